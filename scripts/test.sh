@@ -1,0 +1,242 @@
+#!/usr/bin/env bash
+# The one test command. On a fresh machine it sets itself up (Debian packages as root, a virtual environment), then it
+# runs everything and ends with one line: `N passed, N failed, N skipped`. Exit status: 0 when nothing failed, 1
+# otherwise, 2 for bad usage.
+#
+#   scripts/test.sh              everything but the long matrices
+#   scripts/test.sh --all        the long matrices too
+#   scripts/test.sh --fast       linters and unit tests only
+#   scripts/test.sh ARG...       anything else goes to pytest: -k NAME, -x, or files (then only those files are run)
+#
+# Without root it runs what it can and says what is left out. NQR_TEST_WORKERS sets the number of pytest workers (2),
+# NQR_TEST_CACHE the folder for base trees and downloaded packages, NQR_TEST_OUTPUT the one for results.
+set -uo pipefail
+umask 022
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+# What the tests use beyond Python; installed when missing. PACKAGES are found by name, PROGRAMS as `program:package`,
+# so that another source of the same program (a Rust toolchain, a browser) is as good.
+PACKAGES=(
+    python3 python3-venv ca-certificates mmdebstrap systemd-container qemu-system-x86 screen dnsmasq-base iptables nftables
+    iproute2 busybox-static e2fsprogs kmod cpio tmux sudo util-linux
+)
+PROGRAMS=(git:git shellcheck:shellcheck chromium:chromium cargo:cargo rustc:rustc '/usr/lib/postgresql/*/bin/initdb:postgresql')
+
+mode=default
+pytest_args=()
+selected=()
+for argument in "$@"; do
+    case $argument in
+    --all) mode=all ;;
+    --fast) mode=fast ;;
+    -h | --help)
+        sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+        exit 0
+        ;;
+    *)
+        if [ -e "${argument%%::*}" ]; then selected+=("$argument"); else pytest_args+=("$argument"); fi
+        ;;
+    esac
+done
+
+venv=$PWD/.venv
+output=${NQR_TEST_OUTPUT:-$PWD/build/test-results}
+workers=${NQR_TEST_WORKERS:-2}
+passed=0 failed=0 skipped=0
+broken=()
+started=$SECONDS
+export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+trap 'echo; echo "interrupted"; exit 130' INT TERM
+
+say() { printf '\n=== %s\n' "$*"; }
+
+# --- setting up
+
+install_packages() {
+    local missing=() entry program
+    command -v dpkg-query >/dev/null || { echo "not a Debian machine: install ${PACKAGES[*]} with its own package manager"; return 0; }
+    for entry in "${PACKAGES[@]}"; do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$entry" 2>/dev/null)" = installed ] || missing+=("$entry")
+    done
+    for entry in "${PROGRAMS[@]}"; do
+        program=${entry%%:*}
+        command -v "$program" >/dev/null || compgen -G "$program" >/dev/null || missing+=("${entry##*:}")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "not root, so these packages stay missing: ${missing[*]}"
+        return 0
+    fi
+    say "installing ${missing[*]}"
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300)
+    if ! { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends "${missing[@]}"; } </dev/null >"$output/apt.log" 2>&1; then
+        tail -n 20 "$output/apt.log"
+        echo "could not install ${missing[*]}"
+        return 1
+    fi
+}
+
+find_python() {
+    local candidate
+    for candidate in /usr/bin/python3 /usr/bin/python3.{13,12,11,10} python3.{13,12,11,10} python3; do
+        candidate=$(command -v "$candidate") || continue
+        "$candidate" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || continue
+        echo "$candidate"
+        return 0
+    done
+    return 1
+}
+
+make_environment() {
+    local python stamp
+    python=$(find_python) || { echo "no Python 3.10 or newer with the venv module was found"; return 1; }
+    stamp=$(cat pyproject.toml requirements/test.txt requirements/build.txt 2>/dev/null | sha256sum | cut -c1-16)-$("$python" -V | tr ' ' -)
+    [ "$(cat "$venv/.test-stamp" 2>/dev/null)" != "$stamp" ] || return 0
+    say "making .venv with $("$python" -V)"
+    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || return 1
+    if [ -f requirements/test.txt ]; then
+        # The build backend is among the locked packages; nothing unlocked comes in.
+        pip_install --require-hashes -r requirements/test.txt && pip_install --no-deps --no-build-isolation --no-index -e .
+    else
+        pip_install -e '.[installer,manager,agent,ui,supervisord,test]'
+    fi || return 1
+    echo "$stamp" >"$venv/.test-stamp"
+}
+
+pip_install() {
+    "$venv/bin/python" -m pip install --quiet "$@" </dev/null >"$output/pip.log" 2>&1 && return 0
+    tail -n 40 "$output/pip.log"
+    echo "could not install the Python packages"
+    return 1
+}
+
+# --- stages. Each adds to the three sums; a stage that is no pytest run counts as one check.
+
+finish() { # name, seconds, exit status
+    if [ "$3" -eq 0 ]; then
+        printf -- '--- %s: ok, %s s\n' "$1" "$2"
+    else
+        broken+=("$1")
+        printf -- '--- %s: FAILED (%s), %s s\n' "$1" "$3" "$2"
+    fi
+}
+
+check() { # name, program that it needs, command...
+    local name=$1 program=$2 begin=$SECONDS status
+    shift 2
+    say "$name"
+    if [ -n "$program" ] && ! command -v "$program" >/dev/null; then
+        skipped=$((skipped + 1))
+        echo "--- $name: skipped, $program is not installed"
+        return
+    fi
+    "$@" </dev/null
+    status=$?
+    if [ $status -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    finish "$name" $((SECONDS - begin)) $status
+}
+
+add_results() { # junit file; adds to the sums, fails when it cannot be read
+    local sums
+    sums=$("$venv/bin/python" - "$1" <<'PY'
+import sys
+import xml.etree.ElementTree as tree
+
+suites = tree.parse(sys.argv[1]).getroot().iter("testsuite")
+total = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+for suite in suites:
+    for key in total:
+        total[key] += int(suite.get(key, 0))
+bad = total["failures"] + total["errors"]
+print(max(0, total["tests"] - bad - total["skipped"]), bad, total["skipped"])
+PY
+    ) || return 1
+    read -r more_passed more_failed more_skipped <<<"$sums"
+    passed=$((passed + more_passed)) failed=$((failed + more_failed)) skipped=$((skipped + more_skipped))
+}
+
+run_pytest() { # name, arguments...
+    local name=$1 begin=$SECONDS status before=$failed
+    shift
+    say "$name"
+    # Plain words to the terminal, the machine's report to a file.
+    "$venv/bin/python" -m pytest --junitxml="$output/$name.xml" -o junit_family=xunit2 --durations=5 --durations-min=5 \
+        "$@" "${pytest_args[@]}" </dev/null
+    status=$?
+    if [ $status -eq 5 ] && [ ${#pytest_args[@]} -gt 0 ]; then
+        status=0 # a selection that leaves nothing of this stage
+    else
+        add_results "$output/$name.xml" || status=$((status ? status : 1))
+        [ $status -eq 0 ] || [ "$failed" -gt "$before" ] || failed=$((failed + 1))
+    fi
+    finish "$name" $((SECONDS - begin)) $status
+}
+
+suite() { # name, folder, arguments...
+    local name=$1 folder=$2
+    shift 2
+    if [ -z "$(find "$folder" -name 'test_*.py' -print -quit 2>/dev/null)" ]; then
+        say "$name"
+        skipped=$((skipped + 1))
+        echo "--- $name: skipped, $folder holds no tests"
+        return
+    fi
+    run_pytest "$name" "$folder" "$@"
+}
+
+cargo_tests() {
+    local log=$output/cargo.log status
+    cargo test --offline --quiet --manifest-path guest-agent/Cargo.toml --target-dir "$output/cargo" >"$log" 2>&1
+    status=$?
+    cat "$log"
+    return $status
+}
+
+# Tests misspell on purpose.
+spelling() { git ls-files -z | grep -zvE '(^LICENSE$|\.svg$|^tests/)' | xargs -0 "$venv/bin/codespell"; }
+
+shell_scripts() {
+    git ls-files -z | while IFS= read -r -d '' file; do
+        if [ -f "$file" ] && head -c 64 "$file" 2>/dev/null | head -n 1 | tr -d '\0' | grep -qE '^#!.*\b(ba|da)?sh\b'; then printf '%s\0' "$file"; fi
+    done | xargs -0 -r shellcheck -e SC1091 # (a file of the machine that a script runs on)
+}
+
+# --- all of it
+
+rm -rf "$output"
+mkdir -p "$output" || exit 1
+if ! install_packages || ! make_environment; then
+    echo "0 passed, 1 failed, 0 skipped"
+    exit 1
+fi
+export PATH=$venv/bin:$PATH
+
+but=' and not matrix'
+[ $mode != all ] || but=
+
+if [ ${#selected[@]} -gt 0 ]; then
+    run_pytest selected "${selected[@]}"
+else
+    if [ ${#pytest_args[@]} -eq 0 ]; then
+        check ruff '' "$venv/bin/ruff" check .
+        check mypy '' "$venv/bin/mypy"
+        check mypy-hosts '' env MYPYPATH=src "$venv/bin/mypy" --explicit-package-bases tests/hosts/machine
+        check imports '' "$venv/bin/lint-imports"
+        check spelling git spelling
+        check shellcheck shellcheck shell_scripts
+        [ ! -f guest-agent/Cargo.toml ] || check guest-agent cargo cargo_tests
+    fi
+    run_pytest unit tests --ignore=tests/architecture --ignore=tests/browser --ignore=tests/hosts -n "$workers" \
+        -m "not hosts and not browser$but"
+    if [ $mode != fast ]; then
+        suite architecture tests/architecture
+        suite browser tests/browser -m "not hosts$but"
+        # Wherever they lie. Tests of one file share their installed host.
+        run_pytest hosts tests --ignore=tests/architecture -n "$workers" --dist loadfile -m "hosts$but"
+    fi
+fi
+
+say "results ($((SECONDS - started)) s, reports in ${output#"$PWD"/})"
+[ ${#broken[@]} -eq 0 ] || echo "not green: ${broken[*]}"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] && [ ${#broken[@]} -eq 0 ]
