@@ -1,0 +1,172 @@
+"""Client of an agent's API (`contract.api.agent`), asynchronous.
+
+    AgentClientError
+    ├── AgentUnreachable    no answer: no connection, or none in time
+    └── AgentRefused        an answer that is an error; `status` and `problem` say which
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+
+from nqrust.contract.api.agent import AgentHealth, Inventory, VmSpec, VmStatus
+from nqrust.contract.api.vms import SnapshotFound, StopRequest
+from nqrust.contract.problem import Problem
+
+
+class AgentClientError(Exception):
+    """Base of both."""
+
+
+class AgentUnreachable(AgentClientError):
+    def __init__(self, url: str, why: str) -> None:
+        self.url = url
+        super().__init__(f"the agent at {url} does not answer: {why}")
+
+
+class AgentRefused(AgentClientError):
+    def __init__(self, status: int, problem: Problem) -> None:
+        self.status, self.problem = status, problem
+        super().__init__(f"{problem.code or status}: {problem.title} {problem.cure}".strip())
+
+
+class AgentClient:
+    """Speaks to the agent at `base_url` with `token` (the host's command token, or on its own host the local one).
+
+    `timeout`, seconds, is for reads and quick verbs; a verb that may wait for a guest gets its own time on top. Safe to
+    share between tasks; close it (or use it as an async context manager).
+    """
+
+    def __init__(
+        self, base_url: str, token: str, *, timeout: float = 10.0, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._token, self._timeout = token, timeout
+        self._http = httpx.AsyncClient(
+            base_url=self.base_url, timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)), transport=transport,
+            headers={"Authorization": f"Bearer {token}"}, trust_env=False,
+        )
+
+    async def __aenter__(self) -> AgentClient:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    # --- reading
+    async def health(self) -> AgentHealth:
+        return AgentHealth.model_validate_json((await self._send("GET", "/agent/v1/health")).content)
+
+    async def inventory(self) -> Inventory:
+        return Inventory.model_validate_json((await self._send("GET", "/agent/v1/inventory")).content)
+
+    async def get_vm(self, vm_id: str) -> VmStatus | None:
+        """None when neither disk nor scope is there."""
+        try:
+            return _status(await self._send("GET", self._vm(vm_id)))
+        except AgentRefused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def console_log(self, vm_id: str) -> str:
+        return (await self._send("GET", f"{self._vm(vm_id)}/console/log")).text
+
+    # --- verbs
+    async def put_vm(self, spec: VmSpec, *, timeout: float = 300.0) -> VmStatus:
+        """The image may have to be fetched and a large disk made: `timeout` covers that."""
+        return _status(await self._send("PUT", self._vm(spec.id), spec.model_dump(mode="json"), timeout))
+
+    async def stop_vm(self, vm_id: str, request: StopRequest | None = None) -> VmStatus:
+        request = request or StopRequest()
+        timeout = self._timeout + request.timeout_seconds + 15
+        return _status(await self._send("POST", f"{self._vm(vm_id)}/stop", request.model_dump(mode="json"), timeout))
+
+    async def pause_vm(self, vm_id: str) -> VmStatus:
+        return _status(await self._send("POST", f"{self._vm(vm_id)}/pause"))
+
+    async def resume_vm(self, vm_id: str) -> VmStatus:
+        return _status(await self._send("POST", f"{self._vm(vm_id)}/resume"))
+
+    async def delete_vm(self, vm_id: str) -> None:
+        await self._send("DELETE", self._vm(vm_id), timeout=self._timeout + 30)
+
+    async def create_snapshot(self, vm_id: str, name: str, *, timeout: float = 600.0) -> SnapshotFound:
+        answer = await self._send("PUT", self._snapshot(vm_id, name), timeout=timeout)
+        return SnapshotFound.model_validate_json(answer.content)
+
+    async def restore_snapshot(self, vm_id: str, name: str, *, timeout: float = 600.0) -> VmStatus:
+        return _status(await self._send("POST", f"{self._snapshot(vm_id, name)}/restore", timeout=timeout))
+
+    async def delete_snapshot(self, vm_id: str, name: str) -> None:
+        await self._send("DELETE", self._snapshot(vm_id, name), timeout=self._timeout + 30)
+
+    async def delete_tap(self, name: str) -> None:
+        await self._send("DELETE", f"/agent/v1/taps/{quote(name, safe='')}")
+
+    # --- console
+    def console_url(self, vm_id: str) -> str:
+        """WebSocket address of a VM's console; `console_headers` go with it."""
+        return "ws" + self.base_url.removeprefix("http") + f"{self._vm(vm_id)}/console"
+
+    def console_headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"}
+
+    @asynccontextmanager
+    async def connect_console(self, vm_id: str) -> AsyncIterator[ClientConnection]:
+        """An open console: send and receive bytes; leaving detaches. Raises AgentUnreachable, AgentRefused."""
+        url = self.console_url(vm_id)
+        try:
+            connection = await connect(
+                url, additional_headers=self.console_headers(), open_timeout=self._timeout, proxy=None, compression=None
+            )
+        except InvalidStatus as error:
+            raise _refusal(error.response.status_code, bytes(error.response.body or b"")) from error
+        except (OSError, WebSocketException, TimeoutError, asyncio.TimeoutError) as error:
+            raise AgentUnreachable(url, str(error) or type(error).__name__) from error
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    # --- how
+    def _vm(self, vm_id: str) -> str:
+        return f"/agent/v1/vms/{quote(vm_id, safe='')}"
+
+    def _snapshot(self, vm_id: str, name: str) -> str:
+        return f"{self._vm(vm_id)}/snapshots/{quote(name, safe='')}"
+
+    async def _send(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> httpx.Response:
+        limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout, connect=min(timeout, 5.0))
+        try:
+            answer = await self._http.request(method, path, json=body, timeout=limit)
+        except httpx.HTTPError as error:
+            raise AgentUnreachable(self.base_url, str(error) or type(error).__name__) from error
+        if answer.status_code >= 300:
+            raise _refusal(answer.status_code, answer.content)
+        return answer
+
+
+def _status(answer: httpx.Response) -> VmStatus:
+    return VmStatus.model_validate_json(answer.content)
+
+
+def _refusal(status: int, body: bytes) -> AgentRefused:
+    try:
+        problem = Problem.model_validate_json(body)
+    except ValidationError:
+        problem = Problem(title=f"HTTP {status}", status=status, detail=body[:200].decode(errors="replace"))
+    return AgentRefused(status, problem)

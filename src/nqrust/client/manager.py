@@ -1,0 +1,259 @@
+"""Typed clients of the manager's API: `ManagerClient` (synchronous) and `AsyncManagerClient`.
+
+    with ManagerClient("http://127.0.0.1:18080", token=token) as manager:
+        vm = manager.create_vm(VmCreate(name="web1", image="tiny"))
+        vm = manager.wait_for(vm.name, "guest_up", timeout=60)
+
+Every method raises Unreachable when nobody answers and Refused when the manager says no. Timeouts are in
+seconds. `wait_for` polls until a condition holds and gives the VM as it then is (None for `deleted`); it
+raises WaitTimeout when time is up and WaitFailed at once when the VM failed or is gone. A manager that is
+briefly away is waited for too.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TypeVar
+
+import httpx
+
+from nqrust.client import manager_calls as calls
+from nqrust.client.errors import ClientError, Refused, Unreachable, WaitFailed, WaitTimeout
+from nqrust.client.manager_async import AsyncManagerClient
+from nqrust.client.waiting import Condition, reached, timed_out
+from nqrust.contract.api import agent, auth, events, hosts, images, vms
+
+__all__ = [
+    "AsyncManagerClient",
+    "ClientError",
+    "ManagerClient",
+    "Refused",
+    "Unreachable",
+    "WaitFailed",
+    "WaitTimeout",
+]
+
+T = TypeVar("T")
+_POLL_SECONDS = 0.25
+
+
+class ManagerClient:
+    """Synchronous client. `timeout`: seconds per call; `transport`: for tests (httpx transports)."""
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None = None,
+        timeout: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.base_url,
+            headers=calls.headers(token),
+            timeout=timeout,
+            transport=transport,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> ManagerClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def use_token(self, token: str) -> None:
+        """Authenticate with `token` from now on."""
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def _send(self, call: calls.Call[T]) -> T:
+        try:
+            response = self._http.request(**calls.request_arguments(call))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreachable(self.base_url, str(error) or type(error).__name__) from error
+        return calls.answer(call, response)
+
+    def wait_for(self, vm: str, condition: Condition, timeout: float = 120.0) -> vms.Vm | None:
+        deadline = time.monotonic() + timeout
+        last: vms.Vm | None = None
+        while True:
+            try:
+                last = self.get_vm(vm)
+                if reached(last, condition):
+                    return last
+            except Refused as refused:
+                if refused.status == 404:
+                    reached(None, condition)
+                    return None
+                if refused.status not in (502, 503, 504):
+                    raise
+            except Unreachable:
+                if time.monotonic() >= deadline:
+                    raise
+            if time.monotonic() >= deadline:
+                raise timed_out(vm, last, condition, timeout)
+            time.sleep(_POLL_SECONDS)
+
+    def health(self) -> events.Health:
+        """`status` is `ok`; anything else means that the manager's database is away."""
+        return self._send(calls.health())
+
+    def metrics(self) -> str:
+        return self._send(calls.metrics())
+
+    def login(self, username: str, password: str) -> auth.Session:
+        """Sign in; the client uses the session's token from here on."""
+        session = self._send(calls.login(username, password))
+        self.use_token(session.token)
+        return session
+
+    def logout(self) -> None:
+        return self._send(calls.logout())
+
+    def me(self) -> auth.User:
+        return self._send(calls.me())
+
+    def users(self) -> auth.UserList:
+        return self._send(calls.users())
+
+    def create_user(self, user: auth.UserCreate) -> auth.User:
+        return self._send(calls.create_user(user))
+
+    def update_user(self, user_id: str, change: auth.UserUpdate) -> auth.User:
+        return self._send(calls.update_user(user_id, change))
+
+    def delete_user(self, user_id: str) -> None:
+        return self._send(calls.delete_user(user_id))
+
+    def tokens(self) -> auth.TokenList:
+        return self._send(calls.tokens())
+
+    def create_token(self, token: auth.TokenCreate) -> auth.TokenCreated:
+        return self._send(calls.create_token(token))
+
+    def delete_token(self, token_id: str) -> None:
+        return self._send(calls.delete_token(token_id))
+
+    def list_vms(
+        self,
+        host: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> vms.VmList:
+        return self._send(calls.list_vms(host, tag, limit, offset))
+
+    def get_vm(self, vm: str) -> vms.Vm:
+        return self._send(calls.get_vm(vm))
+
+    def create_vm(self, vm: vms.VmCreate, idempotency_key: str | None = None) -> vms.Vm:
+        return self._send(calls.create_vm(vm, idempotency_key))
+
+    def start_vm(self, vm: str) -> vms.Vm:
+        return self._send(calls.vm_verb(vm, "start"))
+
+    def stop_vm(self, vm: str, request: vms.StopRequest | None = None) -> vms.Vm:
+        return self._send(calls.vm_verb(vm, "stop", request or vms.StopRequest()))
+
+    def pause_vm(self, vm: str) -> vms.Vm:
+        return self._send(calls.vm_verb(vm, "pause"))
+
+    def resume_vm(self, vm: str) -> vms.Vm:
+        return self._send(calls.vm_verb(vm, "resume"))
+
+    def restart_vm(self, vm: str, request: vms.StopRequest | None = None) -> vms.Vm:
+        return self._send(calls.vm_verb(vm, "restart", request or vms.StopRequest()))
+
+    def set_forwards(self, vm: str, forwards: list[vms.PortForward]) -> vms.Vm:
+        """These and no others."""
+        return self._send(calls.set_forwards(vm, vms.PortForwards(items=forwards)))
+
+    def list_snapshots(self, vm: str) -> vms.SnapshotList:
+        return self._send(calls.list_snapshots(vm))
+
+    def create_snapshot(self, vm: str, name: str) -> vms.Snapshot:
+        """Accepted; `list_snapshots` tells when it is ready."""
+        return self._send(calls.create_snapshot(vm, name))
+
+    def restore_snapshot(self, vm: str, name: str) -> vms.Vm:
+        return self._send(calls.restore_snapshot(vm, name))
+
+    def delete_snapshot(self, vm: str, name: str) -> vms.Snapshot:
+        return self._send(calls.delete_snapshot(vm, name))
+
+    def delete_vm(self, vm: str, force: bool = False) -> None:
+        """`wait_for(vm, "deleted")` tells when it is gone. `force`: even if its host is offline."""
+        return self._send(calls.delete_vm(vm, force))
+
+    def console_ticket(self, vm: str) -> vms.ConsoleTicket:
+        return self._send(calls.console_ticket(vm))
+
+    def console_url(self, vm: str) -> str:
+        """A ws:// or wss:// URL that opens the console once, within half a minute."""
+        return calls.websocket_url(self.base_url, self.console_ticket(vm))
+
+    def console_log(self, vm: str) -> str:
+        return self._send(calls.console_log(vm))
+
+    def vm_events(self, vm: str, limit: int = 100) -> events.EventList:
+        return self._send(calls.vm_events(vm, limit))
+
+    def list_images(self) -> images.ImageList:
+        return self._send(calls.list_images())
+
+    def get_image(self, name: str) -> images.Image:
+        return self._send(calls.get_image(name))
+
+    def add_image(self, image: images.ImageAdd) -> images.Image:
+        return self._send(calls.add_image(image))
+
+    def delete_image(self, name: str) -> None:
+        return self._send(calls.delete_image(name))
+
+    def scan_images(self) -> images.ImageList:
+        return self._send(calls.scan_images())
+
+    def list_hosts(self) -> hosts.HostList:
+        return self._send(calls.list_hosts())
+
+    def get_host(self, host: str) -> hosts.Host:
+        return self._send(calls.get_host(host))
+
+    def cordon_host(self, host: str) -> hosts.Host:
+        return self._send(calls.host_verb(host, "cordon"))
+
+    def uncordon_host(self, host: str) -> hosts.Host:
+        return self._send(calls.host_verb(host, "uncordon"))
+
+    def drain_host(self, host: str) -> hosts.Host:
+        return self._send(calls.host_verb(host, "drain"))
+
+    def delete_host(self, host: str, force: bool = False) -> None:
+        return self._send(calls.delete_host(host, force))
+
+    def join_token(self, ttl_seconds: int = 3600) -> auth.JoinToken:
+        return self._send(calls.join_token(ttl_seconds))
+
+    def register(self, host: hosts.HostRegister) -> hosts.HostRegistered:
+        return self._send(calls.register(host))
+
+    def heartbeat(self, host_id: str, beat: hosts.Heartbeat) -> None:
+        return self._send(calls.heartbeat(host_id, beat))
+
+    def forward_guest(self, host_id: str, vm_id: str, report: agent.GuestReportForward) -> None:
+        return self._send(calls.forward_guest(host_id, vm_id, report))
+
+    def list_events(
+        self, limit: int = 100, subject: str | None = None, after: int | None = None
+    ) -> events.EventList:
+        """Newest first. `subject`: id or name of a thing; `after`: only events with a larger id."""
+        return self._send(calls.list_events(limit, subject, after))
+
+    def audit(self, limit: int = 100) -> events.AuditList:
+        return self._send(calls.audit(limit))

@@ -1,0 +1,117 @@
+"""Users, roles, tokens, sign-in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+
+from pydantic import BaseModel, Field
+
+
+class Role(str, Enum):
+    """What a user may do. Each role includes those after it."""
+
+    admin = "admin"  # everything, users and tokens included
+    operator = "operator"  # VMs, images, hosts
+    viewer = "viewer"  # read only
+
+
+class Login(BaseModel):
+    username: str = Field(min_length=1, max_length=64)
+    password: str = Field(min_length=1, max_length=256)
+
+
+class Session(BaseModel):
+    """A bearer token for the API, valid until `expires_at` (UTC)."""
+
+    token: str
+    expires_at: datetime
+    username: str
+    role: Role
+
+
+class User(BaseModel):
+    id: str
+    username: str
+    role: Role
+    created_at: datetime
+
+
+class UserCreate(BaseModel):
+    username: str = Field(min_length=1, max_length=64, pattern=r"^[a-z_][a-z0-9_.-]*$")
+    password: str = Field(min_length=12, max_length=256)
+    role: Role = Role.viewer
+
+
+class Token(BaseModel):
+    """An API token as listed; the secret itself is shown once, at creation."""
+
+    id: str
+    name: str
+    role: Role
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class TokenCreate(BaseModel):
+    name: str = Field(min_length=1, max_length=64)
+    role: Role = Role.viewer
+    ttl_seconds: int | None = Field(default=None, ge=60)
+
+
+class TokenCreated(Token):
+    token: str
+
+
+class JoinTokenCreate(BaseModel):
+    """A join token lets one agent register, once, within `ttl_seconds`."""
+
+    ttl_seconds: int = Field(default=3600, ge=60, le=7 * 86400)
+
+
+class JoinToken(BaseModel):
+    token: str
+    expires_at: datetime
+
+
+class BootstrapToken(BaseModel):
+    name: str
+    sha256: str
+    role: Role = Role.admin
+
+
+class BootstrapJoinToken(BaseModel):
+    """A join token the installer puts in for the agent of the same machine: reusable, accepted from loopback only."""
+
+    name: str
+    sha256: str
+
+
+class Bootstrap(BaseModel):
+    """`bootstrap.json`: what the manager ensures at every start. Holds hashes only, never a secret.
+
+    The administrator is created only while the database has no user, so a password changed later is not reset.
+    """
+
+    admin_username: str = "admin"
+    admin_password_hash: str
+    tokens: list[BootstrapToken] = []
+    join_tokens: list[BootstrapJoinToken] = []
+
+
+class UserUpdate(BaseModel):
+    """What is given changes. A new password ends all sessions of the user."""
+
+    password: str | None = Field(default=None, min_length=12, max_length=256)
+    role: Role | None = None
+
+
+class UserList(BaseModel):
+    items: list[User]
+    total: int
+
+
+class TokenList(BaseModel):
+    items: list[Token]
+    total: int

@@ -1,0 +1,67 @@
+"""Images: a raw root file system with the kernel (and initrd) that boots it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+IMAGE_NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+MANIFEST = "image.json"
+
+
+class Blob(BaseModel):
+    """One file of an image: name inside the image's folder, size in bytes, sha256 in hex."""
+
+    file: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class ImageManifest(BaseModel):
+    """`image.json` in `/srv/images/<name>/`, beside the files it names. What a builder writes and a registry reads.
+
+    `kernel` is a bzImage or ELF that QEMU takes; `kernel_elf` an uncompressed ELF `vmlinux` for Firecracker.
+    """
+
+    name: str = Field(pattern=IMAGE_NAME_PATTERN)
+    description: str = ""
+    arch: str = "x86_64"
+    rootfs: Blob
+    rootfs_type: str = "ext4"
+    kernel: Blob
+    kernel_elf: Blob | None = None
+    initrd: Blob | None = None
+    cmdline: str = Field(default="", description="appended to what the VMM needs; no console= and no root=")
+    root_device: str = "/dev/vda"
+    min_memory_mib: int = 64
+    min_disk_mib: int = 16
+    created_at: datetime
+
+
+class Image(BaseModel):
+    id: str
+    name: str
+    description: str = ""
+    arch: str
+    size: int = Field(description="bytes of the root file system")
+    sha256: str = Field(description="of the root file system")
+    state: str = Field(description="ready | missing | corrupt")
+    min_memory_mib: int
+    min_disk_mib: int
+    created_at: datetime
+    manifest: ImageManifest
+
+
+class ImageList(BaseModel):
+    items: list[Image]
+    total: int
+
+
+class ImageAdd(BaseModel):
+    """Register an image. `path`: a folder with `image.json` below an allowed root on the manager's machine."""
+
+    name: str = Field(pattern=IMAGE_NAME_PATTERN)
+    path: str | None = None
+    url: str | None = None
+    sha256: str | None = None

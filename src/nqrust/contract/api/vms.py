@@ -1,0 +1,195 @@
+"""VMs as the manager's API shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+"""A VM's name is its hostname too: one RFC 1123 label that begins with a letter."""
+
+
+class VmState(str, Enum):
+    """What is observed."""
+
+    pending = "pending"  # accepted, nothing done yet
+    starting = "starting"
+    running = "running"  # the VMM runs; `guest_up_at` tells when the guest agent first reported
+    stopping = "stopping"
+    stopped = "stopped"
+    paused = "paused"
+    failed = "failed"  # see `error`
+    unknown = "unknown"  # its host is not reachable
+    deleting = "deleting"
+
+
+class DesiredState(str, Enum):
+    running = "running"
+    stopped = "stopped"
+    paused = "paused"
+    deleted = "deleted"
+
+
+class RestartPolicy(str, Enum):
+    never = "never"
+    on_failure = "on-failure"
+    always = "always"
+
+
+class PortForward(BaseModel):
+    """A port of the VM's host, on all of its addresses but loopback, that leads to a port of the VM."""
+
+    protocol: Literal["tcp", "udp"] = "tcp"
+    host_port: int = Field(ge=1, le=65535)
+    guest_port: int = Field(ge=1, le=65535)
+
+
+class PortForwards(BaseModel):
+    """PUT /v1/vms/{vm}/forwards: all of them; those not named are removed."""
+
+    items: list[PortForward] = Field(max_length=64)
+
+
+class GuestUser(BaseModel):
+    """An account in the guest, written into its disk before it boots; one that is there gets keys and password."""
+
+    name: str = Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    ssh_keys: list[str] = Field(default=[], max_length=32)
+    password_hash: str | None = Field(
+        default=None, pattern=r"^\$(5|6|y|2b)\$[A-Za-z0-9./$=,]{8,250}$", description="as crypt(5) writes it; None: no password"
+    )
+
+
+class VolumeCreate(BaseModel):
+    """An empty disk beside the VM's own; the guest sees them as vdb, vdc ... in this order."""
+
+    size_mib: int = Field(ge=16, le=67_108_864)
+    keep: bool = Field(default=False, description="stays on its host when the VM is deleted")
+
+
+class Volume(VolumeCreate):
+    device: str = Field(pattern=r"^vd[b-z]$", description="its name in the guest: vdb ...")
+
+
+class VmCreate(BaseModel):
+    name: str = Field(pattern=NAME_PATTERN, max_length=63)
+    image: str = Field(min_length=1, max_length=128)
+    vcpus: int = Field(default=1, ge=1, le=32)
+    memory_mib: int = Field(default=256, ge=64, le=1_048_576)
+    disk_mib: int | None = Field(
+        default=None, ge=16, description="grown to this size; the image's own when absent"
+    )
+    start: bool = True
+    host: str | None = Field(
+        default=None, description="name of the host to place it on; scheduled when absent"
+    )
+    autostart: bool = True
+    restart_policy: RestartPolicy = RestartPolicy.on_failure
+    ssh_keys: list[str] = Field(default=[], max_length=32)
+    tags: list[str] = Field(default=[], max_length=32)
+    forwards: list[PortForward] = Field(default=[], max_length=64)
+    volumes: list[VolumeCreate] = Field(default=[], max_length=8)
+    users: list[GuestUser] = Field(default=[], max_length=8)
+
+
+class GuestReport(BaseModel):
+    """What the guest agent says of itself, relayed by the host's agent."""
+
+    ip: str
+    boot_id: str
+    uptime_seconds: float = 0.0
+    cpu_percent: float = 0.0
+    memory_total_kib: int = 0
+    memory_available_kib: int = 0
+    disk_total_kib: int = 0
+    disk_available_kib: int = 0
+    net_rx_bytes: int = 0
+    net_tx_bytes: int = 0
+    gateway: str = Field(default="", description="the default gateway the guest sees")
+    gateway_reachable: bool | None = Field(default=None, description="None: the guest did not try")
+    hostname: str = ""
+
+
+class VmLimits(BaseModel):
+    """What the host's kernel holds a running VM to, its VMM included. None: not limited."""
+
+    memory_mib: int | None = None
+    cpu_percent: int | None = Field(default=None, description="of one CPU")
+    tasks: int | None = Field(default=None, description="processes and threads")
+
+
+class Vm(BaseModel):
+    id: str
+    name: str
+    state: VmState
+    desired_state: DesiredState
+    host: str | None = None
+    ip: str | None = None
+    mac: str
+    boot_id: str | None = None
+    image: str
+    vcpus: int
+    memory_mib: int
+    disk_mib: int
+    created_at: datetime
+    host_id: str | None = None
+    tap: str
+    generation: int = 1
+    error: str = ""
+    autostart: bool = True
+    restart_policy: RestartPolicy = RestartPolicy.on_failure
+    tags: list[str] = []
+    forwards: list[PortForward] = []
+    volumes: list[Volume] = []
+    users: list[str] = Field(default=[], description="names of the accounts that were asked for")
+    started_at: datetime | None = None
+    guest_up_at: datetime | None = None
+    guest: GuestReport | None = None
+    limits: VmLimits | None = Field(default=None, description="None: not running, or its host cannot limit it")
+
+
+class VmList(BaseModel):
+    items: list[Vm]
+    total: int
+
+
+class StopRequest(BaseModel):
+    force: bool = Field(default=False, description="end the VMM at once instead of asking the guest first")
+    timeout_seconds: int = Field(default=20, ge=0, le=600)
+
+
+SNAPSHOT_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+
+
+class SnapshotCreate(BaseModel):
+    name: str = Field(pattern=SNAPSHOT_PATTERN, max_length=63)
+
+
+class SnapshotFound(BaseModel):
+    """What a host has. `kind`: disk (of a VM that did not run) or full (memory too; restoring it lets the VM go on)."""
+
+    name: str
+    kind: Literal["disk", "full"] = "disk"
+    size: int = Field(default=0, description="bytes of all its files, holes included")
+    created_at: datetime
+
+
+class Snapshot(SnapshotFound):
+    state: Literal["creating", "ready", "deleting", "failed"]
+    error: str = ""
+
+
+class SnapshotList(BaseModel):
+    items: list[Snapshot]
+    total: int
+
+
+class ConsoleTicket(BaseModel):
+    """A ticket opens one console WebSocket within `expires_in` seconds: `{path}?ticket={ticket}` on the manager."""
+
+    ticket: str
+    path: str
+    expires_in: int

@@ -1,0 +1,63 @@
+"""Names and numbers that both sides of every interface use: ports, units, users, network defaults."""
+
+from __future__ import annotations
+
+import hashlib
+
+MANAGER_PORT = 18080
+AGENT_PORT = 19090
+GUEST_RELAY_PORT = 19091
+"""Guest-facing listener of the agent, bound to the bridge address only."""
+UI_PORT = 3000
+GUEST_AGENT_PORT = 9000
+POSTGRES_PORT = 5432
+
+MANAGER_UNIT = "nqrust-manager.service"
+AGENT_UNIT = "nqrust-agent.service"
+UI_UNIT = "nqrust-ui.service"
+NETWORK_UNIT = "nqrust-network.service"
+DHCP_UNIT = "nqrust-dhcp.service"
+
+SERVICE_USER = "nqrust"
+SERVICE_GROUP = "nqrust"
+KVM_GROUP = "kvm"
+
+BRIDGE = "fcbr0"
+NAT_CIDR = "10.0.0.0/24"
+NAT_GATEWAY = "10.0.0.1"
+NAT_DHCP_FIRST = "10.0.0.10"
+NAT_DHCP_LAST = "10.0.0.250"
+
+FORWARD_NAT_CHAIN, FORWARD_LOCAL_CHAIN, FORWARD_CHAIN = "NQR-PREROUTING", "NQR-OUTPUT", "NQR-FWD"
+FORWARD_CHAINS = (
+    ("nat", FORWARD_NAT_CHAIN, "PREROUTING"),
+    ("nat", FORWARD_LOCAL_CHAIN, "OUTPUT"),
+    ("filter", FORWARD_CHAIN, "FORWARD"),
+)
+"""Table, chain and the built-in chain that jumps there: the agent's, for port forwards; uninstall removes them."""
+
+SCOPE_PREFIX = "fc-"
+SCOPE_ENV = "NQRUST_SCOPE"
+"""Environment variable that every process of a VM carries, so it can be found by identity without systemd."""
+
+CANARY_PREFIX = "nqr-canary-"
+"""VMs whose name starts so belong to `nqr verify`; they are deleted after their proof."""
+
+
+def scope_name(vm_id: str) -> str:
+    """`fc-<vm-id>`: the name of a VM's scope (systemd adds `.scope`) and of its screen session."""
+    return f"{SCOPE_PREFIX}{vm_id}"
+
+
+def tap_name(vm_id: str) -> str:
+    """The TAP of a VM: `tap` and 11 hex digits, 14 bytes (IFNAMSIZ allows 15; see netdevice(7)).
+
+    Derived from the id by hash, so host and manager agree on it; uniqueness is the database's to enforce.
+    """
+    return "tap" + hashlib.sha256(vm_id.encode()).hexdigest()[:11]
+
+
+def mac_address(vm_id: str) -> str:
+    """A locally administered unicast MAC (RFC 7042 section 2.1) derived from the VM's id; lower case."""
+    digest = hashlib.sha256(b"mac:" + vm_id.encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x06, 0x4E, *digest[:4]))

@@ -1,0 +1,126 @@
+"""Where things live on an installed host. The seed's own paths; every part of the system agrees on these.
+
+Each of the four roots can be moved by a setting (INSTALL_DIR, CONFIG_DIR, DATA_DIR, IMAGE_DIR); the
+functions of `Layout` give what lies below them. State, cache and log folders do not move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INSTALL_DIR = "/opt/nqrust-microvm"
+CONFIG_DIR = "/etc/nqrust-microvm"
+DATA_DIR = "/srv/fc"
+IMAGE_DIR = "/srv/images"
+STATE_DIR = "/var/lib/nqrust-microvm"
+LOG_DIR = "/var/log/nqrust-microvm"
+INSTALL_LOG_DIR = "/var/log/nqrust-install"
+CACHE_DIR = "/var/cache/nqrust-microvm"
+RUN_DIR = "/run/nqrust-microvm"
+NQR_LINK = "/usr/local/bin/nqr"
+GUEST_AGENT_CONF = "/etc/guest-agent.conf"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Every path below the four movable roots. All values are absolute paths without a trailing slash."""
+
+    install_dir: str = INSTALL_DIR
+    config_dir: str = CONFIG_DIR
+    data_dir: str = DATA_DIR
+    image_dir: str = IMAGE_DIR
+
+    # --- programs
+    @property
+    def bin_dir(self) -> str:
+        return f"{self.install_dir}/bin"
+
+    @property
+    def libexec_dir(self) -> str:
+        """Root-owned programs that services call, never a user."""
+        return f"{self.install_dir}/libexec"
+
+    @property
+    def ui_dir(self) -> str:
+        return f"{self.install_dir}/ui"
+
+    @property
+    def scripts_dir(self) -> str:
+        return f"{self.install_dir}/scripts"
+
+    @property
+    def backups_dir(self) -> str:
+        return f"{self.install_dir}/backups"
+
+    @property
+    def releases_dir(self) -> str:
+        return f"{self.install_dir}/releases"
+
+    @property
+    def current_link(self) -> str:
+        """Symlink to the release in use; flipped atomically."""
+        return f"{self.install_dir}/current"
+
+    @property
+    def installer_dir(self) -> str:
+        """The virtual environment of `nqr` itself."""
+        return f"{self.install_dir}/installer"
+
+    # --- configuration
+    @property
+    def manager_env(self) -> str:
+        return f"{self.config_dir}/manager.env"
+
+    @property
+    def agent_env(self) -> str:
+        return f"{self.config_dir}/agent.env"
+
+    @property
+    def ui_env(self) -> str:
+        return f"{self.config_dir}/ui.env"
+
+    @property
+    def config_yaml(self) -> str:
+        return f"{self.config_dir}/config.yaml"
+
+    @property
+    def bootstrap_json(self) -> str:
+        """Hashes of the first administrator, CLI token and join token; read by the manager at start."""
+        return f"{self.config_dir}/bootstrap.json"
+
+    @property
+    def admin_password_file(self) -> str:
+        return f"{self.config_dir}/admin-password"
+
+    @property
+    def cli_token_file(self) -> str:
+        """The token with which root's `nqr vm|image|host` talks to the manager. 0600 root."""
+        return f"{self.config_dir}/cli-token"
+
+    @property
+    def join_token_file(self) -> str:
+        return f"{self.config_dir}/join-token"
+
+    @property
+    def dnsmasq_conf(self) -> str:
+        return f"{self.config_dir}/dnsmasq.conf"
+
+    # --- data
+    @property
+    def vms_dir(self) -> str:
+        return f"{self.data_dir}/vms"
+
+
+# --- state (does not move)
+JOURNAL = f"{STATE_DIR}/journal.jsonl"
+ORIGINALS_DIR = f"{STATE_DIR}/originals"
+FINGERPRINT = f"{STATE_DIR}/fingerprint.json.gz"
+"""Of the host as it was before the first change."""
+SECRETS_JSON = f"{STATE_DIR}/secrets.json"
+VMM_VERDICT = f"{STATE_DIR}/vmm.json"
+AGENT_STATE_DIR = f"{STATE_DIR}/agent"
+AGENT_CREDENTIALS = f"{AGENT_STATE_DIR}/credentials.json"
+DHCP_STATE_DIR = f"{STATE_DIR}/dhcp"
+DHCP_HOSTS_DIR = f"{DHCP_STATE_DIR}/hosts.d"
+DHCP_LEASES = f"{DHCP_STATE_DIR}/leases"
+LOCK_FILE = "/run/nqrust-install.lock"

@@ -1,0 +1,269 @@
+"""Changes to a file system that are atomic and survive a power cut.
+
+New content is written to `.NAME.nqr-new` beside its target, synced, and renamed over it (rename(2)); then the folder is
+synced. The temporary name is fixed, so that whatever a SIGKILL leaves is found and taken away by the next write or
+removal of the same path; a flock(2) on it keeps two writers apart.
+
+Everything here raises OSError; local.py turns that into the port's errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int), ioctl_ficlone(2)
+_PIECE = 1 << 20
+_WAIT_FOR_WRITER = 10.0  # seconds
+
+
+def write_file(path: str, data: bytes, *, mode: int, uid: int, gid: int, xattrs: Mapping[str, bytes]) -> None:
+    def fill(fd: int) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view):]
+
+    _replace(path, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs)
+
+
+def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int) -> None:
+    """A copy that shares its blocks with the source where the file system can (FICLONE), else one with its holes."""
+    with _opened(source, os.O_RDONLY) as source_fd:
+        found = os.fstat(source_fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", source)
+
+        def fill(fd: int) -> None:
+            try:
+                fcntl.ioctl(fd, FICLONE, source_fd)
+            except OSError:
+                _copy_with_holes(source_fd, fd, found.st_size)
+
+        _replace(target, fill, mode=mode, uid=uid, gid=gid, xattrs={})
+
+
+def make_directory(path: str, *, mode: int, uid: int, gid: int) -> None:
+    """One level. 0700 until owner and mode are right, so nobody slips in between."""
+    folder, name = split(path)
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
+        os.mkdir(name, 0o700, dir_fd=folder_fd)
+        try:
+            with _opened(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, folder_fd) as fd:
+                os.fchown(fd, uid, gid)
+                os.fchmod(fd, mode)
+        except BaseException:
+            os.rmdir(name, dir_fd=folder_fd)
+            raise
+        _sync(folder_fd)
+
+
+def make_symlink(target: str, path: str) -> None:
+    """Create, or replace a symlink in one rename. Anything else at `path` is EEXIST."""
+    folder, name = split(path)
+    temporary = temporary_name(name)
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISLNK(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
+                raise FileExistsError(errno.EEXIST, "there is something else that is not a symlink", path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder_fd)
+        os.symlink(target, temporary, dir_fd=folder_fd)
+        try:
+            os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+        except BaseException:
+            os.unlink(temporary, dir_fd=folder_fd)
+            raise
+        _sync(folder_fd)
+
+
+def rename(source: str, target: str) -> None:
+    os.rename(source, target)
+    for folder in {split(source)[0], split(target)[0]}:
+        with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as fd:
+            _sync(fd)
+
+
+def set_mode(path: str, *, mode: int, uid: int, gid: int) -> None:
+    """chown then chmod (chown clears set-user-id), on the object itself: a symlink only changes owner (symlink(7))."""
+    with _opened(path, os.O_PATH | os.O_NOFOLLOW) as fd:
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            os.chown(path, uid, gid, follow_symlinks=False)
+            return
+        # fchmod(2) refuses O_PATH descriptors; their name below /proc is the object, whatever happens to the path.
+        here = f"/proc/self/fd/{fd}"
+        os.chown(here, uid, gid)
+        os.chmod(here, mode)
+
+
+def remove(path: str) -> None:
+    """Unlink a file or symlink, and what an interrupted write of it left behind. Missing is fine."""
+    folder, name = split(path)
+    try:
+        folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "is a directory", path)
+            os.unlink(name, dir_fd=folder_fd)
+        _clear_leftover(temporary_name(name), folder_fd)
+        _sync(folder_fd)
+    finally:
+        os.close(folder_fd)
+
+
+def remove_directory(path: str) -> None:
+    folder, name = split(path)
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
+        os.rmdir(name, dir_fd=folder_fd)
+        _sync(folder_fd)
+
+
+def split(path: str) -> tuple[str, str]:
+    """Folder and name. A trailing slash does not count."""
+    folder, name = os.path.split(path.rstrip("/"))
+    if not name or name in (".", ".."):
+        raise OSError(errno.EINVAL, "not a path that can be changed", path)
+    return folder or "/", name
+
+
+def temporary_name(name: str) -> str:
+    """Fixed, and short enough for NAME_MAX (255 bytes)."""
+    if len(os.fsencode(name)) > 230:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return f".{name}.nqr-new"
+
+
+def _replace(
+    path: str, fill: Callable[[int], None], *, mode: int, uid: int, gid: int, xattrs: Mapping[str, bytes]
+) -> None:
+    folder, name = split(path)
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
+        temporary = temporary_name(name)
+        fd = _create_locked(temporary, folder_fd)
+        try:
+            try:
+                fill(fd)
+                for key, value in xattrs.items():
+                    os.setxattr(fd, key, value)
+                os.fchown(fd, uid, gid)
+                os.fchmod(fd, mode)
+                os.fsync(fd)
+                os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder_fd)
+                raise
+            _sync(folder_fd)
+        finally:
+            os.close(fd)
+
+
+def _create_locked(name: str, folder_fd: int) -> int:
+    """A new, empty file that only its owner may read, locked by us."""
+    deadline = time.monotonic() + _WAIT_FOR_WRITER
+    while True:
+        try:
+            fd = os.open(
+                name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd
+            )
+        except FileExistsError:
+            if not _clear_leftover(name, folder_fd):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(fd, name, folder_fd):
+                return fd
+        except OSError:
+            pass  # a second writer took it for a leftover between our open and our lock
+        os.close(fd)
+
+
+def _clear_leftover(name: str, folder_fd: int) -> bool:
+    """Unlink a temporary file that no living writer holds. False when one does."""
+    try:
+        fd = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd
+        )
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        os.unlink(name, dir_fd=folder_fd)  # a symlink: left by make_symlink, or planted; never followed
+        return True
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if _is_at(fd, name, folder_fd):
+            os.unlink(name, dir_fd=folder_fd)
+        return True
+    finally:
+        os.close(fd)
+
+
+def _is_at(fd: int, name: str, folder_fd: int) -> bool:
+    try:
+        there = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(fd))
+
+
+def _copy_with_holes(source: int, target: int, size: int) -> None:
+    """lseek(2) SEEK_DATA / SEEK_HOLE; file systems without them report one piece of data."""
+    os.ftruncate(target, size)
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(source, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole is left
+                return
+            start = position
+        end = size
+        with contextlib.suppress(OSError):
+            end = min(size, os.lseek(source, start, os.SEEK_HOLE))
+        if end <= start:
+            end = size
+        _copy_range(source, target, start, end)
+        position = end
+
+
+def _copy_range(source: int, target: int, start: int, end: int) -> None:
+    while start < end:
+        piece = os.pread(source, min(_PIECE, end - start), start)
+        if not piece:
+            return  # the source shrank under us
+        written = 0
+        while written < len(piece):
+            written += os.pwrite(target, piece[written:], start + written)
+        start += len(piece)
+
+
+def _sync(folder_fd: int) -> None:
+    # Some file systems (FUSE, 9p) refuse to sync a folder: EINVAL. The rename is as durable there as it can be.
+    with contextlib.suppress(OSError):
+        os.fsync(folder_fd)
+
+
+@contextlib.contextmanager
+def _opened(path: str, flags: int, dir_fd: int | None = None) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

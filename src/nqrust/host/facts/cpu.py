@@ -1,0 +1,32 @@
+"""The processor: /proc/cpuinfo (proc(5))."""
+
+from __future__ import annotations
+
+from nqrust.host.facts.model import Cpu
+from nqrust.host.facts.reading import text
+from nqrust.host.port import Host
+
+
+def probe(host: Host) -> Cpu:
+    return parse_cpuinfo(text(host, "/proc/cpuinfo"))
+
+
+def parse_cpuinfo(content: str) -> Cpu:
+    """Vendor, model and flags are those of the first processor."""
+    first: dict[str, str] = {}
+    count = 0
+    for line in content.splitlines():
+        name, colon, value = line.partition(":")
+        name = name.strip()
+        if not colon:
+            continue
+        if name == "processor":
+            count += 1
+        first.setdefault(name, value.strip())
+    vendor = first.get("vendor_id", "")
+    return Cpu(
+        vendor=vendor if vendor in ("GenuineIntel", "AuthenticAMD") else "other",
+        model=first.get("model name", ""),
+        count=count,
+        flags=frozenset(first.get("flags", "").split()),
+    )

@@ -1,0 +1,50 @@
+"""All facts of a machine at once."""
+
+from __future__ import annotations
+
+from nqrust.host.facts import (
+    cgroup,
+    clock,
+    container,
+    cpu,
+    filesystems,
+    kernel,
+    kvm,
+    memory,
+    network,
+    os,
+    packages,
+    ports,
+    postgres,
+    processes,
+    proxy,
+)
+from nqrust.host.facts.model import Facts
+from nqrust.host.facts.reading import text
+from nqrust.host.port import Host
+
+
+def gather(host: Host, *, paths_for_disk: tuple[str, ...] = ("/",)) -> Facts:
+    """Reads only. `paths_for_disk`: the file systems that hold these, or will, are measured. Raises HostError."""
+    running = processes.probe(host)
+    processor = cpu.probe(host)
+    return Facts(
+        os=os.probe(host),
+        kernel=kernel.probe(host),
+        cpu=processor,
+        kvm=kvm.probe(host, processor),
+        memory=memory.probe(host),
+        hostname=text(host, "/proc/sys/kernel/hostname").strip() or text(host, "/etc/hostname").strip(),
+        euid=host.euid(),
+        supervisor=container.supervisor(host),
+        container=container.probe(host),
+        file_systems=filesystems.probe(host, paths_for_disk),
+        ports=ports.probe(host, running),
+        network=network.probe(host, running),
+        packages=packages.probe(host),
+        postgres=postgres.probe(host),
+        clock_utc=host.now(),
+        clock_synchronised=clock.probe(host, running),
+        proxy=proxy.probe(host),
+        cgroup=cgroup.probe(host),
+    )

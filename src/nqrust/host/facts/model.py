@@ -1,0 +1,160 @@
+"""What is true of a machine, as data. Each part is gathered by one file of this package: a probe that reads through the
+Host port, and a pure parser that is tested with captured output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Os:
+    """os-release(5)."""
+
+    id: str
+    version_id: str
+    id_like: tuple[str, ...] = ()
+    pretty_name: str = ""
+    codename: str = ""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    release: str
+    version: tuple[int, int]
+    machine: str  # uname -m
+    boot_id: str = ""
+    modules_loadable: bool = False  # /proc/modules exists and modprobe with a modules folder is there
+
+
+@dataclass(frozen=True)
+class Cpu:
+    vendor: str  # GenuineIntel | AuthenticAMD | other
+    model: str
+    count: int
+    flags: frozenset[str] = frozenset()
+
+    @property
+    def virtualisation(self) -> str | None:
+        """`vmx`, `svm` or None."""
+        return next((f for f in ("vmx", "svm") if f in self.flags), None)
+
+
+@dataclass(frozen=True)
+class Kvm:
+    """`usable`: /dev/kvm opened and KVM_GET_API_VERSION gave 12. That a guest boots is only proven by booting one."""
+
+    present: bool
+    usable: bool
+    reason: str = ""
+    mode: int = 0
+    group: str = ""
+    nested: bool | None = None
+    virtual_host: str = ""  # systemd-detect-virt style: kvm, vmware, "" for none or unknown
+
+
+@dataclass(frozen=True)
+class Memory:
+    total_mib: int
+    available_mib: int
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    path: str  # asked for
+    mount_point: str
+    fstype: str
+    total_mib: int
+    available_mib: int
+    inodes_available: int
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class ListeningPort:
+    """A listening TCP or UDP socket and who holds it. `pid` 0 and empty `process` when the kernel does not tell."""
+
+    protocol: str  # tcp | udp
+    address: str
+    port: int
+    pid: int = 0
+    process: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    name: str
+    kind: str  # bridge, tun, veth, "" for a plain one
+    up: bool
+    mac: str
+    master: str | None = None
+    addresses: tuple[str, ...] = ()  # CIDR
+    physical: bool = False  # has a device below /sys/class/net/NAME/device
+
+
+@dataclass(frozen=True)
+class Route:
+    destination: str  # "default" or CIDR
+    device: str
+    gateway: str | None = None
+    metric: int = 0
+    source: str | None = None
+    protocol: str = ""
+
+
+@dataclass(frozen=True)
+class Unit:
+    name: str
+    load: str    # loaded, not-found, masked
+    active: str  # active, inactive, failed, activating ...
+    enabled: str  # enabled, disabled, static, masked, ""
+
+
+@dataclass(frozen=True)
+class PostgresCluster:
+    version: int
+    name: str
+    port: int
+    online: bool
+    owner: str
+    data_dir: str
+    socket_dir: str = "/var/run/postgresql"
+
+
+@dataclass(frozen=True)
+class Network:
+    links: tuple[Link, ...] = ()
+    routes: tuple[Route, ...] = ()
+    nameservers: tuple[str, ...] = ()
+    manager: str = "none"  # netplan | networkmanager | networkd | ifupdown | none
+    firewall_managers: tuple[str, ...] = ()  # active ones of: firewalld, ufw, nftables, docker, libvirt
+
+    @property
+    def uplink(self) -> str | None:
+        """Device of the default route with the lowest metric."""
+        defaults = sorted((r for r in self.routes if r.destination == "default"), key=lambda r: r.metric)
+        return defaults[0].device if defaults else None
+
+
+@dataclass(frozen=True)
+class Facts:
+    os: Os
+    kernel: Kernel
+    cpu: Cpu
+    kvm: Kvm
+    memory: Memory
+    hostname: str
+    euid: int
+    supervisor: str  # systemd | none
+    container: str  # "" | docker | systemd-nspawn | lxc | podman | other
+    file_systems: tuple[FileSystem, ...] = ()
+    ports: tuple[ListeningPort, ...] = ()
+    network: Network = Network()
+    packages: frozenset[str] = frozenset()
+    postgres: tuple[PostgresCluster, ...] = ()
+    clock_utc: float = 0.0
+    clock_synchronised: bool | None = None
+    proxy: dict[str, str] = field(default_factory=dict)
+    cgroup: str = "v2"  # v1 | hybrid | v2
+
+    def file_system(self, path: str) -> FileSystem | None:
+        return next((f for f in self.file_systems if f.path == path), None)

@@ -1,0 +1,247 @@
+"""The only door to a machine.
+
+Everything that reads or changes a machine goes through `Host`. `LocalHost` is the machine we run on; `FakeHost` is a
+machine in memory for unit tests, which refuses what a real one would refuse. One conformance suite runs over both.
+
+Commands are argv lists, run with a scrubbed environment (PATH, HOME, LC_ALL=C.UTF-8 and the proxy variables), closed
+standard input, an own process group and a timeout. Paths are absolute strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from nqrust.host.secret import Secret
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to run.
+
+    `input`: bytes for standard input (closed when None; a Secret is never logged). `env` is added to the scrubbed
+    environment; Secret values there are masked in logs. `user` runs it as that user (setgid, initgroups, setuid).
+    `ok`: exit codes that count as success. `timeout` in seconds. `cwd`: working directory.
+    """
+
+    argv: tuple[str, ...]
+    input: bytes | Secret | None = None
+    env: Mapping[str, str | Secret] = field(default_factory=dict)
+    timeout: float = 120.0
+    user: str | None = None
+    ok: tuple[int, ...] = (0,)
+    cwd: str = "/"
+
+
+def command(
+    *argv: str,
+    input: bytes | Secret | None = None,
+    env: Mapping[str, str | Secret] | None = None,
+    timeout: float = 120.0,
+    user: str | None = None,
+    ok: tuple[int, ...] = (0,),
+    cwd: str = "/",
+) -> Command:
+    """Shorthand: `command("ip", "link", "show")`."""
+    return Command(argv, input, env or {}, timeout, user, ok, cwd)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ended with an accepted exit code. Output decoded as UTF-8 with replacement."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float = 0.0
+
+
+class Kind(str, Enum):
+    """What is at a path (never following a symlink)."""
+
+    file = "file"
+    directory = "directory"
+    symlink = "symlink"
+    other = "other"  # device, socket, FIFO
+
+
+@dataclass(frozen=True)
+class Stat:
+    """lstat(2) of a path. `mode` is the 12 permission bits; names are the numbers as text where there is no entry."""
+
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    owner: str
+    group: str
+    size: int
+    mtime_ns: int
+    inode: int = 0
+    device: int = 0
+
+
+@dataclass(frozen=True)
+class User:
+    """A passwd(5) entry."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+    gecos: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group(5) entry; `members` are the supplementary ones listed there."""
+
+    name: str
+    gid: int
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DiskUsage:
+    """statvfs(3) of the file system that holds a path; bytes."""
+
+    total: int
+    available: int
+    inodes_available: int
+    read_only: bool
+    fstype: str = ""
+    mount_point: str = ""
+
+
+class Host(Protocol):
+    """A machine. Every method raises a `HostError` (errors.py), nothing else."""
+
+    # --- programs
+    def run(self, cmd: Command, *, on_line: Callable[[str], None] | None = None) -> Completed:
+        """Run to the end. `on_line` gets each line of stdout and stderr as it comes.
+
+        Raises CommandFailed, CommandTimedOut, ProgramMissing."""
+        ...
+
+    def which(self, program: str) -> str | None:
+        """Absolute path of a program on the host's PATH, or None."""
+        ...
+
+    # --- reading
+    def stat(self, path: str) -> Stat | None:
+        """lstat; None when there is nothing."""
+        ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def read_bytes(self, path: str, limit: int | None = None) -> bytes:
+        """Content of a file, at most `limit` bytes. Raises PathMissing, PathError."""
+        ...
+
+    def read_text(self, path: str) -> str: ...
+
+    def sha256(self, path: str) -> str:
+        """Hex digest of a file's content, read in pieces."""
+        ...
+
+    def listdir(self, path: str) -> list[str]:
+        """Sorted names in a directory. Raises PathMissing."""
+        ...
+
+    def glob(self, pattern: str) -> list[str]:
+        """Sorted paths that match (`*`, `?`, `[..]`, `**`)."""
+        ...
+
+    def readlink(self, path: str) -> str: ...
+
+    def xattrs(self, path: str) -> dict[str, bytes]:
+        """Extended attributes (xattr(7)); empty where the file system has none."""
+        ...
+
+    def user(self, name: str) -> User | None: ...
+
+    def group(self, name: str) -> Group | None: ...
+
+    def disk_usage(self, path: str) -> DiskUsage:
+        """Of the nearest existing ancestor of `path`."""
+        ...
+
+    # --- changing
+    def write_file(
+        self, path: str, data: bytes | Secret, *, mode: int = 0o644, owner: str = "root", group: str = "root",
+        xattrs: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Replace atomically: temporary file beside it with its final mode and owner before the content is visible,
+        fsync, rename(2), fsync of the directory. The parent must exist."""
+        ...
+
+    def copy_file(self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root") -> None:
+        """Like write_file, from a file of the host; reflink where the file system can, holes kept."""
+        ...
+
+    def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root") -> None:
+        """One level; the parent must exist. An existing directory is an error (PathError)."""
+        ...
+
+    def symlink(self, target: str, path: str) -> None:
+        """Create or atomically replace the symlink at `path`; anything else there is an error."""
+        ...
+
+    def rename(self, source: str, target: str) -> None: ...
+
+    def set_mode(self, path: str, *, mode: int, owner: str, group: str) -> None:
+        """chmod and lchown; never follows a symlink."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Unlink a file or symlink. Missing is fine."""
+        ...
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory. Raises PathError when it is not empty."""
+        ...
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory with all below it, never crossing a mount point (PathError names it, nothing below the
+        mount is touched) and never following a symlink. Missing is fine."""
+        ...
+
+    # --- time and identity
+    def now(self) -> float:
+        """Seconds since the epoch (the machine's wall clock)."""
+        ...
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def euid(self) -> int: ...
+
+    def kill(self, pid: int, signal: int) -> bool:
+        """Send a signal; False when there is no such process."""
+        ...
+
+    def connect(self, address: str, port: int, timeout: float = 1.0) -> bool:
+        """Whether a TCP connection is accepted."""
+        ...
+
+    def http_get(
+        self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0
+    ) -> tuple[int, bytes]:
+        """Status and body (first MiB) of a GET, redirects not followed, proxies not used.
+        Raises HostError when no answer came."""
+        ...
+
+    # --- what only the machine itself can answer
+    def kvm_api_version(self) -> int:
+        """Open /dev/kvm and ask KVM_GET_API_VERSION (Linux, Documentation/virt/kvm/api.rst; 12 since 2.6.22).
+        Raises PathMissing, PathError."""
+        ...
+
+    def environment(self) -> Mapping[str, str]:
+        """The environment that this program was started with; commands get only the scrubbed part of it."""
+        ...

@@ -1,0 +1,99 @@
+"""Removing a tree without ever leaving it: not through a symlink, not across a mount. Raises OSError."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from nqrust.host import mounts
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory and all below it. Missing is fine.
+
+    Refused before anything is touched when something is mounted at or below it (bind mounts included). A mount that
+    appears while we work is noticed by its mount id (proc(5), fdinfo) and stops us there.
+    """
+    folder, name = os.path.split(path.rstrip("/"))
+    if not name or name in (".", ".."):
+        raise OSError(errno.EINVAL, "not a directory that can be removed", path)
+    canonical = os.path.join(os.path.realpath(folder or "/"), name)
+    try:
+        found = os.lstat(canonical)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "is not a directory", path)
+    _refuse_mounts(canonical)
+
+    parent = os.open(os.path.dirname(canonical), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        allowed = _mount_id(parent)
+        _Remover(canonical, allowed).remove(parent, name)
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+class _Remover:
+    """Depth first, by descriptors, without recursion: a tree of any depth is fine as long as descriptors last."""
+
+    def __init__(self, path: str, allowed: tuple[int, int]) -> None:
+        self.path, self.allowed = path, allowed
+
+    def remove(self, parent: int, name: str) -> None:
+        # Each entry: descriptor of the directory, its name in the one above, the names still to go.
+        stack = [self._enter(parent, name, self.path)]
+        try:
+            while stack:
+                fd, its_name, left = stack[-1]
+                if left:
+                    entry = left.pop()
+                    try:
+                        os.unlink(entry, dir_fd=fd)
+                    except FileNotFoundError:
+                        pass
+                    except (IsADirectoryError, PermissionError):
+                        # unlink(2) on a directory: EISDIR on Linux, EPERM by POSIX.
+                        if not stat.S_ISDIR(os.stat(entry, dir_fd=fd, follow_symlinks=False).st_mode):
+                            raise
+                        stack.append(self._enter(fd, entry, self._where(stack, entry)))
+                    continue
+                above = stack[-2][0] if len(stack) > 1 else parent
+                os.close(fd)
+                stack.pop()
+                os.rmdir(its_name, dir_fd=above)
+        finally:
+            for fd, _, _ in stack:
+                os.close(fd)
+
+    def _enter(self, parent: int, name: str, where: str) -> tuple[int, str, list[str]]:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            if _mount_id(fd) != self.allowed:
+                raise OSError(errno.EBUSY, "something is mounted here; unmount it first", where)
+            return fd, name, sorted(os.listdir(fd), reverse=True)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _where(self, stack: list[tuple[int, str, list[str]]], entry: str) -> str:
+        return "/".join([self.path, *(name for _, name, _ in stack[1:]), entry])
+
+
+def _refuse_mounts(canonical: str) -> None:
+    with open(mounts.MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        found = mounts.at_or_below(mounts.parse_mountinfo(file.read()), canonical)
+    if found:
+        raise OSError(errno.EBUSY, "something is mounted here; unmount it first", found[0].mount_point)
+
+
+def _mount_id(fd: int) -> tuple[int, int]:
+    """(device, mount id). The mount id tells bind mounts of the same file system apart."""
+    mount_id = 0
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("mnt_id:"):
+                mount_id = int(line.split()[1])
+    return os.fstat(fd).st_dev, mount_id
