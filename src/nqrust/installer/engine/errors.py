@@ -1,0 +1,74 @@
+"""The one error tree of the installer. Every leaf a user can meet carries a stable code, what, and the cure.
+
+    NqrError
+    ├── UsageError          exit 2   bad flag, bad configuration; nothing touched
+    ├── PreflightRefused    exit 3   the host is not fit; nothing touched
+    ├── StepFailed          exit 5/1 a step could not do its work
+    ├── StepConflict        exit 5/1 something of another's is in the way
+    ├── VerifyFailed        exit 4   installed, but a proof failed
+    ├── Locked              exit 1   another nqr holds the lock
+    ├── JournalError        exit 1   the journal cannot be trusted or was written by a newer nqr
+    ├── ReleaseError        exit 1/5 a release, artifact or signature is not what it should be
+    ├── ManagerError        exit 1   the manager refused or could not be reached
+    └── Interrupted         exit 130 a signal asked us to stop
+
+Codes are listed in docs/troubleshooting.md; a test compares the two.
+"""
+
+from __future__ import annotations
+
+
+class NqrError(Exception):
+    """`code` like NQR-NET-003, `what` one sentence, `cure` one sentence; `exit_code` as in the CLI contract."""
+
+    exit_code = 1
+
+    def __init__(self, code: str, what: str, cure: str) -> None:
+        self.code, self.what, self.cure = code, what, cure
+        super().__init__(f"{code}: {what}")
+
+
+class UsageError(NqrError):
+    exit_code = 2
+
+
+class PreflightRefused(NqrError):
+    """`findings` holds every failed check, each with code, what and cure of its own."""
+
+    exit_code = 3
+
+    def __init__(self, code: str, what: str, cure: str, findings: tuple[NqrError, ...] = ()) -> None:
+        super().__init__(code, what, cure)
+        self.findings = findings
+
+
+class StepFailed(NqrError):
+    exit_code = 5
+
+
+class StepConflict(StepFailed):
+    pass
+
+
+class VerifyFailed(NqrError):
+    exit_code = 4
+
+
+class Locked(NqrError):
+    pass
+
+
+class JournalError(NqrError):
+    pass
+
+
+class ReleaseError(NqrError):
+    pass
+
+
+class ManagerError(NqrError):
+    pass
+
+
+class Interrupted(NqrError):
+    exit_code = 130

@@ -1,0 +1,49 @@
+"""Signals become a flag, looked at between steps: a step in hand is always finished or undone, never torn.
+
+The first SIGINT, SIGTERM or SIGHUP sets it; further ones change nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from nqrust.installer.engine.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class Interruption:
+    """`signal` is the first that came, 0 while none has."""
+
+    signal: int = 0
+
+    def check(self) -> None:
+        """Raises Interrupted NQR-ENG-030 once a signal came."""
+        if self.signal:
+            name = signal.Signals(self.signal).name
+            raise Interrupted(
+                "NQR-ENG-030", f"Stopped by {name}.", "Run the same command again when you are ready."
+            )
+
+
+@contextmanager
+def watching(notice: Callable[[str], None]) -> Iterator[Interruption]:
+    """Watch the three signals while the block runs (main thread only); `notice` is told once, with the signal's name."""
+    state = Interruption()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not state.signal:
+            state.signal = number
+            notice(signal.Signals(number).name)
+
+    previous = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield state
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

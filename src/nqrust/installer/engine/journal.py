@@ -1,0 +1,146 @@
+"""The write-ahead journal: versioned JSON lines, appended and fsynced before the change they announce.
+
+Record types (`v` is the format's version, `seq` counts from 1 without a gap):
+
+    run          a run begins: verb, program version, settings (no secret), the unfinished runs it continues
+    begin        a step is about to change something: its undo records, whose the thing was
+    done         that step is applied and verified
+    failed       that step failed: code, what, cure
+    undone       the entry (the `begin` with that seq) was reverted
+    kept         part of the entry was left because someone changed it since; what and where
+    retained     uninstall left the entry on purpose (data, database, packages)
+    undo-failed  reverting the entry failed; it stays and is tried again
+    end          the run ended: outcome
+
+A torn last line (power loss in the middle of an append) is dropped and reported: what it announced has not begun. Any
+other damage, or a version newer than ours, is refused with the cure, never guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nqrust.installer.engine.errors import JournalError
+
+VERSION = 1
+
+RECORD_TYPES = ("run", "begin", "done", "failed", "undone", "kept", "retained", "undo-failed", "end")
+
+
+class JournalStore(Protocol):
+    """Where the lines live. `append` returns only when the line would survive a power loss."""
+
+    def read(self) -> bytes: ...
+
+    def append(self, line: bytes) -> None: ...
+
+    def truncate(self, size: int) -> None: ...
+
+    def discard(self) -> None:
+        """Remove the journal itself: nothing is left to go back to."""
+        ...
+
+
+@dataclass
+class MemoryJournalStore:
+    """For tests and for planning."""
+
+    data: bytes = b""
+
+    def read(self) -> bytes:
+        return self.data
+
+    def append(self, line: bytes) -> None:
+        self.data += line
+
+    def truncate(self, size: int) -> None:
+        self.data = self.data[:size]
+
+    def discard(self) -> None:
+        self.data = b""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line. `body` holds what is particular to its type."""
+
+    seq: int
+    at: float
+    type: str
+    run: str
+    body: dict[str, Any] = field(default_factory=dict)
+
+    def to_line(self) -> bytes:
+        head = {"v": VERSION, "seq": self.seq, "at": round(self.at, 3), "type": self.type, "run": self.run}
+        return (json.dumps({**head, **self.body}, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
+class Journal:
+    """Reads what is there at construction; `append` adds to the file first, to memory after.
+
+    Raises JournalError NQR-ENG-010 (newer format), NQR-ENG-011 (damaged)."""
+
+    def __init__(self, store: JournalStore, now: Callable[[], float]) -> None:
+        self._store, self._now = store, now
+        self.records: list[Record] = []
+        self.torn = False
+        self._load()
+
+    def _load(self) -> None:
+        data = self._store.read()
+        if not data:
+            return
+        complete, newline, rest = data.rpartition(b"\n")
+        if rest:
+            self.torn = True
+        for number, line in enumerate(complete.split(b"\n") if newline else [], start=1):
+            self.records.append(_parse(line, number))
+        for number, record in enumerate(self.records, start=1):
+            if record.seq != number:
+                raise _damaged(number)
+        if self.torn:
+            self._store.truncate(len(data) - len(rest))
+
+    def append(self, type: str, run: str, **body: Any) -> Record:
+        record = Record(len(self.records) + 1, self._now(), type, run, body)
+        self._store.append(record.to_line())
+        self.records.append(record)
+        return record
+
+    def discard(self) -> None:
+        self._store.discard()
+        self.records.clear()
+
+
+def _damaged(number: int) -> JournalError:
+    return JournalError(
+        "NQR-ENG-011",
+        f"Line {number} of the journal is damaged.",
+        "Restore /var/lib/nqrust-microvm/journal.jsonl from a backup; without it, what was installed cannot be told from what was there.",
+    )
+
+
+def _parse(line: bytes, number: int) -> Record:
+    try:
+        raw = json.loads(line)
+        version = raw.pop("v")
+        if not isinstance(version, int):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _damaged(number) from None
+    if version > VERSION:
+        raise JournalError(
+            "NQR-ENG-010",
+            f"The journal was written by a newer nqr (format {version}; this one knows {VERSION}).",
+            "Run the newer nqr, which is linked from /usr/local/bin/nqr.",
+        )
+    try:
+        record = Record(raw.pop("seq"), raw.pop("at"), raw.pop("type"), raw.pop("run"), raw)
+    except KeyError:
+        raise _damaged(number) from None
+    if record.type not in RECORD_TYPES or not isinstance(record.seq, int):
+        raise _damaged(number)
+    return record

@@ -1,0 +1,139 @@
+"""The journal on disk: append, fsync of the file and, when it is new, of its directory (fsync(2), NOTES)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+from nqrust.installer.engine.errors import JournalError
+
+BALLAST = 256 * 1024
+"""Bytes kept free beside the journal: the records of going back from an install need less."""
+
+
+class FileJournalStore:
+    """`path` is made (0600, its directory 0700) at the first append; reading a missing file gives nothing."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def read(self) -> bytes:
+        try:
+            with open(self.path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return b""
+        except PermissionError:
+            raise JournalError(
+                "NQR-ENG-012", "The journal can be read by root only.", "Run the same command with sudo."
+            ) from None
+
+    def append(self, line: bytes) -> None:
+        """Raises JournalError NQR-ENG-013. On a full disk the ballast goes first, so that a way back can be recorded."""
+        try:
+            try:
+                self._append(line)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._drop_ballast():
+                    raise
+                self._append(line)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            folder = os.path.dirname(self.path)
+            raise JournalError(
+                "NQR-ENG-013",
+                f"The journal cannot be written: {error.strerror}{', the file system is full' if full else ''}.",
+                (f"Free space on the file system of {folder}" if full else f"Make {folder} writable")
+                + " and run the same command again; nothing was changed without a record.",
+            ) from error
+
+    def _append(self, line: bytes) -> None:
+        folder = os.path.dirname(self.path)
+        new = not os.path.exists(self.path)
+        if new:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            self._lay_ballast()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            written = os.write(descriptor, line)
+            if written != len(line):
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if new:
+            for directory in (folder, os.path.dirname(folder)):
+                self._sync_directory(directory)
+
+    @property
+    def _ballast(self) -> str:
+        return os.path.join(os.path.dirname(self.path), "ballast")
+
+    def _lay_ballast(self) -> None:
+        """Real blocks, not a hole: random(4) data does not compress. Raises OSError when there is not even so much room."""
+        descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            view = memoryview(os.urandom(BALLAST))
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.unlink(self._ballast)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _drop_ballast(self) -> bool:
+        try:
+            os.unlink(self._ballast)
+        except OSError:
+            return False
+        return True
+
+    def truncate(self, size: int) -> None:
+        if os.geteuid() != 0 and not os.access(self.path, os.W_OK):
+            return  # a reader may look at a torn journal; the next writer mends it
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, size)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def discard(self) -> None:
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            return
+        self._sync_directory(os.path.dirname(self.path))
+
+    @staticmethod
+    def _sync_directory(path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class CrashingJournalStore(FileJournalStore):
+    """Ends this process with SIGKILL at its n-th append, counted from 1: right after it when `after` says so, just before
+    it (what it announces is done, or not begun, and nobody wrote that down) when `before` does. 0: not at all.
+
+    This is how the kill matrix cuts the power at every record; used only when its variables are set, which no user
+    needs to do.
+    """
+
+    def __init__(self, path: str, *, after: int = 0, before: int = 0) -> None:
+        super().__init__(path)
+        self._after, self._before, self._count = after, before, 0
+
+    def append(self, line: bytes) -> None:
+        self._count += 1
+        if self._count == self._before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().append(line)
+        if self._count == self._after:
+            os.kill(os.getpid(), signal.SIGKILL)

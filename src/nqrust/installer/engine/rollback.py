@@ -1,0 +1,152 @@
+"""Going back: undo entries, newest first. A failed undo stays in the journal and the rest goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nqrust.host.errors import HostError
+from nqrust.installer.engine.errors import NqrError
+from nqrust.installer.engine.events import Notice, Reporter, StepFinished, StepStarted
+from nqrust.installer.engine.journal import Journal, Record
+from nqrust.installer.engine.receipt import Entry
+from nqrust.installer.engine.undo import services
+from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, UndoContext
+from nqrust.installer.engine.undo.verbs import revert
+
+
+@dataclass(frozen=True)
+class RollbackResult:
+    """`undone` entries reverted, `kept` sentences about what was left on purpose, `failed` entries that stay."""
+
+    undone: int
+    retained: int
+    kept: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+def roll_back(
+    context: UndoContext,
+    journal: Journal,
+    run: str,
+    entries: Iterable[Entry],
+    events: Reporter,
+    *,
+    retain: Callable[[Entry], bool] = lambda entry: False,
+) -> RollbackResult:
+    """Undo `entries` in reverse order, except those that `retain` keeps. Interrupted anywhere, it can be repeated."""
+    undone = retained = 0
+    kept: list[str] = []
+    failed: list[str] = []
+    waiting: list[Entry] = []
+    for entry in sorted(entries, key=lambda e: e.seq, reverse=True):
+        if retain(entry):
+            if not entry.retained:
+                journal.append("retained", run, entry=entry.seq)
+            retained += 1
+            continue
+        events.emit(StepStarted(entry.phase, entry.step_id, entry.kind, entry.describe))
+        began = context.host.monotonic()
+        try:
+            outcomes = _revert_entry(context, entry)
+        except Exception as error:  # a defect of ours too: the rest still goes back
+            foreseen = isinstance(error, (NqrError, HostError))
+            what = str(error) if foreseen else f"{type(error).__name__}: {error}"
+            journal.append("undo-failed", run, entry=entry.seq, what=what)
+            failed.append(f"{entry.describe}: {what}")
+            events.emit(
+                StepFinished(
+                    entry.phase,
+                    entry.step_id,
+                    entry.kind,
+                    entry.describe,
+                    "undo-failed",
+                    context.host.monotonic() - began,
+                    note=what,
+                )
+            )
+            events.emit(
+                Notice(
+                    "error",
+                    f"Could not undo “{entry.describe}”: {what}",
+                    "NQR-ENG-005",
+                    "Mend the cause and run the same command again; it stays recorded.",
+                )
+            )
+            continue
+        left = [o for o in outcomes if isinstance(o, Kept)]
+        if any(isinstance(o, Partly) for o in outcomes):
+            journal.append("retained", run, entry=entry.seq)
+            retained += 1
+            continue
+        if left and failed:
+            # What failed above may be all that is in the way here (a file in this directory): it waits for that one.
+            journal.append("undo-failed", run, entry=entry.seq, what=left[0].why)
+            failed.append(f"{entry.describe}: {left[0].why}")
+            continue
+        if any(services.needs_settling(undo) for undo in entry.undo):
+            waiting.append(entry)  # stays in the journal until its service has been restarted
+        for item in left:
+            journal.append("kept", run, entry=entry.seq, why=item.why, where=item.where)
+            kept.append(item.why + (f" ({item.where})" if item.where and item.where not in item.why else ""))
+        if entry not in waiting:
+            journal.append("undone", run, entry=entry.seq)
+        undone += 1
+        events.emit(
+            StepFinished(
+                entry.phase,
+                entry.step_id,
+                entry.kind,
+                entry.describe,
+                "kept" if left else "undone",
+                context.host.monotonic() - began,
+                note="; ".join(item.why for item in left),
+            )
+        )
+    kept += _settle(context, journal, run, waiting, failed)
+    return RollbackResult(undone, retained, tuple(kept), tuple(failed))
+
+
+def _settle(
+    context: UndoContext, journal: Journal, run: str, waiting: list[Entry], failed: list[str]
+) -> list[str]:
+    """Restart what ran before, oldest first; done again as a whole when it was cut off."""
+    if not any(_is_of_systemd(record) for record in journal.records) and not waiting:
+        return []
+    oldest_first = sorted(waiting, key=lambda e: e.seq)
+    units = [
+        undo
+        for entry in oldest_first
+        for undo in entry.undo
+        if services.needs_settling(undo) and not _decided_by_older(journal, entry, str(undo.args["name"]))
+    ]
+    try:
+        left = services.settle(context, units)
+    except HostError as error:
+        for entry in oldest_first:
+            journal.append("undo-failed", run, entry=entry.seq, what=str(error))
+        failed.append(f"services that ran before could not be restarted: {error}")
+        return []
+    for entry in oldest_first:
+        journal.append("undone", run, entry=entry.seq)
+    return [item.why for item in left]
+
+
+def _decided_by_older(journal: Journal, entry: Entry, unit: str) -> bool:
+    """Whether an older record of the same unit was reverted after `entry` was made: how it was before that one counts."""
+    reverted = {r.body["entry"] for r in journal.records if r.type == "undone" and r.seq > entry.seq}
+    return any(
+        undo["verb"] == "unit" and undo["args"]["name"] == unit
+        for record in journal.records
+        if record.type == "begin" and record.seq < entry.seq and record.seq in reverted
+        for undo in record.body["undo"]
+    )
+
+
+def _is_of_systemd(record: Record) -> bool:
+    undos = record.body.get("undo", ()) if record.type == "begin" else ()
+    return any(undo["verb"] == "unit" and undo["args"].get("supervisor") == "systemd" for undo in undos)
+
+
+def _revert_entry(context: UndoContext, entry: Entry) -> list[Outcome]:
+    return [revert(context, undo) for undo in reversed(entry.undo)]

@@ -1,0 +1,343 @@
+"""Carries out a plan, write-ahead: what a step would change is durable in the journal before the step changes it.
+
+    inspect -> prepare -> journal `begin` (fsync) -> apply -> verify -> journal `done` (fsync)
+
+A failure rolls back what this run (and the unfinished runs that it continues) applied, unless told to keep it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from nqrust.host.errors import HostError, NoSpace
+from nqrust.host.port import Host
+from nqrust.installer.engine.errors import Interrupted, JournalError, NqrError, StepConflict, StepFailed
+from nqrust.installer.engine.events import (
+    Notice,
+    PhaseFinished,
+    PhaseStarted,
+    Reporter,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepStarted,
+)
+from nqrust.installer.engine.interrupt import Interruption
+from nqrust.installer.engine.journal import Journal
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.plan import PhasePlan, Plan
+from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.rollback import RollbackResult, roll_back
+from nqrust.installer.engine.step import Conflict, Needed, Satisfied, Step
+from nqrust.installer.engine.undo.outcome import UndoContext
+from nqrust.installer.engine.undo.record import Undo
+
+
+@dataclass
+class PhaseResult:
+    name: str
+    changed: int = 0
+    satisfied: int = 0
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "changed": self.changed,
+            "satisfied": self.satisfied,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass
+class RunResult:
+    """`outcome`: ok | failed | rolled_back. `failure` is what stopped it; `rollback` what came of going back."""
+
+    run: str
+    outcome: str = "ok"
+    changed: int = 0
+    satisfied: int = 0
+    seconds: float = 0.0
+    phases: list[PhaseResult] = field(default_factory=list)
+    failure: NqrError | None = None
+    rollback: RollbackResult | None = None
+    resumed: bool = False
+
+
+def new_run_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+@dataclass
+class Runner:
+    """One run at a time over `host`. The caller holds the lock."""
+
+    host: Host
+    journal: Journal
+    originals: Originals
+    events: Reporter
+    interruption: Interruption = field(default_factory=Interruption)
+    keep_on_failure: bool = False
+    before_first_change: Callable[[], None] = lambda: None
+    """Called once, before the first record of a journal that is empty."""
+    _in_hand: str = field(default="", init=False)
+
+    def preview(self, plan: Plan) -> RunResult:
+        """Inspect every step and change nothing: what `apply` would do now, as far as can be told."""
+        result = RunResult("preview")
+        began = self.host.monotonic()
+        for phase in plan.phases:
+            outcome = self._phase_started(phase)
+            for step in phase.steps:
+                found = self._inspect(step)
+                if isinstance(found, Conflict):
+                    self.events.emit(
+                        StepFinished(
+                            phase.name, step.id, step.kind, step.describe(), "conflict", note=found.why
+                        )
+                    )
+                    result.failure = result.failure or _conflict(step, found)
+                elif isinstance(found, Needed):
+                    outcome.changed += 1
+                    self.events.emit(
+                        StepFinished(
+                            phase.name, step.id, step.kind, step.describe(), "would-change", diff=found.diff
+                        )
+                    )
+                else:
+                    outcome.satisfied += 1
+                    self.events.emit(
+                        StepFinished(
+                            phase.name, step.id, step.kind, step.describe(), "satisfied", note=found.note
+                        )
+                    )
+            self._phase_finished(outcome, result, began)
+        result.seconds = self.host.monotonic() - began
+        return result
+
+    def run(self, plan: Plan, verb: str, version: str, settings: dict[str, Any]) -> RunResult:
+        """Bring the host to the plan. Nothing is journaled while nothing needs changing. Never raises NqrError: see
+        `failure`."""
+        receipt = Receipt.of(self.journal)
+        cut_off = receipt.with_continued(
+            run.id for run in receipt.unfinished if run.verb in (verb, "rollback")
+        )
+        resumes = tuple(run.id for run in receipt.runs if run.id in cut_off)
+        result = RunResult(new_run_id(), resumed=bool(resumes))
+        self.events.emit(RunStarted(result.run, verb, result.resumed, sum(len(p.steps) for p in plan.phases)))
+        head = {"verb": verb, "version": version, "settings": settings, "resumes": list(resumes)}
+        opened = bool(resumes)
+        if opened:
+            self.journal.append("run", result.run, **head)
+        began = self.host.monotonic()
+        try:
+            for phase in plan.phases:
+                outcome = self._phase_started(phase)
+                for step in phase.steps:
+                    self._in_hand = step.describe()
+                    self.interruption.check()
+                    found = self._inspect(step)
+                    if isinstance(found, Conflict):
+                        raise _conflict(step, found)
+                    if isinstance(found, Satisfied):
+                        outcome.satisfied += 1
+                        self._finish_open(step, receipt, result.run)
+                        self.events.emit(
+                            StepFinished(
+                                phase.name, step.id, step.kind, step.describe(), "satisfied", note=found.note
+                            )
+                        )
+                        continue
+                    if not opened:
+                        if not self.journal.records:
+                            self._before_first_change()
+                        self.journal.append("run", result.run, **head)
+                        opened = True
+                    self._change(phase, step, found, result.run)
+                    outcome.changed += 1
+                self._phase_finished(outcome, result, began)
+            self.interruption.check()
+        except NqrError as error:
+            result.failure = error
+        except Exception as error:  # a defect of ours is no reason to leave a host in between
+            result.failure = _unforeseen(self._in_hand, error)
+        result.seconds = self.host.monotonic() - began
+        if result.failure is not None:
+            self._failed(result, {result.run, *resumes}, opened)
+        elif opened:
+            self.journal.append("end", result.run, outcome="ok")
+        self.events.emit(
+            RunFinished(
+                result.outcome,
+                result.changed,
+                result.satisfied,
+                result.seconds,
+                tuple(p.to_json() for p in result.phases),
+            )
+        )
+        return result
+
+    # --- one step
+
+    def _inspect(self, step: Step) -> Satisfied | Needed | Conflict:
+        try:
+            return step.inspect(self.host)
+        except HostError as error:
+            raise _wrapped(step, error, "could not be inspected") from error
+
+    def _change(self, phase: PhasePlan, step: Step, found: Needed, run: str) -> None:
+        describe = step.describe()
+        self.events.emit(StepStarted(phase.name, step.id, step.kind, describe))
+        began = self.host.monotonic()
+        try:
+            prepared = step.prepare(self.host)
+            undo = [self.originals.capture(u) for u in prepared.undo]
+            begin = self.journal.append(
+                "begin",
+                run,
+                step={"id": step.id, "kind": step.kind, "phase": phase.name, "describe": describe},
+                origin=prepared.origin.value,
+                undo=[u.to_json() for u in undo],
+            )
+            step.apply(self.host)
+            step.verify(self.host)
+            self._done(run, begin.seq, undo)
+            self._finish_open(step, Receipt.of(self.journal), run)
+        except HostError as error:
+            self._tell_failure(phase, step, began)
+            raise _wrapped(step, error, "failed") from error
+        except Exception:
+            self._tell_failure(phase, step, began)
+            raise
+        self.events.emit(
+            StepFinished(
+                phase.name,
+                step.id,
+                step.kind,
+                describe,
+                "changed",
+                self.host.monotonic() - began,
+                diff=found.diff,
+            )
+        )
+
+    def _tell_failure(self, phase: PhasePlan, step: Step, began: float) -> None:
+        seconds = self.host.monotonic() - began
+        self.events.emit(StepFinished(phase.name, step.id, step.kind, step.describe(), "failed", seconds))
+
+    def _finish_open(self, step: Step, receipt: Receipt, run: str) -> None:
+        """A step cut off between `begin` and `done` that turns out complete is marked so."""
+        for entry in receipt.entries:
+            if entry.step_id == step.id and not entry.done:
+                self._done(run, entry.seq, entry.undo)
+
+    def _done(self, run: str, seq: int, undo: Sequence[Undo]) -> None:
+        made = self.originals.conclude(undo)
+        self.journal.append("done", run, entry=seq, **({"made": made} if made else {}))
+
+    # --- phases and failure
+
+    def _phase_started(self, phase: PhasePlan) -> PhaseResult:
+        self.events.emit(PhaseStarted(phase.name, phase.title, len(phase.steps), phase.skipped))
+        for note in phase.notes:
+            self.events.emit(Notice("info", note))
+        return PhaseResult(phase.name)
+
+    def _phase_finished(self, outcome: PhaseResult, result: RunResult, began: float) -> None:
+        so_far = sum(p.seconds for p in result.phases)
+        outcome.seconds = self.host.monotonic() - began - so_far
+        result.phases.append(outcome)
+        result.changed += outcome.changed
+        result.satisfied += outcome.satisfied
+        self.events.emit(PhaseFinished(outcome.name, outcome.changed, outcome.satisfied, outcome.seconds))
+
+    def _failed(self, result: RunResult, runs: set[str], opened: bool) -> None:
+        failure = result.failure
+        assert failure is not None
+        if not opened:
+            result.outcome = "failed"
+            return
+        try:
+            self._go_back(result, runs, failure)
+        except JournalError as error:
+            # The way back cannot be recorded (the disk is full to the last byte): what is recorded is done again later.
+            self.events.emit(Notice("error", error.what, error.code, error.cure))
+            result.outcome = "failed"
+
+    def _go_back(self, result: RunResult, runs: set[str], failure: NqrError) -> None:
+        with suppress(JournalError) if isinstance(failure, JournalError) else nullcontext():
+            self.journal.append(
+                "failed", result.run, code=failure.code, what=failure.what, cure=failure.cure
+            )
+        if self.keep_on_failure and not isinstance(failure, Interrupted):
+            self.journal.append("end", result.run, outcome="failed")
+            result.outcome = "failed"
+            return
+        self.events.emit(
+            Notice("warning", f"{failure.what} Going back to how the host was.", failure.code, failure.cure)
+        )
+        result.rollback = roll_back(
+            UndoContext(self.host, self.originals),
+            self.journal,
+            result.run,
+            Receipt.of(self.journal).of_runs(runs),
+            self.events,
+        )
+        result.changed = 0
+        result.outcome = "rolled_back" if not result.rollback.failed else "failed"
+        self.journal.append("end", result.run, outcome=result.outcome)
+
+    def _before_first_change(self) -> None:
+        try:
+            self.before_first_change()
+        except HostError as error:
+            raise StepFailed(
+                "NQR-ENG-013",
+                f"The state of this host before the install cannot be kept: {error}.",
+                "Free space on the file system of /var/lib, make it writable and run the same command again; nothing was"
+                " changed.",
+            ) from error
+
+
+def _conflict(step: Step, found: Conflict) -> StepConflict:
+    return StepConflict(found.code, found.why, found.cure)
+
+
+def _unforeseen(doing: str, error: Exception) -> StepFailed:
+    failure = StepFailed(
+        "NQR-ENG-999",
+        f"“{doing}” met an error that nqr did not expect: {type(error).__name__}: {error}.",
+        "Please report it with the log of this run.",
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def _wrapped(step: Step, error: HostError, verb: str) -> StepFailed:
+    if isinstance(error, NoSpace):
+        return StepFailed(
+            "NQR-ENG-006",
+            f"“{step.describe()}” {verb}: the file system of {error.path} is full.",
+            "Free space there and run the same command again.",
+        )
+    return StepFailed(
+        "NQR-ENG-001",
+        f"“{step.describe()}” {verb}: {error}.",
+        "Mend the cause that is named here (the log has the whole output) and run the same command again.",
+    )
+
+
+def unfinished_entries(receipt: Receipt) -> Iterable[str]:
+    """Ids of the runs that `nqr rollback` would undo: the unfinished ones, else the last that ended well; each with the runs
+    that it continued."""
+    if receipt.unfinished:
+        return receipt.with_continued(run.id for run in receipt.unfinished)
+    for run in reversed(receipt.runs):
+        together = receipt.with_continued([run.id])
+        if run.outcome == "ok" and run.verb not in ("rollback", "uninstall") and receipt.of_runs(together):
+            return together
+    return ()

@@ -1,0 +1,183 @@
+"""Verbs for files, blocks, directories, modes and symlinks.
+
+A user's edit is never overwritten and never lost: what is not what we left is moved aside beside its path, with the
+suffix `.nqr-kept`, and reported.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import posixpath
+from typing import Any
+
+from nqrust.host.errors import PathError
+from nqrust.host.port import Host, Kind
+from nqrust.installer.engine.undo.outcome import Kept, Outcome, Reverted, UndoContext
+
+KEPT_SUFFIX = ".nqr-kept"
+
+
+def file(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Put the prior content back (or nothing, where there was nothing)."""
+    host, path, prior, ours = context.host, str(args["path"]), args.get("prior"), args.get("ours")
+    stat = host.stat(path)
+    if prior is not None and _is_prior(host, path, prior):
+        return Reverted("already as it was")
+    kept: Kept | None = None
+    if stat is not None and not _is_ours(host, path, ours):
+        aside = move_aside(host, path)
+        kept = Kept(f"{path} was changed since; your version is kept", aside)
+    elif stat is None and prior is not None and ours is not None:
+        kept = Kept(f"{path} was removed since; the original was put back", path)
+    if prior is None:
+        if kept is None:
+            host.remove(path)  # even when absent: a write that was cut off may have left its temporary beside it
+    elif host.stat(posixpath.dirname(path)) is None:
+        return Kept(f"{posixpath.dirname(path)} is gone, so {path} was not put back", "")
+    elif prior["kind"] == "symlink":
+        if kept is None and stat is not None:
+            host.remove(path)
+        host.symlink(prior["target"], path)
+    else:
+        host.write_file(
+            path,
+            context.originals.read(prior["sha256"]),
+            mode=prior["mode"],
+            owner=prior["owner"],
+            group=prior["group"],
+            xattrs=_xattrs(prior),
+        )
+    return kept or Reverted()
+
+
+def _is_prior(host: Host, path: str, prior: dict[str, Any] | None) -> bool:
+    stat = host.stat(path)
+    if prior is None or stat is None:
+        return prior is None and stat is None
+    if prior["kind"] == "symlink":
+        return stat.kind is Kind.symlink and host.readlink(path) == prior["target"]
+    return (
+        stat.kind is Kind.file
+        and (stat.mode, stat.owner, stat.group) == (prior["mode"], prior["owner"], prior["group"])
+        and host.sha256(path) == prior["sha256"]
+        and host.xattrs(path) == _xattrs(prior)
+    )
+
+
+def _xattrs(prior: dict[str, Any]) -> dict[str, bytes]:
+    return {name: base64.b64decode(value) for name, value in prior.get("xattrs", {}).items()}
+
+
+def _is_ours(host: Host, path: str, ours: str | None) -> bool:
+    stat = host.stat(path)
+    if stat is None or stat.kind is not Kind.file:
+        return False
+    return ours is None or host.sha256(path) == ours
+
+
+def move_aside(host: Host, path: str) -> str:
+    """Rename `path` to the first free `path.nqr-kept[.N]` and give that name."""
+    number, aside = 1, path + KEPT_SUFFIX
+    while host.stat(aside) is not None:
+        number += 1
+        aside = f"{path}{KEPT_SUFFIX}.{number}"
+    host.rename(path, aside)
+    return aside
+
+
+def markers(marker: str) -> tuple[str, str]:
+    """The two lines between which a block of ours stands in a shared file."""
+    return f"# BEGIN {marker}", f"# END {marker}"
+
+
+def without_block(text: str, marker: str) -> str:
+    """`text` less our block, its markers included; unchanged when there is none or it is not closed."""
+    begin, end = markers(marker)
+    lines = text.splitlines(keepends=True)
+    bare = [line.strip() for line in lines]
+    if begin not in bare or end not in bare[bare.index(begin) :]:
+        return text
+    first = bare.index(begin)
+    last = bare.index(end, first)
+    return "".join(lines[:first] + lines[last + 1 :])
+
+
+def block(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Take our block out; edits around it stay. A file that we made and that is empty then goes too."""
+    host, path, marker = context.host, str(args["path"]), str(args["marker"])
+    stat = host.stat(path)
+    if stat is None or stat.kind is not Kind.file:
+        return Reverted("the file is gone")
+    text = host.read_text(path)
+    rest = without_block(text, marker)
+    if rest == text:
+        return (
+            Reverted("the block is gone")
+            if markers(marker)[0] not in text
+            else Kept(f"our block in {path} has lost its end", path)
+        )
+    if not rest.strip() and args.get("created"):
+        host.remove(path)
+    else:
+        host.write_file(
+            path, rest.encode(), mode=stat.mode, owner=stat.owner, group=stat.group, xattrs=host.xattrs(path)
+        )
+    return Reverted()
+
+
+def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Remove a directory of ours: when empty, or (`tree`) with what is in it, except files the user's edit left aside."""
+    host, path = context.host, str(args["path"])
+    stat = host.stat(path)
+    if stat is None:
+        return Reverted("already gone")
+    if stat.kind is not Kind.directory:
+        return Kept(f"{path} is no longer a directory", path)
+    if args.get("tree"):
+        edits = host.glob(f"{path}/*{KEPT_SUFFIX}*")
+        if edits:  # moved aside a moment ago
+            return Kept(f"{path} holds your version of what was changed ({', '.join(edits[:3])})", path)
+        host.remove_tree(path)
+        return Reverted()
+    left = host.listdir(path)
+    if left:
+        return Kept(
+            f"{path} holds what is not ours ({', '.join(left[:3])}{' …' if len(left) > 3 else ''})", path
+        )
+    try:
+        host.rmdir(path)
+    except PathError as error:
+        return Kept(f"{path} could not be removed: {error}", path)
+    return Reverted()
+
+
+def mode(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Give a path its previous mode and owners back."""
+    host, path = context.host, str(args["path"])
+    if host.stat(path) is None:
+        return Reverted("already gone")
+    host.set_mode(path, mode=int(args["mode"]), owner=str(args["owner"]), group=str(args["group"]))
+    return Reverted()
+
+
+def symlink(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Point it back, or remove it; left alone when it no longer points to what we set."""
+    host, path, prior = context.host, str(args["path"]), args.get("prior")
+    stat = host.stat(path)
+    if stat is None:
+        if prior is not None and host.stat(posixpath.dirname(path)) is not None:
+            host.symlink(str(prior), path)
+        return Reverted()
+    if stat.kind is not Kind.symlink or host.readlink(path) not in (args["ours"], prior):
+        return Kept(f"{path} was changed since", path)
+    if prior is None:
+        host.remove(path)
+    elif host.readlink(path) != prior:
+        host.symlink(str(prior), path)
+    return Reverted()
+
+
+def digest(data: bytes) -> str:
+    """Hex sha256, the form in which `ours` is recorded."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,62 @@
+"""Verbs for links, sysctls, modules and firewall rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nqrust.host.errors import CommandFailed
+from nqrust.host.port import command
+from nqrust.installer.engine.undo.outcome import Kept, Outcome, Reverted, UndoContext
+
+
+def link(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Delete a link; what is enslaved to a bridge stays, without it (ip-link(8))."""
+    name = str(args["name"])
+    if context.host.stat(f"/sys/class/net/{name}") is None:
+        return Reverted("already gone")
+    context.host.run(command("ip", "link", "delete", name))
+    return Reverted()
+
+
+def sysctl_path(key: str) -> str:
+    """proc(5) path of a key as sysctl(8) writes it. A `/` in the key stands for a dot in an interface's name."""
+    return "/proc/sys/" + key.replace(".", "\0").replace("/", ".").replace("\0", "/")
+
+
+def sysctl(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    path = sysctl_path(str(args["key"]))
+    if context.host.stat(path) is None:
+        return Reverted("already gone")
+    now = context.host.read_text(path).strip()
+    if now == args["prior"]:
+        return Reverted("already as it was")
+    if now != args["ours"]:
+        return Kept(f"{args['key']} is {now}, which is neither what we set nor what it was")
+    context.host.run(command("tee", path, input=f"{args['prior']}\n".encode()))
+    return Reverted()
+
+
+def module(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    name = str(args["name"])
+    if context.host.stat(f"/sys/module/{name.replace('-', '_')}") is None:
+        return Reverted("already gone")
+    try:
+        context.host.run(command("modprobe", "--remove", name))
+    except CommandFailed:
+        return Kept(f"module {name} is in use; it goes at the next boot")
+    return Reverted()
+
+
+def rules(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Delete our rules (every copy of each), then our chains. Nothing is ever flushed that is not ours."""
+    host, binary = context.host, str(args["binary"])
+    if host.which(binary) is None:
+        return Reverted(f"{binary} is gone, and with it what it set")
+    for table, chain, *spec in args["rules"]:
+        while host.run(command(binary, "-w", "-t", table, "-C", chain, *spec, ok=(0, 1, 2))).code == 0:
+            host.run(command(binary, "-w", "-t", table, "-D", chain, *spec))
+    for table, chain in args["chains"]:
+        if host.run(command(binary, "-w", "-t", table, "-S", chain, ok=(0, 1, 2))).code == 0:
+            host.run(command(binary, "-w", "-t", table, "-F", chain))
+            host.run(command(binary, "-w", "-t", table, "-X", chain))
+    return Reverted()

@@ -1,0 +1,288 @@
+"""The verb for packages: what was not there before goes; the auto/manual marks of what stays are put back.
+
+Which packages those are is measured when reverting (installed now, brought by us, not there before), so that
+dependencies of every depth are included; what something else needs by now stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nqrust.host.errors import CommandFailed
+from nqrust.host.port import Command, Host, command
+from nqrust.installer.engine.undo import traces
+from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, Reverted, UndoContext
+
+if TYPE_CHECKING:
+    from nqrust.installer.engine.originals import Originals
+
+_APT_ENV = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "UCF_FORCE_CONFFOLD": "1"}
+_GONE = ("not-installed", "")
+
+
+@dataclass(frozen=True)
+class Remover:
+    """One package manager. `plain` turns a recorded name into the one that the other functions use; `installed` gives
+    names; `would_go` what purging some names would remove in all; `needs` the direct dependencies of every installed
+    package; `scripts` the text of maintainer scripts and `listed` the paths of packages; `purge` and `mark` give
+    commands."""
+
+    plain: Callable[[Host], Callable[[str], str]]
+    installed: Callable[[Host], set[str]]
+    would_go: Callable[[Host, list[str]], set[str]]
+    needs: Callable[[Host], dict[str, set[str]]]
+    purge: Callable[[list[str]], list[Command]]
+    mark: Callable[[Host, set[str], set[str]], list[Command]]
+    scripts: Callable[[Host, set[str]], str]
+    listed: Callable[[Host, set[str]], frozenset[str]]
+
+
+def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Purge what this transaction brought, and what its scripts made besides. What something else needs now stays."""
+    host, remover = context.host, REMOVERS[str(args["manager"])]
+    plain = remover.plain(host)
+    going, for_data = victims(host, args, context.needed_packages)
+    kept: set[str] = set()
+    while going:
+        foreign = remover.would_go(host, sorted(going)) - going
+        if not foreign:
+            break
+        stay = _with_needs(foreign, remover.needs(host), going) & going
+        if not stay:
+            break
+        kept |= stay
+        going -= stay
+    made = _made(context, args)
+    for cmd in remover.purge(sorted(going)) if going else []:
+        host.run(cmd)
+    before = {plain(name) for name in args["before"]}
+    for cmd in remover.mark(host, {plain(name) for name in args["manual"]}, before):
+        host.run(cmd)
+    if for_data:
+        return Partly(f"packages stay for the data that stays: {_some(for_data)}")
+    if kept:
+        return Kept(f"packages that others need now stay: {_some(kept)}")
+    now = remover.installed(host)
+    later = remover.scripts(host, now - before)
+    left = traces.remove(host, made, remover.listed(host, now), later)
+    _residue(host, args.get("residue"), later)
+    if left:
+        return Kept("; ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else ""))
+    return Reverted(f"{len(going)} packages removed" if going else "none to remove")
+
+
+def victims(host: Host, args: dict[str, Any], needed: frozenset[str]) -> tuple[set[str], set[str]]:
+    """What this transaction brought and is still there: (what goes, what stays because `needed` packages are part of it or
+    depend on it). `brought` limits it to what was ours; without it, all that is new since."""
+    remover = REMOVERS[str(args["manager"])]
+    plain = remover.plain(host)
+    new = remover.installed(host) - {plain(name) for name in args["before"]}
+    if args.get("brought") is not None:
+        new &= {plain(name) for name in args["brought"]}
+    for_data = _with_needs(new & needed, remover.needs(host), new) if needed else set()
+    return new - for_data, for_data
+
+
+def survey_made(host: Host, args: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """What this transaction has made besides its packages, as of now. To be asked while its packages are there."""
+    remover = REMOVERS[str(args["manager"])]
+    brought, _ = victims(host, args, frozenset())
+    return traces.made(host, before, remover.scripts(host, brought), remover.listed(host, brought))
+
+
+def known_traces(originals: Originals, args: dict[str, Any]) -> dict[str, Any] | None:
+    """What was recorded; empty for a record of a version that did not look, None for a transaction that was cut off."""
+    if "survey" not in args:
+        return traces.NOTHING
+    return traces.unpack(originals.read(str(args["made"]))) if "made" in args else None
+
+
+def _made(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
+    """As recorded when the transaction was done; of one that was cut off, found now and kept for the next attempt."""
+    originals = context.originals
+    found = known_traces(originals, args)
+    if found is not None:
+        return found
+    survey = str(args["survey"])
+    late = originals.blob(f"{survey}.made")
+    if context.host.exists(late):
+        return traces.unpack(context.host.read_bytes(late))
+    found = survey_made(context.host, args, traces.unpack(originals.read(survey)))
+    context.host.write_file(late, traces.pack(found), mode=0o600)
+    return found
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
+
+
+def _with_needs(start: set[str], needs: dict[str, set[str]], among: set[str]) -> set[str]:
+    """`start` and everything in `among` that it needs, at any depth."""
+    found, todo = set(start), list(start)
+    while todo:
+        for name in needs.get(todo.pop(), set()):
+            if name in among and name not in found:
+                found.add(name)
+                todo.append(name)
+    return found
+
+
+def _residue(host: Host, residue: dict[str, Any] | None, later: str) -> None:
+    """Users and groups that are known to stay behind, unless a package that came later (its scripts) has them too."""
+    for name in (residue or {}).get("users", []):
+        if host.user(name) is not None and name not in later:
+            host.run(command("userdel", name, ok=(0, 6, 8)))
+    for name in (residue or {}).get("groups", []):
+        if host.group(name) is not None and name not in later:
+            host.run(command("groupdel", name, ok=(0, 6, 8)))
+
+
+# --- apt and dpkg
+
+
+def _dpkg_plain(host: Host) -> Callable[[str], str]:
+    native = host.run(command("dpkg", "--print-architecture")).stdout.strip()
+    return lambda name: name.removesuffix(f":{native}").removesuffix(":all")
+
+
+def _dpkg_installed(host: Host) -> set[str]:
+    plain = _dpkg_plain(host)
+    out = host.run(command("dpkg-query", "-W", "-f", "${db:Status-Status} ${binary:Package}\n")).stdout
+    rows = (line.partition(" ") for line in out.splitlines())
+    return {plain(name) for state, _, name in rows if state not in _GONE}
+
+
+def _dpkg_needs(host: Host) -> dict[str, set[str]]:
+    """Names in Depends and Pre-Depends, every alternative (deb-substvars(5)); a Provides counts for its provider."""
+    plain = _dpkg_plain(host)
+    form = "${binary:Package}\t${Pre-Depends}, ${Depends}\t${Provides}\n"
+    rows = [line.split("\t") for line in host.run(command("dpkg-query", "-W", "-f", form)).stdout.splitlines()]
+    providers: dict[str, set[str]] = {}
+    for name, _, provides in rows:
+        for virtual in _names(provides):
+            providers.setdefault(virtual, set()).add(plain(name))
+    found: dict[str, set[str]] = {}
+    for name, depends, _ in rows:
+        wanted = set(_names(depends))
+        found[plain(name)] = wanted | {p for w in wanted for p in providers.get(w, set())}
+    return found
+
+
+def _names(field: str) -> list[str]:
+    return re.findall(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]*)", field)
+
+
+def _apt_would_go(host: Host, names: list[str]) -> set[str]:
+    plain = _dpkg_plain(host)
+    simulation = command("apt-get", "--simulate", "-q", "purge", *names, env=_APT_ENV)
+    try:
+        out = host.run(simulation).stdout
+    except CommandFailed:  # a transaction that was cut off is in the way
+        _dpkg_mend(host, set(names))
+        out = host.run(simulation).stdout
+    return {plain(line.split()[1]) for line in out.splitlines() if line.startswith(("Purg ", "Remv "))}
+
+
+def _dpkg_mend(host: Host, going: set[str]) -> None:
+    """apt-get(8) does nothing at all while a package is half unpacked and its archive is out of reach: those of `going`
+    are removed by dpkg(1) itself, which needs to be told that it may (“reinst-required”)."""
+    plain = _dpkg_plain(host)
+    host.run(command("dpkg", "--configure", "-a", env=_APT_ENV, timeout=600, ok=(0, 1)))
+    out = host.run(command("dpkg-query", "-W", "-f", "${db:Status-Eflag} ${binary:Package}\n")).stdout
+    rows = (line.partition(" ") for line in out.splitlines())
+    torn = sorted(name for flag, _, name in rows if flag == "reinstreq" and plain(name) in going)
+    if torn:
+        force = ("--force-remove-reinstreq", "--force-depends")
+        host.run(command("dpkg", *force, "--remove", *torn, env=_APT_ENV, timeout=600))
+
+
+_MAINTAINER_SCRIPTS = ("preinst", "postinst", "config", "prerm", "postrm")  # deb-maintainer-scripts(5)
+
+
+def _dpkg_info(host: Host, names: set[str], kinds: tuple[str, ...]) -> Iterator[str]:
+    """Contents of files of dpkg's database; it names them with the architecture where a package may be there twice."""
+    plain, folder = _dpkg_plain(host), "/var/lib/dpkg/info"
+    for file in host.listdir(folder):
+        name, _, kind = file.rpartition(".")
+        if kind in kinds and plain(name) in names:
+            yield host.read_text(f"{folder}/{file}")
+
+
+def _dpkg_scripts(host: Host, names: set[str]) -> str:
+    return "\n".join(_dpkg_info(host, names, _MAINTAINER_SCRIPTS))
+
+
+def _dpkg_listed(host: Host, names: set[str]) -> frozenset[str]:
+    return frozenset(line for content in _dpkg_info(host, names, ("list", "conffiles")) for line in content.split("\n"))
+
+
+def _apt_purge(names: list[str]) -> list[Command]:
+    return [
+        command("dpkg", "--configure", "-a", env=_APT_ENV, timeout=600, ok=(0, 1)),
+        command(
+            "apt-get", "purge", "-y", "-q", "-o", "DPkg::Lock::Timeout=300", *names, env=_APT_ENV, timeout=1800
+        ),
+    ]
+
+
+def _apt_mark(host: Host, manual: set[str], before: set[str]) -> list[Command]:
+    plain = _dpkg_plain(host)
+    now = {plain(name) for name in host.run(command("apt-mark", "showmanual")).stdout.split()}
+    present = _dpkg_installed(host) & before
+    to_auto, to_manual = sorted((now - manual) & present), sorted((manual - now) & present)
+    commands = [command("apt-mark", "auto", *to_auto)] if to_auto else []
+    return commands + ([command("apt-mark", "manual", *to_manual)] if to_manual else [])
+
+
+# --- dnf and rpm
+
+
+def _rpm_installed(host: Host) -> set[str]:
+    return set(host.run(command("rpm", "-qa", "--qf", "%{NAME}\n")).stdout.split())
+
+
+def _dnf_would_go(host: Host, names: list[str]) -> set[str]:
+    """`rpm -e --test` names what needs them; nothing else is removed when dependencies are not cleaned."""
+    done = host.run(command("rpm", "-e", "--test", *names, ok=(0, 1)))
+    needing = re.findall(r"is needed by \(installed\) (\S+?)-[^-]+-[^-]+$", done.stderr, re.MULTILINE)
+    return set(names) | set(needing)
+
+
+def _rpm_needs(host: Host) -> dict[str, set[str]]:
+    """Package -> packages that provide what it requires."""
+    provides: dict[str, set[str]] = {}
+    for line in host.run(command("rpm", "-qa", "--qf", "[%{=NAME}\t%{PROVIDES}\n]")).stdout.splitlines():
+        name, _, what = line.partition("\t")
+        provides.setdefault(what, set()).add(name)
+    found: dict[str, set[str]] = {}
+    for line in host.run(command("rpm", "-qa", "--qf", "[%{=NAME}\t%{REQUIRENAME}\n]")).stdout.splitlines():
+        name, _, what = line.partition("\t")
+        found.setdefault(name, set()).update(provides.get(what, set()))
+    return found
+
+
+def _rpm_scripts(host: Host, names: set[str]) -> str:
+    return host.run(command("rpm", "-q", "--scripts", *sorted(names))).stdout if names else ""
+
+
+def _rpm_listed(host: Host, names: set[str]) -> frozenset[str]:
+    return frozenset(host.run(command("rpm", "-ql", *sorted(names))).stdout.splitlines()) if names else frozenset()
+
+
+def _dnf_purge(names: list[str]) -> list[Command]:
+    return [command("dnf", "remove", "-y", "--setopt=clean_requirements_on_remove=0", *names, timeout=1800)]
+
+
+REMOVERS = {
+    "apt": Remover(
+        _dpkg_plain, _dpkg_installed, _apt_would_go, _dpkg_needs, _apt_purge, _apt_mark, _dpkg_scripts, _dpkg_listed,
+    ),
+    "dnf": Remover(
+        lambda host: lambda name: name, _rpm_installed, _dnf_would_go, _rpm_needs, _dnf_purge,
+        lambda host, manual, before: [], _rpm_scripts, _rpm_listed,
+    ),
+}  # fmt: skip

@@ -1,0 +1,262 @@
+"""The functions that an undo script calls: the undo verbs once more, in POSIX sh with the tools of any Linux host."""
+
+from __future__ import annotations
+
+PRELUDE = r"""#!/bin/sh
+# Takes back what nqr installed on this host, without nqr and without Python. Run it as root; it can be repeated.
+# shellcheck disable=SC2317  # not every host needs every function
+set -u
+umask 077
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+if [ "$(id -u)" -ne 0 ]; then
+    echo 'Only root can do this; nothing was changed.' >&2
+    exit 2
+fi
+cd / || exit 1
+failed=0
+
+kept() { printf 'Left on purpose: %s.\n' "$*"; }
+try() {
+    "$@" && return
+    failed=$((failed + 1))
+    printf 'Could not be undone: %s\n' "$*" >&2
+}
+there() { [ -e "$1" ] || [ -L "$1" ]; }
+sum() { sha256sum <"$1" | cut -d ' ' -f 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+with_systemd() { [ -d /run/systemd/system ] && has systemctl; }
+
+aside() { # path
+    to=$1.nqr-kept
+    n=1
+    while there "$to"; do
+        n=$((n + 1))
+        to=$1.nqr-kept.$n
+    done
+    mv -- "$1" "$to" && kept "$1 was changed since; your version is $to"
+}
+is_ours() { # path, sha256 or nothing for any content
+    [ -f "$1" ] && [ ! -L "$1" ] && { [ -z "$2" ] || [ "$(sum "$1")" = "$2" ]; }
+}
+remove_file() { # path, ours
+    there "$1" || return 0
+    if is_ours "$1" "$2"; then try rm -f -- "$1"; else try aside "$1"; fi
+}
+restore_file() { # path, ours, prior sha256, mode, owner, group; the content as base64 on standard input
+    if [ -f "$1" ] && [ ! -L "$1" ] && [ "$(sum "$1")" = "$3" ]; then
+        cat >/dev/null
+        set_mode "$1" "$4" "$5" "$6"
+        return
+    fi
+    if there "$1" && ! is_ours "$1" "$2"; then try aside "$1"; fi
+    if [ ! -d "$(dirname -- "$1")" ]; then
+        cat >/dev/null
+        kept "the folder of $1 is gone, so it was not put back"
+        return
+    fi
+    if base64 -d >"$1.nqr-new" && chown -- "$5:$6" "$1.nqr-new" && chmod -- "$4" "$1.nqr-new"; then
+        try mv -f -- "$1.nqr-new" "$1"
+    else
+        try false "$1"
+    fi
+}
+set_attribute() { # path, name, value in setfattr's form
+    if has setfattr; then try setfattr -n "$2" -v "$3" -- "$1"; else kept "$1 without its attribute $2"; fi
+}
+set_mode() { # path, mode, owner, group
+    there "$1" || return 0
+    try chown -h -- "$3:$4" "$1"
+    [ -L "$1" ] || try chmod -- "$2" "$1"
+}
+restore_link() { # path, ours, prior or nothing
+    if there "$1"; then
+        if [ ! -L "$1" ]; then
+            kept "$1 was changed since"
+            return
+        fi
+        now=$(readlink -- "$1")
+        if [ "$now" != "$2" ] && [ "$now" != "$3" ]; then
+            kept "$1 was changed since"
+            return
+        fi
+        if [ -z "$3" ]; then
+            try rm -f -- "$1"
+        elif [ "$now" != "$3" ]; then
+            try ln -sfn -- "$3" "$1"
+        fi
+    elif [ -n "$3" ] && [ -d "$(dirname -- "$1")" ]; then
+        try ln -s -- "$3" "$1"
+    fi
+}
+put_link() { # path, ours, prior target: a file of ours stands where a link was
+    if [ -L "$1" ] && [ "$(readlink -- "$1")" = "$3" ]; then return; fi
+    remove_file "$1" "$2"
+    there "$1" || try ln -s -- "$3" "$1"
+}
+remove_directory() { # path
+    [ -d "$1" ] || return 0
+    rmdir -- "$1" 2>/dev/null || kept "$1 holds what is not ours"
+}
+remove_tree() { # path
+    [ -d "$1" ] && [ ! -L "$1" ] || return 0
+    if awk -v top="$1" '$5 == top || index($5, top "/") == 1 { found = 1 } END { exit !found }' /proc/self/mountinfo; then
+        try false "$1: something is mounted there"
+    else
+        try rm -rf -- "$1"
+    fi
+}
+remove_block() { # path, marker, whether the file was made by us
+    [ -f "$1" ] && grep -qF "# BEGIN $2" -- "$1" || return 0
+    if ! grep -qF "# END $2" -- "$1"; then
+        kept "our block in $1 has lost its end"
+        return
+    fi
+    rest=$(awk -v b="# BEGIN $2" -v e="# END $2" '
+        { bare = $0; gsub(/^[ \t]+|[ \t]+$/, "", bare) }
+        bare == b && !done { inside = 1 }
+        !inside { print }
+        inside && bare == e { inside = 0; done = 1 }' "$1" && echo x)
+    rest=${rest%x}
+    if [ "$3" = 1 ] && [ -z "$(printf '%s' "$rest" | tr -d ' \t\n')" ]; then
+        try rm -f -- "$1"
+    else
+        printf '%s' "$rest" >"$1" || try false "$1"
+    fi
+}
+remove_user() { if grep -q "^$1:" /etc/passwd; then try userdel "$1"; fi; }
+remove_group() {
+    grep -q "^$1:" /etc/group || return 0
+    groupdel "$1" 2>/dev/null || kept "group $1 is the primary group of a user that is not ours"
+}
+remove_member() { # group, user
+    if grep "^$1:" /etc/group | cut -d : -f 4 | tr , '\n' | grep -qx -- "$2"; then try gpasswd --delete "$2" "$1" >/dev/null; fi
+}
+remove_net_link() { if [ -e "/sys/class/net/$1" ]; then try ip link delete "$1"; fi; }
+restore_sysctl() { # file, prior, ours
+    [ -e "$1" ] || return 0
+    now=$(cat "$1")
+    [ "$now" = "$2" ] && return
+    if [ "$now" = "$3" ]; then printf '%s\n' "$2" >"$1" || try false "$1"; else kept "$1 is $now, which is neither what we set nor what it was"; fi
+}
+remove_module() { if [ -e "/sys/module/$1" ]; then modprobe --remove "$1" 2>/dev/null || kept "module $1 is in use; it goes at the next boot"; fi; }
+remove_rule() { # program, table, chain, specification
+    program=$1 table=$2
+    shift 2
+    has "$program" || return 0
+    while "$program" -w -t "$table" -C "$@" 2>/dev/null; do "$program" -w -t "$table" -D "$@" || return; done
+}
+remove_chain() { # program, table, chain
+    has "$1" && "$1" -w -t "$2" -S "$3" >/dev/null 2>&1 || return 0
+    try "$1" -w -t "$2" -F "$3"
+    try "$1" -w -t "$2" -X "$3"
+}
+stop_unit() { # unit, whether it stays enabled, whether it stays active
+    with_systemd || return 0
+    [ "$3" = 1 ] || systemctl stop "$1" 2>/dev/null
+    [ "$2" = 1 ] || systemctl disable --quiet "$1" 2>/dev/null
+    systemctl reset-failed "$1" 2>/dev/null
+}
+start_unit() { # unit, whether it was enabled
+    with_systemd || return 0
+    [ "$2" = 1 ] && systemctl enable --quiet "$1" 2>/dev/null
+    systemctl restart "$1" || kept "$1 ran before and does not start now"
+}
+supervisor_program() { # verb, program, command line of supervisorctl
+    verb=$1 program=$2
+    shift 2
+    if [ -x "$1" ]; then "$@" "$verb" "$program" >/dev/null 2>&1; fi
+}
+same_machine() { # process: containers on this host are other machines
+    [ "$(readlink "/proc/$1/ns/pid" 2>/dev/null)" = "$(readlink /proc/self/ns/pid)" ]
+}
+holding() { # file of /proc/PID, beginning of one of its entries
+    for folder in /proc/[0-9]*; do
+        pid=${folder#/proc/}
+        [ "$pid" = $$ ] && continue
+        same_machine "$pid" && tr '\0' '\n' <"$folder/$1" 2>/dev/null | grep -q -- "$2" && printf '%s\n' "$pid"
+    done 2>/dev/null
+}
+end_all() { # seconds, file of /proc/PID, beginning of one of its entries
+    for pid in $(holding "$2" "$3"); do kill "$pid" 2>/dev/null; done
+    n=0
+    while [ -n "$(holding "$2" "$3")" ] && [ "$n" -lt "$1" ]; do
+        n=$((n + 1))
+        sleep 1
+    done
+    for pid in $(holding "$2" "$3"); do kill -9 "$pid" 2>/dev/null; done
+}
+end_vms() { # beginning of their scopes' names, mark of their links, variable with the scope's name
+    end_all 10 environ "^$3$1"
+    for alias in /sys/class/net/*/ifalias; do
+        case $(cat "$alias" 2>/dev/null) in
+            "$2"*) ip link delete "$(basename "$(dirname "$alias")")" ;;
+        esac
+    done
+}
+end_supervisord() { end_all 60 cmdline "^$1\$"; } # its configuration
+sql() { # user, socket folder, port, statement, what it is
+    if ! grep -q "^$1:" /etc/passwd || ! has psql; then return 0; fi
+    try runuser -u "$1" -- psql -X -q -v ON_ERROR_STOP=1 -h "$2" -p "$3" -d postgres -c "$4"
+}
+made_directory() { # path: goes when it is empty and no package has it
+    [ -d "$1" ] || return 0
+    if owned "$1"; then return; fi
+    find "$1" -depth -type d -exec rmdir -- {} + 2>/dev/null
+    [ ! -d "$1" ] || kept "$1 was made by a package script and is not empty"
+}
+made_file() { # path, sha256
+    if [ ! -f "$1" ] || owned "$1"; then return; fi
+    if [ "$(sum "$1")" = "$2" ]; then try rm -f -- "$1"; else kept "$1 was made by a package script and changed since"; fi
+}
+made_link() { # path, target
+    if [ ! -L "$1" ] || owned "$1"; then return; fi
+    if [ "$(readlink -- "$1")" = "$2" ]; then try rm -f -- "$1"; else kept "$1 was made by a package script and changed since"; fi
+}
+owned() {
+    if has dpkg; then dpkg-query --search "$1" >/dev/null 2>&1; else rpm -qf "$1" >/dev/null 2>&1; fi
+}
+purge() { # package manager, packages; those that others need by now stay, with all that was brought with them
+    manager=$1
+    shift
+    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+    export DEBIAN_FRONTEND NEEDRESTART_SUSPEND
+    present=''
+    for package in "$@"; do
+        case $manager in
+            apt) state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || state='' ;;
+            *) if rpm -q "$package" >/dev/null 2>&1; then state=installed; else state=''; fi ;;
+        esac
+        case $state in '' | not-installed) ;; *) present="$present $package" ;; esac
+    done
+    [ -n "$present" ] || return 0
+    if [ "$manager" != apt ]; then
+        # shellcheck disable=SC2086  # a list of names
+        try dnf -y -q remove --setopt=clean_requirements_on_remove=0 $present
+        return
+    fi
+    dpkg --configure -a
+    # shellcheck disable=SC2086  # a list of names
+    for package in $(apt-get -s purge $present | sed -nE 's/^(Purg|Remv) ([^ ]+) .*/\2/p'); do
+        case " $present " in
+            *" ${package%%:*} "* | *" $package "* | *" ${package%%:*}:"*) ;;
+            *)
+                kept "packages stay, because $package needs them: $present"
+                return 1
+                ;;
+        esac
+    done
+    # shellcheck disable=SC2086  # a list of names
+    try apt-get purge -y -q -o DPkg::Lock::Timeout=300 $present
+}
+restore_marks() { # packages from before, of which were asked for by a person
+    for package in $(apt-mark showmanual); do
+        case " $2 " in *" $package "*) continue ;; esac
+        case " $1 " in *" $package "*) apt-mark auto "$package" >/dev/null ;; esac
+    done
+    for package in $(apt-mark showauto); do
+        case " $2 " in *" $package "*) apt-mark manual "$package" >/dev/null ;; esac
+    done
+}
+"""

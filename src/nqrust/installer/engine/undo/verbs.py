@@ -1,0 +1,41 @@
+"""The closed set of undo verbs. A name's meaning never changes; a new meaning is a new name."""
+
+from __future__ import annotations
+
+from nqrust.installer.engine.errors import JournalError
+from nqrust.installer.engine.undo import accounts, files, kernel, packages, postgres, services
+from nqrust.installer.engine.undo.outcome import Outcome, UndoContext, Verb
+from nqrust.installer.engine.undo.record import Undo
+
+VERBS: dict[str, Verb] = {
+    "file": files.file,
+    "block": files.block,
+    "directory": files.directory,
+    "mode": files.mode,
+    "symlink": files.symlink,
+    "user": accounts.user,
+    "group": accounts.group,
+    "member": accounts.member,
+    "packages": packages.packages,
+    "link": kernel.link,
+    "sysctl": kernel.sysctl,
+    "module": kernel.module,
+    "rules": kernel.rules,
+    "unit": services.unit,
+    "supervisord": services.supervisord,
+    "vms": services.vms,
+    "role": postgres.role,
+    "database": postgres.database,
+}
+
+
+def revert(context: UndoContext, undo: Undo) -> Outcome:
+    """Carry out one record. Raises JournalError NQR-ENG-014 for a verb we do not know, and what the verb raises."""
+    verb = VERBS.get(undo.verb)
+    if verb is None:
+        raise JournalError(
+            "NQR-ENG-014",
+            f"The journal names the undo verb “{undo.verb}”, which this nqr does not know.",
+            "Run the nqr that wrote it, or a newer one.",
+        )
+    return verb(context, undo.args)

@@ -1,0 +1,115 @@
+"""One marked block in a file that others share. Everything around it stays byte for byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nqrust.host.port import Host, Kind
+from nqrust.installer.engine.step import (
+    Conflict,
+    Inspection,
+    Needed,
+    Origin,
+    Prepared,
+    Satisfied,
+    verify_by_inspection,
+)
+from nqrust.installer.engine.undo.files import markers, without_block
+from nqrust.installer.engine.undo.record import Undo, undo_block
+from nqrust.installer.steps.file import content_diff
+from nqrust.installer.steps.owned import kept_xattrs, not_a, require_parent
+
+OWNER = "nqrust-microvm"
+
+
+@dataclass(frozen=True)
+class Block:
+    """`name` tells our blocks of one file apart. `lines` without line ends. `at_top`: where the first match
+    wins (pg_hba.conf). The file is created with `mode` when it is not there."""
+
+    kind: ClassVar[str] = "block"
+
+    path: str
+    name: str
+    lines: tuple[str, ...]
+    at_top: bool = False
+    mode: int = 0o644
+    owner: str = "root"
+    group: str = "root"
+
+    @property
+    def id(self) -> str:
+        return f"block:{self.path}:{self.name}"
+
+    @property
+    def marker(self) -> str:
+        return f"{OWNER} {self.name}"
+
+    def describe(self) -> str:
+        return f"add the block “{self.name}” to {self.path}"
+
+    def inspect(self, host: Host) -> Inspection:
+        stat = host.stat(self.path)
+        if stat is not None and stat.kind is not Kind.file:
+            return not_a(Kind.file, self.path, stat)
+        before = host.read_text(self.path) if stat is not None else ""
+        if self._unclosed(before):
+            return Conflict(
+                "NQR-CFG-105",
+                f"Our block “{self.name}” in {self.path} has lost its end line.",
+                f"Put the line “{markers(self.marker)[1]}” back (or remove the begin line), then run the same"
+                " command again.",
+            )
+        after = self.wanted(before)
+        if after == before:
+            return Satisfied()
+        return Needed(content_diff(self.path, before.encode(), after.encode()))
+
+    def prepare(self, host: Host) -> Prepared:
+        created = host.stat(self.path) is None
+        undo = undo_block(self.path, self.marker)
+        record = Undo(undo.verb, {**undo.args, "created": created}, undo.retain)
+        return Prepared(Origin.created if created else Origin.modified, (record,))
+
+    def apply(self, host: Host) -> None:
+        stat = host.stat(self.path)
+        if stat is None:
+            require_parent(host, self.path)
+            host.write_file(
+                self.path, self.wanted("").encode(), mode=self.mode, owner=self.owner, group=self.group
+            )
+            return
+        after = self.wanted(host.read_text(self.path)).encode()
+        host.write_file(
+            self.path,
+            after,
+            mode=stat.mode,
+            owner=stat.owner,
+            group=stat.group,
+            xattrs=kept_xattrs(host, self.path),
+        )
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)
+
+    # ---
+
+    def wanted(self, before: str) -> str:
+        """`before` with our block as it should be. A block that is already as asked stays where it is."""
+        begin, end = markers(self.marker)
+        block = "".join(f"{line}\n" for line in (begin, *self.lines, end))
+        if block in before:
+            return before
+        rest = without_block(before, self.marker)
+        if self.at_top:
+            return block + rest
+        if rest and not rest.endswith("\n"):
+            rest += "\n"
+        return rest + block
+
+    def _unclosed(self, text: str) -> bool:
+        begin, _ = markers(self.marker)
+        return (
+            begin in (line.strip() for line in text.splitlines()) and without_block(text, self.marker) == text
+        )

@@ -1,0 +1,51 @@
+"""Bridged mode: the physical interface into the bridge, with its addresses, routes and name servers.
+
+Doing that over the very connection that the administrator uses needs a dead-man's switch outside of this process. That
+is not here yet, so this step refuses instead of risking a lockout; a plan shows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nqrust.host.port import Host
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import Conflict, Inspection, Origin, Prepared, Satisfied
+
+CODE = "NQR-NET-130"
+WHY = "Bridged mode cannot be set up by this version: moving the host's own address needs a guard against lockout."
+CURE = "Use --network-mode nat, or make the bridge yourself with the host's own network manager first."
+
+
+@dataclass(frozen=True)
+class BridgedUplink:
+    """`bridge` gets `uplink` as a port. A bridge that has it already (made by the administrator) is adopted."""
+
+    kind: ClassVar[str] = "bridged-uplink"
+
+    bridge: str
+    uplink: str
+
+    @property
+    def id(self) -> str:
+        return f"bridged-uplink:{self.bridge}"
+
+    def describe(self) -> str:
+        return f"put {self.uplink or 'the uplink'} and its addresses into bridge {self.bridge}"
+
+    def inspect(self, host: Host) -> Inspection:
+        if host.exists(f"/sys/class/net/{self.bridge}/bridge") and host.listdir(
+            f"/sys/class/net/{self.bridge}/brif"
+        ):
+            return Satisfied("made by the administrator")
+        return Conflict(CODE, WHY, CURE)
+
+    def prepare(self, host: Host) -> Prepared:
+        return Prepared(Origin.adopted, ())
+
+    def apply(self, host: Host) -> None:
+        raise StepFailed(CODE, WHY, CURE)
+
+    def verify(self, host: Host) -> None:
+        return None

@@ -1,0 +1,49 @@
+"""What every file-like step asks of a path: who owns it, with which mode, and whether its folder is there."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+
+from nqrust.host.port import Host, Kind, Stat
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import Conflict
+
+
+def mode_text(mode: int, owner: str, group: str) -> str:
+    """`0640 root:nqrust`."""
+    return f"{mode:04o} {owner}:{group}"
+
+
+def same_access(stat: Stat, mode: int, owner: str, group: str) -> bool:
+    """Names are compared, not numbers: when planning, a user may not exist yet."""
+    return (stat.mode, stat.owner, stat.group) == (mode, owner, group)
+
+
+def access_diff(path: str, stat: Stat, mode: int, owner: str, group: str) -> tuple[str, ...]:
+    return (f"{path}: {mode_text(stat.mode, stat.owner, stat.group)} -> {mode_text(mode, owner, group)}",)
+
+
+def not_a(kind: Kind, path: str, stat: Stat) -> Conflict:
+    """Something of another kind is where we want a file, a directory or a symlink."""
+    return Conflict(
+        "NQR-CFG-101",
+        f"{path} is a {stat.kind.value}, but a {kind.value} is wanted there.",
+        f"Move {path} away (or name another path), then run the same command again.",
+    )
+
+
+def require_parent(host: Host, path: str) -> None:
+    """Raises StepFailed NQR-CFG-102 when the directory that should hold `path` is not there."""
+    parent = posixpath.dirname(path)
+    if not host.exists(parent):
+        raise StepFailed(
+            "NQR-CFG-102",
+            f"{path} cannot be made because its directory {parent} does not exist.",
+            f"Create {parent}, then run the same command again.",
+        )
+
+
+def kept_xattrs(host: Host, path: str) -> Mapping[str, bytes]:
+    """Extended attributes that a rewritten file keeps (ACLs and security labels; xattr(7))."""
+    return host.xattrs(path)

@@ -1,0 +1,95 @@
+"""How the PostgreSQL steps speak to a server: psql(1), with SQL on standard input and passwords in its
+environment, so that neither shows in argv."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nqrust.host.errors import CommandFailed, HostError
+from nqrust.host.facts.model import PostgresCluster
+from nqrust.host.port import Command, Host, command
+from nqrust.host.secret import Secret
+
+_PSQL = ("psql", "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1")
+_CONNECT_SECONDS = "10"
+_STARTING = ("the database system is starting up", "not yet accepting connections", "is in recovery mode")
+_STARTING_SECONDS = 60.0
+
+
+def identifier(name: str) -> str:
+    """A quoted SQL identifier. Raises ValueError for the NUL that PostgreSQL cannot take."""
+    if "\0" in name:
+        raise ValueError("an SQL name cannot contain NUL")
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A quoted SQL string that means the same whatever standard_conforming_strings says."""
+    if "\0" in text:
+        raise ValueError("an SQL string cannot contain NUL")
+    doubled = text.replace("'", "''")
+    return "E'" + doubled.replace("\\", "\\\\") + "'" if "\\" in text else f"'{doubled}'"
+
+
+def cluster_arguments(cluster: PostgresCluster) -> dict[str, Any]:
+    """The cluster as undo records name it."""
+    return {"user": cluster.owner or "postgres", "port": cluster.port, "socket_dir": cluster.socket_dir}
+
+
+def as_owner(host: Host, cluster: PostgresCluster, sql: str | Secret, database: str = "postgres") -> str:
+    """Run SQL as the cluster's owner through its socket; its output without headers, columns separated by
+    `|`.
+
+    Raises HostError."""
+    where = ("-h", cluster.socket_dir, "-p", str(cluster.port), "-d", database)
+    data = sql if isinstance(sql, Secret) else sql.encode()
+    return _patiently(host, command(*_PSQL, *where, input=data, user=cluster.owner or "postgres"))
+
+
+def refusal_text(error: HostError) -> str:
+    """What the server (or libpq) said, without psql's own preamble: `FATAL:  database "x" does not exist`."""
+    if not isinstance(error, CommandFailed):
+        return str(error).rstrip(".")
+    lines = [line.strip() for line in error.stderr.splitlines() if line.strip()]
+    first = (lines or [str(error)])[0]
+    return (first.rpartition(" failed: ")[2] or first).rstrip(".")
+
+
+def _patiently(host: Host, cmd: Command) -> str:
+    """Output of psql, tried again while the server says that it is still starting (after a crash it recovers
+    first)."""
+    end = host.monotonic() + _STARTING_SECONDS
+    while True:
+        try:
+            return host.run(cmd).stdout.strip("\n")
+        except CommandFailed as error:
+            if host.monotonic() > end or not any(sign in error.stderr for sign in _STARTING):
+                raise
+        host.sleep(0.5)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A login over TCP."""
+
+    host: str
+    port: int
+    database: str
+    user: str
+    password: Secret = field(repr=False)
+
+    def environment(self) -> dict[str, str | Secret]:
+        """libpq's variables."""
+        return {
+            "PGHOST": self.host,
+            "PGPORT": str(self.port),
+            "PGDATABASE": self.database,
+            "PGUSER": self.user,
+            "PGPASSWORD": self.password,
+            "PGCONNECT_TIMEOUT": _CONNECT_SECONDS,
+        }
+
+    def run(self, host: Host, sql: str) -> str:
+        """Like `as_owner`, over this login. Raises HostError."""
+        return _patiently(host, command(*_PSQL, input=sql.encode(), env=self.environment()))

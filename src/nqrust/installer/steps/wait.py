@@ -1,0 +1,81 @@
+"""A health endpoint that answers 200."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import (
+    Inspection,
+    Needed,
+    Origin,
+    Prepared,
+    Satisfied,
+)
+from nqrust.installer.supervisor.port import Supervisor
+
+_POLL = 0.2
+
+
+@dataclass(frozen=True)
+class Healthy:
+    """Nothing is changed by it, so there is nothing to take back. `deadline` in seconds. `service` and
+    `supervisor` tell why it does not answer, and let waiting end early once the service has failed for
+    good."""
+
+    kind: ClassVar[str] = "healthy"
+
+    id: str
+    url: str
+    deadline: float = 60.0
+    service: str = ""
+    supervisor: Supervisor | None = field(default=None, repr=False)
+
+    def describe(self) -> str:
+        return f"wait until {self.service or self.url} answers"
+
+    def inspect(self, host: Host) -> Inspection:
+        return Satisfied() if self._answer(host) == "200" else Needed((f"wait for {self.url}",))
+
+    def prepare(self, host: Host) -> Prepared:
+        return Prepared(Origin.adopted, ())
+
+    def apply(self, host: Host) -> None:
+        end = host.monotonic() + self.deadline
+        while True:
+            answer = self._answer(host)
+            if answer == "200":
+                return
+            if host.monotonic() > end or self._given_up(host):
+                raise self._failed(host, answer)
+            host.sleep(_POLL)
+
+    def verify(self, host: Host) -> None:
+        """`apply` returns only once it has answered."""
+
+    def _answer(self, host: Host) -> str:
+        try:
+            status, _ = host.http_get(self.url, timeout=5.0)
+        except HostError as error:
+            return str(error)
+        return str(status)
+
+    def _given_up(self, host: Host) -> bool:
+        return bool(self.supervisor and self.service and self.supervisor.state(host, self.service).failed)
+
+    def _failed(self, host: Host, answer: str) -> StepFailed:
+        told = f"answered {answer}" if answer.isdigit() else f"did not answer ({answer.rstrip('.')})"
+        state, hint, tail = "", f"Check what listens at {self.url}", ""
+        if self.supervisor is not None and self.service:
+            state = f"; {self.supervisor.unit_name(self.service)} is {self.supervisor.state(host, self.service).text}"
+            tail = "".join(f"\n    {line}" for line in self.supervisor.log_tail(host, self.service))
+            hint = f"Read its log ({self.supervisor.log_hint(self.service)}), put right what it names"
+        return StepFailed(
+            "NQR-SVC-104",
+            f"{self.url} {told} within {self.deadline:g} s{state}."
+            + (f" Its last words:{tail}" if tail else ""),
+            f"{hint}, then run the same command again.",
+        )
