@@ -1,0 +1,179 @@
+"""The root file system of image `container-runtime`: a minimal Debian with podman and crun, and tiny's way of booting.
+
+mmdebstrap(1) makes the Debian; what is ours comes on top: busybox as init, the guest agent, DHCP, the login on the
+serial console and the kernel modules that containers need.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host, command
+from nqrust.image import initrd, resources
+from nqrust.image.container_packages import SUITE, Repository, Selection
+from nqrust.image.errors import ImageError
+from nqrust.image.kernel import GuestFiles
+from nqrust.image.progress import Progress
+from nqrust.image.rootfs import FEATURES
+
+SELECTION = Selection(
+    required=("busybox-static", "ca-certificates", "crun", "iptables", "podman"),
+    choices=(
+        (("netavark", "aardvark-dns"), ("containernetworking-plugins",)),  # podman 4 and later; earlier ones
+        (("usr-is-merged",),),  # instead of usrmerge, which would bring perl
+    ),
+)
+MODULES = ("overlay", "veth", "bridge", "nf_tables")
+# What netavark's and CNI's rules are made of, and the devices of rootless and VPN containers.
+OPTIONAL_MODULES = (
+    "br_netfilter", "nft_compat", "nft_chain_nat", "nft_ct", "nft_nat", "nft_masq", "nft_reject_inet", "nft_fib_inet",
+    "xt_addrtype", "xt_comment", "xt_conntrack", "xt_mark", "xt_multiport", "xt_nat", "xt_tcpudp", "xt_MASQUERADE",
+    "ip_tables", "fuse", "tun", "dummy",
+)
+HEADROOM_MIB = 256  # for a first container image; the disk of a VM is grown to the size that is asked for
+_DROPPED = ("man", "info", "locale", "lintian", "doc/*")
+_MERGE = 'for d in bin sbin lib lib64; do mkdir -p "$1/usr/$d" && ln -s "usr/$d" "$1/$d" || exit; done'
+_OURS = {
+    "rcS": "container/rcS", "login": "container/login", "rcK": "tiny/rcK", "agent": "tiny/agent", "dhcp": "tiny/dhcp",
+    "acpi": "tiny/acpi", "udhcpc": "tiny/udhcpc-script", "power-off": "tiny/power-off",
+}
+_FILES = {
+    "etc/hostname": "container-runtime\n",
+    "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "etc/securetty": "ttyS0\n",
+    "etc/resolv.conf": "",
+    "etc/apt/sources.list": "# Name the sources that this guest may use, see sources.list(5).\n",
+}
+_LEFT = ("etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "var/log/dpkg.log", "var/log/alternatives.log",
+         "var/log/bootstrap.log", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/machine-id")
+_CNI_EXAMPLE = "/etc/cni/net.d/87-podman-bridge.conflist"  # podman warns of the plugins that it names
+_UUID = "6e717275-7374-4d56-8000-636f6e740001"
+
+
+def debian(host: Host, root: str, repository: Repository, tell: Progress) -> None:
+    """Make the Debian in the folder `root`, which must not exist yet. Raises ImageError NQR-IMG-021."""
+    options = [
+        "--mode=root", "--variant=essential", "--architectures=amd64",
+        # The repository lies where root alone may look.
+        '--aptopt=APT::Sandbox::User "root"', '--aptopt=Acquire::Languages "none"',
+        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _DROPPED),
+        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        f"--setup-hook={_MERGE}", f"--include={','.join(repository.include)}",
+    ]
+    # mmdebstrap before 0.8 (Debian 11) runs apt inside the new root for all but the essential packages.
+    folder, parent = shlex.quote(repository.folder), repository.folder.rpartition("/")[0]
+    options += [
+        f'--setup-hook=mkdir -p "$1"{folder} && cp -a {folder}/. "$1"{folder}',
+        f'--customize-hook=rm -rf "$1"{folder} && cd "$1" && rmdir -p --ignore-fail-on-non-empty .{shlex.quote(parent)}',
+    ]
+    try:
+        host.run(command("mmdebstrap", *options, SUITE, root, repository.source, timeout=3600),
+                 on_line=lambda line: tell(line.removeprefix("I: ").strip(), None))
+    except HostError as error:
+        raise ImageError("NQR-IMG-021", f"The Debian of the container runtime image could not be made: {error}.",
+                         "Check the free space and that root may mount and make devices here (containers often forbid "
+                         "it), then run again.") from error
+
+
+def complete(host: Host, root: str, files: GuestFiles, guest_agent: str) -> None:
+    """Put what is ours on top of the Debian in `root`. Raises ImageError NQR-IMG-005."""
+    for name in _LEFT:
+        host.remove(f"{root}/{name}")
+    # The package repository lay below one of these for a while, and took empty folders along when it went.
+    for name, mode in (("var", 0o755), ("var/cache", 0o755), ("var/tmp", 0o1777)):
+        if not host.exists(f"{root}/{name}"):
+            host.mkdir(f"{root}/{name}", mode=mode)
+        host.set_mode(f"{root}/{name}", mode=mode, owner="root", group="root")
+    host.copy_file(guest_agent, f"{root}/usr/sbin/guest-agent", mode=0o755)
+    host.remove(f"{root}/usr/bin/busybox")  # the kernel recipe's own, so that both images boot with the same one
+    host.copy_file(files.busybox, f"{root}/usr/bin/busybox", mode=0o755)
+    host.mkdir(f"{root}/etc/nqrust")
+    for name, resource in _OURS.items():
+        # Debian's sh lacks the small programs that busybox's has built in.
+        script = resources.read(resource).replace(b"#!/bin/sh\n", b"#!/bin/busybox sh\n", 1)
+        for old, new in ((b"/etc/init.d/", b"/etc/nqrust/"), (b"/etc/udhcpc/script", b"/etc/nqrust/udhcpc"),
+                         (b"/etc/acpi", b"/etc/nqrust/events")):
+            script = script.replace(old, new)
+        host.write_file(f"{root}/etc/nqrust/{name}", script, mode=0o755)
+    host.mkdir(f"{root}/etc/nqrust/events")
+    host.mkdir(f"{root}/etc/nqrust/events/PWRF")
+    host.symlink("/sbin/poweroff", f"{root}/etc/nqrust/events/PWRF/00000080")
+    host.symlink("/usr/bin/busybox", f"{root}/usr/sbin/init")
+    for name in ("poweroff", "halt", "reboot"):
+        host.symlink("/etc/nqrust/power-off", f"{root}/usr/sbin/{name}")
+    _applets(host, root, files.busybox)
+    for path, text in _FILES.items():
+        host.remove(f"{root}/{path}")
+        host.write_file(f"{root}/{path}", text.encode())
+    for name in ("inittab", "issue"):
+        host.remove(f"{root}/etc/{name}")
+        host.write_file(f"{root}/etc/{name}", resources.read(f"container/{name}"))
+    if not host.exists(f"{root}/etc/containers"):
+        host.mkdir(f"{root}/etc/containers")
+    settings = resources.read("container/containers.conf")
+    if host.exists(f"{root}/usr/lib/podman/netavark"):
+        settings += b'\n[network]\nnetwork_backend = "netavark"\n'
+        host.remove(f"{root}{_CNI_EXAMPLE}")
+    host.write_file(f"{root}/etc/containers/containers.conf", settings)
+    _accounts(host, root)
+    _modules(host, root, files)
+
+
+def _applets(host: Host, root: str, busybox: str) -> None:
+    """busybox's programs, where Debian's own set has none of that name."""
+    have = {name for folder in ("usr/bin", "usr/sbin") for name in host.listdir(f"{root}/{folder}")}
+    for path in host.run(command(busybox, "--list-full", timeout=20)).stdout.split():
+        name = path.rpartition("/")[2]
+        if name not in have and name not in ("linuxrc", "init", "busybox"):
+            host.symlink("/usr/bin/busybox", f"{root}/usr/local/bin/{name}")
+            have.add(name)
+
+
+def _accounts(host: Host, root: str) -> None:
+    """Root without a password, which login(1) of busybox lets in on the terminals of securetty(5) only; all others
+    locked. The day of the last change is never."""
+    lines = [line.split(":") for line in host.read_text(f"{root}/etc/passwd").splitlines() if line]
+    passwd = "".join(":".join((name, "x", *rest)) + "\n" for name, _, *rest in lines)
+    shadow = "".join(f"{fields[0]}:{'' if fields[0] == 'root' else '*'}:::::::\n" for fields in lines)
+    host.write_file(f"{root}/etc/passwd", passwd.encode())
+    host.write_file(f"{root}/etc/shadow", shadow.encode(), mode=0o600)
+
+
+def _modules(host: Host, root: str, files: GuestFiles) -> None:
+    """Numbered, so that the shell's own ordering is the load order."""
+    place = f"{root}/usr/lib/modules"
+    for folder in (place, f"{place}/{files.version}", f"{place}/{files.version}/nqrust"):
+        if not host.exists(folder):
+            host.mkdir(folder)
+    for at, module in enumerate(initrd.drivers(host, files, MODULES, OPTIONAL_MODULES)):
+        host.write_file(f"{place}/{files.version}/nqrust/{at:02d}-{module.name}.ko", module.data)
+
+
+def size_mib(listing: str) -> int:
+    """MiB of a file system for the content that `find -printf '%y %s\\n'` lists: whole blocks, a block for each
+    directory and long symlink, an eighth for inodes and bitmaps, the journal, and room to work in."""
+    content = 0
+    for line in listing.splitlines():
+        kind, _, size = line.partition(" ")
+        content += -(-int(size) // 4096) * 4096 if kind == "f" else 4096
+    needed = content * 9 // 8 // 2**20 + 16 + HEADROOM_MIB
+    return -(-needed // 64) * 64
+
+
+def make_ext4(host: Host, root: str, target: str) -> int:
+    """Make `target`, an ext4 that holds the folder `root` (mke2fs(8), `-d`); its size in MiB. Raises ImageError
+    NQR-IMG-006."""
+    try:
+        size = size_mib(host.run(command("find", root, "-xdev", "-printf", "%y %s\\n", timeout=300)).stdout)
+        host.run(command(
+            # Layers of containers are many small files: an inode for every 8 KiB.
+            "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "8192", "-m", "0", "-J", "size=16",
+            "-L", "root", "-U", _UUID, "-M", "/",
+            "-O", FEATURES, "-E", "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
+            "-d", root, target, f"{size}M", timeout=600,
+        ))
+    except HostError as error:
+        raise ImageError("NQR-IMG-006", f"The guest's file system could not be made: {error}.",
+                         "Install e2fsprogs 1.43 or newer and check the free space, then run again.") from error
+    return size

@@ -1,0 +1,96 @@
+"""What every image's folder has in common: it is made beside its place and renamed, with kernel and initrd in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from nqrust.contract.api.images import MANIFEST, Blob, ImageManifest
+from nqrust.host.port import Host
+from nqrust.image import initrd
+from nqrust.image.errors import ImageError
+from nqrust.image.kernel import GuestFiles
+from nqrust.image.progress import Progress
+from nqrust.image.vmlinux import write_vmlinux
+
+ROOTFS, KERNEL, KERNEL_ELF, INITRD = "rootfs.ext4", "vmlinuz", "vmlinux", "initrd.cpio"
+CMDLINE = "quiet i8042.noaux i8042.nomux"
+
+
+def staging_of(target_dir: str) -> str:
+    """Where the image of a folder is made; whatever is there is a build that was cut off."""
+    parent, _, base = target_dir.rpartition("/")
+    return f"{parent}/.{base}.building"
+
+
+def replace(host: Host, target_dir: str, fill: Callable[[str], ImageManifest]) -> ImageManifest:
+    """Let `fill` make an image in a folder beside the target and put that in its place: a half-built image is never in
+    the target, and one that is there is replaced."""
+    parent, _, base = target_dir.rpartition("/")
+    staging, old = staging_of(target_dir), f"{parent}/.{base}.replaced"
+    _recover(host, target_dir, old)
+    host.remove_tree(staging)
+    host.mkdir(staging)
+    try:
+        manifest = fill(staging)
+        if host.exists(target_dir):
+            host.rename(target_dir, old)
+        host.rename(staging, target_dir)
+    finally:
+        host.remove_tree(staging)
+        _recover(host, target_dir, old)
+    return manifest
+
+
+def _recover(host: Host, target_dir: str, old: str) -> None:
+    """A replacement that was cut off between its two renames: the former image comes back, else it goes."""
+    if host.exists(old):
+        if host.exists(target_dir):
+            host.remove_tree(old)
+        else:
+            host.rename(old, target_dir)
+
+
+def add_kernel(host: Host, folder: str, files: GuestFiles, tell: Progress) -> None:
+    """Initrd, bzImage, and the ELF that Firecracker takes."""
+    tell("making the initrd", 0.5)
+    host.write_file(f"{folder}/{INITRD}", initrd.build(host, files))
+    host.copy_file(files.bzimage, f"{folder}/{KERNEL}", mode=0o644)
+    tell("unpacking the kernel for Firecracker", 0.6)
+    write_vmlinux(host, f"{folder}/{KERNEL}", f"{folder}/{KERNEL_ELF}")
+
+
+def finish(
+    host: Host, folder: str, *, name: str, description: str, min_memory_mib: int, min_disk_mib: int, tell: Progress
+) -> ImageManifest:
+    """Digest the files and write the manifest, last of all. Raises ImageError NQR-IMG-008."""
+    tell("checking the image", 0.95)
+    manifest = ImageManifest(
+        name=name,
+        description=description,
+        rootfs=_blob(host, folder, ROOTFS),
+        kernel=_blob(host, folder, KERNEL),
+        kernel_elf=_blob(host, folder, KERNEL_ELF),
+        initrd=_blob(host, folder, INITRD),
+        cmdline=CMDLINE,
+        min_memory_mib=min_memory_mib,
+        min_disk_mib=min_disk_mib,
+        created_at=datetime.fromtimestamp(int(host.now()), timezone.utc),
+    )
+    host.write_file(f"{folder}/{MANIFEST}", manifest.model_dump_json(indent=2).encode() + b"\n")
+    return manifest
+
+
+def _blob(host: Host, folder: str, file: str) -> Blob:
+    path = f"{folder}/{file}"
+    stat = host.stat(path)
+    if stat is None:
+        raise ImageError("NQR-IMG-008", f"The image lacks {file}.", "Run the build again.")
+    return Blob(file=file, size=stat.size, sha256=host.sha256(path))
+
+
+def check_guest_agent(host: Host, path: str) -> None:
+    """Raises ImageError NQR-IMG-007."""
+    if not host.exists(path):
+        raise ImageError("NQR-IMG-007", f"There is no guest agent at {path} to put into the image.",
+                         "Install or build the release first, then run again.")

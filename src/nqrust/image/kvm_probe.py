@@ -1,0 +1,80 @@
+"""Whether this host can really run a VM: boot the tiny kernel under a deadline and see whether it arrives.
+
+That /dev/kvm is there, opens, and even runs a few instructions proves nothing (nested and paravirtual hosts do all of
+that and hang on a stock kernel), so the verdict is a boot.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from nqrust.contract.api.images import MANIFEST, ImageManifest
+from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError, ProgramMissing
+from nqrust.host.port import Host, command
+
+QEMU = "qemu-system-x86_64"
+MARKER = "NQR-CANARY-BOOTED"
+FLAG = "nqr.canary"
+PROGRAMS = (QEMU, "/usr/libexec/qemu-kvm")  # the second is RHEL's
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`seconds`: how long the boot took, or how long it was given. `reason`: a sentence for people."""
+
+    booted: bool
+    seconds: float
+    reason: str
+
+    def to_json(self) -> str:
+        return json.dumps({"booted": self.booted, "seconds": round(self.seconds, 2), "reason": self.reason})
+
+
+def argv(qemu: str, folder: str, manifest: ImageManifest, accel: Literal["kvm", "tcg"]) -> tuple[str, ...]:
+    """The canary's command line: no disk, no network, the serial port on standard output."""
+    machine = "microvm,rtc=on" if accel == "kvm" else "q35"
+    initrd = ("-initrd", f"{folder}/{manifest.initrd.file}") if manifest.initrd else ()
+    return (
+        qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-machine", f"{machine},accel={accel}", "-cpu", "host" if accel == "kvm" else "max",
+        "-m", str(max(manifest.min_memory_mib, 128)), "-smp", "1",
+        "-kernel", f"{folder}/{manifest.kernel.file}", *initrd,
+        "-append", f"console=ttyS0 panic=1 reboot=k {manifest.cmdline} {FLAG}",
+        "-serial", "stdio",
+    )
+
+
+def boot_canary(host: Host, manifest_dir: str, *, accel: Literal["kvm", "tcg"], deadline: float = 15.0) -> Verdict:
+    """Boot the image in `manifest_dir` as far as its initrd; at `deadline` seconds QEMU is ended. Never raises."""
+    try:
+        manifest = ImageManifest.model_validate_json(host.read_bytes(f"{manifest_dir}/{MANIFEST}"))
+    except (HostError, ValueError) as error:
+        return Verdict(False, 0.0, f"There is no image to boot: {error}.")
+    if accel == "kvm" and host.stat("/dev/kvm") is None:
+        return Verdict(False, 0.0, "There is no /dev/kvm on this host.")
+    qemu = next((path for path in map(host.which, PROGRAMS) if path), None)
+    if qemu is None:
+        return Verdict(False, 0.0, "QEMU is not installed on this host.")
+    started = host.monotonic()
+    arrived: list[float] = []
+
+    def heard(line: str) -> None:
+        if MARKER in line and not arrived:
+            arrived.append(host.monotonic() - started)
+
+    try:
+        host.run(command(*argv(qemu, manifest_dir, manifest, accel), timeout=deadline), on_line=heard)
+        failure = "The machine ended before its kernel had started."
+    except CommandTimedOut:
+        failure = f"The kernel did not start within {deadline:g} s under {accel.upper()}."
+    except CommandFailed as error:
+        last = (error.stderr.strip() or "no message").splitlines()[-1]
+        failure = f"QEMU ended with {error.code}: {last}."
+    except (ProgramMissing, HostError) as error:
+        failure = f"QEMU could not be run: {error}."
+    spent = host.monotonic() - started
+    if arrived:
+        return Verdict(True, arrived[0], f"A canary booted under {accel.upper()} in {arrived[0]:.1f} s.")
+    return Verdict(False, spent, failure)

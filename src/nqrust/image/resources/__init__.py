@@ -1,0 +1,10 @@
+"""Files that go into images as they are. Shell scripts among them run in the guest, under busybox."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+
+def read(name: str) -> bytes:
+    """Content of a resource by its path below this package."""
+    return files(__name__).joinpath(name).read_bytes()

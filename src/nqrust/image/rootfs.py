@@ -1,0 +1,100 @@
+"""The root file system of image `tiny`: a folder, then an ext4 made of it without mounting anything."""
+
+from __future__ import annotations
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host, command
+from nqrust.image import resources
+from nqrust.image.errors import ImageError
+
+SIZE_MIB = 32
+# Fixed, so that the same packages give the same bytes. One disk of a VM has one such file system, so nothing clashes.
+_UUID = "6e717275-7374-4d56-8000-74696e790001"
+_HASH_SEED = "6e717275-7374-4d56-8000-74696e790002"
+_EPOCH = 1_700_000_000
+# Named one by one, so that the host's mke2fs.conf has no say and older kernels and tools can read the result.
+FEATURES = ("none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,"
+             "large_file,huge_file,dir_nlink,extra_isize,metadata_csum")
+
+_DIRECTORIES = ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "etc/init.d", "etc/udhcpc", "home", "mnt", "proc",
+                "run", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var", "var/log")
+
+_SCRIPTS = {
+    "etc/init.d/rcS": "rcS", "etc/init.d/rcK": "rcK", "etc/init.d/agent": "agent", "etc/init.d/dhcp": "dhcp",
+    "etc/init.d/acpi": "acpi", "etc/udhcpc/script": "udhcpc-script", "sbin/power-off": "power-off",
+}
+
+_FILES = {
+    "etc/hostname": "tiny\n",
+    "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+    "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
+    # Root logs in on these terminals only (securetty(5)), and nothing in this image listens for logins.
+    "etc/securetty": "ttyS0\n",
+    "etc/shells": "/bin/sh\n",
+    "etc/resolv.conf": "",
+    "etc/profile": "export PATH=/usr/sbin:/usr/bin:/sbin:/bin\nexport PS1='\\u@\\h:\\w\\$ '\n",
+    "etc/os-release": 'ID=nqrust-tiny\nNAME="NQRust tiny"\nPRETTY_NAME="NQRust tiny guest"\n',
+}
+
+# The root's password is empty, which login(1) accepts without asking; the day of the last change is never.
+_SHADOW = "root::::::::\nnobody:*:::::::\n"
+_POWER = ("poweroff", "halt", "reboot")
+_APPLET_DIRECTORIES = ("bin", "sbin", "usr/bin", "usr/sbin")
+
+
+def populate(host: Host, root: str, *, busybox: str, guest_agent: str) -> None:
+    """Fill the folder `root`, which must not exist yet. All is root's."""
+    host.mkdir(root)
+    for name in _DIRECTORIES:
+        host.mkdir(f"{root}/{name}")
+    host.mkdir(f"{root}/tmp", mode=0o1777)
+    host.mkdir(f"{root}/root", mode=0o700)
+    host.copy_file(busybox, f"{root}/bin/busybox", mode=0o755)
+    host.copy_file(guest_agent, f"{root}/usr/sbin/guest-agent", mode=0o755)
+    applets = host.run(command(busybox, "--list-full", timeout=20)).stdout.split()
+    for path in sorted(set(applets)):
+        folder, _, name = path.rpartition("/")
+        if folder in _APPLET_DIRECTORIES and name not in _POWER and path not in ("bin/busybox", "linuxrc"):
+            host.symlink("/bin/busybox", f"{root}/{path}")
+    for path, resource in _SCRIPTS.items():
+        host.write_file(f"{root}/{path}", resources.read(f"tiny/{resource}"), mode=0o755)
+    for name in _POWER:
+        host.symlink("power-off", f"{root}/sbin/{name}")
+    host.symlink("/sbin/poweroff", f"{root}/etc/acpi/PWRF/00000080")
+    for path, text in _FILES.items():
+        host.write_file(f"{root}/{path}", text.encode())
+    host.write_file(f"{root}/etc/inittab", resources.read("tiny/inittab"))
+    host.write_file(f"{root}/etc/issue", resources.read("tiny/issue"))
+    host.write_file(f"{root}/etc/shadow", _SHADOW.encode(), mode=0o600)
+
+
+def make_ext4(host: Host, root: str, target: str) -> None:
+    """Make `target`, an ext4 of SIZE_MIB that holds the folder `root` (mke2fs(8), `-d`).
+
+    Raises ImageError NQR-IMG-006."""
+    fixed = {"SOURCE_DATE_EPOCH": str(_EPOCH), "E2FSPROGS_FAKE_TIME": str(_EPOCH)}
+    try:
+        host.run(command("find", root, "-exec", "touch", "-h", "-d", f"@{_EPOCH}", "{}", "+", timeout=60))
+        host.run(command(
+            "mke2fs", "-q", "-F", "-t", "ext4", "-O", FEATURES, "-b", "4096", "-I", "256", "-N", "4096", "-m", "0",
+            "-J", "size=4", "-L", "root", "-U", _UUID, "-M", "/",
+            "-E", f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
+            "-d", root, target, f"{SIZE_MIB}M", env=fixed, timeout=120,
+        ))
+        _fix_times(host, root, target, fixed)
+    except HostError as error:
+        raise ImageError("NQR-IMG-006", f"The guest's file system could not be made: {error}.",
+                         "Install e2fsprogs 1.43 or newer and check the free space, then run again.") from error
+
+
+def _fix_times(host: Host, root: str, image: str, fixed: dict[str, str]) -> None:
+    """Change and creation times come from the host's clock; debugfs(8) sets them as it set the others."""
+    listed = host.run(command("find", root, "-printf", "/%P\\n", timeout=60)).stdout.splitlines()
+    lines = []
+    for path in ["/lost+found", *listed]:
+        lines += [f'sif "{path}" {field} @{_EPOCH}' for field in ("ctime", "atime", "mtime", "crtime")]
+        lines += [f'sif "{path}" {field} 0' for field in ("ctime_extra", "atime_extra", "mtime_extra", "crtime_extra")]
+    # debugfs runs a file of commands, and ends with 0 whatever each of them did: times are not worth a failure.
+    host.run(command("debugfs", "-w", "-f", "/dev/stdin", image, input="\n".join(lines).encode() + b"\n", env=fixed,
+                     timeout=120))
