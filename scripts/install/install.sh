@@ -1,0 +1,260 @@
+#!/bin/sh
+# Bootstrap of NQRust-MicroVM: finds a Python >= 3.10 of the system, makes a private environment for the installer
+# below /var/cache/nqrust-microvm, and hands over to `nqr install` with every argument as given.
+#
+# What it changes on the host: that cache folder; Python itself where the host has none (recorded, and removed again by
+# uninstall); and python3-venv where it is missing, for the seconds in which it is needed.
+# All it says goes to standard error, so that `--output json` stays clean.
+set -eu
+umask 022
+
+VERB=${NQR_VERB:-install}
+CACHE=${NQR_CACHE_DIR:-/var/cache/nqrust-microvm}
+MINIMUM='3, 10'
+
+say() { printf '%s\n' "$*" >&2; }
+
+# code, exit code, what, cure
+fail() {
+    say "$1: $3"
+    say "  $4"
+    exit "$2"
+}
+
+usage() {
+    cat <<EOF
+Usage: install.sh [OPTIONS]        (as root)
+
+  --mode production|dev|minimal|manager|agent
+  --network-mode nat|bridged|isolated     --bridge-name NAME
+  --with-ui | --no-ui                     --with-container-runtime
+  --non-interactive                       --config FILE.yaml
+  --dry-run                               --output text|json
+
+Every option: sudo install.sh --help once it has run, or docs/configuration.md.
+EOF
+}
+
+wants_help=no
+for argument in "$@"; do
+    case $argument in
+        --) break ;;
+        -h | --help) wants_help=yes ;;
+    esac
+done
+
+script=$(readlink -f -- "$0")
+checkout=$(dirname -- "$(dirname -- "$(dirname -- "$script")")")
+locks=$checkout/requirements
+if [ ! -r "$locks/installer.txt" ] || [ ! -r "$locks/build.txt" ] || [ ! -d "$checkout/src/nqrust" ]; then
+    fail NQR-DEP-904 2 "This installer is not complete: $checkout lacks requirements or src/nqrust." \
+        "Start install.sh from a whole copy of the repository."
+fi
+
+if [ "$(id -u)" -ne 0 ]; then
+    if [ "$wants_help" = yes ]; then
+        usage
+        exit 0
+    fi
+    fail NQR-USE-001 2 "Only root can do this; nothing was changed." \
+        "Run the same command again with sudo in front."
+fi
+
+# --- a Python that the service users can run too: of the system, never from somebody's home
+
+python=''
+version=''
+has_venv=0
+probe() { # candidate: sets python, version, has_venv when it fits
+    [ -x "$1" ] || return 1
+    case $(readlink -f -- "$1") in
+        /root/* | /home/* | '') return 1 ;;
+    esac
+    found=$("$1" -I -c "
+import sys
+if sys.version_info < ($MINIMUM): sys.exit(1)
+from importlib.util import find_spec
+print('%d.%d.%d' % sys.version_info[:3], 1 if find_spec('venv') and find_spec('ensurepip') else 0)" 2>/dev/null) || return 1
+    python=$1
+    version=${found% *}
+    has_venv=${found#* }
+}
+find_python() {
+    for candidate in /usr/bin/python3 /usr/bin/python3.14 /usr/bin/python3.13 /usr/bin/python3.12 \
+        /usr/bin/python3.11 /usr/bin/python3.10 /usr/local/bin/python3; do
+        probe "$candidate" && return 0
+    done
+    return 1
+}
+
+find_python || true
+
+environment_for() { # where the environment of this Python and these locks belongs
+    key=$({ printf '%s %s\n' "$python" "$version"; cat -- "$locks/installer.txt" "$locks/build.txt"; } | sha256sum | cut -c1-16)
+    printf '%s/bootstrap/%s' "$CACHE" "$key"
+}
+
+hand_over() { # environment, arguments
+    environment=$1
+    shift
+    NQR_SOURCE_CHECKOUT=$checkout
+    NQR_BOOTSTRAP_RECORD=$CACHE/bootstrap.json
+    export NQR_SOURCE_CHECKOUT NQR_BOOTSTRAP_RECORD
+    # Isolated (-I): neither the working directory nor the caller's PYTHON* variables can slip a module in.
+    exec "$environment/bin/python" -I -X "pycache_prefix=$CACHE/pycache" -c '
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+sys.argv[0] = "nqr"
+from nqrust.installer.cli.__main__ import main
+sys.exit(main())' "$checkout/src" "$VERB" "$@"
+}
+
+if [ -n "$python" ]; then
+    environment=$(environment_for)
+    if [ -f "$environment/.complete" ] && [ -x "$environment/bin/python" ]; then
+        hand_over "$environment" "$@"
+    fi
+fi
+
+# --- from here on the environment must be made
+
+if [ "$wants_help" = yes ]; then
+    usage
+    exit 0
+fi
+if [ -n "$python" ]; then # a mistyped option is told before anything is touched
+    "$python" -I -B "$(dirname -- "$script")/precheck.py" "$checkout/src" "$VERB" "$@" || exit $?
+fi
+
+if [ ! -d "$CACHE" ]; then
+    mkdir -m 0700 -- "$CACHE"
+fi
+LOG=$CACHE/bootstrap.log
+(umask 077 && : >"$LOG")
+
+failed() { # code, what, cure: with the end of the log
+    say "The last lines of $LOG:"
+    tail -n 12 -- "$LOG" | sed 's/^/  | /' >&2
+    fail "$1" 1 "$2" "$3"
+}
+
+if command -v flock >/dev/null 2>&1; then # two at once: the second waits, then finds the work done
+    exec 9>"$CACHE/bootstrap.lock"
+    flock -n 9 || { say "Waiting for another bootstrap to finish …"; flock -w 1200 9 || true; }
+fi
+
+apt() {
+    DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 NEEDRESTART_MODE=l apt-get -q -y -o DPkg::Lock::Timeout=600 \
+        -o APT::Install-Recommends=0 -o Dpkg::Options::=--force-confold "$@" >>"$LOG" 2>&1 9>&-
+}
+apt_new() { # packages that an installation would newly bring, one a line
+    LC_ALL=C apt-get -s -o APT::Install-Recommends=0 install -- "$@" 2>>"$LOG" |
+        sed -n 's/^Inst \([^ ]*\) (.*/\1/p'
+}
+apt_install() { # list file, packages: what it newly brings is written down before it is brought
+    list=$1
+    shift
+    new=$(apt_new "$@")
+    if [ -z "$new" ]; then
+        say "Reading the package lists …"
+        apt update || true
+        new=$(apt_new "$@")
+    fi
+    { cat -- "$list" 2>/dev/null || true; printf '%s\n' "$new"; } | sort -u | sed '/^$/d' >"$list.new"
+    mv -- "$list.new" "$list"
+    say "Installing $* (waits while another package manager runs) …"
+    apt install -- "$@" || { apt update && apt install -- "$@"; }
+}
+
+record() { # what uninstall must take back: packages that stay, and this folder
+    packages=$(sed 's/.*/"&"/' "$CACHE/brought" 2>/dev/null | paste -sd, - 2>/dev/null || true)
+    cat >"$CACHE/bootstrap.json.new" <<EOF
+{"schema": 1, "manager": "${manager:-}", "packages": [$packages], "cache": "$CACHE"}
+EOF
+    mv -- "$CACHE/bootstrap.json.new" "$CACHE/bootstrap.json"
+}
+
+manager=''
+if command -v apt-get >/dev/null 2>&1; then
+    manager=apt
+elif command -v dnf >/dev/null 2>&1; then
+    manager=dnf
+fi
+
+if [ -z "$python" ]; then
+    case $manager in
+        apt)
+            apt_install "$CACHE/brought" python3 ||
+                failed NQR-DEP-902 "python3 could not be installed." "Run \`apt-get install python3\`, solve what it says, then try again."
+            ;;
+        dnf)
+            before=$(rpm -qa | sort)
+            say "Installing python3.11 …"
+            dnf -y -q --setopt=install_weak_deps=False install python3.11 >>"$LOG" 2>&1 9>&- ||
+                failed NQR-DEP-902 "python3.11 could not be installed." "Run \`dnf install python3.11\`, solve what it says, then try again."
+            { printf '%s\n' "$before"; rpm -qa | sort; } | sort | uniq -u >>"$CACHE/brought"
+            ;;
+    esac
+    record
+    find_python || fail NQR-DEP-901 3 "This system has no Python 3.10 or later." \
+        "Use a release of the distribution that brings one (Debian 12, Ubuntu 22.04, RHEL 8 or later)."
+    "$python" -I -B "$(dirname -- "$script")/precheck.py" "$checkout/src" "$VERB" "$@" || exit $?
+    environment=$(environment_for)
+fi
+
+# python3-venv is only needed while the environment is made; `borrowed` survives an interruption.
+if [ "$has_venv" = 0 ]; then
+    if [ "$manager" = apt ]; then
+        package=python3-venv
+        [ "$(readlink -f /usr/bin/python3 2>/dev/null)" = "$(readlink -f -- "$python")" ] || package=${python##*/}-venv
+        apt_install "$CACHE/borrowed" "$package" ||
+            failed NQR-DEP-902 "$package could not be installed." "Run \`apt-get install $package\`, solve what it says, then try again."
+    else
+        fail NQR-DEP-902 1 "$python cannot make virtual environments (module ensurepip is missing)." \
+            "Install the package that brings ensurepip for $python, then try again."
+    fi
+fi
+
+if [ ! -f "$environment/.complete" ]; then
+    say "Preparing the installer's environment (Python $version) …"
+    rm -rf -- "$environment"
+    mkdir -p -- "$CACHE/bootstrap" "$CACHE/wheelhouse"
+    in_root() ( # the caller's working directory may be gone, or hold modules of its own
+        cd / && "$@" >>"$LOG" 2>&1 9>&-
+    )
+    pip() {
+        PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR=${PIP_CACHE_DIR:-$CACHE/pip} \
+            in_root "$environment/bin/python" -I -m pip -q "$@" -r "$locks/installer.txt" -r "$locks/build.txt"
+    }
+    fill() { pip install --no-index --find-links "$CACHE/wheelhouse" --require-hashes; }
+    in_root "$python" -I -m venv -- "$environment" ||
+        failed NQR-DEP-903 "The installer's environment could not be made." "Check the free space of $CACHE, then try again."
+    # What an earlier run fetched serves again, without the network.
+    if [ -z "$(ls -A -- "$CACHE/wheelhouse")" ] || ! fill; then
+        pip download --only-binary :all: --require-hashes --dest "$CACHE/wheelhouse" ||
+            failed NQR-DEP-903 "The installer's Python packages could not be downloaded." \
+                "Check the network, the proxy (https_proxy) and pip's index settings of this host, then try again."
+        fill ||
+            failed NQR-DEP-903 "The installer's Python packages could not be installed." \
+                "Check the free space of $CACHE, then try again."
+    fi
+    printf '%s\n' "$version" >"$environment/.complete.new"
+    mv -- "$environment/.complete.new" "$environment/.complete"
+fi
+
+if [ -s "$CACHE/borrowed" ]; then # give back what was only borrowed; what cannot be given back now, uninstall does
+    present=''
+    while read -r package; do
+        case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
+            *' installed') present="$present $package" ;;
+        esac
+    done <"$CACHE/borrowed"
+    # shellcheck disable=SC2086  # a list of package names
+    if [ -n "$present" ] && ! apt purge -- $present; then
+        cat -- "$CACHE/borrowed" >>"$CACHE/brought"
+    fi
+    rm -f -- "$CACHE/borrowed"
+fi
+record
+exec 9>&-
+hand_over "$environment" "$@"

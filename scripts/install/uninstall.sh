@@ -1,0 +1,30 @@
+#!/bin/sh
+# Takes NQRust-MicroVM out of this host again: `nqr uninstall` with every argument as given. Uses the installed `nqr`
+# when there is one, else the bootstrap of install.sh.
+set -eu
+umask 022
+
+script=$(readlink -f -- "$0")
+installed=/usr/local/bin/nqr
+cache=${NQR_CACHE_DIR:-/var/cache/nqrust-microvm}
+
+for argument in "$@"; do
+    case $argument in
+        -h | --help)
+            if [ "$(id -u)" -ne 0 ] || [ ! -d "$cache" ]; then
+                echo "Usage: uninstall.sh [--purge-data] [--drop-database] [--keep-packages] [--non-interactive]   (as root)"
+                exit 0
+            fi
+            ;;
+    esac
+done
+if [ "$(id -u)" -eq 0 ]; then
+    if [ -x "$installed" ]; then
+        exec "$installed" uninstall "$@"
+    fi
+    if [ ! -e "$cache" ] && [ ! -e /var/lib/nqrust-microvm ] && [ ! -e /opt/nqrust-microvm ]; then
+        echo "NQRust-MicroVM is not installed on this host; nothing to do." >&2
+        exit 0
+    fi
+fi
+NQR_VERB=uninstall exec "$(dirname -- "$script")/install.sh" "$@"

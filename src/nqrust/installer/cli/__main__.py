@@ -1,0 +1,60 @@
+"""Entry point: `nqr` and `python -m nqrust.installer.cli`. Whatever happens, the user gets a coded error,
+never a traceback (unless NQR_DEBUG=1 asks for it), and the process ends with the exit code of the
+contract."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+
+class _Stopped(BaseException):
+    """A signal came while nothing was being changed; operations install handlers of their own."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped(signal.Signals(number).name)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run and exit; never returns normally."""
+    os.umask(0o022)
+    sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line; gives its exit code."""
+    from nqrust.installer.cli import failures
+
+    previous = {
+        number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        from nqrust.installer.cli.app import command
+
+        result = command().main(args=argv, prog_name="nqr", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except _Stopped as stopped:
+        return failures.stopped(argv, str(stopped))
+    except BrokenPipeError:
+        # The reader of our output is gone (`nqr … | head`): end as other programs do, quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stdout.write(f"{error}\n")
+            return 0
+        return failures.report(argv, error)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main()

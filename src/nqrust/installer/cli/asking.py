@@ -1,0 +1,38 @@
+"""The one question before the first change."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nqrust.installer.reporting.display import Display
+    from nqrust.installer.request import PlanPreview
+
+
+def asker(display: Display, question: str) -> Callable[[PlanPreview], bool]:
+    """A function that shows the plan and asks. Nothing to change is nothing to ask."""
+
+    def confirm(preview: PlanPreview) -> bool:
+        display.plan(preview, diffs=False)
+        if not preview.changes:
+            return True
+        sys.stdout.write(f"\n{question} [y/N] ")
+        sys.stdout.flush()
+        answer = sys.stdin.readline().strip().lower()
+        return answer in ("y", "yes")
+
+    return confirm
+
+
+def must_be_answerable(terminal: bool, non_interactive: bool, what: str) -> None:
+    """Raises UsageError NQR-USE-009 when data would go and nobody can be asked."""
+    if not terminal and not non_interactive:
+        raise UsageError(
+            "NQR-USE-009",
+            f"There is no terminal to ask whether {what}.",
+            "Add --non-interactive if that is what you want.",
+        )

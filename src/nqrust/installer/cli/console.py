@@ -1,0 +1,135 @@
+"""The serial console of a VM over a WebSocket: raw at a terminal, plain bytes without one."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nqrust.installer.engine.errors import ManagerError
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
+
+LEAVE = b"\x1d"
+"""Ctrl-] as in telnet(1)."""
+_QUIET = 1.5
+"""Seconds without output after the end of standard input, after which there is nothing more to wait for."""
+_LONGEST = 15.0
+"""Seconds after the end of standard input at which we leave in any case."""
+
+
+def attach(url: str, name: str) -> int:
+    """Join standard input and output to the console at `url` (with its ticket) until Ctrl-], the end of
+    input, or the end of the console. Gives the exit code. Raises ManagerError NQR-API-195."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    try:
+        # No proxy: the manager is addressed as directly as by every other command.
+        connection = connect(url, max_size=None, open_timeout=15, close_timeout=2, proxy=None)
+    except (OSError, TimeoutError, WebSocketException) as error:
+        raise ManagerError(
+            "NQR-API-195",
+            f"The console of {name} cannot be opened: {error}.",
+            f"See whether it runs: nqr vm show {name}",
+        ) from error
+    with connection:
+        return _joined(connection, name)
+
+
+def _joined(connection: ClientConnection, name: str) -> int:
+    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
+    heard = _Listener(connection, stdout)
+    raw = os.isatty(stdin)
+    if raw:
+        sys.stderr.write(f"Console of {name}. Ctrl-] leaves; the VM runs on.\r\n")
+    with _raw_terminal(stdin) if raw else _as_it_is():
+        heard.start()
+        ended = _send_input(connection, heard, stdin)
+    if ended == "input":
+        _drain(heard)
+    if raw:
+        sys.stderr.write(
+            "\r\nLeft the console.\r\n" if ended == "leave" else "\r\nThe console is closed.\r\n"
+        )
+    return 0
+
+
+class _Listener(threading.Thread):
+    """Writes what comes to standard output. `over` is set at the end of the console."""
+
+    def __init__(self, connection: ClientConnection, stdout: int) -> None:
+        super().__init__(daemon=True)
+        self._connection, self._stdout = connection, stdout
+        self.over = threading.Event()
+        self.last = time.monotonic()
+
+    def run(self) -> None:
+        from websockets.exceptions import WebSocketException
+
+        try:
+            for message in self._connection:
+                data = message.encode() if isinstance(message, str) else bytes(message)
+                while data:
+                    data = data[os.write(self._stdout, data) :]
+                self.last = time.monotonic()
+        except (OSError, WebSocketException):
+            pass
+        finally:
+            self.over.set()
+
+
+def _send_input(connection: ClientConnection, heard: _Listener, stdin: int) -> str:
+    """Send what is typed; tells why it ended: `leave`, `input` (its end) or `over` (the console's)."""
+    from websockets.exceptions import WebSocketException
+
+    interactive = os.isatty(stdin)
+    while not heard.over.is_set():
+        ready, _, _ = select.select([stdin], [], [], 0.2)
+        if not ready:
+            continue
+        data = os.read(stdin, 4096)
+        if not data:
+            return "input"
+        before, leave, _ = data.partition(LEAVE) if interactive else (data, b"", b"")
+        try:
+            if before:
+                connection.send(before)
+        except (OSError, WebSocketException):
+            return "over"
+        if leave:
+            return "leave"
+    return "over"
+
+
+def _drain(heard: _Listener) -> None:
+    """Let the answer to the last input arrive."""
+    deadline = time.monotonic() + _LONGEST
+    heard.last = time.monotonic()
+    while time.monotonic() < min(deadline, heard.last + _QUIET):
+        if heard.over.wait(0.1):
+            return
+
+
+@contextmanager
+def _raw_terminal(fd: int) -> Iterator[None]:
+    import termios
+    import tty
+
+    before = termios.tcgetattr(fd)
+    try:
+        tty.setraw(fd)
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    yield

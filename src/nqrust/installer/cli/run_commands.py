@@ -1,0 +1,227 @@
+"""install, plan, uninstall, rollback, verify, phase run: the commands that run the engine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nqrust.installer.cli import asking, session
+from nqrust.installer.cli.failures import choice, require_root
+from nqrust.installer.cli.flags import Flags, run_value, with_flags
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nqrust.installer.request import Summary
+    from nqrust.installer.settings_sources import Gathered
+
+PHASES = (
+    "preflight", "deps", "kvm", "network", "database", "build", "config", "sudo", "services", "verify",
+)  # fmt: skip
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(help="Install the platform on this host, or bring an installation to what is asked.")(
+        with_flags("install", settings=True)(install)
+    )
+    app.command(help="Show what an install would change, phase by phase, and change nothing.")(
+        with_flags("plan", settings=True)(plan)
+    )
+    app.command(help="Prove hop by hop that the installation works; boots a VM.")(
+        with_flags("verify", settings=False)(verify)
+    )
+    app.command(help="Undo the run that was cut off, or else the last one.")(
+        with_flags("rollback", settings=False)(rollback)
+    )
+    app.command(
+        help="Remove the platform. VM disks, images and the database stay unless a flag says otherwise."
+    )(with_flags("uninstall", settings=False)(uninstall))
+    phase = typer.Typer(help="One phase alone.", rich_markup_mode=None, no_args_is_help=True)
+    phase.command("run", help=f"Run one phase: {', '.join(PHASES)}.")(
+        with_flags("phase", settings=True)(phase_run)
+    )
+    phase.command("ls", help="Name the phases in their order.")(phase_ls)
+    app.add_typer(phase, name="phase")
+
+
+def install(flags: Flags) -> None:
+    require_root("install")
+    from nqrust.installer.cli.gathering import gathered, request
+
+    found = gathered(flags)
+    if run_value(flags, "dry_run"):
+        _plan(flags, found, detailed_exitcode=False)
+        return
+    with _opened(flags) as run:
+        _tell(run, found)
+        confirm = None
+        if run.terminal and not run_value(flags, "non_interactive"):
+            confirm = asking.asker(run.display, "Install?")
+        from nqrust.installer import operations
+
+        asked = request(flags, found, log_path=run.log.path, confirm=confirm)
+        _finish(run, "install", operations.install(asked, run.events))
+
+
+def plan(
+    flags: Flags,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit with 10 when there are changes.")
+    ] = False,
+) -> None:
+    require_root("plan")
+    from nqrust.installer.cli.gathering import gathered
+
+    _plan(flags, gathered(flags), detailed_exitcode=detailed_exitcode)
+
+
+def _plan(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None:
+    from nqrust.installer.cli.gathering import request
+
+    with _opened(flags) as run:
+        _tell(run, found)
+        from nqrust.installer import operations
+
+        asked = request(flags, found)
+        asked = replace(asked, run=replace(asked.run, dry_run=True))
+        from nqrust.installer.reporting.warnings import WarningsOnly
+
+        # For people the plan itself is the answer; a program may want to see how it came about.
+        summary = operations.plan(asked, run.display if run.speaks_json else WarningsOnly(run.display))
+        changes = summary.preview.changes if summary.preview else summary.changed
+        exit_code = summary.exit_code if summary.failure else 10 if changes and detailed_exitcode else 0
+        _finish(run, "plan", replace(summary, exit_code=exit_code))
+
+
+def verify(flags: Flags) -> None:
+    require_root("verify")
+    with _opened(flags) as run:
+        from nqrust.installer import operations
+        from nqrust.installer.cli.gathering import as_installed
+
+        _finish(run, "verify", operations.verify(as_installed(flags, log_path=run.log.path), run.events))
+
+
+def rollback(flags: Flags) -> None:
+    require_root("rollback")
+    with _opened(flags) as run:
+        from nqrust.installer import operations
+        from nqrust.installer.cli.gathering import as_installed
+
+        confirm = None
+        if run.terminal and not run_value(flags, "non_interactive"):
+            confirm = asking.asker(run.display, "Take this back?")
+        asked = as_installed(flags, log_path=run.log.path, confirm=confirm)
+        _finish(run, "rollback", operations.rollback(asked, run.events))
+
+
+def uninstall(
+    flags: Flags,
+    script: Annotated[
+        str | None,
+        typer.Option(
+            "--script",
+            metavar="FILE",
+            help="Change nothing: write the same as a shell script that works without nqr and Python (-: print it).",
+        ),
+    ] = None,
+    save_fingerprint: Annotated[
+        str | None,
+        typer.Option(
+            "--save-fingerprint",
+            metavar="FILE",
+            help="Keep the host's fingerprint from before the install, for `nqr verify-clean --before FILE`.",
+        ),
+    ] = None,
+) -> None:
+    require_root("uninstall")
+    if save_fingerprint is not None:
+        _save_fingerprint(save_fingerprint)
+    if script is not None:
+        _write_script(script, flags)
+        return
+    non_interactive = bool(run_value(flags, "non_interactive"))
+    with _opened(flags) as run:
+        if run_value(flags, "purge_data") or run_value(flags, "drop_database"):
+            asking.must_be_answerable(run.terminal, non_interactive, "the data shall really go")
+        confirm = None
+        if run.terminal and not non_interactive and not run_value(flags, "dry_run"):
+            confirm = asking.asker(run.display, "Remove NQRust-MicroVM from this host?")
+        from nqrust.installer import operations
+        from nqrust.installer.cli.gathering import as_installed
+
+        asked = as_installed(flags, log_path=run.log.path, confirm=confirm)
+        _finish(run, "uninstall", operations.uninstall(asked, run.events))
+
+
+def _write_script(path: str, flags: Flags) -> None:
+    """0700: it holds the originals of the files that were replaced."""
+    from nqrust.installer import operations
+    from nqrust.installer.cli.failures import write_private
+    from nqrust.installer.cli.gathering import as_installed
+
+    text = operations.undo_script(as_installed(flags))
+    if path == "-":
+        typer.echo(text, nl=False)
+        return
+    write_private(path, text.encode(), mode=0o700)
+    typer.echo(f"written to {path}")
+
+
+def _save_fingerprint(path: str) -> None:
+    from nqrust.contract.paths import FINGERPRINT
+    from nqrust.installer.cli.failures import write_private
+
+    try:
+        with open(FINGERPRINT, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise UsageError(
+            "NQR-USE-011",
+            f"No fingerprint from before the install is kept on this host: {error.strerror or error}.",
+            "Run the same command again without --save-fingerprint.",
+        ) from error
+    write_private(path, content, mode=0o600)
+
+
+def phase_run(flags: Flags, name: Annotated[str, typer.Argument(metavar="NAME", help="The phase.")]) -> None:
+    require_root("phase run")
+    choice("NAME", name, PHASES)
+    from nqrust.installer.cli.gathering import gathered, request
+
+    found = gathered(flags)
+    with _opened(flags) as run:
+        _tell(run, found)
+        from nqrust.installer import operations
+
+        asked = request(flags, found, log_path=run.log.path)
+        _finish(run, "phase", operations.phase_run(asked, name, run.events))
+
+
+def phase_ls() -> None:
+    for name in PHASES:
+        typer.echo(name)
+
+
+def _opened(flags: Mapping[str, Any]) -> Any:
+    return session.opened(run_value(flags, "output") or "text", run_value(flags, "log_level") or "debug")
+
+
+def _tell(run: session.Session, found: Gathered) -> None:
+    for note in found.notes:
+        run.display.note(note)
+
+
+def _finish(run: session.Session, verb: str, summary: Summary) -> None:
+    """The last word; then leave with the summary's exit code."""
+    if summary.failure is not None:
+        run.log.failure(summary.failure)
+    run.display.summary(verb, replace(summary, log_path=run.log_path))
+    if summary.farewell:  # removes the very environment that we run from, so nothing of ours may run after it
+        sys.stdout.flush()
+        os.execv("/bin/sh", ["sh", "-c", f"{summary.farewell}exit {summary.exit_code}\n"])
+    raise typer.Exit(summary.exit_code)

@@ -1,0 +1,38 @@
+"""Debian 11 and later, and kin that name it in ID_LIKE."""
+
+from __future__ import annotations
+
+from nqrust.installer.distro.apt import Apt
+from nqrust.installer.distro.model import Distro
+
+PACKAGES = {
+    "postgresql": ("postgresql", "postgresql-client"),
+    "postgresql-client": ("postgresql-client",),
+    "dnsmasq": ("dnsmasq-base",),
+    "qemu": ("qemu-system-x86", "qemu-utils"),
+    "screen": ("screen",),
+    "iptables": ("iptables",),
+    "iproute2": ("iproute2",),
+    "e2fsprogs": ("e2fsprogs",),
+    "busybox": ("busybox-static",),
+    "cpio": ("cpio",),
+    "python": ("python3", "python3-venv"),
+    "rust": ("cargo", "rustc"),
+    "build": ("gcc", "libc6-dev"),
+    "nodejs": ("nodejs", "npm"),
+    "kmod": ("kmod",),
+    "procps": ("procps",),
+    "sudo": ("sudo",),
+    "kernel": ("linux-image-cloud-amd64",),
+    "image-builder": ("mmdebstrap", "libdpkg-perl"),  # the second is only recommended, and needed
+}
+
+DEBIAN = Distro(
+    id="debian",
+    title="Debian",
+    min_version="11",
+    manager=Apt(),
+    packages=PACKAGES,
+    residue_users=("postgres", "dnsmasq"),
+    residue_groups=("postgres", "ssl-cert", "rdma"),
+)

@@ -1,0 +1,86 @@
+"""Red Hat's package manager: dnf(8), rpm(8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nqrust.host.errors import CommandFailed, HostError
+from nqrust.host.port import Command, Host, command
+from nqrust.installer.distro.package_manager import StartPolicy
+
+_LOCK = "/var/run/dnf.pid"
+
+
+@dataclass(frozen=True)
+class Dnf:
+    """dnf fetches its own metadata when that has expired and waits for its lock by itself; package scripts do
+    not start services (systemd presets decide)."""
+
+    name: str = "dnf"
+    start_policy: StartPolicy | None = None
+
+    def installed(self, host: Host) -> dict[str, str]:
+        out = host.run(command("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n")).stdout
+        return {
+            name: version for name, _, version in (line.partition("\t") for line in out.splitlines()) if name
+        }
+
+    def recorded(self, host: Host) -> list[str]:
+        return sorted(self.installed(host))
+
+    def manual(self, host: Host) -> list[str]:
+        out = host.run(
+            command("dnf", "-q", "repoquery", "--userinstalled", "--qf", "%{name}\\n", timeout=300)
+        ).stdout
+        return sorted(set(out.split()))
+
+    def index_missing(self, host: Host, names: Sequence[str]) -> str | None:
+        return None
+
+    def refresh(self) -> Command:
+        return command("dnf", "-y", "-q", "makecache", timeout=600)
+
+    def would_bring(self, host: Host, names: Sequence[str]) -> list[str]:
+        argv = ("dnf", "install", "--assumeno", "--setopt=install_weak_deps=False", *names)
+        out = host.run(command(*argv, ok=(0, 1), timeout=600)).stdout
+        found = parse_transaction(out)
+        if not found and "Nothing to do" not in out:
+            raise CommandFailed(argv, 1, out)
+        return found
+
+    def install(self, names: Sequence[str]) -> Command:
+        return command("dnf", "install", "-y", "--setopt=install_weak_deps=False", *names, timeout=3600)
+
+    def interrupted(self, host: Host) -> bool:
+        return False  # rpm transactions leave nothing that a next one could not complete
+
+    def repair(self) -> tuple[Command, ...]:
+        return ()
+
+    def lock_holder(self, host: Host) -> str | None:
+        try:
+            pid = host.read_text(_LOCK).strip()
+        except HostError:
+            return None
+        return f"dnf (pid {pid})" if pid.isdigit() and host.exists(f"/proc/{pid}") else None
+
+    def outdated_index(self, error: CommandFailed) -> bool:
+        text = error.stderr + error.stdout
+        return "No match for argument" in text or "Status code: 404" in text
+
+    def lock_refused(self, error: CommandFailed) -> bool:
+        return "Waiting for process" in error.stderr + error.stdout
+
+
+def parse_transaction(text: str) -> list[str]:
+    """Package names in the "Installing" tables of dnf's transaction summary."""
+    names, inside = set(), False
+    for line in text.splitlines():
+        if line.startswith(("Installing:", "Installing dependencies:", "Installing weak dependencies:")):
+            inside = True
+        elif line and not line.startswith(" "):
+            inside = False
+        elif inside and len(line.split()) >= 5:
+            names.add(line.split()[0])
+    return sorted(names)

@@ -1,0 +1,39 @@
+"""Which distributions we know. A new one is a new small file and a line here."""
+
+from __future__ import annotations
+
+from nqrust.host.facts.model import Os
+from nqrust.installer.distro.debian import DEBIAN
+from nqrust.installer.distro.model import Distro
+from nqrust.installer.distro.rhel import RHEL
+from nqrust.installer.distro.ubuntu import UBUNTU
+
+DISTROS: tuple[Distro, ...] = (UBUNTU, DEBIAN, RHEL)
+
+
+def kin(os: Os) -> Distro | None:
+    """The distribution that a machine runs or is derived from, whatever its version; None when we know
+    neither."""
+    for name in (os.id, *os.id_like):  # ID_LIKE lists the nearest relative first (os-release(5))
+        for distro in DISTROS:
+            if name == distro.id or name in distro.aliases:
+                return distro
+    return None
+
+
+def detect(os: Os) -> Distro | None:
+    """The supported distribution of a machine; None when it is unknown or too old (`refusal` says why)."""
+    found = kin(os)
+    return None if found is None or found.is_old(os) else found
+
+
+def refusal(os: Os) -> str:
+    """Why `detect` gave None, as a sentence; empty when it did not."""
+    found = kin(os)
+    name = os.pretty_name or f"{os.id} {os.version_id}".strip() or "an unknown system"
+    if found is None:
+        known = ", ".join(f"{d.title} {d.min_version} or later" for d in DISTROS)
+        return f"This is {name}; supported are {known}, and distributions derived from them."
+    if found.is_old(os):
+        return f"This is {name}; {found.title} is supported from {found.min_version} on."
+    return ""

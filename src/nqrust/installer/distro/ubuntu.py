@@ -1,0 +1,17 @@
+"""Ubuntu 22.04 and later, and kin that name it in ID_LIKE (Linux Mint, Pop!_OS, …)."""
+
+from __future__ import annotations
+
+from nqrust.installer.distro.apt import Apt
+from nqrust.installer.distro.debian import PACKAGES
+from nqrust.installer.distro.model import Distro
+
+UBUNTU = Distro(
+    id="ubuntu",
+    title="Ubuntu",
+    min_version="22.04",
+    manager=Apt(),
+    packages={**PACKAGES, "kernel": ("linux-image-virtual",)},
+    residue_users=("postgres", "dnsmasq"),
+    residue_groups=("postgres", "ssl-cert", "rdma"),
+)

@@ -1,0 +1,8 @@
+"""`nqr fingerprint`: everything that an installer could change on a host, taken, compared and told."""
+
+from nqrust.installer.fingerprint.compare import compare, render
+from nqrust.installer.fingerprint.model import Difference, Fingerprint
+from nqrust.installer.fingerprint.ours import ours
+from nqrust.installer.fingerprint.taking import take
+
+__all__ = ["Difference", "Fingerprint", "compare", "ours", "render", "take"]

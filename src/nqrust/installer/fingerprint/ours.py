@@ -1,0 +1,127 @@
+"""What of this product is on a host now, found by looking, not by remembering: for "uninstall left nothing"."""
+
+from __future__ import annotations
+
+import re
+
+from nqrust.contract import names as product
+from nqrust.contract import paths
+from nqrust.contract.paths import Layout
+from nqrust.host.errors import HostError
+from nqrust.host.facts import container, processes
+from nqrust.host.facts.reading import names, text
+from nqrust.host.port import Host, command
+from nqrust.installer.fingerprint import firewall
+
+MARK = "nqrust"
+CHAIN_PREFIX = "NQR-"
+
+_PLACES = (
+    "/etc/systemd/system/*nqrust*", "/etc/systemd/system/*.wants/*nqrust*", "/usr/lib/systemd/system/*nqrust*",
+    "/etc/sudoers.d/*nqrust*", "/etc/sysctl.d/*nqrust*", "/etc/modules-load.d/*nqrust*", "/etc/modprobe.d/*nqrust*",
+    "/etc/udev/rules.d/*nqrust*", "/etc/dnsmasq.d/*nqrust*", "/etc/netplan/*nqrust*", "/etc/tmpfiles.d/*nqrust*",
+    "/etc/systemd/network/*nqrust*", "/etc/NetworkManager/conf.d/*nqrust*", "/etc/NetworkManager/system-connections/*nqrust*",
+    "/etc/network/interfaces.d/*nqrust*", "/etc/logrotate.d/*nqrust*", "/etc/cron.d/*nqrust*",
+    "/etc/polkit-1/rules.d/*nqrust*", "/usr/local/bin/nqr*",
+)
+_SHARED = ("/etc/modules", "/etc/sysctl.conf", "/etc/fstab", "/etc/hosts", "/etc/network/interfaces", "/etc/sudoers")
+"""Shared files where a marked block of ours could have stayed."""
+
+_TAP = re.compile(r"tap[0-9a-f]{11}\Z")
+
+
+def ours(host: Host, layout: Layout, *, data: bool = False) -> list[str]:
+    """One line for each thing. `data`: disks of VMs, images and the database's files count too."""
+    return [
+        *_files(host, layout, data), *_units(host), *_accounts(host), *_links(host), *_chains(host),
+        *processes_of_ours(host, layout),
+    ]
+
+
+def processes_of_ours(host: Host, layout: Layout) -> list[str]:
+    """Processes of services and VMs, by their environment, control group or program; this one and its parents not."""
+    mine = _ancestry(host)
+    found = []
+    for pid, comm in processes.probe(host).items():
+        if pid in mine:
+            continue
+        environment = text(host, f"/proc/{pid}/environ")
+        arguments = text(host, f"/proc/{pid}/cmdline").split("\0")
+        groups = text(host, f"/proc/{pid}/cgroup")
+        scope = container.parse_environment(environment).get(product.SCOPE_ENV, "")
+        if scope:
+            found.append(f"process {pid} {comm} of {scope}")
+        elif any(argument.startswith((f"{layout.install_dir}/", f"{layout.config_dir}/")) or
+                 f"={layout.config_dir}/" in argument for argument in arguments[:8]):
+            found.append(f"process {pid} {comm}")
+        elif re.search(rf"/(?:{MARK}-[\w@.-]+\.service|{product.SCOPE_PREFIX}[\w-]+\.scope)", groups):
+            found.append(f"process {pid} {comm} in {groups.strip().rpartition('/')[2]}")
+    return found
+
+
+def _files(host: Host, layout: Layout, data: bool) -> list[str]:
+    wanted = [layout.install_dir, layout.config_dir, paths.STATE_DIR, paths.LOG_DIR, paths.INSTALL_LOG_DIR,
+              paths.CACHE_DIR, paths.RUN_DIR, paths.NQR_LINK, paths.LOCK_FILE]
+    if data:
+        wanted += [layout.data_dir, layout.image_dir]
+    for pattern in _PLACES:
+        wanted += host.glob(pattern)
+    found = [f"path {path}" for path in dict.fromkeys(wanted) if host.exists(path)]
+    found += [f"block in {path}" for path in _SHARED if "BEGIN nqrust" in text(host, path)]
+    return found
+
+
+def _units(host: Host) -> list[str]:
+    if container.supervisor(host) != "systemd":
+        return []
+    try:
+        done = host.run(command("systemctl", "--no-legend", "--no-pager", "--plain", "--full", "--all", "list-units",
+                                f"{MARK}*", f"{product.SCOPE_PREFIX}*.scope", timeout=30))
+    except HostError:
+        return []
+    rows = (line.lstrip("●*○× ").split() for line in done.stdout.splitlines())
+    # A unit that is gone but still referred to is listed as not-found.
+    return [f"unit {row[0]} ({row[2]})" for row in rows if len(row) >= 4 and row[1:3] != ["not-found", "inactive"]]
+
+
+def _accounts(host: Host) -> list[str]:
+    found = []
+    if host.user(product.SERVICE_USER) is not None:
+        found.append(f"user {product.SERVICE_USER}")
+    if host.group(product.SERVICE_GROUP) is not None:
+        found.append(f"group {product.SERVICE_GROUP}")
+    return found
+
+
+def _links(host: Host) -> list[str]:
+    found = []
+    for name in names(host, "/sys/class/net"):
+        alias = text(host, f"/sys/class/net/{name}/ifalias").strip()
+        if MARK in alias or alias.startswith("nqr") or _TAP.match(name):
+            found.append(f"link {name}" + (f" ({alias})" if alias else ""))
+    return found
+
+
+def _chains(host: Host) -> list[str]:
+    rules = firewall.take(host, [])
+    return [f"chain {key}" for key in sorted(rules) if key.split(" ")[-1].startswith(CHAIN_PREFIX)] + [
+        f"rule in {key}: {rule}"
+        for key, listed in sorted(rules.items())
+        if not key.split(" ")[-1].startswith(CHAIN_PREFIX)
+        for rule in listed
+        if CHAIN_PREFIX in rule or MARK in rule
+    ]
+
+
+def _ancestry(host: Host) -> set[int]:
+    """This process and those that started it: `nqr uninstall` runs from the installation that it takes away."""
+    found: set[int] = set()
+    try:
+        pid = int(host.readlink("/proc/self"))
+    except (HostError, ValueError):
+        return found
+    while pid > 1 and pid not in found:
+        found.add(pid)
+        parent = re.search(r"^PPid:\s*(\d+)", text(host, f"/proc/{pid}/status"), re.MULTILINE)
+        pid = int(parent.group(1)) if parent else 0
+    return found

@@ -1,0 +1,50 @@
+"""Unit files with their enabled state, and the units that run (systemctl(1))."""
+
+from __future__ import annotations
+
+from nqrust.host.errors import HostError
+from nqrust.host.facts import container
+from nqrust.host.port import Host, command
+from nqrust.installer.fingerprint import volatile
+from nqrust.installer.fingerprint.model import Section
+
+_TYPES = "service,socket,timer,path"
+_STEADY = ("active", "failed")
+
+
+def take_files(host: Host, unread: list[str]) -> Section:
+    """Unit file to enabled, disabled, static, masked ..."""
+    return parse_unit_files(_list(host, unread, "list-unit-files", "--full"))
+
+
+def take_active(host: Host, unread: list[str]) -> Section:
+    """Unit to active or failed; those that are on their way from one to the other are left out."""
+    return parse_units(_list(host, unread, "list-units", "--all", "--full", f"--type={_TYPES}"))
+
+
+def parse_unit_files(content: str) -> Section:
+    rows = (line.split() for line in content.splitlines())
+    return {row[0]: row[1] for row in rows if len(row) >= 2 and "." in row[0]}
+
+
+def parse_units(content: str) -> Section:
+    """UNIT LOAD ACTIVE SUB DESCRIPTION, failed ones with a dot or an asterisk before them."""
+    transient = volatile.compiled(volatile.UNITS)
+    found: Section = {}
+    for line in content.splitlines():
+        row = line.lstrip("●*○× ").split()
+        if len(row) >= 4 and row[2] in _STEADY and not transient.match(row[0]):
+            found[row[0]] = row[2]
+    return found
+
+
+def _list(host: Host, unread: list[str], *arguments: str) -> str:
+    if container.supervisor(host) != "systemd":
+        return ""
+    try:
+        return host.run(
+            command("systemctl", "--no-legend", "--no-pager", "--plain", *arguments, timeout=60)
+        ).stdout
+    except HostError as error:
+        unread.append(f"units: {error}")
+        return ""

@@ -1,0 +1,82 @@
+"""status and verify: look, prove, change nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from nqrust.installer import planner
+from nqrust.installer.engine.errors import NqrError, UsageError
+from nqrust.installer.engine.events import NullReporter, Reporter
+from nqrust.installer.engine.runner import Runner, RunResult
+from nqrust.installer.operations import proving, summary
+from nqrust.installer.operations.install import unproven
+from nqrust.installer.operations.preview import Previewer
+from nqrust.installer.operations.site import Site, facts_for, make_context, open_site
+from nqrust.installer.phases.context import Context
+from nqrust.installer.phases.services import our_services
+from nqrust.installer.request import Request, ServiceStatus, Status, Summary
+from nqrust.installer.supervisor import registry as supervisors
+
+
+def verify(request: Request, events: Reporter) -> Summary:
+    """Prove that what is installed works, with a canary of its own. Exit 4 when a hop fails."""
+    try:
+        site = open_site(events)
+        settings = site.installed_settings
+        if settings is None:
+            raise UsageError(
+                "NQR-USE-020",
+                "Nothing is installed here, so there is nothing to verify.",
+                "Run `nqr install` first.",
+            )
+        installed = Request(settings, request.run, request.environment, request.explicit)
+        context = make_context(site, installed, facts_for(site.host, settings), events)
+        began = site.host.monotonic()
+        proofs = proving.prove(context, site.host, events, fresh=True)
+        result = RunResult(
+            "verify",
+            seconds=site.host.monotonic() - began,
+            satisfied=sum(p.verdict == "passed" for p in proofs),
+            failure=unproven(proofs),
+        )
+        return summary.finished(result, proofs, context, installed, proving.verdict(site.host))
+    except NqrError as error:
+        return summary.refused(error, request)
+
+
+def status(request: Request) -> Status:
+    """What is installed, how its services are, and what is no longer as it was installed. Raises NqrError."""
+    site = open_site(NullReporter())
+    receipt = site.receipt
+    unfinished = receipt.unfinished[-1].verb if receipt.unfinished else ""
+    settings = site.installed_settings
+    if settings is None:
+        notes = ("Data of an earlier installation is still here.",) if receipt.entries else ()
+        return Status(installed=False, unfinished=unfinished, notes=notes)
+    installed = Request(settings, request.run, request.environment, request.explicit)
+    context = make_context(site, installed, facts_for(site.host, settings), NullReporter())
+    supervisor = supervisors.for_facts(context.facts.supervisor)
+    services = []
+    for service in our_services(context):
+        state = supervisor.state(site.host, service.name)
+        services.append(ServiceStatus(service.name, state.enabled, state.active, detail=state.text))
+    last = next((run for run in reversed(receipt.runs) if run.verb == "install"), None)
+    at = datetime.fromtimestamp(last.at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if last else ""
+    return Status(
+        installed=True,
+        version=context.release.version,
+        mode=settings.mode.value,
+        installed_at=at,
+        supervisor=supervisor.name,
+        vmm=proving.verdict(site.host),
+        unfinished=unfinished,
+        services=tuple(services),
+        urls=summary.urls(context),
+        drift=_drift(site, context),
+    )
+
+
+def _drift(site: Site, context: Context) -> tuple[str, ...]:
+    previewer = Previewer("status")
+    Runner(site.host, site.journal, site.originals, previewer).preview(planner.plan(context))
+    return tuple(change.describe for phase in previewer.preview.phases for change in phase.changes)

@@ -1,0 +1,117 @@
+"""Runs the hops of verification, and remembers the canary's proof while nothing changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nqrust.client.manager import ManagerClient
+from nqrust.contract import paths
+from nqrust.host.errors import PathMissing
+from nqrust.host.port import Host
+from nqrust.installer.engine.events import Proof, Reporter, StepProgress
+from nqrust.installer.phases.context import Context
+from nqrust.installer.phases.verify.canary import PROOF_FILE, Bird, depends_on, fly
+from nqrust.installer.phases.verify.hops import local_address, run_hop
+from nqrust.installer.phases.verify.standing import standing
+from nqrust.installer.phases.verify.through_agent import AgentsCanary
+from nqrust.installer.phases.verify.through_manager import ManagersCanary
+from nqrust.installer.resources.env import manager_base
+from nqrust.installer.settings import NetworkMode
+
+
+def prove(context: Context, host: Host, events: Reporter, *, fresh: bool) -> tuple[Proof, ...]:
+    """Every hop, in order. `fresh` False lets a remembered canary stand for a new one while all it depends on is
+    as it was. A standing hop that fails stops the canary from being tried."""
+    proofs: list[Proof] = []
+
+    def tell(proof: Proof) -> None:
+        proofs.append(proof)
+        events.emit(proof)
+
+    for hop in standing(context, host):
+        tell(run_hop(hop, host))
+    reason = _no_canary(context, proofs)
+    if reason:
+        tell(Proof("canary", "unproven", reason))
+        return tuple(proofs)
+    depends = depends_on(context, verdict(host))
+    remembered = None if fresh else _remembered(host, depends)
+    if remembered is not None:
+        tell(
+            Proof(
+                "canary",
+                "passed",
+                f"a VM booted and reported when this was installed ({remembered}); nothing changed since",
+            )
+        )
+        return tuple(proofs)
+    canary: list[Proof] = []
+    with _bird(context, host) as bird:
+        for proof in fly(context, host, bird, lambda text: events.emit(StepProgress("canary", text))):
+            canary.append(proof)
+            tell(proof)
+    if all(p.verdict == "passed" for p in canary):
+        _remember(host, depends, canary)
+    elif host.exists(PROOF_FILE):
+        host.remove(PROOF_FILE)
+    return tuple(proofs)
+
+
+def _no_canary(context: Context, proofs: list[Proof]) -> str:
+    if any(p.verdict == "failed" for p in proofs):
+        return "not tried, because an earlier hop failed"
+    if context.release.form != "bundled":
+        return "this release does not speak our API, so no VM can be asked for"
+    if not context.settings.has_agent:
+        return "no VM runs on a manager without an agent; join one with `nqr host token`"
+    return ""
+
+
+@contextmanager
+def _bird(context: Context, host: Host) -> Iterator[Bird]:
+    """Through the manager where it is on this host, else through the agent."""
+    settings = context.settings
+    if settings.has_manager:
+        token = context.secrets.cli_token.reveal()
+        with ManagerClient(manager_base(context), token=token, timeout=30.0) as client:
+            yield ManagersCanary(host, client, settings.agent.name or context.facts.hostname)
+        return
+    nat = settings.network.mode is not NetworkMode.bridged
+    yield AgentsCanary(
+        host,
+        f"http://{local_address(settings.agent.bind)}",
+        f"{paths.AGENT_STATE_DIR}/local-token",
+        f"{context.layout.image_dir}/tiny",
+        settings.network.dhcp_last if nat else None,
+    )
+
+
+def verdict(host: Host) -> str:
+    """VMM and accelerator that were decided on here, such as `qemu tcg`; `unknown` before."""
+    try:
+        raw = json.loads(host.read_text(paths.VMM_VERDICT))
+        return f"{raw['vmm']} {raw['accel']}"
+    except (PathMissing, ValueError, KeyError, TypeError):
+        return "unknown"
+
+
+def _remembered(host: Host, depends: dict[str, str]) -> str | None:
+    try:
+        raw = json.loads(host.read_text(PROOF_FILE))
+        return str(raw["at"]) if raw["depends"] == depends else None
+    except (PathMissing, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(host: Host, depends: dict[str, str], canary: list[Proof]) -> None:
+    at = _utc(host.now())
+    body = {"at": at, "depends": depends, "hops": {p.hop: p.detail for p in canary}}
+    host.write_file(PROOF_FILE, (json.dumps(body, indent=2) + "\n").encode(), mode=0o600)
+
+
+def _utc(seconds: float) -> str:
+    from datetime import datetime, timezone
+
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,261 @@
+"""uninstall and rollback: the receipt, reversed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pkgutil
+import posixpath
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import rich
+
+import nqrust.host
+import nqrust.installer
+from nqrust.contract import paths
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host, Kind, command
+from nqrust.installer.engine.errors import NqrError, StepFailed
+from nqrust.installer.engine.events import NullReporter, PhaseFinished, PhaseStarted, Reporter, RunStarted
+from nqrust.installer.engine.lock import exclusive
+from nqrust.installer.engine.receipt import Entry, Receipt
+from nqrust.installer.engine.rollback import RollbackResult, roll_back
+from nqrust.installer.engine.runner import new_run_id, unfinished_entries
+from nqrust.installer.engine.undo import script
+from nqrust.installer.engine.undo.outcome import UndoContext
+from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.operations import proof_of_clean, summary
+from nqrust.installer.operations.site import Site, open_site
+from nqrust.installer.release import bootstrap_record
+from nqrust.installer.request import (
+    EXIT_FAILED,
+    EXIT_OK,
+    PhasePreview,
+    PhaseSummary,
+    PlanPreview,
+    Request,
+    RunOptions,
+    StepPreview,
+    Summary,
+)
+
+POSTGRES_PACKAGES = (
+    "postgresql",
+    "postgresql-client",
+    "postgresql-common",
+    "postgresql-client-common",
+    "postgresql-server",
+)
+
+
+def _timed(done: Summary, host: Host, began: float) -> Summary:
+    return replace(done, seconds=host.monotonic() - began)
+
+
+def uninstall(request: Request, events: Reporter) -> Summary:
+    """Take back everything the receipt lists, newest first; data, database and packages as the flags say."""
+    try:
+        with exclusive(paths.LOCK_FILE, "uninstall"):
+            return _uninstall(request, events)
+    except NqrError as error:
+        return summary.refused(error, request)
+
+
+def rollback(request: Request, events: Reporter) -> Summary:
+    """Undo an unfinished run, else the last one that changed anything."""
+    try:
+        with exclusive(paths.LOCK_FILE, "rollback"):
+            site = open_site(events)
+            receipt = site.receipt
+            ids = set(unfinished_entries(receipt))
+            if not ids:
+                if not receipt.entries:
+                    forget_state(site.host, site)  # of a run that was cut off before its first change
+                return Summary("ok", EXIT_OK, notes=("There is nothing to roll back.",))
+            entries = receipt.of_runs(ids)
+            if request.run.confirm is not None and not request.run.confirm(_preview("rollback", entries, ())):
+                return summary.declined(request)
+            _preload()
+            run = _begin(site, "rollback", events, len(entries), ids)
+            result = roll_back(UndoContext(site.host, site.originals), site.journal, run, entries, events)
+            for id in ids:
+                site.journal.append("end", id, outcome="rolled_back" if not result.failed else "failed")
+            proof: tuple[str, ...] = ()
+            if not result.failed and not site.receipt.entries:
+                proof = proof_of_clean.tell(site.host, events)
+                _forget(site.host, site)
+            else:
+                site.journal.append("end", run, outcome="ok" if not result.failed else "failed")
+            done = _summary(result, request, "rollback", ())
+            return replace(done, notes=(*done.notes, *proof))
+    except NqrError as error:
+        return summary.refused(error, request)
+
+
+def _uninstall(request: Request, events: Reporter) -> Summary:
+    site = open_site(events)
+    receipt = site.receipt
+    options = request.run
+    if not receipt.entries:
+        _forget(site.host, site)
+        return Summary(
+            "ok",
+            EXIT_OK,
+            notes=("Nothing of nqr is installed here.",),
+            farewell=_farewell(site.host, options.keep_packages),
+        )
+
+    retain = retaining(options)
+    kept = tuple(e for e in receipt.entries if retain(e))
+    going = tuple(e for e in receipt.entries if not retain(e))
+    if options.confirm is not None and not options.confirm(_preview("uninstall", going, kept)):
+        return summary.declined(request)
+    context = undo_context(site, kept)
+    _preload()
+    # What stays for the data's sake is no longer of a run that was cut off: a later failure must not take it back.
+    cut_off = receipt.with_continued(run.id for run in receipt.unfinished)
+    run = _begin(site, "uninstall", events, len(receipt.entries), cut_off)
+    events.emit(PhaseStarted("uninstall", "Taking everything back", len(going)))
+    began = site.host.monotonic()
+    result = roll_back(context, site.journal, run, receipt.entries, events, retain=retain)
+    events.emit(PhaseFinished("uninstall", result.undone, 0, site.host.monotonic() - began))
+    if result.failed:
+        site.journal.append("end", run, outcome="failed")
+        return _timed(_summary(result, request, "uninstall", kept), site.host, began)
+    if Receipt.of(site.journal).entries:
+        site.journal.append("end", run, outcome="ok")
+        return _timed(_summary(result, request, "uninstall", kept), site.host, began)
+    proof = proof_of_clean.tell(site.host, events)
+    farewell = _farewell(site.host, options.keep_packages)
+    _forget(site.host, site)
+    done = _timed(_summary(result, request, "uninstall", kept, farewell), site.host, began)
+    return replace(done, notes=(*done.notes, *proof))
+
+
+def undo_script(request: Request) -> str:
+    """The uninstall that the request asks for, as a shell script that needs neither nqr nor Python. Changes nothing.
+    Raises NqrError."""
+    site = open_site(NullReporter())
+    retain, entries = retaining(request.run), site.receipt.entries
+    kept = tuple(e for e in entries if retain(e))
+    folders = " ".join(map(shlex.quote, (paths.STATE_DIR, paths.INSTALL_LOG_DIR, paths.RUN_DIR)))
+    last = "" if kept else f"rm -rf -- {folders}\n{_farewell(site.host, request.run.keep_packages)}"
+    return script.render(undo_context(site, kept), entries, retain=retain, epilogue=last)
+
+
+def retaining(options: RunOptions) -> Callable[[Entry], bool]:
+    """Which entries stay, as the flags say."""
+    return lambda entry: (
+        (entry.retain is Retain.data and not options.purge_data)
+        or (entry.retain is Retain.database and not options.drop_database)
+        or (entry.retain is Retain.packages and options.keep_packages)
+    )
+
+
+def undo_context(site: Site, kept: tuple[Entry, ...]) -> UndoContext:
+    database_stays = any(e.retain is Retain.database for e in kept)
+    needed = _postgres_packages(site.host) if database_stays else frozenset()
+    return UndoContext(site.host, site.originals, needed_packages=needed)
+
+
+def _begin(site: Site, verb: str, events: Reporter, steps: int, continues: Iterable[str]) -> str:
+    """`continues`: the runs that this one takes over; cut off itself, it is continued with them."""
+    run = new_run_id()
+    site.journal.append("run", run, verb=verb, version="", settings={}, resumes=sorted(continues))
+    events.emit(RunStarted(run, verb, False, steps))
+    return run
+
+
+def _postgres_packages(host: Host) -> frozenset[str]:
+    try:
+        names = host.run(
+            command("dpkg-query", "-W", "-f", "${Package}\n", "postgresql*", ok=(0, 1))
+        ).stdout.split()
+    except HostError:
+        names = []
+    return frozenset((*POSTGRES_PACKAGES, *names))
+
+
+def _forget(host: Host, site: Site) -> None:
+    """Nothing is left to take back: state, run logs and the runtime folder go."""
+    forget_state(host, site)
+    host.remove_tree(paths.INSTALL_LOG_DIR)
+    host.remove_tree(paths.RUN_DIR)
+
+
+def forget_state(host: Host, site: Site) -> None:
+    """The journal and what it kept go. The journal goes last, so an interruption before finds an empty receipt and comes
+    here again."""
+    if host.exists(paths.STATE_DIR):
+        for name in host.listdir(paths.STATE_DIR):
+            if name != posixpath.basename(paths.JOURNAL):
+                _remove(host, f"{paths.STATE_DIR}/{name}")
+        site.journal.discard()
+        with contextlib.suppress(HostError):  # a mount point of its own, which stays
+            host.rmdir(paths.STATE_DIR)
+
+
+def _remove(host: Host, path: str) -> None:
+    stat = host.stat(path)
+    if stat is not None and stat.kind is Kind.directory:
+        host.remove_tree(path)
+    else:
+        host.remove(path)
+
+
+def _farewell(host: Host, keep_packages: bool) -> str:
+    """What removes the cache and the packages of the bootstrap once this program, which runs from there, has ended."""
+    record = bootstrap_record.read(host)
+    return "" if record is None else bootstrap_record.farewell(record, keep_packages=keep_packages)
+
+
+def _preload() -> None:
+    """Import now what could be needed later: the environment that this program runs from is removed under it."""
+    for package in (nqrust.installer, nqrust.host, rich):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not found.name.endswith(("__main__", ".env_exec")):
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(found.name)
+
+
+def _preview(verb: str, going: tuple[Entry, ...], kept: tuple[Entry, ...]) -> PlanPreview:
+    changes = tuple(StepPreview(e.step_id, e.kind, f"undo: {e.describe}") for e in reversed(going))
+    return PlanPreview(
+        verb,
+        (
+            PhasePreview(
+                verb, "Taking everything back", changes, notes=tuple(f"stays: {e.describe}" for e in kept)
+            ),
+        ),
+    )
+
+
+def _summary(
+    result: RollbackResult, request: Request, name: str, kept: tuple[Entry, ...], farewell: str = ""
+) -> Summary:
+    notes = [f"Left on purpose: {text}." for text in result.kept]
+    if any(e.retain is Retain.data for e in kept):
+        notes.append("VM disks and images are still there; `--purge-data` removes them.")
+    if any(e.retain is Retain.database for e in kept):
+        notes.append("The database is still there, and PostgreSQL with it; `--drop-database` removes it.")
+    if any(e.retain is Retain.packages for e in kept):
+        notes.append("Packages stay, as asked.")
+    failure = None
+    if result.failed:
+        failure = StepFailed(
+            "NQR-ENG-005",
+            f"{len(result.failed)} things could not be undone; the first: {result.failed[0]}.",
+            "Mend the cause and run the same command again: they stay recorded.",
+        )
+    return Summary(
+        "failed" if failure else "ok",
+        EXIT_FAILED if failure else EXIT_OK,
+        changed=result.undone,
+        phases=(PhaseSummary(name, result.undone),),
+        notes=tuple(notes),
+        farewell=farewell,
+        failure=failure,
+        log_path=request.run.log_path if failure else "",
+    )

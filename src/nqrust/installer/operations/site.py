@@ -1,0 +1,131 @@
+"""The machine under our feet, with what nqr remembers of it: opened once per operation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from nqrust.contract import paths
+from nqrust.host.facts.gather import gather
+from nqrust.host.facts.model import Facts
+from nqrust.host.local import LocalHost
+from nqrust.host.port import Host
+from nqrust.host.secret import Secret
+from nqrust.image.guest_agent import find_program
+from nqrust.installer import secret_store
+from nqrust.installer.engine.events import Notice, Reporter, StepProgress
+from nqrust.installer.engine.journal import Journal, JournalStore
+from nqrust.installer.engine.journal_file import CrashingJournalStore, FileJournalStore
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.step import Satisfied, Step
+from nqrust.installer.phases.context import Context, ReleaseFiles
+from nqrust.installer.release.interpreter import interpreter
+from nqrust.installer.release.sources import open_source, source_steps
+from nqrust.installer.reporting.logfile import log_command
+from nqrust.installer.request import Request
+from nqrust.installer.settings import Settings
+from nqrust.installer.steps.firecracker import supplied
+
+CRASH_AFTER, CRASH_BEFORE = "NQR_CRASH_AFTER_APPEND", "NQR_CRASH_BEFORE_APPEND"
+"""Set by the kill matrix of the test suite only: the process ends with SIGKILL at its n-th journal record."""
+
+
+@dataclass
+class Site:
+    """`host` and its journal, originals and receipt."""
+
+    host: Host
+    journal: Journal
+    originals: Originals
+
+    @property
+    def receipt(self) -> Receipt:
+        return Receipt.of(self.journal)
+
+    @property
+    def installed_settings(self) -> Settings | None:
+        """Settings of the installation that is here, if one is (finished or not)."""
+        receipt = self.receipt
+        if not receipt.installed or not receipt.last_settings:
+            return None
+        return Settings.model_validate(receipt.last_settings)
+
+
+def open_site(events: Reporter) -> Site:
+    """Raises JournalError where the journal cannot be read or trusted."""
+    host = LocalHost(observe=log_command)
+    journal = Journal(_store(), host.now)
+    if journal.torn:
+        events.emit(
+            Notice(
+                "warning",
+                "The journal's last line was torn by a power loss or crash and was dropped; what it announced "
+                "had not begun.",
+                "NQR-ENG-015",
+            )
+        )
+    return Site(host, journal, Originals(host, paths.ORIGINALS_DIR))
+
+
+def _store() -> JournalStore:
+    after, before = _number(CRASH_AFTER), _number(CRASH_BEFORE)
+    if after or before:
+        return CrashingJournalStore(paths.JOURNAL, after=after, before=before)
+    return FileJournalStore(paths.JOURNAL)
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdigit() else 0
+
+
+def facts_for(host: Host, settings: Settings) -> Facts:
+    p = settings.paths
+    return gather(
+        host, paths_for_disk=tuple(dict.fromkeys((p.install_dir, p.data_dir, p.image_dir, "/var/lib")))
+    )
+
+
+def progress_to(events: Reporter, step: str) -> Callable[[str, float | None], None]:
+    """A step's `progress` callback that becomes events."""
+    return lambda text, fraction: events.emit(StepProgress(step, text, fraction))
+
+
+def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -> Context:
+    """Everything the phases need. Reads only: a release is described, not built; secrets are made up in memory until
+    a step stores them."""
+    settings = request.settings
+    secrets = secret_store.load(site.host) or secret_store.generate()
+    if request.environment.db_password:
+        secrets = replace(secrets, db_password=request.environment.db_password)
+    if not settings.has_manager and settings.agent.join_token_file:
+        secrets = replace(secrets, join_token=Secret(_first_line(site.host, settings.agent.join_token_file)))
+    python = interpreter()
+    checkout = request.environment.checkout
+    opened = open_source(site.host, settings, checkout, paths.CACHE_DIR, events)
+    steps = source_steps(settings, checkout, opened, paths.CACHE_DIR, progress_to(events, ""))
+    return Context(
+        settings=settings,
+        facts=facts,
+        secrets=secrets,
+        files=ReleaseFiles(opened.release, opened.directory, steps),
+        python=python,
+        build_roles=_build_roles(site.host, steps),
+        explicit=request.explicit,
+        firecracker=supplied() if settings.has_agent else None,
+        progress=progress_to(events, ""),
+    )
+
+
+def _build_roles(host: Host, steps: tuple[Step, ...]) -> tuple[str, ...]:
+    """A compiler is needed only while the release is still to be built here and the machine has none."""
+    building = any(s.kind == "build-release" and not isinstance(s.inspect(host), Satisfied) for s in steps)
+    have = find_program(host, "cargo") or find_program(host, "rustc")
+    return ("rust",) if building and not have else ()
+
+
+def _first_line(host: Host, path: str) -> str:
+    lines = host.read_text(path).split() if host.exists(path) else []
+    return lines[0] if lines else ""

@@ -1,0 +1,108 @@
+"""How an operation ended, as the command line shows it."""
+
+from __future__ import annotations
+
+from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, UsageError, VerifyFailed
+from nqrust.installer.engine.events import Proof
+from nqrust.installer.engine.runner import RunResult
+from nqrust.installer.phases.context import Context
+from nqrust.installer.phases.verify.hops import local_address
+from nqrust.installer.request import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_ROLLED_BACK,
+    EXIT_UNVERIFIED,
+    Outcome,
+    PhaseSummary,
+    PlanPreview,
+    ProofSummary,
+    Request,
+    Summary,
+)
+
+_EMULATION = (
+    "VMs run under QEMU emulation here, because no VM would boot under KVM: all of it works, many times slower.",
+)
+
+
+def refused(error: NqrError, request: Request) -> Summary:
+    """Nothing was touched."""
+    outcome: Outcome = "refused" if isinstance(error, (PreflightRefused, UsageError)) else "failed"
+    exit_code = error.exit_code if outcome == "refused" else EXIT_FAILED
+    return Summary(outcome, exit_code, failure=error, log_path=request.run.log_path)
+
+
+def declined(request: Request) -> Summary:
+    return Summary("ok", EXIT_OK, notes=("Nothing was changed.",), log_path=request.run.log_path)
+
+
+def previewed(preview: PlanPreview, request: Request) -> Summary:
+    return Summary(
+        "ok",
+        EXIT_OK,
+        changed=0,
+        satisfied=preview.satisfied,
+        preview=preview,
+        log_path=request.run.log_path,
+        notes=tuple(preview.warnings),
+    )
+
+
+def finished(
+    result: RunResult, proofs: tuple[Proof, ...], context: Context, request: Request, vmm: str = ""
+) -> Summary:
+    """An install that ran: done, failed, gone back, or done and not proven. `vmm`: VMM and accelerator decided on."""
+    outcome, exit_code = _verdict(result)
+    done = outcome == "ok" or isinstance(result.failure, VerifyFailed)
+    return Summary(
+        outcome,
+        exit_code,
+        changed=result.changed,
+        satisfied=result.satisfied,
+        phases=tuple(PhaseSummary(p.name, p.changed, p.satisfied, p.seconds) for p in result.phases),
+        seconds=result.seconds,
+        urls=urls(context) if done else {},
+        notes=(*_notes(result, proofs), *(_EMULATION if done and vmm.endswith(" tcg") else ())),
+        failure=result.failure,
+        proofs=tuple(ProofSummary(p.hop, p.verdict, p.detail, p.code, p.cure, p.seconds) for p in proofs),
+        log_path=request.run.log_path,
+        admin_password_file=context.layout.admin_password_file
+        if done and context.settings.has_manager
+        else "",
+    )
+
+
+def _verdict(result: RunResult) -> tuple[Outcome, int]:
+    if result.failure is None:
+        return "ok", EXIT_OK
+    if isinstance(result.failure, VerifyFailed):
+        return "failed", EXIT_UNVERIFIED
+    if isinstance(result.failure, Interrupted):
+        return ("rolled_back" if result.outcome == "rolled_back" else "failed"), EXIT_INTERRUPTED
+    if result.outcome == "rolled_back":
+        return "rolled_back", EXIT_ROLLED_BACK
+    return "failed", EXIT_FAILED
+
+
+def _notes(result: RunResult, proofs: tuple[Proof, ...]) -> tuple[str, ...]:
+    notes = [f"Not proven here: {p.hop} ({p.detail})." for p in proofs if p.verdict == "unproven"]
+    if result.resumed:
+        notes.append("An earlier run that was cut off has been continued.")
+    if result.rollback is not None:
+        notes += [f"Left on purpose: {text}." for text in result.rollback.kept]
+        notes += [f"Could not be undone and stays recorded: {text}." for text in result.rollback.failed]
+    return tuple(notes)
+
+
+def urls(context: Context) -> dict[str, str]:
+    """Addresses by which this host's services are reached from it."""
+    settings = context.settings
+    found = {}
+    if settings.has_ui:
+        found["ui"] = f"http://{local_address(settings.ui.bind)}"
+    if settings.has_manager:
+        found["manager"] = f"http://{local_address(settings.manager.bind)}"
+    if settings.has_agent:
+        found["agent"] = f"http://{local_address(settings.agent.bind)}"
+    return found

@@ -1,0 +1,98 @@
+"""Phase 6: the release into its folder, `current` flipped to it, programs and the first image in place."""
+
+from __future__ import annotations
+
+from nqrust.contract import paths
+from nqrust.installer.engine.plan import PhasePlan
+from nqrust.installer.engine.step import Step
+from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.phases import environments
+from nqrust.installer.phases.context import Context
+from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, HELPER
+from nqrust.installer.release.descriptor import Component, ComponentKind
+from nqrust.installer.settings import VmmChoice
+from nqrust.installer.steps.artifact import Artifact
+from nqrust.installer.steps.directory import Directory
+from nqrust.installer.steps.file import File
+from nqrust.installer.steps.firecracker import FirecrackerBinary
+from nqrust.installer.steps.image import BuiltImage
+from nqrust.installer.steps.release_link import CurrentLink
+from nqrust.installer.steps.symlink import Symlink
+from nqrust.installer.steps.vmm_verdict import VmmVerdict
+
+CONTAINER_RUNTIME = "container-runtime"
+
+
+def firecracker_path(context: Context) -> str:
+    return f"{context.layout.bin_dir}/firecracker"
+
+
+def plan(context: Context) -> PhasePlan:
+    layout, settings = context.layout, context.settings
+    target = environments.release_dir(context)
+    parts = environments.components(context)
+    steps: list[Step] = [
+        Directory(layout.releases_dir, adopt_modes=True),
+        Directory(target, adopt_modes=True),
+    ]
+    if any(c.kind is ComponentKind.python for c in parts):
+        steps.append(environments.platform_environment(context))
+    steps.append(Directory(f"{target}/bin", adopt_modes=True))
+    for component in parts:
+        steps.append(_program(context, component, target))
+    steps += [
+        CurrentLink(layout.current_link, f"releases/{context.release.version}"),
+        Directory(layout.bin_dir, adopt_modes=True),
+        *[Symlink(f"{layout.bin_dir}/{c.name}", f"../current/bin/{c.name}") for c in parts],
+    ]
+    if context.release.form == "bundled":
+        if not settings.has_agent:
+            steps.append(Directory(layout.libexec_dir, adopt_modes=True))
+        steps.append(Artifact(context.files.directory, HELPER, f"{layout.libexec_dir}/nqrust-helper"))
+        if layout.image_dir != paths.IMAGE_DIR:
+            steps.append(
+                File(f"{layout.libexec_dir}/image-dir", f"{layout.image_dir}\n", what="read by nqrust-helper")
+            )
+    steps += [
+        Directory(layout.image_dir, tree=True, retain=Retain.data),
+        *[
+            BuiltImage(
+                layout.image_dir,
+                f"{layout.bin_dir}/guest-agent",
+                context.cache,
+                recipe,
+                progress=context.progress,
+            )
+            for recipe in _recipes(context)
+        ],
+    ]
+    if settings.has_agent:
+        if settings.vmm is VmmChoice.firecracker:
+            steps.append(
+                FirecrackerBinary(firecracker_path(context), cache=context.cache, progress=context.progress)
+            )
+        steps += [
+            Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
+            VmmVerdict(
+                settings.vmm.value,
+                f"{layout.image_dir}/tiny",
+                firecracker_path(context),
+                progress=context.progress,
+            ),
+        ]
+    return PhasePlan("build", "Release and first image", tuple(steps))
+
+
+def _recipes(context: Context) -> list[str]:
+    """Images to build here. The container runtime is built when it is asked for, whatever the release lists."""
+    listed = [image.build for image in context.release.images if image.build not in (None, CONTAINER_RUNTIME)]
+    asked = [CONTAINER_RUNTIME] if context.settings.components.container_runtime else []
+    return [*filter(None, listed), *asked]
+
+
+def _program(context: Context, component: Component, target: str) -> Step:
+    """`<release>/bin/<component>`: a console script's link, or the static binary itself."""
+    path = f"{target}/bin/{component.name}"
+    if component.kind is ComponentKind.python:
+        return Symlink(path, f"../venv/bin/{CONSOLE_SCRIPTS[component.name]}")
+    return Artifact(context.files.directory, component.artifact or component.name, path)

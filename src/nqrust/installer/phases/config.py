@@ -1,0 +1,87 @@
+"""Phase 7: the service user, folders, and what the services read."""
+
+from __future__ import annotations
+
+from nqrust.contract import names, paths
+from nqrust.installer.engine.plan import PhasePlan
+from nqrust.installer.engine.step import Step
+from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.phases.context import Context
+from nqrust.installer.resources import documents, env
+from nqrust.installer.steps.directory import Directory
+from nqrust.installer.steps.file import File
+from nqrust.installer.steps.group import Group
+from nqrust.installer.steps.member import Member
+from nqrust.installer.steps.mode import Mode
+from nqrust.installer.steps.user import User
+from nqrust.installer.steps.vm_home import VmHome
+
+CONFIG_MODE = 0o640
+SECRET_MODE = 0o600
+
+
+def plan(context: Context) -> PhasePlan:
+    settings, layout = context.settings, context.layout
+    steps: list[Step] = [
+        Group(names.SERVICE_GROUP),
+        User(names.SERVICE_USER, names.SERVICE_GROUP, layout.install_dir, comment="NQRust-MicroVM services"),
+    ]
+    if settings.has_agent:
+        steps.append(Member(names.KVM_GROUP, names.SERVICE_USER))
+    steps += [
+        Directory(layout.data_dir, tree=True, retain=Retain.data),
+        Directory(layout.vms_dir, mode=0o711, tree=True, retain=Retain.data),
+        Directory(layout.scripts_dir, adopt_modes=True),
+        Directory(
+            layout.backups_dir,
+            mode=0o700,
+            owner=names.SERVICE_USER,
+            group=names.SERVICE_GROUP,
+            tree=True,
+            adopt_modes=True,
+        ),
+        File(layout.config_yaml, documents.config_yaml(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
+    ]
+    if settings.has_manager:
+        # The manager keeps the image registry, so the folder is its own; agents copy from it by digest.
+        steps += [
+            Mode(layout.image_dir, 0o755, names.SERVICE_USER, names.SERVICE_GROUP),
+            File(layout.manager_env, env.manager_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
+            File(
+                layout.bootstrap_json,
+                documents.bootstrap_json(context),
+                mode=CONFIG_MODE,
+                secret=True,
+                group=names.SERVICE_GROUP,
+            ),
+            File(
+                layout.admin_password_file,
+                _line(context.secrets.admin_password.reveal()),
+                mode=SECRET_MODE,
+                secret=True,
+            ),
+            File(
+                layout.cli_token_file,
+                _line(context.secrets.cli_token.reveal()),
+                mode=SECRET_MODE,
+                secret=True,
+            ),
+        ]
+    if settings.has_agent:
+        steps += [
+            File(layout.agent_env, env.agent_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
+            File(
+                layout.join_token_file,
+                _line(context.secrets.join_token.reveal()),
+                mode=SECRET_MODE,
+                secret=True,
+            ),
+            VmHome(paths.AGENT_STATE_DIR, names.SCOPE_PREFIX),
+        ]
+    if settings.has_ui:
+        steps.append(File(layout.ui_env, env.ui_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP))
+    return PhasePlan("config", "Configuration", tuple(steps))
+
+
+def _line(text: str) -> str:
+    return text + "\n"

@@ -1,0 +1,78 @@
+"""Phase 5: the database. Local: role and database in the distribution's own cluster. Remote: checked, never created."""
+
+from __future__ import annotations
+
+from nqrust.contract import paths
+from nqrust.installer import secret_store
+from nqrust.installer.distro import registry
+from nqrust.installer.engine.plan import PhasePlan
+from nqrust.installer.engine.step import Step
+from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.phases.context import Context
+from nqrust.installer.resources.env import database_host, database_port
+from nqrust.installer.settings import DbType
+from nqrust.installer.steps.directory import Directory
+from nqrust.installer.steps.file import File
+from nqrust.installer.steps.pg_cluster import ClusterChoice, PostgresClusterRunning
+from nqrust.installer.steps.pg_database import Database
+from nqrust.installer.steps.pg_login import TcpLogin
+from nqrust.installer.steps.pg_role import Role
+from nqrust.installer.steps.pg_sql import Connection
+
+
+def login(context: Context) -> Connection:
+    """The release's login, as the services use it."""
+    db = context.settings.database
+    return Connection(
+        database_host(context), database_port(context), db.name, db.user, context.secrets.db_password
+    )
+
+
+def cluster(context: Context) -> ClusterChoice:
+    return ClusterChoice(context.release.min_postgres, database_port(context))
+
+
+def store_secrets(context: Context) -> tuple[Step, ...]:
+    """The secrets, durable before anything uses them. They stay as long as the database does."""
+    return (
+        Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
+        File(
+            paths.SECRETS_JSON,
+            secret_store.render(context.secrets),
+            mode=0o600,
+            ours_may_change=True,
+            retain=Retain.database if context.settings.has_manager else Retain.nothing,
+            what="secrets of this installation",
+        ),
+    )
+
+
+def plan(context: Context) -> PhasePlan:
+    settings = context.settings
+    db = settings.database
+    title = "Database"
+    if not settings.has_manager:
+        return PhasePlan("database", title, skipped="a worker node has none")
+    steps: list[Step] = list(store_secrets(context))
+    notes: tuple[str, ...] = ()
+    if db.type is DbType.remote:
+        notes = (
+            f"The database is {db.name} on {db.host}:{db.port}; nothing is created there but the release's own tables.",
+        )
+    else:
+        distro = registry.kin(context.facts.os)
+        assert distro is not None
+        choice = cluster(context)
+        steps += [
+            PostgresClusterRunning(choice, context.supervisor, distro.postgres_layout),
+            Role(
+                choice, db.user, context.secrets.db_password, tuple(context.release.database_role_attributes)
+            ),
+            Database(choice, db.name, db.user, tuple(context.release.database_extensions)),
+            TcpLogin(choice, login(context)),
+        ]
+        if database_port(context) != db.port:
+            notes = (
+                f"Port {db.port} is taken; PostgreSQL of this distribution gets {database_port(context)}.",
+            )
+    return PhasePlan("database", title, tuple(steps), notes)

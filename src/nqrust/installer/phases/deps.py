@@ -1,0 +1,92 @@
+"""Phase 2: everything the distribution has to give, in one transaction; the release and nqr itself made ready.
+
+The release is prepared here and not in `build`, because machines without systemd need our supervisord, which lives in
+nqr's own environment, before the database phase.
+"""
+
+from __future__ import annotations
+
+from nqrust.contract import paths
+from nqrust.installer.distro import registry
+from nqrust.installer.distro.model import OPTIONAL_ROLES
+from nqrust.installer.engine.plan import PhasePlan
+from nqrust.installer.engine.step import Step
+from nqrust.installer.phases import environments
+from nqrust.installer.phases.context import Context
+from nqrust.installer.release.keep_step import KeepRelease
+from nqrust.installer.settings import DbType, NetworkMode
+from nqrust.installer.steps.directory import Directory
+from nqrust.installer.steps.file import File
+from nqrust.installer.steps.packages import PackageIndex, Packages
+from nqrust.installer.steps.supervisord import SupervisordRunning
+from nqrust.installer.steps.symlink import Symlink
+
+
+def roles(context: Context) -> list[str]:
+    """Roles of packages (distro/) that this installation calls; nothing is taken for granted on a minimal host."""
+    settings, facts = context.settings, context.facts
+    wanted = ["iproute2", "sudo", "e2fsprogs", "busybox", *context.build_roles]
+    if facts.kernel.modules_loadable:
+        wanted.append("kmod")
+    if settings.has_manager:
+        # A remote database too is dumped before it is migrated.
+        wanted.append("postgresql" if settings.database.type is DbType.local else "postgresql-client")
+    if settings.components.container_runtime:
+        wanted.append("image-builder")
+    if settings.has_agent:
+        wanted += ["qemu", "screen", "iptables"]
+        if settings.network.mode is not NetworkMode.bridged:
+            wanted.append("dnsmasq")
+    return wanted
+
+
+def plan(context: Context) -> PhasePlan:
+    distro = registry.kin(context.facts.os)
+    assert distro is not None  # preflight refused unknown systems before any plan was made
+    layout = context.layout
+    # Preflight refuses what a distribution lacks; where that was overruled, the step that needs it says so.
+    names = distro.names(
+        role for role in roles(context) if role in distro.packages or role not in OPTIONAL_ROLES
+    )
+    steps: list[Step] = [
+        PackageIndex(names, distro.manager, progress=context.progress),
+        Packages(
+            names,
+            distro.manager,
+            hold_services=not context.has_systemd,
+            residue_users=distro.residue_users,
+            residue_groups=distro.residue_groups,
+            progress=context.progress,
+        ),
+        *[
+            Directory(path)
+            for path in _ancestors(layout.install_dir, layout.config_dir, layout.data_dir, layout.image_dir)
+        ],
+        Directory(layout.install_dir, adopt_modes=True),
+        Directory(layout.config_dir, adopt_modes=True),
+        Directory(paths.LOG_DIR, tree=True, adopt_modes=True),
+        *context.files.steps,
+        environments.wheelhouse(context),
+        Directory(layout.installer_dir, adopt_modes=True),
+        environments.installer_environment(context),
+        KeepRelease(context.release.version, context.files.directory, f"{layout.installer_dir}/bundle"),
+        Symlink(paths.NQR_LINK, f"{context.installer_venv}/bin/nqr"),
+    ]
+    if not context.has_systemd:
+        supervisord = context.supervisord
+        steps += [
+            Directory(supervisord.programs_dir, adopt_modes=True),
+            File(supervisord.config, supervisord.render_main(), mode=0o644),
+            SupervisordRunning(supervisord),
+        ]
+    return PhasePlan("deps", "Packages and the release", tuple(steps))
+
+
+def _ancestors(*roots: str) -> list[str]:
+    """Parents of the roots below /, each once, outer before inner, the roots themselves left out."""
+    found: dict[str, None] = {}
+    for root in roots:
+        parts = root.strip("/").split("/")[:-1]
+        for n in range(len(parts)):
+            found["/" + "/".join(parts[: n + 1])] = None
+    return [path for path in found if path not in roots]

@@ -1,0 +1,92 @@
+"""The Python environments of an installation: nqr's own, and one per release for its components."""
+
+from __future__ import annotations
+
+from nqrust.installer.phases.context import Context
+from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, OWN_WHEEL
+from nqrust.installer.release.descriptor import Component, ComponentKind
+from nqrust.installer.release.wheelhouse import Wheelhouse
+from nqrust.installer.steps.venv import PythonEnvironment
+
+INSTALLER_REQUIREMENTS = ("requirements/installer.txt", OWN_WHEEL)
+SUPERVISORD_REQUIREMENT = "requirements/supervisord.txt"
+
+
+def components(context: Context) -> tuple[Component, ...]:
+    """Components of the release that this mode installs."""
+    settings = context.settings
+    wanted = {
+        "manager": settings.has_manager,
+        "agent": settings.has_agent,
+        "guest-agent": True,
+        "ui": settings.has_ui,
+    }
+    return tuple(c for c in context.release.components if wanted[c.name])
+
+
+def release_dir(context: Context) -> str:
+    return f"{context.layout.releases_dir}/{context.release.version}"
+
+
+def platform_requirements(context: Context) -> tuple[str, ...]:
+    """Requirement files of the Python components, each once, the project's own wheel last."""
+    named = [r for c in components(context) if c.kind is ComponentKind.python for r in c.requirements]
+    unique = tuple(dict.fromkeys(r for r in named if r != OWN_WHEEL))
+    return (*unique, OWN_WHEEL) if named else ()
+
+
+def installer_requirements(context: Context) -> tuple[str, ...]:
+    extra = () if context.has_systemd else (SUPERVISORD_REQUIREMENT,)
+    return (INSTALLER_REQUIREMENTS[0], *extra, OWN_WHEEL)
+
+
+def installer_environment(context: Context) -> PythonEnvironment:
+    """nqr itself, and supervisord where the machine has no systemd."""
+    scripts = ("nqr",) if context.has_systemd else ("nqr", "supervisord", "supervisorctl")
+    return _environment(context, "nqr", context.installer_venv, installer_requirements(context), scripts)
+
+
+def platform_environment(context: Context) -> PythonEnvironment:
+    scripts = tuple(
+        CONSOLE_SCRIPTS[c.name]
+        for c in components(context)
+        if c.kind is ComponentKind.python and c.name in CONSOLE_SCRIPTS
+    )
+    return _environment(
+        context, "the platform", f"{release_dir(context)}/venv", platform_requirements(context), scripts
+    )
+
+
+def wheelhouse(context: Context) -> Wheelhouse:
+    """Third-party wheels for both, fetched once; after this nothing asks the network for Python packages."""
+    environments = [installer_environment(context)]
+    names = list(installer_requirements(context))
+    if platform_requirements(context):
+        environments.append(platform_environment(context))
+        names += platform_requirements(context)
+    return Wheelhouse(
+        version=context.release.version,
+        release_dir=context.files.directory,
+        requirements=tuple(n for n in dict.fromkeys(names) if n != OWN_WHEEL),
+        runner=context.python.runner,
+        environments=tuple((e.marker, e.key) for e in environments),
+        directory=f"{context.cache}/wheelhouse",
+        progress=context.progress,
+    )
+
+
+def _environment(
+    context: Context, name: str, directory: str, requirements: tuple[str, ...], scripts: tuple[str, ...]
+) -> PythonEnvironment:
+    return PythonEnvironment(
+        name=name,
+        directory=directory,
+        python=context.python.base,
+        python_version=context.python.version,
+        runner=context.python.runner,
+        requirements=tuple(f"{context.files.directory}/{r}" for r in requirements),
+        find_links=(f"{context.cache}/wheelhouse", f"{context.files.directory}/wheels"),
+        version=context.release.version,
+        scripts=scripts,
+        progress=context.progress,
+    )

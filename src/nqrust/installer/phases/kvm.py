@@ -1,0 +1,52 @@
+"""Phase 3: /dev/kvm for those who may use it. Where modules cannot be loaded, it says so and goes on with what is there."""
+
+from __future__ import annotations
+
+from nqrust.contract import names
+from nqrust.installer.engine.plan import PhasePlan
+from nqrust.installer.engine.step import Step
+from nqrust.installer.phases.context import Context
+from nqrust.installer.steps.file import File
+from nqrust.installer.steps.group import Group
+from nqrust.installer.steps.kernel_module import KernelModule
+from nqrust.installer.steps.mode import Mode
+
+DEVICE = "/dev/kvm"
+MODULES_FILE = "/etc/modules-load.d/nqrust-microvm.conf"
+OPTIONS_FILE = "/etc/modprobe.d/nqrust-microvm.conf"
+UDEV_FILE = "/etc/udev/rules.d/65-nqrust-microvm.rules"
+_BY_VENDOR = {"GenuineIntel": "kvm_intel", "AuthenticAMD": "kvm_amd"}
+
+
+def plan(context: Context) -> PhasePlan:
+    settings, facts = context.settings, context.facts
+    title = "KVM"
+    if not settings.has_agent:
+        return PhasePlan("kvm", title, skipped="no VM runs on a manager")
+    module = _BY_VENDOR.get(facts.cpu.vendor)
+    loadable = facts.kernel.modules_loadable and module is not None and facts.cpu.virtualisation is not None
+    steps: list[Step] = [Group(names.KVM_GROUP)]
+    notes: list[str] = []
+    if loadable and module is not None:
+        steps += [
+            KernelModule(module, loadable=True, provides=DEVICE),
+            File(MODULES_FILE, f"# Written by nqr.\n{module}\n", what="load it at boot"),
+        ]
+        if settings.nested:
+            steps.append(
+                File(
+                    OPTIONS_FILE,
+                    f"# Written by nqr.\noptions {module} nested=1\n",
+                    what="nested virtualisation",
+                )
+            )
+    elif not facts.kvm.present:
+        notes.append("There is no /dev/kvm and no module to load for it: VMs will run under emulation.")
+    else:
+        notes.append("Kernel modules cannot be loaded here; /dev/kvm is used as it is.")
+    if {"udev", "systemd-udev"} & facts.packages:
+        rule = f'# Written by nqr.\nKERNEL=="kvm", GROUP="{names.KVM_GROUP}", MODE="0660"\n'
+        steps.append(File(UDEV_FILE, rule, what="access to /dev/kvm after a reboot"))
+    if facts.kvm.present or loadable:
+        steps.append(Mode(DEVICE, 0o660, "root", names.KVM_GROUP, optional=True))
+    return PhasePlan("kvm", title, tuple(steps), tuple(notes))

@@ -1,0 +1,81 @@
+"""Phase 4: the network of the VMs. Live state now, and a oneshot unit that makes the same again at every boot."""
+
+from __future__ import annotations
+
+from nqrust.contract import names, paths
+from nqrust.installer.engine.plan import PhasePlan
+from nqrust.installer.engine.step import Step
+from nqrust.installer.phases.context import Context
+from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
+from nqrust.installer.resources.network_script import network_script
+from nqrust.installer.settings import NetworkMode
+from nqrust.installer.steps.bridged import BridgedUplink
+from nqrust.installer.steps.directory import Directory
+from nqrust.installer.steps.file import File
+from nqrust.installer.steps.firewall import FirewallSpec, IptablesRules, vm_network
+from nqrust.installer.steps.link import Bridge
+from nqrust.installer.steps.sysctl import Sysctl
+
+SYSCTL_FILE = "/etc/sysctl.d/90-nqrust-microvm.conf"
+FORWARDING = "net.ipv4.ip_forward"
+
+
+def script_path(context: Context) -> str:
+    return f"{context.layout.libexec_dir}/nqrust-network"
+
+
+def firewall(context: Context) -> FirewallSpec:
+    """The rules of this network, from which the step and the boot script are both made."""
+    network = context.settings.network
+    nat = network.mode is NetworkMode.nat
+    return vm_network(
+        network.bridge_name,
+        network.cidr,
+        network.gateway,
+        outside=nat,
+        masquerade=nat,
+        dns=serves_dns(network, context.facts.ports),
+        tcp_ports=(names.GUEST_RELAY_PORT,),
+    )
+
+
+def plan(context: Context) -> PhasePlan:
+    settings = context.settings
+    network = settings.network
+    title = "Network of the VMs"
+    if not settings.has_agent:
+        return PhasePlan("network", title, skipped="no VM runs on a manager")
+    if network.mode is NetworkMode.bridged:
+        return PhasePlan(
+            "network",
+            title,
+            (BridgedUplink(network.bridge_name, network.uplink or context.facts.network.uplink or ""),),
+        )
+    dns = serves_dns(network, context.facts.ports)
+    spec = firewall(context)
+    nat = network.mode is NetworkMode.nat
+    steps: list[Step] = []
+    if nat:
+        steps += [
+            Directory("/etc/sysctl.d"),
+            File(
+                SYSCTL_FILE,
+                f"# Written by nqr: VMs reach the world through this host.\n{FORWARDING} = 1\n",
+                what="forwarding at boot",
+            ),
+            Sysctl(FORWARDING, "1"),
+        ]
+    steps += [
+        Bridge(network.bridge_name, f"{network.gateway}/{network.prefix_length}"),
+        IptablesRules(spec),
+        Directory(context.layout.libexec_dir, adopt_modes=True),
+        File(script_path(context), network_script(network, spec), mode=0o755, what="the same at every boot"),
+        Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
+        Directory(paths.DHCP_STATE_DIR, tree=True, adopt_modes=True),
+        Directory(paths.DHCP_HOSTS_DIR, tree=True, adopt_modes=True),
+        File(
+            context.layout.dnsmasq_conf,
+            dnsmasq_conf(network, dns=dns, nameservers=context.facts.network.nameservers),
+        ),
+    ]
+    return PhasePlan("network", title, tuple(steps))

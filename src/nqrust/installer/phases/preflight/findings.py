@@ -1,0 +1,34 @@
+"""The form of what a check finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Severity(str, Enum):
+    error = "error"  # refuses, unless its code is ignored
+    warning = "warning"  # tells
+    info = "info"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`what` and `cure` are a sentence each; `code` is stable."""
+
+    severity: Severity
+    code: str
+    what: str
+    cure: str = ""
+
+
+def error(code: str, what: str, cure: str) -> Finding:
+    return Finding(Severity.error, code, what, cure)
+
+
+def warning(code: str, what: str, cure: str = "") -> Finding:
+    return Finding(Severity.warning, code, what, cure)
+
+
+def info(code: str, what: str) -> Finding:
+    return Finding(Severity.info, code, what)

@@ -1,0 +1,225 @@
+"""Phase 9: the units of this mode, started in order, each healthy before the next."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from nqrust.contract import names, paths
+from nqrust.host.secret import Secret
+from nqrust.installer.distro import registry
+from nqrust.installer.engine.plan import PhasePlan
+from nqrust.installer.engine.step import Step
+from nqrust.installer.phases import database, environments, network
+from nqrust.installer.phases.context import Context
+from nqrust.installer.phases.verify.hops import local_address
+from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
+from nqrust.installer.resources.env import agent_env, database_url, manager_env, ui_env
+from nqrust.installer.resources.network_script import network_script
+from nqrust.installer.settings import DbType, NetworkMode
+from nqrust.installer.steps.directory import Directory
+from nqrust.installer.steps.file import File
+from nqrust.installer.steps.migrate import Migrate
+from nqrust.installer.steps.unit import Service
+from nqrust.installer.steps.wait import Healthy
+from nqrust.installer.supervisor.spec import Hardening, ServiceSpec
+
+NETWORK, DHCP = names.NETWORK_UNIT.removesuffix(".service"), names.DHCP_UNIT.removesuffix(".service")
+MANAGER, AGENT, UI = (
+    u.removesuffix(".service") for u in (names.MANAGER_UNIT, names.AGENT_UNIT, names.UI_UNIT)
+)
+MIGRATED_FILE = f"{paths.STATE_DIR}/migrated"
+
+
+def our_services(context: Context) -> tuple[ServiceSpec, ...]:
+    """Neutral specifications of every service of this mode, in start order."""
+    settings = context.settings
+    found: list[ServiceSpec] = []
+    if settings.has_agent and settings.network.mode is not NetworkMode.bridged:
+        found += [_network(context), _dhcp(context)]
+    if settings.has_manager:
+        found.append(_manager(context))
+    if settings.has_agent:
+        found.append(_agent(context))
+    if settings.has_ui:
+        found.append(_ui(context))
+    return tuple(found)
+
+
+def _network(context: Context) -> ServiceSpec:
+    return ServiceSpec(
+        NETWORK,
+        "NQRust-MicroVM: network of the VMs",
+        (network.script_path(context), "up"),
+        oneshot=True,
+        order=50,
+        after=("network-pre.target",),
+        hardening=Hardening.none,
+    )
+
+
+def _dhcp(context: Context) -> ServiceSpec:
+    return ServiceSpec(
+        DHCP,
+        "NQRust-MicroVM: DHCP for the VM bridge",
+        ("/usr/sbin/dnsmasq", f"--conf-file={context.layout.dnsmasq_conf}", "--keep-in-foreground"),
+        order=60,
+        after=(NETWORK,),
+        requires=(NETWORK,),
+        hardening=Hardening.none,
+    )
+
+
+def _manager(context: Context) -> ServiceSpec:
+    layout = context.layout
+    local = context.settings.database.type is DbType.local
+    return ServiceSpec(
+        MANAGER,
+        "NQRust-MicroVM manager",
+        _start(context, "manager"),
+        user=names.SERVICE_USER,
+        group=names.SERVICE_GROUP,
+        env_file=layout.manager_env,
+        order=100,
+        after=("network-online.target", *(("postgresql.service",) if local else ())),
+        wants=("network-online.target", *(("postgresql.service",) if local else ())),
+        hardening=Hardening.sudo,
+        read_write=(layout.image_dir,),
+    )
+
+
+def _agent(context: Context) -> ServiceSpec:
+    here = (MANAGER,) if context.settings.has_manager else ()
+    nat = context.settings.network.mode is not NetworkMode.bridged
+    return ServiceSpec(
+        AGENT,
+        "NQRust-MicroVM agent",
+        _start(context, "agent"),
+        env_file=context.layout.agent_env,
+        order=200,
+        after=("network-online.target", *((NETWORK, DHCP) if nat else ()), *here),
+        wants=("network-online.target", *((NETWORK, DHCP) if nat else ())),
+        hardening=Hardening.host,
+        keeps_children=True,
+    )
+
+
+def _ui(context: Context) -> ServiceSpec:
+    return ServiceSpec(
+        UI,
+        "NQRust-MicroVM web UI",
+        _start(context, "ui"),
+        user=names.SERVICE_USER,
+        group=names.SERVICE_GROUP,
+        env_file=context.layout.ui_env,
+        order=300,
+        after=("network-online.target", MANAGER),
+        wants=("network-online.target",),
+        hardening=Hardening.strict,
+        runtime_directory="nqrust-ui",
+        working_directory="/run/nqrust-ui",
+    )
+
+
+def _start(context: Context, name: str) -> tuple[str, ...]:
+    component = context.release.component(name)
+    assert component is not None  # the descriptor of a release names what its mode runs
+    return tuple(
+        w.format(bin=context.layout.bin_dir, release=environments.release_dir(context))
+        for w in component.start
+    )
+
+
+def restart_key(context: Context, spec: ServiceSpec) -> str:
+    """A digest of all that a service reads at its start: unit, environment file, release, documents."""
+    parts: list[str] = [context.supervisor.render(spec)]
+    if spec.name == NETWORK:
+        parts.append(network_script(context.settings.network, network.firewall(context)))
+    elif spec.name == DHCP:
+        parts.append(_dnsmasq(context))
+    else:
+        parts.append(context.release.version)
+        render: dict[str, Callable[[Context], str | Secret]] = {
+            MANAGER: manager_env,
+            AGENT: agent_env,
+            UI: ui_env,
+        }
+        content = render[spec.name](context)
+        parts.append(content.reveal() if isinstance(content, Secret) else content)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def watched(context: Context, spec: ServiceSpec) -> tuple[str, ...]:
+    """Files that a service reads at its start. After a reboot nothing else tells whether they changed since."""
+    layout = context.layout
+    if spec.name == NETWORK:
+        return (network.script_path(context),)
+    if spec.name == DHCP:
+        return (layout.dnsmasq_conf,)
+    extra = (layout.bootstrap_json,) if spec.name == MANAGER else ()
+    return (*((spec.env_file,) if spec.env_file else ()), *extra, layout.current_link)
+
+
+def _dnsmasq(context: Context) -> str:
+    dns = serves_dns(context.settings.network, context.facts.ports)
+    return dnsmasq_conf(context.settings.network, dns=dns, nameservers=context.facts.network.nameservers)
+
+
+def plan(context: Context) -> PhasePlan:
+    supervisor = context.supervisor
+    steps: list[Step] = []
+    for spec in our_services(context):
+        if spec.name == MANAGER:
+            steps += _migration(context)
+        if spec.runtime_directory and not context.has_systemd:  # systemd removes its own (RuntimeDirectory=)
+            steps.append(_runtime_directory(spec))
+        steps += [
+            File(supervisor.unit_path(spec.name), supervisor.render(spec), what=spec.description),
+            Service(
+                spec.name,
+                supervisor,
+                restart_key=restart_key(context, spec),
+                watch=watched(context, spec),
+                deadline=90.0,
+            ),
+            *_healthy(context, spec),
+        ]
+    return PhasePlan("services", "Services", tuple(steps))
+
+
+def _runtime_directory(spec: ServiceSpec) -> Step:
+    return Directory(f"/run/{spec.runtime_directory}", owner=spec.user, group=spec.group, tree=True, adopt_modes=True)
+
+
+def _healthy(context: Context, spec: ServiceSpec) -> list[Step]:
+    settings = context.settings
+    binds = {MANAGER: settings.manager.bind, AGENT: settings.agent.bind, UI: settings.ui.bind}
+    component = context.release.component(spec.name.removeprefix("nqrust-"))
+    if spec.name not in binds or component is None or component.health is None:
+        return []
+    url = f"http://{local_address(binds[spec.name])}{component.health}"
+    return [Healthy(f"healthy:{spec.name}", url, 120.0, spec.name, context.supervisor)]
+
+
+def _migration(context: Context) -> list[Step]:
+    """After the release is in place and before the manager starts; with a dump first when there is anything to lose."""
+    component = context.release.component("manager")
+    if component is None or component.migrate is None:
+        return []
+    distro = registry.kin(context.facts.os)
+    assert distro is not None
+    argv = tuple(
+        w.format(bin=context.layout.bin_dir, release=environments.release_dir(context))
+        for w in component.migrate
+    )
+    return [
+        Migrate(
+            argv,
+            context.release.version,
+            MIGRATED_FILE,
+            database.login(context),
+            context.layout.backups_dir,
+            env={"DATABASE_URL": Secret(database_url(context))},
+            user=names.SERVICE_USER,
+        )
+    ]

@@ -1,0 +1,46 @@
+"""Phase 8: what services may do as root, from the privileges that the release declares, and nothing more."""
+
+from __future__ import annotations
+
+from nqrust.contract import names
+from nqrust.installer.engine.plan import PhasePlan
+from nqrust.installer.engine.step import Step
+from nqrust.installer.phases.context import Context
+from nqrust.installer.release.descriptor import Privilege
+from nqrust.installer.steps.directory import Directory
+from nqrust.installer.steps.sudoers import Sudoers
+
+SUDOERS_DIR = "/etc/sudoers.d"
+SUDOERS_FILE = f"{SUDOERS_DIR}/nqrust"
+_SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\,:="})
+
+
+def sudoers(context: Context, privileges: tuple[Privilege, ...]) -> str:
+    """sudoers(5): one line a command, its arguments matched whole; characters that sudoers treats specially escaped."""
+    lines = ["# Written by nqr from the privileges that the release declares."]
+    for privilege in privileges:
+        words = [
+            w.format(libexec=context.layout.libexec_dir, bin=context.layout.bin_dir) for w in privilege.argv
+        ]
+        lines.append(f"# {privilege.component}: {privilege.why}")
+        spec = " ".join([words[0], *(w.translate(_SPECIAL) for w in words[1:])])
+        lines.append(f"{names.SERVICE_USER} ALL=(root) NOPASSWD: {spec}")
+    return "\n".join(lines) + "\n"
+
+
+def wanted(context: Context) -> tuple[Privilege, ...]:
+    """Privileges of the components that run here as the service user; root needs none."""
+    settings = context.settings
+    here = {"manager": settings.has_manager, "agent": settings.has_agent}
+    return tuple(p for p in context.release.privileges if p.user == "service" and here[p.component])
+
+
+def plan(context: Context) -> PhasePlan:
+    privileges = wanted(context)
+    if not privileges:
+        return PhasePlan("sudo", "Privileges", skipped="no service of this host needs any")
+    steps: tuple[Step, ...] = (
+        Directory(SUDOERS_DIR, mode=0o750),
+        Sudoers(SUDOERS_FILE, sudoers(context, privileges)),
+    )
+    return PhasePlan("sudo", "Privileges", steps)

@@ -1,0 +1,54 @@
+"""The form of a hop, and how one is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nqrust.client.agent import AgentClientError
+from nqrust.client.errors import ClientError
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+from nqrust.installer.engine.events import Proof
+from nqrust.installer.phases.preflight.ports import split_bind
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A named proof: `prove` gives (verdict, detail), or raises Unproven/Failed."""
+
+    name: str
+    code: str
+    cure: str
+    prove: Callable[[], str]
+
+
+class Failed(Exception):
+    """The hop does not hold; the text says what was seen."""
+
+
+class Unproven(Exception):
+    """It could not be tried here; the text says why."""
+
+
+def run_hop(hop: Hop, host: Host) -> Proof:
+    """Try one hop. Never raises."""
+    began = host.monotonic()
+    try:
+        verdict, detail = "passed", hop.prove()
+    except Unproven as reason:
+        verdict, detail = "unproven", str(reason)
+    except (Failed, HostError, ClientError, AgentClientError) as reason:
+        verdict, detail = "failed", str(reason)
+    seconds = host.monotonic() - began
+    if verdict == "passed":
+        return Proof(hop.name, verdict, detail, seconds=seconds)
+    return Proof(hop.name, verdict, detail, hop.code, hop.cure, seconds)
+
+
+def local_address(bind: str) -> str:
+    """Where this host reaches something bound to ADDRESS:PORT, as ADDRESS:PORT."""
+    address, port = split_bind(bind)
+    if address in ("0.0.0.0", "::"):
+        address = "127.0.0.1"
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,0 +1,63 @@
+"""What the bootstrap (scripts/install/install.sh) brought to the host, so that uninstall can take it back last."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+
+from nqrust.contract.paths import CACHE_DIR
+from nqrust.host.errors import PathMissing
+from nqrust.host.port import Host
+
+RECORD = f"{CACHE_DIR}/bootstrap.json"
+SCHEMA = 1
+
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_:-]*")
+
+
+@dataclass(frozen=True)
+class BootstrapRecord:
+    """`manager`: apt, dnf or "". `packages`: newly installed by the bootstrap and still needed (Python itself, where
+    the host had none); python3-venv is given back right after use and is listed only when that failed. `cache`: the
+    folder that holds the environment, wheels and builds; it is ours alone."""
+
+    manager: str = ""
+    packages: tuple[str, ...] = ()
+    cache: str = CACHE_DIR
+
+
+def read(host: Host, path: str = RECORD) -> BootstrapRecord | None:
+    """The record, or None when the bootstrap never ran here. What is not well formed is left out, never guessed."""
+    try:
+        data = json.loads(host.read_text(path))
+    except PathMissing:
+        return BootstrapRecord() if host.exists(CACHE_DIR) else None
+    except ValueError:
+        return BootstrapRecord()
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        return BootstrapRecord()
+    listed = data.get("packages")
+    packages = tuple(p for p in listed if isinstance(p, str) and _PACKAGE.fullmatch(p)) if isinstance(listed, list) else ()
+    manager = data.get("manager")
+    return BootstrapRecord(manager if manager in ("apt", "dnf") else "", packages)
+
+
+def farewell(record: BootstrapRecord, *, keep_packages: bool = False) -> str:
+    """A shell script that removes the cache and the bootstrap's packages.
+
+    The running program may live in that cache, on that Python: hand this to execv(2) of `/bin/sh -c` as the very last
+    act of a successful uninstall.
+    """
+    lines = ["cd /", f"rm -rf -- {shlex.quote(record.cache)}"]
+    if record.packages and not keep_packages:
+        names = " ".join(shlex.quote(name) for name in record.packages)
+        if record.manager == "apt":
+            lines.append(
+                "DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q -y -o DPkg::Lock::Timeout=600"
+                f" purge -- {names} >/dev/null 2>&1 </dev/null || echo 'Left installed: {names}' >&2"
+            )
+        elif record.manager == "dnf":
+            lines.append(f"dnf -y -q remove {names} >/dev/null 2>&1 </dev/null || echo 'Left installed: {names}' >&2")
+    return "\n".join(lines) + "\n"

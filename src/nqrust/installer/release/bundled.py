@@ -1,0 +1,129 @@
+"""The bundled release: this project's own manager, agent, guest agent and web UI, as a descriptor.
+
+Its artifacts, relative to the release's folder:
+
+    release.json
+    wheels/nqrust_microvm-VERSION-py3-none-any.whl   all of the project's Python
+    requirements/{installer,manager,agent,ui,supervisord}.txt   third-party wheels, pinned by hash
+    requirements/nqrust.txt     the project's own wheel, pinned by hash
+    guest-agent                 static binary
+    libexec/nqrust-helper       the one program that services may run as root
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+
+from nqrust.host.port import Host
+from nqrust.installer.engine.errors import ReleaseError
+from nqrust.installer.release.descriptor import (
+    Component,
+    ComponentKind,
+    ImageSource,
+    Privilege,
+    Release,
+)
+from nqrust.installer.release.digest import source_digest
+
+DESCRIPTOR = "release.json"
+GUEST_AGENT = "guest-agent"
+HELPER = "libexec/nqrust-helper"
+OWN_WHEEL = "requirements/nqrust.txt"
+REQUIREMENTS = ("installer", "manager", "agent", "ui", "supervisord")
+
+COMPONENTS = (
+    Component(
+        name="manager", kind=ComponentKind.python, requirements=("requirements/manager.txt", OWN_WHEEL),
+        start=("{bin}/manager",), env_file="manager.env", port_variable="MANAGER_BIND", health="/health",
+        migrate=("{bin}/manager", "migrate"), run_as="service",
+    ),
+    Component(
+        name="agent", kind=ComponentKind.python, requirements=("requirements/agent.txt", OWN_WHEEL),
+        start=("{bin}/agent",), env_file="agent.env", port_variable="AGENT_BIND", health="/agent/v1/health",
+        run_as="root", packages=("qemu", "screen", "e2fsprogs", "iproute2", "dnsmasq", "iptables"),
+    ),
+    Component(
+        name="guest-agent", kind=ComponentKind.binary, artifact=GUEST_AGENT, packages=("busybox-static", "cpio"),
+    ),
+    Component(
+        name="ui", kind=ComponentKind.python, requirements=("requirements/ui.txt", OWN_WHEEL),
+        start=("{bin}/ui",), env_file="ui.env", port_variable="UI_BIND", health="/health", run_as="service",
+    ),
+)
+"""`{bin}` is the installation's bin folder; `packages` are roles that the distribution's registry translates."""
+
+CONSOLE_SCRIPTS = {"manager": "nqrust-manager", "agent": "nqrust-agent", "ui": "nqrust-ui"}
+"""Component -> the console script in the release's environment that `{bin}/<component>` points to."""
+
+PRIVILEGES = (
+    Privilege(
+        component="manager", argv=("{libexec}/nqrust-helper", "version"),
+        why="tell which helper is installed",
+    ),
+    Privilege(
+        component="manager", argv=("{libexec}/nqrust-helper", "image-info"),
+        why="read size and file system type of an image (its name comes on standard input)",
+    ),
+)
+"""Every verb takes its arguments on standard input, so that sudo can match the whole command without a wildcard."""
+
+IMAGES = (
+    ImageSource(name="tiny", build="tiny"),
+    ImageSource(name="container-runtime", build="container-runtime"),
+)
+"""The second is built only where it is asked for (`components.container_runtime`)."""
+
+
+def helper_source() -> bytes:
+    """The helper as it goes into a release. It serves /srv/images, or the folder named in `image-dir` beside it."""
+    return (resources.files("nqrust.installer.release") / "helper" / "nqrust-helper").read_bytes()
+
+
+def project_version(text: str) -> str:
+    """`version` of a pyproject.toml's [project] table. Raises ReleaseError NQR-REL-002."""
+    table = re.search(r"(?ms)^\[project\]\s*$(.*?)(?=^\[|\Z)", text)
+    found = re.search(r'(?m)^version\s*=\s*"([0-9A-Za-z][0-9A-Za-z.+-]*)"\s*$', table.group(1)) if table else None
+    if found is None:
+        raise ReleaseError(
+            "NQR-REL-002", "pyproject.toml of the checkout names no version.",
+            "Start the installer from a complete, unchanged copy of the repository.",
+        )
+    return found.group(1)
+
+
+def describe_checkout(host: Host, checkout: str) -> Release:
+    """The release that this checkout makes, before anything is built: no artifacts yet. Reads only."""
+    for needed in ("pyproject.toml", "src/nqrust", "guest-agent/Cargo.toml", "requirements/manager.txt"):
+        if not host.exists(f"{checkout}/{needed}"):
+            raise ReleaseError(
+                "NQR-REL-001", f"{checkout} is not a complete source tree: {needed} is missing.",
+                "Start the installer from a complete copy of the repository, or name one with --source.",
+            )
+    version = project_version(host.read_text(f"{checkout}/pyproject.toml"))
+    return Release(
+        form="bundled", version=f"{version}+{source_digest(host, checkout)[:12]}", components=COMPONENTS,
+        privileges=PRIVILEGES, images=IMAGES,
+    )
+
+
+def read_release(host: Host, directory: str) -> Release | None:
+    """The descriptor in a release's folder; None when there is none, or when it is of a form we do not know."""
+    path = f"{directory}/{DESCRIPTOR}"
+    if not host.exists(path):
+        return None
+    try:
+        return Release.model_validate(json.loads(host.read_text(path)))
+    except ValueError:
+        return None
+
+
+def damaged(host: Host, directory: str, release: Release) -> list[str]:
+    """Artifacts of a release that are missing in its folder or have another size. Contents are not read."""
+    wrong: list[str] = []
+    for artifact in release.artifacts:
+        found = host.stat(f"{directory}/{artifact.name}")
+        if found is None or found.size != artifact.size:
+            wrong.append(artifact.name)
+    return wrong

@@ -1,0 +1,94 @@
+"""`release.json`: all the installer knows of a platform release. It never imports one.
+
+A release is a set of artifacts (files with size and sha256) and a set of components (what runs). The bundled release
+and one in upstream's form differ in their descriptor only.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ComponentKind(str, Enum):
+    python = "python"  # wheels into the release's virtual environment; `start` names its console script
+    binary = "binary"  # one static executable
+    node = "node"      # an archive unpacked into its own folder, started with node
+
+
+class Artifact(Model):
+    """A file of the release. `name` is relative to the release's root, `/`-separated, never leaving it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+/-]*$")
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    os: str = "linux"
+    arch: str = "x86_64"
+    url: str | None = None
+
+
+class Component(Model):
+    """One thing that is installed, and run if it has `start`.
+
+    `requirements`: for kind python, the hash-locked requirement files (artifact names) its virtual environment needs.
+    `start`: argv, with `{bin}`, `{release}` filled in. `env_file`: basename below CONFIG_DIR. `port_variable`: which
+    variable of that file holds ADDRESS:PORT (or the port). `health`: path answering 200 when ready, None if none.
+    `migrate`: argv that brings the database up to date and exits, None when the component does so at start.
+    """
+
+    name: Literal["manager", "agent", "guest-agent", "ui"]
+    kind: ComponentKind
+    artifact: str | None = None
+    requirements: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    env_file: str | None = None
+    port_variable: str | None = None
+    health: str | None = None
+    migrate: tuple[str, ...] | None = None
+    run_as: Literal["root", "service"] = "service"
+    packages: tuple[str, ...] = ()
+
+
+class Privilege(Model):
+    """A command that a service user may run as root. `argv` is matched whole by sudo; no wildcards in the bundled one."""
+
+    user: Literal["service", "root"] = "service"
+    component: Literal["manager", "agent"]
+    argv: tuple[str, ...]
+    why: str
+
+
+class ImageSource(Model):
+    """An image that the release wants in /srv/images. `build`: made on the host by a named recipe; else `artifact`."""
+
+    name: str
+    build: Literal["tiny", "container-runtime"] | None = None
+    artifact: str | None = None
+
+
+class Release(Model):
+    """The descriptor itself. `form`: `bundled` speaks our API and reads bootstrap.json; `upstream` does not."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    form: Literal["bundled", "upstream"]
+    version: str = Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+~-]*$")
+    components: tuple[Component, ...]
+    artifacts: tuple[Artifact, ...] = ()
+    privileges: tuple[Privilege, ...] = ()
+    images: tuple[ImageSource, ...] = ()
+    database_extensions: tuple[str, ...] = ()
+    database_role_attributes: tuple[Literal["CREATEROLE", "CREATEDB"], ...] = ()
+    min_postgres: int = 13
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    def component(self, name: str) -> Component | None:
+        return next((c for c in self.components if c.name == name), None)

@@ -1,0 +1,48 @@
+"""One digest over the sources that a release is made of, so that a changed checkout is a new version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+from nqrust.host.port import Host, Kind
+
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src/nqrust", "guest-agent", "requirements")
+"""What goes into the artifacts of the bundled release; tests and documentation do not."""
+
+_SKIPPED = frozenset({"__pycache__", "target", "node_modules", "build", "dist"})
+
+
+def source_digest(host: Host, checkout: str, sources: tuple[str, ...] = SOURCES) -> str:
+    """Hex sha256 over the relative paths and contents of `sources` below `checkout`, in a fixed order.
+
+    Hidden files, byte code and build output are left out; modes and times play no part, so a copy of a checkout has
+    the digest of the original. Raises HostError.
+    """
+    digest = hashlib.sha256()
+    for path, relative in _files(host, checkout, sources):
+        digest.update(f"{relative}\0{host.sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(host: Host, checkout: str, sources: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for relative in sources:
+        path = f"{checkout}/{relative}"
+        found = host.stat(path)
+        if found is None:
+            continue
+        if found.kind is Kind.file:
+            yield path, relative
+        elif found.kind is Kind.directory:
+            inside = tuple(
+                f"{relative}/{name}"
+                for name in host.listdir(path)
+                if name not in _SKIPPED and not name.startswith(".") and not name.endswith((".pyc", ".egg-info"))
+            )
+            yield from _files(host, checkout, inside)
+
+
+def json_digest(value: object) -> str:
+    """Hex sha256 of a JSON value in its canonical form (sorted keys, no spaces)."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

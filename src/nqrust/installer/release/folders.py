@@ -1,0 +1,17 @@
+"""Folders of the cache."""
+
+from __future__ import annotations
+
+import posixpath
+
+from nqrust.host.port import Host
+
+
+def ensure_private(host: Host, path: str, mode: int = 0o700) -> None:
+    """Make `path` and what is missing above it, for root alone. What is there stays as it is. Raises PathError."""
+    if host.stat(path) is not None:
+        return
+    parent = posixpath.dirname(path)
+    if host.stat(parent) is None:
+        ensure_private(host, parent, mode)
+    host.mkdir(path, mode=mode)

@@ -1,0 +1,74 @@
+"""Step: the copy of a release that the installation keeps, so that `nqr` works without the checkout it came from."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nqrust.host.errors import PathMissing
+from nqrust.host.port import Host
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
+from nqrust.installer.engine.undo.record import undo_directory
+from nqrust.installer.release.bundled import DESCRIPTOR, GUEST_AGENT, HELPER, damaged, read_release
+from nqrust.installer.release.folders import ensure_private
+
+
+@dataclass(frozen=True)
+class KeepRelease:
+    """Copy the release in `source` (descriptor and artifacts, about a megabyte) to `directory`.
+
+    Third-party wheels are not kept: they are pinned by hash and are fetched again if ever an environment must be
+    mended. The copy is made beside and renamed, so it is whole or not there.
+    """
+
+    version: str
+    source: str
+    directory: str
+
+    kind: ClassVar[str] = "keep-release"
+
+    @property
+    def id(self) -> str:
+        return f"keep-release:{self.directory}"
+
+    def describe(self) -> str:
+        return f"keep release {self.version} in {self.directory}"
+
+    def inspect(self, host: Host) -> Inspection:
+        kept = read_release(host, self.directory)
+        if kept is None:
+            return Needed((f"+ {self.directory}",))
+        if kept.version != self.version:
+            return Needed((f"- {self.directory} {kept.version}", f"+ {self.directory} {self.version}"))
+        wrong = damaged(host, self.directory, kept)
+        return Needed(tuple(f"~ {self.directory}/{name}" for name in wrong)) if wrong else Satisfied()
+
+    def prepare(self, host: Host) -> Prepared:
+        if read_release(host, self.directory) is not None:
+            return Prepared(Origin.modified, ())
+        return Prepared(Origin.created, (undo_directory(self.directory, tree=True),))
+
+    def apply(self, host: Host) -> None:
+        release = read_release(host, self.source)
+        if release is None or release.version != self.version or damaged(host, self.source, release):
+            raise StepFailed(
+                "NQR-REL-016", f"The release {self.version} in {self.source} is not complete.",
+                "Run the same command again; it prepares the release anew.",
+            )
+        new = f"{self.directory}.new"
+        host.remove_tree(new)
+        host.mkdir(new, mode=0o755)
+        for name in (*(artifact.name for artifact in release.artifacts), DESCRIPTOR):
+            target = f"{new}/{name}"
+            ensure_private(host, posixpath.dirname(target), mode=0o755)
+            try:
+                host.copy_file(f"{self.source}/{name}", target, mode=0o755 if name in (GUEST_AGENT, HELPER) else 0o644)
+            except PathMissing:
+                continue  # an artifact that this host had no use for was not fetched
+        host.remove_tree(self.directory)
+        host.rename(new, self.directory)
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)

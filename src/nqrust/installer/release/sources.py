@@ -1,0 +1,181 @@
+"""Where a release comes from: a registry. Opening a source is cheap and reads only (planning does it); the steps that a
+source gives do the work.
+
+    files = open_source(host, settings, checkout, CACHE_DIR, events)    what is to be installed
+    steps = source_steps(settings, checkout, files)                     how it is made ready, in the build phase
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from nqrust.host.port import Host
+from nqrust.installer.engine.errors import ReleaseError
+from nqrust.installer.engine.events import Reporter
+from nqrust.installer.engine.step import Step
+from nqrust.installer.release import upstream
+from nqrust.installer.release.build import Progress
+from nqrust.installer.release.build_step import BuildRelease, silent
+from nqrust.installer.release.bundled import damaged, describe_checkout, read_release
+from nqrust.installer.release.descriptor import Release
+from nqrust.installer.release.download import read_small
+from nqrust.installer.release.fetch_step import FetchRelease
+from nqrust.installer.release.interpreter import interpreter
+from nqrust.installer.settings import Settings
+
+GITHUB = "https://github.com"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A release and the folder that holds its artifacts, or will once the steps have run."""
+
+    release: Release
+    directory: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """`checkout`: source tree that the installer runs from, "" when it runs installed. `cache`: absolute folder."""
+
+    host: Host
+    settings: Settings
+    checkout: str
+    cache: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way to get a release. `fits`: whether the settings ask for it."""
+
+    name: str
+    fits: Callable[[Settings], bool]
+    open: Callable[[Request], Opened]
+    steps: Callable[[Settings, str, Opened, str, Progress], tuple[Step, ...]]
+
+
+def kept_release(settings: Settings) -> str:
+    """Folder of the copy that an installation keeps."""
+    return f"{settings.layout.installer_dir}/bundle"
+
+
+def _complete(host: Host, directory: str, version: str | None = None) -> Release | None:
+    release = read_release(host, directory)
+    if release is None or (version is not None and release.version != version) or damaged(host, directory, release):
+        return None
+    return release
+
+
+def _open_bundled(request: Request) -> Opened:
+    host, kept = request.host, kept_release(request.settings)
+    checkout = request.settings.release.source_dir or request.checkout
+    if not checkout:
+        release = _complete(host, kept)
+        if release is None:
+            raise ReleaseError(
+                "NQR-REL-017", f"There is no release to install: no source tree was named and {kept} holds none.",
+                "Run ./scripts/install/install.sh from a copy of the repository, or name one with --source.",
+            )
+        return Opened(release, kept)
+    described = describe_checkout(host, checkout)
+    # What was built from these very sources before serves again, wherever it lies.
+    for directory in (kept, f"{request.cache}/releases/{described.version}"):
+        release = _complete(host, directory, described.version)
+        if release is not None:
+            return Opened(release, directory)
+    return Opened(described, f"{request.cache}/releases/{described.version}")
+
+
+def _build_steps(
+    settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress
+) -> tuple[Step, ...]:
+    source = settings.release.source_dir or checkout
+    version, runner = opened.release.version, interpreter().runner
+    return (BuildRelease(version, opened.directory, source, runner, cache, progress),)
+
+
+def _open_address(request: Request) -> Opened:
+    base, tag = _address(request.settings.release.source)
+    with httpx.Client(follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0)) as client:
+        checksums = read_small(f"{base}/{upstream.CHECKSUMS}", client=client).decode("utf-8", "replace")
+        try:
+            manifest: str | None = read_small(f"{base}/{upstream.MANIFEST}", client=client).decode("utf-8", "replace")
+        except ReleaseError as error:
+            if error.code != "NQR-REL-021":
+                raise
+            manifest = None
+        sizes = {name: size for name in upstream.parse_checksums(checksums) if (size := _size(client, f"{base}/{name}"))}
+    release = upstream.describe(base, tag=tag, checksums=checksums, manifest=manifest, sizes=sizes)
+    return Opened(release, f"{request.cache}/releases/{release.version}")
+
+
+def _size(client: httpx.Client, url: str) -> int | None:
+    try:
+        answer = client.head(url, headers={"Accept-Encoding": "identity"})
+    except httpx.HTTPError:
+        return None
+    length = answer.headers.get("content-length", "")
+    return int(length) if answer.status_code == 200 and length.isdigit() else None
+
+
+def _address(source: str) -> tuple[str, str]:
+    """Folder of the assets and the tag, of `https://HOST/…/TAG` or `github:OWNER/REPO[@TAG]`."""
+    if source.startswith("github:"):
+        match = re.fullmatch(r"github:([\w.-]+/[\w.-]+?)(?:@([\w.+-]+))?", source)
+        if match is None:
+            raise ReleaseError(
+                "NQR-REL-018", f"{source} does not name a GitHub release.", "Write it as github:OWNER/REPO@TAG."
+            )
+        if match[2] is None:
+            return f"{GITHUB}/{match[1]}/releases/latest/download", "latest"
+        return f"{GITHUB}/{match[1]}/releases/download/{match[2]}", match[2]
+    base = source.rstrip("/")
+    return base, base.rpartition("/")[2]
+
+
+def _fetch_steps(
+    settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress
+) -> tuple[Step, ...]:
+    return (FetchRelease(opened.release, opened.directory, cache, progress),)
+
+
+def _open_unknown(request: Request) -> Opened:
+    source = request.settings.release.source
+    if request.host.exists(source):
+        raise ReleaseError(
+            "NQR-REL-019", f"{source} is a file, and bundle files cannot be installed by this version.",
+            "Use --release bundled (the default), an https:// address, or github:OWNER/REPO@TAG.",
+        )
+    raise ReleaseError(
+        "NQR-REL-018", f"--release {source} is neither `bundled`, nor an address, nor a file of this host.",
+        "Write bundled, https://…, or github:OWNER/REPO@TAG.",
+    )
+
+
+SOURCES: tuple[Source, ...] = (
+    Source("bundled", lambda s: s.release.source == "bundled", _open_bundled, _build_steps),
+    Source("github", lambda s: s.release.source.startswith("github:"), _open_address, _fetch_steps),
+    Source("url", lambda s: s.release.source.startswith(("http://", "https://")), _open_address, _fetch_steps),
+    Source("bundle", lambda s: True, _open_unknown, _fetch_steps),
+)
+
+
+def _source(settings: Settings) -> Source:
+    return next(source for source in SOURCES if source.fits(settings))
+
+
+def open_source(host: Host, settings: Settings, checkout: str, cache: str, events: Reporter) -> Opened:
+    """What the settings ask to install. Reads (and asks the network, for a release that lies there); builds nothing,
+    writes nothing. Raises ReleaseError, HostError."""
+    return _source(settings).open(Request(host, settings, checkout, cache))
+
+
+def source_steps(
+    settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress = silent
+) -> tuple[Step, ...]:
+    """The steps of the build phase that make `opened.directory` hold what `opened.release` lists."""
+    return _source(settings).steps(settings, checkout, opened, cache, progress)

@@ -1,0 +1,112 @@
+"""A release in upstream's form (static binaries, a Next.js UI) as a descriptor of ours.
+
+Its assets: `nqrust-{manager,agent,guest-agent}-x86_64-linux-musl`, `nqrust-ui.tar.gz`, `checksums.txt` (as sha256sum(1)
+writes it), `release-manifest.json`; images (`*.ext4`) and kernels on some tags. Nothing is signed, and no binary knows
+`--version`: the version comes from the manifest or from the tag, never from running anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from nqrust.installer.engine.errors import ReleaseError
+from nqrust.installer.release.descriptor import (
+    Artifact,
+    Component,
+    ComponentKind,
+    ImageSource,
+    Privilege,
+    Release,
+)
+
+ASSETS = {
+    "manager": "nqrust-manager-x86_64-linux-musl",
+    "agent": "nqrust-agent-x86_64-linux-musl",
+    "guest-agent": "nqrust-guest-agent-x86_64-linux-musl",
+    "ui": "nqrust-ui.tar.gz",
+}
+CHECKSUMS = "checksums.txt"
+MANIFEST = "release-manifest.json"
+
+_MANAGER_COMMANDS = {
+    "mount": "mount a VM's root file system", "umount": "unmount it",
+    "cp": "copy files into it", "mv": "move files in it", "chmod": "set modes in it", "chown": "set owners in it",
+    "cat /etc/shadow": "read password hashes", "tee": "write files in it", "dd": "write to it",
+}
+_AGENT_COMMANDS = {
+    "firecracker": "run the VMM", "ip": "set up TAP devices", "brctl": "attach them to the bridge",
+    "systemd-run": "give each VM its scope", "screen": "give each VM a console",
+}
+
+PRIVILEGES = tuple(
+    Privilege(component="manager", argv=tuple(argv.split()), why=why) for argv, why in _MANAGER_COMMANDS.items()
+) + tuple(Privilege(component="agent", argv=tuple(argv.split()), why=why) for argv, why in _AGENT_COMMANDS.items())
+"""What such a release needs, by program name; where each program lies is the host's matter."""
+
+_RUNS: dict[str, dict[str, Any]] = {
+    "manager": {
+        "kind": ComponentKind.binary, "start": ("{bin}/manager",), "env_file": "manager.env",
+        "port_variable": "MANAGER_BIND", "health": "/health", "run_as": "service",
+    },
+    "agent": {
+        "kind": ComponentKind.binary, "start": ("{bin}/agent",), "env_file": "agent.env",
+        "port_variable": "AGENT_BIND", "health": "/agent/v1/health", "run_as": "root",
+        "packages": ("screen", "iproute2"),
+    },
+    "guest-agent": {"kind": ComponentKind.binary},
+    "ui": {
+        "kind": ComponentKind.node, "start": ("node", "server.js"), "env_file": "ui.env", "port_variable": "PORT",
+        "health": "/", "run_as": "service", "packages": ("nodejs",),
+    },
+}
+
+
+def parse_checksums(text: str) -> dict[str, str]:
+    """File name -> hex sha256 from sha256sum(1) output (both its text and binary form; folders are dropped)."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        match = re.fullmatch(r"\\?([0-9a-fA-F]{64}) [ *](.+)", line.strip())
+        if match:
+            found[match[2].rpartition("/")[2]] = match[1].lower()
+    return found
+
+
+def describe(base_url: str, *, tag: str, checksums: str, manifest: str | None, sizes: dict[str, int]) -> Release:
+    """Turn upstream's assets below `base_url` into a Release. `sizes`: bytes by asset name, from the release's listing
+    or a HEAD request. Raises ReleaseError NQR-REL-025 when what every host needs has no checksum."""
+    digests = parse_checksums(checksums)
+    version = tag.removeprefix("v")
+    if manifest:
+        try:
+            stated = json.loads(manifest).get("version")
+        except (ValueError, AttributeError):
+            stated = None
+        if isinstance(stated, str) and re.fullmatch(r"v?[0-9A-Za-z][0-9A-Za-z.+~-]*", stated):
+            version = stated.removeprefix("v")
+    missing = [name for name in ("manager", "agent", "guest-agent") if ASSETS[name] not in digests]
+    if missing:
+        raise ReleaseError(
+            "NQR-REL-025", f"The release {tag} lists no checksum for {', '.join(ASSETS[name] for name in missing)}.",
+            "Choose a release whose checksums.txt is complete.",
+        )
+    names = [asset for asset in ASSETS.values() if asset in digests]
+    images = sorted(name for name in digests if name.endswith(".ext4"))
+    kernels = sorted(name for name in digests if name.startswith("vmlinux"))
+    artifacts = tuple(
+        Artifact(name=name, size=sizes[name], sha256=digests[name], url=f"{base_url}/{name}")
+        for name in (*names, *images, *kernels)
+        if name in sizes
+    )
+    present = {artifact.name for artifact in artifacts}
+    components = tuple(
+        Component.model_validate({"name": name, "artifact": asset, **_RUNS[name]})
+        for name, asset in ASSETS.items()
+        if asset in present
+    )
+    return Release(
+        form="upstream", version=version, components=components, artifacts=artifacts, privileges=PRIVILEGES,
+        images=tuple(ImageSource(name=name.removesuffix(".ext4"), artifact=name) for name in images if name in present),
+        database_extensions=("pgcrypto",), database_role_attributes=("CREATEROLE",),
+    )

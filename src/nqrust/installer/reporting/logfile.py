@@ -1,0 +1,162 @@
+"""The log of a run: every event, and what the program itself logs (the commands it ran), as lines with UTC
+times.
+
+The file comes into being with the first change or the first failure. A run that found everything as it should
+be, or that was refused before it touched anything, leaves no file: it changed nothing, its log folder
+included.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from datetime import datetime, timezone
+from typing import TextIO
+
+from nqrust.contract.paths import INSTALL_LOG_DIR
+from nqrust.host.port import Command
+from nqrust.installer.engine.errors import NqrError
+from nqrust.installer.engine.events import (
+    Event,
+    Notice,
+    PhaseFinished,
+    PhaseStarted,
+    Proof,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+)
+
+_BUFFER_LINES = 20_000
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def log_command(cmd: Command, code: int, seconds: float) -> None:
+    """For `LocalHost(observe=...)`: each command with its exit code, to the program's own logger. Arguments
+    hold no secret; input and environment are not logged."""
+    logging.getLogger("nqrust.host").debug("ran %s: exit %s, %.3f s", shlex.join(cmd.argv), code, seconds)
+
+
+class LogFileReporter(logging.Handler):
+    """`directory`: where the file goes; `opened` tells whether there is one. Writing never raises."""
+
+    def __init__(self, directory: str = INSTALL_LOG_DIR, level: int = logging.DEBUG) -> None:
+        super().__init__(level)
+        self.path = f"{directory}/{utc_now():%Y%m%dT%H%M%SZ}.log"
+        self.opened = False
+        self._waiting: list[str] = []
+        self._file: TextIO | None = None
+        self._broken = False
+
+    def attach(self) -> None:
+        """Hear what the program's own loggers say."""
+        logger = logging.getLogger("nqrust")
+        logger.addHandler(self)
+        logger.propagate = False
+        if logger.level == logging.NOTSET or logger.level > self.level:
+            logger.setLevel(self.level)
+
+    def detach(self) -> None:
+        logging.getLogger("nqrust").removeHandler(self)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    # --- the two ways in: engine events and log records
+
+    def emit(self, event: Event | logging.LogRecord) -> None:
+        if isinstance(event, logging.LogRecord):
+            self._write(f"{event.levelname.lower():<7} {event.getMessage()}")
+            return
+        if isinstance(event, StepStarted) or (
+            isinstance(event, StepFinished) and event.outcome not in ("satisfied", "would-change", "conflict")
+        ):
+            self._open()
+        for line in event_lines(event):
+            self._write(line)
+
+    def failure(self, error: NqrError, trace: str = "") -> None:
+        """An error that ended the run; `trace` goes nowhere else."""
+        self._write(f"error   {error.code} {error.what} | {error.cure}")
+        if trace:
+            self._open()
+            for line in trace.rstrip().splitlines():
+                self._write(f"trace   {line}")
+
+    def _open(self) -> None:
+        if self.opened or self._broken:
+            return
+        try:
+            os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
+            path, number = self.path, 1
+            while True:
+                try:
+                    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+                    break
+                except FileExistsError:  # two runs in one second
+                    number += 1
+                    path = self.path.removesuffix(".log") + f"-{number}.log"
+            self.path = path
+            self._file = os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
+        except OSError:
+            self._broken = True  # a full or read-only /var/log must not stop the run
+            return
+        self.opened = True
+        waiting, self._waiting = self._waiting, []
+        for line in waiting:
+            self._put(line)
+
+    def _write(self, text: str) -> None:
+        line = f"{utc_now():%Y-%m-%dT%H:%M:%S.%f}"[:-3] + f"Z {text}"
+        if self._file is None:
+            if len(self._waiting) < _BUFFER_LINES:
+                self._waiting.append(line)
+        else:
+            self._put(line)
+
+    def _put(self, line: str) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(line.replace("\n", "\\n") + "\n")
+            self._file.flush()
+        except (OSError, ValueError):
+            self._broken = True
+
+
+def event_lines(event: Event) -> list[str]:
+    """An event as lines of the log, without time."""
+    if isinstance(event, RunStarted):
+        return [f"run     {event.run} {event.verb}{' (resumed)' if event.resumed else ''}"]
+    if isinstance(event, PhaseStarted):
+        skipped = f" (skipped: {event.skipped})" if event.skipped else ""
+        return [f"phase   {event.name}: {event.title}{skipped}"]
+    if isinstance(event, PhaseFinished):
+        return [
+            f"phase   {event.name}: {event.changed} changed, {event.satisfied} satisfied, {event.seconds:.3f} s"
+        ]
+    if isinstance(event, StepStarted):
+        return [f"step    {event.id}: {event.describe}"]
+    if isinstance(event, StepProgress):
+        return [f"output  {event.id}: {event.text}"] if event.text else []
+    if isinstance(event, StepFinished):
+        note = f" ({event.note})" if event.note else ""
+        first = f"step    {event.id}: {event.outcome} {event.seconds:.3f} s{note}"
+        return [first, *(f"diff    {line}" for line in event.diff)]
+    if isinstance(event, Notice):
+        return [f"{event.severity:<7} {event.code} {event.text}" + (f" | {event.cure}" if event.cure else "")]
+    if isinstance(event, Proof):
+        return [f"proof   {event.hop}: {event.verdict} {event.detail} {event.code} {event.cure}".rstrip()]
+    if isinstance(event, RunFinished):
+        return [f"run     {event.outcome}: {_figures(event)}"]
+    return [f"event   {event}"]
+
+
+def _figures(event: PhaseFinished | RunFinished) -> str:
+    return f"{event.changed} changed, {event.satisfied} satisfied, {event.seconds:.3f} s"

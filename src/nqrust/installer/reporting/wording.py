@@ -1,0 +1,146 @@
+"""Sentences and layout that the reporters for people share. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+
+from nqrust.installer.engine.errors import NqrError, PreflightRefused
+from nqrust.installer.request import PhasePreview, PlanPreview, ProofSummary, Summary
+
+_HEADLINES = {
+    ("install", "ok"): "NQRust-MicroVM is installed.",
+    ("uninstall", "ok"): "NQRust-MicroVM is removed.",
+    ("rollback", "ok"): "The host is back as it was before that run.",
+    ("verify", "ok"): "The installation works.",
+    ("phase", "ok"): "The phase is done.",
+}
+_OUTCOMES = {
+    "failed": "The {verb} failed and was left as it is.",
+    "rolled_back": "The {verb} failed; what it had changed was taken back.",
+    "refused": "The {verb} was refused; nothing was touched.",
+}
+DIFF_LIMIT = 200
+"""Lines of one diff that are shown; the rest is counted."""
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 5 s`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def headline(verb: str, summary: Summary) -> str:
+    """One sentence: how it ended."""
+    if verb == "plan" and summary.failure is not None:
+        return "There is no plan: the host or the request is not fit for one."
+    if summary.exit_code == 130:
+        return f"The {verb} was interrupted; what it had changed was taken back."
+    if summary.exit_code == 4:
+        return f"The {verb} is done, but a proof failed." if verb != "verify" else "A proof failed."
+    if (
+        summary.outcome == "ok"
+        and verb in ("install", "rollback", "uninstall", "phase")
+        and not summary.phases
+    ):
+        return "Nothing was changed."
+    if summary.outcome == "failed" and not summary.phases and verb != "verify":
+        return f"The {verb} did not start; nothing was changed."
+    if verb == "install" and summary.outcome == "ok" and not summary.changed:
+        return "NQRust-MicroVM is installed already; nothing had to change."
+    known = _HEADLINES.get((verb, summary.outcome))
+    return known or _OUTCOMES.get(summary.outcome, "The {verb} is done.").format(verb=verb)
+
+
+def figures(summary: Summary) -> str:
+    """`12 changed, 34 already so, 1 min 5 s`."""
+    return f"{summary.changed} changed, {summary.satisfied} already so, {duration(summary.seconds)}"
+
+
+def facts(verb: str, summary: Summary) -> list[tuple[str, str]]:
+    """Label and value of what a user needs next."""
+    rows: list[tuple[str, str]] = []
+    titles = {"ui": "Web UI", "manager": "Manager API", "agent": "Agent"}
+    rows += [(titles.get(name, name), url) for name, url in summary.urls.items()]
+    if summary.admin_password_file:
+        rows.append(("Sign in", f"admin, with the password in {summary.admin_password_file}"))
+    if verb == "install" and summary.outcome == "ok" and summary.exit_code == 0 and "manager" in summary.urls:
+        rows.append(("Next", "nqr vm create --name web1 --image tiny --start --wait"))
+    if verb == "install" and summary.exit_code == 4:
+        rows.append(("Next", "nqr doctor"))
+    if summary.outcome == "failed" and verb == "install" and summary.phases and summary.exit_code == 1:
+        rows.append(("Next", "mend the cause, then the same command again; or: nqr rollback"))
+    if summary.log_path:
+        rows.append(("Log", summary.log_path))
+    return rows
+
+
+def error_lines(error: NqrError, told: Container[str] = ()) -> list[str]:
+    """`CODE  what` and `cure`, for it and for every finding in it, but for those `told` already (by their
+    what)."""
+    if isinstance(error, PreflightRefused) and error.findings:
+        lines: list[str] = []
+        for finding in error.findings:
+            if finding.what in told:
+                continue
+            lines += [f"{finding.code}  {finding.what}", f"  cure: {finding.cure}"]
+        return lines
+    return [f"{error.code}  {error.what}", f"  cure: {error.cure}"]
+
+
+def run_notes(verb: str, summary: Summary) -> list[str]:
+    """Notes of a run that its headline does not say already."""
+    return [note for note in summary.notes if note != headline(verb, summary)]
+
+
+def plan_notes(summary: Summary) -> list[str]:
+    """Notes of a plan that its preview does not say already."""
+    said = summary.preview.warnings if summary.preview else ()
+    return [note for note in summary.notes if note not in said]
+
+
+def proof_line(proof: ProofSummary) -> str:
+    mark = {"passed": "ok", "failed": "FAILED", "unproven": "unproven"}.get(proof.verdict, proof.verdict)
+    detail = f": {proof.detail}" if proof.detail else ""
+    return f"{mark:<9} {proof.hop}{detail}"
+
+
+def plan_lines(preview: PlanPreview, *, diffs: bool = True) -> Iterator[tuple[str, str]]:
+    """(style, text) of a plan. Styles: phase, change, conflict, added, removed, context, note, total."""
+    for phase in preview.phases:
+        yield from _phase_lines(phase, diffs)
+    for warning in preview.warnings:
+        yield "note", warning
+    total = f"{counted(preview.changes, 'change')}, {preview.satisfied} already so."
+    yield "total", total if preview.changes else f"Nothing to change, {preview.satisfied} already so."
+
+
+def _phase_lines(phase: PhasePreview, diffs: bool) -> Iterator[tuple[str, str]]:
+    if phase.skipped:
+        yield "phase", f"{phase.name}: nothing to do ({phase.skipped})"
+        return
+    if not phase.changes:
+        yield "phase", f"{phase.name}: nothing to change, {phase.satisfied} already so"
+    else:
+        yield "phase", f"{phase.name}: {counted(len(phase.changes), 'change')}, {phase.satisfied} already so"
+    for note in phase.notes:
+        yield "note", f"  {note}"
+    for change in phase.changes:
+        if change.conflict:
+            yield "conflict", f"  ! {change.describe}: {change.conflict}"
+            continue
+        yield "change", f"  + {change.describe}"
+        if not diffs:
+            continue
+        for line in change.diff[:DIFF_LIMIT]:
+            style = "added" if line.startswith("+") else "removed" if line.startswith("-") else "context"
+            yield style, f"      {line}"
+        if len(change.diff) > DIFF_LIMIT:
+            yield "context", f"      … {len(change.diff) - DIFF_LIMIT} more lines"

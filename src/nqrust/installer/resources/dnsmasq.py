@@ -1,0 +1,51 @@
+"""Our own dnsmasq, for the VM bridge and nothing else (dnsmasq(8))."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from nqrust.contract import paths
+from nqrust.host.facts.model import ListeningPort
+from nqrust.installer.settings import NetworkMode, NetworkSettings
+
+
+def serves_dns(network: NetworkSettings, ports: tuple[ListeningPort, ...]) -> bool:
+    """Whether guests can be given name service on the gateway: no if someone holds port 53 on every address."""
+    if network.mode is not NetworkMode.nat:
+        return False
+    return not any(p.port == 53 and p.address in ("0.0.0.0", "::", "*") for p in ports)
+
+
+def dnsmasq_conf(network: NetworkSettings, *, dns: bool, nameservers: tuple[str, ...] = ()) -> str:
+    """The whole configuration; dnsmasq is started with --conf-file, so the host's own is not read.
+
+    `dns`: answer queries on the gateway; else guests are given `nameservers` (loopback ones left out).
+    """
+    netmask = ipaddress.IPv4Network(network.cidr).netmask
+    lines = [
+        "# Written by nqr: DHCP for the VM bridge only. The host's own port 53 and other interfaces are never touched.",
+        f"interface={network.bridge_name}",
+        "except-interface=lo",
+        "bind-interfaces",
+        "no-hosts",
+        "keep-in-foreground",
+        "log-facility=-",
+        f"port={53 if dns else 0}",
+        f"dhcp-range={network.dhcp_first},{network.dhcp_last},{netmask},1h",
+        f"dhcp-hostsdir={paths.DHCP_HOSTS_DIR}",
+        f"dhcp-leasefile={paths.DHCP_LEASES}",
+        "dhcp-authoritative",
+        "no-ping",
+    ]
+    if network.mode is NetworkMode.isolated:
+        lines += ["dhcp-option=option:router", "dhcp-option=option:dns-server"]
+    else:
+        lines.append(f"dhcp-option=option:router,{network.gateway}")
+        reachable = [n for n in nameservers if not n.startswith("127.") and ":" not in n]
+        if dns:
+            lines += [f"dhcp-option=option:dns-server,{network.gateway}", "domain-needed", "bogus-priv"]
+        elif reachable:
+            lines.append(f"dhcp-option=option:dns-server,{','.join(reachable)}")
+        else:
+            lines.append("dhcp-option=option:dns-server")
+    return "\n".join(lines) + "\n"

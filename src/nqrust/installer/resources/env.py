@@ -1,0 +1,132 @@
+"""Environment files of the services: manager.env, agent.env, ui.env.
+
+The form is the part that systemd.exec(5) (EnvironmentFile=) and sh(1) read alike: KEY=value, single quotes where needed.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from nqrust.contract import names, paths
+from nqrust.host.secret import Secret
+from nqrust.installer.phases.context import Context
+from nqrust.installer.settings import DbType, NetworkMode
+from nqrust.installer.steps.pg_cluster import expected_port
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=?~-]*")
+HEADER = "# Written by nqr. Change settings with `nqr install`; an edit here is kept at uninstall but replaced by a re-run.\n"
+
+
+def env_line(key: str, value: str) -> str:
+    """One KEY=value line. Raises ValueError for a value that neither reader could take (quote, newline)."""
+    if _PLAIN.fullmatch(value):
+        return f"{key}={value}\n"
+    if "'" in value or "\n" in value:
+        raise ValueError(f"{key} holds a quote or a newline")
+    return f"{key}='{value}'\n"
+
+
+def _file(values: dict[str, str]) -> str:
+    return HEADER + "".join(env_line(key, value) for key, value in values.items())
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def database_host(context: Context) -> str:
+    """127.0.0.1 for a local database: never a name that could resolve elsewhere."""
+    db = context.settings.database
+    return "127.0.0.1" if db.type is DbType.local else db.host
+
+
+def database_port(context: Context) -> int:
+    """The remote server's, or that of the local cluster that is there (or that its packages will make)."""
+    db = context.settings.database
+    if db.type is DbType.remote:
+        return db.port
+    return expected_port(context.facts.postgres, context.facts.ports, db.port, context.release.min_postgres)
+
+
+def database_url(context: Context) -> str:
+    """libpq URI (PostgreSQL documentation 34.1.1.2), every part percent-encoded."""
+    db = context.settings.database
+    user, password = quote(db.user, safe=""), quote(context.secrets.db_password.reveal(), safe="")
+    host = database_host(context)
+    return f"postgresql://{user}:{password}@{f'[{host}]' if ':' in host else host}:{database_port(context)}/{quote(db.name, safe='')}"
+
+
+def manager_env(context: Context) -> Secret:
+    settings, layout = context.settings, context.layout
+    return Secret(
+        _file(
+            {
+                "DATABASE_URL": database_url(context),
+                "MANAGER_BIND": settings.manager.bind,
+                "MANAGER_IMAGE_ROOT": layout.image_dir,
+                "MANAGER_STORAGE_ROOT": layout.vms_dir,
+                "MANAGER_ALLOW_IMAGE_PATHS": _flag(settings.manager.allow_image_paths),
+                "MANAGER_RECONCILER_DISABLED": _flag(settings.manager.reconciler_disabled),
+                "MANAGER_BRIDGE": settings.network.bridge_name,
+                "MANAGER_BOOTSTRAP_FILE": layout.bootstrap_json,
+                "MANAGER_LOG_FORMAT": "json",
+            }
+        )
+    )
+
+
+def manager_base(context: Context) -> str:
+    """Where programs of this host reach the manager."""
+    settings = context.settings
+    if not settings.has_manager:
+        return settings.agent.manager_base
+    address, _, port = settings.manager.bind.rpartition(":")
+    return f"http://{'127.0.0.1' if address in ('0.0.0.0', '[::]') else address}:{port}"
+
+
+def agent_env(context: Context) -> str:
+    settings, layout = context.settings, context.layout
+    network = settings.network
+    values = {
+        "AGENT_BIND": settings.agent.bind,
+        "AGENT_NAME": settings.agent.name or context.facts.hostname,
+        "MANAGER_BASE": manager_base(context),
+        "FC_RUN_DIR": layout.data_dir,
+        "FC_BRIDGE": network.bridge_name,
+        "AGENT_IMAGE_ROOT": layout.image_dir,
+        "AGENT_VMM": settings.vmm.value,
+        "AGENT_JOIN_TOKEN_FILE": layout.join_token_file,
+        "AGENT_STATE_DIR": paths.AGENT_STATE_DIR,
+        "AGENT_NETWORK_MODE": network.mode.value,
+    }
+    if settings.agent.advertise_address:
+        values["AGENT_ADVERTISE_ADDR"] = settings.agent.advertise_address
+    if network.mode is not NetworkMode.bridged:
+        values |= {
+            "AGENT_NETWORK_CIDR": network.cidr,
+            "AGENT_NETWORK_GATEWAY": network.gateway,
+            "AGENT_NETWORK_DHCP_FIRST": network.dhcp_first,
+            "AGENT_NETWORK_DHCP_LAST": network.dhcp_last,
+            "AGENT_GUEST_RELAY_PORT": str(names.GUEST_RELAY_PORT),
+            "AGENT_DHCP_HOSTS_DIR": paths.DHCP_HOSTS_DIR,
+            "AGENT_DHCP_LEASES": paths.DHCP_LEASES,
+        }
+    return _file(values)
+
+
+def ui_env(context: Context) -> Secret:
+    settings = context.settings
+    address, _, port = settings.ui.bind.rpartition(":")
+    return Secret(
+        _file(
+            {
+                "UI_BIND": settings.ui.bind,
+                "PORT": port,
+                "HOSTNAME": address,
+                "MANAGER_BASE": manager_base(context),
+                "NEXT_PUBLIC_API_BASE_URL": manager_base(context),
+                "UI_STORAGE_SECRET": context.secrets.ui_storage_secret.reveal(),
+            }
+        )
+    )

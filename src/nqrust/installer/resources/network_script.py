@@ -1,0 +1,47 @@
+"""The script that nqrust-network.service runs at boot: bridge, address and rules, as the installer made them."""
+
+from __future__ import annotations
+
+from nqrust.installer.settings import NetworkMode, NetworkSettings
+from nqrust.installer.steps.firewall import FirewallSpec, render_down, render_up
+from nqrust.installer.steps.link import ALIAS
+
+
+def network_script(network: NetworkSettings, spec: FirewallSpec) -> str:
+    """POSIX sh with two verbs. `up` may run any number of times; `down` takes out what `up` put in."""
+    bridge, address = network.bridge_name, f"{network.gateway}/{network.prefix_length}"
+    up = [
+        f"[ -e /sys/class/net/{bridge} ] || ip link add name {bridge} type bridge",
+        f"ip link set dev {bridge} alias {ALIAS}",
+        f"ip address replace {address} brd + dev {bridge}",
+        f"[ ! -e /proc/sys/net/ipv6/conf/{bridge}/disable_ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6",
+        f"ip link set dev {bridge} up",
+    ]
+    if network.mode is NetworkMode.nat:
+        up.insert(
+            0, '[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward'
+        )
+    down = [*render_down(spec), f"[ ! -e /sys/class/net/{bridge} ] || ip link delete {bridge}"]
+    lines = [
+        "#!/bin/sh",
+        "# Written by nqr: the network of the VMs, as `nqr install` made it. Run by nqrust-network.service at boot.",
+        "set -eu",
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "",
+        "up() {",
+        *up,
+        *render_up(spec),
+        "}",
+        "",
+        "down() {",
+        *down,
+        "}",
+        "",
+        "case ${1:-} in",
+        "    up) up ;;",
+        "    down) down ;;",
+        '    *) echo "usage: $0 up|down" >&2; exit 2 ;;',
+        "esac",
+        "",
+    ]
+    return "\n".join(lines)

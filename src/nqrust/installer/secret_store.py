@@ -1,0 +1,79 @@
+"""Secrets of an installation: generated once, kept in one root-only file, the same at every re-run.
+
+A plan generates candidates in memory and writes nothing; the step that stores them is the first to use them, so a run
+cut off right after it finds the same ones again.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+
+from nqrust.contract import credentials, paths
+from nqrust.host.errors import PathMissing
+from nqrust.host.port import Host
+from nqrust.host.secret import Secret
+from nqrust.installer.engine.errors import JournalError
+from nqrust.installer.phases.context import Secrets
+
+PASSWORD_LENGTH = 32
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def password() -> str:
+    """32 letters and digits (190 bits): safe in URLs, shells and env files as it is."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(PASSWORD_LENGTH))
+
+
+def generate() -> Secrets:
+    """Fresh secrets."""
+    return Secrets(
+        db_password=Secret(password()),
+        admin_password=Secret(password()),
+        admin_password_salt=secrets.token_hex(16),
+        cli_token=Secret(credentials.new_token()),
+        join_token=Secret(credentials.new_token()),
+        ui_storage_secret=Secret(secrets.token_urlsafe(32)),
+    )
+
+
+def load(host: Host, path: str = paths.SECRETS_JSON) -> Secrets | None:
+    """The stored ones, or None. Raises JournalError NQR-CFG-010 when the file is there but not readable as ours."""
+    try:
+        raw = json.loads(host.read_text(path))
+        return Secrets(
+            db_password=Secret(raw["db_password"]),
+            admin_password=Secret(raw["admin_password"]),
+            admin_password_salt=raw["admin_password_salt"],
+            cli_token=Secret(raw["cli_token"]),
+            join_token=Secret(raw["join_token"]),
+            ui_storage_secret=Secret(raw["ui_storage_secret"]),
+        )
+    except PathMissing:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise JournalError(
+            "NQR-CFG-010",
+            f"{path} is damaged, so the secrets of this installation are not known.",
+            "Restore it from a backup; or uninstall with --purge-data --drop-database and install anew.",
+        ) from None
+
+
+def render(values: Secrets) -> Secret:
+    """The file's content."""
+    return Secret(
+        json.dumps(
+            {
+                "version": 1,
+                "db_password": values.db_password.reveal(),
+                "admin_password": values.admin_password.reveal(),
+                "admin_password_salt": values.admin_password_salt,
+                "cli_token": values.cli_token.reveal(),
+                "join_token": values.join_token.reveal(),
+                "ui_storage_secret": values.ui_storage_secret.reveal(),
+            },
+            indent=2,
+        )
+        + "\n"
+    )

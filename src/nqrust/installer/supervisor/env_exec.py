@@ -1,0 +1,150 @@
+"""Becomes a service's process: what systemd does between fork and exec, for supervisors that do not.
+
+    python -I -m nqrust.installer.supervisor.env_exec [--user U] [--group G] [--env-file F] [--setenv K=V] ...
+    -- ARGV
+
+The environment starts clean, gets the file (read with root's rights, so it need not be readable for the
+service) and the
+`--setenv` values; then the user is dropped to and ARGV executed in this very process. `--hold-stop JSON`:
+ARGV is run to its end, and on SIGTERM the argv in JSON is run (a oneshot service that counts as active until
+stopped). Standard library only: it runs at each start of each service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import json
+import os
+import pwd
+import resource
+import signal
+import sys
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def parse_env_file(text: str) -> dict[str, str]:
+    """The form of systemd.exec(5) EnvironmentFile=: `NAME=value` lines, `#` and `;` comments, single or
+    double quotes, backslash escapes outside single quotes, a backslash at the end of a line continues it. No
+    expansion."""
+    found: dict[str, str] = {}
+    for line in text.replace("\\\n", "").splitlines():
+        line = line.strip()
+        name, equals, raw = line.partition("=")
+        if not line or line[0] in "#;" or not equals or not name.strip().isidentifier():
+            continue
+        found[name.strip()] = _unquoted(raw.strip())
+    return found
+
+
+def _unquoted(raw: str) -> str:
+    out: list[str] = []
+    quote, i = "", 0
+    while i < len(raw):
+        char = raw[i]
+        if char == "\\" and quote != "'" and i + 1 < len(raw):
+            follower = raw[i + 1]
+            # Within double quotes a backslash is one only before the characters that need it.
+            out.append(follower if quote != '"' or follower in '"\\`$' else char + follower)
+            i += 2
+            continue
+        if quote and char == quote:
+            quote = ""
+        elif not quote and char in "'\"":
+            quote = char
+        else:
+            out.append(char)
+        i += 1
+    return "".join(out)
+
+
+def environment(user: str, env_file: str | None, assignments: list[str]) -> dict[str, str]:
+    entry = pwd.getpwnam(user)
+    env = {
+        "PATH": PATH,
+        "LANG": "C.UTF-8",
+        "HOME": entry.pw_dir,
+        "USER": user,
+        "LOGNAME": user,
+        "SHELL": entry.pw_shell,
+    }
+    if env_file:
+        with open(env_file, encoding="utf-8") as file:
+            env |= parse_env_file(file.read())
+    env |= dict(assignment.partition("=")[::2] for assignment in assignments)
+    return env
+
+
+def become(user: str, group: str | None) -> None:
+    """Drop to the user for good: groups first, then gid, then uid (setuid(2))."""
+    entry = pwd.getpwnam(user)
+    gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
+    if os.geteuid() == 0 and (entry.pw_uid, gid) != (0, 0):
+        os.initgroups(user, gid)
+        os.setgid(gid)
+        os.setuid(entry.pw_uid)
+
+
+def _run(argv: list[str], env: dict[str, str]) -> int:
+    pid = os.posix_spawnp(argv[0], argv, env, setsigmask=[])  # not the signals that we keep blocked
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def hold(argv: list[str], stop: list[str], env: dict[str, str]) -> int:
+    """Run `argv`, wait for SIGTERM or SIGINT, run `stop`. A signal that comes early waits for its turn."""
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    code = _run(argv, env)
+    if code != 0:
+        return code if code > 0 else 1
+    signal.sigwait(signals)
+    if not stop:
+        return 0
+    return _run(stop, env)
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="env_exec")
+    parser.add_argument("--user", default="root")
+    parser.add_argument("--group")
+    parser.add_argument("--env-file")
+    parser.add_argument("--setenv", action="append", default=[])
+    parser.add_argument("--directory", default="/")
+    parser.add_argument("--runtime-directory")
+    parser.add_argument("--umask", default="0022")
+    parser.add_argument("--hold-stop")
+    parser.add_argument("argv", nargs="+")
+    options = parser.parse_args(arguments)
+    env = environment(options.user, options.env_file, options.setenv)
+    if options.runtime_directory:
+        make_runtime_directory(f"/run/{options.runtime_directory}", options.user, options.group)
+    raise_file_limit()
+    os.umask(int(options.umask, 8))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    become(options.user, options.group)
+    os.chdir(options.directory)
+    sys.stdout.flush()
+    if options.hold_stop is not None:
+        sys.exit(hold(options.argv, json.loads(options.hold_stop), env))
+    os.execvpe(options.argv[0], options.argv, env)
+
+
+def raise_file_limit(wanted: int = 65536) -> None:
+    """As many open files as systemd's LimitNOFILE= gives, or as this machine allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def make_runtime_directory(path: str, user: str, group: str | None) -> None:
+    entry = pwd.getpwnam(user)
+    os.makedirs(path, mode=0o755, exist_ok=True)
+    os.chown(path, entry.pw_uid, grp.getgrnam(group).gr_gid if group else entry.pw_gid, follow_symlinks=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,74 @@
+"""A service, said without the words of any one supervisor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Hardening(str, Enum):
+    """How much of the machine a service may see."""
+
+    none = "none"
+    strict = "strict"  # no privilege at all, writes only where `read_write` says
+    sudo = "sudo"  # like strict, but it may become root through sudo, which rules out "no new privileges"
+    host = "host"  # works on the machine itself; what it starts outlives it, so no namespace of its own
+
+
+class Restart(str, Enum):
+    always = "always"
+    on_failure = "on-failure"
+    never = "no"
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """`name` without a suffix. `argv` starts with an absolute path. `env_file` is read with root's rights, in
+    the form of systemd.exec(5) EnvironmentFile=, so secrets in it never show in argv.
+
+    `after`, `wants`, `requires`: names of our services (without suffix) or units of the system (with one).
+    `order`: start order where the supervisor has no dependencies, low first. `oneshot`: runs to its end and
+    then counts as active; `stop_argv` takes back what it did. `keeps_children`: what it started lives on when
+    it stops.
+    `read_write`: paths it writes to. `runtime_directory`: a name below /run that is its own. Seconds for
+    `stop_seconds`.
+    """
+
+    name: str
+    description: str
+    argv: tuple[str, ...]
+    user: str = "root"
+    group: str = "root"
+    supplementary_groups: tuple[str, ...] = ()
+    env_file: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    after: tuple[str, ...] = ()
+    wants: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    order: int = 500
+    restart: Restart = Restart.always
+    oneshot: bool = False
+    stop_argv: tuple[str, ...] = ()
+    stop_signal: str = "TERM"
+    stop_seconds: int = 30
+    keeps_children: bool = False
+    hardening: Hardening = Hardening.strict
+    read_write: tuple[str, ...] = ()
+    runtime_directory: str | None = None
+    working_directory: str = "/"
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """`since`: seconds since the epoch at which it became active, None when unknown. `stale_file`: its file
+    changed since the supervisor read it. `blocked`: someone forbade it to start (masked). `text`: for
+    people."""
+
+    known: bool = False
+    enabled: bool = False
+    active: bool = False
+    failed: bool = False
+    since: float | None = None
+    stale_file: bool = False
+    blocked: bool = False
+    text: str = "not known"

@@ -1,0 +1,216 @@
+"""supervisord, for machines whose PID 1 is not systemd: program files (supervisord.org/configuration.html)
+and supervisorctl. It runs from the installer's own virtual environment, one program file a service."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from nqrust.contract import paths
+from nqrust.host.errors import CommandFailed, HostError
+from nqrust.host.port import Host, command
+from nqrust.installer.supervisor.spec import Hardening, Restart, ServiceSpec, ServiceState
+
+_UNKNOWN, _NOT_RUNNING = 4, 3  # exit codes of `supervisorctl status`
+_ACT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Supervisord:
+    """`bin_dir`: holds supervisord, supervisorctl and the python that can import this package. `config`: the
+    main file; program files are in `supervisord.d` beside it."""
+
+    bin_dir: str = f"{paths.INSTALL_DIR}/installer/venv/bin"
+    config: str = f"{paths.CONFIG_DIR}/supervisord.conf"
+    run_dir: str = paths.RUN_DIR
+    log_dir: str = paths.LOG_DIR
+    name: str = "supervisord"
+
+    # --- where things are
+    @property
+    def program(self) -> str:
+        return f"{self.bin_dir}/supervisord"
+
+    @property
+    def programs_dir(self) -> str:
+        return f"{posixpath.dirname(self.config)}/supervisord.d"
+
+    @property
+    def socket(self) -> str:
+        return f"{self.run_dir}/supervisor.sock"
+
+    @property
+    def pid_file(self) -> str:
+        return f"{self.run_dir}/supervisord.pid"
+
+    @property
+    def control(self) -> tuple[str, ...]:
+        """argv prefix of supervisorctl."""
+        return (f"{self.bin_dir}/supervisorctl", "-c", self.config)
+
+    def log_path(self, name: str) -> str:
+        return f"{self.log_dir}/{self.unit_name(name)}.log"
+
+    # --- Supervisor
+    def detect(self, host: Host) -> bool:
+        return not host.exists("/run/systemd/system")
+
+    def unit_name(self, name: str) -> str:
+        return name.removesuffix(".service")
+
+    def unit_path(self, name: str) -> str:
+        return f"{self.programs_dir}/{self.unit_name(name)}.conf"
+
+    def render(self, spec: ServiceSpec) -> str:
+        lines = [
+            f"; {spec.description}",
+            f"[program:{self.unit_name(spec.name)}]",
+            f"command={shlex.join(self._wrapped(spec))}",
+            f"priority={spec.order}",
+            "autostart=true",
+            f"autorestart={_AUTORESTART[Restart.never if spec.oneshot else spec.restart]}",
+            "startsecs=1",
+            "startretries=1000",
+            f"stopsignal={spec.stop_signal}",
+            f"stopwaitsecs={spec.stop_seconds}",
+            # What an agent started (VMs in sessions of their own) lives on when the agent stops.
+            f"stopasgroup={'false' if spec.keeps_children else 'true'}",
+            f"killasgroup={'false' if spec.keeps_children else 'true'}",
+            "redirect_stderr=true",
+            f"stdout_logfile={self.log_path(spec.name)}",
+            "stdout_logfile_maxbytes=10MB",
+            "stdout_logfile_backups=3",
+        ]
+        return "\n".join(lines[:2] + [line.replace("%", "%%") for line in lines[2:]]) + "\n"
+
+    def _wrapped(self, spec: ServiceSpec) -> list[str]:
+        argv = [f"{self.bin_dir}/python", "-I", "-m", "nqrust.installer.supervisor.env_exec"]
+        argv += ["--user", spec.user, "--group", spec.group]
+        if spec.env_file:
+            argv += ["--env-file", spec.env_file]
+        for name, value in spec.environment:
+            argv += ["--setenv", f"{name}={value}"]
+        if spec.working_directory != "/":
+            argv += ["--directory", spec.working_directory]
+        if spec.runtime_directory:
+            argv += ["--runtime-directory", spec.runtime_directory]
+        if spec.hardening is not Hardening.none:
+            argv += ["--umask", "0027"]
+        if spec.oneshot:
+            argv += ["--hold-stop", json.dumps(list(spec.stop_argv))]
+        return [*argv, "--", *spec.argv]
+
+    def render_main(self) -> str:
+        """The main configuration file."""
+        return "\n".join((
+            "; Runs the services of nqrust-microvm on a machine without systemd.",
+            "[supervisord]",
+            f"logfile={self.log_dir}/supervisord.log",
+            "logfile_maxbytes=10MB",
+            "logfile_backups=3",
+            f"pidfile={self.pid_file}",
+            "user=root",
+            "umask=022",
+            "identifier=nqrust-microvm",
+            "",
+            "[unix_http_server]",
+            f"file={self.socket}",
+            "chmod=0600",
+            "chown=root:root",
+            "",
+            "[rpcinterface:supervisor]",
+            "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
+            "",
+            "[supervisorctl]",
+            f"serverurl=unix://{self.socket}",
+            "",
+            "[include]",
+            f"files = {self.programs_dir}/*.conf",
+            "",
+        ))  # fmt: skip
+
+    def state(self, host: Host, name: str) -> ServiceState:
+        enabled = host.exists(self.unit_path(name))
+        try:
+            done = self._control(host, "status", self.unit_name(name), ok=(0, _NOT_RUNNING, _UNKNOWN))
+        except HostError:
+            return ServiceState(enabled=enabled, text="supervisord does not answer")
+        return parse_status(done, self.unit_name(name), enabled=enabled, now=host.now())
+
+    def reload(self, host: Host) -> None:
+        self._control(host, "reread")
+
+    def enable(self, host: Host, name: str) -> None:
+        """A program file that is there is started with supervisord."""
+
+    def disable(self, host: Host, name: str) -> None:
+        """Removing the program file does that."""
+
+    def start(self, host: Host, name: str) -> None:
+        program = self.unit_name(name)
+        if program not in self._control(host, "update", program, timeout=_ACT_SECONDS):
+            self._act(host, "start", program)
+
+    def restart(self, host: Host, name: str) -> None:
+        """`update` itself starts anew what its file changed; only what did not change is restarted by
+        hand."""
+        program = self.unit_name(name)
+        if program not in self._control(host, "update", program, timeout=_ACT_SECONDS):
+            self._act(host, "restart", program)
+
+    def stop(self, host: Host, name: str) -> None:
+        self._act(host, "stop", self.unit_name(name))
+
+    def log_tail(self, host: Host, name: str, lines: int = 10) -> list[str]:
+        try:
+            return host.read_text(self.log_path(name)).splitlines()[-lines:]
+        except HostError:
+            return []
+
+    def log_hint(self, name: str) -> str:
+        return f"tail -n 50 {self.log_path(name)}"
+
+    def undo_arguments(self) -> dict[str, Any]:
+        return {"control": list(self.control)}
+
+    # ---
+    def _control(self, host: Host, *words: str, ok: tuple[int, ...] = (0,), timeout: float = 30) -> str:
+        return host.run(command(*self.control, *words, ok=ok, timeout=timeout)).stdout
+
+    def _act(self, host: Host, verb: str, program: str) -> None:
+        out = self._control(host, verb, program, ok=(0, 1, 7), timeout=_ACT_SECONDS)
+        if "ERROR" in out and "already started" not in out and "not running" not in out:
+            raise CommandFailed((*self.control, verb, program), 1, out)
+
+
+_AUTORESTART = {Restart.always: "true", Restart.on_failure: "unexpected", Restart.never: "false"}
+_STATUS = re.compile(r"^(\S+)\s+([A-Z]+)\s*(.*)$")
+_UPTIME = re.compile(r"uptime (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
+
+
+def parse_status(text: str, program: str, *, enabled: bool, now: float) -> ServiceState:
+    """State from a line of `supervisorctl status`. Its uptime is in whole seconds, so `since` is up to one
+    late."""
+    for line in text.splitlines():
+        match = _STATUS.match(line.strip())
+        if match is None or match[1] != program:
+            continue
+        state, detail = match[2], match[3]
+        uptime = _UPTIME.search(detail)
+        since = None
+        if uptime is not None:
+            days, hours, minutes, seconds = (int(part or 0) for part in uptime.groups())
+            since = now - (((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+        return ServiceState(
+            known=True,
+            enabled=enabled,
+            active=state == "RUNNING",
+            failed=state == "FATAL",
+            since=since,
+            text=f"{state} {detail}".strip(),
+        )
+    return ServiceState(enabled=enabled, text=text.strip() or "not known to supervisord")

@@ -1,0 +1,181 @@
+"""systemd: unit files (systemd.unit(5), systemd.service(5), systemd.exec(5)) and systemctl(1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host, command
+from nqrust.installer.supervisor.spec import Hardening, ServiceSpec, ServiceState
+
+UNIT_DIR = "/etc/systemd/system"
+_SUFFIXES = (".service", ".socket", ".target", ".timer", ".scope", ".slice", ".mount", ".path")
+_PROPERTIES = (
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "Result",
+    "ActiveEnterTimestampMonotonic",
+)  # fmt: skip
+_START_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Systemd:
+    name: str = "systemd"
+
+    def detect(self, host: Host) -> bool:
+        return host.exists("/run/systemd/system")  # sd_booted(3)
+
+    def unit_name(self, name: str) -> str:
+        return name if name.endswith(_SUFFIXES) else f"{name}.service"
+
+    def unit_path(self, name: str) -> str:
+        return f"{UNIT_DIR}/{self.unit_name(name)}"
+
+    def render(self, spec: ServiceSpec) -> str:
+        return "\n".join((*_unit_section(spec, self), "", *_service_section(spec), "", *_INSTALL, ""))
+
+    def state(self, host: Host, name: str) -> ServiceState:
+        argv = ("systemctl", "show", "-p", ",".join(_PROPERTIES), self.unit_name(name))
+        try:
+            out = host.run(command(*argv)).stdout
+        except HostError:
+            return ServiceState(text="systemd does not answer")
+        return parse_show(out, now=host.now(), monotonic=host.monotonic())
+
+    def reload(self, host: Host) -> None:
+        host.run(command("systemctl", "daemon-reload"))
+
+    def enable(self, host: Host, name: str) -> None:
+        host.run(command("systemctl", "enable", "--quiet", self.unit_name(name)))
+
+    def disable(self, host: Host, name: str) -> None:
+        host.run(command("systemctl", "disable", "--quiet", self.unit_name(name)))
+
+    def start(self, host: Host, name: str) -> None:
+        host.run(command("systemctl", "start", self.unit_name(name), timeout=_START_SECONDS))
+
+    def restart(self, host: Host, name: str) -> None:
+        host.run(command("systemctl", "restart", self.unit_name(name), timeout=_START_SECONDS))
+
+    def stop(self, host: Host, name: str) -> None:
+        host.run(command("systemctl", "stop", self.unit_name(name), timeout=_START_SECONDS))
+
+    def log_tail(self, host: Host, name: str, lines: int = 10) -> list[str]:
+        argv = ("journalctl", "-u", self.unit_name(name), "-n", str(lines), "--no-pager", "-o", "cat", "-q")
+        try:
+            return host.run(command(*argv)).stdout.splitlines()[-lines:]
+        except HostError:
+            return []
+
+    def log_hint(self, name: str) -> str:
+        return f"journalctl -u {self.unit_name(name)}"
+
+    def undo_arguments(self) -> dict[str, Any]:
+        return {}
+
+
+SYSTEMD = Systemd()
+_INSTALL = ("[Install]", "WantedBy=multi-user.target")
+
+
+def parse_show(text: str, *, now: float, monotonic: float) -> ServiceState:
+    """State from `systemctl show`. `now` and `monotonic` are the host's clocks: systemd tells the start on
+    the latter, in microseconds, which does not move when the wall clock is set."""
+    found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    load, active = found.get("LoadState", ""), found.get("ActiveState", "")
+    micro = found.get("ActiveEnterTimestampMonotonic", "0")
+    entered = int(micro) / 1e6 if micro.isdigit() else 0.0
+    result = found.get("Result", "")
+    return ServiceState(
+        known=load in ("loaded", "masked"),
+        enabled=found.get("UnitFileState", "")
+        in ("enabled", "enabled-runtime", "static", "generated", "alias"),
+        active=active == "active",
+        failed=active == "failed",
+        since=now - (monotonic - entered) if active == "active" and entered else None,
+        stale_file=found.get("NeedDaemonReload") == "yes",
+        blocked=load == "masked",
+        text=f"{active or 'unknown'} ({found.get('SubState', '')}{'' if result in ('', 'success') else ', ' + result})",
+    )
+
+
+def quoted(argument: str) -> str:
+    """One word of an Exec line or an assignment: specifiers and variables are not expanded
+    (systemd.service(5), COMMAND LINES)."""
+    text = argument.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
+    plain = text == argument and argument and not set(argument) & set(" \t;'$")
+    return text if plain else f'"{text}"'
+
+
+def exec_line(argv: tuple[str, ...]) -> str:
+    return " ".join([quoted(argv[0]), *(quoted(word.replace("$", "$$")) for word in argv[1:])])
+
+
+def _unit_section(spec: ServiceSpec, systemd: Systemd) -> list[str]:
+    lines = ["[Unit]", f"Description={spec.description}"]
+    for key, names in (("After", spec.after), ("Wants", spec.wants), ("Requires", spec.requires)):
+        if names:
+            lines.append(f"{key}={' '.join(systemd.unit_name(name) for name in names)}")
+    if spec.restart.value != "no":
+        lines.append("StartLimitIntervalSec=0")
+    return lines
+
+
+def _service_section(spec: ServiceSpec) -> list[str]:
+    lines = ["[Service]"]
+    # Type=exec would tell more, but RHEL 8 has systemd 239, which does not know it.
+    lines += ["Type=oneshot", "RemainAfterExit=yes"] if spec.oneshot else ["Type=simple"]
+    lines += [f"User={spec.user}", f"Group={spec.group}"] if spec.user != "root" else []
+    if spec.supplementary_groups:
+        lines.append(f"SupplementaryGroups={' '.join(spec.supplementary_groups)}")
+    if spec.env_file:
+        lines.append(f"EnvironmentFile={spec.env_file}")
+    lines += [f"Environment={quoted(f'{name}={value}')}" for name, value in spec.environment]
+    if spec.working_directory != "/":
+        lines.append(f"WorkingDirectory={spec.working_directory}")
+    lines.append(f"ExecStart={exec_line(spec.argv)}")
+    if spec.stop_argv:
+        lines.append(f"ExecStop={exec_line(spec.stop_argv)}")
+    if not spec.oneshot:
+        lines += [f"Restart={spec.restart.value}", "RestartSec=2"] if spec.restart.value != "no" else []
+        lines += [f"KillSignal=SIG{spec.stop_signal}"] if spec.stop_signal != "TERM" else []
+        lines.append(f"TimeoutStopSec={spec.stop_seconds}")
+    if spec.keeps_children:
+        lines.append("KillMode=process")
+    if spec.runtime_directory:
+        lines.append(f"RuntimeDirectory={spec.runtime_directory}")
+    lines.append("LimitNOFILE=65536")
+    return lines + _hardening(spec)
+
+
+_NAMESPACES = ("ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes")
+_NO_PRIVILEGES = (
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=",
+    "PrivateDevices=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "LockPersonality=yes",
+    "SystemCallArchitectures=native",
+)
+
+
+def _hardening(spec: ServiceSpec) -> list[str]:
+    """For a service of a user other than root every line of _NO_PRIVILEGES implies NoNewPrivileges=, with
+    which sudo cannot work (systemd.exec(5)); what is left for it are the mount namespace's lines."""
+    if spec.hardening in (Hardening.none, Hardening.host):
+        return ["UMask=0027"] if spec.hardening is Hardening.host else []
+    lines = ["UMask=0027", *_NAMESPACES]
+    if spec.read_write:
+        lines.append(f"ReadWritePaths={' '.join(spec.read_write)}")
+    if spec.hardening is Hardening.strict:
+        lines += _NO_PRIVILEGES
+    return lines
