@@ -1,0 +1,172 @@
+"""Accounts in a VM's disk: passwd(5), group(5), shadow(5) and a home with keys, written with debugfs(8), no mount.
+
+The files are the image's, so nothing in them is believed: they are read up to a limit, and only names and paths of plain
+characters reach debugfs's script.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nqrust.agent.errors import Failed, Refused
+from nqrust.contract.api.vms import GuestUser
+from nqrust.host.port import Completed, Host, command
+from nqrust.host.secret import Secret
+
+KEY = re.compile(r"[\x20-\x7e]{16,16384}")
+"""A line of authorized_keys."""
+_LARGEST = 1 << 20  # bytes of a passwd file that is read
+_LONG = 900.0
+_HOME = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}){1,8}")
+_FILES = ("passwd", "group", "shadow")
+
+
+@dataclass(frozen=True)
+class Account:
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+def inject(host: Host, disk: str, users: Sequence[GuestUser]) -> None:
+    """Every account of `users` is in the file system in `disk`, which no VM uses. Raises Refused (NQR-IMG-105: the image
+    has no accounts), Failed (NQR-IMG-103)."""
+    folder = f"{disk}.accounts"
+    host.remove_tree(folder)
+    host.mkdir(folder, mode=0o700)
+    try:
+        _inject(host, disk, users, folder)
+    finally:
+        host.remove_tree(folder)
+
+
+def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> None:
+    for user in users:
+        if not all(KEY.fullmatch(key) for key in user.ssh_keys):
+            raise Refused("NQR-API-703", f"An SSH key of {user.name} has characters that it may not have.", "Give one key a line.")
+    asked = [f"dump /etc/{name} {folder}/{name}\nstat /etc/{name}\n" for name in _FILES] + ["stat /bin/bash\n"]
+    told = _debugfs(host, disk, folder, "".join(asked), write=False)
+    texts = {
+        name: host.read_bytes(f"{folder}/{name}", _LARGEST).decode(errors="surrogateescape") if host.exists(f"{folder}/{name}") else None
+        for name in _FILES
+    }
+    if not texts["passwd"]:
+        raise Refused(
+            "NQR-IMG-105", "The image has no /etc/passwd, so it can have no users.", "Use another image, or create the VM without --user."
+        )
+    access = {name: _access(told.stdout, f"/etc/{name}") for name in _FILES}
+    shell = "/bin/bash" if _access(told.stdout, "/bin/bash") else "/bin/sh"
+    passwd, group, shadow = texts["passwd"], texts["group"] or "", texts["shadow"]
+    found: list[tuple[GuestUser, Account]] = []
+    for user in users:
+        passwd, group, shadow, account = with_user(passwd, group, shadow, user, shell)
+        found.append((user, account))
+    lines = _folders(host, disk, folder, [account for _, account in found])
+    expected = {}
+    for number, (user, account) in enumerate(found):
+        if user.ssh_keys:
+            keys = f"{folder}/keys{number}"
+            host.write_file(keys, Secret("".join(f"{key}\n" for key in user.ssh_keys)), mode=0o600)
+            path = f"{account.home}/.ssh/authorized_keys"
+            lines += [f"cd {account.home}/.ssh", "rm authorized_keys", f"write {keys} authorized_keys"]
+            lines += [*_owned(path, 0o100600, account), f"dump {path} {keys}.back"]
+            expected[path] = keys
+    for name, text in (("passwd", passwd), ("group", group), ("shadow", shadow)):
+        if text is None:
+            continue
+        new = f"{folder}/{name}.new"
+        host.write_file(new, text.encode(errors="surrogateescape"), mode=0o600)
+        mode, gid = access[name] or (0o644, 0)
+        lines += ["cd /etc", f"rm {name}", f"write {new} {name}", *_owned(f"/etc/{name}", 0o100000 | mode, Account("", 0, gid, ""))]
+        lines.append(f"dump /etc/{name} {new}.back")
+        expected[f"/etc/{name}"] = new
+    told = _debugfs(host, disk, folder, "\n".join([*lines, ""]), write=True)
+    for path, source in expected.items():
+        if not host.exists(f"{source}.back") or host.sha256(f"{source}.back") != host.sha256(source):
+            why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
+            raise Failed(
+                "NQR-IMG-103", f"{path} could not be written into the VM's disk ({why[0]}).",
+                "Give the VM a larger disk, or correct the image.",
+            )
+
+
+def _folders(host: Host, disk: str, folder: str, found: Sequence[Account]) -> list[str]:
+    """Homes with their .ssh, made where they are missing (debugfs's `mkdir` of one that exists leaves a lost inode)."""
+    wanted: dict[str, Account | None] = {}
+    for account in found:
+        parts = account.home.split("/")[1:]
+        for count in range(1, len(parts)):
+            wanted.setdefault("/" + "/".join(parts[:count]), None)
+        wanted[account.home] = wanted[f"{account.home}/.ssh"] = account
+    told = _debugfs(host, disk, folder, "".join(f"stat {path}\n" for path in wanted), write=False).stdout
+    lines = []
+    for path, owner in wanted.items():
+        missing = _access(told, path) is None
+        if missing:
+            lines.append(f"mkdir {path}")
+        if owner is not None and (missing or path.endswith("/.ssh")):
+            lines += _owned(path, 0o040700 if path.endswith("/.ssh") else 0o040755, owner)
+    return lines
+
+
+def with_user(
+    passwd: str, group: str, shadow: str | None, user: GuestUser, shell: str
+) -> tuple[str, str, str | None, Account]:
+    """The three files with `user` in them, and its account. Pure. One that is there keeps its number, home and shell."""
+    rows = [line.split(":") for line in passwd.splitlines()]
+    row = next((row for row in rows if row[0] == user.name and len(row) >= 7 and row[2].isdigit() and row[3].isdigit()), None)
+    secret = user.password_hash or "*"
+    if row is None:
+        taken = {int(row[2]) for row in rows if len(row) > 2 and row[2].isdigit()}
+        taken |= {int(f[2]) for line in group.splitlines() if len(f := line.split(":")) > 2 and f[2].isdigit()}
+        uid = next(number for number in range(1000, 60_000) if number not in taken)
+        row = [user.name, "x" if shadow is not None else secret, str(uid), str(uid), "", f"/home/{user.name}", shell]
+        passwd = _ended(passwd) + ":".join(row) + "\n"
+        group = _ended(group) + f"{user.name}:x:{uid}:\n"
+    elif shadow is None and user.password_hash:
+        passwd = "".join(
+            f"{':'.join([user.name, secret, *line.split(':')[2:]])}\n" if line.split(":")[0] == user.name else f"{line}\n"
+            for line in passwd.splitlines()
+        )
+    if shadow is not None:
+        shadow = _with_password(shadow, user.name, user.password_hash)
+    home = row[5] if _HOME.fullmatch(row[5]) else f"/home/{user.name}"
+    return passwd, group, shadow, Account(user.name, int(row[2]), int(row[3]), home)
+
+
+def _with_password(shadow: str, name: str, password_hash: str | None) -> str:
+    lines = shadow.splitlines()
+    for number, line in enumerate(lines):
+        fields = line.split(":")
+        if fields[0] == name:
+            if password_hash:
+                lines[number] = ":".join([name, password_hash, *fields[2:]])
+            return "\n".join([*lines, ""])
+    # No day of the last change: an age would make the password expire at once or never, as the image's policy has it.
+    return _ended(shadow) + f"{name}:{password_hash or '*'}:::::::\n"
+
+
+def _ended(text: str) -> str:
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
+def _owned(path: str, mode: int, account: Account) -> list[str]:
+    return [
+        f"set_inode_field {path} mode 0{mode:o}", f"set_inode_field {path} uid {account.uid}", f"set_inode_field {path} gid {account.gid}"
+    ]
+
+
+def _access(told: str, path: str) -> tuple[int, int] | None:
+    """Mode and group that debugfs's `stat PATH` said; None when it is not there. Pure."""
+    piece = told.partition(f"debugfs: stat {path}\n")[2].partition("debugfs: ")[0]
+    mode = re.search(r"Mode:\s+0?([0-7]{3,4})\b", piece)
+    gid = re.search(r"Group:\s+(\d+)", piece)
+    return (int(mode[1], 8), int(gid[1])) if mode and gid else None
+
+
+def _debugfs(host: Host, disk: str, folder: str, script: str, *, write: bool) -> Completed:
+    host.write_file(f"{folder}/script", script.encode(), mode=0o600)
+    return host.run(command("debugfs", *(["-w"] if write else []), "-f", f"{folder}/script", disk, timeout=_LONG))

@@ -1,0 +1,1 @@
+"""The agent's HTTP interfaces: `app.py` for the manager, `relay.py` for guests."""

@@ -1,0 +1,138 @@
+"""The routes of `contract.api.agent`. Each verb runs in a thread, one at a time for a VM."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import datetime, timezone
+from typing import TypeVar
+
+from fastapi import FastAPI, Response, WebSocket
+
+import nqrust
+from nqrust.agent.api import console, metrics, problems
+from nqrust.agent.api.auth import Authentication
+from nqrust.agent.errors import Refused
+from nqrust.agent.service import VmService
+from nqrust.agent.snapshots import Snapshots
+from nqrust.contract.api.agent import AgentHealth, Inventory, VmSpec, VmStatus
+from nqrust.contract.api.vms import SnapshotFound, StopRequest
+
+T = TypeVar("T")
+
+
+class Verbs:
+    """Runs blocking work off the event loop; `on_vm` one piece at a time for each VM, in the order it was asked for.
+
+    The work is shielded: a caller that goes away leaves no half-done verb behind."""
+
+    def __init__(self, threads: int = 32) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="verb")
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._waiting: dict[str, int] = defaultdict(int)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, work))
+
+    async def on_vm(self, vm_id: str, work: Callable[[], T]) -> T:
+        return await asyncio.shield(asyncio.ensure_future(self._serial(vm_id, work)))
+
+    @asynccontextmanager
+    async def holding(self, vm_id: str) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(vm_id, asyncio.Lock())
+        self._waiting[vm_id] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._waiting[vm_id] -= 1
+            if not self._waiting[vm_id]:
+                del self._waiting[vm_id], self._locks[vm_id]
+
+    async def _serial(self, vm_id: str, work: Callable[[], T]) -> T:
+        async with self.holding(vm_id):
+            return await self.run(work)
+
+
+def build(
+    service: VmService, verbs: Verbs, *, host_id: Callable[[], str | None], command_hash: Callable[[], str], local_hash: str
+) -> FastAPI:
+    app = FastAPI(title="NQRust-MicroVM agent", version=nqrust.__version__, docs_url=None, redoc_url=None,
+                  openapi_url="/agent/v1/openapi.json")
+    problems.install(app)
+    app.add_middleware(Authentication, command_hash=command_hash, local_hash=local_hash)
+
+    @app.get("/agent/v1/health")
+    async def health() -> AgentHealth:
+        verdict = await verbs.run(service.verdict)
+        return AgentHealth(
+            version=nqrust.__version__, kvm=verdict.kvm, time=datetime.now(timezone.utc),
+            vmm=verdict.vmm, accel=verdict.accel, registered=host_id() is not None,
+        )
+
+    @app.get("/agent/v1/inventory")
+    async def inventory() -> Inventory:
+        return await verbs.run(lambda: service.inventory(host_id()))
+
+    @app.put("/agent/v1/vms/{vm_id}")
+    async def put(vm_id: str, spec: VmSpec) -> VmStatus:
+        if spec.id != vm_id:
+            raise Refused("NQR-API-703", "The id in the path is not the one in the body.", "Send the same id in both.")
+        return await verbs.on_vm(vm_id, lambda: service.put(spec))
+
+    @app.get("/agent/v1/vms/{vm_id}")
+    async def get(vm_id: str) -> VmStatus:
+        return await verbs.run(lambda: service.status(vm_id))
+
+    @app.post("/agent/v1/vms/{vm_id}/stop")
+    async def stop(vm_id: str, request: StopRequest | None = None) -> VmStatus:
+        return await verbs.on_vm(vm_id, lambda: service.stop(vm_id, request or StopRequest()))
+
+    @app.post("/agent/v1/vms/{vm_id}/pause")
+    async def pause(vm_id: str) -> VmStatus:
+        return await verbs.on_vm(vm_id, lambda: service.pause(vm_id))
+
+    @app.post("/agent/v1/vms/{vm_id}/resume")
+    async def resume(vm_id: str) -> VmStatus:
+        return await verbs.on_vm(vm_id, lambda: service.resume(vm_id))
+
+    snapshots = Snapshots(service)
+
+    @app.put("/agent/v1/vms/{vm_id}/snapshots/{name}")
+    async def snapshot(vm_id: str, name: str) -> SnapshotFound:
+        return await verbs.on_vm(vm_id, lambda: snapshots.create(vm_id, name))
+
+    @app.post("/agent/v1/vms/{vm_id}/snapshots/{name}/restore")
+    async def restore(vm_id: str, name: str) -> VmStatus:
+        return await verbs.on_vm(vm_id, lambda: snapshots.restore(vm_id, name))
+
+    @app.delete("/agent/v1/vms/{vm_id}/snapshots/{name}", status_code=204)
+    async def delete_snapshot(vm_id: str, name: str) -> None:
+        await verbs.on_vm(vm_id, lambda: snapshots.delete(vm_id, name))
+
+    @app.delete("/agent/v1/vms/{vm_id}", status_code=204)
+    async def delete(vm_id: str) -> None:
+        await verbs.on_vm(vm_id, lambda: service.delete(vm_id))
+
+    @app.delete("/agent/v1/taps/{name}", status_code=204)
+    async def delete_tap(name: str) -> None:
+        await verbs.run(lambda: service.delete_tap(name))
+
+    @app.get("/agent/v1/vms/{vm_id}/console/log")
+    async def console_log(vm_id: str) -> Response:
+        text = await verbs.run(lambda: service.console_log(vm_id))
+        return Response(text, media_type="text/plain; charset=utf-8")
+
+    @app.websocket("/agent/v1/vms/{vm_id}/console")
+    async def console_socket(socket: WebSocket, vm_id: str) -> None:
+        await console.serve(socket, service, verbs.run, vm_id)
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        found = await verbs.run(lambda: service.inventory(host_id()))
+        return Response(metrics.render(found, service.verdict()), media_type=metrics.MEDIA_TYPE)
+
+    return app

@@ -1,0 +1,67 @@
+"""Who may speak to the agent. Everything but GET /agent/v1/health needs a bearer token; unknown routes too.
+
+The manager's command token works from anywhere, the local token from loopback only. ASGI middleware, so that no route
+can be forgotten.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Callable
+
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from nqrust.agent.api.problems import answer
+from nqrust.agent.errors import AgentError
+from nqrust.contract.credentials import hash_token
+
+OPEN = frozenset({("GET", "/agent/v1/health"), ("HEAD", "/agent/v1/health")})
+
+
+def bearer(connection: HTTPConnection) -> str:
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+class Authentication:
+    """`command_hash()` gives the hash of the manager's token, or "" until we are registered."""
+
+    def __init__(self, app: ASGIApp, command_hash: Callable[[], str], local_hash: str) -> None:
+        self._app, self._command_hash, self._local_hash = app, command_hash, local_hash
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        if (scope.get("method", ""), scope["path"]) in OPEN or self._known(connection):
+            await self._app(scope, receive, send)
+            return
+        refusal = answer(
+            AgentError(
+                "NQR-API-701", "There is no valid token with this request.",
+                "Send the host's command token, or from this host the token in the agent's state folder, as bearer.", status=401,
+            )
+        )
+        refusal.headers["WWW-Authenticate"] = "Bearer"
+        await refusal(scope, receive, send)
+
+    def _known(self, connection: HTTPConnection) -> bool:
+        token = bearer(connection)
+        if not token:
+            return False
+        given, command = hash_token(token), self._command_hash()
+        if command and hmac.compare_digest(given, command):
+            return True
+        return hmac.compare_digest(given, self._local_hash) and _loopback(connection)
+
+
+def _loopback(connection: HTTPConnection) -> bool:
+    try:
+        address = ipaddress.ip_address(connection.client.host if connection.client else "")
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)

@@ -1,0 +1,110 @@
+"""The console WebSocket: one viewer, one `screen -x` on a pseudo-terminal.
+
+Binary messages are bytes, both ways. A text message is a control: {"type":"resize","rows":R,"columns":C}; text that is
+none is typed. Close codes: 1000 the console ended, 4404 no such VM, 4409 it does not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from nqrust.agent.errors import AgentError, Conflict
+from nqrust.agent.scopes import launch
+from nqrust.agent.terminal import Terminal
+from nqrust.contract.names import scope_name
+from nqrust.host.environment import PATH
+
+if TYPE_CHECKING:
+    from nqrust.agent.service import VmService
+
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+async def serve(socket: WebSocket, service: VmService, run: Run, vm_id: str) -> None:
+    await socket.accept()
+    try:
+        session = await run(lambda: session_of(service, vm_id))
+    except AgentError as error:
+        await socket.close(4404 if error.status == 404 else 4409, error.what[:120])
+        return
+    terminal = Terminal(viewer(service, session), environment(service))
+    sending = asyncio.create_task(_show(terminal, socket))
+    typing = asyncio.create_task(_type(terminal, socket))
+    try:
+        await asyncio.wait({sending, typing}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sending, typing):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError, OSError):
+                await task
+        await terminal.close()
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await socket.close(1000)
+
+
+def session_of(service: VmService, vm_id: str) -> str:
+    """screen's full name of the VM's session, PID.fc-<id>. Raises NotFound, Conflict."""
+    name = scope_name(service.status(vm_id).id)
+    scope = service.scopes.get(vm_id)
+    folder = service.settings.screen_dir
+    if scope is not None:
+        alive = {str(process.pid) for process in scope.processes}
+        for entry in service.host.listdir(folder):
+            pid, _, rest = entry.partition(".")
+            if rest == name and pid in alive:
+                return entry
+        raise Conflict("NQR-VMM-110", "The VM runs, but its console is gone.", "Restart the VM to get a console again.")
+    raise Conflict("NQR-VMM-104", "The VM does not run.", "Start it first.")
+
+
+def viewer(service: VmService, session: str) -> list[str]:
+    program = service.host.which("screen") or "/usr/bin/screen"
+    return [program, "-c", launch.screenrc(service.settings), "-U", "-x", session]
+
+
+def environment(service: VmService) -> dict[str, str]:
+    """Not the VM's own: a viewer is no part of its scope."""
+    return {
+        "PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "xterm-256color",
+        "SCREENDIR": service.settings.screen_dir,
+    }
+
+
+async def _show(terminal: Terminal, socket: WebSocket) -> None:
+    while data := await terminal.read():
+        await socket.send_bytes(data)
+
+
+async def _type(terminal: Terminal, socket: WebSocket) -> None:
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        data, text = message.get("bytes"), message.get("text")
+        if data:
+            await terminal.write(data)
+        elif text:
+            size = resize(text)
+            if size is None:
+                await terminal.write(text.encode())
+            else:
+                terminal.resize(*size)
+
+
+def resize(text: str) -> tuple[int, int] | None:
+    """Rows and columns of a resize message, None for any other text."""
+    if not text.startswith("{"):
+        return None
+    try:
+        message = json.loads(text)
+        if message.get("type") != "resize":
+            return None
+        return int(message["rows"]), int(message.get("columns", message.get("cols")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,62 @@
+"""Errors as problem+json (RFC 9457), on every way out."""
+
+from __future__ import annotations
+
+import uuid
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from nqrust.agent.errors import AgentError
+from nqrust.contract.problem import MEDIA_TYPE
+from nqrust.host.errors import HostError, NoSpace
+
+log = structlog.get_logger("nqrust.agent")
+
+
+def answer(error: AgentError) -> Response:
+    request_id = uuid.uuid4().hex[:16]
+    problem = error.problem(request_id)
+    return Response(
+        problem.model_dump_json(), status_code=error.status, media_type=MEDIA_TYPE, headers={"X-Request-Id": request_id}
+    )
+
+
+def of_host(error: HostError) -> AgentError:
+    """A failure of this machine that no verb foresaw."""
+    if isinstance(error, NoSpace):
+        return AgentError("NQR-VMM-109", f"The disk is full ({error}).", "Make room below FC_RUN_DIR.", status=507)
+    return AgentError("NQR-API-710", f"This host could not do it: {error}.", "Read the agent's log, or run `nqr doctor`.")
+
+
+def install(app: FastAPI) -> None:
+    @app.exception_handler(AgentError)
+    async def known(request: Request, error: AgentError) -> Response:
+        level = log.info if error.status == 404 else log.warning
+        level("request.refused", path=request.url.path, code=error.code, why=error.what)
+        return answer(error)
+
+    @app.exception_handler(HostError)
+    async def machine(request: Request, error: HostError) -> Response:
+        log.error("request.failed", path=request.url.path, why=str(error))
+        return answer(of_host(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0] if error.errors() else {"loc": (), "msg": "invalid"}
+        where = ".".join(str(part) for part in first["loc"])
+        return answer(AgentError("NQR-API-703", f"{where}: {first['msg']}.", "Correct the request.", status=422))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return answer(
+            AgentError("NQR-API-704", f"{error.detail}: {request.url.path}.", "See contract/api/agent.py.", status=error.status_code)
+        )
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        log.error("request.crashed", path=request.url.path, exc_info=error)
+        return answer(AgentError("NQR-API-710", "The agent met an error of its own.", "Read its log and report it."))

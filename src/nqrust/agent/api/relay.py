@@ -1,0 +1,60 @@
+"""The listener that guests may reach: one route, small bodies, a limit for each source, the VM's own token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from pydantic import ValidationError
+
+from nqrust.agent.api import problems
+from nqrust.agent.api.auth import bearer
+from nqrust.agent.errors import AgentError
+from nqrust.agent.guests import GuestBook, RateLimit
+from nqrust.agent.store import check_id
+from nqrust.contract.api.vms import GuestReport
+
+LARGEST = 8192  # bytes of a report
+PATIENCE = 5.0  # seconds for the body of a report
+
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+def build(guests: GuestBook, run: Run, forward: Callable[[str, GuestReport], None], limit: RateLimit | None = None) -> FastAPI:
+    app = FastAPI(title="NQRust-MicroVM guest relay", docs_url=None, redoc_url=None, openapi_url=None)
+    problems.install(app)
+    limit = limit or RateLimit()
+
+    @app.post("/v1/vms/{vm_id}/guest-ip", status_code=204)
+    async def guest_ip(vm_id: str, request: Request) -> Response:
+        if not limit.allows(request.client.host if request.client else ""):
+            raise AgentError("NQR-API-707", "Too many reports.", "Report less often.", status=429)
+        token = bearer(request)
+        if not token or not await run(lambda: guests.admits(check_id(vm_id), token)):
+            raise AgentError("NQR-API-701", "That is not this VM's token.", "Use the one in /etc/guest-agent.conf.", status=401)
+        try:
+            body = await asyncio.wait_for(_body(request), PATIENCE)
+        except asyncio.TimeoutError:
+            raise AgentError("NQR-API-706", "The report took too long.", "Send it at once.", status=408) from None
+        try:
+            report = GuestReport.model_validate_json(body)
+        except ValidationError as error:
+            raise AgentError("NQR-API-703", f"The report is not valid: {error.errors()[0]['msg']}.", "Correct it.",
+                             status=422) from error
+        await run(lambda: guests.record(vm_id, report, datetime.now(timezone.utc)))
+        forward(vm_id, report)
+        return Response(status_code=204)
+
+    return app
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LARGEST:
+            raise AgentError("NQR-API-706", f"A report has at most {LARGEST} bytes.", "Send less.", status=413)
+    return body

@@ -1,0 +1,89 @@
+"""The files of images: from the registry's folder on this host when they fit their sha256, else fetched once.
+
+What boots VMs (kernel, initrd) always goes into the cache `FC_RUN_DIR/images-cache/<sha256>`: a VM must start again
+after its image was rebuilt or removed. The root file system is copied into each VM anyway.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+
+from nqrust.agent.errors import Failed, Refused
+from nqrust.contract.api.images import IMAGE_NAME_PATTERN, Blob
+from nqrust.host.errors import HostError, PathMissing
+from nqrust.host.port import Host, Kind
+
+Fetch = Callable[[str, Blob, str], None]
+"""`fetch(image, blob, path)` downloads into `path`; raises Failed."""
+
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+
+
+class Blobs:
+    def __init__(self, host: Host, image_root: str, cache_dir: str, fetch: Fetch) -> None:
+        self._host, self._root, self._cache, self._fetch = host, image_root, cache_dir, fetch
+        self._known: dict[tuple[str, int, int, int], str] = {}  # what was hashed: path, inode, size, mtime
+        self._lock = threading.Lock()  # one download of a blob, however many VMs wait for it
+
+    def readable(self, image: str, blob: Blob) -> str:
+        """A path with the blob's content, checked. For a file that is copied at once."""
+        _check(image, blob)
+        own = f"{self._root}/{image}/{blob.file}"
+        return own if self._fits(own, blob) else self.cached(image, blob)
+
+    def cached(self, image: str, blob: Blob) -> str:
+        """A path with the blob's content that stays for as long as a VM refers to it."""
+        _check(image, blob)
+        path = f"{self._cache}/{blob.sha256}"
+        with self._lock:
+            if self._fits(path, blob):
+                return path
+            if self._host.stat(self._cache) is None:
+                self._host.mkdir(self._cache, mode=0o755)
+            part = f"{path}.part"
+            own = f"{self._root}/{image}/{blob.file}"
+            if self._fits(own, blob):
+                self._host.copy_file(own, part, mode=0o644)
+            else:
+                self._host.remove(part)
+                self._fetch(image, blob, part)
+            if not self._fits(part, blob):
+                self._host.remove(part)
+                raise Failed(
+                    "NQR-IMG-101", f"{blob.file} of image {image} does not have its sha256.",
+                    "Run `nqr image ls` and build or add the image again.", status=502,
+                )
+            self._host.rename(part, path)
+            return path
+
+    def forget(self, keep: Callable[[], set[str]]) -> None:
+        """Remove what is cached and not in `keep()`: the sha256s that VMs of this host refer to, asked for while nothing
+        can be cached (a VM's record is written before its kernel is)."""
+        with self._lock:
+            kept = keep()
+            try:
+                names = self._host.listdir(self._cache)
+            except PathMissing:
+                return
+            for name in names:
+                if name not in kept:
+                    self._host.remove(f"{self._cache}/{name}")
+
+    def _fits(self, path: str, blob: Blob) -> bool:
+        try:
+            found = self._host.stat(path)
+            if found is None or found.kind is not Kind.file or found.size != blob.size:
+                return False
+            key = (path, found.inode, found.size, found.mtime_ns)
+            if key not in self._known:
+                self._known[key] = self._host.sha256(path)
+            return self._known[key] == blob.sha256
+        except HostError:
+            return False
+
+
+def _check(image: str, blob: Blob) -> None:
+    if not re.fullmatch(IMAGE_NAME_PATTERN, image) or not _FILE.fullmatch(blob.file):
+        raise Refused("NQR-API-703", "The image's name or one of its files is not a plain name.", "Correct the image.")

@@ -1,0 +1,153 @@
+"""A VM's address: a file in dnsmasq's dhcp-hostsdir, and its lease. dnsmasq(8), RFC 2131.
+
+New files are picked up by dnsmasq itself (inotify). Removed ones are not: it keeps the old reservation and refuses the
+next one for the same address ("duplicate dhcp-host IP address"), until SIGHUP. So after a removal the dnsmasq that reads
+our folder, and no other, gets one. Its lease file is never written by us (dnsmasq holds it in memory); the lease is
+given back with a DHCPRELEASE in the VM's name, as dhcp_release(1) does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import signal
+import socket
+import struct
+from dataclasses import dataclass
+
+from nqrust.host.errors import HostError, PathMissing
+from nqrust.host.port import Host
+
+
+@dataclass(frozen=True)
+class Lease:
+    mac: str
+    ip: str
+
+
+def parse_leases(text: str) -> list[Lease]:
+    """IPv4 leases of a dnsmasq lease file: `expiry mac ip name client-id` a line. Other lines are skipped."""
+    leases = []
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) >= 4 and re.fullmatch(r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", fields[1]):
+            leases.append(Lease(fields[1].lower(), fields[2]))
+    return leases
+
+
+def release_packet(mac: str, ip: str, server: str) -> bytes:
+    """A DHCPRELEASE (RFC 2131, table 5): ciaddr and chaddr of the client, server identifier, nothing else."""
+    chaddr = bytes.fromhex(mac.replace(":", ""))
+    head = struct.pack(
+        "!BBBBIHH4s4s4s4s16s64s128s",
+        1, 1, 6, 0, secrets.randbits(32), 0, 0, ipaddress.IPv4Address(ip).packed, b"", b"", b"", chaddr, b"", b"",
+    )
+    options = bytes([53, 1, 7, 54, 4]) + ipaddress.IPv4Address(server).packed + b"\xff"
+    return head + b"\x63\x82\x53\x63" + options
+
+
+class Dhcp:
+    """`server`: dnsmasq's address on `bridge`; empty where the LAN has its own DHCP (then nothing is done)."""
+
+    def __init__(self, host: Host, *, bridge: str, server: str, hosts_dir: str, leases: str) -> None:
+        self._host, self._bridge, self._server = host, bridge, server
+        self._dir, self._leases = hosts_dir, leases
+
+    def reserve(self, vm_id: str, mac: str, ip: str, name: str) -> None:
+        """`ip` belongs to `mac` from now on. Writing the same again touches nothing."""
+        if not self._server:
+            return
+        line = f"{mac},{ip},{name}\n".encode()
+        path = f"{self._dir}/{vm_id}"
+        before = self._content(path)
+        if before == line:
+            return
+        self._prepare()
+        self._host.write_file(path, line, mode=0o644)
+        if before is not None:
+            self._reread()
+
+    def release(self, vm_id: str, mac: str | None) -> None:
+        """Reservation and lease are gone; fine when they never were."""
+        if not self._server:
+            return
+        path = f"{self._dir}/{vm_id}"
+        before = self._content(path)
+        if mac is None and before is not None:
+            mac = before.decode(errors="replace").partition(",")[0]
+        if before is not None:
+            self._host.remove(path)
+            self._reread()
+        for lease in self._current():
+            if mac is not None and lease.mac == mac.lower():
+                self._give_back(lease)
+
+    def _content(self, path: str) -> bytes | None:
+        try:
+            return self._host.read_bytes(path)
+        except PathMissing:
+            return None
+
+    def _prepare(self) -> None:
+        for path in (self._dir.rpartition("/")[0], self._dir):
+            if self._host.stat(path) is None:
+                self._host.mkdir(path, mode=0o755)
+
+    def _current(self) -> list[Lease]:
+        try:
+            return parse_leases(self._host.read_text(self._leases))
+        except HostError:
+            return []
+
+    def _give_back(self, lease: Lease) -> None:
+        try:
+            packet = release_packet(lease.mac, lease.ip, self._server)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                # The server looks at the interface a packet came by.
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._bridge.encode())
+                sender.sendto(packet, (self._server, 67))
+        except (OSError, ValueError):
+            return  # the lease runs out by itself; the address stays the database's to give
+
+    def _reread(self) -> None:
+        for pid in self._servers():
+            self._host.kill(pid, signal.SIGHUP)
+
+    def _servers(self) -> list[int]:
+        """PIDs of the dnsmasq that reads our folder, in our own PID and network namespaces."""
+        found = []
+        for entry in self._host.listdir("/proc"):
+            if not entry.isdigit():
+                continue
+            try:
+                if self._host.read_text(f"/proc/{entry}/comm").strip() != "dnsmasq":
+                    continue
+                same = all(
+                    self._host.readlink(f"/proc/{entry}/ns/{kind}") == self._host.readlink(f"/proc/self/ns/{kind}")
+                    for kind in ("pid", "net")
+                )
+                if same and self._reads_our_folder(self._host.read_bytes(f"/proc/{entry}/cmdline")):
+                    found.append(int(entry))
+            except HostError:
+                continue  # it ended while we looked
+        return found
+
+    def _reads_our_folder(self, cmdline: bytes) -> bool:
+        option = f"dhcp-hostsdir={self._dir}"
+        arguments = cmdline.decode(errors="replace").split("\0")
+        if f"--{option}" in arguments:
+            return True
+        for number, argument in enumerate(arguments):
+            path = ""
+            if argument.startswith("--conf-file="):
+                path = argument.partition("=")[2]
+            elif argument == "-C" and number + 1 < len(arguments):
+                path = arguments[number + 1]
+            elif argument.startswith("-C"):
+                path = argument[2:]
+            if path.startswith("/"):
+                lines = self._host.read_text(path).splitlines()
+                if any(line.replace(" ", "").partition("#")[0] == option for line in lines):
+                    return True
+        return False

@@ -1,0 +1,81 @@
+"""What the agent tells the manager of its host: boot id, capacity, addresses. proc(5)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from urllib.parse import urlsplit
+
+import psutil
+
+from nqrust.contract.api.hosts import HostCapacity
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+
+MIB = 1 << 20
+
+
+def boot_id(host: Host) -> str:
+    return host.read_text("/proc/sys/kernel/random/boot_id").strip()
+
+
+def cpus() -> int:
+    """That this process, and so a VM, may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def capacity(host: Host, data_dir: str) -> HostCapacity:
+    """CPUs this process may use, memory, and the file system that holds the VMs' disks."""
+    memory = psutil.virtual_memory()
+    try:
+        disk = host.disk_usage(data_dir)
+        total, available = disk.total // MIB, disk.available // MIB
+    except HostError:
+        total = available = 0
+    return HostCapacity(
+        cpus=cpus(),
+        memory_mib=memory.total // MIB,
+        memory_available_mib=memory.available // MIB,
+        disk_mib=total,
+        disk_available_mib=available,
+    )
+
+
+def bridge_address(bridge: str) -> str | None:
+    """The first IPv4 address on the bridge, where the settings do not say it (bridged mode)."""
+    for address in psutil.net_if_addrs().get(bridge, []):
+        if address.family == socket.AF_INET:
+            return str(address.address)
+    return None
+
+
+def advertised_url(advertise: str, bind: tuple[str, int], manager_base: str) -> str:
+    """The URL at which the manager reaches us: as told, else our address on the route to the manager."""
+    port = bind[1]
+    if advertise.startswith(("http://", "https://")):
+        return advertise.rstrip("/")
+    if advertise:
+        bare = advertise.strip("[]")
+        if bare.count(":") > 1:  # an IPv6 address without a port
+            return f"http://[{bare}]:{port}"
+        return f"http://{advertise}" if ":" in advertise else f"http://{advertise}:{port}"
+    parts = urlsplit(manager_base)
+    family = socket.AF_UNSPEC if ":" in bind[0] else socket.AF_INET  # an address we do not listen on is no use
+    manager_port = parts.port or (443 if parts.scheme == "https" else 80)
+    address = _address_towards(parts.hostname or "localhost", manager_port, family)
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _address_towards(name: str, port: int, family: socket.AddressFamily) -> str:
+    """Our source address for packets to `name` (connecting a UDP socket sends nothing). 127.0.0.1 when unknown."""
+    try:
+        for found, kind, protocol, _, address in socket.getaddrinfo(name, port, family, socket.SOCK_DGRAM):
+            with socket.socket(found, kind, protocol) as probe:
+                try:
+                    probe.connect(address)
+                except OSError:
+                    continue
+                return str(probe.getsockname()[0])
+    except OSError:
+        pass
+    return "127.0.0.1"

@@ -1,0 +1,176 @@
+"""Port forwards: ports of this host that lead to a VM's, through chains of ours. iptables(8), iptables-extensions(8).
+
+The chains are a picture of the records on disk, drawn anew whenever the two differ: after a restart of the agent or of
+the host, or when somebody flushed them. With the last forward they go. Only guests of a NAT network have forwards.
+"""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nqrust.agent.errors import Failed, Refused
+from nqrust.agent.settings import Network
+from nqrust.agent.store import VmRecord
+from nqrust.contract.api.agent import VmSpec
+from nqrust.contract.api.vms import PortForward
+from nqrust.contract.names import FORWARD_CHAIN, FORWARD_CHAINS, FORWARD_LOCAL_CHAIN, FORWARD_NAT_CHAIN
+from nqrust.host.errors import HostError
+from nqrust.host.facts.ports import parse_sockets
+from nqrust.host.port import Host, command
+
+_JUMP = ("-m", "comment", "--comment", "nqrust", "-j")
+Rules = dict[str, list[tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One port of the host, and whose it is."""
+
+    vm_id: str
+    ip: str
+    port: PortForward
+
+
+class Forwards:
+    """`records`: what is on disk now; asked under a lock, so that the last writer draws the last picture."""
+
+    def __init__(self, host: Host, network: Network, records: Callable[[], Iterable[VmRecord]]) -> None:
+        self._host, self._network, self._records = host, network, records
+        self._lock = threading.Lock()
+
+    def check(self, spec: VmSpec, before: VmRecord | None) -> None:
+        """Whether this host can forward what `spec` asks for. Raises Refused."""
+        if not spec.forwards:
+            return
+        if self._network.mode != "nat" or spec.ip is None:
+            raise Refused(
+                "NQR-NET-704", f"This host's VM network is {self._network.mode}: ports can be forwarded through NAT only.",
+                "Reach the VM at its own address, or place it on a host with a NAT network.",
+            )
+        taken = {
+            (port.protocol, port.host_port): record.name
+            for record in self._records() if record.id != spec.id for port in record.forwards
+        }
+        known = {(port.protocol, port.host_port) for port in before.forwards} if before else set()
+        held = self._listening()
+        for port in spec.forwards:
+            key = (port.protocol, port.host_port)
+            if key in taken:
+                raise Refused(
+                    "NQR-NET-705", f"{_named(port)} of this host is forwarded to VM {taken[key]} already.", "Choose another port."
+                )
+            if key in held and key not in known:
+                raise Refused(
+                    "NQR-NET-706", f"{_named(port)} of this host is in use by a program on it.",
+                    "Choose another port, or stop that program (`ss -lntup` names it).",
+                )
+
+    def sync(self) -> bool:
+        """The chains are as the records say; whether anything had to be changed. Raises Failed."""
+        if self._network.mode != "nat":
+            return False
+        with self._lock:
+            wanted = [
+                Forward(record.id, record.ip, port)
+                for record in self._records() if record.asked == "run" and record.ip for port in record.forwards
+            ]
+            try:
+                return self._draw(rules(self._network.bridge, wanted) if wanted else {})
+            except HostError as error:
+                raise Failed(
+                    "NQR-NET-707", f"The port forwards could not be set ({error}).", "See what `iptables -S` says; run `nqr doctor`."
+                ) from error
+
+    def _draw(self, wanted: Rules) -> bool:
+        if self._host.which("iptables") is None and not wanted:
+            return False
+        changed = False
+        for table in dict.fromkeys(table for table, _, _ in FORWARD_CHAINS):
+            now = parse_rules(self._host.run(command("iptables", "-w", "-t", table, "-S")).stdout)
+            chains = [(chain, parent) for other, chain, parent in FORWARD_CHAINS if other == table]
+            if wanted and any(now.get(chain) != wanted[chain] for chain, _ in chains):
+                text = restore_text(table, {chain: wanted[chain] for chain, _ in chains})
+                self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
+                changed = True
+            for chain, parent in chains:
+                if wanted and not _jumps_first(now.get(parent, []), chain):
+                    self._unhook(table, parent, chain, now)
+                    self._host.run(command("iptables", "-w", "-t", table, "-I", parent, "1", *_JUMP, chain))
+                    changed = True
+                elif not wanted and chain in now:
+                    self._unhook(table, parent, chain, now)
+                    self._host.run(command("iptables", "-w", "-t", table, "-F", chain))
+                    self._host.run(command("iptables", "-w", "-t", table, "-X", chain))
+                    changed = True
+        return changed
+
+    def _unhook(self, table: str, parent: str, chain: str, now: Rules) -> None:
+        for rule in now.get(parent, []):
+            if rule[-2:] == ("-j", chain):
+                self._host.run(command("iptables", "-w", "-t", table, "-D", parent, *rule))
+
+    def _listening(self) -> set[tuple[str, int]]:
+        """Ports that programs of this host serve beyond the host itself."""
+        found = set()
+        for table in ("tcp", "tcp6", "udp", "udp6"):
+            try:
+                sockets = parse_sockets(self._host.read_text(f"/proc/net/{table}"), table[:3])
+            except HostError:
+                continue  # no IPv6
+            found |= {(one.protocol, one.port) for one in sockets if not one.address.startswith("127.") and one.address != "::1"}
+        return found
+
+
+def rules(bridge: str, forwards: Iterable[Forward]) -> Rules:
+    """The rules of each chain, as `iptables -S` prints them. Pure.
+
+    From the guests' bridge nothing is forwarded: it would lead around the isolation of guests from each other. The
+    host's own connections to one of its addresses are, except over loopback (the kernel does not route 127/8 out).
+    """
+    found: Rules = {FORWARD_NAT_CHAIN: [], FORWARD_LOCAL_CHAIN: [], FORWARD_CHAIN: []}
+    for one in sorted(forwards, key=lambda f: (f.port.protocol, f.port.host_port)):
+        kind, owner = one.port.protocol, ("-m", "comment", "--comment", f"nqrust-vm:{one.vm_id}")
+        asked = ("-p", kind, "-m", "addrtype", "--dst-type", "LOCAL", "-m", kind, "--dport", str(one.port.host_port), *owner)
+        led = ("-j", "DNAT", "--to-destination", f"{one.ip}:{one.port.guest_port}")
+        found[FORWARD_NAT_CHAIN].append(("!", "-i", bridge, *asked, *led))
+        found[FORWARD_LOCAL_CHAIN].append(("!", "-d", "127.0.0.0/8", *asked, *led))
+        found[FORWARD_CHAIN].append(
+            ("-d", f"{one.ip}/32", "!", "-i", bridge, "-o", bridge, "-p", kind, "-m", kind, "--dport", str(one.port.guest_port),
+             "-m", "conntrack", "--ctstate", "DNAT", *owner, "-j", "ACCEPT")
+        )
+    return found
+
+
+def restore_text(table: str, chains: Rules) -> str:
+    """Input of `iptables-restore --noflush`: a chain that is named is emptied and filled in one transaction."""
+    lines = [f"*{table}", *(f":{chain} - [0:0]" for chain in chains)]
+    lines += [f"-A {chain} {' '.join(rule)}" for chain, listed in chains.items() for rule in listed]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def parse_rules(text: str) -> Rules:
+    """Chain -> its rules, from `iptables -S`. Pure."""
+    found: Rules = {}
+    for line in text.splitlines():
+        words = shlex.split(line)
+        if len(words) >= 2 and words[0] in ("-N", "-P", "-A"):
+            listed = found.setdefault(words[1], [])
+            if words[0] == "-A":
+                listed.append(tuple(words[2:]))
+    return found
+
+
+def _jumps_first(parent: list[tuple[str, ...]], chain: str) -> bool:
+    """Exactly one jump, and before the installer's chains, which end with DROP."""
+    targets = [rule[-1] for rule in parent if len(rule) >= 2 and rule[-2] == "-j"]
+    if targets.count(chain) != 1:
+        return False
+    ours = [target for target in targets if target.startswith("NQR-")]
+    return ours.index(chain) == 0
+
+
+def _named(port: PortForward) -> str:
+    return f"Port {port.host_port}/{port.protocol}"

@@ -1,0 +1,70 @@
+"""What guests say of themselves: kept in memory, and on disk when it tells something new, so that a VM's boot id and
+address survive a restart of the agent."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+from datetime import datetime
+
+from nqrust.agent.store import GuestNote, Store
+from nqrust.contract.api.vms import GuestReport
+from nqrust.contract.credentials import hash_token
+
+
+class GuestBook:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._notes: dict[str, GuestNote] = {}
+        self._lock = threading.Lock()
+
+    def admits(self, vm_id: str, token: str) -> bool:
+        """Whether `token` is the one in that VM's disk."""
+        record = self._store.read(vm_id)
+        return record is not None and bool(record.token_sha256) and hmac.compare_digest(
+            record.token_sha256, hash_token(token)
+        )
+
+    def record(self, vm_id: str, report: GuestReport, at: datetime) -> GuestNote:
+        note = GuestNote(report=report, at=at)
+        before = self.note(vm_id)
+        with self._lock:
+            self._notes[vm_id] = note
+        if before is None or (before.report.boot_id, before.report.ip) != (report.boot_id, report.ip):
+            self._store.write_guest(vm_id, note)
+        return note
+
+    def note(self, vm_id: str) -> GuestNote | None:
+        with self._lock:
+            found = self._notes.get(vm_id)
+        if found is None:
+            found = self._store.read_guest(vm_id)
+            if found is not None:
+                with self._lock:
+                    self._notes.setdefault(vm_id, found)
+        return found
+
+    def forget(self, vm_id: str) -> None:
+        """Nothing is known of the guest: it is about to boot, or gone."""
+        with self._lock:
+            self._notes.pop(vm_id, None)
+        self._store.remove_guest(vm_id)
+
+
+class RateLimit:
+    """A token bucket a source: `burst` at once, `rate` a second after that. The table is bounded."""
+
+    def __init__(self, rate: float = 5.0, burst: float = 20.0, sources: int = 4096) -> None:
+        self._rate, self._burst, self._sources = rate, burst, sources
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def allows(self, source: str, now: float | None = None) -> bool:
+        now = time.monotonic() if now is None else now
+        level, since = self._buckets.pop(source, (self._burst, now))
+        level = min(self._burst, level + (now - since) * self._rate)
+        if len(self._buckets) >= self._sources:
+            self._buckets.pop(next(iter(self._buckets)))  # the one not heard of for longest
+        allowed = level >= 1.0
+        self._buckets[source] = (level - 1.0 if allowed else level, now)
+        return allowed

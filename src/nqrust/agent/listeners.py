@@ -1,0 +1,91 @@
+"""Listening sockets and the servers on them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from typing import ClassVar
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from nqrust.agent.errors import SettingsError
+
+CONNECTIONS = 4
+"""That one source may have open to the guests' listener: a guest agent needs one."""
+LIFETIME = 20.0
+"""Seconds after which a guest's connection is closed, whatever it is doing."""
+
+
+def bind(address: str, port: int) -> socket.socket:
+    """A listening TCP socket. Raises SettingsError when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            "NQR-CFG-702", f"The agent cannot listen on {address}:{port}: {os.strerror(error.errno or 0)}.",
+            "Free the port (`ss -ltnp`), or set another one in agent.env.",
+        ) from error
+    return listener
+
+
+class GuestProtocol(H11Protocol):
+    """HTTP with strangers: few connections a source, none for long, so that one guest cannot keep the others out."""
+
+    _open: ClassVar[Counter[str]] = Counter()
+    _source = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        peer = transport.get_extra_info("peername")
+        source = str(peer[0]) if peer else "?"
+        if self._open[source] >= CONNECTIONS:
+            transport.abort()
+            return
+        self._source = source
+        self._open[source] += 1
+        super().connection_made(transport)
+        self.loop.call_later(LIFETIME, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._source:
+            return
+        self._open[self._source] -= 1
+        if not self._open[self._source]:
+            del self._open[self._source]
+        self._source = ""
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._source:
+            super().data_received(data)
+
+    def eof_received(self) -> None:
+        if self._source:
+            super().eof_received()
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to the agent: there are two servers, and one decision to stop."""
+
+    def __init__(self, app: FastAPI, *, guests: bool = False) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_keep_alive=30,
+                limit_concurrency=512, timeout_graceful_shutdown=30, ws_max_size=1 << 20,
+                http=GuestProtocol if guests else "auto", ws="none" if guests else "auto",
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,78 @@
+"""Finding processes by what they are: their cgroup or a variable of their environment. proc(5).
+
+Only processes of our own PID namespace count: a container on this machine may run an agent with VMs of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+from nqrust.agent.scopes.port import Process, Scope
+from nqrust.contract.names import SCOPE_ENV, SCOPE_PREFIX
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+
+RUN_DIR_ENV = "NQRUST_RUN_DIR"
+"""Tells the VMs of two agents on one machine apart (tests; a second agent with another FC_RUN_DIR)."""
+
+_UNIT = re.compile(rf"/({re.escape(SCOPE_PREFIX)}[A-Za-z0-9-]+)\.scope(?:/|$)", re.MULTILINE)
+
+
+def scope_of_cgroup(text: str) -> str | None:
+    """Name of the VM scope in /proc/PID/cgroup, whichever hierarchy says so (v2, hybrid or v1's name=systemd)."""
+    match = _UNIT.search(text)
+    return match[1] if match else None
+
+
+def scope_of_environ(data: bytes, run_dir: str) -> str | None:
+    """Name of the VM scope in /proc/PID/environ, when it is one of the agent with this `run_dir`."""
+    found, ours = None, False
+    for item in data.split(b"\0"):
+        name, _, value = item.partition(b"=")
+        if name == SCOPE_ENV.encode():
+            found = value.decode(errors="replace")
+        elif name == RUN_DIR_ENV.encode():
+            ours = value == run_dir.encode()
+    return found if found and ours and found.startswith(SCOPE_PREFIX) else None
+
+
+def parse_stat(text: str) -> tuple[str, str, int]:
+    """comm, state letter and start time (clock ticks since boot) of /proc/PID/stat. The comm may hold anything."""
+    head, _, tail = text.rpartition(")")
+    fields = tail.split()
+    return head.partition("(")[2], fields[0], int(fields[19])
+
+
+def scan(host: Host, identify: Callable[[Host, str], str | None]) -> dict[str, Scope]:
+    """All scopes by VM id. `identify(host, "/proc/PID")` names the scope of a process or gives None."""
+    mine = _pid_namespace(host, "self")
+    boot = _boot_time(host)
+    found: dict[str, list[Process]] = {}
+    for pid in host.listdir("/proc"):
+        if not pid.isdigit():
+            continue
+        try:
+            name = identify(host, f"/proc/{pid}")
+            if name is None or _pid_namespace(host, pid) != mine:
+                continue
+            comm, state, ticks = parse_stat(host.read_text(f"/proc/{pid}/stat"))
+        except (HostError, ValueError, IndexError):
+            continue  # it ended while we looked
+        if state not in "ZX":
+            started = boot + ticks / os.sysconf("SC_CLK_TCK")
+            found.setdefault(name, []).append(Process(int(pid), comm, started))
+    scopes = (Scope(name, tuple(sorted(ps, key=lambda p: p.pid))) for name, ps in found.items())
+    return {scope.vm_id: scope for scope in scopes}
+
+
+def _pid_namespace(host: Host, pid: str) -> str:
+    return host.readlink(f"/proc/{pid}/ns/pid")
+
+
+def _boot_time(host: Host) -> float:
+    for line in host.read_text("/proc/stat").splitlines():
+        if line.startswith("btime "):
+            return float(line.split()[1])
+    return 0.0

@@ -1,0 +1,49 @@
+"""Scopes as systemd has them: `fc-<id>.scope`, a transient unit outside the agent's own cgroup. systemd-run(1).
+
+systemd refuses a second unit of the same name, so the unit is the mutex; its cgroup holds the processes.
+"""
+
+from __future__ import annotations
+
+from nqrust.agent.scopes import launch as launcher
+from nqrust.agent.scopes import limits, procfs
+from nqrust.agent.scopes.port import Launch, Scope
+from nqrust.agent.settings import Settings
+from nqrust.contract.names import scope_name
+from nqrust.host.port import Host, command
+
+
+class SystemdScopes:
+    def __init__(self, host: Host, settings: Settings) -> None:
+        self._host, self._settings = host, settings
+
+    def all(self) -> dict[str, Scope]:
+        return procfs.scan(self._host, _identify)
+
+    def get(self, vm_id: str) -> Scope | None:
+        return self.all().get(vm_id)
+
+    def spawn(self, launch: Launch) -> None:
+        self._host.run(
+            command(
+                "systemd-run", "--scope", "--collect", "--quiet", "--unit", launch.name,
+                "--description", launch.description, "--slice", "nqrust-vms.slice",
+                *limits.properties(launch.limits), "--",
+                *launcher.argv(launch, self._settings),
+                env=launcher.environment(launch.name, self._settings), timeout=30,
+            )
+        )
+
+    def kill(self, vm_id: str, signal: int) -> None:
+        scope = self.get(vm_id)
+        for process in scope.processes if scope else ():
+            self._host.kill(process.pid, signal)
+        if scope is None:  # a unit that failed or is empty would hold the name
+            self._host.run(command("systemctl", "reset-failed", f"{scope_name(vm_id)}.scope", ok=(0, 1, 5), timeout=30))
+
+    def tidy(self) -> None:
+        pass  # `--collect`: systemd does
+
+
+def _identify(host: Host, process: str) -> str | None:
+    return procfs.scope_of_cgroup(host.read_text(f"{process}/cgroup"))

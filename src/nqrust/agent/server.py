@@ -1,0 +1,169 @@
+"""The running agent: two listeners, the link to the manager and the upkeep in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import signal
+
+import structlog
+
+import nqrust
+from nqrust.agent import facts, upkeep
+from nqrust.agent.api import app as agent_api
+from nqrust.agent.api import relay
+from nqrust.agent.blobs import Blobs
+from nqrust.agent.credentials import CredentialStore, local_token_hash
+from nqrust.agent.dhcp import Dhcp
+from nqrust.agent.errors import AgentError, SettingsError
+from nqrust.agent.forwards import Forwards
+from nqrust.agent.guests import GuestBook
+from nqrust.agent.listeners import Server, bind
+from nqrust.agent.manager_link import ManagerLink
+from nqrust.agent.scopes import chooser, launch
+from nqrust.agent.service import Parts, VmService
+from nqrust.agent.settings import Settings
+from nqrust.agent.store import Store
+from nqrust.agent.taps import Taps
+from nqrust.agent.vmm.registry import drivers
+from nqrust.contract.api.hosts import Heartbeat, HostNetwork, HostRegister
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+
+log = structlog.get_logger("nqrust.agent")
+
+
+class Agent:
+    """Put together from the settings; `serve` runs until SIGTERM or SIGINT. VMs are left alone on the way out."""
+
+    def __init__(self, host: Host, settings: Settings) -> None:
+        self.host, self.settings = host, settings
+        self._make_folders()
+        launch.prepare(host, settings)
+        self.credentials = CredentialStore(host, settings.credentials_file)
+        network = settings.network
+        store = Store(host, settings.vms_dir)
+        self.link = ManagerLink(
+            host, settings.manager_base, self.credentials, settings.join_token_file, self._describe, self._beat
+        )
+        self.guests = GuestBook(store)
+        self.service = VmService(
+            Parts(
+                host=host, settings=settings, store=store, scopes=chooser.choose(host, settings),
+                taps=Taps(host, network.bridge, isolated=network.guest_isolation),
+                dhcp=Dhcp(host, bridge=network.bridge, server=network.gateway, hosts_dir=settings.dhcp_hosts_dir,
+                          leases=settings.dhcp_leases),
+                blobs=Blobs(host, settings.image_root, f"{settings.run_dir}/images-cache", self.link.fetch),
+                guests=self.guests, drivers=drivers(host),
+                forwards=Forwards(host, network, store.all),
+            )
+        )
+        self.verbs = agent_api.Verbs()
+        self.api = agent_api.build(
+            self.service, self.verbs,
+            host_id=lambda: self.credentials.current.host_id if self.credentials.current else None,
+            command_hash=lambda: self.credentials.current.command_token_sha256 if self.credentials.current else "",
+            local_hash=local_token_hash(host, settings.local_token_file),
+        )
+        self.relay = relay.build(self.guests, self.verbs.run, self.link.forward)
+
+    async def serve(self) -> None:
+        """Raises SettingsError when the agent's own address cannot be bound."""
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        listener = bind(*self.settings.bind)
+        main = Server(self.api)
+        background = [
+            asyncio.create_task(self._serve_guests()),
+            asyncio.create_task(self.link.run()),
+            asyncio.create_task(self.link.run_forwarding()),
+            asyncio.create_task(self._keep_up()),
+        ]
+        serving = asyncio.create_task(main.serve(sockets=[listener]))
+        log.info("agent.started", version=nqrust.__version__, bind=":".join(map(str, self.settings.bind)),
+                 scopes=type(self.service.scopes).__name__, **self.service.verdict().__dict__)
+        waiting = asyncio.create_task(stopped.wait())
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*background, waiting):
+            task.cancel()
+        main.should_exit = True
+        await serving
+        await asyncio.gather(*background, waiting, return_exceptions=True)
+        log.info("agent.stopped")
+
+    async def _serve_guests(self) -> None:
+        """Listen on the bridge's address as soon as it is there."""
+        told = False
+        while True:
+            address = self.settings.network.gateway or facts.bridge_address(self.settings.network.bridge)
+            try:
+                if not address:
+                    raise OSError(errno.EADDRNOTAVAIL, "the bridge has no address")
+                listener = bind(address, self.settings.network.relay_port)
+                break
+            except (OSError, SettingsError) as error:
+                if not told:
+                    why = getattr(error, "what", str(error))
+                    log.warning("relay.waiting", bridge=self.settings.network.bridge, why=why)
+                    told = True
+                await asyncio.sleep(2.0)
+        log.info("relay.listening", address=address, port=self.settings.network.relay_port)
+        server = Server(self.relay, guests=True)
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            listener.close()
+
+    async def _keep_up(self) -> None:
+        before = await self.verbs.run(self.service.verdict)
+        while True:
+            try:
+                for vm_id in await self.verbs.run(lambda: upkeep.cut_console_logs(self.service)):
+                    log.info("console.cut", vm=vm_id)
+                await self.verbs.run(lambda: upkeep.remove_dead_consoles(self.service))
+                await self.verbs.run(self.service.scopes.tidy)
+                if await self.verbs.run(self.service.forwards.sync):
+                    log.info("forwards.drawn")
+                for tap, vm_id in await self.verbs.run(self.service.idle_taps):
+                    await self.verbs.on_vm(vm_id, functools.partial(self.service.remove_idle_tap, tap, vm_id))
+                now = await self.verbs.run(self.service.verdict)
+                if now != before:
+                    log.info("vmm.changed", **now.__dict__)
+                    self.link.announce_change()
+                    before = now
+            except (HostError, AgentError) as error:
+                log.warning("upkeep.failed", why=str(error))
+            await asyncio.sleep(upkeep.EVERY)
+
+    def _make_folders(self) -> None:
+        for path, mode in (
+            (self.settings.state_dir, 0o700), (self.settings.run_dir, 0o755), (self.settings.vms_dir, 0o711),
+        ):
+            if self.host.stat(path) is None:
+                self.host.mkdir(path, mode=mode)
+
+    def _describe(self) -> HostRegister:
+        verdict, network = self.service.verdict(), self.settings.network
+        return HostRegister(
+            name=self.settings.name,
+            advertise_url=facts.advertised_url(self.settings.advertise, self.settings.bind, self.settings.manager_base),
+            version=nqrust.__version__,
+            boot_id=facts.boot_id(self.host),
+            vmm=verdict.vmm, accel=verdict.accel, kvm=verdict.kvm,
+            capacity=facts.capacity(self.host, self.settings.run_dir),
+            network=HostNetwork(
+                mode=network.mode, bridge=network.bridge, cidr=network.cidr, gateway=network.gateway,
+                dhcp_first=network.dhcp_first, dhcp_last=network.dhcp_last, guest_relay=self.service.relay_url(),
+            ),
+        )
+
+    def _beat(self) -> Heartbeat:
+        return Heartbeat(
+            version=nqrust.__version__,
+            boot_id=facts.boot_id(self.host),
+            capacity=facts.capacity(self.host, self.settings.run_dir),
+            vms_running=sum(bool(scope.vmm) for scope in self.service.scopes.all().values()),
+        )

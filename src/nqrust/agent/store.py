@@ -1,0 +1,118 @@
+"""What a host keeps of each VM, in `FC_RUN_DIR/vms/<id>/`: its disk, what was asked for, what its guest said.
+
+    vm.json       VmRecord (0600), written before anything is started; the guest's token only as its hash
+    vdb.raw ...   its volumes; those that are kept go to FC_RUN_DIR/volumes when it is deleted
+    disk.ext4      the VM's own copy of the image; there only when complete
+    guest.json    the last report of the guest agent that told something new
+    console.log   what the serial port said; lock, exit-status: see scopes/launch.py
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from pydantic import BaseModel, ValidationError
+
+from nqrust.agent.errors import Refused
+from nqrust.contract.api.agent import ImageRef
+from nqrust.contract.api.vms import GuestReport, PortForward, Volume
+from nqrust.host.errors import HostError, PathMissing
+from nqrust.host.port import Host
+
+_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
+
+
+class VmRecord(BaseModel):
+    """What was asked of this host for one VM. `asked` is run or stop: a VM that is gone although `asked` is run died.
+
+    `injected` is a digest of what was written into the disk, `token_sha256` the hash of the token that is in there.
+    """
+
+    id: str
+    name: str
+    generation: int
+    vcpus: int
+    memory_mib: int
+    disk_mib: int
+    image: ImageRef
+    mac: str
+    tap: str
+    ip: str | None = None
+    forwards: list[PortForward] = []
+    volumes: list[Volume] = []
+    asked: str = "stop"
+    vmm: str = ""
+    accel: str = ""
+    injected: str = ""
+    token_sha256: str = ""
+    created_at: datetime
+
+
+class GuestNote(BaseModel):
+    report: GuestReport
+    at: datetime
+
+
+def check_id(vm_id: str) -> str:
+    """`vm_id`, when it can safely be part of a path, a unit's name and a command line."""
+    if not _ID.fullmatch(vm_id):
+        raise Refused("NQR-API-703", "That is not the id of a VM.", "Use the id that the manager gave the VM.")
+    return vm_id
+
+
+class Store:
+    def __init__(self, host: Host, vms_dir: str) -> None:
+        self._host, self.vms_dir = host, vms_dir
+
+    def directory(self, vm_id: str) -> str:
+        return f"{self.vms_dir}/{check_id(vm_id)}"
+
+    def disk(self, vm_id: str) -> str:
+        return f"{self.directory(vm_id)}/disk.ext4"
+
+    def volume(self, vm_id: str, device: str) -> str:
+        return f"{self.directory(vm_id)}/{device}.raw"
+
+    def ids(self) -> list[str]:
+        """VMs that have a folder here, readable or not."""
+        try:
+            names = self._host.listdir(self.vms_dir)
+        except PathMissing:
+            return []
+        return [name for name in names if _ID.fullmatch(name)]
+
+    def prepare(self, vm_id: str) -> str:
+        """The VM's folder (0700 root), made when it is not there."""
+        path = self.directory(vm_id)
+        if self._host.stat(path) is None:
+            self._host.mkdir(path, mode=0o700)
+        return path
+
+    def read(self, vm_id: str) -> VmRecord | None:
+        """None when there is none, or when what is there is not readable as one."""
+        try:
+            return VmRecord.model_validate_json(self._host.read_bytes(f"{self.directory(vm_id)}/vm.json"))
+        except (HostError, ValidationError):
+            return None
+
+    def all(self) -> list[VmRecord]:
+        """Every record that can be read."""
+        return [record for vm_id in self.ids() if (record := self.read(vm_id)) is not None]
+
+    def write(self, record: VmRecord) -> None:
+        self._host.write_file(
+            f"{self.directory(record.id)}/vm.json", record.model_dump_json(indent=1).encode(), mode=0o600
+        )
+
+    def read_guest(self, vm_id: str) -> GuestNote | None:
+        try:
+            return GuestNote.model_validate_json(self._host.read_bytes(f"{self.directory(vm_id)}/guest.json"))
+        except (HostError, ValidationError):
+            return None
+
+    def write_guest(self, vm_id: str, note: GuestNote) -> None:
+        self._host.write_file(f"{self.directory(vm_id)}/guest.json", note.model_dump_json().encode(), mode=0o600)
+
+    def remove_guest(self, vm_id: str) -> None:
+        self._host.remove(f"{self.directory(vm_id)}/guest.json")

@@ -1,0 +1,97 @@
+"""TAP devices: one a VM, its owner in the ifalias, a port of the VM bridge. ip-link(8).
+
+Ports are isolated from each other unless the network says otherwise: guests reach the bridge itself, not one another.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nqrust.agent.errors import Conflict, Failed
+from nqrust.contract.api.agent import TapStatus
+from nqrust.host.errors import CommandFailed, HostError
+from nqrust.host.port import Host, command
+
+ALIAS = "nqrust-vm:"
+_OURS = re.compile(r"tap[0-9a-f]{11}")
+_NET = "/sys/class/net"
+_IFF_UP = 0x1
+
+
+class Taps:
+    def __init__(self, host: Host, bridge: str, *, isolated: bool) -> None:
+        self._host, self._bridge, self._isolated = host, bridge, isolated
+
+    def all(self) -> list[TapStatus]:
+        """Ours: those with our alias, and those with our kind of name and no alias (an interrupted creation)."""
+        found = []
+        for name in self._host.listdir(_NET):
+            status = self.get(name)
+            if status is not None and (status.vm_id or _OURS.fullmatch(name)):
+                found.append(status)
+        return found
+
+    def get(self, name: str) -> TapStatus | None:
+        """None when there is no such link or it is no TAP."""
+        if not self._host.exists(f"{_NET}/{name}/tun_flags"):
+            return None
+        alias = self._read(name, "ifalias")
+        flags = self._read(name, "flags") or "0"
+        return TapStatus(
+            name=name,
+            vm_id=alias[len(ALIAS):] if alias.startswith(ALIAS) else None,
+            bridge=self._master(name),
+            up=bool(int(flags, 16) & _IFF_UP),
+        )
+
+    def ensure(self, name: str, vm_id: str) -> None:
+        """The VM's TAP exists, belongs to it, is a port of the bridge and up. Raises Conflict, Failed."""
+        if not self._host.exists(f"{_NET}/{self._bridge}/bridge"):
+            raise Failed(
+                "NQR-NET-703", f"The bridge {self._bridge} is not there.", "Run `nqr doctor`, or `nqr install` again.",
+                status=503,
+            )
+        found = self.get(name)
+        if found is None and self._host.exists(f"{_NET}/{name}"):
+            raise Conflict("NQR-NET-701", f"{name} exists and is no TAP.", "Remove or rename that link.")
+        if found is not None and found.vm_id not in (None, vm_id):
+            raise Conflict(
+                "NQR-NET-701", f"The TAP {name} belongs to VM {found.vm_id}.", "Delete the VM that holds it first."
+            )
+        lines = [] if found is not None else [f"tuntap add dev {name} mode tap"]
+        lines += [
+            f"link set dev {name} alias {ALIAS}{vm_id}",
+            f"link set dev {name} master {self._bridge} up",
+            f"link set dev {name} type bridge_slave isolated {'on' if self._isolated else 'off'}",
+        ]
+        try:
+            self._host.run(command("ip", "-batch", "-", input="".join(f"{line}\n" for line in lines).encode()))
+        except CommandFailed as error:
+            raise Failed("NQR-NET-702", f"The TAP {name} could not be set up ({error}).", "Run `nqr doctor`.") from error
+
+    def in_use(self, name: str) -> bool:
+        """Whether a process has the TAP open: only then has an upped TAP a carrier."""
+        return self._read(name, "carrier") == "1"
+
+    def remove(self, name: str, *, owner: str | None = None) -> None:
+        """Remove the TAP when it is there (and, with `owner`, when it is that VM's)."""
+        found = self.get(name)
+        if found is None or (owner is not None and found.vm_id not in (None, owner)):
+            return
+        try:
+            self._host.run(command("ip", "link", "delete", "dev", name))
+        except CommandFailed as error:
+            if self.get(name) is not None:
+                raise Failed("NQR-NET-702", f"The TAP {name} could not be removed ({error}).", "Run `nqr doctor`.") from error
+
+    def _read(self, name: str, attribute: str) -> str:
+        try:
+            return self._host.read_text(f"{_NET}/{name}/{attribute}").strip()
+        except HostError:  # `carrier` of a link that is down gives EINVAL
+            return ""
+
+    def _master(self, name: str) -> str | None:
+        try:
+            return self._host.readlink(f"{_NET}/{name}/master").rpartition("/")[2]
+        except HostError:
+            return None

@@ -1,0 +1,86 @@
+"""A program on a pseudo-terminal of its own: a viewer of a VM's console. pty(7), posix_spawn(3).
+
+posix_spawn and not fork: the agent has threads. The child gets a new session, and the first terminal that it opens, as
+its standard input, becomes its controlling one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import struct
+import termios
+from collections.abc import Mapping, Sequence
+
+_PIECE = 65536
+
+
+class Terminal:
+    """`read` gives what the program shows, b"" at its end; `write` is the keyboard. `close` ends the program."""
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], *, rows: int = 24, columns: int = 80) -> None:
+        self._master, slave = os.openpty()
+        try:
+            path = os.ttyname(slave)
+            self.resize(rows, columns)
+            self._pid = os.posix_spawn(
+                argv[0], list(argv), dict(environment), setsid=True,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, path, os.O_RDWR, 0),
+                    (os.POSIX_SPAWN_DUP2, 0, 1),
+                    (os.POSIX_SPAWN_DUP2, 0, 2),
+                ],
+            )
+        except BaseException:
+            os.close(self._master)
+            raise
+        finally:
+            os.close(slave)
+        os.set_blocking(self._master, False)
+        self._readable = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._master, self._readable.set)
+
+    async def read(self) -> bytes:
+        while True:
+            await self._readable.wait()
+            self._readable.clear()
+            try:
+                return os.read(self._master, _PIECE)
+            except BlockingIOError:
+                continue
+            except OSError:  # EIO: nobody has the other side any more
+                return b""
+
+    async def write(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[os.write(self._master, data):]
+            except BlockingIOError:
+                await asyncio.sleep(0.01)
+
+    def resize(self, rows: int, columns: int) -> None:
+        size = struct.pack("HHHH", max(1, min(rows, 500)), max(1, min(columns, 1000)), 0, 0)
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+
+    async def close(self) -> None:
+        """Hang up, as a terminal that is switched off does: screen detaches, the VM does not notice."""
+        self._loop.remove_reader(self._master)
+        with contextlib.suppress(OSError):
+            os.close(self._master)
+        for step in (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, step)
+            for _ in range(50):
+                if self._ended():
+                    return
+                await asyncio.sleep(0.01)
+
+    def _ended(self) -> bool:
+        try:
+            return os.waitpid(self._pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:
+            return True

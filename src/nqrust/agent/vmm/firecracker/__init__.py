@@ -1,0 +1,1 @@
+"""Firecracker, under KVM only."""

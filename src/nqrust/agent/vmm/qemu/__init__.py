@@ -1,0 +1,1 @@
+"""QEMU, under KVM or under TCG (emulation)."""

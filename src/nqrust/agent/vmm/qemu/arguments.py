@@ -1,0 +1,62 @@
+"""QEMU's command line. Pure. qemu(1).
+
+Machine: `q35` under TCG, where `microvm` hangs in timer calibration; `microvm` needs the guest's virtio-mmio and boots
+faster, but q35 has ACPI's power button, which a graceful stop needs, so q35 is used under KVM too.
+"""
+
+from __future__ import annotations
+
+from nqrust.agent.vmm.port import Machine
+
+CONSOLE = "console=ttyS0 reboot=k panic=1"
+
+
+def qmp_socket(directory: str) -> str:
+    return f"{directory}/qmp.sock"
+
+
+def kernel_command_line(machine: Machine) -> str:
+    parts = (CONSOLE, f"root={machine.root_device} rw", machine.cmdline)
+    return " ".join(part for part in parts if part)
+
+
+def arguments(program: str, machine: Machine) -> tuple[str, ...]:
+    """argv of a VM whose first serial port is the terminal it is started in.
+
+    `-no-reboot`: a guest's reboot or panic ends the process, so that a scope that is alive means a guest that is.
+    `romfile=`: nothing boots from the network, and the ROM's package may be missing.
+    `-sandbox`: seccomp; QEMU needs neither new programs nor other users once it runs.
+    """
+    kvm = machine.accel == "kvm"
+    volumes: list[str] = []
+    for number, path in enumerate(machine.volumes, start=1):
+        volumes += ["-drive", f"if=none,id=disk{number},format=raw,file={_escaped(path)}"]
+        volumes += ["-device", f"virtio-blk-pci,drive=disk{number}"]
+    initrd = ("-initrd", machine.initrd) if machine.initrd else ()
+    return (
+        program,
+        "-name", f"guest={machine.name}",
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-machine", "q35,accel=kvm" if kvm else "q35,accel=tcg",
+        *(("-cpu", "host") if kvm else ()),
+        "-smp", str(machine.vcpus),
+        "-m", f"{machine.memory_mib}M",
+        "-kernel", machine.kernel,
+        *initrd,
+        "-append", kernel_command_line(machine),
+        "-drive", f"if=none,id=disk0,format=raw,file={_escaped(machine.disk)}",
+        "-device", "virtio-blk-pci,drive=disk0",
+        *volumes,
+        "-netdev", f"tap,id=net0,ifname={machine.tap},script=no,downscript=no",
+        "-device", f"virtio-net-pci,netdev=net0,mac={machine.mac},romfile=",
+        "-device", "virtio-rng-pci",
+        "-chardev", "stdio,id=console,signal=off",
+        "-serial", "chardev:console",
+        "-qmp", f"unix:{_escaped(qmp_socket(machine.directory))},server=on,wait=off",
+    )
+
+
+def _escaped(value: str) -> str:
+    """A comma inside an option's value is written twice."""
+    return value.replace(",", ",,")

@@ -1,0 +1,188 @@
+"""The gate in front of every route: request id, size limit, authentication, audit, access log, metrics.
+
+Authentication is here and not in the routes, so that a route nobody thought of is closed, and an unknown path
+answers 401 before it answers 404. Written as plain ASGI, since it must see WebSockets too.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import uuid4
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nqrust.manager import metrics
+from nqrust.manager.api import problems
+from nqrust.manager.core import Core
+from nqrust.manager.errors import DatabaseAway, ManagerError, NotAuthenticated, TooLarge
+from nqrust.manager.services.auth import authenticate
+from nqrust.manager.services.principal import Principal
+from nqrust.manager.store.tables import Audit
+
+log = structlog.get_logger("nqrust.manager.access")
+
+OPEN = {("GET", "/health"), ("HEAD", "/health"), ("POST", "/v1/auth/login")}
+BODY_LIMIT = 1024 * 1024
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
+_TELEMETRY = re.compile(r"/v1/hosts/[^/]+/(heartbeat|vms/[^/]+/guest)")
+"""What agents say all the time is no deed of anybody, and would bury the audit log."""
+
+
+class Gate:
+    def __init__(self, app: ASGIApp, core: Core) -> None:
+        self._app, self._core = app, core
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = _headers(scope)
+        request_id = headers.get("x-request-id", "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid4().hex
+        source = scope["client"][0] if scope.get("client") else "local"
+        state = scope.setdefault("state", {})
+        state.update(request_id=request_id, source=source, principal=None, core=self._core)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send, headers)
+        else:
+            await self._http(scope, receive, send, headers)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
+        state, began, sent = scope["state"], time.perf_counter(), _Sent()
+        method, path = scope["method"], scope["path"]
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                sent.status = message["status"]
+                message["headers"] = [*message.get("headers", []), *_added_headers(state["request_id"])]
+                # Written before the answer leaves: whoever sees a deed done finds it in the audit log.
+                await self._audit(scope, method, path, sent.status)
+            await send(message)
+
+        try:
+            try:
+                if (method, path) not in OPEN:
+                    principal = await authenticate(self._core, headers.get("authorization"), state["source"])
+                    state["principal"] = principal
+                if int(headers.get("content-length") or 0) > BODY_LIMIT:
+                    raise TooLarge("The request's body is larger than 1 MiB.")
+                await self._app(scope, _limited(receive), watched)
+            except Exception as error:
+                if sent.status:
+                    raise
+                await problems.of_error(error, state["request_id"])(scope, receive, watched)
+        finally:
+            seconds = time.perf_counter() - began
+            route = getattr(scope.get("route"), "path", "none")
+            metrics.REQUESTS.labels(method if method in _KNOWN else "other", route, str(sent.status)).inc()
+            metrics.SECONDS.labels(route).observe(seconds)
+            quiet = route in ("/health", "/metrics") or _TELEMETRY.fullmatch(path)
+            (log.debug if quiet and sent.status < 400 else log.info)(
+                "request",
+                method=method,
+                path=path,
+                status=sent.status,
+                ms=round(seconds * 1000, 1),
+                actor=_actor(state),
+                source=state["source"],
+            )
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
+        ticket = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("ticket", [""])[0]
+        state = scope["state"]
+        try:
+            if ticket:
+                found = self._core.tickets.redeem(ticket)
+                if found is None:
+                    raise NotAuthenticated("This ticket is not valid, or was used already.")
+                state["ticket_vm"] = found[0]
+                state["principal"] = Principal("user", found[1])
+            else:
+                state["principal"] = await authenticate(
+                    self._core, headers.get("authorization"), state["source"]
+                )
+        except ManagerError as error:
+            await _refuse_websocket(scope, receive, send, error)
+            return
+        await self._app(scope, receive, send)
+
+    async def _audit(self, scope: Scope, method: str, path: str, status: int) -> None:
+        if method not in _MUTATING or _TELEMETRY.fullmatch(path):
+            return
+        state = scope["state"]
+        if state["principal"] is None and (method, path) not in OPEN:
+            return  # turned away at the gate: the log has it, and nobody unknown may fill our disk
+        row = Audit(
+            actor=_actor(state)[:200],
+            method=method,
+            path=path[:500].replace("\0", ""),
+            status=status,
+            request_id=state["request_id"],
+            source=state["source"],
+        )
+        try:
+            async with self._core.db.transaction() as session:
+                session.add(row)
+        except (DatabaseAway, UnicodeEncodeError):
+            log.error("audit entry lost", method=method, path=path, status=status, actor=_actor(state))
+
+
+_KNOWN = {"GET", "HEAD", "OPTIONS", *_MUTATING}
+
+
+class _Sent:
+    status: int = 0
+
+
+def _actor(state: dict[str, Any]) -> str:
+    principal = state.get("principal")
+    return principal.name if principal else str(state.get("claimed") or "anonymous")
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+
+
+def _added_headers(request_id: str) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"x-request-id", request_id.encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
+    ]
+
+
+def _limited(receive: Receive) -> Receive:
+    """Counts a body that came without Content-Length."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > BODY_LIMIT:
+            raise TooLarge("The request's body is larger than 1 MiB.")
+        return message
+
+    return counted
+
+
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, error: ManagerError) -> None:
+    """An HTTP answer instead of the upgrade, where the server can (ASGI extension), else close code 1008."""
+    await receive()
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": error.detail})
+        return
+    body = error.problem(scope["state"]["request_id"]).model_dump_json().encode()
+    headers = [(b"content-type", b"application/problem+json")]
+    headers += [(key.encode(), value.encode()) for key, value in error.headers.items()]
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

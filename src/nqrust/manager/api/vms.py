@@ -1,0 +1,153 @@
+"""VMs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from nqrust.contract.api.events import EventList
+from nqrust.contract.api.vms import (
+    SNAPSHOT_PATTERN,
+    ConsoleTicket,
+    PortForwards,
+    Snapshot,
+    SnapshotCreate,
+    SnapshotList,
+    StopRequest,
+    Vm,
+    VmCreate,
+    VmList,
+)
+from nqrust.manager.api.access import CoreDep, Operator, Viewer
+from nqrust.manager.errors import Conflict
+from nqrust.manager.services import events, forwards, snapshots, vm_list, vms
+from nqrust.manager.services.tickets import TTL_SECONDS
+from nqrust.manager.store.tables import Host
+
+router = APIRouter(prefix="/v1/vms", tags=["vms"])
+Key = Annotated[
+    str | None, Header(alias="Idempotency-Key", min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")
+]
+
+Name = Annotated[str, Path(pattern=SNAPSHOT_PATTERN, max_length=63)]
+
+
+@router.get("", response_model=VmList)
+async def list_vms(
+    core: CoreDep,
+    _: Viewer,
+    host: Annotated[str | None, Query(max_length=253)] = None,
+    tag: Annotated[str | None, Query(max_length=253)] = None,
+    limit: Annotated[int | None, Query(ge=1, le=100_000)] = None,
+    offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+) -> Response:
+    """By name, all of them unless `limit` says otherwise."""
+    return Response(await vm_list.render(core, host, tag, limit, offset), media_type="application/json")
+
+
+@router.post("", status_code=201, response_model=Vm)
+async def create_vm(core: CoreDep, who: Operator, body: VmCreate, idempotency_key: Key = None) -> Response:
+    """Accepted and on record; poll it, or follow its events. The same Idempotency-Key gives the same VM again."""
+    vm, new = await vms.create(core, body, who.name, idempotency_key)
+    headers = {"Location": f"/v1/vms/{vm.id}"} | ({} if new else {"Idempotency-Replayed": "true"})
+    return JSONResponse(vm.model_dump(mode="json", warnings=False), status_code=201, headers=headers)
+
+
+@router.get("/{vm}")
+async def get_vm(core: CoreDep, _: Viewer, vm: str) -> Vm:
+    """By id or name."""
+    return await vms.get(core, vm)
+
+
+@router.delete("/{vm}", status_code=202)
+async def delete_vm(core: CoreDep, who: Operator, vm: str, force: bool = False) -> Vm:
+    """Accepted. `force`: even when its host does not answer."""
+    return await vms.delete(core, vm, who.name, force)
+
+
+@router.post("/{vm}/start", status_code=202)
+async def start_vm(core: CoreDep, who: Operator, vm: str) -> Vm:
+    return await vms.start(core, vm, who.name)
+
+
+@router.post("/{vm}/stop", status_code=202)
+async def stop_vm(core: CoreDep, who: Operator, vm: str, body: StopRequest | None = None) -> Vm:
+    """Asks the guest to power off, ends it after `timeout_seconds`; at once with `force`."""
+    return await vms.stop(core, vm, body or StopRequest(), who.name)
+
+
+@router.post("/{vm}/restart", status_code=202)
+async def restart_vm(core: CoreDep, who: Operator, vm: str, body: StopRequest | None = None) -> Vm:
+    return await vms.restart(core, vm, body or StopRequest(), who.name)
+
+
+@router.post("/{vm}/pause", status_code=202)
+async def pause_vm(core: CoreDep, who: Operator, vm: str) -> Vm:
+    return await vms.pause(core, vm, who.name)
+
+
+@router.post("/{vm}/resume", status_code=202)
+async def resume_vm(core: CoreDep, who: Operator, vm: str) -> Vm:
+    return await vms.resume(core, vm, who.name)
+
+
+@router.put("/{vm}/forwards", status_code=202)
+async def set_forwards(core: CoreDep, who: Operator, vm: str, body: PortForwards) -> Vm:
+    """All port forwards of the VM; a running one gets them at once."""
+    return await forwards.replace(core, vm, body.items, who.name)
+
+
+@router.get("/{vm}/snapshots")
+async def list_snapshots(core: CoreDep, _: Viewer, vm: str) -> SnapshotList:
+    return await snapshots.of_vm(core, vm)
+
+
+@router.post("/{vm}/snapshots", status_code=202)
+async def create_snapshot(core: CoreDep, who: Operator, vm: str, body: SnapshotCreate) -> Snapshot:
+    """Its disks, and its memory where it runs under a VMM that can; a running VM under QEMU is refused."""
+    return await snapshots.create(core, vm, body.name, who.name)
+
+
+@router.post("/{vm}/snapshots/{name}/restore", status_code=202)
+async def restore_snapshot(core: CoreDep, who: Operator, vm: str, name: Name) -> Vm:
+    """Of a stopped VM. A full snapshot lets it go on from there."""
+    return await snapshots.restore(core, vm, name, who.name)
+
+
+@router.delete("/{vm}/snapshots/{name}", status_code=202)
+async def delete_snapshot(core: CoreDep, who: Operator, vm: str, name: Name) -> Snapshot:
+    return await snapshots.delete(core, vm, name, who.name)
+
+
+@router.get("/{vm}/events")
+async def vm_events(
+    core: CoreDep, _: Viewer, vm: str, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> EventList:
+    """What happened to it, newest first."""
+    async with core.db.transaction() as session:
+        found = await vms.find(session, vm)
+        return EventList(items=await events.recent(session, limit, found.id, None))
+
+
+@router.post("/{vm}/console-ticket", status_code=201)
+async def console_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket:
+    """Opens the console's WebSocket once, within half a minute."""
+    async with core.db.transaction() as session:
+        found = await vms.find(session, vm)
+    ticket = core.tickets.issue(found.id, who.name)
+    return ConsoleTicket(ticket=ticket, path=f"/v1/vms/{found.id}/console", expires_in=TTL_SECONDS)
+
+
+@router.get("/{vm}/console/log", response_class=PlainTextResponse)
+async def console_log(core: CoreDep, _: Operator, vm: str) -> Response:
+    """What the serial port said so far, its last part when that is long."""
+    async with core.db.transaction() as session:
+        found = await vms.find(session, vm)
+        host = await session.get(Host, found.host_id) if found.host_id else None
+    if host is None:
+        raise Conflict(
+            f"VM {found.name} is on no host yet.", cure="Wait until it was started.", code="NQR-API-111"
+        )
+    return PlainTextResponse(await core.agent_of(host).console_log(found.id))

@@ -1,0 +1,123 @@
+"""Puts the manager together: the ASGI application, and what runs beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from nqrust import __version__
+from nqrust.contract.problem import Problem
+from nqrust.manager.api import accounts as accounts_api
+from nqrust.manager.api import console, hosts, images, problems, system, vms
+from nqrust.manager.api.gate import OPEN, Gate
+from nqrust.manager.core import Core
+from nqrust.manager.domain.agents import Agents
+from nqrust.manager.errors import DatabaseAway
+from nqrust.manager.images import registry
+from nqrust.manager.reconcile.loop import Reconciler
+from nqrust.manager.services import accounts, auth, events
+from nqrust.manager.services.agents import RemoteAgents
+from nqrust.manager.services.leader import lead
+from nqrust.manager.services.worker import Worker
+from nqrust.manager.settings import Settings
+from nqrust.manager.store.database import Database
+
+log = structlog.get_logger("nqrust.manager")
+
+_HOUSEKEEPING_SECONDS = 3600.0
+
+
+def create_core(settings: Settings, agents: Agents | None = None) -> Core:
+    """`agents`: the real ones unless a test brings its own."""
+    return Core(settings=settings, db=Database(settings.sqlalchemy_url), agents=agents or RemoteAgents())
+
+
+async def prepare(core: Core) -> None:
+    """All that must be so before the first request. Raises DatabaseAway, SchemaMissing, SettingsError."""
+    wanted = accounts.read_bootstrap(core.settings.bootstrap_file) if core.settings.bootstrap_file else None
+    await core.db.wait_until_there(core.settings.database_wait_seconds)
+    await core.db.require_schema()
+    if wanted is not None:
+        await accounts.bootstrap(core, wanted)
+    await registry.clear_broken_downloads(core)
+    await registry.scan(core)
+
+
+def create_app(core: Core) -> FastAPI:
+    """The application. Its lifespan runs the worker and the reconciler (as leader) and cleans up at the end."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(lead(core, duties(core)))
+        try:
+            yield
+        finally:
+            for running in (task, *core.background):
+                running.cancel()
+            await asyncio.gather(task, *core.background, return_exceptions=True)
+            await core.agents.close()
+            await core.db.close()
+
+    app = FastAPI(
+        title="NQRust-MicroVM manager",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=None,  # served by a route of ours, behind the gate
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=problems.RESPONSES,
+        separate_input_output_schemas=False,
+    )
+    for module in (system, accounts_api, vms, images, hosts, console):
+        app.include_router(module.router)
+    problems.install(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.add_middleware(Gate, core=core)
+    return app
+
+
+def duties(core: Core) -> list[Callable[[], Awaitable[None]]]:
+    """What only the leader does."""
+    result: list[Callable[[], Awaitable[None]]] = [Worker(core).run, lambda: housekeeping(core)]
+    if core.settings.reconciler_disabled:
+        log.warning("reconciler is switched off by MANAGER_RECONCILER_DISABLED")
+    else:
+        result.append(Reconciler(core).run)
+    return result
+
+
+async def housekeeping(core: Core) -> None:
+    """Forget, once an hour, what nobody needs any more."""
+    while True:
+        try:
+            await auth.forget_expired(core)
+            async with core.db.transaction() as session:
+                await events.prune(session)
+        except DatabaseAway:
+            pass
+        await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        components = schema.setdefault("components", {})
+        components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "basic": {"type": "http", "scheme": "basic"},
+        }
+        schema["security"] = [{"bearer": []}, {"basic": []}]
+        for method, path in OPEN:
+            operation = schema["paths"].get(path, {}).get(method.lower())
+            if operation is not None:
+                operation["security"] = []
+        app.openapi_schema = schema
+    return app.openapi_schema

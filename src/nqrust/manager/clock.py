@@ -1,0 +1,10 @@
+"""The time, in one place."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+
+def now() -> datetime:
+    """Now in UTC, with time zone."""
+    return datetime.now(timezone.utc)

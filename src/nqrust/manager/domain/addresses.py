@@ -1,0 +1,33 @@
+"""Which address a VM gets from its host's range. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import IPv4Address
+
+from nqrust.contract.api.hosts import HostNetwork
+
+
+class RangeFull(Exception):
+    """Every address of the range is taken."""
+
+
+def next_address(network: HostNetwork, taken: Collection[str], last: str | None) -> str | None:
+    """The first free address after `last` (the one handed out before), wrapping round; None when the network has
+    no range of ours. Going round keeps a deleted VM's address, and stale leases and ARP entries, out of use longest.
+
+    Raises RangeFull.
+    """
+    if not network.dhcp_first or not network.dhcp_last:
+        return None
+    low, high = int(IPv4Address(network.dhcp_first)), int(IPv4Address(network.dhcp_last))
+    size = high - low + 1
+    used = set(taken) | {network.gateway}
+    start = int(IPv4Address(last)) + 1 - low if last and low <= int(IPv4Address(last)) <= high else 0
+    for step in range(max(0, size)):
+        address = str(IPv4Address(low + (start + step) % size))
+        if address not in used:
+            return address
+    raise RangeFull(
+        f"All {max(0, size)} addresses from {network.dhcp_first} to {network.dhcp_last} are taken."
+    )

@@ -1,0 +1,63 @@
+"""What the manager needs of a host's agent. The client in `nqrust.client.agent` fits it; so does a simulated one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nqrust.contract.api.agent import Inventory, VmSpec, VmStatus
+from nqrust.contract.api.vms import SnapshotFound, StopRequest
+from nqrust.contract.problem import Problem
+
+
+class AgentFailure(Exception):
+    """Base of both: the agent did not do what it was asked."""
+
+
+class AgentAway(AgentFailure):
+    """No answer. Whether the thing was done is not known; every verb may be sent again."""
+
+
+class AgentSaidNo(AgentFailure):
+    """An answer with an error; `problem` says which."""
+
+    def __init__(self, status: int, problem: Problem) -> None:
+        self.status, self.problem = status, problem
+        super().__init__(problem.detail or problem.title)
+
+
+class AgentPort(Protocol):
+    """One agent. Every method raises AgentAway or AgentSaidNo; every verb may be repeated."""
+
+    async def inventory(self) -> Inventory: ...
+
+    async def put_vm(self, spec: VmSpec) -> VmStatus: ...
+
+    async def stop_vm(self, vm_id: str, request: StopRequest) -> VmStatus: ...
+
+    async def pause_vm(self, vm_id: str) -> VmStatus: ...
+
+    async def resume_vm(self, vm_id: str) -> VmStatus: ...
+
+    async def delete_vm(self, vm_id: str) -> None: ...
+
+    async def create_snapshot(self, vm_id: str, name: str) -> SnapshotFound: ...
+
+    async def restore_snapshot(self, vm_id: str, name: str) -> VmStatus: ...
+
+    async def delete_snapshot(self, vm_id: str, name: str) -> None: ...
+
+    async def delete_tap(self, name: str) -> None: ...
+
+    async def console_log(self, vm_id: str) -> str: ...
+
+    def console_url(self, vm_id: str) -> str: ...
+
+    def console_headers(self) -> dict[str, str]: ...
+
+
+class Agents(Protocol):
+    """Gives the agent at `url`, spoken to with `command_token`."""
+
+    def at(self, url: str, command_token: str) -> AgentPort: ...
+
+    async def close(self) -> None: ...

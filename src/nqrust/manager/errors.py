@@ -1,0 +1,123 @@
+"""What the manager says no with. Each error is one problem+json answer (RFC 9457) with a stable code and a cure.
+
+ManagerError
+├── NotAuthenticated · WrongCredentials · Throttled · NotPermitted
+├── NotFound · Invalid · Conflict · TooLarge
+├── ImageError
+└── AgentTrouble (the host's agent is away or refused) · DatabaseAway
+"""
+
+from __future__ import annotations
+
+from nqrust.contract.problem import Problem
+
+
+class ManagerError(Exception):
+    """Base of all: `status` (HTTP), `code`, `detail` (what), `cure`."""
+
+    status = 500
+    code = "NQR-API-112"
+    title = "internal error"
+    cure = "Look for the request id in the manager's log."
+
+    def __init__(self, detail: str, *, cure: str | None = None, code: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.cure = self.cure if cure is None else cure
+        self.code = self.code if code is None else code
+        self.headers: dict[str, str] = {}
+
+    def problem(self, request_id: str = "") -> Problem:
+        """The answer's body."""
+        return Problem(
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            code=self.code,
+            cure=self.cure,
+            request_id=request_id,
+        )
+
+
+class NotAuthenticated(ManagerError):
+    status, code, title = 401, "NQR-API-101", "not authenticated"
+    cure = "Send a bearer token, or a username and password."
+
+    def __init__(self, detail: str = "This needs valid credentials.") -> None:
+        super().__init__(detail)
+        # A browser asks for username and password when it sees Basic (RFC 7617); programs use Bearer (RFC 6750).
+        self.headers = {"WWW-Authenticate": 'Basic realm="nqrust", charset="UTF-8"'}
+
+
+class NotPermitted(ManagerError):
+    status, code, title = 403, "NQR-API-102", "not permitted"
+    cure = "Ask an administrator for a role that may do this."
+
+
+class NotFound(ManagerError):
+    status, code, title = 404, "NQR-API-103", "not found"
+    cure = "List what there is and check the name."
+
+
+class Invalid(ManagerError):
+    status, code, title = 422, "NQR-API-104", "invalid request"
+    cure = "Correct the named fields; /openapi.json describes them."
+
+
+class Conflict(ManagerError):
+    status, code, title = 409, "NQR-API-105", "conflict"
+    cure = "Choose another name, or delete the existing one first."
+
+
+class Throttled(ManagerError):
+    status, code, title = 429, "NQR-API-106", "too many attempts"
+
+    def __init__(self, seconds: float) -> None:
+        wait = max(1, round(seconds))
+        super().__init__("Too many failed sign-ins.", cure=f"Wait {wait} s, then try again.")
+        self.headers = {"Retry-After": str(wait)}
+
+
+class WrongCredentials(ManagerError):
+    status, code, title = 401, "NQR-API-107", "wrong username or password"
+    cure = "Check both; the installer's summary says where the first password is."
+
+    def __init__(self) -> None:
+        super().__init__("The username or the password is wrong.")
+        self.headers = {"WWW-Authenticate": 'Basic realm="nqrust", charset="UTF-8"'}
+
+
+class TooLarge(ManagerError):
+    status, code, title = 413, "NQR-API-108", "request too large"
+    cure = "Send less than 1 MiB."
+
+
+class ImageError(ManagerError):
+    status, code, title = 422, "NQR-IMG-110", "image not usable"
+    cure = "Check the image's folder and its image.json."
+
+
+class AgentTrouble(ManagerError):
+    status, code, title = 502, "NQR-API-120", "the host's agent did not do it"
+    cure = "Check nqrust-agent.service on that host."
+
+
+class DatabaseAway(ManagerError):
+    status, code, title = 503, "NQR-DB-710", "database away"
+    cure = "Check that PostgreSQL runs and DATABASE_URL is right; the manager reconnects by itself."
+
+    def __init__(self, detail: str = "The database does not answer.") -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": "2"}
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the process ends with exit code 2 and this one line."""
+
+    code = "NQR-CFG-710"
+
+
+class SchemaMissing(Exception):
+    """The database has no tables of ours, or older ones than this program needs."""
+
+    code = "NQR-DB-711"

@@ -1,0 +1,81 @@
+"""Fetching an image from a url: its image.json first, whose sha256 the user gave, then the files whose sha256 that
+gives. Nothing unverified ever has its final name, and nothing half-downloaded is taken for present."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import tempfile
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from nqrust.contract.api.images import MANIFEST, Blob, ImageManifest
+from nqrust.manager.errors import ImageError
+from nqrust.manager.images import folder
+
+_MANIFEST_LIMIT = 256 * 1024
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+
+
+async def manifest(url: str, sha256: str) -> ImageManifest:
+    """The image.json at `url`, when its sha256 (hex) is the one given; raises ImageError."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ImageError(f"{url} is neither http:// nor https://.")
+    content = b""
+    try:
+        async with (
+            httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True) as http,
+            http.stream("GET", url) as answer,
+        ):
+            if answer.status_code != 200:
+                raise ImageError(f"{url} answers {answer.status_code}.")
+            async for chunk in answer.aiter_bytes():
+                content += chunk
+                if len(content) > _MANIFEST_LIMIT:
+                    raise ImageError(f"{url} is too large for an {MANIFEST}.")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ImageError(f"{url} cannot be fetched: {error or type(error).__name__}.") from error
+    if hashlib.sha256(content).hexdigest() != sha256.lower():
+        raise ImageError(f"{url} does not have the sha256 that was given.")
+    return folder.parse_manifest(content, url)
+
+
+async def files(url: str, wanted: ImageManifest, target: str) -> None:
+    """Fetch every file into a folder beside `target`, then rename it there. Raises ImageError."""
+    try:
+        staging = tempfile.mkdtemp(prefix=folder.STAGING_PREFIX, dir=os.path.dirname(target))
+    except OSError as error:
+        raise ImageError(f"{os.path.dirname(target)} is not writable: {error.strerror}") from error
+    try:
+        async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True) as http:
+            for blob in folder.blobs(wanted):
+                await _file(http, urljoin(url, blob.file), blob, staging)
+        with open(os.path.join(staging, MANIFEST), "w", encoding="utf-8") as file:  # noqa: ASYNC230 - a few hundred bytes
+            file.write(wanted.model_dump_json(indent=2) + "\n")
+        os.chmod(staging, 0o755)
+        os.rename(staging, target)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ImageError(f"the download broke off: {error or type(error).__name__}") from error
+    except OSError as error:
+        raise ImageError(f"it could not be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+async def _file(http: httpx.AsyncClient, url: str, blob: Blob, staging: str) -> None:
+    digest, size = hashlib.sha256(), 0
+    with open(os.path.join(staging, blob.file), "wb") as file:  # noqa: ASYNC230 - writes go through a thread below
+        async with http.stream("GET", url) as answer:
+            if answer.status_code != 200:
+                raise ImageError(f"{url} answers {answer.status_code}")
+            async for chunk in answer.aiter_bytes(1024 * 1024):
+                size += len(chunk)
+                if size > blob.size:
+                    raise ImageError(f"{blob.file} is larger than its {MANIFEST} says")
+                digest.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+    if size != blob.size or digest.hexdigest() != blob.sha256:
+        raise ImageError(f"{blob.file} does not have the size and sha256 that its {MANIFEST} gives")

@@ -1,0 +1,144 @@
+"""An image's folder: reading its manifest, checking its files. Reads only; never follows a link out of the folder."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import shutil
+import stat
+from typing import Any
+
+from pydantic import ValidationError
+
+from nqrust.contract.api.images import MANIFEST, Blob, ImageManifest
+from nqrust.manager.errors import ImageError
+
+_MANIFEST_LIMIT = 256 * 1024
+_CHUNK = 1024 * 1024
+STAGING_PREFIX = ".fetch-"
+
+
+def blobs(manifest: ImageManifest) -> list[Blob]:
+    """Every file the manifest names."""
+    named = (manifest.rootfs, manifest.kernel, manifest.kernel_elf, manifest.initrd)
+    return [blob for blob in named if blob is not None]
+
+
+def parse_manifest(content: bytes, where: str) -> ImageManifest:
+    """The manifest, with file names that cannot leave the folder; raises ImageError."""
+    try:
+        manifest = ImageManifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ImageError(
+            f"{where} is not a valid {MANIFEST}: {field or 'content'}: {first['msg']}."
+        ) from error
+    for blob in blobs(manifest):
+        if (
+            not blob.file
+            or blob.file != os.path.basename(blob.file)
+            or blob.file in (".", "..")
+            or "\0" in blob.file
+        ):
+            raise ImageError(f"{where} names a file outside its folder: {blob.file!r}.")
+    return manifest
+
+
+def read_manifest(folder: str) -> ImageManifest:
+    """`image.json` of a folder; raises ImageError."""
+    path = os.path.join(folder, MANIFEST)
+    try:
+        with open_inside(folder, MANIFEST) as file:
+            content = file.read(_MANIFEST_LIMIT + 1)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(content) > _MANIFEST_LIMIT:
+        raise ImageError(f"{path} is larger than {_MANIFEST_LIMIT // 1024} KiB.")
+    return parse_manifest(content, path)
+
+
+def open_inside(folder: str, name: str) -> Any:
+    """Open a regular file of `folder` for reading, refusing links (O_NOFOLLOW, open(2)). Raises OSError."""
+    descriptor = os.open(
+        os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    )
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(22, "not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def is_plain_file(path: str) -> bool:
+    """Whether there is a regular file, and no link, at `path`."""
+    return os.path.isfile(path) and not os.path.islink(path)
+
+
+def check(folder: str, manifest: ImageManifest, checked: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """(state, what is wrong, what to remember): sizes are compared always; sha256 only when a file's size, mtime or
+    expected hash differ from what `checked` remembers, since reading gigabytes at every start serves nobody."""
+    remembered: dict[str, Any] = {}
+    for blob in blobs(manifest):
+        try:
+            with open_inside(folder, blob.file) as file:
+                status = os.fstat(file.fileno())
+                if status.st_size != blob.size:
+                    return (
+                        "corrupt",
+                        f"{blob.file} has {status.st_size} bytes instead of {blob.size}",
+                        remembered,
+                    )
+                mark = [status.st_size, status.st_mtime_ns, blob.sha256]
+                if checked.get(blob.file) != mark and _sha256(file) != blob.sha256:
+                    return (
+                        "corrupt",
+                        f"{blob.file} does not have the sha256 that {MANIFEST} gives",
+                        remembered,
+                    )
+                remembered[blob.file] = mark
+        except FileNotFoundError:
+            return "missing", f"{blob.file} is not there", remembered
+        except OSError as error:
+            return "corrupt", f"{blob.file} cannot be read: {error.strerror}", remembered
+    return "ready", "", remembered
+
+
+def _sha256(file: Any) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def folders(root: str) -> list[str]:
+    """Folders directly below `root` that hold an image.json; empty when there is no such root."""
+    try:
+        with os.scandir(root) as entries:
+            found = [
+                e.path for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")
+            ]
+    except OSError:
+        return []
+    return sorted(path for path in found if os.path.isfile(os.path.join(path, MANIFEST)))
+
+
+def remove_staging(root: str) -> None:
+    """What broken downloads left below `root`."""
+    for path in glob.glob(os.path.join(glob.escape(root), STAGING_PREFIX + "*")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def resolve_allowed(path: str, roots: list[str]) -> str:
+    """`path` with every link resolved, when that lies below one of `roots`; raises ImageError."""
+    if not os.path.isabs(path) or "\0" in path:
+        raise ImageError(f"{path!r} is not an absolute path.", code="NQR-IMG-111")
+    real = os.path.realpath(path)
+    for root in roots:
+        if real.startswith(os.path.realpath(root).rstrip("/") + "/"):
+            return real
+    raise ImageError(
+        f"{path} is not below an allowed folder.",
+        cure=f"Put the image below {' or '.join(roots)}.",
+        code="NQR-IMG-111",
+    )

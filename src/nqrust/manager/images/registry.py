@@ -1,0 +1,240 @@
+"""The image registry: rows in the database that mirror folders on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from uuid import uuid4
+
+import structlog
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.api.images import Image as ApiImage
+from nqrust.contract.api.images import ImageAdd, ImageList, ImageManifest
+from nqrust.manager.clock import now
+from nqrust.manager.core import Core
+from nqrust.manager.errors import Conflict, ImageError, NotFound
+from nqrust.manager.images import download, folder
+from nqrust.manager.services import events
+from nqrust.manager.store.tables import Image, Vm
+
+log = structlog.get_logger("nqrust.manager.images")
+
+
+async def scan(core: Core) -> ImageList:
+    """Make the registry say what is on disk: new folders come in, changed ones are checked, gone ones are missing."""
+    there = await asyncio.to_thread(folder.folders, core.settings.image_root)
+    for path in there:
+        try:
+            manifest = await asyncio.to_thread(folder.read_manifest, path)
+            if manifest.name != os.path.basename(path):
+                raise ImageError(
+                    f"{path} holds an image named {manifest.name}; folder and name must be the same."
+                )
+        except ImageError as error:
+            log.warning("image skipped", path=path, reason=error.detail)
+            continue
+        await _check_in(core, manifest.name, path, manifest, managed=True)
+    async with core.db.transaction() as session:
+        rows = list(await session.scalars(select(Image).where(Image.state != "downloading")))
+    for row in rows:
+        if row.path not in there:
+            await _recheck(core, row)
+    return await list_images(core)
+
+
+async def clear_broken_downloads(core: Core) -> None:
+    """At start nothing is being fetched: what says so was cut off when the manager ended."""
+    async with core.db.transaction() as session:
+        for row in await session.scalars(select(Image).where(Image.state == "downloading")):
+            row.state, row.error = (
+                "corrupt",
+                "The manager was stopped during the download; delete it and add it again.",
+            )
+    await asyncio.to_thread(folder.remove_staging, core.settings.image_root)
+
+
+async def _recheck(core: Core, row: Image) -> None:
+    manifest = ImageManifest.model_validate(row.manifest)
+    await _check_in(core, row.name, row.path, manifest, managed=row.managed)
+
+
+async def _check_in(core: Core, name: str, path: str, manifest: ImageManifest, managed: bool) -> None:
+    async with core.db.transaction() as session:
+        row = await session.scalar(select(Image).where(Image.name == name))
+        checked = row.checked if row else {}
+        if row is not None and row.state == "downloading":
+            return
+    state, error, remembered = await asyncio.to_thread(folder.check, path, manifest, checked)
+    try:
+        async with core.db.transaction() as session:
+            row = await session.scalar(select(Image).where(Image.name == name).with_for_update())
+            before = row.state if row else None
+            if row is None:
+                row = Image(id=str(uuid4()), name=name, created_at=now(), managed=managed, path=path)
+                session.add(row)
+            row.path, row.state, row.error, row.checked = path, state, error, remembered
+            row.manifest = manifest.model_dump(mode="json")
+            if before != state:
+                known = f"Image {name} is {state}{': ' + error if error else ''}."
+                reason = {"ready": "ImageReady", "missing": "ImageMissing"}.get(state, "ImageCorrupt")
+                events.record(
+                    session, ("image", row.id, name), reason, known, "info" if state == "ready" else "error"
+                )
+    except IntegrityError:
+        log.info("image came in twice at once", name=name)
+
+
+async def list_images(core: Core) -> ImageList:
+    async with core.db.transaction() as session:
+        rows = list(await session.scalars(select(Image).order_by(Image.name)))
+    return ImageList(items=[api_image(row) for row in rows], total=len(rows))
+
+
+async def get(core: Core, name: str) -> ApiImage:
+    async with core.db.transaction() as session:
+        return api_image(await _find(session, name))
+
+
+async def add(core: Core, wanted: ImageAdd) -> ApiImage:
+    """By `path` (checked at once) or by `url` of an image.json (files are fetched in the background)."""
+    if (wanted.path is None) == (wanted.url is None):
+        raise ImageError("Exactly one of path and url is needed.", cure="Give the one or the other.")
+    async with core.db.transaction() as session:
+        if await session.scalar(select(Image.id).where(Image.name == wanted.name)):
+            raise Conflict(f"There is already an image named {wanted.name}.")
+    if wanted.path is not None:
+        await _add_path(core, wanted.name, wanted.path)
+    else:
+        await _add_url(core, wanted)
+    return await get(core, wanted.name)
+
+
+async def _add_path(core: Core, name: str, path: str) -> None:
+    if not core.settings.allow_image_paths:
+        raise ImageError(
+            "Adding images by path is switched off.",
+            cure="Set MANAGER_ALLOW_IMAGE_PATHS=true, or add it by url.",
+            code="NQR-IMG-111",
+        )
+    roots = [core.settings.image_root, *core.settings.image_path_roots]
+    real = await asyncio.to_thread(folder.resolve_allowed, path, roots)
+    manifest = await asyncio.to_thread(folder.read_manifest, real)
+    state, error, _ = await asyncio.to_thread(folder.check, real, manifest, {})
+    if state != "ready":
+        raise ImageError(f"The image in {path} is {state}: {error}.")
+    await _check_in(core, name, real, manifest, managed=False)
+
+
+async def _add_url(core: Core, wanted: ImageAdd) -> None:
+    if wanted.sha256 is None:
+        raise ImageError(
+            "An image from a url needs a sha256.", cure="Give the sha256 of the image.json at that url."
+        )
+    assert wanted.url is not None
+    manifest = await download.manifest(wanted.url, wanted.sha256)
+    target = os.path.join(core.settings.image_root, wanted.name)
+    if await asyncio.to_thread(os.path.lexists, target):
+        raise Conflict(
+            f"{target} is already there.", cure="POST /v1/images/scan takes it in, or remove it first."
+        )
+    manifest = manifest.model_copy(update={"name": wanted.name})
+    row = Image(
+        id=str(uuid4()),
+        name=wanted.name,
+        path=target,
+        managed=True,
+        state="downloading",
+        error="",
+        manifest=manifest.model_dump(mode="json"),
+        checked={},
+        created_at=now(),
+    )
+    try:
+        async with core.db.transaction() as session:
+            session.add(row)
+    except IntegrityError as error:
+        raise Conflict(f"There is already an image named {wanted.name}.") from error
+    task = asyncio.create_task(_fetch(core, row, manifest, wanted.url))
+    core.background.add(task)
+    task.add_done_callback(core.background.discard)
+
+
+async def _fetch(core: Core, row: Image, manifest: ImageManifest, url: str) -> None:
+    try:
+        await download.files(url, manifest, row.path)
+        error = ""
+    except ImageError as failure:
+        error = failure.detail
+    except asyncio.CancelledError:
+        error = "the manager was stopped during the download"
+    async with core.db.transaction() as session:
+        known = await session.get(Image, row.id, with_for_update=True)
+        if known is None:
+            return
+        if error:
+            known.state, known.error = "corrupt", error
+            message = f"Image {row.name} could not be fetched: {error}."
+            events.record(session, ("image", row.id, row.name), "ImageFetchFailed", message, "error")
+            return
+        known.state = "missing"  # until checked
+    await _recheck(core, known)
+
+
+async def delete(core: Core, name: str) -> None:
+    """Forget an image, and remove its folder when it is one of ours; refused while a VM uses it."""
+    async with core.db.transaction() as session:
+        row = await _find(session, name, lock=True)
+        users = await session.scalar(select(func.count()).select_from(Vm).where(Vm.image_id == row.id)) or 0
+        if users:
+            raise Conflict(
+                f"Image {name} is used by {users} VM{'s' if users > 1 else ''}.",
+                cure="Delete those VMs first.",
+                code="NQR-IMG-113",
+            )
+        await session.delete(row)
+        events.record(session, ("image", row.id, row.name), "ImageDeleted", f"Image {name} was deleted.")
+        path, managed = row.path, row.managed
+    if managed and os.path.dirname(path) == core.settings.image_root:
+        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+
+async def blob_path(core: Core, name: str, file: str) -> tuple[str, str]:
+    """(path, sha256) of a file that the image's manifest names; NotFound for any other."""
+    async with core.db.transaction() as session:
+        row = await _find(session, name)
+    manifest = ImageManifest.model_validate(row.manifest)
+    for blob in folder.blobs(manifest):
+        if blob.file == file and row.state == "ready":
+            path = os.path.join(row.path, file)
+            if await asyncio.to_thread(folder.is_plain_file, path):
+                return path, blob.sha256
+    raise NotFound(f"Image {name} has no file {file}.")
+
+
+async def _find(session: AsyncSession, name: str, lock: bool = False) -> Image:
+    query = select(Image).where(Image.name == name)
+    row = await session.scalar(query.with_for_update() if lock else query)
+    if row is None:
+        raise NotFound(f"There is no image {name}.")
+    return row
+
+
+def api_image(row: Image) -> ApiImage:
+    manifest = ImageManifest.model_validate(row.manifest)
+    return ApiImage(
+        id=row.id,
+        name=row.name,
+        description=manifest.description,
+        arch=manifest.arch,
+        size=manifest.rootfs.size,
+        sha256=manifest.rootfs.sha256,
+        state=row.state,
+        min_memory_mib=manifest.min_memory_mib,
+        min_disk_mib=manifest.min_disk_mib,
+        created_at=manifest.created_at,
+        manifest=manifest,
+    )

@@ -1,0 +1,168 @@
+"""Carrying out what the reconciler decided. Each act looks once more at the row, in a transaction, before it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.api.hosts import HostState
+from nqrust.contract.api.vms import DesiredState, StopRequest, VmState
+from nqrust.manager.clock import now
+from nqrust.manager.core import Core
+from nqrust.manager.reconcile import diff
+from nqrust.manager.services import drive, events, operations
+from nqrust.manager.store.tables import Host, Operation, Vm
+
+log = structlog.get_logger("nqrust.manager.reconcile")
+
+ACTOR = "system:reconciler"
+_TOLD = {
+    HostState.online: ("HostOnline", "Host {} is back.", "info"),
+    HostState.degraded: ("HostDegraded", "Host {} has been silent for 30 seconds.", "warning"),
+    HostState.offline: (
+        "HostOffline",
+        "Host {} has been silent for 5 minutes; its VMs are unknown and are not started elsewhere.",
+        "error",
+    ),
+}
+
+
+async def carry_out(
+    core: Core, action: diff.Action, hosts: Mapping[str, Host], told: set[tuple[str, str]]
+) -> None:
+    """`told`: what was said already and need not be said again. Raises AgentFailure."""
+    if isinstance(action, diff.HostChanged):
+        await _host_changed(core, action)
+    elif isinstance(action, diff.Adopt):
+        await _adopt(core, action)
+    elif isinstance(action, diff.VmAction):
+        await _vm(core, action)
+    elif isinstance(action, diff.StopOrphan):
+        await _stop_orphan(core, action, hosts[action.host_id])
+    elif isinstance(action, diff.ForgottenDisk):
+        await _forgotten_disk(core, action, hosts[action.host_id], told)
+    elif isinstance(action, diff.RemoveTap):
+        await core.agent_of(hosts[action.host_id]).delete_tap(action.tap)
+        log.info("orphan TAP removed", host=hosts[action.host_id].name, tap=action.tap)
+
+
+async def _host_changed(core: Core, action: diff.HostChanged) -> None:
+    async with core.db.transaction() as session:
+        host = await session.get(Host, action.host_id, with_for_update={"key_share": True})
+        if host is None or host.state == action.state.value:
+            return
+        host.state = action.state.value
+        reason, message, severity = _TOLD[action.state]
+        events.record(session, host, reason, message.format(host.name), severity)
+
+
+async def _unchanged(session: AsyncSession, action: diff.VmAction) -> Vm | None:
+    """The row, locked, when it still is what the decision was made on."""
+    vm = await session.get(Vm, action.vm_id, with_for_update=True)
+    if vm is None or vm.generation != action.generation or await operations.has_open(session, vm.id):
+        return None
+    return vm
+
+
+async def _vm(core: Core, action: diff.VmAction) -> None:
+    async with core.db.transaction() as session:
+        vm = await _unchanged(session, action)
+        if vm is None:
+            return
+        if isinstance(action, diff.Observed):
+            host = await session.get(Host, vm.host_id) if vm.host_id else None
+            if host is not None:
+                drive.observe(session, vm, host, action.status, None)
+        elif isinstance(action, diff.Unknown):
+            vm.state = VmState.unknown.value
+            vm.error = "Its host does not answer."
+            events.record(
+                session, vm, "VmUnknown", f"Nothing is known of VM {vm.name}: its host is offline.", "warning"
+            )
+        elif isinstance(action, diff.Restart):
+            await _restart(session, vm, action)
+        elif isinstance(action, diff.LeaveDead):
+            drive.stopped(vm)
+            vm.desired_state = DesiredState.stopped.value
+            vm.state = (VmState.failed if action.failed else VmState.stopped).value
+            vm.error = action.reason if action.failed else ""
+            reason = "VmDied" if action.failed else "VmEnded"
+            severity = "error" if action.failed else "info"
+            events.record(session, vm, reason, f"VM {vm.name} ended. {action.reason}", severity)
+        elif isinstance(action, diff.Repeat):
+            wanted = DesiredState(vm.desired_state)
+            await operations.enqueue(session, vm, action.kind, wanted, ACTOR)
+            events.record(
+                session,
+                vm,
+                "Reconciling",
+                f"VM {vm.name} is not {wanted.value} as it should be: {action.kind}.",
+            )
+    core.wake.set()
+
+
+async def _restart(session: AsyncSession, vm: Vm, action: diff.Restart) -> None:
+    steady = vm.started_at is not None and now() - vm.started_at > diff.STEADY_AFTER
+    vm.restarts = 0 if action.rebooted else (1 if steady else vm.restarts + 1)
+    vm.restarted_at = now()
+    drive.stopped(vm)
+    after = f" in {action.delay.total_seconds():.0f} s" if action.delay else ""
+    if action.rebooted:
+        events.record(session, vm, "VmAutostart", f"VM {vm.name} starts again: {action.reason}.")
+    else:
+        message = f"VM {vm.name} died and is started again{after}. {action.reason}"
+        events.record(session, vm, "VmDied", message, "warning")
+    await operations.enqueue(session, vm, "start", DesiredState.running, ACTOR, delay=action.delay)
+
+
+async def _adopt(core: Core, action: diff.Adopt) -> None:
+    async with core.db.transaction() as session:
+        vm = await _unchanged(session, action)
+        host = await session.get(Host, action.host_id)
+        if vm is None or vm.host_id is not None or host is None:
+            return
+        taken = await session.scalar(select(Vm.id).where(Vm.host_id == host.id, Vm.ip == action.status.ip))
+        vm.host_id = host.id
+        vm.ip = action.status.ip if taken is None else None
+        drive.observe(session, vm, host, action.status, None)
+        events.record(session, vm, "VmAdopted", f"VM {vm.name} was found running on host {host.name}.")
+
+
+async def _stop_orphan(core: Core, action: diff.StopOrphan, host: Host) -> None:
+    async with core.db.transaction() as session:
+        row = await session.get(Vm, action.vm_id)
+        if row is not None and row.host_id in (None, host.id):
+            return  # it got a row in the meantime
+        name = action.name or action.vm_id
+        message = f"Host {host.name} runs VM {name}, which nobody knows; it is stopped."
+        events.record(session, host, "OrphanStopped", message, "warning")
+    agent = core.agent_of(host)
+    if action.delete:
+        await agent.delete_vm(action.vm_id)
+    else:
+        await agent.stop_vm(action.vm_id, StopRequest(timeout_seconds=10))
+
+
+async def _forgotten_disk(
+    core: Core, action: diff.ForgottenDisk, host: Host, told: set[tuple[str, str]]
+) -> None:
+    """A disk is somebody's data: it goes only if the VM was deleted here, and is reported once otherwise."""
+    async with core.db.transaction() as session:
+        if await session.get(Vm, action.vm_id) is not None:
+            return
+        deleted = await session.scalar(
+            select(Operation.id).where(
+                Operation.vm_id == action.vm_id, Operation.kind == "delete", Operation.state == "done"
+            )
+        )
+        if deleted is None:
+            if (host.id, action.vm_id) not in told:
+                told.add((host.id, action.vm_id))
+                message = f"Host {host.name} has the disk of {action.name or action.vm_id}, which nobody knows; it stays."
+                events.record(session, host, "UnknownDisk", message, "warning")
+            return
+    await core.agent_of(host).delete_vm(action.vm_id)
+    log.info("disk of a deleted VM removed", host=host.name, vm=action.vm_id)

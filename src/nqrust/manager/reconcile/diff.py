@@ -1,0 +1,330 @@
+"""What to do so that what is becomes what is wanted. Pure: rows, inventories and a time in, actions out.
+
+The caller reads the rows before it asks for the inventories. So a VM that a row calls running and an inventory calls
+stopped did stop, unless somebody asked for that in between: every action carries the row's generation, and whoever
+carries it out looks once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from nqrust.contract.api.agent import Inventory, TapStatus, VmStatus
+from nqrust.contract.api.hosts import HostState
+from nqrust.contract.api.vms import DesiredState, PortForward, RestartPolicy, VmState
+from nqrust.contract.names import CANARY_PREFIX
+
+ORPHAN_GRACE = timedelta(seconds=60)
+"""Counted from the scope's own start."""
+CANARY_GRACE = timedelta(minutes=10)
+TAP_GRACE = timedelta(seconds=30)
+"""Counted from when we first saw it; a TAP has no start time."""
+STEADY_AFTER = timedelta(minutes=10)
+"""A VM that ran this long has recovered: its next death is a first one."""
+FIRST_PAUSE = timedelta(seconds=5)
+LONGEST_PAUSE = timedelta(minutes=5)
+RETRY_FAILED_AFTER = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class VmRow:
+    """What the database says of a VM. `busy`: an operation is open. `failed_at`: when the last operation failed."""
+
+    id: str
+    name: str
+    host_id: str | None
+    desired: DesiredState
+    state: VmState
+    generation: int = 1
+    busy: bool = False
+    autostart: bool = True
+    policy: RestartPolicy = RestartPolicy.on_failure
+    host_boot_id: str | None = None
+    restarts: int = 0
+    restarted_at: datetime | None = None
+    started_at: datetime | None = None
+    failed_at: datetime | None = None
+    forwards: frozenset[tuple[str, int, int]] = frozenset()
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """`state`: by its silence, now. `stored`: what we wrote last."""
+
+    id: str
+    name: str
+    boot_id: str
+    state: HostState
+    stored: HostState
+
+
+@dataclass(frozen=True)
+class Action:
+    """Base of all."""
+
+
+@dataclass(frozen=True)
+class HostChanged(Action):
+    host_id: str
+    state: HostState
+
+
+@dataclass(frozen=True)
+class VmAction(Action):
+    """About a VM with a row, when its generation is still this and nothing else is going on."""
+
+    vm_id: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Observed(VmAction):
+    """The row shall say what the inventory says."""
+
+    status: VmStatus
+
+
+@dataclass(frozen=True)
+class Unknown(VmAction):
+    """Its host is offline."""
+
+
+@dataclass(frozen=True)
+class Restart(VmAction):
+    """It died and its policy wants it back, after `delay`. `reason` is for people."""
+
+    reason: str
+    delay: timedelta
+    rebooted: bool = False
+
+
+@dataclass(frozen=True)
+class LeaveDead(VmAction):
+    """It ended and is not to come back. `failed`: by itself and badly, not by a clean power-off."""
+
+    reason: str
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Repeat(VmAction):
+    """What is wanted is not so, and nobody is at it: do `kind` (again)."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Adopt(VmAction):
+    """A scope on `host_id` belongs to a row that has no host: a crash lost that we placed it."""
+
+    host_id: str
+    status: VmStatus
+
+
+@dataclass(frozen=True)
+class StopOrphan(Action):
+    """A scope that nobody knows, older than its grace. `delete`: its disk goes too (a canary's)."""
+
+    host_id: str
+    vm_id: str
+    name: str
+    delete: bool = False
+
+
+@dataclass(frozen=True)
+class ForgottenDisk(Action):
+    """A disk without a row and without a scope. Removed only if we have it on record that the VM was deleted."""
+
+    host_id: str
+    vm_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class RemoveTap(Action):
+    host_id: str
+    tap: str
+
+
+def diff(
+    vms: Iterable[VmRow],
+    hosts: Iterable[HostRow],
+    inventories: Mapping[str, Inventory],
+    now: datetime,
+    taps_seen: Mapping[tuple[str, str], datetime],
+) -> list[Action]:
+    """`inventories`: by host id, of those hosts that answered. `taps_seen`: when each (host, TAP) without a VM was
+    first seen. A host that does not answer and is not yet offline is left alone."""
+    rows = {vm.id: vm for vm in vms}
+    by_host: dict[str | None, list[VmRow]] = {}
+    for vm in rows.values():
+        by_host.setdefault(vm.host_id, []).append(vm)
+    actions: list[Action] = []
+    for host in hosts:
+        if host.state is not host.stored:
+            actions.append(HostChanged(host.id, host.state))
+        inventory = inventories.get(host.id)
+        if inventory is None:
+            if host.state is HostState.offline:
+                actions += [_unknown(vm) for vm in by_host.get(host.id, []) if _lost_sight(vm)]
+            continue
+        seen = {status.id: status for status in inventory.vms}
+        for vm in by_host.get(host.id, []):
+            actions += _known(vm, seen.get(vm.id), inventory.boot_id, now)
+        actions += _strangers(host, rows, seen.values(), now)
+        actions += _taps(host, rows, seen, inventory.taps, now, taps_seen)
+    return actions
+
+
+def _unknown(vm: VmRow) -> Action:
+    return Unknown(vm.id, vm.generation)
+
+
+def _lost_sight(vm: VmRow) -> bool:
+    return not vm.busy and vm.state in (VmState.running, VmState.paused, VmState.starting, VmState.stopping)
+
+
+def _known(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> list[Action]:
+    """A VM of this host. One that somebody is at (being created, say) is never touched."""
+    if vm.busy:
+        return []
+    if vm.desired is DesiredState.deleted:
+        return _repeat(vm, "delete", now)
+    alive = status is not None and status.state in ("running", "paused")
+    if vm.desired is DesiredState.stopped:
+        if alive:
+            return _repeat(vm, "stop", now)
+        if vm.state in (VmState.stopped, VmState.failed):
+            return []
+        return [Observed(vm.id, vm.generation, status or _gone(vm))]
+    if alive:
+        assert status is not None
+        return _alive(vm, status, now)
+    if vm.state is VmState.failed:
+        return []  # it was given up with a reason; only a person, or a host's restart, tries again
+    # A paused VM that is gone has lost what it had in memory: pausing it again means nothing.
+    if vm.desired is DesiredState.paused or vm.state in _HAD_LIFE:
+        return [_dead(vm, status, boot_id, now)]
+    return _repeat(vm, "start", now)
+
+
+_HAD_LIFE = (VmState.running, VmState.paused, VmState.unknown, VmState.starting)
+
+
+def _alive(vm: VmRow, status: VmStatus, now: datetime) -> list[Action]:
+    if vm.desired is DesiredState.paused and status.state == "running":
+        return _repeat(vm, "pause", now) if vm.state is not VmState.failed else []
+    if vm.desired is DesiredState.running and status.state == "paused":
+        return _repeat(vm, "resume", now)
+    if vm.forwards != ports(status.forwards):
+        return _repeat(vm, "update", now)
+    if vm.state.value != status.state:
+        return [Observed(vm.id, vm.generation, status)]
+    return []
+
+
+def ports(forwards: Iterable[PortForward]) -> frozenset[tuple[str, int, int]]:
+    """To be compared: protocol, port of the host, port of the guest."""
+    return frozenset((one.protocol, one.host_port, one.guest_port) for one in forwards)
+
+
+def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Action:
+    """It was to run and does not."""
+    rebooted = vm.host_boot_id is not None and vm.host_boot_id != boot_id
+    if rebooted:
+        if vm.autostart:
+            return Restart(vm.id, vm.generation, "its host was started again", timedelta(0), rebooted=True)
+        return LeaveDead(
+            vm.id, vm.generation, "Its host was started again, and it has no autostart.", failed=False
+        )
+    clean = status is not None and status.state == "stopped"
+    reason = status.exit_reason if status and status.exit_reason else "It ended, nobody knows why."
+    wanted = vm.policy is RestartPolicy.always or (vm.policy is RestartPolicy.on_failure and not clean)
+    if not wanted:
+        return LeaveDead(vm.id, vm.generation, reason, failed=not clean)
+    return Restart(vm.id, vm.generation, reason, restart_pause(vm, now))
+
+
+def restart_pause(vm: VmRow, now: datetime) -> timedelta:
+    """At once the first time; then 5 s, doubling up to 5 min, until it has run for ten minutes."""
+    if vm.started_at is not None and now - vm.started_at > STEADY_AFTER:
+        return timedelta(0)
+    if vm.restarts == 0:
+        return timedelta(0)
+    doublings = min(vm.restarts - 1, 10)
+    return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << doublings))
+
+
+def _repeat(vm: VmRow, kind: str, now: datetime) -> list[Action]:
+    """Not right after it failed: an agent that says no gets a minute."""
+    if vm.failed_at is not None and now - vm.failed_at < RETRY_FAILED_AFTER:
+        return []
+    return [Repeat(vm.id, vm.generation, kind)]
+
+
+def _gone(vm: VmRow) -> VmStatus:
+    return VmStatus(id=vm.id, state="stopped", scope="")
+
+
+def _strangers(
+    host: HostRow, rows: Mapping[str, VmRow], seen: Iterable[VmStatus], now: datetime
+) -> list[Action]:
+    """What the host has and no row of this host explains."""
+    actions: list[Action] = []
+    for status in seen:
+        row = rows.get(status.id)
+        if row is not None and row.host_id == host.id:
+            continue
+        alive = status.state in ("running", "paused")
+        if row is not None and row.host_id is None:
+            if alive and not row.busy and row.desired is not DesiredState.deleted:
+                actions.append(Adopt(row.id, row.generation, host.id, status))
+            continue
+        canary = status.name.startswith(CANARY_PREFIX)
+        if not alive:
+            if status.disk and not canary:
+                actions.append(ForgottenDisk(host.id, status.id, status.name))
+            continue
+        # Without a start time nothing can be said of its age, and so nothing is done.
+        age = now - status.started_at if status.started_at else timedelta(0)
+        if age >= (CANARY_GRACE if canary else ORPHAN_GRACE):
+            actions.append(StopOrphan(host.id, status.id, status.name, delete=canary))
+    return actions
+
+
+def _taps(
+    host: HostRow,
+    rows: Mapping[str, VmRow],
+    seen: Mapping[str, VmStatus],
+    taps: Iterable[TapStatus],
+    now: datetime,
+    taps_seen: Mapping[tuple[str, str], datetime],
+) -> list[Action]:
+    """A TAP whose ifalias names a VM that neither we nor its host know. Others are not ours to touch."""
+    actions: list[Action] = []
+    for tap in orphan_taps(host.id, rows, seen, taps):
+        first = taps_seen.get((host.id, tap.name))
+        if first is not None and now - first >= TAP_GRACE:
+            actions.append(RemoveTap(host.id, tap.name))
+    return actions
+
+
+def orphan_taps(
+    host_id: str, rows: Mapping[str, VmRow], seen: Mapping[str, VmStatus], taps: Iterable[TapStatus]
+) -> list[TapStatus]:
+    """TAPs with an owner that has no row on this host (or wants none: stopped, nobody at it) and no live scope."""
+    result = []
+    for tap in taps:
+        if tap.vm_id is None:
+            continue
+        status = seen.get(tap.vm_id)
+        if status is not None and (status.state in ("running", "paused") or tap.vm_id not in rows):
+            continue
+        row = rows.get(tap.vm_id)
+        elsewhere = row is not None and row.host_id not in (None, host_id)
+        unwanted = row is not None and not row.busy and row.desired is DesiredState.stopped
+        if row is None or elsewhere or unwanted:
+            result.append(tap)
+    return result

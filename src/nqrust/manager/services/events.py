@@ -1,0 +1,69 @@
+"""Events: what happened to a thing, with a reason for programs and a sentence for people."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.api import events as api
+from nqrust.manager import metrics
+from nqrust.manager.clock import now
+from nqrust.manager.store.tables import Audit, Event, Host, Vm
+
+KEPT = timedelta(days=30)
+AUDIT_KEPT = timedelta(days=365)
+
+
+def record(
+    session: AsyncSession,
+    subject: Vm | Host | tuple[str, str, str],
+    reason: str,
+    message: str,
+    severity: str = "info",
+) -> None:
+    """Write an event in the caller's transaction, so it is there exactly when the thing it tells of is.
+
+    `subject`: a row, or (kind, id, name).
+    """
+    if isinstance(subject, Vm):
+        kind, subject_id, name = "vm", subject.id, subject.name
+    elif isinstance(subject, Host):
+        kind, subject_id, name = "host", subject.id, subject.name
+    else:
+        kind, subject_id, name = subject
+    metrics.EVENTS.labels(reason).inc()
+    session.add(
+        Event(
+            subject_kind=kind,
+            subject_id=subject_id,
+            subject_name=name,
+            reason=reason,
+            message=message,
+            severity=severity,
+        )
+    )
+
+
+async def recent(
+    session: AsyncSession, limit: int, subject: str | None, after: int | None
+) -> list[api.Event]:
+    """Newest first."""
+    query = select(Event).order_by(Event.id.desc()).limit(limit)
+    if subject:
+        query = query.where(or_(Event.subject_id == subject, Event.subject_name == subject))
+    if after is not None:
+        query = query.where(Event.id > after)
+    return [api.Event.model_validate(row, from_attributes=True) for row in await session.scalars(query)]
+
+
+async def audit_entries(session: AsyncSession, limit: int) -> list[api.AuditEntry]:
+    rows = await session.scalars(select(Audit).order_by(Audit.id.desc()).limit(limit))
+    return [api.AuditEntry.model_validate(row, from_attributes=True) for row in rows]
+
+
+async def prune(session: AsyncSession) -> None:
+    """Forget what is older than anybody looks at."""
+    await session.execute(delete(Event).where(Event.at < now() - KEPT))
+    await session.execute(delete(Audit).where(Audit.at < now() - AUDIT_KEPT))

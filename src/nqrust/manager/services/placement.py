@@ -1,0 +1,142 @@
+"""Giving a VM its place: a host, an address there, and the specification that the host's agent gets."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.api.agent import ImageRef, VmSpec
+from nqrust.contract.api.hosts import HostCapacity, HostNetwork, HostState
+from nqrust.contract.api.images import ImageManifest
+from nqrust.contract.api.vms import DesiredState, GuestUser, PortForward, Volume
+from nqrust.manager.clock import now
+from nqrust.manager.core import Core
+from nqrust.manager.domain.addresses import RangeFull, next_address
+from nqrust.manager.domain.liveness import host_state
+from nqrust.manager.domain.schedule import Candidate, Demand, NoHost, choose, why_not
+from nqrust.manager.services import events, ports
+from nqrust.manager.store.tables import Host, Image, Vm
+
+
+async def lock_hosts(session: AsyncSession) -> list[Host]:
+    """Every host, locked until the transaction ends, so two VMs cannot be promised the same memory or address.
+
+    To be called before a VM's row is locked: hosts first is the order everywhere, or two could wait for each other.
+    NO KEY UPDATE, since FOR UPDATE would also wait for everybody who merely refers to a host.
+    """
+    query = select(Host).order_by(Host.id).with_for_update(key_share=True)
+    return list(await session.scalars(query))
+
+
+async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) -> Host:
+    """The host of `vm`: the one it has (when it still fits), else one chosen from `hosts` and reserved now.
+
+    Raises NoHost.
+    """
+    candidates = await _candidates(core, session, hosts, vm)
+    demand = Demand(
+        vcpus=vm.vcpus,
+        memory_mib=vm.memory_mib + core.settings.memory_headroom_mib,
+        disk_mib=vm.disk_mib + sum(volume["size_mib"] for volume in vm.volumes),
+        host=vm.wanted_host,
+    )
+    if vm.host_id is not None:
+        # Its disk is there, so it starts there or nowhere; its disk space is already taken.
+        own = next((c for c in candidates if c.id == vm.host_id), None)
+        if own is None:
+            raise NoHost("Its host is gone.", later=False)
+        needed = Demand(demand.vcpus, demand.memory_mib, 0)
+        reason = "" if not own.online else why_not(_uncordoned(own), needed, core.settings.vcpu_overcommit)
+        if reason:
+            raise NoHost(f"Host {own.name} {reason}.", later=False)
+        return next(host for host in hosts if host.id == vm.host_id)
+    chosen = choose(candidates, demand, core.settings.vcpu_overcommit)
+    host = next(host for host in hosts if host.id == chosen.id)
+    taken = await session.scalars(select(Vm.ip).where(Vm.host_id == host.id, Vm.ip.is_not(None)))
+    try:
+        address = next_address(
+            HostNetwork.model_validate(host.network), {ip for ip in taken if ip}, host.last_ip
+        )
+    except RangeFull as error:
+        raise NoHost(f"Host {host.name} has no address left: {error}", later=False) from error
+    vm.host_id, vm.ip = host.id, address
+    host.last_ip = address or host.last_ip
+    events.record(session, vm, "VmScheduled", f"VM {vm.name} goes to host {host.name}.")
+    await session.flush()
+    return host
+
+
+async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: Vm) -> list[Candidate]:
+    used = (
+        select(
+            Vm.host_id,
+            func.coalesce(func.sum(Vm.vcpus), 0),
+            func.coalesce(func.sum(Vm.memory_mib + core.settings.memory_headroom_mib), 0),
+        )
+        .where(
+            Vm.host_id.is_not(None),
+            Vm.id != vm.id,
+            Vm.desired_state.in_((DesiredState.running.value, DesiredState.paused.value)),
+        )
+        .group_by(Vm.host_id)
+    )
+    cannot = await ports.why_not(session, vm, hosts) if vm.forwards and vm.host_id is None else {}
+    taken = {host_id: (int(vcpus), int(memory)) for host_id, vcpus, memory in (await session.execute(used))}
+    result = []
+    for host in hosts:
+        capacity = HostCapacity.model_validate(host.capacity)
+        vcpus, memory = taken.get(host.id, (0, 0))
+        result.append(
+            Candidate(
+                id=host.id,
+                name=host.name,
+                online=host_state(host.last_seen_at, now(), core.started_at) is HostState.online,
+                cordoned=host.cordoned,
+                cpus=capacity.cpus,
+                memory_mib=capacity.memory_mib,
+                disk_available_mib=capacity.disk_available_mib,
+                used_vcpus=vcpus,
+                used_memory_mib=memory,
+                cannot=cannot.get(host.id, ""),
+            )
+        )
+    return result
+
+
+def _uncordoned(host: Candidate) -> Candidate:
+    """A cordon keeps new VMs away, not those that live there."""
+    return Candidate(**{**host.__dict__, "cordoned": False})
+
+
+async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
+    """All the agent needs to know to make `vm` exist (and run)."""
+    image = await session.get(Image, vm.image_id)
+    assert image is not None  # a foreign key holds it
+    manifest = ImageManifest.model_validate(image.manifest)
+    return VmSpec(
+        id=vm.id,
+        name=vm.name,
+        generation=vm.generation,
+        vcpus=vm.vcpus,
+        memory_mib=vm.memory_mib,
+        disk_mib=vm.disk_mib,
+        image=ImageRef(
+            name=image.name,
+            rootfs=manifest.rootfs,
+            rootfs_type=manifest.rootfs_type,
+            kernel=manifest.kernel,
+            kernel_elf=manifest.kernel_elf,
+            initrd=manifest.initrd,
+            cmdline=manifest.cmdline,
+            root_device=manifest.root_device,
+        ),
+        mac=vm.mac,
+        tap=vm.tap,
+        ip=vm.ip,
+        guest_token=vm.guest_token,
+        ssh_keys=vm.ssh_keys,
+        forwards=[PortForward.model_validate(one) for one in vm.forwards],
+        volumes=[Volume.model_validate(one) for one in vm.volumes],
+        users=[GuestUser.model_validate(one) for one in vm.users],
+        run=run,
+    )

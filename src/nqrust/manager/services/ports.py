@@ -1,0 +1,44 @@
+"""Which port of which host leads to which VM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.api.vms import PortForward
+from nqrust.manager.errors import Invalid
+from nqrust.manager.store.tables import Host, Vm
+
+
+def as_rows(forwards: Iterable[PortForward]) -> list[dict[str, Any]]:
+    """As they are kept, in order. Raises Invalid when a port of the host is named twice."""
+    rows = sorted((one.model_dump(mode="json") for one in forwards), key=_key)
+    keys = [_key(row) for row in rows]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise Invalid(f"Port {key[1]}/{key[0]} of the host is forwarded twice.")
+    return rows
+
+
+async def why_not(session: AsyncSession, vm: Vm, hosts: list[Host]) -> dict[str, str]:
+    """Host id -> why that host cannot forward what `vm` wants; hosts that can are not in it."""
+    found = {
+        host.id: "has no NAT network, which port forwards need"
+        for host in hosts
+        if host.network.get("mode", "nat") != "nat"
+    }
+    wanted = {_key(row) for row in vm.forwards}
+    query = select(Vm.host_id, Vm.name, Vm.forwards).where(
+        Vm.host_id.in_([host.id for host in hosts]), Vm.id != vm.id, func.jsonb_array_length(Vm.forwards) > 0
+    )
+    for host_id, name, forwards in (await session.execute(query)).all():
+        for protocol, port in sorted({_key(row) for row in forwards} & wanted):
+            found.setdefault(host_id, f"forwards port {port}/{protocol} to VM {name} already")
+    return found
+
+
+def _key(row: dict[str, Any]) -> tuple[str, int]:
+    return str(row["protocol"]), int(row["host_port"])

@@ -1,0 +1,123 @@
+"""The manager's settings: environment in, one frozen value out. Wrong values raise SettingsError."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nqrust.contract import names, paths
+from nqrust.host.secret import Secret
+from nqrust.manager.errors import SettingsError
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off", ""}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`database_url`: postgresql://user:password@host:port/name. `vcpu_overcommit`: vCPUs per physical CPU."""
+
+    database_url: Secret
+    bind_host: str = "0.0.0.0"
+    bind_port: int = names.MANAGER_PORT
+    image_root: str = paths.IMAGE_DIR
+    storage_root: str = f"{paths.DATA_DIR}/vms"
+    allow_image_paths: bool = True
+    image_path_roots: tuple[str, ...] = field(default=())
+    reconciler_disabled: bool = False
+    bridge: str = names.BRIDGE
+    bootstrap_file: str | None = None
+    vcpu_overcommit: float = 8.0
+    memory_headroom_mib: int = 64
+    log_level: str = "INFO"
+    database_wait_seconds: float = 120.0
+    reconcile_seconds: float = 5.0
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The same URL naming psycopg 3 as the driver."""
+        return "postgresql+psycopg://" + self.database_url.reveal().split("://", 1)[1]
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """Read every variable of `manager.env`; an empty variable counts as not set."""
+    env = {key: value for key, value in environment.items() if value.strip()}
+    host, port = _bind(env.get("MANAGER_BIND", f"0.0.0.0:{names.MANAGER_PORT}"))
+    return Settings(
+        database_url=Secret(_database_url(env)),
+        bind_host=host,
+        bind_port=port,
+        image_root=_absolute(env, "MANAGER_IMAGE_ROOT", paths.IMAGE_DIR),
+        storage_root=_absolute(env, "MANAGER_STORAGE_ROOT", f"{paths.DATA_DIR}/vms"),
+        allow_image_paths=_flag(env, "MANAGER_ALLOW_IMAGE_PATHS", True),
+        image_path_roots=tuple(p for p in env.get("MANAGER_IMAGE_PATH_ROOTS", "").split(":") if p),
+        reconciler_disabled=_flag(env, "MANAGER_RECONCILER_DISABLED", False),
+        bridge=env.get("MANAGER_BRIDGE", names.BRIDGE),
+        bootstrap_file=env.get("MANAGER_BOOTSTRAP_FILE"),
+        vcpu_overcommit=_number(env, "MANAGER_VCPU_OVERCOMMIT", 8.0),
+        memory_headroom_mib=int(_number(env, "MANAGER_MEMORY_HEADROOM_MIB", 64)),
+        log_level=_level(env.get("MANAGER_LOG_LEVEL", "info")),
+        database_wait_seconds=_number(env, "MANAGER_DATABASE_WAIT_SECONDS", 120.0),
+        reconcile_seconds=max(0.2, _number(env, "MANAGER_RECONCILE_SECONDS", 5.0)),
+    )
+
+
+def _database_url(env: Mapping[str, str]) -> str:
+    url = env.get("DATABASE_URL", "")
+    if not url and (path := env.get("DATABASE_URL_FILE")):
+        try:
+            with open(path, encoding="utf-8") as file:
+                url = file.read().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"DATABASE_URL_FILE {path} cannot be read: {error}") from error
+    if not url:
+        raise SettingsError("DATABASE_URL is not set; set it to postgresql://USER:PASSWORD@HOST:PORT/NAME.")
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in ("postgresql", "postgres") or not rest:
+        raise SettingsError("DATABASE_URL is not of the form postgresql://USER:PASSWORD@HOST:PORT/NAME.")
+    return f"postgresql://{rest}"
+
+
+def _bind(value: str) -> tuple[str, int]:
+    host, _, port = value.strip().rpartition(":")
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise SettingsError(
+            f"MANAGER_BIND {value!r} is not ADDRESS:PORT, for example 0.0.0.0:{names.MANAGER_PORT}."
+        )
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def _absolute(env: Mapping[str, str], name: str, default: str) -> str:
+    value = env.get(name, default).rstrip("/")
+    if not os.path.isabs(value):
+        raise SettingsError(f"{name} {value!r} is not an absolute path.")
+    return value
+
+
+def _flag(env: Mapping[str, str], name: str, default: bool) -> bool:
+    value = env.get(name)
+    if value is None:
+        return default
+    if value.strip().lower() in _TRUE:
+        return True
+    if value.strip().lower() in _FALSE:
+        return False
+    raise SettingsError(f"{name} {value!r} is neither true nor false.")
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        value = float(env.get(name, default))
+    except ValueError as error:
+        raise SettingsError(f"{name} {env[name]!r} is not a number.") from error
+    if not 0 <= value < 1e9:
+        raise SettingsError(f"{name} {env[name]!r} is out of range.")
+    return value
+
+
+def _level(value: str) -> str:
+    level = value.strip().upper()
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise SettingsError(f"MANAGER_LOG_LEVEL {value!r} is not one of debug, info, warning, error.")
+    return level

@@ -1,0 +1,248 @@
+"""The database's tables. Every time stamp is UTC with time zone; every id that people see is a UUID as text.
+
+What must never be twice is a constraint here, not a check in code: names, addresses and TAPs of a host, running
+operations of a VM, idempotency keys.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# Named constraints, so that migrations can refer to them.
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=_NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own form
+        str: Text,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: JSONB,
+        list[dict[str, Any]]: JSONB,
+    }
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    username: Mapped[str] = mapped_column(unique=True)
+    password_hash: Mapped[str]
+    role: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Token(Base):
+    """Bearer tokens: `session` from a sign-in, `api` made by an administrator, `bootstrap` put in by the installer."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str]
+    sha256: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str]
+    user_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class JoinToken(Base):
+    """Lets an agent register. `reusable` ones are the installer's, accepted from this machine only."""
+
+    __tablename__ = "join_tokens"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str | None] = mapped_column(unique=True)
+    sha256: Mapped[str] = mapped_column(unique=True)
+    reusable: Mapped[bool] = mapped_column(Boolean, default=False)
+    created_by: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]
+    host_id: Mapped[str | None] = mapped_column(ForeignKey("hosts.id", ondelete="SET NULL"))
+
+
+class Host(Base):
+    """`agent_token_sha256` is what the agent proves itself with; `command_token` what we send to it, so it is kept."""
+
+    __tablename__ = "hosts"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    url: Mapped[str]
+    agent_token_sha256: Mapped[str] = mapped_column(unique=True)
+    command_token: Mapped[str]
+    version: Mapped[str]
+    boot_id: Mapped[str]
+    vmm: Mapped[str]
+    accel: Mapped[str]
+    kvm: Mapped[bool] = mapped_column(Boolean)
+    state: Mapped[str] = mapped_column(default="online")
+    cordoned: Mapped[bool] = mapped_column(Boolean, default=False)
+    capacity: Mapped[dict[str, Any]]
+    network: Mapped[dict[str, Any]]
+    last_ip: Mapped[str | None]
+    last_seen_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Image(Base):
+    """`checked` remembers size and mtime of each file whose sha256 was read, so that it is read once."""
+
+    __tablename__ = "images"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    path: Mapped[str]
+    managed: Mapped[bool] = mapped_column(Boolean, default=True)
+    state: Mapped[str]
+    error: Mapped[str] = mapped_column(default="")
+    manifest: Mapped[dict[str, Any]]
+    checked: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Vm(Base):
+    __tablename__ = "vms"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    host_id: Mapped[str | None] = mapped_column(ForeignKey("hosts.id"), index=True)
+    wanted_host: Mapped[str | None]
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.id"), index=True)
+    image: Mapped[str]
+    vcpus: Mapped[int] = mapped_column(Integer)
+    memory_mib: Mapped[int] = mapped_column(Integer)
+    disk_mib: Mapped[int] = mapped_column(Integer)
+    desired_state: Mapped[str]
+    state: Mapped[str]
+    generation: Mapped[int] = mapped_column(Integer, default=1)
+    observed_generation: Mapped[int] = mapped_column(Integer, default=0)
+    ip: Mapped[str | None]
+    mac: Mapped[str]
+    tap: Mapped[str]
+    guest_token: Mapped[str]
+    guest_token_sha256: Mapped[str]
+    guest: Mapped[dict[str, Any] | None]
+    guest_up_at: Mapped[datetime | None]
+    boot_id: Mapped[str | None]
+    host_boot_id: Mapped[str | None]
+    error: Mapped[str] = mapped_column(default="")
+    autostart: Mapped[bool] = mapped_column(Boolean, default=True)
+    restart_policy: Mapped[str]
+    restarts: Mapped[int] = mapped_column(Integer, default=0)
+    restarted_at: Mapped[datetime | None]
+    drained: Mapped[bool] = mapped_column(Boolean, default=False)
+    ssh_keys: Mapped[list[str]]
+    tags: Mapped[list[str]]
+    created_by: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    limits: Mapped[dict[str, Any] | None]
+    forwards: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
+    volumes: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
+    users: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
+
+    __table_args__ = (
+        UniqueConstraint("host_id", "ip"),
+        UniqueConstraint("host_id", "tap"),
+        UniqueConstraint("mac"),
+    )
+
+
+class Snapshot(Base):
+    """Goes with its VM, here and on the host."""
+
+    __tablename__ = "snapshots"
+
+    vm_id: Mapped[str] = mapped_column(ForeignKey("vms.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    state: Mapped[str]
+    error: Mapped[str] = mapped_column(default="")
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Operation(Base):
+    """What somebody asked for, written before anything is done. Kept after the VM is gone: it is its tombstone."""
+
+    __tablename__ = "operations"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    vm_id: Mapped[str] = mapped_column(String(36))
+    host_id: Mapped[str | None] = mapped_column(String(36))
+    kind: Mapped[str]
+    generation: Mapped[int] = mapped_column(Integer)
+    params: Mapped[dict[str, Any]]
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
+    request_sha256: Mapped[str | None]
+    actor: Mapped[str] = mapped_column(default="")
+    state: Mapped[str] = mapped_column(default="pending")
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    not_before: Mapped[datetime] = mapped_column(server_default=func.now())
+    deadline: Mapped[datetime]
+    error: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        # One operation of a VM runs at a time, whoever runs it.
+        Index("uq_operations_running_vm", "vm_id", unique=True, postgresql_where=text("state = 'running'")),
+        Index("ix_operations_open", "not_before", postgresql_where=text("state IN ('pending', 'running')")),
+        Index("ix_operations_vm_id_kind", "vm_id", "kind"),
+    )
+
+
+class Event(Base):
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    subject_kind: Mapped[str]
+    subject_id: Mapped[str]
+    subject_name: Mapped[str]
+    reason: Mapped[str]
+    message: Mapped[str]
+    severity: Mapped[str] = mapped_column(default="info")
+
+    __table_args__ = (Index("ix_events_subject_id_id", "subject_id", "id"),)
+
+
+class Audit(Base):
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    actor: Mapped[str]
+    method: Mapped[str]
+    path: Mapped[str]
+    status: Mapped[int] = mapped_column(Integer)
+    request_id: Mapped[str]
+    source: Mapped[str]

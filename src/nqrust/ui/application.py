@@ -1,0 +1,99 @@
+"""Puts the web UI together: routes, pages, looks, and the server that carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+
+from fastapi.responses import JSONResponse
+from nicegui import app, ui
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nqrust.ui import session
+from nqrust.ui.settings import SESSION_HOURS, UiSettings
+
+TITLE = "NQRust-MicroVM"
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+)
+_resources = files("nqrust.ui") / "resources"
+
+
+class Outermost:
+    """Around everything else, sessions included: answers `GET /health` by itself (open, and no session is made for each
+    probe; whether the manager serves is the manager's to tell), and adds headers that keep browsers from guessing types,
+    framing pages and leaking addresses."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+        self._health = JSONResponse({"status": "ok"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *_HEADERS]
+            await send(message)
+
+        health = scope["path"] == "/health" and scope["method"] in ("GET", "HEAD")
+        await (self._health if health else self._inner)(scope, receive, with_headers)
+
+
+def _wrap() -> None:
+    """Middleware that is added lies within the session's, which NiceGUI adds last; so the built stack is wrapped."""
+    build: Callable[[], ASGIApp] = app.build_middleware_stack
+    app.__dict__["build_middleware_stack"] = lambda: Outermost(build())
+
+
+def _look() -> None:
+    """Defaults of all elements, and the style sheet."""
+    ui.button.default_props("no-caps unelevated")
+    for element in (ui.input, ui.number, ui.select, ui.textarea):
+        element.default_props("outlined dense")
+    ui.tooltip.default_props("delay=400")
+    css = (_resources / "ui.css").read_text(encoding="utf-8")
+    ui.add_css(css, shared=True)
+
+
+def register() -> None:
+    """Import every page, which registers its route."""
+    from nqrust.ui.pages import (  # noqa: F401
+        access,
+        audit,
+        dashboard,
+        events,
+        hosts,
+        images,
+        sign_in,
+        vm_detail,
+        vms,
+    )
+
+
+def serve(settings: UiSettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    session.reach(settings.manager_base)
+    register()
+    _look()
+    _wrap()
+    ui.run(
+        host=settings.address,
+        port=settings.port,
+        title=TITLE,
+        favicon=(_resources / "favicon.svg").read_text(encoding="utf-8"),
+        dark=None,
+        tailwind=False,
+        reload=False,
+        show=False,
+        show_welcome_message=False,
+        reconnect_timeout=10.0,
+        storage_secret=settings.storage_secret,
+        session_middleware_kwargs={"max_age": SESSION_HOURS * 3600, "same_site": "strict"},
+        server_header=False,
+        access_log=False,
+    )

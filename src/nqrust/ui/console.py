@@ -1,0 +1,106 @@
+"""Relays a terminal in the browser to a VM's serial console, through the manager.
+
+The browser never sees the ticket: this server opens the manager's WebSocket with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections.abc import Callable
+
+from nicegui import background_tasks, ui
+from nicegui.events import XtermDataEventArguments
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.ui import parts
+
+LEAVE = "\x1d"  # Ctrl-], as telnet(1): a way out of the terminal for those who use no mouse
+_PIECE = 32 * 1024
+_THEME = {"background": "#0e1216", "foreground": "#dfe5ea", "cursor": "#5cc0a7", "selectionBackground": "#33506a"}
+
+
+class Console:
+    """A terminal that connects when it is told to and says how it stands."""
+
+    def __init__(self, manager: AsyncManagerClient, vm: str) -> None:
+        self._manager, self._vm = manager, vm
+        self._socket: ClientConnection | None = None
+        self._outgoing: asyncio.Queue[str] = asyncio.Queue(maxsize=1000)
+        self._running = False
+        with parts.box("row-between"):
+            self._status = parts.text("Not connected", "muted small").props('role="status"')
+            with parts.box("actions"):
+                parts.text("Ctrl-] leaves the terminal", "muted small")
+                self._again = parts.quiet("Connect", self.open, icon="refresh")
+        with parts.box("screen"):
+            self._terminal = ui.xterm(
+                {"fontSize": 13, "fontFamily": "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace", "theme": _THEME,
+                 "scrollback": 5000, "screenReaderMode": True},
+                on_data=self._typed,
+            )
+        ui.context.client.on_disconnect(self.close)
+
+    async def open(self) -> None:
+        """Connect, unless connected; show what the console said so far."""
+        if self._running:
+            return
+        self._running = True
+        self._again.set_visibility(False)
+        self._status.say("Connecting …")
+        self._terminal.fit()
+        background_tasks.create(self._relay(), name=f"console {self._vm}")
+
+    async def close(self) -> None:
+        if self._socket is not None:
+            await self._socket.close()
+
+    def _typed(self, event: XtermDataEventArguments) -> None:
+        if event.data == LEAVE:
+            self._terminal.run_terminal_method("blur")
+            return
+        if self._socket is not None and not self._outgoing.full():
+            self._outgoing.put_nowait(event.data)
+
+    async def _relay(self) -> None:
+        reason = "The console was closed."
+        try:
+            url = await self._manager.console_url(self._vm)
+            async with connect(url, open_timeout=10, max_size=1 << 20, proxy=None) as socket:
+                self._socket = socket
+                self._status.say("Connected")
+                self._terminal.run_terminal_method("focus")
+                sender = asyncio.create_task(self._send(socket))
+                try:
+                    await receive(socket, self._terminal.write)
+                finally:
+                    sender.cancel()
+                reason = socket.close_reason or reason
+        except ClientError as error:
+            reason = parts.explain(error)
+        except (WebSocketException, OSError, TimeoutError) as error:
+            reason = f"The console cannot be reached: {error}."
+        finally:
+            self._socket = None
+            self._running = False
+            if not self._terminal.is_deleted:
+                self._status.say(reason)
+                self._again.set_text("Reconnect")
+                self._again.set_visibility(True)
+
+    async def _send(self, socket: ClientConnection) -> None:
+        while True:
+            await socket.send((await self._outgoing.get()).encode())
+
+
+async def receive(socket: ClientConnection, write: Callable[[str], object]) -> None:
+    """Hand what comes to `write`, in whole characters: a piece may end in the middle of one."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    async for message in socket:
+        data = message.encode() if isinstance(message, str) else message
+        for at in range(0, len(data), _PIECE):
+            decoded = decoder.decode(data[at:at + _PIECE])
+            if decoded:
+                write(decoded)

@@ -1,0 +1,1 @@
+"""One file a page. Importing it registers its route."""

@@ -1,0 +1,170 @@
+"""Users and API tokens. For administrators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse
+from nicegui import ui
+from pydantic import ValidationError
+
+from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.contract.api.auth import Role, Token, TokenCreate, TokenList, User, UserCreate, UserList
+from nqrust.ui import format as fmt
+from nqrust.ui import parts, session
+from nqrust.ui.frame import entrance, frame, head
+from nqrust.ui.live import Live
+from nqrust.ui.pages.vm_create import complaint
+from nqrust.ui.tables import Column, Listing, Row, button
+
+_ROLES = {"viewer": "viewer – looks", "operator": "operator – VMs, images, hosts", "admin": "admin – everything"}
+_LIFE = {86400: "a day", 30 * 86400: "30 days", 365 * 86400: "a year", 0: "until it is revoked"}
+_AGE = '<span class="muted nowrap">{{ props.row.age }}</span>'
+
+
+def user_row(user: User, me: str) -> Row:
+    return {"id": user.id, "name": user.username, "role": user.role.value, "age": fmt.ago(user.created_at),
+            "created": user.created_at.isoformat(), "mine": user.username == me}
+
+
+def token_row(token: Token) -> Row:
+    return {"id": token.id, "name": token.name, "role": token.role.value, "age": fmt.ago(token.created_at),
+            "created": token.created_at.isoformat(), "used": fmt.ago(token.last_used_at),
+            "until": fmt.clock(token.expires_at) if token.expires_at else "it is revoked"}
+
+
+@ui.page("/access")
+def access(request: Request) -> RedirectResponse | None:
+    me = entrance(request, Role.admin)
+    if isinstance(me, RedirectResponse):
+        return me
+    manager = session.connect(me.token)
+
+    async def remove_user(user_id: str) -> None:
+        if await parts.confirm("Remove this user?", "They are signed out everywhere.", "Remove"):
+            await _do(manager.delete_user(user_id), "The user is removed.", users)
+
+    async def revoke(token_id: str) -> None:
+        if await parts.confirm("Revoke this token?", "Programs that use it are refused from now on.", "Revoke"):
+            await _do(manager.delete_token(token_id), "The token is revoked.", tokens)
+
+    def build_users(data: UserList) -> Callable[[UserList], None]:
+        listing = Listing(
+            [Column("name", "User", '<span class="name">{{ props.row.name }}</span>', sort="name"),
+             Column("role", "Role", sort="role"), Column("age", "Created", _AGE, sort="created")],
+            key="id", handlers={"remove": remove_user},
+            card='<div class="top"><span class="name">{{ props.row.name }}</span><span class="tag">{{ props.row.role }}</span></div>',
+            actions=button("delete_outline", "Remove", "remove", "id", "!props.row.mine", danger=True),
+        )
+
+        def update(fresh: UserList) -> None:
+            listing.show([user_row(user, me.username) for user in fresh.items])
+
+        update(data)
+        return update
+
+    def build_tokens(data: TokenList) -> Callable[[TokenList], None]:
+        listing = Listing(
+            [Column("name", "Token", '<span class="name">{{ props.row.name }}</span>', sort="name"),
+             Column("role", "Role", sort="role"), Column("age", "Created", _AGE, sort="created"),
+             Column("used", "Last used"), Column("until", "Valid until")],
+            key="id", handlers={"revoke": revoke},
+            card='<div class="top"><span class="name">{{ props.row.name }}</span><span class="tag">{{ props.row.role }}</span></div>'
+                 '<div class="muted small">used {{ props.row.used }} · until {{ props.row.until }}</div>',
+            actions=button("delete_outline", "Revoke", "revoke", "id", danger=True),
+        )
+
+        def update(fresh: TokenList) -> None:
+            listing.show([token_row(token) for token in fresh.items])
+
+        update(data)
+        return update
+
+    with frame(me, "/access", "Users and tokens"):
+        with head("Users"), parts.box("actions"):
+            parts.primary("Add user", lambda: _add_user(manager, users), icon="person_add")
+        users = Live(manager.users, build_users, every=5.0)
+        with head("API tokens"), parts.box("actions"):
+            parts.primary("Make token", lambda: _add_token(manager, tokens), icon="key")
+        tokens = Live(
+            manager.tokens, build_tokens, empty=lambda data: not data.items, every=5.0,
+            when_empty=lambda: parts.nothing_yet("key", "No tokens", "A token lets a program use the API in a role of its own."),
+        )
+    return None
+
+
+async def _do(call: object, said: str, live: Live[UserList] | Live[TokenList]) -> None:
+    try:
+        await call  # type: ignore[misc]
+    except ClientError as error:
+        parts.failed(error)
+        return
+    parts.done(said)
+    await live.refresh()
+
+
+async def _add_user(manager: AsyncManagerClient, live: Live[UserList]) -> None:
+    dialog, card = parts.sheet()
+    with card:
+        parts.text("Add a user", tag="h2")
+        name = ui.input("User name").props("autofocus autocomplete=off autocapitalize=none")
+        password = ui.input("Password", password=True, password_toggle_button=True).props(
+            'autocomplete=new-password hint="At least 12 characters"')
+        role = ui.select(_ROLES, label="Role", value="viewer")
+        trouble = parts.text("", "notice bad").props('role="alert"')
+        trouble.set_visibility(False)
+        with parts.box("buttons"):
+            parts.quiet("Cancel", dialog.close)
+            parts.primary("Add", lambda: submit())
+
+    async def submit() -> None:
+        try:
+            wanted = UserCreate(username=(name.value or "").strip(), password=password.value or "", role=Role(role.value))
+            await manager.create_user(wanted)
+        except (ValidationError, ClientError) as error:
+            trouble.say(complaint(error) if isinstance(error, ValidationError) else parts.explain(error))
+            trouble.set_visibility(True)
+            return
+        dialog.close()
+        parts.done(f"{wanted.username} can sign in.")
+        await live.refresh()
+
+    dialog.on("hide", dialog.delete)
+    dialog.open()
+
+
+async def _add_token(manager: AsyncManagerClient, live: Live[TokenList]) -> None:
+    dialog, card = parts.sheet()
+    with card:
+        parts.text("Make a token", tag="h2")
+        form = parts.box("skeletons").style("gap: 16px")
+        with form:
+            name = ui.input("What it is for", placeholder="monitoring").props("autofocus").classes("full")
+            role = ui.select(_ROLES, label="Role", value="viewer").classes("full")
+            life = ui.select(_LIFE, label="Valid for", value=30 * 86400).classes("full")
+            trouble = parts.text("", "notice bad").props('role="alert"')
+            trouble.set_visibility(False)
+            with parts.box("buttons"):
+                parts.quiet("Cancel", dialog.close)
+                parts.primary("Make", lambda: submit())
+
+    async def submit() -> None:
+        try:
+            wanted = TokenCreate(name=(name.value or "").strip(), role=Role(role.value), ttl_seconds=life.value or None)
+            made = await manager.create_token(wanted)
+        except (ValidationError, ClientError) as error:
+            trouble.say(complaint(error) if isinstance(error, ValidationError) else parts.explain(error))
+            trouble.set_visibility(True)
+            return
+        form.clear()
+        with form:
+            parts.text("This is the only time the token is shown.", "muted", tag="p")
+            parts.text(made.token, "secret mono")
+            with parts.box("buttons"):
+                parts.quiet("Copy", lambda: ui.clipboard.write(made.token), icon="content_copy")
+                parts.primary("Done", dialog.close)
+        await live.refresh()
+
+    dialog.on("hide", dialog.delete)
+    dialog.open()

@@ -1,0 +1,63 @@
+"""Who asked for what. For administrators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse
+from nicegui import ui
+
+from nqrust.contract.api.auth import Role
+from nqrust.contract.api.events import AuditEntry, AuditList
+from nqrust.ui import format as fmt
+from nqrust.ui import parts, session
+from nqrust.ui.frame import entrance, frame, head
+from nqrust.ui.live import Live
+from nqrust.ui.tables import Column, Listing, Row
+
+_STATUS = """<span :class="'badge ' + props.row.tone">{{ props.row.status }}</span>"""
+_REQUEST = """<span class="mono break">{{ props.row.method }} {{ props.row.path }}</span>"""
+
+
+def row(entry: AuditEntry) -> Row:
+    tone = "good" if entry.status < 400 else "warn" if entry.status < 500 else "bad"
+    return {"id": str(entry.id), "order": entry.id, "at": fmt.clock(entry.at), "actor": entry.actor, "method": entry.method,
+            "path": entry.path, "status": entry.status, "tone": tone, "source": entry.source, "request": entry.request_id}
+
+
+@ui.page("/audit")
+def audit(request: Request) -> RedirectResponse | None:
+    me = entrance(request, Role.admin)
+    if isinstance(me, RedirectResponse):
+        return me
+    manager = session.connect(me.token)
+
+    def build(data: AuditList) -> Callable[[AuditList], None]:
+        listing = Listing(
+            [
+                Column("at", "When", '<span class="nowrap">{{ props.row.at }}</span>', sort="order"),
+                Column("actor", "Who", sort="actor"),
+                Column("path", "What", _REQUEST, sort="path"),
+                Column("status", "Answer", _STATUS, sort="status"),
+                Column("source", "From", sort="source"),
+            ],
+            key="id", search=True,
+            card=f'<div class="top">{_REQUEST}{_STATUS}</div><div class="muted small">{{{{ props.row.actor }}}} · '
+                 "{{ props.row.at }} · {{ props.row.source }}</div>",
+        )
+
+        def update(fresh: AuditList) -> None:
+            listing.show([row(entry) for entry in fresh.items])
+
+        update(data)
+        return update
+
+    async def fetch() -> AuditList:
+        return await manager.audit(500)
+
+    with frame(me, "/audit", "Audit"):
+        head("Audit")
+        Live(fetch, build, empty=lambda data: not data.items, every=5.0,
+             when_empty=lambda: parts.nothing_yet("fact_check", "Nothing yet", "Every request that changes something is noted."))
+    return None

@@ -1,0 +1,196 @@
+"""Hosts: their room, their state, and whether they take new VMs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse
+from nicegui import ui
+
+from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.contract.api.auth import Role
+from nqrust.contract.api.hosts import Host, HostState
+from nqrust.contract.api.vms import VmState
+from nqrust.ui import format as fmt
+from nqrust.ui import parts, session
+from nqrust.ui.frame import entrance, frame, head
+from nqrust.ui.live import Live
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """`vcpus`: those of the VMs that are up, by the host's name."""
+
+    items: list[Host]
+    vcpus: dict[str, int]
+
+
+async def fetch_hosts(manager: AsyncManagerClient) -> Hosts:
+    found, vms = await asyncio.gather(manager.list_hosts(), manager.list_vms())
+    vcpus: dict[str, int] = {}
+    for vm in vms.items:
+        if vm.host and vm.state in (VmState.running, VmState.starting, VmState.paused):
+            vcpus[vm.host] = vcpus.get(vm.host, 0) + vm.vcpus
+    return Hosts(found.items, vcpus)
+
+
+@ui.page("/hosts")
+def hosts(request: Request) -> RedirectResponse | None:
+    me = entrance(request)
+    if isinstance(me, RedirectResponse):
+        return me
+    manager = session.connect(me.token)
+    may_act = me.may(Role.operator)
+
+    async def refresh() -> None:
+        await live.refresh()
+
+    async def join() -> None:
+        await _join(manager)
+
+    def build(data: Hosts) -> Callable[[Hosts], None]:
+        place = parts.box("cards wide")
+        shown: dict[str, _Card] = {}
+
+        def update(fresh: Hosts) -> None:
+            present = {host.id for host in fresh.items}
+            for gone in shown.keys() - present:
+                shown.pop(gone).element.delete()
+            with place:
+                for host in fresh.items:
+                    if host.id not in shown:
+                        shown[host.id] = _Card(host, manager, refresh if may_act else None)
+                    shown[host.id].show(host, fresh.vcpus.get(host.name, 0))
+
+        update(data)
+        return update
+
+    with frame(me, "/hosts", "Hosts"):
+        with head("Hosts"), parts.box("actions"):
+            if may_act:
+                parts.primary("Add host", join, icon="add")
+        live = Live(
+            lambda: fetch_hosts(manager), build, empty=lambda data: not data.items, every=3.0,
+            when_empty=lambda: parts.nothing_yet(
+                "memory", "No hosts yet", "A host is a machine with the agent on it; VMs run there.",
+                "Add host" if may_act else "", join if may_act else None),
+        )
+    return None
+
+
+class _Card:
+    """One host, brought up to date in place."""
+
+    def __init__(self, host: Host, manager: AsyncManagerClient, after: Callable[[], object] | None) -> None:
+        self._host, self._manager, self._after = host, manager, after
+        self._bars: dict[str, tuple[parts.Bar, parts.Text]] = {}
+        self.element = parts.box("card", "section").props(f'aria-label="Host {host.name}"')
+        with self.element:
+            with parts.box("row-between"):
+                parts.text(host.name, "break", tag="h2")
+                with parts.box("actions"):
+                    self._cordoned = parts.Badge("cordoned")
+                    self._state = parts.Badge(host.state.value)
+            for name in ("vCPUs", "Memory", "Disk"):
+                with parts.box("full"):
+                    with parts.box("row-between small"):
+                        parts.text(name)
+                        said = parts.text("", "muted", tag="span")
+                    self._bars[name] = (parts.Bar(f"{name} of {host.name}"), said)
+            self._facts = parts.facts(_describe(host))
+            if after is not None:
+                with parts.box("actions").style("margin-top: auto"):
+                    self._cordon = parts.quiet("Cordon", self._ask_cordon)
+                    self._uncordon = parts.quiet("Uncordon", self._do_uncordon)
+                    self._drain = parts.quiet("Drain", self._ask_drain)
+                    self._remove = parts.quiet("Remove", self._ask_remove).classes("danger")
+
+    def show(self, host: Host, vcpus: int) -> None:
+        self._host = host
+        self._state.show(host.state.value)
+        self._cordoned.set_visibility(host.cordoned)
+        room = host.capacity
+        used_memory, used_disk = room.memory_mib - room.memory_available_mib, room.disk_mib - room.disk_available_mib
+        for name, part, whole, said in (
+            ("vCPUs", vcpus, room.cpus, f"{vcpus} on {fmt.count(room.cpus, 'CPU')}"),
+            ("Memory", used_memory, room.memory_mib, f"{fmt.mib(used_memory)} of {fmt.mib(room.memory_mib)}"),
+            ("Disk", used_disk, room.disk_mib, f"{fmt.mib(used_disk)} of {fmt.mib(room.disk_mib)}"),
+        ):
+            self._bars[name][0].show(fmt.share(part, whole))
+            self._bars[name][1].say(said)
+        for name, value in _describe(host):
+            self._facts[name].say(value)
+        if self._after is not None:
+            self._cordon.set_visibility(not host.cordoned)
+            self._uncordon.set_visibility(host.cordoned)
+            self._drain.set_visibility(host.vms > 0)
+            self._remove.set_visibility(host.state is HostState.offline or host.vms == 0)
+
+    async def _ask_cordon(self) -> None:
+        if await parts.confirm(f"Cordon {self._host.name}?", "It takes no new VMs; those that run there go on.", "Cordon",
+                               danger=False):
+            await self._do(self._manager.cordon_host(self._host.name), f"{self._host.name} takes no new VMs.")
+
+    async def _do_uncordon(self) -> None:
+        await self._do(self._manager.uncordon_host(self._host.name), f"{self._host.name} takes new VMs again.")
+
+    async def _ask_drain(self) -> None:
+        if await parts.confirm(f"Drain {self._host.name}?", "Its VMs are stopped, and it takes no new ones.", "Drain"):
+            await self._do(self._manager.drain_host(self._host.name), f"{self._host.name} is being drained.")
+
+    async def _ask_remove(self) -> None:
+        if await parts.confirm(f"Remove {self._host.name}?", "The platform forgets the host and its agent's credentials.",
+                               "Remove"):
+            force = self._host.state is HostState.offline
+            await self._do(self._manager.delete_host(self._host.name, force), f"{self._host.name} is removed.")
+
+    async def _do(self, call: object, said: str) -> None:
+        try:
+            await call  # type: ignore[misc]
+        except ClientError as error:
+            parts.failed(error)
+            return
+        parts.done(said)
+        if self._after is not None:
+            await self._after()  # type: ignore[misc]
+
+
+def _describe(host: Host) -> list[tuple[str, str]]:
+    how = {"kvm": "hardware virtualisation (KVM)", "tcg": "emulation (TCG): slow"}.get(host.accel, host.accel)
+    network = host.network
+    return [
+        ("VMs run on", f"{host.vmm}, {how}"),
+        ("VMs", str(host.vms)),
+        ("Network", f"{network.bridge} {network.cidr} ({network.mode})".replace("  ", " ")),
+        ("Agent", f"{host.version} at {host.url}"),
+        ("Heard of", fmt.ago(host.last_seen_at)),
+    ]
+
+
+async def _join(manager: AsyncManagerClient) -> None:
+    try:
+        made = await manager.join_token()
+    except ClientError as error:
+        parts.failed(error)
+        return
+    base = urlsplit(session.manager_base())
+    loopback = base.hostname in ("127.0.0.1", "localhost", "::1")
+    address = f"{base.scheme}://{'MANAGER' if loopback else base.hostname}:{base.port}"
+    dialog, card = parts.sheet()
+    with card:
+        parts.text("Add a host", tag="h2")
+        parts.text("On the new machine, put this token into a file (readable by root only), then run the installer. The token "
+                   "lets one agent join, within an hour.", "muted", tag="p")
+        parts.text(made.token, "secret mono")
+        parts.text(f"nqr install --mode agent --manager-url {address} \\\n  --join-token-file ./join-token", "secret mono")
+        if loopback:
+            parts.text("MANAGER stands for this machine's name or address as the new host reaches it.", "muted small", tag="p")
+        with parts.box("buttons"):
+            parts.quiet("Copy token", lambda: ui.clipboard.write(made.token), icon="content_copy")
+            parts.primary("Done", dialog.close)
+    dialog.on("hide", dialog.delete)
+    dialog.open()

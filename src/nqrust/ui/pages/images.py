@@ -1,0 +1,152 @@
+"""The image registry: list, add, scan, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse
+from nicegui import ui
+from pydantic import ValidationError
+
+from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.contract.api.auth import Role
+from nqrust.contract.api.images import Image, ImageAdd, ImageList
+from nqrust.ui import format as fmt
+from nqrust.ui import parts, session
+from nqrust.ui.frame import entrance, frame, head
+from nqrust.ui.live import Live
+from nqrust.ui.pages.vm_create import complaint
+from nqrust.ui.tables import BADGE, Column, Listing, Row, button
+
+_NAME = """<span class="name">{{ props.row.name }}</span><div class="muted small">{{ props.row.description }}</div>"""
+_CARD = f"""<div class="top"><div class="grow">{_NAME}</div>{BADGE}</div>
+<div class="muted small">{{{{ props.row.size_text }}}} · needs {{{{ props.row.least }}}}</div>"""
+
+
+def row(image: Image) -> Row:
+    return {
+        "name": image.name, "description": image.description, "state": image.state, "tone": fmt.tone(image.state),
+        "size": image.size, "size_text": fmt.size(image.size), "sum": image.sha256[:12], "whole_sum": image.sha256,
+        "least": f"{fmt.mib(image.min_memory_mib)} memory", "age": fmt.ago(image.created_at),
+        "created": image.created_at.isoformat(),
+    }
+
+
+@ui.page("/images")
+def images(request: Request) -> RedirectResponse | None:
+    me = entrance(request)
+    if isinstance(me, RedirectResponse):
+        return me
+    manager = session.connect(me.token)
+    may_act = me.may(Role.operator)
+
+    async def remove(name: str) -> None:
+        if await parts.confirm(f"Remove {name}?", "VMs that were made of it keep their own disks.", "Remove"):
+            try:
+                await manager.delete_image(name)
+            except ClientError as error:
+                parts.failed(error)
+                return
+            parts.done(f"{name} is removed.")
+            await live.refresh()
+
+    async def scan() -> None:
+        scanning.props("loading")
+        try:
+            found = await manager.scan_images()
+        except ClientError as error:
+            parts.failed(error)
+            return
+        finally:
+            scanning.props(remove="loading")
+        parts.done(f"{fmt.count(found.total, 'image')} in the registry.")
+        await live.refresh()
+
+    async def add() -> None:
+        await _add(manager, live)
+
+    def build(data: ImageList) -> Callable[[ImageList], None]:
+        listing = Listing(
+            [
+                Column("name", "Name", _NAME, sort="name"),
+                Column("state", "State", BADGE, sort="state"),
+                Column("size", "Size", "{{ props.row.size_text }}", sort="size"),
+                Column("least", "Needs"),
+                Column("sum", "SHA-256", '<span class="mono" :title="props.row.whole_sum">{{ props.row.sum }}</span>'),
+                Column("age", "Added", '<span class="muted nowrap">{{ props.row.age }}</span>', sort="created"),
+            ],
+            key="name", card=_CARD, card_foot='<span class="mono muted">{{ props.row.sum }}</span>', handlers={"remove": remove},
+            actions=button("delete_outline", "Remove", "remove", "name", danger=True) if may_act else "",
+        )
+
+        def update(fresh: ImageList) -> None:
+            listing.show([row(image) for image in fresh.items])
+
+        update(data)
+        return update
+
+    with frame(me, "/images", "Images"):
+        with head("Images"), parts.box("actions"):
+            if may_act:
+                scanning = parts.quiet("Scan", scan, icon="refresh")
+                parts.primary("Add image", add, icon="add")
+        live = Live(
+            manager.list_images, build, empty=lambda data: not data.items, every=4.0,
+            when_empty=lambda: parts.nothing_yet(
+                "album", "No images yet", "An image is a root file system with its kernel. Scan finds those that are in the "
+                "image folder already.", "Add image" if may_act else "", add if may_act else None),
+        )
+    return None
+
+
+async def _add(manager: AsyncManagerClient, live: Live[ImageList]) -> None:
+    dialog, card = parts.sheet()
+    with card:
+        parts.text("Add an image", tag="h2")
+        source = ui.toggle({"path": "Folder on the manager", "url": "URL"}, value="path").props("no-caps unelevated spread")
+        name = ui.input("Name", placeholder="debian-12").props("autofocus")
+        path = ui.input("Folder", placeholder="/srv/images/debian-12").bind_visibility_from(source, "value", value="path")
+        path.props('hint="Holds image.json and the files it names" hide-bottom-space')
+        url = ui.input("URL").bind_visibility_from(source, "value", value="url")
+        checksum = ui.input("SHA-256").classes("mono").bind_visibility_from(source, "value", value="url")
+        trouble = parts.text("", "notice bad").props('role="alert"')
+        trouble.set_visibility(False)
+        with parts.box("buttons"):
+            parts.quiet("Cancel", dialog.close)
+            button = parts.primary("Add", lambda: submit())
+
+    async def submit() -> None:
+        by_path = source.value == "path"
+        wanted_path, wanted_url = (path.value or "").strip(), (url.value or "").strip()
+        if not (wanted_path if by_path else wanted_url):
+            _say("Say where the image is.")
+            return
+        try:
+            wanted = ImageAdd(
+                name=(name.value or "").strip(),
+                path=wanted_path if by_path else None,
+                url=None if by_path else wanted_url,
+                sha256=None if by_path else (checksum.value or "").strip() or None,
+            )
+        except ValidationError as error:
+            _say(complaint(error))
+            return
+        button.props("loading")
+        try:
+            added = await manager.add_image(wanted)
+        except ClientError as error:
+            _say(parts.explain(error))
+            return
+        finally:
+            button.props(remove="loading")
+        dialog.close()
+        parts.done(f"{added.name} is added.")
+        await live.refresh()
+
+    def _say(sentence: str) -> None:
+        trouble.say(sentence)
+        trouble.set_visibility(True)
+
+    dialog.on("hide", dialog.delete)
+    dialog.open()

@@ -1,0 +1,58 @@
+"""Sign in."""
+
+from __future__ import annotations
+
+from fastapi.responses import RedirectResponse
+from nicegui import ui
+from nicegui.element import Element
+
+from nqrust.client.manager import ClientError, Refused
+from nqrust.ui import format as fmt
+from nqrust.ui import frame, parts, session
+
+
+@ui.page("/sign-in", title=f"Sign in · {frame.NAME}")
+def sign_in(to: str = "/") -> RedirectResponse | None:
+    """`to`: the path that was asked for before."""
+    target = fmt.safe_path(to)
+    if session.current() is not None:
+        return RedirectResponse(target, status_code=303)
+    frame.set_colours()
+    with parts.box("signin"), parts.box("card", "form") as form:
+        frame.brand()
+        name = ui.input("User name").props('autocomplete=username autofocus autocapitalize=none name=username').classes("full")
+        password = ui.input("Password", password=True, password_toggle_button=True).classes("full")
+        password.props("autocomplete=current-password name=password")
+        trouble = parts.notice("", "bad", "error").props('role="alert"')
+        trouble.set_visibility(False)
+        button = ui.button("Sign in").classes("full").props("type=submit")
+        parts.text("The first password was made by the installer: see its summary.", "muted small")
+
+        async def submit() -> None:
+            trouble.set_visibility(False)
+            if not name.value or not password.value:
+                _say(trouble, "Enter a user name and a password.")
+                return
+            button.props("loading")
+            try:
+                found = await session.connect().login(name.value.strip(), password.value)
+            except ClientError as error:
+                wrong = isinstance(error, Refused) and error.status in (400, 401, 403, 422)
+                _say(trouble, "Wrong user name or password." if wrong else parts.explain(error))
+                password.value = ""
+                password.run_method("focus")
+                return
+            finally:
+                button.props(remove="loading")
+            session.keep(found)
+            ui.navigate.to(target)
+
+        form.on("submit.prevent", submit)
+    return None
+
+
+def _say(trouble: Element, sentence: str) -> None:
+    for child in trouble.descendants():
+        if isinstance(child, parts.Text):
+            child.say(sentence)
+    trouble.set_visibility(True)

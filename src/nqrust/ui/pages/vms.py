@@ -1,0 +1,102 @@
+"""All VMs: a table that follows their state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse
+from nicegui import ui
+
+from nqrust.contract.api.auth import Role
+from nqrust.contract.api.vms import Vm, VmList
+from nqrust.ui import format as fmt
+from nqrust.ui import history, parts, session
+from nqrust.ui.frame import entrance, frame, head
+from nqrust.ui.live import Live
+from nqrust.ui.pages.vm_create import open_create
+from nqrust.ui.tables import BADGE, Column, Listing, Row, button
+from nqrust.ui.vm_actions import VmActions, possible
+
+_NAME = """<a class="name" :href="'/vms/' + encodeURIComponent(props.row.name)">{{ props.row.name }}</a>
+<span v-for="tag in props.row.tags" class="tag" style="margin-left: 6px">{{ tag }}</span>"""
+_STATE = BADGE + """<q-tooltip v-if="props.row.error">{{ props.row.error }}</q-tooltip>"""
+_CARD = f"""<div class="top"><div>{_NAME}</div>{BADGE}</div>
+<div class="muted small">{{{{ props.row.size }}}} · {{{{ props.row.image }}}} · {{{{ props.row.host }}}}</div>
+<div class="small" style="color: var(--bad)" v-if="props.row.error">{{{{ props.row.error }}}}</div>"""
+_ACTIONS = "".join((
+    button("play_arrow", "Start", "start", "name", "props.row.can.includes('start')"),
+    button("play_arrow", "Resume", "resume", "name", "props.row.can.includes('resume')"),
+    button("pause", "Pause", "pause", "name", "props.row.can.includes('pause')"),
+    button("stop", "Stop", "stop", "name", "props.row.can.includes('stop')"),
+    button("power_settings_new", "Switch off", "force_stop", "name", "props.row.can.includes('force-stop')"),
+    button("delete_outline", "Delete", "delete", "name", "props.row.can.includes('delete')", danger=True),
+))
+
+
+def row(vm: Vm) -> Row:
+    """What the table shows of a VM."""
+    return {
+        "name": vm.name, "state": vm.state.value, "tone": fmt.tone(vm.state.value), "error": vm.error, "tags": vm.tags,
+        "ip": vm.ip or "–", "image": vm.image, "host": vm.host or "–", "vcpus": vm.vcpus, "memory": vm.memory_mib,
+        "size": f"{fmt.count(vm.vcpus, 'vCPU')}, {fmt.mib(vm.memory_mib)}", "age": fmt.ago(vm.created_at),
+        "created": vm.created_at.isoformat(), "can": sorted(possible(vm)),
+    }
+
+
+@ui.page("/vms")
+def vms(request: Request) -> RedirectResponse | None:
+    me = entrance(request)
+    if isinstance(me, RedirectResponse):
+        return me
+    manager = session.connect(me.token)
+    may_act = me.may(Role.operator)
+
+    async def refresh() -> None:
+        await live.refresh()
+
+    async def created(vm: Vm) -> None:
+        await live.refresh()
+
+    async def create() -> None:
+        await open_create(manager, created)
+
+    async def fetch() -> VmList:
+        found = await manager.list_vms()
+        history.remember(found.items)
+        return found
+
+    def build(data: VmList) -> Callable[[VmList], None]:
+        listing = Listing(
+            [
+                Column("name", "Name", _NAME, sort="name"),
+                Column("state", "State", _STATE, sort="state"),
+                Column("ip", "Address", '<span class="mono">{{ props.row.ip }}</span>'),
+                Column("size", "Size", sort="memory", cell="{{ props.row.size }}"),
+                Column("image", "Image", sort="image"),
+                Column("host", "Host", sort="host"),
+                Column("age", "Created", sort="created", cell='<span class="muted nowrap">{{ props.row.age }}</span>'),
+            ],
+            key="name", card=_CARD, card_foot='<span class="mono">{{ props.row.ip }}</span>', actions=_ACTIONS if may_act else "", search=True,
+            handlers={"start": actions.start, "stop": actions.stop, "pause": actions.pause, "resume": actions.resume,
+                      "delete": actions.delete, "force_stop": actions.force_stop} if may_act else None,
+        )
+
+        def update(fresh: VmList) -> None:
+            listing.show([row(vm) for vm in fresh.items])
+
+        update(data)
+        return update
+
+    actions = VmActions(manager, refresh)
+    with frame(me, "/vms", "VMs"):
+        with head("VMs"), parts.box("actions"):
+            if may_act:
+                parts.primary("Create VM", create, icon="add")
+        live = Live(
+            fetch, build, empty=lambda data: not data.items,
+            when_empty=lambda: parts.nothing_yet(
+                "dns", "No VMs yet", "A VM is up a few seconds after it was created.",
+                "Create VM" if may_act else "", create if may_act else None),
+        )
+    return None

@@ -1,0 +1,172 @@
+"""Small pieces that pages are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from nicegui import ui
+from nicegui.element import Element
+
+from nqrust.client.manager import ClientError, Refused
+from nqrust.contract.api.events import Event
+from nqrust.ui import format as fmt
+
+Handler = Callable[[], Awaitable[None] | None]
+
+
+def text(content: str, classes: str = "", tag: str = "div") -> Text:
+    """Plain text in an element; never HTML."""
+    return Text(content, tag).classes(classes)
+
+
+class Text(Element):
+    """An element that holds text which can be changed in place."""
+
+    def __init__(self, content: str, tag: str = "div") -> None:
+        super().__init__(tag)
+        self._text = content
+
+    def say(self, content: str) -> None:
+        if content != self._text:
+            self._text = content
+            self.update()
+
+
+def box(classes: str, tag: str = "div") -> Element:
+    return ui.element(tag).classes(classes)
+
+
+class Badge(Text):
+    """A state with its colour."""
+
+    def __init__(self, state: str = "") -> None:
+        super().__init__(state, "span")
+        self._tone = fmt.tone(state)
+        self.classes(f"badge {self._tone}")
+
+    def show(self, state: str) -> None:
+        tone = fmt.tone(state)
+        if tone != self._tone:
+            self.classes(remove=self._tone, add=tone)
+            self._tone = tone
+        self.say(state)
+
+
+class Bar(Element):
+    """A share as a bar; above 80 and 95 percent it warns."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__("div")
+        self.props(f'role="img" aria-label="{label}"').classes("bar")
+        with self:
+            self._fill = ui.element("i")
+        self._tone = ""
+
+    def show(self, part: float) -> None:
+        self._fill.style(f"width: {part * 100:.1f}%")
+        tone = "bad" if part > 0.95 else "warn" if part > 0.8 else ""
+        if tone != self._tone:
+            self.classes(remove=self._tone, add=tone)
+            self._tone = tone
+
+
+def primary(label: str, on_click: Handler, icon: str | None = None) -> ui.button:
+    return ui.button(label, on_click=on_click, icon=icon)
+
+
+def quiet(label: str, on_click: Handler, icon: str | None = None) -> ui.button:
+    return ui.button(label, on_click=on_click, icon=icon, color=None).classes("quiet")
+
+
+def icon_button(icon: str, label: str, on_click: Handler) -> ui.button:
+    """An icon that is named for screen readers and on hover."""
+    button = ui.button(icon=icon, on_click=on_click, color=None).props(f'flat aria-label="{label}"').classes("icon bare")
+    with button:
+        ui.tooltip(label)
+    return button
+
+
+def nothing_yet(icon: str, title: str, sentence: str, label: str = "", on_click: Handler | None = None) -> None:
+    """The view of a list without entries."""
+    with box("empty"):
+        ui.icon(icon)
+        text(title, tag="h2")
+        text(sentence, tag="p")
+        if label and on_click is not None:
+            primary(label, on_click)
+
+
+def notice(content: str, tone: str = "", icon: str = "info") -> Element:
+    with box(f"notice {tone}").props('role="status"') as element:
+        ui.icon(icon)
+        text(content, "grow")
+    return element
+
+
+def facts(pairs: list[tuple[str, str]]) -> dict[str, Text]:
+    """A list of names and values; gives the values, to be changed in place."""
+    values: dict[str, Text] = {}
+    with box("facts", "dl"):
+        for name, value in pairs:
+            text(name, tag="dt")
+            values[name] = Text(value, "dd")
+    return values
+
+
+def happened(event: Event, with_subject: bool = True) -> None:
+    """One event as an entry of a list."""
+    with box("happened"):
+        box(f"dot {event.severity}")
+        with box("grow break"):
+            text(event.message or event.reason, tag="span")
+            if with_subject and event.subject_name and event.subject_name not in event.message:
+                text(f" · {event.subject_name}", "muted", tag="span")
+        with text(fmt.ago(event.at), "muted small nowrap"):
+            ui.tooltip(fmt.clock(event.at))
+
+
+def sheet() -> tuple[ui.dialog, AbstractContextManager[Any]]:
+    """A dialog and the card inside it."""
+    dialog = ui.dialog()
+    with dialog:
+        card = ui.card().classes("sheet")
+    return dialog, card
+
+
+async def confirm(title: str, sentence: str, verb: str, danger: bool = True) -> bool:
+    """Ask before something that cannot be taken back. Escape is no."""
+    dialog, card = sheet()
+    with card:
+        text(title, tag="h2")
+        text(sentence, "muted", tag="p")
+        with box("buttons"):
+            quiet("Cancel", lambda: dialog.submit(False)).props("autofocus")
+            button = ui.button(verb, on_click=lambda: dialog.submit(True))
+            if danger:
+                button.props("color=negative")
+    answer = await dialog
+    dialog.delete()
+    return bool(answer)
+
+
+def explain(error: ClientError) -> str:
+    """An error in a sentence or two, with its cure."""
+    said = str(error).rstrip(".")
+    return f"{said}. {error.cure}".strip() if error.cure else f"{said}."
+
+
+def failed(error: ClientError) -> None:
+    """Say that the manager refused or did not answer."""
+    code = f" ({error.code})" if error.code else ""
+    ui.notify(explain(error) + code, type="negative", multi_line=True, close_button="Close", timeout=12_000)
+
+
+def done(sentence: str) -> None:
+    ui.notify(sentence, type="positive", timeout=3500)
+
+
+def lost_session(error: ClientError) -> bool:
+    """Whether the manager no longer knows the token."""
+    return isinstance(error, Refused) and error.status == 401

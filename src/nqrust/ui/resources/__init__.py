@@ -1,0 +1,1 @@
+"""Style sheet and icon of the web UI."""

@@ -1,0 +1,75 @@
+"""What can be done to a VM, from the list and from its own page."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.contract.api.vms import StopRequest, Vm, VmState
+from nqrust.ui import parts
+
+After = Callable[[], Awaitable[None]]
+_DOWN = (VmState.stopped, VmState.failed)
+_UP = (VmState.running, VmState.starting)
+
+
+def possible(vm: Vm) -> set[str]:
+    """The verbs that make sense in a VM's state."""
+    verbs = {"delete"} if vm.state is not VmState.deleting else set()
+    if vm.state in _DOWN:
+        verbs.add("start")
+    if vm.state in _UP:
+        verbs |= {"stop", "restart"}
+    if vm.state is VmState.running:
+        verbs.add("pause")
+    if vm.state is VmState.paused:
+        verbs |= {"resume", "stop"}
+    if vm.state is VmState.stopping:
+        verbs.add("force-stop")
+    return verbs
+
+
+class VmActions:
+    """Carries out verbs on VMs by name, tells the user, and then calls `after` (which shows the new state)."""
+
+    def __init__(self, manager: AsyncManagerClient, after: After, gone: Callable[[], None] | None = None) -> None:
+        self._manager, self._after, self._gone = manager, after, gone
+
+    async def start(self, name: str) -> None:
+        await self._do(self._manager.start_vm(name), f"{name} is being started.")
+
+    async def resume(self, name: str) -> None:
+        await self._do(self._manager.resume_vm(name), f"{name} goes on.")
+
+    async def pause(self, name: str) -> None:
+        await self._do(self._manager.pause_vm(name), f"{name} is paused.")
+
+    async def stop(self, name: str) -> None:
+        if await parts.confirm(f"Stop {name}?", "The guest is asked to shut down; after 20 seconds it is switched off.", "Stop"):
+            await self._do(self._manager.stop_vm(name), f"{name} is being stopped.")
+
+    async def force_stop(self, name: str) -> None:
+        if await parts.confirm(f"Switch {name} off?", "At once, without asking the guest: what it has not written is lost.",
+                               "Switch off"):
+            await self._do(self._manager.stop_vm(name, StopRequest(force=True)), f"{name} is being switched off.")
+
+    async def restart(self, name: str) -> None:
+        if await parts.confirm(f"Restart {name}?", "The guest is asked to shut down and is then started again.", "Restart"):
+            await self._do(self._manager.restart_vm(name), f"{name} is being restarted.")
+
+    async def delete(self, name: str) -> None:
+        if not await parts.confirm(f"Delete {name}?", "The VM is switched off, and its disk is removed for good.", "Delete"):
+            return
+        if await self._do(self._manager.delete_vm(name), f"{name} is being deleted.") and self._gone is not None:
+            self._gone()
+
+    async def _do(self, call: Awaitable[Any], said: str) -> bool:
+        try:
+            await call
+        except ClientError as error:
+            parts.failed(error)
+            return False
+        parts.done(said)
+        await self._after()
+        return True
