@@ -1,0 +1,137 @@
+"""The web UI before a manager in memory, driven in the system's Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("playwright", reason="Playwright for Python is not installed")
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.browser.world import PASSWORD
+
+_HERE = Path(__file__).parent
+ROOT = _HERE.parents[1]
+CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]
+expect.set_options(timeout=15_000)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            if CHROMIUM is None:
+                item.add_marker(pytest.mark.skip(reason="Chromium is not installed"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(240):
+        if process.poll() is not None:
+            raise RuntimeError(f"{url} ended with {process.returncode}")
+        try:
+            if httpx.get(url, timeout=2, trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.25)
+    raise RuntimeError(f"{url} did not come up")
+
+
+@dataclass(frozen=True)
+class Site:
+    """`url`: of the UI; `process`: its process id; `log`: what it wrote. `arrange` changes the manager's world."""
+
+    url: str
+    process: int
+    log: Path
+    manager: str
+
+    def arrange(self, what: str, value: Any = None) -> None:
+        httpx.post(f"{self.manager}/test/{what}", json={"value": value}, trust_env=False).raise_for_status()
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("ui")
+    manager_port, ui_port = _free_port(), _free_port()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "UI_BIND": f"127.0.0.1:{ui_port}", "PORT": "1",
+                   "HOSTNAME": "elsewhere", "MANAGER_BASE": f"http://127.0.0.1:{manager_port}", "UI_STORAGE_SECRET": "s" * 32}
+    with (folder / "log").open("wb") as log:
+        manager = subprocess.Popen([sys.executable, "-m", "tests.browser.fake_manager", str(manager_port)], cwd=ROOT,
+                                   stdout=log, stderr=log)
+        ui = subprocess.Popen([sys.executable, "-m", "nqrust.ui"], cwd=folder, env=environment, stdout=log, stderr=log)
+        try:
+            _wait(f"http://127.0.0.1:{manager_port}/health", manager)
+            _wait(f"http://127.0.0.1:{ui_port}/health", ui)
+            yield Site(f"http://127.0.0.1:{ui_port}", ui.pid, folder / "log", f"http://127.0.0.1:{manager_port}")
+        finally:
+            for process in (ui, manager):
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+@pytest.fixture
+def site(running: Site) -> Site:
+    """A fresh world: one host, one image, no VMs."""
+    running.arrange("reset")
+    return running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site) -> Iterator[Page]:
+    """A new visitor. Anything the page asks of another server, and any error in its console, fails the test."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("request", lambda r: wrong.append(f"asked {r.url}")
+            if not r.url.startswith((site.url, site.url.replace("http", "ws"), "data:", "blob:")) else None)
+    page.on("console", lambda m: wrong.append(f"said {m.text}") if m.type == "error" else None)
+    page.on("pageerror", lambda e: wrong.append(f"raised {e}"))
+    yield page
+    context.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def sign_in(page: Page, site: Site) -> Callable[..., Page]:
+    def do(name: str = "admin", path: str = "/", title: str = "Overview") -> Page:
+        page.goto(site.url + path)
+        page.get_by_label("User name").fill(name)
+        page.get_by_label("Password", exact=True).fill(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("main").locator("h1").first).to_have_text(title)
+        return page
+
+    return do

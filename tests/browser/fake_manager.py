@@ -1,0 +1,298 @@
+"""A manager in memory, for tests of the web UI: the same routes and models, no agents, no database.
+
+    python -m tests.browser.fake_manager PORT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import uvicorn
+from fastapi import Depends, FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from nqrust.contract.api import auth, events, hosts, images, vms
+from nqrust.contract.problem import MEDIA_TYPE
+from tests.browser.world import PASSWORD, Refusal, World, furnish, now
+
+world = World()
+app = FastAPI()
+
+
+@app.exception_handler(Refusal)
+async def refused(request: Request, refusal: Refusal) -> Response:
+    return JSONResponse(refusal.problem.model_dump(), refusal.problem.status, media_type=MEDIA_TYPE)
+
+
+@app.exception_handler(RequestValidationError)
+async def invalid(request: Request, error: RequestValidationError) -> Response:
+    return await refused(request, Refusal(422, "Not valid", str(error.errors()[0]["msg"])))
+
+
+async def who(request: Request) -> tuple[str, auth.Role]:
+    if world.delay:
+        await asyncio.sleep(world.delay)
+    if world.down:
+        raise Refusal(503, "Away", "The database is away.", "NQR-DB-001", "Wait a moment.")
+    token = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if token not in world.sessions:
+        raise Refusal(401, "Not signed in")
+    world.report()
+    if request.method != "GET":
+        world.audit.insert(0, events.AuditEntry(
+            id=len(world.audit) + 1, at=now(), actor=world.sessions[token][0], method=request.method,
+            path=request.url.path, status=200, request_id=str(uuid.uuid4()), source="192.0.2.20"))
+    return world.sessions[token]
+
+
+async def operator(user: tuple[str, auth.Role] = Depends(who)) -> tuple[str, auth.Role]:
+    if user[1] is auth.Role.viewer:
+        raise Refusal(403, "Not allowed", "This needs the role operator.")
+    return user
+
+
+async def admin(user: tuple[str, auth.Role] = Depends(who)) -> tuple[str, auth.Role]:
+    if user[1] is not auth.Role.admin:
+        raise Refusal(403, "Not allowed", "This needs the role admin.")
+    return user
+
+
+@app.get("/health")
+async def health() -> events.Health:
+    return events.Health(status="ok", version="0.1.0")
+
+
+@app.post("/v1/auth/login")
+async def login(wanted: auth.Login) -> auth.Session:
+    user = next((u for u in world.users if u.username == wanted.username), None)
+    if user is None or wanted.password != PASSWORD:
+        raise Refusal(401, "Wrong user name or password")
+    token = "nqr_" + secrets.token_urlsafe(32)
+    world.sessions[token] = (user.username, user.role)
+    return auth.Session(token=token, expires_at=now() + timedelta(hours=12), username=user.username, role=user.role)
+
+
+@app.post("/v1/auth/logout", status_code=204)
+async def logout(request: Request) -> None:
+    world.sessions.pop(request.headers.get("authorization", "").removeprefix("Bearer "), None)
+
+
+# --- VMs
+def find(name: str) -> vms.Vm:
+    for vm in world.vms.values():
+        if name in (vm.name, vm.id):
+            return vm
+    raise Refusal(404, "No such VM", f"There is no VM {name}.")
+
+
+@app.get("/v1/vms", dependencies=[Depends(who)])
+async def list_vms() -> vms.VmList:
+    return vms.VmList(items=list(world.vms.values()), total=len(world.vms))
+
+
+@app.post("/v1/vms", dependencies=[Depends(operator)], status_code=201)
+async def create_vm(wanted: vms.VmCreate) -> vms.Vm:
+    if wanted.name in world.vms:
+        raise Refusal(409, "Taken", f"There is a VM {wanted.name} already.")
+    vm = world.add_vm(wanted)
+    if wanted.start:
+        world.later(vm, vms.VmState.starting, vms.VmState.running)
+    return vm
+
+
+@app.get("/v1/vms/{name}", dependencies=[Depends(who)])
+async def get_vm(name: str) -> vms.Vm:
+    return find(name)
+
+
+@app.delete("/v1/vms/{name}", dependencies=[Depends(operator)], status_code=202)
+async def delete_vm(name: str) -> Response:
+    vm = find(name)
+    vm.state = vms.VmState.deleting
+
+    async def go() -> None:
+        await asyncio.sleep(0.6)
+        world.vms.pop(vm.name, None)
+        world.hosts[vm.host or ""].vms -= 1
+        world.tell("vm", vm.id, vm.name, "Deleted", f"{vm.name} was deleted.")
+
+    task = asyncio.get_running_loop().create_task(go())
+    world.verbs.add(task)
+    return Response(status_code=202)
+
+
+TURNS = {
+    "start": (vms.VmState.starting, vms.VmState.running), "stop": (vms.VmState.stopping, vms.VmState.stopped),
+    "pause": (vms.VmState.running, vms.VmState.paused), "resume": (vms.VmState.paused, vms.VmState.running),
+    "restart": (vms.VmState.starting, vms.VmState.running),
+}
+
+
+@app.post("/v1/vms/{name}/console-ticket", dependencies=[Depends(operator)])
+async def ticket(name: str) -> vms.ConsoleTicket:
+    made = secrets.token_urlsafe(16)
+    world.tickets[made] = find(name).name
+    return vms.ConsoleTicket(ticket=made, path=f"/v1/vms/{name}/console", expires_in=30)
+
+
+@app.websocket("/v1/vms/{name}/console")
+async def console(socket: WebSocket, name: str, ticket: str = "") -> None:
+    if world.tickets.pop(ticket, None) != name:
+        await socket.close(4401, "The ticket is not valid.")
+        return
+    await socket.accept()
+    await socket.send_bytes(f"\r\n{name} login: ".encode())
+    line = ""
+    prompt = b"login: "
+    try:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            for char in (message.get("bytes") or (message.get("text") or "").encode()).decode():
+                if char == "\r":
+                    answer = "Linux web1 6.1.0 x86_64 GNU/Linux\r\n" if line == "uname -a" else ""
+                    prompt = b"# "
+                    await socket.send_bytes(b"\r\n" + answer.encode() + prompt)
+                    line = ""
+                else:
+                    line += char
+                    await socket.send_bytes(char.encode())
+    except WebSocketDisconnect:
+        return
+
+
+@app.get("/v1/vms/{name}/events", dependencies=[Depends(who)])
+async def vm_events(name: str) -> events.EventList:
+    vm = find(name)
+    return events.EventList(items=[e for e in world.events if e.subject_id == vm.id])
+
+
+@app.post("/v1/vms/{name}/{verb}", dependencies=[Depends(operator)])
+async def turn_vm(name: str, verb: str) -> vms.Vm:
+    vm = find(name)
+    world.later(vm, *TURNS[verb])
+    return vm
+
+
+# --- images
+@app.get("/v1/images", dependencies=[Depends(who)])
+async def list_images() -> images.ImageList:
+    return images.ImageList(items=list(world.images.values()), total=len(world.images))
+
+
+@app.post("/v1/images", dependencies=[Depends(operator)], status_code=201)
+async def add_image(wanted: images.ImageAdd) -> images.Image:
+    if wanted.path and not wanted.path.startswith("/srv/images/"):
+        raise Refusal(422, "Not allowed", f"{wanted.path} is not below an allowed folder", "NQR-IMG-020",
+                      "Move it below /srv/images.")
+    return world.add_image(wanted.name)
+
+
+@app.post("/v1/images/scan", dependencies=[Depends(operator)])
+async def scan_images() -> images.ImageList:
+    if "debian-12" not in world.images:
+        world.add_image("debian-12", "Debian 12 with systemd")
+    return await list_images()
+
+
+@app.delete("/v1/images/{name}", dependencies=[Depends(operator)], status_code=204)
+async def delete_image(name: str) -> None:
+    world.images.pop(name, None)
+
+
+# --- hosts
+@app.get("/v1/hosts", dependencies=[Depends(who)])
+async def list_hosts() -> hosts.HostList:
+    return hosts.HostList(items=list(world.hosts.values()), total=len(world.hosts))
+
+
+@app.post("/v1/hosts/join-tokens", dependencies=[Depends(operator)])
+async def join_token() -> auth.JoinToken:
+    return auth.JoinToken(token="nqr_join_" + secrets.token_urlsafe(24), expires_at=now() + timedelta(hours=1))
+
+
+@app.post("/v1/hosts/{name}/{verb}", dependencies=[Depends(operator)])
+async def turn_host(name: str, verb: str) -> hosts.Host:
+    host = world.hosts[name]
+    host.cordoned = verb != "uncordon"
+    return host
+
+
+# --- users, tokens, events, audit
+@app.get("/v1/users", dependencies=[Depends(admin)])
+async def list_users() -> auth.UserList:
+    return auth.UserList(items=world.users, total=len(world.users))
+
+
+@app.post("/v1/users", dependencies=[Depends(admin)], status_code=201)
+async def create_user(wanted: auth.UserCreate) -> auth.User:
+    world.users.append(auth.User(id=str(uuid.uuid4()), username=wanted.username, role=wanted.role, created_at=now()))
+    return world.users[-1]
+
+
+@app.delete("/v1/users/{user_id}", dependencies=[Depends(admin)], status_code=204)
+async def delete_user(user_id: str) -> None:
+    world.users = [user for user in world.users if user.id != user_id]
+
+
+@app.get("/v1/tokens", dependencies=[Depends(admin)])
+async def list_tokens() -> auth.TokenList:
+    return auth.TokenList(items=world.tokens, total=len(world.tokens))
+
+
+@app.post("/v1/tokens", dependencies=[Depends(admin)], status_code=201)
+async def create_token(wanted: auth.TokenCreate) -> auth.TokenCreated:
+    made = auth.TokenCreated(id=str(uuid.uuid4()), name=wanted.name, role=wanted.role, created_at=now(),
+                             token="nqr_" + secrets.token_urlsafe(32))
+    world.tokens.append(auth.Token(**made.model_dump(exclude={"token"})))
+    return made
+
+
+@app.delete("/v1/tokens/{token_id}", dependencies=[Depends(admin)], status_code=204)
+async def delete_token(token_id: str) -> None:
+    world.tokens = [token for token in world.tokens if token.id != token_id]
+
+
+@app.get("/v1/events", dependencies=[Depends(who)])
+async def list_events(limit: int = 100) -> events.EventList:
+    return events.EventList(items=world.events[:limit])
+
+
+@app.get("/v1/audit", dependencies=[Depends(admin)])
+async def list_audit() -> events.AuditList:
+    return events.AuditList(items=world.audit)
+
+
+# --- for tests only
+@app.post("/test/{what}")
+async def arrange(what: str, body: dict[str, Any]) -> None:
+    """`reset`, `down`, `delay`, `sign-everybody-out`, or `busy`: a platform that has seen some life."""
+    global world
+    if what == "reset":
+        world = World()
+    elif what == "down":
+        world.down = bool(body["value"])
+    elif what == "delay":
+        world.delay = float(body["value"])
+    elif what == "sign-everybody-out":
+        world.sessions.clear()
+    elif what == "empty":
+        world.images.clear()
+        world.hosts.clear()
+    elif what == "busy":
+        furnish(world)
+
+
+def main() -> None:
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Overview, images, hosts, users, tokens, audit, and what is seen when the manager is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Site
+
+SignIn = Callable[..., Page]
+
+
+def test_overview_counts_and_warns(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("victor")
+    main = page.get_by_role("main")
+    expect(main).to_contain_text("4 of 8 running")
+    expect(main).to_contain_text("2 of 3 online")
+    expect(main).to_contain_text("VM broken failed: The guest's kernel panicked")
+    expect(main).to_contain_text("VMs on lab run under emulation")
+    expect(main).to_contain_text("build-7 was created on")
+
+
+def test_images_are_added_scanned_and_removed(sign_in: SignIn) -> None:
+    page = sign_in("olga", "/images", "Images")
+    table = page.get_by_role("table")
+    expect(table).to_contain_text("tiny")
+    page.get_by_role("button", name="Add image").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("alpine")
+    dialog.get_by_label("Folder").last.fill("/etc")
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Move it below /srv/images.")
+    dialog.get_by_label("Folder").last.fill("/srv/images/alpine")
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    expect(table).to_contain_text("alpine")
+    page.get_by_role("button", name="Scan").click()
+    expect(table).to_contain_text("debian-12")
+    page.get_by_label("Remove alpine").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    expect(table).not_to_contain_text("alpine")
+
+
+def test_a_host_is_cordoned_and_uncordoned(sign_in: SignIn) -> None:
+    page = sign_in("olga", "/hosts", "Hosts")
+    card = page.get_by_label("Host kvm1", exact=True)
+    expect(card).to_contain_text("24 GiB of 64 GiB")
+    expect(card.get_by_text("cordoned")).to_be_hidden()
+    card.get_by_role("button", name="Cordon", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Cordon").click()
+    expect(card.get_by_text("cordoned")).to_be_visible()
+    card.get_by_role("button", name="Uncordon").click()
+    expect(card.get_by_text("cordoned")).to_be_hidden()
+
+
+def test_a_join_token_is_shown_with_what_to_do(sign_in: SignIn) -> None:
+    page = sign_in("olga", "/hosts", "Hosts")
+    page.get_by_role("button", name="Add host").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("nqr_join_")
+    expect(dialog).to_contain_text("nqr install --mode agent --manager-url")
+
+
+def test_users_and_tokens(sign_in: SignIn) -> None:
+    page = sign_in("admin", "/access", "Users")
+    page.get_by_role("button", name="Add user").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("User name").fill("nina")
+    dialog.get_by_label("Password", exact=True).fill("short")
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("at least 12 characters")
+    dialog.get_by_label("Password", exact=True).fill("long enough now")
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("row").filter(has_text="nina")).to_contain_text("viewer")
+    page.get_by_role("button", name="Make token").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("What it is for").fill("monitoring")
+    dialog.get_by_role("button", name="Make", exact=True).click()
+    expect(dialog).to_contain_text("nqr_")
+    dialog.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("row").filter(has_text="monitoring")).to_be_visible()
+    page.goto(page.url.replace("/access", "/audit"))
+    expect(page.get_by_role("table")).to_contain_text("POST /v1/tokens")
+
+
+@pytest.mark.parametrize(("path", "title", "empty"), [
+    ("/vms", "VMs", "No VMs yet"), ("/images", "Images", "No images yet"), ("/hosts", "Hosts", "No hosts yet"),
+    ("/events", "Events", "Nothing has happened yet"), ("/audit", "Audit", "Nothing yet"),
+])
+def test_every_list_has_a_loading_an_empty_and_an_error_view(sign_in: SignIn, site: Site, path: str, title: str,
+                                                             empty: str) -> None:
+    site.arrange("empty")
+    site.arrange("delay", 2.0)
+    page = sign_in("admin", path, title)
+    expect(page.get_by_label("Loading")).to_be_visible()
+    expect(page.get_by_role("heading", name=empty)).to_be_visible()
+    site.arrange("delay", 0)
+    site.arrange("down", True)
+    alert = page.get_by_role("alert").filter(has_text="The database is away.")
+    expect(alert).to_contain_text("What you see is from before.")
+    page.reload()
+    expect(alert).to_be_visible()
+    expect(alert).not_to_contain_text("from before")
+    site.arrange("down", False)
+    alert.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("heading", name=empty)).to_be_visible()
+    expect(alert).to_be_hidden()

@@ -1,0 +1,103 @@
+"""Who gets in, what they see, and where their token is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Site
+from tests.browser.world import PASSWORD
+
+SignIn = Callable[..., Page]
+
+
+def test_health_is_open_and_pages_are_not(site: Site) -> None:
+    answer = httpx.get(f"{site.url}/health", trust_env=False)
+    assert answer.json() == {"status": "ok"}
+    assert "set-cookie" not in answer.headers and answer.headers["x-frame-options"] == "DENY"
+    for path in ("/", "/vms", "/vms/web1", "/images", "/hosts", "/events", "/access", "/audit"):
+        answer = httpx.get(site.url + path, trust_env=False)
+        assert answer.status_code == 303 and answer.headers["location"] == f"/sign-in?to={path}"
+
+
+def test_a_wrong_password_says_so_and_the_right_one_leads_on(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/images")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password", exact=True).fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Wrong user name or password.")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{site.url}/images")
+    expect(page.get_by_role("heading", name="Images")).to_be_visible()
+
+
+def test_nothing_typed(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/sign-in")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("Enter a user name and a password.")
+
+
+def test_a_link_cannot_lead_elsewhere_after_signing_in(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/sign-in?to=//example.com/x")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{site.url}/")
+
+
+def test_the_token_stays_on_the_server(sign_in: SignIn, site: Site) -> None:
+    page = sign_in()
+    seen = page.content() + str(page.context.cookies()) + str(page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})"))
+    assert "nqr_" not in seen and "nqr_" not in page.url
+    (cookie,) = [cookie for cookie in page.context.cookies() if cookie["name"] == "session"]
+    assert cookie["httpOnly"] and cookie["sameSite"] == "Strict"
+    kept = list((site.log.parent / "sessions").iterdir())
+    assert (site.log.parent / "sessions").stat().st_mode & 0o077 == 0
+    assert kept and all(Path(file).stat().st_mode & 0o077 == 0 for file in kept)
+
+
+def test_signing_out(sign_in: SignIn, site: Site) -> None:
+    page = sign_in()
+    page.get_by_label("Sign out").click()
+    expect(page).to_have_url(f"{site.url}/sign-in")
+    page.goto(f"{site.url}/vms")
+    expect(page).to_have_url(re.compile("/sign-in"))
+
+
+def test_a_session_that_the_manager_ended(sign_in: SignIn, site: Site) -> None:
+    page = sign_in()
+    site.arrange("sign-everybody-out")
+    expect(page).to_have_url(f"{site.url}/sign-in")
+
+
+@pytest.mark.parametrize("name", ["olga", "victor"])
+def test_roles_see_what_they_may(sign_in: SignIn, site: Site, name: str) -> None:
+    page = sign_in(name)
+    expect(page.get_by_role("link", name="VMs", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="Audit")).to_have_count(0)
+    page.goto(f"{site.url}/audit")
+    expect(page).to_have_url(f"{site.url}/")
+    page.goto(f"{site.url}/vms")
+    expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()
+    expect(page.get_by_role("button", name="Create VM")).to_have_count(2 if name == "olga" else 0)
+
+
+def test_light_and_dark_are_remembered(sign_in: SignIn, site: Site) -> None:
+    page = sign_in()
+    expect(page.locator("body.body--light")).to_have_count(1)
+    page.get_by_label("Light or dark").click()
+    expect(page.locator("body.body--dark")).to_have_count(1)
+    page.goto(f"{site.url}/hosts")
+    expect(page.locator("body.body--dark")).to_have_count(1)
+
+
+def test_memory_is_modest(sign_in: SignIn, site: Site) -> None:
+    sign_in()
+    assert psutil.Process(site.process).memory_info().rss < 200 << 20

@@ -1,0 +1,141 @@
+"""The life of a VM, as an operator sees it in the browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import Site
+
+SignIn = Callable[..., Page]
+
+
+def row(page: Page, name: str) -> Locator:
+    return page.get_by_role("row").filter(has=page.get_by_role("link", name=name, exact=True))
+
+
+def create(page: Page, name: str) -> None:
+    page.get_by_role("button", name="Create VM").first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Name")).to_have_value(re.compile("vm-1"))
+    dialog.get_by_label("Name").fill(name)
+    dialog.get_by_role("button", name="Create").click()
+    expect(dialog).to_have_count(0)
+
+
+def test_create_stop_start_pause_delete(sign_in: SignIn) -> None:
+    page = sign_in("olga", "/vms", "VMs")
+    expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()
+    create(page, "web1")
+    web1 = row(page, "web1")
+    expect(web1).to_contain_text("running")  # without a reload
+    expect(web1).to_contain_text("10.0.0.10")
+
+    web1.get_by_label("Stop web1").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(web1).to_contain_text("running")
+    web1.get_by_label("Stop web1").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop").click()
+    expect(web1).to_contain_text("stopped")
+
+    web1.get_by_label("Start web1").click()
+    expect(web1).to_contain_text("running")
+    web1.get_by_label("Pause web1").click()
+    expect(web1).to_contain_text("paused")
+    web1.get_by_label("Resume web1").click()
+    expect(web1).to_contain_text("running")
+
+    web1.get_by_label("Delete web1").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(web1).to_have_count(0)
+    expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()
+
+
+def test_the_form_says_what_is_wrong(sign_in: SignIn) -> None:
+    page = sign_in("olga", "/vms", "VMs")
+    create(page, "web1")
+    page.get_by_role("button", name="Create VM").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("Web 1")
+    expect(dialog).to_contain_text("Small letters, digits and hyphens")
+    dialog.get_by_role("button", name="Create").click()
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("Name").fill("web1")
+    expect(dialog).to_contain_text("This name is taken")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+
+
+def test_create_with_the_keyboard_alone(sign_in: SignIn) -> None:
+    page = sign_in("olga", "/vms", "VMs")
+    expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()
+    page.get_by_role("button", name="Create VM").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog").get_by_label("Name")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(row(page, "vm-1")).to_contain_text("running")
+
+
+def test_console_typing(sign_in: SignIn, site: Site) -> None:
+    page = sign_in("olga", "/vms", "VMs")
+    create(page, "web1")
+    row(page, "web1").get_by_role("link", name="web1").click()
+    expect(page.get_by_role("heading", name="web1")).to_be_visible()
+    expect(page.get_by_role("main")).to_contain_text("running")
+    page.get_by_role("tab", name="Console").click()
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+    screen = page.locator(".xterm-rows")
+    expect(screen).to_contain_text("web1 login:")
+    page.keyboard.type("root\r")
+    page.keyboard.type("uname -a\r")
+    expect(screen).to_contain_text("Linux web1 6.1.0 x86_64 GNU/Linux")
+    assert "ticket" not in page.url and "ticket" not in page.content()
+    page.keyboard.press("Control+]")
+    expect(page.locator(".xterm textarea")).not_to_be_focused()
+
+
+def test_figures_and_facts(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("victor", "/vms/web1", "web1")
+    main = page.get_by_role("main")
+    expect(main).to_contain_text("10.0.0.1, reached")
+    expect(main.get_by_role("img", name="Processor").locator("svg")).to_be_visible()
+    expect(main.get_by_role("button", name="Stop")).to_have_count(0)
+    page.get_by_role("tab", name="Events").click()
+    expect(main).to_contain_text("web1 is running on")
+    page.get_by_role("tab", name="Console").click()
+    expect(main).to_contain_text("The console needs the role operator.")
+
+
+def test_stop_and_delete_from_its_own_page(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("admin", "/vms/db1", "db1")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("main")).to_contain_text("stopped")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page).to_have_url(f"{site.url}/vms")
+    expect(row(page, "db1")).to_have_count(0)
+
+
+def test_a_vm_that_does_not_exist(sign_in: SignIn) -> None:
+    page = sign_in("admin", "/vms/ghost", "ghost")
+    expect(page.get_by_role("alert").first).to_contain_text("There is no VM ghost")
+
+
+def test_the_list_narrows_to_cards(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/vms", "VMs")
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.get_by_role("table")).to_have_count(0)
+    entry = page.locator(".entry").filter(has=page.get_by_role("link", name="broken", exact=True))
+    expect(entry).to_contain_text("panicked")
+    page.get_by_label("Search").fill("cache")
+    expect(page.locator(".entry")).to_have_count(1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_label("Menu").click()
+    page.get_by_role("link", name="Hosts").click()
+    expect(page.get_by_role("heading", name="Hosts")).to_be_visible()

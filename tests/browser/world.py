@@ -1,0 +1,144 @@
+"""What the manager in memory knows: users, VMs, images, hosts, events; and how VMs come to their states."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import uuid
+from datetime import datetime, timedelta, timezone
+
+from nqrust.contract import names
+from nqrust.contract.api import auth, events, hosts, images, vms
+from nqrust.contract.problem import Problem
+
+PASSWORD = "correct horse battery"
+ACCOUNTS = {"admin": auth.Role.admin, "olga": auth.Role.operator, "victor": auth.Role.viewer}
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, title: str, detail: str = "", code: str = "NQR-API-001", cure: str = "") -> None:
+        self.problem = Problem(title=title, status=status, detail=detail, code=code, cure=cure)
+
+
+class World:
+    """All there is. `down` makes every route answer 503; `delay` (seconds) slows them."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.delay = 0.0
+        self.sessions: dict[str, tuple[str, auth.Role]] = {}
+        self.users = [auth.User(id=str(uuid.uuid4()), username=n, role=r, created_at=now()) for n, r in ACCOUNTS.items()]
+        self.tokens: list[auth.Token] = []
+        self.vms: dict[str, vms.Vm] = {}
+        self.images: dict[str, images.Image] = {}
+        self.hosts: dict[str, hosts.Host] = {}
+        self.events: list[events.Event] = []
+        self.audit: list[events.AuditEntry] = []
+        self.tickets: dict[str, str] = {}
+        self.verbs: set[asyncio.Task[None]] = set()
+        self.started = now()
+        self.add_image("tiny", "Minimal guest: busybox, guest agent, serial console")
+        self.add_host("kvm1", "kvm")
+
+    # --- what there is
+    def add_image(self, name: str, description: str = "", state: str = "ready") -> images.Image:
+        blob = images.Blob(file="rootfs.ext4", size=32 << 20, sha256=secrets.token_hex(32))
+        manifest = images.ImageManifest(name=name, description=description, rootfs=blob, kernel=blob, created_at=now())
+        image = images.Image(id=str(uuid.uuid4()), name=name, description=description, arch="x86_64", size=blob.size,
+                             sha256=blob.sha256, state=state, min_memory_mib=96, min_disk_mib=32, created_at=now(),
+                             manifest=manifest)
+        self.images[name] = image
+        return image
+
+    def add_host(self, name: str, accel: str, state: hosts.HostState = hosts.HostState.online) -> hosts.Host:
+        number = len(self.hosts) + 1
+        host = hosts.Host(
+            id=str(uuid.uuid4()), name=name, state=state, url=f"http://192.0.2.{number}:19090", version="0.1.0",
+            boot_id=str(uuid.uuid4()), vmm="firecracker" if accel == "kvm" else "qemu", accel=accel, kvm=accel == "kvm",
+            capacity=hosts.HostCapacity(cpus=16, memory_mib=65536, memory_available_mib=41000, disk_mib=953674,
+                                        disk_available_mib=120000 if number == 2 else 640000),
+            network=hosts.HostNetwork(bridge="fcbr0", cidr="10.0.0.0/24", gateway="10.0.0.1"),
+            last_seen_at=now(), created_at=now())
+        self.hosts[name] = host
+        return host
+
+    def add_vm(self, wanted: vms.VmCreate) -> vms.Vm:
+        vm_id = str(uuid.uuid4())
+        host = wanted.host or min(self.hosts.values(), key=lambda h: h.vms).name
+        self.hosts[host].vms += 1
+        vm = vms.Vm(
+            id=vm_id, name=wanted.name, state=vms.VmState.stopped, desired_state=vms.DesiredState.stopped, host=host,
+            host_id=self.hosts[host].id, ip=f"10.0.0.{10 + len(self.vms)}", mac=names.mac_address(vm_id), image=wanted.image,
+            vcpus=wanted.vcpus, memory_mib=wanted.memory_mib, disk_mib=wanted.disk_mib or 32, created_at=now(),
+            tap=names.tap_name(vm_id), tags=wanted.tags, autostart=wanted.autostart, restart_policy=wanted.restart_policy)
+        self.vms[vm.name] = vm
+        self.tell("vm", vm.id, vm.name, "Created", f"{vm.name} was created on {host} from {vm.image}.")
+        return vm
+
+    def tell(self, kind: str, subject: str, name: str, reason: str, message: str, severity: str = "info",
+             at: datetime | None = None) -> None:
+        self.events.insert(0, events.Event(id=len(self.events) + 1, at=at or now(), subject_kind=kind, subject_id=subject,
+                                           subject_name=name, reason=reason, message=message, severity=severity))
+
+    def set(self, vm: vms.Vm, state: vms.VmState) -> None:
+        vm.state = state
+        if state is vms.VmState.running and vm.guest is None:
+            vm.boot_id, vm.started_at, vm.guest_up_at = str(uuid.uuid4()), now(), now()
+            vm.guest = vms.GuestReport(ip=vm.ip or "", boot_id=vm.boot_id, memory_total_kib=vm.memory_mib * 900,
+                                       memory_available_kib=vm.memory_mib * 600, disk_total_kib=30000,
+                                       disk_available_kib=22000, gateway="10.0.0.1", gateway_reachable=True, hostname=vm.name)
+            self.tell("vm", vm.id, vm.name, "Started", f"{vm.name} is running on {vm.host}.")
+        if state is vms.VmState.stopped:
+            vm.guest = vm.boot_id = vm.started_at = vm.guest_up_at = None
+            self.tell("vm", vm.id, vm.name, "Stopped", f"{vm.name} has stopped.")
+
+    def later(self, vm: vms.Vm, through: vms.VmState, to: vms.VmState, seconds: float = 0.6) -> None:
+        vm.state = through
+
+        async def turn() -> None:
+            await asyncio.sleep(seconds)
+            self.set(vm, to)
+
+        task = asyncio.get_running_loop().create_task(turn())
+        self.verbs.add(task)
+        task.add_done_callback(self.verbs.discard)
+
+    def report(self) -> None:
+        """Guests report: figures that look like life."""
+        chosen = random.Random()
+        for vm in self.vms.values():
+            if vm.state is vms.VmState.running and vm.guest is not None and vm.started_at is not None:
+                vm.guest.uptime_seconds = (now() - vm.started_at).total_seconds()
+                vm.guest.cpu_percent = min(100.0, max(0.5, vm.guest.cpu_percent + chosen.uniform(-9, 10)))
+                vm.guest.memory_available_kib = int(vm.memory_mib * chosen.uniform(540, 620))
+                vm.guest.net_rx_bytes += chosen.randint(2_000, 90_000)
+                vm.guest.net_tx_bytes += chosen.randint(1_000, 30_000)
+        for host in self.hosts.values():
+            if host.state is hosts.HostState.online:
+                host.last_seen_at = now()
+
+
+def furnish(world: World) -> None:
+    """A platform that has seen some life."""
+    world.add_image("debian-12", "Debian 12 with systemd")
+    world.add_image("builder", "Build machine", state="missing")
+    world.add_host("kvm2", "kvm")
+    world.add_host("lab", "tcg", hosts.HostState.degraded).last_seen_at = now() - timedelta(seconds=70)
+    states = ["running", "running", "running", "paused", "stopped", "failed", "starting", "running"]
+    plan = ["web1", "web2", "db1", "cache", "batch-old", "broken", "new", "build-7"]
+    for name, state in zip(plan, states, strict=True):
+        wanted = vms.VmCreate(name=name, image="debian-12" if name.startswith("db") else "tiny", vcpus=2,
+                              memory_mib=512, tags=["web"] if name.startswith("web") else [])
+        vm = world.add_vm(wanted)
+        if state in ("running", "paused"):
+            world.set(vm, vms.VmState.running)
+        vm.state = vms.VmState(state)
+        if state == "failed":
+            vm.error = "The guest's kernel panicked three times in a minute."
+            world.tell("vm", vm.id, vm.name, "Failed", f"{vm.name}: {vm.error}", "error")
+    world.tell("host", "x", "lab", "HostDegraded", "Host lab has been silent for 30 s.", "warning")

@@ -1,0 +1,165 @@
+"""Exactly reversible: what an install writes is known, and each way back ends at the host that was there before."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.hosts import product
+from tests.hosts.machine import Fingerprint, Machine, Snapshot
+from tests.hosts.product import nqr
+
+pytestmark = pytest.mark.timeout(2400)
+
+STATE = "/var/lib/nqrust-microvm"
+EVERYTHING = ("uninstall", "--purge-data", "--drop-database", "--non-interactive")
+CACHES_AND_LOGS = (
+    ("/var/cache/", "caches; ours goes with the uninstall, the others' are derived anew"),
+    ("/var/log/", "logs; ours goes with the uninstall, those of the package manager are history"),
+    ("/var/lib/(apt|dpkg|ucf|systemd)/|/var/lib/ucf$|/var/lib/shells.state$", "databases of the package tools, which undo their entries"),
+    ("/tmp/|/var/tmp/", "private folders of services, which systemd makes and removes"),
+    (r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|/etc/\.pwd\.lock$", "accounts: each is in a record or the survey"),
+    ("/etc/alternatives/|/usr/(s?bin|share/man|lib)/", "update-alternatives(1) of packages, taken back by their scripts"),
+    (r"/etc/ld\.so\.cache$|/etc/shells$|/etc/machine-id$", "derived by ldconfig, add-shell and the first boot"),
+    (r"/etc/systemd/system/[\w.-]+\.wants/", "enabled units: the unit's record says whether they were"),
+    (r"/etc/rc[0-6S]\.d/", "enabled init scripts of packages, taken back by their purge"),
+    (f"{STATE}/", "what nqr itself remembers; goes last, as a whole"),
+    ("/var/lib/dbus/machine-id$|__pycache__", "made at boot; caches of compiled Python"),
+)
+DECLARED = re.compile("|".join(f"(?:{pattern})" for pattern, _ in CACHES_AND_LOGS))
+OURS = ("/etc", "/opt", "/srv", "/usr", "/root", "/var/cache", STATE, "/var/log/nqrust-install")
+"""Where a re-run must write nothing at all (but for what a running agent and server write meanwhile)."""
+
+
+@dataclass
+class Installed:
+    host: Machine
+    before: Fingerprint
+    disk: Snapshot
+    undeclared: list[str]
+    rewritten: list[str]
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Installed]:
+    with Machine() as host:
+        product.clone(host)
+        before = host.fingerprint()
+        product.bootstrap(host, "--mode", "production", "--non-interactive")
+        undeclared = _undeclared(host)
+        mark = host.mark()
+        again = product.bootstrap(host, "--mode", "production", "--non-interactive")
+        assert "(0 changed" in again.stdout, again.describe()
+        rewritten = [str(c) for c in host.changes(mark) if c.path.startswith(OURS) and not product.LIVING.search(c.path)]
+        yield Installed(host, before, host.snapshot(), undeclared, rewritten)
+
+
+def _journal(host: Machine) -> list[dict[str, object]]:
+    return [json.loads(line) for line in host.read(f"{STATE}/journal.jsonl").splitlines()]
+
+
+def _records(host: Machine) -> list[dict[str, object]]:
+    return [undo for record in _journal(host) for undo in record.get("undo", [])]  # type: ignore[attr-defined]
+
+
+def _undeclared(host: Machine) -> list[str]:
+    """What the install wrote and neither its journal, nor a package, nor the table above accounts for."""
+    paths: dict[str, bool] = {}
+    for undo in _records(host):
+        args = undo["args"]
+        assert isinstance(args, dict)
+        if "path" in args:
+            paths[args["path"]] = paths.get(args["path"], False) or bool(args.get("tree"))
+    for record in _journal(host):
+        for digest in dict(record.get("made", {})).values():  # type: ignore[call-overload]
+            for path in json.loads(gzip.decompress(host.read_bytes(f"{STATE}/originals/{digest}")))["paths"]:
+                paths[path] = True
+    owned = set(host.run("cat /var/lib/dpkg/info/*.list").stdout.splitlines())
+    owned |= {f"/usr{path}" for path in owned if path.startswith(("/bin", "/sbin", "/lib"))}
+    trees = [path for path, tree in paths.items() if tree]
+    return [
+        f"{change.what} {change.path}"
+        for change in host.changes()
+        if change.path not in paths
+        and change.path not in owned
+        and not change.path.startswith((product.CLONE, "/root/a clone"))
+        and not any(change.path.startswith(f"{tree}/") for tree in trees)
+        and not DECLARED.search(change.path)
+    ]
+
+
+def test_nothing_is_written_that_is_not_declared(installed: Installed) -> None:
+    assert installed.undeclared == []
+
+
+def test_the_same_command_again_writes_nothing(installed: Installed) -> None:
+    assert installed.rewritten == []
+
+
+def test_rolling_back_a_changed_setting_leaves_the_service_running_with_the_old_one(installed: Installed) -> None:
+    host = installed.host
+    nqr(host, "install", "--non-interactive", env={"MANAGER_BIND": "0.0.0.0:18085"}, timeout=600)
+    assert product.fetch(host, "http://127.0.0.1:18085/health")[0] == 200
+    nqr(host, "rollback", "--non-interactive", timeout=600)
+    product.eventually("the manager is back", lambda: product.fetch(host, "http://127.0.0.1:18080/health")[0] == 200)
+    assert product.fetch(host, "http://127.0.0.1:18085/health")[0] == 0
+    assert "drift" not in nqr(host, "status").stdout
+
+
+def test_uninstall_gives_the_host_back_and_says_so(installed: Installed) -> None:
+    host = installed.host
+    said = nqr(host, *EVERYTHING, "--save-fingerprint", "/tmp/before.json.gz").stdout
+    assert "This host is as it was before" in said
+    assert installed.before.diff(host.fingerprint()) == []
+    assert host.stat("/tmp/before.json.gz") is not None
+
+
+def test_the_script_does_the_same_without_nqr(installed: Installed) -> None:
+    host = installed.host
+    host.restore(installed.disk)
+    nqr(host, "uninstall", "--script", "/root/undo.sh", "--purge-data", "--drop-database")
+    host.run("rm -rf /opt/nqrust-microvm/installer /usr/local/bin/nqr /var/cache/nqrust-microvm")
+    done = host.run("sh /root/undo.sh && rm /root/undo.sh", timeout=600)
+    assert done.stdout.rstrip().endswith("Done.") and "Could not" not in done.stderr, done.describe()
+    assert installed.before.diff(host.fingerprint()) == []
+    again = host.run("test ! -e /var/lib/nqrust-microvm && test ! -e /opt/nqrust-microvm", check=False)
+    assert again.ok
+
+
+def test_what_the_user_edited_is_kept_and_reported(installed: Installed) -> None:
+    host = installed.host
+    host.restore(installed.disk)
+    edited = sorted(
+        {
+            str(undo["args"]["path"])  # type: ignore[index]
+            for undo in _records(host)
+            if undo["verb"] == "file" and undo["args"].get("ours")  # type: ignore[attr-defined]
+        }
+    )
+    edited = [path for path in edited if host.exists(path)]
+    assert "/etc/nqrust-microvm/manager.env" in edited and len(edited) > 10
+    host.run(["sh", "-c", 'for f; do echo "# mine" >>"$f"; done', "sh", *edited])
+    host.write("/etc/nqrust-microvm/notes.txt", "mine\n")
+    said = nqr(host, *EVERYTHING, timeout=600).stdout
+    missing = [path for path in edited if not host.exists(f"{path}.nqr-kept")]
+    assert missing == []
+    assert [path for path in edited if path not in said] == []
+    assert host.read("/etc/nqrust-microvm/notes.txt") == "mine\n"
+    assert host.run("systemctl list-units --all --no-legend 'nqrust*'").stdout == ""
+
+
+def test_cut_off_in_the_middle_of_the_packages_it_still_gives_the_host_back() -> None:
+    with Machine() as host:
+        product.clone(host)
+        before = host.fingerprint()
+        host.start([f"{product.CLONE}/scripts/install/install.sh", "--mode", "manager", "--non-interactive"])
+        host.wait_for("test -d /etc/postgresql-common", timeout=900)
+        host.power_cut()
+        uninstall = f"{product.CLONE}/scripts/install/uninstall.sh"
+        host.run([uninstall, "--purge-data", "--drop-database", "--non-interactive"], timeout=900)
+        assert before.diff(host.fingerprint()) == []

@@ -1,0 +1,344 @@
+"""Faults in the middle of an install: each ends resumed or gone back, never in between, and says what, why and what now.
+
+The host has the distribution's packages already, and the installer's cache is warm: what fails is the point here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.hosts import killing, product
+from tests.hosts.killing import INSTALL
+from tests.hosts.machine import Fingerprint, Machine, Result, Running, Snapshot
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(1800)]
+
+UNITS = ("nqrust-network", "nqrust-dhcp", "nqrust-manager", "nqrust-agent")
+MINIMAL = (INSTALL, "--mode", "minimal", "--non-interactive")
+
+
+@dataclass
+class Bench:
+    host: Machine
+    before: Fingerprint
+    ready: Snapshot
+
+    def run(self, *more: str, env: dict[str, str] | None = None) -> Result:
+        return self.host.run([*MINIMAL, *more], check=False, timeout=600, env=env)
+
+    def start(self, *more: str) -> Running:
+        return self.host.start([*MINIMAL, *more])
+
+    def rollback(self) -> Result:
+        return self.host.run([INSTALL, "--non-interactive"], env={"NQR_VERB": "rollback"}, check=False, timeout=600)
+
+    def reached(self, running: Running, want: Callable[[list[dict[str, Any]]], bool]) -> None:
+        """Wait until the journal is so far."""
+        deadline = time.monotonic() + 300
+        while not want(killing.journal(self.host)):
+            assert running.poll() is None, f"it ended before: {running.text()[-3000:]}"
+            assert time.monotonic() < deadline, running.text()[-3000:]
+            time.sleep(0.05)
+
+    def is_as_before(self, ignore: Callable[[str, str], bool] = lambda category, thing: False) -> None:
+        assert "\n".join(self.before.diff(self.host.fingerprint(), ignore)) == ""
+        assert not self.host.exists("/var/lib/nqrust-microvm"), self.host.run("find /var/lib/nqrust-microvm").stdout
+
+    def went_back(self, result: Result, code: str = "") -> None:
+        """Exit 5; names the step, the cause and the cure; and nothing is left of it."""
+        assert result.code == 5, result.describe()
+        told = product.refusal(result)
+        assert told and all(one.cure for one in told[-1:]), result.describe()
+        if code:
+            assert code in {one.code for one in told}, result.describe()
+        self.is_as_before()
+
+    def completes(self) -> None:
+        """The same command again, now that the cause is gone: done, proven, and nothing to change any more."""
+        result = self.run()
+        assert result.code == 0, result.describe()
+        again = self.run()
+        assert again.code == 0 and "(0 changed" in again.stdout, again.describe()
+        for unit in UNITS:
+            assert self.host.run(["systemctl", "is-active", unit], check=False).stdout.strip() == "active", unit
+
+
+def in_phase(name: str) -> Callable[[list[dict[str, Any]]], bool]:
+    return lambda records: any(r["type"] == "begin" and r["step"]["phase"] == name for r in records)
+
+
+def at_step(kind: str) -> Callable[[list[dict[str, Any]]], bool]:
+    return lambda records: any(r["type"] == "begin" and r["step"]["kind"] == kind for r in records)
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Iterator[Bench]:
+    with Machine() as host:
+        product.clone(host)
+        said = host.run([*MINIMAL, "--dry-run"], timeout=900).stdout
+        names = re.search(r"install packages \(([^)]*)\)", said)
+        assert names, said
+        host.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *names[1].split(", ")],
+                 env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=600)  # fmt: skip
+        # One install and the way back: fills the cache, and is itself the first proof.
+        host.run(MINIMAL, timeout=900)
+        before_link = host.stat("/usr/local/bin/nqr")
+        assert before_link is not None
+        gone = product.nqr(host, "rollback", "--non-interactive", timeout=600)
+        assert not host.exists("/var/lib/nqrust-microvm") and not host.exists("/opt/nqrust-microvm"), gone.describe()
+        ready = host.snapshot()
+        killing.plain_devices(host)
+        yield Bench(host, host.fingerprint(), ready)
+
+
+@pytest.fixture
+def bench(prepared: Bench) -> Bench:
+    killing.restore(prepared.host, prepared.ready)
+    return prepared
+
+
+# --- storage
+
+
+@pytest.mark.parametrize("limit", ["size=40m", "size=2g,nr_inodes=400"], ids=["disk full", "out of inodes"])
+def test_no_room_for_the_programs(bench: Bench, limit: str) -> None:
+    bench.host.run(f"mkdir -p /opt && mount -t tmpfs -o {limit},mode=755 none /opt")
+    refused = bench.run()
+    if refused.code == 3:  # told before anything was touched
+        codes = {one.code for one in product.refusal(refused)}
+        refused = bench.run(*(f"--ignore-preflight={code}" for code in codes))
+    assert "space" in refused.stdout + refused.stderr
+    bench.host.run("umount /opt")
+    bench.went_back(refused)
+
+
+def test_no_room_for_the_journal(bench: Bench) -> None:
+    """What cannot be recorded is not done; and there is room to record the way back."""
+    state = "/var/lib/nqrust-microvm"
+    bench.host.run(f"mkdir -p {state} && mount -t tmpfs -o size=4m,mode=755 none {state}")
+    running = bench.start()
+    bench.reached(running, in_phase("config"))
+    bench.host.run(f"dd if=/dev/zero of={state}/filler bs=4k", check=False)
+    code, text = running.wait(300), running.text()
+    assert code == 5 and "is full" in text and "Free space" in text, text[-4000:]
+    assert bench.host.listdir(state) == []
+    bench.host.run(f"umount {state} && rmdir {state}")
+    bench.is_as_before()
+
+
+def test_etc_becomes_read_only(bench: Bench) -> None:
+    """Then not everything can be taken back: what could not stays recorded, is told, and is taken back later."""
+    running = bench.start()
+    bench.reached(running, in_phase("config"))
+    bench.host.run("mount --bind /etc /etc && mount -o remount,bind,ro /etc")
+    code = running.wait(300)
+    text = running.text()
+    assert code in (1, 5) and "Read-only" in text, text[-4000:]
+    bench.host.run("umount /etc")
+    if code == 1:
+        assert "stays recorded" in text, text[-4000:]
+        back = bench.rollback()
+        assert back.code == 0, back.describe()
+    bench.is_as_before()
+
+
+# --- packages and the network
+
+
+def test_apt_is_busy_and_then_free(bench: Bench) -> None:
+    host = bench.host
+    host.run("dpkg --purge --force-depends screen")
+    holder = host.start(["python3", "-c",
+                         "import fcntl,time;f=open('/var/lib/dpkg/lock-frontend','w');fcntl.lockf(f,fcntl.LOCK_EX);time.sleep(20)"])  # fmt: skip
+    host.wait_for("grep -q POSIX /proc/locks")
+    result = bench.run()
+    holder.kill()
+    assert result.code == 0, result.describe()
+    assert "waiting for python3" in (result.stdout + result.stderr).lower(), result.describe()
+    assert host.run("dpkg-query -W -f '${db:Status-Status}' screen").stdout == "installed"
+
+
+def test_the_mirror_fails(bench: Bench) -> None:
+    host = bench.host
+    host.run("dpkg --purge --force-depends screen; rm -rf /var/cache/apt/archives/*.deb")
+    before = host.fingerprint()
+    host.write("/etc/apt/apt.conf.d/zz-dead", 'Acquire::http::Proxy "http://127.0.0.1:9";\nAcquire::https::Proxy "http://127.0.0.1:9";\n')
+    result = bench.run()
+    if result.code == 0:
+        pytest.skip("the package was still in a cache of the test host")
+    assert result.code in (3, 5), result.describe()
+    assert "NQR-" in result.stderr and "network" in result.stderr, result.describe()
+    host.run(["rm", "/etc/apt/apt.conf.d/zz-dead"])
+    assert "\n".join(before.diff(host.fingerprint())) == ""
+
+
+def test_the_network_is_gone_while_python_packages_are_downloaded(bench: Bench) -> None:
+    bench.host.run("rm -rf /var/cache/nqrust-microvm/wheelhouse /var/cache/nqrust-microvm/wheels /var/cache/nqrust-microvm/pip")
+    dead = "http://127.0.0.1:9"
+    result = bench.run(env={"PIP_NO_CACHE_DIR": "1", "PIP_RETRIES": "1", "https_proxy": dead, "http_proxy": dead})
+    if result.code == 0:
+        pytest.skip("everything was still in a cache of the test host")
+    assert result.code in (3, 5), result.describe()
+    if result.code == 5:
+        bench.went_back(result)
+    bench.is_as_before()
+
+
+# --- what others do
+
+
+def test_postgresql_cannot_be_started(bench: Bench) -> None:
+    host = bench.host
+    host.run("systemctl stop postgresql@15-main postgresql; systemctl mask postgresql@15-main")
+    before = host.fingerprint()
+    result = bench.run()
+    assert result.code == 5, result.describe()
+    assert "postgresql" in result.stderr.lower()
+    assert "\n".join(before.diff(host.fingerprint())) == ""
+
+
+def test_postgresql_lets_nobody_in(bench: Bench) -> None:
+    host = bench.host
+    hba = host.read("/etc/postgresql/15/main/pg_hba.conf")
+    owner = host.stat("/etc/postgresql/15/main/pg_hba.conf")
+    assert owner is not None
+    host.write("/etc/postgresql/15/main/pg_hba.conf", "local all all reject\nhost all all all reject\n",
+               mode=owner.mode, owner="postgres:postgres")  # fmt: skip
+    host.run(["systemctl", "reload", "postgresql@15-main"])
+    result = bench.run()
+    assert result.code in (3, 5), result.describe()
+    assert re.search(r"pg_hba|reject", result.stderr), result.describe()
+    host.write("/etc/postgresql/15/main/pg_hba.conf", hba, mode=owner.mode, owner="postgres:postgres")
+    host.run(["systemctl", "reload", "postgresql@15-main"])
+    bench.is_as_before()
+
+
+def test_a_port_is_taken_meanwhile(bench: Bench) -> None:
+    host = bench.host
+    running = bench.start()
+    bench.reached(running, in_phase("database"))
+    squatter = host.start(["python3", "-m", "http.server", "18080", "--bind", "0.0.0.0"])
+    code = running.wait(400)
+    text = running.text()
+    assert code == 5 and "18080" in text, text[-4000:]
+    squatter.kill()
+    bench.is_as_before()
+
+
+def test_the_clock_jumps(bench: Bench) -> None:
+    """Ten years back, as the journal sees it: its records and our files are of the future. Then the way back."""
+    host = bench.host
+    running = bench.start()
+    bench.reached(running, in_phase("config"))
+    running.kill()
+    records = killing.journal(host)
+    text = "".join(json.dumps({**r, "at": r["at"] + 315e6}) + "\n" for r in records)
+    host.write(killing.JOURNAL, text, mode=0o600)
+    host.run("find /opt/nqrust-microvm /etc/nqrust-microvm /var/cache/nqrust-microvm -xdev -exec touch -h -d '+10 years' {} +")
+    bench.completes()
+    back = bench.rollback()
+    assert back.code == 0, back.describe()
+
+
+# --- stopped, killed, rebooted
+
+
+def test_stopped_for_a_while(bench: Bench) -> None:
+    running = bench.start()
+    bench.reached(running, in_phase("services"))
+    running.signal(signal.SIGSTOP)
+    time.sleep(10)
+    running.signal(signal.SIGCONT)
+    assert running.wait(400) == 0, running.text()[-4000:]
+    again = bench.run()
+    assert "(0 changed" in again.stdout, again.describe()
+
+
+@pytest.mark.parametrize("phase", ["deps", "network", "database", "config", "services"])
+def test_rebooted_in_the_middle(bench: Bench, phase: str) -> None:
+    running = bench.start()
+    bench.reached(running, in_phase(phase))
+    bench.host.power_cut()
+    running.kill()
+    bench.completes()
+
+
+@pytest.mark.parametrize("phase", ["deps", "kvm", "network", "database", "build", "config", "sudo", "services"])
+def test_killed_in_each_phase_and_rolled_back(bench: Bench, phase: str) -> None:
+    running = bench.start()
+    bench.reached(running, in_phase(phase))
+    running.kill()
+    back = bench.rollback()
+    assert back.code == 0, back.describe()
+    bench.is_as_before()
+
+
+@pytest.mark.parametrize("mode", ["AFTER", "BEFORE"])
+@pytest.mark.parametrize("number", [1, 2, 3, 17, 41, 67, 99, 120])
+def test_killed_at_a_record_and_rolled_back(bench: Bench, mode: str, number: int) -> None:
+    result = bench.run(env={f"NQR_CRASH_{mode}_APPEND": str(number)})
+    assert result.code == killing.KILLED or result.code == 137, result.describe()
+    back = bench.rollback()
+    assert back.code == 0, back.describe()
+    bench.is_as_before()
+
+
+def test_killed_while_the_canary_boots(bench: Bench) -> None:
+    running = bench.start()
+    bench.host.wait_for("pgrep -f 'qemu-system|firecracker' || grep -lqs qemu-system /proc/[0-9]*/comm", timeout=300)
+    running.kill()
+    bench.completes()
+    assert "tap" not in bench.host.run("ls /sys/class/net").stdout
+    assert not bench.host.run("grep -ls qemu-system /proc/[0-9]*/comm", check=False).stdout
+
+
+@pytest.mark.parametrize("kind", ["venv", "build-release"])
+def test_killed_alone_while_its_child_goes_on(bench: Bench, kind: str) -> None:
+    """Only the installer dies (as by the OOM killer); what it had started goes on while the next run begins."""
+    running = bench.start()
+    bench.reached(running, at_step(kind))
+    time.sleep(1)
+    running.kill()
+    bench.completes()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("phase", ["deps", "services"])
+def test_a_signal_goes_back(bench: Bench, name: str, phase: str) -> None:
+    running = bench.start()
+    bench.reached(running, in_phase(phase))
+    running.signal(getattr(signal, name))
+    assert running.wait(300) == 130, running.text()[-4000:]
+    assert name in running.text()
+    bench.is_as_before()
+
+
+def test_an_impatient_user(bench: Bench) -> None:
+    """Ctrl-C again and again, in the step and in the way back."""
+    running = bench.start()
+    bench.reached(running, in_phase("services"))
+    for _ in range(12):
+        running.signal(signal.SIGINT)
+        time.sleep(0.4)
+    assert running.wait(300) == 130, running.text()[-4000:]
+    bench.is_as_before()
+    bench.completes()
+
+
+def test_left_for_a_resume_where_that_was_asked(bench: Bench) -> None:
+    """--on-failure keep: exit 1, everything stays as it is; the next run goes on from there."""
+    running = bench.start("--on-failure", "keep")
+    bench.reached(running, in_phase("database"))
+    squatter = bench.host.start(["python3", "-m", "http.server", "18080", "--bind", "0.0.0.0"])
+    assert running.wait(400) == 1, running.text()[-4000:]
+    assert bench.host.exists("/etc/nqrust-microvm/manager.env")
+    squatter.kill()
+    bench.completes()

@@ -1,0 +1,61 @@
+"""Killed in the middle of the distribution's own package transaction, which nobody else journals for us."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.hosts import killing, product
+from tests.hosts.killing import INSTALL
+from tests.hosts.machine import Fingerprint, Machine, Snapshot
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(3600)]
+
+MINIMAL = (INSTALL, "--mode", "minimal", "--non-interactive")
+
+
+@dataclass
+class Bench:
+    host: Machine
+    pristine: Fingerprint
+    start: Snapshot
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Iterator[Bench]:
+    with Machine() as host:
+        product.clone(host)
+        host.run([*MINIMAL, "--dry-run"], timeout=900)
+        killing.plain_devices(host)
+        pristine = host.fingerprint()
+        yield Bench(host, pristine, host.snapshot())
+
+
+@pytest.mark.parametrize("then", ["rollback", "resume"])
+@pytest.mark.parametrize("how", ["the installer alone", "everything"])
+@pytest.mark.parametrize("moment", ["unpack", "configure"])
+def test_killed_inside_apt(prepared: Bench, moment: str, how: str, then: str) -> None:
+    host = prepared.host
+    killing.restore(host, prepared.start)
+    running = host.start(MINIMAL)
+    sign = f"grep -lasE 'dpkg.*--{moment}' /proc/[0-9]*/cmdline"
+    deadline = time.monotonic() + 300
+    while not host.run(sign, check=False).stdout:
+        assert running.poll() is None and time.monotonic() < deadline, running.text()[-3000:]
+    time.sleep(0.7)
+    if how == "everything":
+        host.power_cut()
+    running.kill()
+    if then == "rollback":
+        back = host.run([INSTALL, "--non-interactive"], env={"NQR_VERB": "rollback"}, check=False, timeout=900)
+        assert back.code == 0, back.describe()
+        assert "\n".join(prepared.pristine.diff(host.fingerprint())) == "", back.describe()
+        assert not host.exists("/var/lib/nqrust-microvm")
+    else:
+        result = host.run(MINIMAL, check=False, timeout=900)
+        assert result.code == 0, result.describe()
+        assert host.run(["dpkg", "--audit"]).stdout == ""
+        assert not [r for r in killing.journal(host) if r["type"] == "failed"]

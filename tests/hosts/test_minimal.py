@@ -1,0 +1,28 @@
+"""Mode `minimal` for real: the platform without its web UI."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hosts import product
+from tests.hosts.machine import Machine
+from tests.hosts.product import fetch, nqr
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(1800)]
+
+INSTALL = ("--mode", "minimal", "--non-interactive")
+
+
+def test_minimal_has_everything_but_the_web_ui() -> None:
+    with Machine() as host:
+        product.clone(host)
+        before = host.fingerprint()
+        product.bootstrap(host, *INSTALL)
+        assert fetch(host, "http://127.0.0.1:18080/health")[0] == 200
+        assert fetch(host, "http://127.0.0.1:3000/")[0] == 0
+        assert not host.exists("/etc/systemd/system/nqrust-ui.service") and not host.exists("/etc/nqrust-microvm/ui.env")
+        product.create_vm(host, "web1")
+        assert "(0 changed" in product.bootstrap(host, *INSTALL).stdout
+        assert "(0 changed" in nqr(host, "install", "--non-interactive").stdout, "the mode is remembered"
+        nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=600)
+        assert "\n".join(before.diff(host.fingerprint())) == ""

@@ -1,0 +1,108 @@
+"""The README's first command, as root, straight from a clone, on a Debian 12 machine whose PID 1 is not systemd."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.hosts import product
+from tests.hosts.machine import Fingerprint, Machine, Result
+from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
+
+pytestmark = pytest.mark.timeout(2400)
+
+INSTALL = ("--non-interactive",)
+
+
+@dataclass
+class Installed:
+    host: Machine
+    before: Fingerprint
+    result: Result
+    vm: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Installed]:
+    with Machine(systemd=False) as host:
+        product.clone(host)
+        before = host.fingerprint()
+        yield Installed(host, before, product.bootstrap(host, *INSTALL))
+
+
+def daemons(host: Machine) -> dict[str, int]:
+    """Program of each service -> its process number."""
+    script = (
+        "import os,json\nwanted={'/bin/manager':'manager','/bin/agent':'agent','/bin/ui':'ui','/bin/supervisord':'supervisord',"
+        "'/usr/sbin/dnsmasq':'dnsmasq','/bin/postgres':'postgres'}\nfound={}\n"
+        "for p in sorted((int(p) for p in os.listdir('/proc') if p.isdigit()), reverse=True):\n"
+        "  try: words=open(f'/proc/{p}/cmdline').read().split('\\0')[:2]\n"
+        "  except OSError: continue\n"
+        "  for text,name in wanted.items():\n"
+        "    if any(w.endswith(text) for w in words): found[name]=p\n"
+        "print(json.dumps(found))"
+    )
+    found: dict[str, int] = json.loads(host.run(["python3", "-c", script]).stdout)
+    return found
+
+
+def test_everything_runs_under_supervisord(installed: Installed) -> None:
+    assert installed.result.code == 0, installed.result.describe()
+    assert set(daemons(installed.host)) == {"manager", "agent", "ui", "supervisord", "dnsmasq", "postgres"}
+    for url in ("http://127.0.0.1:18080/health", "http://127.0.0.1:19090/agent/v1/health", "http://127.0.0.1:3000/"):
+        assert fetch(installed.host, url)[0] == 200, url
+    said = nqr(installed.host, "status").stdout
+    assert "supervisord" in said and "production" in said
+
+
+def test_a_vm_survives_its_agent_and_manager(installed: Installed) -> None:
+    host = installed.host
+    installed.vm = product.create_vm(host, "web1")
+    product.guest_reaches(host, installed.vm)
+    product.console_prompt(host, "web1")
+    processes = product.vm_processes(host, installed.vm["id"])
+    assert processes
+    for service in ("agent", "manager"):
+        before = daemons(host)[service]
+        host.run(f"kill -9 {before}")
+        eventually(f"{service} is back", lambda service=service, before=before: daemons(host).get(service, before) != before)
+    eventually("the manager answers", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 200)
+    eventually("the agent found the VM again", lambda: document(host, "vm", "show", "web1")["state"] == "running")
+    assert product.vm_processes(host, installed.vm["id"]) == processes
+    assert document(host, "vm", "show", "web1")["boot_id"] == installed.vm["boot_id"]
+    product.console_prompt(host, "web1")
+
+
+def test_the_same_command_again_changes_nothing(installed: Installed) -> None:
+    host = installed.host
+    before, mark, token = daemons(host), host.mark(), host.read(f"{CONFIG}/cli-token")
+    again = product.bootstrap(host, *INSTALL, timeout=200)
+    assert "(0 changed" in again.stdout, again.describe()
+    assert daemons(host) == before, "no service was restarted"
+    assert product.rewritten(host, mark) == []
+    assert host.read(f"{CONFIG}/cli-token") == token
+
+
+def test_stop_and_remove(installed: Installed) -> None:
+    host = installed.host
+    nqr(host, "vm", "stop", "web1")
+    assert product.vm_processes(host, installed.vm["id"]) == {}
+    nqr(host, "vm", "start", "web1")
+    nqr(host, "vm", "rm", "web1")
+    assert document(host, "vm", "ls")["items"] == []
+    assert product.vm_processes(host, installed.vm["id"]) == {}
+
+
+def test_uninstall_leaves_nothing_though_a_vm_runs(installed: Installed) -> None:
+    host = installed.host
+    last = product.create_vm(host, "last")
+    result = host.run([f"{product.CLONE}/scripts/install/uninstall.sh", "--purge-data", "--drop-database", "--non-interactive"], timeout=900)
+    assert product.vm_processes(host, last["id"]) == {}
+    assert daemons(host) == {}
+    assert "\n".join(installed.before.diff(host.fingerprint())) == "", result.describe()
+    for path in ("/opt/nqrust-microvm", CONFIG, "/srv/fc", "/srv/images", product.CACHE, "/var/log/nqrust-install", "/run/nqrust-microvm"):
+        assert not host.exists(path), path

@@ -1,0 +1,274 @@
+"""One production install on a pristine Debian 12, and everything an administrator does with it afterwards, in order."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.hosts import product
+from tests.hosts.machine import Fingerprint, Machine, Result
+from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
+
+pytestmark = pytest.mark.timeout(2400)
+
+UNITS = ("nqrust-network", "nqrust-dhcp", "nqrust-manager", "nqrust-agent", "nqrust-ui")
+HEALTH = {
+    "manager": "http://127.0.0.1:18080/health",
+    "agent": "http://127.0.0.1:19090/agent/v1/health",
+    "ui": "http://127.0.0.1:3000/",
+}
+INSTALL = ("--mode", "production", "--non-interactive")
+
+
+@dataclass
+class Installed:
+    host: Machine
+    before: Fingerprint
+    result: Result
+    vm: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Installed]:
+    with Machine() as host:
+        product.clone(host)
+        before = host.fingerprint()
+        yield Installed(host, before, product.bootstrap(host, *INSTALL))
+
+
+def unit(host: Machine, name: str, *properties: str) -> dict[str, str]:
+    shown = host.run(["systemctl", "show", name, f"--property={','.join(properties)}"]).stdout
+    return dict(line.split("=", 1) for line in shown.splitlines())
+
+
+def secrets(host: Machine) -> dict[str, str]:
+    files = (f"{CONFIG}/manager.env", f"{CONFIG}/admin-password", f"{CONFIG}/cli-token", f"{CONFIG}/join-token", f"{CONFIG}/bootstrap.json")
+    return {path: host.read(path) for path in files}
+
+
+# --- what the install leaves
+
+
+def test_the_summary_says_where_to_go_next(installed: Installed) -> None:
+    said = installed.result.stdout
+    for expected in ("http://", ":18080", ":3000", "admin-password", "nqr vm create"):
+        assert expected in said, installed.result.describe()
+    assert installed.result.code == 0
+    log = installed.host.listdir("/var/log/nqrust-install")
+    stat = installed.host.stat(f"/var/log/nqrust-install/{log[0]}")
+    assert stat is not None and stat.mode == 0o600
+    assert re.search(r"emulat", said, re.IGNORECASE) or "firecracker" in said.lower(), "which VMM it came to is said loudly"
+
+
+def test_services_are_active_and_enabled(installed: Installed) -> None:
+    for name in UNITS:
+        state = unit(installed.host, name, "ActiveState", "UnitFileState")
+        assert state == {"ActiveState": "active", "UnitFileState": "enabled"}, name
+    assert unit(installed.host, "postgresql@15-main", "ActiveState")["ActiveState"] == "active"
+
+
+def test_health_answers(installed: Installed) -> None:
+    for name, url in HEALTH.items():
+        status, body = fetch(installed.host, url)
+        assert status == 200, (name, status, body)
+    assert json.loads(fetch(installed.host, HEALTH["manager"])[1])["status"] == "ok"
+    assert {"version", "kvm", "time"} <= set(json.loads(fetch(installed.host, HEALTH["agent"])[1]))
+    assert fetch(installed.host, "http://127.0.0.1:18080/v1/vms")[0] == 401, "nothing but health without credentials"
+
+
+def test_the_canary_was_proven(installed: Installed) -> None:
+    """Booted, got a lease, its guest agent reported, it reached its gateway; and nothing of it is left."""
+    verified = nqr(installed.host, "verify", "--output", "json", timeout=600)
+    proofs = {one["hop"]: one for one in product.lines(verified)[-1]["proofs"]}
+    assert {proof["verdict"] for proof in proofs.values()} == {"passed"}, verified.describe()
+    assert {"binaries", "manager", "agent", "ui", "database", "bridge", "dhcp", "vmm", "tap", "guest", "lease", "gateway"} <= set(proofs)
+    assert document(installed.host, "vm", "ls")["items"] == []
+    assert "tap" not in installed.host.run("ls /sys/class/net").stdout
+
+
+def test_files_modes_and_owners(installed: Installed) -> None:
+    host = installed.host
+    expected = {
+        f"{CONFIG}/manager.env": (0o640, "root", "nqrust"),
+        f"{CONFIG}/agent.env": (0o640, "root", "nqrust"),
+        f"{CONFIG}/ui.env": (0o640, "root", "nqrust"),
+        f"{CONFIG}/config.yaml": (0o640, "root", "nqrust"),
+        f"{CONFIG}/admin-password": (0o600, "root", "root"),
+        f"{CONFIG}/cli-token": (0o600, "root", "root"),
+        f"{CONFIG}/join-token": (0o600, "root", "root"),
+        "/etc/sudoers.d/nqrust": (0o440, "root", "root"),
+        "/etc/systemd/system/nqrust-manager.service": (0o644, "root", "root"),
+        "/opt/nqrust-microvm": (0o755, "root", "root"),
+        "/opt/nqrust-microvm/bin": (0o755, "root", "root"),
+        "/srv/fc": (0o755, "root", "root"),
+        "/srv/fc/vms": (0o711, "root", "root"),
+        "/srv/images": (0o755, "nqrust", "nqrust"),
+        "/var/lib/nqrust-microvm/journal.jsonl": (0o600, "root", "root"),
+        "/var/lib/nqrust-microvm/secrets.json": (0o600, "root", "root"),
+    }
+    found = {path: host.stat(path) for path in expected}
+    assert {path: (stat.mode, stat.owner, stat.group) if stat else None for path, stat in found.items()} == expected
+    for name in ("manager", "agent", "guest-agent"):
+        assert host.run(["test", "-x", f"/opt/nqrust-microvm/bin/{name}"], check=False).ok, name
+    assert host.run(["visudo", "-c"]).ok
+    kvm = host.stat("/dev/kvm")
+    assert kvm is None or (kvm.mode, kvm.group) == (0o660, "kvm")
+    assert not host.run("find /opt/nqrust-microvm -xdev -user nqrust -type f -perm /0111", check=False).stdout, (
+        "root runs programs from there, so the service user owns none of them"
+    )
+
+
+def test_the_database_password_has_32_characters_and_is_nowhere_else(installed: Installed) -> None:
+    url = re.search(r"^DATABASE_URL=(\S+)", installed.host.read(f"{CONFIG}/manager.env"), re.MULTILINE)
+    assert url
+    password = url[1].split("://")[1].split("@")[0].split(":")[1]
+    assert re.fullmatch(r"[A-Za-z0-9]{32}", password)
+    found = installed.host.run(["grep", "-rlsF", password, "/etc", "/var/log", "/tmp", "/opt", "/var/cache/nqrust-microvm"], check=False)
+    assert found.stdout.split() == [f"{CONFIG}/manager.env"]
+    assert password not in installed.result.stdout + installed.result.stderr
+
+
+def test_the_administrator_can_sign_in(installed: Installed) -> None:
+    password = installed.host.read(f"{CONFIG}/admin-password").strip()
+    login = "http://127.0.0.1:18080/v1/auth/login"
+    assert fetch(installed.host, login, body={"username": "admin", "password": password})[0] == 200
+    assert fetch(installed.host, login, body={"username": "admin", "password": "admin"})[0] == 401
+
+
+# --- VMs
+
+
+def test_create_list_and_console(installed: Installed) -> None:
+    host = installed.host
+    installed.vm = product.create_vm(host, "web1")
+    listed = document(host, "vm", "ls")["items"]
+    assert [vm["name"] for vm in listed] == ["web1"]
+    assert {"id", "name", "state", "desired_state", "host", "ip", "mac", "boot_id", "image", "vcpus", "memory_mib", "created_at"} <= set(listed[0])
+    assert (listed[0]["vcpus"], listed[0]["memory_mib"], listed[0]["image"]) == (1, 256, "tiny")
+    product.guest_reaches(host, installed.vm)
+    product.console_prompt(host, "web1")
+    scope = unit(host, f"fc-{installed.vm['id']}.scope", "ActiveState")
+    assert scope["ActiveState"] == "active"
+
+
+def same_vm(installed: Installed, processes: dict[int, str]) -> dict[str, Any] | None:
+    shown: dict[str, Any] = document(installed.host, "vm", "show", "web1")
+    assert product.vm_processes(installed.host, shown["id"]) == processes, "the VM's processes are the same ones"
+    assert shown["boot_id"] == installed.vm["boot_id"], "it did not boot again"
+    return shown if shown["state"] == "running" else None
+
+
+@pytest.mark.parametrize("how", ["restart", "kill -9"])
+@pytest.mark.parametrize("service", ["nqrust-agent", "nqrust-manager"])
+def test_services_come_and_go_and_the_vm_runs_on(installed: Installed, service: str, how: str) -> None:
+    host = installed.host
+    processes = product.vm_processes(host, installed.vm["id"])
+    assert any("qemu" in comm or "firecracker" in comm for comm in processes.values())
+    before = unit(host, service, "MainPID")["MainPID"]
+    if how == "restart":
+        host.run(["systemctl", "restart", service])
+    else:
+        host.run(f"kill -9 {before}")
+    eventually(f"{service} is back", lambda: unit(host, service, "MainPID")["MainPID"] not in ("0", before))
+    eventually("it answers", lambda: fetch(host, HEALTH[service.removeprefix("nqrust-")])[0] == 200)
+    eventually("the VM is known again", lambda: same_vm(installed, processes))
+    product.console_prompt(host, "web1")
+
+
+def test_stop_start_and_remove(installed: Installed) -> None:
+    """Through an agent that has been restarted: it found the VM again, so it can stop it."""
+    host = installed.host
+    nqr(host, "vm", "stop", "web1")
+    assert document(host, "vm", "show", "web1")["state"] == "stopped"
+    assert product.vm_processes(host, installed.vm["id"]) == {}
+    nqr(host, "vm", "start", "web1")
+    shown = eventually("it has booted again", lambda: _booted(host, "web1", installed.vm["boot_id"]), 120)
+    assert shown["id"] == installed.vm["id"] and shown["ip"] == installed.vm["ip"]
+    second = product.create_vm(host, "web2")
+    nqr(host, "vm", "rm", "web2")
+    assert [vm["name"] for vm in document(host, "vm", "ls")["items"]] == ["web1"]
+    assert product.vm_processes(host, second["id"]) == {}
+    assert not host.exists(f"/srv/fc/vms/{second['id']}")
+    assert second["tap"] not in host.run("ls /sys/class/net").stdout
+
+
+def _booted(host: Machine, name: str, before: str) -> dict[str, Any] | None:
+    shown: dict[str, Any] = document(host, "vm", "show", name)
+    return shown if shown["state"] == "running" and shown["boot_id"] not in (None, before) else None
+
+
+# --- again
+
+
+def test_the_same_command_again_changes_nothing(installed: Installed) -> None:
+    host = installed.host
+    starts = {name: unit(host, name, "ActiveEnterTimestampMonotonic", "MainPID") for name in UNITS}
+    kept, mark = secrets(host), host.mark()
+    processes = product.vm_processes(host, installed.vm["id"])
+    again = product.bootstrap(host, *INSTALL, timeout=200)
+    assert "(0 changed" in again.stdout, again.describe()
+    assert {name: unit(host, name, "ActiveEnterTimestampMonotonic", "MainPID") for name in UNITS} == starts
+    assert product.rewritten(host, mark) == []
+    assert secrets(host) == kept
+    assert product.vm_processes(host, installed.vm["id"]) == processes
+
+
+def test_json_lines_and_plan_of_a_converged_host(installed: Installed) -> None:
+    said = nqr(installed.host, "install", "--non-interactive", "--output", "json", timeout=200)
+    last = product.lines(said)[-1]
+    assert (last["outcome"], last["changed"]) == ("ok", 0) and last["satisfied"] > 50
+    assert set(last["urls"]) == {"manager", "agent", "ui"}
+    assert {"name", "changed", "seconds"} <= set(last["phases"][0])
+    assert nqr(installed.host, "plan", "--detailed-exitcode", check=False).code == 0
+
+
+def test_status_and_what_the_first_run_was_told(installed: Installed) -> None:
+    host = installed.host
+    said = nqr(host, "status").stdout
+    assert "production" in said and "nqrust-manager" in said
+    host.run(f"chmod 644 {CONFIG}/manager.env")
+    drifted = nqr(host, "status", check=False)
+    assert f"{CONFIG}/manager.env" in drifted.stdout, "a changed mode is told"
+    back = nqr(host, "install", "--non-interactive", "--output", "json", timeout=200)
+    assert product.lines(back)[-1]["changed"] >= 1
+    stat = host.stat(f"{CONFIG}/manager.env")
+    assert stat is not None and stat.mode == 0o640
+
+
+# --- out, in again, and out for good
+
+
+def test_uninstall_keeps_data_and_a_new_install_picks_it_up(installed: Installed) -> None:
+    host = installed.host
+    password = host.read(f"{CONFIG}/admin-password").strip()
+    gone = nqr(host, "uninstall", "--non-interactive", timeout=600)
+    assert gone.code == 0
+    assert host.exists(f"/srv/fc/vms/{installed.vm['id']}") and host.exists("/srv/images")
+    assert not host.exists(CONFIG) and not host.exists("/opt/nqrust-microvm")
+    assert "--purge-data" in gone.stdout and "--drop-database" in gone.stdout, "it says what is still there"
+    assert product.vm_processes(host, installed.vm["id"]) == {}
+
+    product.bootstrap(host, *INSTALL)
+    shown = document(host, "vm", "show", "web1")
+    assert (shown["id"], shown["mac"]) == (installed.vm["id"], installed.vm["mac"])
+    eventually("it runs again", lambda: document(host, "vm", "show", "web1")["state"] == "running", 180)
+    login = {"username": "admin", "password": host.read(f"{CONFIG}/admin-password").strip()}
+    assert login["password"] == password
+    assert fetch(host, "http://127.0.0.1:18080/v1/auth/login", body=login)[0] == 200
+
+
+def test_uninstall_with_everything_leaves_nothing(installed: Installed) -> None:
+    host = installed.host
+    result = host.run([f"{product.CLONE}/scripts/install/uninstall.sh", "--purge-data", "--drop-database", "--non-interactive"], timeout=900)
+    after = host.fingerprint()
+    assert "\n".join(installed.before.diff(after)) == "", result.describe()
+    for path in ("/opt/nqrust-microvm", CONFIG, "/srv/fc", "/srv/images", product.CACHE, "/var/log/nqrust-install", "/var/log/nqrust-microvm",
+                 "/run/nqrust-microvm", "/run/nqrust-install.lock"):  # fmt: skip
+        assert not host.exists(path), path
+    again = host.run([f"{product.CLONE}/scripts/install/uninstall.sh", "--non-interactive"], timeout=300)
+    assert again.code == 0 and "not installed" in (again.stdout + again.stderr)

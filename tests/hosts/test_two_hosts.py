@@ -1,0 +1,133 @@
+"""A manager on one host and an agent on another, with the database in a PostgreSQL that somebody else runs there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.hosts import product
+from tests.hosts.machine import Fingerprint, Machine, TestNetwork
+from tests.hosts.product import document, eventually, fetch, nqr
+
+pytestmark = pytest.mark.timeout(2400)
+
+PASSWORD = "a-password-of-the-database-people"
+POSTGRESQL = f"""
+set -e
+apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql
+runuser -u postgres -- psql -qc "CREATE ROLE nexus LOGIN PASSWORD '{PASSWORD}'" -c 'CREATE DATABASE nexus OWNER nexus'
+echo "listen_addresses = '*'" > /etc/postgresql/15/main/conf.d/test.conf
+echo 'host nexus nexus 10.77.0.0/16 scram-sha-256' >> /etc/postgresql/15/main/pg_hba.conf
+systemctl restart postgresql@15-main
+"""
+
+
+@dataclass
+class Pair:
+    manager: Machine
+    agent: Machine
+    manager_before: Fingerprint
+    agent_before: Fingerprint
+    vm: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def as_manager(self) -> tuple[str, ...]:
+        return ("--mode", "manager", "--db-type", "remote", "--db-host", self.agent.address, "--db-password-file", "/run/db-password",
+                "--non-interactive")  # fmt: skip
+
+    @property
+    def as_agent(self) -> tuple[str, ...]:
+        return ("--mode", "agent", "--manager-url", f"http://{self.manager.address}:18080", "--join-token-file", "/run/join-token",
+                "--non-interactive")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with TestNetwork() as network, Machine(network=network) as manager, Machine(network=network) as agent:
+        agent.run(POSTGRESQL, timeout=900)
+        for host in (manager, agent):
+            product.clone(host)
+        manager.write("/run/db-password", "wrong\n", mode=0o600)
+        agent.write("/run/join-token", "nqr_wrong\n", mode=0o600)
+        # (outside of what a fingerprint compares, since the tests rewrite them)
+        yield Pair(manager, agent, manager.fingerprint(), agent.fingerprint())
+
+
+def refused(host: Machine, arguments: tuple[str, ...], code: str) -> str:
+    """What it says; nothing but the bootstrap's cache was touched."""
+    before = host.mark()
+    result = product.bootstrap(host, *arguments, check=False)
+    found = [one for one in product.refusal(result) if one.code == code]
+    assert result.code == 3 and found and len(found[0].cure) > 10, result.describe()
+    assert PASSWORD not in result.stdout + result.stderr
+    # The bootstrap's own borrowing of python3-venv leaves notes of the package manager; a running PostgreSQL writes.
+    besides = ("/var/lib/dpkg", "/var/lib/apt", "/var/cache", "/var/lib/postgresql")
+    assert product.touched(host, before, besides) == []
+    return found[0].what
+
+
+def test_a_wrong_database_password_is_found_before_anything_is_touched(pair: Pair) -> None:
+    assert pair.agent.address in refused(pair.manager, pair.as_manager, "NQR-DB-011")
+
+
+def test_a_manager_with_a_remote_database(pair: Pair) -> None:
+    host = pair.manager
+    host.write("/run/db-password", f"{PASSWORD}\n", mode=0o600)
+    result = product.bootstrap(host, *pair.as_manager)
+    assert PASSWORD not in result.stdout + result.stderr
+    assert fetch(host, "http://127.0.0.1:18080/health")[0] == 200
+    assert fetch(host, "http://127.0.0.1:3000/")[0] == 200
+    assert fetch(host, "http://127.0.0.1:19090/agent/v1/health")[0] == 0, "no agent here"
+    assert not host.run("command -v qemu-system-x86_64 dnsmasq; ls -d /usr/lib/postgresql/*/bin/postgres", check=False).stdout, "nothing that a manager does not need"
+    assert "fcbr0" not in host.run("ls /sys/class/net").stdout
+    tables = pair.agent.run(["runuser", "-u", "postgres", "--", "psql", "-Atd", "nexus", "-c", "select count(*) from pg_tables where tableowner='nexus'"])
+    assert int(tables.stdout) > 5
+    assert document(host, "host", "ls")["items"] == []
+
+
+def test_a_bad_join_token_is_found_before_anything_is_touched(pair: Pair) -> None:
+    refused(pair.agent, pair.as_agent, "NQR-PRE-025")
+
+
+def test_an_agent_joins_with_a_token(pair: Pair) -> None:
+    token = nqr(pair.manager, "host", "token").stdout.strip()
+    pair.agent.write("/run/join-token", f"{token}\n", mode=0o600)
+    product.bootstrap(pair.agent, *pair.as_agent)
+    hosts = document(pair.manager, "host", "ls")["items"]
+    assert [(host["name"], host["state"]) for host in hosts] == [(pair.agent.name, "online")]
+    assert hosts[0]["url"] == f"http://{pair.agent.address}:19090", "an address that the manager reaches"
+    assert fetch(pair.agent, "http://127.0.0.1:18080/health")[0] == 0, "no manager there"
+    assert fetch(pair.agent, "http://127.0.0.1:3000/")[0] == 0, "no web UI there"
+
+
+def test_a_vm_lands_on_the_agents_host(pair: Pair) -> None:
+    pair.vm = product.create_vm(pair.manager, "web1")
+    assert pair.vm["host"] == pair.agent.name
+    assert product.vm_processes(pair.agent, pair.vm["id"])
+    assert product.vm_processes(pair.manager, pair.vm["id"]) == {}
+    product.console_prompt(pair.manager, "web1")
+    eventually("its guest reports", lambda: document(pair.manager, "vm", "show", "web1")["guest"])
+
+
+def test_the_same_commands_again_change_nothing(pair: Pair) -> None:
+    """The join token is used up by now, and the agent needs none any more."""
+    for host, arguments in ((pair.manager, pair.as_manager), (pair.agent, pair.as_agent)):
+        mark = host.mark()
+        result = product.bootstrap(host, *arguments, timeout=200)
+        assert "(0 changed" in result.stdout, result.describe()
+        assert product.rewritten(host, mark) == []
+    # What the first run was told, a re-run remembers.
+    for host in (pair.manager, pair.agent):
+        assert "(0 changed" in nqr(host, "install", "--non-interactive").stdout
+    assert document(pair.manager, "vm", "show", "web1")["boot_id"] == pair.vm["boot_id"]
+
+
+def test_both_go_and_what_was_there_before_stays(pair: Pair) -> None:
+    nqr(pair.manager, "vm", "rm", "web1")
+    for host in (pair.agent, pair.manager):
+        nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=900)
+    assert "\n".join(pair.agent_before.diff(pair.agent.fingerprint())) == ""
+    assert "\n".join(pair.manager_before.diff(pair.manager.fingerprint())) == ""

@@ -1,0 +1,219 @@
+"""A service in a temporary folder: real files, scopes and VMMs in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from nqrust.agent.blobs import Blobs
+from nqrust.agent.dhcp import Dhcp
+from nqrust.agent.errors import Failed
+from nqrust.agent.forwards import Forwards
+from nqrust.agent.guests import GuestBook
+from nqrust.agent.scopes.port import Launch, Process, Scope
+from nqrust.agent.service import Parts, VmService
+from nqrust.agent.settings import Network, Settings
+from nqrust.agent.store import Store
+from nqrust.agent.vmm.port import Capabilities, Machine, RunState
+from nqrust.contract import names
+from nqrust.contract.api.agent import ImageRef, TapStatus, VmSpec
+from nqrust.contract.api.images import Blob
+from nqrust.host.local import LocalHost
+from nqrust.host.port import command
+
+VM = "0b8f0c3e-5f0e-4a53-9f4e-6a1d2a8f7c11"
+
+
+@dataclass
+class MemoryScopes:
+    """Scopes that exist only here. A name is taken as long as it is in `alive`."""
+
+    alive: dict[str, Scope] = field(default_factory=dict)
+    spawned: list[Launch] = field(default_factory=list)
+    stubborn: bool = False
+    next_pid: int = 4_000_001  # above pid_max: never a real process
+
+    def all(self) -> dict[str, Scope]:
+        return dict(self.alive)
+
+    def get(self, vm_id: str) -> Scope | None:
+        return self.alive.get(vm_id)
+
+    def spawn(self, launch: Launch) -> None:
+        assert launch.vm_id not in self.alive, "a second VMM"
+        self.spawned.append(launch)
+        self.next_pid += 1
+        self.alive[launch.vm_id] = Scope(launch.name, (Process(self.next_pid, "qemu-system-x86", 1_000.0),))
+
+    def kill(self, vm_id: str, signal: int) -> None:
+        self.alive.pop(vm_id, None)
+
+    def tidy(self) -> None:
+        pass
+
+
+@dataclass
+class MemoryVmm:
+    """A VMM whose guest powers off when asked, unless it is deaf."""
+
+    scopes: MemoryScopes
+    name: str = "qemu"
+    capabilities: Capabilities = field(default_factory=lambda: Capabilities(frozenset({"kvm", "tcg"})))
+    paused: set[str] = field(default_factory=set)
+    deaf: bool = False
+    broken: bool = False
+    asked: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+
+    def argv(self, machine: Machine) -> tuple[str, ...]:
+        return ("vmm", machine.disk)
+
+    def prepare(self, machine: Machine) -> None:
+        pass
+
+    def configure(self, machine: Machine) -> None:
+        if self.broken:
+            raise Failed("NQR-VMM-105", "It does not answer.", "Try again.")
+
+    def state(self, directory: str) -> RunState:
+        return RunState.paused if directory in self.paused else RunState.running
+
+    def shut_down(self, directory: str) -> None:
+        self.asked.append(directory)
+        if not self.deaf:
+            self.scopes.alive.pop(directory.rpartition("/")[2], None)
+
+    def pause(self, directory: str) -> None:
+        self.paused.add(directory)
+
+    def resume(self, directory: str) -> None:
+        self.paused.discard(directory)
+
+    def snapshot(self, directory: str, folder: str) -> None:
+        assert directory in self.paused, "memory and disks must belong together"
+        Path(folder, "memory").write_bytes(b"memory")
+
+    def load(self, machine: Machine, folder: str) -> None:
+        assert Path(folder, "memory").read_bytes() == b"memory"
+        self.loaded.append(folder)
+
+
+@dataclass
+class MemoryTaps:
+    links: dict[str, str] = field(default_factory=dict)  # name -> VM
+    busy: set[str] = field(default_factory=set)
+
+    def all(self) -> list[TapStatus]:
+        return [TapStatus(name=n, vm_id=v, bridge="fcbr0", up=True) for n, v in self.links.items()]
+
+    def get(self, name: str) -> TapStatus | None:
+        return next((tap for tap in self.all() if tap.name == name), None)
+
+    def ensure(self, name: str, vm_id: str) -> None:
+        self.links[name] = vm_id
+
+    def in_use(self, name: str) -> bool:
+        return name in self.busy
+
+    def remove(self, name: str, *, owner: str | None = None) -> None:
+        self.links.pop(name, None)
+
+
+class MemoryForwards(Forwards):
+    """Checks as the real one does; what is drawn stays in memory, and so do the ports in use."""
+
+    drawn: list[tuple[str, int, int]]
+    listening: set[tuple[str, int]]
+
+    def sync(self) -> bool:
+        before = getattr(self, "drawn", None)
+        self.drawn = [
+            (record.id, port.host_port, port.guest_port)
+            for record in self._records() if record.asked == "run" for port in record.forwards
+        ]
+        return before != self.drawn
+
+    def _listening(self) -> set[tuple[str, int]]:
+        return getattr(self, "listening", set())
+
+
+@dataclass
+class Bench:
+    service: VmService
+    scopes: MemoryScopes
+    vmm: MemoryVmm
+    taps: MemoryTaps
+    forwards: MemoryForwards
+    image: ImageRef
+    root: Path
+
+    def spec(self, vm_id: str = VM, **changes: object) -> VmSpec:
+        values: dict[str, object] = {
+            "id": vm_id, "name": "web1", "vcpus": 1, "memory_mib": 128, "disk_mib": 16, "image": self.image,
+            "mac": names.mac_address(vm_id), "tap": names.tap_name(vm_id), "ip": "10.0.0.20", "guest_token": "token-1",
+        }
+        return VmSpec.model_validate({**values, **changes})
+
+    def vm_dir(self, vm_id: str = VM) -> Path:
+        return self.root / "fc" / "vms" / vm_id
+
+
+def blob(path: Path) -> Blob:
+    data = path.read_bytes()
+    return Blob(file=path.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+@pytest.fixture
+def make_ext4(tmp_path: Path) -> Callable[..., Path]:
+    """An ext4 image made from a folder with /etc and /root."""
+
+    def make(path: Path, mib: int = 8, prepare: Callable[[Path], None] | None = None) -> Path:
+        tree = tmp_path / "tree"
+        (tree / "etc").mkdir(parents=True, exist_ok=True)
+        (tree / "etc" / "hostname").write_text("image\n")
+        (tree / "root").mkdir(exist_ok=True)
+        if prepare:
+            prepare(tree)
+        LocalHost().run(command("mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(path), f"{mib}M"))
+        return path
+
+    if LocalHost().which("mke2fs") is None or LocalHost().which("debugfs") is None:
+        pytest.skip("e2fsprogs is not installed")
+    return make
+
+
+@pytest.fixture
+def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
+    host = LocalHost()
+    images, run = tmp_path / "images" / "tiny", tmp_path / "fc"
+    images.mkdir(parents=True)
+    (run / "vms").mkdir(parents=True)
+    rootfs = make_ext4(images / "rootfs.ext4")
+    (images / "vmlinuz").write_bytes(b"kernel")
+    image = ImageRef(name="tiny", rootfs=blob(rootfs), kernel=blob(images / "vmlinuz"))
+    settings = Settings(
+        run_dir=str(run), image_root=str(tmp_path / "images"), state_dir=str(tmp_path / "state"),
+        verdict_file=str(tmp_path / "vmm.json"), network=Network(),
+    )
+
+    def fetch(name: str, wanted: Blob, path: str) -> None:
+        raise Failed("NQR-IMG-101", "There is no manager here.", "Start one.")
+
+    scopes, taps = MemoryScopes(), MemoryTaps()
+    vmm = MemoryVmm(scopes)
+    store = Store(host, settings.vms_dir)
+    forwards = MemoryForwards(host, settings.network, store.all)
+    service = VmService(
+        Parts(
+            host=host, settings=settings, store=store, scopes=scopes, taps=taps,  # type: ignore[arg-type]
+            dhcp=Dhcp(host, bridge="fcbr0", server="10.0.0.1", hosts_dir=str(tmp_path / "dhcp" / "hosts.d"),
+                      leases=str(tmp_path / "dhcp" / "leases")),
+            blobs=Blobs(host, settings.image_root, f"{run}/images-cache", fetch), guests=GuestBook(store),
+            drivers={"qemu": vmm}, forwards=forwards,
+        )
+    )
+    return Bench(service, scopes, vmm, taps, forwards, image, tmp_path)

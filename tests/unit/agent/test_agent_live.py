@@ -1,0 +1,126 @@
+"""The agent for real: VMs under emulation on a bridge of its own, in network namespaces nothing else can see."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nqrust.host.local import LocalHost
+from nqrust.image import tiny
+from nqrust.image.errors import ImageError
+from nqrust.image.guest_agent import build_guest_agent, find_program
+
+pytestmark = pytest.mark.hosts
+ROOT = Path(__file__).resolve().parents[3]
+NEEDS = ("qemu-system-x86_64", "dnsmasq", "screen", "unshare", "ip", "dpkg-deb", "apt-get", "mke2fs", "debugfs")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    lacking = [program for program in NEEDS if shutil.which(program) is None]
+    if os.geteuid() != 0 or lacking:
+        pytest.skip(f"needs root and {' '.join(lacking or NEEDS)}")
+    host = LocalHost()
+    if not find_program(host, "rustc"):
+        pytest.skip("there is no Rust compiler")
+    folder = tmp_path_factory.mktemp("agent-image")
+    build_guest_agent(host, str(ROOT / "guest-agent"), str(folder / "guest-agent"))
+    try:
+        tiny.build(host, target_dir=str(folder / "tiny"), guest_agent=str(folder / "guest-agent"),
+                   cache_dir="/var/tmp/nqrust-test-packages")
+    except ImageError as error:
+        if error.code == "NQR-IMG-002":
+            pytest.skip(f"packages are out of reach: {error.what}")
+        raise
+    return folder / "tiny"
+
+
+@pytest.fixture(scope="module")
+def seen(image: Path) -> Iterator[dict[str, Any]]:
+    work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
+    script = Path(__file__).with_name("vms_on_a_bridge.py")
+    done = subprocess.run(["unshare", "--net", "--mount", sys.executable, str(script), str(image), str(work)],
+                          capture_output=True, text=True, timeout=400, check=False)
+    try:
+        assert done.returncode == 0, done.stderr[-6000:]
+        yield json.loads(done.stdout)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def test_the_guest_has_its_name_its_address_and_reports(seen: dict[str, Any]) -> None:
+    vm = seen["guest"]
+    assert (vm["state"], vm["vmm"], vm["accel"]) == ("running", "qemu", "tcg")
+    assert (vm["guest"]["ip"], vm["guest"]["hostname"], vm["guest"]["gateway_reachable"]) == ("10.0.0.20", "web1", True)
+    assert vm["guest"]["disk_total_kib"] > 36 * 1024, "the file system was grown with the disk"
+    assert seen["isolated"] == "1"
+
+
+def test_starting_again_and_at_once_yields_one_vmm(seen: dict[str, Any]) -> None:
+    assert len(seen["pids"][0]) == 1
+    assert all(pids == seen["pids"][0] for pids in seen["pids"])
+
+
+def test_the_console_is_a_terminal_for_several_viewers(seen: dict[str, Any]) -> None:
+    assert "web1 login:" in seen["login"]
+    assert re.search(r"web1\r\n42\r\n", seen["login"])
+    assert "from-one" in seen["second_viewer"]
+
+
+def test_an_agent_that_is_killed_finds_its_vms_again(seen: dict[str, Any]) -> None:
+    assert seen["alive_without_agent"]
+    assert seen["after_kill"] == [True, True, "running"]
+    assert seen["put_after_kill"]
+
+
+def test_an_agent_that_is_stopped_leaves_at_once_and_the_vms_alone(seen: dict[str, Any]) -> None:
+    code, seconds, alive = seen["agent_stop"]
+    assert (code, alive) == (0, True)
+    assert seconds < 10
+
+
+def test_pause_and_resume(seen: dict[str, Any]) -> None:
+    assert seen["paused"] == ["paused", "paused", "running"]
+
+
+def test_a_flood_on_the_serial_port_is_bounded_and_the_log_goes_on(seen: dict[str, Any]) -> None:
+    assert seen["log_size"] < 400_000
+    assert seen["log_goes_on"]
+
+
+def test_a_stop_is_graceful_and_the_next_boot_another(seen: dict[str, Any]) -> None:
+    state, tap, seconds, exit_status = seen["stop"]
+    assert (state, tap, exit_status) == ("stopped", None, "0")
+    assert seconds < 15
+    assert seen["another_boot"]
+
+
+def test_how_a_vm_ended_is_told(seen: dict[str, Any]) -> None:
+    assert seen["killed"] == ["failed", "The VMM was ended by signal 9."]
+    assert seen["powered_off"] == ["stopped", "The guest powered off or rebooted by itself."]
+    assert seen["without_screen"]
+    assert "console is gone" in seen["console_gone"]
+
+
+def test_an_address_goes_from_a_deleted_vm_to_the_next(seen: dict[str, Any]) -> None:
+    assert seen["gone"]
+    assert seen["heir_ip"] == "10.0.0.20"
+
+
+def test_nothing_is_left(seen: dict[str, Any]) -> None:
+    assert seen["refused"] == "NQR-NET-701"
+    assert seen["left"] == {"taps": [], "vms": [], "cache": [], "hosts": [], "processes": [], "leases": ""}
+
+
+def test_the_agent_is_small(seen: dict[str, Any]) -> None:
+    assert seen["agent_kib"] < 90 * 1024

@@ -1,0 +1,225 @@
+"""The Firecracker driver against a server that has Firecracker's order and rules."""
+
+from __future__ import annotations
+
+import json
+import os
+import socketserver
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nqrust.agent.errors import Failed, Refused
+from nqrust.agent.vmm.firecracker.driver import Firecracker
+from nqrust.agent.vmm.port import Machine, RunState
+from nqrust.host.fake import FakeHost
+from nqrust.host.local import LocalHost
+
+FIELDS = {
+    "/logger": {"log_path", "level", "show_level", "show_log_origin", "module"},
+    "/metrics": {"metrics_path"},
+    "/machine-config": {"vcpu_count", "mem_size_mib", "smt", "track_dirty_pages", "huge_pages", "cpu_template"},
+    "/boot-source": {"kernel_image_path", "initrd_path", "boot_args"},
+    "/drives/": {"drive_id", "path_on_host", "is_root_device", "is_read_only", "cache_type", "partuuid", "rate_limiter",
+                 "io_engine", "socket"},
+    "/network-interfaces/": {"iface_id", "guest_mac", "host_dev_name", "rx_rate_limiter", "tx_rate_limiter"},
+    "/entropy": {"rate_limiter"},
+}
+
+
+class FakeFirecracker:
+    """Refuses what v1.13 refuses: unknown fields, missing files, a kernel that is no ELF, boot resources after the start,
+    a start without a kernel, a pause before the start, bodies above 51,200 bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.state, self.seen, self.parts = "Not started", list[str](), dict[str, dict[str, Any]]()
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                status, body = fake.handle(self.command, self.path, self.rfile.read(length))
+                data = json.dumps(body).encode() if body is not None else b""
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_PUT = do_PATCH = _answer
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+            daemon_threads = True
+
+            def get_request(self) -> Any:
+                return self.socket.accept()[0], ("unix", 0)
+
+        self.server = Server(str(path), Handler)
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def handle(self, method: str, path: str, data: bytes) -> tuple[int, Any]:
+        def no(message: str) -> tuple[int, Any]:
+            return 400, {"fault_message": message}
+
+        if (method, path) == ("GET", "/"):
+            return 200, {"id": "a1", "state": self.state, "vmm_version": "1.13.1", "app_name": "Firecracker"}
+        if len(data) > 51_200:
+            return no("payload too large")
+        self.seen.append(f"{method} {path}")
+        body = json.loads(data)
+        if path.startswith("/snapshot/"):
+            return self._snapshot(path, body, no)
+        if path == "/actions":
+            return self._action(body["action_type"], no)
+        if (method, path) == ("PATCH", "/vm"):
+            if self.state == "Not started":
+                return no("The requested operation is not supported before starting the microVM.")
+            self.state = {"Paused": "Paused", "Resumed": "Running"}[body["state"]]
+            return 204, None
+        allowed = next((fields for prefix, fields in FIELDS.items() if path == prefix or (prefix.endswith("/") and
+                        path.startswith(prefix))), None)
+        if method != "PUT" or allowed is None:
+            return no(f"Invalid request method and/or path: {method} {path}.")
+        if set(body) - allowed:
+            return no(f"unknown field {set(body) - allowed}")
+        if self.state != "Not started":
+            return no("The requested operation is not supported after starting the microVM.")
+        for key in ("log_path", "metrics_path", "path_on_host", "initrd_path"):
+            if key in body and not os.path.exists(body[key]):
+                return no(f"No such file or directory: {body[key]}")
+        if path == "/machine-config" and not 1 <= body["vcpu_count"] <= 32:
+            return no("The vCPU number is invalid!")
+        self.parts[path] = body
+        return 204, None
+
+    def _snapshot(self, path: str, body: dict[str, Any], no: Any) -> tuple[int, Any]:
+        if path == "/snapshot/create":
+            if set(body) - {"snapshot_type", "snapshot_path", "mem_file_path"}:
+                return no("unknown field")
+            if self.state != "Paused":
+                return no("Cannot create snapshot: the microVM is not paused.")
+            for key in ("snapshot_path", "mem_file_path"):
+                Path(body[key]).write_bytes(b"saved")
+            return 204, None
+        if set(body) - {"snapshot_path", "mem_backend", "mem_file_path", "enable_diff_snapshots", "track_dirty_pages", "resume_vm",
+                        "network_overrides"}:
+            return no("unknown field")
+        if self.state != "Not started" or set(self.parts) - {"/logger", "/metrics"}:
+            return no("Loading a microVM snapshot not allowed after configuring boot-specific resources.")
+        for file in (body["snapshot_path"], body["mem_backend"]["backend_path"]):
+            if not os.path.exists(file):
+                return no(f"No such file or directory: {file}")
+        self.state = "Running" if body.get("resume_vm") else "Paused"
+        return 204, None
+
+    def _action(self, action: str, no: Any) -> tuple[int, Any]:
+        if action == "SendCtrlAltDel":
+            return (204, None) if self.state == "Running" else no("not supported before starting the microVM")
+        boot = self.parts.get("/boot-source")
+        if action != "InstanceStart" or self.state != "Not started":
+            return no("The requested operation is not supported after starting the microVM.")
+        if boot is None:
+            return no("Cannot start microvm without kernel configuration.")
+        with open(boot["kernel_image_path"], "rb") as kernel:
+            if kernel.read(4) != b"\x7fELF":
+                return no("Cannot load kernel due to invalid memory configuration or invalid kernel image: InvalidElfMagicNumber")
+        self.state = "Running"
+        return 204, None
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    for name, data in {"vmlinux": b"\x7fELF", "vmlinuz": b"MZ", "initrd": b"070701", "disk.ext4": b""}.items():
+        (tmp_path / name).write_bytes(data)
+    return Machine(
+        id="a1", name="web1", vcpus=2, memory_mib=256, directory=str(tmp_path), disk=str(tmp_path / "disk.ext4"),
+        kernel=str(tmp_path / "vmlinuz"), kernel_elf=str(tmp_path / "vmlinux"), initrd=str(tmp_path / "initrd"),
+        cmdline="quiet", mac="06:4e:00:00:00:01", tap="tap0123456789a", accel="kvm",
+    )
+
+
+@pytest.fixture
+def fake(tmp_path: Path, machine: Machine) -> Iterator[FakeFirecracker]:
+    Firecracker(LocalHost()).prepare(machine)
+    server = FakeFirecracker(tmp_path / "firecracker.sock")
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
+
+
+def test_a_vm_is_put_together_in_firecrackers_order(fake: FakeFirecracker, machine: Machine) -> None:
+    driver = Firecracker(LocalHost())
+    assert driver.state(machine.directory) is RunState.unconfigured
+    driver.configure(machine)
+    assert driver.state(machine.directory) is RunState.running
+    assert fake.seen[0] == "PUT /logger"
+    assert fake.seen[-1] == "PUT /actions"
+    assert fake.parts["/machine-config"] == {"vcpu_count": 2, "mem_size_mib": 256}
+    assert fake.parts["/boot-source"]["boot_args"] == "console=ttyS0 reboot=k panic=1 pci=off quiet"
+    assert fake.parts["/drives/rootfs"]["path_on_host"] == machine.disk
+    assert fake.parts["/network-interfaces/eth0"]["guest_mac"] == machine.mac
+
+
+def test_volumes_are_drives_after_the_root_drive(fake: FakeFirecracker, machine: Machine) -> None:
+    Firecracker(LocalHost()).configure(replace(machine, volumes=(machine.kernel, machine.disk)))
+    drives = [line for line in fake.seen if line.startswith("PUT /drives/")]
+    assert drives == ["PUT /drives/rootfs", "PUT /drives/volume1", "PUT /drives/volume2"]
+    assert not fake.parts["/drives/volume1"]["is_root_device"]
+
+
+def test_a_snapshot_is_of_a_paused_guest_and_is_loaded_into_an_empty_firecracker(
+    fake: FakeFirecracker, machine: Machine, tmp_path: Path
+) -> None:
+    driver = Firecracker(LocalHost())
+    driver.configure(machine)
+    with pytest.raises(Failed, match="not paused"):
+        driver.snapshot(machine.directory, str(tmp_path))
+    driver.pause(machine.directory)
+    driver.snapshot(machine.directory, str(tmp_path))
+    assert (tmp_path / "memory").exists()
+    assert (tmp_path / "vmstate").exists()
+    with pytest.raises(Failed, match=r"not supported after|not allowed after"):
+        driver.load(machine, str(tmp_path))
+    fake.state, fake.parts = "Not started", {}
+    driver.load(machine, str(tmp_path))
+    assert driver.state(machine.directory) is RunState.running
+
+
+def test_pause_resume_and_a_graceful_stop(fake: FakeFirecracker, machine: Machine) -> None:
+    driver = Firecracker(LocalHost())
+    driver.configure(machine)
+    driver.pause(machine.directory)
+    assert driver.state(machine.directory) is RunState.paused
+    driver.resume(machine.directory)
+    driver.shut_down(machine.directory)
+    assert fake.seen[-1] == "PUT /actions"
+
+
+def test_what_firecracker_refuses_is_told_in_its_words(fake: FakeFirecracker, machine: Machine) -> None:
+    driver = Firecracker(LocalHost())
+    with pytest.raises(Failed, match="InvalidElfMagicNumber") as failed:
+        driver.configure(replace(machine, kernel_elf=machine.kernel))
+    assert failed.value.code == "NQR-VMM-106"
+    assert driver.state(machine.directory) is RunState.unconfigured
+    with pytest.raises(Failed, match="before starting"):
+        driver.pause(machine.directory)
+
+
+def test_an_image_without_an_elf_kernel_is_refused_before_anything_runs(machine: Machine) -> None:
+    with pytest.raises(Refused) as refused:
+        Firecracker(FakeHost.debian12()).argv(replace(machine, kernel_elf=None))
+    assert refused.value.code == "NQR-VMM-107"
+
+
+def test_the_command_line(machine: Machine) -> None:
+    host = FakeHost.debian12()
+    host.install("firecracker", "/usr/local/bin/firecracker")
+    argv = Firecracker(host).argv(machine)
+    assert argv == ("/usr/local/bin/firecracker", "--api-sock", f"{machine.directory}/firecracker.sock", "--id", "a1")

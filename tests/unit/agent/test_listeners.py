@@ -1,0 +1,67 @@
+"""The guests' listener on a real socket: one guest cannot keep the others out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi import FastAPI
+
+from nqrust.agent import listeners
+from nqrust.agent.errors import SettingsError
+from nqrust.agent.listeners import GuestProtocol, Server, bind
+
+Address = tuple[str, int]
+
+
+@pytest.fixture
+async def address(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Address]:
+    monkeypatch.setattr(listeners, "LIFETIME", 1.0)
+    app = FastAPI()
+
+    @app.get("/")
+    async def root() -> str:
+        return "hello"
+
+    listener = bind("127.0.0.1", 0)
+    server = Server(app, guests=True)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield listener.getsockname()
+    server.should_exit = True
+    await serving
+
+
+async def ask(address: Address, source: str = "127.0.0.1") -> bytes:
+    reader, writer = await asyncio.open_connection(*address, local_addr=(source, 0))
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return await asyncio.wait_for(reader.read(), 5)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_a_source_has_few_connections_and_none_for_long(address: Address) -> None:
+    held = [await asyncio.open_connection(*address) for _ in range(listeners.CONNECTIONS)]
+    await asyncio.sleep(0.1)
+    assert await ask(address) == b"", "this source has all it may have"
+    assert b"hello" in await ask(address, "127.0.0.2"), "another is served"
+    for reader, writer in held:
+        writer.write(b"POST / HTTP/1.1\r\nX")  # and never the rest
+        await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert b"hello" in await ask(address)
+    await asyncio.sleep(0.1)
+    assert not GuestProtocol._open
+
+
+def test_an_address_that_is_taken_is_told_with_its_cure() -> None:
+    taken = bind("127.0.0.1", 0)
+    with pytest.raises(SettingsError, match="NQR-CFG-702") as refused:
+        bind("127.0.0.1", taken.getsockname()[1])
+    assert "Address already in use" in refused.value.what
+    taken.close()

@@ -1,0 +1,183 @@
+"""TAPs and addresses: what is told to the kernel and to dnsmasq."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nqrust.agent import facts
+from nqrust.agent.dhcp import Dhcp, Lease, parse_leases, release_packet
+from nqrust.agent.errors import Conflict, Failed
+from nqrust.agent.taps import Taps
+from nqrust.host.fake import FakeHost
+from nqrust.host.local import LocalHost
+from nqrust.host.port import Command, Completed
+
+TAP = "tap0123456789a"
+
+
+def machine(*, bridge: bool = True, alias: str | None = None) -> FakeHost:
+    host = FakeHost.debian12()
+    for path in ("/sys", "/sys/class", "/sys/class/net", "/sys/class/net/eth0"):
+        if host.stat(path) is None:
+            host.mkdir(path)
+    if bridge:
+        host.mkdir("/sys/class/net/fcbr0")
+        host.mkdir("/sys/class/net/fcbr0/bridge")
+    if alias is not None:
+        host.mkdir(f"/sys/class/net/{TAP}")
+        host.write_file(f"/sys/class/net/{TAP}/tun_flags", b"0x2\n")
+        host.write_file(f"/sys/class/net/{TAP}/ifalias", alias.encode() + b"\n")
+        host.write_file(f"/sys/class/net/{TAP}/flags", b"0x1003\n")
+        host.symlink("../fcbr0", f"/sys/class/net/{TAP}/master")
+    host.install("ip")
+    host.on("ip", prefix=True)
+    return host
+
+
+def ran(host: FakeHost) -> list[tuple[str, ...]]:
+    """What was run, a line of standard input after its argv."""
+    seen: list[tuple[str, ...]] = []
+    run = host.run
+
+    def record(cmd: Command, **more: Any) -> Completed:
+        text = cmd.input.decode() if isinstance(cmd.input, bytes) else ""
+        seen.append((*cmd.argv, *text.splitlines()))
+        return run(cmd, **more)
+
+    host.run = record  # type: ignore[method-assign]
+    return seen
+
+
+def test_a_tap_gets_its_owner_its_bridge_and_is_kept_from_other_guests() -> None:
+    host = machine()
+    seen = ran(host)
+    Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1")
+    assert seen == [(
+        "ip", "-batch", "-",
+        f"tuntap add dev {TAP} mode tap",
+        f"link set dev {TAP} alias nqrust-vm:a1",
+        f"link set dev {TAP} master fcbr0 up",
+        f"link set dev {TAP} type bridge_slave isolated on",
+    )]
+
+
+def test_a_tap_that_is_there_is_not_made_again() -> None:
+    host = machine(alias="nqrust-vm:a1")
+    seen = ran(host)
+    Taps(host, "fcbr0", isolated=False).ensure(TAP, "a1")
+    (lines,) = seen
+    assert not any("tuntap" in line for line in lines)
+    assert lines[-1].endswith("isolated off")
+
+
+def test_another_vms_tap_is_not_taken() -> None:
+    host = machine(alias="nqrust-vm:b2")
+    seen = ran(host)
+    with pytest.raises(Conflict) as refused:
+        Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1")
+    assert refused.value.code == "NQR-NET-701"
+    Taps(host, "fcbr0", isolated=True).remove(TAP, owner="a1")
+    assert seen == []
+
+
+def test_without_the_bridge_nothing_is_made() -> None:
+    host = machine(bridge=False)
+    seen = ran(host)
+    with pytest.raises(Failed) as failed:
+        Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1")
+    assert (failed.value.code, seen) == ("NQR-NET-703", [])
+
+
+def test_only_our_taps_are_listed() -> None:
+    (tap,) = Taps(machine(alias="nqrust-vm:a1"), "fcbr0", isolated=True).all()
+    assert (tap.name, tap.vm_id, tap.bridge, tap.up) == (TAP, "a1", "fcbr0", True)
+    assert Taps(machine(), "fcbr0", isolated=True).all() == []
+
+
+def test_leases_of_dnsmasq() -> None:
+    text = "1795389143 06:4E:6d:78:18:6e 10.9.0.21 web3 01:06:4e:6d:78:18:6e\nduid 00:01:00:01\n\n1 x y\n"
+    assert parse_leases(text) == [Lease("06:4e:6d:78:18:6e", "10.9.0.21")]
+
+
+def test_a_release_speaks_for_the_client() -> None:
+    packet = release_packet("06:4e:00:00:00:01", "10.0.0.20", "10.0.0.1")
+    assert packet[:4] == bytes([1, 1, 6, 0])
+    assert packet[12:16] == bytes([10, 0, 0, 20])
+    assert packet[28:34] == bytes.fromhex("064e00000001")
+    assert packet[236:] == b"\x63\x82\x53\x63" + bytes([53, 1, 7, 54, 4, 10, 0, 0, 1, 255])
+
+
+def dnsmasq_host(config: str, cmdline: bytes, *, net: str = "net:[1]") -> FakeHost:
+    host = FakeHost.debian12()
+    for path in ("/proc", "/proc/self", "/proc/self/ns", "/proc/77", "/proc/77/ns", "/srv", "/srv/hosts.d"):
+        if host.stat(path) is None:
+            host.mkdir(path)
+    host.write_file("/proc/77/comm", b"dnsmasq\n")
+    host.write_file("/proc/77/cmdline", cmdline)
+    for kind, mine, theirs in (("pid", "pid:[1]", "pid:[1]"), ("net", "net:[1]", net)):
+        host.symlink(mine, f"/proc/self/ns/{kind}")
+        host.symlink(theirs, f"/proc/77/ns/{kind}")
+    host.write_file("/etc/ours.conf", config.encode())
+    host.write_file("/srv/hosts.d/a1", b"06:4e:00:00:00:01,10.0.0.20,web1\n")
+    return host
+
+
+@pytest.mark.parametrize(
+    ("config", "cmdline", "net", "told"),
+    [
+        ("dhcp-hostsdir=/srv/hosts.d\n", b"dnsmasq\0--conf-file=/etc/ours.conf\0", "net:[1]", True),
+        ("dhcp-hostsdir=/srv/hosts.d\n", b"dnsmasq\0-C\0/etc/ours.conf\0", "net:[1]", True),
+        ("", b"dnsmasq\0--dhcp-hostsdir=/srv/hosts.d\0", "net:[1]", True),
+        ("dhcp-hostsdir=/srv/other\n", b"dnsmasq\0--conf-file=/etc/ours.conf\0", "net:[1]", False),
+        ("dhcp-hostsdir=/srv/hosts.d\n", b"dnsmasq\0--conf-file=/etc/ours.conf\0", "net:[2]", False),
+    ],
+)
+def test_only_the_dnsmasq_that_reads_our_folder_is_told_of_a_removal(config: str, cmdline: bytes, net: str, told: bool) -> None:
+    host = dnsmasq_host(config, cmdline, net=net)
+    signals: list[int] = []
+    host.kill = lambda pid, signal: bool(signals.append(pid)) or True  # type: ignore[method-assign]
+    dhcp = Dhcp(host, bridge="fcbr0", server="10.0.0.1", hosts_dir="/srv/hosts.d", leases="/srv/leases")
+    dhcp.release("a1", "06:4e:00:00:00:01")
+    assert not host.exists("/srv/hosts.d/a1")
+    assert signals == ([77] if told else [])
+
+
+def test_a_reservation_written_again_touches_nothing(tmp_path: Path) -> None:
+    dhcp = Dhcp(LocalHost(), bridge="fcbr0", server="10.0.0.1", hosts_dir=str(tmp_path / "d" / "h"), leases="/nowhere")
+    dhcp.reserve("a1", "06:4e:00:00:00:01", "10.0.0.20", "web1")
+    before = (tmp_path / "d" / "h" / "a1").stat()
+    dhcp.reserve("a1", "06:4e:00:00:00:01", "10.0.0.20", "web1")
+    after = (tmp_path / "d" / "h" / "a1").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_where_the_lan_has_its_own_dhcp_nothing_is_reserved(tmp_path: Path) -> None:
+    dhcp = Dhcp(LocalHost(), bridge="br0", server="", hosts_dir=str(tmp_path / "h"), leases="")
+    dhcp.reserve("a1", "06:4e:00:00:00:01", "10.0.0.20", "web1")
+    dhcp.release("a1", None)
+    assert not (tmp_path / "h").exists()
+
+
+@pytest.mark.parametrize(
+    ("advertise", "expected"),
+    [
+        ("192.0.2.5", "http://192.0.2.5:19090"), ("192.0.2.5:19099", "http://192.0.2.5:19099"), ("node1", "http://node1:19090"),
+        ("http://node1:1/", "http://node1:1"), ("2001:db8::1", "http://[2001:db8::1]:19090"), ("", "http://127.0.0.1:19090"),
+    ],
+)
+def test_the_advertised_address(advertise: str, expected: str) -> None:
+    assert facts.advertised_url(advertise, ("0.0.0.0", 19090), "http://127.0.0.1:18080") == expected
+
+
+def test_localhost_is_not_advertised_as_an_address_family_we_do_not_listen_on() -> None:
+    assert facts.advertised_url("", ("0.0.0.0", 19090), "http://localhost:18080") == "http://127.0.0.1:19090"
+
+
+def test_capacity_is_this_machines() -> None:
+    found = facts.capacity(LocalHost(), "/")
+    assert found.cpus >= 1
+    assert 0 < found.memory_available_mib <= found.memory_mib
+    assert 0 < found.disk_available_mib <= found.disk_mib

@@ -1,0 +1,169 @@
+"""Scopes found by identity. The process kind runs here for real: screen, a lock, a stand-in for a VMM."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nqrust.agent.scopes import launch as launcher
+from nqrust.agent.scopes import limits
+from nqrust.agent.scopes.port import Launch, Process, Scope
+from nqrust.agent.scopes.process import ProcessScopes
+from nqrust.agent.scopes.procfs import parse_stat, scope_of_cgroup, scope_of_environ
+from nqrust.agent.scopes.systemd import SystemdScopes
+from nqrust.agent.settings import Settings
+from nqrust.host.fake import FakeHost
+from nqrust.host.local import LocalHost
+
+CGROUPS = {
+    "unified": "0::/nqrust.slice/nqrust-vms.slice/fc-0b8f-1.scope\n",
+    "hybrid": "3:cpu,cpuacct:/\n1:name=systemd:/nqrust.slice/nqrust-vms.slice/fc-0b8f-1.scope\n0::/nqrust.slice/fc-0b8f-1.scope\n",
+    "v1": "9:memory:/\n1:name=systemd:/nqrust-vms.slice/fc-0b8f-1.scope\n",
+    "in a container": "0::/system.slice/nspawn.service/payload/nqrust-vms.slice/fc-0b8f-1.scope/sub\n",
+}
+
+
+@pytest.mark.parametrize("text", CGROUPS.values(), ids=CGROUPS.keys())
+def test_a_scope_is_named_by_its_cgroup_on_every_hierarchy(text: str) -> None:
+    assert scope_of_cgroup(text) == "fc-0b8f-1"
+
+
+@pytest.mark.parametrize("text", ["0::/\n", "0::/system.slice/nqrust-agent.service\n", "0::/x/fc-a.service\n", "0::/notfc-a.scope\n"])
+def test_other_cgroups_are_no_scopes(text: str) -> None:
+    assert scope_of_cgroup(text) is None
+
+
+def test_the_environment_names_the_scope_and_the_agent_it_belongs_to() -> None:
+    environ = b"PATH=/bin\0NQRUST_SCOPE=fc-a1\0NQRUST_RUN_DIR=/srv/fc\0"
+    assert scope_of_environ(environ, "/srv/fc") == "fc-a1"
+    assert scope_of_environ(environ, "/srv/other") is None
+    assert scope_of_environ(b"NQRUST_SCOPE=fc-a1\0", "/srv/fc") is None
+
+
+def test_a_comm_with_spaces_and_parentheses_is_read() -> None:
+    text = "42 (a ) b) S 1 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 98765 0 0"
+    assert parse_stat(text) == ("a ) b", "S", 98765)
+
+
+def test_terminal_and_launcher_are_not_the_vmm() -> None:
+    processes = (Process(1, "screen", 0), Process(2, "sh", 0), Process(3, "qemu-system-x86", 0))
+    assert [p.pid for p in Scope("fc-a", processes).vmm] == [3]
+
+
+def test_systemd_gets_one_scope_with_the_vm_inside(tmp_path: Path) -> None:
+    host, settings = FakeHost.debian12(), Settings()
+    host.on("systemd-run", prefix=True)
+    seen: list[tuple[str, ...]] = []
+    run = host.run
+    host.run = lambda cmd, **more: (seen.append(cmd.argv), run(cmd, **more))[1]  # type: ignore[method-assign]
+    SystemdScopes(host, settings).spawn(Launch("a1", "VM web1", ("qemu", "-x"), "/srv/fc/vms/a1"))
+    (argv,) = seen
+    assert argv[:6] == ("systemd-run", "--scope", "--collect", "--quiet", "--unit", "fc-a1")
+    assert argv[argv.index("-dmS") + 1] == "fc-a1"
+    assert argv[-2:] == ("qemu", "-x")
+
+
+# --- for real
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[tuple[ProcessScopes, Callable[..., Launch]]]:
+    host = LocalHost()
+    if os.geteuid() != 0 or host.which("screen") is None:
+        pytest.skip("needs root and screen")
+    state = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go there
+    settings = Settings(run_dir=str(tmp_path / "fc"), state_dir=str(state))
+    launcher.prepare(host, settings)
+    scopes = ProcessScopes(host, settings)
+
+    def launch(*argv: str, vm_id: str = "unit-test-1") -> Launch:
+        directory = tmp_path / "fc" / "vms" / vm_id
+        directory.mkdir(parents=True, exist_ok=True)
+        return Launch(vm_id, "VM test", argv, str(directory))
+
+    yield scopes, launch
+    for vm_id in scopes.all():
+        scopes.kill(vm_id, signal.SIGKILL)
+    shutil.rmtree(state)
+
+
+def until(condition: Callable[[], object], seconds: float = 8.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def vmm(scopes: ProcessScopes, vm_id: str = "unit-test-1") -> list[int]:
+    scope = scopes.get(vm_id)
+    return [process.pid for process in scope.vmm] if scope else []
+
+
+def test_a_second_start_never_yields_a_second_vmm(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:
+    scopes, launch = real
+    scopes.spawn(launch("sleep", "60"))
+    until(lambda: vmm(scopes))
+    first = vmm(scopes)
+    for _ in range(3):
+        scopes.spawn(launch("sleep", "60"))
+    time.sleep(0.5)
+    assert vmm(scopes) == first
+    until(lambda: len(scopes.all()["unit-test-1"].processes) == 3)  # the losers' terminals are gone too
+    assert not os.path.exists(launch("x").exit_status)
+
+
+def test_the_end_of_the_terminal_does_not_end_the_vmm(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:
+    scopes, launch = real
+    scopes.spawn(launch("sleep", "60"))
+    until(lambda: vmm(scopes))
+    first = vmm(scopes)
+    (screen,) = [p.pid for p in scopes.all()["unit-test-1"].processes if p.comm == "screen"]
+    os.kill(screen, signal.SIGKILL)
+    time.sleep(0.3)
+    assert vmm(scopes) == first
+
+
+def test_the_kernel_holds_a_vmm_to_its_limits_and_nothing_of_them_stays(
+    real: tuple[ProcessScopes, Callable[..., Launch]],
+) -> None:
+    scopes, launch = real
+    host = LocalHost()
+    if not limits.make_groups(host, "fc-unit-test-1", limits.Limits(400, 150, 260)):
+        pytest.skip("no control group can be made here")
+    scopes.spawn(replace(launch("sleep", "60"), limits=limits.Limits(400, 150, 260)))
+    until(lambda: vmm(scopes))
+    found = limits.in_force(host, vmm(scopes)[0])
+    assert found is not None
+    assert {found.memory_mib, found.cpu_percent, found.tasks} <= {400, 150, 260, None}
+    scopes.kill("unit-test-1", signal.SIGKILL)
+    until(lambda: scopes.get("unit-test-1") is None)
+    scopes.tidy()
+    assert limits.make_groups(host, "fc-unit-test-1", limits.Limits(1, 1, 1))
+    limits.remove_empty_groups(host, "fc-unit-test-1")
+
+
+def test_how_the_vmm_ended_is_kept_and_nothing_stays(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:
+    scopes, launch = real
+    spawned = launch("sh", "-c", "echo the guest said this; exit 7")
+    scopes.spawn(spawned)
+    until(lambda: os.path.exists(spawned.exit_status) and scopes.get("unit-test-1") is None)
+    assert Path(spawned.exit_status).read_text() == "7\n"
+    assert "the guest said this" in Path(spawned.log).read_text()
+
+
+def test_killing_a_scope_ends_all_of_it_and_no_other(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:
+    scopes, launch = real
+    scopes.spawn(launch("sleep", "60"))
+    scopes.spawn(launch("sleep", "60", vm_id="unit-test-2"))
+    until(lambda: vmm(scopes) and vmm(scopes, "unit-test-2"))
+    scopes.kill("unit-test-1", signal.SIGKILL)
+    until(lambda: scopes.get("unit-test-1") is None)
+    assert vmm(scopes, "unit-test-2")

@@ -1,0 +1,64 @@
+"""Snapshots: what comes back is what was there, and a VM that runs is never copied behind its guest's back."""
+
+from __future__ import annotations
+
+import pytest
+
+from nqrust.agent.errors import NotFound, Refused
+from nqrust.agent.snapshots import Snapshots
+from nqrust.agent.vmm.port import Capabilities
+from nqrust.contract.api.vms import StopRequest
+
+from .conftest import VM, Bench
+
+VOLUMES = [{"device": "vdb", "size_mib": 16, "keep": False}]
+
+
+def test_disks_come_back_as_they_were(bench: Bench) -> None:
+    snapshots = Snapshots(bench.service)
+    bench.service.put(bench.spec(volumes=VOLUMES, run=False))
+    disk, volume = bench.vm_dir() / "disk.ext4", bench.vm_dir() / "vdb.raw"
+    before = disk.read_bytes()
+    volume.write_bytes(b"one")
+    made = snapshots.create(VM, "before")
+    assert (made.kind, made.size) == ("disk", len(before) + 3)
+    assert snapshots.create(VM, "before") == made, "asked twice is once"
+    disk.write_bytes(b"broken")
+    volume.write_bytes(b"two")
+    assert snapshots.restore(VM, "before").state == "stopped"
+    assert (disk.read_bytes(), volume.read_bytes()) == (before, b"one")
+    assert (bench.vm_dir() / "snapshots").stat().st_mode & 0o777 == 0o700
+    snapshots.delete(VM, "before")
+    snapshots.delete(VM, "before")
+    with pytest.raises(NotFound):
+        snapshots.restore(VM, "before")
+
+
+def test_a_running_vm_under_qemu_is_refused_and_left_alone(bench: Bench) -> None:
+    bench.service.put(bench.spec())
+    with pytest.raises(Refused) as refused:
+        Snapshots(bench.service).create(VM, "live")
+    assert refused.value.code == "NQR-VMM-112"
+    assert not bench.vmm.paused
+    assert not list((bench.vm_dir() / "snapshots").iterdir()), "nothing half-made stays"
+
+
+def test_a_full_snapshot_freezes_the_vm_and_goes_on_from_there(bench: Bench) -> None:
+    bench.vmm.capabilities = Capabilities(frozenset({"tcg"}), snapshot=True)
+    snapshots = Snapshots(bench.service)
+    bench.service.put(bench.spec())
+    assert snapshots.create(VM, "live").kind == "full"
+    assert not bench.vmm.paused, "it runs on"
+    with pytest.raises(Refused) as refused:
+        snapshots.restore(VM, "live")
+    assert refused.value.code == "NQR-VMM-113"
+    bench.service.stop(VM, StopRequest())
+    assert snapshots.restore(VM, "live").state == "running"
+    assert bench.vmm.loaded == [str(bench.vm_dir() / "snapshots" / "live")]
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "A", "x" * 70])
+def test_names_lead_nowhere_else(bench: Bench, name: str) -> None:
+    bench.service.put(bench.spec(run=False))
+    with pytest.raises(Refused):
+        Snapshots(bench.service).create(VM, name)

@@ -1,0 +1,166 @@
+"""Drivers: QEMU's command line and monitor, and which VMM is used."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nqrust.agent.errors import Failed
+from nqrust.agent.vmm.port import Machine, RunState
+from nqrust.agent.vmm.qemu.arguments import arguments
+from nqrust.agent.vmm.qemu.driver import Qemu
+from nqrust.agent.vmm.verdict import Verdict, decide, parse
+from nqrust.host.fake import FakeHost
+from nqrust.host.local import LocalHost
+
+MACHINE = Machine(
+    id="a1", name="web1", vcpus=2, memory_mib=256, directory="/srv/fc/vms/a1", disk="/srv/fc/vms/a1/disk.ext4",
+    kernel="/srv/fc/images-cache/k", initrd="/srv/fc/images-cache/i", cmdline="quiet", mac="06:4e:00:00:00:01",
+    tap="tap0123456789a", accel="tcg",
+)
+
+GOLDEN_TCG = """
+/usr/bin/qemu-system-x86_64 -name guest=web1 -nodefaults -no-user-config -display none -no-reboot
+-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+-machine q35,accel=tcg -smp 2 -m 256M
+-kernel /srv/fc/images-cache/k -initrd /srv/fc/images-cache/i
+-append console=ttyS0~reboot=k~panic=1~root=/dev/vda~rw~quiet
+-drive if=none,id=disk0,format=raw,file=/srv/fc/vms/a1/disk.ext4 -device virtio-blk-pci,drive=disk0
+-netdev tap,id=net0,ifname=tap0123456789a,script=no,downscript=no
+-device virtio-net-pci,netdev=net0,mac=06:4e:00:00:00:01,romfile=
+-device virtio-rng-pci -chardev stdio,id=console,signal=off -serial chardev:console
+-qmp unix:/srv/fc/vms/a1/qmp.sock,server=on,wait=off
+"""
+
+
+def golden(text: str) -> tuple[str, ...]:
+    return tuple(word.replace("~", " ") for word in text.split())
+
+
+def test_qemu_under_emulation() -> None:
+    assert arguments("/usr/bin/qemu-system-x86_64", MACHINE) == golden(GOLDEN_TCG)
+
+
+def test_qemu_under_kvm_passes_the_cpu_through() -> None:
+    from dataclasses import replace
+
+    argv = arguments("/usr/bin/qemu-system-x86_64", replace(MACHINE, accel="kvm", initrd=None))
+    expected = GOLDEN_TCG.replace("q35,accel=tcg", "q35,accel=kvm -cpu host").replace("-initrd /srv/fc/images-cache/i", "")
+    assert argv == golden(expected)
+
+
+def test_volumes_follow_the_vms_own_disk() -> None:
+    from dataclasses import replace
+
+    argv = arguments("/usr/bin/qemu-system-x86_64", replace(MACHINE, volumes=("/v/vdb.raw", "/v/vdc.raw")))
+    drives = [word for word in argv if word.startswith(("if=none", "virtio-blk-pci"))]
+    assert [word.rpartition("=")[2] for word in drives] == [
+        "/srv/fc/vms/a1/disk.ext4", "disk0", "/v/vdb.raw", "disk1", "/v/vdc.raw", "disk2"
+    ]
+
+
+def test_a_host_without_qemu_says_so() -> None:
+    with pytest.raises(Failed) as failed:
+        Qemu(FakeHost.debian12()).argv(MACHINE)
+    assert failed.value.code == "NQR-VMM-101"
+
+
+@pytest.mark.parametrize(
+    ("choice", "found", "expected"),
+    [
+        ("auto", None, ("qemu", "tcg")),
+        ("auto", Verdict("qemu", "tcg", "canary hung"), ("qemu", "tcg")),
+        ("auto", Verdict("firecracker", "kvm", "canary booted"), ("firecracker", "kvm")),
+        ("qemu", Verdict("firecracker", "kvm", "canary booted"), ("qemu", "kvm")),
+        ("qemu", None, ("qemu", "tcg")),
+        ("firecracker", None, ("firecracker", "kvm")),
+    ],
+)
+def test_the_vmm_follows_the_setting_and_the_canary(choice: str, found: Verdict | None, expected: tuple[str, str]) -> None:
+    decided = decide(choice, found)
+    assert (decided.vmm, decided.accel) == expected
+    assert decided.reason
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"vmm":"xen","accel":"kvm"}', '{"vmm":"firecracker","accel":"tcg"}', "null"])
+def test_a_verdict_that_is_none_is_not_believed(text: str) -> None:
+    assert parse(text) is None
+
+
+class FakeMonitor:
+    """Speaks QMP as QEMU does: greeting, capabilities first, events in between, one client at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.status, self.commands = "running", list[str]()
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(path))
+        self._server.listen(4)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            with client, client.makefile("rwb") as stream:
+                self._converse(stream)
+
+    def _converse(self, stream: object) -> None:
+        def say(message: object) -> None:
+            stream.write(json.dumps(message).encode() + b"\r\n")  # type: ignore[attr-defined]
+            stream.flush()  # type: ignore[attr-defined]
+
+        say({"QMP": {"version": {"qemu": {"major": 7}}, "capabilities": []}})
+        negotiated = False
+        for line in stream:  # type: ignore[attr-defined]
+            name = json.loads(line)["execute"]
+            self.commands.append(name)
+            if name == "qmp_capabilities":
+                negotiated = True
+            elif not negotiated:
+                say({"error": {"class": "CommandNotFound", "desc": "Expecting capabilities negotiation"}})
+                continue
+            elif name == "stop":
+                self.status = "paused"
+                say({"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}})
+            elif name == "cont":
+                self.status = "running"
+            elif name == "query-status":
+                say({"return": {"status": self.status, "running": self.status == "running"}})
+                continue
+            say({"return": {}})
+
+    def close(self) -> None:
+        self._server.close()
+
+
+@pytest.fixture
+def monitor(tmp_path: Path) -> Iterator[FakeMonitor]:
+    fake = FakeMonitor(tmp_path / "qmp.sock")
+    yield fake
+    fake.close()
+
+
+def test_pause_resume_and_power_button_go_over_qmp(monitor: FakeMonitor, tmp_path: Path) -> None:
+    qemu, directory = Qemu(LocalHost()), str(tmp_path)
+    assert qemu.state(directory) is RunState.running
+    qemu.pause(directory)
+    assert qemu.state(directory) is RunState.paused
+    qemu.resume(directory)
+    assert qemu.state(directory) is RunState.running
+    qemu.shut_down(directory)
+    assert monitor.commands[-1] == "system_powerdown"
+
+
+def test_a_monitor_that_is_gone_is_silent_and_an_error_when_needed(tmp_path: Path) -> None:
+    qemu = Qemu(LocalHost())
+    assert qemu.state(str(tmp_path)) is RunState.silent
+    with pytest.raises(Failed) as failed:
+        qemu.pause(str(tmp_path))
+    assert failed.value.code == "NQR-VMM-105"

@@ -1,0 +1,157 @@
+"""Probes on machines in memory that were furnished as real ones are, and on the machine the tests run on."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from nqrust.host.errors import PathError, PathMissing
+from nqrust.host.facts import kvm, network, units
+from nqrust.host.facts.gather import gather
+from nqrust.host.facts.model import Cpu, ListeningPort
+from nqrust.host.fake import FakeHost
+from nqrust.host.local import LocalHost
+from nqrust.host.port import Completed
+
+TABLES = Path(__file__).parents[3] / "tables" / "facts"
+
+
+def table(name: str) -> str:
+    return (TABLES / name).read_text()
+
+
+def furnished() -> FakeHost:
+    """Debian 12 without iproute2, with a bridge, sockets and a PostgreSQL cluster."""
+    host = FakeHost.debian12()
+    for name in ("tcp", "tcp6", "udp", "route", "if_inet6", "fib_trie"):
+        host.put(f"/proc/net/{name}", table(f"proc-net-{name}"))
+    host.put("/proc/cpuinfo", table("cpuinfo-amd-guest"))
+    host.put("/proc/meminfo", table("meminfo"))
+    host.put("/proc/77/comm", "nginx\n")
+    host.put_symlink("socket:[128849]", "/proc/77/fd/5")
+    host.put("/proc/88/comm", "postgres\n")
+    for name, flags in (("lo", "0x9"), ("fcbr0", "0x1003"), ("ve0", "0x1003")):
+        host.put(f"/sys/class/net/{name}/ifindex", "1\n")
+        host.put(f"/sys/class/net/{name}/flags", f"{flags}\n")
+        host.put(f"/sys/class/net/{name}/address", "02:00:00:00:00:01\n")
+    host.put_directory("/sys/class/net/fcbr0/bridge")
+    host.put_directory("/sys/class/net/ve0/device")
+    host.put_symlink("../fcbr0", "/sys/class/net/ve0/master")
+    host.put("/var/lib/dpkg/status", "Package: postgresql-15\nStatus: install ok installed\n\n")
+    host.add_user("postgres", 105)
+    host.put_directory("/var/lib/postgresql/15/main", owner="postgres", group="postgres")
+    host.put("/etc/postgresql/15/main/postgresql.conf", "data_directory = '/var/lib/postgresql/15/main'\nport = 5433\n"
+             "include_dir = 'conf.d'\nunix_socket_directories = '/run/pg'\n")
+    host.put("/var/lib/postgresql/15/main/postmaster.pid", "88\n/var/lib/postgresql/15/main\n1\n5433\n/run/pg\n")
+    return host
+
+
+def test_everything_is_found_without_a_single_program() -> None:
+    host = furnished()
+    before = host.state()
+    facts = gather(host, paths_for_disk=("/opt", "/srv/fc"))
+    assert host.commands == [] and host.state() == before
+    assert (facts.os.id, facts.os.version_id, facts.supervisor, facts.container) == ("debian", "12", "systemd", "")
+    assert (facts.kernel.version, facts.kernel.machine, facts.kernel.modules_loadable) == ((6, 1), "x86_64", False)
+    assert facts.memory.total_mib == 24105
+    assert ListeningPort("tcp", "10.0.0.1", 18080, 77, "nginx") in facts.ports
+    assert ListeningPort("udp", "10.0.0.1", 67, 0, "") in facts.ports
+    assert facts.network.uplink == "ve0" and facts.network.manager == "none"
+    links = {link.name: link for link in facts.network.links}
+    assert links["fcbr0"].kind == "bridge" and "10.0.0.1/24" in links["fcbr0"].addresses
+    assert links["ve0"].physical and links["ve0"].up and links["ve0"].master == "fcbr0"
+    (cluster,) = facts.postgres
+    assert (cluster.version, cluster.name, cluster.port, cluster.online) == (15, "main", 5433, True)
+    assert (cluster.owner, cluster.socket_dir) == ("postgres", "/run/pg")
+    assert facts.packages == {"postgresql-15"}
+    assert [one.path for one in facts.file_systems] == ["/opt", "/srv/fc"]
+    assert facts.file_system("/opt") is not None and facts.hostname == "fake"
+
+
+def test_a_bare_machine_gives_defaults() -> None:
+    facts = gather(FakeHost())
+    assert (facts.os.id, facts.kernel.version, facts.supervisor) == ("linux", (0, 0), "none")
+    assert facts.ports == () and facts.postgres == () and facts.network.links == ()
+
+
+def test_a_cluster_whose_server_died_is_offline() -> None:
+    host = furnished()
+    host.put("/proc/88/comm", "sshd\n")  # the number was given to another
+    assert gather(host).postgres[0].online is False
+
+
+def test_kvm_is_told_by_use() -> None:
+    cpu = Cpu("AuthenticAMD", "", 1)
+    host = FakeHost.debian12()
+    assert kvm.probe(host, cpu).reason == "/dev/kvm is not there"
+    host.add_group("kvm", 109)
+    host.put_device("/dev/kvm", mode=0o660, group="kvm")
+    found = kvm.probe(host, cpu)
+    assert (found.present, found.usable, found.mode, found.group) == (True, True, 0o660, "kvm")
+    for error, words in (
+        (PathError("/dev/kvm", "Permission denied", 13), "Permission denied"),
+        (PathMissing("/dev/kvm", "gone", 2), "no driver"),
+    ):
+        host.kvm_version = error
+        found = kvm.probe(host, cpu)
+        assert found.present and not found.usable and words in found.reason
+    host.kvm_version = 11
+    assert "11" in kvm.probe(host, cpu).reason
+
+
+def test_who_manages_the_network() -> None:
+    host = FakeHost.debian12()
+    host.put("/etc/network/interfaces", "auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n")
+    assert network.probe(host, {}).manager == "none"
+    host.install("ifup")
+    assert network.probe(host, {}).manager == "ifupdown"
+    assert network.probe(host, {9: "systemd-network"}).manager == "networkd"
+    assert network.probe(host, {9: "NetworkManager"}).manager == "networkmanager"
+    host.put("/etc/netplan/50-cloud-init.yaml", "network: {}\n")
+    host.install("netplan")
+    assert network.probe(host, {9: "systemd-network"}).manager == "netplan"
+
+
+def test_who_manages_the_firewall() -> None:
+    host = FakeHost.debian12()
+    assert network.probe(host, {}).firewall_managers == ()
+    host.put("/etc/ufw/ufw.conf", "ENABLED=no\n")
+    assert network.probe(host, {1: "dockerd"}).firewall_managers == ("docker",)
+    host.put("/etc/ufw/ufw.conf", "# x\nENABLED=yes\n")
+    assert network.probe(host, {1: "dockerd", 2: "firewalld"}).firewall_managers == ("firewalld", "ufw", "docker")
+
+
+def test_name_servers_behind_the_stub() -> None:
+    host = FakeHost.debian12()
+    host.put("/etc/resolv.conf", "nameserver 127.0.0.53\noptions edns0\n")
+    assert network.probe(host, {}).nameservers == ("127.0.0.53",)
+    host.put("/run/systemd/resolve/resolv.conf", "nameserver 192.0.2.53\nnameserver 2001:db8::53\n")
+    assert network.probe(host, {}).nameservers == ("192.0.2.53", "2001:db8::53")
+
+
+def test_an_ip_program_without_json_is_no_obstacle() -> None:
+    host = furnished()
+    host.on("ip", prefix=True, answer=Completed((), 1, "", "ip: unrecognized option: json"))
+    links = {link.name: link for link in network.probe(host, {}).links}
+    assert "10.0.0.1/24" in links["fcbr0"].addresses
+
+
+def test_units_without_systemd_are_not_found() -> None:
+    host = FakeHost.debian12()
+    host.uninstall("systemctl")
+    assert units.probe(host, "ssh.service").load == "not-found"
+    host.install("systemctl")
+    host.on("systemctl", prefix=True, answer="Id=sshd.service\nLoadState=loaded\nActiveState=active\nUnitFileState=alias\n")
+    found = units.probe(host, "ssh.service")
+    assert (found.name, found.active) == ("ssh.service", "active")
+
+
+def test_on_this_machine_a_listener_is_named_with_its_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        facts = gather(LocalHost())
+        (mine,) = [port for port in facts.ports if port.port == listener.getsockname()[1] and port.protocol == "tcp"]
+    assert mine.pid == os.getpid() and mine.process
+    assert facts.kernel.machine == os.uname().machine
+    assert facts.kernel.release == os.uname().release
+    assert facts.memory.total_mib > 100 and facts.cpu.count >= 1

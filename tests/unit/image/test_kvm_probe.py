@@ -1,0 +1,57 @@
+"""The verdict on a host's virtualisation comes from a boot: a marker seen in time, and nothing else, is a yes."""
+
+from __future__ import annotations
+
+import pytest
+
+from nqrust.contract.api.images import Blob, ImageManifest
+from nqrust.host.errors import CommandFailed, CommandTimedOut
+from nqrust.host.fake import FakeHost
+from nqrust.host.port import Completed
+from nqrust.image import kvm_probe
+
+FOLDER = "/srv/images/tiny"
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    host = FakeHost.debian12()
+    blob = Blob(file="x", size=1, sha256="0" * 64)
+    manifest = ImageManifest(name="tiny", rootfs=blob, kernel=blob, initrd=blob, created_at="2026-01-01T00:00:00Z")  # type: ignore[arg-type]
+    host.put(f"{FOLDER}/image.json", manifest.model_dump_json())
+    host.install(kvm_probe.QEMU)
+    return host
+
+
+def answering(host: FakeHost, answer: object) -> kvm_probe.Verdict:
+    host.on(f"/usr/bin/{kvm_probe.QEMU}", prefix=True, answer=answer)
+    return kvm_probe.boot_canary(host, FOLDER, accel="tcg", deadline=15)
+
+
+def test_a_boot_is_a_yes(host: FakeHost) -> None:
+    assert answering(host, f"SeaBIOS\n{kvm_probe.MARKER}\n").booted
+
+
+@pytest.mark.parametrize("answer", [
+    "Kernel panic\n", CommandTimedOut(("qemu",), 15), CommandFailed(("qemu",), -6, "Assertion failed"),
+    Completed(("qemu",), 0, "", ""),
+])
+def test_anything_else_is_a_no_with_a_reason(host: FakeHost, answer: object) -> None:
+    verdict = answering(host, answer)
+    assert not verdict.booted and verdict.reason.endswith(".")
+
+
+def test_without_qemu_or_image_or_device_nothing_is_run(host: FakeHost) -> None:
+    assert "no image" in kvm_probe.boot_canary(host, "/nowhere", accel="tcg").reason
+    assert "/dev/kvm" in kvm_probe.boot_canary(host, FOLDER, accel="kvm").reason
+    host.uninstall(kvm_probe.QEMU)
+    assert "not installed" in kvm_probe.boot_canary(host, FOLDER, accel="tcg").reason
+    assert host.commands == []
+
+
+def test_the_canary_has_neither_disk_nor_network() -> None:
+    blob = Blob(file="k", size=1, sha256="0" * 64)
+    manifest = ImageManifest(name="tiny", rootfs=blob, kernel=blob, created_at="2026-01-01T00:00:00Z")  # type: ignore[arg-type]
+    line = kvm_probe.argv("qemu", FOLDER, manifest, "tcg")
+    assert "-no-reboot" in line and "-nodefaults" in line
+    assert not {"-drive", "-netdev", "-device"} & set(line)

@@ -1,0 +1,31 @@
+"""The scripts that run in the guest are sound shell."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from nqrust.image import resources, rootfs
+
+SCRIPTS = ["initrd-init", *sorted(set(rootfs._SCRIPTS.values()))]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_shellcheck(name: str) -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    # SC1091: what is sourced lies in the guest. SC3045: busybox ash has the option.
+    done = subprocess.run(
+        ["shellcheck", "-s", "sh", "-e", "SC1091,SC3045", "-"], input=resources.read(f"tiny/{name}"), capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode()
+
+
+def test_no_password_means_no_login_but_on_the_console() -> None:
+    assert rootfs._SHADOW.startswith("root::")
+    assert rootfs._FILES["etc/securetty"] == "ttyS0\n"
+    started = resources.read("tiny/inittab").decode() + resources.read("tiny/rcS").decode()
+    assert not [server for server in ("telnetd", "sshd", "dropbear", "httpd", "ftpd") if server in started]

@@ -1,0 +1,81 @@
+"""An ELF kernel comes out of every kind of bzImage that distributions ship, or the failure says what to do."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nqrust.host.local import LocalHost
+from nqrust.image.errors import ImageError
+from nqrust.image.vmlinux import payload, write_vmlinux
+
+KERNEL = b"\x7fELF" + b"kernel text " * 5000
+
+
+def bzimage(packed: bytes, *, protocol: int = 0x020F) -> bytes:
+    """A file laid out as the boot protocol says, with `packed` and its appended size as payload."""
+    packed += struct.pack("<I", len(KERNEL)) if packed is not KERNEL else b""
+    setup = bytearray(512 * 5)
+    setup[0x1F1] = 4
+    setup[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", setup, 0x206, protocol)
+    struct.pack_into("<II", setup, 0x248, 64, len(packed))
+    return bytes(setup) + b"\x90" * 64 + packed + b"\0" * 100
+
+
+def by_program(*argv: str) -> bytes:
+    if shutil.which(argv[0]) is None:
+        pytest.skip(f"the program {argv[0]} is not installed")
+    return subprocess.run(argv, input=KERNEL, capture_output=True, check=True).stdout
+
+
+PACKERS = {
+    "gzip": lambda: gzip.compress(KERNEL),
+    "xz": lambda: lzma.compress(KERNEL),
+    "lzma": lambda: lzma.compress(KERNEL, format=lzma.FORMAT_ALONE),
+    "lz4": lambda: by_program("lz4", "-l", "-c"),
+    "zstd": lambda: by_program("zstd", "-q", "-c"),
+    "none": lambda: KERNEL,
+}
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_the_kernel_comes_out(kind: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "vmlinuz", tmp_path / "vmlinux"
+    source.write_bytes(bzimage(PACKERS[kind]()))
+    write_vmlinux(LocalHost(), str(source), str(target))
+    assert target.read_bytes().startswith(KERNEL)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["vmlinux", "vmlinuz"]
+
+
+def test_lz4_without_the_program(tmp_path: Path) -> None:
+    packed = by_program("lz4", "-l", "-c")
+
+    class Bare(LocalHost):
+        def which(self, program: str) -> str | None:
+            return None
+
+    (tmp_path / "vmlinuz").write_bytes(bzimage(packed))
+    write_vmlinux(Bare(), str(tmp_path / "vmlinuz"), str(tmp_path / "vmlinux"))
+    assert (tmp_path / "vmlinux").read_bytes() == KERNEL
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 400, bzimage(b"????"), bzimage(gzip.compress(b"no elf")),
+                                     bzimage(gzip.compress(KERNEL)[:50])])
+def test_what_is_no_kernel_is_refused_with_a_cure(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(content)
+    with pytest.raises(ImageError) as caught:
+        write_vmlinux(LocalHost(), str(tmp_path / "vmlinuz"), str(tmp_path / "vmlinux"))
+    assert caught.value.code == "NQR-IMG-010" and caught.value.cure
+    assert not (tmp_path / "vmlinux").exists()
+
+
+def test_old_protocols_do_not_tell_where_the_payload_is() -> None:
+    with pytest.raises(ValueError, match=r"2\.08"):
+        payload(bzimage(b"x", protocol=0x0206))

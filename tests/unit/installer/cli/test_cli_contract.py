@@ -1,0 +1,301 @@
+"""The command line as its users meet it: help, exit codes, coded errors, and nothing but JSON where JSON was asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nqrust.installer.cli import run_commands
+from nqrust.installer.cli.app import command
+from nqrust.installer.cli.config_commands import render_schema
+from nqrust.installer.engine.errors import Locked, NqrError, PreflightRefused
+from nqrust.installer.request import PhasePreview, PhaseSummary, PlanPreview, Request, StepPreview, Summary
+
+ROOT = Path(__file__).parents[4]
+GOLDEN = ROOT / "tests" / "golden" / "cli"
+ENVIRON = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "COLUMNS": "100", "HOME": "/nonexistent"}
+
+
+def nqr(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nqrust.installer.cli", *words],
+        capture_output=True, text=True, env={**ENVIRON, **environ}, stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+
+
+def every_command(group: object = None, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for name, inner in (group or command()).commands.items():  # type: ignore[attr-defined]
+        here = (*path, name)
+        found.append(here)
+        if hasattr(inner, "commands"):
+            found += every_command(inner, here)
+    return found
+
+
+def test_the_commands_are_those_of_the_golden_list() -> None:
+    listed = "\n".join(" ".join(path) for path in every_command()) + "\n"
+    assert listed == (GOLDEN / "commands.txt").read_text()
+
+
+@pytest.mark.parametrize("path", every_command(), ids=" ".join)
+def test_every_command_has_help(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    from nqrust.installer.cli.__main__ import run
+
+    assert run([*path, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: nqr {' '.join(path)}" in shown
+    assert "─" not in shown
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from nqrust.installer.cli.__main__ import run; run(['--help']);"
+        "heavy = {'pydantic', 'rich', 'yaml', 'httpx', 'jinja2', 'textual', 'websockets'} & set(sys.modules);"
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRON, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what", "cure"),
+    [
+        (["instal"], "NQR-USE-005", "no command instal", "Did you mean install?"),
+        (["vm", "lst"], "NQR-USE-005", "`nqr vm` has no command lst", "Did you mean ls?"),
+        (["install", "--mod", "dev"], "NQR-USE-002", "--mod", "Did you mean --mode?"),
+        (["install", "--with-iu"], "NQR-USE-002", "--with-iu", "Did you mean --with-ui?"),
+        (["plan", "--mode"], "NQR-USE-004", "nqr plan", "nqr plan --help"),
+        (["plan", "extra"], "NQR-USE-006", "extra", "nqr plan --help"),
+        (["vm", "show"], "NQR-USE-004", "needs NAME", "nqr vm show --help"),
+        (["vm", "create", "--image", "tiny"], "NQR-USE-004", "needs --name", "nqr vm create --help"),
+        (["config", "show", "--mode", "prod"], "NQR-USE-003", "prod", "Did you mean production?"),
+        (["config", "validate", "--config", "/no/such.yaml"], "NQR-CFG-001", "/no/such.yaml", "--config"),
+        (["vm", "create", "--name", "A_b", "--image", "x"], "NQR-USE-003", "A_b", "lower-case"),
+        (["vm", "create", "--name", "ab", "--image", "x", "--memory", "lots"], "NQR-USE-003", "lots", "MiB"),
+        (["vm", "create", "--name", "ab", "--image", "x", "--ssh-key", "/no"], "NQR-USE-003", "/no", ".pub"),
+        (["vm", "ls", "--manager", "ftp://x"], "NQR-USE-003", "ftp://x", "http://"),
+        (["image", "add", "mine"], "NQR-USE-007", "--path", "nqr image add"),
+        (["phase", "run", "netwrk"], "NQR-USE-003", "netwrk", "Did you mean network?"),
+        (["logs", "manger"], "NQR-USE-003", "manger", "Did you mean manager?"),
+    ],
+)  # fmt: skip
+def test_usage_errors_are_one_line_and_a_cure(words: list[str], code: str, what: str, cure: str) -> None:
+    done = nqr(*words)
+    assert done.returncode == 2
+    first, second, *rest = done.stderr.splitlines()
+    assert first.startswith(f"{code}  ") and what in first
+    assert second.startswith("  cure: ") and cure in second
+    assert (rest, done.stdout) == ([], "")
+
+
+def test_without_arguments_the_help_is_shown() -> None:
+    done = nqr()
+    assert (done.returncode, done.stderr) == (0, "") and "Commands:" in done.stdout
+
+
+def test_json_asked_for_means_json_even_for_a_bad_flag() -> None:
+    done = nqr("install", "--output", "json", "--no-such-flag")
+    assert (done.returncode, done.stderr) == (2, "")
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["type"], last["outcome"], last["error"]["code"]) == ("summary", "refused", "NQR-USE-002")
+
+
+@pytest.mark.parametrize(
+    "verb", ["install", "plan", "uninstall", "rollback", "verify", "status", "support-bundle"]
+)
+def test_non_root_is_refused_with_the_cure(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nqrust.installer.cli.__main__ import run
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert run([verb]) == 2
+    assert "NQR-USE-001" in (said := capsys.readouterr().err) and "sudo" in said
+
+
+def test_a_manager_that_is_away_is_a_coded_error() -> None:
+    done = nqr("vm", "ls", "--manager", "http://127.0.0.1:9", NQR_TOKEN="x")
+    assert done.returncode == 1 and done.stderr.startswith("NQR-API-198") and "cure: " in done.stderr
+
+
+def test_no_token_is_a_coded_error(tmp_path: Path) -> None:
+    done = nqr("vm", "ls", CONFIG_DIR=str(tmp_path))
+    assert done.returncode == 2 and done.stderr.startswith("NQR-USE-010") and "NQR_TOKEN" in done.stderr
+
+
+def test_an_interrupted_pipe_is_quiet() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m nqrust.installer.cli config schema | head -1",
+        shell=True, capture_output=True, text=True, env=ENVIRON, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout.strip(), done.stderr) == ("{", "")
+
+
+def test_the_published_schema_is_the_models() -> None:
+    assert (ROOT / "docs" / "config.schema.json").read_text() == render_schema()
+
+
+# --- runs, with operations that answer from memory
+
+
+class Answers:
+    """Stands for `operations`: remembers the request and gives one answer."""
+
+    def __init__(self, answer: Summary | Exception) -> None:
+        self.answer = answer
+        self.request: Request | None = None
+
+    def __call__(self, request: Request, *_: object) -> Summary:
+        self.request = request
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
+    from nqrust.installer import operations
+    from nqrust.installer.cli import gathering
+    from nqrust.installer.reporting import logfile
+
+    monkeypatch.setattr(gathering, "recorded", dict)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(logfile.LogFileReporter.__init__, "__defaults__", (str(tmp_path / "log"), 10))
+
+    def give(verb: str, result: Summary | Exception) -> Answers:
+        answers = Answers(result)
+        monkeypatch.setattr(operations, verb, answers)
+        return answers
+
+    return give
+
+
+def run(*words: str) -> int:
+    from nqrust.installer.cli.__main__ import run as run_cli
+
+    return run_cli(list(words))
+
+
+def test_install_passes_on_what_was_asked_and_ends_with_the_summary(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+    answers = answer(
+        "install",
+        Summary("ok", 0, 7, 3, (PhaseSummary("deps", 7, 3, 1.5),), 1.5, {"ui": "http://h:3000", "manager": "http://h:18080"},
+                admin_password_file="/etc/nqrust-microvm/admin-password"),
+    )  # fmt: skip
+    assert run("install", "--mode", "minimal", "--non-interactive", "--on-failure", "keep") == 0
+    assert answers.request.settings.mode.value == "minimal"
+    assert (answers.request.run.on_failure, answers.request.run.confirm) == ("keep", None)
+    said = capsys.readouterr().out
+    assert "NQRust-MicroVM is installed. (7 changed, 3 already so, 1.5 s)" in said
+    assert (
+        "http://h:3000" in said and "/etc/nqrust-microvm/admin-password" in said and "nqr vm create" in said
+    )
+
+
+def test_json_lines_are_json_to_the_last(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+    answer(
+        "install", Summary("ok", 0, 7, 3, (PhaseSummary("deps", 7, 3, 1.5),), 1.5, {"ui": "http://h:3000"})
+    )
+    assert run("install", "--output", "json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1]["type"] == "summary"
+    assert {k: lines[-1][k] for k in ("outcome", "changed", "satisfied", "phases", "seconds", "urls")} == {
+        "outcome": "ok", "changed": 7, "satisfied": 3, "seconds": 1.5, "urls": {"ui": "http://h:3000"},
+        "phases": [{"name": "deps", "changed": 7, "seconds": 1.5}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 2, 3, 4, 5, 130])
+def test_exit_codes_are_the_summarys(exit_code: int, answer) -> None:  # type: ignore[no-untyped-def]
+    answer("install", Summary("ok" if not exit_code else "failed", exit_code))
+    assert run("install", "--non-interactive") == exit_code
+
+
+def test_every_preflight_finding_is_told_with_its_cure(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+    findings = (NqrError("NQR-PRE-001", "One.", "Mend one."), NqrError("NQR-PRE-002", "Two.", "Mend two."))
+    answer(
+        "install",
+        Summary("refused", 3, failure=PreflightRefused("NQR-PRE-001", "One.", "Mend one.", findings)),
+    )
+    assert run("install", "--non-interactive") == 3
+    said = capsys.readouterr()
+    assert said.err.count("cure: Mend") == 2
+    assert "The install was refused; nothing was touched." in said.out
+
+
+PREVIEW = PlanPreview(
+    "install",
+    (
+        PhasePreview(
+            "config", "Config", (StepPreview("f", "file", "write /etc/x", ("--- a", "+++ b", "+new")),), 4
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("preview", "words", "code"),
+    [(PREVIEW, [], 0), (PREVIEW, ["--detailed-exitcode"], 10), (PlanPreview(), ["--detailed-exitcode"], 0)],
+)
+def test_plan_shows_diffs_and_its_exit_code(preview, words, code, answer, capsys) -> None:  # type: ignore[no-untyped-def]
+    answers = answer("plan", Summary("ok", 0, preview=preview))
+    assert run("plan", *words) == code
+    assert answers.request.run.dry_run
+    said = capsys.readouterr().out
+    if preview.changes:
+        assert "+ write /etc/x" in said and "      +new" in said and "1 change, 4 already so." in said
+    else:
+        assert "Nothing to change" in said
+
+
+def test_dry_run_is_a_plan(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+    answer("plan", Summary("ok", 0, preview=PREVIEW))
+    answer("install", AssertionError("must not be called"))
+    assert run("install", "--dry-run") == 0
+    assert "+ write /etc/x" in capsys.readouterr().out
+
+
+def test_an_unexpected_error_is_coded_and_its_trace_is_in_the_log_only(answer, capsys, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    answer("install", RuntimeError("inside"))
+    assert run("install", "--non-interactive") == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("NQR-ENG-999") and "Traceback" not in said.out + said.err
+    (log,) = (tmp_path / "log").glob("*.log")
+    assert str(log) in said.err and "RuntimeError: inside" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_locked_installer_is_told_and_leaves(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+    answer("install", Summary("failed", 1, failure=Locked("NQR-ENG-020", "Held by 12.", "Wait.")))
+    assert run("install", "--non-interactive") == 1
+    said = capsys.readouterr()
+    assert "NQR-ENG-020" in said.err and "did not start; nothing was changed" in said.out
+
+
+def test_purging_without_anyone_to_ask_needs_non_interactive(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+    answers = answer("uninstall", Summary("ok", 0, 3, phases=(PhaseSummary("uninstall", 3),)))
+    assert run("uninstall", "--purge-data") == 2
+    assert "NQR-USE-009" in capsys.readouterr().err and answers.request is None
+    assert run("uninstall", "--purge-data", "--drop-database", "--keep-packages", "--non-interactive") == 0
+    asked = answers.request.run
+    assert asked.purge_data and asked.drop_database and asked.keep_packages
+
+
+def test_the_environment_cannot_keep_an_installation_from_being_removed(answer, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("WITH_UI", "perhaps")
+    answer("uninstall", Summary("ok", 0, 3, phases=(PhaseSummary("uninstall", 3),)))
+    assert run("uninstall", "--non-interactive") == 0
+
+
+def test_phases_are_the_planners() -> None:
+    from nqrust.installer import planner
+
+    assert run_commands.PHASES == planner.PHASES

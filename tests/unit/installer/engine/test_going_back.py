@@ -1,0 +1,196 @@
+"""Going back: services that ran before run again with what they read before; what scripts made goes, others' things stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from nqrust.host.errors import CommandFailed
+from nqrust.host.fake import FakeHost
+from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.rollback import RollbackResult, roll_back
+from nqrust.installer.engine.undo import traces
+from nqrust.installer.engine.undo.outcome import Kept, UndoContext
+from nqrust.installer.engine.undo.record import Undo, undo_directory, undo_file, undo_unit
+from nqrust.installer.engine.undo.verbs import revert
+
+CONF = "/etc/app.conf"
+ORIGINALS = "/var/lib/nqr/originals"
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.host = FakeHost.debian12()
+        self.host.put_directory("/run/systemd/system")
+        self.host.put_directory("/var/lib/nqr", mode=0o700)
+        self.read_at_start: list[str] = []
+        self.host.on("systemctl", prefix=True, changes=True)
+        self.host.on(
+            "systemctl", "restart", "app.service", changes=True,
+            answer=lambda host, cmd: self.read_at_start.append(host.read_text(CONF)),
+        )  # fmt: skip
+        self.store = MemoryJournalStore()
+        self.originals = Originals(self.host, ORIGINALS)
+
+    def begin(self, step: str, *undos: Undo, run: str = "r") -> None:
+        journal = Journal(self.store, self.host.now)
+        if not journal.records:
+            journal.append("run", run, verb="install", version="1", settings={}, resumes=[])
+        named = {"id": step, "kind": "x", "phase": "p", "describe": step}
+        kept = [self.originals.capture(u).to_json() for u in undos]
+        journal.append("begin", run, step=named, origin="modified", undo=kept)
+
+    def back(self) -> RollbackResult:
+        journal = Journal(self.store, self.host.now)
+        context = UndoContext(self.host, self.originals)
+        return roll_back(context, journal, "u", Receipt.of(journal).entries, NullReporter())
+
+    def ran(self, verb: str) -> int:
+        return sum(cmd.argv[:2] == ("systemctl", verb) for cmd in self.host.commands)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def unit(active: bool) -> Undo:
+    return undo_unit("systemd", "app.service", enabled=active, active=active)
+
+
+def test_a_service_that_ran_before_runs_again_with_what_it_read_before(bench: Bench) -> None:
+    bench.host.put(CONF, "old\n")
+    bench.begin("file", undo_file(CONF, ours_sha256=None))
+    bench.host.put(CONF, "new\n")
+    bench.begin("service", unit(active=True))
+    assert not bench.back().failed
+    assert bench.read_at_start == ["old\n"]
+    assert not Receipt.of(Journal(bench.store, bench.host.now)).entries
+
+
+def test_systemd_forgets_unit_files_once_at_the_end(bench: Bench) -> None:
+    for name in ("one", "two", "three"):
+        bench.begin(name, undo_unit("systemd", f"{name}.service", enabled=False, active=False))
+    bench.back()
+    assert bench.ran("daemon-reload") == 1 and bench.ran("stop") == 3
+
+
+def test_what_we_started_and_later_restarted_is_not_started_again(bench: Bench) -> None:
+    bench.begin("first", unit(active=False))
+    bench.begin("second", unit(active=True))
+    bench.back()
+    assert bench.read_at_start == [] and bench.ran("stop") == 1
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_cut_off_on_the_way_back_the_service_is_still_restarted(bench: Bench, at: int) -> None:
+    bench.host.put(CONF, "old\n")
+    bench.begin("file", undo_file(CONF, ours_sha256=None))
+    bench.host.put(CONF, "new\n")
+    bench.begin("service", unit(active=True))
+    bench.host.fail_at(at, KeyboardInterrupt())
+    try:
+        bench.back()
+    except KeyboardInterrupt:
+        pass
+    bench.host.fail_at(10_000, KeyboardInterrupt())
+    bench.back()
+    assert bench.read_at_start[-1:] == ["old\n"]
+
+
+def test_a_service_that_cannot_be_restarted_is_told(bench: Bench) -> None:
+    bench.begin("service", unit(active=True))
+    bench.host.on("systemctl", "restart", "app.service", answer=CommandFailed(("systemctl",), 3, "no"))
+    assert "could not be restarted" in bench.back().failed[0]
+    assert Receipt.of(Journal(bench.store, bench.host.now)).entries, "it is tried again"
+
+
+def test_edits_moved_aside_survive_the_removal_of_their_folder(bench: Bench) -> None:
+    host = bench.host
+    host.put("/opt/tree/conf", "edited\n")
+    context = UndoContext(host, bench.originals)
+    revert(context, Undo("file", {"path": "/opt/tree/conf", "ours": "0" * 64, "prior": None}))
+    assert isinstance(revert(context, undo_directory("/opt/tree", tree=True)), Kept)
+    assert host.read_text("/opt/tree/conf.nqr-kept") == "edited\n"
+
+
+# --- what package scripts leave
+
+
+SCRIPTS = "adduser --system db\nmkdir -p /var/log/db /etc/db\nln -s x /etc/db-link\n"
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    host = FakeHost.debian12()
+    for folder in ("/var/log", "/var/cache", "/opt"):
+        if not host.exists(folder):
+            host.put_directory(folder)
+    host.put("/etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+    host.put("/etc/group", "root:x:0:\n")
+    return host
+
+
+def ran(host: FakeHost) -> dict[str, object]:
+    """The transaction: packages' scripts at work, and an administrator at the same time."""
+    before = traces.survey(host)
+    host.put_directory("/var/log/db")
+    host.put("/var/log/db/first.log", "log\n")
+    host.put_directory("/etc/db")
+    host.put("/etc/db/cluster", "made\n")
+    host.symlink("x", "/etc/db-link")
+    host.put(
+        "/etc/passwd", "root:x:0:0::/root:/bin/sh\ndb:x:101:101::/:/bin/false\nann:x:1001:1001::/:/bin/sh\n"
+    )
+    host.put("/etc/mine.conf", "an administrator's\n")
+    host.put_directory("/opt/mine")
+    return traces.made(host, before, SCRIPTS, frozenset())
+
+
+def test_what_the_scripts_made_goes_and_what_others_made_meanwhile_stays(host: FakeHost) -> None:
+    before = host.state(ignore=("/etc/passwd",))
+    found = traces.unpack(traces.pack(ran(host)))
+    assert found["users"] == ["db"]
+    host.on("userdel", "db", changes=True)
+    assert traces.remove(host, found, frozenset()) == []
+    assert host.read_text("/etc/mine.conf") and host.exists("/opt/mine")
+    host.remove("/etc/mine.conf")
+    host.rmdir("/opt/mine")
+    assert host.state(ignore=("/etc/passwd",)) == before
+
+
+def test_what_changed_since_or_was_added_stays_and_is_told(host: FakeHost) -> None:
+    found = ran(host)
+    host.put("/etc/db/cluster", "edited\n")
+    host.put("/var/log/db/added", "by somebody\n")
+    host.on("userdel", "db", changes=True)
+    left = traces.remove(host, found, frozenset())
+    assert host.read_text("/etc/db/cluster") == "edited\n" and host.read_text("/var/log/db/added")
+    assert not host.exists("/var/log/db/first.log")
+    assert any("/etc/db/cluster" in line for line in left) and any("/var/log/db" in line for line in left)
+
+
+def test_what_a_package_has_by_now_stays(host: FakeHost) -> None:
+    found = ran(host)
+    host.on("userdel", "db", changes=True)
+    traces.remove(host, found, frozenset({"/var/log/db", "/var/log/db/first.log"}))
+    assert host.exists("/var/log/db/first.log") and not host.exists("/etc/db")
+
+
+def test_removing_twice_is_the_same_as_once(host: FakeHost) -> None:
+    found = ran(host)
+    host.on("userdel", "db", changes=True)
+    traces.remove(host, found, frozenset())
+    host.put_directory("/etc/db")
+    host.put("/etc/db/other", "of a later owner\n")
+    traces.remove(host, found, frozenset())
+    assert host.read_text("/etc/db/other")
+
+
+def test_what_a_later_package_uses_too_stays(host: FakeHost) -> None:
+    found = ran(host)
+    left = traces.remove(host, found, frozenset(), "chown db /var/log/db\n")
+    assert host.exists("/var/log/db") and not host.exists("/etc/db")
+    assert any("db" in line and "another package" in line for line in left)

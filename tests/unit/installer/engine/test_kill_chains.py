@@ -1,0 +1,182 @@
+"""The kill matrix in memory: random plans, cut again and again before or after any journal record."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nqrust.host.fake import FakeHost
+from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.plan import PhasePlan, Plan
+from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.rollback import RollbackResult, roll_back
+from nqrust.installer.engine.runner import Runner, RunResult, new_run_id, unfinished_entries
+from nqrust.installer.engine.undo.outcome import UndoContext
+from nqrust.installer.steps.directory import Directory
+from nqrust.installer.steps.file import File
+from nqrust.installer.steps.symlink import Symlink
+
+STATE = "/var/lib/nqr"
+
+
+class Killed(BaseException):
+    """SIGKILL."""
+
+
+class KillingStore(MemoryJournalStore):
+    """Ends the process before or after its n-th append."""
+
+    before = after = count = 0
+
+    def append(self, line: bytes) -> None:
+        self.count += 1
+        if self.count == self.before:
+            raise Killed
+        super().append(line)
+        if self.count == self.after:
+            raise Killed
+
+    def next_process(self, *, before: int = 0, after: int = 0) -> None:
+        self.before, self.after, self.count = before, after, 0
+
+
+kills = st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=12)
+contents = st.sampled_from(("alpha\n", "beta\n"))
+
+
+@st.composite
+def hosts_and_plans(draw: st.DrawFn) -> tuple[FakeHost, Plan]:
+    host = FakeHost.debian12()
+    host.put_directory(STATE, mode=0o700)
+    steps: list[Directory | File | Symlink] = []
+    for folder in ("/opt/p", "/opt/p/q", "/etc/p"):
+        if draw(st.booleans()) and host.exists(folder.rpartition("/")[0]):
+            host.put_directory(folder)
+        steps.append(Directory(folder, adopt_modes=True))
+        for name in draw(st.lists(st.sampled_from("abc"), unique=True)):
+            path = f"{folder}/{name}"
+            if draw(st.booleans()):
+                if host.exists(folder) and draw(st.booleans()):
+                    host.put(path, draw(contents))
+                steps.append(File(path, draw(contents)))
+            else:
+                steps.append(Symlink(path, "/nowhere"))
+    return host, Plan((PhasePlan("only", "Only", tuple(steps)),))
+
+
+class Bench:
+    def __init__(self, host: FakeHost) -> None:
+        self.host, self.store = host, KillingStore()
+
+    @property
+    def receipt(self) -> Receipt:
+        return Receipt.of(Journal(self.store, self.host.now))
+
+    def state(self) -> object:
+        return self.host.state(ignore=(STATE,))
+
+    def install(self, plan: Plan) -> RunResult:
+        journal = Journal(self.store, self.host.now)
+        originals = Originals(self.host, f"{STATE}/originals")
+        return Runner(self.host, journal, originals, NullReporter()).run(plan, "install", "1", {})
+
+    def go_back(self, *, all_of_it: bool) -> RollbackResult:
+        journal = Journal(self.store, self.host.now)
+        receipt = Receipt.of(journal)
+        ids = set(unfinished_entries(receipt))
+        entries = receipt.entries if all_of_it else receipt.of_runs(ids)
+        journal.append("run", new_run_id(), verb="rollback", version="", settings={}, resumes=sorted(ids))
+        context = UndoContext(self.host, Originals(self.host, f"{STATE}/originals"))
+        return roll_back(context, journal, "back", entries, NullReporter())
+
+    def chained(self, kills: list[tuple[bool, int]], action: object) -> None:
+        for before, number in kills:
+            self.store.next_process(**{"before" if before else "after": number})
+            try:
+                action()  # type: ignore[operator]
+            except Killed:
+                continue
+            break
+        self.store.next_process()
+
+
+@settings(max_examples=60)
+@given(hosts_and_plans(), kills, kills)
+def test_a_chain_of_kills_ends_where_one_run_does_and_goes_all_the_way_back(
+    made: tuple[FakeHost, Plan], on_the_way: list[tuple[bool, int]], on_the_way_back: list[tuple[bool, int]]
+) -> None:
+    host, plan = made
+    whole, bench = Bench(host.copy()), Bench(host)
+    before = bench.state()
+    outcome = whole.install(plan).outcome
+    bench.chained(on_the_way, lambda: bench.install(plan))
+    assert bench.install(plan).outcome == outcome
+    assert bench.state() == whole.state()
+    assert not bench.receipt.unfinished
+    if outcome == "ok":
+        assert bench.install(plan).changed == 0
+        assert all(entry.done for entry in bench.receipt.entries), "nothing that is complete stays open"
+    bench.chained(on_the_way_back, lambda: bench.go_back(all_of_it=True))
+    assert not bench.go_back(all_of_it=True).failed
+    assert bench.state() == before
+    assert not bench.receipt.entries
+
+
+@settings(max_examples=60)
+@given(hosts_and_plans(), kills, kills)
+def test_rollback_after_any_chain_of_kills_gives_the_host_back(
+    made: tuple[FakeHost, Plan], on_the_way: list[tuple[bool, int]], on_the_way_back: list[tuple[bool, int]]
+) -> None:
+    host, plan = made
+    bench = Bench(host)
+    before = bench.state()
+    bench.chained(on_the_way, lambda: bench.install(plan))
+    bench.chained(on_the_way_back, lambda: bench.go_back(all_of_it=False))
+    bench.go_back(all_of_it=False)
+    assert bench.state() == before
+
+
+class Surprising(File):
+    """A step with a defect: it raises what nobody foresaw."""
+
+    def apply(self, host: object) -> None:
+        super().apply(host)  # type: ignore[arg-type]
+        raise ZeroDivisionError("a defect")
+
+
+def test_a_defect_of_ours_goes_back_like_any_failure() -> None:
+    host = FakeHost.debian12()
+    host.put_directory(STATE, mode=0o700)
+    bench = Bench(host)
+    before = bench.state()
+    result = bench.install(
+        Plan((PhasePlan("p", "P", (File("/etc/one", "1\n"), Surprising("/etc/two", "2\n"))),))
+    )
+    assert result.outcome == "rolled_back"
+    assert result.failure is not None and result.failure.code == "NQR-ENG-999"
+    assert "/etc/two" in result.failure.what and "ZeroDivisionError" in result.failure.what
+    assert bench.state() == before
+
+
+def test_a_clock_that_jumps_back_changes_nothing() -> None:
+    host = FakeHost.debian12()
+    host.put_directory(STATE, mode=0o700)
+    bench = Bench(host)
+    before = bench.state()
+    plan = Plan((PhasePlan("p", "P", (File("/etc/one", "1\n"), File("/etc/two", "2\n"))),))
+    times = iter([4e9, 3e9, 2e9, 1e9, 5e8, 4e8, 3e8, 2e8, 1e8, *[0.0] * 50])
+    bench.store.next_process(after=3)
+    try:
+        Runner(
+            host, Journal(bench.store, lambda: next(times)), Originals(host, f"{STATE}/originals"), NullReporter()
+        ).run(plan, "install", "1", {})
+    except Killed:
+        pass
+    bench.store.next_process()
+    journal = Journal(bench.store, lambda: next(times))
+    Runner(host, journal, Originals(host, f"{STATE}/originals"), NullReporter()).run(plan, "install", "1", {})
+    assert host.exists("/etc/two")
+    assert not bench.go_back(all_of_it=True).failed
+    assert bench.state() == before

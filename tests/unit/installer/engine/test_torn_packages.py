@@ -1,0 +1,32 @@
+"""Going back from a package transaction that was cut off in the middle of unpacking."""
+
+from __future__ import annotations
+
+from nqrust.host.errors import CommandFailed
+from nqrust.host.fake import FakeHost
+from nqrust.host.port import Command
+from nqrust.installer.engine.undo.packages import REMOVERS
+
+REFUSAL = "E: The package screen needs to be reinstalled, but I can't find an archive for it.\n"
+
+
+def test_a_half_unpacked_package_does_not_stop_the_way_back() -> None:
+    host = FakeHost.debian12()
+    torn = {"screen", "theirs"}
+
+    def simulate(host: FakeHost, cmd: Command) -> str:
+        if "screen" in torn:
+            raise CommandFailed(cmd.argv, 100, REFUSAL)
+        return "Purg qemu-system-x86 [1:7.2]\nPurg screen [4.9]\n"
+
+    def remove(host: FakeHost, cmd: Command) -> str:
+        torn.difference_update(cmd.argv)
+        return ""
+
+    host.on("dpkg", "--print-architecture", answer="amd64\n")
+    host.on("apt-get", "--simulate", prefix=True, answer=simulate)
+    host.on("dpkg", "--configure", "-a", changes=True)
+    host.on("dpkg-query", prefix=True, answer="reinstreq screen\nreinstreq theirs\nok qemu-system-x86\n")
+    host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
+    assert REMOVERS["apt"].would_go(host, ["qemu-system-x86", "screen"]) == {"qemu-system-x86", "screen"}
+    assert torn == {"theirs"}, "what was not brought by us is not ours to remove"

@@ -1,0 +1,134 @@
+"""The undo script: valid sh for every verb, and what it does to files is what nqr does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nqrust.host.fake import FakeHost
+from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.receipt import Entry, Receipt
+from nqrust.installer.engine.step import Origin
+from nqrust.installer.engine.undo import script, traces
+from nqrust.installer.engine.undo.outcome import UndoContext
+from nqrust.installer.engine.undo.record import (
+    Retain,
+    Undo,
+    undo_block,
+    undo_directory,
+    undo_file,
+    undo_mode,
+    undo_symlink,
+)
+from nqrust.installer.engine.undo.verbs import VERBS
+
+OLD = (Path(__file__).parents[3] / "golden/journal/v1.jsonl").read_bytes()
+
+
+def entry(number: int, *undos: Undo) -> Entry:
+    return Entry(number, "r", f"step {number}", "x", "p", f"step {number}", Origin.created, undos, 0.0)
+
+
+def context() -> UndoContext:
+    host = FakeHost.debian12()
+    host.on("dpkg", "--print-architecture", answer="amd64\n")
+    host.on("dpkg-query", prefix=True, answer="installed bash\ninstalled postgresql\ninstalled screen\n")
+    return UndoContext(host, Originals(host, "/var/lib/originals"))
+
+
+def sh(text: str, root: Path) -> subprocess.CompletedProcess[str]:
+    """Run it as the one who runs the tests, on a folder: the question who that is, is left out."""
+    assert 'if [ "$(id -u)" -ne 0 ]' in text
+    text = text.replace("PATH=/usr/local/sbin", "true || PATH=/usr/local/sbin").replace(
+        "with_systemd()", "no_systemd()"
+    )
+    text = text.replace('if [ "$(id -u)" -ne 0 ]', "with_systemd() { false; }\nif false")
+    return subprocess.run(
+        ["sh"], input=text, capture_output=True, text=True, cwd=root, timeout=60, check=False
+    )
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_every_verb_gives_clean_sh() -> None:
+    made = context()
+    entries = Receipt.of(Journal(MemoryJournalStore(OLD), lambda: 0.0)).entries
+    assert {u.verb for e in entries for u in e.undo} | {"vms"} == set(VERBS)
+    made.originals.keep = lambda digest, data: None  # type: ignore[method-assign]
+    made.originals.read = lambda digest: (  # type: ignore[method-assign]
+        traces.pack(
+            {"paths": {"/etc/a b": ["directory"], "/etc/f": ["file", "0" * 64]}, "users": ["u"], "groups": []}
+        )
+        if digest == "d" * 64
+        else b"it's\n$HOME `x`\n"
+    )
+    extra = entry(10_000, Undo("vms", {"prefix": "fc-"}), undo_symlink("/a'b", ours="/x", prior="/y z"))
+    text = script.render(made, [*entries, extra], retain=lambda e: False, epilogue="rm -rf -- /nonexistent\n")
+    checked = subprocess.run(
+        ["shellcheck", "-s", "sh", "-"], input=text, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout
+    assert (
+        "purge apt postgresql screen" in text
+        and " bash" not in text.partition("purge apt")[2].partition("\n")[0]
+    )
+
+
+def test_what_is_retained_is_not_in_it() -> None:
+    kept = entry(1, undo_directory("/srv/fc", tree=True, retain=Retain.data))
+    text = script.render(context(), [kept], retain=lambda e: e.retain is Retain.data)
+    assert "/srv/fc" not in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it changes owners")
+def test_files_come_back_as_they_were_and_edits_are_kept(tmp_path: Path) -> None:
+    def path(name: str) -> str:
+        return str(tmp_path / name)
+
+    made = context()
+    (tmp_path / "ours").write_text("new\n")
+    (tmp_path / "edited").write_text("edited by somebody\n")
+    (tmp_path / "shared").write_text("before\n# BEGIN us\nx\n# END us\nafter\n")
+    (tmp_path / "replaced").write_text("new\n")
+    (tmp_path / "link").symlink_to("/new")
+    (tmp_path / "tree/below").mkdir(parents=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/theirs").write_text("x")
+    digest = "7aa7a5359173d05b63cfd682e3c38487f3cb4f7f1d60659fe59fab1505977d4c"  # of "new\n"
+    old = b"old \xff\0 content\n" * 20
+    sha = hashlib.sha256(old).hexdigest()
+    made.originals.keep(sha, old)
+    prior = {"kind": "file", "sha256": sha, "mode": 0o640, "owner": "root", "group": "root", "xattrs": {}}
+    entries = [
+        entry(1, undo_directory(path("full")), undo_directory(path("tree"), tree=True)),
+        entry(2, undo_file(path("ours"), ours_sha256=digest), undo_file(path("edited"), ours_sha256=digest)),
+        entry(3, Undo("file", {"path": path("replaced"), "ours": digest, "prior": prior})),
+        entry(4, undo_block(path("shared"), "us"), undo_symlink(path("link"), ours="/new", prior="/old")),
+        entry(5, undo_mode(path("full/theirs"), 0o600, "root", "root")),
+    ]
+    text = script.render(made, entries, retain=lambda e: False)
+    done = sh(text, tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert not (tmp_path / "ours").exists() and not (tmp_path / "tree").exists()
+    assert (
+        tmp_path / "edited.nqr-kept"
+    ).read_text() == "edited by somebody\n" and "edited.nqr-kept" in done.stdout
+    assert (tmp_path / "replaced").read_bytes() == old
+    assert (tmp_path / "replaced").stat().st_mode & 0o7777 == 0o640
+    assert (tmp_path / "shared").read_text() == "before\nafter\n"
+    assert os.readlink(tmp_path / "link") == "/old"
+    assert (tmp_path / "full/theirs").stat().st_mode & 0o7777 == 0o600
+    again = sh(text, tmp_path)
+    assert again.returncode == 0 and (tmp_path / "replaced").read_bytes() == old
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "edited.nqr-kept",
+        "full",
+        "link",
+        "replaced",
+        "shared",
+    ]

@@ -1,0 +1,62 @@
+"""The fingerprint from before the first change, and what uninstall says about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from nqrust.contract import paths
+from nqrust.host.fake import FakeHost
+from nqrust.installer import fingerprint
+from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.fingerprint.model import Fingerprint
+from nqrust.installer.operations import proof_of_clean
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
+    """What the host's fingerprint holds; tests change it."""
+    sections: dict[str, dict[str, object]] = {"files": {"/etc/hosts": ["file"]}, "users": {"root": ["0"]}}
+    monkeypatch.setattr(
+        fingerprint, "take", lambda host: Fingerprint(1.0, {name: dict(rows) for name, rows in sections.items()})
+    )
+    return sections
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost.debian12()
+
+
+def told(host: FakeHost) -> tuple[str, ...]:
+    return proof_of_clean.tell(host, NullReporter())
+
+
+def test_it_is_kept_for_root_only_and_found_again(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
+    proof_of_clean.remember(host)
+    stat, folder = host.stat(paths.FINGERPRINT), host.stat(paths.STATE_DIR)
+    assert stat is not None and stat.mode == 0o600
+    assert folder is not None and folder.mode == 0o700
+    assert proof_of_clean.kept(host) is not None
+
+
+def test_a_host_that_is_as_before_is_said_to_be(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
+    proof_of_clean.remember(host)
+    seen["files"][paths.STATE_DIR] = ["directory"]
+    seen["files"][f"{paths.CACHE_DIR}/bootstrap/x"] = ["file"]
+    assert told(host) == ("This host is as it was before: nothing differs from its fingerprint.",)
+
+
+def test_each_difference_is_named(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
+    proof_of_clean.remember(host)
+    seen["users"]["ann"] = ["1000"]
+    del seen["files"]["/etc/hosts"]
+    lines = told(host)
+    assert lines[0].startswith("2 things differ") and any("ann" in line for line in lines[1:])
+    assert any(line.startswith("- /etc/hosts") for line in lines[1:])
+
+
+def test_without_a_kept_one_nothing_is_claimed(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
+    assert told(host) == ()
+    host.put_directory(paths.STATE_DIR)
+    host.put(paths.FINGERPRINT, "garbage")
+    assert told(host) == ()

@@ -1,0 +1,101 @@
+"""Every file that an installation writes, as golden files: a change of what lands on a host is seen in review.
+
+NQR_UPDATE_GOLDEN=1 writes them anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.installer.phases.a_host import fit
+
+from nqrust.host.secret import Secret
+from nqrust.installer import planner
+from nqrust.installer.phases.context import Context, ReleaseFiles, Secrets
+from nqrust.installer.release.bundled import COMPONENTS, IMAGES, PRIVILEGES
+from nqrust.installer.release.descriptor import Release
+from nqrust.installer.release.interpreter import Interpreter
+from nqrust.installer.settings import Settings
+from nqrust.installer.steps.file import File
+from nqrust.installer.steps.sudoers import Sudoers
+
+GOLDEN = Path(__file__).parents[4] / "tests" / "golden" / "files"
+SECRETS = Secrets(
+    db_password=Secret("D" * 32),
+    admin_password=Secret("A" * 32),
+    admin_password_salt="00" * 16,
+    cli_token=Secret("nqr_" + "c" * 43),
+    join_token=Secret("nqr_" + "j" * 43),
+    ui_storage_secret=Secret("u" * 43),
+)
+RELEASE = Release(form="bundled", version="1.2.3", components=COMPONENTS, privileges=PRIVILEGES, images=IMAGES)
+CASES: dict[str, dict[str, Any]] = {
+    "production": {},
+    "isolated-minimal": {"mode": "minimal", "network": {"mode": "isolated", "bridge_name": "br-vm"}},
+    "manager-remote-database": {
+        "mode": "manager",
+        "database": {"type": "remote", "host": "db.example", "port": 6432, "name": "vms", "user": "nq"},
+    },
+    "agent": {"mode": "agent", "agent": {"manager_base": "http://m1:18080", "name": "kvm7", "advertise_address": "192.0.2.10"}},
+    "without-systemd": {},
+}
+
+
+def rendered(case: str) -> dict[str, str]:
+    """Path on the host (with mode and owner) -> content."""
+    facts = fit(supervisor="none" if case == "without-systemd" else "systemd")
+    context = Context(
+        settings=Settings.model_validate(CASES[case]),
+        facts=facts,
+        secrets=SECRETS,
+        files=ReleaseFiles(RELEASE, "/var/cache/nqrust-microvm/releases/1.2.3"),
+        python=Interpreter("/usr/bin/python3.11", "3.11.2", "/usr/bin/python3.11"),
+    )
+    found: dict[str, str] = {}
+    for phase in planner.plan(context).phases:
+        for step in phase.steps:
+            if isinstance(step, File):
+                content = step.content.reveal() if isinstance(step.content, Secret) else step.content
+                found[step.path] = f"{step.path} {step.mode:04o} {step.owner}:{step.group}\n---\n{content}"
+            elif isinstance(step, Sudoers):
+                found[step.path] = f"{step.path} 0440 root:root\n---\n{step.content}"
+    return found
+
+
+def golden_name(path: str) -> str:
+    return path.strip("/").replace("/", "__")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_files_are_the_golden_ones(case: str) -> None:
+    folder, now = GOLDEN / case, {golden_name(path): text for path, text in rendered(case).items()}
+    assert now, "the plan writes files"
+    if os.environ.get("NQR_UPDATE_GOLDEN"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name, text in now.items():
+            (folder / name).write_text(text)
+    assert sorted(now) == sorted(path.name for path in folder.iterdir())
+    for name, text in now.items():
+        assert text == (folder / name).read_text(), name
+
+
+def test_secrets_are_in_files_that_only_their_readers_see() -> None:
+    secrets = ("D" * 32, "A" * 32, "c" * 43, "j" * 43, "u" * 43)
+    for path, text in rendered("production").items():
+        if any(secret in text for secret in secrets):
+            mode = text.split()[1]
+            assert mode in ("0600", "0640"), f"{path} is {mode}"
+
+
+def test_the_network_script_is_a_shell_script() -> None:
+    if shutil.which("sh") is None:
+        pytest.skip("no sh here")
+    for case in ("production", "isolated-minimal"):
+        text = rendered(case)["/opt/nqrust-microvm/libexec/nqrust-network"].split("---\n", 1)[1]
+        assert subprocess.run(["sh", "-n"], input=text.encode(), check=False).returncode == 0

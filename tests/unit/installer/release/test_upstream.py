@@ -1,0 +1,109 @@
+"""A release in upstream's form, from a server, through the same sources as the bundled one."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from nqrust.host.local import LocalHost
+from nqrust.installer.engine.errors import ReleaseError
+from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.step import Needed, Satisfied
+from nqrust.installer.release import upstream
+from nqrust.installer.release.sources import open_source, source_steps
+from nqrust.installer.settings import Settings
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        return None
+
+
+@pytest.fixture
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "served" / "v0.4.2"
+    folder.mkdir(parents=True)
+    lines = []
+    for name in (*upstream.ASSETS.values(), "alpine.ext4", "vmlinux-6.1"):
+        (folder / name).write_bytes(name.encode() * 100)
+        lines.append(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  ./dist/{name}")
+    (folder / upstream.CHECKSUMS).write_text("\n".join(lines) + "\n")
+    (folder / upstream.MANIFEST).write_text(json.dumps({"version": "v0.4.2"}))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "served")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v0.4.2", folder
+    server.shutdown()
+    server.server_close()
+
+
+def settings(source: str) -> Settings:
+    return Settings.model_validate({"release": {"source": source}})
+
+
+def test_it_is_described_and_fetched(release: tuple[str, Path], tmp_path: Path) -> None:
+    address, folder = release
+    host, cache = LocalHost(), tmp_path / "cache"
+    wanted = settings(address)
+    opened = open_source(host, wanted, "", str(cache), NullReporter())
+    assert opened.release.form == "upstream" and opened.release.version == "0.4.2"
+    assert {c.name for c in opened.release.components} == {"manager", "agent", "guest-agent", "ui"}
+    assert [image.name for image in opened.release.images] == ["alpine"]
+    assert opened.release.database_role_attributes == ("CREATEROLE",)
+    assert not cache.exists(), "opening a source writes nothing"
+    (step,) = source_steps(wanted, "", opened, str(cache))
+    assert isinstance(step.inspect(host), Needed)
+    step.apply(host)
+    step.verify(host)
+    assert isinstance(step.inspect(host), Satisfied)
+    name = upstream.ASSETS["manager"]
+    assert (Path(opened.directory) / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_an_asset_that_was_swapped_is_refused(release: tuple[str, Path], tmp_path: Path) -> None:
+    address, folder = release
+    host, wanted = LocalHost(), settings(address)
+    opened = open_source(host, wanted, "", str(tmp_path / "cache"), NullReporter())
+    asset = folder / upstream.ASSETS["agent"]
+    asset.write_bytes(asset.read_bytes()[::-1])
+    (step,) = source_steps(wanted, "", opened, str(tmp_path / "cache"))
+    with pytest.raises(ReleaseError) as failure:
+        step.apply(host)
+    assert failure.value.code == "NQR-REL-022"
+    assert isinstance(step.inspect(host), Needed), "a half-fetched release is not taken for one"
+
+
+def test_a_release_without_checksums_is_refused(release: tuple[str, Path], tmp_path: Path) -> None:
+    address, folder = release
+    (folder / upstream.CHECKSUMS).write_text("")
+    with pytest.raises(ReleaseError) as failure:
+        open_source(LocalHost(), settings(address), "", str(tmp_path / "cache"), NullReporter())
+    assert failure.value.code == "NQR-REL-025"
+
+
+def test_a_tag_that_does_not_exist_says_so(release: tuple[str, Path], tmp_path: Path) -> None:
+    address, _ = release
+    with pytest.raises(ReleaseError) as failure:
+        open_source(LocalHost(), settings(address.replace("v0.4.2", "v9")), "", str(tmp_path), NullReporter())
+    assert failure.value.code == "NQR-REL-021"
+
+
+@pytest.mark.parametrize("source", ["bundeld", "/no/such/file.tar", "github:owner", "github:a/b@../c"])
+def test_a_source_that_is_none_is_named(source: str, tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError) as failure:
+        open_source(LocalHost(), settings(source), "", str(tmp_path), NullReporter())
+    assert failure.value.code == "NQR-REL-018"
+
+
+def test_checksum_lines() -> None:
+    digest = "ab" * 32
+    text = f"{digest}  plain\n{digest.upper()} *dist/binary\n# comment\nshort  x\n{digest} one-space\n"
+    assert upstream.parse_checksums(text) == {"plain": digest, "binary": digest}

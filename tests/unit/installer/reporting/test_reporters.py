@@ -1,0 +1,205 @@
+"""What the four reporters tell of one run."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nqrust.host.port import command
+from nqrust.host.secret import Secret
+from nqrust.installer.engine.errors import NqrError, StepFailed
+from nqrust.installer.engine.events import (
+    Event,
+    Notice,
+    PhaseFinished,
+    PhaseStarted,
+    Proof,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+)
+from nqrust.installer.reporting import wording
+from nqrust.installer.reporting.jsonl import JsonLinesReporter
+from nqrust.installer.reporting.logfile import LogFileReporter, log_command
+from nqrust.installer.reporting.plain import PlainReporter
+from nqrust.installer.reporting.terminal import TerminalReporter
+from nqrust.installer.request import PhaseSummary, Summary
+
+RUN: list[Event] = [
+    RunStarted("r1", "install", False, 3),
+    PhaseStarted("network", "The VMs' network", 3),
+    Notice("warning", "Docker drops forwarded packets.", "NQR-PRE-012", ""),
+    StepFinished("network", "a", "sysctl", "set net.ipv4.ip_forward to 1", "satisfied"),
+    StepStarted("network", "b", "bridge", "create bridge fcbr0"),
+    StepProgress("b", "half way", 0.5),
+    StepFinished("network", "b", "bridge", "create bridge fcbr0", "changed", 2.0, ("+ bridge fcbr0",)),
+    PhaseFinished("network", 1, 1, 2.0),
+    Proof("bridge", "passed", "up with 10.0.0.1/24"),
+    Proof("gateway", "unproven", "no guest", "NQR-VER-010", "Look."),
+    RunFinished("ok", 1, 1, 2.0),
+]
+SUMMARY = Summary(
+    "ok", 0, 1, 1, (PhaseSummary("network", 1, 1, 2.0),), 65.2, {"ui": "http://h:3000", "manager": "http://h:18080"},
+    admin_password_file="/etc/x/admin-password", log_path="/var/log/x.log",
+)  # fmt: skip
+
+
+def told_plainly(events: list[Event], summary: Summary) -> tuple[str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    reporter = PlainReporter(out, err)
+    for event in events:
+        reporter.emit(event)
+    reporter.summary("install", summary)
+    return out.getvalue(), err.getvalue()
+
+
+def told_at_a_terminal(events: list[Event], summary: Summary, **how: object) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, highlight=False, **how)  # type: ignore[arg-type]
+    reporter = TerminalReporter(console)
+    for event in events:
+        reporter.emit(event)
+    reporter.summary("install", summary)
+    return out.getvalue()
+
+
+def test_plain_lines_tell_changes_once_and_end_with_what_comes_next() -> None:
+    out, err = told_plainly(RUN, SUMMARY)
+    assert err == "" and "\x1b" not in out
+    assert out.count("+ create bridge fcbr0") == 1 and "ip_forward" not in out
+    assert "network: 1 changed, 1 already so" in out
+    assert "NQRust-MicroVM is installed. (1 changed, 1 already so, 1 min 5 s)" in out
+    assert re.search(r"Web UI +http://h:3000\n.*Manager API +http://h:18080", out)
+    assert "nqr vm create --name web1" in out and out.count("unproven") == 1
+
+
+def test_errors_go_to_standard_error_once() -> None:
+    failure = StepFailed("NQR-NET-110", "The rules could not be set.", "See which firewall.")
+    events: list[Event] = [Notice("error", failure.what, failure.code, failure.cure)]
+    out, err = told_plainly([], Summary("rolled_back", 5, failure=failure))
+    assert "NQR-NET-110" in err and "cure: See which firewall." in err
+    assert "failed; what it had changed was taken back" in out
+    assert told_plainly(events, Summary("refused", 3))[1].count("NQR-NET-110") == 1
+
+
+def test_the_terminal_obeys_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = told_at_a_terminal(RUN, SUMMARY)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7][0-9;]*m", shown)
+    assert "NQRust-MicroVM is installed." in shown and "/etc/x/admin-password" in shown
+
+
+def test_the_terminal_leaves_no_spinner_behind() -> None:
+    shown = told_at_a_terminal(RUN, SUMMARY)
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")  # every hidden cursor is shown again
+
+
+def test_json_lines_are_one_object_each_and_the_summary_is_last() -> None:
+    out = io.StringIO()
+    reporter = JsonLinesReporter(out)
+    for event in RUN:
+        reporter.emit(event)
+    reporter.summary("install", SUMMARY)
+    reporter.emit(RUN[0])
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [line["type"] for line in lines] == [
+        "run_started", "phase_started", "notice", "step_finished", "step_started", "step_progress", "step_finished",
+        "phase_finished", "proof", "proof", "summary",
+    ]  # fmt: skip
+    assert list(lines[-1])[:7] == ["type", "outcome", "changed", "satisfied", "phases", "seconds", "urls"]
+
+
+def test_a_run_that_changes_nothing_leaves_no_log(tmp_path: Path) -> None:
+    log = LogFileReporter(str(tmp_path / "logs"))
+    for event in (RUN[0], RUN[1], RUN[3], PhaseFinished("network", 0, 1, 0.1)):
+        log.emit(event)
+    assert not (tmp_path / "logs").exists() and not log.opened
+
+
+def test_the_log_holds_what_came_before_the_first_change_too(tmp_path: Path) -> None:
+    log = LogFileReporter(str(tmp_path / "logs"))
+    log.attach()
+    log_command(
+        command(
+            "ip", "link", "show", input=Secret("hidden-value"), env={"PGPASSWORD": Secret("hidden-value")}
+        ),
+        0,
+        0.01,
+    )
+    for event in RUN:
+        log.emit(event)
+    log.failure(NqrError("NQR-ENG-001", "What.", "Cure."))
+    log.detach()
+    text = Path(log.path).read_text()
+    assert Path(log.path).stat().st_mode & 0o777 == 0o600
+    for part in (
+        "run     r1 install",
+        "ran ip link show: exit 0",
+        "diff    + bridge fcbr0",
+        "proof   gateway",
+        "NQR-ENG-001",
+    ):
+        assert part in text
+    assert "hidden-value" not in text
+    assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z ", line) for line in text.splitlines())
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = LogFileReporter(str(tmp_path / "file" / "logs"))
+    for event in RUN:
+        log.emit(event)
+    assert not log.opened
+
+
+def test_a_reader_that_went_away_does_not_stop_the_run() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    for reporter in (PlainReporter(Gone(), Gone()), JsonLinesReporter(Gone())):
+        for event in RUN:
+            reporter.emit(event)
+        reporter.summary("install", SUMMARY)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.04, "0.0 s"), (12.4, "12 s"), (59.9, "60 s"), (185, "3 min 5 s")]
+)
+def test_durations(seconds: float, shown: str) -> None:
+    assert wording.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("verb", "summary", "said"),
+    [
+        (
+            "install",
+            Summary("ok", 0, 0, 9, (PhaseSummary("deps", 0),)),
+            "installed already; nothing had to change",
+        ),
+        ("install", Summary("ok", 0), "Nothing was changed."),
+        ("install", Summary("rolled_back", 130, 0, 0, (PhaseSummary("deps", 0),)), "interrupted"),
+        ("install", Summary("failed", 4, 3, 0, (PhaseSummary("deps", 3),)), "a proof failed"),
+        ("install", Summary("failed", 1), "did not start"),
+        ("uninstall", Summary("ok", 0, 9, 0, (PhaseSummary("uninstall", 9),)), "is removed"),
+        ("verify", Summary("ok", 0), "works"),
+    ],
+)
+def test_headlines(verb: str, summary: Summary, said: str) -> None:
+    assert said in wording.headline(verb, summary)
+
+
+def test_the_logger_is_left_as_it_was(tmp_path: Path) -> None:
+    log = LogFileReporter(str(tmp_path))
+    log.attach()
+    log.detach()
+    assert log not in logging.getLogger("nqrust").handlers

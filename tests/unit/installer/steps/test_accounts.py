@@ -1,0 +1,85 @@
+"""Users, groups and memberships."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.installer.steps.lifecycle import planned, round_trip
+
+from nqrust.host.errors import CommandFailed
+from nqrust.host.fake import FakeHost
+from nqrust.host.port import Command
+from nqrust.host.port import Group as GroupEntry
+from nqrust.installer.engine.step import Conflict, Satisfied
+from nqrust.installer.steps.group import Group
+from nqrust.installer.steps.member import Member
+from nqrust.installer.steps.user import User
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    """Answers shadow-utils as they do."""
+    host = FakeHost.debian12()
+
+    def useradd(host: FakeHost, cmd: Command) -> None:
+        argv = list(cmd.argv)
+        group = argv[argv.index("--gid") + 1]
+        if group not in host.groups:
+            raise CommandFailed(cmd.argv, 6, f"useradd: group '{group}' does not exist")
+        host.add_user(argv[-1], 997, group, home=argv[argv.index("--home-dir") + 1])
+
+    def members(host: FakeHost, name: str, change: tuple[str, ...]) -> None:
+        host.groups[name] = GroupEntry(name, host.groups[name].gid, change)
+
+    host.on("groupadd", prefix=True, changes=True, answer=lambda h, c: h.add_group(c.argv[-1], 998))
+    host.on("groupdel", prefix=True, changes=True, answer=lambda h, c: h.groups.pop(c.argv[-1]) and None)
+    host.on("useradd", prefix=True, changes=True, answer=useradd)
+    host.on("userdel", prefix=True, changes=True, answer=lambda h, c: h.users.pop(c.argv[-1]) and None)
+    host.on("usermod", prefix=True, changes=True, answer=lambda h, c: members(h, c.argv[3], (c.argv[4],)))
+    host.on("gpasswd", prefix=True, changes=True, answer=lambda h, c: members(h, c.argv[3], ()))
+    return host
+
+
+def test_group_comes_and_goes(host: FakeHost) -> None:
+    round_trip(host, Group("nqrust"))
+
+
+def test_user_comes_and_goes_without_a_login(host: FakeHost) -> None:
+    host.add_group("nqrust", 998)
+    round_trip(host, User("nqrust", "nqrust", "/var/lib/x"))
+    argv = next(cmd.argv for cmd in host.commands if cmd.argv[0] == "useradd")
+    assert "/usr/sbin/nologin" in argv and "--system" in argv and "--no-create-home" in argv
+
+
+def test_membership_comes_and_goes(host: FakeHost) -> None:
+    host.add_group("kvm", 104)
+    host.add_user("nqrust", 998)
+    round_trip(host, Member("kvm", "nqrust"))
+
+
+def test_what_was_there_is_adopted(host: FakeHost) -> None:
+    host.add_user("nqrust", 1001)
+    host.add_group("kvm", 104, ("nqrust",))
+    for step in (
+        Group("nqrust"),
+        User("nqrust", "nqrust", "/"),
+        Member("kvm", "nqrust"),
+        Member("nqrust", "nqrust"),
+    ):
+        assert isinstance(step.inspect(host), Satisfied)
+
+
+def test_planning_before_anything_exists(host: FakeHost) -> None:
+    assert planned(host, Member("kvm", "nqrust")) and planned(host, User("nqrust", "nqrust", "/"))
+
+
+def test_root_by_another_name_is_refused(host: FakeHost) -> None:
+    host.add_user("nqrust", 0, "root")
+    found = User("nqrust", "nqrust", "/").inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-CFG-110" and found.cure
+
+
+def test_a_users_user_of_another_group_is_refused(host: FakeHost) -> None:
+    host.add_user("nqrust", 1001, "people")
+    host.add_group("nqrust", 998)
+    found = User("nqrust", "nqrust", "/").inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-CFG-111"

@@ -1,0 +1,109 @@
+"""Unit files and what systemctl tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from nqrust.host.errors import ProgramMissing
+from nqrust.host.fake import FakeHost
+from nqrust.installer.supervisor.spec import Hardening, Restart, ServiceSpec
+from nqrust.installer.supervisor.systemd import SYSTEMD, exec_line, parse_show, quoted
+
+SPEC = ServiceSpec(
+    "nqrust-manager",
+    "Manager",
+    ("/opt/x/bin/manager", "--flag", "a b"),
+    user="nqrust",
+    group="nqrust",
+    env_file="/etc/x/manager.env",
+    after=("network-online.target", "postgresql.service", "nqrust-network"),
+    read_write=("/srv/images",),
+)
+RUNNING = (
+    "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nNeedDaemonReload=no\n"
+    "Result=success\nActiveEnterTimestampMonotonic=900000000\n"
+)
+
+
+def test_service_without_privileges() -> None:
+    text = SYSTEMD.render(SPEC)
+    for line in (
+        "After=network-online.target postgresql.service nqrust-network.service",
+        "User=nqrust",
+        "EnvironmentFile=/etc/x/manager.env",
+        'ExecStart=/opt/x/bin/manager --flag "a b"',
+        "Restart=always",
+        "NoNewPrivileges=yes",
+        "CapabilityBoundingSet=",
+        "ProtectSystem=strict",
+        "ReadWritePaths=/srv/images",
+        "WantedBy=multi-user.target",
+    ):
+        assert line in text.splitlines(), line
+
+
+def test_service_that_uses_sudo_keeps_what_sudo_needs() -> None:
+    text = SYSTEMD.render(ServiceSpec("m", "M", ("/m",), user="nqrust", hardening=Hardening.sudo))
+    assert "ProtectSystem=strict" in text
+    # systemd.exec(5): each of these implies NoNewPrivileges= for a user without CAP_SYS_ADMIN
+    for word in (
+        "NoNewPrivileges",
+        "Restrict",
+        "PrivateDevices",
+        "ProtectKernel",
+        "SystemCall",
+        "LockPersonality",
+    ):
+        assert word not in text
+
+
+def test_agent_leaves_what_it_started_alone() -> None:
+    spec = ServiceSpec("a", "A", ("/a",), hardening=Hardening.host, keeps_children=True)
+    text = SYSTEMD.render(spec)
+    assert "KillMode=process" in text
+    assert "PrivateTmp" not in text and "ProtectSystem" not in text and "User=" not in text
+
+
+def test_oneshot_stays_active_and_has_its_way_back() -> None:
+    spec = ServiceSpec("n", "N", ("/up",), oneshot=True, stop_argv=("/down",), restart=Restart.never)
+    text = SYSTEMD.render(spec)
+    assert "Type=oneshot\nRemainAfterExit=yes" in text and "ExecStop=/down" in text and "Restart" not in text
+
+
+@pytest.mark.parametrize(
+    "argument, written",
+    [("a", "a"), ("a b", '"a b"'), ("100%", '"100%%"'), ('a"b', '"a\\"b"'), ("", '""'), ("a\\b", '"a\\\\b"')],
+)
+def test_quoting(argument: str, written: str) -> None:
+    assert quoted(argument) == written
+
+
+def test_variables_of_argv_are_not_expanded() -> None:
+    assert exec_line(("/bin/x", "$HOME")) == '/bin/x "$$HOME"'
+
+
+def test_state_running() -> None:
+    state = parse_show(RUNNING, now=5000.0, monotonic=1000.0)
+    assert state.known and state.enabled and state.active and not state.failed and state.since == 4900.0
+
+
+@pytest.mark.parametrize(
+    "text, known, active, failed, blocked",
+    [
+        ("LoadState=not-found\nActiveState=inactive\n", False, False, False, False),
+        ("LoadState=masked\nActiveState=inactive\nUnitFileState=masked\n", True, False, False, True),
+        ("LoadState=loaded\nActiveState=failed\nResult=exit-code\n", True, False, True, False),
+        ("LoadState=loaded\nActiveState=activating\nSubState=auto-restart\n", True, False, False, False),
+        ("", False, False, False, False),
+    ],
+)
+def test_other_states(text: str, known: bool, active: bool, failed: bool, blocked: bool) -> None:
+    state = parse_show(text, now=5000.0, monotonic=1000.0)
+    assert (state.known, state.active, state.failed, state.blocked) == (known, active, failed, blocked)
+    assert state.since is None
+
+
+def test_no_systemctl_is_a_state_and_no_error() -> None:
+    host = FakeHost.debian12()
+    host.on("systemctl", prefix=True, answer=ProgramMissing("systemctl"))
+    assert not SYSTEMD.state(host, "x").known

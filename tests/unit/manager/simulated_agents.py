@@ -1,0 +1,149 @@
+"""Agents that keep VMs in memory, for the manager's tests."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+
+class SimulatedAgent:
+    """An agent that keeps VMs in a dictionary. `away`: does not answer. `refuse`: (status, title) for every verb."""
+
+    def __init__(self) -> None:
+        from nqrust.contract.api.agent import TapStatus, VmStatus
+
+        self.vms: dict[str, VmStatus] = {}
+        self.taps: dict[str, TapStatus] = {}
+        self.specs: dict[str, Any] = {}
+        self.snapshots: dict[tuple[str, str], str] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.host_id: str | None = None
+        self.boot_id = "boot-1"
+        self.away = False
+        self.refuse: tuple[int, str] | None = None
+        self.hold: asyncio.Event | None = None
+
+    async def _enter(self, verb: str, subject: str) -> None:
+        from nqrust.contract.problem import Problem
+        from nqrust.manager.domain.agents import AgentAway, AgentSaidNo
+
+        self.calls.append((verb, subject))
+        if self.away:
+            raise AgentAway("The agent does not answer.")
+        if self.refuse and verb != "inventory":
+            raise AgentSaidNo(self.refuse[0], Problem(title=self.refuse[1], status=self.refuse[0]))
+        if self.hold and verb == "put":
+            await self.hold.wait()
+
+    def alive(self, vm_id: str, name: str, started_ago: float = 0.0) -> Any:
+        from nqrust.contract.api.agent import VmStatus
+
+        started = datetime.now(timezone.utc) - timedelta(seconds=started_ago)
+        self.vms[vm_id] = VmStatus(
+            id=vm_id,
+            name=name,
+            state="running",
+            scope=f"fc-{vm_id}",
+            disk=True,
+            started_at=started,
+            vmm="qemu",
+            accel="tcg",
+            pids=[1],
+        )
+        return self.vms[vm_id]
+
+    async def inventory(self) -> Any:
+        from nqrust.contract.api.agent import Inventory
+
+        await self._enter("inventory", "")
+        return Inventory(
+            host_id=self.host_id,
+            boot_id=self.boot_id,
+            time=datetime.now(timezone.utc),
+            vms=[vm.model_copy() for vm in self.vms.values()],
+            taps=list(self.taps.values()),
+        )
+
+    async def put_vm(self, spec: Any) -> Any:
+        await self._enter("put", spec.id)
+        self.specs[spec.id] = spec
+        known = self.vms.get(spec.id)
+        if known is None or (spec.run and known.state != "running"):
+            known = self.alive(spec.id, spec.name)
+            if not spec.run:
+                known.state, known.started_at = "stopped", None
+        known.forwards = spec.forwards
+        return known
+
+    def _get(self, vm_id: str) -> Any:
+        from nqrust.contract.problem import Problem
+        from nqrust.manager.domain.agents import AgentSaidNo
+
+        if vm_id not in self.vms:
+            raise AgentSaidNo(404, Problem(title="no such VM", status=404))
+        return self.vms[vm_id]
+
+    async def stop_vm(self, vm_id: str, request: Any) -> Any:
+        await self._enter("stop", vm_id)
+        self._get(vm_id).state = "stopped"
+        return self.vms[vm_id]
+
+    async def pause_vm(self, vm_id: str) -> Any:
+        await self._enter("pause", vm_id)
+        self._get(vm_id).state = "paused"
+        return self.vms[vm_id]
+
+    async def resume_vm(self, vm_id: str) -> Any:
+        await self._enter("resume", vm_id)
+        self._get(vm_id).state = "running"
+        return self.vms[vm_id]
+
+    async def delete_vm(self, vm_id: str) -> None:
+        await self._enter("delete", vm_id)
+        self.vms.pop(vm_id, None)
+
+    async def create_snapshot(self, vm_id: str, name: str) -> Any:
+        from nqrust.contract.api.vms import SnapshotFound
+
+        await self._enter("snapshot", vm_id)
+        kind = "disk" if self._get(vm_id).state == "stopped" else "full"
+        self.snapshots[vm_id, name] = kind
+        return SnapshotFound(name=name, kind=kind, size=1024, created_at=datetime.now(timezone.utc))
+
+    async def restore_snapshot(self, vm_id: str, name: str) -> Any:
+        await self._enter("restore", vm_id)
+        if self.snapshots[vm_id, name] == "full":
+            self.alive(vm_id, self._get(vm_id).name)
+        return self._get(vm_id)
+
+    async def delete_snapshot(self, vm_id: str, name: str) -> None:
+        await self._enter("delete_snapshot", vm_id)
+        self.snapshots.pop((vm_id, name), None)
+
+    async def delete_tap(self, name: str) -> None:
+        await self._enter("delete_tap", name)
+        self.taps.pop(name, None)
+
+    async def console_log(self, vm_id: str) -> str:
+        await self._enter("log", vm_id)
+        return "tiny login: "
+
+    def console_url(self, vm_id: str) -> str:
+        return f"ws://127.0.0.1:9/{vm_id}"
+
+    def console_headers(self) -> dict[str, str]:
+        return {}
+
+
+class SimulatedAgents:
+    """By URL, whatever the token."""
+
+    def __init__(self) -> None:
+        self.by_url: dict[str, SimulatedAgent] = {}
+
+    def at(self, url: str, command_token: str) -> SimulatedAgent:
+        return self.by_url.setdefault(url, SimulatedAgent())
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,120 @@
+"""The console proxy, over real sockets: viewer, manager, an agent that echoes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import uvicorn
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from nqrust.contract.api.vms import VmCreate
+
+
+@pytest.fixture()
+async def served(manager: Any) -> Any:
+    """(manager's ws:// base, running manager); the application on a real port. Its lifespan runs already."""
+    config = uvicorn.Config(
+        manager.app, host="127.0.0.1", port=0, lifespan="off", log_config=None, ws="websockets-sansio"
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"ws://127.0.0.1:{port}", manager
+    server.should_exit = True
+    await task
+
+
+@pytest.fixture()
+async def echo() -> Any:
+    """An agent's console: greets, then echoes; ends on `exit`. The headers it saw."""
+    seen: list[str | None] = []
+
+    async def handle(socket: Any) -> None:
+        seen.append(socket.request.headers.get("Authorization"))
+        await socket.send(b"login: ")
+        async for message in socket:
+            if message == b"exit":
+                await socket.close(1000, "ended")
+                return
+            await socket.send(message)
+
+    async with serve(handle, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"ws://127.0.0.1:{port}/console", seen
+
+
+async def running_vm(manager: Any, url: str) -> Any:
+    _, agent, _ = await manager.host()
+    agent.console_url = lambda vm_id: url
+    agent.console_headers = lambda: {"Authorization": "Bearer command"}
+    await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    return await manager.until("web1", "running")
+
+
+async def test_bytes_go_both_ways_and_a_ticket_works_once(served: Any, echo: Any) -> None:
+    base, manager = served
+    await running_vm(manager, echo[0])
+    ticket = await manager.admin.console_ticket("web1")
+    url = f"{base}{ticket.path}?ticket={ticket.ticket}"
+    async with connect(url, proxy=None) as socket:
+        assert await socket.recv() == b"login: "
+        await socket.send(b"uname -a\n")
+        assert await socket.recv() == b"uname -a\n"
+        await socket.send('{"type":"resize","rows":40,"columns":120}')
+        assert await socket.recv() == '{"type":"resize","rows":40,"columns":120}'
+        await socket.send(b"exit")
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1000
+    assert echo[1] == ["Bearer command"]
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(url, proxy=None)
+    assert refused.value.response.status_code == 401
+
+
+async def test_without_ticket_or_token_the_door_is_shut(served: Any, echo: Any) -> None:
+    base, manager = served
+    vm = await running_vm(manager, echo[0])
+    path = f"{base}/v1/vms/{vm.id}/console"
+    for url in (path, path + "?ticket=", path + "?ticket=guess"):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url, proxy=None)
+        assert refused.value.response.status_code == 401
+    async with connect(
+        path, proxy=None, additional_headers={"Authorization": f"Bearer {manager.admin_token}"}
+    ) as socket:
+        assert await socket.recv() == b"login: "
+
+
+async def test_a_ticket_opens_its_own_vm_only_and_a_viewer_none(served: Any, echo: Any) -> None:
+    base, manager = served
+    await running_vm(manager, echo[0])
+    await manager.admin.create_vm(VmCreate(name="web2", image="tiny"))
+    other = await manager.until("web2", "running")
+    ticket = await manager.admin.console_ticket("web1")
+    assert await close_code(f"{base}/v1/vms/{other.id}/console?ticket={ticket.ticket}") == 4403
+    viewer = await manager.role("viewer")
+    headers = {"Authorization": viewer._http.headers["Authorization"]}
+    assert await close_code(f"{base}/v1/vms/web1/console", headers) == 4403
+
+
+async def test_close_codes_say_why(served: Any) -> None:
+    base, manager = served
+    await running_vm(manager, "ws://127.0.0.1:9/none")
+    headers = {"Authorization": f"Bearer {manager.admin_token}"}
+    assert await close_code(f"{base}/v1/vms/none/console", headers) == 4404
+    assert await close_code(f"{base}/v1/vms/web1/console", headers) == 4502
+
+
+async def close_code(url: str, headers: dict[str, str] | None = None) -> int:
+    async with connect(url, proxy=None, additional_headers=headers or {}) as socket:
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(socket.recv(), 10)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code

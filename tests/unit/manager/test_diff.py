@@ -1,0 +1,228 @@
+"""The reconciler's decisions: a table of situations, and properties that hold in every one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nqrust.contract.api.agent import Inventory, TapStatus, VmStatus
+from nqrust.contract.api.hosts import HostState
+from nqrust.contract.api.vms import DesiredState, RestartPolicy, VmState
+from nqrust.contract.names import CANARY_PREFIX
+from nqrust.manager.reconcile.diff import (
+    Adopt,
+    ForgottenDisk,
+    HostChanged,
+    HostRow,
+    LeaveDead,
+    Observed,
+    RemoveTap,
+    Repeat,
+    Restart,
+    StopOrphan,
+    Unknown,
+    VmAction,
+    VmRow,
+    diff,
+    restart_pause,
+)
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
+HOST = HostRow("h1", "h1", "boot-1", HostState.online, HostState.online)
+D, S, P = DesiredState, VmState, RestartPolicy
+
+
+def vm(desired: DesiredState = D.running, state: VmState = S.running, **more: Any) -> VmRow:
+    return replace(VmRow("v1", "web1", "h1", desired, state, generation=3, host_boot_id="boot-1"), **more)
+
+
+def seen(
+    state: str = "running", vm_id: str = "v1", name: str = "web1", ago: float = 3600, **more: Any
+) -> VmStatus:
+    started = NOW - timedelta(seconds=ago) if state in ("running", "paused") else None
+    return VmStatus(
+        id=vm_id, name=name, state=state, scope=f"fc-{vm_id}", started_at=started, disk=True, **more
+    )
+
+
+def inventory(
+    *vms: VmStatus, taps: tuple[TapStatus, ...] = (), boot_id: str = "boot-1"
+) -> dict[str, Inventory]:
+    return {"h1": Inventory(host_id="h1", boot_id=boot_id, time=NOW, vms=list(vms), taps=list(taps))}
+
+
+CLEAN = {"exit_reason": "The guest powered off or rebooted by itself."}
+SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
+    "as it should be": ([vm()], inventory(seen()), []),
+    "stopped as it should be": ([vm(D.stopped, S.stopped)], inventory(seen("stopped")), []),
+    "being created, no scope yet": ([vm(state=S.starting, busy=True)], inventory(), []),
+    "being created, row without host": (
+        [vm(state=S.pending, host_id=None, busy=True)],
+        inventory(seen()),
+        [],
+    ),
+    "being stopped": ([vm(D.stopped, S.stopping, busy=True)], inventory(seen()), []),
+    "crashed": ([vm()], inventory(seen("failed")), [Restart]),
+    "vanished altogether": ([vm()], inventory(), [Restart]),
+    "crashed, never restarted": ([vm(policy=P.never)], inventory(seen("failed")), [LeaveDead]),
+    "guest powered off": ([vm()], inventory(seen("stopped", **CLEAN)), [LeaveDead]),
+    "guest powered off, always": ([vm(policy=P.always)], inventory(seen("stopped", **CLEAN)), [Restart]),
+    "host rebooted": ([vm()], inventory(seen("failed"), boot_id="boot-2"), [Restart]),
+    "host rebooted, no autostart": ([vm(autostart=False)], inventory(boot_id="boot-2"), [LeaveDead]),
+    "host rebooted, stopped VM": ([vm(D.stopped, S.stopped)], inventory(boot_id="boot-2"), []),
+    "host is back, VM still runs": ([vm(state=S.unknown)], inventory(seen()), [Observed]),
+    "host is back, VM is gone": ([vm(state=S.unknown)], inventory(), [Restart]),
+    "was to stop, still runs": ([vm(D.stopped, S.stopped)], inventory(seen()), [Repeat]),
+    "was to start, never did": ([vm(D.running, S.stopped)], inventory(seen("stopped")), [Repeat]),
+    "was to go, still there": ([vm(D.deleted, S.failed)], inventory(seen()), [Repeat]),
+    "was to go, failed just now": ([vm(D.deleted, S.failed, failed_at=NOW)], inventory(seen()), []),
+    "given up with a reason": ([vm(state=S.failed)], inventory(seen("stopped")), []),
+    "given up, but it runs": ([vm(state=S.failed)], inventory(seen()), [Observed]),
+    "paused as wanted": ([vm(D.paused, S.paused)], inventory(seen("paused")), []),
+    "paused, then gone": ([vm(D.paused, S.paused)], inventory(seen("failed")), [Restart]),
+    "paused, then powered off": ([vm(D.paused, S.stopped)], inventory(seen("stopped", **CLEAN)), [LeaveDead]),
+    "paused by somebody else": ([vm()], inventory(seen("paused")), [Repeat]),
+    "should be paused": ([vm(D.paused, S.paused)], inventory(seen()), [Repeat]),
+    "row lost its host, scope is there": ([vm(state=S.failed, host_id=None)], inventory(seen()), [Adopt]),
+    "scope nobody knows, young": ([], inventory(seen(ago=59)), []),
+    "scope nobody knows, old": ([], inventory(seen(ago=60)), [StopOrphan]),
+    "scope nobody knows, no age": ([], inventory(seen().model_copy(update={"started_at": None})), []),
+    "runs on the wrong host": ([vm(host_id="h2")], inventory(seen()), [StopOrphan]),
+    "canary at work": ([], inventory(seen(name=CANARY_PREFIX + "1", ago=599)), []),
+    "canary forgotten": ([], inventory(seen(name=CANARY_PREFIX + "1", ago=600)), [StopOrphan]),
+    "disk nobody knows": ([], inventory(seen("stopped")), [ForgottenDisk]),
+    "no answer, not offline yet": ([vm()], {}, []),
+}
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_situation(name: str) -> None:
+    rows, inventories, expected = SITUATIONS[name]
+    actions = diff(rows, [HOST], inventories, NOW, {})
+    assert [type(action) for action in actions] == expected
+    assert all(action.generation == 3 for action in actions if isinstance(action, VmAction))
+
+
+def test_silent_host_is_told_once_and_its_vms_become_unknown_only_when_offline() -> None:
+    degraded = HostRow("h1", "h1", "boot-1", HostState.degraded, HostState.online)
+    assert diff([vm()], [degraded], {}, NOW, {}) == [HostChanged("h1", HostState.degraded)]
+    offline = HostRow("h1", "h1", "boot-1", HostState.offline, HostState.degraded)
+    assert diff([vm()], [offline], {}, NOW, {}) == [HostChanged("h1", HostState.offline), Unknown("v1", 3)]
+    settled = replace(offline, stored=HostState.offline)
+    assert diff([vm(state=S.unknown)], [settled], {}, NOW, {}) == []
+
+
+def test_restart_pauses_grow_and_are_forgotten_after_ten_good_minutes() -> None:
+    pauses = [restart_pause(vm(restarts=n, started_at=NOW), NOW).total_seconds() for n in range(9)]
+    assert pauses == [0, 5, 10, 20, 40, 80, 160, 300, 300]
+    assert restart_pause(vm(restarts=8, started_at=NOW - timedelta(minutes=11)), NOW) == timedelta(0)
+
+
+TAP = TapStatus(name="tap1", vm_id="gone", bridge="fcbr0", up=True)
+
+
+def test_orphan_tap_goes_after_its_grace_and_not_before() -> None:
+    for first, expected in ((None, []), (29, []), (30, [RemoveTap("h1", "tap1")])):
+        known = {} if first is None else {("h1", "tap1"): NOW - timedelta(seconds=first)}
+        assert diff([], [HOST], inventory(taps=(TAP,)), NOW, known) == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "vms", "owner"),
+    [
+        ([vm()], [seen()], "v1"),
+        ([vm(busy=True, state=S.starting)], [], "v1"),
+        ([], [seen("stopped", vm_id="x", name=CANARY_PREFIX + "1")], "x"),
+        ([], [], None),
+    ],
+    ids=["of a running VM", "of one being created", "of one only the host knows", "not ours"],
+)
+def test_other_taps_stay(rows: list[VmRow], vms: list[VmStatus], owner: str | None) -> None:
+    tap = TAP.model_copy(update={"vm_id": owner})
+    actions = diff(
+        rows, [HOST], inventory(*vms, taps=(tap,)), NOW, {("h1", "tap1"): NOW - timedelta(hours=1)}
+    )
+    assert not [action for action in actions if isinstance(action, RemoveTap)]
+
+
+rows_strategy = st.lists(
+    st.builds(
+        VmRow,
+        id=st.sampled_from("abcd"),
+        name=st.just("n"),
+        host_id=st.sampled_from(["h1", "h2", None]),
+        desired=st.sampled_from(DesiredState),
+        state=st.sampled_from(VmState),
+        busy=st.booleans(),
+        autostart=st.booleans(),
+        policy=st.sampled_from(RestartPolicy),
+        host_boot_id=st.sampled_from([None, "boot-1", "boot-0"]),
+        restarts=st.integers(0, 50),
+    ),
+    unique_by=lambda row: row.id,
+)
+statuses = st.lists(
+    st.builds(
+        VmStatus,
+        id=st.sampled_from("abcdef"),
+        name=st.sampled_from(["n", CANARY_PREFIX + "x"]),
+        state=st.sampled_from(["running", "paused", "stopped", "failed"]),
+        scope=st.just("s"),
+        disk=st.booleans(),
+        started_at=st.sampled_from([None, NOW, NOW - timedelta(seconds=61), NOW - timedelta(hours=1)]),
+    ),
+    unique_by=lambda status: status.id,
+)
+maybe_inventory = st.none() | st.builds(
+    Inventory,
+    host_id=st.just("x"),
+    boot_id=st.just("boot-1"),
+    time=st.just(NOW),
+    vms=statuses,
+    taps=st.just([]),
+)
+hosts_strategy = st.sampled_from(HostState)
+
+
+@given(rows_strategy, maybe_inventory, maybe_inventory, hosts_strategy, hosts_strategy)
+def test_whatever_the_situation(
+    rows: list[VmRow], one: Inventory | None, two: Inventory | None, s1: HostState, s2: HostState
+) -> None:
+    hosts = [HostRow("h1", "h1", "boot-1", s1, s1), HostRow("h2", "h2", "boot-1", s2, s2)]
+    inventories = {k: v for k, v in (("h1", one), ("h2", two)) if v is not None}
+    actions = diff(rows, hosts, inventories, NOW, {})
+    by_id = {row.id: row for row in rows}
+    touched = [
+        action.vm_id for action in actions if isinstance(action, VmAction) and not isinstance(action, Adopt)
+    ]
+    assert len(touched) == len(set(touched)), "one decision per VM"
+    for action in actions:
+        if isinstance(action, VmAction):
+            row = by_id[action.vm_id]
+            assert not row.busy, "a VM that somebody is at is never touched"
+            if isinstance(action, (Restart, Repeat, LeaveDead)):
+                assert row.host_id in inventories, "nothing is decided about a VM whose host did not answer"
+            if isinstance(action, Restart):
+                assert row.desired in (D.running, D.paused)
+                alive = {v.id for v in inventories[row.host_id or ""].vms if v.state in ("running", "paused")}
+                assert row.id not in alive, "nothing that runs is started again"
+        if isinstance(action, StopOrphan):
+            row2 = by_id.get(action.vm_id)
+            assert row2 is None or row2.host_id not in (None, action.host_id), (
+                "a VM on its own host is no orphan"
+            )
+
+
+@given(rows_strategy, maybe_inventory)
+def test_nothing_to_do_when_all_is_well(rows: list[VmRow], one: Inventory | None) -> None:
+    settled = [
+        replace(row, host_id="h1", desired=D.running, state=S.running, busy=False, host_boot_id="boot-1")
+        for row in rows
+    ]
+    fitting = inventory(*[seen(vm_id=row.id) for row in settled])
+    assert diff(settled, [HOST], fitting, NOW, {}) == []

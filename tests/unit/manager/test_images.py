@@ -1,0 +1,166 @@
+"""The image registry: what is on disk, what may be added, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from nqrust.client.errors import Refused
+from nqrust.contract.api.images import ImageAdd
+from nqrust.contract.api.vms import VmCreate
+
+
+async def test_images_in_the_folder_are_there_at_start(manager: Any) -> None:
+    image = await manager.admin.get_image("tiny")
+    assert (image.state, image.size) == ("ready", 4096)
+
+
+async def test_scan_finds_new_changed_broken_and_gone_images(manager: Any, make_image: Any) -> None:
+    root = manager.core.settings.image_root
+    for name in ("second", "broken", "gone"):
+        make_image(root, name)
+    make_image(root, "misnamed")
+    os.rename(f"{root}/misnamed", f"{root}/othername")
+    await manager.admin.scan_images()
+    with open(f"{root}/broken/rootfs", "r+b") as file:
+        file.write(b"X")
+    os.truncate(f"{root}/second/kernel", 1)
+    os.rename(f"{root}/gone", f"{root}/.gone")
+    states = {image.name: image.state for image in (await manager.admin.scan_images()).items}
+    assert states == {"tiny": "ready", "second": "corrupt", "broken": "corrupt", "gone": "missing"}
+    with pytest.raises(Refused) as refused:
+        await manager.admin.create_vm(VmCreate(name="v", image="broken"))
+    assert refused.value.code == "NQR-IMG-112"
+    make_image(root, "broken")
+    states = {image.name: image.state for image in (await manager.admin.scan_images()).items}
+    assert states["broken"] == "ready"
+
+
+async def test_sha256_is_read_once_and_not_at_every_scan(manager: Any, monkeypatch: Any) -> None:
+    from nqrust.manager.images import folder
+
+    reads: list[str] = []
+    monkeypatch.setattr(folder, "_sha256", lambda file: reads.append(file.name) or "")
+    await manager.admin.scan_images()
+    assert reads == []
+
+
+async def test_add_by_path_only_below_allowed_roots(manager: Any, make_image: Any, tmp_path: Any) -> None:
+    allowed = tmp_path / "more"
+    make_image(str(allowed), "extra")
+    image = await manager.admin.add_image(ImageAdd(name="mine", path=f"{allowed}/extra"))
+    assert image.state == "ready"
+    make_image(str(tmp_path / "elsewhere"), "secret")
+    os.symlink(tmp_path / "elsewhere" / "secret", allowed / "link")
+    for path in (
+        f"{tmp_path}/elsewhere/secret",
+        f"{allowed}/link",
+        f"{allowed}/../elsewhere/secret",
+        "relative",
+        "/etc",
+    ):
+        with pytest.raises(Refused) as refused:
+            await manager.admin.add_image(ImageAdd(name="evil", path=path))
+        assert refused.value.code == "NQR-IMG-111", path
+    await manager.admin.delete_image("mine")
+    assert os.path.isdir(allowed / "extra"), "a folder that is not ours is forgotten, not removed"
+
+
+async def test_files_that_lead_out_of_the_folder_are_refused(
+    manager: Any, make_image: Any, tmp_path: Any
+) -> None:
+    folder = make_image(str(tmp_path / "more"), "extra")
+    with open(f"{folder}/image.json") as file:
+        manifest = json.load(file)
+    for name in ("../secret", "/etc/shadow", "..", "a/b", ""):
+        manifest["rootfs"]["file"] = name
+        with open(f"{folder}/image.json", "w") as file:
+            json.dump(manifest, file)
+        with pytest.raises(Refused) as refused:
+            await manager.admin.add_image(ImageAdd(name="evil", path=folder))
+        assert refused.value.status == 422
+    make_image(str(tmp_path / "more"), "extra")
+    os.remove(f"{folder}/rootfs")
+    os.symlink("/etc/shadow", f"{folder}/rootfs")
+    with pytest.raises(Refused):
+        await manager.admin.add_image(ImageAdd(name="evil", path=folder))
+
+
+async def test_an_image_in_use_is_not_deleted(manager: Any) -> None:
+    await manager.admin.create_vm(VmCreate(name="v", image="tiny"))
+    with pytest.raises(Refused) as refused:
+        await manager.admin.delete_image("tiny")
+    assert (refused.value.status, refused.value.code) == (409, "NQR-IMG-113")
+    await manager.admin.delete_vm("v")
+    await manager.until("v", "deleted")
+    await manager.admin.delete_image("tiny")
+    assert not os.path.exists(f"{manager.core.settings.image_root}/tiny")
+
+
+async def test_agents_fetch_files_that_the_manifest_names_and_no_others(manager: Any) -> None:
+    _, _, agent_client = await manager.host()
+    http = agent_client._http
+    answer = await http.get("/v1/images/tiny/blobs/rootfs")
+    assert answer.content == b"r" * 4096
+    for path in ("image.json", "..%2f..%2fetc%2fpasswd", "none"):
+        assert (await http.get(f"/v1/images/tiny/blobs/{path}")).status_code == 404, path
+
+
+@pytest.fixture()
+def web(tmp_path: Any, make_image: Any) -> Any:
+    root = tmp_path / "web"
+    make_image(str(root), "remote")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/remote/image.json", root / "remote"
+    server.shutdown()
+
+
+def digest(path: Any) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+async def settled(manager: Any, name: str) -> Any:
+    for _ in range(100):
+        image = await manager.admin.get_image(name)
+        if image.state not in ("downloading", "missing"):
+            return image
+        await asyncio.sleep(0.05)
+    return image
+
+
+async def test_add_by_url_verifies_everything(manager: Any, web: Any) -> None:
+    url, folder = web
+    with pytest.raises(Refused, match="sha256"):
+        await manager.admin.add_image(ImageAdd(name="remote", url=url))
+    with pytest.raises(Refused, match="sha256"):
+        await manager.admin.add_image(ImageAdd(name="remote", url=url, sha256="0" * 64))
+    with pytest.raises(Refused, match="404"):
+        await manager.admin.add_image(ImageAdd(name="remote", url=url + "x", sha256="0" * 64))
+    await manager.admin.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json")))
+    assert (await settled(manager, "copy")).state == "ready"
+    assert (await manager.admin.scan_images()).total == 2
+
+
+async def test_a_tampered_file_never_becomes_an_image(manager: Any, web: Any) -> None:
+    url, folder = web
+    (folder / "kernel").write_bytes(b"X" * 512)
+    await manager.admin.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json")))
+    image = await settled(manager, "copy")
+    assert image.state == "corrupt"
+    assert sorted(os.listdir(manager.core.settings.image_root)) == ["tiny"], "nothing half-downloaded stays"
+    await manager.admin.delete_image("copy")

@@ -1,0 +1,39 @@
+"""A join token can be tried before anything is installed, without using it up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+PATH = "/v1/hosts/join-check"
+
+
+async def asked(manager: Any, token: str, source: str = "192.0.2.7") -> httpx.Response:
+    transport = httpx.ASGITransport(app=manager.app, client=(source, 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="http://manager") as http:
+        return await http.get(PATH, headers={"Authorization": f"Bearer {token}"})
+
+
+async def test_a_good_token_is_told_so_and_still_joins(manager: Any, host_body: Any) -> None:
+    token = (await manager.admin.join_token(600)).token
+    for _ in range(2):
+        assert (await asked(manager, token)).status_code == 204
+    assert (await manager.client(token, source="192.0.2.7").register(host_body("h1"))).agent_token
+
+
+async def test_wrong_used_and_misplaced_tokens_are_refused(
+    manager: Any, host_body: Any, join_token: str
+) -> None:
+    assert (await asked(manager, "nqr_wrong")).status_code == 401
+    token = (await manager.admin.join_token(600)).token
+    await manager.client(token).register(host_body("h1"))
+    used = await asked(manager, token)
+    assert used.status_code == 401 and used.json()["code"] == "NQR-API-114"
+    assert "nqr host token" in used.json()["cure"]
+    assert (await asked(manager, join_token)).status_code == 401, "the installer's own is for this machine"
+    assert (await asked(manager, join_token, "127.0.0.1")).status_code == 204
+
+
+async def test_it_is_for_join_tokens(manager: Any) -> None:
+    assert (await asked(manager, manager.admin_token)).status_code == 403

@@ -1,0 +1,234 @@
+"""A VM from wish to deletion, through the API, with simulated agents and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from nqrust.client.errors import Refused, WaitFailed
+from nqrust.contract.api.agent import GuestReportForward
+from nqrust.contract.api.vms import GuestReport, GuestUser, StopRequest, VmCreate, VmState, VolumeCreate
+
+
+async def test_a_vm_is_created_started_reported_stopped_and_deleted(manager: Any) -> None:
+    joined, agent, agent_client = await manager.host()
+    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny", memory_mib=256))
+    assert vm.state is VmState.pending
+    vm = await manager.until("web1", "running")
+    assert (vm.host, vm.ip, vm.error) == ("h1", "10.0.0.10", "")
+    spec = agent.specs[vm.id]
+    assert (spec.mac, spec.tap, spec.ip, spec.image.name) == (vm.mac, vm.tap, vm.ip, "tiny")
+    assert spec.guest_token.startswith("nqr_")
+
+    report = GuestReport(ip=vm.ip, boot_id="guest-boot", uptime_seconds=1)
+    await agent_client.forward_guest(
+        joined.host_id, vm.id, GuestReportForward(report=report, at=datetime.now(timezone.utc))
+    )
+    vm = await manager.until("web1", "guest_up")
+    assert vm.boot_id == "guest-boot" and vm.guest.ip == vm.ip
+
+    await manager.admin.stop_vm("web1")
+    vm = await manager.until("web1", "stopped")
+    assert vm.boot_id is None and vm.guest_up_at is None
+    await manager.admin.start_vm("web1")
+    assert (await manager.until("web1", "running")).ip == "10.0.0.10"
+    await manager.admin.delete_vm("web1")
+    assert await manager.until("web1", "deleted") is None
+    assert agent.vms == {}
+    reasons = [event.reason for event in (await manager.admin.list_events(subject="web1")).items]
+    assert reasons[0] == "Deleted" and {"VmCreated", "VmScheduled", "Started", "GuestUp", "Stopped"} <= set(
+        reasons
+    )
+
+
+async def test_pause_resume_restart(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    with pytest.raises(Refused) as refused:
+        await manager.admin.resume_vm("web1") if False else await manager.admin.pause_vm("nothing")
+    assert refused.value.status == 404
+    vm = await manager.until("web1", "running")
+    await manager.admin.pause_vm("web1")
+    await manager.until("web1", "paused")
+    await manager.admin.resume_vm("web1")
+    await manager.until("web1", "running")
+    before = len([c for c in agent.calls if c[0] == "put"])
+    await manager.admin.restart_vm("web1", StopRequest(timeout_seconds=1))
+    await manager.until("web1", lambda v: v.state is VmState.running and v.generation == v.generation)
+    await manager.until("web1", lambda v: len([c for c in agent.calls if c[0] == "put"]) > before)
+    assert ("stop", vm.id) in agent.calls
+
+
+async def test_created_stopped_then_started(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    vm = await manager.admin.create_vm(VmCreate(name="cold", image="tiny", start=False))
+    vm = await manager.until("cold", "stopped")
+    assert agent.specs[vm.id].run is False
+    await manager.admin.start_vm("cold")
+    await manager.until("cold", "running")
+    assert agent.specs[vm.id].run is True
+
+
+async def test_no_host_waits_and_starts_when_one_joins(manager: Any) -> None:
+    await manager.admin.create_vm(VmCreate(name="early", image="tiny"))
+    vm = await manager.until("early", lambda v: bool(v.error))
+    assert "No host has registered" in vm.error
+    await manager.host()
+    await manager.until("early", "running")
+
+
+async def test_a_vm_that_fits_nowhere_fails_with_the_reason(manager: Any) -> None:
+    await manager.host(memory_mib=1024)
+    await manager.admin.create_vm(VmCreate(name="huge", image="tiny", memory_mib=4096))
+    with pytest.raises(WaitFailed, match="MiB of memory"):
+        await manager.until("huge", "running")
+
+
+async def test_an_agent_that_is_away_is_tried_again(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    agent.away = True
+    await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    vm = await manager.until("web1", lambda v: "tried again" in v.error)
+    assert vm.state is VmState.starting
+    agent.away = False
+    assert (await manager.until("web1", "running")).error == ""
+
+
+async def test_a_refusal_of_the_agent_is_the_vms_error(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    agent.refuse = (422, "no VMM here")
+    await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    with pytest.raises(WaitFailed, match="No VMM here"):
+        await manager.until("web1", "running")
+    agent.refuse = None
+    await manager.admin.delete_vm("web1")
+    await manager.until("web1", "deleted")
+
+
+async def test_delete_while_it_is_being_created_ends_deleted(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    agent.hold = asyncio.Event()
+    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    await manager.until("web1", lambda v: ("put", vm.id) in agent.calls)
+    await manager.admin.delete_vm("web1")
+    with pytest.raises(Refused) as refused:
+        await manager.admin.start_vm("web1")
+    assert refused.value.status == 409
+    agent.hold.set()
+    await manager.until("web1", "deleted")
+    assert agent.vms == {}
+
+
+async def test_idempotency_key(manager: Any) -> None:
+    await manager.host()
+    wanted = VmCreate(name="web1", image="tiny")
+    first = await manager.admin.create_vm(wanted, idempotency_key="k1")
+    again = await manager.admin.create_vm(wanted, idempotency_key="k1")
+    assert first.id == again.id
+    with pytest.raises(Refused) as refused:
+        await manager.admin.create_vm(VmCreate(name="web2", image="tiny"), idempotency_key="k1")
+    assert (refused.value.status, refused.value.code) == (422, "NQR-API-110")
+    with pytest.raises(Refused) as refused:
+        await manager.admin.create_vm(wanted)
+    assert refused.value.status == 409
+
+
+async def test_simultaneous_creates_get_distinct_addresses(manager: Any) -> None:
+    await manager.host()
+    names = [f"vm{i}" for i in range(20)]
+    await asyncio.gather(
+        *(manager.admin.create_vm(VmCreate(name=n, image="tiny", memory_mib=64)) for n in names)
+    )
+    vms = [await manager.until(n, "running") for n in names]
+    assert len({vm.ip for vm in vms}) == 20
+
+
+async def test_an_address_is_not_reused_at_once(manager: Any) -> None:
+    await manager.host()
+    await manager.admin.create_vm(VmCreate(name="a1", image="tiny"))
+    first = await manager.until("a1", "running")
+    await manager.admin.delete_vm("a1")
+    await manager.until("a1", "deleted")
+    await manager.admin.create_vm(VmCreate(name="a2", image="tiny"))
+    assert (await manager.until("a2", "running")).ip != first.ip
+
+
+async def test_placement_honours_host_cordon_and_free_memory(manager: Any) -> None:
+    await manager.host("small", memory_mib=2048)
+    await manager.host("large", memory_mib=8192)
+    await manager.admin.create_vm(VmCreate(name="v1", image="tiny"))
+    assert (await manager.until("v1", "running")).host == "large"
+    await manager.admin.create_vm(VmCreate(name="v2", image="tiny", host="small"))
+    assert (await manager.until("v2", "running")).host == "small"
+    await manager.admin.cordon_host("large")
+    await manager.admin.create_vm(VmCreate(name="v3", image="tiny"))
+    assert (await manager.until("v3", "running")).host == "small"
+    with pytest.raises(Refused):
+        await manager.admin.create_vm(VmCreate(name="v4", image="tiny", host="nowhere"))
+
+
+async def test_drain_stops_and_uncordon_starts_again(manager: Any) -> None:
+    await manager.host()
+    await manager.admin.create_vm(VmCreate(name="v1", image="tiny"))
+    await manager.until("v1", "running")
+    await manager.admin.drain_host("h1")
+    await manager.until("v1", "stopped")
+    await manager.admin.uncordon_host("h1")
+    await manager.until("v1", "running")
+
+
+async def test_force_delete_does_not_wait_for_a_dead_host(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    await manager.admin.create_vm(VmCreate(name="v1", image="tiny"))
+    await manager.until("v1", "running")
+    agent.away = True
+    await manager.admin.delete_vm("v1", force=True)
+    await manager.until("v1", "deleted")
+
+
+async def test_list_filters_and_pages(manager: Any) -> None:
+    await manager.host()
+    for name, tags in (("a", ["web"]), ("b", ["db"]), ("c", ["web"])):
+        await manager.admin.create_vm(VmCreate(name=name, image="tiny", tags=tags, start=False))
+    assert [vm.name for vm in (await manager.admin.list_vms(tag="web")).items] == ["a", "c"]
+    await manager.admin.start_vm("a")
+    alone = await manager.until("a", "running")
+    assert (await manager.admin.list_vms()).items[0] == alone, "the list shows a VM as it is shown alone"
+    page = await manager.admin.list_vms(limit=1, offset=1)
+    assert ([vm.name for vm in page.items], page.total) == (["b"], 3)
+
+
+async def test_volumes_are_named_in_order_and_count_as_disk(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    wanted = VmCreate(
+        name="db1", image="tiny", volumes=[VolumeCreate(size_mib=64, keep=True), VolumeCreate(size_mib=32)]
+    )
+    vm = await manager.admin.create_vm(wanted)
+    assert [(v.device, v.size_mib, v.keep) for v in vm.volumes] == [("vdb", 64, True), ("vdc", 32, False)]
+    await manager.until("db1", "running")
+    assert agent.specs[vm.id].volumes == vm.volumes
+    await manager.admin.delete_vm("db1")
+    await manager.until("db1", "deleted")
+    (told,) = [e for e in (await manager.admin.list_events(subject="db1")).items if e.reason == "Deleted"]
+    assert "volumes vdb are kept on host h1" in told.message
+    await manager.admin.create_vm(VmCreate(name="db2", image="tiny", volumes=[VolumeCreate(size_mib=10**7)]))
+    with pytest.raises(WaitFailed, match="of disk free"):
+        await manager.until("db2", "running")
+
+
+async def test_users_of_the_guest_are_shown_without_their_secrets(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    ana = GuestUser(name="ana", ssh_keys=["ssh-ed25519 AAAA ana"], password_hash="$6$salt$abcdefghijkl")
+    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny", users=[ana]))
+    alone = await manager.until("web1", "running")
+    assert alone.users == ["ana"]
+    assert agent.specs[vm.id].users == [ana]
+    listed = (await manager.admin.list_vms()).items[0]
+    assert listed.users == ["ana"]
+    assert "$6$" not in listed.model_dump_json()
+    with pytest.raises(Refused) as refused:
+        await manager.admin.create_vm(VmCreate(name="web2", image="tiny", users=[ana, ana]))
+    assert refused.value.status == 422

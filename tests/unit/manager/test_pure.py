@@ -1,0 +1,158 @@
+"""The parts without a database: scheduling, addresses, liveness, throttling, tickets, settings."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nqrust.contract.api.hosts import HostNetwork, HostState
+from nqrust.manager.domain.addresses import RangeFull, next_address
+from nqrust.manager.domain.liveness import host_state
+from nqrust.manager.domain.schedule import Candidate, Demand, NoHost, choose
+from nqrust.manager.errors import SettingsError
+from nqrust.manager.services.throttle import Throttle
+from nqrust.manager.services.tickets import Tickets
+from nqrust.manager.settings import from_environment
+
+BIG = Candidate("1", "big", True, False, cpus=4, memory_mib=8192, disk_available_mib=10_000)
+SMALL = Candidate("2", "small", True, False, cpus=2, memory_mib=1024, disk_available_mib=10_000)
+
+
+def but(host: Candidate, **more: Any) -> Candidate:
+    return Candidate(**{**host.__dict__, **more})
+
+
+@pytest.mark.parametrize(
+    ("hosts", "demand", "expected"),
+    [
+        ([SMALL, BIG], Demand(1, 256, 100), "big"),
+        ([SMALL, BIG], Demand(1, 256, 100, host="small"), "small"),
+        ([SMALL, but(BIG, cordoned=True)], Demand(1, 256, 100), "small"),
+        ([SMALL, but(BIG, online=False)], Demand(1, 256, 100), "small"),
+        ([SMALL, but(BIG, used_memory_mib=7800)], Demand(1, 256, 100), "small"),
+        ([SMALL, but(BIG, disk_available_mib=50)], Demand(1, 256, 100), "small"),
+        ([SMALL, but(BIG, used_vcpus=32)], Demand(1, 256, 100), "small"),
+        ([but(BIG, name="b"), but(BIG, name="a")], Demand(1, 256, 100), "a"),
+    ],
+)
+def test_schedule(hosts: list[Candidate], demand: Demand, expected: str) -> None:
+    assert choose(hosts, demand, overcommit=8).name == expected
+
+
+@pytest.mark.parametrize(
+    ("hosts", "demand", "later", "reason"),
+    [
+        ([], Demand(1, 256, 1), True, "No host has registered"),
+        ([but(BIG, online=False)], Demand(1, 256, 1), True, "not online"),
+        ([but(BIG, cordoned=True)], Demand(1, 256, 1), False, "cordoned"),
+        ([SMALL], Demand(1, 4096, 1), False, "768 MiB of memory free, 4096 MiB are needed"),
+        ([BIG], Demand(1, 1, 1, host="none"), False, "no host named none"),
+    ],
+)
+def test_why_nowhere(hosts: list[Candidate], demand: Demand, later: bool, reason: str) -> None:
+    with pytest.raises(NoHost, match=reason) as error:
+        choose(hosts, demand, overcommit=8)
+    assert error.value.later is later
+
+
+NETWORK = HostNetwork(bridge="fcbr0", gateway="10.0.0.1", dhcp_first="10.0.0.10", dhcp_last="10.0.0.14")
+
+
+@given(st.sets(st.integers(10, 14)), st.none() | st.integers(1, 20))
+def test_addresses_are_in_range_free_and_found_while_there_are_any(taken: set[int], last: int | None) -> None:
+    used = {f"10.0.0.{n}" for n in taken}
+    after = None if last is None else f"10.0.0.{last}"
+    if len(taken) == 5:
+        with pytest.raises(RangeFull):
+            next_address(NETWORK, used, after)
+        return
+    found = next_address(NETWORK, used, after)
+    assert found is not None and found not in used and 10 <= int(found.rsplit(".", 1)[1]) <= 14
+
+
+def test_addresses_go_round() -> None:
+    assert [next_address(NETWORK, set(), last) for last in (None, "10.0.0.10", "10.0.0.14")] == [
+        "10.0.0.10",
+        "10.0.0.11",
+        "10.0.0.10",
+    ]
+    assert next_address(HostNetwork(mode="bridged", bridge="br0"), set(), None) is None
+
+
+def test_a_silent_host_is_degraded_then_offline_but_not_because_we_were_away() -> None:
+    now = datetime(2026, 5, 1, tzinfo=timezone.utc)
+    long_ago = now - timedelta(days=1)
+
+    def state(seconds: float, watching: datetime = long_ago) -> HostState:
+        return host_state(now - timedelta(seconds=seconds), now, watching)
+
+    assert [state(29), state(30), state(299), state(300)] == ["online", "degraded", "degraded", "offline"]
+    assert state(3600, watching=now - timedelta(seconds=5)) is HostState.degraded
+
+
+def test_throttle_doubles_and_forgives_success() -> None:
+    time = [100.0]
+    throttle = Throttle(lambda: time[0])
+    waits = []
+    for _ in range(8):
+        throttle.failed("ann", "192.0.2.1")
+        waits.append(throttle.wait("ann", "192.0.2.1"))
+    assert waits == [0, 0, 0, 0, 2, 4, 8, 16]
+    assert throttle.wait("ann", "192.0.2.2") == 0
+    time[0] += 16
+    assert throttle.wait("ann", "192.0.2.1") == 0
+    throttle.succeeded("ann", "192.0.2.1")
+    throttle.failed("ann", "192.0.2.1")
+    assert throttle.wait("ann", "192.0.2.1") == 0
+
+
+def test_tickets_are_good_once_and_for_half_a_minute() -> None:
+    time = [0.0]
+    tickets = Tickets(lambda: time[0])
+    ticket = tickets.issue("vm", "ann")
+    assert tickets.redeem("other") is None
+    assert tickets.redeem(ticket) == ("vm", "ann")
+    assert tickets.redeem(ticket) is None
+    late = tickets.issue("vm", "ann")
+    time[0] = 30.1
+    assert tickets.redeem(late) is None
+
+
+URL = {"DATABASE_URL": "postgresql://u:p%40w@h:5432/n"}
+
+
+def test_settings_from_the_environment(tmp_path: Any) -> None:
+    settings = from_environment(
+        {**URL, "MANAGER_BIND": "[::1]:1234", "MANAGER_ALLOW_IMAGE_PATHS": "no", "MANAGER_BRIDGE": ""}
+    )
+    assert (settings.bind_host, settings.bind_port, settings.allow_image_paths) == ("::1", 1234, False)
+    assert settings.bridge == "fcbr0", "an empty variable counts as not set"
+    assert settings.sqlalchemy_url == "postgresql+psycopg://u:p%40w@h:5432/n"
+    assert "p%40w" not in repr(settings)
+    file = tmp_path / "url"
+    file.write_text("postgres://u@h/n\n")
+    assert from_environment({"DATABASE_URL_FILE": str(file)}).sqlalchemy_url == "postgresql+psycopg://u@h/n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({}, "DATABASE_URL"),
+        ({"DATABASE_URL": "mysql://h/n"}, "DATABASE_URL"),
+        ({"DATABASE_URL_FILE": "/nonexistent"}, "DATABASE_URL_FILE"),
+        ({**URL, "MANAGER_BIND": "18080x"}, "MANAGER_BIND"),
+        ({**URL, "MANAGER_BIND": "0.0.0.0:70000"}, "MANAGER_BIND"),
+        ({**URL, "MANAGER_RECONCILER_DISABLED": "perhaps"}, "MANAGER_RECONCILER_DISABLED"),
+        ({**URL, "MANAGER_IMAGE_ROOT": "images"}, "MANAGER_IMAGE_ROOT"),
+        ({**URL, "MANAGER_VCPU_OVERCOMMIT": "lots"}, "MANAGER_VCPU_OVERCOMMIT"),
+        ({**URL, "MANAGER_LOG_LEVEL": "loud"}, "MANAGER_LOG_LEVEL"),
+    ],
+)
+def test_wrong_settings_are_named_in_one_line(environment: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingsError, match=named) as error:
+        from_environment(environment)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,188 @@
+"""The reconciler at work: simulated agents that lose, keep and invent VMs; a real PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from nqrust.contract.api.agent import TapStatus
+from nqrust.contract.api.vms import RestartPolicy, VmCreate, VmState
+from nqrust.contract.names import CANARY_PREFIX
+from nqrust.manager.reconcile.loop import Reconciler
+
+
+@pytest.fixture()
+def reconciler(manager: Any) -> Reconciler:
+    return Reconciler(manager.core)
+
+
+async def running(manager: Any, name: str = "web1", **more: Any) -> Any:
+    await manager.admin.create_vm(VmCreate(name=name, image="tiny", **more))
+    return await manager.until(name, "running")
+
+
+async def reasons(manager: Any, subject: str) -> list[str]:
+    return [event.reason for event in (await manager.admin.list_events(subject=subject)).items]
+
+
+async def test_a_converged_platform_is_left_alone(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    await running(manager)
+    agent.calls.clear()
+    assert await reconciler.once() == []
+    assert agent.calls == [("inventory", "")]
+
+
+async def test_a_vm_that_died_is_restarted_with_growing_pauses(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager)
+    agent.vms[vm.id].state = "failed"
+    await reconciler.once()
+    again = await manager.until("web1", "running")
+    assert again.started_at > vm.started_at
+    agent.vms[vm.id].state = "failed"
+    await reconciler.once()
+    assert (await manager.admin.get_vm("web1")).state is VmState.starting
+    assert await reconciler.once() == [], "while it waits for its turn nothing more is asked for"
+    died = [e for e in (await manager.admin.vm_events("web1")).items if e.reason == "VmDied"]
+    assert len(died) == 2 and "in 5 s" in died[0].message
+
+
+async def test_a_clean_power_off_is_respected(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager)
+    agent.vms[vm.id].state = "stopped"
+    await reconciler.once()
+    found = await manager.admin.get_vm("web1")
+    assert (found.state, found.desired_state.value, found.error) == (VmState.stopped, "stopped", "")
+    assert await reconciler.once() == []
+
+
+async def test_never_means_never(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager, restart_policy=RestartPolicy.never)
+    agent.vms.pop(vm.id)
+    await reconciler.once()
+    found = await manager.admin.get_vm("web1")
+    assert found.state is VmState.failed and found.error
+    assert (await reasons(manager, "web1"))[0] == "VmDied"
+
+
+async def test_autostart_after_a_host_reboot(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    await running(manager, "auto")
+    await running(manager, "manual", autostart=False)
+    agent.boot_id = "boot-2"
+    for vm in agent.vms.values():
+        vm.state, vm.exit_reason = "failed", "the host went down"
+    await reconciler.once()
+    await manager.until("auto", "running")
+    assert (await manager.admin.get_vm("manual")).state is VmState.stopped
+    assert "VmAutostart" in await reasons(manager, "auto")
+
+
+async def test_an_offline_hosts_vms_are_unknown_and_never_started_elsewhere(
+    manager: Any, reconciler: Reconciler
+) -> None:
+    joined, agent, _ = await manager.host("h1")
+    _, other, _ = await manager.host("h2", memory_mib=1024, first="10.0.0.100")
+    vm = await running(manager, host="h1")
+    agent.away = True
+    manager.core.started_at -= timedelta(hours=1)
+    await age(manager, joined.host_id, 60)
+    await reconciler.once()
+    assert (await manager.admin.get_vm("web1")).state is VmState.running
+    assert (await manager.admin.get_host("h1")).state.value == "degraded"
+    await age(manager, joined.host_id, 600)
+    await reconciler.once()
+    assert (await manager.admin.get_vm("web1")).state is VmState.unknown
+    assert (await reasons(manager, "h1"))[:2] == ["HostOffline", "HostDegraded"]
+    assert vm.id not in other.vms
+    agent.away = False
+    await reconciler.once()
+    assert (await manager.admin.get_vm("web1")).state is VmState.running
+
+
+async def age(manager: Any, host_id: str, seconds: int) -> None:
+    async with manager.core.db.transaction() as session:
+        await session.execute(
+            text("UPDATE hosts SET last_seen_at = now() - make_interval(secs => :s) WHERE id = :id"),
+            {"s": seconds, "id": host_id},
+        )
+
+
+async def test_orphans_are_stopped_after_their_grace_and_canaries_are_left_in_peace(
+    manager: Any, reconciler: Reconciler
+) -> None:
+    _, agent, _ = await manager.host()
+    agent.alive("young", "young", started_ago=10)
+    agent.alive("old", "old", started_ago=120)
+    agent.alive("canary", CANARY_PREFIX + "1", started_ago=120)
+    agent.alive("stale", CANARY_PREFIX + "2", started_ago=3600)
+    await reconciler.once()
+    states = {key: vm.state for key, vm in agent.vms.items()}
+    assert states == {"young": "running", "old": "stopped", "canary": "running"}
+
+
+async def test_a_disk_goes_only_if_its_vm_was_deleted_here(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager)
+    agent.away = True
+    await manager.admin.delete_vm("web1", force=True)
+    await manager.until("web1", "deleted")
+    agent.away = False
+    agent.alive("stranger", "stranger").state = "stopped"
+    agent.vms[vm.id].state = "stopped"
+    await reconciler.once()
+    await reconciler.once()
+    assert set(agent.vms) == {"stranger"}
+    assert (await reasons(manager, "h1")).count("UnknownDisk") == 1
+
+
+async def test_orphan_tap_is_removed_on_a_later_pass(
+    manager: Any, reconciler: Reconciler, monkeypatch: Any
+) -> None:
+    _, agent, _ = await manager.host()
+    agent.taps["tap1"] = TapStatus(name="tap1", vm_id="gone", bridge="fcbr0", up=True)
+    await reconciler.once()
+    assert "tap1" in agent.taps
+    monkeypatch.setattr("nqrust.manager.reconcile.diff.TAP_GRACE", timedelta(0))
+    await reconciler.once()
+    assert agent.taps == {}
+
+
+async def test_what_failed_to_be_deleted_is_deleted_later(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    await running(manager)
+    agent.refuse = (422, "not now")
+    await manager.admin.delete_vm("web1")
+    await manager.until("web1", lambda vm: vm.state is VmState.failed)
+    agent.refuse = None
+    assert await reconciler.once() == [], "not right after it failed"
+    async with manager.core.db.transaction() as session:
+        await session.execute(text("UPDATE operations SET finished_at = finished_at - interval '5 min'"))
+    await reconciler.once()
+    await manager.until("web1", "deleted")
+    assert agent.vms == {}
+
+
+async def test_a_lost_placement_is_found_again(manager: Any, reconciler: Reconciler) -> None:
+    joined, agent, _ = await manager.host()
+    vm = await running(manager)
+    async with manager.core.db.transaction() as session:
+        await session.execute(text("UPDATE vms SET host_id = NULL, ip = NULL"))
+    agent.vms[vm.id].ip = "10.0.0.10"
+    await reconciler.once()
+    found = await manager.admin.get_vm("web1")
+    assert (found.host_id, found.ip, found.state) == (joined.host_id, "10.0.0.10", VmState.running)
+
+
+async def test_an_answer_from_the_wrong_host_is_not_believed(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager)
+    agent.host_id, agent.vms = "someone-else", {}
+    assert await reconciler.once() == []
+    assert (await manager.admin.get_vm(vm.id)).state is VmState.running

@@ -1,0 +1,85 @@
+"""Snapshots through the API: a row first, then the host, and a VM that is never worse for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from nqrust.client.errors import Refused
+from nqrust.contract.api.vms import VmCreate
+
+
+async def settled(manager: Any, vm: str, name: str) -> Any:
+    for _ in range(200):
+        found = next((s for s in (await manager.admin.list_snapshots(vm)).items if s.name == name), None)
+        if found is None or found.state in ("ready", "failed"):
+            return found
+        await asyncio.sleep(0.02)
+    raise AssertionError("it stays as it is")
+
+
+async def stopped_vm(manager: Any) -> Any:
+    _, agent, _ = await manager.host()
+    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", start=False))
+    await manager.until("web1", "stopped")
+    await asyncio.sleep(0.1)
+    return agent
+
+
+async def test_taken_restored_deleted(manager: Any) -> None:
+    agent = await stopped_vm(manager)
+    assert (await manager.admin.create_snapshot("web1", "s1")).state == "creating"
+    made = await settled(manager, "web1", "s1")
+    assert (made.state, made.kind, made.size) == ("ready", "disk", 1024)
+    with pytest.raises(Refused) as refused:
+        await manager.admin.create_snapshot("web1", "s1")
+    assert refused.value.status == 409
+    await manager.admin.restore_snapshot("web1", "s1")
+    await manager.until("web1", lambda v: any(call[0] == "restore" for call in agent.calls))
+    await asyncio.sleep(0.2)
+    assert (await manager.until("web1", "stopped")).desired_state.value == "stopped"
+    await manager.admin.delete_snapshot("web1", "s1")
+    assert await settled(manager, "web1", "s1") is None
+    reasons = {event.reason for event in (await manager.admin.list_events(subject="web1")).items}
+    assert {"SnapshotTaken", "SnapshotRestored", "SnapshotDeleted"} <= reasons
+
+
+async def test_a_running_vm_under_qemu_is_refused_at_once(manager: Any) -> None:
+    await manager.host()
+    await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    await manager.until("web1", "running")
+    await asyncio.sleep(0.2)
+    with pytest.raises(Refused) as refused:
+        await manager.admin.create_snapshot("web1", "live")
+    assert (refused.value.status, refused.value.code) == (409, "NQR-API-122")
+    with pytest.raises(Refused) as refused:
+        await manager.admin.restore_snapshot("web1", "live")
+    assert refused.value.status == 409
+    assert (await manager.admin.list_snapshots("web1")).total == 0
+
+
+async def test_what_failed_says_why_and_the_vm_starts_all_the_same(manager: Any) -> None:
+    agent = await stopped_vm(manager)
+    agent.refuse = (422, "the disk is full")
+    await manager.admin.create_snapshot("web1", "s1")
+    found = await settled(manager, "web1", "s1")
+    assert found.state == "failed" and "disk is full" in found.error
+    assert (await manager.admin.get_vm("web1")).state.value == "stopped"
+    agent.refuse = None
+    await manager.admin.create_snapshot("web1", "s1")
+    assert (await settled(manager, "web1", "s1")).state == "ready", "the name can be used again"
+    await manager.admin.start_vm("web1")
+    await manager.until("web1", "running")
+
+
+async def test_snapshots_go_with_their_vm(manager: Any) -> None:
+    await stopped_vm(manager)
+    await manager.admin.create_snapshot("web1", "s1")
+    await settled(manager, "web1", "s1")
+    await manager.admin.delete_vm("web1")
+    await manager.until("web1", "deleted")
+    with pytest.raises(Refused) as refused:
+        await manager.admin.list_snapshots("web1")
+    assert refused.value.status == 404

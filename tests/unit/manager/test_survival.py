@@ -1,0 +1,84 @@
+"""Crashes: of the manager, of PostgreSQL, of the leader's connection. What was on record is done, and done once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sqlalchemy import text
+
+from nqrust.contract.api.vms import VmCreate, VmState
+from nqrust.manager import app as application
+from nqrust.manager.core import Core
+
+
+async def wait_until(condition: Any, seconds: float = 20.0) -> None:
+    for _ in range(int(seconds / 0.05)):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it did not come about")
+
+
+async def test_what_a_killed_manager_had_in_hand_is_done_by_the_next(manager: Any, start_second: Any) -> None:
+    _, agent, _ = await manager.host()
+    agent.hold = asyncio.Event()
+    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    await manager.until("web1", lambda v: ("put", vm.id) in agent.calls)
+    second: Core = await start_second()
+    await asyncio.sleep(0.3)
+    assert not second.leading, "there is one leader"
+    # The first one loses its lock as if it had been killed.
+    async with manager.core.db.transaction() as session:
+        killed = await session.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'nqrust-manager-leader' "
+                "AND datname = current_database() AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
+            )
+        )
+        assert len(killed.all()) == 1
+    await wait_until(lambda: second.leading or manager.core.leading)
+    agent.hold.set()
+    assert (await manager.until("web1", "running")).state is VmState.running
+    assert len(agent.vms) == 1
+    assert second.leading != manager.core.leading
+
+
+async def test_operations_accepted_elsewhere_start_at_once(manager: Any, start_second: Any) -> None:
+    await manager.host()
+    second: Core = await start_second()
+    await asyncio.sleep(0.3)
+    # Through the process that does not lead; NOTIFY wakes the one that does.
+    other = manager.core if second.leading else second
+    from nqrust.manager.services import vms
+
+    await vms.create(other, VmCreate(name="web1", image="tiny"), "test", None)
+    await manager.until("web1", "running", timeout=5)
+
+
+async def test_a_restart_of_postgresql_is_survived(manager: Any, cluster: Any) -> None:
+    _, agent, _ = await manager.host()
+    agent.hold = asyncio.Event()
+    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    await manager.until("web1", lambda v: ("put", vm.id) in agent.calls)
+    await asyncio.to_thread(cluster.stop, "immediate")
+    try:
+        assert (await manager.admin.health()).status != "ok"
+        agent.hold.set()
+        await asyncio.sleep(0.5)
+    finally:
+        await asyncio.to_thread(cluster.start)
+    assert (await manager.until("web1", "running", timeout=20)).error == ""
+    assert (await manager.admin.health()).status == "ok"
+
+
+async def test_bootstrap_is_idempotent_and_keeps_a_changed_password(manager: Any) -> None:
+    users = (await manager.admin.users()).items
+    tokens = (await manager.admin.tokens()).items
+    async with manager.core.db.transaction() as session:
+        await session.execute(text("UPDATE users SET password_hash = 'changed'"))
+    await application.prepare(manager.core)
+    assert (await manager.admin.users()).items == users
+    assert [token.id for token in (await manager.admin.tokens()).items] == [token.id for token in tokens]
+    async with manager.core.db.transaction() as session:
+        assert await session.scalar(text("SELECT password_hash FROM users")) == "changed"

@@ -1,0 +1,31 @@
+"""Bytes from the serial port become text without broken characters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from nqrust.ui.console import receive
+
+
+class Socket:
+    def __init__(self, *messages: bytes | str) -> None:
+        self._messages = messages
+
+    async def __aiter__(self) -> AsyncIterator[bytes | str]:
+        for message in self._messages:
+            yield message
+
+
+@pytest.mark.parametrize(("messages", "said"), [
+    ((b"login: ",), "login: "),
+    (("é".encode()[:1], "é".encode()[1:] + b"x"), "éx"),
+    ((b"\xff", "text"), "\ufffdtext"),
+    ((b"a" * 100_000,), "a" * 100_000),
+])
+async def test_pieces(messages: tuple[bytes | str, ...], said: str) -> None:
+    written: list[str] = []
+    await receive(Socket(*messages), written.append)  # type: ignore[arg-type]
+    assert "".join(written) == said
+    assert max(map(len, written)) <= 32 * 1024

@@ -1,0 +1,76 @@
+"""Numbers, times and paths as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nqrust.contract.api.vms import VmState
+from nqrust.ui import format as fmt
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "0 MiB"), (256, "256 MiB"), (1536, "1.5 GiB"), (1024, "1 GiB"),
+                                             (102400, "100 GiB"), (3 * 1024 * 1024, "3 TiB")])
+def test_mib(value: int, said: str) -> None:
+    assert fmt.mib(value) == said
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "0 B"), (1023, "1023 B"), (33554432, "32 MiB"), (1 << 40, "1 TiB")])
+def test_size(value: int, said: str) -> None:
+    assert fmt.size(value) == said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(-5, "0 s"), (45, "45 s"), (200, "3 min"), (7500, "2 h 5 min"), (7200, "2 h"),
+                                               (90000, "1 d 1 h")])
+def test_duration(seconds: float, said: str) -> None:
+    assert fmt.duration(seconds) == said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1, "just now"), (30, "30 s ago"), (7500, "2 h ago"), (90000, "1 d ago")])
+def test_ago(seconds: float, said: str) -> None:
+    at = NOW - timedelta(seconds=seconds)
+    assert fmt.ago(at, NOW) == said == fmt.ago(at.replace(tzinfo=None), NOW)
+
+
+def test_never() -> None:
+    assert fmt.ago(None) == "–"
+
+
+def test_clock_is_utc() -> None:
+    assert fmt.clock(NOW.astimezone(timezone(timedelta(hours=2)))) == "2026-01-31 12:00:00 UTC"
+
+
+def test_every_vm_state_has_a_colour_of_its_family() -> None:
+    assert {state.value: fmt.tone(state.value) for state in VmState} == {
+        "pending": "busy", "starting": "busy", "running": "good", "stopping": "busy", "stopped": "calm", "paused": "warn",
+        "failed": "bad", "unknown": "warn", "deleting": "busy"}
+
+
+def test_names_that_are_free() -> None:
+    assert fmt.free_name(set()) == "vm-1"
+    assert fmt.free_name({"vm-1", "vm-2", "vm-4"}) == "vm-3"
+
+
+@pytest.mark.parametrize("target", [None, "", "x", "//evil", "/\\evil", "https://evil", "/sign-in", "/a\nb", "/a\\b"])
+def test_where_not_to_go_after_signing_in(target: str | None) -> None:
+    assert fmt.safe_path(target) == "/"
+
+
+def test_where_to_go() -> None:
+    assert fmt.safe_path("/vms/web1") == "/vms/web1"
+
+
+@given(st.text())
+def test_a_target_is_always_a_path_here(target: str) -> None:
+    found = fmt.safe_path(target)
+    assert found.startswith("/") and not found.startswith("//") and "\\" not in found
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_a_share_is_a_share(part: float, whole: float) -> None:
+    assert 0.0 <= fmt.share(part, whole) <= 1.0
