@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from nqrust.contract.api.images import Download
 from nqrust.manager.clock import now
 from nqrust.manager.domain.agents import AgentPort, Agents
 from nqrust.manager.services.throttle import Throttle
@@ -17,7 +18,8 @@ from nqrust.manager.store.tables import Host
 
 @dataclass
 class Core:
-    """`wake`: set when there may be an operation to run. `changed`: pulses whenever an operation ended."""
+    """`wake`: set when there may be an operation to run. `changed`: pulses whenever an operation ended. `downloads`: of
+    images that are being fetched, by the image's id."""
 
     settings: Settings
     db: Database
@@ -28,6 +30,7 @@ class Core:
     started_at: datetime = field(default_factory=now)
     leading: bool = False
     background: set[asyncio.Task[None]] = field(default_factory=set)
+    downloads: dict[str, Download] = field(default_factory=dict)
 
     def agent_of(self, host: Host) -> AgentPort:
         """The agent of a host."""

@@ -161,6 +161,63 @@ async def test_a_tampered_file_never_becomes_an_image(manager: Any, web: Any) ->
     (folder / "kernel").write_bytes(b"X" * 512)
     await manager.admin.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json")))
     image = await settled(manager, "copy")
-    assert image.state == "corrupt"
+    assert image.state == "corrupt" and "kernel does not have the size and sha256" in image.error
     assert sorted(os.listdir(manager.core.settings.image_root)) == ["tiny"], "nothing half-downloaded stays"
     await manager.admin.delete_image("copy")
+
+
+@pytest.fixture()
+def slow_web(tmp_path: Any, make_image: Any) -> Any:
+    """(url of an image.json, its folder, event that lets the kernel through): everything else comes at once."""
+    root, through = tmp_path / "web", threading.Event()
+    make_image(str(root), "remote")
+
+    class Slow(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.endswith("/kernel"):
+                through.wait(30)
+            super().do_GET()
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Slow, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/remote/image.json", root / "remote", through
+    through.set()
+    server.shutdown()
+
+
+async def fetched(manager: Any, name: str, done: int) -> Any:
+    for _ in range(100):
+        image = await manager.admin.get_image(name)
+        if image.download and image.download.done == done:
+            return image
+        await asyncio.sleep(0.05)
+    return image
+
+
+async def test_how_far_a_download_has_come_is_told(manager: Any, slow_web: Any) -> None:
+    url, folder, through = slow_web
+    manifest = json.loads((folder / "image.json").read_text())
+    total = sum(manifest[part]["size"] for part in ("rootfs", "kernel", "initrd"))
+    wanted = ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json"))
+    added = await manager.admin.add_image(wanted)
+    assert (added.state, added.download.total) == ("downloading", total)
+    image = await fetched(manager, "copy", manifest["rootfs"]["size"])
+    assert (image.state, image.download.done, image.download.total) == ("downloading", 4096, total)
+    through.set()
+    image = await settled(manager, "copy")
+    assert (image.state, image.download, image.error) == ("ready", None, "")
+
+
+async def test_deleting_an_image_ends_its_download(manager: Any, slow_web: Any) -> None:
+    url, folder, through = slow_web
+    await manager.admin.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json")))
+    await fetched(manager, "copy", 4096)
+    await manager.admin.delete_image("copy")
+    while manager.core.background:
+        await asyncio.sleep(0.01)
+    through.set()
+    assert manager.core.downloads == {}
+    assert sorted(os.listdir(manager.core.settings.image_root)) == ["tiny"]

@@ -39,6 +39,13 @@ class ImageManifest(BaseModel):
     created_at: datetime
 
 
+class Download(BaseModel):
+    """How far fetching an image has come: bytes of all its files."""
+
+    done: int = 0
+    total: int
+
+
 class Image(BaseModel):
     id: str
     name: str
@@ -46,11 +53,13 @@ class Image(BaseModel):
     arch: str
     size: int = Field(description="bytes of the root file system")
     sha256: str = Field(description="of the root file system")
-    state: str = Field(description="ready | missing | corrupt")
+    state: str = Field(description="ready | downloading | missing | corrupt")
+    error: str = Field(default="", description="why it is not ready")
     min_memory_mib: int
     min_disk_mib: int
     created_at: datetime
     manifest: ImageManifest
+    download: Download | None = Field(default=None, description="None: nothing is being fetched")
 
 
 class ImageList(BaseModel):
@@ -59,7 +68,8 @@ class ImageList(BaseModel):
 
 
 class ImageAdd(BaseModel):
-    """Register an image. `path`: a folder with `image.json` below an allowed root on the manager's machine."""
+    """Register an image. `path`: a folder with `image.json` below an allowed root on the manager's machine. `url`: of an
+    `image.json` whose `sha256` is given, beside the files it names."""
 
     name: str = Field(pattern=IMAGE_NAME_PATTERN)
     path: str | None = None

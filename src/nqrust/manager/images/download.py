@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from nqrust.contract.api.images import MANIFEST, Blob, ImageManifest
+from nqrust.contract.api.images import MANIFEST, Blob, Download, ImageManifest
 from nqrust.manager.errors import ImageError
 from nqrust.manager.images import folder
 
@@ -43,8 +43,14 @@ async def manifest(url: str, sha256: str) -> ImageManifest:
     return folder.parse_manifest(content, url)
 
 
-async def files(url: str, wanted: ImageManifest, target: str) -> None:
-    """Fetch every file into a folder beside `target`, then rename it there. Raises ImageError."""
+def beginning(wanted: ImageManifest) -> Download:
+    """Nothing fetched yet of all the bytes that the manifest names."""
+    return Download(total=sum(blob.size for blob in folder.blobs(wanted)))
+
+
+async def files(url: str, wanted: ImageManifest, target: str, progress: Download) -> None:
+    """Fetch every file into a folder beside `target`, then rename it there. `progress.done` grows with what has come.
+    Raises ImageError."""
     try:
         staging = tempfile.mkdtemp(prefix=folder.STAGING_PREFIX, dir=os.path.dirname(target))
     except OSError as error:
@@ -52,7 +58,7 @@ async def files(url: str, wanted: ImageManifest, target: str) -> None:
     try:
         async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True) as http:
             for blob in folder.blobs(wanted):
-                await _file(http, urljoin(url, blob.file), blob, staging)
+                await _file(http, urljoin(url, blob.file), blob, staging, progress)
         with open(os.path.join(staging, MANIFEST), "w", encoding="utf-8") as file:  # noqa: ASYNC230 - a few hundred bytes
             file.write(wanted.model_dump_json(indent=2) + "\n")
         os.chmod(staging, 0o755)
@@ -65,7 +71,7 @@ async def files(url: str, wanted: ImageManifest, target: str) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-async def _file(http: httpx.AsyncClient, url: str, blob: Blob, staging: str) -> None:
+async def _file(http: httpx.AsyncClient, url: str, blob: Blob, staging: str, progress: Download) -> None:
     digest, size = hashlib.sha256(), 0
     with open(os.path.join(staging, blob.file), "wb") as file:  # noqa: ASYNC230 - writes go through a thread below
         async with http.stream("GET", url) as answer:
@@ -77,5 +83,6 @@ async def _file(http: httpx.AsyncClient, url: str, blob: Blob, staging: str) -> 
                     raise ImageError(f"{blob.file} is larger than its {MANIFEST} says")
                 digest.update(chunk)
                 await asyncio.to_thread(file.write, chunk)
+                progress.done += len(chunk)
     if size != blob.size or digest.hexdigest() != blob.sha256:
         raise ImageError(f"{blob.file} does not have the size and sha256 that its {MANIFEST} gives")

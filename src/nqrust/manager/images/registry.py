@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from nqrust.contract.api.images import Download, ImageAdd, ImageList, ImageManifest
 from nqrust.contract.api.images import Image as ApiImage
-from nqrust.contract.api.images import ImageAdd, ImageList, ImageManifest
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict, ImageError, NotFound
@@ -91,12 +91,13 @@ async def _check_in(core: Core, name: str, path: str, manifest: ImageManifest, m
 async def list_images(core: Core) -> ImageList:
     async with core.db.transaction() as session:
         rows = list(await session.scalars(select(Image).order_by(Image.name)))
-    return ImageList(items=[api_image(row) for row in rows], total=len(rows))
+    return ImageList(items=[api_image(row, core.downloads.get(row.id)) for row in rows], total=len(rows))
 
 
 async def get(core: Core, name: str) -> ApiImage:
     async with core.db.transaction() as session:
-        return api_image(await _find(session, name))
+        row = await _find(session, name)
+    return api_image(row, core.downloads.get(row.id))
 
 
 async def add(core: Core, wanted: ImageAdd) -> ApiImage:
@@ -158,22 +159,30 @@ async def _add_url(core: Core, wanted: ImageAdd) -> None:
             session.add(row)
     except IntegrityError as error:
         raise Conflict(f"There is already an image named {wanted.name}.") from error
-    task = asyncio.create_task(_fetch(core, row, manifest, wanted.url))
+    core.downloads[row.id] = download.beginning(manifest)
+    task = asyncio.create_task(_fetch(core, row, manifest, wanted.url), name=_fetching(row.id))
     core.background.add(task)
     task.add_done_callback(core.background.discard)
 
 
+def _fetching(image_id: str) -> str:
+    return f"fetch image {image_id}"
+
+
 async def _fetch(core: Core, row: Image, manifest: ImageManifest, url: str) -> None:
     try:
-        await download.files(url, manifest, row.path)
+        await download.files(url, manifest, row.path, core.downloads[row.id])
         error = ""
     except ImageError as failure:
         error = failure.detail
     except asyncio.CancelledError:
         error = "the manager was stopped during the download"
+    finally:
+        core.downloads.pop(row.id, None)
     async with core.db.transaction() as session:
         known = await session.get(Image, row.id, with_for_update=True)
-        if known is None:
+        if known is None:  # deleted meanwhile
+            await asyncio.to_thread(shutil.rmtree, row.path, ignore_errors=True)
             return
         if error:
             known.state, known.error = "corrupt", error
@@ -185,7 +194,7 @@ async def _fetch(core: Core, row: Image, manifest: ImageManifest, url: str) -> N
 
 
 async def delete(core: Core, name: str) -> None:
-    """Forget an image, and remove its folder when it is one of ours; refused while a VM uses it."""
+    """Forget an image, and remove its folder when it is one of ours; a download of it ends. Refused while a VM uses it."""
     async with core.db.transaction() as session:
         row = await _find(session, name, lock=True)
         users = await session.scalar(select(func.count()).select_from(Vm).where(Vm.image_id == row.id)) or 0
@@ -197,7 +206,10 @@ async def delete(core: Core, name: str) -> None:
             )
         await session.delete(row)
         events.record(session, ("image", row.id, row.name), "ImageDeleted", f"Image {name} was deleted.")
-        path, managed = row.path, row.managed
+        path, managed, task_name = row.path, row.managed, _fetching(row.id)
+    for task in core.background:
+        if task.get_name() == task_name:
+            task.cancel()
     if managed and os.path.dirname(path) == core.settings.image_root:
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
@@ -223,7 +235,7 @@ async def _find(session: AsyncSession, name: str, lock: bool = False) -> Image:
     return row
 
 
-def api_image(row: Image) -> ApiImage:
+def api_image(row: Image, progress: Download | None) -> ApiImage:
     manifest = ImageManifest.model_validate(row.manifest)
     return ApiImage(
         id=row.id,
@@ -233,8 +245,10 @@ def api_image(row: Image) -> ApiImage:
         size=manifest.rootfs.size,
         sha256=manifest.rootfs.sha256,
         state=row.state,
+        error=row.error,
         min_memory_mib=manifest.min_memory_mib,
         min_disk_mib=manifest.min_disk_mib,
         created_at=manifest.created_at,
         manifest=manifest,
+        download=progress,
     )
