@@ -57,6 +57,11 @@ def tap_name(vm_id: str) -> str:
     return "tap" + hashlib.sha256(vm_id.encode()).hexdigest()[:11]
 
 
+def kept_volume_name(vm_name: str, device: str, vm_id: str) -> str:
+    """What a volume is called when it first outlives its VM: whose it was, and never another's name."""
+    return f"{vm_name}-{device}-{vm_id}"
+
+
 def mac_address(vm_id: str) -> str:
     """A locally administered unicast MAC (RFC 7042 section 2.1) derived from the VM's id; lower case."""
     digest = hashlib.sha256(b"mac:" + vm_id.encode()).digest()

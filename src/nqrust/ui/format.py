@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 
 _TONES = {
     "running": "good", "online": "good", "ready": "good",
     "starting": "busy", "stopping": "busy", "pending": "busy", "deleting": "busy",
+    "downloading": "busy", "creating": "busy",
     "paused": "warn", "degraded": "warn", "unknown": "warn", "missing": "warn", "cordoned": "warn", "warning": "warn",
     "failed": "bad", "offline": "bad", "corrupt": "bad", "error": "bad",
 }
@@ -35,6 +37,18 @@ def size(value: int | float) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.1f}".rstrip("0").rstrip(".") if value < 100 else f"{value:.0f}"
+
+
+_SIZE = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:(m|g|t)(?:i?b)?)?", re.IGNORECASE)
+
+
+def to_mib(text: str) -> int:
+    """What people write for a size, in MiB: `512`, `512 MiB`, `2G`, `1.5 GiB`. Raises ValueError."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError("Write a size such as 512 MiB or 10 GiB.")
+    unit = {"g": 1024, "t": 1024 * 1024}.get((found[2] or "m").lower(), 1)
+    return round(float(found[1].replace(",", ".")) * unit)
 
 
 def duration(seconds: float) -> str:

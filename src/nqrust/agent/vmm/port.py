@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from nqrust.contract.api.vms import RateLimits
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -26,6 +28,9 @@ class Machine:
     cmdline: str = ""
     root_device: str = "/dev/vda"
     volumes: tuple[str, ...] = ()
+    rate_limits: RateLimits = RateLimits()
+    snapshot: str | None = None
+    """Folder of the snapshot that `load` will bring; None for a boot."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Capabilities:
     elf_kernel: bool = False  # boots an uncompressed ELF kernel only
     pause: bool = True
     snapshot: bool = False
+    network_limits: bool = False  # limits the guest's network by itself; else its TAP is limited
 
 
 class RunState(str, Enum):
@@ -68,6 +74,10 @@ class Vmm(Protocol):
 
     def shut_down(self, directory: str) -> None:
         """Ask the guest to power off. Returns at once."""
+        ...
+
+    def limit(self, directory: str, volumes: int, limits: RateLimits) -> None:
+        """From now on the running VM, with that many volumes, moves no more than `limits` allow."""
         ...
 
     def pause(self, directory: str) -> None: ...

@@ -7,6 +7,8 @@ The manager's routes (all under bearer or basic authentication, except `/health`
     GET|POST /v1/users · PATCH|DELETE /v1/users/{id} · GET|POST /v1/tokens · DELETE /v1/tokens/{id}
     GET|POST /v1/vms · GET|DELETE /v1/vms/{id or name} · POST /v1/vms/{..}/start|stop|pause|resume|restart
     POST /v1/vms/{..}/console-ticket · WS /v1/vms/{..}/console?ticket= · GET /v1/vms/{..}/console/log · /events
+    PUT  /v1/vms/{..}/forwards|rate-limits · GET|POST /v1/vms/{..}/snapshots · DELETE, POST /v1/vms/{..}/snapshots/{name}[/restore]
+    GET|POST /v1/templates · GET|PUT|DELETE /v1/templates/{name} · GET /v1/volumes · DELETE /v1/volumes/{name}
     GET|POST /v1/images · GET|DELETE /v1/images/{name} · GET /v1/images/{name}/blobs/{file} · POST /v1/images/scan
     GET  /v1/hosts · GET|DELETE /v1/hosts/{id or name} · POST /v1/hosts/{..}/cordon|uncordon|drain
     POST /v1/hosts/join-tokens · POST /v1/hosts/register · POST /v1/hosts/{id}/heartbeat

@@ -14,6 +14,7 @@ All verbs are idempotent: asking twice for the same VM and generation is the sam
     DELETE /agent/v1/vms/{id}            204: scope, TAP, reservation, lease and disk are gone
     GET    /agent/v1/vms/{id}/console    WebSocket: bytes both ways; several viewers at once
     GET    /agent/v1/vms/{id}/console/log  text/plain: what the serial port said so far
+    DELETE /agent/v1/volumes/{name}      204: a kept volume and what is in it are gone
     DELETE /agent/v1/taps/{name}         204: an orphan TAP is removed (refused with 409 while a VM holds it)
 
 Guest-facing listener, on the bridge address only, with the VM's own token as bearer, bodies up to 8 KiB:
@@ -28,7 +29,8 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from nqrust.contract.api.images import Blob
-from nqrust.contract.api.vms import GuestReport, GuestUser, PortForward, VmLimits, Volume
+from nqrust.contract.api.vms import GuestReport, GuestUser, PortForward, RateLimits, VmLimits, Volume
+from nqrust.contract.api.volumes import KeptVolume
 
 
 class AgentHealth(BaseModel):
@@ -77,6 +79,7 @@ class VmSpec(BaseModel):
     forwards: list[PortForward] = []
     volumes: list[Volume] = []
     users: list[GuestUser] = []
+    rate_limits: RateLimits = RateLimits()
     run: bool = Field(default=True, description="False: prepare the disk, do not start")
 
 
@@ -115,6 +118,7 @@ class Inventory(BaseModel):
     time: datetime
     vms: list[VmStatus]
     taps: list[TapStatus]
+    volumes: list[KeptVolume] | None = Field(default=None, description="kept on this host; None: the agent does not tell")
 
 
 class GuestReportForward(BaseModel):

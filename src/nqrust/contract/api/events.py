@@ -10,7 +10,7 @@ from pydantic import BaseModel
 class Event(BaseModel):
     id: int
     at: datetime
-    subject_kind: str  # vm | host | image | user | system
+    subject_kind: str  # vm | host | image | template | volume | user | system
     subject_id: str
     subject_name: str
     reason: str  # CamelCase word, stable for programs: Started, GuestUp, HostOffline ...

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 """A VM's name is its hostname too: one RFC 1123 label that begins with a letter."""
@@ -53,30 +53,76 @@ class PortForwards(BaseModel):
     items: list[PortForward] = Field(max_length=64)
 
 
-class GuestUser(BaseModel):
-    """An account in the guest, written into its disk before it boots; one that is there gets keys and password."""
+class RateLimits(BaseModel):
+    """The most a VM may move in a second, whatever its guest does. None: not limited.
 
+    A disk is limited by itself, reads and writes together; a kilobit is 1000 bits, a KiB 1024 bytes.
+    """
+
+    net_rx_kbit: int | None = Field(default=None, ge=64, le=100_000_000, description="to the guest, kilobits a second")
+    net_tx_kbit: int | None = Field(default=None, ge=64, le=100_000_000, description="from the guest, kilobits a second")
+    disk_kib: int | None = Field(default=None, ge=64, le=100_000_000, description="each of its disks, KiB a second")
+    disk_iops: int | None = Field(default=None, ge=10, le=10_000_000, description="each of its disks, operations a second")
+
+    @property
+    def limits_network(self) -> bool:
+        return self.net_rx_kbit is not None or self.net_tx_kbit is not None
+
+
+class GuestAccount(BaseModel):
     name: str = Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
     ssh_keys: list[str] = Field(default=[], max_length=32)
+
+
+class GuestUser(GuestAccount):
+    """An account in the guest, written into its disk before it boots; one that is there gets keys and password."""
+
     password_hash: str | None = Field(
         default=None, pattern=r"^\$(5|6|y|2b)\$[A-Za-z0-9./$=,]{8,250}$", description="as crypt(5) writes it; None: no password"
     )
 
 
-class VolumeCreate(BaseModel):
-    """An empty disk beside the VM's own; the guest sees them as vdb, vdc ... in this order."""
+VOLUME_PATTERN = r"^[a-z]([a-z0-9-]{0,118}[a-z0-9])?$"
+VOLUME_NAME_LENGTH = 120
+
+
+class EmptyVolume(BaseModel):
+    """An empty disk beside the VM's own."""
 
     size_mib: int = Field(ge=16, le=67_108_864)
     keep: bool = Field(default=False, description="stays on its host when the VM is deleted")
 
 
-class Volume(VolumeCreate):
+class VolumeCreate(BaseModel):
+    """A disk beside the VM's own; the guest sees them as vdb, vdc ... in this order. An empty one of `size_mib`, or
+    the kept one called `name`, which is kept again."""
+
+    size_mib: int | None = Field(default=None, ge=16, le=67_108_864)
+    keep: bool = Field(default=False, description="stays on its host when the VM is deleted")
+    name: str | None = Field(
+        default=None, pattern=VOLUME_PATTERN, max_length=VOLUME_NAME_LENGTH,
+        description="of a kept volume, or how the name of one begins where that says which",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> VolumeCreate:
+        if (self.size_mib is None) == (self.name is None):
+            raise ValueError("a volume has a size_mib (an empty one) or a name (a kept one)")
+        return self
+
+
+class Volume(EmptyVolume):
+    size_mib: int = Field(ge=1)
     device: str = Field(pattern=r"^vd[b-z]$", description="its name in the guest: vdb ...")
+    name: str | None = Field(default=None, pattern=VOLUME_PATTERN, description="where it was a kept one")
 
 
 class VmCreate(BaseModel):
     name: str = Field(pattern=NAME_PATTERN, max_length=63)
-    image: str = Field(min_length=1, max_length=128)
+    template: str | None = Field(
+        default=None, pattern=NAME_PATTERN, max_length=63, description="gives every field that is not in the request"
+    )
+    image: str | None = Field(default=None, min_length=1, max_length=128, description="required where no template is named")
     vcpus: int = Field(default=1, ge=1, le=32)
     memory_mib: int = Field(default=256, ge=64, le=1_048_576)
     disk_mib: int | None = Field(
@@ -93,6 +139,13 @@ class VmCreate(BaseModel):
     forwards: list[PortForward] = Field(default=[], max_length=64)
     volumes: list[VolumeCreate] = Field(default=[], max_length=8)
     users: list[GuestUser] = Field(default=[], max_length=8)
+    rate_limits: RateLimits = RateLimits()
+
+    @model_validator(mode="after")
+    def _has_an_image(self) -> VmCreate:
+        if self.image is None and self.template is None:
+            raise ValueError("an image or a template must be named")
+        return self
 
 
 class GuestReport(BaseModel):
@@ -149,6 +202,7 @@ class Vm(BaseModel):
     guest_up_at: datetime | None = None
     guest: GuestReport | None = None
     limits: VmLimits | None = Field(default=None, description="None: not running, or its host cannot limit it")
+    rate_limits: RateLimits = RateLimits()
 
 
 class VmList(BaseModel):

@@ -42,7 +42,7 @@ def audit(request: Request) -> RedirectResponse | None:
                 Column("status", "Answer", _STATUS, sort="status"),
                 Column("source", "From", sort="source"),
             ],
-            key="id", search=True,
+            key="id", search="Who, what, answer or from where",
             card=f'<div class="top">{_REQUEST}{_STATUS}</div><div class="muted small">{{{{ props.row.actor }}}} · '
                  "{{ props.row.at }} · {{ props.row.source }}</div>",
         )

@@ -15,7 +15,7 @@ from nqrust.contract.api.hosts import Host, HostState
 from nqrust.contract.api.images import Image
 from nqrust.contract.api.vms import Vm, VmState
 from nqrust.ui import format as fmt
-from nqrust.ui import history, parts, session
+from nqrust.ui import parts, session
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.pages.events import event_list, none_yet
@@ -73,7 +73,6 @@ def dashboard(request: Request) -> RedirectResponse | None:
 
     async def fetch() -> Overview:
         vms, hosts, images = await asyncio.gather(manager.list_vms(), manager.list_hosts(), manager.list_images())
-        history.remember(vms.items)
         return Overview(vms.items, hosts.items, images.items)
 
     async def fetch_events() -> EventList:

@@ -41,11 +41,13 @@ def row(vm: Vm) -> Row:
         "ip": vm.ip or "–", "image": vm.image, "host": vm.host or "–", "vcpus": vm.vcpus, "memory": vm.memory_mib,
         "size": f"{fmt.count(vm.vcpus, 'vCPU')}, {fmt.mib(vm.memory_mib)}", "age": fmt.ago(vm.created_at),
         "created": vm.created_at.isoformat(), "can": sorted(possible(vm)),
+        "find": " ".join((vm.name, vm.state.value, vm.ip or "", vm.image, vm.host or "", *vm.tags)),
     }
 
 
 @ui.page("/vms")
-def vms(request: Request) -> RedirectResponse | None:
+def vms(request: Request, find: str = "") -> RedirectResponse | None:
+    """`find`: what to search for at first."""
     me = entrance(request)
     if isinstance(me, RedirectResponse):
         return me
@@ -61,11 +63,6 @@ def vms(request: Request) -> RedirectResponse | None:
     async def create() -> None:
         await open_create(manager, created)
 
-    async def fetch() -> VmList:
-        found = await manager.list_vms()
-        history.remember(found.items)
-        return found
-
     def build(data: VmList) -> Callable[[VmList], None]:
         listing = Listing(
             [
@@ -77,13 +74,18 @@ def vms(request: Request) -> RedirectResponse | None:
                 Column("host", "Host", sort="host"),
                 Column("age", "Created", sort="created", cell='<span class="muted nowrap">{{ props.row.age }}</span>'),
             ],
-            key="name", card=_CARD, card_foot='<span class="mono">{{ props.row.ip }}</span>', actions=_ACTIONS if may_act else "", search=True,
+            key="name", card=_CARD, card_foot='<span class="mono">{{ props.row.ip }}</span>',
+            actions=_ACTIONS if may_act else "",
+            search="Name, state, address, image, host or tag", find=find[:100],
             handlers={"start": actions.start, "stop": actions.stop, "pause": actions.pause, "resume": actions.resume,
                       "delete": actions.delete, "force_stop": actions.force_stop} if may_act else None,
         )
 
         def update(fresh: VmList) -> None:
             listing.show([row(vm) for vm in fresh.items])
+            seen = {shown["name"] for shown in listing.shown}
+            history.remember(vm for vm in fresh.items if vm.name in seen)
+            many.say(fmt.count(fresh.total, "VM"))
 
         update(data)
         return update
@@ -91,10 +93,11 @@ def vms(request: Request) -> RedirectResponse | None:
     actions = VmActions(manager, refresh)
     with frame(me, "/vms", "VMs"):
         with head("VMs"), parts.box("actions"):
+            many = parts.text("", "muted nowrap", tag="span")
             if may_act:
                 parts.primary("Create VM", create, icon="add")
         live = Live(
-            fetch, build, empty=lambda data: not data.items,
+            manager.list_vms, build, empty=lambda data: not data.items,
             when_empty=lambda: parts.nothing_yet(
                 "dns", "No VMs yet", "A VM is up a few seconds after it was created.",
                 "Create VM" if may_act else "", create if may_act else None),

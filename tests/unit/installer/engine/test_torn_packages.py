@@ -30,3 +30,31 @@ def test_a_half_unpacked_package_does_not_stop_the_way_back() -> None:
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
     assert REMOVERS["apt"].would_go(host, ["qemu-system-x86", "screen"]) == {"qemu-system-x86", "screen"}
     assert torn == {"theirs"}, "what was not brought by us is not ours to remove"
+
+
+def test_what_is_half_unpacked_goes_before_the_rest_is_purged() -> None:
+    # With its archive still in the cache apt-get simulates happily, and then fails for good at removing it.
+    host = FakeHost.debian12()
+    there, order = {"screen", "qemu-system-x86"}, []
+
+    def query(host: FakeHost, cmd: Command) -> str:
+        if "Eflag" in cmd.argv[-1]:
+            return "reinstreq screen\nok qemu-system-x86\n"
+        return "".join(f"installed {name}\n" for name in sorted(there))
+
+    def remove(host: FakeHost, cmd: Command) -> str:
+        order.append(cmd.argv[0])
+        there.difference_update(cmd.argv)
+        return ""
+
+    def purge(host: FakeHost, cmd: Command) -> str:
+        assert "screen" not in cmd.argv, "apt-get does not know it when its index is gone"
+        return remove(host, cmd)
+
+    host.on("dpkg", "--print-architecture", answer="amd64\n")
+    host.on("dpkg", "--configure", "-a", changes=True)
+    host.on("dpkg-query", prefix=True, answer=query)
+    host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
+    host.on("apt-get", "purge", prefix=True, changes=True, answer=purge)
+    REMOVERS["apt"].purge(host, {"screen", "qemu-system-x86"})
+    assert order == ["dpkg", "apt-get"] and there == set()

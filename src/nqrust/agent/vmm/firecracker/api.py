@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from nqrust.agent.vmm.port import Machine
+from nqrust.contract.api.vms import RateLimits
 
 CONSOLE = "console=ttyS0 reboot=k panic=1 pci=off"
 Request = tuple[str, str, dict[str, Any]]
@@ -28,6 +29,35 @@ def metrics_file(directory: str) -> str:
     return f"{directory}/firecracker.metrics"
 
 
+def limiter(bytes_a_second: int | None, operations: int | None = None) -> dict[str, Any]:
+    """A rate limiter with both token buckets, each refilled within a second; a bucket of size 0 limits nothing."""
+    return {
+        bucket: {"size": rate or 0, "refill_time": 1000 if rate else 0}
+        for bucket, rate in (("bandwidth", bytes_a_second), ("ops", operations))
+    }
+
+
+def disk_limiter(limits: RateLimits) -> dict[str, Any]:
+    return limiter(limits.disk_kib and limits.disk_kib * 1024, limits.disk_iops)
+
+
+def network_limiters(limits: RateLimits) -> dict[str, Any]:
+    """Received is what the guest receives."""
+    return {
+        "rx_rate_limiter": limiter(limits.net_rx_kbit and limits.net_rx_kbit * 125),
+        "tx_rate_limiter": limiter(limits.net_tx_kbit and limits.net_tx_kbit * 125),
+    }
+
+
+def limit_requests(volumes: int, limits: RateLimits) -> tuple[Request, ...]:
+    """New limits for a running VM: rootfs, its volumes, its network."""
+    drives = ["rootfs", *(f"volume{number}" for number in range(1, volumes + 1))]
+    return (
+        *(("PATCH", f"/drives/{drive}", {"drive_id": drive, "rate_limiter": disk_limiter(limits)}) for drive in drives),
+        ("PATCH", "/network-interfaces/eth0", {"iface_id": "eth0", **network_limiters(limits)}),
+    )
+
+
 def boot_requests(machine: Machine) -> tuple[Request, ...]:
     """What is sent, in order, to make `machine` boot. Firecracker itself appends root= for the root drive.
 
@@ -39,24 +69,26 @@ def boot_requests(machine: Machine) -> tuple[Request, ...]:
     }
     if machine.initrd:
         boot["initrd_path"] = machine.initrd
+    limits = machine.rate_limits
+    disk = {"cache_type": "Writeback", **({"rate_limiter": disk_limiter(limits)} if limits.disk_kib or limits.disk_iops else {})}
+    network = network_limiters(limits) if limits.limits_network else {}
     return (
         ("PUT", "/logger", {"log_path": log_file(machine.directory), "level": "Warning", "show_level": True}),
         ("PUT", "/metrics", {"metrics_path": metrics_file(machine.directory)}),
         ("PUT", "/machine-config", {"vcpu_count": machine.vcpus, "mem_size_mib": machine.memory_mib}),
         ("PUT", "/boot-source", boot),
         ("PUT", "/drives/rootfs", {
-            "drive_id": "rootfs", "path_on_host": machine.disk, "is_root_device": True, "is_read_only": False,
-            "cache_type": "Writeback",
+            "drive_id": "rootfs", "path_on_host": machine.disk, "is_root_device": True, "is_read_only": False, **disk,
         }),
         *(
             ("PUT", f"/drives/volume{number}", {
                 "drive_id": f"volume{number}", "path_on_host": path, "is_root_device": False, "is_read_only": False,
-                "cache_type": "Writeback",
+                **disk,
             })
             for number, path in enumerate(machine.volumes, start=1)
         ),
         ("PUT", "/network-interfaces/eth0", {
-            "iface_id": "eth0", "guest_mac": machine.mac, "host_dev_name": machine.tap,
+            "iface_id": "eth0", "guest_mac": machine.mac, "host_dev_name": machine.tap, **network,
         }),
         ("PUT", "/entropy", {}),
         ("PUT", "/actions", {"action_type": "InstanceStart"}),

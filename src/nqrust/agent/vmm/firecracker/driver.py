@@ -7,8 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nqrust.agent.errors import Failed, Refused
-from nqrust.agent.vmm.firecracker.api import Api, ApiError, api_socket, boot_requests, log_file, metrics_file
+from nqrust.agent.vmm.firecracker.api import (
+    Api,
+    ApiError,
+    api_socket,
+    boot_requests,
+    limit_requests,
+    log_file,
+    metrics_file,
+)
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
+from nqrust.contract.api.vms import RateLimits
 from nqrust.host.port import Host
 
 _SNAPSHOT = 600.0  # seconds for all of a guest's memory to be written or mapped
@@ -18,7 +27,7 @@ _STATES = {"Running": RunState.running, "Paused": RunState.paused, "Not started"
 
 class Firecracker:
     name = "firecracker"
-    capabilities = Capabilities(accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True)
+    capabilities = Capabilities(accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True, network_limits=True)
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -60,6 +69,11 @@ class Firecracker:
         with _api(directory) as api:
             api.send("PUT", "/actions", {"action_type": "SendCtrlAltDel"})
 
+    def limit(self, directory: str, volumes: int, limits: RateLimits) -> None:
+        with _api(directory) as api:
+            for method, path, body in limit_requests(volumes, limits):
+                api.send(method, path, body)
+
     def pause(self, directory: str) -> None:
         with _api(directory) as api:
             api.send("PATCH", "/vm", {"state": "Paused"})
@@ -86,6 +100,9 @@ class Firecracker:
                 "snapshot_path": f"{folder}/vmstate", "resume_vm": True,
                 "mem_backend": {"backend_path": f"{folder}/memory", "backend_type": "File"},
             })
+            # The state brings the limits of then.
+            for method, path, body in limit_requests(len(machine.volumes), machine.rate_limits):
+                api.send(method, path, body)
 
     def _wait(self, directory: str) -> None:
         deadline = time.monotonic() + _READY

@@ -7,6 +7,7 @@ faster, but q35 has ACPI's power button, which a graceful stop needs, so q35 is 
 from __future__ import annotations
 
 from nqrust.agent.vmm.port import Machine
+from nqrust.contract.api.vms import RateLimits
 
 CONSOLE = "console=ttyS0 reboot=k panic=1"
 
@@ -20,17 +21,25 @@ def kernel_command_line(machine: Machine) -> str:
     return " ".join(part for part in parts if part)
 
 
-def arguments(program: str, machine: Machine) -> tuple[str, ...]:
-    """argv of a VM whose first serial port is the terminal it is started in.
+def throttling(limits: RateLimits) -> str:
+    """What is appended to a `-drive`; reads and writes count together."""
+    bytes_a_second = f",throttling.bps-total={limits.disk_kib * 1024}" if limits.disk_kib else ""
+    return bytes_a_second + (f",throttling.iops-total={limits.disk_iops}" if limits.disk_iops else "")
+
+
+def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, ...]:
+    """argv of a VM whose first serial port is the terminal it is started in. `board`: of the machine that a snapshot was
+    taken of; the plain name means another one in each version of QEMU.
 
     `-no-reboot`: a guest's reboot or panic ends the process, so that a scope that is alive means a guest that is.
     `romfile=`: nothing boots from the network, and the ROM's package may be missing.
     `-sandbox`: seccomp; QEMU needs neither new programs nor other users once it runs.
     """
     kvm = machine.accel == "kvm"
+    limited = throttling(machine.rate_limits)
     volumes: list[str] = []
     for number, path in enumerate(machine.volumes, start=1):
-        volumes += ["-drive", f"if=none,id=disk{number},format=raw,file={_escaped(path)}"]
+        volumes += ["-drive", f"if=none,id=disk{number},format=raw,file={_escaped(path)}{limited}"]
         volumes += ["-device", f"virtio-blk-pci,drive=disk{number}"]
     initrd = ("-initrd", machine.initrd) if machine.initrd else ()
     return (
@@ -38,14 +47,14 @@ def arguments(program: str, machine: Machine) -> tuple[str, ...]:
         "-name", f"guest={machine.name}",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-        "-machine", "q35,accel=kvm" if kvm else "q35,accel=tcg",
+        "-machine", f"{board},accel={'kvm' if kvm else 'tcg'}",
         *(("-cpu", "host") if kvm else ()),
         "-smp", str(machine.vcpus),
         "-m", f"{machine.memory_mib}M",
         "-kernel", machine.kernel,
         *initrd,
         "-append", kernel_command_line(machine),
-        "-drive", f"if=none,id=disk0,format=raw,file={_escaped(machine.disk)}",
+        "-drive", f"if=none,id=disk0,format=raw,file={_escaped(machine.disk)}{limited}",
         "-device", "virtio-blk-pci,drive=disk0",
         *volumes,
         "-netdev", f"tap,id=net0,ifname={machine.tap},script=no,downscript=no",
@@ -54,6 +63,7 @@ def arguments(program: str, machine: Machine) -> tuple[str, ...]:
         "-chardev", "stdio,id=console,signal=off",
         "-serial", "chardev:console",
         "-qmp", f"unix:{_escaped(qmp_socket(machine.directory))},server=on,wait=off",
+        *(("-incoming", "defer") if machine.snapshot else ()),
     )
 
 

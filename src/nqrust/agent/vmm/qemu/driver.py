@@ -1,22 +1,29 @@
-"""The QEMU driver: a command line, and QMP for the rest."""
+"""The QEMU driver: a command line, and QMP for the rest. A snapshot is a migration into a file: see migration.py."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from nqrust.agent.errors import Failed, Refused
+from nqrust.agent.errors import Failed
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
+from nqrust.agent.vmm.qemu import migration
 from nqrust.agent.vmm.qemu.arguments import arguments, qmp_socket
 from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError
+from nqrust.contract.api.vms import RateLimits
 from nqrust.host.port import Host
 
 _PROGRAMS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")  # RHEL's stands outside PATH
 _READY = 10.0  # seconds for the monitor to come up
+_STATES = {
+    **dict.fromkeys(("paused", "suspended", "prelaunch", "postmigrate", "finish-migrate"), RunState.paused),
+    "inmigrate": RunState.unconfigured,  # it waits for the memory of a snapshot
+}
 
 
 class Qemu:
     name = "qemu"
-    capabilities = Capabilities(accelerators=frozenset({"kvm", "tcg"}))
+    capabilities = Capabilities(accelerators=frozenset({"kvm", "tcg"}), snapshot=True)
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -27,7 +34,9 @@ class Qemu:
             raise Failed(
                 "NQR-VMM-101", "QEMU is not installed on this host.", "Install it, or run `nqr install` again.", status=503
             )
-        return arguments(program, machine)
+        if machine.snapshot is None:
+            return arguments(program, machine)
+        return arguments(program, machine, migration.board(self._host, machine.snapshot))
 
     def prepare(self, machine: Machine) -> None:
         self._host.remove(qmp_socket(machine.directory))
@@ -46,7 +55,7 @@ class Qemu:
                 status = str(qmp.execute("query-status").get("status", ""))
         except QmpError:
             return RunState.silent
-        return RunState.paused if status in ("paused", "suspended", "prelaunch") else RunState.running
+        return _STATES.get(status, RunState.running)
 
     def shut_down(self, directory: str) -> None:
         self._ask(directory, "system_powerdown")
@@ -58,24 +67,25 @@ class Qemu:
         self._ask(directory, "cont")
 
     def snapshot(self, directory: str, folder: str) -> None:
-        """Raw disks hold no memory, and a migration to a file needs the whole machine frozen alike: not offered."""
-        raise _cannot()
+        migration.save(self._host, directory, folder)
 
     def load(self, machine: Machine, folder: str) -> None:
-        raise _cannot()
+        """Disks, TAP and limits are those of the command line; the rest of the machine must be as it was."""
+        self.configure(machine)
+        migration.load(machine.directory, folder)
 
-    def _ask(self, directory: str, what: str) -> None:
+    def limit(self, directory: str, volumes: int, limits: RateLimits) -> None:
+        rates = {"bps": (limits.disk_kib or 0) * 1024, "iops": limits.disk_iops or 0}
+        nothing = dict.fromkeys(("bps_rd", "bps_wr", "iops_rd", "iops_wr"), 0)
+        for number in range(volumes + 1):
+            self._ask(directory, "block_set_io_throttle", device=f"disk{number}", **rates, **nothing)
+
+    def _ask(self, directory: str, what: str, **arguments: Any) -> None:
         try:
             with Qmp(qmp_socket(directory)) as qmp:
-                qmp.execute(what)
+                qmp.execute(what, **arguments)
         except QmpError as error:
             raise _silent(str(error)) from error
-
-
-def _cannot() -> Refused:
-    return Refused(
-        "NQR-VMM-112", "QEMU's VMs cannot be snapshotted while they run.", "Stop it, take the snapshot, start it."
-    )
 
 
 def _silent(why: str) -> Failed:

@@ -45,6 +45,16 @@ class Qmp:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._socket.close()
 
+    def give(self, name: str, descriptor: int) -> None:
+        """Hand QEMU an open file, which it then knows as `fd:name`. unix(7), SCM_RIGHTS."""
+        request = {"execute": "getfd", "arguments": {"fdname": name}}
+        try:
+            self._arm()
+            socket.send_fds(self._socket, [json.dumps(request).encode() + b"\r\n"], [descriptor])
+            self._answer("getfd")
+        except OSError as error:
+            raise QmpError(f"getfd: {error}") from error
+
     def execute(self, name: str, **arguments: Any) -> Any:
         request: dict[str, Any] = {"execute": name}
         if arguments:
@@ -52,14 +62,17 @@ class Qmp:
         try:
             self._arm()
             self._socket.sendall(json.dumps(request).encode() + b"\r\n")
-            while True:
-                answer = self._receive()
-                if "return" in answer:
-                    return answer["return"]
-                if "error" in answer:
-                    raise QmpError(f"{name}: {answer['error'].get('desc', answer['error'])}")
+            return self._answer(name)
         except OSError as error:
             raise QmpError(f"{name}: {error}") from error
+
+    def _answer(self, name: str) -> Any:
+        while True:
+            answer = self._receive()
+            if "return" in answer:
+                return answer["return"]
+            if "error" in answer:
+                raise QmpError(f"{name}: {answer['error'].get('desc', answer['error'])}")
 
     def _receive(self) -> dict[str, Any]:
         while b"\n" not in self._buffer:

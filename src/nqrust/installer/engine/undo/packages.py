@@ -27,14 +27,14 @@ _GONE = ("not-installed", "")
 class Remover:
     """One package manager. `plain` turns a recorded name into the one that the other functions use; `installed` gives
     names; `would_go` what purging some names would remove in all; `needs` the direct dependencies of every installed
-    package; `scripts` the text of maintainer scripts and `listed` the paths of packages; `purge` and `mark` give
-    commands."""
+    package; `scripts` the text of maintainer scripts and `listed` the paths of packages; `purge` removes, also what a
+    transaction that was cut off left half there; `mark` gives commands."""
 
     plain: Callable[[Host], Callable[[str], str]]
     installed: Callable[[Host], set[str]]
     would_go: Callable[[Host, list[str]], set[str]]
     needs: Callable[[Host], dict[str, set[str]]]
-    purge: Callable[[list[str]], list[Command]]
+    purge: Callable[[Host, set[str]], None]
     mark: Callable[[Host, set[str], set[str]], list[Command]]
     scripts: Callable[[Host, set[str]], str]
     listed: Callable[[Host, set[str]], frozenset[str]]
@@ -56,8 +56,8 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
         kept |= stay
         going -= stay
     made = _made(context, args)
-    for cmd in remover.purge(sorted(going)) if going else []:
-        host.run(cmd)
+    if going:
+        remover.purge(host, going)
     before = {plain(name) for name in args["before"]}
     for cmd in remover.mark(host, {plain(name) for name in args["manual"]}, before):
         host.run(cmd)
@@ -188,8 +188,9 @@ def _apt_would_go(host: Host, names: list[str]) -> set[str]:
 
 
 def _dpkg_mend(host: Host, going: set[str]) -> None:
-    """apt-get(8) does nothing at all while a package is half unpacked and its archive is out of reach: those of `going`
-    are removed by dpkg(1) itself, which needs to be told that it may (“reinst-required”)."""
+    """A package that was cut off while it was being unpacked (“reinst-required”) is in the way: apt-get(8) does nothing
+    at all while its archive is out of reach, and purging it fails when the archive is there. Those of `going` are removed
+    by dpkg(1) itself, which needs to be told that it may."""
     plain = _dpkg_plain(host)
     host.run(command("dpkg", "--configure", "-a", env=_APT_ENV, timeout=600, ok=(0, 1)))
     out = host.run(command("dpkg-query", "-W", "-f", "${db:Status-Eflag} ${binary:Package}\n")).stdout
@@ -220,13 +221,12 @@ def _dpkg_listed(host: Host, names: set[str]) -> frozenset[str]:
     return frozenset(line for content in _dpkg_info(host, names, ("list", "conffiles")) for line in content.split("\n"))
 
 
-def _apt_purge(names: list[str]) -> list[Command]:
-    return [
-        command("dpkg", "--configure", "-a", env=_APT_ENV, timeout=600, ok=(0, 1)),
-        command(
-            "apt-get", "purge", "-y", "-q", "-o", "DPkg::Lock::Timeout=300", *names, env=_APT_ENV, timeout=1800
-        ),
-    ]
+def _apt_purge(host: Host, names: set[str]) -> None:
+    _dpkg_mend(host, names)
+    options = ("-y", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0")
+    there = sorted(names & _dpkg_installed(host))
+    if there:
+        host.run(command("apt-get", "purge", *options, *there, env=_APT_ENV, timeout=1800))
 
 
 def _apt_mark(host: Host, manual: set[str], before: set[str]) -> list[Command]:
@@ -273,8 +273,8 @@ def _rpm_listed(host: Host, names: set[str]) -> frozenset[str]:
     return frozenset(host.run(command("rpm", "-ql", *sorted(names))).stdout.splitlines()) if names else frozenset()
 
 
-def _dnf_purge(names: list[str]) -> list[Command]:
-    return [command("dnf", "remove", "-y", "--setopt=clean_requirements_on_remove=0", *names, timeout=1800)]
+def _dnf_purge(host: Host, names: set[str]) -> None:
+    host.run(command("dnf", "remove", "-y", "--setopt=clean_requirements_on_remove=0", *sorted(names), timeout=1800))
 
 
 REMOVERS = {

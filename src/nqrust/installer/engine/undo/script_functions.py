@@ -217,19 +217,23 @@ made_link() { # path, target
 owned() {
     if has dpkg; then dpkg-query --search "$1" >/dev/null 2>&1; else rpm -qf "$1" >/dev/null 2>&1; fi
 }
+present_of() { # package manager, packages: those that are there, also in part
+    which=$1
+    shift
+    for package in "$@"; do
+        case $which in
+            apt) state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || state='' ;;
+            *) if rpm -q "$package" >/dev/null 2>&1; then state=installed; else state=''; fi ;;
+        esac
+        case $state in '' | not-installed) ;; *) printf ' %s' "$package" ;; esac
+    done
+}
 purge() { # package manager, packages; those that others need by now stay, with all that was brought with them
     manager=$1
     shift
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
     export DEBIAN_FRONTEND NEEDRESTART_SUSPEND
-    present=''
-    for package in "$@"; do
-        case $manager in
-            apt) state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || state='' ;;
-            *) if rpm -q "$package" >/dev/null 2>&1; then state=installed; else state=''; fi ;;
-        esac
-        case $state in '' | not-installed) ;; *) present="$present $package" ;; esac
-    done
+    present=$(present_of "$manager" "$@")
     [ -n "$present" ] || return 0
     if [ "$manager" != apt ]; then
         # shellcheck disable=SC2086  # a list of names
@@ -237,6 +241,13 @@ purge() { # package manager, packages; those that others need by now stay, with 
         return
     fi
     dpkg --configure -a
+    for package in $present; do # what was cut off while it was being unpacked, apt-get does not remove
+        [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" != reinstreq ] ||
+            try dpkg --force-remove-reinstreq --force-depends --remove "$package"
+    done
+    # shellcheck disable=SC2086  # a list of names
+    present=$(present_of apt $present)
+    [ -n "$present" ] || return 0
     # shellcheck disable=SC2086  # a list of names
     for package in $(apt-get -s purge $present | sed -nE 's/^(Purg|Remv) ([^ ]+) .*/\2/p'); do
         case " $present " in
