@@ -62,6 +62,32 @@ async def test_pause_resume_restart(manager: Any) -> None:
     assert ("stop", vm.id) in agent.calls
 
 
+@pytest.mark.parametrize("then", ["restart_vm", "start_vm"])
+async def test_a_restart_that_has_not_begun_is_not_lost(manager: Any, then: str) -> None:
+    """A client that got no answer asks again; one that is in a hurry says start."""
+    _, agent, _ = await manager.host()
+    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    await manager.until("web1", "running")
+    agent.away = True
+    await manager.admin.restart_vm("web1", StopRequest(timeout_seconds=0))
+    await manager.until("web1", lambda v: "tried again" in v.error)
+    await getattr(manager.admin, then)("web1")
+    agent.away = False
+    agent.calls.clear()
+    await manager.until("web1", "running")
+    assert [verb for verb, subject in agent.calls if subject == vm.id] == ["stop", "put"]
+
+
+async def test_a_restart_of_what_its_host_never_had_starts_it(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    await manager.until("web1", "running")
+    agent.vms.clear()
+    await manager.admin.restart_vm("web1", StopRequest(timeout_seconds=0))
+    await manager.until("web1", "running")
+    assert vm.id in agent.vms
+
+
 async def test_created_stopped_then_started(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await manager.admin.create_vm(VmCreate(name="cold", image="tiny", start=False))

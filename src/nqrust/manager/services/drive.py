@@ -116,7 +116,11 @@ async def _start(core: Core, vm: Vm, operation: Operation) -> None:
         spec = await placement.specification(session, row, run=desired_running)
     agent = core.agent_of(host)
     if operation.kind == "restart" and not operation.params.get("stopped"):
-        await agent.stop_vm(vm.id, _stop_request(operation))
+        try:
+            await agent.stop_vm(vm.id, _stop_request(operation))
+        except AgentSaidNo as error:
+            if error.status != 404:
+                raise
         async with core.db.transaction() as session:
             # Remembered, so a crash from here on does not stop the VM a second time after it came up.
             current = await session.get(Operation, operation.id)

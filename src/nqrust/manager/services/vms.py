@@ -34,6 +34,10 @@ from nqrust.manager.services import events, operations, ports
 from nqrust.manager.store.tables import Host, Image, Operation, Vm
 
 _MIB = 1024 * 1024
+_RUNS_OR_WILL = (VmState.running, VmState.starting, VmState.pending, VmState.stopping)
+"""Of a VM that shall run; `stopping` is the first half of a restart."""
+_MAY_RUN = {state.value for state in (VmState.running, VmState.paused, VmState.stopping, VmState.unknown)}
+"""A start would leave it as it is: what was asked before may not have been done yet, and then never is."""
 
 
 async def find(session: AsyncSession, ref: str, lock: bool = False) -> Vm:
@@ -172,7 +176,7 @@ async def start(core: Core, ref: str, actor: str) -> ApiVm:
         vm = await changeable(session, ref)
         if vm.state == VmState.paused.value or vm.desired_state == DesiredState.paused.value:
             await operations.enqueue(session, vm, "resume", DesiredState.running, actor)
-        elif not _settled(vm, DesiredState.running, VmState.running, VmState.starting, VmState.pending):
+        elif not _settled(vm, DesiredState.running, *_RUNS_OR_WILL):
             vm.restarts, vm.drained = 0, False
             await operations.enqueue(session, vm, "start", DesiredState.running, actor)
         return await woken(core, session, vm)
@@ -192,7 +196,7 @@ async def restart(core: Core, ref: str, request: StopRequest, actor: str) -> Api
     async with core.db.transaction() as session:
         vm = await changeable(session, ref)
         vm.restarts = 0
-        kind = "restart" if vm.state in (VmState.running.value, VmState.paused.value) else "start"
+        kind = "restart" if vm.state in _MAY_RUN else "start"
         await operations.enqueue(session, vm, kind, DesiredState.running, actor, request.model_dump())
         return await woken(core, session, vm)
 
