@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from nqrust.agent import disks, facts, volumes
@@ -88,6 +88,7 @@ class VmService:
             time=datetime.now(timezone.utc),
             vms=[status for status in found if status is not None],
             taps=taps,
+            volumes=volumes.kept(self.host, self.settings.volumes_dir),
         )
 
     # --- verbs
@@ -106,6 +107,7 @@ class VmService:
         scope = self._settled(spec.id)
         if scope is not None:
             self.store.prepare(spec.id)
+            self._limit(record, before)
             record.asked = "run" if spec.run else record.asked
             self.store.write(record)
             self.forwards.sync()
@@ -228,7 +230,7 @@ class VmService:
             )
         if not self.host.exists(disk):
             self.store.write(record)
-            volumes.create(self.host, self.store, record)
+            volumes.create(self.host, self.store, self.settings.volumes_dir, record)
             image = self.blobs.readable(spec.image.name, spec.image.rootfs)
             disks.create(self.host, image=image, disk=disk, size_mib=spec.disk_mib, identity=identity)
         elif record.injected != identity.digest:
@@ -252,7 +254,7 @@ class VmService:
     def _launch(self, record: VmRecord, snapshot: str | None = None) -> None:
         decided = self.verdict()
         driver = self.drivers[decided.vmm]
-        machine = self._machine(record, driver, decided.accel)
+        machine = replace(self._machine(record, driver, decided.accel), snapshot=snapshot)
         argv = driver.argv(machine)
         record.asked, record.vmm, record.accel = "run", decided.vmm, decided.accel
         self.store.write(record)
@@ -265,6 +267,8 @@ class VmService:
             allowed = limits.of_vm(
                 vcpus=record.vcpus, memory_mib=record.memory_mib, vmm=record.vmm, accel=record.accel, cpus=facts.cpus()
             )
+            if record.rate_limits.limits_network and not driver.capabilities.network_limits:
+                self.taps.limit(record.tap, record.id, record.rate_limits)
             self.scopes.spawn(Launch(record.id, f"VM {record.name}", argv, machine.directory, allowed))
             self._wait_for_vmm(record)
             driver.configure(machine) if snapshot is None else driver.load(machine, snapshot)
@@ -285,7 +289,7 @@ class VmService:
             kernel=self.blobs.cached(image.name, image.kernel), kernel_elf=self.blobs.cached(image.name, elf) if elf else None,
             initrd=self.blobs.cached(image.name, image.initrd) if image.initrd else None,
             cmdline=image.cmdline, root_device=image.root_device, mac=record.mac, tap=record.tap, accel=accel,
-            volumes=volumes.paths(self.host, self.store, record),
+            volumes=volumes.paths(self.host, self.store, record), rate_limits=record.rate_limits,
         )
 
     def _wait_for_vmm(self, record: VmRecord) -> None:
@@ -310,6 +314,15 @@ class VmService:
         if record is None or scope is None or not scope.vmm or record.vmm not in self.drivers:
             raise Conflict("NQR-VMM-104", f"VM {record.name if record else vm_id} does not run.", "Start it first.")
         return self.store.directory(vm_id), self.drivers[record.vmm]
+
+    def _limit(self, record: VmRecord, before: VmRecord | None) -> None:
+        """What a VM that runs may move, where that is to change. The TAP first: it is what a host may not be able to."""
+        if before is None or before.rate_limits == record.rate_limits:
+            return
+        directory, driver = self.running(record.id)
+        if not driver.capabilities.network_limits:
+            self.taps.limit(record.tap, record.id, record.rate_limits)
+        driver.limit(directory, len(record.volumes), record.rate_limits)
 
     def _resume_if_paused(self, record: VmRecord) -> None:
         driver, directory = self.drivers.get(record.vmm), self.store.directory(record.id)

@@ -33,6 +33,7 @@ class Meta(BaseModel):
     created_at: datetime
     injected: str
     vmm: str = ""
+    accel: str = ""
 
 
 class Snapshots:
@@ -44,7 +45,7 @@ class Snapshots:
         record, folder = self._of(vm_id, name)
         known = self._meta(folder)
         if known is not None:
-            return SnapshotFound(**known.model_dump(exclude={"injected", "vmm"}))
+            return SnapshotFound(**known.model_dump(exclude={"injected", "vmm", "accel"}))
         parent, part = folder.rpartition("/")[0], f"{folder}.new"
         if self._host.stat(parent) is None:
             self._host.mkdir(parent, mode=0o700)
@@ -59,7 +60,7 @@ class Snapshots:
                 self._copy(self._disks(record), part)
             files = [self._host.stat(f"{part}/{file}") for file in self._host.listdir(part)]
             meta = Meta(
-                name=name, kind=kind, size=sum(found.size for found in files if found), vmm=record.vmm,
+                name=name, kind=kind, size=sum(found.size for found in files if found), vmm=record.vmm, accel=record.accel,
                 created_at=datetime.now(timezone.utc), injected=record.injected,
             )
             self._host.write_file(f"{part}/snapshot.json", meta.model_dump_json().encode(), mode=0o600)
@@ -67,7 +68,7 @@ class Snapshots:
         except BaseException:
             self._host.remove_tree(part)
             raise
-        return SnapshotFound(**meta.model_dump(exclude={"injected", "vmm"}))
+        return SnapshotFound(**meta.model_dump(exclude={"injected", "vmm", "accel"}))
 
     def restore(self, vm_id: str, name: str) -> VmStatus:
         """The disks are as they were; with a full snapshot the VM goes on from there, else it stays stopped.
@@ -79,10 +80,12 @@ class Snapshots:
             raise NotFound("NQR-VMM-114", f"VM {record.name} has no snapshot {name} here.", "`nqr vm snapshot ls` lists them.")
         if self._service.scopes.get(vm_id) is not None:
             raise Refused("NQR-VMM-113", f"VM {record.name} runs; its disks cannot be replaced.", "Stop it first.")
-        if meta.kind == "full" and self._service.verdict().vmm != meta.vmm:
+        now = self._service.verdict()
+        if meta.kind == "full" and (now.vmm != meta.vmm or meta.accel not in ("", now.accel)):
+            under = " on ".join(word for word in (meta.vmm, meta.accel) if word)
             raise Refused(
-                "NQR-VMM-115", f"Snapshot {name} has the memory of a VM under {meta.vmm}, which this host no longer uses.",
-                f"Set AGENT_VMM={meta.vmm} on the host.",
+                "NQR-VMM-115", f"Snapshot {name} has the memory of a VM under {under}, which this host no longer uses.",
+                f"Set AGENT_VMM={meta.vmm} on the host, with the acceleration it had.",
             )
         for path in self._disks(record):
             saved = f"{folder}/{path.rpartition('/')[2]}"

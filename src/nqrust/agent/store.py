@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from nqrust.agent.errors import Refused
 from nqrust.contract.api.agent import ImageRef
-from nqrust.contract.api.vms import GuestReport, PortForward, Volume
+from nqrust.contract.api.vms import GuestReport, PortForward, RateLimits, Volume
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 
@@ -41,6 +41,7 @@ class VmRecord(BaseModel):
     ip: str | None = None
     forwards: list[PortForward] = []
     volumes: list[Volume] = []
+    rate_limits: RateLimits = RateLimits()
     asked: str = "stop"
     vmm: str = ""
     accel: str = ""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 
+from nqrust.agent import rates
 from nqrust.agent.errors import Conflict, Failed
 from nqrust.contract.api.agent import TapStatus
+from nqrust.contract.api.vms import RateLimits
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host, command
 
@@ -58,6 +60,8 @@ class Taps:
             raise Conflict(
                 "NQR-NET-701", f"The TAP {name} belongs to VM {found.vm_id}.", "Delete the VM that holds it first."
             )
+        if found is not None:
+            rates.clear(self._host, name)  # of an earlier start
         lines = [] if found is not None else [f"tuntap add dev {name} mode tap"]
         lines += [
             f"link set dev {name} alias {ALIAS}{vm_id}",
@@ -69,6 +73,10 @@ class Taps:
         except CommandFailed as error:
             raise Failed("NQR-NET-702", f"The TAP {name} could not be set up ({error}).", "Run `nqr doctor`.") from error
 
+    def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:
+        """What the VM's TAP carries, from now on. Raises Failed."""
+        rates.limit(self._host, name, f"{ALIAS}{vm_id}", limits)
+
     def in_use(self, name: str) -> bool:
         """Whether a process has the TAP open: only then has an upped TAP a carrier."""
         return self._read(name, "carrier") == "1"
@@ -78,6 +86,7 @@ class Taps:
         found = self.get(name)
         if found is None or (owner is not None and found.vm_id not in (None, owner)):
             return
+        rates.remove(self._host, name)
         try:
             self._host.run(command("ip", "link", "delete", "dev", name))
         except CommandFailed as error:

@@ -22,7 +22,7 @@ from nqrust.client import manager_calls as calls
 from nqrust.client.errors import ClientError, Refused, Unreachable, WaitFailed, WaitTimeout
 from nqrust.client.manager_async import AsyncManagerClient
 from nqrust.client.waiting import Condition, reached, timed_out
-from nqrust.contract.api import agent, auth, events, hosts, images, vms
+from nqrust.contract.api import agent, auth, events, hosts, images, templates, vms, volumes
 
 __all__ = [
     "AsyncManagerClient",
@@ -174,6 +174,10 @@ class ManagerClient:
         """These and no others."""
         return self._send(calls.set_forwards(vm, vms.PortForwards(items=forwards)))
 
+    def set_rate_limits(self, vm: str, limits: vms.RateLimits) -> vms.Vm:
+        """These and no others."""
+        return self._send(calls.set_rate_limits(vm, limits))
+
     def list_snapshots(self, vm: str) -> vms.SnapshotList:
         return self._send(calls.list_snapshots(vm))
 
@@ -203,6 +207,30 @@ class ManagerClient:
 
     def vm_events(self, vm: str, limit: int = 100) -> events.EventList:
         return self._send(calls.vm_events(vm, limit))
+
+    def list_templates(self) -> templates.TemplateList:
+        return self._send(calls.list_templates())
+
+    def get_template(self, name: str) -> templates.Template:
+        return self._send(calls.get_template(name))
+
+    def create_template(self, template: templates.TemplateCreate) -> templates.Template:
+        return self._send(calls.create_template(template))
+
+    def replace_template(self, name: str, spec: templates.TemplateSpec) -> templates.Template:
+        """All of it; VMs that were made of it stay as they are."""
+        return self._send(calls.replace_template(name, spec))
+
+    def delete_template(self, name: str) -> None:
+        return self._send(calls.delete_template(name))
+
+    def list_volumes(self, host: str | None = None) -> volumes.StoredVolumeList:
+        """Kept ones, attached or not."""
+        return self._send(calls.list_volumes(host))
+
+    def delete_volume(self, name: str) -> None:
+        """With what is in it."""
+        return self._send(calls.delete_volume(name))
 
     def list_images(self) -> images.ImageList:
         return self._send(calls.list_images())

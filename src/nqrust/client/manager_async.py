@@ -12,7 +12,7 @@ import httpx
 from nqrust.client import manager_calls as calls
 from nqrust.client.errors import Refused, Unreachable
 from nqrust.client.waiting import Condition, reached, timed_out
-from nqrust.contract.api import agent, auth, events, hosts, images, vms
+from nqrust.contract.api import agent, auth, events, hosts, images, templates, vms, volumes
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.25
@@ -154,6 +154,10 @@ class AsyncManagerClient:
         """These and no others."""
         return await self._send(calls.set_forwards(vm, vms.PortForwards(items=forwards)))
 
+    async def set_rate_limits(self, vm: str, limits: vms.RateLimits) -> vms.Vm:
+        """These and no others."""
+        return await self._send(calls.set_rate_limits(vm, limits))
+
     async def list_snapshots(self, vm: str) -> vms.SnapshotList:
         return await self._send(calls.list_snapshots(vm))
 
@@ -183,6 +187,30 @@ class AsyncManagerClient:
 
     async def vm_events(self, vm: str, limit: int = 100) -> events.EventList:
         return await self._send(calls.vm_events(vm, limit))
+
+    async def list_templates(self) -> templates.TemplateList:
+        return await self._send(calls.list_templates())
+
+    async def get_template(self, name: str) -> templates.Template:
+        return await self._send(calls.get_template(name))
+
+    async def create_template(self, template: templates.TemplateCreate) -> templates.Template:
+        return await self._send(calls.create_template(template))
+
+    async def replace_template(self, name: str, spec: templates.TemplateSpec) -> templates.Template:
+        """All of it; VMs that were made of it stay as they are."""
+        return await self._send(calls.replace_template(name, spec))
+
+    async def delete_template(self, name: str) -> None:
+        return await self._send(calls.delete_template(name))
+
+    async def list_volumes(self, host: str | None = None) -> volumes.StoredVolumeList:
+        """Kept ones, attached or not."""
+        return await self._send(calls.list_volumes(host))
+
+    async def delete_volume(self, name: str) -> None:
+        """With what is in it."""
+        return await self._send(calls.delete_volume(name))
 
     async def list_images(self) -> images.ImageList:
         return await self._send(calls.list_images())

@@ -14,7 +14,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from nqrust.client.errors import Refused, Unreachable
-from nqrust.contract.api import agent, auth, events, hosts, images, vms
+from nqrust.contract.api import agent, auth, events, hosts, images, templates, vms, volumes
 from nqrust.contract.problem import Problem
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
     accept: tuple[int, ...] = ()
+    only_given: bool = False
+    """Send the body's fields that were set, and no defaults: what is left out is for the other side to fill."""
 
 
 def headers(token: str | None) -> dict[str, str]:
@@ -80,7 +82,8 @@ def request_arguments(call: Call[Any]) -> dict[str, Any]:
         "headers": sent,
     }
     if call.body is not None:
-        arguments["content"] = call.body.model_dump_json(exclude_none=True)
+        left_out = {"exclude_unset": True} if call.only_given else {"exclude_none": True}
+        arguments["content"] = call.body.model_dump_json(**left_out)
         sent["Content-Type"] = "application/json"
     if call.timeout is not None:
         arguments["timeout"] = call.timeout
@@ -165,7 +168,7 @@ def get_vm(vm: str) -> Call[vms.Vm]:
 
 def create_vm(vm: vms.VmCreate, idempotency_key: str | None) -> Call[vms.Vm]:
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-    return Call("POST", "/v1/vms", _model(vms.Vm), vm, headers=headers)
+    return Call("POST", "/v1/vms", _model(vms.Vm), vm, headers=headers, only_given=True)
 
 
 def vm_verb(vm: str, verb: str, body: BaseModel | None = None) -> Call[vms.Vm]:
@@ -174,6 +177,10 @@ def vm_verb(vm: str, verb: str, body: BaseModel | None = None) -> Call[vms.Vm]:
 
 def set_forwards(vm: str, forwards: vms.PortForwards) -> Call[vms.Vm]:
     return Call("PUT", f"/v1/vms/{_seg(vm)}/forwards", _model(vms.Vm), forwards)
+
+
+def set_rate_limits(vm: str, limits: vms.RateLimits) -> Call[vms.Vm]:
+    return Call("PUT", f"/v1/vms/{_seg(vm)}/rate-limits", _model(vms.Vm), limits)
 
 
 def list_snapshots(vm: str) -> Call[vms.SnapshotList]:
@@ -207,6 +214,35 @@ def console_log(vm: str) -> Call[str]:
 
 def vm_events(vm: str, limit: int) -> Call[events.EventList]:
     return Call("GET", f"/v1/vms/{_seg(vm)}/events", _model(events.EventList), query={"limit": limit})
+
+
+# --- templates, volumes
+def list_templates() -> Call[templates.TemplateList]:
+    return Call("GET", "/v1/templates", _model(templates.TemplateList))
+
+
+def get_template(name: str) -> Call[templates.Template]:
+    return Call("GET", f"/v1/templates/{_seg(name)}", _model(templates.Template))
+
+
+def create_template(template: templates.TemplateCreate) -> Call[templates.Template]:
+    return Call("POST", "/v1/templates", _model(templates.Template), template)
+
+
+def replace_template(name: str, spec: templates.TemplateSpec) -> Call[templates.Template]:
+    return Call("PUT", f"/v1/templates/{_seg(name)}", _model(templates.Template), spec)
+
+
+def delete_template(name: str) -> Call[None]:
+    return Call("DELETE", f"/v1/templates/{_seg(name)}", _nothing)
+
+
+def list_volumes(host: str | None) -> Call[volumes.StoredVolumeList]:
+    return Call("GET", "/v1/volumes", _model(volumes.StoredVolumeList), query={"host": host})
+
+
+def delete_volume(name: str) -> Call[None]:
+    return Call("DELETE", f"/v1/volumes/{_seg(name)}", _nothing, timeout=60.0)
 
 
 # --- images

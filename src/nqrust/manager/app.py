@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from nqrust import __version__
 from nqrust.contract.problem import Problem
 from nqrust.manager.api import accounts as accounts_api
-from nqrust.manager.api import console, hosts, images, problems, system, vms
+from nqrust.manager.api import console, hosts, images, problems, system, templates, vms, volumes
 from nqrust.manager.api.gate import OPEN, Gate
 from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import Agents
@@ -75,7 +75,7 @@ def create_app(core: Core) -> FastAPI:
         responses=problems.RESPONSES,
         separate_input_output_schemas=False,
     )
-    for module in (system, accounts_api, vms, images, hosts, console):
+    for module in (system, accounts_api, vms, templates, volumes, images, hosts, console):
         app.include_router(module.router)
     problems.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

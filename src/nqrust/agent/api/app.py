@@ -13,6 +13,7 @@ from typing import TypeVar
 from fastapi import FastAPI, Response, WebSocket
 
 import nqrust
+from nqrust.agent import volumes
 from nqrust.agent.api import console, metrics, problems
 from nqrust.agent.api.auth import Authentication
 from nqrust.agent.errors import Refused
@@ -116,6 +117,10 @@ def build(
     @app.delete("/agent/v1/vms/{vm_id}", status_code=204)
     async def delete(vm_id: str) -> None:
         await verbs.on_vm(vm_id, lambda: service.delete(vm_id))
+
+    @app.delete("/agent/v1/volumes/{name}", status_code=204)
+    async def delete_volume(name: str) -> None:
+        await verbs.run(lambda: volumes.remove(service.host, service.settings.volumes_dir, name))
 
     @app.delete("/agent/v1/taps/{name}", status_code=204)
     async def delete_tap(name: str) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 """A VM's name is its hostname too: one RFC 1123 label that begins with a letter."""
@@ -58,6 +58,8 @@ class RateLimits(BaseModel):
 
     A disk is limited by itself, reads and writes together; a kilobit is 1000 bits, a KiB 1024 bytes.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     net_rx_kbit: int | None = Field(default=None, ge=64, le=100_000_000, description="to the guest, kilobits a second")
     net_tx_kbit: int | None = Field(default=None, ge=64, le=100_000_000, description="from the guest, kilobits a second")

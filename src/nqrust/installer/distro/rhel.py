@@ -17,7 +17,7 @@ RHEL = Distro(
         "qemu": ("qemu-kvm", "qemu-img"),
         "screen": ("screen",),  # from EPEL
         "iptables": ("iptables",),
-        "iproute2": ("iproute",),
+        "iproute2": ("iproute", "iproute-tc"),
         "e2fsprogs": ("e2fsprogs",),
         "busybox": ("busybox",),  # from EPEL
         "cpio": ("cpio",),

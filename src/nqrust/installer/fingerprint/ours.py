@@ -27,7 +27,7 @@ _PLACES = (
 _SHARED = ("/etc/modules", "/etc/sysctl.conf", "/etc/fstab", "/etc/hosts", "/etc/network/interfaces", "/etc/sudoers")
 """Shared files where a marked block of ours could have stayed."""
 
-_TAP = re.compile(r"tap[0-9a-f]{11}\Z")
+_TAP = re.compile(r"(?:tap|ifb)[0-9a-f]{11}\Z")
 
 
 def ours(host: Host, layout: Layout, *, data: bool = False) -> list[str]:

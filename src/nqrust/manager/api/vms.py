@@ -12,6 +12,7 @@ from nqrust.contract.api.vms import (
     SNAPSHOT_PATTERN,
     ConsoleTicket,
     PortForwards,
+    RateLimits,
     Snapshot,
     SnapshotCreate,
     SnapshotList,
@@ -22,7 +23,7 @@ from nqrust.contract.api.vms import (
 )
 from nqrust.manager.api.access import CoreDep, Operator, Viewer
 from nqrust.manager.errors import Conflict
-from nqrust.manager.services import events, forwards, snapshots, vm_list, vms
+from nqrust.manager.services import events, forwards, rate_limits, snapshots, vm_list, vms
 from nqrust.manager.services.tickets import TTL_SECONDS
 from nqrust.manager.store.tables import Host
 
@@ -99,6 +100,12 @@ async def set_forwards(core: CoreDep, who: Operator, vm: str, body: PortForwards
     return await forwards.replace(core, vm, body.items, who.name)
 
 
+@router.put("/{vm}/rate-limits", status_code=202)
+async def set_rate_limits(core: CoreDep, who: Operator, vm: str, body: RateLimits) -> Vm:
+    """All rate limits of the VM; a running one gets them at once."""
+    return await rate_limits.replace(core, vm, body, who.name)
+
+
 @router.get("/{vm}/snapshots")
 async def list_snapshots(core: CoreDep, _: Viewer, vm: str) -> SnapshotList:
     return await snapshots.of_vm(core, vm)
@@ -106,7 +113,7 @@ async def list_snapshots(core: CoreDep, _: Viewer, vm: str) -> SnapshotList:
 
 @router.post("/{vm}/snapshots", status_code=202)
 async def create_snapshot(core: CoreDep, who: Operator, vm: str, body: SnapshotCreate) -> Snapshot:
-    """Its disks, and its memory where it runs under a VMM that can; a running VM under QEMU is refused."""
+    """Its disks, and its memory where it runs under a VMM that can."""
     return await snapshots.create(core, vm, body.name, who.name)
 
 

@@ -23,7 +23,7 @@ from nqrust.manager.domain.agents import AgentFailure
 from nqrust.manager.domain.liveness import host_state
 from nqrust.manager.errors import DatabaseAway
 from nqrust.manager.reconcile import acts, diff
-from nqrust.manager.services import operations
+from nqrust.manager.services import operations, volumes
 from nqrust.manager.store.tables import Host, Operation, Vm
 
 log = structlog.get_logger("nqrust.manager.reconcile")
@@ -57,6 +57,7 @@ class Reconciler:
         at = now()
         rows, hosts = await self._rows()
         inventories = await self._inventories(hosts)
+        await volumes.observed(self._core, inventories)
         host_rows = [
             diff.HostRow(
                 id=host.id,

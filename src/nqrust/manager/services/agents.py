@@ -57,6 +57,9 @@ class RemoteAgent:
     async def delete_snapshot(self, vm_id: str, name: str) -> None:
         await _ask(self.client.delete_snapshot(vm_id, name))
 
+    async def delete_volume(self, name: str) -> None:
+        await _ask(self.client.delete_volume(name))
+
     async def delete_tap(self, name: str) -> None:
         await _ask(self.client.delete_tap(name))
 

@@ -16,7 +16,7 @@ from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentAway, AgentSaidNo
 from nqrust.manager.domain.schedule import NoHost
 from nqrust.manager.errors import DatabaseAway
-from nqrust.manager.services import events, placement, snapshots
+from nqrust.manager.services import events, placement, snapshots, volumes
 from nqrust.manager.store.tables import Host, Operation, Vm
 
 log = structlog.get_logger("nqrust.manager.operations")
@@ -285,9 +285,9 @@ async def _delete(core: Core, vm: Vm, operation: Operation) -> None:
         row = await session.get(Vm, vm.id, with_for_update=True)
         await _done(session, operation)
         if row is not None:
-            kept = [volume["device"] for volume in row.volumes if volume["keep"]]
+            kept = await volumes.left(session, row)
             if kept and host is not None:
-                left_behind += f" Its volumes {', '.join(kept)} are kept on host {host.name}."
+                left_behind += f" Kept on host {host.name}: {', '.join(kept)}."
             events.record(session, row, "Deleted", f"VM {row.name} is deleted.{left_behind}")
             await session.delete(row)
 
@@ -357,6 +357,7 @@ async def _fail(core: Core, vm: Vm, operation: Operation, reason: str) -> None:
             await snapshots.failed(session, row, operation, reason)
         elif operation.kind == "update":
             row.forwards = operation.params.get("forwards", row.forwards)
+            row.rate_limits = operation.params.get("rate_limits", row.rate_limits)
         elif operation.kind == "pause":
             row.desired_state, row.state = DesiredState.running.value, VmState.running.value
         elif operation.kind == "resume":

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from nqrust.contract.api.agent import ImageRef, VmSpec
 from nqrust.contract.api.hosts import HostCapacity, HostNetwork, HostState
 from nqrust.contract.api.images import ImageManifest
-from nqrust.contract.api.vms import DesiredState, GuestUser, PortForward, Volume
+from nqrust.contract.api.vms import DesiredState, GuestUser, PortForward, RateLimits, Volume
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.addresses import RangeFull, next_address
@@ -37,7 +37,7 @@ async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) ->
     demand = Demand(
         vcpus=vm.vcpus,
         memory_mib=vm.memory_mib + core.settings.memory_headroom_mib,
-        disk_mib=vm.disk_mib + sum(volume["size_mib"] for volume in vm.volumes),
+        disk_mib=vm.disk_mib + sum(volume["size_mib"] for volume in vm.volumes if not volume.get("name")),
         host=vm.wanted_host,
     )
     if vm.host_id is not None:
@@ -138,5 +138,6 @@ async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
         forwards=[PortForward.model_validate(one) for one in vm.forwards],
         volumes=[Volume.model_validate(one) for one in vm.volumes],
         users=[GuestUser.model_validate(one) for one in vm.users],
+        rate_limits=RateLimits.model_validate(vm.rate_limits),
         run=run,
     )

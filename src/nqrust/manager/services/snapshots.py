@@ -31,19 +31,13 @@ async def of_vm(core: Core, ref: str) -> SnapshotList:
 
 
 async def create(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
-    """Of a VM that does not run, or of one under a VMM that can."""
+    """Of its disks, and of its memory while it runs."""
     async with core.db.transaction() as session:
         vm = await _idle(session, ref, (*_STILL, *_LIVE))
         host = await session.get(Host, vm.host_id) if vm.host_id else None
         if host is None:
             raise Conflict(f"VM {vm.name} is on no host yet.", cure="Start it once.", code="NQR-API-111")
         live = vm.state in _LIVE
-        if live and host.vmm != "firecracker":
-            raise Conflict(
-                f"VM {vm.name} runs under {host.vmm}, which cannot be snapshotted while it runs.",
-                cure="Stop it, take the snapshot, start it.",
-                code="NQR-API-122",
-            )
         row = await session.get(Snapshot, (vm.id, name))
         if row is not None and row.state != "failed":
             raise Conflict(f"VM {vm.name} has a snapshot {name} already.", cure="Choose another name.")

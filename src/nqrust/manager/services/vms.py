@@ -18,6 +18,7 @@ from nqrust.contract.api.vms import (
     DesiredState,
     GuestReport,
     PortForward,
+    RateLimits,
     RestartPolicy,
     StopRequest,
     VmCreate,
@@ -30,7 +31,7 @@ from nqrust.contract.credentials import hash_token, new_token
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict, Invalid, NotFound
-from nqrust.manager.services import events, operations, ports
+from nqrust.manager.services import events, operations, ports, templates, volumes
 from nqrust.manager.store.tables import Host, Image, Operation, Vm
 
 _MIB = 1024 * 1024
@@ -53,15 +54,16 @@ async def create(core: Core, wanted: VmCreate, actor: str, idempotency_key: str 
     """Put a new VM on record. (VM, whether it is new): the same key and request give the same VM again."""
     _check_name(wanted.name)
     digest = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
+    made_of = f", made of template {wanted.template}" if wanted.template else ""
     key = f"{actor}\n{idempotency_key}" if idempotency_key else None
     if key and (known := await _replay(core, key, digest)):
         return known, False
     try:
         async with core.db.transaction() as session:
-            vm = await _insert(core, session, wanted, actor)
+            vm = await _insert(core, session, await templates.applied(session, wanted), actor)
             operation = await operations.enqueue(session, vm, "create", DesiredState(vm.desired_state), actor)
             operation.idempotency_key, operation.request_sha256 = key, digest if key else None
-            events.record(session, vm, "VmCreated", f"VM {vm.name} was asked for by {actor}.")
+            events.record(session, vm, "VmCreated", f"VM {vm.name} was asked for by {actor}{made_of}.")
             await session.flush()
             shown = api_vm(vm, None)
     except IntegrityError as error:
@@ -153,15 +155,14 @@ async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: st
         tags=wanted.tags,
         forwards=ports.as_rows(wanted.forwards),
         users=[user.model_dump() for user in wanted.users],
-        volumes=[
-            {"device": f"vd{letter}", **volume.model_dump()}
-            for letter, volume in zip("bcdefghi", wanted.volumes, strict=False)
-        ],
+        volumes=[],
+        rate_limits=wanted.rate_limits.model_dump(),
         created_by=actor,
         created_at=now(),
     )
     session.add(vm)
     await session.flush()
+    vm.volumes, vm.wanted_host = await volumes.taken(session, vm.id, wanted.volumes, wanted.host)
     return vm
 
 
@@ -321,5 +322,6 @@ def api_vm(row: Vm, host: str | None) -> ApiVm:
         started_at=row.started_at,
         guest_up_at=row.guest_up_at,
         guest=report,
+        rate_limits=RateLimits.model_construct(**row.rate_limits),
         limits=VmLimits.model_construct(**row.limits) if row.limits else None,
     )

@@ -168,6 +168,7 @@ class Vm(Base):
     forwards: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
     volumes: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
     users: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
+    rate_limits: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
     __table_args__ = (
         UniqueConstraint("host_id", "ip"),
@@ -188,6 +189,29 @@ class Snapshot(Base):
     error: Mapped[str] = mapped_column(default="")
     size: Mapped[int] = mapped_column(BigInteger, default=0)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Volume(Base):
+    """A kept volume. Its host is the truth of those that no VM has: rows follow what it reports."""
+
+    __tablename__ = "volumes"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    host_id: Mapped[str] = mapped_column(ForeignKey("hosts.id", ondelete="CASCADE"), index=True)
+    vm_id: Mapped[str | None] = mapped_column(ForeignKey("vms.id", ondelete="SET NULL"), index=True)
+    size_mib: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Template(Base):
+    """`spec`: a `TemplateSpec`."""
+
+    __tablename__ = "templates"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    spec: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Operation(Base):

@@ -1,0 +1,81 @@
+"""What a TAP may carry in a second, both ways, where the VMM does not see to it. tc-tbf(8), tc-mirred(8).
+
+    to the guest      a token bucket in front of the TAP
+    from the guest    what comes out of the TAP takes a way round through an IFB device of its own, with a token bucket
+                      in front: delayed like a slow line, where a policer would drop. The IFB goes with the TAP.
+"""
+
+from __future__ import annotations
+
+from nqrust.agent.errors import Failed
+from nqrust.contract.api.vms import RateLimits
+from nqrust.host.errors import CommandFailed, CommandTimedOut
+from nqrust.host.port import Host, command
+
+_NET = "/sys/class/net"
+_INGRESS = "ffff:"
+_SMALLEST, _LARGEST = 32 << 10, 16 << 20  # bytes of a burst
+_WAIT = "200ms"  # at most in the queue
+
+
+def ifb(tap: str) -> str:
+    """The IFB of a TAP: as long a name, and as unique."""
+    return f"ifb{tap.removeprefix('tap')}"
+
+
+def limit(host: Host, tap: str, alias: str, limits: RateLimits) -> None:
+    """The TAP carries no more than `limits`; with none of them it is as new. Raises Failed."""
+    if host.which("tc") is None:
+        if limits.limits_network:
+            raise _cannot("there is no program tc")
+        return
+    try:
+        clear(host, tap)
+        if limits.net_rx_kbit is not None:
+            host.run(command("tc", "qdisc", "replace", "dev", tap, "root", *bucket(limits.net_rx_kbit)))
+        if limits.net_tx_kbit is not None:
+            _lead_round(host, tap, alias, limits.net_tx_kbit)
+    except (CommandFailed, CommandTimedOut) as error:
+        clear(host, tap)
+        raise _cannot(str(error)) from error
+
+
+def clear(host: Host, tap: str) -> None:
+    """Nothing of ours is on the TAP; fine when nothing was."""
+    if host.which("tc") is not None:
+        for place in ("root", "ingress"):
+            host.run(command("tc", "qdisc", "delete", "dev", tap, place, ok=(0, 1, 2)))
+    remove(host, tap)
+
+
+def remove(host: Host, tap: str) -> None:
+    """The IFB of a TAP is gone."""
+    if host.exists(f"{_NET}/{ifb(tap)}"):
+        host.run(command("ip", "link", "delete", "dev", ifb(tap), ok=(0, 1)))
+
+
+def bucket(kbit: int) -> tuple[str, ...]:
+    """A token bucket of `kbit` kilobits a second with a burst of 20 ms, for tc(8). Pure."""
+    burst = min(_LARGEST, max(_SMALLEST, kbit * 125 // 50))
+    return ("tbf", "rate", f"{kbit}kbit", "burst", str(burst), "latency", _WAIT)
+
+
+def _lead_round(host: Host, tap: str, alias: str, kbit: int) -> None:
+    if not host.exists("/sys/module/ifb") and host.which("modprobe") is not None:
+        # Loaded by itself it would bring two devices that nobody asked for.
+        host.run(command("modprobe", "ifb", "numifbs=0", ok=(0, 1)))
+    device = ifb(tap)
+    host.run(command("ip", "link", "add", "name", device, "type", "ifb"))
+    host.run(command("ip", "link", "set", "dev", device, "alias", alias, "up"))
+    host.run(command("tc", "qdisc", "replace", "dev", device, "root", *bucket(kbit)))
+    host.run(command("tc", "qdisc", "add", "dev", tap, "handle", _INGRESS, "ingress"))
+    host.run(command("tc", "filter", "add", "dev", tap, "parent", _INGRESS, "protocol", "all", "u32", "match", "u32", "0", "0",
+                     "action", "mirred", "egress", "redirect", "dev", device))
+
+
+def _cannot(why: str) -> Failed:
+    return Failed(
+        "NQR-NET-708", f"This host cannot limit the VM's network ({why}).",
+        "Its kernel needs sch_tbf, sch_ingress, cls_u32, act_mirred and ifb, and tc(8) must be installed; or drop the limits.",
+        status=422,
+    )

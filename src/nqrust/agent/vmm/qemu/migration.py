@@ -1,0 +1,119 @@
+"""Memory and devices of a QEMU guest, into a file and out of it: a migration whose other end is a file.
+
+    memory    the migration stream
+    board     the machine type it was taken of, with its version: `q35` alone is another board in the next QEMU
+
+The file is opened here and handed over the monitor, so QEMU's sandbox stays as it is: it starts no program and needs
+no new path. https://www.qemu.org/docs/master/devel/migration/main.html
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any
+
+from nqrust.agent.errors import Failed
+from nqrust.agent.vmm.qemu.arguments import qmp_socket
+from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+
+_LONGEST = 600.0  # seconds for all of a guest's memory
+_UNTHROTTLED = 1 << 40  # bytes a second
+_BOARD = re.compile(r"[a-z0-9.-]{1,64}")
+_GONE = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError)
+
+
+def board(host: Host, folder: str) -> str:
+    """The machine type that the snapshot in `folder` needs. Raises Failed."""
+    try:
+        found = host.read_text(f"{folder}/board").strip()
+    except HostError as error:
+        raise _failed(f"{folder}/board cannot be read") from error
+    if not _BOARD.fullmatch(found):
+        raise _failed(f"{folder}/board names no machine type")
+    return found
+
+
+def save(host: Host, directory: str, folder: str) -> None:
+    """Write the paused guest into `folder`; it stays paused, its disks complete and at rest. Raises Failed.
+
+    A guest that was saved before and not resumed since must run for an instant: QEMU saves no machine twice.
+    """
+    try:
+        with Qmp(qmp_socket(directory)) as qmp:
+            if qmp.execute("query-status").get("status") == "postmigrate":
+                qmp.execute("cont")
+                qmp.execute("stop")
+            name = str(qmp.execute("qom-get", path="/machine", property="type")).removesuffix("-machine")
+            qmp.execute("migrate-set-parameters", **{"max-bandwidth": _UNTHROTTLED})
+        host.write_file(f"{folder}/board", f"{name}\n".encode(), mode=0o600)
+        descriptor = os.open(f"{folder}/memory", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with Qmp(qmp_socket(directory)) as qmp:
+                qmp.give("memory", descriptor)
+                qmp.execute("migrate", uri="fd:memory")
+            _wait_until_saved(directory)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except (QmpError, OSError) as error:
+        raise _failed(str(error)) from error
+
+
+def load(directory: str, folder: str) -> None:
+    """Fill the machine that waits for it from `folder` and let it run. Raises Failed."""
+    try:
+        descriptor = os.open(f"{folder}/memory", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with Qmp(qmp_socket(directory)) as qmp:
+                qmp.give("memory", descriptor)
+                qmp.execute("migrate-incoming", uri="fd:memory")
+        finally:
+            os.close(descriptor)
+        _wait_until_loaded(directory)
+        with Qmp(qmp_socket(directory)) as qmp:
+            qmp.execute("cont")
+    except (QmpError, OSError) as error:
+        raise _failed(str(error)) from error
+
+
+def _wait_until_saved(directory: str) -> None:
+    deadline = time.monotonic() + _LONGEST
+    while (status := _asked(directory, "query-migrate", deadline).get("status")) != "completed":
+        if status in ("failed", "cancelled"):
+            raise QmpError(f"the migration {status}")
+        if time.monotonic() > deadline:
+            with Qmp(qmp_socket(directory)) as qmp:
+                qmp.execute("migrate_cancel")
+            raise QmpError("no end in time")
+        time.sleep(0.05)
+
+
+def _wait_until_loaded(directory: str) -> None:
+    deadline = time.monotonic() + _LONGEST
+    while _asked(directory, "query-status", deadline).get("status") == "inmigrate":
+        if time.monotonic() > deadline:
+            raise QmpError("no end in time")
+        time.sleep(0.05)
+
+
+def _asked(directory: str, what: str, deadline: float) -> dict[str, Any]:
+    """QEMU is silent while it is at it; that it is gone ends the waiting."""
+    while True:
+        try:
+            with Qmp(qmp_socket(directory)) as qmp:
+                answer: dict[str, Any] = qmp.execute(what)
+                return answer
+        except QmpError as error:
+            if isinstance(error.__cause__, _GONE) or "closed the connection" in str(error) or time.monotonic() > deadline:
+                raise
+
+
+def _failed(why: str) -> Failed:
+    return Failed(
+        "NQR-VMM-116", f"QEMU could not save or load the VM's memory ({why}).",
+        "Read the VM's console.log on its host; a snapshot of the stopped VM needs no memory.", status=422,
+    )
