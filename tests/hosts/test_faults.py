@@ -237,6 +237,16 @@ def test_a_signal_goes_back(bench: Bench, name: str, phase: str) -> None:
     bench.is_as_before()
 
 
+def test_a_signal_while_the_canary_boots(bench: Bench) -> None:
+    """All is in place by then, and goes again, the canary first."""
+    running = bench.start()
+    bench.host.wait_for("grep -lqs qemu-system /proc/[0-9]*/comm", timeout=300)
+    running.signal(signal.SIGINT)
+    assert running.wait(300) == 130, running.text()[-4000:]
+    assert not bench.host.run("grep -ls qemu-system /proc/[0-9]*/comm", check=False).stdout
+    bench.is_as_before()
+
+
 def test_an_impatient_user(bench: Bench) -> None:
     """Ctrl-C again and again, in the step and in the way back."""
     running = bench.start()

@@ -55,7 +55,7 @@ class PhaseResult:
 
 @dataclass
 class RunResult:
-    """`outcome`: ok | failed | rolled_back. `failure` is what stopped it; `rollback` what came of going back."""
+    """`outcome`: ok | refused | failed | rolled_back. `failure` is what stopped it; `rollback` what came of going back."""
 
     run: str
     outcome: str = "ok"
@@ -153,6 +153,7 @@ class Runner:
                         )
                         continue
                     if not opened:
+                        self._look_ahead(plan, step)
                         if not self.journal.records:
                             self._before_first_change()
                         self.journal.append("run", result.run, **head)
@@ -183,6 +184,18 @@ class Runner:
 
     # --- one step
 
+    def _look_ahead(self, plan: Plan, first: Step) -> None:
+        """Before the first change: what would be in the way of a later step refuses the run while nothing is touched. What
+        cannot be told yet is left to the step's own turn. Raises StepConflict."""
+        steps = [step for phase in plan.phases for step in phase.steps]
+        for step in steps[steps.index(first) + 1 :]:
+            try:
+                found = step.inspect(self.host)
+            except (HostError, NqrError):
+                continue
+            if isinstance(found, Conflict):
+                raise _conflict(step, found)
+
     def _inspect(self, step: Step) -> Satisfied | Needed | Conflict:
         try:
             return step.inspect(self.host)
@@ -196,6 +209,7 @@ class Runner:
         try:
             prepared = step.prepare(self.host)
             undo = [self.originals.capture(u) for u in prepared.undo]
+            self._tell_replaced(undo)
             begin = self.journal.append(
                 "begin",
                 run,
@@ -229,6 +243,21 @@ class Runner:
         seconds = self.host.monotonic() - began
         self.events.emit(StepFinished(phase.name, step.id, step.kind, step.describe(), "failed", seconds))
 
+    def _tell_replaced(self, undos: Sequence[Undo]) -> None:
+        """Never in silence: a file or link that was there before any of ours at its path."""
+        ours = {undo.args.get("path") for entry in Receipt.of(self.journal).entries for undo in entry.undo}
+        for undo in undos:
+            path = undo.args.get("path")
+            if undo.verb in ("file", "symlink") and undo.args.get("prior") is not None and path not in ours:
+                self.events.emit(
+                    Notice(
+                        "warning",
+                        f"{path} was there before; it is replaced, kept, and put back at uninstall.",
+                        "NQR-ENG-016",
+                        "Read `nqr plan` before an install to see what it would replace; `nqr uninstall` gives it back.",
+                    )
+                )
+
     def _finish_open(self, step: Step, receipt: Receipt, run: str) -> None:
         """A step cut off between `begin` and `done` that turns out complete is marked so."""
         for entry in receipt.entries:
@@ -259,7 +288,7 @@ class Runner:
         failure = result.failure
         assert failure is not None
         if not opened:
-            result.outcome = "failed"
+            result.outcome = "refused" if isinstance(failure, StepConflict) else "failed"
             return
         try:
             self._go_back(result, runs, failure)
@@ -267,6 +296,13 @@ class Runner:
             # The way back cannot be recorded (the disk is full to the last byte): what is recorded is done again later.
             self.events.emit(Notice("error", error.what, error.code, error.cure))
             result.outcome = "failed"
+
+    def take_back(self, result: RunResult, failure: NqrError) -> None:
+        """Undo a run that ended well, and those that it continued, because of what came after it. A run that changed
+        nothing has nothing to take back."""
+        result.failure = failure
+        receipt = Receipt.of(self.journal)
+        self._failed(result, receipt.with_continued([result.run]), any(r.id == result.run for r in receipt.runs))
 
     def _go_back(self, result: RunResult, runs: set[str], failure: NqrError) -> None:
         with suppress(JournalError) if isinstance(failure, JournalError) else nullcontext():

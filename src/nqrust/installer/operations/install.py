@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
 from nqrust.installer import planner
-from nqrust.installer.engine.errors import NqrError, PreflightRefused, VerifyFailed
+from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, VerifyFailed
 from nqrust.installer.engine.events import Fanout, Notice, PhaseFinished, PhaseStarted, Proof, Reporter
 from nqrust.installer.engine.interrupt import Interruption, watching
 from nqrust.installer.engine.lock import exclusive
@@ -62,7 +63,8 @@ def phase_run(request: Request, name: str, events: Reporter) -> Summary:
             if name == "verify":
                 proofs = proving.prove(context, site.host, events, fresh=True)
                 return summary.finished(RunResult("verify"), proofs, context, request)
-            result = _run(site, planner.plan(context, only=name), context, request, events)
+            with _watching(events) as interruption:
+                result = _run(_runner(site, request, events, interruption), planner.plan(context, only=name), context, request)
             return summary.finished(result, (), context, request)
     except NqrError as error:
         return summary.refused(error, request)
@@ -78,19 +80,31 @@ def _install(request: Request, events: Reporter) -> Summary:
             return summary.previewed(preview, request)
         if request.run.confirm is not None and preview.changes and not request.run.confirm(preview):
             return summary.declined(request)
-    result = _run(site, whole, context, request, events)
+    proofs: tuple[Proof, ...] = ()
+    with _watching(events) as interruption:
+        runner = _runner(site, request, events, interruption)
+        result = _run(runner, whole, context, request)
+        if result.failure is None:
+            try:
+                proofs = _prove(site, context, events, interruption, fresh=result.changed > 0)
+                result.failure = unproven(proofs)
+            except Interrupted as error:
+                runner.take_back(result, error)
     if result.outcome == "rolled_back" and not site.receipt.entries:
         forget_state(site.host, site)  # gone back to the beginning, so there is nothing to remember but the log
-    if result.failure is not None:
-        return summary.finished(result, (), context, request)
+    return summary.finished(result, proofs, context, request, proving.verdict(site.host))
+
+
+def _prove(
+    site: Site, context: Context, events: Reporter, interruption: Interruption, *, fresh: bool
+) -> tuple[Proof, ...]:
+    """The last phase. Raises Interrupted."""
     events.emit(PhaseStarted("verify", "Proof", 0))
     began = site.host.monotonic()
-    proofs = proving.prove(context, site.host, events, fresh=result.changed > 0)
-    events.emit(
-        PhaseFinished("verify", 0, sum(p.verdict == "passed" for p in proofs), site.host.monotonic() - began)
-    )
-    result.failure = unproven(proofs)
-    return summary.finished(result, proofs, context, request, proving.verdict(site.host))
+    proofs = proving.prove(context, site.host, events, fresh=fresh, check=interruption.check)
+    passed = sum(p.verdict == "passed" for p in proofs)
+    events.emit(PhaseFinished("verify", 0, passed, site.host.monotonic() - began))
+    return proofs
 
 
 def unproven(proofs: tuple[Proof, ...]) -> VerifyFailed | None:
@@ -121,6 +135,7 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
         else None,
         join_token=context.secrets.join_token,
         role_attributes=context.release.database_role_attributes,
+        explicit=request.explicit,
     )
     found = preflight.run(request.settings, facts, site.host, situation, request.run.ignore_preflight)
     for finding in found:
@@ -147,14 +162,15 @@ def _preview(site: Site, whole: Plan) -> PlanPreview:
     return previewer.preview
 
 
-def _run(site: Site, whole: Plan, context: Context, request: Request, events: Reporter) -> RunResult:
+def _watching(events: Reporter) -> AbstractContextManager[Interruption]:
     def told(name: str) -> None:
         events.emit(Notice("warning", f"{name} received: finishing the step in hand, then going back."))
 
-    with watching(told) as interruption:
-        return _runner(site, request, events, interruption).run(
-            whole, "install", context.release.version, request.settings.model_dump(mode="json")
-        )
+    return watching(told)
+
+
+def _run(runner: Runner, whole: Plan, context: Context, request: Request) -> RunResult:
+    return runner.run(whole, "install", context.release.version, request.settings.model_dump(mode="json"))
 
 
 def _runner(site: Site, request: Request, events: Reporter, interruption: Interruption) -> Runner:

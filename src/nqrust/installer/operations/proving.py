@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nqrust.client.manager import ManagerClient
@@ -21,16 +21,24 @@ from nqrust.installer.resources.env import manager_base
 from nqrust.installer.settings import NetworkMode
 
 
-def prove(context: Context, host: Host, events: Reporter, *, fresh: bool) -> tuple[Proof, ...]:
+def prove(
+    context: Context, host: Host, events: Reporter, *, fresh: bool, check: Callable[[], None] = lambda: None
+) -> tuple[Proof, ...]:
     """Every hop, in order. `fresh` False lets a remembered canary stand for a new one while all it depends on is
-    as it was. A standing hop that fails stops the canary from being tried."""
+    as it was. A standing hop that fails stops the canary from being tried. `check` is called again and again; what it
+    raises ends the proving, and the canary is taken away first."""
     proofs: list[Proof] = []
 
     def tell(proof: Proof) -> None:
         proofs.append(proof)
         events.emit(proof)
 
+    def progress(text: str) -> None:
+        check()
+        events.emit(StepProgress("canary", text))
+
     for hop in standing(context, host):
+        check()
         tell(run_hop(hop, host))
     reason = _no_canary(context, proofs)
     if reason:
@@ -49,7 +57,7 @@ def prove(context: Context, host: Host, events: Reporter, *, fresh: bool) -> tup
         return tuple(proofs)
     canary: list[Proof] = []
     with _bird(context, host) as bird:
-        for proof in fly(context, host, bird, lambda text: events.emit(StepProgress("canary", text))):
+        for proof in fly(context, host, bird, progress):
             canary.append(proof)
             tell(proof)
     if all(p.verdict == "passed" for p in canary):

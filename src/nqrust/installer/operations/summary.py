@@ -11,6 +11,7 @@ from nqrust.installer.request import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_REFUSED,
     EXIT_ROLLED_BACK,
     EXIT_UNVERIFIED,
     Outcome,
@@ -82,6 +83,8 @@ def _verdict(result: RunResult) -> tuple[Outcome, int]:
         return ("rolled_back" if result.outcome == "rolled_back" else "failed"), EXIT_INTERRUPTED
     if result.outcome == "rolled_back":
         return "rolled_back", EXIT_ROLLED_BACK
+    if result.outcome == "refused":
+        return "refused", EXIT_REFUSED
     return "failed", EXIT_FAILED
 
 

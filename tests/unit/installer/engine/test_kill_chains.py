@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from contextlib import suppress
+
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nqrust.host.fake import FakeHost
+from nqrust.installer.engine.errors import Interrupted
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
@@ -77,10 +80,12 @@ class Bench:
     def state(self) -> object:
         return self.host.state(ignore=(STATE,))
 
-    def install(self, plan: Plan) -> RunResult:
-        journal = Journal(self.store, self.host.now)
+    def runner(self) -> Runner:
         originals = Originals(self.host, f"{STATE}/originals")
-        return Runner(self.host, journal, originals, NullReporter()).run(plan, "install", "1", {})
+        return Runner(self.host, Journal(self.store, self.host.now), originals, NullReporter())
+
+    def install(self, plan: Plan) -> RunResult:
+        return self.runner().run(plan, "install", "1", {})
 
     def go_back(self, *, all_of_it: bool) -> RollbackResult:
         journal = Journal(self.store, self.host.now)
@@ -135,6 +140,31 @@ def test_rollback_after_any_chain_of_kills_gives_the_host_back(
     bench.chained(on_the_way, lambda: bench.install(plan))
     bench.chained(on_the_way_back, lambda: bench.go_back(all_of_it=False))
     bench.go_back(all_of_it=False)
+    assert bench.state() == before
+
+
+@settings(max_examples=60)
+@given(hosts_and_plans(), kills, st.integers(0, 9))
+def test_what_is_interrupted_while_it_is_being_proven_goes_back(
+    made: tuple[FakeHost, Plan], on_the_way: list[tuple[bool, int]], killed_at: int
+) -> None:
+    host, plan = made
+    bench = Bench(host)
+    before = bench.state()
+    bench.chained(on_the_way, lambda: bench.install(plan))
+    runner = bench.runner()
+    result = runner.run(plan, "install", "1", {})
+    assume(result.failure is None)
+    bench.store.next_process(after=killed_at)
+    unchanged = bench.state()
+    with suppress(Killed):
+        runner.take_back(result, Interrupted("NQR-ENG-030", "Stopped by SIGINT.", "Run the same command again."))
+        if result.changed == 0 and result.outcome == "failed":
+            assert bench.state() == unchanged, "an earlier run's work is not this one's to take back"
+        else:
+            assert result.outcome == "rolled_back" and bench.state() == before
+    bench.store.next_process()
+    assert not bench.go_back(all_of_it=True).failed
     assert bench.state() == before
 
 
