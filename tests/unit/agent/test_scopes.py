@@ -67,6 +67,7 @@ def test_systemd_gets_one_scope_with_the_vm_inside(tmp_path: Path) -> None:
     SystemdScopes(host, settings).spawn(Launch("a1", "VM web1", ("qemu", "-x"), "/srv/fc/vms/a1"))
     (argv,) = seen
     assert argv[:6] == ("systemd-run", "--scope", "--collect", "--quiet", "--unit", "fc-a1")
+    assert argv[argv.index("--property") + 1] == "Before=nqrust-agent.service", "at a shutdown the agent ends first"
     assert argv[argv.index("-dmS") + 1] == "fc-a1"
     assert argv[-2:] == ("qemu", "-x")
 

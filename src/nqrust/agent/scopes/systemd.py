@@ -9,8 +9,12 @@ from nqrust.agent.scopes import launch as launcher
 from nqrust.agent.scopes import limits, procfs
 from nqrust.agent.scopes.port import Launch, Scope
 from nqrust.agent.settings import Settings
-from nqrust.contract.names import scope_name
+from nqrust.contract.names import AGENT_UNIT, scope_name
 from nqrust.host.port import Host, command
+
+_OUTLIVES_THE_AGENT = ("--property", f"Before={AGENT_UNIT}")
+"""When the host goes down, the agent goes first: else it would report VMs that the shutdown ended as VMs that died, and
+the manager would act on that. An order only: the agent's own stop and start touch no scope. systemd.unit(5)."""
 
 
 class SystemdScopes:
@@ -27,7 +31,7 @@ class SystemdScopes:
         self._host.run(
             command(
                 "systemd-run", "--scope", "--collect", "--quiet", "--unit", launch.name,
-                "--description", launch.description, "--slice", "nqrust-vms.slice",
+                "--description", launch.description, "--slice", "nqrust-vms.slice", *_OUTLIVES_THE_AGENT,
                 *limits.properties(launch.limits), "--",
                 *launcher.argv(launch, self._settings),
                 env=launcher.environment(launch.name, self._settings), timeout=30,
