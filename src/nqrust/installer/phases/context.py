@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nqrust.contract.paths import CACHE_DIR, Layout
 from nqrust.host.facts.model import Facts
 from nqrust.host.secret import Secret
-from nqrust.image.progress import silent
+from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
@@ -17,8 +16,6 @@ from nqrust.installer.steps.firecracker import Supplied
 from nqrust.installer.supervisor import registry
 from nqrust.installer.supervisor.port import Supervisor
 from nqrust.installer.supervisor.supervisord import Supervisord
-
-Progress = Callable[[str, "float | None"], None]
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class ReleaseFiles:
 @dataclass(frozen=True)
 class Context:
     """`build_roles`: roles of packages (distro/) that building the release on this host takes. `explicit`: settings that
-    somebody chose, by dotted name. `registered`: this host's agent joined a manager before."""
+    somebody chose, by dotted name. `first`: the journal knows nothing of ours here."""
 
     settings: Settings
     facts: Facts
@@ -56,6 +53,7 @@ class Context:
     explicit: frozenset[str] = frozenset()
     cache: str = CACHE_DIR
     firecracker: Supplied | None = None  # an archive that the administrator vouches for
+    first: bool = False
     progress: Progress = field(default=silent, compare=False, repr=False)
 
     @property

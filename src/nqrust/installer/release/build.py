@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable
 
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Host, command
 from nqrust.image.errors import ImageError
 from nqrust.image.guest_agent import build_guest_agent
 from nqrust.installer.engine.errors import ReleaseError
+from nqrust.installer.engine.progress import Progress
 from nqrust.installer.release.bundled import (
     DESCRIPTOR,
     GUEST_AGENT,
@@ -20,8 +20,6 @@ from nqrust.installer.release.bundled import (
     describe_checkout,
 )
 from nqrust.installer.release.descriptor import Artifact, Release
-
-Progress = Callable[[str, float | None], None]
 
 _EPOCH = "1704067200"  # a fixed time in the wheel's file entries, so that the same sources give the same bytes
 

@@ -8,14 +8,11 @@ from typing import ClassVar
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
-from nqrust.installer.release.build import Progress, build
+from nqrust.installer.release.build import build
 from nqrust.installer.release.bundled import damaged, describe_checkout, read_release
 from nqrust.installer.release.folders import ensure_private
-
-
-def silent(text: str, fraction: float | None) -> None:
-    """Hears everything, says nothing."""
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 
 from nqrust.installer.engine.errors import ReleaseError
-
-Progress = Callable[[str, float | None], None]
+from nqrust.installer.engine.progress import Progress
 
 _PIECE = 1 << 20
 _ATTEMPTS = 4

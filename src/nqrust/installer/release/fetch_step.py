@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.port import Host
+from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
-from nqrust.installer.release.build import Progress, render
-from nqrust.installer.release.build_step import silent
+from nqrust.installer.release.build import render
 from nqrust.installer.release.bundled import DESCRIPTOR, damaged, read_release
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.download import Wanted, fetch

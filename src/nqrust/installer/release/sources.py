@@ -16,10 +16,10 @@ import httpx
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.events import Reporter
+from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
 from nqrust.installer.release import upstream
-from nqrust.installer.release.build import Progress
-from nqrust.installer.release.build_step import BuildRelease, silent
+from nqrust.installer.release.build_step import BuildRelease
 from nqrust.installer.release.bundled import damaged, describe_checkout, read_release
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.download import read_small

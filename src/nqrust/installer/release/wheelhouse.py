@@ -12,9 +12,8 @@ from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import CommandFailed, CommandTimedOut, PathMissing
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
-from nqrust.installer.release.build import Progress
-from nqrust.installer.release.build_step import silent
 from nqrust.installer.release.folders import ensure_private
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.port import Host, Kind, command
 from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import (
     Conflict,
     Inspection,
@@ -21,8 +22,6 @@ from nqrust.installer.engine.step import (
     verify_by_inspection,
 )
 from nqrust.installer.engine.undo.record import undo_file
-from nqrust.installer.release.build import Progress
-from nqrust.installer.release.build_step import silent
 from nqrust.installer.release.download import Wanted, fetch
 from nqrust.installer.release.folders import ensure_private
 

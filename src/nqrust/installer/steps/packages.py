@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command, Host
 from nqrust.installer.distro.package_manager import PackageManager, StartPolicy, progress_text
 from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import (
     Inspection,
     Needed,
@@ -21,15 +21,9 @@ from nqrust.installer.engine.step import (
 )
 from nqrust.installer.engine.undo.record import Undo, undo_file, undo_packages
 
-Progress = Callable[[str, float | None], None]
-
 LOCK_WAIT = 600.0
 """Seconds for which another program may hold the package manager's lock."""
 _REFUSALS = 5
-
-
-def silent(text: str, fraction: float | None) -> None:
-    """Progress that nobody listens to."""
 
 
 @dataclass(frozen=True)

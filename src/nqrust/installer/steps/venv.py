@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from nqrust.host.errors import CommandFailed, PathMissing
 from nqrust.host.port import Host, command
-from nqrust.image.progress import silent
 from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.progress import silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
 from nqrust.installer.engine.undo.record import undo_directory
 

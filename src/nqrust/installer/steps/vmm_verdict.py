@@ -14,8 +14,8 @@ from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 from nqrust.image.errors import ImageError
 from nqrust.image.kvm_probe import PROGRAMS, boot_canary
-from nqrust.image.progress import silent
 from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.progress import silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
 from nqrust.installer.engine.undo.record import undo_file
 

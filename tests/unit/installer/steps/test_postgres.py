@@ -23,7 +23,6 @@ from nqrust.installer.steps.pg_cluster import (
 )
 from nqrust.installer.steps.pg_database import Database
 from nqrust.installer.steps.pg_login import TcpLogin
-from nqrust.installer.steps.pg_remote import RemoteDatabase
 from nqrust.installer.steps.pg_role import Role
 from nqrust.installer.steps.pg_sql import identifier, literal, refusal_text
 from nqrust.installer.supervisor.supervisord import Supervisord
@@ -220,8 +219,6 @@ def test_everything_can_be_planned_before_postgresql_is_there() -> None:
     steps = (ROLE, Database(CHOICE, "nexus", "nexus"), PostgresClusterRunning(CHOICE, SYSTEMD))
     assert all(isinstance(step.inspect(host), Needed) for step in steps)
     assert isinstance(TcpLogin(CHOICE, LOGIN).inspect(host), Satisfied)
-    host.uninstall("psql")
-    assert isinstance(RemoteDatabase(LOGIN).inspect(host), Needed)
 
 
 # --- the database
@@ -266,6 +263,16 @@ def test_existing_database(host: FakeHost, row: str, privileges: str, verdict: t
         assert not step.prepare(host).undo, "a database that was there is never dropped"
 
 
+@pytest.mark.parametrize(
+    "tables, verdict", [("", Satisfied), ("letters", Conflict), ("alembic_version\nvms", Satisfied), ("_sqlx_migrations\nvms", Satisfied)]
+)
+def test_tables_of_another_program_are_not_migrated(host: FakeHost, tables: str, verdict: type) -> None:
+    psql(host, lambda sql: "nexus|UTF8" if "datname" in sql else tables if "pg_class" in sql else "t\nplpgsql")
+    found = Database(CHOICE, "nexus", "nexus", first=True).inspect(host)
+    assert isinstance(found, verdict) and (verdict is Satisfied or getattr(found, "code", "") == "NQR-DB-108")
+    assert isinstance(Database(CHOICE, "nexus", "nexus").inspect(host), Satisfied), "once installed they are our own"
+
+
 # --- logging in
 
 
@@ -300,36 +307,6 @@ def test_login_that_fails_otherwise_is_an_error_with_a_cure(host: FakeHost) -> N
     with pytest.raises(StepFailed) as caught:
         TcpLogin(CHOICE, LOGIN).verify(host)
     assert caught.value.code == "NQR-DB-107" and PASSWORD.reveal() not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "said, code",
-    [
-        ('FATAL:  password authentication failed for user "nexus"', "NQR-DB-121"),
-        ('FATAL:  database "nexus" does not exist', "NQR-DB-122"),
-        ("connection to server at … failed: Connection refused", "NQR-DB-120"),
-    ],
-)
-def test_remote_database_that_refuses(host: FakeHost, said: str, code: str) -> None:
-    psql(host, lambda sql: (_ for _ in ()).throw(CommandFailed(("psql",), 2, said + "\n")))
-    found = RemoteDatabase(LOGIN).inspect(host)
-    assert isinstance(found, Conflict) and found.code == code and found.cure
-
-
-@pytest.mark.parametrize(
-    "answer, code",
-    [
-        ("150004\nt\nt\nplpgsql", ""),
-        ("120004\nt\nt\nplpgsql", "NQR-DB-123"),
-        ("150004\nf\nt\nplpgsql", "NQR-DB-124"),
-        ("150004\nt\nf\nplpgsql", "NQR-DB-125"),
-        ("150004\nt\nf\nplpgsql\npgcrypto", ""),
-    ],
-)
-def test_remote_database_must_fit(host: FakeHost, answer: str, code: str) -> None:
-    psql(host, lambda sql: answer)
-    found = RemoteDatabase(LOGIN, extensions=("pgcrypto",)).inspect(host)
-    assert getattr(found, "code", "") == code
 
 
 def test_server_that_still_recovers_is_waited_for(host: FakeHost) -> None:
