@@ -13,10 +13,12 @@ from datetime import timedelta
 from typing import Any
 
 import uvicorn
-from fastapi import Depends, FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from nqrust.agent.api.console import _show, _type
+from nqrust.agent.terminal import Terminal
 from nqrust.contract.api import auth, events, hosts, images, vms
 from nqrust.contract.problem import MEDIA_TYPE
 from tests.browser.world import PASSWORD, Refusal, World, furnish, now
@@ -71,7 +73,7 @@ async def health() -> events.Health:
 @app.post("/v1/auth/login")
 async def login(wanted: auth.Login) -> auth.Session:
     user = next((u for u in world.users if u.username == wanted.username), None)
-    if user is None or wanted.password != PASSWORD:
+    if user is None or wanted.password != world.passwords.get(wanted.username, PASSWORD):
         raise Refusal(401, "Wrong user name or password")
     token = "nqr_" + secrets.token_urlsafe(32)
     world.sessions[token] = (user.username, user.role)
@@ -141,37 +143,72 @@ async def ticket(name: str) -> vms.ConsoleTicket:
     return vms.ConsoleTicket(ticket=made, path=f"/v1/vms/{name}/console", expires_in=30)
 
 
+SHELL = """printf '\\n%s login: ' "$0"; read who; exec /bin/sh -i"""
+"""What the console of every VM leads to: a shell on a terminal, through the agent's own code."""
+
+
 @app.websocket("/v1/vms/{name}/console")
 async def console(socket: WebSocket, name: str, ticket: str = "") -> None:
     if world.tickets.pop(ticket, None) != name:
         await socket.close(4401, "The ticket is not valid.")
         return
     await socket.accept()
-    await socket.send_bytes(f"\r\n{name} login: ".encode())
-    line = ""
-    prompt = b"login: "
+    terminal = Terminal(["/bin/sh", "-c", SHELL, name], {"PATH": "/usr/bin:/bin", "PS1": "# ", "TERM": "xterm-256color"})
+    work = [asyncio.ensure_future(_show(terminal, socket)), asyncio.ensure_future(_type(terminal, socket))]
     try:
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            for char in (message.get("bytes") or (message.get("text") or "").encode()).decode():
-                if char == "\r":
-                    answer = "Linux web1 6.1.0 x86_64 GNU/Linux\r\n" if line == "uname -a" else ""
-                    prompt = b"# "
-                    await socket.send_bytes(b"\r\n" + answer.encode() + prompt)
-                    line = ""
-                else:
-                    line += char
-                    await socket.send_bytes(char.encode())
-    except WebSocketDisconnect:
-        return
+        await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        await terminal.close()
 
 
 @app.get("/v1/vms/{name}/events", dependencies=[Depends(who)])
 async def vm_events(name: str) -> events.EventList:
     vm = find(name)
     return events.EventList(items=[e for e in world.events if e.subject_id == vm.id])
+
+
+@app.put("/v1/vms/{name}/forwards", dependencies=[Depends(operator)], status_code=202)
+async def set_forwards(name: str, wanted: vms.PortForwards) -> vms.Vm:
+    vm = find(name)
+    for other in world.vms.values():
+        for forward in wanted.items:
+            if other is not vm and forward.host_port in [taken.host_port for taken in other.forwards]:
+                raise Refusal(409, "Taken", f"Host {vm.host} has port {forward.host_port} in use for {other.name}.",
+                              "NQR-API-121", "Choose another port.")
+    vm.forwards = wanted.items
+    return vm
+
+
+@app.get("/v1/vms/{name}/snapshots", dependencies=[Depends(who)])
+async def list_snapshots(name: str) -> vms.SnapshotList:
+    found = world.snapshots.setdefault(find(name).id, [])
+    return vms.SnapshotList(items=found, total=len(found))
+
+
+@app.post("/v1/vms/{name}/snapshots", dependencies=[Depends(operator)], status_code=202)
+async def create_snapshot(name: str, wanted: vms.SnapshotCreate) -> vms.Snapshot:
+    return world.take_snapshot(find(name), wanted.name)
+
+
+@app.post("/v1/vms/{name}/snapshots/{snapshot}/restore", dependencies=[Depends(operator)], status_code=202)
+async def restore_snapshot(name: str, snapshot: str) -> vms.Vm:
+    vm = find(name)
+    if vm.state is not vms.VmState.stopped:
+        raise Refusal(409, "Not now", f"VM {name} is {vm.state.value}, or something is being done with it.", "NQR-API-111",
+                      "Stop it first.")
+    world.tell("vm", vm.id, vm.name, "SnapshotRestored", f"VM {name} is as it was in snapshot {snapshot}.")
+    return vm
+
+
+@app.delete("/v1/vms/{name}/snapshots/{snapshot}", dependencies=[Depends(operator)], status_code=202)
+async def delete_snapshot(name: str, snapshot: str) -> vms.Snapshot:
+    found = world.snapshots[find(name).id]
+    gone = next(one for one in found if one.name == snapshot)
+    found.remove(gone)
+    return gone
 
 
 @app.post("/v1/vms/{name}/{verb}", dependencies=[Depends(operator)])
@@ -192,6 +229,8 @@ async def add_image(wanted: images.ImageAdd) -> images.Image:
     if wanted.path and not wanted.path.startswith("/srv/images/"):
         raise Refusal(422, "Not allowed", f"{wanted.path} is not below an allowed folder", "NQR-IMG-020",
                       "Move it below /srv/images.")
+    if wanted.url:
+        return world.fetch_image(wanted.name, broken="broken" in wanted.url)
     return world.add_image(wanted.name)
 
 
@@ -222,6 +261,10 @@ async def join_token() -> auth.JoinToken:
 async def turn_host(name: str, verb: str) -> hosts.Host:
     host = world.hosts[name]
     host.cordoned = verb != "uncordon"
+    if verb == "drain":
+        for vm in world.vms.values():
+            if vm.host == name and vm.state is vms.VmState.running:
+                world.later(vm, vms.VmState.stopping, vms.VmState.stopped)
     return host
 
 
@@ -235,6 +278,15 @@ async def list_users() -> auth.UserList:
 async def create_user(wanted: auth.UserCreate) -> auth.User:
     world.users.append(auth.User(id=str(uuid.uuid4()), username=wanted.username, role=wanted.role, created_at=now()))
     return world.users[-1]
+
+
+@app.patch("/v1/users/{user_id}", dependencies=[Depends(admin)])
+async def update_user(user_id: str, change: auth.UserUpdate) -> auth.User:
+    user = next(user for user in world.users if user.id == user_id)
+    user.role = change.role or user.role
+    if change.password:
+        world.passwords[user.username] = change.password
+    return user
 
 
 @app.delete("/v1/users/{user_id}", dependencies=[Depends(admin)], status_code=204)
@@ -273,7 +325,8 @@ async def list_audit() -> events.AuditList:
 # --- for tests only
 @app.post("/test/{what}")
 async def arrange(what: str, body: dict[str, Any]) -> None:
-    """`reset`, `down`, `delay`, `sign-everybody-out`, or `busy`: a platform that has seen some life."""
+    """`reset`, `down`, `delay`, `sign-everybody-out`, `empty`, `many` VMs, `go-on` with a download that waits, or `busy`: a
+    platform that has seen some life."""
     global world
     if what == "reset":
         world = World()
@@ -288,6 +341,12 @@ async def arrange(what: str, body: dict[str, Any]) -> None:
         world.hosts.clear()
     elif what == "busy":
         furnish(world)
+    elif what == "many":
+        for number in range(int(body["value"])):
+            world.set(world.add_vm(vms.VmCreate(name=f"vm-{number + 1}", image="tiny")), vms.VmState.running)
+        world.events.clear()
+    elif what == "go-on":
+        world.go_on.set()
 
 
 def main() -> None:

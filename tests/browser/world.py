@@ -6,7 +6,9 @@ import asyncio
 import random
 import secrets
 import uuid
+from collections.abc import Coroutine
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from nqrust.contract import names
 from nqrust.contract.api import auth, events, hosts, images, vms
@@ -40,6 +42,9 @@ class World:
         self.events: list[events.Event] = []
         self.audit: list[events.AuditEntry] = []
         self.tickets: dict[str, str] = {}
+        self.passwords: dict[str, str] = {}
+        self.snapshots: dict[str, list[vms.Snapshot]] = {}
+        self.go_on = asyncio.Event()
         self.verbs: set[asyncio.Task[None]] = set()
         self.started = now()
         self.add_image("tiny", "Minimal guest: busybox, guest agent, serial console")
@@ -54,6 +59,33 @@ class World:
                              manifest=manifest)
         self.images[name] = image
         return image
+
+    def fetch_image(self, name: str, broken: bool) -> images.Image:
+        """Comes half way, waits to be told to go on, and then is ready or corrupt."""
+        image = self.add_image(name, state="downloading")
+        image.download = images.Download(done=24 << 20, total=48 << 20)
+
+        async def fetch() -> None:
+            await self.go_on.wait()
+            image.download = None
+            image.state, image.error = ("corrupt", "kernel does not have the sha256 that its image.json gives") if broken else ("ready", "")
+
+        self._keep(fetch())
+        return image
+
+    def take_snapshot(self, vm: vms.Vm, name: str) -> vms.Snapshot:
+        if vm.state is vms.VmState.running and self.hosts[vm.host or ""].vmm != "firecracker":
+            raise Refusal(409, "Not now", f"VM {vm.name} runs under qemu, which cannot be snapshotted while it runs.", "NQR-API-122",
+                          "Stop it, take the snapshot, start it.")
+        found = vms.Snapshot(name=name, kind="full" if vm.state is vms.VmState.running else "disk", created_at=now(), state="creating")
+        self.snapshots.setdefault(vm.id, []).append(found)
+
+        async def finish() -> None:
+            await asyncio.sleep(0.6)
+            found.state, found.size = "ready", 32 << 20
+
+        self._keep(finish())
+        return found
 
     def add_host(self, name: str, accel: str, state: hosts.HostState = hosts.HostState.online) -> hosts.Host:
         number = len(self.hosts) + 1
@@ -75,7 +107,11 @@ class World:
             id=vm_id, name=wanted.name, state=vms.VmState.stopped, desired_state=vms.DesiredState.stopped, host=host,
             host_id=self.hosts[host].id, ip=f"10.0.0.{10 + len(self.vms)}", mac=names.mac_address(vm_id), image=wanted.image,
             vcpus=wanted.vcpus, memory_mib=wanted.memory_mib, disk_mib=wanted.disk_mib or 32, created_at=now(),
-            tap=names.tap_name(vm_id), tags=wanted.tags, autostart=wanted.autostart, restart_policy=wanted.restart_policy)
+            tap=names.tap_name(vm_id), tags=wanted.tags, autostart=wanted.autostart, restart_policy=wanted.restart_policy,
+            forwards=wanted.forwards, users=[user.name for user in wanted.users],
+            volumes=[vms.Volume(device=f"vd{letter}", **volume.model_dump())
+                     for letter, volume in zip("bcdefghi", wanted.volumes, strict=False)])
+        self.wanted = wanted
         self.vms[vm.name] = vm
         self.tell("vm", vm.id, vm.name, "Created", f"{vm.name} was created on {host} from {vm.image}.")
         return vm
@@ -89,12 +125,13 @@ class World:
         vm.state = state
         if state is vms.VmState.running and vm.guest is None:
             vm.boot_id, vm.started_at, vm.guest_up_at = str(uuid.uuid4()), now(), now()
+            vm.limits = vms.VmLimits(memory_mib=vm.memory_mib + 96, cpu_percent=100 * vm.vcpus + 50, tasks=256)
             vm.guest = vms.GuestReport(ip=vm.ip or "", boot_id=vm.boot_id, memory_total_kib=vm.memory_mib * 900,
                                        memory_available_kib=vm.memory_mib * 600, disk_total_kib=30000,
                                        disk_available_kib=22000, gateway="10.0.0.1", gateway_reachable=True, hostname=vm.name)
             self.tell("vm", vm.id, vm.name, "Started", f"{vm.name} is running on {vm.host}.")
         if state is vms.VmState.stopped:
-            vm.guest = vm.boot_id = vm.started_at = vm.guest_up_at = None
+            vm.guest = vm.boot_id = vm.started_at = vm.guest_up_at = vm.limits = None
             self.tell("vm", vm.id, vm.name, "Stopped", f"{vm.name} has stopped.")
 
     def later(self, vm: vms.Vm, through: vms.VmState, to: vms.VmState, seconds: float = 0.6) -> None:
@@ -104,7 +141,10 @@ class World:
             await asyncio.sleep(seconds)
             self.set(vm, to)
 
-        task = asyncio.get_running_loop().create_task(turn())
+        self._keep(turn())
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self.verbs.add(task)
         task.add_done_callback(self.verbs.discard)
 
@@ -133,7 +173,10 @@ def furnish(world: World) -> None:
     plan = ["web1", "web2", "db1", "cache", "batch-old", "broken", "new", "build-7"]
     for name, state in zip(plan, states, strict=True):
         wanted = vms.VmCreate(name=name, image="debian-12" if name.startswith("db") else "tiny", vcpus=2,
-                              memory_mib=512, tags=["web"] if name.startswith("web") else [])
+                              memory_mib=512, tags=["web"] if name.startswith("web") else [],
+                              forwards=[vms.PortForward(host_port=8080, guest_port=80)] if name == "web1" else [],
+                              volumes=[vms.VolumeCreate(size_mib=10240, keep=True)] if name in ("web1", "db1") else [],
+                              users=[vms.GuestUser(name="ann", ssh_keys=["ssh-ed25519 AAAA ann"])] if name == "web1" else [])
         vm = world.add_vm(wanted)
         if state in ("running", "paused"):
             world.set(vm, vms.VmState.running)

@@ -54,7 +54,7 @@ def _look() -> None:
     """Defaults of all elements, and the style sheet."""
     ui.button.default_props("no-caps unelevated")
     for element in (ui.input, ui.number, ui.select, ui.textarea):
-        element.default_props("outlined dense")
+        element.default_props("outlined dense hide-bottom-space")
     ui.tooltip.default_props("delay=400")
     css = (_resources / "ui.css").read_text(encoding="utf-8")
     ui.add_css(css, shared=True)

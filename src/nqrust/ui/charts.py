@@ -15,7 +15,7 @@ _GREY = "#8a95a3"
 
 
 class Chart:
-    """One or two lines over time. `percent`: a scale of 0 to 100; else bytes per second."""
+    """One or two lines over time. `percent`: a scale of 0 to 100; else KiB per second."""
 
     def __init__(self, title: str, names: tuple[str, ...], percent: bool = True) -> None:
         self._names = names
@@ -28,15 +28,15 @@ class Chart:
 
     def _options(self, percent: bool) -> dict[str, Any]:
         axis = {"axisLine": {"lineStyle": {"color": _GREY}}, "axisLabel": {"color": _GREY, "fontSize": 11}}
-        scale: dict[str, Any] = {"min": 0, "max": 100, "interval": 25} if percent else {"min": 0, "minInterval": 1024}
+        scale: dict[str, Any] = {"min": 0, "max": 100, "interval": 25} if percent else {"min": 0, "minInterval": 1}
         form = "value => value + ' %'" if percent else (
-            "value => value >= 1048576 ? (value / 1048576).toFixed(1) + ' MiB/s' : (value / 1024).toFixed(0) + ' KiB/s'")
+            "value => value >= 1024 ? (value / 1024).toFixed(1) + ' MiB/s' : Math.round(value) + ' KiB/s'")
         return {
             "animation": False,
             "grid": {"left": 4, "right": 10, "top": 10, "bottom": 4, "containLabel": True},
             "tooltip": {"trigger": "axis", ":valueFormatter": form if not percent else "value => value.toFixed(1) + ' %'"},
             "xAxis": {"type": "time", ":min": "v => v.max - Math.max(v.max - v.min, 300000)", "splitLine": {"show": False}, **axis, "splitNumber": 4,
-                      "axisLabel": {"color": _GREY, "fontSize": 11, "hideOverlap": True}},
+                      "axisLabel": {"color": _GREY, "fontSize": 11, "hideOverlap": True, "showMaxLabel": False, "showMinLabel": False}},
             "yAxis": {"type": "value", **scale, "splitNumber": 3, "splitLine": {"lineStyle": {"color": _GREY, "opacity": 0.18}},
                       "axisLabel": {"color": _GREY, "fontSize": 11, ":formatter": form}},
             "series": [
@@ -59,6 +59,6 @@ def _iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, timezone.utc).isoformat()
 
 
-def points(samples: list[Sample], *fields: str) -> list[tuple[float, tuple[float, ...]]]:
+def points(samples: list[Sample], *fields: str, divisor: float = 1) -> list[tuple[float, tuple[float, ...]]]:
     """The named fields of samples, as a chart takes them."""
-    return [(sample.at, tuple(float(getattr(sample, field)) for field in fields)) for sample in samples]
+    return [(sample.at, tuple(float(getattr(sample, field)) / divisor for field in fields)) for sample in samples]

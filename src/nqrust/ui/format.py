@@ -90,6 +90,11 @@ def share(part: float, whole: float) -> float:
     return min(1.0, max(0.0, part / whole)) if whole > 0 else 0.0
 
 
+def share_of_cpus(percent: int) -> str:
+    """A limit in percent of one CPU: 200 is 2 CPUs."""
+    return f"{_short(percent / 100)} CPU{'' if percent == 100 else 's'}"
+
+
 def count(number: int, one: str, many: str = "") -> str:
     """1 host, 2 hosts."""
     return f"{number} {one if number == 1 else many or one + 's'}"

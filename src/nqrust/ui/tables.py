@@ -36,11 +36,12 @@ class Column:
                 "sortable": bool(self.sort)}
 
 
-def button(icon: str, verb: str, event: str, key: str, shown: str = "true", danger: bool = False) -> str:
-    """A small button of a row. `shown`: a Vue expression."""
+def button(icon: str, verb: str, event: str, key: str, shown: str = "true", danger: bool = False, named: str = "") -> str:
+    """A small button of a row. `key`: the field that its event carries; `named`: the one that says which row it is, where
+    that is another. `shown`: a Vue expression."""
     tone = "danger" if danger else "bare"
     return (
-        f'<q-btn v-if="{shown}" flat dense class="icon {tone}" icon="{icon}" :aria-label="\'{verb} \' + props.row.{key}" '
+        f'<q-btn v-if="{shown}" flat dense class="icon {tone}" icon="{icon}" :aria-label="\'{verb} \' + props.row.{named or key}" '
         f"@click.stop=\"$parent.$emit('{event}', props.row.{key})\"><q-tooltip :delay=\"400\">{verb}</q-tooltip></q-btn>"
     )
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from nqrust.contract.api.auth import Role
 from nqrust.contract.api.hosts import Host, HostCapacity, HostNetwork, HostState
 from nqrust.contract.api.vms import DesiredState, GuestReport, Vm, VmCreate, VmState
+from nqrust.ui.fields import complaint
 from nqrust.ui.pages.dashboard import Overview, attention, room
-from nqrust.ui.pages.vm_create import complaint
 from nqrust.ui.pages.vm_detail import describe
 from nqrust.ui.pages.vms import row
 from nqrust.ui.session import SignedIn

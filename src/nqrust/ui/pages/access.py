@@ -10,12 +10,21 @@ from nicegui import ui
 from pydantic import ValidationError
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
-from nqrust.contract.api.auth import Role, Token, TokenCreate, TokenList, User, UserCreate, UserList
+from nqrust.contract.api.auth import (
+    Role,
+    Token,
+    TokenCreate,
+    TokenList,
+    User,
+    UserCreate,
+    UserList,
+    UserUpdate,
+)
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
+from nqrust.ui.fields import Trouble
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
-from nqrust.ui.pages.vm_create import complaint
 from nqrust.ui.tables import Column, Listing, Row, button
 
 _ROLES = {"viewer": "viewer – looks", "operator": "operator – VMs, images, hosts", "admin": "admin – everything"}
@@ -41,21 +50,31 @@ def access(request: Request) -> RedirectResponse | None:
         return me
     manager = session.connect(me.token)
 
-    async def remove_user(user_id: str) -> None:
-        if await parts.confirm("Remove this user?", "They are signed out everywhere.", "Remove"):
-            await _do(manager.delete_user(user_id), "The user is removed.", users)
+    def user(name: str) -> User | None:
+        return next((user for user in users.data.items if user.username == name), None) if users.data else None
+
+    async def change(name: str) -> None:
+        if found := user(name):
+            await _change_user(manager, found, name == me.username, users)
+
+    async def remove_user(name: str) -> None:
+        found = user(name)
+        if found and await parts.confirm(f"Remove {name}?", "They are signed out everywhere.", "Remove"):
+            await _do(manager.delete_user(found.id), f"{name} is removed.", users)
 
     async def revoke(token_id: str) -> None:
-        if await parts.confirm("Revoke this token?", "Programs that use it are refused from now on.", "Revoke"):
-            await _do(manager.delete_token(token_id), "The token is revoked.", tokens)
+        name = next((t.name for t in tokens.data.items if t.id == token_id), "this token") if tokens.data else "this token"
+        if await parts.confirm(f"Revoke {name}?", "Programs that use it are refused from now on.", "Revoke"):
+            await _do(manager.delete_token(token_id), f"{name} is revoked.", tokens)
 
     def build_users(data: UserList) -> Callable[[UserList], None]:
         listing = Listing(
             [Column("name", "User", '<span class="name">{{ props.row.name }}</span>', sort="name"),
              Column("role", "Role", sort="role"), Column("age", "Created", _AGE, sort="created")],
-            key="id", handlers={"remove": remove_user},
+            key="name", handlers={"change": change, "remove": remove_user},
             card='<div class="top"><span class="name">{{ props.row.name }}</span><span class="tag">{{ props.row.role }}</span></div>',
-            actions=button("delete_outline", "Remove", "remove", "id", "!props.row.mine", danger=True),
+            actions=button("edit", "Change", "change", "name")
+            + button("delete_outline", "Remove", "remove", "name", "!props.row.mine", danger=True),
         )
 
         def update(fresh: UserList) -> None:
@@ -72,7 +91,7 @@ def access(request: Request) -> RedirectResponse | None:
             key="id", handlers={"revoke": revoke},
             card='<div class="top"><span class="name">{{ props.row.name }}</span><span class="tag">{{ props.row.role }}</span></div>'
                  '<div class="muted small">used {{ props.row.used }} · until {{ props.row.until }}</div>',
-            actions=button("delete_outline", "Revoke", "revoke", "id", danger=True),
+            actions=button("delete_outline", "Revoke", "revoke", "id", danger=True, named="name"),
         )
 
         def update(fresh: TokenList) -> None:
@@ -109,29 +128,70 @@ async def _add_user(manager: AsyncManagerClient, live: Live[UserList]) -> None:
     with card:
         parts.text("Add a user", tag="h2")
         name = ui.input("User name").props("autofocus autocomplete=off autocapitalize=none")
-        password = ui.input("Password", password=True, password_toggle_button=True).props(
-            'autocomplete=new-password hint="At least 12 characters"')
+        password = _new_password("Password")
         role = ui.select(_ROLES, label="Role", value="viewer")
-        trouble = parts.text("", "notice bad").props('role="alert"')
-        trouble.set_visibility(False)
+        trouble = Trouble()
         with parts.box("buttons"):
             parts.quiet("Cancel", dialog.close)
-            parts.primary("Add", lambda: submit())
+            button = parts.primary("Add", lambda: submit())
 
     async def submit() -> None:
+        trouble.clear_away()
+        button.props("loading")
         try:
             wanted = UserCreate(username=(name.value or "").strip(), password=password.value or "", role=Role(role.value))
             await manager.create_user(wanted)
         except (ValidationError, ClientError) as error:
-            trouble.say(complaint(error) if isinstance(error, ValidationError) else parts.explain(error))
-            trouble.set_visibility(True)
+            trouble.say(error)
             return
+        finally:
+            button.props(remove="loading")
         dialog.close()
         parts.done(f"{wanted.username} can sign in.")
         await live.refresh()
 
     dialog.on("hide", dialog.delete)
     dialog.open()
+
+
+async def _change_user(manager: AsyncManagerClient, user: User, mine: bool, live: Live[UserList]) -> None:
+    """Another role, another password, or both. Who changes their own password signs in anew."""
+    dialog, card = parts.sheet()
+    with card:
+        parts.text(f"Change {user.username}", tag="h2")
+        role = ui.select(_ROLES, label="Role", value=user.role.value)
+        if mine:
+            role.props('disable hint="Another administrator can change yours"')
+        password = _new_password("New password")
+        parts.text("Left empty, the password stays. A new one signs " + ("you" if mine else "them") + " out everywhere.",
+                   "muted small", tag="p")
+        trouble = Trouble()
+        with parts.box("buttons"):
+            parts.quiet("Cancel", dialog.close)
+            button = parts.primary("Save", lambda: submit())
+
+    async def submit() -> None:
+        trouble.clear_away()
+        button.props("loading")
+        try:
+            chosen = Role(role.value) if not mine and role.value != user.role.value else None
+            await manager.update_user(user.id, UserUpdate(password=password.value or None, role=chosen))
+        except (ValidationError, ClientError) as error:
+            trouble.say(error)
+            return
+        finally:
+            button.props(remove="loading")
+        dialog.close()
+        parts.done(f"{user.username} is changed.")
+        await live.refresh()
+
+    dialog.on("hide", dialog.delete)
+    dialog.open()
+
+
+def _new_password(label: str) -> ui.input:
+    return ui.input(label, password=True, password_toggle_button=True).props(
+        'autocomplete=new-password hint="At least 12 characters"')
 
 
 async def _add_token(manager: AsyncManagerClient, live: Live[TokenList]) -> None:
@@ -143,19 +203,18 @@ async def _add_token(manager: AsyncManagerClient, live: Live[TokenList]) -> None
             name = ui.input("What it is for", placeholder="monitoring").props("autofocus").classes("full")
             role = ui.select(_ROLES, label="Role", value="viewer").classes("full")
             life = ui.select(_LIFE, label="Valid for", value=30 * 86400).classes("full")
-            trouble = parts.text("", "notice bad").props('role="alert"')
-            trouble.set_visibility(False)
+            trouble = Trouble()
             with parts.box("buttons"):
                 parts.quiet("Cancel", dialog.close)
                 parts.primary("Make", lambda: submit())
 
     async def submit() -> None:
+        trouble.clear_away()
         try:
             wanted = TokenCreate(name=(name.value or "").strip(), role=Role(role.value), ttl_seconds=life.value or None)
             made = await manager.create_token(wanted)
         except (ValidationError, ClientError) as error:
-            trouble.say(complaint(error) if isinstance(error, ValidationError) else parts.explain(error))
-            trouble.set_visibility(True)
+            trouble.say(error)
             return
         form.clear()
         with form:

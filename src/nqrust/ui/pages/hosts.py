@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse
@@ -102,6 +102,7 @@ class _Card:
                         said = parts.text("", "muted", tag="span")
                     self._bars[name] = (parts.Bar(f"{name} of {host.name}"), said)
             self._facts = parts.facts(_describe(host))
+            self._look = ui.link("", f"/vms?find={quote(host.name)}").classes("small")
             if after is not None:
                 with parts.box("actions").style("margin-top: auto"):
                     self._cordon = parts.quiet("Cordon", self._ask_cordon)
@@ -124,6 +125,8 @@ class _Card:
             self._bars[name][1].say(said)
         for name, value in _describe(host):
             self._facts[name].say(value)
+        self._look.set_text(f"Look at its {fmt.count(host.vms, 'VM')}")
+        self._look.set_visibility(host.vms > 0)
         if self._after is not None:
             self._cordon.set_visibility(not host.cordoned)
             self._uncordon.set_visibility(host.cordoned)
@@ -139,7 +142,8 @@ class _Card:
         await self._do(self._manager.uncordon_host(self._host.name), f"{self._host.name} takes new VMs again.")
 
     async def _ask_drain(self) -> None:
-        if await parts.confirm(f"Drain {self._host.name}?", "Its VMs are stopped, and it takes no new ones.", "Drain"):
+        if await parts.confirm(f"Drain {self._host.name}?", f"It takes no new VMs, and its {fmt.count(self._host.vms, 'VM')} "
+                               "are shut down; disks do not move. Uncordon starts them again.", "Drain"):
             await self._do(self._manager.drain_host(self._host.name), f"{self._host.name} is being drained.")
 
     async def _ask_remove(self) -> None:

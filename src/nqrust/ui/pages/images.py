@@ -14,18 +14,27 @@ from nqrust.contract.api.auth import Role
 from nqrust.contract.api.images import Image, ImageAdd, ImageList
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
+from nqrust.ui.fields import Trouble
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
-from nqrust.ui.pages.vm_create import complaint
 from nqrust.ui.tables import BADGE, Column, Listing, Row, button
 
 _NAME = """<span class="name">{{ props.row.name }}</span><div class="muted small">{{ props.row.description }}</div>"""
-_CARD = f"""<div class="top"><div class="grow">{_NAME}</div>{BADGE}</div>
+_HOW = """<div class="fetching" v-if="props.row.fetched !== null"><div class="bar" role="progressbar"
+:aria-label="'Download of ' + props.row.name" aria-valuemin="0" aria-valuemax="100" :aria-valuenow="props.row.fetched">
+<i :style="{width: props.row.fetched + '%'}"></i></div><span class="muted small nowrap">{{ props.row.fetched_text }}</span></div>
+<div class="small bad-text" v-if="props.row.error">{{ props.row.error }}</div>"""
+_STATE = BADGE + _HOW
+_CARD = f"""<div class="top"><div class="grow">{_NAME}</div>{BADGE}</div>{_HOW}
 <div class="muted small">{{{{ props.row.size_text }}}} · needs {{{{ props.row.least }}}}</div>"""
 
 
 def row(image: Image) -> Row:
+    """What the table shows of an image. `fetched`: whole percent; None when nothing is being fetched."""
+    got = image.download
     return {
+        "fetched": int(100 * fmt.share(got.done, got.total)) if got else None,
+        "fetched_text": f"{fmt.size(got.done)} of {fmt.size(got.total)}" if got else "", "error": image.error,
         "name": image.name, "description": image.description, "state": image.state, "tone": fmt.tone(image.state),
         "size": image.size, "size_text": fmt.size(image.size), "sum": image.sha256[:12], "whole_sum": image.sha256,
         "least": f"{fmt.mib(image.min_memory_mib)} memory", "age": fmt.ago(image.created_at),
@@ -42,7 +51,7 @@ def images(request: Request) -> RedirectResponse | None:
     may_act = me.may(Role.operator)
 
     async def remove(name: str) -> None:
-        if await parts.confirm(f"Remove {name}?", "VMs that were made of it keep their own disks.", "Remove"):
+        if await parts.confirm(f"Remove {name}?", "It is refused while a VM uses the image. A download of it ends.", "Remove"):
             try:
                 await manager.delete_image(name)
             except ClientError as error:
@@ -70,7 +79,7 @@ def images(request: Request) -> RedirectResponse | None:
         listing = Listing(
             [
                 Column("name", "Name", _NAME, sort="name"),
-                Column("state", "State", BADGE, sort="state"),
+                Column("state", "State", _STATE, sort="state"),
                 Column("size", "Size", "{{ props.row.size_text }}", sort="size"),
                 Column("least", "Needs"),
                 Column("sum", "SHA-256", '<span class="mono" :title="props.row.whole_sum">{{ props.row.sum }}</span>'),
@@ -92,7 +101,7 @@ def images(request: Request) -> RedirectResponse | None:
                 scanning = parts.quiet("Scan", scan, icon="refresh")
                 parts.primary("Add image", add, icon="add")
         live = Live(
-            manager.list_images, build, empty=lambda data: not data.items, every=4.0,
+            manager.list_images, build, empty=lambda data: not data.items,
             when_empty=lambda: parts.nothing_yet(
                 "album", "No images yet", "An image is a root file system with its kernel. Scan finds those that are in the "
                 "image folder already.", "Add image" if may_act else "", add if may_act else None),
@@ -105,22 +114,26 @@ async def _add(manager: AsyncManagerClient, live: Live[ImageList]) -> None:
     with card:
         parts.text("Add an image", tag="h2")
         source = ui.toggle({"path": "Folder on the manager", "url": "URL"}, value="path").props("no-caps unelevated spread")
-        name = ui.input("Name", placeholder="debian-12").props("autofocus")
+        name = ui.input("Name", placeholder="debian-12").props("autofocus autocomplete=off autocapitalize=none")
         path = ui.input("Folder", placeholder="/srv/images/debian-12").bind_visibility_from(source, "value", value="path")
         path.props('hint="Holds image.json and the files it names" hide-bottom-space')
-        url = ui.input("URL").bind_visibility_from(source, "value", value="url")
-        checksum = ui.input("SHA-256").classes("mono").bind_visibility_from(source, "value", value="url")
-        trouble = parts.text("", "notice bad").props('role="alert"')
-        trouble.set_visibility(False)
+        url = ui.input("URL", placeholder="https://…/image.json").props("autocomplete=off inputmode=url").bind_visibility_from(source, "value", value="url")
+        checksum = ui.input("SHA-256 of image.json").classes("mono").bind_visibility_from(source, "value", value="url")
+        checksum.props('autocomplete=off hint="It vouches for the files that image.json names" hide-bottom-space')
+        trouble = Trouble()
         with parts.box("buttons"):
             parts.quiet("Cancel", dialog.close)
             button = parts.primary("Add", lambda: submit())
 
     async def submit() -> None:
+        trouble.clear_away()
         by_path = source.value == "path"
         wanted_path, wanted_url = (path.value or "").strip(), (url.value or "").strip()
         if not (wanted_path if by_path else wanted_url):
-            _say("Say where the image is.")
+            trouble.say("Say where the image is.")
+            return
+        if not by_path and not (checksum.value or "").strip():
+            trouble.say("An image from a URL needs the SHA-256 of its image.json.")
             return
         try:
             wanted = ImageAdd(
@@ -130,23 +143,19 @@ async def _add(manager: AsyncManagerClient, live: Live[ImageList]) -> None:
                 sha256=None if by_path else (checksum.value or "").strip() or None,
             )
         except ValidationError as error:
-            _say(complaint(error))
+            trouble.say(error)
             return
         button.props("loading")
         try:
             added = await manager.add_image(wanted)
         except ClientError as error:
-            _say(parts.explain(error))
+            trouble.say(error)
             return
         finally:
             button.props(remove="loading")
         dialog.close()
-        parts.done(f"{added.name} is added.")
+        parts.done(f"{added.name} is being fetched." if added.state == "downloading" else f"{added.name} is added.")
         await live.refresh()
-
-    def _say(sentence: str) -> None:
-        trouble.say(sentence)
-        trouble.set_visibility(True)
 
     dialog.on("hide", dialog.delete)
     dialog.open()

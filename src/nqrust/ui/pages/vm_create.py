@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from nicegui import ui
 from pydantic import ValidationError
@@ -15,18 +16,22 @@ from nqrust.contract.api.images import Image
 from nqrust.contract.api.vms import NAME_PATTERN, RestartPolicy, Vm, VmCreate
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
+from nqrust.ui.fields import (
+    Repeated,
+    Size,
+    Trouble,
+    Wrong,
+    account_row,
+    forward_row,
+    lines,
+    volume_row,
+    words,
+)
 
-_MEMORY = {mib: fmt.mib(mib) for mib in (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)}
+_MEMORY = {mib: fmt.mib(mib) for mib in (64, 96, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)}
 _POLICIES = {
     RestartPolicy.on_failure.value: "when it fails", RestartPolicy.always.value: "always", RestartPolicy.never.value: "never",
 }
-
-
-def complaint(error: ValidationError) -> str:
-    """The first thing wrong with a form, in a sentence."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]).replace("_", " ")
-    return f"{where}: {first['msg']}".strip(": ")
 
 
 async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitable[None]]) -> None:
@@ -41,25 +46,32 @@ async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitab
     dialog, card = parts.sheet()
     with card:
         parts.text("Create a VM", tag="h2")
-        if not images:
-            parts.notice("There is no image that is ready. Add one first.", "", "album")
-        if not hosts:
-            parts.notice("No host takes new VMs now: the VM will wait for one.", "", "memory")
-        form = _Form(images, hosts, taken)
+        with parts.box("sheet-body"):
+            if not images:
+                parts.notice("There is no image that is ready. Add one first.", "", "album")
+            if not hosts:
+                parts.notice("No host takes new VMs now: the VM will wait for one.", "", "memory")
+            form = Form(images, hosts, taken)
+        trouble = Trouble()
         with parts.box("buttons"):
             parts.quiet("Cancel", dialog.close)
             create = parts.primary("Create", lambda: submit())
             create.set_enabled(bool(images))
 
     async def submit() -> None:
-        wanted = form.read()
+        trouble.clear_away()
+        try:
+            wanted = form.read()
+        except (ValidationError, Wrong) as error:
+            trouble.say(error)
+            return
         if wanted is None:
             return
         create.props("loading")
         try:
-            vm = await manager.create_vm(wanted, form.key)
+            vm = await manager.create_vm(wanted, form.key(wanted))
         except ClientError as error:
-            form.say(parts.explain(error))
+            trouble.say(error)
             return
         finally:
             create.props(remove="loading")
@@ -72,57 +84,80 @@ async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitab
     dialog.open()
 
 
-class _Form:
-    """The fields, and the request they make. The key makes a second click the same request."""
+class Form:
+    """The fields, and the request they make."""
 
     def __init__(self, images: list[Image], hosts: list[Host], taken: set[str]) -> None:
-        self.key = str(uuid.uuid4())
+        self._sent: tuple[VmCreate, str] | None = None
         self._images = {image.name: image for image in images}
         first = "tiny" if "tiny" in self._images else next(iter(self._images), None)
         with parts.box("form"):
             self.name = ui.input("Name", value=fmt.free_name(taken), validation={
                 "Small letters, digits and hyphens; a letter first": lambda v: bool(re.match(NAME_PATTERN, v or "")),
                 "This name is taken": lambda v: v not in taken,
-            }).props("autofocus").classes("both")
-            self.image = ui.select({n: _label(i) for n, i in self._images.items()}, label="Image", value=first).classes("both")
+            }).props("autofocus autocomplete=off autocapitalize=none").classes("both")
+            self.image = ui.select({n: _label(i) for n, i in self._images.items()}, label="Image", value=first,
+                                   on_change=self._fit).classes("both")
             self.vcpus = ui.number("vCPUs", value=1, min=1, max=32, precision=0)
             self.memory = ui.select(_MEMORY, label="Memory", value=256)
+            self.disk = Size("Disk").classes("both")
             self.start = ui.switch("Start it now", value=True).classes("both")
-        with ui.expansion("More").classes("full").props("dense"), parts.box("form full"):
-            self.disk = ui.number("Disk (MiB)", placeholder="as the image", min=16, precision=0)
-            self.host = ui.select({"": "chosen by free room", **{h.name: h.name for h in hosts}}, label="Host", value="")
-            self.policy = ui.select(_POLICIES, label="Restart", value=RestartPolicy.on_failure.value)
-            self.tags = ui.input("Tags", placeholder="web, test")
-            self.autostart = ui.switch("Start it with its host", value=True).classes("both")
-            self.keys = ui.textarea("SSH keys, one a line").props("autogrow rows=2").classes("both mono")
-        self._trouble = parts.text("", "notice bad").props('role="alert"')
-        self._trouble.set_visibility(False)
+        with parts.box("folds"):
+            with _fold("Accounts and SSH keys", "key", "Written into its disk before it boots"):
+                self.keys = ui.textarea("SSH keys of root, one a line").props("autogrow rows=2").classes("full mono")
+                self.accounts = Repeated("account", account_row, 8)
+            with _fold("Port forwards", "swap_horiz", "Ports of its host that lead to it"):
+                self.forwards = Repeated("port forward", forward_row, 64)
+            with _fold("Volumes", "storage", "Empty disks beside its own: vdb, vdc …"):
+                self.volumes = Repeated("volume", volume_row, 8)
+            with _fold("Placement and restart", "tune", "Host, restart policy, tags"), parts.box("form full"):
+                self.host = ui.select({"": "chosen by free room", **{h.name: h.name for h in hosts}}, label="Host", value="")
+                self.policy = ui.select(_POLICIES, label="Restart it", value=RestartPolicy.on_failure.value)
+                self.tags = ui.input("Tags, between commas", placeholder="web, test").classes("both")
+                self.autostart = ui.switch("Start it with its host", value=True).classes("both")
+        self._fit()
 
-    def say(self, sentence: str) -> None:
-        self._trouble.say(sentence)
-        self._trouble.set_visibility(True)
+    def _fit(self) -> None:
+        """No less than the image needs."""
+        image = self._images.get(self.image.value or "")
+        if image is None:
+            return
+        self.disk.props(f'placeholder="{fmt.mib(max(image.min_disk_mib, -(-image.size // 1048576)))}, as the image"')
+        if int(self.memory.value or 0) < image.min_memory_mib:
+            self.memory.value = next((mib for mib in _MEMORY if mib >= image.min_memory_mib), self.memory.value)
+
+    def key(self, wanted: VmCreate) -> str:
+        """The same key for the same request, so that asking again makes no second VM."""
+        if self._sent is None or self._sent[0] != wanted:
+            self._sent = (wanted, str(uuid.uuid4()))
+        return self._sent[1]
 
     def read(self) -> VmCreate | None:
-        self._trouble.set_visibility(False)
+        """None while the name cannot be; its field says why. Raises ValidationError and Wrong."""
         if not self.name.validate():
             return None
-        try:
-            return VmCreate(
-                name=self.name.value or "",
-                image=self.image.value or "",
-                vcpus=int(self.vcpus.value or 1),
-                memory_mib=int(self.memory.value or 256),
-                disk_mib=int(self.disk.value) if self.disk.value else None,
-                start=bool(self.start.value),
-                host=self.host.value or None,
-                autostart=bool(self.autostart.value),
-                restart_policy=RestartPolicy(self.policy.value),
-                ssh_keys=[line.strip() for line in (self.keys.value or "").splitlines() if line.strip()],
-                tags=[tag.strip() for tag in (self.tags.value or "").split(",") if tag.strip()],
-            )
-        except ValidationError as error:
-            self.say(complaint(error))
-            return None
+        return VmCreate(
+            name=self.name.value or "",
+            image=self.image.value or "",
+            vcpus=int(self.vcpus.value or 1),
+            memory_mib=int(self.memory.value or 256),
+            disk_mib=self.disk.mib(),
+            start=bool(self.start.value),
+            host=self.host.value or None,
+            autostart=bool(self.autostart.value),
+            restart_policy=RestartPolicy(self.policy.value),
+            ssh_keys=lines(self.keys.value),
+            tags=words(self.tags.value),
+            forwards=self.forwards.read(),
+            volumes=self.volumes.read(),
+            users=self.accounts.read(),
+        )
+
+
+@contextmanager
+def _fold(title: str, icon: str, caption: str) -> Iterator[None]:
+    with ui.expansion(title, icon=icon, caption=caption).classes("fold"), parts.box("fold-inside"):
+        yield
 
 
 def _label(image: Image) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from fastapi import Request
@@ -18,6 +18,8 @@ from nqrust.ui.console import Console
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.pages.events import event_list, none_yet
+from nqrust.ui.pages.vm_attachments import ForwardsCard, VolumesCard, edit_forwards
+from nqrust.ui.pages.vm_snapshots import Snapshots
 from nqrust.ui.vm_actions import VmActions, possible
 
 _VERBS = (("start", "Start", "play_arrow"), ("resume", "Resume", "play_arrow"), ("pause", "Pause", "pause"),
@@ -33,16 +35,29 @@ def describe(vm: Vm) -> list[tuple[str, str]]:
         ("Host", vm.host or "not placed yet"),
         ("Image", vm.image),
         ("Size", f"{fmt.count(vm.vcpus, 'vCPU')}, {fmt.mib(vm.memory_mib)} memory, {fmt.mib(vm.disk_mib)} disk"),
+        ("Held to", _limits(vm)),
         ("Guest agent", f"up {fmt.duration(guest.uptime_seconds)}" if guest and vm.guest_up_at else "has not reported yet"),
         ("Gateway", _gateway(vm)),
         ("Restart", {"on-failure": "when it fails"}.get(vm.restart_policy.value, vm.restart_policy.value)
          + (", starts with its host" if vm.autostart else "")),
+        ("Accounts", ", ".join(vm.users) or "those of the image"),
+        ("Tags", ", ".join(vm.tags) or "–"),
         ("Created", fmt.clock(vm.created_at)),
         ("MAC", vm.mac),
         ("TAP", vm.tap),
         ("Boot", vm.boot_id or "–"),
         ("Id", vm.id),
     ]
+
+
+def _limits(vm: Vm) -> str:
+    """What the host's kernel holds it to, its VMM included."""
+    if vm.limits is None:
+        return "–"
+    memory, cpu, tasks = vm.limits.memory_mib, vm.limits.cpu_percent, vm.limits.tasks
+    said = [f"{fmt.mib(memory)} memory" if memory else "", f"{fmt.share_of_cpus(cpu)}" if cpu else "",
+            fmt.count(tasks, "task") if tasks else ""]
+    return ", ".join(part for part in said if part) or "–"
 
 
 def _gateway(vm: Vm) -> str:
@@ -70,7 +85,11 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
     async def fetch_events() -> EventList:
         return await manager.vm_events(name)
 
+    async def set_ports(vm: Vm) -> None:
+        await edit_forwards(manager, vm, refresh)
+
     actions = VmActions(manager, refresh, gone=lambda: ui.navigate.to("/vms"))
+    ports = set_ports if me.may(Role.operator) else None
     with frame(me, "/vms", name):
         with parts.box("small"):
             ui.link("VMs", "/vms")
@@ -89,15 +108,18 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
         with ui.tabs().props("align=left dense inline-label no-caps").classes("tabs full") as tabs:
             overview = ui.tab("Overview")
             terminal = ui.tab("Console")
+            snapshots = ui.tab("Snapshots")
             happened = ui.tab("Events")
         with ui.tab_panels(tabs, value=overview, animated=False, keep_alive=True).classes("full"):
             with ui.tab_panel(overview):
-                live = Live(fetch, lambda vm: _overview(vm, around))
+                live = Live(fetch, lambda vm: _overview(vm, around, ports))
             with ui.tab_panel(terminal):
                 if me.may(Role.operator):
                     console = Console(manager, name)
                 else:
                     parts.nothing_yet("terminal", "Not for viewers", "The console needs the role operator.")
+            with ui.tab_panel(snapshots):
+                Snapshots(manager, name, me.may(Role.operator))
             with ui.tab_panel(happened):
                 Live(fetch_events, event_list(with_subject=False), empty=lambda data: not data.items, when_empty=none_yet)
 
@@ -122,7 +144,9 @@ def _buttons(actions: VmActions, name: str) -> dict[str, ui.button]:
     return made
 
 
-def _overview(vm: Vm, around: Callable[[Vm], None]) -> Callable[[Vm], None]:
+def _overview(
+    vm: Vm, around: Callable[[Vm], None], ports: Callable[[Vm], Awaitable[None]] | None
+) -> Callable[[Vm], None]:
     trouble = parts.text("", "notice bad").style("margin-bottom: 14px")
     with parts.box("split"):
         with parts.box("skeletons").style("gap: 14px"):
@@ -135,9 +159,11 @@ def _overview(vm: Vm, around: Callable[[Vm], None]) -> Callable[[Vm], None]:
                 cpu = charts.Chart("Processor", ("busy",))
                 memory = charts.Chart("Memory and disk", ("memory", "disk"))
                 network = charts.Chart("Network", ("received", "sent"), percent=False)
-        with parts.box("card"):
-            parts.text("Facts", tag="h2")
-            values = parts.facts(describe(vm))
+        with parts.box("skeletons").style("gap: 14px"):
+            with parts.box("card"):
+                parts.text("Facts", tag="h2")
+                values = parts.facts(describe(vm))
+            forwards, volumes = ForwardsCard(ports), VolumesCard()
     seen: list[float] = []
 
     def update(fresh: Vm) -> None:
@@ -146,6 +172,8 @@ def _overview(vm: Vm, around: Callable[[Vm], None]) -> Callable[[Vm], None]:
         trouble.set_visibility(bool(fresh.error))
         for title, value in describe(fresh):
             values[title].say(value)
+        forwards.show(fresh)
+        volumes.show(fresh)
         samples = history.of(fresh)
         waiting.set_visibility(not samples)
         drawn.set_visibility(bool(samples))
@@ -154,7 +182,7 @@ def _overview(vm: Vm, around: Callable[[Vm], None]) -> Callable[[Vm], None]:
             last = samples[-1]
             cpu.show(charts.points(samples, "cpu"), f"{last.cpu:.0f} % busy")
             memory.show(charts.points(samples, "memory", "disk"), f"{last.memory:.0f} % memory, {last.disk:.0f} % disk")
-            network.show(charts.points(samples, "rx", "tx"), f"{fmt.size(last.rx)}/s in, {fmt.size(last.tx)}/s out")
+            network.show(charts.points(samples, "rx", "tx", divisor=1024), f"{fmt.size(last.rx)}/s in, {fmt.size(last.tx)}/s out")
 
     update(vm)
     return update

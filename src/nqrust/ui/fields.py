@@ -1,0 +1,168 @@
+"""Fields that forms are made of, and what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from nicegui import ui
+from nicegui.element import Element
+from nicegui.elements.mixins.value_element import ValueElement
+from pydantic import ValidationError
+
+from nqrust.client.manager import ClientError
+from nqrust.contract.api.vms import GuestUser, PortForward, VolumeCreate
+from nqrust.ui import format as fmt
+from nqrust.ui import parts
+from nqrust.ui.sha512_crypt import hashed
+
+T = TypeVar("T")
+
+
+class Wrong(Exception):
+    """A field holds what cannot be sent; its text is a sentence for the user."""
+
+
+class Trouble(Element):
+    """The place below a form where what is wrong is said, and announced to screen readers."""
+
+    def __init__(self) -> None:
+        super().__init__("div")
+        self.props('role="alert"').classes("notice bad")
+        with self:
+            ui.icon("error_outline")
+            self._said = parts.text("", "grow")
+        self.set_visibility(False)
+
+    def say(self, wrong: ClientError | ValidationError | Wrong | str) -> None:
+        if isinstance(wrong, ClientError):
+            said = parts.explain(wrong)
+        else:
+            said = complaint(wrong) if isinstance(wrong, ValidationError) else str(wrong)
+        self._said.say(said)
+        self.set_visibility(True)
+        self.run_method("scrollIntoView", {"block": "nearest"})
+
+    def clear_away(self) -> None:
+        self.set_visibility(False)
+
+
+def complaint(error: ValidationError) -> str:
+    """The first thing wrong with a form, in a sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]).replace("_", " ")
+    return f"{where}: {first['msg']}".strip(": ")
+
+
+def _is_size(value: str | None) -> bool:
+    try:
+        return not (value or "").strip() or fmt.to_mib(value or "") >= 16
+    except ValueError:
+        return False
+
+
+class Size(ui.input):
+    """A size that people write as `512 MiB` or `10 GiB`. Empty is none."""
+
+    def __init__(self, label: str, value: str = "", placeholder: str = "") -> None:
+        super().__init__(label, value=value, placeholder=placeholder,
+                         validation={"Such as 512 MiB or 10 GiB": _is_size})
+        self.props("outlined dense hide-bottom-space autocomplete=off")
+
+    def mib(self) -> int | None:
+        """Raises Wrong."""
+        written = (self.value or "").strip()
+        if not written:
+            return None
+        if not _is_size(written):
+            raise Wrong(f"{self.props['label']}: write a size of at least 16 MiB, such as 512 MiB or 10 GiB.")
+        return fmt.to_mib(written)
+
+
+class Repeated(Generic[T]):
+    """Rows of fields that can be added and taken away. `make(*initial)` makes a row's fields and gives the one to begin
+    with and what reads them (which raises Wrong or ValidationError). `noun`: what a row is."""
+
+    def __init__(self, noun: str, make: Callable[..., tuple[ValueElement[Any], Callable[[], T]]], most: int) -> None:
+        self._noun, self._make, self._most = noun, make, most
+        self._rows: dict[Element, Callable[[], T]] = {}
+        self._place = parts.box("repeated")
+        self._more = parts.quiet(f"Add {noun}", self._add_one, icon="add")
+
+    def add(self, *initial: object) -> ValueElement[Any]:
+        with self._place, parts.box("repeat") as row:
+            with parts.box("fields"):
+                field, self._rows[row] = self._make(*initial)
+            parts.icon_button("close", f"Remove {self._noun}", partial(self._remove, row))
+        self._more.set_enabled(len(self._rows) < self._most)
+        return field
+
+    def _add_one(self) -> None:
+        self.add().run_method("focus")
+
+    def _remove(self, row: Element) -> None:
+        del self._rows[row]
+        row.delete()
+        self._more.set_enabled(True)
+        self._more.run_method("$el.focus")
+
+    def read(self) -> list[T]:
+        """All rows, from the top. Raises Wrong or ValidationError."""
+        return [read() for read in self._rows.values()]
+
+
+def forward_row(forward: PortForward | None = None) -> tuple[ValueElement[Any], Callable[[], PortForward]]:
+    """A port of the host and the VM's port it leads to."""
+    host_port = ui.number("Host port", value=forward.host_port if forward else None, min=1, max=65535, precision=0)
+    guest_port = ui.number("VM port", value=forward.guest_port if forward else None, min=1, max=65535, precision=0)
+    protocol = ui.select({"tcp": "TCP", "udp": "UDP"}, label="Protocol", value=forward.protocol if forward else "tcp")
+
+    def read() -> PortForward:
+        if not host_port.value or not guest_port.value:
+            raise Wrong("A port forward needs both ports.")
+        return PortForward(protocol=protocol.value, host_port=int(host_port.value), guest_port=int(guest_port.value))
+
+    return host_port, read
+
+
+def volume_row() -> tuple[ValueElement[Any], Callable[[], VolumeCreate]]:
+    """An empty disk."""
+    size = Size("Size", placeholder="1 GiB")
+    keep = ui.switch("Keep when the VM is deleted", value=False)
+
+    def read() -> VolumeCreate:
+        mib = size.mib()
+        if mib is None:
+            raise Wrong("A volume needs a size.")
+        return VolumeCreate(size_mib=mib, keep=bool(keep.value))
+
+    return size, read
+
+
+def account_row() -> tuple[ValueElement[Any], Callable[[], GuestUser]]:
+    """An account in the guest. The password leaves this server as a hash only."""
+    name = ui.input("User name", placeholder="ann").props("autocomplete=off autocapitalize=none")
+    password = ui.input("Password", password=True, password_toggle_button=True).props("autocomplete=new-password")
+    keys = ui.textarea("SSH keys, one a line").props("autogrow rows=1").classes("wide mono")
+
+    def read() -> GuestUser:
+        if not (name.value or "").strip():
+            raise Wrong("An account needs a user name.")
+        found = GuestUser(name=name.value.strip(), ssh_keys=lines(keys.value),
+                          password_hash=hashed(password.value) if password.value else None)
+        if not found.ssh_keys and not found.password_hash:
+            raise Wrong(f"Account {found.name} needs a password or an SSH key.")
+        return found
+
+    return name, read
+
+
+def lines(text: str | None) -> list[str]:
+    """Lines that hold something, without blanks around them."""
+    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+
+
+def words(text: str | None) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in (text or "").split(",") if word.strip()]

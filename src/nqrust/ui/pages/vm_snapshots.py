@@ -1,0 +1,117 @@
+"""The snapshots of a VM: take, go back to, delete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+from nicegui import ui
+
+from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.contract.api.vms import SNAPSHOT_PATTERN, Snapshot, SnapshotList
+from nqrust.ui import format as fmt
+from nqrust.ui import parts
+from nqrust.ui.fields import Trouble
+from nqrust.ui.live import Live
+from nqrust.ui.tables import BADGE, Column, Listing, Row, button
+
+_KINDS = {"disk": "disks", "full": "disks and memory"}
+_STATE = BADGE + """<div class="small bad-text" v-if="props.row.error">{{ props.row.error }}</div>"""
+_AGE = '<span class="muted nowrap" :title="props.row.clock">{{ props.row.age }}</span>'
+
+
+def row(snapshot: Snapshot) -> Row:
+    return {"name": snapshot.name, "kind": _KINDS[snapshot.kind], "size": snapshot.size,
+            "size_text": fmt.size(snapshot.size) if snapshot.size else "–", "state": snapshot.state,
+            "tone": fmt.tone(snapshot.state), "error": snapshot.error, "age": fmt.ago(snapshot.created_at),
+            "clock": fmt.clock(snapshot.created_at), "created": snapshot.created_at.isoformat()}
+
+
+class Snapshots:
+    """The tab: a list that follows the manager, and what can be done. `may_act`: else it only shows."""
+
+    def __init__(self, manager: AsyncManagerClient, vm: str, may_act: bool) -> None:
+        self._manager, self._vm, self._may_act = manager, vm, may_act
+        with parts.box("row-between wrap"):
+            parts.text("Its disks as they were, and its memory too where it ran under a VMM that can save it.", "muted", tag="p")
+            if may_act:
+                parts.quiet("Take snapshot", self._take, icon="photo_camera")
+        self._live: Live[SnapshotList] = Live(
+            lambda: manager.list_snapshots(vm), self._build, empty=lambda data: not data.items,
+            when_empty=lambda: parts.nothing_yet("photo_camera", "No snapshots", "A snapshot keeps the disks as they are now, "
+                                                 "to go back to."))
+
+    def _build(self, data: SnapshotList) -> Callable[[SnapshotList], None]:
+        actions = (button("settings_backup_restore", "Restore", "restore", "name", "props.row.state === 'ready'")
+                   + button("delete_outline", "Delete", "delete", "name", "props.row.state !== 'deleting'", danger=True))
+        listing = Listing(
+            [Column("name", "Name", '<span class="name">{{ props.row.name }}</span>', sort="name"),
+             Column("state", "State", _STATE, sort="state"), Column("kind", "Holds", sort="kind"),
+             Column("size", "Size", "{{ props.row.size_text }}", sort="size"), Column("age", "Taken", _AGE, sort="created")],
+            key="name", actions=actions if self._may_act else "",
+            handlers={"restore": self._restore, "delete": self._delete} if self._may_act else None,
+            card=f'<div class="top"><span class="name">{{{{ props.row.name }}}}</span>{BADGE}</div>'
+                 '<div class="muted small">{{ props.row.kind }} · {{ props.row.size_text }} · {{ props.row.age }}</div>'
+                 '<div class="small bad-text" v-if="props.row.error">{{ props.row.error }}</div>',
+        )
+
+        def update(fresh: SnapshotList) -> None:
+            listing.show([row(snapshot) for snapshot in fresh.items])
+
+        update(data)
+        return update
+
+    async def _take(self) -> None:
+        await _ask_name(self._manager, self._vm, {s.name for s in self._live.data.items} if self._live.data else set(),
+                        self._live.refresh)
+
+    async def _restore(self, name: str) -> None:
+        if await parts.confirm(f"Go back to {name}?", f"The disks of {self._vm} become as they were then: what was written "
+                               "since is lost. The VM has to be stopped.", "Restore"):
+            await self._do(self._manager.restore_snapshot(self._vm, name), f"{self._vm} goes back to {name}.")
+
+    async def _delete(self, name: str) -> None:
+        if await parts.confirm(f"Delete snapshot {name}?", "It cannot be gone back to any more.", "Delete"):
+            await self._do(self._manager.delete_snapshot(self._vm, name), f"{name} is being deleted.")
+
+    async def _do(self, call: Awaitable[object], said: str) -> None:
+        try:
+            await call
+        except ClientError as error:
+            parts.failed(error)
+            return
+        parts.done(said)
+        await self._live.refresh()
+
+
+async def _ask_name(manager: AsyncManagerClient, vm: str, taken: set[str], after: Callable[[], Awaitable[None]]) -> None:
+    dialog, card = parts.sheet()
+    with card:
+        parts.text("Take a snapshot", tag="h2")
+        name = ui.input("Name", value=fmt.free_name(taken, "snapshot"), validation={
+            "Small letters, digits and hyphens": lambda v: bool(re.match(SNAPSHOT_PATTERN, v or "")),
+        }).props("autofocus autocomplete=off autocapitalize=none")
+        trouble = Trouble()
+        with parts.box("buttons"):
+            parts.quiet("Cancel", dialog.close)
+            take = parts.primary("Take", lambda: submit())
+
+    async def submit() -> None:
+        trouble.clear_away()
+        if not name.validate():
+            return
+        take.props("loading")
+        try:
+            await manager.create_snapshot(vm, name.value)
+        except ClientError as error:
+            trouble.say(error)
+            return
+        finally:
+            take.props(remove="loading")
+        dialog.close()
+        parts.done(f"The snapshot {name.value} is being taken.")
+        await after()
+
+    name.on("keydown.enter", submit)
+    dialog.on("hide", dialog.delete)
+    dialog.open()
