@@ -4,7 +4,7 @@
     ├── UsageError          exit 2   bad flag, bad configuration; nothing touched
     ├── PreflightRefused    exit 3   the host is not fit; nothing touched
     ├── StepFailed          exit 5/1 a step could not do its work
-    ├── StepConflict        exit 5/1 something of another's is in the way
+    ├── StepConflict        exit 3/5/1 something of another's is in the way; 3 when told before the first change
     ├── VerifyFailed        exit 4   installed, but a proof failed
     ├── Locked              exit 1   another nqr holds the lock
     ├── JournalError        exit 1   the journal cannot be trusted or was written by a newer nqr

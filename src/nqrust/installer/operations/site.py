@@ -114,6 +114,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         python=python,
         build_roles=_build_roles(site.host, steps),
         explicit=request.explicit,
+        first=not site.receipt.entries and not site.receipt.unfinished,
         firecracker=supplied() if settings.has_agent else None,
         progress=progress_to(events, ""),
     )

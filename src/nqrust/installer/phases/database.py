@@ -68,11 +68,13 @@ def plan(context: Context) -> PhasePlan:
             Role(
                 choice, db.user, context.secrets.db_password, tuple(context.release.database_role_attributes)
             ),
-            Database(choice, db.name, db.user, tuple(context.release.database_extensions)),
+            Database(
+                choice, db.name, db.user, tuple(context.release.database_extensions), first=context.first
+            ),
             TcpLogin(choice, login(context)),
         ]
         if database_port(context) != db.port:
             notes = (
-                f"Port {db.port} is taken; PostgreSQL of this distribution gets {database_port(context)}.",
+                f"PostgreSQL of this distribution is (or will be) on port {database_port(context)}, not {db.port}.",
             )
     return PhasePlan("database", title, tuple(steps), notes)

@@ -67,6 +67,8 @@ def plan(context: Context) -> PhasePlan:
         ]
     steps += [
         Bridge(network.bridge_name, f"{network.gateway}/{network.prefix_length}"),
+        # One that was there may have it; ours never has.
+        Sysctl(f"net.ipv6.conf.{network.bridge_name.replace('.', '/')}.disable_ipv6", "1", optional=True),
         IptablesRules(spec),
         Directory(context.layout.libexec_dir, adopt_modes=True),
         File(script_path(context), network_script(network, spec), mode=0o755, what="the same at every boot"),

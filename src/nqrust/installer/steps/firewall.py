@@ -15,6 +15,7 @@ from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import (
+    Conflict,
     Inspection,
     Needed,
     Origin,
@@ -198,6 +199,13 @@ class IptablesRules:
             now = parse_rules(host.run(command(self.binary, "-w", "-t", table, "-S")).stdout)
             for chain in self.spec.chains:
                 if chain.table == table:
+                    if _is_anothers(chain, now):
+                        return Conflict(
+                            "NQR-NET-111",
+                            f"There is a firewall chain {chain.name} already, with rules that are not ours.",
+                            f"Rename it (iptables -t {table} -E {chain.name} NAME), or remove it if nothing needs it, then"
+                            " run the same command again.",
+                        )
                     diff += _chain_diff(chain, now)
         return Needed(tuple(diff)) if diff else Satisfied()
 
@@ -235,6 +243,11 @@ class IptablesRules:
 
     def _all_lines(self) -> list[str]:
         return [f"{chain.name} {' '.join(rule)}" for chain in self.spec.chains for rule in chain.rules]
+
+
+def _is_anothers(chain: Chain, now: dict[str, list[tuple[str, ...]]]) -> bool:
+    """Ours has our jump, or (cut off before that) our rules."""
+    return chain.jump not in now.get(chain.parent, []) and any(rule not in chain.rules for rule in now.get(chain.name, []))
 
 
 def _chain_diff(chain: Chain, now: dict[str, list[tuple[str, ...]]]) -> list[str]:

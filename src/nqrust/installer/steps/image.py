@@ -10,12 +10,20 @@ from typing import Any, ClassVar
 from nqrust.contract.api.images import MANIFEST
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import PathMissing
-from nqrust.host.port import Host
+from nqrust.host.port import Host, Kind
 from nqrust.image import container, folder, tiny
 from nqrust.image.errors import ImageError
-from nqrust.image.progress import silent
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
+from nqrust.installer.engine.progress import silent
+from nqrust.installer.engine.step import (
+    Conflict,
+    Inspection,
+    Needed,
+    Origin,
+    Prepared,
+    Satisfied,
+    verify_by_inspection,
+)
 from nqrust.installer.engine.undo.record import Retain, undo_directory
 
 RECIPES = {"tiny": tiny.build, "container-runtime": container.build}
@@ -48,6 +56,13 @@ class BuiltImage:
         return f"build the image {self.recipe} in {self.path}"
 
     def inspect(self, host: Host) -> Inspection:
+        stat = host.stat(self.path)
+        if stat is not None and (stat.kind is not Kind.directory or self._is_anothers(host)):
+            return Conflict(
+                "NQR-IMG-106",
+                f"{self.path} is there already and is no image, so the image {self.recipe} is not built over it.",
+                f"Move {self.path} away, or choose another folder with IMAGE_DIR.",
+            )
         try:
             manifest: dict[str, Any] = json.loads(host.read_text(f"{self.path}/{MANIFEST}"))
         except PathMissing:
@@ -84,3 +99,8 @@ class BuiltImage:
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
+
+    def _is_anothers(self, host: Host) -> bool:
+        """An image always has its manifest: its folder is put in place whole."""
+        names = host.listdir(self.path)
+        return bool(names) and MANIFEST not in names

@@ -37,7 +37,7 @@ class LinkState:
 class Bridge:
     """`address`: CIDR of the host on it, empty for none. IPv6 is off on it: guests would otherwise reach the
     host's services by its link-local address, past every IPv4 rule. A bridge of another's is adopted when it
-    is just as asked, and a conflict when not."""
+    is just as asked, and a conflict when not; it keeps its own alias, so that it is never taken for ours."""
 
     kind: ClassVar[str] = "bridge"
 
@@ -63,10 +63,10 @@ class Bridge:
                 "Choose another name with --bridge-name, or rename that interface.",
             )
         fits = self.address in state.addresses if self.address else True
-        if fits and state.up:
-            return Satisfied() if state.alias == ALIAS else Satisfied("was there before")
         if state.alias == ALIAS:
-            return Needed(self._repairs(state))
+            return Satisfied() if fits and state.up else Needed(self._repairs(state))
+        if fits and state.up:
+            return self._public_ipv6(host) or Satisfied("was there before")
         if not fits:
             has = ", ".join(state.addresses) or "no address"
             return Conflict(
@@ -110,6 +110,19 @@ class Bridge:
         if not state.up:
             lines.append(f"bring {self.name} up")
         return tuple(lines)
+
+    def _public_ipv6(self, host: Host) -> Conflict | None:
+        """IPv6 goes off on the bridge of the VMs, and addresses that an administrator gave it would be lost with it."""
+        found = parse_addresses(host.run(command("ip", "-j", "-6", "address", "show", "dev", self.name)).stdout)
+        public = [a for a in found.get(self.name, []) if not ipaddress.ip_interface(a).is_link_local]
+        if not public:
+            return None
+        return Conflict(
+            "NQR-NET-106",
+            f"There is a bridge {self.name} already, which is not ours and has the IPv6 address {public[0]}.",
+            "Choose another name with --bridge-name, or take IPv6 off that bridge: VMs use IPv4 only, and IPv6 would lead"
+            " past the rules that keep them off this host.",
+        )
 
     def _subnet_taken(self, host: Host) -> Conflict | None:
         """Two interfaces with one subnet make the kernel send the answers to the wrong one."""

@@ -22,11 +22,14 @@ from nqrust.installer.engine.undo.record import undo_database
 from nqrust.installer.steps.pg_cluster import ClusterChoice
 from nqrust.installer.steps.pg_sql import as_owner, cluster_arguments, identifier, literal
 
+MIGRATED_BY = frozenset(("alembic_version", "_sqlx_migrations"))
+"""Tables in which the tools of releases note what they have migrated: a database with one was ours before."""
+
 
 @dataclass(frozen=True)
 class Database:
-    """One that is there and is the role's is adopted; another's is a conflict. `extensions` are created in
-    it."""
+    """One that is there and is the role's is adopted; another's is a conflict. `extensions` are created in it.
+    `first`: nothing of ours was ever installed here, so tables in it are another program's: a conflict too."""
 
     kind: ClassVar[str] = "pg-database"
 
@@ -34,6 +37,7 @@ class Database:
     name: str
     owner: str
     extensions: tuple[str, ...] = ()
+    first: bool = False
 
     @property
     def id(self) -> str:
@@ -60,6 +64,12 @@ class Database:
             return Conflict(
                 "NQR-DB-105",
                 f"The database {self.name} is there already, in {encoding} instead of UTF8.",
+                "Choose another name with --db-name.",
+            )
+        if self.first and (others := self._tables_of_others(host, cluster)):
+            return Conflict(
+                "NQR-DB-108",
+                f"The database {self.name} is there already and holds tables of another program ({', '.join(others[:3])}).",
                 "Choose another name with --db-name.",
             )
         diff = self._lacks(host, cluster)
@@ -116,6 +126,18 @@ class Database:
             return None
         owner, _, encoding = out.splitlines()[0].rpartition("|")
         return owner, encoding
+
+    def _tables_of_others(self, host: Host, cluster: PostgresCluster) -> list[str]:
+        """Tables in a database where no release was ever migrated; those of extensions do not count."""
+        tables = as_owner(
+            host,
+            cluster,
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace NOT IN ('pg_catalog'::regnamespace,"
+            " 'information_schema'::regnamespace) AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND"
+            " deptype = 'e') ORDER BY relname;",
+            self.name,
+        ).splitlines()
+        return [] if MIGRATED_BY & set(tables) else tables
 
     def _lacks(self, host: Host, cluster: PostgresCluster) -> list[str]:
         owner = literal(self.owner)

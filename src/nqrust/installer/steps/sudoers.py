@@ -25,6 +25,7 @@ from nqrust.installer.steps.file import content_diff
 from nqrust.installer.steps.owned import access_diff, not_a, require_parent, same_access
 
 MODE = 0o440
+_REPAIR = "Repair them (visudo -c names file and line), then run the same command again."
 CANDIDATE_SUFFIX = ".nqr-candidate"
 """A name with a dot in it: sudo does not read such files in an included folder (sudoers(5), @includedir)."""
 
@@ -66,6 +67,8 @@ class Sudoers:
                 "sudo is installed without visudo, so the rules could not be checked before they go in.",
                 "Install the distribution's complete sudo package, then run the same command again.",
             )
+        if host.which("visudo") is not None and (trouble := _check(host)) is not None:
+            return Conflict("NQR-SUD-103", f"The sudo rules of this host are broken already: {trouble}.", _REPAIR)
         return Needed(content_diff(self.path, data, self.content.encode()) + left)
 
     def prepare(self, host: Host) -> Prepared:
@@ -85,11 +88,7 @@ class Sudoers:
                 "Install the package sudo, then run the same command again.",
             )
         if (trouble := _check(host)) is not None:
-            raise StepFailed(
-                "NQR-SUD-103",
-                f"The sudo rules of this host are broken already: {trouble}.",
-                "Repair them (visudo -c names file and line), then run the same command again.",
-            )
+            raise StepFailed("NQR-SUD-103", f"The sudo rules of this host are broken already: {trouble}.", _REPAIR)
         host.write_file(self._candidate, self.content.encode(), mode=MODE)
         try:
             trouble = _check(host, self._candidate)

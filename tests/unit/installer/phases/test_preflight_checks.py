@@ -124,6 +124,68 @@ def test_anothers_installation_refuses_and_ours_does_not() -> None:
     assert run(Settings(), fit(), host, Situation(known=True)) == []
 
 
+@pytest.mark.parametrize(
+    "path, says",
+    [
+        ("/etc/nqrust-microvm/manager.env", "manager.env"),
+        ("/var/lib/nqrust-microvm/theirs", "theirs"),
+        ("/usr/lib/systemd/system/nqrust-ui.service", "/usr/lib/systemd/system/nqrust-ui.service"),
+        ("/etc/systemd/system/nqrust-network.service", "nqrust-network.service"),
+    ],
+)
+def test_what_another_left_in_our_places_refuses(path: str, says: str) -> None:
+    host = FakeHost.debian12()
+    host.put(path, "")
+    (found,) = run(Settings(), fit(), host, Situation())
+    assert found.code == "NQR-PRE-015" and found.severity is Severity.error and says in found.what
+    assert run(Settings(), fit(), host, Situation(known=True)) == []
+
+
+def test_a_run_that_was_cut_off_before_its_first_record_is_no_installation_of_another() -> None:
+    host = FakeHost.debian12()
+    host.put("/var/lib/nqrust-microvm/fingerprint.json.gz", "")
+    host.put("/etc/nqrust-microvm/config.yaml", "")
+    assert run(Settings(), fit(), host, Situation()) == []
+
+
+@pytest.mark.parametrize(
+    "path, mode, owner, group, refused",
+    [
+        ("/srv/images", 0o755, "root", "root", False),
+        ("/srv/images", 0o2775, "root", "root", False),
+        ("/srv/images", 0o2775, "root", "100", True),
+        ("/srv/images", 0o777, "root", "root", True),
+        ("/srv/images", 0o755, "1000", "1000", True),
+        ("/srv/fc", 0o751, "1000", "1000", False),
+        ("/srv/fc", 0o700, "root", "root", False),
+    ],
+)
+def test_folders_of_others(path: str, mode: int, owner: str, group: str, refused: bool) -> None:
+    host = FakeHost.debian12()
+    host.put_directory(path, mode=mode, owner=owner, group=group)
+    found = run(Settings(), fit(), host, Situation())
+    assert [f.code for f in found] == ["NQR-PRE-033"] * refused
+    assert run(Settings(), fit(), host, Situation(known=True)) == []
+
+
+@pytest.mark.parametrize("line", ["net.ipv4.ip_forward=0", "  -net/ipv4/ip_forward = 0"])
+def test_forwarding_that_was_turned_off_is_told(line: str) -> None:
+    host = FakeHost.debian12()
+    host.put("/etc/sysctl.d/99-alice.conf", f"# no router\n{line}\n")
+    (found,) = run(Settings(), fit(), host, Situation())
+    assert found.code == "NQR-PRE-034" and found.severity is Severity.warning and "99-alice.conf" in found.what
+    assert run(settings(network={"mode": "isolated"}), fit(), host, Situation()) == []
+    host.put("/etc/sysctl.d/99-alice.conf", "#net.ipv4.ip_forward=0\nnet.ipv4.ip_forward=1\n")
+    assert run(Settings(), fit(), host, Situation()) == []
+
+
+def test_a_cluster_on_another_port_is_used_unless_the_port_was_chosen() -> None:
+    facts = fit(postgres=(PostgresCluster(15, "main", 5433, True, "postgres", "/d"),))
+    assert run(Settings(), facts, FakeHost.debian12(), Situation()) == []
+    (found,) = run(Settings(), facts, FakeHost.debian12(), Situation(explicit=frozenset({"database.port"})))
+    assert found.code == "NQR-PRE-026" and found.severity is Severity.error and "5433" in found.what
+
+
 AGENT = settings(mode="agent", agent={"manager_base": "http://m1:18080"})
 HEALTH, CHECK = "http://m1:18080/health", "http://m1:18080/v1/hosts/join-check"
 

@@ -169,7 +169,13 @@ def test_bridge_of_ours_is_repaired(net: FakeHost) -> None:
 
 def test_bridge_just_as_asked_is_adopted(net: FakeHost) -> None:
     put_link(net, "fcbr0", bridge=True, up=True, address="10.0.0.1/24")
+    inet6 = [{"local": "fe80::1", "prefixlen": 64}]
+    net.on("ip", "-j", "-6", "address", "show", "dev", "fcbr0",
+           answer=lambda h, c: json.dumps([{"ifname": "fcbr0", "addr_info": inet6}]))  # fmt: skip
     assert isinstance(BRIDGE.inspect(net), Satisfied)
+    inet6.append({"local": "2001:db8::1", "prefixlen": 64})
+    found = BRIDGE.inspect(net)
+    assert isinstance(found, Conflict) and found.code == "NQR-NET-106" and "2001:db8::1" in found.why
 
 
 @pytest.mark.parametrize(
@@ -296,6 +302,16 @@ def test_drift_is_found_and_repaired(host: FakeHost, damage: str) -> None:
         tables["NQR-FORWARD"].insert(0, ["-j", "ACCEPT"])
     assert planned(host, step)
     applied(host, step)
+
+
+def test_chain_of_another_is_not_emptied(host: FakeHost) -> None:
+    Tables(host)
+    tables = host.memory["rules"]["filter"]
+    tables["NQR-INPUT"] = [["-s", "198.51.100.7/32", "-j", "DROP"]]
+    found = IptablesRules(SPEC).inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-NET-111" and "NQR-INPUT" in found.why
+    tables["NQR-INPUT"] = [list(rule) for rule in SPEC.chains[1].rules[:2]]  # ours, cut off before the jump
+    applied(host, IptablesRules(SPEC))
 
 
 def test_guests_reach_only_what_they_may(host: FakeHost) -> None:

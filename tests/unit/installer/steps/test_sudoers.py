@@ -83,6 +83,8 @@ def test_rules_broken_by_another_are_not_blamed_on_us(host: FakeHost) -> None:
     with pytest.raises(StepFailed) as caught:
         Sudoers(PATH, GOOD).apply(host)
     assert caught.value.code == "NQR-SUD-103" and not host.exists(PATH)
+    found = Sudoers(PATH, GOOD).inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-SUD-103", "told before anything is touched"
 
 
 def test_sudo_without_visudo_is_a_conflict_and_no_sudo_is_a_plan(host: FakeHost) -> None:

@@ -11,7 +11,7 @@ from nqrust.host.errors import HostError
 from nqrust.host.local import LocalHost
 from nqrust.image.kvm_probe import Verdict
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.step import Needed, Satisfied
+from nqrust.installer.engine.step import Conflict, Needed, Satisfied
 from nqrust.installer.steps import vmm_verdict
 from nqrust.installer.steps.image import BuiltImage
 from nqrust.installer.steps.vmm_verdict import VmmVerdict
@@ -128,3 +128,12 @@ def test_an_image_is_whole_or_wanted(tmp_path: Path) -> None:
     (folder / "image.json").write_text("{")
     assert isinstance(step.inspect(host), Needed)
     assert step.prepare(host).undo == (), "what was there before is not ours to remove"
+
+
+def test_a_folder_that_is_no_image_is_not_built_over(tmp_path: Path) -> None:
+    host, step = LocalHost(), BuiltImage(str(tmp_path), "/none")
+    (tmp_path / "tiny").mkdir()
+    assert isinstance(step.inspect(host), Needed), "an empty one is nobody's loss"
+    (tmp_path / "tiny" / "dog.jpg").write_bytes(b"1")
+    found = step.inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-IMG-106" and found.cure

@@ -10,6 +10,7 @@ from nqrust.installer.phases.preflight.findings import Finding, error, warning
 from nqrust.installer.settings import DbType, NetworkMode, Settings
 from nqrust.installer.steps.pg_cluster import expected_port
 
+DATABASE_PORT = "database.port"
 _ANY = ("0.0.0.0", "::", "*")
 
 
@@ -59,8 +60,11 @@ def _holder(port: ListeningPort) -> str:
     return "a process that cannot be seen from here"
 
 
-def checks(settings: Settings, facts: Facts, installed: Settings | None) -> Iterator[Finding]:
-    """`installed`: the settings of the installation that is here already; its own ports are ours."""
+def checks(
+    settings: Settings, facts: Facts, installed: Settings | None, explicit: frozenset[str] = frozenset()
+) -> Iterator[Finding]:
+    """`installed`: the settings of the installation that is here already; its own ports are ours. `explicit`: settings
+    that somebody chose."""
     ours = {(address, number) for _, address, number, _ in wanted(installed)} if installed else set()
     for purpose, address, number, choose in wanted(settings):
         if (address, number) in ours:
@@ -73,11 +77,14 @@ def checks(settings: Settings, facts: Facts, installed: Settings | None) -> Iter
                     f"Stop that process, or choose another port with {choose}.",
                 )
                 break
-    yield from database_port(settings, facts, installed)
+    yield from database_port(settings, facts, installed, chosen=DATABASE_PORT in explicit)
 
 
-def database_port(settings: Settings, facts: Facts, installed: Settings | None) -> Iterator[Finding]:
-    """A local database lives in a PostgreSQL cluster of the distribution, not in whatever answers on its port."""
+def database_port(
+    settings: Settings, facts: Facts, installed: Settings | None, *, chosen: bool
+) -> Iterator[Finding]:
+    """A local database lives in a PostgreSQL cluster of the distribution, not in whatever answers on its port. Where that
+    cluster is on another port it is used there, unless the port was `chosen`."""
     db = settings.database
     if not settings.has_manager or db.type is DbType.remote or installed is not None:
         return
@@ -92,7 +99,7 @@ def database_port(settings: Settings, facts: Facts, installed: Settings | None) 
             f"the distribution's own will be used on port {found}.",
             "Use that server with --db-type remote if that is what you want.",
         )
-    elif found != db.port:
+    elif found != db.port and chosen:
         yield error(
             "NQR-PRE-026",
             f"There is no PostgreSQL cluster on port {db.port}; the one of this host is (or will be) on port {found}.",

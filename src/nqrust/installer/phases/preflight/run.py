@@ -15,7 +15,8 @@ from nqrust.installer.settings import Settings
 @dataclass(frozen=True)
 class Situation:
     """What preflight must know beside settings and facts. `installed`: settings of our installation that is here, if
-    one is; `known`: the journal has entries; `registered`: this agent has credentials already."""
+    one is; `known`: the journal has entries; `registered`: this agent has credentials already; `explicit`: settings that somebody chose, by
+    dotted name."""
 
     installed: Settings | None = None
     known: bool = False
@@ -23,6 +24,7 @@ class Situation:
     db_password: Secret | None = None
     join_token: Secret | None = None
     role_attributes: tuple[str, ...] = ()
+    explicit: frozenset[str] = frozenset()
 
 
 def run(
@@ -31,10 +33,10 @@ def run(
     """Every finding, errors first. A code in `ignore` turns its errors into warnings."""
     found = [
         *machine.checks(settings, facts),
-        *ports.checks(settings, facts, situation.installed),
+        *ports.checks(settings, facts, situation.installed, situation.explicit),
         *network.checks(settings, facts, situation.installed is not None),
         *images.checks(settings, facts),
-        *others.foreign_installation(settings, host, situation.known),
+        *others.checks(settings, host, situation.known),
         *reach.remote_database(settings, situation.db_password, situation.role_attributes),
         *reach.manager_to_join(settings, host, situation.join_token, situation.registered),
     ]
