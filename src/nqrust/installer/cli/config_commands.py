@@ -14,7 +14,7 @@ Output = Annotated[str, typer.Option("--output", metavar="text|json", help="text
 
 
 def build(app: typer.Typer) -> typer.Typer:
-    app.command("show", help="Every setting as an install with the same flags would use it, and its source.")(
+    app.command("show", help="Every setting that an install would use, and its source.")(
         with_flags("config", settings=True)(show)
     )
     app.command("validate", help="Check a configuration file; the environment counts too.")(

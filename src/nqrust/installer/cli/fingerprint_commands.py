@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="Read everything on this host that an installer could change.")(fingerprint)
-    app.command("verify-clean", help="After an uninstall: is the host as it was before the install?")(
+    app.command(help="Read all of this host that an installer could change.")(fingerprint)
+    app.command("verify-clean", help="After an uninstall: is the host as it was before?")(
         verify_clean
     )
 

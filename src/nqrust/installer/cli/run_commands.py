@@ -25,10 +25,10 @@ PHASES = (
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="Install the platform on this host, or bring an installation to what is asked.")(
+    app.command(help="Install on this host, or bring it to what is asked.")(
         with_flags("install", settings=True)(install)
     )
-    app.command(help="Show what an install would change, phase by phase, and change nothing.")(
+    app.command(help="Show what an install would change, and change nothing.")(
         with_flags("plan", settings=True)(plan)
     )
     app.command(help="Prove hop by hop that the installation works; boots a VM.")(

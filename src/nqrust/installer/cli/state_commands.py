@@ -18,7 +18,7 @@ Output = Annotated[str, typer.Option("--output", metavar="text|json", help="text
 
 def add_to(app: typer.Typer) -> None:
     app.command(help="What is installed here, and whether a run was cut off.")(status)
-    app.command(help="Status, then every proof, with a cure for each thing that is not well.")(doctor)
+    app.command(help="Status and every proof, with a cure for what is wrong.")(doctor)
     app.command(help="The version of nqr.")(version)
 
     @app.callback()

@@ -21,8 +21,8 @@ _FOREVER = 10 * 365 * 86400.0
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="What the services say; `install` for the last run of the installer.")(logs)
-    app.command("support-bundle", help="Configuration without secrets, status and logs in one file.")(
+    app.command(help="What a service says; `install`: what the last run said.")(logs)
+    app.command("support-bundle", help="Settings without secrets, status and logs in one file.")(
         support_bundle
     )
 
