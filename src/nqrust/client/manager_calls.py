@@ -82,8 +82,7 @@ def request_arguments(call: Call[Any]) -> dict[str, Any]:
         "headers": sent,
     }
     if call.body is not None:
-        left_out = {"exclude_unset": True} if call.only_given else {"exclude_none": True}
-        arguments["content"] = call.body.model_dump_json(**left_out)
+        arguments["content"] = call.body.model_dump_json(exclude_none=not call.only_given, exclude_unset=call.only_given)
         sent["Content-Type"] = "application/json"
     if call.timeout is not None:
         arguments["timeout"] = call.timeout

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +24,12 @@ from nqrust.agent.vmm.port import Capabilities, Machine, RunState
 from nqrust.contract import names
 from nqrust.contract.api.agent import ImageRef, TapStatus, VmSpec
 from nqrust.contract.api.images import Blob
+from nqrust.contract.api.vms import RateLimits
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
+from nqrust.image import tiny
+from nqrust.image.errors import ImageError
+from nqrust.image.guest_agent import build_guest_agent, find_program
 
 VM = "0b8f0c3e-5f0e-4a53-9f4e-6a1d2a8f7c11"
 
@@ -68,6 +74,7 @@ class MemoryVmm:
     broken: bool = False
     asked: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
+    limited: list[tuple[int, RateLimits]] = field(default_factory=list)
 
     def argv(self, machine: Machine) -> tuple[str, ...]:
         return ("vmm", machine.disk)
@@ -86,6 +93,9 @@ class MemoryVmm:
         self.asked.append(directory)
         if not self.deaf:
             self.scopes.alive.pop(directory.rpartition("/")[2], None)
+
+    def limit(self, directory: str, volumes: int, limits: RateLimits) -> None:
+        self.limited.append((volumes, limits))
 
     def pause(self, directory: str) -> None:
         self.paused.add(directory)
@@ -106,6 +116,8 @@ class MemoryVmm:
 class MemoryTaps:
     links: dict[str, str] = field(default_factory=dict)  # name -> VM
     busy: set[str] = field(default_factory=set)
+    limited: dict[str, RateLimits] = field(default_factory=dict)
+    cannot: bool = False
 
     def all(self) -> list[TapStatus]:
         return [TapStatus(name=n, vm_id=v, bridge="fcbr0", up=True) for n, v in self.links.items()]
@@ -115,6 +127,12 @@ class MemoryTaps:
 
     def ensure(self, name: str, vm_id: str) -> None:
         self.links[name] = vm_id
+
+    def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:
+        assert self.links[name] == vm_id
+        if self.cannot:
+            raise Failed("NQR-NET-708", "It cannot.", "Drop the limits.", status=422)
+        self.limited[name] = limits
 
     def in_use(self, name: str) -> bool:
         return name in self.busy
@@ -217,3 +235,27 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
         )
     )
     return Bench(service, scopes, vmm, taps, forwards, image, tmp_path)
+
+
+NEEDS = ("qemu-system-x86_64", "dnsmasq", "screen", "unshare", "ip", "tc", "dpkg-deb", "apt-get", "mke2fs", "debugfs")
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an image `tiny`, for VMs that really boot."""
+    lacking = [program for program in NEEDS if shutil.which(program) is None]
+    if os.geteuid() != 0 or lacking:
+        pytest.skip(f"needs root and {' '.join(lacking or NEEDS)}")
+    host = LocalHost()
+    if not find_program(host, "rustc"):
+        pytest.skip("there is no Rust compiler")
+    folder = tmp_path_factory.mktemp("agent-image")
+    build_guest_agent(host, str(Path(__file__).resolve().parents[3] / "guest-agent"), str(folder / "guest-agent"))
+    try:
+        tiny.build(host, target_dir=str(folder / "tiny"), guest_agent=str(folder / "guest-agent"),
+                   cache_dir="/var/tmp/nqrust-test-packages")
+    except ImageError as error:
+        if error.code == "NQR-IMG-002":
+            pytest.skip(f"packages are out of reach: {error.what}")
+        raise
+    return folder / "tiny"

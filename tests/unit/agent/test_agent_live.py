@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,34 +14,7 @@ from typing import Any
 
 import pytest
 
-from nqrust.host.local import LocalHost
-from nqrust.image import tiny
-from nqrust.image.errors import ImageError
-from nqrust.image.guest_agent import build_guest_agent, find_program
-
 pytestmark = pytest.mark.hosts
-ROOT = Path(__file__).resolve().parents[3]
-NEEDS = ("qemu-system-x86_64", "dnsmasq", "screen", "unshare", "ip", "dpkg-deb", "apt-get", "mke2fs", "debugfs")
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lacking = [program for program in NEEDS if shutil.which(program) is None]
-    if os.geteuid() != 0 or lacking:
-        pytest.skip(f"needs root and {' '.join(lacking or NEEDS)}")
-    host = LocalHost()
-    if not find_program(host, "rustc"):
-        pytest.skip("there is no Rust compiler")
-    folder = tmp_path_factory.mktemp("agent-image")
-    build_guest_agent(host, str(ROOT / "guest-agent"), str(folder / "guest-agent"))
-    try:
-        tiny.build(host, target_dir=str(folder / "tiny"), guest_agent=str(folder / "guest-agent"),
-                   cache_dir="/var/tmp/nqrust-test-packages")
-    except ImageError as error:
-        if error.code == "NQR-IMG-002":
-            pytest.skip(f"packages are out of reach: {error.what}")
-        raise
-    return folder / "tiny"
 
 
 @pytest.fixture(scope="module")

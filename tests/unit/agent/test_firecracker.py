@@ -17,6 +17,7 @@ import pytest
 from nqrust.agent.errors import Failed, Refused
 from nqrust.agent.vmm.firecracker.driver import Firecracker
 from nqrust.agent.vmm.port import Machine, RunState
+from nqrust.contract.api.vms import RateLimits
 from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 
@@ -38,6 +39,7 @@ class FakeFirecracker:
 
     def __init__(self, path: Path) -> None:
         self.state, self.seen, self.parts = "Not started", list[str](), dict[str, dict[str, Any]]()
+        self.limits = dict[str, dict[str, int]]()
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -83,6 +85,8 @@ class FakeFirecracker:
                 return no("The requested operation is not supported before starting the microVM.")
             self.state = {"Paused": "Paused", "Resumed": "Running"}[body["state"]]
             return 204, None
+        if method == "PATCH":
+            return self._change(path, body, no)
         allowed = next((fields for prefix, fields in FIELDS.items() if path == prefix or (prefix.endswith("/") and
                         path.startswith(prefix))), None)
         if method != "PUT" or allowed is None:
@@ -97,6 +101,23 @@ class FakeFirecracker:
         if path == "/machine-config" and not 1 <= body["vcpu_count"] <= 32:
             return no("The vCPU number is invalid!")
         self.parts[path] = body
+        return 204, None
+
+    def _change(self, path: str, body: dict[str, Any], no: Any) -> tuple[int, Any]:
+        """Limits of a running VM: merged bucket by bucket, one of size 0 limits no more."""
+        kinds = {"/drives/": {"drive_id", "path_on_host", "rate_limiter"},
+                 "/network-interfaces/": {"iface_id", "rx_rate_limiter", "tx_rate_limiter"}}
+        allowed = next((fields for prefix, fields in kinds.items() if path.startswith(prefix)), None)
+        if allowed is None or set(body) - allowed:
+            return no(f"Invalid request method and/or path: PATCH {path}.")
+        if self.state == "Not started":
+            return no("The requested operation is not supported before starting the microVM.")
+        for name, limiter in body.items():
+            if name.endswith("rate_limiter"):
+                if set(limiter) - {"bandwidth", "ops"} or any(set(b) - {"size", "refill_time", "one_time_burst"} for b in limiter.values()):
+                    return no("unknown field")
+                part = self.limits.setdefault(f"{path} {name}", {})
+                part.update({kind: bucket["size"] for kind, bucket in limiter.items()})
         return 204, None
 
     def _snapshot(self, path: str, body: dict[str, Any], no: Any) -> tuple[int, Any]:
@@ -174,6 +195,29 @@ def test_volumes_are_drives_after_the_root_drive(fake: FakeFirecracker, machine:
     assert not fake.parts["/drives/volume1"]["is_root_device"]
 
 
+def test_limits_are_token_buckets_refilled_each_second(fake: FakeFirecracker, machine: Machine) -> None:
+    driver = Firecracker(LocalHost())
+    limits = RateLimits(net_rx_kbit=8000, disk_kib=64, disk_iops=100)
+    driver.configure(replace(machine, volumes=(machine.disk,), rate_limits=limits))
+    limiter = {"bandwidth": {"size": 65536, "refill_time": 1000}, "ops": {"size": 100, "refill_time": 1000}}
+    assert fake.parts["/drives/rootfs"]["rate_limiter"] == limiter
+    assert fake.parts["/drives/volume1"]["rate_limiter"] == limiter
+    network = fake.parts["/network-interfaces/eth0"]
+    assert network["rx_rate_limiter"]["bandwidth"] == {"size": 1_000_000, "refill_time": 1000}
+    assert network["tx_rate_limiter"]["bandwidth"]["size"] == 0
+    driver.limit(machine.directory, 1, RateLimits(net_tx_kbit=64))
+    assert fake.limits == {
+        "/drives/rootfs rate_limiter": {"bandwidth": 0, "ops": 0}, "/drives/volume1 rate_limiter": {"bandwidth": 0, "ops": 0},
+        "/network-interfaces/eth0 rx_rate_limiter": {"bandwidth": 0, "ops": 0},
+        "/network-interfaces/eth0 tx_rate_limiter": {"bandwidth": 8000, "ops": 0},
+    }
+
+
+def test_without_limits_no_limiter_is_asked_for(fake: FakeFirecracker, machine: Machine) -> None:
+    Firecracker(LocalHost()).configure(machine)
+    assert not [key for part in fake.parts.values() for key in part if key.endswith("rate_limiter")]
+
+
 def test_a_snapshot_is_of_a_paused_guest_and_is_loaded_into_an_empty_firecracker(
     fake: FakeFirecracker, machine: Machine, tmp_path: Path
 ) -> None:
@@ -188,7 +232,8 @@ def test_a_snapshot_is_of_a_paused_guest_and_is_loaded_into_an_empty_firecracker
     with pytest.raises(Failed, match=r"not supported after|not allowed after"):
         driver.load(machine, str(tmp_path))
     fake.state, fake.parts = "Not started", {}
-    driver.load(machine, str(tmp_path))
+    driver.load(replace(machine, rate_limits=RateLimits(disk_iops=10)), str(tmp_path))
+    assert fake.limits["/drives/rootfs rate_limiter"]["ops"] == 10, "the limits of now, not of then"
     assert driver.state(machine.directory) is RunState.running
 
 

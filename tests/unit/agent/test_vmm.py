@@ -15,6 +15,7 @@ from nqrust.agent.vmm.port import Machine, RunState
 from nqrust.agent.vmm.qemu.arguments import arguments
 from nqrust.agent.vmm.qemu.driver import Qemu
 from nqrust.agent.vmm.verdict import Verdict, decide, parse
+from nqrust.contract.api.vms import RateLimits
 from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 
@@ -64,6 +65,34 @@ def test_volumes_follow_the_vms_own_disk() -> None:
     ]
 
 
+def test_limits_are_of_each_disk() -> None:
+    from dataclasses import replace
+
+    machine = replace(MACHINE, volumes=("/v/vdb.raw",), rate_limits=RateLimits(disk_kib=1024, disk_iops=50, net_rx_kbit=64))
+    drives = [word for word in arguments("/usr/bin/qemu-system-x86_64", machine) if word.startswith("if=none")]
+    assert len(drives) == 2
+    assert all(word.endswith(".ext4,throttling.bps-total=1048576,throttling.iops-total=50") for word in drives[:1])
+    assert drives[1].endswith("vdb.raw,throttling.bps-total=1048576,throttling.iops-total=50")
+
+
+def test_a_guest_from_a_snapshot_gets_the_board_it_had_and_waits_for_its_memory(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    host = FakeHost.debian12()
+    host.install("qemu-system-x86_64")
+    for folder in ("/s", "/s/one", "/s/two"):
+        host.mkdir(folder)
+    host.write_file("/s/one/board", b"pc-q35-7.2\n")
+    host.write_file("/s/two/board", b"q35,kernel-irqchip=off\n")
+    argv = Qemu(host).argv(replace(MACHINE, snapshot="/s/one"))
+    assert "pc-q35-7.2,accel=tcg" in argv
+    assert argv[-2:] == ("-incoming", "defer")
+    for bad in ("/s/two", "/s/three"):
+        with pytest.raises(Failed) as failed:
+            Qemu(host).argv(replace(MACHINE, snapshot=bad))
+        assert failed.value.code == "NQR-VMM-116"
+
+
 def test_a_host_without_qemu_says_so() -> None:
     with pytest.raises(Failed) as failed:
         Qemu(FakeHost.debian12()).argv(MACHINE)
@@ -96,7 +125,8 @@ class FakeMonitor:
     """Speaks QMP as QEMU does: greeting, capabilities first, events in between, one client at a time."""
 
     def __init__(self, path: Path) -> None:
-        self.status, self.commands = "running", list[str]()
+        self.status, self.commands, self.said = "running", list[str](), list[dict[str, object]]()
+        self.migration = "completed"
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(path))
         self._server.listen(4)
@@ -121,6 +151,7 @@ class FakeMonitor:
         for line in stream:  # type: ignore[attr-defined]
             name = json.loads(line)["execute"]
             self.commands.append(name)
+            self.said.append(json.loads(line).get("arguments", {}))
             if name == "qmp_capabilities":
                 negotiated = True
             elif not negotiated:
@@ -131,6 +162,12 @@ class FakeMonitor:
                 say({"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}})
             elif name == "cont":
                 self.status = "running"
+            elif name == "qom-get":
+                say({"return": "pc-q35-7.2-machine"})
+                continue
+            elif name == "query-migrate":
+                say({"return": {"status": self.migration}})
+                continue
             elif name == "query-status":
                 say({"return": {"status": self.status, "running": self.status == "running"}})
                 continue
@@ -156,6 +193,38 @@ def test_pause_resume_and_power_button_go_over_qmp(monitor: FakeMonitor, tmp_pat
     assert qemu.state(directory) is RunState.running
     qemu.shut_down(directory)
     assert monitor.commands[-1] == "system_powerdown"
+
+
+def test_limits_change_over_qmp(monitor: FakeMonitor, tmp_path: Path) -> None:
+    Qemu(LocalHost()).limit(str(tmp_path), 1, RateLimits(disk_kib=64))
+    rates = {"bps": 65536, "iops": 0, "bps_rd": 0, "bps_wr": 0, "iops_rd": 0, "iops_wr": 0}
+    assert [said for said in monitor.said if said] == [{"device": "disk0", **rates}, {"device": "disk1", **rates}]
+
+
+def test_a_guest_is_saved_through_a_file_that_qemu_did_not_open(monitor: FakeMonitor, tmp_path: Path) -> None:
+    monitor.status = "postmigrate"
+    Qemu(LocalHost()).snapshot(str(tmp_path), str(tmp_path))
+    assert (tmp_path / "board").read_text() == "pc-q35-7.2\n"
+    assert (tmp_path / "memory").stat().st_mode & 0o777 == 0o600
+    asked = [name for name in monitor.commands if name not in ("qmp_capabilities", "query-migrate")]
+    assert asked == ["query-status", "cont", "stop", "qom-get", "migrate-set-parameters", "getfd", "migrate"]
+
+
+def test_a_guest_that_cannot_be_saved_says_so(monitor: FakeMonitor, tmp_path: Path) -> None:
+    monitor.migration = "failed"
+    with pytest.raises(Failed) as failed:
+        Qemu(LocalHost()).snapshot(str(tmp_path), str(tmp_path))
+    assert failed.value.code == "NQR-VMM-116"
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("postmigrate", RunState.paused), ("finish-migrate", RunState.paused), ("inmigrate", RunState.unconfigured),
+     ("running", RunState.running)],
+)
+def test_what_qemu_says_while_it_is_saved_and_loaded(monitor: FakeMonitor, tmp_path: Path, status: str, state: RunState) -> None:
+    monitor.status = status
+    assert Qemu(LocalHost()).state(str(tmp_path)) is state
 
 
 def test_a_monitor_that_is_gone_is_silent_and_an_error_when_needed(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ class SimulatedAgent:
         self.taps: dict[str, TapStatus] = {}
         self.specs: dict[str, Any] = {}
         self.snapshots: dict[tuple[str, str], str] = {}
+        self.volumes: dict[str, int] | None = {}
         self.calls: list[tuple[str, str]] = []
         self.host_id: str | None = None
         self.boot_id = "boot-1"
@@ -55,6 +56,7 @@ class SimulatedAgent:
 
     async def inventory(self) -> Any:
         from nqrust.contract.api.agent import Inventory
+        from nqrust.contract.api.volumes import KeptVolume
 
         await self._enter("inventory", "")
         return Inventory(
@@ -63,6 +65,9 @@ class SimulatedAgent:
             time=datetime.now(timezone.utc),
             vms=[vm.model_copy() for vm in self.vms.values()],
             taps=list(self.taps.values()),
+            volumes=None if self.volumes is None else [
+                KeptVolume(name=name, size_mib=size) for name, size in self.volumes.items()
+            ],
         )
 
     async def put_vm(self, spec: Any) -> Any:
@@ -120,6 +125,11 @@ class SimulatedAgent:
     async def delete_snapshot(self, vm_id: str, name: str) -> None:
         await self._enter("delete_snapshot", vm_id)
         self.snapshots.pop((vm_id, name), None)
+
+    async def delete_volume(self, name: str) -> None:
+        await self._enter("delete_volume", name)
+        if self.volumes is not None:
+            self.volumes.pop(name, None)
 
     async def delete_tap(self, name: str) -> None:
         await self._enter("delete_tap", name)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from nqrust.contract.api.vms import RateLimits
 
+UNLIMITED = RateLimits()
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -28,7 +30,7 @@ class Machine:
     cmdline: str = ""
     root_device: str = "/dev/vda"
     volumes: tuple[str, ...] = ()
-    rate_limits: RateLimits = RateLimits()
+    rate_limits: RateLimits = UNLIMITED
     snapshot: str | None = None
     """Folder of the snapshot that `load` will bring; None for a boot."""
 

@@ -15,7 +15,9 @@ from nqrust.installer.cli import (
     run_commands,
     state_commands,
     support_commands,
+    template_commands,
     vm_commands,
+    volume_commands,
 )
 
 _HELP = "NQRust-MicroVM: install a microVM platform on this host, prove that it works, and take it out again."
@@ -33,10 +35,12 @@ def build() -> typer.Typer:
     state_commands.add_to(app)
     fingerprint_commands.add_to(app)
     app.add_typer(
-        config_commands.build(_typer("Settings: what would be installed, and where each came from.")),
+        config_commands.build(_typer("Settings, and where each came from.")),
         name="config",
     )
     app.add_typer(vm_commands.build(_typer("VMs of the platform.")), name="vm")
+    app.add_typer(template_commands.build(_typer("Templates: what VMs are made of, under a name.")), name="template")
+    app.add_typer(volume_commands.build(_typer("Volumes that outlived their VMs.")), name="volume")
     app.add_typer(image_commands.build(_typer("Images that VMs boot from.")), name="image")
     app.add_typer(host_commands.build(_typer("Hosts of the platform.")), name="host")
     support_commands.add_to(app)

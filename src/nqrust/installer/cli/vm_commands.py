@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nqrust.installer.cli import output, vm_ports, vm_snapshots, vm_users
+from nqrust.installer.cli import output, vm_limits, vm_ports, vm_snapshots, vm_users
+from nqrust.installer.cli import vm_options as opt
 from nqrust.installer.cli.connection import ManagerUrl, Output, manager
 from nqrust.installer.cli.failures import choice
 from nqrust.installer.engine.errors import UsageError
@@ -30,6 +30,7 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("restart", help="Stop and start a VM.")(restart)
     app.command("pause", help="Freeze a VM.")(pause)
     app.command("resume", help="Let a paused VM go on.")(resume)
+    app.command("limit", help="Limit what a VM may move over its network and its disks.")(vm_limits.limit)
     app.command("forward", help="Let ports of its host lead to a VM.")(vm_ports.forward)
     app.add_typer(vm_snapshots.build(), name="snapshot", help="Snapshots: ls, create, restore, rm.")
     app.command("rm", help="Delete VMs with their disks.")(rm)
@@ -65,22 +66,24 @@ def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 
 def create(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name, and hostname of the guest.")],
-    image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="Image to boot.")],
-    vcpus: Annotated[int, typer.Option("--vcpus", metavar="N", help="Virtual CPUs.")] = 1,
-    memory: Annotated[str, typer.Option("--memory", metavar="MIB", help="Memory: 256, 512M, 2G.")] = "256",
-    disk: Annotated[
-        str | None, typer.Option("--disk", metavar="MIB", help="Disk; the image's own size by default.")
+    image: Annotated[str | None, typer.Option("--image", metavar="IMAGE", help="Image to boot.")] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", metavar="NAME", help="Template that says what no flag here does.")
     ] = None,
-    ssh_key: Annotated[
-        Texts, typer.Option("--ssh-key", metavar="KEY|FILE", help="Public key; may be repeated.")
-    ] = None,
-    tag: Annotated[Texts, typer.Option("--tag", metavar="TAG", help="Tag; may be repeated.")] = None,
+    vcpus: opt.Vcpus = None,
+    memory: opt.Memory = None,
+    disk: opt.Disk = None,
+    ssh_key: opt.SshKeys = None,
+    tag: opt.Tags = None,
     forward: Annotated[
         Texts, typer.Option("--forward", metavar="HOST:GUEST[/udp]", help="Port of the host that leads to it; may be repeated.")
     ] = None,
     volume: Annotated[
         Texts,
-        typer.Option("--volume", metavar="MIB[:keep]", help="Empty disk beside its own (vdb ...): 512M, 2G:keep; may be repeated."),
+        typer.Option(
+            "--volume", metavar="MIB[:keep]|NAME",
+            help="Disk beside its own (vdb ...): 512M or 2G:keep for an empty one, or a kept volume; may be repeated.",
+        ),
     ] = None,
     user: Annotated[
         str | None, typer.Option("--user", metavar="NAME", help="Account in the guest; --ssh-key is then its key instead of root's.")
@@ -88,14 +91,14 @@ def create(
     password_hash_file: Annotated[
         str | None, typer.Option("--password-hash-file", metavar="FILE", help="Password of --user, as `openssl passwd -6` prints it.")
     ] = None,
+    net_rx: opt.NetRx = None,
+    net_tx: opt.NetTx = None,
+    disk_rate: opt.DiskRate = None,
+    disk_iops: opt.DiskIops = None,
     host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Place it on this host.")] = None,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Start it.")] = True,
-    autostart: Annotated[
-        bool, typer.Option("--autostart/--no-autostart", help="Start with its host.")
-    ] = True,
-    restart_policy: Annotated[
-        str, typer.Option("--restart", metavar="never|on-failure|always", help="When it dies by itself.")
-    ] = "on-failure",
+    autostart: opt.Autostart = None,
+    restart_policy: opt.Restart = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Return when its guest agent reported.")
     ] = False,
@@ -104,14 +107,15 @@ def create(
     url: ManagerUrl = None,
 ) -> None:
     choice("--output", out, ("text", "json"))
-    choice("--restart", restart_policy, ("never", "on-failure", "always"))
-    keys = _keys(ssh_key or [])
+    if image is None and template is None:
+        raise UsageError("NQR-USE-003", "Neither --image nor --template is given.", "Name an image: nqr image ls lists them.")
+    keys = opt.keys(ssh_key or [])
     users = vm_users.accounts(user, keys, password_hash_file)
     asked = _checked(
-        name=name, image=image, vcpus=vcpus, memory_mib=output.mebibytes("--memory", memory),
-        disk_mib=output.mebibytes("--disk", disk), start=start, host=host, autostart=autostart,
-        restart_policy=restart_policy, ssh_keys=[] if user else keys, users=users, tags=tag or [],
-        forwards=vm_ports.parse(forward or []), volumes=[_volume(text) for text in volume or []],
+        template=template, image=image, host=host, forwards=vm_ports.parse(forward or []) or None, users=users or None,
+        ssh_keys=None if user else keys or None,
+        **opt.fields(vcpus, memory, disk, tag, volume, autostart, restart_policy, opt.rates(net_rx, net_tx, disk_rate, disk_iops)),
+        name=name, start=start,
     )  # fmt: skip
     with manager(url) as client:
         made = client.create_vm(asked)
@@ -231,7 +235,7 @@ def _checked(**fields: Any) -> VmCreate:
     from nqrust.contract.api.vms import VmCreate
 
     try:
-        return VmCreate(**fields)
+        return VmCreate(**{name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])
@@ -247,38 +251,6 @@ def _checked(**fields: Any) -> VmCreate:
         raise UsageError(
             "NQR-USE-003", what, cure if field == "name" else "See: nqr vm create --help"
         ) from error
-
-
-def _volume(text: str) -> dict[str, Any]:
-    """`512M`, `2G:keep`."""
-    size, _, keep = text.partition(":")
-    if keep not in ("", "keep"):
-        raise UsageError("NQR-USE-003", f"--volume “{text}” ends in “{keep}”.", "Give a size, or a size with :keep: 2G:keep.")
-    return {"size_mib": output.mebibytes("--volume", size), "keep": bool(keep)}
-
-
-def _keys(given: list[str]) -> list[str]:
-    """Each is a public key, or a file that holds some."""
-    keys: list[str] = []
-    for item in given:
-        if item.startswith(("ssh-", "ecdsa-", "sk-")):
-            keys.append(item.strip())
-            continue
-        try:
-            with open(os.path.expanduser(item), encoding="utf-8") as file:
-                lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                "NQR-USE-003",
-                f"--ssh-key “{item}” is neither a public key nor a readable file.",
-                "Give the path of a .pub file, or the key itself in quotes.",
-            ) from error
-        if any("PRIVATE KEY" in line for line in lines):
-            raise UsageError(
-                "NQR-USE-003", f"--ssh-key {item} is a private key.", f"Give the public one: {item}.pub"
-            )
-        keys += lines
-    return keys
 
 
 def _print_short(found: Vm, out: str) -> None:
@@ -308,6 +280,7 @@ def _print(found: Vm, out: str) -> None:
         ("error", found.error), ("host", found.host), ("ip", found.ip), ("mac", found.mac), ("image", found.image),
         ("vcpus", found.vcpus), ("memory", f"{found.memory_mib} MiB"), ("disk", f"{found.disk_mib} MiB"),
         ("volumes", [f"{v.device} {v.size_mib} MiB{' (kept)' if v.keep else ''}" for v in found.volumes]),
+        ("rate limits", vm_limits.told(found.rate_limits)),
         ("tap", found.tap), ("ports", [f"{p.host_port}:{p.guest_port}/{p.protocol}" for p in found.forwards]), ("boot id", found.boot_id), ("autostart", found.autostart),
         ("restart", found.restart_policy), ("tags", found.tags), ("users", found.users), ("created", found.created_at),
         ("started", found.started_at), ("guest up", found.guest_up_at), ("limits", _limits(found)),

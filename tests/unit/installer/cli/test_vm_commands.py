@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +20,16 @@ VM = {
 }  # fmt: skip
 
 
+TEMPLATE = {"name": "small", "image": "tiny", "created_at": VM["created_at"], "updated_at": VM["created_at"]}
+VOLUME = {"name": "db1-vdb-v1", "size_mib": 64, "host": "h1", "vm": None, "created_at": VM["created_at"]}
+
+
 class Manager(ThreadingHTTPServer):
     """Keeps what was asked; a VM's guest is up at the second look."""
 
     asked: list[tuple[str, str, Any]]
     looks = 0
+    taken = False
     url = ""
 
 
@@ -35,14 +41,14 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else None
         self.server.asked.append((self.command, self.path, body))
         status, shown = self.reply()
-        data = json.dumps(shown).encode()
+        data = json.dumps(shown).encode() if shown is not None else b""
         self.send_response(status)
         self.send_header("Content-Type", "application/json" if status < 400 else "application/problem+json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = do_DELETE = answer
+    do_GET = do_POST = do_PUT = do_DELETE = answer
 
     def reply(self) -> tuple[int, Any]:
         if self.headers.get("Authorization") != "Bearer good":
@@ -63,6 +69,15 @@ class Handler(BaseHTTPRequestHandler):
             }
         if self.path.split("?")[0] == "/v1/vms" and self.command == "GET":
             return 200, {"items": [VM], "total": 1}
+        if self.command == "DELETE":
+            return 204, None
+        if self.path == "/v1/templates" and self.command == "POST" and self.server.taken:
+            return 409, {"title": "conflict", "status": 409, "detail": "There is one.", "code": "NQR-API-105"}
+        if self.path.startswith("/v1/templates"):
+            listed = self.path == "/v1/templates" and self.command == "GET"
+            return 200, {"items": [TEMPLATE], "total": 1} if listed else TEMPLATE
+        if self.path.startswith("/v1/volumes"):
+            return 200, {"items": [VOLUME], "total": 1}
         self.server.looks += 1
         up = self.server.looks > 2
         return 200, {**VM, "guest_up_at": VM["guest_up_at"] if up else None, "ip": VM["ip"] if up else None}
@@ -146,3 +161,78 @@ def test_the_join_token_stands_alone_so_that_it_can_be_put_into_a_file(
 ) -> None:
     assert run(["host", "token", "--ttl", "600"]) == 0
     assert capsys.readouterr().out == "nqr_join\n"
+
+
+def test_what_no_flag_says_is_left_to_the_template(manager: Manager) -> None:
+    assert run(["vm", "create", "--name", "web1", "--template", "small", "--memory", "1G", "--no-autostart"]) == 0
+    _, _, body = manager.asked[0]
+    assert body == {"name": "web1", "template": "small", "memory_mib": 1024, "autostart": False, "start": True}
+
+
+def test_volumes_are_sizes_or_names_and_limits_have_units(manager: Manager) -> None:
+    words = "vm create --name web1 --image tiny --volume 2G:keep --volume db1-vdb --net-rx 100M --net-tx 512k --disk-rate 50M"
+    assert run([*words.split(), "--disk-iops", "500"]) == 0
+    _, _, body = manager.asked[0]
+    assert body["volumes"] == [{"size_mib": 2048, "keep": True}, {"name": "db1-vdb"}]
+    assert body["rate_limits"] == {"net_rx_kbit": 100_000, "net_tx_kbit": 512, "disk_kib": 51_200, "disk_iops": 500}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "vm create --name web1", "vm create --name web1 --image tiny --net-rx 100", "vm create --name web1 --image tiny --net-tx 1T",
+        "vm create --name web1 --image tiny --disk-iops 1", "vm create --name web1 --image tiny --volume 2G:no",
+        "vm limit web1 --disk-rate x", "vm limit web1 --none --disk-iops 500", "vm limit web1 --disk-iops 1",
+        "template create --name small --image tiny --user ana", "template create --name Small --image tiny",
+        "template create --name small --image tiny --volume db1-vdb",
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_before_anybody_is_asked(
+    manager: Manager, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    assert run(words.split()) == 2
+    assert "NQR-USE-003" in capsys.readouterr().err
+    assert manager.asked == []
+
+
+def test_limits_are_shown_set_and_removed(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ("vm limit web1", "vm limit web1 --net-rx 1G", "vm limit web1 --none"):
+        assert run(words.split()) == 0
+    assert [(method, path) for method, path, _ in manager.asked] == [
+        ("GET", "/v1/vms/web1"), ("PUT", "/v1/vms/web1/rate-limits"), ("PUT", "/v1/vms/web1/rate-limits"),
+    ]  # fmt: skip
+    assert [body for _, _, body in manager.asked] == [None, {"net_rx_kbit": 1_000_000}, {}]
+    assert "rate limits  none" in capsys.readouterr().out
+
+
+def test_templates_are_made_shown_and_replaced_when_told_to(
+    manager: Manager, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    key = tmp_path / "key.pub"
+    key.write_text("ssh-ed25519 AAAA a@b\n")
+    words = f"template create --name small --image tiny --vcpus 2 --user ana --ssh-key {key} --volume 64:keep"
+    assert run(words.split()) == 0
+    method, path, body = manager.asked[0]
+    assert (method, path, body["name"], body["vcpus"]) == ("POST", "/v1/templates", "small", 2)
+    assert (body["users"], body["ssh_keys"]) == ([{"name": "ana", "ssh_keys": ["ssh-ed25519 AAAA a@b"]}], [])
+    assert body["volumes"] == [{"size_mib": 64, "keep": True}]
+    manager.taken = True
+    assert run(words.split()) == 1
+    assert "NQR-API-105" in capsys.readouterr().err
+    assert run([*words.split(), "--replace"]) == 0
+    assert manager.asked[-1][:2] == ("PUT", "/v1/templates/small")
+    assert run(["template", "ls"]) == 0 and run(["template", "show", "small"]) == 0
+    assert "256 MiB" in capsys.readouterr().out
+    assert run(["template", "rm", "small"]) == 0
+    assert manager.asked[-1][:2] == ("DELETE", "/v1/templates/small")
+
+
+def test_kept_volumes_are_listed_and_deleted(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["volume", "ls", "--host", "h1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:5] == ["db1-vdb-v1", "64", "MiB", "h1", "-"]
+    assert run(["volume", "ls", "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"][0] == VOLUME
+    assert run(["volume", "rm", "db1-vdb-v1"]) == 0
+    assert [call[:2] for call in manager.asked] == [
+        ("GET", "/v1/volumes?host=h1"), ("GET", "/v1/volumes"), ("DELETE", "/v1/volumes/db1-vdb-v1"),
+    ]  # fmt: skip

@@ -1,0 +1,70 @@
+"""Snapshots of running VMs, rate limits and kept volumes for real: QEMU under emulation, in namespaces of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.hosts
+A = "a1111111-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+
+
+@pytest.fixture(scope="module")
+def seen(image: Path) -> Iterator[dict[str, Any]]:
+    work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
+    script = Path(__file__).with_name("vms_saved_and_limited.py")
+    done = subprocess.run(["unshare", "--net", "--mount", sys.executable, str(script), str(image), str(work)],
+                          capture_output=True, text=True, timeout=600, check=False)
+    try:
+        assert done.returncode == 0, done.stderr[-6000:]
+        yield json.loads(done.stdout)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def test_a_guest_goes_on_from_its_snapshot_with_memory_and_disks_of_then(seen: dict[str, Any]) -> None:
+    saved = seen["saved"]
+    assert saved["after_snapshot"] == ["running", True], "it runs on, in the same VMM"
+    assert saved["restore_of_running"] == "NQR-VMM-113"
+    assert saved["restored"] == ["running", True], "in another VMM"
+    assert saved["went_on"] == [True, True], "what was in memory, and what was on the volume"
+    assert saved["same_boot"]
+    assert set(saved["sizes"]) == {"memory", "board", "disk.ext4", "vdb.raw", "snapshot.json"}
+
+
+def test_a_paused_guest_stays_paused_however_often_it_is_snapshotted(seen: dict[str, Any]) -> None:
+    assert [seen["saved"][key] for key in ("frozen_stays", "frozen_twice", "resumed")] == ["paused", "paused", "running"]
+
+
+def test_limits_are_in_force_from_the_start_and_traffic_passes_through_them(seen: dict[str, Any]) -> None:
+    saved = seen["saved"]
+    assert {kind: rate for kind, (rate, _) in saved["buckets"].items()} == {"tap": 2_500_000, "ifb": 1_250_000}
+    assert all(passed > 0 for _, passed in saved["buckets"].values())
+    assert saved["throttles"] == [[41_943_040, 900]] * 2
+
+
+def test_limits_change_while_the_guest_runs_and_leave_nothing(seen: dict[str, Any]) -> None:
+    limited = seen["limited"]
+    none = [{}, [[0, 0], [0, 0]]]
+    assert limited["restored_to_none"] == none
+    assert limited["on"] == [{"tap": 2_500_000, "ifb": 1_250_000}, [[41_943_040, 900]] * 2]
+    assert limited["less"] == [{"tap": 625_000}, [[0, 100]] * 2]
+    assert limited["off"] == none
+    assert limited["left"] == []
+
+
+def test_a_kept_volume_goes_to_the_next_vm_with_what_is_on_it(seen: dict[str, Any]) -> None:
+    kept = seen["kept"]
+    name = f"web1-vdb-{A}"
+    assert kept["kept"] == [{"name": name, "size_mib": 16}]
+    assert (kept["attached"], kept["data"]) == ([], True), "one VM has it, and nobody else can"
+    assert kept["kept_again"] == [name]
+    assert kept["removed"] == []
