@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 
 from nqrust.agent.api.console import _show, _type
 from nqrust.agent.terminal import Terminal
-from nqrust.contract.api import auth, events, hosts, images, vms
+from nqrust.contract.api import auth, events, hosts, images, templates, vms, volumes
 from nqrust.contract.problem import MEDIA_TYPE
 from tests.browser.world import PASSWORD, Refusal, World, furnish, now
 
@@ -182,6 +182,13 @@ async def set_forwards(name: str, wanted: vms.PortForwards) -> vms.Vm:
     return vm
 
 
+@app.put("/v1/vms/{name}/rate-limits", dependencies=[Depends(operator)], status_code=202)
+async def set_rate_limits(name: str, wanted: vms.RateLimits) -> vms.Vm:
+    vm = find(name)
+    vm.rate_limits = wanted
+    return vm
+
+
 @app.get("/v1/vms/{name}/snapshots", dependencies=[Depends(who)])
 async def list_snapshots(name: str) -> vms.SnapshotList:
     found = world.snapshots.setdefault(find(name).id, [])
@@ -216,6 +223,36 @@ async def turn_vm(name: str, verb: str) -> vms.Vm:
     vm = find(name)
     world.later(vm, *TURNS[verb])
     return vm
+
+
+# --- templates and kept volumes
+@app.get("/v1/templates", dependencies=[Depends(who)])
+async def list_templates() -> templates.TemplateList:
+    return templates.TemplateList(items=list(world.templates.values()), total=len(world.templates))
+
+
+@app.post("/v1/templates", dependencies=[Depends(operator)], status_code=201)
+async def create_template(wanted: templates.TemplateCreate) -> templates.Template:
+    if wanted.name in world.templates:
+        raise Refusal(409, "Taken", f"There is already a template named {wanted.name}.")
+    made = templates.Template(**dict(wanted), created_at=now(), updated_at=now())
+    world.templates[made.name] = made
+    return made
+
+
+@app.delete("/v1/templates/{name}", dependencies=[Depends(operator)], status_code=204)
+async def delete_template(name: str) -> None:
+    world.templates.pop(name, None)
+
+
+@app.get("/v1/volumes", dependencies=[Depends(who)])
+async def list_volumes() -> volumes.StoredVolumeList:
+    return volumes.StoredVolumeList(items=list(world.volumes.values()), total=len(world.volumes))
+
+
+@app.delete("/v1/volumes/{name}", dependencies=[Depends(operator)], status_code=204)
+async def delete_volume(name: str) -> None:
+    world.volumes.pop(name, None)
 
 
 # --- images

@@ -87,6 +87,7 @@ def test_users_and_tokens(sign_in: SignIn) -> None:
 
 @pytest.mark.parametrize(("path", "title", "empty"), [
     ("/vms", "VMs", "No VMs yet"), ("/images", "Images", "No images yet"), ("/hosts", "Hosts", "No hosts yet"),
+    ("/templates", "Templates", "No templates"), ("/volumes", "Volumes", "No kept volumes"),
     ("/events", "Events", "Nothing has happened yet"), ("/audit", "Audit", "Nothing yet"),
 ])
 def test_every_list_has_a_loading_an_empty_and_an_error_view(sign_in: SignIn, site: Site, path: str, title: str,

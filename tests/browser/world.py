@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from nqrust.contract import names
-from nqrust.contract.api import auth, events, hosts, images, vms
+from nqrust.contract.api import auth, events, hosts, images, templates, vms, volumes
 from nqrust.contract.problem import Problem
 
 PASSWORD = "correct horse battery"
@@ -38,6 +38,8 @@ class World:
         self.tokens: list[auth.Token] = []
         self.vms: dict[str, vms.Vm] = {}
         self.images: dict[str, images.Image] = {}
+        self.templates: dict[str, templates.Template] = {}
+        self.volumes: dict[str, volumes.StoredVolume] = {}
         self.hosts: dict[str, hosts.Host] = {}
         self.events: list[events.Event] = []
         self.audit: list[events.AuditEntry] = []
@@ -109,12 +111,24 @@ class World:
             vcpus=wanted.vcpus, memory_mib=wanted.memory_mib, disk_mib=wanted.disk_mib or 32, created_at=now(),
             tap=names.tap_name(vm_id), tags=wanted.tags, autostart=wanted.autostart, restart_policy=wanted.restart_policy,
             forwards=wanted.forwards, users=[user.name for user in wanted.users],
-            volumes=[vms.Volume(device=f"vd{letter}", **volume.model_dump())
+            rate_limits=wanted.rate_limits,
+            volumes=[self._volume(f"vd{letter}", volume, wanted.name)
                      for letter, volume in zip("bcdefghi", wanted.volumes, strict=False)])
-        self.wanted = wanted
         self.vms[vm.name] = vm
         self.tell("vm", vm.id, vm.name, "Created", f"{vm.name} was created on {host} from {vm.image}.")
         return vm
+
+    def _volume(self, device: str, volume: vms.VolumeCreate, vm: str) -> vms.Volume:
+        if volume.name is None:
+            return vms.Volume(device=device, size_mib=volume.size_mib or 16, keep=volume.keep)
+        self.volumes[volume.name].vm = vm
+        return vms.Volume(device=device, size_mib=self.volumes[volume.name].size_mib, keep=True, name=volume.name)
+
+    def keep_volume(self, name: str, host: str, size_mib: int) -> None:
+        self.volumes[name] = volumes.StoredVolume(name=name, host=host, size_mib=size_mib, created_at=now())
+
+    def add_template(self, name: str, description: str, **more: Any) -> None:
+        self.templates[name] = templates.Template(name=name, description=description, created_at=now(), updated_at=now(), **more)
 
     def tell(self, kind: str, subject: str, name: str, reason: str, message: str, severity: str = "info",
              at: datetime | None = None) -> None:
@@ -169,10 +183,17 @@ def furnish(world: World) -> None:
     world.add_image("builder", "Build machine", state="missing")
     world.add_host("kvm2", "kvm")
     world.add_host("lab", "tcg", hosts.HostState.degraded).last_seen_at = now() - timedelta(seconds=70)
+    world.add_template("web", "Web server", image="tiny", vcpus=2, memory_mib=512, tags=["web"],
+                       rate_limits=vms.RateLimits(net_tx_kbit=50_000), users=[vms.GuestAccount(name="ann", ssh_keys=["ssh-ed25519 AAAA ann"])])
+    world.add_template("database", "", image="debian-12", vcpus=4, memory_mib=4096, disk_mib=20480,
+                       volumes=[vms.EmptyVolume(size_mib=51200, keep=True)])
+    world.keep_volume("shop-vdb-7f3a", "kvm1", 20480)
+    world.keep_volume("ledger-vdb-91c0", "kvm2", 102400)
     states = ["running", "running", "running", "paused", "stopped", "failed", "starting", "running"]
     plan = ["web1", "web2", "db1", "cache", "batch-old", "broken", "new", "build-7"]
     for name, state in zip(plan, states, strict=True):
         wanted = vms.VmCreate(name=name, image="debian-12" if name.startswith("db") else "tiny", vcpus=2,
+                              rate_limits=vms.RateLimits(net_rx_kbit=100_000, net_tx_kbit=50_000, disk_iops=2000),
                               memory_mib=512, tags=["web"] if name.startswith("web") else [],
                               forwards=[vms.PortForward(host_port=8080, guest_port=80)] if name == "web1" else [],
                               volumes=[vms.VolumeCreate(size_mib=10240, keep=True)] if name in ("web1", "db1") else [],

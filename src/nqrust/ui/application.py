@@ -70,8 +70,10 @@ def register() -> None:
         hosts,
         images,
         sign_in,
+        templates,
         vm_detail,
         vms,
+        volumes,
     )
 
 

@@ -12,7 +12,14 @@ from nicegui.elements.mixins.value_element import ValueElement
 from pydantic import ValidationError
 
 from nqrust.client.manager import ClientError
-from nqrust.contract.api.vms import GuestUser, PortForward, VolumeCreate
+from nqrust.contract.api.vms import (
+    EmptyVolume,
+    GuestAccount,
+    GuestUser,
+    PortForward,
+    RateLimits,
+    VolumeCreate,
+)
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
 from nqrust.ui.sha512_crypt import hashed
@@ -107,6 +114,11 @@ class Repeated(Generic[T]):
         self._more.set_enabled(True)
         self._more.run_method("$el.focus")
 
+    def clear(self) -> None:
+        self._rows.clear()
+        self._place.clear()
+        self._more.set_enabled(True)
+
     def read(self) -> list[T]:
         """All rows, from the top. Raises Wrong or ValidationError."""
         return [read() for read in self._rows.values()]
@@ -126,36 +138,75 @@ def forward_row(forward: PortForward | None = None) -> tuple[ValueElement[Any], 
     return host_port, read
 
 
-def volume_row() -> tuple[ValueElement[Any], Callable[[], VolumeCreate]]:
-    """An empty disk."""
-    size = Size("Size", placeholder="1 GiB")
-    keep = ui.switch("Keep when the VM is deleted", value=False)
+def volume_row(
+    kept: dict[str, str] | None = None, volume: EmptyVolume | None = None
+) -> tuple[ValueElement[Any], Callable[[], VolumeCreate]]:
+    """A new disk, or a kept one of `kept` (what they are called, and what to show for that)."""
+    which = ui.select({"": "new and empty", **(kept or {})}, label="Volume", value="").classes("wide")
+    which.set_visibility(bool(kept))
+    size = Size("Size", value=fmt.mib(volume.size_mib) if volume else "", placeholder="1 GiB")
+    keep = ui.switch("Keep when the VM is deleted", value=volume.keep if volume else False)
+    for field in (size, keep):
+        field.bind_visibility_from(which, "value", value="")
 
     def read() -> VolumeCreate:
+        if which.value:
+            return VolumeCreate(name=which.value, keep=True)
         mib = size.mib()
         if mib is None:
             raise Wrong("A volume needs a size.")
         return VolumeCreate(size_mib=mib, keep=bool(keep.value))
 
-    return size, read
+    return which if kept else size, read
 
 
-def account_row() -> tuple[ValueElement[Any], Callable[[], GuestUser]]:
-    """An account in the guest. The password leaves this server as a hash only."""
-    name = ui.input("User name", placeholder="ann").props("autocomplete=off autocapitalize=none")
+def account_row(
+    passwords: bool = True, account: GuestAccount | None = None
+) -> tuple[ValueElement[Any], Callable[[], GuestUser]]:
+    """An account in the guest. The password leaves this server as a hash only; `passwords`: whether there is one."""
+    name = ui.input("User name", value=account.name if account else "", placeholder="ann")
+    name.props("autocomplete=off autocapitalize=none")
     password = ui.input("Password", password=True, password_toggle_button=True).props("autocomplete=new-password")
-    keys = ui.textarea("SSH keys, one a line").props("autogrow rows=1").classes("wide mono")
+    password.set_visibility(passwords)
+    keys = ui.textarea("SSH keys, one a line", value="\n".join(account.ssh_keys) if account else "")
+    keys.props("autogrow rows=1").classes("wide mono")
 
     def read() -> GuestUser:
         if not (name.value or "").strip():
             raise Wrong("An account needs a user name.")
         found = GuestUser(name=name.value.strip(), ssh_keys=lines(keys.value),
                           password_hash=hashed(password.value) if password.value else None)
-        if not found.ssh_keys and not found.password_hash:
+        if passwords and not found.ssh_keys and not found.password_hash:
             raise Wrong(f"Account {found.name} needs a password or an SSH key.")
         return found
 
     return name, read
+
+
+class Rates:
+    """Rate limits in the units people think in: megabits and MiB a second. Empty is not limited."""
+
+    def __init__(self) -> None:
+        with parts.box("form full"):
+            self._rx = ui.number("Network to it (Mbit/s)", min=0.064)
+            self._tx = ui.number("Network from it (Mbit/s)", min=0.064)
+            self._disk = ui.number("Each disk (MiB/s)", min=0.0625)
+            self._iops = ui.number("Each disk (operations/s)", min=10, precision=0)
+
+    def fill(self, limits: RateLimits) -> None:
+        self._rx.value = limits.net_rx_kbit / 1000 if limits.net_rx_kbit else None
+        self._tx.value = limits.net_tx_kbit / 1000 if limits.net_tx_kbit else None
+        self._disk.value = limits.disk_kib / 1024 if limits.disk_kib else None
+        self._iops.value = limits.disk_iops
+
+    def read(self) -> RateLimits:
+        """Raises ValidationError."""
+        return RateLimits(net_rx_kbit=_times(self._rx.value, 1000), net_tx_kbit=_times(self._tx.value, 1000),
+                          disk_kib=_times(self._disk.value, 1024), disk_iops=_times(self._iops.value, 1))
+
+
+def _times(value: float | None, factor: int) -> int | None:
+    return round(value * factor) if value is not None else None
 
 
 def lines(text: str | None) -> list[str]:

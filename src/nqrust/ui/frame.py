@@ -21,7 +21,9 @@ NAME = "NQRust-MicroVM"
 _PLACES: tuple[tuple[str, str, str, Role], ...] = (
     ("/", "space_dashboard", "Overview", Role.viewer),
     ("/vms", "dns", "VMs", Role.viewer),
+    ("/templates", "copy_all", "Templates", Role.viewer),
     ("/images", "album", "Images", Role.viewer),
+    ("/volumes", "storage", "Volumes", Role.viewer),
     ("/hosts", "memory", "Hosts", Role.viewer),
     ("/events", "history", "Events", Role.viewer),
     ("/access", "group", "Users and tokens", Role.admin),

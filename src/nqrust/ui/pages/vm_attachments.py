@@ -1,4 +1,4 @@
-"""What hangs on a VM: port forwards, which can be changed while it runs, and volumes."""
+"""What hangs on a VM: port forwards and rate limits, which can be changed while it runs, and volumes."""
 
 from __future__ import annotations
 
@@ -8,28 +8,22 @@ from nicegui import ui
 from pydantic import ValidationError
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
-from nqrust.contract.api.vms import PortForward, Vm, Volume
+from nqrust.contract.api.vms import PortForward, RateLimits, Vm, Volume
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
-from nqrust.ui.fields import Repeated, Trouble, Wrong, forward_row
+from nqrust.ui.fields import Rates, Repeated, Trouble, Wrong, forward_row
+
+Change = Callable[[Vm], Awaitable[None]]
 
 
 class ForwardsCard:
     """The port forwards. `change` opens the form that changes them; None for those who may not."""
 
-    def __init__(self, change: Callable[[Vm], Awaitable[None]] | None) -> None:
+    def __init__(self, change: Change | None) -> None:
         self._vm: Vm | None = None
         self._shown: list[PortForward] | None = None
         with parts.box("card").props('role="region" aria-label="Port forwards"'):
-            with parts.box("row-between"):
-                parts.text("Port forwards", tag="h2")
-                if change is not None:
-
-                    async def clicked() -> None:
-                        if self._vm is not None:
-                            await change(self._vm)
-
-                    parts.quiet("Change", clicked).props('dense aria-label="Change port forwards"')
+            _title("Port forwards", change, lambda: self._vm)
             self._place = parts.box("list")
 
     def show(self, vm: Vm) -> None:
@@ -70,6 +64,77 @@ class VolumesCard:
                     parts.text("kept" if volume.keep else "goes with the VM", "tag", tag="span")
             if not vm.volumes:
                 parts.text("None. Volumes are added when a VM is created.", "muted", tag="p")
+
+
+def describe_rates(limits: RateLimits) -> list[tuple[str, str]]:
+    """Names and values; a value for each kind, limited or not."""
+    def said(value: float | None, factor: float, unit: str) -> str:
+        return f"{value / factor:g} {unit}" if value is not None else "not limited"
+
+    return [
+        ("Network to it", said(limits.net_rx_kbit, 1000, "Mbit/s")),
+        ("Network from it", said(limits.net_tx_kbit, 1000, "Mbit/s")),
+        ("Each disk", said(limits.disk_kib, 1024, "MiB/s")),
+        ("Operations", said(limits.disk_iops, 1, "per second")),
+    ]
+
+
+class RatesCard:
+    """The rate limits. `change` opens the form that changes them; None for those who may not."""
+
+    def __init__(self, change: Change | None) -> None:
+        self._vm: Vm | None = None
+        with parts.box("card").props('role="region" aria-label="Rate limits"'):
+            _title("Rate limits", change, lambda: self._vm)
+            self._values = parts.facts(describe_rates(RateLimits()))
+
+    def show(self, vm: Vm) -> None:
+        self._vm = vm
+        for name, value in describe_rates(vm.rate_limits):
+            self._values[name].say(value)
+
+
+def _title(title: str, change: Change | None, vm: Callable[[], Vm | None]) -> None:
+    async def clicked() -> None:
+        shown = vm()
+        if change is not None and shown is not None:
+            await change(shown)
+
+    with parts.box("row-between center"):
+        parts.text(title, tag="h2")
+        if change is not None:
+            parts.quiet("Change", clicked).classes("small-button").props(f'aria-label="Change {title.lower()}"')
+
+
+async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
+    """A form of all rate limits of the VM."""
+    dialog, card = parts.sheet()
+    with card:
+        parts.text(f"Rate limits of {vm.name}", tag="h2")
+        parts.text("The most it may move in a second; empty is not limited. A running VM gets them at once.", "muted", tag="p")
+        rates = Rates()
+        rates.fill(vm.rate_limits)
+        trouble = Trouble()
+        with parts.box("buttons"):
+            parts.quiet("Cancel", dialog.close)
+            button = parts.primary("Save", lambda: submit())
+
+    async def submit() -> None:
+        trouble.clear_away()
+        button.props("loading")
+        try:
+            await manager.set_rate_limits(vm.name, rates.read())
+        except (ValidationError, ClientError) as error:
+            trouble.say(error)
+            return
+        finally:
+            button.props(remove="loading")
+        dialog.close()
+        parts.done(f"The rate limits of {vm.name} are changed.")
+        await after()
+
+    dialog.on("hide", dialog.delete)
+    dialog.open()
 
 
 async def edit_forwards(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 from fastapi import Request
@@ -18,7 +18,14 @@ from nqrust.ui.console import Console
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.pages.events import event_list, none_yet
-from nqrust.ui.pages.vm_attachments import ForwardsCard, VolumesCard, edit_forwards
+from nqrust.ui.pages.vm_attachments import (
+    Change,
+    ForwardsCard,
+    RatesCard,
+    VolumesCard,
+    edit_forwards,
+    edit_rates,
+)
 from nqrust.ui.pages.vm_snapshots import Snapshots
 from nqrust.ui.vm_actions import VmActions, possible
 
@@ -88,8 +95,11 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
     async def set_ports(vm: Vm) -> None:
         await edit_forwards(manager, vm, refresh)
 
+    async def set_rates(vm: Vm) -> None:
+        await edit_rates(manager, vm, refresh)
+
     actions = VmActions(manager, refresh, gone=lambda: ui.navigate.to("/vms"))
-    ports = set_ports if me.may(Role.operator) else None
+    changes = (set_ports, set_rates) if me.may(Role.operator) else (None, None)
     with frame(me, "/vms", name):
         with parts.box("small"):
             ui.link("VMs", "/vms")
@@ -112,7 +122,7 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
             happened = ui.tab("Events")
         with ui.tab_panels(tabs, value=overview, animated=False, keep_alive=True).classes("full"):
             with ui.tab_panel(overview):
-                live = Live(fetch, lambda vm: _overview(vm, around, ports))
+                live = Live(fetch, lambda vm: _overview(vm, around, *changes))
             with ui.tab_panel(terminal):
                 if me.may(Role.operator):
                     console = Console(manager, name)
@@ -145,7 +155,7 @@ def _buttons(actions: VmActions, name: str) -> dict[str, ui.button]:
 
 
 def _overview(
-    vm: Vm, around: Callable[[Vm], None], ports: Callable[[Vm], Awaitable[None]] | None
+    vm: Vm, around: Callable[[Vm], None], set_ports: Change | None, set_rates: Change | None
 ) -> Callable[[Vm], None]:
     trouble = parts.text("", "notice bad").style("margin-bottom: 14px")
     with parts.box("split"):
@@ -163,7 +173,7 @@ def _overview(
             with parts.box("card"):
                 parts.text("Facts", tag="h2")
                 values = parts.facts(describe(vm))
-            forwards, volumes = ForwardsCard(ports), VolumesCard()
+            forwards, volumes, rates = ForwardsCard(set_ports), VolumesCard(), RatesCard(set_rates)
     seen: list[float] = []
 
     def update(fresh: Vm) -> None:
@@ -174,6 +184,7 @@ def _overview(
             values[title].say(value)
         forwards.show(fresh)
         volumes.show(fresh)
+        rates.show(fresh)
         samples = history.of(fresh)
         waiting.set_visibility(not samples)
         drawn.set_visibility(bool(samples))

@@ -1,0 +1,117 @@
+"""The fields that describe a VM, for a VM that is created and for a template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from nicegui import ui
+
+from nqrust.contract.api.images import Image
+from nqrust.contract.api.templates import Template, TemplateSpec
+from nqrust.contract.api.vms import EmptyVolume, GuestAccount, RestartPolicy
+from nqrust.ui import format as fmt
+from nqrust.ui import parts
+from nqrust.ui.fields import Rates, Repeated, Size, account_row, lines, volume_row, words
+
+_MEMORY = (64, 96, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+_POLICIES = {
+    RestartPolicy.on_failure.value: "when it fails", RestartPolicy.always.value: "always", RestartPolicy.never.value: "never",
+}
+
+
+class VmFields:
+    """Made in pieces, in the order of the form. `kept`: volumes that can be attached; None: new ones only."""
+
+    def __init__(self, images: list[Image], kept: dict[str, str] | None = None, passwords: bool = True) -> None:
+        self._images = {image.name: image for image in images}
+        self._kept, self._passwords = kept, passwords
+
+    def size(self) -> None:
+        """Image, processors, memory, disk."""
+        first = "tiny" if "tiny" in self._images else next(iter(self._images), None)
+        shown = {name: _label(image) for name, image in self._images.items()}
+        self.image = ui.select(shown, label="Image", value=first, on_change=self._fit).classes("both")
+        self.vcpus = ui.number("vCPUs", value=1, min=1, max=32, precision=0)
+        self.memory = ui.select({mib: fmt.mib(mib) for mib in _MEMORY}, label="Memory", value=256)
+        self.disk = Size("Disk").classes("both")
+        self._fit()
+
+    def accounts_fold(self) -> None:
+        with fold("Accounts and SSH keys", "key", "Written into its disk before it boots"):
+            self.keys = ui.textarea("SSH keys of root, one a line").props("autogrow rows=2").classes("full mono")
+            self.accounts = Repeated("account", partial(account_row, self._passwords), 8)
+
+    def volumes_fold(self) -> None:
+        with fold("Volumes", "storage", "Disks beside its own: vdb, vdc …"):
+            self.volumes = Repeated("volume", partial(volume_row, self._kept), 8)
+
+    def rates_fold(self) -> None:
+        with fold("Rate limits", "speed", "The most it may move in a second; empty: no limit"):
+            self.rates = Rates()
+
+    def restart(self) -> None:
+        """Restart policy, tags, start with the host."""
+        self.policy = ui.select(_POLICIES, label="Restart it", value=RestartPolicy.on_failure.value)
+        self.tags = ui.input("Tags, between commas", placeholder="web, test").classes("both")
+        self.autostart = ui.switch("Start it with its host", value=True).classes("both")
+
+    def _fit(self) -> None:
+        """No less than the image needs."""
+        image = self._images.get(self.image.value or "")
+        if image is None:
+            return
+        least = fmt.mib(max(image.min_disk_mib, -(-image.size // 1048576)))
+        self.disk.props(f'label="Disk (empty: {least}, as the image)" placeholder="10 GiB"')
+        if int(self.memory.value or 0) < image.min_memory_mib:
+            self.memory.value = next((mib for mib in _MEMORY if mib >= image.min_memory_mib), self.memory.value)
+
+    def fill(self, template: Template) -> None:
+        """What the template says, in place of what stands there."""
+        if template.image in self._images:
+            self.image.value = template.image
+        self.vcpus.value = template.vcpus
+        if template.memory_mib not in _MEMORY:
+            sizes = sorted({*_MEMORY, template.memory_mib})
+            self.memory.set_options({mib: fmt.mib(mib) for mib in sizes})
+        self.memory.value = template.memory_mib
+        self.disk.value = fmt.mib(template.disk_mib) if template.disk_mib else ""
+        self.keys.value = "\n".join(template.ssh_keys)
+        self.policy.value = template.restart_policy.value
+        self.autostart.value = template.autostart
+        self.tags.value = ", ".join(template.tags)
+        self.rates.fill(template.rate_limits)
+        self.volumes.clear()
+        for volume in template.volumes:
+            self.volumes.add(volume)
+        self.accounts.clear()
+        for account in template.users:
+            self.accounts.add(account)
+
+    def spec(self) -> TemplateSpec:
+        """What the fields say, without passwords and kept volumes. Raises ValidationError and Wrong."""
+        return TemplateSpec(
+            image=self.image.value or "",
+            vcpus=int(self.vcpus.value or 1),
+            memory_mib=int(self.memory.value or 256),
+            disk_mib=self.disk.mib(),
+            autostart=bool(self.autostart.value),
+            restart_policy=RestartPolicy(self.policy.value),
+            ssh_keys=lines(self.keys.value),
+            tags=words(self.tags.value),
+            volumes=[EmptyVolume(size_mib=v.size_mib, keep=v.keep) for v in self.volumes.read() if v.size_mib],
+            users=[GuestAccount(name=user.name, ssh_keys=user.ssh_keys) for user in self.accounts.read()],
+            rate_limits=self.rates.read(),
+        )
+
+
+@contextmanager
+def fold(title: str, icon: str, caption: str) -> Iterator[None]:
+    """A part of a form that is shut at first."""
+    with ui.expansion(title, icon=icon, caption=caption).classes("fold"), parts.box("fold-inside"):
+        yield
+
+
+def _label(image: Image) -> str:
+    return f"{image.name} – {image.description}" if image.description else image.name
