@@ -19,9 +19,10 @@ for argument in "$@"; do
     esac
 done
 if [ "$(id -u)" -eq 0 ]; then
-    if [ -x "$installed" ]; then
-        exec "$installed" uninstall "$@"
-    fi
+    # Another program may bear that name: only the link that an install of ours has made is run.
+    case $(readlink -f -- "$installed" 2>/dev/null) in
+        */installer/venv/bin/nqr) [ ! -x "$installed" ] || exec "$installed" uninstall "$@" ;;
+    esac
     if [ ! -e "$cache" ] && [ ! -e /var/lib/nqrust-microvm ] && [ ! -e /opt/nqrust-microvm ]; then
         echo "NQRust-MicroVM is not installed on this host; nothing to do." >&2
         exit 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 import pytest
@@ -176,6 +177,28 @@ def test_forwarding_that_was_turned_off_is_told(line: str) -> None:
     assert found.code == "NQR-PRE-034" and found.severity is Severity.warning and "99-alice.conf" in found.what
     assert run(settings(network={"mode": "isolated"}), fit(), host, Situation()) == []
     host.put("/etc/sysctl.d/99-alice.conf", "#net.ipv4.ip_forward=0\nnet.ipv4.ip_forward=1\n")
+    assert run(Settings(), fit(), host, Situation()) == []
+
+
+def test_chains_that_drop_beside_iptables_are_told() -> None:
+    host = FakeHost.debian12()
+    host.install("nft")
+    chain = {"family": "inet", "table": "strict", "name": "input", "hook": "input", "policy": "drop"}
+    listed: list[dict[str, Any]] = [
+        {"metainfo": {"version": "1.0.6"}},
+        {"chain": chain},
+        {"chain": {**chain, "name": "output", "hook": "output"}},
+        {"chain": {**chain, "name": "mild", "policy": "accept"}},
+        {"chain": {**chain, "family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward"}},  # of iptables-nft
+        {"chain": {"family": "inet", "table": "strict", "name": "no_base_chain"}},
+    ]
+    host.on("nft", "--json", "list", "chains", answer=json.dumps({"nftables": listed}))
+    (found,) = run(Settings(), fit(), host, Situation())
+    assert found.code == "NQR-PRE-035" and found.severity is Severity.warning
+    assert "inet strict input" in found.what and "iifname fcbr0 accept" in found.cure
+    assert run(Settings(), fit(), host, Situation(known=True)) == []
+    assert run(settings(mode="manager"), fit(), host, Situation()) == []
+    host.on("nft", "--json", "list", "chains", answer="")
     assert run(Settings(), fit(), host, Situation()) == []
 
 

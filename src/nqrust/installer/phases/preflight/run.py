@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from nqrust.host.facts.model import Facts
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
-from nqrust.installer.phases.preflight import images, machine, network, others, ports, reach
+from nqrust.installer.phases.preflight import firewalls, images, machine, network, others, ports, reach
 from nqrust.installer.phases.preflight.findings import Finding, Severity
 from nqrust.installer.settings import Settings
 
@@ -37,6 +37,7 @@ def run(
         *network.checks(settings, facts, situation.installed is not None),
         *images.checks(settings, facts),
         *others.checks(settings, host, situation.known),
+        *firewalls.drops_by_default(settings, host, situation.known),
         *reach.remote_database(settings, situation.db_password, situation.role_attributes),
         *reach.manager_to_join(settings, host, situation.join_token, situation.registered),
     ]
