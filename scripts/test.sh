@@ -76,6 +76,22 @@ install_packages() {
     fi
 }
 
+# promtool is one program of the package prometheus, which would also start a server and bring a web interface: only the
+# program is unpacked, beside the other caches, and only tests of the metrics miss it where that fails.
+get_promtool() {
+    local cache=${NQR_TEST_CACHE:-/var/cache/nqrust-tests} folder
+    [ "$(id -u)" -eq 0 ] || cache=${NQR_TEST_CACHE:-$HOME/.cache/nqrust-tests}
+    command -v promtool >/dev/null && return
+    PATH=$PATH:$cache/promtool
+    command -v promtool >/dev/null && return
+    command -v dpkg-deb >/dev/null || return
+    folder=$(mktemp -d) || return
+    if (cd "$folder" && apt-get -q download prometheus && dpkg-deb -x prometheus_*.deb unpacked) </dev/null >"$output/promtool.log" 2>&1; then
+        mkdir -p "$cache/promtool" && cp "$folder/unpacked/usr/bin/promtool" "$cache/promtool/"
+    fi
+    rm -rf "$folder"
+}
+
 find_python() {
     local candidate
     for candidate in /usr/bin/python3 /usr/bin/python3.{13,12,11,10} python3.{13,12,11,10} python3; do
@@ -209,6 +225,7 @@ if ! install_packages || ! make_environment; then
     echo "0 passed, 1 failed, 0 skipped"
     exit 1
 fi
+get_promtool
 export PATH=$venv/bin:$PATH
 
 but=' and not matrix'

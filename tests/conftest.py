@@ -1,7 +1,10 @@
-"""For all tests: the marker `hosts` and its skip reason; hypothesis does not fail a test for a busy machine."""
+"""For all tests: the marker `hosts` and its skip reason; hypothesis does not fail a test for a busy machine; promtool."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,3 +29,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if reason:
         for item in needing:
             item.add_marker(pytest.mark.skip(reason=f"no real hosts here: {reason}"))
+
+
+@pytest.fixture
+def lint_metrics() -> Callable[[str], list[str]]:
+    """What promtool finds wrong with an exposition (names, help, units, types); nothing when it is as Prometheus wants it."""
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed (Debian: package prometheus)")
+
+    def lint(exposition: str) -> list[str]:
+        done = subprocess.run([program, "check", "metrics"], input=exposition, capture_output=True, text=True, check=False)
+        said = (done.stdout + done.stderr).splitlines()
+        return said or ([f"promtool exited with {done.returncode}"] if done.returncode else [])
+
+    return lint
