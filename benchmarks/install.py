@@ -1,0 +1,129 @@
+"""The installer: `nqr --help`, a fresh install over its raw commands, a converged run, and the memory of `nqr` itself."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.figures import Budget, line, median_seconds, note, under
+
+if TYPE_CHECKING:
+    from tests.hosts.machine import Machine
+
+CLONE = "/root/nqrust"
+INSTALL = f"{CLONE}/scripts/install/install.sh --mode production --non-interactive --output json"
+CACHE = "/var/cache/nqrust-microvm"
+
+# Runs its arguments, then prints on standard error: seconds, the largest resident set of the process itself, which
+# install.sh becomes `nqr` in, and of any program below it, both in MiB. VmHWM starts anew at execve(2).
+METER = """
+import resource, subprocess, sys, threading, time
+began = time.monotonic()
+child = subprocess.Popen(sys.argv[1:])
+own = 0
+while child.poll() is None:
+    try:
+        with open(f"/proc/{child.pid}/status") as file:
+            own = next((int(line.split()[1]) for line in file if line.startswith("VmHWM:")), own)
+    except OSError:
+        pass
+    time.sleep(0.01)
+took = time.monotonic() - began
+below = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(f"METER {took:.3f} {own / 1024:.1f} {below / 1024:.1f}", file=sys.stderr)
+sys.exit(child.returncode)
+"""
+
+
+def bench_help() -> None:
+    python = sys.executable
+    nothing = median_seconds([python, "-I", "-c", "pass"])
+    main = "import sys; sys.argv = ['nqr', '--help']; from nqrust.installer.cli.__main__ import main; main()"
+    shown = median_seconds([python, "-I", "-c", main])
+    line("nqr --help", f"{shown:.3f} s", f"{shown / nothing:.1f} x `python -c pass` ({nothing:.3f} s)", under(shown, 0.25, "s"))
+
+
+def bench_install() -> None:
+    from tests.hosts.machine import Machine
+
+    packages = "dpkg-query -W -f '${Package}\\n' | sort"
+    with Machine(primed=False) as host:
+        host.clone_repository(CLONE)
+        before = set(host.run(packages).stdout.split())
+        run = metered(host, INSTALL)
+        fresh = run.seconds
+        show_memory("fresh install", run)
+        for phase in run.summary.get("phases", []):
+            note(f"{phase['name']:<12} {phase['seconds']:.1f} s")
+        bench_converged(host)
+        added = sorted(set(host.run(packages).stdout.split()) - before)
+        environments = "tar -C / -cf - " + f"{CACHE[1:]}/wheelhouse {CLONE[1:]}/requirements {CLONE[1:]}/guest-agent"
+        carried = subprocess.run(host._argv(environments, "root"), stdout=subprocess.PIPE, check=True).stdout
+    with Machine(primed=False) as host:
+        host.run("tar -C / -xf -", input=carried, timeout=300)
+        raw = 0.0
+        for command in raw_commands(added):
+            began = time.monotonic()
+            host.run(command, timeout=1800)
+            seconds = time.monotonic() - began
+            raw += seconds
+            note(f"raw {seconds:6.1f} s  {command[:90]}")
+    line("fresh install", f"{fresh:.1f} s", f"{fresh / raw:.2f} x its raw commands ({raw:.1f} s)", Budget("1.15 x", fresh <= 1.15 * raw))
+
+
+def bench_converged(host: Machine) -> float:
+    """Median seconds of a run that finds everything as it should be."""
+    runs = [metered(host, INSTALL) for _ in range(6)][1:]
+    seconds = sorted(run.seconds for run in runs)[len(runs) // 2]
+    changed = max(run.summary["changed"] for run in runs)
+    steps = runs[0].summary["satisfied"]
+    line("converged re-run", f"{seconds:.2f} s ({changed} changed)", f"{seconds / steps * 1000:.1f} ms a step ({steps})", under(seconds, 1.5, "s"))
+    show_memory("converged re-run", runs[0])
+    return seconds
+
+
+class Metered:
+    """`seconds`; `own` and `below`: peak MiB of nqr and of the largest program it ran; the `summary` it printed last."""
+
+    def __init__(self, seconds: float, own: float, below: float, summary: dict[str, Any]) -> None:
+        self.seconds, self.own, self.below, self.summary = seconds, own, below, summary
+
+
+def show_memory(what: str, run: Metered) -> None:
+    line(f"{what}, peak memory of nqr", f"{run.own:.0f} MiB", f"the largest program it ran: {run.below:.0f} MiB", under(run.own, 150, "MiB"))
+
+
+def metered(host: Machine, command: str) -> Metered:
+    """Exits the benchmark when the command fails."""
+    host.write("/root/meter.py", METER)
+    done = host.run(f"python3 -I /root/meter.py {command}", timeout=1800, check=False)
+    if done.code:
+        sys.exit(f"the install failed with {done.code}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    seconds, own, below = next(text for text in done.stderr.splitlines() if text.startswith("METER")).split()[1:]
+    return Metered(float(seconds), float(own), float(below), json.loads(done.stdout.splitlines()[-1]))
+
+
+def raw_commands(packages: list[str]) -> list[str]:
+    """The same packages, wheels and compiler runs, without an installer. The database cluster and the services are
+    created and started by their packages."""
+    locks = f"{CLONE}/requirements"
+    pip = f"-q install --require-hashes --no-index --find-links {CACHE}/wheelhouse"
+    return [
+        "apt-get update",
+        "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv",
+        "python3 -m venv /root/boot",
+        f"/root/boot/bin/pip download -q --require-hashes --only-binary :all: -d /root/wheels -r {locks}/installer.txt -r {locks}/build.txt",
+        f"/root/boot/bin/pip -q install --no-index --find-links /root/wheels --require-hashes -r {locks}/installer.txt",
+        f"DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {shlex.join(packages)}",
+        f"/root/boot/bin/pip download -q --require-hashes --only-binary :all: -d /root/wheels"
+        f" -r {locks}/manager.txt -r {locks}/agent.txt -r {locks}/ui.txt",
+        f"python3 -m venv --without-pip /root/platform && /root/boot/bin/python -m pip --python /root/platform/bin/python {pip}"
+        f" -r {locks}/manager.txt -r {locks}/agent.txt -r {locks}/ui.txt",
+        f"python3 -m venv --without-pip /root/nqr && /root/boot/bin/python -m pip --python /root/nqr/bin/python {pip} -r {locks}/installer.txt",
+        f"cd {CLONE}/guest-agent && rustc --edition 2021 -C opt-level=z -C lto -C panic=abort"
+        " -C target-feature=+crt-static -o /root/guest-agent src/main.rs",
+    ]
