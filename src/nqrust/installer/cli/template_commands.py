@@ -98,7 +98,7 @@ def create(
         try:
             made = client.create_template(asked)
         except Refused as error:
-            if not replace or error.code != "NQR-API-105":
+            if not replace or error.status != 409:
                 raise
             made = client.replace_template(name, spec)
     _print(made, out)
