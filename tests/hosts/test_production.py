@@ -197,6 +197,39 @@ def test_stop_start_and_remove(installed: Installed) -> None:
     assert second["tap"] not in host.run("ls /sys/class/net").stdout
 
 
+def test_templates_limits_kept_volumes_and_a_snapshot_of_a_running_vm(installed: Installed) -> None:
+    host = installed.host
+    nqr(host, "template", "create", "--name", "small", "--image", "tiny", "--tag", "db", "--net-rx", "50M", "--net-tx", "20M")
+    nqr(host, "vm", "create", "--name", "db1", "--template", "small", "--volume", "32:keep", "--disk-iops", "800", "--wait", timeout=400)
+    shown = document(host, "vm", "show", "db1")
+    assert (shown["tags"], shown["rate_limits"]["disk_iops"], shown["rate_limits"]["net_rx_kbit"]) == (["db"], 800, 50_000)
+    nqr(host, "vm", "limit", "db1", "--net-tx", "30M")
+    eventually("the TAP is limited", lambda: "rate 30Mbit" in host.run("tc qdisc show").stdout)
+    made = document(host, "vm", "snapshot", "create", "db1", "live")
+    assert (made["kind"], made["state"]) == ("full", "ready"), made
+    before = document(host, "vm", "show", "db1")
+    nqr(host, "vm", "stop", "db1")
+    assert "ifb" not in "".join(line for line in host.run("ls /sys/class/net").stdout.split() if len(line) == 14)
+    nqr(host, "vm", "snapshot", "restore", "db1", "live")
+    again = eventually("it goes on", lambda: _running(host, "db1"))
+    assert again["boot_id"] in (None, before["boot_id"]), "it did not boot"
+    nqr(host, "vm", "rm", "db1")
+    (kept,) = document(host, "volume", "ls")["items"]
+    assert (kept["name"], kept["vm"]) == (f"db1-vdb-{shown['id']}", None)
+    nqr(host, "vm", "create", "--name", "db2", "--image", "tiny", "--volume", "db1-vdb", "--no-start", "--wait")
+    refused = nqr(host, "volume", "rm", kept["name"], check=False)
+    assert "NQR-API-123" in refused.stderr, refused.describe()
+    nqr(host, "vm", "rm", "db2")
+    nqr(host, "volume", "rm", kept["name"])
+    nqr(host, "template", "rm", "small")
+    assert host.listdir("/srv/fc/volumes") == []
+
+
+def _running(host: Machine, name: str) -> dict[str, Any] | None:
+    shown: dict[str, Any] = document(host, "vm", "show", name)
+    return shown if shown["state"] == "running" else None
+
+
 def _booted(host: Machine, name: str, before: str) -> dict[str, Any] | None:
     shown: dict[str, Any] = document(host, "vm", "show", name)
     return shown if shown["state"] == "running" and shown["boot_id"] not in (None, before) else None

@@ -46,8 +46,9 @@ async def test_a_vm_is_made_of_it_and_what_the_request_says_stands(manager: Any)
     assert (vm.restart_policy, vm.users, vm.rate_limits.net_rx_kbit) == (RestartPolicy.always, ["ana"], 1000)
     assert [(v.device, v.size_mib, v.keep) for v in vm.volumes] == [("vdb", 64, True)]
     other = await manager.admin.create_vm(
-        VmCreate(name="web2", template="small", vcpus=1, tags=[], autostart=True, start=False)
+        VmCreate(name="web2", template="small", vcpus=1, tags=[], autostart=True, start=False, rate_limits=RateLimits(disk_iops=50))
     )
+    assert other.rate_limits == RateLimits(net_rx_kbit=1000, disk_iops=50), "each limit by itself"
     assert (other.vcpus, other.memory_mib, other.tags, other.autostart) == (1, 512, [], True), "1 is said, not a default"
     await manager.admin.replace_template("small", TemplateSpec(image="tiny", vcpus=8))
     assert (await manager.admin.get_vm("web1")).vcpus == 2, "a VM has its copy"

@@ -62,11 +62,14 @@ async def delete(core: Core, name: str, actor: str) -> None:
 
 
 async def applied(session: AsyncSession, wanted: VmCreate) -> VmCreate:
-    """`wanted`, with what its template says in every field that the request left out. Raises NotFound."""
+    """`wanted`, with what its template says in every field, and every rate limit, that the request left out.
+
+    Raises NotFound."""
     if wanted.template is None:
         return wanted
     spec = (await _found(session, wanted.template)).spec
     given = wanted.model_dump(exclude_unset=True)
+    given["rate_limits"] = {**spec.get("rate_limits", {}), **given.get("rate_limits", {})}
     return VmCreate.model_validate({**{k: v for k, v in spec.items() if k != "description"}, **given})
 
 

@@ -6,7 +6,7 @@ volume a VM has stays for as long as the VM does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -61,12 +61,14 @@ async def remove(core: Core, name: str, actor: str) -> None:
 
 
 async def taken(
-    session: AsyncSession, vm_id: str, wanted: Iterable[VolumeCreate], host: str | None
+    session: AsyncSession, vm_id: str, wanted: Sequence[VolumeCreate], host: str | None
 ) -> tuple[list[dict[str, Any]], str | None]:
     """The volumes of a new VM as its row keeps them, and the name of the host it has to go to.
 
     Kept ones are its own from now on (`session` has its row). Raises NotFound, Conflict.
     """
+    for name in sorted(volume.name for volume in wanted if volume.name is not None):
+        await _named(session, name)  # locked in one order, so that no two requests wait for each other
     rows: list[dict[str, Any]] = []
     for letter, volume in zip("bcdefghi", wanted, strict=False):
         found: dict[str, Any] = {"device": f"vd{letter}", "size_mib": volume.size_mib, "keep": volume.keep, "name": None}
