@@ -1,7 +1,7 @@
 """A VM's disk: a copy of the image's root file system, grown, with what is the VM's own written in before it boots.
 
-No mounts and no loop devices: e2fsck(8), resize2fs(8) and debugfs(8) work on the file. debugfs resolves links inside the
-image's own file system, so a hostile image reaches nothing of the host.
+ext4, here: no mounts and no loop devices: e2fsck(8), resize2fs(8) and debugfs(8) work on the file. debugfs resolves links
+inside the image's own file system, so a hostile image reaches nothing of the host. Other types: disk_writers.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from nqrust.agent import accounts
 from nqrust.agent.errors import AgentError, Failed, Refused
@@ -59,10 +60,34 @@ class Identity:
         return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
 
-def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identity) -> None:
+class Writer(Protocol):
+    """Writes identities into file systems of one type. Both raise AgentError (NQR-IMG-102 to -109) and HostError."""
+
+    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> None:
+        """Into a fresh copy of an image, checked and grown from `size` to `wanted` bytes."""
+        ...
+
+    def again(self, host: Host, disk: str, identity: Identity) -> None:
+        """Into a VM's disk, which no VM may be using."""
+        ...
+
+
+class Ext4:
+    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> None:
+        grow(host, disk, size, wanted)
+        inject(host, disk, identity)
+
+    def again(self, host: Host, disk: str, identity: Identity) -> None:
+        inject(host, disk, identity)
+
+
+EXT4 = Ext4()
+
+
+def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identity, writer: Writer = EXT4) -> None:
     """Make `disk` from the file `image`; it appears complete or not at all.
 
-    Raises Refused (disk smaller than the image), Failed (NQR-IMG-102, -103), HostError (no space)."""
+    Raises Refused (disk smaller than the image), AgentError (what `writer` raises), HostError (no space)."""
     part = f"{disk}.new"
     found = host.stat(image)
     size = found.size if found else 0
@@ -74,8 +99,7 @@ def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identi
     host.remove(part)
     try:
         host.copy_file(image, part, mode=0o600)
-        grow(host, part, size, size_mib * MIB)
-        inject(host, part, identity)
+        writer.first(host, part, size, size_mib * MIB, identity)
         host.rename(part, disk)
     except HostError:
         host.remove(part)
@@ -95,7 +119,7 @@ def grow(host: Host, disk: str, size: int, wanted: int) -> None:
             host.run(command("resize2fs", disk, timeout=_LONG))
     except (CommandFailed, CommandTimedOut) as error:
         raise Failed(
-            "NQR-IMG-102", f"The image's file system is damaged or not ext4 ({error}).", "Build or add the image again."
+            "NQR-IMG-102", f"The image's file system cannot be used ({error}).", "Build or add the image again."
         ) from error
 
 

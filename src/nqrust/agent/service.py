@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from nqrust.agent import disks, facts, volumes
+from nqrust.agent import disk_writers, disks, facts, volumes
 from nqrust.agent.blobs import Blobs
 from nqrust.agent.dhcp import Dhcp
 from nqrust.agent.errors import AgentError, Conflict, Failed, unknown_vm
@@ -224,17 +224,14 @@ class VmService:
     def _make_disk(self, spec: VmSpec, record: VmRecord, identity: disks.Identity) -> None:
         directory = self.store.prepare(spec.id)
         disk = self.store.disk(spec.id)
-        if spec.image.rootfs_type != "ext4":
-            raise Failed(
-                "NQR-IMG-104", f"Images of type {spec.image.rootfs_type} are not supported.", "Use an ext4 image.", status=422
-            )
+        writer = disk_writers.writer(spec.image.rootfs_type, self.settings.helper)
         if not self.host.exists(disk):
             self.store.write(record)
             volumes.create(self.host, self.store, self.settings.volumes_dir, record)
             image = self.blobs.readable(spec.image.name, spec.image.rootfs)
-            disks.create(self.host, image=image, disk=disk, size_mib=spec.disk_mib, identity=identity)
+            disks.create(self.host, image=image, disk=disk, size_mib=spec.disk_mib, identity=identity, writer=writer)
         elif record.injected != identity.digest:
-            disks.inject(self.host, disk, identity)
+            writer.again(self.host, disk, identity)
         record.injected, record.token_sha256 = identity.digest, hash_token(spec.guest_token)
         self.host.remove(exit_status(directory))
         self.store.write(record)

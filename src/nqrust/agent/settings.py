@@ -49,6 +49,8 @@ class Settings:
     join_token_file: str = paths.Layout().join_token_file
     dhcp_hosts_dir: str = paths.DHCP_HOSTS_DIR
     dhcp_leases: str = paths.DHCP_LEASES
+    helper: str = f"{paths.Layout().libexec_dir}/nqrust-helper"
+    """The root-owned program that writes into disks that need mounting."""
     network: Network = Network()
 
     @property
@@ -94,6 +96,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         join_token_file=get.path("AGENT_JOIN_TOKEN_FILE", paths.Layout().join_token_file),
         dhcp_hosts_dir=get.path("AGENT_DHCP_HOSTS_DIR", paths.DHCP_HOSTS_DIR),
         dhcp_leases=get.path("AGENT_DHCP_LEASES", paths.DHCP_LEASES),
+        helper=get.path("AGENT_HELPER", Settings.helper),
         network=_network(get),
     )
 

@@ -2,7 +2,7 @@
 
     vm.json       VmRecord (0600), written before anything is started; the guest's token only as its hash
     vdb.raw ...   its volumes; those that are kept go to FC_RUN_DIR/volumes when it is deleted
-    disk.ext4      the VM's own copy of the image; there only when complete
+    disk.ext4      the VM's own copy of the image, whatever its file system; there only when complete
     guest.json    the last report of the guest agent that told something new
     console.log   what the serial port said; lock, exit-status: see scopes/launch.py
 """

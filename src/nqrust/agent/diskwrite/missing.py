@@ -1,0 +1,9 @@
+"""A host that lacks what it takes to write into a disk of this type."""
+
+from __future__ import annotations
+
+from nqrust.agent.errors import Failed
+
+
+def cannot(why: str, cure: str) -> Failed:
+    return Failed("NQR-IMG-107", f"This host cannot write into the VM's disk: {why}.", cure, status=503)
