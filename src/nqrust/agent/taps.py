@@ -84,9 +84,11 @@ class Taps:
     def remove(self, name: str, *, owner: str | None = None) -> None:
         """Remove the TAP when it is there (and, with `owner`, when it is that VM's)."""
         found = self.get(name)
-        if found is None or (owner is not None and found.vm_id not in (None, owner)):
+        if found is not None and owner is not None and found.vm_id not in (None, owner):
             return
         rates.remove(self._host, name)
+        if found is None:
+            return
         try:
             self._host.run(command("ip", "link", "delete", "dev", name))
         except CommandFailed as error:
