@@ -49,10 +49,11 @@ def plan(context: Context) -> PhasePlan:
         if not settings.has_agent:
             steps.append(Directory(layout.libexec_dir, adopt_modes=True))
         steps.append(Artifact(context.files.directory, HELPER, f"{layout.libexec_dir}/nqrust-helper"))
-        if layout.image_dir != paths.IMAGE_DIR:
-            steps.append(
-                File(f"{layout.libexec_dir}/image-dir", f"{layout.image_dir}\n", what="read by nqrust-helper")
-            )
+        for name, folder, default in (
+            ("image-dir", layout.image_dir, paths.IMAGE_DIR), ("data-dir", layout.data_dir, paths.DATA_DIR)
+        ):
+            if folder != default:
+                steps.append(File(f"{layout.libexec_dir}/{name}", f"{folder}\n", what="read by nqrust-helper"))
     steps += [
         Directory(layout.image_dir, tree=True, retain=Retain.data),
         *[

@@ -66,6 +66,10 @@ PRIVILEGES = (
         component="manager", argv=("{libexec}/nqrust-helper", "image-info"),
         why="read size and file system type of an image (its name comes on standard input)",
     ),
+    Privilege(
+        component="agent", argv=("{libexec}/nqrust-helper", "disk-write"),
+        why="write files and users into an XFS or Btrfs disk of a VM that does not run (a document on standard input)",
+    ),
 )
 """Every verb takes its arguments on standard input, so that sudo can match the whole command without a wildcard."""
 
@@ -77,7 +81,8 @@ IMAGES = (
 
 
 def helper_source() -> bytes:
-    """The helper as it goes into a release. It serves /srv/images, or the folder named in `image-dir` beside it."""
+    """The helper as it goes into a release. It serves /srv/images and /srv/fc, or the folders named in `image-dir` and
+    `data-dir` beside it."""
     return (resources.files("nqrust.installer.release") / "helper" / "nqrust-helper").read_bytes()
 
 

@@ -100,6 +100,8 @@ def agent_env(context: Context) -> str:
         "AGENT_STATE_DIR": paths.AGENT_STATE_DIR,
         "AGENT_NETWORK_MODE": network.mode.value,
     }
+    if layout.install_dir != paths.INSTALL_DIR:
+        values["AGENT_HELPER"] = f"{layout.libexec_dir}/nqrust-helper"
     if settings.agent.advertise_address:
         values["AGENT_ADVERTISE_ADDR"] = settings.agent.advertise_address
     if network.mode is not NetworkMode.bridged:

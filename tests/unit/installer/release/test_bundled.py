@@ -171,11 +171,11 @@ def test_the_helper_knows_only_its_verbs(tmp_path: Path) -> None:
         done = subprocess.run(["sh", str(helper), *arguments], input=name, capture_output=True, text=True)
         return done.returncode, done.stdout
 
-    assert run("version") == (0, "nqrust-helper 1\n")
+    assert run("version") == (0, "nqrust-helper 2\n")
     assert run("image-info", name="tiny\n")[1].startswith("4096 ")
     for name in ("", "..", "../secret", "link", "/etc", "a/b", "tiny;id", "-x", "$(id)", "none", "x" * 70, "Tiny"):
         assert run("image-info", name=name)[0] == 2, name
-    for arguments in ((), ("rm",), ("version", "x"), ("image-info", "tiny")):
+    for arguments in ((), ("rm",), ("version", "x"), ("image-info", "tiny"), ("disk-write", "a1"), ("disk-write",)):
         assert run(*arguments)[0] == 2
 
 
