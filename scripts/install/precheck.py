@@ -14,7 +14,7 @@ def main(src: str, verb: str, arguments: list[str]) -> int:
     sys.path.insert(0, src)
     from nqrust.installer.settings_options import OPTIONS, RUN_FLAGS
 
-    choices: dict[str, tuple[str, ...]] = {"--help": (), "--version": (), "--verbose": ()}
+    choices: dict[str, tuple[str, ...]] = {"--help": (), "--version": (), "--verbose": (), "--detailed-exitcode": ()}
     takes_value: set[str] = set()
     for option in (*OPTIONS, *RUN_FLAGS):
         choices[option.flag] = option.choices

@@ -7,7 +7,7 @@ import re
 import pytest
 from tests.architecture.tree import ROOT, below, text_of
 
-FAMILIES = {"PRE", "DEP", "KVM", "NET", "DB", "REL", "CFG", "SUD", "SVC", "VER", "ENG", "USE", "API", "IMG", "VMM"}
+FAMILIES = {"PRE", "DEP", "KVM", "NET", "DB", "REL", "CFG", "SUD", "SVC", "VER", "ENG", "USE", "API", "IMG", "VMM", "RHS"}
 CODE = re.compile(r"\bNQR-[A-Z]{2,}-\d{3}\b")
 DOCUMENT = ROOT / "docs" / "troubleshooting.md"
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import NqrError
+from nqrust.installer.rehearsal.report import Rehearsal
 from nqrust.installer.settings import Settings
 
 OnFailure = Literal["rollback", "keep"]
@@ -136,7 +137,7 @@ class ProofSummary:
 class Summary:
     """How an operation ended. `urls`: name -> address (`ui`, `manager`, `agent`). `notes`: sentences for
     people. `failure`: what went wrong, None when nothing did. `preview`: filled by `plan` and by a dry
-    run."""
+    run; `rehearsal` by a rehearsal that came to its end."""
 
     outcome: Outcome
     exit_code: int
@@ -151,6 +152,7 @@ class Summary:
     log_path: str = ""
     admin_password_file: str = ""
     preview: PlanPreview | None = None
+    rehearsal: Rehearsal | None = None
     farewell: str = ""
 
 

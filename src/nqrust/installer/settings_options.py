@@ -230,6 +230,19 @@ RUN_FLAGS: tuple[RunFlag, ...] = (
         verbs=frozenset({"install", "uninstall", "phase"}),
     ),
     RunFlag(
+        "--rehearse",
+        "Run the install on a clone of this host, measure what it changes, and throw the clone away.",
+        off="--no-rehearse",
+        verbs=frozenset({"install", "plan"}),
+    ),
+    RunFlag(
+        "--report",
+        "Write all that a rehearsal measured to this file (JSON).",
+        Form.path,
+        metavar="FILE",
+        verbs=frozenset({"install", "plan"}),
+    ),
+    RunFlag(
         "--on-failure",
         "After a failure go back, or leave things for a resume.",
         Form.choice,

@@ -53,6 +53,9 @@ def install(flags: Flags) -> None:
     from nqrust.installer.cli.gathering import gathered, request
 
     found = gathered(flags)
+    if run_value(flags, "rehearse"):
+        _rehearse(flags, found, detailed_exitcode=False)
+        return
     if run_value(flags, "dry_run"):
         _plan(flags, found, detailed_exitcode=False)
         return
@@ -76,7 +79,28 @@ def plan(
     require_root("plan")
     from nqrust.installer.cli.gathering import gathered
 
-    _plan(flags, gathered(flags), detailed_exitcode=detailed_exitcode)
+    found = gathered(flags)
+    if run_value(flags, "rehearse"):
+        _rehearse(flags, found, detailed_exitcode=detailed_exitcode)
+        return
+    _plan(flags, found, detailed_exitcode=detailed_exitcode)
+
+
+def _rehearse(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None:
+    from nqrust.installer.cli.gathering import request
+    from nqrust.installer.cli.rehearsing import install_arguments, write_report
+    from nqrust.installer.rehearsal.operation import rehearse
+
+    with _opened(flags) as run:
+        _tell(run, found)
+        # The log of the host is for what happens to the host.
+        summary = rehearse(request(flags, found), install_arguments(flags), run.display, cwd=os.getcwd())
+        report = run_value(flags, "report")
+        if report and summary.rehearsal is not None:
+            write_report(report, summary)
+        if summary.exit_code == 0 and summary.changed and detailed_exitcode:
+            summary = replace(summary, exit_code=10)
+        _finish(run, "rehearsal", summary)
 
 
 def _plan(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None:

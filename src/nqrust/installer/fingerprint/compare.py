@@ -9,7 +9,7 @@ from nqrust.installer.fingerprint import volatile
 from nqrust.installer.fingerprint.model import Difference, Fingerprint
 
 _FILE_PARTS = ("kind", "mode", "owner", "group", "content", "attributes")
-_TITLES = {
+TITLES = {
     "files": "Files", "folders": "Folders", "users": "Users", "groups": "Groups", "packages": "Packages",
     "unit_files": "Unit files", "units": "Units", "links": "Network links", "routes": "Routes",
     "firewall": "Firewall rules", "sysctls": "Kernel parameters", "modules": "Kernel modules", "mounts": "Mounts",
@@ -41,7 +41,7 @@ def render(differences: Sequence[Difference], *, limit: int = 0) -> str:
     lines: list[str] = []
     for section in dict.fromkeys(one.section for one in differences):
         of_section = [one for one in differences if one.section == section]
-        lines.append(f"{_TITLES.get(section, section)}: {_count(of_section)}")
+        lines.append(f"{TITLES.get(section, section)}: {_count(of_section)}")
         shown = of_section[:limit] if limit else of_section
         lines += [f"  {_line(one)}" for one in shown]
         if len(shown) < len(of_section):
@@ -113,5 +113,5 @@ def _count(differences: Sequence[Difference]) -> str:
 
 
 def _order(section: str) -> tuple[int, str]:
-    known = list(_TITLES)
+    known = list(TITLES)
     return (known.index(section) if section in known else len(known)), section

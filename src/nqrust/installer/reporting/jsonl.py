@@ -14,12 +14,17 @@ from typing import Any, TextIO
 
 from nqrust.installer.engine.errors import NqrError, PreflightRefused
 from nqrust.installer.engine.events import Event, RunFinished
+from nqrust.installer.rehearsal.report import as_document
 from nqrust.installer.request import PlanPreview, Summary
 
 
+def event_name(kind: type[Event]) -> str:
+    """`StepStarted` -> `step_started`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
 def event_object(event: Event) -> dict[str, Any]:
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-    return {"type": name, **dataclasses.asdict(event)}
+    return {"type": event_name(type(event)), **dataclasses.asdict(event)}
 
 
 def error_object(error: NqrError) -> dict[str, Any]:
@@ -51,6 +56,8 @@ def summary_object(summary: Summary) -> dict[str, Any]:
         shown["notes"] = list(summary.notes)
     if summary.admin_password_file:
         shown["admin_password_file"] = summary.admin_password_file
+    if summary.rehearsal is not None:
+        shown["rehearsal"] = as_document(summary.rehearsal)
     if summary.log_path:
         shown["log"] = summary.log_path
     return shown

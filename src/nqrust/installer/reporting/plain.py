@@ -17,6 +17,7 @@ from nqrust.installer.engine.events import (
     StepStarted,
 )
 from nqrust.installer.reporting import wording
+from nqrust.installer.reporting.rehearsal import rehearsal_lines
 from nqrust.installer.request import PlanPreview, ProofSummary, Summary
 
 _MARKS = {
@@ -110,6 +111,10 @@ class PlainReporter:
         if summary.failure is not None:
             for line in wording.error_lines(summary.failure, self._told):
                 self._complain(line)
+        if summary.rehearsal is not None:
+            self._say("")
+            for _, text in rehearsal_lines(summary.rehearsal, summary):
+                self._say(text)
         self._say("")
         self._say(f"{wording.headline(verb, summary)} ({wording.figures(summary)})")
         for note in wording.run_notes(verb, summary):

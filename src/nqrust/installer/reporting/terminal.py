@@ -25,6 +25,7 @@ from nqrust.installer.engine.events import (
     StepStarted,
 )
 from nqrust.installer.reporting import wording
+from nqrust.installer.reporting.rehearsal import rehearsal_lines
 from nqrust.installer.request import PlanPreview, ProofSummary, Summary
 
 _STYLES = {
@@ -172,6 +173,10 @@ class TerminalReporter:
                 self._proof(proof)
         if summary.failure is not None:
             self._error(summary.failure)
+        if summary.rehearsal is not None:
+            self._console.print()
+            for style, text in rehearsal_lines(summary.rehearsal, summary):
+                self._print(text, _STYLES[style])
         good = summary.outcome == "ok" and summary.exit_code == 0
         self._console.print()
         self._print(wording.headline(verb, summary), "bold green" if good else "bold red")

@@ -13,6 +13,8 @@ _HEADLINES = {
     ("rollback", "ok"): "The host is back as it was before that run.",
     ("verify", "ok"): "The installation works.",
     ("phase", "ok"): "The phase is done.",
+    ("rehearsal", "ok"): "The rehearsal went well: the install works on a clone of this host. The host was not touched.",
+    ("rehearsal", "failed"): "The install failed in the clone. The host was not touched.",
 }
 _OUTCOMES = {
     "failed": "The {verb} failed and was left as it is.",
@@ -43,6 +45,10 @@ def headline(verb: str, summary: Summary) -> str:
         return "There is no plan: the host or the request is not fit for one."
     if summary.exit_code == 130:
         return f"The {verb} was interrupted; what it had changed was taken back."
+    if verb == "rehearsal" and summary.exit_code not in (0, 4, 10, 130) and summary.rehearsal is not None:
+        return _HEADLINES["rehearsal", "failed"]
+    if verb == "rehearsal" and summary.exit_code == 4:
+        return "The install is done in the clone, but a proof failed. The host was not touched."
     if summary.exit_code == 4:
         return f"The {verb} is done, but a proof failed." if verb != "verify" else "A proof failed."
     if (

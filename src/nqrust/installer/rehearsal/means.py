@@ -1,0 +1,212 @@
+"""Whether a rehearsal is possible here, and with what: refusals, room, the clone's card, resolver and units."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from collections.abc import Mapping
+
+import nqrust
+from nqrust.contract.paths import CACHE_DIR
+from nqrust.host.errors import HostError, PathMissing
+from nqrust.host.facts.model import Facts
+from nqrust.host.facts.reading import names, text
+from nqrust.host.mounts import MOUNTINFO, parse_mountinfo
+from nqrust.host.port import Host, Kind
+from nqrust.installer.engine.errors import PreflightRefused
+from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.rehearsal import boot
+from nqrust.installer.rehearsal.mounts import can_take_writes, clone_mounts
+from nqrust.installer.rehearsal.spec import RESOLVER, CloneSpec, Uplink, Work
+from nqrust.installer.settings import DbType, Settings
+
+NEEDED_MIB = 4096
+"""What an install writes at most, with room to spare: packages, environments, images, the database."""
+SPARE_MIB = 1024
+"""Memory that a clone in memory leaves to the host."""
+PREFIX = "rehearsal-"
+_MASKED_ALWAYS = (
+    "networking.service", "systemd-networkd.service", "systemd-networkd.socket", "systemd-networkd-wait-online.service",
+    "NetworkManager.service", "NetworkManager-wait-online.service", "systemd-resolved.service", "systemd-timesyncd.service",
+    "ifupdown-wait-online.service", "dhcpcd.service", "wpa_supplicant.service", "systemd-udevd.service",
+)  # fmt: skip
+_REACHED = ("sysinit", "local-fs", "local-fs-pre", "swap", "cryptsetup", "network-online", "network-pre", "network", "nss-lookup")
+"""Targets that the clone reaches: what the administrator or a package hung below them would start."""
+_DROPPED_VARIABLES = frozenset({
+    "NQR_OUTPUT", "NQR_DRY_RUN", "NQR_REHEARSE", "NQR_REPORT", "NQR_NON_INTERACTIVE", "NQR_ON_FAILURE", "INVOCATION_ID",
+    "JOURNAL_STREAM", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR",
+})  # fmt: skip
+
+
+def refuse_what_would_reach_out(settings: Settings, receipt: Receipt) -> None:
+    """Raises PreflightRefused where a rehearsal could not be kept from working on more than its clone."""
+    if receipt.entries or receipt.unfinished:
+        raise PreflightRefused(
+            "NQR-RHS-001",
+            "NQRust-MicroVM is on this host already: a copy of it would start the same VMs and services a second time.",
+            "Use `nqr plan`, which predicts what a further install would change.",
+        )
+    if settings.has_agent and not settings.has_manager:
+        raise PreflightRefused(
+            "NQR-RHS-002",
+            "An agent alone cannot be rehearsed: its copy would join the real manager and use up the join token.",
+            "Use `nqr plan` for this host; rehearse --mode production or minimal on one that has its own manager.",
+        )
+    if settings.has_manager and settings.database.type is DbType.remote:
+        raise PreflightRefused(
+            "NQR-RHS-003",
+            "An install with a remote database cannot be rehearsed: its copy would migrate the real database.",
+            "Rehearse with --db-type local, or use `nqr plan`.",
+        )
+
+
+def refuse_without_card(host: Host) -> None:
+    """Raises PreflightRefused NQR-RHS-004."""
+    if not host.exists("/dev/net/tun"):
+        raise PreflightRefused(
+            "NQR-RHS-004",
+            "/dev/net/tun is not there, and the rehearsal's own network needs it.",
+            "Load it with `modprobe tun` (in a container: have the device handed in), then try again.",
+        )
+
+
+def memory_needed(host: Host, facts: Facts) -> int:
+    """MiB of memory that take the clone's writes; 0 where the cache's file system takes them. Raises NQR-RHS-005."""
+    disk = host.disk_usage(CACHE_DIR)
+    if can_take_writes(disk.fstype) and not disk.read_only and disk.available >> 20 >= NEEDED_MIB:
+        return 0
+    free = facts.memory.available_mib - SPARE_MIB
+    if free >= NEEDED_MIB:
+        return min(free, 4 * NEEDED_MIB)
+    raise PreflightRefused(
+        "NQR-RHS-005",
+        f"There is no room for a rehearsal: it needs {NEEDED_MIB} MiB free below {CACHE_DIR} on a disk "
+        f"(ext4, xfs or btrfs), or {NEEDED_MIB + SPARE_MIB} MiB of free memory.",
+        "Make room, then try again; or use `nqr plan`.",
+    )
+
+
+def describe(
+    host: Host, facts: Facts, *, scratch: str, memory_mib: int, arguments: tuple[str, ...], environment: Mapping[str, str],
+    cwd: str, limit: float,
+) -> tuple[CloneSpec, tuple[str, ...]]:  # fmt: skip
+    """The clone, and what it cannot take along of the host (sentences)."""
+    mounts = parse_mountinfo(text(host, MOUNTINFO))
+    made, left_out = clone_mounts(mounts, _files(host, [one.mount_point for one in mounts]))
+    source = os.path.dirname(os.path.dirname(os.path.abspath(nqrust.__file__)))
+    resolver, loopback = _resolver(text(host, "/etc/resolv.conf"))
+    install = boot.python(source, sys.executable, "nqrust.installer.cli", sys.pycache_prefix or "")
+    uplink, others = _uplink(facts)
+    spec = CloneSpec(
+        parent=_own_pid(host),
+        scratch=scratch,
+        memory_mib=memory_mib,
+        boot=facts.supervisor == "systemd",
+        hostname=facts.hostname or "localhost",
+        mounts=made,
+        uplink=uplink,
+        resolver=resolver,
+        loopback_resolver=loopback,
+        refused=_own_addresses(facts),
+        masked=_masked(host),
+        wanted=_wanted(host),
+        python=boot.python(source, sys.executable, boot.INSIDE, sys.pycache_prefix or ""),
+        work=Work((*install, *arguments), _kept(environment), cwd, limit),
+    )
+    notes = [f"{path} (a file system of another machine, of a container) was left out of the clone." for path in left_out]
+    if others:
+        notes.append(f"The clone has the uplink {uplink.name} alone; not {', '.join(others)}.")
+    return spec, tuple(notes)
+
+
+def _files(host: Host, points: list[str]) -> frozenset[str]:
+    found = set()
+    for point in points:
+        entry = host.stat(point) if not point.startswith(("/proc/", "/sys/", "/dev/", "/run/")) else None
+        if entry is not None and entry.kind is not Kind.directory:
+            found.add(point)
+    return frozenset(found)
+
+
+def _own_pid(host: Host) -> int:
+    return int(host.readlink("/proc/self"))
+
+
+def _uplink(facts: Facts) -> tuple[Uplink, list[str]]:
+    name = facts.network.uplink
+    link = next((one for one in facts.network.links if one.name == name), None)
+    others = [one.name for one in facts.network.links if one.name not in (name, "lo")]
+    if link is None:
+        return Uplink("host0", ("169.254.77.2/24",)), others
+    addresses = tuple(one for one in link.addresses if ipaddress.ip_interface(one).version == 4)
+    return Uplink(link.name, addresses or ("169.254.77.2/24",)), others
+
+
+def _own_addresses(facts: Facts) -> tuple[str, ...]:
+    found = {address.split("/")[0] for link in facts.network.links for address in link.addresses}
+    return tuple(sorted(address for address in found if ipaddress.ip_address(address).version == 4))
+
+
+def _resolver(content: str) -> tuple[str, str]:
+    """resolv.conf of the clone, and the host's resolver that only its loopback reaches ("" when none does)."""
+    loopback = ""
+    lines = []
+    for line in content.splitlines():
+        words = line.split()
+        if len(words) >= 2 and words[0] == "nameserver":
+            try:
+                address = ipaddress.ip_address(words[1].split("%")[0])
+            except ValueError:
+                continue
+            if address.version == 6:
+                continue  # the clone's way out is IPv4
+            if address.is_loopback:
+                loopback = loopback or words[1]
+                line = f"nameserver {RESOLVER}"
+        lines.append(line)
+    return "".join(f"{line}\n" for line in dict.fromkeys(lines)), loopback
+
+
+def _masked(host: Host) -> tuple[str, ...]:
+    found = set(_MASKED_ALWAYS)
+    for target in _REACHED:
+        found.update(names(host, f"/etc/systemd/system/{target}.target.wants"))
+    for folder in ("/usr/lib/systemd/system", "/lib/systemd/system"):
+        found.update(names(host, f"{folder}/network-online.target.wants"))
+    return tuple(sorted(found))
+
+
+def _wanted(host: Host) -> tuple[str, ...]:
+    """Services of the host that an install uses when they are there."""
+    places = ("/usr/lib/systemd/system", "/lib/systemd/system")
+    found = ["dbus.socket"] if any(host.exists(f"{place}/dbus.socket") for place in places) else []
+    if host.exists("/etc/systemd/system/multi-user.target.wants/postgresql.service"):
+        found.append("postgresql.service")
+    return tuple(found)
+
+
+def _kept(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in _DROPPED_VARIABLES and not name.startswith("NQR_CRASH_")
+    }
+
+
+def leftovers(host: Host) -> list[str]:
+    """Folders of rehearsals that were cut off. Only to be asked under the installer's lock, or to tell."""
+    try:
+        found = host.listdir(CACHE_DIR)
+    except (PathMissing, HostError):
+        return []
+    return [f"{CACHE_DIR}/{name}" for name in found if name.startswith(PREFIX)]
+
+
+def clear(host: Host) -> list[str]:
+    """Remove what rehearsals that were cut off have left; gives what it was. Under the installer's lock. Raises
+    HostError."""
+    found = leftovers(host)
+    for path in found:
+        host.remove_tree(path)
+    return found

@@ -1,0 +1,225 @@
+"""`nqr plan --rehearse`: the real install on an overlay clone of this host, measured; the host itself is not touched."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import nqrust
+from nqrust.contract.paths import CACHE_DIR, LOCK_FILE
+from nqrust.host.errors import CommandFailed, HostError
+from nqrust.host.facts.model import Facts
+from nqrust.host.facts.reading import text
+from nqrust.host.port import Command, Host, command
+from nqrust.host.secret import Secret
+from nqrust.installer import operations
+from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, VerifyFailed
+from nqrust.installer.engine.events import Notice, Reporter
+from nqrust.installer.engine.interrupt import SIGNALS
+from nqrust.installer.engine.lock import exclusive
+from nqrust.installer.operations.site import facts_for, open_site
+from nqrust.installer.rehearsal import boot, means, relay
+from nqrust.installer.rehearsal.report import Heard, Rehearsal
+from nqrust.installer.reporting.warnings import WarningsOnly
+from nqrust.installer.request import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_ROLLED_BACK,
+    EXIT_UNVERIFIED,
+    PhaseSummary,
+    ProofSummary,
+    Request,
+    Summary,
+)
+
+_LIMIT = 2 * 3600.0  # seconds for the install
+_ALWAYS_UNMEASURED = (
+    "The clone runs on this host's kernel: loading modules and kernel parameters outside of the network are not measured.",
+    "The clone's network is its own: DHCP, IPv6, the host's firewall rules and network manager are not in it; "
+    "whether ports are free and disks large enough was asked of the host itself.",
+    "Running services of the host do not run in the clone; a database that runs here is there as after a power cut.",
+)  # fmt: skip
+_OF_THE_HOST = ("NQR-PRE-006",)
+"""Preflight checks that only the host itself can answer: the clone's disk is its scratch space."""
+_MODULES = ("bridge", "stp", "llc", "veth", "tun", "tap", "overlay", "nf_", "nft_", "nfnetlink", "xt_", "x_tables",
+            "ip_tables", "ip6_tables", "iptable_", "ip6table_", "br_netfilter")  # fmt: skip
+"""Beginnings of the kernel modules that a rehearsal can make the kernel load."""
+
+
+def rehearse(request: Request, arguments: tuple[str, ...], events: Reporter, *, cwd: str) -> Summary:
+    """`arguments`: of `nqr install`, for the clone. Errors come in the summary, never raised."""
+    try:
+        with exclusive(LOCK_FILE, "plan --rehearse"):
+            site = open_site(events)
+            means.refuse_what_would_reach_out(request.settings, site.receipt)
+            means.refuse_without_card(site.host)
+            facts = facts_for(site.host, request.settings)
+            return carry_out(site.host, facts, request, arguments, events, cwd=cwd)
+    except PreflightRefused as error:
+        return Summary("refused", EXIT_REFUSED, failure=error)
+    except Interrupted as error:
+        return Summary("failed", EXIT_INTERRUPTED, failure=error)
+    except NqrError as error:
+        return Summary("failed", EXIT_FAILED, failure=error)
+
+
+def carry_out(
+    host: Host, facts: Facts, request: Request, arguments: tuple[str, ...], events: Reporter, *, cwd: str,
+    plan: Callable[[Request, Reporter], Summary] = operations.plan,
+) -> Summary:  # fmt: skip
+    """Plan on the host itself, then the clone. Under the installer's lock. Raises NqrError."""
+    predicted = plan(request, WarningsOnly(events))
+    if predicted.failure is not None:
+        return predicted
+    for path in means.clear(host):
+        events.emit(Notice("info", f"{path}, left by a rehearsal that was cut off, was removed."))
+    memory_mib = means.memory_needed(host, facts)
+    began, modules = host.monotonic(), _modules(host)
+    with _interruptible(), _scratch(host) as scratch:
+        spec, notes = means.describe(
+            host, facts, scratch=scratch, memory_mib=memory_mib, environment=host.environment(),
+            arguments=(*arguments, *(f"--ignore-preflight={code}" for code in _OF_THE_HOST)),
+            cwd=cwd, limit=_LIMIT,
+        )  # fmt: skip
+        heard = _run(host, spec.to_json(), spec.boot, events)
+    _unload(host, _modules(host) - modules)
+    left_out = tuple(f"{path} could not be taken along into the clone." for path in heard.left_out)
+    without = () if spec.boot else ("Without systemd here, limits of VMs (control groups) are not measured.",)
+    rehearsal = Rehearsal(
+        seconds=host.monotonic() - began,
+        install_seconds=heard.seconds,
+        predicted=predicted.preview.changes if predicted.preview else 0,
+        booted=spec.boot,
+        paths=tuple(heard.paths),
+        differences=tuple(heard.differences),
+        unmeasured=(*_ALWAYS_UNMEASURED, *without, *notes, *left_out),
+    )
+    return _summary(heard, rehearsal)
+
+
+def _run(host: Host, spec: str, with_systemd: bool, events: Reporter) -> Heard:
+    heard = Heard()
+    source = os.path.dirname(os.path.dirname(os.path.abspath(nqrust.__file__)))
+    argv = boot.python(source, sys.executable, "nqrust.installer.rehearsal.clone", sys.pycache_prefix or "")
+    if with_systemd:  # a control group that may be handed on (systemd, CGROUP_DELEGATION)
+        unit = f"nqr-rehearsal-{secrets.token_hex(3)}"
+        argv = ("systemd-run", "--scope", "--quiet", "--collect", f"--unit={unit}", "--property=Delegate=yes", *argv)
+    try:
+        host.run(
+            Command(argv, input=Secret(spec), timeout=_LIMIT + 600),
+            on_line=lambda line: relay.hear(line, heard, events),
+        )
+    except CommandFailed as error:
+        heard.reason = heard.reason or " / ".join(heard.output[-3:]) or str(error)
+    except HostError as error:
+        heard.reason = heard.reason or str(error)
+    if heard.code is None or heard.reason:
+        what = f"The rehearsal's clone could not be made: {heard.reason or 'it said nothing'}."
+        if heard.started:
+            what = f"The rehearsal's clone came down: {heard.reason or 'it said nothing'}."
+            raise NqrError("NQR-RHS-007", what, "Try again; if it stays so, use `nqr plan`.")
+        raise PreflightRefused(
+            "NQR-RHS-006", what,
+            "The kernel must allow namespaces and overlayfs (in a container: more privileges); else use `nqr plan`.",
+        )  # fmt: skip
+    return heard
+
+
+def _summary(heard: Heard, rehearsal: Rehearsal) -> Summary:
+    told: dict[str, Any] = heard.summary or {}
+    inner = told.get("exit_code", heard.code)
+    error = told.get("error") or {}
+    code, what, cure = (str(error.get(name, "")) for name in ("code", "what", "cure"))
+    failure: NqrError | None = None
+    exit_code = EXIT_OK
+    if inner == EXIT_UNVERIFIED:
+        failure, exit_code = VerifyFailed(code, what, cure), EXIT_UNVERIFIED
+    elif inner != 0:
+        said = heard.output[-1] if heard.output else f"it ended with {heard.code}"
+        failure = NqrError(code, what, cure) if code else NqrError(
+            "NQR-RHS-008", f"The install in the clone failed: {said}.", "Mend what it says, then rehearse again.")  # fmt: skip
+        exit_code = EXIT_ROLLED_BACK
+    return Summary(
+        "ok" if failure is None else "failed",
+        exit_code,
+        changed=int(told.get("changed", 0)),
+        satisfied=int(told.get("satisfied", 0)),
+        phases=tuple(PhaseSummary(p["name"], p["changed"], 0, p["seconds"]) for p in told.get("phases", ())),
+        seconds=rehearsal.seconds,
+        proofs=tuple(ProofSummary(**proof) for proof in told.get("proofs", ())),
+        notes=tuple(told.get("notes", ())),
+        failure=failure,
+        rehearsal=rehearsal,
+    )
+
+
+@contextmanager
+def _scratch(host: Host) -> Iterator[str]:
+    """A folder that is there while the block runs; the cache folder too, where there was none."""
+    made_cache = not host.exists(CACHE_DIR)
+    if made_cache:
+        host.mkdir(CACHE_DIR, mode=0o700)
+    path = f"{CACHE_DIR}/{means.PREFIX}{secrets.token_hex(4)}"
+    host.mkdir(path, mode=0o700)
+    try:
+        yield path
+    finally:
+        with _deaf():
+            host.remove_tree(path)
+            if made_cache:
+                host.rmdir(CACHE_DIR)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """The first signal ends the clone at once and raises Interrupted NQR-ENG-030; there is nothing to go back from."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for one in SIGNALS:
+            signal.signal(one, signal.SIG_IGN)
+        raise Interrupted(
+            "NQR-ENG-030",
+            f"Stopped by {signal.Signals(number).name}.",
+            "Run the same command again when you are ready.",
+        )
+
+    previous = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Signals wait for the end of the block."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _modules(host: Host) -> set[str]:
+    return {line.split(" ")[0] for line in text(host, "/proc/modules").splitlines()}
+
+
+def _unload(host: Host, loaded: set[str]) -> None:
+    """Kernel modules that the kernel loaded for the clone go again, unless something uses them by now."""
+    ours = {name for name in loaded if name.startswith(_MODULES)}
+    for _ in range(len(ours) and 5):  # users first, whatever their order
+        for name in sorted(ours):
+            try:
+                host.run(command("rmmod", name, timeout=20))
+                ours.discard(name)
+            except HostError:
+                continue

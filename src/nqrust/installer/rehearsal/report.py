@@ -1,0 +1,102 @@
+"""What a rehearsal measured, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class WrittenPath:
+    """`sign`: `+` created, `~` changed, `-` removed. `size`: bytes of a file that was created or changed."""
+
+    sign: str
+    path: str
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A difference that is no file: `section` of the fingerprint, `text` for people."""
+
+    section: str
+    sign: str
+    key: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Paths below one top folder of the host; `size` in bytes."""
+
+    folder: str
+    created: int = 0
+    changed: int = 0
+    removed: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """`seconds`: of the whole; `install_seconds`: of the install alone. `predicted`: changes that the plan foresaw.
+    `unmeasured`: what a clone cannot tell, each a sentence. `booted`: whether systemd was the clone's first process."""
+
+    seconds: float
+    install_seconds: float
+    predicted: int
+    booted: bool
+    paths: tuple[WrittenPath, ...] = ()
+    differences: tuple[Measured, ...] = ()
+    unmeasured: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return sum(one.size for one in self.paths)
+
+
+def groups(paths: Iterable[WrittenPath]) -> tuple[Group, ...]:
+    """By top folder, in order of name."""
+    found: dict[str, list[int]] = {}
+    for one in paths:
+        parts = one.path.split("/")
+        numbers = found.setdefault("/" + parts[1] if len(parts) > 1 else "/", [0, 0, 0, 0])
+        numbers["+~-".index(one.sign)] += 1
+        numbers[3] += one.size
+    return tuple(Group(folder, *found[folder]) for folder in sorted(found))
+
+
+def as_document(found: Rehearsal) -> dict[str, Any]:
+    """For programs: everything."""
+    return {
+        "seconds": round(found.seconds, 3),
+        "install_seconds": round(found.install_seconds, 3),
+        "predicted": found.predicted,
+        "booted": found.booted,
+        "bytes": found.size,
+        "folders": [
+            {"folder": g.folder, "created": g.created, "changed": g.changed, "removed": g.removed, "bytes": g.size}
+            for g in groups(found.paths)
+        ],
+        "paths": [{"sign": one.sign, "path": one.path, "bytes": one.size} for one in found.paths],
+        "differences": [
+            {"section": one.section, "sign": one.sign, "key": one.key, "text": one.text} for one in found.differences
+        ],
+        "unmeasured": list(found.unmeasured),
+    }
+
+
+@dataclass
+class Heard:
+    """What has come from the clone so far."""
+
+    paths: list[WrittenPath] = field(default_factory=list)
+    differences: list[Measured] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)  # what was said beside the lines, the last of it
+    reason: str = ""  # why there is no result
+    started: bool = False
+    in_preflight: bool = False
+    code: int | None = None
+    seconds: float = 0.0
+    summary: dict[str, Any] | None = None

@@ -1,0 +1,167 @@
+"""The clone's file system: overlays of the host's, and kernel file systems of its own (mount(2), sysfs and cgroup ones in
+the clone's namespaces)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from nqrust.host import namespaces as ns
+from nqrust.host.mounts import MOUNTINFO, parse_mountinfo
+from nqrust.installer.rehearsal.spec import CONTROL, CloneMount, CloneSpec
+from nqrust.installer.rehearsal.uppers import Layer
+
+_OVERLAY = "redirect_dir=on,index=off,metacopy=off"
+_NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+_OWN_NODES = ("kvm", "net/tun", "vhost-net", "vhost-vsock")
+_HIDDEN = ("/proc/sysrq-trigger", "/proc/kcore", "/proc/acpi", "/proc/irq", "/proc/bus", "/proc/fs")
+
+
+def cover(spec: CloneSpec) -> tuple[str, list[Layer], list[str]]:
+    """Mount the overlays below the scratch folder, in this process's own mount namespace.
+
+    Gives the clone's root, its layers and the mount points that could not be taken along. Raises OSError when the root
+    itself cannot."""
+    if spec.memory_mib:
+        ns.mount("nqr-rehearsal", spec.scratch, "tmpfs", ns.MS_NODEV, f"size={spec.memory_mib}m,mode=0700")
+    root = f"{spec.scratch}/root"
+    os.mkdir(root, 0o755)
+    os.mkdir(f"{spec.scratch}/control", 0o700)
+    layers: list[Layer] = []
+    failed: list[str] = []
+    for number, one in enumerate(spec.mounts):
+        try:
+            layer = _cover(one, root + one.path.rstrip("/"), f"{spec.scratch}/{number}")
+        except OSError:
+            if one.path == "/":
+                raise
+            failed.append(one.path)
+            continue
+        if layer is not None:
+            layers.append(layer)
+    return root, layers, failed
+
+
+def _cover(one: CloneMount, target: str, folder: str) -> Layer | None:
+    if one.form == "bind":
+        ns.bind(one.path, target, read_only=True)
+        return None
+    upper, work = f"{folder}/upper", f"{folder}/work"
+    os.makedirs(upper)
+    os.mkdir(work)
+    there = os.stat(one.path)
+    os.chown(upper, there.st_uid, there.st_gid)
+    os.chmod(upper, stat.S_IMODE(there.st_mode))
+    lower = one.path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+    data = f"lowerdir={lower},upperdir={upper},workdir={work},{_OVERLAY}"
+    try:  # volatile: it is thrown away, so nobody waits for the disk (Linux 5.10)
+        ns.mount("nqr-rehearsal", target, "overlay", ns.MS_NODEV, data + ",volatile")
+    except OSError:
+        ns.mount("nqr-rehearsal", target, "overlay", ns.MS_NODEV, data)
+    return Layer(one.path, one.path, upper)
+
+
+def enter(spec: CloneSpec, root: str) -> None:
+    """As PID 1 of the clone: mount what is its own and make `root` the root."""
+    kernels = _cgroup_mounts()
+    ns.mount("proc", f"{root}/proc", "proc", ns.MS_NOSUID | ns.MS_NODEV | ns.MS_NOEXEC)
+    _protect_proc(f"{root}/proc")
+    ns.mount("sysfs", f"{root}/sys", "sysfs", ns.MS_NOSUID | ns.MS_NODEV | ns.MS_NOEXEC | ns.MS_RDONLY)
+    for path, fstype, data in kernels:
+        with contextlib.suppress(OSError):
+            _cgroups(root, path, fstype, data, read_only=not spec.boot)
+    _devices(f"{root}/dev")
+    ns.mount("tmpfs", f"{root}/run", "tmpfs", ns.MS_NOSUID | ns.MS_NODEV, "mode=0755")
+    os.makedirs(root + CONTROL, 0o700)
+    ns.bind(f"{spec.scratch}/control", root + CONTROL)
+    if not spec.memory_mib:  # its own layers, seen from inside, would be a loop
+        ns.mount("tmpfs", root + spec.scratch, "tmpfs", ns.MS_RDONLY, "size=4k")
+    _resolver(spec, root)
+    ns.become_root(root)
+
+
+def _cgroup_mounts() -> list[tuple[str, str, str]]:
+    """(mount point, type, data) of the host's control group hierarchies, each to be mounted anew: a new mount in a new
+    cgroup namespace shows the clone's own part alone."""
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        text = file.read()
+    options = {line.split(" ")[0]: line.rsplit(" ", 1)[1] for line in text.splitlines()}
+    found = []
+    for mount in parse_mountinfo(text):
+        if not mount.mount_point.startswith("/sys/fs/cgroup"):
+            continue
+        if mount.fstype == "tmpfs":
+            found.append((mount.mount_point, "tmpfs", "mode=0755"))
+        elif mount.fstype == "cgroup2":
+            found.append((mount.mount_point, "cgroup2", ""))
+        elif mount.fstype == "cgroup":
+            names = [n for n in options[str(mount.mount_id)].split(",") if n not in ("rw", "ro") and "=" not in n]
+            named = [n for n in options[str(mount.mount_id)].split(",") if n.startswith("name=")]
+            # Only systemd's own named hierarchy may be written: the controllers' groups are the host's.
+            found.append((mount.mount_point, "cgroup", ",".join(["none", *named] if named else names)))
+    return found
+
+
+def _cgroups(root: str, path: str, fstype: str, data: str, *, read_only: bool) -> None:
+    os.makedirs(root + path, exist_ok=True)
+    flags = ns.MS_NOSUID | ns.MS_NODEV | ns.MS_NOEXEC
+    ns.mount(fstype, root + path, fstype, flags, data)
+    if fstype != "tmpfs" and (read_only or (fstype == "cgroup" and "name=" not in data)):
+        ns.mount("", root + path, flags=ns.MS_BIND | ns.MS_REMOUNT | ns.MS_RDONLY | flags)
+
+
+def _protect_proc(proc: str) -> None:
+    """Kernel parameters that are not the network namespace's belong to the host, like its other controls."""
+    ns.bind(f"{proc}/sys", f"{proc}/sys")
+    ns.bind(f"{proc}/sys/net", f"{proc}/sys/net")
+    flags = ns.MS_BIND | ns.MS_REMOUNT | ns.MS_RDONLY | ns.MS_NOSUID | ns.MS_NODEV | ns.MS_NOEXEC
+    # The bind of `net` lies on top and stays writable.
+    ns.mount("", f"{proc}/sys", flags=flags)
+    for path in _HIDDEN:
+        target = proc + path.removeprefix("/proc")
+        if os.path.exists(target):
+            with contextlib.suppress(OSError):
+                ns.bind(target, target)
+                ns.mount("", target, flags=flags)
+
+
+def _devices(dev: str) -> None:
+    """Nodes of its own: mode and group that the install sets there are not the host's."""
+    there = {name: os.stat(f"/dev/{name}") for name in _OWN_NODES if os.path.exists(f"/dev/{name}")}
+    ns.mount("tmpfs", dev, "tmpfs", ns.MS_NOSUID, "mode=0755,size=4m")
+    for name, major, minor in _NODES:
+        _node(f"{dev}/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
+    _node(f"{dev}/console", stat.S_IFCHR | 0o600, os.makedev(1, 3))  # what is said there is not read
+    for folder, mode in (("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777), ("net", 0o755)):
+        os.mkdir(f"{dev}/{folder}")
+        os.chmod(f"{dev}/{folder}", mode)
+    for name, found in there.items():
+        _node(f"{dev}/{name}", found.st_mode, found.st_rdev)
+        os.chown(f"{dev}/{name}", found.st_uid, found.st_gid)
+    for name, target in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
+                         ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")):  # fmt: skip
+        os.symlink(target, f"{dev}/{name}")
+    ns.mount("devpts", f"{dev}/pts", "devpts", ns.MS_NOSUID | ns.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
+    ns.mount("tmpfs", f"{dev}/shm", "tmpfs", ns.MS_NOSUID | ns.MS_NODEV, "mode=1777")
+
+
+def _node(path: str, mode: int, device: int) -> None:
+    os.mknod(path, mode, device)
+    os.chmod(path, stat.S_IMODE(mode))
+
+
+def _resolver(spec: CloneSpec, root: str) -> None:
+    """Where the host's resolv.conf is a link into /run, its target is made there; else it is only written if it has to
+    say something else than the host's."""
+    path = "/etc/resolv.conf"
+    target = os.path.realpath(path)
+    if not spec.resolver:
+        return
+    if target.startswith(("/run/", "/var/run/")):
+        target = target.removeprefix("/var")
+        os.makedirs(os.path.dirname(root + target), exist_ok=True)
+    elif not spec.loopback_resolver:
+        return
+    with open(root + target, "w", encoding="utf-8") as file:
+        file.write(spec.resolver)

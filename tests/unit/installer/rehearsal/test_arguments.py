@@ -1,0 +1,58 @@
+"""The install in the clone gets the same flags, and the install's own machinery hears its lines."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from nqrust.host.fake import FakeHost
+from nqrust.installer import fingerprint
+from nqrust.installer.cli.rehearsing import install_arguments
+from nqrust.installer.fingerprint.model import Fingerprint
+from nqrust.installer.rehearsal import boot, inside
+from nqrust.installer.rehearsal.spec import CloneSpec, Uplink, Work
+
+
+def test_flags_are_written_again_as_they_were_given() -> None:
+    flags = {
+        "mode": "production", "ui": False, "bridge_name": "br7", "config": "c.yaml", "rehearse": True, "output": "text",
+        "ignore_preflight": ["NQR-PRE-006"], "install_dir": None,
+    }  # fmt: skip
+    found = install_arguments({**flags, "with_ui": False})
+    assert found[:4] == ("install", "--non-interactive", "--output", "json")
+    assert set(found[4:]) == {
+        "--mode=production", "--no-ui", "--bridge-name=br7", "--config=c.yaml", "--ignore-preflight=NQR-PRE-006",
+    }  # fmt: skip
+
+
+class Pipe(io.BytesIO):
+    def readline(self, *more: Any) -> bytes:
+        self.answered = True
+        return b"go\n"
+
+
+def test_the_clone_tells_what_the_install_said_and_what_became_different(monkeypatch: Any) -> None:
+    host, pipe = FakeHost.debian12(), Pipe()
+    taken = [
+        Fingerprint(1.0, {"users": {}, "files": {}}),
+        Fingerprint(2.0, {"users": {"nqrust": ["998"]}, "files": {"/etc/x": ["file"]}}),
+    ]
+    monkeypatch.setattr(fingerprint, "take", lambda host: taken.pop(0))
+    said = '{"type": "summary", "exit_code": 0}\nWarning: not JSON\n{"type": "clone_done", "code": 9}\n'
+    host.on("/usr/bin/python3", prefix=True, answer=said)
+    inside.run({"argv": ["/usr/bin/python3", "x"], "environment": {}, "cwd": "/", "limit": 5.0}, pipe, host)
+    told = [json.loads(line) for line in pipe.getvalue().splitlines()]
+    assert [one["type"] for one in told] == [
+        "clone_ready", "summary", "clone_output", "clone_output", "clone_measured", "clone_done",
+    ]  # fmt: skip
+    assert told[-2]["key"] == "nqrust" and told[-1]["code"] == 0
+
+
+def test_only_what_the_rehearsal_wants_is_started() -> None:
+    spec = CloneSpec(
+        1, "/s", 0, True, "h", (), Uplink(), "", (), "", ("networking.service",), ("dbus.socket",), ("python3",), Work(()),
+    )  # fmt: skip
+    units = boot.units(spec)
+    assert "multi-user" not in "".join(units.values()) and "basic.target" not in "".join(units.values())
+    assert f"Wants={boot.SERVICE} dbus.socket" in units[boot.TARGET]
