@@ -110,6 +110,16 @@ class Layout:
     def vms_dir(self) -> str:
         return f"{self.data_dir}/vms"
 
+    @property
+    def image_cache_dir(self) -> str:
+        """Parts of images that VMs of this host boot from, by their digest."""
+        return f"{self.data_dir}/images-cache"
+
+    @property
+    def volumes_dir(self) -> str:
+        """Volumes that outlived their VMs."""
+        return f"{self.data_dir}/volumes"
+
 
 # --- state (does not move)
 JOURNAL = f"{STATE_DIR}/journal.jsonl"

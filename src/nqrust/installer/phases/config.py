@@ -69,6 +69,9 @@ def plan(context: Context) -> PhasePlan:
         ]
     if settings.has_agent:
         steps += [
+            # Filled by the agent; of their own so that they go even from a data folder that was there before.
+            Directory(layout.image_cache_dir, tree=True, retain=Retain.data),
+            Directory(layout.volumes_dir, mode=0o700, tree=True, retain=Retain.data),
             File(layout.agent_env, env.agent_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
             File(
                 layout.join_token_file,
