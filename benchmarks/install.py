@@ -56,6 +56,7 @@ def bench_install() -> None:
         before = set(host.run(packages).stdout.split())
         run = metered(host, INSTALL)
         fresh = run.seconds
+        note(f"fresh install {fresh:.1f} s")
         show_memory("fresh install", run)
         for phase in run.summary.get("phases", []):
             note(f"{phase['name']:<12} {phase['seconds']:.1f} s")
@@ -124,6 +125,6 @@ def raw_commands(packages: list[str]) -> list[str]:
         f"python3 -m venv --without-pip /root/platform && /root/boot/bin/python -m pip --python /root/platform/bin/python {pip}"
         f" -r {locks}/manager.txt -r {locks}/agent.txt -r {locks}/ui.txt",
         f"python3 -m venv --without-pip /root/nqr && /root/boot/bin/python -m pip --python /root/nqr/bin/python {pip} -r {locks}/installer.txt",
-        f"cd {CLONE}/guest-agent && rustc --edition 2021 -C opt-level=z -C lto -C panic=abort"
-        " -C target-feature=+crt-static -o /root/guest-agent src/main.rs",
+        "CARGO_TARGET_DIR=/root/target CARGO_HOME=/root/cargo RUSTFLAGS='-C target-feature=+crt-static' cargo build -q --release --locked"
+        f" --offline --target x86_64-unknown-linux-gnu --manifest-path {CLONE}/guest-agent/Cargo.toml",
     ]

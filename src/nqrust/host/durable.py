@@ -23,11 +23,14 @@ _PIECE = 1 << 20
 _WAIT_FOR_WRITER = 10.0  # seconds
 
 
-def write_file(path: str, data: bytes, *, mode: int, uid: int, gid: int, xattrs: Mapping[str, bytes]) -> None:
+def write_file(
+    path: str, data: bytes | Iterator[bytes], *, mode: int, uid: int, gid: int, xattrs: Mapping[str, bytes]
+) -> None:
     def fill(fd: int) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view):]
+        for piece in (data,) if isinstance(data, bytes) else data:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(fd, view):]
 
     _replace(path, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import errno
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -215,10 +215,10 @@ class FakeHost(FakeMachine):
 
     # --- changing
     def write_file(
-        self, path: str, data: bytes | Secret, *, mode: int = 0o644, owner: str = "root", group: str = "root",
+        self, path: str, data: bytes | Secret | Iterator[bytes], *, mode: int = 0o644, owner: str = "root", group: str = "root",
         xattrs: Mapping[str, bytes] | None = None,
     ) -> None:
-        content = data.reveal().encode() if isinstance(data, Secret) else data
+        content = data.reveal().encode() if isinstance(data, Secret) else data if isinstance(data, bytes) else b"".join(data)
         self._put_content("write_file", path, content, mode, owner, group, dict(xattrs or {}))
 
     def copy_file(self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root") -> None:

@@ -13,7 +13,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from nqrust.host import accounts, durable, mounts, reach, tree
 from nqrust.host.environment import PATH, scrubbed
@@ -204,7 +204,7 @@ class LocalHost:
 
     # --- changing
     def write_file(
-        self, path: str, data: bytes | Secret, *, mode: int = 0o644, owner: str = "root", group: str = "root",
+        self, path: str, data: bytes | Secret | Iterator[bytes], *, mode: int = 0o644, owner: str = "root", group: str = "root",
         xattrs: Mapping[str, bytes] | None = None,
     ) -> None:
         content = data.reveal().encode() if isinstance(data, Secret) else data

@@ -9,7 +9,7 @@ standard input, an own process group and a timeout. Paths are absolute strings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -172,11 +172,12 @@ class Host(Protocol):
 
     # --- changing
     def write_file(
-        self, path: str, data: bytes | Secret, *, mode: int = 0o644, owner: str = "root", group: str = "root",
+        self, path: str, data: bytes | Secret | Iterator[bytes], *, mode: int = 0o644, owner: str = "root", group: str = "root",
         xattrs: Mapping[str, bytes] | None = None,
     ) -> None:
         """Replace atomically: temporary file beside it with its final mode and owner before the content is visible,
-        fsync, rename(2), fsync of the directory. The parent must exist."""
+        fsync, rename(2), fsync of the directory. The parent must exist. `data` may come piece by piece; when
+        that raises, `path` stays as it was."""
         ...
 
     def copy_file(self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root") -> None:

@@ -5,17 +5,18 @@ The `lz4` program is ten times as fast; this is for hosts that do not have it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 MAGIC = b"\x02\x21\x4c\x18"
 _BLOCK = 8 * 1024 * 1024  # every block of a legacy frame but the last decodes to this much
 
 
-def decompress_legacy(data: bytes, limit: int) -> bytes:
-    """Decode at most `limit` bytes. What follows the frame (kernels append the size) is left alone.
+def decompress_legacy(data: bytes, limit: int) -> Iterator[bytes]:
+    """Decode at most `limit` bytes, block by block. What follows the frame (kernels append the size) is left alone.
 
     Raises ValueError on data that is not such a frame or goes beyond `limit`."""
     if not data.startswith(MAGIC):
         raise ValueError("not an LZ4 legacy frame")
-    out = bytearray()
     at = len(MAGIC)
     while at + 4 <= len(data):
         size = int.from_bytes(data[at:at + 4], "little")
@@ -24,16 +25,16 @@ def decompress_legacy(data: bytes, limit: int) -> bytes:
         at += 4
         if size == 0:
             break
-        before = len(out)
+        out = bytearray()
         _block(data, at, at + size, out, limit)
+        yield bytes(out)
         at += size
-        if len(out) - before < _BLOCK:
+        limit -= len(out)
+        if len(out) < _BLOCK:
             break
-    return bytes(out)
 
 
 def _block(data: bytes, at: int, end: int, out: bytearray, limit: int) -> None:
-    start = len(out)
     try:
         while at < end:
             token = data[at]
@@ -64,7 +65,7 @@ def _block(data: bytes, at: int, end: int, out: bytearray, limit: int) -> None:
                     if more != 255:
                         break
             source = len(out) - offset
-            if offset == 0 or source < start:
+            if offset == 0 or source < 0:
                 raise ValueError("LZ4 match points before its block")
             if offset >= length:
                 out += out[source:source + length]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import lzma
 import struct
 import zlib
+from collections.abc import Iterator
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
@@ -16,7 +17,12 @@ from nqrust.image import lz4
 from nqrust.image.errors import ImageError
 
 _LIMIT = 256 * 1024 * 1024
+_PIECE = 1024 * 1024
 _PROGRAMS = {b"\x28\xb5\x2f\xfd": "zstd", lz4.MAGIC: "lz4"}
+
+
+class _Damaged(Exception):
+    """What a payload unpacks to is not the kernel that it should be."""
 
 
 def payload(image: bytes) -> bytes:
@@ -44,39 +50,76 @@ def write_vmlinux(host: Host, bzimage: str, target: str) -> None:
         return
     try:
         packed = payload(image)
-        kernel = _unpack(host, packed, target)
-        # The last word of a payload is the unpacked size (gzip's own trailer, appended for the others): a stream that
-        # was cut off does not get by.
-        if kernel is not None and kernel is not packed and len(kernel) != int.from_bytes(packed[-4:], "little"):
-            raise ValueError("it is cut off or damaged")
-    except (ValueError, OSError, EOFError, lzma.LZMAError, zlib.error, HostError) as error:
+        del image  # a quarter of a kernel, which is held only once
+        if packed.startswith(b"\x7fELF"):
+            host.write_file(target, packed)
+        elif (pieces := _unpacked(host, packed)) is not None:
+            # The last word of a payload is the unpacked size (gzip's own trailer, appended for the others): a stream that
+            # was cut off does not get by.
+            host.write_file(target, _checked(pieces, int.from_bytes(packed[-4:], "little")))
+        else:
+            _by_program(host, packed, target)
+    except (_Damaged, ValueError, OSError, EOFError, lzma.LZMAError, zlib.error, HostError) as error:
         raise _unusable(bzimage, str(error)) from error
-    if kernel is None:  # the program wrote the target itself
-        if host.read_bytes(target, 4) != b"\x7fELF":
-            host.remove(target)
-            raise _unusable(bzimage, "what it unpacks to is not an ELF file")
-        return
-    if not kernel.startswith(b"\x7fELF"):
-        raise _unusable(bzimage, "what it unpacks to is not an ELF file")
-    host.write_file(target, kernel)
 
 
-def _unpack(host: Host, packed: bytes, target: str) -> bytes | None:
-    if packed.startswith(b"\x7fELF"):
-        return packed
+def _checked(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """The same pieces. Raises _Damaged when they are no ELF file or not `size` bytes."""
+    came = 0
+    for piece in pieces:
+        if came == 0 and not piece.startswith(b"\x7fELF"):
+            raise _Damaged("what it unpacks to is not an ELF file")
+        came += len(piece)
+        if came > _LIMIT:
+            raise _Damaged("what it unpacks to is larger than any kernel")
+        yield piece
+    if came != size:
+        raise _Damaged("it is cut off or damaged")
+
+
+def _unpacked(host: Host, packed: bytes) -> Iterator[bytes] | None:
+    """The kernel bit by bit: whole, it is as large as everything else that the installer holds. None: see _by_program."""
     if packed.startswith(b"\x1f\x8b"):
-        # The kernel appends its size to the stream, which the gzip module would take for a broken second member.
-        return zlib.decompressobj(wbits=31).decompress(packed, _LIMIT)
+        return _inflated(packed)
     if packed.startswith(b"\xfd7zXZ"):
-        return lzma.LZMADecompressor(format=lzma.FORMAT_XZ).decompress(packed, _LIMIT)
+        return _unxz(packed, lzma.FORMAT_XZ)
     if packed.startswith(b"\x5d\x00\x00"):
-        return lzma.LZMADecompressor(format=lzma.FORMAT_ALONE).decompress(packed, _LIMIT)
+        return _unxz(packed, lzma.FORMAT_ALONE)
+    if packed.startswith(lz4.MAGIC) and host.which("lz4") is None:
+        return lz4.decompress_legacy(packed, _LIMIT)
+    return None
+
+
+def _inflated(packed: bytes) -> Iterator[bytes]:
+    # The kernel appends its size to the stream, which the gzip module would take for a broken second member.
+    stream = zlib.decompressobj(wbits=31)
+    for at in range(0, len(packed), _PIECE):
+        rest = packed[at:at + _PIECE]
+        while rest and not stream.eof:
+            if piece := stream.decompress(rest, _PIECE):
+                yield piece
+            rest = stream.unconsumed_tail
+    if piece := stream.flush():
+        yield piece
+
+
+def _unxz(packed: bytes, form: int) -> Iterator[bytes]:
+    stream = lzma.LZMADecompressor(format=form)
+    for at in range(0, len(packed), _PIECE):
+        rest = packed[at:at + _PIECE]
+        while not stream.eof:
+            if piece := stream.decompress(rest, _PIECE):
+                yield piece
+            rest = b""
+            if stream.needs_input:
+                break
+
+
+def _by_program(host: Host, packed: bytes, target: str) -> None:
     program = _PROGRAMS.get(packed[:4])
     if program is None:
         raise ValueError(f"its compression ({packed[:4].hex()}) is not known")
     if host.which(program) is None:
-        if program == "lz4":
-            return lz4.decompress_legacy(packed, _LIMIT)
         raise ValueError(f"{program} is not installed on this host")
     compressed = f"{target}.{program}"
     # Both programs stop at the end of the frame; the four bytes of appended size would make them complain.
@@ -87,7 +130,9 @@ def _unpack(host: Host, packed: bytes, target: str) -> bytes | None:
         host.set_mode(target, mode=0o644, owner="root", group="root")
     finally:
         host.remove(compressed)
-    return None
+    if host.read_bytes(target, 4) != b"\x7fELF":
+        host.remove(target)
+        raise ValueError("what it unpacks to is not an ELF file")
 
 
 def _unusable(path: str, why: str) -> ImageError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,21 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
 
 
 # --- files
+
+
+def test_a_file_that_comes_in_pieces_appears_whole_or_not_at_all(machine: Machine) -> None:
+    path = machine.write("large", b"before")
+
+    def cut_off() -> Iterator[bytes]:
+        yield b"one, "
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError, match="no more"):
+        machine.host.write_file(path, cut_off(), owner=ME, group=MINE)
+    assert machine.host.read_bytes(path) == b"before"
+    machine.host.write_file(path, iter([b"one, ", b"", b"two"]), owner=ME, group=MINE)
+    assert machine.host.read_bytes(path) == b"one, two"
+    assert machine.host.listdir(machine.root) == ["large"]
 
 
 def test_a_written_file_has_the_content_mode_and_owner_asked_for(machine: Machine) -> None:

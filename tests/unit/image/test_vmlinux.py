@@ -15,7 +15,7 @@ from nqrust.host.local import LocalHost
 from nqrust.image.errors import ImageError
 from nqrust.image.vmlinux import payload, write_vmlinux
 
-KERNEL = b"\x7fELF" + b"kernel text " * 5000
+KERNEL = b"\x7fELF" + b"kernel text " * 300_000  # more than is unpacked at once
 
 
 def bzimage(packed: bytes, *, protocol: int = 0x020F) -> bytes:
