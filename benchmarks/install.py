@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CLONE = "/root/nqrust"
 INSTALL = f"{CLONE}/scripts/install/install.sh --mode production --non-interactive --output json"
+HEALTH = ("http://127.0.0.1:18080/health", "http://127.0.0.1:19090/agent/v1/health", "http://127.0.0.1:3000/")
 CACHE = "/var/cache/nqrust-microvm"
 
 # Runs its arguments, then prints on standard error: seconds, the largest resident set of the process itself, which
@@ -60,20 +61,35 @@ def bench_install() -> None:
         show_memory("fresh install", run)
         for phase in run.summary.get("phases", []):
             note(f"{phase['name']:<12} {phase['seconds']:.1f} s")
+        proofs = max(proof["seconds"] for proof in run.summary["proofs"])
+        note(f"proofs       {proofs:.1f} s, a VM's boot under emulation among them")
         bench_converged(host)
+        starts = service_starts(host)
         added = sorted(set(host.run(packages).stdout.split()) - before)
         environments = "tar -C / -cf - " + f"{CACHE[1:]}/wheelhouse {CLONE[1:]}/requirements {CLONE[1:]}/guest-agent"
         carried = subprocess.run(host._argv(environments, "root"), stdout=subprocess.PIPE, check=True).stdout
     with Machine(primed=False) as host:
         host.run("tar -C / -xf -", input=carried, timeout=300)
-        raw = 0.0
+        raw = starts
+        note(f"raw {starts:6.1f} s  start of the platform's services, until they answer")
         for command in raw_commands(added):
             began = time.monotonic()
             host.run(command, timeout=1800)
             seconds = time.monotonic() - began
             raw += seconds
             note(f"raw {seconds:6.1f} s  {command[:90]}")
-    line("fresh install", f"{fresh:.1f} s", f"{fresh / raw:.2f} x its raw commands ({raw:.1f} s)", Budget("1.15 x", fresh <= 1.15 * raw))
+    for what, took in (("", fresh), (" without its proofs", fresh - proofs)):
+        ratio = f"{took / raw:.2f} x its raw commands ({raw:.1f} s)"
+        line(f"fresh install{what}", f"{took:.1f} s", ratio, Budget("1.15 x", took <= 1.15 * raw))
+
+
+def service_starts(host: Machine) -> float:
+    """Seconds from a restart of all services of the platform until all of them answer."""
+    began = time.monotonic()
+    host.run(["systemctl", "restart", *(f"nqrust-{name}" for name in ("network", "dhcp", "manager", "agent", "ui"))])
+    for url in HEALTH:
+        host.wait_for(["python3", "-I", "-c", f"import urllib.request; urllib.request.urlopen({url!r}, timeout=2)"])
+    return time.monotonic() - began
 
 
 def bench_converged(host: Machine) -> float:
@@ -109,8 +125,8 @@ def metered(host: Machine, command: str) -> Metered:
 
 
 def raw_commands(packages: list[str]) -> list[str]:
-    """The same packages, wheels and compiler runs, without an installer. The database cluster and the services are
-    created and started by their packages."""
+    """The same packages, wheels, compiler runs and guest kernel, without an installer. The database cluster is created
+    and started by its package."""
     locks = f"{CLONE}/requirements"
     pip = f"-q install --require-hashes --no-index --find-links {CACHE}/wheelhouse"
     return [
@@ -125,6 +141,8 @@ def raw_commands(packages: list[str]) -> list[str]:
         f"python3 -m venv --without-pip /root/platform && /root/boot/bin/python -m pip --python /root/platform/bin/python {pip}"
         f" -r {locks}/manager.txt -r {locks}/agent.txt -r {locks}/ui.txt",
         f"python3 -m venv --without-pip /root/nqr && /root/boot/bin/python -m pip --python /root/nqr/bin/python {pip} -r {locks}/installer.txt",
+        "cd /root && apt-get -q -o APT::Sandbox::User=root download"
+        " $(apt-cache depends linux-image-cloud-amd64 | sed -n 's/ *Depends: //p') && dpkg-deb -x linux-image-*.deb kernel",
         "CARGO_TARGET_DIR=/root/target CARGO_HOME=/root/cargo RUSTFLAGS='-C target-feature=+crt-static' cargo build -q --release --locked"
         f" --offline --target x86_64-unknown-linux-gnu --manifest-path {CLONE}/guest-agent/Cargo.toml",
     ]

@@ -11,8 +11,7 @@
              runs; a converged re-run; peak memory.
 
 `list` and `reconcile` need a PostgreSQL server's programs, `platform` and `install` root and systemd-nspawn. Other work on
-the machine shows in every figure; where there is some, put `chrt --rr 1 taskset --cpu-list 1` before the command:
-everything that is measured, on both sides of each ratio, then has one processor to itself.
+the machine shows in every figure; docs/benchmarks.md tells what to do about it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks import population, postgres, simulated_hosts
@@ -85,7 +86,7 @@ def bench() -> None:
                 raw.rollback()
 
             for what, query, count in ((f"first {PAGE}", f"?limit={PAGE}", PAGE), ("all", "", VMS)):
-                asked, selected = _interleaved(lambda q=query, n=count: get(q, n), lambda n=count: select(n))
+                asked, selected = _interleaved(partial(get, query, count), partial(select, count))
                 p50, p95 = statistics.median(asked) * 1000, percentile(asked, 0.95) * 1000
                 bare = percentile(selected, 0.95) * 1000
                 line(
