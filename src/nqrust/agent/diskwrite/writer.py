@@ -23,6 +23,7 @@ from nqrust.host.port import Host, command
 CHECK_SECONDS = 600
 _MEMORY = 4 << 30  # bytes of address space of a checker
 _PROGRAMS = {"xfs": (("xfs_repair", "xfs_growfs"), "xfsprogs"), "btrfs": (("btrfs",), "btrfs-progs (btrfsprogs)")}
+_GROWS_FROM = {"xfs": 0, "btrfs": 256 << 20}  # bytes; Btrfs resizes to no less: btrfs-filesystem(8)
 _DIRTY = "valuable metadata changes in a log"
 
 
@@ -32,16 +33,18 @@ def write(host: Host, vms_dir: str, request: Request, nodes: str) -> None:
     Raises AgentError; the disk of a failed request may be half written."""
     _have_programs(host, request.type)
     with held(vms_dir, request.vm_id, staged=request.staged) as disk:
-        examine(os.pread(disk, superblock.HEAD, 0), os.fstat(disk).st_size, request.type)
+        size = os.fstat(disk).st_size
+        claimed = examine(os.pread(disk, superblock.HEAD, 0), size, request.type)
         with _alone(vms_dir, request.type), attached(disk, nodes) as device:
             check(host, request.type, device, replay=lambda: _replay(device, request.type, f"{nodes}/log"))
             with Mount(device, request.type, f"{nodes}/disk") as mounted:
-                _fill(host, request, mounted)
+                _fill(host, request, mounted, grow=claimed < size and size >= _GROWS_FROM[request.type])
         os.fsync(disk)
 
 
-def examine(head: bytes, size: int, kind: str) -> None:
-    """Raises Failed (NQR-IMG-102) unless `head` begins a file system of type `kind` that fits into `size` bytes."""
+def examine(head: bytes, size: int, kind: str) -> int:
+    """The bytes that the file system has. Raises Failed (NQR-IMG-102) unless `head` begins one of type `kind` that fits
+    into `size` bytes."""
     found = superblock.parse(head)
     if found.type != kind:
         raise _damaged(f"it is {found.type or 'of no known type'}, and the image says {kind}", "Correct rootfs_type in image.json.")
@@ -49,6 +52,7 @@ def examine(head: bytes, size: int, kind: str) -> None:
         raise _damaged(f"it claims {found.size} bytes of a disk of {size}")
     if not found.alone:
         raise _damaged("it needs other devices too")
+    return found.size
 
 
 def check(host: Host, kind: str, device: str, replay: Callable[[], None]) -> None:
@@ -80,14 +84,15 @@ def _replay(device: str, kind: str, folder: str) -> None:
         pass
 
 
-def _fill(host: Host, request: Request, mounted: Mount) -> None:
+def _fill(host: Host, request: Request, mounted: Mount, *, grow: bool) -> None:
     tree = Tree(mounted.folder)
     try:
         files.look(tree, request.files)
     finally:
         tree.close()  # an open descriptor is in the way of a remount
     mounted.writable()
-    _grow(host, request.type, mounted.folder)
+    if grow:
+        _grow(host, request.type, mounted.folder)
     tree = Tree(mounted.folder)
     try:
         files.write(tree, request.files)
