@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import json
 from collections.abc import Callable
 
 from nicegui import background_tasks, ui
@@ -41,6 +42,7 @@ class Console:
                  "scrollback": 5000, "screenReaderMode": True},
                 on_data=self._typed,
             )
+            ui.element("q-resize-observer").props("debounce=300").on("resize", self._resized, [])
         ui.context.client.on_disconnect(self.close)
 
     async def open(self) -> None:
@@ -90,7 +92,26 @@ class Console:
                 self._again.set_text("Reconnect")
                 self._again.set_visibility(True)
 
+    async def _tell_size(self, socket: ClientConnection) -> None:
+        """As large as it is drawn here."""
+        try:
+            rows, columns = await self._terminal.get_rows(), await self._terminal.get_columns()
+        except (TimeoutError, asyncio.TimeoutError):  # the browser is slow, or gone
+            return
+        await socket.send(json.dumps({"type": "resize", "rows": rows, "columns": columns}))
+
+    async def _resized(self) -> None:
+        """The window has another size."""
+        if self._socket is None:
+            return
+        self._terminal.fit()
+        try:
+            await self._tell_size(self._socket)
+        except WebSocketException:
+            return  # the relay tells
+
     async def _send(self, socket: ClientConnection) -> None:
+        await self._tell_size(socket)
         while True:
             await socket.send((await self._outgoing.get()).encode())
 

@@ -112,7 +112,7 @@ class Repeated(Generic[T]):
         del self._rows[row]
         row.delete()
         self._more.set_enabled(True)
-        self._more.run_method("$el.focus")
+        ui.run_javascript(f"getHtmlElement({self._more.id}).focus()")
 
     def clear(self) -> None:
         self._rows.clear()

@@ -74,3 +74,25 @@ def test_a_target_is_always_a_path_here(target: str) -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
 def test_a_share_is_a_share(part: float, whole: float) -> None:
     assert 0.0 <= fmt.share(part, whole) <= 1.0
+
+
+@pytest.mark.parametrize(("written", "size"), [("512", 512), (" 512 MiB ", 512), ("2G", 2048), ("1.5 GiB", 1536), ("1,5 gb", 1536),
+                                               ("2 TiB", 2 * 1024 * 1024)])
+def test_sizes_as_people_write_them(written: str, size: int) -> None:
+    assert fmt.to_mib(written) == size
+
+
+@pytest.mark.parametrize("written", ["", "two", "-1", "1 KiB", "1 GiB more", "1..5"])
+def test_what_is_no_size(written: str) -> None:
+    with pytest.raises(ValueError, match="such as 512 MiB"):
+        fmt.to_mib(written)
+
+
+@given(st.integers(min_value=1, max_value=99 * 1024))
+def test_whole_sizes_that_are_shown_can_be_written_back(size: int) -> None:
+    assert abs(fmt.to_mib(fmt.mib(size)) - size) <= max(52, size * 0.05)
+
+
+@pytest.mark.parametrize(("percent", "said"), [(100, "1 CPU"), (250, "2.5 CPUs"), (50, "0.5 CPUs")])
+def test_limits_of_processors(percent: int, said: str) -> None:
+    assert fmt.share_of_cpus(percent) == said

@@ -9,9 +9,20 @@ from pydantic import ValidationError
 
 from nqrust.contract.api.auth import Role
 from nqrust.contract.api.hosts import Host, HostCapacity, HostNetwork, HostState
-from nqrust.contract.api.vms import DesiredState, GuestReport, Vm, VmCreate, VmState
-from nqrust.ui.fields import complaint
+from nqrust.contract.api.images import Image
+from nqrust.contract.api.vms import (
+    DesiredState,
+    GuestReport,
+    RateLimits,
+    Vm,
+    VmCreate,
+    VmLimits,
+    VmState,
+)
+from nqrust.ui.fields import complaint, lines, words
+from nqrust.ui.pages import images
 from nqrust.ui.pages.dashboard import Overview, attention, room
+from nqrust.ui.pages.vm_attachments import describe_rates
 from nqrust.ui.pages.vm_detail import describe
 from nqrust.ui.pages.vms import row
 from nqrust.ui.session import SignedIn
@@ -82,6 +93,43 @@ def test_a_complaint_names_the_field() -> None:
     with pytest.raises(ValidationError) as caught:
         VmCreate(name="web1", image="tiny", memory_mib=1)
     assert complaint(caught.value) == "memory mib: Input should be greater than or equal to 64"
+
+
+def test_what_holds_a_vm_is_told_with_its_accounts_and_tags() -> None:
+    found = dict(describe(vm(limits=VmLimits(memory_mib=608, cpu_percent=250, tasks=256), users=["ann"], tags=["web", "db"])))
+    assert (found["Held to"], found["Accounts"], found["Tags"]) == ("608 MiB memory, 2.5 CPUs, 256 tasks", "ann", "web, db")
+    assert dict(describe(vm(limits=VmLimits())))["Held to"] == "–"
+
+
+def test_rate_limits_in_units_people_think_in() -> None:
+    found = dict(describe_rates(RateLimits(net_rx_kbit=1500, disk_kib=512, disk_iops=100)))
+    assert found == {"Network to it": "1.5 Mbit/s", "Network from it": "not limited", "Each disk": "0.5 MiB/s",
+                     "Operations": "100 per second"}
+
+
+def image(**more: object) -> Image:
+    blob = {"file": "rootfs", "size": 32 << 20, "sha256": "0" * 64}
+    manifest = {"name": "tiny", "rootfs": blob, "kernel": blob, "created_at": NOW}
+    return Image.model_validate({"id": "i1", "name": "tiny", "arch": "x86_64", "size": 32 << 20, "sha256": "0" * 64, "state": "ready",
+                                 "min_memory_mib": 96, "min_disk_mib": 32, "created_at": NOW, "manifest": manifest, **more})
+
+
+def test_a_download_in_percent() -> None:
+    found = images.row(image(state="downloading", download={"done": 10 << 20, "total": 40 << 20}))
+    assert (found["fetched"], found["fetched_text"], found["tone"]) == (25, "10 MiB of 40 MiB", "busy")
+    assert images.row(image(state="corrupt", error="kernel is short"))["error"] == "kernel is short"
+    assert images.row(image())["fetched"] is None
+    assert images.row(image(download={"done": 0, "total": 0}))["fetched"] == 0
+
+
+def test_what_is_left_of_a_row_is_searched() -> None:
+    found = row(vm(ip="10.0.0.10", tags=["blue"], host="kvm1"))
+    assert found["find"] == "web1 running 10.0.0.10 tiny kvm1 blue"
+
+
+def test_what_stands_between_commas_and_on_lines() -> None:
+    assert words(" web, test,, ") == ["web", "test"] and words(None) == []
+    assert lines("a b\n\n  c \n") == ["a b", "c"] and lines(None) == []
 
 
 def test_row_buttons_are_named_for_the_row() -> None:

@@ -143,7 +143,7 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
 
 def _buttons(actions: VmActions, name: str) -> dict[str, ui.button]:
     made: dict[str, ui.button] = {}
-    with parts.box("actions"):
+    with parts.box("actions verbs"):
         for verb, label, icon in _VERBS:
             run = getattr(actions, verb.replace("-", "_"))
             button = parts.quiet(label, partial(run, name), icon=icon)

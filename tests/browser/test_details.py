@@ -1,0 +1,293 @@
+"""What hangs on a VM, templates, volumes, downloads, and a list that is long."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import Site
+from tests.browser.test_vms import row
+
+SignIn = Callable[..., Page]
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI ann@laptop"
+
+
+def answer(page: Page, verb: str) -> None:
+    page.get_by_role("dialog").get_by_role("button", name=verb, exact=True).click()
+
+
+def fold(dialog: Locator, title: str) -> None:
+    dialog.get_by_role("button", name=re.compile(title)).first.click()
+
+
+def test_a_vm_with_everything(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/vms", "VMs")
+    page.get_by_role("button", name="Create VM").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name", exact=True).fill("shop")
+    dialog.get_by_label(re.compile("^Disk")).fill("two")
+    expect(dialog).to_contain_text("Such as 512 MiB or 10 GiB")
+    dialog.get_by_label(re.compile("^Disk")).fill("1.5 GiB")
+    fold(dialog, "Accounts and SSH keys")
+    dialog.get_by_role("button", name="Add account").click()
+    dialog.get_by_label("User name").fill("ann")
+    dialog.get_by_role("button", name="Create", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Account ann needs a password or an SSH key.")
+    dialog.get_by_label("SSH keys, one a line").fill(KEY)
+    fold(dialog, "Port forwards")
+    dialog.get_by_role("button", name="Add port forward").click()
+    dialog.get_by_label("Host port").fill("2222")
+    dialog.get_by_label("VM port").fill("22")
+    dialog.get_by_role("button", name="Add port forward").click()
+    expect(dialog.get_by_label("Remove port forward")).to_have_count(2)
+    dialog.get_by_label("Remove port forward").last.click()
+    expect(dialog.get_by_label("Remove port forward")).to_have_count(1)
+    expect(dialog.get_by_role("button", name="Add port forward")).to_be_focused()
+    fold(dialog, "Volumes")
+    dialog.get_by_role("button", name="Add volume").click()
+    dialog.get_by_label("Size").fill("10 GiB")
+    dialog.get_by_role("button", name="Add volume").click()
+    dialog.get_by_label("Volume", exact=True).last.click()
+    page.get_by_role("option", name=re.compile("shop-vdb-7f3a")).click()
+    fold(dialog, "Rate limits")
+    dialog.get_by_label("Network to it").fill("100")
+    dialog.get_by_role("button", name="Create", exact=True).click()
+    expect(dialog).to_have_count(0)
+
+    row(page, "shop").get_by_role("link", name="shop").click()
+    main = page.get_by_role("main")
+    expect(main).to_contain_text("1.5 GiB disk")
+    expect(main).to_contain_text(re.compile(r"Held to\s*352 MiB memory, 1.5 CPUs, 256 tasks"))
+    expect(main).to_contain_text(re.compile(r"Accounts\s*ann"))
+    expect(page.get_by_role("region", name="Port forwards")).to_contain_text(re.compile(r":2222.*22/tcp", re.DOTALL))
+    volumes = page.get_by_role("region", name="Volumes")
+    expect(volumes).to_contain_text(re.compile(r"vdb\s*10 GiB\s*goes with the VM\s*vdc\s*20 GiB\s*kept"))
+    expect(page.get_by_role("region", name="Rate limits")).to_contain_text("100 Mbit/s")
+
+
+def test_forwards_and_rate_limits_of_a_running_vm_are_changed(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/vms/web2", "web2")
+    page.get_by_label("Change port forwards").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Host port").fill("8080")
+    dialog.get_by_label("VM port").fill("80")
+    answer(page, "Save")
+    expect(dialog.get_by_role("alert")).to_contain_text("Choose another port.")
+    dialog.get_by_label("Host port").fill("8081")
+    answer(page, "Save")
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("region", name="Port forwards")).to_contain_text("80/tcp")
+
+    page.get_by_label("Change rate limits").click()
+    expect(dialog.get_by_label("Network to it")).to_have_value("100")
+    dialog.get_by_label("Network to it").fill("")
+    dialog.get_by_label("Each disk (MiB/s)").fill("20")
+    answer(page, "Save")
+    limits = page.get_by_role("region", name="Rate limits")
+    expect(limits).to_contain_text(re.compile(r"Network to it\s*not limited"))
+    expect(limits).to_contain_text("20 MiB/s")
+
+
+def test_a_snapshot_is_taken_gone_back_to_and_deleted(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/vms/batch-old", "batch-old")
+    page.get_by_role("tab", name="Snapshots").click()
+    expect(page.get_by_role("heading", name="No snapshots")).to_be_visible()
+    page.get_by_role("button", name="Take snapshot").click()
+    page.get_by_role("dialog").get_by_label("Name").fill("Before!")
+    answer(page, "Take")
+    expect(page.get_by_role("dialog")).to_contain_text("Small letters, digits and hyphens")
+    page.get_by_role("dialog").get_by_label("Name").fill("before")
+    page.keyboard.press("Enter")
+    taken = page.get_by_role("row").filter(has_text="before")
+    expect(taken).to_contain_text("ready")
+    expect(taken).to_contain_text("32 MiB")
+    page.get_by_label("Restore before").click()
+    answer(page, "Restore")
+    expect(page.get_by_text("batch-old goes back to before.")).to_be_visible()
+    page.get_by_label("Delete before").click()
+    answer(page, "Delete")
+    expect(page.get_by_role("heading", name="No snapshots")).to_be_visible()
+
+
+def test_what_the_vmm_cannot_is_said_in_the_form(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/vms/db1", "db1")
+    page.get_by_role("tab", name="Snapshots").click()
+    page.get_by_role("button", name="Take snapshot").click()
+    answer(page, "Take")
+    expect(page.get_by_role("alert")).to_contain_text("Stop it, take the snapshot, start it.")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_templates(sign_in: SignIn) -> None:
+    page = sign_in("olga", "/templates", "Templates")
+    page.get_by_role("button", name="New template").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name", exact=True).fill("web")
+    dialog.get_by_label("What it is for").fill("Web server")
+    dialog.get_by_label("vCPUs").fill("2")
+    dialog.get_by_label("Tags").fill("web, shop")
+    fold(dialog, "Accounts and SSH keys")
+    dialog.get_by_role("button", name="Add account").click()
+    expect(dialog.get_by_label("Password")).to_be_hidden()
+    dialog.get_by_label("User name").fill("ann")
+    answer(page, "Save")
+    made = page.get_by_role("row").filter(has_text="Web server")
+    expect(made).to_contain_text("1 account")
+    page.get_by_label("Create a VM of web").click()
+    expect(dialog.get_by_label("vCPUs")).to_have_value("2")
+    expect(dialog.get_by_label("Tags")).to_have_value("web, shop")
+    dialog.get_by_label("Name", exact=True).fill("web9")
+    fold(dialog, "Accounts and SSH keys")
+    dialog.get_by_label("Password", exact=True).fill("a password")
+    answer(page, "Create")
+    expect(page.get_by_role("heading", name="web9")).to_be_visible()
+    expect(page.get_by_role("main")).to_contain_text("2 vCPUs, 256 MiB memory")
+    page.get_by_role("link", name="Templates").click()
+    page.get_by_label("Remove web").click()
+    answer(page, "Remove")
+    expect(page.get_by_role("heading", name="No templates")).to_be_visible()
+
+
+def test_kept_volumes(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/volumes", "Volumes")
+    volume = page.get_by_role("row").filter(has_text="ledger-vdb-91c0")
+    expect(volume).to_contain_text("100 GiB")
+    page.get_by_label("Remove ledger-vdb-91c0").click()
+    answer(page, "Remove")
+    expect(volume).to_have_count(0)
+
+
+def add_by_url(page: Page, name: str, url: str, checksum: str = "0" * 64) -> None:
+    page.get_by_role("button", name="Add image").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="URL").click()
+    dialog.get_by_label("Name").fill(name)
+    dialog.get_by_label("URL", exact=True).fill(url)
+    dialog.get_by_label("SHA-256").fill(checksum)
+    answer(page, "Add")
+
+
+def test_a_download_shows_how_far_it_is_and_why_it_failed(sign_in: SignIn, site: Site) -> None:
+    page = sign_in("olga", "/images", "Images")
+    add_by_url(page, "alpine", "https://images.test/alpine/image.json", "")
+    expect(page.get_by_role("alert")).to_contain_text("needs the SHA-256 of its image.json")
+    page.keyboard.press("Escape")
+    add_by_url(page, "alpine", "https://images.test/alpine/image.json")
+    add_by_url(page, "bad", "https://images.test/broken/image.json")
+    good, bad = page.get_by_role("row").filter(has_text="alpine"), page.get_by_role("row").filter(has_text="bad")
+    expect(good).to_contain_text("downloading")
+    expect(good).to_contain_text("24 MiB of 48 MiB")
+    expect(page.get_by_role("progressbar", name="Download of alpine")).to_have_attribute("aria-valuenow", "50")
+    site.arrange("go-on")
+    expect(good).to_contain_text("ready")
+    expect(bad).to_contain_text("kernel does not have the sha256")
+    expect(page.get_by_role("progressbar")).to_have_count(0)
+
+
+def test_a_user_gets_another_role_and_password(sign_in: SignIn, site: Site) -> None:
+    page = sign_in("admin", "/access", "Users")
+    page.get_by_label("Change victor").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("New password").fill("short")
+    answer(page, "Save")
+    expect(dialog.get_by_role("alert")).to_contain_text("at least 12 characters")
+    dialog.get_by_label("New password").fill("longer than before")
+    dialog.get_by_label("Role").click()
+    page.get_by_role("option", name=re.compile("operator")).click()
+    answer(page, "Save")
+    expect(page.get_by_role("row").filter(has_text="victor")).to_contain_text("operator")
+    page.get_by_label("Sign out").click()
+    page.get_by_label("User name").fill("victor")
+    page.get_by_label("Password", exact=True).fill("longer than before")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+def test_a_host_is_drained(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/hosts", "Hosts")
+    card = page.get_by_label("Host kvm2", exact=True)
+    card.get_by_role("button", name="Drain").click()
+    expect(page.get_by_role("dialog")).to_contain_text("its 3 VMs are shut down")
+    answer(page, "Drain")
+    expect(card.get_by_text("cordoned")).to_be_visible()
+    card.get_by_role("link", name="Look at its 3 VMs").click()
+    expect(page.get_by_label("Search")).to_have_value("kvm2")
+    expect(row(page, "web2")).to_contain_text("stopped")
+    expect(row(page, "web1")).to_have_count(0)
+
+
+def test_a_thousand_vms_are_paged_sorted_and_searched(sign_in: SignIn, site: Site) -> None:
+    site.arrange("many", 1000)
+    page = sign_in("olga", "/vms", "VMs")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(25)
+    expect(page.get_by_role("main")).to_contain_text("1-25 of 1000")
+    page.get_by_role("columnheader", name="Name").click()
+    expect(rows.nth(1)).to_contain_text("vm-2")  # numbers as numbers: vm-2 comes before vm-10
+    page.get_by_role("columnheader", name="Name").click()
+    expect(rows.first).to_contain_text("vm-1000")
+    page.get_by_label("Next page").click()
+    expect(page.get_by_role("main")).to_contain_text("26-50 of 1000")
+    expect(rows.first).to_contain_text("vm-975")
+    page.get_by_label("Search").fill("vm-77 running")
+    expect(rows).to_have_count(11)
+    page.get_by_label("Search").fill("no such thing")
+    expect(page.get_by_text("Nothing fits.")).to_be_visible()
+
+
+def test_dialogs_keep_the_focus_and_give_it_back(sign_in: SignIn) -> None:
+    page = sign_in("olga", "/vms", "VMs")
+    button = page.get_by_role("button", name="Create VM").first
+    expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog").get_by_label("Name", exact=True)).to_be_focused()
+    inside = "document.activeElement === document.body || document.activeElement.closest('.q-dialog') !== null"
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        assert page.evaluate(inside)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(button).to_be_focused()
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+@pytest.mark.parametrize("path", ["/", "/vms", "/vms/web1", "/templates", "/images", "/volumes", "/hosts", "/events", "/access", "/audit"])
+def test_on_a_telephone_nothing_is_cut_and_buttons_can_be_hit(sign_in: SignIn, site: Site, path: str) -> None:
+    site.arrange("busy")
+    page = sign_in()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(site.url + path)
+    expect(page.get_by_role("main").locator("h1").first).to_be_visible()
+    expect(page.get_by_label("Loading")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    small = page.evaluate("""[...document.querySelectorAll('button, .q-btn')].filter(b => b.offsetParent)
+        .map(b => [b.innerText || b.ariaLabel, b.getBoundingClientRect()]).filter(([, r]) => r.height < 32 || r.width < 32)
+        .map(([name]) => name)""")
+    assert small == []
+
+
+def test_the_console_is_a_real_terminal(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/vms/web1", "web1")
+    page.get_by_role("tab", name="Console").click()
+    screen = page.locator(".xterm-rows")
+    expect(screen).to_contain_text("web1 login:")
+    page.keyboard.type("root\r")
+    page.keyboard.type("uname -a\r")
+    system = os.uname()
+    expect(screen).to_contain_text(f"{system.sysname} {system.nodename} {system.release}")
+    page.keyboard.type("stty size\r")
+    expect(screen).to_contain_text(re.compile(r"stty size\s*\d+ 1[0-9][0-9]"))  # as wide as it is drawn: 1440 pixels
