@@ -39,8 +39,8 @@ def bench(host: Machine, checkout: str, converged: float) -> None:
         recap = re.search(r"ok=(\d+)\s+changed=(\d+)\s+.*failed=(\d+)", done.stdout)
         if done.code or recap is None:
             sys.exit(f"ansible-playbook: {done.describe()[-3000:]}")
-        if int(recap[2]) != (number == 0):
-            sys.exit(f"the playbook should mend one file in its first run and nothing after that: {recap[0]} in run {number}")
+        if (int(recap[2]) > 0) != (number == 0):
+            sys.exit(f"the playbook should mend a file in its first run and nothing after that: {recap[0]} in run {number}")
     took = sorted(seconds[1:])[ROUNDS // 2]
     line("converged re-run over Ansible's", f"{converged:.2f} s against {took:.1f} s", f"{took / converged:.1f} x faster",
          Budget("10 x", took >= 10 * converged))  # fmt: skip
