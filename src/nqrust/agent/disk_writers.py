@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from nqrust.agent.disks import EXT4, Identity, Writer
 from nqrust.agent.diskwrite.document import MOUNTED_TYPES, Account, Answer, GuestFile, Request
 from nqrust.agent.errors import AgentError, Failed, Refused
+from nqrust.contract.api.agent import ImageRef
 from nqrust.host.errors import CommandFailed, CommandTimedOut, ProgramMissing
 from nqrust.host.port import Host, command
 from nqrust.host.secret import Secret
@@ -28,6 +29,14 @@ def writer(kind: str, helper: str) -> Writer:
     raise Failed(
         "NQR-IMG-104", f"Images of type {kind} are not supported.", "Use an image of type ext4, xfs or btrfs.", status=422
     )
+
+
+def command_line(image: ImageRef) -> str:
+    """What the image adds to the kernel's command line. A kernel without `rootfstype` tries the types that it knows; with
+    an initrd that finds no module it would not say which one it lacks."""
+    if image.rootfs_type == "ext4" or "rootfstype=" in image.cmdline:
+        return image.cmdline
+    return f"{image.cmdline} rootfstype={image.rootfs_type}".strip()
 
 
 @dataclass(frozen=True)

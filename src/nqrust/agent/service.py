@@ -285,7 +285,7 @@ class VmService:
             directory=self.store.directory(record.id), disk=self.store.disk(record.id),
             kernel=self.blobs.cached(image.name, image.kernel), kernel_elf=self.blobs.cached(image.name, elf) if elf else None,
             initrd=self.blobs.cached(image.name, image.initrd) if image.initrd else None,
-            cmdline=image.cmdline, root_device=image.root_device, mac=record.mac, tap=record.tap, accel=accel,
+            cmdline=disk_writers.command_line(image), root_device=image.root_device, mac=record.mac, tap=record.tap, accel=accel,
             volumes=volumes.paths(self.host, self.store, record), rate_limits=record.rate_limits,
         )
 

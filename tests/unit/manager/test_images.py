@@ -221,3 +221,29 @@ async def test_deleting_an_image_ends_its_download(manager: Any, slow_web: Any) 
     through.set()
     assert manager.core.downloads == {}
     assert sorted(os.listdir(manager.core.settings.image_root)) == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("told", "content", "state"),
+    [
+        ("ext4", b"r" * 4096, "ready"),
+        ("xfs", b"XFSB" + b"r" * 4092, "ready"),
+        ("ext4", b"XFSB" + b"r" * 4092, "corrupt"),
+        ("xfs", bytes(0x438) + b"\x53\xef" + bytes(4096 - 0x43A), "corrupt"),
+        ("ext4", bytes(0x438) + b"\x53\xef" + bytes(4096 - 0x43A), "ready"),
+        ("squashfs", b"hsqs" + b"r" * 4092, "corrupt"),
+    ],
+)
+def test_an_image_whose_type_no_vm_can_have_is_told_early(
+    tmp_path: Any, make_image: Any, told: str, content: bytes, state: str
+) -> None:
+    from nqrust.manager.images import folder
+
+    path = make_image(str(tmp_path), "typed")
+    with open(f"{path}/rootfs", "wb") as file:
+        file.write(content)
+    with open(f"{path}/image.json") as file:
+        manifest = json.load(file)
+    manifest["rootfs_type"], manifest["rootfs"]["sha256"] = told, hashlib.sha256(content).hexdigest()
+    found = folder.check(path, folder.parse_manifest(json.dumps(manifest).encode(), path), {})
+    assert found[0] == state and (state == "ready" or told in found[1])

@@ -49,14 +49,14 @@ class Mount:
         try:
             self._again(_RDONLY)
         except OSError as error:
-            raise _refused(self._kind, error) from error
+            raise refused(self._kind, error) from error
         return self
 
     def writable(self) -> None:
         try:
             self._again(_REMOUNT)
         except OSError as error:
-            raise _refused(self._kind, error) from error
+            raise refused(self._kind, error) from error
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """A failure to unmount is a failure to write, unless something else failed before."""
@@ -82,7 +82,7 @@ def _mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _refused(kind: str, error: OSError) -> AgentError:
+def refused(kind: str, error: OSError) -> AgentError:
     if error.errno == errno.ENODEV:
         return cannot(f"its kernel does not know {kind}", f"Load the module {kind} (`modprobe {kind}`), or use an ext4 image.")
     if error.errno == errno.EEXIST:

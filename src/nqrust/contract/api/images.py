@@ -8,6 +8,8 @@ from pydantic import BaseModel, Field
 
 IMAGE_NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 MANIFEST = "image.json"
+ROOTFS_TYPES = ("ext4", "xfs", "btrfs")
+"""File systems that an agent can write a VM's identity into."""
 
 
 class Blob(BaseModel):
@@ -28,7 +30,9 @@ class ImageManifest(BaseModel):
     description: str = ""
     arch: str = "x86_64"
     rootfs: Blob
-    rootfs_type: str = "ext4"
+    rootfs_type: str = Field(
+        default="ext4", description="ext4, xfs or btrfs; the kernel, or the initrd that loads its module, must know it"
+    )
     kernel: Blob
     kernel_elf: Blob | None = None
     initrd: Blob | None = None

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nqrust.contract.api.images import MANIFEST, Blob, ImageManifest
+from nqrust.contract.api.images import MANIFEST, ROOTFS_TYPES, Blob, ImageManifest
+from nqrust.host.facts import superblock
 from nqrust.manager.errors import ImageError
 
 _MANIFEST_LIMIT = 256 * 1024
@@ -90,6 +91,8 @@ def check(folder: str, manifest: ImageManifest, checked: dict[str, Any]) -> tupl
                         remembered,
                     )
                 mark = [status.st_size, status.st_mtime_ns, blob.sha256]
+                if blob is manifest.rootfs and (wrong := _wrong_type(manifest, file)):
+                    return "corrupt", wrong, remembered
                 if checked.get(blob.file) != mark and _sha256(file) != blob.sha256:
                     return (
                         "corrupt",
@@ -102,6 +105,18 @@ def check(folder: str, manifest: ImageManifest, checked: dict[str, Any]) -> tupl
         except OSError as error:
             return "corrupt", f"{blob.file} cannot be read: {error.strerror}", remembered
     return "ready", "", remembered
+
+
+def _wrong_type(manifest: ImageManifest, file: Any) -> str:
+    """Why no VM can have this root file system, by the type that the manifest and its superblock tell; empty when one can.
+    Content that is not recognised is left to the agent's checkers."""
+    told = manifest.rootfs_type
+    if told not in ROOTFS_TYPES:
+        return f"{MANIFEST} says its file system is {told}; VMs can have {', '.join(ROOTFS_TYPES)}"
+    found = superblock.parse(os.pread(file.fileno(), superblock.HEAD, 0)).type
+    if found and not told.startswith(found):
+        return f"{manifest.rootfs.file} holds a file system of type {found}, and {MANIFEST} says {told}"
+    return ""
 
 
 def _sha256(file: Any) -> str:

@@ -1,0 +1,192 @@
+"""Which way an identity comes into a disk, what the helper is told, and what becomes of its answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.unit.agent import mounted_images as images
+
+from nqrust.agent import disk_writers, disks
+from nqrust.agent.diskwrite import mounting, writer
+from nqrust.agent.diskwrite.document import Request
+from nqrust.agent.errors import AgentError
+from nqrust.contract.api.agent import ImageRef
+from nqrust.contract.api.images import Blob
+from nqrust.contract.api.vms import GuestUser
+from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
+from nqrust.host.fake import FakeHost
+from nqrust.host.port import Command, Completed
+from nqrust.host.secret import Secret
+
+from .conftest import VM, Bench, blob
+
+HELPER = "/opt/nqrust-microvm/libexec/nqrust-helper"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@laptop"
+HASH = "$6$abcdefgh$abcdefghijklmnop"
+IDENTITY = disks.Identity(
+    "a1", "web1", "http://10.0.0.1:19091", Secret("the-token"), (KEY,), (GuestUser(name="ana", password_hash=HASH),)
+)
+DISK = "/srv/fc/vms/a1/disk.ext4"
+
+
+def write(host: FakeHost, disk: str = DISK, identity: disks.Identity = IDENTITY) -> None:
+    disk_writers.writer("xfs", HELPER).again(host, disk, identity)
+
+
+def answering(answer: object, *, euid: int = 0) -> FakeHost:
+    host = FakeHost(euid=euid)
+    host.on(*(("sudo", "-n") if euid else ()), HELPER, "disk-write", answer=answer)
+    return host
+
+
+@pytest.mark.parametrize("kind", ["ext2", "squashfs", "vfat", "", "xfs "])
+def test_other_types_are_refused(kind: str) -> None:
+    with pytest.raises(AgentError) as refused:
+        disk_writers.writer(kind, HELPER)
+    assert (refused.value.code, refused.value.status) == ("NQR-IMG-104", 422)
+
+
+def test_ext4_needs_no_helper() -> None:
+    assert disk_writers.writer("ext4", HELPER) is disks.EXT4
+
+
+def test_the_helper_is_told_all_on_standard_input() -> None:
+    host = answering('{"code":""}\n')
+    write(host, f"{DISK}.new")
+    (ran,) = host.commands
+    assert ran.argv == (HELPER, "disk-write") and isinstance(ran.input, Secret)
+    told = Request.model_validate_json(ran.input.reveal())
+    assert (told.vm_id, told.staged, told.type) == ("a1", True, "xfs")
+    assert {file.path: (file.mode, file.content) for file in told.files} == {
+        path: (mode, content.reveal()) for path, (mode, content) in IDENTITY.files().items()
+    }
+    assert [(user.name, user.password_hash) for user in told.users] == [("ana", HASH)]
+    assert "the-token" not in repr(ran) and HASH not in repr(ran)
+
+
+def test_a_service_user_asks_through_sudo() -> None:
+    host = answering('{"code":""}\n', euid=998)
+    write(host)
+    assert host.commands[0].argv == ("sudo", "-n", HELPER, "disk-write")
+
+
+def test_the_helpers_error_is_the_agents() -> None:
+    told = {"code": "NQR-IMG-108", "what": "The disk is in use.", "cure": "Stop the VM.", "status": 409}
+    with pytest.raises(AgentError) as failed:
+        write(answering(Completed((HELPER,), 1, json.dumps(told), "")))
+    assert (failed.value.code, failed.value.what, failed.value.status) == ("NQR-IMG-108", "The disk is in use.", 409)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (CommandFailed((HELPER,), 2, "nqrust-helper: the request is wrong in: vm_id"), "NQR-IMG-109"),
+        (CommandTimedOut((HELPER,), 1600), "NQR-IMG-109"),
+        (Completed((HELPER,), 1, "", "unshare: unshare failed: Operation not permitted"), "NQR-IMG-109"),
+        ("no JSON", "NQR-IMG-109"),
+    ],
+)
+def test_a_helper_that_does_not_answer(answer: object, code: str) -> None:
+    with pytest.raises(AgentError) as failed:
+        write(answering(answer))
+    assert failed.value.code == code and failed.value.cure
+
+
+def test_a_host_without_the_helper() -> None:
+    host = FakeHost()
+    host.uninstall(HELPER)
+    with pytest.raises(AgentError) as failed:
+        write(host)
+    assert (failed.value.code, failed.value.status) == ("NQR-IMG-107", 503)
+
+
+def test_what_cannot_be_a_request_is_not_sent() -> None:
+    wrong = disks.Identity("../a1", "web1", "http://10.0.0.1:19091", Secret("hunter2"))
+    with pytest.raises(AgentError) as refused:
+        write(FakeHost(), identity=wrong)
+    assert refused.value.code == "NQR-API-703" and "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("kind", "missing"), [("xfs", "xfs_repair"), ("xfs", "xfs_growfs"), ("btrfs", "btrfs"), ("xfs", "prlimit")])
+def test_missing_programs_are_told_before_anything_is_touched(kind: str, missing: str) -> None:
+    host = FakeHost()
+    for program in ("prlimit", "xfs_repair", "xfs_growfs", "btrfs"):
+        host.install(program)
+    host.uninstall(missing)
+    with pytest.raises(AgentError) as failed:
+        writer.write(host, "/none", Request.model_validate({"vm_id": "a1", "type": kind}), "/none")
+    assert failed.value.code == "NQR-IMG-107" and missing in failed.value.what and "Install" in failed.value.cure
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(19, "NQR-IMG-107"), (17, "NQR-IMG-107"), (1, "NQR-IMG-107"), (117, "NQR-IMG-102"), (22, "NQR-IMG-102")]
+)
+def test_a_kernel_that_refuses_to_mount(number: int, code: str) -> None:
+    refused = mounting.refused("btrfs", OSError(number, "why"))
+    assert refused.code == code and refused.cure
+
+
+def check(answer: object) -> list[str]:
+    """Let the checker answer; what was done: `check` and `replay`."""
+    host, done = FakeHost(), list[str]()
+
+    def told(host: FakeHost, cmd: Command) -> object:
+        done.append("check")
+        found = answer.pop(0) if isinstance(answer, list) else answer
+        if isinstance(found, HostError):
+            raise found
+        return found
+
+    host.on("prlimit", prefix=True, answer=told)
+    writer.check(host, "xfs", "/dev/loop0", replay=lambda: done.append("replay"))
+    assert all({"--cpu=600", f"--as={4 << 30}"} <= set(command.argv) for command in host.commands)
+    return done
+
+
+DIRTY = CommandFailed(("prlimit",), 1, "ALERT: The filesystem has valuable metadata changes in a log which is being ignored")
+
+
+def test_the_checker_has_limits_and_a_log_is_replayed_once() -> None:
+    assert check("") == ["check"]
+    assert check([DIRTY, ""]) == ["check", "replay", "check"]
+    for bad in ([DIRTY, DIRTY], CommandFailed(("prlimit",), 1, "bad magic number"), CommandTimedOut(("prlimit",), 600)):
+        with pytest.raises(AgentError) as failed:
+            check(bad)
+        assert failed.value.code == "NQR-IMG-102"
+
+
+@pytest.mark.parametrize(
+    ("kind", "cmdline", "whole"),
+    [
+        ("ext4", "quiet", "quiet"), ("xfs", "", "rootfstype=xfs"), ("btrfs", "quiet", "quiet rootfstype=btrfs"),
+        ("btrfs", "rootfstype=btrfs quiet", "rootfstype=btrfs quiet"),
+    ],
+)
+def test_the_kernel_is_told_the_type(kind: str, cmdline: str, whole: str) -> None:
+    part = Blob(file="x", size=0, sha256="0" * 64)
+    image = ImageRef(name="tiny", rootfs=part, rootfs_type=kind, kernel=part, cmdline=cmdline)
+    assert disk_writers.command_line(image) == whole
+
+
+@pytest.mark.parametrize("kind", images.KINDS)
+def test_the_agent_makes_and_changes_such_a_disk(bench: Bench, tmp_path: Path, kind: str) -> None:
+    if reason := images.why_not(kind):
+        pytest.skip(reason)
+    helper = images.install(tmp_path / "installed")
+    (helper.path.parent / "data-dir").write_text(f"{bench.root}/fc\n")
+    rootfs = images.make(kind, bench.root / "images/tiny" / f"rootfs.{kind}", images.plain_tree(tmp_path / "plain"))
+    bench.image = bench.image.model_copy(update={"rootfs": blob(rootfs), "rootfs_type": kind})
+    object.__setattr__(bench.service.settings, "helper", str(helper.path))
+    status = bench.service.put(bench.spec(disk_mib=400, ssh_keys=[KEY]))
+    disk = bench.vm_dir() / "disk.ext4"
+    assert status.state == "running" and disk.stat().st_size == images.size(kind, disk) == 400 << 20
+    found = images.contents(kind, disk, tmp_path / "found")
+    assert (found / "etc/hostname").read_text() == "web1\n"
+    assert "TOKEN=token-1\n" in (found / "etc/guest-agent.conf").read_text()
+    bench.scopes.alive.clear()
+    bench.service.put(bench.spec(disk_mib=400, guest_token="token-2"))
+    found = images.contents(kind, disk, tmp_path / "again")
+    assert "TOKEN=token-2\n" in (found / "etc/guest-agent.conf").read_text()
+    assert VM in (found / "etc/guest-agent.conf").read_text() and images.clean(kind, disk)
