@@ -14,6 +14,7 @@ from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import Site, facts_for, make_context, open_site
 from nqrust.installer.phases.context import Context
 from nqrust.installer.phases.services import our_services
+from nqrust.installer.rehearsal import leftovers
 from nqrust.installer.request import Request, ServiceStatus, Status, Summary
 from nqrust.installer.supervisor import registry as supervisors
 
@@ -52,7 +53,7 @@ def status(request: Request) -> Status:
     settings = site.installed_settings
     if settings is None:
         notes = ("Data of an earlier installation is still here.",) if receipt.entries else ()
-        return Status(installed=False, unfinished=unfinished, notes=notes)
+        return Status(installed=False, unfinished=unfinished, notes=(*notes, *_cut_off(site)))
     installed = Request(settings, request.run, request.environment, request.explicit)
     context = make_context(site, installed, facts_for(site.host, settings), NullReporter())
     supervisor = supervisors.for_facts(context.facts.supervisor)
@@ -73,6 +74,14 @@ def status(request: Request) -> Status:
         services=tuple(services),
         urls=summary.urls(context),
         drift=_drift(site, context),
+        notes=_cut_off(site),
+    )
+
+
+def _cut_off(site: Site) -> tuple[str, ...]:
+    return tuple(
+        f"{path} is of a rehearsal: one that runs now, or one that was cut off; then `nqr rollback` removes it."
+        for path in leftovers.leftovers(site.host)
     )
 
 

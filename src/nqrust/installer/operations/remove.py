@@ -18,7 +18,14 @@ from nqrust.contract import paths
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, Kind, command
 from nqrust.installer.engine.errors import NqrError, StepFailed
-from nqrust.installer.engine.events import NullReporter, PhaseFinished, PhaseStarted, Reporter, RunStarted
+from nqrust.installer.engine.events import (
+    Notice,
+    NullReporter,
+    PhaseFinished,
+    PhaseStarted,
+    Reporter,
+    RunStarted,
+)
 from nqrust.installer.engine.lock import exclusive
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
@@ -28,6 +35,7 @@ from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Retain
 from nqrust.installer.operations import proof_of_clean, summary
 from nqrust.installer.operations.site import Site, open_site
+from nqrust.installer.rehearsal import leftovers
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import (
     EXIT_FAILED,
@@ -68,6 +76,8 @@ def rollback(request: Request, events: Reporter) -> Summary:
     try:
         with exclusive(paths.LOCK_FILE, "rollback"):
             site = open_site(events)
+            for path in leftovers.clear(site.host):
+                events.emit(Notice("info", f"{path}, left by a rehearsal that was cut off, was removed."))
             receipt = site.receipt
             ids = set(unfinished_entries(receipt))
             if not ids:

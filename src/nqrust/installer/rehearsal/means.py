@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import nqrust
 from nqrust.contract.paths import CACHE_DIR
-from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.facts.model import Facts
 from nqrust.host.facts.reading import names, text
 from nqrust.host.mounts import MOUNTINFO, parse_mountinfo
@@ -25,7 +24,6 @@ NEEDED_MIB = 4096
 """What an install writes at most, with room to spare: packages, environments, images, the database."""
 SPARE_MIB = 1024
 """Memory that a clone in memory leaves to the host."""
-PREFIX = "rehearsal-"
 _MASKED_ALWAYS = (
     "networking.service", "systemd-networkd.service", "systemd-networkd.socket", "systemd-networkd-wait-online.service",
     "NetworkManager.service", "NetworkManager-wait-online.service", "systemd-resolved.service", "systemd-timesyncd.service",
@@ -192,21 +190,3 @@ def _kept(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if name not in _DROPPED_VARIABLES and not name.startswith("NQR_CRASH_")
     }
-
-
-def leftovers(host: Host) -> list[str]:
-    """Folders of rehearsals that were cut off. Only to be asked under the installer's lock, or to tell."""
-    try:
-        found = host.listdir(CACHE_DIR)
-    except (PathMissing, HostError):
-        return []
-    return [f"{CACHE_DIR}/{name}" for name in found if name.startswith(PREFIX)]
-
-
-def clear(host: Host) -> list[str]:
-    """Remove what rehearsals that were cut off have left; gives what it was. Under the installer's lock. Raises
-    HostError."""
-    found = leftovers(host)
-    for path in found:
-        host.remove_tree(path)
-    return found

@@ -24,7 +24,7 @@ from nqrust.installer.engine.events import Notice, Reporter
 from nqrust.installer.engine.interrupt import SIGNALS
 from nqrust.installer.engine.lock import exclusive
 from nqrust.installer.operations.site import facts_for, open_site
-from nqrust.installer.rehearsal import boot, means, relay
+from nqrust.installer.rehearsal import boot, leftovers, means, relay
 from nqrust.installer.rehearsal.report import Heard, Rehearsal
 from nqrust.installer.reporting.warnings import WarningsOnly
 from nqrust.installer.request import (
@@ -79,11 +79,11 @@ def carry_out(
     predicted = plan(request, WarningsOnly(events))
     if predicted.failure is not None:
         return predicted
-    for path in means.clear(host):
+    for path in leftovers.clear(host):
         events.emit(Notice("info", f"{path}, left by a rehearsal that was cut off, was removed."))
     memory_mib = means.memory_needed(host, facts)
     began, modules = host.monotonic(), _modules(host)
-    with _interruptible(), _scratch(host) as scratch:
+    with _interruptible(), _scratch(host, events) as scratch:
         spec, notes = means.describe(
             host, facts, scratch=scratch, memory_mib=memory_mib, environment=host.environment(),
             arguments=(*arguments, *(f"--ignore-preflight={code}" for code in _OF_THE_HOST)),
@@ -111,7 +111,7 @@ def _run(host: Host, spec: str, with_systemd: bool, events: Reporter) -> Heard:
     argv = boot.python(source, sys.executable, "nqrust.installer.rehearsal.clone", sys.pycache_prefix or "")
     if with_systemd:  # a control group that may be handed on (systemd, CGROUP_DELEGATION)
         unit = f"nqr-rehearsal-{secrets.token_hex(3)}"
-        argv = ("systemd-run", "--scope", "--quiet", "--collect", f"--unit={unit}", "--property=Delegate=yes", *argv)
+        argv = ("systemd-run", "--scope", "--quiet", "--collect", f"--unit={unit}", "--description=Rehearsal of an install", "--property=Delegate=yes", *argv)
     try:
         host.run(
             Command(argv, input=Secret(spec), timeout=_LIMIT + 600),
@@ -162,17 +162,18 @@ def _summary(heard: Heard, rehearsal: Rehearsal) -> Summary:
 
 
 @contextmanager
-def _scratch(host: Host) -> Iterator[str]:
+def _scratch(host: Host, events: Reporter) -> Iterator[str]:
     """A folder that is there while the block runs; the cache folder too, where there was none."""
     made_cache = not host.exists(CACHE_DIR)
     if made_cache:
         host.mkdir(CACHE_DIR, mode=0o700)
-    path = f"{CACHE_DIR}/{means.PREFIX}{secrets.token_hex(4)}"
+    path = f"{CACHE_DIR}/{leftovers.PREFIX}{secrets.token_hex(4)}"
     host.mkdir(path, mode=0o700)
     try:
         yield path
     finally:
         with _deaf():
+            events.emit(Notice("info", "Taking the clone away."))
             host.remove_tree(path)
             if made_cache:
                 host.rmdir(CACHE_DIR)

@@ -43,6 +43,8 @@ def headline(verb: str, summary: Summary) -> str:
     """One sentence: how it ended."""
     if verb == "plan" and summary.failure is not None:
         return "There is no plan: the host or the request is not fit for one."
+    if verb == "rehearsal" and summary.exit_code == 130:
+        return "The rehearsal was interrupted; its clone is gone. The host was not touched."
     if summary.exit_code == 130:
         return f"The {verb} was interrupted; what it had changed was taken back."
     if verb == "rehearsal" and summary.exit_code not in (0, 4, 10, 130) and summary.rehearsal is not None:
