@@ -114,7 +114,7 @@ def rules() -> dict[str, str]:
                 found[f"{program} {number}"] = line
     ruleset = re.sub(r"packets \d+ bytes \d+", "", output("nft", "--stateless", "list", "ruleset"))
     # An empty base chain that accepts everything is made by iptables-nft when it is only asked about that chain.
-    ruleset = re.sub(r"\tchain \w+ \{\n\t\ttype [^\n]*policy accept;\n\t\}\n\n?", "", ruleset)
+    ruleset = re.sub(r"\n\tchain \w+ \{\n\t\ttype [^\n]*policy accept;\n\t\}\n", "", ruleset)
     tables = re.split(r"(?m)^(?=table )", ruleset)
     for table in tables:
         name, _, body = table.partition("{")
