@@ -95,7 +95,8 @@ class Console:
     async def _tell_size(self, socket: ClientConnection) -> None:
         """As large as it is drawn here."""
         try:
-            rows, columns = await self._terminal.get_rows(), await self._terminal.get_columns()
+            rows = await self._terminal.run_method("getRows", timeout=10)
+            columns = await self._terminal.run_method("getColumns", timeout=10)
         except (TimeoutError, asyncio.TimeoutError):  # the browser is slow, or gone
             return
         await socket.send(json.dumps({"type": "resize", "rows": rows, "columns": columns}))

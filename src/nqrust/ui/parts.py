@@ -55,18 +55,19 @@ class Badge(Text):
 
 
 class Bar(Element):
-    """A share as a bar; above 80 and 95 percent it warns."""
+    """A share as a bar; above 80 and 95 percent it warns, unless `warns` is False: all processors given away is usual."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, warns: bool = True) -> None:
         super().__init__("div")
         self.props(f'role="img" aria-label="{label}"').classes("bar")
         with self:
             self._fill = ui.element("i")
         self._tone = ""
+        self._warns = warns
 
     def show(self, part: float) -> None:
         self._fill.style(f"width: {part * 100:.1f}%")
-        tone = "bad" if part > 0.95 else "warn" if part > 0.8 else ""
+        tone = "" if not self._warns else "bad" if part > 0.95 else "warn" if part > 0.8 else ""
         if tone != self._tone:
             self.classes(remove=self._tone, add=tone)
             self._tone = tone

@@ -114,7 +114,7 @@ def _build(data: Overview) -> Callable[[Overview], None]:
                         parts.text(name)
                         said = parts.Text("", "span")
                         said.classes("muted")
-                    bars[name] = (parts.Bar(name), said)
+                    bars[name] = (parts.Bar(name, warns=name != "Processors"), said)
 
     def update(fresh: Overview) -> None:
         for name, (count, of_text, sentence) in _counts(fresh).items():

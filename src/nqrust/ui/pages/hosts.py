@@ -100,7 +100,7 @@ class _Card:
                     with parts.box("row-between small"):
                         parts.text(name)
                         said = parts.text("", "muted", tag="span")
-                    self._bars[name] = (parts.Bar(f"{name} of {host.name}"), said)
+                    self._bars[name] = (parts.Bar(f"{name} of {host.name}", warns=name != "vCPUs"), said)
             self._facts = parts.facts(_describe(host))
             self._look = ui.link("", f"/vms?find={quote(host.name)}").classes("small")
             if after is not None:

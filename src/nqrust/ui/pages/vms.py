@@ -76,7 +76,7 @@ def vms(request: Request, find: str = "") -> RedirectResponse | None:
             ],
             key="name", card=_CARD, card_foot='<span class="mono">{{ props.row.ip }}</span>',
             actions=_ACTIONS if may_act else "",
-            search="Name, state, address, image, host or tag", find=find[:100],
+            search="Name, state, address, host, tag", find=find[:100],
             handlers={"start": actions.start, "stop": actions.stop, "pause": actions.pause, "resume": actions.resume,
                       "delete": actions.delete, "force_stop": actions.force_stop} if may_act else None,
         )
