@@ -18,7 +18,7 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.rehearsal import boot
 from nqrust.installer.rehearsal.mounts import can_take_writes, clone_mounts
 from nqrust.installer.rehearsal.spec import RESOLVER, CloneSpec, Uplink, Work
-from nqrust.installer.settings import DbType, Settings
+from nqrust.installer.settings import DbType, NetworkMode, Settings
 
 NEEDED_MIB = 4096
 """What an install writes at most, with room to spare: packages, environments, images, the database."""
@@ -59,6 +59,14 @@ def refuse_what_would_reach_out(settings: Settings, receipt: Receipt) -> None:
         )
 
 
+    if settings.has_agent and settings.network.mode is NetworkMode.bridged:
+        raise PreflightRefused(
+            "NQR-RHS-009",
+            "Bridged mode cannot be rehearsed: the bridge and its network stay outside of the clone.",
+            "Rehearse with --network-mode nat or isolated, or use `nqr plan`.",
+        )
+
+
 def refuse_without_card(host: Host) -> None:
     """Raises PreflightRefused NQR-RHS-004."""
     if not host.exists("/dev/net/tun"):
@@ -87,15 +95,15 @@ def memory_needed(host: Host, facts: Facts) -> int:
 
 def describe(
     host: Host, facts: Facts, *, scratch: str, memory_mib: int, arguments: tuple[str, ...], environment: Mapping[str, str],
-    cwd: str, limit: float,
+    cwd: str, limit: float, uplink: str | None = None,
 ) -> tuple[CloneSpec, tuple[str, ...]]:  # fmt: skip
-    """The clone, and what it cannot take along of the host (sentences)."""
+    """The clone, and what it cannot take along of the host (sentences). `uplink`: the link that the settings name."""
     mounts = parse_mountinfo(text(host, MOUNTINFO))
     made, left_out = clone_mounts(mounts, _files(host, [one.mount_point for one in mounts]))
     source = os.path.dirname(os.path.dirname(os.path.abspath(nqrust.__file__)))
     resolver, loopback = _resolver(text(host, "/etc/resolv.conf"))
     install = boot.python(source, sys.executable, "nqrust.installer.cli", sys.pycache_prefix or "")
-    uplink, others = _uplink(facts)
+    card, others = _uplink(facts, uplink or facts.network.uplink)
     spec = CloneSpec(
         parent=_own_pid(host),
         scratch=scratch,
@@ -103,7 +111,7 @@ def describe(
         boot=facts.supervisor == "systemd",
         hostname=facts.hostname or "localhost",
         mounts=made,
-        uplink=uplink,
+        uplink=card,
         resolver=resolver,
         loopback_resolver=loopback,
         refused=_own_addresses(facts),
@@ -114,7 +122,7 @@ def describe(
     )
     notes = [f"{path} (a file system of another machine, of a container) was left out of the clone." for path in left_out]
     if others:
-        notes.append(f"The clone has the uplink {uplink.name} alone; not {', '.join(others)}.")
+        notes.append(f"The clone has the uplink {card.name} alone; not {', '.join(others)}.")
     return spec, tuple(notes)
 
 
@@ -131,8 +139,7 @@ def _own_pid(host: Host) -> int:
     return int(host.readlink("/proc/self"))
 
 
-def _uplink(facts: Facts) -> tuple[Uplink, list[str]]:
-    name = facts.network.uplink
+def _uplink(facts: Facts, name: str | None) -> tuple[Uplink, list[str]]:
     link = next((one for one in facts.network.links if one.name == name), None)
     others = [one.name for one in facts.network.links if one.name not in (name, "lo")]
     if link is None:

@@ -87,7 +87,7 @@ def carry_out(
         spec, notes = means.describe(
             host, facts, scratch=scratch, memory_mib=memory_mib, environment=host.environment(),
             arguments=(*arguments, *(f"--ignore-preflight={code}" for code in _OF_THE_HOST)),
-            cwd=cwd, limit=_LIMIT,
+            cwd=cwd, limit=_LIMIT, uplink=request.settings.network.uplink,
         )  # fmt: skip
         heard = _run(host, spec.to_json(), spec.boot, events)
     _unload(host, _modules(host) - modules)

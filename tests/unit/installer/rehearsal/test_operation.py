@@ -10,6 +10,7 @@ from tests.unit.installer.phases import a_host
 
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import CommandFailed
+from nqrust.host.facts.model import Link
 from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command, DiskUsage
 from nqrust.host.secret import Secret
@@ -19,7 +20,7 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.rehearsal import means
 from nqrust.installer.rehearsal.operation import carry_out
 from nqrust.installer.rehearsal.report import Group, WrittenPath, groups
-from nqrust.installer.rehearsal.spec import CloneSpec
+from nqrust.installer.rehearsal.spec import CloneSpec, Uplink
 from nqrust.installer.reporting.jsonl import summary_object
 from nqrust.installer.reporting.rehearsal import rehearsal_lines
 from nqrust.installer.reporting.wording import headline
@@ -183,7 +184,8 @@ def test_writes_go_to_memory_where_no_disk_can_take_them(host: FakeHost) -> None
 def test_what_would_reach_the_real_world_is_refused(host: FakeHost) -> None:
     agent = Settings.model_validate({"mode": "agent", "agent": {"manager_base": "http://m:18080"}})
     remote = Settings.model_validate({"database": {"type": "remote", "host": "db.example"}})
-    for settings, code in ((agent, "NQR-RHS-002"), (remote, "NQR-RHS-003")):
+    bridged = Settings.model_validate({"network": {"mode": "bridged", "bridge_name": "br0"}})
+    for settings, code in ((agent, "NQR-RHS-002"), (remote, "NQR-RHS-003"), (bridged, "NQR-RHS-009")):
         with pytest.raises(PreflightRefused, match=code):
             means.refuse_what_would_reach_out(settings, Receipt())
     means.refuse_what_would_reach_out(Settings(), Receipt())
@@ -199,6 +201,14 @@ def test_a_resolver_on_loopback_is_reached_by_another_address(host: FakeHost) ->
         host, a_host.fit(), scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0
     )
     assert found.resolver == "nameserver 169.254.77.53\nsearch lan\n" and found.loopback_resolver == "127.0.0.53"
+
+
+def test_the_card_is_named_as_the_settings_name_the_uplink(host: FakeHost) -> None:
+    facts = a_host.fit(network=a_host.network(Link("eth1", "", True, "52:54:00:00:00:02", addresses=("198.51.100.7/24", "fe80::1/64"))))
+    found, notes = means.describe(
+        host, facts, scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0, uplink="eth1"
+    )
+    assert found.uplink == Uplink("eth1", ("198.51.100.7/24",)) and "eth0" in notes[0]
 
 
 def test_units_of_the_host_below_reached_targets_are_masked(host: FakeHost) -> None:
