@@ -106,9 +106,10 @@ class Form:
         kept = {v.name: f"{v.name}, {fmt.mib(v.size_mib)} on {v.host}" for v in found.volumes}
         self.fields = fields = VmFields(found.images, kept)
         with parts.box("form"):
-            chosen = ui.select({"": "none", **{t.name: _described(t) for t in found.templates}}, label="Template", value="",
-                               on_change=lambda event: self._take(event.value)).classes("both")
-            chosen.set_visibility(bool(found.templates))
+            if found.templates:  # not hidden without: a dialog gives the focus to its first field, seen or not
+                shown = {"": "none", **{one.name: _described(one) for one in found.templates}}
+                chosen = ui.select(shown, label="Template", value="", on_change=lambda event: self._take(event.value))
+                chosen.classes("both")
             self.name = ui.input("Name", value=fmt.free_name(found.taken), validation={
                 "Small letters, digits and hyphens; a letter first": lambda v: bool(re.match(NAME_PATTERN, v or "")),
                 "This name is taken": lambda v: v not in found.taken,
