@@ -160,3 +160,17 @@ def test_nothing_stays_open(root: Path) -> None:
                 put(opened, path)
         opened.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_replaces_a_file_has_its_selinux_label(tree: Tree, root: Path) -> None:
+    """A guest that enforces them could not read an unlabelled /etc/passwd."""
+    (root / "etc/passwd").write_text("old")
+    try:
+        os.setxattr(root / "etc/passwd", "security.selinux", b"system_u:object_r:passwd_file_t:s0")
+        os.setxattr(root / "etc", "security.selinux", b"system_u:object_r:etc_t:s0")
+    except OSError as error:
+        pytest.skip(f"labels cannot be written here: {error.strerror}")
+    put(tree, "/etc/passwd")
+    put(tree, "/etc/new")
+    assert os.getxattr(root / "etc/passwd", "security.selinux") == b"system_u:object_r:passwd_file_t:s0"
+    assert os.getxattr(root / "etc/new", "security.selinux") == b"system_u:object_r:etc_t:s0"

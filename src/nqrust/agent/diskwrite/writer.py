@@ -16,13 +16,13 @@ from nqrust.agent.diskwrite.loop import attached
 from nqrust.agent.diskwrite.missing import cannot
 from nqrust.agent.diskwrite.mounting import Mount
 from nqrust.agent.errors import Failed
+from nqrust.contract.api.images import MOUNTING_NEEDS
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
 from nqrust.host.facts import superblock
 from nqrust.host.port import Host, command
 
 CHECK_SECONDS = 600
 _MEMORY = 4 << 30  # bytes of address space of a checker
-_PROGRAMS = {"xfs": (("xfs_repair", "xfs_growfs"), "xfsprogs"), "btrfs": (("btrfs",), "btrfs-progs (btrfsprogs)")}
 _GROWS_FROM = {"xfs": 0, "btrfs": 256 << 20}  # bytes; Btrfs resizes to no less: btrfs-filesystem(8)
 _DIRTY = "valuable metadata changes in a log"
 
@@ -140,7 +140,7 @@ def _alone(vms_dir: str, kind: str) -> Iterator[None]:
 
 
 def _have_programs(host: Host, kind: str) -> None:
-    programs, package = _PROGRAMS[kind]
+    package, programs = MOUNTING_NEEDS[kind]
     for program in ("prlimit", *programs):
         if host.which(program) is None:
             raise cannot(f"{program} is not installed", f"Install {'util-linux' if program == 'prlimit' else package}.")

@@ -10,6 +10,8 @@ IMAGE_NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 MANIFEST = "image.json"
 ROOTFS_TYPES = ("ext4", "xfs", "btrfs")
 """File systems that an agent can write a VM's identity into."""
+MOUNTING_NEEDS = {"xfs": ("xfsprogs", ("xfs_repair", "xfs_growfs")), "btrfs": ("btrfs-progs", ("btrfs",))}
+"""Those that are mounted for it -> the package (Debian's name) and its programs that the VM's host needs."""
 
 
 class Blob(BaseModel):

@@ -8,7 +8,7 @@ from nqrust.installer import planner
 from nqrust.installer.engine.errors import NqrError, UsageError
 from nqrust.installer.engine.events import NullReporter, Reporter
 from nqrust.installer.engine.runner import Runner, RunResult
-from nqrust.installer.operations import proving, summary
+from nqrust.installer.operations import images, proving, summary
 from nqrust.installer.operations.install import unproven
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import Site, facts_for, make_context, open_site
@@ -74,7 +74,7 @@ def status(request: Request) -> Status:
         services=tuple(services),
         urls=summary.urls(context),
         drift=_drift(site, context),
-        notes=_cut_off(site),
+        notes=(*_cut_off(site), *images.unusable(site.host, context.layout.image_dir, has_agent=settings.has_agent)),
     )
 
 
