@@ -261,6 +261,10 @@ def test_dialogs_keep_the_focus_and_give_it_back(sign_in: SignIn) -> None:
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(button).to_be_focused()
     page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Create VM").nth(1)).to_be_focused()
+    assert "0px 0px 0px 4px" in page.evaluate("getComputedStyle(document.activeElement).boxShadow")
+    page.get_by_role("link", name="Images").focus()
+    page.keyboard.press("Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
