@@ -253,6 +253,7 @@ def test_a_rebooted_host_starts_its_autostart_vms_and_no_others(pair: Pair, how:
     manual = pair.vm("manual")
     assert (manual.state.value, manual.desired_state.value) == ("stopped", "stopped")
     assert "VmAutostart" in pair.reasons("start") and "VmAutostart" not in pair.reasons("manual")
+    assert [name for name in before if "VmDied" in pair.reasons(name)] == [], "ended by the shutdown is not died"
     assert pair.witness.doubles == []
     pair.still_calm()
 
