@@ -99,3 +99,14 @@ def test_the_network_script_is_a_shell_script() -> None:
     for case in ("production", "isolated-minimal"):
         text = rendered(case)["/opt/nqrust-microvm/libexec/nqrust-network"].split("---\n", 1)[1]
         assert subprocess.run(["sh", "-n"], input=text.encode(), check=False).returncode == 0
+
+
+def test_programs_find_folders_that_were_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The helper by files beside it, the agent by its environment."""
+    moved = {"mode": "minimal", "paths": {"install_dir": "/opt/vms", "data_dir": "/data/fc", "image_dir": "/data/images"}}
+    monkeypatch.setitem(CASES, "moved", moved)
+    found = {path: text.partition("---\n")[2] for path, text in rendered("moved").items()}
+    assert found["/opt/vms/libexec/data-dir"] == "/data/fc\n" and found["/opt/vms/libexec/image-dir"] == "/data/images\n"
+    assert "\nAGENT_HELPER=/opt/vms/libexec/nqrust-helper\n" in found["/etc/nqrust-microvm/agent.env"]
+    assert "NOPASSWD: /opt/vms/libexec/nqrust-helper disk-write\n" in found["/etc/sudoers.d/nqrust"]
+    assert not any("-dir" in path for path in rendered("production"))
