@@ -148,7 +148,8 @@ async def confirm(title: str, sentence: str, verb: str, danger: bool = True) -> 
             if danger:
                 button.props("color=negative")
     answer = await dialog
-    dialog.delete()
+    if not dialog.is_deleted:  # as when the page was left meanwhile
+        dialog.delete()
     return bool(answer)
 
 

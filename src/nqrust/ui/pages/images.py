@@ -113,10 +113,10 @@ async def _add(manager: AsyncManagerClient, live: Live[ImageList]) -> None:
     dialog, card = parts.sheet()
     with card:
         parts.text("Add an image", tag="h2")
-        source = ui.toggle({"path": "Folder on the manager", "url": "URL"}, value="path").props("no-caps unelevated spread")
+        source = ui.toggle({"path": "Folder", "url": "URL"}, value="path").props("no-caps unelevated spread")
         name = ui.input("Name", placeholder="debian-12").props("autofocus autocomplete=off autocapitalize=none")
         path = ui.input("Folder", placeholder="/srv/images/debian-12").bind_visibility_from(source, "value", value="path")
-        path.props('hint="Holds image.json and the files it names" hide-bottom-space')
+        path.props('hint="On the manager; holds image.json and the files it names" hide-bottom-space')
         url = ui.input("URL", placeholder="https://…/image.json").props("autocomplete=off inputmode=url").bind_visibility_from(source, "value", value="url")
         checksum = ui.input("SHA-256 of image.json").classes("mono").bind_visibility_from(source, "value", value="url")
         checksum.props('autocomplete=off hint="It vouches for the files that image.json names" hide-bottom-space')
