@@ -29,7 +29,7 @@ Usage: install.sh [OPTIONS]        (as root)
   --network-mode nat|bridged|isolated     --bridge-name NAME
   --with-ui | --no-ui                     --with-container-runtime
   --non-interactive                       --config FILE.yaml
-  --dry-run                               --output text|json
+  --dry-run | --rehearse                  --output text|json
 
 Every option: sudo install.sh --help once it has run, or docs/configuration.md.
 EOF

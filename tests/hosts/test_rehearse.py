@@ -38,7 +38,7 @@ def outside_view(host: Machine) -> dict[str, str]:
         "links": host.run("ls /sys/class/net").stdout,
         "forwarding": host.run("cat /proc/sys/net/ipv4/ip_forward").stdout,
         "units": host.run("systemctl list-units --all --plain --no-legend '*rehears*'").stdout,
-        "processes": host.run("grep -laz rehearsal /proc/[0-9]*/cmdline 2>/dev/null || true").stdout,
+        "processes": host.run("grep -laz [r]ehearsal /proc/[0-9]*/cmdline 2>/dev/null || true").stdout,
         "scratch": host.run(f"ls -d {CACHE}/rehearsal-* 2>/dev/null || true").stdout,
     }  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_after_a_kill_one_folder_is_left_and_a_rollback_removes_it(host: Machine
     view = outside_view(host)
     running = started(host)
     until(running, "deps: ")
-    host.run("for p in $(grep -laz -e --rehearse /proc/[0-9]*/cmdline); do kill -KILL $(echo $p | cut -d/ -f3); done", check=False)
+    host.run("for p in $(grep -laz -e [-]-rehearse /proc/[0-9]*/cmdline); do kill -KILL $(echo $p | cut -d/ -f3); done", check=False)
     running.wait(60)
     deadline = time.monotonic() + 60
     while (now := outside_view(host)) != {**view, "scratch": now["scratch"]} and time.monotonic() < deadline:
