@@ -23,7 +23,7 @@ from tests.hosts.machine import Machine
 CLI_TOKEN = "/etc/nqrust-microvm/cli-token"
 AGAIN = {429, 500, 502, 503, 504}
 """Answers after which a client asks again."""
-SERVICES = ("nqrust-agent.service", "nqrust-manager.service")
+SERVICES = ("nqrust-agent.service", "nqrust-manager.service", "nqrust-dhcp.service")
 LEFT_IN_FOLDER = re.compile(r"vm\.json|disk\.ext4|guest\.json|console\.log|exit-status|lock|qmp\.sock")
 """All that the folder of a VM may hold once nobody is at it."""
 

@@ -1,4 +1,4 @@
-"""Agent, manager and PostgreSQL are killed while a client wishes for this and that; in the end what is wanted is what is.
+"""Agent, manager, dnsmasq and PostgreSQL are killed while a client wishes for this and that; in the end what is wanted is what is.
 
 NQR_CHAOS_SEED repeats the wishes of a run (not its moments), NQR_CHAOS_OPERATIONS changes how many there are.
 """
