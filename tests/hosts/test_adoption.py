@@ -52,9 +52,8 @@ systemctl enable -q --now nqrust-of-alice
 """
 NETWORK = """
 ip link add lan0 type bridge && ip address add 192.168.50.1/24 dev lan0 && ip link set lan0 up
-ip link add fcbr0 type bridge && ip link set fcbr0 alias 'of alice' && ip address add 10.0.0.1/24 dev fcbr0 && ip link set fcbr0 up
-# It had a port once, and has no carrier since.
-ip tuntap add old0 mode tap && ip link set old0 up master fcbr0 && ip link del old0
+ip link add fcbr0 type bridge && ip link set fcbr0 alias 'of alice' && ip address add 10.0.0.1/24 dev fcbr0
+ip link add port0 type veth peer name port1 && ip link set port1 up && ip link set port0 up master fcbr0 && ip link set fcbr0 up
 printf 'interface=lan0\\nbind-interfaces\\ndhcp-range=192.168.50.10,192.168.50.20\\n' >/etc/dnsmasq.d/lan.conf
 systemctl restart dnsmasq
 iptables -N DOCKER-USER && iptables -A DOCKER-USER -j RETURN && iptables -A FORWARD -j DOCKER-USER
@@ -313,7 +312,7 @@ def test_uninstall_never_reaches_through_a_mount(installed: LivedIn) -> None:
 def test_uninstall_leaves_all_of_it_as_it_was(installed: LivedIn) -> None:
     host = installed.host
     done = host.run([killing.UNINSTALL, *killing.PURGE], timeout=600)
-    assert "This host is as it was before" in done.stdout, done.describe()
     assert "\n".join(installed.before.diff(host.fingerprint())) == ""
     assert changed(installed.theirs, theirs(host)) == []
     assert not host.exists("/var/lib/nqrust-microvm")
+    assert "This host is as it was before" in done.stdout, done.describe()
