@@ -59,3 +59,23 @@ def test_killed_inside_apt(prepared: Bench, moment: str, how: str, then: str) ->
         assert result.code == 0, result.describe()
         assert host.run(["dpkg", "--audit"]).stdout == ""
         assert not [r for r in killing.journal(host) if r["type"] == "failed"]
+
+
+@pytest.mark.parametrize("lines", [3, 15, 40, 68, 110, 160, 210, 260, 300])
+def test_power_cut_inside_dpkg_and_back(prepared: Bench, lines: int) -> None:
+    """When dpkg has written so many lines of its log: while packages are half unpacked, unpacked, half configured."""
+    host = prepared.host
+    killing.restore(host, prepared.start)
+    running = host.start(MINIMAL)
+    count = "grep -cE ' status (half-installed|unpacked|half-configured|installed) ' /var/log/dpkg.log || true"
+    before = int(host.run(count).stdout)
+    while int(host.run(count).stdout) < before + lines:
+        assert running.poll() is None, running.text()[-3000:]
+        time.sleep(0.02)
+    host.power_cut()
+    running.kill()
+    torn = host.run("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | grep -v '^ii' | head -3", check=False).stdout
+    back = host.run([INSTALL, "--non-interactive"], env={"NQR_VERB": "rollback"}, check=False, timeout=900)
+    assert back.code == 0, f"{torn}{back.describe()}"
+    assert "\n".join(prepared.pristine.diff(host.fingerprint())) == "", back.describe()
+    assert host.run(["dpkg", "--audit"]).stdout == ""
