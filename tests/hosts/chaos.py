@@ -130,10 +130,12 @@ class Killer(threading.Thread):
         self.kills: Counter[str] = Counter()
 
     def run(self) -> None:
+        deck: list[list[str]] = []
         while not self._end.wait(self._chance.uniform(*self._pause)):
-            victims = self._chance.choice(
-                [*([name] for name in SERVICES), [self.database], [*SERVICES], [self.database, *SERVICES]]
-            )
+            if not deck:
+                deck = [*([name] for name in SERVICES), [self.database], [*SERVICES], [self.database, *SERVICES]]
+                self._chance.shuffle(deck)
+            victims = deck.pop()
             for victim in victims:
                 self.kill(victim)
             if self.database in victims:

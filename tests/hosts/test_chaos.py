@@ -119,7 +119,7 @@ def chaos(host: Machine, *, operations: int, names: int, calm: int, pause: tuple
     killer.start()
     began = time.monotonic()
     try:
-        for _ in range(operations):
+        while sum(wishes.kinds.values()) < operations or len(killer.kills) < 4:
             wishes.one()
             time.sleep(wishes.chance.uniform(0.0, 1.5))
     finally:
@@ -133,10 +133,9 @@ def chaos(host: Machine, *, operations: int, names: int, calm: int, pause: tuple
     assert _wrong(host, patient) == [], "it stays so"
     assert {vm_id: witness.starts(vm_id) for vm_id in witness.seen} == before
 
-    print(f"{operations} requests in {lasted:.0f} s: {dict(wishes.kinds)}")
+    print(f"{sum(wishes.kinds.values())} requests in {lasted:.0f} s: {dict(wishes.kinds)}")
     print(f"answers {dict(patient.answers)}, tried again after {dict(patient.retries)}")
     print(f"kills {dict(killer.kills)}; {sum(before.values())} VMMs of {len(before)} VMs; healed in {healed:.0f} s")
-    assert sum(killer.kills.values()) > 0
     assert patient.broken == []
     assert witness.doubles == [], "never two VMMs of one VM"
     left = {vm.id: vm for vm in patient.vms()}
@@ -185,7 +184,7 @@ def _comes_to_rest(host: Machine, patient: Patient) -> None:
 
 
 def test_after_some_kills_desired_is_observed(host: Machine) -> None:
-    chaos(host, operations=40, names=3, calm=2, pause=(3.0, 8.0))
+    chaos(host, operations=40, names=3, calm=2, pause=(3.0, 6.0))
 
 
 @pytest.mark.matrix
