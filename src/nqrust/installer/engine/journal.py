@@ -31,7 +31,11 @@ RECORD_TYPES = ("run", "begin", "done", "failed", "undone", "kept", "retained", 
 
 
 class JournalStore(Protocol):
-    """Where the lines live. `append` returns only when the line would survive a power loss."""
+    """Where the lines live. `append` returns only when the line would survive a power loss. `cramped`: it has begun on the
+    room that is kept for going back."""
+
+    @property
+    def cramped(self) -> bool: ...
 
     def read(self) -> bytes: ...
 
@@ -49,6 +53,7 @@ class MemoryJournalStore:
     """For tests and for planning."""
 
     data: bytes = b""
+    cramped: bool = False
 
     def read(self) -> bytes:
         return self.data
@@ -104,6 +109,11 @@ class Journal:
         if self.torn:
             self._store.truncate(len(data) - len(rest))
 
+    def require_room(self) -> None:
+        """Raises JournalError NQR-ENG-013 once the room that is left is for going back only."""
+        if self._store.cramped:
+            raise no_room()
+
     def append(self, type: str, run: str, **body: Any) -> Record:
         record = Record(len(self.records) + 1, self._now(), type, run, body)
         self._store.append(record.to_line())
@@ -113,6 +123,14 @@ class Journal:
     def discard(self) -> None:
         self._store.discard()
         self.records.clear()
+
+
+def no_room(folder: str = "/var/lib/nqrust-microvm", reason: str = "No space left on device") -> JournalError:
+    return JournalError(
+        "NQR-ENG-013",
+        f"The journal cannot be written: {reason}, the file system is full.",
+        f"Free space on the file system of {folder} and run the same command again; nothing was changed without a record.",
+    )
 
 
 def _damaged(number: int) -> JournalError:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from contextlib import suppress
 
 from nqrust.installer.engine.errors import JournalError
+from nqrust.installer.engine.journal import no_room
 
 BALLAST = 256 * 1024
 """Bytes kept free beside the journal: the records of going back from an install need less."""
@@ -17,6 +19,8 @@ class FileJournalStore:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.cramped = False
+        self._has_ballast = False
 
     def read(self) -> bytes:
         try:
@@ -30,22 +34,25 @@ class FileJournalStore:
             ) from None
 
     def append(self, line: bytes) -> None:
-        """Raises JournalError NQR-ENG-013. On a full disk the ballast goes first, so that a way back can be recorded."""
+        """Raises JournalError NQR-ENG-013. On a full disk the ballast goes first, so that a way back can be recorded, and
+        `cramped` says so."""
         try:
+            self._relay_ballast()
             try:
                 self._append(line)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._drop_ballast():
                     raise
+                self.cramped = True
                 self._append(line)
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             folder = os.path.dirname(self.path)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise no_room(folder, str(error.strerror)) from error
             raise JournalError(
                 "NQR-ENG-013",
-                f"The journal cannot be written: {error.strerror}{', the file system is full' if full else ''}.",
-                (f"Free space on the file system of {folder}" if full else f"Make {folder} writable")
-                + " and run the same command again; nothing was changed without a record.",
+                f"The journal cannot be written: {error.strerror}.",
+                f"Make {folder} writable and run the same command again; nothing was changed without a record.",
             ) from error
 
     def _append(self, line: bytes) -> None:
@@ -84,6 +91,13 @@ class FileJournalStore:
             raise
         finally:
             os.close(descriptor)
+
+    def _relay_ballast(self) -> None:
+        """What an earlier run had to use is kept free again, where there is room by now."""
+        if not self._has_ballast and os.path.exists(self.path) and not os.path.exists(self._ballast):
+            with suppress(OSError):
+                self._lay_ballast()
+        self._has_ballast = True
 
     def _drop_ballast(self) -> bool:
         try:

@@ -140,6 +140,7 @@ class Runner:
                 for step in phase.steps:
                     self._in_hand = step.describe()
                     self.interruption.check()
+                    self.journal.require_room()
                     found = self._inspect(step)
                     if isinstance(found, Conflict):
                         raise _conflict(step, found)
@@ -217,6 +218,7 @@ class Runner:
                 origin=prepared.origin.value,
                 undo=[u.to_json() for u in undo],
             )
+            self.journal.require_room()
             step.apply(self.host)
             step.verify(self.host)
             self._done(run, begin.seq, undo)

@@ -37,11 +37,21 @@ def test_a_full_disk_still_takes_the_records_of_the_way_back(
     store.append(b'{"undone":1}\n')
     assert store.read() == b'{"first":1}\n{"undone":1}\n'
     assert not (tmp_path / "state" / "ballast").exists()
+    assert store.cramped, "what is left is not for going on"
     disk.room = 30
     with pytest.raises(JournalError) as told:
         store.append(b'{"undone":2}\n')
     assert told.value.code == "NQR-ENG-013" and "full" in told.value.what and "Free space" in told.value.cure
     assert store.read() == b'{"first":1}\n{"undone":1}\n', "no half line is left"
+
+
+def test_the_next_run_keeps_room_free_again(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "journal.jsonl"
+    FileJournalStore(str(path)).append(b'{"first":1}\n')
+    (tmp_path / "state" / "ballast").unlink()
+    later = FileJournalStore(str(path))
+    later.append(b'{"second":1}\n')
+    assert (tmp_path / "state" / "ballast").stat().st_size == BALLAST and not later.cramped
 
 
 def test_no_room_at_all_is_told_before_anything_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,35 @@ def test_what_is_interrupted_while_it_is_being_proven_goes_back(
     assert bench.state() == before
 
 
+class FillingStore(KillingStore):
+    """Lives on the room that is kept for going back from the n-th append on."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def append(self, line: bytes) -> None:
+        super().append(line)
+        self.cramped = self.count >= self.room
+
+
+@settings(max_examples=60)
+@given(hosts_and_plans(), st.integers(1, 20))
+def test_a_disk_that_fills_up_takes_the_run_back(made: tuple[FakeHost, Plan], room: int) -> None:
+    host, plan = made
+    whole = Bench(host.copy())
+    assume(whole.install(plan).failure is None)
+    bench = Bench(host)
+    bench.store = FillingStore(room)
+    before = bench.state()
+    result = bench.install(plan)
+    if result.failure is None:
+        assert bench.state() == whole.state()
+    else:
+        assert (result.outcome, result.failure.code) == ("rolled_back", "NQR-ENG-013")
+        assert bench.state() == before and not bench.receipt.entries
+
+
 class Surprising(File):
     """A step with a defect: it raises what nobody foresaw."""
 
