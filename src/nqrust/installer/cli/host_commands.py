@@ -22,7 +22,7 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("token", help="Make a token with which one agent may join.")(token)
     app.command("cordon", help="Place no new VM on a host.")(cordon)
     app.command("uncordon", help="Place VMs on a host again.")(uncordon)
-    app.command("drain", help="Cordon a host and move or stop its VMs.")(drain)
+    app.command("drain", help="Cordon a host and stop its VMs.")(drain)
     app.command("rm", help="Forget a host.")(rm)
     return app
 
