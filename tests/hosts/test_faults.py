@@ -181,7 +181,7 @@ def test_stopped_for_a_while(bench: Bench) -> None:
     running = bench.start()
     bench.reached(running, in_phase("services"))
     running.signal(signal.SIGSTOP)
-    time.sleep(10)
+    time.sleep(60)
     running.signal(signal.SIGCONT)
     assert running.wait(400) == 0, running.text()[-4000:]
     again = bench.run()
