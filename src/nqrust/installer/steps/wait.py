@@ -17,7 +17,8 @@ from nqrust.installer.engine.step import (
 )
 from nqrust.installer.supervisor.port import Supervisor
 
-_POLL = 0.2
+_POLL = 0.2  # seconds, as all here
+_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,24 @@ class Healthy:
         return Prepared(Origin.adopted, ())
 
     def apply(self, host: Host) -> None:
-        end = host.monotonic() + self.deadline
+        waited = 0.0
         while True:
+            began = host.monotonic()
             answer = self._answer(host)
             if answer == "200":
                 return
-            if host.monotonic() > end or self._given_up(host):
+            if waited > self.deadline or self._given_up(host):
                 raise self._failed(host, answer)
             host.sleep(_POLL)
+            # A round takes no longer by itself: what is above that is time in which this process was stopped.
+            waited += min(host.monotonic() - began, _TIMEOUT + 2 * _POLL)
 
     def verify(self, host: Host) -> None:
         """`apply` returns only once it has answered."""
 
     def _answer(self, host: Host) -> str:
         try:
-            status, _ = host.http_get(self.url, timeout=5.0)
+            status, _ = host.http_get(self.url, timeout=_TIMEOUT)
         except HostError as error:
             return str(error)
         return str(status)

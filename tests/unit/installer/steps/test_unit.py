@@ -197,6 +197,18 @@ def test_health_is_waited_for(host: FakeHost) -> None:
     assert not answers and not host.mutations
 
 
+def test_time_in_which_the_installer_was_stopped_is_not_waiting(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [500, 500, 500, 200]
+
+    def stopped_for_an_hour(url: str, *, timeout: float = 10.0, **more: Any) -> tuple[int, bytes]:
+        host.sleep(3600)
+        return answers.pop(0), b""
+
+    monkeypatch.setattr(host, "http_get", stopped_for_an_hour)
+    Healthy("h", "http://127.0.0.1:1/health", 60).apply(host)
+    assert not answers
+
+
 def test_health_that_never_comes_tells_service_and_log(host: FakeHost) -> None:
     host.pages["http://127.0.0.1:1/health"] = (500, b"")
     supervisor = Scripted(
