@@ -62,10 +62,11 @@ class Running:
     def signal(self, number: int) -> None:
         """Send a signal to the command and what it started in its process group, as a terminal's Ctrl-C would.
 
-        nsenter, which leads the group and waits for the command, is left out: it hands on the command's own status.
+        nsenter, which leads the group and waits for the command, is left out: it hands on the command's own status. It
+        stops itself when the command is stopped, so it is woken together with it.
         """
         for pid in _group(self._process.pid):
-            if pid != self._process.pid:
+            if pid != self._process.pid or number == signal.SIGCONT:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
