@@ -16,6 +16,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from nqrust.contract.names import MAC_PREFIX
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 
@@ -82,6 +83,25 @@ class Dhcp:
         for lease in self._current():
             if mac is not None and lease.mac == mac.lower():
                 self._give_back(lease)
+
+    def give_back_lost(self) -> list[Lease]:
+        """Leases of our VMs that have no reservation any more are given back: a release that came while dnsmasq was being
+        restarted was heard by nobody. Returns them; one that stands here again was still not heard."""
+        if not self._server:
+            return []
+        ours = [lease for lease in self._current() if lease.mac.startswith(MAC_PREFIX)]
+        reserved = self._reserved() if ours else set()
+        lost = [lease for lease in ours if lease.mac not in reserved]
+        for lease in lost:
+            self._give_back(lease)
+        return lost
+
+    def _reserved(self) -> set[str]:
+        try:
+            contents = [self._content(f"{self._dir}/{name}") or b"" for name in self._host.listdir(self._dir)]
+        except PathMissing:
+            return set()
+        return {content.decode(errors="replace").partition(",")[0].lower() for content in contents}
 
     def _content(self, path: str) -> bytes | None:
         try:

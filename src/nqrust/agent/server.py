@@ -125,6 +125,8 @@ class Agent:
                     log.info("console.cut", vm=vm_id)
                 await self.verbs.run(lambda: upkeep.remove_dead_consoles(self.service))
                 await self.verbs.run(self.service.scopes.tidy)
+                for lease in await self.verbs.run(self.service.dhcp.give_back_lost):
+                    log.info("lease.given_back", mac=lease.mac, ip=lease.ip)
                 if await self.verbs.run(self.service.forwards.sync):
                     log.info("forwards.drawn")
                 for tap, vm_id in await self.verbs.run(self.service.idle_taps):

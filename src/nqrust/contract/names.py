@@ -62,7 +62,11 @@ def kept_volume_name(vm_name: str, device: str, vm_id: str) -> str:
     return f"{vm_name}-{device}-{vm_id}"
 
 
+MAC_PREFIX = "06:4e:"
+"""How the MAC of every VM begins."""
+
+
 def mac_address(vm_id: str) -> str:
     """A locally administered unicast MAC (RFC 7042 section 2.1) derived from the VM's id; lower case."""
     digest = hashlib.sha256(b"mac:" + vm_id.encode()).digest()
-    return ":".join(f"{byte:02x}" for byte in (0x06, 0x4E, *digest[:4]))
+    return MAC_PREFIX + digest[:4].hex(":")

@@ -145,6 +145,25 @@ def test_only_the_dnsmasq_that_reads_our_folder_is_told_of_a_removal(config: str
     assert signals == ([77] if told else [])
 
 
+def test_a_lease_whose_release_nobody_heard_is_given_back_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases, folder = tmp_path / "leases", tmp_path / "hosts.d"
+    folder.mkdir()
+    (folder / "a1").write_text("06:4e:00:00:00:01,10.0.0.20,web1\n")
+    leases.write_text(
+        "1 06:4e:00:00:00:01 10.0.0.20 web1 *\n"  # reserved
+        "1 06:4e:00:00:00:02 10.0.0.21 * *\n"  # of a VM that is no more
+        "1 52:54:00:00:00:03 10.0.0.22 * *\n"  # not a VM of ours
+    )
+    given: list[Lease] = []
+    dhcp = Dhcp(LocalHost(), bridge="fcbr0", server="10.0.0.1", hosts_dir=str(folder), leases=str(leases))
+    monkeypatch.setattr(dhcp, "_give_back", given.append)
+    assert dhcp.give_back_lost() == given == [Lease("06:4e:00:00:00:02", "10.0.0.21")]
+    elsewhere = Dhcp(LocalHost(), bridge="br0", server="", hosts_dir=str(folder), leases=str(leases))
+    assert elsewhere.give_back_lost() == []
+
+
 def test_a_reservation_written_again_touches_nothing(tmp_path: Path) -> None:
     dhcp = Dhcp(LocalHost(), bridge="fcbr0", server="10.0.0.1", hosts_dir=str(tmp_path / "d" / "h"), leases="/nowhere")
     dhcp.reserve("a1", "06:4e:00:00:00:01", "10.0.0.20", "web1")
