@@ -26,7 +26,7 @@ def test_a_half_unpacked_package_does_not_stop_the_way_back() -> None:
     host.on("dpkg", "--print-architecture", answer="amd64\n")
     host.on("apt-get", "--simulate", prefix=True, answer=simulate)
     host.on("dpkg", "--configure", "-a", changes=True)
-    host.on("dpkg-query", prefix=True, answer="reinstreq screen\nreinstreq theirs\nok qemu-system-x86\n")
+    host.on("dpkg-query", prefix=True, answer=lambda *_: "".join(f"reinstreq {name}\n" for name in sorted(torn)) + "ok qemu-system-x86\n")
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
     assert REMOVERS["apt"].would_go(host, ["qemu-system-x86", "screen"]) == {"qemu-system-x86", "screen"}
     assert torn == {"theirs"}, "what was not brought by us is not ours to remove"
@@ -58,3 +58,42 @@ def test_what_is_half_unpacked_goes_before_the_rest_is_purged() -> None:
     host.on("apt-get", "purge", prefix=True, changes=True, answer=purge)
     REMOVERS["apt"].purge(host, {"screen", "qemu-system-x86"})
     assert order == ["dpkg", "apt-get"] and there == set()
+
+
+def test_what_was_cut_off_is_unpacked_again_so_that_dpkg_knows_its_files() -> None:
+    host = FakeHost.debian12()
+    host.put("/var/cache/apt/archives/screen_4.9.0-4_amd64.deb", "an archive")
+    torn = {"screen"}
+
+    def unpack(host: FakeHost, cmd: Command) -> str:
+        torn.discard("screen")
+        return ""
+
+    host.on("dpkg", "--print-architecture", answer="amd64\n")
+    host.on("dpkg", "--configure", "-a", changes=True)
+    host.on("dpkg-query", prefix=True, answer=lambda *_: "reinstreq screen\n" if torn else "installed screen\n")
+    host.on("dpkg", "--force-depends", "--force-confold", "--unpack", prefix=True, changes=True, answer=unpack)
+    host.on("apt-get", "purge", prefix=True, changes=True)
+    REMOVERS["apt"].purge(host, {"screen"})
+    assert host.commands[-1].argv[:2] == ("apt-get", "purge") and "screen" in host.commands[-1].argv
+
+
+def test_without_its_archive_no_half_written_file_stays() -> None:
+    host = FakeHost.debian12()
+    for path in ("/etc/screenrc.dpkg-new", "/etc/other.dpkg-new", "/var/lib/dpkg/tmp.ci/control"):
+        host.put_directory(path.rpartition("/")[0])
+        host.put(path, "x")
+    host.put("/var/lib/dpkg/tmp.ci/conffiles", "/etc/screenrc\n")
+    there = {"screen"}
+
+    def remove(host: FakeHost, cmd: Command) -> str:
+        there.clear()
+        return ""
+
+    host.on("dpkg", "--print-architecture", answer="amd64\n")
+    host.on("dpkg", "--configure", "-a", changes=True)
+    host.on("dpkg-query", prefix=True, answer=lambda *_: "reinstreq screen\n" if there else "")
+    host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
+    REMOVERS["apt"].purge(host, {"screen"})
+    assert not host.exists("/etc/screenrc.dpkg-new") and not host.exists("/var/lib/dpkg/tmp.ci")
+    assert host.exists("/etc/other.dpkg-new"), "another's"

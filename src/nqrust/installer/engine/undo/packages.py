@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _APT_ENV = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "UCF_FORCE_CONFFOLD": "1"}
 _GONE = ("not-installed", "")
+_ARCHIVES, _CONTROL = "/var/cache/apt/archives", "/var/lib/dpkg/tmp.ci"
 
 
 @dataclass(frozen=True)
@@ -189,16 +190,42 @@ def _apt_would_go(host: Host, names: list[str]) -> set[str]:
 
 def _dpkg_mend(host: Host, going: set[str]) -> None:
     """A package that was cut off while it was being unpacked (“reinst-required”) is in the way: apt-get(8) does nothing
-    at all while its archive is out of reach, and purging it fails when the archive is there. Those of `going` are removed
-    by dpkg(1) itself, which needs to be told that it may."""
-    plain = _dpkg_plain(host)
+    at all while its archive is out of reach, and purging it fails when the archive is there. Those of `going` are unpacked
+    again, so that dpkg(1) knows each of their files; without an archive dpkg removes what it knows of, which it needs to
+    be told that it may."""
     host.run(command("dpkg", "--configure", "-a", env=_APT_ENV, timeout=600, ok=(0, 1)))
-    out = host.run(command("dpkg-query", "-W", "-f", "${db:Status-Eflag} ${binary:Package}\n")).stdout
-    rows = (line.partition(" ") for line in out.splitlines())
-    torn = sorted(name for flag, _, name in rows if flag == "reinstreq" and plain(name) in going)
+    torn = _dpkg_torn(host, going)
+    if not torn:
+        return
+    half = _dpkg_half_unpacked(host)
+    archives = [path for name in torn for path in host.glob(f"{_ARCHIVES}/{name.partition(':')[0]}_*.deb")]
+    if archives:
+        again = ("--force-depends", "--force-confold", "--unpack")
+        host.run(command("dpkg", *again, *archives, env=_APT_ENV, timeout=600, ok=(0, 1)))
+        torn = _dpkg_torn(host, going)
     if torn:
         force = ("--force-remove-reinstreq", "--force-depends")
         host.run(command("dpkg", *force, "--remove", *torn, env=_APT_ENV, timeout=600))
+        for path in half:
+            host.remove(path)
+        host.remove_tree(_CONTROL)
+
+
+def _dpkg_torn(host: Host, going: set[str]) -> list[str]:
+    plain = _dpkg_plain(host)
+    out = host.run(command("dpkg-query", "-W", "-f", "${db:Status-Eflag} ${binary:Package}\n")).stdout
+    rows = (line.partition(" ") for line in out.splitlines())
+    return sorted(name for flag, _, name in rows if flag == "reinstreq" and plain(name) in going)
+
+
+def _dpkg_half_unpacked(host: Host) -> list[str]:
+    """Files that dpkg had written beside their places when it was cut off, by the control files of that package."""
+    paths: list[str] = []
+    for name in ("conffiles", "md5sums"):
+        if host.exists(f"{_CONTROL}/{name}"):
+            rows = (line.split() for line in host.read_text(f"{_CONTROL}/{name}").splitlines())
+            paths += ["/" + row[-1].lstrip("/") + ".dpkg-new" for row in rows if row]
+    return [path for path in paths if host.exists(path)]
 
 
 _MAINTAINER_SCRIPTS = ("preinst", "postinst", "config", "prerm", "postrm")  # deb-maintainer-scripts(5)

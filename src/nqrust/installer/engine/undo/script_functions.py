@@ -242,6 +242,10 @@ purge() { # package manager, packages; those that others need by now stay, with 
     fi
     dpkg --configure -a
     for package in $present; do # what was cut off while it was being unpacked, apt-get does not remove
+        [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" = reinstreq ] || continue
+        for archive in /var/cache/apt/archives/"${package%%:*}"_*.deb; do
+            if [ -f "$archive" ]; then dpkg --force-depends --force-confold --unpack "$archive"; fi
+        done
         [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" != reinstreq ] ||
             try dpkg --force-remove-reinstreq --force-depends --remove "$package"
     done
