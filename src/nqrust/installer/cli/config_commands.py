@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from nqrust.installer.cli.failures import choice
 from nqrust.installer.cli.flags import Flags, with_flags
-
-Output = Annotated[str, typer.Option("--output", metavar="text|json", help="text, or one JSON document.")]
+from nqrust.installer.cli.output import Output
 
 
 def build(app: typer.Typer) -> typer.Typer:
@@ -25,7 +23,6 @@ def build(app: typer.Typer) -> typer.Typer:
 
 
 def show(flags: Flags, output: Output = "text") -> None:
-    choice("--output", output, ("text", "json"))
     from nqrust.installer.cli.gathering import gathered
 
     found = gathered(flags)

@@ -21,7 +21,6 @@ ManagerUrl = Annotated[
         "--manager", metavar="URL", help="Address of the manager; else NQR_MANAGER_URL, else this host's."
     ),
 ]
-Output = Annotated[str, typer.Option("--output", metavar="text|json", help="text, or one JSON document.")]
 
 _CURES = {
     401: "Run it as root on the manager's host, or set NQR_TOKEN to a valid token.",

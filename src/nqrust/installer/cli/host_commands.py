@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nqrust.installer.cli import output
-from nqrust.installer.cli.connection import ManagerUrl, Output, manager
-from nqrust.installer.cli.failures import choice
+from nqrust.installer.cli.connection import ManagerUrl, manager
+from nqrust.installer.cli.output import Output
 
 if TYPE_CHECKING:
     from nqrust.contract.api.hosts import Host
@@ -28,7 +28,6 @@ def build(app: typer.Typer) -> typer.Typer:
 
 
 def ls(out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.list_hosts()
     if out == "json":
@@ -45,7 +44,6 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.get_host(name)
     _print(found, out)
@@ -58,7 +56,6 @@ def token(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         made = client.join_token(ttl)
     if out == "json":
@@ -70,21 +67,18 @@ def token(
 
 
 def cordon(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.cordon_host(name)
     _print(found, out)
 
 
 def uncordon(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.uncordon_host(name)
     _print(found, out)
 
 
 def drain(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.drain_host(name)
     _print(found, out)

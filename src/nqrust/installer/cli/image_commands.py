@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nqrust.installer.cli import output
-from nqrust.installer.cli.connection import ManagerUrl, Output, manager
+from nqrust.installer.cli.connection import ManagerUrl, manager
 from nqrust.installer.cli.failures import choice, require_root
+from nqrust.installer.cli.output import Output
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ def build(app: typer.Typer) -> typer.Typer:
 
 
 def ls(out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.list_images()
     if out == "json":
@@ -39,7 +39,6 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.get_image(name)
     _print(found, out)
@@ -58,7 +57,6 @@ def add(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
-    choice("--output", out, ("text", "json"))
     if (path is None) == (from_url is None):
         raise UsageError(
             "NQR-USE-007",
@@ -120,7 +118,6 @@ def build_image(
 
 
 def scan(out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.scan_images()
     if out == "json":

@@ -5,14 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+from nqrust.installer.cli.failures import choice
 from nqrust.installer.engine.errors import UsageError
+
+
+def _one_of(value: str) -> str:
+    return choice("--output", value, ("text", "json"))
+
+
+Output = Annotated[
+    str, typer.Option("--output", metavar="text|json", help="text, or one JSON document.", callback=_one_of)
+]
 
 
 def document(model: BaseModel) -> None:

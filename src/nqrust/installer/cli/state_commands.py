@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nqrust.installer.cli.failures import choice, require_root
+from nqrust.installer.cli.failures import require_root
+from nqrust.installer.cli.output import Output
 
 if TYPE_CHECKING:
     from nqrust.installer.request import Status, Summary
 
-Output = Annotated[str, typer.Option("--output", metavar="text|json", help="text, or one JSON document.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,7 +44,6 @@ def _version_flag(given: bool) -> None:
 
 def status(output: Output = "text") -> None:
     require_root("status")
-    choice("--output", output, ("text", "json"))
     found = _status()
     if output == "json":
         typer.echo(json.dumps(dataclasses.asdict(found), indent=2, default=dict))
@@ -55,7 +54,6 @@ def status(output: Output = "text") -> None:
 
 def doctor(output: Output = "text") -> None:
     require_root("doctor")
-    choice("--output", output, ("text", "json"))
     from nqrust.installer import operations
     from nqrust.installer.cli.gathering import as_installed
     from nqrust.installer.engine.events import NullReporter

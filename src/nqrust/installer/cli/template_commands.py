@@ -8,8 +8,8 @@ import typer
 
 from nqrust.installer.cli import output, vm_limits
 from nqrust.installer.cli import vm_options as opt
-from nqrust.installer.cli.connection import ManagerUrl, Output, manager
-from nqrust.installer.cli.failures import choice
+from nqrust.installer.cli.connection import ManagerUrl, manager
+from nqrust.installer.cli.output import Output
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ def build(app: typer.Typer) -> typer.Typer:
 
 
 def ls(out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.list_templates()
     if out == "json":
@@ -41,7 +40,6 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.get_template(name)
     _print(found, out)
@@ -77,7 +75,6 @@ def create(
     from nqrust.client.errors import Refused
     from nqrust.contract.api.templates import TemplateCreate, TemplateSpec
 
-    choice("--output", out, ("text", "json"))
     keys = opt.keys(ssh_key or [])
     if user and not keys:
         raise UsageError("NQR-USE-003", f"--user {user} could not sign in.", "Give --ssh-key; a template holds no passwords.")

@@ -8,8 +8,8 @@ import typer
 
 from nqrust.installer.cli import output, vm_limits, vm_ports, vm_snapshots, vm_users
 from nqrust.installer.cli import vm_options as opt
-from nqrust.installer.cli.connection import ManagerUrl, Output, manager
-from nqrust.installer.cli.failures import choice
+from nqrust.installer.cli.connection import ManagerUrl, manager
+from nqrust.installer.cli.output import Output
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def ls(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.list_vms(host=host, tag=tag)
     if out == "json":
@@ -58,7 +57,6 @@ def ls(
 
 
 def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.get_vm(name)
     _print(found, out)
@@ -106,7 +104,6 @@ def create(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
-    choice("--output", out, ("text", "json"))
     if image is None and template is None:
         raise UsageError("NQR-USE-003", "Neither --image nor --template is given.", "Name an image: nqr image ls lists them.")
     keys = opt.keys(ssh_key or [])
@@ -153,7 +150,6 @@ def restart(
 ) -> None:
     from nqrust.contract.api.vms import StopRequest
 
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.restart_vm(name, StopRequest(force=force))
     _print_short(found, out)
@@ -177,7 +173,6 @@ def stop(
 ) -> None:
     from nqrust.contract.api.vms import StopRequest
 
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.stop_vm(name, StopRequest(force=force, timeout_seconds=grace))
         if wait:
@@ -221,7 +216,6 @@ def console(
 def _verb(
     method: str, name: str, condition: Any, wait: bool, timeout: float, out: str, url: str | None
 ) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found: Vm = getattr(client, method)(name)
         if wait:

@@ -8,8 +8,8 @@ import typer
 
 from nqrust.installer.cli import output
 from nqrust.installer.cli import vm_options as opt
-from nqrust.installer.cli.connection import ManagerUrl, Output, manager
-from nqrust.installer.cli.failures import choice
+from nqrust.installer.cli.connection import ManagerUrl, manager
+from nqrust.installer.cli.output import Output
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def limit(
 
     from nqrust.contract.api.vms import RateLimits
 
-    choice("--output", out, ("text", "json"))
     wanted = opt.rates(net_rx, net_tx, disk_rate, disk_iops)
     if wanted and none:
         raise UsageError("NQR-USE-003", "--none goes with no limits.", "Name the limits, or give --none alone.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nqrust.installer.cli import output
-from nqrust.installer.cli.connection import ManagerUrl, Output, manager
-from nqrust.installer.cli.failures import choice
+from nqrust.installer.cli.connection import ManagerUrl, manager
+from nqrust.installer.cli.output import Output
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ def forward(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
-    choice("--output", out, ("text", "json"))
     if ports and none:
         raise UsageError("NQR-USE-003", "--none goes with no ports.", "Name the ports, or give --none alone.")
     wanted = parse(ports or [])

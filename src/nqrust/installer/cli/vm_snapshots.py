@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nqrust.installer.cli import output
-from nqrust.installer.cli.connection import ManagerUrl, Output, manager
-from nqrust.installer.cli.failures import choice
+from nqrust.installer.cli.connection import ManagerUrl, manager
+from nqrust.installer.cli.output import Output
 
 if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
@@ -31,7 +31,6 @@ def build() -> typer.Typer:
 
 
 def ls(vm: Vm, out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.list_snapshots(vm)
     if out == "json":
@@ -47,7 +46,6 @@ def ls(vm: Vm, out: Output = "text", url: ManagerUrl = None) -> None:
 def create(
     vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", url: ManagerUrl = None
 ) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         client.create_snapshot(vm, name)
         made = _settled(client, vm, name, timeout)
@@ -60,7 +58,6 @@ def create(
 
 
 def restore(vm: Vm, name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.restore_snapshot(vm, name)
     if out == "json":

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from nqrust.installer.cli import output
-from nqrust.installer.cli.connection import ManagerUrl, Output, manager
-from nqrust.installer.cli.failures import choice
+from nqrust.installer.cli.connection import ManagerUrl, manager
+from nqrust.installer.cli.output import Output
 
 
 def build(app: typer.Typer) -> typer.Typer:
@@ -22,7 +22,6 @@ def ls(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
-    choice("--output", out, ("text", "json"))
     with manager(url) as client:
         found = client.list_volumes(host)
     if out == "json":
