@@ -42,7 +42,7 @@ def context() -> UndoContext:
     return UndoContext(host, Originals(host, "/var/lib/originals"))
 
 
-def sh(text: str, root: Path) -> subprocess.CompletedProcess[str]:
+def sh(text: str, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run it as the one who runs the tests, on a folder: the question who that is, is left out."""
     assert 'if [ "$(id -u)" -ne 0 ]' in text
     text = text.replace("PATH=/usr/local/sbin", "true || PATH=/usr/local/sbin").replace(
@@ -50,7 +50,8 @@ def sh(text: str, root: Path) -> subprocess.CompletedProcess[str]:
     )
     text = text.replace('if [ "$(id -u)" -ne 0 ]', "with_systemd() { false; }\nif false")
     return subprocess.run(
-        ["sh"], input=text, capture_output=True, text=True, cwd=root, timeout=60, check=False
+        ["sh"], input=text, capture_output=True, text=True, cwd=root, timeout=60, check=False,
+        env={**os.environ, **environment},
     )
 
 
@@ -132,3 +133,56 @@ def test_files_come_back_as_they_were_and_edits_are_kept(tmp_path: Path) -> None
         "replaced",
         "shared",
     ]
+
+
+def tools(folder: Path, **scripts: str) -> str:
+    """Programs of these names; each writes its arguments into `calls`. Gives the PATH that finds them first."""
+    folder.mkdir()
+    for name, body in scripts.items():
+        tool = folder / name.replace("_", "-")
+        tool.write_text(f'#!/bin/sh\necho "{tool.name} $*" >>"{folder}/calls"\n{body}\n')
+        tool.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+DPKG_QUERY = r"""
+case "$*" in
+    *Status-Status*) echo installed ;;
+    *Status-Eflag*) echo ok ;;
+    *) printf 'theirs\t, server (>= 2) | other, libc6:any\t\nbackend\t, lib-a (= 1)\tserver (= 2.1), other-name\nlib-a\tlib-b, \t\nlib-b\t, \t\nalone\t, lib-b\t\n' ;;
+esac"""
+
+
+def test_packages_that_others_need_stay_with_all_that_those_need_and_the_rest_goes(tmp_path: Path) -> None:
+    simulated = 'case "$*" in "-s purge"*backend*|"-s purge"*lib-a*|"-s purge"*lib-b*) echo "Purg theirs [1]" ;; esac; exit 0'
+    path = tools(tmp_path / "bin", dpkg=":", dpkg_query=DPKG_QUERY, apt_get=simulated)
+    lines = [script.PRELUDE, "if purge apt alone backend lib-a lib-b; then echo all; fi", "exit $failed"]
+    done = sh("\n".join(lines), tmp_path, PATH=path)
+    assert done.returncode == 0 and "all" not in done.stdout.split(), done.stderr
+    assert "packages that others need now: backend lib-a lib-b" in done.stdout
+    purged = [line for line in (tmp_path / "bin/calls").read_text().splitlines() if line.startswith("apt-get purge")]
+    assert [line.split()[-1] for line in purged] == ["alone"] and "lib" not in purged[0]
+
+
+def test_a_purge_that_fails_is_told_and_not_taken_for_done(tmp_path: Path) -> None:
+    path = tools(tmp_path / "bin", dpkg=":", dpkg_query=DPKG_QUERY, apt_get='case "$1" in purge) exit 100 ;; esac')
+    lines = [script.PRELUDE, "if purge apt alone; then echo all; fi", "exit $failed"]
+    done = sh("\n".join(lines), tmp_path, PATH=path)
+    assert done.returncode == 1 and "all" not in done.stdout.split() and "Could not be undone: apt-get purge" in done.stderr
+
+
+def test_rpms_that_others_need_stay_with_all_that_those_need(tmp_path: Path) -> None:
+    rpm = r"""
+case "$*" in
+    "-e --test"*server*) echo "error: Failed dependencies:
+	server-api >= 2 is needed by (installed) theirs-1.0-1.x86_64" >&2; exit 1 ;;
+    "-e --test"*lib-a*) echo "	lib-a.so.1()(64bit) is needed by (installed) server-2-1.x86_64" >&2; exit 1 ;;
+    *whatprovides*server-api) printf 'server ' ;;
+    *whatprovides*lib-a.so*) printf 'lib-a ' ;;
+esac"""
+    path = tools(tmp_path / "bin", rpm=rpm, dnf=":")
+    lines = [script.PRELUDE, "if purge dnf alone lib-a server; then echo all; fi", "exit $failed"]
+    done = sh("\n".join(lines), tmp_path, PATH=path)
+    assert done.returncode == 0 and "packages that others need now: server lib-a" in done.stdout, done.stderr
+    removed = [line for line in (tmp_path / "bin/calls").read_text().splitlines() if line.startswith("dnf")]
+    assert [line.split()[-1] for line in removed] == ["alone"] and "lib-a" not in removed[0]

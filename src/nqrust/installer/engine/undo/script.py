@@ -76,18 +76,18 @@ def _packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     host, manager = context.host, str(args["manager"])
     going, staying = packages.victims(host, args, context.needed_packages)
     made = packages.known_traces(context.originals, args) or traces.NOTHING
-    yield f"{_call('purge', manager, *sorted(going))} && {{"
+    yield f"if {_call('purge', manager, *sorted(going))}; then"
+    yield "    :"
+    if not staying:
+        yield from (f"    {line}" for line in _traces(made, args.get("residue") or {}))
+    yield "fi"
     if manager == "apt":
         plain = packages.REMOVERS[manager].plain(host)
         before, manual = (" ".join(sorted(map(plain, args[key]))) for key in ("before", "manual"))
-        yield f"    {_call('restore_marks', before, manual)}"
-    if not staying:
-        yield from (f"    {line}" for line in _traces(made, args.get("residue") or {}))
-    yield "}"
+        yield _call("restore_marks", before, manual)
 
 
 def _traces(made: dict[str, Any], residue: dict[str, Any]) -> Iterator[str]:
-    yield ":"
     for path, row in sorted(made["paths"].items(), reverse=True):
         if row[0] == "symlink":
             yield _call("made_link", path, row[1])

@@ -22,6 +22,7 @@ try() {
     "$@" && return
     failed=$((failed + 1))
     printf 'Could not be undone: %s\n' "$*" >&2
+    return 1
 }
 there() { [ -e "$1" ] || [ -L "$1" ]; }
 sum() { sha256sum <"$1" | cut -d ' ' -f 1; }
@@ -228,18 +229,85 @@ present_of() { # package manager, packages: those that are there, also in part
         case $state in '' | not-installed) ;; *) printf ' %s' "$package" ;; esac
     done
 }
-purge() { # package manager, packages; those that others need by now stay, with all that was brought with them
+without() { # packages, those of them that are left out
+    for package in $1; do
+        case " $2 " in *" $package "*) ;; *) printf ' %s' "$package" ;; esac
+    done
+}
+others_needing() { # packages: what purging them would remove besides
+    # shellcheck disable=SC2086  # a list of names
+    apt-get -s purge $1 | sed -nE 's/^(Purg|Remv) ([^ ]+) .*/\2/p' | while read -r package; do
+        case " $1 " in
+            *" ${package%%:*} "* | *" $package "* | *" ${package%%:*}:"*) ;;
+            *) printf ' %s' "$package" ;;
+        esac
+    done
+}
+needed_by() { # packages that stay, packages: those of the second that the first need, at any depth
+    dpkg-query -W -f '${Package}\t${Pre-Depends}, ${Depends}\t${Provides}\n' | awk -F '\t' -v start="$1" -v among="$2" '
+        function names(field, into,   count, at, words, found) { # without versions and architectures
+            gsub(/\([^)]*\)|\[[^]]*\]|:[a-z0-9]+/, "", field)
+            count = split(field, words, /[ ,|]+/)
+            found = 0
+            for (at = 1; at <= count; at++) if (words[at] != "") into[++found] = words[at]
+            return found
+        }
+        {
+            needs[$1] = needs[$1] "," $2
+            count = names($3, virtual)
+            for (at = 1; at <= count; at++) providers[virtual[at]] = providers[virtual[at]] " " $1
+        }
+        END {
+            last = split(start, queue, " ")
+            for (at = 1; at <= last; at++) seen[queue[at]] = 1
+            for (next_one = 1; next_one <= last; next_one++) {
+                package = queue[next_one]
+                sub(/:.*/, "", package)
+                count = names(needs[package], wanted)
+                for (at = 1; at <= count; at++) {
+                    more = split(wanted[at] " " providers[wanted[at]], candidates, " ")
+                    for (one = 1; one <= more; one++)
+                        if (!seen[candidates[one]]++) queue[++last] = candidates[one]
+                }
+            }
+            total = split(among, theirs, " ")
+            for (at = 1; at <= total; at++) {
+                bare = theirs[at]
+                sub(/:.*/, "", bare)
+                if (seen[bare] || seen[theirs[at]]) printf " %s", theirs[at]
+            }
+        }'
+}
+purge() { # package manager, packages; 1 when some stay because others need them by now, with all that those need
     manager=$1
     shift
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
     export DEBIAN_FRONTEND NEEDRESTART_SUSPEND
     present=$(present_of "$manager" "$@")
     [ -n "$present" ] || return 0
-    if [ "$manager" != apt ]; then
+    stay=''
+    if [ "$manager" = apt ]; then purge_debs; else remove_rpms; fi || return 1
+    [ -z "$stay" ] || {
+        kept "packages that others need now:$stay"
+        return 1
+    }
+}
+remove_rpms() { # $present; leaves $stay
+    while [ -n "$present" ]; do
+        needed=''
         # shellcheck disable=SC2086  # a list of names
-        try dnf -y -q remove --setopt=clean_requirements_on_remove=0 $present
-        return
-    fi
+        for capability in $(rpm -e --test $present 2>&1 | sed -nE 's/^[[:space:]]*([^ ]+) .*is needed by \(installed\) .*/\1/p'); do
+            needed="$needed $(rpm -q --whatprovides --qf '%{NAME} ' "$capability" 2>/dev/null)"
+        done
+        rest=$(without "$present" "$needed")
+        [ "$rest" != "$present" ] || break
+        stay="$stay$(without "$present" "$rest")"
+        present=$rest
+    done
+    # shellcheck disable=SC2086  # a list of names
+    [ -z "$present" ] || try dnf -y -q remove --setopt=clean_requirements_on_remove=0 $present
+}
+purge_debs() { # $present; leaves $stay
     dpkg --configure -a
     for package in $present; do # what was cut off while it was being unpacked, apt-get does not remove
         [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" = reinstreq ] || continue
@@ -251,19 +319,16 @@ purge() { # package manager, packages; those that others need by now stay, with 
     done
     # shellcheck disable=SC2086  # a list of names
     present=$(present_of apt $present)
-    [ -n "$present" ] || return 0
-    # shellcheck disable=SC2086  # a list of names
-    for package in $(apt-get -s purge $present | sed -nE 's/^(Purg|Remv) ([^ ]+) .*/\2/p'); do
-        case " $present " in
-            *" ${package%%:*} "* | *" $package "* | *" ${package%%:*}:"*) ;;
-            *)
-                kept "packages stay, because $package needs them: $present"
-                return 1
-                ;;
-        esac
+    while [ -n "$present" ]; do
+        foreign=$(others_needing "$present")
+        [ -n "$foreign" ] || break
+        needed=$(needed_by "$foreign" "$present")
+        [ -n "$needed" ] || break
+        stay="$stay$needed"
+        present=$(without "$present" "$needed")
     done
     # shellcheck disable=SC2086  # a list of names
-    try apt-get purge -y -q -o DPkg::Lock::Timeout=300 $present
+    [ -z "$present" ] || try apt-get purge -y -q -o DPkg::Lock::Timeout=300 $present
 }
 restore_marks() { # packages from before, of which were asked for by a person
     for package in $(apt-mark showmanual); do
