@@ -13,7 +13,7 @@ from nqrust.installer.rehearsal.report import Rehearsal
 from nqrust.installer.settings import Settings
 
 OnFailure = Literal["rollback", "keep"]
-Outcome = Literal["ok", "failed", "rolled_back", "refused"]
+Outcome = Literal["ok", "failed", "rolled_back", "partly_undone", "refused"]
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -256,11 +256,11 @@ def _summary(
     if result.failed:
         failure = StepFailed(
             "NQR-ENG-005",
-            f"{len(result.failed)} things could not be undone; the first: {result.failed[0]}.",
-            "Mend the cause and run the same command again: they stay recorded.",
+            f"Not everything could be undone; the first of {len(result.failed)}: {result.failed[0]}.",
+            "Mend the cause and run the same command again: what is left stays recorded.",
         )
     return Summary(
-        "failed" if failure else "ok",
+        "partly_undone" if failure else "ok",
         EXIT_FAILED if failure else EXIT_OK,
         changed=result.undone,
         phases=(PhaseSummary(name, result.undone),),

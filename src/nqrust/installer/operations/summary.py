@@ -79,6 +79,8 @@ def _verdict(result: RunResult) -> tuple[Outcome, int]:
         return "ok", EXIT_OK
     if isinstance(result.failure, VerifyFailed):
         return "failed", EXIT_UNVERIFIED
+    if result.rollback is not None and result.rollback.failed:
+        return "partly_undone", EXIT_INTERRUPTED if isinstance(result.failure, Interrupted) else EXIT_FAILED
     if isinstance(result.failure, Interrupted):
         return ("rolled_back" if result.outcome == "rolled_back" else "failed"), EXIT_INTERRUPTED
     if result.outcome == "rolled_back":

@@ -13,12 +13,15 @@ _HEADLINES = {
     ("rollback", "ok"): "The host is back as it was before that run.",
     ("verify", "ok"): "The installation works.",
     ("phase", "ok"): "The phase is done.",
+    ("uninstall", "partly_undone"): "The uninstall is not complete: not everything could be taken back.",
+    ("rollback", "partly_undone"): "The rollback is not complete: not everything could be taken back.",
     ("rehearsal", "ok"): "The rehearsal went well: the install works on a clone of this host. The host was not touched.",
     ("rehearsal", "failed"): "The install failed in the clone. The host was not touched.",
 }
 _OUTCOMES = {
     "failed": "The {verb} failed and was left as it is.",
     "rolled_back": "The {verb} failed; what it had changed was taken back.",
+    "partly_undone": "The {verb} failed, and not all of what it had changed could be taken back.",
     "refused": "The {verb} was refused; nothing was touched.",
 }
 DIFF_LIMIT = 200
@@ -45,6 +48,8 @@ def headline(verb: str, summary: Summary) -> str:
         return "There is no plan: the host or the request is not fit for one."
     if verb == "rehearsal" and summary.exit_code == 130:
         return "The rehearsal was interrupted; its clone is gone. The host was not touched."
+    if summary.exit_code == 130 and summary.outcome == "partly_undone":
+        return f"The {verb} was interrupted, and not all of what it had changed could be taken back."
     if summary.exit_code == 130:
         return f"The {verb} was interrupted; what it had changed was taken back."
     if verb == "rehearsal" and summary.exit_code not in (0, 4, 10, 130) and summary.rehearsal is not None:
@@ -85,6 +90,8 @@ def facts(verb: str, summary: Summary) -> list[tuple[str, str]]:
         rows.append(("Next", "nqr doctor"))
     if summary.outcome == "failed" and verb == "install" and summary.phases and summary.exit_code == 1:
         rows.append(("Next", "mend the cause, then the same command again; or: nqr rollback"))
+    if summary.outcome == "partly_undone" and verb == "install":
+        rows.append(("Next", "mend the cause, then: nqr rollback"))
     if summary.log_path:
         rows.append(("Log", summary.log_path))
     return rows
