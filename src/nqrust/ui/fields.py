@@ -9,9 +9,7 @@ from typing import Any, Generic, TypeVar
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.value_element import ValueElement
-from pydantic import ValidationError
 
-from nqrust.client.manager import ClientError
 from nqrust.contract.api.vms import (
     EmptyVolume,
     GuestAccount,
@@ -31,35 +29,9 @@ class Wrong(Exception):
     """A field holds what cannot be sent; its text is a sentence for the user."""
 
 
-class Trouble(Element):
-    """The place below a form where what is wrong is said, and announced to screen readers."""
-
-    def __init__(self) -> None:
-        super().__init__("div")
-        self.props('role="alert"').classes("notice bad")
-        with self:
-            ui.icon("error_outline")
-            self._said = parts.text("", "grow")
-        self.set_visibility(False)
-
-    def say(self, wrong: ClientError | ValidationError | Wrong | str) -> None:
-        if isinstance(wrong, ClientError):
-            said = parts.explain(wrong)
-        else:
-            said = complaint(wrong) if isinstance(wrong, ValidationError) else str(wrong)
-        self._said.say(said)
-        self.set_visibility(True)
-        self.run_method("scrollIntoView", {"block": "nearest"})
-
-    def clear_away(self) -> None:
-        self.set_visibility(False)
-
-
-def complaint(error: ValidationError) -> str:
-    """The first thing wrong with a form, in a sentence."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]).replace("_", " ")
-    return f"{where}: {first['msg']}".strip(": ")
+def new_password(label: str = "New password") -> ui.input:
+    return ui.input(label, password=True, password_toggle_button=True).props(
+        'autocomplete=new-password hint="At least 12 characters"')
 
 
 def _is_size(value: str | None) -> bool:

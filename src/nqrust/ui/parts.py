@@ -154,15 +154,26 @@ async def confirm(title: str, sentence: str, verb: str, danger: bool = True) -> 
 
 
 def explain(error: ClientError) -> str:
-    """An error in a sentence or two, with its cure."""
+    """An error in a sentence or two, with its cure and its code."""
     said = str(error).rstrip(".")
-    return f"{said}. {error.cure}".strip() if error.cure else f"{said}."
+    return " ".join(part for part in (f"{said}.", error.cure, f"({error.code})" if error.code else "") if part)
 
 
 def failed(error: ClientError) -> None:
     """Say that the manager refused or did not answer."""
-    code = f" ({error.code})" if error.code else ""
-    ui.notify(explain(error) + code, type="negative", multi_line=True, close_button="Close", timeout=12_000)
+    ui.notify(explain(error), type="negative", multi_line=True, close_button="Close", timeout=12_000)
+
+
+async def carry_out(call: Awaitable[object], said: str, after: Callable[[], Awaitable[object]]) -> bool:
+    """Await `call`, say that it is done, then `after`; or say why it failed. Gives whether it is done."""
+    try:
+        await call
+    except ClientError as error:
+        failed(error)
+        return False
+    done(said)
+    await after()
+    return True
 
 
 def done(sentence: str) -> None:

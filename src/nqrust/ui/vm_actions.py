@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.api.vms import StopRequest, Vm, VmState
 from nqrust.ui import parts
 
@@ -65,11 +65,4 @@ class VmActions:
             self._gone()
 
     async def _do(self, call: Awaitable[Any], said: str) -> bool:
-        try:
-            await call
-        except ClientError as error:
-            parts.failed(error)
-            return False
-        parts.done(said)
-        await self._after()
-        return True
+        return await parts.carry_out(call, said, self._after)

@@ -19,7 +19,8 @@ from nqrust.contract.api.vms import (
     VmLimits,
     VmState,
 )
-from nqrust.ui.fields import complaint, lines, words
+from nqrust.ui.fields import lines, words
+from nqrust.ui.forms import complaint
 from nqrust.ui.pages import images
 from nqrust.ui.pages.dashboard import Overview, attention, room
 from nqrust.ui.pages.vm_attachments import describe_rates

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
-from pydantic import ValidationError
 
-from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.api.auth import (
     Role,
     Token,
@@ -22,7 +21,8 @@ from nqrust.contract.api.auth import (
 )
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
-from nqrust.ui.fields import Trouble
+from nqrust.ui.fields import new_password
+from nqrust.ui.forms import FormDialog
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.tables import Column, Listing, Row, button
@@ -60,12 +60,12 @@ def access(request: Request) -> RedirectResponse | None:
     async def remove_user(name: str) -> None:
         found = user(name)
         if found and await parts.confirm(f"Remove {name}?", "They are signed out everywhere.", "Remove"):
-            await _do(manager.delete_user(found.id), f"{name} is removed.", users)
+            await parts.carry_out(manager.delete_user(found.id), f"{name} is removed.", users.refresh)
 
     async def revoke(token_id: str) -> None:
         name = next((t.name for t in tokens.data.items if t.id == token_id), "this token") if tokens.data else "this token"
         if await parts.confirm(f"Revoke {name}?", "Programs that use it are refused from now on.", "Revoke"):
-            await _do(manager.delete_token(token_id), f"{name} is revoked.", tokens)
+            await parts.carry_out(manager.delete_token(token_id), f"{name} is revoked.", tokens.refresh)
 
     def build_users(data: UserList) -> Callable[[UserList], None]:
         listing = Listing(
@@ -113,117 +113,56 @@ def access(request: Request) -> RedirectResponse | None:
     return None
 
 
-async def _do(call: object, said: str, live: Live[UserList] | Live[TokenList]) -> None:
-    try:
-        await call  # type: ignore[misc]
-    except ClientError as error:
-        parts.failed(error)
-        return
-    parts.done(said)
-    await live.refresh()
-
-
 async def _add_user(manager: AsyncManagerClient, live: Live[UserList]) -> None:
-    dialog, card = parts.sheet()
-    with card:
-        parts.text("Add a user", tag="h2")
-        name = ui.input("User name").props("autofocus autocomplete=off autocapitalize=none")
-        password = _new_password("Password")
+    with FormDialog("Add a user") as form:
+        name = ui.input("User name").props("autocomplete=off autocapitalize=none")
+        password = new_password("Password")
         role = ui.select(_ROLES, label="Role", value="viewer")
-        trouble = Trouble()
-        with parts.box("buttons"):
-            parts.quiet("Cancel", dialog.close)
-            button = parts.primary("Add", lambda: submit())
 
-    async def submit() -> None:
-        trouble.clear_away()
-        button.props("loading")
-        try:
-            wanted = UserCreate(username=(name.value or "").strip(), password=password.value or "", role=Role(role.value))
-            await manager.create_user(wanted)
-        except (ValidationError, ClientError) as error:
-            trouble.say(error)
-            return
-        finally:
-            button.props(remove="loading")
-        dialog.close()
-        parts.done(f"{wanted.username} can sign in.")
+    async def add() -> None:
+        wanted = UserCreate(username=(name.value or "").strip(), password=password.value or "", role=Role(role.value))
+        await manager.create_user(wanted)
+        form.done(f"{wanted.username} can sign in.")
         await live.refresh()
 
-    dialog.on("hide", dialog.delete)
-    dialog.open()
+    form.open("Add", add)
 
 
 async def _change_user(manager: AsyncManagerClient, user: User, mine: bool, live: Live[UserList]) -> None:
-    """Another role, another password, or both. Who changes their own password signs in anew."""
-    dialog, card = parts.sheet()
-    with card:
-        parts.text(f"Change {user.username}", tag="h2")
+    """Another role, another password, or both. Who changes their own password here signs in anew."""
+    with FormDialog(f"Change {user.username}") as form:
         role = ui.select(_ROLES, label="Role", value=user.role.value)
         if mine:
-            role.props('disable hint="Another administrator can change yours"')
-        password = _new_password("New password")
+            role.props('hint="Another administrator can change yours"').disable()
+        password = new_password()
         parts.text("Left empty, the password stays. A new one signs " + ("you" if mine else "them") + " out everywhere.",
                    "muted small", tag="p")
-        trouble = Trouble()
-        with parts.box("buttons"):
-            parts.quiet("Cancel", dialog.close)
-            button = parts.primary("Save", lambda: submit())
 
-    async def submit() -> None:
-        trouble.clear_away()
-        button.props("loading")
-        try:
-            chosen = Role(role.value) if not mine and role.value != user.role.value else None
-            await manager.update_user(user.id, UserUpdate(password=password.value or None, role=chosen))
-        except (ValidationError, ClientError) as error:
-            trouble.say(error)
-            return
-        finally:
-            button.props(remove="loading")
-        dialog.close()
-        parts.done(f"{user.username} is changed.")
+    async def save() -> None:
+        chosen = Role(role.value) if not mine and role.value != user.role.value else None
+        await manager.update_user(user.id, UserUpdate(password=password.value or None, role=chosen))
+        form.done(f"{user.username} is changed.")
         await live.refresh()
 
-    dialog.on("hide", dialog.delete)
-    dialog.open()
-
-
-def _new_password(label: str) -> ui.input:
-    return ui.input(label, password=True, password_toggle_button=True).props(
-        'autocomplete=new-password hint="At least 12 characters"')
+    form.open("Save", save)
 
 
 async def _add_token(manager: AsyncManagerClient, live: Live[TokenList]) -> None:
-    dialog, card = parts.sheet()
-    with card:
-        parts.text("Make a token", tag="h2")
-        form = parts.box("skeletons").style("gap: 16px")
-        with form:
-            name = ui.input("What it is for", placeholder="monitoring").props("autofocus").classes("full")
-            role = ui.select(_ROLES, label="Role", value="viewer").classes("full")
-            life = ui.select(_LIFE, label="Valid for", value=30 * 86400).classes("full")
-            trouble = Trouble()
-            with parts.box("buttons"):
-                parts.quiet("Cancel", dialog.close)
-                parts.primary("Make", lambda: submit())
+    with FormDialog("Make a token") as form:
+        name = ui.input("What it is for", placeholder="monitoring")
+        role = ui.select(_ROLES, label="Role", value="viewer")
+        life = ui.select(_LIFE, label="Valid for", value=30 * 86400)
 
-    async def submit() -> None:
-        trouble.clear_away()
-        try:
-            wanted = TokenCreate(name=(name.value or "").strip(), role=Role(role.value), ttl_seconds=life.value or None)
-            made = await manager.create_token(wanted)
-        except (ValidationError, ClientError) as error:
-            trouble.say(error)
-            return
-        form.clear()
-        with form:
-            parts.text("This is the only time the token is shown.", "muted", tag="p")
+    async def make() -> None:
+        wanted = TokenCreate(name=(name.value or "").strip(), role=Role(role.value), ttl_seconds=life.value or None)
+        made = await manager.create_token(wanted)
+        with form.instead() as close:
+            parts.text(f"The token {made.name}", tag="h2")
+            parts.text("This is the only time it is shown.", "muted", tag="p")
             parts.text(made.token, "secret mono")
             with parts.box("buttons"):
                 parts.quiet("Copy", lambda: ui.clipboard.write(made.token), icon="content_copy")
-                parts.primary("Done", dialog.close)
+                parts.primary("Done", close)
         await live.refresh()
 
-    dialog.on("hide", dialog.delete)
-    dialog.open()
+    form.open("Make", make)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -85,7 +85,7 @@ def hosts(request: Request) -> RedirectResponse | None:
 class _Card:
     """One host, brought up to date in place."""
 
-    def __init__(self, host: Host, manager: AsyncManagerClient, after: Callable[[], object] | None) -> None:
+    def __init__(self, host: Host, manager: AsyncManagerClient, after: Callable[[], Awaitable[None]] | None) -> None:
         self._host, self._manager, self._after = host, manager, after
         self._bars: dict[str, tuple[parts.Bar, parts.Text]] = {}
         self.element = parts.box("card", "section").props(f'aria-label="Host {host.name}"')
@@ -152,15 +152,9 @@ class _Card:
             force = self._host.state is HostState.offline
             await self._do(self._manager.delete_host(self._host.name, force), f"{self._host.name} is removed.")
 
-    async def _do(self, call: object, said: str) -> None:
-        try:
-            await call  # type: ignore[misc]
-        except ClientError as error:
-            parts.failed(error)
-            return
-        parts.done(said)
+    async def _do(self, call: Awaitable[object], said: str) -> None:
         if self._after is not None:
-            await self._after()  # type: ignore[misc]
+            await parts.carry_out(call, said, self._after)
 
 
 def _describe(host: Host) -> list[tuple[str, str]]:

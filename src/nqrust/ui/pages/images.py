@@ -7,14 +7,14 @@ from collections.abc import Callable
 from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
-from pydantic import ValidationError
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.api.auth import Role
 from nqrust.contract.api.images import Image, ImageAdd, ImageList
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
-from nqrust.ui.fields import Trouble
+from nqrust.ui.fields import Wrong
+from nqrust.ui.forms import FormDialog
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.tables import BADGE, Column, Listing, Row, button
@@ -52,13 +52,7 @@ def images(request: Request) -> RedirectResponse | None:
 
     async def remove(name: str) -> None:
         if await parts.confirm(f"Remove {name}?", "It is refused while a VM uses the image. A download of it ends.", "Remove"):
-            try:
-                await manager.delete_image(name)
-            except ClientError as error:
-                parts.failed(error)
-                return
-            parts.done(f"{name} is removed.")
-            await live.refresh()
+            await parts.carry_out(manager.delete_image(name), f"{name} is removed.", live.refresh)
 
     async def scan() -> None:
         scanning.props("loading")
@@ -110,52 +104,25 @@ def images(request: Request) -> RedirectResponse | None:
 
 
 async def _add(manager: AsyncManagerClient, live: Live[ImageList]) -> None:
-    dialog, card = parts.sheet()
-    with card:
-        parts.text("Add an image", tag="h2")
+    with FormDialog("Add an image") as form:
         source = ui.toggle({"path": "Folder", "url": "URL"}, value="path").props("no-caps unelevated spread")
-        name = ui.input("Name", placeholder="debian-12").props("autofocus autocomplete=off autocapitalize=none")
+        name = ui.input("Name", placeholder="debian-12").props("autocomplete=off autocapitalize=none")
         path = ui.input("Folder", placeholder="/srv/images/debian-12").bind_visibility_from(source, "value", value="path")
         path.props('hint="On the manager; holds image.json and the files it names" hide-bottom-space')
         url = ui.input("URL", placeholder="https://…/image.json").props("autocomplete=off inputmode=url").bind_visibility_from(source, "value", value="url")
         checksum = ui.input("SHA-256 of image.json").classes("mono").bind_visibility_from(source, "value", value="url")
         checksum.props('autocomplete=off hint="It vouches for the files that image.json names" hide-bottom-space')
-        trouble = Trouble()
-        with parts.box("buttons"):
-            parts.quiet("Cancel", dialog.close)
-            button = parts.primary("Add", lambda: submit())
 
-    async def submit() -> None:
-        trouble.clear_away()
+    async def add() -> None:
         by_path = source.value == "path"
-        wanted_path, wanted_url = (path.value or "").strip(), (url.value or "").strip()
-        if not (wanted_path if by_path else wanted_url):
-            trouble.say("Say where the image is.")
-            return
-        if not by_path and not (checksum.value or "").strip():
-            trouble.say("An image from a URL needs the SHA-256 of its image.json.")
-            return
-        try:
-            wanted = ImageAdd(
-                name=(name.value or "").strip(),
-                path=wanted_path if by_path else None,
-                url=None if by_path else wanted_url,
-                sha256=None if by_path else (checksum.value or "").strip() or None,
-            )
-        except ValidationError as error:
-            trouble.say(error)
-            return
-        button.props("loading")
-        try:
-            added = await manager.add_image(wanted)
-        except ClientError as error:
-            trouble.say(error)
-            return
-        finally:
-            button.props(remove="loading")
-        dialog.close()
-        parts.done(f"{added.name} is being fetched." if added.state == "downloading" else f"{added.name} is added.")
+        where, vouched = ((path if by_path else url).value or "").strip(), (checksum.value or "").strip()
+        if not where:
+            raise Wrong("Say where the image is.")
+        if not by_path and not vouched:
+            raise Wrong("An image from a URL needs the SHA-256 of its image.json.")
+        place = {"path": where} if by_path else {"url": where, "sha256": vouched}
+        added = await manager.add_image(ImageAdd.model_validate({"name": (name.value or "").strip(), **place}))
+        form.done(f"{added.name} is being fetched." if added.state == "downloading" else f"{added.name} is added.")
         await live.refresh()
 
-    dialog.on("hide", dialog.delete)
-    dialog.open()
+    form.open("Add", add)

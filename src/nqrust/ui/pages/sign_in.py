@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi.responses import RedirectResponse
 from nicegui import ui
-from nicegui.element import Element
 
 from nqrust.client.manager import ClientError, Refused
 from nqrust.ui import format as fmt
 from nqrust.ui import frame, parts, session
+from nqrust.ui.forms import Trouble
 
 
 @ui.page("/sign-in", title=f"Sign in · {frame.NAME}")
@@ -23,22 +23,21 @@ def sign_in(to: str = "/") -> RedirectResponse | None:
         name = ui.input("User name").props('autocomplete=username autofocus autocapitalize=none name=username').classes("full")
         password = ui.input("Password", password=True, password_toggle_button=True).classes("full")
         password.props("autocomplete=current-password name=password")
-        trouble = parts.notice("", "bad", "error").props('role="alert"')
-        trouble.set_visibility(False)
+        trouble = Trouble()
         button = ui.button("Sign in").classes("full").props("type=submit")
         parts.text("The first password was made by the installer: see its summary.", "muted small")
 
         async def submit() -> None:
-            trouble.set_visibility(False)
+            trouble.clear_away()
             if not name.value or not password.value:
-                _say(trouble, "Enter a user name and a password.")
+                trouble.say("Enter a user name and a password.")
                 return
             button.props("loading")
             try:
                 found = await session.connect().login(name.value.strip(), password.value)
             except ClientError as error:
                 wrong = isinstance(error, Refused) and error.status in (400, 401, 403, 422)
-                _say(trouble, "Wrong user name or password." if wrong else parts.explain(error))
+                trouble.say("Wrong user name or password." if wrong else parts.explain(error))
                 password.value = ""
                 password.run_method("focus")
                 return
@@ -49,10 +48,3 @@ def sign_in(to: str = "/") -> RedirectResponse | None:
 
         form.on("submit.prevent", submit)
     return None
-
-
-def _say(trouble: Element, sentence: str) -> None:
-    for child in trouble.descendants():
-        if isinstance(child, parts.Text):
-            child.say(sentence)
-    trouble.set_visibility(True)

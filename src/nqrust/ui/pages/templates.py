@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
-from pydantic import ValidationError
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.api.auth import Role
-from nqrust.contract.api.templates import Template, TemplateCreate, TemplateList
+from nqrust.contract.api.templates import Template, TemplateCreate, TemplateList, TemplateSpec
 from nqrust.contract.api.vms import NAME_PATTERN, Vm
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
-from nqrust.ui.fields import Trouble, Wrong
+from nqrust.ui.forms import FormDialog
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.pages.vm_create import open_create
@@ -54,17 +53,16 @@ def templates(request: Request) -> RedirectResponse | None:
         await open_create(manager, created, name)
 
     async def add() -> None:
-        await _add(manager, live)
+        await _edit(manager, None, live.refresh)
+
+    async def change(name: str) -> None:
+        found = next((one for one in live.data.items if one.name == name), None) if live.data else None
+        if found is not None:
+            await _edit(manager, found, live.refresh)
 
     async def remove(name: str) -> None:
         if await parts.confirm(f"Remove {name}?", "VMs that were made of it stay as they are.", "Remove"):
-            try:
-                await manager.delete_template(name)
-            except ClientError as error:
-                parts.failed(error)
-                return
-            parts.done(f"{name} is removed.")
-            await live.refresh()
+            await parts.carry_out(manager.delete_template(name), f"{name} is removed.", live.refresh)
 
     def build(data: TemplateList) -> Callable[[TemplateList], None]:
         listing = Listing(
@@ -76,10 +74,10 @@ def templates(request: Request) -> RedirectResponse | None:
                 Column("tags", "Tags", _TAGS),
                 Column("age", "Changed", '<span class="muted nowrap">{{ props.row.age }}</span>', sort="changed"),
             ],
-            key="name", handlers={"use": use, "remove": remove} if may_act else None,
+            key="name", handlers={"use": use, "change": change, "remove": remove} if may_act else None,
             card=f'<div class="top"><div class="grow">{_NAME}</div><div>{_TAGS}</div></div>'
                  '<div class="muted small">{{ props.row.size }} · {{ props.row.image }}</div>',
-            actions=button("add", "Create a VM of", "use", "name")
+            actions=button("add", "Create a VM of", "use", "name") + button("edit", "Change", "change", "name")
             + button("delete_outline", "Remove", "remove", "name", danger=True) if may_act else "",
         )
 
@@ -102,50 +100,38 @@ def templates(request: Request) -> RedirectResponse | None:
     return None
 
 
-async def _add(manager: AsyncManagerClient, live: Live[TemplateList]) -> None:
+async def _edit(manager: AsyncManagerClient, template: Template | None, after: Callable[[], Awaitable[None]]) -> None:
+    """A form of all that the template says; None: of a new one."""
     try:
         images = [image for image in (await manager.list_images()).items if image.state == "ready"]
     except ClientError as error:
         parts.failed(error)
         return
-    dialog, card = parts.sheet()
-    with card:
-        parts.text("New template", tag="h2")
+    title, note = (f"Change {template.name}", "VMs that were made of it stay as they are.") if template else ("New template", "")
+    with FormDialog(title, note) as form, parts.box("sheet-body"):
         fields = VmFields(images, passwords=False)
-        with parts.box("sheet-body"):
-            with parts.box("form"):
-                name = ui.input("Name", validation={
-                    "Small letters, digits and hyphens; a letter first": lambda v: bool(re.match(NAME_PATTERN, v or "")),
-                }).props("autofocus autocomplete=off autocapitalize=none").classes("both")
-                about = ui.input("What it is for").classes("both")
-                fields.size()
-                fields.restart()
-            with parts.box("folds"):
-                fields.accounts_fold()
-                fields.volumes_fold()
-                fields.rates_fold()
-        trouble = Trouble()
-        with parts.box("buttons"):
-            parts.quiet("Cancel", dialog.close)
-            save = parts.primary("Save", lambda: submit())
+        with parts.box("form"):
+            name = ui.input("Name", value=template.name if template else "", validation={
+                "Small letters, digits and hyphens; a letter first": lambda v: bool(re.match(NAME_PATTERN, v or "")),
+            }).props("autocomplete=off autocapitalize=none").classes("both")
+            name.set_visibility(template is None)
+            about = ui.input("What it is for", value=template.description if template else "").classes("both")
+            fields.size()
+            fields.restart()
+        with parts.box("folds"):
+            fields.accounts_fold()
+            fields.volumes_fold()
+            fields.rates_fold()
+        if template is not None:
+            fields.fill(template)
 
-    async def submit() -> None:
-        trouble.clear_away()
-        if not name.validate():
-            return
-        save.props("loading")
-        try:
-            spec = fields.spec()
-            wanted = TemplateCreate(**{**dict(spec), "name": name.value, "description": (about.value or "").strip()})
-            await manager.create_template(wanted)
-        except (Wrong, ValidationError, ClientError) as error:
-            trouble.say(error)
-            return
-        finally:
-            save.props(remove="loading")
-        dialog.close()
-        parts.done(f"{wanted.name} is saved.")
-        await live.refresh()
+    async def save() -> None:
+        spec = {**dict(fields.spec()), "description": (about.value or "").strip()}
+        if template is None:
+            await manager.create_template(TemplateCreate(**spec, name=name.value))
+        else:
+            await manager.replace_template(template.name, TemplateSpec(**spec))
+        form.done(f"{name.value} is saved.")
+        await after()
 
-    dialog.on("hide", dialog.delete)
-    dialog.open()
+    form.open("Save", save)

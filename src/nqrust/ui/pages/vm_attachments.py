@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from nicegui import ui
-from pydantic import ValidationError
 
-from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.api.vms import PortForward, RateLimits, Vm, Volume
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
-from nqrust.ui.fields import Rates, Repeated, Trouble, Wrong, forward_row
+from nqrust.ui.fields import Rates, Repeated, forward_row
+from nqrust.ui.forms import FormDialog
 
 Change = Callable[[Vm], Awaitable[None]]
 
@@ -108,65 +108,29 @@ def _title(title: str, change: Change | None, vm: Callable[[], Vm | None]) -> No
 
 async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
     """A form of all rate limits of the VM."""
-    dialog, card = parts.sheet()
-    with card:
-        parts.text(f"Rate limits of {vm.name}", tag="h2")
-        parts.text("The most it may move in a second; empty is not limited. A running VM gets them at once.", "muted", tag="p")
+    with FormDialog(f"Rate limits of {vm.name}",
+                    "The most it may move in a second; empty is not limited. A running VM gets them at once.") as form:
         rates = Rates()
         rates.fill(vm.rate_limits)
-        trouble = Trouble()
-        with parts.box("buttons"):
-            parts.quiet("Cancel", dialog.close)
-            button = parts.primary("Save", lambda: submit())
 
-    async def submit() -> None:
-        trouble.clear_away()
-        button.props("loading")
-        try:
-            await manager.set_rate_limits(vm.name, rates.read())
-        except (ValidationError, ClientError) as error:
-            trouble.say(error)
-            return
-        finally:
-            button.props(remove="loading")
-        dialog.close()
-        parts.done(f"The rate limits of {vm.name} are changed.")
+    async def save() -> None:
+        await manager.set_rate_limits(vm.name, rates.read())
+        form.done(f"The rate limits of {vm.name} are changed.")
         await after()
 
-    dialog.on("hide", dialog.delete)
-    dialog.open()
+    form.open("Save", save)
 
 
 async def edit_forwards(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
     """A form of all forwards of the VM."""
-    dialog, card = parts.sheet()
-    with card:
-        parts.text(f"Port forwards of {vm.name}", tag="h2")
-        parts.text("A running VM gets them at once.", "muted", tag="p")
-        with parts.box("sheet-body"):
-            rows = Repeated("port forward", forward_row, 64)
-        for forward in vm.forwards:
+    with FormDialog(f"Port forwards of {vm.name}", "A running VM gets them at once.") as form, parts.box("sheet-body"):
+        rows = Repeated("port forward", forward_row, 64)
+        for forward in vm.forwards or (None,):
             rows.add(forward)
-        if not vm.forwards:
-            rows.add().props("autofocus")
-        trouble = Trouble()
-        with parts.box("buttons"):
-            parts.quiet("Cancel", dialog.close)
-            button = parts.primary("Save", lambda: submit())
 
-    async def submit() -> None:
-        trouble.clear_away()
-        button.props("loading")
-        try:
-            await manager.set_forwards(vm.name, rows.read())
-        except (Wrong, ValidationError, ClientError) as error:
-            trouble.say(error)
-            return
-        finally:
-            button.props(remove="loading")
-        dialog.close()
-        parts.done(f"The port forwards of {vm.name} are changed.")
+    async def save() -> None:
+        await manager.set_forwards(vm.name, rows.read())
+        form.done(f"The port forwards of {vm.name} are changed.")
         await after()
 
-    dialog.on("hide", dialog.delete)
-    dialog.open()
+    form.open("Save", save)

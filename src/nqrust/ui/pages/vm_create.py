@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from nicegui import ui
-from pydantic import ValidationError
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.api.hosts import Host, HostState
@@ -19,7 +18,8 @@ from nqrust.contract.api.vms import NAME_PATTERN, Vm, VmCreate
 from nqrust.contract.api.volumes import StoredVolume
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
-from nqrust.ui.fields import Repeated, Trouble, Wrong, forward_row
+from nqrust.ui.fields import Repeated, forward_row
+from nqrust.ui.forms import FormDialog
 from nqrust.ui.pages.vm_fields import VmFields, fold
 
 
@@ -56,45 +56,20 @@ async def open_create(
     except ClientError as error:
         parts.failed(error)
         return
-    dialog, card = parts.sheet()
-    with card:
-        parts.text("Create a VM", tag="h2")
-        with parts.box("sheet-body"):
-            if not found.images:
-                parts.notice("There is no image that is ready. Add one first.", "", "album")
-            if not found.hosts:
-                parts.notice("No host takes new VMs now: the VM will wait for one.", "", "memory")
-            form = Form(found, template)
-        trouble = Trouble()
-        with parts.box("buttons"):
-            parts.quiet("Cancel", dialog.close)
-            create = parts.primary("Create", lambda: submit())
-            create.set_enabled(bool(found.images))
+    with FormDialog("Create a VM") as dialog, parts.box("sheet-body"):
+        if not found.images:
+            parts.notice("There is no image that is ready. Add one first.", "", "album")
+        if not found.hosts:
+            parts.notice("No host takes new VMs now: the VM will wait for one.", "", "memory")
+        form = Form(found, template)
 
-    async def submit() -> None:
-        trouble.clear_away()
-        try:
-            wanted = form.read()
-        except (ValidationError, Wrong) as error:
-            trouble.say(error)
-            return
-        if wanted is None:
-            return
-        create.props("loading")
-        try:
-            vm = await manager.create_vm(wanted, form.key(wanted))
-        except ClientError as error:
-            trouble.say(error)
-            return
-        finally:
-            create.props(remove="loading")
-        dialog.close()
-        parts.done(f"{vm.name} is being created.")
+    async def create() -> None:
+        wanted = form.read()
+        vm = await manager.create_vm(wanted, form.key(wanted))
+        dialog.done(f"{vm.name} is being created.")
         await after(vm)
 
-    form.name.on("keydown.enter", submit)
-    dialog.on("hide", dialog.delete)
-    dialog.open()
+    dialog.open("Create", create).set_enabled(bool(found.images))
 
 
 class Form:
@@ -139,10 +114,8 @@ class Form:
             self._sent = (wanted, str(uuid.uuid4()))
         return self._sent[1]
 
-    def read(self) -> VmCreate | None:
-        """None while the name cannot be; its field says why. Raises ValidationError and Wrong."""
-        if not self.name.validate():
-            return None
+    def read(self) -> VmCreate:
+        """Raises ValidationError and Wrong."""
         spec = self.fields.spec()
         return VmCreate(
             **{field: getattr(spec, field) for field in type(spec).model_fields if field not in ("description", "volumes", "users")},

@@ -69,8 +69,9 @@ class VmFields:
 
     def fill(self, template: Template) -> None:
         """What the template says, in place of what stands there."""
-        if template.image in self._images:
-            self.image.value = template.image
+        if template.image not in self._images:  # shown all the same: another image in its place would be a lie
+            self.image.set_options({**dict(self.image.options), template.image: f"{template.image} – not ready"})
+        self.image.value = template.image
         self.vcpus.value = template.vcpus
         if template.memory_mib not in _MEMORY:
             sizes = sorted({*_MEMORY, template.memory_mib})

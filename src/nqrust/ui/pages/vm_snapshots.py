@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from nicegui import ui
 
-from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.api.vms import SNAPSHOT_PATTERN, Snapshot, SnapshotList
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
-from nqrust.ui.fields import Trouble
+from nqrust.ui.forms import FormDialog
 from nqrust.ui.live import Live
 from nqrust.ui.tables import BADGE, Column, Listing, Row, button
 
@@ -75,43 +75,18 @@ class Snapshots:
             await self._do(self._manager.delete_snapshot(self._vm, name), f"{name} is being deleted.")
 
     async def _do(self, call: Awaitable[object], said: str) -> None:
-        try:
-            await call
-        except ClientError as error:
-            parts.failed(error)
-            return
-        parts.done(said)
-        await self._live.refresh()
+        await parts.carry_out(call, said, self._live.refresh)
 
 
 async def _ask_name(manager: AsyncManagerClient, vm: str, taken: set[str], after: Callable[[], Awaitable[None]]) -> None:
-    dialog, card = parts.sheet()
-    with card:
-        parts.text("Take a snapshot", tag="h2")
+    with FormDialog("Take a snapshot") as form:
         name = ui.input("Name", value=fmt.free_name(taken, "snapshot"), validation={
             "Small letters, digits and hyphens": lambda v: bool(re.match(SNAPSHOT_PATTERN, v or "")),
-        }).props("autofocus autocomplete=off autocapitalize=none")
-        trouble = Trouble()
-        with parts.box("buttons"):
-            parts.quiet("Cancel", dialog.close)
-            take = parts.primary("Take", lambda: submit())
+        }).props("autocomplete=off autocapitalize=none")
 
-    async def submit() -> None:
-        trouble.clear_away()
-        if not name.validate():
-            return
-        take.props("loading")
-        try:
-            await manager.create_snapshot(vm, name.value)
-        except ClientError as error:
-            trouble.say(error)
-            return
-        finally:
-            take.props(remove="loading")
-        dialog.close()
-        parts.done(f"The snapshot {name.value} is being taken.")
+    async def take() -> None:
+        await manager.create_snapshot(vm, name.value)
+        form.done(f"The snapshot {name.value} is being taken.")
         await after()
 
-    name.on("keydown.enter", submit)
-    dialog.on("hide", dialog.delete)
-    dialog.open()
+    form.open("Take", take)

@@ -8,7 +8,6 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from nqrust.client.manager import ClientError
 from nqrust.contract.api.auth import Role
 from nqrust.contract.api.volumes import StoredVolume, StoredVolumeList
 from nqrust.ui import format as fmt
@@ -38,13 +37,7 @@ def volumes(request: Request) -> RedirectResponse | None:
 
     async def remove(name: str) -> None:
         if await parts.confirm(f"Remove {name}?", "The volume and everything in it is gone for good.", "Remove"):
-            try:
-                await manager.delete_volume(name)
-            except ClientError as error:
-                parts.failed(error)
-                return
-            parts.done(f"{name} is removed.")
-            await live.refresh()
+            await parts.carry_out(manager.delete_volume(name), f"{name} is removed.", live.refresh)
 
     def build(data: StoredVolumeList) -> Callable[[StoredVolumeList], None]:
         listing = Listing(
