@@ -131,6 +131,37 @@ def test_the_script_does_the_same_without_nqr(installed: Installed) -> None:
     assert again.ok
 
 
+NEEDY = """\
+Package: needy
+Version: 1
+Architecture: all
+Maintainer: nobody <nobody@example.invalid>
+Description: came after the install and needs some of what it brought
+Depends: dnsmasq-base, qemu-utils
+"""
+
+
+@pytest.mark.matrix
+def test_packages_that_something_else_needs_now_stay_and_the_script_leaves_the_same(installed: Installed) -> None:
+    host = installed.host
+    host.restore(installed.disk)
+    host.write("/root/needy/DEBIAN/control", NEEDY)
+    host.run("dpkg-deb --build /root/needy && dpkg --install /root/needy.deb && rm -r /root/needy /root/needy.deb")
+    nqr(host, "uninstall", "--script", "/root/undo.sh", "--purge-data", "--drop-database")
+    ready = host.snapshot()
+    said = nqr(host, *EVERYTHING, timeout=600)
+    host.run("rm /root/undo.sh")
+    by_nqr = host.fingerprint()
+    assert "packages that others need now" in said.stdout, said.describe()
+    left = set(host.run("dpkg-query -W -f '${Package}\\n'").stdout.split()) - set(installed.before.data["packages"])
+    assert {"needy", "dnsmasq-base", "qemu-utils"} < left and not {"postgresql", "busybox-static", "qemu-system-x86"} & left
+    assert host.run("dpkg --audit").stdout == ""
+    host.restore(ready)
+    done = host.run("sh /root/undo.sh && rm /root/undo.sh", timeout=600)
+    assert "packages that others need now" in done.stdout and "Could not" not in done.stderr, done.describe()
+    assert by_nqr.diff(host.fingerprint()) == []
+
+
 def test_what_the_user_edited_is_kept_and_reported(installed: Installed) -> None:
     host = installed.host
     host.restore(installed.disk)

@@ -106,3 +106,16 @@ def test_uninstall_leaves_nothing_though_a_vm_runs(installed: Installed) -> None
     assert "\n".join(installed.before.diff(host.fingerprint())) == "", result.describe()
     for path in ("/opt/nqrust-microvm", CONFIG, "/srv/fc", "/srv/images", product.CACHE, "/var/log/nqrust-install", "/run/nqrust-microvm"):
         assert not host.exists(path), path
+
+
+@pytest.mark.matrix
+def test_the_script_leaves_nothing_either_though_a_vm_runs_and_nqr_is_gone(installed: Installed) -> None:
+    host = installed.host
+    product.bootstrap(host, *INSTALL)
+    last = product.create_vm(host, "last")
+    nqr(host, "uninstall", "--script", "/root/undo.sh", "--purge-data", "--drop-database")
+    host.run("rm -rf /usr/local/bin/nqr /var/cache/nqrust-microvm")
+    done = host.run("sh /root/undo.sh && rm /root/undo.sh", timeout=600)
+    assert "Could not" not in done.stderr, done.describe()
+    assert product.vm_processes(host, last["id"]) == {} and daemons(host) == {}
+    assert "\n".join(installed.before.diff(host.fingerprint())) == "", done.describe()
