@@ -119,6 +119,10 @@ class ManagerClient:
     def me(self) -> auth.User:
         return self._send(calls.me())
 
+    def change_password(self, current: str, new: str) -> None:
+        """One's own; all other sessions of the user end. Raises pydantic's ValidationError when `new` is too short."""
+        return self._send(calls.change_password(current, new))
+
     def users(self) -> auth.UserList:
         return self._send(calls.users())
 

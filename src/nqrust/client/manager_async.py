@@ -99,6 +99,10 @@ class AsyncManagerClient:
     async def me(self) -> auth.User:
         return await self._send(calls.me())
 
+    async def change_password(self, current: str, new: str) -> None:
+        """One's own; all other sessions of the user end. Raises pydantic's ValidationError when `new` is too short."""
+        return await self._send(calls.change_password(current, new))
+
     async def users(self) -> auth.UserList:
         return await self._send(calls.users())
 

@@ -127,6 +127,11 @@ def me() -> Call[auth.User]:
     return Call("GET", "/v1/auth/me", _model(auth.User))
 
 
+def change_password(current: str, new: str) -> Call[None]:
+    body = auth.PasswordChange(current_password=current, new_password=new)
+    return Call("PUT", "/v1/auth/password", _nothing, body)
+
+
 def users() -> Call[auth.UserList]:
     return Call("GET", "/v1/users", _model(auth.UserList))
 

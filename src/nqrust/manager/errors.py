@@ -1,7 +1,7 @@
 """What the manager says no with. Each error is one problem+json answer (RFC 9457) with a stable code and a cure.
 
 ManagerError
-├── NotAuthenticated · WrongCredentials · Throttled · NotPermitted
+├── NotAuthenticated · WrongCredentials · WrongPassword · Throttled · NotPermitted
 ├── NotFound · Invalid · Conflict · TooLarge
 ├── ImageError
 └── AgentTrouble (the host's agent is away or refused) · DatabaseAway
@@ -85,6 +85,14 @@ class WrongCredentials(ManagerError):
     def __init__(self) -> None:
         super().__init__("The username or the password is wrong.")
         self.headers = {"WWW-Authenticate": 'Basic realm="nqrust", charset="UTF-8"'}
+
+
+class WrongPassword(ManagerError):
+    status, code, title = 403, "NQR-API-126", "wrong password"
+    cure = "Type it again; an administrator can set a new one."
+
+    def __init__(self) -> None:
+        super().__init__("The current password is wrong.")
 
 
 class TooLarge(ManagerError):

@@ -37,7 +37,7 @@ VIEWER_MAY = {
         "/v1/hosts/{host}",
         "/v1/events",
     )
-} | {("POST", "/v1/auth/logout"), ("POST", "/v1/auth/login")}
+} | {("POST", "/v1/auth/logout"), ("POST", "/v1/auth/login"), ("PUT", "/v1/auth/password")}
 
 
 def routes(app: Any) -> list[tuple[str, str]]:
@@ -69,7 +69,7 @@ def filled(path: str) -> str:
 
 async def test_every_route_refuses_a_caller_without_credentials(manager: Any) -> None:
     known = routes(manager.app)
-    assert len(known) >= 46, "the test no longer finds the routes"
+    assert len(known) >= 47, "the test no longer finds the routes"
     async with raw(manager) as http:
         for method, path in known:
             if (method, path) in OPEN:
@@ -297,6 +297,71 @@ async def test_a_new_password_ends_sessions_and_a_new_role_holds_at_once(manager
     with pytest.raises(Refused) as refused:
         await manager.admin.update_user(admin.id, UserUpdate(role=Role.viewer))
     assert refused.value.status == 409
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_everybody_changes_their_own_password_and_is_signed_out_elsewhere(manager: Any, role: Role) -> None:
+    await manager.admin.create_user(UserCreate(username="ann", password="a long password", role=role))
+    here, elsewhere, other = manager.client(), manager.client(), manager.client()
+    for client in (here, elsewhere):
+        await client.login("ann", "a long password")
+    await manager.admin.create_user(UserCreate(username="bob", password="a long password"))
+    await other.login("bob", "a long password")
+    async with raw(manager, auth=("ann", "a long password")) as browser:
+        assert (await browser.get("/v1/auth/me")).status_code == 200
+        await here.change_password("a long password", "another password")
+        assert (await browser.get("/v1/auth/me")).status_code == 401
+    assert (await here.me()).username == "ann" and (await other.me()).username == "bob"
+    for call in (elsewhere.me(), manager.client().login("ann", "a long password")):
+        with pytest.raises(Refused) as refused:
+            await call
+        assert refused.value.status == 401
+    assert (await manager.client().login("ann", "another password")).role is role
+    entry = next(e for e in (await manager.admin.audit()).items if e.path == "/v1/auth/password")
+    assert (entry.actor, entry.method, entry.status) == ("ann", "PUT", 204)
+
+
+async def test_a_password_is_changed_by_basic_credentials_too(manager: Any, admin_password: str) -> None:
+    session = manager.client()
+    await session.login("admin", admin_password)
+    change = {"current_password": admin_password, "new_password": "another password"}
+    async with raw(manager, auth=("admin", admin_password)) as http:
+        assert (await http.put("/v1/auth/password", json=change)).status_code == 204
+    with pytest.raises(Refused):
+        await session.me()
+    assert await manager.client().login("admin", "another password")
+
+
+async def test_the_current_password_is_needed_and_guessing_it_is_throttled(manager: Any) -> None:
+    await manager.admin.create_user(UserCreate(username="ann", password="a long password"))
+    ann = manager.client()
+    await ann.login("ann", "a long password")
+    answers = []
+    for _ in range(6):
+        with pytest.raises(Refused) as refused:
+            await ann.change_password("a wrong password", "another password")
+        answers.append((refused.value.status, refused.value.code))
+    assert answers == [(403, "NQR-API-126")] * 5 + [(429, "NQR-API-106")]
+    with pytest.raises(Refused) as refused:
+        await manager.client().login("ann", "a long password")
+    assert refused.value.status == 429, "both ways of guessing are counted together"
+    assert (await ann.me()).username == "ann"
+    assert [e.status for e in (await manager.admin.audit()).items if e.path == "/v1/auth/password"] == [429, *[403] * 5]
+
+
+async def test_what_is_no_new_password_is_refused(manager: Any, admin_password: str) -> None:
+    admin = manager.client()
+    await admin.login("admin", admin_password)
+    with pytest.raises(Refused) as refused:
+        await admin.change_password(admin_password, admin_password)
+    assert refused.value.status == 422
+    async with raw(manager, headers={"Authorization": f"Bearer {manager.admin_token}"}) as http:
+        short = await http.put("/v1/auth/password", json={"current_password": admin_password, "new_password": "short-secret"[:11]})
+        assert short.status_code == 422 and "short-secre" not in short.text
+    with pytest.raises(Refused) as refused:
+        await manager.admin.change_password(admin_password, "another password")
+    assert (refused.value.status, refused.value.code) == (403, "NQR-API-102")
+    assert await manager.client().login("admin", admin_password)
 
 
 async def test_one_guesser_on_this_machine_does_not_lock_out_the_others(

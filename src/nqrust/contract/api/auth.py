@@ -107,6 +107,13 @@ class UserUpdate(BaseModel):
     role: Role | None = None
 
 
+class PasswordChange(BaseModel):
+    """A user's own. The session that asks stays; all others of the user end."""
+
+    current_password: str = Field(min_length=1, max_length=256)
+    new_password: str = Field(min_length=12, max_length=256)
+
+
 class UserList(BaseModel):
     items: list[User]
     total: int

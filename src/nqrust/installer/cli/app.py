@@ -16,6 +16,7 @@ from nqrust.installer.cli import (
     state_commands,
     support_commands,
     template_commands,
+    user_commands,
     vm_commands,
     volume_commands,
 )
@@ -43,6 +44,7 @@ def build() -> typer.Typer:
     app.add_typer(volume_commands.build(_typer("Volumes that outlived their VMs.")), name="volume")
     app.add_typer(image_commands.build(_typer("Images that VMs boot from.")), name="image")
     app.add_typer(host_commands.build(_typer("Hosts of the platform.")), name="host")
+    app.add_typer(user_commands.build(_typer("Users of the platform.")), name="user")
     support_commands.add_to(app)
     return app
 

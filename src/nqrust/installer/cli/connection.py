@@ -31,11 +31,12 @@ _CURES = {
 
 
 @contextmanager
-def manager(url: str | None) -> Iterator[ManagerClient]:
-    """A client of the manager. Every error of a call comes out as ManagerError with code, what and cure."""
+def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]:
+    """A client of the manager; `anonymous`: without our token, to sign in with. Every error of a call comes out as
+    ManagerError with code, what and cure."""
     from nqrust.client.manager import ClientError, ManagerClient, Refused
 
-    base, token = address(url)
+    base, token = (_given(url) or _manager_of(installed_settings()), None) if anonymous else address(url)
     try:
         with ManagerClient(base, token=token) as client:
             yield client
@@ -53,6 +54,14 @@ def address(url: str | None) -> tuple[str, str]:
 
     Raises UsageError NQR-USE-010 (no token) or NQR-USE-003 (no address).
     """
+    given, token = _given(url), os.environ.get("NQR_TOKEN", "").strip()
+    if given and token:
+        return given, token
+    settings = installed_settings()
+    return given or _manager_of(settings), token or _token(settings)
+
+
+def _given(url: str | None) -> str:
     given = url or os.environ.get("NQR_MANAGER_URL", "").strip()
     if given and not given.startswith(("http://", "https://")):
         raise UsageError(
@@ -60,11 +69,7 @@ def address(url: str | None) -> tuple[str, str]:
             f"The manager's address “{given}” is not an http:// or https:// address.",
             "Give it as in http://10.0.0.5:18080.",
         )
-    token = os.environ.get("NQR_TOKEN", "").strip()
-    if given and token:
-        return given.rstrip("/"), token
-    settings = installed_settings()
-    return given.rstrip("/") or _manager_of(settings), token or _token(settings)
+    return given.rstrip("/")
 
 
 def installed_settings() -> Settings:

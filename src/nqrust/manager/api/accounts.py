@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 
 from nqrust.contract.api.auth import (
     Login,
+    PasswordChange,
     Role,
     Session,
     TokenCreate,
@@ -43,6 +44,12 @@ async def me(core: CoreDep, principal: Viewer) -> User:
     return known or User(
         id=principal.token_id or "", username=principal.name, role=role, created_at=core.started_at
     )
+
+
+@router.put("/auth/password", status_code=204, tags=["auth"])
+async def change_password(core: CoreDep, principal: Viewer, request: Request, body: PasswordChange) -> None:
+    """One's own. This session stays; all others of the user end."""
+    await auth.change_password(core, principal, body, request.state.source)
 
 
 @router.get("/users", tags=["users"])

@@ -12,11 +12,19 @@ from uuid import uuid4
 
 from sqlalchemy import delete, or_, select
 
-from nqrust.contract.api.auth import Role, Session
+from nqrust.contract.api.auth import PasswordChange, Role, Session
 from nqrust.contract.credentials import hash_password, hash_token, new_token, verify_password
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
-from nqrust.manager.errors import NotAuthenticated, Throttled, WrongCredentials
+from nqrust.manager.errors import (
+    Conflict,
+    Invalid,
+    NotAuthenticated,
+    NotPermitted,
+    Throttled,
+    WrongCredentials,
+    WrongPassword,
+)
 from nqrust.manager.services.principal import Principal
 from nqrust.manager.store.tables import Host, JoinToken, Token, User
 
@@ -101,6 +109,12 @@ def is_loopback(address: str) -> bool:
 
 
 async def check_password(core: Core, username: str, password: str, source: str) -> Principal:
+    """The user with this password. Raises WrongCredentials, Throttled."""
+    user = await _proven(core, username, password, source)
+    return Principal("user", user.username, Role(user.role), user_id=user.id)
+
+
+async def _proven(core: Core, username: str, password: str, source: str) -> User:
     """The user with this password. A wrong one costs the same time whether or not the user exists."""
     # Everybody who uses the web UI of this machine comes from loopback: one of them must not lock out the others.
     shared = is_loopback(source)
@@ -117,7 +131,7 @@ async def check_password(core: Core, username: str, password: str, source: str) 
             core.throttle.failed("*", source)
         raise WrongCredentials()
     core.throttle.succeeded(username, source)
-    return Principal("user", user.username, Role(user.role), user_id=user.id)
+    return user
 
 
 async def sign_in(core: Core, username: str, password: str, source: str) -> Session:
@@ -148,6 +162,29 @@ async def sign_out(core: Core, principal: Principal) -> None:
     if principal.kind == "user" and principal.token_id:
         async with core.db.transaction() as session:
             await session.execute(delete(Token).where(Token.id == principal.token_id))
+
+
+async def change_password(core: Core, principal: Principal, wanted: PasswordChange, source: str) -> None:
+    """The user's own password. The session that was used stays, all others of the user end.
+
+    Raises NotPermitted (an API token has none), WrongPassword, Throttled, Invalid, Conflict."""
+    if principal.user_id is None:
+        raise NotPermitted("An API token has no password.", cure="Sign in with a user name and a password.")
+    try:
+        proven = await _proven(core, principal.name, wanted.current_password, source)
+    except WrongCredentials as error:
+        raise WrongPassword() from error
+    if wanted.new_password == wanted.current_password:
+        raise Invalid("The new password is the current one.", cure="Choose another.")
+    password_hash = await asyncio.to_thread(hash_password, wanted.new_password)
+    async with core.db.transaction() as session:
+        row = await session.get(User, principal.user_id, with_for_update=True)
+        if row is None or row.password_hash != proven.password_hash:
+            raise Conflict("The password was changed by somebody else meanwhile.", cure="Sign in again.")
+        row.password_hash = password_hash
+        others = [Token.user_id == row.id, *([Token.id != principal.token_id] if principal.token_id else [])]
+        await session.execute(delete(Token).where(*others))
+    basic_cache.clear()
 
 
 async def forget_expired(core: Core) -> None:
