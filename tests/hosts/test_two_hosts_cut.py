@@ -254,6 +254,9 @@ def test_a_rebooted_host_starts_its_autostart_vms_and_no_others(pair: Pair, how:
     assert (manual.state.value, manual.desired_state.value) == ("stopped", "stopped")
     assert "VmAutostart" in pair.reasons("start") and "VmAutostart" not in pair.reasons("manual")
     assert [name for name in before if "VmDied" in pair.reasons(name)] == [], "ended by the shutdown is not died"
+    # A disk that no guest has unmounted has a journal to replay: only the one of a host without power.
+    features = pair.second.run(["dumpe2fs", "-h", f"/srv/fc/vms/{manual.id}/disk.ext4"]).stdout
+    assert ("needs_recovery" in features) == (how == "power_cut"), features
     assert pair.witness.doubles == []
     pair.still_calm()
 

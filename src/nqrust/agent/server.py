@@ -10,7 +10,7 @@ import signal
 import structlog
 
 import nqrust
-from nqrust.agent import facts, upkeep
+from nqrust.agent import facts, farewell, upkeep
 from nqrust.agent.api import app as agent_api
 from nqrust.agent.api import relay
 from nqrust.agent.blobs import Blobs
@@ -35,7 +35,8 @@ log = structlog.get_logger("nqrust.agent")
 
 
 class Agent:
-    """Put together from the settings; `serve` runs until SIGTERM or SIGINT. VMs are left alone on the way out."""
+    """Put together from the settings; `serve` runs until SIGTERM or SIGINT. VMs are left alone on the way
+    out, unless the host itself goes down."""
 
     def __init__(self, host: Host, settings: Settings) -> None:
         self.host, self.settings = host, settings
@@ -92,6 +93,9 @@ class Agent:
         main.should_exit = True
         await serving
         await asyncio.gather(*background, waiting, return_exceptions=True)
+        if await asyncio.to_thread(farewell.host_goes_down, self.host):
+            for name, gone in (await asyncio.to_thread(farewell.say, self.service)).items():
+                log.info("guest.asked_to_power_off", vm=name, done=gone)
         log.info("agent.stopped")
 
     async def _serve_guests(self) -> None:

@@ -328,18 +328,22 @@ class VmService:
 
     def _end(self, vm_id: str, record: VmRecord | None, grace: float) -> None:
         """No process of the VM is left. `grace`: seconds that the guest gets to power off by itself."""
+        if grace <= 0 or not self.power_off(vm_id, record, grace):
+            self._kill(vm_id)
+
+    def power_off(self, vm_id: str, record: VmRecord | None, seconds: float) -> bool:
+        """The guest is asked to power off; whether nothing of its VMM is left within `seconds`."""
         driver = self.drivers.get(record.vmm) if record else None
-        if grace > 0 and driver is not None and self.scopes.get(vm_id) is not None:
-            directory = self.store.directory(vm_id)
-            try:
-                if driver.state(directory) is RunState.paused:
-                    driver.resume(directory)
-                driver.shut_down(directory)
-            except AgentError:
-                grace = 0  # it cannot be asked
-            if grace and self._gone(vm_id, grace):
-                return
-        self._kill(vm_id)
+        if driver is None or self.scopes.get(vm_id) is None:
+            return False
+        directory = self.store.directory(vm_id)
+        try:
+            if driver.state(directory) is RunState.paused:
+                driver.resume(directory)
+            driver.shut_down(directory)
+        except AgentError:
+            return False  # it cannot be asked
+        return self._gone(vm_id, seconds)
 
     def _kill(self, vm_id: str) -> None:
         self.scopes.kill(vm_id, signal.SIGKILL)
