@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,21 @@ from nqrust.contract.problem import Problem
 def _trust() -> ssl.SSLContext:
     """One for all clients: reading the authorities takes 20 ms and half a megabyte, and a manager has a hundred agents."""
     return httpx.create_ssl_context(trust_env=False)
+
+
+NOTICES_SILENCE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25_000),
+)
+"""Options of a connection, tcp(7): a host whose network is cut or whose power fails is noticed after 25 seconds, also by a
+request that may rightly take minutes. A host that only works long answers the probes."""
+
+
+def _transport() -> httpx.AsyncHTTPTransport:
+    return httpx.AsyncHTTPTransport(verify=_trust(), trust_env=False, socket_options=NOTICES_SILENCE)
 
 
 class AgentClientError(Exception):
@@ -61,8 +77,8 @@ class AgentClient:
         self.base_url = base_url.rstrip("/")
         self._token, self._timeout = token, timeout
         self._http = httpx.AsyncClient(
-            base_url=self.base_url, timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)), transport=transport,
-            headers={"Authorization": f"Bearer {token}"}, trust_env=False, verify=_trust(),
+            base_url=self.base_url, timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
+            transport=transport or _transport(), headers={"Authorization": f"Bearer {token}"}, trust_env=False,
         )
 
     async def __aenter__(self) -> AgentClient:

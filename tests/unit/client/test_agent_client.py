@@ -1,0 +1,50 @@
+"""The connection to an agent: the silence of a host is noticed while long work is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from nqrust.client.agent import NOTICES_SILENCE, AgentClient, AgentUnreachable
+
+
+@asynccontextmanager
+async def agent(answer: bytes) -> AsyncIterator[str]:
+    """The address of a server that gives `answer` to every request; nothing and a closed connection when it is empty."""
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if answer:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(one, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_its_connections_probe_a_silent_host() -> None:
+    seen: list[dict[tuple[int, int], int]] = []
+
+    async def look(answer: httpx.Response) -> None:
+        connection = answer.extensions["network_stream"].get_extra_info("socket")
+        seen.append({(level, option): connection.getsockopt(level, option) for level, option, _ in NOTICES_SILENCE})
+
+    async with agent(b"said") as url, AgentClient(url, "token") as client:
+        client._http.event_hooks = {"request": [], "response": [look]}
+        assert await client.console_log("vm") == "said"
+    assert seen == [{(level, option): value for level, option, value in NOTICES_SILENCE}]
+    probes = {option: value for level, option, value in NOTICES_SILENCE if level == socket.IPPROTO_TCP}
+    noticed = probes[socket.TCP_KEEPIDLE] + probes[socket.TCP_KEEPCNT] * probes[socket.TCP_KEEPINTVL]
+    assert noticed == probes[socket.TCP_USER_TIMEOUT] / 1000, "the same by either way"
+
+
+async def test_an_agent_that_ends_the_connection_did_not_answer() -> None:
+    async with agent(b"") as url, AgentClient(url, "token") as client:
+        with pytest.raises(AgentUnreachable, match=url):
+            await client.health()
