@@ -9,7 +9,7 @@ from typing import Literal, cast
 from pydantic import ValidationError
 
 from nqrust.agent.disks import EXT4, Identity, Writer
-from nqrust.agent.diskwrite.document import MOUNTED_TYPES, Account, Answer, GuestFile, Request
+from nqrust.agent.diskwrite.document import MOUNTED_TYPES, Account, Answer, GuestFile, Network, Request
 from nqrust.agent.errors import AgentError, Failed, Refused
 from nqrust.contract.api.agent import ImageRef
 from nqrust.host.errors import CommandFailed, CommandTimedOut, ProgramMissing
@@ -44,12 +44,12 @@ class Mounted:
     kind: Literal["xfs", "btrfs"]
     helper: str
 
-    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> None:
+    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> str:
         if wanted > size:
             host.run(command("truncate", "-s", str(wanted), disk))
-        self.again(host, disk, identity)
+        return self.again(host, disk, identity)
 
-    def again(self, host: Host, disk: str, identity: Identity) -> None:
+    def again(self, host: Host, disk: str, identity: Identity) -> str:
         """The helper finds the disk by the VM's id; of `disk` it is told only whether it is still being made."""
         request = self._request(disk, identity)
         sudo = () if host.euid() == 0 else ("sudo", "-n")
@@ -75,6 +75,7 @@ class Mounted:
             ) from error
         if answer.code:
             raise AgentError(answer.code, answer.what, answer.cure, status=answer.status)
+        return answer.network
 
     def _request(self, disk: str, identity: Identity) -> Request:
         try:
@@ -85,6 +86,7 @@ class Mounted:
                     for path, (mode, content) in identity.files().items()
                 ],
                 users=[Account.model_validate(user.model_dump()) for user in identity.users],
+                network=Network(mac=identity.mac, hostname=identity.hostname) if identity.mac else None,
             )
         except ValidationError:  # its text would hold secrets
             raise Refused(

@@ -15,6 +15,8 @@ from typing import Protocol
 
 from nqrust.agent import accounts
 from nqrust.agent.errors import AgentError, Failed, Refused
+from nqrust.agent.netconf import choose, ext4
+from nqrust.agent.netconf.configurator import Nic
 from nqrust.contract.api.vms import NAME_PATTERN, GuestUser
 from nqrust.contract.paths import GUEST_AGENT_CONF
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
@@ -24,11 +26,14 @@ from nqrust.host.secret import Secret
 MIB = 1 << 20
 _LONG = 900.0  # seconds for a check or a resize of a large disk
 _TOKEN = re.compile(r"[\x21-\x7e]{1,256}")
+_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a copy of an image this VM: written to /etc/hostname, /etc/guest-agent.conf, root's authorized_keys."""
+    """What makes a copy of an image this VM: written to /etc/hostname, /etc/guest-agent.conf, root's authorized_keys.
+
+    `mac`: of the NIC that what the image configures networks with is told to use DHCP on; empty: the image is left alone."""
 
     vm_id: str
     hostname: str
@@ -36,12 +41,15 @@ class Identity:
     token: Secret
     ssh_keys: tuple[str, ...] = ()
     users: tuple[GuestUser, ...] = ()
+    mac: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME_PATTERN, self.hostname):
             raise Refused("NQR-API-703", "The VM's name is not a hostname.", "Use a label such as web1.")
         if not _TOKEN.fullmatch(self.token.reveal()) or not all(accounts.KEY.fullmatch(key) for key in self.ssh_keys):
             raise Refused("NQR-API-703", "A token or SSH key has characters that it may not have.", "Give one key a line.")
+        if self.mac and not _MAC.fullmatch(self.mac):
+            raise Refused("NQR-API-703", "The VM's MAC is not one.", "Write it as 02:00:00:00:00:01.")
 
     def files(self) -> dict[str, tuple[int, Secret]]:
         """Path in the guest -> mode and content. All belong to root."""
@@ -53,39 +61,48 @@ class Identity:
         return files
 
     @property
+    def nic(self) -> Nic | None:
+        if not self.mac:
+            return None
+        return Nic(self.mac, self.vm_id, self.hostname, any(user.password_hash for user in self.users))
+
+    @property
     def digest(self) -> str:
-        """Changes when anything that is injected does."""
+        """Changes when anything that is injected does. That of an image left alone is what it was before this was a choice:
+        disks from then are not written again."""
         plain = [self.vm_id, self.hostname, self.manager_url, self.token.reveal(), *self.ssh_keys]
         plain += [user.model_dump_json() for user in self.users]
+        plain += [f"network {self.mac}"] if self.mac else []
         return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
 
 class Writer(Protocol):
-    """Writes identities into file systems of one type. Both raise AgentError (NQR-IMG-102 to -109) and HostError."""
+    """Writes identities into file systems of one type. Both return what was written for the network, for people, and raise
+    AgentError (NQR-IMG-102 to -109) and HostError."""
 
-    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> None:
+    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> str:
         """Into a fresh copy of an image, checked and grown from `size` to `wanted` bytes."""
         ...
 
-    def again(self, host: Host, disk: str, identity: Identity) -> None:
+    def again(self, host: Host, disk: str, identity: Identity) -> str:
         """Into a VM's disk, which no VM may be using."""
         ...
 
 
 class Ext4:
-    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> None:
+    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> str:
         grow(host, disk, size, wanted)
-        inject(host, disk, identity)
+        return inject(host, disk, identity)
 
-    def again(self, host: Host, disk: str, identity: Identity) -> None:
-        inject(host, disk, identity)
+    def again(self, host: Host, disk: str, identity: Identity) -> str:
+        return inject(host, disk, identity)
 
 
 EXT4 = Ext4()
 
 
-def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identity, writer: Writer = EXT4) -> None:
-    """Make `disk` from the file `image`; it appears complete or not at all.
+def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identity, writer: Writer = EXT4) -> str:
+    """Make `disk` from the file `image`; it appears complete or not at all. What was written for its network, for people.
 
     Raises Refused (disk smaller than the image), AgentError (what `writer` raises), HostError (no space)."""
     part = f"{disk}.new"
@@ -99,8 +116,9 @@ def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identi
     host.remove(part)
     try:
         host.copy_file(image, part, mode=0o600)
-        writer.first(host, part, size, size_mib * MIB, identity)
+        network = writer.first(host, part, size, size_mib * MIB, identity)
         host.rename(part, disk)
+        return network
     except HostError:
         host.remove(part)
         raise
@@ -123,13 +141,18 @@ def grow(host: Host, disk: str, size: int, wanted: int) -> None:
         ) from error
 
 
-def inject(host: Host, disk: str, identity: Identity) -> None:
-    """Write the identity into the file system in `disk`, which no VM may be using, and read it back."""
+def inject(host: Host, disk: str, identity: Identity) -> str:
+    """Write the identity into the file system in `disk`, which no VM may be using, and read it back. What was written for
+    the network, for people."""
     folder = f"{disk}.inject"
     host.remove_tree(folder)
     host.mkdir(folder, mode=0o700)
     try:
-        files = identity.files()
+        files, told_network = identity.files(), ""
+        if identity.nic is not None:
+            plan = choose.decide(ext4.look(host, disk, folder, choose.wanted()), identity.nic)
+            files |= {path: (mode, Secret(text)) for path, (mode, text) in plan.files.items()}
+            told_network = plan.told
         for number, (_, content) in enumerate(files.values()):
             host.write_file(f"{folder}/{number}", content, mode=0o600)
         missing = _missing_folders(host, disk, folder, files)
@@ -149,6 +172,7 @@ def inject(host: Host, disk: str, identity: Identity) -> None:
         host.remove_tree(folder)
     if identity.users:
         accounts.inject(host, disk, identity.users)
+    return told_network
 
 
 def _missing_folders(host: Host, disk: str, folder: str, paths: Iterable[str]) -> list[str]:

@@ -27,7 +27,7 @@ from nqrust.agent.taps import Taps
 from nqrust.agent.vmm import verdict
 from nqrust.agent.vmm.port import Machine, RunState, Vmm
 from nqrust.contract.api.agent import Inventory, VmSpec, VmStatus
-from nqrust.contract.api.vms import StopRequest
+from nqrust.contract.api.vms import NetworkConfig, StopRequest
 from nqrust.contract.credentials import hash_token
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
@@ -201,7 +201,9 @@ class VmService:
         return f"http://{address}:{network.relay_port}" if address else ""
 
     def _identity(self, spec: VmSpec) -> disks.Identity:
-        return disks.Identity(spec.id, spec.name, self.relay_url(), Secret(spec.guest_token), tuple(spec.ssh_keys), tuple(spec.users))
+        mac = spec.mac if spec.network_config is NetworkConfig.dhcp else ""
+        token = Secret(spec.guest_token)
+        return disks.Identity(spec.id, spec.name, self.relay_url(), token, tuple(spec.ssh_keys), tuple(spec.users), mac)
 
     def _settled(self, vm_id: str) -> Scope | None:
         """The scope when its VMM runs a guest; None when nothing is left of it. A launch in progress (by an agent that
@@ -229,9 +231,11 @@ class VmService:
             self.store.write(record)
             volumes.create(self.host, self.store, self.settings.volumes_dir, record)
             image = self.blobs.readable(spec.image.name, spec.image.rootfs)
-            disks.create(self.host, image=image, disk=disk, size_mib=spec.disk_mib, identity=identity, writer=writer)
+            record.network_written = disks.create(
+                self.host, image=image, disk=disk, size_mib=spec.disk_mib, identity=identity, writer=writer
+            )
         elif record.injected != identity.digest:
-            writer.again(self.host, disk, identity)
+            record.network_written = writer.again(self.host, disk, identity)
         record.injected, record.token_sha256 = identity.digest, hash_token(spec.guest_token)
         self.host.remove(exit_status(directory))
         self.store.write(record)
@@ -378,6 +382,7 @@ def _record(spec: VmSpec, before: VmRecord | None) -> VmRecord:
         vmm=before.vmm if before else "",
         accel=before.accel if before else "",
         injected=before.injected if before else "",
+        network_written=before.network_written if before else "",
         token_sha256=before.token_sha256 if before else "",
         created_at=before.created_at if before else datetime.now(timezone.utc),
     )

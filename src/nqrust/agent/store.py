@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from nqrust.agent.errors import Refused
 from nqrust.contract.api.agent import ImageRef
-from nqrust.contract.api.vms import GuestReport, PortForward, RateLimits, Volume
+from nqrust.contract.api.vms import GuestReport, NetworkConfig, PortForward, RateLimits, Volume
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 
@@ -26,7 +26,8 @@ _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 class VmRecord(BaseModel):
     """What was asked of this host for one VM. `asked` is run or stop: a VM that is gone although `asked` is run died.
 
-    `injected` is a digest of what was written into the disk, `token_sha256` the hash of the token that is in there.
+    `injected` is a digest of what was written into the disk, `token_sha256` the hash of the token that is in there,
+    `network_written` what was written for its network, for people.
     """
 
     id: str
@@ -42,10 +43,12 @@ class VmRecord(BaseModel):
     forwards: list[PortForward] = []
     volumes: list[Volume] = []
     rate_limits: RateLimits = RateLimits()
+    network_config: NetworkConfig = NetworkConfig.image
     asked: str = "stop"
     vmm: str = ""
     accel: str = ""
     injected: str = ""
+    network_written: str = ""
     token_sha256: str = ""
     created_at: datetime
 

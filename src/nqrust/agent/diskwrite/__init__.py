@@ -10,5 +10,6 @@ so that a mount, a child and a loop device end with it however it ends. It takes
     mounting   mount(2)
     confined   files of the mounted tree; no link leads out of it
     accounts   users, with the pure parts that ext4 disks use too
+    network    what the image configures its network with
     writer     all of it, in order
 """

@@ -37,8 +37,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _out_of_time)  # as the first process of its PID namespace it would not end by itself
     signal.alarm(DEADLINE)
     try:
-        writer.write(LocalHost(), sys.argv[1], request, mounting.make_private())
-        answer = document.Answer()
+        network = writer.write(LocalHost(), sys.argv[1], request, mounting.make_private())
+        answer = document.Answer(network=network)
     except AgentError as error:
         answer = document.Answer(code=error.code, what=error.what, cure=error.cure, status=error.status)
     except (HostError, OSError) as error:

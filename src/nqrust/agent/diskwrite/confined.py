@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import os
 import platform
 import secrets
@@ -85,6 +86,26 @@ class Tree:
         if len(content) > limit:
             raise OSError(errno.EFBIG, f"it is longer than {limit} bytes")
         return content
+
+    def target(self, path: str) -> str:
+        """readlink(2)."""
+        parent, name = _split(path)
+        with self.folder(parent) as folder:
+            return os.readlink(name, dir_fd=folder)
+
+    def names(self, path: str, limit: int) -> list[str]:
+        """What is in the folder at `path`, which is no link. Raises OSError when that is more than `limit` things."""
+        parent, name = _split(path)
+        with self.folder(parent) as folder:
+            opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            with os.scandir(opened) as entries:
+                found = [entry.name for entry in itertools.islice(entries, limit + 1)]
+        finally:
+            os.close(opened)
+        if len(found) > limit:
+            raise OSError(errno.EFBIG, f"it has more than {limit} things")
+        return sorted(found)
 
     def make_folder(self, path: str, *, mode: int, uid: int, gid: int) -> None:
         parent, name = _split(path)

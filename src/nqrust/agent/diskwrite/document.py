@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from nqrust.contract.api.vms import GuestUser
+from nqrust.contract.api.vms import NAME_PATTERN, GuestUser
 
 LARGEST = 32 << 20
 """Bytes of a request."""
@@ -37,8 +37,16 @@ class Account(GuestUser):
     ssh_keys: list[Key] = Field(default=[], max_length=32)
 
 
+class Network(_Model):
+    """The VM's NIC and name: what its image configures networks with is told to use DHCP there."""
+
+    mac: str = Field(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
+    hostname: str = Field(pattern=NAME_PATTERN)
+
+
 class Request(_Model):
     """`staged`: the disk is still being made (disk.ext4.new). `type`: of the file system, as the image says.
+    `network`: None leaves the image's own configuration alone.
 
     The file system grows to the end of its disk first."""
 
@@ -47,12 +55,15 @@ class Request(_Model):
     type: Literal["xfs", "btrfs"]
     files: list[GuestFile] = Field(default=[], max_length=32)
     users: list[Account] = Field(default=[], max_length=32)
+    network: Network | None = None
 
 
 class Answer(_Model):
-    """`code` is empty when all was written and is on the disk; otherwise what, cure and status are an AgentError's."""
+    """`code` is empty when all was written and is on the disk; otherwise what, cure and status are an AgentError's.
+    `network`: what was written for it, for people."""
 
     code: str = ""
     what: str = ""
     cure: str = ""
     status: int = 200
+    network: str = ""

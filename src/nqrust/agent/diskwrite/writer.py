@@ -8,14 +8,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from nqrust.agent.diskwrite import accounts, files
+from nqrust.agent.diskwrite import accounts, files, network
 from nqrust.agent.diskwrite.confined import Tree
-from nqrust.agent.diskwrite.document import Request
+from nqrust.agent.diskwrite.document import GuestFile, Request
 from nqrust.agent.diskwrite.locate import held
 from nqrust.agent.diskwrite.loop import attached
 from nqrust.agent.diskwrite.missing import cannot
 from nqrust.agent.diskwrite.mounting import Mount
 from nqrust.agent.errors import Failed
+from nqrust.agent.netconf import choose
+from nqrust.agent.netconf.configurator import Nic
 from nqrust.contract.api.images import MOUNTING_NEEDS
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
 from nqrust.host.facts import superblock
@@ -27,8 +29,9 @@ _GROWS_FROM = {"xfs": 0, "btrfs": 256 << 20}  # bytes; Btrfs resizes to no less:
 _DIRTY = "valuable metadata changes in a log"
 
 
-def write(host: Host, vms_dir: str, request: Request, nodes: str) -> None:
-    """All of `request` is in the disk of its VM, and on the host's disk. `nodes`: a folder of this process's own.
+def write(host: Host, vms_dir: str, request: Request, nodes: str) -> str:
+    """All of `request` is in the disk of its VM, and on the host's disk. What was written for its network, for people.
+    `nodes`: a folder of this process's own.
 
     Raises AgentError; the disk of a failed request may be half written."""
     _have_programs(host, request.type)
@@ -38,8 +41,9 @@ def write(host: Host, vms_dir: str, request: Request, nodes: str) -> None:
         with _alone(vms_dir, request.type), attached(disk, nodes) as device:
             check(host, request.type, device, replay=lambda: _replay(device, request.type, f"{nodes}/log"))
             with Mount(device, request.type, f"{nodes}/disk") as mounted:
-                _fill(host, request, mounted, grow=claimed < size and size >= _GROWS_FROM[request.type])
+                told = _fill(host, request, mounted, grow=claimed < size and size >= _GROWS_FROM[request.type])
         os.fsync(disk)
+    return told
 
 
 def examine(head: bytes, size: int, kind: str) -> int:
@@ -84,10 +88,12 @@ def _replay(device: str, kind: str, folder: str) -> None:
         pass
 
 
-def _fill(host: Host, request: Request, mounted: Mount, *, grow: bool) -> None:
+def _fill(host: Host, request: Request, mounted: Mount, *, grow: bool) -> str:
     tree = Tree(mounted.folder)
     try:
-        files.look(tree, request.files)
+        added, told = _network(tree, request)
+        written = [*request.files, *added]
+        files.look(tree, written)
     finally:
         tree.close()  # an open descriptor is in the way of a remount
     mounted.writable()
@@ -95,13 +101,23 @@ def _fill(host: Host, request: Request, mounted: Mount, *, grow: bool) -> None:
         _grow(host, request.type, mounted.folder)
     tree = Tree(mounted.folder)
     try:
-        files.write(tree, request.files)
+        files.write(tree, written)
         if request.users:
             accounts.write(tree, request.users)
     finally:
         tree.close()
     with files.writing("What was written"):
         _sync(mounted.folder)
+    return told
+
+
+def _network(tree: Tree, request: Request) -> tuple[list[GuestFile], str]:
+    if request.network is None:
+        return [], ""
+    passwords = any(user.password_hash for user in request.users)
+    nic = Nic(request.network.mac, request.vm_id, request.network.hostname, passwords)
+    plan = choose.decide(network.look(tree, choose.wanted()), nic)
+    return [GuestFile(path=path, mode=mode, content=text) for path, (mode, text) in plan.files.items()], plan.told
 
 
 def _grow(host: Host, kind: str, folder: str) -> None:

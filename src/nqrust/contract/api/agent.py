@@ -29,7 +29,15 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from nqrust.contract.api.images import Blob
-from nqrust.contract.api.vms import GuestReport, GuestUser, PortForward, RateLimits, VmLimits, Volume
+from nqrust.contract.api.vms import (
+    GuestReport,
+    GuestUser,
+    NetworkConfig,
+    PortForward,
+    RateLimits,
+    VmLimits,
+    Volume,
+)
 from nqrust.contract.api.volumes import KeptVolume
 
 
@@ -80,6 +88,7 @@ class VmSpec(BaseModel):
     volumes: list[Volume] = []
     users: list[GuestUser] = []
     rate_limits: RateLimits = RateLimits()
+    network_config: NetworkConfig = Field(default=NetworkConfig.image, description="image: as VMs were before this was a choice")
     run: bool = Field(default=True, description="False: prepare the disk, do not start")
 
 
@@ -99,6 +108,7 @@ class VmStatus(BaseModel):
     vmm: str = ""
     accel: str = ""
     disk: bool = Field(default=False, description="its disk is on this host")
+    network_written: str = Field(default="", description="what its disk was told about its network, for people")
     exit_reason: str = ""
     guest: GuestReport | None = None
     forwards: list[PortForward] = []

@@ -6,7 +6,14 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from nqrust.contract.api.vms import NAME_PATTERN, EmptyVolume, GuestAccount, RateLimits, RestartPolicy
+from nqrust.contract.api.vms import (
+    NAME_PATTERN,
+    EmptyVolume,
+    GuestAccount,
+    NetworkConfig,
+    RateLimits,
+    RestartPolicy,
+)
 
 
 class TemplateSpec(BaseModel):
@@ -24,6 +31,7 @@ class TemplateSpec(BaseModel):
     volumes: list[EmptyVolume] = Field(default=[], max_length=8)
     users: list[GuestAccount] = Field(default=[], max_length=8)
     rate_limits: RateLimits = RateLimits()
+    network_config: NetworkConfig = NetworkConfig.dhcp
 
 
 class TemplateCreate(TemplateSpec):

@@ -39,6 +39,13 @@ class RestartPolicy(str, Enum):
     always = "always"
 
 
+class NetworkConfig(str, Enum):
+    """What is written into a VM's disk for its network."""
+
+    dhcp = "dhcp"    # DHCP on its NIC, for the configurator that its image has
+    image = "image"  # nothing: the image's own configuration is left alone
+
+
 class PortForward(BaseModel):
     """A port of the VM's host, on all of its addresses but loopback, that leads to a port of the VM."""
 
@@ -142,6 +149,7 @@ class VmCreate(BaseModel):
     volumes: list[VolumeCreate] = Field(default=[], max_length=8)
     users: list[GuestUser] = Field(default=[], max_length=8)
     rate_limits: RateLimits = RateLimits()
+    network_config: NetworkConfig = NetworkConfig.dhcp
 
     @model_validator(mode="after")
     def _has_an_image(self) -> VmCreate:
@@ -205,6 +213,8 @@ class Vm(BaseModel):
     guest: GuestReport | None = None
     limits: VmLimits | None = Field(default=None, description="None: not running, or its host cannot limit it")
     rate_limits: RateLimits = RateLimits()
+    network_config: NetworkConfig = NetworkConfig.image
+    network_written: str = Field(default="", description="what its disk was told, for people; empty: nothing was written yet")
 
 
 class VmList(BaseModel):

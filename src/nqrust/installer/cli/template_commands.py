@@ -64,6 +64,7 @@ def create(
     net_tx: opt.NetTx = None,
     disk_rate: opt.DiskRate = None,
     disk_iops: opt.DiskIops = None,
+    network_config: opt.NetworkConfig = None,
     autostart: opt.Autostart = None,
     restart_policy: opt.Restart = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also when there is one of that name: it becomes this.")] = False,
@@ -80,7 +81,7 @@ def create(
         raise UsageError("NQR-USE-003", f"--user {user} could not sign in.", "Give --ssh-key; a template holds no passwords.")
     limits = opt.rates(net_rx, net_tx, disk_rate, disk_iops)
     given = {
-        **opt.fields(vcpus, memory, disk, tag, volume, autostart, restart_policy, limits),
+        **opt.fields(vcpus, memory, disk, tag, volume, autostart, restart_policy, limits, network_config),
         "image": image, "description": description, "ssh_keys": None if user else keys or None,
         "users": [{"name": user, "ssh_keys": keys}] if user else None,
     }  # fmt: skip
@@ -118,7 +119,7 @@ def _print(found: Template, out: str) -> None:
         ("name", found.name), ("description", found.description), ("image", found.image), ("vcpus", found.vcpus),
         ("memory", f"{found.memory_mib} MiB"), ("disk", _disk(found)),
         ("volumes", [f"{v.size_mib} MiB{' (kept)' if v.keep else ''}" for v in found.volumes]),
-        ("rate limits", vm_limits.told(found.rate_limits)), ("autostart", found.autostart), ("restart", found.restart_policy),
+        ("rate limits", vm_limits.told(found.rate_limits)), ("network config", found.network_config), ("autostart", found.autostart), ("restart", found.restart_policy),
         ("tags", found.tags), ("users", [user.name for user in found.users]), ("ssh keys", len(found.ssh_keys) or None),
         ("created", found.created_at), ("changed", found.updated_at),
     ])  # fmt: skip

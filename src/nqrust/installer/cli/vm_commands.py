@@ -93,6 +93,7 @@ def create(
     net_tx: opt.NetTx = None,
     disk_rate: opt.DiskRate = None,
     disk_iops: opt.DiskIops = None,
+    network_config: opt.NetworkConfig = None,
     host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Place it on this host.")] = None,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Start it.")] = True,
     autostart: opt.Autostart = None,
@@ -111,7 +112,9 @@ def create(
     asked = _checked(
         template=template, image=image, host=host, forwards=vm_ports.parse(forward or []) or None, users=users or None,
         ssh_keys=None if user else keys or None,
-        **opt.fields(vcpus, memory, disk, tag, volume, autostart, restart_policy, opt.rates(net_rx, net_tx, disk_rate, disk_iops)),
+        **opt.fields(
+            vcpus, memory, disk, tag, volume, autostart, restart_policy, opt.rates(net_rx, net_tx, disk_rate, disk_iops), network_config
+        ),
         name=name, start=start,
     )  # fmt: skip
     with manager(url) as client:
@@ -274,7 +277,7 @@ def _print(found: Vm, out: str) -> None:
         ("error", found.error), ("host", found.host), ("ip", found.ip), ("mac", found.mac), ("image", found.image),
         ("vcpus", found.vcpus), ("memory", f"{found.memory_mib} MiB"), ("disk", f"{found.disk_mib} MiB"),
         ("volumes", [f"{v.device} {v.size_mib} MiB{' (kept)' if v.keep else ''}" for v in found.volumes]),
-        ("rate limits", vm_limits.told(found.rate_limits)),
+        ("rate limits", vm_limits.told(found.rate_limits)), ("network", found.network_written or "left to the image"),
         ("tap", found.tap), ("ports", [f"{p.host_port}:{p.guest_port}/{p.protocol}" for p in found.forwards]), ("boot id", found.boot_id), ("autostart", found.autostart),
         ("restart", found.restart_policy), ("tags", found.tags), ("users", found.users), ("created", found.created_at),
         ("started", found.started_at), ("guest up", found.guest_up_at), ("limits", _limits(found)),

@@ -22,6 +22,10 @@ Autostart = Annotated[bool | None, typer.Option("--autostart/--no-autostart", he
 Restart = Annotated[
     str | None, typer.Option("--restart", metavar="never|on-failure|always", help="When it dies by itself; on-failure by default.")
 ]
+NetworkConfig = Annotated[
+    str | None,
+    typer.Option("--network-config", metavar="dhcp|image", help="What its disk is told: DHCP (the default), or what the image has."),
+]
 NetRx = Annotated[str | None, typer.Option("--net-rx", metavar="BITS", help="To the guest, at most, a second: 512k, 100M, 1G bits.")]
 NetTx = Annotated[str | None, typer.Option("--net-tx", metavar="BITS", help="From the guest, at most, a second.")]
 DiskRate = Annotated[
@@ -36,15 +40,17 @@ _KIBIBYTES = {"k": 1, "": 1 << 10, "m": 1 << 10, "g": 1 << 20}
 
 def fields(
     vcpus: int | None, memory: str | None, disk: str | None, tags: Texts, volumes: Texts, autostart: bool | None,
-    restart: str | None, limits: dict[str, int] | None,
+    restart: str | None, limits: dict[str, int] | None, network: str | None,
 ) -> dict[str, Any]:
     """Names of the API -> what was given, None where nothing was. Raises UsageError NQR-USE-003."""
     if restart is not None:
         choice("--restart", restart, ("never", "on-failure", "always"))
+    if network is not None:
+        choice("--network-config", network, ("dhcp", "image"))
     return {
         "vcpus": vcpus, "memory_mib": output.mebibytes("--memory", memory), "disk_mib": output.mebibytes("--disk", disk),
         "tags": tags or None, "volumes": [volume(text) for text in volumes] if volumes else None, "autostart": autostart,
-        "restart_policy": restart, "rate_limits": limits,
+        "restart_policy": restart, "rate_limits": limits, "network_config": network,
     }  # fmt: skip
 
 

@@ -180,6 +180,7 @@ def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, genera
     The state is taken over only when nothing newer is wanted meanwhile.
     """
     before = row.state
+    row.network_written = status.network_written or row.network_written
     if generation is not None:
         row.observed_generation = max(row.observed_generation, generation)
     if status.state in ("running", "paused"):

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from nqrust.contract.api.agent import ImageRef, VmSpec
 from nqrust.contract.api.hosts import HostCapacity, HostNetwork, HostState
 from nqrust.contract.api.images import ImageManifest
-from nqrust.contract.api.vms import DesiredState, GuestUser, PortForward, RateLimits, Volume
+from nqrust.contract.api.vms import DesiredState, GuestUser, NetworkConfig, PortForward, RateLimits, Volume
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.addresses import RangeFull, next_address
@@ -139,5 +139,6 @@ async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
         volumes=[Volume.model_validate(one) for one in vm.volumes],
         users=[GuestUser.model_validate(one) for one in vm.users],
         rate_limits=RateLimits.model_validate(vm.rate_limits),
+        network_config=NetworkConfig(vm.network_config),
         run=run,
     )

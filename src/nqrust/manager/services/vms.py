@@ -17,6 +17,7 @@ from nqrust.contract.api.images import ImageManifest
 from nqrust.contract.api.vms import (
     DesiredState,
     GuestReport,
+    NetworkConfig,
     PortForward,
     RateLimits,
     RestartPolicy,
@@ -157,6 +158,8 @@ async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: st
         users=[user.model_dump() for user in wanted.users],
         volumes=[],
         rate_limits=wanted.rate_limits.model_dump(),
+        network_config=wanted.network_config.value,
+        network_written="",
         created_by=actor,
         created_at=now(),
     )
@@ -323,5 +326,7 @@ def api_vm(row: Vm, host: str | None) -> ApiVm:
         guest_up_at=row.guest_up_at,
         guest=report,
         rate_limits=RateLimits.model_construct(**row.rate_limits),
+        network_config=NetworkConfig(row.network_config),
+        network_written=row.network_written,
         limits=VmLimits.model_construct(**row.limits) if row.limits else None,
     )

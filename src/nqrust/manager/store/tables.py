@@ -169,6 +169,8 @@ class Vm(Base):
     volumes: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
     users: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
     rate_limits: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    network_config: Mapped[str] = mapped_column(server_default=text("'image'"))
+    network_written: Mapped[str] = mapped_column(server_default=text("''"))
 
     __table_args__ = (
         UniqueConstraint("host_id", "ip"),
