@@ -15,7 +15,6 @@ from tests.hosts.killing import INSTALL
 from tests.hosts.machine import Fingerprint, Machine, Result, Running, Snapshot
 
 UNITS = ("nqrust-network", "nqrust-dhcp", "nqrust-manager", "nqrust-agent")
-MINIMAL = (INSTALL, "--mode", "minimal", "--non-interactive")
 
 
 @dataclass
@@ -23,12 +22,13 @@ class Bench:
     host: Machine
     before: Fingerprint
     ready: Snapshot
+    command: tuple[str, ...]
 
     def run(self, *more: str, env: dict[str, str] | None = None) -> Result:
-        return self.host.run([*MINIMAL, *more], check=False, timeout=600, env=env)
+        return self.host.run([*self.command, *more], check=False, timeout=600, env=env)
 
     def start(self, *more: str) -> Running:
-        return self.host.start([*MINIMAL, *more])
+        return self.host.start([*self.command, *more])
 
     def rollback(self) -> Result:
         return self.host.run([INSTALL, "--non-interactive"], env={"NQR_VERB": "rollback"}, check=False, timeout=600)
@@ -79,20 +79,22 @@ def at_step(kind: str) -> Callable[[list[dict[str, Any]]], bool]:
 
 
 @contextmanager
-def prepared_host() -> Iterator[Bench]:
+def prepared_host(mode: str = "minimal") -> Iterator[Bench]:
+    """`mode`: of the installs on it."""
+    install = (INSTALL, "--mode", mode, "--non-interactive")
     with Machine() as host:
         product.clone(host)
-        said = host.run([*MINIMAL, "--dry-run"], timeout=900).stdout
+        said = host.run([*install, "--dry-run"], timeout=900).stdout
         names = re.search(r"install packages \(([^)]*)\)", said)
         assert names, said
         host.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *names[1].split(", ")],
                  env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=600)  # fmt: skip
         # One install and the way back: fills the cache, and is itself the first proof.
-        host.run(MINIMAL, timeout=900)
+        host.run(install, timeout=900)
         before_link = host.stat("/usr/local/bin/nqr")
         assert before_link is not None
         gone = product.nqr(host, "rollback", "--non-interactive", timeout=600)
         assert not host.exists("/var/lib/nqrust-microvm") and not host.exists("/opt/nqrust-microvm"), gone.describe()
         ready = host.snapshot()
         killing.plain_devices(host)
-        yield Bench(host, host.fingerprint(), ready)
+        yield Bench(host, host.fingerprint(), ready, install)
