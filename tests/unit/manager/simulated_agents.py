@@ -24,6 +24,7 @@ class SimulatedAgent:
         self.away = False
         self.refuse: tuple[int, str] | None = None
         self.hold: asyncio.Event | None = None
+        self.network_written = ""
 
     async def _enter(self, verb: str, subject: str) -> None:
         from nqrust.contract.problem import Problem
@@ -78,7 +79,7 @@ class SimulatedAgent:
             known = self.alive(spec.id, spec.name)
             if not spec.run:
                 known.state, known.started_at = "stopped", None
-        known.forwards = spec.forwards
+        known.forwards, known.network_written = spec.forwards, self.network_written
         return known
 
     def _get(self, vm_id: str) -> Any:

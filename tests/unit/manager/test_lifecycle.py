@@ -10,7 +10,15 @@ import pytest
 
 from nqrust.client.errors import Refused, WaitFailed
 from nqrust.contract.api.agent import GuestReportForward
-from nqrust.contract.api.vms import GuestReport, GuestUser, StopRequest, VmCreate, VmState, VolumeCreate
+from nqrust.contract.api.vms import (
+    GuestReport,
+    GuestUser,
+    NetworkConfig,
+    StopRequest,
+    VmCreate,
+    VmState,
+    VolumeCreate,
+)
 
 
 async def test_a_vm_is_created_started_reported_stopped_and_deleted(manager: Any) -> None:
@@ -258,3 +266,19 @@ async def test_users_of_the_guest_are_shown_without_their_secrets(manager: Any) 
     with pytest.raises(Refused) as refused:
         await manager.admin.create_vm(VmCreate(name="web2", image="tiny", users=[ana, ana]))
     assert refused.value.status == 422
+
+
+async def test_what_the_host_wrote_for_the_network_is_kept_and_shown(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    agent.network_written = "DHCP, by netplan"
+    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny", start=False))
+    own = await manager.admin.create_vm(VmCreate(name="own", image="tiny", start=False, network_config=NetworkConfig.image))
+    for name in ("web1", "own"):
+        await manager.until(name, "stopped")
+    assert (agent.specs[vm.id].network_config, agent.specs[own.id].network_config) == (NetworkConfig.dhcp, NetworkConfig.image)
+    agent.network_written = ""  # as one from before it was told
+    await manager.admin.start_vm("web1")
+    shown = await manager.until("web1", "running")
+    assert (shown.network_config, shown.network_written) == (NetworkConfig.dhcp, "DHCP, by netplan")
+    listed = {one.name: (one.network_config.value, one.network_written) for one in (await manager.admin.list_vms()).items}
+    assert listed["web1"] == ("dhcp", "DHCP, by netplan") and listed["own"][0] == "image"

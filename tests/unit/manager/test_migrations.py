@@ -10,7 +10,7 @@ from typing import Any
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from nqrust.manager.store import migrations
 from nqrust.manager.store.database import SCHEMA_HEAD
@@ -22,6 +22,8 @@ def test_migrated_database_equals_the_tables_and_the_program_knows_its_head(tabl
     engine = create_engine(tables_url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        default = connection.execute(text("SELECT column_default FROM information_schema.columns WHERE column_name = 'network_config'"))
+        assert str(default.scalar()).startswith("'image'"), "VMs that are there are left alone"
     engine.dispose()
     assert ScriptDirectory(migrations.__path__[0]).get_current_head() == SCHEMA_HEAD
 

@@ -8,12 +8,20 @@ import pytest
 
 from nqrust.client.errors import Refused
 from nqrust.contract.api.templates import TemplateCreate, TemplateSpec
-from nqrust.contract.api.vms import EmptyVolume, GuestAccount, RateLimits, RestartPolicy, VmCreate
+from nqrust.contract.api.vms import (
+    EmptyVolume,
+    GuestAccount,
+    NetworkConfig,
+    RateLimits,
+    RestartPolicy,
+    VmCreate,
+)
 
 SMALL = TemplateCreate(
     name="small", image="tiny", vcpus=2, memory_mib=512, tags=["web"], autostart=False, restart_policy=RestartPolicy.always,
     ssh_keys=["ssh-ed25519 AAAA a@b"], volumes=[EmptyVolume(size_mib=64, keep=True)],
     users=[GuestAccount(name="ana", ssh_keys=["ssh-ed25519 BBBB c@d"])], rate_limits=RateLimits(net_rx_kbit=1000),
+    network_config=NetworkConfig.image,
 )
 
 
@@ -44,6 +52,7 @@ async def test_a_vm_is_made_of_it_and_what_the_request_says_stands(manager: Any)
     vm = await manager.admin.create_vm(VmCreate(name="web1", template="small", start=False))
     assert (vm.image, vm.vcpus, vm.memory_mib, vm.tags, vm.autostart) == ("tiny", 2, 512, ["web"], False)
     assert (vm.restart_policy, vm.users, vm.rate_limits.net_rx_kbit) == (RestartPolicy.always, ["ana"], 1000)
+    assert vm.network_config is NetworkConfig.image
     assert [(v.device, v.size_mib, v.keep) for v in vm.volumes] == [("vdb", 64, True)]
     other = await manager.admin.create_vm(
         VmCreate(name="web2", template="small", vcpus=1, tags=[], autostart=True, start=False, rate_limits=RateLimits(disk_iops=50))

@@ -277,7 +277,7 @@ def _print(found: Vm, out: str) -> None:
         ("error", found.error), ("host", found.host), ("ip", found.ip), ("mac", found.mac), ("image", found.image),
         ("vcpus", found.vcpus), ("memory", f"{found.memory_mib} MiB"), ("disk", f"{found.disk_mib} MiB"),
         ("volumes", [f"{v.device} {v.size_mib} MiB{' (kept)' if v.keep else ''}" for v in found.volumes]),
-        ("rate limits", vm_limits.told(found.rate_limits)), ("network", found.network_written or "left to the image"),
+        ("rate limits", vm_limits.told(found.rate_limits)), ("network", found.network_written or ("left to the image" if found.network_config == "image" else None)),
         ("tap", found.tap), ("ports", [f"{p.host_port}:{p.guest_port}/{p.protocol}" for p in found.forwards]), ("boot id", found.boot_id), ("autostart", found.autostart),
         ("restart", found.restart_policy), ("tags", found.tags), ("users", found.users), ("created", found.created_at),
         ("started", found.started_at), ("guest up", found.guest_up_at), ("limits", _limits(found)),

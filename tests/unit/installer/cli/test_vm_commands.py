@@ -177,6 +177,12 @@ def test_volumes_are_sizes_or_names_and_limits_have_units(manager: Manager) -> N
     assert body["rate_limits"] == {"net_rx_kbit": 100_000, "net_tx_kbit": 512, "disk_kib": 51_200, "disk_iops": 500}
 
 
+@pytest.mark.parametrize("words", ["vm create --name web1 --image tiny", "template create --name small --image tiny"])
+def test_the_images_own_network_can_be_left_alone(manager: Manager, words: str) -> None:
+    assert run([*words.split(), "--network-config", "image"]) == 0
+    assert manager.asked[0][2]["network_config"] == "image"
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -184,7 +190,7 @@ def test_volumes_are_sizes_or_names_and_limits_have_units(manager: Manager) -> N
         "vm create --name web1 --image tiny --disk-iops 1", "vm create --name web1 --image tiny --volume 2G:no",
         "vm limit web1 --disk-rate x", "vm limit web1 --none --disk-iops 500", "vm limit web1 --disk-iops 1",
         "template create --name small --image tiny --user ana", "template create --name Small --image tiny",
-        "template create --name small --image tiny --volume db1-vdb",
+        "template create --name small --image tiny --volume db1-vdb", "vm create --name web1 --image tiny --network-config static",
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_before_anybody_is_asked(
