@@ -21,7 +21,7 @@ from nqrust.agent.api.console import _show, _type
 from nqrust.agent.terminal import Terminal
 from nqrust.contract.api import auth, events, hosts, images, templates, vms, volumes
 from nqrust.contract.problem import MEDIA_TYPE
-from tests.browser.world import PASSWORD, Refusal, World, furnish, now
+from tests.browser.world import PASSWORD, TURNS, Refusal, World, furnish, now
 
 world = World()
 app = FastAPI()
@@ -85,6 +85,11 @@ async def logout(request: Request) -> None:
     world.sessions.pop(request.headers.get("authorization", "").removeprefix("Bearer "), None)
 
 
+@app.put("/v1/auth/password", status_code=204)
+async def change_password(wanted: auth.PasswordChange, request: Request, user: tuple[str, auth.Role] = Depends(who)) -> None:
+    world.change_password(user[0], wanted, request.headers["authorization"].removeprefix("Bearer "))
+
+
 # --- VMs
 def find(name: str) -> vms.Vm:
     for vm in world.vms.values():
@@ -127,13 +132,6 @@ async def delete_vm(name: str) -> Response:
     task = asyncio.get_running_loop().create_task(go())
     world.verbs.add(task)
     return Response(status_code=202)
-
-
-TURNS = {
-    "start": (vms.VmState.starting, vms.VmState.running), "stop": (vms.VmState.stopping, vms.VmState.stopped),
-    "pause": (vms.VmState.running, vms.VmState.paused), "resume": (vms.VmState.paused, vms.VmState.running),
-    "restart": (vms.VmState.starting, vms.VmState.running),
-}
 
 
 @app.post("/v1/vms/{name}/console-ticket", dependencies=[Depends(operator)])
@@ -238,6 +236,12 @@ async def create_template(wanted: templates.TemplateCreate) -> templates.Templat
     made = templates.Template(**dict(wanted), created_at=now(), updated_at=now())
     world.templates[made.name] = made
     return made
+
+
+@app.put("/v1/templates/{name}", dependencies=[Depends(operator)])
+async def replace_template(name: str, spec: templates.TemplateSpec) -> templates.Template:
+    world.templates[name] = templates.Template(**dict(spec), name=name, created_at=world.templates[name].created_at, updated_at=now())
+    return world.templates[name]
 
 
 @app.delete("/v1/templates/{name}", dependencies=[Depends(operator)], status_code=204)

@@ -1,4 +1,4 @@
-"""What hangs on a VM, templates, volumes, downloads, and a list that is long."""
+"""What hangs on a VM, volumes, downloads, and a list that is long."""
 
 from __future__ import annotations
 
@@ -7,21 +7,14 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Site
+from tests.browser.test_forms import answer, fold
 from tests.browser.test_vms import row
 
 SignIn = Callable[..., Page]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI ann@laptop"
-
-
-def answer(page: Page, verb: str) -> None:
-    page.get_by_role("dialog").get_by_role("button", name=verb, exact=True).click()
-
-
-def fold(dialog: Locator, title: str) -> None:
-    dialog.get_by_role("button", name=re.compile(title)).first.click()
 
 
 def test_a_vm_with_everything(sign_in: SignIn, site: Site) -> None:
@@ -127,36 +120,6 @@ def test_what_the_vmm_cannot_is_said_in_the_form(sign_in: SignIn, site: Site) ->
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_templates(sign_in: SignIn) -> None:
-    page = sign_in("olga", "/templates", "Templates")
-    page.get_by_role("button", name="New template").first.click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Name", exact=True).fill("web")
-    dialog.get_by_label("What it is for").fill("Web server")
-    dialog.get_by_label("vCPUs").fill("2")
-    dialog.get_by_label("Tags").fill("web, shop")
-    fold(dialog, "Accounts and SSH keys")
-    dialog.get_by_role("button", name="Add account").click()
-    expect(dialog.get_by_label("Password")).to_be_hidden()
-    dialog.get_by_label("User name").fill("ann")
-    answer(page, "Save")
-    made = page.get_by_role("row").filter(has_text="Web server")
-    expect(made).to_contain_text("1 account")
-    page.get_by_label("Create a VM of web").click()
-    expect(dialog.get_by_label("vCPUs")).to_have_value("2")
-    expect(dialog.get_by_label("Tags")).to_have_value("web, shop")
-    dialog.get_by_label("Name", exact=True).fill("web9")
-    fold(dialog, "Accounts and SSH keys")
-    dialog.get_by_label("Password", exact=True).fill("a password")
-    answer(page, "Create")
-    expect(page.get_by_role("heading", name="web9")).to_be_visible()
-    expect(page.get_by_role("main")).to_contain_text("2 vCPUs, 256 MiB memory")
-    page.get_by_role("link", name="Templates").click()
-    page.get_by_label("Remove web").click()
-    answer(page, "Remove")
-    expect(page.get_by_role("heading", name="No templates")).to_be_visible()
-
-
 def test_kept_volumes(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("olga", "/volumes", "Volumes")
@@ -194,25 +157,6 @@ def test_a_download_shows_how_far_it_is_and_why_it_failed(sign_in: SignIn, site:
     expect(page.get_by_role("progressbar")).to_have_count(0)
 
 
-def test_a_user_gets_another_role_and_password(sign_in: SignIn, site: Site) -> None:
-    page = sign_in("admin", "/access", "Users")
-    page.get_by_label("Change victor").click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("New password").fill("short")
-    answer(page, "Save")
-    expect(dialog.get_by_role("alert")).to_contain_text("at least 12 characters")
-    dialog.get_by_label("New password").fill("longer than before")
-    dialog.get_by_label("Role").click()
-    page.get_by_role("option", name=re.compile("operator")).click()
-    answer(page, "Save")
-    expect(page.get_by_role("row").filter(has_text="victor")).to_contain_text("operator")
-    page.get_by_label("Sign out").click()
-    page.get_by_label("User name").fill("victor")
-    page.get_by_label("Password", exact=True).fill("longer than before")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-
-
 def test_a_host_is_drained(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("olga", "/hosts", "Hosts")
@@ -244,28 +188,6 @@ def test_a_thousand_vms_are_paged_sorted_and_searched(sign_in: SignIn, site: Sit
     expect(rows).to_have_count(11)
     page.get_by_label("Search").fill("no such thing")
     expect(page.get_by_text("Nothing fits.")).to_be_visible()
-
-
-def test_dialogs_keep_the_focus_and_give_it_back(sign_in: SignIn) -> None:
-    page = sign_in("olga", "/vms", "VMs")
-    button = page.get_by_role("button", name="Create VM").first
-    expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()
-    button.focus()
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("dialog").get_by_label("Name", exact=True)).to_be_focused()
-    inside = "document.activeElement === document.body || document.activeElement.closest('.q-dialog') !== null"
-    for _ in range(20):
-        page.keyboard.press("Tab")
-        page.wait_for_function(inside)  # Quasar takes it back as soon as it leaves
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    expect(button).to_be_focused()
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="Create VM").nth(1)).to_be_focused()
-    assert "0px 0px 0px 4px" in page.evaluate("getComputedStyle(document.activeElement).boxShadow")
-    page.get_by_role("link", name="Images").focus()
-    page.keyboard.press("Tab")
-    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
 @pytest.mark.parametrize("path", ["/", "/vms", "/vms/web1", "/templates", "/images", "/volumes", "/hosts", "/events", "/access", "/audit"])

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Site
+from tests.browser.test_forms import account
 from tests.browser.world import PASSWORD
 
 SignIn = Callable[..., Page]
@@ -65,7 +66,7 @@ def test_the_token_stays_on_the_server(sign_in: SignIn, site: Site) -> None:
 
 def test_signing_out(sign_in: SignIn, site: Site) -> None:
     page = sign_in()
-    page.get_by_label("Sign out").click()
+    account(page, "Sign out")
     expect(page).to_have_url(f"{site.url}/sign-in")
     page.goto(f"{site.url}/vms")
     expect(page).to_have_url(re.compile("/sign-in"))

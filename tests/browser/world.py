@@ -17,6 +17,12 @@ from nqrust.contract.problem import Problem
 PASSWORD = "correct horse battery"
 ACCOUNTS = {"admin": auth.Role.admin, "olga": auth.Role.operator, "victor": auth.Role.viewer}
 
+TURNS = {
+    "start": (vms.VmState.starting, vms.VmState.running), "stop": (vms.VmState.stopping, vms.VmState.stopped),
+    "pause": (vms.VmState.running, vms.VmState.paused), "resume": (vms.VmState.paused, vms.VmState.running),
+    "restart": (vms.VmState.starting, vms.VmState.running),
+}
+
 
 def now() -> datetime:
     return datetime.now(timezone.utc)
@@ -51,6 +57,13 @@ class World:
         self.started = now()
         self.add_image("tiny", "Minimal guest: busybox, guest agent, serial console")
         self.add_host("kvm1", "kvm")
+
+    def change_password(self, name: str, wanted: auth.PasswordChange, here: str) -> None:
+        """`here`: the token of the session that stays."""
+        if wanted.current_password != self.passwords.get(name, PASSWORD):
+            raise Refusal(403, "Wrong password", "The current password is wrong.", "NQR-API-126", "Type it again.")
+        self.passwords[name] = wanted.new_password
+        self.sessions = {token: who for token, who in self.sessions.items() if who[0] != name or token == here}
 
     # --- what there is
     def add_image(self, name: str, description: str = "", state: str = "ready") -> images.Image:
@@ -111,7 +124,7 @@ class World:
             vcpus=wanted.vcpus, memory_mib=wanted.memory_mib, disk_mib=wanted.disk_mib or 32, created_at=now(),
             tap=names.tap_name(vm_id), tags=wanted.tags, autostart=wanted.autostart, restart_policy=wanted.restart_policy,
             forwards=wanted.forwards, users=[user.name for user in wanted.users],
-            rate_limits=wanted.rate_limits,
+            rate_limits=wanted.rate_limits, network_config=wanted.network_config,
             volumes=[self._volume(f"vd{letter}", volume, wanted.name)
                      for letter, volume in zip("bcdefghi", wanted.volumes, strict=False)])
         self.vms[vm.name] = vm
@@ -187,6 +200,7 @@ def furnish(world: World) -> None:
                        rate_limits=vms.RateLimits(net_tx_kbit=50_000), users=[vms.GuestAccount(name="ann", ssh_keys=["ssh-ed25519 AAAA ann"])])
     world.add_template("database", "", image="debian-12", vcpus=4, memory_mib=4096, disk_mib=20480,
                        volumes=[vms.EmptyVolume(size_mib=51200, keep=True)])
+    world.add_template("night", "Builds", image="builder", vcpus=8, memory_mib=3072)
     world.keep_volume("shop-vdb-7f3a", "kvm1", 20480)
     world.keep_volume("ledger-vdb-91c0", "kvm2", 102400)
     states = ["running", "running", "running", "paused", "stopped", "failed", "starting", "running"]

@@ -29,9 +29,10 @@ class Wrong(Exception):
     """A field holds what cannot be sent; its text is a sentence for the user."""
 
 
-def new_password(label: str = "New password") -> ui.input:
-    return ui.input(label, password=True, password_toggle_button=True).props(
-        'autocomplete=new-password hint="At least 12 characters"')
+def new_password(label: str = "New password", told: bool = True) -> ui.input:
+    """`told`: whether it says how long it has to be."""
+    hint = 'hint="At least 12 characters"' if told else ""
+    return ui.input(label, password=True, password_toggle_button=True).props(f"autocomplete=new-password {hint}")
 
 
 def _is_size(value: str | None) -> bool:

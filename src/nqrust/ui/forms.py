@@ -25,15 +25,18 @@ class Trouble(Element):
         self.props('role="alert"').classes("notice bad")
         with self:
             ui.icon("error_outline")
-            self._said = parts.text("", "grow")
+            with parts.box("grow"):
+                self._said = parts.text("", tag="span")
+                self._code = parts.text("", "code nowrap", tag="span")
         self.set_visibility(False)
 
     def say(self, wrong: ClientError | ValidationError | Wrong | str) -> None:
         if isinstance(wrong, ClientError):
-            said = parts.explain(wrong)
+            said, code = f"{parts.with_cure(wrong)} ", f"({wrong.code})"
         else:
-            said = complaint(wrong) if isinstance(wrong, ValidationError) else str(wrong)
+            said, code = complaint(wrong) if isinstance(wrong, ValidationError) else str(wrong), ""
         self._said.say(said)
+        self._code.say(code)
         self.set_visibility(True)
         self.run_method("scrollIntoView", {"block": "nearest"})
 
@@ -68,6 +71,7 @@ class FormDialog:
         self._busy = False
         with self._card:
             self._form = parts.box("sheet-form", "form").props("novalidate").on("submit.prevent", self._submitted)
+            self._form.on("keydown.capture.escape", self._left)
         with self._form:
             parts.text(title, tag="h2")
             if note:
@@ -126,6 +130,11 @@ class FormDialog:
             self._busy = False
             if not self._button.is_deleted:
                 self._button.props(remove="loading")
+
+    def _left(self) -> None:
+        """Quasar's own Escape does not come through a button that is loading."""
+        if self._busy:
+            self._dialog.close()
 
     def _valid(self) -> bool:
         """Whether all fields can be sent. Those that cannot say why, and the first of them gets the focus."""

@@ -12,9 +12,9 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 from nicegui.element import Element
 
-from nqrust.client.manager import ClientError
 from nqrust.contract.api.auth import Role
 from nqrust.ui import parts, session
+from nqrust.ui.account import account_menu
 from nqrust.ui.session import SignedIn
 
 NAME = "NQRust-MicroVM"
@@ -89,11 +89,8 @@ def frame(me: SignedIn, here: str, title: str) -> Iterator[None]:
                     link.classes("here").props('aria-current="page"')
         parts.box("spacer")
         with parts.box("who"):
-            with parts.box("grow"):
-                parts.text(me.username, "name break")
-                parts.text(me.role.value, "muted small")
+            account_menu(me)
             parts.icon_button("contrast", "Light or dark", lambda: _turn(dark))
-            parts.icon_button("logout", "Sign out", _sign_out)
     with ui.header().classes("topbar"):
         parts.icon_button("menu", "Menu", drawer.toggle)
         brand()
@@ -109,17 +106,6 @@ async def _turn(dark: ui.dark_mode) -> None:
         seen = dark.value
     dark.value = not seen
     session.choose_dark(not seen)
-
-
-async def _sign_out() -> None:
-    me = session.current()
-    session.forget()
-    if me is not None:
-        try:
-            await session.connect(me.token).logout()
-        except ClientError:
-            pass  # the token runs out by itself
-    ui.navigate.to("/sign-in")
 
 
 def head(title: str) -> Element:

@@ -129,9 +129,8 @@ def happened(event: Event, with_subject: bool = True) -> None:
 
 
 def sheet() -> tuple[ui.dialog, AbstractContextManager[Any]]:
-    """A dialog and the card inside it."""
-    dialog = ui.dialog()
-    with dialog:
+    """A dialog and the card inside it. They are the page's, so that they outlast the menu or list they were asked from."""
+    with ui.context.client.content, ui.dialog() as dialog:
         card = ui.card().classes("sheet")
     return dialog, card
 
@@ -153,10 +152,14 @@ async def confirm(title: str, sentence: str, verb: str, danger: bool = True) -> 
     return bool(answer)
 
 
+def with_cure(error: ClientError) -> str:
+    """An error in a sentence or two."""
+    return f"{str(error).rstrip('.')}. {error.cure}".strip()
+
+
 def explain(error: ClientError) -> str:
-    """An error in a sentence or two, with its cure and its code."""
-    said = str(error).rstrip(".")
-    return " ".join(part for part in (f"{said}.", error.cure, f"({error.code})" if error.code else "") if part)
+    """An error with its cure and its code."""
+    return f"{with_cure(error)} ({error.code})"
 
 
 def failed(error: ClientError) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from nqrust.client import manager as module
 from nqrust.client.manager import (
@@ -92,6 +93,17 @@ def test_an_error_that_is_no_problem_is_still_an_error(connect: Any) -> None:
     with pytest.raises(Refused) as refused:
         connect(lambda request: httpx.Response(502, text="<html>bad gateway")).get_vm("x")
     assert refused.value.status == 502 and refused.value.problem.status == 502
+
+
+def test_a_password_goes_in_the_body_and_a_short_one_nowhere(connect: Any) -> None:
+    seen: list[httpx.Request] = []
+    client = connect(answering(204, None, seen))
+    assert client.change_password("the current one", "the new password") is None
+    with pytest.raises(ValidationError):
+        client.change_password("the current one", "short")
+    (asked,) = seen
+    assert (asked.method, str(asked.url)) == ("PUT", "http://manager:18080/v1/auth/password")
+    assert json.loads(asked.content) == {"current_password": "the current one", "new_password": "the new password"}
 
 
 @pytest.mark.parametrize("fault", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from pydantic import ValidationError
 
+from nqrust.client.errors import Refused
 from nqrust.contract.api.auth import Role
 from nqrust.contract.api.hosts import Host, HostCapacity, HostNetwork, HostState
 from nqrust.contract.api.images import Image
@@ -19,6 +20,7 @@ from nqrust.contract.api.vms import (
     VmLimits,
     VmState,
 )
+from nqrust.contract.problem import Problem
 from nqrust.ui.fields import lines, words
 from nqrust.ui.forms import complaint
 from nqrust.ui.pages import images
@@ -26,6 +28,7 @@ from nqrust.ui.pages.dashboard import Overview, attention, room
 from nqrust.ui.pages.vm_attachments import describe_rates
 from nqrust.ui.pages.vm_detail import describe
 from nqrust.ui.pages.vms import row
+from nqrust.ui.parts import explain
 from nqrust.ui.session import SignedIn
 from nqrust.ui.tables import button
 from nqrust.ui.vm_actions import possible
@@ -94,6 +97,12 @@ def test_a_complaint_names_the_field() -> None:
     with pytest.raises(ValidationError) as caught:
         VmCreate(name="web1", image="tiny", memory_mib=1)
     assert complaint(caught.value) == "memory mib: Input should be greater than or equal to 64"
+
+
+def test_an_error_is_told_with_its_cure_and_code() -> None:
+    said = Refused(409, Problem(title="no", status=409, detail="Port 80 is taken.", code="NQR-API-121", cure="Choose another."))
+    assert explain(said) == "Port 80 is taken. Choose another. (NQR-API-121)"
+    assert explain(Refused(502, Problem(title="Bad gateway", status=502))) == "Bad gateway. (NQR-API-199)"
 
 
 def test_what_holds_a_vm_is_told_with_its_accounts_and_tags() -> None:

@@ -97,7 +97,7 @@ class Form:
                 self.forwards = Repeated("port forward", forward_row, 64)
             fields.volumes_fold()
             fields.rates_fold()
-            with fold("Placement and restart", "tune", "Host, restart policy, tags"), parts.box("form full"):
+            with fold("Placement and restart", "tune", "Host, restart policy, network, tags"), parts.box("form full"):
                 hosts = {"": "chosen by free room", **{host.name: host.name for host in found.hosts}}
                 self.host = ui.select(hosts, label="Host", value="")
                 fields.restart()

@@ -26,6 +26,7 @@ from nqrust.ui.pages.vm_attachments import (
     edit_forwards,
     edit_rates,
 )
+from nqrust.ui.pages.vm_fields import NETWORKS
 from nqrust.ui.pages.vm_snapshots import Snapshots
 from nqrust.ui.vm_actions import VmActions, possible
 
@@ -43,6 +44,7 @@ def describe(vm: Vm) -> list[tuple[str, str]]:
         ("Image", vm.image),
         ("Size", f"{fmt.count(vm.vcpus, 'vCPU')}, {fmt.mib(vm.memory_mib)} memory, {fmt.mib(vm.disk_mib)} disk"),
         ("Held to", _limits(vm)),
+        ("Network", vm.network_written or NETWORKS[vm.network_config.value]),
         ("Guest agent", f"up {fmt.duration(guest.uptime_seconds)}" if guest and vm.guest_up_at else "has not reported yet"),
         ("Gateway", _gateway(vm)),
         ("Restart", {"on-failure": "when it fails"}.get(vm.restart_policy.value, vm.restart_policy.value)

@@ -10,7 +10,7 @@ from nicegui import ui
 
 from nqrust.contract.api.images import Image
 from nqrust.contract.api.templates import Template, TemplateSpec
-from nqrust.contract.api.vms import EmptyVolume, GuestAccount, RestartPolicy
+from nqrust.contract.api.vms import EmptyVolume, GuestAccount, NetworkConfig, RestartPolicy
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
 from nqrust.ui.fields import Rates, Repeated, Size, account_row, lines, volume_row, words
@@ -19,6 +19,7 @@ _MEMORY = (64, 96, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 _POLICIES = {
     RestartPolicy.on_failure.value: "when it fails", RestartPolicy.always.value: "always", RestartPolicy.never.value: "never",
 }
+NETWORKS = {NetworkConfig.dhcp.value: "DHCP (written into the disk)", NetworkConfig.image.value: "The image's own"}
 
 
 class VmFields:
@@ -52,8 +53,9 @@ class VmFields:
             self.rates = Rates()
 
     def restart(self) -> None:
-        """Restart policy, tags, start with the host."""
+        """Restart policy, network, tags, start with the host."""
         self.policy = ui.select(_POLICIES, label="Restart it", value=RestartPolicy.on_failure.value)
+        self.network = ui.select(NETWORKS, label="Network configuration", value=NetworkConfig.dhcp.value).classes("both")
         self.tags = ui.input("Tags, between commas", placeholder="web, test").classes("both")
         self.autostart = ui.switch("Start it with its host", value=True).classes("both")
 
@@ -61,6 +63,7 @@ class VmFields:
         """No less than the image needs."""
         image = self._images.get(self.image.value or "")
         if image is None:
+            self.disk.props('label="Disk (empty: as the image)"')
             return
         least = fmt.mib(max(image.min_disk_mib, -(-image.size // 1048576)))
         self.disk.props(f'label="Disk (empty: {least}, as the image)" placeholder="10 GiB"')
@@ -80,6 +83,7 @@ class VmFields:
         self.disk.value = fmt.mib(template.disk_mib) if template.disk_mib else ""
         self.keys.value = "\n".join(template.ssh_keys)
         self.policy.value = template.restart_policy.value
+        self.network.value = template.network_config.value
         self.autostart.value = template.autostart
         self.tags.value = ", ".join(template.tags)
         self.rates.fill(template.rate_limits)
@@ -99,6 +103,7 @@ class VmFields:
             disk_mib=self.disk.mib(),
             autostart=bool(self.autostart.value),
             restart_policy=RestartPolicy(self.policy.value),
+            network_config=NetworkConfig(self.network.value),
             ssh_keys=lines(self.keys.value),
             tags=words(self.tags.value),
             volumes=[EmptyVolume(size_mib=v.size_mib, keep=v.keep) for v in self.volumes.read() if v.size_mib],
