@@ -262,6 +262,8 @@ def test_the_log_of_a_killed_vm_is_replayed(helper: Installed, tmp_path: Path) -
         request("xfs", *[HOSTNAME] * 33), request("xfs", users=[{"name": "a:b"}]),
         request("xfs", users=[{"name": "ana", "ssh_keys": ["ssh-ed25519 two\nlines of it"]}]),
         request("xfs", users=[{"name": "ana", "password_hash": "x:0:0:"}]),
+        request("xfs", network={"mac": "02:00:00:00:00:0A", "hostname": "web1"}),
+        request("xfs", network={"mac": "02:00:00:00:00:0a", "hostname": "web1\nsource: /"}),
     ],
 )
 def test_a_wrong_request_touches_nothing_and_is_not_repeated(helper: Installed, wrong: object) -> None:

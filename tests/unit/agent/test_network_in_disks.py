@@ -75,7 +75,8 @@ def test_the_disk_holds_what_was_planned_and_no_more(written: Written, tree: tre
     for path, (mode, text) in plan.files.items():
         place = found / path[1:]
         assert place.read_text() == text and stat.S_IMODE(place.stat().st_mode) == mode, path
-        assert (place.stat().st_uid, place.stat().st_gid) == (0, 0)
+        if HOST.euid() == 0:  # nobody else can copy owners out of a disk
+            assert (place.stat().st_uid, place.stat().st_gid) == (0, 0)
     have = {"/" + str(place.relative_to(found)) for place in found.rglob("*") if place.is_file() and not place.is_symlink()}
     image = {path for path, text in tree.items() if text is not None and not text.startswith("-> ")}
     assert have == image | set(plan.files) | set(IDENTITY.files()) and (found / "etc/hostname").read_text() == "web1\n"
@@ -134,10 +135,8 @@ def a_device_in_place_of_a_file(tree: Path) -> None:
         names_that_are_commands, a_device_in_place_of_a_file,
     ],
 )
-def test_an_odd_image_keeps_its_own_network_and_becomes_a_vm(
-    written: Written, tmp_path_factory: pytest.TempPathFactory, prepare: Callable[[Path], None]
-) -> None:
-    if LocalHost().euid() != 0:
+def test_an_odd_image_keeps_its_own_network_and_becomes_a_vm(written: Written, prepare: Callable[[Path], None]) -> None:
+    if HOST.euid() != 0:
         pytest.skip("makes device nodes")
     told, found = written(prepare)
     assert told.startswith("left to the image: "), told
