@@ -49,7 +49,8 @@ class Bench:
         return "\n".join(found)
 
     def is_as_before(self) -> None:
-        assert self.difference() == ""
+        found = self.difference()
+        assert not found, found
 
     def went_back(self, result: Result, code: str = "") -> None:
         """Exit 5; names the step, the cause and the cure; and nothing is left of it."""
