@@ -14,7 +14,6 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("/etc/subuid-", "backup that the account tools keep; the file itself is compared"),
     ("/etc/subgid-", "backup that the account tools keep; the file itself is compared"),
     ("/etc/ld.so.cache", "cache that ldconfig(8) derives from the installed libraries"),
-    ("/etc/**/.*.nqr-new", "temporary file of a write that was cut off; the next write takes it away"),
     ("/var/lib/dpkg/status", "database; what it says is compared as packages"),
     ("/var/lib/dpkg/status-old", "backup of the database"),
     ("/var/lib/dpkg/available", "database; rewritten in another order"),

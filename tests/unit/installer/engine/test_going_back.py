@@ -13,7 +13,14 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.undo import traces
 from nqrust.installer.engine.undo.outcome import Kept, UndoContext
-from nqrust.installer.engine.undo.record import Undo, undo_directory, undo_file, undo_unit
+from nqrust.installer.engine.undo.record import (
+    Undo,
+    undo_block,
+    undo_directory,
+    undo_file,
+    undo_symlink,
+    undo_unit,
+)
 from nqrust.installer.engine.undo.verbs import revert
 
 CONF = "/etc/app.conf"
@@ -194,3 +201,17 @@ def test_what_a_later_package_uses_too_stays(host: FakeHost) -> None:
     left = traces.remove(host, found, frozenset(), "chown db /var/log/db\n")
     assert host.exists("/var/log/db") and not host.exists("/etc/db")
     assert any("db" in line and "another package" in line for line in left)
+
+
+@pytest.mark.parametrize(
+    "undo", [undo_file(CONF, ours_sha256=None), undo_block(CONF, "us"), undo_symlink(CONF, ours="/ours", prior=None)]
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_write_that_was_cut_off_leaves_nothing_beside_what_it_was_to_replace(bench: Bench, undo: Undo, there: bool) -> None:
+    if there:
+        bench.host.put(CONF, "theirs\n")
+    bench.begin("one", undo)
+    bench.host.put("/etc/.app.conf.nqr-new", "half of ou")
+    assert not bench.back().failed
+    assert not bench.host.exists("/etc/.app.conf.nqr-new")
+    assert bench.host.exists(CONF) is there and (not there or bench.host.read_text(CONF) == "theirs\n")

@@ -93,6 +93,8 @@ def test_files_come_back_as_they_were_and_edits_are_kept(tmp_path: Path) -> None
 
     made = context()
     (tmp_path / "ours").write_text("new\n")
+    for cut_off in ("ours", "replaced", "shared", "link"):
+        (tmp_path / f".{cut_off}.nqr-new").write_text("half of ou")
     (tmp_path / "edited").write_text("edited by somebody\n")
     (tmp_path / "shared").write_text("before\n# BEGIN us\nx\n# END us\nafter\n")
     (tmp_path / "replaced").write_text("new\n")

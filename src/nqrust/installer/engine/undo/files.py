@@ -11,6 +11,7 @@ import hashlib
 import posixpath
 from typing import Any
 
+from nqrust.host.durable import temporary_name
 from nqrust.host.errors import PathError
 from nqrust.host.port import Host, Kind
 from nqrust.installer.engine.survivors import wait_for_builders
@@ -22,6 +23,7 @@ KEPT_SUFFIX = ".nqr-kept"
 def file(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Put the prior content back (or nothing, where there was nothing)."""
     host, path, prior, ours = context.host, str(args["path"]), args.get("prior"), args.get("ours")
+    clear_leftover(host, path)
     stat = host.stat(path)
     if prior is not None and _is_prior(host, path, prior):
         return Reverted("already as it was")
@@ -33,7 +35,7 @@ def file(context: UndoContext, args: dict[str, Any]) -> Outcome:
         kept = Kept(f"{path} was removed since; the original was put back", path)
     if prior is None:
         if kept is None:
-            host.remove(path)  # even when absent: a write that was cut off may have left its temporary beside it
+            host.remove(path)
     elif host.stat(posixpath.dirname(path)) is None:
         return Kept(f"{posixpath.dirname(path)} is gone, so {path} was not put back", "")
     elif prior["kind"] == "symlink":
@@ -50,6 +52,12 @@ def file(context: UndoContext, args: dict[str, Any]) -> Outcome:
             xattrs=_xattrs(prior),
         )
     return kept or Reverted()
+
+
+def clear_leftover(host: Host, path: str) -> None:
+    """What a write of `path` that was cut off left beside it goes, whatever becomes of `path` itself."""
+    folder, name = posixpath.split(path)
+    host.remove(posixpath.join(folder, temporary_name(name)))
 
 
 def _is_prior(host: Host, path: str, prior: dict[str, Any] | None) -> bool:
@@ -107,6 +115,7 @@ def without_block(text: str, marker: str) -> str:
 def block(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Take our block out; edits around it stay. A file that we made and that is empty then goes too."""
     host, path, marker = context.host, str(args["path"]), str(args["marker"])
+    clear_leftover(host, path)
     stat = host.stat(path)
     if stat is None or stat.kind is not Kind.file:
         return Reverted("the file is gone")
@@ -166,6 +175,7 @@ def mode(context: UndoContext, args: dict[str, Any]) -> Outcome:
 def symlink(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Point it back, or remove it; left alone when it no longer points to what we set."""
     host, path, prior = context.host, str(args["path"]), args.get("prior")
+    clear_leftover(host, path)
     stat = host.stat(path)
     if stat is None:
         if prior is not None and host.stat(posixpath.dirname(path)) is not None:

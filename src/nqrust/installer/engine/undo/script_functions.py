@@ -41,11 +41,14 @@ aside() { # path
 is_ours() { # path, sha256 or nothing for any content
     [ -f "$1" ] && [ ! -L "$1" ] && { [ -z "$2" ] || [ "$(sum "$1")" = "$2" ]; }
 }
+clear_leftover() { rm -f -- "$(dirname -- "$1")/.$(basename -- "$1").nqr-new"; } # of a write that was cut off
 remove_file() { # path, ours
+    clear_leftover "$1"
     there "$1" || return 0
     if is_ours "$1" "$2"; then try rm -f -- "$1"; else try aside "$1"; fi
 }
 restore_file() { # path, ours, prior sha256, mode, owner, group; the content as base64 on standard input
+    clear_leftover "$1"
     if [ -f "$1" ] && [ ! -L "$1" ] && [ "$(sum "$1")" = "$3" ]; then
         cat >/dev/null
         set_mode "$1" "$4" "$5" "$6"
@@ -72,6 +75,7 @@ set_mode() { # path, mode, owner, group
     [ -L "$1" ] || try chmod -- "$2" "$1"
 }
 restore_link() { # path, ours, prior or nothing
+    clear_leftover "$1"
     if there "$1"; then
         if [ ! -L "$1" ]; then
             kept "$1 was changed since"
@@ -109,6 +113,7 @@ remove_tree() { # path
     fi
 }
 remove_block() { # path, marker, whether the file was made by us
+    clear_leftover "$1"
     [ -f "$1" ] && grep -qF "# BEGIN $2" -- "$1" || return 0
     if ! grep -qF "# END $2" -- "$1"; then
         kept "our block in $1 has lost its end"
