@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from nqrust.host import accounts, durable, mounts, reach, tree
+from nqrust.host.children import CHILDREN
 from nqrust.host.environment import PATH, scrubbed
 from nqrust.host.errors import (
     CommandFailed,
@@ -51,6 +52,7 @@ class LocalHost:
         mask = Mask(cmd)
         started = time.monotonic()
         process = self._start(cmd)
+        CHILDREN.started(process.pid)
         stdout, stderr = Lines(mask, on_line), Lines(mask, on_line)
         data = cmd.input.reveal().encode() if isinstance(cmd.input, Secret) else cmd.input
         try:
@@ -61,6 +63,7 @@ class LocalHost:
             _end(process, stdout, stderr)
             raise
         finally:
+            CHILDREN.ended(process.pid)
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     with contextlib.suppress(OSError):

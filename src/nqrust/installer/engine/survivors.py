@@ -3,34 +3,46 @@ for it to end."""
 
 from __future__ import annotations
 
-from nqrust.host.errors import HostError
-from nqrust.host.port import Host
-from nqrust.installer.engine.progress import Progress, silent
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
 
-LIMIT = 120.0
-"""Seconds after which a survivor is no longer waited for."""
-_BUILDERS = (b"\0venv\0", b"\0pip\0", b"/pip/", b"__pip-runner__", b"\0compileall\0")
+from nqrust.host.children import Child, at_work
+from nqrust.installer.engine.events import Notice, Reporter
 
-
-def builders_of(host: Host, directory: str) -> list[int]:
-    """Processes that make or fill the Python environment `directory`, by their command lines (proc(5)); not those that
-    merely run from it."""
-    found = []
-    for entry in host.listdir("/proc") if host.exists("/proc") else ():
-        if not entry.isdigit():
-            continue
-        try:
-            words = host.read_bytes(f"/proc/{entry}/cmdline")
-        except HostError:
-            continue  # it ended while we looked
-        if directory.encode() in words and any(builder in words for builder in _BUILDERS):
-            found.append(int(entry))
-    return found
+LIMIT = 600.0
+"""Seconds after which a survivor is ended."""
+_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 
 
-def wait_for_builders(host: Host, directory: str, progress: Progress = silent) -> None:
-    """Returns when nobody builds `directory` any more, or after LIMIT."""
-    end = host.monotonic() + LIMIT
-    while (found := builders_of(host, directory)) and host.monotonic() < end:
-        progress(f"waiting for process {found[0]}, which an installer that was cut off left behind", None)
-        host.sleep(0.5)
+def wait_for(children: Sequence[Child], events: Reporter, limit: float = LIMIT) -> None:
+    """Returns when nothing of `children` is at work any more; after `limit` seconds they are ended."""
+    pids = _all(children)
+    if pids:
+        what = f"Waiting for process {pids[0]} ({_name(pids[0])}), which an nqr that was cut off left at work."
+        events.emit(Notice("info", what))
+    for number, seconds in ((0, limit), (signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
+        for pid in _all(children) if number else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        end = time.monotonic() + seconds
+        while _all(children):
+            if time.monotonic() > end:
+                break
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _all(children: Sequence[Child]) -> list[int]:
+    return [pid for child in children for pid in at_work(child)]
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "gone by now"

@@ -29,7 +29,7 @@ from nqrust.installer.steps.bridged import CODE as BRIDGED
 def install(request: Request, events: Reporter) -> Summary:
     """Bring this host to what the request says, prove it, and tell. Errors come in the summary, never raised."""
     try:
-        with exclusive(paths.LOCK_FILE, "install"):
+        with exclusive(paths.LOCK_FILE, "install", events):
             return _install(request, events)
     except NqrError as error:
         return summary.refused(error, request)
@@ -55,7 +55,7 @@ def plan(request: Request, events: Reporter) -> Summary:
 def phase_run(request: Request, name: str, events: Reporter) -> Summary:
     """One phase alone, with the same care. `name` is one of the ten."""
     try:
-        with exclusive(paths.LOCK_FILE, f"phase run {name}"):
+        with exclusive(paths.LOCK_FILE, f"phase run {name}", events):
             site = open_site(events)
             context = _checked(site, request, events)
             if name == "preflight":

@@ -65,7 +65,7 @@ def _timed(done: Summary, host: Host, began: float) -> Summary:
 def uninstall(request: Request, events: Reporter) -> Summary:
     """Take back everything the receipt lists, newest first; data, database and packages as the flags say."""
     try:
-        with exclusive(paths.LOCK_FILE, "uninstall"):
+        with exclusive(paths.LOCK_FILE, "uninstall", events):
             return _uninstall(request, events)
     except NqrError as error:
         return summary.refused(error, request)
@@ -74,7 +74,7 @@ def uninstall(request: Request, events: Reporter) -> Summary:
 def rollback(request: Request, events: Reporter) -> Summary:
     """Undo an unfinished run, else the last one that changed anything."""
     try:
-        with exclusive(paths.LOCK_FILE, "rollback"):
+        with exclusive(paths.LOCK_FILE, "rollback", events):
             site = open_site(events)
             for path in leftovers.clear(site.host):
                 events.emit(Notice("info", f"{path}, left by a rehearsal that was cut off, was removed."))

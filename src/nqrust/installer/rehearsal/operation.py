@@ -57,7 +57,7 @@ _MODULES = ("bridge", "stp", "llc", "veth", "tun", "tap", "overlay", "nf_", "nft
 def rehearse(request: Request, arguments: tuple[str, ...], events: Reporter, *, cwd: str) -> Summary:
     """`arguments`: of `nqr install`, for the clone. Errors come in the summary, never raised."""
     try:
-        with exclusive(LOCK_FILE, "plan --rehearse"):
+        with exclusive(LOCK_FILE, "plan --rehearse", events):
             site = open_site(events)
             means.refuse_what_would_reach_out(request.settings, site.receipt)
             means.refuse_without_card(site.host)

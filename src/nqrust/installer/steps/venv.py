@@ -14,7 +14,6 @@ from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
-from nqrust.installer.engine.survivors import wait_for_builders
 from nqrust.installer.engine.undo.record import undo_directory
 
 MARKER = ".nqrust-environment.json"
@@ -75,7 +74,6 @@ class PythonEnvironment:
         return Prepared(Origin.created, (undo_directory(self.directory, tree=True),))
 
     def apply(self, host: Host) -> None:
-        wait_for_builders(host, self.directory, self.progress)
         extend = self._extends(self._marked(host))
         host.remove(self.marker)
         if not extend:

@@ -13,12 +13,7 @@ import pytest
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Command, Completed
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Needed, Origin, Satisfied
-from nqrust.installer.engine.survivors import builders_of
-from nqrust.installer.engine.undo.outcome import Reverted, UndoContext
-from nqrust.installer.engine.undo.record import undo_directory
-from nqrust.installer.engine.undo.verbs import revert
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.wheelhouse import Wheelhouse
 from nqrust.installer.steps.venv import PythonEnvironment
@@ -182,32 +177,3 @@ def test_a_download_that_fails_tells_why(tmp_path: Path, index: Path, change: st
         step.apply(LocalHost())
     assert failure.value.code == code and failure.value.cure
     assert isinstance(step.inspect(LocalHost()), Needed)
-
-
-def seen(process: subprocess.Popen[bytes], directory: str) -> None:
-    """The kernel shows a command line a moment after the program has begun."""
-    while process.pid not in builders_of(LocalHost(), directory):
-        assert process.poll() is None
-
-
-def test_what_a_killed_installer_left_behind_is_waited_for(tmp_path: Path, alpha: Path) -> None:
-    step = environment(tmp_path, alpha)
-    late = "import sys, time, pathlib; time.sleep(1.5); pathlib.Path(sys.argv[2], 'late').mkdir(parents=True)"
-    with subprocess.Popen([sys.executable, "-c", late, "venv", step.directory]) as survivor:
-        seen(survivor, step.directory)
-        step.apply(LocalHost())
-        assert survivor.wait(10) == 0
-    step.verify(LocalHost())
-    assert not (tmp_path / "venv/late").exists()
-
-
-def test_what_builds_it_still_is_waited_for_on_the_way_back(tmp_path: Path) -> None:
-    venv = tmp_path / "venv"
-    venv.mkdir()
-    late = "import sys, time, pathlib; time.sleep(1.5); pathlib.Path(sys.argv[2], 'late').mkdir()"
-    with subprocess.Popen([sys.executable, "-c", late, "venv", str(venv)]) as survivor:
-        seen(survivor, str(venv))
-        context = UndoContext(LocalHost(), Originals(LocalHost(), str(tmp_path / "originals")))
-        undo = undo_directory(str(venv), tree=True)
-        assert isinstance(revert(context, undo), Reverted)
-        assert survivor.wait(10) == 0 and not venv.exists()

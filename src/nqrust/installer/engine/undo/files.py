@@ -14,7 +14,6 @@ from typing import Any
 from nqrust.host.durable import temporary_name
 from nqrust.host.errors import PathError
 from nqrust.host.port import Host, Kind
-from nqrust.installer.engine.survivors import wait_for_builders
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Reverted, UndoContext
 
 KEPT_SUFFIX = ".nqr-kept"
@@ -148,7 +147,6 @@ def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
         edits = host.glob(f"{path}/*{KEPT_SUFFIX}*")
         if edits:  # moved aside a moment ago
             return Kept(f"{path} holds your version of what was changed ({', '.join(edits[:3])})", path)
-        wait_for_builders(host, path)
         host.remove_tree(path)
         return Reverted()
     left = host.listdir(path)

@@ -1,0 +1,91 @@
+"""Programs that this process has started and that have not ended.
+
+Each heads a session of its own (setsid(2)), which what it starts in turn belongs to, daemons excepted: they take one of
+their own. Whoever keeps the list over our death can so find what a killed process of ours has left at work; but for a program that
+had been started in the very millisecond before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+Listener = Callable[[tuple["Child", ...]], None]
+
+
+class Child(NamedTuple):
+    """`since`: when it was started, in clock ticks after the boot (proc_pid_stat(5), field 22); a number that is given to
+    another process later has another."""
+
+    pid: int
+    since: int
+
+
+@dataclass(frozen=True)
+class _Process:
+    state: str
+    session: int
+    since: int
+
+
+class Children:
+    """Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now: dict[int, Child] = {}
+        self._listener: Listener | None = None
+
+    def started(self, pid: int) -> None:
+        found = _process(pid)
+        if found is not None:
+            self._change(pid, Child(pid, found.since))
+
+    def ended(self, pid: int) -> None:
+        self._change(pid, None)
+
+    @contextlib.contextmanager
+    def told_to(self, listener: Listener) -> Iterator[None]:
+        """`listener` gets the whole list whenever it changes, until the block is left."""
+        with self._lock:
+            self._listener = listener
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._listener = None
+
+    def _change(self, pid: int, child: Child | None) -> None:
+        with self._lock:
+            if child is not None:
+                self._now[pid] = child
+            elif self._now.pop(pid, None) is None:
+                return
+            if self._listener is not None:
+                self._listener(tuple(self._now.values()))
+
+
+CHILDREN = Children()
+"""Of this process."""
+
+
+def at_work(child: Child) -> list[int]:
+    """Process numbers of what is left of its session; none once all of it has ended."""
+    leader = _process(child.pid)
+    if leader is not None and leader.since != child.since:
+        return []
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [pid for pid in pids if (found := _process(pid)) is not None and found.session == child.pid and found.state != "Z"]
+
+
+def _process(pid: int) -> _Process | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()  # from field 3 on: the name may have spaces and brackets
+    except OSError:
+        return None
+    return _Process(fields[0], int(fields[3]), int(fields[19]))

@@ -1,0 +1,97 @@
+"""What a killed installer leaves at work is found through the lock, and waited for by the next one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nqrust.host.children import Child, at_work
+from nqrust.host.local import LocalHost
+from nqrust.host.port import command
+from nqrust.installer.engine import survivors
+from nqrust.installer.engine.errors import Locked
+from nqrust.installer.engine.events import Event, Notice, NullReporter
+from nqrust.installer.engine.lock import exclusive
+
+HOLDER = """
+import sys
+from nqrust.host.local import LocalHost
+from nqrust.host.port import command
+from nqrust.installer.engine.lock import exclusive
+with exclusive(sys.argv[1], "install"):
+    LocalHost().run(command("sh", "-c", sys.argv[2]))
+"""
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def emit(self, event: Event) -> None:
+        assert isinstance(event, Notice)
+        self.heard.append(event.text)
+
+
+def killed_while_it_runs(lock: Path, script: str, begun: Path) -> None:
+    """An installer is killed, alone, while its child runs `script`, which makes `begun`."""
+    written_down = f"""until grep -qF '"children": [[' {lock}; do :; done; """
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(lock), written_down + script]) as holder:
+        while not begun.exists():
+            assert holder.poll() is None
+        holder.send_signal(signal.SIGKILL)
+
+
+def test_it_is_waited_for_with_all_that_it_started(tmp_path: Path) -> None:
+    lock, begun, late = tmp_path / "lock", tmp_path / "begun", tmp_path / "late"
+    killed_while_it_runs(lock, f"(touch {begun}; sleep 1.5; touch {late}) & sleep 0.2", begun)
+    ear = Ear()
+    with exclusive(str(lock), "rollback", ear):
+        assert late.exists(), "nothing of the killed one is at work any more"
+    assert len(ear.heard) == 1 and "which an nqr that was cut off left at work" in ear.heard[0]
+    assert not lock.exists()
+
+
+def test_a_daemon_that_it_started_is_not(tmp_path: Path) -> None:
+    lock, begun, pid = tmp_path / "lock", tmp_path / "begun", tmp_path / "pid"
+    killed_while_it_runs(lock, f"setsid sh -c 'echo $$ >{pid}; exec sleep 60' & while ! test -s {pid}; do :; done; touch {begun}; sleep 0.5", begun)
+    try:
+        began = time.monotonic()
+        with exclusive(str(lock), "install"):
+            assert time.monotonic() - began < 30
+            os.kill(int(pid.read_text()), 0)
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_one_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    killed_while_it_runs(tmp_path / "lock", f"touch {begun}; sleep 60", begun)
+    children = [Child(*row) for row in json.loads((tmp_path / "lock").read_bytes())["children"]]
+    assert len(children) == 1 and at_work(children[0])
+    survivors.wait_for(children, NullReporter(), limit=0.2)
+    assert not at_work(children[0])
+
+
+def test_another_process_with_its_number_is_left_alone() -> None:
+    here = Child(os.getsid(0), 1)
+    assert at_work(here) == []
+    survivors.wait_for([here], NullReporter(), limit=0.0)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"pid": 1, "verb": "install", "since": 1.0}', b"[]", b'{"children": [[1]]}'])
+def test_a_lock_that_tells_nothing_is_taken(tmp_path: Path, content: bytes) -> None:
+    lock = tmp_path / "lock"
+    lock.write_bytes(content)
+    with exclusive(str(lock), "install"):
+        LocalHost().run(command("true"))
+        told = json.loads(lock.read_bytes())
+        assert told["pid"] == os.getpid() and told["children"] == []
+        with pytest.raises(Locked, match="nqr install"), exclusive(str(lock), "uninstall"):
+            raise AssertionError("two at a time")
