@@ -73,6 +73,18 @@ CHILDREN = Children()
 """Of this process."""
 
 
+def this_process() -> Child:
+    pid = os.getpid()
+    found = _process(pid)
+    return Child(pid, found.since if found else 0)
+
+
+def lives(child: Child) -> bool:
+    """Whether it is still that process, and not a zombie."""
+    found = _process(child.pid)
+    return found is not None and found.since == child.since and found.state != "Z"
+
+
 def at_work(child: Child) -> list[int]:
     """Process numbers of what is left of its session; none once all of it has ended."""
     leader = _process(child.pid)

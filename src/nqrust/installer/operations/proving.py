@@ -12,7 +12,7 @@ from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host
 from nqrust.installer.engine.events import Proof, Reporter, StepProgress
 from nqrust.installer.phases.context import Context
-from nqrust.installer.phases.verify.canary import PROOF_FILE, Bird, depends_on, fly
+from nqrust.installer.phases.verify.canary import PROOF_FILE, Bird, cleared, depends_on, fly
 from nqrust.installer.phases.verify.hops import local_address, run_hop
 from nqrust.installer.phases.verify.standing import standing
 from nqrust.installer.phases.verify.through_agent import AgentsCanary
@@ -44,6 +44,9 @@ def prove(
     if reason:
         tell(Proof("canary", "unproven", reason))
         return tuple(proofs)
+    with _bird(context, host) as bird:
+        for proof in cleared(host, bird):
+            tell(proof)
     depends = depends_on(context, verdict(host))
     remembered = None if fresh else _remembered(host, depends)
     if remembered is not None:

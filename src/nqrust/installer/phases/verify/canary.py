@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +12,8 @@ from nqrust.client.agent import AgentClientError
 from nqrust.client.errors import ClientError
 from nqrust.contract import paths
 from nqrust.contract.api.vms import GuestReport
+from nqrust.contract.names import CANARY_PREFIX
+from nqrust.host.children import Child, lives, this_process
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.installer.engine.events import Proof
@@ -60,6 +63,30 @@ class Bird(Protocol):
     def remove(self) -> str:
         """Take it away, however far it came; what is in the way, or empty."""
         ...
+
+    def clear(self) -> str:
+        """Take away those that an nqr left here that was killed meanwhile; what is in the way, or empty."""
+        ...
+
+
+def name_of_mine() -> str:
+    """A canary's name says whose it is: the process that takes it away again."""
+    me = this_process()
+    return f"{CANARY_PREFIX}{me.pid}-{me.since}"
+
+
+def forsaken(name: str) -> bool:
+    """Whether it is the name of a canary of this host whose nqr is no longer there to take it away."""
+    owner = re.fullmatch(rf"{CANARY_PREFIX}(\d+)-(\d+)", name)
+    return owner is not None and not lives(Child(int(owner[1]), int(owner[2])))
+
+
+def cleared(host: Host, bird: Bird) -> Iterator[Proof]:
+    """Nothing, unless a canary of a killed nqr cannot be taken away."""
+    began = host.monotonic()
+    left = bird.clear()
+    if left:
+        yield _proof(host, began, "cleanup", "failed", f"an earlier canary is still there: {left}")
 
 
 def fly(context: Context, host: Host, bird: Bird, progress: Callable[[str], None]) -> Iterator[Proof]:

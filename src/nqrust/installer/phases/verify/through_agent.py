@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from nqrust.contract.api.agent import ImageRef, VmSpec, VmStatus
 from nqrust.contract.api.images import MANIFEST, ImageManifest
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
-from nqrust.installer.phases.verify.canary import Seen, described
+from nqrust.installer.phases.verify.canary import Seen, described, forsaken, name_of_mine
 
 T = TypeVar("T")
 
@@ -39,7 +38,7 @@ class AgentsCanary:
         shared = set(ImageRef.model_fields) & set(ImageManifest.model_fields)
         spec = VmSpec(
             id=self.id,
-            name=names.CANARY_PREFIX + secrets.token_hex(3),
+            name=name_of_mine(),
             vcpus=1,
             memory_mib=max(128, manifest.min_memory_mib),
             disk_mib=max(32, manifest.min_disk_mib),
@@ -72,6 +71,18 @@ class AgentsCanary:
             return ""
         try:
             self._ask(lambda client: client.delete_vm(self.id))
+        except AgentClientError as error:
+            return str(error)
+        return ""
+
+    def clear(self) -> str:
+        async def clear(client: AgentClient) -> None:
+            for vm in (await client.inventory()).vms:
+                if forsaken(vm.name):
+                    await client.delete_vm(vm.id)
+
+        try:
+            self._ask(clear)
         except AgentClientError as error:
             return str(error)
         return ""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
 
 from nqrust.client.errors import ClientError
 from nqrust.client.manager import ManagerClient
-from nqrust.contract import names
 from nqrust.contract.api.vms import VmCreate
 from nqrust.host.port import Host
-from nqrust.installer.phases.verify.canary import Seen, described
+from nqrust.installer.phases.verify.canary import Seen, described, forsaken, name_of_mine
 
 
 @dataclass
@@ -20,7 +18,7 @@ class ManagersCanary:
     host: Host
     client: ManagerClient
     here: str
-    name: str = field(default_factory=lambda: names.CANARY_PREFIX + secrets.token_hex(3))
+    name: str = field(default_factory=name_of_mine)
     id: str = ""
 
     def start(self) -> None:
@@ -45,11 +43,22 @@ class ManagersCanary:
         if not self.id:
             return ""
         try:
-            self.client.delete_vm(self.id, force=True)
-            for _ in range(120):
-                if all(vm.id != self.id for vm in self.client.list_vms().items):
-                    return ""
-                self.host.sleep(0.5)
-            return "it did not go within a minute"
+            return self._delete(self.id)
         except ClientError as error:
             return str(error)
+
+    def clear(self) -> str:
+        try:
+            vms = self.client.list_vms().items
+            left = [vm.id for vm in vms if vm.host in (self.here, None) and forsaken(vm.name)]
+            return "; ".join(filter(None, (self._delete(id) for id in left)))
+        except ClientError as error:
+            return str(error)
+
+    def _delete(self, id: str) -> str:
+        self.client.delete_vm(id, force=True)
+        for _ in range(120):
+            if all(vm.id != id for vm in self.client.list_vms().items):
+                return ""
+            self.host.sleep(0.5)
+        return "it did not go within a minute"

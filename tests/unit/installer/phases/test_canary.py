@@ -1,0 +1,77 @@
+"""Canaries of an nqr that was killed are taken away by the next one; those of one that lives, and users' VMs, are not."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nqrust.contract.api.vms import NAME_PATTERN
+from nqrust.contract.names import CANARY_PREFIX
+from nqrust.host.children import Child, lives, this_process
+from nqrust.host.fake import FakeHost
+from nqrust.installer.phases.verify import canary
+from nqrust.installer.phases.verify.through_manager import ManagersCanary
+
+
+def of_a_dead_process() -> str:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    return f"{CANARY_PREFIX}{ended.pid}-7"
+
+
+@dataclass
+class Manager:
+    """What the canary asks of a manager."""
+
+    vms: list[SimpleNamespace]
+    keeps: bool = False
+    deleted: list[str] = field(default_factory=list)
+
+    def list_vms(self) -> SimpleNamespace:
+        return SimpleNamespace(items=list(self.vms))
+
+    def delete_vm(self, id: str, *, force: bool) -> None:
+        assert force
+        self.deleted.append(id)
+        if not self.keeps:
+            self.vms = [vm for vm in self.vms if vm.id != id]
+
+
+def vm(name: str, host: str | None = "here") -> SimpleNamespace:
+    return SimpleNamespace(id=f"id of {name}", name=name, host=host)
+
+
+def bird(manager: Any) -> ManagersCanary:
+    return ManagersCanary(FakeHost.debian12(), manager, "here")
+
+
+def test_its_name_says_whose_it_is() -> None:
+    assert re.fullmatch(NAME_PATTERN, canary.name_of_mine()) and not canary.forsaken(canary.name_of_mine())
+    assert this_process().pid == os.getpid() and lives(this_process())
+    assert canary.forsaken(f"{CANARY_PREFIX}{os.getpid()}-7"), "another process had that number"
+    assert not lives(Child(os.getpid(), 7))
+
+
+@pytest.mark.parametrize("name", ["web1", "nqr-canary-af3ff6", "nqr-canary-", "my-nqr-canary-1-2", "nqr-canary-1-2-3"])
+def test_what_does_not_say_it_is_nobodys(name: str) -> None:
+    assert not canary.forsaken(name)
+
+
+def test_only_those_of_the_dead_on_this_host_go() -> None:
+    dead = of_a_dead_process()
+    manager = Manager([vm(dead), vm("web1"), vm(canary.name_of_mine()), vm(f"{dead}0", "there"), vm(f"{dead}1", None)])
+    assert bird(manager).clear() == ""
+    assert manager.deleted == [f"id of {dead}", f"id of {dead}1"]
+    assert list(canary.cleared(FakeHost.debian12(), bird(manager))) == []
+
+
+def test_one_that_stays_is_told() -> None:
+    manager = Manager([vm(of_a_dead_process())], keeps=True)
+    proofs = list(canary.cleared(FakeHost.debian12(), bird(manager)))
+    assert [(proof.hop, proof.verdict, proof.code) for proof in proofs] == [("cleanup", "failed", "NQR-VER-011")]
