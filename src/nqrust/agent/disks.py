@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nqrust.agent import accounts
+from nqrust.agent import accounts, guest_paths
 from nqrust.agent.errors import AgentError, Failed, Refused
 from nqrust.agent.netconf import choose, ext4
 from nqrust.agent.netconf.configurator import Nic
@@ -179,18 +179,13 @@ def _missing_folders(host: Host, disk: str, folder: str, paths: Iterable[str]) -
     """Parents of `paths` that are not in the image, outermost first. Raises Failed where one is no folder.
 
     Asked first because debugfs's `mkdir` of one that exists leaves a lost inode behind."""
-    parents = sorted({parent for path in paths for parent in _parents(path)})
+    parents = sorted({parent for path in paths for parent in guest_paths.parents(path)})
     host.write_file(f"{folder}/look", "".join(f"stat {path}\n" for path in parents).encode(), mode=0o600)
     kinds = parse_kinds(host.run(command("debugfs", "-f", f"{folder}/look", disk, timeout=_LONG)).stdout)
     for path in parents:
         if kinds.get(path, "directory") != "directory":
             raise Failed("NQR-IMG-103", f"{path} is no folder in this image.", "Correct the image.")
     return [path for path in parents if path not in kinds]
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")[1:-1]
-    return ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))]
 
 
 def parse_kinds(text: str) -> dict[str, str]:

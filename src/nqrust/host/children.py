@@ -1,8 +1,8 @@
 """Programs that this process has started and that have not ended.
 
 Each heads a session of its own (setsid(2)), which what it starts in turn belongs to, daemons excepted: they take one of
-their own. Whoever keeps the list over our death can so find what a killed process of ours has left at work; but for a program that
-had been started in the very millisecond before.
+their own. Whoever keeps the list over our death can so find what a killed process of ours has left at work; but for a
+program that had been started in the very millisecond before.
 """
 
 from __future__ import annotations

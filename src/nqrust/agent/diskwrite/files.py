@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from nqrust.agent.diskwrite.confined import Tree
 from nqrust.agent.diskwrite.document import GuestFile
 from nqrust.agent.errors import Failed
+from nqrust.agent.guest_paths import parents
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def writing(path: str) -> Iterator[None]:
 def look(tree: Tree, files: Sequence[GuestFile]) -> None:
     """Raises Failed when one of `files` cannot come to be, before anything is written."""
     for file in files:
-        for path in _parents(file.path):
+        for path in parents(file.path):
             with writing(path):
                 if not tree.is_folder(path):
                     break
@@ -34,7 +35,7 @@ def look(tree: Tree, files: Sequence[GuestFile]) -> None:
 
 def write(tree: Tree, files: Sequence[GuestFile]) -> None:
     for file in files:
-        for path in _parents(file.path):
+        for path in parents(file.path):
             ssh = posixpath.basename(path) == ".ssh"
             owned_folder(tree, path, mode=0o700 if ssh else 0o755, uid=file.uid if ssh else 0, gid=file.gid if ssh else 0, always=ssh)
         with writing(file.path):
@@ -48,8 +49,3 @@ def owned_folder(tree: Tree, path: str, *, mode: int, uid: int = 0, gid: int = 0
             tree.make_folder(path, mode=mode, uid=uid, gid=gid)
         elif always:
             tree.set_access(path, mode=mode, uid=uid, gid=gid)
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")[1:-1]
-    return ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nqrust.agent.guest_paths import parents
 from nqrust.agent.netconf.cloud_init import CloudInit
 from nqrust.agent.netconf.configurator import Configurator, Nic, Plan
 from nqrust.agent.netconf.ifcfg import Ifcfg
@@ -28,7 +29,7 @@ def wanted() -> Wanted:
     """All that a decision needs to know of an image."""
     found = Wanted()
     for configurator in CONFIGURATORS:
-        paths = {path for written in configurator.writes for path in (written, *_parents(written))}
+        paths = {path for written in configurator.writes for path in (written, *parents(written))}
         found |= configurator.wanted | Wanted(paths=frozenset(paths))
     return found
 
@@ -45,12 +46,7 @@ def decide(image: Image, nic: Nic) -> Plan:
 
 
 def _in_the_way(image: Image, path: str) -> list[str]:
-    found = [parent for parent in _parents(path) if image.kinds.get(parent, "directory") != "directory"]
+    found = [parent for parent in parents(path) if image.kinds.get(parent, "directory") != "directory"]
     if image.kinds.get(path, "regular") not in ("regular", "symlink"):
         found.append(path)
     return found
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")[1:-1]
-    return ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))]

@@ -47,19 +47,13 @@ def prove(
     with _bird(context, host) as bird:
         for proof in cleared(host, bird):
             tell(proof)
-    depends = depends_on(context, verdict(host))
-    remembered = None if fresh else _remembered(host, depends)
-    if remembered is not None:
-        tell(
-            Proof(
-                "canary",
-                "passed",
-                f"a VM booted and reported when this was installed ({remembered}); nothing changed since",
-            )
-        )
-        return tuple(proofs)
-    canary: list[Proof] = []
-    with _bird(context, host) as bird:
+        depends = depends_on(context, verdict(host))
+        remembered = None if fresh else _remembered(host, depends)
+        if remembered is not None:
+            said = f"a VM booted and reported when this was installed ({remembered}); nothing changed since"
+            tell(Proof("canary", "passed", said))
+            return tuple(proofs)
+        canary: list[Proof] = []
         for proof in fly(context, host, bird, progress):
             canary.append(proof)
             tell(proof)
