@@ -87,6 +87,8 @@ def lives(child: Child) -> bool:
 
 def at_work(child: Child) -> list[int]:
     """Process numbers of what is left of its session; none once all of it has ended."""
+    if child.pid < 1:  # 0 is the session of kernel threads, and of all whose leader is outside of our PID namespace
+        return []
     leader = _process(child.pid)
     if leader is not None and leader.since != child.since:
         return []

@@ -80,9 +80,18 @@ def test_one_that_does_not_end_is_ended(tmp_path: Path) -> None:
 
 
 def test_another_process_with_its_number_is_left_alone() -> None:
-    here = Child(os.getsid(0), 1)
-    assert at_work(here) == []
-    survivors.wait_for([here], NullReporter(), limit=0.0)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
+        try:
+            assert at_work(Child(other.pid, 1)) == []
+            survivors.wait_for([Child(other.pid, 1)], NullReporter(), limit=0.0)
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+@pytest.mark.parametrize("pid", [0, -1])
+def test_a_number_that_no_process_has_is_nothing_at_work(pid: int) -> None:
+    assert at_work(Child(pid, 0)) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"pid": 1, "verb": "install", "since": 1.0}', b"[]", b'{"children": [[1]]}'])
