@@ -15,6 +15,7 @@ PACKAGES = {
     "iproute2": ("iproute2",),
     "e2fsprogs": ("e2fsprogs",),
     "busybox": ("busybox-static",),
+    "zstd": ("zstd",),
     "cpio": ("cpio",),
     "python": ("python3", "python3-venv"),
     "rust": ("cargo", "rustc"),

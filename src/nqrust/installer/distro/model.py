@@ -18,6 +18,7 @@ ROLES = (
     "iproute2",
     "e2fsprogs",  # mke2fs, debugfs, resize2fs
     "busybox",  # a statically linked one, for images
+    "zstd",  # kernels and modules of newer distributions are packed with it
     "cpio",
     "python",  # python3 with venv
     "rust",  # rustc and cargo

@@ -20,6 +20,7 @@ RHEL = Distro(
         "iproute2": ("iproute", "iproute-tc"),
         "e2fsprogs": ("e2fsprogs",),
         "busybox": ("busybox",),  # from EPEL
+        "zstd": ("zstd",),
         "cpio": ("cpio",),
         "python": ("python3.11",),
         "rust": ("cargo", "rust"),

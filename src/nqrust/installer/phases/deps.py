@@ -25,7 +25,7 @@ from nqrust.installer.steps.symlink import Symlink
 def roles(context: Context) -> list[str]:
     """Roles of packages (distro/) that this installation calls; nothing is taken for granted on a minimal host."""
     settings, facts = context.settings, context.facts
-    wanted = ["iproute2", "sudo", "e2fsprogs", "busybox", *context.build_roles]
+    wanted = ["iproute2", "sudo", "e2fsprogs", "busybox", "zstd", *context.build_roles]
     if facts.kernel.modules_loadable:
         wanted.append("kmod")
     if settings.has_manager:

@@ -166,6 +166,14 @@ def test_packages_that_others_need_stay_with_all_that_those_need_and_the_rest_go
     assert [line.split()[-1] for line in purged] == ["alone"] and "lib" not in purged[0]
 
 
+def test_nothing_is_purged_when_another_package_would_go_for_no_reason_that_can_be_told(tmp_path: Path) -> None:
+    simulated = 'case "$1" in -s) [ "$*" = "-s purge" ] || echo "Purg stranger [1]" ;; esac; exit 0'
+    path = tools(tmp_path / "bin", dpkg=":", dpkg_query=DPKG_QUERY, apt_get=simulated)
+    done = sh("\n".join([script.PRELUDE, "if purge apt alone lib-b; then echo all; fi", "exit $failed"]), tmp_path, PATH=path)
+    assert done.returncode == 0 and "packages that others need now: alone lib-b" in done.stdout, done.stderr
+    assert "apt-get purge" not in (tmp_path / "bin/calls").read_text()
+
+
 def test_a_purge_that_fails_is_told_and_not_taken_for_done(tmp_path: Path) -> None:
     path = tools(tmp_path / "bin", dpkg=":", dpkg_query=DPKG_QUERY, apt_get='case "$1" in purge) exit 100 ;; esac')
     lines = [script.PRELUDE, "if purge apt alone; then echo all; fi", "exit $failed"]
@@ -188,3 +196,11 @@ esac"""
     assert done.returncode == 0 and "packages that others need now: server lib-a" in done.stdout, done.stderr
     removed = [line for line in (tmp_path / "bin/calls").read_text().splitlines() if line.startswith("dnf")]
     assert [line.split()[-1] for line in removed] == ["alone"] and "lib-a" not in removed[0]
+
+
+def test_no_rpm_is_removed_when_another_would_go_for_no_reason_that_can_be_told(tmp_path: Path) -> None:
+    rpm = 'case "$*" in "-e --test"*) echo "	/usr/bin/tool is needed by (installed) stranger-1.0-1.x86_64" >&2; exit 1 ;; esac'
+    path = tools(tmp_path / "bin", rpm=rpm, dnf=":")
+    done = sh("\n".join([script.PRELUDE, "if purge dnf alone server; then echo all; fi", "exit $failed"]), tmp_path, PATH=path)
+    assert done.returncode == 0 and "packages that others need now: alone server" in done.stdout, done.stderr
+    assert "dnf" not in (tmp_path / "bin/calls").read_text()

@@ -51,9 +51,7 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
         foreign = remover.would_go(host, sorted(going)) - going
         if not foreign:
             break
-        stay = _with_needs(foreign, remover.needs(host), going) & going
-        if not stay:
-            break
+        stay = _with_needs(foreign, remover.needs(host), going) & going or set(going)  # better all than one of another
         kept |= stay
         going -= stay
     made = _made(context, args)
@@ -250,7 +248,8 @@ def _dpkg_listed(host: Host, names: set[str]) -> frozenset[str]:
 
 def _apt_purge(host: Host, names: set[str]) -> None:
     _dpkg_mend(host, names)
-    options = ("-y", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0")
+    # Essential in apt's eyes are also packages that a minimal system was made without, such as Debian 13's e2fsprogs.
+    options = ("-y", "-q", "--allow-remove-essential", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0")
     there = sorted(names & _dpkg_installed(host))
     if there:
         host.run(command("apt-get", "purge", *options, *there, env=_APT_ENV, timeout=1800))

@@ -301,11 +301,13 @@ remove_rpms() { # $present; leaves $stay
     while [ -n "$present" ]; do
         needed=''
         # shellcheck disable=SC2086  # a list of names
-        for capability in $(rpm -e --test $present 2>&1 | sed -nE 's/^[[:space:]]*([^ ]+) .*is needed by \(installed\) .*/\1/p'); do
+        capabilities=$(rpm -e --test $present 2>&1 | sed -nE 's/^[[:space:]]*([^ ]+) .*is needed by \(installed\) .*/\1/p')
+        [ -n "$capabilities" ] || break
+        for capability in $capabilities; do
             needed="$needed $(rpm -q --whatprovides --qf '%{NAME} ' "$capability" 2>/dev/null)"
         done
         rest=$(without "$present" "$needed")
-        [ "$rest" != "$present" ] || break
+        [ "$rest" != "$present" ] || rest='' # better all than one of another
         stay="$stay$(without "$present" "$rest")"
         present=$rest
     done
@@ -328,12 +330,12 @@ purge_debs() { # $present; leaves $stay
         foreign=$(others_needing "$present")
         [ -n "$foreign" ] || break
         needed=$(needed_by "$foreign" "$present")
-        [ -n "$needed" ] || break
+        [ -n "$needed" ] || needed=$present # better all than one of another
         stay="$stay$needed"
         present=$(without "$present" "$needed")
     done
     # shellcheck disable=SC2086  # a list of names
-    [ -z "$present" ] || try apt-get purge -y -q -o DPkg::Lock::Timeout=300 $present
+    [ -z "$present" ] || try apt-get purge -y -q --allow-remove-essential -o DPkg::Lock::Timeout=300 $present
 }
 restore_marks() { # packages from before, of which were asked for by a person
     for package in $(apt-mark showmanual); do
