@@ -1,0 +1,59 @@
+"""Which packages go when a transaction is taken back, with a package manager of a few names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nqrust.host.fake import FakeHost
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.undo import packages as verb
+from nqrust.installer.engine.undo.outcome import Kept, Outcome, Reverted, UndoContext
+
+NEEDS = {"server": {"library"}, "client": {"library"}, "theirs": {"server"}}
+
+
+class Few:
+    """Installed packages; `drags`: what would go with which, for whatever reason."""
+
+    def __init__(self, installed: set[str], drags: dict[str, str]) -> None:
+        self.installed, self.drags = installed, drags
+
+    def remover(self) -> verb.Remover:
+        def purge(host: FakeHost, names: set[str]) -> None:
+            self.installed -= names | {self.drags[name] for name in names if name in self.drags}
+
+        def would_go(host: FakeHost, names: list[str]) -> set[str]:
+            return {*names, *(self.drags[name] for name in names if self.drags.get(name) in self.installed)}
+
+        return verb.Remover(
+            lambda host: lambda name: name, lambda host: set(self.installed), would_go, lambda host: NEEDS, purge,  # type: ignore[arg-type]
+            lambda host, manual, before: [], lambda host, names: "", lambda host, names: frozenset(),
+        )  # fmt: skip
+
+
+def taken_back(few: Few, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    monkeypatch.setitem(verb.REMOVERS, "few", few.remover())
+    host = FakeHost.debian12()
+    args: dict[str, Any] = {"manager": "few", "before": ["base", "theirs", "stranger"], "manual": []}
+    return verb.packages(UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals")), args)
+
+
+def test_all_that_was_brought_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Few({"base", "server", "client", "library"}, {})
+    assert isinstance(taken_back(few, monkeypatch), Reverted)
+    assert few.installed == {"base"}
+
+
+def test_what_another_needs_by_now_stays_with_what_that_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Few({"base", "theirs", "server", "client", "library"}, {"server": "theirs"})
+    outcome = taken_back(few, monkeypatch)
+    assert outcome == Kept("packages that others need now stay: library, server")
+    assert few.installed == {"base", "theirs", "server", "library"}
+
+
+def test_none_goes_when_another_would_go_for_no_reason_that_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Few({"base", "stranger", "client", "library"}, {"client": "stranger"})
+    assert isinstance(taken_back(few, monkeypatch), Kept)
+    assert few.installed == {"base", "stranger", "client", "library"}
