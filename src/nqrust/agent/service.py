@@ -106,6 +106,7 @@ class VmService:
         record = _record(spec, before)
         scope = self._settled(spec.id)
         if scope is not None:
+            volumes.check_still(self.host, self.store, record, before, spec.detached)
             self.store.prepare(spec.id)
             self._limit(record, before)
             record.asked = "run" if spec.run else record.asked
@@ -227,9 +228,10 @@ class VmService:
         directory = self.store.prepare(spec.id)
         disk = self.store.disk(spec.id)
         writer = disk_writers.writer(spec.image.rootfs_type, self.settings.helper)
-        if not self.host.exists(disk):
-            self.store.write(record)
-            volumes.create(self.host, self.store, self.settings.volumes_dir, record)
+        new = not self.host.exists(disk)
+        attached = [volume.device for volume in record.volumes] if new else spec.attached
+        volumes.settle(self.host, self.store, self.settings.volumes_dir, record, attached, spec.detached)
+        if new:
             image = self.blobs.readable(spec.image.name, spec.image.rootfs)
             record.network_written = disks.create(
                 self.host, image=image, disk=disk, size_mib=spec.disk_mib, identity=identity, writer=writer
@@ -323,7 +325,7 @@ class VmService:
         directory, driver = self.running(record.id)
         if not driver.capabilities.network_limits:
             self.taps.limit(record.tap, record.id, record.rate_limits)
-        driver.limit(directory, len(record.volumes), record.rate_limits)
+        driver.limit(directory, volumes.drives(record), record.rate_limits)
 
     def _resume_if_paused(self, record: VmRecord) -> None:
         driver, directory = self.drivers.get(record.vmm), self.store.directory(record.id)
@@ -377,7 +379,7 @@ class VmService:
 def _record(spec: VmSpec, before: VmRecord | None) -> VmRecord:
     """`spec` as it is kept, with what an earlier record knows."""
     return VmRecord(
-        **spec.model_dump(exclude={"guest_token", "ssh_keys", "users", "run"}),
+        **spec.model_dump(exclude={"guest_token", "ssh_keys", "users", "run", "attached", "detached"}),
         asked=before.asked if before else "stop",
         vmm=before.vmm if before else "",
         accel=before.accel if before else "",

@@ -37,6 +37,7 @@ class Observer:
             found.vmm, found.accel, found.forwards = record.vmm, record.accel, record.forwards
             found.tap = record.tap if tap else None
             found.network_written = record.network_written
+            found.volumes = [volume.device for volume in record.volumes]
         if scope is not None and scope.vmm:
             self._running(found, scope)
         elif scope is None and record is not None and record.asked == "run" and vm_id not in self.starting:

@@ -1,7 +1,8 @@
 """What a host keeps of each VM, in `FC_RUN_DIR/vms/<id>/`: its disk, what was asked for, what its guest said.
 
     vm.json       VmRecord (0600), written before anything is started; the guest's token only as its hash
-    vdb.raw ...   its volumes; those that are kept go to FC_RUN_DIR/volumes when it is deleted
+    vdb.raw ...   its volumes; those that are kept go to FC_RUN_DIR/volumes when they are detached or it is deleted
+    vdb.gap ...   nothing, as a drive in the place of a volume that it has no more, where one with a later letter is
     disk.ext4      the VM's own copy of the image, whatever its file system; there only when complete
     guest.json    the last report of the guest agent that told something new
     console.log   what the serial port said; lock, exit-status: see scopes/launch.py
@@ -77,6 +78,9 @@ class Store:
 
     def volume(self, vm_id: str, device: str) -> str:
         return f"{self.directory(vm_id)}/{device}.raw"
+
+    def gap(self, vm_id: str, device: str) -> str:
+        return f"{self.directory(vm_id)}/{device}.gap"
 
     def ids(self) -> list[str]:
         """VMs that have a folder here, readable or not."""

@@ -1,18 +1,20 @@
 """Volumes: disks beside a VM's own, empty or kept ones. Made before the VM's disk, so that a VM with a disk has them all.
 
 A kept volume is one file, NAME.raw, in the folder of kept volumes; while a VM has it, it lies in the VM's own folder and
-nowhere else, so no two VMs can have it. Moving it is one rename(2), and never over another.
+nowhere else, so no two VMs can have it. Moving it is one rename(2), and never over another. The VM's record names a volume
+before it comes and until it is gone: what is deleted with the VM is never one that somebody wanted kept.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
+from string import ascii_lowercase
 
 from nqrust.agent.errors import Failed, Refused
 from nqrust.agent.store import Store, VmRecord
 from nqrust.contract.api.vms import VOLUME_NAME_LENGTH, VOLUME_PATTERN, Volume
 from nqrust.contract.api.volumes import KeptVolume
-from nqrust.contract.names import kept_volume_name
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host, command
 
@@ -20,49 +22,65 @@ MIB = 1 << 20
 _ENDING = ".raw"
 
 
-def create(host: Host, store: Store, folder: str, record: VmRecord) -> None:
-    """Empty ones are files with holes: they take room as the guest writes. Kept ones are fetched from `folder`. One that
-    is there is left as it is. Raises Refused when a kept one is not on this host."""
-    for volume in record.volumes:
-        path = store.volume(record.id, volume.device)
-        if host.exists(path):
-            continue
-        if volume.name is None:
-            host.write_file(path, b"", mode=0o600)
-            host.run(command("truncate", "-s", str(volume.size_mib * MIB), path))
+def settle(
+    host: Host, store: Store, folder: str, record: VmRecord, attached: Collection[str], detached: Sequence[Volume]
+) -> None:
+    """`record` is written, and the volumes of a VM that does not run are as it says. May be repeated.
+
+    `attached`: devices of those that are made when they are nowhere (empty ones are files with holes: they take room as the
+    guest writes) or fetched from `folder`; others are fetched back only where they are there. `detached` go to `folder`, or
+    for good. Raises Refused when a kept one is not on this host, Failed where a name in `folder` is taken."""
+    both = {volume.device for volume in record.volumes} & {volume.device for volume in detached}
+    if both:
+        raise Refused("NQR-API-703", f"Volume {min(both)} is to come and to go.", "Ask for one of both.")
+    for volume in detached:
+        if volume.data == "delete":
+            host.remove(store.volume(record.id, volume.device))
+            host.remove(_path(folder, _name(record, volume)))
         else:
-            source = _path(folder, volume.name)
-            if not host.exists(source):
-                raise Refused(
-                    "NQR-VMM-117", f"There is no kept volume {volume.name} on this host.", "`nqr volume ls` lists what there is."
-                )
-            host.set_mode(source, mode=0o600, owner="root", group="root")
-            host.rename(source, path)
+            _keep(host, store, folder, record, volume)
+    store.write(record)
+    for volume in record.volumes:
+        _bring(host, store, folder, record, volume, make=volume.device in attached)
+
+
+def check_still(host: Host, store: Store, record: VmRecord, before: VmRecord | None, detached: Sequence[Volume]) -> None:
+    """Raises Refused where a VM that runs would get or lose a volume."""
+    had = [volume.device for volume in before.volumes] if before else []
+    leaves = any(host.exists(store.volume(record.id, volume.device)) for volume in detached)
+    if leaves or had != [volume.device for volume in record.volumes]:
+        raise Refused("NQR-VMM-119", f"VM {record.name} runs; its volumes cannot change.", "Stop it first.")
+
+
+def drives(record: VmRecord) -> int:
+    """How many drives the VM has beside its own disk, those that fill a gap included."""
+    return max((ord(volume.device[-1]) - ord("a") for volume in record.volumes), default=0)
 
 
 def paths(host: Host, store: Store, record: VmRecord) -> tuple[str, ...]:
-    """In the guest's order. Raises Failed when one is gone: an empty one in its place would look like lost data."""
-    found = tuple(store.volume(record.id, volume.device) for volume in record.volumes)
-    for path in found:
+    """In the guest's order, from vdb on. A guest's kernel counts the disks it finds, so a letter that no volume has gets a
+    drive of size 0, which keeps the names of those behind it. Raises Failed when a volume is gone: an empty one in its
+    place would look like lost data."""
+    devices = {volume.device for volume in record.volumes}
+    found = []
+    for letter in ascii_lowercase[1 : 1 + drives(record)]:
+        device = f"vd{letter}"
+        path = store.volume(record.id, device) if device in devices else store.gap(record.id, device)
         if not host.exists(path):
-            raise Failed("NQR-VMM-111", f"The volume {path} of VM {record.name} is gone.", "Put it back, or delete the VM.")
-    return found
+            if device in devices:
+                raise Failed(
+                    "NQR-VMM-111", f"The volume {path} of VM {record.name} is gone.", "Put it back, or detach it."
+                )
+            host.write_file(path, b"", mode=0o600)
+        found.append(path)
+    return tuple(found)
 
 
 def keep(host: Host, store: Store, folder: str, record: VmRecord) -> None:
     """Those that outlive the VM go to `folder`. May be repeated. Raises Failed where another is called so already."""
     for volume in record.volumes:
-        path = store.volume(record.id, volume.device)
-        if volume.keep and host.exists(path):
-            if host.stat(folder) is None:
-                host.mkdir(folder, mode=0o700)
-            target = _path(folder, _name(record, volume))
-            if host.exists(target):
-                raise Failed(
-                    "NQR-VMM-118", f"{target} exists; the volume of {record.name} cannot be kept under that name.",
-                    "Rename that file, then delete the VM again.",
-                )
-            host.rename(path, target)
+        if volume.keep:
+            _keep(host, store, folder, record, volume)
 
 
 def kept(host: Host, folder: str) -> list[KeptVolume]:
@@ -87,8 +105,41 @@ def remove(host: Host, folder: str, name: str) -> None:
     host.remove(_path(folder, name))
 
 
+def _bring(host: Host, store: Store, folder: str, record: VmRecord, volume: Volume, make: bool) -> None:
+    path = store.volume(record.id, volume.device)
+    if host.exists(path):
+        return
+    source = _path(folder, _name(record, volume))
+    if host.exists(source):
+        host.set_mode(source, mode=0o600, owner="root", group="root")
+        host.rename(source, path)
+    elif make and volume.name is None:
+        host.write_file(f"{path}.new", b"", mode=0o600)
+        host.run(command("truncate", "-s", str(volume.size_mib * MIB), f"{path}.new"))
+        host.rename(f"{path}.new", path)
+    elif make:
+        raise Refused(
+            "NQR-VMM-117", f"There is no kept volume {volume.name} on this host.", "`nqr volume ls` lists what there is."
+        )
+
+
+def _keep(host: Host, store: Store, folder: str, record: VmRecord, volume: Volume) -> None:
+    path = store.volume(record.id, volume.device)
+    if not host.exists(path):
+        return
+    if host.stat(folder) is None:
+        host.mkdir(folder, mode=0o700)
+    target = _path(folder, _name(record, volume))
+    if host.exists(target):
+        raise Failed(
+            "NQR-VMM-118", f"{target} exists; the volume of {record.name} cannot be kept under that name.",
+            "Rename that file, then ask again.",
+        )
+    host.rename(path, target)
+
+
 def _name(record: VmRecord, volume: Volume) -> str:
-    return volume.name or kept_volume_name(record.name, volume.device, record.id)
+    return volume.kept_name(record.name, record.id)
 
 
 def _path(folder: str, name: str) -> str:

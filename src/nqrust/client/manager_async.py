@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from types import TracebackType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import httpx
 
@@ -161,6 +161,14 @@ class AsyncManagerClient:
     async def set_rate_limits(self, vm: str, limits: vms.RateLimits) -> vms.Vm:
         """These and no others."""
         return await self._send(calls.set_rate_limits(vm, limits))
+
+    async def attach_volume(self, vm: str, volume: vms.VolumeCreate) -> vms.Vm:
+        """To a stopped VM. Accepted: done when the volume's `change` is None, given up when it is gone or `withdrawing`."""
+        return await self._send(calls.attach_volume(vm, volume))
+
+    async def detach_volume(self, vm: str, device: str, data: Literal["keep", "delete"] | None = None) -> vms.Vm:
+        """From a stopped VM. Accepted: done when the volume is gone, given up when its `change` is None again."""
+        return await self._send(calls.detach_volume(vm, device, data))
 
     async def list_snapshots(self, vm: str) -> vms.SnapshotList:
         return await self._send(calls.list_snapshots(vm))

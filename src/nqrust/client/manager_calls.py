@@ -187,6 +187,14 @@ def set_rate_limits(vm: str, limits: vms.RateLimits) -> Call[vms.Vm]:
     return Call("PUT", f"/v1/vms/{_seg(vm)}/rate-limits", _model(vms.Vm), limits)
 
 
+def attach_volume(vm: str, volume: vms.VolumeCreate) -> Call[vms.Vm]:
+    return Call("POST", f"/v1/vms/{_seg(vm)}/volumes", _model(vms.Vm), volume, only_given=True)
+
+
+def detach_volume(vm: str, device: str, data: str | None) -> Call[vms.Vm]:
+    return Call("DELETE", f"/v1/vms/{_seg(vm)}/volumes/{_seg(device)}", _model(vms.Vm), query={"data": data})
+
+
 def list_snapshots(vm: str) -> Call[vms.SnapshotList]:
     return Call("GET", f"/v1/vms/{_seg(vm)}/snapshots", _model(vms.SnapshotList))
 

@@ -62,8 +62,9 @@ def test_volumes_follow_the_vms_own_disk() -> None:
     argv = arguments("/usr/bin/qemu-system-x86_64", replace(MACHINE, volumes=("/v/vdb.raw", "/v/vdc.raw")))
     drives = [word for word in argv if word.startswith(("if=none", "virtio-blk-pci"))]
     assert [word.rpartition("=")[2] for word in drives] == [
-        "/srv/fc/vms/a1/disk.ext4", "disk0", "/v/vdb.raw", "disk1", "/v/vdc.raw", "disk2"
+        "/srv/fc/vms/a1/disk.ext4", "disk0", "/v/vdb.raw", "0x6", "/v/vdc.raw", "0x7"
     ]
+    assert drives[3] == "virtio-blk-pci,drive=disk1,addr=0x6", "slots of their own: the NIC's stays the same without them"
 
 
 def test_limits_are_of_each_disk() -> None:

@@ -1,6 +1,10 @@
-"""Kept volumes: one VM has one, its data is never lost, and names lead nowhere else."""
+"""Volumes: one VM has one, its data is never lost, they come and go while it is stopped, and names lead nowhere else."""
 
 from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +70,165 @@ def test_a_disk_that_somebody_put_there_can_be_attached_and_other_files_are_not_
 def test_names_lead_nowhere_else(bench: Bench, name: str) -> None:
     with pytest.raises(Refused):
         volumes.remove(bench.service.host, "/nowhere", name)
+
+
+# --- of a VM that is there
+LATER = {"device": "vdc", "size_mib": 16, "keep": False, "kept_as": f"web1-vdc-{VM}-7"}
+
+
+def folder(bench: Bench) -> Path:
+    return bench.root / "fc" / "volumes"
+
+
+def files(place: Path) -> list[str]:
+    return sorted(path.name for path in place.iterdir()) if place.exists() else []
+
+
+def put(bench: Bench, generation: int, volumes: list[dict[str, Any]], **changes: Any) -> Any:
+    return bench.service.put(bench.spec(generation=generation, volumes=volumes, **{"run": False, **changes}))
+
+
+def test_volumes_come_and_go_while_the_vm_is_stopped(bench: Bench) -> None:
+    put(bench, 1, EMPTY)
+    disk = bench.vm_dir() / "disk.ext4"
+    before = disk.stat()
+    for _ in range(2):
+        status = put(bench, 2, [*EMPTY, LATER], attached=["vdc"])
+        assert status.volumes == ["vdb", "vdc"] and (bench.vm_dir() / "vdc.raw").stat().st_size == 16 << 20
+    (bench.vm_dir() / "vdc.raw").write_bytes(b"mine")
+    for _ in range(2):
+        assert put(bench, 3, EMPTY, detached=[{**LATER, "data": "keep"}]).volumes == ["vdb"]
+        assert files(folder(bench)) == [f"web1-vdc-{VM}-7.raw"]
+    assert (folder(bench) / f"web1-vdc-{VM}-7.raw").read_bytes() == b"mine"
+    for _ in range(2):
+        assert put(bench, 4, [], detached=[{**EMPTY[0], "data": "delete"}]).volumes == []
+    assert [name for name in files(bench.vm_dir()) if name.endswith(".raw")] == []
+    assert (disk.stat().st_ino, disk.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_vm_that_runs_neither_gets_nor_loses_one(bench: Bench) -> None:
+    put(bench, 1, EMPTY, run=True)
+    for changes in ({"volumes": [*EMPTY, LATER], "attached": ["vdc"]}, {"volumes": [], "detached": [{**EMPTY[0], "data": "delete"}]}):
+        with pytest.raises(Refused) as refused:
+            put(bench, 2, **changes)
+        assert refused.value.code == "NQR-VMM-119"
+        assert [name for name in files(bench.vm_dir()) if name.startswith("vd")] == ["vdb.raw"]
+    assert put(bench, 2, EMPTY, detached=[LATER]).state == "running", "what is gone already is no reason"
+
+
+def test_a_start_brings_what_is_to_come_and_is_repeated_once_it_runs(bench: Bench) -> None:
+    put(bench, 1, EMPTY)
+    for _ in range(2):
+        status = put(bench, 2, [LATER], attached=["vdc"], detached=[{**EMPTY[0], "data": "keep"}], run=True)
+        assert (status.state, status.volumes) == ("running", ["vdc"])
+    assert files(folder(bench)) == [f"{NAME}.raw"]
+
+
+def test_a_letter_between_two_volumes_gets_a_drive_without_room(bench: Bench) -> None:
+    two = [LATER, {**LATER, "device": "vde", "kept_as": None}]
+    put(bench, 1, two)
+    record = bench.service.store.read(VM)
+    assert record is not None
+    drives = volumes.paths(bench.service.host, bench.service.store, record)
+    assert [path.rpartition("/")[2] for path in drives] == ["vdb.gap", "vdc.raw", "vdd.gap", "vde.raw"]
+    assert [Path(path).stat().st_size for path in drives] == [0, 16 << 20, 0, 16 << 20]
+    put(bench, 2, two, run=True)
+    put(bench, 3, two, run=True, rate_limits={"disk_iops": 100})
+    assert bench.vmm.limited[-1][0] == 4, "each of them is limited"
+
+
+class Cut(BaseException):
+    """The agent is killed here."""
+
+
+@pytest.mark.parametrize("nth", range(1, 12))
+def test_cut_off_anywhere_and_asked_again_it_ends_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
+    """vdb goes and is kept, vdd goes for good, vdc comes, vde is a kept one."""
+    folder(bench).mkdir()
+    (folder(bench) / "data1.raw").write_bytes(b"kept")
+    there = [EMPTY[0], {"device": "vdd", "size_mib": 16, "keep": False}]
+    put(bench, 1, there)
+    (bench.vm_dir() / "vdb.raw").write_bytes(b"mine")
+    wanted = [LATER, {"device": "vde", "size_mib": 1, "keep": True, "name": "data1"}]
+    asked = {"attached": ["vdc", "vde"], "detached": [{**there[0], "data": "keep"}, {**there[1], "data": "delete"}]}
+    host, steps = bench.service.host, 0
+
+    def counted(name: str) -> None:
+        real = getattr(host, name)
+
+        def step(*arguments: Any, **options: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == nth:
+                raise Cut
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(host, name, step)
+
+    for name in ("rename", "remove", "write_file", "run", "mkdir", "set_mode"):
+        counted(name)
+    cut = False
+    try:
+        put(bench, 2, wanted, **asked)
+    except Cut:
+        cut = True
+        everywhere = [path.read_bytes() for place in (bench.vm_dir(), folder(bench)) for path in place.glob("*.raw")]
+        assert everywhere.count(b"mine") == 1 and everywhere.count(b"kept") == 1, "nothing is lost, nothing is there twice"
+    assert cut == (nth <= steps)
+    assert put(bench, 2, wanted, **asked).volumes == ["vdc", "vde"]
+    assert (folder(bench) / f"{NAME}.raw").read_bytes() == b"mine"
+    assert (bench.vm_dir() / "vde.raw").read_bytes() == b"kept"
+    assert [name for name in files(bench.vm_dir()) if name.startswith("vd")] == ["vdc.raw", "vde.raw"]
+    assert (bench.vm_dir() / "vdc.raw").stat().st_size == 16 << 20
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+def test_deleted_in_the_middle_of_it_no_kept_one_is_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
+    folder(bench).mkdir()
+    (folder(bench) / "data1.raw").write_bytes(b"kept")
+    put(bench, 1, EMPTY)
+    (bench.vm_dir() / "vdb.raw").write_bytes(b"mine")
+    host, steps = bench.service.host, 0
+    with monkeypatch.context() as patched:
+        for name in ("rename", "remove", "write_file", "set_mode"):
+            real = getattr(host, name)
+
+            def step(*arguments: Any, _real: Any = real, **options: Any) -> Any:
+                nonlocal steps
+                steps += 1
+                if steps == nth:
+                    raise Cut
+                return _real(*arguments, **options)
+
+            patched.setattr(host, name, step)
+        with contextlib.suppress(Cut):
+            put(bench, 2, [{"device": "vdc", "size_mib": 1, "keep": True, "name": "data1"}], attached=["vdc"],
+                detached=[{**EMPTY[0], "data": "keep"}])
+    bench.service.delete(VM)
+    assert {path.name: path.read_bytes() for path in folder(bench).iterdir()} == {"data1.raw": b"kept", f"{NAME}.raw": b"mine"}
+
+
+def test_what_the_manager_took_back_is_fetched_back(bench: Bench) -> None:
+    """The agent kept it, nobody heard of that, and now it is the VM's again: with what is on it."""
+    put(bench, 1, EMPTY)
+    (bench.vm_dir() / "vdb.raw").write_bytes(b"mine")
+    put(bench, 2, [], detached=[{**EMPTY[0], "data": "keep"}])
+    assert put(bench, 3, EMPTY, run=True).state == "running"
+    assert (bench.vm_dir() / "vdb.raw").read_bytes() == b"mine" and files(folder(bench)) == []
+
+
+def test_nothing_is_attached_that_is_not_there_and_nothing_goes_and_stays(bench: Bench) -> None:
+    put(bench, 1, [])
+    with pytest.raises(Refused) as refused:
+        put(bench, 2, KEPT, attached=["vdb"])
+    assert refused.value.code == "NQR-VMM-117"
+    with pytest.raises(Refused) as refused:
+        put(bench, 3, EMPTY, attached=["vdb"], detached=EMPTY)
+    assert refused.value.code == "NQR-API-703"
+    put(bench, 4, EMPTY, attached=["vdb"])
+    folder(bench).mkdir()
+    (folder(bench) / f"{NAME}.raw").write_bytes(b"somebody's")
+    with pytest.raises(Failed) as failed:
+        put(bench, 5, [], detached=[{**EMPTY[0], "data": "keep"}])
+    assert failed.value.code == "NQR-VMM-118"
+    assert (folder(bench) / f"{NAME}.raw").read_bytes() == b"somebody's" and (bench.vm_dir() / "vdb.raw").exists()

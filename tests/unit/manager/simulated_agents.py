@@ -25,6 +25,7 @@ class SimulatedAgent:
         self.refuse: tuple[int, str] | None = None
         self.hold: asyncio.Event | None = None
         self.network_written = ""
+        self.tells_volumes = True
 
     async def _enter(self, verb: str, subject: str) -> None:
         from nqrust.contract.problem import Problem
@@ -80,6 +81,7 @@ class SimulatedAgent:
             if not spec.run:
                 known.state, known.started_at = "stopped", None
         known.forwards, known.network_written = spec.forwards, self.network_written
+        known.volumes = [volume.device for volume in spec.volumes] if self.tells_volumes else None
         return known
 
     def _get(self, vm_id: str) -> Any:

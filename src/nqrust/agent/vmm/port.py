@@ -30,6 +30,7 @@ class Machine:
     cmdline: str = ""
     root_device: str = "/dev/vda"
     volumes: tuple[str, ...] = ()
+    """From vdb on, in this order and without a gap: a guest's kernel counts them."""
     rate_limits: RateLimits = UNLIMITED
     snapshot: str | None = None
     """Folder of the snapshot that `load` will bring; None for a boot."""
@@ -79,7 +80,7 @@ class Vmm(Protocol):
         ...
 
     def limit(self, directory: str, volumes: int, limits: RateLimits) -> None:
-        """From now on the running VM, with that many volumes, moves no more than `limits` allow."""
+        """From now on the running VM, with that many drives beside its own disk, moves no more than `limits` allow."""
         ...
 
     def pause(self, directory: str) -> None: ...

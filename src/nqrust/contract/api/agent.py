@@ -4,7 +4,7 @@ All verbs are idempotent: asking twice for the same VM and generation is the sam
 
     GET    /agent/v1/health              open: AgentHealth
     GET    /agent/v1/inventory           Inventory
-    PUT    /agent/v1/vms/{id}            VmSpec -> VmStatus   make it exist and run
+    PUT    /agent/v1/vms/{id}            VmSpec -> VmStatus   make it exist and run; volumes come and go while it does not
     GET    /agent/v1/vms/{id}            VmStatus (404 when neither disk nor scope is here)
     POST   /agent/v1/vms/{id}/stop       StopRequest -> VmStatus
     POST   /agent/v1/vms/{id}/pause|resume             -> VmStatus
@@ -86,6 +86,10 @@ class VmSpec(BaseModel):
     ssh_keys: list[str] = []
     forwards: list[PortForward] = []
     volumes: list[Volume] = []
+    attached: list[str] = Field(
+        default=[], description="devices of volumes that the VM did not have; where it has no disk yet, it had none"
+    )
+    detached: list[Volume] = Field(default=[], description="what it had and is to have no more; without `data` they are kept")
     users: list[GuestUser] = []
     rate_limits: RateLimits = RateLimits()
     network_config: NetworkConfig = Field(default=NetworkConfig.image, description="image: as VMs were before this was a choice")
@@ -112,6 +116,7 @@ class VmStatus(BaseModel):
     exit_reason: str = ""
     guest: GuestReport | None = None
     forwards: list[PortForward] = []
+    volumes: list[str] | None = Field(default=None, description="devices of its volumes; None: the agent does not tell")
     limits: VmLimits | None = Field(default=None, description="as the kernel has them; None: not limited, or not running")
 
 

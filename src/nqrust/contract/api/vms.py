@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nqrust.contract.names import kept_volume_name
+
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 """A VM's name is its hostname too: one RFC 1123 label that begins with a letter."""
 
@@ -93,6 +95,7 @@ class GuestUser(GuestAccount):
 
 VOLUME_PATTERN = r"^[a-z]([a-z0-9-]{0,118}[a-z0-9])?$"
 VOLUME_NAME_LENGTH = 120
+DEVICE_PATTERN = r"^vd[b-z]$"
 
 
 class EmptyVolume(BaseModel):
@@ -103,8 +106,8 @@ class EmptyVolume(BaseModel):
 
 
 class VolumeCreate(BaseModel):
-    """A disk beside the VM's own; the guest sees them as vdb, vdc ... in this order. An empty one of `size_mib`, or
-    the kept one called `name`, which is kept again."""
+    """A disk beside the VM's own; the guest sees those of a new VM as vdb, vdc ... in this order, and one that comes
+    later under the first of these that is free. An empty one of `size_mib`, or the kept one called `name`, which is kept again."""
 
     size_mib: int | None = Field(default=None, ge=16, le=67_108_864)
     keep: bool = Field(default=False, description="stays on its host when the VM is deleted")
@@ -122,8 +125,19 @@ class VolumeCreate(BaseModel):
 
 class Volume(EmptyVolume):
     size_mib: int = Field(ge=1)
-    device: str = Field(pattern=r"^vd[b-z]$", description="its name in the guest: vdb ...")
+    device: str = Field(pattern=DEVICE_PATTERN, description="its name in the guest, which others do not change: vdb ...")
     name: str | None = Field(default=None, pattern=VOLUME_PATTERN, description="where it was a kept one")
+    kept_as: str | None = Field(
+        default=None, pattern=VOLUME_PATTERN, description="what a new one is called once it is kept; None: NAME-DEVICE-ID of its VM"
+    )
+    change: Literal["attaching", "detaching", "withdrawing"] | None = Field(
+        default=None, description="under way on its host; withdrawing: it could not be attached, and that is undone"
+    )
+    data: Literal["keep", "delete"] | None = Field(default=None, description="of one that goes: what becomes of what is on it")
+
+    def kept_name(self, vm_name: str, vm_id: str) -> str:
+        """What it is called in the folder of kept volumes, now or one day. Unlike that of any other volume."""
+        return self.name or self.kept_as or kept_volume_name(vm_name, self.device, vm_id)
 
 
 class VmCreate(BaseModel):

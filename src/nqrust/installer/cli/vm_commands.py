@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nqrust.installer.cli import output, vm_limits, vm_ports, vm_snapshots, vm_users
+from nqrust.installer.cli import output, vm_limits, vm_ports, vm_snapshots, vm_users, volume_commands
 from nqrust.installer.cli import vm_options as opt
 from nqrust.installer.cli.connection import ManagerUrl, manager
 from nqrust.installer.cli.output import Output
@@ -276,7 +276,7 @@ def _print(found: Vm, out: str) -> None:
         ("id", found.id), ("name", found.name), ("state", found.state), ("wanted", found.desired_state),
         ("error", found.error), ("host", found.host), ("ip", found.ip), ("mac", found.mac), ("image", found.image),
         ("vcpus", found.vcpus), ("memory", f"{found.memory_mib} MiB"), ("disk", f"{found.disk_mib} MiB"),
-        ("volumes", [f"{v.device} {v.size_mib} MiB{' (kept)' if v.keep else ''}" for v in found.volumes]),
+        ("volumes", volume_commands.told(found.volumes)),
         ("rate limits", vm_limits.told(found.rate_limits)), ("network", found.network_written or ("left to the image" if found.network_config == "image" else None)),
         ("tap", found.tap), ("ports", [f"{p.host_port}:{p.guest_port}/{p.protocol}" for p in found.forwards]), ("boot id", found.boot_id), ("autostart", found.autostart),
         ("restart", found.restart_policy), ("tags", found.tags), ("users", found.users), ("created", found.created_at),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from nqrust.contract.api.events import EventList
 from nqrust.contract.api.vms import (
+    DEVICE_PATTERN,
     SNAPSHOT_PATTERN,
     ConsoleTicket,
     PortForwards,
@@ -20,10 +21,11 @@ from nqrust.contract.api.vms import (
     Vm,
     VmCreate,
     VmList,
+    VolumeCreate,
 )
 from nqrust.manager.api.access import CoreDep, Operator, Viewer
 from nqrust.manager.errors import Conflict
-from nqrust.manager.services import events, forwards, rate_limits, snapshots, vm_list, vms
+from nqrust.manager.services import events, forwards, rate_limits, snapshots, vm_list, vm_volumes, vms
 from nqrust.manager.services.tickets import TTL_SECONDS
 from nqrust.manager.store.tables import Host
 
@@ -33,6 +35,11 @@ Key = Annotated[
 ]
 
 Name = Annotated[str, Path(pattern=SNAPSHOT_PATTERN, max_length=63)]
+Device = Annotated[str, Path(pattern=DEVICE_PATTERN, description="the volume's name in the guest: vdb ...")]
+Data = Annotated[
+    Literal["keep", "delete"] | None,
+    Query(description="what becomes of what is on it; needed where the volume is not marked to be kept"),
+]
 
 
 @router.get("", response_model=VmList)
@@ -104,6 +111,19 @@ async def set_forwards(core: CoreDep, who: Operator, vm: str, body: PortForwards
 async def set_rate_limits(core: CoreDep, who: Operator, vm: str, body: RateLimits) -> Vm:
     """All rate limits of the VM; a running one gets them at once."""
     return await rate_limits.replace(core, vm, body, who.name)
+
+
+@router.post("/{vm}/volumes", status_code=202)
+async def attach_volume(core: CoreDep, who: Operator, vm: str, body: VolumeCreate) -> Vm:
+    """To a VM that is stopped and has no snapshots: an empty one, or a kept one of its host. Done when its `change` is gone."""
+    return await vm_volumes.attach(core, vm, body, who.name)
+
+
+@router.delete("/{vm}/volumes/{device}", status_code=202)
+async def detach_volume(core: CoreDep, who: Operator, vm: str, device: Device, data: Data = None) -> Vm:
+    """From a VM that is stopped and has no snapshots; its other volumes keep their names. Done when it is not listed any more.
+    One that is kept can be attached again."""
+    return await vm_volumes.detach(core, vm, device, data, who.name)
 
 
 @router.get("/{vm}/snapshots")

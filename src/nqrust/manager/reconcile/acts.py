@@ -93,13 +93,16 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
             severity = "error" if action.failed else "info"
             events.record(session, vm, reason, f"VM {vm.name} ended. {action.reason}", severity)
         elif isinstance(action, diff.Repeat):
-            wanted = DesiredState(vm.desired_state)
+            wanted, error = DesiredState(vm.desired_state), vm.error
             await operations.enqueue(session, vm, action.kind, wanted, ACTOR)
+            missed = wanted.value
+            if action.kind == "update":
+                vm.error, missed = error, "on its host"  # why it is as it is
             events.record(
                 session,
                 vm,
                 "Reconciling",
-                f"VM {vm.name} is not {wanted.value} as it should be: {action.kind}.",
+                f"VM {vm.name} is not {missed} as it should be: {action.kind}.",
             )
     core.wake.set()
 

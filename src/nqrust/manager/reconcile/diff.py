@@ -30,7 +30,8 @@ RETRY_FAILED_AFTER = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class VmRow:
-    """What the database says of a VM. `busy`: an operation is open. `failed_at`: when the last operation failed."""
+    """What the database says of a VM. `busy`: an operation is open. `failed_at`: when the last operation failed.
+    `unsettled`: its host is still to be told of a volume that comes or goes."""
 
     id: str
     name: str
@@ -47,6 +48,7 @@ class VmRow:
     started_at: datetime | None = None
     failed_at: datetime | None = None
     forwards: frozenset[tuple[str, int, int]] = frozenset()
+    unsettled: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,13 +199,14 @@ def _known(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> l
         if alive:
             return _repeat(vm, "stop", now)
         if vm.state in (VmState.stopped, VmState.failed):
-            return []
+            return _repeat(vm, "update", now) if vm.unsettled else []
         return [Observed(vm.id, vm.generation, status or _gone(vm))]
     if alive:
         assert status is not None
         return _alive(vm, status, now)
     if vm.state is VmState.failed:
-        return []  # it was given up with a reason; only a person, or a host's restart, tries again
+        # It was given up with a reason; only a person, or a host's restart, tries again.
+        return _repeat(vm, "update", now) if vm.unsettled else []
     # A paused VM that is gone has lost what it had in memory: pausing it again means nothing.
     if vm.desired is DesiredState.paused or vm.state in _HAD_LIFE:
         return [_dead(vm, status, boot_id, now)]

@@ -56,8 +56,9 @@ class Reconciler:
         """One pass; what was decided."""
         at = now()
         rows, hosts = await self._rows()
+        free = await volumes.free(self._core)
         inventories = await self._inventories(hosts)
-        await volumes.observed(self._core, inventories)
+        await volumes.observed(self._core, inventories, free)
         host_rows = [
             diff.HostRow(
                 id=host.id,
@@ -106,6 +107,7 @@ class Reconciler:
             Vm.started_at,
             failed.c.at,
             Vm.forwards,
+            volumes.UNSETTLED,
         )
         async with self._core.db.transaction() as session:
             # Hosts first, then open operations, then rows: whatever starts in between makes a row look busy or newer.
@@ -131,6 +133,7 @@ class Reconciler:
                 started_at=row[11],
                 failed_at=row[12],
                 forwards=diff.ports(PortForward.model_construct(**one) for one in row[13]),
+                unsettled=row[14],
             )
             for row in found
         ]

@@ -16,7 +16,7 @@ from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentAway, AgentSaidNo
 from nqrust.manager.domain.schedule import NoHost
 from nqrust.manager.errors import DatabaseAway
-from nqrust.manager.services import events, placement, snapshots, volumes
+from nqrust.manager.services import events, placement, snapshots, vm_volumes, volumes
 from nqrust.manager.store.tables import Host, Operation, Vm
 
 log = structlog.get_logger("nqrust.manager.operations")
@@ -136,22 +136,28 @@ async def _start(core: Core, vm: Vm, operation: Operation) -> None:
         row = await session.get(Vm, vm.id, with_for_update=True)
         if row is not None:
             observe(session, row, host, status, operation.generation)
+            await vm_volumes.settled(session, row, host, spec, status)
         await _done(session, operation)
 
 
 async def _update(core: Core, vm: Vm, operation: Operation) -> None:
-    """What can change while it runs. Whether it runs is not this operation's to say."""
+    """What can change without a start: forwards and limits while it runs, volumes while it does not. Whether it runs is not
+    this operation's to say."""
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id)
         host = await session.get(Host, row.host_id) if row and row.host_id else None
         spec = await placement.specification(session, row, run=False) if row else None
     if host is None or spec is None:
         raise GivenUp("It is on no host.")
-    await core.agent_of(host).put_vm(spec)
+    status = await core.agent_of(host).put_vm(spec)
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id, with_for_update=True)
         if row is not None:
+            if not await vm_volumes.settled(session, row, host, spec, status):
+                raise GivenUp(f"The agent of host {host.name} is older than the manager and attaches no volumes; upgrade it.")
             row.observed_generation = max(row.observed_generation, operation.generation)
+            if operation.attempts > 1 and row.generation == operation.generation:
+                row.error = ""  # what it said of the attempts before
         await _done(session, operation)
 
 
@@ -271,7 +277,10 @@ async def _delete(core: Core, vm: Vm, operation: Operation) -> None:
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id)
         host = await session.get(Host, row.host_id) if row and row.host_id else None
+        saving = await placement.specification(session, row, run=False) if row and volumes.to_be_saved(row) else None
     left_behind = ""
+    if host is not None and saving is not None:  # not even by force: its host would delete it with the VM, now or when it is back
+        await core.agent_of(host).put_vm(saving)
     if host is not None:
         try:
             await core.agent_of(host).delete_vm(vm.id)
@@ -359,6 +368,7 @@ async def _fail(core: Core, vm: Vm, operation: Operation, reason: str) -> None:
         elif operation.kind == "update":
             row.forwards = operation.params.get("forwards", row.forwards)
             row.rate_limits = operation.params.get("rate_limits", row.rate_limits)
+            await vm_volumes.went_back(session, row, operation)
         elif operation.kind == "pause":
             row.desired_state, row.state = DesiredState.running.value, VmState.running.value
         elif operation.kind == "resume":

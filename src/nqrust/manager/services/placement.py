@@ -14,8 +14,10 @@ from nqrust.manager.core import Core
 from nqrust.manager.domain.addresses import RangeFull, next_address
 from nqrust.manager.domain.liveness import host_state
 from nqrust.manager.domain.schedule import Candidate, Demand, NoHost, choose, why_not
-from nqrust.manager.services import events, ports
+from nqrust.manager.services import events, ports, volumes
 from nqrust.manager.store.tables import Host, Image, Vm
+
+_GOES = ("detaching", "withdrawing")
 
 
 async def lock_hosts(session: AsyncSession) -> list[Host]:
@@ -136,7 +138,9 @@ async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
         guest_token=vm.guest_token,
         ssh_keys=vm.ssh_keys,
         forwards=[PortForward.model_validate(one) for one in vm.forwards],
-        volumes=[Volume.model_validate(one) for one in vm.volumes],
+        volumes=[Volume.model_validate(volumes.plain(one)) for one in vm.volumes if one.get("change") not in _GOES],
+        attached=[one["device"] for one in vm.volumes if one.get("change") == "attaching"],
+        detached=[Volume.model_validate({**one, "change": None}) for one in vm.volumes if one.get("change") in _GOES],
         users=[GuestUser.model_validate(one) for one in vm.users],
         rate_limits=RateLimits.model_validate(vm.rate_limits),
         network_config=NetworkConfig(vm.network_config),

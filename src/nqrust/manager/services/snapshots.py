@@ -13,7 +13,7 @@ from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentPort, AgentSaidNo
 from nqrust.manager.errors import Conflict, NotFound
-from nqrust.manager.services import events, operations, vms
+from nqrust.manager.services import events, operations, vms, volumes
 from nqrust.manager.store.tables import Host, Operation, Snapshot, Vm
 
 KINDS = ("snapshot", "restore", "forget")
@@ -134,7 +134,7 @@ async def superseded(session: AsyncSession, vm_id: str) -> None:
 
 async def _idle(session: AsyncSession, ref: str, states: tuple[str, ...]) -> Vm:
     vm = await vms.changeable(session, ref)
-    if vm.state not in states or await operations.has_open(session, vm.id):
+    if vm.state not in states or await operations.has_open(session, vm.id) or volumes.unsettled(vm):
         raise Conflict(
             f"VM {vm.name} is {vm.state}, or something is being done with it.",
             cure="Stop it first." if vm.state in _LIVE else "Wait until it is done, then ask again.",

@@ -6,21 +6,26 @@ volume a VM has stays for as long as the VM does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract import names
 from nqrust.contract.api.agent import Inventory
+from nqrust.contract.api.vms import Volume as ApiVolume
 from nqrust.contract.api.vms import VolumeCreate
 from nqrust.contract.api.volumes import StoredVolume, StoredVolumeList
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict, NotFound
 from nqrust.manager.services import events
 from nqrust.manager.store.tables import Host, Vm, Volume
+
+DEVICES = tuple(f"vd{letter}" for letter in "bcdefghi")
+"""Those of a VM's volumes."""
+UNSETTLED = or_(*(Vm.volumes.contains([{"change": change}]) for change in ("attaching", "detaching", "withdrawing")))
+"""`unsettled`, for a query."""
 
 
 async def of_all(core: Core, host: str | None = None) -> StoredVolumeList:
@@ -70,50 +75,89 @@ async def taken(
     for name in sorted(volume.name for volume in wanted if volume.name is not None):
         await _named(session, name)  # locked in one order, so that no two requests wait for each other
     rows: list[dict[str, Any]] = []
-    for letter, volume in zip("bcdefghi", wanted, strict=False):
-        found: dict[str, Any] = {"device": f"vd{letter}", "size_mib": volume.size_mib, "keep": volume.keep, "name": None}
-        if volume.name is not None:
-            row = await _named(session, volume.name)
-            await _free(session, row)
-            place = await session.scalar(select(Host.name).where(Host.id == row.host_id))
-            if host not in (None, place):
-                raise Conflict(
-                    f"Volume {row.name} is on host {place}, and the VM is to be on host {host}.",
-                    cure=f"Place the VM on host {place}, with volumes of that host only.",
-                    code="NQR-API-124",
-                )
-            host, row.vm_id = place, vm_id
-            await session.flush()
-            found |= {"size_mib": row.size_mib, "keep": True, "name": row.name}
+    for device, volume in zip(DEVICES, wanted, strict=False):
+        found, host = await take(session, vm_id, device, volume, host)
         rows.append(found)
     return rows, host
+
+
+async def take(
+    session: AsyncSession, vm_id: str, device: str, wanted: VolumeCreate, host: str | None, placed: bool = False
+) -> tuple[dict[str, Any], str | None]:
+    """One volume as a VM's row keeps it, and the name of the host where the VM has to go, or is (`placed`).
+
+    Raises NotFound, Conflict."""
+    found: dict[str, Any] = {"device": device, "size_mib": wanted.size_mib, "keep": wanted.keep, "name": None}
+    if wanted.name is None:
+        return found, host
+    row = await _named(session, wanted.name)
+    await _free(session, row)
+    place = await session.scalar(select(Host.name).where(Host.id == row.host_id))
+    if host not in (None, place):
+        raise Conflict(
+            f"Volume {row.name} is on host {place}, and the VM is {'' if placed else 'to be '}on host {host}.",
+            cure=f"Attach volumes of host {host} only."
+            if placed
+            else f"Place the VM on host {place}, with volumes of that host only.",
+            code="NQR-API-124",
+        )
+    row.vm_id = vm_id
+    await session.flush()
+    return found | {"size_mib": row.size_mib, "keep": True, "name": row.name}, place
+
+
+def kept_name(vm: Vm, volume: dict[str, Any]) -> str:
+    """What a volume of the VM is called where kept ones are."""
+    return ApiVolume.model_validate(volume).kept_name(vm.name, vm.id)
+
+
+def plain(volume: dict[str, Any]) -> dict[str, Any]:
+    """Without what is under way."""
+    return {key: value for key, value in volume.items() if key not in ("change", "data")}
+
+
+def unsettled(vm: Vm) -> bool:
+    """Whether its host is still to be told of a volume that comes or goes."""
+    return any(volume.get("change") for volume in vm.volumes)
+
+
+def to_be_saved(vm: Vm) -> bool:
+    """Whether a volume that would be deleted with the VM is on its way to be kept."""
+    return any(v.get("change") == "detaching" and v["data"] == "keep" and not v["keep"] for v in vm.volumes)
 
 
 async def left(session: AsyncSession, vm: Vm) -> list[str]:
     """What a VM that goes leaves behind, by name; those it had from others are nobody's again with its row."""
     names_of_new = []
     for volume in vm.volumes:
-        if volume["keep"] and vm.host_id is not None and not volume.get("name"):
-            name = names.kept_volume_name(vm.name, volume["device"], vm.id)
-            await _insert(session, name, vm.host_id, volume["size_mib"])
+        on_its_way = volume.get("change") in ("attaching", "withdrawing")  # if it is there, the host will tell
+        if (volume["keep"] or volume.get("data") == "keep") and vm.host_id is not None and not volume.get("name") and not on_its_way:
+            name = kept_name(vm, volume)
+            await insert_row(session, name, vm.host_id, volume["size_mib"])
             names_of_new.append(name)
     return [*names_of_new, *(volume["name"] for volume in vm.volumes if volume.get("name"))]
 
 
-async def observed(core: Core, inventories: Mapping[str, Inventory]) -> None:
-    """Rows follow what the hosts report. A volume that is being attached or removed is put right by the next look."""
+async def free(core: Core) -> set[str]:
+    """Names of those that no VM has."""
+    async with core.db.transaction() as session:
+        return set(await session.scalars(select(Volume.name).where(Volume.vm_id.is_(None))))
+
+
+async def observed(core: Core, inventories: Mapping[str, Inventory], before: Collection[str]) -> None:
+    """Rows follow what the hosts report. `before`: names of those that no VM had when the hosts were asked; only these are
+    missed. What a VM's row says is the VM's gets no row of its own, wherever its file is just now."""
     told = {host_id: inventory.volumes for host_id, inventory in inventories.items() if inventory.volumes is not None}
     async with core.db.transaction() as session:
         known: dict[str, set[str]] = {}
-        attached: set[str] = set()
-        for name, host_id, vm_id in await session.execute(select(Volume.name, Volume.host_id, Volume.vm_id)):
+        for name, host_id in await session.execute(select(Volume.name, Volume.host_id)):
             known.setdefault(host_id, set()).add(name)
-            attached |= {name} if vm_id else set()
         for host_id, volumes in told.items():
             there = {volume.name: volume.size_mib for volume in volumes}
-            for name in there.keys() - known.get(host_id, set()):
-                await _insert(session, name, host_id, there[name])
-            gone = known.get(host_id, set()) - there.keys() - attached
+            new = there.keys() - known.get(host_id, set())
+            for name in new - await _of_vms(session, host_id) if new else ():
+                await insert_row(session, name, host_id, there[name])
+            gone = (known.get(host_id, set()) & set(before)) - there.keys()
             if gone:
                 await session.execute(
                     delete(Volume).where(
@@ -122,7 +166,13 @@ async def observed(core: Core, inventories: Mapping[str, Inventory]) -> None:
                 )
 
 
-async def _insert(session: AsyncSession, name: str, host_id: str, size_mib: int) -> None:
+async def _of_vms(session: AsyncSession, host_id: str) -> set[str]:
+    """What the volumes of the host's VMs are called, or would be."""
+    query = select(Vm).where(Vm.host_id == host_id, func.jsonb_array_length(Vm.volumes) > 0)
+    return {kept_name(vm, volume) for vm in await session.scalars(query) for volume in vm.volumes}
+
+
+async def insert_row(session: AsyncSession, name: str, host_id: str, size_mib: int) -> None:
     await session.execute(
         insert(Volume).values(name=name, host_id=host_id, size_mib=size_mib).on_conflict_do_nothing()
     )
@@ -149,7 +199,7 @@ async def _free(session: AsyncSession, row: Volume) -> None:
         vm = await session.scalar(select(Vm.name).where(Vm.id == row.vm_id))
         raise Conflict(
             f"Volume {row.name} is in use by VM {vm or row.vm_id}.",
-            cure="Delete that VM first; the volume stays.",
+            cure="Detach it from that VM, or delete the VM; the volume stays.",
             code="NQR-API-123",
         )
 

@@ -30,6 +30,9 @@ class Manager(ThreadingHTTPServer):
     asked: list[tuple[str, str, Any]]
     looks = 0
     taken = False
+    volumes: list[dict[str, Any]] | None = None  # of the VM when it was asked, and at the next look
+    later: list[dict[str, Any]]
+    error = ""
     url = ""
 
 
@@ -69,6 +72,8 @@ class Handler(BaseHTTPRequestHandler):
             }
         if self.path.split("?")[0] == "/v1/vms" and self.command == "GET":
             return 200, {"items": [VM], "total": 1}
+        if self.path.startswith("/v1/vms/") and "/volumes" in self.path:
+            return 202, {**VM, "volumes": self.server.volumes, "state": "stopped"}
         if self.command == "DELETE":
             return 204, None
         if self.path == "/v1/templates" and self.command == "POST" and self.server.taken:
@@ -79,6 +84,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/v1/volumes"):
             return 200, {"items": [VOLUME], "total": 1}
         self.server.looks += 1
+        if isinstance(self.server.volumes, list):
+            return 200, {**VM, "volumes": self.server.later, "error": self.server.error, "state": "stopped"}
         up = self.server.looks > 2
         return 200, {**VM, "guest_up_at": VM["guest_up_at"] if up else None, "ip": VM["ip"] if up else None}
 
@@ -89,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
     server = Manager(("127.0.0.1", 0), Handler)
-    server.asked, server.url = [], f"http://127.0.0.1:{server.server_address[1]}"
+    server.asked, server.later, server.url = [], [], f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("NQR_MANAGER_URL", server.url)
     monkeypatch.setenv("NQR_TOKEN", "good")
@@ -191,6 +198,8 @@ def test_the_images_own_network_can_be_left_alone(manager: Manager, words: str) 
         "vm limit web1 --disk-rate x", "vm limit web1 --none --disk-iops 500", "vm limit web1 --disk-iops 1",
         "template create --name small --image tiny --user ana", "template create --name Small --image tiny",
         "template create --name small --image tiny --volume db1-vdb", "vm create --name web1 --image tiny --network-config static",
+        "volume attach web1", "volume attach web1 --size 1G --name data1", "volume attach web1 --size 1", "volume attach web1 --name ../x",
+        "volume detach web1 vdb --keep --delete",
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_before_anybody_is_asked(
@@ -242,3 +251,49 @@ def test_kept_volumes_are_listed_and_deleted(manager: Manager, capsys: pytest.Ca
     assert [call[:2] for call in manager.asked] == [
         ("GET", "/v1/volumes?host=h1"), ("GET", "/v1/volumes"), ("DELETE", "/v1/volumes/db1-vdb-v1"),
     ]  # fmt: skip
+
+
+COMES = {"device": "vdb", "size_mib": 1024, "keep": True, "name": None, "kept_as": "web1-vdb-v1-2", "change": "attaching"}
+STAYS = {**COMES, "change": None}
+GOES = {**COMES, "change": "detaching", "data": "keep"}
+
+
+def test_a_volume_is_attached_and_waited_for(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    manager.volumes, manager.later = [COMES], [STAYS]
+    assert run(["volume", "attach", "web1", "--size", "1G", "--keep"]) == 0
+    assert manager.asked == [("POST", "/v1/vms/web1/volumes", {"size_mib": 1024, "keep": True}), ("GET", "/v1/vms/v1", None)]
+    assert capsys.readouterr().out.split("\n")[1].split(maxsplit=1) == ["volumes", "vdb 1024 MiB (kept)"]
+    assert run(["volume", "attach", "web1", "--name", "data1", "--no-wait", "--output", "json"]) == 0
+    assert manager.asked[2:] == [("POST", "/v1/vms/web1/volumes", {"name": "data1"})]
+    assert json.loads(capsys.readouterr().out)["volumes"][0]["change"] == "attaching"
+    manager.later = [GOES]
+    assert run(["vm", "show", "web1"]) == 0
+    assert "vdb 1024 MiB (kept, detaching)" in capsys.readouterr().out
+
+
+def test_a_volume_is_detached_and_where_it_stays_is_told(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    manager.volumes, manager.later = [GOES], []
+    assert run(["volume", "detach", "web1", "vdb"]) == 0
+    assert "kept as  web1-vdb-v1-2" in capsys.readouterr().out
+    for flag in ("--keep", "--delete"):
+        assert run(["volume", "detach", "web1", "vdb", flag, "--no-wait"]) == 0
+    assert [call[:2] for call in manager.asked] == [
+        ("DELETE", "/v1/vms/web1/volumes/vdb"), ("GET", "/v1/vms/v1"),
+        ("DELETE", "/v1/vms/web1/volumes/vdb?data=keep"), ("DELETE", "/v1/vms/web1/volumes/vdb?data=delete"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "first", "then"),
+    [
+        ("volume attach web1 --size 1G", [COMES], [{**COMES, "change": "withdrawing"}]), ("volume attach web1 --size 1G", [COMES], []),
+        ("volume detach web1 vdb", [GOES], [STAYS]),
+    ],
+)  # fmt: skip
+def test_a_volume_that_does_not_come_or_go_is_a_failure(
+    manager: Manager, capsys: pytest.CaptureFixture[str], words: str, first: list[Any], then: list[Any]
+) -> None:
+    manager.volumes, manager.later, manager.error = first, then, "The disk is full."
+    assert run(words.split()) == 1
+    said = capsys.readouterr().err
+    assert "NQR-API-197" in said and "The disk is full." in said

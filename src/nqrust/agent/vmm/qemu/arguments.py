@@ -10,6 +10,7 @@ from nqrust.agent.vmm.port import Machine
 from nqrust.contract.api.vms import RateLimits
 
 CONSOLE = "console=ttyS0 reboot=k panic=1"
+_VOLUMES_FROM = 0x06
 
 
 def qmp_socket(directory: str) -> str:
@@ -35,6 +36,8 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
     taken of; the plain name means another one in each version of QEMU.
 
     `-no-reboot`: a guest's reboot or panic ends the process, so that a scope that is alive means a guest that is.
+    Volumes have PCI slots of their own, so that with one more or less the NIC and the others keep the names that guests make
+    of theirs.
     `romfile=`: nothing boots from the network, and the ROM's package may be missing.
     `-sandbox`: seccomp; QEMU needs neither new programs nor other users once it runs.
     """
@@ -43,7 +46,7 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
     volumes: list[str] = []
     for number, path in enumerate(machine.volumes, start=1):
         volumes += ["-drive", f"if=none,id=disk{number},format=raw,file={_escaped(path)}{limited}"]
-        volumes += ["-device", f"virtio-blk-pci,drive=disk{number}"]
+        volumes += ["-device", f"virtio-blk-pci,drive=disk{number},addr={_VOLUMES_FROM + number - 1:#x}"]
     initrd = ("-initrd", machine.initrd) if machine.initrd else ()
     return (
         program,
