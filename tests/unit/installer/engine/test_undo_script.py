@@ -61,13 +61,16 @@ def test_every_verb_gives_clean_sh() -> None:
     entries = Receipt.of(Journal(MemoryJournalStore(OLD), lambda: 0.0)).entries
     assert {u.verb for e in entries for u in e.undo} | {"vms"} == set(VERBS)
     made.originals.keep = lambda digest, data: None  # type: ignore[method-assign]
-    made.originals.read = lambda digest: (  # type: ignore[method-assign]
-        traces.pack(
+    kept = {
+        "d" * 64: traces.pack(
             {"paths": {"/etc/a b": ["directory"], "/etc/f": ["file", "0" * 64]}, "users": ["u"], "groups": []}
-        )
-        if digest == "d" * 64
-        else b"it's\n$HOME `x`\n"
-    )
+        ),
+        "a" * 64: traces.pack({"paths": ["/etc/its own", "/etc/link"], "users": [], "groups": []}),
+    }
+    made.originals.read = lambda digest: kept.get(digest, b"it's\n$HOME `x`\n")  # type: ignore[method-assign]
+    made.host.put("/etc/its own", "an administrator's\n")  # type: ignore[attr-defined]
+    made.host.symlink("its own", "/etc/link")
+    made.host.put("/var/lib/dpkg/info/screen.list", "/etc/its own\n/etc/link\n")  # type: ignore[attr-defined]
     extra = entry(10_000, Undo("vms", {"prefix": "fc-"}), undo_symlink("/a'b", ours="/x", prior="/y z"))
     text = script.render(made, [*entries, extra], retain=lambda e: False, epilogue="rm -rf -- /nonexistent\n")
     checked = subprocess.run(
@@ -78,6 +81,8 @@ def test_every_verb_gives_clean_sh() -> None:
         "purge apt postgresql screen" in text
         and " bash" not in text.partition("purge apt")[2].partition("\n")[0]
     )
+    assert "if ! there /etc/link; then\nput_link /etc/link '' 'its own'\nfi\n" in text
+    assert "if ! there '/etc/its own'; then\nrestore_file '/etc/its own' '' " in text
 
 
 def test_what_is_retained_is_not_in_it() -> None:

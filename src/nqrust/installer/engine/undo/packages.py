@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command, Host, command
-from nqrust.installer.engine.undo import traces
+from nqrust.installer.engine.undo import spared, traces
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, Reverted, UndoContext
 
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
         kept |= stay
         going -= stay
     made = _made(context, args)
+    spare = _spared(context, args, going)
     if going:
         remover.purge(host, going)
+    spared.put_back(host, spare)
     before = {plain(name) for name in args["before"]}
     for cmd in remover.mark(host, {plain(name) for name in args["manual"]}, before):
         host.run(cmd)
@@ -111,6 +113,27 @@ def _made(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
         return traces.unpack(context.host.read_bytes(late))
     found = survey_made(context.host, args, traces.unpack(originals.read(survey)))
     context.host.write_file(late, traces.pack(found), mode=0o600)
+    return found
+
+
+def spared_now(context: UndoContext, args: dict[str, Any], going: set[str]) -> dict[str, Any]:
+    """What was there before this transaction and the purge of `going` may take."""
+    if "survey" not in args:
+        return {}
+    host, remover = context.host, REMOVERS[str(args["manager"])]
+    before = traces.unpack(context.originals.read(str(args["survey"])))
+    return spared.look(host, before, remover.scripts(host, going), remover.listed(host, going))
+
+
+def _spared(context: UndoContext, args: dict[str, Any], going: set[str]) -> dict[str, Any]:
+    """The same, and what an attempt that was cut off found; on disk before anything goes."""
+    if "survey" not in args:
+        return {}
+    file = context.originals.blob(f"{args['survey']}.spared")
+    known = traces.unpack(context.host.read_bytes(file)) if context.host.exists(file) else {}
+    found = {**known, **spared_now(context, args, going)}
+    if found != known:
+        context.host.write_file(file, traces.pack(found), mode=0o600)
     return found
 
 

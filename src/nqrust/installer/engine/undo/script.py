@@ -6,6 +6,7 @@ Each record becomes one call of a function of `script_functions`; originals are 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from shlex import quote
 from typing import Any
@@ -63,24 +64,41 @@ def _file(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     elif prior["kind"] == "symlink":
         yield _call("put_link", path, ours, prior["target"])
     else:
-        head = _call("restore_file", path, ours, prior["sha256"], f"{prior['mode']:04o}", prior["owner"], prior["group"])
-        yield f"{head} <<'END_OF_ORIGINAL'"
-        text = base64.b64encode(context.originals.read(prior["sha256"])).decode()
-        yield from (text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH))
-        yield "END_OF_ORIGINAL"
-        for name, value in prior.get("xattrs", {}).items():
-            yield _call("set_attribute", path, name, f"0s{value}")
+        yield from _content(path, ours, prior["sha256"], prior, context.originals.read(prior["sha256"]))
+
+
+def _content(path: str, ours: str, digest: str, kept: dict[str, Any], data: bytes) -> Iterator[str]:
+    head = _call("restore_file", path, ours, digest, f"{kept['mode']:04o}", kept["owner"], kept["group"])
+    yield f"{head} <<'END_OF_ORIGINAL'"
+    text = base64.b64encode(data).decode()
+    yield from (text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH))
+    yield "END_OF_ORIGINAL"
+    for name, value in kept.get("xattrs", {}).items():
+        yield _call("set_attribute", path, name, f"0s{value}")
+
+
+def _spared(path: str, row: dict[str, Any]) -> Iterator[str]:
+    if "target" in row:
+        yield _call("put_link", path, "", row["target"])
+    else:
+        data = base64.b64decode(row["content"])
+        yield from _content(path, "", hashlib.sha256(data).hexdigest(), row, data)
 
 
 def _packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     host, manager = context.host, str(args["manager"])
     going, staying = packages.victims(host, args, context.needed_packages)
     made = packages.known_traces(context.originals, args) or traces.NOTHING
+    spare = packages.spared_now(context, args, going)
     yield f"if {_call('purge', manager, *sorted(going))}; then"
     yield "    :"
     if not staying:
         yield from (f"    {line}" for line in _traces(made, args.get("residue") or {}))
     yield "fi"
+    for path, row in spare.items():
+        yield f"if ! {_call('there', path)}; then"
+        yield from _spared(path, row)
+        yield "fi"
     if manager == "apt":
         plain = packages.REMOVERS[manager].plain(host)
         before, manual = (" ".join(sorted(map(plain, args[key]))) for key in ("before", "manual"))

@@ -71,7 +71,7 @@ def made(host: Host, before: dict[str, Any], scripts: str, listed: frozenset[str
     users = _new_accounts(before["users"], _ids(host, "passwd"), words)
     groups = _new_accounts(before["groups"], _ids(host, "group"), words)
     there = set(before["paths"])
-    named = set(_PATH.findall(scripts))
+    mentioned = named(scripts)
     paths: dict[str, list[Any]] = {}
     links: dict[str, str] = {}
     for path in now["paths"]:
@@ -81,7 +81,7 @@ def made(host: Host, before: dict[str, Any], scripts: str, listed: frozenset[str
         stat = host.stat(path)
         if stat is None:
             continue
-        if path in listed or path in named or stat.owner in users or stat.group in groups:
+        if path in listed or path in mentioned or stat.owner in users or stat.group in groups:
             paths[path] = row(host, path, stat)
             if stat.kind is Kind.directory:
                 paths.update(_inside(host, path))
@@ -91,6 +91,11 @@ def made(host: Host, before: dict[str, Any], scripts: str, listed: frozenset[str
         if target in paths:  # an index of what was made, as c_rehash(1) writes it
             paths[path] = ["symlink", host.readlink(path)]
     return {"paths": paths, "users": users, "groups": groups}
+
+
+def named(scripts: str) -> set[str]:
+    """Paths that stand in the text of maintainer scripts."""
+    return set(_PATH.findall(scripts))
 
 
 def row(host: Host, path: str, stat: Stat) -> list[Any]:
@@ -109,7 +114,7 @@ def remove(host: Host, found: dict[str, Any], owned: frozenset[str], others: str
     names is theirs by now."""
     left: list[str] = []
     words = set(_WORD.findall(others))
-    owned = owned | set(_PATH.findall(others))
+    owned = owned | named(others)
     for path in sorted(found["paths"], reverse=True):  # what is in a folder comes before it
         stat = host.stat(path)
         if stat is None:
