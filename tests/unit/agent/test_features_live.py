@@ -67,4 +67,15 @@ def test_a_kept_volume_goes_to_the_next_vm_with_what_is_on_it(seen: dict[str, An
     assert kept["kept"] == [{"name": name, "size_mib": 16}]
     assert (kept["attached"], kept["data"]) == ([], True), "one VM has it, and nobody else can"
     assert kept["kept_again"] == [name]
+    assert kept["between"]["while_it_runs"] == "NQR-VMM-119"
     assert kept["removed"] == []
+
+
+def test_a_guest_calls_its_disks_and_its_nic_the_same_when_one_before_them_is_gone(seen: dict[str, Any]) -> None:
+    between = seen["kept"]["between"]
+    assert between["first"][-2:] == ["vdb=32768", "vdc=49152"]
+    assert between["free"] == [f"web1-vdb-{A}"]
+    assert between["then"][1:] == ["vdb=0", "vdc=49152", "vdd=0", "vde=65536"], "where there is no volume there is no room"
+    assert between["data"] and between["same_nic"]
+    assert between["partitions"] == ["vda", "vdc", "vde"]
+    assert between["restored"] == "running", "from a snapshot with memory, too"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -113,16 +114,44 @@ async def kept(site: Site, client: AgentClient) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     await client.delete_vm(A)
     seen["kept"] = [volume.model_dump() for volume in (await client.inventory()).volumes or []]
-    attached = [{"device": "vdb", "size_mib": 16, "keep": True, "name": KEPT}]
+    attached = [{"device": "vdb", "size_mib": 16, "keep": True, "name": KEPT}, {"device": "vdc", "size_mib": 24}]
     await client.put_vm(site.spec(B, "web2", "10.0.0.21", volumes=attached))
     await guest(client, B)
     seen["attached"] = (await client.inventory()).volumes
     shown = await typed(client, B, "root", "head -n1 /dev/vdb", wait=3)
     seen["data"] = "on-volume-2" in shown
+    seen["between"] = await changed(site, client, attached)
     await client.delete_vm(B)
     seen["kept_again"] = [volume.name for volume in (await client.inventory()).volumes or []]
     await client.delete_volume(KEPT)
     seen["removed"] = (await client.inventory()).volumes
+    return seen
+
+
+async def changed(site: Site, client: AgentClient, before: list[dict[str, Any]]) -> dict[str, Any]:
+    """The first of two goes and another comes. What the guest makes of that: names, sizes (in sectors), data, the NIC's slot."""
+    look = "for d in /sys/block/vd?; do echo [${d##*/}=$(cat $d/size)]; done; echo nic-$(readlink -f /sys/class/net/eth0/device)."
+    shown = await typed(client, B, "echo on-c-$((1+1)) > /dev/vdc; sync", look, wait=3)
+    seen: dict[str, Any] = {"first": re.findall(r"\[(vd.=\d+)\]", shown)}
+    slot = re.findall(r"nic-(/\S+)\.", shown)
+    volumes = [before[1], {"device": "vde", "size_mib": 32}]
+    spec = site.spec(B, "web2", "10.0.0.21", volumes=volumes, generation=2, attached=["vde"], detached=[{**before[0], "data": "keep"}])
+    try:
+        await client.put_vm(spec)
+    except AgentRefused as error:
+        seen["while_it_runs"] = error.problem.code
+    await client.stop_vm(B)
+    await client.put_vm(spec)
+    await guest(client, B)
+    seen["free"] = [volume.name for volume in (await client.inventory()).volumes or []]
+    shown = await typed(client, B, "root", look, "head -n1 /dev/vdc; cat /proc/partitions", wait=3)
+    seen["then"] = re.findall(r"\[(vd.=\d+)\]", shown)
+    seen["same_nic"] = bool(slot) and re.findall(r"nic-(/\S+)\.", shown) == slot
+    seen["data"] = "on-c-2" in shown
+    seen["partitions"] = re.findall(r"\d (vd.)\s", shown.rpartition("#blocks")[2])
+    await client.create_snapshot(B, "live")
+    await client.stop_vm(B)
+    seen["restored"] = (await client.restore_snapshot(B, "live")).state
     return seen
 
 
