@@ -23,6 +23,7 @@ PACKAGES = """
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -q --no-install-recommends postgresql dnsmasq screen iptables nftables visidata- >/dev/null
+apt-get remove -y -q screen >/dev/null; echo '# of alice' >>/etc/screenrc
 """
 ACCOUNTS = """
 useradd --create-home --shell /bin/bash alice

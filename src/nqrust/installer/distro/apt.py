@@ -74,6 +74,9 @@ class Apt:
     def recorded(self, host: Host) -> list[str]:
         return sorted(row.full for row in _rows(host) if row.status != "not-installed")
 
+    def config_only(self, host: Host) -> list[str]:
+        return sorted(row.full for row in _rows(host) if row.status == "config-files")
+
     def manual(self, host: Host) -> list[str]:
         return sorted(host.run(command("apt-mark", "showmanual")).stdout.split())
 

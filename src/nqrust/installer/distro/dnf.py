@@ -29,6 +29,9 @@ class Dnf:
     def recorded(self, host: Host) -> list[str]:
         return sorted(self.installed(host))
 
+    def config_only(self, host: Host) -> list[str]:
+        return []  # rpm knows no such state
+
     def manual(self, host: Host) -> list[str]:
         out = host.run(
             command("dnf", "-q", "repoquery", "--userinstalled", "--qf", "%{name}\\n", timeout=300)

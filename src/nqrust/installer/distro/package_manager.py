@@ -44,6 +44,10 @@ class PackageManager(Protocol):
         it."""
         ...
 
+    def config_only(self, host: Host) -> list[str]:
+        """Those of them that were removed and whose configuration stayed, sorted, in the same form."""
+        ...
+
     def manual(self, host: Host) -> list[str]:
         """Packages marked as asked for by a person, sorted."""
         ...

@@ -100,7 +100,8 @@ class Packages:
 
     def prepare(self, host: Host) -> Prepared:
         missing = _missing(host, self.manager, self.names)
-        undo = undo_packages(self.manager.name, self.manager.recorded(host), self.manager.manual(host))
+        manager = self.manager
+        undo = undo_packages(manager.name, manager.recorded(host), manager.manual(host), manager.config_only(host))
         residue = {
             "users": [name for name in self.residue_users if host.user(name) is None],
             "groups": [name for name in self.residue_groups if host.group(name) is None],

@@ -39,7 +39,7 @@ class Bench:
         self.args: dict[str, Any] = undo.args
 
     def remover(self) -> packages.Remover:
-        def purge(host: FakeHost, names: set[str]) -> None:
+        def purge(host: FakeHost, names: set[str], configured: set[str]) -> None:
             for path in LOST:
                 host.remove(path)
             self.installed -= names
@@ -48,8 +48,8 @@ class Bench:
                 raise Cut
 
         return packages.Remover(
-            lambda host: lambda name: name, lambda host: set(self.installed), lambda host, names: set(names), lambda host: {},
-            purge,  # type: ignore[arg-type]
+            lambda host: lambda name: name, lambda host: set(self.installed), lambda host: set(),
+            lambda host, names: set(names), lambda host: {}, purge,  # type: ignore[arg-type]
             lambda host, manual, before: [], lambda host, names: POSTRM if "locales" in names else "",
             lambda host, names: frozenset({"/etc/listed.conf"} if "locales" in names else ()),
         )  # fmt: skip

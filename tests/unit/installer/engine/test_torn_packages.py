@@ -5,7 +5,9 @@ from __future__ import annotations
 from nqrust.host.errors import CommandFailed
 from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
-from nqrust.installer.engine.undo.packages import REMOVERS
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.undo.outcome import Reverted, UndoContext
+from nqrust.installer.engine.undo.packages import REMOVERS, packages
 
 REFUSAL = "E: The package screen needs to be reinstalled, but I can't find an archive for it.\n"
 
@@ -56,7 +58,7 @@ def test_what_is_half_unpacked_goes_before_the_rest_is_purged() -> None:
     host.on("dpkg-query", prefix=True, answer=query)
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
     host.on("apt-get", "purge", prefix=True, changes=True, answer=purge)
-    REMOVERS["apt"].purge(host, {"screen", "qemu-system-x86"})
+    REMOVERS["apt"].purge(host, {"screen", "qemu-system-x86"}, set())
     assert order == ["dpkg", "apt-get"] and there == set()
 
 
@@ -74,7 +76,7 @@ def test_what_was_cut_off_is_unpacked_again_so_that_dpkg_knows_its_files() -> No
     host.on("dpkg-query", prefix=True, answer=lambda *_: "reinstreq screen\n" if torn else "installed screen\n")
     host.on("dpkg", "--force-depends", "--force-confold", "--unpack", prefix=True, changes=True, answer=unpack)
     host.on("apt-get", "purge", prefix=True, changes=True)
-    REMOVERS["apt"].purge(host, {"screen"})
+    REMOVERS["apt"].purge(host, {"screen"}, set())
     assert host.commands[-1].argv[:2] == ("apt-get", "purge") and "screen" in host.commands[-1].argv
 
 
@@ -94,6 +96,37 @@ def test_without_its_archive_no_half_written_file_stays() -> None:
     host.on("dpkg", "--configure", "-a", changes=True)
     host.on("dpkg-query", prefix=True, answer=lambda *_: "reinstreq screen\n" if there else "")
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
-    REMOVERS["apt"].purge(host, {"screen"})
+    REMOVERS["apt"].purge(host, {"screen"}, set())
     assert not host.exists("/etc/screenrc.dpkg-new") and not host.exists("/var/lib/dpkg/tmp.ci")
     assert host.exists("/etc/other.dpkg-new"), "another's"
+
+
+def test_of_what_was_removed_before_the_configuration_stays_as_it_was() -> None:
+    host = FakeHost.debian12()
+    host.put("/var/lib/dpkg/info/bash.list", "/bin/bash\n")
+    states = {"bash": "installed", "screen": "installed", "dnsmasq-base": "installed", "helper": "installed"}
+    order: list[tuple[str, ...]] = []
+
+    def act(host: FakeHost, cmd: Command) -> str:
+        order.append(tuple(word for word in cmd.argv[1:] if word in states or word in ("remove", "purge")))
+        for name in set(cmd.argv) & states.keys():
+            states[name] = "config-files" if cmd.argv[1] == "remove" else "not-installed"
+        return ""
+
+    host.on("dpkg", "--print-architecture", answer="amd64\n")
+    host.on("dpkg", "--configure", "-a", changes=True)
+    host.on("apt-mark", "showmanual", answer="bash\n")
+    host.on("apt-get", "--simulate", prefix=True, answer=lambda h, c: "".join(f"Purg {n} [1]\n" for n in states if n in c.argv))
+    host.on("dpkg-query", prefix=True, answer=lambda h, c: "" if "Eflag" in c.argv[-1] else "".join(f"{s} {n}\n" for n, s in states.items()))
+    for verb in ("remove", "purge"):
+        host.on("apt-get", verb, prefix=True, changes=True, answer=act)
+    args = {
+        "manager": "apt", "before": ["bash", "dnsmasq-base"], "manual": ["bash"], "config_only": ["dnsmasq-base"],
+        "brought": ["screen", "helper", "dnsmasq-base"],
+    }  # fmt: skip
+    context = UndoContext(host, Originals(host, "/var/lib/originals"))
+    assert isinstance(packages(context, args), Reverted)
+    assert order == [("remove", "dnsmasq-base"), ("purge", "helper", "screen")]
+    assert states == {"bash": "installed", "screen": "not-installed", "dnsmasq-base": "config-files", "helper": "not-installed"}
+    packages(context, args)
+    assert len(order) == 2, "done is done"

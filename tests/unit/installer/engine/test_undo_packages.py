@@ -21,14 +21,14 @@ class Few:
         self.installed, self.drags = installed, drags
 
     def remover(self) -> verb.Remover:
-        def purge(host: FakeHost, names: set[str]) -> None:
+        def purge(host: FakeHost, names: set[str], configured: set[str]) -> None:
             self.installed -= names | {self.drags[name] for name in names if name in self.drags}
 
         def would_go(host: FakeHost, names: list[str]) -> set[str]:
             return {*names, *(self.drags[name] for name in names if self.drags.get(name) in self.installed)}
 
         return verb.Remover(
-            lambda host: lambda name: name, lambda host: set(self.installed), would_go, lambda host: NEEDS, purge,  # type: ignore[arg-type]
+            lambda host: lambda name: name, lambda host: set(self.installed), lambda host: set(), would_go, lambda host: NEEDS, purge,  # type: ignore[arg-type]
             lambda host, manual, before: [], lambda host, names: "", lambda host, names: frozenset(),
         )  # fmt: skip
 

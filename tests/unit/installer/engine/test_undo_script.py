@@ -171,6 +171,16 @@ def test_packages_that_others_need_stay_with_all_that_those_need_and_the_rest_go
     assert [line.split()[-1] for line in purged] == ["alone"] and "lib" not in purged[0]
 
 
+def test_of_what_was_removed_before_the_configuration_stays(tmp_path: Path) -> None:
+    path = tools(tmp_path / "bin", dpkg=":", dpkg_query=DPKG_QUERY, apt_get=":")
+    lines = [script.PRELUDE, "configured='lib-a'", "if purge apt alone lib-a lib-b; then echo all; fi", "exit $failed"]
+    done = sh("\n".join(lines), tmp_path, PATH=path)
+    assert done.returncode == 0 and "all" in done.stdout.split(), done.stderr
+    calls = [line.split() for line in (tmp_path / "bin/calls").read_text().splitlines() if line.startswith("apt-get ")]
+    told = [[word for word in call if word in ("remove", "purge", "alone", "lib-a", "lib-b")] for call in calls if call[1] != "-s"]
+    assert told == [["remove", "lib-a"], ["purge", "alone", "lib-b"]]
+
+
 def test_nothing_is_purged_when_another_package_would_go_for_no_reason_that_can_be_told(tmp_path: Path) -> None:
     simulated = 'case "$1" in -s) [ "$*" = "-s purge" ] || echo "Purg stranger [1]" ;; esac; exit 0'
     path = tools(tmp_path / "bin", dpkg=":", dpkg_query=DPKG_QUERY, apt_get=simulated)

@@ -27,15 +27,16 @@ _ARCHIVES, _CONTROL = "/var/cache/apt/archives", "/var/lib/dpkg/tmp.ci"
 @dataclass(frozen=True)
 class Remover:
     """One package manager. `plain` turns a recorded name into the one that the other functions use; `installed` gives
-    names; `would_go` what purging some names would remove in all; `needs` the direct dependencies of every installed
+    names, those in `config_only` were removed and left their configuration; `would_go` what purging some names would remove in all; `needs` the direct dependencies of every installed
     package; `scripts` the text of maintainer scripts and `listed` the paths of packages; `purge` removes, also what a
-    transaction that was cut off left half there; `mark` gives commands."""
+    transaction that was cut off left half there, and of its second names leaves the configuration; `mark` gives commands."""
 
     plain: Callable[[Host], Callable[[str], str]]
     installed: Callable[[Host], set[str]]
+    config_only: Callable[[Host], set[str]]
     would_go: Callable[[Host, list[str]], set[str]]
     needs: Callable[[Host], dict[str, set[str]]]
-    purge: Callable[[Host, set[str]], None]
+    purge: Callable[[Host, set[str], set[str]], None]
     mark: Callable[[Host, set[str], set[str]], list[Command]]
     scripts: Callable[[Host, set[str]], str]
     listed: Callable[[Host, set[str]], frozenset[str]]
@@ -57,7 +58,8 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     made = _made(context, args)
     spare = _spared(context, args, going)
     if going:
-        remover.purge(host, going)
+        configured = going & configured_before(host, args)
+        remover.purge(host, going - configured, configured)
     spared.put_back(host, spare)
     before = {plain(name) for name in args["before"]}
     for cmd in remover.mark(host, {plain(name) for name in args["manual"]}, before):
@@ -80,11 +82,19 @@ def victims(host: Host, args: dict[str, Any], needed: frozenset[str]) -> tuple[s
     depend on it). `brought` limits it to what was ours; without it, all that is new since."""
     remover = REMOVERS[str(args["manager"])]
     plain = remover.plain(host)
-    new = remover.installed(host) - {plain(name) for name in args["before"]}
+    now = remover.installed(host)
+    new = now - {plain(name) for name in args["before"]}
+    new |= (configured_before(host, args) & now) - remover.config_only(host)
     if args.get("brought") is not None:
         new &= {plain(name) for name in args["brought"]}
     for_data = _with_needs(new & needed, remover.needs(host), new) if needed else set()
     return new - for_data, for_data
+
+
+def configured_before(host: Host, args: dict[str, Any]) -> set[str]:
+    """Packages of which only the configuration was there before (records of older versions do not tell)."""
+    plain = REMOVERS[str(args["manager"])].plain(host)
+    return {plain(name) for name in args.get("config_only", [])}
 
 
 def survey_made(host: Host, args: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
@@ -171,11 +181,19 @@ def _dpkg_plain(host: Host) -> Callable[[str], str]:
     return lambda name: name.removesuffix(f":{native}").removesuffix(":all")
 
 
-def _dpkg_installed(host: Host) -> set[str]:
+def _dpkg_states(host: Host) -> Iterator[tuple[str, str]]:
     plain = _dpkg_plain(host)
     out = host.run(command("dpkg-query", "-W", "-f", "${db:Status-Status} ${binary:Package}\n")).stdout
     rows = (line.partition(" ") for line in out.splitlines())
-    return {plain(name) for state, _, name in rows if state not in _GONE}
+    return ((plain(name), state) for state, _, name in rows)
+
+
+def _dpkg_installed(host: Host) -> set[str]:
+    return {name for name, state in _dpkg_states(host) if state not in _GONE}
+
+
+def _dpkg_config_only(host: Host) -> set[str]:
+    return {name for name, state in _dpkg_states(host) if state == "config-files"}
 
 
 def _dpkg_needs(host: Host) -> dict[str, set[str]]:
@@ -269,13 +287,15 @@ def _dpkg_listed(host: Host, names: set[str]) -> frozenset[str]:
     return frozenset(line for content in _dpkg_info(host, names, ("list", "conffiles")) for line in content.split("\n"))
 
 
-def _apt_purge(host: Host, names: set[str]) -> None:
-    _dpkg_mend(host, names)
+def _apt_purge(host: Host, names: set[str], configured: set[str]) -> None:
+    _dpkg_mend(host, names | configured)
     # Essential in apt's eyes are also packages that a minimal system was made without, such as Debian 13's e2fsprogs.
     options = ("-y", "-q", "--allow-remove-essential", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0")
-    there = sorted(names & _dpkg_installed(host))
-    if there:
-        host.run(command("apt-get", "purge", *options, *there, env=_APT_ENV, timeout=1800))
+    # First what is not purged: the other way round it would be, along with what it needs.
+    for verb, wanted in (("remove", configured - _dpkg_config_only(host)), ("purge", names)):
+        there = sorted(wanted & _dpkg_installed(host))
+        if there:
+            host.run(command("apt-get", verb, *options, *there, env=_APT_ENV, timeout=1800))
 
 
 def _apt_mark(host: Host, manual: set[str], before: set[str]) -> list[Command]:
@@ -322,16 +342,16 @@ def _rpm_listed(host: Host, names: set[str]) -> frozenset[str]:
     return frozenset(host.run(command("rpm", "-ql", *sorted(names))).stdout.splitlines()) if names else frozenset()
 
 
-def _dnf_purge(host: Host, names: set[str]) -> None:
+def _dnf_purge(host: Host, names: set[str], configured: set[str]) -> None:
     host.run(command("dnf", "remove", "-y", "--setopt=clean_requirements_on_remove=0", *sorted(names), timeout=1800))
 
 
 REMOVERS = {
     "apt": Remover(
-        _dpkg_plain, _dpkg_installed, _apt_would_go, _dpkg_needs, _apt_purge, _apt_mark, _dpkg_scripts, _dpkg_listed,
+        _dpkg_plain, _dpkg_installed, _dpkg_config_only, _apt_would_go, _dpkg_needs, _apt_purge, _apt_mark, _dpkg_scripts, _dpkg_listed,
     ),
     "dnf": Remover(
-        lambda host: lambda name: name, _rpm_installed, _dnf_would_go, _rpm_needs, _dnf_purge,
+        lambda host: lambda name: name, _rpm_installed, lambda host: set(), _dnf_would_go, _rpm_needs, _dnf_purge,
         lambda host, manual, before: [], _rpm_scripts, _rpm_listed,
     ),
 }  # fmt: skip

@@ -83,10 +83,12 @@ def undo_member(group: str, user: str) -> Undo:
     return Undo("member", {"group": group, "user": user})
 
 
-def undo_packages(manager: str, before: list[str], marks: list[str]) -> Undo:
+def undo_packages(manager: str, before: list[str], marks: list[str], config_only: list[str]) -> Undo:
     """Remove the packages that are installed now and were not in `before` (names with architecture), restore the
-    auto/manual `marks` of those that were; and what the removed packages left behind (users, groups, folders)."""
-    return Undo("packages", {"manager": manager, "before": before, "manual": marks}, Retain.packages)
+    auto/manual `marks` of those that were; and what the removed packages left behind (users, groups, folders). Of those in
+    `config_only` the configuration was there before, and stays."""
+    args = {"manager": manager, "before": before, "manual": marks, "config_only": config_only}
+    return Undo("packages", args, Retain.packages)
 
 
 def undo_link(name: str) -> Undo:

@@ -90,6 +90,7 @@ def _packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     going, staying = packages.victims(host, args, context.needed_packages)
     made = packages.known_traces(context.originals, args) or traces.NOTHING
     spare = packages.spared_now(context, args, going)
+    yield f"configured={quote(' '.join(sorted(going & packages.configured_before(host, args))))}"
     yield f"if {_call('purge', manager, *sorted(going))}; then"
     yield "    :"
     if not staying:

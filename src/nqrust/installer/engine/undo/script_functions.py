@@ -283,6 +283,7 @@ needed_by() { # packages that stay, packages: those of the second that the first
             }
         }'
 }
+configured='' # packages of which only the configuration was there before; it stays
 purge() { # package manager, packages; 1 when some stay because others need them by now, with all that those need
     manager=$1
     shift
@@ -334,8 +335,17 @@ purge_debs() { # $present; leaves $stay
         stay="$stay$needed"
         present=$(without "$present" "$needed")
     done
+    names=$(without "$present" "$configured")
+    # First what is not purged: the other way round it would be, along with what it needs.
+    # shellcheck disable=SC2046,SC2086  # lists of names
+    remove_debs remove $(without "$present" "$names") || return 1
     # shellcheck disable=SC2086  # a list of names
-    [ -z "$present" ] || try apt-get purge -y -q --allow-remove-essential -o DPkg::Lock::Timeout=300 $present
+    remove_debs purge $names
+}
+remove_debs() { # remove or purge, packages
+    action=$1
+    shift
+    [ $# -eq 0 ] || try apt-get "$action" -y -q --allow-remove-essential -o DPkg::Lock::Timeout=300 "$@"
 }
 restore_marks() { # packages from before, of which were asked for by a person
     for package in $(apt-mark showmanual); do
