@@ -187,6 +187,16 @@ async def set_rate_limits(name: str, wanted: vms.RateLimits) -> vms.Vm:
     return vm
 
 
+@app.post("/v1/vms/{name}/volumes", dependencies=[Depends(operator)], status_code=202)
+async def attach_volume(name: str, wanted: vms.VolumeCreate) -> vms.Vm:
+    return world.attach(find(name), wanted)
+
+
+@app.delete("/v1/vms/{name}/volumes/{device}", dependencies=[Depends(operator)], status_code=202)
+async def detach_volume(name: str, device: str, data: str = "") -> vms.Vm:
+    return world.detach(find(name), device, data)
+
+
 @app.get("/v1/vms/{name}/snapshots", dependencies=[Depends(who)])
 async def list_snapshots(name: str) -> vms.SnapshotList:
     found = world.snapshots.setdefault(find(name).id, [])
@@ -250,8 +260,9 @@ async def delete_template(name: str) -> None:
 
 
 @app.get("/v1/volumes", dependencies=[Depends(who)])
-async def list_volumes() -> volumes.StoredVolumeList:
-    return volumes.StoredVolumeList(items=list(world.volumes.values()), total=len(world.volumes))
+async def list_volumes(host: str = "") -> volumes.StoredVolumeList:
+    found = [volume for volume in world.volumes.values() if host in ("", volume.host)]
+    return volumes.StoredVolumeList(items=found, total=len(found))
 
 
 @app.delete("/v1/volumes/{name}", dependencies=[Depends(operator)], status_code=204)

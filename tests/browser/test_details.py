@@ -59,7 +59,7 @@ def test_a_vm_with_everything(sign_in: SignIn, site: Site) -> None:
     expect(main).to_contain_text(re.compile(r"Accounts\s*ann"))
     expect(page.get_by_role("region", name="Port forwards")).to_contain_text(re.compile(r":2222.*22/tcp", re.DOTALL))
     volumes = page.get_by_role("region", name="Volumes")
-    expect(volumes).to_contain_text(re.compile(r"vdb\s*10 GiB\s*goes with the VM\s*vdc\s*20 GiB\s*kept"))
+    expect(volumes).to_contain_text(re.compile(r"vdb\s*goes with the VM\s*10 GiB.*vdc\s*kept\s*20 GiB"))
     expect(page.get_by_role("region", name="Rate limits")).to_contain_text("100 Mbit/s")
 
 
@@ -118,6 +118,69 @@ def test_what_the_vmm_cannot_is_said_in_the_form(sign_in: SignIn, site: Site) ->
     expect(page.get_by_role("alert")).to_contain_text("Stop it, take the snapshot, start it.")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_volumes_of_a_stopped_vm_are_attached_and_detached(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/vms/batch-old", "batch-old")
+    card, dialog = page.get_by_role("region", name="Volumes"), page.get_by_role("dialog")
+    page.get_by_label("Attach a volume").click()
+    answer(page, "Attach")
+    expect(dialog.get_by_role("alert")).to_contain_text("A volume needs a size.")
+    dialog.get_by_label("Size").fill("10 GiB")
+    answer(page, "Attach")
+    expect(card).to_contain_text(re.compile(r"vdb\s*being attached\s*10 GiB"))
+    expect(card).to_contain_text(re.compile(r"vdb\s*goes with the VM\s*10 GiB"))
+    page.get_by_label("Attach a volume").click()
+    dialog.get_by_label("Volume", exact=True).click()
+    expect(page.get_by_role("option")).to_have_count(2)  # the one on another host cannot be had here
+    page.get_by_role("option", name=re.compile("ledger-vdb-91c0")).click()
+    expect(dialog.get_by_label("Size")).to_be_hidden()
+    answer(page, "Attach")
+    expect(card).to_contain_text(re.compile(r"vdc\s*kept\s*100 GiB"))
+
+    page.get_by_label("Detach vdc").click()
+    expect(dialog).to_contain_text("It stays on kvm2 as ledger-vdb-91c0 and can be attached again.")
+    answer(page, "Detach")
+    expect(card).not_to_contain_text("vdc")
+    page.get_by_label("Detach vdb").click()
+    expect(dialog.get_by_text("gone for good")).to_be_hidden()
+    dialog.get_by_text("Delete it, with everything on it").click()
+    expect(dialog.get_by_text("What is on it is gone for good.")).to_be_visible()
+    expect(dialog.get_by_text("It stays on")).to_be_hidden()
+    answer(page, "Delete")
+    expect(card).to_contain_text("None. A volume is a disk beside the VM's own.")
+    page.goto(f"{site.url}/volumes")
+    expect(page.get_by_role("row").filter(has_text="ledger-vdb-91c0")).to_contain_text("nobody")
+    expect(page.get_by_role("row").filter(has_text="batch-old-vdb")).to_have_count(0)
+
+
+def test_volumes_of_a_vm_that_runs_or_has_snapshots_stay_and_it_is_said_why(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/vms/web1", "web1")
+    card = page.get_by_role("region", name="Volumes")
+    expect(card).to_contain_text("They can be attached and detached while the VM is stopped.")
+    for label in ("Attach a volume", "Detach vdb"):
+        expect(page.get_by_label(label)).to_be_disabled()
+    page.goto(f"{site.url}/vms/batch-old")
+    expect(card).not_to_contain_text("while the VM is stopped")
+    page.get_by_role("tab", name="Snapshots").click()
+    page.get_by_role("button", name="Take snapshot").click()
+    page.get_by_role("dialog").get_by_label("Name").fill("before")
+    answer(page, "Take")
+    page.get_by_role("tab", name="Overview").click()
+    page.get_by_label("Attach a volume").click()
+    page.get_by_role("dialog").get_by_label("Size").fill("1 GiB")
+    answer(page, "Attach")
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("Delete its snapshots first")
+
+
+def test_a_viewer_sees_volumes_and_no_buttons(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("victor", "/vms/web1", "web1")
+    expect(page.get_by_role("region", name="Volumes")).to_contain_text("vdb")
+    for label in ("Attach a volume", "Detach vdb"):
+        expect(page.get_by_label(label)).to_have_count(0)
 
 
 def test_kept_volumes(sign_in: SignIn, site: Site) -> None:

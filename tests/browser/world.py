@@ -137,6 +137,37 @@ class World:
         self.volumes[volume.name].vm = vm
         return vms.Volume(device=device, size_mib=self.volumes[volume.name].size_mib, keep=True, name=volume.name)
 
+    def attach(self, vm: vms.Vm, wanted: vms.VolumeCreate) -> vms.Vm:
+        if self.snapshots.get(vm.id):
+            raise Refusal(409, "Not now", f"VM {vm.name} has 1 snapshot of the volumes it has now.", "NQR-API-128",
+                          "Delete its snapshots first: `nqr vm snapshot rm`.")
+        device = next(f"vd{letter}" for letter in "bcdefghi" if f"vd{letter}" not in {one.device for one in vm.volumes})
+        made = self._volume(device, wanted, vm.name)
+        made.change = "attaching"
+        vm.volumes = sorted([*vm.volumes, made], key=lambda one: one.device)
+
+        async def finish() -> None:
+            await asyncio.sleep(0.6)
+            made.change = None
+
+        self._keep(finish())
+        return vm
+
+    def detach(self, vm: vms.Vm, device: str, data: str) -> vms.Vm:
+        volume = next(one for one in vm.volumes if one.device == device)
+        volume.change = "detaching"
+
+        async def finish() -> None:
+            await asyncio.sleep(0.6)
+            vm.volumes = [one for one in vm.volumes if one is not volume]
+            name = volume.kept_name(vm.name, vm.id)
+            self.volumes.pop(name, None)
+            if data == "keep":
+                self.keep_volume(name, vm.host or "", volume.size_mib)
+
+        self._keep(finish())
+        return vm
+
     def keep_volume(self, name: str, host: str, size_mib: int) -> None:
         self.volumes[name] = volumes.StoredVolume(name=name, host=host, size_mib=size_mib, created_at=now())
 

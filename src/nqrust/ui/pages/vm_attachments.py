@@ -1,19 +1,33 @@
-"""What hangs on a VM: port forwards and rate limits, which can be changed while it runs, and volumes."""
+"""What hangs on a VM: port forwards and rate limits, which can be changed while it runs, and volumes, while it does not."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 
 from nicegui import ui
 
-from nqrust.client.manager import AsyncManagerClient
-from nqrust.contract.api.vms import PortForward, RateLimits, Vm, Volume
+from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.contract.api.vms import PortForward, RateLimits, Vm, VmState, Volume
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
-from nqrust.ui.fields import Rates, Repeated, forward_row
+from nqrust.ui.fields import Rates, Repeated, forward_row, volume_row
 from nqrust.ui.forms import FormDialog
 
 Change = Callable[[Vm], Awaitable[None]]
+_FATES = {"attaching": "being attached", "withdrawing": "being detached", "detaching": "being detached"}
+_MOST_VOLUMES = 8
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What opens the forms that change a VM."""
+
+    forwards: Change
+    rates: Change
+    attach: Change
+    detach: Callable[[Vm, Volume], Awaitable[None]]
 
 
 class ForwardsCard:
@@ -43,27 +57,43 @@ class ForwardsCard:
 
 
 class VolumesCard:
-    """The disks beside the VM's own."""
+    """The disks beside the VM's own. `changes`: what attaches and detaches them; None for those who may not."""
 
-    def __init__(self) -> None:
-        self._shown: list[Volume] | None = None
+    def __init__(self, changes: Changes | None) -> None:
+        self._vm: Vm | None = None
+        self._changes = changes
+        self._shown: tuple[list[Volume], bool] | None = None
         with parts.box("card").props('role="region" aria-label="Volumes"'):
-            parts.text("Volumes", tag="h2")
+            self._attach = _title("Volumes", changes.attach if changes else None, lambda: self._vm, "Attach", "Attach a volume")
             self._place = parts.box("list")
 
     def show(self, vm: Vm) -> None:
-        if vm.volumes == self._shown:
+        self._vm = vm
+        still = vm.state in (VmState.stopped, VmState.failed)
+        if self._shown == (vm.volumes, still):
             return
-        self._shown = vm.volumes
+        self._shown = (vm.volumes, still)
+        if self._attach is not None:
+            self._attach.set_enabled(still and len(vm.volumes) < _MOST_VOLUMES)
         self._place.clear()
         with self._place:
             for volume in vm.volumes:
                 with parts.box("line"):
-                    parts.text(volume.device, "mono grow", tag="span")
-                    parts.text(fmt.mib(volume.size_mib), "nowrap", tag="span")
-                    parts.text("kept" if volume.keep else "goes with the VM", "tag", tag="span")
+                    parts.text(volume.device, "mono", tag="span")
+                    settled = "kept" if volume.keep else "goes with the VM"
+                    parts.text(_FATES[volume.change] if volume.change else settled, "tag nowrap", tag="span")
+                    parts.text(fmt.mib(volume.size_mib), "nowrap grow right", tag="span")
+                    if self._changes is not None:
+                        button = parts.icon_button("eject", f"Detach {volume.device}", partial(self._detach, volume))
+                        button.set_enabled(still and volume.change is None)
             if not vm.volumes:
-                parts.text("None. Volumes are added when a VM is created.", "muted", tag="p")
+                parts.text("None. A volume is a disk beside the VM's own.", "muted", tag="p")
+            if self._changes is not None and not still:
+                parts.text("They can be attached and detached while the VM is stopped.", "muted small", tag="p")
+
+    async def _detach(self, volume: Volume) -> None:
+        if self._changes is not None and self._vm is not None:
+            await self._changes.detach(self._vm, volume)
 
 
 def describe_rates(limits: RateLimits) -> list[tuple[str, str]]:
@@ -94,7 +124,10 @@ class RatesCard:
             self._values[name].say(value)
 
 
-def _title(title: str, change: Change | None, vm: Callable[[], Vm | None]) -> None:
+def _title(
+    title: str, change: Change | None, vm: Callable[[], Vm | None], verb: str = "Change", label: str = ""
+) -> ui.button | None:
+    """A card's title, and the button beside it that changes what is in the card; None for those who may not."""
     async def clicked() -> None:
         shown = vm()
         if change is not None and shown is not None:
@@ -102,8 +135,9 @@ def _title(title: str, change: Change | None, vm: Callable[[], Vm | None]) -> No
 
     with parts.box("row-between center"):
         parts.text(title, tag="h2")
-        if change is not None:
-            parts.quiet("Change", clicked).classes("small-button").props(f'aria-label="Change {title.lower()}"')
+        if change is None:
+            return None
+        return parts.quiet(verb, clicked).classes("small-button").props(f'aria-label="{label or f"{verb} {title.lower()}"}"')
 
 
 async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
@@ -134,3 +168,46 @@ async def edit_forwards(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
         await after()
 
     form.open("Save", save)
+
+
+async def attach_volume(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
+    """A form of a new volume, or of a kept one that is on the VM's host."""
+    try:
+        found = await manager.list_volumes(vm.host)
+    except ClientError as error:
+        parts.failed(error)
+        return
+    kept = {v.name: f"{v.name}, {fmt.mib(v.size_mib)} on {v.host}" for v in found.items if v.vm is None}
+    with (
+        FormDialog(f"Attach a volume to {vm.name}", "A disk beside its own, there when it is started the next time.") as form,
+        parts.box("repeat"), parts.box("fields"),
+    ):
+        _, read = volume_row(kept)
+
+    async def attach() -> None:
+        await manager.attach_volume(vm.name, read())
+        form.done(f"{vm.name} gets the volume.")
+        await after()
+
+    form.open("Attach", attach)
+
+
+async def detach_volume(manager: AsyncManagerClient, vm: Vm, volume: Volume, after: Callable[[], Awaitable[None]]) -> None:
+    """Asks what becomes of what is on the volume; it is kept unless somebody says otherwise."""
+    where = f"It stays on {vm.host or 'its host'} as {volume.kept_name(vm.name, vm.id)} and can be attached again."
+    with FormDialog(f"Detach {volume.device} from {vm.name}?", "The other volumes keep their names.") as form:
+        delete = ui.switch("Delete it, with everything on it", value=False)
+        parts.text(where, "muted break", tag="p").bind_visibility_from(delete, "value", value=False)
+        parts.notice("What is on it is gone for good.", "bad", "warning").bind_visibility_from(delete, "value")
+
+    async def detach() -> None:
+        await manager.detach_volume(vm.name, volume.device, "delete" if delete.value else "keep")
+        form.done(f"{volume.device} is being {'deleted' if delete.value else 'detached'}.")
+        await after()
+
+    def named() -> None:
+        button.set_text("Delete" if delete.value else "Detach")
+        button.props(f"color={'negative' if delete.value else 'primary'}")
+
+    button = form.open("Detach", detach)
+    delete.on_value_change(named)

@@ -11,7 +11,7 @@ from nicegui import ui
 
 from nqrust.contract.api.auth import Role
 from nqrust.contract.api.events import EventList
-from nqrust.contract.api.vms import Vm
+from nqrust.contract.api.vms import Vm, Volume
 from nqrust.ui import charts, history, parts, session
 from nqrust.ui import format as fmt
 from nqrust.ui.console import Console
@@ -19,10 +19,12 @@ from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.pages.events import event_list, none_yet
 from nqrust.ui.pages.vm_attachments import (
-    Change,
+    Changes,
     ForwardsCard,
     RatesCard,
     VolumesCard,
+    attach_volume,
+    detach_volume,
     edit_forwards,
     edit_rates,
 )
@@ -100,8 +102,14 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
     async def set_rates(vm: Vm) -> None:
         await edit_rates(manager, vm, refresh)
 
+    async def attach(vm: Vm) -> None:
+        await attach_volume(manager, vm, refresh)
+
+    async def detach(vm: Vm, volume: Volume) -> None:
+        await detach_volume(manager, vm, volume, refresh)
+
     actions = VmActions(manager, refresh, gone=lambda: ui.navigate.to("/vms"))
-    changes = (set_ports, set_rates) if me.may(Role.operator) else (None, None)
+    changes = Changes(set_ports, set_rates, attach, detach) if me.may(Role.operator) else None
     with frame(me, "/vms", name):
         with parts.box("small"):
             ui.link("VMs", "/vms")
@@ -124,7 +132,7 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
             happened = ui.tab("Events")
         with ui.tab_panels(tabs, value=overview, animated=False, keep_alive=True).classes("full"):
             with ui.tab_panel(overview):
-                live = Live(fetch, lambda vm: _overview(vm, around, *changes))
+                live = Live(fetch, lambda vm: _overview(vm, around, changes))
             with ui.tab_panel(terminal):
                 if me.may(Role.operator):
                     console = Console(manager, name)
@@ -156,9 +164,7 @@ def _buttons(actions: VmActions, name: str) -> dict[str, ui.button]:
     return made
 
 
-def _overview(
-    vm: Vm, around: Callable[[Vm], None], set_ports: Change | None, set_rates: Change | None
-) -> Callable[[Vm], None]:
+def _overview(vm: Vm, around: Callable[[Vm], None], changes: Changes | None) -> Callable[[Vm], None]:
     trouble = parts.text("", "notice bad").style("margin-bottom: 14px")
     with parts.box("split"):
         with parts.box("skeletons").style("gap: 14px"):
@@ -175,7 +181,9 @@ def _overview(
             with parts.box("card"):
                 parts.text("Facts", tag="h2")
                 values = parts.facts(describe(vm))
-            forwards, volumes, rates = ForwardsCard(set_ports), VolumesCard(), RatesCard(set_rates)
+            forwards = ForwardsCard(changes.forwards if changes else None)
+            volumes = VolumesCard(changes)
+            rates = RatesCard(changes.rates if changes else None)
     seen: list[float] = []
 
     def update(fresh: Vm) -> None:

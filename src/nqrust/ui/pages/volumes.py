@@ -65,7 +65,7 @@ def volumes(request: Request) -> RedirectResponse | None:
         live = Live(
             manager.list_volumes, build, empty=lambda data: not data.items, every=4.0,
             when_empty=lambda: parts.nothing_yet(
-                "storage", "No kept volumes", "A volume that is marked to be kept stays on its host when its VM is deleted, "
-                "and can be attached to a new one there."),
+                "storage", "No kept volumes", "A volume that is marked to be kept stays on its host when it is detached or its VM deleted, "
+                "and can be attached to another one there."),
         )
     return None
