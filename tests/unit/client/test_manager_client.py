@@ -20,7 +20,7 @@ from nqrust.client.manager import (
     WaitFailed,
     WaitTimeout,
 )
-from nqrust.contract.api.vms import StopRequest, VmCreate
+from nqrust.contract.api.vms import StopRequest, VmCreate, VolumeCreate
 
 VM = {
     "id": "0b", "name": "web1", "state": "running", "desired_state": "running", "mac": "06:00:00:00:00:01", "image": "tiny",
@@ -70,6 +70,20 @@ def test_requests_carry_token_key_and_body(connect: Any) -> None:
     assert json.loads(seen[0].content)["image"] == "tiny"
     client.stop_vm("a/b", StopRequest(force=True))
     assert seen[1].url.raw_path == b"/v1/vms/a%2Fb/stop" and json.loads(seen[1].content)["force"] is True
+
+
+def test_volumes_come_and_go_under_their_vm(connect: Any) -> None:
+    seen: list[httpx.Request] = []
+    client = connect(answering(202, VM, seen))
+    client.attach_volume("a/b", VolumeCreate(size_mib=64, keep=True))
+    client.attach_volume("web1", VolumeCreate(name="data1"))
+    client.detach_volume("web1", "vdb")
+    client.detach_volume("web1", "vdc", data="delete")
+    assert [(one.method, one.url.raw_path) for one in seen] == [
+        ("POST", b"/v1/vms/a%2Fb/volumes"), ("POST", b"/v1/vms/web1/volumes"),
+        ("DELETE", b"/v1/vms/web1/volumes/vdb"), ("DELETE", b"/v1/vms/web1/volumes/vdc?data=delete"),
+    ]  # fmt: skip
+    assert [json.loads(one.content) for one in seen[:2]] == [{"size_mib": 64, "keep": True}, {"name": "data1"}]
 
 
 def test_sign_in_is_remembered(connect: Any) -> None:
