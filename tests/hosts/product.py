@@ -118,6 +118,11 @@ def console_prompt(host: Machine, name: str) -> None:
     assert f"{name} login:" in said, said
 
 
+def typed(host: Machine, name: str, line: str) -> str:
+    """What the console shows after `line` was typed; who has logged in there stays so."""
+    return str(nqr(host, "vm", "console", name, input=f"{line}\n".encode(), timeout=60).stdout)
+
+
 OURS = ("/etc", "/opt", "/srv", "/usr", "/var/lib")
 """Where a re-run must leave everything as it is."""
 LIVING = re.compile(

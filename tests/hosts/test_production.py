@@ -183,12 +183,18 @@ def test_services_come_and_go_and_the_vm_runs_on(installed: Installed, service: 
 def test_stop_start_and_remove(installed: Installed) -> None:
     """Through an agent that has been restarted: it found the VM again, so it can stop it."""
     host = installed.host
+    refused = nqr(host, "volume", "attach", "web1", "--size", "24M", check=False)
+    assert "NQR-API-127" in refused.stderr, refused.describe()
     nqr(host, "vm", "stop", "web1")
     assert document(host, "vm", "show", "web1")["state"] == "stopped"
     assert product.vm_processes(host, installed.vm["id"]) == {}
+    (attached,) = document(host, "volume", "attach", "web1", "--size", "24M")["volumes"]
+    assert (attached["device"], attached["size_mib"], attached["change"]) == ("vdb", 24, None)
     nqr(host, "vm", "start", "web1")
     shown = eventually("it has booted again", lambda: _booted(host, "web1", installed.vm["boot_id"]), 120)
     assert shown["id"] == installed.vm["id"] and shown["ip"] == installed.vm["ip"]
+    product.typed(host, "web1", "root")
+    assert f"[{24 * 2048}]" in product.typed(host, "web1", "echo [$(cat /sys/block/vdb/size)]"), "its guest has it, in sectors"
     second = product.create_vm(host, "web2")
     nqr(host, "vm", "rm", "web2")
     assert [vm["name"] for vm in document(host, "vm", "ls")["items"]] == ["web1"]
@@ -219,6 +225,11 @@ def test_templates_limits_kept_volumes_and_a_snapshot_of_a_running_vm(installed:
     nqr(host, "vm", "create", "--name", "db2", "--image", "tiny", "--volume", "db1-vdb", "--no-start", "--wait")
     refused = nqr(host, "volume", "rm", kept["name"], check=False)
     assert "NQR-API-123" in refused.stderr, refused.describe()
+    assert document(host, "volume", "detach", "db2", "vdb")["volumes"] == []
+    assert [(volume["name"], volume["vm"]) for volume in document(host, "volume", "ls")["items"]] == [(kept["name"], None)]
+    assert host.listdir("/srv/fc/volumes") == [f"{kept['name']}.raw"]
+    nqr(host, "volume", "attach", "db2", "--name", "db1-vdb")
+    assert document(host, "volume", "ls")["items"][0]["vm"] == "db2" and host.listdir("/srv/fc/volumes") == []
     nqr(host, "vm", "rm", "db2")
     nqr(host, "volume", "rm", kept["name"])
     nqr(host, "template", "rm", "small")
