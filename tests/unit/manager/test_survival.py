@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from nqrust.contract.api.vms import VmCreate, VmState
 from nqrust.manager import app as application
 from nqrust.manager.core import Core
+from nqrust.manager.services import leader, worker
 
 
 async def wait_until(condition: Any, seconds: float = 20.0) -> None:
@@ -82,3 +86,29 @@ async def test_bootstrap_is_idempotent_and_keeps_a_changed_password(manager: Any
     assert [token.id for token in (await manager.admin.tokens()).items] == [token.id for token in tokens]
     async with manager.core.db.transaction() as session:
         assert await session.scalar(text("SELECT password_hash FROM users")) == "changed"
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_it_ends_though_something_was_asked_at_that_moment(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Before Python 3.12 a wait_for that ends as it is cancelled gives its result, and the cancellation is lost."""
+    core: Any = SimpleNamespace(wake=asyncio.Event(), leading=False)
+    duty = worker.Worker(core)
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    async def told(**_: object) -> AsyncIterator[None]:
+        await asyncio.sleep(60)
+        yield None
+
+    for name in ("_take_over", "_dispatch"):
+        monkeypatch.setattr(duty, name, nothing)
+    connection: Any = SimpleNamespace(execute=nothing, notifies=told)
+    leading = asyncio.ensure_future(leader._while_leading(core, connection, [duty.run]))
+    await asyncio.sleep(0.05)
+    core.wake.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    leading.cancel()
+    done, _ = await asyncio.wait([leading], timeout=20)
+    assert done and not core.leading

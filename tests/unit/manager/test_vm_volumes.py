@@ -171,6 +171,7 @@ async def test_not_while_something_is_under_way_nor_with_snapshots_nor_too_many(
     await manager.admin.delete_snapshot("db1", "s1")
     await settled(manager, vm.id)
     await manager.admin.attach_volume("db1", NEW)
+    await settled(manager, vm.id)
 
 
 async def test_a_kept_one_is_of_the_vms_host_and_of_one_vm(manager: Any) -> None:

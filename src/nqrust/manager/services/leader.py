@@ -21,6 +21,7 @@ log = structlog.get_logger("nqrust.manager.leader")
 
 _RETRY_SECONDS = 2.0
 _PROBE_SECONDS = 5.0
+_ENDS_SECONDS = 1.0
 
 
 async def lead(core: Core, duties: Sequence[Callable[[], Awaitable[None]]]) -> None:
@@ -60,8 +61,11 @@ async def _while_leading(
     finally:
         core.leading = False
         metrics.LEADER.set(0)
-        for task in (*tasks, listener):
-            task.cancel()
+        left = {*tasks, listener}
+        while left:  # again: before Python 3.12 a cancellation that comes just as a wait_for ends is lost
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=_ENDS_SECONDS)
         await asyncio.gather(*tasks, listener, return_exceptions=True)
 
 
