@@ -126,8 +126,10 @@ if [ -n "$python" ]; then # a mistyped option is told before anything is touched
     "$python" -I -B "$(dirname -- "$script")/precheck.py" "$checkout/src" "$VERB" "$@" || exit $?
 fi
 
+made_cache=no
 if [ ! -d "$CACHE" ]; then
     mkdir -m 0700 -- "$CACHE"
+    made_cache=yes
 fi
 LOG=$CACHE/bootstrap.log
 (umask 077 && : >"$LOG")
@@ -166,6 +168,15 @@ apt_install() { # list file, packages: what it newly brings is written down befo
     apt install -- "$@" || { apt update && apt install -- "$@"; }
 }
 
+offered() { # the version of python3 that apt would install: two numbers, or nothing while its lists do not know one
+    LC_ALL=C apt-cache policy python3 2>/dev/null |
+        sed -nE 's/^ *Candidate: ([0-9]+:)?([0-9]+)\.([0-9]+).*/\2 \3/p'
+}
+refuse_old_python() {
+    if [ $made_cache = yes ] && [ ! -s "$CACHE/brought" ]; then rm -rf -- "$CACHE"; fi
+    fail NQR-DEP-901 3 "This system has no Python 3.10 or later." \
+        "Use a release of the distribution that brings one (Debian 12, Ubuntu 22.04, RHEL 8 or later)."
+}
 record() { # what uninstall must take back: packages that stay, and this folder
     packages=$(sed 's/.*/"&"/' "$CACHE/brought" 2>/dev/null | paste -sd, - 2>/dev/null || true)
     cat >"$CACHE/bootstrap.json.new" <<EOF
@@ -184,6 +195,13 @@ fi
 if [ -z "$python" ]; then
     case $manager in
         apt)
+            if [ -z "$(offered)" ]; then
+                say "Reading the package lists …"
+                apt update || true
+            fi
+            case $(offered) in # older ones are refused before anything is installed
+                2\ * | 3\ [0-9]) refuse_old_python ;;
+            esac
             apt_install "$CACHE/brought" python3 ||
                 failed NQR-DEP-902 "python3 could not be installed." "Run \`apt-get install python3\`, solve what it says, then try again."
             ;;
@@ -196,8 +214,7 @@ if [ -z "$python" ]; then
             ;;
     esac
     record
-    find_python || fail NQR-DEP-901 3 "This system has no Python 3.10 or later." \
-        "Use a release of the distribution that brings one (Debian 12, Ubuntu 22.04, RHEL 8 or later)."
+    find_python || refuse_old_python
     "$python" -I -B "$(dirname -- "$script")/precheck.py" "$checkout/src" "$VERB" "$@" || exit $?
     environment=$(environment_for)
 fi

@@ -35,7 +35,8 @@ class Snapshot:
 class Machine(Inside):
     """A Debian host under systemd-nspawn over overlayfs. Use as a context manager.
 
-    `systemd`: False gives a machine whose PID 1 is not systemd. `network`: share one to put several hosts on one
+    `systemd`: False gives a machine whose PID 1 is not systemd. `unified`: it sees control groups of version 2 alone, as
+    most servers do (without the controllers that the testing machine has in version 1). `network`: share one to put several hosts on one
     bridge; without it the host gets its own. `snapshot`: start from another host's disk instead of a pristine one.
     `primed`: with the shared package and pip caches, and without waiting for the disk (faster; off for benchmarks).
 
@@ -46,11 +47,12 @@ class Machine(Inside):
     def __init__(
         self, *, suite: str = "bookworm", systemd: bool = True, network: TestNetwork | None = None,
         snapshot: Snapshot | None = None, primed: bool = True, start: bool = True, packages: tuple[str, ...] = (),
+        unified: bool = False,
     ) -> None:  # fmt: skip
         records.reap()
         owner = Process.of(os.getpid())
         assert owner is not None
-        self.systemd, self.suite, self.primed = systemd, suite, primed
+        self.systemd, self.suite, self.primed, self.unified = systemd, suite, primed, unified
         self.base: Base = base(suite, packages) if packages else base(suite)
         self._lock = self.base.lock.open("a")
         fcntl.flock(self._lock, fcntl.LOCK_SH)
@@ -121,7 +123,7 @@ class Machine(Inside):
         options = [*self._binds, *layer.device_nodes(self.folder / "dev")]
         console = self.folder / "console.log"
         self._nspawn = nspawn.launch(
-            self.root, name=self.name, bridge=self.network.bridge, systemd=self.systemd, options=options,
+            self.root, name=self.name, bridge=self.network.bridge, systemd=self.systemd, unified=self.unified, options=options,
             cgroup_files=records.make_cgroup(self._record.cgroup), console=console,
         )  # fmt: skip
         started = Process.of(self._nspawn.pid)

@@ -12,7 +12,7 @@ from tests.hosts.machine.result import MachineError
 
 
 def launch(
-    tree: Path, *, name: str, bridge: str, systemd: bool, options: list[str], cgroup_files: list[Path], console: Path
+    tree: Path, *, name: str, bridge: str, systemd: bool, unified: bool, options: list[str], cgroup_files: list[Path], console: Path
 ) -> subprocess.Popen[bytes]:
     """Start the container in its own control group; its console goes to the file `console`."""
     argv = [
@@ -24,12 +24,14 @@ def launch(
     # Two systemds in one control group would end each other's services. `keep-unit` takes the group we are in, so the
     # shell enters it first and then becomes nspawn.
     enter = 'while [ "$1" != -- ]; do echo $$ > "$1"; shift; done; shift; exec "$@"'
+    # A Debian server has /tmp on its disk; a tmpfs would hide what is written there.
+    environment = {"PATH": PATH, "LC_ALL": "C.UTF-8", "SYSTEMD_NSPAWN_TMPFS_TMP": "0", "SYSTEMD_NSPAWN_LOCK": "0"}
+    if unified:
+        environment["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"
     with console.open("ab") as output:
         return subprocess.Popen(
             ["/bin/sh", "-c", enter, "sh", *map(str, cgroup_files), "--", *argv],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            # A Debian server has /tmp on its disk; a tmpfs would hide what is written there.
-            env={"PATH": PATH, "LC_ALL": "C.UTF-8", "SYSTEMD_NSPAWN_TMPFS_TMP": "0", "SYSTEMD_NSPAWN_LOCK": "0"},
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment,
         )  # fmt: skip
 
 

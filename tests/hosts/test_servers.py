@@ -1,0 +1,78 @@
+"""The README's commands on servers of other kinds: other releases of Debian, control groups of version 2 alone, many packages."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hosts import killing, product
+from tests.hosts.machine import Machine
+from tests.hosts.machine.base import PACKAGES
+from tests.hosts.product import document, fetch, nqr
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
+
+INSTALL = ("--non-interactive",)
+SCRIPT = "/root/undo.sh"
+
+
+SERVER = (
+    "linux-image-cloud-amd64", "initramfs-tools", "openssh-server", "cron", "logrotate", "rsyslog", "unattended-upgrades", "needrestart",
+    "apt-listchanges", "locales", "man-db", "apparmor", "ufw", "polkitd", "libpam-systemd", "systemd-timesyncd", "e2fsprogs", "kmod",
+    "procps", "git", "curl", "screen", "iptables",
+)  # fmt: skip
+"""Of what people have on their servers, what watches the installation of packages or does work after it."""
+
+
+def debian_13(systemd: bool = True) -> Machine:
+    """Its administrator chose a language, which the purge of `locales` would take along. Control groups as it has them."""
+    host = Machine(suite="trixie", systemd=systemd, unified=systemd)
+    product.clone(host)
+    host.write("/etc/locale.conf", "LANG=C.UTF-8\n")
+    return host
+
+
+@pytest.mark.parametrize("systemd", [True, False], ids=["systemd", "supervisord"])
+def test_debian_13_is_installed_proven_and_given_back(systemd: bool) -> None:
+    with debian_13(systemd) as host:
+        before = host.fingerprint()
+        said = product.bootstrap(host, *INSTALL).stdout
+        assert "unproven" not in said and "FAILED" not in said
+        vm = product.create_vm(host, "web1")
+        assert "(0 changed" in product.bootstrap(host, *INSTALL).stdout
+        if systemd:
+            host.run("kill -9 $(systemctl show -p MainPID --value nqrust-agent)")
+            product.eventually("the agent is back", lambda: fetch(host, "http://127.0.0.1:19090/agent/v1/health")[0] == 200)
+            assert document(host, "vm", "show", "web1")["boot_id"] == vm["boot_id"], "in a scope of its own"
+        nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=600)
+        assert "\n".join(before.diff(host.fingerprint())) == ""
+
+
+def test_debian_13_is_given_back_by_the_script_too() -> None:
+    with debian_13() as host:
+        before = host.fingerprint()
+        product.bootstrap(host, *INSTALL)
+        nqr(host, "uninstall", "--purge-data", "--drop-database", "--script", SCRIPT)
+        host.run(["sh", SCRIPT], timeout=600)
+        host.run(["rm", SCRIPT])
+        assert "\n".join(before.diff(host.fingerprint())) == ""
+
+
+def test_debian_11_has_no_python_that_is_new_enough_and_is_left_as_it_is() -> None:
+    with Machine(suite="bullseye") as host:
+        product.clone(host)
+        before = host.fingerprint()
+        refused = product.bootstrap(host, *INSTALL, check=False)
+        assert refused.code == 3 and "NQR-DEP-901" in refused.stderr, refused.describe()
+        assert not host.exists(product.CACHE)
+        assert "not installed" in host.run([killing.UNINSTALL, *INSTALL]).stderr
+        assert "\n".join(before.diff(host.fingerprint())) == ""
+
+
+def test_a_server_with_many_packages_is_given_back() -> None:
+    with Machine(packages=(*PACKAGES, *SERVER), unified=True) as host:
+        product.clone(host)
+        before = host.fingerprint()
+        product.bootstrap(host, *INSTALL)
+        assert "(0 changed" in product.bootstrap(host, *INSTALL).stdout
+        nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=600)
+        assert "\n".join(before.diff(host.fingerprint())) == ""
