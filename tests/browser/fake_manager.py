@@ -170,14 +170,7 @@ async def vm_events(name: str) -> events.EventList:
 
 @app.put("/v1/vms/{name}/forwards", dependencies=[Depends(operator)], status_code=202)
 async def set_forwards(name: str, wanted: vms.PortForwards) -> vms.Vm:
-    vm = find(name)
-    for other in world.vms.values():
-        for forward in wanted.items:
-            if other is not vm and forward.host_port in [taken.host_port for taken in other.forwards]:
-                raise Refusal(409, "Taken", f"Host {vm.host} has port {forward.host_port} in use for {other.name}.",
-                              "NQR-API-121", "Choose another port.")
-    vm.forwards = wanted.items
-    return vm
+    return world.forward(find(name), wanted.items)
 
 
 @app.put("/v1/vms/{name}/rate-limits", dependencies=[Depends(operator)], status_code=202)
@@ -210,12 +203,7 @@ async def create_snapshot(name: str, wanted: vms.SnapshotCreate) -> vms.Snapshot
 
 @app.post("/v1/vms/{name}/snapshots/{snapshot}/restore", dependencies=[Depends(operator)], status_code=202)
 async def restore_snapshot(name: str, snapshot: str) -> vms.Vm:
-    vm = find(name)
-    if vm.state is not vms.VmState.stopped:
-        raise Refusal(409, "Not now", f"VM {name} is {vm.state.value}, or something is being done with it.", "NQR-API-111",
-                      "Stop it first.")
-    world.tell("vm", vm.id, vm.name, "SnapshotRestored", f"VM {name} is as it was in snapshot {snapshot}.")
-    return vm
+    return world.restore(find(name), snapshot)
 
 
 @app.delete("/v1/vms/{name}/snapshots/{snapshot}", dependencies=[Depends(operator)], status_code=202)

@@ -102,6 +102,22 @@ class World:
         self._keep(finish())
         return found
 
+    def restore(self, vm: vms.Vm, snapshot: str) -> vms.Vm:
+        if vm.state is not vms.VmState.stopped:
+            raise Refusal(409, "Not now", f"VM {vm.name} is {vm.state.value}, or something is being done with it.", "NQR-API-111",
+                          "Stop it first.")
+        self.tell("vm", vm.id, vm.name, "SnapshotRestored", f"VM {vm.name} is as it was in snapshot {snapshot}.")
+        return vm
+
+    def forward(self, vm: vms.Vm, wanted: list[vms.PortForward]) -> vms.Vm:
+        for other in self.vms.values():
+            for forward in wanted:
+                if other is not vm and forward.host_port in [taken.host_port for taken in other.forwards]:
+                    raise Refusal(409, "Taken", f"Host {vm.host} has port {forward.host_port} in use for {other.name}.",
+                                  "NQR-API-121", "Choose another port.")
+        vm.forwards = wanted
+        return vm
+
     def add_host(self, name: str, accel: str, state: hosts.HostState = hosts.HostState.online) -> hosts.Host:
         number = len(self.hosts) + 1
         host = hosts.Host(
