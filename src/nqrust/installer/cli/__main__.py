@@ -22,6 +22,10 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and exit; never returns normally."""
     os.umask(0o022)
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        os.chdir("/")  # the caller's working directory was deleted; what we run needs one
     sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
 
 

@@ -139,6 +139,17 @@ def test_an_interrupted_pipe_is_quiet() -> None:
     assert (done.stdout.strip(), done.stderr) == ("{", "")
 
 
+def test_a_working_directory_that_is_gone_is_left(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = (
+        "import os, sys; import nqrust.installer.cli.__main__ as cli; os.chdir(sys.argv[1]); os.rmdir(sys.argv[1]); "
+        "cli.run = lambda argv: print(os.getcwd()); cli.main([])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, gone], capture_output=True, text=True, env=ENVIRON, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "/\n"), done.stderr
+
+
 def test_the_published_schema_is_the_models() -> None:
     assert (ROOT / "docs" / "config.schema.json").read_text() == render_schema()
 
