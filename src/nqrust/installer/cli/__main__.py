@@ -19,13 +19,21 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stopped(signal.Signals(number).name)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run and exit; never returns normally."""
+def _settle() -> None:
+    """What programs rely on, and some callers do not give: open standard streams, a working directory that is there."""
     os.umask(0o022)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed: the next file that is opened, this one, gets its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
     try:
         os.getcwd()
     except FileNotFoundError:
-        os.chdir("/")  # the caller's working directory was deleted; what we run needs one
+        os.chdir("/")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run and exit; never returns normally."""
+    _settle()
     sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
 
 

@@ -81,6 +81,7 @@ class PythonEnvironment:
             self.progress("creating", 0.0)
             host.run(command(self.python, "-I", "-m", "venv", "--without-pip", self.directory, timeout=300))
         self._install(host)
+        self._isolate(host)
         self.progress("compiling", 0.7)
         library = host.glob(f"{self.directory}/lib/python3*/site-packages")
         # Compiled now, because services may not write here; on all processors, which pip does not.
@@ -112,6 +113,15 @@ class PythonEnvironment:
     def _extends(self, marked: dict[str, object]) -> bool:
         same = (self.version, self.python, self.python_version)
         return (marked.get("version"), marked.get("python"), marked.get("python_version")) == same
+
+    def _isolate(self, host: Host) -> None:
+        """Its console scripts run modules of this environment and no others, whatever PYTHONPATH or PYTHONHOME a caller
+        has: `-I` of python(1), as the bootstrap does it."""
+        plain = f"#!{self._interpreter}\n".encode()
+        for name in self.scripts:
+            path = f"{self.directory}/bin/{name}"
+            if host.exists(path) and (text := host.read_bytes(path)).startswith(plain):
+                host.write_file(path, plain[:-1] + b" -I\n" + text[len(plain) :], mode=0o755)
 
     def _install(self, host: Host) -> None:
         wanted = [part for file in self.requirements for part in ("-r", file)]

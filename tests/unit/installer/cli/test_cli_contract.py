@@ -150,6 +150,21 @@ def test_a_working_directory_that_is_gone_is_left(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "/\n"), done.stderr
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_no_error(closed: str, tmp_path: Path) -> None:
+    log = tmp_path / "seen"
+    program = (
+        "import os, sys; import nqrust.installer.cli.__main__ as cli\n"
+        "def run(argv):\n"
+        "    print('out'); print('err', file=sys.stderr)\n"
+        "    open(sys.argv[1], 'w').write(f'{sys.stdin.isatty()} {[os.fstat(n).st_mode > 0 for n in range(3)]} {open(os.devnull).fileno() > 2}')\n"
+        "cli.run = run; cli.main([])"
+    )
+    line = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program, str(log)]
+    done = subprocess.run(line, env=ENVIRON, timeout=60, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert done.returncode == 0 and log.read_text() == "False [True, True, True] True"
+
+
 def test_the_published_schema_is_the_models() -> None:
     assert (ROOT / "docs" / "config.schema.json").read_text() == render_schema()
 

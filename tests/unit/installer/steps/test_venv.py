@@ -70,6 +70,16 @@ def test_it_is_made_offline_and_its_scripts_run(tmp_path: Path, alpha: Path) -> 
     assert not (tmp_path / "venv/bin/pip").exists()
 
 
+def test_its_scripts_run_its_own_modules_whatever_the_caller_has_set(tmp_path: Path, alpha: Path) -> None:
+    environment(tmp_path, alpha).apply(LocalHost())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/alpha.py").write_text("def main():\n    print('another runs')\n")
+    for name, value in (("PYTHONPATH", f"{tmp_path}/elsewhere"), ("PYTHONHOME", "/nonexistent")):
+        script = [tmp_path / "venv/bin/alpha"]
+        done = subprocess.run(script, capture_output=True, text=True, env={name: value}, cwd=tmp_path / "elsewhere")
+        assert (done.returncode, done.stdout) == (0, "alpha runs\n"), done.stderr
+
+
 def test_everybody_may_run_it_whatever_the_umask(tmp_path: Path, alpha: Path) -> None:
     import os
 
