@@ -153,7 +153,11 @@ apt_new() { # packages that an installation would newly bring, one a line
     LC_ALL=C apt-get -s -o APT::Install-Recommends=0 install -- "$@" 2>>"$LOG" |
         sed -n 's/^Inst \([^ ]*\) (.*/\1/p'
 }
-apt_install() { # list file, packages: what it newly brings is written down before it is brought
+write_down() { # list file, names one a line: before they are brought
+    { cat -- "$1" 2>/dev/null || true; printf '%s\n' "$2"; } | sort -u | sed '/^$/d' >"$1.new"
+    mv -- "$1.new" "$1"
+}
+apt_install() { # list file, packages
     list=$1
     shift
     new=$(apt_new "$@")
@@ -162,10 +166,13 @@ apt_install() { # list file, packages: what it newly brings is written down befo
         apt update || true
         new=$(apt_new "$@")
     fi
-    { cat -- "$list" 2>/dev/null || true; printf '%s\n' "$new"; } | sort -u | sed '/^$/d' >"$list.new"
-    mv -- "$list.new" "$list"
+    write_down "$list" "$new"
     say "Installing $* (waits while another package manager runs) …"
     apt install -- "$@" || { apt update && apt install -- "$@"; }
+}
+dnf_new() { # as apt_new: the "Installing" tables; a name too long for its column stands alone in its line
+    LC_ALL=C dnf --assumeno --setopt=install_weak_deps=False install "$@" 2>>"$LOG" 9>&- |
+        sed -n '/^Installing/,/^[^ I]/ s/^ \([^ ][^ ]*\).*/\1/p'
 }
 
 offered() { # the version of python3 that apt would install: two numbers, or nothing while its lists do not know one
@@ -206,11 +213,10 @@ if [ -z "$python" ]; then
                 failed NQR-DEP-902 "python3 could not be installed." "Run \`apt-get install python3\`, solve what it says, then try again."
             ;;
         dnf)
-            before=$(rpm -qa | sort)
             say "Installing python3.11 …"
+            write_down "$CACHE/brought" "$(dnf_new python3.11)"
             dnf -y -q --setopt=install_weak_deps=False install python3.11 >>"$LOG" 2>&1 9>&- ||
                 failed NQR-DEP-902 "python3.11 could not be installed." "Run \`dnf install python3.11\`, solve what it says, then try again."
-            { printf '%s\n' "$before"; rpm -qa | sort; } | sort | uniq -u >>"$CACHE/brought"
             ;;
     esac
     record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -164,3 +165,36 @@ def test_parts_that_share_an_environment_agree() -> None:
     test = (ROOT / "requirements/test.txt").read_text()
     for name, versions in pins.items():
         assert all(version in test for version in versions), name
+
+
+DNF = """case $* in
+*--assumeno*) printf '%s\\n' 'Last metadata expiration check: 0:01:00 ago.' 'Dependencies resolved.' '====' ' Package  Arch  Version  Repository  Size' '====' \\
+    'Installing:' ' python3.11  x86_64  3.11.9-7.el9  appstream  25 k' '     replacing  python3.9.x86_64 3.9-1' 'Upgrading:' ' openssl-libs  x86_64  1:3.2-2  baseos  2 M' \\
+    'Installing dependencies:' ' python3.11-setuptools-wheel' '                 noarch  65.5-3  appstream  700 k' ' mpdecimal  x86_64  2.5-3  appstream  86 k' \\
+    '' 'Transaction Summary' '====' 'Install  3 Packages' 'Upgrade  1 Package' '' 'Total download size: 10 M' 'Operation aborted.'; exit 1 ;;
+*) cat "$NQR_CACHE_DIR/brought" >"$NQR_CACHE_DIR/known" ;;
+esac"""
+
+
+@needs_root
+def test_on_a_host_with_dnf_what_is_new_is_written_down_before_it_is_there(clone: Path, tmp_path: Path) -> None:
+    """A host without Python, with dnf: in mounts of its own, where nothing of this machine's is to be seen."""
+    programs, cache, hidden = tmp_path / "bin", tmp_path / "cache", Path("/usr/bin")
+    programs.mkdir()
+    for file in hidden.iterdir():
+        if not file.name.startswith(("python", "apt", "rpm", "dnf", "dpkg")):
+            (programs / file.name).symlink_to(file)
+    (programs / "dnf").write_text(f"#!/bin/sh\n{DNF}\n")
+    (programs / "dnf").chmod(0o755)
+    pythons = {str(path.resolve()) for folder in (hidden, Path("/usr/local/bin")) for path in folder.glob("python3*")}
+    hide = "".join(f"mount --bind /dev/null {path} && " for path in sorted(pythons))
+    script = clone / "scripts/install/install.sh"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f'{hide} PATH={programs} exec "$0" --dry-run', script], capture_output=True, text=True, cwd="/", timeout=60,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "NQR_CACHE_DIR": str(cache)},
+    )  # fmt: skip
+    assert done.returncode == 3 and "NQR-DEP-901" in done.stderr, done.stderr
+    names = ["mpdecimal", "python3.11", "python3.11-setuptools-wheel"]
+    assert (cache / "known").read_text().split() == names, "before the transaction"
+    record = json.loads((cache / "bootstrap.json").read_text())
+    assert (record["manager"], record["packages"]) == ("dnf", names)

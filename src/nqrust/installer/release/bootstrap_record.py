@@ -59,5 +59,10 @@ def farewell(record: BootstrapRecord, *, keep_packages: bool = False) -> str:
                 f" purge -- {names} >/dev/null 2>&1 </dev/null || echo 'Left installed: {names}' >&2"
             )
         elif record.manager == "dnf":
-            lines.append(f"dnf -y -q remove {names} >/dev/null 2>&1 </dev/null || echo 'Left installed: {names}' >&2")
+            # dnf would take along what needs them by now; rpm says so.
+            lines += [
+                f'for name in {names}; do rpm -q "$name" >/dev/null 2>&1 && set -- "$@" "$name"; done',
+                '[ $# -eq 0 ] || { rpm -e --test --allmatches "$@" && dnf -y -q --setopt=clean_requirements_on_remove=0 remove "$@"; }'
+                f" >/dev/null 2>&1 </dev/null || echo 'Left installed: {names}' >&2",
+            ]
     return "\n".join(lines) + "\n"

@@ -24,6 +24,10 @@ from nqrust.installer.engine.undo.record import Undo, undo_file, undo_packages
 LOCK_WAIT = 600.0
 """Seconds for which another program may hold the package manager's lock."""
 _REFUSALS = 5
+_UNREACHED = (
+    *("Failed to fetch", "Could not resolve", "Could not connect", "Connection failed"),  # apt-get
+    *("Failed to download", "Cannot download", "Error downloading packages"),  # dnf
+)
 
 
 @dataclass(frozen=True)
@@ -265,10 +269,7 @@ def transaction_failed(error: CommandFailed) -> StepFailed:
             "Enable the distribution's full package sources (on Ubuntu also “universe”), then run the same command"
             " again.",
         )
-    if any(
-        sign in text
-        for sign in ("Failed to fetch", "Could not resolve", "Could not connect", "Connection failed")
-    ):
+    if any(sign in text for sign in _UNREACHED):
         return StepFailed(
             "NQR-DEP-105",
             f"Packages could not be downloaded: {_said(error)}.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from nqrust.host.fake import FakeHost
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo import packages as verb
+from nqrust.installer.engine.undo import traces
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Reverted, UndoContext
 
 NEEDS = {"server": {"library"}, "client": {"library"}, "theirs": {"server"}}
@@ -57,3 +60,19 @@ def test_none_goes_when_another_would_go_for_no_reason_that_can_be_told(monkeypa
     few = Few({"base", "stranger", "client", "library"}, {"client": "stranger"})
     assert isinstance(taken_back(few, monkeypatch), Kept)
     assert few.installed == {"base", "stranger", "client", "library"}
+
+
+def test_what_a_torn_transaction_unpacked_goes_but_for_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = FakeHost.debian12()
+    context = UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals"))
+    host.put_directory("/etc/library")
+    survey = traces.pack(traces.survey(host))
+    blob = hashlib.sha256(survey).hexdigest()
+    host.put(context.originals.blob(blob), survey)
+    host.put_directory("/usr/share/library")
+    unpacked = {"paths": {"/etc/library": ["directory"], "/usr/share/library": ["directory"]}, "users": [], "groups": []}
+    remover = dataclasses.replace(Few({"base"}, {}).remover(), leftovers=lambda host, names: unpacked if names == {"library"} else traces.NOTHING)
+    monkeypatch.setitem(verb.REMOVERS, "few", remover)
+    args: dict[str, Any] = {"manager": "few", "before": ["base"], "manual": [], "brought": ["library"], "survey": blob}
+    assert isinstance(verb.packages(context, args), Reverted)
+    assert host.exists("/etc/library") and not host.exists("/usr/share/library")

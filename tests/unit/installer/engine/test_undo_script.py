@@ -202,8 +202,9 @@ case "$*" in
     "-e --test"*server*) echo "error: Failed dependencies:
 	server-api >= 2 is needed by (installed) theirs-1.0-1.x86_64" >&2; exit 1 ;;
     "-e --test"*lib-a*) echo "	lib-a.so.1()(64bit) is needed by (installed) server-2-1.x86_64" >&2; exit 1 ;;
-    *whatprovides*server-api) printf 'server ' ;;
-    *whatprovides*lib-a.so*) printf 'lib-a ' ;;
+    *whatprovides*server-api) echo '=server' ;;
+    *whatprovides*lib-a.so*) echo '=lib-a' ;;
+    *whatprovides*) echo "no package provides $5" ;;
 esac"""
     path = tools(tmp_path / "bin", rpm=rpm, dnf=":")
     lines = [script.PRELUDE, "if purge dnf alone lib-a server; then echo all; fi", "exit $failed"]
@@ -219,3 +220,38 @@ def test_no_rpm_is_removed_when_another_would_go_for_no_reason_that_can_be_told(
     done = sh("\n".join([script.PRELUDE, "if purge dnf alone server; then echo all; fi", "exit $failed"]), tmp_path, PATH=path)
     assert done.returncode == 0 and "packages that others need now: alone server" in done.stdout, done.stderr
     assert "dnf" not in (tmp_path / "bin/calls").read_text()
+
+
+def test_rpms_that_a_boolean_dependency_names_stay_alone(tmp_path: Path) -> None:
+    rpm = r"""
+case "$*" in
+    "-e --test"*lib-a*) echo "	(lib-a(two) if old) is needed by (installed) theirs-1.0-1.x86_64" >&2; exit 2 ;;
+    *whatprovides*"lib-a(two)") echo '=lib-a' ;;
+    *whatprovides*) echo "no package provides $5" ;;
+esac"""
+    path = tools(tmp_path / "bin", rpm=rpm, dnf=":")
+    done = sh("\n".join([script.PRELUDE, "purge dnf alone lib-a server", "exit $failed"]), tmp_path, PATH=path)
+    assert done.returncode == 0 and "packages that others need now: lib-a." in done.stdout, done.stderr
+    removed = [line for line in (tmp_path / "bin/calls").read_text().splitlines() if line.startswith("dnf")]
+    assert [line.split()[-2:] for line in removed] == [["alone", "server"]]
+
+
+def test_a_file_is_owned_when_either_package_manager_says_so(tmp_path: Path) -> None:
+    path = tools(tmp_path / "bin", rpm="[ $2 = /etc/of-rpm ]", dpkg_query="[ $2 = /etc/of-dpkg ]")
+    lines = [script.PRELUDE, "for path in /etc/of-rpm /etc/of-dpkg /etc/free; do if owned $path; then echo $path; fi; done"]
+    assert sh("\n".join(lines), tmp_path, PATH=path).stdout.split() == ["/etc/of-rpm", "/etc/of-dpkg"]
+
+
+def test_folders_and_copies_of_configuration(tmp_path: Path) -> None:
+    sums = {text: hashlib.sha256(text.encode()).hexdigest() for text in ("mine\n", "shipped\n")}
+    for name, text in (("conf", "mine\n"), ("conf.rpmnew", "shipped\n"), ("conf.rpmsave", "edited\n")):
+        (tmp_path / name).write_text(text)
+    copies = [f"drop_copy {tmp_path}/{n} {sums[t]} {tmp_path}/conf {sums['mine' + chr(10)]}"
+              for n, t in (("conf.rpmnew", "shipped\n"), ("conf.rpmsave", "mine\n"))]  # fmt: skip
+    owner = f"{os.getuid()} {os.getgid()}"
+    folders = [f"put_directory {tmp_path}/again 0750 {owner}", f"put_directory {tmp_path}/far/off 0750 {owner}"]
+    done = sh("\n".join([script.PRELUDE, *copies, *folders, "exit $failed"]), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in tmp_path.iterdir()} >= {"conf", "conf.rpmsave", "again"}
+    assert not (tmp_path / "conf.rpmnew").exists() and not (tmp_path / "far").exists()
+    assert (tmp_path / "again").stat().st_mode & 0o7777 == 0o750

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -41,3 +42,17 @@ def test_the_farewell_removes_the_cache_and_what_it_brought(tmp_path: Path) -> N
     assert not cache.exists()
     assert "purge -- python3" in farewell(BootstrapRecord("apt", ("python3",)))
     assert "purge" not in farewell(BootstrapRecord("apt", ("python3",)), keep_packages=True)
+
+
+@pytest.mark.parametrize(("needed", "said", "removed"), [(0, "", ["python3.11", "libs"]), (2, "Left installed: python3.11 gone libs\n", [])])
+def test_rpms_that_others_need_by_now_are_left(tmp_path: Path, needed: int, said: str, removed: list[str]) -> None:
+    rpm = f'case "$*" in "-q gone") exit 1 ;; "-e --test --allmatches python3.11 libs") exit {needed} ;; -e*) exit 9 ;; esac'
+    for name, body in (("rpm", rpm), ("dnf", f'echo "$@" >>{tmp_path}/calls')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    script = farewell(BootstrapRecord("dnf", ("python3.11", "gone", "libs"), str(tmp_path / "cache")))
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["sh", "-uc", script], check=True, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    assert done.stderr == said
+    calls = tmp_path / "calls"
+    assert (calls.read_text().split("remove ")[1].split() if calls.exists() else []) == removed

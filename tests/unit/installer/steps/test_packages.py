@@ -12,7 +12,7 @@ from nqrust.host.errors import CommandFailed
 from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
 from nqrust.installer.distro.apt import POLICY_RC_D, Apt, parse_lock_pids, parse_simulation
-from nqrust.installer.distro.dnf import parse_transaction
+from nqrust.installer.distro.dnf import Dnf, parse_transaction
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Needed, Satisfied
 from nqrust.installer.steps.packages import PackageIndex, Packages
@@ -250,3 +250,28 @@ def test_dnf_transaction() -> None:
         "\nTransaction Summary\n Install  2 Packages\n"
     )
     assert parse_transaction(text) == ["libutempter", "screen"]
+
+
+def test_a_row_of_dnf_that_does_not_fit_goes_on_in_the_next_line() -> None:
+    text = (
+        "Installing:\n python3-setuptools-wheel\n                 noarch 39.2.0-7.el8     baseos 288 k\n"
+        "     replacing  old-wheel.noarch 1-1\n screen          x86_64 4.8.0-6.el9      epel   649 k\n"
+        "Upgrading:\n zlib            x86_64 1.2.11-40.el9    baseos  91 k\n"
+        "\nTransaction Summary\n Install  2 Packages\n"
+    )
+    assert parse_transaction(text) == ["python3-setuptools-wheel", "screen"]
+
+
+@pytest.mark.parametrize("lock", ["/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/metadata_lock.pid"])
+def test_dnf_locks_are_files_with_a_process_in_them(host: FakeHost, lock: str) -> None:
+    assert Dnf().lock_holder(host) is None
+    host.put(lock, "812")
+    assert Dnf().lock_holder(host) is None, "it was killed"
+    host.put("/proc/812/comm", "dnf\n")
+    assert Dnf().lock_holder(host) == "dnf (pid 812)"
+
+
+def test_dnf_tells_by_its_exit_code_that_it_was_refused_the_lock() -> None:
+    waited = "Waiting for process with pid 812 to finish.\nError: Transaction test error"
+    assert not Dnf().lock_refused(CommandFailed(("dnf",), 1, "", waited))
+    assert Dnf().lock_refused(CommandFailed(("dnf",), 200, "Error: already locked by 812"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command, Host, command
-from nqrust.installer.engine.undo import spared, traces
+from nqrust.installer.engine.undo import rpms, spared, traces
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, Reverted, UndoContext
 
 if TYPE_CHECKING:
@@ -27,9 +27,11 @@ _ARCHIVES, _CONTROL = "/var/cache/apt/archives", "/var/lib/dpkg/tmp.ci"
 @dataclass(frozen=True)
 class Remover:
     """One package manager. `plain` turns a recorded name into the one that the other functions use; `installed` gives
-    names, those in `config_only` were removed and left their configuration; `would_go` what purging some names would remove in all; `needs` the direct dependencies of every installed
-    package; `scripts` the text of maintainer scripts and `listed` the paths of packages; `purge` removes, also what a
-    transaction that was cut off left half there, and of its second names leaves the configuration; `mark` gives commands."""
+    names, those in `config_only` were removed and left their configuration; `would_go` what purging some names would
+    remove in all; `needs` the direct dependencies of every installed package; `scripts` the text of maintainer scripts and
+    `listed` the paths of packages; `purge` removes, also what a transaction that was cut off left half there, and of its
+    second names leaves the configuration; `mark` gives commands; `leftovers` is what was unpacked of packages that the
+    package manager does not know of; `asides`: ends of names that it gives to configuration files."""
 
     plain: Callable[[Host], Callable[[str], str]]
     installed: Callable[[Host], set[str]]
@@ -40,6 +42,8 @@ class Remover:
     mark: Callable[[Host, set[str], set[str]], list[Command]]
     scripts: Callable[[Host, set[str]], str]
     listed: Callable[[Host, set[str]], frozenset[str]]
+    leftovers: Callable[[Host, set[str]], dict[str, Any]] = lambda host, names: traces.NOTHING
+    asides: tuple[str, ...] = ()
 
 
 def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
@@ -61,6 +65,7 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
         configured = going & configured_before(host, args)
         remover.purge(host, going - configured, configured)
     spared.put_back(host, spare)
+    left = traces.remove(host, leftovers(context, args), frozenset())
     before = {plain(name) for name in args["before"]}
     for cmd in remover.mark(host, {plain(name) for name in args["manual"]}, before):
         host.run(cmd)
@@ -70,7 +75,7 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
         return Kept(f"packages that others need now stay: {_some(kept)}")
     now = remover.installed(host)
     later = remover.scripts(host, now - before)
-    left = traces.remove(host, made, remover.listed(host, now), later)
+    left += traces.remove(host, made, remover.listed(host, now), later)
     _residue(host, args.get("residue"), later)
     if left:
         return Kept("; ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else ""))
@@ -132,7 +137,17 @@ def spared_now(context: UndoContext, args: dict[str, Any], going: set[str]) -> d
         return {}
     host, remover = context.host, REMOVERS[str(args["manager"])]
     before = traces.unpack(context.originals.read(str(args["survey"])))
-    return spared.look(host, before, remover.scripts(host, going), remover.listed(host, going))
+    return spared.look(host, before, remover.scripts(host, going), remover.listed(host, going), remover.asides)
+
+
+def leftovers(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
+    """What a transaction that was cut off had unpacked of packages that are not there."""
+    if args.get("brought") is None or known_traces(context.originals, args) is not None:
+        return traces.NOTHING
+    host, remover = context.host, REMOVERS[str(args["manager"])]
+    found = remover.leftovers(host, {*args["brought"]} - remover.installed(host))
+    there = set(traces.unpack(context.originals.read(str(args["survey"])))["paths"])
+    return {**found, "paths": {path: row for path, row in found["paths"].items() if path not in there}}
 
 
 def _spared(context: UndoContext, args: dict[str, Any], going: set[str]) -> dict[str, Any]:
@@ -307,51 +322,12 @@ def _apt_mark(host: Host, manual: set[str], before: set[str]) -> list[Command]:
     return commands + ([command("apt-mark", "manual", *to_manual)] if to_manual else [])
 
 
-# --- dnf and rpm
-
-
-def _rpm_installed(host: Host) -> set[str]:
-    return set(host.run(command("rpm", "-qa", "--qf", "%{NAME}\n")).stdout.split())
-
-
-def _dnf_would_go(host: Host, names: list[str]) -> set[str]:
-    """`rpm -e --test` names what needs them; nothing else is removed when dependencies are not cleaned."""
-    done = host.run(command("rpm", "-e", "--test", *names, ok=(0, 1)))
-    needing = re.findall(r"is needed by \(installed\) (\S+?)-[^-]+-[^-]+$", done.stderr, re.MULTILINE)
-    return set(names) | set(needing)
-
-
-def _rpm_needs(host: Host) -> dict[str, set[str]]:
-    """Package -> packages that provide what it requires."""
-    provides: dict[str, set[str]] = {}
-    for line in host.run(command("rpm", "-qa", "--qf", "[%{=NAME}\t%{PROVIDES}\n]")).stdout.splitlines():
-        name, _, what = line.partition("\t")
-        provides.setdefault(what, set()).add(name)
-    found: dict[str, set[str]] = {}
-    for line in host.run(command("rpm", "-qa", "--qf", "[%{=NAME}\t%{REQUIRENAME}\n]")).stdout.splitlines():
-        name, _, what = line.partition("\t")
-        found.setdefault(name, set()).update(provides.get(what, set()))
-    return found
-
-
-def _rpm_scripts(host: Host, names: set[str]) -> str:
-    return host.run(command("rpm", "-q", "--scripts", *sorted(names))).stdout if names else ""
-
-
-def _rpm_listed(host: Host, names: set[str]) -> frozenset[str]:
-    return frozenset(host.run(command("rpm", "-ql", *sorted(names))).stdout.splitlines()) if names else frozenset()
-
-
-def _dnf_purge(host: Host, names: set[str], configured: set[str]) -> None:
-    host.run(command("dnf", "remove", "-y", "--setopt=clean_requirements_on_remove=0", *sorted(names), timeout=1800))
-
-
 REMOVERS = {
     "apt": Remover(
         _dpkg_plain, _dpkg_installed, _dpkg_config_only, _apt_would_go, _dpkg_needs, _apt_purge, _apt_mark, _dpkg_scripts, _dpkg_listed,
     ),
     "dnf": Remover(
-        lambda host: lambda name: name, _rpm_installed, lambda host: set(), _dnf_would_go, _rpm_needs, _dnf_purge,
-        lambda host, manual, before: [], _rpm_scripts, _rpm_listed,
+        lambda host: lambda name: name, rpms.installed, lambda host: set(), rpms.would_go, rpms.needs, rpms.purge,
+        lambda host, manual, before: [], rpms.scripts, rpms.listed, rpms.leftovers, rpms.ASIDES,
     ),
 }  # fmt: skip

@@ -6,14 +6,14 @@ Each record becomes one call of a function of `script_functions`; originals are 
 from __future__ import annotations
 
 import base64
-import hashlib
+import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from shlex import quote
 from typing import Any
 
 from nqrust.installer.engine.errors import JournalError
 from nqrust.installer.engine.receipt import Entry
-from nqrust.installer.engine.undo import packages, services, traces
+from nqrust.installer.engine.undo import packages, services, spared, traces
 from nqrust.installer.engine.undo.kernel import sysctl_path
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.postgres import quote as identifier
@@ -81,8 +81,7 @@ def _spared(path: str, row: dict[str, Any]) -> Iterator[str]:
     if "target" in row:
         yield _call("put_link", path, "", row["target"])
     else:
-        data = base64.b64decode(row["content"])
-        yield from _content(path, "", hashlib.sha256(data).hexdigest(), row, data)
+        yield from _content(path, "", spared.digest(row), row, base64.b64decode(row["content"]))
 
 
 def _packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
@@ -96,10 +95,16 @@ def _packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     if not staying:
         yield from (f"    {line}" for line in _traces(made, args.get("residue") or {}))
     yield "fi"
+    yield from _traces(packages.leftovers(context, args), {})
     for path, row in spare.items():
+        if "folder" in row:
+            mode, owner, group = row["folder"]
+            yield _call("put_directory", posixpath.dirname(path), f"{mode:04o}", owner, group)
         yield f"if ! {_call('there', path)}; then"
         yield from _spared(path, row)
         yield "fi"
+        for name, known in row.get("beside", {}).items():
+            yield _call("drop_copy", name, known, path, spared.digest(row))
     if manager == "apt":
         plain = packages.REMOVERS[manager].plain(host)
         before, manual = (" ".join(sorted(map(plain, args[key]))) for key in ("before", "manual"))

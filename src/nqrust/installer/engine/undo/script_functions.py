@@ -100,6 +100,13 @@ put_link() { # path, ours, prior target: a file of ours stands where a link was
     remove_file "$1" "$2"
     there "$1" || try ln -s -- "$3" "$1"
 }
+put_directory() { # path, mode, owner, group
+    if [ -d "$1" ] || [ ! -d "$(dirname -- "$1")" ]; then return; fi
+    try mkdir -- "$1" && set_mode "$@"
+}
+drop_copy() { # path, sha256, the file that it was laid beside, its sha256
+    if is_ours "$1" "$2" && is_ours "$3" "$4"; then try rm -f -- "$1"; fi
+}
 remove_directory() { # path
     [ -d "$1" ] || return 0
     rmdir -- "$1" 2>/dev/null || kept "$1 holds what is not ours"
@@ -220,8 +227,9 @@ made_link() { # path, target
     if [ ! -L "$1" ] || owned "$1"; then return; fi
     if [ "$(readlink -- "$1")" = "$2" ]; then try rm -f -- "$1"; else kept "$1 was made by a package script and changed since"; fi
 }
-owned() {
-    if has dpkg; then dpkg-query --search "$1" >/dev/null 2>&1; else rpm -qf "$1" >/dev/null 2>&1; fi
+owned() { # a host may have the programs of both package managers
+    if has dpkg-query && dpkg-query --search "$1" >/dev/null 2>&1; then return; fi
+    has rpm && rpm -qf "$1" >/dev/null 2>&1
 }
 present_of() { # package manager, packages: those that are there, also in part
     which=$1
@@ -302,10 +310,13 @@ remove_rpms() { # $present; leaves $stay
     while [ -n "$present" ]; do
         needed=''
         # shellcheck disable=SC2086  # a list of names
-        capabilities=$(rpm -e --test $present 2>&1 | sed -nE 's/^[[:space:]]*([^ ]+) .*is needed by \(installed\) .*/\1/p')
+        capabilities=$(rpm -e --test --allmatches $present 2>&1 | sed -nE 's/^[[:space:]]*(.+) is needed by \(installed\) .*/\1/p')
         [ -n "$capabilities" ] || break
-        for capability in $capabilities; do
-            needed="$needed $(rpm -q --whatprovides --qf '%{NAME} ' "$capability" 2>/dev/null)"
+        for capability in $capabilities; do # also the words of a boolean dependency: (a if b)
+            bare=${capability#\(}
+            for term in "$bare" "${bare%\)}"; do
+                needed="$needed $(rpm -q --whatprovides --qf '=%{NAME}\n' "$term" 2>/dev/null | sed -n 's/^=//p' | tr '\n' ' ')"
+            done
         done
         rest=$(without "$present" "$needed")
         [ "$rest" != "$present" ] || rest='' # better all than one of another
