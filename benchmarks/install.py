@@ -98,7 +98,12 @@ def bench_converged(host: Machine) -> float:
     seconds = sorted(run.seconds for run in runs)[len(runs) // 2]
     changed = max(run.summary["changed"] for run in runs)
     steps = runs[0].summary["satisfied"]
-    line("converged re-run", f"{seconds:.2f} s ({changed} changed)", f"{seconds / steps * 1000:.1f} ms a step ({steps})", under(seconds, 1.5, "s"))
+    line(
+        "converged re-run",
+        f"{seconds:.2f} s ({changed} changed)",
+        f"{seconds / steps * 1000:.1f} ms a step ({steps})",
+        under(seconds, 1.5, "s"),
+    )
     show_memory("converged re-run", runs[0])
     return seconds
 
@@ -111,7 +116,12 @@ class Metered:
 
 
 def show_memory(what: str, run: Metered) -> None:
-    line(f"{what}, peak memory of nqr", f"{run.own:.0f} MiB", f"the largest program it ran: {run.below:.0f} MiB", under(run.own, 150, "MiB"))
+    line(
+        f"{what}, peak memory of nqr",
+        f"{run.own:.0f} MiB",
+        f"the largest program it ran: {run.below:.0f} MiB",
+        under(run.own, 150, "MiB"),
+    )
 
 
 def metered(host: Machine, command: str) -> Metered:

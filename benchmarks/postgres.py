@@ -52,7 +52,18 @@ def cluster() -> Iterator[str]:
     data = f"{folder}/data"
     try:
         run("initdb", "-D", data, "-U", "nexus", "--auth=scram-sha-256", f"--pwfile={secret}", "-E", "UTF8", "--locale=C.UTF-8")
-        run("pg_ctl", "-D", data, "-w", "-s", "-l", f"{folder}/log", "-o", f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}", "start")
+        run(
+            "pg_ctl",
+            "-D",
+            data,
+            "-w",
+            "-s",
+            "-l",
+            f"{folder}/log",
+            "-o",
+            f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}",
+            "start",
+        )
         try:
             url = f"postgresql://nexus:{password}@127.0.0.1:{port}/postgres"
             migrate(url.replace("postgresql://", "postgresql+psycopg://"))

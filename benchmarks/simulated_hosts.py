@@ -1,6 +1,6 @@
 """A process that answers for many agents: one port each, keep-alive HTTP/1.1, always the same inventory.
 
-    python benchmarks/simulated_hosts.py HOSTS VMS      prints its ports as a JSON list, then serves until it is ended
+python benchmarks/simulated_hosts.py HOSTS VMS      prints its ports as a JSON list, then serves until it is ended
 """
 
 from __future__ import annotations

@@ -36,7 +36,9 @@ def manager(database: str) -> Iterator[tuple[int, str]]:
         bootstrap = Path(folder, "bootstrap.json")
         bootstrap.touch(mode=0o600)
         tokens = [{"name": "bench", "sha256": hash_token(token), "role": "admin"}]
-        bootstrap.write_text(json.dumps({"admin_password_hash": hash_password(secrets.token_hex()), "tokens": tokens, "join_tokens": []}))
+        bootstrap.write_text(
+            json.dumps({"admin_password_hash": hash_password(secrets.token_hex()), "tokens": tokens, "join_tokens": []})
+        )
         environment = os.environ | {
             "DATABASE_URL": database, "MANAGER_BIND": f"127.0.0.1:{port}", "MANAGER_IMAGE_ROOT": f"{folder}/images",
             "MANAGER_STORAGE_ROOT": f"{folder}/vms", "MANAGER_BOOTSTRAP_FILE": str(bootstrap),

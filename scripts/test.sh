@@ -236,6 +236,7 @@ if [ ${#selected[@]} -gt 0 ]; then
 else
     if [ ${#pytest_args[@]} -eq 0 ]; then
         check ruff '' "$venv/bin/ruff" check .
+        check ruff-format '' "$venv/bin/ruff" format --check .
         check mypy '' "$venv/bin/mypy"
         check mypy-hosts '' env MYPYPATH=src "$venv/bin/mypy" --explicit-package-bases tests/hosts/machine
         check imports '' "$venv/bin/lint-imports"

@@ -56,10 +56,14 @@ def tasks(plan: list[Any]) -> Iterable[Task]:
     for step in kinds.get("firewall", []):
         yield asked([[step.binary, "-t", chain.table, "-S", chain.name] for chain in step.spec.chains])
     for step in (*kinds.get("pg-role", []), *kinds.get("pg-database", [])):
-        yield asked([["runuser", "-u", "postgres", "--", "psql", "-Atc", f"SELECT 1 FROM pg_roles WHERE rolname = '{step.name}'"]])
+        yield asked(
+            [["runuser", "-u", "postgres", "--", "psql", "-Atc", f"SELECT 1 FROM pg_roles WHERE rolname = '{step.name}'"]]
+        )
     yield loop("stat", [{"path": step.directory} for step in kinds.get("python-environment", [])])
     yield loop("stat", [{"path": f"{step.image_dir}/{step.recipe}"} for step in kinds.get("built-image", [])])
-    yield loop("systemd_service", [{"name": step.name, "enabled": step.enabled, "state": "started"} for step in kinds.get("service", [])])
+    yield loop(
+        "systemd_service", [{"name": step.name, "enabled": step.enabled, "state": "started"} for step in kinds.get("service", [])]
+    )
 
 
 def _owned(step: Any, state: str) -> dict[str, Any]:

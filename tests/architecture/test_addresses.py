@@ -32,7 +32,9 @@ def allowed(host: str) -> bool:
 
 def addresses(text: str) -> list[str]:
     """Hosts of all URLs in a text."""
-    return [match[1] for match in re.finditer(r"\b(?:https?|ftp)://(?:[^\s/@'\"<>]+@)?([A-Za-z0-9.{}$%_-]+|\[[0-9A-Fa-f:]+])", text)]
+    return [
+        match[1] for match in re.finditer(r"\b(?:https?|ftp)://(?:[^\s/@'\"<>]+@)?([A-Za-z0-9.{}$%_-]+|\[[0-9A-Fa-f:]+])", text)
+    ]
 
 
 def test_no_registry_is_named() -> None:
@@ -50,4 +52,9 @@ def test_the_rule_itself() -> None:
     mirror = "mirror." + "packages.io"
     assert addresses(f"see https://{mirror}/simple and http://user:pw@{mirror}:8080/x") == [mirror, mirror]
     assert not allowed(mirror) and not allowed("8.8.4.4")
-    assert all(map(allowed, ("localhost", "10.0.0.1", "127.0.0.1", "192.0.2.7", "releases.example.com", "{host}", "[fd00::1]", "github.com")))
+    assert all(
+        map(
+            allowed,
+            ("localhost", "10.0.0.1", "127.0.0.1", "192.0.2.7", "releases.example.com", "{host}", "[fd00::1]", "github.com"),
+        )
+    )

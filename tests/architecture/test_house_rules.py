@@ -61,8 +61,16 @@ def _starters(tree: ast.Module) -> list[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             if node.module == "subprocess":
                 found.append((node.lineno, "subprocess"))
-            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names if f"{node.module}.{alias.name}" in PROGRAM_STARTERS]
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and f"{node.value.id}.{node.attr}" in PROGRAM_STARTERS:
+            found += [
+                (node.lineno, f"{node.module}.{alias.name}")
+                for alias in node.names
+                if f"{node.module}.{alias.name}" in PROGRAM_STARTERS
+            ]
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and f"{node.value.id}.{node.attr}" in PROGRAM_STARTERS
+        ):
             found.append((node.lineno, f"{node.value.id}.{node.attr}"))
     return found
 
@@ -91,7 +99,11 @@ def test_python_sources_run_on_the_oldest_supported_python() -> None:
             ast.parse(text_of(path), feature_version=(3, 10))
         except SyntaxError as error:
             broken.append(f"{name_of(path)}:{error.lineno} {error.msg}")
-        newer = re.search(r"^\s*(?:import tomllib|from enum import .*\bStrEnum\b|from typing import .*\bSelf\b|from datetime import .*\bUTC\b)", text_of(path), re.MULTILINE)
+        newer = re.search(
+            r"^\s*(?:import tomllib|from enum import .*\bStrEnum\b|from typing import .*\bSelf\b|from datetime import .*\bUTC\b)",
+            text_of(path),
+            re.MULTILINE,
+        )
         if newer:
             broken.append(f"{name_of(path)}: {newer[0].strip()} needs Python 3.11")
     assert broken == []

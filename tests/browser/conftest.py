@@ -25,8 +25,13 @@ _HERE = Path(__file__).parent
 ROOT = _HERE.parents[1]
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
 expect.set_options(timeout=45_000)
 
@@ -75,11 +80,19 @@ class Site:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("ui")
     manager_port, ui_port = _free_port(), _free_port()
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "UI_BIND": f"127.0.0.1:{ui_port}", "PORT": "1",
-                   "HOSTNAME": "elsewhere", "MANAGER_BASE": f"http://127.0.0.1:{manager_port}", "UI_STORAGE_SECRET": "s" * 32}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "UI_BIND": f"127.0.0.1:{ui_port}",
+        "PORT": "1",
+        "HOSTNAME": "elsewhere",
+        "MANAGER_BASE": f"http://127.0.0.1:{manager_port}",
+        "UI_STORAGE_SECRET": "s" * 32,
+    }
     with (folder / "log").open("wb") as log:
-        manager = subprocess.Popen([sys.executable, "-m", "tests.browser.fake_manager", str(manager_port)], cwd=ROOT,
-                                   stdout=log, stderr=log)
+        manager = subprocess.Popen(
+            [sys.executable, "-m", "tests.browser.fake_manager", str(manager_port)], cwd=ROOT, stdout=log, stderr=log
+        )
         ui = subprocess.Popen([sys.executable, "-m", "nqrust.ui"], cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             _wait(f"http://127.0.0.1:{manager_port}/health", manager)
@@ -115,11 +128,18 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     wrong: list[str] = []
-    page.on("request", lambda r: wrong.append(f"asked {r.url}")
-            if not r.url.startswith((site.url, site.url.replace("http", "ws"), "data:", "blob:")) else None)
+    page.on(
+        "request",
+        lambda r: (
+            wrong.append(f"asked {r.url}")
+            if not r.url.startswith((site.url, site.url.replace("http", "ws"), "data:", "blob:"))
+            else None
+        ),
+    )
     # Other tests make and remove network interfaces, which Chromium notices by asking again.
-    page.on("console", lambda m: wrong.append(f"said {m.text}")
-            if m.type == "error" and "ERR_NETWORK_CHANGED" not in m.text else None)
+    page.on(
+        "console", lambda m: wrong.append(f"said {m.text}") if m.type == "error" and "ERR_NETWORK_CHANGED" not in m.text else None
+    )
     page.on("pageerror", lambda e: wrong.append(f"raised {e}"))
     yield page
     context.close()

@@ -1,6 +1,6 @@
 """A manager in memory, for tests of the web UI: the same routes and models, no agents, no database.
 
-    python -m tests.browser.fake_manager PORT
+python -m tests.browser.fake_manager PORT
 """
 
 from __future__ import annotations
@@ -47,9 +47,11 @@ async def who(request: Request) -> tuple[str, auth.Role]:
         raise Refusal(401, "Not signed in")
     world.report()
     if request.method != "GET":
-        world.audit.insert(0, events.AuditEntry(
+        entry = events.AuditEntry(
             id=len(world.audit) + 1, at=now(), actor=world.sessions[token][0], method=request.method,
-            path=request.url.path, status=200, request_id=str(uuid.uuid4()), source="192.0.2.20"))
+            path=request.url.path, status=200, request_id=str(uuid.uuid4()), source="192.0.2.20",
+        )  # fmt: skip
+        world.audit.insert(0, entry)
     return world.sessions[token]
 
 
@@ -238,7 +240,8 @@ async def create_template(wanted: templates.TemplateCreate) -> templates.Templat
 
 @app.put("/v1/templates/{name}", dependencies=[Depends(operator)])
 async def replace_template(name: str, spec: templates.TemplateSpec) -> templates.Template:
-    world.templates[name] = templates.Template(**dict(spec), name=name, created_at=world.templates[name].created_at, updated_at=now())
+    created = world.templates[name].created_at
+    world.templates[name] = templates.Template(**dict(spec), name=name, created_at=created, updated_at=now())
     return world.templates[name]
 
 
@@ -267,8 +270,8 @@ async def list_images() -> images.ImageList:
 @app.post("/v1/images", dependencies=[Depends(operator)], status_code=201)
 async def add_image(wanted: images.ImageAdd) -> images.Image:
     if wanted.path and not wanted.path.startswith("/srv/images/"):
-        raise Refusal(422, "Not allowed", f"{wanted.path} is not below an allowed folder", "NQR-IMG-020",
-                      "Move it below /srv/images.")
+        why = f"{wanted.path} is not below an allowed folder"
+        raise Refusal(422, "Not allowed", why, "NQR-IMG-020", "Move it below /srv/images.")
     if wanted.url:
         return world.fetch_image(wanted.name, broken="broken" in wanted.url)
     return world.add_image(wanted.name)
@@ -341,8 +344,8 @@ async def list_tokens() -> auth.TokenList:
 
 @app.post("/v1/tokens", dependencies=[Depends(admin)], status_code=201)
 async def create_token(wanted: auth.TokenCreate) -> auth.TokenCreated:
-    made = auth.TokenCreated(id=str(uuid.uuid4()), name=wanted.name, role=wanted.role, created_at=now(),
-                             token="nqr_" + secrets.token_urlsafe(32))
+    secret = "nqr_" + secrets.token_urlsafe(32)
+    made = auth.TokenCreated(id=str(uuid.uuid4()), name=wanted.name, role=wanted.role, created_at=now(), token=secret)
     world.tokens.append(auth.Token(**made.model_dump(exclude={"token"})))
     return made
 

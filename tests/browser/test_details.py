@@ -253,7 +253,9 @@ def test_a_thousand_vms_are_paged_sorted_and_searched(sign_in: SignIn, site: Sit
     expect(page.get_by_text("Nothing fits.")).to_be_visible()
 
 
-@pytest.mark.parametrize("path", ["/", "/vms", "/vms/web1", "/templates", "/images", "/volumes", "/hosts", "/events", "/access", "/audit"])
+@pytest.mark.parametrize(
+    "path", ["/", "/vms", "/vms/web1", "/templates", "/images", "/volumes", "/hosts", "/events", "/access", "/audit"]
+)
 def test_on_a_telephone_nothing_is_cut_and_buttons_can_be_hit(sign_in: SignIn, site: Site, path: str) -> None:
     site.arrange("busy")
     page = sign_in()

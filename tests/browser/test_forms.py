@@ -123,7 +123,9 @@ def test_everybody_changes_their_own_password(sign_in: SignIn, site: Site, name:
         page.get_by_label("Menu").click()
     account(page, "Change password")
     dialog = page.get_by_role("dialog").filter(has_text="Change your password")
-    current, new, again = (dialog.get_by_label(label, exact=True) for label in ("Current password", "New password", "New password again"))
+    current, new, again = (
+        dialog.get_by_label(label, exact=True) for label in ("Current password", "New password", "New password again")
+    )
     expect(current).to_be_focused()
     for old, first, second, said in (
         ("", "another password", "another password", "Enter your current password."),

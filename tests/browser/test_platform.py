@@ -85,13 +85,21 @@ def test_users_and_tokens(sign_in: SignIn) -> None:
     expect(page.get_by_role("table")).to_contain_text("POST /v1/tokens")
 
 
-@pytest.mark.parametrize(("path", "title", "empty"), [
-    ("/vms", "VMs", "No VMs yet"), ("/images", "Images", "No images yet"), ("/hosts", "Hosts", "No hosts yet"),
-    ("/templates", "Templates", "No templates"), ("/volumes", "Volumes", "No kept volumes"),
-    ("/events", "Events", "Nothing has happened yet"), ("/audit", "Audit", "Nothing yet"),
-])
-def test_every_list_has_a_loading_an_empty_and_an_error_view(sign_in: SignIn, site: Site, path: str, title: str,
-                                                             empty: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "title", "empty"),
+    [
+        ("/vms", "VMs", "No VMs yet"),
+        ("/images", "Images", "No images yet"),
+        ("/hosts", "Hosts", "No hosts yet"),
+        ("/templates", "Templates", "No templates"),
+        ("/volumes", "Volumes", "No kept volumes"),
+        ("/events", "Events", "Nothing has happened yet"),
+        ("/audit", "Audit", "Nothing yet"),
+    ],
+)
+def test_every_list_has_a_loading_an_empty_and_an_error_view(
+    sign_in: SignIn, site: Site, path: str, title: str, empty: str
+) -> None:
     site.arrange("empty")
     site.arrange("delay", 2.0)
     page = sign_in("admin", path, title)

@@ -55,7 +55,9 @@ def test_a_link_cannot_lead_elsewhere_after_signing_in(page: Page, site: Site) -
 
 def test_the_token_stays_on_the_server(sign_in: SignIn, site: Site) -> None:
     page = sign_in()
-    seen = page.content() + str(page.context.cookies()) + str(page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})"))
+    seen = (
+        page.content() + str(page.context.cookies()) + str(page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})"))
+    )
     assert "nqr_" not in seen and "nqr_" not in page.url
     (cookie,) = [cookie for cookie in page.context.cookies() if cookie["name"] == "session"]
     assert cookie["httpOnly"] and cookie["sameSite"] == "Strict"

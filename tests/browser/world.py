@@ -18,8 +18,10 @@ PASSWORD = "correct horse battery"
 ACCOUNTS = {"admin": auth.Role.admin, "olga": auth.Role.operator, "victor": auth.Role.viewer}
 
 TURNS = {
-    "start": (vms.VmState.starting, vms.VmState.running), "stop": (vms.VmState.stopping, vms.VmState.stopped),
-    "pause": (vms.VmState.running, vms.VmState.paused), "resume": (vms.VmState.paused, vms.VmState.running),
+    "start": (vms.VmState.starting, vms.VmState.running),
+    "stop": (vms.VmState.stopping, vms.VmState.stopped),
+    "pause": (vms.VmState.running, vms.VmState.paused),
+    "resume": (vms.VmState.paused, vms.VmState.running),
     "restart": (vms.VmState.starting, vms.VmState.running),
 }
 
@@ -69,9 +71,19 @@ class World:
     def add_image(self, name: str, description: str = "", state: str = "ready") -> images.Image:
         blob = images.Blob(file="rootfs.ext4", size=32 << 20, sha256=secrets.token_hex(32))
         manifest = images.ImageManifest(name=name, description=description, rootfs=blob, kernel=blob, created_at=now())
-        image = images.Image(id=str(uuid.uuid4()), name=name, description=description, arch="x86_64", size=blob.size,
-                             sha256=blob.sha256, state=state, min_memory_mib=96, min_disk_mib=32, created_at=now(),
-                             manifest=manifest)
+        image = images.Image(
+            id=str(uuid.uuid4()),
+            name=name,
+            description=description,
+            arch="x86_64",
+            size=blob.size,
+            sha256=blob.sha256,
+            state=state,
+            min_memory_mib=96,
+            min_disk_mib=32,
+            created_at=now(),
+            manifest=manifest,
+        )
         self.images[name] = image
         return image
 
@@ -83,16 +95,25 @@ class World:
         async def fetch() -> None:
             await self.go_on.wait()
             image.download = None
-            image.state, image.error = ("corrupt", "kernel does not have the sha256 that its image.json gives") if broken else ("ready", "")
+            image.state, image.error = (
+                ("corrupt", "kernel does not have the sha256 that its image.json gives") if broken else ("ready", "")
+            )
 
         self._keep(fetch())
         return image
 
     def take_snapshot(self, vm: vms.Vm, name: str) -> vms.Snapshot:
         if vm.state is vms.VmState.running and self.hosts[vm.host or ""].vmm != "firecracker":
-            raise Refusal(409, "Not now", f"VM {vm.name} runs under qemu, which cannot be snapshotted while it runs.", "NQR-API-122",
-                          "Stop it, take the snapshot, start it.")
-        found = vms.Snapshot(name=name, kind="full" if vm.state is vms.VmState.running else "disk", created_at=now(), state="creating")
+            raise Refusal(
+                409,
+                "Not now",
+                f"VM {vm.name} runs under qemu, which cannot be snapshotted while it runs.",
+                "NQR-API-122",
+                "Stop it, take the snapshot, start it.",
+            )
+        found = vms.Snapshot(
+            name=name, kind="full" if vm.state is vms.VmState.running else "disk", created_at=now(), state="creating"
+        )
         self.snapshots.setdefault(vm.id, []).append(found)
 
         async def finish() -> None:
@@ -104,8 +125,13 @@ class World:
 
     def restore(self, vm: vms.Vm, snapshot: str) -> vms.Vm:
         if vm.state is not vms.VmState.stopped:
-            raise Refusal(409, "Not now", f"VM {vm.name} is {vm.state.value}, or something is being done with it.", "NQR-API-111",
-                          "Stop it first.")
+            raise Refusal(
+                409,
+                "Not now",
+                f"VM {vm.name} is {vm.state.value}, or something is being done with it.",
+                "NQR-API-111",
+                "Stop it first.",
+            )
         self.tell("vm", vm.id, vm.name, "SnapshotRestored", f"VM {vm.name} is as it was in snapshot {snapshot}.")
         return vm
 
@@ -113,20 +139,39 @@ class World:
         for other in self.vms.values():
             for forward in wanted:
                 if other is not vm and forward.host_port in [taken.host_port for taken in other.forwards]:
-                    raise Refusal(409, "Taken", f"Host {vm.host} has port {forward.host_port} in use for {other.name}.",
-                                  "NQR-API-121", "Choose another port.")
+                    raise Refusal(
+                        409,
+                        "Taken",
+                        f"Host {vm.host} has port {forward.host_port} in use for {other.name}.",
+                        "NQR-API-121",
+                        "Choose another port.",
+                    )
         vm.forwards = wanted
         return vm
 
     def add_host(self, name: str, accel: str, state: hosts.HostState = hosts.HostState.online) -> hosts.Host:
         number = len(self.hosts) + 1
         host = hosts.Host(
-            id=str(uuid.uuid4()), name=name, state=state, url=f"http://192.0.2.{number}:19090", version="0.1.0",
-            boot_id=str(uuid.uuid4()), vmm="firecracker" if accel == "kvm" else "qemu", accel=accel, kvm=accel == "kvm",
-            capacity=hosts.HostCapacity(cpus=16, memory_mib=65536, memory_available_mib=41000, disk_mib=953674,
-                                        disk_available_mib=120000 if number == 2 else 640000),
+            id=str(uuid.uuid4()),
+            name=name,
+            state=state,
+            url=f"http://192.0.2.{number}:19090",
+            version="0.1.0",
+            boot_id=str(uuid.uuid4()),
+            vmm="firecracker" if accel == "kvm" else "qemu",
+            accel=accel,
+            kvm=accel == "kvm",
+            capacity=hosts.HostCapacity(
+                cpus=16,
+                memory_mib=65536,
+                memory_available_mib=41000,
+                disk_mib=953674,
+                disk_available_mib=120000 if number == 2 else 640000,
+            ),
             network=hosts.HostNetwork(bridge="fcbr0", cidr="10.0.0.0/24", gateway="10.0.0.1"),
-            last_seen_at=now(), created_at=now())
+            last_seen_at=now(),
+            created_at=now(),
+        )
         self.hosts[name] = host
         return host
 
@@ -135,14 +180,32 @@ class World:
         host = wanted.host or min(self.hosts.values(), key=lambda h: h.vms).name
         self.hosts[host].vms += 1
         vm = vms.Vm(
-            id=vm_id, name=wanted.name, state=vms.VmState.stopped, desired_state=vms.DesiredState.stopped, host=host,
-            host_id=self.hosts[host].id, ip=f"10.0.0.{10 + len(self.vms)}", mac=names.mac_address(vm_id), image=wanted.image,
-            vcpus=wanted.vcpus, memory_mib=wanted.memory_mib, disk_mib=wanted.disk_mib or 32, created_at=now(),
-            tap=names.tap_name(vm_id), tags=wanted.tags, autostart=wanted.autostart, restart_policy=wanted.restart_policy,
-            forwards=wanted.forwards, users=[user.name for user in wanted.users],
-            rate_limits=wanted.rate_limits, network_config=wanted.network_config,
-            volumes=[self._volume(f"vd{letter}", volume, wanted.name)
-                     for letter, volume in zip("bcdefghi", wanted.volumes, strict=False)])
+            id=vm_id,
+            name=wanted.name,
+            state=vms.VmState.stopped,
+            desired_state=vms.DesiredState.stopped,
+            host=host,
+            host_id=self.hosts[host].id,
+            ip=f"10.0.0.{10 + len(self.vms)}",
+            mac=names.mac_address(vm_id),
+            image=wanted.image,
+            vcpus=wanted.vcpus,
+            memory_mib=wanted.memory_mib,
+            disk_mib=wanted.disk_mib or 32,
+            created_at=now(),
+            tap=names.tap_name(vm_id),
+            tags=wanted.tags,
+            autostart=wanted.autostart,
+            restart_policy=wanted.restart_policy,
+            forwards=wanted.forwards,
+            users=[user.name for user in wanted.users],
+            rate_limits=wanted.rate_limits,
+            network_config=wanted.network_config,
+            volumes=[
+                self._volume(f"vd{letter}", volume, wanted.name)
+                for letter, volume in zip("bcdefghi", wanted.volumes, strict=False)
+            ],
+        )
         self.vms[vm.name] = vm
         self.tell("vm", vm.id, vm.name, "Created", f"{vm.name} was created on {host} from {vm.image}.")
         return vm
@@ -155,8 +218,13 @@ class World:
 
     def attach(self, vm: vms.Vm, wanted: vms.VolumeCreate) -> vms.Vm:
         if self.snapshots.get(vm.id):
-            raise Refusal(409, "Not now", f"VM {vm.name} has 1 snapshot of the volumes it has now.", "NQR-API-128",
-                          "Delete its snapshots first: `nqr vm snapshot rm`.")
+            raise Refusal(
+                409,
+                "Not now",
+                f"VM {vm.name} has 1 snapshot of the volumes it has now.",
+                "NQR-API-128",
+                "Delete its snapshots first: `nqr vm snapshot rm`.",
+            )
         device = next(f"vd{letter}" for letter in "bcdefghi" if f"vd{letter}" not in {one.device for one in vm.volumes})
         made = self._volume(device, wanted, vm.name)
         made.change = "attaching"
@@ -190,19 +258,39 @@ class World:
     def add_template(self, name: str, description: str, **more: Any) -> None:
         self.templates[name] = templates.Template(name=name, description=description, created_at=now(), updated_at=now(), **more)
 
-    def tell(self, kind: str, subject: str, name: str, reason: str, message: str, severity: str = "info",
-             at: datetime | None = None) -> None:
-        self.events.insert(0, events.Event(id=len(self.events) + 1, at=at or now(), subject_kind=kind, subject_id=subject,
-                                           subject_name=name, reason=reason, message=message, severity=severity))
+    def tell(
+        self, kind: str, subject: str, name: str, reason: str, message: str, severity: str = "info", at: datetime | None = None
+    ) -> None:
+        self.events.insert(
+            0,
+            events.Event(
+                id=len(self.events) + 1,
+                at=at or now(),
+                subject_kind=kind,
+                subject_id=subject,
+                subject_name=name,
+                reason=reason,
+                message=message,
+                severity=severity,
+            ),
+        )
 
     def set(self, vm: vms.Vm, state: vms.VmState) -> None:
         vm.state = state
         if state is vms.VmState.running and vm.guest is None:
             vm.boot_id, vm.started_at, vm.guest_up_at = str(uuid.uuid4()), now(), now()
             vm.limits = vms.VmLimits(memory_mib=vm.memory_mib + 96, cpu_percent=100 * vm.vcpus + 50, tasks=256)
-            vm.guest = vms.GuestReport(ip=vm.ip or "", boot_id=vm.boot_id, memory_total_kib=vm.memory_mib * 900,
-                                       memory_available_kib=vm.memory_mib * 600, disk_total_kib=30000,
-                                       disk_available_kib=22000, gateway="10.0.0.1", gateway_reachable=True, hostname=vm.name)
+            vm.guest = vms.GuestReport(
+                ip=vm.ip or "",
+                boot_id=vm.boot_id,
+                memory_total_kib=vm.memory_mib * 900,
+                memory_available_kib=vm.memory_mib * 600,
+                disk_total_kib=30000,
+                disk_available_kib=22000,
+                gateway="10.0.0.1",
+                gateway_reachable=True,
+                hostname=vm.name,
+            )
             self.tell("vm", vm.id, vm.name, "Started", f"{vm.name} is running on {vm.host}.")
         if state is vms.VmState.stopped:
             vm.guest = vm.boot_id = vm.started_at = vm.guest_up_at = vm.limits = None
@@ -243,22 +331,42 @@ def furnish(world: World) -> None:
     world.add_image("builder", "Build machine", state="missing")
     world.add_host("kvm2", "kvm")
     world.add_host("lab", "tcg", hosts.HostState.degraded).last_seen_at = now() - timedelta(seconds=70)
-    world.add_template("web", "Web server", image="tiny", vcpus=2, memory_mib=512, tags=["web"],
-                       rate_limits=vms.RateLimits(net_tx_kbit=50_000), users=[vms.GuestAccount(name="ann", ssh_keys=["ssh-ed25519 AAAA ann"])])
-    world.add_template("database", "", image="debian-12", vcpus=4, memory_mib=4096, disk_mib=20480,
-                       volumes=[vms.EmptyVolume(size_mib=51200, keep=True)])
+    world.add_template(
+        "web",
+        "Web server",
+        image="tiny",
+        vcpus=2,
+        memory_mib=512,
+        tags=["web"],
+        rate_limits=vms.RateLimits(net_tx_kbit=50_000),
+        users=[vms.GuestAccount(name="ann", ssh_keys=["ssh-ed25519 AAAA ann"])],
+    )
+    world.add_template(
+        "database",
+        "",
+        image="debian-12",
+        vcpus=4,
+        memory_mib=4096,
+        disk_mib=20480,
+        volumes=[vms.EmptyVolume(size_mib=51200, keep=True)],
+    )
     world.add_template("night", "Builds", image="builder", vcpus=8, memory_mib=3072)
     world.keep_volume("shop-vdb-7f3a", "kvm1", 20480)
     world.keep_volume("ledger-vdb-91c0", "kvm2", 102400)
     states = ["running", "running", "running", "paused", "stopped", "failed", "starting", "running"]
     plan = ["web1", "web2", "db1", "cache", "batch-old", "broken", "new", "build-7"]
     for name, state in zip(plan, states, strict=True):
-        wanted = vms.VmCreate(name=name, image="debian-12" if name.startswith("db") else "tiny", vcpus=2,
-                              rate_limits=vms.RateLimits(net_rx_kbit=100_000, net_tx_kbit=50_000, disk_iops=2000),
-                              memory_mib=512, tags=["web"] if name.startswith("web") else [],
-                              forwards=[vms.PortForward(host_port=8080, guest_port=80)] if name == "web1" else [],
-                              volumes=[vms.VolumeCreate(size_mib=10240, keep=True)] if name in ("web1", "db1") else [],
-                              users=[vms.GuestUser(name="ann", ssh_keys=["ssh-ed25519 AAAA ann"])] if name == "web1" else [])
+        wanted = vms.VmCreate(
+            name=name,
+            image="debian-12" if name.startswith("db") else "tiny",
+            vcpus=2,
+            rate_limits=vms.RateLimits(net_rx_kbit=100_000, net_tx_kbit=50_000, disk_iops=2000),
+            memory_mib=512,
+            tags=["web"] if name.startswith("web") else [],
+            forwards=[vms.PortForward(host_port=8080, guest_port=80)] if name == "web1" else [],
+            volumes=[vms.VolumeCreate(size_mib=10240, keep=True)] if name in ("web1", "db1") else [],
+            users=[vms.GuestUser(name="ann", ssh_keys=["ssh-ed25519 AAAA ann"])] if name == "web1" else [],
+        )
         vm = world.add_vm(wanted)
         if state in ("running", "paused"):
             world.set(vm, vms.VmState.running)

@@ -85,7 +85,9 @@ def fetch(host: Machine, url: str, *, token: str = "", body: Any = None) -> tupl
         "except e.HTTPError as x: print(x.code); print(x.read().decode())\n"
         "except OSError as x: print(0); print(x)"
     )
-    status, _, text = host.run(["python3", "-c", script, url, token, json.dumps(body) if body is not None else ""]).stdout.partition("\n")
+    status, _, text = host.run(
+        ["python3", "-c", script, url, token, json.dumps(body) if body is not None else ""]
+    ).stdout.partition("\n")
     return int(status), text
 
 

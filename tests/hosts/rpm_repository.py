@@ -28,7 +28,9 @@ class Rpm:
         build = [f"mkdir -p $(dirname %{{buildroot}}{path}); echo shipped > %{{buildroot}}{path}" for path in paths]
         listed = [*self.files, *self.configs, *(f"%dir {path}" for path in self.folders)]
         if self.many:
-            build.append(f"mkdir -p %{{buildroot}}{self.many}; for n in $(seq 1000); do echo $n > %{{buildroot}}{self.many}/$n; done")
+            build.append(
+                f"mkdir -p %{{buildroot}}{self.many}; for n in $(seq 1000); do echo $n > %{{buildroot}}{self.many}/$n; done"
+            )
             listed.append(self.many)
         post = ["%post", self.post] if self.post else []
         return "\n".join([*head, "%description", "made up", "%install", *build, *post, "%files", *listed, ""])

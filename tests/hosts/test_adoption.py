@@ -302,7 +302,9 @@ def test_a_setting_can_change_and_passwords_stay(installed: LivedIn) -> None:
 def test_uninstall_never_reaches_through_a_mount(installed: LivedIn) -> None:
     """Somebody has mounted a disk of theirs in a folder that goes: all else goes, that waits until it is unmounted."""
     host = installed.host
-    host.run("mkdir /var/tmp/usb /srv/fc/vms/usb && echo photo >/var/tmp/usb/dog.jpg && mount --bind /var/tmp/usb /srv/fc/vms/usb")
+    host.run(
+        "mkdir /var/tmp/usb /srv/fc/vms/usb && echo photo >/var/tmp/usb/dog.jpg && mount --bind /var/tmp/usb /srv/fc/vms/usb"
+    )
     result = nqr(host, "uninstall", *killing.PURGE, timeout=600, check=False)
     assert result.code == 1 and "NQR-ENG-005" in result.stderr and "mounted" in result.stderr, result.describe()
     assert host.read("/var/tmp/usb/dog.jpg") == "photo\n"

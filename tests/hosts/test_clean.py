@@ -21,7 +21,10 @@ EVERYTHING = ("uninstall", "--purge-data", "--drop-database", "--non-interactive
 CACHES_AND_LOGS = (
     ("/var/cache/", "caches; ours goes with the uninstall, the others' are derived anew"),
     ("/var/log/", "logs; ours goes with the uninstall, those of the package manager are history"),
-    ("/var/lib/(apt|dpkg|ucf|systemd)/|/var/lib/ucf$|/var/lib/shells.state$", "databases of the package tools, which undo their entries"),
+    (
+        "/var/lib/(apt|dpkg|ucf|systemd)/|/var/lib/ucf$|/var/lib/shells.state$",
+        "databases of the package tools, which undo their entries",
+    ),
     ("/tmp/|/var/tmp/", "private folders of services, which systemd makes and removes"),
     (r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|/etc/\.pwd\.lock$", "accounts: each is in a record or the survey"),
     ("/etc/alternatives/|/usr/(s?bin|share/man|lib)/", "update-alternatives(1) of packages, taken back by their scripts"),

@@ -18,7 +18,9 @@ from tests.hosts.rpm_repository import LONG, POST_HELD, POST_REACHED, REPOSITORY
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
 
-DATABASES = re.compile(r" (/root/|/run/|/var/lib/rpm|/var/lib/dnf|/var/cache/dnf|/var/log/(dnf|hawkey)|/etc/(passwd|group|g?shadow|subu?gid)-)")
+DATABASES = re.compile(
+    r" (/root/|/run/|/var/lib/rpm|/var/lib/dnf|/var/cache/dnf|/var/log/(dnf|hawkey)|/etc/(passwd|group|g?shadow|subu?gid)-)"
+)
 NO_PYTHON = """
 set -eu
 mkdir /root/programs

@@ -100,7 +100,9 @@ def test_the_mirror_fails(bench: Bench) -> None:
     host = bench.host
     host.run("dpkg --purge --force-depends screen; rm -rf /var/cache/apt/archives/*.deb")
     before = host.fingerprint()
-    host.write("/etc/apt/apt.conf.d/zz-dead", 'Acquire::http::Proxy "http://127.0.0.1:9";\nAcquire::https::Proxy "http://127.0.0.1:9";\n')
+    host.write(
+        "/etc/apt/apt.conf.d/zz-dead", 'Acquire::http::Proxy "http://127.0.0.1:9";\nAcquire::https::Proxy "http://127.0.0.1:9";\n'
+    )
     result = bench.run()
     if result.code == 0:
         pytest.skip("the package was still in a cache of the test host")

@@ -187,7 +187,11 @@ def test_clone_of_the_repository(debian12_plain: Machine) -> None:
 def _outside(machine: str, bridge: str) -> list[str]:
     """Everything on the testing machine that belongs to a host or network with these names."""
     found = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f"nqr-{machine} " in line]
-    found += [word for word in outside("ip", "-brief", "link").stdout.decode().split() if word.split("@")[0] in (f"vb-{machine}", bridge)]
+    found += [
+        word
+        for word in outside("ip", "-brief", "link").stdout.decode().split()
+        if word.split("@")[0] in (f"vb-{machine}", bridge)
+    ]
     found += [line for line in outside("iptables-save").stdout.decode().splitlines() if f'"nqr-test:{bridge}"' in line]
     found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/nqr-test-hosts/{machine}")]
     for path in Path("/proc").glob("[0-9]*/cmdline"):

@@ -100,11 +100,21 @@ def test_stop_and_remove(installed: Installed) -> None:
 def test_uninstall_leaves_nothing_though_a_vm_runs(installed: Installed) -> None:
     host = installed.host
     last = product.create_vm(host, "last")
-    result = host.run([f"{product.CLONE}/scripts/install/uninstall.sh", "--purge-data", "--drop-database", "--non-interactive"], timeout=900)
+    result = host.run(
+        [f"{product.CLONE}/scripts/install/uninstall.sh", "--purge-data", "--drop-database", "--non-interactive"], timeout=900
+    )
     assert product.vm_processes(host, last["id"]) == {}
     assert daemons(host) == {}
     assert "\n".join(installed.before.diff(host.fingerprint())) == "", result.describe()
-    for path in ("/opt/nqrust-microvm", CONFIG, "/srv/fc", "/srv/images", product.CACHE, "/var/log/nqrust-install", "/run/nqrust-microvm"):
+    for path in (
+        "/opt/nqrust-microvm",
+        CONFIG,
+        "/srv/fc",
+        "/srv/images",
+        product.CACHE,
+        "/var/log/nqrust-install",
+        "/run/nqrust-microvm",
+    ):
         assert not host.exists(path), path
 
 

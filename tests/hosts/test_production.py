@@ -47,7 +47,13 @@ def unit(host: Machine, name: str, *properties: str) -> dict[str, str]:
 
 
 def secrets(host: Machine) -> dict[str, str]:
-    files = (f"{CONFIG}/manager.env", f"{CONFIG}/admin-password", f"{CONFIG}/cli-token", f"{CONFIG}/join-token", f"{CONFIG}/bootstrap.json")
+    files = (
+        f"{CONFIG}/manager.env",
+        f"{CONFIG}/admin-password",
+        f"{CONFIG}/cli-token",
+        f"{CONFIG}/join-token",
+        f"{CONFIG}/bootstrap.json",
+    )
     return {path: host.read(path) for path in files}
 
 
@@ -86,7 +92,9 @@ def test_the_canary_was_proven(installed: Installed) -> None:
     verified = nqr(installed.host, "verify", "--output", "json", timeout=600)
     proofs = {one["hop"]: one for one in product.lines(verified)[-1]["proofs"]}
     assert {proof["verdict"] for proof in proofs.values()} == {"passed"}, verified.describe()
-    assert {"binaries", "manager", "agent", "ui", "database", "bridge", "dhcp", "vmm", "tap", "guest", "lease", "gateway"} <= set(proofs)
+    assert {"binaries", "manager", "agent", "ui", "database", "bridge", "dhcp", "vmm", "tap", "guest", "lease", "gateway"} <= set(
+        proofs
+    )
     assert document(installed.host, "vm", "ls")["items"] == []
     assert "tap" not in installed.host.run("ls /sys/class/net").stdout
 
@@ -128,7 +136,9 @@ def test_the_database_password_has_32_characters_and_is_nowhere_else(installed: 
     assert url
     password = url[1].split("://")[1].split("@")[0].split(":")[1]
     assert re.fullmatch(r"[A-Za-z0-9]{32}", password)
-    found = installed.host.run(["grep", "-rlsF", password, "/etc", "/var/log", "/tmp", "/opt", "/var/cache/nqrust-microvm"], check=False)
+    found = installed.host.run(
+        ["grep", "-rlsF", password, "/etc", "/var/log", "/tmp", "/opt", "/var/cache/nqrust-microvm"], check=False
+    )
     assert found.stdout.split() == [f"{CONFIG}/manager.env"]
     assert password not in installed.result.stdout + installed.result.stderr
 
@@ -148,7 +158,20 @@ def test_create_list_and_console(installed: Installed) -> None:
     installed.vm = product.create_vm(host, "web1")
     listed = document(host, "vm", "ls")["items"]
     assert [vm["name"] for vm in listed] == ["web1"]
-    assert {"id", "name", "state", "desired_state", "host", "ip", "mac", "boot_id", "image", "vcpus", "memory_mib", "created_at"} <= set(listed[0])
+    assert {
+        "id",
+        "name",
+        "state",
+        "desired_state",
+        "host",
+        "ip",
+        "mac",
+        "boot_id",
+        "image",
+        "vcpus",
+        "memory_mib",
+        "created_at",
+    } <= set(listed[0])
     assert (listed[0]["vcpus"], listed[0]["memory_mib"], listed[0]["image"]) == (1, 256, "tiny")
     product.guest_reaches(host, installed.vm)
     product.console_prompt(host, "web1")
@@ -206,7 +229,21 @@ def test_stop_start_and_remove(installed: Installed) -> None:
 def test_templates_limits_kept_volumes_and_a_snapshot_of_a_running_vm(installed: Installed) -> None:
     host = installed.host
     nqr(host, "template", "create", "--name", "small", "--image", "tiny", "--tag", "db", "--net-rx", "50M", "--net-tx", "20M")
-    nqr(host, "vm", "create", "--name", "db1", "--template", "small", "--volume", "32:keep", "--disk-iops", "800", "--wait", timeout=400)
+    nqr(
+        host,
+        "vm",
+        "create",
+        "--name",
+        "db1",
+        "--template",
+        "small",
+        "--volume",
+        "32:keep",
+        "--disk-iops",
+        "800",
+        "--wait",
+        timeout=400,
+    )
     shown = document(host, "vm", "show", "db1")
     assert (shown["tags"], shown["rate_limits"]["disk_iops"], shown["rate_limits"]["net_rx_kbit"]) == (["db"], 800, 50_000)
     nqr(host, "vm", "limit", "db1", "--net-tx", "30M")
@@ -308,7 +345,9 @@ def test_uninstall_keeps_data_and_a_new_install_picks_it_up(installed: Installed
 
 def test_uninstall_with_everything_leaves_nothing(installed: Installed) -> None:
     host = installed.host
-    result = host.run([f"{product.CLONE}/scripts/install/uninstall.sh", "--purge-data", "--drop-database", "--non-interactive"], timeout=900)
+    result = host.run(
+        [f"{product.CLONE}/scripts/install/uninstall.sh", "--purge-data", "--drop-database", "--non-interactive"], timeout=900
+    )
     after = host.fingerprint()
     assert "\n".join(installed.before.diff(after)) == "", result.describe()
     for path in ("/opt/nqrust-microvm", CONFIG, "/srv/fc", "/srv/images", product.CACHE, "/var/log/nqrust-install", "/var/log/nqrust-microvm",

@@ -106,7 +106,9 @@ def test_after_a_kill_one_folder_is_left_and_a_rollback_removes_it(host: Machine
     view = outside_view(host)
     running = started(host)
     until(running, "deps: ")
-    host.run("for p in $(grep -laz -e [-]-rehearse /proc/[0-9]*/cmdline); do kill -KILL $(echo $p | cut -d/ -f3); done", check=False)
+    host.run(
+        "for p in $(grep -laz -e [-]-rehearse /proc/[0-9]*/cmdline); do kill -KILL $(echo $p | cut -d/ -f3); done", check=False
+    )
     running.wait(60)
     deadline = time.monotonic() + 60
     while (now := outside_view(host)) != {**view, "scratch": now["scratch"]} and time.monotonic() < deadline:

@@ -81,9 +81,23 @@ def test_a_manager_with_a_remote_database(pair: Pair) -> None:
     assert fetch(host, "http://127.0.0.1:18080/health")[0] == 200
     assert fetch(host, "http://127.0.0.1:3000/")[0] == 200
     assert fetch(host, "http://127.0.0.1:19090/agent/v1/health")[0] == 0, "no agent here"
-    assert not host.run("command -v qemu-system-x86_64 dnsmasq; ls -d /usr/lib/postgresql/*/bin/postgres", check=False).stdout, "nothing that a manager does not need"
+    assert not host.run("command -v qemu-system-x86_64 dnsmasq; ls -d /usr/lib/postgresql/*/bin/postgres", check=False).stdout, (
+        "nothing that a manager does not need"
+    )
     assert "fcbr0" not in host.run("ls /sys/class/net").stdout
-    tables = pair.agent.run(["runuser", "-u", "postgres", "--", "psql", "-Atd", "nexus", "-c", "select count(*) from pg_tables where tableowner='nexus'"])
+    tables = pair.agent.run(
+        [
+            "runuser",
+            "-u",
+            "postgres",
+            "--",
+            "psql",
+            "-Atd",
+            "nexus",
+            "-c",
+            "select count(*) from pg_tables where tableowner='nexus'",
+        ]
+    )
     assert int(tables.stdout) > 5
     assert document(host, "host", "ls")["items"] == []
 

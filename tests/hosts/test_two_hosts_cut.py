@@ -95,7 +95,9 @@ def pair() -> Iterator[Pair]:
         token = product.nqr(first, "host", "token").stdout.strip()
         second.write("/run/join-token", f"{token}\n", mode=0o600)
         url = f"http://{first.address}:18080"
-        product.bootstrap(second, "--mode", "agent", "--manager-url", url, "--join-token-file", "/run/join-token", "--non-interactive")
+        product.bootstrap(
+            second, "--mode", "agent", "--manager-url", url, "--join-token-file", "/run/join-token", "--non-interactive"
+        )
         witness = Witness(first, second)
         witness.start()
         try:
@@ -133,7 +135,13 @@ def test_a_cut_of_a_minute(pair: Pair) -> None:
     assert pair.up("late").host == pair.first.name, "a host that does not answer gets nothing new"
     assert pair.up("meanwhile").host == pair.first.name
     assert pair.vm("calm-there").state.value == "running", "nothing is said of it before its host is offline"
-    assert {name for name, vm in before.items() if vm.id in pair.witness.look()} == {"stop", "delete", "force", "restart", "pause"}
+    assert {name for name, vm in before.items() if vm.id in pair.witness.look()} == {
+        "stop",
+        "delete",
+        "force",
+        "restart",
+        "pause",
+    }
     eventually("a forced delete does not wait", lambda: _gone(pair, "force"), 60)
     time.sleep(max(0.0, 60 - (time.monotonic() - cut)))
 
@@ -142,7 +150,12 @@ def test_a_cut_of_a_minute(pair: Pair) -> None:
     assert pair.state(pair.second) is HostState.online
     assert {"HostDegraded", "HostOnline"} <= set(pair.reasons(pair.second.name))
     assert "HostOffline" not in pair.reasons(pair.second.name)
-    assert [pair.vm(name).state.value for name in ("stop", "restart", "pause", "start")] == ["stopped", "running", "paused", "running"]
+    assert [pair.vm(name).state.value for name in ("stop", "restart", "pause", "start")] == [
+        "stopped",
+        "running",
+        "paused",
+        "running",
+    ]
     assert _gone(pair, "delete")
     assert pair.vm("pause").boot_id == before["pause"].boot_id
     starts = {name: pair.witness.starts(vm.id) for name, vm in before.items()}
@@ -268,7 +281,9 @@ def test_the_managers_own_host_comes_back_with_its_vms(pair: Pair, how: str) -> 
     there_before = {vm.name: vm for vm in pair.patient.vms() if vm.host == pair.second.name}
     starts = {name: pair.witness.starts(vm.id) for name, vm in there_before.items()}
     getattr(pair.first, how)()
-    eventually("it is up again", lambda: pair.patient.ask(lambda: pair.vm("calm-here"))[0].boot_id not in (None, here.boot_id), 240)
+    eventually(
+        "it is up again", lambda: pair.patient.ask(lambda: pair.vm("calm-here"))[0].boot_id not in (None, here.boot_id), 240
+    )
     pair.at_rest(120)
     pair.calm.pop("calm-here", None)
     for name, vm in there_before.items():

@@ -54,8 +54,10 @@ def visitor(url: str) -> Iterator[Page]:
         expect.set_options(timeout=60_000)
         wrong: list[str] = []
         page.on("console", lambda m: wrong.append(m.text) if m.type == "error" and "NETWORK_CHANGED" not in m.text else None)
-        page.on("request", lambda r: wrong.append(r.url)
-                if not r.url.startswith((url, url.replace("http", "ws"), "data:", "blob:")) else None)
+        page.on(
+            "request",
+            lambda r: wrong.append(r.url) if not r.url.startswith((url, url.replace("http", "ws"), "data:", "blob:")) else None,
+        )
         try:
             yield page
         finally:
@@ -141,8 +143,10 @@ def delete(page: Page, name: str) -> None:
 
 def add_images(page: Page, host: Machine) -> None:
     """A copy by its folder, another from a server on the host, and a third that is refused for its checksum."""
-    host.run("cp -a /srv/images/tiny /srv/images/copy && sed -i 's/\"name\": *\"tiny\"/\"name\": \"copy\"/' /srv/images/copy/image.json"
-             " && chown -R nqrust /srv/images/copy")
+    host.run(
+        'cp -a /srv/images/tiny /srv/images/copy && sed -i \'s/"name": *"tiny"/"name": "copy"/\' /srv/images/copy/image.json'
+        " && chown -R nqrust /srv/images/copy"
+    )
     page.get_by_role("link", name="Images").click()
     page.get_by_role("button", name="Add image").click()
     dialog = page.get_by_role("dialog")
@@ -154,7 +158,10 @@ def add_images(page: Page, host: Machine) -> None:
     host.run("systemd-run --unit=image-server --working-directory=/srv/images python3 -m http.server 8099 --bind 127.0.0.1")
     manifest = host.read("/srv/images/tiny/image.json")
     assert json.loads(manifest)["name"] == "tiny"
-    for name, checksum, said in (("fetched", hashlib.sha256(manifest.encode()).hexdigest(), "is being fetched"), ("forged", "0" * 64, "")):
+    for name, checksum, said in (
+        ("fetched", hashlib.sha256(manifest.encode()).hexdigest(), "is being fetched"),
+        ("forged", "0" * 64, ""),
+    ):
         page.get_by_role("button", name="Add image").click()
         dialog.get_by_role("button", name="URL").click()
         dialog.get_by_label("Name").fill(name)

@@ -46,16 +46,22 @@ def inject(host: Host, disk: str, users: Sequence[GuestUser]) -> None:
 def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> None:
     for user in users:
         if not all(KEY.fullmatch(key) for key in user.ssh_keys):
-            raise Refused("NQR-API-703", f"An SSH key of {user.name} has characters that it may not have.", "Give one key a line.")
+            raise Refused(
+                "NQR-API-703", f"An SSH key of {user.name} has characters that it may not have.", "Give one key a line."
+            )
     asked = [f"dump /etc/{name} {folder}/{name}\nstat /etc/{name}\n" for name in _FILES] + ["stat /bin/bash\n"]
     told = _debugfs(host, disk, folder, "".join(asked), write=False)
     texts = {
-        name: host.read_bytes(f"{folder}/{name}", _LARGEST).decode(errors="surrogateescape") if host.exists(f"{folder}/{name}") else None
+        name: host.read_bytes(f"{folder}/{name}", _LARGEST).decode(errors="surrogateescape")
+        if host.exists(f"{folder}/{name}")
+        else None
         for name in _FILES
     }
     if not texts["passwd"]:
         raise Refused(
-            "NQR-IMG-105", "The image has no /etc/passwd, so it can have no users.", "Use another image, or create the VM without --user."
+            "NQR-IMG-105",
+            "The image has no /etc/passwd, so it can have no users.",
+            "Use another image, or create the VM without --user.",
         )
     access = {name: _access(told.stdout, f"/etc/{name}") for name in _FILES}
     shell = "/bin/bash" if _access(told.stdout, "/bin/bash") else "/bin/sh"
@@ -80,7 +86,12 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
         new = f"{folder}/{name}.new"
         host.write_file(new, text.encode(errors="surrogateescape"), mode=0o600)
         mode, gid = access[name] or (0o644, 0)
-        lines += ["cd /etc", f"rm {name}", f"write {new} {name}", *_owned(f"/etc/{name}", 0o100000 | mode, Account("", 0, gid, ""))]
+        lines += [
+            "cd /etc",
+            f"rm {name}",
+            f"write {new} {name}",
+            *_owned(f"/etc/{name}", 0o100000 | mode, Account("", 0, gid, "")),
+        ]
         lines.append(f"dump /etc/{name} {new}.back")
         expected[f"/etc/{name}"] = new
     told = _debugfs(host, disk, folder, "\n".join([*lines, ""]), write=True)
@@ -88,7 +99,8 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
         if not host.exists(f"{source}.back") or host.sha256(f"{source}.back") != host.sha256(source):
             why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
             raise Failed(
-                "NQR-IMG-103", f"{path} could not be written into the VM's disk ({why[0]}).",
+                "NQR-IMG-103",
+                f"{path} could not be written into the VM's disk ({why[0]}).",
                 "Give the VM a larger disk, or correct the image.",
             )
 
@@ -112,9 +124,7 @@ def _folders(host: Host, disk: str, folder: str, found: Sequence[Account]) -> li
     return lines
 
 
-def with_user(
-    passwd: str, group: str, shadow: str | None, user: GuestUser, shell: str
-) -> tuple[str, str, str | None, Account]:
+def with_user(passwd: str, group: str, shadow: str | None, user: GuestUser, shell: str) -> tuple[str, str, str | None, Account]:
     """The three files with `user` in them, and its account. Pure. One that is there keeps its number, home and shell."""
     rows = [line.split(":") for line in passwd.splitlines()]
     row = next((row for row in rows if row[0] == user.name and len(row) >= 7 and row[2].isdigit() and row[3].isdigit()), None)
@@ -155,7 +165,9 @@ def _ended(text: str) -> str:
 
 def _owned(path: str, mode: int, account: Account) -> list[str]:
     return [
-        f"set_inode_field {path} mode 0{mode:o}", f"set_inode_field {path} uid {account.uid}", f"set_inode_field {path} gid {account.gid}"
+        f"set_inode_field {path} mode 0{mode:o}",
+        f"set_inode_field {path} uid {account.uid}",
+        f"set_inode_field {path} gid {account.gid}",
     ]
 
 

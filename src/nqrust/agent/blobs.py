@@ -52,8 +52,10 @@ class Blobs:
             if not self._fits(part, blob):
                 self._host.remove(part)
                 raise Failed(
-                    "NQR-IMG-101", f"{blob.file} of image {image} does not have its sha256.",
-                    "Run `nqr image ls` and build or add the image again.", status=502,
+                    "NQR-IMG-101",
+                    f"{blob.file} of image {image} does not have its sha256.",
+                    "Run `nqr image ls` and build or add the image again.",
+                    status=502,
                 )
             self._host.rename(part, path)
             return path

@@ -42,7 +42,20 @@ def release_packet(mac: str, ip: str, server: str) -> bytes:
     chaddr = bytes.fromhex(mac.replace(":", ""))
     head = struct.pack(
         "!BBBBIHH4s4s4s4s16s64s128s",
-        1, 1, 6, 0, secrets.randbits(32), 0, 0, ipaddress.IPv4Address(ip).packed, b"", b"", b"", chaddr, b"", b"",
+        1,
+        1,
+        6,
+        0,
+        secrets.randbits(32),
+        0,
+        0,
+        ipaddress.IPv4Address(ip).packed,
+        b"",
+        b"",
+        b"",
+        chaddr,
+        b"",
+        b"",
     )
     options = bytes([53, 1, 7, 54, 4]) + ipaddress.IPv4Address(server).packed + b"\xff"
     return head + b"\x63\x82\x53\x63" + options

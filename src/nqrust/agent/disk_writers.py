@@ -54,9 +54,9 @@ class Mounted:
         request = self._request(disk, identity)
         sudo = () if host.euid() == 0 else ("sudo", "-n")
         try:
-            told = host.run(command(
-                *sudo, self.helper, "disk-write", input=Secret(request.model_dump_json()), timeout=_SECONDS, ok=(0, 1)
-            ))
+            told = host.run(
+                command(*sudo, self.helper, "disk-write", input=Secret(request.model_dump_json()), timeout=_SECONDS, ok=(0, 1))
+            )
             answer = Answer.model_validate_json(told.stdout)
         except ProgramMissing as error:
             raise Failed(
@@ -64,13 +64,15 @@ class Mounted:
             ) from error
         except (CommandFailed, CommandTimedOut) as error:
             raise Failed(
-                "NQR-IMG-109", f"The VM's disk could not be written to ({error}).",
+                "NQR-IMG-109",
+                f"The VM's disk could not be written to ({error}).",
                 "Look into the agent's log and the host's kernel log.",
             ) from error
         except ValidationError as error:
             why = told.stderr.strip().splitlines()[-1:] or ["it told nothing"]
             raise Failed(
-                "NQR-IMG-109", f"The VM's disk could not be written to (nqrust-helper: {why[0]}).",
+                "NQR-IMG-109",
+                f"The VM's disk could not be written to (nqrust-helper: {why[0]}).",
                 "Look into the agent's log and the host's kernel log.",
             ) from error
         if answer.code:
@@ -80,7 +82,9 @@ class Mounted:
     def _request(self, disk: str, identity: Identity) -> Request:
         try:
             return Request(
-                vm_id=identity.vm_id, staged=disk.endswith(_STAGED), type=self.kind,
+                vm_id=identity.vm_id,
+                staged=disk.endswith(_STAGED),
+                type=self.kind,
                 files=[
                     GuestFile(path=path, mode=mode, content=content.reveal())
                     for path, (mode, content) in identity.files().items()

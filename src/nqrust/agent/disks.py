@@ -110,7 +110,8 @@ def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identi
     size = found.size if found else 0
     if size_mib * MIB + MIB <= size:
         raise Refused(
-            "NQR-VMM-108", f"A disk of {size_mib} MiB is smaller than the image's {-(-size // MIB)} MiB.",
+            "NQR-VMM-108",
+            f"A disk of {size_mib} MiB is smaller than the image's {-(-size // MIB)} MiB.",
             "Ask for a larger disk, or for none to get the image's own size.",
         )
     host.remove(part)
@@ -165,7 +166,8 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
             ):
                 why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
                 raise Failed(
-                    "NQR-IMG-103", f"{path} could not be written into the VM's disk ({why[0]}).",
+                    "NQR-IMG-103",
+                    f"{path} could not be written into the VM's disk ({why[0]}).",
                     "Give the VM a larger disk, or correct the image.",
                 )
     finally:

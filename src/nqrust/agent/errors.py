@@ -1,11 +1,11 @@
 """What the agent answers when something is wrong.
 
-    AgentError          a stable code, one sentence what, one sentence cure, and the HTTP status it answers with
-    ├── NotFound            404
-    ├── Conflict            409
-    ├── Refused             422: asked for something that cannot be
-    └── Failed              500, 502, 503: asked for rightly, but this host could not
-    SettingsError       the environment of the service is wrong (exit code 2)
+AgentError          a stable code, one sentence what, one sentence cure, and the HTTP status it answers with
+├── NotFound            404
+├── Conflict            409
+├── Refused             422: asked for something that cannot be
+└── Failed              500, 502, 503: asked for rightly, but this host could not
+SettingsError       the environment of the service is wrong (exit code 2)
 """
 
 from __future__ import annotations
@@ -52,6 +52,4 @@ class SettingsError(Exception):
 
 
 def unknown_vm(vm_id: str) -> NotFound:
-    return NotFound(
-        "NQR-API-702", f"VM {vm_id} is not on this host.", "List what is here with GET /agent/v1/inventory."
-    )
+    return NotFound("NQR-API-702", f"VM {vm_id} is not on this host.", "List what is here with GET /agent/v1/inventory.")

@@ -47,12 +47,15 @@ class Forwards:
             return
         if self._network.mode != "nat" or spec.ip is None:
             raise Refused(
-                "NQR-NET-704", f"This host's VM network is {self._network.mode}: ports can be forwarded through NAT only.",
+                "NQR-NET-704",
+                f"This host's VM network is {self._network.mode}: ports can be forwarded through NAT only.",
                 "Reach the VM at its own address, or place it on a host with a NAT network.",
             )
         taken = {
             (port.protocol, port.host_port): record.name
-            for record in self._records() if record.id != spec.id for port in record.forwards
+            for record in self._records()
+            if record.id != spec.id
+            for port in record.forwards
         }
         known = {(port.protocol, port.host_port) for port in before.forwards} if before else set()
         held = self._listening()
@@ -64,7 +67,8 @@ class Forwards:
                 )
             if key in held and key not in known:
                 raise Refused(
-                    "NQR-NET-706", f"{_named(port)} of this host is in use by a program on it.",
+                    "NQR-NET-706",
+                    f"{_named(port)} of this host is in use by a program on it.",
                     "Choose another port, or stop that program (`ss -lntup` names it).",
                 )
 
@@ -75,13 +79,17 @@ class Forwards:
         with self._lock:
             wanted = [
                 Forward(record.id, record.ip, port)
-                for record in self._records() if record.asked == "run" and record.ip for port in record.forwards
+                for record in self._records()
+                if record.asked == "run" and record.ip
+                for port in record.forwards
             ]
             try:
                 return self._draw(rules(self._network.bridge, wanted) if wanted else {})
             except HostError as error:
                 raise Failed(
-                    "NQR-NET-707", f"The port forwards could not be set ({error}).", "See what `iptables -S` says; run `nqr doctor`."
+                    "NQR-NET-707",
+                    f"The port forwards could not be set ({error}).",
+                    "See what `iptables -S` says; run `nqr doctor`.",
                 ) from error
 
     def _draw(self, wanted: Rules) -> bool:
@@ -138,8 +146,28 @@ def rules(bridge: str, forwards: Iterable[Forward]) -> Rules:
         found[FORWARD_NAT_CHAIN].append(("!", "-i", bridge, *asked, *led))
         found[FORWARD_LOCAL_CHAIN].append(("!", "-d", "127.0.0.0/8", *asked, *led))
         found[FORWARD_CHAIN].append(
-            ("-d", f"{one.ip}/32", "!", "-i", bridge, "-o", bridge, "-p", kind, "-m", kind, "--dport", str(one.port.guest_port),
-             "-m", "conntrack", "--ctstate", "DNAT", *owner, "-j", "ACCEPT")
+            (
+                "-d",
+                f"{one.ip}/32",
+                "!",
+                "-i",
+                bridge,
+                "-o",
+                bridge,
+                "-p",
+                kind,
+                "-m",
+                kind,
+                "--dport",
+                str(one.port.guest_port),
+                "-m",
+                "conntrack",
+                "--ctstate",
+                "DNAT",
+                *owner,
+                "-j",
+                "ACCEPT",
+            )
         )
     return found
 

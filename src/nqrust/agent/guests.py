@@ -22,9 +22,7 @@ class GuestBook:
     def admits(self, vm_id: str, token: str) -> bool:
         """Whether `token` is the one in that VM's disk."""
         record = self._store.read(vm_id)
-        return record is not None and bool(record.token_sha256) and hmac.compare_digest(
-            record.token_sha256, hash_token(token)
-        )
+        return record is not None and bool(record.token_sha256) and hmac.compare_digest(record.token_sha256, hash_token(token))
 
     def record(self, vm_id: str, report: GuestReport, at: datetime) -> GuestNote:
         note = GuestNote(report=report, at=at)

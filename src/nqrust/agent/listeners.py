@@ -33,7 +33,8 @@ def bind(address: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise SettingsError(
-            "NQR-CFG-702", f"The agent cannot listen on {address}:{port}: {os.strerror(error.errno or 0)}.",
+            "NQR-CFG-702",
+            f"The agent cannot listen on {address}:{port}: {os.strerror(error.errno or 0)}.",
             "Free the port (`ss -ltnp`), or set another one in agent.env.",
         ) from error
     return listener
@@ -80,9 +81,17 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, *, guests: bool = False) -> None:
         super().__init__(
             uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_keep_alive=30,
-                limit_concurrency=512, timeout_graceful_shutdown=30, ws_max_size=1 << 20,
-                http=GuestProtocol if guests else "auto", ws="none" if guests else "auto",
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_keep_alive=30,
+                limit_concurrency=512,
+                timeout_graceful_shutdown=30,
+                ws_max_size=1 << 20,
+                http=GuestProtocol if guests else "auto",
+                ws="none" if guests else "auto",
             )
         )
 

@@ -45,8 +45,13 @@ class ManagerLink:
     """`describe` gives what we register with, `beat` the heartbeat; both read the machine and may block."""
 
     def __init__(
-        self, host: Host, base: str, credentials: CredentialStore, join_token_file: str,
-        describe: Callable[[], HostRegister], beat: Callable[[], Heartbeat],
+        self,
+        host: Host,
+        base: str,
+        credentials: CredentialStore,
+        join_token_file: str,
+        describe: Callable[[], HostRegister],
+        beat: Callable[[], Heartbeat],
     ) -> None:
         self._host, self._base, self._credentials = host, base, credentials
         self._join_token_file, self._describe, self._beat = join_token_file, describe, beat
@@ -90,13 +95,14 @@ class ManagerLink:
 
     def _keep(self, answer: HostRegistered, current: Credentials | None) -> None:
         agent_token = answer.agent_token or (current.agent_token if current else "")
-        command = hash_token(answer.command_token) if answer.command_token else (
-            current.command_token_sha256 if current else ""
-        )
+        command = hash_token(answer.command_token) if answer.command_token else (current.command_token_sha256 if current else "")
         if not agent_token or not command:
             raise Refused(200, "the manager registered us without giving credentials")
         fresh = Credentials(
-            host_id=answer.host_id, manager=self._base, agent_token=agent_token, command_token_sha256=command,
+            host_id=answer.host_id,
+            manager=self._base,
+            agent_token=agent_token,
+            command_token_sha256=command,
             heartbeat_seconds=max(1, answer.heartbeat_seconds),
         )
         if fresh != current:
@@ -120,9 +126,7 @@ class ManagerLink:
             return
         body = await asyncio.to_thread(self._beat)
         try:
-            await self._send(
-                client, f"/v1/hosts/{current.host_id}/heartbeat", current.agent_token, body.model_dump(mode="json")
-            )
+            await self._send(client, f"/v1/hosts/{current.host_id}/heartbeat", current.agent_token, body.model_dump(mode="json"))
         except Refused as error:
             if error.status in (401, 403, 404):
                 self.registered = False
@@ -174,12 +178,17 @@ class ManagerLink:
         where = f"{self._base}/v1/images/{image}/blobs/{blob.file}"
         if current is None:
             raise Failed(
-                "NQR-IMG-101", f"{blob.file} of image {image} is not on this host, and the agent is not registered.",
-                "Register the agent with a manager that has the image, or put it below the image folder.", status=503,
+                "NQR-IMG-101",
+                f"{blob.file} of image {image} is not on this host, and the agent is not registered.",
+                "Register the agent with a manager that has the image, or put it below the image folder.",
+                status=503,
             )
         headers = {"Authorization": f"Bearer {current.agent_token}"}
         try:
-            with httpx.Client(timeout=_DOWNLOAD, trust_env=False) as client, client.stream("GET", where, headers=headers) as answer:
+            with (
+                httpx.Client(timeout=_DOWNLOAD, trust_env=False) as client,
+                client.stream("GET", where, headers=headers) as answer,
+            ):
                 if answer.status_code != 200:
                     raise Refused(answer.status_code, answer.reason_phrase)
                 size = 0
@@ -191,8 +200,10 @@ class ManagerLink:
                         file.write(piece)
         except (httpx.HTTPError, OSError, Refused) as error:
             raise Failed(
-                "NQR-IMG-101", f"{blob.file} of image {image} could not be fetched from the manager ({error}).",
-                "Check that the manager runs and has the image (`nqr image ls`).", status=502,
+                "NQR-IMG-101",
+                f"{blob.file} of image {image} could not be fetched from the manager ({error}).",
+                "Check that the manager runs and has the image (`nqr image ls`).",
+                status=502,
             ) from error
 
     async def _send(self, client: httpx.AsyncClient, path: str, token: str, body: object) -> httpx.Response:

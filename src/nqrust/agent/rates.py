@@ -1,8 +1,8 @@
 """What a TAP may carry in a second, both ways, where the VMM does not see to it. tc-tbf(8), tc-mirred(8).
 
-    to the guest      a token bucket in front of the TAP
-    from the guest    what comes out of the TAP takes a way round through an IFB device of its own, with a token bucket
-                      in front: delayed like a slow line, where a policer would drop. The IFB goes with the TAP.
+to the guest      a token bucket in front of the TAP
+from the guest    what comes out of the TAP takes a way round through an IFB device of its own, with a token bucket
+                  in front: delayed like a slow line, where a policer would drop. The IFB goes with the TAP.
 """
 
 from __future__ import annotations
@@ -69,13 +69,36 @@ def _lead_round(host: Host, tap: str, alias: str, kbit: int) -> None:
     host.run(command("ip", "link", "set", "dev", device, "alias", alias, "up"))
     host.run(command("tc", "qdisc", "replace", "dev", device, "root", *bucket(kbit)))
     host.run(command("tc", "qdisc", "add", "dev", tap, "handle", _INGRESS, "ingress"))
-    host.run(command("tc", "filter", "add", "dev", tap, "parent", _INGRESS, "protocol", "all", "u32", "match", "u32", "0", "0",
-                     "action", "mirred", "egress", "redirect", "dev", device))
+    host.run(
+        command(
+            "tc",
+            "filter",
+            "add",
+            "dev",
+            tap,
+            "parent",
+            _INGRESS,
+            "protocol",
+            "all",
+            "u32",
+            "match",
+            "u32",
+            "0",
+            "0",
+            "action",
+            "mirred",
+            "egress",
+            "redirect",
+            "dev",
+            device,
+        )
+    )
 
 
 def _cannot(why: str) -> Failed:
     return Failed(
-        "NQR-NET-708", f"This host cannot limit the VM's network ({why}).",
+        "NQR-NET-708",
+        f"This host cannot limit the VM's network ({why}).",
         "Its kernel needs sch_tbf, sch_ingress, cls_u32, act_mirred and ifb, and tc(8) must be installed; or drop the limits.",
         status=422,
     )

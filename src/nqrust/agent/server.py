@@ -51,18 +51,28 @@ class Agent:
         self.guests = GuestBook(store)
         self.service = VmService(
             Parts(
-                host=host, settings=settings, store=store, scopes=chooser.choose(host, settings),
+                host=host,
+                settings=settings,
+                store=store,
+                scopes=chooser.choose(host, settings),
                 taps=Taps(host, network.bridge, isolated=network.guest_isolation),
-                dhcp=Dhcp(host, bridge=network.bridge, server=network.gateway, hosts_dir=settings.dhcp_hosts_dir,
-                          leases=settings.dhcp_leases),
+                dhcp=Dhcp(
+                    host,
+                    bridge=network.bridge,
+                    server=network.gateway,
+                    hosts_dir=settings.dhcp_hosts_dir,
+                    leases=settings.dhcp_leases,
+                ),
                 blobs=Blobs(host, settings.image_root, f"{settings.run_dir}/images-cache", self.link.fetch),
-                guests=self.guests, drivers=drivers(host),
+                guests=self.guests,
+                drivers=drivers(host),
                 forwards=Forwards(host, network, store.all),
             )
         )
         self.verbs = agent_api.Verbs()
         self.api = agent_api.build(
-            self.service, self.verbs,
+            self.service,
+            self.verbs,
             host_id=lambda: self.credentials.current.host_id if self.credentials.current else None,
             command_hash=lambda: self.credentials.current.command_token_sha256 if self.credentials.current else "",
             local_hash=local_token_hash(host, settings.local_token_file),
@@ -84,8 +94,13 @@ class Agent:
             asyncio.create_task(self._keep_up()),
         ]
         serving = asyncio.create_task(main.serve(sockets=[listener]))
-        log.info("agent.started", version=nqrust.__version__, bind=":".join(map(str, self.settings.bind)),
-                 scopes=type(self.service.scopes).__name__, **self.service.verdict().__dict__)
+        log.info(
+            "agent.started",
+            version=nqrust.__version__,
+            bind=":".join(map(str, self.settings.bind)),
+            scopes=type(self.service.scopes).__name__,
+            **self.service.verdict().__dict__,
+        )
         waiting = asyncio.create_task(stopped.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         for task in (*background, waiting):
@@ -146,7 +161,9 @@ class Agent:
 
     def _make_folders(self) -> None:
         for path, mode in (
-            (self.settings.state_dir, 0o700), (self.settings.run_dir, 0o755), (self.settings.vms_dir, 0o711),
+            (self.settings.state_dir, 0o700),
+            (self.settings.run_dir, 0o755),
+            (self.settings.vms_dir, 0o711),
         ):
             if self.host.stat(path) is None:
                 self.host.mkdir(path, mode=mode)
@@ -158,11 +175,18 @@ class Agent:
             advertise_url=facts.advertised_url(self.settings.advertise, self.settings.bind, self.settings.manager_base),
             version=nqrust.__version__,
             boot_id=facts.boot_id(self.host),
-            vmm=verdict.vmm, accel=verdict.accel, kvm=verdict.kvm,
+            vmm=verdict.vmm,
+            accel=verdict.accel,
+            kvm=verdict.kvm,
             capacity=facts.capacity(self.host, self.settings.run_dir),
             network=HostNetwork(
-                mode=network.mode, bridge=network.bridge, cidr=network.cidr, gateway=network.gateway,
-                dhcp_first=network.dhcp_first, dhcp_last=network.dhcp_last, guest_relay=self.service.relay_url(),
+                mode=network.mode,
+                bridge=network.bridge,
+                cidr=network.cidr,
+                gateway=network.gateway,
+                dhcp_first=network.dhcp_first,
+                dhcp_last=network.dhcp_last,
+                guest_relay=self.service.relay_url(),
             ),
         )
 

@@ -34,7 +34,7 @@ from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 
 _APPEARS = 10.0  # seconds for a VMM to be seen in its scope
-_ENDS = 10.0     # seconds for processes to be gone after SIGKILL
+_ENDS = 10.0  # seconds for processes to be gone after SIGKILL
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,8 @@ class VmService:
         identity = self._identity(spec)
         before = self.store.read(spec.id)
         if before is not None and spec.generation < before.generation:
-            raise Conflict(
-                "NQR-API-705", f"This host has generation {before.generation} of VM {spec.name}, newer than {spec.generation}.",
-                "Ask again with the present generation.",
-            )
+            newer = f"This host has generation {before.generation} of VM {spec.name}, newer than {spec.generation}."
+            raise Conflict("NQR-API-705", newer, "Ask again with the present generation.")
         self.forwards.check(spec, before)
         record = _record(spec, before)
         scope = self._settled(spec.id)
@@ -181,8 +179,7 @@ class VmService:
         return [
             (tap.name, tap.vm_id)
             for tap in self.taps.all()
-            if tap.vm_id and self.store.read(tap.vm_id) and not self.taps.in_use(tap.name)
-            and self.scopes.get(tap.vm_id) is None
+            if tap.vm_id and self.store.read(tap.vm_id) and not self.taps.in_use(tap.name) and self.scopes.get(tap.vm_id) is None
         ]
 
     def remove_idle_tap(self, name: str, vm_id: str) -> None:
@@ -287,12 +284,22 @@ class VmService:
         image = record.image
         elf = image.kernel_elf if driver.capabilities.elf_kernel else None
         return Machine(
-            id=record.id, name=record.name, vcpus=record.vcpus, memory_mib=record.memory_mib,
-            directory=self.store.directory(record.id), disk=self.store.disk(record.id),
-            kernel=self.blobs.cached(image.name, image.kernel), kernel_elf=self.blobs.cached(image.name, elf) if elf else None,
+            id=record.id,
+            name=record.name,
+            vcpus=record.vcpus,
+            memory_mib=record.memory_mib,
+            directory=self.store.directory(record.id),
+            disk=self.store.disk(record.id),
+            kernel=self.blobs.cached(image.name, image.kernel),
+            kernel_elf=self.blobs.cached(image.name, elf) if elf else None,
             initrd=self.blobs.cached(image.name, image.initrd) if image.initrd else None,
-            cmdline=disk_writers.command_line(image), root_device=image.root_device, mac=record.mac, tap=record.tap, accel=accel,
-            volumes=volumes.paths(self.host, self.store, record), rate_limits=record.rate_limits,
+            cmdline=disk_writers.command_line(image),
+            root_device=image.root_device,
+            mac=record.mac,
+            tap=record.tap,
+            accel=accel,
+            volumes=volumes.paths(self.host, self.store, record),
+            rate_limits=record.rate_limits,
         )
 
     def _wait_for_vmm(self, record: VmRecord) -> None:
@@ -304,7 +311,8 @@ class VmService:
             ended = self.host.exists(exit_status(self.store.directory(record.id)))
             if ended or time.monotonic() > deadline:
                 raise Failed(
-                    "NQR-VMM-102", f"The VMM of {record.name} did not start: {self.observer.last_line(record.id)}",
+                    "NQR-VMM-102",
+                    f"The VMM of {record.name} did not start: {self.observer.last_line(record.id)}",
                     f"Read {self.store.directory(record.id)}/console.log.",
                 )
             time.sleep(0.02)

@@ -60,8 +60,13 @@ class Snapshots:
                 self._copy(self._disks(record), part)
             files = [self._host.stat(f"{part}/{file}") for file in self._host.listdir(part)]
             meta = Meta(
-                name=name, kind=kind, size=sum(found.size for found in files if found), vmm=record.vmm, accel=record.accel,
-                created_at=datetime.now(timezone.utc), injected=record.injected,
+                name=name,
+                kind=kind,
+                size=sum(found.size for found in files if found),
+                vmm=record.vmm,
+                accel=record.accel,
+                created_at=datetime.now(timezone.utc),
+                injected=record.injected,
             )
             self._host.write_file(f"{part}/snapshot.json", meta.model_dump_json().encode(), mode=0o600)
             self._host.rename(part, folder)
@@ -84,7 +89,8 @@ class Snapshots:
         if meta.kind == "full" and (now.vmm != meta.vmm or meta.accel not in ("", now.accel)):
             under = " on ".join(word for word in (meta.vmm, meta.accel) if word)
             raise Refused(
-                "NQR-VMM-115", f"Snapshot {name} has the memory of a VM under {under}, which this host no longer uses.",
+                "NQR-VMM-115",
+                f"Snapshot {name} has the memory of a VM under {under}, which this host no longer uses.",
                 f"Set AGENT_VMM={meta.vmm} on the host, with the acceleration it had.",
             )
         for path in self._disks(record):
@@ -108,7 +114,8 @@ class Snapshots:
         directory, driver = self._service.running(record.id)
         if not driver.capabilities.snapshot:
             raise Refused(
-                "NQR-VMM-112", f"VM {record.name} runs under {driver.name}, which cannot be snapshotted while it runs.",
+                "NQR-VMM-112",
+                f"VM {record.name} runs under {driver.name}, which cannot be snapshotted while it runs.",
                 "Stop it, take the snapshot, start it.",
             )
         frozen = driver.state(directory) is RunState.paused

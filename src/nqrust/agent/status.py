@@ -88,5 +88,3 @@ class Observer:
     def last_line(self, vm_id: str) -> str:
         lines = [line.strip() for line in self.log_tail(vm_id, _TAIL).decode(errors="replace").splitlines()]
         return next((line for line in reversed(lines) if line), "it said nothing")
-
-

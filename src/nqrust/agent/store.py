@@ -1,11 +1,11 @@
 """What a host keeps of each VM, in `FC_RUN_DIR/vms/<id>/`: its disk, what was asked for, what its guest said.
 
-    vm.json       VmRecord (0600), written before anything is started; the guest's token only as its hash
-    vdb.raw ...   its volumes; those that are kept go to FC_RUN_DIR/volumes when they are detached or it is deleted
-    vdb.gap ...   nothing, as a drive in the place of a volume that it has no more, where one with a later letter is
-    disk.ext4      the VM's own copy of the image, whatever its file system; there only when complete
-    guest.json    the last report of the guest agent that told something new
-    console.log   what the serial port said; lock, exit-status: see scopes/launch.py
+vm.json       VmRecord (0600), written before anything is started; the guest's token only as its hash
+vdb.raw ...   its volumes; those that are kept go to FC_RUN_DIR/volumes when they are detached or it is deleted
+vdb.gap ...   nothing, as a drive in the place of a volume that it has no more, where one with a later letter is
+disk.ext4      the VM's own copy of the image, whatever its file system; there only when complete
+guest.json    the last report of the guest agent that told something new
+console.log   what the serial port said; lock, exit-status: see scopes/launch.py
 """
 
 from __future__ import annotations
@@ -109,9 +109,7 @@ class Store:
         return [record for vm_id in self.ids() if (record := self.read(vm_id)) is not None]
 
     def write(self, record: VmRecord) -> None:
-        self._host.write_file(
-            f"{self.directory(record.id)}/vm.json", record.model_dump_json(indent=1).encode(), mode=0o600
-        )
+        self._host.write_file(f"{self.directory(record.id)}/vm.json", record.model_dump_json(indent=1).encode(), mode=0o600)
 
     def read_guest(self, vm_id: str) -> GuestNote | None:
         try:

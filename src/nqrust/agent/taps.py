@@ -41,7 +41,7 @@ class Taps:
         flags = self._read(name, "flags") or "0"
         return TapStatus(
             name=name,
-            vm_id=alias[len(ALIAS):] if alias.startswith(ALIAS) else None,
+            vm_id=alias[len(ALIAS) :] if alias.startswith(ALIAS) else None,
             bridge=self._master(name),
             up=bool(int(flags, 16) & _IFF_UP),
         )
@@ -50,16 +50,16 @@ class Taps:
         """The VM's TAP exists, belongs to it, is a port of the bridge and up. Raises Conflict, Failed."""
         if not self._host.exists(f"{_NET}/{self._bridge}/bridge"):
             raise Failed(
-                "NQR-NET-703", f"The bridge {self._bridge} is not there.", "Run `nqr doctor`, or `nqr install` again.",
+                "NQR-NET-703",
+                f"The bridge {self._bridge} is not there.",
+                "Run `nqr doctor`, or `nqr install` again.",
                 status=503,
             )
         found = self.get(name)
         if found is None and self._host.exists(f"{_NET}/{name}"):
             raise Conflict("NQR-NET-701", f"{name} exists and is no TAP.", "Remove or rename that link.")
         if found is not None and found.vm_id not in (None, vm_id):
-            raise Conflict(
-                "NQR-NET-701", f"The TAP {name} belongs to VM {found.vm_id}.", "Delete the VM that holds it first."
-            )
+            raise Conflict("NQR-NET-701", f"The TAP {name} belongs to VM {found.vm_id}.", "Delete the VM that holds it first.")
         if found is not None:
             rates.clear(self._host, name)  # of an earlier start
         lines = [] if found is not None else [f"tuntap add dev {name} mode tap"]

@@ -27,7 +27,10 @@ class Terminal:
             path = os.ttyname(slave)
             self.resize(rows, columns)
             self._pid = os.posix_spawn(
-                argv[0], list(argv), dict(environment), setsid=True,
+                argv[0],
+                list(argv),
+                dict(environment),
+                setsid=True,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, path, os.O_RDWR, 0),
                     (os.POSIX_SPAWN_DUP2, 0, 1),
@@ -58,7 +61,7 @@ class Terminal:
     async def write(self, data: bytes) -> None:
         while data:
             try:
-                data = data[os.write(self._master, data):]
+                data = data[os.write(self._master, data) :]
             except BlockingIOError:
                 await asyncio.sleep(0.01)
 

@@ -20,7 +20,7 @@ def cut_console_logs(service: VmService) -> list[str]:
             found = service.host.stat(path)
             if found is not None and found.size > LARGEST:
                 tail = service.host.read_bytes(path)[-KEPT:]
-                service.host.write_file(path, tail[tail.find(b"\n") + 1:], mode=0o600)
+                service.host.write_file(path, tail[tail.find(b"\n") + 1 :], mode=0o600)
                 cut.append(vm_id)
         except HostError:
             continue

@@ -68,9 +68,7 @@ def paths(host: Host, store: Store, record: VmRecord) -> tuple[str, ...]:
         path = store.volume(record.id, device) if device in devices else store.gap(record.id, device)
         if not host.exists(path):
             if device in devices:
-                raise Failed(
-                    "NQR-VMM-111", f"The volume {path} of VM {record.name} is gone.", "Put it back, or detach it."
-                )
+                raise Failed("NQR-VMM-111", f"The volume {path} of VM {record.name} is gone.", "Put it back, or detach it.")
             host.write_file(path, b"", mode=0o600)
         found.append(path)
     return tuple(found)
@@ -91,7 +89,7 @@ def kept(host: Host, folder: str) -> list[KeptVolume]:
         return []
     found = []
     for file in sorted(names):
-        name, ending = file[: -len(_ENDING)], file[-len(_ENDING):]
+        name, ending = file[: -len(_ENDING)], file[-len(_ENDING) :]
         status = host.stat(f"{folder}/{file}") if ending == _ENDING and _fits(name) else None
         if status is not None:
             found.append(KeptVolume(name=name, size_mib=-(-status.size // MIB)))
@@ -132,7 +130,8 @@ def _keep(host: Host, store: Store, folder: str, record: VmRecord, volume: Volum
     target = _path(folder, _name(record, volume))
     if host.exists(target):
         raise Failed(
-            "NQR-VMM-118", f"{target} exists; the volume of {record.name} cannot be kept under that name.",
+            "NQR-VMM-118",
+            f"{target} exists; the volume of {record.name} cannot be kept under that name.",
             "Rename that file, then ask again.",
         )
     host.rename(path, target)

@@ -1,8 +1,8 @@
 """Client of an agent's API (`contract.api.agent`), asynchronous.
 
-    AgentClientError
-    ├── AgentUnreachable    no answer: no connection, or none in time
-    └── AgentRefused        an answer that is an error; `status` and `problem` say which
+AgentClientError
+├── AgentUnreachable    no answer: no connection, or none in time
+└── AgentRefused        an answer that is an error; `status` and `problem` say which
 """
 
 from __future__ import annotations
@@ -77,8 +77,11 @@ class AgentClient:
         self.base_url = base_url.rstrip("/")
         self._token, self._timeout = token, timeout
         self._http = httpx.AsyncClient(
-            base_url=self.base_url, timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
-            transport=transport or _transport(), headers={"Authorization": f"Bearer {token}"}, trust_env=False,
+            base_url=self.base_url,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
+            transport=transport or _transport(),
+            headers={"Authorization": f"Bearer {token}"},
+            trust_env=False,
         )
 
     async def __aenter__(self) -> AgentClient:

@@ -1,10 +1,10 @@
 """What a call of the manager can end in, other than its answer.
 
-    ClientError
-    ├── Unreachable     no answer: refused connection, name not found, timeout, broken answer
-    ├── Refused         an answer with status >= 400; `problem` is what the manager said
-    └── WaitFailed      the condition waited for did not come true
-        └── WaitTimeout     ... within the time given
+ClientError
+├── Unreachable     no answer: refused connection, name not found, timeout, broken answer
+├── Refused         an answer with status >= 400; `problem` is what the manager said
+└── WaitFailed      the condition waited for did not come true
+    └── WaitTimeout     ... within the time given
 """
 
 from __future__ import annotations

@@ -60,9 +60,7 @@ class ManagerClient:
     def __enter__(self) -> ManagerClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -289,9 +287,7 @@ class ManagerClient:
     def forward_guest(self, host_id: str, vm_id: str, report: agent.GuestReportForward) -> None:
         return self._send(calls.forward_guest(host_id, vm_id, report))
 
-    def list_events(
-        self, limit: int = 100, subject: str | None = None, after: int | None = None
-    ) -> events.EventList:
+    def list_events(self, limit: int = 100, subject: str | None = None, after: int | None = None) -> events.EventList:
         """Newest first. `subject`: id or name of a thing; `after`: only events with a larger id."""
         return self._send(calls.list_events(limit, subject, after))
 

@@ -40,9 +40,7 @@ class AsyncManagerClient:
     async def __aenter__(self) -> AsyncManagerClient:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -269,9 +267,7 @@ class AsyncManagerClient:
     async def forward_guest(self, host_id: str, vm_id: str, report: agent.GuestReportForward) -> None:
         return await self._send(calls.forward_guest(host_id, vm_id, report))
 
-    async def list_events(
-        self, limit: int = 100, subject: str | None = None, after: int | None = None
-    ) -> events.EventList:
+    async def list_events(self, limit: int = 100, subject: str | None = None, after: int | None = None) -> events.EventList:
         """Newest first. `subject`: id or name of a thing; `after`: only events with a larger id."""
         return await self._send(calls.list_events(limit, subject, after))
 

@@ -23,14 +23,12 @@ _PIECE = 1 << 20
 _WAIT_FOR_WRITER = 10.0  # seconds
 
 
-def write_file(
-    path: str, data: bytes | Iterator[bytes], *, mode: int, uid: int, gid: int, xattrs: Mapping[str, bytes]
-) -> None:
+def write_file(path: str, data: bytes | Iterator[bytes], *, mode: int, uid: int, gid: int, xattrs: Mapping[str, bytes]) -> None:
     def fill(fd: int) -> None:
         for piece in (data,) if isinstance(data, bytes) else data:
             view = memoryview(piece)
             while view:
-                view = view[os.write(fd, view):]
+                view = view[os.write(fd, view) :]
 
     _replace(path, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs)
 
@@ -145,9 +143,7 @@ def temporary_name(name: str) -> str:
     return f".{name}.nqr-new"
 
 
-def _replace(
-    path: str, fill: Callable[[int], None], *, mode: int, uid: int, gid: int, xattrs: Mapping[str, bytes]
-) -> None:
+def _replace(path: str, fill: Callable[[int], None], *, mode: int, uid: int, gid: int, xattrs: Mapping[str, bytes]) -> None:
     folder, name = split(path)
     with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
         temporary = temporary_name(name)
@@ -175,9 +171,7 @@ def _create_locked(name: str, folder_fd: int) -> int:
     deadline = time.monotonic() + _WAIT_FOR_WRITER
     while True:
         try:
-            fd = os.open(
-                name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd
-            )
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd)
         except FileExistsError:
             if not _clear_leftover(name, folder_fd):
                 if time.monotonic() > deadline:
@@ -196,9 +190,7 @@ def _create_locked(name: str, folder_fd: int) -> int:
 def _clear_leftover(name: str, folder_fd: int) -> bool:
     """Unlink a temporary file that no living writer holds. False when one does."""
     try:
-        fd = os.open(
-            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd
-        )
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
     except FileNotFoundError:
         return True
     except OSError as error:

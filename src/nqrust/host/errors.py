@@ -1,13 +1,13 @@
 """What can go wrong at the door to a machine.
 
-    HostError
-    ├── CommandFailed      exit code other than the accepted ones
-    ├── CommandTimedOut    ended because it ran past its timeout
-    ├── ProgramMissing     no such program on the host's PATH
-    ├── ParseError         what the machine told is not in the form that was expected
-    └── PathError          a file operation failed (errno kept)
-        ├── PathMissing        ENOENT
-        └── NoSpace            ENOSPC, EDQUOT
+HostError
+├── CommandFailed      exit code other than the accepted ones
+├── CommandTimedOut    ended because it ran past its timeout
+├── ProgramMissing     no such program on the host's PATH
+├── ParseError         what the machine told is not in the form that was expected
+└── PathError          a file operation failed (errno kept)
+    ├── PathMissing        ENOENT
+    └── NoSpace            ENOSPC, EDQUOT
 """
 
 from __future__ import annotations

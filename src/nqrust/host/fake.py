@@ -215,7 +215,13 @@ class FakeHost(FakeMachine):
 
     # --- changing
     def write_file(
-        self, path: str, data: bytes | Secret | Iterator[bytes], *, mode: int = 0o644, owner: str = "root", group: str = "root",
+        self,
+        path: str,
+        data: bytes | Secret | Iterator[bytes],
+        *,
+        mode: int = 0o644,
+        owner: str = "root",
+        group: str = "root",
         xattrs: Mapping[str, bytes] | None = None,
     ) -> None:
         content = data.reveal().encode() if isinstance(data, Secret) else data if isinstance(data, bytes) else b"".join(data)
@@ -338,9 +344,7 @@ class FakeHost(FakeMachine):
     def connect(self, address: str, port: int, timeout: float = 1.0) -> bool:
         return (address, port) in self.listening or ("0.0.0.0", port) in self.listening
 
-    def http_get(
-        self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0
-    ) -> tuple[int, bytes]:
+    def http_get(self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0) -> tuple[int, bytes]:
         page = self.pages.get(url)
         if callable(page):
             page = page(dict(headers or {}))
@@ -361,8 +365,9 @@ class FakeHost(FakeMachine):
         return dict(self.variables)
 
     # --- how it is done
-    def _put_content(self, verb: str, path: str, data: bytes, mode: int, owner: str, group: str,
-                     xattrs: dict[str, bytes]) -> None:
+    def _put_content(
+        self, verb: str, path: str, data: bytes, mode: int, owner: str, group: str, xattrs: dict[str, bytes]
+    ) -> None:
         self._absolute(path)
         ids = self._ids(path, owner, group)
         with translating(path):

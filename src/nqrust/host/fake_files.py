@@ -35,8 +35,7 @@ class Node:
 
     def described(self) -> tuple[object, ...]:
         """What two equal nodes have in common: not the inode, not the time."""
-        return (self.kind.value, self.mode, self.uid, self.gid, self.data or self.target,
-                tuple(sorted(self.xattrs.items())))
+        return (self.kind.value, self.mode, self.uid, self.gid, self.data or self.target, tuple(sorted(self.xattrs.items())))
 
 
 def failure(number: int, path: str) -> OSError:

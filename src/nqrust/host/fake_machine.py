@@ -31,12 +31,19 @@ class FakeMachine:
         self.usages: dict[str, DiskUsage] = {}  # mount point -> usage
         self._inode = 10
 
-    def put(self, path: str, data: str | bytes = b"", *, mode: int = 0o644, owner: str = "root",
-            group: str = "root", xattrs: Mapping[str, bytes] | None = None) -> None:
+    def put(
+        self,
+        path: str,
+        data: str | bytes = b"",
+        *,
+        mode: int = 0o644,
+        owner: str = "root",
+        group: str = "root",
+        xattrs: Mapping[str, bytes] | None = None,
+    ) -> None:
         """A file as it was before the test began, with its folders. Not counted as a change."""
         content = data.encode() if isinstance(data, str) else data
-        self._place(path, Node(Kind.file, mode, *self._ids(path, owner, group), data=content,
-                               xattrs=dict(xattrs or {})))
+        self._place(path, Node(Kind.file, mode, *self._ids(path, owner, group), data=content, xattrs=dict(xattrs or {})))
 
     def put_directory(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root") -> None:
         if self.tree.find(path) is None:
@@ -54,9 +61,7 @@ class FakeMachine:
         if usage is not None:
             self.usages[path] = replace(usage, mount_point=path)
 
-    def add_user(
-        self, name: str, uid: int, group: str = "", *, home: str = "/", shell: str = "/usr/sbin/nologin"
-    ) -> None:
+    def add_user(self, name: str, uid: int, group: str = "", *, home: str = "/", shell: str = "/usr/sbin/nologin") -> None:
         """With the group (made when missing; by default of the same name and number)."""
         group = group or name
         if group not in self.groups:
@@ -78,18 +83,49 @@ class FakeMachine:
 
     def furnish_debian12(self) -> None:
         """A small Debian 12 with systemd: accounts, the usual folders, os-release."""
-        for path in ("/root", "/home", "/opt", "/srv", "/mnt", "/media", "/boot", "/proc/1", "/proc/self", "/sys",
-                     "/dev", "/run/systemd/system", "/run/lock", "/usr/bin", "/usr/sbin", "/usr/lib/systemd/system",
-                     "/usr/local/bin", "/usr/local/sbin", "/usr/share", "/var/lib/dpkg", "/var/lib/systemd",
-                     "/var/log", "/var/cache", "/etc/systemd/system", "/etc/sudoers.d", "/etc/sysctl.d",
-                     "/etc/modules-load.d", "/etc/udev/rules.d", "/etc/default", "/etc/apt", "/etc/network"):
+        for path in (
+            "/root",
+            "/home",
+            "/opt",
+            "/srv",
+            "/mnt",
+            "/media",
+            "/boot",
+            "/proc/1",
+            "/proc/self",
+            "/sys",
+            "/dev",
+            "/run/systemd/system",
+            "/run/lock",
+            "/usr/bin",
+            "/usr/sbin",
+            "/usr/lib/systemd/system",
+            "/usr/local/bin",
+            "/usr/local/sbin",
+            "/usr/share",
+            "/var/lib/dpkg",
+            "/var/lib/systemd",
+            "/var/log",
+            "/var/cache",
+            "/etc/systemd/system",
+            "/etc/sudoers.d",
+            "/etc/sysctl.d",
+            "/etc/modules-load.d",
+            "/etc/udev/rules.d",
+            "/etc/default",
+            "/etc/apt",
+            "/etc/network",
+        ):
             self.put_directory(path)
         self.put_directory("/tmp", mode=0o1777)
         for path, target in (("/bin", "usr/bin"), ("/sbin", "usr/sbin"), ("/var/run", "/run")):
             self.put_symlink(target, path)
         self.tree.lookup("/root").mode = 0o700
-        self.put("/etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\n'
-                 'VERSION_ID="12"\nVERSION="12 (bookworm)"\nVERSION_CODENAME=bookworm\nID=debian\n')
+        self.put(
+            "/etc/os-release",
+            'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\n'
+            'VERSION_ID="12"\nVERSION="12 (bookworm)"\nVERSION_CODENAME=bookworm\nID=debian\n',
+        )
         self.put("/etc/hostname", "fake\n")
         self.put("/proc/sys/kernel/hostname", "fake\n")
         self.put("/proc/sys/kernel/osrelease", "6.1.0-28-amd64\n")
@@ -118,8 +154,10 @@ class FakeMachine:
             raise PathError(path, f"there is no user {owner} on this host to own it", errno.EINVAL)
         if group not in self.groups and not group.isdecimal():
             raise PathError(path, f"there is no group {group} on this host to own it", errno.EINVAL)
-        return (self.users[owner].uid if owner in self.users else int(owner),
-                self.groups[group].gid if group in self.groups else int(group))
+        return (
+            self.users[owner].uid if owner in self.users else int(owner),
+            self.groups[group].gid if group in self.groups else int(group),
+        )
 
     @staticmethod
     def _absolute(path: str) -> None:

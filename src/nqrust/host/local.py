@@ -173,10 +173,7 @@ class LocalHost:
 
     def xattrs(self, path: str) -> dict[str, bytes]:
         try:
-            return {
-                name: os.getxattr(path, name, follow_symlinks=False)
-                for name in os.listxattr(path, follow_symlinks=False)
-            }
+            return {name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)}
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOTSUP, errno.EPERM, errno.ENODATA):
                 return {}
@@ -207,7 +204,13 @@ class LocalHost:
 
     # --- changing
     def write_file(
-        self, path: str, data: bytes | Secret | Iterator[bytes], *, mode: int = 0o644, owner: str = "root", group: str = "root",
+        self,
+        path: str,
+        data: bytes | Secret | Iterator[bytes],
+        *,
+        mode: int = 0o644,
+        owner: str = "root",
+        group: str = "root",
         xattrs: Mapping[str, bytes] | None = None,
     ) -> None:
         content = data.reveal().encode() if isinstance(data, Secret) else data
@@ -277,9 +280,7 @@ class LocalHost:
     def connect(self, address: str, port: int, timeout: float = 1.0) -> bool:
         return reach.accepts(address, port, timeout)
 
-    def http_get(
-        self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0
-    ) -> tuple[int, bytes]:
+    def http_get(self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0) -> tuple[int, bytes]:
         return reach.get(url, headers or {}, timeout)
 
     # --- what only the machine itself can answer
@@ -295,9 +296,7 @@ class LocalHost:
         return dict(os.environ)
 
 
-def _converse(
-    process: subprocess.Popen[bytes], data: bytes | None, stdout: Lines, stderr: Lines, deadline: float
-) -> bool:
+def _converse(process: subprocess.Popen[bytes], data: bytes | None, stdout: Lines, stderr: Lines, deadline: float) -> bool:
     """Feed standard input and drain both pipes until the program has ended. False when the deadline came first.
 
     A program may leave a daemon behind that keeps the pipes open (screen, pg_ctlcluster): we do not wait for that one.
@@ -344,7 +343,7 @@ def _converse(
                         waiting.unregister(key.fd)
                     continue
                 try:
-                    left = left[os.write(key.fd, left[: 1 << 16]):]
+                    left = left[os.write(key.fd, left[: 1 << 16]) :]
                 except BrokenPipeError:
                     left = left[:0]
                 if not left and process.stdin is not None:

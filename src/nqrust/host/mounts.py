@@ -14,7 +14,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 class Mount:
     mount_id: int
     device: str  # "major:minor"
-    root: str    # what of that file system is mounted here; not "/" for a bind mount
+    root: str  # what of that file system is mounted here; not "/" for a bind mount
     mount_point: str
     fstype: str
     source: str
@@ -30,8 +30,15 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
         if not separator or len(fields) < 6 or len(tail) < 2 or not fields[0].isdecimal():
             continue
         mounts.append(
-            Mount(int(fields[0]), fields[2], _unescape(fields[3]), _unescape(fields[4]), tail[0],
-                  _unescape(tail[1]), tuple(fields[5].split(",")))
+            Mount(
+                int(fields[0]),
+                fields[2],
+                _unescape(fields[3]),
+                _unescape(fields[4]),
+                tail[0],
+                _unescape(tail[1]),
+                tuple(fields[5].split(",")),
+            )
         )
     return tuple(mounts)
 
@@ -40,9 +47,7 @@ def holding(mounts: Iterable[Mount], path: str) -> Mount | None:
     """The mount that holds a canonical absolute path."""
     best: Mount | None = None
     for mount in mounts:
-        if is_at_or_below(path, mount.mount_point) and (
-            best is None or len(mount.mount_point) >= len(best.mount_point)
-        ):
+        if is_at_or_below(path, mount.mount_point) and (best is None or len(mount.mount_point) >= len(best.mount_point)):
             best = mount
     return best
 

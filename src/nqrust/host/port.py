@@ -172,7 +172,13 @@ class Host(Protocol):
 
     # --- changing
     def write_file(
-        self, path: str, data: bytes | Secret | Iterator[bytes], *, mode: int = 0o644, owner: str = "root", group: str = "root",
+        self,
+        path: str,
+        data: bytes | Secret | Iterator[bytes],
+        *,
+        mode: int = 0o644,
+        owner: str = "root",
+        group: str = "root",
         xattrs: Mapping[str, bytes] | None = None,
     ) -> None:
         """Replace atomically: temporary file beside it with its final mode and owner before the content is visible,
@@ -230,9 +236,7 @@ class Host(Protocol):
         """Whether a TCP connection is accepted."""
         ...
 
-    def http_get(
-        self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0
-    ) -> tuple[int, bytes]:
+    def http_get(self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0) -> tuple[int, bytes]:
         """Status and body (first MiB) of a GET, redirects not followed, proxies not used.
         Raises HostError when no answer came."""
         ...

@@ -25,12 +25,18 @@ def build(
     tell = progress or silent
     folder.check_guest_agent(host, guest_agent)
     if host.which("mmdebstrap") is None:
-        raise ImageError("NQR-IMG-020", "The program mmdebstrap, which builds the container runtime image, is not installed.",
-                         "Install the package mmdebstrap (Debian, Ubuntu), then run again.")
+        raise ImageError(
+            "NQR-IMG-020",
+            "The program mmdebstrap, which builds the container runtime image, is not installed.",
+            "Install the package mmdebstrap (Debian, Ubuntu), then run again.",
+        )
     free = host.disk_usage(target_dir).available // 2**20
     if free < FREE_MIB:
-        raise ImageError("NQR-IMG-022", f"The container runtime image takes {FREE_MIB} MiB while it is built; {free} MiB are "
-                         f"free beside {target_dir}.", "Make room on that file system, then run again.")
+        raise ImageError(
+            "NQR-IMG-022",
+            f"The container runtime image takes {FREE_MIB} MiB while it is built; {free} MiB are free beside {target_dir}.",
+            "Make room on that file system, then run again.",
+        )
 
     def fill(place: str) -> ImageManifest:
         scratch = f"{place}/scratch"
@@ -48,9 +54,13 @@ def build(
         host.set_mode(f"{place}/{folder.ROOTFS}", mode=0o644, owner="root", group="root")
         host.remove_tree(scratch)
         return folder.finish(
-            host, place, name=name,
+            host,
+            place,
+            name=name,
             description=f"Debian guest with podman and crun, guest agent, serial console (Linux {files.version})",
-            min_memory_mib=MIN_MEMORY_MIB, min_disk_mib=size, tell=tell,
+            min_memory_mib=MIN_MEMORY_MIB,
+            min_disk_mib=size,
+            tell=tell,
         )
 
     manifest = folder.replace(host, target_dir, fill)

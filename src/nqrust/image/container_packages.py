@@ -60,8 +60,7 @@ def repository(host: Host, cache_dir: str, selection: Selection, tell: Progress)
     except HostError as error:
         kept = _kept(host, folder, selection)
         if kept is None:
-            raise ImageError("NQR-IMG-002", f"apt cannot tell which packages a container guest needs: {error}.",
-                             _CURE) from error
+            raise ImageError("NQR-IMG-002", f"apt cannot tell which packages a container guest needs: {error}.", _CURE) from error
         tell("using the packages that an earlier build kept", None)
         return Repository(folder, kept)
     packages = [package for package in map(parse_package, stanzas) if package is not None]
@@ -88,8 +87,9 @@ def _choose(host: Host, selection: Selection) -> tuple[str, ...]:
 
 def _resolve(host: Host, wanted: tuple[str, ...]) -> list[str]:
     """Stanzas of everything that an empty system would get."""
-    simulated = host.run(command("apt-get", *_EMPTY, "--simulate", "-q", "--no-install-recommends", "install",
-                                 "?essential", *wanted, timeout=300)).stdout
+    simulated = host.run(
+        command("apt-get", *_EMPTY, "--simulate", "-q", "--no-install-recommends", "install", "?essential", *wanted, timeout=300)
+    ).stdout
     pins = [f"{name}={version}" for name, version in _INST.findall(simulated)]
     if not pins:
         raise HostError("its answer names no packages")
@@ -111,8 +111,10 @@ def _write(host: Host, folder: str, index: str, wanted: tuple[str, ...]) -> None
     data = index.encode()
     # apt of Debian 11 refuses a Release without a date.
     date = datetime.fromtimestamp(int(host.now()), timezone.utc).strftime("%a, %d %b %Y %H:%M:%S +0000")
-    release = (f"Suite: {SUITE}\nCodename: {SUITE}\nDate: {date}\nArchitectures: amd64\nDescription: {' '.join(wanted)}\nSHA256:\n"
-               f" {hashlib.sha256(data).hexdigest()} {len(data)} {_INDEX}\n")
+    release = (
+        f"Suite: {SUITE}\nCodename: {SUITE}\nDate: {date}\nArchitectures: amd64\nDescription: {' '.join(wanted)}\nSHA256:\n"
+        f" {hashlib.sha256(data).hexdigest()} {len(data)} {_INDEX}\n"
+    )
     host.remove(f"{folder}/{_RELEASE}")  # without it nothing here counts, see _kept
     host.write_file(f"{folder}/{_INDEX}", data)
     host.write_file(f"{folder}/{_RELEASE}", release.encode())

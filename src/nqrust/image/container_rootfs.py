@@ -27,16 +27,39 @@ SELECTION = Selection(
 MODULES = ("overlay", "veth", "bridge", "nf_tables")
 # What netavark's and CNI's rules are made of, and the devices of rootless and VPN containers.
 OPTIONAL_MODULES = (
-    "br_netfilter", "nft_compat", "nft_chain_nat", "nft_ct", "nft_nat", "nft_masq", "nft_reject_inet", "nft_fib_inet",
-    "xt_addrtype", "xt_comment", "xt_conntrack", "xt_mark", "xt_multiport", "xt_nat", "xt_tcpudp", "xt_MASQUERADE",
-    "ip_tables", "fuse", "tun", "dummy",
+    "br_netfilter",
+    "nft_compat",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_nat",
+    "nft_masq",
+    "nft_reject_inet",
+    "nft_fib_inet",
+    "xt_addrtype",
+    "xt_comment",
+    "xt_conntrack",
+    "xt_mark",
+    "xt_multiport",
+    "xt_nat",
+    "xt_tcpudp",
+    "xt_MASQUERADE",
+    "ip_tables",
+    "fuse",
+    "tun",
+    "dummy",
 )
 HEADROOM_MIB = 256  # for a first container image; the disk of a VM is grown to the size that is asked for
 _DROPPED = ("man", "info", "locale", "lintian", "doc/*")
 _MERGE = 'for d in bin sbin lib lib64; do mkdir -p "$1/usr/$d" && ln -s "usr/$d" "$1/$d" || exit; done'
 _OURS = {
-    "rcS": "container/rcS", "login": "container/login", "rcK": "tiny/rcK", "agent": "tiny/agent", "dhcp": "tiny/dhcp",
-    "acpi": "tiny/acpi", "udhcpc": "tiny/udhcpc-script", "power-off": "tiny/power-off",
+    "rcS": "container/rcS",
+    "login": "container/login",
+    "rcK": "tiny/rcK",
+    "agent": "tiny/agent",
+    "dhcp": "tiny/dhcp",
+    "acpi": "tiny/acpi",
+    "udhcpc": "tiny/udhcpc-script",
+    "power-off": "tiny/power-off",
 }
 _FILES = {
     "etc/hostname": "container-runtime\n",
@@ -45,8 +68,18 @@ _FILES = {
     "etc/resolv.conf": "",
     "etc/apt/sources.list": "# Name the sources that this guest may use, see sources.list(5).\n",
 }
-_LEFT = ("etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "var/log/dpkg.log", "var/log/alternatives.log",
-         "var/log/bootstrap.log", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/machine-id")
+_LEFT = (
+    "etc/apt/apt.conf.d/99mmdebstrap",
+    "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+    "var/log/dpkg.log",
+    "var/log/alternatives.log",
+    "var/log/bootstrap.log",
+    "etc/passwd-",
+    "etc/group-",
+    "etc/shadow-",
+    "etc/gshadow-",
+    "etc/machine-id",
+)
 _CNI_EXAMPLE = "/etc/cni/net.d/87-podman-bridge.conflist"  # podman warns of the plugins that it names
 _UUID = "6e717275-7374-4d56-8000-636f6e740001"
 
@@ -54,12 +87,16 @@ _UUID = "6e717275-7374-4d56-8000-636f6e740001"
 def debian(host: Host, root: str, repository: Repository, tell: Progress) -> None:
     """Make the Debian in the folder `root`, which must not exist yet. Raises ImageError NQR-IMG-021."""
     options = [
-        "--mode=root", "--variant=essential", "--architectures=amd64",
+        "--mode=root",
+        "--variant=essential",
+        "--architectures=amd64",
         # The repository lies where root alone may look.
-        '--aptopt=APT::Sandbox::User "root"', '--aptopt=Acquire::Languages "none"',
+        '--aptopt=APT::Sandbox::User "root"',
+        '--aptopt=Acquire::Languages "none"',
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _DROPPED),
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-        f"--setup-hook={_MERGE}", f"--include={','.join(repository.include)}",
+        f"--setup-hook={_MERGE}",
+        f"--include={','.join(repository.include)}",
     ]
     # mmdebstrap before 0.8 (Debian 11) runs apt inside the new root for all but the essential packages.
     folder, parent = shlex.quote(repository.folder), repository.folder.rpartition("/")[0]
@@ -68,12 +105,16 @@ def debian(host: Host, root: str, repository: Repository, tell: Progress) -> Non
         f'--customize-hook=rm -rf "$1"{folder} && cd "$1" && rmdir -p --ignore-fail-on-non-empty .{shlex.quote(parent)}',
     ]
     try:
-        host.run(command("mmdebstrap", *options, SUITE, root, repository.source, timeout=3600),
-                 on_line=lambda line: tell(line.removeprefix("I: ").strip(), None))
+        host.run(
+            command("mmdebstrap", *options, SUITE, root, repository.source, timeout=3600),
+            on_line=lambda line: tell(line.removeprefix("I: ").strip(), None),
+        )
     except HostError as error:
-        raise ImageError("NQR-IMG-021", f"The Debian of the container runtime image could not be made: {error}.",
-                         "Check the free space and that root may mount and make devices here (containers often forbid "
-                         "it), then run again.") from error
+        raise ImageError(
+            "NQR-IMG-021",
+            f"The Debian of the container runtime image could not be made: {error}.",
+            "Check the free space and that root may mount and make devices here (containers often forbid it), then run again.",
+        ) from error
 
 
 def complete(host: Host, root: str, files: GuestFiles, guest_agent: str) -> None:
@@ -92,8 +133,11 @@ def complete(host: Host, root: str, files: GuestFiles, guest_agent: str) -> None
     for name, resource in _OURS.items():
         # Debian's sh lacks the small programs that busybox's has built in.
         script = resources.read(resource).replace(b"#!/bin/sh\n", b"#!/bin/busybox sh\n", 1)
-        for old, new in ((b"/etc/init.d/", b"/etc/nqrust/"), (b"/etc/udhcpc/script", b"/etc/nqrust/udhcpc"),
-                         (b"/etc/acpi", b"/etc/nqrust/events")):
+        for old, new in (
+            (b"/etc/init.d/", b"/etc/nqrust/"),
+            (b"/etc/udhcpc/script", b"/etc/nqrust/udhcpc"),
+            (b"/etc/acpi", b"/etc/nqrust/events"),
+        ):
             script = script.replace(old, new)
         host.write_file(f"{root}/etc/nqrust/{name}", script, mode=0o755)
     host.mkdir(f"{root}/etc/nqrust/events")
@@ -166,14 +210,45 @@ def make_ext4(host: Host, root: str, target: str) -> int:
     NQR-IMG-006."""
     try:
         size = size_mib(host.run(command("find", root, "-xdev", "-printf", "%y %s\\n", timeout=300)).stdout)
-        host.run(command(
-            # Layers of containers are many small files: an inode for every 8 KiB.
-            "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "8192", "-m", "0", "-J", "size=16",
-            "-L", "root", "-U", _UUID, "-M", "/",
-            "-O", FEATURES, "-E", "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
-            "-d", root, target, f"{size}M", timeout=600,
-        ))
+        host.run(
+            command(
+                # Layers of containers are many small files: an inode for every 8 KiB.
+                "mke2fs",
+                "-q",
+                "-F",
+                "-t",
+                "ext4",
+                "-b",
+                "4096",
+                "-I",
+                "256",
+                "-i",
+                "8192",
+                "-m",
+                "0",
+                "-J",
+                "size=16",
+                "-L",
+                "root",
+                "-U",
+                _UUID,
+                "-M",
+                "/",
+                "-O",
+                FEATURES,
+                "-E",
+                "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
+                "-d",
+                root,
+                target,
+                f"{size}M",
+                timeout=600,
+            )
+        )
     except HostError as error:
-        raise ImageError("NQR-IMG-006", f"The guest's file system could not be made: {error}.",
-                         "Install e2fsprogs 1.43 or newer and check the free space, then run again.") from error
+        raise ImageError(
+            "NQR-IMG-006",
+            f"The guest's file system could not be made: {error}.",
+            "Install e2fsprogs 1.43 or newer and check the free space, then run again.",
+        ) from error
     return size

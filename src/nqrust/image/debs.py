@@ -43,8 +43,9 @@ def parse_package(stanza: str) -> Package | None:
         if found:
             fields.setdefault(found.group(1).lower(), found.group(2).strip())
     try:
-        package = Package(fields["package"], fields["version"], int(fields["size"]), fields["sha256"].lower(),
-                          fields.get("depends", ""))
+        package = Package(
+            fields["package"], fields["version"], int(fields["size"]), fields["sha256"].lower(), fields.get("depends", "")
+        )
     except (KeyError, ValueError):
         return None
     return package if re.fullmatch(r"[0-9a-f]{64}", package.sha256) else None
@@ -70,8 +71,7 @@ class DebCache:
         """The candidate versions of packages: from apt's index, else from the record. Unknown names are left out."""
         try:
             # apt-cache ends with 100 when it lacks one of the names, and tells the others all the same.
-            answer = self._host.run(
-                command("apt-cache", "show", "--no-all-versions", *names, ok=(0, 100), timeout=60))
+            answer = self._host.run(command("apt-cache", "show", "--no-all-versions", *names, ok=(0, 100), timeout=60))
         except ProgramMissing:
             stanzas: list[str] = []
         else:
@@ -98,19 +98,32 @@ class DebCache:
         try:
             # The sandbox user may not enter this folder; what comes is checked below in any case.
             host.run(
-                command("apt-get", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download",
-                        f"{package.name}={package.version}", cwd=partial, timeout=900),
+                command(
+                    "apt-get",
+                    "-o",
+                    "APT::Sandbox::User=root",
+                    "-o",
+                    "Acquire::Retries=3",
+                    "download",
+                    f"{package.name}={package.version}",
+                    cwd=partial,
+                    timeout=900,
+                ),
                 on_line=lambda line: self._tell(line.strip(), None),
             )
             came = [f"{partial}/{name}" for name in host.listdir(partial) if name.endswith(".deb")]
             if len(came) != 1 or host.sha256(came[0]) != package.sha256:
-                raise ImageError("NQR-IMG-003", f"What apt downloaded as {package.name} is not the file its index names.",
-                                 "Run apt-get update, check the package mirror, then run again.")
+                raise ImageError(
+                    "NQR-IMG-003",
+                    f"What apt downloaded as {package.name} is not the file its index names.",
+                    "Run apt-get update, check the package mirror, then run again.",
+                )
             host.set_mode(came[0], mode=0o644, owner="root", group="root")
             host.rename(came[0], path)
         except (CommandFailed, CommandTimedOut, ProgramMissing) as error:
             raise ImageError(
-                "NQR-IMG-002", f"The package {package.name} {package.version} could not be downloaded: {error}.",
+                "NQR-IMG-002",
+                f"The package {package.name} {package.version} could not be downloaded: {error}.",
                 "Run apt-get update and check that the package mirror is reachable (proxy, DNS), then run again.",
             ) from error
         finally:
@@ -134,21 +147,35 @@ class DebCache:
         host.mkdir(partial, mode=0o755)
         try:
             host.run(
-                command("apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download",
-                        *(f"{package.name}={package.version}" for package in missing), cwd=partial, timeout=1800),
+                command(
+                    "apt-get",
+                    "-q",
+                    "-o",
+                    "APT::Sandbox::User=root",
+                    "-o",
+                    "Acquire::Retries=3",
+                    "download",
+                    *(f"{package.name}={package.version}" for package in missing),
+                    cwd=partial,
+                    timeout=1800,
+                ),
                 on_line=lambda line: self._tell(line.strip(), None),
             )
             came = {host.sha256(path): path for path in (f"{partial}/{name}" for name in host.listdir(partial))}
             wrong = [package.name for package in missing if package.sha256 not in came]
             if wrong:
-                raise ImageError("NQR-IMG-003", f"What apt downloaded as {', '.join(wrong)} is not the file its index names.",
-                                 "Run apt-get update, check the package mirror, then run again.")
+                raise ImageError(
+                    "NQR-IMG-003",
+                    f"What apt downloaded as {', '.join(wrong)} is not the file its index names.",
+                    "Run apt-get update, check the package mirror, then run again.",
+                )
             for package in missing:
                 host.set_mode(came[package.sha256], mode=0o644, owner="root", group="root")
                 host.rename(came[package.sha256], f"{self._directory}/{names[package.sha256]}")
         except (CommandFailed, CommandTimedOut, ProgramMissing) as error:
             raise ImageError(
-                "NQR-IMG-002", f"{len(missing)} packages could not be downloaded: {error}.",
+                "NQR-IMG-002",
+                f"{len(missing)} packages could not be downloaded: {error}.",
                 "Run apt-get update and check that the package mirror is reachable (proxy, DNS), then run again.",
             ) from error
         finally:

@@ -92,5 +92,8 @@ def _blob(host: Host, folder: str, file: str) -> Blob:
 def check_guest_agent(host: Host, path: str) -> None:
     """Raises ImageError NQR-IMG-007."""
     if not host.exists(path):
-        raise ImageError("NQR-IMG-007", f"There is no guest agent at {path} to put into the image.",
-                         "Install or build the release first, then run again.")
+        raise ImageError(
+            "NQR-IMG-007",
+            f"There is no guest agent at {path} to put into the image.",
+            "Install or build the release first, then run again.",
+        )

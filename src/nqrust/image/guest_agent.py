@@ -33,8 +33,11 @@ def build_guest_agent(host: Host, source_dir: str, target_path: str, progress: P
     tell = progress or silent
     manifest = f"{source_dir}/Cargo.toml"
     if not host.exists(manifest):
-        raise ImageError("NQR-REL-030", f"There are no guest agent sources in {source_dir}.",
-                         "Use a complete checkout or a release that carries the built guest agent.")
+        raise ImageError(
+            "NQR-REL-030",
+            f"There are no guest agent sources in {source_dir}.",
+            "Use a complete checkout or a release that carries the built guest agent.",
+        )
     cargo, rustc = find_program(host, "cargo"), find_program(host, "rustc")
     if not cargo and not rustc:
         raise ImageError("NQR-REL-030", "There is no Rust compiler to build the guest agent with.", _CURE)
@@ -74,11 +77,23 @@ def _with_cargo(host: Host, cargo: str, source_dir: str, work: str, tell: Progre
     target = _target(host)
     host.run(
         command(
-            cargo, "build", "--release", "--locked", "--offline", "--target", target,
-            "--manifest-path", f"{source_dir}/Cargo.toml",
-            env={"CARGO_ENCODED_RUSTFLAGS": "\x1f".join(_flags(source_dir)), "CARGO_TARGET_DIR": f"{work}/cargo",
-                 "CARGO_HOME": f"{work}/cargo-home", "CARGO_TERM_COLOR": "never"},
-            timeout=600, cwd=source_dir,
+            cargo,
+            "build",
+            "--release",
+            "--locked",
+            "--offline",
+            "--target",
+            target,
+            "--manifest-path",
+            f"{source_dir}/Cargo.toml",
+            env={
+                "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(_flags(source_dir)),
+                "CARGO_TARGET_DIR": f"{work}/cargo",
+                "CARGO_HOME": f"{work}/cargo-home",
+                "CARGO_TERM_COLOR": "never",
+            },
+            timeout=600,
+            cwd=source_dir,
         ),
         on_line=lambda line: tell(line.strip(), None),
     )
@@ -90,10 +105,30 @@ def _with_rustc(host: Host, rustc: str, source_dir: str, work: str, tell: Progre
     output = f"{work}/guest-agent"
     host.run(
         command(
-            rustc, "--edition", "2021", "--crate-name", "guest_agent", "--crate-type", "bin",
-            "-C", "opt-level=z", "-C", "lto", "-C", "codegen-units=1", "-C", "panic=abort", "-C", "strip=symbols",
-            *_flags(source_dir), "-o", output, f"{source_dir}/src/main.rs",
-            env={"CARGO_PKG_VERSION": found.group(1) if found else "0"}, timeout=600, cwd=source_dir,
+            rustc,
+            "--edition",
+            "2021",
+            "--crate-name",
+            "guest_agent",
+            "--crate-type",
+            "bin",
+            "-C",
+            "opt-level=z",
+            "-C",
+            "lto",
+            "-C",
+            "codegen-units=1",
+            "-C",
+            "panic=abort",
+            "-C",
+            "strip=symbols",
+            *_flags(source_dir),
+            "-o",
+            output,
+            f"{source_dir}/src/main.rs",
+            env={"CARGO_PKG_VERSION": found.group(1) if found else "0"},
+            timeout=600,
+            cwd=source_dir,
         ),
         on_line=lambda line: tell(line.strip(), None),
     )
@@ -131,9 +166,12 @@ def _check(host: Host, path: str) -> None:
             except HostError as error:
                 broken = f"it does not run ({error})"
     if broken:
-        raise ImageError("NQR-REL-032", f"The guest agent that was built is not usable: {broken}.",
-                         "Check the Rust toolchain (rustc --version) and install the C library's static files "
-                         "(Debian and Ubuntu: libc6-dev; RHEL: glibc-static), then run again.")
+        raise ImageError(
+            "NQR-REL-032",
+            f"The guest agent that was built is not usable: {broken}.",
+            "Check the Rust toolchain (rustc --version) and install the C library's static files "
+            "(Debian and Ubuntu: libc6-dev; RHEL: glibc-static), then run again.",
+        )
 
 
 def _reason(failure: CommandFailed | None) -> str:

@@ -35,19 +35,23 @@ def build(host: Host, files: GuestFiles) -> bytes:
     return cpio.archive(entries)
 
 
-def drivers(
-    host: Host, files: GuestFiles, required: Iterable[str], optional: Iterable[str]
-) -> list[modules.Module]:
+def drivers(host: Host, files: GuestFiles, required: Iterable[str], optional: Iterable[str]) -> list[modules.Module]:
     """Modules in load order with what they depend on; names that the kernel has built in are left out.
 
     Raises ImageError NQR-IMG-005 when it has a required one in no form."""
-    found = {modules.module_name(path): path
-             for path in host.glob(f"{files.modules}/kernel/**/*.ko*") if path.endswith(modules.SUFFIXES)}
+    found = {
+        modules.module_name(path): path
+        for path in host.glob(f"{files.modules}/kernel/**/*.ko*")
+        if path.endswith(modules.SUFFIXES)
+    }
     builtin = modules.builtin_names(host.read_text(f"{files.modules}/modules.builtin"))
     needed, missing = modules.closure(required, found, builtin, lambda path: _content(host, path))
     if missing:
-        raise ImageError("NQR-IMG-005", f"The kernel {files.version} lacks drivers that guests need: {', '.join(missing)}.",
-                         "Use the distribution's cloud or virtual kernel flavour.")
+        raise ImageError(
+            "NQR-IMG-005",
+            f"The kernel {files.version} lacks drivers that guests need: {', '.join(missing)}.",
+            "Use the distribution's cloud or virtual kernel flavour.",
+        )
     extra, _ = modules.closure(optional, found, builtin, lambda path: _content(host, path))
     known = {module.name for module in needed}
     return [*needed, *[module for module in extra if module.name not in known]]
@@ -62,5 +66,6 @@ def _content(host: Host, path: str) -> bytes:
         host.run(command("zstd", "-d", "-f", "-q", path, "-o", plain, timeout=60))
         return host.read_bytes(plain)
     except HostError as error:
-        raise ImageError("NQR-IMG-005", f"A kernel module could not be unpacked: {error}.",
-                         "Install the program zstd, then run again.") from error
+        raise ImageError(
+            "NQR-IMG-005", f"A kernel module could not be unpacked: {error}.", "Install the program zstd, then run again."
+        ) from error

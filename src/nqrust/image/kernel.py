@@ -68,6 +68,7 @@ def source_for(host: Host) -> KernelSource:
         if name in _SOURCES:
             return _SOURCES[name]
     raise ImageError(
-        "NQR-IMG-001", f"There is no recipe for a guest kernel on this distribution ({' '.join(names) or 'unknown'}).",
+        "NQR-IMG-001",
+        f"There is no recipe for a guest kernel on this distribution ({' '.join(names) or 'unknown'}).",
         "Build the image on Debian or Ubuntu and add it with: nqr image add --path FOLDER.",
     )

@@ -25,8 +25,11 @@ def fetch(host: Host, scratch: str, cache_dir: str, tell: Progress) -> GuestFile
     busybox = cache.show(_BUSYBOX).get(_BUSYBOX)
     if not packages or busybox is None:
         lacking = "a kernel package" if not packages else _BUSYBOX
-        raise ImageError("NQR-IMG-002", f"apt knows no {lacking}, and none is in {cache_dir}.",
-                         "Run apt-get update with the distribution's main archive enabled, then run again.")
+        raise ImageError(
+            "NQR-IMG-002",
+            f"apt knows no {lacking}, and none is in {cache_dir}.",
+            "Run apt-get update with the distribution's main archive enabled, then run again.",
+        )
     files = [cache.fetch(package) for package in (*packages, busybox)]
     tell("unpacking the guest kernel", None)
     root = f"{scratch}/packages"
@@ -35,8 +38,11 @@ def fetch(host: Host, scratch: str, cache_dir: str, tell: Progress) -> GuestFile
         for path in files:
             host.run(command("dpkg-deb", "-x", path, root, timeout=300))
     except HostError as error:
-        raise ImageError("NQR-IMG-004", f"A package could not be unpacked: {error}.",
-                         f"Remove the files in {cache_dir} and run again; check the free space.") from error
+        raise ImageError(
+            "NQR-IMG-004",
+            f"A package could not be unpacked: {error}.",
+            f"Remove the files in {cache_dir} and run again; check the free space.",
+        ) from error
     return locate(host, root)
 
 
@@ -59,10 +65,14 @@ def locate(host: Host, root: str) -> GuestFiles:
     """Find the parts in a folder that packages were unpacked to. Raises ImageError NQR-IMG-004."""
     kernels = host.glob(f"{root}/boot/vmlinuz-*")
     version = kernels[0].rsplit("/vmlinuz-", 1)[1] if len(kernels) == 1 else ""
-    modules = next((m for m in (f"{root}/lib/modules/{version}", f"{root}/usr/lib/modules/{version}")
-                    if version and host.exists(m)), None)
+    modules = next(
+        (m for m in (f"{root}/lib/modules/{version}", f"{root}/usr/lib/modules/{version}") if version and host.exists(m)), None
+    )
     busybox = next((b for b in (f"{root}/bin/busybox", f"{root}/usr/bin/busybox") if host.exists(b)), None)
     if modules is None or busybox is None:
-        raise ImageError("NQR-IMG-004", "The distribution's kernel or busybox package is not laid out as expected.",
-                         "Report this with the output of: apt-cache policy linux-image-cloud-amd64 busybox-static.")
+        raise ImageError(
+            "NQR-IMG-004",
+            "The distribution's kernel or busybox package is not laid out as expected.",
+            "Report this with the output of: apt-cache policy linux-image-cloud-amd64 busybox-static.",
+        )
     return GuestFiles(version, kernels[0], modules, busybox)

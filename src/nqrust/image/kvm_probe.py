@@ -37,12 +37,27 @@ def argv(qemu: str, folder: str, manifest: ImageManifest, accel: Literal["kvm", 
     machine = "microvm,rtc=on" if accel == "kvm" else "q35"
     initrd = ("-initrd", f"{folder}/{manifest.initrd.file}") if manifest.initrd else ()
     return (
-        qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-machine", f"{machine},accel={accel}", "-cpu", "host" if accel == "kvm" else "max",
-        "-m", str(max(manifest.min_memory_mib, 128)), "-smp", "1",
-        "-kernel", f"{folder}/{manifest.kernel.file}", *initrd,
-        "-append", f"console=ttyS0 panic=1 reboot=k {manifest.cmdline} {FLAG}",
-        "-serial", "stdio",
+        qemu,
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-machine",
+        f"{machine},accel={accel}",
+        "-cpu",
+        "host" if accel == "kvm" else "max",
+        "-m",
+        str(max(manifest.min_memory_mib, 128)),
+        "-smp",
+        "1",
+        "-kernel",
+        f"{folder}/{manifest.kernel.file}",
+        *initrd,
+        "-append",
+        f"console=ttyS0 panic=1 reboot=k {manifest.cmdline} {FLAG}",
+        "-serial",
+        "stdio",
     )
 
 

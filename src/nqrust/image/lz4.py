@@ -19,7 +19,7 @@ def decompress_legacy(data: bytes, limit: int) -> Iterator[bytes]:
         raise ValueError("not an LZ4 legacy frame")
     at = len(MAGIC)
     while at + 4 <= len(data):
-        size = int.from_bytes(data[at:at + 4], "little")
+        size = int.from_bytes(data[at : at + 4], "little")
         if size > len(data) - at - 4:
             break  # the appended size word, or padding: not a block
         at += 4
@@ -50,7 +50,7 @@ def _block(data: bytes, at: int, end: int, out: bytearray, limit: int) -> None:
             if length:
                 if at + length > end:
                     raise ValueError("LZ4 literals run past their block")
-                out += data[at:at + length]
+                out += data[at : at + length]
                 at += length
             if at >= end:
                 return
@@ -68,7 +68,7 @@ def _block(data: bytes, at: int, end: int, out: bytearray, limit: int) -> None:
             if offset == 0 or source < 0:
                 raise ValueError("LZ4 match points before its block")
             if offset >= length:
-                out += out[source:source + length]
+                out += out[source : source + length]
             else:
                 piece = out[source:]
                 out += (piece * (length // offset + 1))[:length]

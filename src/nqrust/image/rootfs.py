@@ -13,15 +13,40 @@ _UUID = "6e717275-7374-4d56-8000-74696e790001"
 _HASH_SEED = "6e717275-7374-4d56-8000-74696e790002"
 _EPOCH = 1_700_000_000
 # Named one by one, so that the host's mke2fs.conf has no say and older kernels and tools can read the result.
-FEATURES = ("none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,"
-             "large_file,huge_file,dir_nlink,extra_isize,metadata_csum")
+FEATURES = (
+    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,"
+    "large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
+)
 
-_DIRECTORIES = ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "etc/init.d", "etc/udhcpc", "home", "mnt", "proc",
-                "run", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var", "var/log")
+_DIRECTORIES = (
+    "bin",
+    "dev",
+    "etc",
+    "etc/acpi",
+    "etc/acpi/PWRF",
+    "etc/init.d",
+    "etc/udhcpc",
+    "home",
+    "mnt",
+    "proc",
+    "run",
+    "sbin",
+    "sys",
+    "usr",
+    "usr/bin",
+    "usr/sbin",
+    "var",
+    "var/log",
+)
 
 _SCRIPTS = {
-    "etc/init.d/rcS": "rcS", "etc/init.d/rcK": "rcK", "etc/init.d/agent": "agent", "etc/init.d/dhcp": "dhcp",
-    "etc/init.d/acpi": "acpi", "etc/udhcpc/script": "udhcpc-script", "sbin/power-off": "power-off",
+    "etc/init.d/rcS": "rcS",
+    "etc/init.d/rcK": "rcK",
+    "etc/init.d/agent": "agent",
+    "etc/init.d/dhcp": "dhcp",
+    "etc/init.d/acpi": "acpi",
+    "etc/udhcpc/script": "udhcpc-script",
+    "sbin/power-off": "power-off",
 }
 
 _FILES = {
@@ -76,16 +101,48 @@ def make_ext4(host: Host, root: str, target: str) -> None:
     fixed = {"SOURCE_DATE_EPOCH": str(_EPOCH), "E2FSPROGS_FAKE_TIME": str(_EPOCH)}
     try:
         host.run(command("find", root, "-exec", "touch", "-h", "-d", f"@{_EPOCH}", "{}", "+", timeout=60))
-        host.run(command(
-            "mke2fs", "-q", "-F", "-t", "ext4", "-O", FEATURES, "-b", "4096", "-I", "256", "-N", "4096", "-m", "0",
-            "-J", "size=4", "-L", "root", "-U", _UUID, "-M", "/",
-            "-E", f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
-            "-d", root, target, f"{SIZE_MIB}M", env=fixed, timeout=120,
-        ))
+        host.run(
+            command(
+                "mke2fs",
+                "-q",
+                "-F",
+                "-t",
+                "ext4",
+                "-O",
+                FEATURES,
+                "-b",
+                "4096",
+                "-I",
+                "256",
+                "-N",
+                "4096",
+                "-m",
+                "0",
+                "-J",
+                "size=4",
+                "-L",
+                "root",
+                "-U",
+                _UUID,
+                "-M",
+                "/",
+                "-E",
+                f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
+                "-d",
+                root,
+                target,
+                f"{SIZE_MIB}M",
+                env=fixed,
+                timeout=120,
+            )
+        )
         _fix_times(host, root, target, fixed)
     except HostError as error:
-        raise ImageError("NQR-IMG-006", f"The guest's file system could not be made: {error}.",
-                         "Install e2fsprogs 1.43 or newer and check the free space, then run again.") from error
+        raise ImageError(
+            "NQR-IMG-006",
+            f"The guest's file system could not be made: {error}.",
+            "Install e2fsprogs 1.43 or newer and check the free space, then run again.",
+        ) from error
 
 
 def _fix_times(host: Host, root: str, image: str, fixed: dict[str, str]) -> None:
@@ -96,5 +153,4 @@ def _fix_times(host: Host, root: str, image: str, fixed: dict[str, str]) -> None
         lines += [f'sif "{path}" {field} @{_EPOCH}' for field in ("ctime", "atime", "mtime", "crtime")]
         lines += [f'sif "{path}" {field} 0' for field in ("ctime_extra", "atime_extra", "mtime_extra", "crtime_extra")]
     # debugfs runs a file of commands, and ends with 0 whatever each of them did: times are not worth a failure.
-    host.run(command("debugfs", "-w", "-f", "/dev/stdin", image, input="\n".join(lines).encode() + b"\n", env=fixed,
-                     timeout=120))
+    host.run(command("debugfs", "-w", "-f", "/dev/stdin", image, input="\n".join(lines).encode() + b"\n", env=fixed, timeout=120))

@@ -20,7 +20,12 @@ HOST_PROGRAMS = ("dpkg-deb", "apt-get", "mke2fs", "debugfs", "find", "touch")
 
 
 def build(
-    host: Host, *, target_dir: str, guest_agent: str, cache_dir: str, name: str = "tiny",
+    host: Host,
+    *,
+    target_dir: str,
+    guest_agent: str,
+    cache_dir: str,
+    name: str = "tiny",
     progress: Progress | None = None,
 ) -> ImageManifest:
     """Make the image in `target_dir` (its own folder, such as /srv/images/tiny; its parent must exist).
@@ -44,9 +49,13 @@ def build(
         host.set_mode(f"{place}/{folder.ROOTFS}", mode=0o644, owner="root", group="root")
         host.remove_tree(scratch)
         return folder.finish(
-            host, place, name=name,
+            host,
+            place,
+            name=name,
             description=f"Minimal guest: busybox, guest agent, serial console (Linux {files.version})",
-            min_memory_mib=96, min_disk_mib=rootfs.SIZE_MIB, tell=tell,
+            min_memory_mib=96,
+            min_disk_mib=rootfs.SIZE_MIB,
+            tell=tell,
         )
 
     manifest = folder.replace(host, target_dir, fill)

@@ -37,7 +37,7 @@ def payload(image: bytes) -> bytes:
     start = (setup_sectors + 1) * 512 + offset
     if not length or start + length > len(image):
         raise ValueError("the payload is outside of the file")
-    return image[start:start + length]
+    return image[start : start + length]
 
 
 def write_vmlinux(host: Host, bzimage: str, target: str) -> None:
@@ -94,7 +94,7 @@ def _inflated(packed: bytes) -> Iterator[bytes]:
     # The kernel appends its size to the stream, which the gzip module would take for a broken second member.
     stream = zlib.decompressobj(wbits=31)
     for at in range(0, len(packed), _PIECE):
-        rest = packed[at:at + _PIECE]
+        rest = packed[at : at + _PIECE]
         while rest and not stream.eof:
             if piece := stream.decompress(rest, _PIECE):
                 yield piece
@@ -106,7 +106,7 @@ def _inflated(packed: bytes) -> Iterator[bytes]:
 def _unxz(packed: bytes, form: int) -> Iterator[bytes]:
     stream = lzma.LZMADecompressor(format=form)
     for at in range(0, len(packed), _PIECE):
-        rest = packed[at:at + _PIECE]
+        rest = packed[at : at + _PIECE]
         while not stream.eof:
             if piece := stream.decompress(rest, _PIECE):
                 yield piece
@@ -125,8 +125,11 @@ def _by_program(host: Host, packed: bytes, target: str) -> None:
     # Both programs stop at the end of the frame; the four bytes of appended size would make them complain.
     host.write_file(compressed, packed[:-4])
     try:
-        host.run(command(program, "-d", "-f", "-q", compressed, target, timeout=120) if program == "lz4"
-                 else command(program, "-d", "-f", "-q", compressed, "-o", target, timeout=120))
+        host.run(
+            command(program, "-d", "-f", "-q", compressed, target, timeout=120)
+            if program == "lz4"
+            else command(program, "-d", "-f", "-q", compressed, "-o", target, timeout=120)
+        )
         host.set_mode(target, mode=0o644, owner="root", group="root")
     finally:
         host.remove(compressed)
@@ -136,5 +139,8 @@ def _by_program(host: Host, packed: bytes, target: str) -> None:
 
 
 def _unusable(path: str, why: str) -> ImageError:
-    return ImageError("NQR-IMG-010", f"The kernel in {path.rsplit('/', 1)[-1]} could not be unpacked: {why}.",
-                      "Install the programs lz4 and zstd, then run again.")
+    return ImageError(
+        "NQR-IMG-010",
+        f"The kernel in {path.rsplit('/', 1)[-1]} could not be unpacked: {why}.",
+        "Install the programs lz4 and zstd, then run again.",
+    )

@@ -19,10 +19,10 @@ from nqrust.contract.paths import Layout
 
 class Mode(str, Enum):
     production = "production"  # everything on this host
-    dev = "dev"                # production, built from the source tree
-    minimal = "minimal"        # production without the web UI
-    manager = "manager"        # control plane only
-    agent = "agent"            # worker node only
+    dev = "dev"  # production, built from the source tree
+    minimal = "minimal"  # production without the web UI
+    manager = "manager"  # control plane only
+    agent = "agent"  # worker node only
 
 
 class NetworkMode(str, Enum):

@@ -76,9 +76,7 @@ OPTIONS: tuple[Option, ...] = (
         seed_env="BRIDGE_NAME",
         metavar="NAME",
     ),
-    Option(
-        "network.uplink", "--uplink", "Interface to the outside; found by the default route.", metavar="IF"
-    ),
+    Option("network.uplink", "--uplink", "Interface to the outside; found by the default route.", metavar="IF"),
     Option("network.cidr", "--network-cidr", "VM network of NAT and isolated mode.", metavar="CIDR"),
     Option("network.dhcp_first", "--dhcp-first", "First address handed to VMs.", metavar="ADDRESS"),
     Option("network.dhcp_last", "--dhcp-last", "Last address handed to VMs.", metavar="ADDRESS"),
@@ -98,9 +96,7 @@ OPTIONS: tuple[Option, ...] = (
         "Where the platform comes from: bundled, a bundle file, a URL, github:OWNER/REPO[@TAG].",
         metavar="SOURCE",
     ),
-    Option(
-        "release.source_dir", "--source", "Source tree to build the platform from.", Form.path, metavar="DIR"
-    ),
+    Option("release.source_dir", "--source", "Source tree to build the platform from.", Form.path, metavar="DIR"),
     Option(
         "database.type",
         "--db-type",

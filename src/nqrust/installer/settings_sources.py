@@ -115,9 +115,7 @@ def _from_config(config: ConfigFile) -> dict[str, Given]:
                 f"Write the settings of {key} indented below it: {_keys_of(key)}.",
             )
         if key not in BY_NAME:
-            raise UsageError(
-                "NQR-CFG-005", f"{where}: there is no setting {key}.", _did_you_mean_key(key, sections)
-            )
+            raise UsageError("NQR-CFG-005", f"{where}: there is no setting {key}.", _did_you_mean_key(key, sections))
         if leaf.value is None:
             continue  # `key:` alone says nothing
         found[key] = Given(leaf.value, "config", where)
@@ -258,9 +256,7 @@ def _usage_error(error: ValidationError, given: Mapping[str, Given]) -> UsageErr
             f"The last install recorded {name} as {shown}: {message}.",
             f"Give the value again with {option.flag}.",
         )
-    return UsageError(
-        "NQR-CFG-006", f"{item.label}: {name} cannot be {shown}: {message}.", _cure(option, item)
-    )
+    return UsageError("NQR-CFG-006", f"{item.label}: {name} cannot be {shown}: {message}.", _cure(option, item))
 
 
 def _expected(error: Mapping[str, Any], option: Option | None) -> str:
@@ -284,9 +280,7 @@ def _cure(option: Option, item: Given) -> str:
         if near:
             return f"Did you mean {near[0]}?"
         return f"Use one of {', '.join(option.choices)}."
-    return (
-        f"Correct it, or leave it out for the default; {option.name} is described in docs/configuration.md."
-    )
+    return f"Correct it, or leave it out for the default; {option.name} is described in docs/configuration.md."
 
 
 def _default(settings: Settings, option: Option) -> Given:
@@ -295,9 +289,7 @@ def _default(settings: Settings, option: Option) -> Given:
     return Given(value_of(settings, option.name), "default", label)
 
 
-def _password(
-    settings: Settings, given: Mapping[str, Given], environ: Mapping[str, str], notes: list[str]
-) -> Secret | None:
+def _password(settings: Settings, given: Mapping[str, Given], environ: Mapping[str, str], notes: list[str]) -> Secret | None:
     """The database password: a file named by flag wins over DB_PASSWORD, which wins over a file named
     elsewhere."""
     from_env = environ.get("DB_PASSWORD") or environ.get("NQR_DB_PASSWORD") or ""
@@ -318,14 +310,10 @@ def read_password(path: str, notes: list[str]) -> Secret:
         with open(path, encoding="utf-8") as file:
             text = file.read(4096)
             if os.fstat(file.fileno()).st_mode & 0o077:
-                notes.append(
-                    f"{path} holds a password and others may read it; chmod 0600 {path} would close it."
-                )
+                notes.append(f"{path} holds a password and others may read it; chmod 0600 {path} would close it.")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UsageError(
-            "NQR-CFG-013", f"The password file {path} cannot be read: {reason}.", cure
-        ) from error
+        raise UsageError("NQR-CFG-013", f"The password file {path} cannot be read: {reason}.", cure) from error
     password = text.split("\n", 1)[0].rstrip("\r")
     if not password:
         raise UsageError("NQR-CFG-013", f"The password file {path} is empty.", cure)

@@ -56,9 +56,7 @@ def parse(data: bytes, path: str) -> ConfigFile:
     not a mapping.
     """
     if len(data) > MAX_BYTES:
-        raise UsageError(
-            "NQR-CFG-002", f"{path} is larger than 1 MiB.", "Give --config a settings file, not a data file."
-        )
+        raise UsageError("NQR-CFG-002", f"{path} is larger than 1 MiB.", "Give --config a settings file, not a data file.")
     try:
         text = data.decode("utf-8-sig")
         _refuse_tags(text, path)
@@ -117,9 +115,7 @@ def _leaves(loader: yaml.SafeLoader, root: yaml.Node | None, path: str) -> Itera
     yield from _section(loader, root, "", path)
 
 
-def _section(
-    loader: yaml.SafeLoader, node: yaml.MappingNode, prefix: str, path: str
-) -> Iterator[tuple[str, Leaf]]:
+def _section(loader: yaml.SafeLoader, node: yaml.MappingNode, prefix: str, path: str) -> Iterator[tuple[str, Leaf]]:
     seen: dict[str, int] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1

@@ -39,11 +39,7 @@ def _migrate() -> int:
     settings = from_environment(os.environ)
     logs.configure(settings.log_level)
     before, after = migrate(settings.sqlalchemy_url, settings.database_wait_seconds)
-    told = (
-        f"database is at schema {after} already"
-        if before == after
-        else f"database migrated from {before} to {after}"
-    )
+    told = f"database is at schema {after} already" if before == after else f"database migrated from {before} to {after}"
     sys.stdout.write(told + "\n")
     return 0
 

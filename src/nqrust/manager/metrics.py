@@ -7,9 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
-REQUESTS = Counter(
-    "nqrust_http_requests_total", "Requests answered.", ["method", "route", "status"], registry=REGISTRY
-)
+REQUESTS = Counter("nqrust_http_requests_total", "Requests answered.", ["method", "route", "status"], registry=REGISTRY)
 SECONDS = Histogram(
     "nqrust_http_request_duration_seconds",
     "Time to answer a request.",
@@ -22,12 +20,8 @@ HOSTS = Gauge("nqrust_hosts", "Hosts by state.", ["state"], registry=REGISTRY)
 OPERATIONS = Counter("nqrust_operations_total", "Operations ended.", ["kind", "outcome"], registry=REGISTRY)
 OPEN_OPERATIONS = Gauge("nqrust_operations_open", "Operations waiting or running.", registry=REGISTRY)
 EVENTS = Counter("nqrust_events_total", "Events written.", ["reason"], registry=REGISTRY)
-RECONCILE_SECONDS = Histogram(
-    "nqrust_reconcile_duration_seconds", "Time of one reconcile pass.", registry=REGISTRY
-)
-RECONCILE_ACTIONS = Counter(
-    "nqrust_reconcile_actions_total", "What the reconciler decided.", ["action"], registry=REGISTRY
-)
+RECONCILE_SECONDS = Histogram("nqrust_reconcile_duration_seconds", "Time of one reconcile pass.", registry=REGISTRY)
+RECONCILE_ACTIONS = Counter("nqrust_reconcile_actions_total", "What the reconciler decided.", ["action"], registry=REGISTRY)
 LEADER = Gauge("nqrust_leader", "1 while this process runs operations and reconciles.", registry=REGISTRY)
 
 

@@ -82,9 +82,7 @@ def _database_url(env: Mapping[str, str]) -> str:
 def _bind(value: str) -> tuple[str, int]:
     host, _, port = value.strip().rpartition(":")
     if not port.isdigit() or not 0 < int(port) < 65536:
-        raise SettingsError(
-            f"MANAGER_BIND {value!r} is not ADDRESS:PORT, for example 0.0.0.0:{names.MANAGER_PORT}."
-        )
+        raise SettingsError(f"MANAGER_BIND {value!r} is not ADDRESS:PORT, for example 0.0.0.0:{names.MANAGER_PORT}.")
     return host.strip("[]") or "0.0.0.0", int(port)
 
 

@@ -32,7 +32,9 @@ def _entry(icon: str, label: str, on_click: parts.Handler) -> None:
 def change_password(me: SignedIn) -> None:
     """A form of the user's own password."""
     with FormDialog("Change your password", "You stay signed in here, and are signed out everywhere else.") as form:
-        ui.input("User name", value=me.username).props("readonly autocomplete=username").classes("hidden")  # for password managers
+        ui.input("User name", value=me.username).props("readonly autocomplete=username").classes(
+            "hidden"
+        )  # for password managers
         current = ui.input("Current password", password=True, password_toggle_button=True)
         current.props("autocomplete=current-password autofocus")
         new, again = new_password(), new_password("New password again", told=False)

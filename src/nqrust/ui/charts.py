@@ -29,19 +29,42 @@ class Chart:
     def _options(self, percent: bool) -> dict[str, Any]:
         axis = {"axisLine": {"lineStyle": {"color": _GREY}}, "axisLabel": {"color": _GREY, "fontSize": 11}}
         scale: dict[str, Any] = {"min": 0, "max": 100, "interval": 25} if percent else {"min": 0, "minInterval": 1}
-        form = "value => value + ' %'" if percent else (
-            "value => value >= 1024 ? (value / 1024).toFixed(1) + ' MiB/s' : Math.round(value) + ' KiB/s'")
+        form = (
+            "value => value + ' %'"
+            if percent
+            else ("value => value >= 1024 ? (value / 1024).toFixed(1) + ' MiB/s' : Math.round(value) + ' KiB/s'")
+        )
         return {
             "animation": False,
             "grid": {"left": 4, "right": 10, "top": 10, "bottom": 4, "containLabel": True},
             "tooltip": {"trigger": "axis", ":valueFormatter": form if not percent else "value => value.toFixed(1) + ' %'"},
-            "xAxis": {"type": "time", ":min": "v => v.max - Math.max(v.max - v.min, 300000)", "splitLine": {"show": False}, **axis, "splitNumber": 4,
-                      "axisLabel": {"color": _GREY, "fontSize": 11, "hideOverlap": True, "showMaxLabel": False, "showMinLabel": False}},
-            "yAxis": {"type": "value", **scale, "splitNumber": 3, "splitLine": {"lineStyle": {"color": _GREY, "opacity": 0.18}},
-                      "axisLabel": {"color": _GREY, "fontSize": 11, ":formatter": form}},
+            "xAxis": {
+                "type": "time",
+                ":min": "v => v.max - Math.max(v.max - v.min, 300000)",
+                "splitLine": {"show": False},
+                **axis,
+                "splitNumber": 4,
+                "axisLabel": {"color": _GREY, "fontSize": 11, "hideOverlap": True, "showMaxLabel": False, "showMinLabel": False},
+            },
+            "yAxis": {
+                "type": "value",
+                **scale,
+                "splitNumber": 3,
+                "splitLine": {"lineStyle": {"color": _GREY, "opacity": 0.18}},
+                "axisLabel": {"color": _GREY, "fontSize": 11, ":formatter": form},
+            },
             "series": [
-                {"name": name, "type": "line", "data": [], "symbol": "circle", "symbolSize": 4, "showSymbol": True,
-                 "lineStyle": {"width": 2}, "itemStyle": {"color": colour}, "areaStyle": {"opacity": 0.10, "color": colour}}
+                {
+                    "name": name,
+                    "type": "line",
+                    "data": [],
+                    "symbol": "circle",
+                    "symbolSize": 4,
+                    "showSymbol": True,
+                    "lineStyle": {"width": 2},
+                    "itemStyle": {"color": colour},
+                    "areaStyle": {"opacity": 0.10, "color": colour},
+                }
                 for name, colour in zip(self._names, _COLOURS, strict=False)
             ],
         }

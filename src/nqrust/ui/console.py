@@ -38,8 +38,13 @@ class Console:
                 self._again = parts.quiet("Connect", self.open, icon="refresh")
         with parts.box("screen"):
             self._terminal = ui.xterm(
-                {"fontSize": 13, "fontFamily": "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace", "theme": _THEME,
-                 "scrollback": 5000, "screenReaderMode": True},
+                {
+                    "fontSize": 13,
+                    "fontFamily": "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace",
+                    "theme": _THEME,
+                    "scrollback": 5000,
+                    "screenReaderMode": True,
+                },
                 on_data=self._typed,
             )
             ui.element("q-resize-observer").props("debounce=300").on("resize", self._resized, [])
@@ -123,6 +128,6 @@ async def receive(socket: ClientConnection, write: Callable[[str], object]) -> N
     async for message in socket:
         data = message.encode() if isinstance(message, str) else message
         for at in range(0, len(data), _PIECE):
-            decoded = decoder.decode(data[at:at + _PIECE])
+            decoded = decoder.decode(data[at : at + _PIECE])
             if decoded:
                 write(decoded)

@@ -46,8 +46,7 @@ class Size(ui.input):
     """A size that people write as `512 MiB` or `10 GiB`. Empty is none."""
 
     def __init__(self, label: str, value: str = "", placeholder: str = "") -> None:
-        super().__init__(label, value=value, placeholder=placeholder,
-                         validation={"Such as 512 MiB or 10 GiB": _is_size})
+        super().__init__(label, value=value, placeholder=placeholder, validation={"Such as 512 MiB or 10 GiB": _is_size})
         self.props("outlined dense hide-bottom-space autocomplete=off")
 
     def mib(self) -> int | None:
@@ -133,9 +132,7 @@ def volume_row(
     return which if kept else size, read
 
 
-def account_row(
-    passwords: bool = True, account: GuestAccount | None = None
-) -> tuple[ValueElement[Any], Callable[[], GuestUser]]:
+def account_row(passwords: bool = True, account: GuestAccount | None = None) -> tuple[ValueElement[Any], Callable[[], GuestUser]]:
     """An account in the guest. The password leaves this server as a hash only; `passwords`: whether there is one."""
     name = ui.input("User name", value=account.name if account else "", placeholder="ann")
     name.props("autocomplete=off autocapitalize=none")
@@ -147,8 +144,9 @@ def account_row(
     def read() -> GuestUser:
         if not (name.value or "").strip():
             raise Wrong("An account needs a user name.")
-        found = GuestUser(name=name.value.strip(), ssh_keys=lines(keys.value),
-                          password_hash=hashed(password.value) if password.value else None)
+        found = GuestUser(
+            name=name.value.strip(), ssh_keys=lines(keys.value), password_hash=hashed(password.value) if password.value else None
+        )
         if passwords and not found.ssh_keys and not found.password_hash:
             raise Wrong(f"Account {found.name} needs a password or an SSH key.")
         return found
@@ -174,8 +172,12 @@ class Rates:
 
     def read(self) -> RateLimits:
         """Raises ValidationError."""
-        return RateLimits(net_rx_kbit=_times(self._rx.value, 1000), net_tx_kbit=_times(self._tx.value, 1000),
-                          disk_kib=_times(self._disk.value, 1024), disk_iops=_times(self._iops.value, 1))
+        return RateLimits(
+            net_rx_kbit=_times(self._rx.value, 1000),
+            net_tx_kbit=_times(self._tx.value, 1000),
+            disk_kib=_times(self._disk.value, 1024),
+            disk_iops=_times(self._iops.value, 1),
+        )
 
 
 def _times(value: float | None, factor: int) -> int | None:

@@ -6,11 +6,25 @@ import re
 from datetime import datetime, timezone
 
 _TONES = {
-    "running": "good", "online": "good", "ready": "good",
-    "starting": "busy", "stopping": "busy", "pending": "busy", "deleting": "busy",
-    "downloading": "busy", "creating": "busy",
-    "paused": "warn", "degraded": "warn", "unknown": "warn", "missing": "warn", "cordoned": "warn", "warning": "warn",
-    "failed": "bad", "offline": "bad", "corrupt": "bad", "error": "bad",
+    "running": "good",
+    "online": "good",
+    "ready": "good",
+    "starting": "busy",
+    "stopping": "busy",
+    "pending": "busy",
+    "deleting": "busy",
+    "downloading": "busy",
+    "creating": "busy",
+    "paused": "warn",
+    "degraded": "warn",
+    "unknown": "warn",
+    "missing": "warn",
+    "cordoned": "warn",
+    "warning": "warn",
+    "failed": "bad",
+    "offline": "bad",
+    "corrupt": "bad",
+    "error": "bad",
 }
 
 

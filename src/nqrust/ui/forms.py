@@ -138,8 +138,9 @@ class FormDialog:
 
     def _valid(self) -> bool:
         """Whether all fields can be sent. Those that cannot say why, and the first of them gets the focus."""
-        wrong = [one for one in self._form.descendants()
-                 if isinstance(one, ValidationElement) and one.visible and not one.validate()]
+        wrong = [
+            one for one in self._form.descendants() if isinstance(one, ValidationElement) and one.visible and not one.validate()
+        ]
         for field in wrong[:1]:
             for around in field.ancestors():
                 if isinstance(around, ui.expansion):

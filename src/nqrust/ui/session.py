@@ -67,7 +67,9 @@ def current() -> SignedIn | None:
 def keep(session: Session) -> None:
     expires = session.expires_at if session.expires_at.tzinfo else session.expires_at.replace(tzinfo=timezone.utc)
     app.storage.user[_KEY] = {
-        "token": session.token, "username": session.username, "role": session.role.value,
+        "token": session.token,
+        "username": session.username,
+        "role": session.role.value,
         "expires_at": expires.isoformat(),
     }
 

@@ -32,8 +32,13 @@ class Column:
     align: str = "left"
 
     def definition(self) -> dict[str, Any]:
-        return {"name": self.name, "label": self.label, "field": self.sort or self.name, "align": self.align,
-                "sortable": bool(self.sort)}
+        return {
+            "name": self.name,
+            "label": self.label,
+            "field": self.sort or self.name,
+            "align": self.align,
+            "sortable": bool(self.sort),
+        }
 
 
 def button(icon: str, verb: str, event: str, key: str, shown: str = "true", danger: bool = False, named: str = "") -> str:
@@ -42,7 +47,7 @@ def button(icon: str, verb: str, event: str, key: str, shown: str = "true", dang
     tone = "danger" if danger else "bare"
     return (
         f'<q-btn v-if="{shown}" flat dense class="icon {tone}" icon="{icon}" :aria-label="\'{verb} \' + props.row.{named or key}" '
-        f"@click.stop=\"$parent.$emit('{event}', props.row.{key})\"><q-tooltip :delay=\"400\">{verb}</q-tooltip></q-btn>"
+        f'@click.stop="$parent.$emit(\'{event}\', props.row.{key})"><q-tooltip :delay="400">{verb}</q-tooltip></q-btn>'
     )
 
 
@@ -67,15 +72,18 @@ class View:
             fitting = sorted(fitting, key=lambda row: natural(row.get(self.sort or "")), reverse=self.descending)
         self.page = max(1, min(self.page, -(-len(fitting) // self.size)))
         first = (self.page - 1) * self.size
-        return fitting[first:first + self.size], len(fitting)
+        return fitting[first : first + self.size], len(fitting)
 
 
 def natural(value: Any) -> list[tuple[int, float, str]]:
     """Sorts numbers in names as numbers: vm-2 before vm-10."""
     if isinstance(value, (int, float)):
         return [(0, float(value), "")]
-    return [(0, float(part), "") if part.isdecimal() else (1, 0.0, part)
-            for part in re.split(r"(\d+)", str(value or "").casefold()) if part]
+    return [
+        (0, float(part), "") if part.isdecimal() else (1, 0.0, part)
+        for part in re.split(r"(\d+)", str(value or "").casefold())
+        if part
+    ]
 
 
 def _said(row: Row) -> str:
@@ -89,8 +97,16 @@ class Listing:
     the left of its buttons. `search`: what the field for it says; none without. `find`: what is searched for at first."""
 
     def __init__(
-        self, columns: list[Column], *, key: str, card: str, card_foot: str = "", actions: str = "",
-        handlers: dict[str, RowHandler] | None = None, search: str = "", find: str = "",
+        self,
+        columns: list[Column],
+        *,
+        key: str,
+        card: str,
+        card_foot: str = "",
+        actions: str = "",
+        handlers: dict[str, RowHandler] | None = None,
+        search: str = "",
+        find: str = "",
     ) -> None:
         definitions = [column.definition() for column in columns]
         if actions:
@@ -106,8 +122,7 @@ class Listing:
             if column.cell:
                 self.table.add_slot(f"body-cell-{column.name}", f'<q-td :props="props">{column.cell}</q-td>')
         if actions:
-            self.table.add_slot(
-                "body-cell-actions", f'<q-td :props="props" class="nowrap" auto-width>{actions}</q-td>')
+            self.table.add_slot("body-cell-actions", f'<q-td :props="props" class="nowrap" auto-width>{actions}</q-td>')
         foot = f'<div class="foot"><span class="left">{card_foot}</span>{actions}</div>' if actions or card_foot else ""
         self.table.add_slot("item", f'<div class="entry">{card}{foot}</div>')
         self.table.add_slot("no-data", '<div class="muted full" style="padding: 8px 0">Nothing fits.</div>')
@@ -141,8 +156,13 @@ class Listing:
 
     def _pagination(self, fitting: int) -> dict[str, Any]:
         view = self._view
-        return {"page": view.page, "rowsPerPage": view.size, "sortBy": self._sorted_by, "descending": view.descending,
-                "rowsNumber": fitting}
+        return {
+            "page": view.page,
+            "rowsPerPage": view.size,
+            "sortBy": self._sorted_by,
+            "descending": view.descending,
+            "rowsNumber": fitting,
+        }
 
     def _searched(self, event: ValueChangeEventArguments[str | None]) -> None:
         self._view.search, self._view.page = event.value or "", 1

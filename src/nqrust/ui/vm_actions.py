@@ -50,8 +50,9 @@ class VmActions:
             await self._do(self._manager.stop_vm(name), f"{name} is being stopped.")
 
     async def force_stop(self, name: str) -> None:
-        if await parts.confirm(f"Switch {name} off?", "At once, without asking the guest: what it has not written is lost.",
-                               "Switch off"):
+        if await parts.confirm(
+            f"Switch {name} off?", "At once, without asking the guest: what it has not written is lost.", "Switch off"
+        ):
             await self._do(self._manager.stop_vm(name, StopRequest(force=True)), f"{name} is being switched off.")
 
     async def restart(self, name: str) -> None:

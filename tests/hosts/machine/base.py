@@ -52,7 +52,9 @@ def base(suite: str = "bookworm", packages: tuple[str, ...] = PACKAGES) -> Base:
         made = Base(suite, key, folder / f"{suite}-{key}-{int(time.time())}")
         started = time.monotonic()
         _build(made, packages)
-        (made.folder / "built.json").write_text(json.dumps({"packages": packages, "seconds": round(time.monotonic() - started, 1)}))
+        (made.folder / "built.json").write_text(
+            json.dumps({"packages": packages, "seconds": round(time.monotonic() - started, 1)})
+        )
         for old in folder.glob(f"{suite}-{key}-*"):
             if old.is_dir() and old != made.folder:
                 _remove_if_unused(old)

@@ -80,7 +80,9 @@ def units() -> dict[str, str]:
     for line in output("systemctl", "list-unit-files", "--no-legend", "--no-pager").splitlines():
         name, state = line.split()[:2]
         found[f"file {name}"] = state
-    for line in output("systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager", "--type=service,socket,timer").splitlines():
+    for line in output(
+        "systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager", "--type=service,socket,timer"
+    ).splitlines():
         name, _load, active, sub = line.split()[:4]
         # Services that run once or on demand are as good inactive as gone.
         if active in ("active", "failed") and sub != "exited":
@@ -90,11 +92,19 @@ def units() -> dict[str, str]:
 
 def sysctls() -> dict[str, str]:
     found: dict[str, str] = {}
-    for top in ("/proc/sys/net/ipv4", "/proc/sys/net/ipv6", "/proc/sys/net/bridge", "/proc/sys/net/netfilter", "/proc/sys/net/core"):
+    for top in (
+        "/proc/sys/net/ipv4",
+        "/proc/sys/net/ipv6",
+        "/proc/sys/net/bridge",
+        "/proc/sys/net/netfilter",
+        "/proc/sys/net/core",
+    ):
         for folder, _folders, names in os.walk(top):
             for name in names:
                 path = f"{folder}/{name}"
-                if re.search(r"(nr_|_count$|_stat|stable_secret|flush|random|dst_entropy|tcp_fastopen_key|fib_sync_mem|/neigh/)", path):
+                if re.search(
+                    r"(nr_|_count$|_stat|stable_secret|flush|random|dst_entropy|tcp_fastopen_key|fib_sync_mem|/neigh/)", path
+                ):
                     continue
                 try:
                     with open(path) as handle:
@@ -179,7 +189,11 @@ def postgresql() -> dict[str, str]:
 
 def mounts() -> dict[str, str]:
     with open("/proc/self/mounts") as handle:
-        return {line.split()[1]: line.split()[2] for line in handle if not line.split()[1].startswith(("/proc", "/sys", "/dev", "/run"))}
+        return {
+            line.split()[1]: line.split()[2]
+            for line in handle
+            if not line.split()[1].startswith(("/proc", "/sys", "/dev", "/run"))
+        }
 
 
 def modules() -> dict[str, str]:

@@ -90,16 +90,16 @@ class Inside:
         except BaseException:
             Running(process, Path("/dev/null")).kill()
             raise
-        result = Result(shown, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"), time.monotonic() - started)
+        result = Result(
+            shown, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"), time.monotonic() - started
+        )
         if late:
             raise MachineError(f"still running after {timeout:g} s: {result.describe()}")
         if check and result.code:
             raise MachineError(f"on {self.name}: {result.describe()}")
         return result
 
-    def start(
-        self, argv: str | Sequence[str], *, env: Mapping[str, str] | None = None, user: str = "root"
-    ) -> Running:
+    def start(self, argv: str | Sequence[str], *, env: Mapping[str, str] | None = None, user: str = "root") -> Running:
         """Start a command and leave it running; see Running."""
         outputs = self.folder / "outputs"
         outputs.mkdir(exist_ok=True)

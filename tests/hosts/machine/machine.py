@@ -160,7 +160,10 @@ class Machine(Inside):
                 self._nspawn.wait(timeout)
         elif self.running:
             # Without an init nobody else would tell the services.
-            self.run("kill -TERM -1; for i in $(seq 50); do [ $(ls -d /proc/[0-9]* | wc -l) -le 5 ] && exit; sleep 0.1; done", check=False)
+            self.run(
+                "kill -TERM -1; for i in $(seq 50); do [ $(ls -d /proc/[0-9]* | wc -l) -le 5 ] && exit; sleep 0.1; done",
+                check=False,
+            )
         self._end()
 
     def reboot(self) -> None:

@@ -12,7 +12,15 @@ from tests.hosts.machine.result import MachineError
 
 
 def launch(
-    tree: Path, *, name: str, bridge: str, systemd: bool, unified: bool, options: list[str], cgroup_files: list[Path], console: Path
+    tree: Path,
+    *,
+    name: str,
+    bridge: str,
+    systemd: bool,
+    unified: bool,
+    options: list[str],
+    cgroup_files: list[Path],
+    console: Path,
 ) -> subprocess.Popen[bytes]:
     """Start the container in its own control group; its console goes to the file `console`."""
     argv = [

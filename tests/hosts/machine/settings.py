@@ -97,7 +97,13 @@ def pip_configuration() -> tuple[str, dict[str, str]]:
     something an installer had left there.
     """
     merged: dict[str, str] = {}
-    for path in ("/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf", os.environ.get("PIP_CONFIG_FILE", "")):
+    for path in (
+        "/etc/xdg/pip/pip.conf",
+        "/etc/pip.conf",
+        "~/.pip/pip.conf",
+        "~/.config/pip/pip.conf",
+        os.environ.get("PIP_CONFIG_FILE", ""),
+    ):
         file = Path(path).expanduser()
         if path and file.is_file():
             parser = configparser.RawConfigParser()

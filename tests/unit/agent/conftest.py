@@ -151,7 +151,9 @@ class MemoryForwards(Forwards):
         before = getattr(self, "drawn", None)
         self.drawn = [
             (record.id, port.host_port, port.guest_port)
-            for record in self._records() if record.asked == "run" for port in record.forwards
+            for record in self._records()
+            if record.asked == "run"
+            for port in record.forwards
         ]
         return before != self.drawn
 
@@ -171,8 +173,16 @@ class Bench:
 
     def spec(self, vm_id: str = VM, **changes: object) -> VmSpec:
         values: dict[str, object] = {
-            "id": vm_id, "name": "web1", "vcpus": 1, "memory_mib": 128, "disk_mib": 16, "image": self.image,
-            "mac": names.mac_address(vm_id), "tap": names.tap_name(vm_id), "ip": "10.0.0.20", "guest_token": "token-1",
+            "id": vm_id,
+            "name": "web1",
+            "vcpus": 1,
+            "memory_mib": 128,
+            "disk_mib": 16,
+            "image": self.image,
+            "mac": names.mac_address(vm_id),
+            "tap": names.tap_name(vm_id),
+            "ip": "10.0.0.20",
+            "guest_token": "token-1",
         }
         return VmSpec.model_validate({**values, **changes})
 
@@ -214,8 +224,11 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
     (images / "vmlinuz").write_bytes(b"kernel")
     image = ImageRef(name="tiny", rootfs=blob(rootfs), kernel=blob(images / "vmlinuz"))
     settings = Settings(
-        run_dir=str(run), image_root=str(tmp_path / "images"), state_dir=str(tmp_path / "state"),
-        verdict_file=str(tmp_path / "vmm.json"), network=Network(),
+        run_dir=str(run),
+        image_root=str(tmp_path / "images"),
+        state_dir=str(tmp_path / "state"),
+        verdict_file=str(tmp_path / "vmm.json"),
+        network=Network(),
     )
 
     def fetch(name: str, wanted: Blob, path: str) -> None:
@@ -227,11 +240,22 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
     forwards = MemoryForwards(host, settings.network, store.all)
     service = VmService(
         Parts(
-            host=host, settings=settings, store=store, scopes=scopes, taps=taps,  # type: ignore[arg-type]
-            dhcp=Dhcp(host, bridge="fcbr0", server="10.0.0.1", hosts_dir=str(tmp_path / "dhcp" / "hosts.d"),
-                      leases=str(tmp_path / "dhcp" / "leases")),
-            blobs=Blobs(host, settings.image_root, f"{run}/images-cache", fetch), guests=GuestBook(store),
-            drivers={"qemu": vmm}, forwards=forwards,
+            host=host,
+            settings=settings,
+            store=store,
+            scopes=scopes,
+            taps=taps,  # type: ignore[arg-type]
+            dhcp=Dhcp(
+                host,
+                bridge="fcbr0",
+                server="10.0.0.1",
+                hosts_dir=str(tmp_path / "dhcp" / "hosts.d"),
+                leases=str(tmp_path / "dhcp" / "leases"),
+            ),
+            blobs=Blobs(host, settings.image_root, f"{run}/images-cache", fetch),
+            guests=GuestBook(store),
+            drivers={"qemu": vmm},
+            forwards=forwards,
         )
     )
     return Bench(service, scopes, vmm, taps, forwards, image, tmp_path)
@@ -252,8 +276,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("agent-image")
     build_guest_agent(host, str(Path(__file__).resolve().parents[3] / "guest-agent"), str(folder / "guest-agent"))
     try:
-        tiny.build(host, target_dir=str(folder / "tiny"), guest_agent=str(folder / "guest-agent"),
-                   cache_dir="/var/tmp/nqrust-test-packages")
+        tiny.build(
+            host,
+            target_dir=str(folder / "tiny"),
+            guest_agent=str(folder / "guest-agent"),
+            cache_dir="/var/tmp/nqrust-test-packages",
+        )
     except ImageError as error:
         if error.code == "NQR-IMG-002":
             pytest.skip(f"packages are out of reach: {error.what}")

@@ -19,25 +19,43 @@ def enabled(unit: str, target: str = "multi-user") -> Tree:
 
 
 NETWORKD: Tree = {**SYSTEMD, **enabled("systemd-networkd.service"), "/etc/systemd/network": None}
-NETPLAN: Tree = {**SYSTEMD, "/usr/sbin/netplan": "-> ../share/netplan/netplan.script", "/etc/netplan/50-own.yaml": "network: {version: 2}\n"}
+NETPLAN: Tree = {
+    **SYSTEMD,
+    "/usr/sbin/netplan": "-> ../share/netplan/netplan.script",
+    "/etc/netplan/50-own.yaml": "network: {version: 2}\n",
+}
 NETWORK_MANAGER: Tree = {**SYSTEMD, **enabled("NetworkManager.service"), "/etc/NetworkManager/system-connections": None}
 DEBIAN_INTERFACES = "# interfaces(5)\nsource /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopback\n"
 IFUPDOWN: Tree = {
-    **SYSTEMD, **enabled("networking.service"), "/sbin/ifup": "program", "/etc/network/interfaces": DEBIAN_INTERFACES,
+    **SYSTEMD,
+    **enabled("networking.service"),
+    "/sbin/ifup": "program",
+    "/etc/network/interfaces": DEBIAN_INTERFACES,
     "/etc/network/interfaces.d": None,
 }
 ALPINE: Tree = {
-    "/sbin/init": "-> /bin/busybox", "/sbin/ifup": "-> /bin/busybox", "/etc/runlevels/boot/networking": "-> /etc/init.d/networking",
+    "/sbin/init": "-> /bin/busybox",
+    "/sbin/ifup": "-> /bin/busybox",
+    "/etc/runlevels/boot/networking": "-> /etc/init.d/networking",
 }
 IFCFG: Tree = {
-    "/sbin/init": "-> ../lib/systemd/systemd", "/etc/rc.d/rc3.d/S10network": "-> ../init.d/network",
+    "/sbin/init": "-> ../lib/systemd/systemd",
+    "/etc/rc.d/rc3.d/S10network": "-> ../init.d/network",
     "/etc/sysconfig/network-scripts/ifcfg-lo": "DEVICE=lo\n",
 }
 CLOUD_INIT: Tree = {
-    **IFUPDOWN, **enabled("cloud-init-local.service", "cloud-init"), "/usr/bin/cloud-init": "program",
-    "/etc/cloud/cloud.cfg": "users:\n   - default\n", "/etc/cloud/cloud.cfg.d/90_dpkg.cfg": "datasource_list: [ Ec2, None ]\n",
+    **IFUPDOWN,
+    **enabled("cloud-init-local.service", "cloud-init"),
+    "/usr/bin/cloud-init": "program",
+    "/etc/cloud/cloud.cfg": "users:\n   - default\n",
+    "/etc/cloud/cloud.cfg.d/90_dpkg.cfg": "datasource_list: [ Ec2, None ]\n",
 }
-TINY: Tree = {"/sbin/init": "-> /bin/busybox", "/sbin/ifup": "-> /bin/busybox", "/etc/init.d/rcS": "program", "/etc/hostname": "tiny\n"}
+TINY: Tree = {
+    "/sbin/init": "-> /bin/busybox",
+    "/sbin/ifup": "-> /bin/busybox",
+    "/etc/init.d/rcS": "program",
+    "/etc/hostname": "tiny\n",
+}
 
 
 def image(tree: Tree) -> Image:

@@ -62,7 +62,9 @@ def contents(kind: str, disk: Path, folder: Path) -> Path:
 def size(kind: str, disk: Path) -> int:
     """Bytes that the file system has, as its own tools tell."""
     if kind == "xfs":
-        told = subprocess.run(["xfs_db", "-r", "-c", "sb 0", "-c", "p dblocks", str(disk)], check=True, capture_output=True, text=True)
+        told = subprocess.run(
+            ["xfs_db", "-r", "-c", "sb 0", "-c", "p dblocks", str(disk)], check=True, capture_output=True, text=True
+        )
         return int(told.stdout.split("=")[1]) * 4096
     told = subprocess.run(["btrfs", "inspect-internal", "dump-super", str(disk)], check=True, capture_output=True, text=True)
     return int(next(line.split()[1] for line in told.stdout.splitlines() if line.startswith("total_bytes")))
@@ -116,8 +118,12 @@ class Installed:
 
     def start(self, request: object) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            ["sh", str(self.path), "disk-write"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True,
+            ["sh", str(self.path), "disk-write"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         assert process.stdin is not None
         process.stdin.write(request if isinstance(request, str) else json.dumps(request))

@@ -30,8 +30,11 @@ class Face:
     def __init__(self, bench: Bench) -> None:
         self.bench, self.command_hash = bench, hash_token(COMMAND)
         self.app = agent_api.build(
-            bench.service, agent_api.Verbs(4), host_id=lambda: "h1" if self.command_hash else None,
-            command_hash=lambda: self.command_hash, local_hash=hash_token(LOCAL),
+            bench.service,
+            agent_api.Verbs(4),
+            host_id=lambda: "h1" if self.command_hash else None,
+            command_hash=lambda: self.command_hash,
+            local_hash=hash_token(LOCAL),
         )
 
     def client(self, token: str, source: str = "192.0.2.7") -> AgentClient:
@@ -113,9 +116,13 @@ async def test_many_puts_at_once_start_one_vmm(face: Face) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
-        ("PUT", f"/agent/v1/vms/{VM}", {}, 422), ("PUT", f"/agent/v1/vms/{VM}", [1], 422), ("GET", "/agent/v1/nothing", None, 404),
-        ("PATCH", "/agent/v1/inventory", None, 405), ("GET", "/agent/v1/vms/..%2f..%2fetc", None, 404),
-        ("DELETE", "/agent/v1/vms/-x", None, 422), ("POST", f"/agent/v1/vms/{VM}/stop", {"timeout_seconds": -1}, 422),
+        ("PUT", f"/agent/v1/vms/{VM}", {}, 422),
+        ("PUT", f"/agent/v1/vms/{VM}", [1], 422),
+        ("GET", "/agent/v1/nothing", None, 404),
+        ("PATCH", "/agent/v1/inventory", None, 405),
+        ("GET", "/agent/v1/vms/..%2f..%2fetc", None, 404),
+        ("DELETE", "/agent/v1/vms/-x", None, 422),
+        ("POST", f"/agent/v1/vms/{VM}/stop", {"timeout_seconds": -1}, 422),
     ],
 )
 async def test_errors_are_problems_with_code_and_cure(face: Face, method: str, path: str, body: Any, status: int) -> None:
@@ -130,8 +137,9 @@ async def test_errors_are_problems_with_code_and_cure(face: Face, method: str, p
 
 async def test_the_id_of_path_and_body_must_be_one(face: Face) -> None:
     async with face.raw() as http:
-        answer = await http.put("/agent/v1/vms/other", json=face.bench.spec().model_dump(mode="json"),
-                                headers={"Authorization": f"Bearer {COMMAND}"})
+        answer = await http.put(
+            "/agent/v1/vms/other", json=face.bench.spec().model_dump(mode="json"), headers={"Authorization": f"Bearer {COMMAND}"}
+        )
     assert answer.status_code == 422
 
 
@@ -246,8 +254,12 @@ def test_the_rate_limit_refills_and_its_table_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (json.dumps({"type": "resize", "rows": 50, "columns": 132}), (50, 132)), ("ls\r", None), ("{", None),
-        ('{"type":"resize"}', None), ('{"a":1}', None), ('{"type":"resize","rows":"x","columns":1}', None),
+        (json.dumps({"type": "resize", "rows": 50, "columns": 132}), (50, 132)),
+        ("ls\r", None),
+        ("{", None),
+        ('{"type":"resize"}', None),
+        ('{"a":1}', None),
+        ('{"type":"resize","rows":"x","columns":1}', None),
     ],
 )
 def test_resize_messages(text: str, expected: tuple[int, int] | None) -> None:

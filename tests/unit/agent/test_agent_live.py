@@ -21,8 +21,13 @@ pytestmark = pytest.mark.hosts
 def seen(image: Path) -> Iterator[dict[str, Any]]:
     work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
     script = Path(__file__).with_name("vms_on_a_bridge.py")
-    done = subprocess.run(["unshare", "--net", "--mount", sys.executable, str(script), str(image), str(work)],
-                          capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", sys.executable, str(script), str(image), str(work)],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
     try:
         assert done.returncode == 0, done.stderr[-6000:]
         yield json.loads(done.stdout)

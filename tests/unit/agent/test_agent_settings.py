@@ -30,10 +30,19 @@ def test_bridged_mode_has_no_addresses_and_lets_guests_see_each_other() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("AGENT_BIND", "19090"), ("AGENT_BIND", "0.0.0.0:70000"), ("AGENT_VMM", "xen"), ("FC_RUN_DIR", "srv/fc"),
-        ("FC_RUN_DIR", "/srv/../etc"), ("FC_RUN_DIR", "/srv/fc;rm"), ("MANAGER_BASE", "localhost:18080"),
-        ("AGENT_NETWORK_MODE", "vlan"), ("AGENT_NETWORK_CIDR", "10.0.0.1/24"), ("AGENT_NETWORK_GATEWAY", "192.168.0.1"),
-        ("AGENT_GUEST_RELAY_PORT", "0"), ("FC_BRIDGE", "a-name-that-is-too-long"), ("AGENT_GUEST_ISOLATION", "maybe"),
+        ("AGENT_BIND", "19090"),
+        ("AGENT_BIND", "0.0.0.0:70000"),
+        ("AGENT_VMM", "xen"),
+        ("FC_RUN_DIR", "srv/fc"),
+        ("FC_RUN_DIR", "/srv/../etc"),
+        ("FC_RUN_DIR", "/srv/fc;rm"),
+        ("MANAGER_BASE", "localhost:18080"),
+        ("AGENT_NETWORK_MODE", "vlan"),
+        ("AGENT_NETWORK_CIDR", "10.0.0.1/24"),
+        ("AGENT_NETWORK_GATEWAY", "192.168.0.1"),
+        ("AGENT_GUEST_RELAY_PORT", "0"),
+        ("FC_BRIDGE", "a-name-that-is-too-long"),
+        ("AGENT_GUEST_ISOLATION", "maybe"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:

@@ -109,7 +109,9 @@ def test_what_cannot_be_a_request_is_not_sent() -> None:
     assert refused.value.code == "NQR-API-703" and "hunter2" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("kind", "missing"), [("xfs", "xfs_repair"), ("xfs", "xfs_growfs"), ("btrfs", "btrfs"), ("xfs", "prlimit")])
+@pytest.mark.parametrize(
+    ("kind", "missing"), [("xfs", "xfs_repair"), ("xfs", "xfs_growfs"), ("btrfs", "btrfs"), ("xfs", "prlimit")]
+)
 def test_missing_programs_are_told_before_anything_is_touched(kind: str, missing: str) -> None:
     host = FakeHost()
     for program in ("prlimit", "xfs_repair", "xfs_growfs", "btrfs"):
@@ -160,7 +162,9 @@ def test_the_checker_has_limits_and_a_log_is_replayed_once() -> None:
 @pytest.mark.parametrize(
     ("kind", "cmdline", "whole"),
     [
-        ("ext4", "quiet", "quiet"), ("xfs", "", "rootfstype=xfs"), ("btrfs", "quiet", "quiet rootfstype=btrfs"),
+        ("ext4", "quiet", "quiet"),
+        ("xfs", "", "rootfstype=xfs"),
+        ("btrfs", "quiet", "quiet rootfstype=btrfs"),
         ("btrfs", "rootfstype=btrfs quiet", "rootfstype=btrfs quiet"),
     ],
 )

@@ -114,16 +114,22 @@ def test_a_full_file_system_is_told_not_half_written(tmp_path: Path, make_ext4: 
 
 def test_a_disk_smaller_than_its_image_is_refused(tmp_path: Path, make_ext4: Callable[..., Path]) -> None:
     with pytest.raises(Refused) as refused:
-        disks.create(HOST, image=str(make_ext4(tmp_path / "image", mib=24)), disk=str(tmp_path / "disk"), size_mib=16,
-                     identity=IDENTITY)
+        disks.create(
+            HOST, image=str(make_ext4(tmp_path / "image", mib=24)), disk=str(tmp_path / "disk"), size_mib=16, identity=IDENTITY
+        )
     assert refused.value.code == "NQR-VMM-108"
 
 
 @pytest.mark.parametrize(
     ("name", "token", "keys"),
     [
-        ("web1\nquit", "t", ()), ("Web", "t", ()), ("../x", "t", ()), ("web1", "a\nVM_ID=b", ()), ("web1", "", ()),
-        ("web1", "t", ("ssh-ed25519 AAAA\nssh-rsa BBBBBBBBBBBB",)), ("web1", "t", ("short",)),
+        ("web1\nquit", "t", ()),
+        ("Web", "t", ()),
+        ("../x", "t", ()),
+        ("web1", "a\nVM_ID=b", ()),
+        ("web1", "", ()),
+        ("web1", "t", ("ssh-ed25519 AAAA\nssh-rsa BBBBBBBBBBBB",)),
+        ("web1", "t", ("short",)),
     ],
 )
 def test_what_would_break_out_of_a_line_is_refused(name: str, token: str, keys: tuple[str, ...]) -> None:

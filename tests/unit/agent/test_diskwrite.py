@@ -147,8 +147,8 @@ def broken_inside(kind: str, disk: Path) -> None:
         with open(disk, "r+b") as file:
             data = bytearray(file.read())
             for offset in range(0x11000, len(data), 4096):
-                if any(data[offset:offset + 4096]):
-                    data[offset + 200:offset + 1200] = b"\xa5" * 1000
+                if any(data[offset : offset + 4096]):
+                    data[offset + 200 : offset + 1200] = b"\xa5" * 1000
             file.seek(0)
             file.write(data)
 
@@ -183,7 +183,9 @@ def test_a_disk_in_use_is_left_alone(kind: str, image: Path, helper: Installed) 
         assert helper.ask(request(kind, HOSTNAME)) == (1, "NQR-IMG-108")
     with open(disk, "rb"):
         assert helper.ask(request(kind, HOSTNAME)) == (1, "NQR-IMG-108")
-    device = subprocess.run(["losetup", "-f", "--show", "-r", str(disk)], check=True, capture_output=True, text=True).stdout.strip()
+    device = subprocess.run(
+        ["losetup", "-f", "--show", "-r", str(disk)], check=True, capture_output=True, text=True
+    ).stdout.strip()
     try:
         assert helper.ask(request(kind, HOSTNAME)) == (1, "NQR-IMG-108")
     finally:
@@ -255,11 +257,22 @@ def test_the_log_of_a_killed_vm_is_replayed(helper: Installed, tmp_path: Path) -
 @pytest.mark.parametrize(
     "wrong",
     [
-        "", "{", "[]", request("ext4"), request("squashfs"), request("xfs", vm_id="../a1"), request("xfs", vm_id="a1/../b1"),
-        request("xfs", vm_id=""), request("xfs", path="/dev/sda"), request("xfs", {**HOSTNAME, "path": "etc/hostname"}),
-        request("xfs", {**HOSTNAME, "path": "/etc/../hostname/"}), request("xfs", {**HOSTNAME, "mode": 0o4755}),
-        request("xfs", {**HOSTNAME, "uid": -1}), request("xfs", {**HOSTNAME, "content": "x" * ((1 << 20) + 1)}),
-        request("xfs", *[HOSTNAME] * 33), request("xfs", users=[{"name": "a:b"}]),
+        "",
+        "{",
+        "[]",
+        request("ext4"),
+        request("squashfs"),
+        request("xfs", vm_id="../a1"),
+        request("xfs", vm_id="a1/../b1"),
+        request("xfs", vm_id=""),
+        request("xfs", path="/dev/sda"),
+        request("xfs", {**HOSTNAME, "path": "etc/hostname"}),
+        request("xfs", {**HOSTNAME, "path": "/etc/../hostname/"}),
+        request("xfs", {**HOSTNAME, "mode": 0o4755}),
+        request("xfs", {**HOSTNAME, "uid": -1}),
+        request("xfs", {**HOSTNAME, "content": "x" * ((1 << 20) + 1)}),
+        request("xfs", *[HOSTNAME] * 33),
+        request("xfs", users=[{"name": "a:b"}]),
         request("xfs", users=[{"name": "ana", "ssh_keys": ["ssh-ed25519 two\nlines of it"]}]),
         request("xfs", users=[{"name": "ana", "password_hash": "x:0:0:"}]),
         request("xfs", network={"mac": "02:00:00:00:00:0A", "hostname": "web1"}),

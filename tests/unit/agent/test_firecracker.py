@@ -26,8 +26,17 @@ FIELDS = {
     "/metrics": {"metrics_path"},
     "/machine-config": {"vcpu_count", "mem_size_mib", "smt", "track_dirty_pages", "huge_pages", "cpu_template"},
     "/boot-source": {"kernel_image_path", "initrd_path", "boot_args"},
-    "/drives/": {"drive_id", "path_on_host", "is_root_device", "is_read_only", "cache_type", "partuuid", "rate_limiter",
-                 "io_engine", "socket"},
+    "/drives/": {
+        "drive_id",
+        "path_on_host",
+        "is_root_device",
+        "is_read_only",
+        "cache_type",
+        "partuuid",
+        "rate_limiter",
+        "io_engine",
+        "socket",
+    },
     "/network-interfaces/": {"iface_id", "guest_mac", "host_dev_name", "rx_rate_limiter", "tx_rate_limiter"},
     "/entropy": {"rate_limiter"},
 }
@@ -87,8 +96,10 @@ class FakeFirecracker:
             return 204, None
         if method == "PATCH":
             return self._change(path, body, no)
-        allowed = next((fields for prefix, fields in FIELDS.items() if path == prefix or (prefix.endswith("/") and
-                        path.startswith(prefix))), None)
+        allowed = next(
+            (fields for prefix, fields in FIELDS.items() if path == prefix or (prefix.endswith("/") and path.startswith(prefix))),
+            None,
+        )
         if method != "PUT" or allowed is None:
             return no(f"Invalid request method and/or path: {method} {path}.")
         if set(body) - allowed:
@@ -105,8 +116,10 @@ class FakeFirecracker:
 
     def _change(self, path: str, body: dict[str, Any], no: Any) -> tuple[int, Any]:
         """Limits of a running VM: merged bucket by bucket, one of size 0 limits no more."""
-        kinds = {"/drives/": {"drive_id", "path_on_host", "rate_limiter"},
-                 "/network-interfaces/": {"iface_id", "rx_rate_limiter", "tx_rate_limiter"}}
+        kinds = {
+            "/drives/": {"drive_id", "path_on_host", "rate_limiter"},
+            "/network-interfaces/": {"iface_id", "rx_rate_limiter", "tx_rate_limiter"},
+        }
         allowed = next((fields for prefix, fields in kinds.items() if path.startswith(prefix)), None)
         if allowed is None or set(body) - allowed:
             return no(f"Invalid request method and/or path: PATCH {path}.")
@@ -114,7 +127,9 @@ class FakeFirecracker:
             return no("The requested operation is not supported before starting the microVM.")
         for name, limiter in body.items():
             if name.endswith("rate_limiter"):
-                if set(limiter) - {"bandwidth", "ops"} or any(set(b) - {"size", "refill_time", "one_time_burst"} for b in limiter.values()):
+                if set(limiter) - {"bandwidth", "ops"} or any(
+                    set(b) - {"size", "refill_time", "one_time_burst"} for b in limiter.values()
+                ):
                     return no("unknown field")
                 part = self.limits.setdefault(f"{path} {name}", {})
                 part.update({kind: bucket["size"] for kind, bucket in limiter.items()})
@@ -129,8 +144,15 @@ class FakeFirecracker:
             for key in ("snapshot_path", "mem_file_path"):
                 Path(body[key]).write_bytes(b"saved")
             return 204, None
-        if set(body) - {"snapshot_path", "mem_backend", "mem_file_path", "enable_diff_snapshots", "track_dirty_pages", "resume_vm",
-                        "network_overrides"}:
+        if set(body) - {
+            "snapshot_path",
+            "mem_backend",
+            "mem_file_path",
+            "enable_diff_snapshots",
+            "track_dirty_pages",
+            "resume_vm",
+            "network_overrides",
+        }:
             return no("unknown field")
         if self.state != "Not started" or set(self.parts) - {"/logger", "/metrics"}:
             return no("Loading a microVM snapshot not allowed after configuring boot-specific resources.")
@@ -160,9 +182,19 @@ def machine(tmp_path: Path) -> Machine:
     for name, data in {"vmlinux": b"\x7fELF", "vmlinuz": b"MZ", "initrd": b"070701", "disk.ext4": b""}.items():
         (tmp_path / name).write_bytes(data)
     return Machine(
-        id="a1", name="web1", vcpus=2, memory_mib=256, directory=str(tmp_path), disk=str(tmp_path / "disk.ext4"),
-        kernel=str(tmp_path / "vmlinuz"), kernel_elf=str(tmp_path / "vmlinux"), initrd=str(tmp_path / "initrd"),
-        cmdline="quiet", mac="06:4e:00:00:00:01", tap="tap0123456789a", accel="kvm",
+        id="a1",
+        name="web1",
+        vcpus=2,
+        memory_mib=256,
+        directory=str(tmp_path),
+        disk=str(tmp_path / "disk.ext4"),
+        kernel=str(tmp_path / "vmlinuz"),
+        kernel_elf=str(tmp_path / "vmlinux"),
+        initrd=str(tmp_path / "initrd"),
+        cmdline="quiet",
+        mac="06:4e:00:00:00:01",
+        tap="tap0123456789a",
+        accel="kvm",
     )
 
 
@@ -207,7 +239,8 @@ def test_limits_are_token_buckets_refilled_each_second(fake: FakeFirecracker, ma
     assert network["tx_rate_limiter"]["bandwidth"]["size"] == 0
     driver.limit(machine.directory, 1, RateLimits(net_tx_kbit=64))
     assert fake.limits == {
-        "/drives/rootfs rate_limiter": {"bandwidth": 0, "ops": 0}, "/drives/volume1 rate_limiter": {"bandwidth": 0, "ops": 0},
+        "/drives/rootfs rate_limiter": {"bandwidth": 0, "ops": 0},
+        "/drives/volume1 rate_limiter": {"bandwidth": 0, "ops": 0},
         "/network-interfaces/eth0 rx_rate_limiter": {"bandwidth": 0, "ops": 0},
         "/network-interfaces/eth0 tx_rate_limiter": {"bandwidth": 8000, "ops": 0},
     }

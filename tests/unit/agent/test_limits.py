@@ -70,8 +70,12 @@ FREE = {
 
 @pytest.mark.parametrize(
     ("files", "expected"),
-    [(UNIFIED, VmLimits(memory_mib=400, cpu_percent=150, tasks=260)),
-     (HYBRID, VmLimits(memory_mib=400, cpu_percent=150, tasks=260)), (FREE, None), ({}, None)],
+    [
+        (UNIFIED, VmLimits(memory_mib=400, cpu_percent=150, tasks=260)),
+        (HYBRID, VmLimits(memory_mib=400, cpu_percent=150, tasks=260)),
+        (FREE, None),
+        ({}, None),
+    ],
     ids=["unified", "hybrid", "without limits", "no control groups"],
 )
 def test_what_is_in_force_is_what_the_kernel_says(files: dict[str, str], expected: VmLimits | None) -> None:

@@ -96,9 +96,21 @@ async def link(manager: FakeManager, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def new_link(base: str, tmp_path: Path) -> ManagerLink:
     host = LocalHost()
     return ManagerLink(
-        host, base, CredentialStore(host, str(tmp_path / "credentials.json")), str(tmp_path / "join"),
-        lambda: HostRegister(name="n1", advertise_url="http://127.0.0.1:19090", version="0", boot_id="b", vmm="qemu",
-                             accel="tcg", kvm=False, capacity=CAPACITY, network=HostNetwork(bridge="fcbr0")),
+        host,
+        base,
+        CredentialStore(host, str(tmp_path / "credentials.json")),
+        str(tmp_path / "join"),
+        lambda: HostRegister(
+            name="n1",
+            advertise_url="http://127.0.0.1:19090",
+            version="0",
+            boot_id="b",
+            vmm="qemu",
+            accel="tcg",
+            kvm=False,
+            capacity=CAPACITY,
+            network=HostNetwork(bridge="fcbr0"),
+        ),
         lambda: Heartbeat(version="0", boot_id="b", capacity=CAPACITY),
     )
 

@@ -27,7 +27,11 @@ def test_guests_boot_from_the_disks_that_were_written_to(image: Path) -> None:
     try:
         done = subprocess.run(
             ["unshare", "--net", "--mount", sys.executable, str(script), str(image), str(work), *kinds],
-            capture_output=True, text=True, timeout=600, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert done.returncode == 0, done.stderr[-6000:]
     finally:

@@ -27,9 +27,15 @@ def files(tree: Tree, nic: Nic = NIC) -> dict[str, tuple[int, str]]:
 
 
 CASES: dict[str, tuple[Tree, Nic]] = {
-    "cloud-init": (trees.CLOUD_INIT, NIC), "cloud-init-password": (trees.CLOUD_INIT, PASSWORD), "netplan": (trees.NETPLAN, NIC),
-    "network-manager": (trees.NETWORK_MANAGER, NIC), "networkd": (trees.NETWORKD, NIC), "networkd-idle": (SYSTEMD, NIC),
-    "ifupdown-debian": (trees.IFUPDOWN, NIC), "ifupdown-alpine": (trees.ALPINE, NIC), "ifcfg": (trees.IFCFG, NIC),
+    "cloud-init": (trees.CLOUD_INIT, NIC),
+    "cloud-init-password": (trees.CLOUD_INIT, PASSWORD),
+    "netplan": (trees.NETPLAN, NIC),
+    "network-manager": (trees.NETWORK_MANAGER, NIC),
+    "networkd": (trees.NETWORKD, NIC),
+    "networkd-idle": (SYSTEMD, NIC),
+    "ifupdown-debian": (trees.IFUPDOWN, NIC),
+    "ifupdown-alpine": (trees.ALPINE, NIC),
+    "ifcfg": (trees.IFCFG, NIC),
 }
 
 
@@ -48,49 +54,128 @@ ROWS: list[tuple[str, Tree, str, str]] = [
     ("cloud-init goes first", {**trees.CLOUD_INIT, **trees.NETPLAN}, "cloud-init", ""),
     ("cloud-init is disabled", {**trees.CLOUD_INIT, "/etc/cloud/cloud-init.disabled": ""}, "ifupdown", ""),
     ("cloud-init's policy is off", {**trees.CLOUD_INIT, "/etc/cloud/ds-identify.cfg": "policy: disabled\n"}, "ifupdown", ""),
-    ("cloud-init leaves the network", {**trees.CLOUD_INIT, "/etc/cloud/cloud.cfg.d/99-off.cfg": "network: {config: disabled}\n"}, "ifupdown", ""),
+    (
+        "cloud-init leaves the network",
+        {**trees.CLOUD_INIT, "/etc/cloud/cloud.cfg.d/99-off.cfg": "network: {config: disabled}\n"},
+        "ifupdown",
+        "",
+    ),
     ("the same on two lines", {**trees.CLOUD_INIT, "/etc/cloud/cloud.cfg": "network:\n  config: disabled\n"}, "ifupdown", ""),
-    ("not for what is no .cfg", {**trees.CLOUD_INIT, "/etc/cloud/cloud.cfg.d/off.txt": "network: {config: disabled}\n"}, "cloud-init", ""),
+    (
+        "not for what is no .cfg",
+        {**trees.CLOUD_INIT, "/etc/cloud/cloud.cfg.d/off.txt": "network: {config: disabled}\n"},
+        "cloud-init",
+        "",
+    ),
     ("cloud-init was removed, its file stayed", {**trees.IFUPDOWN, "/etc/cloud/cloud.cfg": "users: []\n"}, "ifupdown", ""),
     ("cloud-init has a seed", {**trees.CLOUD_INIT, f"{SEED}/user-data": "#cloud-config\n"}, "cloud-init", "seed of its own"),
     ("the seed is ours", {**trees.CLOUD_INIT, **{f"{SEED}/{n}": OURS for n in ("user-data", "meta-data")}}, "cloud-init", ""),
-    ("cloud-init on Alpine", {
-        **trees.ALPINE, "/etc/runlevels/boot/cloud-init-local": "-> /etc/init.d/cloud-init-local", "/usr/bin/cloud-init": "program",
-        "/etc/cloud/cloud.cfg": "",
-    }, "cloud-init", ""),
+    (
+        "cloud-init on Alpine",
+        {
+            **trees.ALPINE,
+            "/etc/runlevels/boot/cloud-init-local": "-> /etc/init.d/cloud-init-local",
+            "/usr/bin/cloud-init": "program",
+            "/etc/cloud/cloud.cfg": "",
+        },
+        "cloud-init",
+        "",
+    ),
     ("netplan, with networkd below it", {**trees.NETPLAN, **trees.NETWORKD}, "netplan", ""),
     ("a left folder of netplan's", {**trees.IFUPDOWN, "/etc/netplan": None}, "ifupdown", ""),
-    ("netplan's folder is a link", {**SYSTEMD, "/usr/sbin/netplan": "x", "/etc/netplan": "-> /root"}, "netplan", "/etc/netplan of the image"),
-    ("netplan's folder is a file", {**SYSTEMD, "/usr/sbin/netplan": "x", "/etc/netplan": "x"}, "netplan", "/etc/netplan of the image"),
+    (
+        "netplan's folder is a link",
+        {**SYSTEMD, "/usr/sbin/netplan": "x", "/etc/netplan": "-> /root"},
+        "netplan",
+        "/etc/netplan of the image",
+    ),
+    (
+        "netplan's folder is a file",
+        {**SYSTEMD, "/usr/sbin/netplan": "x", "/etc/netplan": "x"},
+        "netplan",
+        "/etc/netplan of the image",
+    ),
     ("a folder has our name", {**trees.NETPLAN, "/etc/netplan/90-nqrust.yaml": None}, "netplan", "90-nqrust.yaml of the image"),
     ("a link has our name", {**trees.NETPLAN, "/etc/netplan/90-nqrust.yaml": "-> /etc/shadow"}, "netplan", ""),
     ("NetworkManager before networkd", {**trees.NETWORK_MANAGER, **trees.NETWORKD}, "NetworkManager", ""),
-    ("NetworkManager is masked", {
-        **trees.NETWORK_MANAGER, "/etc/systemd/system/NetworkManager.service": "-> /dev/null", **trees.IFUPDOWN,
-    }, "ifupdown", ""),
+    (
+        "NetworkManager is masked",
+        {
+            **trees.NETWORK_MANAGER,
+            "/etc/systemd/system/NetworkManager.service": "-> /dev/null",
+            **trees.IFUPDOWN,
+        },
+        "ifupdown",
+        "",
+    ),
     ("NetworkManager of RHEL 8, beside ifcfg", {**trees.IFCFG, **enabled("NetworkManager.service")}, "NetworkManager", ""),
-    ("networkd by its socket", {
-        **SYSTEMD, "/etc/systemd/system/sockets.target.wants/systemd-networkd.socket": "-> /lib/systemd/system/systemd-networkd.socket",
-    }, "systemd-networkd", ""),
+    (
+        "networkd by its socket",
+        {
+            **SYSTEMD,
+            "/etc/systemd/system/sockets.target.wants/systemd-networkd.socket": "-> /lib/systemd/system/systemd-networkd.socket",
+        },
+        "systemd-networkd",
+        "",
+    ),
     ("networkd is there, ifupdown is used", trees.IFUPDOWN, "ifupdown", ""),
-    ("networkd is masked and alone", {**SYSTEMD, "/etc/systemd/system/systemd-networkd.service": "-> /dev/null"}, "systemd-networkd", "masked"),
+    (
+        "networkd is masked and alone",
+        {**SYSTEMD, "/etc/systemd/system/systemd-networkd.service": "-> /dev/null"},
+        "systemd-networkd",
+        "masked",
+    ),
     ("networkd without systemd as init", {**trees.NETWORKD, "/sbin/init": "-> /bin/busybox"}, "", "no network configurator"),
     ("dhcpcd", {**SYSTEMD, **enabled("dhcpcd.service")}, "dhcpcd.service", "starts dhcpcd.service"),
-    ("interfaces names a NIC", {
-        **trees.IFUPDOWN, "/etc/network/interfaces": trees.DEBIAN_INTERFACES + "allow-hotplug ens3\niface ens3 inet static\n",
-    }, "ifupdown", "configures ens3"),
-    ("interfaces.d names a NIC", {**trees.IFUPDOWN, "/etc/network/interfaces.d/lan": "auto eth0\niface eth0 inet dhcp\n"}, "ifupdown", "configures eth0"),
+    (
+        "interfaces names a NIC",
+        {
+            **trees.IFUPDOWN,
+            "/etc/network/interfaces": trees.DEBIAN_INTERFACES + "allow-hotplug ens3\niface ens3 inet static\n",
+        },
+        "ifupdown",
+        "configures ens3",
+    ),
+    (
+        "interfaces.d names a NIC",
+        {**trees.IFUPDOWN, "/etc/network/interfaces.d/lan": "auto eth0\niface eth0 inet dhcp\n"},
+        "ifupdown",
+        "configures eth0",
+    ),
     ("interfaces.d has ours", {**trees.IFUPDOWN, "/etc/network/interfaces.d/90-nqrust": OURS + "auto eth0\n"}, "ifupdown", ""),
-    ("interfaces.d has a link", {**trees.IFUPDOWN, "/etc/network/interfaces.d/lan": "-> /etc/passwd"}, "ifupdown", "cannot be read"),
-    ("interfaces reads no folder", {**trees.IFUPDOWN, "/etc/network/interfaces": "auto lo\niface lo inet loopback\n"}, "ifupdown", "reads no"),
+    (
+        "interfaces.d has a link",
+        {**trees.IFUPDOWN, "/etc/network/interfaces.d/lan": "-> /etc/passwd"},
+        "ifupdown",
+        "cannot be read",
+    ),
+    (
+        "interfaces reads no folder",
+        {**trees.IFUPDOWN, "/etc/network/interfaces": "auto lo\niface lo inet loopback\n"},
+        "ifupdown",
+        "reads no",
+    ),
     ("interfaces is a link", {**trees.IFUPDOWN, "/etc/network/interfaces": "-> /etc/passwd"}, "ifupdown", "cannot be read"),
     ("ifupdown2", {**trees.IFUPDOWN, "/sbin/ifup": "-> /usr/share/ifupdown2/ifupdown2"}, "ifupdown", "cannot match"),
     ("networking is not started", {k: v for k, v in trees.IFUPDOWN.items() if "wants" not in k}, "systemd-networkd", ""),
-    ("Alpine that names its NIC", {**trees.ALPINE, "/etc/network/interfaces": "auto lo\nauto eth0\niface eth0 inet dhcp\n"}, "ifupdown", "eth0"),
+    (
+        "Alpine that names its NIC",
+        {**trees.ALPINE, "/etc/network/interfaces": "auto lo\nauto eth0\niface eth0 inet dhcp\n"},
+        "ifupdown",
+        "eth0",
+    ),
     ("an interfaces that we wrote", {**trees.ALPINE, "/etc/network/interfaces": OURS + "auto eth0\n"}, "ifupdown", ""),
-    ("a System V init", {
-        "/sbin/init": "program", "/sbin/ifup": "program", "/etc/rcS.d": None, "/etc/init.d/networking": "program",
-    }, "ifupdown", ""),
+    (
+        "a System V init",
+        {
+            "/sbin/init": "program",
+            "/sbin/ifup": "program",
+            "/etc/rcS.d": None,
+            "/etc/init.d/networking": "program",
+        },
+        "ifupdown",
+        "",
+    ),
     ("ifcfg of a NIC", {**trees.IFCFG, "/etc/sysconfig/network-scripts/ifcfg-ens3": "DEVICE=ens3\n"}, "ifcfg", "ifcfg-ens3"),
     ("ifcfg that we wrote", {**trees.IFCFG, "/etc/sysconfig/network-scripts/ifcfg-nqrust": OURS}, "ifcfg", ""),
     ("tiny", trees.TINY, "", "no network configurator"),
@@ -135,9 +220,15 @@ def test_nothing_that_cannot_be_read_is_written_beside() -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("", []), ("auto lo\niface lo inet loopback\n", []), ("# auto eth0\n", []), ("auto lo eth0\n", ["eth0"]),
-        ("auto \\\n eth1\n", ["eth1"]), ("  iface  eth0  inet dhcp\n", ["eth0"]), ("allow-hotplug ens3 ens4\n", ["ens3", "ens4"]),
-        ("rename mac/02:00:00:00:00:01=lan\n", ["mac/02:00:00:00:00:01=lan"]), ("mapping eth0\n", ["eth0"]),
+        ("", []),
+        ("auto lo\niface lo inet loopback\n", []),
+        ("# auto eth0\n", []),
+        ("auto lo eth0\n", ["eth0"]),
+        ("auto \\\n eth1\n", ["eth1"]),
+        ("  iface  eth0  inet dhcp\n", ["eth0"]),
+        ("allow-hotplug ens3 ens4\n", ["ens3", "ens4"]),
+        ("rename mac/02:00:00:00:00:01=lan\n", ["mac/02:00:00:00:00:01=lan"]),
+        ("mapping eth0\n", ["eth0"]),
     ],
 )
 def test_the_nics_of_an_interfaces_file(text: str, named: list[str]) -> None:
@@ -176,7 +267,8 @@ User:     0   Group:     0   Project:     0   Size: 144
 
 def test_what_debugfs_says() -> None:
     assert ext4.parse(STAT) == {
-        "/sbin/init": ("symlink", 20, "/lib/systemd/systemd"), "/etc/network/interfaces": ("regular", 144, ""),
+        "/sbin/init": ("symlink", 20, "/lib/systemd/systemd"),
+        "/etc/network/interfaces": ("regular", 144, ""),
     }
     told = "debugfs: ls -p /d\n/2/040755/0/0/./0/\n/2/040755/0/0/../0/\n/14/100644/0/0/lan/12/\n/15/120777/0/0/odd/5/\n\n"
     assert ext4.entries_of(told, "/d") == [("lan", 12), ("odd", None)]

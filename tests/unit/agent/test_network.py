@@ -55,13 +55,17 @@ def test_a_tap_gets_its_owner_its_bridge_and_is_kept_from_other_guests() -> None
     host = machine()
     seen = ran(host)
     Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1")
-    assert seen == [(
-        "ip", "-batch", "-",
-        f"tuntap add dev {TAP} mode tap",
-        f"link set dev {TAP} alias nqrust-vm:a1",
-        f"link set dev {TAP} master fcbr0 up",
-        f"link set dev {TAP} type bridge_slave isolated on",
-    )]
+    assert seen == [
+        (
+            "ip",
+            "-batch",
+            "-",
+            f"tuntap add dev {TAP} mode tap",
+            f"link set dev {TAP} alias nqrust-vm:a1",
+            f"link set dev {TAP} master fcbr0 up",
+            f"link set dev {TAP} type bridge_slave isolated on",
+        )
+    ]
 
 
 def test_a_tap_that_is_there_is_not_made_again() -> None:
@@ -145,9 +149,7 @@ def test_only_the_dnsmasq_that_reads_our_folder_is_told_of_a_removal(config: str
     assert signals == ([77] if told else [])
 
 
-def test_a_lease_whose_release_nobody_heard_is_given_back_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_whose_release_nobody_heard_is_given_back_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leases, folder = tmp_path / "leases", tmp_path / "hosts.d"
     folder.mkdir()
     (folder / "a1").write_text("06:4e:00:00:00:01,10.0.0.20,web1\n")
@@ -183,8 +185,12 @@ def test_where_the_lan_has_its_own_dhcp_nothing_is_reserved(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("advertise", "expected"),
     [
-        ("192.0.2.5", "http://192.0.2.5:19090"), ("192.0.2.5:19099", "http://192.0.2.5:19099"), ("node1", "http://node1:19090"),
-        ("http://node1:1/", "http://node1:1"), ("2001:db8::1", "http://[2001:db8::1]:19090"), ("", "http://127.0.0.1:19090"),
+        ("192.0.2.5", "http://192.0.2.5:19090"),
+        ("192.0.2.5:19099", "http://192.0.2.5:19099"),
+        ("node1", "http://node1:19090"),
+        ("http://node1:1/", "http://node1:1"),
+        ("2001:db8::1", "http://[2001:db8::1]:19090"),
+        ("", "http://127.0.0.1:19090"),
     ],
 )
 def test_the_advertised_address(advertise: str, expected: str) -> None:

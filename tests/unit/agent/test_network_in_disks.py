@@ -37,7 +37,9 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> Written:
     if reason := images.why_not(kind) if kind != "ext4" else "" if HOST.which("mke2fs") else "e2fsprogs is not installed":
         pytest.skip(reason)
 
-    def write(prepare: trees.Tree | Callable[[Path], None], identity: disks.Identity = IDENTITY, times: int = 1) -> tuple[str, Path]:
+    def write(
+        prepare: trees.Tree | Callable[[Path], None], identity: disks.Identity = IDENTITY, times: int = 1
+    ) -> tuple[str, Path]:
         tree = tmp_path / "tree"
         if callable(prepare):
             prepare(trees.make(tree, {}))
@@ -63,7 +65,17 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> Written:
 
 
 @pytest.mark.parametrize(
-    "tree", [trees.CLOUD_INIT, trees.NETPLAN, trees.NETWORK_MANAGER, trees.SYSTEMD, trees.IFUPDOWN, trees.ALPINE, trees.IFCFG, trees.TINY],
+    "tree",
+    [
+        trees.CLOUD_INIT,
+        trees.NETPLAN,
+        trees.NETWORK_MANAGER,
+        trees.SYSTEMD,
+        trees.IFUPDOWN,
+        trees.ALPINE,
+        trees.IFCFG,
+        trees.TINY,
+    ],
     ids=["cloud-init", "netplan", "network-manager", "networkd", "ifupdown", "alpine", "ifcfg", "tiny"],
 )
 def test_the_disk_holds_what_was_planned_and_no_more(written: Written, tree: trees.Tree) -> None:
@@ -131,8 +143,13 @@ def a_device_in_place_of_a_file(tree: Path) -> None:
 @pytest.mark.parametrize(
     "prepare",
     [
-        folder_leads_out, folder_is_a_file, folder_turns_in_circles, interfaces_without_an_end, a_folder_of_thousands,
-        names_that_are_commands, a_device_in_place_of_a_file,
+        folder_leads_out,
+        folder_is_a_file,
+        folder_turns_in_circles,
+        interfaces_without_an_end,
+        a_folder_of_thousands,
+        names_that_are_commands,
+        a_device_in_place_of_a_file,
     ],
 )
 def test_an_odd_image_keeps_its_own_network_and_becomes_a_vm(written: Written, prepare: Callable[[Path], None]) -> None:

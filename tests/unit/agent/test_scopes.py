@@ -36,7 +36,9 @@ def test_a_scope_is_named_by_its_cgroup_on_every_hierarchy(text: str) -> None:
     assert scope_of_cgroup(text) == "fc-0b8f-1"
 
 
-@pytest.mark.parametrize("text", ["0::/\n", "0::/system.slice/nqrust-agent.service\n", "0::/x/fc-a.service\n", "0::/notfc-a.scope\n"])
+@pytest.mark.parametrize(
+    "text", ["0::/\n", "0::/system.slice/nqrust-agent.service\n", "0::/x/fc-a.service\n", "0::/notfc-a.scope\n"]
+)
 def test_other_cgroups_are_no_scopes(text: str) -> None:
     assert scope_of_cgroup(text) is None
 

@@ -20,9 +20,18 @@ from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 
 MACHINE = Machine(
-    id="a1", name="web1", vcpus=2, memory_mib=256, directory="/srv/fc/vms/a1", disk="/srv/fc/vms/a1/disk.ext4",
-    kernel="/srv/fc/images-cache/k", initrd="/srv/fc/images-cache/i", cmdline="quiet", mac="06:4e:00:00:00:01",
-    tap="tap0123456789a", accel="tcg",
+    id="a1",
+    name="web1",
+    vcpus=2,
+    memory_mib=256,
+    directory="/srv/fc/vms/a1",
+    disk="/srv/fc/vms/a1/disk.ext4",
+    kernel="/srv/fc/images-cache/k",
+    initrd="/srv/fc/images-cache/i",
+    cmdline="quiet",
+    mac="06:4e:00:00:00:01",
+    tap="tap0123456789a",
+    accel="tcg",
 )
 
 GOLDEN_TCG = """
@@ -62,7 +71,12 @@ def test_volumes_follow_the_vms_own_disk() -> None:
     argv = arguments("/usr/bin/qemu-system-x86_64", replace(MACHINE, volumes=("/v/vdb.raw", "/v/vdc.raw")))
     drives = [word for word in argv if word.startswith(("if=none", "virtio-blk-pci"))]
     assert [word.rpartition("=")[2] for word in drives] == [
-        "/srv/fc/vms/a1/disk.ext4", "disk0", "/v/vdb.raw", "0x6", "/v/vdc.raw", "0x7"
+        "/srv/fc/vms/a1/disk.ext4",
+        "disk0",
+        "/v/vdb.raw",
+        "0x6",
+        "/v/vdc.raw",
+        "0x7",
     ]
     assert drives[3] == "virtio-blk-pci,drive=disk1,addr=0x6", "slots of their own: the NIC's stays the same without them"
 
@@ -221,8 +235,12 @@ def test_a_guest_that_cannot_be_saved_says_so(monitor: FakeMonitor, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("status", "state"),
-    [("postmigrate", RunState.paused), ("finish-migrate", RunState.paused), ("inmigrate", RunState.unconfigured),
-     ("running", RunState.running)],
+    [
+        ("postmigrate", RunState.paused),
+        ("finish-migrate", RunState.paused),
+        ("inmigrate", RunState.unconfigured),
+        ("running", RunState.running),
+    ],
 )
 def test_what_qemu_says_while_it_is_saved_and_loaded(monitor: FakeMonitor, tmp_path: Path, status: str, state: RunState) -> None:
     monitor.status = status

@@ -108,7 +108,10 @@ def test_volumes_come_and_go_while_the_vm_is_stopped(bench: Bench) -> None:
 
 def test_a_vm_that_runs_neither_gets_nor_loses_one(bench: Bench) -> None:
     put(bench, 1, EMPTY, run=True)
-    for changes in ({"volumes": [*EMPTY, LATER], "attached": ["vdc"]}, {"volumes": [], "detached": [{**EMPTY[0], "data": "delete"}]}):
+    for changes in (
+        {"volumes": [*EMPTY, LATER], "attached": ["vdc"]},
+        {"volumes": [], "detached": [{**EMPTY[0], "data": "delete"}]},
+    ):
         with pytest.raises(Refused) as refused:
             put(bench, 2, **changes)
         assert refused.value.code == "NQR-VMM-119"
@@ -203,8 +206,13 @@ def test_deleted_in_the_middle_of_it_no_kept_one_is_lost(bench: Bench, monkeypat
 
             patched.setattr(host, name, step)
         with contextlib.suppress(Cut):
-            put(bench, 2, [{"device": "vdc", "size_mib": 1, "keep": True, "name": "data1"}], attached=["vdc"],
-                detached=[{**EMPTY[0], "data": "keep"}])
+            put(
+                bench,
+                2,
+                [{"device": "vdc", "size_mib": 1, "keep": True, "name": "data1"}],
+                attached=["vdc"],
+                detached=[{**EMPTY[0], "data": "keep"}],
+            )
     bench.service.delete(VM)
     assert {path.name: path.read_bytes() for path in folder(bench).iterdir()} == {"data1.raw": b"kept", f"{NAME}.raw": b"mine"}
 

@@ -43,8 +43,12 @@ def make(site: Site, tiny: Path, kind: str) -> dict[str, Any]:
     shutil.copy(tiny / site.manifest.kernel.file, folder / "vmlinuz")
     rootfs = images.make(kind, folder / f"rootfs.{kind}", tree)
     return {
-        "name": f"tiny-{kind}", "rootfs": blob(rootfs), "rootfs_type": kind, "kernel": blob(folder / "vmlinuz"),
-        "initrd": blob(folder / "initrd"), "kernel_elf": None,
+        "name": f"tiny-{kind}",
+        "rootfs": blob(rootfs),
+        "rootfs_type": kind,
+        "kernel": blob(folder / "vmlinuz"),
+        "initrd": blob(folder / "initrd"),
+        "kernel_elf": None,
     }
 
 

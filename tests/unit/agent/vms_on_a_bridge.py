@@ -1,6 +1,6 @@
 """Run in network and mount namespaces of its own by test_agent_live.py: a bridge, dnsmasq, an agent, VMs under emulation.
 
-    vms_on_a_bridge.py IMAGE_FOLDER WORK_FOLDER     prints one JSON object of what was seen
+vms_on_a_bridge.py IMAGE_FOLDER WORK_FOLDER     prints one JSON object of what was seen
 """
 
 from __future__ import annotations
@@ -38,10 +38,18 @@ class Site:
             (work / name).mkdir()
         (work / "dhcp" / "hosts.d").mkdir()
         self.env = {
-            **os.environ, "AGENT_BIND": "127.0.0.1:19090", "MANAGER_BASE": "http://127.0.0.1:18080",
-            "FC_RUN_DIR": f"{work}/fc", "FC_BRIDGE": BRIDGE, "AGENT_IMAGE_ROOT": f"{work}/images",
-            "AGENT_STATE_DIR": f"{work}/state", "AGENT_JOIN_TOKEN_FILE": f"{work}/none", "AGENT_VMM_VERDICT": f"{work}/none",
-            "AGENT_DHCP_HOSTS_DIR": f"{work}/dhcp/hosts.d", "AGENT_DHCP_LEASES": f"{work}/dhcp/leases", "AGENT_NAME": "live",
+            **os.environ,
+            "AGENT_BIND": "127.0.0.1:19090",
+            "MANAGER_BASE": "http://127.0.0.1:18080",
+            "FC_RUN_DIR": f"{work}/fc",
+            "FC_BRIDGE": BRIDGE,
+            "AGENT_IMAGE_ROOT": f"{work}/images",
+            "AGENT_STATE_DIR": f"{work}/state",
+            "AGENT_JOIN_TOKEN_FILE": f"{work}/none",
+            "AGENT_VMM_VERDICT": f"{work}/none",
+            "AGENT_DHCP_HOSTS_DIR": f"{work}/dhcp/hosts.d",
+            "AGENT_DHCP_LEASES": f"{work}/dhcp/leases",
+            "AGENT_NAME": "live",
         }
         self.agent: subprocess.Popen[bytes] | None = None
         self.dnsmasq: subprocess.Popen[bytes] | None = None
@@ -56,9 +64,20 @@ class Site:
         ip(f"addr add {GATEWAY}/24 dev {BRIDGE}")
         ip(f"link set {BRIDGE} up")
         self.dnsmasq = subprocess.Popen(
-            ["dnsmasq", "-k", "--conf-file=/dev/null", "--user=root", "--port=0", f"--interface={BRIDGE}", "--bind-interfaces",
-             "--dhcp-range=10.0.0.10,10.0.0.250,1h", f"--dhcp-hostsdir={self.work}/dhcp/hosts.d", "--no-ping",
-             f"--dhcp-leasefile={self.work}/dhcp/leases", f"--log-facility={self.work}/dnsmasq.log"],
+            [
+                "dnsmasq",
+                "-k",
+                "--conf-file=/dev/null",
+                "--user=root",
+                "--port=0",
+                f"--interface={BRIDGE}",
+                "--bind-interfaces",
+                "--dhcp-range=10.0.0.10,10.0.0.250,1h",
+                f"--dhcp-hostsdir={self.work}/dhcp/hosts.d",
+                "--no-ping",
+                f"--dhcp-leasefile={self.work}/dhcp/leases",
+                f"--log-facility={self.work}/dnsmasq.log",
+            ],
         )
 
     def start_agent(self) -> None:
@@ -70,9 +89,21 @@ class Site:
 
     def spec(self, vm_id: str, name: str, ip: str, **changes: Any) -> VmSpec:
         m = self.manifest
-        image = ImageRef(name=m.name, rootfs=m.rootfs, kernel=m.kernel, kernel_elf=m.kernel_elf, initrd=m.initrd, cmdline=m.cmdline)
-        values = {"id": vm_id, "name": name, "vcpus": 1, "memory_mib": 128, "disk_mib": 48, "image": image, "ip": ip,
-                  "mac": names.mac_address(vm_id), "tap": names.tap_name(vm_id), "guest_token": f"token-{name}"}
+        image = ImageRef(
+            name=m.name, rootfs=m.rootfs, kernel=m.kernel, kernel_elf=m.kernel_elf, initrd=m.initrd, cmdline=m.cmdline
+        )
+        values = {
+            "id": vm_id,
+            "name": name,
+            "vcpus": 1,
+            "memory_mib": 128,
+            "disk_mib": 48,
+            "image": image,
+            "ip": ip,
+            "mac": names.mac_address(vm_id),
+            "tap": names.tap_name(vm_id),
+            "guest_token": f"token-{name}",
+        }
         return VmSpec.model_validate({**values, **changes})
 
     def close(self) -> None:
@@ -170,11 +201,19 @@ async def scenario(site: Site) -> dict[str, Any]:
             started = time.monotonic()
             site.agent.terminate()
             site.agent.wait(40)
-        seen["agent_stop"] = [site.agent.returncode, round(time.monotonic() - started, 2), os.path.exists(f"/proc/{first.pids[0]}")]
+        seen["agent_stop"] = [
+            site.agent.returncode,
+            round(time.monotonic() - started, 2),
+            os.path.exists(f"/proc/{first.pids[0]}"),
+        ]
         site.start_agent()
         await up(site)
 
-        seen["paused"] = [(await client.pause_vm(A)).state, (await client.get_vm(A) or first).state, (await client.resume_vm(A)).state]
+        seen["paused"] = [
+            (await client.pause_vm(A)).state,
+            (await client.get_vm(A) or first).state,
+            (await client.resume_vm(A)).state,
+        ]
 
         # a flood on the serial port
         log = site.work / "fc" / "vms" / A / "console.log"
@@ -191,12 +230,17 @@ async def scenario(site: Site) -> dict[str, Any]:
         # graceful stop, start again, another generation
         started = time.monotonic()
         stopped = await client.stop_vm(A)
-        seen["stop"] = [stopped.state, stopped.tap, round(time.monotonic() - started, 2),
-                        (site.work / "fc" / "vms" / A / "exit-status").read_text().strip()]
+        seen["stop"] = [
+            stopped.state,
+            stopped.tap,
+            round(time.monotonic() - started, 2),
+            (site.work / "fc" / "vms" / A / "exit-status").read_text().strip(),
+        ]
         await client.put_vm(site.spec(A, "web1", "10.0.0.20", generation=2))
         rebooted = await guest(client, A)
-        seen["another_boot"] = rebooted.guest is not None and before.guest is not None and (
-            rebooted.guest.boot_id != before.guest.boot_id)
+        seen["another_boot"] = (
+            rebooted.guest is not None and before.guest is not None and (rebooted.guest.boot_id != before.guest.boot_id)
+        )
 
         # the VMM dies; the VM goes; its address is another's
         os.kill(rebooted.pids[0], signal.SIGKILL)
@@ -245,8 +289,10 @@ async def scenario(site: Site) -> dict[str, Any]:
             await client.delete_vm(vm.id)
         seen["left"] = {
             "taps": [name for name in os.listdir("/sys/class/net") if name.startswith("tap")],
-            "vms": os.listdir(site.work / "fc" / "vms"), "cache": os.listdir(site.work / "fc" / "images-cache"),
-            "hosts": os.listdir(site.work / "dhcp" / "hosts.d"), "processes": site.leftovers(),
+            "vms": os.listdir(site.work / "fc" / "vms"),
+            "cache": os.listdir(site.work / "fc" / "images-cache"),
+            "hosts": os.listdir(site.work / "dhcp" / "hosts.d"),
+            "processes": site.leftovers(),
             "leases": (site.work / "dhcp" / "leases").read_text(),
         }
     status = Path(f"/proc/{site.agent.pid}/status").read_text()

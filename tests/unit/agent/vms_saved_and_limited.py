@@ -1,6 +1,6 @@
 """Run in namespaces of its own by test_agent_features_live.py: snapshots of running VMs, rate limits, kept volumes.
 
-    vms_saved_and_limited.py IMAGE_FOLDER WORK_FOLDER     prints one JSON object of what was seen
+vms_saved_and_limited.py IMAGE_FOLDER WORK_FOLDER     prints one JSON object of what was seen
 """
 
 from __future__ import annotations
@@ -65,8 +65,13 @@ async def saved(site: Site, client: AgentClient) -> dict[str, Any]:
     assert up_once.guest is not None
     seen["buckets"], seen["throttles"] = buckets(A), throttles(site, A)
     # Hidden names: what is on the console is an answer, not an echo.
-    await typed(client, A, "root", "mkdir -p /run/k; echo in-memory-$((40+2)) > /dev/shm/m || mount -t tmpfs t /run/k",
-                "echo in-memory-$((40+2)) > /run/k/m; echo on-volume-$((1+1)) > /dev/vdb; sync")
+    await typed(
+        client,
+        A,
+        "root",
+        "mkdir -p /run/k; echo in-memory-$((40+2)) > /dev/shm/m || mount -t tmpfs t /run/k",
+        "echo in-memory-$((40+2)) > /run/k/m; echo on-volume-$((1+1)) > /dev/vdb; sync",
+    )
     await client.create_snapshot(A, "live")
     seen["after_snapshot"] = [await settle(client, A), (await client.get_vm(A) or started).pids == started.pids]
     await client.pause_vm(A)
@@ -87,9 +92,7 @@ async def saved(site: Site, client: AgentClient) -> dict[str, Any]:
     seen["went_on"] = ["in-memory-42" in shown, "on-volume-2" in shown]
     again = await guest(client, A)
     seen["same_boot"] = again.guest is not None and again.guest.boot_id == up_once.guest.boot_id
-    seen["sizes"] = {
-        path.name: path.stat().st_size for path in (site.work / "fc" / "vms" / A / "snapshots" / "live").iterdir()
-    }
+    seen["sizes"] = {path.name: path.stat().st_size for path in (site.work / "fc" / "vms" / A / "snapshots" / "live").iterdir()}
     await client.stop_vm(A, None)
     return seen
 
@@ -135,7 +138,9 @@ async def changed(site: Site, client: AgentClient, before: list[dict[str, Any]])
     seen: dict[str, Any] = {"first": re.findall(r"\[(vd.=\d+)\]", shown)}
     slot = re.findall(r"nic-(/\S+)\.", shown)
     volumes = [before[1], {"device": "vde", "size_mib": 32}]
-    spec = site.spec(B, "web2", "10.0.0.21", volumes=volumes, generation=2, attached=["vde"], detached=[{**before[0], "data": "keep"}])
+    spec = site.spec(
+        B, "web2", "10.0.0.21", volumes=volumes, generation=2, attached=["vde"], detached=[{**before[0], "data": "keep"}]
+    )
     try:
         await client.put_vm(spec)
     except AgentRefused as error:

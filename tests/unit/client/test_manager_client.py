@@ -23,8 +23,17 @@ from nqrust.client.manager import (
 from nqrust.contract.api.vms import StopRequest, VmCreate, VolumeCreate
 
 VM = {
-    "id": "0b", "name": "web1", "state": "running", "desired_state": "running", "mac": "06:00:00:00:00:01", "image": "tiny",
-    "vcpus": 1, "memory_mib": 256, "disk_mib": 64, "created_at": "2026-01-01T00:00:00Z", "tap": "tap0",
+    "id": "0b",
+    "name": "web1",
+    "state": "running",
+    "desired_state": "running",
+    "mac": "06:00:00:00:00:01",
+    "image": "tiny",
+    "vcpus": 1,
+    "memory_mib": 256,
+    "disk_mib": 64,
+    "created_at": "2026-01-01T00:00:00Z",
+    "tap": "tap0",
 }
 PROBLEM = {"title": "not found", "status": 404, "detail": "There is no VM x.", "code": "NQR-API-103", "cure": "List them."}
 

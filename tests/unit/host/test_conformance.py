@@ -142,8 +142,14 @@ def test_an_unknown_owner_is_refused_and_nothing_is_written(machine: Machine) ->
 
 
 def test_reading_what_is_missing(machine: Machine) -> None:
-    for read in (machine.host.read_bytes, machine.host.read_text, machine.host.sha256, machine.host.listdir,
-                 machine.host.readlink, machine.host.xattrs):
+    for read in (
+        machine.host.read_bytes,
+        machine.host.read_text,
+        machine.host.sha256,
+        machine.host.listdir,
+        machine.host.readlink,
+        machine.host.xattrs,
+    ):
         with pytest.raises(PathMissing):
             read(machine.at("nothing"))
     assert machine.host.stat(machine.at("nothing")) is None
@@ -161,9 +167,7 @@ def test_a_folder_is_not_read_as_a_file_nor_a_file_listed(machine: Machine) -> N
 
 
 def test_the_digest_is_that_of_the_content(machine: Machine) -> None:
-    assert machine.host.sha256(machine.write("a", b"abc")) == (
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    )
+    assert machine.host.sha256(machine.write("a", b"abc")) == ("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
 
 
 def test_text_that_is_not_utf8_is_still_text(machine: Machine) -> None:
@@ -316,9 +320,7 @@ def test_globbing(machine: Machine) -> None:
         machine.write(file)
     root = machine.root
     assert machine.host.glob(f"{root}/a/*.conf") == [f"{root}/a/1.conf"]
-    assert machine.host.glob(f"{root}/a/**/*.conf") == [
-        f"{root}/a/1.conf", f"{root}/a/b/2.conf", f"{root}/a/b/c/3.conf"
-    ]
+    assert machine.host.glob(f"{root}/a/**/*.conf") == [f"{root}/a/1.conf", f"{root}/a/b/2.conf", f"{root}/a/b/c/3.conf"]
     assert machine.host.glob(f"{root}/*/b/[0-9].conf") == [f"{root}/a/b/2.conf"]
     assert machine.host.glob(f"{root}/a/b/x.txt") == [f"{root}/a/b/x.txt"]
     assert machine.host.glob(f"{root}/none/*") == []

@@ -105,8 +105,9 @@ def test_an_exception_while_a_program_runs_leaves_nothing_running(host: LocalHos
 
 def test_secrets_do_not_come_back_in_lines_or_errors(host: LocalHost) -> None:
     lines: list[str] = []
-    failing: Command = command("sh", "-c", "echo \"got $TOKEN\"; cat >&2; exit 1", env={"TOKEN": Secret("tok-4711")},
-                               input=Secret("pass-0815"))
+    failing: Command = command(
+        "sh", "-c", 'echo "got $TOKEN"; cat >&2; exit 1', env={"TOKEN": Secret("tok-4711")}, input=Secret("pass-0815")
+    )
     with pytest.raises(CommandFailed) as caught:
         host.run(failing, on_line=lines.append)
     assert sorted(lines) == [MASK, f"got {MASK}"]
@@ -212,8 +213,9 @@ def test_writers_of_the_same_file_do_not_mix(host: LocalHost, tmp_path: Path) ->
 def test_a_failed_write_leaves_the_old_content_and_no_rest(host: LocalHost, tmp_path: Path) -> None:
     written(host, tmp_path / "a", b"old")
     with pytest.raises(PathError):
-        host.write_file(str(tmp_path / "a"), b"new", owner=str(os.geteuid()), group=str(os.getegid()),
-                        xattrs={"nonsense.name": b"x"})
+        host.write_file(
+            str(tmp_path / "a"), b"new", owner=str(os.geteuid()), group=str(os.getegid()), xattrs={"nonsense.name": b"x"}
+        )
     assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
 
 
@@ -254,8 +256,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/precious").write_text("kept")
     (tmp_path / "tree/a-file").write_text("x")
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "nq", tmp_path / "tree/inner/tmpfs"],
-                          capture_output=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "nq", tmp_path / "tree/inner/tmpfs"], capture_output=True)
     if done.returncode:
         pytest.skip(f"cannot mount here: {done.stderr.decode().strip()}")
     subprocess.run(["mount", "--bind", tmp_path / "data", tmp_path / "tree/inner/bind"], check=True)

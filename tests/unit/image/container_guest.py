@@ -15,25 +15,54 @@ from pathlib import Path
 from typing import Any
 
 # A root file system of busybox alone, made on the spot.
-MAKE_ROOT = ("mkdir -p /root/c/rootfs/bin /root/c/rootfs/proc /root/c/rootfs/dev /root/c/rootfs/sys && "
-             "cp /bin/busybox /root/c/rootfs/bin/ && ln -s busybox /root/c/rootfs/bin/sh && cd /root/c")
+MAKE_ROOT = (
+    "mkdir -p /root/c/rootfs/bin /root/c/rootfs/proc /root/c/rootfs/dev /root/c/rootfs/sys && "
+    "cp /bin/busybox /root/c/rootfs/bin/ && ln -s busybox /root/c/rootfs/bin/sh && cd /root/c"
+)
 MARKER = "echo NQR-IN-$((6*7))-$(busybox hostname)-$$-$(busybox ls / | busybox wc -l)"
-CRUN = ("crun spec && sed -i 's/\"terminal\": true/\"terminal\": false/; s/\"sh\"/\"sh\",\"-c\",\"exec sh \\/m\"/' config.json && "
-        f"echo '{MARKER}' >rootfs/m && crun run c1")
+CRUN = (
+    'crun spec && sed -i \'s/"terminal": true/"terminal": false/; s/"sh"/"sh","-c","exec sh \\/m"/\' config.json && '
+    f"echo '{MARKER}' >rootfs/m && crun run c1"
+)
 PODMAN = f"podman run --rm --network none --rootfs /root/c/rootfs sh -c '{MARKER}'"
-BRIDGED = "podman run --rm --rootfs /root/c/rootfs sh -c 'echo NQR-NET-$((6*7))-$(busybox ip -4 addr show eth0 | busybox grep -c inet)'"
+BRIDGED = (
+    "podman run --rm --rootfs /root/c/rootfs sh -c 'echo NQR-NET-$((6*7))-$(busybox ip -4 addr show eth0 | busybox grep -c inet)'"
+)
 
 
 class Console:
     def __init__(self, image: Path, disk: Path) -> None:
         cmdline = json.loads((image / "image.json").read_text())["cmdline"]
         self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-             "-machine", "q35,accel=tcg", "-cpu", "max", "-m", "512", "-smp", "1",
-             "-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.cpio"),
-             "-append", f"console=ttyS0 panic=1 reboot=k root=/dev/vda {cmdline}", "-serial", "stdio",
-             "-drive", f"file={disk},format=raw,if=virtio"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [
+                "qemu-system-x86_64",
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+                "-no-reboot",
+                "-machine",
+                "q35,accel=tcg",
+                "-cpu",
+                "max",
+                "-m",
+                "512",
+                "-smp",
+                "1",
+                "-kernel",
+                str(image / "vmlinuz"),
+                "-initrd",
+                str(image / "initrd.cpio"),
+                "-append",
+                f"console=ttyS0 panic=1 reboot=k root=/dev/vda {cmdline}",
+                "-serial",
+                "stdio",
+                "-drive",
+                f"file={disk},format=raw,if=virtio",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         self.all = b""
 
@@ -72,7 +101,10 @@ def main() -> None:
         console.process.stdin.write(b"root\n")
         console.process.stdin.flush()
         seen["prompt"] = console.wait_for(b"# ", 0, 30)
-        seen["facts"] = console.run("stat -fc %T /sys/fs/cgroup; cat /proc/modules | cut -d' ' -f1 | sort | tr '\\n' ' '; ls /usr/lib/modules/$(uname -r)/nqrust | wc -l", 30)
+        seen["facts"] = console.run(
+            "stat -fc %T /sys/fs/cgroup; cat /proc/modules | cut -d' ' -f1 | sort | tr '\\n' ' '; ls /usr/lib/modules/$(uname -r)/nqrust | wc -l",
+            30,
+        )
         seen["root"] = console.run(MAKE_ROOT, 30)
         for name, line in (("crun", CRUN), ("podman", PODMAN), ("bridged", BRIDGED)):
             began = time.monotonic()

@@ -28,15 +28,31 @@ def run(*argv: str, **more: Any) -> None:
 
 def make_network(work: Path) -> subprocess.Popen[bytes]:
     for line in (
-        "link set lo up", "link add fcbr0 type bridge", "addr add 10.0.0.1/24 dev fcbr0", "link set fcbr0 up",
-        "tuntap add tap0 mode tap", "link set tap0 master fcbr0 up",
+        "link set lo up",
+        "link add fcbr0 type bridge",
+        "addr add 10.0.0.1/24 dev fcbr0",
+        "link set fcbr0 up",
+        "tuntap add tap0 mode tap",
+        "link set tap0 master fcbr0 up",
     ):
         run("ip", *line.split())
-    return subprocess.Popen([
-        "dnsmasq", "-k", "-C", "/dev/null", "--port=0", "--bind-interfaces", "--interface=fcbr0", "--except-interface=lo",
-        "--dhcp-range=10.0.0.10,10.0.0.250,1h", f"--dhcp-host={MAC},{ADDRESS}", f"--dhcp-leasefile={work}/leases",
-        f"--log-facility={work}/dnsmasq.log", "--user=root",
-    ])
+    return subprocess.Popen(
+        [
+            "dnsmasq",
+            "-k",
+            "-C",
+            "/dev/null",
+            "--port=0",
+            "--bind-interfaces",
+            "--interface=fcbr0",
+            "--except-interface=lo",
+            "--dhcp-range=10.0.0.10,10.0.0.250,1h",
+            f"--dhcp-host={MAC},{ADDRESS}",
+            f"--dhcp-leasefile={work}/leases",
+            f"--log-facility={work}/dnsmasq.log",
+            "--user=root",
+        ]
+    )
 
 
 def take_reports() -> list[dict[str, Any]]:
@@ -62,8 +78,10 @@ def make_disk(image: Path, work: Path) -> Path:
     run("cp", "--sparse=always", str(image / "rootfs.ext4"), str(disk))
     (work / "conf").write_text("VM_ID=vm-1\nMANAGER_URL=http://10.0.0.1:19091\nTOKEN=s3cret\n")
     (work / "hostname").write_text("web1\n")
-    orders = (f"rm /etc/hostname\nwrite {work}/hostname /etc/hostname\n"
-              f"write {work}/conf /etc/guest-agent.conf\nsif /etc/guest-agent.conf mode 0100600\n")
+    orders = (
+        f"rm /etc/hostname\nwrite {work}/hostname /etc/hostname\n"
+        f"write {work}/conf /etc/guest-agent.conf\nsif /etc/guest-agent.conf mode 0100600\n"
+    )
     run("debugfs", "-w", "-f", "/dev/stdin", str(disk), input=orders.encode())
     return disk
 
@@ -76,13 +94,41 @@ class Guest:
         cmdline = json.loads((image / "image.json").read_text())["cmdline"]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-             "-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256", "-smp", "1",
-             "-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.cpio"),
-             "-append", f"console=ttyS0 panic=1 reboot=k root=/dev/vda {cmdline}", "-serial", "stdio",
-             "-drive", f"file={disk},format=raw,if=virtio", "-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no",
-             "-device", f"virtio-net-pci,netdev=n,romfile=,mac={MAC}", "-qmp", f"unix:{self.qmp_path},server=on,wait=off"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [
+                "qemu-system-x86_64",
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+                "-no-reboot",
+                "-machine",
+                "q35,accel=tcg",
+                "-cpu",
+                "max",
+                "-m",
+                "256",
+                "-smp",
+                "1",
+                "-kernel",
+                str(image / "vmlinuz"),
+                "-initrd",
+                str(image / "initrd.cpio"),
+                "-append",
+                f"console=ttyS0 panic=1 reboot=k root=/dev/vda {cmdline}",
+                "-serial",
+                "stdio",
+                "-drive",
+                f"file={disk},format=raw,if=virtio",
+                "-netdev",
+                "tap,id=n,ifname=tap0,script=no,downscript=no",
+                "-device",
+                f"virtio-net-pci,netdev=n,romfile=,mac={MAC}",
+                "-qmp",
+                f"unix:{self.qmp_path},server=on,wait=off",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         self.said = b""
 

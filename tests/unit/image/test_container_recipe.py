@@ -18,14 +18,18 @@ from nqrust.image.kernel import GuestFiles
 
 CACHE = "/var/cache/debs"
 FOLDER = f"{CACHE}/container-runtime"
-SELECTION = Selection(("crun", "podman"), ((("netavark", "aardvark-dns"), ("containernetworking-plugins",)), (("usr-is-merged",),)))
+SELECTION = Selection(
+    ("crun", "podman"), ((("netavark", "aardvark-dns"), ("containernetworking-plugins",)), (("usr-is-merged",),))
+)
 DEBS = {"libc6": b"the library", "crun": b"the runtime", "podman": b"the engine"}
 
 
 def stanza(name: str, version: str = "1:2-3") -> str:
     data = DEBS[name]
-    return (f"Package: {name}\nVersion: {version}\nEssential: yes\nFilename: pool/{name}.deb\nSize: {len(data)}\n"
-            f"SHA256: {hashlib.sha256(data).hexdigest()}\n")
+    return (
+        f"Package: {name}\nVersion: {version}\nEssential: yes\nFilename: pool/{name}.deb\nSize: {len(data)}\n"
+        f"SHA256: {hashlib.sha256(data).hexdigest()}\n"
+    )
 
 
 @pytest.fixture
@@ -40,7 +44,7 @@ def host() -> FakeHost:
     def get(machine: FakeHost, cmd: Command) -> str:
         if "--simulate" in cmd.argv:
             return simulated
-        for pin in cmd.argv[cmd.argv.index("download") + 1:]:
+        for pin in cmd.argv[cmd.argv.index("download") + 1 :]:
             name = pin.partition("=")[0]
             machine.put(f"{cmd.cwd}/{name}_1%3a2-3_amd64.deb", DEBS[name])
         return ""
@@ -226,6 +230,7 @@ def test_a_build_that_fails_leaves_what_was_there(host: FakeHost) -> None:
 def test_shellcheck(name: str) -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
-    done = subprocess.run(["shellcheck", "-s", "sh", "-"], input=resources.read(f"container/{name}"), capture_output=True,
-                          check=False)
+    done = subprocess.run(
+        ["shellcheck", "-s", "sh", "-"], input=resources.read(f"container/{name}"), capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stdout.decode()

@@ -49,8 +49,9 @@ def test_containers_run_in_the_guest(image: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in image.iterdir()) == ["image.json", "initrd.cpio", "rootfs.ext4", "vmlinux", "vmlinuz"]
     assert sorted(p.name for p in image.parent.iterdir()) == [container.NAME, "guest-agent"], "nothing half done is left"
     script = Path(__file__).with_name("container_guest.py")
-    done = subprocess.run([sys.executable, str(script), str(image), str(tmp_path)], capture_output=True, text=True,
-                          timeout=900, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script), str(image), str(tmp_path)], capture_output=True, text=True, timeout=900, check=False
+    )
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
     assert seen["login"] and seen["prompt"], seen

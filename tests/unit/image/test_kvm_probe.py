@@ -32,10 +32,15 @@ def test_a_boot_is_a_yes(host: FakeHost) -> None:
     assert answering(host, f"SeaBIOS\n{kvm_probe.MARKER}\n").booted
 
 
-@pytest.mark.parametrize("answer", [
-    "Kernel panic\n", CommandTimedOut(("qemu",), 15), CommandFailed(("qemu",), -6, "Assertion failed"),
-    Completed(("qemu",), 0, "", ""),
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Kernel panic\n",
+        CommandTimedOut(("qemu",), 15),
+        CommandFailed(("qemu",), -6, "Assertion failed"),
+        Completed(("qemu",), 0, "", ""),
+    ],
+)
 def test_anything_else_is_a_no_with_a_reason(host: FakeHost, answer: object) -> None:
     verdict = answering(host, answer)
     assert not verdict.booted and verdict.reason.endswith(".")

@@ -14,8 +14,12 @@ def module(depends: str) -> bytes:
 
 
 KERNEL = {
-    "virtio": module(""), "virtio_ring": module("virtio"), "virtio_net": module("virtio_ring,net-failover"),
-    "net_failover": module("failover"), "failover": module(""), "broken": module("nowhere"),
+    "virtio": module(""),
+    "virtio_ring": module("virtio"),
+    "virtio_net": module("virtio_ring,net-failover"),
+    "net_failover": module("failover"),
+    "failover": module(""),
+    "broken": module("nowhere"),
 }
 
 
@@ -41,9 +45,14 @@ def test_what_exists_nowhere_is_told() -> None:
     assert closure("broken")[1] == ["broken"]
 
 
-@pytest.mark.parametrize(("path", "name"), [
-    ("kernel/drivers/char/hw_random/virtio-rng.ko", "virtio_rng"), ("a/b/ext4.ko.xz", "ext4"), ("x.ko.zst", "x"),
-])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("kernel/drivers/char/hw_random/virtio-rng.ko", "virtio_rng"),
+        ("a/b/ext4.ko.xz", "ext4"),
+        ("x.ko.zst", "x"),
+    ],
+)
 def test_names(path: str, name: str) -> None:
     assert modules.module_name(path) == name
 

@@ -18,7 +18,9 @@ def test_shellcheck(name: str) -> None:
         pytest.skip("shellcheck is not installed")
     # SC1091: what is sourced lies in the guest. SC3045: busybox ash has the option.
     done = subprocess.run(
-        ["shellcheck", "-s", "sh", "-e", "SC1091,SC3045", "-"], input=resources.read(f"tiny/{name}"), capture_output=True,
+        ["shellcheck", "-s", "sh", "-e", "SC1091,SC3045", "-"],
+        input=resources.read(f"tiny/{name}"),
+        capture_output=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout.decode()

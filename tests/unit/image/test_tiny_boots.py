@@ -34,8 +34,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     build_guest_agent(host, str(ROOT / "guest-agent"), str(folder / "guest-agent"))
     try:
-        tiny.build(host, target_dir=str(folder / "tiny"), guest_agent=str(folder / "guest-agent"),
-                   cache_dir="/var/tmp/nqrust-test-packages")
+        tiny.build(
+            host,
+            target_dir=str(folder / "tiny"),
+            guest_agent=str(folder / "guest-agent"),
+            cache_dir="/var/tmp/nqrust-test-packages",
+        )
     except ImageError as error:
         if error.code == "NQR-IMG-002":
             pytest.skip(f"packages are out of reach: {error.what}")
@@ -48,9 +52,14 @@ def test_the_image_is_whole_and_comes_out_the_same_again(image: Path) -> None:
     manifest = tiny.inspect(host, str(image), deep=True)
     assert manifest is not None and manifest.kernel_elf is not None and manifest.initrd is not None
     assert {p.name: p.stat().st_mode & 0o777 for p in image.iterdir()} == dict.fromkeys(
-        ("image.json", "rootfs.ext4", "vmlinuz", "vmlinux", "initrd.cpio"), 0o644)
-    again = tiny.build(host, target_dir=str(image.parent / "again"), guest_agent=str(image.parent / "guest-agent"),
-                       cache_dir="/var/tmp/nqrust-test-packages")
+        ("image.json", "rootfs.ext4", "vmlinuz", "vmlinux", "initrd.cpio"), 0o644
+    )
+    again = tiny.build(
+        host,
+        target_dir=str(image.parent / "again"),
+        guest_agent=str(image.parent / "guest-agent"),
+        cache_dir="/var/tmp/nqrust-test-packages",
+    )
     assert (again.rootfs, again.initrd, again.kernel_elf) == (manifest.rootfs, manifest.initrd, manifest.kernel_elf)
     (image.parent / "again" / "vmlinuz").write_bytes(b"half")
     assert tiny.inspect(host, str(image.parent / "again")) is None
@@ -60,8 +69,13 @@ def test_the_image_is_whole_and_comes_out_the_same_again(image: Path) -> None:
 @pytest.mark.parametrize("how", ["powerdown", "ctrl-alt-del", "poweroff"])
 def test_a_guest_boots_gets_its_lease_reports_and_stops(image: Path, tmp_path: Path, how: str) -> None:
     script = Path(__file__).with_name("guest_on_a_bridge.py")
-    done = subprocess.run(["unshare", "-n", sys.executable, str(script), str(image), str(tmp_path), how],
-                          capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        ["unshare", "-n", sys.executable, str(script), str(image), str(tmp_path), how],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)
     assert seen["login"]

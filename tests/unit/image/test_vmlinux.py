@@ -66,8 +66,9 @@ def test_lz4_without_the_program(tmp_path: Path) -> None:
     assert (tmp_path / "vmlinux").read_bytes() == KERNEL
 
 
-@pytest.mark.parametrize("content", [b"", b"junk" * 400, bzimage(b"????"), bzimage(gzip.compress(b"no elf")),
-                                     bzimage(gzip.compress(KERNEL)[:50])])
+@pytest.mark.parametrize(
+    "content", [b"", b"junk" * 400, bzimage(b"????"), bzimage(gzip.compress(b"no elf")), bzimage(gzip.compress(KERNEL)[:50])]
+)
 def test_what_is_no_kernel_is_refused_with_a_cure(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").write_bytes(content)
     with pytest.raises(ImageError) as caught:

@@ -39,12 +39,8 @@ def parsed(words: list[str], verb: str = "plan") -> dict[str, Any]:
     return dict(context.params)
 
 
-@pytest.mark.parametrize(
-    "row", rows("usage.yaml"), ids=lambda row: row["line"] or str(row.get("environ", "nothing"))[:40]
-)
-def test_every_usage_line_parses_to_what_it_says(
-    row: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("row", rows("usage.yaml"), ids=lambda row: row["line"] or str(row.get("environ", "nothing"))[:40])
+def test_every_usage_line_parses_to_what_it_says(row: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(gathering, "recorded", dict)
     (tmp_path / "config.yaml").write_text(row.get("config", ""))
@@ -80,17 +76,13 @@ def test_tags_are_never_executed(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "# only a comment\n", "---\n", "network:\n", "mode:\n", "network: {}\n"]
-)
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", "network:\n", "mode:\n", "network: {}\n"])
 def test_a_file_that_says_nothing_is_valid(text: str) -> None:
     assert gather(flags={}, environ={}, config=parse(text.encode(), "c.yaml")).settings == Settings()
 
 
 def test_precedence_and_provenance() -> None:
-    config = parse(
-        b"network:\n  bridge_name: from-file\n  uplink: from-file\ndatabase:\n  name: fromfile\n", "c.yaml"
-    )
+    config = parse(b"network:\n  bridge_name: from-file\n  uplink: from-file\ndatabase:\n  name: fromfile\n", "c.yaml")
     recorded = {
         "network.bridge_name": "rec",
         "network.uplink": "rec",
@@ -120,9 +112,7 @@ def test_an_empty_variable_counts_as_not_set_and_is_noted() -> None:
 
 
 def test_the_vm_network_brings_its_own_addresses() -> None:
-    assert (
-        gather(flags={"network.cidr": "10.9.0.0/24"}, environ={}).settings.network.dhcp_last == "10.9.0.250"
-    )
+    assert gather(flags={"network.cidr": "10.9.0.0/24"}, environ={}).settings.network.dhcp_last == "10.9.0.250"
 
 
 def test_the_password_comes_from_a_file_or_the_environment_and_never_shows(tmp_path: Path) -> None:
@@ -152,9 +142,7 @@ def test_relative_paths_start_where_the_user_is(tmp_path: Path) -> None:
 
 
 def test_what_is_remembered_gives_the_same_settings_again() -> None:
-    first = gather(
-        flags={"mode": "minimal", "network.bridge_name": "br7", "vmm": "qemu"}, environ={}
-    ).settings
+    first = gather(flags={"mode": "minimal", "network.bridge_name": "br7", "vmm": "qemu"}, environ={}).settings
     again = gather(flags={}, environ={}, recorded=remembered(first)).settings
     assert again == first
 

@@ -71,9 +71,7 @@ class Cluster:
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.directory} -c fsync=off -c shared_buffers=16MB"
-        self._run(
-            "pg_ctl", "-D", self.data, "-w", "-s", "-l", f"{self.directory}/log", "-o", options, "start"
-        )
+        self._run("pg_ctl", "-D", self.data, "-w", "-s", "-l", f"{self.directory}/log", "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "-D", self.data, "-w", "-s", "-m", mode, "stop")
@@ -172,9 +170,7 @@ class Running:
     def admin(self) -> Any:
         return self.client(ADMIN_TOKEN)
 
-    async def host(
-        self, name: str = "h1", memory_mib: int = 8192, first: str = "10.0.0.10"
-    ) -> tuple[Any, SimulatedAgent, Any]:
+    async def host(self, name: str = "h1", memory_mib: int = 8192, first: str = "10.0.0.10") -> tuple[Any, SimulatedAgent, Any]:
         """A registered host: (registration, its agent, the agent's client)."""
         joined = await self.client(JOIN_TOKEN).register(host_body(name, memory_mib, first))
         agent = self.agents.at(f"http://{name}.test:19090", "")
@@ -203,9 +199,7 @@ def host_body(name: str = "h1", memory_mib: int = 8192, first: str = "10.0.0.10"
         accel="tcg",
         kvm=False,
         capacity=HostCapacity(cpus=4, memory_mib=memory_mib, disk_mib=10**6, disk_available_mib=10**6),
-        network=HostNetwork(
-            bridge="fcbr0", cidr="10.0.0.0/24", gateway="10.0.0.1", dhcp_first=first, dhcp_last="10.0.0.250"
-        ),
+        network=HostNetwork(bridge="fcbr0", cidr="10.0.0.0/24", gateway="10.0.0.1", dhcp_first=first, dhcp_last="10.0.0.250"),
     )
 
 

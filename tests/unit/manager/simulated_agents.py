@@ -67,9 +67,9 @@ class SimulatedAgent:
             time=datetime.now(timezone.utc),
             vms=[vm.model_copy() for vm in self.vms.values()],
             taps=list(self.taps.values()),
-            volumes=None if self.volumes is None else [
-                KeptVolume(name=name, size_mib=size) for name, size in self.volumes.items()
-            ],
+            volumes=None
+            if self.volumes is None
+            else [KeptVolume(name=name, size_mib=size) for name, size in self.volumes.items()],
         )
 
     async def put_vm(self, spec: Any) -> Any:

@@ -168,12 +168,8 @@ async def test_guessing_is_throttled_per_user_and_source(manager: Any, admin_pas
     assert await manager.client(source="192.0.2.9").login("admin", admin_password)
 
 
-async def test_deleting_a_user_ends_its_sessions_and_the_last_administrator_stays(
-    manager: Any, admin_password: str
-) -> None:
-    user = await manager.admin.create_user(
-        UserCreate(username="ann", password="a long password", role=Role.operator)
-    )
+async def test_deleting_a_user_ends_its_sessions_and_the_last_administrator_stays(manager: Any, admin_password: str) -> None:
+    user = await manager.admin.create_user(UserCreate(username="ann", password="a long password", role=Role.operator))
     ann = manager.client()
     await ann.login("ann", "a long password")
     await manager.admin.delete_user(user.id)
@@ -200,9 +196,7 @@ async def test_a_join_token_works_once(manager: Any, host_body: Any) -> None:
         assert refused.value.status == 403
 
 
-async def test_the_installers_join_token_is_for_this_machine_only(
-    manager: Any, host_body: Any, join_token: str
-) -> None:
+async def test_the_installers_join_token_is_for_this_machine_only(manager: Any, host_body: Any, join_token: str) -> None:
     with pytest.raises(Refused) as refused:
         await manager.client(join_token, source="192.0.2.7").register(host_body("h1"))
     assert refused.value.code == "NQR-API-114"
@@ -356,7 +350,9 @@ async def test_what_is_no_new_password_is_refused(manager: Any, admin_password: 
         await admin.change_password(admin_password, admin_password)
     assert refused.value.status == 422
     async with raw(manager, headers={"Authorization": f"Bearer {manager.admin_token}"}) as http:
-        short = await http.put("/v1/auth/password", json={"current_password": admin_password, "new_password": "short-secret"[:11]})
+        short = await http.put(
+            "/v1/auth/password", json={"current_password": admin_password, "new_password": "short-secret"[:11]}
+        )
         assert short.status_code == 422 and "short-secre" not in short.text
     with pytest.raises(Refused) as refused:
         await manager.admin.change_password(admin_password, "another password")
@@ -364,9 +360,7 @@ async def test_what_is_no_new_password_is_refused(manager: Any, admin_password: 
     assert await manager.client().login("admin", admin_password)
 
 
-async def test_one_guesser_on_this_machine_does_not_lock_out_the_others(
-    manager: Any, admin_password: str
-) -> None:
+async def test_one_guesser_on_this_machine_does_not_lock_out_the_others(manager: Any, admin_password: str) -> None:
     for name in ("u1", "u2", "u3"):
         for _ in range(8):
             with pytest.raises(Refused):

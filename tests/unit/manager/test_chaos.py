@@ -48,9 +48,7 @@ async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -
         kind = chance.choice(["create", "create", "start", "stop", "pause", "resume", "restart", "delete"])
         try:
             if kind == "create":
-                await admin.create_vm(
-                    VmCreate(name=name, image="tiny", memory_mib=64, start=chance.random() < 0.8)
-                )
+                await admin.create_vm(VmCreate(name=name, image="tiny", memory_mib=64, start=chance.random() < 0.8))
             elif kind in ("stop", "restart"):
                 await getattr(admin, f"{kind}_vm")(name, StopRequest(timeout_seconds=0))
             elif kind == "delete":
@@ -92,9 +90,7 @@ async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -
         await asyncio.sleep(0.5)
         async with manager.core.db.transaction() as session:
             await session.execute(text("UPDATE operations SET not_before = now() WHERE state = 'pending'"))
-            open_ones = await session.scalar(
-                text("SELECT count(*) FROM operations WHERE state IN ('pending', 'running')")
-            )
+            open_ones = await session.scalar(text("SELECT count(*) FROM operations WHERE state IN ('pending', 'running')"))
         decided = await reconciler.once() if not open_ones else []
         if not open_ones and not decided:
             break
@@ -116,6 +112,4 @@ async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -
             assert there.get(vm.id, "stopped") == "stopped", vm
         there.pop(vm.id, None)
     known = {vm.id for vm in (await manager.admin.list_vms()).items}
-    assert {vm_id for vm_id in everywhere if vm_id not in known} == set(), (
-        "nothing is left of what was deleted"
-    )
+    assert {vm_id for vm_id in everywhere if vm_id not in known} == set(), "nothing is left of what was deleted"

@@ -17,9 +17,7 @@ from nqrust.contract.api.vms import VmCreate
 @pytest.fixture()
 async def served(manager: Any) -> Any:
     """(manager's ws:// base, running manager); the application on a real port. Its lifespan runs already."""
-    config = uvicorn.Config(
-        manager.app, host="127.0.0.1", port=0, lifespan="off", log_config=None, ws="websockets-sansio"
-    )
+    config = uvicorn.Config(manager.app, host="127.0.0.1", port=0, lifespan="off", log_config=None, ws="websockets-sansio")
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -86,9 +84,7 @@ async def test_without_ticket_or_token_the_door_is_shut(served: Any, echo: Any) 
         with pytest.raises(InvalidStatus) as refused:
             await connect(url, proxy=None)
         assert refused.value.response.status_code == 401
-    async with connect(
-        path, proxy=None, additional_headers={"Authorization": f"Bearer {manager.admin_token}"}
-    ) as socket:
+    async with connect(path, proxy=None, additional_headers={"Authorization": f"Bearer {manager.admin_token}"}) as socket:
         assert await socket.recv() == b"login: "
 
 

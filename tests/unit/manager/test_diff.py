@@ -41,18 +41,12 @@ def vm(desired: DesiredState = D.running, state: VmState = S.running, **more: An
     return replace(VmRow("v1", "web1", "h1", desired, state, generation=3, host_boot_id="boot-1"), **more)
 
 
-def seen(
-    state: str = "running", vm_id: str = "v1", name: str = "web1", ago: float = 3600, **more: Any
-) -> VmStatus:
+def seen(state: str = "running", vm_id: str = "v1", name: str = "web1", ago: float = 3600, **more: Any) -> VmStatus:
     started = NOW - timedelta(seconds=ago) if state in ("running", "paused") else None
-    return VmStatus(
-        id=vm_id, name=name, state=state, scope=f"fc-{vm_id}", started_at=started, disk=True, **more
-    )
+    return VmStatus(id=vm_id, name=name, state=state, scope=f"fc-{vm_id}", started_at=started, disk=True, **more)
 
 
-def inventory(
-    *vms: VmStatus, taps: tuple[TapStatus, ...] = (), boot_id: str = "boot-1"
-) -> dict[str, Inventory]:
+def inventory(*vms: VmStatus, taps: tuple[TapStatus, ...] = (), boot_id: str = "boot-1") -> dict[str, Inventory]:
     return {"h1": Inventory(host_id="h1", boot_id=boot_id, time=NOW, vms=list(vms), taps=list(taps))}
 
 
@@ -152,9 +146,7 @@ def test_orphan_tap_goes_after_its_grace_and_not_before() -> None:
 )
 def test_other_taps_stay(rows: list[VmRow], vms: list[VmStatus], owner: str | None) -> None:
     tap = TAP.model_copy(update={"vm_id": owner})
-    actions = diff(
-        rows, [HOST], inventory(*vms, taps=(tap,)), NOW, {("h1", "tap1"): NOW - timedelta(hours=1)}
-    )
+    actions = diff(rows, [HOST], inventory(*vms, taps=(tap,)), NOW, {("h1", "tap1"): NOW - timedelta(hours=1)})
     assert not [action for action in actions if isinstance(action, RemoveTap)]
 
 
@@ -205,9 +197,7 @@ def test_whatever_the_situation(
     inventories = {k: v for k, v in (("h1", one), ("h2", two)) if v is not None}
     actions = diff(rows, hosts, inventories, NOW, {})
     by_id = {row.id: row for row in rows}
-    touched = [
-        action.vm_id for action in actions if isinstance(action, VmAction) and not isinstance(action, Adopt)
-    ]
+    touched = [action.vm_id for action in actions if isinstance(action, VmAction) and not isinstance(action, Adopt)]
     assert len(touched) == len(set(touched)), "one decision per VM"
     for action in actions:
         if isinstance(action, VmAction):
@@ -221,16 +211,11 @@ def test_whatever_the_situation(
                 assert row.id not in alive, "nothing that runs is started again"
         if isinstance(action, StopOrphan):
             row2 = by_id.get(action.vm_id)
-            assert row2 is None or row2.host_id not in (None, action.host_id), (
-                "a VM on its own host is no orphan"
-            )
+            assert row2 is None or row2.host_id not in (None, action.host_id), "a VM on its own host is no orphan"
 
 
 @given(rows_strategy, maybe_inventory)
 def test_nothing_to_do_when_all_is_well(rows: list[VmRow], one: Inventory | None) -> None:
-    settled = [
-        replace(row, host_id="h1", desired=D.running, state=S.running, busy=False, host_boot_id="boot-1")
-        for row in rows
-    ]
+    settled = [replace(row, host_id="h1", desired=D.running, state=S.running, busy=False, host_boot_id="boot-1") for row in rows]
     fitting = inventory(*[seen(vm_id=row.id) for row in settled])
     assert diff(settled, [HOST], fitting, NOW, {}) == []

@@ -57,9 +57,7 @@ async def test_a_port_leads_to_one_vm_of_a_host(manager: Any) -> None:
     assert (refused.value.status, refused.value.code) == (409, "NQR-API-121")
     await manager.host("h2")
     await manager.admin.create_vm(VmCreate(name="web4", image="tiny", forwards=[WEB]))
-    assert (await manager.until("web4", "running")).host == "h2", (
-        "the scheduler looks for a host with the port free"
-    )
+    assert (await manager.until("web4", "running")).host == "h2", "the scheduler looks for a host with the port free"
 
 
 async def test_a_port_twice_is_refused(manager: Any) -> None:

@@ -74,9 +74,7 @@ async def test_add_by_path_only_below_allowed_roots(manager: Any, make_image: An
     assert os.path.isdir(allowed / "extra"), "a folder that is not ours is forgotten, not removed"
 
 
-async def test_files_that_lead_out_of_the_folder_are_refused(
-    manager: Any, make_image: Any, tmp_path: Any
-) -> None:
+async def test_files_that_lead_out_of_the_folder_are_refused(manager: Any, make_image: Any, tmp_path: Any) -> None:
     folder = make_image(str(tmp_path / "more"), "extra")
     with open(f"{folder}/image.json") as file:
         manifest = json.load(file)

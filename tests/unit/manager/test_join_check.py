@@ -22,9 +22,7 @@ async def test_a_good_token_is_told_so_and_still_joins(manager: Any, host_body: 
     assert (await manager.client(token, source="192.0.2.7").register(host_body("h1"))).agent_token
 
 
-async def test_wrong_used_and_misplaced_tokens_are_refused(
-    manager: Any, host_body: Any, join_token: str
-) -> None:
+async def test_wrong_used_and_misplaced_tokens_are_refused(manager: Any, host_body: Any, join_token: str) -> None:
     assert (await asked(manager, "nqr_wrong")).status_code == 401
     token = (await manager.admin.join_token(600)).token
     await manager.client(token).register(host_body("h1"))

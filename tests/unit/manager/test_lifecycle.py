@@ -32,9 +32,7 @@ async def test_a_vm_is_created_started_reported_stopped_and_deleted(manager: Any
     assert spec.guest_token.startswith("nqr_")
 
     report = GuestReport(ip=vm.ip, boot_id="guest-boot", uptime_seconds=1)
-    await agent_client.forward_guest(
-        joined.host_id, vm.id, GuestReportForward(report=report, at=datetime.now(timezone.utc))
-    )
+    await agent_client.forward_guest(joined.host_id, vm.id, GuestReportForward(report=report, at=datetime.now(timezone.utc)))
     vm = await manager.until("web1", "guest_up")
     assert vm.boot_id == "guest-boot" and vm.guest.ip == vm.ip
 
@@ -47,9 +45,7 @@ async def test_a_vm_is_created_started_reported_stopped_and_deleted(manager: Any
     assert await manager.until("web1", "deleted") is None
     assert agent.vms == {}
     reasons = [event.reason for event in (await manager.admin.list_events(subject="web1")).items]
-    assert reasons[0] == "Deleted" and {"VmCreated", "VmScheduled", "Started", "GuestUp", "Stopped"} <= set(
-        reasons
-    )
+    assert reasons[0] == "Deleted" and {"VmCreated", "VmScheduled", "Started", "GuestUp", "Stopped"} <= set(reasons)
 
 
 async def test_pause_resume_restart(manager: Any) -> None:
@@ -173,9 +169,7 @@ async def test_idempotency_key(manager: Any) -> None:
 async def test_simultaneous_creates_get_distinct_addresses(manager: Any) -> None:
     await manager.host()
     names = [f"vm{i}" for i in range(20)]
-    await asyncio.gather(
-        *(manager.admin.create_vm(VmCreate(name=n, image="tiny", memory_mib=64)) for n in names)
-    )
+    await asyncio.gather(*(manager.admin.create_vm(VmCreate(name=n, image="tiny", memory_mib=64)) for n in names))
     vms = [await manager.until(n, "running") for n in names]
     assert len({vm.ip for vm in vms}) == 20
 
@@ -237,9 +231,7 @@ async def test_list_filters_and_pages(manager: Any) -> None:
 
 async def test_volumes_are_named_in_order_and_count_as_disk(manager: Any) -> None:
     _, agent, _ = await manager.host()
-    wanted = VmCreate(
-        name="db1", image="tiny", volumes=[VolumeCreate(size_mib=64, keep=True), VolumeCreate(size_mib=32)]
-    )
+    wanted = VmCreate(name="db1", image="tiny", volumes=[VolumeCreate(size_mib=64, keep=True), VolumeCreate(size_mib=32)])
     vm = await manager.admin.create_vm(wanted)
     assert [(v.device, v.size_mib, v.keep) for v in vm.volumes] == [("vdb", 64, True), ("vdc", 32, False)]
     await manager.until("db1", "running")

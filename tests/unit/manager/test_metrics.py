@@ -9,9 +9,7 @@ from nqrust.contract.api.vms import VmCreate
 from nqrust.manager.reconcile.loop import Reconciler
 
 
-async def test_names_units_and_help_are_as_prometheus_wants_them(
-    manager: Any, lint_metrics: Callable[[str], list[str]]
-) -> None:
+async def test_names_units_and_help_are_as_prometheus_wants_them(manager: Any, lint_metrics: Callable[[str], list[str]]) -> None:
     await manager.host()
     await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
     await manager.until("web1", "running")

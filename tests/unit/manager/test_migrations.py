@@ -22,7 +22,9 @@ def test_migrated_database_equals_the_tables_and_the_program_knows_its_head(tabl
     engine = create_engine(tables_url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-        default = connection.execute(text("SELECT column_default FROM information_schema.columns WHERE column_name = 'network_config'"))
+        default = connection.execute(
+            text("SELECT column_default FROM information_schema.columns WHERE column_name = 'network_config'")
+        )
         assert str(default.scalar()).startswith("'image'"), "VMs that are there are left alone"
     engine.dispose()
     assert ScriptDirectory(migrations.__path__[0]).get_current_head() == SCHEMA_HEAD
@@ -59,8 +61,6 @@ def test_the_command_line(database_url: str) -> None:
     assert run("migrate", DATABASE_URL=database_url).returncode == 0
     done = run("migrate", DATABASE_URL=database_url)
     assert done.returncode == 0 and "already" in done.stdout
-    away = run(
-        "migrate", DATABASE_URL="postgresql://u:secret@127.0.0.1:9/n", MANAGER_DATABASE_WAIT_SECONDS="0"
-    )
+    away = run("migrate", DATABASE_URL="postgresql://u:secret@127.0.0.1:9/n", MANAGER_DATABASE_WAIT_SECONDS="0")
     assert away.returncode == 1 and "NQR-DB-710" in away.stderr and "secret" not in away.stderr
     assert run("nonsense").returncode == 2

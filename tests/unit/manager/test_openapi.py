@@ -79,9 +79,7 @@ def process(cluster: Any, migrated: str, make_image_module: Any, tmp_path_factor
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: str(mode.value))
-def test_no_generated_request_breaks_it_or_surprises_its_description(
-    process: str, mode: GenerationMode
-) -> None:
+def test_no_generated_request_breaks_it_or_surprises_its_description(process: str, mode: GenerationMode) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     schema = schemathesis.openapi.from_url(f"{process}/openapi.json", headers=headers)
     operations = [result.ok() for result in schema.get_all_operations()]

@@ -126,9 +126,7 @@ URL = {"DATABASE_URL": "postgresql://u:p%40w@h:5432/n"}
 
 
 def test_settings_from_the_environment(tmp_path: Any) -> None:
-    settings = from_environment(
-        {**URL, "MANAGER_BIND": "[::1]:1234", "MANAGER_ALLOW_IMAGE_PATHS": "no", "MANAGER_BRIDGE": ""}
-    )
+    settings = from_environment({**URL, "MANAGER_BIND": "[::1]:1234", "MANAGER_ALLOW_IMAGE_PATHS": "no", "MANAGER_BRIDGE": ""})
     assert (settings.bind_host, settings.bind_port, settings.allow_image_paths) == ("::1", 1234, False)
     assert settings.bridge == "fcbr0", "an empty variable counts as not set"
     assert settings.sqlalchemy_url == "postgresql+psycopg://u:p%40w@h:5432/n"

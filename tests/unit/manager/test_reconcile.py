@@ -84,9 +84,7 @@ async def test_autostart_after_a_host_reboot(manager: Any, reconciler: Reconcile
     assert "VmAutostart" in await reasons(manager, "auto")
 
 
-async def test_an_offline_hosts_vms_are_unknown_and_never_started_elsewhere(
-    manager: Any, reconciler: Reconciler
-) -> None:
+async def test_an_offline_hosts_vms_are_unknown_and_never_started_elsewhere(manager: Any, reconciler: Reconciler) -> None:
     joined, agent, _ = await manager.host("h1")
     _, other, _ = await manager.host("h2", memory_mib=1024, first="10.0.0.100")
     vm = await running(manager, host="h1")
@@ -114,9 +112,7 @@ async def age(manager: Any, host_id: str, seconds: int) -> None:
         )
 
 
-async def test_orphans_are_stopped_after_their_grace_and_canaries_are_left_in_peace(
-    manager: Any, reconciler: Reconciler
-) -> None:
+async def test_orphans_are_stopped_after_their_grace_and_canaries_are_left_in_peace(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     agent.alive("young", "young", started_ago=10)
     agent.alive("old", "old", started_ago=120)
@@ -142,9 +138,7 @@ async def test_a_disk_goes_only_if_its_vm_was_deleted_here(manager: Any, reconci
     assert (await reasons(manager, "h1")).count("UnknownDisk") == 1
 
 
-async def test_orphan_tap_is_removed_on_a_later_pass(
-    manager: Any, reconciler: Reconciler, monkeypatch: Any
-) -> None:
+async def test_orphan_tap_is_removed_on_a_later_pass(manager: Any, reconciler: Reconciler, monkeypatch: Any) -> None:
     _, agent, _ = await manager.host()
     agent.taps["tap1"] = TapStatus(name="tap1", vm_id="gone", bridge="fcbr0", up=True)
     await reconciler.once()

@@ -18,9 +18,17 @@ from nqrust.contract.api.vms import (
 )
 
 SMALL = TemplateCreate(
-    name="small", image="tiny", vcpus=2, memory_mib=512, tags=["web"], autostart=False, restart_policy=RestartPolicy.always,
-    ssh_keys=["ssh-ed25519 AAAA a@b"], volumes=[EmptyVolume(size_mib=64, keep=True)],
-    users=[GuestAccount(name="ana", ssh_keys=["ssh-ed25519 BBBB c@d"])], rate_limits=RateLimits(net_rx_kbit=1000),
+    name="small",
+    image="tiny",
+    vcpus=2,
+    memory_mib=512,
+    tags=["web"],
+    autostart=False,
+    restart_policy=RestartPolicy.always,
+    ssh_keys=["ssh-ed25519 AAAA a@b"],
+    volumes=[EmptyVolume(size_mib=64, keep=True)],
+    users=[GuestAccount(name="ana", ssh_keys=["ssh-ed25519 BBBB c@d"])],
+    rate_limits=RateLimits(net_rx_kbit=1000),
     network_config=NetworkConfig.image,
 )
 
@@ -55,7 +63,9 @@ async def test_a_vm_is_made_of_it_and_what_the_request_says_stands(manager: Any)
     assert vm.network_config is NetworkConfig.image
     assert [(v.device, v.size_mib, v.keep) for v in vm.volumes] == [("vdb", 64, True)]
     other = await manager.admin.create_vm(
-        VmCreate(name="web2", template="small", vcpus=1, tags=[], autostart=True, start=False, rate_limits=RateLimits(disk_iops=50))
+        VmCreate(
+            name="web2", template="small", vcpus=1, tags=[], autostart=True, start=False, rate_limits=RateLimits(disk_iops=50)
+        )
     )
     assert other.rate_limits == RateLimits(net_rx_kbit=1000, disk_iops=50), "each limit by itself"
     assert (other.vcpus, other.memory_mib, other.tags, other.autostart) == (1, 512, [], True), "1 is said, not a default"

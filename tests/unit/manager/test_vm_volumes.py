@@ -87,7 +87,11 @@ async def test_a_new_one_is_attached_and_detached_and_kept(manager: Any) -> None
     assert shown(await manager.admin.detach_volume("db1", "vdb")) == [("vdb", 64, True, None, "detaching")]
     assert shown(await settled(manager, vm.id)) == []
     told = agent.specs[vm.id]
-    assert (told.attached, told.volumes, [(v.device, v.data, v.kept_as) for v in told.detached]) == ([], [], [("vdb", "keep", kept)])
+    assert (told.attached, told.volumes, [(v.device, v.data, v.kept_as) for v in told.detached]) == (
+        [],
+        [],
+        [("vdb", "keep", kept)],
+    )
     (row,) = (await manager.admin.list_volumes()).items
     assert (row.name, row.size_mib, row.host, row.vm) == (kept, 64, "h1", None)
     said = {event.reason: event.message for event in (await manager.admin.list_events(subject="db1")).items}

@@ -72,7 +72,9 @@ def test_killed_in_the_middle_it_starts_over(host: Machine) -> None:
 
 
 def test_a_host_without_python_gets_one_and_it_is_written_down(host: Machine) -> None:
-    host.run("DEBIAN_FRONTEND=noninteractive apt-get -y purge python3-minimal python3 && apt-get -y autoremove --purge", timeout=300)
+    host.run(
+        "DEBIAN_FRONTEND=noninteractive apt-get -y purge python3-minimal python3 && apt-get -y autoremove --purge", timeout=300
+    )
     before = set(host.run(PACKAGES).stdout.splitlines())
     assert host.run(INSTALL, timeout=600).ok
     brought = {text.split()[0] for text in set(host.run(PACKAGES).stdout.splitlines()) - before}
@@ -103,5 +105,3 @@ def test_the_clone_is_left_as_it_was(host: Machine) -> None:
     host.run(INSTALL, timeout=600)
     host.run(INSTALL)
     assert host.run(listing).stdout == before
-
-

@@ -21,7 +21,12 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="checks what root sees
 
 def run(script: Path, *arguments: str, user: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [script, *arguments], capture_output=True, text=True, user=user, cwd="/", timeout=60,
+        [script, *arguments],
+        capture_output=True,
+        text=True,
+        user=user,
+        cwd="/",
+        timeout=60,
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment},
     )
 
@@ -68,9 +73,7 @@ def test_help_needs_no_root(clone: Path, script: str) -> None:
         (["--mode"], "NQR-USE-002", "Give one"),
     ],
 )
-def test_a_mistyped_option_touches_nothing(
-    clone: Path, tmp_path: Path, arguments: list[str], code: str, hint: str
-) -> None:
+def test_a_mistyped_option_touches_nothing(clone: Path, tmp_path: Path, arguments: list[str], code: str, hint: str) -> None:
     done = run(clone / "scripts/install/install.sh", *arguments, NQR_CACHE_DIR=f"{tmp_path}/cache")
     assert done.returncode == 2
     assert code in done.stderr and hint in done.stderr and done.stdout == ""

@@ -18,12 +18,15 @@ class Socket:
             yield message
 
 
-@pytest.mark.parametrize(("messages", "said"), [
-    ((b"login: ",), "login: "),
-    (("é".encode()[:1], "é".encode()[1:] + b"x"), "éx"),
-    ((b"\xff", "text"), "\ufffdtext"),
-    ((b"a" * 100_000,), "a" * 100_000),
-])
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ((b"login: ",), "login: "),
+        (("é".encode()[:1], "é".encode()[1:] + b"x"), "éx"),
+        ((b"\xff", "text"), "\ufffdtext"),
+        ((b"a" * 100_000,), "a" * 100_000),
+    ],
+)
 async def test_pieces(messages: tuple[bytes | str, ...], said: str) -> None:
     written: list[str] = []
     await receive(Socket(*messages), written.append)  # type: ignore[arg-type]

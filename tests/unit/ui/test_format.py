@@ -14,8 +14,10 @@ from nqrust.ui import format as fmt
 NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
 
-@pytest.mark.parametrize(("value", "said"), [(0, "0 MiB"), (256, "256 MiB"), (1536, "1.5 GiB"), (1024, "1 GiB"),
-                                             (102400, "100 GiB"), (3 * 1024 * 1024, "3 TiB")])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0, "0 MiB"), (256, "256 MiB"), (1536, "1.5 GiB"), (1024, "1 GiB"), (102400, "100 GiB"), (3 * 1024 * 1024, "3 TiB")],
+)
 def test_mib(value: int, said: str) -> None:
     assert fmt.mib(value) == said
 
@@ -25,8 +27,9 @@ def test_size(value: int, said: str) -> None:
     assert fmt.size(value) == said
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(-5, "0 s"), (45, "45 s"), (200, "3 min"), (7500, "2 h 5 min"), (7200, "2 h"),
-                                               (90000, "1 d 1 h")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(-5, "0 s"), (45, "45 s"), (200, "3 min"), (7500, "2 h 5 min"), (7200, "2 h"), (90000, "1 d 1 h")]
+)
 def test_duration(seconds: float, said: str) -> None:
     assert fmt.duration(seconds) == said
 
@@ -47,8 +50,16 @@ def test_clock_is_utc() -> None:
 
 def test_every_vm_state_has_a_colour_of_its_family() -> None:
     assert {state.value: fmt.tone(state.value) for state in VmState} == {
-        "pending": "busy", "starting": "busy", "running": "good", "stopping": "busy", "stopped": "calm", "paused": "warn",
-        "failed": "bad", "unknown": "warn", "deleting": "busy"}
+        "pending": "busy",
+        "starting": "busy",
+        "running": "good",
+        "stopping": "busy",
+        "stopped": "calm",
+        "paused": "warn",
+        "failed": "bad",
+        "unknown": "warn",
+        "deleting": "busy",
+    }
 
 
 def test_names_that_are_free() -> None:
@@ -76,8 +87,10 @@ def test_a_share_is_a_share(part: float, whole: float) -> None:
     assert 0.0 <= fmt.share(part, whole) <= 1.0
 
 
-@pytest.mark.parametrize(("written", "size"), [("512", 512), (" 512 MiB ", 512), ("2G", 2048), ("1.5 GiB", 1536), ("1,5 gb", 1536),
-                                               ("2 TiB", 2 * 1024 * 1024)])
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [("512", 512), (" 512 MiB ", 512), ("2G", 2048), ("1.5 GiB", 1536), ("1,5 gb", 1536), ("2 TiB", 2 * 1024 * 1024)],
+)
 def test_sizes_as_people_write_them(written: str, size: int) -> None:
     assert fmt.to_mib(written) == size
 

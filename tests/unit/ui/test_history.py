@@ -12,8 +12,20 @@ from nqrust.ui import history
 
 def vm(number: int = 1, **report: object) -> Vm:
     guest = GuestReport.model_validate({"ip": "10.0.0.10", "boot_id": "b1", **report}) if report else None
-    return Vm(id=f"v{number}", name=f"web{number}", state=VmState.running, desired_state=DesiredState.running, mac="06:4e:0:0:0:1",
-              image="tiny", vcpus=1, memory_mib=256, disk_mib=32, created_at=datetime.now(timezone.utc), tap="tap1", guest=guest)
+    return Vm(
+        id=f"v{number}",
+        name=f"web{number}",
+        state=VmState.running,
+        desired_state=DesiredState.running,
+        mac="06:4e:0:0:0:1",
+        image="tiny",
+        vcpus=1,
+        memory_mib=256,
+        disk_mib=32,
+        created_at=datetime.now(timezone.utc),
+        tap="tap1",
+        guest=guest,
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -37,24 +37,56 @@ NOW = datetime.now(timezone.utc)
 
 
 def vm(state: VmState = VmState.running, **more: object) -> Vm:
-    return Vm.model_validate({
-        "id": "v1", "name": "web1", "state": state, "desired_state": DesiredState.running, "mac": "06:4e:00:00:00:01",
-        "image": "tiny", "vcpus": 2, "memory_mib": 512, "disk_mib": 32, "created_at": NOW, "tap": "tap1", **more})
+    return Vm.model_validate(
+        {
+            "id": "v1",
+            "name": "web1",
+            "state": state,
+            "desired_state": DesiredState.running,
+            "mac": "06:4e:00:00:00:01",
+            "image": "tiny",
+            "vcpus": 2,
+            "memory_mib": 512,
+            "disk_mib": 32,
+            "created_at": NOW,
+            "tap": "tap1",
+            **more,
+        }
+    )
 
 
 def host(state: HostState = HostState.online, accel: str = "kvm") -> Host:
-    return Host(id="h1", name="kvm1", state=state, url="http://192.0.2.1:19090", version="1", boot_id="b", vmm="qemu",
-                accel=accel, kvm=True, created_at=NOW, last_seen_at=NOW - timedelta(seconds=70),
-                capacity=HostCapacity(cpus=8, memory_mib=1000, memory_available_mib=250, disk_mib=100, disk_available_mib=50),
-                network=HostNetwork(bridge="fcbr0"))
+    return Host(
+        id="h1",
+        name="kvm1",
+        state=state,
+        url="http://192.0.2.1:19090",
+        version="1",
+        boot_id="b",
+        vmm="qemu",
+        accel=accel,
+        kvm=True,
+        created_at=NOW,
+        last_seen_at=NOW - timedelta(seconds=70),
+        capacity=HostCapacity(cpus=8, memory_mib=1000, memory_available_mib=250, disk_mib=100, disk_available_mib=50),
+        network=HostNetwork(bridge="fcbr0"),
+    )
 
 
-@pytest.mark.parametrize(("state", "verbs"), [
-    (VmState.running, {"stop", "restart", "pause", "delete"}), (VmState.stopped, {"start", "delete"}),
-    (VmState.failed, {"start", "delete"}), (VmState.paused, {"resume", "stop", "delete"}),
-    (VmState.stopping, {"force-stop", "delete"}), (VmState.starting, {"stop", "restart", "delete"}),
-    (VmState.unknown, {"delete"}), (VmState.deleting, set()), (VmState.pending, {"delete"}),
-])
+@pytest.mark.parametrize(
+    ("state", "verbs"),
+    [
+        (VmState.running, {"stop", "restart", "pause", "delete"}),
+        (VmState.stopped, {"start", "delete"}),
+        (VmState.failed, {"start", "delete"}),
+        (VmState.paused, {"resume", "stop", "delete"}),
+        (VmState.stopping, {"force-stop", "delete"}),
+        (VmState.starting, {"stop", "restart", "delete"}),
+        (VmState.unknown, {"delete"}),
+        (VmState.deleting, set()),
+        (VmState.pending, {"delete"}),
+    ],
+)
 def test_what_can_be_done(state: VmState, verbs: set[str]) -> None:
     assert possible(vm(state)) == verbs
 
@@ -113,15 +145,32 @@ def test_what_holds_a_vm_is_told_with_its_accounts_and_tags() -> None:
 
 def test_rate_limits_in_units_people_think_in() -> None:
     found = dict(describe_rates(RateLimits(net_rx_kbit=1500, disk_kib=512, disk_iops=100)))
-    assert found == {"Network to it": "1.5 Mbit/s", "Network from it": "not limited", "Each disk": "0.5 MiB/s",
-                     "Operations": "100 per second"}
+    assert found == {
+        "Network to it": "1.5 Mbit/s",
+        "Network from it": "not limited",
+        "Each disk": "0.5 MiB/s",
+        "Operations": "100 per second",
+    }
 
 
 def image(**more: object) -> Image:
     blob = {"file": "rootfs", "size": 32 << 20, "sha256": "0" * 64}
     manifest = {"name": "tiny", "rootfs": blob, "kernel": blob, "created_at": NOW}
-    return Image.model_validate({"id": "i1", "name": "tiny", "arch": "x86_64", "size": 32 << 20, "sha256": "0" * 64, "state": "ready",
-                                 "min_memory_mib": 96, "min_disk_mib": 32, "created_at": NOW, "manifest": manifest, **more})
+    return Image.model_validate(
+        {
+            "id": "i1",
+            "name": "tiny",
+            "arch": "x86_64",
+            "size": 32 << 20,
+            "sha256": "0" * 64,
+            "state": "ready",
+            "min_memory_mib": 96,
+            "min_disk_mib": 32,
+            "created_at": NOW,
+            "manifest": manifest,
+            **more,
+        }
+    )
 
 
 def test_a_download_in_percent() -> None:

@@ -23,10 +23,17 @@ def test_what_is_given() -> None:
     assert (found.address, found.port, found.manager_base, found.storage_secret) == ("::1", 81, "https://m.example:8443", "s")
 
 
-@pytest.mark.parametrize("environment", [
-    {"UI_BIND": "3000"}, {"UI_BIND": "0.0.0.0:x"}, {"UI_BIND": "0.0.0.0:0"}, {"UI_BIND": "0.0.0.0:65536"},
-    {"MANAGER_BASE": "manager:18080"}, {"MANAGER_BASE": "ftp://m"},
-])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"UI_BIND": "3000"},
+        {"UI_BIND": "0.0.0.0:x"},
+        {"UI_BIND": "0.0.0.0:0"},
+        {"UI_BIND": "0.0.0.0:65536"},
+        {"MANAGER_BASE": "manager:18080"},
+        {"MANAGER_BASE": "ftp://m"},
+    ],
+)
 def test_nonsense_is_named_with_its_cure(environment: dict[str, str]) -> None:
     with pytest.raises(BadSetting, match="NQR-CFG-190") as caught:
         from_environment(environment)

@@ -10,16 +10,31 @@ from nqrust.contract.api.vms import GuestUser
 from nqrust.ui.sha512_crypt import hashed
 
 
-@pytest.mark.parametrize(("password", "salt", "expected"), [
-    ("Hello world!", "saltstring",
-     "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1"),
-    ("x", "0123456789abcdef",
-     "$6$0123456789abcdef$8YztVyzwDEH96nI5J4SMvvvaVH43cm6MjQyfl3gZsAa8rZMsHQVTiLQraFpug5a6xlaOJbzt.7jq8UBJs4F7M1"),
-    ("y" * 64, "0123456789abcdef",
-     "$6$0123456789abcdef$g6Iz8Vb/2D9LkzQswEGlZ2kS6mijT/AQ2jrH0lqKF6FKdixJMM3.DAvmrLe21EYmqeOjQ5vPbVPEQFGanniOv."),
-    ("pässwörd äöüß that is longer than one block of the hash, sixty-four bytes", "0123456789abcdef",
-     "$6$0123456789abcdef$E/qG7gwBtscS/hzynFLb.feSTitG7WNPJiv3XYuqOF3Jkw/Tx6wB1MXkIX0NIiRddUj1bRlATkUnGZrHql/Va."),
-])
+@pytest.mark.parametrize(
+    ("password", "salt", "expected"),
+    [
+        (
+            "Hello world!",
+            "saltstring",
+            "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1",
+        ),
+        (
+            "x",
+            "0123456789abcdef",
+            "$6$0123456789abcdef$8YztVyzwDEH96nI5J4SMvvvaVH43cm6MjQyfl3gZsAa8rZMsHQVTiLQraFpug5a6xlaOJbzt.7jq8UBJs4F7M1",
+        ),
+        (
+            "y" * 64,
+            "0123456789abcdef",
+            "$6$0123456789abcdef$g6Iz8Vb/2D9LkzQswEGlZ2kS6mijT/AQ2jrH0lqKF6FKdixJMM3.DAvmrLe21EYmqeOjQ5vPbVPEQFGanniOv.",
+        ),
+        (
+            "pässwörd äöüß that is longer than one block of the hash, sixty-four bytes",
+            "0123456789abcdef",
+            "$6$0123456789abcdef$E/qG7gwBtscS/hzynFLb.feSTitG7WNPJiv3XYuqOF3Jkw/Tx6wB1MXkIX0NIiRddUj1bRlATkUnGZrHql/Va.",
+        ),
+    ],
+)
 def test_known_hashes(password: str, salt: str, expected: str) -> None:
     assert hashed(password, salt) == expected
 

@@ -6,8 +6,9 @@ import pytest
 
 from nqrust.ui.tables import Row, View, natural
 
-ROWS: list[Row] = [{"name": f"vm-{number}", "memory": number % 3, "find": f"vm-{number} running kvm{number % 2}"}
-                   for number in range(1, 61)]
+ROWS: list[Row] = [
+    {"name": f"vm-{number}", "memory": number % 3, "find": f"vm-{number} running kvm{number % 2}"} for number in range(1, 61)
+]
 
 
 def names(view: View) -> list[str]:

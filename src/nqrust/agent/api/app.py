@@ -61,8 +61,13 @@ class Verbs:
 def build(
     service: VmService, verbs: Verbs, *, host_id: Callable[[], str | None], command_hash: Callable[[], str], local_hash: str
 ) -> FastAPI:
-    app = FastAPI(title="NQRust-MicroVM agent", version=nqrust.__version__, docs_url=None, redoc_url=None,
-                  openapi_url="/agent/v1/openapi.json")
+    app = FastAPI(
+        title="NQRust-MicroVM agent",
+        version=nqrust.__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/agent/v1/openapi.json",
+    )
     problems.install(app)
     app.add_middleware(Authentication, command_hash=command_hash, local_hash=local_hash)
 
@@ -70,8 +75,12 @@ def build(
     async def health() -> AgentHealth:
         verdict = await verbs.run(service.verdict)
         return AgentHealth(
-            version=nqrust.__version__, kvm=verdict.kvm, time=datetime.now(timezone.utc),
-            vmm=verdict.vmm, accel=verdict.accel, registered=host_id() is not None,
+            version=nqrust.__version__,
+            kvm=verdict.kvm,
+            time=datetime.now(timezone.utc),
+            vmm=verdict.vmm,
+            accel=verdict.accel,
+            registered=host_id() is not None,
         )
 
     @app.get("/agent/v1/inventory")

@@ -41,8 +41,10 @@ class Authentication:
             return
         refusal = answer(
             AgentError(
-                "NQR-API-701", "There is no valid token with this request.",
-                "Send the host's command token, or from this host the token in the agent's state folder, as bearer.", status=401,
+                "NQR-API-701",
+                "There is no valid token with this request.",
+                "Send the host's command token, or from this host the token in the agent's state folder, as bearer.",
+                status=401,
             )
         )
         refusal.headers["WWW-Authenticate"] = "Bearer"

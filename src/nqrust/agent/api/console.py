@@ -71,7 +71,10 @@ def viewer(service: VmService, session: str) -> list[str]:
 def environment(service: VmService) -> dict[str, str]:
     """Not the VM's own: a viewer is no part of its scope."""
     return {
-        "PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "xterm-256color",
+        "PATH": PATH,
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "TERM": "xterm-256color",
         "SCREENDIR": service.settings.screen_dir,
     }
 

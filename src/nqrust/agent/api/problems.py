@@ -53,7 +53,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         return answer(
-            AgentError("NQR-API-704", f"{error.detail}: {request.url.path}.", "See contract/api/agent.py.", status=error.status_code)
+            AgentError(
+                "NQR-API-704", f"{error.detail}: {request.url.path}.", "See contract/api/agent.py.", status=error.status_code
+            )
         )
 
     @app.exception_handler(Exception)

@@ -42,8 +42,9 @@ def build(guests: GuestBook, run: Run, forward: Callable[[str, GuestReport], Non
         try:
             report = GuestReport.model_validate_json(body)
         except ValidationError as error:
-            raise AgentError("NQR-API-703", f"The report is not valid: {error.errors()[0]['msg']}.", "Correct it.",
-                             status=422) from error
+            raise AgentError(
+                "NQR-API-703", f"The report is not valid: {error.errors()[0]['msg']}.", "Correct it.", status=422
+            ) from error
         await run(lambda: guests.record(vm_id, report, datetime.now(timezone.utc)))
         forward(vm_id, report)
         return Response(status_code=204)

@@ -21,7 +21,9 @@ def write(tree: Tree, users: Sequence[GuestUser]) -> None:
     passwd, group, shadow = texts["passwd"], texts["group"] or "", texts["shadow"]
     if not passwd:
         raise Refused(
-            "NQR-IMG-105", "The image has no /etc/passwd, so it can have no users.", "Use another image, or create the VM without --user."
+            "NQR-IMG-105",
+            "The image has no /etc/passwd, so it can have no users.",
+            "Use another image, or create the VM without --user.",
         )
     with writing("/bin"):
         shell = "/bin/bash" if tree.status("/bin/bash") is not None else "/bin/sh"

@@ -19,7 +19,8 @@ def writing(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise Failed(
-            "NQR-IMG-103", f"{path} could not be written into the VM's disk ({error.strerror}).",
+            "NQR-IMG-103",
+            f"{path} could not be written into the VM's disk ({error.strerror}).",
             "Give the VM a larger disk, or correct the image.",
         ) from error
 
@@ -37,7 +38,9 @@ def write(tree: Tree, files: Sequence[GuestFile]) -> None:
     for file in files:
         for path in parents(file.path):
             ssh = posixpath.basename(path) == ".ssh"
-            owned_folder(tree, path, mode=0o700 if ssh else 0o755, uid=file.uid if ssh else 0, gid=file.gid if ssh else 0, always=ssh)
+            owned_folder(
+                tree, path, mode=0o700 if ssh else 0o755, uid=file.uid if ssh else 0, gid=file.gid if ssh else 0, always=ssh
+            )
         with writing(file.path):
             tree.write(file.path, file.content.encode(), mode=file.mode, uid=file.uid, gid=file.gid)
 

@@ -39,13 +39,15 @@ def held(vms_dir: str, vm_id: str, *, staged: bool) -> Iterator[int]:
             opened.callback(os.close, lock)
         except OSError as error:
             raise Failed(
-                "NQR-IMG-109", f"The disk of VM {vm_id} cannot be opened ({error.strerror}).",
+                "NQR-IMG-109",
+                f"The disk of VM {vm_id} cannot be opened ({error.strerror}).",
                 "Check that the VM's folder is a plain folder with a plain file in it.",
             ) from error
         found = os.fstat(disk)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > LARGEST_DISK:
             raise Failed(
-                "NQR-IMG-109", f"The disk of VM {vm_id} is no plain file of its own, or is too large.",
+                "NQR-IMG-109",
+                f"The disk of VM {vm_id} is no plain file of its own, or is too large.",
                 "Delete the VM and create it again.",
             )
         try:

@@ -111,5 +111,6 @@ def _node(path: str, nodes: str, kind: int, number: int) -> str:
 
 def _no_loop(error: OSError) -> Exception:
     return cannot(
-        f"it gives no loop device ({error.strerror})", "Load the module loop (`modprobe loop`), or give the container loop devices."
+        f"it gives no loop device ({error.strerror})",
+        "Load the module loop (`modprobe loop`), or give the container loop devices.",
     )

@@ -67,7 +67,8 @@ class Mount:
         _libc.umount2(path, _NOFOLLOW | _DETACH)
         if kind is None:
             raise Failed(
-                "NQR-IMG-103", f"The VM's disk could not be closed after writing ({os.strerror(number)}).",
+                "NQR-IMG-103",
+                f"The VM's disk could not be closed after writing ({os.strerror(number)}).",
                 "Look for errors of the disk in the host's kernel log.",
             )
 
@@ -92,6 +93,7 @@ def refused(kind: str, error: OSError) -> AgentError:
     if error.errno in (errno.EPERM, errno.EACCES):
         return cannot(f"it may not mount ({error.strerror})", "Give the container the right to mount, or use an ext4 image.")
     return Failed(
-        "NQR-IMG-102", f"The image's file system is damaged or not {kind} (the kernel refuses it: {error.strerror}).",
+        "NQR-IMG-102",
+        f"The image's file system is damaged or not {kind} (the kernel refuses it: {error.strerror}).",
         "Build or add the image again.",
     )

@@ -51,7 +51,9 @@ def examine(head: bytes, size: int, kind: str) -> int:
     into `size` bytes."""
     found = superblock.parse(head)
     if found.type != kind:
-        raise _damaged(f"it is {found.type or 'of no known type'}, and the image says {kind}", "Correct rootfs_type in image.json.")
+        raise _damaged(
+            f"it is {found.type or 'of no known type'}, and the image says {kind}", "Correct rootfs_type in image.json."
+        )
     if found.size is None or not 0 < found.size <= size:
         raise _damaged(f"it claims {found.size} bytes of a disk of {size}")
     if not found.alone:

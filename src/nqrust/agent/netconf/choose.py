@@ -15,7 +15,7 @@ from nqrust.agent.netconf.others import Others
 
 CONFIGURATORS: tuple[Configurator, ...] = (
     CloudInit(),  # it writes the configuration of those below
-    Netplan(),    # so does it
+    Netplan(),  # so does it
     NetworkManager(),
     Networkd(),
     Ifupdown(),

@@ -28,7 +28,8 @@ _OFF = re.compile(r"^\s*policy:\s*[\"']?disabled", re.MULTILINE)
 class CloudInit:
     wanted = Wanted(
         paths=unit_paths(_UNIT) | {_DISABLED, *_PROGRAMS, *_RUNLEVELS},
-        texts=frozenset({_CONFIG, _POLICY, *_FILES}), folders=frozenset({_FOLDER}),
+        texts=frozenset({_CONFIG, _POLICY, *_FILES}),
+        folders=frozenset({_FOLDER}),
     )
     writes = (*_FILES, SETTINGS)
 
@@ -36,30 +37,28 @@ class CloudInit:
         started = image.enabled(_UNIT) if image.systemd else image.has(*_RUNLEVELS)
         if not started or not image.has(_CONFIG) or not image.has(*_PROGRAMS) or image.has(_DISABLED):
             return None
-        texts = [image.text(_CONFIG), *(image.text(f"{_FOLDER}/{name}") for name in image.names.get(_FOLDER) or () if name.endswith(".cfg"))]
+        texts = [
+            image.text(_CONFIG),
+            *(image.text(f"{_FOLDER}/{name}") for name in image.names.get(_FOLDER) or () if name.endswith(".cfg")),
+        ]
         if _OFF.search(image.text(_POLICY)) or any(_LEAVES_NETWORK.search(text) for text in texts):
             return None  # who is below it configures the network
         if any(image.has(path) and MARK not in image.text(path) for path in _FILES):
             return Plan(_NAME, why="its cloud-init has a seed of its own")
-        return Plan(_NAME, {
-            _FILES[0]: (0o644, f"{NOTE}instance-id: {nic.vm_id}\nlocal-hostname: {nic.hostname}\n"),
-            _FILES[1]: (0o644, f"#cloud-config\n{NOTE}{{}}\n"),
-            _FILES[2]: (0o644, network(nic.mac)),
-            SETTINGS: (0o644, settings(passwords=nic.passwords)),
-        })
+        return Plan(
+            _NAME,
+            {
+                _FILES[0]: (0o644, f"{NOTE}instance-id: {nic.vm_id}\nlocal-hostname: {nic.hostname}\n"),
+                _FILES[1]: (0o644, f"#cloud-config\n{NOTE}{{}}\n"),
+                _FILES[2]: (0o644, network(nic.mac)),
+                SETTINGS: (0o644, settings(passwords=nic.passwords)),
+            },
+        )
 
 
 def network(mac: str) -> str:
     """Its version 2. The name is given with the MAC, since not all that cloud-init writes for can match one."""
-    return (
-        f"{NOTE}version: 2\n"
-        "ethernets:\n"
-        "  eth0:\n"
-        "    match:\n"
-        f'      macaddress: "{mac}"\n'
-        "    set-name: eth0\n"
-        "    dhcp4: true\n"
-    )
+    return f'{NOTE}version: 2\nethernets:\n  eth0:\n    match:\n      macaddress: "{mac}"\n    set-name: eth0\n    dhcp4: true\n'
 
 
 def settings(*, passwords: bool) -> str:

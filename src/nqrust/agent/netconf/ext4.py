@@ -62,7 +62,9 @@ def entries_of(text: str, folder: str) -> list[tuple[str, int | None]] | None:
     entries = [entry for line in lines if (entry := _ENTRY.fullmatch(line))]
     if len(entries) < len(lines) or len(entries) > MOST_NAMES:
         return None
-    return [(entry[2], int(entry[3] or 0) if entry[1].startswith("100") else None) for entry in entries if entry[2] not in (".", "..")]
+    return [
+        (entry[2], int(entry[3] or 0) if entry[1].startswith("100") else None) for entry in entries if entry[2] not in (".", "..")
+    ]
 
 
 def _debugfs(host: Host, disk: str, folder: str, lines: Sequence[str]) -> str:

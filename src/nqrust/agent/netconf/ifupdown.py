@@ -26,9 +26,7 @@ _LOOPBACK = "auto lo\niface lo inet loopback\n\n"
 
 
 class Ifupdown:
-    wanted = Wanted(
-        paths=unit_paths(_UNIT) | {_PROGRAM, *_STARTED, *_SYSV}, texts=frozenset({MAIN}), folders=frozenset({FOLDER})
-    )
+    wanted = Wanted(paths=unit_paths(_UNIT) | {_PROGRAM, *_STARTED, *_SYSV}, texts=frozenset({MAIN}), folders=frozenset({FOLDER}))
     writes = (MAIN, OURS)
 
     def plan(self, image: Image, nic: Nic) -> Plan | None:

@@ -69,4 +69,6 @@ def unit_paths(*units: str) -> frozenset[str]:
 
 
 def _wants(unit: str) -> list[str]:
-    return [f"{SYSTEM_UNITS}/{target}.target.wants/{unit}" for target in ("multi-user", "network-online", "network", "cloud-init")]
+    return [
+        f"{SYSTEM_UNITS}/{target}.target.wants/{unit}" for target in ("multi-user", "network-online", "network", "cloud-init")
+    ]

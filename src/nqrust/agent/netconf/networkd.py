@@ -35,9 +35,13 @@ class IdleNetworkd:
             return None
         if image.masked(_UNIT):
             return Plan("systemd-networkd", why="systemd-networkd is masked in it, and there is no other configurator")
-        return Plan("systemd-networkd", {
-            PATH: (0o644, render(nic.mac)), STARTED_BY: (0o644, f"{NOTE}[Unit]\nWants={_UNIT}\n"),
-        })
+        return Plan(
+            "systemd-networkd",
+            {
+                PATH: (0o644, render(nic.mac)),
+                STARTED_BY: (0o644, f"{NOTE}[Unit]\nWants={_UNIT}\n"),
+            },
+        )
 
 
 def render(mac: str) -> str:

@@ -22,7 +22,7 @@ LOCKED = 75
 _INNER = f'exec 9>"$0" && flock -n 9 || exit {LOCKED}; exec "$@"'
 _OUTER = (
     'trap "" HUP; lock=$1 status=$2; shift 2; '
-    f"setsid --wait sh -c '{_INNER}' \"$lock\" \"$@\"; code=$?; "
+    f'setsid --wait sh -c \'{_INNER}\' "$lock" "$@"; code=$?; '
     f'[ "$code" -eq {LOCKED} ] || echo "$code" >"$status"'
 )
 
@@ -42,15 +42,32 @@ termcapinfo * ti@:te@
 def argv(launch: Launch, settings: Settings) -> tuple[str, ...]:
     """The screen command that runs `launch` detached; it returns at once."""
     return (
-        "screen", "-c", screenrc(settings), "-U", "-L", "-Logfile", launch.log, "-dmS", launch.name,
-        "sh", "-c", _OUTER, launch.name, launch.lock, launch.exit_status, *launch.argv,
+        "screen",
+        "-c",
+        screenrc(settings),
+        "-U",
+        "-L",
+        "-Logfile",
+        launch.log,
+        "-dmS",
+        launch.name,
+        "sh",
+        "-c",
+        _OUTER,
+        launch.name,
+        launch.lock,
+        launch.exit_status,
+        *launch.argv,
     )
 
 
 def environment(name: str, settings: Settings) -> dict[str, str]:
     """By SCOPE_ENV every process of the VM can be found; SCREENDIR is where its console is."""
     return {
-        SCOPE_ENV: name, RUN_DIR_ENV: settings.run_dir, "SCREENDIR": settings.screen_dir, "TERM": "xterm-256color",
+        SCOPE_ENV: name,
+        RUN_DIR_ENV: settings.run_dir,
+        "SCREENDIR": settings.screen_dir,
+        "TERM": "xterm-256color",
     }
 
 

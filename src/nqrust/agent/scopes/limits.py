@@ -49,7 +49,12 @@ def properties(limits: Limits | None) -> tuple[str, ...]:
     if limits is None:
         return ()
     return (
-        "-p", f"MemoryMax={limits.memory_mib}M", "-p", f"CPUQuota={limits.cpu_percent}%", "-p", f"TasksMax={limits.tasks}",
+        "-p",
+        f"MemoryMax={limits.memory_mib}M",
+        "-p",
+        f"CPUQuota={limits.cpu_percent}%",
+        "-p",
+        f"TasksMax={limits.tasks}",
     )
 
 

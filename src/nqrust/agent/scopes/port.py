@@ -32,7 +32,7 @@ class Scope:
 
     @property
     def vm_id(self) -> str:
-        return self.name[len(SCOPE_PREFIX):]
+        return self.name[len(SCOPE_PREFIX) :]
 
     @property
     def vmm(self) -> tuple[Process, ...]:

@@ -35,8 +35,16 @@ class ProcessScopes:
             groups = limits.make_groups(self._host, launch.name, launch.limits) if launch.limits else []
             self._host.run(
                 command(
-                    "sh", "-c", _JOIN, "sh", *groups, "--", "setsid", *launcher.argv(launch, self._settings),
-                    env=launcher.environment(launch.name, self._settings), timeout=30,
+                    "sh",
+                    "-c",
+                    _JOIN,
+                    "sh",
+                    *groups,
+                    "--",
+                    "setsid",
+                    *launcher.argv(launch, self._settings),
+                    env=launcher.environment(launch.name, self._settings),
+                    timeout=30,
                 )
             )
 

@@ -30,11 +30,22 @@ class SystemdScopes:
     def spawn(self, launch: Launch) -> None:
         self._host.run(
             command(
-                "systemd-run", "--scope", "--collect", "--quiet", "--unit", launch.name,
-                "--description", launch.description, "--slice", "nqrust-vms.slice", *_OUTLIVES_THE_AGENT,
-                *limits.properties(launch.limits), "--",
+                "systemd-run",
+                "--scope",
+                "--collect",
+                "--quiet",
+                "--unit",
+                launch.name,
+                "--description",
+                launch.description,
+                "--slice",
+                "nqrust-vms.slice",
+                *_OUTLIVES_THE_AGENT,
+                *limits.properties(launch.limits),
+                "--",
                 *launcher.argv(launch, self._settings),
-                env=launcher.environment(launch.name, self._settings), timeout=30,
+                env=launcher.environment(launch.name, self._settings),
+                timeout=30,
             )
         )
 

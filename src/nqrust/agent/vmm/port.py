@@ -51,7 +51,7 @@ class RunState(str, Enum):
     running = "running"
     paused = "paused"
     unconfigured = "unconfigured"  # the process is there, no guest was ever started in it
-    silent = "silent"              # its control socket does not answer
+    silent = "silent"  # its control socket does not answer
 
 
 class Vmm(Protocol):

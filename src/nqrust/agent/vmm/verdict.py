@@ -15,7 +15,7 @@ from nqrust.host.port import Host
 
 @dataclass(frozen=True)
 class Verdict:
-    vmm: str    # firecracker | qemu
+    vmm: str  # firecracker | qemu
     accel: str  # kvm | tcg
     reason: str
 

@@ -79,9 +79,7 @@ class VmSpec(BaseModel):
     image: ImageRef
     mac: str
     tap: str = Field(max_length=15)
-    ip: str | None = Field(
-        default=None, description="reserved address; None where the network has its own DHCP"
-    )
+    ip: str | None = Field(default=None, description="reserved address; None where the network has its own DHCP")
     guest_token: str
     ssh_keys: list[str] = []
     forwards: list[PortForward] = []

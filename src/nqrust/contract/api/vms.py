@@ -44,7 +44,7 @@ class RestartPolicy(str, Enum):
 class NetworkConfig(str, Enum):
     """What is written into a VM's disk for its network."""
 
-    dhcp = "dhcp"    # DHCP on its NIC, for the configurator that its image has
+    dhcp = "dhcp"  # DHCP on its NIC, for the configurator that its image has
     image = "image"  # nothing: the image's own configuration is left alone
 
 
@@ -112,7 +112,9 @@ class VolumeCreate(BaseModel):
     size_mib: int | None = Field(default=None, ge=16, le=67_108_864)
     keep: bool = Field(default=False, description="stays on its host when the VM is deleted")
     name: str | None = Field(
-        default=None, pattern=VOLUME_PATTERN, max_length=VOLUME_NAME_LENGTH,
+        default=None,
+        pattern=VOLUME_PATTERN,
+        max_length=VOLUME_NAME_LENGTH,
         description="of a kept volume, or how the name of one begins where that says which",
     )
 
@@ -128,7 +130,9 @@ class Volume(EmptyVolume):
     device: str = Field(pattern=DEVICE_PATTERN, description="its name in the guest, which others do not change: vdb ...")
     name: str | None = Field(default=None, pattern=VOLUME_PATTERN, description="where it was a kept one")
     kept_as: str | None = Field(
-        default=None, pattern=VOLUME_PATTERN, description="what a new one is called once it is kept; None: NAME-DEVICE-ID of its VM"
+        default=None,
+        pattern=VOLUME_PATTERN,
+        description="what a new one is called once it is kept; None: NAME-DEVICE-ID of its VM",
     )
     change: Literal["attaching", "detaching", "withdrawing"] | None = Field(
         default=None, description="under way on its host; withdrawing: it could not be attached, and that is undone"
@@ -148,13 +152,9 @@ class VmCreate(BaseModel):
     image: str | None = Field(default=None, min_length=1, max_length=128, description="required where no template is named")
     vcpus: int = Field(default=1, ge=1, le=32)
     memory_mib: int = Field(default=256, ge=64, le=1_048_576)
-    disk_mib: int | None = Field(
-        default=None, ge=16, description="grown to this size; the image's own when absent"
-    )
+    disk_mib: int | None = Field(default=None, ge=16, description="grown to this size; the image's own when absent")
     start: bool = True
-    host: str | None = Field(
-        default=None, description="name of the host to place it on; scheduled when absent"
-    )
+    host: str | None = Field(default=None, description="name of the host to place it on; scheduled when absent")
     autostart: bool = True
     restart_policy: RestartPolicy = RestartPolicy.on_failure
     ssh_keys: list[str] = Field(default=[], max_length=32)

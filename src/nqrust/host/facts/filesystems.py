@@ -12,7 +12,14 @@ def probe(host: Host, paths: tuple[str, ...]) -> tuple[FileSystem, ...]:
     for path in paths:
         usage = host.disk_usage(path)
         found.append(
-            FileSystem(path, usage.mount_point, usage.fstype, usage.total >> 20, usage.available >> 20,
-                       usage.inodes_available, usage.read_only)
+            FileSystem(
+                path,
+                usage.mount_point,
+                usage.fstype,
+                usage.total >> 20,
+                usage.available >> 20,
+                usage.inodes_available,
+                usage.read_only,
+            )
         )
     return tuple(found)

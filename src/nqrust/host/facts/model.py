@@ -104,7 +104,7 @@ class Route:
 @dataclass(frozen=True)
 class Unit:
     name: str
-    load: str    # loaded, not-found, masked
+    load: str  # loaded, not-found, masked
     active: str  # active, inactive, failed, activating ...
     enabled: str  # enabled, disabled, static, masked, ""
 

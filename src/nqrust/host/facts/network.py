@@ -21,8 +21,11 @@ _UP = 0x1  # IFF_UP, netdevice(7)
 def probe(host: Host, processes: dict[int, str]) -> Network:
     kinds, addresses = _addresses(host)
     return Network(
-        links=tuple(_link(host, name, kinds, addresses) for name in names(host, "/sys/class/net")
-                    if host.exists(f"/sys/class/net/{name}/ifindex")),
+        links=tuple(
+            _link(host, name, kinds, addresses)
+            for name in names(host, "/sys/class/net")
+            if host.exists(f"/sys/class/net/{name}/ifindex")
+        ),
         routes=_routes(host),
         nameservers=_nameservers(host),
         manager=_manager(host, processes),
@@ -67,7 +70,8 @@ def parse_ip_route(content: str) -> tuple[Route, ...]:
         metric, source, protocol = route.get("metric"), route.get("prefsrc"), route.get("protocol")
         routes.append(
             Route(
-                destination, device,
+                destination,
+                device,
                 gateway=gateway if isinstance(gateway, str) else None,
                 metric=metric if isinstance(metric, int) else 0,
                 source=source if isinstance(source, str) else None,

@@ -33,7 +33,10 @@ def probe(host: Host, processes: dict[int, str]) -> tuple[ListeningPort, ...]:
     owners = _owners(host, {socket.inode for socket in sockets}, processes)
     found = {
         ListeningPort(
-            socket.protocol, socket.address, socket.port, owners.get(socket.inode, 0),
+            socket.protocol,
+            socket.address,
+            socket.port,
+            owners.get(socket.inode, 0),
             processes.get(owners.get(socket.inode, 0), ""),
         )
         for socket in sockets

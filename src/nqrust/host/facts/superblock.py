@@ -33,14 +33,14 @@ def parse(head: bytes) -> Superblock:
         block, blocks = struct.unpack_from(">IQ", head, 4)
         realtime, log = struct.unpack_from(">Q", head, 16)[0], struct.unpack_from(">Q", head, 48)[0]
         return Superblock("xfs", block * blocks, alone=realtime == 0 and log != 0)
-    if head[_BTRFS + 0x40:_BTRFS + 0x48] == b"_BHRfS_M":
+    if head[_BTRFS + 0x40 : _BTRFS + 0x48] == b"_BHRfS_M":
         size, devices = struct.unpack_from("<Q", head, _BTRFS + 0x70)[0], struct.unpack_from("<Q", head, _BTRFS + 0x88)[0]
         return Superblock("btrfs", size, alone=devices == 1)
-    if head[_EXT + 0x38:_EXT + 0x3A] == b"\x53\xef":
+    if head[_EXT + 0x38 : _EXT + 0x3A] == b"\x53\xef":
         return Superblock("ext")
     if head[:4] in (b"hsqs", b"sqsh"):
         return Superblock("squashfs")
-    if head[_EXT:_EXT + 4] == b"\xe2\xe1\xf5\xe0":
+    if head[_EXT : _EXT + 4] == b"\xe2\xe1\xf5\xe0":
         return Superblock("erofs")
     if head[510:512] == b"\x55\xaa" and (head[54:57] == b"FAT" or head[82:87] == b"FAT32"):
         return Superblock("vfat")

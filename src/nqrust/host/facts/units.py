@@ -37,7 +37,6 @@ def parse_show(content: str) -> tuple[Unit, ...]:
         values = dict(line.split("=", 1) for line in block.split("\n") if "=" in line)
         if "Id" in values:
             units.append(
-                Unit(values["Id"], values.get("LoadState", ""), values.get("ActiveState", ""),
-                     values.get("UnitFileState", ""))
+                Unit(values["Id"], values.get("LoadState", ""), values.get("ActiveState", ""), values.get("UnitFileState", ""))
             )
     return tuple(units)

@@ -41,9 +41,7 @@ def run(argv: list[str]) -> int:
     """Run one command line; gives its exit code."""
     from nqrust.installer.cli import failures
 
-    previous = {
-        number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    previous = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         from nqrust.installer.cli.app import command
 

@@ -46,9 +46,7 @@ def validate(flags: Flags) -> None:
     for note in found.notes:
         typer.echo(f"note: {note}")
     given = len(found.explicit)
-    typer.echo(
-        f"The settings are valid: mode {found.settings.mode.value}, {given} given, the rest are defaults."
-    )
+    typer.echo(f"The settings are valid: mode {found.settings.mode.value}, {given} given, the rest are defaults.")
 
 
 def schema() -> None:

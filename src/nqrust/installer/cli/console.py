@@ -55,9 +55,7 @@ def _joined(connection: ClientConnection, name: str) -> int:
     if ended == "input":
         _drain(heard)
     if raw:
-        sys.stderr.write(
-            "\r\nLeft the console.\r\n" if ended == "leave" else "\r\nThe console is closed.\r\n"
-        )
+        sys.stderr.write("\r\nLeft the console.\r\n" if ended == "leave" else "\r\nThe console is closed.\r\n")
     return 0
 
 

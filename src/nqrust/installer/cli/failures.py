@@ -51,9 +51,7 @@ def report(argv: list[str], error: Exception) -> int:
 
 def stopped(argv: list[str], name: str) -> int:
     """A signal came while nothing was in hand."""
-    error = Interrupted(
-        "NQR-ENG-030", f"Stopped by {name}.", "Run the same command again when you are ready."
-    )
+    error = Interrupted("NQR-ENG-030", f"Stopped by {name}.", "Run the same command again when you are ready.")
     show(argv, error, "")
     return error.exit_code
 
@@ -116,11 +114,7 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
     message = str(error.format_message()).splitlines()[0].rstrip(".") + "."
     if "NoSuchOption" in names:
         name = error.option_name
-        known = [
-            o
-            for p in getattr(getattr(context, "command", None), "params", ())
-            for o in (*p.opts, *p.secondary_opts)
-        ]
+        known = [o for p in getattr(getattr(context, "command", None), "params", ()) for o in (*p.opts, *p.secondary_opts)]
         near = did_you_mean(name, known)
         return UsageError("NQR-USE-002", f"`{path}` has no flag {name}.", near or see)
     if "MissingParameter" in names:
@@ -176,7 +170,5 @@ def _unexpected(error: Exception) -> tuple[NqrError, str]:
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         sys.stderr.write(trace)
     what = f"nqr met an error that it did not expect: {type(error).__name__}."
-    shown = NqrError(
-        "NQR-ENG-999", what, "Please report it with the log; NQR_DEBUG=1 shows the details at once."
-    )
+    shown = NqrError("NQR-ENG-999", what, "Please report it with the log; NQR_DEBUG=1 shows the details at once.")
     return shown, session.keep_trace(shown, trace)

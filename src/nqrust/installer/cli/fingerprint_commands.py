@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     app.command(help="Read all of this host that an installer could change.")(fingerprint)
-    app.command("verify-clean", help="After an uninstall: is the host as it was before?")(
-        verify_clean
-    )
+    app.command("verify-clean", help="After an uninstall: is the host as it was before?")(verify_clean)
 
 
 def fingerprint(
@@ -47,9 +45,7 @@ def fingerprint(
 def verify_clean(
     before: Annotated[
         str | None,
-        typer.Option(
-            "--before", metavar="FILE", help="Fingerprint from before the install; else the kept one."
-        ),
+        typer.Option("--before", metavar="FILE", help="Fingerprint from before the install; else the kept one."),
     ] = None,
 ) -> None:
     require_root("verify-clean")
@@ -95,9 +91,7 @@ def _load(path: str) -> Fingerprint:
         with open(path, "rb") as file:
             return prints.Fingerprint.from_bytes(file.read())
     except OSError as error:
-        raise UsageError(
-            "NQR-USE-011", f"The fingerprint {path} cannot be read: {error.strerror or error}.", cure
-        ) from error
+        raise UsageError("NQR-USE-011", f"The fingerprint {path} cannot be read: {error.strerror or error}.", cure) from error
     except ParseError as error:
         raise UsageError("NQR-USE-011", f"{path} is not a fingerprint: {error}.", cure) from error
 

@@ -35,10 +35,7 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
         return
     output.table(
         ("name", "state", "vms", "vmm", "cpus", "memory", "version", "url"),
-        [
-            (h.name, _state(h), h.vms, f"{h.vmm}/{h.accel}", h.capacity.cpus, _memory(h), h.version, h.url)
-            for h in found.items
-        ],
+        [(h.name, _state(h), h.vms, f"{h.vmm}/{h.accel}", h.capacity.cpus, _memory(h), h.version, h.url) for h in found.items],
         empty="There is no host. An agent joins with a token of: nqr host token",
     )
 
@@ -50,9 +47,7 @@ def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def token(
-    ttl: Annotated[
-        int, typer.Option("--ttl", metavar="SECONDS", min=60, max=7 * 86400, help="How long it may be used.")
-    ] = 3600,
+    ttl: Annotated[int, typer.Option("--ttl", metavar="SECONDS", min=60, max=7 * 86400, help="How long it may be used.")] = 3600,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

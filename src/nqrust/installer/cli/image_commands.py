@@ -51,9 +51,7 @@ def add(
         typer.Option("--path", metavar="DIR", help="Folder with an image.json on the manager's host."),
     ] = None,
     from_url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Where to fetch it.")] = None,
-    sha256: Annotated[
-        str | None, typer.Option("--sha256", metavar="HEX", help="Digest of what the URL gives.")
-    ] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Digest of what the URL gives.")] = None,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
@@ -139,10 +137,7 @@ def rm(
 def _table(images: list[Image]) -> None:
     output.table(
         ("name", "state", "size", "memory", "created", "description"),
-        [
-            (i.name, i.state, output.size(i.size), f"{i.min_memory_mib} MiB", i.created_at, i.description)
-            for i in images
-        ],
+        [(i.name, i.state, output.size(i.size), f"{i.min_memory_mib} MiB", i.created_at, i.description) for i in images],
         empty="There is no image. Build one with: nqr image build tiny",
     )
 

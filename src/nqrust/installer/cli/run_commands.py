@@ -25,25 +25,15 @@ PHASES = (
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="Install on this host, or bring it to what is asked.")(
-        with_flags("install", settings=True)(install)
+    app.command(help="Install on this host, or bring it to what is asked.")(with_flags("install", settings=True)(install))
+    app.command(help="Show what an install would change, and change nothing.")(with_flags("plan", settings=True)(plan))
+    app.command(help="Prove hop by hop that the installation works; boots a VM.")(with_flags("verify", settings=False)(verify))
+    app.command(help="Undo the run that was cut off, or else the last one.")(with_flags("rollback", settings=False)(rollback))
+    app.command(help="Remove the platform. VM disks, images and the database stay unless a flag says otherwise.")(
+        with_flags("uninstall", settings=False)(uninstall)
     )
-    app.command(help="Show what an install would change, and change nothing.")(
-        with_flags("plan", settings=True)(plan)
-    )
-    app.command(help="Prove hop by hop that the installation works; boots a VM.")(
-        with_flags("verify", settings=False)(verify)
-    )
-    app.command(help="Undo the run that was cut off, or else the last one.")(
-        with_flags("rollback", settings=False)(rollback)
-    )
-    app.command(
-        help="Remove the platform. VM disks, images and the database stay unless a flag says otherwise."
-    )(with_flags("uninstall", settings=False)(uninstall))
     phase = typer.Typer(help="One phase alone.", rich_markup_mode=None, no_args_is_help=True)
-    phase.command("run", help=f"Run one phase: {', '.join(PHASES)}.")(
-        with_flags("phase", settings=True)(phase_run)
-    )
+    phase.command("run", help=f"Run one phase: {', '.join(PHASES)}.")(with_flags("phase", settings=True)(phase_run))
     phase.command("ls", help="Name the phases in their order.")(phase_ls)
     app.add_typer(phase, name="phase")
 
@@ -72,9 +62,7 @@ def install(flags: Flags) -> None:
 
 def plan(
     flags: Flags,
-    detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit with 10 when there are changes.")
-    ] = False,
+    detailed_exitcode: Annotated[bool, typer.Option("--detailed-exitcode", help="Exit with 10 when there are changes.")] = False,
 ) -> None:
     require_root("plan")
     from nqrust.installer.cli.gathering import gathered

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from nqrust.installer.request import Status, Summary
 
 
-
 def add_to(app: typer.Typer) -> None:
     app.command(help="What is installed here, and whether a run was cut off.")(status)
     app.command(help="Status and every proof, with a cure for what is wrong.")(doctor)

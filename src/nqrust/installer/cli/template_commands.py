@@ -54,7 +54,8 @@ def create(
     disk: opt.Disk = None,
     ssh_key: opt.SshKeys = None,
     user: Annotated[
-        str | None, typer.Option("--user", metavar="NAME", help="Account in the guest; --ssh-key is then its key instead of root's.")
+        str | None,
+        typer.Option("--user", metavar="NAME", help="Account in the guest; --ssh-key is then its key instead of root's."),
     ] = None,
     tag: opt.Tags = None,
     volume: Annotated[
@@ -102,9 +103,7 @@ def create(
     _print(made, out)
 
 
-def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names.")], url: ManagerUrl = None
-) -> None:
+def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names.")], url: ManagerUrl = None) -> None:
     with manager(url) as client:
         for name in names:
             client.delete_template(name)

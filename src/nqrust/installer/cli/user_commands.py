@@ -18,9 +18,7 @@ def build(app: typer.Typer) -> typer.Typer:
     return app
 
 
-def password(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the user.")], url: ManagerUrl = None
-) -> None:
+def password(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the user.")], url: ManagerUrl = None) -> None:
     """At a terminal it asks. Else the first line of standard input is the current password, the second the new one.
     The user is signed out everywhere else."""
     from pydantic import ValidationError

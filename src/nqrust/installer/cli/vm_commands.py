@@ -79,15 +79,18 @@ def create(
     volume: Annotated[
         Texts,
         typer.Option(
-            "--volume", metavar="MIB[:keep]|NAME",
+            "--volume",
+            metavar="MIB[:keep]|NAME",
             help="Disk beside its own (vdb ...): 512M or 2G:keep for an empty one, or a kept volume; may be repeated.",
         ),
     ] = None,
     user: Annotated[
-        str | None, typer.Option("--user", metavar="NAME", help="Account in the guest; --ssh-key is then its key instead of root's.")
+        str | None,
+        typer.Option("--user", metavar="NAME", help="Account in the guest; --ssh-key is then its key instead of root's."),
     ] = None,
     password_hash_file: Annotated[
-        str | None, typer.Option("--password-hash-file", metavar="FILE", help="Password of --user, as `openssl passwd -6` prints it.")
+        str | None,
+        typer.Option("--password-hash-file", metavar="FILE", help="Password of --user, as `openssl passwd -6` prints it."),
     ] = None,
     net_rx: opt.NetRx = None,
     net_tx: opt.NetTx = None,
@@ -98,9 +101,7 @@ def create(
     start: Annotated[bool, typer.Option("--start/--no-start", help="Start it.")] = True,
     autostart: opt.Autostart = None,
     restart_policy: opt.Restart = None,
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Return when its guest agent reported.")
-    ] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when its guest agent reported.")] = False,
     timeout: Timeout = 180.0,
     out: Output = "text",
     url: ManagerUrl = None,
@@ -127,21 +128,15 @@ def create(
     output.facts([("id", made.id), ("name", made.name), ("state", made.state), ("ip", made.ip)])
 
 
-def start(
-    name: Name, wait: Wait = True, timeout: Timeout = 120.0, out: Output = "text", url: ManagerUrl = None
-) -> None:
+def start(name: Name, wait: Wait = True, timeout: Timeout = 120.0, out: Output = "text", url: ManagerUrl = None) -> None:
     _verb("start_vm", name, "running", wait, timeout, out, url)
 
 
-def pause(
-    name: Name, wait: Wait = True, timeout: Timeout = 60.0, out: Output = "text", url: ManagerUrl = None
-) -> None:
+def pause(name: Name, wait: Wait = True, timeout: Timeout = 60.0, out: Output = "text", url: ManagerUrl = None) -> None:
     _verb("pause_vm", name, "paused", wait, timeout, out, url)
 
 
-def resume(
-    name: Name, wait: Wait = True, timeout: Timeout = 60.0, out: Output = "text", url: ManagerUrl = None
-) -> None:
+def resume(name: Name, wait: Wait = True, timeout: Timeout = 60.0, out: Output = "text", url: ManagerUrl = None) -> None:
     _verb("resume_vm", name, "running", wait, timeout, out, url)
 
 
@@ -160,14 +155,10 @@ def restart(
 
 def stop(
     name: Name,
-    force: Annotated[
-        bool, typer.Option("--force", help="End it at once instead of asking the guest.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="End it at once instead of asking the guest.")] = False,
     grace: Annotated[
         int,
-        typer.Option(
-            "--grace", metavar="SECONDS", min=0, max=600, help="Time the guest has to stop by itself."
-        ),
+        typer.Option("--grace", metavar="SECONDS", min=0, max=600, help="Time the guest has to stop by itself."),
     ] = 20,
     wait: Wait = True,
     timeout: Timeout = 120.0,
@@ -201,9 +192,7 @@ def rm(
 
 def console(
     name: Name,
-    log: Annotated[
-        bool, typer.Option("--log", help="Print what the console said so far, and leave.")
-    ] = False,
+    log: Annotated[bool, typer.Option("--log", help="Print what the console said so far, and leave.")] = False,
     url: ManagerUrl = None,
 ) -> None:
     with manager(url) as client:
@@ -216,9 +205,7 @@ def console(
     raise typer.Exit(attach(address, name))
 
 
-def _verb(
-    method: str, name: str, condition: Any, wait: bool, timeout: float, out: str, url: str | None
-) -> None:
+def _verb(method: str, name: str, condition: Any, wait: bool, timeout: float, out: str, url: str | None) -> None:
     with manager(url) as client:
         found: Vm = getattr(client, method)(name)
         if wait:
@@ -236,18 +223,10 @@ def _checked(**fields: Any) -> VmCreate:
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])
-        flag = "--" + {"memory_mib": "memory", "disk_mib": "disk", "ssh_keys": "ssh-key", "tags": "tag"}.get(
-            field, field
-        )
-        what = (
-            f"{flag} cannot be “{fields.get(field)}”: {str(first['msg'])[:1].lower()}{str(first['msg'])[1:]}."
-        )
-        cure = (
-            "A name is lower-case letters, digits and dashes, beginning with a letter, at most 63 characters."
-        )
-        raise UsageError(
-            "NQR-USE-003", what, cure if field == "name" else "See: nqr vm create --help"
-        ) from error
+        flag = "--" + {"memory_mib": "memory", "disk_mib": "disk", "ssh_keys": "ssh-key", "tags": "tag"}.get(field, field)
+        what = f"{flag} cannot be “{fields.get(field)}”: {str(first['msg'])[:1].lower()}{str(first['msg'])[1:]}."
+        cure = "A name is lower-case letters, digits and dashes, beginning with a letter, at most 63 characters."
+        raise UsageError("NQR-USE-003", what, cure if field == "name" else "See: nqr vm create --help") from error
 
 
 def _print_short(found: Vm, out: str) -> None:

@@ -20,16 +20,22 @@ SshKeys = Annotated[Texts, typer.Option("--ssh-key", metavar="KEY|FILE", help="P
 Tags = Annotated[Texts, typer.Option("--tag", metavar="TAG", help="Tag; may be repeated.")]
 Autostart = Annotated[bool | None, typer.Option("--autostart/--no-autostart", help="Start with its host; by default it does.")]
 Restart = Annotated[
-    str | None, typer.Option("--restart", metavar="never|on-failure|always", help="When it dies by itself; on-failure by default.")
+    str | None,
+    typer.Option("--restart", metavar="never|on-failure|always", help="When it dies by itself; on-failure by default."),
 ]
 NetworkConfig = Annotated[
     str | None,
-    typer.Option("--network-config", metavar="dhcp|image", help="What its disk is told: DHCP (the default), or what the image has."),
+    typer.Option(
+        "--network-config", metavar="dhcp|image", help="What its disk is told: DHCP (the default), or what the image has."
+    ),
 ]
-NetRx = Annotated[str | None, typer.Option("--net-rx", metavar="BITS", help="To the guest, at most, a second: 512k, 100M, 1G bits.")]
+NetRx = Annotated[
+    str | None, typer.Option("--net-rx", metavar="BITS", help="To the guest, at most, a second: 512k, 100M, 1G bits.")
+]
 NetTx = Annotated[str | None, typer.Option("--net-tx", metavar="BITS", help="From the guest, at most, a second.")]
 DiskRate = Annotated[
-    str | None, typer.Option("--disk-rate", metavar="MIB", help="Each disk, reads and writes, at most, a second: 512K, 50M, 1G bytes.")
+    str | None,
+    typer.Option("--disk-rate", metavar="MIB", help="Each disk, reads and writes, at most, a second: 512K, 50M, 1G bytes."),
 ]
 DiskIops = Annotated[int | None, typer.Option("--disk-iops", metavar="N", help="Operations of each disk, at most, a second.")]
 
@@ -39,8 +45,15 @@ _KIBIBYTES = {"k": 1, "": 1 << 10, "m": 1 << 10, "g": 1 << 20}
 
 
 def fields(
-    vcpus: int | None, memory: str | None, disk: str | None, tags: Texts, volumes: Texts, autostart: bool | None,
-    restart: str | None, limits: dict[str, int] | None, network: str | None,
+    vcpus: int | None,
+    memory: str | None,
+    disk: str | None,
+    tags: Texts,
+    volumes: Texts,
+    autostart: bool | None,
+    restart: str | None,
+    limits: dict[str, int] | None,
+    network: str | None,
 ) -> dict[str, Any]:
     """Names of the API -> what was given, None where nothing was. Raises UsageError NQR-USE-003."""
     if restart is not None:
@@ -92,9 +105,7 @@ def keys(given: list[str]) -> list[str]:
                 "Give the path of a .pub file, or the key itself in quotes.",
             ) from error
         if any("PRIVATE KEY" in line for line in lines):
-            raise UsageError(
-                "NQR-USE-003", f"--ssh-key {item} is a private key.", f"Give the public one: {item}.pub"
-            )
+            raise UsageError("NQR-USE-003", f"--ssh-key {item} is a private key.", f"Give the public one: {item}.pub")
         found += lines
     return found
 

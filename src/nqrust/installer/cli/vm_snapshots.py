@@ -43,9 +43,7 @@ def ls(vm: Vm, out: Output = "text", url: ManagerUrl = None) -> None:
     )
 
 
-def create(
-    vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", url: ManagerUrl = None
-) -> None:
+def create(vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", url: ManagerUrl = None) -> None:
     with manager(url) as client:
         client.create_snapshot(vm, name)
         made = _settled(client, vm, name, timeout)

@@ -45,9 +45,7 @@ def ls(
     )
 
 
-def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Whole names.")], url: ManagerUrl = None
-) -> None:
+def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Whole names.")], url: ManagerUrl = None) -> None:
     with manager(url) as client:
         for name in names:
             client.delete_volume(name)

@@ -152,16 +152,11 @@ class Apt:
 
     def outdated_index(self, error: CommandFailed) -> bool:
         text = error.stderr + error.stdout
-        return any(
-            sign in text
-            for sign in ("Unable to locate package", "has no installation candidate", "404  Not Found")
-        )
+        return any(sign in text for sign in ("Unable to locate package", "has no installation candidate", "404  Not Found"))
 
     def lock_refused(self, error: CommandFailed) -> bool:
         text = error.stderr + error.stdout
-        return (
-            "Could not get lock" in text or "is locked by another process" in text or "Unable to lock" in text
-        )
+        return "Could not get lock" in text or "is locked by another process" in text or "Unable to lock" in text
 
 
 def _rows(host: Host) -> list[Row]:
@@ -193,12 +188,7 @@ def parse_lock_pids(locks: str, inode: int) -> list[int]:
     found = []
     for line in locks.splitlines():
         fields = line.split()
-        if (
-            len(fields) >= 6
-            and fields[1] != "->"
-            and fields[5].rpartition(":")[2] == str(inode)
-            and fields[4].isdigit()
-        ):
+        if len(fields) >= 6 and fields[1] != "->" and fields[5].rpartition(":")[2] == str(inode) and fields[4].isdigit():
             found.append(int(fields[4]))
     return found
 

@@ -24,9 +24,7 @@ class Dnf:
 
     def installed(self, host: Host) -> dict[str, str]:
         out = host.run(command("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n")).stdout
-        return {
-            name: version for name, _, version in (line.partition("\t") for line in out.splitlines()) if name
-        }
+        return {name: version for name, _, version in (line.partition("\t") for line in out.splitlines()) if name}
 
     def recorded(self, host: Host) -> list[str]:
         return sorted(self.installed(host))

@@ -59,9 +59,7 @@ class Distro:
     residue_users: tuple[str, ...] = ()
     residue_groups: tuple[str, ...] = ()
     postgres_service: str = "postgresql"
-    postgres_layout: str = (
-        "debian"  # debian: pg_ctlcluster and /etc/postgresql; redhat: one cluster, postgresql-setup
-    )
+    postgres_layout: str = "debian"  # debian: pg_ctlcluster and /etc/postgresql; redhat: one cluster, postgresql-setup
     aliases: frozenset[str] = field(default_factory=frozenset)
 
     def names(self, roles: Iterable[str]) -> tuple[str, ...]:

@@ -26,9 +26,7 @@ class Interruption:
         """Raises Interrupted NQR-ENG-030 once a signal came."""
         if self.signal:
             name = signal.Signals(self.signal).name
-            raise Interrupted(
-                "NQR-ENG-030", f"Stopped by {name}.", "Run the same command again when you are ready."
-            )
+            raise Interrupted("NQR-ENG-030", f"Stopped by {name}.", "Run the same command again when you are ready.")
 
 
 @contextmanager

@@ -73,9 +73,7 @@ class Receipt:
         return tuple(
             run
             for run in self.runs
-            if run.outcome in ("", "failed")
-            and run.id not in continued
-            and (run.id in with_entries or not run.outcome)
+            if run.outcome in ("", "failed") and run.id not in continued and (run.id in with_entries or not run.outcome)
         )
 
     @property
@@ -120,9 +118,7 @@ def _fold(record: Record, entries: dict[int, Entry], runs: dict[str, Run]) -> No
     elif record.type == "end":
         run = runs.get(record.run)
         if run is not None:
-            runs[record.run] = Run(
-                run.id, run.verb, run.at, run.version, run.settings, run.resumes, body["outcome"]
-            )
+            runs[record.run] = Run(run.id, run.verb, run.at, run.version, run.settings, run.resumes, body["outcome"])
     elif record.type == "begin":
         step = body["step"]
         entries[record.seq] = Entry(

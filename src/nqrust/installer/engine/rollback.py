@@ -107,9 +107,7 @@ def roll_back(
     return RollbackResult(undone, retained, tuple(kept), tuple(failed))
 
 
-def _settle(
-    context: UndoContext, journal: Journal, run: str, waiting: list[Entry], failed: list[str]
-) -> list[str]:
+def _settle(context: UndoContext, journal: Journal, run: str, waiting: list[Entry], failed: list[str]) -> list[str]:
     """Restart what ran before, oldest first; done again as a whole when it was cut off."""
     if not any(_is_of_systemd(record) for record in journal.records) and not waiting:
         return []

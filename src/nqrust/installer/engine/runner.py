@@ -95,26 +95,16 @@ class Runner:
             for step in phase.steps:
                 found = self._inspect(step)
                 if isinstance(found, Conflict):
-                    self.events.emit(
-                        StepFinished(
-                            phase.name, step.id, step.kind, step.describe(), "conflict", note=found.why
-                        )
-                    )
+                    self.events.emit(StepFinished(phase.name, step.id, step.kind, step.describe(), "conflict", note=found.why))
                     result.failure = result.failure or _conflict(step, found)
                 elif isinstance(found, Needed):
                     outcome.changed += 1
                     self.events.emit(
-                        StepFinished(
-                            phase.name, step.id, step.kind, step.describe(), "would-change", diff=found.diff
-                        )
+                        StepFinished(phase.name, step.id, step.kind, step.describe(), "would-change", diff=found.diff)
                     )
                 else:
                     outcome.satisfied += 1
-                    self.events.emit(
-                        StepFinished(
-                            phase.name, step.id, step.kind, step.describe(), "satisfied", note=found.note
-                        )
-                    )
+                    self.events.emit(StepFinished(phase.name, step.id, step.kind, step.describe(), "satisfied", note=found.note))
             self._phase_finished(outcome, result, began)
         result.seconds = self.host.monotonic() - began
         return result
@@ -123,9 +113,7 @@ class Runner:
         """Bring the host to the plan. Nothing is journaled while nothing needs changing. Never raises NqrError: see
         `failure`."""
         receipt = Receipt.of(self.journal)
-        cut_off = receipt.with_continued(
-            run.id for run in receipt.unfinished if run.verb in (verb, "rollback")
-        )
+        cut_off = receipt.with_continued(run.id for run in receipt.unfinished if run.verb in (verb, "rollback"))
         resumes = tuple(run.id for run in receipt.runs if run.id in cut_off)
         result = RunResult(new_run_id(), resumed=bool(resumes))
         self.events.emit(RunStarted(result.run, verb, result.resumed, sum(len(p.steps) for p in plan.phases)))
@@ -148,9 +136,7 @@ class Runner:
                         outcome.satisfied += 1
                         self._finish_open(step, receipt, result.run)
                         self.events.emit(
-                            StepFinished(
-                                phase.name, step.id, step.kind, step.describe(), "satisfied", note=found.note
-                            )
+                            StepFinished(phase.name, step.id, step.kind, step.describe(), "satisfied", note=found.note)
                         )
                         continue
                     if not opened:
@@ -308,16 +294,12 @@ class Runner:
 
     def _go_back(self, result: RunResult, runs: set[str], failure: NqrError) -> None:
         with suppress(JournalError) if isinstance(failure, JournalError) else nullcontext():
-            self.journal.append(
-                "failed", result.run, code=failure.code, what=failure.what, cure=failure.cure
-            )
+            self.journal.append("failed", result.run, code=failure.code, what=failure.what, cure=failure.cure)
         if self.keep_on_failure and not isinstance(failure, Interrupted):
             self.journal.append("end", result.run, outcome="failed")
             result.outcome = "failed"
             return
-        self.events.emit(
-            Notice("warning", f"{failure.what} Going back to how the host was.", failure.code, failure.cure)
-        )
+        self.events.emit(Notice("warning", f"{failure.what} Going back to how the host was.", failure.code, failure.cure))
         result.rollback = roll_back(
             UndoContext(self.host, self.originals),
             self.journal,

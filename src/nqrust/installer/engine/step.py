@@ -97,11 +97,7 @@ def verify_by_inspection(step: Step, host: Host) -> None:
     found = step.inspect(host)
     if isinstance(found, Satisfied):
         return
-    left = (
-        found.why
-        if isinstance(found, Conflict)
-        else "; ".join(found.diff[:5]) or "it still wants the same change"
-    )
+    left = found.why if isinstance(found, Conflict) else "; ".join(found.diff[:5]) or "it still wants the same change"
     raise StepFailed(
         "NQR-ENG-002",
         f"After “{step.describe()}” the host is not as asked: {left}.",

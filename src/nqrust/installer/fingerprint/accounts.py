@@ -24,6 +24,4 @@ def parse_passwd(content: str) -> Section:
 def parse_group(content: str) -> Section:
     """Name to [gid, members in order of name]."""
     rows = (line.split(":") for line in content.splitlines())
-    return {
-        row[0]: [row[2], sorted(filter(None, row[3].split(",")))] for row in rows if len(row) >= 4 and row[0]
-    }
+    return {row[0]: [row[2], sorted(filter(None, row[3].split(",")))] for row in rows if len(row) >= 4 and row[0]}

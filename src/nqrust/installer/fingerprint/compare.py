@@ -10,18 +10,34 @@ from nqrust.installer.fingerprint.model import Difference, Fingerprint
 
 _FILE_PARTS = ("kind", "mode", "owner", "group", "content", "attributes")
 TITLES = {
-    "files": "Files", "folders": "Folders", "users": "Users", "groups": "Groups", "packages": "Packages",
-    "unit_files": "Unit files", "units": "Units", "links": "Network links", "routes": "Routes",
-    "firewall": "Firewall rules", "sysctls": "Kernel parameters", "modules": "Kernel modules", "mounts": "Mounts",
-    "postgres": "PostgreSQL", "ports": "Listening ports", "processes": "Processes of NQRust",
+    "files": "Files",
+    "folders": "Folders",
+    "users": "Users",
+    "groups": "Groups",
+    "packages": "Packages",
+    "unit_files": "Unit files",
+    "units": "Units",
+    "links": "Network links",
+    "routes": "Routes",
+    "firewall": "Firewall rules",
+    "sysctls": "Kernel parameters",
+    "modules": "Kernel modules",
+    "mounts": "Mounts",
+    "postgres": "PostgreSQL",
+    "ports": "Listening ports",
+    "processes": "Processes of NQRust",
 }
 
 
 def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
     """In order of section and key. What is volatile by this version's table is left out of older fingerprints too."""
     paths = volatile.compiled(volatile.PATHS)
-    ignored = {"files": paths, "folders": paths, "units": volatile.compiled(volatile.UNITS),
-               "sysctls": volatile.compiled(volatile.SYSCTLS)}
+    ignored = {
+        "files": paths,
+        "folders": paths,
+        "units": volatile.compiled(volatile.UNITS),
+        "sysctls": volatile.compiled(volatile.SYSCTLS),
+    }
     found = []
     for section in sorted({*before.sections, *after.sections}, key=_order):
         if section not in before.sections or section not in after.sections:

@@ -70,10 +70,7 @@ class _Walk:
         self.host, self.unread = host, unread
         self.volatile = volatile.compiled(volatile.PATHS)
         self.closed = {path for path, _ in volatile.CLOSED}
-        self.mounted = {
-            mount.mount_point: mount.fstype
-            for mount in mounts.parse_mountinfo(text(host, mounts.MOUNTINFO))
-        }
+        self.mounted = {mount.mount_point: mount.fstype for mount in mounts.parse_mountinfo(text(host, mounts.MOUNTINFO))}
 
     def below(self, root: str, entry: Stat) -> Iterator[tuple[str, Stat]]:
         left: list[tuple[str, Stat]] = [(root, entry)]

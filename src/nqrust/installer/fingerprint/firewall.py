@@ -26,7 +26,8 @@ def take(host: Host, unread: list[str]) -> Section:
         except (HostError, ValueError) as error:
             unread.append(f"nft: {error}")
     for program, tables in (
-        ("iptables-save", ""), ("ip6tables-save", ""),
+        ("iptables-save", ""),
+        ("ip6tables-save", ""),
         # The older kernel interface, beside nftables; asking where it is not in use would load its modules.
         ("iptables-legacy-save", "/proc/net/ip_tables_names"),
         ("ip6tables-legacy-save", "/proc/net/ip6_tables_names"),

@@ -12,13 +12,36 @@ from nqrust.installer.fingerprint.model import Section
 _WHOLE = ("net/ipv4", "net/ipv6", "net/bridge", "net/netfilter")
 """Every parameter directly in these folders."""
 
-_PER_LINK = ("forwarding", "rp_filter", "proxy_arp", "route_localnet", "accept_local", "arp_ignore", "accept_ra",
-             "disable_ipv6", "send_redirects", "accept_redirects")
+_PER_LINK = (
+    "forwarding",
+    "rp_filter",
+    "proxy_arp",
+    "route_localnet",
+    "accept_local",
+    "arp_ignore",
+    "accept_ra",
+    "disable_ipv6",
+    "send_redirects",
+    "accept_redirects",
+)
 
-_SINGLE = ("kernel/unprivileged_userns_clone", "kernel/sysrq", "kernel/panic", "kernel/pid_max", "kernel/hostname",
-           "net/core/somaxconn", "net/core/rmem_max", "net/core/wmem_max", "net/core/default_qdisc",
-           "vm/swappiness", "vm/overcommit_memory", "vm/max_map_count", "vm/nr_hugepages",
-           "fs/inotify/max_user_watches", "fs/inotify/max_user_instances")
+_SINGLE = (
+    "kernel/unprivileged_userns_clone",
+    "kernel/sysrq",
+    "kernel/panic",
+    "kernel/pid_max",
+    "kernel/hostname",
+    "net/core/somaxconn",
+    "net/core/rmem_max",
+    "net/core/wmem_max",
+    "net/core/default_qdisc",
+    "vm/swappiness",
+    "vm/overcommit_memory",
+    "vm/max_map_count",
+    "vm/nr_hugepages",
+    "fs/inotify/max_user_watches",
+    "fs/inotify/max_user_instances",
+)
 
 _NOT_ON_DISK = ("/proc", "/sys", "/dev", "/run")
 

@@ -38,9 +38,7 @@ class Fingerprint:
         if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
             raise ParseError("the fingerprint", "it has no schema version")
         if document["schema"] > SCHEMA or document["schema"] < 1:
-            raise ParseError(
-                "the fingerprint", f"it has schema {document['schema']}, this program knows up to {SCHEMA}"
-            )
+            raise ParseError("the fingerprint", f"it has schema {document['schema']}, this program knows up to {SCHEMA}")
         sections: dict[str, Section] = {}
         for name, value in document.items():
             if name in ("schema", "taken_at", "unread"):

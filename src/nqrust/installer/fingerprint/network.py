@@ -20,8 +20,13 @@ def take_links(host: Host) -> Section:
         alias = text(host, f"/sys/class/net/{link.name}/ifalias").strip()
         mtu = text(host, f"/sys/class/net/{link.name}/mtu").strip()
         found[link.name] = {
-            "kind": link.kind, "up": link.up, "mac": link.mac, "master": link.master or "", "alias": alias,
-            "mtu": mtu, "addresses": sorted(link.addresses),
+            "kind": link.kind,
+            "up": link.up,
+            "mac": link.mac,
+            "master": link.master or "",
+            "alias": alias,
+            "mtu": mtu,
+            "addresses": sorted(link.addresses),
         }
     return found
 

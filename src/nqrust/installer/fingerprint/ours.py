@@ -17,12 +17,25 @@ MARK = "nqrust"
 CHAIN_PREFIX = "NQR-"
 
 _PLACES = (
-    "/etc/systemd/system/*nqrust*", "/etc/systemd/system/*.wants/*nqrust*", "/usr/lib/systemd/system/*nqrust*",
-    "/etc/sudoers.d/*nqrust*", "/etc/sysctl.d/*nqrust*", "/etc/modules-load.d/*nqrust*", "/etc/modprobe.d/*nqrust*",
-    "/etc/udev/rules.d/*nqrust*", "/etc/dnsmasq.d/*nqrust*", "/etc/netplan/*nqrust*", "/etc/tmpfiles.d/*nqrust*",
-    "/etc/systemd/network/*nqrust*", "/etc/NetworkManager/conf.d/*nqrust*", "/etc/NetworkManager/system-connections/*nqrust*",
-    "/etc/network/interfaces.d/*nqrust*", "/etc/logrotate.d/*nqrust*", "/etc/cron.d/*nqrust*",
-    "/etc/polkit-1/rules.d/*nqrust*", "/usr/local/bin/nqr*",
+    "/etc/systemd/system/*nqrust*",
+    "/etc/systemd/system/*.wants/*nqrust*",
+    "/usr/lib/systemd/system/*nqrust*",
+    "/etc/sudoers.d/*nqrust*",
+    "/etc/sysctl.d/*nqrust*",
+    "/etc/modules-load.d/*nqrust*",
+    "/etc/modprobe.d/*nqrust*",
+    "/etc/udev/rules.d/*nqrust*",
+    "/etc/dnsmasq.d/*nqrust*",
+    "/etc/netplan/*nqrust*",
+    "/etc/tmpfiles.d/*nqrust*",
+    "/etc/systemd/network/*nqrust*",
+    "/etc/NetworkManager/conf.d/*nqrust*",
+    "/etc/NetworkManager/system-connections/*nqrust*",
+    "/etc/network/interfaces.d/*nqrust*",
+    "/etc/logrotate.d/*nqrust*",
+    "/etc/cron.d/*nqrust*",
+    "/etc/polkit-1/rules.d/*nqrust*",
+    "/usr/local/bin/nqr*",
 )
 _SHARED = ("/etc/modules", "/etc/sysctl.conf", "/etc/fstab", "/etc/hosts", "/etc/network/interfaces", "/etc/sudoers")
 """Shared files where a marked block of ours could have stayed."""
@@ -33,7 +46,11 @@ _TAP = re.compile(r"(?:tap|ifb)[0-9a-f]{11}\Z")
 def ours(host: Host, layout: Layout, *, data: bool = False) -> list[str]:
     """One line for each thing. `data`: disks of VMs, images and the database's files count too."""
     return [
-        *_files(host, layout, data), *_units(host), *_accounts(host), *_links(host), *_chains(host),
+        *_files(host, layout, data),
+        *_units(host),
+        *_accounts(host),
+        *_links(host),
+        *_chains(host),
         *processes_of_ours(host, layout),
     ]
 
@@ -51,8 +68,10 @@ def processes_of_ours(host: Host, layout: Layout) -> list[str]:
         scope = container.parse_environment(environment).get(product.SCOPE_ENV, "")
         if scope:
             found.append(f"process {pid} {comm} of {scope}")
-        elif any(argument.startswith((f"{layout.install_dir}/", f"{layout.config_dir}/")) or
-                 f"={layout.config_dir}/" in argument for argument in arguments[:8]):
+        elif any(
+            argument.startswith((f"{layout.install_dir}/", f"{layout.config_dir}/")) or f"={layout.config_dir}/" in argument
+            for argument in arguments[:8]
+        ):
             found.append(f"process {pid} {comm}")
         elif re.search(rf"/(?:{MARK}-[\w@.-]+\.service|{product.SCOPE_PREFIX}[\w-]+\.scope)", groups):
             found.append(f"process {pid} {comm} in {groups.strip().rpartition('/')[2]}")
@@ -60,8 +79,17 @@ def processes_of_ours(host: Host, layout: Layout) -> list[str]:
 
 
 def _files(host: Host, layout: Layout, data: bool) -> list[str]:
-    wanted = [layout.install_dir, layout.config_dir, paths.STATE_DIR, paths.LOG_DIR, paths.INSTALL_LOG_DIR,
-              paths.CACHE_DIR, paths.RUN_DIR, paths.NQR_LINK, paths.LOCK_FILE]
+    wanted = [
+        layout.install_dir,
+        layout.config_dir,
+        paths.STATE_DIR,
+        paths.LOG_DIR,
+        paths.INSTALL_LOG_DIR,
+        paths.CACHE_DIR,
+        paths.RUN_DIR,
+        paths.NQR_LINK,
+        paths.LOCK_FILE,
+    ]
     if data:
         wanted += [layout.data_dir, layout.image_dir]
     for pattern in _PLACES:
@@ -75,8 +103,20 @@ def _units(host: Host) -> list[str]:
     if container.supervisor(host) != "systemd":
         return []
     try:
-        done = host.run(command("systemctl", "--no-legend", "--no-pager", "--plain", "--full", "--all", "list-units",
-                                f"{MARK}*", f"{product.SCOPE_PREFIX}*.scope", timeout=30))
+        done = host.run(
+            command(
+                "systemctl",
+                "--no-legend",
+                "--no-pager",
+                "--plain",
+                "--full",
+                "--all",
+                "list-units",
+                f"{MARK}*",
+                f"{product.SCOPE_PREFIX}*.scope",
+                timeout=30,
+            )
+        )
     except HostError:
         return []
     rows = (line.lstrip("●*○× ").split() for line in done.stdout.splitlines())

@@ -35,9 +35,7 @@ def parse_dpkg(status: str, automatic: frozenset[tuple[str, str]]) -> Section:
             continue
         name, architecture = fields["Package"], fields.get("Architecture", "")
         mark = "auto" if (name, architecture) in automatic else "manual"
-        found[f"{name}:{architecture}"] = (
-            f"{fields.get('Version', '')} {state} {mark}" if state == "installed" else f"{state}"
-        )
+        found[f"{name}:{architecture}"] = f"{fields.get('Version', '')} {state} {mark}" if state == "installed" else f"{state}"
     return found
 
 

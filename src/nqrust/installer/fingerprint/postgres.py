@@ -31,9 +31,26 @@ def take(host: Host, unread: list[str]) -> Section:
         try:
             done = host.run(
                 command(
-                    "psql", "-X", "-A", "-t", "-F", "\t", "-h", cluster.socket_dir, "-p", str(cluster.port),
-                    "-d", "postgres", "-c", _ROLES, "-c", _DATABASES, "-c", _MEMBERS,
-                    user=cluster.owner or "postgres", timeout=30,
+                    "psql",
+                    "-X",
+                    "-A",
+                    "-t",
+                    "-F",
+                    "\t",
+                    "-h",
+                    cluster.socket_dir,
+                    "-p",
+                    str(cluster.port),
+                    "-d",
+                    "postgres",
+                    "-c",
+                    _ROLES,
+                    "-c",
+                    _DATABASES,
+                    "-c",
+                    _MEMBERS,
+                    user=cluster.owner or "postgres",
+                    timeout=30,
                 )
             )
         except HostError as error:

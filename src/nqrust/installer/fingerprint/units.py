@@ -42,9 +42,7 @@ def _list(host: Host, unread: list[str], *arguments: str) -> str:
     if container.supervisor(host) != "systemd":
         return ""
     try:
-        return host.run(
-            command("systemctl", "--no-legend", "--no-pager", "--plain", *arguments, timeout=60)
-        ).stdout
+        return host.run(command("systemctl", "--no-legend", "--no-pager", "--plain", *arguments, timeout=60)).stdout
     except HostError as error:
         unread.append(f"units: {error}")
         return ""

@@ -39,14 +39,10 @@ def plan(request: Request, events: Reporter) -> Summary:
     """What `install` would change. Reads only; takes no lock."""
     try:
         site = open_site(events)
-        planned = replace(
-            request, run=replace(request.run, ignore_preflight=(*request.run.ignore_preflight, BRIDGED))
-        )
+        planned = replace(request, run=replace(request.run, ignore_preflight=(*request.run.ignore_preflight, BRIDGED)))
         context = _checked(site, planned, events)
         previewer = Previewer("install")
-        Runner(site.host, site.journal, site.originals, Fanout((events, previewer))).preview(
-            planner.plan(context)
-        )
+        Runner(site.host, site.journal, site.originals, Fanout((events, previewer))).preview(planner.plan(context))
         return summary.previewed(previewer.preview, request)
     except NqrError as error:
         return summary.refused(error, request)
@@ -95,9 +91,7 @@ def _install(request: Request, events: Reporter) -> Summary:
     return summary.finished(result, proofs, context, request, proving.verdict(site.host))
 
 
-def _prove(
-    site: Site, context: Context, events: Reporter, interruption: Interruption, *, fresh: bool
-) -> tuple[Proof, ...]:
+def _prove(site: Site, context: Context, events: Reporter, interruption: Interruption, *, fresh: bool) -> tuple[Proof, ...]:
     """The last phase. Raises Interrupted."""
     events.emit(PhaseStarted("verify", "Proof", 0))
     began = site.host.monotonic()
@@ -114,9 +108,7 @@ def unproven(proofs: tuple[Proof, ...]) -> VerifyFailed | None:
         return None
     first = failed[0]
     more = f" ({len(failed) - 1} more)" if len(failed) > 1 else ""
-    return VerifyFailed(
-        first.code, f"Installed, but {first.hop} could not be proven: {first.detail}{more}.", first.cure
-    )
+    return VerifyFailed(first.code, f"Installed, but {first.hop} could not be proven: {first.detail}{more}.", first.cure)
 
 
 def _checked(site: Site, request: Request, events: Reporter) -> Context:
@@ -130,9 +122,7 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
         installed=site.installed_settings,
         known=bool(receipt.entries) or bool(receipt.unfinished),
         registered=_registered(site),
-        db_password=context.secrets.db_password
-        if request.environment.db_password or site.installed_settings
-        else None,
+        db_password=context.secrets.db_password if request.environment.db_password or site.installed_settings else None,
         join_token=context.secrets.join_token,
         role_attributes=context.release.database_role_attributes,
         explicit=request.explicit,

@@ -39,17 +39,12 @@ class Previewer:
                 self.phases[-1].satisfied += 1
             else:
                 conflict = event.note if event.outcome == "conflict" else ""
-                self.phases[-1].changes.append(
-                    StepPreview(event.id, event.kind, event.describe, event.diff, conflict)
-                )
+                self.phases[-1].changes.append(StepPreview(event.id, event.kind, event.describe, event.diff, conflict))
 
     @property
     def preview(self) -> PlanPreview:
         return PlanPreview(
             self.verb,
-            tuple(
-                PhasePreview(p.name, p.title, tuple(p.changes), p.satisfied, tuple(p.notes), p.skipped)
-                for p in self.phases
-            ),
+            tuple(PhasePreview(p.name, p.title, tuple(p.changes), p.satisfied, tuple(p.notes), p.skipped) for p in self.phases),
             tuple(self.warnings),
         )

@@ -180,9 +180,7 @@ def _begin(site: Site, verb: str, events: Reporter, steps: int, continues: Itera
 
 def _postgres_packages(host: Host) -> frozenset[str]:
     try:
-        names = host.run(
-            command("dpkg-query", "-W", "-f", "${Package}\n", "postgresql*", ok=(0, 1))
-        ).stdout.split()
+        names = host.run(command("dpkg-query", "-W", "-f", "${Package}\n", "postgresql*", ok=(0, 1))).stdout.split()
     except HostError:
         names = []
     return frozenset((*POSTGRES_PACKAGES, *names))
@@ -234,17 +232,11 @@ def _preview(verb: str, going: tuple[Entry, ...], kept: tuple[Entry, ...]) -> Pl
     changes = tuple(StepPreview(e.step_id, e.kind, f"undo: {e.describe}") for e in reversed(going))
     return PlanPreview(
         verb,
-        (
-            PhasePreview(
-                verb, "Taking everything back", changes, notes=tuple(f"stays: {e.describe}" for e in kept)
-            ),
-        ),
+        (PhasePreview(verb, "Taking everything back", changes, notes=tuple(f"stays: {e.describe}" for e in kept)),),
     )
 
 
-def _summary(
-    result: RollbackResult, request: Request, name: str, kept: tuple[Entry, ...], farewell: str = ""
-) -> Summary:
+def _summary(result: RollbackResult, request: Request, name: str, kept: tuple[Entry, ...], farewell: str = "") -> Summary:
     notes = [f"Left on purpose: {text}." for text in result.kept]
     if any(e.retain is Retain.data for e in kept):
         notes.append("VM disks and images are still there; `--purge-data` removes them.")

@@ -61,8 +61,7 @@ def open_site(events: Reporter) -> Site:
         events.emit(
             Notice(
                 "warning",
-                "The journal's last line was torn by a power loss or crash and was dropped; what it announced "
-                "had not begun.",
+                "The journal's last line was torn by a power loss or crash and was dropped; what it announced had not begun.",
                 "NQR-ENG-015",
             )
         )
@@ -83,9 +82,7 @@ def _number(variable: str) -> int:
 
 def facts_for(host: Host, settings: Settings) -> Facts:
     p = settings.paths
-    return gather(
-        host, paths_for_disk=tuple(dict.fromkeys((p.install_dir, p.data_dir, p.image_dir, "/var/lib")))
-    )
+    return gather(host, paths_for_disk=tuple(dict.fromkeys((p.install_dir, p.data_dir, p.image_dir, "/var/lib"))))
 
 
 def progress_to(events: Reporter, step: str) -> Callable[[str, float | None], None]:

@@ -22,9 +22,7 @@ from nqrust.installer.request import (
     Summary,
 )
 
-_EMULATION = (
-    "VMs run under QEMU emulation here, because no VM would boot under KVM: all of it works, many times slower.",
-)
+_EMULATION = ("VMs run under QEMU emulation here, because no VM would boot under KVM: all of it works, many times slower.",)
 
 
 def refused(error: NqrError, request: Request) -> Summary:
@@ -50,9 +48,7 @@ def previewed(preview: PlanPreview, request: Request) -> Summary:
     )
 
 
-def finished(
-    result: RunResult, proofs: tuple[Proof, ...], context: Context, request: Request, vmm: str = ""
-) -> Summary:
+def finished(result: RunResult, proofs: tuple[Proof, ...], context: Context, request: Request, vmm: str = "") -> Summary:
     """An install that ran: done, failed, gone back, or done and not proven. `vmm`: VMM and accelerator decided on."""
     outcome, exit_code = _verdict(result)
     done = outcome == "ok" or isinstance(result.failure, VerifyFailed)
@@ -68,9 +64,7 @@ def finished(
         failure=result.failure,
         proofs=tuple(ProofSummary(p.hop, p.verdict, p.detail, p.code, p.cure, p.seconds) for p in proofs),
         log_path=request.run.log_path,
-        admin_password_file=context.layout.admin_password_file
-        if done and context.settings.has_manager
-        else "",
+        admin_password_file=context.layout.admin_password_file if done and context.settings.has_manager else "",
     )
 
 

@@ -50,7 +50,8 @@ def plan(context: Context) -> PhasePlan:
             steps.append(Directory(layout.libexec_dir, adopt_modes=True))
         steps.append(Artifact(context.files.directory, HELPER, f"{layout.libexec_dir}/nqrust-helper"))
         for name, folder, default in (
-            ("image-dir", layout.image_dir, paths.IMAGE_DIR), ("data-dir", layout.data_dir, paths.DATA_DIR)
+            ("image-dir", layout.image_dir, paths.IMAGE_DIR),
+            ("data-dir", layout.data_dir, paths.DATA_DIR),
         ):
             if folder != default:
                 steps.append(File(f"{layout.libexec_dir}/{name}", f"{folder}\n", what="read by nqrust-helper"))
@@ -69,9 +70,7 @@ def plan(context: Context) -> PhasePlan:
     ]
     if settings.has_agent:
         if settings.vmm is VmmChoice.firecracker:
-            steps.append(
-                FirecrackerBinary(firecracker_path(context), cache=context.cache, progress=context.progress)
-            )
+            steps.append(FirecrackerBinary(firecracker_path(context), cache=context.cache, progress=context.progress))
         steps += [
             Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
             VmmVerdict(

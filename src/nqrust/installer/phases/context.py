@@ -71,9 +71,7 @@ class Context:
     @property
     def supervisord(self) -> Supervisord:
         """Where our own supervisord is, on hosts without systemd."""
-        return Supervisord(
-            bin_dir=f"{self.installer_venv}/bin", config=f"{self.layout.config_dir}/supervisord.conf"
-        )
+        return Supervisord(bin_dir=f"{self.installer_venv}/bin", config=f"{self.layout.config_dir}/supervisord.conf")
 
     @property
     def supervisor(self) -> Supervisor:

@@ -23,9 +23,7 @@ from nqrust.installer.steps.pg_sql import Connection
 def login(context: Context) -> Connection:
     """The release's login, as the services use it."""
     db = context.settings.database
-    return Connection(
-        database_host(context), database_port(context), db.name, db.user, context.secrets.db_password
-    )
+    return Connection(database_host(context), database_port(context), db.name, db.user, context.secrets.db_password)
 
 
 def cluster(context: Context) -> ClusterChoice:
@@ -56,25 +54,17 @@ def plan(context: Context) -> PhasePlan:
     steps: list[Step] = list(store_secrets(context))
     notes: tuple[str, ...] = ()
     if db.type is DbType.remote:
-        notes = (
-            f"The database is {db.name} on {db.host}:{db.port}; nothing is created there but the release's own tables.",
-        )
+        notes = (f"The database is {db.name} on {db.host}:{db.port}; nothing is created there but the release's own tables.",)
     else:
         distro = registry.kin(context.facts.os)
         assert distro is not None
         choice = cluster(context)
         steps += [
             PostgresClusterRunning(choice, context.supervisor, distro.postgres_layout),
-            Role(
-                choice, db.user, context.secrets.db_password, tuple(context.release.database_role_attributes)
-            ),
-            Database(
-                choice, db.name, db.user, tuple(context.release.database_extensions), first=context.first
-            ),
+            Role(choice, db.user, context.secrets.db_password, tuple(context.release.database_role_attributes)),
+            Database(choice, db.name, db.user, tuple(context.release.database_extensions), first=context.first),
             TcpLogin(choice, login(context)),
         ]
         if database_port(context) != db.port:
-            notes = (
-                f"PostgreSQL of this distribution is (or will be) on port {database_port(context)}, not {db.port}.",
-            )
+            notes = (f"PostgreSQL of this distribution is (or will be) on port {database_port(context)}, not {db.port}.",)
     return PhasePlan("database", title, tuple(steps), notes)

@@ -45,9 +45,7 @@ def plan(context: Context) -> PhasePlan:
     assert distro is not None  # preflight refused unknown systems before any plan was made
     layout = context.layout
     # Preflight refuses what a distribution lacks; where that was overruled, the step that needs it says so.
-    names = distro.names(
-        role for role in roles(context) if role in distro.packages or role not in OPTIONAL_ROLES
-    )
+    names = distro.names(role for role in roles(context) if role in distro.packages or role not in OPTIONAL_ROLES)
     steps: list[Step] = [
         PackageIndex(names, distro.manager, progress=context.progress),
         Packages(
@@ -58,10 +56,7 @@ def plan(context: Context) -> PhasePlan:
             residue_groups=distro.residue_groups,
             progress=context.progress,
         ),
-        *[
-            Directory(path)
-            for path in _ancestors(layout.install_dir, layout.config_dir, layout.data_dir, layout.image_dir)
-        ],
+        *[Directory(path) for path in _ancestors(layout.install_dir, layout.config_dir, layout.data_dir, layout.image_dir)],
         Directory(layout.install_dir, adopt_modes=True),
         Directory(layout.config_dir, adopt_modes=True),
         Directory(paths.LOG_DIR, tree=True, adopt_modes=True),

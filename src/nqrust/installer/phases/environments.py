@@ -48,13 +48,9 @@ def installer_environment(context: Context) -> PythonEnvironment:
 
 def platform_environment(context: Context) -> PythonEnvironment:
     scripts = tuple(
-        CONSOLE_SCRIPTS[c.name]
-        for c in components(context)
-        if c.kind is ComponentKind.python and c.name in CONSOLE_SCRIPTS
+        CONSOLE_SCRIPTS[c.name] for c in components(context) if c.kind is ComponentKind.python and c.name in CONSOLE_SCRIPTS
     )
-    return _environment(
-        context, "the platform", f"{release_dir(context)}/venv", platform_requirements(context), scripts
-    )
+    return _environment(context, "the platform", f"{release_dir(context)}/venv", platform_requirements(context), scripts)
 
 
 def wheelhouse(context: Context) -> Wheelhouse:

@@ -25,9 +25,7 @@ from nqrust.installer.steps.wait import Healthy
 from nqrust.installer.supervisor.spec import Hardening, ServiceSpec
 
 NETWORK, DHCP = names.NETWORK_UNIT.removesuffix(".service"), names.DHCP_UNIT.removesuffix(".service")
-MANAGER, AGENT, UI = (
-    u.removesuffix(".service") for u in (names.MANAGER_UNIT, names.AGENT_UNIT, names.UI_UNIT)
-)
+MANAGER, AGENT, UI = (u.removesuffix(".service") for u in (names.MANAGER_UNIT, names.AGENT_UNIT, names.UI_UNIT))
 MIGRATED_FILE = f"{paths.STATE_DIR}/migrated"
 
 
@@ -124,10 +122,7 @@ def _ui(context: Context) -> ServiceSpec:
 def _start(context: Context, name: str) -> tuple[str, ...]:
     component = context.release.component(name)
     assert component is not None  # the descriptor of a release names what its mode runs
-    return tuple(
-        w.format(bin=context.layout.bin_dir, release=environments.release_dir(context))
-        for w in component.start
-    )
+    return tuple(w.format(bin=context.layout.bin_dir, release=environments.release_dir(context)) for w in component.start)
 
 
 def restart_key(context: Context, spec: ServiceSpec) -> str:
@@ -208,10 +203,7 @@ def _migration(context: Context) -> list[Step]:
         return []
     distro = registry.kin(context.facts.os)
     assert distro is not None
-    argv = tuple(
-        w.format(bin=context.layout.bin_dir, release=environments.release_dir(context))
-        for w in component.migrate
-    )
+    argv = tuple(w.format(bin=context.layout.bin_dir, release=environments.release_dir(context)) for w in component.migrate)
     return [
         Migrate(
             argv,

@@ -19,9 +19,7 @@ def sudoers(context: Context, privileges: tuple[Privilege, ...]) -> str:
     """sudoers(5): one line a command, its arguments matched whole; characters that sudoers treats specially escaped."""
     lines = ["# Written by nqr from the privileges that the release declares."]
     for privilege in privileges:
-        words = [
-            w.format(libexec=context.layout.libexec_dir, bin=context.layout.bin_dir) for w in privilege.argv
-        ]
+        words = [w.format(libexec=context.layout.libexec_dir, bin=context.layout.bin_dir) for w in privilege.argv]
         lines.append(f"# {privilege.component}: {privilege.why}")
         spec = " ".join([words[0], *(w.translate(_SPECIAL) for w in words[1:])])
         lines.append(f"{names.SERVICE_USER} ALL=(root) NOPASSWD: {spec}")

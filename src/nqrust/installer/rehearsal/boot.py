@@ -58,10 +58,7 @@ def boot(spec: CloneSpec) -> None:
         _write(f"/run/systemd/system/{name}", content, 0o644)
     _mask("/run/systemd/system.control", spec.masked)
     generators = {
-        name
-        for folder in _GENERATOR_FOLDERS
-        for name in _names(f"{folder}/system-generators")
-        if name not in _KEPT_GENERATORS
+        name for folder in _GENERATOR_FOLDERS for name in _names(f"{folder}/system-generators") if name not in _KEPT_GENERATORS
     }
     _mask("/run/systemd/system-generators", tuple(generators))
     program = next(path for path in SYSTEMD if os.path.exists(path))

@@ -50,9 +50,7 @@ def run(work: dict[str, Any], stream: Stream, host: Any) -> None:
     say({"type": "clone_ready"})
     stream.readline()
     began = host.monotonic()
-    command = Command(
-        tuple(work["argv"]), env=work["environment"], timeout=work["limit"], ok=tuple(range(256)), cwd=work["cwd"]
-    )
+    command = Command(tuple(work["argv"]), env=work["environment"], timeout=work["limit"], ok=tuple(range(256)), cwd=work["cwd"])
     try:
         code = host.run(command, on_line=lambda line: say(_heard(line))).code
     except HostError as error:

@@ -58,7 +58,6 @@ def refuse_what_would_reach_out(settings: Settings, receipt: Receipt) -> None:
             "Rehearse with --db-type local, or use `nqr plan`.",
         )
 
-
     if settings.has_agent and settings.network.mode is NetworkMode.bridged:
         raise PreflightRefused(
             "NQR-RHS-009",
@@ -193,7 +192,5 @@ def _wanted(host: Host) -> tuple[str, ...]:
 
 def _kept(environment: Mapping[str, str]) -> dict[str, str]:
     return {
-        name: value
-        for name, value in environment.items()
-        if name not in _DROPPED_VARIABLES and not name.startswith("NQR_CRASH_")
+        name: value for name, value in environment.items() if name not in _DROPPED_VARIABLES and not name.startswith("NQR_CRASH_")
     }

@@ -111,7 +111,16 @@ def _run(host: Host, spec: str, with_systemd: bool, events: Reporter) -> Heard:
     argv = boot.python(source, sys.executable, "nqrust.installer.rehearsal.clone", sys.pycache_prefix or "")
     if with_systemd:  # a control group that may be handed on (systemd, CGROUP_DELEGATION)
         unit = f"nqr-rehearsal-{secrets.token_hex(3)}"
-        argv = ("systemd-run", "--scope", "--quiet", "--collect", f"--unit={unit}", "--description=Rehearsal of an install", "--property=Delegate=yes", *argv)
+        argv = (
+            "systemd-run",
+            "--scope",
+            "--quiet",
+            "--collect",
+            f"--unit={unit}",
+            "--description=Rehearsal of an install",
+            "--property=Delegate=yes",
+            *argv,
+        )
     try:
         host.run(
             Command(argv, input=Secret(spec), timeout=_LIMIT + 600),

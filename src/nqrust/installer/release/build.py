@@ -46,9 +46,7 @@ def build(host: Host, *, checkout: str, directory: str, runner: str, progress: P
     host.copy_file(f"{checkout}/src/nqrust/installer/release/helper/nqrust-helper", f"{work}/{HELPER}", mode=0o755)
     progress("building the guest agent", 0.4)
     try:
-        build_guest_agent(
-            host, f"{checkout}/guest-agent", f"{work}/{GUEST_AGENT}", lambda text, _: progress(text, None)
-        )
+        build_guest_agent(host, f"{checkout}/guest-agent", f"{work}/{GUEST_AGENT}", lambda text, _: progress(text, None))
     except ImageError as error:
         raise ReleaseError(error.code, error.what, error.cure) from error
     names = [f"wheels/{wheel}", *(f"requirements/{name}.txt" for name in REQUIREMENTS), OWN_WHEEL, GUEST_AGENT, HELPER]
@@ -64,25 +62,39 @@ def build_wheel(host: Host, *, checkout: str, into: str, runner: str) -> str:
     try:
         host.run(
             command(
-                runner, "-I", "-B", "-m", "hatchling", "build", "-t", "wheel", "-d", into,
-                cwd=checkout, timeout=300, env={"SOURCE_DATE_EPOCH": _EPOCH},
+                runner,
+                "-I",
+                "-B",
+                "-m",
+                "hatchling",
+                "build",
+                "-t",
+                "wheel",
+                "-d",
+                into,
+                cwd=checkout,
+                timeout=300,
+                env={"SOURCE_DATE_EPOCH": _EPOCH},
             )
         )
     except CommandFailed as error:
         if "No module named" in error.stderr:
             raise ReleaseError(
-                "NQR-REL-003", "The build tool hatchling is not there to build this source tree.",
+                "NQR-REL-003",
+                "The build tool hatchling is not there to build this source tree.",
                 "Start ./scripts/install/install.sh of the source tree instead: it brings the tool along.",
             ) from error
         last = (error.stderr.strip() or error.stdout.strip()).splitlines()[-1:]
         raise ReleaseError(
-            "NQR-REL-004", f"The wheel could not be built: {' '.join(last) or f'exit code {error.code}'}.",
+            "NQR-REL-004",
+            f"The wheel could not be built: {' '.join(last) or f'exit code {error.code}'}.",
             "Check that the checkout is complete and unchanged (git status), then try again.",
         ) from error
     wheels = [name for name in host.listdir(into) if name.endswith(".whl")]
     if len(wheels) != 1:
         raise ReleaseError(
-            "NQR-REL-004", f"The build left {len(wheels)} wheels instead of one.",
+            "NQR-REL-004",
+            f"The build left {len(wheels)} wheels instead of one.",
             "Check that the checkout is complete and unchanged (git status), then try again.",
         )
     return wheels[0]

@@ -52,7 +52,8 @@ class BuildRelease:
     def apply(self, host: Host) -> None:
         if not self.checkout:
             raise StepFailed(
-                "NQR-REL-005", f"The kept copy of release {self.version} is damaged and there is no checkout to build from.",
+                "NQR-REL-005",
+                f"The kept copy of release {self.version} is damaged and there is no checkout to build from.",
                 "Run ./scripts/install/install.sh from the source tree of that release.",
             )
         ensure_private(host, self.cache)
@@ -60,7 +61,8 @@ class BuildRelease:
         found = describe_checkout(host, self.checkout).version
         if found != self.version:
             raise StepFailed(
-                "NQR-REL-006", f"The source tree {self.checkout} changed while it was being installed.",
+                "NQR-REL-006",
+                f"The source tree {self.checkout} changed while it was being installed.",
                 "Leave it alone while the installer runs, then run the same command again.",
             )
         build(host, checkout=self.checkout, directory=self.directory, runner=self.runner, progress=self.progress)

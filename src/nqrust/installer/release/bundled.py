@@ -35,21 +35,42 @@ REQUIREMENTS = ("installer", "manager", "agent", "ui", "supervisord")
 
 COMPONENTS = (
     Component(
-        name="manager", kind=ComponentKind.python, requirements=("requirements/manager.txt", OWN_WHEEL),
-        start=("{bin}/manager",), env_file="manager.env", port_variable="MANAGER_BIND", health="/health",
-        migrate=("{bin}/manager", "migrate"), run_as="service",
+        name="manager",
+        kind=ComponentKind.python,
+        requirements=("requirements/manager.txt", OWN_WHEEL),
+        start=("{bin}/manager",),
+        env_file="manager.env",
+        port_variable="MANAGER_BIND",
+        health="/health",
+        migrate=("{bin}/manager", "migrate"),
+        run_as="service",
     ),
     Component(
-        name="agent", kind=ComponentKind.python, requirements=("requirements/agent.txt", OWN_WHEEL),
-        start=("{bin}/agent",), env_file="agent.env", port_variable="AGENT_BIND", health="/agent/v1/health",
-        run_as="root", packages=("qemu", "screen", "e2fsprogs", "iproute2", "dnsmasq", "iptables"),
+        name="agent",
+        kind=ComponentKind.python,
+        requirements=("requirements/agent.txt", OWN_WHEEL),
+        start=("{bin}/agent",),
+        env_file="agent.env",
+        port_variable="AGENT_BIND",
+        health="/agent/v1/health",
+        run_as="root",
+        packages=("qemu", "screen", "e2fsprogs", "iproute2", "dnsmasq", "iptables"),
     ),
     Component(
-        name="guest-agent", kind=ComponentKind.binary, artifact=GUEST_AGENT, packages=("busybox-static", "cpio"),
+        name="guest-agent",
+        kind=ComponentKind.binary,
+        artifact=GUEST_AGENT,
+        packages=("busybox-static", "cpio"),
     ),
     Component(
-        name="ui", kind=ComponentKind.python, requirements=("requirements/ui.txt", OWN_WHEEL),
-        start=("{bin}/ui",), env_file="ui.env", port_variable="UI_BIND", health="/health", run_as="service",
+        name="ui",
+        kind=ComponentKind.python,
+        requirements=("requirements/ui.txt", OWN_WHEEL),
+        start=("{bin}/ui",),
+        env_file="ui.env",
+        port_variable="UI_BIND",
+        health="/health",
+        run_as="service",
     ),
 )
 """`{bin}` is the installation's bin folder; `packages` are roles that the distribution's registry translates."""
@@ -59,15 +80,18 @@ CONSOLE_SCRIPTS = {"manager": "nqrust-manager", "agent": "nqrust-agent", "ui": "
 
 PRIVILEGES = (
     Privilege(
-        component="manager", argv=("{libexec}/nqrust-helper", "version"),
+        component="manager",
+        argv=("{libexec}/nqrust-helper", "version"),
         why="tell which helper is installed",
     ),
     Privilege(
-        component="manager", argv=("{libexec}/nqrust-helper", "image-info"),
+        component="manager",
+        argv=("{libexec}/nqrust-helper", "image-info"),
         why="read size and file system type of an image (its name comes on standard input)",
     ),
     Privilege(
-        component="agent", argv=("{libexec}/nqrust-helper", "disk-write"),
+        component="agent",
+        argv=("{libexec}/nqrust-helper", "disk-write"),
         why="write files and users into an XFS or Btrfs disk of a VM that does not run (a document on standard input)",
     ),
 )
@@ -92,7 +116,8 @@ def project_version(text: str) -> str:
     found = re.search(r'(?m)^version\s*=\s*"([0-9A-Za-z][0-9A-Za-z.+-]*)"\s*$', table.group(1)) if table else None
     if found is None:
         raise ReleaseError(
-            "NQR-REL-002", "pyproject.toml of the checkout names no version.",
+            "NQR-REL-002",
+            "pyproject.toml of the checkout names no version.",
             "Start the installer from a complete, unchanged copy of the repository.",
         )
     return found.group(1)
@@ -103,13 +128,17 @@ def describe_checkout(host: Host, checkout: str) -> Release:
     for needed in ("pyproject.toml", "src/nqrust", "guest-agent/Cargo.toml", "requirements/manager.txt"):
         if not host.exists(f"{checkout}/{needed}"):
             raise ReleaseError(
-                "NQR-REL-001", f"{checkout} is not a complete source tree: {needed} is missing.",
+                "NQR-REL-001",
+                f"{checkout} is not a complete source tree: {needed} is missing.",
                 "Start the installer from a complete copy of the repository, or name one with --source.",
             )
     version = project_version(host.read_text(f"{checkout}/pyproject.toml"))
     return Release(
-        form="bundled", version=f"{version}+{source_digest(host, checkout)[:12]}", components=COMPONENTS,
-        privileges=PRIVILEGES, images=IMAGES,
+        form="bundled",
+        version=f"{version}+{source_digest(host, checkout)[:12]}",
+        components=COMPONENTS,
+        privileges=PRIVILEGES,
+        images=IMAGES,
     )
 
 

@@ -21,7 +21,7 @@ class Model(BaseModel):
 class ComponentKind(str, Enum):
     python = "python"  # wheels into the release's virtual environment; `start` names its console script
     binary = "binary"  # one static executable
-    node = "node"      # an archive unpacked into its own folder, started with node
+    node = "node"  # an archive unpacked into its own folder, started with node
 
 
 class Artifact(Model):

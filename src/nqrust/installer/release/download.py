@@ -33,9 +33,7 @@ class Wanted:
         return httpx.URL(self.url).path.rpartition("/")[2] or "file"
 
 
-def fetch(
-    wanted: Wanted, folder: str, progress: Progress, *, client: httpx.Client | None = None, pause: float = 1.0
-) -> str:
+def fetch(wanted: Wanted, folder: str, progress: Progress, *, client: httpx.Client | None = None, pause: float = 1.0) -> str:
     """Path of the file in the content-addressed `folder`, downloaded if it is not there yet.
 
     Proxies are taken from the environment (http_proxy, https_proxy, no_proxy). A partial file is resumed with a Range
@@ -63,12 +61,14 @@ def fetch(
             os.replace(partial, target)
             return target
         raise ReleaseError(
-            "NQR-REL-020", f"{wanted.url} could not be downloaded: {reason.rstrip('.')}.",
+            "NQR-REL-020",
+            f"{wanted.url} could not be downloaded: {reason.rstrip('.')}.",
             "Check the network and the proxy (https_proxy), then run the same command again; it goes on where it stopped.",
         )
     except OSError as error:
         raise ReleaseError(
-            "NQR-REL-023", f"{wanted.name} could not be stored in {folder}: {error.strerror or error}.",
+            "NQR-REL-023",
+            f"{wanted.name} could not be stored in {folder}: {error.strerror or error}.",
             "Free some space on that file system, then run the same command again.",
         ) from error
     finally:
@@ -94,7 +94,8 @@ def _stream(client: httpx.Client, wanted: Wanted, partial: str, progress: Progre
             raise httpx.ReadError(f"the server answered {response.status_code}")
         if response.status_code not in (200, 206):
             raise ReleaseError(
-                "NQR-REL-021", f"{wanted.url} cannot be had: the server answered {response.status_code}.",
+                "NQR-REL-021",
+                f"{wanted.url} cannot be had: the server answered {response.status_code}.",
                 "Check the name of the release and its version, and that this host may read it.",
             )
         if response.status_code == 200:
@@ -122,7 +123,8 @@ def _check(wanted: Wanted, partial: str) -> None:
     os.remove(partial)
     expected = f"{wanted.sha256[:16]}…" + (f", {wanted.size} bytes" if wanted.size is not None else "")
     raise ReleaseError(
-        "NQR-REL-022", f"{wanted.url} is not what the release lists: sha256 {digest[:16]}…, {size} bytes; expected {expected}.",
+        "NQR-REL-022",
+        f"{wanted.url} is not what the release lists: sha256 {digest[:16]}…, {size} bytes; expected {expected}.",
         "Check for a proxy that rewrites downloads; if there is none, the release itself may have been tampered with.",
     )
 
@@ -135,7 +137,8 @@ def read_small(url: str, *, limit: int = 1 << 20, client: httpx.Client | None = 
         with client.stream("GET", url) as response:
             if response.status_code != 200:
                 raise ReleaseError(
-                    "NQR-REL-021", f"{url} cannot be had: the server answered {response.status_code}.",
+                    "NQR-REL-021",
+                    f"{url} cannot be had: the server answered {response.status_code}.",
                     "Check the name of the release and its version, and that this host may read it.",
                 )
             body = b""
@@ -143,13 +146,15 @@ def read_small(url: str, *, limit: int = 1 << 20, client: httpx.Client | None = 
                 body += piece
                 if len(body) > limit:
                     raise ReleaseError(
-                        "NQR-REL-022", f"{url} is larger than {limit} bytes, so it is not what it should be.",
+                        "NQR-REL-022",
+                        f"{url} is larger than {limit} bytes, so it is not what it should be.",
                         "Check the address of the release.",
                     )
             return body
     except httpx.HTTPError as error:
         raise ReleaseError(
-            "NQR-REL-020", f"{url} could not be downloaded: {str(error).rstrip('.') or type(error).__name__}.",
+            "NQR-REL-020",
+            f"{url} could not be downloaded: {str(error).rstrip('.') or type(error).__name__}.",
             "Check the network and the proxy (https_proxy), then run the same command again.",
         ) from error
     finally:

@@ -54,7 +54,8 @@ class KeepRelease:
         release = read_release(host, self.source)
         if release is None or release.version != self.version or damaged(host, self.source, release):
             raise StepFailed(
-                "NQR-REL-016", f"The release {self.version} in {self.source} is not complete.",
+                "NQR-REL-016",
+                f"The release {self.version} in {self.source} is not complete.",
                 "Run the same command again; it prepares the release anew.",
             )
         new = f"{self.directory}.new"

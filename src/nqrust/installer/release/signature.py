@@ -29,6 +29,7 @@ def verify(descriptor: bytes, signature: bytes, trusted_keys: tuple[bytes, ...])
         except (InvalidSignature, ValueError):
             continue
     raise ReleaseError(
-        "NQR-REL-024", "The signature of release.json does not fit any trusted key.",
+        "NQR-REL-024",
+        "The signature of release.json does not fit any trusted key.",
         "Get the release from its publisher again, or check which key you trust; do not install this copy.",
     )

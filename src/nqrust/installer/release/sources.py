@@ -77,7 +77,8 @@ def _open_bundled(request: Request) -> Opened:
         release = _complete(host, kept)
         if release is None:
             raise ReleaseError(
-                "NQR-REL-017", f"There is no release to install: no source tree was named and {kept} holds none.",
+                "NQR-REL-017",
+                f"There is no release to install: no source tree was named and {kept} holds none.",
                 "Run ./scripts/install/install.sh from a copy of the repository, or name one with --source.",
             )
         return Opened(release, kept)
@@ -90,9 +91,7 @@ def _open_bundled(request: Request) -> Opened:
     return Opened(described, f"{request.cache}/releases/{described.version}")
 
 
-def _build_steps(
-    settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress
-) -> tuple[Step, ...]:
+def _build_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:
     source = settings.release.source_dir or checkout
     version, runner = opened.release.version, interpreter().runner
     return (BuildRelease(version, opened.directory, source, runner, cache, progress),)
@@ -127,9 +126,7 @@ def _address(source: str) -> tuple[str, str]:
     if source.startswith("github:"):
         match = re.fullmatch(r"github:([\w.-]+/[\w.-]+?)(?:@([\w.+-]+))?", source)
         if match is None:
-            raise ReleaseError(
-                "NQR-REL-018", f"{source} does not name a GitHub release.", "Write it as github:OWNER/REPO@TAG."
-            )
+            raise ReleaseError("NQR-REL-018", f"{source} does not name a GitHub release.", "Write it as github:OWNER/REPO@TAG.")
         if match[2] is None:
             return f"{GITHUB}/{match[1]}/releases/latest/download", "latest"
         return f"{GITHUB}/{match[1]}/releases/download/{match[2]}", match[2]
@@ -137,9 +134,7 @@ def _address(source: str) -> tuple[str, str]:
     return base, base.rpartition("/")[2]
 
 
-def _fetch_steps(
-    settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress
-) -> tuple[Step, ...]:
+def _fetch_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:
     return (FetchRelease(opened.release, opened.directory, cache, progress),)
 
 
@@ -147,11 +142,13 @@ def _open_unknown(request: Request) -> Opened:
     source = request.settings.release.source
     if request.host.exists(source):
         raise ReleaseError(
-            "NQR-REL-019", f"{source} is a file, and bundle files cannot be installed by this version.",
+            "NQR-REL-019",
+            f"{source} is a file, and bundle files cannot be installed by this version.",
             "Use --release bundled (the default), an https:// address, or github:OWNER/REPO@TAG.",
         )
     raise ReleaseError(
-        "NQR-REL-018", f"--release {source} is neither `bundled`, nor an address, nor a file of this host.",
+        "NQR-REL-018",
+        f"--release {source} is neither `bundled`, nor an address, nor a file of this host.",
         "Write bundled, https://…, or github:OWNER/REPO@TAG.",
     )
 
@@ -174,8 +171,6 @@ def open_source(host: Host, settings: Settings, checkout: str, cache: str, event
     return _source(settings).open(Request(host, settings, checkout, cache))
 
 
-def source_steps(
-    settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress = silent
-) -> tuple[Step, ...]:
+def source_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress = silent) -> tuple[Step, ...]:
     """The steps of the build phase that make `opened.directory` hold what `opened.release` lists."""
     return _source(settings).steps(settings, checkout, opened, cache, progress)

@@ -31,13 +31,22 @@ CHECKSUMS = "checksums.txt"
 MANIFEST = "release-manifest.json"
 
 _MANAGER_COMMANDS = {
-    "mount": "mount a VM's root file system", "umount": "unmount it",
-    "cp": "copy files into it", "mv": "move files in it", "chmod": "set modes in it", "chown": "set owners in it",
-    "cat /etc/shadow": "read password hashes", "tee": "write files in it", "dd": "write to it",
+    "mount": "mount a VM's root file system",
+    "umount": "unmount it",
+    "cp": "copy files into it",
+    "mv": "move files in it",
+    "chmod": "set modes in it",
+    "chown": "set owners in it",
+    "cat /etc/shadow": "read password hashes",
+    "tee": "write files in it",
+    "dd": "write to it",
 }
 _AGENT_COMMANDS = {
-    "firecracker": "run the VMM", "ip": "set up TAP devices", "brctl": "attach them to the bridge",
-    "systemd-run": "give each VM its scope", "screen": "give each VM a console",
+    "firecracker": "run the VMM",
+    "ip": "set up TAP devices",
+    "brctl": "attach them to the bridge",
+    "systemd-run": "give each VM its scope",
+    "screen": "give each VM a console",
 }
 
 PRIVILEGES = tuple(
@@ -47,18 +56,31 @@ PRIVILEGES = tuple(
 
 _RUNS: dict[str, dict[str, Any]] = {
     "manager": {
-        "kind": ComponentKind.binary, "start": ("{bin}/manager",), "env_file": "manager.env",
-        "port_variable": "MANAGER_BIND", "health": "/health", "run_as": "service",
+        "kind": ComponentKind.binary,
+        "start": ("{bin}/manager",),
+        "env_file": "manager.env",
+        "port_variable": "MANAGER_BIND",
+        "health": "/health",
+        "run_as": "service",
     },
     "agent": {
-        "kind": ComponentKind.binary, "start": ("{bin}/agent",), "env_file": "agent.env",
-        "port_variable": "AGENT_BIND", "health": "/agent/v1/health", "run_as": "root",
+        "kind": ComponentKind.binary,
+        "start": ("{bin}/agent",),
+        "env_file": "agent.env",
+        "port_variable": "AGENT_BIND",
+        "health": "/agent/v1/health",
+        "run_as": "root",
         "packages": ("screen", "iproute2"),
     },
     "guest-agent": {"kind": ComponentKind.binary},
     "ui": {
-        "kind": ComponentKind.node, "start": ("node", "server.js"), "env_file": "ui.env", "port_variable": "PORT",
-        "health": "/", "run_as": "service", "packages": ("nodejs",),
+        "kind": ComponentKind.node,
+        "start": ("node", "server.js"),
+        "env_file": "ui.env",
+        "port_variable": "PORT",
+        "health": "/",
+        "run_as": "service",
+        "packages": ("nodejs",),
     },
 }
 
@@ -88,7 +110,8 @@ def describe(base_url: str, *, tag: str, checksums: str, manifest: str | None, s
     missing = [name for name in ("manager", "agent", "guest-agent") if ASSETS[name] not in digests]
     if missing:
         raise ReleaseError(
-            "NQR-REL-025", f"The release {tag} lists no checksum for {', '.join(ASSETS[name] for name in missing)}.",
+            "NQR-REL-025",
+            f"The release {tag} lists no checksum for {', '.join(ASSETS[name] for name in missing)}.",
             "Choose a release whose checksums.txt is complete.",
         )
     names = [asset for asset in ASSETS.values() if asset in digests]
@@ -106,7 +129,12 @@ def describe(base_url: str, *, tag: str, checksums: str, manifest: str | None, s
         if asset in present
     )
     return Release(
-        form="upstream", version=version, components=components, artifacts=artifacts, privileges=PRIVILEGES,
+        form="upstream",
+        version=version,
+        components=components,
+        artifacts=artifacts,
+        privileges=PRIVILEGES,
         images=tuple(ImageSource(name=name.removesuffix(".ext4"), artifact=name) for name in images if name in present),
-        database_extensions=("pgcrypto",), database_role_attributes=("CREATEROLE",),
+        database_extensions=("pgcrypto",),
+        database_role_attributes=("CREATEROLE",),
     )

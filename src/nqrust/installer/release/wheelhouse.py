@@ -77,10 +77,23 @@ class Wheelhouse:
         try:
             host.run(
                 command(
-                    self.runner, "-I", "-m", "pip", "download", "--disable-pip-version-check", "--no-input",
-                    "--progress-bar", "off", "--only-binary", ":all:", "--require-hashes",
-                    "--dest", self.directory, *files,
-                    timeout=1800, env={"PIP_ROOT_USER_ACTION": "ignore", **_cache(self.directory)},
+                    self.runner,
+                    "-I",
+                    "-m",
+                    "pip",
+                    "download",
+                    "--disable-pip-version-check",
+                    "--no-input",
+                    "--progress-bar",
+                    "off",
+                    "--only-binary",
+                    ":all:",
+                    "--require-hashes",
+                    "--dest",
+                    self.directory,
+                    *files,
+                    timeout=1800,
+                    env={"PIP_ROOT_USER_ACTION": "ignore", **_cache(self.directory)},
                 ),
                 on_line=tell,
             )
@@ -98,14 +111,18 @@ def download_failed(error: CommandFailed | CommandTimedOut) -> StepFailed:
     output = f"{error.stdout}\n{error.stderr}" if isinstance(error, CommandFailed) else ""
     if "THESE PACKAGES DO NOT MATCH THE HASHES" in output or "hash mismatch" in output.lower():
         return StepFailed(
-            "NQR-REL-008", "A downloaded Python package is not the one that was locked (its sha256 differs).",
+            "NQR-REL-008",
+            "A downloaded Python package is not the one that was locked (its sha256 differs).",
             "Check the package index and proxy that pip uses on this host (pip config list); nothing was installed from it.",
         )
     if "No space left" in output:
-        return StepFailed("NQR-REL-009", "The disk is full.", f"Free some space on the file system of {CACHE_DIR}, then try again.")
+        return StepFailed(
+            "NQR-REL-009", "The disk is full.", f"Free some space on the file system of {CACHE_DIR}, then try again."
+        )
     reason = next((line.strip() for line in reversed(output.splitlines()) if line.strip().startswith("ERROR")), str(error))
     return StepFailed(
-        "NQR-REL-007", f"Python packages could not be downloaded: {reason.removeprefix('ERROR:').strip().rstrip('.')}.",
+        "NQR-REL-007",
+        f"Python packages could not be downloaded: {reason.removeprefix('ERROR:').strip().rstrip('.')}.",
         "Check the network, the proxy (https_proxy) and pip's index settings of this host (pip config list), then try again.",
     )
 

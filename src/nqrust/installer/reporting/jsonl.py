@@ -41,9 +41,7 @@ def summary_object(summary: Summary) -> dict[str, Any]:
         "outcome": summary.outcome,
         "changed": summary.changed,
         "satisfied": summary.satisfied,
-        "phases": [
-            {"name": p.name, "changed": p.changed, "seconds": round(p.seconds, 3)} for p in summary.phases
-        ],
+        "phases": [{"name": p.name, "changed": p.changed, "seconds": round(p.seconds, 3)} for p in summary.phases],
         "seconds": round(summary.seconds, 3),
         "urls": dict(summary.urls),
         "exit_code": summary.exit_code,

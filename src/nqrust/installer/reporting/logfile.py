@@ -138,9 +138,7 @@ def event_lines(event: Event) -> list[str]:
         skipped = f" (skipped: {event.skipped})" if event.skipped else ""
         return [f"phase   {event.name}: {event.title}{skipped}"]
     if isinstance(event, PhaseFinished):
-        return [
-            f"phase   {event.name}: {event.changed} changed, {event.satisfied} satisfied, {event.seconds:.3f} s"
-        ]
+        return [f"phase   {event.name}: {event.changed} changed, {event.satisfied} satisfied, {event.seconds:.3f} s"]
     if isinstance(event, StepStarted):
         return [f"step    {event.id}: {event.describe}"]
     if isinstance(event, StepProgress):

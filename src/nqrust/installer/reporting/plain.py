@@ -53,9 +53,7 @@ class PlainReporter:
             return [f"{event.verb}: resuming the run that was cut off"] if event.resumed else []
         if isinstance(event, PhaseStarted):
             self._looks_only = event.steps == 0
-            return [
-                f"{event.name}: {event.title}" + (f" (skipped: {event.skipped})" if event.skipped else "")
-            ]
+            return [f"{event.name}: {event.title}" + (f" (skipped: {event.skipped})" if event.skipped else "")]
         if isinstance(event, StepStarted):
             return [f"  … {event.describe}"]
         if isinstance(event, StepProgress):
@@ -83,12 +81,8 @@ class PlainReporter:
             return [f"  {word}{code}{event.text}", *([f"    cure: {event.cure}"] if event.cure else [])]
         if isinstance(event, Proof):
             self._proofs_shown += 1
-            proof = ProofSummary(
-                event.hop, event.verdict, event.detail, event.code, event.cure, event.seconds
-            )
-            cure = (
-                [f"    {event.code}  cure: {event.cure}"] if event.cure and event.verdict != "passed" else []
-            )
+            proof = ProofSummary(event.hop, event.verdict, event.detail, event.code, event.cure, event.seconds)
+            cure = [f"    {event.code}  cure: {event.cure}"] if event.cure and event.verdict != "passed" else []
             return [f"  {wording.proof_line(proof)}", *cure]
         return []
 

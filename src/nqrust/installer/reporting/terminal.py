@@ -82,9 +82,7 @@ class TerminalReporter:
         elif isinstance(event, Notice):
             self._notice(event)
         elif isinstance(event, Proof):
-            self._proof(
-                ProofSummary(event.hop, event.verdict, event.detail, event.code, event.cure, event.seconds)
-            )
+            self._proof(ProofSummary(event.hop, event.verdict, event.detail, event.code, event.cure, event.seconds))
         elif isinstance(event, RunFinished):
             self.close()
 

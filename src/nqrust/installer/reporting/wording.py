@@ -58,11 +58,7 @@ def headline(verb: str, summary: Summary) -> str:
         return "The install is done in the clone, but a proof failed. The host was not touched."
     if summary.exit_code == 4:
         return f"The {verb} is done, but a proof failed." if verb != "verify" else "A proof failed."
-    if (
-        summary.outcome == "ok"
-        and verb in ("install", "rollback", "uninstall", "phase")
-        and not summary.phases
-    ):
+    if summary.outcome == "ok" and verb in ("install", "rollback", "uninstall", "phase") and not summary.phases:
         return "Nothing was changed."
     if summary.outcome == "failed" and not summary.phases and verb != "verify":
         return f"The {verb} did not start; nothing was changed."

@@ -14,10 +14,7 @@ from nqrust.installer.phases.context import Context
 def config_yaml(context: Context) -> str:
     """The settings of this installation in the form that --config takes; it holds no secret."""
     body = yaml.safe_dump(context.settings.model_dump(mode="json"), sort_keys=False, default_flow_style=False)
-    return (
-        "# The settings of this installation, in the form of `nqr install --config FILE`. Written by nqr.\n"
-        + body
-    )
+    return "# The settings of this installation, in the form of `nqr install --config FILE`. Written by nqr.\n" + body
 
 
 def bootstrap_json(context: Context) -> str:
@@ -28,13 +25,7 @@ def bootstrap_json(context: Context) -> str:
         admin_password_hash=credentials.hash_password(
             secrets.admin_password.reveal(), salt=bytes.fromhex(secrets.admin_password_salt)
         ),
-        tokens=[
-            BootstrapToken(
-                name="nqr-cli", sha256=credentials.hash_token(secrets.cli_token.reveal()), role=Role.admin
-            )
-        ],
-        join_tokens=[
-            BootstrapJoinToken(name="this-host", sha256=credentials.hash_token(secrets.join_token.reveal()))
-        ],
+        tokens=[BootstrapToken(name="nqr-cli", sha256=credentials.hash_token(secrets.cli_token.reveal()), role=Role.admin)],
+        join_tokens=[BootstrapJoinToken(name="this-host", sha256=credentials.hash_token(secrets.join_token.reveal()))],
     )
     return json.dumps(bootstrap.model_dump(mode="json"), indent=2) + "\n"

@@ -20,9 +20,7 @@ def network_script(network: NetworkSettings, spec: FirewallSpec) -> str:
         f"[ ! -e /proc/sys/net/ipv6/conf/{bridge}/disable_ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6",
     ]
     if network.mode is NetworkMode.nat:
-        up.insert(
-            0, '[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward'
-        )
+        up.insert(0, '[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward')
     down = [*render_down(spec), f"if ours; then ip link delete {bridge}; fi"]
     lines = [
         "#!/bin/sh",

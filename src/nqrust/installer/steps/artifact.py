@@ -72,13 +72,15 @@ class Artifact:
         expected = self._expected(host)
         if expected is None:
             raise StepFailed(
-                "NQR-REL-012", f"The release in {self.release_dir} does not list {self.name}.",
+                "NQR-REL-012",
+                f"The release in {self.release_dir} does not list {self.name}.",
                 "Run the same command again; it prepares the release anew.",
             )
         source = f"{self.release_dir}/{self.name}"
         if host.sha256(source) != expected["sha256"]:
             raise StepFailed(
-                "NQR-REL-013", f"{source} is not the file that the release lists (its sha256 differs).",
+                "NQR-REL-013",
+                f"{source} is not the file that the release lists (its sha256 differs).",
                 f"Remove {self.release_dir} and run the same command again.",
             )
         host.copy_file(source, self.path, mode=self.mode, owner=self.owner, group=self.group)

@@ -58,8 +58,7 @@ class Block:
             return Conflict(
                 "NQR-CFG-105",
                 f"Our block “{self.name}” in {self.path} has lost its end line.",
-                f"Put the line “{markers(self.marker)[1]}” back (or remove the begin line), then run the same"
-                " command again.",
+                f"Put the line “{markers(self.marker)[1]}” back (or remove the begin line), then run the same command again.",
             )
         after = self.wanted(before)
         if after == before:
@@ -76,9 +75,7 @@ class Block:
         stat = host.stat(self.path)
         if stat is None:
             require_parent(host, self.path)
-            host.write_file(
-                self.path, self.wanted("").encode(), mode=self.mode, owner=self.owner, group=self.group
-            )
+            host.write_file(self.path, self.wanted("").encode(), mode=self.mode, owner=self.owner, group=self.group)
             return
         after = self.wanted(host.read_text(self.path)).encode()
         host.write_file(
@@ -110,6 +107,4 @@ class Block:
 
     def _unclosed(self, text: str) -> bool:
         begin, _ = markers(self.marker)
-        return (
-            begin in (line.strip() for line in text.splitlines()) and without_block(text, self.marker) == text
-        )
+        return begin in (line.strip() for line in text.splitlines()) and without_block(text, self.marker) == text

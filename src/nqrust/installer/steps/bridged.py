@@ -35,9 +35,7 @@ class BridgedUplink:
         return f"put {self.uplink or 'the uplink'} and its addresses into bridge {self.bridge}"
 
     def inspect(self, host: Host) -> Inspection:
-        if host.exists(f"/sys/class/net/{self.bridge}/bridge") and host.listdir(
-            f"/sys/class/net/{self.bridge}/brif"
-        ):
+        if host.exists(f"/sys/class/net/{self.bridge}/bridge") and host.listdir(f"/sys/class/net/{self.bridge}/brif"):
             return Satisfied("made by the administrator")
         return Conflict(CODE, WHY, CURE)
 

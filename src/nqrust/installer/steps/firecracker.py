@@ -65,7 +65,8 @@ def supplied(environment: dict[str, str] | None = None) -> Supplied | None:
         return None
     if not archive.startswith("/") or not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise StepFailed(
-            "NQR-REL-041", f"{ARCHIVE_VARIABLE} and {DIGEST_VARIABLE} do not name an archive and its sha256.",
+            "NQR-REL-041",
+            f"{ARCHIVE_VARIABLE} and {DIGEST_VARIABLE} do not name an archive and its sha256.",
             f"Set {ARCHIVE_VARIABLE} to the absolute path of the archive and {DIGEST_VARIABLE} to its 64 hex digits.",
         )
     return Supplied(archive, digest)
@@ -124,7 +125,8 @@ class FirecrackerBinary:
         digest = self._digest()
         if digest is None:
             raise StepFailed(
-                "NQR-REL-040", f"This release of the installer holds no digest for Firecracker {self.pin.version},"
+                "NQR-REL-040",
+                f"This release of the installer holds no digest for Firecracker {self.pin.version},"
                 " and an archive without one is never installed.",
                 f"Download {self.pin.url}, check it, then set {ARCHIVE_VARIABLE} to the file and {DIGEST_VARIABLE} to"
                 " its sha256 and run again; or use --vmm qemu.",
@@ -133,7 +135,8 @@ class FirecrackerBinary:
             archive = self.source.archive
             if not host.exists(archive) or host.sha256(archive) != digest:
                 raise StepFailed(
-                    "NQR-REL-043", f"{archive} is missing or its sha256 is not the one in {DIGEST_VARIABLE}.",
+                    "NQR-REL-043",
+                    f"{archive} is missing or its sha256 is not the one in {DIGEST_VARIABLE}.",
                     "Download the archive again and compare it with the digest that its publisher lists.",
                 )
         else:

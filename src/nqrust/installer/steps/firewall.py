@@ -99,9 +99,7 @@ def vm_network(
     ]
     if dns:
         inbound += [(*to_gateway, "-p", p, "-m", p, "--dport", "53", "-j", "ACCEPT") for p in ("udp", "tcp")]
-    inbound += [
-        (*to_gateway, "-p", "tcp", "-m", "tcp", "--dport", str(port), "-j", "ACCEPT") for port in tcp_ports
-    ]
+    inbound += [(*to_gateway, "-p", "tcp", "-m", "tcp", "--dport", str(port), "-j", "ACCEPT") for port in tcp_ports]
     inbound.append(("-i", bridge, "-j", "DROP"))
     chains = [
         Chain("filter", FORWARD, "FORWARD", tuple(forward)),
@@ -138,10 +136,7 @@ def render_up(spec: FirewallSpec, binary: str = "iptables") -> list[str]:
     for chain in spec.chains:
         ours = f"-t {chain.table}"
         jump = shlex.join(chain.jump)
-        lines.append(
-            f"{binary} -w {ours} -C {chain.parent} {jump} 2>/dev/null"
-            f" || {binary} -w {ours} -I {chain.parent} 1 {jump}"
-        )
+        lines.append(f"{binary} -w {ours} -C {chain.parent} {jump} 2>/dev/null || {binary} -w {ours} -I {chain.parent} 1 {jump}")
     return lines
 
 
@@ -259,11 +254,7 @@ def _chain_diff(chain: Chain, now: dict[str, list[tuple[str, ...]]]) -> list[str
         diff = diff or [f"{chain.name}: rules in another order"]
     jumps = now.get(chain.parent, []).count(chain.jump)
     if jumps != 1:
-        diff.append(
-            f"+ jump {chain.parent} -> {chain.name}"
-            if not jumps
-            else f"- {jumps - 1} extra jumps to {chain.name}"
-        )
+        diff.append(f"+ jump {chain.parent} -> {chain.name}" if not jumps else f"- {jumps - 1} extra jumps to {chain.name}")
     return diff
 
 

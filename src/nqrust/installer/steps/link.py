@@ -77,8 +77,7 @@ class Bridge:
         return Conflict(
             "NQR-NET-104",
             f"There is a bridge {self.name} already, which is not ours and is down.",
-            f"Bring it up (ip link set {self.name} up) if it is meant for VMs, or choose another name with"
-            " --bridge-name.",
+            f"Bring it up (ip link set {self.name} up) if it is meant for VMs, or choose another name with --bridge-name.",
         )
 
     def prepare(self, host: Host) -> Prepared:
@@ -155,9 +154,7 @@ def parse_addresses(text: str) -> dict[str, list[str]]:
     for link in json.loads(text or "[]"):
         name = link.get("ifname")
         if name:
-            found[name] = [
-                f"{a['local']}/{a['prefixlen']}" for a in link.get("addr_info", []) if "local" in a
-            ]
+            found[name] = [f"{a['local']}/{a['prefixlen']}" for a in link.get("addr_info", []) if "local" in a]
     return found
 
 

@@ -166,11 +166,7 @@ class Packages:
 
     def _left_behind(self, host: Host, policy: StartPolicy) -> bool:
         stat = host.stat(policy.path)
-        return (
-            stat is not None
-            and stat.size == len(policy.content)
-            and host.read_bytes(policy.path) == policy.content
-        )
+        return stat is not None and stat.size == len(policy.content) and host.read_bytes(policy.path) == policy.content
 
     def _place(self, host: Host, policy: StartPolicy) -> bool:
         """Whether the policy there now is ours. One of another's stays and decides."""
@@ -258,16 +254,11 @@ def transaction_failed(error: CommandFailed) -> StepFailed:
             f"There is not enough disk space for the packages: {_said(error)}.",
             "Free some space on the file system that holds /usr and /var, then run the same command again.",
         )
-    if (
-        "Unable to locate package" in text
-        or "no installation candidate" in text
-        or "No match for argument" in text
-    ):
+    if "Unable to locate package" in text or "no installation candidate" in text or "No match for argument" in text:
         return StepFailed(
             "NQR-DEP-103",
             f"A package is not in this host's package sources: {_said(error)}.",
-            "Enable the distribution's full package sources (on Ubuntu also “universe”), then run the same command"
-            " again.",
+            "Enable the distribution's full package sources (on Ubuntu also “universe”), then run the same command again.",
         )
     if any(sign in text for sign in _UNREACHED):
         return StepFailed(

@@ -65,9 +65,7 @@ def choose(clusters: Iterable[PostgresCluster], min_version: int, port: int | No
     return order[0] if order else None
 
 
-def expected_port(
-    clusters: Iterable[PostgresCluster], ports: Iterable[ListeningPort], wanted: int, min_version: int = 13
-) -> int:
+def expected_port(clusters: Iterable[PostgresCluster], ports: Iterable[ListeningPort], wanted: int, min_version: int = 13) -> int:
     """The port at which the chosen cluster is, or the one a cluster made by the packages will get: they take
     the first free one from 5432 on (pg_createcluster(1))."""
     found = choose(clusters, min_version, wanted)

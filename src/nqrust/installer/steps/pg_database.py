@@ -50,9 +50,7 @@ class Database:
         cluster = self.cluster.online(host)
         found = self._owner_and_encoding(host, cluster) if cluster is not None else None
         if cluster is None or found is None:
-            return Needed(
-                (f"+ PostgreSQL database {self.name} (owner {self.owner}, UTF8)", *self._extension_lines())
-            )
+            return Needed((f"+ PostgreSQL database {self.name} (owner {self.owner}, UTF8)", *self._extension_lines()))
         owner, encoding = found
         if owner != self.owner:
             return Conflict(
@@ -78,9 +76,7 @@ class Database:
     def prepare(self, host: Host) -> Prepared:
         cluster = self.cluster.require(host)
         if cluster.online and self._owner_and_encoding(host, cluster) is not None:
-            return Prepared(
-                Origin.modified, ()
-            )  # grants and extensions go with the database that is not ours
+            return Prepared(Origin.modified, ())  # grants and extensions go with the database that is not ours
         return Prepared(Origin.created, (undo_database(cluster_arguments(cluster), self.name),))
 
     def apply(self, host: Host) -> None:
@@ -150,9 +146,7 @@ class Database:
             self.name,
         ).splitlines()
         lines = [] if out[:1] == ["t"] else [f"grant {self.owner} its rights in {self.name}"]
-        return lines + [
-            f"+ extension {name} in {self.name}" for name in self.extensions if name not in out[1:]
-        ]
+        return lines + [f"+ extension {name} in {self.name}" for name in self.extensions if name not in out[1:]]
 
     def _extension_lines(self) -> tuple[str, ...]:
         return tuple(f"+ extension {name} in {self.name}" for name in self.extensions)

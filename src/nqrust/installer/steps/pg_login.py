@@ -81,9 +81,7 @@ class TcpLogin:
 
     # ---
     def _refusal(self, host: Host, cluster: PostgresCluster) -> str | None:
-        login = Connection(
-            self.login.host, cluster.port, self.login.database, self.login.user, self.login.password
-        )
+        login = Connection(self.login.host, cluster.port, self.login.database, self.login.user, self.login.password)
         try:
             login.run(host, "SELECT 1;")
         except HostError as error:

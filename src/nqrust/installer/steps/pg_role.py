@@ -69,11 +69,7 @@ class Role:
         diff = [] if fits else [f"PostgreSQL role {self.name}: password differs (secret)"]
         if not found.login:
             diff.append(f"PostgreSQL role {self.name}: + LOGIN")
-        diff += [
-            f"PostgreSQL role {self.name}: + {name}"
-            for name in self.attributes
-            if name not in found.attributes
-        ]
+        diff += [f"PostgreSQL role {self.name}: + {name}" for name in self.attributes if name not in found.attributes]
         return Needed(tuple(diff)) if diff else Satisfied()
 
     def prepare(self, host: Host) -> Prepared:

@@ -40,7 +40,8 @@ class CurrentLink:
             return Needed((f"+ {self.path} -> {self.target}",))
         if found.kind is not Kind.symlink:
             return Conflict(
-                "NQR-REL-015", f"{self.path} is there and is no symlink.",
+                "NQR-REL-015",
+                f"{self.path} is there and is no symlink.",
                 "Move it away, then run the same command again.",
             )
         now = host.readlink(self.path)

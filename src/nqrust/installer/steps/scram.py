@@ -42,11 +42,7 @@ def prepared(password: str) -> str:
     """SASLprep (RFC 4013). What it prohibits is used as it stands, as PostgreSQL does."""
     if password.isascii():
         return password
-    mapped = "".join(
-        " " if stringprep.in_table_c12(char) else char
-        for char in password
-        if not stringprep.in_table_b1(char)
-    )
+    mapped = "".join(" " if stringprep.in_table_c12(char) else char for char in password if not stringprep.in_table_b1(char))
     normal = unicodedata.normalize("NFKC", mapped)
     prohibited = (
         stringprep.in_table_c12, stringprep.in_table_c21_c22, stringprep.in_table_c3, stringprep.in_table_c4,

@@ -96,8 +96,7 @@ class Sudoers:
                 raise StepFailed(
                     "NQR-SUD-104",
                     f"visudo refuses the rules meant for {self.path}: {trouble}.",
-                    "Nothing was put in place; the privileges that the release asks for are at fault, so use another"
-                    " release.",
+                    "Nothing was put in place; the privileges that the release asks for are at fault, so use another release.",
                 )
             host.rename(self._candidate, self.path)
         finally:

@@ -42,11 +42,7 @@ class Sysctl:
     def inspect(self, host: Host) -> Inspection:
         path = sysctl_path(self.key)
         if not host.exists(path):
-            return (
-                Satisfied(f"{self.key} is not there")
-                if self.optional
-                else Needed((f"{self.key}: -> {self.value}",))
-            )
+            return Satisfied(f"{self.key} is not there") if self.optional else Needed((f"{self.key}: -> {self.value}",))
         now = _normal(host.read_text(path))
         if now == _normal(self.value) or (self.at_least and _number(now) >= _number(self.value)):
             return Satisfied()
@@ -74,8 +70,7 @@ class Sysctl:
         return StepFailed(
             "NQR-NET-101",
             f"This kernel has no parameter {self.key}.",
-            "Load the kernel module that provides it (or use the distribution's own kernel), then run the same command"
-            " again.",
+            "Load the kernel module that provides it (or use the distribution's own kernel), then run the same command again.",
         )
 
 

@@ -55,8 +55,7 @@ class User:
             return Conflict(
                 "NQR-CFG-111",
                 f"The user {self.name} exists but is not in the group {self.group}.",
-                f"Add it (usermod -aG {self.group} {self.name}) if it is meant for this, then run the same"
-                " command again.",
+                f"Add it (usermod -aG {self.group} {self.name}) if it is meant for this, then run the same command again.",
             )
         return Satisfied()
 

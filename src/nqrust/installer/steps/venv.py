@@ -94,8 +94,10 @@ class PythonEnvironment:
         if isinstance(found, Satisfied):
             return
         raise StepFailed(
-            "NQR-REL-011", f"The Python environment {self.directory} is not complete: {'; '.join(found.diff)}."
-            if isinstance(found, Needed) else f"The Python environment {self.directory} is not complete.",
+            "NQR-REL-011",
+            f"The Python environment {self.directory} is not complete: {'; '.join(found.diff)}."
+            if isinstance(found, Needed)
+            else f"The Python environment {self.directory} is not complete.",
             "Run the same command again; it makes the environment anew.",
         )
 
@@ -134,10 +136,25 @@ class PythonEnvironment:
         try:
             host.run(
                 command(
-                    self.runner, "-I", "-m", "pip", "--python", self._interpreter, "install",
-                    "--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--no-compile",
-                    "--no-cache-dir", "--no-index", *links, "--require-hashes", *wanted,
-                    timeout=1800, env={"PIP_ROOT_USER_ACTION": "ignore"},
+                    self.runner,
+                    "-I",
+                    "-m",
+                    "pip",
+                    "--python",
+                    self._interpreter,
+                    "install",
+                    "--disable-pip-version-check",
+                    "--no-input",
+                    "--progress-bar",
+                    "off",
+                    "--no-compile",
+                    "--no-cache-dir",
+                    "--no-index",
+                    *links,
+                    "--require-hashes",
+                    *wanted,
+                    timeout=1800,
+                    env={"PIP_ROOT_USER_ACTION": "ignore"},
                 ),
                 on_line=tell,
             )
@@ -145,6 +162,7 @@ class PythonEnvironment:
             lines = [line for line in f"{error.stdout}\n{error.stderr}".splitlines() if line.startswith("ERROR")]
             reason = lines[-1].removeprefix("ERROR:").strip().rstrip(".") if lines else str(error)
             raise StepFailed(
-                "NQR-REL-010", f"The Python packages of {self.name} could not be installed: {reason}.",
+                "NQR-REL-010",
+                f"The Python packages of {self.name} could not be installed: {reason}.",
                 "Check the free space of the disk, then run the same command again; it fetches what is missing.",
             ) from error

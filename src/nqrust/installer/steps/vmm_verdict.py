@@ -65,7 +65,10 @@ class VmmVerdict:
         now = self._circumstances(host)
         vmm, accel, reason = self._decide(host, now)
         verdict = {
-            "vmm": vmm, "accel": accel, "reason": reason, **now,
+            "vmm": vmm,
+            "accel": accel,
+            "reason": reason,
+            **now,
             "decided_at": datetime.fromtimestamp(host.now(), timezone.utc).isoformat(timespec="seconds"),
         }
         host.write_file(self.path, (json.dumps(verdict, indent=2) + "\n").encode(), mode=0o644)
@@ -88,14 +91,17 @@ class VmmVerdict:
         if self.choice == "firecracker" and not (booted and now["firecracker"]):
             raise StepFailed(
                 "NQR-VMM-020",
-                "Firecracker cannot run VMs here: " + (f"{self.firecracker} is not installed" if booted else f"no canary booted under KVM ({why})") + ".",
+                "Firecracker cannot run VMs here: "
+                + (f"{self.firecracker} is not installed" if booted else f"no canary booted under KVM ({why})")
+                + ".",
                 "Use --vmm auto or --vmm qemu; Firecracker needs a host on which KVM boots a Linux kernel.",
             )
         if booted and now["firecracker"] and self.choice != "qemu":
             return "firecracker", "kvm", "a canary booted under KVM"
         if not now["qemu"]:
             raise StepFailed(
-                "NQR-VMM-021", f"There is no VMM on this host: {QEMU} is not installed.",
+                "NQR-VMM-021",
+                f"There is no VMM on this host: {QEMU} is not installed.",
                 "Run nqr install again, so that the distribution's QEMU is installed.",
             )
         if booted:

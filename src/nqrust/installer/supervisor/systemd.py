@@ -88,8 +88,7 @@ def parse_show(text: str, *, now: float, monotonic: float) -> ServiceState:
     result = found.get("Result", "")
     return ServiceState(
         known=load in ("loaded", "masked"),
-        enabled=found.get("UnitFileState", "")
-        in ("enabled", "enabled-runtime", "static", "generated", "alias"),
+        enabled=found.get("UnitFileState", "") in ("enabled", "enabled-runtime", "static", "generated", "alias"),
         active=active == "active",
         failed=active == "failed",
         since=now - (monotonic - entered) if active == "active" and entered else None,

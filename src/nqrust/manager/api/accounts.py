@@ -41,9 +41,7 @@ async def me(core: CoreDep, principal: Viewer) -> User:
     """Who these credentials belong to."""
     known = await accounts.get_user(core, principal.user_id) if principal.user_id else None
     role = principal.role or Role.viewer
-    return known or User(
-        id=principal.token_id or "", username=principal.name, role=role, created_at=core.started_at
-    )
+    return known or User(id=principal.token_id or "", username=principal.name, role=role, created_at=core.started_at)
 
 
 @router.put("/auth/password", status_code=204, tags=["auth"])

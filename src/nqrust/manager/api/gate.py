@@ -106,9 +106,7 @@ class Gate:
                 state["ticket_vm"] = found[0]
                 state["principal"] = Principal("user", found[1])
             else:
-                state["principal"] = await authenticate(
-                    self._core, headers.get("authorization"), state["source"]
-                )
+                state["principal"] = await authenticate(self._core, headers.get("authorization"), state["source"])
         except ManagerError as error:
             await _refuse_websocket(scope, receive, send, error)
             return

@@ -22,9 +22,7 @@ async def add_image(core: CoreDep, _: Operator, body: ImageAdd) -> Response:
     """`path`: a folder below an allowed root. `url`: of an image.json, with its sha256; the files are fetched in the
     background (202, state `downloading`)."""
     image = await registry.add(core, body)
-    return JSONResponse(
-        image.model_dump(mode="json"), status_code=202 if image.state == "downloading" else 201
-    )
+    return JSONResponse(image.model_dump(mode="json"), status_code=202 if image.state == "downloading" else 201)
 
 
 @router.post("/scan")

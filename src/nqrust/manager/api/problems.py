@@ -106,9 +106,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     """Names the fields; never repeats what was sent, which may be a password."""
     assert isinstance(error, RequestValidationError)
-    fields = [
-        {"field": ".".join(str(p) for p in e["loc"][1:]), "message": str(e["msg"])} for e in error.errors()
-    ]
+    fields = [{"field": ".".join(str(p) for p in e["loc"][1:]), "message": str(e["msg"])} for e in error.errors()]
     told = "; ".join(f"{f['field'] or 'body'}: {f['message']}" for f in fields[:3])
     problem = Invalid(told or "The request is not valid.").problem(_request_id(request))
     return response(Problem(**problem.model_dump(), errors=fields))

@@ -30,9 +30,7 @@ from nqrust.manager.services.tickets import TTL_SECONDS
 from nqrust.manager.store.tables import Host
 
 router = APIRouter(prefix="/v1/vms", tags=["vms"])
-Key = Annotated[
-    str | None, Header(alias="Idempotency-Key", min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")
-]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 
 Name = Annotated[str, Path(pattern=SNAPSHOT_PATTERN, max_length=63)]
 Device = Annotated[str, Path(pattern=DEVICE_PATTERN, description="the volume's name in the guest: vdb ...")]
@@ -149,9 +147,7 @@ async def delete_snapshot(core: CoreDep, who: Operator, vm: str, name: Name) -> 
 
 
 @router.get("/{vm}/events")
-async def vm_events(
-    core: CoreDep, _: Viewer, vm: str, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> EventList:
+async def vm_events(core: CoreDep, _: Viewer, vm: str, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> EventList:
     """What happened to it, newest first."""
     async with core.db.transaction() as session:
         found = await vms.find(session, vm)
@@ -174,7 +170,5 @@ async def console_log(core: CoreDep, _: Operator, vm: str) -> Response:
         found = await vms.find(session, vm)
         host = await session.get(Host, found.host_id) if found.host_id else None
     if host is None:
-        raise Conflict(
-            f"VM {found.name} is on no host yet.", cure="Wait until it was started.", code="NQR-API-111"
-        )
+        raise Conflict(f"VM {found.name} is on no host yet.", cure="Wait until it was started.", code="NQR-API-111")
     return PlainTextResponse(await core.agent_of(host).console_log(found.id))

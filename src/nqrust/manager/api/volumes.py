@@ -15,9 +15,7 @@ router = APIRouter(prefix="/v1/volumes", tags=["volumes"])
 
 
 @router.get("")
-async def list_volumes(
-    core: CoreDep, _: Viewer, host: Annotated[str | None, Query(max_length=253)] = None
-) -> StoredVolumeList:
+async def list_volumes(core: CoreDep, _: Viewer, host: Annotated[str | None, Query(max_length=253)] = None) -> StoredVolumeList:
     """Disks that outlived their VMs, by name, and the VMs that have one of them now."""
     return await volumes.of_all(core, host)
 

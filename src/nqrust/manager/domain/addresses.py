@@ -28,6 +28,4 @@ def next_address(network: HostNetwork, taken: Collection[str], last: str | None)
         address = str(IPv4Address(low + (start + step) % size))
         if address not in used:
             return address
-    raise RangeFull(
-        f"All {max(0, size)} addresses from {network.dhcp_first} to {network.dhcp_last} are taken."
-    )
+    raise RangeFull(f"All {max(0, size)} addresses from {network.dhcp_first} to {network.dhcp_last} are taken.")

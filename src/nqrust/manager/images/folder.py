@@ -33,16 +33,9 @@ def parse_manifest(content: bytes, where: str) -> ImageManifest:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ImageError(
-            f"{where} is not a valid {MANIFEST}: {field or 'content'}: {first['msg']}."
-        ) from error
+        raise ImageError(f"{where} is not a valid {MANIFEST}: {field or 'content'}: {first['msg']}.") from error
     for blob in blobs(manifest):
-        if (
-            not blob.file
-            or blob.file != os.path.basename(blob.file)
-            or blob.file in (".", "..")
-            or "\0" in blob.file
-        ):
+        if not blob.file or blob.file != os.path.basename(blob.file) or blob.file in (".", "..") or "\0" in blob.file:
             raise ImageError(f"{where} names a file outside its folder: {blob.file!r}.")
     return manifest
 
@@ -62,9 +55,7 @@ def read_manifest(folder: str) -> ImageManifest:
 
 def open_inside(folder: str, name: str) -> Any:
     """Open a regular file of `folder` for reading, refusing links (O_NOFOLLOW, open(2)). Raises OSError."""
-    descriptor = os.open(
-        os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    )
+    descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(22, "not a regular file")
@@ -130,9 +121,7 @@ def folders(root: str) -> list[str]:
     """Folders directly below `root` that hold an image.json; empty when there is no such root."""
     try:
         with os.scandir(root) as entries:
-            found = [
-                e.path for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")
-            ]
+            found = [e.path for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
     except OSError:
         return []
     return sorted(path for path in found if os.path.isfile(os.path.join(path, MANIFEST)))

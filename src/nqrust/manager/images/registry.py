@@ -31,9 +31,7 @@ async def scan(core: Core) -> ImageList:
         try:
             manifest = await asyncio.to_thread(folder.read_manifest, path)
             if manifest.name != os.path.basename(path):
-                raise ImageError(
-                    f"{path} holds an image named {manifest.name}; folder and name must be the same."
-                )
+                raise ImageError(f"{path} holds an image named {manifest.name}; folder and name must be the same.")
         except ImageError as error:
             log.warning("image skipped", path=path, reason=error.detail)
             continue
@@ -81,9 +79,7 @@ async def _check_in(core: Core, name: str, path: str, manifest: ImageManifest, m
             if before != state:
                 known = f"Image {name} is {state}{': ' + error if error else ''}."
                 reason = {"ready": "ImageReady", "missing": "ImageMissing"}.get(state, "ImageCorrupt")
-                events.record(
-                    session, ("image", row.id, name), reason, known, "info" if state == "ready" else "error"
-                )
+                events.record(session, ("image", row.id, name), reason, known, "info" if state == "ready" else "error")
     except IntegrityError:
         log.info("image came in twice at once", name=name)
 
@@ -132,16 +128,12 @@ async def _add_path(core: Core, name: str, path: str) -> None:
 
 async def _add_url(core: Core, wanted: ImageAdd) -> None:
     if wanted.sha256 is None:
-        raise ImageError(
-            "An image from a url needs a sha256.", cure="Give the sha256 of the image.json at that url."
-        )
+        raise ImageError("An image from a url needs a sha256.", cure="Give the sha256 of the image.json at that url.")
     assert wanted.url is not None
     manifest = await download.manifest(wanted.url, wanted.sha256)
     target = os.path.join(core.settings.image_root, wanted.name)
     if await asyncio.to_thread(os.path.lexists, target):
-        raise Conflict(
-            f"{target} is already there.", cure="POST /v1/images/scan takes it in, or remove it first."
-        )
+        raise Conflict(f"{target} is already there.", cure="POST /v1/images/scan takes it in, or remove it first.")
     manifest = manifest.model_copy(update={"name": wanted.name})
     row = Image(
         id=str(uuid4()),

@@ -30,9 +30,7 @@ _TOLD = {
 }
 
 
-async def carry_out(
-    core: Core, action: diff.Action, hosts: Mapping[str, Host], told: set[tuple[str, str]]
-) -> None:
+async def carry_out(core: Core, action: diff.Action, hosts: Mapping[str, Host], told: set[tuple[str, str]]) -> None:
     """`told`: what was said already and need not be said again. Raises AgentFailure."""
     if isinstance(action, diff.HostChanged):
         await _host_changed(core, action)
@@ -79,9 +77,7 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
         elif isinstance(action, diff.Unknown):
             vm.state = VmState.unknown.value
             vm.error = "Its host does not answer."
-            events.record(
-                session, vm, "VmUnknown", f"Nothing is known of VM {vm.name}: its host is offline.", "warning"
-            )
+            events.record(session, vm, "VmUnknown", f"Nothing is known of VM {vm.name}: its host is offline.", "warning")
         elif isinstance(action, diff.Restart):
             await _restart(session, vm, action)
         elif isinstance(action, diff.LeaveDead):
@@ -149,17 +145,13 @@ async def _stop_orphan(core: Core, action: diff.StopOrphan, host: Host) -> None:
         await agent.stop_vm(action.vm_id, StopRequest(timeout_seconds=10))
 
 
-async def _forgotten_disk(
-    core: Core, action: diff.ForgottenDisk, host: Host, told: set[tuple[str, str]]
-) -> None:
+async def _forgotten_disk(core: Core, action: diff.ForgottenDisk, host: Host, told: set[tuple[str, str]]) -> None:
     """A disk is somebody's data: it goes only if the VM was deleted here, and is reported once otherwise."""
     async with core.db.transaction() as session:
         if await session.get(Vm, action.vm_id) is not None:
             return
         deleted = await session.scalar(
-            select(Operation.id).where(
-                Operation.vm_id == action.vm_id, Operation.kind == "delete", Operation.state == "done"
-            )
+            select(Operation.id).where(Operation.vm_id == action.vm_id, Operation.kind == "delete", Operation.state == "done")
         )
         if deleted is None:
             if (host.id, action.vm_id) not in told:

@@ -239,9 +239,7 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
     if rebooted:
         if vm.autostart:
             return Restart(vm.id, vm.generation, "its host was started again", timedelta(0), rebooted=True)
-        return LeaveDead(
-            vm.id, vm.generation, "Its host was started again, and it has no autostart.", failed=False
-        )
+        return LeaveDead(vm.id, vm.generation, "Its host was started again, and it has no autostart.", failed=False)
     clean = status is not None and status.state == "stopped"
     reason = status.exit_reason if status and status.exit_reason else "It ended, nobody knows why."
     wanted = vm.policy is RestartPolicy.always or (vm.policy is RestartPolicy.on_failure and not clean)
@@ -271,9 +269,7 @@ def _gone(vm: VmRow) -> VmStatus:
     return VmStatus(id=vm.id, state="stopped", scope="")
 
 
-def _strangers(
-    host: HostRow, rows: Mapping[str, VmRow], seen: Iterable[VmStatus], now: datetime
-) -> list[Action]:
+def _strangers(host: HostRow, rows: Mapping[str, VmRow], seen: Iterable[VmStatus], now: datetime) -> list[Action]:
     """What the host has and no row of this host explains."""
     actions: list[Action] = []
     for status in seen:

@@ -152,9 +152,7 @@ class Reconciler:
                     return host.id, None
             if inventory.host_id not in (None, host.id):
                 # Another host's agent answers at that address: acting on its word would be acting on the wrong host.
-                log.warning(
-                    "another host answers there", host=host.name, url=host.url, answered=inventory.host_id
-                )
+                log.warning("another host answers there", host=host.name, url=host.url, answered=inventory.host_id)
                 return host.id, None
             return host.id, inventory
 

@@ -42,9 +42,7 @@ def read_bootstrap(path: str) -> Bootstrap:
     except OSError as error:
         raise SettingsError(f"MANAGER_BOOTSTRAP_FILE {path} cannot be read: {error.strerror}.") from error
     except (ValidationError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"MANAGER_BOOTSTRAP_FILE {path} is not valid: {str(error).splitlines()[0]}."
-        ) from error
+        raise SettingsError(f"MANAGER_BOOTSTRAP_FILE {path} is not valid: {str(error).splitlines()[0]}.") from error
 
 
 async def bootstrap(core: Core, wanted: Bootstrap) -> None:
@@ -65,9 +63,7 @@ async def bootstrap(core: Core, wanted: Bootstrap) -> None:
         for token in wanted.tokens:
             values = {"kind": "bootstrap", "name": token.name, "role": token.role.value}
             await session.execute(
-                delete(Token).where(
-                    Token.kind == "bootstrap", Token.name == token.name, Token.sha256 != token.sha256
-                )
+                delete(Token).where(Token.kind == "bootstrap", Token.name == token.name, Token.sha256 != token.sha256)
             )
             await session.execute(
                 insert(Token)
@@ -75,18 +71,12 @@ async def bootstrap(core: Core, wanted: Bootstrap) -> None:
                 .on_conflict_do_update(index_elements=["sha256"], set_=values)
             )
         join_names = [token.name for token in wanted.join_tokens]
-        await session.execute(
-            delete(JoinToken).where(JoinToken.reusable.is_(True), JoinToken.name.notin_(join_names))
-        )
+        await session.execute(delete(JoinToken).where(JoinToken.reusable.is_(True), JoinToken.name.notin_(join_names)))
         for join in wanted.join_tokens:
             await session.execute(
                 insert(JoinToken)
-                .values(
-                    id=str(uuid4()), name=join.name, sha256=join.sha256, reusable=True, created_by="installer"
-                )
-                .on_conflict_do_update(
-                    index_elements=["name"], set_={"sha256": join.sha256, "reusable": True}
-                )
+                .values(id=str(uuid4()), name=join.name, sha256=join.sha256, reusable=True, created_by="installer")
+                .on_conflict_do_update(index_elements=["name"], set_={"sha256": join.sha256, "reusable": True})
             )
 
 
@@ -128,9 +118,7 @@ async def update_user(core: Core, user_id: str, change: UserUpdate) -> ApiUser:
         if row is None:
             raise NotFound("There is no such user.")
         if change.role is not None and change.role is not Role.admin and [a.id for a in admins] == [row.id]:
-            raise Conflict(
-                f"{row.username} is the last administrator.", cure="Create another administrator first."
-            )
+            raise Conflict(f"{row.username} is the last administrator.", cure="Create another administrator first.")
         if change.role is not None:
             row.role = change.role.value
             await session.execute(update(Token).where(Token.user_id == row.id).values(role=row.role))
@@ -150,18 +138,14 @@ async def delete_user(core: Core, user_id: str) -> None:
         if row is None:
             raise NotFound("There is no such user.")
         if [admin.id for admin in admins] == [row.id]:
-            raise Conflict(
-                f"{row.username} is the last administrator.", cure="Create another administrator first."
-            )
+            raise Conflict(f"{row.username} is the last administrator.", cure="Create another administrator first.")
         await session.delete(row)
     basic_cache.clear()
 
 
 async def list_tokens(core: Core) -> TokenList:
     async with core.db.transaction() as session:
-        rows = list(
-            await session.scalars(select(Token).where(Token.kind != "session").order_by(Token.created_at))
-        )
+        rows = list(await session.scalars(select(Token).where(Token.kind != "session").order_by(Token.created_at)))
     return TokenList(items=[_token(row) for row in rows], total=len(rows))
 
 

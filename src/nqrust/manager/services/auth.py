@@ -90,14 +90,10 @@ async def _bearer(core: Core, token: str) -> Principal:
             if row.kind == "session":
                 return Principal("user", row.name, Role(row.role), user_id=row.user_id, token_id=row.id)
             return Principal("token", f"token:{row.name}", Role(row.role), token_id=row.id)
-        host = (
-            await session.execute(select(Host.id, Host.name).where(Host.agent_token_sha256 == digest))
-        ).first()
+        host = (await session.execute(select(Host.id, Host.name).where(Host.agent_token_sha256 == digest))).first()
         if host is not None:
             return Principal("agent", f"agent:{host.name}", host_id=host.id)
-        join = (
-            await session.execute(select(JoinToken.id, JoinToken.name).where(JoinToken.sha256 == digest))
-        ).first()
+        join = (await session.execute(select(JoinToken.id, JoinToken.name).where(JoinToken.sha256 == digest))).first()
         if join is not None:
             return Principal("join", f"join-token:{join.name or join.id}", join_id=join.id)
     raise NotAuthenticated("This token is not known.")

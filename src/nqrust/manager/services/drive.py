@@ -53,9 +53,7 @@ async def claim(core: Core, operation_id: int, vm_id: str) -> bool:
             .returning(Operation.id)
         )
         mine = taken.first() is not None
-        kind = (
-            await session.scalar(select(Operation.kind).where(Operation.id == operation_id)) if mine else None
-        )
+        kind = await session.scalar(select(Operation.kind).where(Operation.id == operation_id)) if mine else None
         if kind is not None and kind not in ("snapshot", "forget"):
             await snapshots.superseded(session, vm_id)
         return mine
@@ -84,9 +82,7 @@ async def run(core: Core, operation_id: int) -> None:
         else:
             await _verb(core, vm, operation)
     except NoHost as error:
-        await _put_off(core, vm, operation, Again(str(error))) if error.later else await _fail(
-            core, vm, operation, str(error)
-        )
+        await _put_off(core, vm, operation, Again(str(error))) if error.later else await _fail(core, vm, operation, str(error))
     except AgentAway as error:
         await _put_off(core, vm, operation, Again(str(error)))
     except AgentSaidNo as error:
@@ -190,11 +186,7 @@ def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, genera
     if generation is not None:
         row.observed_generation = max(row.observed_generation, generation)
     if status.state in ("running", "paused"):
-        newer = (
-            row.started_at is not None
-            and status.started_at is not None
-            and status.started_at > row.started_at
-        )
+        newer = row.started_at is not None and status.started_at is not None and status.started_at > row.started_at
         if newer:
             stopped(row)  # what the guest said was said by an earlier start
         row.started_at = status.started_at or row.started_at or now()
@@ -304,19 +296,13 @@ async def _delete(core: Core, vm: Vm, operation: Operation) -> None:
 
 async def _done(session: AsyncSession, operation: Operation) -> None:
     metrics.OPERATIONS.labels(operation.kind, "done").inc()
-    await session.execute(
-        update(Operation)
-        .where(Operation.id == operation.id)
-        .values(state="done", error="", finished_at=now())
-    )
+    await session.execute(update(Operation).where(Operation.id == operation.id).values(state="done", error="", finished_at=now()))
 
 
 async def _close(core: Core, operation: Operation, state: str, error: str) -> None:
     async with core.db.transaction() as session:
         await session.execute(
-            update(Operation)
-            .where(Operation.id == operation.id)
-            .values(state=state, error=error, finished_at=now())
+            update(Operation).where(Operation.id == operation.id).values(state=state, error=error, finished_at=now())
         )
 
 
@@ -326,9 +312,7 @@ async def _put_off(core: Core, vm: Vm, operation: Operation, again: Again) -> No
         await _fail(core, vm, operation, str(again))
         return
     pause = min(_SLOWEST_RETRY, timedelta(seconds=0.5 * 2 ** min(attempts, 10)))
-    log.warning(
-        "operation put off", vm=vm.id, kind=operation.kind, reason=str(again), seconds=pause.total_seconds()
-    )
+    log.warning("operation put off", vm=vm.id, kind=operation.kind, reason=str(again), seconds=pause.total_seconds())
     async with core.db.transaction() as session:
         await session.execute(
             update(Operation)
@@ -354,9 +338,7 @@ async def _fail(core: Core, vm: Vm, operation: Operation, reason: str) -> None:
     metrics.OPERATIONS.labels(operation.kind, "failed").inc()
     async with core.db.transaction() as session:
         await session.execute(
-            update(Operation)
-            .where(Operation.id == operation.id)
-            .values(state="failed", error=reason, finished_at=now())
+            update(Operation).where(Operation.id == operation.id).values(state="failed", error=reason, finished_at=now())
         )
         row = await session.get(Vm, vm.id, with_for_update=True)
         if row is None or row.generation != operation.generation:

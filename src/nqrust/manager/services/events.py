@@ -46,9 +46,7 @@ def record(
     )
 
 
-async def recent(
-    session: AsyncSession, limit: int, subject: str | None, after: int | None
-) -> list[api.Event]:
+async def recent(session: AsyncSession, limit: int, subject: str | None, after: int | None) -> list[api.Event]:
     """Newest first."""
     query = select(Event).order_by(Event.id.desc()).limit(limit)
     if subject:

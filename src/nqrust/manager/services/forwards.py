@@ -28,10 +28,6 @@ async def replace(core: Core, ref: str, wanted: list[PortForward], actor: str) -
         if rows and (reason := (await ports.why_not(session, vm, mine)).get(vm.host_id or "")):
             raise Conflict(f"Host {mine[0].name} {reason}.", cure="Choose another port.", code="NQR-API-121")
         if vm.state in (VmState.running.value, VmState.paused.value):
-            await operations.enqueue(
-                session, vm, "update", DesiredState(vm.desired_state), actor, {"forwards": before}
-            )
-        events.record(
-            session, vm, "ForwardsChanged", f"VM {vm.name} has {len(rows)} port forwards, says {actor}."
-        )
+            await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, {"forwards": before})
+        events.record(session, vm, "ForwardsChanged", f"VM {vm.name} has {len(rows)} port forwards, says {actor}.")
         return await vms.woken(core, session, vm)

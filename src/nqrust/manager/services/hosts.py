@@ -56,9 +56,7 @@ async def create_join_token(core: Core, wanted: JoinTokenCreate, actor: str) -> 
     return ApiJoinToken(token=secret, expires_at=expires_at)
 
 
-async def register(
-    core: Core, wanted: HostRegister, principal: Principal, source: str, same_machine: bool
-) -> HostRegistered:
+async def register(core: Core, wanted: HostRegister, principal: Principal, source: str, same_machine: bool) -> HostRegistered:
     """A new host with a join token, or a known one again with its own token.
 
     `same_machine`: the request comes from the machine the manager runs on. Raises NotAuthenticated for a join token
@@ -76,9 +74,7 @@ async def register(
                 _describe(host, wanted)
                 return HostRegistered(host_id=host.id, heartbeat_seconds=HEARTBEAT_SECONDS)
             join = await session.get(JoinToken, principal.join_id, with_for_update=True)
-            host = await session.scalar(
-                select(Host).where(Host.name == wanted.name).with_for_update(key_share=True)
-            )
+            host = await session.scalar(select(Host).where(Host.name == wanted.name).with_for_update(key_share=True))
             _check_join(join, host, same_machine)
             assert join is not None
             state = host_state(host.last_seen_at, now(), core.started_at) if host else HostState.offline
@@ -144,9 +140,7 @@ def _check_name(name: str) -> None:
     except ValueError:
         looks_like_id = False
     if looks_like_id or not _NAME.fullmatch(name):
-        raise Invalid(
-            f"{name!r} is no host name.", cure="Set AGENT_NAME to letters, digits, dots and dashes."
-        )
+        raise Invalid(f"{name!r} is no host name.", cure="Set AGENT_NAME to letters, digits, dots and dashes.")
 
 
 def _check_url(url: str, same_machine: bool) -> None:
@@ -243,9 +237,7 @@ async def drain(core: Core, ref: str, actor: str) -> ApiHost:
         host = await find(session, ref, lock=True)
         host.cordoned = True
         stopped = await operations.stop_all(session, host.id, actor)
-        events.record(
-            session, host, "HostDraining", f"Host {host.name} is being drained: {stopped} VMs stop."
-        )
+        events.record(session, host, "HostDraining", f"Host {host.name} is being drained: {stopped} VMs stop.")
         shown = _host(core, host, await _count(session, host))
     core.wake.set()
     return shown
@@ -266,9 +258,7 @@ async def delete_host(core: Core, ref: str, force: bool) -> None:
         for vm in vms:
             await operations.close_all(session, vm.id)
             await session.delete(vm)
-            events.record(
-                session, vm, "VmForgotten", f"VM {vm.name} went with its host {host.name}.", "warning"
-            )
+            events.record(session, vm, "VmForgotten", f"VM {vm.name} went with its host {host.name}.", "warning")
         await session.flush()
         events.record(session, host, "HostDeleted", f"Host {host.name} was deleted.")
         await session.delete(host)

@@ -71,9 +71,7 @@ async def enqueue(
         deadline=now() + delay + DEADLINES[kind],
     )
     session.add(operation)
-    await session.execute(
-        text("SELECT pg_notify(:channel, :vm)"), {"channel": OPERATIONS_CHANNEL, "vm": vm.id}
-    )
+    await session.execute(text("SELECT pg_notify(:channel, :vm)"), {"channel": OPERATIONS_CHANNEL, "vm": vm.id})
     return operation
 
 
@@ -86,9 +84,7 @@ async def has_open(session: AsyncSession, vm_id: str) -> bool:
 async def close_all(session: AsyncSession, vm_id: str) -> None:
     """Nothing of this VM is to be done any more."""
     await session.execute(
-        update(Operation)
-        .where(Operation.vm_id == vm_id, Operation.state.in_(OPEN))
-        .values(state="superseded", finished_at=now())
+        update(Operation).where(Operation.vm_id == vm_id, Operation.state.in_(OPEN)).values(state="superseded", finished_at=now())
     )
 
 

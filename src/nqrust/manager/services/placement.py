@@ -56,9 +56,7 @@ async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) ->
     host = next(host for host in hosts if host.id == chosen.id)
     taken = await session.scalars(select(Vm.ip).where(Vm.host_id == host.id, Vm.ip.is_not(None)))
     try:
-        address = next_address(
-            HostNetwork.model_validate(host.network), {ip for ip in taken if ip}, host.last_ip
-        )
+        address = next_address(HostNetwork.model_validate(host.network), {ip for ip in taken if ip}, host.last_ip)
     except RangeFull as error:
         raise NoHost(f"Host {host.name} has no address left: {error}", later=False) from error
     vm.host_id, vm.ip = host.id, address

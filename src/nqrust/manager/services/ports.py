@@ -26,9 +26,7 @@ def as_rows(forwards: Iterable[PortForward]) -> list[dict[str, Any]]:
 async def why_not(session: AsyncSession, vm: Vm, hosts: list[Host]) -> dict[str, str]:
     """Host id -> why that host cannot forward what `vm` wants; hosts that can are not in it."""
     found = {
-        host.id: "has no NAT network, which port forwards need"
-        for host in hosts
-        if host.network.get("mode", "nat") != "nat"
+        host.id: "has no NAT network, which port forwards need" for host in hosts if host.network.get("mode", "nat") != "nat"
     }
     wanted = {_key(row) for row in vm.forwards}
     query = select(Vm.host_id, Vm.name, Vm.forwards).where(

@@ -23,8 +23,6 @@ async def replace(core: Core, ref: str, wanted: RateLimits, actor: str) -> ApiVm
             )
         before, vm.rate_limits = vm.rate_limits, wanted.model_dump()
         if vm.state in (VmState.running.value, VmState.paused.value):
-            await operations.enqueue(
-                session, vm, "update", DesiredState(vm.desired_state), actor, {"rate_limits": before}
-            )
+            await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, {"rate_limits": before})
         events.record(session, vm, "RateLimitsChanged", f"VM {vm.name} has new rate limits, says {actor}.")
         return await vms.woken(core, session, vm)

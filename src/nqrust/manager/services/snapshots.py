@@ -95,9 +95,7 @@ async def ask(agent: AgentPort, vm_id: str, operation: Operation) -> SnapshotFou
     return None
 
 
-async def note(
-    session: AsyncSession, vm: Vm, operation: Operation, found: SnapshotFound | VmStatus | None
-) -> None:
+async def note(session: AsyncSession, vm: Vm, operation: Operation, found: SnapshotFound | VmStatus | None) -> None:
     """Write down what came of it."""
     name = str(operation.params["snapshot"])
     row = await session.get(Snapshot, (vm.id, name))

@@ -93,6 +93,4 @@ def _told(session: AsyncSession, name: str, reason: str, message: str) -> None:
 
 
 def _shown(row: Template) -> ApiTemplate:
-    return ApiTemplate.model_validate(
-        {**row.spec, "name": row.name, "created_at": row.created_at, "updated_at": row.updated_at}
-    )
+    return ApiTemplate.model_validate({**row.spec, "name": row.name, "created_at": row.created_at, "updated_at": row.updated_at})

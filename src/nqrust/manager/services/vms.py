@@ -106,15 +106,11 @@ async def _replay(core: Core, key: str, digest: str) -> ApiVm | None:
 
 async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: str) -> Vm:
     # FOR KEY SHARE: the image cannot be deleted between this look and our commit.
-    image = await session.scalar(
-        select(Image).where(Image.name == wanted.image).with_for_update(read=True, key_share=True)
-    )
+    image = await session.scalar(select(Image).where(Image.name == wanted.image).with_for_update(read=True, key_share=True))
     if image is None:
         raise NotFound(f"There is no image {wanted.image}.", cure="`nqr image ls` shows the images.")
     if image.state != "ready":
-        raise Invalid(
-            f"Image {image.name} is {image.state}: {image.error or 'not usable now'}.", code="NQR-IMG-112"
-        )
+        raise Invalid(f"Image {image.name} is {image.state}: {image.error or 'not usable now'}.", code="NQR-IMG-112")
     manifest = ImageManifest.model_validate(image.manifest)
     if wanted.memory_mib < manifest.min_memory_mib:
         raise Invalid(f"Image {image.name} needs at least {manifest.min_memory_mib} MiB of memory.")
@@ -276,9 +272,7 @@ def _settled(vm: Vm, desired: DesiredState, *states: VmState) -> bool:
 
 
 def _wrong_state(vm: Vm, verb: str, cure: str) -> Conflict:
-    return Conflict(
-        f"VM {vm.name} is {vm.state} and cannot be {verb}.", cure=f"{cure.capitalize()}.", code="NQR-API-111"
-    )
+    return Conflict(f"VM {vm.name} is {vm.state} and cannot be {verb}.", cure=f"{cure.capitalize()}.", code="NQR-API-111")
 
 
 async def woken(core: Core, session: AsyncSession, vm: Vm) -> ApiVm:

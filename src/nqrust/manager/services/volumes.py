@@ -131,7 +131,12 @@ async def left(session: AsyncSession, vm: Vm) -> list[str]:
     names_of_new = []
     for volume in vm.volumes:
         on_its_way = volume.get("change") in ("attaching", "withdrawing")  # if it is there, the host will tell
-        if (volume["keep"] or volume.get("data") == "keep") and vm.host_id is not None and not volume.get("name") and not on_its_way:
+        if (
+            (volume["keep"] or volume.get("data") == "keep")
+            and vm.host_id is not None
+            and not volume.get("name")
+            and not on_its_way
+        ):
             name = kept_name(vm, volume)
             await insert_row(session, name, vm.host_id, volume["size_mib"])
             names_of_new.append(name)
@@ -160,9 +165,7 @@ async def observed(core: Core, inventories: Mapping[str, Inventory], before: Col
             gone = (known.get(host_id, set()) & set(before)) - there.keys()
             if gone:
                 await session.execute(
-                    delete(Volume).where(
-                        Volume.host_id == host_id, Volume.name.in_(sorted(gone)), Volume.vm_id.is_(None)
-                    )
+                    delete(Volume).where(Volume.host_id == host_id, Volume.name.in_(sorted(gone)), Volume.vm_id.is_(None))
                 )
 
 
@@ -173,9 +176,7 @@ async def _of_vms(session: AsyncSession, host_id: str) -> set[str]:
 
 
 async def insert_row(session: AsyncSession, name: str, host_id: str, size_mib: int) -> None:
-    await session.execute(
-        insert(Volume).values(name=name, host_id=host_id, size_mib=size_mib).on_conflict_do_nothing()
-    )
+    await session.execute(insert(Volume).values(name=name, host_id=host_id, size_mib=size_mib).on_conflict_do_nothing())
 
 
 async def _named(session: AsyncSession, name: str) -> Volume:

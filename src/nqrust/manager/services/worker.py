@@ -46,11 +46,7 @@ class Worker:
     async def _take_over(self) -> None:
         """What the leader before us had in hand is to be done again; every agent verb may be repeated."""
         async with self._core.db.transaction() as session:
-            await session.execute(
-                update(Operation)
-                .where(Operation.state == "running")
-                .values(state="pending", not_before=now())
-            )
+            await session.execute(update(Operation).where(Operation.state == "running").values(state="pending", not_before=now()))
 
     async def _dispatch(self) -> None:
         room = AT_ONCE - len(self._tasks)

@@ -89,9 +89,7 @@ class Database:
             except (DBAPIError, OSError, asyncio.TimeoutError, TimeoutError) as error:
                 reason = str(getattr(error, "orig", None) or error).strip().splitlines()
                 if time.monotonic() + pause > deadline:
-                    raise DatabaseAway(
-                        f"The database does not answer: {reason[0] if reason else error!r}"
-                    ) from error
+                    raise DatabaseAway(f"The database does not answer: {reason[0] if reason else error!r}") from error
                 log.warning("waiting for the database", reason=reason[0] if reason else repr(error))
                 await asyncio.sleep(pause)
                 pause = min(5.0, pause * 2)
@@ -100,9 +98,7 @@ class Database:
         """SchemaMissing unless migrations ran. A newer schema is fine: migrations stay readable one version back."""
         async with self.engine.connect() as connection:
             present = await connection.scalar(text("SELECT to_regclass('alembic_version')"))
-            version = (
-                await connection.scalar(text("SELECT version_num FROM alembic_version")) if present else None
-            )
+            version = await connection.scalar(text("SELECT version_num FROM alembic_version")) if present else None
         if version is None:
             raise SchemaMissing("The database has no tables yet; run `nqrust-manager migrate` first.")
         if str(version) < SCHEMA_HEAD:

@@ -27,9 +27,7 @@ def migrate(url: str, wait_seconds: float = 60.0) -> tuple[str | None, str]:
 
     config = Config()
     config.set_main_option("script_location", os.path.join(os.path.dirname(__file__), "migrations"))
-    engine = create_engine(
-        url, connect_args={"connect_timeout": 5, "application_name": "nqrust-manager-migrate"}
-    )
+    engine = create_engine(url, connect_args={"connect_timeout": 5, "application_name": "nqrust-manager-migrate"})
     deadline = time.monotonic() + wait_seconds
     pause = 0.2
     try:

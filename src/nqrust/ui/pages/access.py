@@ -33,14 +33,26 @@ _AGE = '<span class="muted nowrap">{{ props.row.age }}</span>'
 
 
 def user_row(user: User, me: str) -> Row:
-    return {"id": user.id, "name": user.username, "role": user.role.value, "age": fmt.ago(user.created_at),
-            "created": user.created_at.isoformat(), "mine": user.username == me}
+    return {
+        "id": user.id,
+        "name": user.username,
+        "role": user.role.value,
+        "age": fmt.ago(user.created_at),
+        "created": user.created_at.isoformat(),
+        "mine": user.username == me,
+    }
 
 
 def token_row(token: Token) -> Row:
-    return {"id": token.id, "name": token.name, "role": token.role.value, "age": fmt.ago(token.created_at),
-            "created": token.created_at.isoformat(), "used": fmt.ago(token.last_used_at),
-            "until": fmt.clock(token.expires_at) if token.expires_at else "it is revoked"}
+    return {
+        "id": token.id,
+        "name": token.name,
+        "role": token.role.value,
+        "age": fmt.ago(token.created_at),
+        "created": token.created_at.isoformat(),
+        "used": fmt.ago(token.last_used_at),
+        "until": fmt.clock(token.expires_at) if token.expires_at else "it is revoked",
+    }
 
 
 @ui.page("/access")
@@ -69,9 +81,13 @@ def access(request: Request) -> RedirectResponse | None:
 
     def build_users(data: UserList) -> Callable[[UserList], None]:
         listing = Listing(
-            [Column("name", "User", '<span class="name">{{ props.row.name }}</span>', sort="name"),
-             Column("role", "Role", sort="role"), Column("age", "Created", _AGE, sort="created")],
-            key="name", handlers={"change": change, "remove": remove_user},
+            [
+                Column("name", "User", '<span class="name">{{ props.row.name }}</span>', sort="name"),
+                Column("role", "Role", sort="role"),
+                Column("age", "Created", _AGE, sort="created"),
+            ],
+            key="name",
+            handlers={"change": change, "remove": remove_user},
             card='<div class="top"><span class="name">{{ props.row.name }}</span><span class="tag">{{ props.row.role }}</span></div>',
             actions=button("edit", "Change", "change", "name")
             + button("delete_outline", "Remove", "remove", "name", "!props.row.mine", danger=True),
@@ -85,12 +101,17 @@ def access(request: Request) -> RedirectResponse | None:
 
     def build_tokens(data: TokenList) -> Callable[[TokenList], None]:
         listing = Listing(
-            [Column("name", "Token", '<span class="name">{{ props.row.name }}</span>', sort="name"),
-             Column("role", "Role", sort="role"), Column("age", "Created", _AGE, sort="created"),
-             Column("used", "Last used"), Column("until", "Valid until")],
-            key="id", handlers={"revoke": revoke},
+            [
+                Column("name", "Token", '<span class="name">{{ props.row.name }}</span>', sort="name"),
+                Column("role", "Role", sort="role"),
+                Column("age", "Created", _AGE, sort="created"),
+                Column("used", "Last used"),
+                Column("until", "Valid until"),
+            ],
+            key="id",
+            handlers={"revoke": revoke},
             card='<div class="top"><span class="name">{{ props.row.name }}</span><span class="tag">{{ props.row.role }}</span></div>'
-                 '<div class="muted small">used {{ props.row.used }} · until {{ props.row.until }}</div>',
+            '<div class="muted small">used {{ props.row.used }} · until {{ props.row.until }}</div>',
             actions=button("delete_outline", "Revoke", "revoke", "id", danger=True, named="name"),
         )
 
@@ -107,7 +128,10 @@ def access(request: Request) -> RedirectResponse | None:
         with head("API tokens"), parts.box("actions"):
             parts.primary("Make token", lambda: _add_token(manager, tokens), icon="key")
         tokens = Live(
-            manager.tokens, build_tokens, empty=lambda data: not data.items, every=5.0,
+            manager.tokens,
+            build_tokens,
+            empty=lambda data: not data.items,
+            every=5.0,
             when_empty=lambda: parts.nothing_yet("key", "No tokens", "A token lets a program use the API in a role of its own."),
         )
     return None
@@ -135,8 +159,11 @@ async def _change_user(manager: AsyncManagerClient, user: User, mine: bool, live
         if mine:
             role.props('hint="Another administrator can change yours"').disable()
         password = new_password()
-        parts.text("Left empty, the password stays. A new one signs " + ("you" if mine else "them") + " out everywhere.",
-                   "muted small", tag="p")
+        parts.text(
+            "Left empty, the password stays. A new one signs " + ("you" if mine else "them") + " out everywhere.",
+            "muted small",
+            tag="p",
+        )
 
     async def save() -> None:
         chosen = Role(role.value) if not mine and role.value != user.role.value else None

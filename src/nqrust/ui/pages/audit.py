@@ -22,8 +22,18 @@ _REQUEST = """<span class="mono break">{{ props.row.method }} {{ props.row.path 
 
 def row(entry: AuditEntry) -> Row:
     tone = "good" if entry.status < 400 else "warn" if entry.status < 500 else "bad"
-    return {"id": str(entry.id), "order": entry.id, "at": fmt.clock(entry.at), "actor": entry.actor, "method": entry.method,
-            "path": entry.path, "status": entry.status, "tone": tone, "source": entry.source, "request": entry.request_id}
+    return {
+        "id": str(entry.id),
+        "order": entry.id,
+        "at": fmt.clock(entry.at),
+        "actor": entry.actor,
+        "method": entry.method,
+        "path": entry.path,
+        "status": entry.status,
+        "tone": tone,
+        "source": entry.source,
+        "request": entry.request_id,
+    }
 
 
 @ui.page("/audit")
@@ -42,9 +52,10 @@ def audit(request: Request) -> RedirectResponse | None:
                 Column("status", "Answer", _STATUS, sort="status"),
                 Column("source", "From", sort="source"),
             ],
-            key="id", search="Who, what, answer or from where",
+            key="id",
+            search="Who, what, answer or from where",
             card=f'<div class="top">{_REQUEST}{_STATUS}</div><div class="muted small">{{{{ props.row.actor }}}} · '
-                 "{{ props.row.at }} · {{ props.row.source }}</div>",
+            "{{ props.row.at }} · {{ props.row.source }}</div>",
         )
 
         def update(fresh: AuditList) -> None:
@@ -58,6 +69,11 @@ def audit(request: Request) -> RedirectResponse | None:
 
     with frame(me, "/audit", "Audit"):
         head("Audit")
-        Live(fetch, build, empty=lambda data: not data.items, every=5.0,
-             when_empty=lambda: parts.nothing_yet("fact_check", "Nothing yet", "Every request that changes something is noted."))
+        Live(
+            fetch,
+            build,
+            empty=lambda data: not data.items,
+            every=5.0,
+            when_empty=lambda: parts.nothing_yet("fact_check", "Nothing yet", "Every request that changes something is noted."),
+        )
     return None

@@ -38,8 +38,9 @@ def event_list(with_subject: bool = True) -> Callable[[EventList], Callable[[Eve
 
 
 def none_yet() -> None:
-    parts.nothing_yet("history", "Nothing has happened yet", "VMs that start, hosts that join and images that are added "
-                      "are told here.")
+    parts.nothing_yet(
+        "history", "Nothing has happened yet", "VMs that start, hosts that join and images that are added are told here."
+    )
 
 
 @ui.page("/events")

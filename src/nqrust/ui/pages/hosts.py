@@ -74,10 +74,17 @@ def hosts(request: Request) -> RedirectResponse | None:
             if may_act:
                 parts.primary("Add host", join, icon="add")
         live = Live(
-            lambda: fetch_hosts(manager), build, empty=lambda data: not data.items, every=3.0,
+            lambda: fetch_hosts(manager),
+            build,
+            empty=lambda data: not data.items,
+            every=3.0,
             when_empty=lambda: parts.nothing_yet(
-                "memory", "No hosts yet", "A host is a machine with the agent on it; VMs run there.",
-                "Add host" if may_act else "", join if may_act else None),
+                "memory",
+                "No hosts yet",
+                "A host is a machine with the agent on it; VMs run there.",
+                "Add host" if may_act else "",
+                join if may_act else None,
+            ),
         )
     return None
 
@@ -134,21 +141,27 @@ class _Card:
             self._remove.set_visibility(host.state is HostState.offline or host.vms == 0)
 
     async def _ask_cordon(self) -> None:
-        if await parts.confirm(f"Cordon {self._host.name}?", "It takes no new VMs; those that run there go on.", "Cordon",
-                               danger=False):
+        if await parts.confirm(
+            f"Cordon {self._host.name}?", "It takes no new VMs; those that run there go on.", "Cordon", danger=False
+        ):
             await self._do(self._manager.cordon_host(self._host.name), f"{self._host.name} takes no new VMs.")
 
     async def _do_uncordon(self) -> None:
         await self._do(self._manager.uncordon_host(self._host.name), f"{self._host.name} takes new VMs again.")
 
     async def _ask_drain(self) -> None:
-        if await parts.confirm(f"Drain {self._host.name}?", f"It takes no new VMs, and its {fmt.count(self._host.vms, 'VM')} "
-                               "are shut down; disks do not move. Uncordon starts them again.", "Drain"):
+        if await parts.confirm(
+            f"Drain {self._host.name}?",
+            f"It takes no new VMs, and its {fmt.count(self._host.vms, 'VM')} "
+            "are shut down; disks do not move. Uncordon starts them again.",
+            "Drain",
+        ):
             await self._do(self._manager.drain_host(self._host.name), f"{self._host.name} is being drained.")
 
     async def _ask_remove(self) -> None:
-        if await parts.confirm(f"Remove {self._host.name}?", "The platform forgets the host and its agent's credentials.",
-                               "Remove"):
+        if await parts.confirm(
+            f"Remove {self._host.name}?", "The platform forgets the host and its agent's credentials.", "Remove"
+        ):
             force = self._host.state is HostState.offline
             await self._do(self._manager.delete_host(self._host.name, force), f"{self._host.name} is removed.")
 
@@ -181,8 +194,12 @@ async def _join(manager: AsyncManagerClient) -> None:
     dialog, card = parts.sheet()
     with card:
         parts.text("Add a host", tag="h2")
-        parts.text("On the new machine, put this token into a file (readable by root only), then run the installer. The token "
-                   "lets one agent join, within an hour.", "muted", tag="p")
+        parts.text(
+            "On the new machine, put this token into a file (readable by root only), then run the installer. The token "
+            "lets one agent join, within an hour.",
+            "muted",
+            tag="p",
+        )
         parts.text(made.token, "secret mono")
         parts.text(f"nqr install --mode agent --manager-url {address} \\\n  --join-token-file ./join-token", "secret mono")
         if loopback:

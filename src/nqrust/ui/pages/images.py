@@ -34,10 +34,18 @@ def row(image: Image) -> Row:
     got = image.download
     return {
         "fetched": int(100 * fmt.share(got.done, got.total)) if got else None,
-        "fetched_text": f"{fmt.size(got.done)} of {fmt.size(got.total)}" if got else "", "error": image.error,
-        "name": image.name, "description": image.description, "state": image.state, "tone": fmt.tone(image.state),
-        "size": image.size, "size_text": fmt.size(image.size), "sum": image.sha256[:12], "whole_sum": image.sha256,
-        "least": f"{fmt.mib(image.min_memory_mib)} memory", "age": fmt.ago(image.created_at),
+        "fetched_text": f"{fmt.size(got.done)} of {fmt.size(got.total)}" if got else "",
+        "error": image.error,
+        "name": image.name,
+        "description": image.description,
+        "state": image.state,
+        "tone": fmt.tone(image.state),
+        "size": image.size,
+        "size_text": fmt.size(image.size),
+        "sum": image.sha256[:12],
+        "whole_sum": image.sha256,
+        "least": f"{fmt.mib(image.min_memory_mib)} memory",
+        "age": fmt.ago(image.created_at),
         "created": image.created_at.isoformat(),
     }
 
@@ -79,7 +87,10 @@ def images(request: Request) -> RedirectResponse | None:
                 Column("sum", "SHA-256", '<span class="mono" :title="props.row.whole_sum">{{ props.row.sum }}</span>'),
                 Column("age", "Added", '<span class="muted nowrap">{{ props.row.age }}</span>', sort="created"),
             ],
-            key="name", card=_CARD, card_foot='<span class="mono muted">{{ props.row.sum }}</span>', handlers={"remove": remove},
+            key="name",
+            card=_CARD,
+            card_foot='<span class="mono muted">{{ props.row.sum }}</span>',
+            handlers={"remove": remove},
             actions=button("delete_outline", "Remove", "remove", "name", danger=True) if may_act else "",
         )
 
@@ -95,10 +106,16 @@ def images(request: Request) -> RedirectResponse | None:
                 scanning = parts.quiet("Scan", scan, icon="refresh")
                 parts.primary("Add image", add, icon="add")
         live = Live(
-            manager.list_images, build, empty=lambda data: not data.items,
+            manager.list_images,
+            build,
+            empty=lambda data: not data.items,
             when_empty=lambda: parts.nothing_yet(
-                "album", "No images yet", "An image is a root file system with its kernel. Scan finds those that are in the "
-                "image folder already.", "Add image" if may_act else "", add if may_act else None),
+                "album",
+                "No images yet",
+                "An image is a root file system with its kernel. Scan finds those that are in the image folder already.",
+                "Add image" if may_act else "",
+                add if may_act else None,
+            ),
         )
     return None
 
@@ -109,7 +126,11 @@ async def _add(manager: AsyncManagerClient, live: Live[ImageList]) -> None:
         name = ui.input("Name", placeholder="debian-12").props("autocomplete=off autocapitalize=none")
         path = ui.input("Folder", placeholder="/srv/images/debian-12").bind_visibility_from(source, "value", value="path")
         path.props('hint="On the manager; holds image.json and the files it names" hide-bottom-space')
-        url = ui.input("URL", placeholder="https://…/image.json").props("autocomplete=off inputmode=url").bind_visibility_from(source, "value", value="url")
+        url = (
+            ui.input("URL", placeholder="https://…/image.json")
+            .props("autocomplete=off inputmode=url")
+            .bind_visibility_from(source, "value", value="url")
+        )
         checksum = ui.input("SHA-256 of image.json").classes("mono").bind_visibility_from(source, "value", value="url")
         checksum.props('autocomplete=off hint="It vouches for the files that image.json names" hide-bottom-space')
 

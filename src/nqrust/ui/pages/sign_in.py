@@ -20,7 +20,7 @@ def sign_in(to: str = "/") -> RedirectResponse | None:
     frame.set_colours()
     with parts.box("signin"), parts.box("card", "form") as form:
         frame.brand()
-        name = ui.input("User name").props('autocomplete=username autofocus autocapitalize=none name=username').classes("full")
+        name = ui.input("User name").props("autocomplete=username autofocus autocapitalize=none name=username").classes("full")
         password = ui.input("Password", password=True, password_toggle_button=True).classes("full")
         password.props("autocomplete=current-password name=password")
         trouble = Trouble()

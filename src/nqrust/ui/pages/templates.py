@@ -28,13 +28,24 @@ _TAGS = """<span v-for="tag in props.row.tags" class="tag">{{ tag }}</span>"""
 
 def row(template: Template) -> Row:
     return {
-        "name": template.name, "description": template.description, "image": template.image, "memory": template.memory_mib,
-        "size": f"{fmt.count(template.vcpus, 'vCPU')}, {fmt.mib(template.memory_mib)}", "tags": template.tags,
-        "age": fmt.ago(template.updated_at), "changed": template.updated_at.isoformat(),
-        "more": ", ".join(said for said in (
-            fmt.count(len(template.volumes), "volume") if template.volumes else "",
-            fmt.count(len(template.users), "account") if template.users else "",
-            "rate limits" if template.rate_limits.model_dump(exclude_none=True) else "") if said) or "–",
+        "name": template.name,
+        "description": template.description,
+        "image": template.image,
+        "memory": template.memory_mib,
+        "size": f"{fmt.count(template.vcpus, 'vCPU')}, {fmt.mib(template.memory_mib)}",
+        "tags": template.tags,
+        "age": fmt.ago(template.updated_at),
+        "changed": template.updated_at.isoformat(),
+        "more": ", ".join(
+            said
+            for said in (
+                fmt.count(len(template.volumes), "volume") if template.volumes else "",
+                fmt.count(len(template.users), "account") if template.users else "",
+                "rate limits" if template.rate_limits.model_dump(exclude_none=True) else "",
+            )
+            if said
+        )
+        or "–",
     }
 
 
@@ -74,11 +85,15 @@ def templates(request: Request) -> RedirectResponse | None:
                 Column("tags", "Tags", _TAGS),
                 Column("age", "Changed", '<span class="muted nowrap">{{ props.row.age }}</span>', sort="changed"),
             ],
-            key="name", handlers={"use": use, "change": change, "remove": remove} if may_act else None,
+            key="name",
+            handlers={"use": use, "change": change, "remove": remove} if may_act else None,
             card=f'<div class="top"><div class="grow">{_NAME}</div><div>{_TAGS}</div></div>'
-                 '<div class="muted small">{{ props.row.size }} · {{ props.row.image }}</div>',
-            actions=button("add", "Create a VM of", "use", "name") + button("edit", "Change", "change", "name")
-            + button("delete_outline", "Remove", "remove", "name", danger=True) if may_act else "",
+            '<div class="muted small">{{ props.row.size }} · {{ props.row.image }}</div>',
+            actions=button("add", "Create a VM of", "use", "name")
+            + button("edit", "Change", "change", "name")
+            + button("delete_outline", "Remove", "remove", "name", danger=True)
+            if may_act
+            else "",
         )
 
         def update(fresh: TemplateList) -> None:
@@ -92,10 +107,17 @@ def templates(request: Request) -> RedirectResponse | None:
             if may_act:
                 parts.primary("New template", add, icon="add")
         live = Live(
-            manager.list_templates, build, empty=lambda data: not data.items, every=4.0,
+            manager.list_templates,
+            build,
+            empty=lambda data: not data.items,
+            every=4.0,
             when_empty=lambda: parts.nothing_yet(
-                "copy_all", "No templates", "A template holds what several VMs have in common: image, size, accounts, limits.",
-                "New template" if may_act else "", add if may_act else None),
+                "copy_all",
+                "No templates",
+                "A template holds what several VMs have in common: image, size, accounts, limits.",
+                "New template" if may_act else "",
+                add if may_act else None,
+            ),
         )
     return None
 
@@ -111,9 +133,17 @@ async def _edit(manager: AsyncManagerClient, template: Template | None, after: C
     with FormDialog(title, note) as form, parts.box("sheet-body"):
         fields = VmFields(images, passwords=False)
         with parts.box("form"):
-            name = ui.input("Name", value=template.name if template else "", validation={
-                "Small letters, digits and hyphens; a letter first": lambda v: bool(re.match(NAME_PATTERN, v or "")),
-            }).props("autocomplete=off autocapitalize=none").classes("both")
+            name = (
+                ui.input(
+                    "Name",
+                    value=template.name if template else "",
+                    validation={
+                        "Small letters, digits and hyphens; a letter first": lambda v: bool(re.match(NAME_PATTERN, v or "")),
+                    },
+                )
+                .props("autocomplete=off autocapitalize=none")
+                .classes("both")
+            )
             name.set_visibility(template is None)
             about = ui.input("What it is for", value=template.description if template else "").classes("both")
             fields.size()

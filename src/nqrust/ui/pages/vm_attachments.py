@@ -98,6 +98,7 @@ class VolumesCard:
 
 def describe_rates(limits: RateLimits) -> list[tuple[str, str]]:
     """Names and values; a value for each kind, limited or not."""
+
     def said(value: float | None, factor: float, unit: str) -> str:
         return f"{value / factor:g} {unit}" if value is not None else "not limited"
 
@@ -128,6 +129,7 @@ def _title(
     title: str, change: Change | None, vm: Callable[[], Vm | None], verb: str = "Change", label: str = ""
 ) -> ui.button | None:
     """A card's title, and the button beside it that changes what is in the card; None for those who may not."""
+
     async def clicked() -> None:
         shown = vm()
         if change is not None and shown is not None:
@@ -142,8 +144,9 @@ def _title(
 
 async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
     """A form of all rate limits of the VM."""
-    with FormDialog(f"Rate limits of {vm.name}",
-                    "The most it may move in a second; empty is not limited. A running VM gets them at once.") as form:
+    with FormDialog(
+        f"Rate limits of {vm.name}", "The most it may move in a second; empty is not limited. A running VM gets them at once."
+    ) as form:
         rates = Rates()
         rates.fill(vm.rate_limits)
 
@@ -180,7 +183,8 @@ async def attach_volume(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
     kept = {v.name: f"{v.name}, {fmt.mib(v.size_mib)} on {v.host}" for v in found.items if v.vm is None}
     with (
         FormDialog(f"Attach a volume to {vm.name}", "A disk beside its own, there when it is started the next time.") as form,
-        parts.box("repeat"), parts.box("fields"),
+        parts.box("repeat"),
+        parts.box("fields"),
     ):
         _, read = volume_row(kept)
 

@@ -37,7 +37,8 @@ class Choices:
 async def choices(manager: AsyncManagerClient) -> Choices:
     """Only what can be chosen now. Raises ClientError."""
     images, hosts, templates, volumes, vms = await asyncio.gather(
-        manager.list_images(), manager.list_hosts(), manager.list_templates(), manager.list_volumes(), manager.list_vms())
+        manager.list_images(), manager.list_hosts(), manager.list_templates(), manager.list_volumes(), manager.list_vms()
+    )
     return Choices(
         [image for image in images.items if image.state == "ready"],
         [host for host in hosts.items if not host.cordoned and host.state is HostState.online],
@@ -47,9 +48,7 @@ async def choices(manager: AsyncManagerClient) -> Choices:
     )
 
 
-async def open_create(
-    manager: AsyncManagerClient, after: Callable[[Vm], Awaitable[None]], template: str | None = None
-) -> None:
+async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitable[None]], template: str | None = None) -> None:
     """Ask what is needed, create the VM, close. `after` gets the new VM. `template`: the one to begin with."""
     try:
         found = await choices(manager)
@@ -85,10 +84,18 @@ class Form:
                 shown = {"": "none", **{one.name: _described(one) for one in found.templates}}
                 chosen = ui.select(shown, label="Template", value="", on_change=lambda event: self._take(event.value))
                 chosen.classes("both")
-            self.name = ui.input("Name", value=fmt.free_name(found.taken), validation={
-                "Small letters, digits and hyphens; a letter first": lambda v: bool(re.match(NAME_PATTERN, v or "")),
-                "This name is taken": lambda v: v not in found.taken,
-            }).props("autofocus autocomplete=off autocapitalize=none").classes("both")
+            self.name = (
+                ui.input(
+                    "Name",
+                    value=fmt.free_name(found.taken),
+                    validation={
+                        "Small letters, digits and hyphens; a letter first": lambda v: bool(re.match(NAME_PATTERN, v or "")),
+                        "This name is taken": lambda v: v not in found.taken,
+                    },
+                )
+                .props("autofocus autocomplete=off autocapitalize=none")
+                .classes("both")
+            )
             fields.size()
             self.start = ui.switch("Start it now", value=True).classes("both")
         with parts.box("folds"):
@@ -118,7 +125,11 @@ class Form:
         """Raises ValidationError and Wrong."""
         spec = self.fields.spec()
         return VmCreate(
-            **{field: getattr(spec, field) for field in type(spec).model_fields if field not in ("description", "volumes", "users")},
+            **{
+                field: getattr(spec, field)
+                for field in type(spec).model_fields
+                if field not in ("description", "volumes", "users")
+            },
             name=self.name.value or "",
             start=bool(self.start.value),
             host=self.host.value or None,

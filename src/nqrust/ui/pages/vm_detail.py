@@ -32,9 +32,15 @@ from nqrust.ui.pages.vm_fields import NETWORKS
 from nqrust.ui.pages.vm_snapshots import Snapshots
 from nqrust.ui.vm_actions import VmActions, possible
 
-_VERBS = (("start", "Start", "play_arrow"), ("resume", "Resume", "play_arrow"), ("pause", "Pause", "pause"),
-          ("restart", "Restart", "restart_alt"), ("stop", "Stop", "stop"), ("force-stop", "Switch off", "power_settings_new"),
-          ("delete", "Delete", "delete_outline"))
+_VERBS = (
+    ("start", "Start", "play_arrow"),
+    ("resume", "Resume", "play_arrow"),
+    ("pause", "Pause", "pause"),
+    ("restart", "Restart", "restart_alt"),
+    ("stop", "Stop", "stop"),
+    ("force-stop", "Switch off", "power_settings_new"),
+    ("delete", "Delete", "delete_outline"),
+)
 
 
 def describe(vm: Vm) -> list[tuple[str, str]]:
@@ -49,8 +55,11 @@ def describe(vm: Vm) -> list[tuple[str, str]]:
         ("Network", vm.network_written or NETWORKS[vm.network_config.value]),
         ("Guest agent", f"up {fmt.duration(guest.uptime_seconds)}" if guest and vm.guest_up_at else "has not reported yet"),
         ("Gateway", _gateway(vm)),
-        ("Restart", {"on-failure": "when it fails"}.get(vm.restart_policy.value, vm.restart_policy.value)
-         + (", starts with its host" if vm.autostart else "")),
+        (
+            "Restart",
+            {"on-failure": "when it fails"}.get(vm.restart_policy.value, vm.restart_policy.value)
+            + (", starts with its host" if vm.autostart else ""),
+        ),
         ("Accounts", ", ".join(vm.users) or "those of the image"),
         ("Tags", ", ".join(vm.tags) or "–"),
         ("Created", fmt.clock(vm.created_at)),
@@ -66,8 +75,11 @@ def _limits(vm: Vm) -> str:
     if vm.limits is None:
         return "–"
     memory, cpu, tasks = vm.limits.memory_mib, vm.limits.cpu_percent, vm.limits.tasks
-    said = [f"{fmt.mib(memory)} memory" if memory else "", f"{fmt.share_of_cpus(cpu)}" if cpu else "",
-            fmt.count(tasks, "task") if tasks else ""]
+    said = [
+        f"{fmt.mib(memory)} memory" if memory else "",
+        f"{fmt.share_of_cpus(cpu)}" if cpu else "",
+        fmt.count(tasks, "task") if tasks else "",
+    ]
     return ", ".join(part for part in said if part) or "–"
 
 

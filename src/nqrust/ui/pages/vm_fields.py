@@ -17,7 +17,9 @@ from nqrust.ui.fields import Rates, Repeated, Size, account_row, lines, volume_r
 
 _MEMORY = (64, 96, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 _POLICIES = {
-    RestartPolicy.on_failure.value: "when it fails", RestartPolicy.always.value: "always", RestartPolicy.never.value: "never",
+    RestartPolicy.on_failure.value: "when it fails",
+    RestartPolicy.always.value: "always",
+    RestartPolicy.never.value: "never",
 }
 NETWORKS = {NetworkConfig.dhcp.value: "DHCP (written into the disk)", NetworkConfig.image.value: "The image's own"}
 

@@ -21,10 +21,18 @@ _AGE = '<span class="muted nowrap" :title="props.row.clock">{{ props.row.age }}<
 
 
 def row(snapshot: Snapshot) -> Row:
-    return {"name": snapshot.name, "kind": _KINDS[snapshot.kind], "size": snapshot.size,
-            "size_text": fmt.size(snapshot.size) if snapshot.size else "–", "state": snapshot.state,
-            "tone": fmt.tone(snapshot.state), "error": snapshot.error, "age": fmt.ago(snapshot.created_at),
-            "clock": fmt.clock(snapshot.created_at), "created": snapshot.created_at.isoformat()}
+    return {
+        "name": snapshot.name,
+        "kind": _KINDS[snapshot.kind],
+        "size": snapshot.size,
+        "size_text": fmt.size(snapshot.size) if snapshot.size else "–",
+        "state": snapshot.state,
+        "tone": fmt.tone(snapshot.state),
+        "error": snapshot.error,
+        "age": fmt.ago(snapshot.created_at),
+        "clock": fmt.clock(snapshot.created_at),
+        "created": snapshot.created_at.isoformat(),
+    }
 
 
 class Snapshots:
@@ -37,22 +45,32 @@ class Snapshots:
             if may_act:
                 parts.quiet("Take snapshot", self._take, icon="photo_camera")
         self._live: Live[SnapshotList] = Live(
-            lambda: manager.list_snapshots(vm), self._build, empty=lambda data: not data.items,
-            when_empty=lambda: parts.nothing_yet("photo_camera", "No snapshots", "A snapshot keeps the disks as they are now, "
-                                                 "to go back to."))
+            lambda: manager.list_snapshots(vm),
+            self._build,
+            empty=lambda data: not data.items,
+            when_empty=lambda: parts.nothing_yet(
+                "photo_camera", "No snapshots", "A snapshot keeps the disks as they are now, to go back to."
+            ),
+        )
 
     def _build(self, data: SnapshotList) -> Callable[[SnapshotList], None]:
-        actions = (button("settings_backup_restore", "Restore", "restore", "name", "props.row.state === 'ready'")
-                   + button("delete_outline", "Delete", "delete", "name", "props.row.state !== 'deleting'", danger=True))
+        actions = button("settings_backup_restore", "Restore", "restore", "name", "props.row.state === 'ready'") + button(
+            "delete_outline", "Delete", "delete", "name", "props.row.state !== 'deleting'", danger=True
+        )
         listing = Listing(
-            [Column("name", "Name", '<span class="name">{{ props.row.name }}</span>', sort="name"),
-             Column("state", "State", _STATE, sort="state"), Column("kind", "Holds", sort="kind"),
-             Column("size", "Size", "{{ props.row.size_text }}", sort="size"), Column("age", "Taken", _AGE, sort="created")],
-            key="name", actions=actions if self._may_act else "",
+            [
+                Column("name", "Name", '<span class="name">{{ props.row.name }}</span>', sort="name"),
+                Column("state", "State", _STATE, sort="state"),
+                Column("kind", "Holds", sort="kind"),
+                Column("size", "Size", "{{ props.row.size_text }}", sort="size"),
+                Column("age", "Taken", _AGE, sort="created"),
+            ],
+            key="name",
+            actions=actions if self._may_act else "",
             handlers={"restore": self._restore, "delete": self._delete} if self._may_act else None,
             card=f'<div class="top"><span class="name">{{{{ props.row.name }}}}</span>{BADGE}</div>'
-                 '<div class="muted small">{{ props.row.kind }} · {{ props.row.size_text }} · {{ props.row.age }}</div>'
-                 '<div class="small bad-text" v-if="props.row.error">{{ props.row.error }}</div>',
+            '<div class="muted small">{{ props.row.kind }} · {{ props.row.size_text }} · {{ props.row.age }}</div>'
+            '<div class="small bad-text" v-if="props.row.error">{{ props.row.error }}</div>',
         )
 
         def update(fresh: SnapshotList) -> None:
@@ -62,12 +80,16 @@ class Snapshots:
         return update
 
     async def _take(self) -> None:
-        await _ask_name(self._manager, self._vm, {s.name for s in self._live.data.items} if self._live.data else set(),
-                        self._live.refresh)
+        await _ask_name(
+            self._manager, self._vm, {s.name for s in self._live.data.items} if self._live.data else set(), self._live.refresh
+        )
 
     async def _restore(self, name: str) -> None:
-        if await parts.confirm(f"Go back to {name}?", f"The disks of {self._vm} become as they were then: what was written "
-                               "since is lost. The VM has to be stopped.", "Restore"):
+        if await parts.confirm(
+            f"Go back to {name}?",
+            f"The disks of {self._vm} become as they were then: what was written since is lost. The VM has to be stopped.",
+            "Restore",
+        ):
             await self._do(self._manager.restore_snapshot(self._vm, name), f"{self._vm} goes back to {name}.")
 
     async def _delete(self, name: str) -> None:
@@ -80,9 +102,13 @@ class Snapshots:
 
 async def _ask_name(manager: AsyncManagerClient, vm: str, taken: set[str], after: Callable[[], Awaitable[None]]) -> None:
     with FormDialog("Take a snapshot") as form:
-        name = ui.input("Name", value=fmt.free_name(taken, "snapshot"), validation={
-            "Small letters, digits and hyphens": lambda v: bool(re.match(SNAPSHOT_PATTERN, v or "")),
-        }).props("autocomplete=off autocapitalize=none")
+        name = ui.input(
+            "Name",
+            value=fmt.free_name(taken, "snapshot"),
+            validation={
+                "Small letters, digits and hyphens": lambda v: bool(re.match(SNAPSHOT_PATTERN, v or "")),
+            },
+        ).props("autocomplete=off autocapitalize=none")
 
     async def take() -> None:
         await manager.create_snapshot(vm, name.value)

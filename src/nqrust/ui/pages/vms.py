@@ -24,23 +24,35 @@ _STATE = BADGE + """<q-tooltip v-if="props.row.error">{{ props.row.error }}</q-t
 _CARD = f"""<div class="top"><div>{_NAME}</div>{BADGE}</div>
 <div class="muted small">{{{{ props.row.size }}}} · {{{{ props.row.image }}}} · {{{{ props.row.host }}}}</div>
 <div class="small" style="color: var(--bad)" v-if="props.row.error">{{{{ props.row.error }}}}</div>"""
-_ACTIONS = "".join((
-    button("play_arrow", "Start", "start", "name", "props.row.can.includes('start')"),
-    button("play_arrow", "Resume", "resume", "name", "props.row.can.includes('resume')"),
-    button("pause", "Pause", "pause", "name", "props.row.can.includes('pause')"),
-    button("stop", "Stop", "stop", "name", "props.row.can.includes('stop')"),
-    button("power_settings_new", "Switch off", "force_stop", "name", "props.row.can.includes('force-stop')"),
-    button("delete_outline", "Delete", "delete", "name", "props.row.can.includes('delete')", danger=True),
-))
+_ACTIONS = "".join(
+    (
+        button("play_arrow", "Start", "start", "name", "props.row.can.includes('start')"),
+        button("play_arrow", "Resume", "resume", "name", "props.row.can.includes('resume')"),
+        button("pause", "Pause", "pause", "name", "props.row.can.includes('pause')"),
+        button("stop", "Stop", "stop", "name", "props.row.can.includes('stop')"),
+        button("power_settings_new", "Switch off", "force_stop", "name", "props.row.can.includes('force-stop')"),
+        button("delete_outline", "Delete", "delete", "name", "props.row.can.includes('delete')", danger=True),
+    )
+)
 
 
 def row(vm: Vm) -> Row:
     """What the table shows of a VM."""
     return {
-        "name": vm.name, "state": vm.state.value, "tone": fmt.tone(vm.state.value), "error": vm.error, "tags": vm.tags,
-        "ip": vm.ip or "–", "image": vm.image, "host": vm.host or "–", "vcpus": vm.vcpus, "memory": vm.memory_mib,
-        "size": f"{fmt.count(vm.vcpus, 'vCPU')}, {fmt.mib(vm.memory_mib)}", "age": fmt.ago(vm.created_at),
-        "created": vm.created_at.isoformat(), "can": sorted(possible(vm)),
+        "name": vm.name,
+        "state": vm.state.value,
+        "tone": fmt.tone(vm.state.value),
+        "error": vm.error,
+        "tags": vm.tags,
+        "ip": vm.ip or "–",
+        "image": vm.image,
+        "host": vm.host or "–",
+        "vcpus": vm.vcpus,
+        "memory": vm.memory_mib,
+        "size": f"{fmt.count(vm.vcpus, 'vCPU')}, {fmt.mib(vm.memory_mib)}",
+        "age": fmt.ago(vm.created_at),
+        "created": vm.created_at.isoformat(),
+        "can": sorted(possible(vm)),
         "find": " ".join((vm.name, vm.state.value, vm.ip or "", vm.image, vm.host or "", *vm.tags)),
     }
 
@@ -74,11 +86,22 @@ def vms(request: Request, find: str = "") -> RedirectResponse | None:
                 Column("host", "Host", sort="host"),
                 Column("age", "Created", sort="created", cell='<span class="muted nowrap">{{ props.row.age }}</span>'),
             ],
-            key="name", card=_CARD, card_foot='<span class="mono">{{ props.row.ip }}</span>',
+            key="name",
+            card=_CARD,
+            card_foot='<span class="mono">{{ props.row.ip }}</span>',
             actions=_ACTIONS if may_act else "",
-            search="Name, state, address, host, tag", find=find[:100],
-            handlers={"start": actions.start, "stop": actions.stop, "pause": actions.pause, "resume": actions.resume,
-                      "delete": actions.delete, "force_stop": actions.force_stop} if may_act else None,
+            search="Name, state, address, host, tag",
+            find=find[:100],
+            handlers={
+                "start": actions.start,
+                "stop": actions.stop,
+                "pause": actions.pause,
+                "resume": actions.resume,
+                "delete": actions.delete,
+                "force_stop": actions.force_stop,
+            }
+            if may_act
+            else None,
         )
 
         def update(fresh: VmList) -> None:
@@ -97,9 +120,15 @@ def vms(request: Request, find: str = "") -> RedirectResponse | None:
             if may_act:
                 parts.primary("Create VM", create, icon="add")
         live = Live(
-            manager.list_vms, build, empty=lambda data: not data.items,
+            manager.list_vms,
+            build,
+            empty=lambda data: not data.items,
             when_empty=lambda: parts.nothing_yet(
-                "dns", "No VMs yet", "A VM is up a few seconds after it was created.",
-                "Create VM" if may_act else "", create if may_act else None),
+                "dns",
+                "No VMs yet",
+                "A VM is up a few seconds after it was created.",
+                "Create VM" if may_act else "",
+                create if may_act else None,
+            ),
         )
     return None

@@ -23,8 +23,15 @@ _AGE = '<span class="muted nowrap">{{ props.row.age }}</span>'
 
 
 def row(volume: StoredVolume) -> Row:
-    return {"name": volume.name, "size": volume.size_mib, "size_text": fmt.mib(volume.size_mib), "host": volume.host,
-            "vm": volume.vm or "", "age": fmt.ago(volume.created_at), "created": volume.created_at.isoformat()}
+    return {
+        "name": volume.name,
+        "size": volume.size_mib,
+        "size_text": fmt.mib(volume.size_mib),
+        "host": volume.host,
+        "vm": volume.vm or "",
+        "age": fmt.ago(volume.created_at),
+        "created": volume.created_at.isoformat(),
+    }
 
 
 @ui.page("/volumes")
@@ -48,9 +55,11 @@ def volumes(request: Request) -> RedirectResponse | None:
                 Column("vm", "Attached to", _VM, sort="vm"),
                 Column("age", "Kept since", _AGE, sort="created"),
             ],
-            key="name", search="Name, host or VM", handlers={"remove": remove} if may_act else None,
+            key="name",
+            search="Name, host or VM",
+            handlers={"remove": remove} if may_act else None,
             card=f'<div class="top">{_NAME}<span class="nowrap">{{{{ props.row.size_text }}}}</span></div>'
-                 f'<div class="muted small">on {{{{ props.row.host }}}} · attached to {_VM}</div>',
+            f'<div class="muted small">on {{{{ props.row.host }}}} · attached to {_VM}</div>',
             actions=button("delete_outline", "Remove", "remove", "name", "!props.row.vm", danger=True) if may_act else "",
         )
 
@@ -63,9 +72,15 @@ def volumes(request: Request) -> RedirectResponse | None:
     with frame(me, "/volumes", "Volumes"):
         head("Volumes")
         live = Live(
-            manager.list_volumes, build, empty=lambda data: not data.items, every=4.0,
+            manager.list_volumes,
+            build,
+            empty=lambda data: not data.items,
+            every=4.0,
             when_empty=lambda: parts.nothing_yet(
-                "storage", "No kept volumes", "A volume that is marked to be kept stays on its host when it is detached or its VM deleted, "
-                "and can be attached to another one there."),
+                "storage",
+                "No kept volumes",
+                "A volume that is marked to be kept stays on its host when it is detached or its VM deleted, "
+                "and can be attached to another one there.",
+            ),
         )
     return None

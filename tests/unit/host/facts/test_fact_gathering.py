@@ -41,8 +41,11 @@ def furnished() -> FakeHost:
     host.put("/var/lib/dpkg/status", "Package: postgresql-15\nStatus: install ok installed\n\n")
     host.add_user("postgres", 105)
     host.put_directory("/var/lib/postgresql/15/main", owner="postgres", group="postgres")
-    host.put("/etc/postgresql/15/main/postgresql.conf", "data_directory = '/var/lib/postgresql/15/main'\nport = 5433\n"
-             "include_dir = 'conf.d'\nunix_socket_directories = '/run/pg'\n")
+    host.put(
+        "/etc/postgresql/15/main/postgresql.conf",
+        "data_directory = '/var/lib/postgresql/15/main'\nport = 5433\n"
+        "include_dir = 'conf.d'\nunix_socket_directories = '/run/pg'\n",
+    )
     host.put("/var/lib/postgresql/15/main/postmaster.pid", "88\n/var/lib/postgresql/15/main\n1\n5433\n/run/pg\n")
     return host
 

@@ -47,15 +47,22 @@ def test_os_release(name: str, expected: list[object]) -> None:
 
 
 def test_os_release_quoting_and_absence() -> None:
-    assert os.parse_os_release("ID='de\\$b'\nPRETTY_NAME=\"a \\\"b\\\"\"\n").pretty_name == 'a "b"'
+    assert os.parse_os_release('ID=\'de\\$b\'\nPRETTY_NAME="a \\"b\\""\n').pretty_name == 'a "b"'
     assert os.parse_os_release("").id == "linux"
     assert os.parse_os_release('ID="unclosed\nVERSION_ID=1\n').version_id == "1"
 
 
 @pytest.mark.parametrize(
     ("release", "expected"),
-    [("6.1.0-28-amd64", (6, 1)), ("4.18.0-553.el8_10.x86_64", (4, 18)), ("5.15.0-1030-aws", (5, 15)),
-     ("6.18.44-fc-v595", (6, 18)), ("6.12-rc3", (6, 12)), ("", (0, 0)), ("rolling", (0, 0))],
+    [
+        ("6.1.0-28-amd64", (6, 1)),
+        ("4.18.0-553.el8_10.x86_64", (4, 18)),
+        ("5.15.0-1030-aws", (5, 15)),
+        ("6.18.44-fc-v595", (6, 18)),
+        ("6.12-rc3", (6, 12)),
+        ("", (0, 0)),
+        ("rolling", (0, 0)),
+    ],
 )
 def test_kernel_release(release: str, expected: tuple[int, int]) -> None:
     assert kernel.parse_release(release) == expected
@@ -123,18 +130,22 @@ def test_procfs_tells_the_same_as_iproute2() -> None:
     _, by_ip = network.parse_ip_addr(table("ip-address.json"))
     by_proc = network_procfs.addresses(table("proc-net-fib_trie"), table("proc-net-route"), table("proc-net-if_inet6"))
     assert by_proc == {name: listed for name, listed in by_ip.items() if listed}
-    routes = [(one.destination, one.device, one.gateway, one.metric)
-              for one in network.parse_ip_route(table("ip-route.json"))]
-    assert routes == [(one.destination, one.device, one.gateway, one.metric)
-                      for one in network_procfs.parse_routes(table("proc-net-route"))]
+    routes = [(one.destination, one.device, one.gateway, one.metric) for one in network.parse_ip_route(table("ip-route.json"))]
+    assert routes == [
+        (one.destination, one.device, one.gateway, one.metric) for one in network_procfs.parse_routes(table("proc-net-route"))
+    ]
 
 
 def test_multipath_and_gateways_of_the_other_family() -> None:
-    found = network.parse_ip_route(json.dumps([
-        {"dst": "default", "nexthops": [{"gateway": "10.1.0.1", "dev": "eth1"}, {"gateway": "10.2.0.1", "dev": "e2"}]},
-        {"dst": "default", "via": {"family": "inet6", "host": "fe80::1"}, "dev": "eth0"},
-        {"type": "unreachable", "dst": "10.9.0.0/16"},
-    ]))
+    found = network.parse_ip_route(
+        json.dumps(
+            [
+                {"dst": "default", "nexthops": [{"gateway": "10.1.0.1", "dev": "eth1"}, {"gateway": "10.2.0.1", "dev": "e2"}]},
+                {"dst": "default", "via": {"family": "inet6", "host": "fe80::1"}, "dev": "eth0"},
+                {"type": "unreachable", "dst": "10.9.0.0/16"},
+            ]
+        )
+    )
     assert [(one.device, one.gateway) for one in found] == [("eth1", "10.1.0.1"), ("eth0", "fe80::1")]
 
 
@@ -147,24 +158,28 @@ def test_answers_that_are_not_json_are_refused() -> None:
 
 
 def test_units() -> None:
-    shown = ("Id=ssh.service\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\n"
-             "Id=none.service\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\n")
+    shown = (
+        "Id=ssh.service\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\n"
+        "Id=none.service\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\n"
+    )
     assert units.parse_show(shown) == (
-        Unit("ssh.service", "loaded", "active", "enabled"), Unit("none.service", "not-found", "inactive", "")
+        Unit("ssh.service", "loaded", "active", "enabled"),
+        Unit("none.service", "not-found", "inactive", ""),
     )
 
 
 def test_dpkg_status_counts_only_what_is_installed() -> None:
-    status = ("Package: a\nStatus: install ok installed\nDescription: x\n Package: no\n\n"
-              "Package: b\nStatus: deinstall ok config-files\n\nPackage: c\nStatus: install ok half-configured\n\n"
-              "Package: d\nStatus: hold ok installed\n")
+    status = (
+        "Package: a\nStatus: install ok installed\nDescription: x\n Package: no\n\n"
+        "Package: b\nStatus: deinstall ok config-files\n\nPackage: c\nStatus: install ok half-configured\n\n"
+        "Package: d\nStatus: hold ok installed\n"
+    )
     assert packages.parse_dpkg_status(status) == {"a", "d"}
 
 
 def test_postgresql_conf() -> None:
     found = postgres.parse_conf(
-        "port = 5432\t# comment\nport 5433\n#port = 1\nunix_socket_directories = '/a, /b'\n"
-        "Cluster_Name = 'it''s'\nssl=off\n"
+        "port = 5432\t# comment\nport 5433\n#port = 1\nunix_socket_directories = '/a, /b'\nCluster_Name = 'it''s'\nssl=off\n"
     )
     assert found == {"port": "5433", "unix_socket_directories": "/a, /b", "cluster_name": "it's", "ssl": "off"}
     assert postgres.parse_postmaster_pid("4711\n/var/lib/x\n1700000000\n5433\n/run/pg\nlocalhost\n") == (4711, "/run/pg")
@@ -189,8 +204,16 @@ def test_mounts() -> None:
 
 @pytest.mark.parametrize(
     ("manager", "expected"),
-    [("", ""), ("docker", "docker"), ("systemd-nspawn", "systemd-nspawn"), ("lxc", "lxc"), ("lxc-libvirt", "lxc"),
-     ("podman", "podman"), ("oci", "other"), ("rkt", "other")],
+    [
+        ("", ""),
+        ("docker", "docker"),
+        ("systemd-nspawn", "systemd-nspawn"),
+        ("lxc", "lxc"),
+        ("lxc-libvirt", "lxc"),
+        ("podman", "podman"),
+        ("oci", "other"),
+        ("rkt", "other"),
+    ],
 )
 def test_container(manager: str, expected: str) -> None:
     assert container.classify(manager) == expected
@@ -202,11 +225,25 @@ def test_environment_files() -> None:
 
 
 PARSERS: list[Callable[[str], object]] = [
-    os.parse_os_release, kernel.parse_release, cpu.parse_cpuinfo, memory.parse_meminfo, kvm.parse_parameter,
-    network.parse_ip_addr, network.parse_ip_route, network.parse_resolv_conf, network.parse_interfaces,
-    network_procfs.parse_routes, units.parse_show, packages.parse_dpkg_status, postgres.parse_conf,
-    postgres.parse_postmaster_pid, cgroup.parse, mounts.parse_mountinfo, container.parse_environment,
-    proxy.parse_environment_file, lambda text: ports.parse_sockets(text, "tcp"),
+    os.parse_os_release,
+    kernel.parse_release,
+    cpu.parse_cpuinfo,
+    memory.parse_meminfo,
+    kvm.parse_parameter,
+    network.parse_ip_addr,
+    network.parse_ip_route,
+    network.parse_resolv_conf,
+    network.parse_interfaces,
+    network_procfs.parse_routes,
+    units.parse_show,
+    packages.parse_dpkg_status,
+    postgres.parse_conf,
+    postgres.parse_postmaster_pid,
+    cgroup.parse,
+    mounts.parse_mountinfo,
+    container.parse_environment,
+    proxy.parse_environment_file,
+    lambda text: ports.parse_sockets(text, "tcp"),
     lambda text: network_procfs.addresses(text, text, text),
 ]
 CAPTURED = [path.read_text() for path in sorted(TABLES.rglob("*")) if path.is_file()]
@@ -231,9 +268,33 @@ def test_garbage_gives_defaults_or_a_parse_error(parse: Callable[[str], object],
         pass
 
 
-@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
-    st.sampled_from(["ifname", "addr_info", "local", "prefixlen", "linkinfo", "info_kind", "dst", "dev", "via",
-                     "nexthops", "gateway", "metric"]), inner)))
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "ifname",
+                        "addr_info",
+                        "local",
+                        "prefixlen",
+                        "linkinfo",
+                        "info_kind",
+                        "dst",
+                        "dev",
+                        "via",
+                        "nexthops",
+                        "gateway",
+                        "metric",
+                    ]
+                ),
+                inner,
+            )
+        ),
+    )
+)
 def test_any_json_gives_defaults_or_a_parse_error(document: object) -> None:
     for parse in (network.parse_ip_addr, network.parse_ip_route):
         try:

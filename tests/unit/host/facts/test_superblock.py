@@ -14,7 +14,7 @@ from nqrust.host.facts.superblock import HEAD, Superblock, parse
 def at(*pieces: tuple[int, bytes]) -> bytes:
     head = bytearray(HEAD)
     for offset, data in pieces:
-        head[offset:offset + len(data)] = data
+        head[offset : offset + len(data)] = data
     return bytes(head)
 
 

@@ -59,9 +59,7 @@ def test_help_imports_nothing_heavy() -> None:
         "heavy = {'pydantic', 'rich', 'yaml', 'httpx', 'jinja2', 'textual', 'websockets'} & set(sys.modules);"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRON, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRON, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -108,9 +106,7 @@ def test_json_asked_for_means_json_even_for_a_bad_flag() -> None:
     assert (last["type"], last["outcome"], last["error"]["code"]) == ("summary", "refused", "NQR-USE-002")
 
 
-@pytest.mark.parametrize(
-    "verb", ["install", "plan", "uninstall", "rollback", "verify", "status", "support-bundle"]
-)
+@pytest.mark.parametrize("verb", ["install", "plan", "uninstall", "rollback", "verify", "status", "support-bundle"])
 def test_non_root_is_refused_with_the_cure(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,7 +157,9 @@ def test_a_standard_stream_that_is_closed_is_no_error(closed: str, tmp_path: Pat
         "cli.run = run; cli.main([])"
     )
     line = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program, str(log)]
-    done = subprocess.run(line, env=ENVIRON, timeout=60, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        line, env=ENVIRON, timeout=60, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     assert done.returncode == 0 and log.read_text() == "False [True, True, True] True"
 
 
@@ -221,15 +219,11 @@ def test_install_passes_on_what_was_asked_and_ends_with_the_summary(answer, caps
     assert (answers.request.run.on_failure, answers.request.run.confirm) == ("keep", None)
     said = capsys.readouterr().out
     assert "NQRust-MicroVM is installed. (7 changed, 3 already so, 1.5 s)" in said
-    assert (
-        "http://h:3000" in said and "/etc/nqrust-microvm/admin-password" in said and "nqr vm create" in said
-    )
+    assert "http://h:3000" in said and "/etc/nqrust-microvm/admin-password" in said and "nqr vm create" in said
 
 
 def test_json_lines_are_json_to_the_last(answer, capsys) -> None:  # type: ignore[no-untyped-def]
-    answer(
-        "install", Summary("ok", 0, 7, 3, (PhaseSummary("deps", 7, 3, 1.5),), 1.5, {"ui": "http://h:3000"})
-    )
+    answer("install", Summary("ok", 0, 7, 3, (PhaseSummary("deps", 7, 3, 1.5),), 1.5, {"ui": "http://h:3000"}))
     assert run("install", "--output", "json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[-1]["type"] == "summary"
@@ -259,11 +253,7 @@ def test_every_preflight_finding_is_told_with_its_cure(answer, capsys) -> None: 
 
 PREVIEW = PlanPreview(
     "install",
-    (
-        PhasePreview(
-            "config", "Config", (StepPreview("f", "file", "write /etc/x", ("--- a", "+++ b", "+new")),), 4
-        ),
-    ),
+    (PhasePreview("config", "Config", (StepPreview("f", "file", "write /etc/x", ("--- a", "+++ b", "+new")),), 4),),
 )
 
 

@@ -31,9 +31,7 @@ def test_every_code_has_an_entry_with_what_and_cure() -> None:
     text = (DOCS / "troubleshooting.md").read_text()
     entries = dict(re.findall(r"^### (NQR-[A-Z]+-\d{3})\n(.*?)(?=^##|\Z)", text, re.M | re.S))
     assert codes_in_use() - entries.keys() == set()
-    assert [
-        code for code, body in entries.items() if "**What.**" not in body or "**Cure.**" not in body
-    ] == []
+    assert [code for code, body in entries.items() if "**What.**" not in body or "**Cure.**" not in body] == []
     assert len(entries) == text.count("### NQR-")
 
 
@@ -54,15 +52,10 @@ def test_every_setting_is_in_the_table_as_it_is() -> None:
 def test_the_example_file_is_valid() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "configuration.md").read_text(), re.S)
     example = example.replace("  password_file: /root/db-password\n", "")
-    assert (
-        gather(flags={}, environ={}, config=parse(example.encode(), "example.yaml")).settings.database.port
-        == 5432
-    )
+    assert gather(flags={}, environ={}, config=parse(example.encode(), "example.yaml")).settings.database.port == 5432
 
 
-@pytest.mark.parametrize(
-    "page", sorted([*DOCS.rglob("*.md"), ROOT / "README.md"]), ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", sorted([*DOCS.rglob("*.md"), ROOT / "README.md"]), ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists() and not link.endswith(".svg")] == []

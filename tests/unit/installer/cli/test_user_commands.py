@@ -80,9 +80,7 @@ def test_what_cannot_be_a_password_is_not_sent(
     assert manager.asked == []
 
 
-def test_a_wrong_current_password(
-    manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_current_password(manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert given(monkeypatch, "not the right one", NEW) != 0
     assert "NQR-API-107" in capsys.readouterr().err
     assert [path for _, path, _ in manager.asked] == ["/v1/auth/login"]

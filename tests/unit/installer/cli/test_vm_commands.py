@@ -105,9 +105,7 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
     server.server_close()
 
 
-def test_create_waits_for_the_guest_and_prints_where_it_is(
-    manager: Manager, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_create_waits_for_the_guest_and_prints_where_it_is(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
     words = "vm create --name web1 --image tiny --vcpus 1 --memory 1G --tag a --tag b --start --wait"
     assert run(words.split()) == 0
     assert capsys.readouterr().out.split() == [
@@ -134,9 +132,9 @@ def test_create_waits_for_the_guest_and_prints_where_it_is(
 def test_ls_is_the_apis_own_document(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["vm", "ls", "--output", "json"]) == 0
     (vm,) = json.loads(capsys.readouterr().out)["items"]
-    assert {
-        name: vm[name] for name in ("id", "name", "state", "desired_state", "host", "ip", "mac", "boot_id")
-    } == {name: VM[name] for name in ("id", "name", "state", "desired_state", "host", "ip", "mac", "boot_id")}
+    assert {name: vm[name] for name in ("id", "name", "state", "desired_state", "host", "ip", "mac", "boot_id")} == {
+        name: VM[name] for name in ("id", "name", "state", "desired_state", "host", "ip", "mac", "boot_id")
+    }
 
 
 def test_ls_is_a_table_for_people(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,9 +51,7 @@ def plans(draw: st.DrawFn) -> Plan:
         else:
             steps.append(Symlink(path, draw(st.sampled_from(("/etc/hostname", "/nowhere")))))
     cut = draw(st.integers(0, len(steps)))
-    return Plan(
-        (PhasePlan("first", "First", tuple(steps[:cut])), PhasePlan("second", "Second", tuple(steps[cut:])))
-    )
+    return Plan((PhasePlan("first", "First", tuple(steps[:cut])), PhasePlan("second", "Second", tuple(steps[cut:]))))
 
 
 @st.composite
@@ -83,9 +81,7 @@ class Bench:
         return Journal(self.store, self.host.now)
 
     def install(self, plan: Plan, keep: bool = False) -> object:
-        runner = Runner(
-            self.host, self.journal(), Originals(self.host, ORIGINALS), NullReporter(), keep_on_failure=keep
-        )
+        runner = Runner(self.host, self.journal(), Originals(self.host, ORIGINALS), NullReporter(), keep_on_failure=keep)
         return runner.run(plan, "install", "1", {})
 
     def uninstall(self) -> object:
@@ -114,16 +110,12 @@ def test_install_then_uninstall_gives_the_host_back(host: FakeHost, plan: Plan) 
 
 @settings(max_examples=150, deadline=None)
 @given(hosts(), plans(), st.integers(1, 25), st.booleans())
-def test_a_failure_anywhere_rolls_back_to_the_beginning(
-    host: FakeHost, plan: Plan, at: int, after: bool
-) -> None:
+def test_a_failure_anywhere_rolls_back_to_the_beginning(host: FakeHost, plan: Plan, at: int, after: bool) -> None:
     before = state(host)
     bench = Bench(host)
     host.fail_at(at, CommandFailed(("x",), 1, "no"), after=after)
     result = bench.install(plan)
-    if (
-        result.outcome == "failed"
-    ):  # the failure hit the way back (or came before the first change): once more
+    if result.outcome == "failed":  # the failure hit the way back (or came before the first change): once more
         assert not bench.uninstall().failed
     if result.outcome != "ok":
         assert state(host) == before
@@ -131,9 +123,7 @@ def test_a_failure_anywhere_rolls_back_to_the_beginning(
 
 @settings(max_examples=200, deadline=None)
 @given(hosts(), plans(), st.integers(1, 25), st.booleans(), st.booleans())
-def test_a_kill_anywhere_resumes_or_goes_back(
-    host: FakeHost, plan: Plan, at: int, after: bool, resume: bool
-) -> None:
+def test_a_kill_anywhere_resumes_or_goes_back(host: FakeHost, plan: Plan, at: int, after: bool, resume: bool) -> None:
     before = state(host)
     reference = Bench(host.copy())
     clean = reference.install(plan)
@@ -154,9 +144,7 @@ def test_a_kill_anywhere_resumes_or_goes_back(
 
 @settings(max_examples=100, deadline=None)
 @given(hosts(), plans(), st.integers(1, 25), st.booleans())
-def test_uninstall_killed_anywhere_is_finished_by_the_next(
-    host: FakeHost, plan: Plan, at: int, after: bool
-) -> None:
+def test_uninstall_killed_anywhere_is_finished_by_the_next(host: FakeHost, plan: Plan, at: int, after: bool) -> None:
     before = state(host)
     bench = Bench(host)
     if bench.install(plan).outcome != "ok":

@@ -148,9 +148,7 @@ def ran(host: FakeHost) -> dict[str, object]:
     host.put_directory("/etc/db")
     host.put("/etc/db/cluster", "made\n")
     host.symlink("x", "/etc/db-link")
-    host.put(
-        "/etc/passwd", "root:x:0:0::/root:/bin/sh\ndb:x:101:101::/:/bin/false\nann:x:1001:1001::/:/bin/sh\n"
-    )
+    host.put("/etc/passwd", "root:x:0:0::/root:/bin/sh\ndb:x:101:101::/:/bin/false\nann:x:1001:1001::/:/bin/sh\n")
     host.put("/etc/mine.conf", "an administrator's\n")
     host.put_directory("/opt/mine")
     return traces.made(host, before, SCRIPTS, frozenset())

@@ -27,9 +27,7 @@ class Disk:
         return self.write(descriptor, bytes(data)[:free])
 
 
-def test_a_full_disk_still_takes_the_records_of_the_way_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_still_takes_the_records_of_the_way_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileJournalStore(str(tmp_path / "state" / "journal.jsonl"))
     store.append(b'{"first":1}\n')
     assert (tmp_path / "state" / "ballast").stat().st_size == BALLAST

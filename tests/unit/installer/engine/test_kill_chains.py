@@ -210,9 +210,7 @@ def test_a_defect_of_ours_goes_back_like_any_failure() -> None:
     host.put_directory(STATE, mode=0o700)
     bench = Bench(host)
     before = bench.state()
-    result = bench.install(
-        Plan((PhasePlan("p", "P", (File("/etc/one", "1\n"), Surprising("/etc/two", "2\n"))),))
-    )
+    result = bench.install(Plan((PhasePlan("p", "P", (File("/etc/one", "1\n"), Surprising("/etc/two", "2\n"))),)))
     assert result.outcome == "rolled_back"
     assert result.failure is not None and result.failure.code == "NQR-ENG-999"
     assert "/etc/two" in result.failure.what and "ZeroDivisionError" in result.failure.what
@@ -228,9 +226,9 @@ def test_a_clock_that_jumps_back_changes_nothing() -> None:
     times = iter([4e9, 3e9, 2e9, 1e9, 5e8, 4e8, 3e8, 2e8, 1e8, *[0.0] * 50])
     bench.store.next_process(after=3)
     try:
-        Runner(
-            host, Journal(bench.store, lambda: next(times)), Originals(host, f"{STATE}/originals"), NullReporter()
-        ).run(plan, "install", "1", {})
+        Runner(host, Journal(bench.store, lambda: next(times)), Originals(host, f"{STATE}/originals"), NullReporter()).run(
+            plan, "install", "1", {}
+        )
     except Killed:
         pass
     bench.store.next_process()

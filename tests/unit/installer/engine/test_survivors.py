@@ -60,7 +60,9 @@ def test_it_is_waited_for_with_all_that_it_started(tmp_path: Path) -> None:
 
 def test_a_daemon_that_it_started_is_not(tmp_path: Path) -> None:
     lock, begun, pid = tmp_path / "lock", tmp_path / "begun", tmp_path / "pid"
-    killed_while_it_runs(lock, f"setsid sh -c 'echo $$ >{pid}; exec sleep 60' & while ! test -s {pid}; do :; done; touch {begun}; sleep 0.5", begun)
+    killed_while_it_runs(
+        lock, f"setsid sh -c 'echo $$ >{pid}; exec sleep 60' & while ! test -s {pid}; do :; done; touch {begun}; sleep 0.5", begun
+    )
     try:
         began = time.monotonic()
         with exclusive(str(lock), "install"):

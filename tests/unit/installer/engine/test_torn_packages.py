@@ -28,7 +28,11 @@ def test_a_half_unpacked_package_does_not_stop_the_way_back() -> None:
     host.on("dpkg", "--print-architecture", answer="amd64\n")
     host.on("apt-get", "--simulate", prefix=True, answer=simulate)
     host.on("dpkg", "--configure", "-a", changes=True)
-    host.on("dpkg-query", prefix=True, answer=lambda *_: "".join(f"reinstreq {name}\n" for name in sorted(torn)) + "ok qemu-system-x86\n")
+    host.on(
+        "dpkg-query",
+        prefix=True,
+        answer=lambda *_: "".join(f"reinstreq {name}\n" for name in sorted(torn)) + "ok qemu-system-x86\n",
+    )
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
     assert REMOVERS["apt"].would_go(host, ["qemu-system-x86", "screen"]) == {"qemu-system-x86", "screen"}
     assert torn == {"theirs"}, "what was not brought by us is not ours to remove"
@@ -117,7 +121,11 @@ def test_of_what_was_removed_before_the_configuration_stays_as_it_was() -> None:
     host.on("dpkg", "--configure", "-a", changes=True)
     host.on("apt-mark", "showmanual", answer="bash\n")
     host.on("apt-get", "--simulate", prefix=True, answer=lambda h, c: "".join(f"Purg {n} [1]\n" for n in states if n in c.argv))
-    host.on("dpkg-query", prefix=True, answer=lambda h, c: "" if "Eflag" in c.argv[-1] else "".join(f"{s} {n}\n" for n, s in states.items()))
+    host.on(
+        "dpkg-query",
+        prefix=True,
+        answer=lambda h, c: "" if "Eflag" in c.argv[-1] else "".join(f"{s} {n}\n" for n, s in states.items()),
+    )
     for verb in ("remove", "purge"):
         host.on("apt-get", verb, prefix=True, changes=True, answer=act)
     args = {

@@ -71,7 +71,9 @@ def test_what_a_torn_transaction_unpacked_goes_but_for_what_was_there_before(mon
     host.put(context.originals.blob(blob), survey)
     host.put_directory("/usr/share/library")
     unpacked = {"paths": {"/etc/library": ["directory"], "/usr/share/library": ["directory"]}, "users": [], "groups": []}
-    remover = dataclasses.replace(Few({"base"}, {}).remover(), leftovers=lambda host, names: unpacked if names == {"library"} else traces.NOTHING)
+    remover = dataclasses.replace(
+        Few({"base"}, {}).remover(), leftovers=lambda host, names: unpacked if names == {"library"} else traces.NOTHING
+    )
     monkeypatch.setitem(verb.REMOVERS, "few", remover)
     args: dict[str, Any] = {"manager": "few", "before": ["base"], "manual": [], "brought": ["library"], "survey": blob}
     assert isinstance(verb.packages(context, args), Reverted)

@@ -45,12 +45,16 @@ def context() -> UndoContext:
 def sh(text: str, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run it as the one who runs the tests, on a folder: the question who that is, is left out."""
     assert 'if [ "$(id -u)" -ne 0 ]' in text
-    text = text.replace("PATH=/usr/local/sbin", "true || PATH=/usr/local/sbin").replace(
-        "with_systemd()", "no_systemd()"
-    )
+    text = text.replace("PATH=/usr/local/sbin", "true || PATH=/usr/local/sbin").replace("with_systemd()", "no_systemd()")
     text = text.replace('if [ "$(id -u)" -ne 0 ]', "with_systemd() { false; }\nif false")
     return subprocess.run(
-        ["sh"], input=text, capture_output=True, text=True, cwd=root, timeout=60, check=False,
+        ["sh"],
+        input=text,
+        capture_output=True,
+        text=True,
+        cwd=root,
+        timeout=60,
+        check=False,
         env={**os.environ, **environment},
     )
 
@@ -62,9 +66,7 @@ def test_every_verb_gives_clean_sh() -> None:
     assert {u.verb for e in entries for u in e.undo} | {"vms"} == set(VERBS)
     made.originals.keep = lambda digest, data: None  # type: ignore[method-assign]
     kept = {
-        "d" * 64: traces.pack(
-            {"paths": {"/etc/a b": ["directory"], "/etc/f": ["file", "0" * 64]}, "users": ["u"], "groups": []}
-        ),
+        "d" * 64: traces.pack({"paths": {"/etc/a b": ["directory"], "/etc/f": ["file", "0" * 64]}, "users": ["u"], "groups": []}),
         "a" * 64: traces.pack({"paths": ["/etc/its own", "/etc/link"], "users": [], "groups": []}),
     }
     made.originals.read = lambda digest: kept.get(digest, b"it's\n$HOME `x`\n")  # type: ignore[method-assign]
@@ -73,14 +75,9 @@ def test_every_verb_gives_clean_sh() -> None:
     made.host.put("/var/lib/dpkg/info/screen.list", "/etc/its own\n/etc/link\n")  # type: ignore[attr-defined]
     extra = entry(10_000, Undo("vms", {"prefix": "fc-"}), undo_symlink("/a'b", ours="/x", prior="/y z"))
     text = script.render(made, [*entries, extra], retain=lambda e: False, epilogue="rm -rf -- /nonexistent\n")
-    checked = subprocess.run(
-        ["shellcheck", "-s", "sh", "-"], input=text, capture_output=True, text=True, check=False
-    )
+    checked = subprocess.run(["shellcheck", "-s", "sh", "-"], input=text, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
-    assert (
-        "purge apt postgresql screen" in text
-        and " bash" not in text.partition("purge apt")[2].partition("\n")[0]
-    )
+    assert "purge apt postgresql screen" in text and " bash" not in text.partition("purge apt")[2].partition("\n")[0]
     assert "if ! there /etc/link; then\nput_link /etc/link '' 'its own'\nfi\n" in text
     assert "if ! there '/etc/its own'; then\nrestore_file '/etc/its own' '' " in text
 
@@ -123,9 +120,7 @@ def test_files_come_back_as_they_were_and_edits_are_kept(tmp_path: Path) -> None
     done = sh(text, tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done
     assert not (tmp_path / "ours").exists() and not (tmp_path / "tree").exists()
-    assert (
-        tmp_path / "edited.nqr-kept"
-    ).read_text() == "edited by somebody\n" and "edited.nqr-kept" in done.stdout
+    assert (tmp_path / "edited.nqr-kept").read_text() == "edited by somebody\n" and "edited.nqr-kept" in done.stdout
     assert (tmp_path / "replaced").read_bytes() == old
     assert (tmp_path / "replaced").stat().st_mode & 0o7777 == 0o640
     assert (tmp_path / "shared").read_text() == "before\nafter\n"
@@ -177,7 +172,9 @@ def test_of_what_was_removed_before_the_configuration_stays(tmp_path: Path) -> N
     done = sh("\n".join(lines), tmp_path, PATH=path)
     assert done.returncode == 0 and "all" in done.stdout.split(), done.stderr
     calls = [line.split() for line in (tmp_path / "bin/calls").read_text().splitlines() if line.startswith("apt-get ")]
-    told = [[word for word in call if word in ("remove", "purge", "alone", "lib-a", "lib-b")] for call in calls if call[1] != "-s"]
+    told = [
+        [word for word in call if word in ("remove", "purge", "alone", "lib-a", "lib-b")] for call in calls if call[1] != "-s"
+    ]
     assert told == [["remove", "lib-a"], ["purge", "alone", "lib-b"]]
 
 

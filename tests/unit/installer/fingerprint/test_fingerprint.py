@@ -65,8 +65,11 @@ CHANGES: list[tuple[str, Callable[[FakeHost], object], str]] = [
     ("new content", lambda host: host.put("/etc/hosts", "else"), "~ /etc/hosts: content differs"),
     ("a new mode", lambda host: host.put("/etc/hosts", "127.0.0.1 localhost\n", mode=0o600), "mode 0644 → 0600"),
     ("a new owner", lambda host: host.put("/etc/hosts", "127.0.0.1 localhost\n", owner="nobody"), "owner root → nobody"),
-    ("an attribute", lambda host: host.put("/etc/hosts", "127.0.0.1 localhost\n", xattrs={"user.x": b"1"}),
-     "attributes nothing → user.x=31"),
+    (
+        "an attribute",
+        lambda host: host.put("/etc/hosts", "127.0.0.1 localhost\n", xattrs={"user.x": b"1"}),
+        "attributes nothing → user.x=31",
+    ),
     ("a symlink", lambda host: host.put_symlink("/opt/x", "/usr/local/bin/nqr"), "+ /usr/local/bin/nqr (symlink"),
     ("a folder", lambda host: host.put_directory("/srv/fc"), "+ /srv/fc (directory"),
     ("a log folder", lambda host: host.put_directory("/var/log/postgresql"), "+ /var/log/postgresql"),
@@ -74,13 +77,21 @@ CHANGES: list[tuple[str, Callable[[FakeHost], object], str]] = [
     ("a sudoers file", lambda host: host.put("/etc/sudoers.d/x", "x"), "+ /etc/sudoers.d/x"),
     ("a user", lambda host: host.put("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\nnq:x:9:9::/:/bin/sh\n"), "+ nq ("),
     ("a membership", lambda host: host.put("/etc/group", "root:x:0:\nkvm:x:109:nq\n"), "~ kvm: 109 → 109 nq"),
-    ("a package", lambda host: host.put("/var/lib/dpkg/status", _package("sudo") + _package("qemu")),
-     "+ qemu:amd64 (1-1 installed manual)"),
-    ("a package mark", lambda host: host.put("/var/lib/apt/extended_states",
-                                             "Package: sudo\nArchitecture: amd64\nAuto-Installed: 1\n"),
-     "installed manual → 1-1 installed auto"),
-    ("a unit", lambda host: host.memory.update({"unit files": "ssh.service disabled enabled\n"}),
-     "~ ssh.service: enabled → disabled"),
+    (
+        "a package",
+        lambda host: host.put("/var/lib/dpkg/status", _package("sudo") + _package("qemu")),
+        "+ qemu:amd64 (1-1 installed manual)",
+    ),
+    (
+        "a package mark",
+        lambda host: host.put("/var/lib/apt/extended_states", "Package: sudo\nArchitecture: amd64\nAuto-Installed: 1\n"),
+        "installed manual → 1-1 installed auto",
+    ),
+    (
+        "a unit",
+        lambda host: host.memory.update({"unit files": "ssh.service disabled enabled\n"}),
+        "~ ssh.service: enabled → disabled",
+    ),
     ("a running unit", lambda host: host.memory.update(units=""), "- ssh.service (active)"),
     ("a rule", lambda host: host.memory.update(rules=SAVED), "+ iptables filter NQR-FORWARD (chain -i fcbr0 -j ACCEPT)"),
     ("a policy", lambda host: host.memory.update(rules="*filter\n:FORWARD DROP [0:0]\n"), "policy DROP"),
@@ -88,8 +99,13 @@ CHANGES: list[tuple[str, Callable[[FakeHost], object], str]] = [
     ("a module", lambda host: host.put("/proc/modules", "kvm 1 0\ntun 1 0\n"), "+ tun"),
     ("a link", lambda host: host.put("/sys/class/net/fcbr0/ifindex", "7\n"), "+ fcbr0"),
     ("a socket", lambda host: host.put("/proc/net/tcp", (TABLES / "proc-net-tcp").read_text()), "+ tcp 10.0.0.1 18080"),
-    ("a mount", lambda host: host.put("/proc/self/mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
-                                      "23 22 8:2 / /srv/fc rw - ext4 /dev/sdb rw\n"), "+ /srv/fc (ext4 /dev/sdb /)"),
+    (
+        "a mount",
+        lambda host: host.put(
+            "/proc/self/mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 8:2 / /srv/fc rw - ext4 /dev/sdb rw\n"
+        ),
+        "+ /srv/fc (ext4 /dev/sdb /)",
+    ),
 ]
 
 
@@ -120,10 +136,18 @@ def test_times_do_not_count() -> None:
     assert compare(before, take(host)) == []
 
 
-@pytest.mark.parametrize("path", [
-    "/etc/passwd-", "/etc/ld.so.cache", "/etc/.pwd.lock", "/var/lib/apt/lists/some.mirror_Packages",
-    "/var/lib/dpkg/status-old", "/var/lib/systemd/random-seed", "/usr/local/lib/python3/x/__pycache__/a.pyc",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd-",
+        "/etc/ld.so.cache",
+        "/etc/.pwd.lock",
+        "/var/lib/apt/lists/some.mirror_Packages",
+        "/var/lib/dpkg/status-old",
+        "/var/lib/systemd/random-seed",
+        "/usr/local/lib/python3/x/__pycache__/a.pyc",
+    ],
+)
 def test_caches_and_backups_do_not_count(path: str) -> None:
     host = machine()
     host.put_directory("/usr/local/lib/python3/x")
@@ -133,11 +157,23 @@ def test_caches_and_backups_do_not_count(path: str) -> None:
     assert compare(before, take(host)) == []
 
 
-@pytest.mark.parametrize("path", [
-    "/etc/passwd", "/etc/shadow", "/etc/sudoers", "/etc/resolv.conf", "/etc/apt/sources.list", "/etc/fstab",
-    "/etc/sysctl.d/99-x.conf", "/etc/systemd/system/x.service", "/var/lib/nqrust-microvm/journal.jsonl",
-    "/var/lib/dpkg/info/x.list", "/etc/postgresql/15/main/pg_hba.conf", "/var/lib/postgresql/15/main",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "/etc/shadow",
+        "/etc/sudoers",
+        "/etc/resolv.conf",
+        "/etc/apt/sources.list",
+        "/etc/fstab",
+        "/etc/sysctl.d/99-x.conf",
+        "/etc/systemd/system/x.service",
+        "/var/lib/nqrust-microvm/journal.jsonl",
+        "/var/lib/dpkg/info/x.list",
+        "/etc/postgresql/15/main/pg_hba.conf",
+        "/var/lib/postgresql/15/main",
+    ],
+)
 def test_configuration_is_never_volatile(path: str) -> None:
     assert not volatile.compiled(volatile.PATHS).match(path)
     assert path not in dict(volatile.CLOSED)
@@ -203,10 +239,22 @@ def test_json_round_trip_plain_and_compressed() -> None:
     assert taken.to_bytes(compress=True) == taken.to_bytes(compress=True)
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"{", b"[]", b"{}", b'{"schema": 99}', b'{"schema": 0}', b'{"schema": 1, "files": []}', b"\x1f\x8bgarbage",
-    gzip.compress(b"x", mtime=0), b'{"schema": 1, "taken_at": "x"}', b'{"schema": "1"}',
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"schema": 99}',
+        b'{"schema": 0}',
+        b'{"schema": 1, "files": []}',
+        b"\x1f\x8bgarbage",
+        gzip.compress(b"x", mtime=0),
+        b'{"schema": 1, "taken_at": "x"}',
+        b'{"schema": "1"}',
+    ],
+)
 def test_a_file_that_is_no_fingerprint_is_refused(data: bytes) -> None:
     with pytest.raises(ParseError):
         Fingerprint.from_bytes(data)
@@ -252,8 +300,14 @@ def test_nft_rules_without_handles_and_counters() -> None:
     )
     busy = RULESET.replace('"packets": 0', '"packets": 9').replace('"handle": 2', '"handle": 77')
     assert firewall.parse_nft(busy) == found
-    empty = json.dumps({"nftables": [{"table": {"family": "ip", "name": "filter"}}, {"chain": {
-        "family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "accept"}}]})
+    empty = json.dumps(
+        {
+            "nftables": [
+                {"table": {"family": "ip", "name": "filter"}},
+                {"chain": {"family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "accept"}},
+            ]
+        }
+    )
     assert firewall.parse_nft(empty) == {}  # `iptables -L` alone makes this
 
 
@@ -263,9 +317,11 @@ def test_package_states() -> None:
 
 
 def test_units_in_between_and_on_demand_are_left_out() -> None:
-    listed = ("a.service loaded active running A\n● b.service loaded failed failed B\n"
-              "c.service loaded activating start C\nuser@0.service loaded active running U\n"
-              "systemd-hostnamed.service loaded active running H\n")
+    listed = (
+        "a.service loaded active running A\n● b.service loaded failed failed B\n"
+        "c.service loaded activating start C\nuser@0.service loaded active running U\n"
+        "systemd-hostnamed.service loaded active running H\n"
+    )
     assert units.parse_units(listed) == {"a.service": "active", "b.service": "failed"}
 
 
@@ -284,8 +340,7 @@ def test_nothing_of_ours_on_a_host_without_us() -> None:
 
 def test_all_of_ours_is_found() -> None:
     host = machine()
-    host.memory["units"] = ("nqrust-agent.service loaded active running Agent\n"
-                            "nqrust-ui.service not-found inactive dead x\n")
+    host.memory["units"] = "nqrust-agent.service loaded active running Agent\nnqrust-ui.service not-found inactive dead x\n"
     host.memory["rules"] = SAVED
     host.add_user("nqrust", 990)
     host.put("/opt/nqrust-microvm/bin/agent", "")
@@ -305,12 +360,18 @@ def test_all_of_ours_is_found() -> None:
     host.remove_tree("/proc/self")
     host.put_symlink("63", "/proc/self")
     assert ours(host, Layout()) == [
-        "path /opt/nqrust-microvm", "path /etc/sudoers.d/nqrust", "block in /etc/modules",
-        "unit nqrust-agent.service (active)", "user nqrust", "group nqrust",
-        "link br7 (nqrust-microvm)", "link tap0123456789a",
+        "path /opt/nqrust-microvm",
+        "path /etc/sudoers.d/nqrust",
+        "block in /etc/modules",
+        "unit nqrust-agent.service (active)",
+        "user nqrust",
+        "group nqrust",
+        "link br7 (nqrust-microvm)",
+        "link tap0123456789a",
         "chain iptables filter NQR-FORWARD",
         "rule in iptables filter FORWARD: -m comment --comment nqrust -j NQR-FORWARD",
-        "process 60 qemu-system-x86 of fc-1234", "process 61 dnsmasq",
+        "process 60 qemu-system-x86 of fc-1234",
+        "process 61 dnsmasq",
         "process 62 python3 in nqrust-manager.service",
     ]
     assert "path /srv/fc" in ours(host, Layout(), data=True)

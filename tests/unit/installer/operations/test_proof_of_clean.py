@@ -16,9 +16,7 @@ from nqrust.installer.operations import proof_of_clean
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
     """What the host's fingerprint holds; tests change it."""
     sections: dict[str, dict[str, object]] = {"files": {"/etc/hosts": ["file"]}, "users": {"root": ["0"]}}
-    monkeypatch.setattr(
-        fingerprint, "take", lambda host: Fingerprint(1.0, {name: dict(rows) for name, rows in sections.items()})
-    )
+    monkeypatch.setattr(fingerprint, "take", lambda host: Fingerprint(1.0, {name: dict(rows) for name, rows in sections.items()}))
     return sections
 
 

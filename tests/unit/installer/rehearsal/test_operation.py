@@ -92,7 +92,12 @@ def test_what_the_clone_measured_is_the_report(host: FakeHost) -> None:
     assert any("/mnt/odd" in text for text in found.rehearsal.unmeasured)
     assert "new in the clone" in events.texts and "told by the host already" not in events.texts
     told = "\n".join(text for _, text in rehearsal_lines(found.rehearsal, found))
-    for words in ("/opt       1 created (2 KiB)", "+ nqrust (998)", "1 of 1 proof passed", "Foreseen by the plan: 1 change; made: 3"):
+    for words in (
+        "/opt       1 created (2 KiB)",
+        "+ nqrust (998)",
+        "1 of 1 proof passed",
+        "Foreseen by the plan: 1 change; made: 3",
+    ):
         assert words in told
     document = summary_object(found)["rehearsal"]
     assert document["paths"][0] == {"sign": "+", "path": "/opt/nqrust-microvm/bin/manager", "bytes": 2048}
@@ -197,14 +202,14 @@ def test_what_would_reach_the_real_world_is_refused(host: FakeHost) -> None:
 
 def test_a_resolver_on_loopback_is_reached_by_another_address(host: FakeHost) -> None:
     host.put("/etc/resolv.conf", "nameserver 127.0.0.53\nnameserver ::1\nsearch lan\n")
-    found, _ = means.describe(
-        host, a_host.fit(), scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0
-    )
+    found, _ = means.describe(host, a_host.fit(), scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0)
     assert found.resolver == "nameserver 169.254.77.53\nsearch lan\n" and found.loopback_resolver == "127.0.0.53"
 
 
 def test_the_card_is_named_as_the_settings_name_the_uplink(host: FakeHost) -> None:
-    facts = a_host.fit(network=a_host.network(Link("eth1", "", True, "52:54:00:00:00:02", addresses=("198.51.100.7/24", "fe80::1/64"))))
+    facts = a_host.fit(
+        network=a_host.network(Link("eth1", "", True, "52:54:00:00:00:02", addresses=("198.51.100.7/24", "fe80::1/64")))
+    )
     found, notes = means.describe(
         host, facts, scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0, uplink="eth1"
     )
@@ -214,9 +219,7 @@ def test_the_card_is_named_as_the_settings_name_the_uplink(host: FakeHost) -> No
 def test_units_of_the_host_below_reached_targets_are_masked(host: FakeHost) -> None:
     host.put("/etc/systemd/system/local-fs.target.wants/srv-data.mount")
     host.put("/etc/systemd/system/multi-user.target.wants/postgresql.service")
-    found, _ = means.describe(
-        host, a_host.fit(), scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0
-    )
+    found, _ = means.describe(host, a_host.fit(), scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0)
     assert "srv-data.mount" in found.masked and "postgresql.service" in found.wanted
 
 

@@ -24,8 +24,14 @@ def test_it_is_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{", '{"schema": 2, "packages": ["x"]}', '{"schema": 1, "manager": "rm", "packages": "python3"}',
-     json.dumps({"schema": 1, "manager": "apt", "packages": ["-o x", "a b", "$(id)", 7]})],
+    [
+        "",
+        "[]",
+        "{",
+        '{"schema": 2, "packages": ["x"]}',
+        '{"schema": 1, "manager": "rm", "packages": "python3"}',
+        json.dumps({"schema": 1, "manager": "apt", "packages": ["-o x", "a b", "$(id)", 7]}),
+    ],
 )
 def test_what_is_not_well_formed_removes_no_package(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bootstrap.json"
@@ -44,7 +50,9 @@ def test_the_farewell_removes_the_cache_and_what_it_brought(tmp_path: Path) -> N
     assert "purge" not in farewell(BootstrapRecord("apt", ("python3",)), keep_packages=True)
 
 
-@pytest.mark.parametrize(("needed", "said", "removed"), [(0, "", ["python3.11", "libs"]), (2, "Left installed: python3.11 gone libs\n", [])])
+@pytest.mark.parametrize(
+    ("needed", "said", "removed"), [(0, "", ["python3.11", "libs"]), (2, "Left installed: python3.11 gone libs\n", [])]
+)
 def test_rpms_that_others_need_by_now_are_left(tmp_path: Path, needed: int, said: str, removed: list[str]) -> None:
     rpm = f'case "$*" in "-q gone") exit 1 ;; "-e --test --allmatches python3.11 libs") exit {needed} ;; -e*) exit 9 ;; esac'
     for name, body in (("rpm", rpm), ("dnf", f'echo "$@" >>{tmp_path}/calls')):

@@ -71,7 +71,7 @@ def test_a_folder_that_is_no_checkout(tmp_path: Path) -> None:
     assert failure.value.code == "NQR-REL-001"
 
 
-@pytest.mark.parametrize("text", ["", "[tool.x]\nversion = \"1\"\n", "[project]\nname = \"x\"\n[tool]\nversion = \"2\"\n"])
+@pytest.mark.parametrize("text", ["", '[tool.x]\nversion = "1"\n', '[project]\nname = "x"\n[tool]\nversion = "2"\n'])
 def test_a_project_without_version(text: str) -> None:
     with pytest.raises(ReleaseError):
         bundled.project_version(text)

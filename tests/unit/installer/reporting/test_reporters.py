@@ -128,9 +128,7 @@ def test_the_log_holds_what_came_before_the_first_change_too(tmp_path: Path) -> 
     log = LogFileReporter(str(tmp_path / "logs"))
     log.attach()
     log_command(
-        command(
-            "ip", "link", "show", input=Secret("hidden-value"), env={"PGPASSWORD": Secret("hidden-value")}
-        ),
+        command("ip", "link", "show", input=Secret("hidden-value"), env={"PGPASSWORD": Secret("hidden-value")}),
         0,
         0.01,
     )
@@ -171,9 +169,7 @@ def test_a_reader_that_went_away_does_not_stop_the_run() -> None:
         reporter.summary("install", SUMMARY)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0.04, "0.0 s"), (12.4, "12 s"), (59.9, "60 s"), (185, "3 min 5 s")]
-)
+@pytest.mark.parametrize(("seconds", "shown"), [(0.04, "0.0 s"), (12.4, "12 s"), (59.9, "60 s"), (185, "3 min 5 s")])
 def test_durations(seconds: float, shown: str) -> None:
     assert wording.duration(seconds) == shown
 

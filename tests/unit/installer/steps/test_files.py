@@ -83,9 +83,7 @@ def test_existing_content_is_kept_where_asked(host: FakeHost) -> None:
 
 def test_binary_and_long_diffs_stay_readable(host: FakeHost) -> None:
     host.put("/etc/b", b"\x00\xff")
-    assert planned(host, File("/etc/b", b"\x00\xfe\x01")) == (
-        "/etc/b: binary content differs (2 -> 3 bytes)",
-    )
+    assert planned(host, File("/etc/b", b"\x00\xfe\x01")) == ("/etc/b: binary content differs (2 -> 3 bytes)",)
     assert len(planned(host, File("/etc/long", "x\n" * 5000))) < 410
 
 

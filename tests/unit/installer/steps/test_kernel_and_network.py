@@ -38,9 +38,7 @@ def host() -> FakeHost:
 
 def test_module_is_loaded_and_unloaded(host: FakeHost) -> None:
     host.put_directory("/sys/module")
-    host.on(
-        "modprobe", "kvm_intel", changes=True, answer=lambda h, c: h.put_directory("/sys/module/kvm_intel")
-    )
+    host.on("modprobe", "kvm_intel", changes=True, answer=lambda h, c: h.put_directory("/sys/module/kvm_intel"))
     host.on(
         "modprobe",
         "--remove",
@@ -89,9 +87,7 @@ def test_sysctl_that_is_right_or_not_there(host: FakeHost) -> None:
     host.put("/proc/sys/net/ipv4/conf/eth0.5/forwarding", "1\n")
     assert isinstance(Sysctl("vm.max_map_count", "65530", at_least=True).inspect(host), Satisfied)
     assert isinstance(Sysctl("net.ipv4.conf.eth0/5.forwarding", "1").inspect(host), Satisfied)
-    assert isinstance(
-        Sysctl("net.bridge.bridge-nf-call-iptables", "0", optional=True).inspect(host), Satisfied
-    )
+    assert isinstance(Sysctl("net.bridge.bridge-nf-call-iptables", "0", optional=True).inspect(host), Satisfied)
     with pytest.raises(StepFailed, match="NQR-NET-101"):
         Sysctl("net.bridge.none", "0").apply(host)
 
@@ -99,9 +95,7 @@ def test_sysctl_that_is_right_or_not_there(host: FakeHost) -> None:
 # --- the bridge
 
 
-def put_link(
-    host: FakeHost, name: str, *, bridge: bool, up: bool, alias: str = "", address: str = ""
-) -> None:
+def put_link(host: FakeHost, name: str, *, bridge: bool, up: bool, alias: str = "", address: str = "") -> None:
     base = f"/sys/class/net/{name}"
     host.put(f"{base}/flags", "0x1003\n" if up else "0x1002\n")
     host.put(f"{base}/ifalias", f"{alias}\n" if alias else "")
@@ -119,12 +113,7 @@ def net(host: FakeHost) -> FakeHost:
     def show(host: FakeHost, cmd: Command) -> str:
         links = host.memory["addresses"]
         split = {n: [a.split("/") for a in found] for n, found in links.items()}
-        return json.dumps(
-            [
-                {"ifname": n, "addr_info": [{"local": a, "prefixlen": int(p)} for a, p in split[n]]}
-                for n in links
-            ]
-        )
+        return json.dumps([{"ifname": n, "addr_info": [{"local": a, "prefixlen": int(p)} for a, p in split[n]]} for n in links])
 
     def batch(host: FakeHost, cmd: Command) -> None:
         assert isinstance(cmd.input, bytes)
@@ -227,11 +216,7 @@ class Tables:
         if verb == "-S":
             shown = {rest[0]: chains[rest[0]]} if rest and rest[0] in chains else {} if rest else chains
             if rest and not shown:
-                raise (
-                    CommandFailed(cmd.argv, 1, "No chain/target/match by that name.")
-                    if 1 not in cmd.ok
-                    else _No()
-                )
+                raise (CommandFailed(cmd.argv, 1, "No chain/target/match by that name.") if 1 not in cmd.ok else _No())
             head = [f"-P {c} ACCEPT" if c.isupper() and "NQR" not in c else f"-N {c}" for c in shown]
             return "\n".join(head + [f"-A {c} {shlex.join(r)}" for c, rules in shown.items() for r in rules])
         chain, *spec = rest
@@ -268,12 +253,7 @@ def test_rules_are_ours_by_name_and_go_in_once(host: FakeHost) -> None:
     applied(host, step)
     step.apply(host)
     rules = host.memory["rules"]
-    assert (
-        len(rules["filter"]["FORWARD"])
-        == len(rules["filter"]["INPUT"])
-        == len(rules["nat"]["POSTROUTING"])
-        == 1
-    )
+    assert len(rules["filter"]["FORWARD"]) == len(rules["filter"]["INPUT"]) == len(rules["nat"]["POSTROUTING"]) == 1
     assert rules["nat"]["NQR-POSTROUTING"] == [
         ["-s", "10.0.0.0/24", "!", "-d", "10.0.0.0/24", "!", "-o", "fcbr0", "-j", "MASQUERADE"]
     ]
@@ -318,9 +298,7 @@ def test_guests_reach_only_what_they_may(host: FakeHost) -> None:
     inbound = next(chain for chain in SPEC.chains if chain.name == "NQR-INPUT")
     text = [" ".join(rule) for rule in inbound.rules]
     assert text[-1] == "-i fcbr0 -j DROP"
-    assert not any(
-        "18080" in rule or "5432" in rule or "--dport 22" in rule or "--dport 53" in rule for rule in text
-    )
+    assert not any("18080" in rule or "5432" in rule or "--dport 22" in rule or "--dport 53" in rule for rule in text)
     assert any("--dport 19091" in rule and "-d 10.0.0.1/32" in rule for rule in text)
 
 

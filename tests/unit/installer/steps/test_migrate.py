@@ -18,9 +18,7 @@ def host() -> FakeHost:
     return FakeHost.debian12()
 
 
-MIGRATE = Migrate(
-    ("/m", "migrate"), "1.0", "/etc/migrated", LOGIN, "/opt/backups", env=LOGIN.environment(), user="nobody"
-)
+MIGRATE = Migrate(("/m", "migrate"), "1.0", "/etc/migrated", LOGIN, "/opt/backups", env=LOGIN.environment(), user="nobody")
 
 
 def migrating(host: FakeHost, tables: int) -> list[str]:
@@ -58,9 +56,7 @@ def test_database_with_something_to_lose_is_copied_first_and_once(host: FakeHost
     assert [u.verb for u in MIGRATE.prepare(host).undo] == ["file", "file"]
     MIGRATE.apply(host)
     MIGRATE.apply(host)
-    assert order == ["dump", "migrate", "migrate"] and host.listdir("/opt/backups") == [
-        "nexus-before-1.0.dump"
-    ]
+    assert order == ["dump", "migrate", "migrate"] and host.listdir("/opt/backups") == ["nexus-before-1.0.dump"]
 
 
 def test_failed_copy_stops_before_migrating(host: FakeHost) -> None:

@@ -48,10 +48,7 @@ class FakeApt:
         host.on("apt-get", "install", prefix=True, changes=True, answer=lambda h, c: self.install(h, c))
 
     def rows(self) -> str:
-        return "".join(
-            f"installed\t{n}\t{n}{':amd64' if n.startswith('lib') else ''}\t1.0\n"
-            for n in sorted(self.installed)
-        )
+        return "".join(f"installed\t{n}\t{n}{':amd64' if n.startswith('lib') else ''}\t1.0\n" for n in sorted(self.installed))
 
     def configure(self) -> None:
         self.half_done = False
@@ -88,9 +85,7 @@ def host(apt: FakeApt) -> FakeHost:
 
 
 def test_only_what_is_missing_is_installed_in_one_transaction(host: FakeHost, apt: FakeApt) -> None:
-    step = Packages(
-        ("screen", "postgresql"), Apt(), residue_users=("root", "postgres"), residue_groups=("ssl-cert",)
-    )
+    step = Packages(("screen", "postgresql"), Apt(), residue_users=("root", "postgres"), residue_groups=("ssl-cert",))
     assert planned(host, step) == ("+ postgresql",)
     undo = step.prepare(host).undo[0]
     assert undo.args["before"] == ["dpkg", "screen"] and undo.args["manual"] == ["screen"]
@@ -99,11 +94,7 @@ def test_only_what_is_missing_is_installed_in_one_transaction(host: FakeHost, ap
     step.apply(host)
     step.verify(host)
     installs = [c.argv for c in host.commands if c.argv[:2] == ("apt-get", "install")]
-    assert (
-        len(installs) == 1
-        and "--no-install-recommends" in installs[0]
-        and "Dpkg::Options::=--force-confold" in installs[0]
-    )
+    assert len(installs) == 1 and "--no-install-recommends" in installs[0] and "Dpkg::Options::=--force-confold" in installs[0]
     assert "screen" not in installs[0]
 
 
@@ -126,9 +117,7 @@ def test_index_is_fetched_when_missing_old_or_ignorant(age: int, index: set[str]
         assert isinstance(step.inspect(host), Satisfied)
 
 
-def test_index_that_cannot_be_fetched_is_no_trouble_while_the_old_one_knows_all(
-    host: FakeHost, apt: FakeApt
-) -> None:
+def test_index_that_cannot_be_fetched_is_no_trouble_while_the_old_one_knows_all(host: FakeHost, apt: FakeApt) -> None:
     host.on("apt-get", "update", prefix=True, answer=CommandFailed(("apt-get",), 100, "E: Failed to fetch x"))
     PackageIndex(("postgresql",), Apt()).apply(host)
     apt.index.clear()

@@ -75,11 +75,7 @@ def test_stored_verifiers_are_recognised() -> None:
 
 
 def test_saslprep() -> None:
-    assert (
-        scram.prepared("Ⅸ") == "IX"
-        and scram.prepared("a\u00adb") == "ab"
-        and scram.prepared("a\u00a0b") == "a b"
-    )
+    assert scram.prepared("Ⅸ") == "IX" and scram.prepared("a\u00adb") == "ab" and scram.prepared("a\u00a0b") == "a b"
     assert scram.prepared("\u0627\u0007") == "\u0627\u0007"  # prohibited: used as it stands
 
 
@@ -95,11 +91,7 @@ def test_quoting() -> None:
 
 def test_the_right_cluster_is_chosen() -> None:
     both = [cluster(13, 5432), cluster(15, 5433)]
-    assert (
-        choose(both, 13, None) == both[0]
-        and choose(both, 14, None) == both[1]
-        and choose(both, 13, 5433) == both[1]
-    )
+    assert choose(both, 13, None) == both[0] and choose(both, 14, None) == both[1] and choose(both, 13, 5433) == both[1]
     assert choose([cluster(15, 5432, online=False), cluster(13, 5433)], 13, None) == cluster(13, 5433)
     assert choose([], 13, 5432) is None
 
@@ -232,9 +224,7 @@ def test_database_is_made_in_utf8_for_its_owner(host: FakeHost) -> None:
             made.append(sql)
         if "pg_database" in sql and "datname" in sql:
             return "nexus|UTF8" if made else ""
-        return {"SHOW server_encoding;": "SQL_ASCII"}.get(
-            sql, "t\nplpgsql\npgcrypto" if "extname" in sql else ""
-        )
+        return {"SHOW server_encoding;": "SQL_ASCII"}.get(sql, "t\nplpgsql\npgcrypto" if "extname" in sql else "")
 
     said = psql(host, answer)
     step = Database(CHOICE, "nexus", "nexus", ("pgcrypto",))
@@ -264,7 +254,8 @@ def test_existing_database(host: FakeHost, row: str, privileges: str, verdict: t
 
 
 @pytest.mark.parametrize(
-    "tables, verdict", [("", Satisfied), ("letters", Conflict), ("alembic_version\nvms", Satisfied), ("_sqlx_migrations\nvms", Satisfied)]
+    "tables, verdict",
+    [("", Satisfied), ("letters", Conflict), ("alembic_version\nvms", Satisfied), ("_sqlx_migrations\nvms", Satisfied)],
 )
 def test_tables_of_another_program_are_not_migrated(host: FakeHost, tables: str, verdict: type) -> None:
     psql(host, lambda sql: "nexus|UTF8" if "datname" in sql else tables if "pg_class" in sql else "t\nplpgsql")
@@ -315,9 +306,7 @@ def test_server_that_still_recovers_is_waited_for(host: FakeHost) -> None:
     def answer(sql: str) -> str:
         tries.append(sql)
         if len(tries) < 4:
-            raise CommandFailed(
-                ("psql",), 2, "FATAL:  the database system is not yet accepting connections\n"
-            )
+            raise CommandFailed(("psql",), 2, "FATAL:  the database system is not yet accepting connections\n")
         return "1"
 
     psql(host, answer)

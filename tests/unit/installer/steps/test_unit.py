@@ -211,9 +211,7 @@ def test_time_in_which_the_installer_was_stopped_is_not_waiting(host: FakeHost, 
 
 def test_health_that_never_comes_tells_service_and_log(host: FakeHost) -> None:
     host.pages["http://127.0.0.1:1/health"] = (500, b"")
-    supervisor = Scripted(
-        box={"state": ServiceState(known=True, active=True, text="active (running)"), "done": []}
-    )
+    supervisor = Scripted(box={"state": ServiceState(known=True, active=True, text="active (running)"), "done": []})
     with pytest.raises(StepFailed) as caught:
         Healthy("h", "http://127.0.0.1:1/health", 5, "m", supervisor).apply(host)
     assert caught.value.code == "NQR-SVC-104"

@@ -49,9 +49,15 @@ def alpha(tmp_path: Path) -> Path:
 
 def environment(tmp_path: Path, *locks: Path, version: str = "1") -> PythonEnvironment:
     return PythonEnvironment(
-        name="test", directory=str(tmp_path / "venv"), python=PYTHON.base, python_version=PYTHON.version,
-        runner=PYTHON.runner, requirements=tuple(map(str, locks)), find_links=(str(tmp_path / "wheels"),),
-        version=version, scripts=tuple(path.stem for path in locks),
+        name="test",
+        directory=str(tmp_path / "venv"),
+        python=PYTHON.base,
+        python_version=PYTHON.version,
+        runner=PYTHON.runner,
+        requirements=tuple(map(str, locks)),
+        find_links=(str(tmp_path / "wheels"),),
+        version=version,
+        scripts=tuple(path.stem for path in locks),
     )
 
 
@@ -170,9 +176,7 @@ def test_wheels_are_fetched_once(tmp_path: Path, index: Path) -> None:
 def test_no_wheel_is_fetched_for_environments_that_are_complete(tmp_path: Path, index: Path) -> None:
     made = environment(tmp_path, index)
     made.apply(LocalHost())
-    step = Wheelhouse(
-        "1", str(tmp_path), (index.name,), sys.executable, ((made.marker, made.key),), str(tmp_path / "nowhere")
-    )
+    step = Wheelhouse("1", str(tmp_path), (index.name,), sys.executable, ((made.marker, made.key),), str(tmp_path / "nowhere"))
     assert isinstance(step.inspect(LocalHost()), Satisfied)
 
 

@@ -88,9 +88,7 @@ def test_the_choice(
     assert {"reason", "kernel", "cpu", "decided_at"} <= found.keys()
 
 
-def test_it_is_remembered_until_the_machine_changes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, firecracker: str
-) -> None:
+def test_it_is_remembered_until_the_machine_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, firecracker: str) -> None:
     asked = boots(monkeypatch, True)
     step = VmmVerdict("auto", "/none", firecracker, path=str(tmp_path / "vmm.json"))
     step.apply(Machine(kvm=True, qemu=True))

@@ -31,15 +31,11 @@ def command_of(spec: ServiceSpec) -> tuple[dict[str, str], list[str]]:
 
 
 def test_secrets_stay_out_of_argv() -> None:
-    spec = ServiceSpec(
-        "m", "M", ("/m", "50%"), user="nqrust", group="nqrust", env_file="/etc/x/m.env", order=300
-    )
+    spec = ServiceSpec("m", "M", ("/m", "50%"), user="nqrust", group="nqrust", env_file="/etc/x/m.env", order=300)
     options, argv = command_of(spec)
     assert argv[:4] == ["/v/bin/python", "-I", "-m", "nqrust.installer.supervisor.env_exec"]
     assert argv[argv.index("--env-file") + 1] == "/etc/x/m.env" and argv[-2:] == ["/m", "50%"]
-    assert (
-        options["priority"] == "300" and options["autorestart"] == "true" and options["stopasgroup"] == "true"
-    )
+    assert options["priority"] == "300" and options["autorestart"] == "true" and options["stopasgroup"] == "true"
     assert options["stdout_logfile_maxbytes"] == "10MB"
 
 
@@ -50,10 +46,7 @@ def test_what_the_agent_started_lives_on() -> None:
 
 def test_oneshot_is_held_so_that_it_can_be_taken_back() -> None:
     options, argv = command_of(ServiceSpec("n", "N", ("/up",), oneshot=True, stop_argv=("/down", "a b")))
-    assert (
-        json.loads(argv[argv.index("--hold-stop") + 1]) == ["/down", "a b"]
-        and options["autorestart"] == "false"
-    )
+    assert json.loads(argv[argv.index("--hold-stop") + 1]) == ["/down", "a b"] and options["autorestart"] == "false"
 
 
 def test_main_file_keeps_the_socket_to_root() -> None:
@@ -121,9 +114,7 @@ def test_environment_file_as_systemd_reads_it(line: str, value: str) -> None:
 
 def run_env_exec(*argv: str) -> subprocess.CompletedProcess[str]:
     module = ["-I", "-m", "nqrust.installer.supervisor.env_exec"]
-    return subprocess.run(
-        [sys.executable, *module, *argv], capture_output=True, text=True, timeout=30, check=False
-    )
+    return subprocess.run([sys.executable, *module, *argv], capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_service_starts_with_a_clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

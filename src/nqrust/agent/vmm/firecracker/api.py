@@ -77,19 +77,41 @@ def boot_requests(machine: Machine) -> tuple[Request, ...]:
         ("PUT", "/metrics", {"metrics_path": metrics_file(machine.directory)}),
         ("PUT", "/machine-config", {"vcpu_count": machine.vcpus, "mem_size_mib": machine.memory_mib}),
         ("PUT", "/boot-source", boot),
-        ("PUT", "/drives/rootfs", {
-            "drive_id": "rootfs", "path_on_host": machine.disk, "is_root_device": True, "is_read_only": False, **disk,
-        }),
-        *(
-            ("PUT", f"/drives/volume{number}", {
-                "drive_id": f"volume{number}", "path_on_host": path, "is_root_device": False, "is_read_only": False,
+        (
+            "PUT",
+            "/drives/rootfs",
+            {
+                "drive_id": "rootfs",
+                "path_on_host": machine.disk,
+                "is_root_device": True,
+                "is_read_only": False,
                 **disk,
-            })
+            },
+        ),
+        *(
+            (
+                "PUT",
+                f"/drives/volume{number}",
+                {
+                    "drive_id": f"volume{number}",
+                    "path_on_host": path,
+                    "is_root_device": False,
+                    "is_read_only": False,
+                    **disk,
+                },
+            )
             for number, path in enumerate(machine.volumes, start=1)
         ),
-        ("PUT", "/network-interfaces/eth0", {
-            "iface_id": "eth0", "guest_mac": machine.mac, "host_dev_name": machine.tap, **network,
-        }),
+        (
+            "PUT",
+            "/network-interfaces/eth0",
+            {
+                "iface_id": "eth0",
+                "guest_mac": machine.mac,
+                "host_dev_name": machine.tap,
+                **network,
+            },
+        ),
         ("PUT", "/entropy", {}),
         ("PUT", "/actions", {"action_type": "InstanceStart"}),
     )

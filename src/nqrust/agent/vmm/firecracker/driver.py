@@ -35,14 +35,13 @@ class Firecracker:
     def argv(self, machine: Machine) -> tuple[str, ...]:
         if machine.kernel_elf is None:
             raise Refused(
-                "NQR-VMM-107", "The image has no uncompressed ELF kernel, which Firecracker needs.",
+                "NQR-VMM-107",
+                "The image has no uncompressed ELF kernel, which Firecracker needs.",
                 "Use an image with `kernel_elf`, or set AGENT_VMM=qemu on this host.",
             )
         program = self._host.which("firecracker")
         if program is None:
-            raise Failed(
-                "NQR-VMM-101", "Firecracker is not installed on this host.", "Run `nqr install` again.", status=503
-            )
+            raise Failed("NQR-VMM-101", "Firecracker is not installed on this host.", "Run `nqr install` again.", status=503)
         return (program, "--api-sock", api_socket(machine.directory), "--id", machine.id)
 
     def prepare(self, machine: Machine) -> None:
@@ -85,9 +84,15 @@ class Firecracker:
     def snapshot(self, directory: str, folder: str) -> None:
         """Firecracker wants the guest paused; the answer comes when all memory is written."""
         with _api(directory, timeout=_SNAPSHOT) as api:
-            api.send("PUT", "/snapshot/create", {
-                "snapshot_type": "Full", "snapshot_path": f"{folder}/vmstate", "mem_file_path": f"{folder}/memory",
-            })
+            api.send(
+                "PUT",
+                "/snapshot/create",
+                {
+                    "snapshot_type": "Full",
+                    "snapshot_path": f"{folder}/vmstate",
+                    "mem_file_path": f"{folder}/memory",
+                },
+            )
 
     def load(self, machine: Machine, folder: str) -> None:
         """Nothing but logger and metrics may be configured before. The memory file is mapped, so it must stay as it is
@@ -96,10 +101,15 @@ class Firecracker:
         with _api(machine.directory, timeout=_SNAPSHOT) as api:
             for method, path, body in boot_requests(machine)[:2]:
                 api.send(method, path, body)
-            api.send("PUT", "/snapshot/load", {
-                "snapshot_path": f"{folder}/vmstate", "resume_vm": True,
-                "mem_backend": {"backend_path": f"{folder}/memory", "backend_type": "File"},
-            })
+            api.send(
+                "PUT",
+                "/snapshot/load",
+                {
+                    "snapshot_path": f"{folder}/vmstate",
+                    "resume_vm": True,
+                    "mem_backend": {"backend_path": f"{folder}/memory", "backend_type": "File"},
+                },
+            )
             # The state brings the limits of then.
             for method, path, body in limit_requests(len(machine.volumes), machine.rate_limits):
                 api.send(method, path, body)
@@ -121,7 +131,9 @@ def _api(directory: str, timeout: float = 10.0) -> Iterator[Api]:
         yield api
     except ApiError as error:
         raise Failed(
-            "NQR-VMM-106", f"Firecracker refused: {error.message}.", f"Read {log_file(directory)}, then start the VM again.",
+            "NQR-VMM-106",
+            f"Firecracker refused: {error.message}.",
+            f"Read {log_file(directory)}, then start the VM again.",
             status=502,
         ) from error
     finally:

@@ -89,6 +89,4 @@ class Qemu:
 
 
 def _silent(why: str) -> Failed:
-    return Failed(
-        "NQR-VMM-105", f"QEMU's monitor does not answer ({why}).", "Stop the VM with force, then start it.", status=502
-    )
+    return Failed("NQR-VMM-105", f"QEMU's monitor does not answer ({why}).", "Stop the VM with force, then start it.", status=502)

@@ -114,6 +114,8 @@ def _asked(directory: str, what: str, deadline: float) -> dict[str, Any]:
 
 def _failed(why: str) -> Failed:
     return Failed(
-        "NQR-VMM-116", f"QEMU could not save or load the VM's memory ({why}).",
-        "Read the VM's console.log on its host; a snapshot of the stopped VM needs no memory.", status=422,
+        "NQR-VMM-116",
+        f"QEMU could not save or load the VM's memory ({why}).",
+        "Read the VM's console.log on its host; a snapshot of the stopped VM needs no memory.",
+        status=422,
     )

@@ -129,9 +129,7 @@ def block(context: UndoContext, args: dict[str, Any]) -> Outcome:
     if not rest.strip() and args.get("created"):
         host.remove(path)
     else:
-        host.write_file(
-            path, rest.encode(), mode=stat.mode, owner=stat.owner, group=stat.group, xattrs=host.xattrs(path)
-        )
+        host.write_file(path, rest.encode(), mode=stat.mode, owner=stat.owner, group=stat.group, xattrs=host.xattrs(path))
     return Reverted()
 
 
@@ -151,9 +149,7 @@ def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
         return Reverted()
     left = host.listdir(path)
     if left:
-        return Kept(
-            f"{path} holds what is not ours ({', '.join(left[:3])}{' …' if len(left) > 3 else ''})", path
-        )
+        return Kept(f"{path} holds what is not ours ({', '.join(left[:3])}{' …' if len(left) > 3 else ''})", path)
     try:
         host.rmdir(path)
     except PathError as error:

@@ -38,7 +38,9 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
                 states[str(undo.args["name"])] = undo
     parts.append("\nif with_systemd; then try systemctl daemon-reload; fi\n")
     parts += [f"{_start(undo)}\n" for undo in states.values() if services.needs_settling(undo)]
-    parts.append('\nif [ "$failed" -gt 0 ]; then\n    echo "$failed things could not be undone; run this again." >&2\n    exit 1\nfi\n')
+    parts.append(
+        '\nif [ "$failed" -gt 0 ]; then\n    echo "$failed things could not be undone; run this again." >&2\n    exit 1\nfi\n'
+    )
     return "".join(parts) + epilogue + "echo 'Done.'\n"
 
 
@@ -175,9 +177,7 @@ _WRITERS: dict[str, Callable[[UndoContext, dict[str, Any]], Iterator[str]]] = {
     "rules": _rules,
     "unit": _unit,
     "supervisord": _simple(lambda a: _call("end_supervisord", a["config"])),
-    "vms": _simple(
-        lambda a: _call("end_vms", a["prefix"], services.TAP_ALIAS.decode(), services.SCOPE_ENV.decode())
-    ),
+    "vms": _simple(lambda a: _call("end_vms", a["prefix"], services.TAP_ALIAS.decode(), services.SCOPE_ENV.decode())),
     "role": _sql("DROP ROLE IF EXISTS {};"),
     "database": _sql("DROP DATABASE IF EXISTS {} WITH (FORCE);"),
 }

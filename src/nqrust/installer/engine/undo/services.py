@@ -93,9 +93,7 @@ def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
     TAPs that were theirs."""
     host = context.host
     marker = SCOPE_ENV + str(args["prefix"]).encode()
-    found = [
-        pid for pid in _pids(host) if any(v.startswith(marker) for v in _environ(host, pid).split(b"\0"))
-    ]
+    found = [pid for pid in _pids(host) if any(v.startswith(marker) for v in _environ(host, pid).split(b"\0"))]
     for pid in found:
         host.kill(pid, signal.SIGTERM)
     if not _wait_gone(host, found, GRACE_SECONDS):

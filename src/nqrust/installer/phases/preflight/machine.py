@@ -72,11 +72,7 @@ def disk(facts: Facts) -> Iterator[Finding]:
                 f"Only {fs.available_mib} MiB are free for {fs.path} ({fs.mount_point}).",
                 "Free at least 3 GB there.",
             )
-        if (
-            not fs.read_only
-            and 0 <= fs.inodes_available < 20_000
-            and fs.fstype not in ("btrfs", "xfs", "zfs")
-        ):
+        if not fs.read_only and 0 <= fs.inodes_available < 20_000 and fs.fstype not in ("btrfs", "xfs", "zfs"):
             yield error(
                 "NQR-PRE-018",
                 f"The file system of {fs.path} ({fs.mount_point}) is nearly out of inodes.",
@@ -110,14 +106,11 @@ def virtualisation(settings: Settings, facts: Facts) -> Iterator[Finding]:
             "Enable VT-x or AMD-V in the firmware, or nested virtualisation on the hypervisor.",
         )
     if usable and facts.kvm.virtual_host:
-        yield info(
-            "NQR-PRE-010", f"This machine is itself a guest ({facts.kvm.virtual_host}): VMs here are nested."
-        )
+        yield info("NQR-PRE-010", f"This machine is itself a guest ({facts.kvm.virtual_host}): VMs here are nested.")
     if settings.nested and facts.kvm.nested is False:
         yield warning(
             "NQR-PRE-010",
-            "Nested virtualisation was asked for and is off; it takes effect when the kvm module is "
-            "loaded again.",
+            "Nested virtualisation was asked for and is off; it takes effect when the kvm module is loaded again.",
             "Reboot after the installation.",
         )
 

@@ -52,9 +52,7 @@ def bridge_is_free(settings: Settings, facts: Facts) -> Iterator[Finding]:
     wanted = f"{settings.network.gateway}/{settings.network.prefix_length}"
     v4 = [a for a in found.addresses if ":" not in a]
     if found.kind != "bridge":
-        yield error(
-            "NQR-PRE-028", f"{name} exists and is no bridge.", "Choose another name with --bridge-name."
-        )
+        yield error("NQR-PRE-028", f"{name} exists and is no bridge.", "Choose another name with --bridge-name.")
     elif settings.network.mode is NetworkMode.nat and v4 and v4 != [wanted]:
         yield error(
             "NQR-PRE-028",
@@ -68,11 +66,7 @@ def dhcp_is_free(settings: Settings, facts: Facts, installed: bool) -> Iterator[
     if installed:
         return
     for port in facts.ports:
-        if (
-            port.protocol == "udp"
-            and port.port == 67
-            and port.address in ("0.0.0.0", "*", "::", settings.network.gateway)
-        ):
+        if port.protocol == "udp" and port.port == 67 and port.address in ("0.0.0.0", "*", "::", settings.network.gateway):
             yield warning(
                 "NQR-PRE-013",
                 f"{port.process or 'Another program'} listens for DHCP on {port.address}.",

@@ -80,9 +80,7 @@ def checks(
     yield from database_port(settings, facts, installed, chosen=DATABASE_PORT in explicit)
 
 
-def database_port(
-    settings: Settings, facts: Facts, installed: Settings | None, *, chosen: bool
-) -> Iterator[Finding]:
+def database_port(settings: Settings, facts: Facts, installed: Settings | None, *, chosen: bool) -> Iterator[Finding]:
     """A local database lives in a PostgreSQL cluster of the distribution, not in whatever answers on its port. Where that
     cluster is on another port it is used there, unless the port was `chosen`."""
     db = settings.database

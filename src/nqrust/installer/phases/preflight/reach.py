@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 MIN_POSTGRES = 130000
 
 
-def remote_database(
-    settings: Settings, password: Secret | None, role_attributes: tuple[str, ...] = ()
-) -> Iterator[Finding]:
+def remote_database(settings: Settings, password: Secret | None, role_attributes: tuple[str, ...] = ()) -> Iterator[Finding]:
     """Connect, check version and rights. Creates nothing."""
     db = settings.database
     if not settings.has_manager or db.type is not DbType.remote:
@@ -103,9 +101,7 @@ def _rights(
         )
 
 
-def manager_to_join(
-    settings: Settings, host: Host, join_token: Secret | None, registered: bool
-) -> Iterator[Finding]:
+def manager_to_join(settings: Settings, host: Host, join_token: Secret | None, registered: bool) -> Iterator[Finding]:
     """Agent mode: the manager answers, and would take the token. `registered`: this agent joined before."""
     if settings.has_manager:
         return

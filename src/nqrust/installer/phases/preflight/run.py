@@ -27,9 +27,7 @@ class Situation:
     explicit: frozenset[str] = frozenset()
 
 
-def run(
-    settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()
-) -> list[Finding]:
+def run(settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()) -> list[Finding]:
     """Every finding, errors first. A code in `ignore` turns its errors into warnings."""
     found = [
         *machine.checks(settings, facts),
@@ -41,8 +39,5 @@ def run(
         *reach.remote_database(settings, situation.db_password, situation.role_attributes),
         *reach.manager_to_join(settings, host, situation.join_token, situation.registered),
     ]
-    found = [
-        replace(f, severity=Severity.warning) if f.severity is Severity.error and f.code in ignore else f
-        for f in found
-    ]
+    found = [replace(f, severity=Severity.warning) if f.severity is Severity.error and f.code in ignore else f for f in found]
     return sorted(found, key=lambda f: list(Severity).index(f.severity))

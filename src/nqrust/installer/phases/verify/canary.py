@@ -109,9 +109,7 @@ def _proof(host: Host, began: float, hop: str, verdict: str, detail: str) -> Pro
     return Proof(hop, verdict, detail, code, cure, host.monotonic() - began)
 
 
-def _watch(
-    context: Context, host: Host, bird: Bird, began: float, progress: Callable[[str], None]
-) -> Iterator[Proof]:
+def _watch(context: Context, host: Host, bird: Bird, began: float, progress: Callable[[str], None]) -> Iterator[Proof]:
     running = False
     while host.monotonic() - began < DEADLINE:
         seen = bird.look()

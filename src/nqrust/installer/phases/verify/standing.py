@@ -92,11 +92,7 @@ def _bridge(context: Context, host: Host) -> str:
     shown = host.run(command("ip", "-j", "address", "show", "dev", network.bridge_name, ok=(0, 1))).stdout
     wanted = f"{network.gateway}/{network.prefix_length}"
     try:
-        found = [
-            f"{a['local']}/{a['prefixlen']}"
-            for link in json.loads(shown or "[]")
-            for a in link.get("addr_info", [])
-        ]
+        found = [f"{a['local']}/{a['prefixlen']}" for link in json.loads(shown or "[]") for a in link.get("addr_info", [])]
     except (ValueError, KeyError):
         found = []
     if wanted not in found:

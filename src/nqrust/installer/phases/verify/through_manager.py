@@ -22,9 +22,7 @@ class ManagersCanary:
     id: str = ""
 
     def start(self) -> None:
-        wanted = VmCreate(
-            name=self.name, image="tiny", vcpus=1, memory_mib=128, start=True, autostart=False, host=self.here
-        )
+        wanted = VmCreate(name=self.name, image="tiny", vcpus=1, memory_mib=128, start=True, autostart=False, host=self.here)
         self.id = self.client.create_vm(wanted).id
 
     def look(self) -> Seen:

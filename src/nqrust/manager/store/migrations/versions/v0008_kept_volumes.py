@@ -19,9 +19,7 @@ def upgrade() -> None:
         sa.Column("vm_id", sa.String(length=36), nullable=True),
         sa.Column("size_mib", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["host_id"], ["hosts.id"], name=op.f("fk_volumes_host_id"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_volumes_host_id"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["vm_id"], ["vms.id"], name=op.f("fk_volumes_vm_id"), ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_volumes")),
     )
