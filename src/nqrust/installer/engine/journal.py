@@ -79,8 +79,9 @@ class Record:
     body: dict[str, Any] = field(default_factory=dict)
 
     def to_line(self) -> bytes:
+        """ASCII: a file name that is no UTF-8 comes in as surrogates (PEP 383), and goes out again as it came."""
         head = {"v": VERSION, "seq": self.seq, "at": round(self.at, 3), "type": self.type, "run": self.run}
-        return (json.dumps({**head, **self.body}, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+        return (json.dumps({**head, **self.body}, separators=(",", ":")) + "\n").encode()
 
 
 class Journal:

@@ -21,6 +21,7 @@ class FileJournalStore:
         self.path = path
         self.cramped = False
         self._has_ballast = False
+        self._owed: int | None = None  # bytes to cut the file back to before the next line
 
     def read(self) -> bytes:
         try:
@@ -63,16 +64,24 @@ class FileJournalStore:
             self._lay_ballast()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            written = os.write(descriptor, line)
-            if written != len(line):
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            if self._owed is not None:
+                os.ftruncate(descriptor, self._owed)
+            self._owed = os.fstat(descriptor).st_size
+            if os.write(descriptor, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
+            if new:
+                for directory in (folder, os.path.dirname(folder)):
+                    self._sync_directory(directory)
+            self._owed = None
+        except OSError:  # a line that may not be on disk is none, or the next one would bear its number
+            if self._owed is not None:
+                with suppress(OSError):
+                    os.ftruncate(descriptor, self._owed)
+                    self._owed = None
+            raise
         finally:
             os.close(descriptor)
-        if new:
-            for directory in (folder, os.path.dirname(folder)):
-                self._sync_directory(directory)
 
     @property
     def _ballast(self) -> str:

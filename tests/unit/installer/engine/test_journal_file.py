@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nqrust.installer.engine.errors import JournalError
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.journal_file import BALLAST, FileJournalStore
 
 
@@ -67,3 +68,55 @@ def test_a_folder_that_cannot_be_made_is_a_coded_error(tmp_path: Path) -> None:
     with pytest.raises(JournalError) as told:
         store.append(b"{}\n")
     assert told.value.code == "NQR-ENG-013" and "writable" in told.value.cure
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_line_whose_fsync_failed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """It may be on disk or not; a second one with its number would make the journal unreadable."""
+    path = tmp_path / "state" / "journal.jsonl"
+    journal = Journal(FileJournalStore(str(path)), lambda: 0.0)
+    journal.append("run", "r")
+    real = os.fsync
+    failures = [OSError(number, os.strerror(number))]
+
+    def fsync(descriptor: int) -> None:
+        if failures and os.fstat(descriptor).st_size < BALLAST:
+            raise failures.pop()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if number == errno.ENOSPC:
+        journal.append("begin", "r")  # by the room that is kept free
+    else:
+        with pytest.raises(JournalError):
+            journal.append("begin", "r")
+        journal.append("begin", "r")
+    journal.append("done", "r")
+    assert failures == []
+    again = Journal(FileJournalStore(str(path)), lambda: 0.0)
+    assert [(one.seq, one.type) for one in again.records] == [(1, "run"), (2, "begin"), (3, "done")] and not again.torn
+
+
+def test_what_could_not_be_cut_back_is_cut_back_before_the_next_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileJournalStore(str(tmp_path / "journal.jsonl"))
+    store.append(b'{"first":1}\n')
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", refuse)
+        broken.setattr(os, "ftruncate", refuse)
+        with pytest.raises(JournalError):
+            store.append(b'{"lost":1}\n')
+        with pytest.raises(JournalError):
+            store.append(b'{"lost":2}\n')
+    store.append(b'{"second":1}\n')
+    assert store.read() == b'{"first":1}\n{"second":1}\n'
+
+
+def test_a_file_name_that_is_no_utf8_is_recorded_and_read_again(tmp_path: Path) -> None:
+    path, name = str(tmp_path / "journal.jsonl"), os.fsdecode(b"Schl\xfcssel.txt")
+    Journal(FileJournalStore(path), lambda: 0.0).append("kept", "r", why=f"{name} and Schlüssel.txt stay")
+    (record,) = Journal(FileJournalStore(path), lambda: 0.0).records
+    assert record.body == {"why": f"{name} and Schlüssel.txt stay"}
