@@ -14,7 +14,7 @@ from nqrust.manager.domain.addresses import RangeFull, next_address
 from nqrust.manager.domain.liveness import host_state
 from nqrust.manager.domain.schedule import Candidate, Demand, NoHost, choose
 from nqrust.manager.errors import SettingsError
-from nqrust.manager.services.throttle import Throttle
+from nqrust.manager.services.throttle import Allowance, Throttle
 from nqrust.manager.services.tickets import Tickets
 from nqrust.manager.settings import from_environment
 
@@ -108,6 +108,23 @@ def test_throttle_doubles_and_forgives_success() -> None:
     throttle.succeeded("ann", "192.0.2.1")
     throttle.failed("ann", "192.0.2.1")
     assert throttle.wait("ann", "192.0.2.1") == 0
+
+
+def test_a_key_waits_a_quarter_of_an_hour_at_most_however_often_it_failed() -> None:
+    throttle = Throttle(lambda: 100.0)
+    for _ in range(2000):
+        throttle.failed("ann", "192.0.2.1")
+    assert throttle.wait("ann", "192.0.2.1") == 900
+
+
+def test_an_allowance_comes_back_with_time() -> None:
+    time = [0.0]
+    allowance = Allowance(2, seconds=60.0, clock=lambda: time[0])
+    assert [allowance.take() for _ in range(3)] == [True, True, False]
+    time[0] = 60.0
+    assert [allowance.take() for _ in range(2)] == [True, False]
+    time[0] = 6000.0
+    assert [allowance.take() for _ in range(3)] == [True, True, False]
 
 
 def test_tickets_are_good_once_and_for_half_a_minute() -> None:

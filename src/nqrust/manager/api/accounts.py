@@ -27,7 +27,9 @@ router = APIRouter(prefix="/v1")
 async def login(core: CoreDep, request: Request, body: Login) -> Session:
     """A session token for a username and password."""
     request.state.claimed = f"sign-in:{body.username}"
-    return await auth.sign_in(core, body.username, body.password, request.state.source)
+    session = await auth.sign_in(core, body.username, body.password, request.state.source)
+    request.state.claimed = session.username
+    return session
 
 
 @router.post("/auth/logout", status_code=204, tags=["auth"])

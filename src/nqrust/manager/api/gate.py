@@ -21,6 +21,7 @@ from nqrust.manager.core import Core
 from nqrust.manager.errors import DatabaseAway, ManagerError, NotAuthenticated, TooLarge
 from nqrust.manager.services.auth import authenticate
 from nqrust.manager.services.principal import Principal
+from nqrust.manager.services.throttle import Allowance
 from nqrust.manager.store.tables import Audit
 
 log = structlog.get_logger("nqrust.manager.access")
@@ -36,6 +37,7 @@ _TELEMETRY = re.compile(r"/v1/hosts/[^/]+/(heartbeat|vms/[^/]+/guest)")
 class Gate:
     def __init__(self, app: ASGIApp, core: Core) -> None:
         self._app, self._core = app, core
+        self._strangers = Allowance(50, seconds=60.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -116,8 +118,8 @@ class Gate:
         if method not in _MUTATING or _TELEMETRY.fullmatch(path):
             return
         state = scope["state"]
-        if state["principal"] is None and (method, path) not in OPEN:
-            return  # turned away at the gate: the log has it, and nobody unknown may fill our disk
+        if state["principal"] is None and not self._worth_keeping(method, path, status):
+            return
         row = Audit(
             actor=_actor(state)[:200],
             method=method,
@@ -131,6 +133,13 @@ class Gate:
                 session.add(row)
         except (DatabaseAway, UnicodeEncodeError):
             log.error("audit entry lost", method=method, path=path, status=status, actor=_actor(state))
+
+    def _worth_keeping(self, method: str, path: str, status: int) -> bool:
+        """Of what nobody known did. The log has it all, and no stranger may fill our disk: neither with what is turned away
+        at the gate or not even looked at, nor with wrong passwords faster than an administrator can read."""
+        if (method, path) not in OPEN or status in (413, 422, 429):
+            return False
+        return status < 400 or self._strangers.take()
 
 
 _KNOWN = {"GET", "HEAD", "OPTIONS", *_MUTATING}

@@ -114,19 +114,20 @@ async def _proven(core: Core, username: str, password: str, source: str) -> User
     """The user with this password. A wrong one costs the same time whether or not the user exists."""
     # Everybody who uses the web UI of this machine comes from loopback: one of them must not lock out the others.
     shared = is_loopback(source)
-    wait = max(core.throttle.wait(username, source), 0.0 if shared else core.throttle.wait("*", source))
-    if wait > 0:
-        raise Throttled(wait)
-    async with core.db.transaction() as session:
-        user = await session.scalar(select(User).where(User.username == username))
-    stored = user.password_hash if user is not None else _NOBODY
-    right = await asyncio.to_thread(verify_password, password, stored)
-    if user is None or not right:
-        core.throttle.failed(username, source)
-        if not shared and core.throttle.wait(username, source) > 0:
-            core.throttle.failed("*", source)
-        raise WrongCredentials()
-    core.throttle.succeeded(username, source)
+    async with core.throttle.turn(username, source):
+        wait = max(core.throttle.wait(username, source), 0.0 if shared else core.throttle.wait("*", source))
+        if wait > 0:
+            raise Throttled(wait)
+        async with core.db.transaction() as session:
+            user = await session.scalar(select(User).where(User.username == username))
+        stored = user.password_hash if user is not None else _NOBODY
+        right = await asyncio.to_thread(verify_password, password, stored)
+        if user is None or not right:
+            core.throttle.failed(username, source)
+            if not shared and core.throttle.wait(username, source) > 0:
+                core.throttle.failed("*", source)
+            raise WrongCredentials()
+        core.throttle.succeeded(username, source)
     return user
 
 

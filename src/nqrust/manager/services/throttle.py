@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 FREE_FAILURES = 5
 LONGEST_WAIT = 900.0
@@ -17,13 +19,19 @@ class Throttle:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures: OrderedDict[tuple[str, ...], tuple[int, float]] = OrderedDict()
+        self._turns: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, *key: str) -> asyncio.Lock:
+        """To be held from `wait` to `failed` or `succeeded`: guesses sent all at once are counted one by one, and none
+        of many right passwords at once is taken for a guess."""
+        return self._turns.setdefault(key, asyncio.Lock())
 
     def wait(self, *key: str) -> float:
         """Seconds until this key may try again; 0 when it may now."""
         count, last = self._failures.get(key, (0, 0.0))
         if count < FREE_FAILURES:
             return 0.0
-        return max(0.0, last + min(LONGEST_WAIT, 2.0 ** (count - FREE_FAILURES + 1)) - self._clock())
+        return max(0.0, last + min(LONGEST_WAIT, 2.0 ** min(count - FREE_FAILURES + 1, 10)) - self._clock())
 
     def failed(self, *key: str) -> None:
         count, last = self._failures.pop(key, (0, 0.0))
@@ -35,3 +43,21 @@ class Throttle:
 
     def succeeded(self, *key: str) -> None:
         self._failures.pop(key, None)
+
+
+class Allowance:
+    """So many at once, and one more every so many seconds. `clock`: seconds, monotonic."""
+
+    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._seconds, self._clock = most, seconds, clock
+        self._left, self._at = float(most), clock()
+
+    def take(self) -> bool:
+        """Whether there is one left, which is gone then."""
+        now = self._clock()
+        self._left = min(self._most, self._left + (now - self._at) / self._seconds)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
