@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from nqrust.agent.api import console
 from nqrust.agent.scopes import launch as launcher
 from nqrust.agent.scopes import limits
 from nqrust.agent.scopes.port import Launch, Process, Scope
@@ -20,6 +24,7 @@ from nqrust.agent.scopes.process import ProcessScopes
 from nqrust.agent.scopes.procfs import parse_stat, scope_of_cgroup, scope_of_environ
 from nqrust.agent.scopes.systemd import SystemdScopes
 from nqrust.agent.settings import Settings
+from nqrust.agent.terminal import Terminal
 from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 
@@ -160,6 +165,35 @@ def test_how_the_vmm_ended_is_kept_and_nothing_stays(real: tuple[ProcessScopes, 
     until(lambda: os.path.exists(spawned.exit_status) and scopes.get("unit-test-1") is None)
     assert Path(spawned.exit_status).read_text() == "7\n"
     assert "the guest said this" in Path(spawned.log).read_text()
+
+
+async def test_no_byte_of_a_viewer_is_a_command_to_screen(
+    real: tuple[ProcessScopes, Callable[..., Launch]], tmp_path: Path
+) -> None:
+    """screen runs as root: a command of it would be one on the host."""
+    scopes, launch = real
+    # Neither sh nor cat: a name of their own makes the stand-in a VMM.
+    program = "import os, tty; tty.setraw(0); print('ready', flush=True)\nwhile data := os.read(0, 99): os.write(1, data)"
+    spawned = launch(sys.executable, "-c", program)
+    scopes.spawn(spawned)
+    log = Path(spawned.log)
+    until(lambda: log.exists() and b"ready" in log.read_bytes())
+    (screen,) = [process.pid for process in scopes.all()["unit-test-1"].processes if process.comm == "screen"]
+    session = SimpleNamespace(host=LocalHost(), settings=scopes._settings)
+    argv = console.viewer(session, f"{screen}.{spawned.name}")  # type: ignore[arg-type]
+    terminal = Terminal(argv, console.environment(session))  # type: ignore[arg-type]
+    try:
+        await terminal.read()
+        await asyncio.sleep(0.5)
+        keys = b"".join(key + command for key in (b"\xff", b"\x01", b"\xc3\xbf") for command in (b"c", b":screen\r"))
+        await terminal.write(keys)
+        await asyncio.sleep(0.5)
+        await terminal.write(f"touch {tmp_path}/on-the-host\r".encode())
+        until(lambda: b"on-the-host" in log.read_bytes())
+        assert keys in log.read_bytes()
+        assert not (tmp_path / "on-the-host").exists()
+    finally:
+        await terminal.close()
 
 
 def test_killing_a_scope_ends_all_of_it_and_no_other(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
+_COMMAND_KEY = b"\xff"
+"""Of consoles that an older agent opened: with it a viewer commands screen, which is root's. UTF-8 has no such byte."""
+
 
 async def serve(socket: WebSocket, service: VmService, run: Run, vm_id: str) -> None:
     await socket.accept()
@@ -91,7 +94,7 @@ async def _type(terminal: Terminal, socket: WebSocket) -> None:
             return
         data, text = message.get("bytes"), message.get("text")
         if data:
-            await terminal.write(data)
+            await terminal.write(data.replace(_COMMAND_KEY, b""))
         elif text:
             size = resize(text)
             if size is None:
@@ -109,5 +112,5 @@ def resize(text: str) -> tuple[int, int] | None:
         if message.get("type") != "resize":
             return None
         return int(message["rows"]), int(message.get("columns", message.get("cols")))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

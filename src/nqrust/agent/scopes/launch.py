@@ -27,8 +27,9 @@ _OUTER = (
 )
 
 SCREENRC = """\
-# Every byte belongs to the guest: no command key (bytes 255 never occur in UTF-8), no messages of screen's own.
-escape \\377\\377
+# Every byte belongs to the guest: no command key and no commands (a viewer sends what it likes, and screen is root's).
+escape ""
+unbindall
 startup_message off
 deflogin off
 vbell off
