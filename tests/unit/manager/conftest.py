@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import glob
 import hashlib
 import json
@@ -17,6 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from tests.unit.manager.simulated_agents import SimulatedAgent, SimulatedAgents
 
 
@@ -242,6 +244,20 @@ async def manager(tables_url: str, tmp_path: Any) -> AsyncIterator[Running]:
     app = application.create_app(core)
     async with app.router.lifespan_context(app):
         yield Running(core, app, agents)
+
+
+@pytest.fixture()
+async def served(manager: Any) -> Any:
+    """(manager's ws:// base, running manager); the application on a real port. Its lifespan runs already."""
+    config = uvicorn.Config(manager.app, host="127.0.0.1", port=0, lifespan="off", log_config=None, ws="websockets-sansio")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"ws://127.0.0.1:{port}", manager
+    server.should_exit = True
+    await task
 
 
 @pytest.fixture()

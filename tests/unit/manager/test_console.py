@@ -6,26 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-import uvicorn
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from nqrust.contract.api.vms import VmCreate
-
-
-@pytest.fixture()
-async def served(manager: Any) -> Any:
-    """(manager's ws:// base, running manager); the application on a real port. Its lifespan runs already."""
-    config = uvicorn.Config(manager.app, host="127.0.0.1", port=0, lifespan="off", log_config=None, ws="websockets-sansio")
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"ws://127.0.0.1:{port}", manager
-    server.should_exit = True
-    await task
 
 
 @pytest.fixture()

@@ -1,12 +1,15 @@
-"""The gate and strangers: guesses all at once, what they leave behind."""
+"""The gate and strangers: guesses all at once, what they leave behind, what their pages make a browser ask for."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from nqrust.client.errors import Refused
 from nqrust.contract.credentials import verify_password
@@ -64,3 +67,51 @@ async def test_wrong_passwords_are_in_the_audit_log_as_fast_as_it_can_be_read(ma
         with pytest.raises(Refused):
             await manager.client().login(f"u{number}", "guess")
     assert len((await manager.admin.audit()).items) == 50
+
+
+FOREIGN = [
+    {"Origin": "http://evil.example"},
+    {"Origin": "http://manager:8080"},
+    {"Origin": "null"},
+    {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+async def test_what_another_site_makes_a_browser_ask_for_is_refused(manager: Any, admin_password: str, headers: Any) -> None:
+    async with raw(manager, auth=("admin", admin_password), headers=headers) as browser:
+        refused = await browser.post("/v1/images/scan")
+        assert (refused.status_code, refused.json()["code"]) == (403, "NQR-API-102")
+        assert (await browser.get("/v1/vms")).status_code == 200
+    async with raw(manager, headers={"Authorization": f"Bearer {manager.admin_token}", **headers}) as program:
+        assert (await program.post("/v1/images/scan")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "http://manager"},
+        {"Origin": "http://manager", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "https://outside.example", "Sec-Fetch-Site": "same-origin"},  # a proxy gave another Host
+    ],
+)
+async def test_the_managers_own_pages_and_programs_with_a_password_are_heard(
+    manager: Any, admin_password: str, headers: Any
+) -> None:
+    async with raw(manager, auth=("admin", admin_password), headers=headers) as http:
+        assert (await http.post("/v1/images/scan")).status_code == 200
+
+
+async def test_no_other_site_opens_a_console_with_the_browsers_password(served: Any, admin_password: str) -> None:
+    base, _ = served
+    basic = {"Authorization": "Basic " + base64.b64encode(f"admin:{admin_password}".encode()).decode()}
+    path = f"{base}/v1/vms/none/console"
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(path, proxy=None, additional_headers=basic, origin="http://evil.example")
+    assert refused.value.response.status_code == 403
+    for origin in (None, base.replace("ws://", "http://")):
+        async with connect(path, proxy=None, additional_headers=basic, origin=origin) as socket:
+            with pytest.raises(ConnectionClosed, match="4404"):
+                await socket.recv()

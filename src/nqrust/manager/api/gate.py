@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import structlog
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nqrust.manager import metrics
 from nqrust.manager.api import problems
 from nqrust.manager.core import Core
-from nqrust.manager.errors import DatabaseAway, ManagerError, NotAuthenticated, TooLarge
+from nqrust.manager.errors import DatabaseAway, ManagerError, NotAuthenticated, NotPermitted, TooLarge
 from nqrust.manager.services.auth import authenticate
 from nqrust.manager.services.principal import Principal
 from nqrust.manager.services.throttle import Allowance
@@ -74,6 +74,8 @@ class Gate:
                 if (method, path) not in OPEN:
                     principal = await authenticate(self._core, headers.get("authorization"), state["source"])
                     state["principal"] = principal
+                    if method in _MUTATING:
+                        _refuse_forged(headers)
                 if int(headers.get("content-length") or 0) > BODY_LIMIT:
                     raise TooLarge("The request's body is larger than 1 MiB.")
                 await self._app(scope, _limited(receive), watched)
@@ -109,6 +111,7 @@ class Gate:
                 state["principal"] = Principal("user", found[1])
             else:
                 state["principal"] = await authenticate(self._core, headers.get("authorization"), state["source"])
+                _refuse_forged(headers)
         except ManagerError as error:
             await _refuse_websocket(scope, receive, send, error)
             return
@@ -156,6 +159,24 @@ def _actor(state: dict[str, Any]) -> str:
 
 def _headers(scope: Scope) -> dict[str, str]:
     return {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+
+
+def _refuse_forged(headers: dict[str, str]) -> None:
+    """A browser sends a password that it knows whatever page makes it ask; a token has to be put in by a program. So with a
+    password, a page of another origin is refused. What the browser says about it no page can forge; Sec-Fetch-Site it says
+    only where the connection is trustworthy, Origin always."""
+    if headers.get("authorization", "")[:6].lower() != "basic ":
+        return
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        foreign = site not in ("same-origin", "none")
+    else:
+        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+    if foreign:
+        raise NotPermitted(
+            "A page of another site asked for this with the password that your browser knows.",
+            cure="Use /docs or the web UI; programs use a token.",
+        )
 
 
 def _added_headers(request_id: str) -> list[tuple[bytes, bytes]]:
