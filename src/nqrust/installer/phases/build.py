@@ -69,8 +69,11 @@ def plan(context: Context) -> PhasePlan:
         ],
     ]
     if settings.has_agent:
-        if settings.vmm is VmmChoice.firecracker:
-            steps.append(FirecrackerBinary(firecracker_path(context), cache=context.cache, progress=context.progress))
+        binary = FirecrackerBinary(
+            firecracker_path(context), source=context.firecracker, cache=context.cache, progress=context.progress
+        )
+        if settings.vmm is VmmChoice.firecracker or (settings.vmm is VmmChoice.auto and binary.available):
+            steps.append(binary)
         steps += [
             Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
             VmmVerdict(

@@ -46,8 +46,11 @@ def test_a_supplied_archive_is_installed_and_stays(tmp_path: Path, archive: Supp
     step.verify(host)
     assert (tmp_path / "firecracker").stat().st_mode & 0o777 == 0o755
     assert isinstance(step.inspect(host), Satisfied)
+    without = dataclasses.replace(step, source=None)
+    assert isinstance(without.inspect(host), Satisfied), "the variables are set for one run only"
+    assert isinstance(dataclasses.replace(step, source=Supplied("/x", "1" * 64)).inspect(host), Needed), "another archive"
     (tmp_path / "firecracker").write_text("something else")
-    assert isinstance(step.inspect(host), Needed)
+    assert isinstance(step.inspect(host), Needed) and isinstance(without.inspect(host), Needed)
 
 
 def test_an_archive_with_another_digest_is_refused(tmp_path: Path, archive: Supplied) -> None:
@@ -55,6 +58,7 @@ def test_an_archive_with_another_digest_is_refused(tmp_path: Path, archive: Supp
     with pytest.raises(StepFailed) as failure:
         FirecrackerBinary(f"{tmp_path}/firecracker", source=wrong, cache=f"{tmp_path}/cache").apply(LocalHost())
     assert failure.value.code == "NQR-REL-043"
+    assert not (tmp_path / "firecracker").exists()
 
 
 def test_what_the_environment_supplies() -> None:
