@@ -35,5 +35,5 @@ DEBIAN = Distro(
     manager=Apt(),
     packages=PACKAGES,
     residue_users=("postgres", "dnsmasq"),
-    residue_groups=("postgres", "ssl-cert", "rdma"),
+    residue_groups=("postgres", "dnsmasq", "ssl-cert", "rdma"),
 )

@@ -13,5 +13,5 @@ UBUNTU = Distro(
     manager=Apt(),
     packages={**PACKAGES, "kernel": ("linux-image-virtual",)},
     residue_users=("postgres", "dnsmasq"),
-    residue_groups=("postgres", "ssl-cert", "rdma"),
+    residue_groups=("postgres", "dnsmasq", "ssl-cert", "rdma"),
 )

@@ -239,6 +239,19 @@ def test_a_file_is_owned_when_either_package_manager_says_so(tmp_path: Path) -> 
     assert sh("\n".join(lines), tmp_path, PATH=path).stdout.split() == ["/etc/of-rpm", "/etc/of-dpkg"]
 
 
+@pytest.mark.parametrize("gid", ["1234", "104"])
+def test_a_users_group_is_no_concern_of_its_removal(tmp_path: Path, gid: str) -> None:
+    (tmp_path / "passwd").write_text("root:x:0:0::/:/bin/sh\nnqrust:x:998:1234::/:/bin/false\n")
+    (tmp_path / "group").write_text(f"root:x:0:\nnqrust:x:{gid}:\nnobody:x:99:\n")
+    path = tools(tmp_path / "bin", id="echo 1234", usermod=":", userdel=":")
+    prelude = script.PRELUDE.replace("/etc/passwd", f"{tmp_path}/passwd").replace("/etc/group", f"{tmp_path}/group")
+    done = sh("\n".join([prelude, "remove_user nqrust", "remove_user other", "exit $failed"]), tmp_path, PATH=path)
+    assert done.returncode == 0, done.stderr
+    calls = [line for line in (tmp_path / "bin/calls").read_text().splitlines() if line.startswith("user")]
+    leaving = ["usermod --gid nobody --home /nonexistent nqrust"] if gid == "1234" else []
+    assert calls == [*leaving, "userdel nqrust"]
+
+
 def test_folders_and_copies_of_configuration(tmp_path: Path) -> None:
     sums = {text: hashlib.sha256(text.encode()).hexdigest() for text in ("mine\n", "shipped\n")}
     for name, text in (("conf", "mine\n"), ("conf.rpmnew", "shipped\n"), ("conf.rpmsave", "edited\n")):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command, Host, command
 from nqrust.installer.engine.undo import rpms, spared, traces
+from nqrust.installer.engine.undo.accounts import remove_user
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, Reverted, UndoContext
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _residue(host: Host, residue: dict[str, Any] | None, later: str) -> None:
     """Users and groups that are known to stay behind, unless a package that came later (its scripts) has them too."""
     for name in (residue or {}).get("users", []):
         if host.user(name) is not None and name not in later:
-            host.run(command("userdel", name, ok=(0, 6, 8)))
+            remove_user(host, name)
     for name in (residue or {}).get("groups", []):
         if host.group(name) is not None and name not in later:
             host.run(command("groupdel", name, ok=(0, 6, 8)))

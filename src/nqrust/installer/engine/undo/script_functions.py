@@ -138,7 +138,14 @@ remove_block() { # path, marker, whether the file was made by us
         printf '%s' "$rest" >"$1" || try false "$1"
     fi
 }
-remove_user() { if grep -q "^$1:" /etc/passwd; then try userdel "$1"; fi; }
+remove_user() { # name; it leaves a primary group of the same name first, which userdel(8) would take along
+    grep -q "^$1:" /etc/passwd || return 0
+    if grep -q "^$1:[^:]*:$(id -g -- "$1"):" /etc/group; then
+        for other in nogroup nobody root; do ! grep -q "^$other:" /etc/group || break; done
+        try usermod --gid "$other" --home /nonexistent "$1" || return
+    fi
+    try userdel "$1"
+}
 remove_group() {
     grep -q "^$1:" /etc/group || return 0
     groupdel "$1" 2>/dev/null || kept "group $1 is the primary group of a user that is not ours"

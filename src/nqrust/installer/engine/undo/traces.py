@@ -18,6 +18,7 @@ from typing import Any
 from nqrust.host import mounts
 from nqrust.host.errors import HostError, PathError
 from nqrust.host.port import Host, Kind, Stat, command
+from nqrust.installer.engine.undo.accounts import remove_user
 
 ROOTS = {
     "/etc": 5, "/var/lib": 2, "/var/log": 2, "/var/cache": 2, "/var/spool": 3, "/usr/local": 3, "/opt": 1, "/srv": 1, "/root": 1,
@@ -127,12 +128,16 @@ def remove(host: Host, found: dict[str, Any], owned: frozenset[str], others: str
             left += _remove_empty(host, path)
         elif stat.kind is not Kind.other:
             host.remove(path)
-    for program, file, names in (("userdel", "passwd", found["users"]), ("groupdel", "group", found["groups"])):
+    for file, names in (("passwd", found["users"]), ("group", found["groups"])):
         for name in names:
             if name in words:
                 left.append(f"{name} was made by a package script and is used by another package now, so it stays")
-            elif name in _ids(host, file):
-                host.run(command(program, name, ok=(0, 6, 8)))
+            elif name not in _ids(host, file):
+                continue
+            elif file == "passwd":
+                remove_user(host, name)
+            else:
+                host.run(command("groupdel", name, ok=(0, 6, 8)))
     return left
 
 
