@@ -12,6 +12,7 @@ from nqrust.agent.store import Store
 from nqrust.agent.vmm.port import RunState, Vmm
 from nqrust.contract.api.agent import VmStatus
 from nqrust.contract.names import scope_name
+from nqrust.contract.text import plain
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
@@ -72,7 +73,7 @@ class Observer:
             return "failed", f"The VMM was ended by signal {code - 128}."
         panic = _PANIC.search(self.log_tail(vm_id, _TAIL))
         if panic:
-            return "failed", f"The guest's kernel panicked: {panic[1].decode(errors='replace')}"
+            return "failed", f"The guest's kernel panicked: {plain(panic[1].decode(errors='replace'))}"
         if code:
             return "failed", f"The VMM exited with {code}: {self.last_line(vm_id)}"
         return "stopped", "The guest powered off or rebooted by itself."
@@ -87,4 +88,4 @@ class Observer:
 
     def last_line(self, vm_id: str) -> str:
         lines = [line.strip() for line in self.log_tail(vm_id, _TAIL).decode(errors="replace").splitlines()]
-        return next((line for line in reversed(lines) if line), "it said nothing")
+        return plain(next((line for line in reversed(lines) if line), "it said nothing"))

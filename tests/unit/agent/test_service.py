@@ -134,6 +134,13 @@ def test_a_vm_that_died_is_told_from_one_that_was_stopped(bench: Bench) -> None:
     (bench.vm_dir() / "console.log").write_bytes(b"[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
     panicked = bench.service.status(VM)
     assert (panicked.state, "Unable to mount root fs" in panicked.exit_reason) == ("failed", True)
+    (bench.vm_dir() / "console.log").write_bytes(b"Kernel panic - not syncing: \0\x1b[2Joh \xff\r\n")
+    assert bench.service.status(VM).exit_reason == "The guest's kernel panicked: \ufffd\ufffd[2Joh \ufffd", (
+        "a guest can print that"
+    )
+    (bench.vm_dir() / "exit-status").write_text("1\n")
+    (bench.vm_dir() / "console.log").write_bytes(b"out of \0 luck\r\n")
+    assert bench.service.status(VM).exit_reason == "The VMM exited with 1: out of \ufffd luck"
     (bench.vm_dir() / "exit-status").write_text("137\n")
     assert bench.service.status(VM).exit_reason == "The VMM was ended by signal 9."
     assert bench.service.put(bench.spec()).state == "running"

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from nqrust.contract.api.agent import TapStatus
 from nqrust.contract.api.vms import RestartPolicy, VmCreate, VmState
 from nqrust.contract.names import CANARY_PREFIX
+from nqrust.manager.reconcile import acts
 from nqrust.manager.reconcile.loop import Reconciler
 
 
@@ -49,6 +50,52 @@ async def test_a_vm_that_died_is_restarted_with_growing_pauses(manager: Any, rec
     assert await reconciler.once() == [], "while it waits for its turn nothing more is asked for"
     died = [e for e in (await manager.admin.vm_events("web1")).items if e.reason == "VmDied"]
     assert len(died) == 2 and "in 5 s" in died[0].message
+
+
+async def test_what_one_guest_says_keeps_no_other_from_its_turn(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    poisoned, other = await running(manager, "web1"), await running(manager, "web2")
+    for vm in (poisoned, other):
+        agent.vms[vm.id].state = "failed"
+    agent.vms[poisoned.id].exit_reason = "\x00\ud800\x1b[2J"
+    await reconciler.once()
+    for name, reason in (("web1", "\ufffd\ufffd\ufffd[2J"), ("web2", "It ended, nobody knows why.")):
+        await manager.until(name, "running")
+        (died,) = [event for event in (await manager.admin.vm_events(name)).items if event.reason == "VmDied"]
+        assert died.message.endswith(reason)
+
+
+async def test_an_action_that_goes_wrong_keeps_no_other_from_its_turn(
+    manager: Any, reconciler: Reconciler, monkeypatch: Any
+) -> None:
+    _, agent, _ = await manager.host()
+    first, second = await running(manager, "web1"), await running(manager, "web2")
+    for vm in (first, second):
+        agent.vms[vm.id].state = "failed"
+    agent.volumes = {"a\0b": 1}
+    carry_out = acts.carry_out
+
+    async def one_breaks(core: Any, action: Any, *more: Any) -> None:
+        if getattr(action, "vm_id", "") == first.id:
+            raise ValueError("nobody thought of that")
+        await carry_out(core, action, *more)
+
+    monkeypatch.setattr(acts, "carry_out", one_breaks)
+    await reconciler.once()
+    await manager.until("web2", "running")
+    assert agent.vms[first.id].state == "failed"
+
+
+async def test_what_an_agent_refuses_with_can_be_written_down(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    agent.refuse = (422, "no\x00 VMM here")
+    await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    failed = await manager.until("web1", lambda vm: vm.state is VmState.failed)
+    assert failed.error == "No\ufffd VMM here."
+    agent.refuse = (503, "not\x00 now")
+    await manager.admin.start_vm("web1")
+    put_off = await manager.until("web1", lambda vm: "again" in vm.error)
+    assert "not\ufffd now" in put_off.error.lower()
 
 
 async def test_a_clean_power_off_is_respected(manager: Any, reconciler: Reconciler) -> None:

@@ -15,6 +15,7 @@ from nqrust.contract.api.agent import Inventory, TapStatus, VmStatus
 from nqrust.contract.api.hosts import HostState
 from nqrust.contract.api.vms import DesiredState, PortForward, RestartPolicy, VmState
 from nqrust.contract.names import CANARY_PREFIX
+from nqrust.contract.text import plain
 
 ORPHAN_GRACE = timedelta(seconds=60)
 """Counted from the scope's own start."""
@@ -241,7 +242,7 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
             return Restart(vm.id, vm.generation, "its host was started again", timedelta(0), rebooted=True)
         return LeaveDead(vm.id, vm.generation, "Its host was started again, and it has no autostart.", failed=False)
     clean = status is not None and status.state == "stopped"
-    reason = status.exit_reason if status and status.exit_reason else "It ended, nobody knows why."
+    reason = plain(status.exit_reason) if status and status.exit_reason else "It ended, nobody knows why."
     wanted = vm.policy is RestartPolicy.always or (vm.policy is RestartPolicy.on_failure and not clean)
     if not wanted:
         return LeaveDead(vm.id, vm.generation, reason, failed=not clean)

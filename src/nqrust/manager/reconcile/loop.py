@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from datetime import datetime
 
 import structlog
@@ -58,7 +59,7 @@ class Reconciler:
         rows, hosts = await self._rows()
         free = await volumes.free(self._core)
         inventories = await self._inventories(hosts)
-        await volumes.observed(self._core, inventories, free)
+        await _apart("VolumesObserved", volumes.observed(self._core, inventories, free))
         host_rows = [
             diff.HostRow(
                 id=host.id,
@@ -74,14 +75,7 @@ class Reconciler:
         by_id = {host.id: host for host in hosts}
         for action in actions:
             metrics.RECONCILE_ACTIONS.labels(type(action).__name__).inc()
-            try:
-                await acts.carry_out(self._core, action, by_id, self._told)
-            except AgentFailure as error:
-                log.info(
-                    "agent did not do it, the next pass tries again",
-                    action=type(action).__name__,
-                    why=str(error),
-                )
+            await _apart(type(action).__name__, acts.carry_out(self._core, action, by_id, self._told))
         return actions
 
     async def _rows(self) -> tuple[list[diff.VmRow], list[Host]]:
@@ -168,3 +162,15 @@ class Reconciler:
             for tap in diff.orphan_taps(host_id, by_id, {s.id: s for s in inventory.vms}, inventory.taps)
         }
         self._taps_seen = {key: self._taps_seen.get(key, at) for key in current}
+
+
+async def _apart(what: str, work: Awaitable[None]) -> None:
+    """What goes wrong with one VM or host, whatever it said, keeps no other from its turn. Raises DatabaseAway."""
+    try:
+        await work
+    except AgentFailure as error:
+        log.info("agent did not do it, the next pass tries again", action=what, why=str(error))
+    except DatabaseAway:
+        raise
+    except Exception:
+        log.exception("action went wrong, the next pass tries again", action=what)

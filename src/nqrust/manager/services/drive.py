@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.api.agent import VmStatus
 from nqrust.contract.api.vms import DesiredState, StopRequest, VmState
+from nqrust.contract.text import plain
 from nqrust.manager import metrics
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
@@ -182,7 +183,7 @@ def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, genera
     The state is taken over only when nothing newer is wanted meanwhile.
     """
     before = row.state
-    row.network_written = status.network_written or row.network_written
+    row.network_written = plain(status.network_written) or row.network_written
     if generation is not None:
         row.observed_generation = max(row.observed_generation, generation)
     if status.state in ("running", "paused"):
@@ -307,28 +308,26 @@ async def _close(core: Core, operation: Operation, state: str, error: str) -> No
 
 
 async def _put_off(core: Core, vm: Vm, operation: Operation, again: Again) -> None:
-    attempts = operation.attempts
+    attempts, reason = operation.attempts, plain(str(again))
     if (again.limited and attempts >= _TRIES_WHEN_REFUSED) or now() >= operation.deadline:
-        await _fail(core, vm, operation, str(again))
+        await _fail(core, vm, operation, reason)
         return
     pause = min(_SLOWEST_RETRY, timedelta(seconds=0.5 * 2 ** min(attempts, 10)))
-    log.warning("operation put off", vm=vm.id, kind=operation.kind, reason=str(again), seconds=pause.total_seconds())
+    log.warning("operation put off", vm=vm.id, kind=operation.kind, reason=reason, seconds=pause.total_seconds())
     async with core.db.transaction() as session:
         await session.execute(
-            update(Operation)
-            .where(Operation.id == operation.id)
-            .values(state="pending", not_before=now() + pause, error=str(again))
+            update(Operation).where(Operation.id == operation.id).values(state="pending", not_before=now() + pause, error=reason)
         )
         await session.execute(
             update(Vm)
             .where(Vm.id == vm.id, Vm.generation == operation.generation)
-            .values(error=f"{sentence(str(again))} It is tried again.")
+            .values(error=f"{sentence(reason)} It is tried again.")
         )
 
 
 def sentence(text: str) -> str:
-    """`text` with a capital in front and a full stop behind."""
-    text = text.strip()
+    """`text`, fit to be written down, with a capital in front and a full stop behind."""
+    text = plain(text).strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 

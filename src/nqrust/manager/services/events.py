@@ -8,6 +8,7 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.api import events as api
+from nqrust.contract.text import plain
 from nqrust.manager import metrics
 from nqrust.manager.clock import now
 from nqrust.manager.store.tables import Audit, Event, Host, Vm
@@ -40,7 +41,7 @@ def record(
             subject_id=subject_id,
             subject_name=name,
             reason=reason,
-            message=message,
+            message=plain(message),
             severity=severity,
         )
     )
