@@ -7,6 +7,8 @@
 # All it says goes to standard error, so that `--output json` stays clean.
 set -eu
 umask 022
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${PATH:-} # su(1) keeps a user's, without sbin
+export PATH
 
 VERB=${NQR_VERB:-install}
 CACHE=${NQR_CACHE_DIR:-/var/cache/nqrust-microvm}
@@ -111,7 +113,8 @@ sys.exit(main())' "$checkout/src" "$VERB" "$@"
 
 if [ -n "$python" ]; then
     environment=$(environment_for)
-    if [ -f "$environment/.complete" ] && [ -x "$environment/bin/python" ]; then
+    if [ -f "$environment/.complete" ] && [ -x "$environment/bin/python" ] &&
+        [ -f "$CACHE/bootstrap.json" ] && [ ! -s "$CACHE/borrowed" ]; then
         hand_over "$environment" "$@"
     fi
 fi
@@ -152,6 +155,13 @@ apt() {
 apt_new() { # packages that an installation would newly bring, one a line
     LC_ALL=C apt-get -s -o APT::Install-Recommends=0 install -- "$@" 2>>"$LOG" |
         sed -n 's/^Inst \([^ ]*\) (.*/\1/p'
+}
+needed_by_others() { # packages: would purging them take any other along?
+    going=$(LC_ALL=C apt-get -s purge -- "$@" 2>>"$LOG") || return 0
+    for name in $(printf '%s\n' "$going" | sed -nE 's/^(Purg|Remv) ([^ ]+).*/\2/p'); do
+        case " $* " in *" $name "*) ;; *) return 0 ;; esac
+    done
+    return 1
 }
 write_down() { # list file, names one a line: before they are brought
     { cat -- "$1" 2>/dev/null || true; printf '%s\n' "$2"; } | sort -u | sed '/^$/d' >"$1.new"
@@ -226,7 +236,7 @@ if [ -z "$python" ]; then
 fi
 
 # python3-venv is only needed while the environment is made; `borrowed` survives an interruption.
-if [ "$has_venv" = 0 ]; then
+if [ "$has_venv" = 0 ] && [ ! -f "$environment/.complete" ]; then
     if [ "$manager" = apt ]; then
         package=python3-venv
         [ "$(readlink -f /usr/bin/python3 2>/dev/null)" = "$(readlink -f -- "$python")" ] || package=${python##*/}-venv
@@ -273,7 +283,7 @@ if [ -s "$CACHE/borrowed" ]; then # give back what was only borrowed; what canno
         esac
     done <"$CACHE/borrowed"
     # shellcheck disable=SC2086  # a list of package names
-    if [ -n "$present" ] && ! apt purge -- $present; then
+    if [ -n "$present" ] && { needed_by_others $present || ! apt purge -- $present; }; then
         cat -- "$CACHE/borrowed" >>"$CACHE/brought"
     fi
     rm -f -- "$CACHE/borrowed"

@@ -14,8 +14,9 @@ def main(src: str, verb: str, arguments: list[str]) -> int:
     sys.path.insert(0, src)
     from nqrust.installer.settings_options import OPTIONS, RUN_FLAGS
 
-    choices: dict[str, tuple[str, ...]] = {"--help": (), "--version": (), "--verbose": (), "--detailed-exitcode": ()}
-    takes_value: set[str] = set()
+    choices: dict[str, tuple[str, ...]] = {"--help": (), "--version": (), "--detailed-exitcode": ()}
+    takes_value = {"--script", "--save-fingerprint", "--before"}  # of uninstall and verify-clean
+    choices.update(dict.fromkeys(takes_value, ()))
     for option in (*OPTIONS, *RUN_FLAGS):
         choices[option.flag] = option.choices
         if option.form.value != "boolean":

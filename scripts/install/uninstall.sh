@@ -21,7 +21,9 @@ done
 if [ "$(id -u)" -eq 0 ]; then
     # Another program may bear that name: only the link that an install of ours has made is run.
     case $(readlink -f -- "$installed" 2>/dev/null) in
-        */installer/venv/bin/nqr) [ ! -x "$installed" ] || exec "$installed" uninstall "$@" ;;
+        */installer/venv/bin/nqr) # one whose Python is gone cannot even say its version
+            if "$installed" version >/dev/null 2>&1; then exec "$installed" uninstall "$@"; fi
+            ;;
     esac
     if [ ! -e "$cache" ] && [ ! -e /var/lib/nqrust-microvm ] && [ ! -e /opt/nqrust-microvm ]; then
         echo "NQRust-MicroVM is not installed on this host; nothing to do." >&2

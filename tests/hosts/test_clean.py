@@ -119,7 +119,12 @@ def test_uninstall_gives_the_host_back_and_says_so(installed: Installed) -> None
     said = nqr(host, *EVERYTHING, "--save-fingerprint", "/tmp/before.json.gz").stdout
     assert "This host is as it was before" in said
     assert installed.before.diff(host.fingerprint()) == []
-    assert host.stat("/tmp/before.json.gz") is not None
+    check = [f"{product.CLONE}/scripts/install/verify-clean.sh", "--before", "/tmp/before.json.gz"]
+    assert host.run(check, timeout=600).stdout == "Nothing differs.\n"
+    assert installed.before.diff(host.fingerprint()) == [], "it leaves nothing either"
+    host.write("/etc/of-somebody", "")
+    differs = host.run(check, timeout=600, check=False)
+    assert differs.code == 1 and "/etc/of-somebody" in differs.stdout, differs.describe()
 
 
 def test_the_script_does_the_same_without_nqr(installed: Installed) -> None:

@@ -23,15 +23,12 @@ DATABASES = re.compile(
 )
 NO_PYTHON = """
 set -eu
-mkdir /root/programs
-for file in /usr/bin/* /usr/sbin/*; do
-    case ${file##*/} in python* | apt* | dnf*) ;; *) ln -sf "$file" /root/programs/ ;; esac
-done
 cp /usr/bin/python3.11 /usr/bin/interpreter-of-dnf
-printf '#!/bin/sh\\nexec /usr/bin/interpreter-of-dnf /usr/bin/dnf "$@"\\n' >/root/programs/dnf
-chmod +x /root/programs/dnf
-for file in /usr/bin/python3.*; do mount --bind /dev/null "$file"; done
-PATH=/root/programs exec "$1" --dry-run
+{ echo '#!/usr/bin/interpreter-of-dnf'; sed 1d /usr/bin/dnf; } >/usr/bin/dnf-itself
+chmod +x /usr/bin/dnf-itself
+for file in /usr/bin/python3.* /usr/bin/apt-get; do mount --bind /dev/null "$file"; done
+mount --bind /usr/bin/dnf-itself /usr/bin/dnf
+exec "$1" --dry-run
 """
 """A host with dnf, without apt and without Python, as install.sh sees it: in mounts of its own."""
 

@@ -216,7 +216,7 @@ RUN_FLAGS: tuple[RunFlag, ...] = (
         "YAML file with settings; it is never executed.",
         Form.path,
         metavar="FILE",
-        verbs=frozenset({"install", "plan", "verify", "phase", "config"}),
+        verbs=frozenset({"install", "plan", "phase", "config"}),
     ),
     RunFlag("--non-interactive", "Do not ask.", off="--interactive", verbs=_CHANGING),
     RunFlag(

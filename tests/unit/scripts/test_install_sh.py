@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -85,14 +86,16 @@ def test_a_mistyped_option_touches_nothing(clone: Path, tmp_path: Path, argument
 def test_every_option_of_the_table_passes_the_check(clone: Path) -> None:
     from nqrust.installer.settings_options import OPTIONS, RUN_FLAGS
 
+    flags = [(flag, ["x"]) for flag in ("--script", "--save-fingerprint", "--before")] + [("--detailed-exitcode", [])]
     for option in (*OPTIONS, *RUN_FLAGS):
         value = [] if option.form.value == "boolean" else [option.choices[0] if option.choices else "x"]
-        for flag in filter(None, (option.flag, option.off)):
-            done = subprocess.run(
-                ["/usr/bin/python3", "-I", "-B", clone / "scripts/install/precheck.py", clone / "src", "install", flag, *value],
-                capture_output=True, text=True,
-            )  # fmt: skip
-            assert done.returncode == 0, (flag, done.stderr)
+        flags += [(flag, value) for flag in (option.flag, option.off) if flag]
+    for flag, value in flags:
+        done = subprocess.run(
+            ["/usr/bin/python3", "-I", "-B", clone / "scripts/install/precheck.py", clone / "src", "install", flag, *value],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, (flag, done.stderr)
 
 
 @needs_root
@@ -102,8 +105,9 @@ def test_an_incomplete_copy_says_so(clone: Path) -> None:
     assert done.returncode == 2 and "NQR-DEP-904" in done.stderr
 
 
-@needs_root
-def test_a_ready_environment_is_used_at_once_with_every_argument_as_given(clone: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def ready(clone: Path, tmp_path: Path) -> Path:
+    """A cache with the environment that the script wants, and a command line that says how it was called."""
     cli = clone / "src/nqrust/installer/cli"
     shutil.rmtree(cli)
     cli.mkdir()
@@ -122,31 +126,93 @@ def test_a_ready_environment_is_used_at_once_with_every_argument_as_given(clone:
         ["/usr/bin/python3", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    import hashlib
-
     locks = b"".join((clone / "requirements" / name).read_bytes() for name in ("installer.txt", "build.txt"))
     key = hashlib.sha256(f"/usr/bin/python3 {version}\n".encode() + locks).hexdigest()[:16]
     venv = cache / "bootstrap" / key
     subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", venv], check=True)
     (venv / ".complete").write_text("")
+    (cache / "bootstrap.json").write_text('{"schema": 1, "manager": "apt", "packages": []}')
+    return cache
+
+
+def over(programs: dict[str, str], folder: Path) -> str:
+    """Shell commands that lay programs of ours over those of /usr/bin, for a process with mounts of its own."""
+    lines = ["set -e"]
+    for name, body in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+        lines.append(f"mount --bind {folder / name} /usr/bin/{name}")
+    return "\n".join(lines)
+
+
+def alone(mounts: str, script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As `run`, after `mounts` in a mount namespace of its own (unshare(1))."""
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f'{mounts}\nexec "$0" "$@"', script, *arguments], capture_output=True, text=True, cwd="/", timeout=60,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment},
+    )  # fmt: skip
+
+
+@needs_root
+def test_a_ready_environment_is_used_at_once_with_every_argument_as_given(clone: Path, ready: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.sh"
     link.symlink_to(clone / "scripts/install/install.sh")
-    import json
-
     for script, verb in ((clone / "scripts/install/install.sh", "install"), (link, "install")):
-        done = run(script, "--config", "a b.yaml", "", "--x=*", NQR_CACHE_DIR=str(cache), PYTHONPATH="/nonsense")
+        done = run(script, "--config", "a b.yaml", "", "--x=*", NQR_CACHE_DIR=str(ready), PYTHONPATH="/nonsense")
         assert done.returncode == 7, done.stderr
         argv, checkout, record, cwd = json.loads(done.stdout)
         assert argv == ["nqr", verb, "--config", "a b.yaml", "", "--x=*"]
-        assert checkout == str(clone) and record == f"{cache}/bootstrap.json" and cwd == "/"
+        assert checkout == str(clone) and record == f"{ready}/bootstrap.json" and cwd == "/"
     assert not list(clone.rglob("__pycache__")), "byte code goes to the cache, not into the clone"
+
+
+@needs_root
+@pytest.mark.parametrize(("needed", "left"), [("", []), ("Purg virtualenv [1]", ["python3-venv"])])
+def test_what_was_borrowed_is_given_back_after_a_kill(
+    clone: Path, ready: Path, tmp_path: Path, needed: str, left: list[str]
+) -> None:
+    """Killed once the environment was complete; what another package needs by now is for uninstall to look at."""
+    (ready / "bootstrap.json").unlink()
+    (ready / "borrowed").write_text("python3-venv\n")
+    apt = f"case $* in *-s*) echo 'Purg python3-venv [1]'; echo '{needed}' ;; *) echo \"$*\" >>{tmp_path}/calls ;; esac"
+    mounts = over({"apt-get": apt, "dpkg-query": "echo 'install ok installed'"}, tmp_path)
+    done = alone(mounts, clone / "scripts/install/install.sh", "--dry-run", NQR_CACHE_DIR=str(ready))
+    assert done.returncode == 7 and json.loads(done.stdout)[0] == ["nqr", "install", "--dry-run"], done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
+    assert [line.split()[-3:] for line in calls] == ([] if left else [["purge", "--", "python3-venv"]])
+    assert not (ready / "borrowed").exists() and json.loads((ready / "bootstrap.json").read_text())["packages"] == left
+
+
+@needs_root
+def test_the_programs_of_the_system_are_found_whatever_path_is(clone: Path, ready: Path, tmp_path: Path) -> None:
+    """su(1) of Debian keeps a user's PATH, without sbin, where dpkg(1) wants its programs."""
+    (ready / "borrowed").write_text("python3-venv\n")
+    mounts = over({"apt-get": f"echo $PATH >{tmp_path}/path", "dpkg-query": "echo 'install ok installed'"}, tmp_path)
+    script = clone / "scripts/install/install.sh"
+    done = alone(f"{mounts}\nPATH=/home/me/bin:/usr/bin", script, "--dry-run", NQR_CACHE_DIR=str(ready))
+    assert done.returncode == 7, done.stderr
+    assert (tmp_path / "path").read_text().split(":")[:4] == ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"]
+
+
+@needs_root
+@pytest.mark.parametrize(("interpreter", "code"), [("/bin/sh", 5), ("/usr/bin/python-of-before", 7)])
+def test_uninstall_goes_by_the_bootstrap_when_the_installed_one_cannot_run(
+    clone: Path, ready: Path, tmp_path: Path, interpreter: str, code: int
+) -> None:
+    installed = tmp_path / "installer/venv/bin/nqr"
+    installed.parent.mkdir(parents=True)
+    installed.write_text(f"#!{interpreter}\n[ $1 = version ] || exit 5\n")
+    installed.chmod(0o755)
+    mounts = f"set -e; mkdir -p /usr/local/bin; mount -t tmpfs none /usr/local/bin; ln -s {installed} /usr/local/bin/nqr"
+    done = alone(mounts, clone / "scripts/install/uninstall.sh", "--non-interactive", NQR_CACHE_DIR=str(ready))
+    assert done.returncode == code, done.stderr
 
 
 def test_the_scripts_are_sound() -> None:
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed")
     helper = ROOT / "src/nqrust/installer/release/helper/nqrust-helper"
-    done = subprocess.run(["shellcheck", INSTALL, UNINSTALL, ROOT / "scripts/lock.sh", helper], capture_output=True, text=True)
+    done = subprocess.run(["shellcheck", *INSTALL.parent.glob("*.sh"), ROOT / "scripts/lock.sh", helper], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -190,12 +256,9 @@ def test_on_a_host_with_dnf_what_is_new_is_written_down_before_it_is_there(clone
     (programs / "dnf").write_text(f"#!/bin/sh\n{DNF}\n")
     (programs / "dnf").chmod(0o755)
     pythons = {str(path.resolve()) for folder in (hidden, Path("/usr/local/bin")) for path in folder.glob("python3*")}
-    hide = "".join(f"mount --bind /dev/null {path} && " for path in sorted(pythons))
+    hide = "".join(f"mount --bind /dev/null {path}; " for path in [*sorted(pythons), "/usr/bin/apt-get"])
     script = clone / "scripts/install/install.sh"
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", f'{hide} PATH={programs} exec "$0" --dry-run', script], capture_output=True, text=True, cwd="/", timeout=60,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "NQR_CACHE_DIR": str(cache)},
-    )  # fmt: skip
+    done = alone(f"set -e; {hide} PATH={programs}", script, "--dry-run", NQR_CACHE_DIR=str(cache))
     assert done.returncode == 3 and "NQR-DEP-901" in done.stderr, done.stderr
     names = ["mpdecimal", "python3.11", "python3.11-setuptools-wheel"]
     assert (cache / "known").read_text().split() == names, "before the transaction"

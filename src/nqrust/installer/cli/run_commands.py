@@ -42,6 +42,7 @@ def install(flags: Flags) -> None:
     require_root("install")
     from nqrust.installer.cli.gathering import gathered, request
 
+    _report_is_of_a_rehearsal(flags)
     found = gathered(flags)
     if run_value(flags, "rehearse"):
         _rehearse(flags, found, detailed_exitcode=False)
@@ -67,11 +68,17 @@ def plan(
     require_root("plan")
     from nqrust.installer.cli.gathering import gathered
 
+    _report_is_of_a_rehearsal(flags)
     found = gathered(flags)
     if run_value(flags, "rehearse"):
         _rehearse(flags, found, detailed_exitcode=detailed_exitcode)
         return
     _plan(flags, found, detailed_exitcode=detailed_exitcode)
+
+
+def _report_is_of_a_rehearsal(flags: Flags) -> None:
+    if flags.get("report") and not run_value(flags, "rehearse"):
+        raise UsageError("NQR-USE-004", "--report is for what a rehearsal measures.", "Add --rehearse, or leave --report out.")
 
 
 def _rehearse(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None:
@@ -180,7 +187,7 @@ def _write_script(path: str, flags: Flags) -> None:
     if path == "-":
         typer.echo(text, nl=False)
         return
-    write_private(path, text.encode(), mode=0o700)
+    write_private(path, text.encode(errors="surrogateescape"), mode=0o700)
     typer.echo(f"written to {path}")
 
 

@@ -39,7 +39,7 @@ def write(host: Host, path: str = "") -> str:
         os.fchmod(descriptor, 0o600)
         with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
             for member, text in _members(host):
-                data = mask(text, known).encode()
+                data = mask(text, known).encode(errors="backslashreplace")
                 entry = tarfile.TarInfo(f"{name}/{member}")
                 entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
                 tar.addfile(entry, io.BytesIO(data))

@@ -54,10 +54,16 @@ def farewell(record: BootstrapRecord, *, keep_packages: bool = False) -> str:
     if record.packages and not keep_packages:
         names = " ".join(shlex.quote(name) for name in record.packages)
         if record.manager == "apt":
-            lines.append(
-                "DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q -y -o DPkg::Lock::Timeout=600"
-                f" purge -- {names} >/dev/null 2>&1 </dev/null || echo 'Left installed: {names}' >&2"
-            )
+            # apt-get would take along what needs them by now: then they stay.
+            lines += [
+                f"names={shlex.quote(names)}",
+                'apt() { DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" 2>/dev/null </dev/null; }',
+                f"going=$(apt -s purge -- {names}) || going='Purg -'",
+                "for name in $(printf '%s\\n' \"$going\" | sed -nE 's/^(Purg|Remv) ([^ ]+).*/\\2/p'); do",
+                '    case " $names " in *" $name "*) ;; *) names= ;; esac',
+                "done",
+                f"{{ [ -n \"$names\" ] && apt purge -- {names} >/dev/null; }} || echo 'Left installed: {names}' >&2",
+            ]
         elif record.manager == "dnf":
             # dnf would take along what needs them by now; rpm says so.
             lines += [

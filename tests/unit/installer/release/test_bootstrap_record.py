@@ -51,6 +51,29 @@ def test_the_farewell_removes_the_cache_and_what_it_brought(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("simulated", "said", "purged"),
+    [
+        ("Purg python3 [3.11]\nPurg libfoo:i386 [1]", "", True),
+        ("Purg python3 [3.11]\nPurg ansible [7]", "Left installed: python3 libfoo:i386\n", False),
+        ("Remv certbot [1]", "Left installed: python3 libfoo:i386\n", False),
+        (None, "Left installed: python3 libfoo:i386\n", False),
+    ],
+)
+def test_debs_that_others_need_by_now_are_left(tmp_path: Path, simulated: str | None, said: str, purged: bool) -> None:
+    simulation = "exit 100" if simulated is None else f"echo '{simulated}'"
+    program = tmp_path / "apt-get"
+    program.write_text(f"#!/bin/sh\ncase $* in *' -s '*) {simulation} ;; *) echo $* >>{tmp_path}/calls ;; esac\n")
+    program.chmod(0o755)
+    script = farewell(BootstrapRecord("apt", ("python3", "libfoo:i386"), str(tmp_path / "cache")))
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["sh", "-euc", script], check=True, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    assert done.stderr == said
+    assert (tmp_path / "calls").exists() is purged
+    if purged:
+        assert (tmp_path / "calls").read_text().endswith("purge -- python3 libfoo:i386\n")
+
+
+@pytest.mark.parametrize(
     ("needed", "said", "removed"), [(0, "", ["python3.11", "libs"]), (2, "Left installed: python3.11 gone libs\n", [])]
 )
 def test_rpms_that_others_need_by_now_are_left(tmp_path: Path, needed: int, said: str, removed: list[str]) -> None:
