@@ -40,7 +40,7 @@ def daemons(host: Machine) -> dict[str, int]:
         "import os,json\nwanted={'/bin/manager':'manager','/bin/agent':'agent','/bin/ui':'ui','/bin/supervisord':'supervisord',"
         "'/usr/sbin/dnsmasq':'dnsmasq','/bin/postgres':'postgres'}\nfound={}\n"
         "for p in sorted((int(p) for p in os.listdir('/proc') if p.isdigit()), reverse=True):\n"
-        "  try: words=open(f'/proc/{p}/cmdline').read().split('\\0')[:2]\n"
+        "  try: words=open(f'/proc/{p}/cmdline').read().split('\\0')[:3]\n"
         "  except OSError: continue\n"
         "  for text,name in wanted.items():\n"
         "    if any(w.endswith(text) for w in words): found[name]=p\n"

@@ -79,7 +79,7 @@ def facts(verb: str, summary: Summary) -> list[tuple[str, str]]:
     titles = {"ui": "Web UI", "manager": "Manager API", "agent": "Agent"}
     rows += [(titles.get(name, name), url) for name, url in summary.urls.items()]
     if summary.admin_password_file:
-        rows.append(("Sign in", f"admin, with the password in {summary.admin_password_file}"))
+        rows.append(("Sign in", f"admin; the first password is in {summary.admin_password_file}"))
     if verb == "install" and summary.outcome == "ok" and summary.exit_code == 0 and "manager" in summary.urls:
         rows.append(("Next", "nqr vm create --name web1 --image tiny --start --wait"))
     if verb == "install" and summary.exit_code == 4:
