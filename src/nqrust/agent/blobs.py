@@ -45,7 +45,8 @@ class Blobs:
             part = f"{path}.part"
             own = f"{self._root}/{image}/{blob.file}"
             if self._fits(own, blob):
-                self._host.copy_file(own, part, mode=0o644)
+                # The registry's folder is not root's alone: what it leads to by now is nobody's to read until it fits.
+                self._host.copy_file(own, part, mode=0o600)
             else:
                 self._host.remove(part)
                 self._fetch(image, blob, part)
@@ -57,6 +58,7 @@ class Blobs:
                     "Run `nqr image ls` and build or add the image again.",
                     status=502,
                 )
+            self._host.set_mode(part, mode=0o644, owner="root", group="root")
             self._host.rename(part, path)
             return path
 

@@ -25,8 +25,9 @@ def staging_of(target_dir: str) -> str:
 
 def replace(host: Host, target_dir: str, fill: Callable[[str], ImageManifest]) -> ImageManifest:
     """Let `fill` make an image in a folder beside the target and put that in its place: a half-built image is never in
-    the target, and one that is there is replaced."""
+    the target, and one that is there is replaced. Raises ImageError NQR-IMG-023, or what `fill` raises."""
     parent, _, base = target_dir.rpartition("/")
+    _refuse_others_folder(host, parent)
     staging, old = staging_of(target_dir), f"{parent}/.{base}.replaced"
     _recover(host, target_dir, old)
     host.remove_tree(staging)
@@ -40,6 +41,21 @@ def replace(host: Host, target_dir: str, fill: Callable[[str], ImageManifest]) -
         host.remove_tree(staging)
         _recover(host, target_dir, old)
     return manifest
+
+
+def _refuse_others_folder(host: Host, folder: str) -> None:
+    """We write by path, so nobody else may put a link in the place of what we have begun: where others have rights, the
+    sticky bit (inode(7)) has to keep them from renaming it. The owner of a folder may always."""
+    stat = host.stat(folder)
+    if stat is None:
+        return
+    writable = stat.mode & 0o002 or (stat.mode & 0o020 and stat.gid != 0)
+    if stat.uid not in (0, host.euid()) or (writable and not stat.mode & 0o1000):
+        raise ImageError(
+            "NQR-IMG-023",
+            f"Others than root may rename what is in {folder}, so no image is built there.",
+            f"Give the folder to root and set its sticky bit (chown root {folder}; chmod g+w,+t {folder}), then run again.",
+        )
 
 
 def _recover(host: Host, target_dir: str, old: str) -> None:

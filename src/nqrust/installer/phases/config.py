@@ -32,20 +32,14 @@ def plan(context: Context) -> PhasePlan:
         Directory(layout.data_dir, tree=True, retain=Retain.data),
         Directory(layout.vms_dir, mode=0o711, tree=True, retain=Retain.data),
         Directory(layout.scripts_dir, adopt_modes=True),
-        Directory(
-            layout.backups_dir,
-            mode=0o700,
-            owner=names.SERVICE_USER,
-            group=names.SERVICE_GROUP,
-            tree=True,
-            adopt_modes=True,
-        ),
+        # Root writes and reads there by name, so nobody else may put anything in.
+        Directory(layout.backups_dir, mode=0o700, tree=True, adopt_modes=True),
         File(layout.config_yaml, documents.config_yaml(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
     ]
     if settings.has_manager:
-        # The manager keeps the image registry, so the folder is its own; agents copy from it by digest.
+        # The manager puts images that it fetched beside those that root builds; the sticky bit keeps it from moving root's.
         steps += [
-            Mode(layout.image_dir, 0o755, names.SERVICE_USER, names.SERVICE_GROUP),
+            Mode(layout.image_dir, 0o1775, "root", names.SERVICE_GROUP),
             File(layout.manager_env, env.manager_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
             File(
                 layout.bootstrap_json,

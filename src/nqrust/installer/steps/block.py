@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nqrust.host.port import Host, Kind
+from nqrust.host.port import Host, Kind, Stat
+from nqrust.installer.engine.errors import StepConflict
 from nqrust.installer.engine.step import (
     Conflict,
     Inspection,
@@ -15,10 +16,10 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo.files import markers, without_block
+from nqrust.installer.engine.undo.files import bytes_of, markers, text_of, without_block
 from nqrust.installer.engine.undo.record import Undo, undo_block
 from nqrust.installer.steps.file import content_diff
-from nqrust.installer.steps.owned import kept_xattrs, not_a, require_parent
+from nqrust.installer.steps.owned import kept_xattrs, require_parent
 
 OWNER = "nqrust-microvm"
 
@@ -52,8 +53,8 @@ class Block:
     def inspect(self, host: Host) -> Inspection:
         stat = host.stat(self.path)
         if stat is not None and stat.kind is not Kind.file:
-            return not_a(Kind.file, self.path, stat)
-        before = host.read_text(self.path) if stat is not None else ""
+            return self._refused(stat)
+        before = text_of(host, self.path) if stat is not None else ""
         if self._unclosed(before):
             return Conflict(
                 "NQR-CFG-105",
@@ -63,7 +64,7 @@ class Block:
         after = self.wanted(before)
         if after == before:
             return Satisfied()
-        return Needed(content_diff(self.path, before.encode(), after.encode()))
+        return Needed(content_diff(self.path, bytes_of(before), bytes_of(after)))
 
     def prepare(self, host: Host) -> Prepared:
         created = host.stat(self.path) is None
@@ -77,10 +78,12 @@ class Block:
             require_parent(host, self.path)
             host.write_file(self.path, self.wanted("").encode(), mode=self.mode, owner=self.owner, group=self.group)
             return
-        after = self.wanted(host.read_text(self.path)).encode()
+        if stat.kind is not Kind.file:
+            refused = self._refused(stat)
+            raise StepConflict(refused.code, refused.why, refused.cure)
         host.write_file(
             self.path,
-            after,
+            bytes_of(self.wanted(text_of(host, self.path))),
             mode=stat.mode,
             owner=stat.owner,
             group=stat.group,
@@ -91,6 +94,13 @@ class Block:
         verify_by_inspection(self, host)
 
     # ---
+
+    def _refused(self, stat: Stat) -> Conflict:
+        return Conflict(
+            "NQR-CFG-101",
+            f"{self.path} is a {stat.kind.value}, but the block “{self.name}” goes into a file.",
+            f"Put a file in the place of {self.path} (of a link: with what it leads to), then run the same command again.",
+        )
 
     def wanted(self, before: str) -> str:
         """`before` with our block as it should be. A block that is already as asked stays where it is."""

@@ -11,7 +11,7 @@ from nqrust.host.errors import HostError
 from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.step import Inspection, Needed, Prepared, Satisfied
+from nqrust.installer.engine.step import Conflict, Inspection, Needed, Prepared, Satisfied
 from nqrust.installer.steps.block import Block
 from nqrust.installer.steps.pg_cluster import ClusterChoice
 from nqrust.installer.steps.pg_sql import Connection, as_owner, identifier, refusal_text
@@ -53,7 +53,7 @@ class TcpLogin:
                 return Satisfied("asked once role and database are there")
             return Needed((f"log in over TCP: {refusal}",))
         block = self._block(host, cluster).inspect(host)
-        return block if isinstance(block, Needed) else Needed(("reload pg_hba.conf",))
+        return block if isinstance(block, (Needed, Conflict)) else Needed(("reload pg_hba.conf",))
 
     def prepare(self, host: Host) -> Prepared:
         cluster = self.cluster.require(host)

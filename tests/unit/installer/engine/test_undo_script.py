@@ -137,6 +137,19 @@ def test_files_come_back_as_they_were_and_edits_are_kept(tmp_path: Path) -> None
     ]
 
 
+def test_a_shared_file_keeps_every_byte_and_a_link_is_left_alone(tmp_path: Path) -> None:
+    shared, link = tmp_path / "shared", tmp_path / "link"
+    shared.write_bytes(b"# BEGIN us\nx\n# END us\n# caf\xe9 \x85 \n\nno line end")
+    shared.chmod(0o640)
+    (tmp_path / "target").write_bytes(whole := shared.read_bytes())
+    link.symlink_to("target")
+    entries = [entry(1, undo_block(str(shared), "us"), undo_block(str(link), "us"))]
+    done = sh(script.render(context(), entries, retain=lambda e: False), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and "link is no longer a file" in done.stdout
+    assert shared.read_bytes() == b"# caf\xe9 \x85 \n\nno line end" and shared.stat().st_mode & 0o7777 == 0o640
+    assert link.is_symlink() and (tmp_path / "target").read_bytes() == whole
+
+
 def tools(folder: Path, **scripts: str) -> str:
     """Programs of these names; each writes its arguments into `calls`. Gives the PATH that finds them first."""
     folder.mkdir()

@@ -8,7 +8,7 @@ from tests.unit.installer.steps.lifecycle import applied, planned, reverted, rou
 from nqrust.host.errors import NoSpace
 from nqrust.host.fake import FakeHost
 from nqrust.host.secret import Secret
-from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.errors import StepConflict, StepFailed
 from nqrust.installer.engine.step import Conflict, Needed, Origin, Satisfied
 from nqrust.installer.engine.undo.outcome import Kept
 from nqrust.installer.steps.block import Block
@@ -172,6 +172,28 @@ def test_block_goes_in_and_out_and_leaves_the_rest(host: FakeHost, before: str, 
     reverted(host, records)
     left = host.read_text("/etc/shared")
     assert "b=2" not in left and left.endswith("the user's line\n") and left.startswith(before.rstrip("\n"))
+
+
+@pytest.mark.parametrize("at_top", [False, True])
+def test_block_keeps_every_byte_of_a_file_that_is_not_utf8(host: FakeHost, at_top: bool) -> None:
+    before = "# café\x85\nhost all alice ::1/128 md5  # für Ålice\n".encode("latin-1")
+    host.put("/etc/shared", before, mode=0o640)
+    _, records = applied(host, Block("/etc/shared", "test", ("b=2",), at_top=at_top))
+    assert before in host.read_bytes("/etc/shared")
+    reverted(host, records)
+    assert host.read_bytes("/etc/shared") == before
+
+
+def test_block_never_takes_the_place_of_a_link(host: FakeHost) -> None:
+    host.put("/etc/real", "a=1\n", mode=0o640)
+    host.put_symlink("/etc/real", "/etc/shared")
+    step, before = Block("/etc/shared", "test", ("b=2",)), host.state()
+    assert isinstance(step.inspect(host), Conflict)
+    with pytest.raises(StepConflict) as caught:
+        step.apply(host)
+    assert caught.value.code == "NQR-CFG-101" and host.state() == before
+    (outcome,) = reverted(host, list(step.prepare(host).undo))
+    assert isinstance(outcome, Kept) and host.state() == before
 
 
 def test_block_replaces_its_older_self(host: FakeHost) -> None:

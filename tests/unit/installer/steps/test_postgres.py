@@ -293,6 +293,21 @@ def test_tightened_pg_hba_gets_one_block_at_its_top(host: FakeHost) -> None:
     assert 'host "nexus" "nexus" 127.0.0.1/32 scram-sha-256' in text
 
 
+def test_pg_hba_that_is_a_link_is_left_alone(host: FakeHost) -> None:
+    hba = "/etc/postgresql/15/main/pg_hba.conf"
+    host.put("/srv/pg_hba.conf", "local all all peer\n", mode=0o640)
+    host.put_symlink("/srv/pg_hba.conf", hba)
+
+    def answer(sql: str) -> str:
+        if sql == "SELECT 1;":
+            raise CommandFailed(("psql",), 2, 'FATAL:  no pg_hba.conf entry for host "127.0.0.1"\n')
+        return hba if "hba_file" in sql else ""
+
+    psql(host, answer)
+    found = TcpLogin(CHOICE, LOGIN).inspect(host)
+    assert isinstance(found, Conflict) and hba in found.why
+
+
 def test_login_that_fails_otherwise_is_an_error_with_a_cure(host: FakeHost) -> None:
     psql(host, lambda sql: (_ for _ in ()).throw(CommandFailed(("psql",), 2, "connection refused\n")))
     with pytest.raises(StepFailed) as caught:

@@ -94,6 +94,15 @@ def move_aside(host: Host, path: str) -> str:
     return aside
 
 
+def text_of(host: Host, path: str) -> str:
+    """Content of a file that others share, in whatever encoding: `bytes_of` gives every byte back."""
+    return host.read_bytes(path).decode("utf-8", "surrogateescape")
+
+
+def bytes_of(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def markers(marker: str) -> tuple[str, str]:
     """The two lines between which a block of ours stands in a shared file."""
     return f"# BEGIN {marker}", f"# END {marker}"
@@ -116,9 +125,11 @@ def block(context: UndoContext, args: dict[str, Any]) -> Outcome:
     host, path, marker = context.host, str(args["path"]), str(args["marker"])
     clear_leftover(host, path)
     stat = host.stat(path)
-    if stat is None or stat.kind is not Kind.file:
+    if stat is None:
         return Reverted("the file is gone")
-    text = host.read_text(path)
+    if stat.kind is not Kind.file:
+        return Kept(f"{path} is no longer a file", path)
+    text = text_of(host, path)
     rest = without_block(text, marker)
     if rest == text:
         return (
@@ -129,7 +140,7 @@ def block(context: UndoContext, args: dict[str, Any]) -> Outcome:
     if not rest.strip() and args.get("created"):
         host.remove(path)
     else:
-        host.write_file(path, rest.encode(), mode=stat.mode, owner=stat.owner, group=stat.group, xattrs=host.xattrs(path))
+        host.write_file(path, bytes_of(rest), mode=stat.mode, owner=stat.owner, group=stat.group, xattrs=host.xattrs(path))
     return Reverted()
 
 

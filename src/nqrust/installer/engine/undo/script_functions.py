@@ -121,6 +121,10 @@ remove_tree() { # path
 }
 remove_block() { # path, marker, whether the file was made by us
     clear_leftover "$1"
+    if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then
+        kept "$1 is no longer a file"
+        return
+    fi
     [ -f "$1" ] && grep -qF "# BEGIN $2" -- "$1" || return 0
     if ! grep -qF "# END $2" -- "$1"; then
         kept "our block in $1 has lost its end"
@@ -132,10 +136,12 @@ remove_block() { # path, marker, whether the file was made by us
         !inside { print }
         inside && bare == e { inside = 0; done = 1 }' "$1" && echo x)
     rest=${rest%x}
+    if [ -n "$(tail -c 1 -- "$1")" ]; then rest=${rest%?}; fi # awk(1) ends every line
     if [ "$3" = 1 ] && [ -z "$(printf '%s' "$rest" | tr -d ' \t\n')" ]; then
         try rm -f -- "$1"
     else
-        printf '%s' "$rest" >"$1" || try false "$1"
+        new=$(dirname -- "$1")/.$(basename -- "$1").nqr-new
+        { cp -a -- "$1" "$new" && printf '%s' "$rest" >"$new" && mv -f -- "$new" "$1"; } || try false "$1"
     fi
 }
 remove_user() { # name; it leaves a primary group of the same name first, which userdel(8) would take along

@@ -58,16 +58,15 @@ def foreign_installation(settings: Settings, host: Host, known: bool) -> Iterato
 
 
 def folders_of_others(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
-    """Folders that were there are used as they are. The manager must own the one of the images, which would lock out
-    whoever has rights in it now."""
+    """Folders that were there are used as they are. The one of the images becomes root's, open to the manager's group,
+    which would lock out whoever has rights in it now."""
     if known or not settings.has_manager:
         return
     images = settings.paths.image_dir
     stat = host.stat(images)
     if stat is not None and stat.kind is Kind.directory:
-        ours = ("root", names.SERVICE_USER)
         whose = None
-        if stat.owner not in ours:
+        if stat.owner != "root":
             whose = f"belongs to {stat.owner}"
         elif stat.mode & 0o020 and stat.group not in ("root", names.SERVICE_GROUP):
             whose = f"can be written by the group {stat.group}"

@@ -1,0 +1,56 @@
+"""The agent is root and copies from a folder into which the manager's user puts files."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from nqrust.agent.blobs import Blobs
+from nqrust.agent.errors import Failed
+from nqrust.contract.api.images import Blob
+from nqrust.host.fake import FakeHost
+
+OWN, SECRET = "/srv/images/mine/vmlinuz", "root:secret"
+
+
+def never(image: str, blob: Blob, path: str) -> None:
+    raise AssertionError("fetched")
+
+
+class Swapping(FakeHost):
+    """Once the image's file was checked, a link is in its place. `seen`: modes of what was copied, while it is checked."""
+
+    def sha256(self, path: str) -> str:
+        found = super().sha256(path)
+        if path == OWN and self.swaps:
+            self.remove(OWN)
+            self.put_symlink("/etc/secret", OWN)
+        stat = self.stat(path)
+        if stat is not None and path.endswith(".part"):
+            self.seen.append(stat.mode)
+        return found
+
+    swaps = False
+    seen: list[int]
+
+
+@pytest.mark.parametrize("swaps", [False, True])
+def test_what_does_not_fit_is_never_readable_for_others(swaps: bool) -> None:
+    host = Swapping.debian12()
+    assert isinstance(host, Swapping)
+    host.swaps, host.seen = swaps, []
+    content = b"k" * len(SECRET)
+    blob = Blob(file="vmlinuz", size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    host.put(OWN, content)
+    host.put("/etc/secret", SECRET, mode=0o600)
+    host.put_directory("/srv/fc")
+    blobs = Blobs(host, "/srv/images", "/srv/fc/images-cache", never)
+    if swaps:
+        with pytest.raises(Failed):
+            blobs.cached("mine", blob)
+        assert host.listdir("/srv/fc/images-cache") == []
+    else:
+        stat = host.stat(blobs.cached("mine", blob))
+        assert stat is not None and stat.mode == 0o644
+    assert host.seen == [0o600]

@@ -1,0 +1,64 @@
+"""Images are built by root, by path, in a folder into which the service user puts images too."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nqrust.contract.api.images import ImageManifest
+from nqrust.host.fake import FakeHost
+from nqrust.host.local import LocalHost
+from nqrust.host.port import command
+from nqrust.image import folder
+from nqrust.image.errors import ImageError
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
+BLOB = {"file": "rootfs.ext4", "size": 1, "sha256": "0" * 64}
+MANIFEST = ImageManifest.model_validate(
+    {"name": "tiny", "rootfs": BLOB, "kernel": BLOB, "created_at": "2026-01-01T00:00:00Z"},
+)
+
+
+@ROOT_ONLY
+def test_another_user_cannot_put_a_link_in_the_place_of_what_is_built(tmp_path: Path) -> None:
+    host, images, outside = LocalHost(), tmp_path / "images", tmp_path / "outside"
+    images.mkdir()
+    outside.mkdir()
+    host.set_mode(str(images), mode=0o1775, owner="root", group="nogroup")
+    swap = f"mv .tiny.building away && ln -s {outside} .tiny.building"
+
+    def fill(place: str) -> ImageManifest:
+        done = host.run(command("sh", "-c", swap, user="nobody", cwd=str(images), ok=(0, 1)))
+        host.write_file(f"{place}/passwd", b"root::0:0")
+        assert done.code == 1, "renamed by another user"
+        return MANIFEST
+
+    folder.replace(host, f"{images}/tiny", fill)
+    assert list(outside.iterdir()) == [] and os.listdir(images) == ["tiny"] and os.listdir(images / "tiny") == ["passwd"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "refused"),
+    [
+        (0o755, "root", "root", False),
+        (0o2775, "root", "root", False),
+        (0o1775, "root", "100", False),
+        (0o775, "root", "100", True),
+        (0o777, "root", "root", True),
+        (0o1775, "100", "100", True),
+        (0o755, "100", "root", True),
+    ],
+)
+def test_nothing_is_built_where_others_may_rename(mode: int, owner: str, group: str, refused: bool) -> None:
+    host = FakeHost.debian12()
+    host.put_directory("/srv/images", mode=mode, owner=owner, group=group)
+    host.put("/srv/images/tiny/image.json", "former")
+    if not refused:
+        assert folder.replace(host, "/srv/images/tiny", lambda place: MANIFEST) is MANIFEST
+        return
+    before = host.state()
+    with pytest.raises(ImageError) as caught:
+        folder.replace(host, "/srv/images/tiny", lambda place: MANIFEST)
+    assert caught.value.code == "NQR-IMG-023" and host.state() == before

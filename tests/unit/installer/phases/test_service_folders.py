@@ -1,0 +1,38 @@
+"""Where root writes by path, the service user can put nothing in its way; a host where it could is put right."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.installer.phases.a_host import fit
+from tests.unit.installer.phases.test_container_runtime import asked, steps
+from tests.unit.installer.steps.lifecycle import applied, reverted
+
+from nqrust.contract import names, paths
+from nqrust.host.fake import FakeHost
+from nqrust.installer.steps.directory import Directory
+from nqrust.installer.steps.mode import Mode
+
+LAYOUT = paths.Layout()
+
+
+@pytest.mark.parametrize(
+    ("path", "was", "wanted"),
+    [
+        (LAYOUT.backups_dir, 0o700, (0o700, "root", "root")),
+        (LAYOUT.image_dir, 0o755, (0o1775, "root", names.SERVICE_GROUP)),
+    ],
+)
+def test_a_folder_that_was_the_service_users_becomes_roots(path: str, was: int, wanted: tuple[int, str, str]) -> None:
+    (step,) = [
+        s for s in steps(asked(False), fit()) if isinstance(s, (Directory, Mode)) and s.path == path and s.mode == wanted[0]
+    ]
+    host = FakeHost.debian12()
+    host.add_group(names.SERVICE_GROUP, 990)
+    host.add_user(names.SERVICE_USER, 990, names.SERVICE_GROUP)
+    host.put_directory(path, mode=was, owner=names.SERVICE_USER, group=names.SERVICE_GROUP)
+    before = host.state()
+    _, records = applied(host, step)
+    stat = host.stat(path)
+    assert stat is not None and (stat.mode, stat.owner, stat.group) == wanted
+    reverted(host, records)
+    assert host.state() == before
