@@ -13,7 +13,7 @@ from collections.abc import Callable
 from nicegui import background_tasks, ui
 from nicegui.events import XtermDataEventArguments
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.ui import parts
@@ -87,6 +87,8 @@ class Console:
                 reason = socket.close_reason or reason
         except ClientError as error:
             reason = parts.explain(error)
+        except ConnectionClosed as error:
+            reason = why(error)
         except (WebSocketException, OSError, TimeoutError) as error:
             reason = f"The console cannot be reached: {error}."
         finally:
@@ -120,6 +122,12 @@ class Console:
         await self._tell_size(socket)
         while True:
             await socket.send((await self._outgoing.get()).encode())
+
+
+def why(error: ConnectionClosed) -> str:
+    """What the manager said when it closed the console."""
+    said = error.rcvd.reason if error.rcvd else ""
+    return f"The console was closed: {said.rstrip('.') or 'the connection broke'}."
 
 
 async def receive(socket: ClientConnection, write: Callable[[str], object]) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from nqrust.contract.api.auth import Role, TokenCreate, UserCreate, UserUpdate
 from nqrust.contract.api.vms import VmCreate
+from nqrust.manager.api import console
+from nqrust.manager.errors import DatabaseAway
 
 
 @pytest.fixture()
@@ -91,6 +96,97 @@ async def test_close_codes_say_why(served: Any) -> None:
     headers = {"Authorization": f"Bearer {manager.admin_token}"}
     assert await close_code(f"{base}/v1/vms/none/console", headers) == 4404
     assert await close_code(f"{base}/v1/vms/web1/console", headers) == 4502
+
+
+async def _signed_in(manager: Any) -> tuple[Any, str]:
+    """(client of an operator of her own, her id)."""
+    user = await manager.admin.create_user(UserCreate(username="ann", password="a long password", role=Role.operator))
+    ann = manager.client()
+    await ann.login("ann", "a long password")
+    return ann, user.id
+
+
+async def _deleted(manager: Any, ann: Any, user_id: str) -> None:
+    await manager.admin.delete_user(user_id)
+
+
+async def _demoted(manager: Any, ann: Any, user_id: str) -> None:
+    await manager.admin.update_user(user_id, UserUpdate(role=Role.viewer))
+
+
+async def _new_password(manager: Any, ann: Any, user_id: str) -> None:
+    await manager.admin.update_user(user_id, UserUpdate(password="another password"))
+
+
+async def _signed_out(manager: Any, ann: Any, user_id: str) -> None:
+    await ann.logout()
+
+
+async def _expired(manager: Any, ann: Any, user_id: str) -> None:
+    async with manager.core.db.transaction() as session:
+        await session.execute(text("UPDATE tokens SET expires_at = now() WHERE kind = 'session'"))
+
+
+@pytest.mark.parametrize("end", [_deleted, _demoted, _new_password, _signed_out, _expired])
+async def test_an_open_console_closes_when_who_opened_it_may_no_longer(
+    served: Any, echo: Any, monkeypatch: Any, end: Any
+) -> None:
+    monkeypatch.setattr(console, "CHECK_SECONDS", 0.1)
+    base, manager = served
+    await running_vm(manager, echo[0])
+    ann, user_id = await _signed_in(manager)
+    ticket = await ann.console_ticket("web1")
+    unused = await ann.console_ticket("web1")
+    async with connect(f"{base}{ticket.path}?ticket={ticket.ticket}", proxy=None) as socket:
+        await socket.recv()
+        await asyncio.sleep(0.4)
+        await socket.send(b"x")
+        assert await socket.recv() == b"x", "it stays open while she may"
+        await end(manager, ann, user_id)
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(socket.recv(), 5)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, "no longer" in closed.value.rcvd.reason) == (4403, True)
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"{base}{unused.path}?ticket={unused.ticket}", proxy=None)
+    assert refused.value.response.status_code == 401
+
+
+async def test_a_revoked_token_and_a_deleted_user_with_a_password_lose_their_consoles(
+    served: Any, echo: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(console, "CHECK_SECONDS", 0.1)
+    base, manager = served
+    await running_vm(manager, echo[0])
+    token = await manager.admin.create_token(TokenCreate(name="robot", role=Role.operator))
+    _, user_id = await _signed_in(manager)
+    basic = "Basic " + base64.b64encode(b"ann:a long password").decode()
+    for authorization, ended in (
+        (f"Bearer {token.token}", manager.admin.delete_token(token.id)),
+        (basic, manager.admin.delete_user(user_id)),
+    ):
+        headers = {"Authorization": authorization}
+        async with connect(f"{base}/v1/vms/web1/console", proxy=None, additional_headers=headers) as socket:
+            await socket.recv()
+            await ended
+            with pytest.raises(ConnectionClosed, match="4403"):
+                await asyncio.wait_for(socket.recv(), 5)
+
+
+async def test_a_database_that_is_away_closes_no_console(served: Any, echo: Any, monkeypatch: Any) -> None:
+    async def away(*_: Any) -> bool:
+        raise DatabaseAway()
+
+    monkeypatch.setattr(console, "CHECK_SECONDS", 0.05)
+    base, manager = served
+    await running_vm(manager, echo[0])
+    monkeypatch.setattr(console, "still_may", away)
+    headers = {"Authorization": f"Bearer {manager.admin_token}"}
+    async with connect(f"{base}/v1/vms/web1/console", proxy=None, additional_headers=headers) as socket:
+        await socket.recv()
+        await asyncio.sleep(0.3)
+        await socket.send(b"x")
+        assert await socket.recv() == b"x"
 
 
 async def close_code(url: str, headers: dict[str, str] | None = None) -> int:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nqrust.contract.api.auth import Role
 from nqrust.contract.api.hosts import HostNetwork, HostState
 from nqrust.manager.domain.addresses import RangeFull, next_address
 from nqrust.manager.domain.liveness import host_state
 from nqrust.manager.domain.schedule import Candidate, Demand, NoHost, choose
 from nqrust.manager.errors import SettingsError
+from nqrust.manager.services.principal import Principal
 from nqrust.manager.services.throttle import Allowance, Throttle
 from nqrust.manager.services.tickets import Tickets
 from nqrust.manager.settings import from_environment
@@ -130,11 +132,12 @@ def test_an_allowance_comes_back_with_time() -> None:
 def test_tickets_are_good_once_and_for_half_a_minute() -> None:
     time = [0.0]
     tickets = Tickets(lambda: time[0])
-    ticket = tickets.issue("vm", "ann")
+    ann = Principal("user", "ann", Role.operator, user_id="u1", token_id="t1")
+    ticket = tickets.issue("vm", ann)
     assert tickets.redeem("other") is None
-    assert tickets.redeem(ticket) == ("vm", "ann")
+    assert tickets.redeem(ticket) == ("vm", ann)
     assert tickets.redeem(ticket) is None
-    late = tickets.issue("vm", "ann")
+    late = tickets.issue("vm", ann)
     time[0] = 30.1
     assert tickets.redeem(late) is None
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Close
 
-from nqrust.ui.console import receive
+from nqrust.ui.console import receive, why
 
 
 class Socket:
@@ -32,3 +34,15 @@ async def test_pieces(messages: tuple[bytes | str, ...], said: str) -> None:
     await receive(Socket(*messages), written.append)  # type: ignore[arg-type]
     assert "".join(written) == said
     assert max(map(len, written)) <= 32 * 1024
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (Close(4403, "you were signed out"), "The console was closed: you were signed out."),
+        (Close(4409, "The VM does not run."), "The console was closed: The VM does not run."),
+        (None, "The console was closed: the connection broke."),
+    ],
+)
+def test_why_it_was_closed_is_told_without_the_numbers(frame: Close | None, said: str) -> None:
+    assert why(ConnectionClosedError(frame, None)) == said

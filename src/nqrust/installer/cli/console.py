@@ -54,22 +54,30 @@ def _joined(connection: ClientConnection, name: str) -> int:
         ended = _send_input(connection, heard, stdin)
     if ended == "input":
         _drain(heard)
+    if heard.refused and ended != "leave":
+        raise ManagerError(
+            "NQR-API-195",
+            f"The console of {name} was closed: {heard.refused}.",
+            f"See whether it runs: nqr vm show {name}; a console needs a valid token with the role operator.",
+        )
     if raw:
         sys.stderr.write("\r\nLeft the console.\r\n" if ended == "leave" else "\r\nThe console is closed.\r\n")
     return 0
 
 
 class _Listener(threading.Thread):
-    """Writes what comes to standard output. `over` is set at the end of the console."""
+    """Writes what comes to standard output. `over` is set at the end of the console, `refused` when the manager
+    or the agent ended it and said why."""
 
     def __init__(self, connection: ClientConnection, stdout: int) -> None:
         super().__init__(daemon=True)
         self._connection, self._stdout = connection, stdout
         self.over = threading.Event()
+        self.refused = ""
         self.last = time.monotonic()
 
     def run(self) -> None:
-        from websockets.exceptions import WebSocketException
+        from websockets.exceptions import ConnectionClosed, WebSocketException
 
         try:
             for message in self._connection:
@@ -77,6 +85,9 @@ class _Listener(threading.Thread):
                 while data:
                     data = data[os.write(self._stdout, data) :]
                 self.last = time.monotonic()
+        except ConnectionClosed as error:
+            if error.rcvd is not None and error.rcvd.code >= 4000:
+                self.refused = error.rcvd.reason.rstrip(".")
         except (OSError, WebSocketException):
             pass
         finally:

@@ -1,8 +1,11 @@
-"""The console's WebSocket: a pipe between the viewer and the host's agent. Closing it leaves the VM alone."""
+"""The console's WebSocket: a pipe between the viewer and the host's agent. Closing it leaves the VM alone.
+
+It closes by itself when who opened it signs out or may no longer open one."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -11,8 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from nqrust.contract.api.auth import Role
 from nqrust.manager.core import Core
-from nqrust.manager.errors import ManagerError
+from nqrust.manager.errors import DatabaseAway, ManagerError
 from nqrust.manager.services import vms
+from nqrust.manager.services.auth import still_may
 from nqrust.manager.services.principal import Principal
 from nqrust.manager.store.tables import Host
 
@@ -20,6 +24,7 @@ router = APIRouter()
 log = structlog.get_logger("nqrust.manager.console")
 
 NOT_FOUND, NOT_RUNNING, NOT_PERMITTED, AGENT_AWAY = 4404, 4409, 4403, 4502
+CHECK_SECONDS = 30.0
 
 
 @router.websocket("/v1/vms/{vm}/console")
@@ -61,21 +66,33 @@ async def console(socket: WebSocket, vm: str) -> None:
         return
     log.info("console opened", vm=found.id, actor=principal.name)
     try:
-        await _pipe(socket, upstream)
+        await _pipe(socket, upstream, core, principal)
     finally:
         await upstream.close()
         log.info("console closed", vm=found.id, actor=principal.name)
 
 
-async def _pipe(socket: WebSocket, upstream: ClientConnection) -> None:
+async def _pipe(socket: WebSocket, upstream: ClientConnection, core: Core, principal: Principal) -> None:
     down = asyncio.create_task(_downstream(socket, upstream))
     up = asyncio.create_task(_upstream(socket, upstream))
+    lost = asyncio.create_task(_until_not_permitted(core, principal))
     try:
-        await asyncio.wait({down, up}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({down, up, lost}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (down, up):
+        for task in (down, up, lost):
             task.cancel()
-        await asyncio.gather(down, up, return_exceptions=True)
+        await asyncio.gather(down, up, lost, return_exceptions=True)
+    if lost in done:
+        with suppress(RuntimeError, WebSocketDisconnect, asyncio.TimeoutError):  # a viewer that reads nothing is left alone
+            await asyncio.wait_for(socket.close(NOT_PERMITTED, "you were signed out, or may no longer use consoles"), 5)
+
+
+async def _until_not_permitted(core: Core, principal: Principal) -> None:
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
+        with suppress(DatabaseAway):
+            if not await still_may(core, principal, Role.operator):
+                return
 
 
 async def _downstream(socket: WebSocket, upstream: ClientConnection) -> None:

@@ -15,12 +15,12 @@ from uuid import uuid4
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nqrust.contract.api.auth import Role
 from nqrust.manager import metrics
 from nqrust.manager.api import problems
 from nqrust.manager.core import Core
 from nqrust.manager.errors import DatabaseAway, ManagerError, NotAuthenticated, NotPermitted, TooLarge
-from nqrust.manager.services.auth import authenticate
-from nqrust.manager.services.principal import Principal
+from nqrust.manager.services.auth import authenticate, still_may
 from nqrust.manager.services.throttle import Allowance
 from nqrust.manager.store.tables import Audit
 
@@ -105,10 +105,9 @@ class Gate:
         try:
             if ticket:
                 found = self._core.tickets.redeem(ticket)
-                if found is None:
+                if found is None or not await still_may(self._core, found[1], Role.operator):
                     raise NotAuthenticated("This ticket is not valid, or was used already.")
-                state["ticket_vm"] = found[0]
-                state["principal"] = Principal("user", found[1])
+                state["ticket_vm"], state["principal"] = found
             else:
                 state["principal"] = await authenticate(self._core, headers.get("authorization"), state["source"])
                 _refuse_forged(headers)

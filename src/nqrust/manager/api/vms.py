@@ -159,7 +159,7 @@ async def console_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket
     """Opens the console's WebSocket once, within half a minute."""
     async with core.db.transaction() as session:
         found = await vms.find(session, vm)
-    ticket = core.tickets.issue(found.id, who.name)
+    ticket = core.tickets.issue(found.id, who)
     return ConsoleTicket(ticket=ticket, path=f"/v1/vms/{found.id}/console", expires_in=TTL_SECONDS)
 
 

@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import time
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -97,6 +98,18 @@ async def _bearer(core: Core, token: str) -> Principal:
         if join is not None:
             return Principal("join", f"join-token:{join.name or join.id}", join_id=join.id)
     raise NotAuthenticated("This token is not known.")
+
+
+async def still_may(core: Core, principal: Principal, role: Role) -> bool:
+    """Whether the token, or the user, that somebody came in with is still there and includes `role`."""
+    async with core.db.transaction() as session:
+        row: Token | User | None
+        if principal.token_id:
+            valid = or_(Token.expires_at.is_(None), Token.expires_at > now())
+            row = await session.scalar(select(Token).where(Token.id == principal.token_id, valid))
+        else:
+            row = await session.scalar(select(User).where(User.id == principal.user_id))
+    return row is not None and replace(principal, role=Role(row.role)).may(role)
 
 
 def is_loopback(address: str) -> bool:

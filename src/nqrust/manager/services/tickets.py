@@ -8,6 +8,8 @@ import secrets
 import time
 from collections.abc import Callable
 
+from nqrust.manager.services.principal import Principal
+
 TTL_SECONDS = 30
 _MOST = 10_000
 
@@ -17,22 +19,22 @@ class Tickets:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._open: dict[str, tuple[str, str, float]] = {}
+        self._open: dict[str, tuple[str, Principal, float]] = {}
 
-    def issue(self, vm_id: str, actor: str) -> str:
+    def issue(self, vm_id: str, who: Principal) -> str:
         """A fresh ticket for one VM's console."""
         now = self._clock()
         self._open = {k: v for k, v in self._open.items() if v[2] > now}
         if len(self._open) >= _MOST:
             self._open.pop(next(iter(self._open)))
         ticket = secrets.token_urlsafe(32)
-        self._open[_digest(ticket)] = (vm_id, actor, now + TTL_SECONDS)
+        self._open[_digest(ticket)] = (vm_id, who, now + TTL_SECONDS)
         return ticket
 
-    def redeem(self, ticket: str) -> tuple[str, str] | None:
-        """(VM id, actor) once; None when it is not, no longer or not yet known."""
-        vm_id, actor, until = self._open.pop(_digest(ticket), ("", "", 0.0))
-        return (vm_id, actor) if vm_id and until > self._clock() else None
+    def redeem(self, ticket: str) -> tuple[str, Principal] | None:
+        """(VM id, who asked for it) once; None when it is not, no longer or not yet known."""
+        found = self._open.pop(_digest(ticket), None)
+        return found[:2] if found is not None and found[2] > self._clock() else None
 
 
 def _digest(ticket: str) -> str:

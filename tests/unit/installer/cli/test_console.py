@@ -74,3 +74,15 @@ def test_at_a_terminal_control_bracket_leaves_and_the_terminal_is_as_before(url:
 def test_a_console_that_cannot_be_opened_is_a_coded_error() -> None:
     with pytest.raises(ManagerError, match="NQR-API-195"):
         attach("ws://127.0.0.1:9/none", "web1")
+
+
+def test_a_console_that_the_manager_closes_says_why() -> None:
+    def refuse(connection: ServerConnection) -> None:
+        connection.close(4403, "you were signed out")
+
+    with serve(refuse, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"
+        done = subprocess.run([sys.executable, "-c", PROGRAM, url], input=b"", capture_output=True, timeout=30)
+        server.shutdown()
+    assert done.returncode == 1 and b"NQR-API-195" in done.stderr and b"was closed: you were signed out" in done.stderr
