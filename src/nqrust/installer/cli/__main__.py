@@ -4,6 +4,8 @@ contract."""
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import signal
 import sys
@@ -19,12 +21,27 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stopped(signal.Signals(number).name)
 
 
+_PLAINER = {"“": '"', "”": '"', "…": "...", "–": "-", "✓": "+", "✗": "x"}
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    """Instead of what an encoding lacks: our own signs in ASCII, of anything else its number."""
+    assert isinstance(error, UnicodeEncodeError)
+    lost = error.object[error.start : error.end]
+    return "".join(_PLAINER.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in lost), error.end
+
+
 def _settle() -> None:
-    """What programs rely on, and some callers do not give: open standard streams, a working directory that is there."""
+    """What programs rely on, and some callers do not give: open standard streams that take every character, a working
+    directory that is there."""
     os.umask(0o022)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed: the next file that is opened, this one, gets its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    codecs.register_error("plainer", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plainer")
     try:
         os.getcwd()
     except FileNotFoundError:

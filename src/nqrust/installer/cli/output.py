@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -25,7 +26,7 @@ Output = Annotated[str, typer.Option("--output", metavar="text|json", help="text
 
 def document(model: BaseModel) -> None:
     """The API's own answer as one JSON document."""
-    typer.echo(model.model_dump_json(indent=2))
+    typer.echo(json.dumps(model.model_dump(mode="json"), indent=2))  # ASCII, whatever the locale
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:

@@ -97,7 +97,7 @@ class JsonLinesReporter:
         if self._now is not None:
             shown = {**shown, "at": self._now()}
         try:
-            self._out.write(json.dumps(shown, ensure_ascii=False, default=str) + "\n")
+            self._out.write(json.dumps(shown, default=str) + "\n")
             self._out.flush()
         except (OSError, ValueError):
             return

@@ -92,7 +92,7 @@ class TerminalReporter:
         if event.skipped:
             return
         self._progress = Progress(
-            SpinnerColumn(style="cyan"),
+            SpinnerColumn("dots" if self._console.encoding.startswith("utf") else "line", style="cyan"),
             TextColumn("[bold]{task.fields[phase]:<10}[/bold]"),
             TextColumn("{task.description}", style="dim", markup=False),
             _KnownBar(),

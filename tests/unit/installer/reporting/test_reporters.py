@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from nqrust.host.port import command
 from nqrust.host.secret import Secret
+from nqrust.installer.cli.__main__ import _settle
 from nqrust.installer.engine.errors import NqrError, StepFailed
 from nqrust.installer.engine.events import (
     Event,
@@ -27,6 +29,7 @@ from nqrust.installer.engine.events import (
     StepStarted,
 )
 from nqrust.installer.reporting import wording
+from nqrust.installer.reporting.display import Display
 from nqrust.installer.reporting.jsonl import JsonLinesReporter
 from nqrust.installer.reporting.logfile import LogFileReporter, log_command
 from nqrust.installer.reporting.plain import PlainReporter
@@ -79,6 +82,31 @@ def test_plain_lines_tell_changes_once_and_end_with_what_comes_next() -> None:
     assert "NQRust-MicroVM is installed. (1 changed, 1 already so, 1 min 5 s)" in out
     assert re.search(r"Web UI +http://h:3000\n.*Manager API +http://h:18080", out)
     assert "nqr vm create --name web1" in out and out.count("unproven") == 1
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-1", "ascii"])
+def test_nothing_is_lost_where_the_locale_lacks_a_character(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = StepFailed("NQR-NET-110", "“start ✓ caf\xe9 \U0001f600 \udcff” failed.", "See …")
+    told = {}
+    for form in ("plain", "terminal", "json"):
+        streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, line_buffering=True) for _ in range(2)]
+        monkeypatch.setattr("sys.stdout", streams[0])
+        monkeypatch.setattr("sys.stderr", streams[1])
+        _settle()
+        reporter: Display = PlainReporter(sys.stdout, sys.stderr)
+        if form == "json":
+            reporter = JsonLinesReporter(sys.stdout)
+        elif form == "terminal":
+            reporter = TerminalReporter(Console(force_terminal=True, highlight=False, width=200))
+        for event in [*RUN[:2], Notice("error", failure.what, failure.code, failure.cure), *RUN[4:8]]:
+            reporter.emit(event)
+        reporter.summary("install", Summary("failed", 1, failure=failure))
+        told[form] = "".join(stream.buffer.getvalue().decode(encoding) for stream in streams)  # type: ignore[attr-defined]
+    wrapped = f'NQR-NET-110  "start + caf{"é" if encoding != "ascii" else chr(92) + "xe9"} \\U0001f600 \\udcff" failed.'
+    for form in ("plain", "terminal"):
+        assert wrapped in told[form] and "See ..." in told[form] and "create bridge fcbr0" in told[form], told[form]
+    assert "\\u28" not in told["terminal"], "a spinner in escapes"
+    assert json.loads(told["json"].splitlines()[-1])["error"]["what"] == failure.what
 
 
 def test_errors_go_to_standard_error_once() -> None:
