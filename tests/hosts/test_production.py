@@ -113,9 +113,10 @@ def test_files_modes_and_owners(installed: Installed) -> None:
         "/etc/systemd/system/nqrust-manager.service": (0o644, "root", "root"),
         "/opt/nqrust-microvm": (0o755, "root", "root"),
         "/opt/nqrust-microvm/bin": (0o755, "root", "root"),
+        "/opt/nqrust-microvm/backups": (0o700, "root", "root"),
         "/srv/fc": (0o755, "root", "root"),
         "/srv/fc/vms": (0o711, "root", "root"),
-        "/srv/images": (0o755, "nqrust", "nqrust"),
+        "/srv/images": (0o1775, "root", "nqrust"),
         "/var/lib/nqrust-microvm/journal.jsonl": (0o600, "root", "root"),
         "/var/lib/nqrust-microvm/secrets.json": (0o600, "root", "root"),
     }
