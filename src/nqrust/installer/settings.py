@@ -157,10 +157,12 @@ class UiSettings(Section):
 
 
 class ReleaseSettings(Section):
-    """`source`: `bundled`, a bundle file, a URL, or `github:OWNER/REPO[@TAG]`. `source_dir`: a source tree to build."""
+    """`source`: `bundled`, a URL, or `github:OWNER/REPO[@TAG]`. `source_dir`: a source tree to build. `public_key`: file with
+    the publisher's Ed25519 public key (PEM), which must have signed the release's list of checksums."""
 
     source: str = "bundled"
     source_dir: AbsolutePath | None = None
+    public_key: AbsolutePath | None = None
 
 
 class Settings(Section):

@@ -100,6 +100,7 @@ def _bridge_is_not_the_uplink(settings: Settings) -> None:
 def _named_files_exist(settings: Settings, given: Mapping[str, Source]) -> None:
     wanted = (
         ("release.source_dir", settings.release.source_dir, os.path.isdir, "folder"),
+        ("release.public_key", settings.release.public_key, os.path.isfile, "file"),
         ("agent.join_token_file", settings.agent.join_token_file, os.path.isfile, "file"),
     )
     for name, path, is_there, what in wanted:

@@ -98,6 +98,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("release.source_dir", "--source", "Source tree to build the platform from.", Form.path, metavar="DIR"),
     Option(
+        "release.public_key",
+        "--release-key",
+        "Publisher's public key (Ed25519, PEM): only a release that it signed is installed.",
+        Form.path,
+        metavar="FILE",
+    ),
+    Option(
         "database.type",
         "--db-type",
         "PostgreSQL of this host, or another's.",

@@ -1,35 +1,53 @@
-"""Ed25519 signatures of release.json (RFC 8032), detached, over the exact bytes of the file."""
+"""Ed25519 signatures (RFC 8032) of a release's list of checksums: detached, over the exact bytes of the file.
+
+A publisher makes them with openssl-pkeyutl(1):
+
+    openssl genpkey -algorithm ed25519 -out key.pem && openssl pkey -in key.pem -pubout -out key.pub
+    openssl pkeyutl -sign -rawin -inkey key.pem -in checksums.txt -out checksums.txt.sig
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
 from nqrust.installer.engine.errors import ReleaseError
 
-
-def sign(descriptor: bytes, private_key: bytes) -> bytes:
-    """The content of release.json.sig: base64 of the signature, and a newline. `private_key`: 32 raw bytes."""
-    return base64.b64encode(Ed25519PrivateKey.from_private_bytes(private_key).sign(descriptor)) + b"\n"
+ENDING = ".sig"
+_SIZE = 64  # bytes, RFC 8032, 5.1.6
 
 
-def verify(descriptor: bytes, signature: bytes, trusted_keys: tuple[bytes, ...]) -> None:
-    """Accept `descriptor` if any of `trusted_keys` (32 raw bytes each) signed it. Raises ReleaseError NQR-REL-024."""
+def read_key(host: Host, path: str) -> Ed25519PublicKey:
+    """The public key in a PEM file (RFC 8410). Raises ReleaseError NQR-REL-026."""
     try:
-        raw = base64.b64decode(signature.strip(), validate=True)
-    except binascii.Error:
-        raw = b""
-    for key in trusted_keys:
-        try:
-            Ed25519PublicKey.from_public_bytes(key).verify(raw, descriptor)
-            return
-        except (InvalidSignature, ValueError):
-            continue
+        key = load_pem_public_key(host.read_bytes(path))
+    except (HostError, ValueError, UnsupportedAlgorithm) as error:
+        why = str(error).rstrip(".") if isinstance(error, HostError) else "it holds no PEM public key"
+    else:
+        if isinstance(key, Ed25519PublicKey):
+            return key
+        why = "it holds a key of another kind than Ed25519"
     raise ReleaseError(
-        "NQR-REL-024",
-        "The signature of release.json does not fit any trusted key.",
-        "Get the release from its publisher again, or check which key you trust; do not install this copy.",
+        "NQR-REL-026",
+        f"The release key {path} cannot be used: {why}.",
+        "Name the publisher's public key with --release-key: what `openssl pkey -pubout` writes for an Ed25519 key.",
     )
+
+
+def verify(signed: bytes, signature: bytes, key: Ed25519PublicKey) -> None:
+    """`signature`: 64 bytes, or base64 of them. Raises ReleaseError NQR-REL-024 when `key` did not sign `signed`."""
+    try:
+        raw = signature if len(signature) == _SIZE else base64.b64decode(signature.strip(), validate=True)
+        key.verify(raw, signed)
+    except (InvalidSignature, binascii.Error):
+        raise ReleaseError(
+            "NQR-REL-024",
+            "The release is not signed by the key that you trust.",
+            "Do not install this copy: get the release from its publisher again, or check which key is theirs.",
+        ) from None

@@ -18,7 +18,7 @@ from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.events import Reporter
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
-from nqrust.installer.release import upstream
+from nqrust.installer.release import signature, upstream
 from nqrust.installer.release.build_step import BuildRelease
 from nqrust.installer.release.bundled import damaged, describe_checkout, read_release
 from nqrust.installer.release.descriptor import Release
@@ -100,7 +100,11 @@ def _build_steps(settings: Settings, checkout: str, opened: Opened, cache: str, 
 def _open_address(request: Request) -> Opened:
     base, tag = _address(request.settings.release.source)
     with httpx.Client(follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0)) as client:
-        checksums = read_small(f"{base}/{upstream.CHECKSUMS}", client=client).decode("utf-8", "replace")
+        listed = read_small(f"{base}/{upstream.CHECKSUMS}", client=client)
+        if request.settings.release.public_key:
+            key = signature.read_key(request.host, request.settings.release.public_key)
+            signature.verify(listed, read_small(f"{base}/{upstream.CHECKSUMS}{signature.ENDING}", client=client), key)
+        checksums = listed.decode("utf-8", "replace")
         try:
             manifest: str | None = read_small(f"{base}/{upstream.MANIFEST}", client=client).decode("utf-8", "replace")
         except ReleaseError as error:

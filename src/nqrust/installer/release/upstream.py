@@ -1,7 +1,7 @@
 """A release in upstream's form (static binaries, a Next.js UI) as a descriptor of ours.
 
 Its assets: `nqrust-{manager,agent,guest-agent}-x86_64-linux-musl`, `nqrust-ui.tar.gz`, `checksums.txt` (as sha256sum(1)
-writes it), `release-manifest.json`; images (`*.ext4`) and kernels on some tags. Nothing is signed, and no binary knows
+writes it), `release-manifest.json`; images (`*.ext4`) and kernels on some tags. Upstream signs nothing (see `signature` for who does), and no binary knows
 `--version`: the version comes from the manifest or from the tag, never from running anything.
 """
 
