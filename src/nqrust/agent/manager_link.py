@@ -169,6 +169,8 @@ class ManagerLink:
             log.info("guest.report_refused", vm=vm_id, why=str(error))
         except (httpx.HTTPError, OSError):
             return False
+        except ValueError as error:  # it cannot be sent: no reason to keep the others back
+            log.warning("guest.report_unfit", vm=vm_id, why=str(error))
         return True
 
     # --- images

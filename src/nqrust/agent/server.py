@@ -6,6 +6,7 @@ import asyncio
 import errno
 import functools
 import signal
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -32,6 +33,8 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
 log = structlog.get_logger("nqrust.agent")
+
+_AGAIN = 2.0  # seconds before something that ended is begun again
 
 
 class Agent:
@@ -88,10 +91,8 @@ class Agent:
         listener = bind(*self.settings.bind)
         main = Server(self.api)
         background = [
-            asyncio.create_task(self._serve_guests()),
-            asyncio.create_task(self.link.run()),
-            asyncio.create_task(self.link.run_forwarding()),
-            asyncio.create_task(self._keep_up()),
+            asyncio.create_task(_lasting(work))
+            for work in (self._serve_guests, self.link.run, self.link.run_forwarding, self._keep_up)
         ]
         serving = asyncio.create_task(main.serve(sockets=[listener]))
         log.info(
@@ -197,3 +198,14 @@ class Agent:
             capacity=facts.capacity(self.host, self.settings.run_dir),
             vms_running=sum(bool(scope.vmm) for scope in self.service.scopes.all().values()),
         )
+
+
+async def _lasting(work: Callable[[], Awaitable[None]]) -> None:
+    """What is to go on for as long as the agent runs, whatever surprises it."""
+    while True:
+        try:
+            await work()
+            log.error("task.ended", task=work.__qualname__)
+        except Exception:
+            log.exception("task.ended", task=work.__qualname__)
+        await asyncio.sleep(_AGAIN)

@@ -236,6 +236,46 @@ async def test_what_a_stranger_sends_is_refused(guest: tuple[httpx.AsyncClient, 
     assert not forwarded
 
 
+@pytest.mark.parametrize(
+    "poison",
+    [
+        '"cpu_percent":NaN',
+        '"uptime_seconds":1e999',
+        '"uptime_seconds":-1',
+        f'"memory_available_kib":{"9" * 400}',
+        '"net_rx_bytes":-1',
+        '"ip":"nowhere"',
+        '"ip":"fe80::1%\\u001b[2J"',
+        '"boot_id":"\\u0000"',
+        '"boot_id":"' + "b" * 65 + '"',
+        '"hostname":"\\u0000"',
+        '"hostname":"\\ud800"',
+        '"gateway":"\\u001b[2J"',
+    ],
+)
+async def test_what_others_cannot_read_or_write_down_is_refused(guest: tuple[httpx.AsyncClient, list[Any]], poison: str) -> None:
+    http, forwarded = guest
+    body = f'{{"ip":"10.0.0.20","boot_id":"b1",{poison}}}'  # of two values of one name the last counts
+    assert (await http.post(PATH, content=body.encode(), headers=GOOD)).status_code == 422
+    assert not forwarded
+
+
+async def test_all_that_the_guest_agent_sends_is_taken(guest: tuple[httpx.AsyncClient, list[Any]]) -> None:
+    http, forwarded = guest
+    usual = {
+        "boot_id": "0b8f0c3e-5f0e-4a53-9f4e-6a1d2a8f7c11",
+        "uptime_seconds": 12.34,
+        "cpu_percent": 100.0,
+        "memory_total_kib": 2**40,
+        "gateway": "10.0.0.1",
+        "gateway_reachable": None,
+        "hostname": "höst (none)",
+    }
+    assert (await http.post(PATH, json=REPORT | usual, headers=GOOD)).status_code == 204
+    assert (await http.post(PATH, json=REPORT | {"boot_id": ""}, headers=GOOD)).status_code == 204, "/proc was not readable"
+    assert len(forwarded) == 2
+
+
 async def test_a_source_that_floods_is_slowed(guest: tuple[httpx.AsyncClient, list[Any]]) -> None:
     http, _ = guest
     statuses = [(await http.post(PATH, json=REPORT, headers=GOOD)).status_code for _ in range(10)]

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from nqrust.agent import manager_link
+from nqrust.agent import manager_link, server
 from nqrust.agent.credentials import CredentialStore
 from nqrust.agent.errors import Failed
 from nqrust.agent.manager_link import ManagerLink
+from nqrust.contract.api.agent import Inventory
 from nqrust.contract.api.hosts import Heartbeat, HostCapacity, HostNetwork, HostRegister
 from nqrust.contract.api.images import Blob
 from nqrust.contract.api.vms import GuestReport
@@ -209,6 +210,52 @@ async def test_guest_reports_reach_the_manager(manager: FakeManager, link: Manag
         link.forward("a1", GuestReport(ip="10.0.0.20", boot_id="b1"))
         await until(lambda: manager.reports)
     assert manager.reports[0]["report"]["ip"] == "10.0.0.20"  # type: ignore[index]
+
+
+async def test_a_report_that_cannot_be_sent_keeps_no_other_back(manager: FakeManager, link: ManagerLink) -> None:
+    unfit = GuestReport.model_construct(ip="10.0.0.20", boot_id="b1", cpu_percent=float("nan"))
+    async with running(link):
+        await until(lambda: link.registered)
+        link.forward("a1", unfit)
+        link.forward("a2", GuestReport(ip="10.0.0.21", boot_id="b2"))
+        await until(lambda: manager.reports)
+    assert manager.reports[0]["report"]["ip"] == "10.0.0.21"  # type: ignore[index]
+
+
+async def test_what_ends_by_itself_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_AGAIN", 0.0)
+    begun: list[int] = []
+
+    async def work() -> None:
+        begun.append(len(begun))
+        if len(begun) == 1:
+            raise ValueError("nobody thought of that")
+        if len(begun) > 2:
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(server._lasting(work))
+    await until(lambda: len(begun) == 3)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+
+
+def test_an_older_agents_report_that_is_unfit_hides_neither_vm_nor_host() -> None:
+    vm = {"id": "a1", "state": "running", "scope": "fc-a1"}
+    good = {"ip": "10.0.0.21", "boot_id": "b", "made_up_since": 1}
+    found = Inventory.model_validate_json(
+        json.dumps(
+            {
+                "host_id": "h1",
+                "boot_id": "b",
+                "time": "2026-01-01T00:00:00Z",
+                "vms": [vm | {"guest": {"ip": "10.0.0.20", "boot_id": "b", "cpu_percent": None}}, vm | {"guest": good}],
+                "taps": [],
+            }
+        )
+    )
+    assert found.vms[0].guest is None
+    assert found.vms[1].guest is not None
 
 
 async def test_an_image_is_fetched_with_our_own_token(manager: FakeManager, link: ManagerLink, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from nqrust.contract.api.images import Blob
 from nqrust.contract.api.vms import (
     GuestReport,
     GuestUser,
+    LastReport,
     NetworkConfig,
     PortForward,
     RateLimits,
@@ -112,7 +113,7 @@ class VmStatus(BaseModel):
     disk: bool = Field(default=False, description="its disk is on this host")
     network_written: str = Field(default="", description="what its disk was told about its network, for people")
     exit_reason: str = ""
-    guest: GuestReport | None = None
+    guest: LastReport = None
     forwards: list[PortForward] = []
     volumes: list[str] | None = Field(default=None, description="devices of its volumes; None: the agent does not tell")
     limits: VmLimits | None = Field(default=None, description="as the kernel has them; None: not limited, or not running")

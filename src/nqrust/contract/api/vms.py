@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
-from typing import Literal
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from nqrust.contract.names import kept_volume_name
 
@@ -172,22 +182,44 @@ class VmCreate(BaseModel):
         return self
 
 
-class GuestReport(BaseModel):
-    """What the guest agent says of itself, relayed by the host's agent."""
+def _address(text: str) -> str:
+    ip_address(text)
+    return text
 
-    ip: str
-    boot_id: str
-    uptime_seconds: float = 0.0
-    cpu_percent: float = 0.0
-    memory_total_kib: int = 0
-    memory_available_kib: int = 0
-    disk_total_kib: int = 0
-    disk_available_kib: int = 0
-    net_rx_bytes: int = 0
-    net_tx_bytes: int = 0
-    gateway: str = Field(default="", description="the default gateway the guest sees")
+
+_Address = Annotated[str, Field(max_length=45, pattern=r"^[0-9A-Fa-f.:]*$"), AfterValidator(_address)]
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Real = Annotated[float, Field(ge=0, lt=1e15, allow_inf_nan=False)]
+
+
+class GuestReport(BaseModel):
+    """What the guest agent says of itself, relayed by the host's agent. Guests are strangers: whatever is in here can be
+    computed with, written down and shown."""
+
+    ip: _Address
+    boot_id: str = Field(max_length=64, pattern=r"^[\x21-\x7e]*$")
+    uptime_seconds: _Real = 0.0
+    cpu_percent: _Real = 0.0
+    memory_total_kib: _Count = 0
+    memory_available_kib: _Count = 0
+    disk_total_kib: _Count = 0
+    disk_available_kib: _Count = 0
+    net_rx_bytes: _Count = 0
+    net_tx_bytes: _Count = 0
+    gateway: str = Field(default="", max_length=253, pattern=r"^[\x20-\x7e]*$", description="the default gateway the guest sees")
     gateway_reachable: bool | None = Field(default=None, description="None: the guest did not try")
-    hostname: str = ""
+    hostname: str = Field(default="", max_length=253, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
+
+
+def _or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+LastReport = Annotated[GuestReport | None, WrapValidator(_or_none)]
+"""As part of something larger, which a report that an older agent let through does not make unreadable."""
 
 
 class VmLimits(BaseModel):
@@ -224,7 +256,7 @@ class Vm(BaseModel):
     users: list[str] = Field(default=[], description="names of the accounts that were asked for")
     started_at: datetime | None = None
     guest_up_at: datetime | None = None
-    guest: GuestReport | None = None
+    guest: LastReport = None
     limits: VmLimits | None = Field(default=None, description="None: not running, or its host cannot limit it")
     rate_limits: RateLimits = RateLimits()
     network_config: NetworkConfig = NetworkConfig.image
