@@ -16,7 +16,7 @@ from nqrust.agent.settings import Network
 from nqrust.agent.store import VmRecord
 from nqrust.contract.api.agent import VmSpec
 from nqrust.contract.api.vms import PortForward
-from nqrust.contract.names import FORWARD_CHAIN, FORWARD_CHAINS, FORWARD_LOCAL_CHAIN, FORWARD_NAT_CHAIN
+from nqrust.contract.names import FORWARD_CHAIN, FORWARD_CHAINS, FORWARD_LOCAL_CHAIN, FORWARD_NAT_CHAIN, PLATFORM_PORTS
 from nqrust.host.errors import HostError
 from nqrust.host.facts.ports import parse_sockets
 from nqrust.host.port import Host, command
@@ -35,10 +35,17 @@ class Forward:
 
 
 class Forwards:
-    """`records`: what is on disk now; asked under a lock, so that the last writer draws the last picture."""
+    """`records`: what is on disk now; asked under a lock, so that the last writer draws the last picture.
+    `reserved`: TCP ports that lead to no VM."""
 
-    def __init__(self, host: Host, network: Network, records: Callable[[], Iterable[VmRecord]]) -> None:
-        self._host, self._network, self._records = host, network, records
+    def __init__(
+        self,
+        host: Host,
+        network: Network,
+        records: Callable[[], Iterable[VmRecord]],
+        reserved: frozenset[int] = PLATFORM_PORTS,
+    ) -> None:
+        self._host, self._network, self._records, self._reserved = host, network, records, reserved
         self._lock = threading.Lock()
 
     def check(self, spec: VmSpec, before: VmRecord | None) -> None:
@@ -64,6 +71,10 @@ class Forwards:
             if key in taken:
                 raise Refused(
                     "NQR-NET-705", f"{_named(port)} of this host is forwarded to VM {taken[key]} already.", "Choose another port."
+                )
+            if port.protocol == "tcp" and port.host_port in self._reserved and key not in known:
+                raise Refused(
+                    "NQR-NET-706", f"{_named(port)} of this host is kept for the platform and for SSH.", "Choose another port."
                 )
             if key in held and key not in known:
                 raise Refused(

@@ -69,7 +69,7 @@ class Agent:
                 blobs=Blobs(host, settings.image_root, f"{settings.run_dir}/images-cache", self.link.fetch),
                 guests=self.guests,
                 drivers=drivers(host),
-                forwards=Forwards(host, network, store.all),
+                forwards=Forwards(host, network, store.all, settings.platform_ports),
             )
         )
         self.verbs = agent_api.Verbs()

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from nqrust.agent.errors import SettingsError
 from nqrust.contract import names, paths
@@ -61,6 +62,13 @@ class Settings:
     def volumes_dir(self) -> str:
         """Volumes that outlived their VMs."""
         return f"{self.run_dir}/volumes"
+
+    @property
+    def platform_ports(self) -> frozenset[int]:
+        """TCP ports that are the platform's own on this host, as it is configured."""
+        manager = urlsplit(self.manager_base)
+        local = manager.port if manager.hostname in ("localhost", "127.0.0.1", "::1") else None
+        return names.PLATFORM_PORTS | {self.bind[1], self.network.relay_port, *([local] if local else [])}
 
     @property
     def credentials_file(self) -> str:

@@ -11,6 +11,9 @@ GUEST_RELAY_PORT = 19091
 UI_PORT = 3000
 GUEST_AGENT_PORT = 9000
 POSTGRES_PORT = 5432
+SSH_PORT = 22
+PLATFORM_PORTS = frozenset({MANAGER_PORT, AGENT_PORT, GUEST_RELAY_PORT, UI_PORT, POSTGRES_PORT, SSH_PORT})
+"""TCP ports of a host that lead to no VM, whether or not something listens there just now."""
 
 MANAGER_UNIT = "nqrust-manager.service"
 AGENT_UNIT = "nqrust-agent.service"

@@ -11,8 +11,10 @@ import pytest
 
 from nqrust.agent.errors import Refused
 from nqrust.agent.forwards import Forward, Forwards, restore_text, rules
-from nqrust.agent.settings import Network
+from nqrust.agent.settings import Network, Settings
+from nqrust.agent.store import VmRecord
 from nqrust.contract.api.vms import PortForward, StopRequest
+from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
 
@@ -54,6 +56,27 @@ def test_a_port_of_a_program_of_the_host_is_not_taken_from_it(bench: Bench) -> N
     bench.service.put(bench.spec(forwards=[WEB.model_copy(update={"protocol": "udp"})]))
 
 
+@pytest.mark.parametrize("port", [22, 3000, 5432, 18080, 19090, 19091, 18443, 28080])
+def test_a_port_of_the_platform_is_not_taken_from_it_while_it_is_down(bench: Bench, port: int) -> None:
+    settings = Settings(bind=("0.0.0.0", 18443), manager_base="http://localhost:28080")
+    host = FakeHost.debian12()
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        host.put(f"/proc/net/{table}", "  sl  local_address\n")
+    records: list[VmRecord] = []
+    forwards = Forwards(host, Network(), lambda: records, settings.platform_ports)
+    spec = bench.spec(forwards=[PortForward(host_port=port, guest_port=80)])
+    with pytest.raises(Refused) as refused:
+        forwards.check(spec, None)
+    assert refused.value.code == "NQR-NET-706"
+    forwards.check(bench.spec(forwards=[PortForward(protocol="udp", host_port=port, guest_port=80), WEB]), None)
+    before = VmRecord.model_validate({**spec.model_dump(), "created_at": "2026-01-01T00:00:00Z"})
+    forwards.check(spec, before)  # it was its own before this was refused: it starts as ever
+
+
+def test_a_manager_elsewhere_keeps_no_port_here() -> None:
+    assert 8080 not in Settings(manager_base="http://manager.example:8080").platform_ports
+
+
 def test_only_a_nat_network_has_forwards(bench: Bench) -> None:
     bridged = Forwards(LocalHost(), Network(mode="bridged"), list)
     with pytest.raises(Refused) as refused:
@@ -86,7 +109,8 @@ _SCRIPT = """
 import sys
 from datetime import datetime, timezone
 from nqrust.agent.forwards import Forwards
-from nqrust.agent.settings import Network
+from nqrust.agent.settings import Network, Settings
+from nqrust.agent.store import VmRecord
 from nqrust.agent.store import VmRecord
 from nqrust.contract.api.agent import ImageRef
 from nqrust.contract.api.images import Blob
