@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +66,43 @@ def test_the_token_stays_on_the_server(sign_in: SignIn, site: Site) -> None:
     kept = list((site.log.parent / "sessions").iterdir())
     assert (site.log.parent / "sessions").stat().st_mode & 0o077 == 0
     assert kept and all(Path(file).stat().st_mode & 0o077 == 0 for file in kept)
+
+
+def test_a_session_is_good_for_the_browser_that_signed_in_only(sign_in: SignIn, site: Site) -> None:
+    """A guest behind a forwarded port of this host is given the cookie too, and can set one."""
+    page = sign_in()
+    (cookie,) = [str(cookie["value"]) for cookie in page.context.cookies() if cookie["name"] == "session"]
+    own = {"User-Agent": page.evaluate("navigator.userAgent"), "Cookie": f"session={cookie}"}
+
+    def ask(path: str, **other: str) -> httpx.Response:
+        return httpx.get(site.url + path, headers={**own, **other}, trust_env=False)
+
+    assert ask("/vms").status_code == 200
+    assert ask("/sign-in").headers["location"] == "/"
+    for other in ({"User-Agent": "another"}, {"X-Forwarded-For": "192.0.2.7"}):
+        replayed = ask("/vms", **other)
+        assert (replayed.status_code, replayed.headers["location"]) == (303, "/sign-in?to=/vms")
+        fixed = ask("/sign-in", **other)
+        assert fixed.status_code == 200 and ident(fixed.cookies["session"]) != ident(cookie)
+    page.goto(f"{site.url}/vms")
+    expect(page).to_have_url(f"{site.url}/vms")
+
+
+def test_signing_in_makes_a_new_session(page: Page, site: Site) -> None:
+    given = httpx.get(f"{site.url}/sign-in", trust_env=False).cookies["session"]
+    page.context.add_cookies([{"name": "session", "value": given, "url": site.url}])
+    page.goto(f"{site.url}/sign-in")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{site.url}/")
+    agent = {"User-Agent": page.evaluate("navigator.userAgent"), "Cookie": f"session={given}"}
+    assert httpx.get(f"{site.url}/vms", headers=agent, trust_env=False).status_code == 303
+
+
+def ident(cookie: str) -> str:
+    """The session's id in a signed cookie."""
+    return str(json.loads(base64.b64decode(cookie.strip('"').split(".")[0]))["id"])
 
 
 def test_signing_out(sign_in: SignIn, site: Site) -> None:

@@ -1,13 +1,18 @@
 """Who is signed in. The API token stays on this server (NiceGUI's per-user storage); the browser holds a signed cookie
-with a random id and nothing else."""
+with a random id and nothing else.
+
+A browser gives that cookie to everything under the same name or address, whatever the port, so also to a guest behind a
+forwarded port, and takes one from there. So a session is good for the browser that signed in only, and signing in starts
+with an id that nobody had before."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from uuid import uuid4
 
 import httpx
-from nicegui import app
+from nicegui import app, ui
 
 from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.api.auth import Role, Session
@@ -54,7 +59,7 @@ def connect(token: str | None = None) -> AsyncManagerClient:
 def current() -> SignedIn | None:
     """The session of the page that is being built or used; None when there is none or it has run out."""
     kept = app.storage.user.get(_KEY)
-    if not isinstance(kept, dict):
+    if not isinstance(kept, dict) or kept.get("browser") != _browser():
         return None
     try:
         expires = datetime.fromisoformat(kept["expires_at"])
@@ -71,7 +76,23 @@ def keep(session: Session) -> None:
         "username": session.username,
         "role": session.role.value,
         "expires_at": expires.isoformat(),
+        "browser": _browser(),
     }
+
+
+def _browser() -> list[str]:
+    """Where the page was asked from (a reverse proxy on this machine tells for whom it asks), and what it said it is."""
+    request = ui.context.client.request
+    return [request.client.host if request.client else "", request.headers.get("user-agent", "")]
+
+
+async def renew() -> None:
+    """A fresh id for whoever asks for this page, before the answer leaves; the choice of light or dark is taken along."""
+    chosen, fresh = dark(), str(uuid4())
+    await app.storage._create_user_storage(fresh)
+    app.storage.browser["id"] = fresh
+    if chosen is not None:
+        choose_dark(chosen)
 
 
 def forget() -> None:

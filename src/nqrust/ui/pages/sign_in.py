@@ -12,11 +12,12 @@ from nqrust.ui.forms import Trouble
 
 
 @ui.page("/sign-in", title=f"Sign in · {frame.NAME}")
-def sign_in(to: str = "/") -> RedirectResponse | None:
+async def sign_in(to: str = "/") -> RedirectResponse | None:
     """`to`: the path that was asked for before."""
     target = fmt.safe_path(to)
     if session.current() is not None:
         return RedirectResponse(target, status_code=303)
+    await session.renew()
     frame.set_colours()
     with parts.box("signin"), parts.box("card", "form") as form:
         frame.brand()
