@@ -6,17 +6,20 @@ from __future__ import annotations
 import hmac
 import threading
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from nqrust.agent.store import GuestNote, Store
 from nqrust.contract.api.vms import GuestReport
 from nqrust.contract.credentials import hash_token
+
+_PAUSE = timedelta(seconds=1)  # between two writes of what one guest says
 
 
 class GuestBook:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._notes: dict[str, GuestNote] = {}
+        self._written: dict[str, GuestNote] = {}
         self._lock = threading.Lock()
 
     def admits(self, vm_id: str, token: str) -> bool:
@@ -29,8 +32,13 @@ class GuestBook:
         before = self.note(vm_id)
         with self._lock:
             self._notes[vm_id] = note
-        if before is None or (before.report.boot_id, before.report.ip) != (report.boot_id, report.ip):
+            written = self._written.get(vm_id)
+        on_disk = written or before
+        told = on_disk is not None and (on_disk.report.boot_id, on_disk.report.ip) == (report.boot_id, report.ip)
+        if not told and (written is None or abs(at - written.at) >= _PAUSE):  # else with a later report
             self._store.write_guest(vm_id, note)
+            with self._lock:
+                self._written[vm_id] = note
         return note
 
     def note(self, vm_id: str) -> GuestNote | None:
@@ -47,6 +55,7 @@ class GuestBook:
         """Nothing is known of the guest: it is about to boot, or gone."""
         with self._lock:
             self._notes.pop(vm_id, None)
+            self._written.pop(vm_id, None)
         self._store.remove_guest(vm_id)
 
 

@@ -19,7 +19,7 @@ from nqrust.manager.store.tables import Host
 @dataclass
 class Core:
     """`wake`: set when there may be an operation to run. `changed`: pulses whenever an operation ended. `downloads`: of
-    images that are being fetched, by the image's id."""
+    images that are being fetched, by the image's id. `reboots`: when it was last told that a VM's guest started again."""
 
     settings: Settings
     db: Database
@@ -31,6 +31,7 @@ class Core:
     leading: bool = False
     background: set[asyncio.Task[None]] = field(default_factory=set)
     downloads: dict[str, Download] = field(default_factory=dict)
+    reboots: dict[str, datetime] = field(default_factory=dict)
 
     def agent_of(self, host: Host) -> AgentPort:
         """The agent of a host."""

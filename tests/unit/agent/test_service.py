@@ -189,6 +189,23 @@ def test_a_report_survives_the_agent(bench: Bench) -> None:
     assert note.report.boot_id == "b1"
 
 
+def test_a_guest_makes_one_write_a_second_and_its_last_word_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.service.put(bench.spec())
+    store, begin = bench.service.store, datetime(2026, 1, 1, tzinfo=timezone.utc)
+    written: list[str] = []
+    write = store.write_guest
+    monkeypatch.setattr(store, "write_guest", lambda vm, note: (written.append(note.report.boot_id), write(vm, note)))
+    for number in range(100):
+        at = begin + timedelta(milliseconds=number * 20)
+        bench.service.guests.record(VM, GuestReport(ip="10.0.0.20", boot_id=f"b{number}"), at)
+        note = bench.service.guests.note(VM)
+        assert note is not None and note.report.boot_id == f"b{number}"
+    assert written == ["b0", "b50"]
+    for second in (3, 4):
+        bench.service.guests.record(VM, GuestReport(ip="10.0.0.20", boot_id="b99"), begin + timedelta(seconds=second))
+    assert written == ["b0", "b50", "b99"]
+
+
 def test_the_inventory_names_scopes_disks_and_taps(bench: Bench) -> None:
     bench.service.put(bench.spec())
     stray = "2b8f0c3e-5f0e-4a53-9f4e-6a1d2a8f7c13"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -35,6 +36,7 @@ from nqrust.manager.services import events, operations, ports, templates, volume
 from nqrust.manager.store.tables import Host, Image, Operation, Vm
 
 _MIB = 1024 * 1024
+_REBOOTS_TOLD_EVERY = timedelta(minutes=1)
 _RUNS_OR_WILL = (VmState.running, VmState.starting, VmState.pending, VmState.stopping)
 """Of a VM that shall run; `stopping` is the first half of a restart."""
 _MAY_RUN = {state.value for state in (VmState.running, VmState.paused, VmState.stopping, VmState.unknown)}
@@ -243,9 +245,16 @@ async def guest_report(core: Core, host_id: str, vm_id: str, forward: GuestRepor
         if vm.guest_up_at is None:
             vm.guest_up_at = now()
             events.record(session, vm, "GuestUp", f"The guest of {vm.name} is up with address {report.ip}.")
-        elif vm.boot_id is not None and vm.boot_id != report.boot_id:
+        elif vm.boot_id is not None and vm.boot_id != report.boot_id and _worth_telling(core, vm.id):
             events.record(session, vm, "GuestRebooted", f"The guest of {vm.name} started again.", "warning")
         vm.boot_id = report.boot_id
+
+
+def _worth_telling(core: Core, vm_id: str) -> bool:
+    """Whether a reboot of the guest is told: a guest can name a new boot with each report."""
+    at = now()
+    core.reboots = {key: told for key, told in core.reboots.items() if at - told < _REBOOTS_TOLD_EVERY}
+    return core.reboots.setdefault(vm_id, at) is at
 
 
 async def changeable(session: AsyncSession, ref: str) -> Vm:
