@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -13,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+from nqrust.contract.text import plain
 from nqrust.installer.cli.failures import choice
 from nqrust.installer.engine.errors import UsageError
 
@@ -60,7 +62,15 @@ def cell(value: object) -> str:
         return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
     if isinstance(value, (list, tuple)):
         return ", ".join(cell(item) for item in value)
-    return str(getattr(value, "value", value))
+    return plain(str(getattr(value, "value", value)))  # some of it comes from guests
+
+
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])")
+
+
+def without_sequences(text: str) -> str:
+    """What a guest's console said, for the terminal of somebody else: no escape sequences (ECMA-48), no control characters."""
+    return plain(_SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def size(count: int) -> str:

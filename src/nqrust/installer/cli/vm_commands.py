@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -197,7 +198,8 @@ def console(
 ) -> None:
     with manager(url) as client:
         if log:
-            typer.echo(client.console_log(name), nl=False)
+            said = client.console_log(name)
+            typer.echo(output.without_sequences(said) if sys.stdout.isatty() else said, nl=False)
             return
         from nqrust.installer.cli.console import attach
 

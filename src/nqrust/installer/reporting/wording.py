@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
+from nqrust.contract.text import plain
 from nqrust.installer.engine.errors import NqrError, PreflightRefused
 from nqrust.installer.request import PhasePreview, PlanPreview, ProofSummary, Summary
 
@@ -103,7 +104,7 @@ def error_lines(error: NqrError, told: Container[str] = ()) -> list[str]:
                 continue
             lines += [f"{finding.code}  {finding.what}", f"  cure: {finding.cure}"]
         return lines
-    return [f"{error.code}  {error.what}", f"  cure: {error.cure}"]
+    return [plain(line) for line in (f"{error.code}  {error.what}", f"  cure: {error.cure}")]  # may name what a guest said
 
 
 def run_notes(verb: str, summary: Summary) -> list[str]:
