@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nqrust.contract import paths
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
 from nqrust.host.facts import postgres
 from nqrust.host.facts.model import ListeningPort, PostgresCluster
-from nqrust.host.port import Host, command
+from nqrust.host.port import Host, Kind, command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import (
+    Conflict,
     Inspection,
     Needed,
     Origin,
@@ -20,13 +23,27 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo.record import Undo, undo_file, undo_unit
+from nqrust.installer.engine.undo.files import remove_contents
+from nqrust.installer.engine.undo.record import (
+    Retain,
+    Undo,
+    undo_contents,
+    undo_directory,
+    undo_file,
+    undo_mode,
+    undo_unit,
+)
 from nqrust.installer.steps.pg_sql import as_owner
 from nqrust.installer.supervisor.port import Supervisor
 from nqrust.installer.supervisor.spec import Hardening, ServiceSpec
 
 PROGRAM = "nqrust-postgresql"
 """Name of our service for the cluster where there is no systemd."""
+
+REDHAT_DATA = "/var/lib/pgsql/data"
+_REDHAT_LOG = "/var/lib/pgsql/initdb_postgresql.log"
+_BEING_MADE = f"{paths.STATE_DIR}/initdb"
+"""There while our initdb is at work: what it left when it was cut off is no cluster, though it may look like one."""
 
 _START_SECONDS = 60.0
 
@@ -97,9 +114,9 @@ class PostgresClusterRunning:
         return "run the PostgreSQL cluster"
 
     def inspect(self, host: Host) -> Inspection:
-        cluster = self.choice.find(host)
+        cluster = self._found(host)
         if cluster is None:
-            return Needed(("+ PostgreSQL cluster",))
+            return self._in_the_way(host) or Needed(("+ PostgreSQL cluster",))
         if not cluster.online:
             return Needed((f"start PostgreSQL cluster {cluster.version}/{cluster.name}",))
         if self._is_supervised(host) and host.read_text(self._file) != self._content(cluster):
@@ -107,23 +124,27 @@ class PostgresClusterRunning:
         return Satisfied(f"cluster {cluster.version}/{cluster.name} at port {cluster.port}")
 
     def prepare(self, host: Host) -> Prepared:
-        if self.layout == "redhat" and self.choice.find(host) is None:
-            unit = undo_unit(self.supervisor.name, "postgresql.service", enabled=False, active=False)
-            return Prepared(Origin.created, (unit,))
-        cluster = self.choice.require(host)
+        if self.layout == "redhat" and self._found(host) is None:
+            cluster, origin, made = None, Origin.created, _undo_of_initdb(host)
+        else:
+            cluster, origin, made = self.choice.require(host), Origin.modified, ()
         if self.supervisor.name == "systemd":
             unit_name = self._unit(cluster)
             state = self.supervisor.state(host, unit_name)
             unit = undo_unit(self.supervisor.name, unit_name, enabled=state.enabled, active=state.active)
-            return Prepared(Origin.modified, (unit,))
-        digest = hashlib.sha256(self._content(cluster).encode()).hexdigest()
+            return Prepared(origin, (*made, unit))
+        digest = None if cluster is None else hashlib.sha256(self._content(cluster).encode()).hexdigest()
         unit = undo_unit(self.supervisor.name, PROGRAM, enabled=False, active=False)
         with_reach = Undo(unit.verb, {**unit.args, **self.supervisor.undo_arguments()}, unit.retain)
-        return Prepared(Origin.modified, (undo_file(self._file, ours_sha256=digest), with_reach))
+        return Prepared(origin, (*made, undo_file(self._file, ours_sha256=digest), with_reach))
 
     def apply(self, host: Host) -> None:
-        if self.layout == "redhat" and self.choice.find(host) is None:
+        if self.layout == "redhat" and self._found(host) is None:
+            if _half_made(host):
+                remove_contents(host, REDHAT_DATA)
+            host.write_file(_BEING_MADE, b"", mode=0o600)
             host.run(command("postgresql-setup", "--initdb", timeout=300))
+            host.remove(_BEING_MADE)
         cluster = self.choice.require(host)
         try:
             if self.supervisor.name == "systemd":
@@ -139,6 +160,30 @@ class PostgresClusterRunning:
         verify_by_inspection(self, host)
 
     # ---
+    def _found(self, host: Host) -> PostgresCluster | None:
+        return None if self.layout == "redhat" and _half_made(host) else self.choice.find(host)
+
+    def _in_the_way(self, host: Host) -> Conflict | None:
+        """Why no cluster can be made: what is in its folder is another's, or the server is too old."""
+        if self.layout != "redhat":
+            return None
+        if host.exists(REDHAT_DATA) and host.listdir(REDHAT_DATA) and not _half_made(host):
+            return Conflict(
+                "NQR-DB-109",
+                f"{REDHAT_DATA} is not empty and holds no PostgreSQL cluster of version {self.choice.min_version} or later.",
+                "Upgrade that cluster (postgresql-setup --upgrade) or move the folder's content away, or use --db-type remote.",
+            )
+        said = host.run(command("postgres", "--version")).stdout if host.which("postgres") else ""
+        version = re.search(r"\(PostgreSQL\) (\d+)", said)
+        if version is None or int(version[1]) >= self.choice.min_version:
+            return None
+        return Conflict(
+            "NQR-DB-101",
+            f"PostgreSQL of this host is version {version[1]}; {self.choice.min_version} or later is needed.",
+            "Choose a newer one (on RHEL 8 and 9: dnf module reset postgresql, then dnf module enable postgresql:15), remove"
+            " postgresql-server if it is installed, and run the same command again; or use --db-type remote.",
+        )
+
     @property
     def _file(self) -> str:
         return self.supervisor.unit_path(PROGRAM)
@@ -149,8 +194,8 @@ class PostgresClusterRunning:
     def _content(self, cluster: PostgresCluster) -> str:
         return self.supervisor.render(cluster_service(cluster, self.layout))
 
-    def _unit(self, cluster: PostgresCluster) -> str:
-        if self.layout == "redhat":
+    def _unit(self, cluster: PostgresCluster | None) -> str:
+        if cluster is None or self.layout == "redhat":
             return "postgresql.service"
         return f"postgresql@{cluster.version}-{cluster.name}.service"
 
@@ -187,6 +232,23 @@ class PostgresClusterRunning:
             + (f" Its last words:{tail}" if tail else ""),
             f"Read its log ({log}), put right what it names, then run the same command again.",
         )
+
+
+def _half_made(host: Host) -> bool:
+    """Whether an initdb of ours was cut off. Never where a server has run: each leaves postmaster.opts (postgres(1))."""
+    return host.exists(_BEING_MADE) and not host.exists(f"{REDHAT_DATA}/postmaster.opts")
+
+
+def _undo_of_initdb(host: Host) -> tuple[Undo, ...]:
+    """The package's folder stays, as it was: only what initdb puts there goes."""
+    log, data = undo_file(_REDHAT_LOG, ours_sha256=None), host.stat(REDHAT_DATA)
+    mark = undo_file(_BEING_MADE, ours_sha256=None)
+    if data is None:
+        return mark, undo_directory(REDHAT_DATA, tree=True, retain=Retain.database), log
+    contents = undo_contents(REDHAT_DATA, retain=Retain.database)
+    if data.kind is not Kind.directory:  # a link to a folder elsewhere
+        return mark, contents, log
+    return mark, undo_mode(REDHAT_DATA, data.mode, data.owner, data.group), contents, log
 
 
 def cluster_service(cluster: PostgresCluster, layout: str) -> ServiceSpec:

@@ -265,6 +265,17 @@ def test_a_users_group_is_no_concern_of_its_removal(tmp_path: Path, gid: str) ->
     assert calls == [*leaving, "userdel nqrust"]
 
 
+def test_a_folder_from_before_is_emptied_and_stays(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "base/1").mkdir(parents=True)
+    for name in ("base/1/x", "PG_VERSION", ".hidden", "..odd", "a b"):
+        (data / name).write_text("x")
+    (data / "link").symlink_to(tmp_path)
+    lines = [script.PRELUDE, f"remove_contents {data}", f"remove_contents {tmp_path}/gone", "exit $failed"]
+    assert sh("\n".join(lines), tmp_path).returncode == 0
+    assert list(tmp_path.iterdir()) == [data] and list(data.iterdir()) == []
+
+
 def test_folders_and_copies_of_configuration(tmp_path: Path) -> None:
     sums = {text: hashlib.sha256(text.encode()).hexdigest() for text in ("mine\n", "shipped\n")}
     for name, text in (("conf", "mine\n"), ("conf.rpmnew", "shipped\n"), ("conf.rpmsave", "edited\n")):

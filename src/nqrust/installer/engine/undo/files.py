@@ -168,6 +168,23 @@ def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
     return Reverted()
 
 
+def contents(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Empty a directory that was there, and empty."""
+    remove_contents(context.host, str(args["path"]))
+    return Reverted()
+
+
+def remove_contents(host: Host, path: str) -> None:
+    """All that is in a directory, if that is there. Raises PathError where something is mounted below it."""
+    for name in host.listdir(path) if host.exists(path) else ():
+        below = posixpath.join(path, name)
+        stat = host.stat(below)
+        if stat is not None and stat.kind is Kind.directory:
+            host.remove_tree(below)
+        else:
+            host.remove(below)
+
+
 def mode(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Give a path its previous mode and owners back."""
     host, path = context.host, str(args["path"])

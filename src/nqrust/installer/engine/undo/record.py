@@ -61,6 +61,11 @@ def undo_directory(path: str, *, tree: bool = False, retain: Retain = Retain.not
     return Undo("directory", {"path": path, "tree": tree}, retain)
 
 
+def undo_contents(path: str, *, retain: Retain = Retain.nothing) -> Undo:
+    """Empty a directory that was there before us, and empty; it stays."""
+    return Undo("contents", {"path": path}, retain)
+
+
 def undo_mode(path: str, mode: int, owner: str, group: str) -> Undo:
     """Give a path its previous mode (12 bits) and owners back."""
     return Undo("mode", {"path": path, "mode": mode, "owner": owner, "group": group})

@@ -165,6 +165,7 @@ _WRITERS: dict[str, Callable[[UndoContext, dict[str, Any]], Iterator[str]]] = {
     "file": _file,
     "block": _simple(lambda a: _call("remove_block", a["path"], a["marker"], int(bool(a.get("created"))))),
     "directory": _simple(lambda a: _call("remove_tree" if a.get("tree") else "remove_directory", a["path"])),
+    "contents": _simple(lambda a: _call("remove_contents", a["path"])),
     "mode": _simple(lambda a: _call("set_mode", a["path"], f"{a['mode']:04o}", a["owner"], a["group"])),
     "symlink": _simple(lambda a: _call("restore_link", a["path"], a["ours"], a.get("prior") or "")),
     "user": _simple(lambda a: _call("remove_user", a["name"])),

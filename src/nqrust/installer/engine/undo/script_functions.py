@@ -119,6 +119,15 @@ remove_tree() { # path
         try rm -rf -- "$1"
     fi
 }
+remove_contents() { # path
+    for below in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+        if [ -d "$below" ] && [ ! -L "$below" ]; then
+            remove_tree "$below"
+        elif there "$below"; then
+            try rm -f -- "$below"
+        fi
+    done
+}
 remove_block() { # path, marker, whether the file was made by us
     clear_leftover "$1"
     if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then

@@ -11,6 +11,7 @@ VERBS: dict[str, Verb] = {
     "file": files.file,
     "block": files.block,
     "directory": files.directory,
+    "contents": files.contents,
     "mode": files.mode,
     "symlink": files.symlink,
     "user": accounts.user,
