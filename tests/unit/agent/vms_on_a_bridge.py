@@ -72,7 +72,7 @@ class Site:
                 "--port=0",
                 f"--interface={BRIDGE}",
                 "--bind-interfaces",
-                "--dhcp-range=10.0.0.10,10.0.0.250,1h",
+                "--dhcp-range=10.0.0.10,static,255.255.255.0,1h",
                 f"--dhcp-hostsdir={self.work}/dhcp/hosts.d",
                 "--no-ping",
                 f"--dhcp-leasefile={self.work}/dhcp/leases",

@@ -46,7 +46,7 @@ def make_network(work: Path) -> subprocess.Popen[bytes]:
             "--bind-interfaces",
             "--interface=fcbr0",
             "--except-interface=lo",
-            "--dhcp-range=10.0.0.10,10.0.0.250,1h",
+            "--dhcp-range=10.0.0.10,static,255.255.255.0,1h",
             f"--dhcp-host={MAC},{ADDRESS}",
             f"--dhcp-leasefile={work}/leases",
             f"--log-facility={work}/dnsmasq.log",

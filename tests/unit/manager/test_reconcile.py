@@ -221,6 +221,23 @@ async def test_a_lost_placement_is_found_again(manager: Any, reconciler: Reconci
     assert (found.host_id, found.ip, found.state) == (joined.host_id, "10.0.0.10", VmState.running)
 
 
+async def test_a_found_vm_whose_address_is_anothers_by_now_gets_its_own_at_its_next_start(
+    manager: Any, reconciler: Reconciler
+) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager)
+    async with manager.core.db.transaction() as session:
+        await session.execute(text("UPDATE vms SET host_id = NULL, ip = NULL"))
+    agent.vms[vm.id].ip = "10.0.0.11"
+    assert (await running(manager, "web2")).ip == "10.0.0.11"
+    await reconciler.once()
+    found = await manager.admin.get_vm("web1")
+    assert (found.host_id is not None, found.ip) == (True, None)
+    await manager.admin.restart_vm("web1")
+    again = await manager.until("web1", lambda seen: seen.ip is not None)
+    assert again.ip == "10.0.0.12" == agent.specs[vm.id].ip, "without one it would have no address at all"
+
+
 async def test_an_answer_from_the_wrong_host_is_not_believed(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager)

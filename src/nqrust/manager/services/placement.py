@@ -51,19 +51,27 @@ async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) ->
         reason = "" if not own.online else why_not(_uncordoned(own), needed, core.settings.vcpu_overcommit)
         if reason:
             raise NoHost(f"Host {own.name} {reason}.", later=False)
-        return next(host for host in hosts if host.id == vm.host_id)
+        host = next(host for host in hosts if host.id == vm.host_id)
+        if vm.ip is None:  # one that was found on its host with an address that had become another's
+            await _give_address(session, vm, host)
+        return host
     chosen = choose(candidates, demand, core.settings.vcpu_overcommit)
     host = next(host for host in hosts if host.id == chosen.id)
-    taken = await session.scalars(select(Vm.ip).where(Vm.host_id == host.id, Vm.ip.is_not(None)))
-    try:
-        address = next_address(HostNetwork.model_validate(host.network), {ip for ip in taken if ip}, host.last_ip)
-    except RangeFull as error:
-        raise NoHost(f"Host {host.name} has no address left: {error}", later=False) from error
-    vm.host_id, vm.ip = host.id, address
-    host.last_ip = address or host.last_ip
+    await _give_address(session, vm, host)
+    vm.host_id = host.id
     events.record(session, vm, "VmScheduled", f"VM {vm.name} goes to host {host.name}.")
     await session.flush()
     return host
+
+
+async def _give_address(session: AsyncSession, vm: Vm, host: Host) -> None:
+    """The next free one of the host's range: DHCP answers nobody who has none. None where the LAN has its own DHCP."""
+    taken = await session.scalars(select(Vm.ip).where(Vm.host_id == host.id, Vm.ip.is_not(None)))
+    try:
+        vm.ip = next_address(HostNetwork.model_validate(host.network), {ip for ip in taken if ip}, host.last_ip)
+    except RangeFull as error:
+        raise NoHost(f"Host {host.name} has no address left: {error}", later=False) from error
+    host.last_ip = vm.ip or host.last_ip
 
 
 async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: Vm) -> list[Candidate]:
