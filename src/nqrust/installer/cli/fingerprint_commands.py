@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from nqrust.installer.fingerprint import Fingerprint
+    from nqrust.installer.fingerprint.model import Difference
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,7 +39,7 @@ def fingerprint(
         _save(output, now)
         typer.echo(f"written to {output}")
     if before is not None:
-        _show_differences(before, now)
+        _show(prints.compare(before, now))
     elif not output:
         typer.echo(now.to_bytes().decode(), nl=False)
 
@@ -58,15 +60,15 @@ def verify_clean(
         )
     from nqrust.host.local import LocalHost
     from nqrust.installer import fingerprint as prints
+    from nqrust.installer.operations.proof_of_clean import differences_later
 
-    _show_differences(_load(path), prints.take(LocalHost()))
+    _show(differences_later(_load(path), prints.take(LocalHost())))
 
 
-def _show_differences(before: Fingerprint, now: Fingerprint) -> None:
-    """Print them; exit 1 when there are any."""
+def _show(differences: Sequence[Difference]) -> None:
+    """Exit 1 when there are any."""
     from nqrust.installer import fingerprint as prints
 
-    differences = prints.compare(before, now)
     if not differences:
         typer.echo("Nothing differs.")
         return

@@ -41,6 +41,11 @@ def differences(host: Host, before: Fingerprint) -> list[Difference]:
     return [one for one in found if not (one.section in ("files", "folders") and _is_ours(one.key))]
 
 
+def differences_later(before: Fingerprint, now: Fingerprint) -> list[Difference]:
+    """What is not as it was, any time after the uninstall: what `before` saw of the bootstrap's folders may be gone."""
+    return [one for one in fingerprint.compare(before, now) if one.after is not None or not _is_ours(one.key)]
+
+
 def tell(host: Host, events: Reporter) -> tuple[str, ...]:
     """Sentences for the summary of an uninstall that took everything back."""
     before = kept(host)

@@ -58,3 +58,11 @@ def test_without_a_kept_one_nothing_is_claimed(host: FakeHost, seen: dict[str, d
     host.put_directory(paths.STATE_DIR)
     host.put(paths.FINGERPRINT, "garbage")
     assert told(host) == ()
+
+
+def test_any_time_later_the_bootstraps_folder_may_be_gone_and_must_not_be_there_anew() -> None:
+    bare, bootstrap = {"/var/cache": ["directory"]}, {"/var/cache": ["directory"], paths.CACHE_DIR: ["directory"]}
+    seen, gone = Fingerprint(1.0, {"folders": dict(bootstrap)}), Fingerprint(2.0, {"folders": dict(bare)})
+    assert proof_of_clean.differences_later(seen, gone) == []
+    assert [one.key for one in proof_of_clean.differences_later(gone, seen)] == [paths.CACHE_DIR]
+    assert [one.key for one in proof_of_clean.differences_later(seen, Fingerprint(2.0, {"folders": {}}))] == ["/var/cache"]
