@@ -19,7 +19,8 @@ from nqrust.manager.store.tables import Host
 @dataclass
 class Core:
     """`wake`: set when there may be an operation to run. `changed`: pulses whenever an operation ended. `downloads`: of
-    images that are being fetched, by the image's id. `reboots`: when it was last told that a VM's guest started again."""
+    images that are being fetched, by the image's id; `fetching`: two of them at a time. `reboots`: when it was last told
+    that a VM's guest started again."""
 
     settings: Settings
     db: Database
@@ -31,6 +32,7 @@ class Core:
     leading: bool = False
     background: set[asyncio.Task[None]] = field(default_factory=set)
     downloads: dict[str, Download] = field(default_factory=dict)
+    fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     reboots: dict[str, datetime] = field(default_factory=dict)
 
     def agent_of(self, host: Host) -> AgentPort:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, JSONResponse
 
+from nqrust.contract.api.auth import Role
 from nqrust.contract.api.images import Image, ImageAdd, ImageList
 from nqrust.manager.api.access import CoreDep, Operator, Viewer, ViewerOrAgent
 from nqrust.manager.images import registry
@@ -18,10 +19,10 @@ async def list_images(core: CoreDep, _: Viewer) -> ImageList:
 
 
 @router.post("", status_code=201, response_model=Image)
-async def add_image(core: CoreDep, _: Operator, body: ImageAdd) -> Response:
+async def add_image(core: CoreDep, who: Operator, body: ImageAdd) -> Response:
     """`path`: a folder below an allowed root. `url`: of an image.json, with its sha256; the files are fetched in the
-    background (202, state `downloading`)."""
-    image = await registry.add(core, body)
+    background (202, state `downloading`); only an administrator may name one of the manager's own machine."""
+    image = await registry.add(core, body, local=who.may(Role.admin))
     return JSONResponse(image.model_dump(mode="json"), status_code=202 if image.state == "downloading" else 201)
 
 

@@ -1,5 +1,5 @@
 """Fetching an image from a url: its image.json first, whose sha256 the user gave, then the files whose sha256 that
-gives. Nothing unverified ever has its final name, and nothing half-downloaded is taken for present."""
+gives. Nothing unverified ever has its final name, nothing half-downloaded is taken for present, and room is left on the disk."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import hashlib
 import os
 import shutil
 import tempfile
-from urllib.parse import urljoin, urlsplit
+from typing import BinaryIO
+from urllib.parse import urljoin
 
 import httpx
 
 from nqrust.contract.api.images import MANIFEST, Blob, Download, ImageManifest
 from nqrust.manager.errors import ImageError
-from nqrust.manager.images import folder
+from nqrust.manager.images import folder, outgoing
 
 _MANIFEST_LIMIT = 256 * 1024
-_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_KEPT_FREE = 1024**3
 
 
-async def manifest(url: str, sha256: str) -> ImageManifest:
-    """The image.json at `url`, when its sha256 (hex) is the one given; raises ImageError."""
-    if urlsplit(url).scheme not in ("http", "https"):
+async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
+    """The image.json at `url`, when its sha256 (hex) is the one given; raises ImageError. `local`: see `outgoing`."""
+    if not url.lower().startswith(("http://", "https://")):
         raise ImageError(f"{url} is neither http:// nor https://.")
     content = b""
     try:
         async with (
-            httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True) as http,
+            await outgoing.client(url, local) as http,
             http.stream("GET", url) as answer,
         ):
             if answer.status_code != 200:
@@ -48,7 +49,17 @@ def beginning(wanted: ImageManifest) -> Download:
     return Download(total=sum(blob.size for blob in folder.blobs(wanted)))
 
 
-async def files(url: str, wanted: ImageManifest, target: str, progress: Download) -> None:
+def room(path: str) -> int:
+    """Bytes that images may still take of the disk that `path` is on."""
+    return shutil.disk_usage(path).free - _KEPT_FREE
+
+
+def no_room() -> ImageError:
+    cure = "Make room there, or delete images that nobody uses."
+    return ImageError("The image folder's disk would have less than 1 GiB left.", cure=cure, code="NQR-IMG-115")
+
+
+async def files(url: str, wanted: ImageManifest, target: str, progress: Download, local: bool) -> None:
     """Fetch every file into a folder beside `target`, then rename it there. `progress.done` grows with what has come.
     Raises ImageError."""
     try:
@@ -56,7 +67,7 @@ async def files(url: str, wanted: ImageManifest, target: str, progress: Download
     except OSError as error:
         raise ImageError(f"{os.path.dirname(target)} is not writable: {error.strerror}") from error
     try:
-        async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True) as http:
+        async with await outgoing.client(url, local) as http:
             for blob in folder.blobs(wanted):
                 await _file(http, urljoin(url, blob.file), blob, staging, progress)
         with open(os.path.join(staging, MANIFEST), "w", encoding="utf-8") as file:  # noqa: ASYNC230 - a few hundred bytes
@@ -71,6 +82,12 @@ async def files(url: str, wanted: ImageManifest, target: str, progress: Download
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _append(file: BinaryIO, chunk: bytes) -> None:
+    if room(file.name) < len(chunk):
+        raise no_room()
+    file.write(chunk)
+
+
 async def _file(http: httpx.AsyncClient, url: str, blob: Blob, staging: str, progress: Download) -> None:
     digest, size = hashlib.sha256(), 0
     with open(os.path.join(staging, blob.file), "wb") as file:  # noqa: ASYNC230 - writes go through a thread below
@@ -82,7 +99,7 @@ async def _file(http: httpx.AsyncClient, url: str, blob: Blob, staging: str, pro
                 if size > blob.size:
                     raise ImageError(f"{blob.file} is larger than its {MANIFEST} says")
                 digest.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
+                await asyncio.to_thread(_append, file, chunk)
                 progress.done += len(chunk)
     if size != blob.size or digest.hexdigest() != blob.sha256:
         raise ImageError(f"{blob.file} does not have the size and sha256 that its {MANIFEST} gives")

@@ -96,8 +96,9 @@ async def get(core: Core, name: str) -> ApiImage:
     return api_image(row, core.downloads.get(row.id))
 
 
-async def add(core: Core, wanted: ImageAdd) -> ApiImage:
-    """By `path` (checked at once) or by `url` of an image.json (files are fetched in the background)."""
+async def add(core: Core, wanted: ImageAdd, local: bool) -> ApiImage:
+    """By `path` (checked at once) or by `url` of an image.json (files are fetched in the background), which may be one of this
+    machine when `local`."""
     if (wanted.path is None) == (wanted.url is None):
         raise ImageError("Exactly one of path and url is needed.", cure="Give the one or the other.")
     async with core.db.transaction() as session:
@@ -106,7 +107,7 @@ async def add(core: Core, wanted: ImageAdd) -> ApiImage:
     if wanted.path is not None:
         await _add_path(core, wanted.name, wanted.path)
     else:
-        await _add_url(core, wanted)
+        await _add_url(core, wanted, local)
     return await get(core, wanted.name)
 
 
@@ -126,15 +127,16 @@ async def _add_path(core: Core, name: str, path: str) -> None:
     await _check_in(core, name, real, manifest, managed=False)
 
 
-async def _add_url(core: Core, wanted: ImageAdd) -> None:
+async def _add_url(core: Core, wanted: ImageAdd, local: bool) -> None:
     if wanted.sha256 is None:
         raise ImageError("An image from a url needs a sha256.", cure="Give the sha256 of the image.json at that url.")
     assert wanted.url is not None
-    manifest = await download.manifest(wanted.url, wanted.sha256)
+    manifest = await download.manifest(wanted.url, wanted.sha256, local)
     target = os.path.join(core.settings.image_root, wanted.name)
     if await asyncio.to_thread(os.path.lexists, target):
         raise Conflict(f"{target} is already there.", cure="POST /v1/images/scan takes it in, or remove it first.")
     manifest = manifest.model_copy(update={"name": wanted.name})
+    await _require_room(core, download.beginning(manifest).total)
     row = Image(
         id=str(uuid4()),
         name=wanted.name,
@@ -152,21 +154,33 @@ async def _add_url(core: Core, wanted: ImageAdd) -> None:
     except IntegrityError as error:
         raise Conflict(f"There is already an image named {wanted.name}.") from error
     core.downloads[row.id] = download.beginning(manifest)
-    task = asyncio.create_task(_fetch(core, row, manifest, wanted.url), name=_fetching(row.id))
+    task = asyncio.create_task(_fetch(core, row, manifest, wanted.url, local), name=_fetching(row.id))
     core.background.add(task)
     task.add_done_callback(core.background.discard)
+
+
+async def _require_room(core: Core, size: int) -> None:
+    """For an image of this size, beside what is still to come of the others."""
+    root = core.settings.image_root
+    coming = sum(other.total - other.done for other in core.downloads.values())
+    try:
+        if await asyncio.to_thread(download.room, root) < size + coming:
+            raise download.no_room()
+    except OSError as error:
+        raise ImageError(f"{root} cannot be looked at: {error.strerror}.") from error
 
 
 def _fetching(image_id: str) -> str:
     return f"fetch image {image_id}"
 
 
-async def _fetch(core: Core, row: Image, manifest: ImageManifest, url: str) -> None:
+async def _fetch(core: Core, row: Image, manifest: ImageManifest, url: str, local: bool) -> None:
     try:
-        await download.files(url, manifest, row.path, core.downloads[row.id])
+        async with core.fetching:
+            await download.files(url, manifest, row.path, core.downloads[row.id], local)
         error = ""
     except ImageError as failure:
-        error = failure.detail
+        error = failure.detail.rstrip(".")
     except asyncio.CancelledError:
         error = "the manager was stopped during the download"
     finally:

@@ -1,0 +1,73 @@
+"""The client that images are fetched with. It connects to other machines only, whatever a name or a redirect says: what this
+machine serves to itself, and what a cloud serves on the link, is for the machine and not for who may add images."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+import httpcore
+import httpx
+
+from nqrust.manager.errors import ImageError
+
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_MOST_REDIRECTS = 5
+
+
+async def client(url: str, local: bool) -> httpx.AsyncClient:
+    """`local`: `url` itself may lead to this machine; a redirect may only when that does."""
+    transport = httpx.AsyncHTTPTransport()
+    if not (local and any(map(_is_local, await _addresses(httpx.URL(url).host)))):
+        transport._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(), network_backend=_Elsewhere(), keepalive_expiry=5.0
+        )
+    return httpx.AsyncClient(
+        timeout=_TIMEOUT, follow_redirects=True, max_redirects=_MOST_REDIRECTS, transport=transport, trust_env=False
+    )
+
+
+class _Elsewhere(httpcore.AsyncNetworkBackend):
+    """Looks names up itself and connects to the addresses that it looked at: asked again, a name may say another."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        found = await _addresses(host)
+        if any(map(_is_local, found)):
+            raise ImageError(
+                f"{host} is this machine, or an address of its link: images are not fetched from there.",
+                cure="Serve it under an address of another machine. An administrator may give a URL of this machine itself.",
+                code="NQR-IMG-114",
+            )
+        failed: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in found:
+            try:
+                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failed = error
+        raise failed
+
+
+async def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{host} cannot be looked up: {error}.") from error
+    return [ip_address(entry[4][0]) for entry in found]
+
+
+def _is_local(address: IPv4Address | IPv6Address) -> bool:
+    inner = address.ipv4_mapped if isinstance(address, IPv6Address) and address.ipv4_mapped else address
+    return inner.is_loopback or inner.is_link_local or inner.is_unspecified or inner.is_multicast

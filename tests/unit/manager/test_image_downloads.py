@@ -1,0 +1,187 @@
+"""Images by url: from where they may come, and how much."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpcore
+import pytest
+
+from nqrust.client.errors import Refused
+from nqrust.contract.api.images import Download, ImageAdd
+from nqrust.manager.images import download
+
+ELSEWHERE = "192.0.2.1"
+
+
+class Web:
+    """An image at /remote/. /moved/… redirects to `to`; kernels wait for `through`."""
+
+    def __init__(self, root: Any) -> None:
+        self.folder, self.through, self.to, self.waiting = root / "remote", threading.Event(), "", 0
+        self.through.set()
+        web = self
+
+        class Handler(SimpleHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path.startswith("/moved/"):
+                    self.send_response(302)
+                    self.send_header("Location", web.to + self.path.removeprefix("/moved"))
+                    self.end_headers()
+                    return
+                if self.path.endswith("/kernel"):
+                    web.waiting += 1
+                    web.through.wait(30)
+                super().do_GET()
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(root)))
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def wanted(self, name: str = "copy", host: str = "127.0.0.1", path: str = "remote") -> ImageAdd:
+        sha256 = hashlib.sha256((self.folder / "image.json").read_bytes()).hexdigest()
+        return ImageAdd(name=name, url=f"http://{host}:{self.port}/{path}/image.json", sha256=sha256)
+
+
+@pytest.fixture()
+def web(tmp_path: Any, make_image: Any) -> Any:
+    make_image(str(tmp_path / "web"), "remote")
+    web = Web(tmp_path / "web")
+    yield web
+    web.through.set()
+    web.server.shutdown()
+
+
+@pytest.fixture()
+def elsewhere(monkeypatch: Any) -> list[str]:
+    """Another machine's address, which is really the web server's. What was connected to."""
+    connect, asked = httpcore.AnyIOBackend.connect_tcp, []
+
+    async def connect_tcp(self: Any, host: str, *rest: Any, **more: Any) -> Any:
+        asked.append(host)
+        return await connect(self, "127.0.0.1" if host == ELSEWHERE else host, *rest, **more)
+
+    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
+    return asked
+
+
+async def settled(manager: Any, name: str) -> Any:
+    for _ in range(200):
+        image = await manager.admin.get_image(name)
+        if image.state not in ("downloading", "missing"):
+            return image
+        await asyncio.sleep(0.05)
+    return image
+
+
+def nothing_came(manager: Any) -> bool:
+    return sorted(os.listdir(manager.core.settings.image_root)) == ["tiny"] and not manager.core.downloads
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0.0.0.0", "169.254.169.254", "[fe80::1]", "[::ffff:127.0.0.1]"]
+)
+async def test_an_operator_fetches_nothing_from_the_managers_own_machine(manager: Any, web: Web, host: str) -> None:
+    operator = await manager.role("operator")
+    with pytest.raises(Refused) as refused:
+        await operator.add_image(web.wanted(host=host))
+    assert (refused.value.status, refused.value.code) == (422, "NQR-IMG-114")
+    assert nothing_came(manager)
+
+
+async def test_an_operator_fetches_from_elsewhere_and_an_administrator_from_here_too(
+    manager: Any, web: Web, elsewhere: list[str]
+) -> None:
+    await (await manager.role("operator")).add_image(web.wanted("far", ELSEWHERE))
+    assert (await settled(manager, "far")).state == "ready"
+    assert set(elsewhere) == {ELSEWHERE}
+    await manager.admin.add_image(web.wanted("near"))
+    assert (await settled(manager, "near")).state == "ready"
+
+
+@pytest.mark.parametrize("role", ["operator", "admin"])
+async def test_no_redirect_leads_to_the_managers_own_machine(manager: Any, web: Web, elsewhere: list[str], role: str) -> None:
+    client = await manager.role(role)
+    web.to = f"http://127.0.0.1:{web.port}"
+    with pytest.raises(Refused) as refused:
+        await client.add_image(web.wanted(host=ELSEWHERE, path="moved/remote"))
+    assert refused.value.code == "NQR-IMG-114" and set(elsewhere) == {ELSEWHERE} and nothing_came(manager)
+    web.to = f"http://{ELSEWHERE}:{web.port}"
+    await client.add_image(web.wanted(host=ELSEWHERE, path="moved/remote"))
+    assert (await settled(manager, "copy")).state == "ready"
+    web.to = f"http://{ELSEWHERE}:{web.port}/moved"
+    with pytest.raises(Refused, match="redirects"):
+        await client.add_image(web.wanted("endless", host=ELSEWHERE, path="moved/remote"))
+
+
+async def test_a_name_that_changes_its_meaning_is_connected_to_as_it_was_looked_at(
+    manager: Any, web: Web, elsewhere: list[str], monkeypatch: Any
+) -> None:
+    loop, said = asyncio.get_running_loop(), []
+    lookup = loop.getaddrinfo
+
+    async def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:
+        if host != "images.test":
+            return await lookup(host, *rest, **more)
+        said.append(host)
+        return [(2, 1, 6, "", (ELSEWHERE if len(said) == 1 else "127.0.0.1", 0))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    operator = await manager.role("operator")
+    await operator.add_image(web.wanted(host="images.test"))
+    image = await settled(manager, "copy")
+    assert image.state == "corrupt" and "images.test is this machine" in image.error
+    assert set(elsewhere) == {ELSEWHERE}
+
+
+async def test_an_image_that_the_disk_has_no_room_for_is_refused_at_once(manager: Any, web: Web) -> None:
+    manifest = json.loads((web.folder / "image.json").read_text())
+    manifest["rootfs"]["size"] = 10**13
+    (web.folder / "image.json").write_text(json.dumps(manifest))
+    with pytest.raises(Refused) as refused:
+        await manager.admin.add_image(web.wanted())
+    assert (refused.value.status, refused.value.code) == (422, "NQR-IMG-115")
+    assert (await manager.admin.list_images()).total == 1 and nothing_came(manager)
+
+
+async def test_what_is_still_to_come_of_others_is_counted(manager: Any, web: Web) -> None:
+    manager.core.downloads["other"] = Download(done=0, total=10**13)
+    with pytest.raises(Refused) as refused:
+        await manager.admin.add_image(web.wanted())
+    assert refused.value.code == "NQR-IMG-115"
+    manager.core.downloads["other"].done = 10**13
+    await manager.admin.add_image(web.wanted())
+    assert (await settled(manager, "copy")).state == "ready"
+
+
+async def test_a_disk_that_fills_meanwhile_ends_the_download(manager: Any, web: Web, monkeypatch: Any) -> None:
+    web.through.clear()
+    await manager.admin.add_image(web.wanted())
+    while not web.waiting:
+        await asyncio.sleep(0.01)
+    monkeypatch.setattr(download, "room", lambda path: 0)
+    web.through.set()
+    image = await settled(manager, "copy")
+    assert image.state == "corrupt" and "less than 1 GiB left" in image.error and nothing_came(manager)
+
+
+async def test_two_are_fetched_at_a_time(manager: Any, web: Web) -> None:
+    web.through.clear()
+    for name in ("one", "two", "three"):
+        await manager.admin.add_image(web.wanted(name))
+    while web.waiting < 2:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    assert web.waiting == 2
+    web.through.set()
+    assert [(await settled(manager, name)).state for name in ("one", "two", "three")] == ["ready"] * 3
