@@ -212,7 +212,9 @@ def test_the_scripts_are_sound() -> None:
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed")
     helper = ROOT / "src/nqrust/installer/release/helper/nqrust-helper"
-    done = subprocess.run(["shellcheck", *INSTALL.parent.glob("*.sh"), ROOT / "scripts/lock.sh", helper], capture_output=True, text=True)
+    done = subprocess.run(
+        ["shellcheck", *INSTALL.parent.glob("*.sh"), ROOT / "scripts/lock.sh", helper], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 
