@@ -58,7 +58,12 @@ class Agent:
                 settings=settings,
                 store=store,
                 scopes=chooser.choose(host, settings),
-                taps=Taps(host, network.bridge, isolated=network.guest_isolation),
+                taps=Taps(
+                    host,
+                    network.bridge,
+                    isolated=network.guest_isolation,
+                    records=store.all if network.mode != "bridged" else None,
+                ),
                 dhcp=Dhcp(
                     host,
                     bridge=network.bridge,
@@ -156,6 +161,8 @@ class Agent:
                     log.info("vmm.changed", **now.__dict__)
                     self.link.announce_change()
                     before = now
+                for tap in await self.verbs.run(self.service.taps.pin):
+                    log.info("tap.pinned", tap=tap)
             except (HostError, AgentError) as error:
                 log.warning("upkeep.failed", why=str(error))
             await asyncio.sleep(upkeep.EVERY)

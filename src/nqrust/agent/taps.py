@@ -1,17 +1,23 @@
 """TAP devices: one a VM, its owner in the ifalias, a port of the VM bridge. ip-link(8).
 
 Ports are isolated from each other unless the network says otherwise: guests reach the bridge itself, not one another.
+Where addresses are ours to give, the bridge is told which MAC is behind which port, and the host which MAC has which
+address, and neither learns it from guests: one that uses another's gets nothing of what is the other's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable, Iterable
 
 from nqrust.agent import rates
 from nqrust.agent.errors import Conflict, Failed
+from nqrust.agent.store import VmRecord
 from nqrust.contract.api.agent import TapStatus
 from nqrust.contract.api.vms import RateLimits
-from nqrust.host.errors import CommandFailed, HostError
+from nqrust.contract.names import mac_address
+from nqrust.host.errors import CommandFailed, HostError, ProgramMissing
 from nqrust.host.port import Host, command
 
 ALIAS = "nqrust-vm:"
@@ -21,8 +27,12 @@ _IFF_UP = 0x1
 
 
 class Taps:
-    def __init__(self, host: Host, bridge: str, *, isolated: bool) -> None:
-        self._host, self._bridge, self._isolated = host, bridge, isolated
+    """`records`: what is on disk now, where it is ours to say who is who on the bridge; None where the LAN has its own DHCP."""
+
+    def __init__(
+        self, host: Host, bridge: str, *, isolated: bool, records: Callable[[], Iterable[VmRecord]] | None = None
+    ) -> None:
+        self._host, self._bridge, self._isolated, self._records = host, bridge, isolated, records
 
     def all(self) -> list[TapStatus]:
         """Ours: those with our alias, and those with our kind of name and no alias (an interrupted creation)."""
@@ -69,9 +79,49 @@ class Taps:
             f"link set dev {name} type bridge_slave isolated {'on' if self._isolated else 'off'}",
         ]
         try:
-            self._host.run(command("ip", "-batch", "-", input="".join(f"{line}\n" for line in lines).encode()))
-        except CommandFailed as error:
+            self._ip(lines)
+            self.pin()
+        except (CommandFailed, ProgramMissing) as error:
             raise Failed("NQR-NET-702", f"The TAP {name} could not be set up ({error}).", "Run `nqr doctor`.") from error
+
+    def pin(self) -> list[str]:
+        """TAPs that are there and were not pinned, or not any more, are (of an older agent; after the bridge was down, or
+        changed its own MAC because a port came or went). Their names. Raises a HostError."""
+        if self._records is None:
+            return []
+        there = {tap.name: tap.vm_id for tap in self.all() if tap.bridge == self._bridge}
+        ours = [record for record in self._records() if there.get(record.tap) == record.id]
+        learning = [record for record in ours if self._read(record.tap, "brport/learning") != "0"]
+        for record in learning:
+            self._pin_port(record.tap, record.mac)
+        known = self._neighbours() if ours else {}
+        strangers = [record for record in ours if record.ip and known.get(record.ip) != record.mac.lower()]
+        if strangers:
+            bridge = self._bridge
+            self._ip([f"neigh replace {one.ip} lladdr {one.mac} dev {bridge} nud permanent" for one in strangers])
+        return sorted({record.tap for record in (*learning, *strangers)})
+
+    def _pin_port(self, name: str, mac: str) -> None:
+        try:
+            self._host.run(command("bridge", "fdb", "replace", mac, "dev", name, "master", "static"))
+            self._ip([f"link set dev {name} type bridge_slave learning off"])
+        except CommandFailed:
+            if self.get(name) is not None:  # else it went meanwhile
+                raise
+
+    def _forget(self, mac: str) -> None:
+        with contextlib.suppress(CommandFailed):  # the bridge is gone, and with it what was known of it
+            for ip in [ip for ip, known in self._neighbours().items() if known == mac]:
+                self._host.run(command("ip", "neigh", "delete", ip, "dev", self._bridge))
+
+    def _neighbours(self) -> dict[str, str]:
+        """Address -> MAC, of those that the host was told and need not ask for."""
+        answer = self._host.run(command("ip", "-4", "neigh", "show", "dev", self._bridge, "nud", "permanent"))
+        lines = [line.split() for line in answer.stdout.splitlines()]
+        return {words[0]: words[words.index("lladdr") + 1] for words in lines if "lladdr" in words}
+
+    def _ip(self, lines: list[str]) -> None:
+        self._host.run(command("ip", "-batch", "-", input="".join(f"{line}\n" for line in lines).encode()))
 
     def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:
         """What the VM's TAP carries, from now on. Raises Failed."""
@@ -94,6 +144,8 @@ class Taps:
         except CommandFailed as error:
             if self.get(name) is not None:
                 raise Failed("NQR-NET-702", f"The TAP {name} could not be removed ({error}).", "Run `nqr doctor`.") from error
+        if self._records is not None and found.vm_id:
+            self._forget(mac_address(found.vm_id))
 
     def _read(self, name: str, attribute: str) -> str:
         try:
