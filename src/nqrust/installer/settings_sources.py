@@ -290,9 +290,12 @@ def _default(settings: Settings, option: Option) -> Given:
 
 
 def _password(settings: Settings, given: Mapping[str, Given], environ: Mapping[str, str], notes: list[str]) -> Secret | None:
-    """The database password: a file named by flag wins over DB_PASSWORD, which wins over a file named
+    """The database password: a file named by flag wins over NQR_DB_PASSWORD and DB_PASSWORD, which win over a file named
     elsewhere."""
-    from_env = environ.get("DB_PASSWORD") or environ.get("NQR_DB_PASSWORD") or ""
+    filled = [name for name in ("NQR_DB_PASSWORD", "DB_PASSWORD") if environ.get(name)]
+    from_env = environ[filled[0]] if filled else ""
+    if len({environ[name] for name in filled}) > 1:
+        notes.append("NQR_DB_PASSWORD wins over DB_PASSWORD; they differ.")
     item = given.get("database.password_file")
     path = settings.database.password_file
     if path and item and (item.kind == "flag" or not from_env):
@@ -300,7 +303,7 @@ def _password(settings: Settings, given: Mapping[str, Given], environ: Mapping[s
             notes.append(f"{path} is gone; the password that the last install kept is used.")
             return None
         return read_password(path, notes)
-    return _checked_password(from_env, "the environment variable DB_PASSWORD") if from_env else None
+    return _checked_password(from_env, f"the environment variable {filled[0]}") if from_env else None
 
 
 def read_password(path: str, notes: list[str]) -> Secret:

@@ -126,6 +126,14 @@ def test_the_password_comes_from_a_file_or_the_environment_and_never_shows(tmp_p
     assert env.db_password is not None and env.db_password.reveal() == "from-env"
     assert "from-env" not in repr(env) and "from-the-file" not in repr(both)
     assert gather(flags={}, environ={"DB_PASSWORD": ""}).db_password is None
+    newer = gather(flags={}, environ={"DB_PASSWORD": "from-env", "NQR_DB_PASSWORD": "from-nqr"})
+    assert newer.db_password is not None and newer.db_password.reveal() == "from-nqr"
+    assert newer.notes == ("NQR_DB_PASSWORD wins over DB_PASSWORD; they differ.",)
+    assert gather(flags={}, environ={"DB_PASSWORD": "one", "NQR_DB_PASSWORD": "one"}).notes == ()
+    with pytest.raises(UsageError, match="NQR_DB_PASSWORD"):
+        gather(flags={}, environ={"NQR_DB_PASSWORD": "with\ttab"})
+    by_variable = gather(flags={}, environ={"NQR_DB_PASSWORD_FILE": str(file), "DB_PASSWORD": "from-env"})
+    assert by_variable.db_password is not None and by_variable.db_password.reveal() == "from-env"
     file.chmod(0o644)
     assert any("0600" in note for note in gather(flags=flags, environ={}).notes)
 
