@@ -70,7 +70,6 @@ def manager_env(context: Context) -> Secret:
                 "MANAGER_RECONCILER_DISABLED": _flag(settings.manager.reconciler_disabled),
                 "MANAGER_BRIDGE": settings.network.bridge_name,
                 "MANAGER_BOOTSTRAP_FILE": layout.bootstrap_json,
-                "MANAGER_LOG_FORMAT": "json",
             }
         )
     )
