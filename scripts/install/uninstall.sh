@@ -12,7 +12,8 @@ for argument in "$@"; do
     case $argument in
         -h | --help)
             if [ "$(id -u)" -ne 0 ] || [ ! -d "$cache" ]; then
-                echo "Usage: uninstall.sh [--purge-data] [--drop-database] [--keep-packages] [--non-interactive]   (as root)"
+                echo "Usage: uninstall.sh [--purge-data] [--drop-database] [--keep-packages] [--non-interactive] [--dry-run]"
+                echo "           [--output text|json] [--script FILE] [--save-fingerprint FILE]   (as root)"
                 exit 0
             fi
             ;;

@@ -44,7 +44,7 @@ class Failed(AgentError):
 
 
 class SettingsError(Exception):
-    """`NQR-CFG-1xx`: a variable of agent.env is missing or wrong."""
+    """`NQR-CFG-7xx`: a variable of agent.env is missing or wrong."""
 
     def __init__(self, code: str, what: str, cure: str) -> None:
         self.code, self.what, self.cure = code, what, cure

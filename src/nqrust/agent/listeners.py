@@ -35,7 +35,7 @@ def bind(address: str, port: int) -> socket.socket:
         raise SettingsError(
             "NQR-CFG-702",
             f"The agent cannot listen on {address}:{port}: {os.strerror(error.errno or 0)}.",
-            "Free the port (`ss -ltnp`), or set another one in agent.env.",
+            "Free the port (`ss -ltnp`), or choose another with `nqr install --agent-bind ADDRESS:PORT`.",
         ) from error
     return listener
 

@@ -91,7 +91,7 @@ class Snapshots:
             raise Refused(
                 "NQR-VMM-115",
                 f"Snapshot {name} has the memory of a VM under {under}, which this host no longer uses.",
-                f"Set AGENT_VMM={meta.vmm} on the host, with the acceleration it had.",
+                f"Run `nqr install --vmm {meta.vmm}` on the host, with the acceleration it had.",
             )
         for path in self._disks(record):
             saved = f"{folder}/{path.rpartition('/')[2]}"

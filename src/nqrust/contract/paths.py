@@ -1,4 +1,4 @@
-"""Where things live on an installed host. The seed's own paths; every part of the system agrees on these.
+"""Where things live on an installed host. Upstream's own paths; every part of the system agrees on these.
 
 Each of the four roots can be moved by a setting (INSTALL_DIR, CONFIG_DIR, DATA_DIR, IMAGE_DIR); the
 functions of `Layout` give what lies below them. State, cache and log folders do not move.

@@ -70,5 +70,5 @@ def source_for(host: Host) -> KernelSource:
     raise ImageError(
         "NQR-IMG-001",
         f"There is no recipe for a guest kernel on this distribution ({' '.join(names) or 'unknown'}).",
-        "Build the image on Debian or Ubuntu and add it with: nqr image add --path FOLDER.",
+        "Build the image on Debian or Ubuntu and add it with: nqr image add NAME --path FOLDER",
     )

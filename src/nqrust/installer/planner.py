@@ -10,7 +10,7 @@ from nqrust.installer.phases import build, config, database, deps, kvm, network,
 from nqrust.installer.phases.context import Context
 
 PHASES = ("preflight", "deps", "kvm", "network", "database", "build", "config", "sudo", "services", "verify")
-"""The seed's ten, in their order."""
+"""Upstream's ten, in their order."""
 
 _PLANNERS = {
     "deps": deps.plan,

@@ -19,7 +19,7 @@ from nqrust.contract.paths import Layout
 
 class Mode(str, Enum):
     production = "production"  # everything on this host
-    dev = "dev"  # production, built from the source tree
+    dev = "dev"  # upstream's name for a development host; the same as production
     minimal = "minimal"  # production without the web UI
     manager = "manager"  # control plane only
     agent = "agent"  # worker node only

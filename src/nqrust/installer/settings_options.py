@@ -21,14 +21,14 @@ class Form(str, Enum):
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. `name`: dotted, as in the YAML file. `seed_env`: the variable of the seed; NQR_<FLAG> is
+    """One setting. `name`: dotted, as in the YAML file. `upstream_env`: upstream's variable; NQR_<FLAG> is
     added to it and wins. `off`: the flag that turns a boolean off."""
 
     name: str
     flag: str
     help: str
     form: Form = Form.text
-    seed_env: str = ""
+    upstream_env: str = ""
     off: str = ""
     choices: tuple[str, ...] = ()
     panel: str = "Settings"
@@ -46,11 +46,11 @@ class Option:
     @property
     def variables(self) -> tuple[str, ...]:
         """Environment variables in the order in which they win."""
-        return (self.nqr_env, self.seed_env) if self.seed_env else (self.nqr_env,)
+        return (self.nqr_env, self.upstream_env) if self.upstream_env else (self.nqr_env,)
 
 
-def _yes_no(name: str, flag: str, off: str, help: str, seed_env: str = "") -> Option:
-    return Option(name, flag, help, Form.boolean, seed_env, off)
+def _yes_no(name: str, flag: str, off: str, help: str, upstream_env: str = "") -> Option:
+    return Option(name, flag, help, Form.boolean, upstream_env, off)
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -73,7 +73,7 @@ OPTIONS: tuple[Option, ...] = (
         "network.bridge_name",
         "--bridge-name",
         "Name of the VM bridge.",
-        seed_env="BRIDGE_NAME",
+        upstream_env="BRIDGE_NAME",
         metavar="NAME",
     ),
     Option("network.uplink", "--uplink", "Interface to the outside; found by the default route.", metavar="IF"),
@@ -93,7 +93,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "release.source",
         "--release",
-        "Where the platform comes from: bundled, a bundle file, a URL, github:OWNER/REPO[@TAG].",
+        "Where the platform comes from: bundled, an https:// address, github:OWNER/REPO[@TAG].",
         metavar="SOURCE",
     ),
     Option("release.source_dir", "--source", "Source tree to build the platform from.", Form.path, metavar="DIR"),
@@ -112,10 +112,10 @@ OPTIONS: tuple[Option, ...] = (
         "DB_TYPE",
         choices=("local", "remote"),
     ),
-    Option("database.host", "--db-host", "Database host.", seed_env="DB_HOST", metavar="HOST"),
+    Option("database.host", "--db-host", "Database host.", upstream_env="DB_HOST", metavar="HOST"),
     Option("database.port", "--db-port", "Database port.", Form.number, "DB_PORT", metavar="PORT"),
-    Option("database.name", "--db-name", "Database name.", seed_env="DB_NAME", metavar="NAME"),
-    Option("database.user", "--db-user", "Database role.", seed_env="DB_USER", metavar="NAME"),
+    Option("database.name", "--db-name", "Database name.", upstream_env="DB_NAME", metavar="NAME"),
+    Option("database.user", "--db-user", "Database role.", upstream_env="DB_USER", metavar="NAME"),
     Option(
         "database.password_file",
         "--db-password-file",
@@ -127,7 +127,7 @@ OPTIONS: tuple[Option, ...] = (
         "agent.manager_base",
         "--manager-url",
         "Address of the manager, for agents.",
-        seed_env="MANAGER_BASE",
+        upstream_env="MANAGER_BASE",
         metavar="URL",
     ),
     Option(
@@ -141,7 +141,7 @@ OPTIONS: tuple[Option, ...] = (
         "agent.bind",
         "--agent-bind",
         "ADDRESS:PORT on which the agent listens.",
-        seed_env="AGENT_BIND",
+        upstream_env="AGENT_BIND",
         metavar="BIND",
     ),
     Option("agent.name", "--agent-name", "Name of this host in the platform.", metavar="NAME"),
@@ -155,7 +155,7 @@ OPTIONS: tuple[Option, ...] = (
         "manager.bind",
         "--manager-bind",
         "ADDRESS:PORT on which the manager listens.",
-        seed_env="MANAGER_BIND",
+        upstream_env="MANAGER_BIND",
         metavar="BIND",
     ),
     _yes_no(

@@ -41,10 +41,12 @@ def from_environment(environment: Mapping[str, str]) -> UiSettings:
     except ValueError:
         port = 0
     if not address or not 0 < port < 65536:
-        raise BadSetting(f"UI_BIND is {bind}.", "Write ADDRESS:PORT, such as 0.0.0.0:3000.")
+        raise BadSetting(f"UI_BIND is {bind}.", "Run `nqr install --ui-bind ADDRESS:PORT`, such as 0.0.0.0:3000.")
     base = (environment.get("MANAGER_BASE") or f"http://127.0.0.1:{names.MANAGER_PORT}").rstrip("/")
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadSetting(f"MANAGER_BASE is {base}.", "Write http://HOST:PORT.")
+        raise BadSetting(
+            f"MANAGER_BASE is {base}.", "Run `nqr install` again, which writes ui.env anew; it must be http://HOST:PORT."
+        )
     secret = environment.get("UI_STORAGE_SECRET") or secrets.token_urlsafe(32)
     return UiSettings(address.strip("[]"), port, base, secret)

@@ -214,7 +214,7 @@ async def test_a_remote_agent_that_advertises_loopback_is_refused(manager: Any, 
     for url in ("http://127.0.0.1:19090", "http://localhost:19090", "http://0.0.0.0:19090"):
         with pytest.raises(Refused) as refused:
             await manager.client(token, source="192.0.2.7").register(host_body("h1", url=url))
-        assert refused.value.code == "NQR-API-115" and "AGENT_ADVERTISE_ADDR" in refused.value.cure
+        assert refused.value.code == "NQR-API-115" and "--advertise-address" in refused.value.cure
     for url in ("ftp://h:1", "http://h", "nonsense", "http://h:99999"):
         with pytest.raises(Refused) as refused:
             await manager.client(token, source="192.0.2.7").register(host_body("h1", url=url))

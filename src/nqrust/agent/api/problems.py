@@ -28,7 +28,9 @@ def answer(error: AgentError) -> Response:
 def of_host(error: HostError) -> AgentError:
     """A failure of this machine that no verb foresaw."""
     if isinstance(error, NoSpace):
-        return AgentError("NQR-VMM-109", f"The disk is full ({error}).", "Make room below FC_RUN_DIR.", status=507)
+        return AgentError(
+            "NQR-VMM-109", f"The disk is full ({error}).", "Make room in the data folder of this host (/srv/fc).", status=507
+        )
     return AgentError("NQR-API-710", f"This host could not do it: {error}.", "Read the agent's log, or run `nqr doctor`.")
 
 
@@ -54,7 +56,7 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> Response:
         return answer(
             AgentError(
-                "NQR-API-704", f"{error.detail}: {request.url.path}.", "See contract/api/agent.py.", status=error.status_code
+                "NQR-API-704", f"{error.detail}: {request.url.path}.", "See /agent/v1/openapi.json.", status=error.status_code
             )
         )
 

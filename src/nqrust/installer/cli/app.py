@@ -41,7 +41,7 @@ def build() -> typer.Typer:
     )
     app.add_typer(vm_commands.build(_typer("VMs of the platform.")), name="vm")
     app.add_typer(template_commands.build(_typer("Templates: what VMs are made of, under a name.")), name="template")
-    app.add_typer(volume_commands.build(_typer("Volumes that outlived their VMs.")), name="volume")
+    app.add_typer(volume_commands.build(_typer("Volumes: kept ones; attach to and detach from stopped VMs.")), name="volume")
     app.add_typer(image_commands.build(_typer("Images that VMs boot from.")), name="image")
     app.add_typer(host_commands.build(_typer("Hosts of the platform.")), name="host")
     app.add_typer(user_commands.build(_typer("Users of the platform.")), name="user")

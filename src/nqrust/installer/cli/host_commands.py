@@ -21,7 +21,7 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("show", help="All about one host.")(show)
     app.command("token", help="Make a token with which one agent may join.")(token)
     app.command("cordon", help="Place no new VM on a host.")(cordon)
-    app.command("uncordon", help="Place VMs on a host again.")(uncordon)
+    app.command("uncordon", help="Place VMs on a host again, and start those that its drain stopped.")(uncordon)
     app.command("drain", help="Cordon a host and stop its VMs.")(drain)
     app.command("rm", help="Forget a host.")(rm)
     return app

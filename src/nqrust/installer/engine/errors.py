@@ -19,7 +19,7 @@ from __future__ import annotations
 
 
 class NqrError(Exception):
-    """`code` like NQR-NET-003, `what` one sentence, `cure` one sentence; `exit_code` as in the CLI contract."""
+    """`code` like NQR-NET-101, `what` one sentence, `cure` one sentence; `exit_code` as in the CLI contract."""
 
     exit_code = 1
 

@@ -152,7 +152,7 @@ def _open_unknown(request: Request) -> Opened:
         )
     raise ReleaseError(
         "NQR-REL-018",
-        f"--release {source} is neither `bundled`, nor an address, nor a file of this host.",
+        f"--release {source} is neither `bundled`, nor an address, nor github:OWNER/REPO@TAG.",
         "Write bundled, https://…, or github:OWNER/REPO@TAG.",
     )
 

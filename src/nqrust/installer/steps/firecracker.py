@@ -130,8 +130,8 @@ class FirecrackerBinary:
                 "NQR-REL-040",
                 f"This release of the installer holds no digest for Firecracker {self.pin.version},"
                 " and an archive without one is never installed.",
-                f"Download {self.pin.url}, check it, then set {ARCHIVE_VARIABLE} to the file and {DIGEST_VARIABLE} to"
-                " its sha256 and run again; or use --vmm qemu.",
+                f"Download {self.pin.url}, check it, then set {ARCHIVE_VARIABLE} to the file (absolute path) and"
+                f" {DIGEST_VARIABLE} to its sha256 and run again; or use --vmm qemu.",
             )
         if self.source:
             archive = self.source.archive

@@ -70,8 +70,8 @@ def vm_network(
 
     Guests are strangers: to the host they may send DHCP, ping, DNS where the bridge serves it, and
     `tcp_ports` on the gateway's address; nothing else. `outside`: they may reach what lies beyond the host
-    (NAT); without it the network is isolated. From beyond only answers come in. Guests of one bridge see each
-    other. `subnet` and `gateway` IPv4.
+    (NAT); without it the network is isolated. From beyond only answers come in. The rules let guests of one bridge
+    reach each other; the agent isolates their TAPs. `subnet` and `gateway` IPv4.
     """
     to_gateway = ("-d", f"{gateway}/32", "-i", bridge)
     forward: list[tuple[str, ...]] = [("-i", bridge, "-o", bridge, "-j", "ACCEPT")]

@@ -81,7 +81,7 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
             if host and not join.reusable and state is HostState.online and join.host_id != host.id:
                 raise Conflict(
                     f"A host named {wanted.name} is already online.",
-                    cure="Give this agent another name (AGENT_NAME), or delete the other host first.",
+                    cure="Give this agent another name (--agent-name), or remove the other with `nqr host rm`.",
                 )
             agent_token, command_token = new_token(), new_token()
             if host is None:
@@ -140,7 +140,9 @@ def _check_name(name: str) -> None:
     except ValueError:
         looks_like_id = False
     if looks_like_id or not _NAME.fullmatch(name):
-        raise Invalid(f"{name!r} is no host name.", cure="Set AGENT_NAME to letters, digits, dots and dashes.")
+        raise Invalid(
+            f"{name!r} is no host name.", cure="Give it one of letters, digits, dots and dashes with `nqr install --agent-name`."
+        )
 
 
 def _check_url(url: str, same_machine: bool) -> None:
@@ -159,7 +161,7 @@ def _check_url(url: str, same_machine: bool) -> None:
     if local and not same_machine:
         raise Invalid(
             f"advertise_url {url!r} is not reachable from the manager.",
-            cure="Set AGENT_ADVERTISE_ADDR to the address at which the manager reaches this host.",
+            cure="Run `nqr install --advertise-address ADDRESS` on that host, with one at which the manager reaches it.",
             code="NQR-API-115",
         )
 

@@ -195,7 +195,7 @@ def test_chains_that_drop_beside_iptables_are_told() -> None:
     host.on("nft", "--json", "list", "chains", answer=json.dumps({"nftables": listed}))
     (found,) = run(Settings(), fit(), host, Situation())
     assert found.code == "NQR-PRE-035" and found.severity is Severity.warning
-    assert "inet strict input" in found.what and "iifname fcbr0 accept" in found.cure
+    assert "inet strict input" in found.what and "`nft insert rule inet strict input iifname fcbr0 accept`" in found.cure
     assert run(Settings(), fit(), host, Situation(known=True)) == []
     assert run(settings(mode="manager"), fit(), host, Situation()) == []
     host.on("nft", "--json", "list", "chains", answer="")

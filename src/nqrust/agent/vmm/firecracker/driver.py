@@ -37,7 +37,7 @@ class Firecracker:
             raise Refused(
                 "NQR-VMM-107",
                 "The image has no uncompressed ELF kernel, which Firecracker needs.",
-                "Use an image with `kernel_elf`, or set AGENT_VMM=qemu on this host.",
+                "Use an image with `kernel_elf`, or run `nqr install --vmm qemu` on this host.",
             )
         program = self._host.which("firecracker")
         if program is None:

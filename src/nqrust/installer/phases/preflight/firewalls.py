@@ -10,7 +10,7 @@ from nqrust.host.port import Host, command
 from nqrust.installer.phases.preflight.findings import Finding, warning
 from nqrust.installer.settings import NetworkMode, Settings
 
-_HOOKS = {"input": "iifname {0} accept", "forward": "iifname {0} accept; nft add rule {1} oifname {0} accept"}
+_HOOKS = {"input": "iifname {0} accept", "forward": "iifname {0} accept; nft insert rule {1} oifname {0} accept"}
 
 
 def drops_by_default(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
@@ -29,5 +29,5 @@ def drops_by_default(settings: Settings, host: Host, known: bool) -> Iterator[Fi
             yield warning(
                 "NQR-PRE-035",
                 f"The nftables chain {name} drops what none of its rules accepts, and with it what VMs send.",
-                f"Accept the VM bridge there: nft add rule {name} {rule.format(settings.network.bridge_name, name)}.",
+                f"Accept the VM bridge there: `nft insert rule {name} {rule.format(settings.network.bridge_name, name)}`.",
             )

@@ -21,7 +21,8 @@ def operating_system(facts: Facts) -> Iterator[Finding]:
         yield error(
             "NQR-PRE-002",
             why,
-            "Use Ubuntu 22.04 or newer, Debian 11 or newer, RHEL 8 or newer, or a derivative of one of them.",
+            "Use Debian 12 or newer (11 with a Python 3.10 of its own), Ubuntu 22.04 or newer, RHEL 8 or newer, or a derivative"
+            " of one of them.",
         )
 
 

@@ -27,7 +27,7 @@ PROOF_FILE = f"{paths.STATE_DIR}/proof.json"
 _CURES = {
     "vmm": ("NQR-VER-006", "Look at `nqr logs agent`."),
     "tap": ("NQR-VER-007", "Check that /dev/net/tun works and that nothing takes TAPs off the bridge."),
-    "guest": ("NQR-VER-008", "Look at what its console said last; emulation can be slow on a busy machine."),
+    "guest": ("NQR-VER-008", "Look at what its console said last (the message ends with it); try again on a quieter machine."),
     "lease": ("NQR-VER-009", "Look at `nqr logs dhcp`; another DHCP server on the bridge would explain it."),
     "gateway": (
         "NQR-VER-010",
