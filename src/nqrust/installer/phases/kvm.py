@@ -43,7 +43,7 @@ def plan(context: Context) -> PhasePlan:
     elif not facts.kvm.present:
         notes.append("There is no /dev/kvm and no module to load for it: VMs will run under emulation.")
     else:
-        notes.append("Kernel modules cannot be loaded here; /dev/kvm is left as it is, and a canary decides whether it works.")
+        notes.append("Kernel modules cannot be loaded here; a canary tells whether /dev/kvm works.")
     if {"udev", "systemd-udev"} & facts.packages:
         rule = f'# Written by nqr.\nKERNEL=="kvm", GROUP="{names.KVM_GROUP}", MODE="0660"\n'
         steps.append(File(UDEV_FILE, rule, what="access to /dev/kvm after a reboot"))
