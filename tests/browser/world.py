@@ -8,6 +8,7 @@ import secrets
 import uuid
 from collections.abc import Coroutine
 from datetime import datetime, timedelta, timezone
+from ipaddress import IPv4Address
 from typing import Any
 
 from nqrust.contract import names
@@ -186,7 +187,7 @@ class World:
             desired_state=vms.DesiredState.stopped,
             host=host,
             host_id=self.hosts[host].id,
-            ip=f"10.0.0.{10 + len(self.vms)}",
+            ip=str(IPv4Address("10.0.0.10") + len(self.vms)),
             mac=names.mac_address(vm_id),
             image=wanted.image,
             vcpus=wanted.vcpus,
