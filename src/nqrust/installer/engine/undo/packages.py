@@ -117,17 +117,21 @@ def known_traces(originals: Originals, args: dict[str, Any]) -> dict[str, Any] |
     return traces.unpack(originals.read(str(args["made"]))) if "made" in args else None
 
 
+def _survey(originals: Originals, args: dict[str, Any]) -> dict[str, Any]:
+    """What `traces.survey` saw before this transaction."""
+    return traces.unpack(originals.read(str(args["survey"])))
+
+
 def _made(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
     """As recorded when the transaction was done; of one that was cut off, found now and kept for the next attempt."""
     originals = context.originals
     found = known_traces(originals, args)
     if found is not None:
         return found
-    survey = str(args["survey"])
-    late = originals.blob(f"{survey}.made")
+    late = originals.blob(f"{args['survey']}.made")
     if context.host.exists(late):
         return traces.unpack(context.host.read_bytes(late))
-    found = survey_made(context.host, args, traces.unpack(originals.read(survey)))
+    found = survey_made(context.host, args, _survey(originals, args))
     context.host.write_file(late, traces.pack(found), mode=0o600)
     return found
 
@@ -137,7 +141,7 @@ def spared_now(context: UndoContext, args: dict[str, Any], going: set[str]) -> d
     if "survey" not in args:
         return {}
     host, remover = context.host, REMOVERS[str(args["manager"])]
-    before = traces.unpack(context.originals.read(str(args["survey"])))
+    before = _survey(context.originals, args)
     return spared.look(host, before, remover.scripts(host, going), remover.listed(host, going), remover.asides)
 
 
@@ -147,7 +151,7 @@ def leftovers(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
         return traces.NOTHING
     host, remover = context.host, REMOVERS[str(args["manager"])]
     found = remover.leftovers(host, {*args["brought"]} - remover.installed(host))
-    there = set(traces.unpack(context.originals.read(str(args["survey"])))["paths"])
+    there = set(_survey(context.originals, args)["paths"])
     return {**found, "paths": {path: row for path, row in found["paths"].items() if path not in there}}
 
 
