@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import emulation  # beside this script
+
 # A root file system of busybox alone, made on the spot.
 MAKE_ROOT = (
     "mkdir -p /root/c/rootfs/bin /root/c/rootfs/proc /root/c/rootfs/dev /root/c/rootfs/sys && "
@@ -32,38 +34,7 @@ BRIDGED = (
 
 class Console:
     def __init__(self, image: Path, disk: Path) -> None:
-        cmdline = json.loads((image / "image.json").read_text())["cmdline"]
-        self.process = subprocess.Popen(
-            [
-                "qemu-system-x86_64",
-                "-nodefaults",
-                "-no-user-config",
-                "-display",
-                "none",
-                "-no-reboot",
-                "-machine",
-                "q35,accel=tcg",
-                "-cpu",
-                "max",
-                "-m",
-                "512",
-                "-smp",
-                "1",
-                "-kernel",
-                str(image / "vmlinuz"),
-                "-initrd",
-                str(image / "initrd.cpio"),
-                "-append",
-                f"console=ttyS0 panic=1 reboot=k root=/dev/vda {cmdline}",
-                "-serial",
-                "stdio",
-                "-drive",
-                f"file={disk},format=raw,if=virtio",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        self.process = emulation.start(image, disk, memory_mib=512)
         self.all = b""
 
     def wait_for(self, text: bytes, since: int, seconds: float) -> bool:

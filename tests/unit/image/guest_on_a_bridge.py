@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import emulation  # beside this script
+
 MAC, ADDRESS = "06:4e:00:00:00:01", "10.0.0.77"
 
 
@@ -91,45 +93,13 @@ class Guest:
 
     def __init__(self, image: Path, disk: Path, work: Path) -> None:
         self.qmp_path = work / "qmp"
-        cmdline = json.loads((image / "image.json").read_text())["cmdline"]
         self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            [
-                "qemu-system-x86_64",
-                "-nodefaults",
-                "-no-user-config",
-                "-display",
-                "none",
-                "-no-reboot",
-                "-machine",
-                "q35,accel=tcg",
-                "-cpu",
-                "max",
-                "-m",
-                "256",
-                "-smp",
-                "1",
-                "-kernel",
-                str(image / "vmlinuz"),
-                "-initrd",
-                str(image / "initrd.cpio"),
-                "-append",
-                f"console=ttyS0 panic=1 reboot=k root=/dev/vda {cmdline}",
-                "-serial",
-                "stdio",
-                "-drive",
-                f"file={disk},format=raw,if=virtio",
-                "-netdev",
-                "tap,id=n,ifname=tap0,script=no,downscript=no",
-                "-device",
-                f"virtio-net-pci,netdev=n,romfile=,mac={MAC}",
-                "-qmp",
-                f"unix:{self.qmp_path},server=on,wait=off",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        self.process = emulation.start(
+            image, disk, 256,
+            "-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no",
+            "-device", f"virtio-net-pci,netdev=n,romfile=,mac={MAC}",
+            "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
+        )  # fmt: skip
         self.said = b""
 
     def wait_for(self, so: Callable[[], bool], seconds: float) -> bool:

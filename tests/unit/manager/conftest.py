@@ -185,6 +185,15 @@ class Running:
 
         return self.client((await self.admin.create_token(TokenCreate(name=role, role=Role(role)))).token)
 
+    async def settled_image(self, name: str) -> Any:
+        """The image, once it is no longer being fetched or looked for; as it is after ten seconds."""
+        for _ in range(200):
+            image = await self.admin.get_image(name)
+            if image.state not in ("downloading", "missing"):
+                return image
+            await asyncio.sleep(0.05)
+        return image
+
     async def until(self, vm: str, condition: Any, timeout: float = 10.0) -> Any:
         return await self.admin.wait_for(vm, condition, timeout=timeout)
 

@@ -75,15 +75,6 @@ def elsewhere(monkeypatch: Any) -> list[str]:
     return asked
 
 
-async def settled(manager: Any, name: str) -> Any:
-    for _ in range(200):
-        image = await manager.admin.get_image(name)
-        if image.state not in ("downloading", "missing"):
-            return image
-        await asyncio.sleep(0.05)
-    return image
-
-
 def nothing_came(manager: Any) -> bool:
     return sorted(os.listdir(manager.core.settings.image_root)) == ["tiny"] and not manager.core.downloads
 
@@ -103,10 +94,10 @@ async def test_an_operator_fetches_from_elsewhere_and_an_administrator_from_here
     manager: Any, web: Web, elsewhere: list[str]
 ) -> None:
     await (await manager.role("operator")).add_image(web.wanted("far", ELSEWHERE))
-    assert (await settled(manager, "far")).state == "ready"
+    assert (await manager.settled_image("far")).state == "ready"
     assert set(elsewhere) == {ELSEWHERE}
     await manager.admin.add_image(web.wanted("near"))
-    assert (await settled(manager, "near")).state == "ready"
+    assert (await manager.settled_image("near")).state == "ready"
 
 
 @pytest.mark.parametrize("role", ["operator", "admin"])
@@ -118,7 +109,7 @@ async def test_no_redirect_leads_to_the_managers_own_machine(manager: Any, web: 
     assert refused.value.code == "NQR-IMG-114" and set(elsewhere) == {ELSEWHERE} and nothing_came(manager)
     web.to = f"http://{ELSEWHERE}:{web.port}"
     await client.add_image(web.wanted(host=ELSEWHERE, path="moved/remote"))
-    assert (await settled(manager, "copy")).state == "ready"
+    assert (await manager.settled_image("copy")).state == "ready"
     web.to = f"http://{ELSEWHERE}:{web.port}/moved"
     with pytest.raises(Refused, match="redirects"):
         await client.add_image(web.wanted("endless", host=ELSEWHERE, path="moved/remote"))
@@ -139,7 +130,7 @@ async def test_a_name_that_changes_its_meaning_is_connected_to_as_it_was_looked_
     monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
     operator = await manager.role("operator")
     await operator.add_image(web.wanted(host="images.test"))
-    image = await settled(manager, "copy")
+    image = await manager.settled_image("copy")
     assert image.state == "corrupt" and "images.test is this machine" in image.error
     assert set(elsewhere) == {ELSEWHERE}
 
@@ -161,7 +152,7 @@ async def test_what_is_still_to_come_of_others_is_counted(manager: Any, web: Web
     assert refused.value.code == "NQR-IMG-115"
     manager.core.downloads["other"].done = 10**13
     await manager.admin.add_image(web.wanted())
-    assert (await settled(manager, "copy")).state == "ready"
+    assert (await manager.settled_image("copy")).state == "ready"
 
 
 async def test_a_disk_that_fills_meanwhile_ends_the_download(manager: Any, web: Web, monkeypatch: Any) -> None:
@@ -171,7 +162,7 @@ async def test_a_disk_that_fills_meanwhile_ends_the_download(manager: Any, web: 
         await asyncio.sleep(0.01)
     monkeypatch.setattr(download, "room", lambda path: 0)
     web.through.set()
-    image = await settled(manager, "copy")
+    image = await manager.settled_image("copy")
     assert image.state == "corrupt" and "less than 1 GiB left" in image.error and nothing_came(manager)
 
 
@@ -184,4 +175,4 @@ async def test_two_are_fetched_at_a_time(manager: Any, web: Web) -> None:
     await asyncio.sleep(0.3)
     assert web.waiting == 2
     web.through.set()
-    assert [(await settled(manager, name)).state for name in ("one", "two", "three")] == ["ready"] * 3
+    assert [(await manager.settled_image(name)).state for name in ("one", "two", "three")] == ["ready"] * 3

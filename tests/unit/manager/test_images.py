@@ -132,15 +132,6 @@ def digest(path: Any) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-async def settled(manager: Any, name: str) -> Any:
-    for _ in range(100):
-        image = await manager.admin.get_image(name)
-        if image.state not in ("downloading", "missing"):
-            return image
-        await asyncio.sleep(0.05)
-    return image
-
-
 async def test_add_by_url_verifies_everything(manager: Any, web: Any) -> None:
     url, folder = web
     with pytest.raises(Refused, match="sha256"):
@@ -150,7 +141,7 @@ async def test_add_by_url_verifies_everything(manager: Any, web: Any) -> None:
     with pytest.raises(Refused, match="404"):
         await manager.admin.add_image(ImageAdd(name="remote", url=url + "x", sha256="0" * 64))
     await manager.admin.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json")))
-    assert (await settled(manager, "copy")).state == "ready"
+    assert (await manager.settled_image("copy")).state == "ready"
     assert (await manager.admin.scan_images()).total == 2
 
 
@@ -158,7 +149,7 @@ async def test_a_tampered_file_never_becomes_an_image(manager: Any, web: Any) ->
     url, folder = web
     (folder / "kernel").write_bytes(b"X" * 512)
     await manager.admin.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json")))
-    image = await settled(manager, "copy")
+    image = await manager.settled_image("copy")
     assert image.state == "corrupt" and "kernel does not have the size and sha256" in image.error
     assert sorted(os.listdir(manager.core.settings.image_root)) == ["tiny"], "nothing half-downloaded stays"
     await manager.admin.delete_image("copy")
@@ -205,7 +196,7 @@ async def test_how_far_a_download_has_come_is_told(manager: Any, slow_web: Any) 
     image = await fetched(manager, "copy", manifest["rootfs"]["size"])
     assert (image.state, image.download.done, image.download.total) == ("downloading", 4096, total)
     through.set()
-    image = await settled(manager, "copy")
+    image = await manager.settled_image("copy")
     assert (image.state, image.download, image.error) == ("ready", None, "")
 
 
