@@ -17,6 +17,7 @@ import struct
 from dataclasses import dataclass
 
 from nqrust.contract.names import MAC_PREFIX
+from nqrust.contract.text import one_line
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 
@@ -72,7 +73,7 @@ class Dhcp:
         """`ip` belongs to `mac` from now on. Writing the same again touches nothing."""
         if not self._server:
             return
-        line = f"{mac},{ip},{name}\n".encode()
+        line = f"{one_line(f'{mac},{ip},{name}')}\n".encode()
         path = f"{self._dir}/{vm_id}"
         before = self._content(path)
         if before == line:

@@ -17,6 +17,7 @@ from nqrust.agent.store import VmRecord
 from nqrust.contract.api.agent import VmSpec
 from nqrust.contract.api.vms import PortForward
 from nqrust.contract.names import FORWARD_CHAIN, FORWARD_CHAINS, FORWARD_LOCAL_CHAIN, FORWARD_NAT_CHAIN, PLATFORM_PORTS
+from nqrust.contract.text import one_line
 from nqrust.host.errors import HostError
 from nqrust.host.facts.ports import parse_sockets
 from nqrust.host.port import Host, command
@@ -186,7 +187,7 @@ def rules(bridge: str, forwards: Iterable[Forward]) -> Rules:
 def restore_text(table: str, chains: Rules) -> str:
     """Input of `iptables-restore --noflush`: a chain that is named is emptied and filled in one transaction."""
     lines = [f"*{table}", *(f":{chain} - [0:0]" for chain in chains)]
-    lines += [f"-A {chain} {' '.join(rule)}" for chain, listed in chains.items() for rule in listed]
+    lines += [one_line(f"-A {chain} {' '.join(rule)}") for chain, listed in chains.items() for rule in listed]
     return "\n".join([*lines, "COMMIT", ""])
 
 

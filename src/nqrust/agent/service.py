@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from nqrust.agent import disk_writers, disks, facts, volumes
+from nqrust.agent import addresses, disk_writers, disks, facts, volumes
 from nqrust.agent.blobs import Blobs
 from nqrust.agent.dhcp import Dhcp
 from nqrust.agent.errors import AgentError, Conflict, Failed, unknown_vm
@@ -95,6 +95,7 @@ class VmService:
     def put(self, spec: VmSpec) -> VmStatus:
         """The VM exists as `spec` says and, with `run`, runs. What already runs is left as it is."""
         check_id(spec.id)
+        addresses.check(spec, self.settings.network)
         identity = self._identity(spec)
         before = self.store.read(spec.id)
         if before is not None and spec.generation < before.generation:

@@ -17,6 +17,7 @@ from nqrust.agent.store import VmRecord
 from nqrust.contract.api.agent import TapStatus
 from nqrust.contract.api.vms import RateLimits
 from nqrust.contract.names import mac_address
+from nqrust.contract.text import one_line
 from nqrust.host.errors import CommandFailed, HostError, ProgramMissing
 from nqrust.host.port import Host, command
 
@@ -121,7 +122,7 @@ class Taps:
         return {words[0]: words[words.index("lladdr") + 1] for words in lines if "lladdr" in words}
 
     def _ip(self, lines: list[str]) -> None:
-        self._host.run(command("ip", "-batch", "-", input="".join(f"{line}\n" for line in lines).encode()))
+        self._host.run(command("ip", "-batch", "-", input="".join(f"{one_line(line)}\n" for line in lines).encode()))
 
     def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:
         """What the VM's TAP carries, from now on. Raises Failed."""

@@ -30,12 +30,18 @@ from pydantic import BaseModel, Field
 
 from nqrust.contract.api.images import Blob
 from nqrust.contract.api.vms import (
+    NAME_PATTERN,
+    VM_ID_PATTERN,
     GuestReport,
     GuestUser,
+    Ipv4,
     LastReport,
+    Mac,
     NetworkConfig,
+    OneLine,
     PortForward,
     RateLimits,
+    Tap,
     VmLimits,
     Volume,
 )
@@ -71,18 +77,18 @@ class ImageRef(BaseModel):
 class VmSpec(BaseModel):
     """All an agent needs to run a VM. `guest_token` is the VM's own secret: the agent stores its hash."""
 
-    id: str
-    name: str
+    id: str = Field(pattern=VM_ID_PATTERN)
+    name: str = Field(pattern=NAME_PATTERN, max_length=63)
     generation: int = 1
     vcpus: int = Field(ge=1, le=32)
     memory_mib: int = Field(ge=64)
     disk_mib: int = Field(ge=16)
     image: ImageRef
-    mac: str
-    tap: str = Field(max_length=15)
-    ip: str | None = Field(default=None, description="reserved address; None where the network has its own DHCP")
-    guest_token: str
-    ssh_keys: list[str] = []
+    mac: Mac
+    tap: Tap
+    ip: Ipv4 | None = Field(default=None, description="reserved address; None where the network has its own DHCP")
+    guest_token: OneLine
+    ssh_keys: list[OneLine] = []
     forwards: list[PortForward] = []
     volumes: list[Volume] = []
     attached: list[str] = Field(

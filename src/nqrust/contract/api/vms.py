@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,9 +19,24 @@ from pydantic import (
 )
 
 from nqrust.contract.names import kept_volume_name
+from nqrust.contract.text import one_line
 
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 """A VM's name is its hostname too: one RFC 1123 label that begins with a letter."""
+
+
+VM_ID_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?$"
+"""Can be part of a path, a unit's name and a command line."""
+
+
+def _ipv4(text: str) -> str:
+    return str(IPv4Address(text))
+
+
+Mac = Annotated[str, Field(pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$", description="unicast, lower case")]
+Tap = Annotated[str, Field(pattern=r"^tap[0-9a-f]{11}$", description="as nqrust.contract.names.tap_name makes it")]
+Ipv4 = Annotated[str, Field(max_length=15), AfterValidator(_ipv4)]
+OneLine = Annotated[str, AfterValidator(one_line)]
 
 
 class VmState(str, Enum):
