@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 from tests.unit.agent import mounted_images as images
 from tests.unit.agent.mounted_images import Installed
+
+from nqrust.agent.diskwrite import mounting
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@laptop"
 HASH = "$6$abcdefgh$abcdefghijklmnop"
@@ -287,3 +290,31 @@ def test_a_wrong_request_touches_nothing_and_is_not_repeated(helper: Installed, 
     code, said = helper.ask(wrong)
     assert code == 2 and said.startswith("nqrust-helper: ")
     assert "hunter2" not in said and HASH not in said and len(said) < 300
+
+
+def test_a_disk_is_mounted_read_only_first_and_nothing_in_it_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Flags of mount(2): MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC are 1, 2, 4, 8."""
+    flags: list[int] = []
+    monkeypatch.setattr(mounting, "_mount", lambda source, target, kind, given, data: flags.append(given))
+    mount = mounting.Mount("/dev/loop0", "xfs", str(tmp_path / "run"))
+    mount.__enter__()
+    mount.writable()
+    assert [given & 0b1111 for given in flags] == [0b1111, 0b1110]
+
+
+def test_it_works_in_namespaces_of_its_own(kind: str, image: Path, helper: Installed) -> None:
+    disk, seen = helper.disk(image), set()
+    files = [{"path": f"/etc/many{number}", "content": "x" * (1 << 20), "mode": 0o644} for number in range(30)]
+    process = helper.start(request(kind, *files))
+    while process.poll() is None:
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                if f" {kind} /dev/loop" in Path(f"/proc/{child}/mountinfo").read_text():
+                    seen |= {n for n in ("mnt", "pid", "net", "ipc") if namespace(child, n) != namespace("self", n)}
+        time.sleep(0.002)
+    assert process.returncode == 0, process.communicate()
+    assert seen == {"mnt", "pid", "net", "ipc"} and images.clean(kind, disk)
+
+
+def namespace(process: str, kind: str) -> str:
+    return os.readlink(f"/proc/{process}/ns/{kind}")

@@ -195,3 +195,23 @@ async def close_code(url: str, headers: dict[str, str] | None = None) -> int:
             await asyncio.wait_for(socket.recv(), 10)
     assert closed.value.rcvd is not None
     return closed.value.rcvd.code
+
+
+async def test_a_console_opened_with_a_password_outlives_a_change_of_that_password(
+    served: Any, echo: Any, monkeypatch: Any
+) -> None:
+    """docs/security.md says so: who opened it has no session that could end."""
+    monkeypatch.setattr(console, "CHECK_SECONDS", 0.1)
+    base, manager = served
+    await running_vm(manager, echo[0])
+    _, user_id = await _signed_in(manager)
+    headers = {"Authorization": "Basic " + base64.b64encode(b"ann:a long password").decode()}
+    async with connect(f"{base}/v1/vms/web1/console", proxy=None, additional_headers=headers) as socket:
+        await socket.recv()
+        await manager.admin.update_user(user_id, UserUpdate(password="another password"))
+        await asyncio.sleep(0.4)
+        await socket.send(b"x")
+        assert await socket.recv() == b"x"
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"{base}/v1/vms/web1/console", proxy=None, additional_headers=headers)
+    assert refused.value.response.status_code == 401

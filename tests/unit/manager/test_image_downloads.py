@@ -176,3 +176,12 @@ async def test_two_are_fetched_at_a_time(manager: Any, web: Web) -> None:
     assert web.waiting == 2
     web.through.set()
     assert [(await manager.settled_image(name)).state for name in ("one", "two", "three")] == ["ready"] * 3
+
+
+async def test_no_proxy_of_the_environment_is_used(manager: Any, web: Web, elsewhere: list[str], monkeypatch: Any) -> None:
+    """It would connect to what the manager itself must not."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://192.0.2.99:3128")
+    await manager.admin.add_image(web.wanted("far", ELSEWHERE))
+    assert (await manager.settled_image("far")).state == "ready"
+    assert set(elsewhere) == {ELSEWHERE}

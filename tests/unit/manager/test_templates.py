@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from nqrust.client.errors import Refused
@@ -98,3 +99,15 @@ async def test_what_is_not_there_is_said(manager: Any) -> None:
         assert refused.value.status == status
     assert (await manager.admin.list_templates()).total == 1
     assert (await manager.admin.list_vms()).total == 0
+
+
+async def test_a_template_keeps_no_password(manager: Any) -> None:
+    account = {"name": "ana", "ssh_keys": [], "password_hash": "$6$abcdefgh$abcdefghijklmnop"}
+    headers = {"Authorization": f"Bearer {manager.admin_token}"}
+    transport = httpx.ASGITransport(app=manager.app, client=("127.0.0.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers) as http:
+        answer = await http.post("/v1/templates", json={"name": "small", "image": "tiny", "users": [account]})
+        kept = await http.get("/v1/templates/small")
+    assert "$6$" not in answer.text + kept.text and "password" not in kept.text
+    (user,) = (await manager.admin.get_template("small")).users
+    assert user.name == "ana"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -318,3 +319,16 @@ def test_phases_are_the_planners() -> None:
     from nqrust.installer import planner
 
     assert run_commands.PHASES == planner.PHASES
+
+
+def test_no_option_takes_a_password() -> None:
+    """Command lines are seen by every user of a host: passwords come from files or the environment."""
+    from nqrust.installer.cli.app import command
+
+    def options(node, path):  # type: ignore[no-untyped-def]
+        for name, child in getattr(node, "commands", {}).items():
+            yield from options(child, f"{path} {name}")
+        yield from ((path, name) for parameter in node.params for name in parameter.opts)
+
+    secret = [(path, name) for path, name in options(command(), "nqr") if re.search("password|secret|token", name)]
+    assert secret and all(name.endswith("-file") for _, name in secret), secret

@@ -110,3 +110,19 @@ def test_programs_find_folders_that_were_moved(monkeypatch: pytest.MonkeyPatch) 
     assert "\nAGENT_HELPER=/opt/vms/libexec/nqrust-helper\n" in found["/etc/nqrust-microvm/agent.env"]
     assert "NOPASSWD: /opt/vms/libexec/nqrust-helper disk-write\n" in found["/etc/sudoers.d/nqrust"]
     assert not any("-dir" in path for path in rendered("production"))
+
+
+def test_what_the_manager_starts_from_holds_hashes_only() -> None:
+    text = rendered("production")["/etc/nqrust-microvm/bootstrap.json"].split("---\n", 1)[1]
+    assert "admin" in text
+    for secret in ("D" * 32, "A" * 32, "c" * 43, "j" * 43, "u" * 43):
+        assert secret not in text
+
+
+def test_services_listen_on_all_addresses_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = {"manager": {"bind": "10.1.2.3:18080"}, "agent": {"bind": "10.1.2.3:19090"}, "ui": {"bind": "127.0.0.1:3000"}}
+    monkeypatch.setitem(CASES, "narrow", narrow)
+    for service, given in narrow.items():
+        name = f"{service.upper()}_BIND"
+        for case, bind in (("production", f"0.0.0.0:{given['bind'].rpartition(':')[2]}"), ("narrow", given["bind"])):
+            assert f"\n{name}={bind}\n" in rendered(case)[f"/etc/nqrust-microvm/{service}.env"], (case, name)
