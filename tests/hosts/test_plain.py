@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.documentation import pages
 from tests.hosts import product
 from tests.hosts.machine import Fingerprint, Machine, Result
 from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
@@ -95,6 +96,19 @@ def test_stop_and_remove(installed: Installed) -> None:
     nqr(host, "vm", "rm", "web1")
     assert document(host, "vm", "ls")["items"] == []
     assert product.vm_processes(host, installed.vm["id"]) == {}
+
+
+def test_after_a_reboot_one_command_brings_the_services_back(installed: Installed) -> None:
+    """The one in docs/known-issues.md: there is no init system that would."""
+    host = installed.host
+    host.reboot()
+    assert daemons(host) == {}
+    (line,) = [code for code in pages.inline("docs/known-issues.md") if code.endswith("supervisord.conf")]
+    host.run(line)
+    eventually("the manager answers", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 200)
+    eventually("the agent answers", lambda: fetch(host, "http://127.0.0.1:19090/agent/v1/health")[0] == 200)
+    assert set(daemons(host)) == {"manager", "agent", "ui", "supervisord", "dnsmasq", "postgres"}
+    assert nqr(host, "verify").code == 0
 
 
 def test_uninstall_leaves_nothing_though_a_vm_runs(installed: Installed) -> None:

@@ -1,0 +1,110 @@
+"""Every promise of the documentation names the tests that prove it (tests/tables/claims.yaml), and those are there."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+from tests.documentation import claims, pages
+from tests.documentation.claims import Row
+from tests.documentation.pages import ROOT
+
+from nqrust.agent import upkeep
+from nqrust.installer.rehearsal import operation
+from nqrust.manager.api import console
+
+ALL = re.compile("")
+STRONG = re.compile(r"\b(never|always|every|cannot|nothing|none|whatever)\b|\bno (\w+ ){1,3}(can|is|are)\b", re.IGNORECASE)
+COVERED = {
+    "README.md": ALL,
+    "docs/security.md": ALL,
+    "docs/known-issues.md": ALL,
+    "docs/architecture.md": STRONG,
+    "docs/operations.md": STRONG,
+}
+"""Pages, and which of their claims (tests/documentation/pages.py) need a row."""
+PROMISES = re.compile(r"\b(works|is refused|refuses|never|always|every)\b", re.IGNORECASE)
+BY_THE_WAY = re.compile(r"^(Tests:|Licence:|Apache-2\.0\.|`\./scripts/test\.sh`\.)$")
+
+
+@pytest.mark.parametrize("page", COVERED)
+def test_every_claim_has_a_row(page: str) -> None:
+    wanted = tuple(claim for claim in pages.claims(page) if COVERED[page].search(claim) and not BY_THE_WAY.match(claim))
+    assert len(wanted) > 3
+    assert claims.uncovered(page, wanted) == []
+
+
+@pytest.mark.parametrize("page", COVERED)
+def test_a_row_repeats_its_page_word_for_word(page: str) -> None:
+    """A sentence that was edited is read again together with its tests."""
+    rows = [row for row in claims.rows() if row.page == page]
+    assert [row.says for row in rows if not any(row.says in claim for claim in pages.claims(page))] == []
+    assert len({row.says for row in rows}) == len(rows)
+
+
+def test_a_row_names_tests_or_says_why_not() -> None:
+    assert {row.page for row in claims.rows()} == set(COVERED)
+    assert [row.name for row in claims.rows() if bool(row.tests) == bool(row.none)] == []
+    assert [row.name for row in claims.rows() if row.none and PROMISES.search(row.says)] == [], "a promise has a test"
+
+
+@pytest.mark.parametrize("row", [row for row in claims.rows() if row.tests], ids=lambda row: row.name)
+def test_its_tests_are_there_and_run(row: Row) -> None:
+    assert [why for test in row.tests if (why := claims.missing(test))] == []
+
+
+def test_a_test_that_is_missing_or_skipped_is_found(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("tests")
+    (folder / "one.py").write_text(
+        "import pytest\ndef test_good():\n    assert 1\n@pytest.mark.skip(reason='x')\ndef test_marked():\n    assert 1\n"
+        "def test_leaves():\n    'why'\n    pytest.skip('x')\ndef test_empty():\n    pass\n"
+        "@pytest.mark.skipif(True, reason='x')\ndef test_sometimes():\n    assert 1\n"
+    )
+    (folder / "all.py").write_text("import pytest\npytestmark = [pytest.mark.skip]\ndef test_good():\n    assert 1\n")
+    monkeypatch.setattr(claims, "TESTS", folder)
+    told = {test: claims.missing(test).rpartition(": ")[2] for test in (
+        "one.py::test_good", "one.py::test_sometimes", "one.py::test_marked", "one.py::test_leaves", "one.py::test_empty",
+        "one.py::test_none", "all.py::test_good", "two.py::test_good",
+    )}  # fmt: skip
+    assert list(told.values()) == [
+        "", "", "it is always skipped", "it is always skipped", "it asserts nothing", "there is no such test",
+        "there is no such test", "there is no such file",
+    ]  # fmt: skip
+
+
+# --- claims that are about the code itself
+
+
+def test_figures_of_the_security_page() -> None:
+    page = pages.text("docs/security.md")
+    assert f"Open consoles close within {console.CHECK_SECONDS:g} seconds" in page
+    assert f"for up to {upkeep.EVERY:g} seconds" in page
+
+
+def test_a_rehearsal_says_what_it_cannot_measure() -> None:
+    said = " ".join(operation._ALWAYS_UNMEASURED)
+    for word in ("kernel", "modules", "parameters", "DHCP", "IPv6", "firewall rules", "services"):
+        assert word in said
+
+
+def test_nothing_below_the_command_line_prints() -> None:
+    printers = ("print", "sys.stdout.write", "sys.stderr.write", "input", "sys.exit", "typer.echo")
+    allowed = (
+        "cli/",
+        "reporting/",
+        "rehearsal/inside.py",
+        "rehearsal/clone.py",
+        "supervisor/env_exec.py",
+    )  # the last three: programs of their own
+    installer = ROOT / "src/nqrust/installer"
+    found = [
+        f"{path.relative_to(installer)}: {ast.unparse(node.func)}"
+        for path in sorted(installer.rglob("*.py"))
+        if not str(path.relative_to(installer)).startswith(allowed)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in printers
+    ]
+    assert found == []
