@@ -201,6 +201,18 @@ def test_doctor_finds_what_has_drifted(reader: Reader) -> None:
     assert again.code == 0 and "manager.env" not in again.stdout, again.describe()
 
 
+def test_configuration(reader: Reader) -> None:
+    """The commands that docs/configuration.md names."""
+    mark = reader.host.mark()
+    shown = reader.types("nqr config show").stdout
+    assert re.search(r"network\.bridge_name\s+fcbr0\s+\S", shown), shown
+    assert reader.types("nqr config validate --config config.yaml").code == 0
+    wrong = reader.types("echo 'mdoe: production' >wrong.yaml; nqr config validate --config wrong.yaml", check=False)
+    assert wrong.code == 2 and "NQR-CFG-005" in wrong.stderr and "mode" in wrong.stderr, wrong.describe()
+    assert '"bridge_name"' in reader.types("nqr config schema").stdout
+    assert product.rewritten(reader.host, mark) == []
+
+
 def test_a_rehearsal_is_refused_on_an_installed_host(reader: Reader) -> None:
     mark = reader.host.mark()
     refused = reader.types("./scripts/install/install.sh --rehearse", check=False)

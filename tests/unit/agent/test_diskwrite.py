@@ -138,6 +138,11 @@ def claim(kind: str, disk: Path) -> None:
     overwrite(disk, (8, struct.pack(">Q", 1 << 48)) if kind == "xfs" else (0x10070, struct.pack("<Q", 1 << 60)))
 
 
+def wants_another_device(kind: str, disk: Path) -> None:
+    """A realtime device (xfs), a second one (btrfs)."""
+    overwrite(disk, (16, struct.pack(">Q", 1)) if kind == "xfs" else (0x10088, struct.pack("<Q", 2)))
+
+
 def no_magic(kind: str, disk: Path) -> None:
     overwrite(disk, (0, bytes(512)), (0x10000, bytes(4096)))
 
@@ -160,7 +165,7 @@ def cut(kind: str, disk: Path) -> None:
     os.truncate(disk, 20 << 20)
 
 
-@pytest.mark.parametrize("damage", [claim, no_magic, broken_inside, cut])
+@pytest.mark.parametrize("damage", [claim, wants_another_device, no_magic, broken_inside, cut])
 def test_a_damaged_or_lying_file_system_is_refused(
     kind: str, image: Path, helper: Installed, damage: Callable[[str, Path], None]
 ) -> None:
@@ -275,6 +280,7 @@ def test_the_log_of_a_killed_vm_is_replayed(helper: Installed, tmp_path: Path) -
         request("xfs", {**HOSTNAME, "uid": -1}),
         request("xfs", {**HOSTNAME, "content": "x" * ((1 << 20) + 1)}),
         request("xfs", *[HOSTNAME] * 33),
+        request("xfs", users=[{"name": f"u{number}"} for number in range(33)]),
         request("xfs", users=[{"name": "a:b"}]),
         request("xfs", users=[{"name": "ana", "ssh_keys": ["ssh-ed25519 two\nlines of it"]}]),
         request("xfs", users=[{"name": "ana", "password_hash": "x:0:0:"}]),
