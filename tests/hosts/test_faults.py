@@ -203,7 +203,7 @@ def test_rebooted_in_the_middle(bench: Bench, phase: str) -> None:
     bench.completes()
 
 
-@pytest.mark.parametrize("phase", ["deps", "kvm", "network", "database", "build", "config", "sudo", "services"])
+@pytest.mark.parametrize("phase", ["deps", "kvm", "network", "database", "build", "config", "services"])
 def test_killed_in_each_phase_and_rolled_back(bench: Bench, phase: str) -> None:
     running = bench.start()
     bench.reached(running, in_phase(phase))

@@ -109,7 +109,6 @@ def test_files_modes_and_owners(installed: Installed) -> None:
         f"{CONFIG}/admin-password": (0o600, "root", "root"),
         f"{CONFIG}/cli-token": (0o600, "root", "root"),
         f"{CONFIG}/join-token": (0o600, "root", "root"),
-        "/etc/sudoers.d/nqrust": (0o440, "root", "root"),
         "/etc/systemd/system/nqrust-manager.service": (0o644, "root", "root"),
         "/opt/nqrust-microvm": (0o755, "root", "root"),
         "/opt/nqrust-microvm/bin": (0o755, "root", "root"),
@@ -124,7 +123,8 @@ def test_files_modes_and_owners(installed: Installed) -> None:
     assert {path: (stat.mode, stat.owner, stat.group) if stat else None for path, stat in found.items()} == expected
     for name in ("manager", "agent", "guest-agent"):
         assert host.run(["test", "-x", f"/opt/nqrust-microvm/bin/{name}"], check=False).ok, name
-    assert host.run(["visudo", "-c"]).ok
+    assert host.run(["visudo", "-c"]).ok and not host.exists("/etc/sudoers.d/nqrust")
+    assert "NoNewPrivs:\t1" in host.run("cat /proc/$(systemctl show -P MainPID nqrust-manager)/status").stdout
     kvm = host.stat("/dev/kvm")
     assert kvm is None or (kvm.mode, kvm.group) == (0o660, "kvm")
     assert not host.run("find /opt/nqrust-microvm -xdev -user nqrust -type f -perm /0111", check=False).stdout, (

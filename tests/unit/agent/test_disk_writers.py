@@ -35,9 +35,9 @@ def write(host: FakeHost, disk: str = DISK, identity: disks.Identity = IDENTITY)
     disk_writers.writer("xfs", HELPER).again(host, disk, identity)
 
 
-def answering(answer: object, *, euid: int = 0) -> FakeHost:
-    host = FakeHost(euid=euid)
-    host.on(*(("sudo", "-n") if euid else ()), HELPER, "disk-write", answer=answer)
+def answering(answer: object) -> FakeHost:
+    host = FakeHost()
+    host.on(HELPER, "disk-write", answer=answer)
     return host
 
 
@@ -64,12 +64,6 @@ def test_the_helper_is_told_all_on_standard_input() -> None:
     }
     assert [(user.name, user.password_hash) for user in told.users] == [("ana", HASH)]
     assert "the-token" not in repr(ran) and HASH not in repr(ran)
-
-
-def test_a_service_user_asks_through_sudo() -> None:
-    host = answering('{"code":""}\n', euid=998)
-    write(host)
-    assert host.commands[0].argv == ("sudo", "-n", HELPER, "disk-write")
 
 
 def test_the_helpers_error_is_the_agents() -> None:

@@ -45,16 +45,10 @@ def plan(context: Context) -> PhasePlan:
         Directory(layout.bin_dir, adopt_modes=True),
         *[Symlink(f"{layout.bin_dir}/{c.name}", f"../current/bin/{c.name}") for c in parts],
     ]
-    if context.release.form == "bundled":
-        if not settings.has_agent:
-            steps.append(Directory(layout.libexec_dir, adopt_modes=True))
+    if context.release.form == "bundled" and settings.has_agent:
         steps.append(Artifact(context.files.directory, HELPER, f"{layout.libexec_dir}/nqrust-helper"))
-        for name, folder, default in (
-            ("image-dir", layout.image_dir, paths.IMAGE_DIR),
-            ("data-dir", layout.data_dir, paths.DATA_DIR),
-        ):
-            if folder != default:
-                steps.append(File(f"{layout.libexec_dir}/{name}", f"{folder}\n", what="read by nqrust-helper"))
+        if layout.data_dir != paths.DATA_DIR:
+            steps.append(File(f"{layout.libexec_dir}/data-dir", f"{layout.data_dir}\n", what="read by nqrust-helper"))
     steps += [
         Directory(layout.image_dir, tree=True, retain=Retain.data),
         *[

@@ -11,7 +11,7 @@ from nqrust.installer.distro import registry
 from nqrust.installer.distro.model import OPTIONAL_ROLES
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
-from nqrust.installer.phases import environments
+from nqrust.installer.phases import environments, sudo
 from nqrust.installer.phases.context import Context
 from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.settings import DbType, NetworkMode
@@ -25,7 +25,9 @@ from nqrust.installer.steps.symlink import Symlink
 def roles(context: Context) -> list[str]:
     """Roles of packages (distro/) that this installation calls; nothing is taken for granted on a minimal host."""
     settings, facts = context.settings, context.facts
-    wanted = ["iproute2", "sudo", "e2fsprogs", "busybox", "zstd", *context.build_roles]
+    wanted = ["iproute2", "e2fsprogs", "busybox", "zstd", *context.build_roles]
+    if sudo.wanted(context):
+        wanted.append("sudo")
     if facts.kernel.modules_loadable:
         wanted.append("kmod")
     if settings.has_manager:

@@ -10,7 +10,7 @@ from nqrust.host.secret import Secret
 from nqrust.installer.distro import registry
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
-from nqrust.installer.phases import database, environments, network
+from nqrust.installer.phases import database, environments, network, sudo
 from nqrust.installer.phases.context import Context
 from nqrust.installer.phases.verify.hops import local_address
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
@@ -81,7 +81,7 @@ def _manager(context: Context) -> ServiceSpec:
         order=100,
         after=("network-online.target", *(("postgresql.service",) if local else ())),
         wants=("network-online.target", *(("postgresql.service",) if local else ())),
-        hardening=Hardening.sudo,
+        hardening=Hardening.sudo if sudo.may_become_root(context, "manager") else Hardening.strict,
         read_write=(layout.image_dir,),
     )
 

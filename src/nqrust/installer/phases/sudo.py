@@ -33,6 +33,11 @@ def wanted(context: Context) -> tuple[Privilege, ...]:
     return tuple(p for p in context.release.privileges if p.user == "service" and here[p.component])
 
 
+def may_become_root(context: Context, component: str) -> bool:
+    """Whether this component's service must be able to start sudo."""
+    return any(privilege.component == component for privilege in wanted(context))
+
+
 def plan(context: Context) -> PhasePlan:
     privileges = wanted(context)
     if not privileges:

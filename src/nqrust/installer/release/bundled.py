@@ -7,7 +7,7 @@ Its artifacts, relative to the release's folder:
     requirements/{installer,manager,agent,ui,supervisord}.txt   third-party wheels, pinned by hash
     requirements/nqrust.txt     the project's own wheel, pinned by hash
     guest-agent                 static binary
-    libexec/nqrust-helper       the one program that services may run as root
+    libexec/nqrust-helper       the one program with which the agent writes into disks that must be mounted for it
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from nqrust.installer.release.descriptor import (
     Component,
     ComponentKind,
     ImageSource,
-    Privilege,
     Release,
 )
 from nqrust.installer.release.digest import source_digest
@@ -78,25 +77,6 @@ COMPONENTS = (
 CONSOLE_SCRIPTS = {"manager": "nqrust-manager", "agent": "nqrust-agent", "ui": "nqrust-ui"}
 """Component -> the console script in the release's environment that `{bin}/<component>` points to."""
 
-PRIVILEGES = (
-    Privilege(
-        component="manager",
-        argv=("{libexec}/nqrust-helper", "version"),
-        why="tell which helper is installed",
-    ),
-    Privilege(
-        component="manager",
-        argv=("{libexec}/nqrust-helper", "image-info"),
-        why="read size and file system type of an image (its name comes on standard input)",
-    ),
-    Privilege(
-        component="agent",
-        argv=("{libexec}/nqrust-helper", "disk-write"),
-        why="write files and users into an XFS or Btrfs disk of a VM that does not run (a document on standard input)",
-    ),
-)
-"""Every verb takes its arguments on standard input, so that sudo can match the whole command without a wildcard."""
-
 IMAGES = (
     ImageSource(name="tiny", build="tiny"),
     ImageSource(name="container-runtime", build="container-runtime"),
@@ -105,8 +85,7 @@ IMAGES = (
 
 
 def helper_source() -> bytes:
-    """The helper as it goes into a release. It serves /srv/images and /srv/fc, or the folders named in `image-dir` and
-    `data-dir` beside it."""
+    """The helper as it goes into a release. It serves /srv/fc, or the folder named in `data-dir` beside it."""
     return (resources.files("nqrust.installer.release") / "helper" / "nqrust-helper").read_bytes()
 
 
@@ -137,7 +116,6 @@ def describe_checkout(host: Host, checkout: str) -> Release:
         form="bundled",
         version=f"{version}+{source_digest(host, checkout)[:12]}",
         components=COMPONENTS,
-        privileges=PRIVILEGES,
         images=IMAGES,
     )
 

@@ -58,7 +58,7 @@ class Component(Model):
 
 
 class Privilege(Model):
-    """A command that a service user may run as root. `argv` is matched whole by sudo; no wildcards in the bundled one."""
+    """A command that a service user may run as root: sudo matches `argv` whole. The bundled release declares none."""
 
     user: Literal["service", "root"] = "service"
     component: Literal["manager", "agent"]

@@ -17,7 +17,7 @@ from tests.unit.installer.phases.a_host import fit
 from nqrust.host.secret import Secret
 from nqrust.installer import planner
 from nqrust.installer.phases.context import Context, ReleaseFiles, Secrets
-from nqrust.installer.release.bundled import COMPONENTS, IMAGES, PRIVILEGES
+from nqrust.installer.release.bundled import COMPONENTS, IMAGES
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings import Settings
@@ -33,7 +33,7 @@ SECRETS = Secrets(
     join_token=Secret("nqr_" + "j" * 43),
     ui_storage_secret=Secret("u" * 43),
 )
-RELEASE = Release(form="bundled", version="1.2.3", components=COMPONENTS, privileges=PRIVILEGES, images=IMAGES)
+RELEASE = Release(form="bundled", version="1.2.3", components=COMPONENTS, images=IMAGES)
 CASES: dict[str, dict[str, Any]] = {
     "production": {},
     "isolated-minimal": {"mode": "minimal", "network": {"mode": "isolated", "bridge_name": "br-vm"}},
@@ -106,9 +106,8 @@ def test_programs_find_folders_that_were_moved(monkeypatch: pytest.MonkeyPatch) 
     moved = {"mode": "minimal", "paths": {"install_dir": "/opt/vms", "data_dir": "/data/fc", "image_dir": "/data/images"}}
     monkeypatch.setitem(CASES, "moved", moved)
     found = {path: text.partition("---\n")[2] for path, text in rendered("moved").items()}
-    assert found["/opt/vms/libexec/data-dir"] == "/data/fc\n" and found["/opt/vms/libexec/image-dir"] == "/data/images\n"
+    assert found["/opt/vms/libexec/data-dir"] == "/data/fc\n"
     assert "\nAGENT_HELPER=/opt/vms/libexec/nqrust-helper\n" in found["/etc/nqrust-microvm/agent.env"]
-    assert "NOPASSWD: /opt/vms/libexec/nqrust-helper disk-write\n" in found["/etc/sudoers.d/nqrust"]
     assert not any("-dir" in path for path in rendered("production"))
 
 

@@ -156,29 +156,9 @@ def test_a_failed_build_leaves_no_release(checkout: Path, tmp_path: Path, stderr
     assert isinstance(step.inspect(host), Needed)
 
 
-def test_the_helper_knows_only_its_verbs(tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    (images / "tiny").mkdir(parents=True)
-    (images / "tiny/rootfs.ext4").write_bytes(b"\0" * 4096)
-    (tmp_path / "secret").mkdir()
-    (tmp_path / "secret/rootfs.ext4").write_bytes(b"secret")
-    (images / "link").symlink_to(tmp_path / "secret")
+def test_the_helper_knows_only_its_verb(tmp_path: Path) -> None:
     helper = tmp_path / "nqrust-helper"
     helper.write_bytes(bundled.helper_source())
-    (tmp_path / "image-dir").write_text(f"{images}\n")
-
-    def run(*arguments: str, name: str = "") -> tuple[int, str]:
-        done = subprocess.run(["sh", str(helper), *arguments], input=name, capture_output=True, text=True)
-        return done.returncode, done.stdout
-
-    assert run("version") == (0, "nqrust-helper 2\n")
-    assert run("image-info", name="tiny\n")[1].startswith("4096 ")
-    for name in ("", "..", "../secret", "link", "/etc", "a/b", "tiny;id", "-x", "$(id)", "none", "x" * 70, "Tiny"):
-        assert run("image-info", name=name)[0] == 2, name
-    for arguments in ((), ("rm",), ("version", "x"), ("image-info", "tiny"), ("disk-write", "a1"), ("disk-write",)):
-        assert run(*arguments)[0] == 2
-
-
-def test_privileges_need_no_wildcard() -> None:
-    for privilege in bundled.PRIVILEGES:
-        assert not any(set(part) & set("*?[]\\") for part in privilege.argv)
+    for arguments in ((), ("rm",), ("version",), ("disk-write", "a1"), ("disk-write",)):
+        done = subprocess.run(["sh", str(helper), *arguments], input="", capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and done.stderr.startswith("nqrust-helper: "), arguments
