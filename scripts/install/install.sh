@@ -149,7 +149,7 @@ if command -v flock >/dev/null 2>&1; then # two at once: the second waits, then 
 fi
 
 apt() {
-    DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 NEEDRESTART_MODE=l apt-get -q -y -o DPkg::Lock::Timeout=600 \
+    DEBIAN_FRONTEND=noninteractive SUDO_FORCE_REMOVE=yes LC_ALL=C.UTF-8 NEEDRESTART_MODE=l apt-get -q -y -o DPkg::Lock::Timeout=600 \
         -o APT::Install-Recommends=0 -o Dpkg::Options::=--force-confold "$@" >>"$LOG" 2>&1 9>&-
 }
 apt_new() { # packages that an installation would newly bring, one a line

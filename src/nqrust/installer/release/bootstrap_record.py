@@ -57,7 +57,7 @@ def farewell(record: BootstrapRecord, *, keep_packages: bool = False) -> str:
             # apt-get would take along what needs them by now: then they stay.
             lines += [
                 f"names={shlex.quote(names)}",
-                'apt() { DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" 2>/dev/null </dev/null; }',
+                'apt() { DEBIAN_FRONTEND=noninteractive SUDO_FORCE_REMOVE=yes LC_ALL=C.UTF-8 apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" 2>/dev/null </dev/null; }',
                 f"going=$(apt -s purge -- {names}) || going='Purg -'",
                 "for name in $(printf '%s\\n' \"$going\" | sed -nE 's/^(Purg|Remv) ([^ ]+).*/\\2/p'); do",
                 '    case " $names " in *" $name "*) ;; *) names= ;; esac',

@@ -20,7 +20,13 @@ from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, Reverted
 if TYPE_CHECKING:
     from nqrust.installer.engine.originals import Originals
 
-_APT_ENV = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "UCF_FORCE_CONFFOLD": "1"}
+_APT_ENV = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "NEEDRESTART_SUSPEND": "1",
+    "UCF_FORCE_CONFFOLD": "1",
+    # sudo's prerm refuses while root's password is locked. Only a sudo that was not there before goes.
+    "SUDO_FORCE_REMOVE": "yes",
+}
 _GONE = ("not-installed", "")
 _ARCHIVES, _CONTROL = "/var/cache/apt/archives", "/var/lib/dpkg/tmp.ci"
 

@@ -318,7 +318,8 @@ purge() { # package manager, packages; 1 when some stay because others need them
     manager=$1
     shift
     DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-    export DEBIAN_FRONTEND NEEDRESTART_SUSPEND
+    SUDO_FORCE_REMOVE=yes # its prerm refuses while root's password is locked; only a sudo that was not there before goes
+    export DEBIAN_FRONTEND NEEDRESTART_SUSPEND SUDO_FORCE_REMOVE
     present=$(present_of "$manager" "$@")
     [ -n "$present" ] || return 0
     stay=''
