@@ -34,7 +34,12 @@ def literal(text: str) -> str:
 
 def cluster_arguments(cluster: PostgresCluster) -> dict[str, Any]:
     """The cluster as undo records name it."""
-    return {"user": cluster.owner or "postgres", "port": cluster.port, "socket_dir": cluster.socket_dir}
+    return {
+        "user": cluster.owner or "postgres",
+        "port": cluster.port,
+        "socket_dir": cluster.socket_dir,
+        "data_dir": cluster.data_dir,
+    }
 
 
 def as_owner(host: Host, cluster: PostgresCluster, sql: str | Secret, database: str = "postgres") -> str:

@@ -132,7 +132,7 @@ def undo_vms(prefix: str) -> Undo:
 
 
 def undo_role(cluster: dict[str, Any], name: str) -> Undo:
-    """Drop a PostgreSQL role. `cluster`: {"user": "postgres", "port": 5432, "socket_dir": ...}."""
+    """Drop a PostgreSQL role. `cluster`: {"user": "postgres", "port": 5432, "socket_dir": ..., "data_dir": ...}."""
     return Undo("role", {"cluster": cluster, "name": name}, Retain.database)
 
 

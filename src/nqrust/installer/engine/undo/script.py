@@ -13,10 +13,9 @@ from typing import Any
 
 from nqrust.installer.engine.errors import JournalError
 from nqrust.installer.engine.receipt import Entry
-from nqrust.installer.engine.undo import packages, services, spared, traces
+from nqrust.installer.engine.undo import packages, postgres, services, spared, traces
 from nqrust.installer.engine.undo.kernel import sysctl_path
 from nqrust.installer.engine.undo.outcome import UndoContext
-from nqrust.installer.engine.undo.postgres import quote as identifier
 from nqrust.installer.engine.undo.record import Undo
 from nqrust.installer.engine.undo.script_functions import PRELUDE
 
@@ -150,9 +149,11 @@ def _start(undo: Undo) -> str:
 
 def _sql(statement: str) -> Callable[[UndoContext, dict[str, Any]], Iterator[str]]:
     def write(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-        cluster = args["cluster"]
-        sql = statement.format(identifier(str(args["name"])))
-        yield _call("sql", cluster["user"], cluster["socket_dir"], cluster["port"], sql)
+        sql = statement.format(postgres.quote(str(args["name"])))
+        cluster = postgres.find(context.host, args["cluster"])
+        if cluster is not None:
+            place = (cluster.socket_dir, cluster.port, *postgres.server(cluster), cluster.data_dir)
+            yield _call("sql", args["cluster"]["user"], sql, *place)
 
     return write
 
@@ -179,6 +180,6 @@ _WRITERS: dict[str, Callable[[UndoContext, dict[str, Any]], Iterator[str]]] = {
     "unit": _unit,
     "supervisord": _simple(lambda a: _call("end_supervisord", a["config"])),
     "vms": _simple(lambda a: _call("end_vms", a["prefix"], services.TAP_ALIAS.decode(), services.SCOPE_ENV.decode())),
-    "role": _sql("DROP ROLE IF EXISTS {};"),
-    "database": _sql("DROP DATABASE IF EXISTS {} WITH (FORCE);"),
+    "role": _sql(postgres.DROP_ROLE),
+    "database": _sql(postgres.DROP_DATABASE),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-PRELUDE = r"""#!/bin/sh
+from nqrust.installer.engine.undo.script_packages import FUNCTIONS
+
+_BASE = r"""#!/bin/sh
 # Takes back what nqr installed on this host, without nqr and without Python. Run it as root; it can be repeated.
 # shellcheck disable=SC2317  # not every host needs every function
 set -u
@@ -16,6 +18,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 cd / || exit 1
 failed=0
+missed='' # set when something failed that needs a program which a package may have brought
 
 kept() { printf 'Left on purpose: %s.\n' "$*"; }
 try() {
@@ -60,7 +63,7 @@ restore_file() { # path, ours, prior sha256, mode, owner, group; the content as 
         kept "the folder of $1 is gone, so it was not put back"
         return
     fi
-    if base64 -d >"$1.nqr-new" && chown -- "$5:$6" "$1.nqr-new" && chmod -- "$4" "$1.nqr-new"; then
+    if base64 -d >"$1.nqr-new" && give "$1.nqr-new" "$5" "$6" && chmod -- "$4" "$1.nqr-new"; then
         try mv -f -- "$1.nqr-new" "$1"
     else
         try false "$1"
@@ -69,9 +72,15 @@ restore_file() { # path, ours, prior sha256, mode, owner, group; the content as 
 set_attribute() { # path, name, value in setfattr's form
     if has setfattr; then try setfattr -n "$2" -v "$3" -- "$1"; else kept "$1 without its attribute $2"; fi
 }
+known() { case $1 in *[!0-9]*) grep -q "^$1:" "$2" ;; esac; } # name or number, file of accounts
+give() { # path, owner, group; one that is gone by now is left out
+    chown -h -- "$2:$3" "$1" 2>/dev/null && return
+    if known "$2" /etc/passwd && known "$3" /etc/group; then return 1; fi
+    kept "${1%.nqr-new} keeps its owner: $2:$3 is gone"
+}
 set_mode() { # path, mode, owner, group
     there "$1" || return 0
-    try chown -h -- "$3:$4" "$1"
+    try give "$1" "$3" "$4"
     [ -L "$1" ] || try chmod -- "$2" "$1"
 }
 restore_link() { # path, ours, prior or nothing
@@ -168,7 +177,10 @@ remove_group() {
 remove_member() { # group, user
     if grep "^$1:" /etc/group | cut -d : -f 4 | tr , '\n' | grep -qx -- "$2"; then try gpasswd --delete "$2" "$1" >/dev/null; fi
 }
-remove_net_link() { if [ -e "/sys/class/net/$1" ]; then try ip link delete "$1"; fi; }
+remove_net_link() {
+    [ -e "/sys/class/net/$1" ] || return 0
+    if has ip; then try ip link delete "$1" || missed=1; else kept "$1 goes at the next boot: the program ip is gone"; fi
+}
 restore_sysctl() { # file, prior, ours
     [ -e "$1" ] || return 0
     now=$(cat "$1")
@@ -226,168 +238,28 @@ end_vms() { # beginning of their scopes' names, mark of their links, variable wi
     end_all 10 environ "^$3$1"
     for alias in /sys/class/net/*/ifalias; do
         case $(cat "$alias" 2>/dev/null) in
-            "$2"*) ip link delete "$(basename "$(dirname "$alias")")" ;;
+            "$2"*) remove_net_link "$(basename "$(dirname "$alias")")" ;;
         esac
     done
 }
 end_supervisord() { end_all 60 cmdline "^$1\$"; } # its configuration
-sql() { # user, socket folder, port, statement, what it is
-    if ! grep -q "^$1:" /etc/passwd || ! has psql; then return 0; fi
-    try runuser -u "$1" -- psql -X -q -v ON_ERROR_STOP=1 -h "$2" -p "$3" -d postgres -c "$4"
+sql() { # user, statement, socket folder, port, program of the server, its configuration, its data folder
+    if ! grep -q "^$1:" /etc/passwd || [ ! -e "$7/PG_VERSION" ]; then return 0; fi # the cluster is gone
+    if has psql && psql_as "$1" "$3" "$4" 'SELECT 1' >/dev/null 2>&1; then
+        try psql_as "$1" "$3" "$4" "$2" || missed=1
+    elif [ -x "$5" ]; then
+        try without_server "$@" || missed=1
+    else
+        kept "the programs of PostgreSQL are gone; not done in $7: $2"
+    fi
 }
-made_directory() { # path: goes when it is empty and no package has it
-    [ -d "$1" ] || return 0
-    if owned "$1"; then return; fi
-    find "$1" -depth -type d -exec rmdir -- {} + 2>/dev/null
-    [ ! -d "$1" ] || kept "$1 was made by a package script and is not empty"
+psql_as() { # user, socket folder, port, statement
+    runuser -u "$1" -- psql -X -A -t -q -w -v ON_ERROR_STOP=1 -h "$2" -p "$3" -d postgres -c "$4"
 }
-made_file() { # path, sha256
-    if [ ! -f "$1" ] || owned "$1"; then return; fi
-    if [ "$(sum "$1")" = "$2" ]; then try rm -f -- "$1"; else kept "$1 was made by a package script and changed since"; fi
-}
-made_link() { # path, target
-    if [ ! -L "$1" ] || owned "$1"; then return; fi
-    if [ "$(readlink -- "$1")" = "$2" ]; then try rm -f -- "$1"; else kept "$1 was made by a package script and changed since"; fi
-}
-owned() { # a host may have the programs of both package managers
-    if has dpkg-query && dpkg-query --search "$1" >/dev/null 2>&1; then return; fi
-    has rpm && rpm -qf "$1" >/dev/null 2>&1
-}
-present_of() { # package manager, packages: those that are there, also in part
-    which=$1
-    shift
-    for package in "$@"; do
-        case $which in
-            apt) state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || state='' ;;
-            *) if rpm -q "$package" >/dev/null 2>&1; then state=installed; else state=''; fi ;;
-        esac
-        case $state in '' | not-installed) ;; *) printf ' %s' "$package" ;; esac
-    done
-}
-without() { # packages, those of them that are left out
-    for package in $1; do
-        case " $2 " in *" $package "*) ;; *) printf ' %s' "$package" ;; esac
-    done
-}
-others_needing() { # packages: what purging them would remove besides
-    # shellcheck disable=SC2086  # a list of names
-    apt-get -s purge $1 | sed -nE 's/^(Purg|Remv) ([^ ]+) .*/\2/p' | while read -r package; do
-        case " $1 " in
-            *" ${package%%:*} "* | *" $package "* | *" ${package%%:*}:"*) ;;
-            *) printf ' %s' "$package" ;;
-        esac
-    done
-}
-needed_by() { # packages that stay, packages: those of the second that the first need, at any depth
-    dpkg-query -W -f '${Package}\t${Pre-Depends}, ${Depends}\t${Provides}\n' | awk -F '\t' -v start="$1" -v among="$2" '
-        function names(field, into,   count, at, words, found) { # without versions and architectures
-            gsub(/\([^)]*\)|\[[^]]*\]|:[a-z0-9]+/, "", field)
-            count = split(field, words, /[ ,|]+/)
-            found = 0
-            for (at = 1; at <= count; at++) if (words[at] != "") into[++found] = words[at]
-            return found
-        }
-        {
-            needs[$1] = needs[$1] "," $2
-            count = names($3, virtual)
-            for (at = 1; at <= count; at++) providers[virtual[at]] = providers[virtual[at]] " " $1
-        }
-        END {
-            last = split(start, queue, " ")
-            for (at = 1; at <= last; at++) seen[queue[at]] = 1
-            for (next_one = 1; next_one <= last; next_one++) {
-                package = queue[next_one]
-                sub(/:.*/, "", package)
-                count = names(needs[package], wanted)
-                for (at = 1; at <= count; at++) {
-                    more = split(wanted[at] " " providers[wanted[at]], candidates, " ")
-                    for (one = 1; one <= more; one++)
-                        if (!seen[candidates[one]]++) queue[++last] = candidates[one]
-                }
-            }
-            total = split(among, theirs, " ")
-            for (at = 1; at <= total; at++) {
-                bare = theirs[at]
-                sub(/:.*/, "", bare)
-                if (seen[bare] || seen[theirs[at]]) printf " %s", theirs[at]
-            }
-        }'
-}
-configured='' # packages of which only the configuration was there before; it stays
-purge() { # package manager, packages; 1 when some stay because others need them by now, with all that those need
-    manager=$1
-    shift
-    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-    SUDO_FORCE_REMOVE=yes # its prerm refuses while root's password is locked; only a sudo that was not there before goes
-    export DEBIAN_FRONTEND NEEDRESTART_SUSPEND SUDO_FORCE_REMOVE
-    present=$(present_of "$manager" "$@")
-    [ -n "$present" ] || return 0
-    stay=''
-    if [ "$manager" = apt ]; then purge_debs; else remove_rpms; fi || return 1
-    [ -z "$stay" ] || {
-        kept "packages that others need now:$stay"
-        return 1
-    }
-}
-remove_rpms() { # $present; leaves $stay
-    while [ -n "$present" ]; do
-        needed=''
-        # shellcheck disable=SC2086  # a list of names
-        capabilities=$(rpm -e --test --allmatches $present 2>&1 | sed -nE 's/^[[:space:]]*(.+) is needed by \(installed\) .*/\1/p')
-        [ -n "$capabilities" ] || break
-        for capability in $capabilities; do # also the words of a boolean dependency: (a if b)
-            bare=${capability#\(}
-            for term in "$bare" "${bare%\)}"; do
-                needed="$needed $(rpm -q --whatprovides --qf '=%{NAME}\n' "$term" 2>/dev/null | sed -n 's/^=//p' | tr '\n' ' ')"
-            done
-        done
-        rest=$(without "$present" "$needed")
-        [ "$rest" != "$present" ] || rest='' # better all than one of another
-        stay="$stay$(without "$present" "$rest")"
-        present=$rest
-    done
-    # shellcheck disable=SC2086  # a list of names
-    [ -z "$present" ] || try dnf -y -q remove --setopt=clean_requirements_on_remove=0 $present
-}
-purge_debs() { # $present; leaves $stay
-    dpkg --configure -a
-    for package in $present; do # what was cut off while it was being unpacked, apt-get does not remove
-        [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" = reinstreq ] || continue
-        for archive in /var/cache/apt/archives/"${package%%:*}"_*.deb; do
-            if [ -f "$archive" ]; then dpkg --force-depends --force-confold --unpack "$archive"; fi
-        done
-        [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" != reinstreq ] ||
-            try dpkg --force-remove-reinstreq --force-depends --remove "$package"
-    done
-    # shellcheck disable=SC2086  # a list of names
-    present=$(present_of apt $present)
-    while [ -n "$present" ]; do
-        foreign=$(others_needing "$present")
-        [ -n "$foreign" ] || break
-        needed=$(needed_by "$foreign" "$present")
-        [ -n "$needed" ] || needed=$present # better all than one of another
-        stay="$stay$needed"
-        present=$(without "$present" "$needed")
-    done
-    names=$(without "$present" "$configured")
-    # First what is not purged: the other way round it would be, along with what it needs.
-    # shellcheck disable=SC2046,SC2086  # lists of names
-    remove_debs remove $(without "$present" "$names") || return 1
-    # shellcheck disable=SC2086  # a list of names
-    remove_debs purge $names
-}
-remove_debs() { # remove or purge, packages
-    action=$1
-    shift
-    [ $# -eq 0 ] || try apt-get "$action" -y -q --allow-remove-essential -o DPkg::Lock::Timeout=300 "$@"
-}
-restore_marks() { # packages from before, of which were asked for by a person
-    for package in $(apt-mark showmanual); do
-        case " $2 " in *" $package "*) continue ;; esac
-        case " $1 " in *" $package "*) apt-mark auto "$package" >/dev/null ;; esac
-    done
-    for package in $(apt-mark showauto); do
-        case " $2 " in *" $package "*) apt-mark manual "$package" >/dev/null ;; esac
-    done
+without_server() { # as sql, for a cluster that does not run: postgres(1), --single
+    printf '%s\n' "$2" | runuser -u "$1" -- "$5" --single -D "$7" ${6:+-c "config_file=$6"} -c exit_on_error=on \
+        -c log_destination=stderr -c log_min_messages=fatal postgres >/dev/null
 }
 """
+
+PRELUDE = _BASE + FUNCTIONS

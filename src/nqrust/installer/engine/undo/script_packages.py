@@ -1,0 +1,164 @@
+"""The functions of an undo script that take packages back, and what their scripts made besides."""
+
+from __future__ import annotations
+
+FUNCTIONS = r"""made_directory() { # path: goes when it is empty and no package has it
+    [ -d "$1" ] || return 0
+    if owned "$1"; then return; fi
+    find "$1" -depth -type d -exec rmdir -- {} + 2>/dev/null
+    [ ! -d "$1" ] || kept "$1 was made by a package script and is not empty"
+}
+made_file() { # path, sha256
+    if [ ! -f "$1" ] || owned "$1"; then return; fi
+    if [ "$(sum "$1")" = "$2" ]; then try rm -f -- "$1"; else kept "$1 was made by a package script and changed since"; fi
+}
+made_link() { # path, target
+    if [ ! -L "$1" ] || owned "$1"; then return; fi
+    if [ "$(readlink -- "$1")" = "$2" ]; then try rm -f -- "$1"; else kept "$1 was made by a package script and changed since"; fi
+}
+owned() { # a host may have the programs of both package managers
+    if has dpkg-query && dpkg-query --search "$1" >/dev/null 2>&1; then return; fi
+    has rpm && rpm -qf "$1" >/dev/null 2>&1
+}
+present_of() { # package manager, packages: those that are there, also in part
+    which=$1
+    shift
+    for package in "$@"; do
+        case $which in
+            apt) state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || state='' ;;
+            *) if rpm -q "$package" >/dev/null 2>&1; then state=installed; else state=''; fi ;;
+        esac
+        case $state in '' | not-installed) ;; *) printf ' %s' "$package" ;; esac
+    done
+}
+without() { # packages, those of them that are left out
+    for package in $1; do
+        case " $2 " in *" $package "*) ;; *) printf ' %s' "$package" ;; esac
+    done
+}
+others_needing() { # packages: what purging them would remove besides
+    # shellcheck disable=SC2086  # a list of names
+    apt-get -s purge $1 | sed -nE 's/^(Purg|Remv) ([^ ]+) .*/\2/p' | while read -r package; do
+        case " $1 " in
+            *" ${package%%:*} "* | *" $package "* | *" ${package%%:*}:"*) ;;
+            *) printf ' %s' "$package" ;;
+        esac
+    done
+}
+needed_by() { # packages that stay, packages: those of the second that the first need, at any depth
+    dpkg-query -W -f '${Package}\t${Pre-Depends}, ${Depends}\t${Provides}\n' | awk -F '\t' -v start="$1" -v among="$2" '
+        function names(field, into,   count, at, words, found) { # without versions and architectures
+            gsub(/\([^)]*\)|\[[^]]*\]|:[a-z0-9]+/, "", field)
+            count = split(field, words, /[ ,|]+/)
+            found = 0
+            for (at = 1; at <= count; at++) if (words[at] != "") into[++found] = words[at]
+            return found
+        }
+        {
+            needs[$1] = needs[$1] "," $2
+            count = names($3, virtual)
+            for (at = 1; at <= count; at++) providers[virtual[at]] = providers[virtual[at]] " " $1
+        }
+        END {
+            last = split(start, queue, " ")
+            for (at = 1; at <= last; at++) seen[queue[at]] = 1
+            for (next_one = 1; next_one <= last; next_one++) {
+                package = queue[next_one]
+                sub(/:.*/, "", package)
+                count = names(needs[package], wanted)
+                for (at = 1; at <= count; at++) {
+                    more = split(wanted[at] " " providers[wanted[at]], candidates, " ")
+                    for (one = 1; one <= more; one++)
+                        if (!seen[candidates[one]]++) queue[++last] = candidates[one]
+                }
+            }
+            total = split(among, theirs, " ")
+            for (at = 1; at <= total; at++) {
+                bare = theirs[at]
+                sub(/:.*/, "", bare)
+                if (seen[bare] || seen[theirs[at]]) printf " %s", theirs[at]
+            }
+        }'
+}
+configured='' # packages of which only the configuration was there before; it stays
+purge() { # package manager, packages; 1 when some stay because others need them by now, with all that those need
+    manager=$1
+    shift
+    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+    SUDO_FORCE_REMOVE=yes # its prerm refuses while root's password is locked; only a sudo that was not there before goes
+    export DEBIAN_FRONTEND NEEDRESTART_SUSPEND SUDO_FORCE_REMOVE
+    present=$(present_of "$manager" "$@")
+    [ -n "$present" ] || return 0
+    if [ -n "$missed" ]; then
+        try false "packages stay until what could not be undone above, which may need their programs, is undone"
+        return 1
+    fi
+    stay=''
+    if [ "$manager" = apt ]; then purge_debs; else remove_rpms; fi || return 1
+    [ -z "$stay" ] || {
+        kept "packages that others need now:$stay"
+        return 1
+    }
+}
+remove_rpms() { # $present; leaves $stay
+    while [ -n "$present" ]; do
+        needed=''
+        # shellcheck disable=SC2086  # a list of names
+        capabilities=$(rpm -e --test --allmatches $present 2>&1 | sed -nE 's/^[[:space:]]*(.+) is needed by \(installed\) .*/\1/p')
+        [ -n "$capabilities" ] || break
+        for capability in $capabilities; do # also the words of a boolean dependency: (a if b)
+            bare=${capability#\(}
+            for term in "$bare" "${bare%\)}"; do
+                needed="$needed $(rpm -q --whatprovides --qf '=%{NAME}\n' "$term" 2>/dev/null | sed -n 's/^=//p' | tr '\n' ' ')"
+            done
+        done
+        rest=$(without "$present" "$needed")
+        [ "$rest" != "$present" ] || rest='' # better all than one of another
+        stay="$stay$(without "$present" "$rest")"
+        present=$rest
+    done
+    # shellcheck disable=SC2086  # a list of names
+    [ -z "$present" ] || try dnf -y -q remove --setopt=clean_requirements_on_remove=0 $present
+}
+purge_debs() { # $present; leaves $stay
+    dpkg --configure -a
+    for package in $present; do # what was cut off while it was being unpacked, apt-get does not remove
+        [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" = reinstreq ] || continue
+        for archive in /var/cache/apt/archives/"${package%%:*}"_*.deb; do
+            if [ -f "$archive" ]; then dpkg --force-depends --force-confold --unpack "$archive"; fi
+        done
+        [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" != reinstreq ] ||
+            try dpkg --force-remove-reinstreq --force-depends --remove "$package"
+    done
+    # shellcheck disable=SC2086  # a list of names
+    present=$(present_of apt $present)
+    while [ -n "$present" ]; do
+        foreign=$(others_needing "$present")
+        [ -n "$foreign" ] || break
+        needed=$(needed_by "$foreign" "$present")
+        [ -n "$needed" ] || needed=$present # better all than one of another
+        stay="$stay$needed"
+        present=$(without "$present" "$needed")
+    done
+    names=$(without "$present" "$configured")
+    # First what is not purged: the other way round it would be, along with what it needs.
+    # shellcheck disable=SC2046,SC2086  # lists of names
+    remove_debs remove $(without "$present" "$names") || return 1
+    # shellcheck disable=SC2086  # a list of names
+    remove_debs purge $names
+}
+remove_debs() { # remove or purge, packages
+    action=$1
+    shift
+    [ $# -eq 0 ] || try apt-get "$action" -y -q --allow-remove-essential -o DPkg::Lock::Timeout=300 "$@"
+}
+restore_marks() { # packages from before, of which were asked for by a person
+    for package in $(apt-mark showmanual); do
+        case " $2 " in *" $package "*) continue ;; esac
+        case " $1 " in *" $package "*) apt-mark auto "$package" >/dev/null ;; esac
+    done
+    for package in $(apt-mark showauto); do
+        case " $2 " in *" $package "*) apt-mark manual "$package" >/dev/null ;; esac
+    done
+}
+"""
