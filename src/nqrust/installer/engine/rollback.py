@@ -12,7 +12,7 @@ from nqrust.installer.engine.journal import Journal, Record
 from nqrust.installer.engine.receipt import Entry
 from nqrust.installer.engine.undo import services
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, UndoContext
-from nqrust.installer.engine.undo.verbs import revert
+from nqrust.installer.engine.undo.verbs import NEED_PROGRAMS, revert
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def roll_back(
     kept: list[str] = []
     failed: list[str] = []
     waiting: list[Entry] = []
+    missed = False  # something failed that will need its program when it is tried again
     for entry in sorted(entries, key=lambda e: e.seq, reverse=True):
         if retain(entry):
             if not entry.retained:
@@ -48,12 +49,15 @@ def roll_back(
         events.emit(StepStarted(entry.phase, entry.step_id, entry.kind, entry.describe))
         began = context.host.monotonic()
         try:
+            if missed and any(undo.verb == "packages" for undo in entry.undo):
+                raise HostError("packages stay until what failed before, which may need their programs, is undone")
             outcomes = _revert_entry(context, entry)
         except Exception as error:  # a defect of ours too: the rest still goes back
             foreseen = isinstance(error, (NqrError, HostError))
             what = str(error) if foreseen else f"{type(error).__name__}: {error}"
             journal.append("undo-failed", run, entry=entry.seq, what=what)
             failed.append(f"{entry.describe}: {what}")
+            missed = missed or any(undo.verb in NEED_PROGRAMS for undo in entry.undo)
             events.emit(
                 StepFinished(
                     entry.phase,

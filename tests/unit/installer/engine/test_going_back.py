@@ -213,3 +213,45 @@ def test_a_write_that_was_cut_off_leaves_nothing_beside_what_it_was_to_replace(b
     assert not bench.back().failed
     assert not bench.host.exists("/etc/.app.conf.nqr-new")
     assert bench.host.exists(CONF) is there and (not there or bench.host.read_text(CONF) == "theirs\n")
+
+
+def test_packages_wait_for_what_needs_their_programs() -> None:
+    """A bridge that could not be deleted needs ip(8) again, which a package of ours may have brought."""
+    bench = Bench()
+    bench.host.put_directory("/sys/class/net/fcbr0")
+    bench.begin("packages", Undo("packages", {"manager": "apt", "before": [], "manual": [], "config_only": []}))
+    bench.begin("bridge", Undo("link", {"name": "fcbr0"}))
+    bench.host.on(
+        "ip", prefix=True, changes=True, answer=lambda host, cmd: (_ for _ in ()).throw(CommandFailed(cmd.argv, 2, "busy"))
+    )
+    result = bench.back()
+    assert len(result.failed) == 2 and "packages stay until" in result.failed[1]
+    assert not any(cmd.argv[0].startswith(("apt", "dpkg")) for cmd in bench.host.commands)
+
+
+@pytest.mark.parametrize("verb", ["link", "module"])
+def test_what_needs_a_program_that_is_gone_waits_for_the_next_boot(verb: str) -> None:
+    bench = Bench()
+    bench.host.put_directory("/sys/class/net/x")
+    bench.host.put_directory("/sys/module/x")
+    for program in ("ip", "modprobe"):
+        bench.host.uninstall(program)
+    (outcome,) = (revert(UndoContext(bench.host, bench.originals), Undo(verb, {"name": "x"})),)
+    assert isinstance(outcome, Kept) and "next boot" in outcome.why
+
+
+def test_an_owner_that_was_removed_since_is_no_dead_end() -> None:
+    bench = Bench()
+    bench.host.add_user("alice", 1000)
+    bench.host.put(CONF, "hers", mode=0o640, owner="alice", group="alice")
+    bench.host.put_directory("/srv/hers", mode=0o700, owner="alice", group="alice")
+    bench.begin("file", undo_file(CONF, ours_sha256=None))
+    bench.begin("mode", Undo("mode", {"path": "/srv/hers", "mode": 0o700, "owner": "alice", "group": "alice"}))
+    bench.host.write_file(CONF, b"ours", mode=0o644)
+    bench.host.set_mode("/srv/hers", mode=0o755, owner="root", group="root")
+    del bench.host.users["alice"]
+    result = bench.back()
+    assert not result.failed and len(result.kept) == 2 and all("alice is gone" in why for why in result.kept)
+    assert bench.host.read_text(CONF) == "hers"
+    stat = bench.host.stat("/srv/hers")
+    assert stat is not None and (stat.mode, stat.owner) == (0o700, "root")

@@ -42,15 +42,17 @@ def file(context: UndoContext, args: dict[str, Any]) -> Outcome:
             host.remove(path)
         host.symlink(prior["target"], path)
     else:
-        host.write_file(
-            path,
-            context.originals.read(prior["sha256"]),
-            mode=prior["mode"],
-            owner=prior["owner"],
-            group=prior["group"],
-            xattrs=_xattrs(prior),
-        )
+        content, (owner, group, gone) = context.originals.read(prior["sha256"]), owners(host, prior["owner"], prior["group"])
+        host.write_file(path, content, mode=prior["mode"], owner=owner, group=group, xattrs=_xattrs(prior))
+        kept = kept or (Kept(f"{path} is {owner}'s now: {gone}", path) if gone else None)
     return kept or Reverted()
+
+
+def owners(host: Host, owner: str, group: str, instead: tuple[str, str] = ("root", "root")) -> tuple[str, str, str]:
+    """(user, group, what is wrong): those of a record where they still exist, else the others. Names or numbers."""
+    lacks = [f"user {owner} is gone"] if not owner.isdecimal() and host.user(owner) is None else []
+    lacks += [f"group {group} is gone"] if not group.isdecimal() and host.group(group) is None else []
+    return (*(instead if lacks else (owner, group)), " and ".join(lacks))
 
 
 def clear_leftover(host: Host, path: str) -> None:
@@ -188,10 +190,12 @@ def remove_contents(host: Host, path: str) -> None:
 def mode(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Give a path its previous mode and owners back."""
     host, path = context.host, str(args["path"])
-    if host.stat(path) is None:
+    stat = host.stat(path)
+    if stat is None:
         return Reverted("already gone")
-    host.set_mode(path, mode=int(args["mode"]), owner=str(args["owner"]), group=str(args["group"]))
-    return Reverted()
+    owner, group, gone = owners(host, str(args["owner"]), str(args["group"]), (str(stat.uid), str(stat.gid)))
+    host.set_mode(path, mode=int(args["mode"]), owner=owner, group=group)
+    return Kept(f"{path} keeps its owner: {gone}", path) if gone else Reverted()
 
 
 def symlink(context: UndoContext, args: dict[str, Any]) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nqrust.host.errors import CommandFailed
+from nqrust.host.errors import CommandFailed, ProgramMissing
 from nqrust.host.port import command
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Reverted, UndoContext
 
@@ -14,6 +14,8 @@ def link(context: UndoContext, args: dict[str, Any]) -> Outcome:
     name = str(args["name"])
     if context.host.stat(f"/sys/class/net/{name}") is None:
         return Reverted("already gone")
+    if context.host.which("ip") is None:
+        return Kept(f"{name} goes at the next boot: the program ip is gone")
     context.host.run(command("ip", "link", "delete", name))
     return Reverted()
 
@@ -42,6 +44,8 @@ def module(context: UndoContext, args: dict[str, Any]) -> Outcome:
         return Reverted("already gone")
     try:
         context.host.run(command("modprobe", "--remove", name))
+    except ProgramMissing:
+        return Kept(f"module {name} goes at the next boot: the program modprobe is gone")
     except CommandFailed:
         return Kept(f"module {name} is in use; it goes at the next boot")
     return Reverted()

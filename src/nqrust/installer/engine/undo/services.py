@@ -101,7 +101,10 @@ def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
             host.kill(pid, signal.SIGKILL)
         if not _wait_gone(host, found, GRACE_SECONDS):
             return Kept(f"some VM processes do not end ({', '.join(map(str, found[:5]))})")
-    for name in _taps(host):
+    taps = _taps(host)
+    if taps and host.which("ip") is None:
+        return Kept(f"{', '.join(taps[:5])} go at the next boot: the program ip is gone")
+    for name in taps:
         host.run(command("ip", "link", "delete", name, ok=(0, 1)))
     if _has_systemd(host):  # they hold scopes of VMs only, and those have ended
         host.run(command("systemctl", "stop", *SLICES, ok=(0, 1, 5)))

@@ -10,6 +10,7 @@ from typing import Any
 
 from nqrust.host.port import Host, Kind
 from nqrust.installer.engine.undo import traces
+from nqrust.installer.engine.undo.files import owners
 
 _LIMIT = 1 << 20  # bytes of a file; what is named in maintainer scripts is configuration
 
@@ -78,10 +79,12 @@ def _put_back(host: Host, path: str, row: dict[str, Any]) -> None:
         if "folder" not in row or host.stat(posixpath.dirname(folder)) is None:
             return
         mode, owner, group = row["folder"]
+        owner, group, _ = owners(host, owner, group)
         host.mkdir(folder, mode=mode, owner=owner, group=group)
     if "target" in row:
         host.symlink(row["target"], path)
     else:
         xattrs = {name: base64.b64decode(value) for name, value in row["xattrs"].items()}
         content = base64.b64decode(row["content"])
-        host.write_file(path, content, mode=row["mode"], owner=row["owner"], group=row["group"], xattrs=xattrs)
+        owner, group, _ = owners(host, row["owner"], row["group"])
+        host.write_file(path, content, mode=row["mode"], owner=owner, group=group, xattrs=xattrs)

@@ -29,6 +29,9 @@ VERBS: dict[str, Verb] = {
     "database": postgres.database,
 }
 
+NEED_PROGRAMS = frozenset(("link", "module", "rules", "vms", "role", "database"))
+"""Verbs that run programs which a package of ours may have brought: packages stay as long as one of these has failed."""
+
 
 def revert(context: UndoContext, undo: Undo) -> Outcome:
     """Carry out one record. Raises JournalError NQR-ENG-014 for a verb we do not know, and what the verb raises."""
