@@ -8,6 +8,7 @@ from nqrust.host.port import Command
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo.outcome import Reverted, UndoContext
 from nqrust.installer.engine.undo.packages import REMOVERS, packages
+from nqrust.installer.engine.undo.record import Undo
 
 REFUSAL = "E: The package screen needs to be reinstalled, but I can't find an archive for it.\n"
 
@@ -62,6 +63,7 @@ def test_what_is_half_unpacked_goes_before_the_rest_is_purged() -> None:
     host.on("dpkg-query", prefix=True, answer=query)
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
     host.on("apt-get", "purge", prefix=True, changes=True, answer=purge)
+    REMOVERS["apt"].mend(host, {"screen", "qemu-system-x86"})
     REMOVERS["apt"].purge(host, {"screen", "qemu-system-x86"}, set())
     assert order == ["dpkg", "apt-get"] and there == set()
 
@@ -80,6 +82,7 @@ def test_what_was_cut_off_is_unpacked_again_so_that_dpkg_knows_its_files() -> No
     host.on("dpkg-query", prefix=True, answer=lambda *_: "reinstreq screen\n" if torn else "installed screen\n")
     host.on("dpkg", "--force-depends", "--force-confold", "--unpack", prefix=True, changes=True, answer=unpack)
     host.on("apt-get", "purge", prefix=True, changes=True)
+    REMOVERS["apt"].mend(host, {"screen"})
     REMOVERS["apt"].purge(host, {"screen"}, set())
     assert host.commands[-1].argv[:2] == ("apt-get", "purge") and "screen" in host.commands[-1].argv
 
@@ -100,6 +103,7 @@ def test_without_its_archive_no_half_written_file_stays() -> None:
     host.on("dpkg", "--configure", "-a", changes=True)
     host.on("dpkg-query", prefix=True, answer=lambda *_: "reinstreq screen\n" if there else "")
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
+    REMOVERS["apt"].mend(host, {"screen"})
     REMOVERS["apt"].purge(host, {"screen"}, set())
     assert not host.exists("/etc/screenrc.dpkg-new") and not host.exists("/var/lib/dpkg/tmp.ci")
     assert host.exists("/etc/other.dpkg-new"), "another's"
@@ -138,3 +142,45 @@ def test_of_what_was_removed_before_the_configuration_stays_as_it_was() -> None:
     assert states == {"bash": "installed", "screen": "not-installed", "dnsmasq-base": "config-files", "helper": "not-installed"}
     packages(context, args)
     assert len(order) == 2, "done is done"
+
+
+def test_what_a_script_makes_when_the_transaction_is_ended_goes_too() -> None:
+    """netbase's postinst writes /etc/hosts. Killed before it, the transaction is ended by the way back: what that makes
+    must be seen, and not made when all has been looked at."""
+    host = FakeHost.debian12()
+    originals = Originals(host, "/var/lib/nqrust-microvm/originals")
+    host.put("/etc/passwd", "root:x:0:0::/root:/bin/bash\n")
+    undo = originals.capture(
+        Undo("packages", {"manager": "apt", "before": ["bash"], "manual": [], "config_only": [], "brought": ["netbase"]})
+    )
+    host.put("/var/lib/dpkg/info/netbase.postinst", "[ -e /etc/hosts ] || cat > /etc/hosts <<-EOF\n")
+    host.put("/var/lib/dpkg/tmp.ci/control", "Package: screen\n")  # of the next package; none is half unpacked
+    states = {"bash": "installed", "netbase": "unpacked"}
+
+    def configure(host: FakeHost, cmd: Command) -> str:
+        if states["netbase"] == "unpacked":
+            states["netbase"] = "installed"
+            host.put("/etc/hosts", "127.0.0.1 localhost\n")
+        return ""
+
+    def purge(host: FakeHost, cmd: Command) -> str:
+        states["netbase"] = "not-installed"
+        host.remove("/var/lib/dpkg/info/netbase.postinst")
+        return ""
+
+    host.on("dpkg", "--print-architecture", answer="amd64\n")
+    host.on("dpkg", "--configure", "-a", changes=True, answer=configure)
+    host.on(
+        "dpkg-query",
+        prefix=True,
+        answer=lambda h, c: (
+            ""
+            if "Eflag" in c.argv[-1] or "Depends" in c.argv[-1]
+            else "".join(f"{state} {name}\n" for name, state in states.items())
+        ),
+    )
+    host.on("apt-get", "--simulate", prefix=True, answer="Purg netbase [6.4]\n")
+    host.on("apt-get", "purge", prefix=True, changes=True, answer=purge)
+    host.on("apt-mark", "showmanual", answer="")
+    assert isinstance(packages(UndoContext(host, originals), undo.args), Reverted)
+    assert not host.exists("/etc/hosts") and not host.exists("/var/lib/dpkg/tmp.ci")

@@ -28,6 +28,7 @@ _APT_ENV = {
     "SUDO_FORCE_REMOVE": "yes",
 }
 _GONE = ("not-installed", "")
+_BELOW_ROOTS = tuple(f"{root}/" for root in traces.ROOTS)
 _ARCHIVES, _CONTROL = "/var/cache/apt/archives", "/var/lib/dpkg/tmp.ci"
 
 
@@ -38,7 +39,8 @@ class Remover:
     remove in all; `needs` the direct dependencies of every installed package; `scripts` the text of maintainer scripts and
     `listed` the paths of packages; `purge` removes, also what a transaction that was cut off left half there, and of its
     second names leaves the configuration; `mark` gives commands; `leftovers` is what was unpacked of packages that the
-    package manager does not know of; `asides`: ends of names that it gives to configuration files."""
+    package manager does not know of; `mend` ends a transaction that was cut off, which runs scripts of packages, so that
+    their purge needs to run none that make anything; `asides`: ends of names that it gives to configuration files."""
 
     plain: Callable[[Host], Callable[[str], str]]
     installed: Callable[[Host], set[str]]
@@ -51,12 +53,15 @@ class Remover:
     listed: Callable[[Host, set[str]], frozenset[str]]
     leftovers: Callable[[Host, set[str]], dict[str, Any]] = lambda host, names: traces.NOTHING
     asides: tuple[str, ...] = ()
+    mend: Callable[[Host, set[str]], None] = lambda host, names: None
 
 
 def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Purge what this transaction brought, and what its scripts made besides. What something else needs now stays."""
     host, remover = context.host, REMOVERS[str(args["manager"])]
     plain = remover.plain(host)
+    # First, so that what the scripts of a transaction that was cut off still make is seen below, and not made after it.
+    remover.mend(host, victims(host, args, frozenset())[0])
     going, for_data = victims(host, args, context.needed_packages)
     kept: set[str] = set()
     while going:
@@ -135,11 +140,24 @@ def _made(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
     if found is not None:
         return found
     late = originals.blob(f"{args['survey']}.made")
-    if context.host.exists(late):
-        return traces.unpack(context.host.read_bytes(late))
-    found = survey_made(context.host, args, _survey(originals, args))
-    context.host.write_file(late, traces.pack(found), mode=0o600)
-    return found
+    if not context.host.exists(late):
+        context.host.write_file(late, traces.pack(made_now(context, args)), mode=0o600)
+    return traces.unpack(context.host.read_bytes(late))
+
+
+def made_now(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
+    """What a transaction that was cut off has made so far. Changes nothing."""
+    return survey_made(context.host, args, _survey(context.originals, args))
+
+
+def still_to_be_made(context: UndoContext, args: dict[str, Any]) -> list[str]:
+    """Paths that the scripts of a transaction that was cut off name and that have never been there: they may make them
+    when it is brought to its end."""
+    remover = REMOVERS[str(args["manager"])]
+    brought, _ = victims(context.host, args, frozenset())
+    before = set(_survey(context.originals, args)["paths"])
+    paths = sorted(traces.named(remover.scripts(context.host, brought)) - before)
+    return [path for path in paths if path.startswith(_BELOW_ROOTS) and context.host.stat(path) is None]
 
 
 def spared_now(context: UndoContext, args: dict[str, Any], going: set[str]) -> dict[str, Any]:
@@ -260,9 +278,7 @@ def _dpkg_mend(host: Host, going: set[str]) -> None:
     be told that it may."""
     host.run(command("dpkg", "--configure", "-a", env=_APT_ENV, timeout=600, ok=(0, 1)))
     torn = _dpkg_torn(host, going)
-    if not torn:
-        return
-    half = _dpkg_half_unpacked(host)
+    half = _dpkg_half_unpacked(host) if torn else []
     archives = [path for name in torn for path in host.glob(f"{_ARCHIVES}/{name.partition(':')[0]}_*.deb")]
     if archives:
         again = ("--force-depends", "--force-confold", "--unpack")
@@ -273,6 +289,7 @@ def _dpkg_mend(host: Host, going: set[str]) -> None:
         host.run(command("dpkg", *force, "--remove", *torn, env=_APT_ENV, timeout=600))
         for path in half:
             host.remove(path)
+    if host.exists(_CONTROL):  # of a package that dpkg had only begun to look at; its next unpacking would clear it away
         host.remove_tree(_CONTROL)
 
 
@@ -314,7 +331,6 @@ def _dpkg_listed(host: Host, names: set[str]) -> frozenset[str]:
 
 
 def _apt_purge(host: Host, names: set[str], configured: set[str]) -> None:
-    _dpkg_mend(host, names | configured)
     # Essential in apt's eyes are also packages that a minimal system was made without, such as Debian 13's e2fsprogs.
     options = ("-y", "-q", "--allow-remove-essential", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0")
     # First what is not purged: the other way round it would be, along with what it needs.
@@ -336,6 +352,7 @@ def _apt_mark(host: Host, manual: set[str], before: set[str]) -> list[Command]:
 REMOVERS = {
     "apt": Remover(
         _dpkg_plain, _dpkg_installed, _dpkg_config_only, _apt_would_go, _dpkg_needs, _apt_purge, _apt_mark, _dpkg_scripts, _dpkg_listed,
+        mend=_dpkg_mend,
     ),
     "dnf": Remover(
         lambda host: lambda name: name, rpms.installed, lambda host: set(), rpms.would_go, rpms.needs, rpms.purge,

@@ -13,7 +13,7 @@ from typing import Any
 
 from nqrust.installer.engine.errors import JournalError
 from nqrust.installer.engine.receipt import Entry
-from nqrust.installer.engine.undo import packages, postgres, services, spared, traces
+from nqrust.installer.engine.undo import packages, postgres, services, spared
 from nqrust.installer.engine.undo.kernel import sysctl_path
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Undo
@@ -88,13 +88,19 @@ def _spared(path: str, row: dict[str, Any]) -> Iterator[str]:
 def _packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     host, manager = context.host, str(args["manager"])
     going, staying = packages.victims(host, args, context.needed_packages)
-    made = packages.known_traces(context.originals, args) or traces.NOTHING
+    made = packages.known_traces(context.originals, args)
+    cut_off = made is None
+    if made is None:
+        made = packages.made_now(context, args)
     spare = packages.spared_now(context, args, going)
     yield f"configured={quote(' '.join(sorted(going & packages.configured_before(host, args))))}"
+    if cut_off and (paths := packages.still_to_be_made(context, args)):
+        yield _call("watch", *paths)
     yield f"if {_call('purge', manager, *sorted(going))}; then"
     yield "    :"
     if not staying:
         yield from (f"    {line}" for line in _traces(made, args.get("residue") or {}))
+        yield "    made_meanwhile"
     yield "fi"
     yield from _traces(packages.leftovers(context, args), {})
     for path, row in spare.items():

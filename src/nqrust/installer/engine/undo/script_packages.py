@@ -16,6 +16,23 @@ made_link() { # path, target
     if [ ! -L "$1" ] || owned "$1"; then return; fi
     if [ "$(readlink -- "$1")" = "$2" ]; then try rm -f -- "$1"; else kept "$1 was made by a package script and changed since"; fi
 }
+watched=''
+watch() { # paths that scripts of a transaction that was cut off may still make
+    watched=''
+    for path in "$@"; do there "$path" || watched="$watched $path"; done
+}
+made_meanwhile() { # what has come of them
+    for path in $watched; do
+        if ! there "$path" || owned "$path"; then
+            continue
+        elif [ -d "$path" ] && [ ! -L "$path" ]; then
+            made_directory "$path"
+        else
+            try rm -f -- "$path"
+        fi
+    done
+    watched=''
+}
 owned() { # a host may have the programs of both package managers
     if has dpkg-query && dpkg-query --search "$1" >/dev/null 2>&1; then return; fi
     has rpm && rpm -qf "$1" >/dev/null 2>&1
@@ -130,6 +147,7 @@ purge_debs() { # $present; leaves $stay
         [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" != reinstreq ] ||
             try dpkg --force-remove-reinstreq --force-depends --remove "$package"
     done
+    rm -rf -- /var/lib/dpkg/tmp.ci # of a package that dpkg had only begun to look at
     # shellcheck disable=SC2086  # a list of names
     present=$(present_of apt $present)
     while [ -n "$present" ]; do
