@@ -119,8 +119,9 @@ make_environment() {
     echo "$stamp" >"$venv/.test-stamp"
 }
 
-pip_install() {
-    "$venv/bin/python" -m pip install --quiet "$@" </dev/null >"$output/pip.log" 2>&1 && return 0
+pip_install() { # as the installer does: of this machine's pip settings only those that say how to reach an index
+    "$venv/bin/python" -I -m pip config list |
+        "$venv/bin/python" -I -B src/nqrust/installer/release/pip_settings.py install --quiet "$@" >"$output/pip.log" 2>&1 && return 0
     tail -n 40 "$output/pip.log"
     echo "could not install the Python packages"
     return 1

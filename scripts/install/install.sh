@@ -253,18 +253,25 @@ if [ ! -f "$environment/.complete" ]; then
     rm -rf -- "$environment"
     mkdir -p -- "$CACHE/bootstrap" "$CACHE/wheelhouse"
     in_root() ( # the caller's working directory may be gone, or hold modules of its own
+        export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR="${PIP_CACHE_DIR:-$CACHE/pip}"
         cd / && "$@" >>"$LOG" 2>&1 9>&-
     )
-    pip() {
-        PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR=${PIP_CACHE_DIR:-$CACHE/pip} \
-            in_root "$environment/bin/python" -I -m pip -q "$@" -r "$locks/installer.txt" -r "$locks/build.txt"
+    # Of this host's pip settings the download follows those that say how to reach the index, and the rest none: a
+    # constraint or a target of somebody else's work would break an install of locked packages.
+    download() {
+        "$environment/bin/python" -I -m pip config list |
+            "$environment/bin/python" -I -B "$checkout/src/nqrust/installer/release/pip_settings.py" -q download \
+                --only-binary :all: --require-hashes --dest "$CACHE/wheelhouse" -r "$locks/installer.txt" -r "$locks/build.txt"
     }
-    fill() { pip install --no-index --find-links "$CACHE/wheelhouse" --require-hashes; }
+    fill() {
+        in_root env PIP_CONFIG_FILE=/dev/null "$environment/bin/python" -I -m pip --isolated -q install --no-index --no-cache-dir \
+            --find-links "$CACHE/wheelhouse" --require-hashes -r "$locks/installer.txt" -r "$locks/build.txt"
+    }
     in_root "$python" -I -m venv -- "$environment" ||
         failed NQR-DEP-903 "The installer's environment could not be made." "Check the free space of $CACHE, then try again."
     # What an earlier run fetched serves again, without the network.
     if [ -z "$(ls -A -- "$CACHE/wheelhouse")" ] || ! fill; then
-        pip download --only-binary :all: --require-hashes --dest "$CACHE/wheelhouse" ||
+        in_root download ||
             failed NQR-DEP-903 "The installer's Python packages could not be downloaded." \
                 "Check the network, the proxy (https_proxy) and pip's index settings of this host, then try again."
         fill ||

@@ -57,9 +57,13 @@ def build_layer(folder: Path, *, name: str, address: str, gateway: str, suite: s
     if apt:
         put("etc/apt/apt.conf.d/90testing-machine", apt)
     binds = []
-    for outside_folder, inside in indexes.items():
-        (folder / inside.lstrip("/")).mkdir(parents=True)
-        binds.append(f"--bind-ro={outside_folder}:{inside}")
+    for source, inside in indexes.items():
+        target = folder / inside.lstrip("/")
+        if os.path.isdir(source):
+            target.mkdir(parents=True)
+        else:
+            put(inside.lstrip("/"), "")
+        binds.append(f"--bind-ro={source}:{inside}")
     cache = f"{settings.PLUMBING}/pip-cache"
     (folder / cache.lstrip("/")).mkdir(parents=True)
     if primed:

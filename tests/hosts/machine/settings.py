@@ -10,7 +10,7 @@ import configparser
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.hosts.machine.outside import outside
@@ -90,35 +90,37 @@ def extra_certificates(bundle: Path) -> list[str]:
     return [pem for digest, pem in read(CA_BUNDLE).items() if digest not in known]
 
 
-def pip_configuration() -> tuple[str, dict[str, str]]:
-    """(pip.conf for a host, folders to bind read-only: outside -> inside), merged from pip's files and environment.
+INDEX_OPTIONS = (
+    "index-url", "extra-index-url", "pypi-url", "no-index", "find-links", "trusted-host", "proxy", "cert", "client-cert",
+    "timeout", "default-timeout", "retries", "keyring-provider", "use-feature", "use-deprecated",
+)  # fmt: skip
+"""pip's options that decide whether an index can be reached. No other goes into a host: a constraint or a target is the
+testing machine's own business, and its file is not there."""
 
-    Local indexes and link folders move below PLUMBING, because a folder of wheels under /opt would be taken for
-    something an installer had left there.
+
+def pip_configuration(environ: Mapping[str, str] = os.environ, root: str = "/") -> tuple[str, dict[str, str]]:
+    """(pip.conf for a host, what to bind read-only: outside -> inside), merged from pip's files below `root` and `environ`.
+
+    Local indexes, link folders and a client certificate move below PLUMBING, because a folder of wheels under /opt would be
+    taken for something an installer had left there.
     """
     merged: dict[str, str] = {}
-    for path in (
-        "/etc/xdg/pip/pip.conf",
-        "/etc/pip.conf",
-        "~/.pip/pip.conf",
-        "~/.config/pip/pip.conf",
-        os.environ.get("PIP_CONFIG_FILE", ""),
-    ):
-        file = Path(path).expanduser()
-        if path and file.is_file():
-            parser = configparser.RawConfigParser()
-            parser.read(file)
-            for section in ("global", "download", "install"):
-                if parser.has_section(section):
-                    merged.update(parser.items(section))
-    for name, value in os.environ.items():
-        if name.startswith("PIP_") and name != "PIP_CONFIG_FILE" and value:
+    home = environ.get("HOME", "/root").lstrip("/")
+    for path in ("etc/xdg/pip/pip.conf", "etc/pip.conf", f"{home}/.pip/pip.conf", f"{home}/.config/pip/pip.conf"):
+        _read_pip_file(Path(root, path), merged)
+    if environ.get("PIP_CONFIG_FILE"):
+        _read_pip_file(Path(environ["PIP_CONFIG_FILE"]), merged)
+    for name, value in environ.items():
+        if name.startswith("PIP_") and value:
             merged[name[4:].lower().replace("_", "-")] = value
-    merged.pop("cache-dir", None)
-    merged.pop("require-virtualenv", None)
+    merged = {option: value for option, value in merged.items() if option in INDEX_OPTIONS}
     if "cert" in merged:
         merged["cert"] = str(CA_BUNDLE)
     binds: dict[str, str] = {}
+    if "client-cert" in merged:
+        inside = f"{PLUMBING}/client-cert.pem"
+        binds[merged["client-cert"]] = inside
+        merged["client-cert"] = inside
 
     def moved(match: re.Match[str]) -> str:
         path = Path(match[2])
@@ -134,3 +136,12 @@ def pip_configuration() -> tuple[str, dict[str, str]]:
     merged["cache-dir"] = f"{PLUMBING}/pip-cache"
     lines = [f"{key} = {' '.join(value.split())}" for key, value in sorted(merged.items())]
     return "[global]\n" + "\n".join(lines) + "\n", binds
+
+
+def _read_pip_file(file: Path, merged: dict[str, str]) -> None:
+    if file.is_file():
+        parser = configparser.RawConfigParser()
+        parser.read(file)
+        for section in ("global", "download", "install"):
+            if parser.has_section(section):
+                merged.update((option.replace("_", "-"), value) for option, value in parser.items(section))

@@ -11,9 +11,11 @@ from typing import ClassVar
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import CommandFailed, CommandTimedOut, PathMissing
 from nqrust.host.port import Host, command
+from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
+from nqrust.installer.release import pip_settings
 from nqrust.installer.release.folders import ensure_private
 
 
@@ -93,7 +95,7 @@ class Wheelhouse:
                     self.directory,
                     *files,
                     timeout=1800,
-                    env={"PIP_ROOT_USER_ACTION": "ignore", **_cache(self.directory)},
+                    env={**self._settings(host), "PIP_ROOT_USER_ACTION": "ignore", **_cache(self.directory)},
                 ),
                 on_line=tell,
             )
@@ -104,6 +106,11 @@ class Wheelhouse:
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
+
+    def _settings(self, host: Host) -> dict[str, Secret]:
+        """How this host reaches its index. Secret, because an address of an index may hold a password."""
+        listing = host.run(command(self.runner, "-I", "-m", "pip", "config", "list")).stdout
+        return {name: Secret(value) for name, value in pip_settings.environment(listing, os.environ).items()}
 
 
 def download_failed(error: CommandFailed | CommandTimedOut) -> StepFailed:

@@ -140,6 +140,7 @@ class PythonEnvironment:
                     "-I",
                     "-m",
                     "pip",
+                    "--isolated",
                     "--python",
                     self._interpreter,
                     "install",
@@ -154,7 +155,8 @@ class PythonEnvironment:
                     "--require-hashes",
                     *wanted,
                     timeout=1800,
-                    env={"PIP_ROOT_USER_ACTION": "ignore"},
+                    # All that it needs is on its command line: nothing of this host's pip.conf or PIP_* may have a say.
+                    env={"PIP_ROOT_USER_ACTION": "ignore", "PIP_CONFIG_FILE": "/dev/null"},
                 ),
                 on_line=tell,
             )

@@ -1,0 +1,77 @@
+"""Which of a host's pip settings our own pip runs follow: how to reach an index, and nothing else.
+
+A host's pip.conf(5) may pin versions (`constraint`), add packages (`requirement`), or move an install elsewhere (`target`,
+`prefix`, `user`). Such a setting would break or redirect an install of hash-locked packages. Standard library only, because
+the bootstrap runs this file before any package is there:
+
+    python -m pip config list | python pip_settings.py download ...
+
+runs `python -m pip download ...` with these settings. See "Configuration" in pip's documentation.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Mapping
+
+REACH = (
+    "index-url", "extra-index-url", "pypi-url", "no-index", "find-links", "trusted-host", "proxy", "cert", "client-cert",
+    "timeout", "default-timeout", "retries", "keyring-provider", "use-feature", "use-deprecated", "cache-dir",
+)  # fmt: skip
+"""Options that decide whether and how an index is reached. `use-feature` and `use-deprecated` choose the certificates."""
+OURS = ("disable-pip-version-check", "no-input", "root-user-action")
+"""Options that our own callers set through the environment."""
+SECTIONS = ("global", "download", ":env:")
+"""Of pip's configuration, later ones win."""
+
+
+def environment(listing: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables for a pip run that follows only REACH of a host's settings.
+
+    `listing`: what `pip config list` printed, one `section.option='value'` a line. `environ`: the variables that pip would
+    see. A variable that pip must not follow comes back empty, which pip takes for unset.
+    """
+    found: dict[str, str] = {}
+    for section in SECTIONS:
+        found.update(_section(listing, section))
+    variables = {name: "" for name in environ if name.upper().startswith("PIP_")}
+    for name in variables:
+        if _option(name) in OURS:
+            variables[name] = environ[name]
+    for option in REACH:
+        value = environ.get(_variable(option)) or found.get(option)
+        if value:
+            variables[_variable(option)] = value
+    return {**variables, "PIP_CONFIG_FILE": os.devnull}
+
+
+def _section(listing: str, section: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in listing.splitlines():
+        key, equals, value = line.partition("=")
+        if equals and key.startswith(f"{section}."):
+            try:
+                text = ast.literal_eval(value)
+            except (SyntaxError, ValueError):
+                continue
+            found[key[len(section) + 1 :].replace("_", "-")] = " ".join(str(text).split())
+    return found
+
+
+def _variable(option: str) -> str:
+    return f"PIP_{option.upper().replace('-', '_')}"
+
+
+def _option(variable: str) -> str:
+    return variable[len("PIP_") :].lower().replace("_", "-")
+
+
+def main(arguments: list[str]) -> None:
+    variables = {**os.environ, **environment(sys.stdin.read(), os.environ)}
+    os.execve(sys.executable, [sys.executable, "-I", "-m", "pip", *arguments], variables)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

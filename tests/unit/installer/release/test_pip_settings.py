@@ -1,0 +1,98 @@
+"""A host's pip configuration: how it reaches an index is followed, and nothing else of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.unit.installer.steps.test_venv import environment, lock, make_wheel
+
+from nqrust.host.local import LocalHost
+from nqrust.installer.release import pip_settings
+from nqrust.installer.release.wheelhouse import Wheelhouse
+
+LISTING = """\
+global.cert='/etc/ssl/company.pem'
+global.constraint='/opt/tools/constraints.txt'
+global.extra-index-url='\\nhttps://one.example/simple\\nhttps://two.example/simple'
+global.index-url='https://user:word@index.example/simple'
+global.target='/opt/tools/lib'
+global.timeout='15'
+install.index-url='https://only-for-install.example/simple'
+install.user='true'
+download.timeout='30'
+:env:.retries='9'
+:env:.constraint='/home/somebody/pins.txt'
+nonsense
+"""
+
+
+def test_only_how_to_reach_an_index_is_followed() -> None:
+    environ = {"PIP_RETRIES": "9", "PIP_CONSTRAINT": "/home/somebody/pins.txt", "HOME": "/root", "PIP_PREFIX": "/opt"}
+    assert pip_settings.environment(LISTING, environ) == {
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_CERT": "/etc/ssl/company.pem",
+        "PIP_EXTRA_INDEX_URL": "https://one.example/simple https://two.example/simple",
+        "PIP_INDEX_URL": "https://user:word@index.example/simple",
+        "PIP_TIMEOUT": "30",
+        "PIP_RETRIES": "9",
+        "PIP_CONSTRAINT": "",
+        "PIP_PREFIX": "",
+    }
+
+
+@pytest.mark.parametrize("option", pip_settings.REACH)
+def test_a_variable_wins_over_the_files(option: str) -> None:
+    variable = f"PIP_{option.upper().replace('-', '_')}"
+    assert pip_settings.environment(f"global.{option}='file'", {})[variable] == "file"
+    assert pip_settings.environment(f"global.{option}='file'", {variable: "mine"})[variable] == "mine"
+
+
+def test_every_option_is_one_of_pips() -> None:
+    """A misspelt option would be followed by nobody."""
+    told = subprocess.run([sys.executable, "-m", "pip", "download", "--help"], capture_output=True, text=True, check=True).stdout
+    hidden = {"default-timeout", "pypi-url"}  # older names that pip still takes
+    assert [option for option in pip_settings.REACH if option not in hidden and f"--{option}" not in told] == []
+
+
+@pytest.mark.parametrize("where", ["file", "variables"])
+def test_wheels_are_fetched_and_installed_whatever_else_the_host_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Each of these options alone would break or redirect one of the two pip runs."""
+    alpha, elsewhere = lock(tmp_path, make_wheel(tmp_path / "wheels", "alpha")), tmp_path / "elsewhere"
+    (tmp_path / "pins.txt").write_text("alpha==9.9\n")
+    (tmp_path / "more.txt").write_text("beta==1.0\n")
+    hostile = {
+        "constraint": str(tmp_path / "pins.txt"), "requirement": str(tmp_path / "more.txt"), "target": str(elsewhere),
+        "prefix": str(elsewhere), "user": "true", "require-virtualenv": "true", "no-binary": ":all:", "dry-run": "true",
+    }  # fmt: skip
+    lines = {"no-index": "true", "find-links": str(tmp_path / "wheels"), **(hostile if where == "file" else {})}
+    configuration = tmp_path / "pip.conf"
+    configuration.write_text("[global]\n" + "".join(f"{option} = {value}\n" for option, value in lines.items()))
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
+    if where == "variables":
+        for option, value in hostile.items():
+            monkeypatch.setenv(f"PIP_{option.upper().replace('-', '_')}", value)
+    pool = tmp_path / "cache/wheelhouse"
+    Wheelhouse("1", str(tmp_path), (alpha.name,), sys.executable, directory=str(pool)).apply(LocalHost())
+    assert [path.name for path in pool.glob("*.whl")] == ["alpha-1.0-py3-none-any.whl"]
+    environment(tmp_path, alpha).apply(LocalHost())
+    assert list((tmp_path / "venv").rglob("site-packages/alpha.py")) and not elsewhere.exists()
+
+
+def test_as_a_program_it_hands_over_to_pip(tmp_path: Path) -> None:
+    alpha = lock(tmp_path, make_wheel(tmp_path / "wheels", "alpha"))
+    (tmp_path / "pins.txt").write_text("alpha==9.9\n")
+    listing = f"global.constraint='{tmp_path}/pins.txt'\nglobal.no-index='1'\nglobal.find-links='{tmp_path}/wheels'\n"
+    done = subprocess.run(
+        [sys.executable, "-I", pip_settings.__file__, "download", "--require-hashes", "--dest", "got", "-r", alpha],
+        input=listing, capture_output=True, text=True, cwd=tmp_path, env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "got/alpha-1.0-py3-none-any.whl").exists()
