@@ -16,7 +16,11 @@ from nqrust.installer.engine.step import (
     verify_by_inspection,
 )
 from nqrust.installer.engine.undo.kernel import sysctl_path
-from nqrust.installer.engine.undo.record import undo_sysctl
+from nqrust.installer.engine.undo.record import Undo, undo_sysctl
+
+RESETS = {("net.ipv4.ip_forward", "0"): ("net.ipv4.conf.all.accept_redirects", "1")}
+"""What the kernel itself sets when a parameter gets this value (ip-sysctl: a change of ip_forward resets others). Setting
+the parameter back would therefore undo what an administrator, or ufw(8), has set there."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Sysctl:
             raise self._missing()
         # As it reads back: the undo compares with that.
         prior = host.read_text(path).strip()
-        return Prepared(Origin.modified, (undo_sysctl(self.key, prior=prior, ours=self.value),))
+        return Prepared(Origin.modified, (*_reset(host, self.key, prior), undo_sysctl(self.key, prior=prior, ours=self.value)))
 
     def apply(self, host: Host) -> None:
         path = sysctl_path(self.key)
@@ -72,6 +76,16 @@ class Sysctl:
             f"This kernel has no parameter {self.key}.",
             "Load the kernel module that provides it (or use the distribution's own kernel), then run the same command again.",
         )
+
+
+def _reset(host: Host, key: str, prior: str) -> tuple[Undo, ...]:
+    """Reverted last, so after `key` itself: records are taken back in reverse."""
+    if (key, prior) not in RESETS:
+        return ()
+    other, value = RESETS[key, prior]
+    path = sysctl_path(other)
+    now = host.read_text(path).strip() if host.exists(path) else value
+    return () if now == value else (undo_sysctl(other, prior=now, ours=value),)
 
 
 def _normal(text: str) -> str:

@@ -82,6 +82,26 @@ def test_sysctl_round_trips(host: FakeHost) -> None:
     assert host.read_text("/proc/sys/net/ipv4/ip_forward") == "0\n"
 
 
+@pytest.mark.parametrize("redirects", ["0", "1"])
+def test_what_the_kernel_resets_with_forwarding_is_given_back(host: FakeHost, redirects: str) -> None:
+    """ufw(8) refuses redirects on every host that it guards; turning forwarding off again would accept them."""
+    forward, others = "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/conf/all/accept_redirects"
+
+    def tee(host: FakeHost, cmd: Command) -> None:
+        assert isinstance(cmd.input, bytes)
+        if cmd.argv[1] == forward and cmd.input.decode() != host.read_text(forward):
+            host.put(others, "0\n" if cmd.input == b"1\n" else "1\n")
+        host.put(cmd.argv[1], cmd.input)
+
+    host.on("tee", prefix=True, changes=True, answer=tee)
+    host.put(forward, "0\n")
+    host.put(others, f"{redirects}\n")
+    _, records = applied(host, Sysctl("net.ipv4.ip_forward", "1"))
+    assert host.read_text(others) == "0\n"
+    reverted(host, records)
+    assert (host.read_text(forward), host.read_text(others)) == ("0\n", f"{redirects}\n")
+
+
 def test_sysctl_that_is_right_or_not_there(host: FakeHost) -> None:
     host.put("/proc/sys/vm/max_map_count", "262144\n")
     host.put("/proc/sys/net/ipv4/conf/eth0.5/forwarding", "1\n")
