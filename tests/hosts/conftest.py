@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from tests.hosts.machine import Machine, TestNetwork
+
+TOLD = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say a line at the end of the run, whatever pytest captures, and from a worker of pytest-xdist too."""
+    output: dict[str, list[str]] | None = getattr(request.config, "workeroutput", None)
+    lines = request.config.stash.setdefault(TOLD, []) if output is None else output.setdefault("told", [])
+    return lines.append
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist has ended: what it had to say."""
+    node.config.stash.setdefault(TOLD, []).extend(getattr(node, "workeroutput", {}).get("told", []))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for line in config.stash.get(TOLD, []):
+        terminalreporter.write_line(line)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.hosts import product
+from tests.hosts import main_job, product
 from tests.hosts.machine import Fingerprint, Machine, Snapshot
 from tests.hosts.product import nqr
 
@@ -116,8 +116,12 @@ def test_rolling_back_a_changed_setting_leaves_the_service_running_with_the_old_
 
 def test_uninstall_gives_the_host_back_and_says_so(installed: Installed) -> None:
     host = installed.host
-    said = nqr(host, *EVERYTHING, "--save-fingerprint", "/tmp/before.json.gz").stdout
+    last = product.create_vm(host, "last")
+    uninstall = [f"{product.CLONE}/scripts/install/uninstall.sh", *EVERYTHING[1:]]
+    said = host.run([*uninstall, "--save-fingerprint", "/tmp/before.json.gz"], timeout=900).stdout
     assert "This host is as it was before" in said
+    assert product.vm_processes(host, last["id"]) == {}
+    assert [path for path in main_job.GONE if host.exists(path)] == []
     assert installed.before.diff(host.fingerprint()) == []
     check = [f"{product.CLONE}/scripts/install/verify-clean.sh", "--before", "/tmp/before.json.gz"]
     assert host.run(check, timeout=600).stdout == "Nothing differs.\n"

@@ -1,17 +1,17 @@
-"""The README's first command, as root, straight from a clone, on a Debian 12 machine whose PID 1 is not systemd."""
+"""The README's first command, as root, straight from a clone, on the least Debian 12: no systemd, no sudo, root locked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.documentation import pages
-from tests.hosts import product
-from tests.hosts.machine import Fingerprint, Machine, Result
+from tests.hosts import main_job, product
+from tests.hosts.bases import lived_in, machine_named
+from tests.hosts.machine import Machine, Snapshot
+from tests.hosts.main_job import Job
 from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
 
 pytestmark = pytest.mark.timeout(2400)
@@ -19,20 +19,12 @@ pytestmark = pytest.mark.timeout(2400)
 INSTALL = ("--non-interactive",)
 
 
-@dataclass
-class Installed:
-    host: Machine
-    before: Fingerprint
-    result: Result
-    vm: dict[str, Any] = field(default_factory=dict)
-
-
 @pytest.fixture(scope="module")
-def installed() -> Iterator[Installed]:
-    with Machine(systemd=False) as host:
-        product.clone(host)
-        before = host.fingerprint()
-        yield Installed(host, before, product.bootstrap(host, *INSTALL))
+def installed(tell: Callable[[str], None]) -> Iterator[Job]:
+    with lived_in(machine_named("least"), "plain") as lived:
+        job = main_job.begin(lived, INSTALL)
+        yield job
+        tell(job.line())
 
 
 def daemons(host: Machine) -> dict[str, int]:
@@ -51,8 +43,8 @@ def daemons(host: Machine) -> dict[str, int]:
     return found
 
 
-def test_everything_runs_under_supervisord(installed: Installed) -> None:
-    assert installed.result.code == 0, installed.result.describe()
+def test_everything_runs_under_supervisord(installed: Job) -> None:
+    assert installed.result is not None and installed.result.code == 0
     assert set(daemons(installed.host)) == {"manager", "agent", "ui", "supervisord", "dnsmasq", "postgres"}
     for url in ("http://127.0.0.1:18080/health", "http://127.0.0.1:19090/agent/v1/health", "http://127.0.0.1:3000/"):
         assert fetch(installed.host, url)[0] == 200, url
@@ -60,7 +52,7 @@ def test_everything_runs_under_supervisord(installed: Installed) -> None:
     assert "supervisord" in said and "production" in said
 
 
-def test_a_vm_survives_its_agent_and_manager(installed: Installed) -> None:
+def test_a_vm_survives_its_agent_and_manager(installed: Job) -> None:
     host = installed.host
     installed.vm = product.create_vm(host, "web1")
     product.guest_reaches(host, installed.vm)
@@ -78,17 +70,24 @@ def test_a_vm_survives_its_agent_and_manager(installed: Installed) -> None:
     product.console_prompt(host, "web1")
 
 
-def test_the_same_command_again_changes_nothing(installed: Installed) -> None:
+def test_the_vm_reaches_the_outside(installed: Job) -> None:
+    main_job.a_vm_runs_and_reaches_the_outside(installed)
+
+
+def test_the_same_command_again_changes_nothing(installed: Job) -> None:
     host = installed.host
-    before, mark, token = daemons(host), host.mark(), host.read(f"{CONFIG}/cli-token")
-    again = product.bootstrap(host, *INSTALL, timeout=200)
-    assert "(0 changed" in again.stdout, again.describe()
+    before, token = daemons(host), host.read(f"{CONFIG}/cli-token")
+    main_job.again_changes_nothing(installed)
     assert daemons(host) == before, "no service was restarted"
-    assert product.rewritten(host, mark) == []
     assert host.read(f"{CONFIG}/cli-token") == token
 
 
-def test_stop_and_remove(installed: Installed) -> None:
+def test_a_component_goes_and_comes(installed: Job) -> None:
+    main_job.a_component_goes_and_comes(installed)
+    assert "ui" in daemons(installed.host)
+
+
+def test_stop_and_remove(installed: Job) -> None:
     host = installed.host
     nqr(host, "vm", "stop", "web1")
     assert product.vm_processes(host, installed.vm["id"]) == {}
@@ -96,9 +95,24 @@ def test_stop_and_remove(installed: Installed) -> None:
     nqr(host, "vm", "rm", "web1")
     assert document(host, "vm", "ls")["items"] == []
     assert product.vm_processes(host, installed.vm["id"]) == {}
+    installed.vm = {}
 
 
-def test_after_a_reboot_one_command_brings_the_services_back(installed: Installed) -> None:
+@pytest.fixture(scope="module")
+def rebooted(installed: Job) -> Snapshot:
+    """Its disk after a shutdown; nothing starts the services of a machine without an init system."""
+    return installed.host.snapshot()
+
+
+def test_after_a_reboot_the_same_command_brings_everything_back(installed: Job, rebooted: Snapshot) -> None:
+    host = installed.host
+    assert daemons(host) == {}
+    product.bootstrap(host, *INSTALL)
+    assert set(daemons(host)) == {"manager", "agent", "ui", "supervisord", "dnsmasq", "postgres"}
+    assert "(0 changed" in product.bootstrap(host, *INSTALL).stdout
+
+
+def test_after_another_reboot_one_command_brings_the_services_back(installed: Job) -> None:
     """The one in docs/known-issues.md: there is no init system that would."""
     host = installed.host
     host.reboot()
@@ -111,7 +125,7 @@ def test_after_a_reboot_one_command_brings_the_services_back(installed: Installe
     assert nqr(host, "verify").code == 0
 
 
-def test_uninstall_leaves_nothing_though_a_vm_runs(installed: Installed) -> None:
+def test_uninstall_leaves_nothing_though_a_vm_runs(installed: Job) -> None:
     host = installed.host
     last = product.create_vm(host, "last")
     result = host.run(
@@ -119,21 +133,19 @@ def test_uninstall_leaves_nothing_though_a_vm_runs(installed: Installed) -> None
     )
     assert product.vm_processes(host, last["id"]) == {}
     assert daemons(host) == {}
-    assert "\n".join(installed.before.diff(host.fingerprint())) == "", result.describe()
-    for path in (
-        "/opt/nqrust-microvm",
-        CONFIG,
-        "/srv/fc",
-        "/srv/images",
-        product.CACHE,
-        "/var/log/nqrust-install",
-        "/run/nqrust-microvm",
-    ):
-        assert not host.exists(path), path
+    assert "\n".join(main_job.differences(installed)) == "", result.describe()
+    assert [path for path in main_job.GONE if host.exists(path)] == []
+
+
+def test_uninstall_after_a_reboot_keeps_data_and_a_purge_later_leaves_nothing(installed: Job, rebooted: Snapshot) -> None:
+    """Nothing runs then, the database server included."""
+    installed.host.restore(rebooted)
+    main_job.uninstall_keeps_data(installed)
+    main_job.purge_later_leaves_nothing(installed)
 
 
 @pytest.mark.matrix
-def test_the_script_leaves_nothing_either_though_a_vm_runs_and_nqr_is_gone(installed: Installed) -> None:
+def test_the_script_leaves_nothing_either_though_a_vm_runs_and_nqr_is_gone(installed: Job) -> None:
     host = installed.host
     product.bootstrap(host, *INSTALL)
     last = product.create_vm(host, "last")
@@ -142,4 +154,4 @@ def test_the_script_leaves_nothing_either_though_a_vm_runs_and_nqr_is_gone(insta
     done = host.run("sh /root/undo.sh && rm /root/undo.sh", timeout=600)
     assert "Could not" not in done.stderr, done.describe()
     assert product.vm_processes(host, last["id"]) == {} and daemons(host) == {}
-    assert "\n".join(installed.before.diff(host.fingerprint())) == "", done.describe()
+    assert "\n".join(main_job.differences(installed)) == "", done.describe()

@@ -1,17 +1,18 @@
-"""One production install on a pristine Debian 12, and everything an administrator does with it afterwards, in order."""
+"""One production install on a Debian 12 server with ufw and netplan, and everything an administrator does with it, in order."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.hosts import product
-from tests.hosts.machine import Fingerprint, Machine, Result
+from tests.hosts import main_job, product
+from tests.hosts.bases import lived_in, machine_named
+from tests.hosts.machine import Machine
+from tests.hosts.main_job import Job
 from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
 
 pytestmark = pytest.mark.timeout(2400)
@@ -25,20 +26,12 @@ HEALTH = {
 INSTALL = ("--mode", "production", "--non-interactive")
 
 
-@dataclass
-class Installed:
-    host: Machine
-    before: Fingerprint
-    result: Result
-    vm: dict[str, Any] = field(default_factory=dict)
-
-
 @pytest.fixture(scope="module")
-def installed() -> Iterator[Installed]:
-    with Machine() as host:
-        product.clone(host)
-        before = host.fingerprint()
-        yield Installed(host, before, product.bootstrap(host, *INSTALL))
+def installed(tell: Callable[[str], None]) -> Iterator[Job]:
+    with lived_in(machine_named("server"), "systemd") as lived:
+        job = main_job.begin(lived, INSTALL)
+        yield job
+        tell(job.line())
 
 
 def unit(host: Machine, name: str, *properties: str) -> dict[str, str]:
@@ -60,7 +53,8 @@ def secrets(host: Machine) -> dict[str, str]:
 # --- what the install leaves
 
 
-def test_the_summary_says_where_to_go_next(installed: Installed) -> None:
+def test_the_summary_says_where_to_go_next(installed: Job) -> None:
+    assert installed.result is not None
     said = installed.result.stdout
     for expected in ("http://", ":18080", ":3000", "admin-password", "nqr vm create"):
         assert expected in said, installed.result.describe()
@@ -71,14 +65,14 @@ def test_the_summary_says_where_to_go_next(installed: Installed) -> None:
     assert re.search(r"emulat", said, re.IGNORECASE) or "firecracker" in said.lower(), "which VMM it came to is said loudly"
 
 
-def test_services_are_active_and_enabled(installed: Installed) -> None:
+def test_services_are_active_and_enabled(installed: Job) -> None:
     for name in UNITS:
         state = unit(installed.host, name, "ActiveState", "UnitFileState")
         assert state == {"ActiveState": "active", "UnitFileState": "enabled"}, name
     assert unit(installed.host, "postgresql@15-main", "ActiveState")["ActiveState"] == "active"
 
 
-def test_health_answers(installed: Installed) -> None:
+def test_health_answers(installed: Job) -> None:
     for name, url in HEALTH.items():
         status, body = fetch(installed.host, url)
         assert status == 200, (name, status, body)
@@ -87,7 +81,7 @@ def test_health_answers(installed: Installed) -> None:
     assert fetch(installed.host, "http://127.0.0.1:18080/v1/vms")[0] == 401, "nothing but health without credentials"
 
 
-def test_the_canary_was_proven(installed: Installed) -> None:
+def test_the_canary_was_proven(installed: Job) -> None:
     """Booted, got a lease, its guest agent reported, it reached its gateway; and nothing of it is left."""
     verified = nqr(installed.host, "verify", "--output", "json", timeout=600)
     proofs = {one["hop"]: one for one in product.lines(verified)[-1]["proofs"]}
@@ -99,7 +93,7 @@ def test_the_canary_was_proven(installed: Installed) -> None:
     assert "tap" not in installed.host.run("ls /sys/class/net").stdout
 
 
-def test_files_modes_and_owners(installed: Installed) -> None:
+def test_files_modes_and_owners(installed: Job) -> None:
     host = installed.host
     expected = {
         f"{CONFIG}/manager.env": (0o640, "root", "nqrust"),
@@ -132,7 +126,7 @@ def test_files_modes_and_owners(installed: Installed) -> None:
     )
 
 
-def test_the_database_password_has_32_characters_and_is_nowhere_else(installed: Installed) -> None:
+def test_the_database_password_has_32_characters_and_is_nowhere_else(installed: Job) -> None:
     url = re.search(r"^DATABASE_URL=(\S+)", installed.host.read(f"{CONFIG}/manager.env"), re.MULTILINE)
     assert url
     password = url[1].split("://")[1].split("@")[0].split(":")[1]
@@ -141,10 +135,10 @@ def test_the_database_password_has_32_characters_and_is_nowhere_else(installed: 
         ["grep", "-rlsF", password, "/etc", "/var/log", "/tmp", "/opt", "/var/cache/nqrust-microvm"], check=False
     )
     assert found.stdout.split() == [f"{CONFIG}/manager.env"]
-    assert password not in installed.result.stdout + installed.result.stderr
+    assert installed.result is not None and password not in installed.result.stdout + installed.result.stderr
 
 
-def test_the_administrator_can_sign_in(installed: Installed) -> None:
+def test_the_administrator_can_sign_in(installed: Job) -> None:
     password = installed.host.read(f"{CONFIG}/admin-password").strip()
     login = "http://127.0.0.1:18080/v1/auth/login"
     assert fetch(installed.host, login, body={"username": "admin", "password": password})[0] == 200
@@ -154,7 +148,7 @@ def test_the_administrator_can_sign_in(installed: Installed) -> None:
 # --- VMs
 
 
-def test_create_list_and_console(installed: Installed) -> None:
+def test_create_list_and_console(installed: Job) -> None:
     host = installed.host
     installed.vm = product.create_vm(host, "web1")
     listed = document(host, "vm", "ls")["items"]
@@ -180,7 +174,11 @@ def test_create_list_and_console(installed: Installed) -> None:
     assert scope["ActiveState"] == "active"
 
 
-def same_vm(installed: Installed, processes: dict[int, str]) -> dict[str, Any] | None:
+def test_the_vm_reaches_the_outside_beside_ufw(installed: Job) -> None:
+    main_job.a_vm_runs_and_reaches_the_outside(installed)
+
+
+def same_vm(installed: Job, processes: dict[int, str]) -> dict[str, Any] | None:
     shown: dict[str, Any] = document(installed.host, "vm", "show", "web1")
     assert product.vm_processes(installed.host, shown["id"]) == processes, "the VM's processes are the same ones"
     assert shown["boot_id"] == installed.vm["boot_id"], "it did not boot again"
@@ -189,7 +187,7 @@ def same_vm(installed: Installed, processes: dict[int, str]) -> dict[str, Any] |
 
 @pytest.mark.parametrize("how", ["restart", "kill -9"])
 @pytest.mark.parametrize("service", ["nqrust-agent", "nqrust-manager"])
-def test_services_come_and_go_and_the_vm_runs_on(installed: Installed, service: str, how: str) -> None:
+def test_services_come_and_go_and_the_vm_runs_on(installed: Job, service: str, how: str) -> None:
     host = installed.host
     processes = product.vm_processes(host, installed.vm["id"])
     assert any("qemu" in comm or "firecracker" in comm for comm in processes.values())
@@ -204,7 +202,7 @@ def test_services_come_and_go_and_the_vm_runs_on(installed: Installed, service: 
     product.console_prompt(host, "web1")
 
 
-def test_stop_start_and_remove(installed: Installed) -> None:
+def test_stop_start_and_remove(installed: Job) -> None:
     """Through an agent that has been restarted: it found the VM again, so it can stop it."""
     host = installed.host
     refused = nqr(host, "volume", "attach", "web1", "--size", "24M", check=False)
@@ -227,7 +225,7 @@ def test_stop_start_and_remove(installed: Installed) -> None:
     assert second["tap"] not in host.run("ls /sys/class/net").stdout
 
 
-def test_templates_limits_kept_volumes_and_a_snapshot_of_a_running_vm(installed: Installed) -> None:
+def test_templates_limits_kept_volumes_and_a_snapshot_of_a_running_vm(installed: Job) -> None:
     host = installed.host
     nqr(host, "template", "create", "--name", "small", "--image", "tiny", "--tag", "db", "--net-rx", "50M", "--net-tx", "20M")
     nqr(
@@ -284,10 +282,14 @@ def _booted(host: Machine, name: str, before: str) -> dict[str, Any] | None:
     return shown if shown["state"] == "running" and shown["boot_id"] not in (None, before) else None
 
 
+def test_ufw_and_netplan_are_reloaded_and_the_vm_still_reaches_the_outside(installed: Job) -> None:
+    main_job.the_neighbour_is_reloaded(installed)
+
+
 # --- again
 
 
-def test_the_same_command_again_changes_nothing(installed: Installed) -> None:
+def test_the_same_command_again_changes_nothing(installed: Job) -> None:
     host = installed.host
     starts = {name: unit(host, name, "ActiveEnterTimestampMonotonic", "MainPID") for name in UNITS}
     kept, mark = secrets(host), host.mark()
@@ -300,7 +302,7 @@ def test_the_same_command_again_changes_nothing(installed: Installed) -> None:
     assert product.vm_processes(host, installed.vm["id"]) == processes
 
 
-def test_json_lines_and_plan_of_a_converged_host(installed: Installed) -> None:
+def test_json_lines_and_plan_of_a_converged_host(installed: Job) -> None:
     said = nqr(installed.host, "install", "--non-interactive", "--output", "json", timeout=200)
     last = product.lines(said)[-1]
     assert (last["outcome"], last["changed"]) == ("ok", 0) and last["satisfied"] > 50
@@ -309,7 +311,7 @@ def test_json_lines_and_plan_of_a_converged_host(installed: Installed) -> None:
     assert nqr(installed.host, "plan", "--detailed-exitcode", check=False).code == 0
 
 
-def test_status_and_what_the_first_run_was_told(installed: Installed) -> None:
+def test_status_and_what_the_first_run_was_told(installed: Job) -> None:
     host = installed.host
     said = nqr(host, "status").stdout
     assert "production" in said and "nqrust-manager" in said
@@ -322,10 +324,15 @@ def test_status_and_what_the_first_run_was_told(installed: Installed) -> None:
     assert stat is not None and stat.mode == 0o640
 
 
+def test_a_component_goes_and_comes(installed: Job) -> None:
+    installed.vm = document(installed.host, "vm", "show", "web1")
+    main_job.a_component_goes_and_comes(installed)
+
+
 # --- out, in again, and out for good
 
 
-def test_uninstall_keeps_data_and_a_new_install_picks_it_up(installed: Installed) -> None:
+def test_uninstall_keeps_data_and_a_new_install_picks_it_up(installed: Job) -> None:
     host = installed.host
     password = host.read(f"{CONFIG}/admin-password").strip()
     gone = nqr(host, "uninstall", "--non-interactive", timeout=600)
@@ -344,15 +351,9 @@ def test_uninstall_keeps_data_and_a_new_install_picks_it_up(installed: Installed
     assert fetch(host, "http://127.0.0.1:18080/v1/auth/login", body=login)[0] == 200
 
 
-def test_uninstall_with_everything_leaves_nothing(installed: Installed) -> None:
+def test_uninstall_again_and_purge_later_leave_nothing(installed: Job) -> None:
     host = installed.host
-    result = host.run(
-        [f"{product.CLONE}/scripts/install/uninstall.sh", "--purge-data", "--drop-database", "--non-interactive"], timeout=900
-    )
-    after = host.fingerprint()
-    assert "\n".join(installed.before.diff(after)) == "", result.describe()
-    for path in ("/opt/nqrust-microvm", CONFIG, "/srv/fc", "/srv/images", product.CACHE, "/var/log/nqrust-install", "/var/log/nqrust-microvm",
-                 "/run/nqrust-microvm", "/run/nqrust-install.lock"):  # fmt: skip
-        assert not host.exists(path), path
+    main_job.uninstall_keeps_data(installed)
+    main_job.purge_later_leaves_nothing(installed)
     again = host.run([f"{product.CLONE}/scripts/install/uninstall.sh", "--non-interactive"], timeout=300)
     assert again.code == 0 and "not installed" in (again.stdout + again.stderr)

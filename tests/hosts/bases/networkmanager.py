@@ -1,0 +1,44 @@
+"""A machine whose network NetworkManager keeps: its only card has a connection of NetworkManager's."""
+
+from tests.hosts.bases.model import BaseMachine
+
+SETUP = """
+cat >/etc/NetworkManager/system-connections/host0.nmconnection <<END
+[connection]
+id=office
+type=ethernet
+interface-name=host0
+
+[ipv4]
+method=manual
+address1=$ADDRESS/24,$GATEWAY
+
+[ipv6]
+method=ignore
+END
+chmod 0600 /etc/NetworkManager/system-connections/host0.nmconnection
+# Debian's udev rule leaves the card of a container alone; this machine is one only for the tests.
+mkdir -p /etc/NetworkManager/conf.d
+printf '[device-host0]\\nmatch-device=interface-name:host0\\nmanaged=1\\n' >/etc/NetworkManager/conf.d/host0.conf
+systemctl enable -q NetworkManager
+"""
+NEIGHBOUR = """
+nmcli -t -f NAME,TYPE,DEVICE connection show --active | grep -v '^lo:'
+nmcli -t -f DEVICE,STATE device | grep ^host0:
+nmcli -t -f NAME connection show | sort
+find /etc/NetworkManager -type f -exec sha256sum {} + | sort
+systemctl show -p MainPID,ActiveState NetworkManager
+ip -o -4 address show dev host0
+ip route show default
+"""
+
+MACHINE = BaseMachine(
+    name="networkmanager",
+    says="Debian 12 with NetworkManager",
+    packages=("iproute2", "ca-certificates", "python3", "sudo", "network-manager"),
+    setup=SETUP,
+    ready="nmcli -t -f DEVICE,STATE device | grep -x 'host0:connected'",
+    neighbour=NEIGHBOUR,
+    meanwhile="systemctl restart NetworkManager; nm-online -q -t 30",
+    inits=("systemd",),
+)

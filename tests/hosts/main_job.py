@@ -1,0 +1,177 @@
+"""The main job: what a user does with the product from the first command to the last, in steps that any base machine can
+run. Each step asserts what the user would notice, and that the machine's other software still works."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.hosts import product
+from tests.hosts.bases import LivedIn
+from tests.hosts.machine import Fingerprint, Machine, Result
+from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
+
+INSTALL = ("--mode", "production", "--non-interactive")
+UI = "http://127.0.0.1:3000/"
+GONE = ("/opt/nqrust-microvm", CONFIG, "/srv/fc", "/srv/images", product.CACHE, "/var/log/nqrust-install", "/var/log/nqrust-microvm",
+        "/run/nqrust-microvm", "/run/nqrust-install.lock")  # fmt: skip
+
+
+@dataclass
+class Job:
+    """A base machine on its way through the job. `before` and `neighbour`: as it was without the product."""
+
+    lived: LivedIn
+    before: Fingerprint
+    neighbour: str
+    arguments: tuple[str, ...] = INSTALL
+    result: Result | None = None
+    vm: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    differences: list[str] | None = None
+
+    @property
+    def host(self) -> Machine:
+        return self.lived.host
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0) + time.monotonic() - started
+
+    def line(self) -> str:
+        """One line for a person: the machine, what took how long, what differs at the end."""
+        took = ", ".join(f"{name} {value:.0f} s" for name, value in {"ready": self.lived.seconds, **self.seconds}.items())
+        differs = "not compared" if self.differences is None else f"{len(self.differences)} fingerprint differences"
+        init = "systemd" if self.host.systemd else "plain"
+        return f"{self.lived.kind.name} ({init}): {differs}; {took}"
+
+
+def begin(lived: LivedIn, arguments: tuple[str, ...] = INSTALL) -> Job:
+    """Clone, fingerprint, install. Raises MachineError when the install fails."""
+    product.clone(lived.host)
+    job = Job(lived, lived.host.fingerprint(), lived.neighbour(), arguments)
+    with job.timed("install"):
+        job.result = product.bootstrap(lived.host, *arguments)
+    return job
+
+
+def neighbour_is_untouched(job: Job) -> None:
+    lines = difflib.ndiff(job.neighbour.splitlines(), job.lived.neighbour().splitlines())
+    assert "\n".join(line for line in lines if line[0] in "+-") == ""
+
+
+def a_vm_runs_and_reaches_the_outside(job: Job) -> None:
+    with job.timed("VM"):
+        if not job.vm:
+            job.vm = product.create_vm(job.host, "web1")
+            product.guest_reaches(job.host, job.vm)
+        reaches_outside(job.host, job.vm)
+    neighbour_is_untouched(job)
+
+
+def reaches_outside(host: Machine, vm: dict[str, Any]) -> None:
+    """The guest talks to a server beyond the host, which sees it with the host's address."""
+    seen: list[tuple[str, str]] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        timeout = 10
+
+        def handle(self) -> None:
+            seen.append((self.rfile.readline().decode().strip(), self.client_address[0]))
+
+    with socketserver.ThreadingTCPServer((host.network.gateway, 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            product.typed(host, vm["name"], "root")
+            product.typed(
+                host, vm["name"], f"echo I am {vm['name']} | nc -w 10 {host.network.gateway} {server.server_address[1]}"
+            )
+            eventually("the guest reaches the outside", lambda: seen, 30)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert seen == [(f"I am {vm['name']}", host.address)], "through NAT, so with the host's own address"
+
+
+def the_neighbour_is_reloaded(job: Job) -> None:
+    """Its administrator reloads or restarts it: it has what it had, and VMs still reach the outside."""
+    if not job.lived.kind.meanwhile:
+        pytest.skip("nothing on this machine has a say in the network")
+    with job.timed("neighbour"):
+        job.host.run(f"set -e\n{job.lived.kind.meanwhile}", timeout=180)
+        job.lived.await_neighbour()
+    now = job.lived.neighbour()
+    assert _without_processes(now) == _without_processes(job.neighbour)
+    job.neighbour = now
+    reaches_outside(job.host, job.vm)
+
+
+def _without_processes(text: str) -> list[str]:
+    return re.sub(r"(?m)^(MainPID=\d+|\d+ \d+)$", "process", text).splitlines()
+
+
+def again_changes_nothing(job: Job) -> None:
+    with job.timed("again"):
+        mark = job.host.mark()
+        again = product.bootstrap(job.host, *job.arguments, timeout=300)
+    assert "(0 changed" in again.stdout, again.describe()
+    assert product.rewritten(job.host, mark) == []
+    assert document(job.host, "vm", "show", job.vm["name"])["boot_id"] == job.vm["boot_id"]
+
+
+def a_component_goes_and_comes(job: Job) -> None:
+    """The web UI is switched off and on by the environment variable; the VM runs on meanwhile."""
+    host = job.host
+    with job.timed("UI off and on"):
+        nqr(host, "install", "--non-interactive", env={"WITH_UI": "false"}, timeout=600)
+        assert fetch(host, UI)[0] == 0, "nothing listens there any more"
+        assert not host.exists(f"{CONFIG}/ui.env") and not host.exists("/etc/systemd/system/nqrust-ui.service")
+        assert "(0 changed" in nqr(host, "install", "--non-interactive").stdout, "what is off stays off"
+        nqr(host, "install", "--non-interactive", env={"WITH_UI": "true"}, timeout=600)
+        assert fetch(host, UI)[0] == 200 and host.exists(f"{CONFIG}/ui.env")
+        assert "(0 changed" in nqr(host, "install", "--non-interactive").stdout
+    assert document(host, "vm", "show", job.vm["name"])["boot_id"] == job.vm["boot_id"]
+    neighbour_is_untouched(job)
+
+
+def uninstall_keeps_data(job: Job) -> None:
+    host = job.host
+    with job.timed("uninstall"):
+        gone = nqr(host, "uninstall", "--non-interactive", timeout=900)
+    assert "--purge-data" in gone.stdout and "--drop-database" in gone.stdout, gone.describe()
+    assert host.exists("/srv/images") and not host.exists(CONFIG) and not host.exists("/opt/nqrust-microvm")
+    if job.vm:
+        assert product.vm_processes(host, job.vm["id"]) == {}
+    neighbour_is_untouched(job)
+
+
+def differences(job: Job) -> list[str]:
+    """What of the host is not as it was, but for what its other software changes."""
+    return job.before.diff(job.host.fingerprint(), job.lived.moves)
+
+
+def purge_later_leaves_nothing(job: Job) -> None:
+    """The data goes in a second run, after the software has gone, and the host is the one that it was."""
+    host = job.host
+    with job.timed("purge"):
+        purged = host.run(
+            [f"{product.CLONE}/scripts/install/uninstall.sh", "--purge-data", "--drop-database", "--non-interactive"],
+            check=False, timeout=900,
+        )  # fmt: skip
+    job.differences = differences(job)
+    assert purged.code == 0, purged.describe()
+    assert "\n".join(job.differences) == "", purged.describe()
+    assert [path for path in GONE if host.exists(path)] == []
+    neighbour_is_untouched(job)
