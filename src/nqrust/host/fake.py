@@ -345,7 +345,15 @@ class FakeHost(FakeMachine):
         return (address, port) in self.listening or ("0.0.0.0", port) in self.listening
 
     def http_get(self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0) -> tuple[int, bytes]:
-        page = self.pages.get(url)
+        return self._page(url, url, headers)
+
+    def http_send(
+        self, method: str, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0
+    ) -> tuple[int, bytes]:
+        return self._page(f"{method} {url}", url, headers)
+
+    def _page(self, key: str, url: str, headers: Mapping[str, str | Secret] | None) -> tuple[int, bytes]:
+        page = self.pages.get(key)
         if callable(page):
             page = page(dict(headers or {}))
         if page is None:

@@ -281,7 +281,12 @@ class LocalHost:
         return reach.accepts(address, port, timeout)
 
     def http_get(self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0) -> tuple[int, bytes]:
-        return reach.get(url, headers or {}, timeout)
+        return reach.ask("GET", url, headers or {}, timeout)
+
+    def http_send(
+        self, method: str, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0
+    ) -> tuple[int, bytes]:
+        return reach.ask(method, url, headers or {}, timeout)
 
     # --- what only the machine itself can answer
     def kvm_api_version(self) -> int:

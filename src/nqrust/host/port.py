@@ -241,6 +241,12 @@ class Host(Protocol):
         Raises HostError when no answer came."""
         ...
 
+    def http_send(
+        self, method: str, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0
+    ) -> tuple[int, bytes]:
+        """The same for POST or DELETE, without a body."""
+        ...
+
     # --- what only the machine itself can answer
     def kvm_api_version(self) -> int:
         """Open /dev/kvm and ask KVM_GET_API_VERSION (Linux, Documentation/virt/kvm/api.rst; 12 since 2.6.22).

@@ -23,7 +23,7 @@ def accepts(address: str, port: int, timeout: float) -> bool:
         return False
 
 
-def get(url: str, headers: Mapping[str, str | Secret], timeout: float) -> tuple[int, bytes]:
+def ask(method: str, url: str, headers: Mapping[str, str | Secret], timeout: float) -> tuple[int, bytes]:
     """Status and the first MiB of the body. Raises HostError when no answer came."""
     try:
         parts = urlsplit(url)
@@ -40,7 +40,7 @@ def get(url: str, headers: Mapping[str, str | Secret], timeout: float) -> tuple[
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     sent = {name: value.reveal() if isinstance(value, Secret) else value for name, value in headers.items()}
     try:
-        connection.request("GET", target, headers={"Connection": "close", **sent})
+        connection.request(method, target, headers={"Connection": "close", **sent})
         answer = connection.getresponse()
         return answer.status, answer.read(_BODY)
     except (OSError, http.client.HTTPException, ValueError) as error:

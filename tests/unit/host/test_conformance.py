@@ -390,3 +390,5 @@ def test_nobody_answers_on_a_closed_port(machine: Machine) -> None:
     assert machine.host.connect("127.0.0.1", 1, 0.2) is False
     with pytest.raises(HostError):
         machine.host.http_get("http://127.0.0.1:1/health", timeout=0.2)
+    with pytest.raises(HostError):
+        machine.host.http_send("POST", "http://127.0.0.1:1/v1/images/scan", timeout=0.2)

@@ -322,6 +322,10 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             pass
 
+    def do_DELETE(self) -> None:
+        self.send_response(204 if self.headers.get("Authorization") == "Bearer t" else 401)
+        self.end_headers()
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 
@@ -341,6 +345,8 @@ def test_http(host: LocalHost, server: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert host.http_get(f"{server}/auth", headers={"Authorization": Secret("Bearer t")}) == (200, b"Bearer t")
     assert host.http_get(f"{server}/redirect")[0] == 302
+    assert host.http_send("DELETE", f"{server}/thing", headers={"Authorization": Secret("Bearer t")}) == (204, b"")
+    assert host.http_send("DELETE", f"{server}/thing")[0] == 401
     assert len(host.http_get(f"{server}/big")[1]) == 1 << 20
     assert host.connect("127.0.0.1", int(server.rpartition(":")[2]))
     with pytest.raises(HostError):

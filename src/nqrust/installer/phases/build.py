@@ -10,12 +10,14 @@ from nqrust.installer.phases import environments
 from nqrust.installer.phases.context import Context
 from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, HELPER
 from nqrust.installer.release.descriptor import Component, ComponentKind
+from nqrust.installer.resources.env import manager_base
 from nqrust.installer.settings import VmmChoice
 from nqrust.installer.steps.artifact import Artifact
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
 from nqrust.installer.steps.firecracker import FirecrackerBinary
 from nqrust.installer.steps.image import BuiltImage
+from nqrust.installer.steps.registered_images import RegisteredImages, Registry
 from nqrust.installer.steps.release_link import CurrentLink
 from nqrust.installer.steps.symlink import Symlink
 from nqrust.installer.steps.vmm_verdict import VmmVerdict
@@ -49,6 +51,7 @@ def plan(context: Context) -> PhasePlan:
         steps.append(Artifact(context.files.directory, HELPER, f"{layout.libexec_dir}/nqrust-helper"))
         if layout.data_dir != paths.DATA_DIR:
             steps.append(File(f"{layout.libexec_dir}/data-dir", f"{layout.data_dir}\n", what="read by nqrust-helper"))
+    registry = _registry(context)
     steps += [
         Directory(layout.image_dir, tree=True, retain=Retain.data),
         *[
@@ -56,11 +59,13 @@ def plan(context: Context) -> PhasePlan:
                 layout.image_dir,
                 f"{layout.bin_dir}/guest-agent",
                 context.cache,
+                registry,
                 recipe,
                 progress=context.progress,
             )
             for recipe in _recipes(context)
         ],
+        *registered_images(context, "build"),
     ]
     if settings.has_agent:
         binary = FirecrackerBinary(
@@ -78,6 +83,21 @@ def plan(context: Context) -> PhasePlan:
             ),
         ]
     return PhasePlan("build", "Release and first image", tuple(steps))
+
+
+def _registry(context: Context) -> Registry | None:
+    """The manager of this host, where it has one that speaks our API."""
+    if not context.settings.has_manager or context.release.form != "bundled":
+        return None
+    return Registry(manager_base(context), context.layout.cli_token_file)
+
+
+def registered_images(context: Context, when: str) -> tuple[Step, ...]:
+    """Asked as soon as the images are built, so that `nqr phase run build` is enough, and again once the services run."""
+    registry, names = _registry(context), tuple(_recipes(context))
+    if registry is None or not names:
+        return ()
+    return (RegisteredImages(registry, context.layout.image_dir, names, when),)
 
 
 def _recipes(context: Context) -> list[str]:

@@ -10,7 +10,7 @@ from nqrust.host.secret import Secret
 from nqrust.installer.distro import registry
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
-from nqrust.installer.phases import database, environments, network, sudo
+from nqrust.installer.phases import build, database, environments, network, sudo
 from nqrust.installer.phases.context import Context
 from nqrust.installer.phases.verify.hops import local_address
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
@@ -179,6 +179,7 @@ def plan(context: Context) -> PhasePlan:
             ),
             *_healthy(context, spec),
         ]
+    steps += build.registered_images(context, "services")
     return PhasePlan("services", "Services", tuple(steps))
 
 

@@ -24,7 +24,8 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo.record import Retain, undo_directory
+from nqrust.installer.engine.undo.record import Retain, undo_directory, undo_resource
+from nqrust.installer.steps.registered_images import Registry
 
 RECIPES = {"tiny": tiny.build, "container-runtime": container.build}
 """Name in a release's descriptor (and of the image) -> what builds it."""
@@ -34,11 +35,14 @@ RECIPES = {"tiny": tiny.build, "container-runtime": container.build}
 class BuiltImage:
     """Build `recipe` into `image_dir`/`recipe` with the guest agent at `guest_agent`. Kept by uninstall (`--purge-data`).
 
+    `registry`: the manager that registers it; going back to a host without the image takes it out of there too.
+
     A build that was cut off leaves a folder beside it, which goes with the next build, a rollback or an uninstall."""
 
     image_dir: str
     guest_agent: str
     cache: str = CACHE_DIR
+    registry: Registry | None = None
     recipe: str = "tiny"
     progress: Callable[[str, float | None], None] = field(default=silent, compare=False, repr=False)
 
@@ -81,7 +85,11 @@ class BuiltImage:
     def prepare(self, host: Host) -> Prepared:
         if host.stat(self.path) is None:
             half = undo_directory(folder.staging_of(self.path), tree=True)
-            return Prepared(Origin.created, (undo_directory(self.path, tree=True, retain=Retain.data), half))
+            whole = undo_directory(self.path, tree=True, retain=Retain.data)
+            if self.registry is None:
+                return Prepared(Origin.created, (whole, half))
+            row = undo_resource(self.registry.image(self.recipe), self.registry.token_file)
+            return Prepared(Origin.created, (row, whole, half))  # backwards: the folder goes before the row
         return Prepared(Origin.modified, ())
 
     def apply(self, host: Host) -> None:

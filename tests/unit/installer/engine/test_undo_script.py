@@ -73,7 +73,11 @@ def test_every_verb_gives_clean_sh() -> None:
     made.host.put("/etc/its own", "an administrator's\n")  # type: ignore[attr-defined]
     made.host.symlink("its own", "/etc/link")
     made.host.put("/var/lib/dpkg/info/screen.list", "/etc/its own\n/etc/link\n")  # type: ignore[attr-defined]
-    extra = entry(10_000, Undo("vms", {"prefix": "fc-"}), undo_symlink("/a'b", ours="/x", prior="/y z"))
+    extra = entry(
+        10_000,
+        Undo("vms", {"prefix": "fc-"}),
+        undo_symlink("/a'b", ours="/x", prior="/y z"),
+    )
     text = script.render(made, [*entries, extra], retain=lambda e: False, epilogue="rm -rf -- /nonexistent\n")
     checked = subprocess.run(["shellcheck", "-s", "sh", "-"], input=text, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout

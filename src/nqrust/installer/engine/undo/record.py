@@ -131,6 +131,11 @@ def undo_vms(prefix: str) -> Undo:
     return Undo("vms", {"prefix": prefix})
 
 
+def undo_resource(url: str, token_file: str) -> Undo:
+    """Delete a resource of a service on this host by its HTTP API, with the token in a file."""
+    return Undo("resource", {"url": url, "token_file": token_file})
+
+
 def undo_role(cluster: dict[str, Any], name: str) -> Undo:
     """Drop a PostgreSQL role. `cluster`: {"user": "postgres", "port": 5432, "socket_dir": ..., "data_dir": ...}."""
     return Undo("role", {"cluster": cluster, "name": name}, Retain.database)

@@ -186,6 +186,7 @@ _WRITERS: dict[str, Callable[[UndoContext, dict[str, Any]], Iterator[str]]] = {
     "unit": _unit,
     "supervisord": _simple(lambda a: _call("end_supervisord", a["config"])),
     "vms": _simple(lambda a: _call("end_vms", a["prefix"], services.TAP_ALIAS.decode(), services.SCOPE_ENV.decode())),
+    "resource": lambda context, args: iter(()),  # the script removes the whole service, and its records with it
     "role": _sql(postgres.DROP_ROLE),
     "database": _sql(postgres.DROP_DATABASE),
 }

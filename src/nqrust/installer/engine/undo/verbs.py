@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nqrust.installer.engine.errors import JournalError
-from nqrust.installer.engine.undo import accounts, files, kernel, packages, postgres, services
+from nqrust.installer.engine.undo import accounts, files, kernel, packages, postgres, resources, services
 from nqrust.installer.engine.undo.outcome import Outcome, UndoContext, Verb
 from nqrust.installer.engine.undo.record import Undo
 
@@ -27,6 +27,7 @@ VERBS: dict[str, Verb] = {
     "vms": services.vms,
     "role": postgres.role,
     "database": postgres.database,
+    "resource": resources.resource,
 }
 
 NEED_PROGRAMS = frozenset(("link", "module", "rules", "vms", "role", "database"))
