@@ -50,12 +50,24 @@ class PhasePreview:
 
 
 @dataclass(frozen=True)
+class StaysPreview:
+    """Something that an uninstall or a rollback would leave, and why. `recorded`: nqr takes it back later."""
+
+    id: str
+    describe: str
+    why: str
+    recorded: bool = False
+
+
+@dataclass(frozen=True)
 class PlanPreview:
-    """What would change, phase by phase; shown before the question, and the answer of `nqr plan`."""
+    """What would change, phase by phase; shown before the question, and the answer of `nqr plan` and of a dry run. `stays`: of
+    uninstall and rollback."""
 
     verb: str = "install"
     phases: tuple[PhasePreview, ...] = ()
     warnings: tuple[str, ...] = ()
+    stays: tuple[StaysPreview, ...] = ()
 
     @property
     def changes(self) -> int:

@@ -230,7 +230,7 @@ RUN_FLAGS: tuple[RunFlag, ...] = (
         "--dry-run",
         "Show what would change and stop.",
         off="--no-dry-run",
-        verbs=frozenset({"install", "uninstall", "phase"}),
+        verbs=_CHANGING,
     ),
     RunFlag(
         "--rehearse",
@@ -290,6 +290,6 @@ RUN_FLAGS: tuple[RunFlag, ...] = (
         "How much the log of the run holds.",
         Form.choice,
         choices=("debug", "info", "warning", "error"),
-        verbs=_ALL,
+        verbs=_CHANGING,
     ),
 )

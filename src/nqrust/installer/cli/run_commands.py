@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,8 @@ from nqrust.installer.cli.flags import Flags, run_value, with_flags
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from nqrust.installer.request import Summary
+    from nqrust.installer.engine.events import Reporter
+    from nqrust.installer.request import PlanPreview, Request, Summary
     from nqrust.installer.settings_sources import Gathered
 
 PHASES = (
@@ -42,23 +43,17 @@ def install(flags: Flags) -> None:
     require_root("install")
     from nqrust.installer.cli.gathering import gathered, request
 
-    _report_is_of_a_rehearsal(flags)
+    _rehearsal_flags_fit(flags)
     found = gathered(flags)
     if run_value(flags, "rehearse"):
         _rehearse(flags, found, detailed_exitcode=False)
         return
-    if run_value(flags, "dry_run"):
-        _plan(flags, found, detailed_exitcode=False)
-        return
     with _opened(flags) as run:
         _tell(run, found)
-        confirm = None
-        if run.terminal and not run_value(flags, "non_interactive"):
-            confirm = asking.asker(run.display, "Install?")
         from nqrust.installer import operations
 
-        asked = request(flags, found, log_path=run.log.path, confirm=confirm)
-        _finish(run, "install", operations.install(asked, run.events))
+        asked = request(flags, found, log_path=run.log.path, confirm=_question(run, flags, "Install?"))
+        _finish(run, "install", operations.install(asked, _listeners(run, asked)))
 
 
 def plan(
@@ -68,7 +63,7 @@ def plan(
     require_root("plan")
     from nqrust.installer.cli.gathering import gathered
 
-    _report_is_of_a_rehearsal(flags)
+    _rehearsal_flags_fit(flags)
     found = gathered(flags)
     if run_value(flags, "rehearse"):
         _rehearse(flags, found, detailed_exitcode=detailed_exitcode)
@@ -76,9 +71,15 @@ def plan(
     _plan(flags, found, detailed_exitcode=detailed_exitcode)
 
 
-def _report_is_of_a_rehearsal(flags: Flags) -> None:
+def _rehearsal_flags_fit(flags: Flags) -> None:
     if flags.get("report") and not run_value(flags, "rehearse"):
         raise UsageError("NQR-USE-004", "--report is for what a rehearsal measures.", "Add --rehearse, or leave --report out.")
+    if run_value(flags, "rehearse") and "dry_run" in flags and run_value(flags, "dry_run"):
+        raise UsageError(
+            "NQR-USE-014",
+            "A rehearsal installs into a clone of this host, which a dry run does not do.",
+            "Choose one of --rehearse and --dry-run (and of NQR_REHEARSE and NQR_DRY_RUN).",
+        )
 
 
 def _rehearse(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None:
@@ -107,10 +108,7 @@ def _plan(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None:
 
         asked = request(flags, found)
         asked = replace(asked, run=replace(asked.run, dry_run=True))
-        from nqrust.installer.reporting.warnings import WarningsOnly
-
-        # For people the plan itself is the answer; a program may want to see how it came about.
-        summary = operations.plan(asked, run.display if run.speaks_json else WarningsOnly(run.display))
+        summary = operations.plan(asked, _listeners(run, asked))
         changes = summary.preview.changes if summary.preview else summary.changed
         exit_code = summary.exit_code if summary.failure else 10 if changes and detailed_exitcode else 0
         _finish(run, "plan", replace(summary, exit_code=exit_code))
@@ -131,11 +129,8 @@ def rollback(flags: Flags) -> None:
         from nqrust.installer import operations
         from nqrust.installer.cli.gathering import as_installed
 
-        confirm = None
-        if run.terminal and not run_value(flags, "non_interactive"):
-            confirm = asking.asker(run.display, "Take this back?")
-        asked = as_installed(flags, log_path=run.log.path, confirm=confirm)
-        _finish(run, "rollback", operations.rollback(asked, run.events))
+        asked = as_installed(flags, log_path=run.log.path, confirm=_question(run, flags, "Take this back?"))
+        _finish(run, "rollback", operations.rollback(asked, _listeners(run, asked)))
 
 
 def uninstall(
@@ -158,23 +153,28 @@ def uninstall(
     ] = None,
 ) -> None:
     require_root("uninstall")
+    dry_run = bool(run_value(flags, "dry_run"))
+    if dry_run and (save_fingerprint is not None or script not in (None, "-")):
+        raise UsageError(
+            "NQR-USE-014",
+            f"{'--save-fingerprint' if save_fingerprint is not None else '--script'} writes a file, which a dry run does not.",
+            "Leave --dry-run (or NQR_DRY_RUN) out, or print the script with --script -.",
+        )
     if save_fingerprint is not None:
         _save_fingerprint(save_fingerprint)
     if script is not None:
         _write_script(script, flags)
         return
-    non_interactive = bool(run_value(flags, "non_interactive"))
     with _opened(flags) as run:
-        if run_value(flags, "purge_data") or run_value(flags, "drop_database"):
+        if not dry_run and (run_value(flags, "purge_data") or run_value(flags, "drop_database")):
+            non_interactive = bool(run_value(flags, "non_interactive"))
             asking.must_be_answerable(run.terminal, non_interactive, "the data shall really go")
-        confirm = None
-        if run.terminal and not non_interactive and not run_value(flags, "dry_run"):
-            confirm = asking.asker(run.display, "Remove NQRust-MicroVM from this host?")
         from nqrust.installer import operations
         from nqrust.installer.cli.gathering import as_installed
 
-        asked = as_installed(flags, log_path=run.log.path, confirm=confirm)
-        _finish(run, "uninstall", operations.uninstall(asked, run.events))
+        question = _question(run, flags, "Remove NQRust-MicroVM from this host?")
+        asked = as_installed(flags, log_path=run.log.path, confirm=question)
+        _finish(run, "uninstall", operations.uninstall(asked, _listeners(run, asked)))
 
 
 def _write_script(path: str, flags: Flags) -> None:
@@ -217,8 +217,8 @@ def phase_run(flags: Flags, name: Annotated[str, typer.Argument(metavar="NAME", 
         _tell(run, found)
         from nqrust.installer import operations
 
-        asked = request(flags, found, log_path=run.log.path)
-        _finish(run, "phase", operations.phase_run(asked, name, run.events))
+        asked = request(flags, found, log_path=run.log.path, confirm=_question(run, flags, f"Run phase {name}?"))
+        _finish(run, "phase", operations.phase_run(asked, name, _listeners(run, asked)))
 
 
 def phase_ls() -> None:
@@ -227,7 +227,23 @@ def phase_ls() -> None:
 
 
 def _opened(flags: Mapping[str, Any]) -> Any:
-    return session.opened(run_value(flags, "output") or "text", run_value(flags, "log_level") or "debug")
+    level = run_value(flags, "log_level") if "log_level" in flags else None
+    return session.opened(run_value(flags, "output") or "text", level or "debug")
+
+
+def _question(run: session.Session, flags: Flags, question: str) -> Callable[[PlanPreview], bool] | None:
+    """Asked on a terminal, before the first change."""
+    return asking.asker(run.display, question) if run.terminal and not run_value(flags, "non_interactive") else None
+
+
+def _listeners(run: session.Session, asked: Request) -> Reporter:
+    """Of a dry run the preview is the answer for people; a program may want to see how it came about. Nothing happens that
+    belongs into a log."""
+    if not asked.run.dry_run:
+        return run.events
+    from nqrust.installer.reporting.warnings import WarningsOnly
+
+    return run.display if run.speaks_json else WarningsOnly(run.display)
 
 
 def _tell(run: session.Session, found: Gathered) -> None:

@@ -141,6 +141,28 @@ class FileJournalStore:
             os.close(descriptor)
 
 
+class ReadOnlyJournalStore(FileJournalStore):
+    """For what only looks. Nothing is changed without a record first, so an attempt to write one is a defect: JournalError
+    NQR-ENG-018."""
+
+    def append(self, line: bytes) -> None:
+        raise _only_reads()
+
+    def truncate(self, size: int) -> None:
+        return  # the next writer mends a torn journal
+
+    def discard(self) -> None:
+        raise _only_reads()
+
+
+def _only_reads() -> JournalError:
+    return JournalError(
+        "NQR-ENG-018",
+        "A command that only reads tried to change this host; it was stopped before it did.",
+        "Please report it with the command that you ran.",
+    )
+
+
 class CrashingJournalStore(FileJournalStore):
     """Ends this process with SIGKILL at its n-th append, counted from 1: right after it when `after` says so, just before
     it (what it announces is done, or not begun, and nobody wrote that down) when `before` does. 0: not at all.

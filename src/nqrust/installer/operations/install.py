@@ -10,72 +10,78 @@ from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
 from nqrust.installer import planner
 from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, VerifyFailed
-from nqrust.installer.engine.events import Fanout, Notice, PhaseFinished, PhaseStarted, Proof, Reporter
+from nqrust.installer.engine.events import Fanout, Notice, NullReporter, PhaseFinished, PhaseStarted, Proof, Reporter
 from nqrust.installer.engine.interrupt import Interruption, watching
-from nqrust.installer.engine.lock import exclusive
 from nqrust.installer.engine.plan import Plan
 from nqrust.installer.engine.runner import Runner, RunResult
 from nqrust.installer.operations import proof_of_clean, proving, summary
+from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.remove import forget_state
-from nqrust.installer.operations.site import Site, facts_for, make_context, open_site
+from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
 from nqrust.installer.phases.context import Context
 from nqrust.installer.phases.preflight import run as preflight
 from nqrust.installer.phases.preflight.findings import Severity
-from nqrust.installer.request import PlanPreview, Request, Summary
+from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary
 from nqrust.installer.steps.bridged import CODE as BRIDGED
 
 
 def install(request: Request, events: Reporter) -> Summary:
     """Bring this host to what the request says, prove it, and tell. Errors come in the summary, never raised."""
-    try:
-        with exclusive(paths.LOCK_FILE, "install", events):
-            return _install(request, events)
-    except NqrError as error:
-        return summary.refused(error, request)
+    return carry_out(request, "install", events, lambda site: _install(site, request, events))
 
 
 def plan(request: Request, events: Reporter) -> Summary:
-    """What `install` would change. Reads only; takes no lock."""
-    try:
-        site = open_site(events)
-        planned = replace(request, run=replace(request.run, ignore_preflight=(*request.run.ignore_preflight, BRIDGED)))
-        context = _checked(site, planned, events)
-        previewer = Previewer("install")
-        Runner(site.host, site.journal, site.originals, Fanout((events, previewer))).preview(planner.plan(context))
-        return summary.previewed(previewer.preview, request)
-    except NqrError as error:
-        return summary.refused(error, request)
+    """What `install` would change: its dry run, with what the steps looked at as events."""
+    dry = replace(request, run=replace(request.run, dry_run=True))
+    return carry_out(dry, "plan", events, lambda site: _install(site, dry, events))
 
 
 def phase_run(request: Request, name: str, events: Reporter) -> Summary:
     """One phase alone, with the same care. `name` is one of the ten."""
-    try:
-        with exclusive(paths.LOCK_FILE, f"phase run {name}", events):
-            site = open_site(events)
-            context = _checked(site, request, events)
-            if name == "preflight":
-                return summary.finished(RunResult("preflight"), (), context, request)
-            if name == "verify":
-                proofs = proving.prove(context, site.host, events, fresh=True)
-                return summary.finished(RunResult("verify"), proofs, context, request)
-            with _watching(events) as interruption:
-                result = _run(_runner(site, request, events, interruption), planner.plan(context, only=name), context, request)
-            return summary.finished(result, (), context, request)
-    except NqrError as error:
-        return summary.refused(error, request)
+    return carry_out(request, f"phase run {name}", events, lambda site: _phase(site, request, name, events))
 
 
-def _install(request: Request, events: Reporter) -> Summary:
-    site = open_site(events)
+def _install(site: Site, request: Request, events: Reporter) -> Prospect:
     context = _checked(site, request, events)
     whole = planner.plan(context)
-    if request.run.dry_run or request.run.confirm is not None:
-        preview = _preview(site, whole)
-        if request.run.dry_run:
-            return summary.previewed(preview, request)
-        if request.run.confirm is not None and preview.changes and not request.run.confirm(preview):
-            return summary.declined(request)
+    return Prospect(
+        lambda: _preview(site, whole, _heard(request, events)), lambda site: _bring(site, whole, context, request, events)
+    )
+
+
+def _phase(site: Site, request: Request, name: str, events: Reporter) -> Prospect:
+    context = _checked(site, request, events)
+    whole = planner.plan(context, only=name)
+
+    def run(site: ChangingSite) -> Summary:
+        if name == "preflight":
+            return summary.finished(RunResult("preflight"), (), context, request)
+        if name == "verify":
+            proofs = proving.prove(context, site.host, events, fresh=True)
+            return summary.finished(RunResult("verify", failure=unproven(proofs)), proofs, context, request)
+        with _watching(events) as interruption:
+            result = _run(_runner(site, request, events, interruption), whole, context, request)
+        return summary.finished(result, (), context, request)
+
+    if name in _LOOKS:
+        return Prospect(lambda: PlanPreview("phase", (PhasePreview(name, *_LOOKS[name]),)), run)
+    return Prospect(lambda: _preview(site, whole, _heard(request, events)), run)
+
+
+_LOOKS = {
+    "preflight": ("Is this host fit", (), 0, ("The checks have run; they change nothing.",)),
+    "verify": ("Proof", (), 0, ("A run would check every hop and boot a test VM.",)),
+}
+"""Phases without steps: what a dry run of them says."""
+
+
+def _heard(request: Request, events: Reporter) -> Reporter:
+    """Who hears of each step of a preview: nobody where a question follows that shows it whole."""
+    return events if request.run.dry_run else NullReporter()
+
+
+def _bring(site: ChangingSite, whole: Plan, context: Context, request: Request, events: Reporter) -> Summary:
     proofs: tuple[Proof, ...] = ()
     with _watching(events) as interruption:
         runner = _runner(site, request, events, interruption)
@@ -87,11 +93,13 @@ def _install(request: Request, events: Reporter) -> Summary:
             except Interrupted as error:
                 runner.take_back(result, error)
     if result.outcome == "rolled_back" and not site.receipt.entries:
-        forget_state(site.host, site)  # gone back to the beginning, so there is nothing to remember but the log
+        forget_state(site)  # gone back to the beginning, so there is nothing to remember but the log
     return summary.finished(result, proofs, context, request, proving.verdict(site.host))
 
 
-def _prove(site: Site, context: Context, events: Reporter, interruption: Interruption, *, fresh: bool) -> tuple[Proof, ...]:
+def _prove(
+    site: ChangingSite, context: Context, events: Reporter, interruption: Interruption, *, fresh: bool
+) -> tuple[Proof, ...]:
     """The last phase. Raises Interrupted."""
     events.emit(PhaseStarted("verify", "Proof", 0))
     began = site.host.monotonic()
@@ -127,7 +135,8 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
         role_attributes=context.release.database_role_attributes,
         explicit=request.explicit,
     )
-    found = preflight.run(request.settings, facts, site.host, situation, request.run.ignore_preflight)
+    ignored = (*request.run.ignore_preflight, *((BRIDGED,) if request.run.dry_run else ()))
+    found = preflight.run(request.settings, facts, site.host, situation, ignored)
     for finding in found:
         events.emit(Notice(finding.severity.value, finding.what, finding.code, finding.cure))
     errors = tuple(NqrError(f.code, f.what, f.cure) for f in found if f.severity is Severity.error)
@@ -146,9 +155,9 @@ def _registered(site: Site) -> bool:
         return False
 
 
-def _preview(site: Site, whole: Plan) -> PlanPreview:
+def _preview(site: Site, whole: Plan, events: Reporter) -> PlanPreview:
     previewer = Previewer("install")
-    Runner(site.host, site.journal, site.originals, previewer).preview(whole)
+    Runner(site.host, site.journal, site.originals, Fanout((events, previewer))).preview(whole)
     return previewer.preview
 
 
@@ -163,7 +172,7 @@ def _run(runner: Runner, whole: Plan, context: Context, request: Request) -> Run
     return runner.run(whole, "install", context.release.version, request.settings.model_dump(mode="json"))
 
 
-def _runner(site: Site, request: Request, events: Reporter, interruption: Interruption) -> Runner:
+def _runner(site: ChangingSite, request: Request, events: Reporter, interruption: Interruption) -> Runner:
     return Runner(
         site.host,
         site.journal,

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 import posixpath
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import rich
@@ -16,8 +16,8 @@ import nqrust.host
 import nqrust.installer
 from nqrust.contract import paths
 from nqrust.host.errors import HostError
-from nqrust.host.port import Host, Kind, command
-from nqrust.installer.engine.errors import NqrError, StepFailed
+from nqrust.host.port import Host, Kind
+from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.events import (
     Notice,
     NullReporter,
@@ -26,35 +26,24 @@ from nqrust.installer.engine.events import (
     Reporter,
     RunStarted,
 )
-from nqrust.installer.engine.lock import exclusive
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.runner import new_run_id, unfinished_entries
 from nqrust.installer.engine.undo import script
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Retain
-from nqrust.installer.operations import proof_of_clean, summary
-from nqrust.installer.operations.site import Site, open_site
+from nqrust.installer.operations import proof_of_clean, taking_back
+from nqrust.installer.operations.gate import Prospect, carry_out
+from nqrust.installer.operations.site import ChangingSite, Site, open_site
+from nqrust.installer.operations.taking_back import retaining, undo_context
 from nqrust.installer.rehearsal import leftovers
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import (
     EXIT_FAILED,
     EXIT_OK,
-    PhasePreview,
     PhaseSummary,
-    PlanPreview,
     Request,
-    RunOptions,
-    StepPreview,
     Summary,
-)
-
-POSTGRES_PACKAGES = (
-    "postgresql",
-    "postgresql-client",
-    "postgresql-common",
-    "postgresql-client-common",
-    "postgresql-server",
 )
 
 
@@ -64,52 +53,52 @@ def _timed(done: Summary, host: Host, began: float) -> Summary:
 
 def uninstall(request: Request, events: Reporter) -> Summary:
     """Take back everything the receipt lists, newest first; data, database and packages as the flags say."""
-    try:
-        with exclusive(paths.LOCK_FILE, "uninstall", events):
-            return _uninstall(request, events)
-    except NqrError as error:
-        return summary.refused(error, request)
+
+    def look(site: Site) -> Prospect:
+        return Prospect(lambda: taking_back.of_uninstall(site, request.run), lambda site: _uninstall(site, request, events))
+
+    return carry_out(request, "uninstall", events, look)
 
 
 def rollback(request: Request, events: Reporter) -> Summary:
     """Undo an unfinished run, else the last one that changed anything."""
-    try:
-        with exclusive(paths.LOCK_FILE, "rollback", events):
-            site = open_site(events)
-            for path in leftovers.clear(site.host):
-                events.emit(Notice("info", f"{path}, left by a rehearsal that was cut off, was removed."))
-            receipt = site.receipt
-            ids = set(unfinished_entries(receipt))
-            if not ids:
-                if not receipt.entries:
-                    forget_state(site.host, site)  # of a run that was cut off before its first change
-                return Summary("ok", EXIT_OK, notes=("There is nothing to roll back.",))
-            entries = receipt.of_runs(ids)
-            if request.run.confirm is not None and not request.run.confirm(_preview("rollback", entries, ())):
-                return summary.declined(request)
-            _preload()
-            run = _begin(site, "rollback", events, len(entries), ids)
-            result = roll_back(UndoContext(site.host, site.originals), site.journal, run, entries, events)
-            for id in ids:
-                site.journal.append("end", id, outcome="rolled_back" if not result.failed else "failed")
-            proof: tuple[str, ...] = ()
-            if not result.failed and not site.receipt.entries:
-                proof = proof_of_clean.tell(site.host, events)
-                _forget(site.host, site)
-            else:
-                site.journal.append("end", run, outcome="ok" if not result.failed else "failed")
-            done = _summary(result, request, "rollback", ())
-            return replace(done, notes=(*done.notes, *proof))
-    except NqrError as error:
-        return summary.refused(error, request)
+
+    def look(site: Site) -> Prospect:
+        return Prospect(lambda: taking_back.of_rollback(site), lambda site: _rollback(site, request, events))
+
+    return carry_out(request, "rollback", events, look)
 
 
-def _uninstall(request: Request, events: Reporter) -> Summary:
-    site = open_site(events)
+def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary:
+    for path in leftovers.clear(site.host):
+        events.emit(Notice("info", f"{path}, left by a rehearsal that was cut off, was removed."))
+    receipt = site.receipt
+    ids = set(unfinished_entries(receipt))
+    if not ids:
+        if not receipt.entries:
+            forget_state(site)  # of a run that was cut off before its first change
+        return Summary("ok", EXIT_OK, notes=("There is nothing to roll back.",))
+    entries = receipt.of_runs(ids)
+    _preload()
+    run = _begin(site, "rollback", events, len(entries), ids)
+    result = roll_back(UndoContext(site.host, site.originals), site.journal, run, entries, events)
+    for id in ids:
+        site.journal.append("end", id, outcome="rolled_back" if not result.failed else "failed")
+    proof: tuple[str, ...] = ()
+    if not result.failed and not site.receipt.entries:
+        proof = proof_of_clean.tell(site.host, events)
+        _forget(site)
+    else:
+        site.journal.append("end", run, outcome="ok" if not result.failed else "failed")
+    done = _summary(result, request, "rollback", ())
+    return replace(done, notes=(*done.notes, *proof))
+
+
+def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summary:
     receipt = site.receipt
     options = request.run
     if not receipt.entries:
-        _forget(site.host, site)
+        _forget(site)
         return Summary(
             "ok",
             EXIT_OK,
@@ -120,8 +109,6 @@ def _uninstall(request: Request, events: Reporter) -> Summary:
     retain = retaining(options)
     kept = tuple(e for e in receipt.entries if retain(e))
     going = tuple(e for e in receipt.entries if not retain(e))
-    if options.confirm is not None and not options.confirm(_preview("uninstall", going, kept)):
-        return summary.declined(request)
     context = undo_context(site, kept)
     _preload()
     # What stays for the data's sake is no longer of a run that was cut off: a later failure must not take it back.
@@ -139,7 +126,7 @@ def _uninstall(request: Request, events: Reporter) -> Summary:
         return _timed(_summary(result, request, "uninstall", kept), site.host, began)
     proof = proof_of_clean.tell(site.host, events)
     farewell = _farewell(site.host, options.keep_packages)
-    _forget(site.host, site)
+    _forget(site)
     done = _timed(_summary(result, request, "uninstall", kept, farewell), site.host, began)
     return replace(done, notes=(*done.notes, *proof))
 
@@ -150,27 +137,12 @@ def undo_script(request: Request) -> str:
     site = open_site(NullReporter())
     retain, entries = retaining(request.run), site.receipt.entries
     kept = tuple(e for e in entries if retain(e))
-    folders = " ".join(map(shlex.quote, (paths.STATE_DIR, paths.INSTALL_LOG_DIR, paths.RUN_DIR)))
+    folders = " ".join(map(shlex.quote, (paths.STATE_DIR, *taking_back.FORGOTTEN)))
     last = "" if kept else f"rm -rf -- {folders}\n{_farewell(site.host, request.run.keep_packages)}"
     return script.render(undo_context(site, kept), entries, retain=retain, epilogue=last)
 
 
-def retaining(options: RunOptions) -> Callable[[Entry], bool]:
-    """Which entries stay, as the flags say."""
-    return lambda entry: (
-        (entry.retain is Retain.data and not options.purge_data)
-        or (entry.retain is Retain.database and not options.drop_database)
-        or (entry.retain is Retain.packages and options.keep_packages)
-    )
-
-
-def undo_context(site: Site, kept: tuple[Entry, ...]) -> UndoContext:
-    database_stays = any(e.retain is Retain.database for e in kept)
-    needed = _postgres_packages(site.host) if database_stays else frozenset()
-    return UndoContext(site.host, site.originals, needed_packages=needed)
-
-
-def _begin(site: Site, verb: str, events: Reporter, steps: int, continues: Iterable[str]) -> str:
+def _begin(site: ChangingSite, verb: str, events: Reporter, steps: int, continues: Iterable[str]) -> str:
     """`continues`: the runs that this one takes over; cut off itself, it is continued with them."""
     run = new_run_id()
     site.journal.append("run", run, verb=verb, version="", settings={}, resumes=sorted(continues))
@@ -178,24 +150,17 @@ def _begin(site: Site, verb: str, events: Reporter, steps: int, continues: Itera
     return run
 
 
-def _postgres_packages(host: Host) -> frozenset[str]:
-    try:
-        names = host.run(command("dpkg-query", "-W", "-f", "${Package}\n", "postgresql*", ok=(0, 1))).stdout.split()
-    except HostError:
-        names = []
-    return frozenset((*POSTGRES_PACKAGES, *names))
-
-
-def _forget(host: Host, site: Site) -> None:
+def _forget(site: ChangingSite) -> None:
     """Nothing is left to take back: state, run logs and the runtime folder go."""
-    forget_state(host, site)
-    host.remove_tree(paths.INSTALL_LOG_DIR)
-    host.remove_tree(paths.RUN_DIR)
+    forget_state(site)
+    for path in taking_back.FORGOTTEN:
+        site.host.remove_tree(path)
 
 
-def forget_state(host: Host, site: Site) -> None:
+def forget_state(site: ChangingSite) -> None:
     """The journal and what it kept go. The journal goes last, so an interruption before finds an empty receipt and comes
     here again."""
+    host = site.host
     if host.exists(paths.STATE_DIR):
         for name in host.listdir(paths.STATE_DIR):
             if name != posixpath.basename(paths.JOURNAL):
@@ -226,14 +191,6 @@ def _preload() -> None:
             if not found.name.endswith(("__main__", ".env_exec")):
                 with contextlib.suppress(ImportError):
                     importlib.import_module(found.name)
-
-
-def _preview(verb: str, going: tuple[Entry, ...], kept: tuple[Entry, ...]) -> PlanPreview:
-    changes = tuple(StepPreview(e.step_id, e.kind, f"undo: {e.describe}") for e in reversed(going))
-    return PlanPreview(
-        verb,
-        (PhasePreview(verb, "Taking everything back", changes, notes=tuple(f"stays: {e.describe}" for e in kept)),),
-    )
 
 
 def _summary(result: RollbackResult, request: Request, name: str, kept: tuple[Entry, ...], farewell: str = "") -> Summary:

@@ -16,7 +16,7 @@ from nqrust.image.guest_agent import find_program
 from nqrust.installer import secret_store
 from nqrust.installer.engine.events import Notice, Reporter, StepProgress
 from nqrust.installer.engine.journal import Journal, JournalStore
-from nqrust.installer.engine.journal_file import CrashingJournalStore, FileJournalStore
+from nqrust.installer.engine.journal_file import CrashingJournalStore, FileJournalStore, ReadOnlyJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.step import Satisfied, Step
@@ -34,7 +34,7 @@ CRASH_AFTER, CRASH_BEFORE = "NQR_CRASH_AFTER_APPEND", "NQR_CRASH_BEFORE_APPEND"
 
 @dataclass
 class Site:
-    """`host` and its journal, originals and receipt."""
+    """`host` and its journal, originals and receipt. To be read: its journal takes no record."""
 
     host: Host
     journal: Journal
@@ -53,10 +53,24 @@ class Site:
         return Settings.model_validate(receipt.last_settings)
 
 
+class ChangingSite(Site):
+    """One that may be changed. Whoever has it holds the installer's lock and is no dry run: `gate.carry_out` sees to that."""
+
+
 def open_site(events: Reporter) -> Site:
-    """Raises JournalError where the journal cannot be read or trusted."""
+    """To read. Raises JournalError where the journal cannot be read or trusted."""
     host = LocalHost(observe=log_command)
-    journal = Journal(_store(), host.now)
+    return Site(host, _journal(ReadOnlyJournalStore(paths.JOURNAL), host, events), Originals(host, paths.ORIGINALS_DIR))
+
+
+def open_to_change(events: Reporter) -> ChangingSite:
+    """For `gate.carry_out` alone. Raises JournalError where the journal cannot be read or trusted."""
+    host = LocalHost(observe=log_command)
+    return ChangingSite(host, _journal(_store(), host, events), Originals(host, paths.ORIGINALS_DIR))
+
+
+def _journal(store: JournalStore, host: Host, events: Reporter) -> Journal:
+    journal = Journal(store, host.now)
     if journal.torn:
         events.emit(
             Notice(
@@ -65,7 +79,7 @@ def open_site(events: Reporter) -> Site:
                 "NQR-ENG-015",
             )
         )
-    return Site(host, journal, Originals(host, paths.ORIGINALS_DIR))
+    return journal
 
 
 def _store() -> JournalStore:

@@ -126,12 +126,39 @@ def proof_line(proof: ProofSummary) -> str:
 
 def plan_lines(preview: PlanPreview, *, diffs: bool = True) -> Iterator[tuple[str, str]]:
     """(style, text) of a plan. Styles: phase, change, conflict, added, removed, context, note, total."""
+    if preview.verb in _REMOVING:
+        yield from _removal_lines(preview, diffs)
+        return
     for phase in preview.phases:
         yield from _phase_lines(phase, diffs)
     for warning in preview.warnings:
         yield "note", warning
     total = f"{counted(preview.changes, 'change')}, {preview.satisfied} already so."
     yield "total", total if preview.changes else f"Nothing to change, {preview.satisfied} already so."
+
+
+_REMOVING = ("uninstall", "rollback")
+
+
+def _removal_lines(preview: PlanPreview, details: bool) -> Iterator[tuple[str, str]]:
+    for phase in preview.phases:
+        yield "phase", f"{phase.title}: {counted(len(phase.changes), 'thing')}"
+        for note in phase.notes:
+            yield "note", f"  {note}"
+        for change in phase.changes:
+            yield "change", f"  - {change.describe}"
+            for line in change.diff if details else ():
+                yield "context", f"      {line}"
+    if preview.stays:
+        yield "phase", f"What stays: {counted(len(preview.stays), 'thing')}"
+        for stay in preview.stays:
+            yield "context", f"  = {stay.describe}: {stay.why}"
+    for warning in preview.warnings:
+        yield "note", warning
+    if preview.changes:
+        yield "total", f"{counted(preview.changes, 'thing')} to take back. What was there before nqr is not listed and stays."
+    else:
+        yield "total", "Nothing to take back."
 
 
 def _phase_lines(phase: PhasePreview, diffs: bool) -> Iterator[tuple[str, str]]:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from nqrust.installer.cli import run_commands
+from nqrust.installer.cli import run_commands, session
 from nqrust.installer.cli.app import command
 from nqrust.installer.cli.config_commands import render_schema
 from nqrust.installer.engine.errors import Locked, NqrError, PreflightRefused
 from nqrust.installer.request import PhasePreview, PhaseSummary, PlanPreview, Request, StepPreview, Summary
+from nqrust.installer.settings_options import RUN_FLAGS
 
 ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "tests" / "golden" / "cli"
@@ -276,11 +277,48 @@ def test_plan_shows_diffs_and_its_exit_code(preview, words, code, answer, capsys
         assert "Nothing to change" in said
 
 
-def test_dry_run_is_a_plan(answer, capsys) -> None:  # type: ignore[no-untyped-def]
-    answer("plan", Summary("ok", 0, preview=PREVIEW))
-    answer("install", AssertionError("must not be called"))
-    assert run("install", "--dry-run") == 0
-    assert "+ write /etc/x" in capsys.readouterr().out
+@pytest.mark.parametrize("verb", sorted(next(f for f in RUN_FLAGS if f.flag == "--dry-run").verbs))
+def test_a_dry_run_shows_the_preview_asks_nothing_and_leaves_nothing(verb, answer, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    words = ["phase", "run", "config"] if verb == "phase" else [verb]
+    answers = answer("phase_run" if verb == "phase" else verb, Summary("ok", 0, preview=PREVIEW))
+    monkeypatch.setattr(session, "at_terminal", lambda: True)
+    monkeypatch.setattr(sys, "stdin", None)  # nobody is asked
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("nothing may run at the end"))
+    assert run(*words, "--dry-run") == 0
+    assert answers.request.run.dry_run and "+ write /etc/x" in capsys.readouterr().out
+    monkeypatch.setenv("NQR_DRY_RUN", "1")
+    assert run(*words) == 0 and answers.request.run.dry_run
+    capsys.readouterr()
+    assert run(*words, "--output", "json") == 0
+    plan, last = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (plan["type"], plan["changes"], last["type"], last["changed"]) == ("plan", 1, "summary", 0)
+    assert run(*words, "--no-dry-run") == 0 and not answers.request.run.dry_run
+
+
+def test_a_dry_run_of_a_purge_needs_nobody_to_answer(answer) -> None:  # type: ignore[no-untyped-def]
+    answers = answer("uninstall", Summary("ok", 0, preview=PREVIEW))
+    assert run("uninstall", "--dry-run", "--purge-data", "--drop-database") == 0
+    assert answers.request.run.purge_data and answers.request.run.drop_database and answers.request.run.dry_run
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["uninstall", "--script", "/tmp/undo.sh"], "--script"),
+        (["uninstall", "--save-fingerprint", "/tmp/before"], "--save-fingerprint"),
+        (["install", "--rehearse"], "rehearsal"),
+    ],
+)
+def test_what_writes_does_not_go_with_a_dry_run(words, what, answer, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert run(*words, "--dry-run") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("NQR-USE-014") and what in said and not os.path.exists(words[-1])
+
+
+def test_the_script_is_printed_in_a_dry_run(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+    answer("undo_script", "echo undo\n")
+    assert run("uninstall", "--script", "-", "--dry-run") == 0
+    assert capsys.readouterr().out == "echo undo\n"
 
 
 def test_an_unexpected_error_is_coded_and_its_trace_is_in_the_log_only(answer, capsys, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -24,10 +24,10 @@ def file(context: UndoContext, args: dict[str, Any]) -> Outcome:
     host, path, prior, ours = context.host, str(args["path"]), args.get("prior"), args.get("ours")
     clear_leftover(host, path)
     stat = host.stat(path)
-    if prior is not None and _is_prior(host, path, prior):
+    if prior is not None and is_prior(host, path, prior):
         return Reverted("already as it was")
     kept: Kept | None = None
-    if stat is not None and not _is_ours(host, path, ours):
+    if stat is not None and not is_ours(host, path, ours):
         aside = move_aside(host, path)
         kept = Kept(f"{path} was changed since; your version is kept", aside)
     elif stat is None and prior is not None and ours is not None:
@@ -61,7 +61,7 @@ def clear_leftover(host: Host, path: str) -> None:
     host.remove(posixpath.join(folder, temporary_name(name)))
 
 
-def _is_prior(host: Host, path: str, prior: dict[str, Any] | None) -> bool:
+def is_prior(host: Host, path: str, prior: dict[str, Any] | None) -> bool:
     stat = host.stat(path)
     if prior is None or stat is None:
         return prior is None and stat is None
@@ -79,7 +79,7 @@ def _xattrs(prior: dict[str, Any]) -> dict[str, bytes]:
     return {name: base64.b64decode(value) for name, value in prior.get("xattrs", {}).items()}
 
 
-def _is_ours(host: Host, path: str, ours: str | None) -> bool:
+def is_ours(host: Host, path: str, ours: str | None) -> bool:
     stat = host.stat(path)
     if stat is None or stat.kind is not Kind.file:
         return False
@@ -207,13 +207,18 @@ def symlink(context: UndoContext, args: dict[str, Any]) -> Outcome:
         if prior is not None and host.stat(posixpath.dirname(path)) is not None:
             host.symlink(str(prior), path)
         return Reverted()
-    if stat.kind is not Kind.symlink or host.readlink(path) not in (args["ours"], prior):
+    if not is_our_link(host, path, args):
         return Kept(f"{path} was changed since", path)
     if prior is None:
         host.remove(path)
     elif host.readlink(path) != prior:
         host.symlink(str(prior), path)
     return Reverted()
+
+
+def is_our_link(host: Host, path: str, args: dict[str, Any]) -> bool:
+    stat = host.stat(path)
+    return stat is not None and stat.kind is Kind.symlink and host.readlink(path) in (args["ours"], args.get("prior"))
 
 
 def digest(data: bytes) -> str:

@@ -36,11 +36,12 @@ _ARCHIVES, _CONTROL = "/var/cache/apt/archives", "/var/lib/dpkg/tmp.ci"
 class Remover:
     """One package manager. `plain` turns a recorded name into the one that the other functions use; `installed` gives
     names, those in `config_only` were removed and left their configuration; `would_go` what purging some names would
-    remove in all; `needs` the direct dependencies of every installed package; `scripts` the text of maintainer scripts and
-    `listed` the paths of packages; `purge` removes, also what a transaction that was cut off left half there, and of its
-    second names leaves the configuration; `mark` gives commands; `leftovers` is what was unpacked of packages that the
-    package manager does not know of; `mend` ends a transaction that was cut off, which runs scripts of packages, so that
-    their purge needs to run none that make anything; `asides`: ends of names that it gives to configuration files."""
+    remove in all, and `foresee` the same where `would_go` may mend what is torn; `needs` the direct dependencies of every
+    installed package; `scripts` the text of maintainer scripts and `listed` the paths of packages; `purge` removes, also
+    what a transaction that was cut off left half there, and of its second names leaves the configuration; `mark` gives
+    commands; `leftovers` is what was unpacked of packages that the package manager does not know of; `mend` ends a
+    transaction that was cut off, which runs scripts of packages, so that their purge needs to run none that make anything;
+    `asides`: ends of names that it gives to configuration files."""
 
     plain: Callable[[Host], Callable[[str], str]]
     installed: Callable[[Host], set[str]]
@@ -54,6 +55,7 @@ class Remover:
     leftovers: Callable[[Host, set[str]], dict[str, Any]] = lambda host, names: traces.NOTHING
     asides: tuple[str, ...] = ()
     mend: Callable[[Host, set[str]], None] = lambda host, names: None
+    foresee: Callable[[Host, list[str]], set[str]] | None = None
 
 
 def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
@@ -63,14 +65,8 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     # First, so that what the scripts of a transaction that was cut off still make is seen below, and not made after it.
     remover.mend(host, victims(host, args, frozenset())[0])
     going, for_data = victims(host, args, context.needed_packages)
-    kept: set[str] = set()
-    while going:
-        foreign = remover.would_go(host, sorted(going)) - going
-        if not foreign:
-            break
-        stay = _with_needs(foreign, remover.needs(host), going) & going or set(going)  # better all than one of another
-        kept |= stay
-        going -= stay
+    kept = _staying(host, remover, going, remover.would_go)
+    going -= kept
     made = _made(context, args)
     spare = _spared(context, args, going)
     if going:
@@ -106,6 +102,26 @@ def victims(host: Host, args: dict[str, Any], needed: frozenset[str]) -> tuple[s
         new &= {plain(name) for name in args["brought"]}
     for_data = _with_needs(new & needed, remover.needs(host), new) if needed else set()
     return new - for_data, for_data
+
+
+def needed_by_others(host: Host, args: dict[str, Any], going: set[str], gone: frozenset[str]) -> set[str]:
+    """Of `going`, what something else needs once `gone` are removed. Reads only; raises HostError where a transaction that was cut off keeps
+    the package manager from telling."""
+    remover = REMOVERS[str(args["manager"])]
+    ask = remover.foresee or remover.would_go
+    return _staying(host, remover, set(going), lambda host, names: ask(host, [*names, *sorted(gone)]) - gone)
+
+
+def _staying(host: Host, remover: Remover, going: set[str], ask: Callable[[Host, list[str]], set[str]]) -> set[str]:
+    kept: set[str] = set()
+    while going:
+        foreign = ask(host, sorted(going)) - going
+        if not foreign:
+            break
+        stay = _with_needs(foreign, remover.needs(host), going) & going or set(going)  # better all than one of another
+        kept |= stay
+        going = going - stay
+    return kept
 
 
 def configured_before(host: Host, args: dict[str, Any]) -> set[str]:
@@ -260,15 +276,18 @@ def _names(field: str) -> list[str]:
     return re.findall(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]*)", field)
 
 
-def _apt_would_go(host: Host, names: list[str]) -> set[str]:
+def _apt_foresee(host: Host, names: list[str]) -> set[str]:
     plain = _dpkg_plain(host)
-    simulation = command("apt-get", "--simulate", "-q", "purge", *names, env=_APT_ENV)
+    out = host.run(command("apt-get", "--simulate", "-q", "purge", *names, env=_APT_ENV)).stdout
+    return {plain(line.split()[1]) for line in out.splitlines() if line.startswith(("Purg ", "Remv "))}
+
+
+def _apt_would_go(host: Host, names: list[str]) -> set[str]:
     try:
-        out = host.run(simulation).stdout
+        return _apt_foresee(host, names)
     except CommandFailed:  # a transaction that was cut off is in the way
         _dpkg_mend(host, set(names))
-        out = host.run(simulation).stdout
-    return {plain(line.split()[1]) for line in out.splitlines() if line.startswith(("Purg ", "Remv "))}
+        return _apt_foresee(host, names)
 
 
 def _dpkg_mend(host: Host, going: set[str]) -> None:
@@ -353,6 +372,7 @@ REMOVERS = {
     "apt": Remover(
         _dpkg_plain, _dpkg_installed, _dpkg_config_only, _apt_would_go, _dpkg_needs, _apt_purge, _apt_mark, _dpkg_scripts, _dpkg_listed,
         mend=_dpkg_mend,
+        foresee=_apt_foresee,
     ),
     "dnf": Remover(
         lambda host: lambda name: name, rpms.installed, lambda host: set(), rpms.would_go, rpms.needs, rpms.purge,

@@ -111,6 +111,13 @@ def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
     return Reverted(f"{len(found)} processes ended" if found else "none running")
 
 
+def scopes(host: Host, prefix: str) -> list[str]:
+    """Scopes of the VMs that run now, by name."""
+    marker = SCOPE_ENV + prefix.encode()
+    found = {v for pid in _pids(host) for v in _environ(host, pid).split(b"\0") if v.startswith(marker)}
+    return sorted(v.removeprefix(SCOPE_ENV).decode(errors="replace") for v in found)
+
+
 def _taps(host: Host) -> list[str]:
     """Links that are marked as a VM's in their alias (ip-link(8), alias); they outlive the VMM that used them."""
     root = "/sys/class/net"

@@ -1,0 +1,121 @@
+"""What uninstall and rollback take back and what stays, worked out by reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nqrust.contract import paths
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host, command
+from nqrust.installer.engine.receipt import Entry
+from nqrust.installer.engine.runner import unfinished_entries
+from nqrust.installer.engine.step import Origin
+from nqrust.installer.engine.undo.forecast import forecast
+from nqrust.installer.engine.undo.outcome import UndoContext
+from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.operations.site import Site
+from nqrust.installer.rehearsal import leftovers
+from nqrust.installer.release import bootstrap_record
+from nqrust.installer.request import PhasePreview, PlanPreview, RunOptions, StaysPreview, StepPreview
+
+FORGOTTEN = (paths.INSTALL_LOG_DIR, paths.RUN_DIR)
+"""Folders that go with the state once nothing is left to take back."""
+
+POSTGRES_PACKAGES = (
+    "postgresql",
+    "postgresql-client",
+    "postgresql-common",
+    "postgresql-client-common",
+    "postgresql-server",
+)
+
+
+def retaining(options: RunOptions) -> Callable[[Entry], bool]:
+    """Which entries stay, as the flags say."""
+    return lambda entry: (
+        (entry.retain is Retain.data and not options.purge_data)
+        or (entry.retain is Retain.database and not options.drop_database)
+        or (entry.retain is Retain.packages and options.keep_packages)
+    )
+
+
+def undo_context(site: Site, kept: tuple[Entry, ...]) -> UndoContext:
+    database_stays = any(e.retain is Retain.database for e in kept)
+    needed = _postgres_packages(site.host) if database_stays else frozenset()
+    return UndoContext(site.host, site.originals, needed_packages=needed)
+
+
+def _postgres_packages(host: Host) -> frozenset[str]:
+    try:
+        names = host.run(command("dpkg-query", "-W", "-f", "${Package}\n", "postgresql*", ok=(0, 1))).stdout.split()
+    except HostError:
+        names = []
+    return frozenset((*POSTGRES_PACKAGES, *names))
+
+
+_WHY = {
+    Retain.data: "VM disks and images stay; --purge-data removes them",
+    Retain.database: "the database stays; --drop-database removes it",
+    Retain.packages: "packages stay, as --keep-packages asks",
+}
+
+
+def of_uninstall(site: Site, options: RunOptions) -> PlanPreview:
+    """What `uninstall` would do with these options."""
+    entries, retain = site.receipt.entries, retaining(options)
+    kept = tuple(e for e in entries if retain(e))
+    back, stays = _back(undo_context(site, kept), tuple(e for e in entries if not retain(e)), "uninstall")
+    stays = (*(StaysPreview(e.step_id, e.describe, _WHY[e.retain]) for e in kept), *stays)
+    phases = [back] if entries else []
+    whole = not kept and not any(stay.recorded for stay in stays)
+    phases += [_at_the_end(site.host, options.keep_packages)] if whole else []
+    none = () if entries else ("Nothing of nqr is installed here.",)
+    return PlanPreview("uninstall", tuple(phases), none, stays)
+
+
+def of_rollback(site: Site) -> PlanPreview:
+    """What `rollback` would do."""
+    receipt = site.receipt
+    entries = receipt.of_runs(set(unfinished_entries(receipt)))
+    left = tuple(StepPreview(path, "rehearsal", f"remove {path}, left by a rehearsal") for path in leftovers.leftovers(site.host))
+    phases = [PhasePreview("rehearsal", "What a rehearsal left", left)] if left else []
+    stays: tuple[StaysPreview, ...] = ()
+    if entries:
+        back, stays = _back(UndoContext(site.host, site.originals), entries, "rollback")
+        phases.append(back)
+    none = () if entries else ("There is nothing to roll back.",)
+    if len(entries) == len(receipt.entries):
+        state = _folders(site.host, (paths.STATE_DIR, *(FORGOTTEN if entries else ())))
+        phases += [PhasePreview("state", "What nqr keeps about this host", state)] if state else []
+    return PlanPreview("rollback", tuple(phases), none, stays)
+
+
+def _back(context: UndoContext, entries: tuple[Entry, ...], name: str) -> tuple[PhasePreview, tuple[StaysPreview, ...]]:
+    changes: list[StepPreview] = []
+    stays: list[StaysPreview] = []
+    for entry, seen in forecast(context, entries):
+        stays += [StaysPreview(entry.step_id, entry.describe, why) for why in seen.stays]
+        stays += [StaysPreview(entry.step_id, entry.describe, why, recorded=True) for why in seen.waits]
+        if not entry.undo and entry.origin is Origin.adopted:
+            stays.append(StaysPreview(entry.step_id, entry.describe, "it was there before nqr"))
+        elif seen.lines:
+            changes.append(StepPreview(entry.step_id, entry.kind, f"undo: {entry.describe}", seen.lines))
+    return PhasePreview(name, "Taking everything back, newest first", tuple(changes)), tuple(stays)
+
+
+def _at_the_end(host: Host, keep_packages: bool) -> PhasePreview:
+    record = bootstrap_record.read(host)
+    changes = list(_folders(host, (paths.STATE_DIR, *FORGOTTEN)))
+    stays = ""
+    if record is not None:
+        changes += [StepPreview(record.cache, "cache", f"remove {record.cache}, the cache of the bootstrap")]
+        names = ", ".join(record.packages)
+        if names and not keep_packages:
+            changes.append(StepPreview("bootstrap-packages", "packages", f"remove the packages of the bootstrap: {names}"))
+        elif names:
+            stays = f"The packages of the bootstrap stay, as --keep-packages asks: {names}"
+    return PhasePreview("end", "At the very end", tuple(changes), notes=(stays,) if stays else ())
+
+
+def _folders(host: Host, folders: tuple[str, ...]) -> tuple[StepPreview, ...]:
+    return tuple(StepPreview(path, "directory", f"remove {path}") for path in folders if host.exists(path))
