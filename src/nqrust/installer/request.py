@@ -170,13 +170,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """One service of ours as its supervisor sees it. `healthy` is None where it has no health address."""
+    """One service of ours as its supervisor sees it. `healthy` is None where it has no health address; `asked` False when
+    the settings no longer ask for it."""
 
     name: str
     enabled: bool
     active: bool
     healthy: bool | None = None
     detail: str = ""
+    asked: bool = True
 
 
 @dataclass(frozen=True)

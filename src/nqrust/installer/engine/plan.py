@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from nqrust.installer.engine.step import Step
 
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """`notes` are sentences worth telling before the phase starts; `skipped` says why it has nothing to do."""
+    """`notes` are sentences worth telling before the phase starts; `skipped` says why it has nothing to do. `keeps`: ids
+    (shell patterns) of steps that the phase leaves out today and that a re-run must not retire: the machine, not the
+    settings, is why they are left out. `gives_up`: ids (patterns) that `keeps` does not cover after all."""
 
     name: str
     title: str
     steps: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
     skipped: str = ""
+    keeps: tuple[str, ...] = ()
+    gives_up: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,3 +41,13 @@ class Plan:
         for phase in self.phases:
             for step in phase.steps:
                 yield phase, step
+
+    def asks_for(self, step_id: str) -> bool:
+        """Whether what this step made stays: the plan has the step, or a phase keeps it."""
+        if any(step.id == step_id for _, step in self.steps()):
+            return True
+
+        def fits(patterns: tuple[str, ...]) -> bool:
+            return any(fnmatchcase(step_id, pattern) for pattern in patterns)
+
+        return any(fits(phase.keeps) and not fits(phase.gives_up) for phase in self.phases)

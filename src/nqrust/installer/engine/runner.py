@@ -31,6 +31,7 @@ from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.retire import PHASE, Retired, preview_retiring, retire
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied, Step
 from nqrust.installer.engine.undo.outcome import UndoContext
@@ -66,6 +67,7 @@ class RunResult:
     failure: NqrError | None = None
     rollback: RollbackResult | None = None
     resumed: bool = False
+    retired: Retired = field(default_factory=Retired)
 
 
 def new_run_id() -> str:
@@ -86,8 +88,8 @@ class Runner:
     """Called once, before the first record of a journal that is empty."""
     _in_hand: str = field(default="", init=False)
 
-    def preview(self, plan: Plan) -> RunResult:
-        """Inspect every step and change nothing: what `apply` would do now, as far as can be told."""
+    def preview(self, plan: Plan, *, retiring: bool = False) -> RunResult:
+        """Inspect every step and change nothing: what `run` would do now, as far as can be told."""
         result = RunResult("preview")
         began = self.host.monotonic()
         for phase in plan.phases:
@@ -106,12 +108,14 @@ class Runner:
                     outcome.satisfied += 1
                     self.events.emit(StepFinished(phase.name, step.id, step.kind, step.describe(), "satisfied", note=found.note))
             self._phase_finished(outcome, result, began)
+        if retiring:
+            result.changed += preview_retiring(self.host, Receipt.of(self.journal), plan, self.events)
         result.seconds = self.host.monotonic() - began
         return result
 
-    def run(self, plan: Plan, verb: str, version: str, settings: dict[str, Any]) -> RunResult:
-        """Bring the host to the plan. Nothing is journaled while nothing needs changing. Never raises NqrError: see
-        `failure`."""
+    def run(self, plan: Plan, verb: str, version: str, settings: dict[str, Any], *, retiring: bool = False) -> RunResult:
+        """Bring the host to the plan. Nothing is journaled while nothing needs changing. `retiring`: the plan is the whole
+        one, so what it no longer asks for goes once everything else is done. Never raises NqrError: see `failure`."""
         receipt = Receipt.of(self.journal)
         cut_off = receipt.with_continued(run.id for run in receipt.unfinished if run.verb in (verb, "rollback"))
         resumes = tuple(run.id for run in receipt.runs if run.id in cut_off)
@@ -156,8 +160,11 @@ class Runner:
         result.seconds = self.host.monotonic() - began
         if result.failure is not None:
             self._failed(result, {result.run, *resumes}, opened)
-        elif opened:
-            self.journal.append("end", result.run, outcome="ok")
+        else:
+            if opened:
+                self.journal.append("end", result.run, outcome="ok")
+            if retiring:
+                self._retire(result, plan, version)
         self.events.emit(
             RunFinished(
                 result.outcome,
@@ -168,6 +175,26 @@ class Runner:
             )
         )
         return result
+
+    def _retire(self, result: RunResult, plan: Plan, version: str) -> None:
+        """From here on there is no way back, only forward: see engine/retire.py."""
+        try:
+            retired = retire(self.host, self.journal, self.originals, new_run_id(), version, plan, self.events)
+        except NqrError as error:  # the journal cannot be written
+            result.failure, result.outcome = error, "failed"
+            return
+        result.retired = retired
+        if retired.gone:
+            result.changed += len(retired.gone)
+            result.seconds += retired.seconds
+            result.phases.append(PhaseResult(PHASE, len(retired.gone), 0, retired.seconds))
+        if retired.failed:
+            result.outcome = "failed"
+            result.failure = StepFailed(
+                "NQR-ENG-005",
+                f"Installed, but not everything that is no longer asked for could be removed: {retired.failed[0]}.",
+                "Mend the cause and run the same command again: what is left stays recorded.",
+            )
 
     # --- one step
 

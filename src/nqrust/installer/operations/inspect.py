@@ -58,9 +58,14 @@ def status(request: Request) -> Status:
     context = make_context(site, installed, facts_for(site.host, settings), NullReporter())
     supervisor = supervisors.for_facts(context.facts.supervisor)
     services = []
-    for service in our_services(context):
-        state = supervisor.state(site.host, service.name)
-        services.append(ServiceStatus(service.name, state.enabled, state.active, detail=state.text))
+    asked = [service.name for service in our_services(context)]
+    for name in dict.fromkeys((*asked, *site.services)):
+        state = supervisor.state(site.host, name)
+        if name in asked:
+            services.append(ServiceStatus(name, state.enabled, state.active, detail=state.text))
+        elif state.active or state.enabled:
+            detail = f"{state.text}; no longer asked for, `nqr install` removes it"
+            services.append(ServiceStatus(name, state.enabled, state.active, detail=detail, asked=False))
     last = next((run for run in reversed(receipt.runs) if run.verb == "install"), None)
     at = datetime.fromtimestamp(last.at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if last else ""
     return Status(
@@ -87,5 +92,5 @@ def _cut_off(site: Site) -> tuple[str, ...]:
 
 def _drift(site: Site, context: Context) -> tuple[str, ...]:
     previewer = Previewer("status")
-    Runner(site.host, site.journal, site.originals, previewer).preview(planner.plan(context))
+    Runner(site.host, site.journal, site.originals, previewer).preview(planner.plan(context), retiring=True)
     return tuple(change.describe for phase in previewer.preview.phases for change in phase.changes)

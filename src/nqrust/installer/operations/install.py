@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
+from nqrust.host.secret import Secret
 from nqrust.installer import planner
 from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, VerifyFailed
 from nqrust.installer.engine.events import Fanout, Notice, NullReporter, PhaseFinished, PhaseStarted, Proof, Reporter
@@ -24,6 +25,7 @@ from nqrust.installer.phases.preflight import run as preflight
 from nqrust.installer.phases.preflight.findings import Severity
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary
 from nqrust.installer.steps.bridged import CODE as BRIDGED
+from nqrust.installer.supervisor.holding import own_processes
 
 
 def install(request: Request, events: Reporter) -> Summary:
@@ -46,7 +48,8 @@ def _install(site: Site, request: Request, events: Reporter) -> Prospect:
     context = _checked(site, request, events)
     whole = planner.plan(context)
     return Prospect(
-        lambda: _preview(site, whole, _heard(request, events)), lambda site: _bring(site, whole, context, request, events)
+        lambda: _preview(site, whole, _heard(request, events), retiring=True),
+        lambda site: _bring(site, whole, context, request, events),
     )
 
 
@@ -85,13 +88,16 @@ def _bring(site: ChangingSite, whole: Plan, context: Context, request: Request, 
     proofs: tuple[Proof, ...] = ()
     with _watching(events) as interruption:
         runner = _runner(site, request, events, interruption)
-        result = _run(runner, whole, context, request)
+        result = _run(runner, whole, context, request, retiring=True)
         if result.failure is None:
             try:
                 proofs = _prove(site, context, events, interruption, fresh=result.changed > 0)
                 result.failure = unproven(proofs)
             except Interrupted as error:
-                runner.take_back(result, error)
+                if result.retired.gone:  # nothing brings that back, and what replaced it works: see engine/retire.py
+                    result.failure, result.outcome = error, "failed"
+                else:
+                    runner.take_back(result, error)
     if result.outcome == "rolled_back" and not site.receipt.entries:
         forget_state(site)  # gone back to the beginning, so there is nothing to remember but the log
     return summary.finished(result, proofs, context, request, proving.verdict(site.host))
@@ -129,11 +135,15 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
     situation = preflight.Situation(
         installed=site.installed_settings,
         known=bool(receipt.entries) or bool(receipt.unfinished),
-        registered=_registered(site),
+        agent_token=_agent_token(site),
+        cli_token=context.secrets.cli_token,
         db_password=context.secrets.db_password if request.environment.db_password or site.installed_settings else None,
         join_token=context.secrets.join_token,
         role_attributes=context.release.database_role_attributes,
         explicit=request.explicit,
+        own=own_processes(site.host, context.supervisor, site.services),
+        vms=site.vms,
+        former=context.former,
     )
     ignored = (*request.run.ignore_preflight, *((BRIDGED,) if request.run.dry_run else ()))
     found = preflight.run(request.settings, facts, site.host, situation, ignored)
@@ -148,16 +158,17 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
     return context
 
 
-def _registered(site: Site) -> bool:
+def _agent_token(site: Site) -> Secret | None:
     try:
-        return bool(json.loads(site.host.read_text(paths.AGENT_CREDENTIALS)).get("agent_token"))
+        token = json.loads(site.host.read_text(paths.AGENT_CREDENTIALS)).get("agent_token")
     except (PathMissing, ValueError, AttributeError):
-        return False
+        return None
+    return Secret(str(token)) if token else None
 
 
-def _preview(site: Site, whole: Plan, events: Reporter) -> PlanPreview:
+def _preview(site: Site, whole: Plan, events: Reporter, *, retiring: bool = False) -> PlanPreview:
     previewer = Previewer("install")
-    Runner(site.host, site.journal, site.originals, Fanout((events, previewer))).preview(whole)
+    Runner(site.host, site.journal, site.originals, Fanout((events, previewer))).preview(whole, retiring=retiring)
     return previewer.preview
 
 
@@ -168,8 +179,9 @@ def _watching(events: Reporter) -> AbstractContextManager[Interruption]:
     return watching(told)
 
 
-def _run(runner: Runner, whole: Plan, context: Context, request: Request) -> RunResult:
-    return runner.run(whole, "install", context.release.version, request.settings.model_dump(mode="json"))
+def _run(runner: Runner, plan: Plan, context: Context, request: Request, *, retiring: bool = False) -> RunResult:
+    settings = request.settings.model_dump(mode="json")
+    return runner.run(plan, "install", context.release.version, settings, retiring=retiring)
 
 
 def _runner(site: ChangingSite, request: Request, events: Reporter, interruption: Interruption) -> Runner:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
 
 from nqrust.contract import paths
 from nqrust.host.facts.gather import gather
@@ -27,6 +30,7 @@ from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
 from nqrust.installer.settings import Settings
 from nqrust.installer.steps.firecracker import supplied
+from nqrust.installer.steps.unit import Service
 
 CRASH_AFTER, CRASH_BEFORE = "NQR_CRASH_AFTER_APPEND", "NQR_CRASH_BEFORE_APPEND"
 """Set by the kill matrix of the test suite only: the process ends with SIGKILL at its n-th journal record."""
@@ -51,6 +55,32 @@ class Site:
         if not receipt.installed or not receipt.last_settings:
             return None
         return Settings.model_validate(receipt.last_settings)
+
+    @property
+    def former_settings(self) -> tuple[Settings, ...]:
+        """Settings of every run that the receipt knows, oldest first, each once. Those of another version of nqr that this
+        one does not understand are left out."""
+        found: list[Settings] = []
+        for run in self.receipt.runs:
+            with contextlib.suppress(ValidationError):
+                if run.settings and (settings := Settings.model_validate(run.settings)) not in found:
+                    found.append(settings)
+        return tuple(found)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Names of the services that the receipt has, whatever settings say now."""
+        entries = self.receipt.entries
+        return tuple(dict.fromkeys(e.step_id.removeprefix("service:") for e in entries if e.kind == Service.kind))
+
+    @property
+    def vms(self) -> tuple[str, ...]:
+        """Folders of the VMs of this host, running or not."""
+        settings = self.installed_settings
+        folder = settings.layout.vms_dir if settings else ""
+        if not folder or not self.host.exists(folder):
+            return ()
+        return tuple(f"{folder}/{name}" for name in self.host.listdir(folder))
 
 
 class ChangingSite(Site):
@@ -126,6 +156,8 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         build_roles=_build_roles(site.host, steps),
         explicit=request.explicit,
         first=not site.receipt.entries and not site.receipt.unfinished,
+        former=site.former_settings,
+        vms=bool(site.vms),
         firecracker=supplied() if settings.has_agent else None,
         progress=progress_to(events, ""),
     )

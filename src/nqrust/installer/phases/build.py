@@ -82,7 +82,17 @@ def plan(context: Context) -> PhasePlan:
                 progress=context.progress,
             ),
         ]
-    return PhasePlan("build", "Release and first image", tuple(steps))
+    return PhasePlan("build", "Release and first image", tuple(steps), keeps=_keeps(context), gives_up=(f"*:{target}/*",))
+
+
+def _keeps(context: Context) -> tuple[str, ...]:
+    """Other releases stay to go back to. Firecracker stays where another environment would install it, and where a VM may
+    run under it."""
+    layout, settings = context.layout, context.settings
+    kept = [f"*:{layout.releases_dir}/*"]
+    if settings.has_agent and (settings.vmm is not VmmChoice.qemu or context.vms):
+        kept.append(f"firecracker:{firecracker_path(context)}")
+    return tuple(kept)
 
 
 def _registry(context: Context) -> Registry | None:

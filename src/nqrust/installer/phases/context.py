@@ -42,7 +42,8 @@ class ReleaseFiles:
 @dataclass(frozen=True)
 class Context:
     """`build_roles`: roles of packages (distro/) that building the release on this host takes. `explicit`: settings that
-    somebody chose, by dotted name. `first`: the journal knows nothing of ours here."""
+    somebody chose, by dotted name. `first`: the journal knows nothing of ours here. `former`: settings of the runs that
+    have changed this host, oldest first; what they made may be in the way. `vms`: this host has VMs."""
 
     settings: Settings
     facts: Facts
@@ -54,6 +55,8 @@ class Context:
     cache: str = CACHE_DIR
     firecracker: Supplied | None = None  # an archive that the administrator vouches for
     first: bool = False
+    former: tuple[Settings, ...] = ()
+    vms: bool = False
     progress: Progress = field(default=silent, compare=False, repr=False)
 
     @property

@@ -76,7 +76,14 @@ def plan(context: Context) -> PhasePlan:
             File(supervisord.config, supervisord.render_main(), mode=0o644),
             SupervisordRunning(supervisord),
         ]
-    return PhasePlan("deps", "Packages and the release", tuple(steps))
+    return PhasePlan("deps", "Packages and the release", tuple(steps), keeps=_supervisord_ids(context))
+
+
+def _supervisord_ids(context: Context) -> tuple[str, ...]:
+    """The machine, not the settings, tells which supervisor there is."""
+    supervisord = context.supervisord
+    programs, main = f"directory:{supervisord.programs_dir}", f"file:{supervisord.config}"
+    return (programs, main, f"supervisord:{supervisord.config}")
 
 
 def _ancestors(*roots: str) -> list[str]:

@@ -65,7 +65,7 @@ def wheelhouse(context: Context) -> Wheelhouse:
         release_dir=context.files.directory,
         requirements=tuple(n for n in dict.fromkeys(names) if n != OWN_WHEEL),
         runner=context.python.runner,
-        environments=tuple((e.marker, e.key) for e in environments),
+        environments=tuple(environments),
         directory=f"{context.cache}/wheelhouse",
         progress=context.progress,
     )

@@ -49,4 +49,10 @@ def plan(context: Context) -> PhasePlan:
         steps.append(File(UDEV_FILE, rule, what="access to /dev/kvm after a reboot"))
     if facts.kvm.present or loadable:
         steps.append(Mode(DEVICE, 0o660, "root", names.KVM_GROUP, optional=True))
-    return PhasePlan("kvm", title, tuple(steps), tuple(notes))
+    return PhasePlan("kvm", title, tuple(steps), tuple(notes), keeps=_keeps(nested=settings.nested))
+
+
+def _keeps(*, nested: bool) -> tuple[str, ...]:
+    """What another boot of this machine would plan: whether it has KVM is no choice of anybody."""
+    files = (MODULES_FILE, UDEV_FILE, *((OPTIONS_FILE,) if nested else ()))
+    return ("kernel-module:*", f"mode:{DEVICE}", *(f"file:{path}" for path in files))

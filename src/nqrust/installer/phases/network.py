@@ -8,12 +8,13 @@ from nqrust.installer.engine.step import Step
 from nqrust.installer.phases.context import Context
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
 from nqrust.installer.resources.network_script import network_script
-from nqrust.installer.settings import NetworkMode
+from nqrust.installer.settings import NetworkMode, NetworkSettings
 from nqrust.installer.steps.bridged import BridgedUplink
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
 from nqrust.installer.steps.firewall import FirewallSpec, IptablesRules, vm_network
-from nqrust.installer.steps.link import Bridge
+from nqrust.installer.steps.link import Bridge, BridgeMakesWay
+from nqrust.installer.steps.makes_way import MakesWay
 from nqrust.installer.steps.sysctl import Sysctl
 
 SYSCTL_FILE = "/etc/sysctl.d/90-nqrust-microvm.conf"
@@ -54,7 +55,7 @@ def plan(context: Context) -> PhasePlan:
     dns = serves_dns(network, context.facts.ports)
     spec = firewall(context)
     nat = network.mode is NetworkMode.nat
-    steps: list[Step] = []
+    steps: list[Step] = _making_way(context)
     if nat:
         steps += [
             Directory("/etc/sysctl.d"),
@@ -66,7 +67,12 @@ def plan(context: Context) -> PhasePlan:
             Sysctl(FORWARDING, "1"),
         ]
     steps += [
-        Bridge(network.bridge_name, f"{network.gateway}/{network.prefix_length}"),
+        Bridge(
+            network.bridge_name,
+            _address(network),
+            former=_former_addresses(context),
+            instead_of=_former_bridges(context),
+        ),
         # One that was there may have it; ours never has.
         Sysctl(f"net.ipv6.conf.{network.bridge_name.replace('.', '/')}.disable_ipv6", "1", optional=True),
         IptablesRules(spec),
@@ -81,3 +87,33 @@ def plan(context: Context) -> PhasePlan:
         ),
     ]
     return PhasePlan("network", title, tuple(steps))
+
+
+def _address(network: NetworkSettings) -> str:
+    return f"{network.gateway}/{network.prefix_length}"
+
+
+def _former(context: Context) -> list[NetworkSettings]:
+    """Networks that earlier runs may have made here, the newest first."""
+    found = [s.network for s in reversed(context.former) if s.has_agent and s.network.mode is not NetworkMode.bridged]
+    return list(dict.fromkeys(found))
+
+
+def _former_addresses(context: Context) -> tuple[str, ...]:
+    now = context.settings.network
+    found = (_address(n) for n in _former(context) if n.bridge_name == now.bridge_name)
+    return tuple(dict.fromkeys(address for address in found if address != _address(now)))
+
+
+def _former_bridges(context: Context) -> tuple[str, ...]:
+    now = context.settings.network.bridge_name
+    return tuple(dict.fromkeys(n.bridge_name for n in _former(context) if n.bridge_name != now))
+
+
+def _making_way(context: Context) -> list[Step]:
+    """Two bridges cannot have one subnet, so one of earlier settings goes first, and what serves it stops."""
+    now, old = context.settings.network, _former_bridges(context)
+    if not old:
+        return []
+    dhcp = MakesWay(names.DHCP_UNIT.removesuffix(".service"), context.supervisor, links=old)
+    return [dhcp, *(BridgeMakesWay(name, now.bridge_name) for name in old)]

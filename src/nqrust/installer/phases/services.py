@@ -16,12 +16,15 @@ from nqrust.installer.phases.verify.hops import local_address
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
 from nqrust.installer.resources.env import agent_env, database_url, manager_env, ui_env
 from nqrust.installer.resources.network_script import network_script
-from nqrust.installer.settings import DbType, NetworkMode
+from nqrust.installer.settings import DbType, NetworkMode, Settings
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
+from nqrust.installer.steps.makes_way import MakesWay
 from nqrust.installer.steps.migrate import Migrate
 from nqrust.installer.steps.unit import Service
 from nqrust.installer.steps.wait import Healthy
+from nqrust.installer.supervisor import registry as registry_of_supervisors
+from nqrust.installer.supervisor.holding import split_bind
 from nqrust.installer.supervisor.spec import Hardening, ServiceSpec
 
 NETWORK, DHCP = names.NETWORK_UNIT.removesuffix(".service"), names.DHCP_UNIT.removesuffix(".service")
@@ -162,7 +165,7 @@ def _dnsmasq(context: Context) -> str:
 
 def plan(context: Context) -> PhasePlan:
     supervisor = context.supervisor
-    steps: list[Step] = []
+    steps: list[Step] = _making_way(context)
     for spec in our_services(context):
         if spec.name == MANAGER:
             steps += _migration(context)
@@ -180,7 +183,36 @@ def plan(context: Context) -> PhasePlan:
             *_healthy(context, spec),
         ]
     steps += build.registered_images(context, "services")
-    return PhasePlan("services", "Services", tuple(steps))
+    return PhasePlan("services", "Services", tuple(steps), keeps=_keeps(context))
+
+
+def _keeps(context: Context) -> tuple[str, ...]:
+    """The machine, not the settings, tells which supervisor there is: the files for the other one stay."""
+    other = context.supervisord if context.has_systemd else registry_of_supervisors.for_facts("systemd")
+    folders = [f"directory:/run/{s.runtime_directory}" for s in our_services(context) if s.runtime_directory]
+    return (*(f"file:{other.unit_path(s.name)}" for s in our_services(context)), *folders)
+
+
+def binds(settings: Settings) -> dict[str, str]:
+    """Service -> ADDRESS:PORT on which it listens, of those that these settings ask for."""
+    all_of_them = (
+        (settings.has_manager, MANAGER, settings.manager.bind),
+        (settings.has_agent, AGENT, settings.agent.bind),
+        (settings.has_ui, UI, settings.ui.bind),
+    )
+    return {name: bind for asked, name, bind in all_of_them if asked}
+
+
+def _making_way(context: Context) -> list[Step]:
+    """Ports change hands: who holds one that another service is to have stops before that one starts."""
+    now = {name: split_bind(bind) for name, bind in binds(context.settings).items()}
+    steps: list[Step] = []
+    for name in (MANAGER, AGENT, UI):
+        held = {split_bind(b)[1] for s in context.former for n, b in binds(s).items() if n == name}
+        wanted = tuple(at for taker, at in now.items() if taker != name and at[1] in held)
+        if wanted:
+            steps.append(MakesWay(name, context.supervisor, wanted))
+    return steps
 
 
 def _runtime_directory(spec: ServiceSpec) -> Step:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import CommandFailed, CommandTimedOut, PathMissing
@@ -19,11 +20,20 @@ from nqrust.installer.release import pip_settings
 from nqrust.installer.release.folders import ensure_private
 
 
+class Filled(Protocol):
+    """An environment, as far as wheels go: `covered_by` tells from what its marker file holds whether it needs none."""
+
+    @property
+    def marker(self) -> str: ...
+
+    def covered_by(self, marked: Mapping[str, object]) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Wheelhouse:
     """Put every wheel of `requirements` (hash-locked files below `release_dir`) into `directory`.
 
-    `version`: what the files were locked for. `environments`: (marker file, key) of the environments that the
+    `version`: what the files were locked for. `environments`: the environments that the
     wheels are for; when all of them are complete, no wheel is needed any more and nothing is fetched. The pool is shared: a wheel
     that is there with the right hash is not fetched again.
     """
@@ -32,7 +42,7 @@ class Wheelhouse:
     release_dir: str
     requirements: tuple[str, ...]
     runner: str
-    environments: tuple[tuple[str, str], ...] = ()
+    environments: tuple[Filled, ...] = ()
     directory: str = f"{CACHE_DIR}/wheelhouse"
     progress: Progress = field(default=silent, compare=False, repr=False)
 
@@ -55,7 +65,7 @@ class Wheelhouse:
         return f"{self.version}:{','.join(self.requirements)}"
 
     def inspect(self, host: Host) -> Inspection:
-        if self.environments and all(_read(host, marker).get("key") == key for marker, key in self.environments):
+        if self.environments and all(e.covered_by(_read(host, e.marker)) for e in self.environments):
             return Satisfied("every environment is complete")
         if self._key in _keys(host, self._marker):
             return Satisfied()

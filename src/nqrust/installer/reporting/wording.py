@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 
 from nqrust.contract.text import plain
 from nqrust.installer.engine.errors import NqrError, PreflightRefused
+from nqrust.installer.engine.retire import PHASE as RETIRING
 from nqrust.installer.request import PhasePreview, PlanPreview, ProofSummary, Summary
 
 _HEADLINES = {
@@ -51,6 +52,8 @@ def headline(verb: str, summary: Summary) -> str:
         return "The rehearsal was interrupted; its clone is gone. The host was not touched."
     if summary.exit_code == 130 and summary.outcome == "partly_undone":
         return f"The {verb} was interrupted, and not all of what it had changed could be taken back."
+    if summary.exit_code == 130 and summary.outcome == "failed" and summary.changed:
+        return f"The {verb} is done, but was interrupted before all of its proofs; its changes stay."
     if summary.exit_code == 130:
         return f"The {verb} was interrupted; what it had changed was taken back."
     if verb == "rehearsal" and summary.exit_code not in (0, 4, 10, 130) and summary.rehearsal is not None:
@@ -175,7 +178,7 @@ def _phase_lines(phase: PhasePreview, diffs: bool) -> Iterator[tuple[str, str]]:
         if change.conflict:
             yield "conflict", f"  ! {change.describe}: {change.conflict}"
             continue
-        yield "change", f"  + {change.describe}"
+        yield "change", f"  {'-' if phase.name == RETIRING else '+'} {change.describe}"
         if not diffs:
             continue
         for line in change.diff[:DIFF_LIMIT]:

@@ -23,10 +23,12 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo.record import undo_rules
+from nqrust.installer.engine.undo.record import Undo, undo_rules, undo_ruleset
 
 COMMENT = ("-m", "comment", "--comment", "nqrust")
 FORWARD, INPUT, POSTROUTING = "NQR-FORWARD", "NQR-INPUT", "NQR-POSTROUTING"
+OWN = (("filter", FORWARD, "FORWARD"), ("filter", INPUT, "INPUT"), ("nat", POSTROUTING, "POSTROUTING"), *FORWARD_CHAINS)
+"""Table, chain and parent of every chain that a network of ours may have."""
 _EXISTS = (0, 1)
 
 
@@ -190,8 +192,9 @@ class IptablesRules:
         if host.which(self.binary) is None:
             return Needed(tuple(f"+ {line}" for line in self._all_lines()))
         diff: list[str] = []
-        for table in self.spec.tables:
-            now = parse_rules(host.run(command(self.binary, "-w", "-t", table, "-S")).stdout)
+        for table in self._tables:
+            now = self._now(host, table)
+            diff += [f"- chain {name}" for former, name, parent in self._former(now, table)]
             for chain in self.spec.chains:
                 if chain.table == table:
                     if _is_anothers(chain, now):
@@ -205,6 +208,9 @@ class IptablesRules:
         return Needed(tuple(diff)) if diff else Satisfied()
 
     def prepare(self, host: Host) -> Prepared:
+        now = {table: self._now(host, table) for table in self._tables} if host.which(self.binary) else {}
+        if any(chain.jump in now[chain.table].get(chain.parent, []) for chain in self.spec.chains if chain.table in now):
+            return Prepared(Origin.modified, (self._undo_change(now),))
         all_chains = (*self.spec.chains, *self.spec.others)
         jumps = [[chain.table, chain.parent, *chain.jump] for chain in all_chains]
         chains = [[chain.table, chain.name] for chain in all_chains]
@@ -217,6 +223,9 @@ class IptablesRules:
                 host.run(command(f"{self.binary}-restore", "-w", "--noflush", input=text))
             for chain in self.spec.chains:
                 self._jump_once(host, chain)
+            for table in self._tables:
+                for _, name, parent in self._former(self._now(host, table), table):
+                    self._drop(host, Chain(table, name, parent, ()))
         except HostError as error:
             raise StepFailed(
                 "NQR-NET-110",
@@ -227,6 +236,46 @@ class IptablesRules:
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
+
+    # --- chains of ours that these rules no longer have
+    @property
+    def _tables(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.spec.tables, *(table for table, _, _ in OWN))))
+
+    def _now(self, host: Host, table: str) -> dict[str, list[tuple[str, ...]]]:
+        # A kernel may lack a table that these rules do not use.
+        ok = (0,) if table in self.spec.tables else (0, 1, 2, 3)
+        return parse_rules(host.run(command(self.binary, "-w", "-t", table, "-S", ok=ok)).stdout)
+
+    def _former(self, now: dict[str, list[tuple[str, ...]]], table: str) -> list[tuple[str, str, str]]:
+        asked = {(c.table, c.name) for c in (*self.spec.chains, *self.spec.others)}
+        ours = [own for own in OWN if own[0] == table and own[:2] not in asked]
+        # An empty one without a jump is what `_drop` leaves when it is cut off.
+        return [own for own in ours if Chain(*own, ()).jump in now.get(own[2], []) or now.get(own[1]) == []]
+
+    def _drop(self, host: Host, chain: Chain) -> None:
+        base = (self.binary, "-w", "-t", chain.table)
+        host.run(command(*base, "-F", chain.name))
+        while host.run(command(*base, "-D", chain.parent, *chain.jump, ok=_EXISTS)).code == 0:
+            pass
+        host.run(command(*base, "-X", chain.name))
+
+    def _undo_change(self, now: dict[str, dict[str, list[tuple[str, ...]]]]) -> Undo:
+        """Back to the rules of now: every chain of ours that has its jump."""
+        known = {(c.table, c.name, c.parent) for c in self.spec.chains} | set(OWN)
+        there = [
+            Chain(table, name, parent, tuple(now[table].get(name, ())))
+            for table, name, parent in sorted(known)
+            if Chain(table, name, parent, ()).jump in now.get(table, {}).get(parent, [])
+        ]
+        before = FirewallSpec(tuple(there))
+        kept = {(c.table, c.name) for c in there}
+        return undo_ruleset(
+            self.binary,
+            prior={table: restore_text(before, table) for table in before.tables},
+            jumps=[[c.table, c.parent, *c.jump] for c in there],
+            added=[[c.table, c.parent, c.name, *c.jump] for c in self.spec.chains if (c.table, c.name) not in kept],
+        )
 
     def _jump_once(self, host: Host, chain: Chain) -> None:
         base = (self.binary, "-w", "-t", chain.table)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
+from nqrust.installer.engine.retire import MAKES_WAY
 from nqrust.installer.engine.step import (
     Conflict,
     Inspection,
@@ -18,7 +19,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo.record import undo_link
+from nqrust.installer.engine.undo.record import undo_addresses, undo_bridge, undo_link
 
 ALIAS = "nqrust-microvm"
 _IFF_UP = 0x1  # netdevice(7)
@@ -37,12 +38,15 @@ class LinkState:
 class Bridge:
     """`address`: CIDR of the host on it, empty for none. IPv6 is off on it: guests would otherwise reach the
     host's services by its link-local address, past every IPv4 rule. A bridge of another's is adopted when it
-    is just as asked, and a conflict when not; it keeps its own alias, so that it is never taken for ours."""
+    is just as asked, and a conflict when not; it keeps its own alias, so that it is never taken for ours. `former`:
+    addresses that earlier settings gave to a bridge of ours, and that go; `instead_of`: bridges of ours that make way."""
 
     kind: ClassVar[str] = "bridge"
 
     name: str
     address: str = ""
+    former: tuple[str, ...] = ()
+    instead_of: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -64,7 +68,8 @@ class Bridge:
             )
         fits = self.address in state.addresses if self.address else True
         if state.alias == ALIAS:
-            return Satisfied() if fits and state.up else Needed(self._repairs(state))
+            repairs = self._repairs(state)
+            return Needed(repairs) if repairs else Satisfied()
         if fits and state.up:
             return self._public_ipv6(host) or Satisfied("was there before")
         if not fits:
@@ -81,7 +86,10 @@ class Bridge:
         )
 
     def prepare(self, host: Host) -> Prepared:
-        # What is there and Needed carries our alias: it is ours from before (a part of it was taken away since).
+        state = link_state(host, self.name)
+        if state.exists:  # what is there and Needed carries our alias: it is ours from before
+            ours = [self.address] if self.address else []
+            return Prepared(Origin.modified, (undo_addresses(self.name, prior=list(state.addresses), ours=ours),))
         return Prepared(Origin.created, (undo_link(self.name),))
 
     def apply(self, host: Host) -> None:
@@ -91,6 +99,8 @@ class Bridge:
         batch.append(f"link set dev {self.name} alias {ALIAS}")
         if self.address:
             batch.append(f"address replace {self.address} brd + dev {self.name}")
+        now = link_state(host, self.name).addresses
+        batch += [f"address del {address} dev {self.name}" for address in self._outdated(now)]
         # One process for all of it, so that being killed in between cannot leave a bridge without our mark.
         host.run(command("ip", "-batch", "-", input=("\n".join(batch) + "\n").encode()))
         off = f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6"
@@ -106,9 +116,13 @@ class Bridge:
         lines = []
         if self.address and self.address not in state.addresses:
             lines.append(f"+ {self.address} on {self.name}")
+        lines += [f"- {address} on {self.name}" for address in self._outdated(state.addresses)]
         if not state.up:
             lines.append(f"bring {self.name} up")
         return tuple(lines)
+
+    def _outdated(self, addresses: tuple[str, ...]) -> list[str]:
+        return [address for address in addresses if address in self.former and address != self.address]
 
     def _public_ipv6(self, host: Host) -> Conflict | None:
         """IPv6 goes off on the bridge of the VMs, and addresses that an administrator gave it would be lost with it."""
@@ -129,6 +143,8 @@ class Bridge:
             return None
         ours = ipaddress.ip_interface(self.address).network
         for name, addresses in all_addresses(host).items():
+            if name in self.instead_of and link_state(host, name).alias == ALIAS:
+                continue
             for address in addresses:
                 if ipaddress.ip_interface(address).network.overlaps(ours):
                     return Conflict(
@@ -137,6 +153,37 @@ class Bridge:
                         "Choose another VM network (network.cidr in the configuration file).",
                     )
         return None
+
+
+@dataclass(frozen=True)
+class BridgeMakesWay:
+    """A bridge of ours, of earlier settings, whose subnet the bridge `for_bridge` is to have: it goes first."""
+
+    kind: ClassVar[str] = MAKES_WAY
+
+    name: str
+    for_bridge: str
+
+    @property
+    def id(self) -> str:
+        return f"{MAKES_WAY}:bridge:{self.name}"
+
+    def describe(self) -> str:
+        return f"remove bridge {self.name}, which gives its network to {self.for_bridge}"
+
+    def inspect(self, host: Host) -> Inspection:
+        state = link_state(host, self.name)
+        return Needed((f"- bridge {self.name}",)) if state.bridge and state.alias == ALIAS else Satisfied()
+
+    def prepare(self, host: Host) -> Prepared:
+        state = link_state(host, self.name)
+        return Prepared(Origin.modified, (undo_bridge(self.name, alias=state.alias, addresses=list(state.addresses)),))
+
+    def apply(self, host: Host) -> None:
+        host.run(command("ip", "link", "delete", self.name))
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)
 
 
 def all_addresses(host: Host) -> dict[str, list[str]]:

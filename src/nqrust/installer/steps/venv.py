@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -59,11 +59,18 @@ class PythonEnvironment:
         parts = (self.version, self.python, self.python_version, *(posixpath.basename(r) for r in self.requirements))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
+    def covered_by(self, marked: Mapping[str, object]) -> bool:
+        """Whether an environment with this marker has all that is asked for. It may have more: what a component that is
+        switched off needed stays until the next release, so that switching it on again needs no network."""
+        has = marked.get("requirements")
+        names = {posixpath.basename(r) for r in self.requirements}
+        return marked.get("key") == self.key or (self._extends(marked) and isinstance(has, list) and names <= set(has))
+
     def describe(self) -> str:
         return f"make the Python environment of {self.name} in {self.directory}"
 
     def inspect(self, host: Host) -> Inspection:
-        if self._marked(host).get("key") != self.key:
+        if not self.covered_by(self._marked(host)):
             return Needed((f"+ {self.directory}",))
         lost = [name for name in ("python", *self.scripts) if not host.exists(f"{self.directory}/bin/{name}")]
         return Needed(tuple(f"~ {self.directory}/bin/{name}" for name in lost)) if lost else Satisfied()
@@ -74,7 +81,8 @@ class PythonEnvironment:
         return Prepared(Origin.created, (undo_directory(self.directory, tree=True),))
 
     def apply(self, host: Host) -> None:
-        extend = self._extends(self._marked(host))
+        marked = self._marked(host)
+        extend = self._extends(marked)
         host.remove(self.marker)
         if not extend:
             host.remove_tree(self.directory)
@@ -86,7 +94,13 @@ class PythonEnvironment:
         library = host.glob(f"{self.directory}/lib/python3*/site-packages")
         # Compiled now, because services may not write here; on all processors, which pip does not.
         host.run(command(self._interpreter, "-I", "-m", "compileall", "-q", "-j", "0", *library, timeout=600, ok=(0, 1)))
-        data = {"key": self.key, "version": self.version, "python": self.python, "python_version": self.python_version}
+        data = {
+            "key": self.key,
+            "version": self.version,
+            "python": self.python,
+            "python_version": self.python_version,
+            "requirements": self._held(marked if extend else {}),
+        }
         host.write_file(self.marker, (json.dumps(data) + "\n").encode())
 
     def verify(self, host: Host) -> None:
@@ -112,7 +126,13 @@ class PythonEnvironment:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def _extends(self, marked: dict[str, object]) -> bool:
+    def _held(self, marked: Mapping[str, object]) -> list[str]:
+        """Names of the requirement files whose packages are in it now."""
+        before = marked.get("requirements")
+        names = {posixpath.basename(r) for r in self.requirements}
+        return sorted(names | set(before if isinstance(before, list) else ()))
+
+    def _extends(self, marked: Mapping[str, object]) -> bool:
         same = (self.version, self.python, self.python_version)
         return (marked.get("version"), marked.get("python"), marked.get("python_version")) == same
 

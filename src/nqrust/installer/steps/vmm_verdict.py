@@ -116,7 +116,8 @@ class VmmVerdict:
             "cpu": _cpu_model(host),
             "kvm": host.exists("/dev/kvm"),
             "qemu": any(host.which(program) for program in PROGRAMS),
-            "firecracker": host.exists(self.firecracker),
+            # Of no account for QEMU, and it goes after this step where it is no longer asked for.
+            "firecracker": self.choice != "qemu" and host.exists(self.firecracker),
         }
 
     def _known(self, host: Host) -> dict[str, Any] | None:

@@ -62,7 +62,7 @@ class ServiceSpec:
 class ServiceState:
     """`since`: seconds since the epoch at which it became active, None when unknown. `stale_file`: its file
     changed since the supervisor read it. `blocked`: someone forbade it to start (masked). `text`: for
-    people."""
+    people. `pid`: of its main process, 0 when there is none or it is unknown."""
 
     known: bool = False
     enabled: bool = False
@@ -72,3 +72,4 @@ class ServiceState:
     stale_file: bool = False
     blocked: bool = False
     text: str = "not known"
+    pid: int = 0

@@ -189,6 +189,7 @@ class Supervisord:
 
 _AUTORESTART = {Restart.always: "true", Restart.on_failure: "unexpected", Restart.never: "false"}
 _STATUS = re.compile(r"^(\S+)\s+([A-Z]+)\s*(.*)$")
+_PID = re.compile(r"pid (\d+)")
 _UPTIME = re.compile(r"uptime (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
 
 
@@ -200,7 +201,7 @@ def parse_status(text: str, program: str, *, enabled: bool, now: float) -> Servi
         if match is None or match[1] != program:
             continue
         state, detail = match[2], match[3]
-        uptime = _UPTIME.search(detail)
+        uptime, pid = _UPTIME.search(detail), _PID.search(detail)
         since = None
         if uptime is not None:
             days, hours, minutes, seconds = (int(part or 0) for part in uptime.groups())
@@ -212,5 +213,6 @@ def parse_status(text: str, program: str, *, enabled: bool, now: float) -> Servi
             failed=state == "FATAL",
             since=since,
             text=f"{state} {detail}".strip(),
+            pid=int(pid[1]) if pid else 0,
         )
     return ServiceState(enabled=enabled, text=text.strip() or "not known to supervisord")

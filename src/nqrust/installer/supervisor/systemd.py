@@ -13,7 +13,7 @@ UNIT_DIR = "/etc/systemd/system"
 _SUFFIXES = (".service", ".socket", ".target", ".timer", ".scope", ".slice", ".mount", ".path")
 _PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "Result",
-    "ActiveEnterTimestampMonotonic",
+    "ActiveEnterTimestampMonotonic", "MainPID",
 )  # fmt: skip
 _START_SECONDS = 180
 
@@ -94,6 +94,7 @@ def parse_show(text: str, *, now: float, monotonic: float) -> ServiceState:
         since=now - (monotonic - entered) if active == "active" and entered else None,
         stale_file=found.get("NeedDaemonReload") == "yes",
         blocked=load == "masked",
+        pid=int(main) if (main := found.get("MainPID", "")).isdigit() else 0,
         text=f"{active or 'unknown'} ({found.get('SubState', '')}{'' if result in ('', 'success') else ', ' + result})",
     )
 

@@ -218,7 +218,7 @@ def joining(health: Any, check: Any = None, token: str | None = "nqr_x", registe
     for url, page in ((HEALTH, health), (CHECK, check)):
         if page is not None:
             host.pages[url] = page
-    situation = Situation(join_token=Secret(token) if token else None, registered=registered)
+    situation = Situation(join_token=Secret(token) if token else None, agent_token=Secret("agt") if registered else None)
     return [f.code for f in run(AGENT, fit(), host, situation)]
 
 

@@ -176,7 +176,7 @@ def test_wheels_are_fetched_once(tmp_path: Path, index: Path) -> None:
 def test_no_wheel_is_fetched_for_environments_that_are_complete(tmp_path: Path, index: Path) -> None:
     made = environment(tmp_path, index)
     made.apply(LocalHost())
-    step = Wheelhouse("1", str(tmp_path), (index.name,), sys.executable, ((made.marker, made.key),), str(tmp_path / "nowhere"))
+    step = Wheelhouse("1", str(tmp_path), (index.name,), sys.executable, (made,), str(tmp_path / "nowhere"))
     assert isinstance(step.inspect(LocalHost()), Satisfied)
 
 

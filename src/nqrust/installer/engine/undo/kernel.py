@@ -64,3 +64,46 @@ def rules(context: UndoContext, args: dict[str, Any]) -> Outcome:
             host.run(command(binary, "-w", "-t", table, "-F", chain))
             host.run(command(binary, "-w", "-t", table, "-X", chain))
     return Reverted()
+
+
+def ruleset(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Fill our chains as they were before a change of theirs, and take out those that came with it."""
+    host, binary = context.host, str(args["binary"])
+    if host.which(binary) is None:
+        return Reverted(f"{binary} is gone, and with it what it set")
+    for text in args["prior"].values():
+        host.run(command(f"{binary}-restore", "-w", "--noflush", input=str(text).encode()))
+    for table, chain, *spec in args["jumps"]:
+        if host.run(command(binary, "-w", "-t", table, "-C", chain, *spec, ok=(0, 1, 2))).code != 0:
+            host.run(command(binary, "-w", "-t", table, "-I", chain, "1", *spec))
+    added = args["added"]
+    rules_ = [[table, parent, *jump] for table, parent, _, *jump in added]
+    return rules(context, {"binary": binary, "rules": rules_, "chains": [[table, chain] for table, _, chain, *_ in added]})
+
+
+def bridge(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Make a bridge again that made way for another, marked and addressed as it was. IPv6 stays off on it."""
+    host, name = context.host, str(args["name"])
+    if context.host.stat(f"/sys/class/net/{name}") is None:
+        lines = [f"link add name {name} type bridge", f"link set dev {name} alias {args['alias']}"]
+        host.run(command("ip", "-batch", "-", input=("\n".join(lines) + "\n").encode()))
+    off = sysctl_path(f"net.ipv6.conf.{name.replace('.', '/')}.disable_ipv6")
+    if host.exists(off):
+        host.run(command("tee", off, input=b"1\n"))
+    for address in args["addresses"]:
+        host.run(command("ip", "address", "replace", str(address), "brd", "+", "dev", name))
+    host.run(command("ip", "link", "set", "dev", name, "up"))
+    return Reverted()
+
+
+def addresses(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Give a link its earlier addresses again."""
+    host, name = context.host, str(args["name"])
+    if host.stat(f"/sys/class/net/{name}") is None:
+        return Reverted("the link is gone")
+    for address in args["prior"]:
+        host.run(command("ip", "address", "replace", str(address), "brd", "+", "dev", name))
+    for address in args["ours"]:
+        if address not in args["prior"]:  # 2: it is not there
+            host.run(command("ip", "address", "del", str(address), "dev", name, ok=(0, 2)))
+    return Reverted()

@@ -101,6 +101,22 @@ def undo_link(name: str) -> Undo:
     return Undo("link", {"name": name})
 
 
+def undo_bridge(name: str, *, alias: str, addresses: list[str]) -> Undo:
+    """Make a bridge of ours again that gave its network to another one (addresses in CIDR form)."""
+    return Undo("bridge", {"name": name, "alias": alias, "addresses": addresses})
+
+
+def undo_addresses(name: str, *, prior: list[str], ours: list[str]) -> Undo:
+    """Give a link its earlier IPv4 addresses (CIDR) again and take `ours` away."""
+    return Undo("addresses", {"name": name, "prior": prior, "ours": ours})
+
+
+def undo_ruleset(binary: str, *, prior: dict[str, str], jumps: list[list[str]], added: list[list[str]]) -> Undo:
+    """Fill firewall chains that are ours as they were: `prior` as table -> input of iptables-restore(8), `jumps` as [table,
+    chain, *spec]. What is `added` since, as [table, parent, chain, *jump], goes."""
+    return Undo("ruleset", {"binary": binary, "prior": prior, "jumps": jumps, "added": added})
+
+
 def undo_sysctl(key: str, *, prior: str, ours: str) -> Undo:
     """Set a kernel parameter back, unless it is no longer what we set."""
     return Undo("sysctl", {"key": key, "prior": prior, "ours": ours})

@@ -179,6 +179,10 @@ _WRITERS: dict[str, Callable[[UndoContext, dict[str, Any]], Iterator[str]]] = {
     "group": _simple(lambda a: _call("remove_group", a["name"])),
     "member": _simple(lambda a: _call("remove_member", a["group"], a["user"])),
     "packages": _packages,
+    # Only a rollback needs these: an older record of the script removes the bridge and the chains as a whole.
+    "bridge": _simple(lambda a: f": # {a['name']} goes"),
+    "addresses": _simple(lambda a: f": # {a['name']} goes"),
+    "ruleset": _simple(lambda a: ": # the chains go"),
     "link": _simple(lambda a: _call("remove_net_link", a["name"])),
     "sysctl": _simple(lambda a: _call("restore_sysctl", sysctl_path(str(a["key"])), a["prior"], a["ours"])),
     "module": _simple(lambda a: _call("remove_module", str(a["name"]).replace("-", "_"))),

@@ -60,9 +60,12 @@ def _has_systemd(host: Host) -> bool:
 
 
 def _supervisord_program(host: Host, name: str, args: dict[str, Any]) -> Outcome:
-    """Stop a program that was not there before; with its supervisord gone there is nothing to stop."""
+    """Stop a program that was not there before, and let supervisord forget it; with its supervisord gone there is nothing
+    to stop."""
     if not args["active"]:
         _control(host, args, "stop", name)
+    if not args["enabled"]:
+        _control(host, args, "remove", name)
     return Reverted()
 
 

@@ -11,17 +11,17 @@ from nqrust.installer.settings import NetworkMode, Settings
 from nqrust.installer.steps.bridged import CURE, WHY
 
 
-def subnet_is_free(settings: Settings, facts: Facts) -> Iterator[Finding]:
-    """The VM subnet must not be routed elsewhere already, or VMs and that network would shadow each other."""
+def subnet_is_free(settings: Settings, facts: Facts, former: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    """`former`: names of our own bridges of earlier settings, which go. The VM subnet must not be routed elsewhere already, or VMs and that network would shadow each other."""
     net = ipaddress.IPv4Network(settings.network.cidr)
-    bridge = settings.network.bridge_name
+    ours = {settings.network.bridge_name, *former}
     for link in facts.network.links:
         for address in link.addresses:
             try:
                 other = ipaddress.ip_interface(address).network
             except ValueError:
                 continue
-            if link.name != bridge and isinstance(other, ipaddress.IPv4Network) and other.overlaps(net):
+            if link.name not in ours and isinstance(other, ipaddress.IPv4Network) and other.overlaps(net):
                 yield error(
                     "NQR-PRE-020",
                     f"The VM network {net} overlaps {other} on {link.name}.",
@@ -29,7 +29,7 @@ def subnet_is_free(settings: Settings, facts: Facts) -> Iterator[Finding]:
                 )
                 return
     for route in facts.network.routes:
-        if route.destination == "default" or route.device == bridge:
+        if route.destination == "default" or route.device in ours:
             continue
         try:
             other = ipaddress.IPv4Network(route.destination)
@@ -44,8 +44,10 @@ def subnet_is_free(settings: Settings, facts: Facts) -> Iterator[Finding]:
             return
 
 
-def bridge_is_free(settings: Settings, facts: Facts) -> Iterator[Finding]:
+def bridge_is_free(settings: Settings, facts: Facts, former: frozenset[str] = frozenset()) -> Iterator[Finding]:
     name = settings.network.bridge_name
+    if name in former:
+        return  # the step tells whether it is still ours, and gives it the address that is asked for
     found = next((link for link in facts.network.links if link.name == name), None)
     if found is None:
         return
@@ -115,13 +117,15 @@ def bridged_is_ready(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield error("NQR-NET-130", WHY, CURE)
 
 
-def checks(settings: Settings, facts: Facts, installed: bool) -> Iterator[Finding]:
+def checks(settings: Settings, facts: Facts, installed: bool, former: tuple[Settings, ...] = ()) -> Iterator[Finding]:
+    """`former`: settings of earlier runs on this host."""
+    bridges = frozenset(s.network.bridge_name for s in former if s.has_agent and s.network.mode is not NetworkMode.bridged)
     if not settings.has_agent:
         return
     yield from bridged_is_ready(settings, facts)
     if settings.network.mode is not NetworkMode.bridged:
-        yield from subnet_is_free(settings, facts)
+        yield from subnet_is_free(settings, facts, bridges)
         yield from dhcp_is_free(settings, facts, installed)
-    yield from bridge_is_free(settings, facts)
+    yield from bridge_is_free(settings, facts, bridges)
     yield from neighbours(facts)
     yield from uplink(settings, facts)

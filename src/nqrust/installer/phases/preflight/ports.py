@@ -9,15 +9,9 @@ from nqrust.host.facts.model import Facts, ListeningPort
 from nqrust.installer.phases.preflight.findings import Finding, error, warning
 from nqrust.installer.settings import DbType, NetworkMode, Settings
 from nqrust.installer.steps.pg_cluster import expected_port
+from nqrust.installer.supervisor.holding import overlaps, split_bind
 
 DATABASE_PORT = "database.port"
-_ANY = ("0.0.0.0", "::", "*")
-
-
-def split_bind(bind: str) -> tuple[str, int]:
-    """ADDRESS and port of ADDRESS:PORT; brackets of an IPv6 address are taken off."""
-    address, _, port = bind.rpartition(":")
-    return address.strip("[]"), int(port)
 
 
 def wanted(settings: Settings) -> list[tuple[str, str, int, str]]:
@@ -41,19 +35,6 @@ def wanted(settings: Settings) -> list[tuple[str, str, int, str]]:
     return ports
 
 
-def _overlaps(port: ListeningPort, address: str, number: int) -> bool:
-    return (
-        port.protocol == "tcp"
-        and port.port == number
-        and (
-            port.address == address
-            or port.address in _ANY
-            or address in _ANY
-            or {port.address, address} <= {"localhost", "127.0.0.1"}
-        )
-    )
-
-
 def _holder(port: ListeningPort) -> str:
     if port.process:
         return f"{port.process} (process {port.pid})"
@@ -61,16 +42,22 @@ def _holder(port: ListeningPort) -> str:
 
 
 def checks(
-    settings: Settings, facts: Facts, installed: Settings | None, explicit: frozenset[str] = frozenset()
+    settings: Settings,
+    facts: Facts,
+    installed: Settings | None,
+    explicit: frozenset[str] = frozenset(),
+    own: frozenset[int] = frozenset(),
 ) -> Iterator[Finding]:
-    """`installed`: the settings of the installation that is here already; its own ports are ours. `explicit`: settings
-    that somebody chose."""
+    """`installed`: the settings of the installation that is here already; its own ports are ours. `own`: the processes of
+    its services; whatever they hold now, they leave or keep as these settings say. `explicit`: settings that somebody
+    chose."""
+    yield from _wanted_twice(settings)
     ours = {(address, number) for _, address, number, _ in wanted(installed)} if installed else set()
     for purpose, address, number, choose in wanted(settings):
         if (address, number) in ours:
             continue
         for port in facts.ports:
-            if _overlaps(port, address, number):
+            if port.pid not in own and overlaps(port, address, number):
                 yield error(
                     "NQR-PRE-007",
                     f"Port {number}, wanted for {purpose}, is held by {_holder(port)}.",
@@ -78,6 +65,19 @@ def checks(
                 )
                 break
     yield from database_port(settings, facts, installed, chosen=DATABASE_PORT in explicit)
+
+
+def _wanted_twice(settings: Settings) -> Iterator[Finding]:
+    """The guest listener's port is no setting, so the settings' own checks do not know of it."""
+    ports = wanted(settings)
+    relay = next((row for row in ports if row[2] == names.GUEST_RELAY_PORT and row[3] == "network.cidr"), None)
+    for purpose, _, number, choose in ports if relay else ():
+        if choose != "network.cidr" and number == names.GUEST_RELAY_PORT:
+            yield error(
+                "NQR-PRE-007",
+                f"Port {number}, wanted for {purpose}, is the port of the agent's guest listener.",
+                f"Choose another port with {choose}.",
+            )
 
 
 def database_port(settings: Settings, facts: Facts, installed: Settings | None, *, chosen: bool) -> Iterator[Finding]:
@@ -89,7 +89,7 @@ def database_port(settings: Settings, facts: Facts, installed: Settings | None, 
     if any(cluster.port == db.port for cluster in facts.postgres):
         return
     found = expected_port(facts.postgres, facts.ports, db.port)
-    holder = next((p for p in facts.ports if _overlaps(p, "127.0.0.1", db.port)), None)
+    holder = next((p for p in facts.ports if overlaps(p, "127.0.0.1", db.port)), None)
     if holder is not None:
         yield warning(
             "NQR-PRE-026",

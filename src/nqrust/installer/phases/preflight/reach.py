@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from enum import Enum
 from typing import TYPE_CHECKING
 
+from nqrust.contract.credentials import hash_token
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
@@ -18,8 +20,22 @@ if TYPE_CHECKING:
 MIN_POSTGRES = 130000
 
 
-def remote_database(settings: Settings, password: Secret | None, role_attributes: tuple[str, ...] = ()) -> Iterator[Finding]:
-    """Connect, check version and rights. Creates nothing."""
+class Joined(Enum):
+    """How this host's agent stands to the manager that the settings name."""
+
+    no = "no"
+    yes = "yes"
+    elsewhere = "elsewhere"  # it has joined another manager
+
+
+def remote_database(
+    settings: Settings,
+    password: Secret | None,
+    role_attributes: tuple[str, ...] = (),
+    cli_token: Secret | None = None,
+) -> Iterator[Finding]:
+    """Connect, check version and rights. Creates nothing. `cli_token`: given where the installation has used another
+    database so far; this one must hold the same data, and then knows the token."""
     db = settings.database
     if not settings.has_manager or db.type is not DbType.remote:
         return
@@ -43,8 +59,36 @@ def remote_database(settings: Settings, password: Secret | None, role_attributes
             application_name="nqr-preflight",
         ) as connection:
             yield from _rights(settings, connection, role_attributes)
+            if cli_token is not None and not _is_ours(connection, cli_token):
+                yield error(
+                    "NQR-PRE-052",
+                    f"The database {db.name} on {db.host}:{db.port} does not hold this installation's data, so the VMs would be"
+                    " lost.",
+                    "Stop the manager, copy the old database there (pg_dump, pg_restore), then run the same command again; or"
+                    " keep the old settings.",
+                )
     except psycopg.OperationalError as failure:
         yield _refusal(settings, str(failure))
+
+
+def _is_ours(connection: psycopg.Connection[tuple[object, ...]], cli_token: Secret) -> bool:
+    if connection.execute("SELECT to_regclass('public.tokens') IS NULL").fetchone() == (True,):
+        return False
+    query = "SELECT 1 FROM public.tokens WHERE sha256 = %s"
+    return connection.execute(query, (hash_token(cli_token.reveal()),)).fetchone() is not None
+
+
+def knows(host: Host, base: str, agent_token: Secret) -> bool:
+    """Whether the manager at `base` knows an agent by this token. A manager that does not answer is another check's."""
+    try:
+        status, _ = host.http_get(
+            f"{base}/v1/hosts/join-check",
+            headers={"Authorization": Secret(f"Bearer {agent_token.reveal()}")},
+            timeout=8.0,
+        )
+    except HostError:
+        return True
+    return status not in (401, 403)
 
 
 def _refusal(settings: Settings, text: str) -> Finding:
@@ -101,8 +145,10 @@ def _rights(
         )
 
 
-def manager_to_join(settings: Settings, host: Host, join_token: Secret | None, registered: bool) -> Iterator[Finding]:
-    """Agent mode: the manager answers, and would take the token. `registered`: this agent joined before."""
+def manager_to_join(
+    settings: Settings, host: Host, join_token: Secret | None, joined: Joined, vms: tuple[str, ...] = ()
+) -> Iterator[Finding]:
+    """Agent mode: the manager answers, and would take the token of an agent that has not joined it yet."""
     if settings.has_manager:
         return
     base = settings.agent.manager_base
@@ -118,7 +164,15 @@ def manager_to_join(settings: Settings, host: Host, join_token: Secret | None, r
             "Check --manager-url, that the manager runs, and the firewalls between.",
         )
         return
-    if registered:
+    if joined is Joined.yes:
+        return
+    if joined is Joined.elsewhere and vms:
+        yield error(
+            "NQR-PRE-054",
+            f"The manager at {base} does not know this agent, whose host has {len(vms)} VM{'s' if len(vms) > 1 else ''} of"
+            " another manager.",
+            "Delete these VMs with the manager that knows them (nqr vm rm NAME), or keep the old --manager-url.",
+        )
         return
     if join_token is None or not join_token:
         yield error(

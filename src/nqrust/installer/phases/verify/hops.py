@@ -10,7 +10,7 @@ from nqrust.client.errors import ClientError
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.installer.engine.events import Proof
-from nqrust.installer.phases.preflight.ports import split_bind
+from nqrust.installer.supervisor.holding import split_bind
 
 
 @dataclass(frozen=True)

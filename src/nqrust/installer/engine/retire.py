@@ -1,0 +1,148 @@
+"""What an earlier run made and the plan of this one no longer asks for goes, by its own undo (docs/adr/0007).
+
+The runner calls `retire` when every step of a whole plan is done and healthy. By then the run is over and recorded as
+well ended: what retiring undoes belongs to a journal run of its own, which begins nothing. Cut off anywhere, the next
+install finds the same entries in the receipt and goes on; a failure later than that takes back its own run only.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, replace
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host, Kind
+from nqrust.installer.engine.events import PhaseFinished, PhaseStarted, Reporter, StepFinished
+from nqrust.installer.engine.journal import Journal
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.plan import Plan
+from nqrust.installer.engine.receipt import Entry, Receipt
+from nqrust.installer.engine.rollback import roll_back
+from nqrust.installer.engine.undo.outcome import UndoContext
+from nqrust.installer.engine.undo.record import Retain, Undo
+from nqrust.installer.engine.undo.wording import told
+
+PHASE, TITLE = "retire", "What is no longer asked for"
+MAKES_WAY = "makes-way"
+"""Kind of steps that clear the way for a later step of their run. Their records bring back what was in the way if that run
+fails; once that thing is retired, they are void."""
+
+
+@dataclass(frozen=True)
+class Retired:
+    """`gone`: ids of steps that were taken back. `kept`: sentences. `failed`: sentences about what stays recorded."""
+
+    gone: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def orphans(receipt: Receipt, plan: Plan) -> tuple[Entry, ...]:
+    """Entries of steps that the plan no longer asks for, oldest first. A step goes whole or not at all: none of what an
+    uninstall keeps without being told (data, database, packages), and nothing where there is nothing to undo."""
+    named: dict[str, list[Entry]] = {}
+    for entry in receipt.entries:
+        named.setdefault(entry.step_id, []).append(entry)
+    going = {
+        id
+        for id, entries in named.items()
+        if any(e.undo for e in entries)
+        and all(e.retain is Retain.nothing and not e.retained for e in entries)
+        and not plan.asks_for(id)
+        and all(e.kind != MAKES_WAY for e in entries)
+    }
+    return tuple(e for e in receipt.entries if e.step_id in going)
+
+
+def kept_data(host: Host, receipt: Receipt, plan: Plan) -> tuple[str, ...]:
+    """A sentence for each piece of data that the plan no longer asks for, and that is there and stays."""
+    found: dict[str, None] = {}
+    for entry in receipt.entries:
+        if entry.retain is not Retain.data or plan.asks_for(entry.step_id):
+            continue
+        for undo in entry.undo:
+            path = str(undo.args.get("path", ""))
+            if undo.retain is Retain.data and path and host.exists(path):
+                found[f"{path} is data and stays; `nqr uninstall --purge-data` removes it."] = None
+    return tuple(found)
+
+
+def preview_retiring(host: Host, receipt: Receipt, plan: Plan, events: Reporter) -> int:
+    """Tell what `retire` would do, step by step, and give the number. Changes nothing."""
+    going = orphans(receipt, plan)
+    steps = _steps([e for e in going if not _holds_others(host, e, going)])
+    if not steps:
+        return 0
+    events.emit(PhaseStarted(PHASE, TITLE, len(steps)))
+    for id, entries in steps.items():
+        first, *more = told(_without_shared(host, entries[0], going).undo)  # the oldest says what was there before
+        lines = tuple(f"- {line}" for line in more)
+        events.emit(StepFinished(PHASE, id, entries[0].kind, first, "would-change", diff=lines))
+    events.emit(PhaseFinished(PHASE, len(steps), 0, 0.0))
+    return len(steps)
+
+
+def retire(host: Host, journal: Journal, originals: Originals, run: str, version: str, plan: Plan, events: Reporter) -> Retired:
+    """Undo every orphan, newest first, under a journal run `run`. Nothing is recorded where nothing is to go."""
+    going = orphans(Receipt.of(journal), plan)
+    if all(_holds_others(host, e, going) for e in going):
+        return Retired()
+    before, began = _steps(going), host.monotonic()
+    events.emit(PhaseStarted(PHASE, TITLE, len(before)))
+    journal.append("run", run, verb="install", version=version, settings={}, resumes=[])
+    for entry in Receipt.of(journal).entries:
+        if entry.kind == MAKES_WAY:
+            journal.append("undone", run, entry=entry.seq)
+    result = roll_back(
+        UndoContext(host, originals),
+        journal,
+        run,
+        [_without_shared(host, e, going) for e in going],
+        events,
+        retain=lambda entry: _holds_others(host, entry, ()),
+    )
+    left = {e.step_id for e in orphans(Receipt.of(journal), plan)}
+    held = {e.step_id for e in Receipt.of(journal).entries if e.retained}
+    gone = tuple(id for id in before if id not in left | held)
+    journal.append("end", run, outcome="failed" if result.failed else "ok")
+    seconds = host.monotonic() - began
+    events.emit(PhaseFinished(PHASE, len(gone), 0, seconds))
+    return Retired(gone, result.kept, result.failed, seconds)
+
+
+def _steps(entries: list[Entry] | tuple[Entry, ...]) -> dict[str, list[Entry]]:
+    """Entries by step id, each oldest first; the step whose last change is newest comes first, as undoing goes."""
+    named: dict[str, list[Entry]] = {}
+    for entry in entries:
+        named.setdefault(entry.step_id, []).append(entry)
+    return dict(sorted(named.items(), key=lambda item: item[1][-1].seq, reverse=True))
+
+
+def _holds_others(host: Host, entry: Entry, going: tuple[Entry, ...]) -> bool:
+    """Whether the entry is a folder that holds more than what goes with `going`. It then stays in the receipt, so that
+    uninstall finds it when it is empty."""
+    return bool(entry.undo) and all(_is_shared(host, undo, going) for undo in entry.undo)
+
+
+def _without_shared(host: Host, entry: Entry, going: tuple[Entry, ...]) -> Entry:
+    """A service made the folder of all services' keys: the service goes, and the folder stays for the others."""
+    if _holds_others(host, entry, going):
+        return entry
+    return replace(entry, undo=tuple(undo for undo in entry.undo if not _is_shared(host, undo, going)))
+
+
+def _is_shared(host: Host, undo: Undo, going: tuple[Entry, ...]) -> bool:
+    if undo.verb != "directory" or undo.args.get("tree"):
+        return False
+    path = str(undo.args["path"])
+    ours = {str(u.args["path"]) for e in going for u in e.undo if "path" in u.args}
+    return any(posixpath.join(path, name) not in ours for name in _listed(host, path))
+
+
+def _listed(host: Host, path: str) -> list[str]:
+    stat = host.stat(path)
+    try:
+        return host.listdir(path) if stat is not None and stat.kind is Kind.directory else []
+    except HostError:
+        return []

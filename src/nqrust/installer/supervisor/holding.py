@@ -1,0 +1,59 @@
+"""Which listening ports the services of an installation hold: found by process, so that settings do not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nqrust.host.errors import HostError
+from nqrust.host.facts.model import ListeningPort
+from nqrust.host.port import Host
+from nqrust.installer.supervisor.port import Supervisor
+
+
+def own_processes(host: Host, supervisor: Supervisor, services: Iterable[str]) -> frozenset[int]:
+    """Main processes of these services that run, and all that descends from them, but for what lives on without them
+    (VMs are in sessions of their own, and hold no port that a setting names)."""
+    mains = {state.pid for name in services if (state := supervisor.state(host, name)).active and state.pid}
+    if not mains:
+        return frozenset()
+    children: dict[int, list[int]] = {}
+    for pid in (int(name) for name in host.listdir("/proc") if name.isdigit()):
+        children.setdefault(_parent(host, pid), []).append(pid)
+    found, todo = set(mains), list(mains)
+    while todo:
+        for child in children.get(todo.pop(), ()):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return frozenset(found)
+
+
+def overlaps(port: ListeningPort, address: str, number: int) -> bool:
+    """Whether a TCP socket that listens there keeps another from listening on ADDRESS:NUMBER (bind(2), EADDRINUSE)."""
+    return (
+        port.protocol == "tcp"
+        and port.port == number
+        and (
+            port.address == address
+            or port.address in _ANY
+            or address in _ANY
+            or {port.address, address} <= {"localhost", "127.0.0.1"}
+        )
+    )
+
+
+def split_bind(bind: str) -> tuple[str, int]:
+    """ADDRESS and port of ADDRESS:PORT; brackets of an IPv6 address are taken off."""
+    address, _, port = bind.rpartition(":")
+    return address.strip("[]"), int(port)
+
+
+_ANY = ("0.0.0.0", "::", "*")
+
+
+def _parent(host: Host, pid: int) -> int:
+    """proc_pid_stat(5): the fourth field; the second may hold blanks and brackets."""
+    try:
+        return int(host.read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[1])
+    except (HostError, ValueError, IndexError):
+        return 0
