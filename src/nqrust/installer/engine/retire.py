@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, Kind
-from nqrust.installer.engine.events import PhaseFinished, PhaseStarted, Reporter, StepFinished
+from nqrust.installer.engine.events import Notice, PhaseFinished, PhaseStarted, Reporter, StepFinished
 from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import Plan
@@ -30,9 +30,11 @@ fails; once that thing is retired, they are void."""
 
 @dataclass(frozen=True)
 class Retired:
-    """`gone`: ids of steps that were taken back. `kept`: sentences. `failed`: sentences about what stays recorded."""
+    """`gone`: ids of steps that were taken back. `stays`: sentences about data that is no longer asked for. `kept`:
+    sentences about what somebody changed since. `failed`: sentences about what stays recorded."""
 
     gone: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -68,13 +70,17 @@ def kept_data(host: Host, receipt: Receipt, plan: Plan) -> tuple[str, ...]:
     return tuple(found)
 
 
-def preview_retiring(host: Host, receipt: Receipt, plan: Plan, events: Reporter) -> int:
-    """Tell what `retire` would do, step by step, and give the number. Changes nothing."""
+def preview_retiring(host: Host, receipt: Receipt, plan: Plan, events: Reporter, *, changing: bool = False) -> int:
+    """Tell what `retire` would do, step by step, and give the number. Changes nothing. `changing`: other steps change
+    something."""
     going = orphans(receipt, plan)
     steps = _steps([e for e in going if not _holds_others(host, e, going)])
-    if not steps:
+    data = kept_data(host, receipt, plan) if steps or changing else ()
+    if not steps and not data:
         return 0
     events.emit(PhaseStarted(PHASE, TITLE, len(steps)))
+    for sentence in data:
+        events.emit(Notice("info", sentence))
     for id, entries in steps.items():
         first, *more = told(_without_shared(host, entries[0], going).undo)  # the oldest says what was there before
         lines = tuple(f"- {line}" for line in more)
@@ -85,9 +91,10 @@ def preview_retiring(host: Host, receipt: Receipt, plan: Plan, events: Reporter)
 
 def retire(host: Host, journal: Journal, originals: Originals, run: str, version: str, plan: Plan, events: Reporter) -> Retired:
     """Undo every orphan, newest first, under a journal run `run`. Nothing is recorded where nothing is to go."""
-    going = orphans(Receipt.of(journal), plan)
+    receipt = Receipt.of(journal)
+    going, stays = orphans(receipt, plan), kept_data(host, receipt, plan)
     if all(_holds_others(host, e, going) for e in going):
-        return Retired()
+        return Retired(stays=stays)
     before, began = _steps(going), host.monotonic()
     events.emit(PhaseStarted(PHASE, TITLE, len(before)))
     journal.append("run", run, verb="install", version=version, settings={}, resumes=[])
@@ -98,7 +105,7 @@ def retire(host: Host, journal: Journal, originals: Originals, run: str, version
         UndoContext(host, originals),
         journal,
         run,
-        [_without_shared(host, e, going) for e in going],
+        [_as_removal(_without_shared(host, e, going)) for e in going],
         events,
         retain=lambda entry: _holds_others(host, entry, ()),
     )
@@ -108,7 +115,7 @@ def retire(host: Host, journal: Journal, originals: Originals, run: str, version
     journal.append("end", run, outcome="failed" if result.failed else "ok")
     seconds = host.monotonic() - began
     events.emit(PhaseFinished(PHASE, len(gone), 0, seconds))
-    return Retired(gone, result.kept, result.failed, seconds)
+    return Retired(gone, stays, result.kept, result.failed, seconds)
 
 
 def _steps(entries: list[Entry] | tuple[Entry, ...]) -> dict[str, list[Entry]]:
@@ -130,6 +137,11 @@ def _without_shared(host: Host, entry: Entry, going: tuple[Entry, ...]) -> Entry
     if _holds_others(host, entry, going):
         return entry
     return replace(entry, undo=tuple(undo for undo in entry.undo if not _is_shared(host, undo, going)))
+
+
+def _as_removal(entry: Entry) -> Entry:
+    """The entry describes what is about to happen to it."""
+    return replace(entry, describe=next(iter(told(entry.undo)), entry.describe))
 
 
 def _is_shared(host: Host, undo: Undo, going: tuple[Entry, ...]) -> bool:

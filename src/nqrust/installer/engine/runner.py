@@ -109,7 +109,9 @@ class Runner:
                     self.events.emit(StepFinished(phase.name, step.id, step.kind, step.describe(), "satisfied", note=found.note))
             self._phase_finished(outcome, result, began)
         if retiring:
-            result.changed += preview_retiring(self.host, Receipt.of(self.journal), plan, self.events)
+            result.changed += preview_retiring(
+                self.host, Receipt.of(self.journal), plan, self.events, changing=result.changed > 0
+            )
         result.seconds = self.host.monotonic() - began
         return result
 

@@ -32,7 +32,7 @@ from nqrust.installer.engine.runner import new_run_id, unfinished_entries
 from nqrust.installer.engine.undo import script
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Retain
-from nqrust.installer.operations import proof_of_clean, taking_back
+from nqrust.installer.operations import proof_of_clean, reinstating, taking_back
 from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.site import ChangingSite, Site, open_site
 from nqrust.installer.operations.taking_back import retaining, undo_context
@@ -82,6 +82,7 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
     _preload()
     run = _begin(site, "rollback", events, len(entries), ids)
     result = roll_back(UndoContext(site.host, site.originals), site.journal, run, entries, events)
+    retired = reinstating.has_retired(site.journal, ids)
     for id in ids:
         site.journal.append("end", id, outcome="rolled_back" if not result.failed else "failed")
     proof: tuple[str, ...] = ()
@@ -90,6 +91,8 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
         _forget(site)
     else:
         site.journal.append("end", run, outcome="ok" if not result.failed else "failed")
+        if retired and not result.failed:
+            proof = reinstating.reinstate(site, request, events)
     done = _summary(result, request, "rollback", ())
     return replace(done, notes=(*done.notes, *proof))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, UsageError, VerifyFailed
 from nqrust.installer.engine.events import Proof
 from nqrust.installer.engine.runner import RunResult
+from nqrust.installer.phases import deps
 from nqrust.installer.phases.context import Context
 from nqrust.installer.phases.verify.hops import local_address
 from nqrust.installer.request import (
@@ -60,7 +63,7 @@ def finished(result: RunResult, proofs: tuple[Proof, ...], context: Context, req
         phases=tuple(PhaseSummary(p.name, p.changed, p.satisfied, p.seconds) for p in result.phases),
         seconds=result.seconds,
         urls=urls(context) if done else {},
-        notes=(*_notes(result, proofs), *(_EMULATION if done and vmm.endswith(" tcg") else ())),
+        notes=(*_notes(result, proofs), *_packages(context, result), *(_EMULATION if done and vmm.endswith(" tcg") else ())),
         failure=result.failure,
         proofs=tuple(ProofSummary(p.hop, p.verdict, p.detail, p.code, p.cure, p.seconds) for p in proofs),
         log_path=request.run.log_path,
@@ -88,10 +91,20 @@ def _notes(result: RunResult, proofs: tuple[Proof, ...]) -> tuple[str, ...]:
     notes = [f"Not proven here: {p.hop} ({p.detail})." for p in proofs if p.verdict == "unproven"]
     if result.resumed:
         notes.append("An earlier run that was cut off has been continued.")
+    if result.changed:
+        notes += result.retired.stays
+    notes += [f"Left on purpose: {text}." for text in result.retired.kept]
     if result.rollback is not None:
         notes += [f"Left on purpose: {text}." for text in result.rollback.kept]
         notes += [f"Could not be undone and stays recorded: {text}." for text in result.rollback.failed]
     return tuple(notes)
+
+
+def _packages(context: Context, result: RunResult) -> tuple[str, ...]:
+    """Packages are never removed by a re-run: others may have come to use them, and switching back needs no network."""
+    before = context.former[-1] if context.former and result.retired.gone else context.settings
+    fewer = set(deps.roles(replace(context, settings=before))) - set(deps.roles(context))
+    return ("Packages that only the removed parts needed stay; `nqr uninstall` removes them.",) if fewer else ()
 
 
 def urls(context: Context) -> dict[str, str]:
