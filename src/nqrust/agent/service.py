@@ -102,7 +102,8 @@ class VmService:
             newer = f"This host has generation {before.generation} of VM {spec.name}, newer than {spec.generation}."
             raise Conflict("NQR-API-705", newer, "Ask again with the present generation.")
         self.forwards.check(spec, before)
-        record = _record(spec, before)
+        self.store.check_address(spec)
+        record = VmRecord.of(spec, before)
         scope = self._settled(spec.id)
         if scope is not None:
             volumes.check_still(self.host, self.store, record, before, spec.detached)
@@ -383,17 +384,3 @@ class VmService:
     def _blobs_in_use(self) -> set[str]:
         blobs = [blob for r in self.store.all() for blob in (r.image.kernel, r.image.kernel_elf, r.image.initrd) if blob]
         return {blob.sha256 for blob in blobs}
-
-
-def _record(spec: VmSpec, before: VmRecord | None) -> VmRecord:
-    """`spec` as it is kept, with what an earlier record knows."""
-    return VmRecord(
-        **spec.model_dump(exclude={"guest_token", "ssh_keys", "users", "run", "attached", "detached"}),
-        asked=before.asked if before else "stop",
-        vmm=before.vmm if before else "",
-        accel=before.accel if before else "",
-        injected=before.injected if before else "",
-        network_written=before.network_written if before else "",
-        token_sha256=before.token_sha256 if before else "",
-        created_at=before.created_at if before else datetime.now(timezone.utc),
-    )

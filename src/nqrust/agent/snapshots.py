@@ -21,19 +21,23 @@ from nqrust.agent.store import VmRecord
 from nqrust.agent.vmm.port import RunState
 from nqrust.contract.api.agent import VmStatus
 from nqrust.contract.api.vms import SNAPSHOT_PATTERN, SnapshotFound
-from nqrust.host.errors import HostError
+from nqrust.host.errors import HostError, PathMissing
 
 
 class Meta(BaseModel):
-    """`injected`: what was in the disk then."""
+    """`injected`, `token_sha256`: what was in the disk then, and which token the guest has that goes on from there."""
 
     name: str
     kind: Literal["disk", "full"]
     size: int
     created_at: datetime
     injected: str
+    token_sha256: str = ""
     vmm: str = ""
     accel: str = ""
+
+    def found(self) -> SnapshotFound:
+        return SnapshotFound(**self.model_dump(include=set(SnapshotFound.model_fields)))
 
 
 class Snapshots:
@@ -45,7 +49,7 @@ class Snapshots:
         record, folder = self._of(vm_id, name)
         known = self._meta(folder)
         if known is not None:
-            return SnapshotFound(**known.model_dump(exclude={"injected", "vmm", "accel"}))
+            return known.found()
         parent, part = folder.rpartition("/")[0], f"{folder}.new"
         if self._host.stat(parent) is None:
             self._host.mkdir(parent, mode=0o700)
@@ -67,13 +71,14 @@ class Snapshots:
                 accel=record.accel,
                 created_at=datetime.now(timezone.utc),
                 injected=record.injected,
+                token_sha256=record.token_sha256,
             )
             self._host.write_file(f"{part}/snapshot.json", meta.model_dump_json().encode(), mode=0o600)
             self._host.rename(part, folder)
         except BaseException:
             self._host.remove_tree(part)
             raise
-        return SnapshotFound(**meta.model_dump(exclude={"injected", "vmm", "accel"}))
+        return meta.found()
 
     def restore(self, vm_id: str, name: str) -> VmStatus:
         """The disks are as they were; with a full snapshot the VM goes on from there, else it stays stopped.
@@ -98,10 +103,20 @@ class Snapshots:
             self._host.copy_file(saved, f"{path}.restored", mode=0o600)
             self._host.rename(f"{path}.restored", path)
         record.injected = meta.injected
+        record.token_sha256 = meta.token_sha256 or record.token_sha256
         self._store.write(record)
         if meta.kind == "full":
             self._service.go_on(record, folder)
         return self._service.status(vm_id)
+
+    def found(self, vm_id: str) -> list[SnapshotFound]:
+        """Those that are complete, by name."""
+        try:
+            names = sorted(self._host.listdir(f"{self._store.directory(vm_id)}/snapshots"))
+        except PathMissing:
+            return []
+        metas = [self._meta(self._folder(vm_id, name)) for name in names if re.fullmatch(SNAPSHOT_PATTERN[1:-1], name)]
+        return [meta.found() for meta in metas if meta is not None]
 
     def delete(self, vm_id: str, name: str) -> None:
         """Gone; fine when it never was."""

@@ -39,6 +39,7 @@ class Observer:
             found.tap = record.tap if tap else None
             found.network_written = record.network_written
             found.volumes = [volume.device for volume in record.volumes]
+            found.image, found.vcpus, found.memory_mib = record.image.name, record.vcpus, record.memory_mib
         if scope is not None and scope.vmm:
             self._running(found, scope)
         elif scope is None and record is not None and record.asked == "run" and vm_id not in self.starting:

@@ -1,6 +1,7 @@
 """What a host keeps of each VM, in `FC_RUN_DIR/vms/<id>/`: its disk, what was asked for, what its guest said.
 
-vm.json       VmRecord (0600), written before anything is started; the guest's token only as its hash
+vm.json       VmRecord (0600), written before anything is started; all that a manager needs to adopt the VM, the guest's
+              token only as its hash
 vdb.raw ...   its volumes; those that are kept go to FC_RUN_DIR/volumes when they are detached or it is deleted
 vdb.gap ...   nothing, as a drive in the place of a volume that it has no more, where one with a later letter is
 disk.ext4      the VM's own copy of the image, whatever its file system; there only when complete
@@ -11,13 +12,13 @@ console.log   what the serial port said; lock, exit-status: see scopes/launch.py
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 
 from pydantic import BaseModel, ValidationError
 
-from nqrust.agent.errors import Refused
-from nqrust.contract.api.agent import ImageRef
-from nqrust.contract.api.vms import GuestReport, NetworkConfig, PortForward, RateLimits, Volume
+from nqrust.agent.errors import Conflict, Refused
+from nqrust.contract.api.agent import ADDRESS_TAKEN, ImageRef, VmSpec
+from nqrust.contract.api.vms import GuestReport, GuestUser, NetworkConfig, PortForward, RateLimits, RestartPolicy, Volume
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 
@@ -28,7 +29,8 @@ class VmRecord(BaseModel):
     """What was asked of this host for one VM. `asked` is run or stop: a VM that is gone although `asked` is run died.
 
     `injected` is a digest of what was written into the disk, `token_sha256` the hash of the token that is in there,
-    `network_written` what was written for its network, for people.
+    `network_written` what was written for its network, for people. `ssh_keys` (None: written by an older agent) and what
+    follows are kept for a manager that lost its record of the VM.
     """
 
     id: str
@@ -51,7 +53,26 @@ class VmRecord(BaseModel):
     injected: str = ""
     network_written: str = ""
     token_sha256: str = ""
+    ssh_keys: list[str] | None = None
+    users: list[GuestUser] = []
+    autostart: bool = True
+    restart_policy: RestartPolicy = RestartPolicy.on_failure
+    tags: list[str] = []
     created_at: datetime
+
+    @staticmethod
+    def of(spec: VmSpec, before: VmRecord | None) -> VmRecord:
+        """`spec` as it is kept, with what an earlier record knows."""
+        return VmRecord(
+            **spec.model_dump(exclude={"guest_token", "run", "attached", "detached"}),
+            asked=before.asked if before else "stop",
+            vmm=before.vmm if before else "",
+            accel=before.accel if before else "",
+            injected=before.injected if before else "",
+            network_written=before.network_written if before else "",
+            token_sha256=before.token_sha256 if before else "",
+            created_at=before.created_at if before else datetime.now(timezone.utc),
+        )
 
 
 class GuestNote(BaseModel):
@@ -107,6 +128,13 @@ class Store:
     def all(self) -> list[VmRecord]:
         """Every record that can be read."""
         return [record for vm_id in self.ids() if (record := self.read(vm_id)) is not None]
+
+    def check_address(self, spec: VmSpec) -> None:
+        """Raises Conflict where another VM has the address: a manager that lost its record of that VM may give it away."""
+        other = next((one for one in self.all() if spec.ip and one.ip == spec.ip and one.id != spec.id), None)
+        if other is not None:
+            what = f"VM {other.name} ({other.id}) of this host has the address {spec.ip}."
+            raise Conflict(ADDRESS_TAKEN, what, "Adopt or delete that VM: `nqr vm ls --unknown`.")
 
     def write(self, record: VmRecord) -> None:
         self._host.write_file(f"{self.directory(record.id)}/vm.json", record.model_dump_json(indent=1).encode(), mode=0o600)

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from nqrust.contract.api.agent import AgentHealth, Inventory, VmSpec, VmStatus
+from nqrust.contract.api.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.api.vms import SnapshotFound, StopRequest
 from nqrust.contract.problem import Problem
 
@@ -108,6 +108,10 @@ class AgentClient:
             if error.status == 404:
                 return None
             raise
+
+    async def vm_record(self, vm_id: str) -> VmDocument:
+        """What the host has on record of a VM."""
+        return VmDocument.model_validate_json((await self._send("GET", f"{self._vm(vm_id)}/record")).content)
 
     async def console_log(self, vm_id: str) -> str:
         return (await self._send("GET", f"{self._vm(vm_id)}/console/log")).text

@@ -13,13 +13,13 @@ from typing import TypeVar
 from fastapi import FastAPI, Response, WebSocket
 
 import nqrust
-from nqrust.agent import volumes
+from nqrust.agent import documents, volumes
 from nqrust.agent.api import console, metrics, problems
 from nqrust.agent.api.auth import Authentication
 from nqrust.agent.errors import Refused
 from nqrust.agent.service import VmService
 from nqrust.agent.snapshots import Snapshots
-from nqrust.contract.api.agent import AgentHealth, Inventory, VmSpec, VmStatus
+from nqrust.contract.api.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.api.vms import SnapshotFound, StopRequest
 
 T = TypeVar("T")
@@ -68,6 +68,7 @@ def build(
         redoc_url=None,
         openapi_url="/agent/v1/openapi.json",
     )
+    snapshots = Snapshots(service)
     problems.install(app)
     app.add_middleware(Authentication, command_hash=command_hash, local_hash=local_hash)
 
@@ -97,6 +98,10 @@ def build(
     async def get(vm_id: str) -> VmStatus:
         return await verbs.run(lambda: service.status(vm_id))
 
+    @app.get("/agent/v1/vms/{vm_id}/record")
+    async def record(vm_id: str) -> VmDocument:
+        return await verbs.run(lambda: documents.document(service, snapshots, vm_id))
+
     @app.post("/agent/v1/vms/{vm_id}/stop")
     async def stop(vm_id: str, request: StopRequest | None = None) -> VmStatus:
         return await verbs.on_vm(vm_id, lambda: service.stop(vm_id, request or StopRequest()))
@@ -108,8 +113,6 @@ def build(
     @app.post("/agent/v1/vms/{vm_id}/resume")
     async def resume(vm_id: str) -> VmStatus:
         return await verbs.on_vm(vm_id, lambda: service.resume(vm_id))
-
-    snapshots = Snapshots(service)
 
     @app.put("/agent/v1/vms/{vm_id}/snapshots/{name}")
     async def snapshot(vm_id: str, name: str) -> SnapshotFound:

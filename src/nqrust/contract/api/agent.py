@@ -6,6 +6,7 @@ All verbs are idempotent: asking twice for the same VM and generation is the sam
     GET    /agent/v1/inventory           Inventory
     PUT    /agent/v1/vms/{id}            VmSpec -> VmStatus   make it exist and run; volumes come and go while it does not
     GET    /agent/v1/vms/{id}            VmStatus (404 when neither disk nor scope is here)
+    GET    /agent/v1/vms/{id}/record     VmDocument: all that a manager without a record of the VM needs to adopt it
     POST   /agent/v1/vms/{id}/stop       StopRequest -> VmStatus
     POST   /agent/v1/vms/{id}/pause|resume             -> VmStatus
     PUT    /agent/v1/vms/{id}/snapshots/{name}          -> SnapshotFound   of its disks; with memory where it runs and can
@@ -41,6 +42,8 @@ from nqrust.contract.api.vms import (
     OneLine,
     PortForward,
     RateLimits,
+    RestartPolicy,
+    SnapshotFound,
     Tap,
     VmLimits,
     Volume,
@@ -74,8 +77,15 @@ class ImageRef(BaseModel):
     root_device: str = "/dev/vda"
 
 
+ADDRESS_TAKEN = "NQR-NET-709"
+"""Code of an agent's answer: another VM of the host has that address."""
+
+
 class VmSpec(BaseModel):
-    """All an agent needs to run a VM. `guest_token` is the VM's own secret: the agent stores its hash."""
+    """All an agent needs to run a VM, and what it keeps for a manager that lost its record of the VM.
+
+    `guest_token` is the VM's own secret: the agent stores its hash.
+    """
 
     id: str = Field(pattern=VM_ID_PATTERN)
     name: str = Field(pattern=NAME_PATTERN, max_length=63)
@@ -99,6 +109,9 @@ class VmSpec(BaseModel):
     rate_limits: RateLimits = RateLimits()
     network_config: NetworkConfig = Field(default=NetworkConfig.image, description="image: as VMs were before this was a choice")
     run: bool = Field(default=True, description="False: prepare the disk, do not start")
+    autostart: bool = Field(default=True, description="kept for the manager, like the next two")
+    restart_policy: RestartPolicy = RestartPolicy.on_failure
+    tags: list[str] = []
 
 
 class VmStatus(BaseModel):
@@ -123,6 +136,20 @@ class VmStatus(BaseModel):
     forwards: list[PortForward] = []
     volumes: list[str] | None = Field(default=None, description="devices of its volumes; None: the agent does not tell")
     limits: VmLimits | None = Field(default=None, description="as the kernel has them; None: not limited, or not running")
+    image: str = ""
+    vcpus: int = Field(default=0, description="as it was asked for; 0: the agent does not know, or does not tell")
+    memory_mib: int = Field(default=0, description="as vcpus")
+
+
+class VmDocument(BaseModel):
+    """What a host has on record of one VM; `spec.guest_token` is empty."""
+
+    spec: VmSpec
+    complete: bool = Field(description="False: an older agent wrote it, without SSH keys, users, tags and restart policy")
+    status: VmStatus
+    created_at: datetime
+    network_written: str = ""
+    snapshots: list[SnapshotFound] = []
 
 
 class TapStatus(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from nqrust.contract.api.agent import Inventory, VmSpec, VmStatus
+from nqrust.contract.api.agent import Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.api.vms import SnapshotFound, StopRequest
 from nqrust.contract.problem import Problem
 
@@ -29,6 +29,10 @@ class AgentPort(Protocol):
     """One agent. Every method raises AgentAway or AgentSaidNo; every verb may be repeated."""
 
     async def inventory(self) -> Inventory: ...
+
+    async def get_vm(self, vm_id: str) -> VmStatus | None: ...
+
+    async def vm_record(self, vm_id: str) -> VmDocument: ...
 
     async def put_vm(self, spec: VmSpec) -> VmStatus: ...
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from nqrust.client.agent import AgentClient, AgentRefused, AgentUnreachable
-from nqrust.contract.api.agent import Inventory, VmSpec, VmStatus
+from nqrust.contract.api.agent import Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.api.vms import SnapshotFound, StopRequest
 from nqrust.manager.domain.agents import AgentAway, AgentPort, AgentSaidNo
 
@@ -32,6 +32,12 @@ class RemoteAgent:
 
     async def inventory(self) -> Inventory:
         return await _ask(self.client.inventory())
+
+    async def get_vm(self, vm_id: str) -> VmStatus | None:
+        return await _ask(self.client.get_vm(vm_id))
+
+    async def vm_record(self, vm_id: str) -> VmDocument:
+        return await _ask(self.client.vm_record(vm_id))
 
     async def put_vm(self, spec: VmSpec) -> VmStatus:
         return await _ask(self.client.put_vm(spec))
