@@ -19,20 +19,20 @@ def check(spec: VmSpec, network: Network) -> None:
     wanted = tap_name(spec.id)
     if spec.tap != wanted:
         raise Refused(
-            "NQR-NET-709", f"The TAP of VM {spec.name} is {wanted}, not {spec.tap}.", "Leave the TAP's name to the manager."
+            "NQR-NET-711", f"The TAP of VM {spec.name} is {wanted}, not {spec.tap}.", "Leave the TAP's name to the manager."
         )
     if spec.ip is None:
         return
     if not network.gateway:
         raise Refused(
-            "NQR-NET-709",
+            "NQR-NET-711",
             f"The network of this host gives out its own addresses, so VM {spec.name} cannot have {spec.ip}.",
             "Leave the address out.",
         )
     subnet, ip = IPv4Network(network.cidr), IPv4Address(spec.ip)
     if ip not in subnet or ip in (subnet.network_address, subnet.broadcast_address, IPv4Address(network.gateway)):
         raise Refused(
-            "NQR-NET-709",
+            "NQR-NET-711",
             f"VM {spec.name} cannot have the address {spec.ip} in the network {network.cidr} of this host.",
             f"Use a free address of {network.cidr}; {network.gateway} is the gateway.",
         )

@@ -66,7 +66,7 @@ def test_an_address_that_no_guest_of_this_host_has_is_refused(ip: str) -> None:
 
 
 def test_a_tap_of_another_vm_is_refused() -> None:
-    with pytest.raises(Refused, match="NQR-NET-709"):
+    with pytest.raises(Refused, match="NQR-NET-711"):
         addresses.check(spec(tap=names.tap_name("another")), Network())
 
 
