@@ -112,7 +112,7 @@ def test_after_a_reboot_the_same_command_brings_everything_back(installed: Job, 
     assert "(0 changed" in product.bootstrap(host, *INSTALL).stdout
 
 
-def test_after_another_reboot_one_command_brings_the_services_back(installed: Job) -> None:
+def test_after_a_reboot_one_command_brings_the_services_back(installed: Job) -> None:
     """The one in docs/known-issues.md: there is no init system that would."""
     host = installed.host
     host.reboot()

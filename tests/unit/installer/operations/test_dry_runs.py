@@ -24,7 +24,7 @@ from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.runner import Runner
 from nqrust.installer.engine.step import Origin, Prepared
 from nqrust.installer.engine.undo import packages, verbs
-from nqrust.installer.engine.undo.forecast import TELLERS
+from nqrust.installer.engine.undo.wording import WORDS
 from nqrust.installer.operations import gate
 from nqrust.installer.operations.site import ChangingSite, Site
 from nqrust.installer.release import bootstrap_record
@@ -184,7 +184,7 @@ def test_where_nothing_is_installed_a_dry_uninstall_removes_nothing(bench: Insta
 
 
 def test_every_undo_verb_can_be_foreseen() -> None:
-    assert TELLERS.keys() == verbs.VERBS.keys()
+    assert WORDS.keys() == verbs.VERBS.keys()
 
 
 def test_a_dry_run_gives_the_preview_and_never_changes(monkeypatch: pytest.MonkeyPatch) -> None:

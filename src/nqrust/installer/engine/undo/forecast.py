@@ -9,7 +9,7 @@ from typing import Any
 from nqrust.host.errors import HostError
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.receipt import Entry
-from nqrust.installer.engine.undo import files, packages, services
+from nqrust.installer.engine.undo import files, packages, services, wording
 from nqrust.installer.engine.undo.outcome import UndoContext
 
 
@@ -40,7 +40,7 @@ def _all(found: list[Forecast], name: str) -> tuple[str, ...]:
 def _of(context: UndoContext, verb: str, args: dict[str, Any]) -> Forecast:
     teller = TELLERS.get(verb)
     try:
-        told = teller(context, args) if teller else f"cannot be foreseen: this nqr does not know the verb {verb}"
+        told = teller(context, args) if teller else wording.of(verb, args)
     except (HostError, NqrError) as error:
         told = f"cannot be foreseen: {error}"
     return told if isinstance(told, Forecast) else Forecast((told,))
@@ -77,55 +77,11 @@ def _packages(context: UndoContext, args: dict[str, Any]) -> Forecast:
     )
 
 
-def _directory(context: UndoContext, args: dict[str, Any]) -> str:
-    return f"remove {args['path']}" + (" with all in it" if args.get("tree") else ", unless it holds what nqr did not make")
-
-
-def _unit(context: UndoContext, args: dict[str, Any]) -> str:
-    states = ("enabled" if args["enabled"] else "disabled", "running" if args["active"] else "stopped")
-    return f"leave service {args['name']} {' and '.join(states)}, as it was"
-
-
 def _vms(context: UndoContext, args: dict[str, Any]) -> str:
     running = services.scopes(context.host, str(args["prefix"]))
     return f"end the VMs that run: {', '.join(running)}" if running else "end the VMs that run: none now"
 
 
-def _sysctl(context: UndoContext, args: dict[str, Any]) -> str:
-    return f"set {args['key']} back from {args['ours']} to {args['prior']}, unless it is neither by then"
-
-
-def _rules(context: UndoContext, args: dict[str, Any]) -> str:
-    return f"delete {len(args['rules'])} rules and {len(args['chains'])} chains ({args['binary']})"
-
-
-def _mode(context: UndoContext, args: dict[str, Any]) -> str:
-    return f"give {args['path']} back mode {args['mode']:04o} and owner {args['owner']}:{args['group']}"
-
-
-def _saying(text: str) -> Teller:
-    return lambda context, args: text.format(**args)
-
-
 Teller = Callable[[UndoContext, dict[str, Any]], "Forecast | str"]
-TELLERS: dict[str, Teller] = {
-    "file": _file,
-    "block": _saying("take nqr's block out of {path}"),
-    "directory": _directory,
-    "contents": _saying("empty {path}"),
-    "mode": _mode,
-    "symlink": _symlink,
-    "user": _saying("remove user {name}"),
-    "group": _saying("remove group {name}"),
-    "member": _saying("take user {user} out of group {group}"),
-    "packages": _packages,
-    "link": _saying("remove network link {name}"),
-    "sysctl": _sysctl,
-    "module": _saying("unload kernel module {name}, unless it is in use"),
-    "rules": _rules,
-    "unit": _unit,
-    "supervisord": _saying("end the supervisord of {config} and its programs"),
-    "vms": _vms,
-    "role": _saying("drop database role {name}"),
-    "database": _saying("drop database {name}"),
-}
+TELLERS: dict[str, Teller] = {"file": _file, "symlink": _symlink, "packages": _packages, "vms": _vms}
+"""Verbs of which only a look at the host tells what they will do; wording.py has the words of the others."""

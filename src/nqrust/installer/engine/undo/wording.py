@@ -10,7 +10,13 @@ from nqrust.installer.engine.undo.record import Undo
 
 def told(undos: Iterable[Undo]) -> tuple[str, ...]:
     """One line for each record, in the order in which they are reverted."""
-    return tuple(_WORDS[undo.verb](undo.args) for undo in reversed(tuple(undos)) if undo.verb in _WORDS)
+    return tuple(of(undo.verb, undo.args) for undo in reversed(tuple(undos)))
+
+
+def of(verb: str, args: dict[str, Any]) -> str:
+    """The line of one record."""
+    words = WORDS.get(verb)
+    return words(args) if words else f"cannot be foreseen: this nqr does not know the verb {verb}"
 
 
 def _unit(args: dict[str, Any]) -> str:
@@ -27,10 +33,10 @@ def _symlink(args: dict[str, Any]) -> str:
     return f"remove link {args['path']}" if args.get("prior") is None else f"point {args['path']} to {args['prior']} again"
 
 
-_WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
+WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "file": _file,
     "block": lambda a: f"remove the block {a['marker']} from {a['path']}",
-    "directory": lambda a: f"remove {a['path']}/",
+    "directory": lambda a: f"remove {a['path']}/" + (" with all in it" if a.get("tree") else ""),
     "contents": lambda a: f"empty {a['path']}/",
     "mode": lambda a: f"give {a['path']} the mode {int(a['mode']):04o} {a['owner']}:{a['group']} again",
     "symlink": _symlink,
@@ -44,10 +50,11 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "ruleset": lambda a: "fill the firewall chains as they were before",
     "sysctl": lambda a: f"set {a['key']} to {a['prior']} again",
     "module": lambda a: f"unload module {a['name']}",
-    "rules": lambda a: "remove firewall chains " + ", ".join(chain for _, chain in a["chains"]),
+    "rules": lambda a: "remove the firewall chains " + ", ".join(chain for _, chain in a["chains"]),
     "unit": _unit,
     "supervisord": lambda a: "end supervisord",
     "vms": lambda a: "end every VM of this host",
     "role": lambda a: f"drop role {a['name']}",
     "database": lambda a: f"drop database {a['name']}",
+    "resource": lambda a: f"remove {a['url']}",
 }
