@@ -12,10 +12,15 @@ from typing import Any
 import pytest
 
 from nqrust.host.fake import FakeHost
+from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.rollback import roll_back
 from nqrust.installer.engine.undo import packages as verb
 from nqrust.installer.engine.undo import script_functions, traces
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.engine.undo.record import Undo
 from nqrust.installer.release import bootstrap_record
 
 NEEDS = {"server": {"library"}, "client": {"library"}, "theirs": {"server"}}
@@ -111,3 +116,19 @@ def test_a_sudo_that_was_brought_goes_though_roots_password_is_locked(tmp_path: 
         subprocess.run(["sh", "-c", text], env=path, check=True, capture_output=True)
         told = (tmp_path / "apt-get.told").read_text().split()
         assert told and set(told) == {"yes"}, text
+
+
+def test_a_transaction_that_was_resumed_goes_with_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed when “server” was unpacked and “library”, which it needs, was not; the next run brought that."""
+    few = Few({"base", "server", "library"}, {"library": "server"})
+    monkeypatch.setitem(verb.REMOVERS, "few", few.remover())
+    host = FakeHost.debian12()
+    originals = Originals(host, "/var/lib/nqrust-microvm/originals")
+    journal = Journal(MemoryJournalStore(), host.now)
+    journal.append("run", "r", verb="install", version="1", settings={}, resumes=[])
+    for number, (before, brought) in enumerate(((["base"], ["server", "library"]), (["base", "server"], ["library"]))):
+        args = {"manager": "few", "before": before, "manual": [], "config_only": [], "brought": brought}
+        step = {"id": f"packages{number}", "kind": "packages", "phase": "deps", "describe": "packages"}
+        journal.append("begin", "r", step=step, origin="created", undo=[originals.capture(Undo("packages", args)).to_json()])
+    result = roll_back(UndoContext(host, originals), journal, "u", Receipt.of(journal).entries, NullReporter())
+    assert (result.kept, result.failed, few.installed) == ((), (), {"base"})

@@ -38,11 +38,14 @@ Outcome = Reverted | Kept | Partly
 
 @dataclass(frozen=True)
 class UndoContext:
-    """`needed_packages`: packages that must stay because something retained (a database) needs them."""
+    """`needed_packages`: packages that must stay because something retained (a database) needs them. `with_older`: those
+    that an older record, which is reverted after this one, brought too: a transaction that was cut off and then resumed is
+    two records, whose packages need each other and go with the first."""
 
     host: Host
     originals: Originals
     needed_packages: frozenset[str] = field(default_factory=frozenset)
+    with_older: frozenset[str] = field(default_factory=frozenset)
 
 
 class Verb(Protocol):

@@ -16,6 +16,7 @@ from nqrust.host.port import Command, Host, command
 from nqrust.installer.engine.undo import rpms, spared, traces
 from nqrust.installer.engine.undo.accounts import remove_user
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, Reverted, UndoContext
+from nqrust.installer.engine.undo.record import Undo
 
 if TYPE_CHECKING:
     from nqrust.installer.engine.originals import Originals
@@ -65,6 +66,7 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     # First, so that what the scripts of a transaction that was cut off still make is seen below, and not made after it.
     remover.mend(host, victims(host, args, frozenset())[0])
     going, for_data = victims(host, args, context.needed_packages)
+    going -= {plain(name) for name in context.with_older}
     kept = _staying(host, remover, going, remover.would_go)
     going -= kept
     made = _made(context, args)
@@ -122,6 +124,11 @@ def _staying(host: Host, remover: Remover, going: set[str], ask: Callable[[Host,
         kept |= stay
         going = going - stay
     return kept
+
+
+def brought_by(undos: Iterable[Undo]) -> frozenset[str]:
+    """Packages that these records list, by the names of the records."""
+    return frozenset(name for undo in undos if undo.verb == "packages" for name in undo.args.get("brought") or ())
 
 
 def configured_before(host: Host, args: dict[str, Any]) -> set[str]:

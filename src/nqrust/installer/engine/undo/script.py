@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from shlex import quote
 from typing import Any
 
@@ -31,8 +32,10 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
     states: dict[str, Undo] = {}  # the oldest record of a unit says how it was
     for entry in newest_first:
         parts.append(f"\n# undo: {' '.join(entry.describe.split())}\n")
+        older = [undo for other in newest_first if other.seq < entry.seq for undo in other.undo]
+        now = replace(context, with_older=packages.brought_by(older))
         for undo in reversed(entry.undo):
-            parts.append("".join(f"{line}\n" for line in _lines(context, undo)))
+            parts.append("".join(f"{line}\n" for line in _lines(now, undo)))
             if undo.verb == "unit":
                 states[str(undo.args["name"])] = undo
     parts.append("\nif with_systemd; then try systemctl daemon-reload; fi\n")
@@ -88,6 +91,7 @@ def _spared(path: str, row: dict[str, Any]) -> Iterator[str]:
 def _packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     host, manager = context.host, str(args["manager"])
     going, staying = packages.victims(host, args, context.needed_packages)
+    going -= set(map(packages.REMOVERS[manager].plain(host), context.with_older))
     made = packages.known_traces(context.originals, args)
     cut_off = made is None
     if made is None:
