@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.hosts import product
-from tests.hosts.machine import Fingerprint, Machine, MachineError, Result, Snapshot
+from tests.hosts.machine import Fingerprint, Machine, MachineError, Result, Running, Snapshot
 
 JOURNAL = "/var/lib/nqrust-microvm/journal.jsonl"
 INSTALL = f"{product.CLONE}/scripts/install/install.sh"
@@ -152,3 +155,38 @@ def working(host: Machine, units: Sequence[str]) -> None:
     assert "(0 changed" in again.stdout, again.describe()
     assert "tap" not in host.run("ls /sys/class/net").stdout
     assert not host.run("ls -d /sys/fs/cgroup/*/fc-*.scope /sys/fs/cgroup/*/*/fc-*.scope 2>/dev/null", check=False).stdout
+
+
+def end_tree(running: Running) -> list[str]:
+    """SIGKILL for a command and all that descends from it, at one moment: they are stopped first, so that none starts
+    another or sees its child die. Names of the programs that it hit, outermost first."""
+    stopped: dict[int, str] = {}
+    while new := {pid: name for pid, name in _tree(running.pid).items() if pid not in stopped}:
+        for pid in new:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped |= new
+    for pid in stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    running.kill()
+    return list(stopped.values())
+
+
+def _tree(root: int) -> dict[int, str]:
+    """Process number -> program of a process and its descendants (proc(5), stat)."""
+    parents: dict[int, tuple[int, str]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            head, _, rest = path.read_text().rpartition(")")
+            state, parent = rest.split()[:2]
+            if state not in "ZX":
+                parents[int(path.parent.name)] = (int(parent), head.partition("(")[2])
+    found = {root: parents[root][1]} if root in parents else {}
+    grown = True
+    while grown:
+        grown = False
+        for pid, (parent, name) in parents.items():
+            if parent in found and pid not in found:
+                found[pid], grown = name, True
+    return found

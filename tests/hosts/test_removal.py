@@ -1,0 +1,137 @@
+"""An uninstall ends and gives the host back: in two steps, by nqr and by its script, whatever was stopped, removed or
+locked before. On a machine as clouds give them out: without sudo, root's password locked, with systemd and without."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.hosts import killing, product
+from tests.hosts.killing import PURGE, UNINSTALL
+from tests.hosts.machine import Fingerprint, Machine, Result, Snapshot
+from tests.hosts.machine.base import PACKAGES
+
+pytestmark = pytest.mark.timeout(2400)
+
+WITHOUT_SUDO = tuple(name for name in PACKAGES if name != "sudo")
+
+
+@dataclass
+class Installed:
+    host: Machine
+    before: Fingerprint
+    disk: Snapshot
+
+
+@pytest.fixture(scope="module", params=["systemd", "plain"])
+def installed(request: pytest.FixtureRequest) -> Iterator[Installed]:
+    with Machine(systemd=request.param == "systemd", packages=WITHOUT_SUDO) as host:
+        assert host.run("getent shadow root").stdout.split(":")[1] in ("*", "!", "!*")
+        product.clone(host)
+        killing.plain_devices(host)
+        before = host.fingerprint()
+        product.bootstrap(host, "--mode", "production", "--non-interactive")
+        yield Installed(host, before, host.snapshot())
+
+
+def done(host: Machine, *arguments: str) -> Result:
+    result = host.run([UNINSTALL, "--non-interactive", *arguments], check=False, timeout=900)
+    assert result.code == 0, result.describe()
+    return result
+
+
+def purged(installed: Installed, said: Result) -> None:
+    host = installed.host
+    assert "\n".join(installed.before.diff(host.fingerprint())) == "", said.describe()
+    assert not host.exists("/var/lib/nqrust-microvm") and not host.exists(product.CACHE)
+
+
+def server(host: Machine) -> str:
+    """PostgreSQL processes that run."""
+    return host.run("grep -lsx postgres /proc/[0-9]*/comm", check=False).stdout
+
+
+def test_it_brings_no_sudo_and_goes_in_two_steps(installed: Installed) -> None:
+    """Without an init system PostgreSQL does not run when the second step drops the database."""
+    host = installed.host
+    killing.restore(host, installed.disk)
+    assert not host.exists("/usr/bin/sudo") and not host.exists("/etc/sudoers.d")
+    assert "The database is still there" in done(host).stdout
+    assert host.exists("/srv/images/tiny") and not host.exists("/usr/local/bin/nqr")
+    assert bool(server(host)) == host.systemd
+    purged(installed, done(host, "--purge-data", "--drop-database"))
+
+
+BETWEEN = {
+    "packages first kept": ("--keep-packages", "true"),
+    "server stopped by hand": ("", "! test -d /run/systemd/system || systemctl disable --now postgresql postgresql@15-main"),
+    "server masked": ("", "! test -d /run/systemd/system || systemctl mask --now postgresql@15-main"),
+    "server's package removed": ("", "apt-get remove -y -q postgresql-15 postgresql"),
+    "server's packages purged": ("", "apt-get purge -y -q 'postgresql*'"),
+    "its data removed": ("", "! test -d /run/systemd/system || systemctl stop postgresql@15-main; rm -r /var/lib/postgresql/15"),
+    "programs removed": ("", "apt-get remove -y -q iptables screen dnsmasq-base qemu-system-x86"),
+}
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("way", ["nqr", "script"])
+@pytest.mark.parametrize("between", BETWEEN)
+def test_the_second_step_ends_whatever_happened_before_it(installed: Installed, between: str, way: str) -> None:
+    host = installed.host
+    killing.restore(host, installed.disk)
+    flag, command = BETWEEN[between]
+    done(host, *flag.split())
+    host.run(command, env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=300)
+    if way == "nqr":
+        said = done(host, "--purge-data", "--drop-database")
+    else:
+        done(host, "--script", "/root/undo.sh", "--purge-data", "--drop-database")
+        host.run(["rm", "-rf", product.CACHE])
+        said = host.run("sh /root/undo.sh; code=$?; rm /root/undo.sh; exit $code", check=False, timeout=600)
+        assert said.code == 0 and "Could not" not in said.stderr, said.describe()
+    host.run("rm -f /etc/systemd/system/postgresql@15-main.service")  # the mask is the administrator's
+    purged(installed, said)
+
+
+@pytest.mark.matrix
+def test_what_was_stopped_stays_stopped(installed: Installed) -> None:
+    """A cluster that was there before the install, stopped by its administrator since: the database goes, it stays down."""
+    host = installed.host
+    if not host.systemd:
+        pytest.skip("without an init system nobody else runs a cluster")
+    killing.restore(host, installed.disk)
+    done(host, "--keep-packages")
+    host.run("systemctl stop postgresql@15-main")
+    done(host, "--purge-data", "--drop-database", "--keep-packages")
+    assert server(host) == ""
+    host.run("systemctl start postgresql@15-main")
+    listed = host.run("runuser -u postgres -- psql -Atc 'select datname from pg_database; select rolname from pg_roles'").stdout
+    assert "nexus" not in listed.split()
+
+
+PRIVILEGED = re.compile(r"(?m)^(\s*)components=COMPONENTS,$")
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("way", ["nqr", "script"])
+def test_a_sudo_that_a_release_needs_goes_again(way: str) -> None:
+    with Machine(packages=WITHOUT_SUDO) as host:
+        product.clone(host)
+        path = f"{product.CLONE}/src/nqrust/installer/release/bundled.py"
+        privilege = 'Privilege(component="manager", argv=("{libexec}/nqrust-helper", "disk-write"), why="a test"),'
+        text, count = PRIVILEGED.subn(rf"\1components=COMPONENTS,\n\1privileges=({privilege}),", host.read(path))
+        assert count == 1
+        host.write(path, text.replace("    ImageSource,\n", "    ImageSource,\n    Privilege,\n", 1))
+        killing.plain_devices(host)
+        before = host.fingerprint()
+        product.bootstrap(host, "--mode", "manager", "--non-interactive")
+        assert host.run(["visudo", "-c"]).ok and "nqrust-helper disk-write" in host.read("/etc/sudoers.d/nqrust")
+        if way == "nqr":
+            said = host.run([UNINSTALL, *PURGE], timeout=900)
+        else:
+            product.nqr(host, "uninstall", "--script", "/root/undo.sh", "--purge-data", "--drop-database")
+            said = host.run("sh /root/undo.sh && rm /root/undo.sh", timeout=600)
+        assert "\n".join(before.diff(host.fingerprint())) == "", said.describe()
