@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nqrust.host.errors import HostError
@@ -27,8 +27,11 @@ class Forecast:
 def forecast(context: UndoContext, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Forecast]]:
     """Of all records of each entry, newest first. What cannot be told is said so; never raises HostError or NqrError."""
     gone: frozenset[str] = frozenset()
-    for entry in sorted(entries, key=lambda e: e.seq, reverse=True):
-        found = [_of(context, undo.verb, {**undo.args, "gone": gone}) for undo in reversed(entry.undo)]
+    newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
+    for entry in newest_first:
+        older = packages.brought_by(undo for other in newest_first if other.seq < entry.seq for undo in other.undo)
+        now = replace(context, with_older=older)
+        found = [_of(now, undo.verb, {**undo.args, "gone": gone}) for undo in reversed(entry.undo)]
         gone = gone.union(*(one.packages for one in found))
         yield entry, Forecast(_all(found, "lines"), _all(found, "stays"), _all(found, "waits"))
 
@@ -66,7 +69,8 @@ def _symlink(context: UndoContext, args: dict[str, Any]) -> Forecast:
 
 def _packages(context: UndoContext, args: dict[str, Any]) -> Forecast:
     going, for_data = packages.victims(context.host, args, context.needed_packages)
-    going -= args["gone"]
+    plain = packages.REMOVERS[str(args["manager"])].plain(context.host)
+    going -= args["gone"].union(map(plain, context.with_older))
     others = packages.needed_by_others(context.host, args, going, args["gone"])
     going -= others
     return Forecast(
