@@ -148,10 +148,20 @@ if command -v flock >/dev/null 2>&1; then # two at once: the second waits, then 
     flock -n 9 || { say "Waiting for another bootstrap to finish …"; flock -w 1200 9 || true; }
 fi
 
-apt() {
-    DEBIAN_FRONTEND=noninteractive SUDO_FORCE_REMOVE=yes LC_ALL=C.UTF-8 NEEDRESTART_MODE=l apt-get -q -y -o DPkg::Lock::Timeout=600 \
-        -o APT::Install-Recommends=0 -o Dpkg::Options::=--force-confold "$@" >>"$LOG" 2>&1 9>&-
-}
+apt() ( # apt-get waits for dpkg's lock alone, not for those of its lists and its archive
+    code=0
+    for attempt in $(seq 300); do
+        code=0
+        DEBIAN_FRONTEND=noninteractive SUDO_FORCE_REMOVE=yes LC_ALL=C.UTF-8 NEEDRESTART_MODE=l apt-get -q -y -o DPkg::Lock::Timeout=600 \
+            -o APT::Install-Recommends=0 -o Dpkg::Options::=--force-confold "$@" >"$LOG.apt" 2>&1 9>&- || code=$?
+        cat -- "$LOG.apt" >>"$LOG"
+        if [ $code = 0 ] || ! grep -qE '^E: (Could not get|Unable to acquire the dpkg frontend) lock' "$LOG.apt"; then break; fi
+        [ "$attempt" != 1 ] || say "Waiting for another package manager to finish …"
+        sleep 2
+    done
+    rm -f -- "$LOG.apt"
+    return $code
+)
 apt_new() { # packages that an installation would newly bring, one a line
     LC_ALL=C apt-get -s -o APT::Install-Recommends=0 install -- "$@" 2>>"$LOG" |
         sed -n 's/^Inst \([^ ]*\) (.*/\1/p'

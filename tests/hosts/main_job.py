@@ -61,6 +61,8 @@ def begin(lived: LivedIn, arguments: tuple[str, ...] = INSTALL) -> Job:
     """Clone, fingerprint, install. Raises MachineError when the install fails."""
     product.clone(lived.host)
     job = Job(lived, lived.host.fingerprint(), lived.neighbour(), arguments)
+    if lived.kind.busy:
+        lived.host.start(lived.kind.busy)
     with job.timed("install"):
         job.result = product.bootstrap(lived.host, *arguments)
     return job

@@ -22,7 +22,7 @@ docker info --format '{{.Driver}} {{.ServerVersion}}'
 docker network ls --format '{{.Name}} {{.Driver}}' | sort
 iptables-save | grep '^-A DOCKER\\|^:DOCKER\\|^:FORWARD\\|^-A FORWARD .*\\(docker0\\|br-\\|DOCKER\\)\\|MASQUERADE' | grep -v NQR- | sed 's/\\[[0-9:]*\\]//'
 systemctl show -p MainPID,ActiveState docker containerd
-ip -o -4 address show dev docker0
+ip -o -4 address show dev docker0 | sed 's,^[0-9]*: ,,'
 docker ps --format '{{.Names}} {{.Image}} {{.Ports}} {{.State}}'
 python3 -c "import urllib.request as r
 for url in ('http://172.29.0.5/page', 'http://127.0.0.1:8080/page'): print(r.urlopen(url, timeout=10).read().decode())"
@@ -36,6 +36,7 @@ MACHINE = BaseMachine(
     ready=READY,
     neighbour=NEIGHBOUR,
     meanwhile="systemctl restart docker",
+    moves=r"^files /var/lib/(docker|containerd)/|^(links|sysctls) \S*veth",
     unified=True,
     inits=("systemd",),
 )

@@ -15,7 +15,7 @@ iptables-save | grep LIBVIRT | sed 's/\\[[0-9:]*\\]//'
 cut -d' ' -f1,22 /proc/$(cat /run/libvirt/network/default.pid)/stat
 tr '\\0' ' ' </proc/$(cat /run/libvirt/network/default.pid)/cmdline
 systemctl is-active libvirtd.socket
-ip -o -4 address show dev virbr0
+ip -o -4 address show dev virbr0 | sed 's,^[0-9]*: ,,'
 """
 
 MACHINE = BaseMachine(

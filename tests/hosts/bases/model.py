@@ -21,6 +21,7 @@ class BaseMachine:
     `setup` runs once in the machine after its first boot, with $ADDRESS and $GATEWAY of its network card; then it
     shuts down, its disk is frozen, and it boots again, so that what does not survive a reboot is not part of it.
     `ready` is a command that succeeds when the neighbour has come up.
+    `busy` is what the machine does by itself as the install begins.
     `meanwhile` is what its administrator does later: reload or restart the neighbour. VMs must live with that.
     `unified`: with control groups of version 2 alone, as Machine has it.
     `moves` matches "category thing" of the fingerprint that changes while nobody installs anything (with re.search).
@@ -35,6 +36,7 @@ class BaseMachine:
     setup: str = ""
     ready: str = "true"
     neighbour: str = "true"
+    busy: str = ""
     meanwhile: str = ""
     moves: str = ""
     unified: bool = False

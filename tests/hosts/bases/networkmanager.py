@@ -28,7 +28,7 @@ nmcli -t -f DEVICE,STATE device | grep ^host0:
 nmcli -t -f NAME connection show | sort
 find /etc/NetworkManager -type f -exec sha256sum {} + | sort
 systemctl show -p MainPID,ActiveState NetworkManager
-ip -o -4 address show dev host0
+ip -o -4 address show dev host0 | sed 's,^[0-9]*: ,,'
 ip route show default
 """
 
@@ -39,6 +39,7 @@ MACHINE = BaseMachine(
     setup=SETUP,
     ready="nmcli -t -f DEVICE,STATE device | grep -x 'host0:connected'",
     neighbour=NEIGHBOUR,
+    moves=r"^files /var/lib/NetworkManager/timestamps$",
     meanwhile="systemctl restart NetworkManager; nm-online -q -t 30",
     inits=("systemd",),
 )

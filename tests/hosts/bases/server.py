@@ -26,8 +26,16 @@ iptables-save -t filter | grep '^-A .*ufw\\|^:' | grep -v NQR- | sed 's/\\[[0-9:
 sha256sum /etc/ufw/*.rules /etc/ufw/*.conf /etc/default/ufw /etc/netplan/*.yaml /etc/apt/apt.conf.d/20auto-upgrades
 systemctl show -p MainPID,ActiveState,UnitFileState ssh rsyslog unattended-upgrades systemd-networkd ufw
 networkctl list host0 --no-legend --no-pager
-ip -o -4 address show dev host0
+ip -o -4 address show dev host0 | sed 's,^[0-9]*: ,,'
 ip route show default
+"""
+# As apt-daily.service and unattended-upgrades do in the first minutes after a boot.
+BUSY = """
+exec python3 -c "
+import fcntl, time
+held = [open(path, 'w') for path in ('/var/lib/apt/lists/lock', '/var/lib/dpkg/lock-frontend')]
+for lock in held: fcntl.lockf(lock, fcntl.LOCK_EX)
+time.sleep(15)"
 """
 
 MACHINE = BaseMachine(
@@ -41,6 +49,7 @@ MACHINE = BaseMachine(
     ready="ufw status | grep -q 'Status: active' && systemctl is-active -q ssh rsyslog unattended-upgrades && "
     "networkctl list host0 --no-legend | grep -q 'routable.*configured'",
     neighbour=NEIGHBOUR,
+    busy=BUSY,
     meanwhile="ufw reload >/dev/null; netplan apply; systemctl try-restart rsyslog",
     inits=("systemd",),
     every_run="systemd",

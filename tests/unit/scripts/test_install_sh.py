@@ -184,6 +184,21 @@ def test_what_was_borrowed_is_given_back_after_a_kill(
 
 
 @needs_root
+def test_it_waits_while_another_package_manager_reads_the_lists(clone: Path, ready: Path, tmp_path: Path) -> None:
+    """apt-get(8) gives up at once where apt-daily.service holds the lock of the package lists, as it does after a boot."""
+    (ready / "borrowed").write_text("python3-venv\n")
+    apt = (
+        f"case $* in *-s*) exit 0 ;; esac; echo x >>{tmp_path}/calls; [ $(wc -l <{tmp_path}/calls) -ge 3 ] || "
+        "{ echo 'E: Could not get lock /var/lib/apt/lists/lock. It is held by process 8 (apt-get)' >&2; exit 100; }"
+    )
+    mounts = over({"apt-get": apt, "dpkg-query": "echo 'install ok installed'"}, tmp_path)
+    done = alone(mounts, clone / "scripts/install/install.sh", "--dry-run", NQR_CACHE_DIR=str(ready))
+    assert done.returncode == 7, done.stderr
+    assert done.stderr.count("Waiting for another package manager") == 1 and len((tmp_path / "calls").read_text()) == 6
+    assert not (ready / "borrowed").exists() and json.loads((ready / "bootstrap.json").read_text())["packages"] == []
+
+
+@needs_root
 def test_the_programs_of_the_system_are_found_whatever_path_is(clone: Path, ready: Path, tmp_path: Path) -> None:
     """su(1) of Debian keeps a user's PATH, without sbin, where dpkg(1) wants its programs."""
     (ready / "borrowed").write_text("python3-venv\n")
