@@ -177,7 +177,7 @@ run_pytest() { # name, arguments...
     shift
     say "$name"
     # Plain words to the terminal, the machine's report to a file.
-    "$venv/bin/python" -m pytest --junitxml="$output/$name.xml" -o junit_family=xunit2 --durations=5 --durations-min=5 \
+    "$venv/bin/python" -m pytest --junitxml="$output/$name.xml" -o junit_family=xunit2 --durations=10 --durations-min=5 \
         "$@" "${pytest_args[@]}" </dev/null
     status=$?
     if [ $status -eq 5 ] && [ ${#pytest_args[@]} -gt 0 ]; then
@@ -250,8 +250,8 @@ else
     if [ $mode != fast ]; then
         suite architecture tests/architecture
         suite browser tests/browser -m "not hosts$but"
-        # Wherever they lie. Tests of one file share their installed host.
-        run_pytest hosts tests --ignore=tests/architecture -n "$workers" --dist loadfile -m "hosts$but"
+        # Wherever they lie. Tests of one file share their installed host; tests/conftest.py puts the longest files first.
+        run_pytest hosts tests --ignore=tests/architecture -n "$workers" --dist loadfile --no-loadscope-reorder -m "hosts$but"
     fi
 fi
 

@@ -16,6 +16,12 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("suite")
 
 _HOSTS = Path(__file__).parent / "hosts"
+_LONGEST_FIRST = (
+    "test_production.py", "test_clean.py", "test_plain.py", "test_kill_sample.py", "test_adoption.py", "test_two_hosts.py",
+    "test_refusals.py", "test_chaos.py", "test_rehearse.py",
+)  # fmt: skip
+"""Files of tests/hosts whose tests share one host and therefore one worker. One of them started last would keep every other
+worker waiting at the end."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -24,6 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HOSTS in item.path.parents:
             item.add_marker(pytest.mark.hosts)
+    rank = {_HOSTS / name: number for number, name in enumerate(_LONGEST_FIRST)}
+    assert all(path.exists() for path in rank), "a file was renamed"
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
     needing = [item for item in items if item.get_closest_marker("hosts")]
     reason = why_not() if needing else None
     if reason:
