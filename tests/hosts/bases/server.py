@@ -1,4 +1,5 @@
-"""A server as many run one: ufw with SSH on another port, unattended upgrades, rsyslog, netplan with networkd."""
+"""A server as many run one: ufw with SSH on another port, unattended upgrades, rsyslog, netplan with networkd, and a
+pip.conf that pins versions."""
 
 from tests.hosts.bases.model import BaseMachine
 
@@ -17,6 +18,9 @@ network:
       routes: [{to: default, via: $GATEWAY}]
 END
 chmod 0600 /etc/netplan/01-host0.yaml
+# Somebody's own tools need these versions; the options are in [global], which the file has already.
+printf 'pydantic==1.10.2\\nfastapi==0.68\\nhttpx==0.20\\n' >/etc/pip-constraints.txt
+printf 'constraint = /etc/pip-constraints.txt\\nuser = true\\n' >>/etc/pip.conf
 systemctl enable -q systemd-networkd ssh rsyslog unattended-upgrades apt-daily-upgrade.timer
 printf 'APT::Periodic::Update-Package-Lists "1";\\nAPT::Periodic::Unattended-Upgrade "1";\\n' >/etc/apt/apt.conf.d/20auto-upgrades
 """
@@ -40,7 +44,7 @@ time.sleep(15)"
 
 MACHINE = BaseMachine(
     name="server",
-    says="Debian 12 with ufw (SSH on port 2222), unattended-upgrades, rsyslog and netplan with networkd",
+    says="Debian 12 with ufw (SSH on port 2222), unattended-upgrades, rsyslog, netplan with networkd, and pinned pip versions",
     packages=(
         "iproute2", "ca-certificates", "python3", "sudo", "openssh-server", "ufw", "unattended-upgrades", "rsyslog", "netplan.io",
         "iptables", "cron", "procps",
