@@ -142,6 +142,32 @@ def foreign(host: Machine, path: str) -> Iterator[None]:
 
 
 @contextmanager
+def bridge_that_is_ready(host: Machine) -> Iterator[None]:
+    """Made by the administrator, with an address and a port in it."""
+    host.run("ip link add vmbr0 type bridge && ip address add 10.9.0.1/24 dev vmbr0 && ip link add v0 type veth peer name v1"
+             " && ip link set v0 master vmbr0 up && ip link set v1 up && ip link set vmbr0 up")  # fmt: skip
+    try:
+        yield
+    finally:
+        host.run("ip link delete vmbr0; ip link delete v0")
+
+
+@contextmanager
+def release_on_loopback(host: Machine) -> Iterator[None]:
+    """A release in upstream's form, served where an install could fetch it; and the same packed into a file."""
+    host.run(
+        "mkdir -p /tmp/www/v1.0 && cd /tmp/www/v1.0 && for n in manager agent guest-agent; do echo $n > nqrust-$n-x86_64-linux-musl; done"
+        " && sha256sum nqrust-* > checksums.txt && tar -czf /tmp/bundle.tgz ."
+    )
+    server = host.start(["python3", "-m", "http.server", "8999", "--bind", "127.0.0.1", "--directory", "/tmp/www"])
+    host.wait_for("ss -Hlnt sport = :8999 | grep -q .", timeout=30)
+    try:
+        yield
+    finally:
+        server.kill()
+
+
+@contextmanager
 def config(host: Machine, text: str) -> Iterator[None]:
     host.write("/tmp/config.yaml", text)
     yield
@@ -161,6 +187,7 @@ class Case(NamedTuple):
     arguments: tuple[str, ...] = ()
     given: tuple[object, ...] = (nothing,)
     """A context manager of a host, and its further arguments."""
+    env: tuple[tuple[str, str], ...] = ()
 
 
 OS = 'ID={0}\nVERSION_ID="{1}"\nVERSION_CODENAME=x\nPRETTY_NAME="{0} {1}"\n'
@@ -190,6 +217,28 @@ CASES = [
          ("--mode", "agent", "--manager-url", "http://127.0.0.1:9", "--join-token-file", "/etc/hostname")),
     Case("a foreign installation", 3, "NQR-PRE-015", "/opt/nqrust-microvm", (), (foreign, "/opt/nqrust-microvm/bin/manager")),
     Case("a foreign unit", 3, "NQR-PRE-015", "nqrust-manager.service", (), (foreign, "/etc/systemd/system/nqrust-manager.service")),
+    Case("Firecracker without an archive", 3, "NQR-REL-040", "Firecracker 1.13.1", ("--vmm", "firecracker")),
+    Case("a Firecracker archive that is missing", 3, "NQR-REL-043", "/tmp/none.tgz", ("--vmm", "firecracker"), (nothing,),
+         (("NQR_FIRECRACKER_ARCHIVE", "/tmp/none.tgz"), ("NQR_FIRECRACKER_SHA256", "0" * 64))),
+    Case("a Firecracker archive with another digest", 3, "NQR-REL-043", "sha256 of /etc/hostname", ("--vmm", "firecracker"), (nothing,),
+         (("NQR_FIRECRACKER_ARCHIVE", "/etc/hostname"), ("NQR_FIRECRACKER_SHA256", "0" * 64))),
+    Case("an archive without its digest", 3, "NQR-REL-041", "NQR_FIRECRACKER_SHA256", (), (nothing,),
+         (("NQR_FIRECRACKER_ARCHIVE", "/etc/hostname"),)),
+    Case("a release from an address", 3, "NQR-REL-050", "http://127.0.0.1:8999/v1.0", ("--release", "http://127.0.0.1:8999/v1.0"), (release_on_loopback,)),
+    Case("a release from GitHub", 3, "NQR-REL-050", "github:a/b@v1", ("--release", "github:a/b@v1")),
+    Case("a release in a file", 3, "NQR-REL-050", "/tmp/bundle.tgz", ("--release", "/tmp/bundle.tgz"), (release_on_loopback,)),
+    Case("a release in a folder", 3, "NQR-REL-050", "/tmp/www/v1.0", ("--release", "/tmp/www/v1.0"), (release_on_loopback,)),
+    Case("a key for no release", 3, "NQR-REL-051", "/etc/hostname", ("--release-key", "/etc/hostname")),
+    Case("no source tree", 3, "NQR-REL-001", "/etc is not a complete source tree", ("--source", "/etc")),
+    Case("bridged mode", 3, "NQR-NET-130", "bridged", ("--network-mode", "bridged")),
+    Case("bridged mode by force", 3, "NQR-NET-130", "bridged", ("--network-mode", "bridged", "--ignore-preflight", "NQR-NET-130")),
+    Case("bridged mode on a ready bridge", 3, "NQR-NET-130", "bridged",
+         ("--network-mode", "bridged", "--bridge-name", "vmbr0"), (bridge_that_is_ready,)),
+    Case("an uplink that is not there", 3, "NQR-PRE-031", "eth9", ("--uplink", "eth9")),
+    Case("an address of another host", 3, "NQR-PRE-052", "198.51.100.7", ("--manager-bind", "198.51.100.7:18080")),
+    Case("nested without modules", 3, "NQR-PRE-051", "nested|Nested", ("--nested",)),
+    Case("programs that cannot run", 3, "NQR-PRE-050", "/opt is mounted noexec", (), (mounted, "noexec,size=40g", "/opt")),
+    Case("a read-only /usr/local", 3, "NQR-PRE-018", "/usr/local", (), (mounted, "ro", "/usr/local")),
     Case("a second installer", 1, "NQR-ENG-020", r"nqr install.*process \d+", (), (locked,)),
 ]  # fmt: skip
 
@@ -200,8 +249,13 @@ def test_bad_input_is_refused_and_nothing_is_touched(host: Machine, pristine: ob
     given: AbstractContextManager[None] = make(host, *more)  # type: ignore[operator]
     with given:
         before = host.mark()
-        result = host.run([f"{CLONE}/scripts/install/install.sh", "--non-interactive", *case.arguments], check=False)
+        install = f"{CLONE}/scripts/install/install.sh"
+        result = host.run([install, "--non-interactive", *case.arguments], check=False, env=dict(case.env))
         assert product.touched(host, before) == []
+        if case.exit_code == 3:
+            planned = host.run([install, *case.arguments], check=False, env={**dict(case.env), "NQR_VERB": "plan"})
+            assert planned.code == 3 and case.code in planned.stderr + planned.stdout, f"the plan: {planned.describe()}"
+            assert product.touched(host, before) == []
     found = [one for one in product.refusal(result) if one.code.startswith(case.code)]
     assert result.code == case.exit_code and found, f"expected {case.exit_code} {case.code}: {result.describe()}"
     assert any(re.search(case.says, one.what) for one in found), found

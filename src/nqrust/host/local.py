@@ -200,6 +200,7 @@ class LocalHost:
             read_only=bool(found.f_flag & os.ST_RDONLY),
             fstype=mount.fstype if mount else "",
             mount_point=mount.mount_point if mount else "",
+            noexec=bool(found.f_flag & os.ST_NOEXEC),
         )
 
     # --- changing

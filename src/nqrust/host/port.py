@@ -115,6 +115,7 @@ class DiskUsage:
     read_only: bool
     fstype: str = ""
     mount_point: str = ""
+    noexec: bool = False
 
 
 class Host(Protocol):

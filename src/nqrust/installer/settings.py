@@ -157,8 +157,8 @@ class UiSettings(Section):
 
 
 class ReleaseSettings(Section):
-    """`source`: `bundled`, a URL, or `github:OWNER/REPO[@TAG]`. `source_dir`: a source tree to build. `public_key`: file with
-    the publisher's Ed25519 public key (PEM), which must have signed the release's list of checksums."""
+    """`source`: `bundled`; this version refuses a URL and `github:OWNER/REPO[@TAG]`. `source_dir`: a source tree to build.
+    `public_key`: file with the publisher's Ed25519 public key (PEM) for a signed release, refused with `bundled`."""
 
     source: str = "bundled"
     source_dir: AbsolutePath | None = None

@@ -57,14 +57,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "mode",
         "--mode",
-        "What this host becomes.",
+        "What this host becomes; dev is the same as production.",
         Form.choice,
         choices=("production", "dev", "minimal", "manager", "agent"),
     ),
     Option(
         "network.mode",
         "--network-mode",
-        "How VMs reach the network.",
+        "How VMs reach the network; this version refuses bridged.",
         Form.choice,
         "NETWORK_MODE",
         choices=("nat", "bridged", "isolated"),
@@ -93,14 +93,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "release.source",
         "--release",
-        "Where the platform comes from: bundled, an https:// address, github:OWNER/REPO[@TAG].",
+        "Where the platform comes from; this version takes only bundled, built from a source tree.",
         metavar="SOURCE",
     ),
     Option("release.source_dir", "--source", "Source tree to build the platform from.", Form.path, metavar="DIR"),
     Option(
         "release.public_key",
         "--release-key",
-        "Publisher's public key (Ed25519, PEM): only a release that it signed is installed.",
+        "Publisher's public key for a signed release, which this version does not install.",
         Form.path,
         metavar="FILE",
     ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
@@ -15,7 +14,7 @@ from nqrust.installer.engine.events import Fanout, Notice, NullReporter, PhaseFi
 from nqrust.installer.engine.interrupt import Interruption, watching
 from nqrust.installer.engine.plan import Plan
 from nqrust.installer.engine.runner import Runner, RunResult
-from nqrust.installer.operations import proof_of_clean, proving, summary
+from nqrust.installer.operations import proof_of_clean, proving, refusals, summary
 from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.remove import forget_state
@@ -24,7 +23,6 @@ from nqrust.installer.phases.context import Context
 from nqrust.installer.phases.preflight import run as preflight
 from nqrust.installer.phases.preflight.findings import Severity
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary
-from nqrust.installer.steps.bridged import CODE as BRIDGED
 from nqrust.installer.supervisor.holding import own_processes
 
 
@@ -129,8 +127,10 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
     """Gather facts, run preflight, make the context. Raises PreflightRefused with every finding."""
     events.emit(PhaseStarted("preflight", "Is this host fit", 0))
     began = site.host.monotonic()
+    refusals.of_request(request)
     facts = facts_for(site.host, request.settings)
-    context = make_context(site, request, facts, events)
+    with refusals.told_early():
+        context = make_context(site, request, facts, events)
     receipt = site.receipt
     situation = preflight.Situation(
         installed=site.installed_settings,
@@ -145,8 +145,7 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
         vms=site.vms,
         former=context.former,
     )
-    ignored = (*request.run.ignore_preflight, *((BRIDGED,) if request.run.dry_run else ()))
-    found = preflight.run(request.settings, facts, site.host, situation, ignored)
+    found = preflight.run(request.settings, facts, site.host, situation, request.run.ignore_preflight)
     for finding in found:
         events.emit(Notice(finding.severity.value, finding.what, finding.code, finding.cure))
     errors = tuple(NqrError(f.code, f.what, f.cure) for f in found if f.severity is Severity.error)
@@ -168,7 +167,8 @@ def _agent_token(site: Site) -> Secret | None:
 
 def _preview(site: Site, whole: Plan, events: Reporter, *, retiring: bool = False) -> PlanPreview:
     previewer = Previewer("install")
-    Runner(site.host, site.journal, site.originals, Fanout((events, previewer))).preview(whole, retiring=retiring)
+    seen = Runner(site.host, site.journal, site.originals, Fanout((events, previewer))).preview(whole, retiring=retiring)
+    refusals.of_preview(seen)
     return previewer.preview
 
 

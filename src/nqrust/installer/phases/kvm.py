@@ -6,6 +6,7 @@ from nqrust.contract import names
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases.context import Context
+from nqrust.installer.phases.preflight.machine import MODULES
 from nqrust.installer.steps.file import File
 from nqrust.installer.steps.group import Group
 from nqrust.installer.steps.kernel_module import KernelModule
@@ -15,7 +16,6 @@ DEVICE = "/dev/kvm"
 MODULES_FILE = "/etc/modules-load.d/nqrust-microvm.conf"
 OPTIONS_FILE = "/etc/modprobe.d/nqrust-microvm.conf"
 UDEV_FILE = "/etc/udev/rules.d/65-nqrust-microvm.rules"
-_BY_VENDOR = {"GenuineIntel": "kvm_intel", "AuthenticAMD": "kvm_amd"}
 
 
 def plan(context: Context) -> PhasePlan:
@@ -23,7 +23,7 @@ def plan(context: Context) -> PhasePlan:
     title = "KVM"
     if not settings.has_agent:
         return PhasePlan("kvm", title, skipped="no VM runs on a manager")
-    module = _BY_VENDOR.get(facts.cpu.vendor)
+    module = MODULES.get(facts.cpu.vendor)
     loadable = facts.kernel.modules_loadable and module is not None and facts.cpu.virtualisation is not None
     steps: list[Step] = [Group(names.KVM_GROUP)]
     notes: list[str] = []

@@ -147,13 +147,13 @@ def _open_unknown(request: Request) -> Opened:
     if request.host.exists(source):
         raise ReleaseError(
             "NQR-REL-019",
-            f"{source} is a file, and bundle files cannot be installed by this version.",
-            "Use --release bundled (the default), an https:// address, or github:OWNER/REPO@TAG.",
+            f"{source} is a file or a folder, and this version installs no bundles.",
+            "Leave --release out, or name a source tree with --source.",
         )
     raise ReleaseError(
         "NQR-REL-018",
         f"--release {source} is neither `bundled`, nor an address, nor github:OWNER/REPO@TAG.",
-        "Write bundled, https://…, or github:OWNER/REPO@TAG.",
+        "Leave --release out.",
     )
 
 

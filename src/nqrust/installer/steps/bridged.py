@@ -14,8 +14,8 @@ from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Conflict, Inspection, Origin, Prepared, Satisfied
 
 CODE = "NQR-NET-130"
-WHY = "Bridged mode cannot be set up by this version: moving the host's own address needs a guard against lockout."
-CURE = "Use --network-mode nat, or make the bridge yourself with the host's own network manager first."
+WHY = "This version has no bridged mode, with or without a bridge that is ready."
+CURE = "Use --network-mode nat (the default) or isolated."
 
 
 @dataclass(frozen=True)

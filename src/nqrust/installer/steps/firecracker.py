@@ -107,7 +107,7 @@ class FirecrackerBinary:
     def inspect(self, host: Host) -> Inspection:
         found = host.stat(self.path)
         if found is None:
-            return Needed((f"+ {self.path}",))
+            return self._missing(host) or Needed((f"+ {self.path}",))
         if found.kind is not Kind.file:
             return Conflict(
                 "NQR-REL-042", f"{self.path} is there and is no file.", "Move it away, then run the same command again."
@@ -117,30 +117,43 @@ class FirecrackerBinary:
         wanted = self._digest() or "".join(note[:1])
         if note == [wanted, host.sha256(self.path)] and found.mode == 0o755:
             return Satisfied()
-        return Needed((f"~ {self.path}",))
+        return self._missing(host) or Needed((f"~ {self.path}",))
 
     def prepare(self, host: Host) -> Prepared:
         origin = Origin.created if host.stat(self.path) is None else Origin.modified
         return Prepared(origin, (undo_file(self.path, ours_sha256=None), undo_file(self._note, ours_sha256=None)))
 
-    def apply(self, host: Host) -> None:
-        digest = self._digest()
-        if digest is None:
-            raise StepFailed(
+    def _missing(self, host: Host) -> Conflict | None:
+        """What there is to install from, looked at before anything is changed."""
+        if self._digest() is None:
+            return Conflict(
                 "NQR-REL-040",
                 f"This release of the installer holds no digest for Firecracker {self.pin.version},"
                 " and an archive without one is never installed.",
                 f"Download {self.pin.url}, check it, then set {ARCHIVE_VARIABLE} to the file (absolute path) and"
                 f" {DIGEST_VARIABLE} to its sha256 and run again; or use --vmm qemu.",
             )
+        if self.source is None:
+            return None
+        archive, stat = self.source.archive, host.stat(self.source.archive)
+        if stat is not None and stat.kind is Kind.file and host.sha256(archive) == self.source.sha256:
+            return None
+        what = (
+            f"There is no file {archive}, which {ARCHIVE_VARIABLE} names."
+            if stat is None or stat.kind is not Kind.file
+            else f"The sha256 of {archive} is not the one in {DIGEST_VARIABLE}."
+        )
+        return Conflict(
+            "NQR-REL-043", what, "Download the archive again and compare it with the digest that its publisher lists."
+        )
+
+    def apply(self, host: Host) -> None:
+        if missing := self._missing(host):
+            raise StepFailed(missing.code, missing.why, missing.cure)
+        digest = self._digest()
+        assert digest is not None
         if self.source:
             archive = self.source.archive
-            if not host.exists(archive) or host.sha256(archive) != digest:
-                raise StepFailed(
-                    "NQR-REL-043",
-                    f"{archive} is missing or its sha256 is not the one in {DIGEST_VARIABLE}.",
-                    "Download the archive again and compare it with the digest that its publisher lists.",
-                )
         else:
             archive = fetch(Wanted(self.pin.url, digest), f"{self.cache}/downloads", self.progress)
         work = f"{self.cache}/firecracker.unpacking"

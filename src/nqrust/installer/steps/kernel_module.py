@@ -9,6 +9,7 @@ from nqrust.host.errors import CommandFailed, ProgramMissing
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import (
+    Conflict,
     Inspection,
     Needed,
     Origin,
@@ -49,6 +50,13 @@ class KernelModule:
             return Satisfied(f"{self.name} is not there and this kernel loads no modules")
         if self._built_in(host):
             return Satisfied("built into the kernel")
+        if self._unknown(host):
+            return Conflict(
+                "NQR-KVM-103",
+                f"The kernel {_release(host)} comes without the module {self.name}.",
+                "Install the modules of the running kernel (on Ubuntu: linux-modules-extra-$(uname -r)), or boot another"
+                " kernel, then run the same command again.",
+            )
         return Needed((f"modprobe {self.name}",))
 
     def prepare(self, host: Host) -> Prepared:
@@ -85,6 +93,15 @@ class KernelModule:
                 if line.rpartition("/")[2].removesuffix(".ko").replace("-", "_") == wanted:
                     return True
         return False
+
+    def _unknown(self, host: Host) -> bool:
+        """modules.dep (depmod(8)) lists every module of a kernel. A folder that is not there says nothing."""
+        path = f"/lib/modules/{_release(host)}/modules.dep"
+        if not host.exists(path):
+            return False
+        wanted = self.name.replace("-", "_")
+        files = (line.partition(":")[0].rpartition("/")[2] for line in host.read_text(path).splitlines())
+        return all(file.partition(".ko")[0].replace("-", "_") != wanted for file in files)
 
 
 def _release(host: Host) -> str:

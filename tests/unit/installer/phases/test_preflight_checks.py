@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
 from tests.unit.installer.phases.a_host import disk, fit, network
+from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
 from nqrust.host.facts.model import (
     Cpu,
@@ -22,8 +24,13 @@ from nqrust.host.facts.model import (
 )
 from nqrust.host.fake import FakeHost
 from nqrust.host.secret import Secret
+from nqrust.installer.distro.model import OPTIONAL_ROLES, Distro
+from nqrust.installer.distro.registry import DISTROS
+from nqrust.installer.phases.context import Context, ReleaseFiles
+from nqrust.installer.phases.deps import roles
 from nqrust.installer.phases.preflight.findings import Severity
 from nqrust.installer.phases.preflight.run import Situation, run
+from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings import Settings
 
 NO_KVM = Kvm(present=False, usable=False, reason="/dev/kvm is missing")
@@ -88,7 +95,29 @@ ROWS = [
         {"info NQR-PRE-012", "info NQR-PRE-014", "info NQR-PRE-011"}),
     Row("a DHCP server everywhere", fit(**held(67, protocol="udp", process="dnsmasq")), {"warning NQR-PRE-013"}, says="dnsmasq"),
     Row("bridged without a bridge", fit(), {"error NQR-NET-130"}, settings(network={"mode": "bridged"})),
+    Row("bridged with a bridge that is ready", fit(network=network(Link("br0", "bridge", True, "x"), Link("eth1", "", True, "y", master="br0"))),
+        {"error NQR-NET-130"}, settings(network={"mode": "bridged", "bridge_name": "br0"})),
     Row("bridged without an uplink", fit(), {"error NQR-NET-130", "error NQR-PRE-031"}, settings(network={"mode": "bridged", "uplink": "eth9"}), "eth9"),
+    Row("bridged on a manager, where no VM runs", fit(), set(), settings(mode="manager", network={"mode": "bridged"})),
+    Row("an uplink that is not there", fit(), {"error NQR-PRE-031"}, settings(network={"uplink": "eth9"}), "eth9"),
+    Row("an uplink that is there", fit(), set(), settings(network={"uplink": "eth0"})),
+    Row("a release from an address", fit(), {"error NQR-REL-050"}, settings(release={"source": "https://x/v1"}), "https://x/v1"),
+    Row("a release from GitHub", fit(), {"error NQR-REL-050"}, settings(release={"source": "github:a/b@v1"}), "github:a/b@v1"),
+    Row("a release in a file", fit(), {"error NQR-REL-050"}, settings(release={"source": "/root/bundle.tgz"}), "/root/bundle.tgz"),
+    Row("a key for nothing", fit(), {"error NQR-REL-051"}, settings(release={"public_key": "/root/key.pem"}), "/root/key.pem"),
+    Row("nested, and no module takes the option", fit(kernel=Kernel("6.1.0", (6, 1), "x86_64"), kvm=Kvm(True, True, nested=False)),
+        {"error NQR-PRE-051"}, settings(nested=True)),
+    Row("nested, and it is on already", fit(kernel=Kernel("6.1.0", (6, 1), "x86_64"), kvm=Kvm(True, True, nested=True)), set(), settings(nested=True)),
+    Row("nested, after a reboot", fit(kvm=Kvm(True, True, nested=False)), {"warning NQR-PRE-010"}, settings(nested=True)),
+    Row("nested on a manager, where no VM runs", fit(kernel=Kernel("6.1.0", (6, 1), "x86_64")), set(), settings(mode="manager", nested=True)),
+    Row("the manager on another's address", fit(), {"error NQR-PRE-052"}, settings(manager={"bind": "198.51.100.7:18080"}), "198.51.100.7"),
+    Row("the agent on another's address", fit(), {"error NQR-PRE-052"}, settings(agent={"bind": "198.51.100.7:19090"}), "agent"),
+    Row("the UI on another's IPv6 address", fit(), {"error NQR-PRE-052"}, settings(ui={"bind": "[2001:db8::7]:3000"}), "web UI"),
+    Row("the UI on another's address, without a UI", fit(), set(), settings(mode="minimal", ui={"bind": "198.51.100.7:3000"})),
+    Row("on this host's address, on loopback and on all", fit(), set(),
+        settings(manager={"bind": "192.0.2.10:18080"}, agent={"bind": "127.0.0.2:19090"}, ui={"bind": "[::]:3000"})),
+    Row("on the VM bridge, which comes with the install", fit(), set(), settings(manager={"bind": "10.0.0.1:18080"})),
+    Row("addresses that cannot be read", fit(network=replace(fit().network, links=())), set(), settings(manager={"bind": "198.51.100.7:18080"})),
     Row("a remote database without a password", fit(), {"error NQR-DB-010"}, settings(database={"type": "remote", "host": "db1"})),
 ]  # fmt: skip
 
@@ -99,6 +128,85 @@ def test_findings(row: Row) -> None:
     assert {f"{f.severity.value} {f.code}" for f in found} == row.expected
     assert row.says in " ".join(f.what for f in found)
     assert all(f.cure for f in found if f.severity is Severity.error), "every refusal comes with a cure"
+
+
+WELL = (200, b'{"status":"ok","version":"1"}')
+AGENTS = [
+    ("an agent", {}, set()),
+    ("on its own address", {"advertise_address": "192.0.2.10", "bind": "192.0.2.10:19090"}, set()),
+    ("behind a router", {"advertise_address": "203.0.113.9"}, {"warning NQR-PRE-053"}),
+    ("at a name", {"advertise_address": "kvm1.example"}, set()),
+    ("advertises loopback", {"advertise_address": "127.0.0.1"}, {"error NQR-PRE-053"}),
+    ("listens on loopback", {"bind": "127.0.0.1:19090"}, {"error NQR-PRE-053"}),
+    ("with its manager on loopback", {"bind": "127.0.0.1:19090", "manager_base": "http://127.0.0.1:18080"}, set()),
+]
+
+
+@pytest.mark.parametrize(("name", "agent", "expected"), AGENTS, ids=[row[0] for row in AGENTS])
+def test_an_agent_must_be_reachable_from_its_manager(name: str, agent: dict[str, str], expected: set[str]) -> None:
+    host = FakeHost.debian12()
+    given = settings(mode="agent", agent={"manager_base": "http://m1:18080", **agent})
+    host.pages[f"{given.agent.manager_base}/health"] = WELL
+    found = run(given, fit(), host, Situation(registered=True))
+    assert {f"{f.severity.value} {f.code}" for f in found} == expected
+
+
+@pytest.mark.parametrize("path", ["/etc", "/usr/local", "/var/cache", "/var/log"])
+def test_small_file_systems_must_be_writable(path: str) -> None:
+    host = FakeHost.debian12()
+    host.usages[path] = replace(host.usage, read_only=True, mount_point=path)
+    (found,) = run(Settings(), fit(), host, Situation())
+    assert found.code == "NQR-PRE-018" and path in found.what
+
+
+def test_programs_must_be_allowed_to_run() -> None:
+    host = FakeHost.debian12()
+    host.usages["/opt"] = replace(host.usage, noexec=True, mount_point="/opt")
+    (found,) = run(Settings(), fit(), host, Situation())
+    assert found.code == "NQR-PRE-050" and "mount -o remount,exec /opt" in found.cure
+    assert run(settings(paths={"install_dir": "/srv/nqrust"}), fit(), host, Situation()) == []
+
+
+def test_there_must_be_room_for_what_is_planned() -> None:
+    host = FakeHost.debian12()
+    host.usages["/var/cache"] = replace(host.usage, available=1000 << 20)
+    (found,) = run(Settings(), fit(), host, Situation())
+    assert found.code == "NQR-PRE-006" and "1000 MiB" in found.what
+    assert run(Settings(), fit(), host, Situation(known=True)) == [], "the cache is filled"
+    host = FakeHost.debian12()
+    host.usages["/srv"] = replace(host.usage, available=3500 << 20)
+    assert run(Settings(), fit(), host, Situation()) == []
+    box = settings(components={"container_runtime": True})
+    (found,) = run(box, fit(), host, Situation())
+    assert found.code == "NQR-PRE-006" and "container runtime" in found.what and "3500 MiB" in found.what
+    host.put("/srv/images/container-runtime/image.json", "{}")
+    assert run(box, fit(), host, Situation()) == [], "it is built already"
+
+
+@pytest.mark.parametrize("path", ["/srv/fc", "/etc/nqrust-microvm", "/var/lib/nqrust-microvm"])
+def test_a_file_in_place_of_a_folder_refuses(path: str) -> None:
+    host = FakeHost.debian12()
+    host.put(path, "")
+    (found,) = run(Settings(), fit(), host, Situation())
+    assert found.code == "NQR-PRE-054" and path in found.what
+
+
+@pytest.mark.parametrize(
+    "given", [{"release": {"source": "https://x/v1"}}, {"network": {"mode": "bridged"}}], ids=["release", "bridged"]
+)
+def test_no_flag_lets_an_install_begin_that_cannot_end_well(given: dict[str, Any]) -> None:
+    found = run(settings(**given), fit(), FakeHost.debian12(), Situation(), ("NQR-REL-050", "NQR-NET-130"))
+    assert [f.severity for f in found] == [Severity.error]
+
+
+@pytest.mark.parametrize("mode", ["production", "dev", "minimal", "manager", "agent"])
+@pytest.mark.parametrize("distro", DISTROS, ids=lambda d: d.id)
+def test_every_distribution_has_every_package_that_an_install_asks_for(distro: Distro, mode: str) -> None:
+    """Those that one may lack have a check of their own (NQR-PRE-032)."""
+    wanted = roles(Context(settings=settings(mode=mode, database={"type": "remote", "host": "d"}, components={"container_runtime": True}),
+                           facts=fit(), secrets=SECRETS, files=ReleaseFiles(RELEASE, "/x"), build_roles=("rust",),
+                           python=Interpreter("/usr/bin/python3", "3.11", "/usr/bin/python3")))  # fmt: skip
+    assert set(wanted) - set(distro.packages) <= set(OPTIONAL_ROLES)
 
 
 def test_every_check_runs_and_errors_come_first() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from nqrust.host.local import LocalHost
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.step import Needed, Satisfied
+from nqrust.installer.engine.step import Conflict, Needed, Satisfied
 from nqrust.installer.steps.firecracker import FIRECRACKER, FirecrackerBinary, Supplied, supplied
 
 
@@ -30,6 +30,8 @@ def archive(tmp_path: Path) -> Supplied:
 def test_without_a_digest_nothing_is_installed(tmp_path: Path) -> None:
     step = FirecrackerBinary(f"{tmp_path}/firecracker", dataclasses.replace(FIRECRACKER, sha256=None), cache=str(tmp_path))
     assert not step.available
+    found = step.inspect(LocalHost())
+    assert isinstance(found, Conflict) and found.code == "NQR-REL-040", "known before anything is changed"
     with pytest.raises(StepFailed) as failure:
         step.apply(LocalHost())
     assert failure.value.code == "NQR-REL-040"
@@ -48,9 +50,12 @@ def test_a_supplied_archive_is_installed_and_stays(tmp_path: Path, archive: Supp
     assert isinstance(step.inspect(host), Satisfied)
     without = dataclasses.replace(step, source=None)
     assert isinstance(without.inspect(host), Satisfied), "the variables are set for one run only"
-    assert isinstance(dataclasses.replace(step, source=Supplied("/x", "1" * 64)).inspect(host), Needed), "another archive"
+    other = dataclasses.replace(step, source=Supplied(f"{tmp_path}/other.tgz", hashlib.sha256(b"other").hexdigest()))
+    (tmp_path / "other.tgz").write_bytes(b"other")
+    assert isinstance(other.inspect(host), Needed), "another archive"
     (tmp_path / "firecracker").write_text("something else")
-    assert isinstance(step.inspect(host), Needed) and isinstance(without.inspect(host), Needed)
+    assert isinstance(step.inspect(host), Needed)
+    assert isinstance(without.inspect(host), Conflict), "there is nothing to repair it from"
 
 
 def test_an_archive_with_another_digest_is_refused(tmp_path: Path, archive: Supplied) -> None:
@@ -58,6 +63,13 @@ def test_an_archive_with_another_digest_is_refused(tmp_path: Path, archive: Supp
     with pytest.raises(StepFailed) as failure:
         FirecrackerBinary(f"{tmp_path}/firecracker", source=wrong, cache=f"{tmp_path}/cache").apply(LocalHost())
     assert failure.value.code == "NQR-REL-043"
+    for source, says in (
+        (wrong, "The sha256 of"),
+        (dataclasses.replace(archive, archive="/missing.tgz"), "no file /missing.tgz"),
+        (dataclasses.replace(archive, archive=str(tmp_path)), "no file"),
+    ):
+        found = FirecrackerBinary(f"{tmp_path}/firecracker", source=source).inspect(LocalHost())
+        assert isinstance(found, Conflict) and found.code == "NQR-REL-043" and says in found.why
     assert not (tmp_path / "firecracker").exists()
 
 

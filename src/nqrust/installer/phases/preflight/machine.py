@@ -13,6 +13,8 @@ MIN_KERNEL = (4, 14)
 MIN_MEMORY_MIB = 2000
 """2 GB as vendors count it: a machine sold with 2 GB shows less than 2,048 MiB."""
 MIN_DISK_MIB = 20_000
+MODULES = {"GenuineIntel": "kvm_intel", "AuthenticAMD": "kvm_amd"}
+"""CPU vendor -> the module behind /dev/kvm."""
 OLDEST_CLOCK = 1_735_689_600  # 2025-01-01: a clock before that breaks every certificate
 
 
@@ -108,7 +110,14 @@ def virtualisation(settings: Settings, facts: Facts) -> Iterator[Finding]:
         )
     if usable and facts.kvm.virtual_host:
         yield info("NQR-PRE-010", f"This machine is itself a guest ({facts.kvm.virtual_host}): VMs here are nested.")
-    if settings.nested and facts.kvm.nested is False:
+    loads = facts.kernel.modules_loadable and facts.cpu.vendor in MODULES and facts.cpu.virtualisation is not None
+    if settings.nested and not loads and facts.kvm.nested is not True:
+        yield error(
+            "NQR-PRE-051",
+            "Nested virtualisation was asked for, and the kvm module that would take the option cannot be loaded here.",
+            "Leave --nested out (--no-nested), or use a machine whose kernel loads kvm_intel or kvm_amd.",
+        )
+    elif settings.nested and facts.kvm.nested is False:
         yield warning(
             "NQR-PRE-010",
             "Nested virtualisation was asked for and is off; it takes effect when the kvm module is loaded again.",

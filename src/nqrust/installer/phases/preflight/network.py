@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from nqrust.host.facts.model import Facts
 from nqrust.installer.phases.preflight.findings import Finding, error, info, warning
 from nqrust.installer.settings import NetworkMode, Settings
-from nqrust.installer.steps.bridged import CURE, WHY
 
 
 def subnet_is_free(settings: Settings, facts: Facts, former: frozenset[str] = frozenset()) -> Iterator[Finding]:
@@ -103,18 +102,6 @@ def uplink(settings: Settings, facts: Facts) -> Iterator[Finding]:
             "No uplink was found for bridged mode: there is no default route.",
             "Name it with --uplink.",
         )
-    elif settings.network.uplink and not any(link.name == name for link in facts.network.links):
-        yield error("NQR-PRE-031", f"There is no interface {name}.", "Name an existing one with --uplink.")
-
-
-def bridged_is_ready(settings: Settings, facts: Facts) -> Iterator[Finding]:
-    """Moving the host's own address needs a guard against lockout that this version does not have; a bridge that the
-    administrator made, with a port in it, is taken as it is."""
-    if settings.network.mode is not NetworkMode.bridged:
-        return
-    name = settings.network.bridge_name
-    if not any(link.master == name for link in facts.network.links):
-        yield error("NQR-NET-130", WHY, CURE)
 
 
 def checks(settings: Settings, facts: Facts, installed: bool, former: tuple[Settings, ...] = ()) -> Iterator[Finding]:
@@ -122,7 +109,6 @@ def checks(settings: Settings, facts: Facts, installed: bool, former: tuple[Sett
     bridges = frozenset(s.network.bridge_name for s in former if s.has_agent and s.network.mode is not NetworkMode.bridged)
     if not settings.has_agent:
         return
-    yield from bridged_is_ready(settings, facts)
     if settings.network.mode is not NetworkMode.bridged:
         yield from subnet_is_free(settings, facts, bridges)
         yield from dhcp_is_free(settings, facts, installed)

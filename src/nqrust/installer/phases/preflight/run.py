@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 from nqrust.host.facts.model import Facts
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
-from nqrust.installer.phases.preflight import changes, firewalls, images, machine, network, others, ports, reach
+from nqrust.installer.phases.preflight import (
+    addresses,
+    changes,
+    firewalls,
+    folders,
+    images,
+    machine,
+    network,
+    others,
+    ports,
+    reach,
+    unsupported,
+)
 from nqrust.installer.phases.preflight.findings import Finding, Severity
 from nqrust.installer.settings import Settings
 
@@ -33,9 +45,12 @@ class Situation:
 
 
 def run(settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()) -> list[Finding]:
-    """Every finding, errors first. A code in `ignore` turns its errors into warnings."""
+    """Every finding, errors first. A code in `ignore` turns its errors into warnings, except for what this version cannot do."""
     found = [
+        *unsupported.checks(settings),
         *machine.checks(settings, facts),
+        *folders.checks(settings, host, situation.known),
+        *addresses.checks(settings, facts),
         *changes.checks(settings, situation.installed, facts, situation.vms),
         *ports.checks(settings, facts, situation.installed, situation.explicit, situation.own),
         *network.checks(settings, facts, situation.installed is not None, situation.former),
@@ -45,7 +60,7 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
         *reach.remote_database(settings, situation.db_password, situation.role_attributes, _moved(settings, situation)),
         *reach.manager_to_join(settings, host, situation.join_token, _joined(settings, host, situation), situation.vms),
     ]
-    lifted = set(ignore) - changes.FIRM
+    lifted = set(ignore) - changes.FIRM - set(unsupported.CODES)
     found = [replace(f, severity=Severity.warning) if f.severity is Severity.error and f.code in lifted else f for f in found]
     return sorted(found, key=lambda f: list(Severity).index(f.severity))
 
