@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from nqrust.contract import paths
 from nqrust.host.errors import PathMissing

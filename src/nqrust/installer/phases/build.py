@@ -48,6 +48,7 @@ def plan(context: Context) -> PhasePlan:
         *[Symlink(f"{layout.bin_dir}/{c.name}", f"../current/bin/{c.name}") for c in parts],
     ]
     if context.release.form == "bundled" and settings.has_agent:
+        steps.append(Directory(layout.libexec_dir, adopt_modes=True))
         steps.append(Artifact(context.files.directory, HELPER, f"{layout.libexec_dir}/nqrust-helper"))
         if layout.data_dir != paths.DATA_DIR:
             steps.append(File(f"{layout.libexec_dir}/data-dir", f"{layout.data_dir}\n", what="read by nqrust-helper"))

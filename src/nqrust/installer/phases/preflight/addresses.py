@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from nqrust.host.facts.model import Facts
 from nqrust.installer.phases.preflight.findings import Finding, error, warning
-from nqrust.installer.phases.preflight.ports import split_bind
 from nqrust.installer.settings import Mode, Settings
+from nqrust.installer.supervisor.holding import split_bind
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
