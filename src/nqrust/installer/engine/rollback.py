@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nqrust.host.errors import HostError
 from nqrust.installer.engine.errors import NqrError
@@ -12,7 +12,7 @@ from nqrust.installer.engine.journal import Journal, Record
 from nqrust.installer.engine.receipt import Entry
 from nqrust.installer.engine.undo import services
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, UndoContext
-from nqrust.installer.engine.undo.packages import brought_by
+from nqrust.installer.engine.undo.together import with_older
 from nqrust.installer.engine.undo.verbs import NEED_PROGRAMS, revert
 
 
@@ -54,7 +54,7 @@ def roll_back(
         try:
             if missed and any(undo.verb == "packages" for undo in entry.undo):
                 raise HostError("packages stay until what failed before, which may need their programs, is undone")
-            outcomes = _revert_entry(_with_older(context, entry, going), entry)
+            outcomes = _revert_entry(with_older(context, entry, going), entry)
         except Exception as error:  # a defect of ours too: the rest still goes back
             foreseen = isinstance(error, (NqrError, HostError))
             what = str(error) if foreseen else f"{type(error).__name__}: {error}"
@@ -151,11 +151,6 @@ def _decided_by_older(journal: Journal, entry: Entry, unit: str) -> bool:
 def _is_of_systemd(record: Record) -> bool:
     undos = record.body.get("undo", ()) if record.type == "begin" else ()
     return any(undo["verb"] == "unit" and undo["args"].get("supervisor") == "systemd" for undo in undos)
-
-
-def _with_older(context: UndoContext, entry: Entry, going: list[Entry]) -> UndoContext:
-    older = [undo for other in going if other.seq < entry.seq for undo in other.undo]
-    return replace(context, with_older=brought_by(older))
 
 
 def _revert_entry(context: UndoContext, entry: Entry) -> list[Outcome]:

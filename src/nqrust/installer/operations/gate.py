@@ -14,7 +14,7 @@ from nqrust.contract import paths
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.events import Reporter
 from nqrust.installer.engine.lock import exclusive
-from nqrust.installer.operations import summary
+from nqrust.installer.operations import standing_undo, summary
 from nqrust.installer.operations.site import ChangingSite, Site, open_site, open_to_change
 from nqrust.installer.request import PlanPreview, Request, Summary
 
@@ -40,6 +40,13 @@ def carry_out(request: Request, verb: str, events: Reporter, look: Callable[[Sit
                 preview = prospect.preview()
                 if preview.changes and not request.run.confirm(preview):
                     return summary.declined(request)
-            return prospect.change(site)
+            return standing_undo.keep_current(site, _changed(prospect, site, request))
+    except NqrError as error:
+        return summary.refused(error, request)
+
+
+def _changed(prospect: Prospect, site: ChangingSite, request: Request) -> Summary:
+    try:
+        return prospect.change(site)
     except NqrError as error:
         return summary.refused(error, request)

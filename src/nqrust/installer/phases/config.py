@@ -8,11 +8,13 @@ from nqrust.installer.engine.step import Step
 from nqrust.installer.engine.undo.record import Retain
 from nqrust.installer.phases.context import Context
 from nqrust.installer.resources import documents, env
+from nqrust.installer.resources.scripts import helper_scripts
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
 from nqrust.installer.steps.group import Group
 from nqrust.installer.steps.member import Member
 from nqrust.installer.steps.mode import Mode
+from nqrust.installer.steps.symlink import Symlink
 from nqrust.installer.steps.user import User
 from nqrust.installer.steps.vm_home import VmHome
 
@@ -32,6 +34,8 @@ def plan(context: Context) -> PhasePlan:
         Directory(layout.data_dir, tree=True, retain=Retain.data),
         Directory(layout.vms_dir, mode=0o711, tree=True, retain=Retain.data),
         Directory(layout.scripts_dir, adopt_modes=True),
+        *[File(f"{layout.scripts_dir}/{name}", text, mode=0o755) for name, text in helper_scripts(layout).items()],
+        Symlink(f"{layout.scripts_dir}/undo.sh", paths.UNDO_SCRIPT),
         # Root writes and reads there by name, so nobody else may put anything in.
         Directory(layout.backups_dir, mode=0o700, tree=True, adopt_modes=True),
         File(layout.config_yaml, documents.config_yaml(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from nqrust.host.errors import HostError
@@ -11,6 +11,7 @@ from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.receipt import Entry
 from nqrust.installer.engine.undo import files, packages, services, wording
 from nqrust.installer.engine.undo.outcome import UndoContext
+from nqrust.installer.engine.undo.together import with_older
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,7 @@ def forecast(context: UndoContext, entries: Iterable[Entry]) -> Iterator[tuple[E
     gone: frozenset[str] = frozenset()
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     for entry in newest_first:
-        older = packages.brought_by(undo for other in newest_first if other.seq < entry.seq for undo in other.undo)
-        now = replace(context, with_older=older)
+        now = with_older(context, entry, newest_first)
         found = [_of(now, undo.verb, {**undo.args, "gone": gone}) for undo in reversed(entry.undo)]
         gone = gone.union(*(one.packages for one in found))
         yield entry, Forecast(_all(found, "lines"), _all(found, "stays"), _all(found, "waits"))

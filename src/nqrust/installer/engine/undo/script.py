@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from shlex import quote
 from typing import Any
 
@@ -19,6 +18,7 @@ from nqrust.installer.engine.undo.kernel import sysctl_path
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Undo
 from nqrust.installer.engine.undo.script_functions import PRELUDE
+from nqrust.installer.engine.undo.together import with_older
 
 _WIDTH = 76  # base64 of a line
 
@@ -32,21 +32,20 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
     states: dict[str, Undo] = {}  # the oldest record of a unit says how it was
     for entry in newest_first:
         parts.append(f"\n# undo: {' '.join(entry.describe.split())}\n")
-        older = [undo for other in newest_first if other.seq < entry.seq for undo in other.undo]
-        now = replace(context, with_older=packages.brought_by(older))
+        now = with_older(context, entry, newest_first)
         for undo in reversed(entry.undo):
-            parts.append("".join(f"{line}\n" for line in _lines(now, undo)))
+            parts.append("".join(f"{line}\n" for line in lines_of(now, undo)))
             if undo.verb == "unit":
                 states[str(undo.args["name"])] = undo
     parts.append("\nif with_systemd; then try systemctl daemon-reload; fi\n")
-    parts += [f"{_start(undo)}\n" for undo in states.values() if services.needs_settling(undo)]
+    parts += [f"{start_of(undo)}\n" for undo in states.values() if services.needs_settling(undo)]
     parts.append(
         '\nif [ "$failed" -gt 0 ]; then\n    echo "$failed things could not be undone; run this again." >&2\n    exit 1\nfi\n'
     )
     return "".join(parts) + epilogue + "echo 'Done.'\n"
 
 
-def _lines(context: UndoContext, undo: Undo) -> Iterator[str]:
+def lines_of(context: UndoContext, undo: Undo) -> Iterator[str]:
     writer = _WRITERS.get(undo.verb)
     if writer is None:
         raise JournalError(
@@ -150,7 +149,7 @@ def _unit(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
         yield _call("supervisor_program", "stop", args["name"], *args["control"])
 
 
-def _start(undo: Undo) -> str:
+def start_of(undo: Undo) -> str:
     args = undo.args
     if args["supervisor"] == "systemd":
         return _call("start_unit", args["name"], int(args["enabled"]))

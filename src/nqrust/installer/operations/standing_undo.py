@@ -1,0 +1,57 @@
+"""The undo script of this host, kept current: written at the end of every run that left another receipt.
+
+It stands in the state folder, beside the journal whose records it is made of: there it outlives the programs, while data
+stays, and goes with the last record. The installation's scripts folder has a link to it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+from nqrust.contract import paths
+from nqrust.host.errors import HostError
+from nqrust.installer.engine.errors import NqrError
+from nqrust.installer.engine.undo import standing_script
+from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.operations.site import ChangingSite, Site
+from nqrust.installer.operations.taking_back import undo_context
+from nqrust.installer.release import bootstrap_record
+from nqrust.installer.request import Summary
+
+
+def keep_current(site: ChangingSite, done: Summary) -> Summary:
+    """`done`, once the script is as the receipt wants it. A script that cannot be written is told of, and fails nothing."""
+    try:
+        _keep(site)
+    except (NqrError, HostError) as error:
+        return replace(done, notes=(*done.notes, f"{paths.UNDO_SCRIPT} is not current: {str(error).rstrip('.')}."))
+    return done
+
+
+def _keep(site: ChangingSite) -> None:
+    entries = site.receipt.entries
+    host = site.host
+    if not entries or not host.exists(paths.STATE_DIR):
+        return
+    wanted = standing_script.head(entries).encode()
+    stat = host.stat(paths.UNDO_SCRIPT)
+    if stat is not None and stat.mode == 0o700 and host.read_bytes(paths.UNDO_SCRIPT, len(wanted)) == wanted:
+        return
+    host.write_file(paths.UNDO_SCRIPT, text(site).encode("utf-8", "surrogateescape"), mode=0o700)
+
+
+def text(site: Site) -> str:
+    """The script for the receipt of this host. Raises NqrError, HostError."""
+    entries = site.receipt.entries
+    kept = tuple(entry for entry in entries if entry.retain is Retain.database)
+    record = bootstrap_record.read(site.host)
+    folders = " ".join(map(shlex.quote, (paths.STATE_DIR, paths.INSTALL_LOG_DIR, paths.RUN_DIR)))
+
+    def epilogue(keep_packages: bool) -> str:
+        farewell = "" if record is None else bootstrap_record.farewell(record, keep_packages=keep_packages)
+        return f"rm -rf -- {folders}\n{farewell}"
+
+    return standing_script.render(
+        undo_context(site, ()), undo_context(site, kept), entries, path=paths.UNDO_SCRIPT, epilogue=epilogue
+    )
