@@ -4,12 +4,13 @@ never accepted and then ignored."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from nqrust.installer.engine.errors import UsageError
-from nqrust.installer.settings import DbType, Mode, Settings
+from nqrust.installer.settings import DbType, Mode, NetworkMode, Settings
 from nqrust.installer.settings_options import BY_NAME
+from nqrust.installer.settings_record import value_of
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
 
@@ -31,6 +32,7 @@ def check_consistency(settings: Settings, given: Mapping[str, Source], notes: li
     _listeners_differ(settings)
     _bridge_is_not_the_uplink(settings)
     _named_files_exist(settings, given)
+    _all_have_an_effect(settings, given, notes)
 
 
 def _ui_fits_mode(settings: Settings, given: Mapping[str, Source], notes: list[str]) -> None:
@@ -45,6 +47,59 @@ def _ui_fits_mode(settings: Settings, given: Mapping[str, Source], notes: list[s
             "Leave it out, or choose --mode production.",
         )
     notes.append(f"Mode {mode} has no web UI; the {item.label} that asks for one has no effect.")
+
+
+_HAS_AGENT = (lambda s: s.has_agent, "hosts with an agent (any mode but manager)")
+_HAS_MANAGER = (lambda s: s.has_manager, "hosts with a manager (any mode but agent)")
+_AGENT_ONLY = (lambda s: not s.has_manager, "mode agent")
+_HAS_UI = (lambda s: s.has_ui, "hosts with the web UI")
+_OWN_NETWORK = (lambda s: s.has_agent and s.network.mode is not NetworkMode.bridged, "NAT and isolated networks")
+_BRIDGED = (lambda s: s.has_agent and s.network.mode is NetworkMode.bridged, "bridged networks")
+_BUNDLED = (lambda s: s.release.source == "bundled", "the bundled release")
+_FETCHED = (lambda s: s.release.source != "bundled", "a release that is fetched")
+APPLIES: dict[str, tuple[Callable[[Settings], bool], str]] = {
+    "network.mode": _HAS_AGENT,
+    "network.uplink": _BRIDGED,
+    "network.cidr": _OWN_NETWORK,
+    "network.dhcp_first": _OWN_NETWORK,
+    "network.dhcp_last": _OWN_NETWORK,
+    "vmm": _HAS_AGENT,
+    "nested": _HAS_AGENT,
+    "release.source_dir": _BUNDLED,
+    "release.public_key": _FETCHED,
+    "database.type": _HAS_MANAGER,
+    "database.host": _HAS_MANAGER,
+    "database.port": _HAS_MANAGER,
+    "database.name": _HAS_MANAGER,
+    "database.user": _HAS_MANAGER,
+    "database.password_file": _HAS_MANAGER,
+    "agent.manager_base": _AGENT_ONLY,
+    "agent.join_token_file": _AGENT_ONLY,
+    "agent.bind": _HAS_AGENT,
+    "agent.name": _HAS_AGENT,
+    "agent.advertise_address": _HAS_AGENT,
+    "manager.bind": _HAS_MANAGER,
+    "manager.allow_image_paths": _HAS_MANAGER,
+    "manager.reconciler_disabled": _HAS_MANAGER,
+    "ui.bind": _HAS_UI,
+}
+"""Settings that count only where the function says so, and the words for it; the others count everywhere."""
+
+
+def _all_have_an_effect(settings: Settings, given: Mapping[str, Source], notes: list[str]) -> None:
+    """A flag that can do nothing here is refused. Environment and file may serve several hosts, so there it is told."""
+    defaults = Settings()
+    for name, (applies, where) in APPLIES.items():
+        item = given.get(name)
+        if item is None or item.kind == "recorded" or applies(settings) or value_of(settings, name) == value_of(defaults, name):
+            continue
+        if item.kind == "flag":
+            raise UsageError(
+                "NQR-CFG-009",
+                f"{BY_NAME[name].flag} has no effect here: it is for {where}.",
+                "Leave it out, or change the mode, network mode or release that you ask for.",
+            )
+        notes.append(f"{name} ({item.label}) has no effect here: it is for {where}.")
 
 
 def _database(settings: Settings, given: Mapping[str, Source]) -> None:

@@ -287,7 +287,7 @@ RUN_FLAGS: tuple[RunFlag, ...] = (
     ),
     RunFlag(
         "--log-level",
-        "How much the log of the run holds.",
+        "Least severity that the log of the run holds (default: debug, which has every command).",
         Form.choice,
         choices=("debug", "info", "warning", "error"),
         verbs=_CHANGING,

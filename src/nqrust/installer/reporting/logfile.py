@@ -78,6 +78,8 @@ class LogFileReporter(logging.Handler):
             isinstance(event, StepFinished) and event.outcome not in ("satisfied", "would-change", "conflict")
         ):
             self._open()
+        if event_level(event) < self.level:
+            return
         for line in event_lines(event):
             self._write(line)
 
@@ -128,6 +130,23 @@ class LogFileReporter(logging.Handler):
             self._file.flush()
         except (OSError, ValueError):
             self._broken = True
+
+
+_SEVERITIES = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_BAD = {"failed": logging.ERROR, "undo-failed": logging.ERROR, "conflict": logging.WARNING, "unproven": logging.WARNING}
+
+
+def event_level(event: Event) -> int:
+    """As of logging: what a program printed is debug; what went wrong, a warning or an error."""
+    if isinstance(event, StepProgress):
+        return logging.DEBUG
+    if isinstance(event, Notice):
+        return _SEVERITIES.get(event.severity, logging.INFO)
+    if isinstance(event, StepFinished):
+        return _BAD.get(event.outcome, logging.INFO)
+    if isinstance(event, Proof):
+        return _BAD.get(event.verdict, logging.INFO)
+    return logging.INFO
 
 
 def event_lines(event: Event) -> list[str]:
