@@ -191,3 +191,22 @@ def test_a_download_that_fails_tells_why(tmp_path: Path, index: Path, change: st
         step.apply(LocalHost())
     assert failure.value.code == code and failure.value.cure
     assert isinstance(step.inspect(LocalHost()), Needed)
+
+
+def test_what_a_component_needed_stays_when_it_is_switched_off_and_asks_no_network(tmp_path: Path) -> None:
+    """Off: nothing to do. On again: nothing to fetch and nothing to install."""
+    both = [lock(tmp_path, make_wheel(tmp_path / "wheels", name)) for name in ("alpha", "beta")]
+    whole, less = environment(tmp_path, *both), environment(tmp_path, both[0])
+    whole.apply(LocalHost())
+    assert isinstance(less.inspect(LocalHost()), Satisfied) and isinstance(whole.inspect(LocalHost()), Satisfied)
+    step = Wheelhouse("1", str(tmp_path), (both[0].name,), sys.executable, (less,), str(tmp_path / "nowhere"))
+    assert isinstance(step.inspect(LocalHost()), Satisfied)
+    newer = environment(tmp_path, both[0], version="2")
+    assert isinstance(newer.inspect(LocalHost()), Needed), "another release is another environment"
+
+
+def test_an_environment_that_is_extended_knows_all_that_it_holds(tmp_path: Path) -> None:
+    both = [lock(tmp_path, make_wheel(tmp_path / "wheels", name)) for name in ("alpha", "beta")]
+    for one in both:
+        environment(tmp_path, one).apply(LocalHost())
+    assert isinstance(environment(tmp_path, *both).inspect(LocalHost()), Satisfied)

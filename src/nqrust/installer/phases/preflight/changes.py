@@ -91,7 +91,7 @@ CHANGES: dict[str, Change] = {
     "paths.image_dir": Change(How.refused, "Refused: images are there."),
 }
 
-FIRM = frozenset({"NQR-PRE-050", "NQR-PRE-051", "NQR-PRE-052", "NQR-PRE-053", "NQR-PRE-054"})
+FIRM = frozenset({"NQR-PRE-060", "NQR-PRE-061", "NQR-PRE-062", "NQR-PRE-063", "NQR-PRE-064"})
 """Refusals that --ignore-preflight does not lift: going on would lose VMs or break what runs."""
 
 
@@ -110,7 +110,7 @@ def _paths(now: Settings, was: Settings) -> Iterator[Finding]:
         old, new = value_of(was, name), value_of(now, name)
         if old != new:
             yield error(
-                "NQR-PRE-050",
+                "NQR-PRE-060",
                 f"{name} is {old} on this host and cannot change to {new} in place.",
                 f"Keep {old}; or run `nqr uninstall`, move what it kept, and install with {new}.",
             )
@@ -120,12 +120,12 @@ def _mode(now: Settings, was: Settings, vms: tuple[str, ...]) -> Iterator[Findin
     if was.has_manager != now.has_manager:
         lost = "its manager and the VMs that it knows" if was.has_manager else "the manager that it has joined"
         yield error(
-            "NQR-PRE-051",
+            "NQR-PRE-061",
             f"This host is in mode {was.mode.value} and cannot become {now.mode.value} in place: it would lose {lost}.",
             f"Run `nqr uninstall` first, then `nqr install --mode {now.mode.value}`.",
         )
     elif was.has_agent and not now.has_agent and vms:
-        yield _vms_in_the_way(f"become {now.mode.value}, which runs no VM", vms)
+        yield _vms_in_the_way(f"change its mode from {was.mode.value} to {now.mode.value}", vms)
 
 
 def _database(now: Settings, was: Settings, facts: Facts) -> Iterator[Finding]:
@@ -134,7 +134,7 @@ def _database(now: Settings, was: Settings, facts: Facts) -> Iterator[Finding]:
     old, new = was.database, now.database
     if old.type is not new.type:
         yield error(
-            "NQR-PRE-052",
+            "NQR-PRE-062",
             f"The database of this installation is {old.type.value} and cannot become {new.type.value} in place: "
             "the other one is empty, and the VMs would be lost.",
             f"Keep --db-type {old.type.value}; or remove the VMs, run `nqr uninstall`, and install with {new.type.value}.",
@@ -152,7 +152,7 @@ def _database(now: Settings, was: Settings, facts: Facts) -> Iterator[Finding]:
         changed.append(f"database.port ({ports[0]} to {ports[1]})")
     if changed:
         yield error(
-            "NQR-PRE-052",
+            "NQR-PRE-062",
             f"The local database cannot change in place: {', '.join(changed)}. The new one is empty, and the VMs would be lost.",
             "Leave these settings as they are; or remove the VMs, run `nqr uninstall --drop-database`, and install anew.",
         )
@@ -179,7 +179,7 @@ def _network(now: Settings, was: Settings, vms: tuple[str, ...]) -> Iterator[Fin
 def _vms_in_the_way(what: str, vms: tuple[str, ...]) -> Finding:
     count = f"{len(vms)} VM{'s' if len(vms) > 1 else ''}"
     return error(
-        "NQR-PRE-053",
+        "NQR-PRE-063",
         f"This host cannot {what} while it has {count} ({', '.join(vms[:3])}{' …' if len(vms) > 3 else ''}).",
         "Delete the VMs first (`nqr vm ls`, `nqr vm rm NAME`), then run the same command again.",
     )

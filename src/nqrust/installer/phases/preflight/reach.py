@@ -61,7 +61,7 @@ def remote_database(
             yield from _rights(settings, connection, role_attributes)
             if cli_token is not None and not _is_ours(connection, cli_token):
                 yield error(
-                    "NQR-PRE-052",
+                    "NQR-PRE-062",
                     f"The database {db.name} on {db.host}:{db.port} does not hold this installation's data, so the VMs would be"
                     " lost.",
                     "Stop the manager, copy the old database there (pg_dump, pg_restore), then run the same command again; or"
@@ -168,7 +168,7 @@ def manager_to_join(
         return
     if joined is Joined.elsewhere and vms:
         yield error(
-            "NQR-PRE-054",
+            "NQR-PRE-064",
             f"The manager at {base} does not know this agent, whose host has {len(vms)} VM{'s' if len(vms) > 1 else ''} of"
             " another manager.",
             "Delete these VMs with the manager that knows them (nqr vm rm NAME), or keep the old --manager-url.",

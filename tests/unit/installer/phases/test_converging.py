@@ -1,0 +1,250 @@
+"""Random pairs of settings through the real planner: which things a change brings, keeps and retires.
+
+Every step is replaced by one that keeps a ledger on a fake host, under the same id and with the same reason to be kept.
+What a real host makes of it is shown by tests/hosts/test_converge.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hypothesis import assume, given
+from hypothesis import settings as rules
+from hypothesis import strategies as st
+from tests.unit.installer.engine.test_kill_chains import Killed
+from tests.unit.installer.engine.test_retire import Bench
+from tests.unit.installer.phases.a_host import fit
+from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
+
+from nqrust.host.facts.model import Facts
+from nqrust.host.fake import FakeHost
+from nqrust.host.port import Host
+from nqrust.installer import planner
+from nqrust.installer.engine.plan import Plan
+from nqrust.installer.engine.retire import MAKES_WAY
+from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, Step
+from nqrust.installer.engine.undo.record import Retain, undo_file
+from nqrust.installer.phases.context import Context, ReleaseFiles
+from nqrust.installer.phases.preflight import changes
+from nqrust.installer.release.descriptor import Release
+from nqrust.installer.release.interpreter import Interpreter
+from nqrust.installer.settings import Settings
+from nqrust.installer.steps.link import Bridge
+
+LEDGER = "/var/lib/ledger"
+KEPT = ("image:", "pg-role:", "pg-database:", "directory:/srv", "packages:", "python-environment:", "wheelhouse")
+"""Named exceptions: data, the database, packages, and what the environments hold."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Stands for a step: its file exists once it was applied, and says with which content."""
+
+    id: str
+    kind: str
+    content: str
+    retain: Retain
+    undoable: bool
+
+    @property
+    def path(self) -> str:
+        return f"{LEDGER}/{self.id.replace('/', '%')}"
+
+    def describe(self) -> str:
+        return f"do {self.id}"
+
+    def inspect(self, host: Host) -> Inspection:
+        same = host.exists(self.path) and host.read_text(self.path) == self.content
+        return Satisfied() if same or not self.undoable else Needed((f"+ {self.id}",))
+
+    def prepare(self, host: Host) -> Prepared:
+        return Prepared(Origin.created, (undo_file(self.path, ours_sha256=None, retain=self.retain),))
+
+    def apply(self, host: Host) -> None:
+        host.write_file(self.path, self.content.encode())
+
+    def verify(self, host: Host) -> None: ...
+
+
+NO_UNDO = ("healthy", "package-index", "wheelhouse", "build-release", "bridged-uplink", MAKES_WAY)
+
+
+def recorded(step: Step) -> Recorded:
+    retain = getattr(step, "retain", Retain.nothing)
+    if step.kind == "built-image":
+        retain = Retain.data
+    elif step.kind.startswith(("pg-role", "pg-database", "postgres-role", "postgres-database")):
+        retain = Retain.database
+    elif step.kind == "packages":
+        retain = Retain.packages
+    if isinstance(step, Bridge):  # what is in the way of it is no part of what it makes
+        step = replace(step, former=(), instead_of=())
+    # Environments are covered by more than they need, and an image is what it is.
+    stable = step.kind in ("python-environment", "built-image", "packages", "migrate")
+    content = "" if stable else hashlib.sha256(repr(step).encode()).hexdigest()
+    return Recorded(step.id, step.kind, content, retain, step.kind not in NO_UNDO)
+
+
+def context(settings: Settings, *former: Settings, facts: Facts | None = None, release: Release = RELEASE) -> Context:
+    return Context(
+        settings=settings, facts=facts or fit(), secrets=SECRETS, files=ReleaseFiles(release, "/var/cache/x"),
+        python=Interpreter("/usr/bin/python3.11", "3.11.2", "/usr/bin/python3.11"), former=former,
+    )  # fmt: skip
+
+
+def ledger(context: Context) -> Plan:
+    whole = planner.plan(context)
+    return Plan(tuple(replace(p, steps=tuple(recorded(s) for s in p.steps)) for p in whole.phases))
+
+
+def bench() -> Bench:
+    host = FakeHost.debian12()
+    for path in ("/var/lib/nqr", LEDGER):
+        host.put_directory(path, mode=0o700)
+    return Bench(host)
+
+
+def things(bench: Bench) -> dict[str, str]:
+    names = bench.host.listdir(LEDGER)
+    return {name.replace("%", "/"): bench.host.read_text(f"{LEDGER}/{name}") for name in names}
+
+
+def without_kept(found: dict[str, str]) -> dict[str, str]:
+    return {id: content for id, content in found.items() if not id.startswith(KEPT)}
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Settings:
+    cidr = draw(st.sampled_from(("10.0.0.0/24", "10.7.0.0/24")))
+    prefix = cidr.rpartition(".")[0]
+    raw: dict[str, Any] = {
+        "mode": draw(st.sampled_from(("production", "dev", "minimal", "manager"))),
+        "vmm": draw(st.sampled_from(("auto", "qemu"))),
+        "nested": draw(st.booleans()),
+        "components": {"ui": draw(st.booleans()), "container_runtime": draw(st.booleans())},
+        "network": {
+            "mode": draw(st.sampled_from(("nat", "isolated", "bridged"))),
+            "bridge_name": draw(st.sampled_from(("fcbr0", "vmbr1"))),
+            "cidr": cidr,
+            "dhcp_first": f"{prefix}.{draw(st.sampled_from((10, 20)))}",
+            "dhcp_last": f"{prefix}.200",
+        },
+        "manager": {"bind": draw(st.sampled_from(("0.0.0.0:18080", "0.0.0.0:3000"))), "reconciler_disabled": draw(st.booleans())},
+        "ui": {"bind": draw(st.sampled_from(("0.0.0.0:3001", "127.0.0.1:18081")))},
+        "agent": {"name": draw(st.sampled_from((None, "kvm7")))},
+    }
+    return Settings.model_validate(raw)
+
+
+@rules(max_examples=25, deadline=None)
+@given(wishes(), wishes())
+def test_any_change_that_is_not_refused_ends_like_a_fresh_install(first: Settings, second: Settings) -> None:
+    assume(not list(changes.checks(second, first, fit(), ())))
+    here, fresh = bench(), bench()
+    assert here.run(ledger(context(first))).outcome == "ok"
+    assert fresh.run(ledger(context(second))).outcome == "ok"
+    moved = ledger(context(second, first))
+    assert here.run(moved).outcome == "ok"
+    assert without_kept(things(here)) == without_kept(things(fresh))
+    assert set(things(here)) >= set(things(fresh)), "what is asked for is there, data included"
+    again = here.run(ledger(context(second, first, second)))
+    assert again.changed == 0
+    assert not here.back().failed and things(here) == {}
+
+
+@rules(max_examples=15, deadline=None)
+@given(wishes(), wishes(), st.integers(1, 60), st.booleans())
+def test_a_change_killed_anywhere_and_resumed_ends_the_same(first: Settings, second: Settings, at: int, early: bool) -> None:
+    assume(not list(changes.checks(second, first, fit(), ())))
+    here, fresh = bench(), bench()
+    here.run(ledger(context(first)))
+    fresh.run(ledger(context(second)))
+    here.store.next_process(**{"before" if early else "after": at})
+    with suppress(Killed):
+        here.run(ledger(context(second, first)))
+    here.store.next_process()
+    assert here.run(ledger(context(second, first, second))).outcome == "ok"
+    assert without_kept(things(here)) == without_kept(things(fresh))
+    assert here.run(ledger(context(second, first, second))).changed == 0
+
+
+def test_the_web_ui_switched_off_takes_its_own_things_and_nothing_else() -> None:
+    here, on = bench(), Settings()
+    off = Settings.model_validate({"components": {"ui": False}})
+    here.run(ledger(context(on)))
+    result = here.run(ledger(context(off, on)))
+    assert sorted(result.retired.gone) == [
+        "file:/etc/nqrust-microvm/ui.env",
+        "file:/etc/systemd/system/nqrust-ui.service",
+        "service:nqrust-ui",
+        "symlink:/opt/nqrust-microvm/bin/ui",
+        "symlink:/opt/nqrust-microvm/releases/1.2.3/bin/ui",
+    ]
+    assert here.run(ledger(context(on, on, off))).outcome == "ok" and "service:nqrust-ui" in things(here)
+
+
+def test_the_container_runtime_switched_off_leaves_its_image_and_says_so() -> None:
+    here, plain = bench(), Settings()
+    with_it = Settings.model_validate({"components": {"container_runtime": True}})
+    here.run(ledger(context(with_it)))
+    result = here.run(ledger(context(plain, with_it)))
+    assert result.retired.gone == () and "image:container-runtime" in things(here)
+    assert len(result.retired.stays) == 1
+
+
+def test_a_manager_that_was_production_has_no_agent_left() -> None:
+    here, manager = bench(), Settings.model_validate({"mode": "manager"})
+    here.run(ledger(context(Settings())))
+    here.run(ledger(context(manager, Settings())))
+    left = things(here)
+    assert not [id for id in left if any(word in id for word in ("agent.service", "dnsmasq", "bridge", "firewall", "kvm"))]
+    assert "directory:/srv/fc/volumes" in left, "data"
+
+
+def test_sudo_rules_of_an_older_version_go() -> None:
+    """Its journal has them; a release that declares no privilege plans none."""
+    here, bare = bench(), RELEASE.model_copy(update={"privileges": ()})
+    asked = RELEASE if RELEASE.privileges else None
+    assert asked is not None
+    here.run(ledger(context(Settings(), release=asked)))
+    assert "sudoers:/etc/sudoers.d/nqrust" in things(here)
+    result = here.run(ledger(context(Settings(), Settings(), release=bare)))
+    assert set(result.retired.gone) >= {"sudoers:/etc/sudoers.d/nqrust"}
+    assert not [id for id in things(here) if "sudoers" in id]
+
+
+def test_another_release_leaves_the_earlier_one_in_its_folder() -> None:
+    here, newer = bench(), RELEASE.model_copy(update={"version": "1.3.0"})
+    here.run(ledger(context(Settings())))
+    result = here.run(ledger(context(Settings(), Settings(), release=newer)))
+    assert result.outcome == "ok" and result.retired.gone == ()
+    assert "symlink:/opt/nqrust-microvm/releases/1.2.3/bin/manager" in things(here)
+
+
+def test_what_only_the_machine_decides_is_never_retired() -> None:
+    """A boot without KVM, without modules or under another PID 1 is no wish of anybody."""
+    here = bench()
+    here.run(ledger(context(Settings(nested=True), facts=fit(packages=frozenset({"udev"})))))
+    kvm = replace(fit().kvm, present=False, usable=False)
+    for facts in (fit(kvm=kvm), fit(kernel=replace(fit().kernel, modules_loadable=False)), fit(supervisor="none")):
+        result = here.run(ledger(context(Settings(nested=True), Settings(nested=True), facts=facts)))
+        assert result.retired.gone == ()
+
+
+def test_ports_that_change_hands_are_left_first() -> None:
+    old = Settings.model_validate({"manager": {"bind": "0.0.0.0:18080"}, "ui": {"bind": "0.0.0.0:3000"}})
+    new = Settings.model_validate({"manager": {"bind": "0.0.0.0:3000"}, "ui": {"bind": "0.0.0.0:18080"}})
+    ids = [step.id for _, step in planner.plan(context(new, old)).steps()]
+    assert ids.index("makes-way:service:nqrust-ui") < ids.index("service:nqrust-manager")
+    assert ids.index("makes-way:service:nqrust-manager") < ids.index("service:nqrust-manager")
+    assert [id for id in ids if id.startswith("makes-way")] == ["makes-way:service:nqrust-manager", "makes-way:service:nqrust-ui"]
+    assert not [s.id for _, s in planner.plan(context(old, old)).steps() if s.kind == MAKES_WAY]
+
+
+def test_an_old_bridge_goes_before_the_new_one_comes() -> None:
+    new = Settings.model_validate({"network": {"bridge_name": "vmbr1"}})
+    ids = [step.id for _, step in planner.plan(context(new, Settings())).steps()]
+    assert ids.index("makes-way:service:nqrust-dhcp") < ids.index("makes-way:bridge:fcbr0") < ids.index("bridge:vmbr1")
