@@ -2,7 +2,8 @@
 
 Record types (`v` is the format's version, `seq` counts from 1 without a gap):
 
-    run          a run begins: verb, program version, settings (no secret), the unfinished runs it continues
+    run          a run begins: verb, program version, settings (no secret), the unfinished runs it continues; `retiring` for
+                 one that only takes back what an install no longer asks for
     begin        a step is about to change something: its undo records, whose the thing was
     done         that step is applied and verified
     failed       that step failed: code, what, cure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nqrust.installer.engine.journal import Journal, Record
@@ -43,6 +43,7 @@ class Run:
     settings: dict[str, Any]
     resumes: tuple[str, ...] = ()
     outcome: str = ""  # empty: it never ended
+    retiring: bool = False  # it only took back what an install no longer asked for
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,12 @@ def _fold(record: Record, entries: dict[int, Entry], runs: dict[str, Run]) -> No
             body.get("version", ""),
             body.get("settings", {}),
             tuple(body.get("resumes", ())),
+            retiring=bool(body.get("retiring")),
         )
     elif record.type == "end":
         run = runs.get(record.run)
         if run is not None:
-            runs[record.run] = Run(run.id, run.verb, run.at, run.version, run.settings, run.resumes, body["outcome"])
+            runs[record.run] = replace(run, outcome=body["outcome"])
     elif record.type == "begin":
         step = body["step"]
         entries[record.seq] = Entry(

@@ -97,7 +97,7 @@ def retire(host: Host, journal: Journal, originals: Originals, run: str, version
         return Retired(stays=stays)
     before, began = _steps(going), host.monotonic()
     events.emit(PhaseStarted(PHASE, TITLE, len(before)))
-    journal.append("run", run, verb="install", version=version, settings={}, resumes=[])
+    journal.append("run", run, verb="install", version=version, settings={}, resumes=[], retiring=True)
     for entry in Receipt.of(journal).entries:
         if entry.kind == MAKES_WAY:
             journal.append("undone", run, entry=entry.seq)

@@ -18,13 +18,9 @@ _BY_HAND = "That run had removed what is asked for again now: run `nqr install` 
 
 
 def has_retired(journal: Journal, runs: set[str]) -> bool:
-    """Whether something was retired since the first of `runs` began. Retiring is a journal run without settings."""
+    """Whether something was retired since the first of `runs` began."""
     began = min((r.seq for r in journal.records if r.type == "run" and r.run in runs), default=0)
-    retiring = {
-        r.run
-        for r in journal.records
-        if r.type == "run" and r.seq > began and r.body["verb"] == "install" and not r.body.get("settings")
-    }
+    retiring = {r.run for r in journal.records if r.type == "run" and r.seq > began and r.body.get("retiring")}
     return any(r.type == "undone" and r.run in retiring for r in journal.records)
 
 

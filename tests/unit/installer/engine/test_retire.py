@@ -308,3 +308,31 @@ def test_a_rollback_of_the_run_knows_that_something_was_retired() -> None:
     assert last != first and has_retired(bench.journal(), last)
     bench.back(bench.receipt.of_runs(last))
     assert not bench.host.exists("/etc/b") and bench.run(plan(Thing("/etc/a"))).changed == 1
+
+
+def test_a_rollback_after_a_kill_while_retiring_goes_back_to_the_settings_before() -> None:
+    """The run that finished the retiring recorded the new settings once more; they go with the run that made the change."""
+    bench = a_bench()
+    originals = Originals(bench.host, f"{STATE}/originals")
+
+    def install(settings: str, *steps: Step) -> None:
+        runner = Runner(bench.host, bench.journal(), originals, NullReporter())
+        runner.run(plan(*steps), "install", "1", {"are": settings}, retiring=True)
+
+    install("old", Thing("/etc/a"))
+    bench.store.next_process(after=5)  # run, begin, done, end, run
+    with suppress(Killed):
+        install("new", Thing("/etc/b"))
+    bench.store.next_process()
+    assert bench.host.exists("/etc/a") and bench.receipt.unfinished[0].retiring
+    assert bench.receipt.last_settings == {"are": "new"}
+    made = set(unfinished_entries(bench.receipt))
+    assert bench.receipt.of_runs(made)[0].step_id == "thing:/etc/b", "not the retiring alone, which made nothing"
+    install("new", Thing("/etc/b"))
+    assert not bench.host.exists("/etc/a") and not bench.receipt.unfinished
+    ids = set(unfinished_entries(bench.receipt))
+    bench.back(bench.receipt.of_runs(ids))
+    journal = bench.journal()
+    for id in ids:
+        journal.append("end", id, outcome="rolled_back")
+    assert bench.receipt.last_settings == {"are": "old"}

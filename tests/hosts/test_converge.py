@@ -1,0 +1,184 @@
+"""A re-run with other settings brings a host to them, both ways: what is no longer asked for goes, VMs run on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.hosts import product
+from tests.hosts.machine import Fingerprint, Machine, Result
+from tests.hosts.product import document, eventually, fetch, lines, nqr
+
+pytestmark = pytest.mark.timeout(2400)
+
+INSTALL = ("install", "--non-interactive")
+UI = "http://127.0.0.1:3000/"
+UI_FILES = ("/etc/systemd/system/nqrust-ui.service", "/etc/nqrust-microvm/ui.env", "/opt/nqrust-microvm/bin/ui")
+OFF, ON = {"WITH_UI": "false"}, {"WITH_UI": "true"}
+REFUSED = (
+    (("--bridge-name", "vmbr1"), "NQR-PRE-053"),
+    (("--network-cidr", "10.9.0.0/24"), "NQR-PRE-053"),
+    (("--mode", "manager"), "NQR-PRE-053"),
+    (("--mode", "agent", "--manager-url", "http://127.0.0.1:18080"), "NQR-PRE-051"),
+    (("--data-dir", "/srv/other"), "NQR-PRE-050"),
+    (("--install-dir", "/opt/other", "--ignore-preflight", "NQR-PRE-050"), "NQR-PRE-050"),
+    (("--db-name", "other"), "NQR-PRE-052"),
+    (("--db-type", "remote", "--db-host", "127.0.0.1"), "NQR-PRE-052"),
+)
+
+
+@dataclass
+class Installed:
+    host: Machine
+    before: Fingerprint
+    systemd: bool
+    vm: dict[str, Any] = field(default_factory=dict)
+
+    def install(self, *more: str, env: dict[str, str] | None = None, check: bool = True, timeout: float = 600) -> Result:
+        return nqr(self.host, *INSTALL, *more, env=env, check=check, timeout=timeout)
+
+    def changes_nothing(self) -> None:
+        again = self.install()
+        assert "(0 changed" in again.stdout, again.describe()
+
+    def vm_ran_on(self) -> None:
+        eventually("the VM runs", lambda: document(self.host, "vm", "show", self.vm["name"])["state"] == "running")
+        assert document(self.host, "vm", "show", self.vm["name"])["boot_id"] == self.vm["boot_id"]
+        assert product.vm_processes(self.host, self.vm["id"])
+
+    def services(self) -> dict[str, dict[str, Any]]:
+        return {one["name"]: one for one in document(self.host, "status")["services"]}
+
+
+@pytest.fixture(scope="module", params=[True, pytest.param(False, marks=pytest.mark.matrix)], ids=["systemd", "without systemd"])
+def installed(request: pytest.FixtureRequest) -> Iterator[Installed]:
+    with Machine(systemd=request.param) as host:
+        product.clone(host)
+        before = host.fingerprint()
+        product.bootstrap(host, "--non-interactive")
+        yield Installed(host, before, request.param, product.create_vm(host, "web1"))
+
+
+def ui_is_gone(on: Installed) -> None:
+    files = [*UI_FILES[1:], UI_FILES[0] if on.systemd else "/etc/nqrust-microvm/supervisord.d/nqrust-ui.conf"]
+    assert not [path for path in files if on.host.exists(path)]
+    assert fetch(on.host, UI)[0] == 0
+    assert "nqrust-ui" not in on.services()
+    if on.systemd:
+        state = on.host.run(["systemctl", "show", "-p", "LoadState,ActiveState", "nqrust-ui"]).stdout
+        assert "LoadState=not-found" in state and "ActiveState=inactive" in state
+
+
+def test_a_component_that_is_switched_off_goes_and_the_plan_says_so(installed: Installed) -> None:
+    plan = nqr(installed.host, "plan", env=OFF).stdout
+    assert "- remove unit nqrust-ui" in plan and "- remove /etc/nqrust-microvm/ui.env" in plan, plan
+    assert fetch(installed.host, UI)[0] == 200, "a plan changes nothing"
+    planned = next(one for one in lines(nqr(installed.host, "plan", "--output", "json", env=OFF)) if one["type"] == "plan")
+    done = lines(installed.install("--output", "json", env=OFF))[-1]
+    assert done["changed"] == planned["changes"]
+    assert {phase["name"]: phase["changed"] for phase in done["phases"]}["retire"] == done["changed"] - 1  # and config.yaml
+    ui_is_gone(installed)
+    installed.vm_ran_on()
+    installed.changes_nothing()
+    ui_is_gone(installed)
+
+
+def test_switched_on_again_it_works_and_moves_to_another_port(installed: Installed) -> None:
+    installed.install(env=ON)
+    assert fetch(installed.host, UI)[0] == 200 and installed.services()["nqrust-ui"]["active"]
+    installed.install("--ui-bind", "0.0.0.0:3100")
+    assert fetch(installed.host, "http://127.0.0.1:3100/")[0] == 200 and fetch(installed.host, UI)[0] == 0
+    installed.install("--ui-bind", "0.0.0.0:3000")
+    installed.changes_nothing()
+    installed.vm_ran_on()
+
+
+def test_a_run_that_is_killed_while_it_removes_is_told_and_finished(installed: Installed) -> None:
+    """Its last settings ask for no web UI, and the web UI still runs. Asking for it again is not refused either."""
+    host = installed.host
+    records = host.read("/var/lib/nqrust-microvm/journal.jsonl").count("\n")
+    killed = installed.install(env={**OFF, "NQR_CRASH_AFTER_APPEND": "5"}, check=False)  # run, begin, done, end, run
+    assert killed.code in (-9, 137), killed.describe()
+    journal = [json.loads(line) for line in host.read("/var/lib/nqrust-microvm/journal.jsonl").splitlines()[records:]]
+    assert [record["type"] for record in journal] == ["run", "begin", "done", "end", "run"]
+    left = installed.services()["nqrust-ui"]
+    assert left["active"] and not left["asked"] and "no longer asked for" in nqr(host, "status").stdout
+    doctor = nqr(host, "doctor", check=False)
+    assert doctor.code == 1 and "remove unit nqrust-ui" in doctor.stdout, doctor.describe()
+    again = installed.install("--dry-run", env=ON)
+    assert "NQR-PRE-007" not in again.stderr, again.describe()
+    installed.install()
+    ui_is_gone(installed)
+    installed.changes_nothing()
+
+
+def test_a_rollback_brings_back_what_the_run_had_removed(installed: Installed) -> None:
+    said = nqr(installed.host, "rollback", "--non-interactive", timeout=600)
+    assert "is here again" in said.stdout and fetch(installed.host, UI)[0] == 200, said.describe()
+    assert installed.services()["nqrust-ui"]["asked"]
+    installed.changes_nothing()
+
+
+def test_the_manager_takes_the_port_that_the_web_ui_leaves_in_the_same_run(installed: Installed) -> None:
+    installed.install("--no-ui", "--manager-bind", "0.0.0.0:3000")
+    assert json.loads(fetch(installed.host, "http://127.0.0.1:3000/health")[1])["status"] == "ok"
+    installed.changes_nothing()
+    installed.install(
+        "--with-ui", "--manager-bind", "0.0.0.0:19090", "--agent-bind", "0.0.0.0:3000", "--ui-bind", "0.0.0.0:18080"
+    )
+    assert fetch(installed.host, "http://127.0.0.1:18080/")[0] == 200
+    installed.changes_nothing()
+    installed.install("--manager-bind", "0.0.0.0:18080", "--agent-bind", "0.0.0.0:19090", "--ui-bind", "0.0.0.0:3000")
+    installed.changes_nothing()
+    installed.vm_ran_on()
+
+
+@pytest.mark.parametrize(("arguments", "code"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+def test_a_change_that_would_lose_vms_is_refused_and_touches_nothing(
+    installed: Installed, arguments: tuple[str, ...], code: str
+) -> None:
+    mark = installed.host.mark()
+    result = installed.install(*arguments, check=False, env={"DB_PASSWORD": "irrelevant"})
+    assert result.code == 3, result.describe()
+    told = {one.code: one for one in product.refusal(result)}
+    assert code in told and told[code].cure, result.describe()
+    assert product.rewritten(installed.host, mark) == []
+
+
+@pytest.mark.matrix
+def test_a_failure_before_the_new_state_works_has_removed_nothing(installed: Installed) -> None:
+    """An address that this host does not have: the manager cannot listen there, so the run goes back."""
+    result = installed.install("--no-ui", "--manager-bind", "203.0.113.7:18080", check=False, timeout=900)
+    assert result.code == 5, result.describe()
+    assert fetch(installed.host, UI)[0] == 200 and fetch(installed.host, "http://127.0.0.1:18080/health")[0] == 200
+    installed.changes_nothing()
+    installed.vm_ran_on()
+
+
+def test_without_vms_the_bridge_and_its_network_change(installed: Installed) -> None:
+    host = installed.host
+    nqr(host, "vm", "rm", "web1")
+    installed.install("--bridge-name", "vmbr1", "--network-cidr", "10.9.0.0/24")
+    shown = host.run("ip -br -4 address; iptables -S; iptables -t nat -S").stdout
+    assert "vmbr1" in shown and "10.9.0.1/24" in shown and "fcbr0" not in shown and "10.0.0." not in shown
+    installed.changes_nothing()
+
+
+@pytest.mark.matrix
+def test_a_manager_without_vms_gives_its_agent_up(installed: Installed) -> None:
+    host = installed.host
+    installed.install("--mode", "manager")
+    assert set(installed.services()) == {"nqrust-manager", "nqrust-ui"}
+    assert "vmbr1" not in host.run("ip -br link").stdout and fetch(host, "http://127.0.0.1:19090/agent/v1/health")[0] == 0
+    installed.changes_nothing()
+    installed.install("--mode", "production")
+    installed.changes_nothing()
+
+
+def test_uninstall_leaves_nothing_after_all_of_this(installed: Installed) -> None:
+    gone = nqr(installed.host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=900)
+    assert "\n".join(installed.before.diff(installed.host.fingerprint())) == "", gone.describe()
