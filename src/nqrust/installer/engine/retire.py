@@ -8,11 +8,20 @@ install finds the same entries in the receipt and goes on; a failure later than 
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, Kind
-from nqrust.installer.engine.events import Notice, PhaseFinished, PhaseStarted, Reporter, StepFinished
+from nqrust.installer.engine.events import (
+    Event,
+    Notice,
+    PhaseFinished,
+    PhaseStarted,
+    Reporter,
+    StepFinished,
+    StepStarted,
+)
 from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import Plan
@@ -106,7 +115,7 @@ def retire(host: Host, journal: Journal, originals: Originals, run: str, version
         journal,
         run,
         [_as_removal(_without_shared(host, e, going)) for e in going],
-        events,
+        _OncePerStep(events, Counter(e.step_id for e in going)),
         retain=lambda entry: _holds_others(host, entry, ()),
     )
     left = {e.step_id for e in orphans(Receipt.of(journal), plan)}
@@ -116,6 +125,23 @@ def retire(host: Host, journal: Journal, originals: Originals, run: str, version
     seconds = host.monotonic() - began
     events.emit(PhaseFinished(PHASE, len(gone), 0, seconds))
     return Retired(gone, stays, result.kept, result.failed, seconds)
+
+
+@dataclass
+class _OncePerStep:
+    """Tells of each step once, when the oldest of its records is reverted, and of every failure."""
+
+    events: Reporter
+    left: Counter[str]
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, StepStarted) and self.left[event.id] > 1:
+            return
+        if isinstance(event, StepFinished):
+            self.left[event.id] -= 1
+            if self.left[event.id] > 0 and event.outcome != "undo-failed":
+                return
+        self.events.emit(event)
 
 
 def _steps(entries: list[Entry] | tuple[Entry, ...]) -> dict[str, list[Entry]]:
@@ -148,8 +174,9 @@ def _is_shared(host: Host, undo: Undo, going: tuple[Entry, ...]) -> bool:
     if undo.verb != "directory" or undo.args.get("tree"):
         return False
     path = str(undo.args["path"])
-    ours = {str(u.args["path"]) for e in going for u in e.undo if "path" in u.args}
-    return any(posixpath.join(path, name) not in ours for name in _listed(host, path))
+    ours = {str(u.args["path"]): u for e in going for u in e.undo if "path" in u.args}
+    inside = [posixpath.join(path, name) for name in _listed(host, path)]
+    return any(below not in ours or _is_shared(host, ours[below], going) for below in inside)
 
 
 def _listed(host: Host, path: str) -> list[str]:

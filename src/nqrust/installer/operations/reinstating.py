@@ -1,20 +1,30 @@
-"""After a rollback: what the run that was taken back had retired comes back, by installing what is now in force again."""
+"""`nqr rollback` of a run that retired something: the settings before it are installed again.
+
+Undo records say how to remove a thing, not how to make it. So the way back is a run of its own, forward: it makes what
+was retired, retires what the other run had brought, and can be resumed and taken back like every run.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from nqrust.host.errors import HostError
+from pydantic import ValidationError
+
 from nqrust.installer import planner
-from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.events import Reporter
 from nqrust.installer.engine.journal import Journal
+from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.runner import Runner
-from nqrust.installer.operations.site import ChangingSite, facts_for, make_context
-from nqrust.installer.phases.context import Context
-from nqrust.installer.request import Request
+from nqrust.installer.operations import summary
+from nqrust.installer.operations.gate import Prospect
+from nqrust.installer.operations.preview import Previewer
+from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
+from nqrust.installer.release.keep_step import KeepRelease
+from nqrust.installer.request import PlanPreview, Request, Summary
+from nqrust.installer.settings import Settings
+from nqrust.installer.steps.release_link import CurrentLink
 
-_BY_HAND = "That run had removed what is asked for again now: run `nqr install` to bring it back."
+BY_HAND = "That run had also removed what is asked for again now: run `nqr install` to bring it back."
 
 
 def has_retired(journal: Journal, runs: set[str]) -> bool:
@@ -24,26 +34,34 @@ def has_retired(journal: Journal, runs: set[str]) -> bool:
     return any(r.type == "undone" and r.run in retiring for r in journal.records)
 
 
-def reinstate(site: ChangingSite, request: Request, events: Reporter) -> tuple[str, ...]:
-    """Notes about it. Another release than the one that is here now is left alone: it would be an upgrade. Raises NqrError
-    where installing fails; the run is then recorded, as that of any install."""
-    settings = site.installed_settings
-    if settings is None:
-        return ()
-    context = make_context(site, replace(request, settings=settings), facts_for(site.host, settings), events)
-    if not _is_current(site, context):
-        return (_BY_HAND,)
-    runner = Runner(site.host, site.journal, site.originals, events, keep_on_failure=True)
-    result = runner.run(
-        planner.plan(context), "install", context.release.version, settings.model_dump(mode="json"), retiring=True
-    )
-    if result.failure is not None:
-        raise NqrError(result.failure.code, f"{result.failure.what} {_BY_HAND}", result.failure.cure)
-    return (f"What that run had removed is here again ({result.changed} changed).",) if result.changed else ()
-
-
-def _is_current(site: ChangingSite, context: Context) -> bool:
+def settings_before(receipt: Receipt, runs: set[str]) -> Settings | None:
+    """Settings in force before `runs`. None where there were none, and where these runs brought another release: its files
+    go back by their undo records."""
+    if any(e.kind in (CurrentLink.kind, KeepRelease.kind) for e in receipt.of_runs(runs)):
+        return None
+    first = next((n for n, run in enumerate(receipt.runs) if run.id in runs), 0)
+    raw = replace(receipt, runs=receipt.runs[:first]).last_settings
     try:
-        return site.host.readlink(context.layout.current_link).endswith(f"/{context.release.version}")
-    except HostError:
-        return False
+        return Settings.model_validate(raw) if raw else None
+    except ValidationError:  # of a version of nqr that this one does not understand
+        return None
+
+
+def going_back(site: Site, settings: Settings, request: Request, events: Reporter) -> Prospect:
+    """Installing `settings` again. Raises NqrError where that cannot begin."""
+    asked = replace(request, settings=settings)
+    context = make_context(site, asked, facts_for(site.host, settings), events)
+    whole = planner.plan(context)
+
+    def preview() -> PlanPreview:
+        previewer = Previewer("rollback")
+        Runner(site.host, site.journal, site.originals, previewer).preview(whole, retiring=True)
+        return previewer.preview
+
+    def change(site: ChangingSite) -> Summary:
+        runner = Runner(site.host, site.journal, site.originals, events)
+        result = runner.run(whole, "install", context.release.version, settings.model_dump(mode="json"), retiring=True)
+        done = summary.finished(result, (), context, asked)
+        return replace(done, notes=(*done.notes, "The settings before that run are in force again."))
+
+    return Prospect(preview, change)

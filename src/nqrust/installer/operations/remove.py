@@ -64,6 +64,10 @@ def rollback(request: Request, events: Reporter) -> Summary:
     """Undo an unfinished run, else the last one that changed anything."""
 
     def look(site: Site) -> Prospect:
+        ids = set(unfinished_entries(site.receipt))
+        before = reinstating.settings_before(site.receipt, ids) if reinstating.has_retired(site.journal, ids) else None
+        if before is not None:
+            return reinstating.going_back(site, before, request, events)
         return Prospect(lambda: taking_back.of_rollback(site), lambda site: _rollback(site, request, events))
 
     return carry_out(request, "rollback", events, look)
@@ -81,8 +85,8 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
     entries = receipt.of_runs(ids)
     _preload()
     run = _begin(site, "rollback", events, len(entries), ids)
-    result = roll_back(UndoContext(site.host, site.originals), site.journal, run, entries, events)
     retired = reinstating.has_retired(site.journal, ids)
+    result = roll_back(UndoContext(site.host, site.originals), site.journal, run, entries, events)
     for id in ids:
         site.journal.append("end", id, outcome="rolled_back" if not result.failed else "failed")
     proof: tuple[str, ...] = ()
@@ -92,7 +96,7 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
     else:
         site.journal.append("end", run, outcome="ok" if not result.failed else "failed")
         if retired and not result.failed:
-            proof = reinstating.reinstate(site, request, events)
+            proof = (reinstating.BY_HAND,)
     done = _summary(result, request, "rollback", ())
     return replace(done, notes=(*done.notes, *proof))
 

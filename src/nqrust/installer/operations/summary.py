@@ -63,7 +63,7 @@ def finished(result: RunResult, proofs: tuple[Proof, ...], context: Context, req
         phases=tuple(PhaseSummary(p.name, p.changed, p.satisfied, p.seconds) for p in result.phases),
         seconds=result.seconds,
         urls=urls(context) if done else {},
-        notes=(*_notes(result, proofs), *_packages(context, result), *(_EMULATION if done and vmm.endswith(" tcg") else ())),
+        notes=(*_notes(result, proofs), *_switched(context, result), *(_EMULATION if done and vmm.endswith(" tcg") else ())),
         failure=result.failure,
         proofs=tuple(ProofSummary(p.hop, p.verdict, p.detail, p.code, p.cure, p.seconds) for p in proofs),
         log_path=request.run.log_path,
@@ -100,11 +100,18 @@ def _notes(result: RunResult, proofs: tuple[Proof, ...]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _packages(context: Context, result: RunResult) -> tuple[str, ...]:
-    """Packages are never removed by a re-run: others may have come to use them, and switching back needs no network."""
-    before = context.former[-1] if context.former and result.retired.gone else context.settings
-    fewer = set(deps.roles(replace(context, settings=before))) - set(deps.roles(context))
-    return ("Packages that only the removed parts needed stay; `nqr uninstall` removes them.",) if fewer else ()
+def _switched(context: Context, result: RunResult) -> tuple[str, ...]:
+    """What a change of settings leaves. Packages are never removed by a re-run: others may have come to use them, and
+    switching back needs no network."""
+    if not context.former or not result.changed or result.failure is not None:
+        return ()
+    before, now, notes = context.former[-1], context.settings, []
+    if set(deps.roles(replace(context, settings=before))) - set(deps.roles(context)):
+        notes.append("Packages that only the removed parts needed stay; `nqr uninstall` removes them.")
+    if before.has_agent and not now.has_agent and now.has_manager:
+        name = before.agent.name or context.facts.hostname
+        notes.append(f"The manager still lists this host; `nqr host rm {name}` removes it there.")
+    return tuple(notes)
 
 
 def urls(context: Context) -> dict[str, str]:

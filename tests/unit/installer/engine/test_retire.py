@@ -17,7 +17,7 @@ from tests.unit.installer.engine.test_kill_chains import Killed, KillingStore
 from nqrust.host.errors import CommandFailed
 from nqrust.host.fake import FakeHost
 from nqrust.host.port import Host
-from nqrust.installer.engine.events import Event, NullReporter
+from nqrust.installer.engine.events import Event, NullReporter, StepFinished
 from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
@@ -28,7 +28,7 @@ from nqrust.installer.engine.runner import Runner, RunResult, unfinished_entries
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, Step
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Retain, undo_directory, undo_file
-from nqrust.installer.operations.reinstating import has_retired
+from nqrust.installer.operations.reinstating import has_retired, settings_before
 from nqrust.installer.steps.block import Block
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
@@ -247,17 +247,18 @@ def test_a_folder_that_services_share_stays_when_the_one_that_made_it_goes() -> 
     class Makes(Thing):
         def prepare(self, host: Host) -> Prepared:
             prepared = super().prepare(host)
-            return Prepared(prepared.origin, (undo_directory("/etc/keys"), *prepared.undo))
+            return Prepared(prepared.origin, (undo_directory("/etc/run"), undo_directory("/etc/run/keys"), *prepared.undo))
 
         def apply(self, host: Host) -> None:
-            host.mkdir("/etc/keys")
+            host.mkdir("/etc/run")
+            host.mkdir("/etc/run/keys")
             super().apply(host)
 
     bench = a_bench()
-    bench.run(plan(Makes("/etc/keys/a"), Thing("/etc/keys/b")))
-    result = bench.run(plan(Thing("/etc/keys/b")))
-    assert result.retired.gone == ("thing:/etc/keys/a",) and result.retired.kept == ()
-    assert bench.host.exists("/etc/keys/b") and not bench.host.exists("/etc/keys/a")
+    bench.run(plan(Makes("/etc/run/keys/a"), Thing("/etc/run/keys/b")))
+    result = bench.run(plan(Thing("/etc/run/keys/b")))
+    assert result.retired.gone == ("thing:/etc/run/keys/a",) and result.retired.kept == ()
+    assert bench.host.exists("/etc/run/keys/b") and not bench.host.exists("/etc/run/keys/a")
 
 
 def test_what_made_way_comes_back_only_while_the_run_can_fail() -> None:
@@ -307,6 +308,7 @@ def test_a_rollback_of_the_run_knows_that_something_was_retired() -> None:
     last = set(unfinished_entries(bench.receipt))
     assert last != first and has_retired(bench.journal(), last)
     bench.back(bench.receipt.of_runs(last))
+    assert settings_before(bench.receipt, last) is None, "these are no settings of a version that we know"
     assert not bench.host.exists("/etc/b") and bench.run(plan(Thing("/etc/a"))).changed == 1
 
 
@@ -336,3 +338,30 @@ def test_a_rollback_after_a_kill_while_retiring_goes_back_to_the_settings_before
     for id in ids:
         journal.append("end", id, outcome="rolled_back")
     assert bench.receipt.last_settings == {"are": "old"}
+
+
+def test_a_step_of_several_runs_is_told_once() -> None:
+    heard: list[Event] = []
+
+    class Hears(NullReporter):
+        def emit(self, event: Event) -> None:
+            heard.append(event)
+
+    bench = a_bench()
+    for text in ("one", "two", "three"):
+        bench.run(plan(File("/etc/a", text)))
+    runner = Runner(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"), Hears())
+    assert runner.run(plan(), "install", "1", {}, retiring=True).retired.gone == ("file:/etc/a",)
+    assert [e.describe for e in heard if isinstance(e, StepFinished)] == ["remove /etc/a"]
+
+
+def test_settings_before_a_run_are_those_in_force_then() -> None:
+    bench = a_bench()
+    originals = Originals(bench.host, f"{STATE}/originals")
+    ids = []
+    for mode, path in (("minimal", "/etc/a"), ("manager", "/etc/b")):
+        runner = Runner(bench.host, bench.journal(), originals, NullReporter())
+        ids.append(runner.run(plan(Thing(path)), "install", "1", {"mode": mode}, retiring=True).run)
+    before = settings_before(bench.receipt, {ids[1]})
+    assert before is not None and before.mode.value == "minimal"
+    assert settings_before(bench.receipt, {ids[0]}) is None
