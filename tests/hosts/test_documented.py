@@ -119,7 +119,9 @@ def test_a_vmm_runs_as_root_and_its_guest_reaches_little(reader: Reader) -> None
         assert fetch(host, f"http://10.0.0.1:{port}/")[0], "the host itself reaches it there"
     product.typed(host, "web1", "root")
     ask = r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 2 10.0.0.1 $p 2>&1 | head -n 1"
-    product.typed(host, "web1", f"(for p in 18080 19090 3000 5432 22 19091; do echo $p: $({ask}); done; echo all) >/tmp/reached &")
+    product.typed(
+        host, "web1", f"(for p in 18080 19090 3000 5432 22 19091; do echo $p: $({ask}); done; echo all) >/tmp/reached &"
+    )
     product.typed(host, "web1", "ping -c 1 -W 2 10.0.0.1 >/dev/null && echo pings >>/tmp/pings")
     said = eventually("it has tried them all", lambda: _complete(product.typed(host, "web1", "cat /tmp/reached /tmp/pings")), 60)
     for port in (18080, 19090, 3000, 5432, 22):

@@ -105,6 +105,24 @@ class Receipt:
         return any(e.step_id == step_id for e in self.entries)
 
 
+def unfinished_entries(receipt: Receipt) -> Iterable[str]:
+    """Ids of the runs that `nqr rollback` would undo: the unfinished ones, else the last that ended well; each with the runs
+    that it continued. One that only retired made nothing: it belongs to the run before it."""
+    unfinished = [run.id for run in receipt.unfinished if not run.retiring]
+    if unfinished:
+        return receipt.with_continued(unfinished)
+    without_entries: set[str] = set()
+    for run in reversed(receipt.runs):
+        if run.verb in ("rollback", "uninstall"):
+            continue
+        together = receipt.with_continued([run.id])
+        if run.outcome == "ok" and receipt.of_runs(together):
+            return together | without_entries
+        if not receipt.of_runs({run.id}):
+            without_entries.add(run.id)
+    return ()
+
+
 def _fold(record: Record, entries: dict[int, Entry], runs: dict[str, Run]) -> None:
     body = record.body
     if record.type == "run":

@@ -8,9 +8,9 @@ A failure rolls back what this run (and the unfinished runs that it continues) a
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nqrust.host.errors import HostError, NoSpace
@@ -18,6 +18,7 @@ from nqrust.host.port import Host
 from nqrust.installer.engine.errors import Interrupted, JournalError, NqrError, StepConflict, StepFailed
 from nqrust.installer.engine.events import (
     Notice,
+    NullReporter,
     PhaseFinished,
     PhaseStarted,
     Reporter,
@@ -166,7 +167,7 @@ class Runner:
             if opened:
                 self.journal.append("end", result.run, outcome="ok")
             if retiring:
-                self._retire(result, plan, version)
+                self._retire(result, plan, verb, version, settings)
         self.events.emit(
             RunFinished(
                 result.outcome,
@@ -178,7 +179,7 @@ class Runner:
         )
         return result
 
-    def _retire(self, result: RunResult, plan: Plan, version: str) -> None:
+    def _retire(self, result: RunResult, plan: Plan, verb: str, version: str, settings: dict[str, Any]) -> None:
         """From here on there is no way back, only forward: see engine/retire.py."""
         try:
             retired = retire(self.host, self.journal, self.originals, new_run_id(), version, plan, self.events)
@@ -197,6 +198,12 @@ class Runner:
                 f"Installed, but not everything that is no longer asked for could be removed: {retired.failed[0]}.",
                 "Mend the cause and run the same command again: what is left stays recorded.",
             )
+        elif retired.gone:
+            # What went may have been part of what is asked for (a step with another id): once more, as the next run would.
+            again = replace(self, events=NullReporter()).run(plan, verb, version, settings)
+            result.changed += again.changed
+            if again.failure is not None:
+                result.failure, result.outcome = again.failure, "failed"
 
     # --- one step
 
@@ -378,21 +385,3 @@ def _wrapped(step: Step, error: HostError, verb: str) -> StepFailed:
         f"“{step.describe()}” {verb}: {error}.",
         "Mend the cause that is named here (the log has the whole output) and run the same command again.",
     )
-
-
-def unfinished_entries(receipt: Receipt) -> Iterable[str]:
-    """Ids of the runs that `nqr rollback` would undo: the unfinished ones, else the last that ended well; each with the runs
-    that it continued. One that only retired made nothing: it belongs to the run before it."""
-    unfinished = [run.id for run in receipt.unfinished if not run.retiring]
-    if unfinished:
-        return receipt.with_continued(unfinished)
-    without_entries: set[str] = set()
-    for run in reversed(receipt.runs):
-        if run.verb in ("rollback", "uninstall"):
-            continue
-        together = receipt.with_continued([run.id])
-        if run.outcome == "ok" and receipt.of_runs(together):
-            return together | without_entries
-        if not receipt.of_runs({run.id}):
-            without_entries.add(run.id)
-    return ()

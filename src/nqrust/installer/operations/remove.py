@@ -26,9 +26,9 @@ from nqrust.installer.engine.events import (
     Reporter,
     RunStarted,
 )
-from nqrust.installer.engine.receipt import Entry, Receipt
+from nqrust.installer.engine.receipt import Entry, Receipt, unfinished_entries
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
-from nqrust.installer.engine.runner import new_run_id, unfinished_entries
+from nqrust.installer.engine.runner import new_run_id
 from nqrust.installer.engine.undo import script
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Retain

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from nqrust.contract import paths
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
-from nqrust.installer.engine.receipt import Entry
-from nqrust.installer.engine.runner import unfinished_entries
+from nqrust.installer.engine.receipt import Entry, unfinished_entries
 from nqrust.installer.engine.step import Origin
 from nqrust.installer.engine.undo.forecast import forecast
 from nqrust.installer.engine.undo.outcome import UndoContext

@@ -13,9 +13,9 @@ from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
-from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.receipt import Receipt, unfinished_entries
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
-from nqrust.installer.engine.runner import Runner, RunResult, new_run_id, unfinished_entries
+from nqrust.installer.engine.runner import Runner, RunResult, new_run_id
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File

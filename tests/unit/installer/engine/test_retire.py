@@ -21,10 +21,10 @@ from nqrust.installer.engine.events import Event, NullReporter, StepFinished
 from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
-from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.receipt import Receipt, unfinished_entries
 from nqrust.installer.engine.retire import MAKES_WAY, orphans
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
-from nqrust.installer.engine.runner import Runner, RunResult, unfinished_entries
+from nqrust.installer.engine.runner import Runner, RunResult
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, Step
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Retain, undo_directory, undo_file
@@ -365,3 +365,14 @@ def test_settings_before_a_run_are_those_in_force_then() -> None:
     before = settings_before(bench.receipt, {ids[1]})
     assert before is not None and before.mode.value == "minimal"
     assert settings_before(bench.receipt, {ids[0]}) is None
+
+
+def test_a_thing_that_is_asked_for_under_another_id_is_there_in_the_end() -> None:
+    bench = a_bench()
+    before = bench.state()
+    bench.run(plan(Thing("/etc/a", kind="earlier")))
+    result = bench.run(plan(Thing("/etc/a", kind="later")))
+    assert result.outcome == "ok" and result.retired.gone == ("earlier:/etc/a",)
+    assert bench.host.exists("/etc/a") and [e.step_id for e in bench.receipt.entries] == ["later:/etc/a"]
+    assert bench.run(plan(Thing("/etc/a", kind="later"))).changed == 0
+    assert not bench.back().failed and bench.state() == before
