@@ -60,6 +60,22 @@ def test_commands_in_messages_exist() -> None:
     assert seen > 60, "the search finds what it looks for"
 
 
+@pytest.mark.parametrize("script", ["install.sh", "uninstall.sh"])
+def test_the_scripts_tell_options_that_exist(script: str) -> None:
+    """Their own help, for when nqr cannot run yet."""
+    text = (ROOT / "scripts" / "install" / script).read_text()
+    usage = (
+        text.partition("<<EOF\n")[2].partition("\nEOF")[0]
+        if script == "install.sh"
+        else "\n".join(re.findall(r'echo "(.*)"', text))
+    )
+    options = re.findall(r"(--[a-z-]+)(?: ([a-z]+(?:\|[a-z]+)+))?", usage)
+    assert len(options) > 7
+    for option, choices in options:
+        words = [commands.SCRIPTS[script], option, *([choices] if choices else [])]
+        assert option == "--help" or commands.problem(words, complete=False) == "", words
+
+
 def test_every_block_says_what_it_is() -> None:
     assert [place(block) for page in pages.pages() for block in pages.blocks(page) if block.language not in LANGUAGES] == []
 
