@@ -219,6 +219,12 @@ elif command -v dnf >/dev/null 2>&1; then
     manager=dnf
 fi
 
+# An earlier bootstrap was killed while apt was at work: what dpkg had begun is brought to its end.
+if [ "$manager" = apt ] && { [ -s "$CACHE/borrowed" ] || { [ -z "$python" ] && [ -s "$CACHE/brought" ]; }; }; then
+    DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 dpkg --force-confold --configure -a >>"$LOG" 2>&1 9>&- </dev/null || true
+    apt --fix-broken install || true
+fi
+
 if [ -z "$python" ]; then
     case $manager in
         apt)

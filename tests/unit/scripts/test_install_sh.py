@@ -171,14 +171,17 @@ def test_a_ready_environment_is_used_at_once_with_every_argument_as_given(clone:
 def test_what_was_borrowed_is_given_back_after_a_kill(
     clone: Path, ready: Path, tmp_path: Path, needed: str, left: list[str]
 ) -> None:
-    """Killed once the environment was complete; what another package needs by now is for uninstall to look at."""
+    """Killed once the environment was complete, perhaps inside dpkg, which is brought to its end first. What another
+    package needs by now is for uninstall to look at."""
     (ready / "bootstrap.json").unlink()
     (ready / "borrowed").write_text("python3-venv\n")
     apt = f"case $* in *-s*) echo 'Purg python3-venv [1]'; echo '{needed}' ;; *) echo \"$*\" >>{tmp_path}/calls ;; esac"
-    mounts = over({"apt-get": apt, "dpkg-query": "echo 'install ok installed'"}, tmp_path)
+    dpkg = f'echo "dpkg $*" >>{tmp_path}/calls'
+    mounts = over({"apt-get": apt, "dpkg": dpkg, "dpkg-query": "echo 'install ok installed'"}, tmp_path)
     done = alone(mounts, clone / "scripts/install/install.sh", "--dry-run", NQR_CACHE_DIR=str(ready))
     assert done.returncode == 7 and json.loads(done.stdout)[0] == ["nqr", "install", "--dry-run"], done.stderr
-    calls = (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
+    mended, fixed, *calls = (tmp_path / "calls").read_text().splitlines()
+    assert mended == "dpkg --force-confold --configure -a" and fixed.endswith("--fix-broken install")
     assert [line.split()[-3:] for line in calls] == ([] if left else [["purge", "--", "python3-venv"]])
     assert not (ready / "borrowed").exists() and json.loads((ready / "bootstrap.json").read_text())["packages"] == left
 
@@ -202,7 +205,9 @@ def test_it_waits_while_another_package_manager_reads_the_lists(clone: Path, rea
 def test_the_programs_of_the_system_are_found_whatever_path_is(clone: Path, ready: Path, tmp_path: Path) -> None:
     """su(1) of Debian keeps a user's PATH, without sbin, where dpkg(1) wants its programs."""
     (ready / "borrowed").write_text("python3-venv\n")
-    mounts = over({"apt-get": f"echo $PATH >{tmp_path}/path", "dpkg-query": "echo 'install ok installed'"}, tmp_path)
+    mounts = over(
+        {"apt-get": f"echo $PATH >{tmp_path}/path", "dpkg": "true", "dpkg-query": "echo 'install ok installed'"}, tmp_path
+    )
     script = clone / "scripts/install/install.sh"
     done = alone(f"{mounts}\nPATH=/home/me/bin:/usr/bin", script, "--dry-run", NQR_CACHE_DIR=str(ready))
     assert done.returncode == 7, done.stderr
