@@ -53,6 +53,7 @@ RPMS = (
     Rpm("boolean", requires=["(library-api(two) if old-friend)"]),
     Rpm("slow", requires=["library", "client"], files=["/usr/share/slow/x"],
         post=f"touch {POST_REACHED}\nwhile [ -e {POST_HELD} ]; do sleep 0.1; done\necho made > /etc/slow-made.conf"),
+    Rpm("shipped", files=["/etc/dnf/protected.d/shipped.conf"]),  # names itself, as sudo of RHEL does
     Rpm(LONG, files=["/usr/share/long/x"]),
     Rpm("python3.11", requires=[LONG, "client", "old-library"], files=["/usr/share/python3.11/x"]),
 )  # fmt: skip

@@ -237,6 +237,15 @@ def test_installed_and_taken_back(bench: Bench, form: str) -> None:
     assert bench.back(form)[0] == outcome[0], "it can be repeated"
 
 
+@FORMS
+def test_a_package_that_protects_itself_goes_too(bench: Bench, form: str) -> None:
+    bench.install("shipped")
+    assert bench.host.read("/etc/dnf/protected.d/shipped.conf") == "shipped\n"
+    outcome = bench.back(form)
+    assert outcome[0] == {"verb": "Reverted", "script": "0"}[form], outcome
+    assert bench.packages() == ["old-friend", "old-library", "shell"] and bench.different() == ""
+
+
 def test_what_the_bootstrap_brought_goes_at_last_unless_others_need_it(bench: Bench) -> None:
     farewell = """
 from nqrust.installer.release.bootstrap_record import BootstrapRecord, farewell

@@ -135,7 +135,7 @@ remove_rpms() { # $present; leaves $stay
         present=$rest
     done
     # shellcheck disable=SC2086  # a list of names
-    [ -z "$present" ] || try dnf -y -q remove --setopt=clean_requirements_on_remove=0 $present
+    [ -z "$present" ] || try dnf -y -q remove --setopt=clean_requirements_on_remove=0 --setopt=protected_packages= $present
 }
 purge_debs() { # $present; leaves $stay
     dpkg --configure -a
