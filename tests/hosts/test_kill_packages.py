@@ -28,6 +28,7 @@ class Bench:
 def prepared() -> Iterator[Bench]:
     with Machine() as host:
         product.clone(host)
+        host.run("rm /etc/hosts")  # netbase, which comes along, writes one then
         host.run([*MINIMAL, "--dry-run"], timeout=900)
         killing.plain_devices(host)
         pristine = host.fingerprint()
@@ -77,5 +78,36 @@ def test_power_cut_inside_dpkg_and_back(prepared: Bench, lines: int) -> None:
     torn = host.run("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | grep -v '^ii' | head -3", check=False).stdout
     back = host.run([INSTALL, "--non-interactive"], env={"NQR_VERB": "rollback"}, check=False, timeout=900)
     assert back.code == 0, f"{torn}{back.describe()}"
+    assert "\n".join(prepared.pristine.diff(host.fingerprint())) == "", back.describe()
+    assert host.run(["dpkg", "--audit"]).stdout == ""
+
+
+AT = {
+    # name, what dpkg's log says just then
+    "before netbase's script": " configure netbase:",
+    "while a control file is read": " install screen:",
+    "among scripts": " configure ssl-cert:",
+}
+
+
+@pytest.mark.parametrize("way", ["uninstall", "script"])
+@pytest.mark.parametrize("moment", AT)
+def test_what_scripts_make_goes_though_they_were_killed(prepared: Bench, moment: str, way: str) -> None:
+    """/etc/hosts, which netbase's postinst writes, dpkg's own tmp.ci, and the like."""
+    host = prepared.host
+    killing.restore(host, prepared.start)
+    running = host.start(MINIMAL)
+    while not host.run(["grep", "-q", AT[moment], "/var/log/dpkg.log"], check=False).ok:
+        assert running.poll() is None, running.text()[-3000:]
+    hit = killing.end_tree(running)
+    assert "dpkg" in hit or "apt-get" in hit, hit
+    everything = ("--purge-data", "--drop-database")
+    if way == "uninstall":
+        back = host.run([killing.UNINSTALL, *everything, "--non-interactive"], check=False, timeout=900)
+    else:
+        made = {"NQR_VERB": "uninstall"}
+        host.run([INSTALL, "--non-interactive", "--script", "/root/undo.sh", *everything], env=made, timeout=900)
+        back = host.run("sh /root/undo.sh; code=$?; rm /root/undo.sh; exit $code", check=False, timeout=900)
+    assert back.code == 0 and "Could not" not in back.stderr, back.describe()
     assert "\n".join(prepared.pristine.diff(host.fingerprint())) == "", back.describe()
     assert host.run(["dpkg", "--audit"]).stdout == ""
