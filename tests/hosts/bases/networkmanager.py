@@ -40,6 +40,6 @@ MACHINE = BaseMachine(
     ready="nmcli -t -f DEVICE,STATE device | grep -x 'host0:connected'",
     neighbour=NEIGHBOUR,
     moves=r"^files /var/lib/NetworkManager/timestamps$",
-    meanwhile="systemctl restart NetworkManager; nm-online -q -t 30",
+    meanwhile="nmcli networking off; nmcli networking on; systemctl restart NetworkManager; nm-online -q -t 30",
     inits=("systemd",),
 )

@@ -15,10 +15,13 @@ from nqrust.installer.steps.file import File
 from nqrust.installer.steps.firewall import FirewallSpec, IptablesRules, vm_network
 from nqrust.installer.steps.link import Bridge, BridgeMakesWay
 from nqrust.installer.steps.makes_way import MakesWay
+from nqrust.installer.steps.network_manager import FOLDER, UnmanagedLinks
 from nqrust.installer.steps.sysctl import Sysctl
 
 SYSCTL_FILE = "/etc/sysctl.d/90-nqrust-microvm.conf"
 FORWARDING = "net.ipv4.ip_forward"
+NETWORK_MANAGER = {"network-manager", "NetworkManager"}
+"""Its package, as Debian and as Red Hat call it."""
 
 
 def script_path(context: Context) -> str:
@@ -66,6 +69,8 @@ def plan(context: Context) -> PhasePlan:
             ),
             Sysctl(FORWARDING, "1"),
         ]
+    if NETWORK_MANAGER & context.facts.packages:
+        steps += [Directory(FOLDER, adopt_modes=True), UnmanagedLinks(network.bridge_name)]
     steps += [
         Bridge(
             network.bridge_name,
