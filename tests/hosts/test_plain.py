@@ -87,6 +87,15 @@ def test_a_component_goes_and_comes(installed: Job) -> None:
     assert "ui" in daemons(installed.host)
 
 
+def test_an_image_that_is_built_again_is_registered(installed: Job) -> None:
+    host = installed.host
+    host.run("rm -r /srv/images/tiny")
+    nqr(host, "image", "scan")
+    assert [image["state"] for image in document(host, "image", "ls")["items"]] == ["missing"]
+    nqr(host, "phase", "run", "build", timeout=900)
+    assert [image["state"] for image in document(host, "image", "ls")["items"]] == ["ready"]
+
+
 def test_stop_and_remove(installed: Job) -> None:
     host = installed.host
     nqr(host, "vm", "stop", "web1")

@@ -12,7 +12,7 @@ from nqrust.installer.settings import Settings
 CACHE_MIB = 1500
 """Wheels, the built release and the packages of an image, with room to unpack them."""
 CONTAINER_MIB = 4000
-"""The container runtime image is 450 MiB, and takes three times that while it is built."""
+"""3 GB as for every install, and 1 GiB while the container runtime image is built."""
 
 
 def writable(settings: Settings, host: Host) -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def room(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
         if free < CONTAINER_MIB:
             yield error(
                 "NQR-PRE-006",
-                f"Only {free} MiB are free for {images}; building the container runtime image takes {CONTAINER_MIB} MiB.",
+                f"Only {free} MiB are free for {images}; with the container runtime image an install needs {CONTAINER_MIB} MiB.",
                 f"Free {CONTAINER_MIB} MiB there, or leave --with-container-runtime out (--no-container-runtime).",
             )
 
