@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from nqrust.host.errors import ProgramMissing
 from nqrust.host.fake import FakeHost
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.step import Origin
 from nqrust.installer.engine.undo import script, traces
-from nqrust.installer.engine.undo.outcome import UndoContext
+from nqrust.installer.engine.undo.outcome import Reverted, UndoContext
 from nqrust.installer.engine.undo.record import (
     Retain,
     Undo,
@@ -26,7 +27,8 @@ from nqrust.installer.engine.undo.record import (
     undo_mode,
     undo_symlink,
 )
-from nqrust.installer.engine.undo.verbs import VERBS
+from nqrust.installer.engine.undo.script_functions import PRELUDE
+from nqrust.installer.engine.undo.verbs import VERBS, revert
 
 OLD = (Path(__file__).parents[3] / "golden/journal/v1.jsonl").read_bytes()
 
@@ -293,3 +295,40 @@ def test_folders_and_copies_of_configuration(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} >= {"conf", "conf.rpmsave", "again"}
     assert not (tmp_path / "conf.rpmnew").exists() and not (tmp_path / "far").exists()
     assert (tmp_path / "again").stat().st_mode & 0o7777 == 0o750
+
+
+@pytest.mark.parametrize("control", ["missing", "broken", "works"])
+def test_a_supervisord_whose_control_program_is_gone_is_ended_as_a_whole(control: str, tmp_path: Path) -> None:
+    """Its Python may be gone, and what it runs would go on beside a user and files that are being removed."""
+    config = str(tmp_path / "supervisord.conf")
+    program = tmp_path / "supervisorctl"
+    if control != "missing":
+        program.write_text("#!/no/such/python\n" if control == "broken" else f'#!/bin/sh\necho "$*" >{tmp_path}/told\nexit 7\n')
+        program.chmod(0o755)
+    with subprocess.Popen(["sh", "-c", "while :; do sleep 0.1; done", config]) as daemon:
+        try:
+            done = sh(f"{PRELUDE}\nsupervisor_program stop web {program} -c {config}\n", tmp_path)
+            assert done.returncode == 0, done.stderr
+            if control == "works":
+                assert daemon.poll() is None and (tmp_path / "told").read_text() == f"-c {config} stop web\n"
+            else:
+                assert daemon.wait(5) == -15
+        finally:
+            daemon.kill()
+
+
+def test_nqr_too_ends_it_as_a_whole() -> None:
+    made = context()
+    host = made.host
+    assert isinstance(host, FakeHost)
+    config, control = "/etc/supervisord.conf", "/opt/venv/bin/supervisorctl"
+    host.put(control, "#!/no/such/python\n", mode=0o755)
+    host.on(control, prefix=True, answer=ProgramMissing(control))
+    host.put("/proc/4711/cmdline", f"/opt/venv/bin/python\0/opt/venv/bin/supervisord\0-c\0{config}\0")
+    host.processes.add(4711)
+    undo = Undo(
+        "unit",
+        {"supervisor": "supervisord", "name": "web", "enabled": False, "active": False, "control": [control, "-c", config]},
+    )
+    assert isinstance(revert(made, undo), Reverted)
+    assert host.signals == [(4711, 15)]

@@ -210,10 +210,16 @@ start_unit() { # unit, whether it was enabled
     [ "$2" = 1 ] && systemctl enable --quiet "$1" 2>/dev/null
     systemctl restart "$1" || kept "$1 ran before and does not start now"
 }
-supervisor_program() { # verb, program, command line of supervisorctl
-    verb=$1 program=$2
+supervisor_program() { # verb, program, command line of supervisorctl, which ends with its configuration
+    verb=$1 program=$2 code=127
     shift 2
-    if [ -x "$1" ]; then "$@" "$verb" "$program" >/dev/null 2>&1; fi
+    if [ -x "$1" ]; then
+        "$@" "$verb" "$program" >/dev/null 2>&1
+        code=$?
+    fi
+    [ "$code" -ge 126 ] && [ "$verb" = stop ] || return 0
+    while [ $# -gt 1 ]; do shift; done # its Python is gone: all programs end together
+    end_supervisord "$1"
 }
 same_machine() { # process: containers on this host are other machines
     [ "$(readlink "/proc/$1/ns/pid" 2>/dev/null)" = "$(readlink /proc/self/ns/pid)" ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from nqrust.host.errors import HostError
+from nqrust.host.errors import CommandFailed, HostError, PathError, ProgramMissing
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Reverted, UndoContext
 from nqrust.installer.engine.undo.record import Undo
@@ -61,9 +61,12 @@ def _has_systemd(host: Host) -> bool:
 
 def _supervisord_program(host: Host, name: str, args: dict[str, Any]) -> Outcome:
     """Stop a program that was not there before, and let supervisord forget it; with its supervisord gone there is nothing
-    to stop."""
+    to stop. A supervisorctl whose Python is gone cannot stop one alone, so all end together."""
     if not args["active"]:
-        _control(host, args, "stop", name)
+        try:
+            _control(host, args, "stop", name)
+        except (CommandFailed, PathError, ProgramMissing):
+            return _end_supervisord(host, str(args["control"][-1]))
     if not args["enabled"]:
         _control(host, args, "remove", name)
     return Reverted()
@@ -78,7 +81,10 @@ def _control(host: Host, args: dict[str, Any], verb: str, name: str) -> None:
 
 def supervisord(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """End the supervisord that runs with our configuration; it ends its programs (supervisord(1), SIGTERM)."""
-    host, config = context.host, str(args["config"])
+    return _end_supervisord(context.host, str(args["config"]))
+
+
+def _end_supervisord(host: Host, config: str) -> Outcome:
     found = [
         pid
         for pid in _pids(host)
