@@ -91,9 +91,10 @@ def preview_retiring(host: Host, receipt: Receipt, plan: Plan, events: Reporter,
     for sentence in data:
         events.emit(Notice("info", sentence))
     for id, entries in steps.items():
-        first, *more = told(_without_shared(host, entries[0], going).undo)  # the oldest says what was there before
+        oldest = _as_removal(_without_shared(host, entries[0], going))  # it says what was there before
+        more = told(oldest.undo)[1:]
         lines = tuple(f"- {line}" for line in more)
-        events.emit(StepFinished(PHASE, id, entries[0].kind, first, "would-change", diff=lines))
+        events.emit(StepFinished(PHASE, id, oldest.kind, oldest.describe, "would-change", diff=lines))
     events.emit(PhaseFinished(PHASE, len(steps), 0, 0.0))
     return len(steps)
 

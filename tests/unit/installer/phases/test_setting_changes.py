@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from tests.unit.installer.phases.a_host import fit, network
 
+from nqrust.contract.credentials import hash_token
 from nqrust.host.facts.model import Link, ListeningPort
 from nqrust.host.fake import FakeHost
 from nqrust.host.secret import Secret
-from nqrust.installer.phases.preflight import changes
+from nqrust.installer.phases.preflight import changes, reach
 from nqrust.installer.phases.preflight.changes import CHANGES, FIRM, How
 from nqrust.installer.phases.preflight.findings import Severity
 from nqrust.installer.phases.preflight.run import Situation, run
@@ -183,3 +185,40 @@ def test_an_agent_changes_its_manager_only_without_vms_or_to_one_that_knows_it(
     host.pages["http://m2:18080/v1/hosts/join-check"] = (answer, b"{}")
     situation = Situation(installed=was, known=True, agent_token=Secret("nqr_a"), vms=vms)
     assert [f.code for f in run(now, fit(), host, situation)] == codes
+
+
+# --- a remote database that moved
+
+
+class Answers:
+    """A connection to a database: what it says of the token."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def execute(self, query: str, values: tuple[str, ...]) -> Answers:
+        assert values == (hash_token("nqr_c"),)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self
+
+    def fetchone(self) -> object:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "ours"),
+    [((1,), True), (None, False), (psycopg.errors.UndefinedTable(), False), (psycopg.errors.InsufficientPrivilege(), False)],
+)
+def test_a_database_is_known_by_the_token_that_the_installation_made(answer: object, ours: bool) -> None:
+    assert reach._is_ours(Answers(answer), Secret("nqr_c")) is ours  # type: ignore[arg-type]
+
+
+def test_only_another_remote_database_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Secret | None] = []
+    monkeypatch.setattr(reach, "remote_database", lambda s, p, a, token: asked.append(token) or ())
+    token, was = Secret("nqr_c"), settings(REMOTE)
+    for now in (REMOTE, {**REMOTE, "database.password_file": "/root/p"}, {**REMOTE, "database.host": "db2"}):
+        run(settings(now), fit(), FakeHost.debian12(), Situation(installed=was, known=True, cli_token=token))
+    run(settings(REMOTE), fit(), FakeHost.debian12(), Situation(cli_token=token))
+    assert asked == [None, None, token, None]

@@ -72,10 +72,14 @@ def remote_database(
 
 
 def _is_ours(connection: psycopg.Connection[tuple[object, ...]], cli_token: Secret) -> bool:
-    if connection.execute("SELECT to_regclass('public.tokens') IS NULL").fetchone() == (True,):
-        return False
+    """Whether the database knows the token that this installation made; False where it has no such table, or shows none."""
+    import psycopg
+
     query = "SELECT 1 FROM public.tokens WHERE sha256 = %s"
-    return connection.execute(query, (hash_token(cli_token.reveal()),)).fetchone() is not None
+    try:
+        return connection.execute(query, (hash_token(cli_token.reveal()),)).fetchone() is not None
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):
+        return False
 
 
 def knows(host: Host, base: str, agent_token: Secret) -> bool:
