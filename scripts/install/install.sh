@@ -100,8 +100,7 @@ hand_over() { # environment, arguments
     environment=$1
     shift
     NQR_SOURCE_CHECKOUT=$checkout
-    NQR_BOOTSTRAP_RECORD=$CACHE/bootstrap.json
-    export NQR_SOURCE_CHECKOUT NQR_BOOTSTRAP_RECORD
+    export NQR_SOURCE_CHECKOUT
     # Isolated (-I): neither the working directory nor the caller's PYTHON* variables can slip a module in.
     exec "$environment/bin/python" -I -X "pycache_prefix=$CACHE/pycache" -c '
 import sys

@@ -115,7 +115,7 @@ def ready(clone: Path, tmp_path: Path) -> Path:
     (cli / "__main__.py").write_text(
         "import json, os, sys\n"
         "def main():\n"
-        "    print(json.dumps([sys.argv, os.environ['NQR_SOURCE_CHECKOUT'], os.environ['NQR_BOOTSTRAP_RECORD'], os.getcwd()]))\n"
+        "    print(json.dumps([sys.argv, os.environ['NQR_SOURCE_CHECKOUT'], os.getcwd()]))\n"
         "    return 7\n"
     )
     cache = tmp_path / "cache"
@@ -160,9 +160,9 @@ def test_a_ready_environment_is_used_at_once_with_every_argument_as_given(clone:
     for script, verb in ((clone / "scripts/install/install.sh", "install"), (link, "install")):
         done = run(script, "--config", "a b.yaml", "", "--x=*", NQR_CACHE_DIR=str(ready), PYTHONPATH="/nonsense")
         assert done.returncode == 7, done.stderr
-        argv, checkout, record, cwd = json.loads(done.stdout)
+        argv, checkout, cwd = json.loads(done.stdout)
         assert argv == ["nqr", verb, "--config", "a b.yaml", "", "--x=*"]
-        assert checkout == str(clone) and record == f"{ready}/bootstrap.json" and cwd == "/"
+        assert checkout == str(clone) and cwd == "/"
     assert not list(clone.rglob("__pycache__")), "byte code goes to the cache, not into the clone"
 
 
