@@ -67,6 +67,12 @@ def add(
             "An image from a URL needs its digest.",
             "Add --sha256 with the hex digest that its publisher gives.",
         )
+    if from_url is None and sha256 is not None:
+        raise UsageError(
+            "NQR-USE-007",
+            "--sha256 is for an image from a URL; the digests of a folder are in its image.json.",
+            "Leave --sha256 out, or give --url instead of --path.",
+        )
     from pydantic import ValidationError
 
     from nqrust.contract.api.images import ImageAdd

@@ -160,6 +160,8 @@ def uninstall(
             f"{'--save-fingerprint' if save_fingerprint is not None else '--script'} writes a file, which a dry run does not.",
             "Leave --dry-run (or NQR_DRY_RUN) out, or print the script with --script -.",
         )
+    if script is not None and flags.get("output") == "json":
+        raise UsageError("NQR-USE-014", "The output of --script is the script, so it cannot be JSON.", "Leave --output json out.")
     if save_fingerprint is not None:
         _save_fingerprint(save_fingerprint)
     if script is not None:

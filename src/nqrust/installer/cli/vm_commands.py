@@ -103,12 +103,16 @@ def create(
     autostart: opt.Autostart = None,
     restart_policy: opt.Restart = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when its guest agent reported.")] = False,
-    timeout: Timeout = 180.0,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="With --wait: how long at most (default: 180).")
+    ] = None,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
     if image is None and template is None:
         raise UsageError("NQR-USE-003", "Neither --image nor --template is given.", "Name an image: nqr image ls lists them.")
+    if timeout is not None and not wait:
+        raise UsageError("NQR-USE-003", "--timeout has no effect without --wait.", "Add --wait, or leave --timeout out.")
     keys = opt.keys(ssh_key or [])
     users = vm_users.accounts(user, keys, password_hash_file)
     asked = _checked(
@@ -122,7 +126,10 @@ def create(
     with manager(url) as client:
         made = client.create_vm(asked)
         if wait:
-            made = client.wait_for(made.id, "guest_up" if start else "stopped", timeout=timeout) or made
+            made = (
+                client.wait_for(made.id, "guest_up" if start else "stopped", timeout=180.0 if timeout is None else timeout)
+                or made
+            )
     if out == "json":
         output.document(made)
         return

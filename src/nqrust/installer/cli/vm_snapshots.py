@@ -51,6 +51,8 @@ def create(vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", u
         output.document(made)
     elif made is not None:
         output.facts([("name", made.name), ("kind", made.kind), ("state", made.state), ("error", made.error)])
+    if made is None:
+        typer.echo(f"snapshot {name} is gone", err=True)
     if made is None or made.state != "ready":
         raise typer.Exit(1)
 

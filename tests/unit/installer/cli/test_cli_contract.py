@@ -86,6 +86,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["vm", "create", "--name", "ab", "--image", "x", "--ssh-key", "/no"], "NQR-USE-003", "/no", ".pub"),
         (["vm", "ls", "--manager", "ftp://x"], "NQR-USE-003", "ftp://x", "http://"),
         (["image", "add", "mine"], "NQR-USE-007", "--path", "nqr image add"),
+        (["image", "add", "mine", "--path", "/x", "--sha256", "0"], "NQR-USE-007", "--sha256", "--url"),
         (["phase", "run", "netwrk"], "NQR-USE-003", "netwrk", "Did you mean network?"),
         (["logs", "manger"], "NQR-USE-003", "manger", "Did you mean manager?"),
     ],
@@ -313,6 +314,11 @@ def test_what_writes_does_not_go_with_a_dry_run(words, what, answer, capsys) -> 
     assert run(*words, "--dry-run") == 2
     said = capsys.readouterr().err
     assert said.startswith("NQR-USE-014") and what in said and not os.path.exists(words[-1])
+
+
+def test_a_script_is_no_json(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert run("uninstall", "--script", "/tmp/undo.sh", "--output", "json") == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "NQR-USE-014" and not os.path.exists("/tmp/undo.sh")
 
 
 def test_the_script_is_printed_in_a_dry_run(answer, capsys) -> None:  # type: ignore[no-untyped-def]
