@@ -31,7 +31,7 @@ CONFIG = "config.yaml"
 def observed(flags: Mapping[str, object], environ: Mapping[str, str] | None = None, **facts: Any) -> set[str]:
     """Of settings by dotted name: `step ID: DESCRIBE`, `PATH: LINE`, `data ID: FIELD=VALUE`, `finding CODE: WHAT`."""
     found, host = gather(flags=flags, environ=environ or {}), fit(**facts)
-    context = _context(found, host)
+    context = context_of(found, host)
     lines: set[str] = set()
     for phase in planner.plan(context).phases:
         for step in phase.steps:
@@ -41,7 +41,7 @@ def observed(flags: Mapping[str, object], environ: Mapping[str, str] | None = No
     return lines | {f"finding {one.code}: {one.what}" for one in checks}
 
 
-def _context(found: Gathered, host: Any) -> Any:
+def context_of(found: Gathered, host: Any) -> Any:
     fake = FakeHost.debian12()
     if found.settings.agent.join_token_file:
         fake.put(found.settings.agent.join_token_file, "nqr_of_the_manager\n")

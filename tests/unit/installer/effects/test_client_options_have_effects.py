@@ -1,0 +1,126 @@
+"""Every option and argument of every command that asks the manager has a row that names its effect, and has that effect."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.installer.effects.fake_manager import FakeManager
+
+from nqrust.installer.cli import app, console
+from nqrust.installer.cli.__main__ import run
+
+ROOT = Path(__file__).parents[4]
+TABLE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/client.yaml").read_text())
+TREE = app.command()
+EVERYWHERE = ("--manager", "--output")
+PROOFS = ("body", "call", "no_call", "says", "waits")
+
+
+def options(group: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(command, option or argument) of the real command line."""
+    for name, inner in group.commands.items():
+        here = f"{path} {name}".strip()
+        if hasattr(inner, "commands"):
+            yield from options(inner, here)
+        for parameter in () if hasattr(inner, "commands") else inner.params:
+            yield here, parameter.opts[-1] if parameter.param_type_name == "option" else parameter.name
+
+
+OF_CLIENTS = {(here, one) for here, one in options(TREE) if (here, "--manager") in set(options(TREE))} - {
+    ("image build", "name"), ("image build", "--manager"),
+}  # fmt: skip
+"""`image build` builds on this host; it is among the other commands."""
+ROWS = [(here, one) for here, row in TABLE.items() for one in row if one != "base"]
+
+
+def test_the_table_is_the_command_line() -> None:
+    assert set(ROWS) == {(here, one) for here, one in OF_CLIENTS if one not in (*EVERYWHERE, "--help")}
+    assert TABLE.keys() == {here for here, _ in OF_CLIENTS}
+    for here, one in ROWS:
+        assert set(TABLE[here][one]) & set(PROOFS), f"{here} {one} names no effect"
+
+
+@dataclass
+class Ran:
+    manager: FakeManager
+    code: int
+    said: str
+    out: str
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    (tmp_path / "key.pub").write_text("ssh-ed25519 AAAA a@b\n")
+    (tmp_path / "hash").write_text("$6$salt$hash\n")
+    named = {"KEY": str(tmp_path / "key.pub"), "HASH": str(tmp_path / "hash"), "SUM": "a" * 64}
+    monkeypatch.setenv("NQR_MANAGER_URL", "http://of-the-environment:1")
+    monkeypatch.setenv("NQR_TOKEN", "good")
+    monkeypatch.setattr(console, "attach", lambda url, name: 0)
+
+    def once(here: str, words: str, *, stuck: bool = False, taken: bool = False) -> Ran:
+        with pytest.MonkeyPatch.context() as patch:
+            manager = FakeManager(stuck=stuck, taken=taken).install(patch)
+            patch.setattr(app, "command", lambda: TREE)  # made once
+            patch.setattr(sys, "stdin", io.StringIO("the current one\nanother password\n"))
+            code = run([*here.split(), *(named.get(word, word) for word in words.split())])
+        captured = capsys.readouterr()
+        return Ran(manager, code, captured.out + captured.err, captured.out)
+
+    return once
+
+
+def holds(body: Any, wanted: dict[str, Any]) -> bool:
+    return isinstance(body, dict) and all(name in body and body[name] == value for name, value in wanted.items())
+
+
+@pytest.mark.parametrize(("here", "one"), ROWS, ids=[f"{here} {one}" for here, one in ROWS])
+def test_an_option_has_the_effect_that_its_row_names(here: str, one: str, ran: Any) -> None:
+    row = TABLE[here][one]
+    base = str(row.get("base", TABLE[here]["base"]))
+    words = str(row["instead"]) if "instead" in row else f"{base} {row['add']}"
+    more = {"stuck": "waits" in row, "taken": row.get("taken", False)}
+    before, after = ran(here, base, **more), ran(here, words, **more)
+    if not more["stuck"] and not more["taken"]:
+        assert before.code == 0, before.said
+        assert after.code == 0 or row.get("fails"), after.said
+    wanted = {name: "a" * 64 if value == "SUM" else value for name, value in row.get("body", {}).items()}
+    seen = {
+        "body": lambda it: any(holds(body, wanted) for _, body in it.manager.asked),
+        "call": lambda it: row["call"] in [call for call, _ in it.manager.asked],
+        "no_call": lambda it: row["no_call"] not in [call for call, _ in it.manager.asked],
+        "says": lambda it: row["says"] in it.said,
+        "waits": lambda it: row["waits"] <= it.manager.seconds < row["waits"] + 2,
+    }
+    for proof in (name for name in PROOFS if name in row):
+        assert seen[proof](after), f"{proof}: {after.manager.asked} {after.said}"
+        assert not seen[proof](before), f"{proof} holds without it too"
+
+
+@pytest.mark.parametrize("here", TABLE)
+def test_manager_says_who_is_asked(here: str, ran: Any) -> None:
+    base = TABLE[here]["base"]
+    assert ran(here, base).manager.bases == {"http://of-the-environment:1"}
+    assert ran(here, f"{base} --manager http://named.example:9").manager.bases == {"http://named.example:9"}
+
+
+@pytest.mark.parametrize("here", [here for here in TABLE if (here, "--output") in OF_CLIENTS])
+def test_output_json_is_one_document_of_the_api(here: str, ran: Any) -> None:
+    base = TABLE[here]["base"]
+    document = json.loads(ran(here, f"{base} --output json").out)
+    assert document.keys() & {"items", "id", "name", "token"}
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(ran(here, base).out)
+
+
+def test_the_token_of_the_environment_is_sent(ran: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ran("vm ls", "").manager.tokens == {"Bearer good"}
+    monkeypatch.setenv("NQR_TOKEN", "another")
+    assert ran("vm ls", "").manager.tokens == {"Bearer another"}

@@ -1,0 +1,218 @@
+"""The options and arguments of the commands that work on this host and are no flags of a run: a row each, and its proof. With
+the settings, the run flags and the client commands they are the whole command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Callable
+
+import pytest
+from tests.unit.installer.effects.a_bench import TREE, Bench, bench
+from tests.unit.installer.effects.test_client_options_have_effects import OF_CLIENTS, options
+
+from nqrust import __version__
+from nqrust.contract import paths
+from nqrust.host import local
+from nqrust.host.fake import FakeHost
+from nqrust.installer import fingerprint, operations
+from nqrust.installer.cli import support_bundle
+from nqrust.installer.fingerprint.model import Fingerprint
+from nqrust.installer.request import Status, Summary
+from nqrust.installer.settings_options import OPTIONS, RUN_FLAGS
+
+__all__ = ["bench"]
+VERB = {"phase run": "phase", "config show": "config", "config validate": "config"}
+SETTINGS = ("install", "plan", "phase run", "config show", "config validate")
+
+
+def detailed_exitcode(it: Bench) -> None:
+    assert (it.nqr("plan"), it.nqr("plan", "--detailed-exitcode")) == (0, 10)
+    assert it.nqr("install") == 0 and it.nqr("plan", "--detailed-exitcode") == 0, "nothing to change any more"
+
+
+def script(it: Bench) -> None:
+    assert it.nqr("install") == 0 and it.nqr("uninstall", "--script", "-") == 0
+    assert it.out.startswith("#!/bin/sh") and "remove_file /etc/of-nqr" in it.out and it.host.mutations == []
+    file = it.logs.parent / "undo.sh"
+    assert it.nqr("uninstall", "--script", str(file)) == 0 and file.stat().st_mode & 0o777 == 0o700
+
+
+def save_fingerprint(it: Bench) -> None:
+    kept, saved = it.logs.parent / "kept", it.logs.parent / "saved"
+    kept.write_bytes(b"a fingerprint")
+    it.patch.setattr(paths, "FINGERPRINT", str(kept))
+    assert it.nqr("uninstall", "--save-fingerprint", str(saved)) == 0 and saved.read_bytes() == b"a fingerprint"
+
+
+def phase(it: Bench) -> None:
+    asked: list[str] = []
+    it.patch.setattr(operations, "phase_run", lambda request, name, events: asked.append(name) or Summary("ok", 0))
+    assert it.nqr("phase", "run", "kvm") == 0 and it.nqr("phase", "run", "sudo") == 0 and asked == ["kvm", "sudo"]
+
+
+def _status(it: Bench) -> None:
+    it.patch.setattr(operations, "status", lambda request: Status(installed=True, version="9.9", mode="minimal"))
+    it.patch.setattr(operations, "verify", lambda request, events: Summary("ok", 0))
+
+
+def status_output(it: Bench) -> None:
+    _status(it)
+    assert it.nqr("status", "--output", "json") == 0 and json.loads(it.out)["version"] == "9.9"
+    assert it.nqr("status") == 0 and it.out.startswith("NQRust-MicroVM is installed")
+
+
+def doctor_output(it: Bench) -> None:
+    _status(it)
+    assert it.nqr("doctor", "--output", "json") == 0 and json.loads(it.out)["status"]["version"] == "9.9"
+    assert it.nqr("doctor") == 0 and "All is well." in it.out
+
+
+def config_output(it: Bench) -> None:
+    assert it.nqr("config", "show", "--mode", "minimal", "--output", "json") == 0
+    assert json.loads(it.out)["settings"]["mode"] == {"value": "minimal", "source": "flag --mode"}
+    assert it.nqr("config", "show") == 0 and it.out.startswith("mode ")
+
+
+def _prints(it: Bench, *files: str) -> None:
+    it.patch.setattr(local, "LocalHost", FakeHost.debian12)
+    it.patch.setattr(fingerprint, "take", lambda host: Fingerprint(1.0, {"users": {}, "files": {f: ["file"] for f in files}}))
+
+
+def fingerprint_output(it: Bench) -> None:
+    _prints(it, "/etc/a")
+    file = it.logs.parent / "print"
+    assert it.nqr("fingerprint") == 0 and "/etc/a" in it.out
+    assert it.nqr("fingerprint", "--output", str(file)) == 0 and "/etc/a" not in it.out and "/etc/a" in file.read_text()
+
+
+def fingerprint_compare(it: Bench) -> None:
+    fingerprint_output(it)
+    file = str(it.logs.parent / "print")
+    assert it.nqr("fingerprint", "--compare", file) == 0 and "Nothing differs" in it.out
+    _prints(it, "/etc/a", "/etc/b")
+    assert it.nqr("fingerprint", "--compare", file) == 1 and "/etc/b" in it.out and "/etc/a" not in it.out
+
+
+def before(it: Bench) -> None:
+    fingerprint_output(it)
+    file = str(it.logs.parent / "print")
+    assert it.nqr("verify-clean") == 2 and "--before" in it.err
+    assert it.nqr("verify-clean", "--before", file) == 0
+    _prints(it)
+    assert it.nqr("verify-clean", "--before", file) == 1
+
+
+def _journal(it: Bench, *words: str) -> tuple[str, ...]:
+    host = FakeHost.debian12()
+    host.on("journalctl", prefix=True, answer="said\n")
+    it.patch.setattr(local, "LocalHost", lambda: host)
+    it.patch.setattr(os.path, "isdir", lambda path: True)
+    assert it.nqr("logs", *words) == 0
+    return host.commands[-1].argv
+
+
+def logs_service(it: Bench) -> None:
+    assert [word for word in _journal(it, "agent") if "unit" in word] == ["--unit=nqrust-agent.service"]
+    assert len([word for word in _journal(it) if "unit" in word]) == 5
+
+
+def logs_follow(it: Bench) -> None:
+    assert "-f" in _journal(it, "--follow") and "-f" in _journal(it, "-f") and "-f" not in _journal(it)
+
+
+def logs_lines(it: Bench) -> None:
+    assert " -n 7 " in " ".join(_journal(it, "--lines", "7")) and " -n 100 " in " ".join(_journal(it))
+
+
+def bundle_output(it: Bench) -> None:
+    host = FakeHost.debian12()
+    it.patch.setattr(support_bundle, "_output", lambda host, argv: "")
+    it.patch.setattr(local, "LocalHost", lambda: host)
+    it.patch.chdir(it.logs.parent)
+    file = it.logs.parent / "named.tar.gz"
+    assert it.nqr("support-bundle", "--output", str(file)) == 0
+    with tarfile.open(file) as tar:
+        assert any(name.endswith("status.json") for name in tar.getnames())
+    assert it.nqr("support-bundle") == 0 and len(list(it.logs.parent.glob("nqrust-support-*.tar.gz"))) == 1
+
+
+def _built(it: Bench, *words: str) -> tuple[list[str], list[str | None]]:
+    from nqrust.image import container, tiny
+
+    recipes: list[str] = []
+    urls: list[str | None] = []
+
+    class Client:
+        def __init__(self, url: str | None) -> None:
+            urls.append(url)
+
+        def __enter__(self) -> Client:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def scan_images(self) -> None:
+            pass
+
+    manifest = type("Manifest", (), {"rootfs": type("Rootfs", (), {"size": 1})})
+    for module, name in ((tiny, "tiny"), (container, "container-runtime")):
+        it.patch.setattr(module, "build", lambda *_, name=name, **__: recipes.append(name) or manifest)
+    from nqrust.installer.cli import image_commands
+
+    it.patch.setattr(image_commands, "manager", Client)
+    assert it.nqr("image", "build", *words) == 0
+    return recipes, urls
+
+
+def build_name(it: Bench) -> None:
+    assert _built(it)[0] == ["tiny"] and _built(it, "container-runtime")[0] == ["container-runtime"]
+
+
+def build_manager(it: Bench) -> None:
+    assert _built(it)[1] == [None] and _built(it, "--manager", "http://m:1")[1] == ["http://m:1"]
+
+
+ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
+    ("plan", "--detailed-exitcode"): ("exit code 10 when there are changes", detailed_exitcode),
+    ("uninstall", "--script"): ("a shell script, 0700 or printed, and no change", script),
+    ("uninstall", "--save-fingerprint"): ("the kept fingerprint is copied there", save_fingerprint),
+    ("phase run", "name"): ("that phase is run", phase),
+    ("status", "--output"): ("one JSON document", status_output),
+    ("doctor", "--output"): ("one JSON document", doctor_output),
+    ("config show", "--output"): ("one JSON document", config_output),
+    ("fingerprint", "--output"): ("the fingerprint is in the file and not on standard output", fingerprint_output),
+    ("fingerprint", "--compare"): ("exit 1 and what differs", fingerprint_compare),
+    ("verify-clean", "--before"): ("that fingerprint is compared instead of the kept one", before),
+    ("logs", "service"): ("the unit that journalctl is asked for", logs_service),
+    ("logs", "--follow"): ("journalctl -f", logs_follow),
+    ("logs", "--lines"): ("journalctl -n", logs_lines),
+    ("support-bundle", "--output"): ("the path of the tar file", bundle_output),
+    ("image build", "name"): ("the recipe that is built", build_name),
+    ("image build", "--manager"): ("the manager that is told", build_manager),
+}
+
+
+def test_the_tables_together_are_the_command_line() -> None:
+    flags = {option.flag for option in OPTIONS}
+    known = {
+        (here, one) for here, one in options(TREE)
+        if (here in SETTINGS and one in flags)
+        or (any(flag.flag == one and VERB.get(here, here) in flag.verbs for flag in RUN_FLAGS) and (here, one) not in ROWS)
+    }  # fmt: skip
+    assert {pair for pair in options(TREE) if pair[1] != "--help"} == known | OF_CLIENTS | ROWS.keys()
+    assert [parameter.opts for parameter in TREE.params] == [["--version"]]
+
+
+@pytest.mark.parametrize("pair", ROWS, ids=" ".join)
+def test_an_option_has_the_effect_that_its_row_names(pair: tuple[str, str], bench: Bench) -> None:
+    effect, proof = ROWS[pair]
+    assert effect
+    proof(bench)
+
+
+def test_version_is_told_both_ways(bench: Bench) -> None:
+    assert bench.nqr("--version") == 0 and bench.out == f"nqr {__version__}\n"
+    assert bench.nqr("version") == 0 and bench.out == f"nqr {__version__}\n"
