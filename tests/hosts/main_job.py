@@ -8,7 +8,7 @@ import re
 import socketserver
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,12 +57,14 @@ class Job:
         return f"{self.lived.kind.name} ({init}): {differs}; {took}"
 
 
-def begin(lived: LivedIn, arguments: tuple[str, ...] = INSTALL) -> Job:
-    """Clone, fingerprint, install. Raises MachineError when the install fails."""
+def begin(lived: LivedIn, arguments: tuple[str, ...] = INSTALL, *, first: Callable[[Machine], None] | None = None) -> Job:
+    """Clone, fingerprint, what is to be done `first`, install. Raises MachineError when the install fails."""
     product.clone(lived.host)
     job = Job(lived, lived.host.fingerprint(), lived.neighbour(), arguments)
     if lived.kind.busy:
         lived.host.start(lived.kind.busy)
+    if first is not None:
+        first(lived.host)
     with job.timed("install"):
         job.result = product.bootstrap(lived.host, *arguments)
     return job

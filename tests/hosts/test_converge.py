@@ -20,14 +20,14 @@ UI = "http://127.0.0.1:3000/"
 UI_FILES = ("/etc/systemd/system/nqrust-ui.service", "/etc/nqrust-microvm/ui.env", "/opt/nqrust-microvm/bin/ui")
 OFF, ON = {"WITH_UI": "false"}, {"WITH_UI": "true"}
 REFUSED = (
-    (("--bridge-name", "vmbr1"), "NQR-PRE-053"),
-    (("--network-cidr", "10.9.0.0/24"), "NQR-PRE-053"),
-    (("--mode", "manager"), "NQR-PRE-053"),
-    (("--mode", "agent", "--manager-url", "http://127.0.0.1:18080"), "NQR-PRE-051"),
-    (("--data-dir", "/srv/other"), "NQR-PRE-050"),
-    (("--install-dir", "/opt/other", "--ignore-preflight", "NQR-PRE-050"), "NQR-PRE-050"),
-    (("--db-name", "other"), "NQR-PRE-052"),
-    (("--db-type", "remote", "--db-host", "127.0.0.1"), "NQR-PRE-052"),
+    (("--bridge-name", "vmbr1"), "NQR-PRE-063"),
+    (("--network-cidr", "10.9.0.0/24"), "NQR-PRE-063"),
+    (("--mode", "manager"), "NQR-PRE-063"),
+    (("--mode", "agent", "--manager-url", "http://127.0.0.1:18080"), "NQR-PRE-061"),
+    (("--data-dir", "/srv/other"), "NQR-PRE-060"),
+    (("--install-dir", "/opt/other", "--ignore-preflight", "NQR-PRE-060"), "NQR-PRE-060"),
+    (("--db-name", "other"), "NQR-PRE-062"),
+    (("--db-type", "remote", "--db-host", "127.0.0.1"), "NQR-PRE-062"),
 )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.documentation import pages
-from tests.hosts import main_job, product
+from tests.hosts import dry_runs, main_job, product
 from tests.hosts.bases import lived_in, machine_named
 from tests.hosts.machine import Machine, Snapshot
 from tests.hosts.main_job import Job
@@ -22,7 +22,7 @@ INSTALL = ("--non-interactive",)
 @pytest.fixture(scope="module")
 def installed(tell: Callable[[str], None]) -> Iterator[Job]:
     with lived_in(machine_named("least"), "plain") as lived:
-        job = main_job.begin(lived, INSTALL)
+        job = main_job.begin(lived, INSTALL, first=dry_runs.before_any_install)
         yield job
         tell(job.line())
 
@@ -80,6 +80,12 @@ def test_the_same_command_again_changes_nothing(installed: Job) -> None:
     main_job.again_changes_nothing(installed)
     assert daemons(host) == before, "no service was restarted"
     assert host.read(f"{CONFIG}/cli-token") == token
+
+
+def test_no_dry_run_changes_anything(installed: Job) -> None:
+    before = daemons(installed.host)
+    dry_runs.on_an_installed_host(installed.host)
+    assert daemons(installed.host) == before, "no service was restarted"
 
 
 def test_a_component_goes_and_comes(installed: Job) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.unit.installer.effects.a_bench import DATA, DATABASE, FILE, PACKAGES, Bench, bench
 
+from nqrust.installer.engine.events import Proof
+from nqrust.installer.operations import proving
 from nqrust.installer.rehearsal import operation
 from nqrust.installer.rehearsal.report import Rehearsal
 from nqrust.installer.request import Summary
@@ -194,3 +196,14 @@ def test_a_variable_of_a_flag_counts_only_where_the_flag_does(bench: Bench, tmp_
     bench.patch.setenv("NQR_LOG_LEVEL", "no such level")
     assert bench.nqr("plan") == 0
     assert bench.nqr("install") == 2 and "NQR_LOG_LEVEL" in bench.err
+
+
+def test_a_dry_run_of_the_phases_without_steps_boots_nothing(bench: Bench) -> None:
+    bench.patch.setattr(proving, "prove", lambda *_, **__: pytest.fail("a test VM was booted"))
+    assert bench.nqr("phase", "run", "verify", "--dry-run") == 0 and "boot a test VM" in bench.out
+    assert bench.nqr("phase", "run", "preflight", "--dry-run") == 0 and bench.host.mutations == []
+
+
+def test_a_phase_that_proves_fails_when_a_hop_fails(bench: Bench) -> None:
+    bench.patch.setattr(proving, "prove", lambda *_, **__: (Proof("bridge", "failed", "gone", "NQR-VER-001", "Mend it."),))
+    assert bench.nqr("phase", "run", "verify") == 4
