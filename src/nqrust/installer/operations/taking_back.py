@@ -68,6 +68,7 @@ def of_uninstall(site: Site, options: RunOptions) -> PlanPreview:
     phases = [back] if entries else []
     whole = not kept and not any(stay.recorded for stay in stays)
     phases += [_at_the_end(site.host, options.keep_packages)] if whole else []
+    stays += () if whole else _bootstrap_stays(site.host, "stays until an uninstall takes back the rest")
     none = () if entries else ("Nothing of nqr is installed here.",)
     return PlanPreview("uninstall", tuple(phases), none, stays)
 
@@ -86,6 +87,7 @@ def of_rollback(site: Site) -> PlanPreview:
     if len(entries) == len(receipt.entries):
         state = _folders(site.host, (paths.STATE_DIR, *(FORGOTTEN if entries else ())))
         phases += [PhasePreview("state", "What nqr keeps about this host", state)] if state else []
+    stays += _bootstrap_stays(site.host, "a rollback leaves it; `nqr uninstall` removes it")
     return PlanPreview("rollback", tuple(phases), none, stays)
 
 
@@ -114,6 +116,14 @@ def _at_the_end(host: Host, keep_packages: bool) -> PhasePreview:
         elif names:
             stays = f"The packages of the bootstrap stay, as --keep-packages asks: {names}"
     return PhasePreview("end", "At the very end", tuple(changes), notes=(stays,) if stays else ())
+
+
+def _bootstrap_stays(host: Host, why: str) -> tuple[StaysPreview, ...]:
+    record = bootstrap_record.read(host)
+    if record is None:
+        return ()
+    packages = f" and packages ({', '.join(record.packages)})" if record.packages else ""
+    return (StaysPreview(record.cache, f"the bootstrap's cache {record.cache}{packages}", why),)
 
 
 def _folders(host: Host, folders: tuple[str, ...]) -> tuple[StepPreview, ...]:

@@ -148,6 +148,7 @@ def test_a_dry_uninstall_tells_newest_first_what_goes_and_what_stays_and_why(ben
         ("use the bridge br-lan", "it was there before nqr"),
         ("write /etc/ours", "/etc/ours was changed since; your version is kept beside it (.nqr-kept)"),
         ("bring server, library, postgresql", "packages that others need now stay: server"),
+        (f"the bootstrap's cache {paths.CACHE_DIR} and packages (python3)", "stays until an uninstall takes back the rest"),
     }
     text = shown(preview)
     assert "  - undo: write /etc/edited" in text and "  = use the bridge br-lan: it was there before nqr" in text
@@ -171,6 +172,7 @@ def test_a_dry_rollback_tells_the_same_of_the_last_run(bench: Installed) -> None
     assert [phase.name for phase in preview.phases] == ["rollback", "state"]
     assert preview.phases[0].changes[0].describe == "undo: write /etc/edited"
     assert any(change.describe == "undo: create directory /srv/fc" for change in preview.phases[0].changes)
+    assert preview.stays[-1].why == "a rollback leaves it; `nqr uninstall` removes it"
     assert bench.host.mutations == []
 
 
