@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import os
+import runpy
 import sys
 from collections.abc import Mapping
 
@@ -69,8 +70,9 @@ def _option(variable: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    variables = {**os.environ, **environment(sys.stdin.read(), os.environ)}
-    os.execve(sys.executable, [sys.executable, "-I", "-m", "pip", *arguments], variables)
+    os.environ.update(environment(sys.stdin.read(), os.environ))
+    sys.argv = ["pip", *arguments]
+    runpy.run_module("pip", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

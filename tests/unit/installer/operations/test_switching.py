@@ -15,7 +15,7 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.retire import PHASE, Retired
 from nqrust.installer.engine.runner import RunResult
 from nqrust.installer.operations import summary
-from nqrust.installer.operations.site import Site
+from nqrust.installer.operations.site import ChangingSite
 from nqrust.installer.reporting.wording import headline, plan_lines
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, StepPreview
 from nqrust.installer.settings import Settings
@@ -69,17 +69,16 @@ def test_a_signal_during_the_proofs_takes_back_only_what_can_be_taken_back(
     bench = a_bench()
     bench.run(plan(Thing("/etc/old")))
     wanted = plan(Thing("/etc/new")) if retires else plan(Thing("/etc/old"), Thing("/etc/new"))
-    site = Site(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"))
+    site = ChangingSite(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"))
 
     def interrupted(*args: object, **more: object) -> None:
         raise Interrupted("NQR-ENG-030", "Stopped by SIGINT.", "Again.")
 
     install = sys.modules["nqrust.installer.operations.install"]  # the package has a function of that name
-    monkeypatch.setattr(install, "open_site", lambda events: site)
     monkeypatch.setattr(install, "_checked", lambda *args: context(Settings()))
     monkeypatch.setattr(planner, "plan", lambda found: wanted)
     monkeypatch.setattr(install, "_prove", interrupted)
-    done = install._install(Request(Settings()), NullReporter())
+    done = install._install(site, Request(Settings()), NullReporter()).change(site)
     assert done.exit_code == 130
     assert bench.host.exists("/etc/new") is retires, "what replaced it stays; else the run goes back"
     assert bench.host.exists("/etc/old") is not retires

@@ -18,6 +18,7 @@ from tests.unit.installer.engine.test_kill_chains import Killed
 from tests.unit.installer.engine.test_retire import Bench
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
+from tests.unit.installer.phases.test_sudo_rules import PRIVILEGES
 
 from nqrust.host.facts.model import Facts
 from nqrust.host.fake import FakeHost
@@ -207,9 +208,7 @@ def test_a_manager_that_was_production_has_no_agent_left() -> None:
 def test_sudo_rules_of_an_older_version_go() -> None:
     """Its journal has them; a release that declares no privilege plans none."""
     here, bare = bench(), RELEASE.model_copy(update={"privileges": ()})
-    asked = RELEASE if RELEASE.privileges else None
-    assert asked is not None
-    here.run(ledger(context(Settings(), release=asked)))
+    here.run(ledger(context(Settings(), release=RELEASE.model_copy(update={"privileges": PRIVILEGES}))))
     assert "sudoers:/etc/sudoers.d/nqrust" in things(here)
     result = here.run(ledger(context(Settings(), Settings(), release=bare)))
     assert set(result.retired.gone) >= {"sudoers:/etc/sudoers.d/nqrust"}

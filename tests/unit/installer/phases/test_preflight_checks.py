@@ -147,7 +147,7 @@ def test_an_agent_must_be_reachable_from_its_manager(name: str, agent: dict[str,
     host = FakeHost.debian12()
     given = settings(mode="agent", agent={"manager_base": "http://m1:18080", **agent})
     host.pages[f"{given.agent.manager_base}/health"] = WELL
-    found = run(given, fit(), host, Situation(registered=True))
+    found = run(given, fit(), host, Situation(agent_token=Secret("joined")))
     assert {f"{f.severity.value} {f.code}" for f in found} == expected
 
 

@@ -23,7 +23,6 @@ from nqrust.installer.steps.firewall import (
 )
 from nqrust.installer.steps.kernel_module import KernelModule
 from nqrust.installer.steps.link import Bridge
-from nqrust.installer.steps.network_manager import FOLDER, PATH, UnmanagedLinks
 from nqrust.installer.steps.sysctl import Sysctl
 
 
@@ -358,45 +357,3 @@ def test_listing_is_parsed() -> None:
     text = '-P FORWARD DROP\n-N X\n-A FORWARD -m comment --comment "a b" -j X\n'
     assert parse_rules(text) == {"FORWARD": [("-m", "comment", "--comment", "a b", "-j", "X")], "X": []}
     assert FirewallSpec(()).tables == ()
-
-
-# --- NetworkManager
-
-
-STATES = {True: "10 (unmanaged)", False: "100 (connected (externally))"}
-
-
-def nmcli(host: FakeHost, *, reads: bool) -> None:
-    """nmcli(1) with its daemon, which finds a bridge unmanaged once it has read the configuration."""
-    host.put_directory(FOLDER)
-    host.put("/usr/bin/nmcli", "", mode=0o755)
-    host.put("/sys/class/net/fcbr0/flags", "0x1003\n")
-    read = [False]
-
-    def reload(host: FakeHost, cmd: Command) -> str:
-        read[0] = reads and "interface-name:fcbr0;interface-name:tap???????????" in host.read_text(PATH)
-        return ""
-
-    host.on("nmcli", "general", "reload", "conf", changes=True, answer=reload)
-    host.on("nmcli", "-g", "GENERAL.STATE", "device", "show", "fcbr0", answer=lambda h, c: f"{STATES[read[0]]}\n")
-
-
-def test_network_manager_leaves_the_bridge_alone(host: FakeHost) -> None:
-    nmcli(host, reads=True)
-    round_trip(host, UnmanagedLinks("fcbr0"))
-
-
-def test_network_manager_that_has_not_read_it_is_told(host: FakeHost) -> None:
-    """Killed between the file and the reload."""
-    nmcli(host, reads=False)
-    step = UnmanagedLinks("fcbr0")
-    step.apply(host)
-    assert planned(host, step) == ("~ NetworkManager manages fcbr0",)
-    nmcli(host, reads=True)
-    step.apply(host)
-    assert isinstance(step.inspect(host), Satisfied)
-
-
-def test_without_a_running_network_manager_the_file_is_all(host: FakeHost) -> None:
-    host.put_directory(FOLDER)
-    round_trip(host, UnmanagedLinks("fcbr0"))
