@@ -99,13 +99,16 @@ def checks(now: Settings, was: Settings | None, facts: Facts, vms: tuple[str, ..
     """`was`: settings of the installation that is here, None where there is none; `vms`: folders of its VMs."""
     if was is None:
         return
-    yield from _paths(now, was)
+    yield from folders(now, was)
     yield from _mode(now, was, vms)
     yield from _database(now, was, facts)
     yield from _network(now, was, vms)
 
 
-def _paths(now: Settings, was: Settings) -> Iterator[Finding]:
+def folders(now: Settings, was: Settings | None) -> Iterator[Finding]:
+    """The changes that are refused before anything else is looked at."""
+    if was is None:
+        return
     for name in ("paths.install_dir", "paths.data_dir", "paths.config_dir", "paths.image_dir"):
         old, new = value_of(was, name), value_of(now, name)
         if old != new:
