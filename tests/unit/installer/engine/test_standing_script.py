@@ -112,8 +112,10 @@ def test_a_failure_names_the_script_that_is_still_there(tmp_path: Path) -> None:
 
 def test_it_says_which_receipt_it_is_of() -> None:
     one = entry(1, undo_file("/a", ours_sha256=None))
-    text = render(one)
-    assert text.startswith(standing_script.head([one])) and text.startswith("#!/bin/sh\n# Receipt: ")
+    two = entry(2, undo_file("/b", ours_sha256=None))
+    text = render(one, two)
+    assert text.startswith(standing_script.head([one, two])), "as the receipt lists them, not as they are undone"
+    assert text.startswith("#!/bin/sh\n# Receipt: ")
     later = Entry(**{**one.__dict__, "done": True})
     assert len({standing_script.head(rows) for rows in ([one], [later], [one, entry(2)])}) == 3
 

@@ -86,7 +86,7 @@ fi
 
 def key(entries: Iterable[Entry]) -> str:
     """Stands for a receipt, and for the functions that the script is made of."""
-    rows = [[e.seq, e.run, e.done, e.retained] for e in entries]
+    rows = [[e.seq, e.run, e.done, e.retained] for e in sorted(entries, key=lambda e: e.seq)]
     return hashlib.sha256(f"{json.dumps(rows)}{PRELUDE}{_OPTIONS}{_QUESTION}".encode()).hexdigest()
 
 
