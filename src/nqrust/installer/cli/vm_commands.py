@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from nqrust.contract.api.vms import Vm, VmCreate
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it is so.")]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it is so.", callback=opt.timed)]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.", callback=opt.timed)]
 Texts = list[str] | None
 
 
@@ -102,17 +102,15 @@ def create(
     start: Annotated[bool, typer.Option("--start/--no-start", help="Start it.")] = True,
     autostart: opt.Autostart = None,
     restart_policy: opt.Restart = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when its guest agent reported.")] = False,
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", help="With --wait: how long at most (default: 180).")
-    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Return when its guest agent reported.", callback=opt.timed)
+    ] = False,
+    timeout: Timeout = 180.0,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
     if image is None and template is None:
         raise UsageError("NQR-USE-003", "Neither --image nor --template is given.", "Name an image: nqr image ls lists them.")
-    if timeout is not None and not wait:
-        raise UsageError("NQR-USE-003", "--timeout has no effect without --wait.", "Add --wait, or leave --timeout out.")
     keys = opt.keys(ssh_key or [])
     users = vm_users.accounts(user, keys, password_hash_file)
     asked = _checked(

@@ -44,6 +44,16 @@ _KILOBITS = {"k": 1, "m": 1000, "g": 1_000_000}
 _KIBIBYTES = {"k": 1, "": 1 << 10, "m": 1 << 10, "g": 1 << 20}
 
 
+def timed(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """For --wait and for --timeout, which does nothing without it; whichever is read second sees the other. Raises UsageError
+    NQR-USE-003."""
+    source = context.get_parameter_source("timeout")
+    waits = value if parameter.name == "wait" else context.params.get("wait", True)
+    if source is not None and source.name == "COMMANDLINE" and not waits:
+        raise UsageError("NQR-USE-003", "--timeout has no effect without --wait.", "Add --wait, or leave --timeout out.")
+    return value
+
+
 def fields(
     vcpus: int | None,
     memory: str | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nqrust.installer.cli import output
+from nqrust.installer.cli import vm_options as opt
 from nqrust.installer.cli.connection import ManagerUrl, manager
 from nqrust.installer.cli.output import Output
 from nqrust.installer.engine.errors import UsageError
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from nqrust.contract.api.vms import Vm, Volume, VolumeCreate
 
 OfVm = Annotated[str, typer.Argument(metavar="VM", help="Name or id of a stopped VM.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it is so.")]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it is so.", callback=opt.timed)]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.", callback=opt.timed)]
 
 
 def build(app: typer.Typer) -> typer.Typer:
