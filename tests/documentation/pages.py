@@ -90,10 +90,9 @@ def _blocks(page: str) -> Iterator[Block]:
         yield Block(page, heading, fence[1], fence[2], line, tuple(reversed(markers)))
 
 
-def block(page: str, heading: str) -> Block:
-    """The one block of shell commands under a heading."""
-    (found,) = (one for one in blocks(page) if one.heading == heading and one.language in SHELL)
-    return found
+def block(page: str, heading: str, number: int = 1) -> Block:
+    """The first block of shell commands under a heading, or a later one by its number."""
+    return [one for one in blocks(page) if one.heading == heading and one.language in SHELL][number - 1]
 
 
 def inline(page: str) -> tuple[str, ...]:
