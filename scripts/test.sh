@@ -121,7 +121,7 @@ make_environment() {
 
 pip_install() { # as the installer does: of this machine's pip settings only those that say how to reach an index
     "$venv/bin/python" -I -m pip config list |
-        "$venv/bin/python" -I -B src/nqrust/installer/release/pip_settings.py install --quiet "$@" >"$output/pip.log" 2>&1 && return 0
+        "$venv/bin/python" -I -B scripts/install/pip_of_host.py src install --quiet "$@" >"$output/pip.log" 2>&1 && return 0
     tail -n 40 "$output/pip.log"
     echo "could not install the Python packages"
     return 1

@@ -275,7 +275,7 @@ if [ ! -f "$environment/.complete" ]; then
     # constraint or a target of somebody else's work would break an install of locked packages.
     download() {
         "$environment/bin/python" -I -m pip config list |
-            "$environment/bin/python" -I -B "$checkout/src/nqrust/installer/release/pip_settings.py" -q download \
+            "$environment/bin/python" -I -B "$checkout/scripts/install/pip_of_host.py" "$checkout/src" -q download \
                 --only-binary :all: --require-hashes --dest "$CACHE/wheelhouse" -r "$locks/installer.txt" -r "$locks/build.txt"
     }
     fill() {

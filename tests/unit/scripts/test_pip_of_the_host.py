@@ -37,7 +37,7 @@ def test_the_bootstrap_installs_what_is_locked(tmp_path: Path) -> None:
         shutil.copy(locked, clone / f"requirements/{part}.txt")
     environment = {**pinning(tmp_path), "NQR_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(
-        [clone / "scripts/install/install.sh"], capture_output=True, text=True, cwd="/", env=environment, timeout=120
+        [clone / "scripts/install/install.sh"], capture_output=True, text=True, cwd="/", env=environment, timeout=600
     )
     assert (done.returncode, done.stdout) == (7, "alpha runs\n"), done.stderr
     assert not (tmp_path / ".cache").exists(), "nothing is written to the caller's home"

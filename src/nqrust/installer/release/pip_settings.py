@@ -2,19 +2,13 @@
 
 A host's pip.conf(5) may pin versions (`constraint`), add packages (`requirement`), or move an install elsewhere (`target`,
 `prefix`, `user`). Such a setting would break or redirect an install of hash-locked packages. Standard library only, because
-the bootstrap runs this file before any package is there:
-
-    python -m pip config list | python pip_settings.py download ...
-
-runs `python -m pip download ...` with these settings. See "Configuration" in pip's documentation.
+the bootstrap uses it before any package is there. See "Configuration" in pip's documentation.
 """
 
 from __future__ import annotations
 
 import ast
 import os
-import runpy
-import sys
 from collections.abc import Mapping
 
 REACH = (
@@ -67,13 +61,3 @@ def _variable(option: str) -> str:
 
 def _option(variable: str) -> str:
     return variable[len("PIP_") :].lower().replace("_", "-")
-
-
-def main(arguments: list[str]) -> None:
-    os.environ.update(environment(sys.stdin.read(), os.environ))
-    sys.argv = ["pip", *arguments]
-    runpy.run_module("pip", run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -84,15 +84,3 @@ def test_wheels_are_fetched_and_installed_whatever_else_the_host_says(
     assert [path.name for path in pool.glob("*.whl")] == ["alpha-1.0-py3-none-any.whl"]
     environment(tmp_path, alpha).apply(LocalHost())
     assert list((tmp_path / "venv").rglob("site-packages/alpha.py")) and not elsewhere.exists()
-
-
-def test_as_a_program_it_hands_over_to_pip(tmp_path: Path) -> None:
-    alpha = lock(tmp_path, make_wheel(tmp_path / "wheels", "alpha"))
-    (tmp_path / "pins.txt").write_text("alpha==9.9\n")
-    listing = f"global.constraint='{tmp_path}/pins.txt'\nglobal.no-index='1'\nglobal.find-links='{tmp_path}/wheels'\n"
-    done = subprocess.run(
-        [sys.executable, "-I", pip_settings.__file__, "download", "--require-hashes", "--dest", "got", "-r", alpha],
-        input=listing, capture_output=True, text=True, cwd=tmp_path, env={"PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "got/alpha-1.0-py3-none-any.whl").exists()
