@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.unit.installer.steps.lifecycle import planned, round_trip
 
 from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
 from nqrust.installer.engine.step import Satisfied
 from nqrust.installer.steps.network_manager import FOLDER, PATH, UnmanagedLinks
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost.debian12()
+
 
 STATES = {True: "10 (unmanaged)", False: "100 (connected (externally))"}
 
