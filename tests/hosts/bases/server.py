@@ -54,7 +54,7 @@ MACHINE = BaseMachine(
     "networkctl list host0 --no-legend | grep -q 'routable.*configured'",
     neighbour=NEIGHBOUR,
     busy=BUSY,
-    meanwhile="ufw reload >/dev/null; netplan apply; systemctl try-restart rsyslog",
+    meanwhile="ufw reload >/dev/null; netplan generate; systemctl restart systemd-networkd rsyslog",
     inits=("systemd",),
     every_run="systemd",
 )  # fmt: skip
