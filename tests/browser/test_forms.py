@@ -94,7 +94,9 @@ def test_a_template_is_changed_and_its_vms_are_not(sign_in: SignIn, site: Site, 
     expect(dialog.get_by_label(re.compile("^Disk"))).to_have_value("2 GiB")
     fold(dialog, "Accounts and SSH keys")
     expect(dialog.get_by_label("User name")).to_have_value("ann")
-    expect(dialog.get_by_label("SSH keys, one a line")).to_have_value("ssh-ed25519 AAAA ann")
+    expect(dialog.get_by_label("SSH keys, one a line")).to_have_value(
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc ann"
+    )
     fold(dialog, "Rate limits")
     expect(dialog.get_by_label("Network from it")).to_have_value("50")
     page.keyboard.press("Escape")

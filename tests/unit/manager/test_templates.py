@@ -26,9 +26,13 @@ SMALL = TemplateCreate(
     tags=["web"],
     autostart=False,
     restart_policy=RestartPolicy.always,
-    ssh_keys=["ssh-ed25519 AAAA a@b"],
+    ssh_keys=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc a@b"],
     volumes=[EmptyVolume(size_mib=64, keep=True)],
-    users=[GuestAccount(name="ana", ssh_keys=["ssh-ed25519 BBBB c@d"])],
+    users=[
+        GuestAccount(
+            name="ana", ssh_keys=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc c@d"]
+        )
+    ],
     rate_limits=RateLimits(net_rx_kbit=1000),
     network_config=NetworkConfig.image,
 )

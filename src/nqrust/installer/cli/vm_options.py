@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nqrust.contract import ssh_keys
 from nqrust.installer.cli import output
 from nqrust.installer.cli.failures import choice
 from nqrust.installer.engine.errors import UsageError
@@ -117,6 +118,10 @@ def keys(given: list[str]) -> list[str]:
         if any("PRIVATE KEY" in line for line in lines):
             raise UsageError("NQR-USE-003", f"--ssh-key {item} is a private key.", f"Give the public one: {item}.pub")
         found += lines
+    for key in found:
+        reason = ssh_keys.wrong(key)
+        if reason:
+            raise UsageError("NQR-USE-003", f"--ssh-key “{ssh_keys.shortened(key)}” {reason}.", ssh_keys.CURE)
     return found
 
 

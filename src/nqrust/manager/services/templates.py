@@ -12,7 +12,7 @@ from nqrust.contract.api.vms import VmCreate
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict, Invalid, NotFound
-from nqrust.manager.services import events
+from nqrust.manager.services import events, keys
 from nqrust.manager.store.tables import Image, Template
 
 
@@ -76,9 +76,9 @@ async def applied(session: AsyncSession, wanted: VmCreate) -> VmCreate:
 async def _check(session: AsyncSession, spec: TemplateSpec) -> None:
     if await session.scalar(select(Image.id).where(Image.name == spec.image)) is None:
         raise NotFound(f"There is no image {spec.image}.", cure="`nqr image ls` shows the images.")
-    keys = [*spec.ssh_keys, *(key for user in spec.users for key in user.ssh_keys)]
-    if any("\n" in key for key in keys) or any("\0" in text for text in (*keys, *spec.tags, spec.description)):
-        raise Invalid("An SSH key, a tag or the description contains a line break or NUL.")
+    keys.check(spec.ssh_keys, spec.users)
+    if any("\0" in text for text in (*spec.tags, spec.description)):
+        raise Invalid("A tag or the description contains NUL.")
 
 
 async def _found(session: AsyncSession, name: str, lock: bool = False) -> Template:

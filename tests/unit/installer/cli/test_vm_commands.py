@@ -223,12 +223,15 @@ def test_templates_are_made_shown_and_replaced_when_told_to(
     manager: Manager, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     key = tmp_path / "key.pub"
-    key.write_text("ssh-ed25519 AAAA a@b\n")
+    key.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc a@b\n")
     words = f"template create --name small --image tiny --vcpus 2 --user ana --ssh-key {key} --volume 64:keep"
     assert run(words.split()) == 0
     method, path, body = manager.asked[0]
     assert (method, path, body["name"], body["vcpus"]) == ("POST", "/v1/templates", "small", 2)
-    assert (body["users"], body["ssh_keys"]) == ([{"name": "ana", "ssh_keys": ["ssh-ed25519 AAAA a@b"]}], [])
+    assert (body["users"], body["ssh_keys"]) == (
+        [{"name": "ana", "ssh_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc a@b"]}],
+        [],
+    )
     assert body["volumes"] == [{"size_mib": 64, "keep": True}]
     manager.taken = True
     assert run(words.split()) == 1

@@ -1,0 +1,75 @@
+"""SSH public keys, one line each: type, key, comment, as in a .pub file. sshd(8) AUTHORIZED_KEYS FILE FORMAT, RFC 4253 6.6.
+
+Options in front of the type are refused: what a key may do is the guest's to say, and a line that begins with one is
+more often an accident.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+TYPES = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+_FIELDS = {"ssh-ed25519": 1, "ssh-rsa": 2, "sk-ssh-ed25519@openssh.com": 2, "sk-ecdsa-sha2-nistp256@openssh.com": 3}
+"""Of the key after its type; those not named have 2."""
+_SMALLEST_RSA = 1024  # bits; OpenSSH refuses smaller ones
+CURE = "Give one line of a .pub file: its type, the key, and a comment."
+
+
+def wrong(line: str) -> str:
+    """What is wrong with `line` as a public key, as the end of a sentence; empty when nothing is."""
+    if not line.isprintable():
+        return "has a line break or a control character"
+    words = line.split(None, 2)
+    if "PRIVATE KEY" in line:
+        return "is a private key"
+    if not words or words[0] not in TYPES:
+        if any(word in TYPES for word in line.split()):
+            return "has options before its type"
+        return f"does not begin with a type that is supported ({', '.join(TYPES[:3])} ...)"
+    if len(words) < 2:
+        return "has a type, but no key"
+    try:
+        blob = base64.b64decode(words[1], validate=True)
+    except (binascii.Error, ValueError):
+        return "is not valid base64"
+    return _wrong_blob(words[0], blob)
+
+
+def shortened(line: str) -> str:
+    """`line` for a message: enough to find it, on one line."""
+    text = "".join(c if c.isprintable() else " " for c in line)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def _wrong_blob(kind: str, blob: bytes) -> str:
+    fields: list[bytes] = []
+    rest = blob
+    while rest:
+        size = int.from_bytes(rest[:4], "big")
+        if len(rest) < 4 or len(rest) - 4 < size:
+            return "is cut short"
+        fields.append(rest[4 : 4 + size])
+        rest = rest[4 + size :]
+    if not fields or fields[0] != kind.encode():
+        return f"is not a key of type {kind}"
+    if len(fields) - 1 != _FIELDS.get(kind, 2) or not all(fields):
+        return "is cut short"
+    if "ed25519" in kind and len(fields[1]) != 32:
+        return "is cut short"
+    if kind == "ssh-rsa" and int.from_bytes(fields[2], "big").bit_length() < _SMALLEST_RSA:
+        return f"has fewer than {_SMALLEST_RSA} bits"
+    if (
+        "ecdsa" in kind
+        and fields[1] != kind.removeprefix("sk-").removesuffix("@openssh.com").removeprefix("ecdsa-sha2-").encode()
+    ):
+        return f"is not a key of type {kind}"
+    return ""
