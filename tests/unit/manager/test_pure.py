@@ -51,7 +51,7 @@ def test_schedule(hosts: list[Candidate], demand: Demand, expected: str) -> None
         ([], Demand(1, 256, 1), True, "No host has registered"),
         ([but(BIG, online=False)], Demand(1, 256, 1), True, "not online"),
         ([but(BIG, cordoned=True)], Demand(1, 256, 1), False, "cordoned"),
-        ([SMALL], Demand(1, 4096, 1), False, "768 MiB of memory free, 4096 MiB are needed"),
+        ([SMALL], Demand(1, 4096, 1), False, "Not enough memory: needs 4 GiB; host small has 768 MiB free."),
         ([BIG], Demand(1, 1, 1, host="none"), False, "no host named none"),
     ],
 )

@@ -32,12 +32,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Demand:
-    """`memory_mib` includes the VMM's headroom. `host`: the name of the only acceptable host."""
+    """`memory_mib` includes the VMM's `headroom_mib`. `host`: the name of the only acceptable host."""
 
     vcpus: int
     memory_mib: int
     disk_mib: int
     host: str | None = None
+    headroom_mib: int = 0
+
+    @property
+    def asked_memory_mib(self) -> int:
+        return self.memory_mib - self.headroom_mib
 
 
 class NoHost(Exception):
@@ -48,21 +53,36 @@ class NoHost(Exception):
         super().__init__(reason)
 
 
-def why_not(host: Candidate, demand: Demand, overcommit: float) -> str:
-    """Why `host` cannot take it; empty when it can. A capacity of 0 means that it was not reported."""
+@dataclass(frozen=True)
+class Lack:
+    """Why a host cannot take a VM: it `has` (the end of a sentence), and where it is short of something, of `what`; the VM
+    `needs` that much."""
+
+    has: str
+    what: str = ""
+    needs: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.has}; {self.needs} of {self.what} are needed" if self.what else self.has
+
+
+def lack(host: Candidate, demand: Demand, overcommit: float) -> Lack | None:
+    """None when `host` can take it. A capacity of 0 means that it was not reported."""
     if not host.online:
-        return "is not online"
+        return Lack("is not online")
     if host.cordoned:
-        return "is cordoned"
+        return Lack("is cordoned")
     if host.cannot:
-        return host.cannot
+        return Lack(host.cannot)
     if host.memory_mib and host.free_memory_mib < demand.memory_mib:
-        return f"has {max(0, host.free_memory_mib)} MiB of memory free, {demand.memory_mib} MiB are needed"
+        needs, free = _sizes(demand.asked_memory_mib, max(0, host.free_memory_mib - demand.headroom_mib))
+        return Lack(f"has {free} free", "memory", needs)
     if host.cpus and host.used_vcpus + demand.vcpus > host.cpus * overcommit:
-        return f"has {host.used_vcpus} of {int(host.cpus * overcommit)} vCPUs in use"
+        return Lack(f"has {max(0, int(host.cpus * overcommit) - host.used_vcpus)} free", "vCPUs", str(demand.vcpus))
     if host.disk_available_mib and host.disk_available_mib < demand.disk_mib:
-        return f"has {host.disk_available_mib} MiB of disk free, {demand.disk_mib} MiB are needed"
-    return ""
+        needs, free = _sizes(demand.disk_mib, host.disk_available_mib)
+        return Lack(f"has {free} free", "disk", needs)
+    return None
 
 
 def choose(candidates: Sequence[Candidate], demand: Demand, overcommit: float) -> Candidate:
@@ -73,9 +93,30 @@ def choose(candidates: Sequence[Candidate], demand: Demand, overcommit: float) -
             raise NoHost(f"There is no host named {demand.host}.", later=False)
     if not candidates:
         raise NoHost("No host has registered yet.", later=True)
-    reasons = {c.name: why_not(c, demand, overcommit) for c in candidates}
-    fitting = [c for c in candidates if not reasons[c.name]]
+    lacks = {c.name: lack(c, demand, overcommit) for c in candidates}
+    fitting = [c for c in candidates if lacks[c.name] is None]
     if fitting:
         return min(fitting, key=lambda c: (-c.free_memory_mib, c.name))
-    told = "; ".join(f"{name} {reason}" for name, reason in sorted(reasons.items())[:5])
-    raise NoHost(f"No host can take it: {told}.", later=not any(c.online for c in candidates))
+    reasons = [(name, reason) for name, reason in sorted(lacks.items()) if reason is not None]
+    raise NoHost(told(reasons), later=not any(c.online for c in candidates))
+
+
+def told(reasons: Sequence[tuple[str, Lack]]) -> str:
+    """Why none of these hosts can take it, in one sentence."""
+    short_of = {(reason.what, reason.needs) for _, reason in reasons}
+    if len(short_of) == 1 and reasons[0][1].what:
+        what, needs = short_of.pop()
+        have = "; ".join(f"host {name} {reason.has}" for name, reason in reasons[:5])
+        return f"Not enough {what}: needs {needs}; {have}."
+    return f"No host can take it: {'. '.join(f'Host {name} {reason}' for name, reason in reasons[:5])}."
+
+
+def _sizes(needed: int, free: int) -> tuple[str, str]:
+    """Two amounts of MiB for people, in units in which they differ."""
+    if min(needed, free) >= 1024 and needed // 1024 != free // 1024:
+        return f"{-(-needed // 1024)} GiB", f"{free // 1024} GiB"
+    return _size(needed), _size(free)
+
+
+def _size(mib: int) -> str:
+    return f"{mib // 1024} GiB" if mib >= 1024 and mib % 1024 == 0 else f"{mib} MiB"

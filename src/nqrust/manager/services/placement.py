@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.api.agent import ImageRef, VmSpec
 from nqrust.contract.api.hosts import HostCapacity, HostNetwork, HostState
 from nqrust.contract.api.images import ImageManifest
-from nqrust.contract.api.vms import DesiredState, GuestUser, NetworkConfig, PortForward, RateLimits, Volume
+from nqrust.contract.api.vms import DesiredState, GuestUser, NetworkConfig, PortForward, RateLimits, RestartPolicy, Volume
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.addresses import RangeFull, next_address
 from nqrust.manager.domain.liveness import host_state
-from nqrust.manager.domain.schedule import Candidate, Demand, NoHost, choose, why_not
+from nqrust.manager.domain.schedule import Candidate, Demand, NoHost, choose, lack, told
+from nqrust.manager.errors import Conflict
 from nqrust.manager.services import events, ports, volumes
-from nqrust.manager.store.tables import Host, Image, Vm
+from nqrust.manager.store.tables import Host, Image, UnknownVm, Vm
 
 _GOES = ("detaching", "withdrawing")
+_MAKE_ROOM = "Ask for less, stop or delete VMs, or add a host. `nqr host ls` shows the hosts."
 
 
 async def lock_hosts(session: AsyncSession) -> list[Host]:
@@ -36,26 +40,13 @@ async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) ->
     Raises NoHost.
     """
     candidates = await _candidates(core, session, hosts, vm)
-    demand = Demand(
-        vcpus=vm.vcpus,
-        memory_mib=vm.memory_mib + core.settings.memory_headroom_mib,
-        disk_mib=vm.disk_mib + sum(volume["size_mib"] for volume in vm.volumes if not volume.get("name")),
-        host=vm.wanted_host,
-    )
     if vm.host_id is not None:
-        # Its disk is there, so it starts there or nowhere; its disk space is already taken.
-        own = next((c for c in candidates if c.id == vm.host_id), None)
-        if own is None:
-            raise NoHost("Its host is gone.", later=False)
-        needed = Demand(demand.vcpus, demand.memory_mib, 0)
-        reason = "" if not own.online else why_not(_uncordoned(own), needed, core.settings.vcpu_overcommit)
-        if reason:
-            raise NoHost(f"Host {own.name} {reason}.", later=False)
+        _stay(core, vm, candidates)
         host = next(host for host in hosts if host.id == vm.host_id)
         if vm.ip is None:  # one that was found on its host with an address that had become another's
             await _give_address(session, vm, host)
         return host
-    chosen = choose(candidates, demand, core.settings.vcpu_overcommit)
+    chosen = choose(candidates, _demand(core, vm), core.settings.vcpu_overcommit)
     host = next(host for host in hosts if host.id == chosen.id)
     await _give_address(session, vm, host)
     vm.host_id = host.id
@@ -64,14 +55,74 @@ async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) ->
     return host
 
 
+async def check(core: Core, session: AsyncSession, vm: Vm) -> None:
+    """What can be known about the place of a VM when it is asked for. Raises Conflict when no host can take it: none that
+    is online now, or where all are away, none of them even if it were empty."""
+    hosts = list(await session.scalars(select(Host).order_by(Host.id)))
+    with session.no_autoflush:
+        candidates = await _candidates(core, session, hosts, vm)
+    overcommit = core.settings.vcpu_overcommit
+    try:
+        if vm.host_id is not None:
+            _stay(core, vm, candidates)
+            return
+        try:
+            choose(candidates, _demand(core, vm), overcommit)
+        except NoHost as error:
+            if not error.later or not candidates:
+                raise
+            capacity = {host.id: HostCapacity.model_validate(host.capacity).disk_mib for host in hosts}
+            choose([_empty(one, capacity[one.id]) for one in candidates], _demand(core, vm), overcommit)
+    except NoHost as error:
+        if not error.later:
+            raise Conflict(str(error), cure=_MAKE_ROOM, code="NQR-API-139") from error
+
+
+def _demand(core: Core, vm: Vm) -> Demand:
+    headroom = core.settings.memory_headroom_mib
+    return Demand(
+        vcpus=vm.vcpus,
+        memory_mib=vm.memory_mib + headroom,
+        disk_mib=vm.disk_mib + sum(volume["size_mib"] for volume in vm.volumes if not volume.get("name")),
+        host=vm.wanted_host,
+        headroom_mib=headroom,
+    )
+
+
+def _stay(core: Core, vm: Vm, candidates: list[Candidate]) -> None:
+    """A VM whose disk is on a host starts there or nowhere; its disk space is already taken. Raises NoHost."""
+    own = next((c for c in candidates if c.id == vm.host_id), None)
+    if own is None:
+        raise NoHost("Its host is gone.", later=False)
+    needed = replace(_demand(core, vm), disk_mib=0)
+    # A cordon keeps new VMs away, not those that live there.
+    reason = lack(replace(own, cordoned=False), needed, core.settings.vcpu_overcommit) if own.online else None
+    if reason is not None:
+        raise NoHost(told([(own.name, reason)]), later=False)
+
+
+def _empty(host: Candidate, disk_mib: int) -> Candidate:
+    """A host that is away, as if it were back and had no VM."""
+    return replace(host, online=True, used_vcpus=0, used_memory_mib=0, disk_available_mib=disk_mib)
+
+
 async def _give_address(session: AsyncSession, vm: Vm, host: Host) -> None:
     """The next free one of the host's range: DHCP answers nobody who has none. None where the LAN has its own DHCP."""
-    taken = await session.scalars(select(Vm.ip).where(Vm.host_id == host.id, Vm.ip.is_not(None)))
+    taken = set(await session.scalars(select(Vm.ip).where(Vm.host_id == host.id, Vm.ip.is_not(None))))
+    taken |= set(await session.scalars(select(UnknownVm.ip).where(UnknownVm.host_id == host.id, UnknownVm.ip.is_not(None))))
     try:
         vm.ip = next_address(HostNetwork.model_validate(host.network), {ip for ip in taken if ip}, host.last_ip)
     except RangeFull as error:
         raise NoHost(f"Host {host.name} has no address left: {error}", later=False) from error
     host.last_ip = vm.ip or host.last_ip
+
+
+async def give_up_address(core: Core, vm_id: str, host_id: str) -> None:
+    """The host says that the VM's address is that of a VM which we may not know yet: the next start gets another one."""
+    async with core.db.transaction() as session:
+        vm = await session.get(Vm, vm_id, with_for_update=True)
+        if vm is not None and vm.host_id == host_id:
+            vm.ip = None
 
 
 async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: Vm) -> list[Candidate]:
@@ -88,8 +139,21 @@ async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: 
         )
         .group_by(Vm.host_id)
     )
+    unknown = (
+        select(
+            UnknownVm.host_id,
+            func.coalesce(func.sum(UnknownVm.vcpus), 0),
+            func.coalesce(func.sum(UnknownVm.memory_mib + core.settings.memory_headroom_mib), 0),
+        )
+        .where(UnknownVm.state.in_(("running", "paused")))
+        .group_by(UnknownVm.host_id)
+    )
     cannot = await ports.why_not(session, vm, hosts) if vm.forwards and vm.host_id is None else {}
-    taken = {host_id: (int(vcpus), int(memory)) for host_id, vcpus, memory in (await session.execute(used))}
+    taken: dict[str | None, tuple[int, int]] = {}
+    for query in (used, unknown):
+        for host_id, vcpus, memory in await session.execute(query):
+            before = taken.get(host_id, (0, 0))
+            taken[host_id] = (before[0] + int(vcpus), before[1] + int(memory))
     result = []
     for host in hosts:
         capacity = HostCapacity.model_validate(host.capacity)
@@ -109,11 +173,6 @@ async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: 
             )
         )
     return result
-
-
-def _uncordoned(host: Candidate) -> Candidate:
-    """A cordon keeps new VMs away, not those that live there."""
-    return Candidate(**{**host.__dict__, "cordoned": False})
 
 
 async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
@@ -151,4 +210,7 @@ async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
         rate_limits=RateLimits.model_validate(vm.rate_limits),
         network_config=NetworkConfig(vm.network_config),
         run=run,
+        autostart=vm.autostart,
+        restart_policy=RestartPolicy(vm.restart_policy),
+        tags=vm.tags,
     )

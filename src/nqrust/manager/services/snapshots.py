@@ -13,7 +13,7 @@ from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentPort, AgentSaidNo
 from nqrust.manager.errors import Conflict, NotFound
-from nqrust.manager.services import events, operations, vms, volumes
+from nqrust.manager.services import events, operations, placement, vms, volumes
 from nqrust.manager.store.tables import Host, Operation, Snapshot, Vm
 
 KINDS = ("snapshot", "restore", "forget")
@@ -65,6 +65,8 @@ async def restore(core: Core, ref: str, name: str, actor: str) -> ApiVm:
         if row.state != "ready":
             raise Conflict(f"Snapshot {name} is {row.state}.", cure="Take another one.", code="NQR-API-111")
         desired = DesiredState.running if row.kind == "full" else DesiredState.stopped
+        if desired is DesiredState.running:
+            await placement.check(core, session, vm)
         await operations.enqueue(session, vm, "restore", desired, actor, {"snapshot": name})
         vm.state = (VmState.starting if row.kind == "full" else VmState.stopped).value
         return await vms.woken(core, session, vm)
