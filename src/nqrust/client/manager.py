@@ -6,22 +6,24 @@
 
 Every method raises Unreachable when nobody answers and Refused when the manager says no. Timeouts are in
 seconds. `wait_for` polls until a condition holds and gives the VM as it then is (None for `deleted`); it
-raises WaitTimeout when time is up and WaitFailed at once when the VM failed or is gone. A manager that is
-briefly away is waited for too.
+raises WaitTimeout when time is up and WaitFailed at once when the VM failed or is gone. With `since`, the
+generation of a VM that a change was just asked of, it ends only when the VM's host has made that change and
+says so. `steady`: seconds for which a VM has to run, unless its guest reports. A manager that is briefly away
+is waited for too.
 """
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 
 from nqrust.client import manager_calls as calls
 from nqrust.client.errors import ClientError, Refused, Unreachable, WaitFailed, WaitTimeout
 from nqrust.client.manager_async import AsyncManagerClient
-from nqrust.client.waiting import Condition, reached, timed_out
+from nqrust.client.waiting import Condition, Waiting
 from nqrust.contract.api import agent, auth, events, hosts, images, templates, vms, volumes
 
 __all__ = [
@@ -77,26 +79,28 @@ class ManagerClient:
             raise Unreachable(self.base_url, str(error) or type(error).__name__) from error
         return calls.answer(call, response)
 
-    def wait_for(self, vm: str, condition: Condition, timeout: float = 120.0) -> vms.Vm | None:
-        deadline = time.monotonic() + timeout
-        last: vms.Vm | None = None
+    def wait_for(
+        self, vm: str, condition: Condition, timeout: float = 120.0, since: int = 0, steady: float = 0.0
+    ) -> vms.Vm | None:
+        wait = Waiting(vm, condition, timeout, since, steady)
         while True:
             try:
-                last = self.get_vm(vm)
-                if reached(last, condition):
-                    return last
+                found = self.get_vm(vm, fresh=wait.fresh)
+                if wait.over(found):
+                    return found
             except Refused as refused:
                 if refused.status == 404:
-                    reached(None, condition)
+                    wait.over(None)
                     return None
                 if refused.status not in (502, 503, 504):
                     raise
             except Unreachable:
-                if time.monotonic() >= deadline:
+                if wait.late():
                     raise
-            if time.monotonic() >= deadline:
-                raise timed_out(vm, last, condition, timeout)
-            time.sleep(_POLL_SECONDS)
+            if wait.late():
+                raise wait.timed_out()
+            if not wait.hurries:
+                time.sleep(_POLL_SECONDS)
 
     def health(self) -> events.Health:
         """`status` is `ok`; anything else means that the manager's database is away."""
@@ -104,6 +108,10 @@ class ManagerClient:
 
     def metrics(self) -> str:
         return self._send(calls.metrics())
+
+    def openapi(self) -> dict[str, Any]:
+        """The description of the API (OpenAPI 3.1)."""
+        return self._send(calls.openapi())
 
     def login(self, username: str, password: str) -> auth.Session:
         """Sign in; the client uses the session's token from here on."""
@@ -151,8 +159,9 @@ class ManagerClient:
     ) -> vms.VmList:
         return self._send(calls.list_vms(host, tag, limit, offset))
 
-    def get_vm(self, vm: str) -> vms.Vm:
-        return self._send(calls.get_vm(vm))
+    def get_vm(self, vm: str, fresh: bool = False) -> vms.Vm:
+        """`fresh`: its host is asked too, and its word about the state counts."""
+        return self._send(calls.get_vm(vm, fresh))
 
     def create_vm(self, vm: vms.VmCreate, idempotency_key: str | None = None) -> vms.Vm:
         return self._send(calls.create_vm(vm, idempotency_key))
@@ -187,6 +196,18 @@ class ManagerClient:
     def detach_volume(self, vm: str, device: str, data: Literal["keep", "delete"] | None = None) -> vms.Vm:
         """From a stopped VM. Accepted: done when the volume is gone, given up when its `change` is None again."""
         return self._send(calls.detach_volume(vm, device, data))
+
+    def list_unknown_vms(self) -> vms.UnknownVmList:
+        """VMs that hosts have and no record tells of."""
+        return self._send(calls.list_unknown_vms())
+
+    def adopt_vm(self, vm: str, name: str | None = None) -> vms.Vm:
+        """`vm`: id or name of an unknown one; `name`: a new name."""
+        return self._send(calls.adopt_vm(vms.VmAdopt(id=vm, name=name)))
+
+    def delete_unknown_vm(self, vm: str) -> None:
+        """With its disk. Done when this returns."""
+        return self._send(calls.delete_unknown_vm(vm))
 
     def list_snapshots(self, vm: str) -> vms.SnapshotList:
         return self._send(calls.list_snapshots(vm))

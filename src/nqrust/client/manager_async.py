@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 
 from nqrust.client import manager_calls as calls
 from nqrust.client.errors import Refused, Unreachable
-from nqrust.client.waiting import Condition, reached, timed_out
+from nqrust.client.waiting import Condition, Waiting
 from nqrust.contract.api import agent, auth, events, hosts, images, templates, vms, volumes
 
 T = TypeVar("T")
@@ -57,26 +56,28 @@ class AsyncManagerClient:
             raise Unreachable(self.base_url, str(error) or type(error).__name__) from error
         return calls.answer(call, response)
 
-    async def wait_for(self, vm: str, condition: Condition, timeout: float = 120.0) -> vms.Vm | None:
-        deadline = time.monotonic() + timeout
-        last: vms.Vm | None = None
+    async def wait_for(
+        self, vm: str, condition: Condition, timeout: float = 120.0, since: int = 0, steady: float = 0.0
+    ) -> vms.Vm | None:
+        wait = Waiting(vm, condition, timeout, since, steady)
         while True:
             try:
-                last = await self.get_vm(vm)
-                if reached(last, condition):
-                    return last
+                found = await self.get_vm(vm, fresh=wait.fresh)
+                if wait.over(found):
+                    return found
             except Refused as refused:
                 if refused.status == 404:
-                    reached(None, condition)
+                    wait.over(None)
                     return None
                 if refused.status not in (502, 503, 504):
                     raise
             except Unreachable:
-                if time.monotonic() >= deadline:
+                if wait.late():
                     raise
-            if time.monotonic() >= deadline:
-                raise timed_out(vm, last, condition, timeout)
-            await asyncio.sleep(_POLL_SECONDS)
+            if wait.late():
+                raise wait.timed_out()
+            if not wait.hurries:
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def health(self) -> events.Health:
         """`status` is `ok`; anything else means that the manager's database is away."""
@@ -84,6 +85,10 @@ class AsyncManagerClient:
 
     async def metrics(self) -> str:
         return await self._send(calls.metrics())
+
+    async def openapi(self) -> dict[str, Any]:
+        """The description of the API (OpenAPI 3.1)."""
+        return await self._send(calls.openapi())
 
     async def login(self, username: str, password: str) -> auth.Session:
         """Sign in; the client uses the session's token from here on."""
@@ -131,8 +136,9 @@ class AsyncManagerClient:
     ) -> vms.VmList:
         return await self._send(calls.list_vms(host, tag, limit, offset))
 
-    async def get_vm(self, vm: str) -> vms.Vm:
-        return await self._send(calls.get_vm(vm))
+    async def get_vm(self, vm: str, fresh: bool = False) -> vms.Vm:
+        """`fresh`: its host is asked too, and its word about the state counts."""
+        return await self._send(calls.get_vm(vm, fresh))
 
     async def create_vm(self, vm: vms.VmCreate, idempotency_key: str | None = None) -> vms.Vm:
         return await self._send(calls.create_vm(vm, idempotency_key))
@@ -167,6 +173,18 @@ class AsyncManagerClient:
     async def detach_volume(self, vm: str, device: str, data: Literal["keep", "delete"] | None = None) -> vms.Vm:
         """From a stopped VM. Accepted: done when the volume is gone, given up when its `change` is None again."""
         return await self._send(calls.detach_volume(vm, device, data))
+
+    async def list_unknown_vms(self) -> vms.UnknownVmList:
+        """VMs that hosts have and no record tells of."""
+        return await self._send(calls.list_unknown_vms())
+
+    async def adopt_vm(self, vm: str, name: str | None = None) -> vms.Vm:
+        """`vm`: id or name of an unknown one; `name`: a new name."""
+        return await self._send(calls.adopt_vm(vms.VmAdopt(id=vm, name=name)))
+
+    async def delete_unknown_vm(self, vm: str) -> None:
+        """With its disk. Done when this returns."""
+        return await self._send(calls.delete_unknown_vm(vm))
 
     async def list_snapshots(self, vm: str) -> vms.SnapshotList:
         return await self._send(calls.list_snapshots(vm))

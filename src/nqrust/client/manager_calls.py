@@ -114,6 +114,10 @@ def metrics() -> Call[str]:
     return Call("GET", "/metrics", _text)
 
 
+def openapi() -> Call[dict[str, Any]]:
+    return Call("GET", "/openapi.json", lambda response: dict(response.json()))
+
+
 def login(username: str, password: str) -> Call[auth.Session]:
     body = auth.Login(username=username, password=password)
     return Call("POST", "/v1/auth/login", _model(auth.Session), body)
@@ -166,13 +170,25 @@ def list_vms(host: str | None, tag: str | None, limit: int | None, offset: int |
     return Call("GET", "/v1/vms", _model(vms.VmList), query=query)
 
 
-def get_vm(vm: str) -> Call[vms.Vm]:
-    return Call("GET", f"/v1/vms/{_seg(vm)}", _model(vms.Vm))
+def get_vm(vm: str, fresh: bool = False) -> Call[vms.Vm]:
+    return Call("GET", f"/v1/vms/{_seg(vm)}", _model(vms.Vm), query={"fresh": "true" if fresh else None})
 
 
 def create_vm(vm: vms.VmCreate, idempotency_key: str | None) -> Call[vms.Vm]:
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
     return Call("POST", "/v1/vms", _model(vms.Vm), vm, headers=headers, only_given=True)
+
+
+def list_unknown_vms() -> Call[vms.UnknownVmList]:
+    return Call("GET", "/v1/unknown-vms", _model(vms.UnknownVmList))
+
+
+def adopt_vm(wanted: vms.VmAdopt) -> Call[vms.Vm]:
+    return Call("POST", "/v1/vms/adopt", _model(vms.Vm), wanted)
+
+
+def delete_unknown_vm(vm: str) -> Call[None]:
+    return Call("DELETE", f"/v1/unknown-vms/{_seg(vm)}", _nothing, timeout=60.0)
 
 
 def vm_verb(vm: str, verb: str, body: BaseModel | None = None) -> Call[vms.Vm]:

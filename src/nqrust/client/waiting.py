@@ -1,7 +1,12 @@
-"""When waiting for a VM is over. Pure: a VM in, a verdict out."""
+"""When waiting for a VM is over. Pure, but for the clock: an answer in, a verdict out.
+
+What the manager has on record can lag behind what is: a VM that died is on record as running until somebody looks. So a
+wait for a change that was asked for (`since`) ends only with an answer that comes from the VM's host (`fresh`).
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -10,6 +15,7 @@ from nqrust.contract.api import vms
 
 Named = Literal["running", "guest_up", "stopped", "paused", "deleted"]
 Condition = Named | Callable[[vms.Vm], bool]
+_FRESH_EVERY = 8  # answers
 
 
 def reached(vm: vms.Vm | None, condition: Condition) -> bool:
@@ -29,7 +35,66 @@ def reached(vm: vms.Vm | None, condition: Condition) -> bool:
     return bool(vm.state.value == condition)
 
 
-def timed_out(vm: str, last: vms.Vm | None, condition: Condition, timeout: float) -> WaitTimeout:
-    wanted = condition if isinstance(condition, str) else "what was waited for"
-    seen = f"; it is {last.state.value}" + (f" ({last.error})" if last.error else "") if last else ""
-    return WaitTimeout(f"VM {vm} is not {wanted} after {timeout:g} s{seen}.")
+class Waiting:
+    """One wait. `since`: the generation that was asked for, 0 for none. `steady`: seconds for which a VM without a guest
+    agent that has reported must run."""
+
+    def __init__(
+        self,
+        vm: str,
+        condition: Condition,
+        timeout: float,
+        since: int,
+        steady: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._vm, self._condition, self._timeout = vm, condition, timeout
+        self._since, self._steady, self._clock = since, steady, clock
+        self._deadline = clock() + timeout
+        self._last: vms.Vm | None = None
+        self._answers = 0
+        self._runs_from: float | None = None
+        self._confirming = False
+
+    @property
+    def fresh(self) -> bool:
+        """Whether to ask for an answer of the VM's host."""
+        return self._since > 0 and (self._confirming or self._answers % _FRESH_EVERY == _FRESH_EVERY - 1)
+
+    def over(self, vm: vms.Vm | None) -> bool:
+        """Whether `vm`, asked for as `fresh` says, ends the wait. Raises WaitFailed."""
+        fresh, self._last = self.fresh, vm
+        self._answers += 1
+        if vm is not None and self._since and vm.observed_generation is not None and vm.observed_generation < self._since:
+            if vm.state is vms.VmState.failed and vm.generation == self._since:
+                return reached(vm, self._condition)
+            self._confirming, self._runs_from = False, None
+            return False
+        if not reached(vm, self._condition):
+            self._confirming, self._runs_from = False, None
+            if self._since and vm is not None and self._condition in ("running", "guest_up") and vm.state is vms.VmState.stopped:
+                raise WaitFailed(f"VM {vm.name} stopped: {vm.error or 'its guest powered off'}")
+            return False
+        if not self._since or vm is None or callable(self._condition):
+            return True
+        if not fresh:
+            self._confirming = True
+            return False
+        if self._condition == "running" and vm.guest_up_at is None and self._steady:
+            self._runs_from = self._clock() if self._runs_from is None else self._runs_from
+            return self._clock() - self._runs_from >= self._steady
+        return True
+
+    @property
+    def hurries(self) -> bool:
+        """Whether to ask again at once."""
+        return self._confirming and self._runs_from is None
+
+    def late(self) -> bool:
+        return self._clock() >= self._deadline
+
+    def timed_out(self) -> WaitTimeout:
+        last = self._last
+        wanted = self._condition if isinstance(self._condition, str) else "what was waited for"
+        seen = f"; it is {last.state.value}" + (f" ({last.error})" if last.error else "") if last else ""
+        return WaitTimeout(f"VM {self._vm} is not {wanted} after {self._timeout:g} s{seen}.")

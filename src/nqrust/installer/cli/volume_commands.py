@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nqrust.contract.api.vms import Vm, Volume, VolumeCreate
 
 OfVm = Annotated[str, typer.Argument(metavar="VM", help="Name or id of a stopped VM.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it is so.", callback=opt.timed)]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the change is complete.", callback=opt.timed)]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.", callback=opt.timed)]
 
 

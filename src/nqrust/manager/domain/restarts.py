@@ -1,0 +1,10 @@
+"""Whether a VM that ended is to come back. Pure."""
+
+from __future__ import annotations
+
+from nqrust.contract.api.vms import RestartPolicy
+
+
+def comes_back(policy: RestartPolicy, clean: bool) -> bool:
+    """`clean`: its guest powered off."""
+    return policy is RestartPolicy.always or (policy is RestartPolicy.on_failure and not clean)

@@ -1,0 +1,97 @@
+"""One wait: which answers end it, and which questions it asks. No clock but ours."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from nqrust.client.errors import WaitFailed
+from nqrust.client.waiting import Waiting
+from nqrust.contract.api.vms import Vm
+
+AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def vm(state: str = "running", observed: int | None = 3, generation: int = 3, **more: Any) -> Vm:
+    return Vm.model_validate(
+        {"id": "v1", "name": "web1", "state": state, "desired_state": "running", "mac": "m", "tap": "t", "image": "tiny", "vcpus": 1,
+         "memory_mib": 64, "disk_mib": 16, "created_at": AT, "generation": generation, "observed_generation": observed, **more}
+    )  # fmt: skip
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def waiting(condition: Any = "running", since: int = 3, steady: float = 0.0, clock: Clock | None = None) -> Waiting:
+    return Waiting("web1", condition, 60, since, steady, clock or Clock())
+
+
+def test_an_answer_from_the_record_alone_ends_no_wait_for_a_change() -> None:
+    wait = waiting()
+    assert not wait.fresh and not wait.over(vm()), "the record may lag behind"
+    assert wait.fresh and wait.hurries
+    assert wait.over(vm()), "its host says so too"
+
+
+def test_without_a_change_the_record_is_enough() -> None:
+    wait = waiting(since=0)
+    assert wait.over(vm()) and not wait.fresh
+
+
+def test_what_was_carried_out_before_does_not_count() -> None:
+    wait = waiting(since=4)
+    for _ in range(3):
+        assert not wait.over(vm(observed=3))
+    assert not wait.over(vm(observed=4, generation=4)) and wait.over(vm(observed=4, generation=4))
+
+
+def test_a_manager_that_tells_no_generation_is_believed() -> None:
+    wait = waiting(since=4)
+    assert not wait.over(vm(observed=None)) and wait.over(vm(observed=None))
+
+
+def test_a_vm_has_to_run_for_a_while_unless_its_guest_reports() -> None:
+    clock = Clock()
+    wait = waiting(steady=2.0, clock=clock)
+    wait.over(vm())
+    assert not wait.over(vm()) and not wait.hurries
+    clock.now = 1.9
+    assert not wait.over(vm())
+    clock.now = 2.0
+    assert wait.over(vm())
+    wait = waiting(steady=2.0)
+    wait.over(vm())
+    assert wait.over(vm(guest_up_at=AT))
+
+
+@pytest.mark.parametrize("state", ["failed", "stopped"])
+def test_a_vm_that_ends_meanwhile_is_a_failure(state: str) -> None:
+    wait = waiting(steady=2.0)
+    wait.over(vm())
+    wait.over(vm())
+    with pytest.raises(WaitFailed, match="it crashed"):
+        wait.over(vm(state, error="it crashed"))
+
+
+def test_a_vm_that_comes_back_by_itself_is_waited_for() -> None:
+    wait = waiting()
+    wait.over(vm())
+    assert not wait.over(vm("starting", error="it crashed"))
+    assert not wait.fresh, "from the beginning"
+    wait.over(vm())
+    assert wait.over(vm())
+
+
+def test_now_and_then_the_host_is_asked_so_that_a_death_is_noticed() -> None:
+    wait = waiting("guest_up")
+    asked = []
+    for _ in range(16):
+        asked.append(wait.fresh)
+        assert not wait.over(vm())
+    assert asked == [False] * 7 + [True] + [False] * 7 + [True]
