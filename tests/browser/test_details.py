@@ -14,7 +14,7 @@ from tests.browser.test_forms import answer, fold
 from tests.browser.test_vms import row
 
 SignIn = Callable[..., Page]
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI ann@laptop"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc ann@laptop"
 
 
 def test_a_vm_with_everything(sign_in: SignIn, site: Site) -> None:
@@ -254,7 +254,8 @@ def test_a_thousand_vms_are_paged_sorted_and_searched(sign_in: SignIn, site: Sit
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/vms", "/vms/web1", "/templates", "/images", "/volumes", "/hosts", "/events", "/access", "/audit"]
+    "path",
+    ["/", "/vms", "/vms/web1", "/templates", "/images", "/volumes", "/hosts", "/events", "/api-reference", "/access", "/audit"],
 )
 def test_on_a_telephone_nothing_is_cut_and_buttons_can_be_hit(sign_in: SignIn, site: Site, path: str) -> None:
     site.arrange("busy")

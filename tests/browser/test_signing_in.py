@@ -24,7 +24,7 @@ def test_health_is_open_and_pages_are_not(site: Site) -> None:
     answer = httpx.get(f"{site.url}/health", trust_env=False)
     assert answer.json() == {"status": "ok"}
     assert "set-cookie" not in answer.headers and answer.headers["x-frame-options"] == "DENY"
-    for path in ("/", "/vms", "/vms/web1", "/images", "/hosts", "/events", "/access", "/audit"):
+    for path in ("/", "/vms", "/vms/web1", "/images", "/hosts", "/events", "/api-reference", "/access", "/audit"):
         answer = httpx.get(site.url + path, trust_env=False)
         assert answer.status_code == 303 and answer.headers["location"] == f"/sign-in?to={path}"
 

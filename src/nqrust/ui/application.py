@@ -69,6 +69,7 @@ def register() -> None:
         events,
         hosts,
         images,
+        reference,
         sign_in,
         templates,
         vm_detail,

@@ -26,6 +26,7 @@ _PLACES: tuple[tuple[str, str, str, Role], ...] = (
     ("/volumes", "storage", "Volumes", Role.viewer),
     ("/hosts", "memory", "Hosts", Role.viewer),
     ("/events", "history", "Events", Role.viewer),
+    ("/api-reference", "api", "API reference", Role.viewer),
     ("/access", "group", "Users and tokens", Role.admin),
     ("/audit", "fact_check", "Audit", Role.admin),
 )

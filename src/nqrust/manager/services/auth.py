@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import delete, or_, select
 
 from nqrust.contract.api.auth import PasswordChange, Role, Session
-from nqrust.contract.credentials import hash_password, hash_token, new_token, verify_password
+from nqrust.contract.credentials import TOKEN_PREFIX, hash_password, hash_token, new_token, verify_password
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.errors import (
@@ -29,6 +29,8 @@ from nqrust.manager.errors import (
 from nqrust.manager.services.principal import Principal
 from nqrust.manager.store.tables import Host, JoinToken, Token, User
 
+TOKEN_USER = "token"
+"""User name that a browser's prompt takes together with an API token as the password."""
 SESSION_TTL = timedelta(hours=12)
 _USED_RESOLUTION = timedelta(minutes=1)
 _BASIC_CACHE_SECONDS = 60.0
@@ -70,6 +72,8 @@ async def authenticate(core: Core, authorization: str | None, source: str) -> Pr
             raise NotAuthenticated("The Authorization header cannot be read.") from error
         if not separator or "\0" in username:
             raise NotAuthenticated("The Authorization header cannot be read.")
+        if username == TOKEN_USER and password.startswith(TOKEN_PREFIX):
+            return await _bearer(core, password)
         key = hashlib.sha256(f"{username}\0{password}".encode()).hexdigest()
         principal = basic_cache.get(key)
         if principal is None:
