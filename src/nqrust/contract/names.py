@@ -44,7 +44,8 @@ SCOPE_ENV = "NQRUST_SCOPE"
 """Environment variable that every process of a VM carries, so it can be found by identity without systemd."""
 
 CANARY_PREFIX = "nqr-canary-"
-"""VMs whose name starts so belong to `nqr verify`; they are deleted after their proof."""
+CANARY_PATTERN = rf"{CANARY_PREFIX}\d+-\d+"
+"""VMs with such a name belong to `nqr verify`; they are deleted after their proof."""
 
 
 def scope_name(vm_id: str) -> str:

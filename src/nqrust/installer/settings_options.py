@@ -169,7 +169,7 @@ OPTIONS: tuple[Option, ...] = (
         "manager.reconciler_disabled",
         "--manager-reconciler-disabled",
         "--no-manager-reconciler-disabled",
-        "Leave the reconciler off.",
+        "Let the reconciler observe only: it restarts, stops and removes nothing.",
         "MANAGER_RECONCILER_DISABLED",
     ),
     Option("ui.bind", "--ui-bind", "ADDRESS:PORT on which the web UI listens.", metavar="BIND"),

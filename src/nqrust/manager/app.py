@@ -14,14 +14,14 @@ from fastapi.openapi.utils import get_openapi
 from nqrust import __version__
 from nqrust.contract.problem import Problem
 from nqrust.manager.api import accounts as accounts_api
-from nqrust.manager.api import console, hosts, images, problems, system, templates, vms, volumes
+from nqrust.manager.api import console, hosts, images, problems, system, templates, unknown_vms, vms, volumes
 from nqrust.manager.api.gate import OPEN, Gate
 from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import Agents
 from nqrust.manager.errors import DatabaseAway
 from nqrust.manager.images import registry
 from nqrust.manager.reconcile.loop import Reconciler
-from nqrust.manager.services import accounts, auth, events
+from nqrust.manager.services import accounts, auth, events, tombstones
 from nqrust.manager.services.agents import RemoteAgents
 from nqrust.manager.services.leader import lead
 from nqrust.manager.services.worker import Worker
@@ -75,7 +75,7 @@ def create_app(core: Core) -> FastAPI:
         responses=problems.RESPONSES,
         separate_input_output_schemas=False,
     )
-    for module in (system, accounts_api, vms, templates, volumes, images, hosts, console):
+    for module in (system, accounts_api, unknown_vms, vms, templates, volumes, images, hosts, console):
         app.include_router(module.router)
     problems.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -87,9 +87,8 @@ def duties(core: Core) -> list[Callable[[], Awaitable[None]]]:
     """What only the leader does."""
     result: list[Callable[[], Awaitable[None]]] = [Worker(core).run, lambda: housekeeping(core)]
     if core.settings.reconciler_disabled:
-        log.warning("reconciler is switched off by MANAGER_RECONCILER_DISABLED")
-    else:
-        result.append(Reconciler(core).run)
+        log.warning("reconciler only observes: MANAGER_RECONCILER_DISABLED")
+    result.append(Reconciler(core, acts=not core.settings.reconciler_disabled).run)
     return result
 
 
@@ -100,6 +99,7 @@ async def housekeeping(core: Core) -> None:
             await auth.forget_expired(core)
             async with core.db.transaction() as session:
                 await events.prune(session)
+                await tombstones.prune(session)
         except DatabaseAway:
             pass
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)

@@ -17,6 +17,7 @@ SECONDS = Histogram(
 )
 VMS = Gauge("nqrust_vms", "VMs by observed state.", ["state"], registry=REGISTRY)
 HOSTS = Gauge("nqrust_hosts", "Hosts by state.", ["state"], registry=REGISTRY)
+UNKNOWN_VMS = Gauge("nqrust_unknown_vms", "VMs that a host has and no record tells of.", ["host"], registry=REGISTRY)
 OPERATIONS = Counter("nqrust_operations_total", "Operations ended.", ["kind", "outcome"], registry=REGISTRY)
 OPEN_OPERATIONS = Gauge("nqrust_operations_open", "Operations waiting or running.", registry=REGISTRY)
 EVENTS = Counter("nqrust_events_total", "Events written.", ["reason"], registry=REGISTRY)

@@ -220,7 +220,7 @@ JOIN_TOKEN = "nqr_" + "j" * 43
 
 @pytest.fixture()
 async def manager(tables_url: str, tmp_path: Any) -> AsyncIterator[Running]:
-    """A migrated, bootstrapped manager with the image `tiny` and no hosts; reconciler off (tests call it)."""
+    """A migrated, bootstrapped manager with the image `tiny` and no hosts; reconciler off (tests call it; one pass comes at the start)."""
     from nqrust.contract.credentials import hash_password, hash_token
     from nqrust.host.secret import Secret
     from nqrust.manager import app as application
@@ -244,6 +244,7 @@ async def manager(tables_url: str, tmp_path: Any) -> AsyncIterator[Running]:
         image_root=str(images),
         bootstrap_file=str(bootstrap),
         reconciler_disabled=True,
+        reconcile_seconds=3600,
         image_path_roots=(str(tmp_path / "more"),),
         database_wait_seconds=5,
     )

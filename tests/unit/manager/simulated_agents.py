@@ -26,6 +26,7 @@ class SimulatedAgent:
         self.hold: asyncio.Event | None = None
         self.network_written = ""
         self.tells_volumes = True
+        self.complete = True
 
     async def _enter(self, verb: str, subject: str) -> None:
         from nqrust.contract.problem import Problem
@@ -72,17 +73,54 @@ class SimulatedAgent:
             else [KeptVolume(name=name, size_mib=size) for name, size in self.volumes.items()],
         )
 
+    async def get_vm(self, vm_id: str) -> Any:
+        await self._enter("get", vm_id)
+        found = self.vms.get(vm_id)
+        return found.model_copy() if found else None
+
+    async def vm_record(self, vm_id: str) -> Any:
+        from nqrust.contract.api.agent import VmDocument
+        from nqrust.contract.api.vms import SnapshotFound
+
+        await self._enter("record", vm_id)
+        status, at = self._get(vm_id), datetime(2026, 1, 1, tzinfo=timezone.utc)
+        if vm_id not in self.specs:
+            raise self._no(404, "NQR-API-711", "The record cannot be read.")
+        spec = self.specs[vm_id].model_copy(update={"guest_token": "", "run": status.state != "stopped"})
+        snapshots = [
+            SnapshotFound(name=n, kind=k, size=1024, created_at=at) for (vm, n), k in self.snapshots.items() if vm == vm_id
+        ]
+        return VmDocument(spec=spec, complete=self.complete, status=status, created_at=at, snapshots=snapshots)
+
     async def put_vm(self, spec: Any) -> Any:
         await self._enter("put", spec.id)
+        known = self.specs.get(spec.id)
+        if known is not None and spec.generation < known.generation:
+            raise self._no(409, "NQR-API-705", "This host has a newer generation.")
+        others = [one for vm_id, one in self.specs.items() if vm_id in self.vms and vm_id != spec.id]
+        holder = next((one for one in others if spec.ip and one.ip == spec.ip), None)
+        if holder is not None:
+            raise self._no(409, "NQR-NET-709", f"VM {holder.name} has the address.")
         self.specs[spec.id] = spec
         known = self.vms.get(spec.id)
         if known is None or (spec.run and known.state != "running"):
             known = self.alive(spec.id, spec.name)
             if not spec.run:
                 known.state, known.started_at = "stopped", None
+        for volume in spec.detached:
+            if volume.data != "delete" and self.volumes is not None:
+                self.volumes[volume.kept_name(spec.name, spec.id)] = volume.size_mib
+        known.name, known.generation, known.mac, known.ip = spec.name, spec.generation, spec.mac, spec.ip
+        known.image, known.vcpus, known.memory_mib = spec.image.name, spec.vcpus, spec.memory_mib
         known.forwards, known.network_written = spec.forwards, self.network_written
         known.volumes = [volume.device for volume in spec.volumes] if self.tells_volumes else None
         return known
+
+    def _no(self, status: int, code: str, title: str) -> Exception:
+        from nqrust.contract.problem import Problem
+        from nqrust.manager.domain.agents import AgentSaidNo
+
+        return AgentSaidNo(status, Problem(title=title, status=status, code=code))
 
     def _get(self, vm_id: str) -> Any:
         from nqrust.contract.problem import Problem
@@ -110,6 +148,10 @@ class SimulatedAgent:
     async def delete_vm(self, vm_id: str) -> None:
         await self._enter("delete", vm_id)
         self.vms.pop(vm_id, None)
+        spec = self.specs.get(vm_id)
+        for volume in spec.volumes if spec else ():
+            if volume.keep and self.volumes is not None:
+                self.volumes[volume.kept_name(spec.name, spec.id)] = volume.size_mib
 
     async def create_snapshot(self, vm_id: str, name: str) -> Any:
         from nqrust.contract.api.vms import SnapshotFound

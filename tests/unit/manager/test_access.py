@@ -24,6 +24,7 @@ VIEWER_MAY = {
         "/openapi.json",
         "/v1/auth/me",
         "/v1/vms",
+        "/v1/unknown-vms",
         "/v1/vms/{vm}",
         "/v1/vms/{vm}/events",
         "/v1/vms/{vm}/snapshots",

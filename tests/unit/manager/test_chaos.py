@@ -23,7 +23,6 @@ async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -
     print("NQR_CHAOS_SEED", seed)
     chance = random.Random(seed)
     monkeypatch.setattr(diff, "RETRY_FAILED_AFTER", diff.timedelta(0))
-    monkeypatch.setattr(diff, "ORPHAN_GRACE", diff.timedelta(0))
     monkeypatch.setattr(diff, "FIRST_PAUSE", diff.timedelta(0))
     agents = []
     hosts = []

@@ -15,21 +15,28 @@ from nqrust.contract.api.hosts import HostState
 from nqrust.contract.api.vms import DesiredState, RestartPolicy, VmState
 from nqrust.contract.names import CANARY_PREFIX
 from nqrust.manager.reconcile.diff import (
+    Action,
     Adopt,
-    ForgottenDisk,
+    Behind,
+    Ended,
+    FinishDelete,
     HostChanged,
     HostRow,
     LeaveDead,
     Observed,
+    RemoveCanary,
     RemoveTap,
     Repeat,
     Restart,
-    StopOrphan,
     Unknown,
+    UnknownTap,
+    Unrecorded,
     VmAction,
     VmRow,
     diff,
+    only_seen,
     restart_pause,
+    strangers,
 )
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
@@ -50,6 +57,7 @@ def inventory(*vms: VmStatus, taps: tuple[TapStatus, ...] = (), boot_id: str = "
     return {"h1": Inventory(host_id="h1", boot_id=boot_id, time=NOW, vms=list(vms), taps=list(taps))}
 
 
+CANARY = CANARY_PREFIX + "17-4711"
 CLEAN = {"exit_reason": "The guest powered off or rebooted by itself."}
 SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "as it should be": ([vm()], inventory(seen()), []),
@@ -91,13 +99,21 @@ SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "paused by somebody else": ([vm()], inventory(seen("paused")), [Repeat]),
     "should be paused": ([vm(D.paused, S.paused)], inventory(seen()), [Repeat]),
     "row lost its host, scope is there": ([vm(state=S.failed, host_id=None)], inventory(seen()), [Adopt]),
-    "scope nobody knows, young": ([], inventory(seen(ago=59)), []),
-    "scope nobody knows, old": ([], inventory(seen(ago=60)), [StopOrphan]),
-    "scope nobody knows, no age": ([], inventory(seen().model_copy(update={"started_at": None})), []),
-    "runs on the wrong host": ([vm(host_id="h2")], inventory(seen()), [StopOrphan]),
-    "canary at work": ([], inventory(seen(name=CANARY_PREFIX + "1", ago=599)), []),
-    "canary forgotten": ([], inventory(seen(name=CANARY_PREFIX + "1", ago=600)), [StopOrphan]),
-    "disk nobody knows": ([], inventory(seen("stopped")), [ForgottenDisk]),
+    "scope nobody knows, young": ([], inventory(seen(ago=1)), [Unrecorded]),
+    "scope nobody knows, old": ([], inventory(seen(ago=86400)), [Unrecorded]),
+    "scope nobody knows, paused": ([], inventory(seen("paused")), [Unrecorded]),
+    "scope nobody knows, no age": ([], inventory(seen().model_copy(update={"started_at": None})), [Unrecorded]),
+    "runs on the wrong host": ([vm(host_id="h2")], inventory(seen()), [Unrecorded]),
+    "canary at work": ([], inventory(seen(name=CANARY, ago=599)), []),
+    "canary forgotten": ([], inventory(seen(name=CANARY, ago=600)), [RemoveCanary]),
+    "canary forgotten, no age": ([], inventory(seen(name=CANARY).model_copy(update={"started_at": None})), []),
+    "named almost like a canary": ([], inventory(seen(name=CANARY_PREFIX + "web", ago=3600)), [Unrecorded]),
+    "disk nobody knows": ([], inventory(seen("stopped")), [Unrecorded]),
+    "folder without a disk": ([], inventory(seen("stopped").model_copy(update={"disk": False})), []),
+    "row older than its host, runs": ([vm(D.stopped, S.stopped)], inventory(seen(generation=4)), [Behind]),
+    "row older than its host, gone there": ([vm()], inventory(seen("stopped", generation=9)), [Behind]),
+    "row older than its host, being changed": ([vm(busy=True)], inventory(seen(generation=4)), []),
+    "row older than its host, to be deleted": ([vm(D.deleted, S.failed)], inventory(seen(generation=4)), [Repeat]),
     "no answer, not offline yet": ([vm()], {}, []),
 }
 
@@ -128,10 +144,49 @@ def test_restart_pauses_grow_and_are_forgotten_after_ten_good_minutes() -> None:
 TAP = TapStatus(name="tap1", vm_id="gone", bridge="fcbr0", up=True)
 
 
-def test_orphan_tap_goes_after_its_grace_and_not_before() -> None:
+def test_the_tap_of_a_deleted_vm_goes_after_its_grace_and_not_before() -> None:
     for first, expected in ((None, []), (29, []), (30, [RemoveTap("h1", "tap1")])):
         known = {} if first is None else {("h1", "tap1"): NOW - timedelta(seconds=first)}
-        assert diff([], [HOST], inventory(taps=(TAP,)), NOW, known) == expected
+        assert diff([], [HOST], inventory(taps=(TAP,)), NOW, known, deleted={"gone"}) == expected
+
+
+def test_the_tap_of_a_vm_that_nobody_deleted_is_reported_and_stays() -> None:
+    known = {("h1", "tap1"): NOW - timedelta(days=30)}
+    assert diff([], [HOST], inventory(taps=(TAP,)), NOW, known) == [UnknownTap("h1", "tap1", "gone")]
+    elsewhere = vm(host_id="h2")
+    tap = TAP.model_copy(update={"vm_id": "v1"})
+    assert diff([elsewhere], [HOST], inventory(taps=(tap,)), NOW, known) == [UnknownTap("h1", "tap1", "v1")]
+
+
+def test_only_a_delete_on_record_removes_a_vm_without_a_row() -> None:
+    for state in ("running", "paused", "stopped", "failed"):
+        (reported,) = diff([], [HOST], inventory(seen(state)), NOW, {})
+        assert isinstance(reported, Unrecorded)
+        assert diff([], [HOST], inventory(seen(state)), NOW, {}, deleted={"v1"}) == [FinishDelete("h1", "v1", "web1")]
+    assert diff([vm()], [HOST], inventory(seen()), NOW, {}, deleted={"v1"}) == [], "a VM with a row lives"
+
+
+def test_what_is_looked_up_among_the_deletes() -> None:
+    found = inventory(seen(), seen(vm_id="v2"), taps=(TAP, TAP.model_copy(update={"vm_id": None})))
+    assert strangers([vm()], found) == {"v2", "gone"}
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (Restart("v1", 3, "it crashed", timedelta(0)), Ended("v1", 3, "it crashed", failed=True)),
+        (LeaveDead("v1", 3, "powered off", failed=False), Ended("v1", 3, "powered off", failed=False)),
+        (Repeat("v1", 3, "start"), None),
+        (FinishDelete("h1", "v1", "web1"), None),
+        (RemoveCanary("h1", "v1", CANARY), None),
+        (RemoveTap("h1", "tap1"), None),
+        (HostChanged("h1", HostState.offline), HostChanged("h1", HostState.offline)),
+        (Unrecorded("h1", seen()), Unrecorded("h1", seen())),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_reconciler_that_is_off_writes_down_what_it_sees_and_no_more(action: Action, expected: Action | None) -> None:
+    assert only_seen(action) == expected
 
 
 @pytest.mark.parametrize(
@@ -139,7 +194,7 @@ def test_orphan_tap_goes_after_its_grace_and_not_before() -> None:
     [
         ([vm()], [seen()], "v1"),
         ([vm(busy=True, state=S.starting)], [], "v1"),
-        ([], [seen("stopped", vm_id="x", name=CANARY_PREFIX + "1")], "x"),
+        ([], [seen("stopped", vm_id="x", name=CANARY)], "x"),
         ([], [], None),
     ],
     ids=["of a running VM", "of one being created", "of one only the host knows", "not ours"],
@@ -170,7 +225,7 @@ statuses = st.lists(
     st.builds(
         VmStatus,
         id=st.sampled_from("abcdef"),
-        name=st.sampled_from(["n", CANARY_PREFIX + "x"]),
+        name=st.sampled_from(["n", CANARY]),
         state=st.sampled_from(["running", "paused", "stopped", "failed"]),
         scope=st.just("s"),
         disk=st.booleans(),
@@ -209,9 +264,9 @@ def test_whatever_the_situation(
                 assert row.desired in (D.running, D.paused)
                 alive = {v.id for v in inventories[row.host_id or ""].vms if v.state in ("running", "paused")}
                 assert row.id not in alive, "nothing that runs is started again"
-        if isinstance(action, StopOrphan):
-            row2 = by_id.get(action.vm_id)
-            assert row2 is None or row2.host_id not in (None, action.host_id), "a VM on its own host is no orphan"
+        assert not isinstance(action, (FinishDelete, RemoveTap)), "nobody deleted anything"
+        if isinstance(action, RemoveCanary):
+            assert action.vm_id not in by_id and action.name == CANARY
 
 
 @given(rows_strategy, maybe_inventory)

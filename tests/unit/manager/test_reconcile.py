@@ -159,40 +159,48 @@ async def age(manager: Any, host_id: str, seconds: int) -> None:
         )
 
 
-async def test_orphans_are_stopped_after_their_grace_and_canaries_are_left_in_peace(manager: Any, reconciler: Reconciler) -> None:
+async def test_a_vm_that_nobody_knows_runs_on_and_canaries_are_left_in_peace(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     agent.alive("young", "young", started_ago=10)
-    agent.alive("old", "old", started_ago=120)
-    agent.alive("canary", CANARY_PREFIX + "1", started_ago=120)
-    agent.alive("stale", CANARY_PREFIX + "2", started_ago=3600)
+    agent.alive("old", "old", started_ago=86400)
+    agent.alive("canary", CANARY_PREFIX + "1-1", started_ago=120)
+    agent.alive("stale", CANARY_PREFIX + "2-2", started_ago=3600)
     await reconciler.once()
     states = {key: vm.state for key, vm in agent.vms.items()}
-    assert states == {"young": "running", "old": "stopped", "canary": "running"}
+    assert states == {"young": "running", "old": "running", "canary": "running"}
 
 
-async def test_a_disk_goes_only_if_its_vm_was_deleted_here(manager: Any, reconciler: Reconciler) -> None:
+async def test_only_what_was_deleted_goes_when_its_host_is_back(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager)
     agent.away = True
     await manager.admin.delete_vm("web1", force=True)
     await manager.until("web1", "deleted")
+    (deleted,) = [e for e in (await manager.admin.list_events(subject=vm.id)).items if e.reason == "Deleted"]
+    assert "did not answer" in deleted.message
     agent.away = False
     agent.alive("stranger", "stranger").state = "stopped"
-    agent.vms[vm.id].state = "stopped"
     await reconciler.once()
     await reconciler.once()
     assert set(agent.vms) == {"stranger"}
-    assert (await reasons(manager, "h1")).count("UnknownDisk") == 1
+    found = await reasons(manager, "h1")
+    assert (found.count("UnknownVm"), found.count("DeleteFinished")) == (1, 1)
 
 
-async def test_orphan_tap_is_removed_on_a_later_pass(manager: Any, reconciler: Reconciler, monkeypatch: Any) -> None:
+async def test_the_tap_of_a_deleted_vm_is_removed_on_a_later_pass(manager: Any, reconciler: Reconciler, monkeypatch: Any) -> None:
     _, agent, _ = await manager.host()
-    agent.taps["tap1"] = TapStatus(name="tap1", vm_id="gone", bridge="fcbr0", up=True)
+    vm = await running(manager)
+    await manager.admin.delete_vm("web1")
+    await manager.until("web1", "deleted")
+    agent.taps["tap1"] = TapStatus(name="tap1", vm_id=vm.id, bridge="fcbr0", up=True)
+    agent.taps["tap2"] = TapStatus(name="tap2", vm_id="stranger", bridge="fcbr0", up=True)
     await reconciler.once()
-    assert "tap1" in agent.taps
+    assert set(agent.taps) == {"tap1", "tap2"}
     monkeypatch.setattr("nqrust.manager.reconcile.diff.TAP_GRACE", timedelta(0))
     await reconciler.once()
-    assert agent.taps == {}
+    await reconciler.once()
+    assert set(agent.taps) == {"tap2"}, "nobody deleted that one's VM"
+    assert (await reasons(manager, "h1")).count("UnknownTap") == 1
 
 
 async def test_what_failed_to_be_deleted_is_deleted_later(manager: Any, reconciler: Reconciler) -> None:

@@ -209,11 +209,12 @@ async def test_two_attach_at_once_and_each_gets_a_letter_or_is_told(manager: Any
 
 
 async def test_a_vm_on_no_host_goes_to_that_of_its_volume(manager: Any) -> None:
+    await manager.admin.create_vm(VmCreate(name="db1", image="tiny", memory_mib=1_000_000, start=False))
     _, agent, _ = await manager.host("h1")
     agent.volumes["mine"] = 8
     await Reconciler(manager.core).once()
-    vm = await stopped(manager, memory_mib=1_000_000)
-    assert vm.host is None and vm.state.value == "failed"
+    vm = await manager.until("db1", lambda seen: seen.state.value == "failed")
+    assert vm.host is None
     await manager.admin.attach_volume("db1", VolumeCreate(name="mine"))
     after = await manager.admin.attach_volume("db1", NEW)
     assert shown(after) == [("vdb", 8, True, "mine", None), ("vdc", 64, False, None, None)]

@@ -5,6 +5,7 @@ The manager's routes (all under bearer or basic authentication, except `/health`
     GET  /health · GET /metrics · GET /docs · GET /openapi.json
     POST /v1/auth/login · POST /v1/auth/logout · GET /v1/auth/me
     GET|POST /v1/users · PATCH|DELETE /v1/users/{id} · GET|POST /v1/tokens · DELETE /v1/tokens/{id}
+    GET  /v1/unknown-vms · DELETE /v1/unknown-vms/{id or name} · POST /v1/vms/adopt
     GET|POST /v1/vms · GET|DELETE /v1/vms/{id or name} · POST /v1/vms/{..}/start|stop|pause|resume|restart
     POST /v1/vms/{..}/console-ticket · WS /v1/vms/{..}/console?ticket= · GET /v1/vms/{..}/console/log · /events
     PUT  /v1/vms/{..}/forwards|rate-limits · GET|POST /v1/vms/{..}/snapshots · DELETE, POST /v1/vms/{..}/snapshots/{name}[/restore]

@@ -7,6 +7,8 @@ from enum import Enum
 
 from pydantic import BaseModel, Field
 
+from nqrust.contract.api.vms import UnknownVm
+
 
 class HostState(str, Enum):
     online = "online"
@@ -79,6 +81,7 @@ class Host(BaseModel):
     capacity: HostCapacity
     network: HostNetwork
     vms: int = 0
+    unknown_vms: list[UnknownVm] = Field(default=[], description="it has them, and no record tells of them")
     last_seen_at: datetime | None = None
     created_at: datetime
 

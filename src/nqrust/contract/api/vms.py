@@ -262,6 +262,9 @@ class Vm(BaseModel):
     host_id: str | None = None
     tap: str
     generation: int = 1
+    observed_generation: int | None = Field(
+        default=None, description="the newest generation that was carried out; `generation` when nothing is under way"
+    )
     error: str = ""
     autostart: bool = True
     restart_policy: RestartPolicy = RestartPolicy.on_failure
@@ -281,6 +284,33 @@ class Vm(BaseModel):
 class VmList(BaseModel):
     items: list[Vm]
     total: int
+
+
+class UnknownVm(BaseModel):
+    """A VM that a host has and no record tells of. Nothing is done with it until somebody adopts or deletes it."""
+
+    id: str
+    name: str = ""
+    host: str
+    state: str = Field(description="running | paused | stopped | failed")
+    ip: str | None = None
+    image: str = ""
+    vcpus: int = 0
+    memory_mib: int = 0
+    recorded_on: str | None = Field(default=None, description="another host that the VM with this id is recorded on")
+    first_seen_at: datetime
+
+
+class UnknownVmList(BaseModel):
+    items: list[UnknownVm]
+    total: int
+
+
+class VmAdopt(BaseModel):
+    """POST /v1/vms/adopt: make the record of a VM that a host has."""
+
+    id: str = Field(min_length=1, max_length=64, description="id or name of an unknown VM")
+    name: str | None = Field(default=None, pattern=NAME_PATTERN, max_length=63, description="a new name; its own when absent")
 
 
 class StopRequest(BaseModel):

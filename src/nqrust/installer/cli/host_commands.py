@@ -102,6 +102,7 @@ def _print(found: Host, out: str) -> None:
             ("version", found.version),
             ("VMM", f"{found.vmm} ({found.accel})"),
             ("VMs", found.vms),
+            ("unknown VMs", [f"{vm.name or '?'} ({vm.id}, {vm.state})" for vm in found.unknown_vms]),
             ("CPUs", found.capacity.cpus),
             ("memory", _memory(found)),
             ("bridge", found.network.bridge),

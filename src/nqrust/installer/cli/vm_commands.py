@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nqrust.installer.cli import output, vm_limits, vm_ports, vm_snapshots, vm_users, volume_commands
+from nqrust.installer.cli import output, vm_limits, vm_ports, vm_snapshots, vm_unknown, vm_users, volume_commands
 from nqrust.installer.cli import vm_options as opt
 from nqrust.installer.cli.connection import ManagerUrl, manager
 from nqrust.installer.cli.output import Output
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from nqrust.contract.api.vms import Vm, VmCreate
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it is so.", callback=opt.timed)]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the change is complete.", callback=opt.timed)]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.", callback=opt.timed)]
 Texts = list[str] | None
+_STEADY = 2.0  # seconds for which a VM runs before we say that it started, unless its guest reports earlier
 
 
 def build(app: typer.Typer) -> typer.Typer:
@@ -35,6 +36,7 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("forward", help="Let ports of its host lead to a VM.")(vm_ports.forward)
     app.add_typer(vm_snapshots.build(), name="snapshot", help="Snapshots: ls, create, restore, rm.")
     app.command("rm", help="Delete VMs with their disks.")(rm)
+    app.command("adopt", help="Make the record of a VM that a host has. The VM runs on.")(vm_unknown.adopt)
     app.command("console", help="Attach to the serial console; Ctrl-] leaves, and the VM runs on.")(console)
     return app
 
@@ -42,10 +44,14 @@ def build(app: typer.Typer) -> typer.Typer:
 def ls(
     host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Only of this host.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only with this tag.")] = None,
+    unknown: vm_unknown.Unknown = False,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
     with manager(url) as client:
+        if unknown:
+            vm_unknown.ls(client, out)
+            return
         found = client.list_vms(host=host, tag=tag)
     if out == "json":
         output.document(found)
@@ -124,10 +130,8 @@ def create(
     with manager(url) as client:
         made = client.create_vm(asked)
         if wait:
-            made = (
-                client.wait_for(made.id, "guest_up" if start else "stopped", timeout=180.0 if timeout is None else timeout)
-                or made
-            )
+            condition, limit = "guest_up" if start else "stopped", 180.0 if timeout is None else timeout
+            made = client.wait_for(made.id, condition, limit, since=made.generation) or made
     if out == "json":
         output.document(made)
         return
@@ -149,6 +153,8 @@ def resume(name: Name, wait: Wait = True, timeout: Timeout = 60.0, out: Output =
 def restart(
     name: Name,
     force: Annotated[bool, typer.Option("--force", help="Do not ask the guest first.")] = False,
+    wait: Wait = True,
+    timeout: Timeout = 120.0,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
@@ -156,6 +162,8 @@ def restart(
 
     with manager(url) as client:
         found = client.restart_vm(name, StopRequest(force=force))
+        if wait:
+            found = client.wait_for(found.id, "running", timeout, since=found.generation, steady=_STEADY) or found
     _print_short(found, out)
 
 
@@ -176,18 +184,22 @@ def stop(
     with manager(url) as client:
         found = client.stop_vm(name, StopRequest(force=force, timeout_seconds=grace))
         if wait:
-            found = client.wait_for(found.id, "stopped", timeout=timeout) or found
+            found = client.wait_for(found.id, "stopped", timeout, since=found.generation) or found
     _print_short(found, out)
 
 
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids.")],
     force: Annotated[bool, typer.Option("--force", help="Even when its host is offline.")] = False,
+    unknown: vm_unknown.Unknown = False,
     wait: Wait = True,
     timeout: Timeout = 120.0,
     url: ManagerUrl = None,
 ) -> None:
     with manager(url) as client:
+        if unknown:
+            vm_unknown.rm(client, names)
+            return
         for name in names:
             vm = client.get_vm(name)
             client.delete_vm(vm.id, force=force)
@@ -216,8 +228,13 @@ def _verb(method: str, name: str, condition: Any, wait: bool, timeout: float, ou
     with manager(url) as client:
         found: Vm = getattr(client, method)(name)
         if wait:
-            found = client.wait_for(found.id, condition, timeout=timeout) or found
+            found = client.wait_for(found.id, condition, timeout, since=found.generation, steady=_STEADY) or found
     _print_short(found, out)
+
+
+def checked_name(name: str) -> None:
+    """Raises UsageError NQR-USE-003."""
+    _checked(name=name, image="any")
 
 
 def _checked(**fields: Any) -> VmCreate:

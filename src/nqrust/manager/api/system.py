@@ -17,7 +17,7 @@ from nqrust.manager.api.access import Admin, CoreDep, Viewer
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.liveness import host_state
-from nqrust.manager.services import events
+from nqrust.manager.services import events, unknown_vms
 from nqrust.manager.store.tables import Host, Vm
 
 router = APIRouter()
@@ -43,9 +43,13 @@ async def _refresh_gauges(core: Core) -> None:
     async with core.db.transaction() as session:
         vms = (await session.execute(select(Vm.state, func.count()).group_by(Vm.state))).all()
         seen = list(await session.scalars(select(Host.last_seen_at)))
+        unknown = await unknown_vms.counts(session)
     metrics.VMS.clear()
     for state, count in vms:
         metrics.VMS.labels(state).set(count)
+    metrics.UNKNOWN_VMS.clear()
+    for host, count in unknown.items():
+        metrics.UNKNOWN_VMS.labels(host).set(count)
     metrics.HOSTS.clear()
     for last_seen_at in seen:
         metrics.HOSTS.labels(host_state(last_seen_at, now(), core.started_at).value).inc()

@@ -25,7 +25,7 @@ from nqrust.contract.api.vms import (
 )
 from nqrust.manager.api.access import CoreDep, Operator, Viewer
 from nqrust.manager.errors import Conflict
-from nqrust.manager.services import events, forwards, rate_limits, snapshots, vm_list, vm_volumes, vms
+from nqrust.manager.services import events, forwards, looks, rate_limits, snapshots, vm_list, vm_volumes, vms
 from nqrust.manager.services.tickets import TTL_SECONDS
 from nqrust.manager.store.tables import Host
 
@@ -62,9 +62,9 @@ async def create_vm(core: CoreDep, who: Operator, body: VmCreate, idempotency_ke
 
 
 @router.get("/{vm}")
-async def get_vm(core: CoreDep, _: Viewer, vm: str) -> Vm:
-    """By id or name."""
-    return await vms.get(core, vm)
+async def get_vm(core: CoreDep, _: Viewer, vm: str, fresh: bool = False) -> Vm:
+    """By id or name. `fresh`: its host is asked too, and its word about the state counts."""
+    return await (looks.fresh(core, vm) if fresh else vms.get(core, vm))
 
 
 @router.delete("/{vm}", status_code=202)
@@ -75,13 +75,13 @@ async def delete_vm(core: CoreDep, who: Operator, vm: str, force: bool = False) 
 
 @router.post("/{vm}/start", status_code=202)
 async def start_vm(core: CoreDep, who: Operator, vm: str) -> Vm:
-    return await vms.start(core, vm, who.name)
+    return await vms.start(core, vm, who.name, await looks.contradicted(core, vm))
 
 
 @router.post("/{vm}/stop", status_code=202)
 async def stop_vm(core: CoreDep, who: Operator, vm: str, body: StopRequest | None = None) -> Vm:
     """Asks the guest to power off, ends it after `timeout_seconds`; at once with `force`."""
-    return await vms.stop(core, vm, body or StopRequest(), who.name)
+    return await vms.stop(core, vm, body or StopRequest(), who.name, await looks.contradicted(core, vm))
 
 
 @router.post("/{vm}/restart", status_code=202)

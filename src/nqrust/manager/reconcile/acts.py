@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.api.hosts import HostState
-from nqrust.contract.api.vms import DesiredState, StopRequest, VmState
+from nqrust.contract.api.vms import DesiredState, VmState
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
+from nqrust.manager.domain.agents import AgentSaidNo
 from nqrust.manager.reconcile import diff
-from nqrust.manager.services import drive, events, operations
-from nqrust.manager.store.tables import Host, Operation, Vm
+from nqrust.manager.services import adoption, drive, events, operations, tombstones
+from nqrust.manager.store.tables import Host, Tombstone, Vm
 
 log = structlog.get_logger("nqrust.manager.reconcile")
 
@@ -36,12 +38,14 @@ async def carry_out(core: Core, action: diff.Action, hosts: Mapping[str, Host], 
         await _host_changed(core, action)
     elif isinstance(action, diff.Adopt):
         await _adopt(core, action)
+    elif isinstance(action, diff.Behind):
+        await _behind(core, action, hosts[action.host_id])
     elif isinstance(action, diff.VmAction):
         await _vm(core, action)
-    elif isinstance(action, diff.StopOrphan):
-        await _stop_orphan(core, action, hosts[action.host_id])
-    elif isinstance(action, diff.ForgottenDisk):
-        await _forgotten_disk(core, action, hosts[action.host_id], told)
+    elif isinstance(action, (diff.FinishDelete, diff.RemoveCanary)):
+        await _remove(core, action, hosts[action.host_id])
+    elif isinstance(action, diff.UnknownTap):
+        await _unknown_tap(core, action, hosts[action.host_id], told)
     elif isinstance(action, diff.RemoveTap):
         await core.agent_of(hosts[action.host_id]).delete_tap(action.tap)
         log.info("orphan TAP removed", host=hosts[action.host_id].name, tap=action.tap)
@@ -88,6 +92,12 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
             reason = "VmDied" if action.failed else "VmEnded"
             severity = "error" if action.failed else "info"
             events.record(session, vm, reason, f"VM {vm.name} ended. {action.reason}", severity)
+        elif isinstance(action, diff.Ended):
+            drive.stopped(vm)
+            vm.state = (VmState.failed if action.failed else VmState.stopped).value
+            vm.error = action.reason
+            severity = "error" if action.failed else "info"
+            events.record(session, vm, "VmEnded", f"VM {vm.name} ended, and the reconciler is off. {action.reason}", severity)
         elif isinstance(action, diff.Repeat):
             wanted, error = DesiredState(vm.desired_state), vm.error
             await operations.enqueue(session, vm, action.kind, wanted, ACTOR)
@@ -130,34 +140,63 @@ async def _adopt(core: Core, action: diff.Adopt) -> None:
         events.record(session, vm, "VmAdopted", f"VM {vm.name} was found running on host {host.name}.")
 
 
-async def _stop_orphan(core: Core, action: diff.StopOrphan, host: Host) -> None:
+async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
+    """What the VM's host has on record is newer than the row, which a restored database is the cause of."""
+    found: dict[str, Any] = {"generation": action.status.generation}
+    try:
+        found = adoption.asked_for(await core.agent_of(host).vm_record(action.vm_id))
+    except AgentSaidNo as error:
+        if error.status != 404:
+            raise  # else an older agent, or a record that cannot be read
     async with core.db.transaction() as session:
-        row = await session.get(Vm, action.vm_id)
-        if row is not None and row.host_id in (None, host.id):
-            return  # it got a row in the meantime
-        name = action.name or action.vm_id
-        message = f"Host {host.name} runs VM {name}, which nobody knows; it is stopped."
-        events.record(session, host, "OrphanStopped", message, "warning")
-    agent = core.agent_of(host)
-    if action.delete:
-        await agent.delete_vm(action.vm_id)
-    else:
-        await agent.stop_vm(action.vm_id, StopRequest(timeout_seconds=10))
+        vm = await _unchanged(session, action)
+        if vm is None or vm.host_id != host.id:
+            return
+        was = vm.generation
+        for name, value in found.items():
+            setattr(vm, name, value)
+        # What ended badly, or with its host, was to run; what ended well was not to come back.
+        follows = {"paused": DesiredState.paused, "running": DesiredState.running, "failed": DesiredState.running}
+        vm.desired_state = follows.get(action.status.state, DesiredState.stopped).value
+        vm.observed_generation = vm.generation
+        if action.status.state != "failed":
+            drive.observe(session, vm, host, action.status, None)
+        message = (
+            f"The record of VM {vm.name} is older than what host {host.name} has (generation {was}, not {vm.generation}): "
+            "the database was restored. The record now says what the host has."
+        )
+        events.record(session, vm, "RecordBehind", message, "warning")
 
 
-async def _forgotten_disk(core: Core, action: diff.ForgottenDisk, host: Host, told: set[tuple[str, str]]) -> None:
-    """A disk is somebody's data: it goes only if the VM was deleted here, and is reported once otherwise."""
+async def _remove(core: Core, action: diff.FinishDelete | diff.RemoveCanary, host: Host) -> None:
+    """What a delete on record, or the end of a canary's time, asks for."""
     async with core.db.transaction() as session:
         if await session.get(Vm, action.vm_id) is not None:
-            return
-        deleted = await session.scalar(
-            select(Operation.id).where(Operation.vm_id == action.vm_id, Operation.kind == "delete", Operation.state == "done")
-        )
-        if deleted is None:
-            if (host.id, action.vm_id) not in told:
-                told.add((host.id, action.vm_id))
-                message = f"Host {host.name} has the disk of {action.name or action.vm_id}, which nobody knows; it stays."
-                events.record(session, host, "UnknownDisk", message, "warning")
-            return
+            return  # it got a row in the meantime
+        name = action.name or action.vm_id
+        if isinstance(action, diff.RemoveCanary):
+            message = f"Host {host.name} has the canary {name}, whose nqr is gone. It is deleted."
+            events.record(session, host, "CanaryRemoved", message, "warning")
+        else:
+            tombstone = await session.get(Tombstone, action.vm_id)
+            if tombstone is None:
+                return
+            if tombstone.confirmed_at is None:
+                message = f"Host {host.name} still has VM {name}, which {tombstone.deleted_by or 'somebody'} deleted. It is removed now."
+                events.record(session, host, "DeleteFinished", message)
     await core.agent_of(host).delete_vm(action.vm_id)
-    log.info("disk of a deleted VM removed", host=host.name, vm=action.vm_id)
+    async with core.db.transaction() as session:
+        await tombstones.confirm(session, action.vm_id)
+    log.info("deleted VM removed", host=host.name, vm=action.vm_id)
+
+
+async def _unknown_tap(core: Core, action: diff.UnknownTap, host: Host, told: set[tuple[str, str]]) -> None:
+    if (host.id, action.tap) in told:
+        return
+    told.add((host.id, action.tap))
+    async with core.db.transaction() as session:
+        message = (
+            f"Host {host.name} has the TAP {action.tap} of VM {action.vm_id}, which has no record here. It is left alone. "
+            f"If nothing needs it, remove it on the host: ip link delete {action.tap}"
+        )
+        events.record(session, host, "UnknownTap", message, "warning")

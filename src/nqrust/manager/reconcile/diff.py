@@ -3,23 +3,26 @@
 The caller reads the rows before it asks for the inventories. So a VM that a row calls running and an inventory calls
 stopped did stop, unless somebody asked for that in between: every action carries the row's generation, and whoever
 carries it out looks once more.
+
+Nothing is stopped or removed because its row is missing: only what a delete on record asked for, and canaries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nqrust.contract.api.agent import Inventory, TapStatus, VmStatus
 from nqrust.contract.api.hosts import HostState
 from nqrust.contract.api.vms import DesiredState, PortForward, RestartPolicy, VmState
-from nqrust.contract.names import CANARY_PREFIX
+from nqrust.contract.names import CANARY_PATTERN
 from nqrust.contract.text import plain
+from nqrust.manager.domain.restarts import comes_back
 
-ORPHAN_GRACE = timedelta(seconds=60)
-"""Counted from the scope's own start."""
 CANARY_GRACE = timedelta(minutes=10)
+"""Counted from the scope's own start."""
 TAP_GRACE = timedelta(seconds=30)
 """Counted from when we first saw it; a TAP has no start time."""
 STEADY_AFTER = timedelta(minutes=10)
@@ -112,6 +115,14 @@ class LeaveDead(VmAction):
 
 
 @dataclass(frozen=True)
+class Ended(VmAction):
+    """It was to run and does not, and the reconciler may not act: the row says so, and what is wanted stays."""
+
+    reason: str
+    failed: bool
+
+
+@dataclass(frozen=True)
 class Repeat(VmAction):
     """What is wanted is not so, and nobody is at it: do `kind` (again)."""
 
@@ -127,18 +138,33 @@ class Adopt(VmAction):
 
 
 @dataclass(frozen=True)
-class StopOrphan(Action):
-    """A scope that nobody knows, older than its grace. `delete`: its disk goes too (a canary's)."""
+class Behind(VmAction):
+    """Its host was told something newer than the row says: the database was restored. The row follows the host."""
+
+    host_id: str
+    status: VmStatus
+
+
+@dataclass(frozen=True)
+class Unrecorded(Action):
+    """The host has a VM without a row of this host. It is reported and left alone, running or not."""
+
+    host_id: str
+    status: VmStatus
+
+
+@dataclass(frozen=True)
+class FinishDelete(Action):
+    """Somebody deleted the VM, and its host still has something of it."""
 
     host_id: str
     vm_id: str
     name: str
-    delete: bool = False
 
 
 @dataclass(frozen=True)
-class ForgottenDisk(Action):
-    """A disk without a row and without a scope. Removed only if we have it on record that the VM was deleted."""
+class RemoveCanary(Action):
+    """A canary without a row, older than its grace: its nqr was killed."""
 
     host_id: str
     vm_id: str
@@ -147,8 +173,19 @@ class ForgottenDisk(Action):
 
 @dataclass(frozen=True)
 class RemoveTap(Action):
+    """Of a VM that is stopped or was deleted."""
+
     host_id: str
     tap: str
+
+
+@dataclass(frozen=True)
+class UnknownTap(Action):
+    """Of a VM that neither a row nor a delete tells of. It is reported and left alone."""
+
+    host_id: str
+    tap: str
+    vm_id: str
 
 
 def diff(
@@ -157,9 +194,11 @@ def diff(
     inventories: Mapping[str, Inventory],
     now: datetime,
     taps_seen: Mapping[tuple[str, str], datetime],
+    deleted: Collection[str] = (),
 ) -> list[Action]:
     """`inventories`: by host id, of those hosts that answered. `taps_seen`: when each (host, TAP) without a VM was
-    first seen. A host that does not answer and is not yet offline is left alone."""
+    first seen. `deleted`: ids of VMs with a delete on record, at least of those that hosts have and `vms` does not tell of.
+    A host that does not answer and is not yet offline is left alone."""
     rows = {vm.id: vm for vm in vms}
     by_host: dict[str | None, list[VmRow]] = {}
     for vm in rows.values():
@@ -176,8 +215,8 @@ def diff(
         seen = {status.id: status for status in inventory.vms}
         for vm in by_host.get(host.id, []):
             actions += _known(vm, seen.get(vm.id), inventory.boot_id, now)
-        actions += _strangers(host, rows, seen.values(), now)
-        actions += _taps(host, rows, seen, inventory.taps, now, taps_seen)
+        actions += _strangers(host, rows, seen.values(), now, deleted)
+        actions += _taps(host, rows, seen, inventory.taps, now, taps_seen, deleted)
     return actions
 
 
@@ -195,6 +234,8 @@ def _known(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> l
         return []
     if vm.desired is DesiredState.deleted:
         return _repeat(vm, "delete", now)
+    if status is not None and status.generation > vm.generation and vm.host_id is not None:
+        return [Behind(vm.id, vm.generation, vm.host_id, status)]
     alive = status is not None and status.state in ("running", "paused")
     if vm.desired is DesiredState.stopped:
         if alive:
@@ -243,10 +284,19 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
         return LeaveDead(vm.id, vm.generation, "Its host was started again, and it has no autostart.", failed=False)
     clean = status is not None and status.state == "stopped"
     reason = plain(status.exit_reason) if status and status.exit_reason else "It ended, nobody knows why."
-    wanted = vm.policy is RestartPolicy.always or (vm.policy is RestartPolicy.on_failure and not clean)
-    if not wanted:
+    if not comes_back(vm.policy, clean):
         return LeaveDead(vm.id, vm.generation, reason, failed=not clean)
     return Restart(vm.id, vm.generation, reason, restart_pause(vm, now))
+
+
+def only_seen(action: Action) -> Action | None:
+    """What is left of a decision where nothing may be done: writing down what is."""
+    if isinstance(action, Restart):
+        return Ended(action.vm_id, action.generation, action.reason, failed=True)
+    if isinstance(action, LeaveDead):
+        return Ended(action.vm_id, action.generation, action.reason, failed=action.failed)
+    kept = (HostChanged, Observed, Unknown, Adopt, Behind, Unrecorded, UnknownTap)
+    return action if isinstance(action, kept) else None
 
 
 def restart_pause(vm: VmRow, now: datetime) -> timedelta:
@@ -270,7 +320,9 @@ def _gone(vm: VmRow) -> VmStatus:
     return VmStatus(id=vm.id, state="stopped", scope="")
 
 
-def _strangers(host: HostRow, rows: Mapping[str, VmRow], seen: Iterable[VmStatus], now: datetime) -> list[Action]:
+def _strangers(
+    host: HostRow, rows: Mapping[str, VmRow], seen: Iterable[VmStatus], now: datetime, deleted: Collection[str]
+) -> list[Action]:
     """What the host has and no row of this host explains."""
     actions: list[Action] = []
     for status in seen:
@@ -282,15 +334,14 @@ def _strangers(host: HostRow, rows: Mapping[str, VmRow], seen: Iterable[VmStatus
             if alive and not row.busy and row.desired is not DesiredState.deleted:
                 actions.append(Adopt(row.id, row.generation, host.id, status))
             continue
-        canary = status.name.startswith(CANARY_PREFIX)
-        if not alive:
-            if status.disk and not canary:
-                actions.append(ForgottenDisk(host.id, status.id, status.name))
-            continue
-        # Without a start time nothing can be said of its age, and so nothing is done.
-        age = now - status.started_at if status.started_at else timedelta(0)
-        if age >= (CANARY_GRACE if canary else ORPHAN_GRACE):
-            actions.append(StopOrphan(host.id, status.id, status.name, delete=canary))
+        if row is None and status.id in deleted:
+            actions.append(FinishDelete(host.id, status.id, status.name))
+        elif row is None and re.fullmatch(CANARY_PATTERN, status.name):
+            # Without a start time nothing can be said of its age, and so nothing is done.
+            if alive and status.started_at is not None and now - status.started_at >= CANARY_GRACE:
+                actions.append(RemoveCanary(host.id, status.id, status.name))
+        elif alive or status.disk:
+            actions.append(Unrecorded(host.id, status))
     return actions
 
 
@@ -301,14 +352,27 @@ def _taps(
     taps: Iterable[TapStatus],
     now: datetime,
     taps_seen: Mapping[tuple[str, str], datetime],
+    deleted: Collection[str],
 ) -> list[Action]:
-    """A TAP whose ifalias names a VM that neither we nor its host know. Others are not ours to touch."""
+    """A TAP whose ifalias names a VM that has no row on this host, or is stopped."""
     actions: list[Action] = []
     for tap in orphan_taps(host.id, rows, seen, taps):
         first = taps_seen.get((host.id, tap.name))
-        if first is not None and now - first >= TAP_GRACE:
+        if first is None or now - first < TAP_GRACE or tap.vm_id is None:
+            continue
+        row = rows.get(tap.vm_id)
+        if tap.vm_id in deleted or (row is not None and row.host_id in (None, host.id)):
             actions.append(RemoveTap(host.id, tap.name))
+        else:
+            actions.append(UnknownTap(host.id, tap.name, tap.vm_id))
     return actions
+
+
+def strangers(vms: Iterable[VmRow], inventories: Mapping[str, Inventory]) -> set[str]:
+    """Ids of what hosts have, VMs and owners of TAPs, and `vms` does not tell of."""
+    found = {vm.id for inventory in inventories.values() for vm in inventory.vms}
+    found |= {tap.vm_id for inventory in inventories.values() for tap in inventory.taps if tap.vm_id}
+    return found - {vm.id for vm in vms}
 
 
 def orphan_taps(

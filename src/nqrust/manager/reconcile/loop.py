@@ -1,7 +1,8 @@
 """The reconciler: every few seconds look at what is, compare with what is wanted, act.
 
 It never talks a VM into a state itself: it puts an operation on record, as a user's request would, and the worker
-does it. Only what belongs to no row (orphan scopes, disks, TAPs) is dealt with at the agent directly.
+does it. Only what is left of deleted VMs, TAPs and canaries is dealt with at the agent directly. A VM without a row is
+reported, and nothing is done with it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy import func, select
 
-from nqrust.contract.api.agent import Inventory
+from nqrust.contract.api.agent import Inventory, VmStatus
 from nqrust.contract.api.hosts import HostState
 from nqrust.contract.api.vms import DesiredState, PortForward, RestartPolicy, VmState
 from nqrust.manager import metrics
@@ -24,7 +25,7 @@ from nqrust.manager.domain.agents import AgentFailure
 from nqrust.manager.domain.liveness import host_state
 from nqrust.manager.errors import DatabaseAway
 from nqrust.manager.reconcile import acts, diff
-from nqrust.manager.services import operations, volumes
+from nqrust.manager.services import operations, tombstones, unknown_vms, volumes
 from nqrust.manager.store.tables import Host, Operation, Vm
 
 log = structlog.get_logger("nqrust.manager.reconcile")
@@ -34,10 +35,10 @@ _ASK_SECONDS = 10.0
 
 
 class Reconciler:
-    """`run` goes on until cancelled; `once` is one pass."""
+    """`run` goes on until cancelled; `once` is one pass. Without `acts` it only writes down what it sees."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, core: Core, acts: bool = True) -> None:
+        self._core, self._acts = core, acts
         self._taps_seen: dict[tuple[str, str], datetime] = {}
         self._told: set[tuple[str, str]] = set()
 
@@ -71,8 +72,18 @@ class Reconciler:
             for host in hosts
         ]
         self._watch_taps(rows, inventories, at)
-        actions = diff.diff(rows, host_rows, inventories, at, self._taps_seen)
+        deleted = await tombstones.of(self._core, diff.strangers(rows, inventories))
+        actions = diff.diff(rows, host_rows, inventories, at, self._taps_seen, deleted)
         by_id = {host.id: host for host in hosts}
+        unknown: dict[str, list[VmStatus]] = {host_id: [] for host_id in inventories}
+        for action in actions:
+            if isinstance(action, diff.Unrecorded):
+                unknown[action.host_id].append(action.status)
+        await _apart("UnknownVms", unknown_vms.observed(self._core, unknown))
+        await _apart("TombstonesObserved", tombstones.observed(self._core, inventories))
+        actions = [action for action in actions if not isinstance(action, diff.Unrecorded)]
+        if not self._acts:
+            actions = [seen for action in actions if (seen := diff.only_seen(action)) is not None]
         for action in actions:
             metrics.RECONCILE_ACTIONS.labels(type(action).__name__).inc()
             await _apart(type(action).__name__, acts.carry_out(self._core, action, by_id, self._told))

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.agent import VmStatus
+from nqrust.contract.api.agent import ADDRESS_TAKEN, VmStatus
 from nqrust.contract.api.vms import DesiredState, StopRequest, VmState
 from nqrust.contract.text import plain
 from nqrust.manager import metrics
@@ -17,7 +17,7 @@ from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentAway, AgentSaidNo
 from nqrust.manager.domain.schedule import NoHost
 from nqrust.manager.errors import DatabaseAway
-from nqrust.manager.services import events, placement, snapshots, vm_volumes, volumes
+from nqrust.manager.services import events, placement, snapshots, tombstones, vm_volumes, volumes
 from nqrust.manager.store.tables import Host, Operation, Vm
 
 log = structlog.get_logger("nqrust.manager.operations")
@@ -126,7 +126,13 @@ async def _start(core: Core, vm: Vm, operation: Operation) -> None:
             row = await session.get(Vm, vm.id, with_for_update=True)
             if row is not None:
                 stopped(row)
-    status = await agent.put_vm(spec)
+    try:
+        status = await agent.put_vm(spec)
+    except AgentSaidNo as error:
+        if error.problem.code != ADDRESS_TAKEN:
+            raise
+        await placement.give_up_address(core, vm.id, host.id)
+        raise Again(str(error), limited=True) from error
     if spec.run and status.state == "failed":
         raise GivenUp(f"It did not start: {status.exit_reason or 'the VMM ended at once'}.")
     async with core.db.transaction() as session:
@@ -274,23 +280,28 @@ async def _delete(core: Core, vm: Vm, operation: Operation) -> None:
     left_behind = ""
     if host is not None and saving is not None:  # not even by force: its host would delete it with the VM, now or when it is back
         await core.agent_of(host).put_vm(saving)
+    there: set[str] | None = None
     if host is not None:
         try:
             await core.agent_of(host).delete_vm(vm.id)
+            there = await volumes.kept_there(core.agent_of(host), vm)
         except AgentSaidNo as error:
             if error.status != 404:
                 raise
         except AgentAway:
             if not operation.params.get("force"):
                 raise
-            left_behind = f" Host {host.name} did not answer; what is left there goes when it is back."
+            left_behind = f" Host {host.name} did not answer. What is left there is removed when it is back."
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id, with_for_update=True)
         await _done(session, operation)
         if row is not None:
-            kept = await volumes.left(session, row)
-            if kept and host is not None:
-                left_behind += f" Kept on host {host.name}: {', '.join(kept)}."
+            if there and host is not None:
+                await volumes.left(session, row, there)
+                left_behind += f" Kept on host {host.name}: {', '.join(sorted(there))}."
+            await tombstones.record(session, row.id, row.name, row.host_id, operation.actor)
+            if host is None or there is not None:
+                await tombstones.confirm(session, row.id)
             events.record(session, row, "Deleted", f"VM {row.name} is deleted.{left_behind}")
             await session.delete(row)
 

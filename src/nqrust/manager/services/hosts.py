@@ -24,12 +24,13 @@ from nqrust.contract.api.hosts import (
     HostState,
 )
 from nqrust.contract.api.hosts import Host as ApiHost
+from nqrust.contract.api.vms import UnknownVm
 from nqrust.contract.credentials import hash_token, new_token
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.liveness import host_state
 from nqrust.manager.errors import Conflict, Invalid, NotAuthenticated, NotFound
-from nqrust.manager.services import events, operations
+from nqrust.manager.services import events, operations, unknown_vms
 from nqrust.manager.services.principal import Principal
 from nqrust.manager.store.tables import Host, JoinToken, Vm
 
@@ -209,13 +210,15 @@ async def list_hosts(core: Core) -> HostList:
         rows = list(await session.scalars(select(Host).order_by(Host.name)))
         counted = select(Vm.host_id, func.count()).group_by(Vm.host_id)
         counts = {row[0]: row[1] for row in await session.execute(counted)}
-    return HostList(items=[_host(core, row, counts.get(row.id, 0)) for row in rows], total=len(rows))
+        unknown = await unknown_vms.by_host(session)
+    items = [_host(core, row, counts.get(row.id, 0), unknown.get(row.id)) for row in rows]
+    return HostList(items=items, total=len(items))
 
 
 async def get_host(core: Core, ref: str) -> ApiHost:
     async with core.db.transaction() as session:
         host = await find(session, ref)
-        return _host(core, host, await _count(session, host))
+        return _host(core, host, await _count(session, host), (await unknown_vms.by_host(session, host.id)).get(host.id))
 
 
 async def cordon(core: Core, ref: str, cordoned: bool) -> ApiHost:
@@ -228,7 +231,7 @@ async def cordon(core: Core, ref: str, cordoned: bool) -> ApiHost:
         host.cordoned = cordoned
         if not cordoned:
             await operations.start_drained(session, host.id)
-        shown = _host(core, host, await _count(session, host))
+        shown = _host(core, host, await _count(session, host), (await unknown_vms.by_host(session, host.id)).get(host.id))
     core.wake.set()
     return shown
 
@@ -240,7 +243,7 @@ async def drain(core: Core, ref: str, actor: str) -> ApiHost:
         host.cordoned = True
         stopped = await operations.stop_all(session, host.id, actor)
         events.record(session, host, "HostDraining", f"Host {host.name} is being drained: {stopped} VMs stop.")
-        shown = _host(core, host, await _count(session, host))
+        shown = _host(core, host, await _count(session, host), (await unknown_vms.by_host(session, host.id)).get(host.id))
     core.wake.set()
     return shown
 
@@ -270,7 +273,7 @@ async def _count(session: AsyncSession, host: Host) -> int:
     return await session.scalar(select(func.count()).select_from(Vm).where(Vm.host_id == host.id)) or 0
 
 
-def _host(core: Core, row: Host, vms: int) -> ApiHost:
+def _host(core: Core, row: Host, vms: int, unknown: list[UnknownVm] | None = None) -> ApiHost:
     return ApiHost(
         id=row.id,
         name=row.name,
@@ -285,6 +288,7 @@ def _host(core: Core, row: Host, vms: int) -> ApiHost:
         capacity=HostCapacity.model_validate(row.capacity),
         network=HostNetwork.model_validate(row.network),
         vms=vms,
+        unknown_vms=unknown or [],
         last_seen_at=row.last_seen_at,
         created_at=row.created_at,
     )

@@ -13,7 +13,7 @@ from nqrust.manager.core import Core
 _COLUMNS = """
     v.id, v.name, v.state, v.desired_state, h.name AS host,
     coalesce(v.ip, CASE WHEN v.guest_up_at IS NOT NULL THEN v.guest->>'ip' END) AS ip,
-    v.mac, v.boot_id, v.image, v.vcpus, v.memory_mib, v.disk_mib, v.created_at, v.host_id, v.tap, v.generation,
+    v.mac, v.boot_id, v.image, v.vcpus, v.memory_mib, v.disk_mib, v.created_at, v.host_id, v.tap, v.generation, v.observed_generation,
     v.error, v.autostart, v.restart_policy, v.tags, v.started_at, v.guest_up_at, v.guest,
     v.limits, v.forwards, v.volumes, v.rate_limits, v.network_config, v.network_written,
     (SELECT coalesce(json_agg(u->>'name'), '[]') FROM jsonb_array_elements(v.users) u) AS users

@@ -32,7 +32,7 @@ from nqrust.contract.credentials import hash_token, new_token
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict, Invalid, NotFound
-from nqrust.manager.services import events, operations, ports, templates, volumes
+from nqrust.manager.services import events, keys, operations, placement, ports, templates, tombstones, volumes
 from nqrust.manager.store.tables import Host, Image, Operation, Vm
 
 _MIB = 1024 * 1024
@@ -54,7 +54,7 @@ async def find(session: AsyncSession, ref: str, lock: bool = False) -> Vm:
 
 async def create(core: Core, wanted: VmCreate, actor: str, idempotency_key: str | None) -> tuple[ApiVm, bool]:
     """Put a new VM on record. (VM, whether it is new): the same key and request give the same VM again."""
-    _check_name(wanted.name)
+    check_name(wanted.name)
     digest = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
     made_of = f", made of template {wanted.template}" if wanted.template else ""
     key = f"{actor}\n{idempotency_key}" if idempotency_key else None
@@ -76,7 +76,7 @@ async def create(core: Core, wanted: VmCreate, actor: str, idempotency_key: str 
     return shown, True
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     try:
         UUID(name)
     except ValueError:
@@ -120,11 +120,11 @@ async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: st
         raise Invalid(f"Image {image.name} needs a disk of at least {smallest} MiB.")
     if wanted.host is not None and not await session.scalar(select(Host.id).where(Host.name == wanted.host)):
         raise NotFound(f"There is no host {wanted.host}.", cure="`nqr host ls` shows the hosts.")
-    keys = [*wanted.ssh_keys, *(key for user in wanted.users for key in user.ssh_keys)]
+    keys.check(wanted.ssh_keys, wanted.users)
     if len({user.name for user in wanted.users}) < len(wanted.users):
         raise Invalid("A user is named twice.")
-    if any("\n" in ssh or "\0" in ssh for ssh in keys) or any("\0" in tag for tag in wanted.tags):
-        raise Invalid("An SSH key or tag contains a line break or NUL.")
+    if any("\0" in tag for tag in wanted.tags):
+        raise Invalid("A tag contains NUL.")
     vm_id = str(uuid4())
     guest_token = new_token()
     vm = Vm(
@@ -163,6 +163,7 @@ async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: st
     session.add(vm)
     await session.flush()
     vm.volumes, vm.wanted_host = await volumes.taken(session, vm.id, wanted.volumes, wanted.host)
+    await placement.check(core, session, vm)
     return vm
 
 
@@ -172,23 +173,27 @@ async def get(core: Core, ref: str) -> ApiVm:
         return api_vm(vm, await _host_name(session, vm))
 
 
-async def start(core: Core, ref: str, actor: str) -> ApiVm:
+async def start(core: Core, ref: str, actor: str, contradicted: bool = False) -> ApiVm:
+    """`contradicted`: the VM's host says that the row is wrong about whether it runs. Asking the host again does no harm."""
     async with core.db.transaction() as session:
         vm = await changeable(session, ref)
-        if vm.state == VmState.paused.value or vm.desired_state == DesiredState.paused.value:
+        paused = vm.state == VmState.paused.value or vm.desired_state == DesiredState.paused.value
+        if paused and not contradicted:
             await operations.enqueue(session, vm, "resume", DesiredState.running, actor)
-        elif not _settled(vm, DesiredState.running, *_RUNS_OR_WILL):
+        elif contradicted or not _settled(vm, DesiredState.running, *_RUNS_OR_WILL):
+            await placement.check(core, session, vm)
             vm.restarts, vm.drained = 0, False
             await operations.enqueue(session, vm, "start", DesiredState.running, actor)
         return await woken(core, session, vm)
 
 
-async def stop(core: Core, ref: str, request: StopRequest, actor: str) -> ApiVm:
+async def stop(core: Core, ref: str, request: StopRequest, actor: str, contradicted: bool = False) -> ApiVm:
+    """`contradicted`: as in `start`."""
     async with core.db.transaction() as session:
         vm = await changeable(session, ref)
         vm.drained = False
         hurry = request.force and vm.state == VmState.stopping.value
-        if hurry or not _settled(vm, DesiredState.stopped, VmState.stopped, VmState.stopping):
+        if contradicted or hurry or not _settled(vm, DesiredState.stopped, VmState.stopped, VmState.stopping):
             await operations.enqueue(session, vm, "stop", DesiredState.stopped, actor, request.model_dump())
         return await woken(core, session, vm)
 
@@ -228,7 +233,8 @@ async def delete(core: Core, ref: str, actor: str, force: bool) -> ApiVm:
         vm = await find(session, ref, lock=True)
         if vm.desired_state != DesiredState.deleted.value or force or vm.state == VmState.failed.value:
             await operations.enqueue(session, vm, "delete", DesiredState.deleted, actor, {"force": force})
-            events.record(session, vm, "VmDeleting", f"VM {vm.name} is to be deleted, says {actor}.")
+            await tombstones.record(session, vm.id, vm.name, vm.host_id, actor)
+            events.record(session, vm, "VmDeleting", f"{actor} deletes VM {vm.name}.")
         return await woken(core, session, vm)
 
 
@@ -308,6 +314,7 @@ def api_vm(row: Vm, host: str | None) -> ApiVm:
         host_id=row.host_id,
         tap=row.tap,
         generation=row.generation,
+        observed_generation=row.observed_generation,
         error=row.error,
         autostart=row.autostart,
         restart_policy=RestartPolicy(row.restart_policy),

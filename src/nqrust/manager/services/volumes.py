@@ -18,6 +18,7 @@ from nqrust.contract.api.vms import Volume as ApiVolume
 from nqrust.contract.api.vms import VolumeCreate
 from nqrust.contract.api.volumes import StoredVolume, StoredVolumeList
 from nqrust.manager.core import Core
+from nqrust.manager.domain.agents import AgentPort
 from nqrust.manager.errors import Conflict, NotFound
 from nqrust.manager.services import events
 from nqrust.manager.store.tables import Host, Vm, Volume
@@ -126,21 +127,23 @@ def to_be_saved(vm: Vm) -> bool:
     return any(v.get("change") == "detaching" and v["data"] == "keep" and not v["keep"] for v in vm.volumes)
 
 
-async def left(session: AsyncSession, vm: Vm) -> list[str]:
-    """What a VM that goes leaves behind, by name; those it had from others are nobody's again with its row."""
-    names_of_new = []
+async def kept_there(agent: AgentPort, vm: Vm) -> set[str]:
+    """Names of the VM's volumes that its host keeps, now that the VM is gone there. One that was never made is not kept."""
+    wanted = {
+        kept_name(vm, volume) for volume in vm.volumes if volume["keep"] or volume.get("data") == "keep" or volume.get("name")
+    }
+    if not wanted:
+        return set()
+    found = (await agent.inventory()).volumes
+    return {volume.name for volume in found or []} & wanted
+
+
+async def left(session: AsyncSession, vm: Vm, there: Collection[str]) -> None:
+    """Record the new ones of those that a VM leaves behind; those it had from others are nobody's again with its row."""
     for volume in vm.volumes:
-        on_its_way = volume.get("change") in ("attaching", "withdrawing")  # if it is there, the host will tell
-        if (
-            (volume["keep"] or volume.get("data") == "keep")
-            and vm.host_id is not None
-            and not volume.get("name")
-            and not on_its_way
-        ):
-            name = kept_name(vm, volume)
+        name = kept_name(vm, volume)
+        if vm.host_id is not None and not volume.get("name") and name in there:
             await insert_row(session, name, vm.host_id, volume["size_mib"])
-            names_of_new.append(name)
-    return [*names_of_new, *(volume["name"] for volume in vm.volumes if volume.get("name"))]
 
 
 async def free(core: Core) -> set[str]:

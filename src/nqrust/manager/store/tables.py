@@ -216,8 +216,42 @@ class Template(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Tombstone(Base):
+    """Somebody deleted this VM. Written with the request; only a VM that has one is taken off a host without a row.
+
+    `confirmed_at`: when its host said that nothing of it is left.
+    """
+
+    __tablename__ = "tombstones"
+
+    vm_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(default="")
+    host_id: Mapped[str | None] = mapped_column(String(36))
+    deleted_by: Mapped[str] = mapped_column(default="")
+    deleted_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    confirmed_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_tombstones_unconfirmed", "host_id", postgresql_where=text("confirmed_at IS NULL")),)
+
+
+class UnknownVm(Base):
+    """What a host has and no row of `vms` tells of, as its host reported it last."""
+
+    __tablename__ = "unknown_vms"
+
+    host_id: Mapped[str] = mapped_column(ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True)
+    vm_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str]
+    state: Mapped[str]
+    ip: Mapped[str | None]
+    image: Mapped[str] = mapped_column(default="")
+    vcpus: Mapped[int] = mapped_column(Integer, default=0)
+    memory_mib: Mapped[int] = mapped_column(Integer, default=0)
+    first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Operation(Base):
-    """What somebody asked for, written before anything is done. Kept after the VM is gone: it is its tombstone."""
+    """What somebody asked for, written before anything is done. Kept after the VM is gone."""
 
     __tablename__ = "operations"
 

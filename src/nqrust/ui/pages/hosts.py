@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote, urlsplit
 
 from fastapi import Request
@@ -19,6 +20,7 @@ from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
+from nqrust.ui.pages import unknown_vms
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class _Card:
                         said = parts.text("", "muted", tag="span")
                     self._bars[name] = (parts.Bar(f"{name} of {host.name}", warns=name != "vCPUs"), said)
             self._facts = parts.facts(_describe(host))
+            self._unknown = parts.box("full")
+            self._told: list[tuple[str, str]] = []
             self._look = ui.link("", f"/vms?find={quote(host.name)}").classes("small")
             if after is not None:
                 with parts.box("actions").style("margin-top: auto"):
@@ -134,11 +138,31 @@ class _Card:
             self._facts[name].say(value)
         self._look.set_text(f"Look at its {fmt.count(host.vms, 'VM')}")
         self._look.set_visibility(host.vms > 0)
+        self._show_unknown(host)
         if self._after is not None:
             self._cordon.set_visibility(not host.cordoned)
             self._uncordon.set_visibility(host.cordoned)
             self._drain.set_visibility(host.vms > 0)
             self._remove.set_visibility(host.state is HostState.offline or host.vms == 0)
+
+    def _show_unknown(self, host: Host) -> None:
+        """VMs that run here and no record tells of; made anew only when there are others."""
+        told = [(vm.id, vm.state) for vm in host.unknown_vms]
+        if told == self._told:
+            return
+        self._told = told
+        self._unknown.clear()
+        with self._unknown:
+            if told:
+                count = fmt.count(len(told), "VM")
+                parts.notice(f"{count} without a record here. Nothing is done with them until you decide.", icon="help")
+            for vm in host.unknown_vms:
+                with parts.box("row-between"):
+                    parts.text(f"{vm.name or vm.id} ({vm.state}{f', {vm.ip}' if vm.ip else ''})", "break")
+                    if self._after is not None:
+                        with parts.box("actions"):
+                            parts.quiet("Adopt", partial(unknown_vms.adopt, self._manager, vm, self._after))
+                            parts.quiet("Delete", partial(unknown_vms.delete, self._manager, vm, self._after)).classes("danger")
 
     async def _ask_cordon(self) -> None:
         if await parts.confirm(
