@@ -21,10 +21,11 @@ from nqrust.agent.api.console import _show, _type
 from nqrust.agent.terminal import Terminal
 from nqrust.contract.api import auth, events, hosts, images, templates, vms, volumes
 from nqrust.contract.problem import MEDIA_TYPE
+from tests.browser import reports
 from tests.browser.world import PASSWORD, TURNS, Refusal, World, furnish, now
 
 world = World()
-app = FastAPI()
+app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
 
 @app.exception_handler(Refusal)
@@ -65,6 +66,9 @@ async def admin(user: tuple[str, auth.Role] = Depends(who)) -> tuple[str, auth.R
     if user[1] is not auth.Role.admin:
         raise Refusal(403, "Not allowed", "This needs the role admin.")
     return user
+
+
+reports.serve(app, lambda: world, who, operator, admin)
 
 
 @app.get("/health")
@@ -355,20 +359,11 @@ async def delete_token(token_id: str) -> None:
     world.tokens = [token for token in world.tokens if token.id != token_id]
 
 
-@app.get("/v1/events", dependencies=[Depends(who)])
-async def list_events(limit: int = 100) -> events.EventList:
-    return events.EventList(items=world.events[:limit])
-
-
-@app.get("/v1/audit", dependencies=[Depends(admin)])
-async def list_audit() -> events.AuditList:
-    return events.AuditList(items=world.audit)
-
-
 # --- for tests only
 @app.post("/test/{what}")
 async def arrange(what: str, body: dict[str, Any]) -> None:
-    """`reset`, `down`, `delay`, `sign-everybody-out`, `empty`, `many` VMs, `go-on` with a download that waits, or `busy`: a
+    """`reset`, `down`, `delay`, `sign-everybody-out`, `empty`, `many` VMs, `go-on` with a download that waits, `lost`: a VM without a
+    record, or `busy`: a
     platform that has seen some life."""
     global world
     if what == "reset":
@@ -384,6 +379,8 @@ async def arrange(what: str, body: dict[str, Any]) -> None:
         world.hosts.clear()
     elif what == "busy":
         furnish(world)
+    elif what == "lost":
+        reports.lose(world, body["value"])
     elif what == "many":
         for number in range(int(body["value"])):
             world.set(world.add_vm(vms.VmCreate(name=f"vm-{number + 1}", image="tiny")), vms.VmState.running)

@@ -116,3 +116,47 @@ def test_every_list_has_a_loading_an_empty_and_an_error_view(
     alert.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("heading", name=empty)).to_be_visible()
     expect(alert).to_be_hidden()
+
+
+def test_a_vm_without_a_record_is_shown_adopted_or_deleted(sign_in: SignIn, site: Site) -> None:
+    site.arrange("lost", "lost1")
+    site.arrange("lost", "lost2")
+    page = sign_in("olga", "/hosts", "Hosts")
+    card = page.get_by_label("Host kvm1", exact=True)
+    expect(card).to_contain_text("2 VMs without a record here")
+    expect(card).to_contain_text("lost1 (running, 10.0.0.77)")
+    card.get_by_role("button", name="Adopt").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("Not A Name")
+    dialog.get_by_role("button", name="Adopt VM").click()
+    expect(dialog).to_contain_text("Lower-case letters, digits and dashes")
+    dialog.get_by_label("Name").fill("web9")
+    dialog.get_by_role("button", name="Adopt VM").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(card).to_contain_text("1 VM without a record here")
+    card.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(card).not_to_contain_text("without a record")
+    page.goto(f"{site.url}/vms")
+    expect(page.get_by_role("table")).to_contain_text("web9")
+
+
+def test_a_viewer_sees_a_vm_without_a_record_and_cannot_touch_it(sign_in: SignIn, site: Site) -> None:
+    site.arrange("lost", "lost1")
+    page = sign_in("victor", "/hosts", "Hosts")
+    card = page.get_by_label("Host kvm1", exact=True)
+    expect(card).to_contain_text("lost1 (running, 10.0.0.77)")
+    expect(card.get_by_role("button", name="Adopt")).to_have_count(0)
+
+
+def test_who_is_signed_in_reads_the_api_reference(sign_in: SignIn) -> None:
+    """Nothing is asked of another server: the fixture `page` fails the test otherwise."""
+    page = sign_in("victor")
+    page.get_by_role("link", name="API reference").click()
+    main = page.get_by_role("main")
+    expect(main.locator("h1")).to_have_text("API reference")
+    route = main.locator("details").filter(has_text="/v1/vms/adopt")
+    expect(route.locator("summary")).to_contain_text("POST")
+    expect(route.locator("pre").first).to_be_hidden()
+    route.locator("summary").click()
+    expect(route.locator("pre").first).to_contain_text('"id": "string"')

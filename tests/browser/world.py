@@ -340,7 +340,11 @@ def furnish(world: World) -> None:
         memory_mib=512,
         tags=["web"],
         rate_limits=vms.RateLimits(net_tx_kbit=50_000),
-        users=[vms.GuestAccount(name="ann", ssh_keys=["ssh-ed25519 AAAA ann"])],
+        users=[
+            vms.GuestAccount(
+                name="ann", ssh_keys=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc ann"]
+            )
+        ],
     )
     world.add_template(
         "database",
@@ -366,7 +370,13 @@ def furnish(world: World) -> None:
             tags=["web"] if name.startswith("web") else [],
             forwards=[vms.PortForward(host_port=8080, guest_port=80)] if name == "web1" else [],
             volumes=[vms.VolumeCreate(size_mib=10240, keep=True)] if name in ("web1", "db1") else [],
-            users=[vms.GuestUser(name="ann", ssh_keys=["ssh-ed25519 AAAA ann"])] if name == "web1" else [],
+            users=[
+                vms.GuestUser(
+                    name="ann", ssh_keys=["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc ann"]
+                )
+            ]
+            if name == "web1"
+            else [],
         )
         vm = world.add_vm(wanted)
         if state in ("running", "paused"):
