@@ -176,6 +176,7 @@ def purge_later_leaves_nothing(job: Job) -> None:
         )  # fmt: skip
     job.differences = differences(job)
     assert purged.code == 0, purged.describe()
+    assert product.logs_that_are_gone(host, purged) == []
     assert "\n".join(job.differences) == "", purged.describe()
     assert [path for path in GONE if host.exists(path)] == []
     neighbour_is_untouched(job)

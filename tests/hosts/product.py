@@ -47,6 +47,12 @@ def lines(result: Result) -> list[dict[str, Any]]:
     return found
 
 
+def logs_that_are_gone(host: Machine, result: Result) -> list[str]:
+    """Logs of runs that the program named and that are not there."""
+    named = re.findall(r"/var/log/nqrust-install[\w/.-]*", result.stdout + result.stderr)
+    return sorted({path for path in named if not host.exists(path.rstrip("."))})
+
+
 def create_vm(host: Machine, name: str, *more: str) -> dict[str, Any]:
     """As the README says it: a running VM whose guest agent reported."""
     made = nqr(host, "vm", "create", "--name", name, "--image", "tiny", "--vcpus", "1", "--memory", "256", "--start",

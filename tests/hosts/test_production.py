@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import main_job, product
+from tests.hosts import lost_records, main_job, product
 from tests.hosts.bases import lived_in, machine_named
 from tests.hosts.machine import Machine
 from tests.hosts.main_job import Job
@@ -202,6 +202,25 @@ def test_services_come_and_go_and_the_vm_runs_on(installed: Job, service: str, h
     product.console_prompt(host, "web1")
 
 
+def test_a_vm_whose_record_is_lost_runs_on_until_somebody_decides(installed: Job) -> None:
+    processes = product.vm_processes(installed.host, installed.vm["id"])
+    lost_records.emptied_and_restored(installed.host, installed.vm, lambda: same_vm(installed, processes))
+
+
+def test_a_dead_vm_is_no_success_while_the_reconciler_only_observes(installed: Job) -> None:
+    lost_records.killed_unnoticed(installed.host)
+
+
+def test_what_cannot_be_is_refused_when_it_is_asked_for(installed: Job) -> None:
+    for arguments, code, what in (
+        (("--memory", "900G"), "NQR-API-139", "needs 900 GiB"),
+        (("--ssh-key", "ssh-ed25519 AAAA me"), "NQR-USE-003", "ssh-ed25519 AAAA me"),
+    ):
+        refused = nqr(installed.host, "vm", "create", "--name", "never1", "--image", "tiny", *arguments, check=False)
+        assert refused.code != 0 and code in refused.stderr and what in refused.stderr, refused.describe()
+    assert nqr(installed.host, "vm", "show", "never1", check=False).code != 0
+
+
 def test_stop_start_and_remove(installed: Job) -> None:
     """Through an agent that has been restarted: it found the VM again, so it can stop it."""
     host = installed.host
@@ -337,6 +356,7 @@ def test_uninstall_keeps_data_and_a_new_install_picks_it_up(installed: Job) -> N
     password = host.read(f"{CONFIG}/admin-password").strip()
     gone = nqr(host, "uninstall", "--non-interactive", timeout=600)
     assert gone.code == 0
+    assert product.logs_that_are_gone(host, gone) == []
     assert host.exists(f"/srv/fc/vms/{installed.vm['id']}") and host.exists("/srv/images")
     assert not host.exists(CONFIG) and not host.exists("/opt/nqrust-microvm")
     assert "--purge-data" in gone.stdout and "--drop-database" in gone.stdout, "it says what is still there"

@@ -130,8 +130,8 @@ def create(
     with manager(url) as client:
         made = client.create_vm(asked)
         if wait:
-            condition, limit = "guest_up" if start else "stopped", 180.0 if timeout is None else timeout
-            made = client.wait_for(made.id, condition, limit, since=made.generation) or made
+            limit = 180.0 if timeout is None else timeout
+            made = client.wait_for(made.id, "guest_up" if start else "stopped", limit, since=made.generation) or made
     if out == "json":
         output.document(made)
         return
