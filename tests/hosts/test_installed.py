@@ -144,8 +144,10 @@ def test_each_removes_everything_from_within_the_folder_that_goes(
     is_as_before(installed, done)
 
 
-def test_undo_keeps_the_data_and_can_go_on_later(installed: Installed, host: Machine) -> None:
-    kept = in_scripts(host, "./undo.sh --non-interactive")
-    assert kept.code == 0 and f"{UNDO} --purge-data --drop-database" in kept.stdout, kept.describe()
+@pytest.mark.parametrize("script", ["undo.sh", "uninstall.sh"])
+def test_the_data_stays_and_the_undo_script_can_remove_it_later(installed: Installed, host: Machine, script: str) -> None:
+    kept = in_scripts(host, f"./{script} --non-interactive")
+    assert kept.code == 0, kept.describe()
+    assert (f"{UNDO} --purge-data --drop-database" in kept.stdout) is (script == "undo.sh"), kept.describe()
     assert not host.exists("/opt/nqrust-microvm") and host.exists("/srv/images/tiny/image.json")
     is_as_before(installed, host.run(f"{UNDO} {EVERYTHING}", timeout=900, check=False))
