@@ -6,14 +6,15 @@ import sys
 
 import pytest
 from tests.unit.installer.engine.test_retire import STATE, Thing, a_bench, plan
+from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_converging import context
 
 from nqrust.installer import planner
-from nqrust.installer.engine.errors import Interrupted
+from nqrust.installer.engine.errors import Interrupted, PreflightRefused
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.retire import PHASE, Retired
-from nqrust.installer.engine.runner import RunResult
+from nqrust.installer.engine.runner import Runner, RunResult
 from nqrust.installer.operations import summary
 from nqrust.installer.operations.site import ChangingSite
 from nqrust.installer.reporting.wording import headline, plan_lines
@@ -83,3 +84,15 @@ def test_a_signal_during_the_proofs_takes_back_only_what_can_be_taken_back(
     assert bench.host.exists("/etc/new") is retires, "what replaced it stays; else the run goes back"
     assert bench.host.exists("/etc/old") is not retires
     assert bench.run(plan(Thing("/etc/new") if retires else Thing("/etc/old"))).changed == 0
+
+
+def test_another_folder_is_refused_before_the_release_in_it_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = a_bench()
+    runner = Runner(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"), NullReporter())
+    runner.run(plan(Thing("/etc/a")), "install", "1", Settings().model_dump(mode="json"))
+    site = Site(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"))
+    install = sys.modules["nqrust.installer.operations.install"]
+    monkeypatch.setattr(install, "facts_for", lambda host, wanted: fit())
+    with pytest.raises(PreflightRefused) as refused:
+        install._checked(site, Request(settings(paths__install_dir="/opt/other")), NullReporter())
+    assert refused.value.code == "NQR-PRE-050"
