@@ -74,7 +74,8 @@ def log_path() -> str:
 
 
 def keep_trace(error: NqrError, trace: str) -> str:
-    """Put a traceback into the log of this run; gives the log's path, or "" when none could be written."""
+    """Put a traceback into the log of this run; gives the log's path, or "" when none could be written, or an
+    uninstall has taken it away."""
     log = _log
     if log is None:
         from nqrust.installer.reporting.logfile import LogFileReporter
@@ -84,7 +85,7 @@ def keep_trace(error: NqrError, trace: str) -> str:
         log = LogFileReporter()
     log.failure(error, trace)
     log.detach()
-    return log.path if log.opened else ""
+    return log.path if log.opened and os.path.exists(log.path) else ""
 
 
 def at_terminal() -> bool:
