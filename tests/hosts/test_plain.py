@@ -130,14 +130,17 @@ def test_after_a_reboot_the_same_command_brings_everything_back(installed: Job, 
 def test_after_a_reboot_one_command_brings_the_services_back(installed: Job) -> None:
     """The one in docs/known-issues.md: there is no init system that would."""
     host = installed.host
+    product.create_vm(host, "auto")
     host.reboot()
     assert daemons(host) == {}
-    (line,) = [code for code in pages.inline("docs/known-issues.md") if code.endswith("supervisord.conf")]
-    host.run(line)
+    (line,) = [code for code in pages.inline("docs/known-issues.md") if code.startswith("nqr install --non-interactive")]
+    host.run(line, timeout=600)
     eventually("the manager answers", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 200)
     eventually("the agent answers", lambda: fetch(host, "http://127.0.0.1:19090/agent/v1/health")[0] == 200)
     assert set(daemons(host)) == {"manager", "agent", "ui", "supervisord", "dnsmasq", "postgres"}
     assert nqr(host, "verify").code == 0
+    eventually("its VM runs again", lambda: document(host, "vm", "show", "auto")["state"] == "running", 180)
+    nqr(host, "vm", "rm", "auto")
 
 
 def test_uninstall_leaves_nothing_though_a_vm_runs(installed: Job) -> None:
