@@ -55,7 +55,7 @@ def problem(words: list[str], *, complete: bool, prose: bool = False) -> str:
                 return f"no option {rest[0]}"
         if not rest:
             return "" if not complete or options else "no command"
-        if not complete and rest[0].isupper():
+        if not complete and (rest[0].isupper() or rest[0].startswith("{")):
             return ""
         if rest[0] not in node.commands:
             return f"no command {rest[0]}"

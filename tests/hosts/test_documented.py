@@ -228,6 +228,21 @@ def copy_of_tiny(host: Machine, name: str) -> None:
     host.write(f"/srv/images/{name}/image.json", json.dumps({**manifest, "name": name}))
 
 
+def test_dry_runs(reader: Reader) -> None:
+    mark = reader.host.mark()
+    said = reader.plays(pages.block("docs/operations.md", "Dry runs"))
+    assert all("Nothing" in one.stdout or "change" in one.stdout or "take back" in one.stdout for one in said)
+    assert product.rewritten(reader.host, mark) == []
+
+
+def test_change_the_settings(reader: Reader) -> None:
+    planned, off, _, minimal = reader.plays(pages.block("docs/operations.md", "Change the settings"))
+    assert "- remove unit nqrust-ui" in planned.stdout and "(0 changed" not in off.stdout, planned.describe()
+    assert minimal.code == 0 and fetch(reader.host, "http://127.0.0.1:8080/")[0] == 0, "mode minimal has no web UI"
+    reader.types("nqr install --mode production --with-ui --ui-bind 0.0.0.0:3000")
+    assert fetch(reader.host, "http://127.0.0.1:3000/")[0] == 200
+
+
 def test_vms_images_and_hosts(reader: Reader) -> None:
     host = reader.host
     for name in ("debian", "appliance"):  # tiny, by the names that are in the examples
@@ -268,7 +283,7 @@ def test_removal_asks_at_a_terminal(reader: Reader) -> None:
 
 
 def test_everything_goes_and_the_host_is_as_before(reader: Reader) -> None:
-    fingerprint, uninstall, verify = pages.block("docs/operations.md", "Remove").to_run
+    fingerprint, uninstall, verify = pages.block("docs/operations.md", "Remove", 2).to_run
     reader.types(fingerprint)
     said = reader.answers(uninstall, "y")
     assert "This host is as it was before" in said.stdout, said.describe()

@@ -61,7 +61,7 @@ async def _insert(session: AsyncSession, host: Host, document: VmDocument, name:
     if image is None:
         raise Conflict(
             f"VM {spec.name} was made of image {spec.image.name}, which is not registered here.",
-            cure=f"Register an image of that name first: nqr image add --name {spec.image.name} ...",
+            cure=f"Register an image of that name first: nqr image add {spec.image.name} --path DIR",
             code="NQR-API-134",
         )
     token = new_token()

@@ -90,9 +90,9 @@ def test_another_folder_is_refused_before_the_release_in_it_is_looked_for(monkey
     bench = a_bench()
     runner = Runner(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"), NullReporter())
     runner.run(plan(Thing("/etc/a")), "install", "1", Settings().model_dump(mode="json"))
-    site = Site(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"))
+    site = ChangingSite(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"))
     install = sys.modules["nqrust.installer.operations.install"]
     monkeypatch.setattr(install, "facts_for", lambda host, wanted: fit())
     with pytest.raises(PreflightRefused) as refused:
         install._checked(site, Request(settings(paths__install_dir="/opt/other")), NullReporter())
-    assert refused.value.code == "NQR-PRE-050"
+    assert refused.value.code == "NQR-PRE-060"
