@@ -75,13 +75,15 @@ def _killed(bench: Bench, then: str, number: int) -> str:
     else:
         first, last = bench.packages if number % 2 == 0 else (0.0, bench.whole)
     moment = chance.uniform(first, last)
+    share, whole = moment, bench.bootstrap if in_bootstrap else bench.whole
     while True:
         killing.restore(host, bench.fresh if in_bootstrap else bench.prepared)
-        running = host.start(PRODUCTION)
-        time.sleep(moment)
+        began, running = time.monotonic(), host.start(PRODUCTION)
+        while time.monotonic() - began < moment and running.poll() is None:
+            time.sleep(0.02)
         if running.poll() is None:
             break
-        moment *= 0.9  # it was quicker than the one that was measured
+        moment = (time.monotonic() - began) * share / whole  # this machine is quicker now than when it was measured
     names = killing.end_tree(running)
     if number % 3 == 2:
         host.power_cut()
