@@ -29,7 +29,7 @@ nmcli -t -f NAME connection show | sort
 find /etc/NetworkManager -type f ! -name '*nqrust*' -exec sha256sum {} + | sort
 systemctl show -p MainPID,ActiveState NetworkManager
 ip -o -4 address show dev host0 | sed 's,^[0-9]*: ,,'
-ip route show default
+ip route show default proto static
 """
 
 MACHINE = BaseMachine(
