@@ -10,6 +10,7 @@ import pytest
 
 from tests.hosts.machine import Machine, TestNetwork
 
+pytest.register_assert_rewrite("tests.hosts.main_job", "tests.hosts.product")
 TOLD = pytest.StashKey[list[str]]()
 
 

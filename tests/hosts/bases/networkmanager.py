@@ -21,6 +21,10 @@ chmod 0600 /etc/NetworkManager/system-connections/host0.nmconnection
 mkdir -p /etc/NetworkManager/conf.d
 printf '[device-host0]\\nmatch-device=interface-name:host0\\nmanaged=1\\n' >/etc/NetworkManager/conf.d/host0.conf
 systemctl enable -q NetworkManager
+# Nor is anything but NetworkManager to give the card its address.
+mkdir -p /etc/systemd/system/test-host-network.service.d
+printf '[Service]\\nExecStart=\\nExecStart=/bin/sh -c "echo 0 >/proc/sys/net/ipv4/ip_forward; ip link set lo up"\\n' \
+  >/etc/systemd/system/test-host-network.service.d/networkmanager.conf
 """
 NEIGHBOUR = """
 nmcli -t -f NAME,TYPE,DEVICE connection show --active | grep -v '^lo:'
@@ -39,7 +43,7 @@ MACHINE = BaseMachine(
     setup=SETUP,
     ready="nmcli -t -f DEVICE,STATE device | grep -x 'host0:connected'",
     neighbour=NEIGHBOUR,
-    moves=r"^files /var/lib/NetworkManager/timestamps$",
+    moves=r"^files /var/lib/NetworkManager/timestamps$|^units active NetworkManager-wait-online|^sysctls .*/ipv6/conf/lo/",
     meanwhile="nmcli networking off; nmcli networking on; systemctl restart NetworkManager; nm-online -q -t 30",
     inits=("systemd",),
 )
