@@ -5,8 +5,9 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use crate::config::Endpoint;
 use crate::json::Object;
-use crate::proc::{self, CpuTicks, Route};
+use crate::proc::{self, CpuTicks};
 use crate::statvfs::usage_kib;
 
 const PROBE_TIMEOUT: Duration = Duration::from_millis(800);
@@ -53,41 +54,47 @@ impl Report {
 }
 
 pub struct Collector {
-    relay_port: Option<u16>,
+    relay: Option<Endpoint>,
     cpu_before: CpuTicks,
 }
 
 impl Collector {
-    /// `relay_port`: where the host takes reports; the first port tried to see whether the gateway answers.
-    pub fn new(relay_port: Option<u16>) -> Self {
+    /// `relay`: where the host takes reports. Its port is the first one tried to see whether the gateway answers.
+    pub fn new(relay: Option<Endpoint>) -> Self {
         Collector {
-            relay_port,
+            relay,
             cpu_before: CpuTicks::default(),
         }
     }
 
-    /// The source address towards the default gateway, as the kernel would choose it. Sends nothing.
-    pub fn address(&self) -> Option<(Route, IpAddr)> {
-        let route = proc::default_route(&read("/proc/net/route"))?;
+    /// The gateway, and the source address towards it as the kernel would choose it. Sends nothing. An isolated network has
+    /// no default route: the host that takes the reports is the gateway there.
+    pub fn address(&self) -> Option<(Ipv4Addr, IpAddr)> {
+        let route = proc::default_route(&read("/proc/net/route"));
+        let gateway = route.map(|r| r.gateway).or_else(|| self.relay_address())?;
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect((route.gateway, 9)).ok()?;
+        socket.connect((gateway, 9)).ok()?;
         let local = socket.local_addr().ok()?.ip();
         if local.is_unspecified() {
             return None;
         }
-        Some((route, local))
+        Some((gateway, local))
     }
 
-    /// Gathers a report. `ip` is empty while there is no default route. CPU is since the last call (first: since boot).
+    fn relay_address(&self) -> Option<Ipv4Addr> {
+        self.relay.as_ref()?.host.parse().ok()
+    }
+
+    /// Gathers a report. `ip` is empty while no gateway is known. CPU is since the last call (first: since boot).
     pub fn collect(&mut self) -> Report {
         let cpu_now = proc::cpu(&read("/proc/stat"));
         let mut report = Collector::local();
         report.cpu_percent = proc::cpu_percent(self.cpu_before, cpu_now);
         self.cpu_before = cpu_now;
-        if let Some((route, ip)) = self.address() {
+        if let Some((gateway, ip)) = self.address() {
             report.ip = ip.to_string();
-            report.gateway = route.gateway.to_string();
-            report.gateway_reachable = self.gateway_reachable(route.gateway);
+            report.gateway = gateway.to_string();
+            report.gateway_reachable = self.gateway_reachable(gateway);
         }
         report
     }
@@ -114,7 +121,8 @@ impl Collector {
     /// An accepted or a refused connection both prove the way there and back. Silence on every port proves nothing of a
     /// gateway that answers ARP (firewalls drop), so that is None: not known.
     fn gateway_reachable(&self, gateway: Ipv4Addr) -> Option<bool> {
-        for port in self.relay_port.into_iter().chain([53]) {
+        let relay = self.relay.as_ref().map(|r| r.port);
+        for port in relay.into_iter().chain([53]) {
             match TcpStream::connect_timeout(&SocketAddr::from((gateway, port)), PROBE_TIMEOUT) {
                 Ok(_) => return Some(true),
                 Err(e) if e.kind() == ErrorKind::ConnectionRefused => return Some(true),
@@ -149,6 +157,21 @@ mod tests {
             report.memory_total_kib >= report.memory_available_kib && report.memory_total_kib > 0
         );
         assert_eq!(report.boot_id.len(), 36);
+    }
+
+    #[test]
+    fn without_a_default_route_the_relay_is_the_gateway() {
+        let relay = |host: &str| {
+            Some(Endpoint {
+                host: host.into(),
+                port: 19091,
+                prefix: String::new(),
+            })
+        };
+        let told = |host| Collector::new(relay(host)).relay_address();
+        assert_eq!(told("10.0.0.1"), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(told("manager.example"), None);
+        assert_eq!(Collector::new(None).relay_address(), None);
     }
 
     #[test]

@@ -73,8 +73,8 @@ fn main() -> ExitCode {
         }
     };
     if arguments.once {
-        // The relay's port is known only from the configuration; without one the gateway is tried on port 53.
-        let relay = Config::load(&arguments.config).ok().map(|c| c.manager.port);
+        // Only the configuration knows the relay; without one the gateway is tried on port 53.
+        let relay = Config::load(&arguments.config).ok().map(|c| c.manager);
         println!("{}", Collector::new(relay).collect().to_json());
         return ExitCode::SUCCESS;
     }
@@ -99,7 +99,7 @@ fn run(config: &Config) {
     let latest: Arc<Mutex<Option<Report>>> = Arc::new(Mutex::new(None));
     server::spawn(config.listen.clone(), Arc::clone(&latest));
 
-    let mut collector = Collector::new(Some(config.manager.port));
+    let mut collector = Collector::new(Some(config.manager.clone()));
     let mut jitter = Jitter::seeded();
     let mut reported_once = false;
     let mut last_was_good = true;
