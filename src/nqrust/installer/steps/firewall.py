@@ -30,6 +30,7 @@ FORWARD, INPUT, POSTROUTING = "NQR-FORWARD", "NQR-INPUT", "NQR-POSTROUTING"
 OWN = (("filter", FORWARD, "FORWARD"), ("filter", INPUT, "INPUT"), ("nat", POSTROUTING, "POSTROUTING"), *FORWARD_CHAINS)
 """Table, chain and parent of every chain that a network of ours may have."""
 _EXISTS = (0, 1)
+_AGAIN = 3
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,12 @@ class IptablesRules:
             ) from error
 
     def verify(self, host: Host) -> None:
+        """Other software may write rules at the same moment (the boot script after a reboot): then once more."""
+        for _ in range(_AGAIN):
+            if not isinstance(self.inspect(host), Needed):
+                break
+            host.sleep(0.5)
+            self.apply(host)
         verify_by_inspection(self, host)
 
     # --- chains of ours that these rules no longer have

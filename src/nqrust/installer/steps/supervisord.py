@@ -20,12 +20,14 @@ from nqrust.installer.engine.undo.record import Undo, undo_directory, undo_super
 from nqrust.installer.supervisor.supervisord import Supervisord
 
 _START_SECONDS = 30.0
+_STARTING = "STARTING"  # a state of supervisorctl(1)
 
 
 @dataclass(frozen=True)
 class SupervisordRunning:
     """Its configuration, log folder and programs folder are steps before this one. It outlives the installer:
-    it is a daemon in a session of its own. It starts whatever program files are there already."""
+    it is a daemon in a session of its own. It starts whatever program files are there already (after a reboot), and this
+    step ends when they have started: one of them sets up the network, which a later step must not do at the same time."""
 
     kind: ClassVar[str] = "supervisord"
 
@@ -62,10 +64,12 @@ class SupervisordRunning:
         while True:
             try:
                 host.run(command(*s.control, "pid"))
-                return
+                break
             except HostError as error:
                 if host.monotonic() > end:
                     raise self._failed(str(error)) from error
+            host.sleep(0.2)
+        while host.monotonic() < end and _STARTING in host.run(command(*s.control, "status", ok=(0, 3, 4))).stdout.split():
             host.sleep(0.2)
 
     def verify(self, host: Host) -> None:

@@ -304,6 +304,16 @@ def test_drift_is_found_and_repaired(host: FakeHost, damage: str) -> None:
     applied(host, step)
 
 
+def test_rules_that_something_else_wrote_at_the_same_moment_are_put_right(host: FakeHost) -> None:
+    """After a reboot without systemd: the boot script and the installer both insert the jump."""
+    Tables(host)
+    step = IptablesRules(SPEC)
+    step.apply(host)
+    host.memory["rules"]["filter"]["FORWARD"] *= 2
+    step.verify(host)
+    assert isinstance(step.inspect(host), Satisfied)
+
+
 def test_chain_of_another_is_not_emptied(host: FakeHost) -> None:
     Tables(host)
     tables = host.memory["rules"]["filter"]
