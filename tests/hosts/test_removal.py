@@ -14,7 +14,7 @@ from tests.hosts.killing import PURGE, UNINSTALL
 from tests.hosts.machine import Fingerprint, Machine, Result, Snapshot
 from tests.hosts.machine.base import PACKAGES
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
 
 WITHOUT_SUDO = tuple(name for name in PACKAGES if name != "sudo")
 
@@ -76,7 +76,6 @@ BETWEEN = {
 }
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize("way", ["nqr", "script"])
 @pytest.mark.parametrize("between", BETWEEN)
 def test_the_second_step_ends_whatever_happened_before_it(installed: Installed, between: str, way: str) -> None:
@@ -96,7 +95,6 @@ def test_the_second_step_ends_whatever_happened_before_it(installed: Installed, 
     purged(installed, said)
 
 
-@pytest.mark.matrix
 def test_what_was_stopped_stays_stopped(installed: Installed) -> None:
     """A cluster that was there before the install, stopped by its administrator since: the database goes, it stays down."""
     host = installed.host
@@ -115,7 +113,6 @@ def test_what_was_stopped_stays_stopped(installed: Installed) -> None:
 PRIVILEGED = re.compile(r"(?m)^(\s*)components=COMPONENTS,$")
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize("way", ["nqr", "script"])
 def test_a_sudo_that_a_release_needs_goes_again(way: str) -> None:
     with Machine(packages=WITHOUT_SUDO) as host:
