@@ -99,7 +99,7 @@ class ManagerClient:
                     raise
             if wait.late():
                 raise wait.timed_out()
-            if not wait.hurries:
+            if not wait.hurries():
                 time.sleep(_POLL_SECONDS)
 
     def health(self) -> events.Health:

@@ -76,7 +76,7 @@ class AsyncManagerClient:
                     raise
             if wait.late():
                 raise wait.timed_out()
-            if not wait.hurries:
+            if not wait.hurries():
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def health(self) -> events.Health:

@@ -46,15 +46,16 @@ class Waiting:
         timeout: float,
         since: int,
         steady: float,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._vm, self._condition, self._timeout = vm, condition, timeout
-        self._since, self._steady, self._clock = since, steady, clock
-        self._deadline = clock() + timeout
+        self._since, self._steady, self._clock = since, steady, clock or time.monotonic
+        self._deadline = self._clock() + timeout
         self._last: vms.Vm | None = None
         self._answers = 0
         self._runs_from: float | None = None
         self._confirming = False
+        self._hurry = False
 
     @property
     def fresh(self) -> bool:
@@ -63,7 +64,7 @@ class Waiting:
 
     def over(self, vm: vms.Vm | None) -> bool:
         """Whether `vm`, asked for as `fresh` says, ends the wait. Raises WaitFailed."""
-        fresh, self._last = self.fresh, vm
+        fresh, self._last, self._hurry = self.fresh, vm, False
         self._answers += 1
         if vm is not None and self._since and vm.observed_generation is not None and vm.observed_generation < self._since:
             if vm.state is vms.VmState.failed and vm.generation == self._since:
@@ -78,17 +79,17 @@ class Waiting:
         if not self._since or vm is None or callable(self._condition):
             return True
         if not fresh:
-            self._confirming = True
+            self._confirming = self._hurry = True
             return False
         if self._condition == "running" and vm.guest_up_at is None and self._steady:
             self._runs_from = self._clock() if self._runs_from is None else self._runs_from
             return self._clock() - self._runs_from >= self._steady
         return True
 
-    @property
     def hurries(self) -> bool:
-        """Whether to ask again at once."""
-        return self._confirming and self._runs_from is None
+        """Whether to ask again at once: true once for each answer that is to be confirmed."""
+        hurry, self._hurry = self._hurry, False
+        return hurry
 
     def late(self) -> bool:
         return self._clock() >= self._deadline

@@ -26,6 +26,7 @@ CURE = "Give one line of a .pub file: its type, the key, and a comment."
 
 def wrong(line: str) -> str:
     """What is wrong with `line` as a public key, as the end of a sentence; empty when nothing is."""
+    line = tidy(line)
     if not line.isprintable():
         return "has a line break or a control character"
     words = line.split(None, 2)
@@ -42,6 +43,12 @@ def wrong(line: str) -> str:
     except (binascii.Error, ValueError):
         return "is not valid base64"
     return _wrong_blob(words[0], blob)
+
+
+def tidy(line: str) -> str:
+    """`line` with plain blanks between its words, as editors and other systems write them: without tabs or a carriage
+    return at its end. A line break inside of it stays, and is refused."""
+    return " ".join(line.strip().replace("\t", " ").replace("\xa0", " ").split(" "))
 
 
 def shortened(line: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nqrust.installer.engine.plan import PhasePlan, Plan
+from nqrust.installer.engine.retire import MAKES_WAY
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import build, config, database, deps, kvm, network, services, sudo
 from nqrust.installer.phases.context import Context
@@ -27,9 +28,20 @@ _PLANNERS = {
 
 def plan(context: Context, only: str | None = None) -> Plan:
     """The whole plan, or that of one phase (`only`). Phases always come in their order."""
-    wanted = [name for name in PHASES if name in _PLANNERS and only in (None, name)]
+    if only is not None:
+        return Plan(tuple(_alone(context, name) for name in _PLANNERS if name == only))
     seen: dict[str, Step] = {}
-    return Plan(tuple(_without_repeats(_PLANNERS[name](context), seen) for name in wanted))
+    return Plan(tuple(_without_repeats(_PLANNERS[name](context), seen) for name in PHASES if name in _PLANNERS))
+
+
+def _alone(context: Context, name: str) -> PhasePlan:
+    """A phase without those after it: what it builds is registered now, and nothing is stopped that a later phase would
+    start again."""
+    phase = _PLANNERS[name](context)
+    steps = [step for step in phase.steps if step.kind != MAKES_WAY]
+    if name == "build":
+        steps += build.registered_images(context, "build")
+    return replace(phase, steps=tuple(steps))
 
 
 def _without_repeats(phase: PhasePlan, seen: dict[str, Step]) -> PhasePlan:

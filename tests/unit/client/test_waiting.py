@@ -35,7 +35,7 @@ def waiting(condition: Any = "running", since: int = 3, steady: float = 0.0, clo
 def test_an_answer_from_the_record_alone_ends_no_wait_for_a_change() -> None:
     wait = waiting()
     assert not wait.fresh and not wait.over(vm()), "the record may lag behind"
-    assert wait.fresh and wait.hurries
+    assert wait.fresh and wait.hurries() and not wait.hurries()
     assert wait.over(vm()), "its host says so too"
 
 
@@ -60,7 +60,7 @@ def test_a_vm_has_to_run_for_a_while_unless_its_guest_reports() -> None:
     clock = Clock()
     wait = waiting(steady=2.0, clock=clock)
     wait.over(vm())
-    assert not wait.over(vm()) and not wait.hurries
+    assert not wait.over(vm()) and not wait.hurries()
     clock.now = 1.9
     assert not wait.over(vm())
     clock.now = 2.0

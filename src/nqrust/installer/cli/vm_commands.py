@@ -130,8 +130,7 @@ def create(
     with manager(url) as client:
         made = client.create_vm(asked)
         if wait:
-            limit = 180.0 if timeout is None else timeout
-            made = client.wait_for(made.id, "guest_up" if start else "stopped", limit, since=made.generation) or made
+            made = client.wait_for(made.id, "guest_up" if start else "stopped", timeout, since=made.generation) or made
     if out == "json":
         output.document(made)
         return

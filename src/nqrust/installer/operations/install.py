@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
 from nqrust.host.secret import Secret
 from nqrust.installer import planner
-from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, VerifyFailed
+from nqrust.installer.engine.errors import Interrupted, VerifyFailed
 from nqrust.installer.engine.events import Fanout, Notice, NullReporter, PhaseFinished, PhaseStarted, Proof, Reporter
 from nqrust.installer.engine.interrupt import Interruption, watching
 from nqrust.installer.engine.plan import Plan
@@ -24,7 +23,6 @@ from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make
 from nqrust.installer.phases.context import Context
 from nqrust.installer.phases.preflight import changes
 from nqrust.installer.phases.preflight import run as preflight
-from nqrust.installer.phases.preflight.findings import Finding, Severity
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary
 from nqrust.installer.supervisor.holding import own_processes
 
@@ -133,7 +131,7 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
     refusals.of_request(request)
     facts = facts_for(site.host, request.settings)
     # Folders first: the release of an installation is in one of them, so without this one it could not be opened.
-    _refuse(list(changes.folders(request.settings, site.installed_settings)), events)
+    refusals.refuse(list(changes.folders(request.settings, site.installed_settings)), events)
     with refusals.told_early():
         context = make_context(site, request, facts, events)
     receipt = site.receipt
@@ -152,20 +150,8 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
     )
     found = preflight.run(request.settings, facts, site.host, situation, request.run.ignore_preflight)
     seconds = site.host.monotonic() - began
-    _refuse(found, events, lambda: events.emit(PhaseFinished("preflight", 0, 0, seconds)))
+    refusals.refuse(found, events, lambda: events.emit(PhaseFinished("preflight", 0, 0, seconds)))
     return context
-
-
-def _refuse(found: Sequence[Finding], events: Reporter, told: Callable[[], None] = lambda: None) -> None:
-    """Tell every finding, then `told`. Raises PreflightRefused where one of them is an error."""
-    for finding in found:
-        events.emit(Notice(finding.severity.value, finding.what, finding.code, finding.cure))
-    errors = tuple(NqrError(f.code, f.what, f.cure) for f in found if f.severity is Severity.error)
-    told()
-    if errors:
-        first = errors[0]
-        more = f" ({len(errors) - 1} more above)" if len(errors) > 1 else ""
-        raise PreflightRefused(first.code, first.what + more, first.cure, errors)
 
 
 def _agent_token(site: Site) -> Secret | None:

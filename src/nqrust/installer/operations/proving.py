@@ -89,7 +89,7 @@ def _bird(context: Context, host: Host) -> Iterator[Bird]:
         f"http://{local_address(settings.agent.bind)}",
         f"{paths.AGENT_STATE_DIR}/local-token",
         f"{context.layout.image_dir}/tiny",
-        settings.network.dhcp_last if nat else None,
+        (settings.network.dhcp_first, settings.network.dhcp_last) if nat else None,
     )
 
 

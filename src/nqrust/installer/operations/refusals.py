@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from nqrust.installer.engine.errors import NqrError, PreflightRefused, ReleaseError, StepFailed
+from nqrust.installer.engine.events import Notice, Reporter
 from nqrust.installer.engine.runner import RunResult
 from nqrust.installer.phases.preflight import unsupported
+from nqrust.installer.phases.preflight.findings import Finding, Severity
 from nqrust.installer.request import Request
 
 
@@ -31,3 +33,15 @@ def of_preview(seen: RunResult) -> None:
     """A plan with a step that something stands in the way of: an install refuses it before its first change."""
     if seen.failure is not None:
         raise PreflightRefused(seen.failure.code, seen.failure.what, seen.failure.cure, (seen.failure,))
+
+
+def refuse(found: Sequence[Finding], events: Reporter, told: Callable[[], None] = lambda: None) -> None:
+    """Tell every finding, then `told`. Raises PreflightRefused where one of them is an error."""
+    for finding in found:
+        events.emit(Notice(finding.severity.value, finding.what, finding.code, finding.cure))
+    errors = tuple(NqrError(f.code, f.what, f.cure) for f in found if f.severity is Severity.error)
+    told()
+    if errors:
+        first = errors[0]
+        more = f" ({len(errors) - 1} more above)" if len(errors) > 1 else ""
+        raise PreflightRefused(first.code, first.what + more, first.cure, errors)

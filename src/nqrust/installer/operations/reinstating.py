@@ -11,14 +11,16 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from nqrust.installer import planner
-from nqrust.installer.engine.events import Reporter
+from nqrust.installer.engine.events import Notice, Reporter
+from nqrust.installer.engine.interrupt import watching
 from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.runner import Runner
-from nqrust.installer.operations import summary
+from nqrust.installer.operations import refusals, summary
 from nqrust.installer.operations.gate import Prospect
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
+from nqrust.installer.phases.preflight import changes
 from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.request import PlanPreview, Request, Summary
 from nqrust.installer.settings import Settings
@@ -50,7 +52,9 @@ def settings_before(receipt: Receipt, runs: set[str]) -> Settings | None:
 def going_back(site: Site, settings: Settings, request: Request, events: Reporter) -> Prospect:
     """Installing `settings` again. Raises NqrError where that cannot begin."""
     asked = replace(request, settings=settings)
-    context = make_context(site, asked, facts_for(site.host, settings), events)
+    facts = facts_for(site.host, settings)
+    refusals.refuse(list(changes.checks(settings, site.installed_settings, facts, site.vms)), events)
+    context = make_context(site, asked, facts, events)
     whole = planner.plan(context)
 
     def preview() -> PlanPreview:
@@ -59,8 +63,9 @@ def going_back(site: Site, settings: Settings, request: Request, events: Reporte
         return previewer.preview
 
     def change(site: ChangingSite) -> Summary:
-        runner = Runner(site.host, site.journal, site.originals, events)
-        result = runner.run(whole, "install", context.release.version, settings.model_dump(mode="json"), retiring=True)
+        with watching(lambda name: events.emit(Notice("warning", f"{name} received: finishing the step in hand."))) as signals:
+            runner = Runner(site.host, site.journal, site.originals, events, signals)
+            result = runner.run(whole, "install", context.release.version, settings.model_dump(mode="json"), retiring=True)
         done = summary.finished(result, (), context, asked)
         return replace(done, notes=(*done.notes, "The settings before that run are in force again."))
 

@@ -58,13 +58,14 @@ class Site:
 
     @property
     def former_settings(self) -> tuple[Settings, ...]:
-        """Settings of every run that the receipt knows, oldest first, each once. Those of another version of nqr that this
-        one does not understand are left out."""
+        """Settings of every run that the receipt knows, oldest first, each once: where it was last. Those of another version
+        of nqr that this one does not understand are left out."""
         found: list[Settings] = []
         for run in self.receipt.runs:
             with contextlib.suppress(ValidationError):
-                if run.settings and (settings := Settings.model_validate(run.settings)) not in found:
-                    found.append(settings)
+                if run.settings:
+                    settings = Settings.model_validate(run.settings)
+                    found = [*(one for one in found if one != settings), settings]
         return tuple(found)
 
     @property

@@ -34,7 +34,7 @@ def _keep(site: ChangingSite) -> None:
     host = site.host
     if not entries or not host.exists(paths.STATE_DIR):
         return
-    wanted = standing_script.head(entries).encode()
+    wanted = standing_script.head(entries, len(site.journal.records)).encode()
     stat = host.stat(paths.UNDO_SCRIPT)
     if stat is not None and stat.mode == 0o700 and host.read_bytes(paths.UNDO_SCRIPT, len(wanted)) == wanted:
         return
@@ -53,5 +53,11 @@ def text(site: Site) -> str:
         return f"rm -rf -- {folders}\n{farewell}"
 
     return standing_script.render(
-        undo_context(site, ()), undo_context(site, kept), entries, path=paths.UNDO_SCRIPT, epilogue=epilogue
+        undo_context(site, ()),
+        undo_context(site, kept),
+        entries,
+        path=paths.UNDO_SCRIPT,
+        journal=paths.JOURNAL,
+        records=len(site.journal.records),
+        epilogue=epilogue,
     )

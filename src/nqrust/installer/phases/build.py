@@ -66,7 +66,6 @@ def plan(context: Context) -> PhasePlan:
             )
             for recipe in _recipes(context)
         ],
-        *registered_images(context, "build"),
     ]
     if settings.has_agent:
         binary = FirecrackerBinary(
@@ -104,7 +103,8 @@ def _registry(context: Context) -> Registry | None:
 
 
 def registered_images(context: Context, when: str) -> tuple[Step, ...]:
-    """Asked as soon as the images are built, so that `nqr phase run build` is enough, and again once the services run."""
+    """Asked once the services run, and by `nqr phase run build` when the images are built. Not before in a whole run: the
+    manager may be sick, or not yet at its new port, and another program must not be sent its token."""
     registry, names = _registry(context), tuple(_recipes(context))
     if registry is None or not names:
         return ()

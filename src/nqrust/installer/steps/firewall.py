@@ -281,7 +281,11 @@ class IptablesRules:
             self.binary,
             prior={table: restore_text(before, table) for table in before.tables},
             jumps=[[c.table, c.parent, *c.jump] for c in there],
-            added=[[c.table, c.parent, c.name, *c.jump] for c in self.spec.chains if (c.table, c.name) not in kept],
+            added=[
+                [c.table, c.parent, c.name, *c.jump]
+                for c in (*self.spec.chains, *self.spec.others)
+                if (c.table, c.name) not in kept
+            ],
         )
 
     def _jump_once(self, host: Host, chain: Chain) -> None:

@@ -76,7 +76,7 @@ class PythonEnvironment:
         return Needed(tuple(f"~ {self.directory}/bin/{name}" for name in lost)) if lost else Satisfied()
 
     def prepare(self, host: Host) -> Prepared:
-        if self._marked(host):  # whoever made it holds the record that removes it; taking it away now would break them
+        if host.exists(self.directory):  # whoever made it holds the record that removes it; without it services could not run
             return Prepared(Origin.modified, ())
         return Prepared(Origin.created, (undo_directory(self.directory, tree=True),))
 

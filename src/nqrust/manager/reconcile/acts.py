@@ -9,11 +9,14 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from nqrust.contract.api.agent import VmStatus
 from nqrust.contract.api.hosts import HostState
-from nqrust.contract.api.vms import DesiredState, VmState
+from nqrust.contract.api.vms import DesiredState, RestartPolicy, VmState
+from nqrust.contract.text import plain
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentSaidNo
+from nqrust.manager.domain.restarts import comes_back
 from nqrust.manager.reconcile import diff
 from nqrust.manager.services import adoption, drive, events, operations, tombstones
 from nqrust.manager.store.tables import Host, Tombstone, Vm
@@ -94,10 +97,9 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
             events.record(session, vm, reason, f"VM {vm.name} ended. {action.reason}", severity)
         elif isinstance(action, diff.Ended):
             drive.stopped(vm)
-            vm.state = (VmState.failed if action.failed else VmState.stopped).value
-            vm.error = action.reason
-            severity = "error" if action.failed else "info"
-            events.record(session, vm, "VmEnded", f"VM {vm.name} ended, and the reconciler is off. {action.reason}", severity)
+            vm.state, vm.error = VmState.stopped.value, action.reason
+            message = f"VM {vm.name} ended, and the reconciler is off. {action.reason}"
+            events.record(session, vm, "VmEnded", message, "warning")
         elif isinstance(action, diff.Repeat):
             wanted, error = DesiredState(vm.desired_state), vm.error
             await operations.enqueue(session, vm, action.kind, wanted, ACTOR)
@@ -155,17 +157,37 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
         was = vm.generation
         for name, value in found.items():
             setattr(vm, name, value)
-        # What ended badly, or with its host, was to run; what ended well was not to come back.
-        follows = {"paused": DesiredState.paused, "running": DesiredState.running, "failed": DesiredState.running}
+        # What ended well was not to come back.
+        follows = {"paused": DesiredState.paused, "running": DesiredState.running}
         vm.desired_state = follows.get(action.status.state, DesiredState.stopped).value
         vm.observed_generation = vm.generation
+        if vm.ip is not None and await _address_is_taken(session, vm):
+            vm.ip = None  # it gets a new one when it starts
         if action.status.state != "failed":
             drive.observe(session, vm, host, action.status, None)
+        else:
+            _ended_badly(vm, host, action.status)
         message = (
             f"The record of VM {vm.name} is older than what host {host.name} has (generation {was}, not {vm.generation}): "
             "the database was restored. The record now says what the host has."
         )
         events.record(session, vm, "RecordBehind", message, "warning")
+
+
+async def _address_is_taken(session: AsyncSession, vm: Vm) -> bool:
+    with session.no_autoflush:
+        query = select(Vm.id).where(Vm.host_id == vm.host_id, Vm.ip == vm.ip, Vm.id != vm.id)
+        return await session.scalar(query) is not None
+
+
+def _ended_badly(vm: Vm, host: Host, status: VmStatus) -> None:
+    """It comes back where its policy says so or, when its host was started again since, its autostart."""
+    rebooted = vm.host_boot_id not in (None, host.boot_id)
+    back = vm.autostart if rebooted else comes_back(RestartPolicy(vm.restart_policy), clean=False)
+    drive.stopped(vm)
+    vm.desired_state = (DesiredState.running if back else DesiredState.stopped).value
+    vm.state = (VmState.stopped if back else VmState.failed).value
+    vm.error = plain(status.exit_reason)
 
 
 async def _remove(core: Core, action: diff.FinishDelete | diff.RemoveCanary, host: Host) -> None:

@@ -116,10 +116,9 @@ class LeaveDead(VmAction):
 
 @dataclass(frozen=True)
 class Ended(VmAction):
-    """It was to run and does not, and the reconciler may not act: the row says so, and what is wanted stays."""
+    """It is to run again and the reconciler may not act: the row says that it is stopped, and what is wanted stays."""
 
     reason: str
-    failed: bool
 
 
 @dataclass(frozen=True)
@@ -292,10 +291,8 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
 def only_seen(action: Action) -> Action | None:
     """What is left of a decision where nothing may be done: writing down what is."""
     if isinstance(action, Restart):
-        return Ended(action.vm_id, action.generation, action.reason, failed=True)
-    if isinstance(action, LeaveDead):
-        return Ended(action.vm_id, action.generation, action.reason, failed=action.failed)
-    kept = (HostChanged, Observed, Unknown, Adopt, Behind, Unrecorded, UnknownTap)
+        return Ended(action.vm_id, action.generation, action.reason)
+    kept = (HostChanged, Observed, Unknown, LeaveDead, Adopt, Behind, Unrecorded, UnknownTap)
     return action if isinstance(action, kept) else None
 
 

@@ -8,6 +8,7 @@ reported, and nothing is done with it.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable
 from datetime import datetime
@@ -17,7 +18,7 @@ from sqlalchemy import func, select
 
 from nqrust.contract.api.agent import Inventory, VmStatus
 from nqrust.contract.api.hosts import HostState
-from nqrust.contract.api.vms import DesiredState, PortForward, RestartPolicy, VmState
+from nqrust.contract.api.vms import VM_ID_PATTERN, DesiredState, PortForward, RestartPolicy, VmState
 from nqrust.manager import metrics
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
@@ -32,6 +33,7 @@ log = structlog.get_logger("nqrust.manager.reconcile")
 
 _ASK_AT_ONCE = 16
 _ASK_SECONDS = 10.0
+_MOST_VMS = 10_000  # of one host
 
 
 class Reconciler:
@@ -162,7 +164,7 @@ class Reconciler:
             return host.id, inventory
 
         answers = await asyncio.gather(*(ask(host) for host in hosts))
-        return {host_id: inventory for host_id, inventory in answers if inventory is not None}
+        return {host_id: _sane(inventory) for host_id, inventory in answers if inventory is not None}
 
     def _watch_taps(self, rows: list[diff.VmRow], inventories: dict[str, Inventory], at: datetime) -> None:
         """Remember since when each orphan TAP is there; forget those that went."""
@@ -173,6 +175,18 @@ class Reconciler:
             for tap in diff.orphan_taps(host_id, by_id, {s.id: s for s in inventory.vms}, inventory.taps)
         }
         self._taps_seen = {key: self._taps_seen.get(key, at) for key in current}
+
+
+def _sane(inventory: Inventory) -> Inventory:
+    """Without what is no VM's: a host that says such things keeps no other from its turn."""
+    vms = [_bounded(vm) for vm in inventory.vms if re.fullmatch(VM_ID_PATTERN, vm.id)]
+    taps = [tap for tap in inventory.taps if tap.vm_id is None or re.fullmatch(VM_ID_PATTERN, tap.vm_id)]
+    return inventory.model_copy(update={"vms": vms[:_MOST_VMS], "taps": taps[:_MOST_VMS]})
+
+
+def _bounded(vm: VmStatus) -> VmStatus:
+    fits = all(number is None or 0 <= number < 2**31 for number in (vm.vcpus, vm.memory_mib))
+    return vm if fits else vm.model_copy(update={"vcpus": None, "memory_mib": None})
 
 
 async def _apart(what: str, work: Awaitable[None]) -> None:

@@ -45,7 +45,7 @@ async def adopt(core: Core, wanted: VmAdopt, actor: str) -> ApiVm:
     try:
         async with core.db.transaction() as session:
             row, host = await unknown_vms.find(session, vm_id)
-            vm = await _insert(session, host, document, wanted.name, actor)
+            vm = await _insert(session, host, vm_id, document, wanted.name, actor)
             await session.delete(row)
             shown = await vms.woken(core, session, vm)
     except IntegrityError as error:
@@ -53,10 +53,10 @@ async def adopt(core: Core, wanted: VmAdopt, actor: str) -> ApiVm:
     return shown
 
 
-async def _insert(session: AsyncSession, host: Host, document: VmDocument, name: str | None, actor: str) -> Vm:
+async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDocument, name: str | None, actor: str) -> Vm:
     spec, status = document.spec, document.status
     alive = status.state in unknown_vms.ALIVE
-    await _check(session, host, document, name or spec.name, alive)
+    await _check(session, host, vm_id, document, name or spec.name, alive)
     image = await session.scalar(select(Image).where(Image.name == spec.image.name))
     if image is None:
         raise Conflict(
@@ -140,8 +140,14 @@ def asked_for(document: VmDocument) -> dict[str, Any]:
     return known
 
 
-async def _check(session: AsyncSession, host: Host, document: VmDocument, name: str, alive: bool) -> None:
+async def _check(session: AsyncSession, host: Host, vm_id: str, document: VmDocument, name: str, alive: bool) -> None:
     spec = document.spec
+    if {spec.id, document.status.id} != {vm_id}:
+        raise Conflict(
+            f"Host {host.name} answers with the record of another VM ({spec.id}).",
+            cure="Check that host: its agent must not confuse its VMs.",
+            code="NQR-API-133",
+        )
     try:
         UUID(spec.id)
     except ValueError as error:

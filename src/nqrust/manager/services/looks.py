@@ -58,4 +58,4 @@ async def contradicted(core: Core, ref: str) -> bool:
     if before not in _STILL:
         return False
     now = (await fresh(core, ref)).state
-    return (before in _LIVE) != (now.value in _LIVE) and not (before == VmState.stopped.value and now is VmState.unknown)
+    return now is not VmState.unknown and (before in _LIVE) != (now.value in _LIVE)

@@ -11,6 +11,7 @@ from nqrust.contract.api.agent import ImageRef, VmSpec
 from nqrust.contract.api.hosts import HostCapacity, HostNetwork, HostState
 from nqrust.contract.api.images import ImageManifest
 from nqrust.contract.api.vms import DesiredState, GuestUser, NetworkConfig, PortForward, RateLimits, RestartPolicy, Volume
+from nqrust.contract.ssh_keys import tidy
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.addresses import RangeFull, next_address
@@ -201,7 +202,7 @@ async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
         tap=vm.tap,
         ip=vm.ip,
         guest_token=vm.guest_token,
-        ssh_keys=vm.ssh_keys,
+        ssh_keys=[tidy(key) for key in vm.ssh_keys],
         forwards=[PortForward.model_validate(one) for one in vm.forwards],
         volumes=[Volume.model_validate(volumes.plain(one)) for one in vm.volumes if one.get("change") not in _GOES],
         attached=[one["device"] for one in vm.volumes if one.get("change") == "attaching"],

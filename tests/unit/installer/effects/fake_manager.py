@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from nqrust.client import manager as client_module
+from nqrust.client import waiting
 from nqrust.client.manager import ManagerClient
 from nqrust.installer.cli import vm_snapshots
 
@@ -32,9 +33,13 @@ HOST = {
     "accel": "tcg", "kvm": False, "capacity": {"cpus": 2, "memory_mib": 4096}, "network": {"bridge": "fcbr0"}, "created_at": AT,
 }  # fmt: skip
 SNAPSHOT = {"name": "s1", "kind": "disk", "size": 1, "created_at": AT, "state": "ready"}
-REACHED = {"start": "running", "resume": "running", "pause": "paused", "stop": "stopped"}
+UNKNOWN = {
+    "id": "u1", "name": "lost", "host": "h1", "state": "running", "ip": "10.0.0.11", "image": "tiny", "vcpus": 1,
+    "memory_mib": 256, "recorded_on": None, "first_seen_at": AT,
+}  # fmt: skip
+REACHED = {"start": "running", "restart": "running", "resume": "running", "pause": "paused", "stop": "stopped"}
 ATTACHED = {"device": "vdb", "size_mib": 1024, "keep": False, "name": None}
-RESOURCES = {"vms": VM, "templates": TEMPLATE, "volumes": VOLUME, "images": IMAGE, "hosts": HOST}
+RESOURCES = {"vms": VM, "templates": TEMPLATE, "volumes": VOLUME, "images": IMAGE, "hosts": HOST, "unknown-vms": UNKNOWN}
 
 
 @dataclass
@@ -133,6 +138,6 @@ class FakeManager:
             real(client, base_url, token, transport=httpx.MockTransport(self.answer), **more)
 
         patch.setattr(ManagerClient, "__init__", opened)
-        for module in (client_module, vm_snapshots):
+        for module in (client_module, waiting, vm_snapshots):
             patch.setattr(module, "time", self)
         return self

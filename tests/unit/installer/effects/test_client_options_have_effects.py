@@ -58,7 +58,7 @@ class Ran:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    (tmp_path / "key.pub").write_text("ssh-ed25519 AAAA a@b\n")
+    (tmp_path / "key.pub").write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tr a@b\n")
     (tmp_path / "hash").write_text("$6$salt$hash\n")
     named = {"KEY": str(tmp_path / "key.pub"), "HASH": str(tmp_path / "hash"), "SUM": "a" * 64}
     monkeypatch.setenv("NQR_MANAGER_URL", "http://of-the-environment:1")

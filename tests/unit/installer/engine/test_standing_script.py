@@ -20,10 +20,12 @@ from nqrust.installer.release.bootstrap_record import BootstrapRecord, farewell
 AGAIN = "/var/lib/nqrust-microvm/undo.sh"
 
 
-def render(*entries: Entry, gone: str = "gone") -> str:
+def render(*entries: Entry, gone: str = "gone", journal: str = "journal") -> str:
     made = context()
     made.originals.read = lambda digest: b"before\n"  # type: ignore[method-assign]
-    return standing_script.render(made, made, entries, path=AGAIN, epilogue=lambda keep: f"touch {gone}\n")
+    return standing_script.render(
+        made, made, entries, path=AGAIN, journal=journal, records=1, epilogue=lambda keep: f"touch {gone}\n"
+    )
 
 
 def sh(text: str, *options: str, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,6 +89,16 @@ def test_it_goes_on_where_it_stopped(files: tuple[Path, str]) -> None:
     assert left(root) == {"gone"}
 
 
+def test_a_run_that_was_killed_since_keeps_the_journal(files: tuple[Path, str]) -> None:
+    """What that run made is in the journal alone."""
+    root, text = files
+    (root / "journal").write_text("one record\n")
+    assert "killed" not in sh(text, "--non-interactive", root=root).stderr
+    (root / "journal").write_text("one record\nand another\n")
+    done = sh(text, "--non-interactive", "--purge-data", "--drop-database", root=root)
+    assert done.returncode == 1 and "was killed" in done.stderr and left(root) == {"journal"}
+
+
 def test_a_dry_run_tells_what_goes_and_what_stays(files: tuple[Path, str]) -> None:
     root, text = files
     said = sh(text, "--purge-data", root=root, NQR_DRY_RUN="yes").stdout.splitlines()
@@ -114,10 +126,10 @@ def test_it_says_which_receipt_it_is_of() -> None:
     one = entry(1, undo_file("/a", ours_sha256=None))
     two = entry(2, undo_file("/b", ours_sha256=None))
     text = render(one, two)
-    assert text.startswith(standing_script.head([one, two])), "as the receipt lists them, not as they are undone"
+    assert text.startswith(standing_script.head([one, two], 1)), "as the receipt lists them, not as they are undone"
     assert text.startswith("#!/bin/sh\n# Receipt: ")
     later = Entry(**{**one.__dict__, "done": True})
-    assert len({standing_script.head(rows) for rows in ([one], [later], [one, entry(2)])}) == 3
+    assert len({standing_script.head(rows, 1) for rows in ([one], [later], [one, entry(2)])}) == 3
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
@@ -133,7 +145,13 @@ def test_it_is_clean_sh_with_every_verb_and_every_choice(manager: str) -> None:
     assert {e.retain for e in (*entries, packages)} == set(Retain)
     record = BootstrapRecord(manager, ("python3", "python3-minimal"))
     text = standing_script.render(
-        made, made, [*entries, packages], path=AGAIN, epilogue=lambda keep: farewell(record, keep_packages=keep)
+        made,
+        made,
+        [*entries, packages],
+        path=AGAIN,
+        journal="journal",
+        records=1,
+        epilogue=lambda keep: farewell(record, keep_packages=keep),
     )
     checked = subprocess.run(["shellcheck", "-s", "sh", "-"], input=text, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout

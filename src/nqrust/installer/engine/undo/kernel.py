@@ -84,7 +84,9 @@ def ruleset(context: UndoContext, args: dict[str, Any]) -> Outcome:
 def bridge(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Make a bridge again that made way for another, marked and addressed as it was. IPv6 stays off on it."""
     host, name = context.host, str(args["name"])
-    if context.host.stat(f"/sys/class/net/{name}") is None:
+    if host.which("ip") is None:
+        return Kept(f"bridge {name} is not made again: the program ip is gone")
+    if host.stat(f"/sys/class/net/{name}") is None:
         lines = [f"link add name {name} type bridge", f"link set dev {name} alias {args['alias']}"]
         host.run(command("ip", "-batch", "-", input=("\n".join(lines) + "\n").encode()))
     off = sysctl_path(f"net.ipv6.conf.{name.replace('.', '/')}.disable_ipv6")
@@ -101,6 +103,8 @@ def addresses(context: UndoContext, args: dict[str, Any]) -> Outcome:
     host, name = context.host, str(args["name"])
     if host.stat(f"/sys/class/net/{name}") is None:
         return Reverted("the link is gone")
+    if host.which("ip") is None:
+        return Kept(f"{name} keeps its addresses until the next boot: the program ip is gone")
     for address in args["prior"]:
         host.run(command("ip", "address", "replace", str(address), "brd", "+", "dev", name))
     for address in args["ours"]:

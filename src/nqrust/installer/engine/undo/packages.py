@@ -302,7 +302,8 @@ def _dpkg_mend(host: Host, going: set[str]) -> None:
     at all while its archive is out of reach, and purging it fails when the archive is there. Those of `going` are unpacked
     again, so that dpkg(1) knows each of their files; without an archive dpkg removes what it knows of, which it needs to
     be told that it may."""
-    host.run(command("dpkg", "--configure", "-a", env=_APT_ENV, timeout=600, ok=(0, 1)))
+    if any(state not in (*_GONE, "installed", "config-files") for _, state in _dpkg_states(host)):
+        _dpkg_configure(host)
     torn = _dpkg_torn(host, going)
     half = _dpkg_half_unpacked(host) if torn else []
     archives = [path for name in torn for path in host.glob(f"{_ARCHIVES}/{name.partition(':')[0]}_*.deb")]
@@ -317,6 +318,15 @@ def _dpkg_mend(host: Host, going: set[str]) -> None:
             host.remove(path)
     if host.exists(_CONTROL):  # of a package that dpkg had only begun to look at; its next unpacking would clear it away
         host.remove_tree(_CONTROL)
+
+
+def _dpkg_configure(host: Host) -> None:
+    """Waits while another program (unattended-upgrades) has dpkg's lock, as apt-get would."""
+    configure, end = command("dpkg", "--configure", "-a", env=_APT_ENV, timeout=600, ok=(0, 1, 2)), host.monotonic() + 300.0
+    while (done := host.run(configure)).code == 2:
+        if host.monotonic() > end:
+            raise CommandFailed(configure.argv, 2, done.stderr)
+        host.sleep(2.0)
 
 
 def _dpkg_torn(host: Host, going: set[str]) -> list[str]:

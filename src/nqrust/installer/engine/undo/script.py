@@ -171,6 +171,15 @@ def _simple(form: Callable[[dict[str, Any]], str]) -> Callable[[UndoContext, dic
     return lambda context, args: iter((form(args),))
 
 
+def _ruleset(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    """Chains that came with a change of the rules; those from before have a record of their own."""
+    binary = str(args["binary"])
+    for table, parent, _, *jump in args["added"]:
+        yield _call("remove_rule", binary, table, parent, *jump)
+    for table, _, chain, *_ in args["added"]:
+        yield _call("remove_chain", binary, table, chain)
+
+
 _WRITERS: dict[str, Callable[[UndoContext, dict[str, Any]], Iterator[str]]] = {
     "file": _file,
     "block": _simple(lambda a: _call("remove_block", a["path"], a["marker"], int(bool(a.get("created"))))),
@@ -182,10 +191,10 @@ _WRITERS: dict[str, Callable[[UndoContext, dict[str, Any]], Iterator[str]]] = {
     "group": _simple(lambda a: _call("remove_group", a["name"])),
     "member": _simple(lambda a: _call("remove_member", a["group"], a["user"])),
     "packages": _packages,
-    # Only a rollback needs these: an older record of the script removes the bridge and the chains as a whole.
+    # Only a rollback needs these whole: an older record of the script removes the bridge and the chains that it made.
     "bridge": _simple(lambda a: f": # {a['name']} goes"),
     "addresses": _simple(lambda a: f": # {a['name']} goes"),
-    "ruleset": _simple(lambda a: ": # the chains go"),
+    "ruleset": _ruleset,
     "link": _simple(lambda a: _call("remove_net_link", a["name"])),
     "sysctl": _simple(lambda a: _call("restore_sysctl", sysctl_path(str(a["key"])), a["prior"], a["ours"])),
     "module": _simple(lambda a: _call("remove_module", str(a["name"]).replace("-", "_"))),

@@ -84,27 +84,35 @@ fi
 """
 
 
-def key(entries: Iterable[Entry]) -> str:
-    """Stands for a receipt, and for the functions that the script is made of."""
+def key(entries: Iterable[Entry], records: int) -> str:
+    """Stands for a receipt, the number of records that it is made of, and the functions that the script is made of."""
     rows = [[e.seq, e.run, e.done, e.retained] for e in sorted(entries, key=lambda e: e.seq)]
-    return hashlib.sha256(f"{json.dumps(rows)}{PRELUDE}{_OPTIONS}{_QUESTION}".encode()).hexdigest()
+    return hashlib.sha256(f"{records}{json.dumps(rows)}{PRELUDE}{_OPTIONS}{_QUESTION}".encode()).hexdigest()
 
 
-def head(entries: Iterable[Entry]) -> str:
+def head(entries: Iterable[Entry], records: int) -> str:
     """How the script of this receipt begins, so that an older one can be told from it."""
-    return f"#!/bin/sh\n# Receipt: {key(entries)}\n"
+    return f"#!/bin/sh\n# Receipt: {key(entries, records)}\n"
 
 
 def render(
-    all_of_it: UndoContext, with_database: UndoContext, entries: Iterable[Entry], *, path: str, epilogue: Callable[[bool], str]
+    all_of_it: UndoContext,
+    with_database: UndoContext,
+    entries: Iterable[Entry],
+    *,
+    path: str,
+    journal: str,
+    records: int,
+    epilogue: Callable[[bool], str],
 ) -> str:
     """The whole script. The contexts: where the database goes, and where it stays and needs its packages. `path`: where the
-    script stays while something does. `epilogue`: what is run when nothing is left, packages kept or not.
+    script stays while something does. `journal`: the file whose `records` it is made of; while that has more, a run was
+    killed since, and the script leaves it for nqr. `epilogue`: what is run when nothing is left, packages kept or not.
 
     Raises StepFailed NQR-ENG-004 when an original is missing, JournalError NQR-ENG-014 for a verb we do not know."""
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     retained = {e.retain for e in newest_first}
-    parts = [head(newest_first), PRELUDE.removeprefix("#!/bin/sh\n"), _OPTIONS, *_dry_run(newest_first), _QUESTION]
+    parts = [head(newest_first, records), PRELUDE.removeprefix("#!/bin/sh\n"), _OPTIONS, *_dry_run(newest_first), _QUESTION]
     states: dict[str, tuple[str, Undo]] = {}  # the oldest record of a unit says how it was
     for entry in newest_first:
         guard = _GUARDS[entry.retain]
@@ -122,7 +130,7 @@ def render(
     for guard, undo in states.values():
         if services.needs_settling(undo):
             parts.append(f"{guard} && {start_of(undo)}\n" if guard else f"{start_of(undo)}\n")
-    parts += [_failures(path), *_ending(retained, path, epilogue), "echo 'Done.'\n"]
+    parts += [_failures(path), _killed_since(journal, records), *_ending(retained, path, epilogue), "echo 'Done.'\n"]
     return "".join(parts)
 
 
@@ -151,6 +159,14 @@ def _dry_run(entries: list[Entry]) -> Iterator[str]:
 def _failures(path: str) -> str:
     return (
         f'\nif [ "$failed" -gt 0 ]; then\n    echo "$failed things could not be undone; run {path} again." >&2\n    exit 1\nfi\n'
+    )
+
+
+def _killed_since(journal: str, records: int) -> str:
+    return (
+        f"if [ \"$(grep -c '' {quote(journal)} 2>/dev/null || :)\" -gt {records} ] 2>/dev/null; then\n"
+        "    echo 'A run of nqr was killed after this script was written. What it made is still here and stays recorded:' >&2\n"
+        "    echo 'run scripts/install/uninstall.sh of a source tree.' >&2\n    exit 1\nfi\n"
     )
 
 

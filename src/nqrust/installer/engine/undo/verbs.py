@@ -33,7 +33,7 @@ VERBS: dict[str, Verb] = {
     "resource": resources.resource,
 }
 
-NEED_PROGRAMS = frozenset(("link", "module", "rules", "vms", "role", "database"))
+NEED_PROGRAMS = frozenset(("link", "module", "rules", "ruleset", "bridge", "addresses", "vms", "role", "database"))
 """Verbs that run programs which a package of ours may have brought: packages stay as long as one of these has failed."""
 
 

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from typing import TypeVar
 
 from nqrust.client.agent import AgentClient, AgentClientError, AgentUnreachable
@@ -22,14 +23,14 @@ T = TypeVar("T")
 
 @dataclass
 class AgentsCanary:
-    """`url` and `token_file` of the local agent, `image`: folder of the image to boot, `address`: the one that is
-    reserved for the canary (the last of the range, which the manager gives out last), None in bridged mode."""
+    """`url` and `token_file` of the local agent, `image`: folder of the image to boot, `addresses`: first and last of the
+    range, of which the canary takes the last that no VM of this host has; None in bridged mode."""
 
     host: Host
     url: str
     token_file: str
     image: str
-    address: str | None
+    addresses: tuple[str, str] | None
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started: bool = False
 
@@ -45,11 +46,19 @@ class AgentsCanary:
             image=ImageRef(**{name: getattr(manifest, name) for name in shared}),
             mac=names.mac_address(self.id),
             tap=names.tap_name(self.id),
-            ip=self.address,
+            ip=self._free_address(),
             guest_token=credentials.new_token(),
         )
         self.started = True
         self._ask(lambda client: client.put_vm(spec))
+
+    def _free_address(self) -> str | None:
+        if self.addresses is None:
+            return None
+        taken = {vm.ip for vm in self._ask(lambda client: client.inventory()).vms}
+        first, last = (int(IPv4Address(one)) for one in self.addresses)
+        free = (str(IPv4Address(n)) for n in range(last, first - 1, -1))
+        return next((one for one in free if one not in taken), self.addresses[1])
 
     def look(self) -> Seen:
         status: VmStatus | None = self._ask(lambda client: client.get_vm(self.id))
