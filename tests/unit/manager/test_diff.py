@@ -174,8 +174,8 @@ def test_what_is_looked_up_among_the_deletes() -> None:
 @pytest.mark.parametrize(
     ("action", "expected"),
     [
-        (Restart("v1", 3, "it crashed", timedelta(0)), Ended("v1", 3, "it crashed", failed=True)),
-        (LeaveDead("v1", 3, "powered off", failed=False), Ended("v1", 3, "powered off", failed=False)),
+        (Restart("v1", 3, "it crashed", timedelta(0)), Ended("v1", 3, "it crashed")),
+        (LeaveDead("v1", 3, "powered off", failed=False), LeaveDead("v1", 3, "powered off", failed=False)),
         (Repeat("v1", 3, "start"), None),
         (FinishDelete("h1", "v1", "web1"), None),
         (RemoveCanary("h1", "v1", CANARY), None),
@@ -187,6 +187,13 @@ def test_what_is_looked_up_among_the_deletes() -> None:
 )
 def test_a_reconciler_that_is_off_writes_down_what_it_sees_and_no_more(action: Action, expected: Action | None) -> None:
     assert only_seen(action) == expected
+
+
+def test_what_ended_while_the_reconciler_was_off_is_as_its_policy_says_once_it_is_on() -> None:
+    """Its row says stopped; what is wanted tells whether it comes back."""
+    for wanted, after in ((D.running, [Repeat("v1", 3, "start")]), (D.stopped, [])):
+        row = vm(state=S.stopped, desired=wanted, generation=3)
+        assert diff([row], [HOST], inventory(seen("failed", generation=3)), NOW, {}) == after
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ async def test_a_reconciler_that_is_off_still_tells_the_truth(manager: Any) -> N
     for _ in range(2):
         await observer.once()
     found = await manager.admin.get_vm("web1")
-    assert (found.state, found.desired_state.value, found.error) == (VmState.failed, "running", "The VMM was ended by signal 9.")
+    assert (found.state, found.desired_state.value, found.error) == (VmState.stopped, "running", "The VMM was ended by signal 9.")
     assert {verb for verb, _ in agent.calls} == {"inventory"}
     await manager.admin.start_vm("web1")
     assert (await manager.until("web1", "running")).error == ""
