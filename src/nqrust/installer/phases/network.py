@@ -48,7 +48,7 @@ def plan(context: Context) -> PhasePlan:
     network = settings.network
     title = "Network of the VMs"
     if not settings.has_agent:
-        return PhasePlan("network", title, skipped="no VM runs on a manager")
+        return PhasePlan("network", title, skipped="no VM runs on a manager", keeps=_keeps(context))
     if network.mode is NetworkMode.bridged:
         return PhasePlan(
             "network",
@@ -91,7 +91,13 @@ def plan(context: Context) -> PhasePlan:
             dnsmasq_conf(network, dns=dns, nameservers=context.facts.network.nameservers),
         ),
     ]
-    return PhasePlan("network", title, tuple(steps))
+    return PhasePlan("network", title, tuple(steps), keeps=() if nat else _keeps(context))
+
+
+def _keeps(context: Context) -> tuple[str, ...]:
+    """Docker and libvirt count on forwarding, which was on already when they came. Only uninstall turns it off again."""
+    others = {"docker", "libvirt"} & set(context.facts.network.firewall_managers)
+    return (f"sysctl:{FORWARDING}",) if others else ()
 
 
 def _address(network: NetworkSettings) -> str:

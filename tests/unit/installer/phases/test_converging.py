@@ -11,12 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import settings as rules
 from hypothesis import strategies as st
 from tests.unit.installer.engine.test_kill_chains import Killed
 from tests.unit.installer.engine.test_retire import Bench
-from tests.unit.installer.phases.a_host import fit
+from tests.unit.installer.phases.a_host import fit, network
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 from tests.unit.installer.phases.test_sudo_rules import PRIVILEGES
 
@@ -213,6 +214,15 @@ def test_sudo_rules_of_an_older_version_go() -> None:
     result = here.run(ledger(context(Settings(), Settings(), release=bare)))
     assert set(result.retired.gone) >= {"sudoers:/etc/sudoers.d/nqrust"}
     assert not [id for id in things(here) if "sudoers" in id]
+
+
+@pytest.mark.parametrize(("neighbours", "goes"), [((), True), (("docker",), False)], ids=["alone", "beside Docker"])
+def test_forwarding_that_a_neighbour_counts_on_stays(neighbours: tuple[str, ...], goes: bool) -> None:
+    here, facts = bench(), fit(network=network(firewalls=neighbours))
+    isolated = Settings.model_validate({"network": {"mode": "isolated"}})
+    here.run(ledger(context(Settings(), facts=facts)))
+    result = here.run(ledger(context(isolated, Settings(), facts=facts)))
+    assert ("sysctl:net.ipv4.ip_forward" in result.retired.gone) is goes
 
 
 def test_another_release_leaves_the_earlier_one_in_its_folder() -> None:
