@@ -141,7 +141,8 @@ def test_a_killed_postgresql(reader: Reader) -> None:
     (line,) = [code for code in pages.inline("docs/known-issues.md") if code.startswith("systemctl restart postgresql")]
     host.run(f"systemctl kill --kill-who=main --signal=KILL {line.split()[-1]}")
     eventually("the manager misses it", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 503)
-    assert "failed" in host.run(["systemctl", "is-active", line.split()[-1]], check=False).stdout
+    state = ["systemctl", "is-active", line.split()[-1]]
+    eventually("its unit has given up", lambda: "failed" in host.run(state, check=False).stdout)
     reader.types(line)
     eventually("it goes on", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 200)
     shown = eventually("the VM is known", lambda: document(host, "vm", "show", "web1"))
