@@ -72,7 +72,10 @@ def reader() -> Iterator[Reader]:
         product.clone(host)
         host.run(f"echo {NAME} >/etc/hostname; hostname {NAME}; echo 127.0.1.1 {NAME} >>/etc/hosts")
         host.run("install -d -m 0700 /root/.ssh")
-        host.write("/root/.ssh/id_ed25519.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@laptop\n")
+        host.write(
+            "/root/.ssh/id_ed25519.pub",
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tr me@laptop\n",
+        )
         host.write(f"{CLONE}/config.yaml", "mode: production\n")
         yield Reader(host, host.fingerprint())
 
