@@ -129,17 +129,28 @@ def plain_devices(host: Machine) -> None:
     host.run("! test -e /dev/kvm || { chown 0:0 /dev/kvm && chmod 600 /dev/kvm; }")
 
 
+OWNER = re.compile(r" (\d+):(\d+)(?= |$)")
+NUMBERS = re.compile(r"^\d+(:\d+)?")
+
+
 def settled(host: Machine) -> Fingerprint:
-    """The fingerprint, without content that differs between any two installs."""
+    """The fingerprint, without what differs between any two installs: some contents, and the numbers of users and groups,
+    which packages give out in the order in which their scripts run. Who owns what is compared by name."""
+    taken = host.fingerprint().data
+    users = {state.split()[0].partition(":")[0]: name for name, state in taken["users"].items()}
+    groups = {state.split()[0]: name for name, state in taken["groups"].items()}
     data: dict[str, dict[str, str]] = {}
-    for category, things in host.fingerprint().data.items():
+    for category, things in taken.items():
         data[category] = {}
         for thing, state in things.items():
             if category == "files":
                 if PASSING.search(thing):
                     continue
+                state = OWNER.sub(lambda m: f" {users.get(m[1], m[1])}:{groups.get(m[2], m[2])}", state, count=1)
                 if RANDOM_CONTENT.search(thing):
                     state = " ".join(state.split()[:2])
+            elif category in ("users", "groups") and not state.startswith("0"):
+                state = NUMBERS.sub("", state, count=1)
             data[category][thing] = state
     return Fingerprint(data)
 
