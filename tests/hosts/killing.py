@@ -26,7 +26,7 @@ RANDOM_CONTENT = re.compile(
     # Mode, owner and presence are compared; content is not, because it holds something that is made up at each install
     # or tells when it was made.
     r"/etc/nqrust-microvm/(manager\.env|agent\.env|ui\.env|bootstrap\.json|admin-password|cli-token|join-token)$"
-    r"|/var/lib/nqrust-microvm/(secrets\.json|journal\.jsonl|ballast|fingerprint[^/]*|vmm\.json|proof\.json)$"
+    r"|/var/lib/nqrust-microvm/(secrets\.json|journal\.jsonl|undo\.sh|ballast|fingerprint[^/]*|vmm\.json|proof\.json)$"
     r"|/var/lib/nqrust-microvm/agent/(credentials\.json|local-token|lock)$"
     r"|/var/lib/nqrust-microvm/dhcp/leases$"  # dnsmasq's own, of the canary that was
     r"|/srv/images/[^/]+/image\.json$"  # tells when the image was built; the image itself is compared

@@ -96,7 +96,7 @@ def test_uninstall_on_a_pristine_host_does_nothing(host: Machine) -> None:
     mark = host.mark()
     done = host.run([f"{CLONE}/scripts/install/uninstall.sh", "--non-interactive"])
     assert "nothing to do" in done.stderr
-    assert host.changes(mark) == []
+    assert [change for change in host.changes(mark) if not change.path.startswith("/var/log/journal/")] == []
 
 
 def test_the_clone_is_left_as_it_was(host: Machine) -> None:
