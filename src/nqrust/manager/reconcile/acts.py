@@ -135,9 +135,9 @@ async def _adopt(core: Core, action: diff.Adopt) -> None:
         host = await session.get(Host, action.host_id)
         if vm is None or vm.host_id is not None or host is None:
             return
-        taken = await session.scalar(select(Vm.id).where(Vm.host_id == host.id, Vm.ip == action.status.ip))
+        taken = await _is_taken(session, action.status.ip, host, vm)
         vm.host_id = host.id
-        vm.ip = action.status.ip if taken is None else None
+        vm.ip = None if taken else action.status.ip
         drive.observe(session, vm, host, action.status, None)
         events.record(session, vm, "VmAdopted", f"VM {vm.name} was found running on host {host.name}.")
 
@@ -161,7 +161,7 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
         follows = {"paused": DesiredState.paused, "running": DesiredState.running}
         vm.desired_state = follows.get(action.status.state, DesiredState.stopped).value
         vm.observed_generation = vm.generation
-        if vm.ip is not None and await _address_is_taken(session, vm):
+        if await _is_taken(session, vm.ip, host, vm):
             vm.ip = None  # it gets a new one when it starts
         if action.status.state != "failed":
             drive.observe(session, vm, host, action.status, None)
@@ -174,9 +174,10 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
         events.record(session, vm, "RecordBehind", message, "warning")
 
 
-async def _address_is_taken(session: AsyncSession, vm: Vm) -> bool:
+async def _is_taken(session: AsyncSession, ip: str | None, host: Host, vm: Vm) -> bool:
+    """Whether another VM of the host has the address on record."""
     with session.no_autoflush:
-        query = select(Vm.id).where(Vm.host_id == vm.host_id, Vm.ip == vm.ip, Vm.id != vm.id)
+        query = select(Vm.id).where(Vm.host_id == host.id, Vm.ip == ip, Vm.id != vm.id)
         return await session.scalar(query) is not None
 
 

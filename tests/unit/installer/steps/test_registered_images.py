@@ -146,13 +146,14 @@ def test_going_back_takes_the_row_out_after_the_folder() -> None:
     assert isinstance(revert(context, undo_resource(URL, "/nowhere")), Reverted)
 
 
-def steps(mode: str, form: str = "bundled", only: str | None = None) -> list[tuple[str, Step]]:
+def steps(mode: str, form: str = "bundled", only: str | None = None, former: tuple[Settings, ...] = ()) -> list[tuple[str, Step]]:
     context = Context(
         settings=Settings.model_validate({"mode": mode, "components": {"container_runtime": True}}),
         facts=fit(),
         secrets=SECRETS,
         files=ReleaseFiles(RELEASE.model_copy(update={"form": form}), "/var/cache/x"),
         python=Interpreter("/usr/bin/python3.11", "3.11.2", "/usr/bin/python3.11"),
+        former=former,
     )
     return [(phase.name, step) for phase in planner.plan(context, only).phases for step in phase.steps]
 
@@ -164,6 +165,13 @@ def test_it_is_asked_once_the_services_run_and_by_the_build_phase_alone() -> Non
         asked = [(name, step.names) for name, step in found if isinstance(step, RegisteredImages)]
         assert asked == [(phase, STEP.names)] and isinstance(found[-1][1], RegisteredImages)
     assert [type(step).__name__ for _, step in steps("production", only="build")].count("BuiltImage") == 2
+
+
+def test_a_phase_alone_stops_nothing_that_a_later_one_would_start_again() -> None:
+    """Of another bridge's network the whole run makes room; `phase run network` leaves it to that."""
+    was = Settings.model_validate({"network": {"bridge_name": "vmbr1"}})
+    whole, alone = ([step.kind for _, step in steps("production", only=only, former=(was,))] for only in (None, "network"))
+    assert "makes-way" in whole and "makes-way" not in alone and "bridge" in alone
 
 
 @pytest.mark.parametrize(("mode", "form"), [("agent", "bundled"), ("production", "upstream")])
