@@ -332,3 +332,12 @@ def test_nqr_too_ends_it_as_a_whole() -> None:
     )
     assert isinstance(revert(made, undo), Reverted)
     assert host.signals == [(4711, 15)]
+
+
+def test_chains_that_came_with_a_change_of_the_rules_go_too() -> None:
+    """An isolated network that became NAT: no older record knows of the new chain."""
+    added = [["nat", "POSTROUTING", "NQR-POSTROUTING", "-j", "NQR-POSTROUTING"]]
+    change = Undo("ruleset", {"binary": "iptables", "prior": {}, "jumps": [], "added": added})
+    text = script.render(context(), [entry(1, change)], retain=lambda entry: False)
+    assert "remove_rule iptables nat POSTROUTING -j NQR-POSTROUTING" in text
+    assert "remove_chain iptables nat NQR-POSTROUTING" in text

@@ -113,6 +113,7 @@ def test_a_half_made_environment_is_made_again(tmp_path: Path, alpha: Path) -> N
     with pytest.raises(PowerCut):
         step.apply(Cut())
     assert isinstance(step.inspect(LocalHost()), Needed)
+    assert step.prepare(LocalHost()).undo == (), "services may run from it: what takes it away is on record already"
     next((tmp_path / "venv").rglob("alpha.py")).unlink()
     step.apply(LocalHost())
     assert subprocess.run([tmp_path / "venv/bin/alpha"], capture_output=True, check=True).stdout == b"alpha runs\n"
