@@ -6,11 +6,11 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import yaml
 
-TESTS = Path(__file__).resolve().parents[1]
+from tests.places import TESTS
+
 TABLE = TESTS / "tables" / "claims.yaml"
 _NEVER_RUN = frozenset({"pytest.mark.skip", "pytest.mark.xfail", "unittest.skip"})
 

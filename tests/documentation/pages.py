@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.places import ROOT
+
 SHELL = frozenset({"bash", "sh", "shell", "console"})
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.M | re.S)
 _MARKER = re.compile(r"<!-- not run: (?:`([^`]+)`: )?(.+?) -->\n*\Z")

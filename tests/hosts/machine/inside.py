@@ -12,8 +12,9 @@ from pathlib import Path
 from tests.hosts.machine.fingerprint import Fingerprint, take
 from tests.hosts.machine.outside import Process, outside
 from tests.hosts.machine.result import MachineError, Result, Running
+from tests.places import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = ROOT
 
 
 @dataclass(frozen=True)

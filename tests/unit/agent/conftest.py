@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 
 from nqrust.agent.blobs import Blobs
 from nqrust.agent.dhcp import Dhcp
@@ -274,7 +275,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not find_program(host, "rustc"):
         pytest.skip("there is no Rust compiler")
     folder = tmp_path_factory.mktemp("agent-image")
-    build_guest_agent(host, str(Path(__file__).resolve().parents[3] / "guest-agent"), str(folder / "guest-agent"))
+    build_guest_agent(host, str(ROOT / "guest-agent"), str(folder / "guest-agent"))
     try:
         tiny.build(
             host,

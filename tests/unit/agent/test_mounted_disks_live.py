@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 from tests.unit.agent import mounted_images as images
 
 pytestmark = pytest.mark.hosts
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_guests_boot_from_the_disks_that_were_written_to(image: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import configparser
-from pathlib import Path
 
 import pytest
 import yaml
+from tests import places
 from tests.unit.agent import images_with_networks as trees
 from tests.unit.agent.images_with_networks import SYSTEMD, Tree, enabled
 
@@ -14,7 +14,7 @@ from nqrust.agent.netconf import choose, ext4, ifupdown
 from nqrust.agent.netconf.configurator import Nic
 from nqrust.agent.netconf.image import Image
 
-GOLDEN = Path(__file__).parents[2] / "golden/netconf"
+GOLDEN = places.GOLDEN / "netconf"
 MAC = "02:4e:51:00:00:0a"
 NIC = Nic(MAC, "0b8f0c3e-5f0e-4a53-9f4e-6a1d2a8f7c11", "web1")
 PASSWORD = Nic(MAC, NIC.vm_id, "web1", passwords=True)

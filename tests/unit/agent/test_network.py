@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.places import ROOT
 
 from nqrust.agent import facts
 from nqrust.agent.dhcp import Dhcp, Lease, parse_leases, release_packet
@@ -176,7 +177,7 @@ def test_a_guest_that_claims_anothers_addresses_gets_nothing_of_it_and_nothing_s
         pytest.skip("needs root, iproute2 and unshare")
     if not host.exists("/dev/net/tun"):
         pytest.skip("this kernel has no TAP devices")
-    root = Path(__file__).resolve().parents[3]
+    root = ROOT
     done = subprocess.run(
         ["unshare", "--net", "--mount", sys.executable, "-c", _PINNED], capture_output=True, text=True, timeout=60, cwd=root
     )

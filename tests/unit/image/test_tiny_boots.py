@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.places import ROOT
 
 from nqrust.host.local import LocalHost
 from nqrust.image import kvm_probe, tiny
@@ -19,7 +20,6 @@ from nqrust.image.errors import ImageError
 from nqrust.image.guest_agent import build_guest_agent, find_program
 
 pytestmark = pytest.mark.hosts
-ROOT = Path(__file__).resolve().parents[3]
 NEEDS = ("qemu-system-x86_64", "dnsmasq", "unshare", "ip", "dpkg-deb", "apt-get", "mke2fs", "debugfs")
 
 

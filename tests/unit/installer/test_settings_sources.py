@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests import places
 
 from nqrust.installer.cli import flags as cli_flags
 from nqrust.installer.cli import gathering
@@ -19,7 +20,7 @@ from nqrust.installer.settings_record import remembered, value_of
 from nqrust.installer.settings_sources import gather, nested
 from nqrust.installer.settings_yaml import parse
 
-TABLES = Path(__file__).parents[2] / "tables" / "settings"
+TABLES = places.TABLES / "settings"
 
 
 def rows(name: str) -> list[dict[str, Any]]:

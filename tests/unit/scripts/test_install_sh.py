@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[3]
 INSTALL = ROOT / "scripts/install/install.sh"
 UNINSTALL = ROOT / "scripts/install/uninstall.sh"
 

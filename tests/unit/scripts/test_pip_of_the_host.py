@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 from tests.unit.installer.steps.test_venv import lock, make_wheel
-
-ROOT = Path(__file__).parents[3]
 
 
 def pinning(tmp_path: Path) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
+
+from tests import places
 
 from nqrust.host.errors import PathError, PathMissing
 from nqrust.host.facts import kvm, network, units
@@ -14,7 +15,7 @@ from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Completed
 
-TABLES = Path(__file__).parents[3] / "tables" / "facts"
+TABLES = places.TABLES / "facts"
 
 
 def table(name: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import places
 
 from nqrust.host import mounts
 from nqrust.host.errors import ParseError
@@ -32,7 +32,7 @@ from nqrust.host.facts import (
 from nqrust.host.facts.model import Route, Unit
 from nqrust.host.facts.ports import Socket
 
-TABLES = Path(__file__).parents[3] / "tables" / "facts"
+TABLES = places.TABLES / "facts"
 
 
 def table(name: str) -> str:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 
 from nqrust.installer.cli import run_commands, session
 from nqrust.installer.cli.app import command
@@ -18,7 +19,6 @@ from nqrust.installer.engine.errors import Locked, NqrError, PreflightRefused
 from nqrust.installer.request import PhasePreview, PhaseSummary, PlanPreview, Request, StepPreview, Summary
 from nqrust.installer.settings_options import RUN_FLAGS
 
-ROOT = Path(__file__).parents[4]
 GOLDEN = ROOT / "tests" / "golden" / "cli"
 ENVIRON = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "COLUMNS": "100", "HOME": "/nonexistent"}
 

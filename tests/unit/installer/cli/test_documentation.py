@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 
 from nqrust.installer.settings import Settings
 from nqrust.installer.settings_options import OPTIONS, RUN_FLAGS
@@ -13,7 +14,6 @@ from nqrust.installer.settings_record import value_of
 from nqrust.installer.settings_sources import gather
 from nqrust.installer.settings_yaml import parse
 
-ROOT = Path(__file__).parents[4]
 DOCS = ROOT / "docs"
 CODE = re.compile(r"NQR-[A-Z]+-\d{3}")
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.places import ROOT
 from tests.unit.installer.effects.fake_manager import FakeManager
 
 from nqrust.installer.cli import app, console
 from nqrust.installer.cli.__main__ import run
 
-ROOT = Path(__file__).parents[4]
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/client.yaml").read_text())
 TREE = app.command()
 EVERYWHERE = ("--manager", "--output")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.places import ROOT
 from tests.unit.installer.effects.observing import observed
 
 from nqrust.installer import operations
@@ -24,7 +25,6 @@ from nqrust.installer.settings_record import value_of
 from nqrust.installer.settings_sources import gather, nested
 from nqrust.installer.settings_yaml import parse
 
-ROOT = Path(__file__).parents[4]
 TREE = app.command()
 ROWS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/settings.yaml").read_text())
 

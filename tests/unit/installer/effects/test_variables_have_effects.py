@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 from tests.unit.installer.effects.a_bench import Bench, bench
 from tests.unit.installer.effects.observing import observed
 from tests.unit.installer.effects.test_client_options_have_effects import ran
@@ -19,7 +19,6 @@ from nqrust.installer.settings_options import OPTIONS, RUN_FLAGS
 
 __all__ = ["bench", "ran"]
 WHOLE_PLAN = planner.plan
-ROOT = Path(__file__).parents[4]
 READ = re.compile(r"""environ(?:\.get\(|\[)\s*["']([A-Za-z_]+)["']|\b(NQR_[A-Z0-9_]*[A-Z0-9])\b""")
 NO_VARIABLES = {"NQR_LINK", "NQR_CRASH"}
 """A constant of contract/paths.py, and how two names below begin."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from tests.places import GOLDEN
 
 from nqrust.installer.engine.errors import JournalError
 from nqrust.installer.engine.journal import RECORD_TYPES, Journal, MemoryJournalStore
@@ -12,7 +11,7 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.undo.record import Retain
 from nqrust.installer.engine.undo.verbs import VERBS
 
-OLD = (Path(__file__).parents[3] / "golden/journal/v1.jsonl").read_bytes()
+OLD = (GOLDEN / "journal/v1.jsonl").read_bytes()
 
 
 def opened(data: bytes) -> Journal:

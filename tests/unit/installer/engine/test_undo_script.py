@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.places import GOLDEN
 
 from nqrust.host.errors import ProgramMissing
 from nqrust.host.fake import FakeHost
@@ -30,7 +31,7 @@ from nqrust.installer.engine.undo.record import (
 from nqrust.installer.engine.undo.script_functions import PRELUDE
 from nqrust.installer.engine.undo.verbs import VERBS, revert
 
-OLD = (Path(__file__).parents[3] / "golden/journal/v1.jsonl").read_bytes()
+OLD = (GOLDEN / "journal/v1.jsonl").read_bytes()
 
 
 def entry(number: int, *undos: Undo) -> Entry:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests import places
 
 from nqrust.contract.paths import Layout
 from nqrust.host.errors import ParseError
@@ -27,7 +28,7 @@ from nqrust.installer.fingerprint import (
     volatile,
 )
 
-TABLES = Path(__file__).parents[3] / "tables" / "facts"
+TABLES = places.TABLES / "facts"
 SAVED = (TABLES / "iptables-save").read_text()
 RULESET = (TABLES / "nft-ruleset.json").read_text()
 

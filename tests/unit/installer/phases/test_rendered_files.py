@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import places
 from tests.unit.installer.phases.a_host import fit
 
 from nqrust.host.secret import Secret
@@ -24,7 +24,7 @@ from nqrust.installer.settings import Settings
 from nqrust.installer.steps.file import File
 from nqrust.installer.steps.sudoers import Sudoers
 
-GOLDEN = Path(__file__).parents[4] / "tests" / "golden" / "files"
+GOLDEN = places.GOLDEN / "files"
 SECRETS = Secrets(
     db_password=Secret("D" * 32),
     admin_password=Secret("A" * 32),

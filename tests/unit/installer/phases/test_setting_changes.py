@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from tests.places import ROOT
 from tests.unit.installer.phases.a_host import fit, network
 
 from nqrust.contract.credentials import hash_token
@@ -21,7 +21,7 @@ from nqrust.installer.settings import Settings
 from nqrust.installer.settings_options import OPTIONS
 from nqrust.installer.settings_sources import nested
 
-DOCUMENT = Path(__file__).parents[4] / "docs" / "configuration.md"
+DOCUMENT = ROOT / "docs" / "configuration.md"
 VMS = ("/srv/fc/vms/a",)
 REMOTE = {"database.type": "remote", "database.host": "db1"}
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import CASES, RELEASE, SECRETS
 
@@ -23,7 +24,6 @@ from nqrust.installer.steps.packages import Packages
 from nqrust.installer.steps.sudoers import Sudoers
 from nqrust.installer.supervisor.spec import Hardening
 
-ROOT = Path(__file__).resolve().parents[4]
 UID = 64_999
 PRIVILEGES = (Privilege(component="manager", argv=("{libexec}/helper", "look"), why="look at a disk"),)
 

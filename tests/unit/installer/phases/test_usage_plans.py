@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.places import TABLES
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
@@ -16,7 +16,7 @@ from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings import DbType, NetworkMode
 from nqrust.installer.settings_sources import gather
 
-TABLE = Path(__file__).parents[3] / "tables" / "settings" / "usage.yaml"
+TABLE = TABLES / "settings" / "usage.yaml"
 ROWS: list[dict[str, Any]] = yaml.safe_load(TABLE.read_text())
 PHASES = ["deps", "kvm", "network", "database", "build", "config", "sudo", "services"]
 

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Command, Completed
@@ -20,8 +21,6 @@ from nqrust.installer.release.build_step import BuildRelease
 from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.release.sources import kept_release, open_source
 from nqrust.installer.settings import Settings
-
-ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")

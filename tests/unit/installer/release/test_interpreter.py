@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 
 from nqrust.installer.release.interpreter import interpreter
 
-SOURCE = Path(__file__).parents[4] / "src"
+SOURCE = ROOT / "src"
 ASK = "import sys; sys.path.insert(0, sys.argv[1]); from nqrust.installer.release.interpreter import interpreter; print(interpreter().base)"
 
 

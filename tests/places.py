@@ -1,0 +1,10 @@
+"""Where things stand in the checkout, for tests, which may move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+TABLES = TESTS / "tables"
+GOLDEN = TESTS / "golden"
