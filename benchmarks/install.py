@@ -43,7 +43,7 @@ sys.exit(child.returncode)
 def bench_help() -> None:
     python = sys.executable
     nothing = median_seconds([python, "-I", "-c", "pass"])
-    main = "import sys; sys.argv = ['nqr', '--help']; from nqrust.installer.cli.__main__ import main; main()"
+    main = "import sys; sys.argv = ['nqr', '--help']; from nqrust.cli.__main__ import main; main()"
     shown = median_seconds([python, "-I", "-c", main])
     line("nqr --help", f"{shown:.3f} s", f"{shown / nothing:.1f} x `python -c pass` ({nothing:.3f} s)", under(shown, 0.25, "s"))
 

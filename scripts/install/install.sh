@@ -106,7 +106,7 @@ hand_over() { # environment, arguments
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 sys.argv[0] = "nqr"
-from nqrust.installer.cli.__main__ import main
+from nqrust.cli.__main__ import main
 sys.exit(main())' "$checkout/src" "$VERB" "$@"
 }
 

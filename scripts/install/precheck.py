@@ -12,7 +12,7 @@ import sys
 
 def main(src: str, verb: str, arguments: list[str]) -> int:
     sys.path.insert(0, src)
-    from nqrust.installer.settings_options import OPTIONS, RUN_FLAGS
+    from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 
     choices: dict[str, tuple[str, ...]] = {"--help": (), "--version": (), "--detailed-exitcode": ()}
     takes_value = {"--script", "--save-fingerprint", "--before"}  # of uninstall and verify-clean

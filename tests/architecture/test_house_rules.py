@@ -24,7 +24,7 @@ EXCEPTIONS = {
     "src/nqrust/installer/rehearsal/clone.py": "namespaces are entered by the process itself; it runs no program",
     "src/nqrust/installer/rehearsal/boot.py": "the clone's first process, which becomes systemd the way init(1) does",
     "src/nqrust/installer/supervisor/env_exec.py": "a launcher that becomes the service, the way env(1) does",
-    "src/nqrust/installer/cli/run_commands.py": "uninstall's last act removes the environment that it runs from",
+    "src/nqrust/cli/run_commands.py": "uninstall's last act removes the environment that it runs from",
 }
 
 

@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 
 from nqrust.agent.api.console import _show, _type
 from nqrust.agent.terminal import Terminal
-from nqrust.contract.api import auth, events, hosts, images, templates, vms, volumes
+from nqrust.contract import auth, events, hosts, images, templates, vms, volumes
 from nqrust.contract.problem import MEDIA_TYPE
 from tests.browser import reports
 from tests.browser.world import PASSWORD, TURNS, Refusal, World, furnish, now

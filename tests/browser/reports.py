@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
-from nqrust.contract.api import events, hosts, vms
+from nqrust.contract import events, hosts, vms
 from tests.browser.world import Refusal, World, now
 
 

@@ -11,8 +11,7 @@ from datetime import datetime, timedelta, timezone
 from ipaddress import IPv4Address
 from typing import Any
 
-from nqrust.contract import names
-from nqrust.contract.api import auth, events, hosts, images, templates, vms, volumes
+from nqrust.contract import auth, events, hosts, images, names, templates, vms, volumes
 from nqrust.contract.problem import Problem
 
 PASSWORD = "correct horse battery"

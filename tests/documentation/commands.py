@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nqrust.installer.cli.app import command
+from nqrust.cli.app import command
 
 SCRIPTS = {"install.sh": "install", "uninstall.sh": "uninstall", "verify-clean.sh": "verify-clean"}
 """Each hands its arguments to that verb of `nqr`."""

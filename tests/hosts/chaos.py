@@ -17,7 +17,7 @@ from typing import Any
 
 from nqrust.client.errors import Refused, Unreachable
 from nqrust.client.manager import ManagerClient
-from nqrust.contract.api.vms import DesiredState, Vm, VmState
+from nqrust.contract.vms import DesiredState, Vm, VmState
 from tests.hosts.machine import Machine
 
 CLI_TOKEN = "/etc/nqrust-microvm/cli-token"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nqrust.installer.planner import PHASES
-from nqrust.installer.settings_options import RUN_FLAGS
+from nqrust.installer.settings.options import RUN_FLAGS
 from tests.hosts import product
 from tests.hosts.machine import Machine, Result
 from tests.hosts.product import nqr

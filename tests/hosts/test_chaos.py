@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.vms import StopRequest, Vm, VmCreate
+from nqrust.contract.vms import StopRequest, Vm, VmCreate
 from tests.hosts import product
 from tests.hosts.chaos import Killer, Patient, Witness, differences, open_operations, there
 from tests.hosts.machine import Machine

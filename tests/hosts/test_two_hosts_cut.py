@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.hosts import HostState
-from nqrust.contract.api.vms import StopRequest, Vm, VmCreate
+from nqrust.contract.hosts import HostState
+from nqrust.contract.vms import StopRequest, Vm, VmCreate
 from tests.hosts import product
 from tests.hosts.chaos import Patient, Witness, differences, open_operations, there
 from tests.hosts.machine import Machine, TestNetwork

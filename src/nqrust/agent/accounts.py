@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nqrust.agent.errors import Failed, Refused
-from nqrust.contract.api.vms import GuestUser
+from nqrust.contract.vms import GuestUser
 from nqrust.host.port import Completed, Host, command
 from nqrust.host.secret import Secret
 

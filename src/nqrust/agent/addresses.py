@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from nqrust.agent.errors import Refused
 from nqrust.agent.settings import Network
-from nqrust.contract.api.agent import VmSpec
+from nqrust.contract.agent import VmSpec
 from nqrust.contract.names import tap_name
 
 

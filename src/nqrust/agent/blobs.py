@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from nqrust.agent.errors import Failed, Refused
-from nqrust.contract.api.images import IMAGE_NAME_PATTERN, Blob
+from nqrust.contract.images import IMAGE_NAME_PATTERN, Blob
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host, Kind
 

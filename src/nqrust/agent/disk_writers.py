@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from nqrust.agent.disks import EXT4, Identity, Writer
 from nqrust.agent.diskwrite.document import MOUNTED_TYPES, Account, Answer, GuestFile, Network, Request
 from nqrust.agent.errors import AgentError, Failed, Refused
-from nqrust.contract.api.agent import ImageRef
+from nqrust.contract.agent import ImageRef
 from nqrust.host.errors import CommandFailed, CommandTimedOut, ProgramMissing
 from nqrust.host.port import Host, command
 from nqrust.host.secret import Secret

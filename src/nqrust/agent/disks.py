@@ -17,8 +17,8 @@ from nqrust.agent import accounts, guest_paths
 from nqrust.agent.errors import AgentError, Failed, Refused
 from nqrust.agent.netconf import choose, ext4
 from nqrust.agent.netconf.configurator import Nic
-from nqrust.contract.api.vms import NAME_PATTERN, GuestUser
 from nqrust.contract.paths import GUEST_AGENT_CONF
+from nqrust.contract.vms import NAME_PATTERN, GuestUser
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
 from nqrust.host.port import Host, command
 from nqrust.host.secret import Secret

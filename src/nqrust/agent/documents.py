@@ -5,7 +5,7 @@ from __future__ import annotations
 from nqrust.agent.errors import NotFound
 from nqrust.agent.service import VmService
 from nqrust.agent.snapshots import Snapshots
-from nqrust.contract.api.agent import VmDocument, VmSpec
+from nqrust.contract.agent import VmDocument, VmSpec
 
 
 def document(service: VmService, snapshots: Snapshots, vm_id: str) -> VmDocument:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from nqrust.contract.api.hosts import HostCapacity
+from nqrust.contract.hosts import HostCapacity
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 

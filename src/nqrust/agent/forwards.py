@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from nqrust.agent.errors import Failed, Refused
 from nqrust.agent.settings import Network
 from nqrust.agent.store import VmRecord
-from nqrust.contract.api.agent import VmSpec
-from nqrust.contract.api.vms import PortForward
+from nqrust.contract.agent import VmSpec
 from nqrust.contract.names import FORWARD_CHAIN, FORWARD_CHAINS, FORWARD_LOCAL_CHAIN, FORWARD_NAT_CHAIN, PLATFORM_PORTS
 from nqrust.contract.text import one_line
+from nqrust.contract.vms import PortForward
 from nqrust.host.errors import HostError
 from nqrust.host.facts.ports import parse_sockets
 from nqrust.host.port import Host, command

@@ -9,8 +9,8 @@ import time
 from datetime import datetime, timedelta
 
 from nqrust.agent.store import GuestNote, Store
-from nqrust.contract.api.vms import GuestReport
 from nqrust.contract.credentials import hash_token
+from nqrust.contract.vms import GuestReport
 
 _PAUSE = timedelta(seconds=1)  # between two writes of what one guest says
 

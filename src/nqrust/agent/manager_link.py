@@ -17,11 +17,11 @@ from pydantic import ValidationError
 
 from nqrust.agent.credentials import Credentials, CredentialStore
 from nqrust.agent.errors import Failed
-from nqrust.contract.api.agent import GuestReportForward
-from nqrust.contract.api.hosts import Heartbeat, HostRegister, HostRegistered
-from nqrust.contract.api.images import Blob
-from nqrust.contract.api.vms import GuestReport
+from nqrust.contract.agent import GuestReportForward
 from nqrust.contract.credentials import hash_token
+from nqrust.contract.hosts import Heartbeat, HostRegister, HostRegistered
+from nqrust.contract.images import Blob
+from nqrust.contract.vms import GuestReport
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 

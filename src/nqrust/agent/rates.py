@@ -8,7 +8,7 @@ from the guest    what comes out of the TAP takes a way round through an IFB dev
 from __future__ import annotations
 
 from nqrust.agent.errors import Failed
-from nqrust.contract.api.vms import RateLimits
+from nqrust.contract.vms import RateLimits
 from nqrust.host.errors import CommandFailed, CommandTimedOut
 from nqrust.host.port import Host, command
 

@@ -28,7 +28,7 @@ from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store
 from nqrust.agent.taps import Taps
 from nqrust.agent.vmm.registry import drivers
-from nqrust.contract.api.hosts import Heartbeat, HostNetwork, HostRegister
+from nqrust.contract.hosts import Heartbeat, HostNetwork, HostRegister
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 

@@ -26,9 +26,9 @@ from nqrust.agent.store import Store, VmRecord, check_id
 from nqrust.agent.taps import Taps
 from nqrust.agent.vmm import verdict
 from nqrust.agent.vmm.port import Machine, RunState, Vmm
-from nqrust.contract.api.agent import Inventory, VmSpec, VmStatus
-from nqrust.contract.api.vms import NetworkConfig, StopRequest
+from nqrust.contract.agent import Inventory, VmSpec, VmStatus
 from nqrust.contract.credentials import hash_token
+from nqrust.contract.vms import NetworkConfig, StopRequest
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret

@@ -19,8 +19,8 @@ from nqrust.agent.errors import NotFound, Refused
 from nqrust.agent.service import VmService
 from nqrust.agent.store import VmRecord
 from nqrust.agent.vmm.port import RunState
-from nqrust.contract.api.agent import VmStatus
-from nqrust.contract.api.vms import SNAPSHOT_PATTERN, SnapshotFound
+from nqrust.contract.agent import VmStatus
+from nqrust.contract.vms import SNAPSHOT_PATTERN, SnapshotFound
 from nqrust.host.errors import HostError, PathMissing
 
 

@@ -10,7 +10,7 @@ from nqrust.agent.scopes import limits
 from nqrust.agent.scopes.port import Scope, console_log, exit_status
 from nqrust.agent.store import Store
 from nqrust.agent.vmm.port import RunState, Vmm
-from nqrust.contract.api.agent import VmStatus
+from nqrust.contract.agent import VmStatus
 from nqrust.contract.names import scope_name
 from nqrust.contract.text import plain
 from nqrust.host.errors import HostError

@@ -17,8 +17,8 @@ from datetime import datetime, timezone
 from pydantic import BaseModel, ValidationError
 
 from nqrust.agent.errors import Conflict, Refused
-from nqrust.contract.api.agent import ADDRESS_TAKEN, ImageRef, VmSpec
-from nqrust.contract.api.vms import GuestReport, GuestUser, NetworkConfig, PortForward, RateLimits, RestartPolicy, Volume
+from nqrust.contract.agent import ADDRESS_TAKEN, ImageRef, VmSpec
+from nqrust.contract.vms import GuestReport, GuestUser, NetworkConfig, PortForward, RateLimits, RestartPolicy, Volume
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 

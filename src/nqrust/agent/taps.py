@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from nqrust.agent import rates
 from nqrust.agent.errors import Conflict, Failed
 from nqrust.agent.store import VmRecord
-from nqrust.contract.api.agent import TapStatus
-from nqrust.contract.api.vms import RateLimits
+from nqrust.contract.agent import TapStatus
 from nqrust.contract.names import mac_address
 from nqrust.contract.text import one_line
+from nqrust.contract.vms import RateLimits
 from nqrust.host.errors import CommandFailed, HostError, ProgramMissing
 from nqrust.host.port import Host, command
 

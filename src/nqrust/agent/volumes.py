@@ -13,8 +13,8 @@ from string import ascii_lowercase
 
 from nqrust.agent.errors import Failed, Refused
 from nqrust.agent.store import Store, VmRecord
-from nqrust.contract.api.vms import VOLUME_NAME_LENGTH, VOLUME_PATTERN, Volume
-from nqrust.contract.api.volumes import KeptVolume
+from nqrust.contract.vms import VOLUME_NAME_LENGTH, VOLUME_PATTERN, Volume
+from nqrust.contract.volumes import KeptVolume
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host, command
 

@@ -1,4 +1,4 @@
-"""Client of an agent's API (`contract.api.agent`), asynchronous.
+"""Client of an agent's API (`contract.agent`), asynchronous.
 
 AgentClientError
 ├── AgentUnreachable    no answer: no connection, or none in time
@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from nqrust.contract.api.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
-from nqrust.contract.api.vms import SnapshotFound, StopRequest
+from nqrust.contract.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.problem import Problem
+from nqrust.contract.vms import SnapshotFound, StopRequest
 
 
 @lru_cache(maxsize=1)

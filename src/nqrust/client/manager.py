@@ -24,7 +24,7 @@ from nqrust.client import manager_calls as calls
 from nqrust.client.errors import ClientError, Refused, Unreachable, WaitFailed, WaitTimeout
 from nqrust.client.manager_async import AsyncManagerClient
 from nqrust.client.waiting import Condition, Waiting
-from nqrust.contract.api import agent, auth, events, hosts, images, templates, vms, volumes
+from nqrust.contract import agent, auth, events, hosts, images, templates, vms, volumes
 
 __all__ = [
     "AsyncManagerClient",

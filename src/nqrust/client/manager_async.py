@@ -11,7 +11,7 @@ import httpx
 from nqrust.client import manager_calls as calls
 from nqrust.client.errors import Refused, Unreachable
 from nqrust.client.waiting import Condition, Waiting
-from nqrust.contract.api import agent, auth, events, hosts, images, templates, vms, volumes
+from nqrust.contract import agent, auth, events, hosts, images, templates, vms, volumes
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.25

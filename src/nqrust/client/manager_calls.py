@@ -14,7 +14,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from nqrust.client.errors import Refused, Unreachable
-from nqrust.contract.api import agent, auth, events, hosts, images, templates, vms, volumes
+from nqrust.contract import agent, auth, events, hosts, images, templates, vms, volumes
 from nqrust.contract.problem import Problem
 
 T = TypeVar("T")

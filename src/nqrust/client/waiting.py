@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from nqrust.client.errors import WaitFailed, WaitTimeout
-from nqrust.contract.api import vms
+from nqrust.contract import vms
 
 Named = Literal["running", "guest_up", "stopped", "paused", "deleted"]
 Condition = Named | Callable[[vms.Vm], bool]

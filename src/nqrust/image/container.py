@@ -6,7 +6,7 @@ on ttyS0 only) and stops as that does. It is made on the host from distribution 
 
 from __future__ import annotations
 
-from nqrust.contract.api.images import ImageManifest
+from nqrust.contract.images import ImageManifest
 from nqrust.host.port import Host
 from nqrust.image import container_packages, container_rootfs, folder, kernel
 from nqrust.image.errors import ImageError

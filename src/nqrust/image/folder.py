@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from nqrust.contract.api.images import MANIFEST, Blob, ImageManifest
+from nqrust.contract.images import MANIFEST, Blob, ImageManifest
 from nqrust.host.port import Host
 from nqrust.image import initrd
 from nqrust.image.errors import ImageError

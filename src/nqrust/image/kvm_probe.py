@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from nqrust.contract.api.images import MANIFEST, ImageManifest
+from nqrust.contract.images import MANIFEST, ImageManifest
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError, ProgramMissing
 from nqrust.host.port import Host, command
 

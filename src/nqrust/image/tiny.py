@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from nqrust.contract.api.images import MANIFEST, ImageManifest
+from nqrust.contract.images import MANIFEST, ImageManifest
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.image import folder, kernel, rootfs

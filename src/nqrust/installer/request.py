@@ -10,7 +10,7 @@ from typing import Literal
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.rehearsal.report import Rehearsal
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 
 OnFailure = Literal["rollback", "keep"]
 Outcome = Literal["ok", "failed", "rolled_back", "partly_undone", "refused"]

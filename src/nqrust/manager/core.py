@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from nqrust.contract.api.images import Download
+from nqrust.contract.images import Download
 from nqrust.manager.clock import now
 from nqrust.manager.domain.agents import AgentPort, Agents
 from nqrust.manager.services.throttle import Throttle

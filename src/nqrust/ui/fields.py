@@ -10,14 +10,7 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.value_element import ValueElement
 
-from nqrust.contract.api.vms import (
-    EmptyVolume,
-    GuestAccount,
-    GuestUser,
-    PortForward,
-    RateLimits,
-    VolumeCreate,
-)
+from nqrust.contract.vms import EmptyVolume, GuestAccount, GuestUser, PortForward, RateLimits, VolumeCreate
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
 from nqrust.ui.sha512_crypt import hashed

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 from nicegui.element import Element
 
-from nqrust.contract.api.auth import Role
+from nqrust.contract.auth import Role
 from nqrust.ui import parts, session
 from nqrust.ui.account import account_menu
 from nqrust.ui.session import SignedIn

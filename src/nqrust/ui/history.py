@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nqrust.contract.api.vms import Vm
+from nqrust.contract.vms import Vm
 
 SAMPLES = 240  # an hour of reports, one every 15 s
 VMS = 500

@@ -10,7 +10,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nqrust.client.manager import ClientError, Refused
-from nqrust.contract.api.events import Event
+from nqrust.contract.events import Event
 from nqrust.ui import format as fmt
 
 Handler = Callable[[], Awaitable[None] | None]

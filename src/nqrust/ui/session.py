@@ -15,7 +15,7 @@ import httpx
 from nicegui import app, ui
 
 from nqrust.client.manager import AsyncManagerClient
-from nqrust.contract.api.auth import Role, Session
+from nqrust.contract.auth import Role, Session
 
 _KEY = "session"
 _RANK = {Role.viewer: 0, Role.operator: 1, Role.admin: 2}

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nqrust.client.manager import AsyncManagerClient
-from nqrust.contract.api.vms import StopRequest, Vm, VmState
+from nqrust.contract.vms import StopRequest, Vm, VmState
 from nqrust.ui import parts
 
 After = Callable[[], Awaitable[None]]

@@ -23,9 +23,9 @@ from nqrust.agent.settings import Network, Settings
 from nqrust.agent.store import Store
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
 from nqrust.contract import names
-from nqrust.contract.api.agent import ImageRef, TapStatus, VmSpec
-from nqrust.contract.api.images import Blob
-from nqrust.contract.api.vms import RateLimits
+from nqrust.contract.agent import ImageRef, TapStatus, VmSpec
+from nqrust.contract.images import Blob
+from nqrust.contract.vms import RateLimits
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
 from nqrust.image import tiny

@@ -9,7 +9,7 @@ import pytest
 
 from nqrust.agent import accounts, disks
 from nqrust.agent.errors import Refused
-from nqrust.contract.api.vms import GuestUser
+from nqrust.contract.vms import GuestUser
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
 from nqrust.host.secret import Secret

@@ -13,8 +13,8 @@ from nqrust.agent.forwards import restore_text
 from nqrust.agent.settings import Network
 from nqrust.agent.taps import Taps
 from nqrust.contract import names
-from nqrust.contract.api.agent import ImageRef, VmSpec
-from nqrust.contract.api.images import Blob
+from nqrust.contract.agent import ImageRef, VmSpec
+from nqrust.contract.images import Blob
 from nqrust.contract.text import one_line
 
 from .conftest import VM, Bench

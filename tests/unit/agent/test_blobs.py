@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.agent.blobs import Blobs
 from nqrust.agent.errors import Failed
-from nqrust.contract.api.images import Blob
-from nqrust.host.fake import FakeHost
+from nqrust.contract.images import Blob
 
 OWN, SECRET = "/srv/images/mine/vmlinuz", "root:secret"
 

@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.agent import mounted_images as images
 
 from nqrust.agent import disk_writers, disks
 from nqrust.agent.diskwrite import mounting, writer
 from nqrust.agent.diskwrite.document import Request
 from nqrust.agent.errors import AgentError
-from nqrust.contract.api.agent import ImageRef
-from nqrust.contract.api.images import Blob
-from nqrust.contract.api.vms import GuestUser
+from nqrust.contract.agent import ImageRef
+from nqrust.contract.images import Blob
+from nqrust.contract.vms import GuestUser
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command, Completed
 from nqrust.host.secret import Secret
 

@@ -9,8 +9,8 @@ import pytest
 from nqrust.agent.documents import document
 from nqrust.agent.errors import Conflict, NotFound
 from nqrust.agent.snapshots import Snapshots
-from nqrust.contract.api.agent import VmSpec
-from nqrust.contract.api.vms import StopRequest
+from nqrust.contract.agent import VmSpec
+from nqrust.contract.vms import StopRequest
 
 from .conftest import VM, Bench
 

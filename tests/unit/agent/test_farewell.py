@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.agent import farewell
 from nqrust.agent.scopes.port import exit_status
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Completed
 
 from .conftest import VM, Bench

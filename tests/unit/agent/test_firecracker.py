@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.agent.errors import Failed, Refused
 from nqrust.agent.vmm.firecracker.driver import Firecracker
 from nqrust.agent.vmm.port import Machine, RunState
-from nqrust.contract.api.vms import RateLimits
-from nqrust.host.fake import FakeHost
+from nqrust.contract.vms import RateLimits
 from nqrust.host.local import LocalHost
 
 FIELDS = {

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.agent.errors import Refused
 from nqrust.agent.forwards import Forward, Forwards, restore_text, rules
 from nqrust.agent.settings import Network, Settings
 from nqrust.agent.store import VmRecord
-from nqrust.contract.api.vms import PortForward, StopRequest
-from nqrust.host.fake import FakeHost
+from nqrust.contract.vms import PortForward, StopRequest
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
 
@@ -112,9 +112,9 @@ from nqrust.agent.forwards import Forwards
 from nqrust.agent.settings import Network, Settings
 from nqrust.agent.store import VmRecord
 from nqrust.agent.store import VmRecord
-from nqrust.contract.api.agent import ImageRef
-from nqrust.contract.api.images import Blob
-from nqrust.contract.api.vms import PortForward
+from nqrust.contract.agent import ImageRef
+from nqrust.contract.images import Blob
+from nqrust.contract.vms import PortForward
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
 from nqrust.installer.steps.firewall import IptablesRules, vm_network

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.agent.scopes import limits
 from nqrust.agent.scopes.limits import Limits
 from nqrust.agent.scopes.port import Launch
 from nqrust.agent.scopes.systemd import SystemdScopes
 from nqrust.agent.settings import Settings
-from nqrust.contract.api.vms import VmLimits
-from nqrust.host.fake import FakeHost
+from nqrust.contract.vms import VmLimits
 
 from .conftest import Bench
 

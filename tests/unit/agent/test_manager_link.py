@@ -17,11 +17,11 @@ from nqrust.agent import manager_link, server
 from nqrust.agent.credentials import CredentialStore
 from nqrust.agent.errors import Failed
 from nqrust.agent.manager_link import ManagerLink
-from nqrust.contract.api.agent import Inventory
-from nqrust.contract.api.hosts import Heartbeat, HostCapacity, HostNetwork, HostRegister
-from nqrust.contract.api.images import Blob
-from nqrust.contract.api.vms import GuestReport
+from nqrust.contract.agent import Inventory
 from nqrust.contract.credentials import hash_token
+from nqrust.contract.hosts import Heartbeat, HostCapacity, HostNetwork, HostRegister
+from nqrust.contract.images import Blob
+from nqrust.contract.vms import GuestReport
 from nqrust.host.local import LocalHost
 
 CAPACITY = HostCapacity(cpus=2, memory_mib=1024)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 
 from nqrust.agent.api import metrics
-from nqrust.contract.api.vms import GuestReport
+from nqrust.contract.vms import GuestReport
 
 from .conftest import VM, Bench
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.places import ROOT
 
 from nqrust.agent import facts
@@ -17,10 +18,9 @@ from nqrust.agent.dhcp import Dhcp, Lease, parse_leases, release_packet
 from nqrust.agent.errors import Conflict, Failed
 from nqrust.agent.store import VmRecord
 from nqrust.agent.taps import Taps
-from nqrust.contract.api.agent import ImageRef
-from nqrust.contract.api.images import Blob
+from nqrust.contract.agent import ImageRef
+from nqrust.contract.images import Blob
 from nqrust.contract.names import mac_address
-from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Command, Completed
 

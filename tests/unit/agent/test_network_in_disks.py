@@ -17,7 +17,7 @@ from tests.unit.agent import mounted_images as images
 from nqrust.agent import disk_writers, disks
 from nqrust.agent.errors import Refused
 from nqrust.agent.netconf import choose
-from nqrust.contract.api.vms import GuestUser, NetworkConfig
+from nqrust.contract.vms import GuestUser, NetworkConfig
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
 from nqrust.host.secret import Secret

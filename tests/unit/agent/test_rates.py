@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.agent import rates
 from nqrust.agent.errors import Failed
 from nqrust.agent.vmm.port import Capabilities
-from nqrust.contract.api.vms import RateLimits
 from nqrust.contract.names import tap_name
-from nqrust.host.fake import FakeHost
+from nqrust.contract.vms import RateLimits
 from nqrust.host.port import Command, Completed
 
 from .conftest import VM, Bench

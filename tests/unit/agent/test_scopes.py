@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.agent.api import console
 from nqrust.agent.scopes import launch as launcher
@@ -25,7 +26,6 @@ from nqrust.agent.scopes.procfs import parse_stat, scope_of_cgroup, scope_of_env
 from nqrust.agent.scopes.systemd import SystemdScopes
 from nqrust.agent.settings import Settings
 from nqrust.agent.terminal import Terminal
-from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 
 CGROUPS = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from nqrust.agent.errors import AgentError, Conflict, Failed, NotFound, Refused
-from nqrust.contract.api.vms import GuestReport, StopRequest
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.names import tap_name
+from nqrust.contract.vms import GuestReport, StopRequest
 from nqrust.host.port import command
 
 from .conftest import VM, Bench

@@ -7,7 +7,7 @@ import pytest
 from nqrust.agent.errors import NotFound, Refused
 from nqrust.agent.snapshots import Snapshots
 from nqrust.agent.vmm.port import Capabilities
-from nqrust.contract.api.vms import StopRequest
+from nqrust.contract.vms import StopRequest
 
 from .conftest import VM, Bench
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.agent.errors import Failed
 from nqrust.agent.vmm.port import Machine, RunState
 from nqrust.agent.vmm.qemu.arguments import arguments
 from nqrust.agent.vmm.qemu.driver import Qemu
 from nqrust.agent.vmm.verdict import Verdict, decide, parse
-from nqrust.contract.api.vms import RateLimits
-from nqrust.host.fake import FakeHost
+from nqrust.contract.vms import RateLimits
 from nqrust.host.local import LocalHost
 
 MACHINE = Machine(

@@ -10,7 +10,7 @@ import pytest
 
 from nqrust.agent import volumes
 from nqrust.agent.errors import Failed, Refused
-from nqrust.contract.api.volumes import KeptVolume
+from nqrust.contract.volumes import KeptVolume
 
 from .conftest import VM, Bench
 

@@ -20,8 +20,8 @@ from websockets.exceptions import ConnectionClosedOK
 
 from nqrust.client.agent import AgentClient, AgentRefused, AgentUnreachable
 from nqrust.contract import names
-from nqrust.contract.api.agent import ImageRef, VmSpec, VmStatus
-from nqrust.contract.api.images import ImageManifest
+from nqrust.contract.agent import ImageRef, VmSpec, VmStatus
+from nqrust.contract.images import ImageManifest
 
 BRIDGE, GATEWAY = "fcbr0", "10.0.0.1"
 A, B, C = (f"{n}{'1' * 7}-aaaa-4aaa-8aaa-{'a' * 12}" for n in "abc")

@@ -20,7 +20,7 @@ from nqrust.client.manager import (
     WaitFailed,
     WaitTimeout,
 )
-from nqrust.contract.api.vms import StopRequest, VmCreate, VolumeCreate
+from nqrust.contract.vms import StopRequest, VmCreate, VolumeCreate
 
 VM = {
     "id": "0b",

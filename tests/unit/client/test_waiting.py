@@ -9,7 +9,7 @@ import pytest
 
 from nqrust.client.errors import WaitFailed
 from nqrust.client.waiting import Waiting
-from nqrust.contract.api.vms import Vm
+from nqrust.contract.vms import Vm
 
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

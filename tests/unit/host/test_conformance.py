@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed, HostError, PathError, PathMissing, ProgramMissing
-from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Completed, Host, Kind, command
 from nqrust.host.secret import Secret

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost, UnexpectedCall
 
 from nqrust.host.errors import CommandFailed, NoSpace, PathError, ProgramMissing
-from nqrust.host.fake import FakeHost, UnexpectedCall
 from nqrust.host.port import Command, Completed, command
 
 

@@ -7,9 +7,9 @@ import shutil
 import subprocess
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command, DiskUsage, Kind
 from nqrust.image import container, container_packages, container_rootfs, resources
 from nqrust.image.container_packages import Repository, Selection

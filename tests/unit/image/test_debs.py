@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
 from nqrust.image.debs import DebCache, Package, dependency_names, parse_package
 from nqrust.image.errors import ImageError

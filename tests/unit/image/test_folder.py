@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.fakes.host import FakeHost
 
-from nqrust.contract.api.images import ImageManifest
-from nqrust.host.fake import FakeHost
+from nqrust.contract.images import ImageManifest
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
 from nqrust.image import folder

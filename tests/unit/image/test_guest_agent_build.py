@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
 from nqrust.image.errors import ImageError
 from nqrust.image.guest_agent import build_guest_agent

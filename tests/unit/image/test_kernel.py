@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 
-from nqrust.host.fake import FakeHost
 from nqrust.image import kernel, kernel_debian
 from nqrust.image.errors import ImageError
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 
-from nqrust.contract.api.images import Blob, ImageManifest
+from nqrust.contract.images import Blob, ImageManifest
 from nqrust.host.errors import CommandFailed, CommandTimedOut
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Completed
 from nqrust.image import kvm_probe
 

@@ -10,15 +10,15 @@ import pytest
 import yaml
 from tests import places
 
-from nqrust.installer.cli import flags as cli_flags
-from nqrust.installer.cli import gathering
-from nqrust.installer.cli.app import command
+from nqrust.cli import flags as cli_flags
+from nqrust.cli import gathering
+from nqrust.cli.app import command
 from nqrust.installer.engine.errors import UsageError
-from nqrust.installer.settings import Mode, Settings
-from nqrust.installer.settings_options import BY_NAME, MODE_DEFAULTS, OPTIONS, RUN_FLAGS
-from nqrust.installer.settings_record import remembered, value_of
-from nqrust.installer.settings_sources import gather, nested
-from nqrust.installer.settings_yaml import parse
+from nqrust.installer.settings.model import Mode, Settings
+from nqrust.installer.settings.options import BY_NAME, MODE_DEFAULTS, OPTIONS, RUN_FLAGS
+from nqrust.installer.settings.record import remembered, value_of
+from nqrust.installer.settings.sources import gather, nested
+from nqrust.installer.settings.yaml_file import parse
 
 TABLES = places.TABLES / "settings"
 

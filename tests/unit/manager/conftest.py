@@ -181,7 +181,7 @@ class Running:
 
     async def role(self, role: str) -> Any:
         """A client with that role only."""
-        from nqrust.contract.api.auth import Role, TokenCreate
+        from nqrust.contract.auth import Role, TokenCreate
 
         return self.client((await self.admin.create_token(TokenCreate(name=role, role=Role(role)))).token)
 
@@ -199,7 +199,7 @@ class Running:
 
 
 def host_body(name: str = "h1", memory_mib: int = 8192, first: str = "10.0.0.10", url: str = "") -> Any:
-    from nqrust.contract.api.hosts import HostCapacity, HostNetwork, HostRegister
+    from nqrust.contract.hosts import HostCapacity, HostNetwork, HostRegister
 
     return HostRegister(
         name=name,

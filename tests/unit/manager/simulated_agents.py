@@ -11,7 +11,7 @@ class SimulatedAgent:
     """An agent that keeps VMs in a dictionary. `away`: does not answer. `refuse`: (status, title) for every verb."""
 
     def __init__(self) -> None:
-        from nqrust.contract.api.agent import TapStatus, VmStatus
+        from nqrust.contract.agent import TapStatus, VmStatus
 
         self.vms: dict[str, VmStatus] = {}
         self.taps: dict[str, TapStatus] = {}
@@ -41,7 +41,7 @@ class SimulatedAgent:
             await self.hold.wait()
 
     def alive(self, vm_id: str, name: str, started_ago: float = 0.0) -> Any:
-        from nqrust.contract.api.agent import VmStatus
+        from nqrust.contract.agent import VmStatus
 
         started = datetime.now(timezone.utc) - timedelta(seconds=started_ago)
         self.vms[vm_id] = VmStatus(
@@ -58,8 +58,8 @@ class SimulatedAgent:
         return self.vms[vm_id]
 
     async def inventory(self) -> Any:
-        from nqrust.contract.api.agent import Inventory
-        from nqrust.contract.api.volumes import KeptVolume
+        from nqrust.contract.agent import Inventory
+        from nqrust.contract.volumes import KeptVolume
 
         await self._enter("inventory", "")
         return Inventory(
@@ -79,8 +79,8 @@ class SimulatedAgent:
         return found.model_copy() if found else None
 
     async def vm_record(self, vm_id: str) -> Any:
-        from nqrust.contract.api.agent import VmDocument
-        from nqrust.contract.api.vms import SnapshotFound
+        from nqrust.contract.agent import VmDocument
+        from nqrust.contract.vms import SnapshotFound
 
         await self._enter("record", vm_id)
         status, at = self._get(vm_id), datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -154,7 +154,7 @@ class SimulatedAgent:
                 self.volumes[volume.kept_name(spec.name, spec.id)] = volume.size_mib
 
     async def create_snapshot(self, vm_id: str, name: str) -> Any:
-        from nqrust.contract.api.vms import SnapshotFound
+        from nqrust.contract.vms import SnapshotFound
 
         await self._enter("snapshot", vm_id)
         kind = "disk" if self._get(vm_id).state == "stopped" else "full"

@@ -10,9 +10,9 @@ import pytest
 from starlette.routing import WebSocketRoute
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.auth import JoinTokenCreate, Role, TokenCreate, UserCreate, UserUpdate
-from nqrust.contract.api.hosts import Heartbeat
-from nqrust.contract.api.vms import VmCreate
+from nqrust.contract.auth import JoinTokenCreate, Role, TokenCreate, UserCreate, UserUpdate
+from nqrust.contract.hosts import Heartbeat
+from nqrust.contract.vms import VmCreate
 
 OPEN = {("GET", "/health"), ("POST", "/v1/auth/login")}
 VIEWER_MAY = {

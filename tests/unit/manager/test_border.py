@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nqrust.client.manager import Refused
-from nqrust.contract.api.templates import TemplateCreate, TemplateSpec
-from nqrust.contract.api.vms import GuestAccount, GuestUser, StopRequest, VmCreate, VmState, VolumeCreate
+from nqrust.contract.templates import TemplateCreate, TemplateSpec
+from nqrust.contract.vms import GuestAccount, GuestUser, StopRequest, VmCreate, VmState, VolumeCreate
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc ann@laptop"
 

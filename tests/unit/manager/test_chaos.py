@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import text
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.hosts import Heartbeat, HostCapacity
-from nqrust.contract.api.vms import DesiredState, StopRequest, VmCreate
+from nqrust.contract.hosts import Heartbeat, HostCapacity
+from nqrust.contract.vms import DesiredState, StopRequest, VmCreate
 from nqrust.manager.reconcile import diff
 from nqrust.manager.reconcile.loop import Reconciler
 

@@ -12,8 +12,8 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from nqrust.contract.api.auth import Role, TokenCreate, UserCreate, UserUpdate
-from nqrust.contract.api.vms import VmCreate
+from nqrust.contract.auth import Role, TokenCreate, UserCreate, UserUpdate
+from nqrust.contract.vms import VmCreate
 from nqrust.manager.api import console
 from nqrust.manager.errors import DatabaseAway
 

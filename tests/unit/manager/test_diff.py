@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nqrust.contract.api.agent import Inventory, TapStatus, VmStatus
-from nqrust.contract.api.hosts import HostState
-from nqrust.contract.api.vms import DesiredState, RestartPolicy, VmState
+from nqrust.contract.agent import Inventory, TapStatus, VmStatus
+from nqrust.contract.hosts import HostState
 from nqrust.contract.names import CANARY_PREFIX
+from nqrust.contract.vms import DesiredState, RestartPolicy, VmState
 from nqrust.manager.reconcile.diff import (
     Action,
     Adopt,

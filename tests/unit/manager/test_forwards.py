@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.vms import PortForward, VmCreate
+from nqrust.contract.vms import PortForward, VmCreate
 from nqrust.manager.reconcile import diff
 from nqrust.manager.reconcile.loop import Reconciler
 

@@ -15,7 +15,7 @@ import httpcore
 import pytest
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.images import Download, ImageAdd
+from nqrust.contract.images import Download, ImageAdd
 from nqrust.manager.images import download
 
 ELSEWHERE = "192.0.2.1"

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.images import ImageAdd
-from nqrust.contract.api.vms import VmCreate
+from nqrust.contract.images import ImageAdd
+from nqrust.contract.vms import VmCreate
 
 
 async def test_images_in_the_folder_are_there_at_start(manager: Any) -> None:

@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 
 from nqrust.client.errors import Refused, WaitFailed
-from nqrust.contract.api.agent import GuestReportForward
-from nqrust.contract.api.vms import (
-    GuestReport,
-    GuestUser,
-    NetworkConfig,
-    StopRequest,
-    VmCreate,
-    VmState,
-    VolumeCreate,
-)
+from nqrust.contract.agent import GuestReportForward
+from nqrust.contract.vms import GuestReport, GuestUser, NetworkConfig, StopRequest, VmCreate, VmState, VolumeCreate
 
 
 async def test_a_vm_is_created_started_reported_stopped_and_deleted(manager: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nqrust.client.manager import WaitFailed
-from nqrust.contract.api.vms import RestartPolicy, VmCreate, VmState
+from nqrust.contract.vms import RestartPolicy, VmCreate, VmState
 from nqrust.manager.reconcile.loop import Reconciler
 
 

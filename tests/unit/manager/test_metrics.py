@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nqrust.contract.api.vms import VmCreate
+from nqrust.contract.vms import VmCreate
 from nqrust.manager.reconcile.loop import Reconciler
 
 

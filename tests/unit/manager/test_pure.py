@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nqrust.contract.api.auth import Role
-from nqrust.contract.api.hosts import HostNetwork, HostState
+from nqrust.contract.auth import Role
+from nqrust.contract.hosts import HostNetwork, HostState
 from nqrust.manager.domain.addresses import RangeFull, next_address
 from nqrust.manager.domain.liveness import host_state
 from nqrust.manager.domain.schedule import Candidate, Demand, NoHost, choose

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.vms import RateLimits, VmCreate
+from nqrust.contract.vms import RateLimits, VmCreate
 from nqrust.manager.services import operations
 
 LIMITS = RateLimits(net_rx_kbit=100_000, disk_iops=500)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from nqrust.contract.api.agent import TapStatus
-from nqrust.contract.api.vms import RestartPolicy, VmCreate, VmState
+from nqrust.contract.agent import TapStatus
 from nqrust.contract.names import CANARY_PREFIX
+from nqrust.contract.vms import RestartPolicy, VmCreate, VmState
 from nqrust.manager.reconcile import acts
 from nqrust.manager.reconcile.loop import Reconciler
 

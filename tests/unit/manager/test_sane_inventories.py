@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from nqrust.contract.api.agent import Inventory, TapStatus, VmStatus
+from nqrust.contract.agent import Inventory, TapStatus, VmStatus
 from nqrust.manager.reconcile.loop import _sane
 
 

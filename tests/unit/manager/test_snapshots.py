@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.vms import VmCreate
+from nqrust.contract.vms import VmCreate
 
 
 async def settled(manager: Any, vm: str, name: str) -> Any:

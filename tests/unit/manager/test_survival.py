@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from nqrust.contract.api.vms import VmCreate, VmState
+from nqrust.contract.vms import VmCreate, VmState
 from nqrust.manager import app as application
 from nqrust.manager.core import Core
 from nqrust.manager.services import leader, worker

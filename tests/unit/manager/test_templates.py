@@ -8,15 +8,8 @@ import httpx
 import pytest
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.templates import TemplateCreate, TemplateSpec
-from nqrust.contract.api.vms import (
-    EmptyVolume,
-    GuestAccount,
-    NetworkConfig,
-    RateLimits,
-    RestartPolicy,
-    VmCreate,
-)
+from nqrust.contract.templates import TemplateCreate, TemplateSpec
+from nqrust.contract.vms import EmptyVolume, GuestAccount, NetworkConfig, RateLimits, RestartPolicy, VmCreate
 
 SMALL = TemplateCreate(
     name="small",

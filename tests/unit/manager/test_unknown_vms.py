@@ -10,18 +10,9 @@ import pytest
 from sqlalchemy import select, text
 
 from nqrust.client.manager import Refused
-from nqrust.contract.api.agent import VmStatus
-from nqrust.contract.api.vms import (
-    GuestUser,
-    PortForward,
-    RateLimits,
-    RestartPolicy,
-    StopRequest,
-    VmCreate,
-    VmState,
-    VolumeCreate,
-)
+from nqrust.contract.agent import VmStatus
 from nqrust.contract.credentials import hash_token
+from nqrust.contract.vms import GuestUser, PortForward, RateLimits, RestartPolicy, StopRequest, VmCreate, VmState, VolumeCreate
 from nqrust.manager.reconcile.loop import Reconciler
 from nqrust.manager.services import tombstones
 from nqrust.manager.store.tables import Tombstone, Vm

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.vms import SnapshotCreate, VmCreate, VolumeCreate
+from nqrust.contract.vms import SnapshotCreate, VmCreate, VolumeCreate
 from nqrust.manager.clock import now
 from nqrust.manager.reconcile.loop import Reconciler
 from nqrust.manager.services import operations

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.vms import VmCreate, VolumeCreate
+from nqrust.contract.vms import VmCreate, VolumeCreate
 from nqrust.manager.reconcile.loop import Reconciler
 
 KEEP = [VolumeCreate(size_mib=64, keep=True), VolumeCreate(size_mib=32)]

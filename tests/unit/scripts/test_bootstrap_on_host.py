@@ -29,7 +29,7 @@ def main():
 def host() -> Iterator[Machine]:
     with Machine() as machine:
         machine.clone_repository(CLONE)
-        machine.write(f"{CLONE}/src/nqrust/installer/cli/__main__.py", COMMAND_LINE)
+        machine.write(f"{CLONE}/src/nqrust/cli/__main__.py", COMMAND_LINE)
         yield machine
 
 

@@ -84,7 +84,7 @@ def test_a_mistyped_option_touches_nothing(clone: Path, tmp_path: Path, argument
 
 @needs_root
 def test_every_option_of_the_table_passes_the_check(clone: Path) -> None:
-    from nqrust.installer.settings_options import OPTIONS, RUN_FLAGS
+    from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 
     flags = [(flag, ["x"]) for flag in ("--script", "--save-fingerprint", "--before")] + [("--detailed-exitcode", [])]
     for option in (*OPTIONS, *RUN_FLAGS):
@@ -108,7 +108,7 @@ def test_an_incomplete_copy_says_so(clone: Path) -> None:
 @pytest.fixture
 def ready(clone: Path, tmp_path: Path) -> Path:
     """A cache with the environment that the script wants, and a command line that says how it was called."""
-    cli = clone / "src/nqrust/installer/cli"
+    cli = clone / "src/nqrust/cli"
     shutil.rmtree(cli)
     cli.mkdir()
     (cli / "__init__.py").write_text("")

@@ -27,9 +27,7 @@ def test_the_bootstrap_installs_what_is_locked(tmp_path: Path) -> None:
     clone = tmp_path / "a clone"
     shutil.copytree(ROOT / "scripts/install", clone / "scripts/install")
     shutil.copytree(ROOT / "src", clone / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    (clone / "src/nqrust/installer/cli/__main__.py").write_text(
-        "import alpha, beta\ndef main():\n    alpha.main()\n    return 7\n"
-    )
+    (clone / "src/nqrust/cli/__main__.py").write_text("import alpha, beta\ndef main():\n    alpha.main()\n    return 7\n")
     (clone / "requirements").mkdir()
     for name, part in (("alpha", "installer"), ("beta", "build")):
         locked = lock(tmp_path, make_wheel(tmp_path / "wheels", name))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nqrust.contract.api.vms import VmState
+from nqrust.contract.vms import VmState
 from nqrust.ui import format as fmt
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)

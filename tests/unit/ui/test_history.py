@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from nqrust.contract.api.vms import DesiredState, GuestReport, Vm, VmState
+from nqrust.contract.vms import DesiredState, GuestReport, Vm, VmState
 from nqrust.ui import history
 
 

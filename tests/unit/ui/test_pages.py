@@ -8,19 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from nqrust.client.errors import Refused
-from nqrust.contract.api.auth import Role
-from nqrust.contract.api.hosts import Host, HostCapacity, HostNetwork, HostState
-from nqrust.contract.api.images import Image
-from nqrust.contract.api.vms import (
-    DesiredState,
-    GuestReport,
-    RateLimits,
-    Vm,
-    VmCreate,
-    VmLimits,
-    VmState,
-)
+from nqrust.contract.auth import Role
+from nqrust.contract.hosts import Host, HostCapacity, HostNetwork, HostState
+from nqrust.contract.images import Image
 from nqrust.contract.problem import Problem
+from nqrust.contract.vms import DesiredState, GuestReport, RateLimits, Vm, VmCreate, VmLimits, VmState
 from nqrust.ui.fields import lines, words
 from nqrust.ui.forms import complaint
 from nqrust.ui.pages import images

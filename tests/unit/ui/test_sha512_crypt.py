@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from nqrust.contract.api.vms import GuestUser
+from nqrust.contract.vms import GuestUser
 from nqrust.ui.sha512_crypt import hashed
 
 

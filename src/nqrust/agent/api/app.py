@@ -1,4 +1,4 @@
-"""The routes of `contract.api.agent`. Each verb runs in a thread, one at a time for a VM."""
+"""The routes of `contract.agent`. Each verb runs in a thread, one at a time for a VM."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nqrust.agent.api.auth import Authentication
 from nqrust.agent.errors import Refused
 from nqrust.agent.service import VmService
 from nqrust.agent.snapshots import Snapshots
-from nqrust.contract.api.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
-from nqrust.contract.api.vms import SnapshotFound, StopRequest
+from nqrust.contract.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
+from nqrust.contract.vms import SnapshotFound, StopRequest
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
 import nqrust
 from nqrust.agent.vmm.verdict import Verdict
-from nqrust.contract.api.agent import Inventory
+from nqrust.contract.agent import Inventory
 
 __all__ = ["MEDIA_TYPE", "render"]
 

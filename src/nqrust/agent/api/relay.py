@@ -15,7 +15,7 @@ from nqrust.agent.api.auth import bearer
 from nqrust.agent.errors import AgentError
 from nqrust.agent.guests import GuestBook, RateLimit
 from nqrust.agent.store import check_id
-from nqrust.contract.api.vms import GuestReport
+from nqrust.contract.vms import GuestReport
 
 LARGEST = 8192  # bytes of a report
 PATIENCE = 5.0  # seconds for the body of a report

@@ -8,7 +8,7 @@ from nqrust.agent.accounts import Account, with_user
 from nqrust.agent.diskwrite.confined import Tree
 from nqrust.agent.diskwrite.files import owned_folder, writing
 from nqrust.agent.errors import Failed, Refused
-from nqrust.contract.api.vms import GuestUser
+from nqrust.contract.vms import GuestUser
 
 _LARGEST = 1 << 20  # bytes of a passwd file that is read
 _MODES = {"passwd": 0o644, "group": 0o644, "shadow": 0o640}

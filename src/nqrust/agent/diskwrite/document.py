@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from nqrust.contract.api.vms import NAME_PATTERN, GuestUser
+from nqrust.contract.vms import NAME_PATTERN, GuestUser
 
 LARGEST = 32 << 20
 """Bytes of a request."""

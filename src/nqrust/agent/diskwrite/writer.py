@@ -18,7 +18,7 @@ from nqrust.agent.diskwrite.mounting import Mount
 from nqrust.agent.errors import Failed
 from nqrust.agent.netconf import choose
 from nqrust.agent.netconf.configurator import Nic
-from nqrust.contract.api.images import MOUNTING_NEEDS
+from nqrust.contract.images import MOUNTING_NEEDS
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
 from nqrust.host.facts import superblock
 from nqrust.host.port import Host, command

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nqrust.contract.api.vms import VmLimits
+from nqrust.contract.vms import VmLimits
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from nqrust.contract.api.vms import RateLimits
+from nqrust.contract.vms import RateLimits
 
 UNLIMITED = RateLimits()
 

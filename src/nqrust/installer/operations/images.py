@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from nqrust.contract.api.images import MANIFEST, MOUNTING_NEEDS, ImageManifest
+from nqrust.contract.images import MANIFEST, MOUNTING_NEEDS, ImageManifest
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 

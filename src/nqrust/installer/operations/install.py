@@ -21,8 +21,8 @@ from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.remove import forget_state
 from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
 from nqrust.installer.phases.context import Context
-from nqrust.installer.phases.preflight import changes
-from nqrust.installer.phases.preflight import run as preflight
+from nqrust.installer.preflight import changes
+from nqrust.installer.preflight import run as preflight
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary
 from nqrust.installer.supervisor.holding import own_processes
 

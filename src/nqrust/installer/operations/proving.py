@@ -12,13 +12,13 @@ from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host
 from nqrust.installer.engine.events import Proof, Reporter, StepProgress
 from nqrust.installer.phases.context import Context
-from nqrust.installer.phases.verify.canary import PROOF_FILE, Bird, cleared, depends_on, fly
-from nqrust.installer.phases.verify.hops import local_address, run_hop
-from nqrust.installer.phases.verify.standing import standing
-from nqrust.installer.phases.verify.through_agent import AgentsCanary
-from nqrust.installer.phases.verify.through_manager import ManagersCanary
+from nqrust.installer.proofs.canary import PROOF_FILE, Bird, cleared, depends_on, fly
+from nqrust.installer.proofs.hops import local_address, run_hop
+from nqrust.installer.proofs.standing import standing
+from nqrust.installer.proofs.through_agent import AgentsCanary
+from nqrust.installer.proofs.through_manager import ManagersCanary
 from nqrust.installer.resources.env import manager_base
-from nqrust.installer.settings import NetworkMode
+from nqrust.installer.settings.model import NetworkMode
 
 
 def prove(

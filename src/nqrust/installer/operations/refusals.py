@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from nqrust.installer.engine.errors import NqrError, PreflightRefused, ReleaseError, StepFailed
 from nqrust.installer.engine.events import Notice, Reporter
 from nqrust.installer.engine.runner import RunResult
-from nqrust.installer.phases.preflight import unsupported
-from nqrust.installer.phases.preflight.findings import Finding, Severity
+from nqrust.installer.preflight import unsupported
+from nqrust.installer.preflight.findings import Finding, Severity
 from nqrust.installer.request import Request
 
 

@@ -28,7 +28,7 @@ from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.sources import open_source, source_steps
 from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.steps.firecracker import supplied
 from nqrust.installer.steps.unit import Service
 

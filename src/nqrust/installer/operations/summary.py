@@ -9,7 +9,7 @@ from nqrust.installer.engine.events import Proof
 from nqrust.installer.engine.runner import RunResult
 from nqrust.installer.phases import deps
 from nqrust.installer.phases.context import Context
-from nqrust.installer.phases.verify.hops import local_address
+from nqrust.installer.proofs.hops import local_address
 from nqrust.installer.request import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,

@@ -11,7 +11,7 @@ from nqrust.installer.phases.context import Context
 from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, HELPER
 from nqrust.installer.release.descriptor import Component, ComponentKind
 from nqrust.installer.resources.env import manager_base
-from nqrust.installer.settings import VmmChoice
+from nqrust.installer.settings.model import VmmChoice
 from nqrust.installer.steps.artifact import Artifact
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File

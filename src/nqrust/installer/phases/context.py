@@ -11,7 +11,7 @@ from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.steps.firecracker import Supplied
 from nqrust.installer.supervisor import registry
 from nqrust.installer.supervisor.port import Supervisor

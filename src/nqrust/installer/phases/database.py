@@ -10,7 +10,7 @@ from nqrust.installer.engine.step import Step
 from nqrust.installer.engine.undo.record import Retain
 from nqrust.installer.phases.context import Context
 from nqrust.installer.resources.env import database_host, database_port
-from nqrust.installer.settings import DbType
+from nqrust.installer.settings.model import DbType
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
 from nqrust.installer.steps.pg_cluster import ClusterChoice, PostgresClusterRunning

@@ -14,7 +14,7 @@ from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import environments, sudo
 from nqrust.installer.phases.context import Context
 from nqrust.installer.release.keep_step import KeepRelease
-from nqrust.installer.settings import DbType, NetworkMode
+from nqrust.installer.settings.model import DbType, NetworkMode
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
 from nqrust.installer.steps.packages import PackageIndex, Packages

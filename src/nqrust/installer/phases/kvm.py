@@ -6,7 +6,7 @@ from nqrust.contract import names
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases.context import Context
-from nqrust.installer.phases.preflight.machine import MODULES
+from nqrust.installer.preflight.machine import MODULES
 from nqrust.installer.steps.file import File
 from nqrust.installer.steps.group import Group
 from nqrust.installer.steps.kernel_module import KernelModule

@@ -8,7 +8,7 @@ from nqrust.installer.engine.step import Step
 from nqrust.installer.phases.context import Context
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
 from nqrust.installer.resources.network_script import network_script
-from nqrust.installer.settings import NetworkMode, NetworkSettings
+from nqrust.installer.settings.model import NetworkMode, NetworkSettings
 from nqrust.installer.steps.bridged import BridgedUplink
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File

@@ -12,11 +12,11 @@ from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import build, database, environments, network, sudo
 from nqrust.installer.phases.context import Context
-from nqrust.installer.phases.verify.hops import local_address
+from nqrust.installer.proofs.hops import local_address
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
 from nqrust.installer.resources.env import agent_env, database_url, manager_env, ui_env
 from nqrust.installer.resources.network_script import network_script
-from nqrust.installer.settings import DbType, NetworkMode, Settings
+from nqrust.installer.settings.model import DbType, NetworkMode, Settings
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
 from nqrust.installer.steps.makes_way import MakesWay

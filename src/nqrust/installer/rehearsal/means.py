@@ -18,7 +18,7 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.rehearsal import boot
 from nqrust.installer.rehearsal.mounts import can_take_writes, clone_mounts
 from nqrust.installer.rehearsal.spec import RESOLVER, CloneSpec, Uplink, Work
-from nqrust.installer.settings import DbType, NetworkMode, Settings
+from nqrust.installer.settings.model import DbType, NetworkMode, Settings
 
 NEEDED_MIB = 4096
 """What an install writes at most, with room to spare: packages, environments, images, the database."""
@@ -101,7 +101,7 @@ def describe(
     made, left_out = clone_mounts(mounts, _files(host, [one.mount_point for one in mounts]))
     source = os.path.dirname(os.path.dirname(os.path.abspath(nqrust.__file__)))
     resolver, loopback = _resolver(text(host, "/etc/resolv.conf"))
-    install = boot.python(source, sys.executable, "nqrust.installer.cli", sys.pycache_prefix or "")
+    install = boot.python(source, sys.executable, "nqrust.cli", sys.pycache_prefix or "")
     card, others = _uplink(facts, uplink or facts.network.uplink)
     spec = CloneSpec(
         parent=_own_pid(host),

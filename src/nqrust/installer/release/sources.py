@@ -25,7 +25,7 @@ from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.download import read_small
 from nqrust.installer.release.fetch_step import FetchRelease
 from nqrust.installer.release.interpreter import interpreter
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 
 GITHUB = "https://github.com"
 

@@ -6,7 +6,7 @@ import ipaddress
 
 from nqrust.contract import paths
 from nqrust.host.facts.model import ListeningPort
-from nqrust.installer.settings import NetworkMode, NetworkSettings
+from nqrust.installer.settings.model import NetworkMode, NetworkSettings
 
 
 def serves_dns(network: NetworkSettings, ports: tuple[ListeningPort, ...]) -> bool:

@@ -7,7 +7,7 @@ import json
 import yaml
 
 from nqrust.contract import credentials
-from nqrust.contract.api.auth import Bootstrap, BootstrapJoinToken, BootstrapToken, Role
+from nqrust.contract.auth import Bootstrap, BootstrapJoinToken, BootstrapToken, Role
 from nqrust.installer.phases.context import Context
 
 
@@ -18,7 +18,7 @@ def config_yaml(context: Context) -> str:
 
 
 def bootstrap_json(context: Context) -> str:
-    """Hashes of the first administrator, root's CLI token and this host's join token (contract.api.auth.Bootstrap)."""
+    """Hashes of the first administrator, root's CLI token and this host's join token (contract.auth.Bootstrap)."""
     secrets = context.secrets
     bootstrap = Bootstrap(
         admin_username="admin",

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from nqrust.contract import names, paths
 from nqrust.host.secret import Secret
 from nqrust.installer.phases.context import Context
-from nqrust.installer.settings import DbType, NetworkMode
+from nqrust.installer.settings.model import DbType, NetworkMode
 from nqrust.installer.steps.pg_cluster import expected_port
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=?~-]*")

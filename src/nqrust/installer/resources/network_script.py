@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nqrust.installer.settings import NetworkMode, NetworkSettings
+from nqrust.installer.settings.model import NetworkMode, NetworkSettings
 from nqrust.installer.steps.firewall import FirewallSpec, render_down, render_up
 from nqrust.installer.steps.link import ALIAS
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from nqrust.contract.api.images import MANIFEST
+from nqrust.contract.images import MANIFEST
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host, Kind

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from nqrust.contract.api.images import MANIFEST, ImageManifest
+from nqrust.contract.images import MANIFEST, ImageManifest
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret

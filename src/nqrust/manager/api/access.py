@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
-from nqrust.contract.api.auth import Role
+from nqrust.contract.auth import Role
 from nqrust.manager.core import Core
 from nqrust.manager.errors import NotPermitted
 from nqrust.manager.services.principal import Principal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from nqrust.contract.api.auth import (
+from nqrust.contract.auth import (
     Login,
     PasswordChange,
     Role,

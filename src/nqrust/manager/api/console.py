@@ -12,7 +12,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from nqrust.contract.api.auth import Role
+from nqrust.contract.auth import Role
 from nqrust.manager.core import Core
 from nqrust.manager.errors import DatabaseAway, ManagerError
 from nqrust.manager.services import vms

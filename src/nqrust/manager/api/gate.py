@@ -15,7 +15,7 @@ from uuid import uuid4
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nqrust.contract.api.auth import Role
+from nqrust.contract.auth import Role
 from nqrust.manager import metrics
 from nqrust.manager.api import problems
 from nqrust.manager.core import Core

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from nqrust.contract.api.agent import GuestReportForward
-from nqrust.contract.api.auth import JoinToken, JoinTokenCreate
-from nqrust.contract.api.hosts import Heartbeat, Host, HostList, HostRegister, HostRegistered
+from nqrust.contract.agent import GuestReportForward
+from nqrust.contract.auth import JoinToken, JoinTokenCreate
+from nqrust.contract.hosts import Heartbeat, Host, HostList, HostRegister, HostRegistered
 from nqrust.manager.api.access import Admin, CoreDep, Joining, Operator, OwnHost, Viewer
 from nqrust.manager.services import hosts, vms
 from nqrust.manager.services.auth import is_loopback

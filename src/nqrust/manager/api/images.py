@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-from nqrust.contract.api.auth import Role
-from nqrust.contract.api.images import Image, ImageAdd, ImageList
+from nqrust.contract.auth import Role
+from nqrust.contract.images import Image, ImageAdd, ImageList
 from nqrust.manager.api.access import CoreDep, Operator, Viewer, ViewerOrAgent
 from nqrust.manager.images import registry
 

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import func, select
 
 from nqrust import __version__
-from nqrust.contract.api.events import AuditList, EventList, Health
+from nqrust.contract.events import AuditList, EventList, Health
 from nqrust.manager import metrics
 from nqrust.manager.api.access import Admin, CoreDep, Viewer
 from nqrust.manager.clock import now

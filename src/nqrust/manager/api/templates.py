@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from nqrust.contract.api.templates import Template, TemplateCreate, TemplateList, TemplateSpec
-from nqrust.contract.api.vms import NAME_PATTERN
+from nqrust.contract.templates import Template, TemplateCreate, TemplateList, TemplateSpec
+from nqrust.contract.vms import NAME_PATTERN
 from nqrust.manager.api.access import CoreDep, Operator, Viewer
 from nqrust.manager.services import templates
 

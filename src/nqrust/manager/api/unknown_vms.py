@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from nqrust.contract.api.vms import UnknownVmList, Vm, VmAdopt
+from nqrust.contract.vms import UnknownVmList, Vm, VmAdopt
 from nqrust.manager.api.access import CoreDep, Operator, Viewer
 from nqrust.manager.services import adoption, unknown_vms
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from nqrust.contract.api.events import EventList
-from nqrust.contract.api.vms import (
+from nqrust.contract.events import EventList
+from nqrust.contract.vms import (
     DEVICE_PATTERN,
     SNAPSHOT_PATTERN,
     ConsoleTicket,

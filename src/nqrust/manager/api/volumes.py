@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from nqrust.contract.api.vms import VOLUME_NAME_LENGTH, VOLUME_PATTERN
-from nqrust.contract.api.volumes import StoredVolumeList
+from nqrust.contract.vms import VOLUME_NAME_LENGTH, VOLUME_PATTERN
+from nqrust.contract.volumes import StoredVolumeList
 from nqrust.manager.api.access import CoreDep, Operator, Viewer
 from nqrust.manager.services import volumes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from ipaddress import IPv4Address
 
-from nqrust.contract.api.hosts import HostNetwork
+from nqrust.contract.hosts import HostNetwork
 
 
 class RangeFull(Exception):

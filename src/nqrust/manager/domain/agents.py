@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from nqrust.contract.api.agent import Inventory, VmDocument, VmSpec, VmStatus
-from nqrust.contract.api.vms import SnapshotFound, StopRequest
+from nqrust.contract.agent import Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.problem import Problem
+from nqrust.contract.vms import SnapshotFound, StopRequest
 
 
 class AgentFailure(Exception):

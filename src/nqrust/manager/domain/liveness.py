@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from nqrust.contract.api.hosts import HostState
+from nqrust.contract.hosts import HostState
 
 DEGRADED_AFTER = timedelta(seconds=30)
 OFFLINE_AFTER = timedelta(minutes=5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nqrust.contract.api.vms import RestartPolicy
+from nqrust.contract.vms import RestartPolicy
 
 
 def comes_back(policy: RestartPolicy, clean: bool) -> bool:

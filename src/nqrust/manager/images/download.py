@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 import httpx
 
-from nqrust.contract.api.images import MANIFEST, Blob, Download, ImageManifest
+from nqrust.contract.images import MANIFEST, Blob, Download, ImageManifest
 from nqrust.manager.errors import ImageError
 from nqrust.manager.images import folder, outgoing
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nqrust.contract.api.images import MANIFEST, ROOTFS_TYPES, Blob, ImageManifest
+from nqrust.contract.images import MANIFEST, ROOTFS_TYPES, Blob, ImageManifest
 from nqrust.host.facts import superblock
 from nqrust.manager.errors import ImageError
 

@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.images import Download, ImageAdd, ImageList, ImageManifest
-from nqrust.contract.api.images import Image as ApiImage
+from nqrust.contract.images import Download, ImageAdd, ImageList, ImageManifest
+from nqrust.contract.images import Image as ApiImage
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict, ImageError, NotFound

@@ -9,10 +9,10 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.agent import VmStatus
-from nqrust.contract.api.hosts import HostState
-from nqrust.contract.api.vms import DesiredState, RestartPolicy, VmState
+from nqrust.contract.agent import VmStatus
+from nqrust.contract.hosts import HostState
 from nqrust.contract.text import plain
+from nqrust.contract.vms import DesiredState, RestartPolicy, VmState
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentSaidNo

@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nqrust.contract.api.agent import Inventory, TapStatus, VmStatus
-from nqrust.contract.api.hosts import HostState
-from nqrust.contract.api.vms import DesiredState, PortForward, RestartPolicy, VmState
+from nqrust.contract.agent import Inventory, TapStatus, VmStatus
+from nqrust.contract.hosts import HostState
 from nqrust.contract.names import CANARY_PATTERN
 from nqrust.contract.text import plain
+from nqrust.contract.vms import DesiredState, PortForward, RestartPolicy, VmState
 from nqrust.manager.domain.restarts import comes_back
 
 CANARY_GRACE = timedelta(minutes=10)

@@ -16,9 +16,9 @@ from datetime import datetime
 import structlog
 from sqlalchemy import func, select
 
-from nqrust.contract.api.agent import Inventory, VmStatus
-from nqrust.contract.api.hosts import HostState
-from nqrust.contract.api.vms import VM_ID_PATTERN, DesiredState, PortForward, RestartPolicy, VmState
+from nqrust.contract.agent import Inventory, VmStatus
+from nqrust.contract.hosts import HostState
+from nqrust.contract.vms import VM_ID_PATTERN, DesiredState, PortForward, RestartPolicy, VmState
 from nqrust.manager import metrics
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core

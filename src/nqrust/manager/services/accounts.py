@@ -12,18 +12,9 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from nqrust.contract.api.auth import (
-    Bootstrap,
-    Role,
-    TokenCreate,
-    TokenCreated,
-    TokenList,
-    UserCreate,
-    UserList,
-    UserUpdate,
-)
-from nqrust.contract.api.auth import Token as ApiToken
-from nqrust.contract.api.auth import User as ApiUser
+from nqrust.contract.auth import Bootstrap, Role, TokenCreate, TokenCreated, TokenList, UserCreate, UserList, UserUpdate
+from nqrust.contract.auth import Token as ApiToken
+from nqrust.contract.auth import User as ApiUser
 from nqrust.contract.credentials import hash_password, hash_token, new_token
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core

@@ -13,13 +13,13 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.agent import VmDocument
-from nqrust.contract.api.vms import DesiredState, VmAdopt, VmState
-from nqrust.contract.api.vms import Vm as ApiVm
-from nqrust.contract.api.vms import Volume as ApiVolume
+from nqrust.contract.agent import VmDocument
 from nqrust.contract.credentials import hash_token, new_token
 from nqrust.contract.names import kept_volume_name
 from nqrust.contract.text import plain
+from nqrust.contract.vms import DesiredState, VmAdopt, VmState
+from nqrust.contract.vms import Vm as ApiVm
+from nqrust.contract.vms import Volume as ApiVolume
 from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentSaidNo
 from nqrust.manager.errors import Conflict, Invalid

@@ -8,8 +8,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from nqrust.client.agent import AgentClient, AgentRefused, AgentUnreachable
-from nqrust.contract.api.agent import Inventory, VmDocument, VmSpec, VmStatus
-from nqrust.contract.api.vms import SnapshotFound, StopRequest
+from nqrust.contract.agent import Inventory, VmDocument, VmSpec, VmStatus
+from nqrust.contract.vms import SnapshotFound, StopRequest
 from nqrust.manager.domain.agents import AgentAway, AgentPort, AgentSaidNo
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from sqlalchemy import delete, or_, select
 
-from nqrust.contract.api.auth import PasswordChange, Role, Session
+from nqrust.contract.auth import PasswordChange, Role, Session
 from nqrust.contract.credentials import TOKEN_PREFIX, hash_password, hash_token, new_token, verify_password
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core

@@ -8,9 +8,9 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.agent import ADDRESS_TAKEN, VmStatus
-from nqrust.contract.api.vms import DesiredState, StopRequest, VmState
+from nqrust.contract.agent import ADDRESS_TAKEN, VmStatus
 from nqrust.contract.text import plain
+from nqrust.contract.vms import DesiredState, StopRequest, VmState
 from nqrust.manager import metrics
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core

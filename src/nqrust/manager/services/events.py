@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api import events as api
+from nqrust.contract import events as api
 from nqrust.contract.text import plain
 from nqrust.manager import metrics
 from nqrust.manager.clock import now

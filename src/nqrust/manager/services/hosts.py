@@ -12,20 +12,12 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.auth import JoinToken as ApiJoinToken
-from nqrust.contract.api.auth import JoinTokenCreate
-from nqrust.contract.api.hosts import (
-    Heartbeat,
-    HostCapacity,
-    HostList,
-    HostNetwork,
-    HostRegister,
-    HostRegistered,
-    HostState,
-)
-from nqrust.contract.api.hosts import Host as ApiHost
-from nqrust.contract.api.vms import UnknownVm
+from nqrust.contract.auth import JoinToken as ApiJoinToken
+from nqrust.contract.auth import JoinTokenCreate
 from nqrust.contract.credentials import hash_token, new_token
+from nqrust.contract.hosts import Heartbeat, HostCapacity, HostList, HostNetwork, HostRegister, HostRegistered, HostState
+from nqrust.contract.hosts import Host as ApiHost
+from nqrust.contract.vms import UnknownVm
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.liveness import host_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nqrust.contract import ssh_keys
-from nqrust.contract.api.vms import GuestAccount
+from nqrust.contract.vms import GuestAccount
 from nqrust.manager.errors import Invalid
 
 

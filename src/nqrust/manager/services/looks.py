@@ -5,10 +5,10 @@ Nothing is written here; that is the reconciler's.
 
 from __future__ import annotations
 
-from nqrust.contract.api.agent import VmStatus
-from nqrust.contract.api.vms import RestartPolicy, VmState
-from nqrust.contract.api.vms import Vm as ApiVm
+from nqrust.contract.agent import VmStatus
 from nqrust.contract.text import plain
+from nqrust.contract.vms import RestartPolicy, VmState
+from nqrust.contract.vms import Vm as ApiVm
 from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentFailure
 from nqrust.manager.domain.restarts import comes_back

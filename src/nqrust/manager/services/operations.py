@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.vms import DesiredState, VmState
+from nqrust.contract.vms import DesiredState, VmState
 from nqrust.manager.clock import now
 from nqrust.manager.services import events
 from nqrust.manager.store.database import OPERATIONS_CHANNEL

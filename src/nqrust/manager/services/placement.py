@@ -7,11 +7,11 @@ from dataclasses import replace
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.agent import ImageRef, VmSpec
-from nqrust.contract.api.hosts import HostCapacity, HostNetwork, HostState
-from nqrust.contract.api.images import ImageManifest
-from nqrust.contract.api.vms import DesiredState, GuestUser, NetworkConfig, PortForward, RateLimits, RestartPolicy, Volume
+from nqrust.contract.agent import ImageRef, VmSpec
+from nqrust.contract.hosts import HostCapacity, HostNetwork, HostState
+from nqrust.contract.images import ImageManifest
 from nqrust.contract.ssh_keys import tidy
+from nqrust.contract.vms import DesiredState, GuestUser, NetworkConfig, PortForward, RateLimits, RestartPolicy, Volume
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.addresses import RangeFull, next_address

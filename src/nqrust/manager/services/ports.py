@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.vms import PortForward
+from nqrust.contract.vms import PortForward
 from nqrust.manager.errors import Invalid
 from nqrust.manager.store.tables import Host, Vm
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nqrust.contract.api.auth import Role
+from nqrust.contract.auth import Role
 
 _RANK = {Role.viewer: 1, Role.operator: 2, Role.admin: 3}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nqrust.contract.api.vms import DesiredState, RateLimits, VmState
-from nqrust.contract.api.vms import Vm as ApiVm
+from nqrust.contract.vms import DesiredState, RateLimits, VmState
+from nqrust.contract.vms import Vm as ApiVm
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict
 from nqrust.manager.services import events, operations, vms

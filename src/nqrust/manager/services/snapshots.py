@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.agent import VmStatus
-from nqrust.contract.api.vms import DesiredState, SnapshotFound, SnapshotList, VmState
-from nqrust.contract.api.vms import Snapshot as ApiSnapshot
-from nqrust.contract.api.vms import Vm as ApiVm
+from nqrust.contract.agent import VmStatus
+from nqrust.contract.vms import DesiredState, SnapshotFound, SnapshotList, VmState
+from nqrust.contract.vms import Snapshot as ApiSnapshot
+from nqrust.contract.vms import Vm as ApiVm
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentPort, AgentSaidNo

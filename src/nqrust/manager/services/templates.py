@@ -6,9 +6,9 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.templates import Template as ApiTemplate
-from nqrust.contract.api.templates import TemplateCreate, TemplateList, TemplateSpec
-from nqrust.contract.api.vms import VmCreate
+from nqrust.contract.templates import Template as ApiTemplate
+from nqrust.contract.templates import TemplateCreate, TemplateList, TemplateSpec
+from nqrust.contract.vms import VmCreate
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict, Invalid, NotFound

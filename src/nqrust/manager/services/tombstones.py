@@ -13,7 +13,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.agent import Inventory
+from nqrust.contract.agent import Inventory
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.store.tables import Tombstone, Vm

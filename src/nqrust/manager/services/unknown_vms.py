@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.agent import VmStatus
-from nqrust.contract.api.vms import UnknownVm as ApiUnknownVm
-from nqrust.contract.api.vms import UnknownVmList
+from nqrust.contract.agent import VmStatus
 from nqrust.contract.text import plain
+from nqrust.contract.vms import UnknownVm as ApiUnknownVm
+from nqrust.contract.vms import UnknownVmList
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict, NotFound
 from nqrust.manager.services import events, tombstones

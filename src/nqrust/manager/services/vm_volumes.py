@@ -12,11 +12,11 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.agent import VmSpec, VmStatus
-from nqrust.contract.api.hosts import HostCapacity
-from nqrust.contract.api.vms import DesiredState, VmState, VolumeCreate
-from nqrust.contract.api.vms import Vm as ApiVm
+from nqrust.contract.agent import VmSpec, VmStatus
+from nqrust.contract.hosts import HostCapacity
 from nqrust.contract.names import kept_volume_name
+from nqrust.contract.vms import DesiredState, VmState, VolumeCreate
+from nqrust.contract.vms import Vm as ApiVm
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict, NotFound
 from nqrust.manager.services import events, operations, vms, volumes

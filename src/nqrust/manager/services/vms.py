@@ -12,9 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract import names
-from nqrust.contract.api.agent import GuestReportForward
-from nqrust.contract.api.images import ImageManifest
-from nqrust.contract.api.vms import (
+from nqrust.contract.agent import GuestReportForward
+from nqrust.contract.credentials import hash_token, new_token
+from nqrust.contract.images import ImageManifest
+from nqrust.contract.vms import (
     DesiredState,
     GuestReport,
     NetworkConfig,
@@ -27,8 +28,7 @@ from nqrust.contract.api.vms import (
     VmState,
     Volume,
 )
-from nqrust.contract.api.vms import Vm as ApiVm
-from nqrust.contract.credentials import hash_token, new_token
+from nqrust.contract.vms import Vm as ApiVm
 from nqrust.manager.clock import now
 from nqrust.manager.core import Core
 from nqrust.manager.errors import Conflict, Invalid, NotFound

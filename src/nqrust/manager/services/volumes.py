@@ -13,10 +13,10 @@ from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.api.agent import Inventory
-from nqrust.contract.api.vms import Volume as ApiVolume
-from nqrust.contract.api.vms import VolumeCreate
-from nqrust.contract.api.volumes import StoredVolume, StoredVolumeList
+from nqrust.contract.agent import Inventory
+from nqrust.contract.vms import Volume as ApiVolume
+from nqrust.contract.vms import VolumeCreate
+from nqrust.contract.volumes import StoredVolume, StoredVolumeList
 from nqrust.manager.core import Core
 from nqrust.manager.domain.agents import AgentPort
 from nqrust.manager.errors import Conflict, NotFound

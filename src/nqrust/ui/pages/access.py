@@ -9,16 +9,7 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from nqrust.client.manager import AsyncManagerClient
-from nqrust.contract.api.auth import (
-    Role,
-    Token,
-    TokenCreate,
-    TokenList,
-    User,
-    UserCreate,
-    UserList,
-    UserUpdate,
-)
+from nqrust.contract.auth import Role, Token, TokenCreate, TokenList, User, UserCreate, UserList, UserUpdate
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.fields import new_password

@@ -10,10 +10,10 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from nqrust.contract.api.events import EventList
-from nqrust.contract.api.hosts import Host, HostState
-from nqrust.contract.api.images import Image
-from nqrust.contract.api.vms import Vm, VmState
+from nqrust.contract.events import EventList
+from nqrust.contract.hosts import Host, HostState
+from nqrust.contract.images import Image
+from nqrust.contract.vms import Vm, VmState
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.frame import entrance, frame, head

@@ -8,7 +8,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from nqrust.contract.api.events import Event, EventList
+from nqrust.contract.events import Event, EventList
 from nqrust.ui import parts, session
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live

@@ -13,9 +13,9 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
-from nqrust.contract.api.auth import Role
-from nqrust.contract.api.hosts import Host, HostState
-from nqrust.contract.api.vms import VmState
+from nqrust.contract.auth import Role
+from nqrust.contract.hosts import Host, HostState
+from nqrust.contract.vms import VmState
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.frame import entrance, frame, head

@@ -9,8 +9,8 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
-from nqrust.contract.api.auth import Role
-from nqrust.contract.api.images import Image, ImageAdd, ImageList
+from nqrust.contract.auth import Role
+from nqrust.contract.images import Image, ImageAdd, ImageList
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.fields import Wrong

@@ -10,9 +10,9 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
-from nqrust.contract.api.auth import Role
-from nqrust.contract.api.templates import Template, TemplateCreate, TemplateList, TemplateSpec
-from nqrust.contract.api.vms import NAME_PATTERN, Vm
+from nqrust.contract.auth import Role
+from nqrust.contract.templates import Template, TemplateCreate, TemplateList, TemplateSpec
+from nqrust.contract.vms import NAME_PATTERN, Vm
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.forms import FormDialog

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from nqrust.client.manager import AsyncManagerClient
-from nqrust.contract.api.vms import NAME_PATTERN, UnknownVm
+from nqrust.contract.vms import NAME_PATTERN, UnknownVm
 from nqrust.ui import parts
 
 _RULE = "Lower-case letters, digits and dashes, beginning with a letter"

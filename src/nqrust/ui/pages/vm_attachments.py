@@ -9,7 +9,7 @@ from functools import partial
 from nicegui import ui
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
-from nqrust.contract.api.vms import PortForward, RateLimits, Vm, VmState, Volume
+from nqrust.contract.vms import PortForward, RateLimits, Vm, VmState, Volume
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
 from nqrust.ui.fields import Rates, Repeated, forward_row, volume_row

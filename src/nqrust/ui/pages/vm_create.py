@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from nicegui import ui
 
 from nqrust.client.manager import AsyncManagerClient, ClientError
-from nqrust.contract.api.hosts import Host, HostState
-from nqrust.contract.api.images import Image
-from nqrust.contract.api.templates import Template
-from nqrust.contract.api.vms import NAME_PATTERN, Vm, VmCreate
-from nqrust.contract.api.volumes import StoredVolume
+from nqrust.contract.hosts import Host, HostState
+from nqrust.contract.images import Image
+from nqrust.contract.templates import Template
+from nqrust.contract.vms import NAME_PATTERN, Vm, VmCreate
+from nqrust.contract.volumes import StoredVolume
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
 from nqrust.ui.fields import Repeated, forward_row

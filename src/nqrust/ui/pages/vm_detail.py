@@ -9,9 +9,9 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from nqrust.contract.api.auth import Role
-from nqrust.contract.api.events import EventList
-from nqrust.contract.api.vms import Vm, Volume
+from nqrust.contract.auth import Role
+from nqrust.contract.events import EventList
+from nqrust.contract.vms import Vm, Volume
 from nqrust.ui import charts, history, parts, session
 from nqrust.ui import format as fmt
 from nqrust.ui.console import Console

@@ -8,9 +8,9 @@ from functools import partial
 
 from nicegui import ui
 
-from nqrust.contract.api.images import Image
-from nqrust.contract.api.templates import Template, TemplateSpec
-from nqrust.contract.api.vms import EmptyVolume, GuestAccount, NetworkConfig, RestartPolicy
+from nqrust.contract.images import Image
+from nqrust.contract.templates import Template, TemplateSpec
+from nqrust.contract.vms import EmptyVolume, GuestAccount, NetworkConfig, RestartPolicy
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
 from nqrust.ui.fields import Rates, Repeated, Size, account_row, lines, volume_row, words

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from nqrust.client.manager import AsyncManagerClient
-from nqrust.contract.api.vms import SNAPSHOT_PATTERN, Snapshot, SnapshotList
+from nqrust.contract.vms import SNAPSHOT_PATTERN, Snapshot, SnapshotList
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
 from nqrust.ui.forms import FormDialog

@@ -8,8 +8,8 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from nqrust.contract.api.auth import Role
-from nqrust.contract.api.vms import Vm, VmList
+from nqrust.contract.auth import Role
+from nqrust.contract.vms import Vm, VmList
 from nqrust.ui import format as fmt
 from nqrust.ui import history, parts, session
 from nqrust.ui.frame import entrance, frame, head

@@ -6,12 +6,12 @@ import os
 import socket
 
 from tests import places
+from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import PathError, PathMissing
 from nqrust.host.facts import kvm, network, units
 from nqrust.host.facts.gather import gather
 from nqrust.host.facts.model import Cpu, ListeningPort
-from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Completed
 

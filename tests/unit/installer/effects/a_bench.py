@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.effects.observing import context_of
 from tests.unit.installer.phases.a_host import fit
 
+from nqrust.cli import app, gathering, session
+from nqrust.cli.__main__ import run
 from nqrust.contract import paths
 from nqrust.host.facts.model import Memory
-from nqrust.host.fake import FakeHost
 from nqrust.installer import planner
-from nqrust.installer.cli import app, gathering, session
-from nqrust.installer.cli.__main__ import run
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.journal_file import ReadOnlyJournalStore
 from nqrust.installer.engine.originals import Originals
@@ -31,7 +31,7 @@ from nqrust.installer.engine.undo.record import Retain
 from nqrust.installer.operations import gate, proof_of_clean, proving
 from nqrust.installer.operations.site import ChangingSite, Site
 from nqrust.installer.reporting import logfile
-from nqrust.installer.settings_sources import gather
+from nqrust.installer.settings.sources import gather
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
 

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from nqrust.cli import vm_snapshots
 from nqrust.client import manager as client_module
 from nqrust.client import waiting
 from nqrust.client.manager import ManagerClient
-from nqrust.installer.cli import vm_snapshots
 
 AT = "2026-01-01T00:00:00Z"
 BLOB = {"file": "f", "size": 1, "sha256": "0" * 64}

@@ -8,10 +8,10 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
-from nqrust.host.fake import FakeHost
 from nqrust.host.secret import Secret
 from nqrust.installer import planner, secret_store
 from nqrust.installer.engine.events import NullReporter
@@ -19,10 +19,10 @@ from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Step
 from nqrust.installer.operations import site as opening
-from nqrust.installer.phases.preflight import images, machine, network, ports
+from nqrust.installer.preflight import images, machine, network, ports
 from nqrust.installer.release.sources import Opened
 from nqrust.installer.request import Environment, Request
-from nqrust.installer.settings_sources import Gathered, gather
+from nqrust.installer.settings.sources import Gathered, gather
 
 CONFIG = "config.yaml"
 """It lists every setting, so a line in it is no effect."""

@@ -15,8 +15,8 @@ import yaml
 from tests.places import ROOT
 from tests.unit.installer.effects.fake_manager import FakeManager
 
-from nqrust.installer.cli import app, console
-from nqrust.installer.cli.__main__ import run
+from nqrust.cli import app, console
+from nqrust.cli.__main__ import run
 
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/client.yaml").read_text())
 TREE = app.command()

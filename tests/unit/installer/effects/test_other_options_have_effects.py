@@ -9,18 +9,18 @@ import tarfile
 from collections.abc import Callable
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.effects.a_bench import TREE, Bench, bench
 from tests.unit.installer.effects.test_client_options_have_effects import OF_CLIENTS, options
 
 from nqrust import __version__
+from nqrust.cli import support_bundle
 from nqrust.contract import paths
 from nqrust.host import local
-from nqrust.host.fake import FakeHost
 from nqrust.installer import fingerprint, operations
-from nqrust.installer.cli import support_bundle
 from nqrust.installer.fingerprint.model import Fingerprint
 from nqrust.installer.request import Status, Summary
-from nqrust.installer.settings_options import OPTIONS, RUN_FLAGS
+from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 
 __all__ = ["bench"]
 VERB = {"phase run": "phase", "config show": "config", "config validate": "config"}
@@ -160,7 +160,7 @@ def _built(it: Bench, *words: str) -> tuple[list[str], list[str | None]]:
     manifest = type("Manifest", (), {"rootfs": type("Rootfs", (), {"size": 1})})
     for module, name in ((tiny, "tiny"), (container, "container-runtime")):
         it.patch.setattr(module, "build", lambda *_, name=name, **__: recipes.append(name) or manifest)
-    from nqrust.installer.cli import image_commands
+    from nqrust.cli import image_commands
 
     it.patch.setattr(image_commands, "manager", Client)
     assert it.nqr("image", "build", *words) == 0

@@ -16,7 +16,7 @@ from nqrust.installer.operations import proving
 from nqrust.installer.rehearsal import operation
 from nqrust.installer.rehearsal.report import Rehearsal
 from nqrust.installer.request import Summary
-from nqrust.installer.settings_options import RUN_FLAGS, Form
+from nqrust.installer.settings.options import RUN_FLAGS, Form
 
 __all__ = ["bench"]
 REMOVING = ("uninstall", "rollback")
@@ -172,8 +172,8 @@ def test_a_flag_has_its_effect(row: Row, verb: str, bench: Bench) -> None:
 
 @pytest.mark.parametrize("flag", [flag for flag in RUN_FLAGS if flag.off], ids=lambda flag: flag.flag)
 def test_a_no_wins_over_the_variable(flag: object, bench: Bench) -> None:
-    from nqrust.installer.cli.flags import run_value
-    from nqrust.installer.settings_options import RunFlag
+    from nqrust.cli.flags import run_value
+    from nqrust.installer.settings.options import RunFlag
 
     assert isinstance(flag, RunFlag)
     assert run_value({flag.parameter: False}, flag.parameter, {flag.variable: "yes"}) is False
@@ -182,8 +182,8 @@ def test_a_no_wins_over_the_variable(flag: object, bench: Bench) -> None:
 
 @pytest.mark.parametrize("flag", RUN_FLAGS, ids=lambda flag: flag.flag)
 def test_the_variable_says_the_same_as_the_flag(flag: object) -> None:
-    from nqrust.installer.cli.flags import run_value
-    from nqrust.installer.settings_options import RunFlag
+    from nqrust.cli.flags import run_value
+    from nqrust.installer.settings.options import RunFlag
 
     assert isinstance(flag, RunFlag)
     text = "1" if flag.form is Form.boolean else flag.choices[0] if flag.choices else "some-word"

@@ -15,15 +15,15 @@ import yaml
 from tests.places import ROOT
 from tests.unit.installer.effects.observing import observed
 
+from nqrust.cli import app, gathering
+from nqrust.cli.__main__ import run
 from nqrust.installer import operations
-from nqrust.installer.cli import app, gathering
-from nqrust.installer.cli.__main__ import run
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.request import Request, Summary
-from nqrust.installer.settings_options import BY_NAME, OPTIONS, Form, Option
-from nqrust.installer.settings_record import value_of
-from nqrust.installer.settings_sources import gather, nested
-from nqrust.installer.settings_yaml import parse
+from nqrust.installer.settings.options import BY_NAME, OPTIONS, Form, Option
+from nqrust.installer.settings.record import value_of
+from nqrust.installer.settings.sources import gather, nested
+from nqrust.installer.settings.yaml_file import parse
 
 TREE = app.command()
 ROWS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/settings.yaml").read_text())

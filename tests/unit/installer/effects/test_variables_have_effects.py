@@ -12,10 +12,10 @@ from tests.unit.installer.effects.a_bench import Bench, bench
 from tests.unit.installer.effects.observing import observed
 from tests.unit.installer.effects.test_client_options_have_effects import ran
 
+from nqrust.cli import connection
 from nqrust.installer import operations, planner
-from nqrust.installer.cli import connection
 from nqrust.installer.request import Summary
-from nqrust.installer.settings_options import OPTIONS, RUN_FLAGS
+from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 
 __all__ = ["bench", "ran"]
 WHOLE_PLAN = planner.plan
@@ -53,7 +53,7 @@ def debug(it: Bench) -> None:
 
 
 def terminal(it: Bench) -> None:
-    from nqrust.installer.cli import session
+    from nqrust.cli import session
 
     it.patch.setattr("sys.stdout.isatty", lambda: True)
     it.patch.setenv("TERM", "xterm")

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tests.fakes.host import FakeHost
 
-from nqrust.host.fake import FakeHost
 from nqrust.installer.engine.errors import Interrupted
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore

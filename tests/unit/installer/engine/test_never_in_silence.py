@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nqrust.host.fake import FakeHost
+from tests.fakes.host import FakeHost
+
 from nqrust.installer.engine.events import Event, Notice
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals

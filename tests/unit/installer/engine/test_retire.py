@@ -12,10 +12,10 @@ from typing import ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fakes.host import FakeHost
 from tests.unit.installer.engine.test_kill_chains import Killed, KillingStore
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Host
 from nqrust.installer.engine.events import Event, NullReporter, StepFinished
 from nqrust.installer.engine.journal import Journal

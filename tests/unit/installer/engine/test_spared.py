@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 
-from nqrust.host.fake import FakeHost
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo import packages
 from nqrust.installer.engine.undo.outcome import UndoContext

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests.fakes.host import FakeHost
+
 from nqrust.host.errors import CommandFailed
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo.outcome import Reverted, UndoContext

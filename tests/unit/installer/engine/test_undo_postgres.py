@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo import postgres

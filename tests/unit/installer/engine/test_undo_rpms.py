@@ -6,8 +6,8 @@ import hashlib
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Completed
 from nqrust.installer.engine.undo import rpms, spared, traces
 

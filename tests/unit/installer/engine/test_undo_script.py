@@ -9,10 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.places import GOLDEN
 
 from nqrust.host.errors import ProgramMissing
-from nqrust.host.fake import FakeHost
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Entry, Receipt

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from tests import places
+from tests.fakes.host import FakeHost
 
 from nqrust.contract.paths import Layout
 from nqrust.host.errors import ParseError
-from nqrust.host.fake import FakeHost
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Command, Completed
 from nqrust.installer.fingerprint import (

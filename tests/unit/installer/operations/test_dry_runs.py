@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 
 import nqrust.installer
 from nqrust.contract import paths
-from nqrust.host.fake import FakeHost
 from nqrust.installer import operations
 from nqrust.installer.engine.errors import JournalError
 from nqrust.installer.engine.events import NullReporter
@@ -30,7 +30,7 @@ from nqrust.installer.operations.site import ChangingSite, Site
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.reporting.wording import plan_lines
 from nqrust.installer.request import PlanPreview, Request, RunOptions, Summary
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
 

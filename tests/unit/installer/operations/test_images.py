@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.fakes.host import FakeHost
 
-from nqrust.host.fake import FakeHost
 from nqrust.installer.operations import images
 
 

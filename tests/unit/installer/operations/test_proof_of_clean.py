@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.contract import paths
-from nqrust.host.fake import FakeHost
 from nqrust.installer import fingerprint
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.fingerprint.model import Fingerprint

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from tests.fakes.host import FakeHost
 
-from nqrust.host.fake import FakeHost
 from nqrust.installer.engine.errors import PreflightRefused, ReleaseError, StepFailed
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
@@ -15,7 +15,7 @@ from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.runner import Runner
 from nqrust.installer.operations import refusals, summary
 from nqrust.installer.request import Request
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.firecracker import FIRECRACKER, FirecrackerBinary
 from nqrust.installer.steps.kernel_module import KernelModule

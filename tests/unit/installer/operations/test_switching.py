@@ -19,8 +19,8 @@ from nqrust.installer.operations import summary
 from nqrust.installer.operations.site import ChangingSite
 from nqrust.installer.reporting.wording import headline, plan_lines
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, StepPreview
-from nqrust.installer.settings import Settings
-from nqrust.installer.settings_sources import nested
+from nqrust.installer.settings.model import Settings
+from nqrust.installer.settings.sources import nested
 
 
 def settings(**flat: object) -> Settings:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from tests.fakes.host import FakeHost
 
-from nqrust.host.fake import FakeHost
-from nqrust.installer.phases.verify.through_agent import AgentsCanary
+from nqrust.installer.proofs.through_agent import AgentsCanary
 
 
 @pytest.mark.parametrize(

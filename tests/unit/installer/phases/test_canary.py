@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 
-from nqrust.contract.api.vms import NAME_PATTERN
 from nqrust.contract.names import CANARY_PREFIX
+from nqrust.contract.vms import NAME_PATTERN
 from nqrust.host.children import Child, lives, this_process
-from nqrust.host.fake import FakeHost
-from nqrust.installer.phases.verify import canary
-from nqrust.installer.phases.verify.through_manager import ManagersCanary
+from nqrust.installer.proofs import canary
+from nqrust.installer.proofs.through_manager import ManagersCanary
 
 
 def of_a_dead_process() -> str:

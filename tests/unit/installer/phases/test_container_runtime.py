@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
 from nqrust.host.facts.model import Facts, Os
-from nqrust.host.fake import FakeHost
 from nqrust.image.errors import ImageError
 from nqrust.installer import planner
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Step
 from nqrust.installer.engine.undo.record import Retain
 from nqrust.installer.phases.context import Context, ReleaseFiles
-from nqrust.installer.phases.preflight.images import checks
+from nqrust.installer.preflight.images import checks
 from nqrust.installer.release.interpreter import Interpreter
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.steps import image
 from nqrust.installer.steps.image import BuiltImage
 from nqrust.installer.steps.packages import Packages

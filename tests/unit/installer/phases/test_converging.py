@@ -15,6 +15,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import settings as rules
 from hypothesis import strategies as st
+from tests.fakes.host import FakeHost
 from tests.unit.installer.engine.test_kill_chains import Killed
 from tests.unit.installer.engine.test_retire import Bench
 from tests.unit.installer.phases.a_host import fit, network
@@ -22,7 +23,6 @@ from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 from tests.unit.installer.phases.test_sudo_rules import PRIVILEGES
 
 from nqrust.host.facts.model import Facts
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Host
 from nqrust.installer import planner
 from nqrust.installer.engine.plan import Plan
@@ -30,10 +30,10 @@ from nqrust.installer.engine.retire import MAKES_WAY
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, Step
 from nqrust.installer.engine.undo.record import Retain, undo_file
 from nqrust.installer.phases.context import Context, ReleaseFiles
-from nqrust.installer.phases.preflight import changes
+from nqrust.installer.preflight import changes
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.steps.link import Bridge
 
 LEDGER = "/var/lib/ledger"

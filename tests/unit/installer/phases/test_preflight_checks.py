@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.phases.a_host import disk, fit, network
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
@@ -22,16 +23,15 @@ from nqrust.host.facts.model import (
     PostgresCluster,
     Route,
 )
-from nqrust.host.fake import FakeHost
 from nqrust.host.secret import Secret
 from nqrust.installer.distro.model import OPTIONAL_ROLES, Distro
 from nqrust.installer.distro.registry import DISTROS
 from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.phases.deps import roles
-from nqrust.installer.phases.preflight.findings import Severity
-from nqrust.installer.phases.preflight.run import Situation, run
+from nqrust.installer.preflight.findings import Severity
+from nqrust.installer.preflight.run import Situation, run
 from nqrust.installer.release.interpreter import Interpreter
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 
 NO_KVM = Kvm(present=False, usable=False, reason="/dev/kvm is missing")
 

@@ -20,7 +20,7 @@ from nqrust.installer.phases.context import Context, ReleaseFiles, Secrets
 from nqrust.installer.release.bundled import COMPONENTS, IMAGES
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.steps.file import File
 from nqrust.installer.steps.sudoers import Sudoers
 

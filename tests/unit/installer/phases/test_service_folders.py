@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_container_runtime import asked, steps
 from tests.unit.installer.steps.lifecycle import applied, reverted
 
 from nqrust.contract import names, paths
-from nqrust.host.fake import FakeHost
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.mode import Mode
 

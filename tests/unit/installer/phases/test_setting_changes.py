@@ -6,20 +6,20 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.fakes.host import FakeHost
 from tests.places import ROOT
 from tests.unit.installer.phases.a_host import fit, network
 
 from nqrust.contract.credentials import hash_token
 from nqrust.host.facts.model import Link, ListeningPort
-from nqrust.host.fake import FakeHost
 from nqrust.host.secret import Secret
-from nqrust.installer.phases.preflight import changes, reach
-from nqrust.installer.phases.preflight.changes import CHANGES, FIRM, How
-from nqrust.installer.phases.preflight.findings import Severity
-from nqrust.installer.phases.preflight.run import Situation, run
-from nqrust.installer.settings import Settings
-from nqrust.installer.settings_options import OPTIONS
-from nqrust.installer.settings_sources import nested
+from nqrust.installer.preflight import changes, reach
+from nqrust.installer.preflight.changes import CHANGES, FIRM, How
+from nqrust.installer.preflight.findings import Severity
+from nqrust.installer.preflight.run import Situation, run
+from nqrust.installer.settings.model import Settings
+from nqrust.installer.settings.options import OPTIONS
+from nqrust.installer.settings.sources import nested
 
 DOCUMENT = ROOT / "docs" / "configuration.md"
 VMS = ("/srv/fc/vms/a",)

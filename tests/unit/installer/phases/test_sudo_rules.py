@@ -19,7 +19,7 @@ from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.phases.sudo import SUDOERS_FILE
 from nqrust.installer.release.descriptor import Privilege
 from nqrust.installer.release.interpreter import Interpreter
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.steps.packages import Packages
 from nqrust.installer.steps.sudoers import Sudoers
 from nqrust.installer.supervisor.spec import Hardening

@@ -13,8 +13,8 @@ from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 from nqrust.installer import planner
 from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.release.interpreter import Interpreter
-from nqrust.installer.settings import DbType, NetworkMode
-from nqrust.installer.settings_sources import gather
+from nqrust.installer.settings.model import DbType, NetworkMode
+from nqrust.installer.settings.sources import gather
 
 TABLE = TABLES / "settings" / "usage.yaml"
 ROWS: list[dict[str, Any]] = yaml.safe_load(TABLE.read_text())

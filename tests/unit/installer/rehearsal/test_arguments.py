@@ -6,9 +6,10 @@ import io
 import json
 from typing import Any
 
-from nqrust.host.fake import FakeHost
+from tests.fakes.host import FakeHost
+
+from nqrust.cli.rehearsing import install_arguments
 from nqrust.installer import fingerprint
-from nqrust.installer.cli.rehearsing import install_arguments
 from nqrust.installer.fingerprint.model import Fingerprint
 from nqrust.installer.rehearsal import boot, inside
 from nqrust.installer.rehearsal.spec import CloneSpec, Uplink, Work

@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.phases import a_host
 
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import CommandFailed
 from nqrust.host.facts.model import Link
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command, DiskUsage
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import NqrError, PreflightRefused
@@ -25,7 +25,7 @@ from nqrust.installer.reporting.jsonl import summary_object
 from nqrust.installer.reporting.rehearsal import rehearsal_lines
 from nqrust.installer.reporting.wording import headline
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, StepPreview, Summary
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 
 SUMMARY = {
     "type": "summary", "outcome": "ok", "changed": 3, "satisfied": 1, "exit_code": 0, "seconds": 9.0,

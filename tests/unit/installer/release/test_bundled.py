@@ -20,7 +20,7 @@ from nqrust.installer.release import bundled
 from nqrust.installer.release.build_step import BuildRelease
 from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.release.sources import kept_release, open_source
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 
 
 @pytest.fixture(scope="module")

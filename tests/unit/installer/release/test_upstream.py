@@ -20,7 +20,7 @@ from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.step import Needed, Satisfied
 from nqrust.installer.release import upstream
 from nqrust.installer.release.sources import open_source, source_steps
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 
 
 class Quiet(SimpleHTTPRequestHandler):

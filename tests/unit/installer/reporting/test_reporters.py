@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from nqrust.cli.__main__ import _settle
 from nqrust.host.port import command
 from nqrust.host.secret import Secret
-from nqrust.installer.cli.__main__ import _settle
 from nqrust.installer.engine.errors import NqrError, StepFailed
 from nqrust.installer.engine.events import (
     Event,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from nqrust.host.fake import FakeHost
+from tests.fakes.host import FakeHost
+
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Needed, Prepared, Satisfied, Step
 from nqrust.installer.engine.undo import verbs

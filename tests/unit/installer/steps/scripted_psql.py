@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nqrust.host.fake import FakeHost
+from tests.fakes.host import FakeHost
+
 from nqrust.host.port import Command
 from nqrust.host.secret import Secret
 from nqrust.installer.steps.pg_sql import Connection

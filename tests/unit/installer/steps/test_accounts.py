@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.steps.lifecycle import applied, planned, reverted, round_trip
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command, Completed
 from nqrust.host.port import Group as GroupEntry
 from nqrust.installer.engine.step import Conflict, Satisfied

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.steps.lifecycle import applied, planned, reverted, round_trip
 
 from nqrust.host.errors import NoSpace
-from nqrust.host.fake import FakeHost
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import StepConflict, StepFailed
 from nqrust.installer.engine.step import Conflict, Needed, Origin, Satisfied

@@ -6,10 +6,10 @@ import json
 import shlex
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.steps.lifecycle import applied, planned, reverted, round_trip
 
 from nqrust.host.errors import CommandFailed, ProgramMissing
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied

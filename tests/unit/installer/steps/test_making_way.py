@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.steps.lifecycle import applied, planned, reverted, round_trip
 from tests.unit.installer.steps.test_kernel_and_network import Tables, put_link
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command, Completed, Host
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied
 from nqrust.installer.engine.undo.outcome import UndoContext

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.steps.scripted_psql import LOGIN, psql
 
 from nqrust.host.errors import CommandFailed, ProgramMissing
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Needed

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.steps.lifecycle import planned, round_trip
 
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
 from nqrust.installer.engine.step import Satisfied
 from nqrust.installer.steps.network_manager import FOLDER, PATH, UnmanagedLinks

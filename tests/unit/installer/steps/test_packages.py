@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.steps.lifecycle import planned
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Command
 from nqrust.installer.distro.apt import POLICY_RC_D, Apt, parse_lock_pids, parse_simulation
 from nqrust.installer.distro.dnf import Dnf, parse_transaction

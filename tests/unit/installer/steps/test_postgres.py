@@ -6,11 +6,11 @@ import hashlib
 import re
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.steps.scripted_psql import LOGIN, PASSWORD, psql
 
 from nqrust.host.errors import CommandFailed
 from nqrust.host.facts.model import ListeningPort, PostgresCluster
-from nqrust.host.fake import FakeHost
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Conflict, Needed, Origin, Satisfied
 from nqrust.installer.steps import scram

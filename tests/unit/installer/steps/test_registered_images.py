@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
-from nqrust.host.fake import FakeHost
 from nqrust.installer import planner
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.originals import Originals
@@ -19,7 +19,7 @@ from nqrust.installer.engine.undo.record import undo_resource
 from nqrust.installer.engine.undo.verbs import revert
 from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.release.interpreter import Interpreter
-from nqrust.installer.settings import Settings
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.steps.image import BuiltImage
 from nqrust.installer.steps.registered_images import RegisteredImages, Registry
 

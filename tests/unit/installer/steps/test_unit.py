@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed, HostError
-from nqrust.host.fake import FakeHost
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Conflict, Needed, Origin, Satisfied

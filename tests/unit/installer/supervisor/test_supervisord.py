@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.fake import FakeHost
 from nqrust.installer.supervisor.env_exec import parse_env_file
 from nqrust.installer.supervisor.registry import for_facts
 from nqrust.installer.supervisor.spec import ServiceSpec

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import ProgramMissing
-from nqrust.host.fake import FakeHost
 from nqrust.installer.supervisor.spec import Hardening, Restart, ServiceSpec
 from nqrust.installer.supervisor.systemd import SYSTEMD, exec_line, parse_show, quoted
 

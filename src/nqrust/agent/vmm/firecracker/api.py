@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from nqrust.agent.vmm.port import Machine
-from nqrust.contract.api.vms import RateLimits
+from nqrust.contract.vms import RateLimits
 
 CONSOLE = "console=ttyS0 reboot=k panic=1 pci=off"
 Request = tuple[str, str, dict[str, Any]]

@@ -17,7 +17,7 @@ from nqrust.agent.vmm.firecracker.api import (
     metrics_file,
 )
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
-from nqrust.contract.api.vms import RateLimits
+from nqrust.contract.vms import RateLimits
 from nqrust.host.port import Host
 
 _SNAPSHOT = 600.0  # seconds for all of a guest's memory to be written or mapped

@@ -7,7 +7,7 @@ faster, but q35 has ACPI's power button, which a graceful stop needs, so q35 is 
 from __future__ import annotations
 
 from nqrust.agent.vmm.port import Machine
-from nqrust.contract.api.vms import RateLimits
+from nqrust.contract.vms import RateLimits
 
 CONSOLE = "console=ttyS0 reboot=k panic=1"
 _VOLUMES_FROM = 0x06

@@ -10,7 +10,7 @@ from nqrust.agent.vmm.port import Capabilities, Machine, RunState
 from nqrust.agent.vmm.qemu import migration
 from nqrust.agent.vmm.qemu.arguments import arguments, qmp_socket
 from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError
-from nqrust.contract.api.vms import RateLimits
+from nqrust.contract.vms import RateLimits
 from nqrust.host.port import Host
 
 _PROGRAMS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")  # RHEL's stands outside PATH

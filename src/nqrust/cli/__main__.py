@@ -1,0 +1,87 @@
+"""Entry point: `nqr` and `python -m nqrust.cli`. Whatever happens, the user gets a coded error,
+never a traceback (unless NQR_DEBUG=1 asks for it), and the process ends with the exit code of the
+contract."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+
+class _Stopped(BaseException):
+    """A signal came while nothing was being changed; operations install handlers of their own."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped(signal.Signals(number).name)
+
+
+_PLAINER = {"“": '"', "”": '"', "…": "...", "–": "-", "✓": "+", "✗": "x"}
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    """Instead of what an encoding lacks: our own signs in ASCII, of anything else its number."""
+    assert isinstance(error, UnicodeEncodeError)
+    lost = error.object[error.start : error.end]
+    return "".join(_PLAINER.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in lost), error.end
+
+
+def _settle() -> None:
+    """What programs rely on, and some callers do not give: open standard streams that take every character, a working
+    directory that is there."""
+    os.umask(0o022)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed: the next file that is opened, this one, gets its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    codecs.register_error("plainer", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plainer")
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        os.chdir("/")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run and exit; never returns normally."""
+    _settle()
+    sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line; gives its exit code."""
+    from nqrust.cli import failures
+
+    previous = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        from nqrust.cli.app import command
+
+        result = command().main(args=argv, prog_name="nqr", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except _Stopped as stopped:
+        return failures.stopped(argv, str(stopped))
+    except BrokenPipeError:
+        # The reader of our output is gone (`nqr … | head`): end as other programs do, quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stdout.write(f"{error}\n")
+            return 0
+        return failures.report(argv, error)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main()

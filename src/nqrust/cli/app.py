@@ -1,0 +1,61 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.main import get_command
+
+from nqrust.cli import (
+    config_commands,
+    fingerprint_commands,
+    host_commands,
+    image_commands,
+    run_commands,
+    state_commands,
+    support_commands,
+    template_commands,
+    user_commands,
+    vm_commands,
+    volume_commands,
+)
+
+_HELP = "NQRust-MicroVM: install a microVM platform on this host, prove that it works, and take it out again."
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def command() -> Any:
+    """The whole command line, as one command object."""
+    return get_command(build())
+
+
+def build() -> typer.Typer:
+    app = _typer(_HELP)
+    run_commands.add_to(app)
+    state_commands.add_to(app)
+    fingerprint_commands.add_to(app)
+    app.add_typer(
+        config_commands.build(_typer("Settings, and where each came from.")),
+        name="config",
+    )
+    app.add_typer(vm_commands.build(_typer("VMs of the platform.")), name="vm")
+    app.add_typer(template_commands.build(_typer("Templates: what VMs are made of, under a name.")), name="template")
+    app.add_typer(volume_commands.build(_typer("Volumes: kept ones; attach to and detach from stopped VMs.")), name="volume")
+    app.add_typer(image_commands.build(_typer("Images that VMs boot from.")), name="image")
+    app.add_typer(host_commands.build(_typer("Hosts of the platform.")), name="host")
+    app.add_typer(user_commands.build(_typer("Users of the platform.")), name="user")
+    support_commands.add_to(app)
+    return app
+
+
+def _typer(help: str) -> typer.Typer:
+    return typer.Typer(
+        help=help,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        suggest_commands=False,
+        context_settings=_CONTEXT,
+    )

@@ -1,0 +1,113 @@
+"""Reaching the manager: its address, our token, and its errors in our words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nqrust.installer.engine.errors import ManagerError, NqrError, UsageError
+
+if TYPE_CHECKING:
+    from nqrust.client.manager import ManagerClient
+    from nqrust.installer.settings.model import Settings
+
+ManagerUrl = Annotated[
+    str | None,
+    typer.Option("--manager", metavar="URL", help="Address of the manager; else NQR_MANAGER_URL, else this host's."),
+]
+
+_CURES = {
+    401: "Run it as root on the manager's host, or set NQR_TOKEN to a valid token.",
+    403: "Use a token of a user who may do this.",
+    404: "List what there is with the `ls` command.",
+    409: "Look at its state with the `show` command, then try again.",
+}
+
+
+@contextmanager
+def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]:
+    """A client of the manager; `anonymous`: without our token, to sign in with. Every error of a call comes out as
+    ManagerError with code, what and cure."""
+    from nqrust.client.manager import ClientError, ManagerClient, Refused
+
+    base, token = (_given(url) or _manager_of(installed_settings()), None) if anonymous else address(url)
+    try:
+        with ManagerClient(base, token=token) as client:
+            yield client
+    except Refused as error:
+        what = str(error).rstrip(".") or f"The manager answered with status {error.status}"
+        cure = error.cure or _CURES.get(error.status, "The manager's own log has more: nqr logs manager")
+        raise ManagerError(error.code, f"{what}.", cure) from error
+    except ClientError as error:
+        cure = error.cure or "Look at it with: nqr vm show NAME"
+        raise ManagerError(error.code, f"{str(error).rstrip('.')}.", cure) from error
+
+
+def address(url: str | None) -> tuple[str, str]:
+    """Base URL and token: flag, then environment, then what is installed on this host.
+
+    Raises UsageError NQR-USE-010 (no token) or NQR-USE-003 (no address).
+    """
+    given, token = _given(url), os.environ.get("NQR_TOKEN", "").strip()
+    if given and token:
+        return given, token
+    settings = installed_settings()
+    return given or _manager_of(settings), token or _token(settings)
+
+
+def _given(url: str | None) -> str:
+    given = url or os.environ.get("NQR_MANAGER_URL", "").strip()
+    if given and not given.startswith(("http://", "https://")):
+        raise UsageError(
+            "NQR-USE-003",
+            f"The manager's address “{given}” is not an http:// or https:// address.",
+            "Give it as in http://10.0.0.5:18080.",
+        )
+    return given.rstrip("/")
+
+
+def installed_settings() -> Settings:
+    """The settings of this host's installation, or the defaults."""
+    from nqrust.cli.gathering import recorded
+    from nqrust.installer.settings.sources import gather
+    from nqrust.installer.settings.yaml_file import load
+
+    environ = {"CONFIG_DIR": os.environ["CONFIG_DIR"]} if os.environ.get("CONFIG_DIR") else {}
+    try:
+        settings = gather(flags={}, environ=environ).settings
+        if os.access(settings.layout.config_yaml, os.R_OK):
+            return gather(flags={}, environ=environ, config=load(settings.layout.config_yaml)).settings
+        return gather(flags={}, environ=environ, recorded=recorded()).settings
+    except NqrError:
+        return gather(flags={}, environ={}).settings
+
+
+def _manager_of(settings: Settings) -> str:
+    if not settings.has_manager:
+        return settings.agent.manager_base
+    host, _, port = settings.manager.bind.rpartition(":")
+    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"
+
+
+def _token(settings: Settings) -> str:
+    path = settings.layout.cli_token_file
+    try:
+        with open(path, encoding="ascii") as file:
+            token = file.read().strip()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "NQR-USE-010",
+            f"There is no token to talk to the manager with: {path} does not exist.",
+            "Run it on the manager's host, or set NQR_TOKEN (and NQR_MANAGER_URL).",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "NQR-USE-010",
+            f"There is no token to talk to the manager with: {path} cannot be read.",
+            "Run it as root, or set NQR_TOKEN.",
+        ) from error
+    return token

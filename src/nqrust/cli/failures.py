@@ -1,0 +1,174 @@
+"""Every error a user can meet here, as a code, a sentence and a cure: ours, the flag parser's, and the
+unexpected."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from nqrust.installer.engine.errors import Interrupted, NqrError, UsageError
+
+DEBUG_VARIABLE = "NQR_DEBUG"
+
+
+def require_root(command: str) -> None:
+    """Raises UsageError NQR-USE-001 when we are not root."""
+    if os.geteuid() != 0:
+        raise UsageError(
+            "NQR-USE-001",
+            f"`nqr {command}` must run as root.",
+            "Run it with sudo.",
+        )
+
+
+def write_private(path: str, content: bytes, *, mode: int) -> None:
+    """Write a file that only root may read. Raises UsageError NQR-USE-011."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+    except OSError as error:
+        raise UsageError(
+            "NQR-USE-011", f"{path} cannot be written: {error.strerror or error}.", "Choose another path."
+        ) from error
+
+
+def report(argv: list[str], error: Exception) -> int:
+    """Show an error in the form that was asked for; gives the exit code."""
+    from nqrust.cli import session
+
+    known = coded(error, argv)
+    log_path = session.log_path()
+    if known is None:
+        known, log_path = _unexpected(error)
+    show(argv, known, log_path)
+    return known.exit_code
+
+
+def stopped(argv: list[str], name: str) -> int:
+    """A signal came while nothing was in hand."""
+    error = Interrupted("NQR-ENG-030", f"Stopped by {name}.", "Run the same command again when you are ready.")
+    show(argv, error, "")
+    return error.exit_code
+
+
+def show(argv: list[str], error: NqrError, log_path: str) -> None:
+    from nqrust.installer.reporting.plain import PlainReporter
+
+    if wants_json_lines(argv):
+        from nqrust.installer.reporting.jsonl import JsonLinesReporter
+
+        JsonLinesReporter(sys.stdout).failure(error, log_path)
+        return
+    PlainReporter(sys.stdout, sys.stderr).failure(error, log_path)
+
+
+_RUNS = ("install", "plan", "uninstall", "rollback", "verify", "phase", "upgrade")
+
+
+def wants_json_lines(argv: list[str]) -> bool:
+    """Whether a run was asked to speak JSON lines; looked for by hand, for the flags may not have been
+    parsable."""
+    if not argv or argv[0] not in _RUNS:
+        return False
+    asked = os.environ.get("NQR_OUTPUT", "")
+    for position, word in enumerate(argv):
+        if word == "--output" and position + 1 < len(argv):
+            asked = argv[position + 1]
+        elif word.startswith("--output="):
+            asked = word.partition("=")[2]
+    return asked == "json"
+
+
+def coded(error: Exception, argv: list[str]) -> NqrError | None:
+    """The error with code, what and cure; None when it was not foreseen."""
+    if isinstance(error, NqrError):
+        return error
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if "Abort" in names:
+        return Interrupted("NQR-ENG-030", "Stopped.", "Run the same command again when you are ready.")
+    if "ClickException" in names:
+        return _usage(error, names, argv)
+    code, what, cure = (getattr(error, name, None) for name in ("code", "what", "cure"))
+    if isinstance(code, str) and code.startswith("NQR-") and what and cure:
+        return NqrError(code, str(what), str(cure))
+    from nqrust.host.errors import HostError
+
+    if isinstance(error, HostError):
+        return NqrError(
+            "NQR-ENG-001",
+            f"{str(error).rstrip('.')}.",
+            "Mend the cause that is named here and run the command again.",
+        )
+    return None
+
+
+def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else _command_path(argv)
+    see = f"See: {path} --help"
+    message = str(error.format_message()).splitlines()[0].rstrip(".") + "."
+    if "NoSuchOption" in names:
+        name = error.option_name
+        known = [o for p in getattr(getattr(context, "command", None), "params", ()) for o in (*p.opts, *p.secondary_opts)]
+        near = did_you_mean(name, known)
+        return UsageError("NQR-USE-002", f"`{path}` has no flag {name}.", near or see)
+    if "MissingParameter" in names:
+        names_of_it = [*getattr(error.param, "opts", ()), getattr(error.param, "metavar", None) or "a value"]
+        flag = next((n for n in names_of_it if n.startswith("--")), names_of_it[-1])
+        return UsageError("NQR-USE-004", f"`{path}` needs {flag}.", see)
+    if "BadOptionUsage" in names:
+        return UsageError("NQR-USE-004", f"`{path}`: {message}", see)
+    if "BadParameter" in names:
+        return UsageError("NQR-USE-003", message, see)
+    if message.startswith("No such command"):
+        name = message.split("'")[1] if "'" in message else ""
+        commands = list(getattr(getattr(context, "command", None), "commands", {}))
+        near = did_you_mean(name, commands)
+        return UsageError("NQR-USE-005", f"`{path}` has no command {name}.", near or see)
+    if "unexpected extra argument" in message:
+        return UsageError("NQR-USE-006", f"`{path}`: {message[:1].lower()}{message[1:]}", see)
+    return UsageError("NQR-USE-004", f"`{path}`: {message[:1].lower()}{message[1:]}", see)
+
+
+def _command_path(argv: list[str]) -> str:
+    """`nqr vm create` from a command line; a group has a command of its own."""
+    words = [word for word in argv if not word.startswith("-")]
+    depth = 2 if words and words[0] in ("config", "vm", "image", "host", "phase") else 1
+    return " ".join(["nqr", *words[:depth]])
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"Did you mean {near[0]}?" if near else ""
+
+
+def choice(flag: str, value: str, choices: tuple[str, ...]) -> str:
+    """`value` when it is one of `choices`; raises UsageError NQR-USE-003."""
+    if value in choices:
+        return value
+    near = did_you_mean(value.lower(), choices)
+    raise UsageError(
+        "NQR-USE-003",
+        f"{flag} cannot be “{value}”: it must be one of {', '.join(choices)}.",
+        near or f"Use one of {', '.join(choices)}.",
+    )
+
+
+def _unexpected(error: Exception) -> tuple[NqrError, str]:
+    """A defect of ours. The traceback goes to the log, and to the terminal only when NQR_DEBUG asks for
+    it."""
+    import traceback
+
+    from nqrust.cli import session
+
+    trace = "".join(traceback.format_exception(error))
+    if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+        sys.stderr.write(trace)
+    what = f"nqr met an error that it did not expect: {type(error).__name__}."
+    shown = NqrError("NQR-ENG-999", what, "Please report it with the log; NQR_DEBUG=1 shows the details at once.")
+    return shown, session.keep_trace(shown, trace)

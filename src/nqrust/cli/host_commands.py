@@ -1,0 +1,122 @@
+"""nqr host: list, show, token, cordon, uncordon, drain, rm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nqrust.cli import output
+from nqrust.cli.connection import ManagerUrl, manager
+from nqrust.cli.output import Output
+
+if TYPE_CHECKING:
+    from nqrust.contract.hosts import Host
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the host.")]
+
+
+def build(app: typer.Typer) -> typer.Typer:
+    app.command("ls", help="List the hosts.")(ls)
+    app.command("show", help="All about one host.")(show)
+    app.command("token", help="Make a token with which one agent may join.")(token)
+    app.command("cordon", help="Place no new VM on a host.")(cordon)
+    app.command("uncordon", help="Place VMs on a host again, and start those that its drain stopped.")(uncordon)
+    app.command("drain", help="Cordon a host and stop its VMs.")(drain)
+    app.command("rm", help="Forget a host.")(rm)
+    return app
+
+
+def ls(out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        found = client.list_hosts()
+    if out == "json":
+        output.document(found)
+        return
+    output.table(
+        ("name", "state", "vms", "vmm", "cpus", "memory", "version", "url"),
+        [(h.name, _state(h), h.vms, f"{h.vmm}/{h.accel}", h.capacity.cpus, _memory(h), h.version, h.url) for h in found.items],
+        empty="There is no host. An agent joins with a token of: nqr host token",
+    )
+
+
+def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        found = client.get_host(name)
+    _print(found, out)
+
+
+def token(
+    ttl: Annotated[int, typer.Option("--ttl", metavar="SECONDS", min=60, max=7 * 86400, help="How long it may be used.")] = 3600,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    with manager(url) as client:
+        made = client.join_token(ttl)
+    if out == "json":
+        output.document(made)
+        return
+    # The token alone on standard output, so that `nqr host token > FILE` makes the file for --join-token-file.
+    typer.echo(made.token)
+    typer.echo(f"One agent may join with it until {output.cell(made.expires_at)}.", err=True)
+
+
+def cordon(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        found = client.cordon_host(name)
+    _print(found, out)
+
+
+def uncordon(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        found = client.uncordon_host(name)
+    _print(found, out)
+
+
+def drain(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        found = client.drain_host(name)
+    _print(found, out)
+
+
+def rm(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="Even when it has VMs.")] = False,
+    url: ManagerUrl = None,
+) -> None:
+    with manager(url) as client:
+        client.delete_host(name, force=force)
+    typer.echo(f"removed {name}")
+
+
+def _print(found: Host, out: str) -> None:
+    if out == "json":
+        output.document(found)
+        return
+    output.facts(
+        [
+            ("id", found.id),
+            ("name", found.name),
+            ("state", _state(found)),
+            ("url", found.url),
+            ("version", found.version),
+            ("VMM", f"{found.vmm} ({found.accel})"),
+            ("VMs", found.vms),
+            ("unknown VMs", [f"{vm.name or '?'} ({vm.id}, {vm.state})" for vm in found.unknown_vms]),
+            ("CPUs", found.capacity.cpus),
+            ("memory", _memory(found)),
+            ("bridge", found.network.bridge),
+            ("VM network", found.network.cidr),
+            ("boot id", found.boot_id),
+            ("last seen", found.last_seen_at),
+            ("created", found.created_at),
+        ]
+    )
+
+
+def _state(host: Host) -> str:
+    return f"{host.state.value}, cordoned" if host.cordoned else host.state.value
+
+
+def _memory(host: Host) -> str:
+    return f"{host.capacity.memory_mib} MiB"

@@ -1,0 +1,168 @@
+"""nqr image: list, show, add, build, scan, rm."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nqrust.cli import output
+from nqrust.cli.connection import ManagerUrl, manager
+from nqrust.cli.failures import choice, require_root
+from nqrust.cli.output import Output
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nqrust.contract.images import Image
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the image.")]
+
+
+def build(app: typer.Typer) -> typer.Typer:
+    app.command("ls", help="List the images.")(ls)
+    app.command("show", help="All about one image.")(show)
+    app.command("add", help="Register an image that is on the manager's host, or at a URL.")(add)
+    app.command("build", help="Build an image on this host from the distribution's packages.")(build_image)
+    app.command("scan", help="Look for images that were put into the image folder.")(scan)
+    app.command("rm", help="Remove images from the registry.")(rm)
+    return app
+
+
+def ls(out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        found = client.list_images()
+    if out == "json":
+        output.document(found)
+        return
+    _table(found.items)
+
+
+def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        found = client.get_image(name)
+    _print(found, out)
+
+
+def add(
+    name: Name,
+    path: Annotated[
+        str | None,
+        typer.Option("--path", metavar="DIR", help="Folder with an image.json on the manager's host."),
+    ] = None,
+    from_url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Where to fetch it.")] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Digest of what the URL gives.")] = None,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    if (path is None) == (from_url is None):
+        raise UsageError(
+            "NQR-USE-007",
+            "`nqr image add` needs one of --path and --url.",
+            "For example: nqr image add mine --path /srv/images/mine",
+        )
+    if from_url is not None and sha256 is None:
+        raise UsageError(
+            "NQR-USE-007",
+            "An image from a URL needs its digest.",
+            "Add --sha256 with the hex digest that its publisher gives.",
+        )
+    if from_url is None and sha256 is not None:
+        raise UsageError(
+            "NQR-USE-007",
+            "--sha256 is for an image from a URL; the digests of a folder are in its image.json.",
+            "Leave --sha256 out, or give --url instead of --path.",
+        )
+    from pydantic import ValidationError
+
+    from nqrust.contract.images import ImageAdd
+
+    try:
+        asked = ImageAdd(name=name, path=os.path.abspath(path) if path else None, url=from_url, sha256=sha256)
+    except ValidationError as error:
+        raise UsageError(
+            "NQR-USE-003",
+            f"An image cannot be named “{name}”.",
+            "Use lower-case letters, digits, dots and dashes, at most 64 of them.",
+        ) from error
+    with manager(url) as client:
+        found = client.add_image(asked)
+    _print(found, out)
+
+
+def build_image(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The recipe: tiny or container-runtime.")] = "tiny",
+    url: ManagerUrl = None,
+) -> None:
+    require_root("image build")
+    choice("NAME", name, ("tiny", "container-runtime"))
+    from nqrust.cli.connection import installed_settings
+    from nqrust.contract.paths import CACHE_DIR
+    from nqrust.host.local import LocalHost
+    from nqrust.image import container, tiny
+
+    layout = installed_settings().layout
+
+    def tell(text: str, fraction: float | None) -> None:
+        if text:
+            typer.echo(f"  {text}", err=True)
+
+    build = container.build if name == container.NAME else tiny.build
+    manifest = build(
+        LocalHost(),
+        target_dir=f"{layout.image_dir}/{name}",
+        guest_agent=f"{layout.bin_dir}/guest-agent",
+        cache_dir=f"{CACHE_DIR}/image",
+        name=name,
+        progress=tell,
+    )
+    with manager(url) as client:
+        client.scan_images()
+    typer.echo(f"built {name}: {output.size(manifest.rootfs.size)} in {layout.image_dir}/{name}")
+
+
+def scan(out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        found = client.scan_images()
+    if out == "json":
+        output.document(found)
+        return
+    _table(found.items)
+
+
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of images.")],
+    url: ManagerUrl = None,
+) -> None:
+    with manager(url) as client:
+        for name in names:
+            client.delete_image(name)
+            typer.echo(f"removed {name}")
+
+
+def _table(images: list[Image]) -> None:
+    output.table(
+        ("name", "state", "size", "memory", "created", "description"),
+        [(i.name, i.state, output.size(i.size), f"{i.min_memory_mib} MiB", i.created_at, i.description) for i in images],
+        empty="There is no image. Build one with: nqr image build tiny",
+    )
+
+
+def _print(found: Image, out: str) -> None:
+    if out == "json":
+        output.document(found)
+        return
+    output.facts(
+        [
+            ("id", found.id),
+            ("name", found.name),
+            ("description", found.description),
+            ("state", found.state),
+            ("arch", found.arch),
+            ("size", output.size(found.size)),
+            ("sha256", found.sha256),
+            ("needs memory", f"{found.min_memory_mib} MiB"),
+            ("needs disk", f"{found.min_disk_mib} MiB"),
+            ("created", found.created_at),
+        ]
+    )

@@ -1,0 +1,120 @@
+"""Tables for people, one JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+from nqrust.cli.failures import choice
+from nqrust.contract.text import plain
+from nqrust.installer.engine.errors import UsageError
+
+
+def _one_of(value: str) -> str:
+    return choice("--output", value, ("text", "json"))
+
+
+Output = Annotated[str, typer.Option("--output", metavar="text|json", help="text, or one JSON document.", callback=_one_of)]
+
+
+def document(model: BaseModel) -> None:
+    """The API's own answer as one JSON document."""
+    typer.echo(json.dumps(model.model_dump(mode="json"), indent=2))  # ASCII, whatever the locale
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """Aligned columns; the last one is cut to the width of a terminal. `empty`: said where there is no
+    row."""
+    if not rows:
+        typer.echo(empty)
+        return
+    texts = [[cell(value) for value in row] for row in rows]
+    widths = [max(len(column), *(len(row[i]) for row in texts)) for i, column in enumerate(columns)]
+    limit = _width()
+    for row in [[c.upper() for c in columns], *texts]:
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        typer.echo(line if limit is None or len(line) <= limit else line[: limit - 1] + "…")
+
+
+def facts(rows: Sequence[tuple[str, object]]) -> None:
+    """Label and value, aligned; empty values are left out."""
+    shown = [(label, cell(value)) for label, value in rows if value not in (None, "", [])]
+    width = max((len(label) for label, _ in shown), default=0)
+    for label, value in shown:
+        typer.echo(f"{label:<{width}}  {value}")
+
+
+def cell(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(cell(item) for item in value)
+    return plain(str(getattr(value, "value", value)))  # some of it comes from guests
+
+
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])")
+
+
+def without_sequences(text: str) -> str:
+    """What a guest's console said, for the terminal of somebody else: no escape sequences (ECMA-48), no control characters."""
+    return plain(_SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def size(count: int) -> str:
+    """Bytes for people: `24 MiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
+
+
+_UNITS = {
+    "": 1,
+    "m": 1,
+    "mb": 1,
+    "mib": 1,
+    "g": 1024,
+    "gb": 1024,
+    "gib": 1024,
+    "t": 1 << 20,
+    "tb": 1 << 20,
+    "tib": 1 << 20,
+}
+
+
+def mebibytes(flag: str, text: str | None) -> int | None:
+    """`512`, `512M`, `2G` -> MiB. Raises UsageError NQR-USE-003."""
+    if text is None:
+        return None
+    digits = text.strip().rstrip("TGMBtgmbiI")
+    unit = text.strip()[len(digits) :].lower()
+    if not digits.isascii() or not digits.isdigit() or unit not in _UNITS or int(digits) == 0:
+        raise UsageError(
+            "NQR-USE-003",
+            f"{flag} cannot be “{text}”: it must be a size in MiB.",
+            f"Write a whole number of MiB, or with a unit: {flag} 512, {flag} 2G.",
+        )
+    return int(digits) * _UNITS[unit]
+
+
+def _width() -> int | None:
+    if not sys.stdout.isatty():
+        return None
+    import shutil
+
+    return max(40, shutil.get_terminal_size().columns)

@@ -1,0 +1,135 @@
+"""Options that describe a VM, the same for a VM and for a template; None where one was not given."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any
+
+import typer
+
+from nqrust.cli import output
+from nqrust.cli.failures import choice
+from nqrust.contract import ssh_keys
+from nqrust.installer.engine.errors import UsageError
+
+Texts = list[str] | None
+Vcpus = Annotated[int | None, typer.Option("--vcpus", metavar="N", help="Virtual CPUs; 1 by default.")]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="MIB", help="Memory: 256 (the default), 512M, 2G.")]
+Disk = Annotated[str | None, typer.Option("--disk", metavar="MIB", help="Disk; the image's own size by default.")]
+SshKeys = Annotated[Texts, typer.Option("--ssh-key", metavar="KEY|FILE", help="Public key; may be repeated.")]
+Tags = Annotated[Texts, typer.Option("--tag", metavar="TAG", help="Tag; may be repeated.")]
+Autostart = Annotated[bool | None, typer.Option("--autostart/--no-autostart", help="Start with its host; by default it does.")]
+Restart = Annotated[
+    str | None,
+    typer.Option("--restart", metavar="never|on-failure|always", help="When it dies by itself; on-failure by default."),
+]
+NetworkConfig = Annotated[
+    str | None,
+    typer.Option(
+        "--network-config", metavar="dhcp|image", help="What its disk is told: DHCP (the default), or what the image has."
+    ),
+]
+NetRx = Annotated[
+    str | None, typer.Option("--net-rx", metavar="BITS", help="To the guest, at most, a second: 512k, 100M, 1G bits.")
+]
+NetTx = Annotated[str | None, typer.Option("--net-tx", metavar="BITS", help="From the guest, at most, a second.")]
+DiskRate = Annotated[
+    str | None,
+    typer.Option("--disk-rate", metavar="MIB", help="Each disk, reads and writes, at most, a second: 512K, 50M, 1G bytes."),
+]
+DiskIops = Annotated[int | None, typer.Option("--disk-iops", metavar="N", help="Operations of each disk, at most, a second.")]
+
+_NUMBER = re.compile(r"(\d{1,9})([a-zA-Z]*)")
+_KILOBITS = {"k": 1, "m": 1000, "g": 1_000_000}
+_KIBIBYTES = {"k": 1, "": 1 << 10, "m": 1 << 10, "g": 1 << 20}
+
+
+def timed(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """For --wait and for --timeout, which does nothing without it; whichever is read second sees the other. Raises UsageError
+    NQR-USE-003."""
+    source = context.get_parameter_source("timeout")
+    waits = value if parameter.name == "wait" else context.params.get("wait", True)
+    if source is not None and source.name == "COMMANDLINE" and not waits:
+        raise UsageError("NQR-USE-003", "--timeout has no effect without --wait.", "Add --wait, or leave --timeout out.")
+    return value
+
+
+def fields(
+    vcpus: int | None,
+    memory: str | None,
+    disk: str | None,
+    tags: Texts,
+    volumes: Texts,
+    autostart: bool | None,
+    restart: str | None,
+    limits: dict[str, int] | None,
+    network: str | None,
+) -> dict[str, Any]:
+    """Names of the API -> what was given, None where nothing was. Raises UsageError NQR-USE-003."""
+    if restart is not None:
+        choice("--restart", restart, ("never", "on-failure", "always"))
+    if network is not None:
+        choice("--network-config", network, ("dhcp", "image"))
+    return {
+        "vcpus": vcpus, "memory_mib": output.mebibytes("--memory", memory), "disk_mib": output.mebibytes("--disk", disk),
+        "tags": tags or None, "volumes": [volume(text) for text in volumes] if volumes else None, "autostart": autostart,
+        "restart_policy": restart, "rate_limits": limits, "network_config": network,
+    }  # fmt: skip
+
+
+def rates(rx: str | None, tx: str | None, disk: str | None, iops: int | None) -> dict[str, int] | None:
+    """The rate limits that were given; None when none was."""
+    found = {
+        "net_rx_kbit": _amount("--net-rx", rx, _KILOBITS, "512k, 100M, 1G (bits)"),
+        "net_tx_kbit": _amount("--net-tx", tx, _KILOBITS, "512k, 100M, 1G (bits)"),
+        "disk_kib": _amount("--disk-rate", disk, _KIBIBYTES, "512K, 50M, 1G (bytes)"),
+        "disk_iops": iops,
+    }
+    return {name: value for name, value in found.items() if value is not None} or None
+
+
+def volume(text: str) -> dict[str, Any]:
+    """`512M` and `2G:keep` are empty disks; what begins with a letter is the name of a kept volume."""
+    if text[:1].isalpha():
+        return {"name": text}
+    size, _, keep = text.partition(":")
+    if keep not in ("", "keep"):
+        raise UsageError("NQR-USE-003", f"--volume “{text}” ends in “{keep}”.", "Give a size, or a size with :keep: 2G:keep.")
+    return {"size_mib": output.mebibytes("--volume", size), "keep": bool(keep)}
+
+
+def keys(given: list[str]) -> list[str]:
+    """Each is a public key, or a file that holds some."""
+    found: list[str] = []
+    for item in given:
+        if item.startswith(("ssh-", "ecdsa-", "sk-")):
+            found.append(item.strip())
+            continue
+        try:
+            with open(os.path.expanduser(item), encoding="utf-8") as file:
+                lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                "NQR-USE-003",
+                f"--ssh-key “{item}” is neither a public key nor a readable file.",
+                "Give the path of a .pub file, or the key itself in quotes.",
+            ) from error
+        if any("PRIVATE KEY" in line for line in lines):
+            raise UsageError("NQR-USE-003", f"--ssh-key {item} is a private key.", f"Give the public one: {item}.pub")
+        found += lines
+    for key in found:
+        reason = ssh_keys.wrong(key)
+        if reason:
+            raise UsageError("NQR-USE-003", f"--ssh-key “{ssh_keys.shortened(key)}” {reason}.", ssh_keys.CURE)
+    return found
+
+
+def _amount(flag: str, text: str | None, units: dict[str, int], examples: str) -> int | None:
+    if text is None:
+        return None
+    match = _NUMBER.fullmatch(text.strip())
+    unit = match[2].lower() if match else "?"
+    if match is None or unit not in units or int(match[1]) == 0:
+        raise UsageError("NQR-USE-003", f"{flag} cannot be “{text}”.", f"Write a whole number with a unit: {examples}.")
+    return int(match[1]) * units[unit]

@@ -1,0 +1,65 @@
+"""`nqr vm forward`: ports of a host that lead to a VM."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nqrust.cli import output
+from nqrust.cli.connection import ManagerUrl, manager
+from nqrust.cli.output import Output
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nqrust.contract.vms import PortForward
+
+_FORWARD = re.compile(r"(\d{1,5}):(\d{1,5})(?:/(tcp|udp))?")
+
+
+def forward(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")],
+    ports: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[HOST:GUEST[/udp]...]", help="All forwards it shall have; none: show them."),
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="Remove all.")] = False,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    if ports and none:
+        raise UsageError("NQR-USE-003", "--none goes with no ports.", "Name the ports, or give --none alone.")
+    wanted = parse(ports or [])
+    with manager(url) as client:
+        found = client.set_forwards(name, wanted) if wanted or none else client.get_vm(name)
+    if out == "json":
+        output.document(found)
+        return
+    output.table(
+        ("host port", "protocol", "guest port"),
+        [(one.host_port, one.protocol, one.guest_port) for one in found.forwards],
+        empty=f"No port leads to {found.name}.",
+    )
+
+
+def parse(given: list[str]) -> list[PortForward]:
+    """`8080:80`, `5353:53/udp`: port of the host, port of the guest, protocol."""
+    from nqrust.contract.vms import PortForward
+
+    found = []
+    for text in given:
+        match = _FORWARD.fullmatch(text)
+        if match is None or not all(1 <= int(port) <= 65535 for port in match.groups()[:2]):
+            raise UsageError(
+                "NQR-USE-003",
+                f"“{text}” is no port forward.",
+                "Give HOSTPORT:GUESTPORT, with /udp for UDP: 8080:80.",
+            )
+        host_port, guest_port, protocol = match.groups()
+        found.append(
+            PortForward.model_validate(
+                {"protocol": protocol or "tcp", "host_port": int(host_port), "guest_port": int(guest_port)}
+            )
+        )
+    return found

@@ -1,0 +1,86 @@
+"""nqr vm snapshot: ls, create, restore, rm."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nqrust.cli import output
+from nqrust.cli.connection import ManagerUrl, manager
+from nqrust.cli.output import Output
+
+if TYPE_CHECKING:
+    from nqrust.client.manager import ManagerClient
+    from nqrust.contract.vms import Snapshot
+
+Vm = Annotated[str, typer.Argument(metavar="VM", help="Name or id of the VM.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the snapshot.")]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.")]
+_LOOK_EVERY = 0.5  # seconds
+
+
+def build() -> typer.Typer:
+    app = typer.Typer(no_args_is_help=True)
+    app.command("ls", help="List the snapshots of a VM.")(ls)
+    app.command("create", help="Copy its disks, and its memory where its VMM can while it runs.")(create)
+    app.command("restore", help="Put a stopped VM back to a snapshot.")(restore)
+    app.command("rm", help="Delete a snapshot.")(rm)
+    return app
+
+
+def ls(vm: Vm, out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        found = client.list_snapshots(vm)
+    if out == "json":
+        output.document(found)
+        return
+    output.table(
+        ("name", "kind", "state", "size", "created", "error"),
+        [(s.name, s.kind, s.state, f"{s.size >> 20} MiB", s.created_at, s.error) for s in found.items],
+        empty=f"VM {vm} has no snapshot.",
+    )
+
+
+def create(vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        client.create_snapshot(vm, name)
+        made = _settled(client, vm, name, timeout)
+    if out == "json" and made is not None:
+        output.document(made)
+    elif made is not None:
+        output.facts([("name", made.name), ("kind", made.kind), ("state", made.state), ("error", made.error)])
+    if made is None:
+        typer.echo(f"snapshot {name} is gone", err=True)
+    if made is None or made.state != "ready":
+        raise typer.Exit(1)
+
+
+def restore(vm: Vm, name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        found = client.restore_snapshot(vm, name)
+    if out == "json":
+        output.document(found)
+    else:
+        output.facts([("id", found.id), ("name", found.name), ("state", found.state)])
+
+
+def rm(vm: Vm, name: Name, timeout: Timeout = 120.0, url: ManagerUrl = None) -> None:
+    with manager(url) as client:
+        client.delete_snapshot(vm, name)
+        left = _settled(client, vm, name, timeout)
+    if left is not None:
+        typer.echo(f"snapshot {name} is {left.state}: {left.error}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"deleted snapshot {name} of {vm}")
+
+
+def _settled(client: ManagerClient, vm: str, name: str, timeout: float) -> Snapshot | None:
+    """The snapshot once nothing is done with it any more, or as it is after `timeout`; None when it is gone."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = next((one for one in client.list_snapshots(vm).items if one.name == name), None)
+        if found is None or found.state in ("ready", "failed") or time.monotonic() > deadline:
+            return found
+        time.sleep(_LOOK_EVERY)

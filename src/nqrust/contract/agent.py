@@ -1,0 +1,175 @@
+"""The agent's own API (`/agent/v1`), spoken by the manager with the host's command token as bearer.
+
+All verbs are idempotent: asking twice for the same VM and generation is the same as asking once.
+
+    GET    /agent/v1/health              open: AgentHealth
+    GET    /agent/v1/inventory           Inventory
+    PUT    /agent/v1/vms/{id}            VmSpec -> VmStatus   make it exist and run; volumes come and go while it does not
+    GET    /agent/v1/vms/{id}            VmStatus (404 when neither disk nor scope is here)
+    GET    /agent/v1/vms/{id}/record     VmDocument: all that a manager without a record of the VM needs to adopt it
+    POST   /agent/v1/vms/{id}/stop       StopRequest -> VmStatus
+    POST   /agent/v1/vms/{id}/pause|resume             -> VmStatus
+    PUT    /agent/v1/vms/{id}/snapshots/{name}          -> SnapshotFound   of its disks; with memory where it runs and can
+    POST   /agent/v1/vms/{id}/snapshots/{name}/restore  -> VmStatus        of a VM that does not run
+    DELETE /agent/v1/vms/{id}/snapshots/{name}          204
+    DELETE /agent/v1/vms/{id}            204: scope, TAP, reservation, lease and disk are gone
+    GET    /agent/v1/vms/{id}/console    WebSocket: bytes both ways; several viewers at once
+    GET    /agent/v1/vms/{id}/console/log  text/plain: what the serial port said so far
+    DELETE /agent/v1/volumes/{name}      204: a kept volume and what is in it are gone
+    DELETE /agent/v1/taps/{name}         204: an orphan TAP is removed (refused with 409 while a VM holds it)
+
+Guest-facing listener, on the bridge address only, with the VM's own token as bearer, bodies up to 8 KiB:
+
+    POST   /v1/vms/{id}/guest-ip         GuestReport -> 204
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from nqrust.contract.images import Blob
+from nqrust.contract.vms import (
+    NAME_PATTERN,
+    VM_ID_PATTERN,
+    GuestReport,
+    GuestUser,
+    Ipv4,
+    LastReport,
+    Mac,
+    NetworkConfig,
+    OneLine,
+    PortForward,
+    RateLimits,
+    RestartPolicy,
+    SnapshotFound,
+    Tap,
+    VmLimits,
+    Volume,
+)
+from nqrust.contract.volumes import KeptVolume
+
+
+class AgentHealth(BaseModel):
+    """Upstream's agent has `version`, `kvm`, `time` only; the rest is ours."""
+
+    version: str
+    kvm: bool
+    time: datetime
+    status: str = "ok"
+    vmm: str = ""
+    accel: str = ""
+    registered: bool = False
+
+
+class ImageRef(BaseModel):
+    """The image a VM's disk is copied from. The agent uses its own copy below IMAGE_DIR when the sha256 fits, else it
+    fetches `GET {manager}/v1/images/{name}/blobs/{file}` with its agent token."""
+
+    name: str
+    rootfs: Blob
+    rootfs_type: str = "ext4"
+    kernel: Blob
+    kernel_elf: Blob | None = None
+    initrd: Blob | None = None
+    cmdline: str = ""
+    root_device: str = "/dev/vda"
+
+
+ADDRESS_TAKEN = "NQR-NET-709"
+"""Code of an agent's answer: another VM of the host has that address."""
+
+
+class VmSpec(BaseModel):
+    """All an agent needs to run a VM, and what it keeps for a manager that lost its record of the VM.
+
+    `guest_token` is the VM's own secret: the agent stores its hash.
+    """
+
+    id: str = Field(pattern=VM_ID_PATTERN)
+    name: str = Field(pattern=NAME_PATTERN, max_length=63)
+    generation: int = 1
+    vcpus: int = Field(ge=1, le=32)
+    memory_mib: int = Field(ge=64)
+    disk_mib: int = Field(ge=16)
+    image: ImageRef
+    mac: Mac
+    tap: Tap
+    ip: Ipv4 | None = Field(default=None, description="reserved address; None where the network has its own DHCP")
+    guest_token: OneLine
+    ssh_keys: list[OneLine] = []
+    forwards: list[PortForward] = []
+    volumes: list[Volume] = []
+    attached: list[str] = Field(
+        default=[], description="devices of volumes that the VM did not have; where it has no disk yet, it had none"
+    )
+    detached: list[Volume] = Field(default=[], description="what it had and is to have no more; without `data` they are kept")
+    users: list[GuestUser] = []
+    rate_limits: RateLimits = RateLimits()
+    network_config: NetworkConfig = Field(default=NetworkConfig.image, description="image: as VMs were before this was a choice")
+    run: bool = Field(default=True, description="False: prepare the disk, do not start")
+    autostart: bool = Field(default=True, description="kept for the manager, like the next two")
+    restart_policy: RestartPolicy = RestartPolicy.on_failure
+    tags: list[str] = []
+
+
+class VmStatus(BaseModel):
+    """What this host sees of one VM, read from the kernel and the supervisor, not from memory."""
+
+    id: str
+    name: str = ""
+    generation: int = 0
+    state: str = Field(description="running | paused | stopped | failed")
+    scope: str
+    pids: list[int] = []
+    started_at: datetime | None = None
+    tap: str | None = None
+    mac: str | None = None
+    ip: str | None = None
+    vmm: str = ""
+    accel: str = ""
+    disk: bool = Field(default=False, description="its disk is on this host")
+    network_written: str = Field(default="", description="what its disk was told about its network, for people")
+    exit_reason: str = ""
+    guest: LastReport = None
+    forwards: list[PortForward] = []
+    volumes: list[str] | None = Field(default=None, description="devices of its volumes; None: the agent does not tell")
+    limits: VmLimits | None = Field(default=None, description="as the kernel has them; None: not limited, or not running")
+    image: str = ""
+    vcpus: int = Field(default=0, description="as it was asked for; 0: the agent does not know, or does not tell")
+    memory_mib: int = Field(default=0, description="as vcpus")
+
+
+class VmDocument(BaseModel):
+    """What a host has on record of one VM; `spec.guest_token` is empty."""
+
+    spec: VmSpec
+    complete: bool = Field(description="False: an older agent wrote it, without SSH keys, users, tags and restart policy")
+    status: VmStatus
+    created_at: datetime
+    network_written: str = ""
+    snapshots: list[SnapshotFound] = []
+
+
+class TapStatus(BaseModel):
+    name: str
+    vm_id: str | None = Field(description="owner as its ifalias says")
+    bridge: str | None
+    up: bool
+
+
+class Inventory(BaseModel):
+    host_id: str | None
+    boot_id: str
+    time: datetime
+    vms: list[VmStatus]
+    taps: list[TapStatus]
+    volumes: list[KeptVolume] | None = Field(default=None, description="kept on this host; None: the agent does not tell")
+
+
+class GuestReportForward(BaseModel):
+    """POST /v1/hosts/{host_id}/vms/{vm_id}/guest on the manager, with the agent's token."""
+
+    report: GuestReport
+    at: datetime

@@ -1,0 +1,91 @@
+"""Hosts: machines with an agent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+
+from pydantic import BaseModel, Field
+
+from nqrust.contract.vms import UnknownVm
+
+
+class HostState(str, Enum):
+    online = "online"
+    degraded = "degraded"  # silent for 30 s
+    offline = "offline"  # silent for 5 min; its VMs are `unknown`
+
+
+class HostNetwork(BaseModel):
+    """The VM network of a host. Addresses are handed out by reservation from [dhcp_first, dhcp_last]."""
+
+    mode: str = "nat"
+    bridge: str
+    cidr: str = ""
+    gateway: str = ""
+    dhcp_first: str = ""
+    dhcp_last: str = ""
+    guest_relay: str = Field(default="", description="http://ADDRESS:PORT that guests report to")
+
+
+class HostCapacity(BaseModel):
+    cpus: int
+    memory_mib: int
+    memory_available_mib: int = 0
+    disk_mib: int = 0
+    disk_available_mib: int = 0
+
+
+class HostRegister(BaseModel):
+    """POST /v1/hosts/register with a join token (first time) or the agent's own token (afterwards) as bearer."""
+
+    name: str = Field(min_length=1, max_length=253)
+    advertise_url: str = Field(description="http://ADDRESS:PORT at which the manager reaches this agent")
+    version: str
+    boot_id: str
+    vmm: str = Field(description="firecracker | qemu")
+    accel: str = Field(description="kvm | tcg")
+    kvm: bool
+    capacity: HostCapacity
+    network: HostNetwork
+
+
+class HostRegistered(BaseModel):
+    """`agent_token` authenticates the agent to the manager; `command_token` the manager to the agent. Both are new
+    and are returned only when the agent registered with a join token; else they are empty and stay as they were."""
+
+    host_id: str
+    agent_token: str = ""
+    command_token: str = ""
+    heartbeat_seconds: int = 15
+
+
+class Heartbeat(BaseModel):
+    version: str
+    boot_id: str
+    capacity: HostCapacity
+    vms_running: int = 0
+
+
+class Host(BaseModel):
+    id: str
+    name: str
+    state: HostState
+    url: str
+    version: str
+    boot_id: str
+    vmm: str
+    accel: str
+    kvm: bool
+    cordoned: bool = False
+    capacity: HostCapacity
+    network: HostNetwork
+    vms: int = 0
+    unknown_vms: list[UnknownVm] = Field(default=[], description="it has them, and no record tells of them")
+    last_seen_at: datetime | None = None
+    created_at: datetime
+
+
+class HostList(BaseModel):
+    items: list[Host]
+    total: int

@@ -1,0 +1,41 @@
+"""Templates: what a VM is made of, under a name. A VM takes a copy; changing the template later changes no VM."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from nqrust.contract.vms import NAME_PATTERN, EmptyVolume, GuestAccount, NetworkConfig, RateLimits, RestartPolicy
+
+
+class TemplateSpec(BaseModel):
+    """The fields of `VmCreate` that several VMs can share. No secrets: accounts have keys and no passwords here."""
+
+    description: str = Field(default="", max_length=256)
+    image: str = Field(min_length=1, max_length=128)
+    vcpus: int = Field(default=1, ge=1, le=32)
+    memory_mib: int = Field(default=256, ge=64, le=1_048_576)
+    disk_mib: int | None = Field(default=None, ge=16, description="the image's own size when absent")
+    autostart: bool = True
+    restart_policy: RestartPolicy = RestartPolicy.on_failure
+    ssh_keys: list[str] = Field(default=[], max_length=32)
+    tags: list[str] = Field(default=[], max_length=32)
+    volumes: list[EmptyVolume] = Field(default=[], max_length=8)
+    users: list[GuestAccount] = Field(default=[], max_length=8)
+    rate_limits: RateLimits = RateLimits()
+    network_config: NetworkConfig = NetworkConfig.dhcp
+
+
+class TemplateCreate(TemplateSpec):
+    name: str = Field(pattern=NAME_PATTERN, max_length=63)
+
+
+class Template(TemplateCreate):
+    created_at: datetime
+    updated_at: datetime
+
+
+class TemplateList(BaseModel):
+    items: list[Template]
+    total: int

@@ -1,0 +1,33 @@
+"""Checks of packet filters beside iptables: a packet must pass every one of them, so rules of ours cannot let it by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host, command
+from nqrust.installer.preflight.findings import Finding, warning
+from nqrust.installer.settings.model import NetworkMode, Settings
+
+_HOOKS = {"input": "iifname {0} accept", "forward": "iifname {0} accept; nft insert rule {1} oifname {0} accept"}
+
+
+def drops_by_default(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
+    """Chains of nftables(8) with policy drop. Those of iptables-nft, in capitals, are left out: ours stand before them."""
+    if known or not settings.has_agent or settings.network.mode is NetworkMode.bridged or host.which("nft") is None:
+        return
+    try:
+        listed = json.loads(host.run(command("nft", "--json", "list", "chains", timeout=30)).stdout)["nftables"]
+        chains = [entry["chain"] for entry in listed if "chain" in entry]
+    except (HostError, ValueError, KeyError, TypeError):
+        return  # a kernel without nftables, so there are no such chains
+    for chain in chains:
+        rule = _HOOKS.get(chain.get("hook", ""))
+        if rule and chain.get("policy") == "drop" and chain["family"] in ("ip", "inet") and not chain["name"].isupper():
+            name = f"{chain['family']} {chain['table']} {chain['name']}"
+            yield warning(
+                "NQR-PRE-035",
+                f"The nftables chain {name} drops what none of its rules accepts, and with it what VMs send.",
+                f"Accept the VM bridge there: `nft insert rule {name} {rule.format(settings.network.bridge_name, name)}`.",
+            )

@@ -1,0 +1,117 @@
+"""Checks of the network that VMs are to use, against what is there."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from nqrust.host.facts.model import Facts
+from nqrust.installer.preflight.findings import Finding, error, info, warning
+from nqrust.installer.settings.model import NetworkMode, Settings
+
+
+def subnet_is_free(settings: Settings, facts: Facts, former: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    """`former`: names of our own bridges of earlier settings, which go. The VM subnet must not be routed elsewhere already, or VMs and that network would shadow each other."""
+    net = ipaddress.IPv4Network(settings.network.cidr)
+    ours = {settings.network.bridge_name, *former}
+    for link in facts.network.links:
+        for address in link.addresses:
+            try:
+                other = ipaddress.ip_interface(address).network
+            except ValueError:
+                continue
+            if link.name not in ours and isinstance(other, ipaddress.IPv4Network) and other.overlaps(net):
+                yield error(
+                    "NQR-PRE-020",
+                    f"The VM network {net} overlaps {other} on {link.name}.",
+                    "Choose another one: network.cidr (with dhcp_first and dhcp_last) in the --config file.",
+                )
+                return
+    for route in facts.network.routes:
+        if route.destination == "default" or route.device in ours:
+            continue
+        try:
+            other = ipaddress.IPv4Network(route.destination)
+        except ValueError:
+            continue
+        if other.overlaps(net) and other.prefixlen > 0:
+            yield error(
+                "NQR-PRE-020",
+                f"The VM network {net} overlaps the route to {other} through {route.device}.",
+                "Choose another one: network.cidr (with dhcp_first and dhcp_last) in the --config file.",
+            )
+            return
+
+
+def bridge_is_free(settings: Settings, facts: Facts, former: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    name = settings.network.bridge_name
+    if name in former:
+        return  # the step tells whether it is still ours, and gives it the address that is asked for
+    found = next((link for link in facts.network.links if link.name == name), None)
+    if found is None:
+        return
+    wanted = f"{settings.network.gateway}/{settings.network.prefix_length}"
+    v4 = [a for a in found.addresses if ":" not in a]
+    if found.kind != "bridge":
+        yield error("NQR-PRE-028", f"{name} exists and is no bridge.", "Choose another name with --bridge-name.")
+    elif settings.network.mode is NetworkMode.nat and v4 and v4 != [wanted]:
+        yield error(
+            "NQR-PRE-028",
+            f"The bridge {name} exists with {', '.join(v4)}, not {wanted}.",
+            "Choose another name with --bridge-name, or set network.cidr to that network.",
+        )
+
+
+def dhcp_is_free(settings: Settings, facts: Facts, installed: bool) -> Iterator[Finding]:
+    """Another DHCP server that listens on every address answers our guests too (RFC 2131: port 67)."""
+    if installed:
+        return
+    for port in facts.ports:
+        if port.protocol == "udp" and port.port == 67 and port.address in ("0.0.0.0", "*", "::", settings.network.gateway):
+            yield warning(
+                "NQR-PRE-013",
+                f"{port.process or 'Another program'} listens for DHCP on {port.address}.",
+                f"Make it leave out {settings.network.bridge_name} (dnsmasq: except-interface={settings.network.bridge_name}, bind-interfaces).",
+            )
+
+
+def neighbours(facts: Facts) -> Iterator[Finding]:
+    """Software that also shapes forwarding; we coexist, and say so."""
+    for name in facts.network.firewall_managers:
+        if name == "docker":
+            yield info(
+                "NQR-PRE-012",
+                "Docker drops forwarded packets by default; rules for the VM bridge go in front of its own.",
+            )
+        elif name in ("ufw", "firewalld"):
+            yield info(
+                "NQR-PRE-014",
+                f"{name} is active; rules for the VM bridge are added beside it and it stays as it is.",
+            )
+        elif name == "libvirt":
+            yield info("NQR-PRE-011", "libvirt is active with networks of its own; they are left alone.")
+
+
+def uplink(settings: Settings, facts: Facts) -> Iterator[Finding]:
+    if settings.network.mode is not NetworkMode.bridged:
+        return
+    name = settings.network.uplink or facts.network.uplink
+    if name is None:
+        yield error(
+            "NQR-PRE-031",
+            "No uplink was found for bridged mode: there is no default route.",
+            "Name it with --uplink.",
+        )
+
+
+def checks(settings: Settings, facts: Facts, installed: bool, former: tuple[Settings, ...] = ()) -> Iterator[Finding]:
+    """`former`: settings of earlier runs on this host."""
+    bridges = frozenset(s.network.bridge_name for s in former if s.has_agent and s.network.mode is not NetworkMode.bridged)
+    if not settings.has_agent:
+        return
+    if settings.network.mode is not NetworkMode.bridged:
+        yield from subnet_is_free(settings, facts, bridges)
+        yield from dhcp_is_free(settings, facts, installed)
+    yield from bridge_is_free(settings, facts, bridges)
+    yield from neighbours(facts)
+    yield from uplink(settings, facts)

@@ -1,0 +1,107 @@
+"""Checks for what others have made: another installation, folders that are somebody's own, settings of the
+administrator that this installation goes against."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+
+from nqrust.contract import names, paths
+from nqrust.host.port import Host, Kind
+from nqrust.installer.preflight.findings import Finding, error, warning
+from nqrust.installer.settings.model import NetworkMode, Settings
+
+UNITS = (names.NETWORK_UNIT, names.DHCP_UNIT, names.MANAGER_UNIT, names.AGENT_UNIT, names.UI_UNIT)
+UNIT_DIRS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_FORWARDING_OFF = re.compile(r"^\s*-?net[./]ipv4[./]ip_forward\s*=\s*0\s*$", re.MULTILINE)
+
+
+def foreign_installation(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
+    """A populated INSTALL_DIR, configuration, state or our unit names without a receipt of ours: another's work.
+
+    `known`: the journal knows an installation (finished or not), so what is there is ours."""
+    if known:
+        return
+    install_dir = settings.paths.install_dir
+    if _holds(host, install_dir):
+        yield error(
+            "NQR-PRE-015",
+            f"{install_dir} holds an installation that nqr did not make.",
+            f"Remove it with its own uninstaller, move {install_dir} away, or choose another folder with INSTALL_DIR.",
+        )
+    layout = settings.layout
+    for path in (layout.manager_env, layout.agent_env, layout.ui_env):
+        if host.exists(path):
+            yield error(
+                "NQR-PRE-015",
+                f"{path} is the configuration of an installation that nqr did not make.",
+                f"Remove that installation with its own uninstaller, or move {path} away (mv {path} {path}.old).",
+            )
+    left = [name for name in _holds(host, paths.STATE_DIR) if not name.startswith(".")]
+    if left and not {posixpath.basename(paths.JOURNAL), posixpath.basename(paths.FINGERPRINT)} & set(left):
+        yield error(
+            "NQR-PRE-015",
+            f"{paths.STATE_DIR} holds {left[0]}, which nqr did not make.",
+            f"Move it away; nqr keeps its own records in {paths.STATE_DIR} and removes the folder when it goes.",
+        )
+    seen: set[str] = set()
+    for folder in UNIT_DIRS:
+        for unit in UNITS:
+            if unit not in seen and host.exists(f"{folder}/{unit}"):
+                seen.add(unit)
+                yield error(
+                    "NQR-PRE-015",
+                    f"{folder}/{unit} exists and was not made by nqr.",
+                    f"Remove the other installation first (systemctl disable --now {unit}; rm {folder}/{unit}).",
+                )
+
+
+def folders_of_others(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
+    """Folders that were there are used as they are. The one of the images becomes root's, open to the manager's group,
+    which would lock out whoever has rights in it now."""
+    if known or not settings.has_manager:
+        return
+    images = settings.paths.image_dir
+    stat = host.stat(images)
+    if stat is not None and stat.kind is Kind.directory:
+        whose = None
+        if stat.owner != "root":
+            whose = f"belongs to {stat.owner}"
+        elif stat.mode & 0o020 and stat.group not in ("root", names.SERVICE_GROUP):
+            whose = f"can be written by the group {stat.group}"
+        elif stat.mode & 0o002:
+            whose = "can be written by everybody"
+        if whose:
+            yield error(
+                "NQR-PRE-033",
+                f"{images} is there already and {whose}; the manager would take it for itself.",
+                f"Choose another folder with IMAGE_DIR, or give it up (chown root:root {images}; chmod 755 {images}).",
+            )
+
+
+def forwarding_turned_off(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
+    """An administrator's own drop-in (sysctl.d(5)) says that this host does not forward; VMs behind NAT need it."""
+    if known or not settings.has_agent or settings.network.mode is not NetworkMode.nat:
+        return
+    for path in (*host.glob("/etc/sysctl.d/*.conf"), "/etc/sysctl.conf"):
+        stat = host.stat(path)
+        if stat is not None and stat.kind is Kind.file and _FORWARDING_OFF.search(host.read_text(path)):
+            yield warning(
+                "NQR-PRE-034",
+                f"{path} turns forwarding off (net.ipv4.ip_forward = 0); it stays as it is, and forwarding is turned on"
+                " for the VMs at every boot.",
+                "Use --network-mode isolated if this host must not forward.",
+            )
+
+
+def checks(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
+    yield from foreign_installation(settings, host, known)
+    yield from folders_of_others(settings, host, known)
+    yield from forwarding_turned_off(settings, host, known)
+
+
+def _holds(host: Host, path: str) -> list[str]:
+    """Names in a folder; none when it is not one (the step that wants it says so)."""
+    stat = host.stat(path)
+    return host.listdir(path) if stat is not None and stat.kind is Kind.directory else []

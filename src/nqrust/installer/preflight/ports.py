@@ -1,0 +1,105 @@
+"""The ports that the settings name must be free, or be ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nqrust.contract import names
+from nqrust.host.facts.model import Facts, ListeningPort
+from nqrust.installer.preflight.findings import Finding, error, warning
+from nqrust.installer.settings.model import DbType, NetworkMode, Settings
+from nqrust.installer.steps.pg_cluster import expected_port
+from nqrust.installer.supervisor.holding import overlaps, split_bind
+
+DATABASE_PORT = "database.port"
+
+
+def wanted(settings: Settings) -> list[tuple[str, str, int, str]]:
+    """(what for, address, port, how to choose another) of each TCP port that the settings name."""
+    ports: list[tuple[str, str, int, str]] = []
+    if settings.has_manager:
+        ports.append(("the manager", *split_bind(settings.manager.bind), "MANAGER_BIND"))
+    if settings.has_agent:
+        ports.append(("the agent", *split_bind(settings.agent.bind), "AGENT_BIND"))
+        if settings.network.mode is not NetworkMode.bridged:
+            ports.append(
+                (
+                    "the agent's guest listener",
+                    settings.network.gateway,
+                    names.GUEST_RELAY_PORT,
+                    "network.cidr",
+                )
+            )
+    if settings.has_ui:
+        ports.append(("the web UI", *split_bind(settings.ui.bind), "ui.bind"))
+    return ports
+
+
+def _holder(port: ListeningPort) -> str:
+    if port.process:
+        return f"{port.process} (process {port.pid})"
+    return "a process that cannot be seen from here"
+
+
+def checks(
+    settings: Settings,
+    facts: Facts,
+    installed: Settings | None,
+    explicit: frozenset[str] = frozenset(),
+    own: frozenset[int] = frozenset(),
+) -> Iterator[Finding]:
+    """`installed`: the settings of the installation that is here already; its own ports are ours. `own`: the processes of
+    its services; whatever they hold now, they leave or keep as these settings say. `explicit`: settings that somebody
+    chose."""
+    yield from _wanted_twice(settings)
+    ours = {(address, number) for _, address, number, _ in wanted(installed)} if installed else set()
+    for purpose, address, number, choose in wanted(settings):
+        if (address, number) in ours:
+            continue
+        for port in facts.ports:
+            if port.pid not in own and overlaps(port, address, number):
+                yield error(
+                    "NQR-PRE-007",
+                    f"Port {number}, wanted for {purpose}, is held by {_holder(port)}.",
+                    f"Stop that process, or choose another port with {choose}.",
+                )
+                break
+    yield from database_port(settings, facts, installed, chosen=DATABASE_PORT in explicit)
+
+
+def _wanted_twice(settings: Settings) -> Iterator[Finding]:
+    """The guest listener's port is no setting, so the settings' own checks do not know of it."""
+    ports = wanted(settings)
+    relay = next((row for row in ports if row[2] == names.GUEST_RELAY_PORT and row[3] == "network.cidr"), None)
+    for purpose, _, number, choose in ports if relay else ():
+        if choose != "network.cidr" and number == names.GUEST_RELAY_PORT:
+            yield error(
+                "NQR-PRE-007",
+                f"Port {number}, wanted for {purpose}, is the port of the agent's guest listener.",
+                f"Choose another port with {choose}.",
+            )
+
+
+def database_port(settings: Settings, facts: Facts, installed: Settings | None, *, chosen: bool) -> Iterator[Finding]:
+    """A local database lives in a PostgreSQL cluster of the distribution, not in whatever answers on its port. Where that
+    cluster is on another port it is used there, unless the port was `chosen`."""
+    db = settings.database
+    if not settings.has_manager or db.type is DbType.remote or installed is not None:
+        return
+    if any(cluster.port == db.port for cluster in facts.postgres):
+        return
+    found = expected_port(facts.postgres, facts.ports, db.port)
+    holder = next((p for p in facts.ports if overlaps(p, "127.0.0.1", db.port)), None)
+    if holder is not None:
+        yield warning(
+            "NQR-PRE-026",
+            f"Port {db.port} is held by {_holder(holder)}, which is no PostgreSQL cluster of this distribution; "
+            f"the distribution's own will be used on port {found}.",
+            "Use that server with --db-type remote if that is what you want.",
+        )
+    elif found != db.port and chosen:
+        yield error(
+            "NQR-PRE-026",
+            f"There is no PostgreSQL cluster on port {db.port}; the one of this host is (or will be) on port {found}.",
+            f"Leave out --db-port, or make a cluster on port {db.port} first.",
+        )

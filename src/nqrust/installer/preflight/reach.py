@@ -1,0 +1,201 @@
+"""What must be asked of other machines before anything is touched: the remote database and the manager to join."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from nqrust.contract.credentials import hash_token
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+from nqrust.host.secret import Secret
+from nqrust.installer.preflight.findings import Finding, error
+from nqrust.installer.settings.model import DbType, Settings
+
+if TYPE_CHECKING:
+    import psycopg
+
+MIN_POSTGRES = 130000
+
+
+class Joined(Enum):
+    """How this host's agent stands to the manager that the settings name."""
+
+    no = "no"
+    yes = "yes"
+    elsewhere = "elsewhere"  # it has joined another manager
+
+
+def remote_database(
+    settings: Settings,
+    password: Secret | None,
+    role_attributes: tuple[str, ...] = (),
+    cli_token: Secret | None = None,
+) -> Iterator[Finding]:
+    """Connect, check version and rights. Creates nothing. `cli_token`: given where the installation has used another
+    database so far; this one must hold the same data, and then knows the token."""
+    db = settings.database
+    if not settings.has_manager or db.type is not DbType.remote:
+        return
+    if password is None or not password:
+        yield error(
+            "NQR-DB-010",
+            f"No password was given for the remote database {db.name} on {db.host}.",
+            "Pass --db-password-file FILE, or set DB_PASSWORD.",
+        )
+        return
+    import psycopg
+
+    try:
+        with psycopg.connect(
+            host=db.host,
+            port=db.port,
+            dbname=db.name,
+            user=db.user,
+            password=password.reveal(),
+            connect_timeout=8,
+            application_name="nqr-preflight",
+        ) as connection:
+            yield from _rights(settings, connection, role_attributes)
+            if cli_token is not None and not _is_ours(connection, cli_token):
+                yield error(
+                    "NQR-PRE-062",
+                    f"The database {db.name} on {db.host}:{db.port} does not hold this installation's data, so the VMs would be"
+                    " lost.",
+                    "Stop the manager, copy the old database there (pg_dump, pg_restore), then run the same command again; or"
+                    " keep the old settings.",
+                )
+    except psycopg.OperationalError as failure:
+        yield _refusal(settings, str(failure))
+
+
+def _is_ours(connection: psycopg.Connection[tuple[object, ...]], cli_token: Secret) -> bool:
+    """Whether the database knows the token that this installation made; False where it has no such table, or shows none."""
+    import psycopg
+
+    query = "SELECT 1 FROM public.tokens WHERE sha256 = %s"
+    try:
+        return connection.execute(query, (hash_token(cli_token.reveal()),)).fetchone() is not None
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege):
+        return False
+
+
+def knows(host: Host, base: str, agent_token: Secret) -> bool:
+    """Whether the manager at `base` knows an agent by this token. A manager that does not answer is another check's."""
+    try:
+        status, _ = host.http_get(
+            f"{base}/v1/hosts/join-check",
+            headers={"Authorization": Secret(f"Bearer {agent_token.reveal()}")},
+            timeout=8.0,
+        )
+    except HostError:
+        return True
+    return status not in (401, 403)
+
+
+def _refusal(settings: Settings, text: str) -> Finding:
+    db = settings.database
+    if "password authentication failed" in text or "no password supplied" in text:
+        return error(
+            "NQR-DB-011",
+            f"The database on {db.host}:{db.port} refuses the password of role {db.user}.",
+            "Pass the right one with --db-password-file FILE, or set DB_PASSWORD.",
+        )
+    if "does not exist" in text:
+        return error(
+            "NQR-DB-012",
+            f"There is no database {db.name} on {db.host}:{db.port}.",
+            f"Create it: CREATE DATABASE {db.name} OWNER {db.user};",
+        )
+    if "pg_hba.conf" in text:
+        return error(
+            "NQR-DB-013",
+            f"The database on {db.host}:{db.port} does not let role {db.user} in from this host.",
+            "Add a line for this host to its pg_hba.conf and reload it.",
+        )
+    return error(
+        "NQR-DB-014",
+        f"No PostgreSQL answers on {db.host}:{db.port}.",
+        "Check --db-host and --db-port, that it listens on that address, and the firewalls between.",
+    )
+
+
+def _rights(
+    settings: Settings, connection: psycopg.Connection[tuple[object, ...]], attributes: tuple[str, ...]
+) -> Iterator[Finding]:
+    db = settings.database
+    if connection.info.server_version < MIN_POSTGRES:
+        yield error(
+            "NQR-DB-015",
+            f"PostgreSQL {connection.info.server_version // 10000} on {db.host} is too old; 13 or newer is needed.",
+            "Use a newer server.",
+        )
+    row = connection.execute(
+        "SELECT has_schema_privilege('public', 'CREATE'), rolcreaterole FROM pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    if row is None or not row[0]:
+        yield error(
+            "NQR-DB-016",
+            f"Role {db.user} may not create tables in schema public of {db.name}.",
+            f"Grant it: GRANT ALL ON SCHEMA public TO {db.user};",
+        )
+    if row is not None and "CREATEROLE" in attributes and not row[1]:
+        yield error(
+            "NQR-DB-016",
+            f"This release needs role {db.user} to have CREATEROLE.",
+            f"ALTER ROLE {db.user} CREATEROLE;",
+        )
+
+
+def manager_to_join(
+    settings: Settings, host: Host, join_token: Secret | None, joined: Joined, vms: tuple[str, ...] = ()
+) -> Iterator[Finding]:
+    """Agent mode: the manager answers, and would take the token of an agent that has not joined it yet."""
+    if settings.has_manager:
+        return
+    base = settings.agent.manager_base
+    try:
+        status, body = host.http_get(f"{base}/health", timeout=8.0)
+        healthy = status == 200 and json.loads(body).get("status") == "ok"
+    except (HostError, ValueError, AttributeError):
+        status, healthy = 0, False
+    if not healthy:
+        yield error(
+            "NQR-PRE-024",
+            f"No manager answers at {base}" + (f" (HTTP {status})." if status else "."),
+            "Check --manager-url, that the manager runs, and the firewalls between.",
+        )
+        return
+    if joined is Joined.yes:
+        return
+    if joined is Joined.elsewhere and vms:
+        yield error(
+            "NQR-PRE-064",
+            f"The manager at {base} does not know this agent, whose host has {len(vms)} VM{'s' if len(vms) > 1 else ''} of"
+            " another manager.",
+            "Delete these VMs with the manager that knows them (nqr vm rm NAME), or keep the old --manager-url.",
+        )
+        return
+    if join_token is None or not join_token:
+        yield error(
+            "NQR-PRE-025",
+            "Agent mode needs a join token.",
+            "Run `nqr host token` on the manager's host and pass the file with --join-token-file.",
+        )
+        return
+    try:
+        status, _ = host.http_get(
+            f"{base}/v1/hosts/join-check",
+            headers={"Authorization": Secret(f"Bearer {join_token.reveal()}")},
+            timeout=8.0,
+        )
+    except HostError:
+        status = 0
+    if status in (401, 403):
+        yield error(
+            "NQR-PRE-025",
+            "The manager does not accept the join token: it is wrong, used or expired.",
+            "Make a new one with `nqr host token` on the manager's host.",
+        )

@@ -1,0 +1,85 @@
+"""All checks in one list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from nqrust.host.facts.model import Facts
+from nqrust.host.port import Host
+from nqrust.host.secret import Secret
+from nqrust.installer.preflight import (
+    addresses,
+    changes,
+    firewalls,
+    folders,
+    images,
+    machine,
+    network,
+    others,
+    ports,
+    reach,
+    unsupported,
+)
+from nqrust.installer.preflight.findings import Finding, Severity
+from nqrust.installer.settings.model import Settings
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What preflight must know beside settings and facts. `installed`: settings of our installation that is here, if
+    one is; `known`: the journal has entries; `agent_token`: what this host's agent proves itself with, if it has joined; `explicit`: settings that somebody chose, by
+    dotted name; `own`: processes of our services; `vms`: paths of the folders of this host's VMs; `former`: settings of
+    earlier runs; `cli_token`: of this installation, which its database knows."""
+
+    installed: Settings | None = None
+    known: bool = False
+    agent_token: Secret | None = None
+    cli_token: Secret | None = None
+    db_password: Secret | None = None
+    join_token: Secret | None = None
+    role_attributes: tuple[str, ...] = ()
+    explicit: frozenset[str] = frozenset()
+    own: frozenset[int] = frozenset()
+    vms: tuple[str, ...] = ()
+    former: tuple[Settings, ...] = ()
+
+
+def run(settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()) -> list[Finding]:
+    """Every finding, errors first. A code in `ignore` turns its errors into warnings, except for what this version cannot do."""
+    found = [
+        *unsupported.checks(settings),
+        *machine.checks(settings, facts),
+        *folders.checks(settings, host, situation.known),
+        *addresses.checks(settings, facts),
+        *changes.checks(settings, situation.installed, facts, situation.vms),
+        *ports.checks(settings, facts, situation.installed, situation.explicit, situation.own),
+        *network.checks(settings, facts, situation.installed is not None, situation.former),
+        *images.checks(settings, facts),
+        *others.checks(settings, host, situation.known),
+        *firewalls.drops_by_default(settings, host, situation.known),
+        *reach.remote_database(settings, situation.db_password, situation.role_attributes, _moved(settings, situation)),
+        *reach.manager_to_join(settings, host, situation.join_token, _joined(settings, host, situation), situation.vms),
+    ]
+    lifted = set(ignore) - changes.FIRM - set(unsupported.CODES)
+    found = [replace(f, severity=Severity.warning) if f.severity is Severity.error and f.code in lifted else f for f in found]
+    return sorted(found, key=lambda f: list(Severity).index(f.severity))
+
+
+def _moved(settings: Settings, situation: Situation) -> Secret | None:
+    """What the remote database must know, where these settings name another one than the installation has."""
+    was = situation.installed
+    if was is None or not was.has_manager or was.database.type is not settings.database.type:
+        return None
+    same = was.database.model_copy(update={"password_file": None}) == settings.database.model_copy(update={"password_file": None})
+    return None if same else situation.cli_token
+
+
+def _joined(settings: Settings, host: Host, situation: Situation) -> reach.Joined:
+    """Whether the agent of this host has joined the manager that the settings name."""
+    was = situation.installed
+    if not situation.agent_token:
+        return reach.Joined.no
+    if was is None or was.has_manager or was.agent.manager_base == settings.agent.manager_base:
+        return reach.Joined.yes
+    known = reach.knows(host, settings.agent.manager_base, situation.agent_token)
+    return reach.Joined.yes if known else reach.Joined.elsewhere

@@ -1,0 +1,39 @@
+"""Checks of what this version does not do on any host. No flag turns these into warnings: going on could not end well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nqrust.installer.preflight.findings import Finding, error
+from nqrust.installer.settings.model import NetworkMode, Settings
+from nqrust.installer.steps.bridged import CODE as BRIDGED
+from nqrust.installer.steps.bridged import CURE as BRIDGED_CURE
+from nqrust.installer.steps.bridged import WHY as BRIDGED_WHY
+
+BUNDLED = "bundled"
+RELEASE, KEY = "NQR-REL-050", "NQR-REL-051"
+CODES = (RELEASE, KEY, BRIDGED)
+CURE = "Leave --release out: the platform is then built from this source tree, or from another one that --source names."
+
+
+def release_source(settings: Settings) -> Iterator[Finding]:
+    """Releases from elsewhere are described and planned, and no step can install one yet."""
+    release = settings.release
+    if release.source != BUNDLED:
+        yield error(RELEASE, f"This version installs no release from {release.source}.", CURE)
+    elif release.public_key:
+        yield error(
+            KEY,
+            f"The key {release.public_key} has nothing to check: this version installs only what it builds from a source tree.",
+            "Leave --release-key out.",
+        )
+
+
+def bridged(settings: Settings) -> Iterator[Finding]:
+    if settings.has_agent and settings.network.mode is NetworkMode.bridged:
+        yield error(BRIDGED, BRIDGED_WHY, BRIDGED_CURE)
+
+
+def checks(settings: Settings) -> Iterator[Finding]:
+    yield from release_source(settings)
+    yield from bridged(settings)

@@ -1,0 +1,108 @@
+"""The hops that cost nothing: programs, services, database, bridge, DHCP server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from nqrust.host.port import Host, command
+from nqrust.installer.phases.context import Context
+from nqrust.installer.proofs.hops import Failed, Hop, Unproven, local_address
+from nqrust.installer.resources.env import database_host, database_port, manager_base
+from nqrust.installer.settings.model import NetworkMode
+
+
+def standing(context: Context, host: Host) -> Iterator[Hop]:
+    """The hops that cost nothing: binaries, services' health, database, bridge, DHCP server."""
+    settings, layout, release = context.settings, context.layout, context.release
+
+    def binaries() -> str:
+        wanted = [
+            name
+            for name, there in (
+                ("manager", settings.has_manager),
+                ("agent", settings.has_agent),
+                ("guest-agent", settings.has_agent),
+            )
+            if there and release.component(name) is not None
+        ]
+        missing = [name for name in wanted if host.stat(f"{layout.bin_dir}/{name}") is None]
+        if missing:
+            raise Failed(f"missing in {layout.bin_dir}: {', '.join(missing)}")
+        link = host.readlink(layout.current_link)
+        if not link.endswith(release.version):
+            raise Failed(f"{layout.current_link} points to {link}")
+        return f"release {release.version}"
+
+    yield Hop("binaries", "NQR-VER-001", "Run `nqr install` again.", binaries)
+    for name, wanted, bind in (
+        ("manager", settings.has_manager, settings.manager.bind),
+        ("agent", settings.has_agent, settings.agent.bind),
+        ("ui", settings.has_ui, settings.ui.bind),
+    ):
+        component = release.component(name)
+        if wanted and component is not None:
+            yield _health_hop(host, name, bind, component.health)
+    if settings.has_manager:
+        yield Hop(
+            "database",
+            "NQR-VER-003",
+            "Look at `nqr logs manager` and at PostgreSQL's own log.",
+            lambda: _database(context, host),
+        )
+    if settings.has_agent and settings.network.mode is not NetworkMode.bridged:
+        yield Hop(
+            "bridge",
+            "NQR-VER-004",
+            "Run `nqr install` again; it puts the bridge back.",
+            lambda: _bridge(context, host),
+        )
+        yield Hop("dhcp", "NQR-VER-005", "Look at `nqr logs dhcp`.", lambda: _dhcp(context, host))
+
+
+def _health_hop(host: Host, name: str, bind: str, path: str | None) -> Hop:
+    def healthy() -> str:
+        if path is None:
+            raise Unproven(f"the release gives {name} no health address")
+        status, body = host.http_get(f"http://{local_address(bind)}{path}", timeout=5.0)
+        if status != 200:
+            raise Failed(f"HTTP {status} from {path}")
+        try:
+            version = json.loads(body).get("version", "")
+        except (ValueError, AttributeError):
+            version = ""
+        return f"answers on {bind}" + (f", version {version}" if version else "")
+
+    return Hop(name, "NQR-VER-002", f"Look at `nqr logs {name}`.", healthy)
+
+
+def _database(context: Context, host: Host) -> str:
+    """The manager's /health answers 200 only while its database does; the server's port is looked at as well."""
+    db = context.settings.database
+    if not host.connect(database_host(context), database_port(context), timeout=5.0):
+        raise Failed(f"nothing accepts connections on {database_host(context)}:{database_port(context)}")
+    status, _ = host.http_get(f"{manager_base(context)}/health", timeout=5.0)
+    if status != 200:
+        raise Failed(f"the manager cannot use it (HTTP {status})")
+    return f"{db.name} on {database_host(context)}:{database_port(context)}"
+
+
+def _bridge(context: Context, host: Host) -> str:
+    network = context.settings.network
+    shown = host.run(command("ip", "-j", "address", "show", "dev", network.bridge_name, ok=(0, 1))).stdout
+    wanted = f"{network.gateway}/{network.prefix_length}"
+    try:
+        found = [f"{a['local']}/{a['prefixlen']}" for link in json.loads(shown or "[]") for a in link.get("addr_info", [])]
+    except (ValueError, KeyError):
+        found = []
+    if wanted not in found:
+        raise Failed(f"{network.bridge_name} does not have {wanted}")
+    return f"{network.bridge_name} has {wanted}"
+
+
+def _dhcp(context: Context, host: Host) -> str:
+    """proc_net_udp: a socket on port 67 bound to this bridge exists (dnsmasq binds 0.0.0.0:67 with SO_BINDTODEVICE)."""
+    lines = host.read_text("/proc/net/udp").splitlines()[1:]
+    if not any(line.split()[1].endswith(":0043") for line in lines if line.strip()):
+        raise Failed("no DHCP server listens")
+    return f"dnsmasq on {context.settings.network.bridge_name}"

@@ -1,0 +1,62 @@
+"""A canary asked of the manager: the whole way that a user's VM goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nqrust.client.errors import ClientError
+from nqrust.client.manager import ManagerClient
+from nqrust.contract.vms import VmCreate
+from nqrust.host.port import Host
+from nqrust.installer.proofs.canary import Seen, described, forsaken, name_of_mine
+
+
+@dataclass
+class ManagersCanary:
+    """`here`: the name under which this host's agent is registered; the canary is placed on it."""
+
+    host: Host
+    client: ManagerClient
+    here: str
+    name: str = field(default_factory=name_of_mine)
+    id: str = ""
+
+    def start(self) -> None:
+        wanted = VmCreate(name=self.name, image="tiny", vcpus=1, memory_mib=128, start=True, autostart=False, host=self.here)
+        self.id = self.client.create_vm(wanted).id
+
+    def look(self) -> Seen:
+        vm = self.client.get_vm(self.id)
+        found = next((h for h in self.client.list_hosts().items if h.id == vm.host_id), None)
+        vmm = described(found.vmm, found.accel) if found else "a VMM"
+        return Seen(vm.state.value, vm.error, vm.tap, vm.host == self.here, vmm, vm.guest)
+
+    def console(self) -> str:
+        try:
+            return self.client.console_log(self.id)
+        except ClientError:
+            return ""
+
+    def remove(self) -> str:
+        if not self.id:
+            return ""
+        try:
+            return self._delete(self.id)
+        except ClientError as error:
+            return str(error)
+
+    def clear(self) -> str:
+        try:
+            vms = self.client.list_vms().items
+            left = [vm.id for vm in vms if vm.host in (self.here, None) and forsaken(vm.name)]
+            return "; ".join(filter(None, (self._delete(id) for id in left)))
+        except ClientError as error:
+            return str(error)
+
+    def _delete(self, id: str) -> str:
+        self.client.delete_vm(id, force=True)
+        for _ in range(120):
+            if all(vm.id != id for vm in self.client.list_vms().items):
+                return ""
+            self.host.sleep(0.5)
+        return "it did not go within a minute"

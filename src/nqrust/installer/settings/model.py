@@ -1,0 +1,198 @@
+"""What is to be installed, typed. One value of `Settings` is the whole intent; how it is gathered (flags > environment >
+--config YAML > what the last install recorded > the mode's defaults) is in `settings/sources.py`.
+
+The same model is the `--config` file's schema (`nqr config schema`) and `config.yaml` on the installed host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from enum import Enum
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from nqrust.contract import names, paths
+from nqrust.contract.paths import Layout
+
+
+class Mode(str, Enum):
+    production = "production"  # everything on this host
+    dev = "dev"  # upstream's name for a development host; the same as production
+    minimal = "minimal"  # production without the web UI
+    manager = "manager"  # control plane only
+    agent = "agent"  # worker node only
+
+
+class NetworkMode(str, Enum):
+    nat = "nat"
+    bridged = "bridged"
+    isolated = "isolated"
+
+
+class DbType(str, Enum):
+    local = "local"
+    remote = "remote"
+
+
+class VmmChoice(str, Enum):
+    auto = "auto"
+    firecracker = "firecracker"
+    qemu = "qemu"
+
+
+def _bind(value: str) -> str:
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[0-9A-Za-z.-]+):(\d{1,5})", value)
+    if not match or not 1 <= int(match[2]) <= 65535:
+        raise ValueError("must be ADDRESS:PORT with a port from 1 to 65535")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not re.fullmatch(r"/[A-Za-z0-9._@+-]+(/[A-Za-z0-9._@+-]+)*", value) or ".." in value.split("/"):
+        raise ValueError("must be an absolute path below / without spaces, '..' or a trailing slash")
+    return value
+
+
+def _interface(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", value) or value in (".", ".."):
+        raise ValueError("must be a network interface name of at most 15 characters")
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+(/[^\s]*)?", value):
+        raise ValueError("must be an http:// or https:// address")
+    return value.rstrip("/")
+
+
+def _identifier(value: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value):
+        raise ValueError("must be a lower-case SQL identifier of at most 63 characters")
+    return value
+
+
+Bind = Annotated[str, AfterValidator(_bind)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+InterfaceName = Annotated[str, AfterValidator(_interface)]
+Url = Annotated[str, AfterValidator(_url)]
+SqlName = Annotated[str, AfterValidator(_identifier)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PathSettings(Section):
+    install_dir: AbsolutePath = paths.INSTALL_DIR
+    data_dir: AbsolutePath = paths.DATA_DIR
+    config_dir: AbsolutePath = paths.CONFIG_DIR
+    image_dir: AbsolutePath = paths.IMAGE_DIR
+
+
+class NetworkSettings(Section):
+    """`cidr` is the VM network of NAT and isolated mode; its first address is the gateway on the bridge."""
+
+    mode: NetworkMode = NetworkMode.nat
+    bridge_name: InterfaceName = names.BRIDGE
+    uplink: InterfaceName | None = Field(default=None, description="found by the default route when absent")
+    cidr: str = names.NAT_CIDR
+    dhcp_first: str = names.NAT_DHCP_FIRST
+    dhcp_last: str = names.NAT_DHCP_LAST
+
+    @model_validator(mode="after")
+    def _addresses_fit(self) -> NetworkSettings:
+        net = ipaddress.IPv4Network(self.cidr)
+        first, last = ipaddress.IPv4Address(self.dhcp_first), ipaddress.IPv4Address(self.dhcp_last)
+        if first not in net or last not in net or first > last:
+            raise ValueError("dhcp_first and dhcp_last must be in cidr, in order")
+        if first <= ipaddress.IPv4Address(self.gateway):
+            raise ValueError("dhcp_first must lie above the gateway, the first address of cidr")
+        return self
+
+    @property
+    def gateway(self) -> str:
+        return str(ipaddress.IPv4Network(self.cidr).network_address + 1)
+
+    @property
+    def prefix_length(self) -> int:
+        return ipaddress.IPv4Network(self.cidr).prefixlen
+
+
+class DatabaseSettings(Section):
+    """The password never stands here: it comes from `password_file`, DB_PASSWORD, or is generated (local)."""
+
+    type: DbType = DbType.local
+    host: str = "localhost"
+    port: int = Field(default=names.POSTGRES_PORT, ge=1, le=65535)
+    name: SqlName = "nexus"
+    user: SqlName = "nexus"
+    password_file: AbsolutePath | None = None
+
+
+class ComponentSettings(Section):
+    ui: bool = True
+    container_runtime: bool = False
+
+
+class ManagerSettings(Section):
+    bind: Bind = f"0.0.0.0:{names.MANAGER_PORT}"
+    allow_image_paths: bool = True
+    reconciler_disabled: bool = False
+
+
+class AgentSettings(Section):
+    bind: Bind = f"0.0.0.0:{names.AGENT_PORT}"
+    manager_base: Url = f"http://localhost:{names.MANAGER_PORT}"
+    join_token_file: AbsolutePath | None = None
+    name: str | None = Field(default=None, description="the host's name when absent")
+    advertise_address: str | None = Field(
+        default=None, description="address at which the manager reaches this agent; found by the route to it when absent"
+    )
+
+
+class UiSettings(Section):
+    bind: Bind = f"0.0.0.0:{names.UI_PORT}"
+
+
+class ReleaseSettings(Section):
+    """`source`: `bundled`; this version refuses a URL and `github:OWNER/REPO[@TAG]`. `source_dir`: a source tree to build.
+    `public_key`: file with the publisher's Ed25519 public key (PEM) for a signed release, refused with `bundled`."""
+
+    source: str = "bundled"
+    source_dir: AbsolutePath | None = None
+    public_key: AbsolutePath | None = None
+
+
+class Settings(Section):
+    """The whole intent. Everything has a default, so an empty config file is a valid one."""
+
+    mode: Mode = Mode.production
+    vmm: VmmChoice = VmmChoice.auto
+    nested: bool = Field(default=False, description="let VMs run VMs (kvm module option)")
+    paths: PathSettings = PathSettings()
+    network: NetworkSettings = NetworkSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    components: ComponentSettings = ComponentSettings()
+    manager: ManagerSettings = ManagerSettings()
+    agent: AgentSettings = AgentSettings()
+    ui: UiSettings = UiSettings()
+    release: ReleaseSettings = ReleaseSettings()
+
+    @property
+    def layout(self) -> Layout:
+        p = self.paths
+        return Layout(p.install_dir, p.config_dir, p.data_dir, p.image_dir)
+
+    @property
+    def has_manager(self) -> bool:
+        return self.mode is not Mode.agent
+
+    @property
+    def has_agent(self) -> bool:
+        return self.mode is not Mode.manager
+
+    @property
+    def has_ui(self) -> bool:
+        return self.components.ui and self.mode in (Mode.production, Mode.dev, Mode.manager)

@@ -1,0 +1,34 @@
+"""Words of guests on somebody's terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from nqrust.cli import output
+from nqrust.installer.engine.errors import NqrError
+from nqrust.installer.reporting.plain import PlainReporter
+
+CLIPBOARD = "\x1b]52;c;AAAA\x07"
+
+
+def test_what_a_terminal_obeys_is_shown_as_a_sign_in_tables_and_errors() -> None:
+    assert output.cell(f"panic: {CLIPBOARD}x\r") == "panic: \ufffd]52;c;AAAA\ufffdx\ufffd"
+    assert output.cell(["a\0", "b"]) == "a\ufffd, b" and output.cell("größer") == "größer"
+    out, err = io.StringIO(), io.StringIO()
+    PlainReporter(out, err).failure(NqrError("NQR-API-198", f"web1: {CLIPBOARD}", "Look\x1b[2J."))
+    assert "\x1b" not in err.getvalue() + out.getvalue() and "NQR-API-198" in err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("\x1b[1;32mtiny\x1b[0m login: \r\n", "tiny login: \n"),
+        (f"a{CLIPBOARD}b\x1b]0;title\x1b\\c", "abc"),
+        ("10%\r20%\n\tdone", "10%\n20%\n\tdone"),
+        ("\x1bP1$r\x1b\\\x1bc\x1b(Bok\x1b", "ok\ufffd"),
+    ],
+)
+def test_the_log_of_a_console_on_a_terminal_has_no_sequences(said: str, shown: str) -> None:
+    assert output.without_sequences(said) == shown
