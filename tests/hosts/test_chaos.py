@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import StopRequest, Vm, VmCreate
 from tests.hosts import product
@@ -91,7 +92,7 @@ class Wishes:
         key = f"chaos-{self.chance.getrandbits(64):x}"
         if kind == "create":
             wanted = VmCreate(name=name, image="tiny", memory_mib=MEMORY, start=becomes == "running")
-            made, tries = self.patient.ask(lambda: client.create_vm(wanted, idempotency_key=key))
+            made, tries = self.patient.ask(lambda: client.send(calls.create_vm(wanted, idempotency_key=key)))
             self.ids[name] = made.id
             return tries
         if kind in ("stop", "restart"):
@@ -151,21 +152,21 @@ def chaos(host: Machine, *, operations: int, names: int, calm: int, pause: tuple
         since = witness.starts(vm_id, asked.ended_at)
         # One more where a start asked for before was still under way.
         assert asked.restarted <= since <= asked.since + 1, (vm_id, asked, since)
-    died = [event for vm in left for event in patient.client.vm_events(vm).items if event.reason == "VmDied"]
+    died = [event for vm in left for event in patient.client.send(calls.vm_events(vm)).items if event.reason == "VmDied"]
     assert died == [], "killing services kills no VM"
     _empty(host, patient)
 
 
 def _empty(host: Machine, patient: Patient) -> None:
     for vm in patient.vms():
-        patient.client.delete_vm(vm.id)
+        patient.client.send(calls.delete_vm(vm.id))
     product.eventually("all are gone", lambda: not patient.vms() and not _wrong(host, patient), 120)
 
 
 def _calm_ones(patient: Patient, number: int) -> list[Vm]:
     """Running VMs that nobody will ask for anything."""
     for index in range(number):
-        patient.client.create_vm(VmCreate(name=f"calm{index}", image="tiny", memory_mib=MEMORY))
+        patient.client.send(calls.create_vm(VmCreate(name=f"calm{index}", image="tiny", memory_mib=MEMORY)))
     found = [patient.client.wait_for(f"calm{index}", "guest_up", timeout=180) for index in range(number)]
     return [vm for vm in found if vm is not None]
 

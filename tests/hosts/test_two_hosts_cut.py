@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.hosts import HostState
 from nqrust.contract.vms import StopRequest, Vm, VmCreate
@@ -37,7 +38,9 @@ class Pair:
         wanted = VmCreate(
             name=name, image="tiny", memory_mib=MEMORY, start=start, autostart=autostart, host=host.name if host else None
         )
-        made: Vm = self.patient.ask(lambda: self.patient.client.create_vm(wanted, idempotency_key=f"cut-{name}-{time.time()}"))[0]
+        made: Vm = self.patient.ask(
+            lambda: self.patient.client.send(calls.create_vm(wanted, idempotency_key=f"cut-{name}-{time.time()}"))
+        )[0]
         return made
 
     def up(self, name: str) -> Vm:
@@ -47,10 +50,10 @@ class Pair:
         return found
 
     def vm(self, name: str) -> Vm:
-        return self.patient.client.get_vm(name)
+        return self.patient.client.send(calls.get_vm(name))
 
     def state(self, host: Machine) -> HostState:
-        return self.patient.client.get_host(host.name).state
+        return self.patient.client.send(calls.get_host(host.name)).state
 
     def wrong(self) -> list[str]:
         """What differs from what is wanted, on both hosts."""
@@ -83,7 +86,7 @@ class Pair:
             assert self.witness.starts(vm.id) == 1, name
 
     def reasons(self, subject: str) -> list[str]:
-        return [event.reason for event in self.patient.client.list_events(subject=subject, limit=200).items]
+        return [event.reason for event in self.patient.client.send(calls.list_events(subject=subject, limit=200)).items]
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +124,12 @@ def test_a_cut_of_a_minute(pair: Pair) -> None:
 
     pair.second.cut_network()
     cut = time.monotonic()
-    client.stop_vm("stop", NOW)
-    client.restart_vm("restart", NOW)
-    client.pause_vm("pause")
-    client.start_vm("start")
-    client.delete_vm("delete")
-    client.delete_vm("force", force=True)
+    client.send(calls.stop_vm("stop", NOW))
+    client.send(calls.restart_vm("restart", NOW))
+    client.send(calls.pause_vm("pause"))
+    client.send(calls.start_vm("start"))
+    client.send(calls.delete_vm("delete"))
+    client.send(calls.delete_vm("force", force=True))
     pair.create("meanwhile", pair.first)
     eventually("it is degraded", lambda: pair.state(pair.second) is HostState.degraded, 60)
     print(f"degraded {time.monotonic() - cut:.0f} s after the cut")
@@ -197,19 +200,19 @@ def test_five_minutes_of_silence_are_offline_and_nothing_is_started_elsewhere(pa
 
 def test_a_cordoned_host_gets_nothing_new(pair: Pair) -> None:
     client = pair.patient.client
-    client.cordon_host(pair.second.name)
+    client.send(calls.cordon_host(pair.second.name))
     pair.create("elsewhere", None)
     assert pair.up("elsewhere").host == pair.first.name
     pair.create("refused", pair.second)
     eventually("it says why", lambda: "is cordoned" in pair.vm("refused").error, 60)
     assert pair.vm("refused").state.value == "failed"
-    client.stop_vm("start", NOW)
+    client.send(calls.stop_vm("start", NOW))
     client.wait_for("start", "stopped", timeout=60)
-    client.start_vm("start")
+    client.send(calls.start_vm("start"))
     assert pair.up("start").host == pair.second.name, "those that live there may"
     for name in ("refused", "elsewhere"):
-        client.delete_vm(name)
-    client.uncordon_host(pair.second.name)
+        client.send(calls.delete_vm(name))
+    client.send(calls.uncordon_host(pair.second.name))
     pair.at_rest(60)
     pair.still_calm()
 
@@ -218,10 +221,10 @@ def test_a_drain_empties_a_host_and_uncordon_fills_it_again(pair: Pair) -> None:
     client = pair.patient.client
     pair.create("manual", pair.second, autostart=False)
     pair.up("manual")
-    client.resume_vm("pause")
+    client.send(calls.resume_vm("pause"))
     client.wait_for("pause", "running", timeout=30)
     began = time.monotonic()
-    client.drain_host(pair.second.name)
+    client.send(calls.drain_host(pair.second.name))
     there_now = [vm.name for vm in pair.patient.vms() if vm.host == pair.second.name]
     eventually("all of them stop", lambda: {pair.vm(name).state.value for name in there_now} == {"stopped"}, 180)
     print(f"{len(there_now)} VMs drained in {time.monotonic() - began:.0f} s")
@@ -231,9 +234,9 @@ def test_a_drain_empties_a_host_and_uncordon_fills_it_again(pair: Pair) -> None:
     assert {pair.vm(name).host for name in there_now} == {pair.second.name}, "disks are local: VMs do not move"
     pair.create("new", None)
     assert pair.up("new").host == pair.first.name
-    client.delete_vm("new")
+    client.send(calls.delete_vm("new"))
 
-    client.uncordon_host(pair.second.name)
+    client.send(calls.uncordon_host(pair.second.name))
     for name in ("calm-there", "restart", "pause", "start"):
         pair.up(name)
     pair.at_rest(60)
@@ -247,7 +250,7 @@ def test_a_drain_empties_a_host_and_uncordon_fills_it_again(pair: Pair) -> None:
 @pytest.mark.parametrize("how", ["reboot", "power_cut"])
 def test_a_rebooted_host_starts_its_autostart_vms_and_no_others(pair: Pair, how: str) -> None:
     client = pair.patient.client
-    client.start_vm("manual")
+    client.send(calls.start_vm("manual"))
     pair.up("manual")
     before = {vm.name: vm for vm in pair.patient.vms()}
     starts = {name: pair.witness.starts(vm.id) for name, vm in before.items()}

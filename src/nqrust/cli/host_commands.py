@@ -28,8 +28,10 @@ def build(app: typer.Typer) -> typer.Typer:
 
 
 def ls(out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.list_hosts()
+        found = client.send(calls.list_hosts())
     if out == "json":
         output.document(found)
         return
@@ -41,8 +43,10 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.get_host(name)
+        found = client.send(calls.get_host(name))
     _print(found, out)
 
 
@@ -51,8 +55,10 @@ def token(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        made = client.join_token(ttl)
+        made = client.send(calls.join_token(ttl))
     if out == "json":
         output.document(made)
         return
@@ -62,20 +68,26 @@ def token(
 
 
 def cordon(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.cordon_host(name)
+        found = client.send(calls.cordon_host(name))
     _print(found, out)
 
 
 def uncordon(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.uncordon_host(name)
+        found = client.send(calls.uncordon_host(name))
     _print(found, out)
 
 
 def drain(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.drain_host(name)
+        found = client.send(calls.drain_host(name))
     _print(found, out)
 
 
@@ -84,8 +96,10 @@ def rm(
     force: Annotated[bool, typer.Option("--force", help="Even when it has VMs.")] = False,
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        client.delete_host(name, force=force)
+        client.send(calls.delete_host(name, force=force))
     typer.echo(f"removed {name}")
 
 

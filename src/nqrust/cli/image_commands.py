@@ -30,8 +30,10 @@ def build(app: typer.Typer) -> typer.Typer:
 
 
 def ls(out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.list_images()
+        found = client.send(calls.list_images())
     if out == "json":
         output.document(found)
         return
@@ -39,8 +41,10 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.get_image(name)
+        found = client.send(calls.get_image(name))
     _print(found, out)
 
 
@@ -55,6 +59,8 @@ def add(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     if (path is None) == (from_url is None):
         raise UsageError(
             "NQR-USE-007",
@@ -86,7 +92,7 @@ def add(
             "Use lower-case letters, digits, dots and dashes, at most 64 of them.",
         ) from error
     with manager(url) as client:
-        found = client.add_image(asked)
+        found = client.send(calls.add_image(asked))
     _print(found, out)
 
 
@@ -94,6 +100,8 @@ def build_image(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The recipe: tiny or container-runtime.")] = "tiny",
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     require_root("image build")
     choice("NAME", name, ("tiny", "container-runtime"))
     from nqrust.cli.connection import installed_settings
@@ -117,13 +125,15 @@ def build_image(
         progress=tell,
     )
     with manager(url) as client:
-        client.scan_images()
+        client.send(calls.scan_images())
     typer.echo(f"built {name}: {output.size(manifest.rootfs.size)} in {layout.image_dir}/{name}")
 
 
 def scan(out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.scan_images()
+        found = client.send(calls.scan_images())
     if out == "json":
         output.document(found)
         return
@@ -134,9 +144,11 @@ def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of images.")],
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
         for name in names:
-            client.delete_image(name)
+            client.send(calls.delete_image(name))
             typer.echo(f"removed {name}")
 
 

@@ -27,8 +27,10 @@ def build(app: typer.Typer) -> typer.Typer:
 
 
 def ls(out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.list_templates()
+        found = client.send(calls.list_templates())
     if out == "json":
         output.document(found)
         return
@@ -40,8 +42,10 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.get_template(name)
+        found = client.send(calls.get_template(name))
     _print(found, out)
 
 
@@ -74,6 +78,7 @@ def create(
 ) -> None:
     from pydantic import ValidationError
 
+    from nqrust.client import calls
     from nqrust.client.errors import Refused
     from nqrust.contract.templates import TemplateCreate, TemplateSpec
 
@@ -95,18 +100,20 @@ def create(
         raise UsageError("NQR-USE-003", f"{where}: {first['msg']}.", "See: nqr template create --help") from error
     with manager(url) as client:
         try:
-            made = client.create_template(asked)
+            made = client.send(calls.create_template(asked))
         except Refused as error:
             if not replace or error.status != 409:
                 raise
-            made = client.replace_template(name, spec)
+            made = client.send(calls.replace_template(name, spec))
     _print(made, out)
 
 
 def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names.")], url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
         for name in names:
-            client.delete_template(name)
+            client.send(calls.delete_template(name))
             typer.echo(f"deleted template {name}")
 
 

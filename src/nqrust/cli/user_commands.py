@@ -23,6 +23,7 @@ def password(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of t
     The user is signed out everywhere else."""
     from pydantic import ValidationError
 
+    from nqrust.client import calls
     from nqrust.client.errors import ClientError
     from nqrust.contract.auth import Login, PasswordChange
 
@@ -36,10 +37,10 @@ def password(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of t
     with manager(url, anonymous=True) as client:
         client.login(name, current)
         try:
-            client.change_password(current, new)
+            client.send(calls.change_password(current, new))
         finally:
             with suppress(ClientError):  # the session runs out by itself
-                client.logout()
+                client.send(calls.logout())
     typer.echo(f"changed the password of {name}")
 
 

@@ -48,11 +48,13 @@ def ls(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
         if unknown:
             vm_unknown.ls(client, out)
             return
-        found = client.list_vms(host=host, tag=tag)
+        found = client.send(calls.list_vms(host=host, tag=tag))
     if out == "json":
         output.document(found)
         return
@@ -64,8 +66,10 @@ def ls(
 
 
 def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.get_vm(name)
+        found = client.send(calls.get_vm(name))
     _print(found, out)
 
 
@@ -115,6 +119,8 @@ def create(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     if image is None and template is None:
         raise UsageError("NQR-USE-003", "Neither --image nor --template is given.", "Name an image: nqr image ls lists them.")
     keys = opt.keys(ssh_key or [])
@@ -128,7 +134,7 @@ def create(
         name=name, start=start,
     )  # fmt: skip
     with manager(url) as client:
-        made = client.create_vm(asked)
+        made = client.send(calls.create_vm(asked))
         if wait:
             made = client.wait_for(made.id, "guest_up" if start else "stopped", timeout, since=made.generation) or made
     if out == "json":
@@ -157,10 +163,11 @@ def restart(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
     from nqrust.contract.vms import StopRequest
 
     with manager(url) as client:
-        found = client.restart_vm(name, StopRequest(force=force))
+        found = client.send(calls.restart_vm(name, StopRequest(force=force)))
         if wait:
             found = client.wait_for(found.id, "running", timeout, since=found.generation, steady=_STEADY) or found
     _print_short(found, out)
@@ -178,10 +185,11 @@ def stop(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
     from nqrust.contract.vms import StopRequest
 
     with manager(url) as client:
-        found = client.stop_vm(name, StopRequest(force=force, timeout_seconds=grace))
+        found = client.send(calls.stop_vm(name, StopRequest(force=force, timeout_seconds=grace)))
         if wait:
             found = client.wait_for(found.id, "stopped", timeout, since=found.generation) or found
     _print_short(found, out)
@@ -195,13 +203,15 @@ def rm(
     timeout: Timeout = 120.0,
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
         if unknown:
             vm_unknown.rm(client, names)
             return
         for name in names:
-            vm = client.get_vm(name)
-            client.delete_vm(vm.id, force=force)
+            vm = client.send(calls.get_vm(name))
+            client.send(calls.delete_vm(vm.id, force=force))
             if wait:
                 client.wait_for(vm.id, "deleted", timeout=timeout)
             typer.echo(f"deleted {vm.name} ({vm.id})" if wait else f"deleting {vm.name} ({vm.id})")
@@ -212,20 +222,25 @@ def console(
     log: Annotated[bool, typer.Option("--log", help="Print what the console said so far, and leave.")] = False,
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
         if log:
-            said = client.console_log(name)
+            said = client.send(calls.console_log(name))
             typer.echo(output.without_sequences(said) if sys.stdout.isatty() else said, nl=False)
             return
         from nqrust.cli.console import attach
+        from nqrust.client.call import websocket_url
 
-        address = client.console_url(name)
+        address = websocket_url(client.base_url, client.send(calls.console_ticket(name)))
     raise typer.Exit(attach(address, name))
 
 
 def _verb(method: str, name: str, condition: Any, wait: bool, timeout: float, out: str, url: str | None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found: Vm = getattr(client, method)(name)
+        found: Vm = client.send(getattr(calls, method)(name))
         if wait:
             found = client.wait_for(found.id, condition, timeout, since=found.generation, steady=_STEADY) or found
     _print_short(found, out)

@@ -29,6 +29,7 @@ def limit(
     """All limits it shall have; without any: show them."""
     from pydantic import ValidationError
 
+    from nqrust.client import calls
     from nqrust.contract.vms import RateLimits
 
     wanted = opt.rates(net_rx, net_tx, disk_rate, disk_iops)
@@ -40,7 +41,7 @@ def limit(
         first = error.errors()[0]
         raise UsageError("NQR-USE-003", f"{first['loc'][0]}: {first['msg']}.", "See: nqr vm limit --help") from error
     with manager(url) as client:
-        found = client.set_rate_limits(name, limits) if wanted or none else client.get_vm(name)
+        found = client.send(calls.set_rate_limits(name, limits)) if wanted or none else client.send(calls.get_vm(name))
     if out == "json":
         output.document(found)
     else:

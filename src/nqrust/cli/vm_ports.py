@@ -28,11 +28,13 @@ def forward(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     if ports and none:
         raise UsageError("NQR-USE-003", "--none goes with no ports.", "Name the ports, or give --none alone.")
     wanted = parse(ports or [])
     with manager(url) as client:
-        found = client.set_forwards(name, wanted) if wanted or none else client.get_vm(name)
+        found = client.send(calls.set_forwards(name, wanted)) if wanted or none else client.send(calls.get_vm(name))
     if out == "json":
         output.document(found)
         return

@@ -31,8 +31,10 @@ def build() -> typer.Typer:
 
 
 def ls(vm: Vm, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.list_snapshots(vm)
+        found = client.send(calls.list_snapshots(vm))
     if out == "json":
         output.document(found)
         return
@@ -44,8 +46,10 @@ def ls(vm: Vm, out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def create(vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        client.create_snapshot(vm, name)
+        client.send(calls.create_snapshot(vm, name))
         made = _settled(client, vm, name, timeout)
     if out == "json" and made is not None:
         output.document(made)
@@ -58,8 +62,10 @@ def create(vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", u
 
 
 def restore(vm: Vm, name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.restore_snapshot(vm, name)
+        found = client.send(calls.restore_snapshot(vm, name))
     if out == "json":
         output.document(found)
     else:
@@ -67,8 +73,10 @@ def restore(vm: Vm, name: Name, out: Output = "text", url: ManagerUrl = None) ->
 
 
 def rm(vm: Vm, name: Name, timeout: Timeout = 120.0, url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        client.delete_snapshot(vm, name)
+        client.send(calls.delete_snapshot(vm, name))
         left = _settled(client, vm, name, timeout)
     if left is not None:
         typer.echo(f"snapshot {name} is {left.state}: {left.error}", err=True)
@@ -78,9 +86,11 @@ def rm(vm: Vm, name: Name, timeout: Timeout = 120.0, url: ManagerUrl = None) -> 
 
 def _settled(client: ManagerClient, vm: str, name: str, timeout: float) -> Snapshot | None:
     """The snapshot once nothing is done with it any more, or as it is after `timeout`; None when it is gone."""
+    from nqrust.client import calls
+
     deadline = time.monotonic() + timeout
     while True:
-        found = next((one for one in client.list_snapshots(vm).items if one.name == name), None)
+        found = next((one for one in client.send(calls.list_snapshots(vm)).items if one.name == name), None)
         if found is None or found.state in ("ready", "failed") or time.monotonic() > deadline:
             return found
         time.sleep(_LOOK_EVERY)

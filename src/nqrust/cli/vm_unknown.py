@@ -19,7 +19,9 @@ Unknown = Annotated[
 
 
 def ls(client: ManagerClient, out: str) -> None:
-    found = client.list_unknown_vms()
+    from nqrust.client import calls
+
+    found = client.send(calls.list_unknown_vms())
     if out == "json":
         output.document(found)
         return
@@ -37,11 +39,12 @@ def adopt(
     url: ManagerUrl = None,
 ) -> None:
     from nqrust.cli.vm_commands import checked_name
+    from nqrust.client import calls
 
     if name is not None:
         checked_name(name)
     with manager(url) as client:
-        found = client.adopt_vm(vm, name)
+        found = client.send(calls.adopt_vm(vm, name))
     if out == "json":
         output.document(found)
     else:
@@ -49,6 +52,8 @@ def adopt(
 
 
 def rm(client: ManagerClient, refs: list[str]) -> None:
+    from nqrust.client import calls
+
     for ref in refs:
-        client.delete_unknown_vm(ref)
+        client.send(calls.delete_unknown_vm(ref))
         typer.echo(f"deleted {ref}")

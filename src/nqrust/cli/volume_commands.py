@@ -34,8 +34,10 @@ def ls(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
-        found = client.list_volumes(host)
+        found = client.send(calls.list_volumes(host))
     if out == "json":
         output.document(found)
         return
@@ -47,9 +49,11 @@ def ls(
 
 
 def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Whole names.")], url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
     with manager(url) as client:
         for name in names:
-            client.delete_volume(name)
+            client.send(calls.delete_volume(name))
             typer.echo(f"deleted volume {name}")
 
 
@@ -63,9 +67,11 @@ def attach(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
+    from nqrust.client import calls
+
     wanted = _wanted(size, keep, name)
     with manager(url) as client:
-        found = client.attach_volume(vm, wanted)
+        found = client.send(calls.attach_volume(vm, wanted))
         coming = next((volume.device for volume in found.volumes if volume.change == "attaching"), None)
         if wait and coming:
             found = client.wait_for(found.id, _has(coming), timeout=timeout) or found
@@ -83,10 +89,12 @@ def detach(
     url: ManagerUrl = None,
 ) -> None:
     """One that is kept stays without a flag."""
+    from nqrust.client import calls
+
     if keep and delete:
         raise UsageError("NQR-USE-003", "--keep and --delete are both given.", "Give one of them.")
     with manager(url) as client:
-        found = client.detach_volume(vm, device, "keep" if keep else "delete" if delete else None)
+        found = client.send(calls.detach_volume(vm, device, "keep" if keep else "delete" if delete else None))
         going = next((volume for volume in found.volumes if volume.device == device), None)
         if wait and going:
             found = client.wait_for(found.id, _has_not(device), timeout=timeout) or found

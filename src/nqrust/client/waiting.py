@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from nqrust.client.errors import WaitFailed, WaitTimeout
+from nqrust.client.errors import ClientError, Refused, Unreachable, WaitFailed, WaitTimeout
 from nqrust.contract import vms
 
 Named = Literal["running", "guest_up", "stopped", "paused", "deleted"]
 Condition = Named | Callable[[vms.Vm], bool]
 _FRESH_EVERY = 8  # answers
+_POLL_SECONDS = 0.25
 
 
 def reached(vm: vms.Vm | None, condition: Condition) -> bool:
@@ -36,8 +37,14 @@ def reached(vm: vms.Vm | None, condition: Condition) -> bool:
 
 
 class Waiting:
-    """One wait. `since`: the generation that was asked for, 0 for none. `steady`: seconds for which a VM without a guest
-    agent that has reported must run."""
+    """One wait for a VM, as a machine without I/O: ask for the VM (`fresh`: by way of its host), tell the outcome to
+    `answered` or `failed`, sleep `pause` seconds, until `done`; then `result` is the VM, or None for `deleted`.
+
+    `since`: the generation of the change that was asked for; the wait ends only when the VM's host has made that change
+    and says so. 0: no such change. `steady`: seconds for which a VM has to run, unless its guest reports. A manager that
+    is briefly away is waited for too. `answered` and `failed` raise WaitTimeout when time is up, and WaitFailed at once
+    when the VM failed or is gone.
+    """
 
     def __init__(
         self,
@@ -55,46 +62,64 @@ class Waiting:
         self._answers = 0
         self._runs_from: float | None = None
         self._confirming = False
-        self._hurry = False
+        self.done = False
+        self.result: vms.Vm | None = None
+        self.pause = 0.0
 
     @property
     def fresh(self) -> bool:
         """Whether to ask for an answer of the VM's host."""
         return self._since > 0 and (self._confirming or self._answers % _FRESH_EVERY == _FRESH_EVERY - 1)
 
-    def over(self, vm: vms.Vm | None) -> bool:
-        """Whether `vm`, asked for as `fresh` says, ends the wait. Raises WaitFailed."""
-        fresh, self._last, self._hurry = self.fresh, vm, False
+    def answered(self, vm: vms.Vm) -> None:
+        """`vm` is the answer, asked for as `fresh` says."""
+        hurry = not self._confirming
+        if self._over(vm):
+            self.done, self.result, self.pause = True, vm, 0.0
+            return
+        self._go_on(hurry and self._confirming)
+
+    def failed(self, error: ClientError) -> None:
+        """Asking failed with `error`, which is raised unless waiting can mend it."""
+        if isinstance(error, Refused) and error.status == 404:
+            reached(None, self._condition)
+            self.done, self.pause = True, 0.0
+        elif (isinstance(error, Refused) and error.status in (502, 503, 504)) or (
+            isinstance(error, Unreachable) and self._clock() < self._deadline
+        ):
+            self._go_on()
+        else:
+            raise error
+
+    def _go_on(self, at_once: bool = False) -> None:
+        if self._clock() >= self._deadline:
+            raise self._timed_out()
+        self.pause = 0.0 if at_once else _POLL_SECONDS
+
+    def _over(self, vm: vms.Vm) -> bool:
+        fresh, self._last = self.fresh, vm
         self._answers += 1
-        if vm is not None and self._since and vm.observed_generation is not None and vm.observed_generation < self._since:
+        if self._since and vm.observed_generation is not None and vm.observed_generation < self._since:
             if vm.state is vms.VmState.failed and vm.generation == self._since:
                 return reached(vm, self._condition)
             self._confirming, self._runs_from = False, None
             return False
         if not reached(vm, self._condition):
             self._confirming, self._runs_from = False, None
-            if self._since and vm is not None and self._condition in ("running", "guest_up") and vm.state is vms.VmState.stopped:
+            if self._since and self._condition in ("running", "guest_up") and vm.state is vms.VmState.stopped:
                 raise WaitFailed(f"VM {vm.name} stopped: {vm.error or 'its guest powered off'}")
             return False
-        if not self._since or vm is None or callable(self._condition):
+        if not self._since or callable(self._condition):
             return True
         if not fresh:
-            self._confirming = self._hurry = True
+            self._confirming = True
             return False
         if self._condition == "running" and vm.guest_up_at is None and self._steady:
             self._runs_from = self._clock() if self._runs_from is None else self._runs_from
             return self._clock() - self._runs_from >= self._steady
         return True
 
-    def hurries(self) -> bool:
-        """Whether to ask again at once: true once for each answer that is to be confirmed."""
-        hurry, self._hurry = self._hurry, False
-        return hurry
-
-    def late(self) -> bool:
-        return self._clock() >= self._deadline
-
-    def timed_out(self) -> WaitTimeout:
+    def _timed_out(self) -> WaitTimeout:
         last = self._last
         wanted = self._condition if isinstance(self._condition, str) else "what was waited for"
         seen = f"; it is {last.state.value}" + (f" ({last.error})" if last.error else "") if last else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.client.manager import ClientError
 from nqrust.ui import parts, session
 from nqrust.ui.fields import Wrong, new_password
@@ -44,7 +45,7 @@ def change_password(me: SignedIn) -> None:
             raise Wrong("Enter your current password.")
         if new.value != again.value:
             raise Wrong("The two new passwords differ.")
-        await session.connect(me.token).change_password(current.value, new.value or "")
+        await session.connect(me.token).send(calls.change_password(current.value, new.value or ""))
         form.done("Your password is changed.")
 
     form.open("Change", change)
@@ -55,7 +56,7 @@ async def _sign_out() -> None:
     session.forget()
     if me is not None:
         try:
-            await session.connect(me.token).logout()
+            await session.connect(me.token).send(calls.logout())
         except ClientError:
             pass  # the token runs out by itself
     ui.navigate.to("/sign-in")

@@ -15,6 +15,8 @@ from nicegui.events import XtermDataEventArguments
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from nqrust.client import calls
+from nqrust.client.call import websocket_url
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.ui import parts
 
@@ -74,7 +76,7 @@ class Console:
     async def _relay(self) -> None:
         reason = "The console was closed."
         try:
-            url = await self._manager.console_url(self._vm)
+            url = websocket_url(self._manager.base_url, await self._manager.send(calls.console_ticket(self._vm)))
             async with connect(url, open_timeout=10, max_size=1 << 20, proxy=None) as socket:
                 self._socket = socket
                 self._status.say("Connected")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.vms import StopRequest, Vm, VmState
 from nqrust.ui import parts
@@ -37,32 +38,32 @@ class VmActions:
         self._manager, self._after, self._gone = manager, after, gone
 
     async def start(self, name: str) -> None:
-        await self._do(self._manager.start_vm(name), f"{name} is being started.")
+        await self._do(self._manager.send(calls.start_vm(name)), f"{name} is being started.")
 
     async def resume(self, name: str) -> None:
-        await self._do(self._manager.resume_vm(name), f"{name} goes on.")
+        await self._do(self._manager.send(calls.resume_vm(name)), f"{name} goes on.")
 
     async def pause(self, name: str) -> None:
-        await self._do(self._manager.pause_vm(name), f"{name} is paused.")
+        await self._do(self._manager.send(calls.pause_vm(name)), f"{name} is paused.")
 
     async def stop(self, name: str) -> None:
         if await parts.confirm(f"Stop {name}?", "The guest is asked to shut down; after 20 seconds it is switched off.", "Stop"):
-            await self._do(self._manager.stop_vm(name), f"{name} is being stopped.")
+            await self._do(self._manager.send(calls.stop_vm(name)), f"{name} is being stopped.")
 
     async def force_stop(self, name: str) -> None:
         if await parts.confirm(
             f"Switch {name} off?", "At once, without asking the guest: what it has not written is lost.", "Switch off"
         ):
-            await self._do(self._manager.stop_vm(name, StopRequest(force=True)), f"{name} is being switched off.")
+            await self._do(self._manager.send(calls.stop_vm(name, StopRequest(force=True))), f"{name} is being switched off.")
 
     async def restart(self, name: str) -> None:
         if await parts.confirm(f"Restart {name}?", "The guest is asked to shut down and is then started again.", "Restart"):
-            await self._do(self._manager.restart_vm(name), f"{name} is being restarted.")
+            await self._do(self._manager.send(calls.restart_vm(name)), f"{name} is being restarted.")
 
     async def delete(self, name: str) -> None:
         if not await parts.confirm(f"Delete {name}?", "The VM is switched off, and its disk is removed for good.", "Delete"):
             return
-        if await self._do(self._manager.delete_vm(name), f"{name} is being deleted.") and self._gone is not None:
+        if await self._do(self._manager.send(calls.delete_vm(name)), f"{name} is being deleted.") and self._gone is not None:
             self._gone()
 
     async def _do(self, call: Awaitable[Any], said: str) -> bool:

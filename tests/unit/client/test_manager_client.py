@@ -11,7 +11,8 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from nqrust.client import manager as module
+from nqrust.client import calls, waiting
+from nqrust.client.call import websocket_url
 from nqrust.client.manager import (
     AsyncManagerClient,
     ManagerClient,
@@ -72,22 +73,22 @@ def answering(status: int, body: Any, seen: list[httpx.Request] | None = None) -
 def test_requests_carry_token_key_and_body(connect: Any) -> None:
     seen: list[httpx.Request] = []
     client = connect(answering(201, VM, seen))
-    vm = client.create_vm(VmCreate(name="web1", image="tiny"), idempotency_key="k")
+    vm = client.send(calls.create_vm(VmCreate(name="web1", image="tiny"), idempotency_key="k"))
     assert (vm.name, vm.state.value) == ("web1", "running")
     assert str(seen[0].url) == "http://manager:18080/v1/vms"
     assert seen[0].headers["authorization"] == "Bearer nqr_t" and seen[0].headers["idempotency-key"] == "k"
     assert json.loads(seen[0].content)["image"] == "tiny"
-    client.stop_vm("a/b", StopRequest(force=True))
+    client.send(calls.stop_vm("a/b", StopRequest(force=True)))
     assert seen[1].url.raw_path == b"/v1/vms/a%2Fb/stop" and json.loads(seen[1].content)["force"] is True
 
 
 def test_volumes_come_and_go_under_their_vm(connect: Any) -> None:
     seen: list[httpx.Request] = []
     client = connect(answering(202, VM, seen))
-    client.attach_volume("a/b", VolumeCreate(size_mib=64, keep=True))
-    client.attach_volume("web1", VolumeCreate(name="data1"))
-    client.detach_volume("web1", "vdb")
-    client.detach_volume("web1", "vdc", data="delete")
+    client.send(calls.attach_volume("a/b", VolumeCreate(size_mib=64, keep=True)))
+    client.send(calls.attach_volume("web1", VolumeCreate(name="data1")))
+    client.send(calls.detach_volume("web1", "vdb"))
+    client.send(calls.detach_volume("web1", "vdc", data="delete"))
     assert [(one.method, one.url.raw_path) for one in seen] == [
         ("POST", b"/v1/vms/a%2Fb/volumes"), ("POST", b"/v1/vms/web1/volumes"),
         ("DELETE", b"/v1/vms/web1/volumes/vdb"), ("DELETE", b"/v1/vms/web1/volumes/vdc?data=delete"),
@@ -107,23 +108,23 @@ def test_sign_in_is_remembered(connect: Any) -> None:
 
 def test_an_error_brings_its_code_and_cure(connect: Any) -> None:
     with pytest.raises(Refused) as refused:
-        connect(answering(404, PROBLEM)).get_vm("x")
+        connect(answering(404, PROBLEM)).send(calls.get_vm("x"))
     assert (refused.value.status, refused.value.code, refused.value.cure) == (404, "NQR-API-103", "List them.")
     assert str(refused.value) == "There is no VM x."
 
 
 def test_an_error_that_is_no_problem_is_still_an_error(connect: Any) -> None:
     with pytest.raises(Refused) as refused:
-        connect(lambda request: httpx.Response(502, text="<html>bad gateway")).get_vm("x")
+        connect(lambda request: httpx.Response(502, text="<html>bad gateway")).send(calls.get_vm("x"))
     assert refused.value.status == 502 and refused.value.problem.status == 502
 
 
 def test_a_password_goes_in_the_body_and_a_short_one_nowhere(connect: Any) -> None:
     seen: list[httpx.Request] = []
     client = connect(answering(204, None, seen))
-    assert client.change_password("the current one", "the new password") is None
+    assert client.send(calls.change_password("the current one", "the new password")) is None
     with pytest.raises(ValidationError):
-        client.change_password("the current one", "short")
+        client.send(calls.change_password("the current one", "short"))
     (asked,) = seen
     assert (asked.method, str(asked.url)) == ("PUT", "http://manager:18080/v1/auth/password")
     assert json.loads(asked.content) == {"current_password": "the current one", "new_password": "the new password"}
@@ -135,17 +136,17 @@ def test_nobody_there(connect: Any, fault: Exception) -> None:
         raise fault
 
     with pytest.raises(Unreachable) as away:
-        connect(handle).list_vms()
+        connect(handle).send(calls.list_vms())
     assert "http://manager:18080" in str(away.value) and away.value.cure
 
 
 def test_an_answer_that_is_not_the_managers_is_as_good_as_none(connect: Any) -> None:
     with pytest.raises(Unreachable, match="unreadable"):
-        connect(lambda request: httpx.Response(200, text="<html>hello")).list_vms()
+        connect(lambda request: httpx.Response(200, text="<html>hello")).send(calls.list_vms())
 
 
 def test_health_tells_that_the_database_is_away(connect: Any) -> None:
-    assert connect(answering(503, {"status": "database away", "version": "1"})).health().status == "database away"
+    assert connect(answering(503, {"status": "database away", "version": "1"})).send(calls.health()).status == "database away"
 
 
 def states(*answers: Any) -> Any:
@@ -163,7 +164,7 @@ def states(*answers: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.001)
 
 
 def test_wait_for_the_guest_through_a_restart_of_the_manager(connect: Any) -> None:
@@ -193,7 +194,8 @@ def test_waiting_ends_when_time_is_up_and_says_what_was_seen(connect: Any) -> No
 
 def test_console_url(connect: Any) -> None:
     ticket = {"ticket": "a/b+c", "path": "/v1/vms/0b/console", "expires_in": 30}
-    url = connect(answering(201, ticket)).console_url("web1")
+    connected = connect(answering(201, ticket))
+    url = websocket_url(connected.base_url, connected.send(calls.console_ticket("web1")))
     assert url == "ws://manager:18080/v1/vms/0b/console?ticket=a%2Fb%2Bc"
 
 

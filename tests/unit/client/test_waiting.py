@@ -32,60 +32,65 @@ def waiting(condition: Any = "running", since: int = 3, steady: float = 0.0, clo
     return Waiting("web1", condition, 60, since, steady, clock or Clock())
 
 
+def over(wait: Waiting, answer: Vm) -> bool:
+    wait.answered(answer)
+    return wait.done
+
+
 def test_an_answer_from_the_record_alone_ends_no_wait_for_a_change() -> None:
     wait = waiting()
-    assert not wait.fresh and not wait.over(vm()), "the record may lag behind"
-    assert wait.fresh and wait.hurries() and not wait.hurries()
-    assert wait.over(vm()), "its host says so too"
+    assert not wait.fresh and not over(wait, vm()), "the record may lag behind"
+    assert wait.fresh and wait.pause == 0
+    assert over(wait, vm()), "its host says so too"
 
 
 def test_without_a_change_the_record_is_enough() -> None:
     wait = waiting(since=0)
-    assert wait.over(vm()) and not wait.fresh
+    assert over(wait, vm()) and not wait.fresh
 
 
 def test_what_was_carried_out_before_does_not_count() -> None:
     wait = waiting(since=4)
     for _ in range(3):
-        assert not wait.over(vm(observed=3))
-    assert not wait.over(vm(observed=4, generation=4)) and wait.over(vm(observed=4, generation=4))
+        assert not over(wait, vm(observed=3))
+    assert not over(wait, vm(observed=4, generation=4)) and over(wait, vm(observed=4, generation=4))
 
 
 def test_a_manager_that_tells_no_generation_is_believed() -> None:
     wait = waiting(since=4)
-    assert not wait.over(vm(observed=None)) and wait.over(vm(observed=None))
+    assert not over(wait, vm(observed=None)) and over(wait, vm(observed=None))
 
 
 def test_a_vm_has_to_run_for_a_while_unless_its_guest_reports() -> None:
     clock = Clock()
     wait = waiting(steady=2.0, clock=clock)
-    wait.over(vm())
-    assert not wait.over(vm()) and not wait.hurries()
+    over(wait, vm())
+    assert not over(wait, vm()) and wait.pause > 0
     clock.now = 1.9
-    assert not wait.over(vm())
+    assert not over(wait, vm())
     clock.now = 2.0
-    assert wait.over(vm())
+    assert over(wait, vm())
     wait = waiting(steady=2.0)
-    wait.over(vm())
-    assert wait.over(vm(guest_up_at=AT))
+    over(wait, vm())
+    assert over(wait, vm(guest_up_at=AT))
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped"])
 def test_a_vm_that_ends_meanwhile_is_a_failure(state: str) -> None:
     wait = waiting(steady=2.0)
-    wait.over(vm())
-    wait.over(vm())
+    over(wait, vm())
+    over(wait, vm())
     with pytest.raises(WaitFailed, match="it crashed"):
-        wait.over(vm(state, error="it crashed"))
+        over(wait, vm(state, error="it crashed"))
 
 
 def test_a_vm_that_comes_back_by_itself_is_waited_for() -> None:
     wait = waiting()
-    wait.over(vm())
-    assert not wait.over(vm("starting", error="it crashed"))
+    over(wait, vm())
+    assert not over(wait, vm("starting", error="it crashed"))
     assert not wait.fresh, "from the beginning"
-    wait.over(vm())
-    assert wait.over(vm())
+    over(wait, vm())
+    assert over(wait, vm())
 
 
 def test_now_and_then_the_host_is_asked_so_that_a_death_is_noticed() -> None:
@@ -93,5 +98,5 @@ def test_now_and_then_the_host_is_asked_so_that_a_death_is_noticed() -> None:
     asked = []
     for _ in range(16):
         asked.append(wait.fresh)
-        assert not wait.over(vm())
+        assert not over(wait, vm())
     assert asked == [False] * 7 + [True] + [False] * 7 + [True]

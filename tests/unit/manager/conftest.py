@@ -21,6 +21,8 @@ import pytest
 import uvicorn
 from tests.unit.manager.simulated_agents import SimulatedAgent, SimulatedAgents
 
+from nqrust.client import calls
+
 
 def _binaries() -> str | None:
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"), key=lambda p: int(p.split("/")[4]))
@@ -174,7 +176,7 @@ class Running:
 
     async def host(self, name: str = "h1", memory_mib: int = 8192, first: str = "10.0.0.10") -> tuple[Any, SimulatedAgent, Any]:
         """A registered host: (registration, its agent, the agent's client)."""
-        joined = await self.client(JOIN_TOKEN).register(host_body(name, memory_mib, first))
+        joined = await self.client(JOIN_TOKEN).send(calls.register(host_body(name, memory_mib, first)))
         agent = self.agents.at(f"http://{name}.test:19090", "")
         agent.host_id = joined.host_id
         return joined, agent, self.client(joined.agent_token)
@@ -183,12 +185,12 @@ class Running:
         """A client with that role only."""
         from nqrust.contract.auth import Role, TokenCreate
 
-        return self.client((await self.admin.create_token(TokenCreate(name=role, role=Role(role)))).token)
+        return self.client((await self.admin.send(calls.create_token(TokenCreate(name=role, role=Role(role))))).token)
 
     async def settled_image(self, name: str) -> Any:
         """The image, once it is no longer being fetched or looked for; as it is after ten seconds."""
         for _ in range(200):
-            image = await self.admin.get_image(name)
+            image = await self.admin.send(calls.get_image(name))
             if image.state not in ("downloading", "missing"):
                 return image
             await asyncio.sleep(0.05)

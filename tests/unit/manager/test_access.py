@@ -9,6 +9,7 @@ import httpx
 import pytest
 from starlette.routing import WebSocketRoute
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.auth import JoinTokenCreate, Role, TokenCreate, UserCreate, UserUpdate
 from nqrust.contract.hosts import Heartbeat
@@ -86,7 +87,7 @@ async def test_every_route_refuses_a_caller_without_credentials(manager: Any) ->
 
 
 async def test_a_viewer_may_look_and_nothing_else(manager: Any) -> None:
-    token = (await manager.admin.create_token(TokenCreate(name="v", role=Role.viewer))).token
+    token = (await manager.admin.send(calls.create_token(TokenCreate(name="v", role=Role.viewer)))).token
     async with raw(manager, headers={"Authorization": f"Bearer {token}"}) as http:
         for method, path in routes(manager.app):
             status = (await http.request(method, filled(path))).status_code
@@ -98,8 +99,13 @@ async def test_a_viewer_may_look_and_nothing_else(manager: Any) -> None:
 
 async def test_an_operator_runs_vms_but_manages_no_accounts(manager: Any) -> None:
     operator = await manager.role("operator")
-    await operator.create_vm(VmCreate(name="v1", image="tiny"))
-    for call in (operator.users(), operator.tokens(), operator.audit(), operator.join_token()):
+    await operator.send(calls.create_vm(VmCreate(name="v1", image="tiny")))
+    for call in (
+        operator.send(calls.users()),
+        operator.send(calls.tokens()),
+        operator.send(calls.audit()),
+        operator.send(calls.join_token()),
+    ):
         with pytest.raises(Refused) as refused:
             await call
         assert (refused.value.status, refused.value.code) == (403, "NQR-API-102")
@@ -109,20 +115,20 @@ async def test_an_agent_touches_its_own_host_only(manager: Any) -> None:
     one, _, one_client = await manager.host("h1")
     two, _, _ = await manager.host("h2", first="10.0.0.100")
     beat = Heartbeat(version="1", boot_id="boot-1", capacity={"cpus": 1, "memory_mib": 1024})
-    await one_client.heartbeat(one.host_id, beat)
+    await one_client.send(calls.heartbeat(one.host_id, beat))
     with pytest.raises(Refused) as refused:
-        await one_client.heartbeat(two.host_id, beat)
+        await one_client.send(calls.heartbeat(two.host_id, beat))
     assert refused.value.status == 403
     for call in (
-        one_client.list_vms(),
-        one_client.list_hosts(),
-        one_client.create_vm(VmCreate(name="x", image="tiny")),
+        one_client.send(calls.list_vms()),
+        one_client.send(calls.list_hosts()),
+        one_client.send(calls.create_vm(VmCreate(name="x", image="tiny"))),
     ):
         with pytest.raises(Refused) as refused:
             await call
         assert refused.value.status == 403
     with pytest.raises(Refused) as refused:
-        await manager.admin.heartbeat(one.host_id, beat)
+        await manager.admin.send(calls.heartbeat(one.host_id, beat))
     assert refused.value.status == 403
 
 
@@ -149,10 +155,10 @@ async def test_sign_in_and_out(manager: Any, admin_password: str) -> None:
     client = manager.client()
     session = await client.login("admin", admin_password)
     assert session.role is Role.admin
-    assert (await client.me()).username == "admin"
-    await client.logout()
+    assert (await client.send(calls.me())).username == "admin"
+    await client.send(calls.logout())
     with pytest.raises(Refused) as refused:
-        await client.me()
+        await client.send(calls.me())
     assert refused.value.status == 401
 
 
@@ -170,28 +176,28 @@ async def test_guessing_is_throttled_per_user_and_source(manager: Any, admin_pas
 
 
 async def test_deleting_a_user_ends_its_sessions_and_the_last_administrator_stays(manager: Any, admin_password: str) -> None:
-    user = await manager.admin.create_user(UserCreate(username="ann", password="a long password", role=Role.operator))
+    user = await manager.admin.send(calls.create_user(UserCreate(username="ann", password="a long password", role=Role.operator)))
     ann = manager.client()
     await ann.login("ann", "a long password")
-    await manager.admin.delete_user(user.id)
+    await manager.admin.send(calls.delete_user(user.id))
     with pytest.raises(Refused) as refused:
-        await ann.me()
+        await ann.send(calls.me())
     assert refused.value.status == 401
-    users = (await manager.admin.users()).items
+    users = (await manager.admin.send(calls.users())).items
     with pytest.raises(Refused) as refused:
-        await manager.admin.delete_user(users[0].id)
+        await manager.admin.send(calls.delete_user(users[0].id))
     assert refused.value.status == 409
 
 
 async def test_a_join_token_works_once(manager: Any, host_body: Any) -> None:
-    token = (await manager.admin.join_token(600)).token
-    await manager.client(token).register(host_body("h1"))
+    token = (await manager.admin.send(calls.join_token(600))).token
+    await manager.client(token).send(calls.register(host_body("h1")))
     with pytest.raises(Refused) as refused:
-        await manager.client(token).register(host_body("h2"))
+        await manager.client(token).send(calls.register(host_body("h2")))
     assert (refused.value.status, refused.value.code) == (401, "NQR-API-114")
     # The same agent, that died before it wrote its credentials down, may.
-    assert (await manager.client(token).register(host_body("h1"))).agent_token
-    for call in (manager.client(token).list_vms(), manager.client(token).me()):
+    assert (await manager.client(token).send(calls.register(host_body("h1")))).agent_token
+    for call in (manager.client(token).send(calls.list_vms()), manager.client(token).send(calls.me())):
         with pytest.raises(Refused) as refused:
             await call
         assert refused.value.status == 403
@@ -199,34 +205,34 @@ async def test_a_join_token_works_once(manager: Any, host_body: Any) -> None:
 
 async def test_the_installers_join_token_is_for_this_machine_only(manager: Any, host_body: Any, join_token: str) -> None:
     with pytest.raises(Refused) as refused:
-        await manager.client(join_token, source="192.0.2.7").register(host_body("h1"))
+        await manager.client(join_token, source="192.0.2.7").send(calls.register(host_body("h1")))
     assert refused.value.code == "NQR-API-114"
-    first = await manager.client(join_token).register(host_body("h1"))
-    second = await manager.client(join_token).register(host_body("h1"))
+    first = await manager.client(join_token).send(calls.register(host_body("h1")))
+    second = await manager.client(join_token).send(calls.register(host_body("h1")))
     assert first.host_id == second.host_id and first.agent_token != second.agent_token
     with pytest.raises(Refused):
-        await manager.client(first.agent_token).register(host_body("h1"))
-    again = await manager.client(second.agent_token).register(host_body("h1"))
+        await manager.client(first.agent_token).send(calls.register(host_body("h1")))
+    again = await manager.client(second.agent_token).send(calls.register(host_body("h1")))
     assert (again.host_id, again.agent_token, again.command_token) == (first.host_id, "", "")
 
 
 async def test_a_remote_agent_that_advertises_loopback_is_refused(manager: Any, host_body: Any) -> None:
-    token = (await manager.admin.join_token(600)).token
+    token = (await manager.admin.send(calls.join_token(600))).token
     for url in ("http://127.0.0.1:19090", "http://localhost:19090", "http://0.0.0.0:19090"):
         with pytest.raises(Refused) as refused:
-            await manager.client(token, source="192.0.2.7").register(host_body("h1", url=url))
+            await manager.client(token, source="192.0.2.7").send(calls.register(host_body("h1", url=url)))
         assert refused.value.code == "NQR-API-115" and "--advertise-address" in refused.value.cure
     for url in ("ftp://h:1", "http://h", "nonsense", "http://h:99999"):
         with pytest.raises(Refused) as refused:
-            await manager.client(token, source="192.0.2.7").register(host_body("h1", url=url))
+            await manager.client(token, source="192.0.2.7").send(calls.register(host_body("h1", url=url)))
         assert refused.value.status == 422
 
 
 async def test_a_live_host_cannot_be_taken_over_by_name(manager: Any, host_body: Any) -> None:
     await manager.host("h1")
-    token = (await manager.admin.join_token(JoinTokenCreate().ttl_seconds)).token
+    token = (await manager.admin.send(calls.join_token(JoinTokenCreate().ttl_seconds))).token
     with pytest.raises(Refused) as refused:
-        await manager.client(token, source="192.0.2.7").register(host_body("h1"))
+        await manager.client(token, source="192.0.2.7").send(calls.register(host_body("h1")))
     assert refused.value.status == 409
 
 
@@ -238,7 +244,7 @@ async def test_every_change_is_in_the_audit_log_with_its_request_id(manager: Any
         assert answer.headers["x-request-id"] not in ("", "bad id\t")
     with pytest.raises(Refused):
         await manager.client().login("mallory", "guess")
-    entries = (await manager.admin.audit()).items
+    entries = (await manager.admin.send(calls.audit())).items
     assert [(e.actor, e.path, e.status) for e in entries[:3]] == [
         ("sign-in:mallory", "/v1/auth/login", 401),
         ("token:cli", "/v1/images/scan", 200),
@@ -272,47 +278,47 @@ async def test_health_is_open_and_metrics_are_not(manager: Any) -> None:
     async with raw(manager) as http:
         assert (await http.get("/health")).json() == {"status": "ok", "version": "0.1.0"}
     await manager.host()
-    text = await manager.admin.metrics()
+    text = await manager.admin.send(calls.metrics())
     assert 'nqrust_hosts{state="online"} 1.0' in text and "nqrust_leader 1.0" in text
 
 
 async def test_a_new_password_ends_sessions_and_a_new_role_holds_at_once(manager: Any) -> None:
-    user = await manager.admin.create_user(UserCreate(username="ann", password="a long password"))
+    user = await manager.admin.send(calls.create_user(UserCreate(username="ann", password="a long password")))
     ann = manager.client()
     await ann.login("ann", "a long password")
-    await manager.admin.update_user(user.id, UserUpdate(role=Role.operator))
-    await ann.scan_images()
-    await manager.admin.update_user(user.id, UserUpdate(password="another password"))
-    for call in (ann.me(), manager.client().login("ann", "a long password")):
+    await manager.admin.send(calls.update_user(user.id, UserUpdate(role=Role.operator)))
+    await ann.send(calls.scan_images())
+    await manager.admin.send(calls.update_user(user.id, UserUpdate(password="another password")))
+    for call in (ann.send(calls.me()), manager.client().login("ann", "a long password")):
         with pytest.raises(Refused) as refused:
             await call
         assert refused.value.status == 401
     assert (await manager.client().login("ann", "another password")).role is Role.operator
-    admin = next(u for u in (await manager.admin.users()).items if u.role is Role.admin)
+    admin = next(u for u in (await manager.admin.send(calls.users())).items if u.role is Role.admin)
     with pytest.raises(Refused) as refused:
-        await manager.admin.update_user(admin.id, UserUpdate(role=Role.viewer))
+        await manager.admin.send(calls.update_user(admin.id, UserUpdate(role=Role.viewer)))
     assert refused.value.status == 409
 
 
 @pytest.mark.parametrize("role", list(Role))
 async def test_everybody_changes_their_own_password_and_is_signed_out_elsewhere(manager: Any, role: Role) -> None:
-    await manager.admin.create_user(UserCreate(username="ann", password="a long password", role=role))
+    await manager.admin.send(calls.create_user(UserCreate(username="ann", password="a long password", role=role)))
     here, elsewhere, other = manager.client(), manager.client(), manager.client()
     for client in (here, elsewhere):
         await client.login("ann", "a long password")
-    await manager.admin.create_user(UserCreate(username="bob", password="a long password"))
+    await manager.admin.send(calls.create_user(UserCreate(username="bob", password="a long password")))
     await other.login("bob", "a long password")
     async with raw(manager, auth=("ann", "a long password")) as browser:
         assert (await browser.get("/v1/auth/me")).status_code == 200
         await here.change_password("a long password", "another password")
         assert (await browser.get("/v1/auth/me")).status_code == 401
-    assert (await here.me()).username == "ann" and (await other.me()).username == "bob"
-    for call in (elsewhere.me(), manager.client().login("ann", "a long password")):
+    assert (await here.me()).username == "ann" and (await other.send(calls.me())).username == "bob"
+    for call in (elsewhere.send(calls.me()), manager.client().login("ann", "a long password")):
         with pytest.raises(Refused) as refused:
             await call
         assert refused.value.status == 401
     assert (await manager.client().login("ann", "another password")).role is role
-    entry = next(e for e in (await manager.admin.audit()).items if e.path == "/v1/auth/password")
+    entry = next(e for e in (await manager.admin.send(calls.audit())).items if e.path == "/v1/auth/password")
     assert (entry.actor, entry.method, entry.status) == ("ann", "PUT", 204)
 
 
@@ -323,32 +329,35 @@ async def test_a_password_is_changed_by_basic_credentials_too(manager: Any, admi
     async with raw(manager, auth=("admin", admin_password)) as http:
         assert (await http.put("/v1/auth/password", json=change)).status_code == 204
     with pytest.raises(Refused):
-        await session.me()
+        await session.send(calls.me())
     assert await manager.client().login("admin", "another password")
 
 
 async def test_the_current_password_is_needed_and_guessing_it_is_throttled(manager: Any) -> None:
-    await manager.admin.create_user(UserCreate(username="ann", password="a long password"))
+    await manager.admin.send(calls.create_user(UserCreate(username="ann", password="a long password")))
     ann = manager.client()
     await ann.login("ann", "a long password")
     answers = []
     for _ in range(6):
         with pytest.raises(Refused) as refused:
-            await ann.change_password("a wrong password", "another password")
+            await ann.send(calls.change_password("a wrong password", "another password"))
         answers.append((refused.value.status, refused.value.code))
     assert answers == [(403, "NQR-API-126")] * 5 + [(429, "NQR-API-106")]
     with pytest.raises(Refused) as refused:
         await manager.client().login("ann", "a long password")
     assert refused.value.status == 429, "both ways of guessing are counted together"
-    assert (await ann.me()).username == "ann"
-    assert [e.status for e in (await manager.admin.audit()).items if e.path == "/v1/auth/password"] == [429, *[403] * 5]
+    assert (await ann.send(calls.me())).username == "ann"
+    assert [e.status for e in (await manager.admin.send(calls.audit())).items if e.path == "/v1/auth/password"] == [
+        429,
+        *[403] * 5,
+    ]
 
 
 async def test_what_is_no_new_password_is_refused(manager: Any, admin_password: str) -> None:
     admin = manager.client()
     await admin.login("admin", admin_password)
     with pytest.raises(Refused) as refused:
-        await admin.change_password(admin_password, admin_password)
+        await admin.send(calls.change_password(admin_password, admin_password))
     assert refused.value.status == 422
     async with raw(manager, headers={"Authorization": f"Bearer {manager.admin_token}"}) as http:
         short = await http.put(
@@ -356,7 +365,7 @@ async def test_what_is_no_new_password_is_refused(manager: Any, admin_password: 
         )
         assert short.status_code == 422 and "short-secre" not in short.text
     with pytest.raises(Refused) as refused:
-        await manager.admin.change_password(admin_password, "another password")
+        await manager.admin.send(calls.change_password(admin_password, "another password"))
     assert (refused.value.status, refused.value.code) == (403, "NQR-API-102")
     assert await manager.client().login("admin", admin_password)
 
@@ -379,5 +388,5 @@ async def test_one_guesser_on_this_machine_does_not_lock_out_the_others(manager:
 async def test_host_names_are_neither_paths_nor_ids(manager: Any, host_body: Any, join_token: str) -> None:
     for name in ("a/b", "..", "-x", "x y", "00000000-0000-4000-8000-000000000000"):
         with pytest.raises(Refused) as refused:
-            await manager.client(join_token).register(host_body(name, url="http://h:1"))
+            await manager.client(join_token).send(calls.register(host_body(name, url="http://h:1")))
         assert refused.value.status == 422, name

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nqrust.client import calls
 from nqrust.client.manager import Refused
 from nqrust.contract.templates import TemplateCreate, TemplateSpec
 from nqrust.contract.vms import GuestAccount, GuestUser, StopRequest, VmCreate, VmState, VolumeCreate
@@ -21,22 +22,22 @@ async def refused(call: Any) -> Refused:
 
 async def test_more_than_any_host_could_give_is_refused_at_once(manager: Any) -> None:
     await manager.host("vm", memory_mib=24 * 1024)
-    error = await refused(manager.admin.create_vm(VmCreate(name="web1", image="tiny", memory_mib=900 * 1024)))
+    error = await refused(manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", memory_mib=900 * 1024))))
     assert (error.status, error.code) == (409, "NQR-API-139")
     assert str(error) == "Not enough memory: needs 900 GiB; host vm has 23 GiB free."
     assert "nqr host ls" in error.cure
-    error = await refused(manager.admin.create_vm(VmCreate(name="web1", image="tiny", disk_mib=2**30)))
+    error = await refused(manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", disk_mib=2**30))))
     assert error.code == "NQR-API-139" and "Not enough disk: needs 1048576 GiB; host vm has 976 GiB free." in str(error)
     volume = VolumeCreate(size_mib=60_000_000)
-    error = await refused(manager.admin.create_vm(VmCreate(name="web1", image="tiny", start=False, volumes=[volume])))
+    error = await refused(manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", start=False, volumes=[volume]))))
     assert error.code == "NQR-API-139"
-    assert (await manager.admin.list_vms()).total == 0, "nothing of them is on record"
+    assert (await manager.admin.send(calls.list_vms())).total == 0, "nothing of them is on record"
 
 
 async def test_vcpus_that_no_host_has_are_refused(manager: Any) -> None:
     await manager.host("vm")
     manager.core.settings = manager.core.settings.__class__(**{**manager.core.settings.__dict__, "vcpu_overcommit": 1.0})
-    error = await refused(manager.admin.create_vm(VmCreate(name="web1", image="tiny", vcpus=8)))
+    error = await refused(manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", vcpus=8))))
     assert str(error) == "Not enough vCPUs: needs 8; host vm has 4 free."
 
 
@@ -49,30 +50,32 @@ async def test_what_a_host_that_is_away_could_give_is_waited_for_and_no_more(man
     manager.core.started_at -= timedelta(hours=1)
     async with manager.core.db.transaction() as session:
         await session.execute(text("UPDATE hosts SET last_seen_at = now() - interval '1 hour'"))
-    error = await refused(manager.admin.create_vm(VmCreate(name="big", image="tiny", memory_mib=4096)))
+    error = await refused(manager.admin.send(calls.create_vm(VmCreate(name="big", image="tiny", memory_mib=4096))))
     assert error.code == "NQR-API-139"
-    waiting = await manager.admin.create_vm(VmCreate(name="small", image="tiny", memory_mib=512))
+    waiting = await manager.admin.send(calls.create_vm(VmCreate(name="small", image="tiny", memory_mib=512)))
     assert waiting.state is VmState.pending
 
 
 async def test_before_any_host_joined_everything_may_be_asked_for(manager: Any) -> None:
-    assert (await manager.admin.create_vm(VmCreate(name="web1", image="tiny", memory_mib=900 * 1024))).state is VmState.pending
+    assert (
+        await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", memory_mib=900 * 1024)))
+    ).state is VmState.pending
 
 
 async def test_a_start_and_a_full_snapshot_need_room_too(manager: Any) -> None:
     await manager.host("vm", memory_mib=1024)
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", memory_mib=512))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", memory_mib=512)))
     await manager.until("web1", "running")
-    await manager.admin.create_snapshot("web1", "s1")
+    await manager.admin.send(calls.create_snapshot("web1", "s1"))
     await manager.until("web1", lambda vm: vm.observed_generation == vm.generation)
-    await manager.admin.stop_vm("web1", StopRequest(force=True))
+    await manager.admin.send(calls.stop_vm("web1", StopRequest(force=True)))
     await manager.until("web1", "stopped")
-    await manager.admin.create_vm(VmCreate(name="web2", image="tiny", memory_mib=512))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web2", image="tiny", memory_mib=512)))
     await manager.until("web2", "running")
-    for call in (manager.admin.start_vm("web1"), manager.admin.restore_snapshot("web1", "s1")):
+    for call in (manager.admin.send(calls.start_vm("web1")), manager.admin.send(calls.restore_snapshot("web1", "s1"))):
         error = await refused(call)
         assert error.code == "NQR-API-139" and "Not enough memory: needs 512 MiB; host vm has" in str(error)
-    assert (await manager.admin.get_vm("web1")).state is VmState.stopped
+    assert (await manager.admin.send(calls.get_vm("web1"))).state is VmState.stopped
 
 
 @pytest.mark.parametrize(
@@ -87,43 +90,49 @@ async def test_a_start_and_a_full_snapshot_need_room_too(manager: Any) -> None:
 )
 async def test_a_key_that_no_guest_can_use_is_refused_wherever_it_is_given(manager: Any, key: str) -> None:
     ann = GuestAccount(name="ann", ssh_keys=[key])
-    calls = [
-        manager.admin.create_vm(VmCreate(name="web1", image="tiny", ssh_keys=[KEY, key])),
-        manager.admin.create_vm(VmCreate(name="web1", image="tiny", users=[GuestUser(name="ann", ssh_keys=[key])])),
-        manager.admin.create_template(TemplateCreate(name="t1", image="tiny", ssh_keys=[key])),
-        manager.admin.create_template(TemplateCreate(name="t1", image="tiny", users=[ann])),
+    asked = [
+        manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", ssh_keys=[KEY, key]))),
+        manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", users=[GuestUser(name="ann", ssh_keys=[key])]))),
+        manager.admin.send(calls.create_template(TemplateCreate(name="t1", image="tiny", ssh_keys=[key]))),
+        manager.admin.send(calls.create_template(TemplateCreate(name="t1", image="tiny", users=[ann]))),
     ]
-    for call in calls:
+    for call in asked:
         error = await refused(call)
         assert (error.status, error.code) == (422, "NQR-API-140") and "type, the key" in error.cure
-    await manager.admin.create_template(TemplateCreate(name="t1", image="tiny", ssh_keys=[KEY]))
-    assert (await refused(manager.admin.replace_template("t1", TemplateSpec(image="tiny", users=[ann])))).code == "NQR-API-140"
-    assert (await manager.admin.create_vm(VmCreate(name="web1", template="t1"))).name == "web1"
+    await manager.admin.send(calls.create_template(TemplateCreate(name="t1", image="tiny", ssh_keys=[KEY])))
+    assert (
+        await refused(manager.admin.send(calls.replace_template("t1", TemplateSpec(image="tiny", users=[ann]))))
+    ).code == "NQR-API-140"
+    assert (await manager.admin.send(calls.create_vm(VmCreate(name="web1", template="t1")))).name == "web1"
 
 
 async def test_a_template_does_not_get_round_the_border(manager: Any) -> None:
     await manager.host("vm")
-    await manager.admin.create_template(TemplateCreate(name="huge", image="tiny", memory_mib=900 * 1024))
-    assert (await refused(manager.admin.create_vm(VmCreate(name="web1", template="huge")))).code == "NQR-API-139"
+    await manager.admin.send(calls.create_template(TemplateCreate(name="huge", image="tiny", memory_mib=900 * 1024)))
+    assert (await refused(manager.admin.send(calls.create_vm(VmCreate(name="web1", template="huge"))))).code == "NQR-API-139"
 
 
 async def test_an_event_names_only_volumes_that_are_kept(manager: Any) -> None:
     """One that was never made, because the VM never came to be, is not announced."""
     _, agent, _ = await manager.host("vm")
     agent.refuse = (422, "the image is broken")
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", volumes=[VolumeCreate(size_mib=32, keep=True)]))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", volumes=[VolumeCreate(size_mib=32, keep=True)])))
     vm = await manager.until("web1", lambda seen: seen.state is VmState.failed)
     agent.refuse = None
-    await manager.admin.delete_vm("web1")
+    await manager.admin.send(calls.delete_vm("web1"))
     await manager.until(vm.id, "deleted")
-    (deleted,) = [event for event in (await manager.admin.list_events(subject=vm.id)).items if event.reason == "Deleted"]
+    (deleted,) = [
+        event for event in (await manager.admin.send(calls.list_events(subject=vm.id))).items if event.reason == "Deleted"
+    ]
     assert deleted.message == "VM web1 is deleted."
-    assert (await manager.admin.list_volumes()).total == 0
+    assert (await manager.admin.send(calls.list_volumes())).total == 0
 
-    await manager.admin.create_vm(VmCreate(name="web2", image="tiny", volumes=[VolumeCreate(size_mib=32, keep=True)]))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web2", image="tiny", volumes=[VolumeCreate(size_mib=32, keep=True)])))
     vm = await manager.until("web2", "running")
-    await manager.admin.delete_vm("web2")
+    await manager.admin.send(calls.delete_vm("web2"))
     await manager.until(vm.id, "deleted")
-    (deleted,) = [event for event in (await manager.admin.list_events(subject=vm.id)).items if event.reason == "Deleted"]
+    (deleted,) = [
+        event for event in (await manager.admin.send(calls.list_events(subject=vm.id))).items if event.reason == "Deleted"
+    ]
     assert deleted.message == f"VM web2 is deleted. Kept on host vm: web2-vdb-{vm.id}."
-    assert [one.name for one in (await manager.admin.list_volumes()).items] == [f"web2-vdb-{vm.id}"]
+    assert [one.name for one in (await manager.admin.send(calls.list_volumes())).items] == [f"web2-vdb-{vm.id}"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.hosts import Heartbeat, HostCapacity
 from nqrust.contract.vms import DesiredState, StopRequest, VmCreate
@@ -35,7 +36,7 @@ async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -
         beat = Heartbeat(version="1", boot_id="boot-1", capacity=HostCapacity(cpus=8, memory_mib=8192))
         while True:
             for host_id, client in hosts:
-                await client.heartbeat(host_id, beat)
+                await client.send(calls.heartbeat(host_id, beat))
             await asyncio.sleep(5)
 
     beating = asyncio.create_task(heartbeats())
@@ -47,11 +48,11 @@ async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -
         kind = chance.choice(["create", "create", "start", "stop", "pause", "resume", "restart", "delete"])
         try:
             if kind == "create":
-                await admin.create_vm(VmCreate(name=name, image="tiny", memory_mib=64, start=chance.random() < 0.8))
+                await admin.send(calls.create_vm(VmCreate(name=name, image="tiny", memory_mib=64, start=chance.random() < 0.8)))
             elif kind in ("stop", "restart"):
                 await getattr(admin, f"{kind}_vm")(name, StopRequest(timeout_seconds=0))
             elif kind == "delete":
-                await admin.delete_vm(name, force=chance.random() < 0.2)
+                await admin.send(calls.delete_vm(name, force=chance.random() < 0.2))
             else:
                 await getattr(admin, f"{kind}_vm")(name)
         except Refused as refused:
@@ -100,7 +101,7 @@ async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -
     there = {vm_id: vm.state for agent in agents for vm_id, vm in agent.vms.items() if vm.state != "failed"}
     everywhere = [vm_id for agent in agents for vm_id in agent.vms]
     assert len(everywhere) == len(set(everywhere)), "a VM is on one host only"
-    for vm in (await manager.admin.list_vms()).items:
+    for vm in (await manager.admin.send(calls.list_vms())).items:
         if vm.state.value == "failed":
             assert vm.error, vm
             continue
@@ -110,5 +111,5 @@ async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -
         else:
             assert there.get(vm.id, "stopped") == "stopped", vm
         there.pop(vm.id, None)
-    known = {vm.id for vm in (await manager.admin.list_vms()).items}
+    known = {vm.id for vm in (await manager.admin.send(calls.list_vms())).items}
     assert {vm_id for vm_id in everywhere if vm_id not in known} == set(), "nothing is left of what was deleted"

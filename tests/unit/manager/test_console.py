@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from nqrust.client import calls
 from nqrust.contract.auth import Role, TokenCreate, UserCreate, UserUpdate
 from nqrust.contract.vms import VmCreate
 from nqrust.manager.api import console
@@ -41,14 +42,14 @@ async def running_vm(manager: Any, url: str) -> Any:
     _, agent, _ = await manager.host()
     agent.console_url = lambda vm_id: url
     agent.console_headers = lambda: {"Authorization": "Bearer command"}
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     return await manager.until("web1", "running")
 
 
 async def test_bytes_go_both_ways_and_a_ticket_works_once(served: Any, echo: Any) -> None:
     base, manager = served
     await running_vm(manager, echo[0])
-    ticket = await manager.admin.console_ticket("web1")
+    ticket = await manager.admin.send(calls.console_ticket("web1"))
     url = f"{base}{ticket.path}?ticket={ticket.ticket}"
     async with connect(url, proxy=None) as socket:
         assert await socket.recv() == b"login: "
@@ -81,9 +82,9 @@ async def test_without_ticket_or_token_the_door_is_shut(served: Any, echo: Any) 
 async def test_a_ticket_opens_its_own_vm_only_and_a_viewer_none(served: Any, echo: Any) -> None:
     base, manager = served
     await running_vm(manager, echo[0])
-    await manager.admin.create_vm(VmCreate(name="web2", image="tiny"))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web2", image="tiny")))
     other = await manager.until("web2", "running")
-    ticket = await manager.admin.console_ticket("web1")
+    ticket = await manager.admin.send(calls.console_ticket("web1"))
     assert await close_code(f"{base}/v1/vms/{other.id}/console?ticket={ticket.ticket}") == 4403
     viewer = await manager.role("viewer")
     headers = {"Authorization": viewer._http.headers["Authorization"]}
@@ -100,26 +101,26 @@ async def test_close_codes_say_why(served: Any) -> None:
 
 async def _signed_in(manager: Any) -> tuple[Any, str]:
     """(client of an operator of her own, her id)."""
-    user = await manager.admin.create_user(UserCreate(username="ann", password="a long password", role=Role.operator))
+    user = await manager.admin.send(calls.create_user(UserCreate(username="ann", password="a long password", role=Role.operator)))
     ann = manager.client()
     await ann.login("ann", "a long password")
     return ann, user.id
 
 
 async def _deleted(manager: Any, ann: Any, user_id: str) -> None:
-    await manager.admin.delete_user(user_id)
+    await manager.admin.send(calls.delete_user(user_id))
 
 
 async def _demoted(manager: Any, ann: Any, user_id: str) -> None:
-    await manager.admin.update_user(user_id, UserUpdate(role=Role.viewer))
+    await manager.admin.send(calls.update_user(user_id, UserUpdate(role=Role.viewer)))
 
 
 async def _new_password(manager: Any, ann: Any, user_id: str) -> None:
-    await manager.admin.update_user(user_id, UserUpdate(password="another password"))
+    await manager.admin.send(calls.update_user(user_id, UserUpdate(password="another password")))
 
 
 async def _signed_out(manager: Any, ann: Any, user_id: str) -> None:
-    await ann.logout()
+    await ann.send(calls.logout())
 
 
 async def _expired(manager: Any, ann: Any, user_id: str) -> None:
@@ -135,8 +136,8 @@ async def test_an_open_console_closes_when_who_opened_it_may_no_longer(
     base, manager = served
     await running_vm(manager, echo[0])
     ann, user_id = await _signed_in(manager)
-    ticket = await ann.console_ticket("web1")
-    unused = await ann.console_ticket("web1")
+    ticket = await ann.send(calls.console_ticket("web1"))
+    unused = await ann.send(calls.console_ticket("web1"))
     async with connect(f"{base}{ticket.path}?ticket={ticket.ticket}", proxy=None) as socket:
         await socket.recv()
         await asyncio.sleep(0.4)
@@ -158,12 +159,12 @@ async def test_a_revoked_token_and_a_deleted_user_with_a_password_lose_their_con
     monkeypatch.setattr(console, "CHECK_SECONDS", 0.1)
     base, manager = served
     await running_vm(manager, echo[0])
-    token = await manager.admin.create_token(TokenCreate(name="robot", role=Role.operator))
+    token = await manager.admin.send(calls.create_token(TokenCreate(name="robot", role=Role.operator)))
     _, user_id = await _signed_in(manager)
     basic = "Basic " + base64.b64encode(b"ann:a long password").decode()
     for authorization, ended in (
-        (f"Bearer {token.token}", manager.admin.delete_token(token.id)),
-        (basic, manager.admin.delete_user(user_id)),
+        (f"Bearer {token.token}", manager.admin.send(calls.delete_token(token.id))),
+        (basic, manager.admin.send(calls.delete_user(user_id))),
     ):
         headers = {"Authorization": authorization}
         async with connect(f"{base}/v1/vms/web1/console", proxy=None, additional_headers=headers) as socket:
@@ -208,7 +209,7 @@ async def test_a_console_opened_with_a_password_outlives_a_change_of_that_passwo
     headers = {"Authorization": "Basic " + base64.b64encode(b"ann:a long password").decode()}
     async with connect(f"{base}/v1/vms/web1/console", proxy=None, additional_headers=headers) as socket:
         await socket.recv()
-        await manager.admin.update_user(user_id, UserUpdate(password="another password"))
+        await manager.admin.send(calls.update_user(user_id, UserUpdate(password="another password")))
         await asyncio.sleep(0.4)
         await socket.send(b"x")
         assert await socket.recv() == b"x"

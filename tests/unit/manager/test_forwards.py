@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import PortForward, VmCreate
 from nqrust.manager.reconcile import diff
@@ -17,61 +18,61 @@ SSH = PortForward(host_port=2222, guest_port=22)
 
 async def test_created_with_forwards_and_changed_while_it_runs(manager: Any) -> None:
     _, agent, _ = await manager.host()
-    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB]))
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB])))
     assert (await manager.until("web1", "running")).forwards == [WEB]
     assert agent.specs[vm.id].forwards == [WEB]
-    changed = await manager.admin.set_forwards("web1", [SSH, WEB])
+    changed = await manager.admin.send(calls.set_forwards("web1", [SSH, WEB]))
     assert changed.forwards == [SSH, WEB], "in the order of ports"
     await manager.until("web1", lambda v: agent.specs[vm.id].forwards == [SSH, WEB])
     assert agent.vms[vm.id].state == "running"
     await manager.until("web1", lambda v: not v.error)
     await _idle(manager, vm.id)
-    assert (await manager.admin.set_forwards("web1", [])).forwards == []
+    assert (await manager.admin.send(calls.set_forwards("web1", []))).forwards == []
     await manager.until("web1", lambda v: agent.specs[vm.id].forwards == [])
 
 
 async def test_a_stopped_vm_gets_them_at_its_next_start(manager: Any) -> None:
     _, agent, _ = await manager.host()
-    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny", start=False))
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", start=False)))
     await manager.until("web1", "stopped")
     await _idle(manager, vm.id)
-    await manager.admin.set_forwards("web1", [WEB])
+    await manager.admin.send(calls.set_forwards("web1", [WEB]))
     assert agent.specs[vm.id].forwards == []
-    await manager.admin.start_vm("web1")
+    await manager.admin.send(calls.start_vm("web1"))
     await manager.until("web1", "running")
     assert agent.specs[vm.id].forwards == [WEB]
 
 
 async def test_a_port_leads_to_one_vm_of_a_host(manager: Any) -> None:
     await manager.host()
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB]))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB])))
     await manager.until("web1", "running")
     with pytest.raises(Refused, match="forwards port 8080/tcp to VM web1 already"):
-        await manager.admin.create_vm(VmCreate(name="web2", image="tiny", forwards=[WEB]))
-    third = await manager.admin.create_vm(VmCreate(name="web3", image="tiny"))
+        await manager.admin.send(calls.create_vm(VmCreate(name="web2", image="tiny", forwards=[WEB])))
+    third = await manager.admin.send(calls.create_vm(VmCreate(name="web3", image="tiny")))
     await manager.until("web3", "running")
     await _idle(manager, third.id)
     with pytest.raises(Refused) as refused:
-        await manager.admin.set_forwards("web3", [WEB])
+        await manager.admin.send(calls.set_forwards("web3", [WEB]))
     assert (refused.value.status, refused.value.code) == (409, "NQR-API-121")
     await manager.host("h2")
-    await manager.admin.create_vm(VmCreate(name="web4", image="tiny", forwards=[WEB]))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web4", image="tiny", forwards=[WEB])))
     assert (await manager.until("web4", "running")).host == "h2", "the scheduler looks for a host with the port free"
 
 
 async def test_a_port_twice_is_refused(manager: Any) -> None:
     with pytest.raises(Refused) as refused:
-        await manager.admin.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB, WEB]))
+        await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB, WEB])))
     assert refused.value.status == 422
 
 
 async def test_what_the_host_refuses_is_not_on_record_and_the_vm_runs_on(manager: Any) -> None:
     _, agent, _ = await manager.host()
-    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     await manager.until("web1", "running")
     await _idle(manager, vm.id)
     agent.refuse = (422, "Port 8080/tcp of this host is in use")
-    await manager.admin.set_forwards("web1", [WEB])
+    await manager.admin.send(calls.set_forwards("web1", [WEB]))
     after = await manager.until("web1", lambda v: bool(v.error))
     assert (after.state.value, after.forwards) == ("running", [])
     assert "in use" in after.error
@@ -79,7 +80,7 @@ async def test_what_the_host_refuses_is_not_on_record_and_the_vm_runs_on(manager
 
 async def test_the_reconciler_gives_a_host_the_forwards_it_lost(manager: Any) -> None:
     _, agent, _ = await manager.host()
-    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB]))
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB])))
     await manager.until("web1", "running")
     await _idle(manager, vm.id)
     agent.vms[vm.id].forwards = []

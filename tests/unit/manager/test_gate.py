@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.credentials import verify_password
 from nqrust.manager.services import auth
@@ -65,7 +66,7 @@ async def test_a_stranger_does_not_fill_the_audit_log(manager: Any, admin_passwo
             assert await attempt(json={"username": "admin", "password": "guess"}) == 429
         assert await attempt(json={}) == 422
         assert await attempt(content=b"x" * (1024 * 1024 + 1)) == 413
-    entries = (await manager.admin.audit()).items
+    entries = (await manager.admin.send(calls.audit())).items
     assert [(e.actor, e.status) for e in entries] == [("sign-in:admin", 401)] * 5 + [("admin", 200)]
 
 
@@ -74,7 +75,7 @@ async def test_wrong_passwords_are_in_the_audit_log_as_fast_as_it_can_be_read(ma
     for number in range(60):
         with pytest.raises(Refused):
             await manager.client().login(f"u{number}", "guess")
-    assert len((await manager.admin.audit()).items) == 50
+    assert len((await manager.admin.send(calls.audit())).items) == 50
 
 
 FOREIGN = [

@@ -14,6 +14,7 @@ from typing import Any
 import httpcore
 import pytest
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.images import Download, ImageAdd
 from nqrust.manager.images import download
@@ -85,7 +86,7 @@ def nothing_came(manager: Any) -> bool:
 async def test_an_operator_fetches_nothing_from_the_managers_own_machine(manager: Any, web: Web, host: str) -> None:
     operator = await manager.role("operator")
     with pytest.raises(Refused) as refused:
-        await operator.add_image(web.wanted(host=host))
+        await operator.send(calls.add_image(web.wanted(host=host)))
     assert (refused.value.status, refused.value.code) == (422, "NQR-IMG-114")
     assert nothing_came(manager)
 
@@ -93,10 +94,10 @@ async def test_an_operator_fetches_nothing_from_the_managers_own_machine(manager
 async def test_an_operator_fetches_from_elsewhere_and_an_administrator_from_here_too(
     manager: Any, web: Web, elsewhere: list[str]
 ) -> None:
-    await (await manager.role("operator")).add_image(web.wanted("far", ELSEWHERE))
+    await (await manager.role("operator")).send(calls.add_image(web.wanted("far", ELSEWHERE)))
     assert (await manager.settled_image("far")).state == "ready"
     assert set(elsewhere) == {ELSEWHERE}
-    await manager.admin.add_image(web.wanted("near"))
+    await manager.admin.send(calls.add_image(web.wanted("near")))
     assert (await manager.settled_image("near")).state == "ready"
 
 
@@ -105,14 +106,14 @@ async def test_no_redirect_leads_to_the_managers_own_machine(manager: Any, web: 
     client = await manager.role(role)
     web.to = f"http://127.0.0.1:{web.port}"
     with pytest.raises(Refused) as refused:
-        await client.add_image(web.wanted(host=ELSEWHERE, path="moved/remote"))
+        await client.send(calls.add_image(web.wanted(host=ELSEWHERE, path="moved/remote")))
     assert refused.value.code == "NQR-IMG-114" and set(elsewhere) == {ELSEWHERE} and nothing_came(manager)
     web.to = f"http://{ELSEWHERE}:{web.port}"
-    await client.add_image(web.wanted(host=ELSEWHERE, path="moved/remote"))
+    await client.send(calls.add_image(web.wanted(host=ELSEWHERE, path="moved/remote")))
     assert (await manager.settled_image("copy")).state == "ready"
     web.to = f"http://{ELSEWHERE}:{web.port}/moved"
     with pytest.raises(Refused, match="redirects"):
-        await client.add_image(web.wanted("endless", host=ELSEWHERE, path="moved/remote"))
+        await client.send(calls.add_image(web.wanted("endless", host=ELSEWHERE, path="moved/remote")))
 
 
 async def test_a_name_that_changes_its_meaning_is_connected_to_as_it_was_looked_at(
@@ -129,7 +130,7 @@ async def test_a_name_that_changes_its_meaning_is_connected_to_as_it_was_looked_
 
     monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
     operator = await manager.role("operator")
-    await operator.add_image(web.wanted(host="images.test"))
+    await operator.send(calls.add_image(web.wanted(host="images.test")))
     image = await manager.settled_image("copy")
     assert image.state == "corrupt" and "images.test is this machine" in image.error
     assert set(elsewhere) == {ELSEWHERE}
@@ -140,24 +141,24 @@ async def test_an_image_that_the_disk_has_no_room_for_is_refused_at_once(manager
     manifest["rootfs"]["size"] = 10**13
     (web.folder / "image.json").write_text(json.dumps(manifest))
     with pytest.raises(Refused) as refused:
-        await manager.admin.add_image(web.wanted())
+        await manager.admin.send(calls.add_image(web.wanted()))
     assert (refused.value.status, refused.value.code) == (422, "NQR-IMG-115")
-    assert (await manager.admin.list_images()).total == 1 and nothing_came(manager)
+    assert (await manager.admin.send(calls.list_images())).total == 1 and nothing_came(manager)
 
 
 async def test_what_is_still_to_come_of_others_is_counted(manager: Any, web: Web) -> None:
     manager.core.downloads["other"] = Download(done=0, total=10**13)
     with pytest.raises(Refused) as refused:
-        await manager.admin.add_image(web.wanted())
+        await manager.admin.send(calls.add_image(web.wanted()))
     assert refused.value.code == "NQR-IMG-115"
     manager.core.downloads["other"].done = 10**13
-    await manager.admin.add_image(web.wanted())
+    await manager.admin.send(calls.add_image(web.wanted()))
     assert (await manager.settled_image("copy")).state == "ready"
 
 
 async def test_a_disk_that_fills_meanwhile_ends_the_download(manager: Any, web: Web, monkeypatch: Any) -> None:
     web.through.clear()
-    await manager.admin.add_image(web.wanted())
+    await manager.admin.send(calls.add_image(web.wanted()))
     while not web.waiting:
         await asyncio.sleep(0.01)
     monkeypatch.setattr(download, "room", lambda path: 0)
@@ -169,7 +170,7 @@ async def test_a_disk_that_fills_meanwhile_ends_the_download(manager: Any, web: 
 async def test_two_are_fetched_at_a_time(manager: Any, web: Web) -> None:
     web.through.clear()
     for name in ("one", "two", "three"):
-        await manager.admin.add_image(web.wanted(name))
+        await manager.admin.send(calls.add_image(web.wanted(name)))
     while web.waiting < 2:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)
@@ -182,6 +183,6 @@ async def test_no_proxy_of_the_environment_is_used(manager: Any, web: Web, elsew
     """It would connect to what the manager itself must not."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://192.0.2.99:3128")
-    await manager.admin.add_image(web.wanted("far", ELSEWHERE))
+    await manager.admin.send(calls.add_image(web.wanted("far", ELSEWHERE)))
     assert (await manager.settled_image("far")).state == "ready"
     assert set(elsewhere) == {ELSEWHERE}

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.images import ImageAdd
 from nqrust.contract.vms import VmCreate
 
 
 async def test_images_in_the_folder_are_there_at_start(manager: Any) -> None:
-    image = await manager.admin.get_image("tiny")
+    image = await manager.admin.send(calls.get_image("tiny"))
     assert (image.state, image.size) == ("ready", 4096)
 
 
@@ -29,18 +30,18 @@ async def test_scan_finds_new_changed_broken_and_gone_images(manager: Any, make_
         make_image(root, name)
     make_image(root, "misnamed")
     os.rename(f"{root}/misnamed", f"{root}/othername")
-    await manager.admin.scan_images()
+    await manager.admin.send(calls.scan_images())
     with open(f"{root}/broken/rootfs", "r+b") as file:
         file.write(b"X")
     os.truncate(f"{root}/second/kernel", 1)
     os.rename(f"{root}/gone", f"{root}/.gone")
-    states = {image.name: image.state for image in (await manager.admin.scan_images()).items}
+    states = {image.name: image.state for image in (await manager.admin.send(calls.scan_images())).items}
     assert states == {"tiny": "ready", "second": "corrupt", "broken": "corrupt", "gone": "missing"}
     with pytest.raises(Refused) as refused:
-        await manager.admin.create_vm(VmCreate(name="v", image="broken"))
+        await manager.admin.send(calls.create_vm(VmCreate(name="v", image="broken")))
     assert refused.value.code == "NQR-IMG-112"
     make_image(root, "broken")
-    states = {image.name: image.state for image in (await manager.admin.scan_images()).items}
+    states = {image.name: image.state for image in (await manager.admin.send(calls.scan_images())).items}
     assert states["broken"] == "ready"
 
 
@@ -49,14 +50,14 @@ async def test_sha256_is_read_once_and_not_at_every_scan(manager: Any, monkeypat
 
     reads: list[str] = []
     monkeypatch.setattr(folder, "_sha256", lambda file: reads.append(file.name) or "")
-    await manager.admin.scan_images()
+    await manager.admin.send(calls.scan_images())
     assert reads == []
 
 
 async def test_add_by_path_only_below_allowed_roots(manager: Any, make_image: Any, tmp_path: Any) -> None:
     allowed = tmp_path / "more"
     make_image(str(allowed), "extra")
-    image = await manager.admin.add_image(ImageAdd(name="mine", path=f"{allowed}/extra"))
+    image = await manager.admin.send(calls.add_image(ImageAdd(name="mine", path=f"{allowed}/extra")))
     assert image.state == "ready"
     make_image(str(tmp_path / "elsewhere"), "secret")
     os.symlink(tmp_path / "elsewhere" / "secret", allowed / "link")
@@ -68,9 +69,9 @@ async def test_add_by_path_only_below_allowed_roots(manager: Any, make_image: An
         "/etc",
     ):
         with pytest.raises(Refused) as refused:
-            await manager.admin.add_image(ImageAdd(name="evil", path=path))
+            await manager.admin.send(calls.add_image(ImageAdd(name="evil", path=path)))
         assert refused.value.code == "NQR-IMG-111", path
-    await manager.admin.delete_image("mine")
+    await manager.admin.send(calls.delete_image("mine"))
     assert os.path.isdir(allowed / "extra"), "a folder that is not ours is forgotten, not removed"
 
 
@@ -83,23 +84,23 @@ async def test_files_that_lead_out_of_the_folder_are_refused(manager: Any, make_
         with open(f"{folder}/image.json", "w") as file:
             json.dump(manifest, file)
         with pytest.raises(Refused) as refused:
-            await manager.admin.add_image(ImageAdd(name="evil", path=folder))
+            await manager.admin.send(calls.add_image(ImageAdd(name="evil", path=folder)))
         assert refused.value.status == 422
     make_image(str(tmp_path / "more"), "extra")
     os.remove(f"{folder}/rootfs")
     os.symlink("/etc/shadow", f"{folder}/rootfs")
     with pytest.raises(Refused):
-        await manager.admin.add_image(ImageAdd(name="evil", path=folder))
+        await manager.admin.send(calls.add_image(ImageAdd(name="evil", path=folder)))
 
 
 async def test_an_image_in_use_is_not_deleted(manager: Any) -> None:
-    await manager.admin.create_vm(VmCreate(name="v", image="tiny"))
+    await manager.admin.send(calls.create_vm(VmCreate(name="v", image="tiny")))
     with pytest.raises(Refused) as refused:
-        await manager.admin.delete_image("tiny")
+        await manager.admin.send(calls.delete_image("tiny"))
     assert (refused.value.status, refused.value.code) == (409, "NQR-IMG-113")
-    await manager.admin.delete_vm("v")
+    await manager.admin.send(calls.delete_vm("v"))
     await manager.until("v", "deleted")
-    await manager.admin.delete_image("tiny")
+    await manager.admin.send(calls.delete_image("tiny"))
     assert not os.path.exists(f"{manager.core.settings.image_root}/tiny")
 
 
@@ -135,24 +136,24 @@ def digest(path: Any) -> str:
 async def test_add_by_url_verifies_everything(manager: Any, web: Any) -> None:
     url, folder = web
     with pytest.raises(Refused, match="sha256"):
-        await manager.admin.add_image(ImageAdd(name="remote", url=url))
+        await manager.admin.send(calls.add_image(ImageAdd(name="remote", url=url)))
     with pytest.raises(Refused, match="sha256"):
-        await manager.admin.add_image(ImageAdd(name="remote", url=url, sha256="0" * 64))
+        await manager.admin.send(calls.add_image(ImageAdd(name="remote", url=url, sha256="0" * 64)))
     with pytest.raises(Refused, match="404"):
-        await manager.admin.add_image(ImageAdd(name="remote", url=url + "x", sha256="0" * 64))
-    await manager.admin.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json")))
+        await manager.admin.send(calls.add_image(ImageAdd(name="remote", url=url + "x", sha256="0" * 64)))
+    await manager.admin.send(calls.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json"))))
     assert (await manager.settled_image("copy")).state == "ready"
-    assert (await manager.admin.scan_images()).total == 2
+    assert (await manager.admin.send(calls.scan_images())).total == 2
 
 
 async def test_a_tampered_file_never_becomes_an_image(manager: Any, web: Any) -> None:
     url, folder = web
     (folder / "kernel").write_bytes(b"X" * 512)
-    await manager.admin.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json")))
+    await manager.admin.send(calls.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json"))))
     image = await manager.settled_image("copy")
     assert image.state == "corrupt" and "kernel does not have the size and sha256" in image.error
     assert sorted(os.listdir(manager.core.settings.image_root)) == ["tiny"], "nothing half-downloaded stays"
-    await manager.admin.delete_image("copy")
+    await manager.admin.send(calls.delete_image("copy"))
 
 
 @pytest.fixture()
@@ -179,7 +180,7 @@ def slow_web(tmp_path: Any, make_image: Any) -> Any:
 
 async def fetched(manager: Any, name: str, done: int) -> Any:
     for _ in range(100):
-        image = await manager.admin.get_image(name)
+        image = await manager.admin.send(calls.get_image(name))
         if image.download and image.download.done == done:
             return image
         await asyncio.sleep(0.05)
@@ -191,7 +192,7 @@ async def test_how_far_a_download_has_come_is_told(manager: Any, slow_web: Any) 
     manifest = json.loads((folder / "image.json").read_text())
     total = sum(manifest[part]["size"] for part in ("rootfs", "kernel", "initrd"))
     wanted = ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json"))
-    added = await manager.admin.add_image(wanted)
+    added = await manager.admin.send(calls.add_image(wanted))
     assert (added.state, added.download.total) == ("downloading", total)
     image = await fetched(manager, "copy", manifest["rootfs"]["size"])
     assert (image.state, image.download.done, image.download.total) == ("downloading", 4096, total)
@@ -202,9 +203,9 @@ async def test_how_far_a_download_has_come_is_told(manager: Any, slow_web: Any) 
 
 async def test_deleting_an_image_ends_its_download(manager: Any, slow_web: Any) -> None:
     url, folder, through = slow_web
-    await manager.admin.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json")))
+    await manager.admin.send(calls.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json"))))
     await fetched(manager, "copy", 4096)
-    await manager.admin.delete_image("copy")
+    await manager.admin.send(calls.delete_image("copy"))
     while manager.core.background:
         await asyncio.sleep(0.01)
     through.set()

@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 
+from nqrust.client import calls
+
 PATH = "/v1/hosts/join-check"
 
 
@@ -16,16 +18,16 @@ async def asked(manager: Any, token: str, source: str = "192.0.2.7") -> httpx.Re
 
 
 async def test_a_good_token_is_told_so_and_still_joins(manager: Any, host_body: Any) -> None:
-    token = (await manager.admin.join_token(600)).token
+    token = (await manager.admin.send(calls.join_token(600))).token
     for _ in range(2):
         assert (await asked(manager, token)).status_code == 204
-    assert (await manager.client(token, source="192.0.2.7").register(host_body("h1"))).agent_token
+    assert (await manager.client(token, source="192.0.2.7").send(calls.register(host_body("h1")))).agent_token
 
 
 async def test_wrong_used_and_misplaced_tokens_are_refused(manager: Any, host_body: Any, join_token: str) -> None:
     assert (await asked(manager, "nqr_wrong")).status_code == 401
-    token = (await manager.admin.join_token(600)).token
-    await manager.client(token).register(host_body("h1"))
+    token = (await manager.admin.send(calls.join_token(600))).token
+    await manager.client(token).send(calls.register(host_body("h1")))
     used = await asked(manager, token)
     assert used.status_code == 401 and used.json()["code"] == "NQR-API-114"
     assert "nqr host token" in used.json()["cure"]

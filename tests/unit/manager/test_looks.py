@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nqrust.client import calls
 from nqrust.client.manager import WaitFailed
 from nqrust.contract.vms import RestartPolicy, VmCreate, VmState
 from nqrust.manager.reconcile.loop import Reconciler
@@ -14,7 +15,7 @@ from nqrust.manager.reconcile.loop import Reconciler
 
 async def running(manager: Any, **more: Any) -> tuple[Any, Any]:
     _, agent, _ = await manager.host()
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", **more))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", **more)))
     return agent, await manager.until("web1", "running")
 
 
@@ -25,8 +26,8 @@ async def test_a_start_of_a_vm_that_died_unnoticed_starts_it(manager: Any) -> No
             agent.vms.pop(vm.id)
         else:
             agent.vms[vm.id].state = "failed"
-        assert (await manager.admin.get_vm("web1")).state is VmState.running, "the row does not know yet"
-        asked = await manager.admin.start_vm("web1")
+        assert (await manager.admin.send(calls.get_vm("web1"))).state is VmState.running, "the row does not know yet"
+        asked = await manager.admin.send(calls.start_vm("web1"))
         started = await manager.admin.wait_for("web1", "running", 10, since=asked.generation)
         assert started is not None and agent.vms[vm.id].state == "running"
 
@@ -34,7 +35,7 @@ async def test_a_start_of_a_vm_that_died_unnoticed_starts_it(manager: Any) -> No
 async def test_a_start_of_a_vm_that_runs_changes_nothing(manager: Any) -> None:
     agent, vm = await running(manager)
     agent.calls.clear()
-    asked = await manager.admin.start_vm("web1")
+    asked = await manager.admin.send(calls.start_vm("web1"))
     found = await manager.admin.wait_for("web1", "running", 10, since=asked.generation)
     assert (found.generation, found.started_at) == (vm.generation, vm.started_at)
     assert {verb for verb, _ in agent.calls} == {"get"}
@@ -42,10 +43,10 @@ async def test_a_start_of_a_vm_that_runs_changes_nothing(manager: Any) -> None:
 
 async def test_a_stop_of_a_vm_that_runs_unnoticed_stops_it(manager: Any) -> None:
     agent, vm = await running(manager)
-    await manager.admin.stop_vm("web1")
+    await manager.admin.send(calls.stop_vm("web1"))
     await manager.until("web1", "stopped")
     agent.alive(vm.id, "web1")
-    asked = await manager.admin.stop_vm("web1")
+    asked = await manager.admin.send(calls.stop_vm("web1"))
     await manager.admin.wait_for("web1", "stopped", 10, since=asked.generation)
     assert agent.vms[vm.id].state == "stopped"
 
@@ -58,12 +59,12 @@ async def test_a_wait_ends_in_failure_when_the_vm_dies_meanwhile(manager: Any) -
         agent.vms[vm.id].state, agent.vms[vm.id].exit_reason = "failed", "The guest's kernel panicked: no init"
 
     for condition in ("guest_up", "running"):
-        asked = await manager.admin.start_vm("web1")
+        asked = await manager.admin.send(calls.start_vm("web1"))
         death = asyncio.create_task(dies())
         with pytest.raises(WaitFailed, match="no init"):
             await manager.admin.wait_for("web1", condition, 30, since=asked.generation, steady=2.0)
         await death
-        await manager.admin.start_vm("web1")
+        await manager.admin.send(calls.start_vm("web1"))
         await manager.until("web1", lambda seen: seen.observed_generation == seen.generation)
 
 
@@ -77,11 +78,11 @@ async def test_a_guest_that_powers_off_is_no_success(manager: Any) -> None:
 async def test_a_fresh_look_says_what_the_host_says_and_writes_nothing(manager: Any) -> None:
     agent, vm = await running(manager)
     agent.vms[vm.id].state, agent.vms[vm.id].exit_reason = "failed", "The VMM was ended by signal 9."
-    fresh = await manager.admin.get_vm("web1", fresh=True)
+    fresh = await manager.admin.send(calls.get_vm("web1", fresh=True))
     assert (fresh.state, fresh.error, fresh.started_at) == (VmState.failed, "The VMM was ended by signal 9.", None)
-    assert (await manager.admin.get_vm("web1")).state is VmState.running
+    assert (await manager.admin.send(calls.get_vm("web1"))).state is VmState.running
     agent.away = True
-    fresh = await manager.admin.get_vm("web1", fresh=True)
+    fresh = await manager.admin.send(calls.get_vm("web1", fresh=True))
     assert fresh.state is VmState.unknown and "does not tell" in fresh.error
 
 
@@ -92,8 +93,8 @@ async def test_a_reconciler_that_is_off_still_tells_the_truth(manager: Any) -> N
     agent.calls.clear()
     for _ in range(2):
         await observer.once()
-    found = await manager.admin.get_vm("web1")
+    found = await manager.admin.send(calls.get_vm("web1"))
     assert (found.state, found.desired_state.value, found.error) == (VmState.stopped, "running", "The VMM was ended by signal 9.")
     assert {verb for verb, _ in agent.calls} == {"inventory"}
-    await manager.admin.start_vm("web1")
+    await manager.admin.send(calls.start_vm("web1"))
     assert (await manager.until("web1", "running")).error == ""

@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from nqrust.client import calls
 from nqrust.client.manager import ManagerClient, Unreachable
 from nqrust.contract.credentials import hash_password, hash_token
 
@@ -66,7 +67,7 @@ def process(cluster: Any, migrated: str, make_image_module: Any, tmp_path_factor
         for _ in range(300):
             try:
                 with ManagerClient(url) as client:
-                    client.health()
+                    client.send(calls.health())
                 break
             except Unreachable:
                 assert manager.poll() is None, (folder / "log").read_text()

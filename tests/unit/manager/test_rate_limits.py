@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import RateLimits, VmCreate
 from nqrust.manager.services import operations
@@ -17,7 +18,7 @@ LIMITS = RateLimits(net_rx_kbit=100_000, disk_iops=500)
 
 async def running(manager: Any, **more: Any) -> tuple[Any, Any]:
     _, agent, _ = await manager.host()
-    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny", **more))
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", **more)))
     await manager.until("web1", "running")
     await idle(manager, vm.id)
     return agent, vm
@@ -36,22 +37,22 @@ async def test_from_the_start_and_changed_while_it_runs(manager: Any) -> None:
     agent, vm = await running(manager, rate_limits=LIMITS)
     assert agent.specs[vm.id].rate_limits == vm.rate_limits == LIMITS
     less = RateLimits(net_tx_kbit=64)
-    assert (await manager.admin.set_rate_limits("web1", less)).rate_limits == less
+    assert (await manager.admin.send(calls.set_rate_limits("web1", less))).rate_limits == less
     await manager.until("web1", lambda v: agent.specs[vm.id].rate_limits == less)
     assert not agent.specs[vm.id].run
     await idle(manager, vm.id)
-    await manager.admin.set_rate_limits("web1", RateLimits())
+    await manager.admin.send(calls.set_rate_limits("web1", RateLimits()))
     await manager.until("web1", lambda v: agent.specs[vm.id].rate_limits == RateLimits())
-    listed = (await manager.admin.list_vms()).items[0]
+    listed = (await manager.admin.send(calls.list_vms())).items[0]
     assert listed.rate_limits == RateLimits()
-    events = (await manager.admin.list_events(subject="web1")).items
+    events = (await manager.admin.send(calls.list_events(subject="web1"))).items
     assert [event.reason for event in events].count("RateLimitsChanged") == 2
 
 
 async def test_the_same_again_asks_nobody(manager: Any) -> None:
     agent, _ = await running(manager, rate_limits=LIMITS)
     before = len(agent.calls)
-    await manager.admin.set_rate_limits("web1", LIMITS)
+    await manager.admin.send(calls.set_rate_limits("web1", LIMITS))
     await asyncio.sleep(0.2)
     assert len(agent.calls) == before
 
@@ -59,7 +60,7 @@ async def test_the_same_again_asks_nobody(manager: Any) -> None:
 async def test_where_the_host_cannot_the_vm_runs_on_with_what_it_had(manager: Any) -> None:
     agent, _ = await running(manager)
     agent.refuse = (422, "This host cannot limit the VM's network")
-    await manager.admin.set_rate_limits("web1", LIMITS)
+    await manager.admin.send(calls.set_rate_limits("web1", LIMITS))
     after = await manager.until("web1", lambda v: bool(v.error))
     assert (after.state.value, after.rate_limits) == ("running", RateLimits())
     assert "cannot limit" in after.error
@@ -68,7 +69,7 @@ async def test_where_the_host_cannot_the_vm_runs_on_with_what_it_had(manager: An
 async def test_a_viewer_may_not(manager: Any) -> None:
     await running(manager)
     with pytest.raises(Refused) as refused:
-        await (await manager.role("viewer")).set_rate_limits("web1", LIMITS)
+        await (await manager.role("viewer")).send(calls.set_rate_limits("web1", LIMITS))
     assert refused.value.status == 403
 
 

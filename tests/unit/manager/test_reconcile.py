@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from nqrust.client import calls
 from nqrust.contract.agent import TapStatus
 from nqrust.contract.names import CANARY_PREFIX
 from nqrust.contract.vms import RestartPolicy, VmCreate, VmState
@@ -21,12 +22,12 @@ def reconciler(manager: Any) -> Reconciler:
 
 
 async def running(manager: Any, name: str = "web1", **more: Any) -> Any:
-    await manager.admin.create_vm(VmCreate(name=name, image="tiny", **more))
+    await manager.admin.send(calls.create_vm(VmCreate(name=name, image="tiny", **more)))
     return await manager.until(name, "running")
 
 
 async def reasons(manager: Any, subject: str) -> list[str]:
-    return [event.reason for event in (await manager.admin.list_events(subject=subject)).items]
+    return [event.reason for event in (await manager.admin.send(calls.list_events(subject=subject))).items]
 
 
 async def test_a_converged_platform_is_left_alone(manager: Any, reconciler: Reconciler) -> None:
@@ -46,9 +47,9 @@ async def test_a_vm_that_died_is_restarted_with_growing_pauses(manager: Any, rec
     assert again.started_at > vm.started_at
     agent.vms[vm.id].state = "failed"
     await reconciler.once()
-    assert (await manager.admin.get_vm("web1")).state is VmState.starting
+    assert (await manager.admin.send(calls.get_vm("web1"))).state is VmState.starting
     assert await reconciler.once() == [], "while it waits for its turn nothing more is asked for"
-    died = [e for e in (await manager.admin.vm_events("web1")).items if e.reason == "VmDied"]
+    died = [e for e in (await manager.admin.send(calls.vm_events("web1"))).items if e.reason == "VmDied"]
     assert len(died) == 2 and "in 5 s" in died[0].message
 
 
@@ -61,7 +62,7 @@ async def test_what_one_guest_says_keeps_no_other_from_its_turn(manager: Any, re
     await reconciler.once()
     for name, reason in (("web1", "\ufffd\ufffd\ufffd[2J"), ("web2", "It ended, nobody knows why.")):
         await manager.until(name, "running")
-        (died,) = [event for event in (await manager.admin.vm_events(name)).items if event.reason == "VmDied"]
+        (died,) = [event for event in (await manager.admin.send(calls.vm_events(name))).items if event.reason == "VmDied"]
         assert died.message.endswith(reason)
 
 
@@ -89,11 +90,11 @@ async def test_an_action_that_goes_wrong_keeps_no_other_from_its_turn(
 async def test_what_an_agent_refuses_with_can_be_written_down(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.refuse = (422, "no\x00 VMM here")
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     failed = await manager.until("web1", lambda vm: vm.state is VmState.failed)
     assert failed.error == "No\ufffd VMM here."
     agent.refuse = (503, "not\x00 now")
-    await manager.admin.start_vm("web1")
+    await manager.admin.send(calls.start_vm("web1"))
     put_off = await manager.until("web1", lambda vm: "again" in vm.error)
     assert "not\ufffd now" in put_off.error.lower()
 
@@ -103,7 +104,7 @@ async def test_a_clean_power_off_is_respected(manager: Any, reconciler: Reconcil
     vm = await running(manager)
     agent.vms[vm.id].state = "stopped"
     await reconciler.once()
-    found = await manager.admin.get_vm("web1")
+    found = await manager.admin.send(calls.get_vm("web1"))
     assert (found.state, found.desired_state.value, found.error) == (VmState.stopped, "stopped", "")
     assert await reconciler.once() == []
 
@@ -113,7 +114,7 @@ async def test_never_means_never(manager: Any, reconciler: Reconciler) -> None:
     vm = await running(manager, restart_policy=RestartPolicy.never)
     agent.vms.pop(vm.id)
     await reconciler.once()
-    found = await manager.admin.get_vm("web1")
+    found = await manager.admin.send(calls.get_vm("web1"))
     assert found.state is VmState.failed and found.error
     assert (await reasons(manager, "web1"))[0] == "VmDied"
 
@@ -127,7 +128,7 @@ async def test_autostart_after_a_host_reboot(manager: Any, reconciler: Reconcile
         vm.state, vm.exit_reason = "failed", "the host went down"
     await reconciler.once()
     await manager.until("auto", "running")
-    assert (await manager.admin.get_vm("manual")).state is VmState.stopped
+    assert (await manager.admin.send(calls.get_vm("manual"))).state is VmState.stopped
     assert "VmAutostart" in await reasons(manager, "auto")
 
 
@@ -139,16 +140,16 @@ async def test_an_offline_hosts_vms_are_unknown_and_never_started_elsewhere(mana
     manager.core.started_at -= timedelta(hours=1)
     await age(manager, joined.host_id, 60)
     await reconciler.once()
-    assert (await manager.admin.get_vm("web1")).state is VmState.running
-    assert (await manager.admin.get_host("h1")).state.value == "degraded"
+    assert (await manager.admin.send(calls.get_vm("web1"))).state is VmState.running
+    assert (await manager.admin.send(calls.get_host("h1"))).state.value == "degraded"
     await age(manager, joined.host_id, 600)
     await reconciler.once()
-    assert (await manager.admin.get_vm("web1")).state is VmState.unknown
+    assert (await manager.admin.send(calls.get_vm("web1"))).state is VmState.unknown
     assert (await reasons(manager, "h1"))[:2] == ["HostOffline", "HostDegraded"]
     assert vm.id not in other.vms
     agent.away = False
     await reconciler.once()
-    assert (await manager.admin.get_vm("web1")).state is VmState.running
+    assert (await manager.admin.send(calls.get_vm("web1"))).state is VmState.running
 
 
 async def age(manager: Any, host_id: str, seconds: int) -> None:
@@ -174,9 +175,9 @@ async def test_only_what_was_deleted_goes_when_its_host_is_back(manager: Any, re
     _, agent, _ = await manager.host()
     vm = await running(manager)
     agent.away = True
-    await manager.admin.delete_vm("web1", force=True)
+    await manager.admin.send(calls.delete_vm("web1", force=True))
     await manager.until("web1", "deleted")
-    (deleted,) = [e for e in (await manager.admin.list_events(subject=vm.id)).items if e.reason == "Deleted"]
+    (deleted,) = [e for e in (await manager.admin.send(calls.list_events(subject=vm.id))).items if e.reason == "Deleted"]
     assert "did not answer" in deleted.message
     agent.away = False
     agent.alive("stranger", "stranger").state = "stopped"
@@ -190,7 +191,7 @@ async def test_only_what_was_deleted_goes_when_its_host_is_back(manager: Any, re
 async def test_the_tap_of_a_deleted_vm_is_removed_on_a_later_pass(manager: Any, reconciler: Reconciler, monkeypatch: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager)
-    await manager.admin.delete_vm("web1")
+    await manager.admin.send(calls.delete_vm("web1"))
     await manager.until("web1", "deleted")
     agent.taps["tap1"] = TapStatus(name="tap1", vm_id=vm.id, bridge="fcbr0", up=True)
     agent.taps["tap2"] = TapStatus(name="tap2", vm_id="stranger", bridge="fcbr0", up=True)
@@ -207,7 +208,7 @@ async def test_what_failed_to_be_deleted_is_deleted_later(manager: Any, reconcil
     _, agent, _ = await manager.host()
     await running(manager)
     agent.refuse = (422, "not now")
-    await manager.admin.delete_vm("web1")
+    await manager.admin.send(calls.delete_vm("web1"))
     await manager.until("web1", lambda vm: vm.state is VmState.failed)
     agent.refuse = None
     assert await reconciler.once() == [], "not right after it failed"
@@ -225,7 +226,7 @@ async def test_a_lost_placement_is_found_again(manager: Any, reconciler: Reconci
         await session.execute(text("UPDATE vms SET host_id = NULL, ip = NULL"))
     agent.vms[vm.id].ip = "10.0.0.10"
     await reconciler.once()
-    found = await manager.admin.get_vm("web1")
+    found = await manager.admin.send(calls.get_vm("web1"))
     assert (found.host_id, found.ip, found.state) == (joined.host_id, "10.0.0.10", VmState.running)
 
 
@@ -239,9 +240,9 @@ async def test_a_found_vm_whose_address_is_anothers_by_now_gets_its_own_at_its_n
     agent.vms[vm.id].ip = "10.0.0.11"
     assert (await running(manager, "web2")).ip == "10.0.0.11"
     await reconciler.once()
-    found = await manager.admin.get_vm("web1")
+    found = await manager.admin.send(calls.get_vm("web1"))
     assert (found.host_id is not None, found.ip) == (True, None)
-    await manager.admin.restart_vm("web1")
+    await manager.admin.send(calls.restart_vm("web1"))
     again = await manager.until("web1", lambda seen: seen.ip is not None)
     assert again.ip == "10.0.0.12" == agent.specs[vm.id].ip, "without one it would have no address at all"
 
@@ -251,4 +252,4 @@ async def test_an_answer_from_the_wrong_host_is_not_believed(manager: Any, recon
     vm = await running(manager)
     agent.host_id, agent.vms = "someone-else", {}
     assert await reconciler.once() == []
-    assert (await manager.admin.get_vm(vm.id)).state is VmState.running
+    assert (await manager.admin.send(calls.get_vm(vm.id))).state is VmState.running

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import VmCreate
 
 
 async def settled(manager: Any, vm: str, name: str) -> Any:
     for _ in range(200):
-        found = next((s for s in (await manager.admin.list_snapshots(vm)).items if s.name == name), None)
+        found = next((s for s in (await manager.admin.send(calls.list_snapshots(vm))).items if s.name == name), None)
         if found is None or found.state in ("ready", "failed"):
             return found
         await asyncio.sleep(0.02)
@@ -22,7 +23,7 @@ async def settled(manager: Any, vm: str, name: str) -> Any:
 
 async def stopped_vm(manager: Any) -> Any:
     _, agent, _ = await manager.host()
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", start=False))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", start=False)))
     await manager.until("web1", "stopped")
     await asyncio.sleep(0.1)
     return agent
@@ -30,61 +31,61 @@ async def stopped_vm(manager: Any) -> Any:
 
 async def test_taken_restored_deleted(manager: Any) -> None:
     agent = await stopped_vm(manager)
-    assert (await manager.admin.create_snapshot("web1", "s1")).state == "creating"
+    assert (await manager.admin.send(calls.create_snapshot("web1", "s1"))).state == "creating"
     made = await settled(manager, "web1", "s1")
     assert (made.state, made.kind, made.size) == ("ready", "disk", 1024)
     with pytest.raises(Refused) as refused:
-        await manager.admin.create_snapshot("web1", "s1")
+        await manager.admin.send(calls.create_snapshot("web1", "s1"))
     assert refused.value.status == 409
-    await manager.admin.restore_snapshot("web1", "s1")
+    await manager.admin.send(calls.restore_snapshot("web1", "s1"))
     await manager.until("web1", lambda v: any(call[0] == "restore" for call in agent.calls))
     await asyncio.sleep(0.2)
     assert (await manager.until("web1", "stopped")).desired_state.value == "stopped"
-    await manager.admin.delete_snapshot("web1", "s1")
+    await manager.admin.send(calls.delete_snapshot("web1", "s1"))
     assert await settled(manager, "web1", "s1") is None
-    reasons = {event.reason for event in (await manager.admin.list_events(subject="web1")).items}
+    reasons = {event.reason for event in (await manager.admin.send(calls.list_events(subject="web1"))).items}
     assert {"SnapshotTaken", "SnapshotRestored", "SnapshotDeleted"} <= reasons
 
 
 async def test_a_running_vm_is_snapshotted_with_its_memory_and_restored_when_stopped(manager: Any) -> None:
     await manager.host()
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     await manager.until("web1", "running")
     await asyncio.sleep(0.2)
-    await manager.admin.create_snapshot("web1", "live")
+    await manager.admin.send(calls.create_snapshot("web1", "live"))
     made = await settled(manager, "web1", "live")
     assert (made.state, made.kind) == ("ready", "full")
     with pytest.raises(Refused) as refused:
-        await manager.admin.restore_snapshot("web1", "live")
+        await manager.admin.send(calls.restore_snapshot("web1", "live"))
     assert refused.value.status == 409
     await asyncio.sleep(0.2)
-    await manager.admin.stop_vm("web1")
+    await manager.admin.send(calls.stop_vm("web1"))
     await manager.until("web1", "stopped")
     await asyncio.sleep(0.2)
-    assert (await manager.admin.restore_snapshot("web1", "live")).desired_state.value == "running"
+    assert (await manager.admin.send(calls.restore_snapshot("web1", "live"))).desired_state.value == "running"
     await manager.until("web1", "running")
 
 
 async def test_what_failed_says_why_and_the_vm_starts_all_the_same(manager: Any) -> None:
     agent = await stopped_vm(manager)
     agent.refuse = (422, "the disk is full")
-    await manager.admin.create_snapshot("web1", "s1")
+    await manager.admin.send(calls.create_snapshot("web1", "s1"))
     found = await settled(manager, "web1", "s1")
     assert found.state == "failed" and "disk is full" in found.error
-    assert (await manager.admin.get_vm("web1")).state.value == "stopped"
+    assert (await manager.admin.send(calls.get_vm("web1"))).state.value == "stopped"
     agent.refuse = None
-    await manager.admin.create_snapshot("web1", "s1")
+    await manager.admin.send(calls.create_snapshot("web1", "s1"))
     assert (await settled(manager, "web1", "s1")).state == "ready", "the name can be used again"
-    await manager.admin.start_vm("web1")
+    await manager.admin.send(calls.start_vm("web1"))
     await manager.until("web1", "running")
 
 
 async def test_snapshots_go_with_their_vm(manager: Any) -> None:
     await stopped_vm(manager)
-    await manager.admin.create_snapshot("web1", "s1")
+    await manager.admin.send(calls.create_snapshot("web1", "s1"))
     await settled(manager, "web1", "s1")
-    await manager.admin.delete_vm("web1")
+    await manager.admin.send(calls.delete_vm("web1"))
     await manager.until("web1", "deleted")
     with pytest.raises(Refused) as refused:
-        await manager.admin.list_snapshots("web1")
+        await manager.admin.send(calls.list_snapshots("web1"))
     assert refused.value.status == 404

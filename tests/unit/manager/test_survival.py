@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from nqrust.client import calls
 from nqrust.contract.vms import VmCreate, VmState
 from nqrust.manager import app as application
 from nqrust.manager.core import Core
@@ -27,7 +28,7 @@ async def wait_until(condition: Any, seconds: float = 20.0) -> None:
 async def test_what_a_killed_manager_had_in_hand_is_done_by_the_next(manager: Any, start_second: Any) -> None:
     _, agent, _ = await manager.host()
     agent.hold = asyncio.Event()
-    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     await manager.until("web1", lambda v: ("put", vm.id) in agent.calls)
     second: Core = await start_second()
     await asyncio.sleep(0.3)
@@ -63,27 +64,27 @@ async def test_operations_accepted_elsewhere_start_at_once(manager: Any, start_s
 async def test_a_restart_of_postgresql_is_survived(manager: Any, cluster: Any) -> None:
     _, agent, _ = await manager.host()
     agent.hold = asyncio.Event()
-    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny"))
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     await manager.until("web1", lambda v: ("put", vm.id) in agent.calls)
     await asyncio.to_thread(cluster.stop, "immediate")
     try:
-        assert (await manager.admin.health()).status != "ok"
+        assert (await manager.admin.send(calls.health())).status != "ok"
         agent.hold.set()
         await asyncio.sleep(0.5)
     finally:
         await asyncio.to_thread(cluster.start)
     assert (await manager.until("web1", "running", timeout=20)).error == ""
-    assert (await manager.admin.health()).status == "ok"
+    assert (await manager.admin.send(calls.health())).status == "ok"
 
 
 async def test_bootstrap_is_idempotent_and_keeps_a_changed_password(manager: Any) -> None:
-    users = (await manager.admin.users()).items
-    tokens = (await manager.admin.tokens()).items
+    users = (await manager.admin.send(calls.users())).items
+    tokens = (await manager.admin.send(calls.tokens())).items
     async with manager.core.db.transaction() as session:
         await session.execute(text("UPDATE users SET password_hash = 'changed'"))
     await application.prepare(manager.core)
-    assert (await manager.admin.users()).items == users
-    assert [token.id for token in (await manager.admin.tokens()).items] == [token.id for token in tokens]
+    assert (await manager.admin.send(calls.users())).items == users
+    assert [token.id for token in (await manager.admin.send(calls.tokens())).items] == [token.id for token in tokens]
     async with manager.core.db.transaction() as session:
         assert await session.scalar(text("SELECT password_hash FROM users")) == "changed"
 

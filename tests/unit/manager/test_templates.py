@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.templates import TemplateCreate, TemplateSpec
 from nqrust.contract.vms import EmptyVolume, GuestAccount, NetworkConfig, RateLimits, RestartPolicy, VmCreate
@@ -32,21 +33,21 @@ SMALL = TemplateCreate(
 
 
 async def test_made_listed_changed_deleted(manager: Any) -> None:
-    made = await manager.admin.create_template(SMALL)
+    made = await manager.admin.send(calls.create_template(SMALL))
     assert made.model_dump(exclude={"created_at", "updated_at"}) == SMALL.model_dump()
-    assert await manager.admin.get_template("small") == made
-    assert [t.name for t in (await manager.admin.list_templates()).items] == ["small"]
-    changed = await manager.admin.replace_template("small", TemplateSpec(image="tiny", vcpus=4))
+    assert await manager.admin.send(calls.get_template("small")) == made
+    assert [t.name for t in (await manager.admin.send(calls.list_templates())).items] == ["small"]
+    changed = await manager.admin.send(calls.replace_template("small", TemplateSpec(image="tiny", vcpus=4)))
     assert (changed.vcpus, changed.tags, changed.created_at) == (4, [], made.created_at)
     assert changed.updated_at > made.updated_at
-    await manager.admin.delete_template("small")
-    for call in (manager.admin.get_template("small"), manager.admin.delete_template("small")):
+    await manager.admin.send(calls.delete_template("small"))
+    for call in (manager.admin.send(calls.get_template("small")), manager.admin.send(calls.delete_template("small"))):
         with pytest.raises(Refused) as refused:
             await call
         assert refused.value.status == 404
-    told = {(event.subject_kind, event.reason) for event in (await manager.admin.list_events(subject="small")).items}
+    told = {(event.subject_kind, event.reason) for event in (await manager.admin.send(calls.list_events(subject="small"))).items}
     assert told == {("template", reason) for reason in ("TemplateCreated", "TemplateChanged", "TemplateDeleted")}
-    entries = (await manager.admin.audit()).items
+    entries = (await manager.admin.send(calls.audit())).items
     assert {(entry.method, entry.status) for entry in entries if entry.path.startswith("/v1/templates")} == {
         ("POST", 201), ("PUT", 200), ("DELETE", 204), ("DELETE", 404),
     }  # fmt: skip
@@ -54,48 +55,50 @@ async def test_made_listed_changed_deleted(manager: Any) -> None:
 
 async def test_a_vm_is_made_of_it_and_what_the_request_says_stands(manager: Any) -> None:
     await manager.host()
-    await manager.admin.create_template(SMALL)
-    vm = await manager.admin.create_vm(VmCreate(name="web1", template="small", start=False))
+    await manager.admin.send(calls.create_template(SMALL))
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", template="small", start=False)))
     assert (vm.image, vm.vcpus, vm.memory_mib, vm.tags, vm.autostart) == ("tiny", 2, 512, ["web"], False)
     assert (vm.restart_policy, vm.users, vm.rate_limits.net_rx_kbit) == (RestartPolicy.always, ["ana"], 1000)
     assert vm.network_config is NetworkConfig.image
     assert [(v.device, v.size_mib, v.keep) for v in vm.volumes] == [("vdb", 64, True)]
-    other = await manager.admin.create_vm(
-        VmCreate(
-            name="web2", template="small", vcpus=1, tags=[], autostart=True, start=False, rate_limits=RateLimits(disk_iops=50)
+    other = await manager.admin.send(
+        calls.create_vm(
+            VmCreate(
+                name="web2", template="small", vcpus=1, tags=[], autostart=True, start=False, rate_limits=RateLimits(disk_iops=50)
+            )
         )
     )
     assert other.rate_limits == RateLimits(net_rx_kbit=1000, disk_iops=50), "each limit by itself"
     assert (other.vcpus, other.memory_mib, other.tags, other.autostart) == (1, 512, [], True), "1 is said, not a default"
-    await manager.admin.replace_template("small", TemplateSpec(image="tiny", vcpus=8))
-    assert (await manager.admin.get_vm("web1")).vcpus == 2, "a VM has its copy"
-    events = (await manager.admin.list_events(subject="web1")).items
+    await manager.admin.send(calls.replace_template("small", TemplateSpec(image="tiny", vcpus=8)))
+    assert (await manager.admin.send(calls.get_vm("web1"))).vcpus == 2, "a VM has its copy"
+    events = (await manager.admin.send(calls.list_events(subject="web1"))).items
     assert any("made of template small" in event.message for event in events)
 
 
 async def test_the_same_key_gives_the_same_vm_though_the_template_changed(manager: Any) -> None:
-    await manager.admin.create_template(SMALL)
+    await manager.admin.send(calls.create_template(SMALL))
     wanted = VmCreate(name="web1", template="small", start=False)
-    first = await manager.admin.create_vm(wanted, idempotency_key="k")
-    await manager.admin.delete_template("small")
-    assert (await manager.admin.create_vm(wanted, idempotency_key="k")).id == first.id
+    first = await manager.admin.send(calls.create_vm(wanted, idempotency_key="k"))
+    await manager.admin.send(calls.delete_template("small"))
+    assert (await manager.admin.send(calls.create_vm(wanted, idempotency_key="k"))).id == first.id
 
 
 async def test_what_is_not_there_is_said(manager: Any) -> None:
-    await manager.admin.create_template(SMALL)
+    await manager.admin.send(calls.create_template(SMALL))
     cases = [
-        (manager.admin.create_template(SMALL), 409, "already a template"),
-        (manager.admin.create_template(TemplateCreate(name="other", image="nope")), 404, "no image nope"),
-        (manager.admin.replace_template("small", TemplateSpec(image="nope")), 404, "no image nope"),
-        (manager.admin.create_vm(VmCreate(name="web1", template="large")), 404, "no template large"),
-        (manager.admin.create_template(TemplateCreate(name="x", image="tiny", ssh_keys=["a\nb"])), 422, "line break"),
+        (manager.admin.send(calls.create_template(SMALL)), 409, "already a template"),
+        (manager.admin.send(calls.create_template(TemplateCreate(name="other", image="nope"))), 404, "no image nope"),
+        (manager.admin.send(calls.replace_template("small", TemplateSpec(image="nope"))), 404, "no image nope"),
+        (manager.admin.send(calls.create_vm(VmCreate(name="web1", template="large"))), 404, "no template large"),
+        (manager.admin.send(calls.create_template(TemplateCreate(name="x", image="tiny", ssh_keys=["a\nb"]))), 422, "line break"),
     ]
     for call, status, words in cases:
         with pytest.raises(Refused, match=words) as refused:
             await call
         assert refused.value.status == status
-    assert (await manager.admin.list_templates()).total == 1
-    assert (await manager.admin.list_vms()).total == 0
+    assert (await manager.admin.send(calls.list_templates())).total == 1
+    assert (await manager.admin.send(calls.list_vms())).total == 0
 
 
 async def test_a_template_keeps_no_password(manager: Any) -> None:
@@ -106,5 +109,5 @@ async def test_a_template_keeps_no_password(manager: Any) -> None:
         answer = await http.post("/v1/templates", json={"name": "small", "image": "tiny", "users": [account]})
         kept = await http.get("/v1/templates/small")
     assert "$6$" not in answer.text + kept.text and "password" not in kept.text
-    (user,) = (await manager.admin.get_template("small")).users
+    (user,) = (await manager.admin.send(calls.get_template("small"))).users
     assert user.name == "ana"

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select, text
 
+from nqrust.client import calls
 from nqrust.client.manager import Refused
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.credentials import hash_token
@@ -26,7 +27,7 @@ def reconciler(manager: Any) -> Reconciler:
 
 
 async def running(manager: Any, name: str = "web1", **more: Any) -> Any:
-    await manager.admin.create_vm(VmCreate(name=name, image="tiny", **more))
+    await manager.admin.send(calls.create_vm(VmCreate(name=name, image="tiny", **more)))
     return await manager.until(name, "running")
 
 
@@ -37,7 +38,7 @@ async def lose(manager: Any, statement: str = "DELETE FROM vms") -> None:
 
 
 async def events_of(manager: Any, subject: str) -> list[str]:
-    return [event.reason for event in (await manager.admin.list_events(subject=subject)).items]
+    return [event.reason for event in (await manager.admin.send(calls.list_events(subject=subject))).items]
 
 
 def done_to(agent: Any) -> list[str]:
@@ -56,14 +57,14 @@ async def test_a_lost_row_stops_nothing_and_is_reported_once(manager: Any, recon
         reconciler = Reconciler(manager.core)  # a manager that was started again tells nothing twice
     assert done_to(agent) == []
     assert agent.vms[vm.id].state == "running"
-    found = await manager.admin.list_unknown_vms()
+    found = await manager.admin.send(calls.list_unknown_vms())
     assert [(one.id, one.name, one.host, one.state, one.ip, one.image) for one in found.items] == [
         (vm.id, "web1", "h1", "running", "10.0.0.10", "tiny")
     ]
-    assert [one.id for one in (await manager.admin.get_host("h1")).unknown_vms] == [vm.id]
-    assert [one.id for one in (await manager.admin.list_hosts()).items[0].unknown_vms] == [vm.id]
-    assert 'nqrust_unknown_vms{host="h1"} 1.0' in await manager.admin.metrics()
-    told = [event for event in (await manager.admin.list_events(subject="h1")).items if event.reason == "UnknownVm"]
+    assert [one.id for one in (await manager.admin.send(calls.get_host("h1"))).unknown_vms] == [vm.id]
+    assert [one.id for one in (await manager.admin.send(calls.list_hosts())).items[0].unknown_vms] == [vm.id]
+    assert 'nqrust_unknown_vms{host="h1"} 1.0' in await manager.admin.send(calls.metrics())
+    told = [event for event in (await manager.admin.send(calls.list_events(subject="h1"))).items if event.reason == "UnknownVm"]
     assert len(told) == 1 and f"nqr vm adopt {vm.id}" in told[0].message
 
 
@@ -74,7 +75,7 @@ async def test_its_address_and_memory_are_nobody_elses(manager: Any, reconciler:
     await lose(manager, "UPDATE hosts SET last_ip = NULL")
     await reconciler.once()
     with pytest.raises(Refused, match="Not enough memory"):
-        await manager.admin.create_vm(VmCreate(name="big", image="tiny", memory_mib=512))
+        await manager.admin.send(calls.create_vm(VmCreate(name="big", image="tiny", memory_mib=512)))
     assert (await running(manager, "web2", memory_mib=64)).ip == "10.0.0.11"
     assert agent.vms[vm.id].ip == "10.0.0.10"
 
@@ -104,28 +105,28 @@ async def test_adopting_brings_it_back_as_it_was(manager: Any, reconciler: Recon
         "rate_limits": RateLimits(disk_iops=100),
     }
     await running(manager, **asked)
-    await manager.admin.create_snapshot("web1", "before")
+    await manager.admin.send(calls.create_snapshot("web1", "before"))
     await manager.until("web1", lambda vm: vm.observed_generation == vm.generation)
-    before = await manager.admin.get_vm("web1")
+    before = await manager.admin.send(calls.get_vm("web1"))
     agent.vms[before.id].started_at = before.started_at
     await lose(manager)
     await reconciler.once()
     agent.calls.clear()
-    adopted = await manager.admin.adopt_vm(before.id)
+    adopted = await manager.admin.send(calls.adopt_vm(before.id))
     assert done_to(agent) == [], "it is not touched"
     apart = {"guest", "guest_up_at", "created_at", "generation", "observed_generation"}
     assert adopted.model_dump(exclude=apart) == before.model_dump(exclude=apart)
     assert adopted.generation == adopted.observed_generation == agent.specs[before.id].generation
-    assert (await manager.admin.list_unknown_vms()).total == 0
-    assert [one.name for one in (await manager.admin.list_snapshots("web1")).items] == ["before"]
+    assert (await manager.admin.send(calls.list_unknown_vms())).total == 0
+    assert [one.name for one in (await manager.admin.send(calls.list_snapshots("web1"))).items] == ["before"]
     assert (await events_of(manager, "web1"))[0] == "VmAdopted"
-    audited = (await manager.admin.audit()).items
+    audited = (await manager.admin.send(calls.audit())).items
     assert any((entry.method, entry.path, entry.status) == ("POST", "/v1/vms/adopt", 201) for entry in audited)
     assert await reconciler.once() == []
     # its life goes on
-    await manager.admin.stop_vm("web1", StopRequest(force=True))
+    await manager.admin.send(calls.stop_vm("web1", StopRequest(force=True)))
     await manager.until("web1", "stopped")
-    await manager.admin.start_vm("web1")
+    await manager.admin.send(calls.start_vm("web1"))
     await manager.until("web1", "running")
     spec = agent.specs[before.id]
     assert (spec.ip, spec.users, spec.tags, spec.generation) == ("10.0.0.10", [ann], ["blue"], adopted.generation + 2)
@@ -134,10 +135,10 @@ async def test_adopting_brings_it_back_as_it_was(manager: Any, reconciler: Recon
         assert row is not None and hash_token(spec.guest_token) == row.guest_token_sha256, (
             "a token of its own, written at the start"
         )
-    await manager.admin.delete_vm("web1")
+    await manager.admin.send(calls.delete_vm("web1"))
     await manager.until(before.id, "deleted")
     assert agent.vms == {}
-    assert [one.name for one in (await manager.admin.list_volumes()).items] == [f"web1-vdb-{before.id}"]
+    assert [one.name for one in (await manager.admin.send(calls.list_volumes())).items] == [f"web1-vdb-{before.id}"]
 
 
 @pytest.mark.parametrize(("state", "paused"), [("stopped", False), ("paused", True)])
@@ -148,7 +149,7 @@ async def test_adopting_takes_it_as_it_is(manager: Any, reconciler: Reconciler, 
     await manager.until("web1", state)
     await lose(manager)
     await reconciler.once()
-    adopted = await manager.admin.adopt_vm("web1")
+    adopted = await manager.admin.send(calls.adopt_vm("web1"))
     assert (adopted.id, adopted.state.value, adopted.desired_state.value) == (vm.id, state, state)
     assert await reconciler.once() == []
 
@@ -159,13 +160,13 @@ async def test_an_older_agents_record_is_enough(manager: Any, reconciler: Reconc
     await lose(manager)
     await reconciler.once()
     agent.complete = False
-    adopted = await manager.admin.adopt_vm("web1")
+    adopted = await manager.admin.send(calls.adopt_vm("web1"))
     assert (adopted.state, adopted.tags, adopted.restart_policy) == (VmState.running, [], RestartPolicy.on_failure)
 
 
 async def refused(manager: Any, vm: str, name: str | None = None) -> Any:
     with pytest.raises(Refused) as error:
-        await manager.admin.adopt_vm(vm, name)
+        await manager.admin.send(calls.adopt_vm(vm, name))
     return error.value
 
 
@@ -175,7 +176,7 @@ async def test_what_stands_in_the_way_is_named_with_its_cure(manager: Any, recon
     await lose(manager)
     await reconciler.once()
     assert (await refused(manager, "nobody")).code == "NQR-API-103"
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", start=False))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", start=False)))
     other = await manager.until("web1", "stopped")
     taken = await refused(manager, vm.id)
     assert (taken.status, taken.code) == (409, "NQR-API-137") and "--name" in taken.cure
@@ -183,9 +184,9 @@ async def test_what_stands_in_the_way_is_named_with_its_cure(manager: Any, recon
         await session.execute(text("UPDATE vms SET ip = '10.0.0.10'"))
     taken = await refused(manager, vm.id, "web2")
     assert (taken.status, taken.code) == (409, "NQR-API-138") and "web1" in str(taken)
-    await manager.admin.delete_vm("web1")
+    await manager.admin.send(calls.delete_vm("web1"))
     await manager.until(other.id, "deleted")
-    adopted = await manager.admin.adopt_vm(vm.id, "web2")
+    adopted = await manager.admin.send(calls.adopt_vm(vm.id, "web2"))
     assert adopted.name == "web2"
     await manager.until("web2", lambda seen: seen.observed_generation == seen.generation)
     assert agent.specs[vm.id].name == "web2", "its host knows the new name"
@@ -197,11 +198,15 @@ async def test_a_renamed_vms_volume_is_found_under_the_name_that_its_host_gives_
     vm = await running(manager, volumes=[VolumeCreate(size_mib=32, keep=True)])
     await lose(manager)
     await reconciler.once()
-    await manager.admin.adopt_vm(vm.id, "web2")
+    await manager.admin.send(calls.adopt_vm(vm.id, "web2"))
     await manager.until("web2", lambda seen: seen.observed_generation == seen.generation)
-    await manager.admin.delete_vm("web2")
+    await manager.admin.send(calls.delete_vm("web2"))
     await manager.until(vm.id, "deleted")
-    assert list(agent.volumes) == [f"web1-vdb-{vm.id}"] == [one.name for one in (await manager.admin.list_volumes()).items]
+    assert (
+        list(agent.volumes)
+        == [f"web1-vdb-{vm.id}"]
+        == [one.name for one in (await manager.admin.send(calls.list_volumes())).items]
+    )
 
 
 async def test_a_missing_image_and_a_missing_record_are_named(manager: Any, reconciler: Reconciler) -> None:
@@ -223,10 +228,10 @@ async def test_a_vm_that_is_recorded_on_another_host_is_left_to_that_one(manager
     other.vms[vm.id], other.specs[vm.id] = agent.vms[vm.id].model_copy(), agent.specs[vm.id]
     await reconciler.once()
     assert (agent.vms[vm.id].state, other.vms[vm.id].state) == ("running", "running")
-    (unknown,) = (await manager.admin.list_unknown_vms()).items
+    (unknown,) = (await manager.admin.send(calls.list_unknown_vms())).items
     assert (unknown.host, unknown.recorded_on) == ("h2", "h1")
     assert (await refused(manager, vm.id)).code == "NQR-API-136"
-    await manager.admin.delete_unknown_vm(vm.id)
+    await manager.admin.send(calls.delete_unknown_vm(vm.id))
     assert (set(agent.vms), set(other.vms)) == ({vm.id}, set())
     await reconciler.once()
     assert agent.vms[vm.id].state == "running"
@@ -238,18 +243,18 @@ async def test_an_operator_may_delete_it(manager: Any, reconciler: Reconciler) -
     await lose(manager)
     await reconciler.once()
     with pytest.raises(Refused) as error:
-        await (await manager.role("viewer")).delete_unknown_vm(vm.id)
+        await (await manager.role("viewer")).send(calls.delete_unknown_vm(vm.id))
     assert error.value.status == 403
     agent.away = True
     with pytest.raises(Refused) as error:
-        await (await manager.role("operator")).delete_unknown_vm(vm.id)
+        await (await manager.role("operator")).send(calls.delete_unknown_vm(vm.id))
     assert error.value.code == "NQR-API-120"
     assert (await refused(manager, vm.id)).status in (409, 502)
     agent.away = False
     await reconciler.once()
     assert agent.vms == {}, "the delete was on record"
     await reconciler.once()
-    assert (await manager.admin.list_unknown_vms()).total == 0
+    assert (await manager.admin.send(calls.list_unknown_vms())).total == 0
 
 
 async def test_a_vm_that_somebody_deleted_is_not_adopted(manager: Any, reconciler: Reconciler) -> None:
@@ -267,7 +272,7 @@ async def test_a_delete_stays_on_record_until_long_after_its_host_confirmed_it(m
     _, agent, _ = await manager.host()
     vm = await running(manager)
     agent.away = True
-    await manager.admin.delete_vm("web1", force=True)
+    await manager.admin.send(calls.delete_vm("web1", force=True))
     await manager.until(vm.id, "deleted")
 
     async def row() -> Tombstone | None:
@@ -299,11 +304,11 @@ async def test_an_older_row_follows_its_host_and_stops_nothing(manager: Any, rec
     """A dump of a time when the VM was stopped, restored while it runs."""
     _, agent, _ = await manager.host()
     vm = await running(manager)
-    await manager.admin.stop_vm("web1")
+    await manager.admin.send(calls.stop_vm("web1"))
     stopped = await manager.until("web1", "stopped")
-    await manager.admin.start_vm("web1")
+    await manager.admin.send(calls.start_vm("web1"))
     await manager.until("web1", "running")
-    await manager.admin.set_forwards("web1", [PortForward(host_port=8080, guest_port=80)])
+    await manager.admin.send(calls.set_forwards("web1", [PortForward(host_port=8080, guest_port=80)]))
     newest = await manager.until("web1", lambda seen: seen.observed_generation == seen.generation)
     agent.complete = complete
     await lose(
@@ -314,12 +319,12 @@ async def test_an_older_row_follows_its_host_and_stops_nothing(manager: Any, rec
     agent.calls.clear()
     await reconciler.once()
     assert done_to(agent) == [] and agent.vms[vm.id].state == "running"
-    found = await manager.admin.get_vm("web1")
+    found = await manager.admin.send(calls.get_vm("web1"))
     assert (found.state.value, found.desired_state.value, found.generation) == ("running", "running", newest.generation)
     assert found.forwards == newest.forwards
     assert (await events_of(manager, "web1"))[0] == "RecordBehind"
     assert await reconciler.once() == []
-    await manager.admin.restart_vm("web1")
+    await manager.admin.send(calls.restart_vm("web1"))
     await manager.until("web1", "running")
 
 
@@ -338,7 +343,7 @@ async def test_a_new_manager_leaves_the_vms_of_a_host_that_joins_it(manager: Any
     for _ in range(3):
         await reconciler.once()
     assert done_to(agent) == [] and {vm.state for vm in agent.vms.values()} == {"running"}
-    assert [one.name for one in (await manager.admin.list_unknown_vms()).items] == ["a", "b"]
+    assert [one.name for one in (await manager.admin.send(calls.list_unknown_vms())).items] == ["a", "b"]
     assert (await refused(manager, "a")).status in (409, 422)
 
 
@@ -348,8 +353,8 @@ async def test_what_is_no_longer_there_is_no_longer_unknown(manager: Any, reconc
     await reconciler.once()
     agent.away = True
     await reconciler.once()
-    assert (await manager.admin.list_unknown_vms()).total == 1, "a host that does not answer says nothing"
+    assert (await manager.admin.send(calls.list_unknown_vms())).total == 1, "a host that does not answer says nothing"
     agent.away = False
     agent.vms.clear()
     await reconciler.once()
-    assert (await manager.admin.list_unknown_vms()).total == 0
+    assert (await manager.admin.send(calls.list_unknown_vms())).total == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import VmCreate, VolumeCreate
 from nqrust.manager.reconcile.loop import Reconciler
@@ -16,9 +17,9 @@ KEEP = [VolumeCreate(size_mib=64, keep=True), VolumeCreate(size_mib=32)]
 
 async def leave_one(manager: Any, agent: Any, name: str = "db1") -> str:
     """A VM that is gone and left a volume; the volume's name."""
-    vm = await manager.admin.create_vm(VmCreate(name=name, image="tiny", volumes=KEEP))
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name=name, image="tiny", volumes=KEEP)))
     await manager.until(name, "running")
-    await manager.admin.delete_vm(name)
+    await manager.admin.send(calls.delete_vm(name))
     await manager.until(name, "deleted")
     kept = f"{name}-vdb-{vm.id}"
     agent.volumes[kept] = 64
@@ -32,24 +33,24 @@ def using(name: str, volume: str, **more: Any) -> VmCreate:
 async def test_kept_listed_attached_and_kept_again(manager: Any) -> None:
     _, agent, _ = await manager.host()
     kept = await leave_one(manager, agent)
-    (found,) = (await manager.admin.list_volumes()).items
+    (found,) = (await manager.admin.send(calls.list_volumes())).items
     assert (found.name, found.size_mib, found.host, found.vm) == (kept, 64, "h1", None)
-    vm = await manager.admin.create_vm(using("db2", "db1-vdb"))
+    vm = await manager.admin.send(calls.create_vm(using("db2", "db1-vdb")))
     await manager.until("db2", "running")
     assert [(v.device, v.size_mib, v.keep, v.name) for v in vm.volumes] == [("vdb", 64, True, kept)]
     assert [v.name for v in agent.specs[vm.id].volumes] == [kept]
-    assert (await manager.admin.list_volumes()).items[0].vm == "db2"
-    for call in (manager.admin.create_vm(using("db3", kept)), manager.admin.delete_volume(kept)):
+    assert (await manager.admin.send(calls.list_volumes())).items[0].vm == "db2"
+    for call in (manager.admin.send(calls.create_vm(using("db3", kept))), manager.admin.send(calls.delete_volume(kept))):
         with pytest.raises(Refused, match="in use by VM db2") as refused:
             await call
         assert (refused.value.status, refused.value.code) == (409, "NQR-API-123")
-    await manager.admin.delete_vm("db2")
+    await manager.admin.send(calls.delete_vm("db2"))
     await manager.until("db2", "deleted")
-    assert (await manager.admin.list_volumes()).items[0].vm is None
-    events = (await manager.admin.list_events(subject="db2")).items
+    assert (await manager.admin.send(calls.list_volumes())).items[0].vm is None
+    events = (await manager.admin.send(calls.list_events(subject="db2"))).items
     assert any(kept in event.message for event in events if event.reason == "Deleted")
-    await manager.admin.delete_volume(kept)
-    assert agent.volumes == {} and (await manager.admin.list_volumes()).total == 0
+    await manager.admin.send(calls.delete_volume(kept))
+    assert agent.volumes == {} and (await manager.admin.send(calls.list_volumes())).total == 0
 
 
 async def test_a_vm_goes_to_the_host_of_its_volume_or_nowhere(manager: Any) -> None:
@@ -59,17 +60,17 @@ async def test_a_vm_goes_to_the_host_of_its_volume_or_nowhere(manager: Any) -> N
     elsewhere.volumes["other"] = 8
     await Reconciler(manager.core).once()
     with pytest.raises(Refused) as refused:
-        await manager.admin.create_vm(using("db2", kept, host="h2"))
+        await manager.admin.send(calls.create_vm(using("db2", kept, host="h2")))
     assert (refused.value.status, refused.value.code) == (409, "NQR-API-124")
     both = VmCreate(name="db2", image="tiny", volumes=[VolumeCreate(name=kept), VolumeCreate(name="other")])
     with pytest.raises(Refused) as refused:
-        await manager.admin.create_vm(both)
+        await manager.admin.send(calls.create_vm(both))
     assert refused.value.code == "NQR-API-124"
-    assert (await manager.admin.list_vms()).total == 0
-    assert all(volume.vm is None for volume in (await manager.admin.list_volumes()).items), "a refusal takes nothing"
-    await manager.admin.create_vm(using("db2", kept))
+    assert (await manager.admin.send(calls.list_vms())).total == 0
+    assert all(volume.vm is None for volume in (await manager.admin.send(calls.list_volumes())).items), "a refusal takes nothing"
+    await manager.admin.send(calls.create_vm(using("db2", kept)))
     assert (await manager.until("db2", "running")).host == "h1", "though h2 has more room"
-    assert [v.name for v in (await manager.admin.list_volumes("h2")).items] == ["other"]
+    assert [v.name for v in (await manager.admin.send(calls.list_volumes("h2"))).items] == ["other"]
 
 
 async def test_a_name_may_be_cut_short_where_that_is_enough(manager: Any) -> None:
@@ -77,12 +78,12 @@ async def test_a_name_may_be_cut_short_where_that_is_enough(manager: Any) -> Non
     agent.volumes = {"data-a": 8, "data-b": 8, "data": 8}
     await Reconciler(manager.core).once()
     with pytest.raises(Refused, match="data, data-a, data-b") as refused:
-        await manager.admin.create_vm(using("db1", "dat"))
+        await manager.admin.send(calls.create_vm(using("db1", "dat")))
     assert refused.value.code == "NQR-API-125"
-    vm = await manager.admin.create_vm(using("db1", "data", start=False))
+    vm = await manager.admin.send(calls.create_vm(using("db1", "data", start=False)))
     assert vm.volumes[0].name == "data", "a whole name is no beginning of another"
     with pytest.raises(Refused) as refused:
-        await manager.admin.create_vm(using("db2", "nope"))
+        await manager.admin.send(calls.create_vm(using("db2", "nope")))
     assert refused.value.status == 404
 
 
@@ -90,21 +91,21 @@ async def test_rows_follow_what_the_host_has(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.volumes["mine"] = 8
     await Reconciler(manager.core).once()
-    assert [v.name for v in (await manager.admin.list_volumes()).items] == ["mine"]
-    await manager.admin.create_vm(using("db1", "mine"))
+    assert [v.name for v in (await manager.admin.send(calls.list_volumes())).items] == ["mine"]
+    await manager.admin.send(calls.create_vm(using("db1", "mine")))
     await manager.until("db1", "running")
     agent.volumes.clear()
     await Reconciler(manager.core).once()
-    assert [(v.name, v.vm) for v in (await manager.admin.list_volumes()).items] == [("mine", "db1")], "a VM has it"
+    assert [(v.name, v.vm) for v in (await manager.admin.send(calls.list_volumes())).items] == [("mine", "db1")], "a VM has it"
     await asyncio.sleep(0.2)
-    await manager.admin.delete_vm("db1")
+    await manager.admin.send(calls.delete_vm("db1"))
     await manager.until("db1", "deleted")
     agent.volumes = None
     await Reconciler(manager.core).once()
-    assert (await manager.admin.list_volumes()).total == 1, "an agent that does not tell says nothing"
+    assert (await manager.admin.send(calls.list_volumes())).total == 1, "an agent that does not tell says nothing"
     agent.volumes = {}
     await Reconciler(manager.core).once()
-    assert (await manager.admin.list_volumes()).total == 0
+    assert (await manager.admin.send(calls.list_volumes())).total == 0
 
 
 async def test_what_a_host_does_not_delete_is_not_forgotten(manager: Any) -> None:
@@ -112,18 +113,18 @@ async def test_what_a_host_does_not_delete_is_not_forgotten(manager: Any) -> Non
     kept = await leave_one(manager, agent)
     agent.away = True
     with pytest.raises(Refused) as refused:
-        await manager.admin.delete_volume(kept)
+        await manager.admin.send(calls.delete_volume(kept))
     assert refused.value.status == 502
-    assert (await manager.admin.list_volumes()).total == 1
+    assert (await manager.admin.send(calls.list_volumes())).total == 1
     agent.away = False
-    await manager.admin.delete_volume(kept)
+    await manager.admin.send(calls.delete_volume(kept))
 
 
 async def test_the_room_it_takes_is_taken_already(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.volumes["huge"] = 10**7
     await Reconciler(manager.core).once()
-    await manager.admin.create_vm(using("db1", "huge"))
+    await manager.admin.send(calls.create_vm(using("db1", "huge")))
     await manager.until("db1", "running")
 
 

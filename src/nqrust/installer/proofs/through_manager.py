@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nqrust.client import calls
 from nqrust.client.errors import ClientError
 from nqrust.client.manager import ManagerClient
 from nqrust.contract.vms import VmCreate
@@ -23,17 +24,17 @@ class ManagersCanary:
 
     def start(self) -> None:
         wanted = VmCreate(name=self.name, image="tiny", vcpus=1, memory_mib=128, start=True, autostart=False, host=self.here)
-        self.id = self.client.create_vm(wanted).id
+        self.id = self.client.send(calls.create_vm(wanted)).id
 
     def look(self) -> Seen:
-        vm = self.client.get_vm(self.id)
-        found = next((h for h in self.client.list_hosts().items if h.id == vm.host_id), None)
+        vm = self.client.send(calls.get_vm(self.id))
+        found = next((h for h in self.client.send(calls.list_hosts()).items if h.id == vm.host_id), None)
         vmm = described(found.vmm, found.accel) if found else "a VMM"
         return Seen(vm.state.value, vm.error, vm.tap, vm.host == self.here, vmm, vm.guest)
 
     def console(self) -> str:
         try:
-            return self.client.console_log(self.id)
+            return self.client.send(calls.console_log(self.id))
         except ClientError:
             return ""
 
@@ -47,16 +48,16 @@ class ManagersCanary:
 
     def clear(self) -> str:
         try:
-            vms = self.client.list_vms().items
+            vms = self.client.send(calls.list_vms()).items
             left = [vm.id for vm in vms if vm.host in (self.here, None) and forsaken(vm.name)]
             return "; ".join(filter(None, (self._delete(id) for id in left)))
         except ClientError as error:
             return str(error)
 
     def _delete(self, id: str) -> str:
-        self.client.delete_vm(id, force=True)
+        self.client.send(calls.delete_vm(id, force=True))
         for _ in range(120):
-            if all(vm.id != id for vm in self.client.list_vms().items):
+            if all(vm.id != id for vm in self.client.send(calls.list_vms()).items):
                 return ""
             self.host.sleep(0.5)
         return "it did not go within a minute"

@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.auth import Role, Token, TokenCreate, TokenList, User, UserCreate, UserList, UserUpdate
 from nqrust.ui import format as fmt
@@ -63,12 +64,12 @@ def access(request: Request) -> RedirectResponse | None:
     async def remove_user(name: str) -> None:
         found = user(name)
         if found and await parts.confirm(f"Remove {name}?", "They are signed out everywhere.", "Remove"):
-            await parts.carry_out(manager.delete_user(found.id), f"{name} is removed.", users.refresh)
+            await parts.carry_out(manager.send(calls.delete_user(found.id)), f"{name} is removed.", users.refresh)
 
     async def revoke(token_id: str) -> None:
         name = next((t.name for t in tokens.data.items if t.id == token_id), "this token") if tokens.data else "this token"
         if await parts.confirm(f"Revoke {name}?", "Programs that use it are refused from now on.", "Revoke"):
-            await parts.carry_out(manager.delete_token(token_id), f"{name} is revoked.", tokens.refresh)
+            await parts.carry_out(manager.send(calls.delete_token(token_id)), f"{name} is revoked.", tokens.refresh)
 
     def build_users(data: UserList) -> Callable[[UserList], None]:
         listing = Listing(
@@ -115,11 +116,11 @@ def access(request: Request) -> RedirectResponse | None:
     with frame(me, "/access", "Users and tokens"):
         with head("Users"), parts.box("actions"):
             parts.primary("Add user", lambda: _add_user(manager, users), icon="person_add")
-        users = Live(manager.users, build_users, every=5.0)
+        users = Live(lambda: manager.send(calls.users()), build_users, every=5.0)
         with head("API tokens"), parts.box("actions"):
             parts.primary("Make token", lambda: _add_token(manager, tokens), icon="key")
         tokens = Live(
-            manager.tokens,
+            lambda: manager.send(calls.tokens()),
             build_tokens,
             empty=lambda data: not data.items,
             every=5.0,
@@ -136,7 +137,7 @@ async def _add_user(manager: AsyncManagerClient, live: Live[UserList]) -> None:
 
     async def add() -> None:
         wanted = UserCreate(username=(name.value or "").strip(), password=password.value or "", role=Role(role.value))
-        await manager.create_user(wanted)
+        await manager.send(calls.create_user(wanted))
         form.done(f"{wanted.username} can sign in.")
         await live.refresh()
 
@@ -158,7 +159,7 @@ async def _change_user(manager: AsyncManagerClient, user: User, mine: bool, live
 
     async def save() -> None:
         chosen = Role(role.value) if not mine and role.value != user.role.value else None
-        await manager.update_user(user.id, UserUpdate(password=password.value or None, role=chosen))
+        await manager.send(calls.update_user(user.id, UserUpdate(password=password.value or None, role=chosen)))
         form.done(f"{user.username} is changed.")
         await live.refresh()
 
@@ -173,7 +174,7 @@ async def _add_token(manager: AsyncManagerClient, live: Live[TokenList]) -> None
 
     async def make() -> None:
         wanted = TokenCreate(name=(name.value or "").strip(), role=Role(role.value), ttl_seconds=life.value or None)
-        made = await manager.create_token(wanted)
+        made = await manager.send(calls.create_token(wanted))
         with form.instead() as close:
             parts.text(f"The token {made.name}", tag="h2")
             parts.text("This is the only time it is shown.", "muted", tag="p")

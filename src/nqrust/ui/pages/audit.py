@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.contract.auth import Role
 from nqrust.contract.events import AuditEntry, AuditList
 from nqrust.ui import format as fmt
@@ -65,7 +66,7 @@ def audit(request: Request) -> RedirectResponse | None:
         return update
 
     async def fetch() -> AuditList:
-        return await manager.audit(500)
+        return await manager.send(calls.audit(500))
 
     with frame(me, "/audit", "Audit"):
         head("Audit")

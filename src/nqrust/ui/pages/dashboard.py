@@ -10,6 +10,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.contract.events import EventList
 from nqrust.contract.hosts import Host, HostState
 from nqrust.contract.images import Image
@@ -72,11 +73,13 @@ def dashboard(request: Request) -> RedirectResponse | None:
     manager = session.connect(me.token)
 
     async def fetch() -> Overview:
-        vms, hosts, images = await asyncio.gather(manager.list_vms(), manager.list_hosts(), manager.list_images())
+        vms, hosts, images = await asyncio.gather(
+            manager.send(calls.list_vms()), manager.send(calls.list_hosts()), manager.send(calls.list_images())
+        )
         return Overview(vms.items, hosts.items, images.items)
 
     async def fetch_events() -> EventList:
-        return await manager.list_events(limit=12)
+        return await manager.send(calls.list_events(limit=12))
 
     with frame(me, "/", "Overview"):
         head("Overview")

@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.contract.events import Event, EventList
 from nqrust.ui import parts, session
 from nqrust.ui.frame import entrance, frame, head
@@ -54,7 +55,7 @@ def events(request: Request) -> RedirectResponse | None:
             chosen = ui.toggle({"all": "All", "attention": "Warnings and errors"}, value="all").props("flat no-caps")
 
         async def fetch() -> EventList:
-            found = await manager.list_events(limit=200)
+            found = await manager.send(calls.list_events(limit=200))
             return EventList(items=[event for event in found.items if _wanted(event, str(chosen.value))])
 
         live = Live(fetch, event_list(), empty=lambda data: not data.items, when_empty=none_yet, every=3.0)

@@ -12,6 +12,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.auth import Role
 from nqrust.contract.hosts import Host, HostState
@@ -32,7 +33,7 @@ class Hosts:
 
 
 async def fetch_hosts(manager: AsyncManagerClient) -> Hosts:
-    found, vms = await asyncio.gather(manager.list_hosts(), manager.list_vms())
+    found, vms = await asyncio.gather(manager.send(calls.list_hosts()), manager.send(calls.list_vms()))
     vcpus: dict[str, int] = {}
     for vm in vms.items:
         if vm.host and vm.state in (VmState.running, VmState.starting, VmState.paused):
@@ -168,10 +169,10 @@ class _Card:
         if await parts.confirm(
             f"Cordon {self._host.name}?", "It takes no new VMs; those that run there go on.", "Cordon", danger=False
         ):
-            await self._do(self._manager.cordon_host(self._host.name), f"{self._host.name} takes no new VMs.")
+            await self._do(self._manager.send(calls.cordon_host(self._host.name)), f"{self._host.name} takes no new VMs.")
 
     async def _do_uncordon(self) -> None:
-        await self._do(self._manager.uncordon_host(self._host.name), f"{self._host.name} takes new VMs again.")
+        await self._do(self._manager.send(calls.uncordon_host(self._host.name)), f"{self._host.name} takes new VMs again.")
 
     async def _ask_drain(self) -> None:
         if await parts.confirm(
@@ -180,14 +181,14 @@ class _Card:
             "are shut down; disks do not move. Uncordon starts them again.",
             "Drain",
         ):
-            await self._do(self._manager.drain_host(self._host.name), f"{self._host.name} is being drained.")
+            await self._do(self._manager.send(calls.drain_host(self._host.name)), f"{self._host.name} is being drained.")
 
     async def _ask_remove(self) -> None:
         if await parts.confirm(
             f"Remove {self._host.name}?", "The platform forgets the host and its agent's credentials.", "Remove"
         ):
             force = self._host.state is HostState.offline
-            await self._do(self._manager.delete_host(self._host.name, force), f"{self._host.name} is removed.")
+            await self._do(self._manager.send(calls.delete_host(self._host.name, force)), f"{self._host.name} is removed.")
 
     async def _do(self, call: Awaitable[object], said: str) -> None:
         if self._after is not None:
@@ -208,7 +209,7 @@ def _describe(host: Host) -> list[tuple[str, str]]:
 
 async def _join(manager: AsyncManagerClient) -> None:
     try:
-        made = await manager.join_token()
+        made = await manager.send(calls.join_token())
     except ClientError as error:
         parts.failed(error)
         return

@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.auth import Role
 from nqrust.contract.images import Image, ImageAdd, ImageList
@@ -60,12 +61,12 @@ def images(request: Request) -> RedirectResponse | None:
 
     async def remove(name: str) -> None:
         if await parts.confirm(f"Remove {name}?", "It is refused while a VM uses the image. A download of it ends.", "Remove"):
-            await parts.carry_out(manager.delete_image(name), f"{name} is removed.", live.refresh)
+            await parts.carry_out(manager.send(calls.delete_image(name)), f"{name} is removed.", live.refresh)
 
     async def scan() -> None:
         scanning.props("loading")
         try:
-            found = await manager.scan_images()
+            found = await manager.send(calls.scan_images())
         except ClientError as error:
             parts.failed(error)
             return
@@ -106,7 +107,7 @@ def images(request: Request) -> RedirectResponse | None:
                 scanning = parts.quiet("Scan", scan, icon="refresh")
                 parts.primary("Add image", add, icon="add")
         live = Live(
-            manager.list_images,
+            lambda: manager.send(calls.list_images()),
             build,
             empty=lambda data: not data.items,
             when_empty=lambda: parts.nothing_yet(
@@ -142,7 +143,7 @@ async def _add(manager: AsyncManagerClient, live: Live[ImageList]) -> None:
         if not by_path and not vouched:
             raise Wrong("An image from a URL needs the SHA-256 of its image.json.")
         place = {"path": where} if by_path else {"url": where, "sha256": vouched}
-        added = await manager.add_image(ImageAdd.model_validate({"name": (name.value or "").strip(), **place}))
+        added = await manager.send(calls.add_image(ImageAdd.model_validate({"name": (name.value or "").strip(), **place})))
         form.done(f"{added.name} is being fetched." if added.state == "downloading" else f"{added.name} is added.")
         await live.refresh()
 

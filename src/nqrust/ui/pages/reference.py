@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.client.manager import ClientError
 from nqrust.ui import parts, reference, session
 from nqrust.ui.frame import entrance, frame, head
@@ -20,7 +21,7 @@ async def api_reference(request: Request) -> RedirectResponse | None:
         return me
     manager = session.connect(me.token)
     try:
-        api = await manager.openapi()
+        api = await manager.send(calls.openapi())
     except ClientError as error:
         api, failure = {}, parts.explain(error)
     else:

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.auth import Role
 from nqrust.contract.templates import Template, TemplateCreate, TemplateList, TemplateSpec
@@ -73,7 +74,7 @@ def templates(request: Request) -> RedirectResponse | None:
 
     async def remove(name: str) -> None:
         if await parts.confirm(f"Remove {name}?", "VMs that were made of it stay as they are.", "Remove"):
-            await parts.carry_out(manager.delete_template(name), f"{name} is removed.", live.refresh)
+            await parts.carry_out(manager.send(calls.delete_template(name)), f"{name} is removed.", live.refresh)
 
     def build(data: TemplateList) -> Callable[[TemplateList], None]:
         listing = Listing(
@@ -107,7 +108,7 @@ def templates(request: Request) -> RedirectResponse | None:
             if may_act:
                 parts.primary("New template", add, icon="add")
         live = Live(
-            manager.list_templates,
+            lambda: manager.send(calls.list_templates()),
             build,
             empty=lambda data: not data.items,
             every=4.0,
@@ -125,7 +126,7 @@ def templates(request: Request) -> RedirectResponse | None:
 async def _edit(manager: AsyncManagerClient, template: Template | None, after: Callable[[], Awaitable[None]]) -> None:
     """A form of all that the template says; None: of a new one."""
     try:
-        images = [image for image in (await manager.list_images()).items if image.state == "ready"]
+        images = [image for image in (await manager.send(calls.list_images())).items if image.state == "ready"]
     except ClientError as error:
         parts.failed(error)
         return
@@ -158,9 +159,9 @@ async def _edit(manager: AsyncManagerClient, template: Template | None, after: C
     async def save() -> None:
         spec = {**dict(fields.spec()), "description": (about.value or "").strip()}
         if template is None:
-            await manager.create_template(TemplateCreate(**spec, name=name.value))
+            await manager.send(calls.create_template(TemplateCreate(**spec, name=name.value)))
         else:
-            await manager.replace_template(template.name, TemplateSpec(**spec))
+            await manager.send(calls.replace_template(template.name, TemplateSpec(**spec)))
         form.done(f"{name.value} is saved.")
         await after()
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.vms import NAME_PATTERN, UnknownVm
 from nqrust.ui import parts
@@ -27,7 +28,7 @@ async def adopt(manager: AsyncManagerClient, vm: UnknownVm, after: After) -> Non
         if not name.validate():
             return
         renamed = wanted if wanted != vm.name else None
-        if await parts.carry_out(manager.adopt_vm(vm.id, renamed), f"{wanted or vm.id} is adopted.", after):
+        if await parts.carry_out(manager.send(calls.adopt_vm(vm.id, renamed)), f"{wanted or vm.id} is adopted.", after):
             dialog.close()
 
     with card:
@@ -45,4 +46,4 @@ async def adopt(manager: AsyncManagerClient, vm: UnknownVm, after: After) -> Non
 async def delete(manager: AsyncManagerClient, vm: UnknownVm, after: After) -> None:
     name = vm.name or vm.id
     if await parts.confirm(f"Delete {name}?", f"It is ended, and its disk on host {vm.host} is deleted.", "Delete"):
-        await parts.carry_out(manager.delete_unknown_vm(vm.id), f"{name} is deleted.", after)
+        await parts.carry_out(manager.send(calls.delete_unknown_vm(vm.id)), f"{name} is deleted.", after)

@@ -8,6 +8,7 @@ from functools import partial
 
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.vms import PortForward, RateLimits, Vm, VmState, Volume
 from nqrust.ui import format as fmt
@@ -151,7 +152,7 @@ async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Aw
         rates.fill(vm.rate_limits)
 
     async def save() -> None:
-        await manager.set_rate_limits(vm.name, rates.read())
+        await manager.send(calls.set_rate_limits(vm.name, rates.read()))
         form.done(f"The rate limits of {vm.name} are changed.")
         await after()
 
@@ -166,7 +167,7 @@ async def edit_forwards(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
             rows.add(forward)
 
     async def save() -> None:
-        await manager.set_forwards(vm.name, rows.read())
+        await manager.send(calls.set_forwards(vm.name, rows.read()))
         form.done(f"The port forwards of {vm.name} are changed.")
         await after()
 
@@ -176,7 +177,7 @@ async def edit_forwards(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
 async def attach_volume(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
     """A form of a new volume, or of a kept one that is on the VM's host."""
     try:
-        found = await manager.list_volumes(vm.host)
+        found = await manager.send(calls.list_volumes(vm.host))
     except ClientError as error:
         parts.failed(error)
         return
@@ -189,7 +190,7 @@ async def attach_volume(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
         _, read = volume_row(kept)
 
     async def attach() -> None:
-        await manager.attach_volume(vm.name, read())
+        await manager.send(calls.attach_volume(vm.name, read()))
         form.done(f"{vm.name} gets the volume.")
         await after()
 
@@ -205,7 +206,7 @@ async def detach_volume(manager: AsyncManagerClient, vm: Vm, volume: Volume, aft
         parts.notice("What is on it is gone for good.", "bad", "warning").bind_visibility_from(delete, "value")
 
     async def detach() -> None:
-        await manager.detach_volume(vm.name, volume.device, "delete" if delete.value else "keep")
+        await manager.send(calls.detach_volume(vm.name, volume.device, "delete" if delete.value else "keep"))
         form.done(f"{volume.device} is being {'deleted' if delete.value else 'detached'}.")
         await after()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.hosts import Host, HostState
 from nqrust.contract.images import Image
@@ -37,7 +38,11 @@ class Choices:
 async def choices(manager: AsyncManagerClient) -> Choices:
     """Only what can be chosen now. Raises ClientError."""
     images, hosts, templates, volumes, vms = await asyncio.gather(
-        manager.list_images(), manager.list_hosts(), manager.list_templates(), manager.list_volumes(), manager.list_vms()
+        manager.send(calls.list_images()),
+        manager.send(calls.list_hosts()),
+        manager.send(calls.list_templates()),
+        manager.send(calls.list_volumes()),
+        manager.send(calls.list_vms()),
     )
     return Choices(
         [image for image in images.items if image.state == "ready"],
@@ -64,7 +69,7 @@ async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitab
 
     async def create() -> None:
         wanted = form.read()
-        vm = await manager.create_vm(wanted, form.key(wanted))
+        vm = await manager.send(calls.create_vm(wanted, form.key(wanted)))
         dialog.done(f"{vm.name} is being created.")
         await after(vm)
 

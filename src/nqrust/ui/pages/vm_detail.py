@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.contract.auth import Role
 from nqrust.contract.events import EventList
 from nqrust.contract.vms import Vm, Volume
@@ -101,12 +102,12 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
         await live.refresh()
 
     async def fetch() -> Vm:
-        vm = await manager.get_vm(name)
+        vm = await manager.send(calls.get_vm(name))
         history.remember([vm])
         return vm
 
     async def fetch_events() -> EventList:
-        return await manager.vm_events(name)
+        return await manager.send(calls.vm_events(name))
 
     async def set_ports(vm: Vm) -> None:
         await edit_forwards(manager, vm, refresh)

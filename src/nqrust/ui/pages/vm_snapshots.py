@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.vms import SNAPSHOT_PATTERN, Snapshot, SnapshotList
 from nqrust.ui import format as fmt
@@ -45,7 +46,7 @@ class Snapshots:
             if may_act:
                 parts.quiet("Take snapshot", self._take, icon="photo_camera")
         self._live: Live[SnapshotList] = Live(
-            lambda: manager.list_snapshots(vm),
+            lambda: manager.send(calls.list_snapshots(vm)),
             self._build,
             empty=lambda data: not data.items,
             when_empty=lambda: parts.nothing_yet(
@@ -90,11 +91,11 @@ class Snapshots:
             f"The disks of {self._vm} become as they were then: what was written since is lost. The VM has to be stopped.",
             "Restore",
         ):
-            await self._do(self._manager.restore_snapshot(self._vm, name), f"{self._vm} goes back to {name}.")
+            await self._do(self._manager.send(calls.restore_snapshot(self._vm, name)), f"{self._vm} goes back to {name}.")
 
     async def _delete(self, name: str) -> None:
         if await parts.confirm(f"Delete snapshot {name}?", "It cannot be gone back to any more.", "Delete"):
-            await self._do(self._manager.delete_snapshot(self._vm, name), f"{name} is being deleted.")
+            await self._do(self._manager.send(calls.delete_snapshot(self._vm, name)), f"{name} is being deleted.")
 
     async def _do(self, call: Awaitable[object], said: str) -> None:
         await parts.carry_out(call, said, self._live.refresh)
@@ -111,7 +112,7 @@ async def _ask_name(manager: AsyncManagerClient, vm: str, taken: set[str], after
         ).props("autocomplete=off autocapitalize=none")
 
     async def take() -> None:
-        await manager.create_snapshot(vm, name.value)
+        await manager.send(calls.create_snapshot(vm, name.value))
         form.done(f"The snapshot {name.value} is being taken.")
         await after()
 

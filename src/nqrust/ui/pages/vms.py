@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.contract.auth import Role
 from nqrust.contract.vms import Vm, VmList
 from nqrust.ui import format as fmt
@@ -120,7 +121,7 @@ def vms(request: Request, find: str = "") -> RedirectResponse | None:
             if may_act:
                 parts.primary("Create VM", create, icon="add")
         live = Live(
-            manager.list_vms,
+            lambda: manager.send(calls.list_vms()),
             build,
             empty=lambda data: not data.items,
             when_empty=lambda: parts.nothing_yet(

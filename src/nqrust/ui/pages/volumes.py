@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
+from nqrust.client import calls
 from nqrust.contract.auth import Role
 from nqrust.contract.volumes import StoredVolume, StoredVolumeList
 from nqrust.ui import format as fmt
@@ -44,7 +45,7 @@ def volumes(request: Request) -> RedirectResponse | None:
 
     async def remove(name: str) -> None:
         if await parts.confirm(f"Remove {name}?", "The volume and everything in it is gone for good.", "Remove"):
-            await parts.carry_out(manager.delete_volume(name), f"{name} is removed.", live.refresh)
+            await parts.carry_out(manager.send(calls.delete_volume(name)), f"{name} is removed.", live.refresh)
 
     def build(data: StoredVolumeList) -> Callable[[StoredVolumeList], None]:
         listing = Listing(
@@ -72,7 +73,7 @@ def volumes(request: Request) -> RedirectResponse | None:
     with frame(me, "/volumes", "Volumes"):
         head("Volumes")
         live = Live(
-            manager.list_volumes,
+            lambda: manager.send(calls.list_volumes()),
             build,
             empty=lambda data: not data.items,
             every=4.0,

@@ -7,6 +7,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
@@ -154,8 +155,8 @@ def _built(it: Bench, *words: str) -> tuple[list[str], list[str | None]]:
         def __exit__(self, *_: object) -> None:
             pass
 
-        def scan_images(self) -> None:
-            pass
+        def send(self, call: Any) -> None:
+            assert call.path == "/v1/images/scan"
 
     manifest = type("Manifest", (), {"rootfs": type("Rootfs", (), {"size": 1})})
     for module, name in ((tiny, "tiny"), (container, "container-runtime")):

@@ -1,0 +1,94 @@
+"""One request of the manager as data: what to send, and how to read the answer. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from nqrust.client.errors import Refused, Unreachable
+from nqrust.contract.problem import Problem
+from nqrust.contract.vms import ConsoleTicket
+
+T_co = TypeVar("T_co", covariant=True)
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Call(Generic[T_co]):
+    """One request. `read` turns the answer into what the call is for; `timeout` (seconds) overrides the client's."""
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], T_co]
+    body: BaseModel | None = None
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    accept: tuple[int, ...] = ()
+    only_given: bool = False
+    """Send the body's fields that were set, and no defaults: what is left out is for the other side to fill."""
+
+
+def websocket_url(base_url: str, ticket: ConsoleTicket) -> str:
+    """Where a console ticket opens its WebSocket (RFC 6455), seen from this side."""
+    parts = urlsplit(base_url)
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    path = parts.path.rstrip("/") + ticket.path
+    return urlunsplit((scheme, parts.netloc, path, f"ticket={quote(ticket.ticket, safe='')}", ""))
+
+
+def answer(call: Call[T_co], response: httpx.Response) -> T_co:
+    """The typed answer, or Refused; an answer that is not the manager's raises Unreachable."""
+    if response.status_code >= 400 and response.status_code not in call.accept:
+        raise Refused(response.status_code, problem_of(response))
+    try:
+        return call.read(response)
+    except (ValidationError, ValueError) as error:
+        raise Unreachable(str(response.url), f"unreadable answer: {str(error).splitlines()[0]}") from error
+
+
+def problem_of(response: httpx.Response) -> Problem:
+    """The problem+json of an answer; a made-up one when a proxy or something else answered."""
+    try:
+        return Problem.model_validate_json(response.content)
+    except ValidationError:
+        title = response.reason_phrase or "error"
+        return Problem(title=title, status=response.status_code, detail=response.text[:200])
+
+
+def request_arguments(call: Call[Any]) -> dict[str, Any]:
+    """Keyword arguments for httpx's `request`."""
+    sent = dict(call.headers)
+    arguments: dict[str, Any] = {
+        "method": call.method,
+        "url": call.path,
+        "params": {k: v for k, v in call.query.items() if v is not None},
+        "headers": sent,
+    }
+    if call.body is not None:
+        arguments["content"] = call.body.model_dump_json(exclude_none=not call.only_given, exclude_unset=call.only_given)
+        sent["Content-Type"] = "application/json"
+    if call.timeout is not None:
+        arguments["timeout"] = call.timeout
+    return arguments
+
+
+def model(kind: type[M]) -> Callable[[httpx.Response], M]:
+    return lambda response: kind.model_validate_json(response.content)
+
+
+def text(response: httpx.Response) -> str:
+    return response.content.decode("utf-8", "replace")
+
+
+def nothing(response: httpx.Response) -> None:
+    return None
+
+
+def segment(value: str) -> str:
+    return quote(value, safe="")

@@ -1,0 +1,295 @@
+"""The manager's API: a function for each route, whose Call a client sends.
+
+    manager.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
+
+`vm`, `host`: an id or a name. Timeouts are in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from nqrust.client.call import Call, model, nothing, segment, text
+from nqrust.contract import agent, auth, events, hosts, images, templates, vms, volumes
+
+
+# --- the manager itself, sign-in, users, tokens
+def health() -> Call[events.Health]:
+    """`status` is `ok`; anything else means that the manager's database is away."""
+    return Call("GET", "/health", model(events.Health), accept=(503,))
+
+
+def metrics() -> Call[str]:
+    return Call("GET", "/metrics", text)
+
+
+def openapi() -> Call[dict[str, Any]]:
+    """The description of the API (OpenAPI 3.1)."""
+    return Call("GET", "/openapi.json", lambda response: dict(response.json()))
+
+
+def login(username: str, password: str) -> Call[auth.Session]:
+    """Sign in. The session's token is for `use_token`."""
+    body = auth.Login(username=username, password=password)
+    return Call("POST", "/v1/auth/login", model(auth.Session), body)
+
+
+def logout() -> Call[None]:
+    return Call("POST", "/v1/auth/logout", nothing)
+
+
+def me() -> Call[auth.User]:
+    return Call("GET", "/v1/auth/me", model(auth.User))
+
+
+def change_password(current: str, new: str) -> Call[None]:
+    """The signed-in user's own. All other sessions of the user end. Raises pydantic's ValidationError when `new` is too short."""
+    body = auth.PasswordChange(current_password=current, new_password=new)
+    return Call("PUT", "/v1/auth/password", nothing, body)
+
+
+def users() -> Call[auth.UserList]:
+    return Call("GET", "/v1/users", model(auth.UserList))
+
+
+def create_user(user: auth.UserCreate) -> Call[auth.User]:
+    return Call("POST", "/v1/users", model(auth.User), user)
+
+
+def update_user(user_id: str, change: auth.UserUpdate) -> Call[auth.User]:
+    return Call("PATCH", f"/v1/users/{segment(user_id)}", model(auth.User), change)
+
+
+def delete_user(user_id: str) -> Call[None]:
+    return Call("DELETE", f"/v1/users/{segment(user_id)}", nothing)
+
+
+def tokens() -> Call[auth.TokenList]:
+    return Call("GET", "/v1/tokens", model(auth.TokenList))
+
+
+def create_token(token: auth.TokenCreate) -> Call[auth.TokenCreated]:
+    return Call("POST", "/v1/tokens", model(auth.TokenCreated), token)
+
+
+def delete_token(token_id: str) -> Call[None]:
+    return Call("DELETE", f"/v1/tokens/{segment(token_id)}", nothing)
+
+
+# --- VMs
+def list_vms(
+    host: str | None = None, tag: str | None = None, limit: int | None = None, offset: int | None = None
+) -> Call[vms.VmList]:
+    query = {"host": host, "tag": tag, "limit": limit, "offset": offset}
+    return Call("GET", "/v1/vms", model(vms.VmList), query=query)
+
+
+def get_vm(vm: str, fresh: bool = False) -> Call[vms.Vm]:
+    """`fresh`: the manager asks the host too, and reports the state that the host sees."""
+    return Call("GET", f"/v1/vms/{segment(vm)}", model(vms.Vm), query={"fresh": "true" if fresh else None})
+
+
+def create_vm(vm: vms.VmCreate, idempotency_key: str | None = None) -> Call[vms.Vm]:
+    headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+    return Call("POST", "/v1/vms", model(vms.Vm), vm, headers=headers, only_given=True)
+
+
+def list_unknown_vms() -> Call[vms.UnknownVmList]:
+    """VMs that hosts have and no record tells of."""
+    return Call("GET", "/v1/unknown-vms", model(vms.UnknownVmList))
+
+
+def adopt_vm(vm: str, name: str | None = None) -> Call[vms.Vm]:
+    """`vm`: id or name of an unknown one; `name`: a new name."""
+    return Call("POST", "/v1/vms/adopt", model(vms.Vm), vms.VmAdopt(id=vm, name=name))
+
+
+def delete_unknown_vm(vm: str) -> Call[None]:
+    """With its disk. Done when the answer comes."""
+    return Call("DELETE", f"/v1/unknown-vms/{segment(vm)}", nothing, timeout=60.0)
+
+
+def start_vm(vm: str) -> Call[vms.Vm]:
+    return _act(vm, "start")
+
+
+def stop_vm(vm: str, request: vms.StopRequest | None = None) -> Call[vms.Vm]:
+    return _act(vm, "stop", request or vms.StopRequest())
+
+
+def restart_vm(vm: str, request: vms.StopRequest | None = None) -> Call[vms.Vm]:
+    return _act(vm, "restart", request or vms.StopRequest())
+
+
+def pause_vm(vm: str) -> Call[vms.Vm]:
+    return _act(vm, "pause")
+
+
+def resume_vm(vm: str) -> Call[vms.Vm]:
+    return _act(vm, "resume")
+
+
+def _act(vm: str, verb: str, body: vms.StopRequest | None = None) -> Call[vms.Vm]:
+    return Call("POST", f"/v1/vms/{segment(vm)}/{verb}", model(vms.Vm), body)
+
+
+def set_forwards(vm: str, forwards: list[vms.PortForward]) -> Call[vms.Vm]:
+    """Replace all port forwards of a VM."""
+    return Call("PUT", f"/v1/vms/{segment(vm)}/forwards", model(vms.Vm), vms.PortForwards(items=forwards))
+
+
+def set_rate_limits(vm: str, limits: vms.RateLimits) -> Call[vms.Vm]:
+    """Replace all rate limits of a VM."""
+    return Call("PUT", f"/v1/vms/{segment(vm)}/rate-limits", model(vms.Vm), limits)
+
+
+def attach_volume(vm: str, volume: vms.VolumeCreate) -> Call[vms.Vm]:
+    """To a stopped VM. Accepted: done when the volume's `change` is None, given up when it is gone or `withdrawing`."""
+    return Call("POST", f"/v1/vms/{segment(vm)}/volumes", model(vms.Vm), volume, only_given=True)
+
+
+def detach_volume(vm: str, device: str, data: Literal["keep", "delete"] | None = None) -> Call[vms.Vm]:
+    """From a stopped VM. Accepted: done when the volume is gone, given up when its `change` is None again."""
+    return Call("DELETE", f"/v1/vms/{segment(vm)}/volumes/{segment(device)}", model(vms.Vm), query={"data": data})
+
+
+def list_snapshots(vm: str) -> Call[vms.SnapshotList]:
+    return Call("GET", f"/v1/vms/{segment(vm)}/snapshots", model(vms.SnapshotList))
+
+
+def create_snapshot(vm: str, name: str) -> Call[vms.Snapshot]:
+    """Accepted; `list_snapshots` tells when it is ready."""
+    body = vms.SnapshotCreate(name=name)
+    return Call("POST", f"/v1/vms/{segment(vm)}/snapshots", model(vms.Snapshot), body)
+
+
+def restore_snapshot(vm: str, name: str) -> Call[vms.Vm]:
+    return Call("POST", f"/v1/vms/{segment(vm)}/snapshots/{segment(name)}/restore", model(vms.Vm))
+
+
+def delete_snapshot(vm: str, name: str) -> Call[vms.Snapshot]:
+    return Call("DELETE", f"/v1/vms/{segment(vm)}/snapshots/{segment(name)}", model(vms.Snapshot))
+
+
+def delete_vm(vm: str, force: bool = False) -> Call[None]:
+    """`wait_for(vm, "deleted")` tells when it is gone. `force`: even if its host is offline."""
+    return Call("DELETE", f"/v1/vms/{segment(vm)}", nothing, query={"force": "true"} if force else {})
+
+
+def console_ticket(vm: str) -> Call[vms.ConsoleTicket]:
+    """Opens the console once, within half a minute; see `websocket_url`."""
+    return Call("POST", f"/v1/vms/{segment(vm)}/console-ticket", model(vms.ConsoleTicket))
+
+
+def console_log(vm: str) -> Call[str]:
+    return Call("GET", f"/v1/vms/{segment(vm)}/console/log", text)
+
+
+def vm_events(vm: str, limit: int = 100) -> Call[events.EventList]:
+    return Call("GET", f"/v1/vms/{segment(vm)}/events", model(events.EventList), query={"limit": limit})
+
+
+# --- templates, volumes
+def list_templates() -> Call[templates.TemplateList]:
+    return Call("GET", "/v1/templates", model(templates.TemplateList))
+
+
+def get_template(name: str) -> Call[templates.Template]:
+    return Call("GET", f"/v1/templates/{segment(name)}", model(templates.Template))
+
+
+def create_template(template: templates.TemplateCreate) -> Call[templates.Template]:
+    return Call("POST", "/v1/templates", model(templates.Template), template)
+
+
+def replace_template(name: str, spec: templates.TemplateSpec) -> Call[templates.Template]:
+    """All of it. VMs made from it stay as they are."""
+    return Call("PUT", f"/v1/templates/{segment(name)}", model(templates.Template), spec)
+
+
+def delete_template(name: str) -> Call[None]:
+    return Call("DELETE", f"/v1/templates/{segment(name)}", nothing)
+
+
+def list_volumes(host: str | None = None) -> Call[volumes.StoredVolumeList]:
+    """Kept volumes, attached or not."""
+    return Call("GET", "/v1/volumes", model(volumes.StoredVolumeList), query={"host": host})
+
+
+def delete_volume(name: str) -> Call[None]:
+    """The volume and its data."""
+    return Call("DELETE", f"/v1/volumes/{segment(name)}", nothing, timeout=60.0)
+
+
+# --- images
+def list_images() -> Call[images.ImageList]:
+    return Call("GET", "/v1/images", model(images.ImageList))
+
+
+def get_image(name: str) -> Call[images.Image]:
+    return Call("GET", f"/v1/images/{segment(name)}", model(images.Image))
+
+
+def add_image(image: images.ImageAdd) -> Call[images.Image]:
+    return Call("POST", "/v1/images", model(images.Image), image, timeout=600.0)
+
+
+def delete_image(name: str) -> Call[None]:
+    return Call("DELETE", f"/v1/images/{segment(name)}", nothing)
+
+
+def scan_images() -> Call[images.ImageList]:
+    return Call("POST", "/v1/images/scan", model(images.ImageList), timeout=600.0)
+
+
+# --- hosts
+def list_hosts() -> Call[hosts.HostList]:
+    return Call("GET", "/v1/hosts", model(hosts.HostList))
+
+
+def get_host(host: str) -> Call[hosts.Host]:
+    return Call("GET", f"/v1/hosts/{segment(host)}", model(hosts.Host))
+
+
+def cordon_host(host: str) -> Call[hosts.Host]:
+    return Call("POST", f"/v1/hosts/{segment(host)}/cordon", model(hosts.Host))
+
+
+def uncordon_host(host: str) -> Call[hosts.Host]:
+    return Call("POST", f"/v1/hosts/{segment(host)}/uncordon", model(hosts.Host))
+
+
+def drain_host(host: str) -> Call[hosts.Host]:
+    return Call("POST", f"/v1/hosts/{segment(host)}/drain", model(hosts.Host))
+
+
+def delete_host(host: str, force: bool = False) -> Call[None]:
+    return Call("DELETE", f"/v1/hosts/{segment(host)}", nothing, query={"force": "true"} if force else {})
+
+
+def join_token(ttl_seconds: int = 3600) -> Call[auth.JoinToken]:
+    body = auth.JoinTokenCreate(ttl_seconds=ttl_seconds)
+    return Call("POST", "/v1/hosts/join-tokens", model(auth.JoinToken), body)
+
+
+def register(host: hosts.HostRegister) -> Call[hosts.HostRegistered]:
+    return Call("POST", "/v1/hosts/register", model(hosts.HostRegistered), host)
+
+
+def heartbeat(host_id: str, beat: hosts.Heartbeat) -> Call[None]:
+    return Call("POST", f"/v1/hosts/{segment(host_id)}/heartbeat", nothing, beat)
+
+
+def forward_guest(host_id: str, vm_id: str, report: agent.GuestReportForward) -> Call[None]:
+    return Call("POST", f"/v1/hosts/{segment(host_id)}/vms/{segment(vm_id)}/guest", nothing, report)
+
+
+# --- events, audit
+def list_events(limit: int = 100, subject: str | None = None, after: int | None = None) -> Call[events.EventList]:
+    """Newest first. `subject`: id or name of a thing; `after`: only events with a larger id."""
+    query = {"limit": limit, "subject": subject, "after": after}
+    return Call("GET", "/v1/events", model(events.EventList), query=query)
+
+
+def audit(limit: int = 100) -> Call[events.AuditList]:
+    return Call("GET", "/v1/audit", model(events.AuditList), query={"limit": limit})
