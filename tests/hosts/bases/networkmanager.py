@@ -43,7 +43,9 @@ MACHINE = BaseMachine(
     setup=SETUP,
     ready="nmcli -t -f DEVICE,STATE device | grep -x 'host0:connected'",
     neighbour=NEIGHBOUR,
-    moves=r"^files /var/lib/NetworkManager/timestamps$|^units active NetworkManager-wait-online|^sysctls .*/ipv6/conf/lo/",
+    # Its dispatcher and hostnamed start on demand and end when idle.
+    moves=r"^files /var/lib/NetworkManager/timestamps$|^units active NetworkManager-wait-online|^sysctls .*/ipv6/conf/lo/"
+    r"|^(processes|units active) .*(nm-dispatcher|NetworkManager-dispatcher|systemd-hostnamed)",
     meanwhile="nmcli networking off; nmcli networking on; systemctl restart NetworkManager; nm-online -q -t 30",
     inits=("systemd",),
 )

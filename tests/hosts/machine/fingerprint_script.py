@@ -22,6 +22,7 @@ VOLATILE = (
     r"/var/lib/(apt|dpkg|ucf)(/|$)",  # databases of the package manager; packages are compared below
     r"/var/lib/systemd/(timers|random-seed|catalog|coredump|rfkill|deb-systemd[^/]*)(/|$)",  # systemd's running notes
     r"/var/lib/(private|dbus|logrotate|misc|pam|polkit-1|python)(/|$)",  # notes of the distribution's daemons
+    r"/var/lib/sgml-base/supercatalog\.old$",  # backup that update-catalog(8) keeps
     r"/var/lib/postgresql/\d+/[^/]+/",  # a running server writes; its roles and databases are compared below
     r"/root/\.(bash_history|cache)(/|$)",
     r"/__pycache__(/|$)",

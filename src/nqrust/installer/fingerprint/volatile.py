@@ -77,6 +77,7 @@ UNITS: tuple[tuple[str, str], ...] = (
     ("systemd-localed.service", "started on demand, ends when idle"),
     ("systemd-timedated.service", "started on demand, ends when idle"),
     ("NetworkManager-dispatcher.service", "started on demand, ends when idle"),
+    ("*-wait-online.service", "waits once for the network when another unit asks for it"),
     ("packagekit.service", "started on demand, ends when idle"),
     ("polkit.service", "started on demand by others"),
     ("apt-daily*.service", "runs once a day"),

@@ -180,6 +180,12 @@ def test_configuration_is_never_volatile(path: str) -> None:
     assert path not in dict(volatile.CLOSED)
 
 
+def test_waiting_once_for_the_network_is_no_change() -> None:
+    """A unit of ours asks for network-online.target, which starts the network manager's service of that name."""
+    units = volatile.compiled(volatile.UNITS)
+    assert units.match("NetworkManager-wait-online.service") and not units.match("NetworkManager.service")
+
+
 def test_every_exception_has_a_reason() -> None:
     for table in (volatile.PATHS, volatile.CLOSED, volatile.UNITS, volatile.SYSCTLS):
         assert all(reason for _, reason in table)
