@@ -15,7 +15,7 @@ from benchmarks import population, postgres, simulated_hosts
 from benchmarks.figures import line, note, under
 
 if TYPE_CHECKING:
-    from nqrust.manager.reconcile.loop import Reconciler
+    from nqrust.manager.work.reconciler import Reconciler
 
 HOSTS, VMS = 100, 10_000
 ROUNDS = 9
@@ -34,8 +34,8 @@ async def _measure(database: str, agents: list[str]) -> None:
 
     from nqrust.host.secret import Secret
     from nqrust.manager import app as application
-    from nqrust.manager.reconcile.loop import Reconciler
     from nqrust.manager.settings import Settings
+    from nqrust.manager.work.reconciler import Reconciler
 
     core = application.create_core(Settings(database_url=Secret(database)))
     reconciler = Reconciler(core)

@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from nqrust.agent.api.console import _show, _type
-from nqrust.agent.terminal import Terminal
+from nqrust.agent.vms.terminal import Terminal
 from nqrust.contract import auth, events, hosts, images, templates, vms, volumes
 from nqrust.contract.problem import MEDIA_TYPE
 from tests.browser import reports

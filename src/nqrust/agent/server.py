@@ -11,23 +11,25 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 import nqrust
-from nqrust.agent import facts, farewell, upkeep
+from nqrust.agent import facts
 from nqrust.agent.api import app as agent_api
 from nqrust.agent.api import relay
-from nqrust.agent.blobs import Blobs
-from nqrust.agent.credentials import CredentialStore, local_token_hash
-from nqrust.agent.dhcp import Dhcp
+from nqrust.agent.api.listeners import Server, bind
+from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import AgentError, SettingsError
-from nqrust.agent.forwards import Forwards
-from nqrust.agent.guests import GuestBook
-from nqrust.agent.listeners import Server, bind
-from nqrust.agent.manager_link import ManagerLink
+from nqrust.agent.link import farewell
+from nqrust.agent.link.credentials import CredentialStore, local_token_hash
+from nqrust.agent.link.manager_link import ManagerLink
+from nqrust.agent.network.dhcp import Dhcp
+from nqrust.agent.network.forwards import Forwards
+from nqrust.agent.network.taps import Taps
 from nqrust.agent.scopes import chooser, launch
-from nqrust.agent.service import Parts, VmService
 from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store
-from nqrust.agent.taps import Taps
 from nqrust.agent.vmm.registry import drivers
+from nqrust.agent.vms import upkeep
+from nqrust.agent.vms.guests import GuestBook
+from nqrust.agent.vms.service import Parts, VmService
 from nqrust.contract.hosts import Heartbeat, HostNetwork, HostRegister
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host

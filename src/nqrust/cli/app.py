@@ -7,19 +7,17 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from nqrust.cli import (
-    config_commands,
-    fingerprint_commands,
-    host_commands,
-    image_commands,
-    run_commands,
-    state_commands,
-    support_commands,
-    template_commands,
-    user_commands,
-    vm_commands,
-    volume_commands,
-)
+from nqrust.cli import hosts as host_commands
+from nqrust.cli import images as image_commands
+from nqrust.cli import templates as template_commands
+from nqrust.cli import users as user_commands
+from nqrust.cli.install import commands as run_commands
+from nqrust.cli.install import config as config_commands
+from nqrust.cli.install import fingerprint as fingerprint_commands
+from nqrust.cli.install import state as state_commands
+from nqrust.cli.support import commands as support_commands
+from nqrust.cli.vm import commands as vm_commands
+from nqrust.cli.vm import volumes as volume_commands
 
 _HELP = "NQRust-MicroVM: install a microVM platform on this host, prove that it works, and take it out again."
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -72,7 +72,7 @@ def _given(url: str | None) -> str:
 
 def installed_settings() -> Settings:
     """The settings of this host's installation, or the defaults."""
-    from nqrust.cli.gathering import recorded
+    from nqrust.cli.install.gathering import recorded
     from nqrust.installer.settings.sources import gather
     from nqrust.installer.settings.yaml_file import load
 

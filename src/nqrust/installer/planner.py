@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.retire import MAKES_WAY
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import build, config, database, deps, kvm, network, services, sudo
-from nqrust.installer.phases.context import Context
 
 PHASES = ("preflight", "deps", "kvm", "network", "database", "build", "config", "sudo", "services", "verify")
 """Upstream's ten, in their order."""

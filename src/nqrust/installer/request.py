@@ -9,7 +9,7 @@ from typing import Literal
 
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import NqrError
-from nqrust.installer.rehearsal.report import Rehearsal
+from nqrust.installer.rehearsed import Rehearsal
 from nqrust.installer.settings.model import Settings
 
 OnFailure = Literal["rollback", "keep"]

@@ -14,8 +14,8 @@ from nqrust.contract import credentials, paths
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
+from nqrust.installer.context import Secrets
 from nqrust.installer.engine.errors import JournalError
-from nqrust.installer.phases.context import Secrets
 
 PASSWORD_LENGTH = 32
 _ALPHABET = string.ascii_letters + string.digits

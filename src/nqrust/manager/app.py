@@ -13,20 +13,29 @@ from fastapi.openapi.utils import get_openapi
 
 from nqrust import __version__
 from nqrust.contract.problem import Problem
-from nqrust.manager.api import accounts as accounts_api
-from nqrust.manager.api import console, hosts, images, problems, system, templates, unknown_vms, vms, volumes
+from nqrust.manager import events
+from nqrust.manager.access import authentication as auth
+from nqrust.manager.access import routes as accounts_api
+from nqrust.manager.access import service as accounts
+from nqrust.manager.api import problems, system
 from nqrust.manager.api.gate import OPEN, Gate
-from nqrust.manager.core import Core
-from nqrust.manager.domain.agents import Agents
+from nqrust.manager.core.agents import Agents
+from nqrust.manager.core.core import Core
 from nqrust.manager.errors import DatabaseAway
+from nqrust.manager.hosts import routes as hosts
+from nqrust.manager.hosts.agents import RemoteAgents
 from nqrust.manager.images import registry
-from nqrust.manager.reconcile.loop import Reconciler
-from nqrust.manager.services import accounts, auth, events, tombstones
-from nqrust.manager.services.agents import RemoteAgents
-from nqrust.manager.services.leader import lead
-from nqrust.manager.services.worker import Worker
+from nqrust.manager.images import routes as images
 from nqrust.manager.settings import Settings
 from nqrust.manager.store.database import Database
+from nqrust.manager.templates import routes as templates
+from nqrust.manager.unknown_vms import routes as unknown_vms
+from nqrust.manager.vms import console, tombstones
+from nqrust.manager.vms import routes as vms
+from nqrust.manager.volumes import routes as volumes
+from nqrust.manager.work.leader import lead
+from nqrust.manager.work.reconciler import Reconciler
+from nqrust.manager.work.worker import Worker
 
 log = structlog.get_logger("nqrust.manager")
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from tests.places import ROOT
 
-from nqrust.agent.blobs import Blobs
-from nqrust.agent.dhcp import Dhcp
+from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import Failed
-from nqrust.agent.forwards import Forwards
-from nqrust.agent.guests import GuestBook
+from nqrust.agent.network.dhcp import Dhcp
+from nqrust.agent.network.forwards import Forwards
 from nqrust.agent.scopes.port import Launch, Process, Scope
-from nqrust.agent.service import Parts, VmService
 from nqrust.agent.settings import Network, Settings
 from nqrust.agent.store import Store
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
+from nqrust.agent.vms.guests import GuestBook
+from nqrust.agent.vms.service import Parts, VmService
 from nqrust.contract import names
 from nqrust.contract.agent import ImageRef, TapStatus, VmSpec
 from nqrust.contract.images import Blob

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nqrust.agent.netconf.image import Image
+from nqrust.agent.disks.netconf.image import Image
 
 Tree = Mapping[str, "str | None"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nqrust.agent import accounts, disks
+from nqrust.agent.disks import accounts, disks
 from nqrust.agent.errors import Refused
 from nqrust.contract.vms import GuestUser
 from nqrust.host.local import LocalHost

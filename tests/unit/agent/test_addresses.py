@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from nqrust.agent import addresses
 from nqrust.agent.errors import Refused
-from nqrust.agent.forwards import restore_text
+from nqrust.agent.network import addresses
+from nqrust.agent.network.forwards import restore_text
+from nqrust.agent.network.taps import Taps
 from nqrust.agent.settings import Network
-from nqrust.agent.taps import Taps
 from nqrust.contract import names
 from nqrust.contract.agent import ImageRef, VmSpec
 from nqrust.contract.images import Blob

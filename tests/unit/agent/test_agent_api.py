@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosedError
 
 from nqrust.agent.api import app as agent_api
 from nqrust.agent.api import console, relay
-from nqrust.agent.guests import RateLimit
-from nqrust.agent.listeners import Server, bind
+from nqrust.agent.api.listeners import Server, bind
+from nqrust.agent.vms.guests import RateLimit
 from nqrust.client.agent import AgentClient, AgentRefused, AgentUnreachable
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.problem import MEDIA_TYPE

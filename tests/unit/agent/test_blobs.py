@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from tests.fakes.host import FakeHost
 
-from nqrust.agent.blobs import Blobs
+from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import Failed
 from nqrust.contract.images import Blob
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nqrust.agent.diskwrite.confined import Tree
+from nqrust.agent.disks.diskwrite.confined import Tree
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files away, which needs root")
 MINE = "the host's own\n"

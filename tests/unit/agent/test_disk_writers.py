@@ -9,9 +9,10 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.agent import mounted_images as images
 
-from nqrust.agent import disk_writers, disks
-from nqrust.agent.diskwrite import mounting, writer
-from nqrust.agent.diskwrite.document import Request
+from nqrust.agent.disks import disks
+from nqrust.agent.disks import writers as disk_writers
+from nqrust.agent.disks.diskwrite import mounting, writer
+from nqrust.agent.disks.diskwrite.document import Request
 from nqrust.agent.errors import AgentError
 from nqrust.contract.agent import ImageRef
 from nqrust.contract.images import Blob

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nqrust.agent import disks
+from nqrust.agent.disks import disks
 from nqrust.agent.errors import Failed, Refused
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command

@@ -18,7 +18,7 @@ import pytest
 from tests.unit.agent import mounted_images as images
 from tests.unit.agent.mounted_images import Installed
 
-from nqrust.agent.diskwrite import mounting
+from nqrust.agent.disks.diskwrite import mounting
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@laptop"
 HASH = "$6$abcdefgh$abcdefghijklmnop"

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from nqrust.agent.documents import document
 from nqrust.agent.errors import Conflict, NotFound
-from nqrust.agent.snapshots import Snapshots
+from nqrust.agent.vms.documents import document
+from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.agent import VmSpec
 from nqrust.contract.vms import StopRequest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fakes.host import FakeHost
 
-from nqrust.agent import farewell
+from nqrust.agent.link import farewell
 from nqrust.agent.scopes.port import exit_status
 from nqrust.host.port import Completed
 

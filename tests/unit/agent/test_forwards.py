@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.host import FakeHost
 
 from nqrust.agent.errors import Refused
-from nqrust.agent.forwards import Forward, Forwards, restore_text, rules
+from nqrust.agent.network.forwards import Forward, Forwards, restore_text, rules
 from nqrust.agent.settings import Network, Settings
 from nqrust.agent.store import VmRecord
 from nqrust.contract.vms import PortForward, StopRequest
@@ -108,7 +108,7 @@ def test_guests_are_not_led_around_their_isolation() -> None:
 _SCRIPT = """
 import sys
 from datetime import datetime, timezone
-from nqrust.agent.forwards import Forwards
+from nqrust.agent.network.forwards import Forwards
 from nqrust.agent.settings import Network, Settings
 from nqrust.agent.store import VmRecord
 from nqrust.agent.store import VmRecord

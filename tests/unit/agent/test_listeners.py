@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi import FastAPI
 
-from nqrust.agent import listeners
+from nqrust.agent.api import listeners
+from nqrust.agent.api.listeners import GuestProtocol, Server, bind
 from nqrust.agent.errors import SettingsError
-from nqrust.agent.listeners import GuestProtocol, Server, bind
 
 Address = tuple[str, int]
 

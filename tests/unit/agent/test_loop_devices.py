@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.unit.agent import mounted_images as images
 
-from nqrust.agent.diskwrite import loop
+from nqrust.agent.disks.diskwrite import loop
 from nqrust.agent.errors import AgentError
 
 REASONS = {kind: images.why_not(kind) for kind in images.KINDS}

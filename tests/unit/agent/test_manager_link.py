@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from nqrust.agent import manager_link, server
-from nqrust.agent.credentials import CredentialStore
+from nqrust.agent import server
 from nqrust.agent.errors import Failed
-from nqrust.agent.manager_link import ManagerLink
+from nqrust.agent.link import manager_link
+from nqrust.agent.link.credentials import CredentialStore
+from nqrust.agent.link.manager_link import ManagerLink
 from nqrust.contract.agent import Inventory
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.hosts import Heartbeat, HostCapacity, HostNetwork, HostRegister

@@ -10,9 +10,9 @@ from tests import places
 from tests.unit.agent import images_with_networks as trees
 from tests.unit.agent.images_with_networks import SYSTEMD, Tree, enabled
 
-from nqrust.agent.netconf import choose, ext4, ifupdown
-from nqrust.agent.netconf.configurator import Nic
-from nqrust.agent.netconf.image import Image
+from nqrust.agent.disks.netconf import choose, ext4, ifupdown
+from nqrust.agent.disks.netconf.configurator import Nic
+from nqrust.agent.disks.netconf.image import Image
 
 GOLDEN = places.GOLDEN / "netconf"
 MAC = "02:4e:51:00:00:0a"

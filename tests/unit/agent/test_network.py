@@ -14,10 +14,10 @@ from tests.fakes.host import FakeHost
 from tests.places import ROOT
 
 from nqrust.agent import facts
-from nqrust.agent.dhcp import Dhcp, Lease, parse_leases, release_packet
 from nqrust.agent.errors import Conflict, Failed
+from nqrust.agent.network.dhcp import Dhcp, Lease, parse_leases, release_packet
+from nqrust.agent.network.taps import Taps
 from nqrust.agent.store import VmRecord
-from nqrust.agent.taps import Taps
 from nqrust.contract.agent import ImageRef
 from nqrust.contract.images import Blob
 from nqrust.contract.names import mac_address
@@ -126,7 +126,7 @@ def test_where_addresses_are_ours_to_give_nobody_learns_them_from_guests() -> No
 # An agent's TAPs in namespaces of their own: what is in the kernel, and what a guest's lies change of it.
 _PINNED = """
 import fcntl, os, socket, struct, subprocess, time
-from nqrust.agent.taps import Taps
+from nqrust.agent.network.taps import Taps
 from nqrust.contract.names import tap_name
 from nqrust.host.local import LocalHost
 from tests.unit.agent.test_network import record

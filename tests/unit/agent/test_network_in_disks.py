@@ -14,9 +14,10 @@ import pytest
 from tests.unit.agent import images_with_networks as trees
 from tests.unit.agent import mounted_images as images
 
-from nqrust.agent import disk_writers, disks
+from nqrust.agent.disks import disks
+from nqrust.agent.disks import writers as disk_writers
+from nqrust.agent.disks.netconf import choose
 from nqrust.agent.errors import Refused
-from nqrust.agent.netconf import choose
 from nqrust.contract.vms import GuestUser, NetworkConfig
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command

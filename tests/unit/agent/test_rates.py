@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.fakes.host import FakeHost
 
-from nqrust.agent import rates
 from nqrust.agent.errors import Failed
+from nqrust.agent.network import rates
 from nqrust.agent.vmm.port import Capabilities
 from nqrust.contract.names import tap_name
 from nqrust.contract.vms import RateLimits

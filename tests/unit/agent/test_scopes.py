@@ -25,7 +25,7 @@ from nqrust.agent.scopes.process import ProcessScopes
 from nqrust.agent.scopes.procfs import parse_stat, scope_of_cgroup, scope_of_environ
 from nqrust.agent.scopes.systemd import SystemdScopes
 from nqrust.agent.settings import Settings
-from nqrust.agent.terminal import Terminal
+from nqrust.agent.vms.terminal import Terminal
 from nqrust.host.local import LocalHost
 
 CGROUPS = {

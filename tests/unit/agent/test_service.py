@@ -180,7 +180,7 @@ def test_a_guest_report_belongs_to_its_boot(bench: Bench) -> None:
 
 
 def test_a_report_survives_the_agent(bench: Bench) -> None:
-    from nqrust.agent.guests import GuestBook
+    from nqrust.agent.vms.guests import GuestBook
 
     bench.service.put(bench.spec())
     bench.service.guests.record(VM, GuestReport(ip="10.0.0.20", boot_id="b1"), datetime.now(timezone.utc))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nqrust.agent.errors import NotFound, Refused
-from nqrust.agent.snapshots import Snapshots
 from nqrust.agent.vmm.port import Capabilities
+from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.vms import StopRequest
 
 from .conftest import VM, Bench

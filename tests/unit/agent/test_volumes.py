@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nqrust.agent import volumes
+from nqrust.agent.disks import volumes
 from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.volumes import KeptVolume
 

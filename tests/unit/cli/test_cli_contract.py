@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from tests.places import ROOT
 
-from nqrust.cli import run_commands, session
+from nqrust.cli import session
 from nqrust.cli.app import command
-from nqrust.cli.config_commands import render_schema
+from nqrust.cli.install import commands as run_commands
+from nqrust.cli.install.config import render_schema
 from nqrust.installer.engine.errors import Locked, NqrError, PreflightRefused
 from nqrust.installer.request import PhasePreview, PhaseSummary, PlanPreview, Request, StepPreview, Summary
 from nqrust.installer.settings.options import RUN_FLAGS
@@ -192,7 +193,7 @@ class Answers:
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
-    from nqrust.cli import gathering
+    from nqrust.cli.install import gathering
     from nqrust.installer import operations
     from nqrust.installer.reporting import logfile
 

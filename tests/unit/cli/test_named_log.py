@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from nqrust.cli import run_commands, session
+from nqrust.cli import session
+from nqrust.cli.install import commands as run_commands
 from nqrust.installer.engine.errors import NqrError, StepFailed
 from nqrust.installer.engine.events import StepStarted
 from nqrust.installer.reporting import logfile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nqrust.cli.support_bundle import mask
+from nqrust.cli.support.bundle import mask
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from tests.documentation import claims, pages
 from tests.documentation.claims import Row
 from tests.documentation.pages import ROOT
 
-from nqrust.agent import upkeep
+from nqrust.agent.vms import upkeep
 from nqrust.installer.rehearsal import operation
-from nqrust.manager.api import console
+from nqrust.manager.vms import console
 
 ALL = re.compile("")
 STRONG = re.compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fakes.host import FakeHost
 
-from nqrust.image import kernel, kernel_debian
+from nqrust.image import kernel_debian, kernel_sources
 from nqrust.image.errors import ImageError
 
 
@@ -13,7 +13,7 @@ from nqrust.image.errors import ImageError
 def test_the_debian_family_has_one(text: str) -> None:
     host = FakeHost.debian12()
     host.put("/etc/os-release", text)
-    assert kernel.source_for(host) is kernel_debian.fetch
+    assert kernel_sources.source_for(host) is kernel_debian.fetch
 
 
 @pytest.mark.parametrize("text", ["ID=plan9\n", ""])
@@ -21,5 +21,5 @@ def test_others_are_told(text: str) -> None:
     host = FakeHost.debian12()
     host.put("/etc/os-release", text)
     with pytest.raises(ImageError) as caught:
-        kernel.source_for(host)
+        kernel_sources.source_for(host)
     assert caught.value.code == "NQR-IMG-001" and caught.value.cure

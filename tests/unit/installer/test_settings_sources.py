@@ -10,9 +10,9 @@ import pytest
 import yaml
 from tests import places
 
-from nqrust.cli import flags as cli_flags
-from nqrust.cli import gathering
 from nqrust.cli.app import command
+from nqrust.cli.install import flags as cli_flags
+from nqrust.cli.install import gathering
 from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.settings.model import Mode, Settings
 from nqrust.installer.settings.options import BY_NAME, MODE_DEFAULTS, OPTIONS, RUN_FLAGS

@@ -30,7 +30,7 @@ class SimulatedAgent:
 
     async def _enter(self, verb: str, subject: str) -> None:
         from nqrust.contract.problem import Problem
-        from nqrust.manager.domain.agents import AgentAway, AgentSaidNo
+        from nqrust.manager.core.agents import AgentAway, AgentSaidNo
 
         self.calls.append((verb, subject))
         if self.away:
@@ -118,13 +118,13 @@ class SimulatedAgent:
 
     def _no(self, status: int, code: str, title: str) -> Exception:
         from nqrust.contract.problem import Problem
-        from nqrust.manager.domain.agents import AgentSaidNo
+        from nqrust.manager.core.agents import AgentSaidNo
 
         return AgentSaidNo(status, Problem(title=title, status=status, code=code))
 
     def _get(self, vm_id: str) -> Any:
         from nqrust.contract.problem import Problem
-        from nqrust.manager.domain.agents import AgentSaidNo
+        from nqrust.manager.core.agents import AgentSaidNo
 
         if vm_id not in self.vms:
             raise AgentSaidNo(404, Problem(title="no such VM", status=404))

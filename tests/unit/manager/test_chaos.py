@@ -13,8 +13,8 @@ from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.hosts import Heartbeat, HostCapacity
 from nqrust.contract.vms import DesiredState, StopRequest, VmCreate
-from nqrust.manager.reconcile import diff
-from nqrust.manager.reconcile.loop import Reconciler
+from nqrust.manager.work import diff
+from nqrust.manager.work.reconciler import Reconciler
 
 WISHES = int(os.environ.get("NQR_CHAOS_WISHES", "80"))
 

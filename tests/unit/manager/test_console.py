@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from nqrust.client import calls
 from nqrust.contract.auth import Role, TokenCreate, UserCreate, UserUpdate
 from nqrust.contract.vms import VmCreate
-from nqrust.manager.api import console
 from nqrust.manager.errors import DatabaseAway
+from nqrust.manager.vms import console
 
 
 @pytest.fixture()

@@ -14,7 +14,7 @@ from nqrust.contract.agent import Inventory, TapStatus, VmStatus
 from nqrust.contract.hosts import HostState
 from nqrust.contract.names import CANARY_PREFIX
 from nqrust.contract.vms import DesiredState, RestartPolicy, VmState
-from nqrust.manager.reconcile.diff import (
+from nqrust.manager.work.diff import (
     Action,
     Adopt,
     Behind,

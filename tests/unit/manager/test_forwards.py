@@ -9,8 +9,8 @@ import pytest
 from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import PortForward, VmCreate
-from nqrust.manager.reconcile import diff
-from nqrust.manager.reconcile.loop import Reconciler
+from nqrust.manager.work import diff
+from nqrust.manager.work.reconciler import Reconciler
 
 WEB = PortForward(host_port=8080, guest_port=80)
 SSH = PortForward(host_port=2222, guest_port=22)
@@ -93,7 +93,7 @@ async def _idle(manager: Any, vm_id: str) -> None:
     """Until no operation is open."""
     import asyncio
 
-    from nqrust.manager.services import operations
+    from nqrust.manager import operations
 
     for _ in range(200):
         async with manager.core.db.transaction() as session:

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.credentials import verify_password
-from nqrust.manager.services import auth
+from nqrust.manager.access import authentication as auth
 
 
 def raw(manager: Any, **options: Any) -> httpx.AsyncClient:

@@ -10,7 +10,7 @@ import pytest
 from nqrust.client import calls
 from nqrust.client.manager import WaitFailed
 from nqrust.contract.vms import RestartPolicy, VmCreate, VmState
-from nqrust.manager.reconcile.loop import Reconciler
+from nqrust.manager.work.reconciler import Reconciler
 
 
 async def running(manager: Any, **more: Any) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nqrust.client import calls
 from nqrust.contract.vms import VmCreate
-from nqrust.manager.reconcile.loop import Reconciler
+from nqrust.manager.work.reconciler import Reconciler
 
 
 async def test_names_units_and_help_are_as_prometheus_wants_them(manager: Any, lint_metrics: Callable[[str], list[str]]) -> None:

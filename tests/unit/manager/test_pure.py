@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from nqrust.contract.auth import Role
 from nqrust.contract.hosts import HostNetwork, HostState
-from nqrust.manager.domain.addresses import RangeFull, next_address
-from nqrust.manager.domain.liveness import host_state
-from nqrust.manager.domain.schedule import Candidate, Demand, NoHost, choose
+from nqrust.manager.core.liveness import host_state
+from nqrust.manager.core.principal import Principal
+from nqrust.manager.core.throttle import Allowance, Throttle
+from nqrust.manager.core.tickets import Tickets
 from nqrust.manager.errors import SettingsError
-from nqrust.manager.services.principal import Principal
-from nqrust.manager.services.throttle import Allowance, Throttle
-from nqrust.manager.services.tickets import Tickets
 from nqrust.manager.settings import from_environment
+from nqrust.manager.vms.addresses import RangeFull, next_address
+from nqrust.manager.vms.schedule import Candidate, Demand, NoHost, choose
 
 BIG = Candidate("1", "big", True, False, cpus=4, memory_mib=8192, disk_available_mib=10_000)
 SMALL = Candidate("2", "small", True, False, cpus=2, memory_mib=1024, disk_available_mib=10_000)

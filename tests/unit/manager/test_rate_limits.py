@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import RateLimits, VmCreate
-from nqrust.manager.services import operations
+from nqrust.manager import operations
 
 LIMITS = RateLimits(net_rx_kbit=100_000, disk_iops=500)
 

@@ -12,8 +12,8 @@ from nqrust.client import calls
 from nqrust.contract.agent import TapStatus
 from nqrust.contract.names import CANARY_PREFIX
 from nqrust.contract.vms import RestartPolicy, VmCreate, VmState
-from nqrust.manager.reconcile import acts
-from nqrust.manager.reconcile.loop import Reconciler
+from nqrust.manager.work import acts
+from nqrust.manager.work.reconciler import Reconciler
 
 
 @pytest.fixture()
@@ -197,7 +197,7 @@ async def test_the_tap_of_a_deleted_vm_is_removed_on_a_later_pass(manager: Any, 
     agent.taps["tap2"] = TapStatus(name="tap2", vm_id="stranger", bridge="fcbr0", up=True)
     await reconciler.once()
     assert set(agent.taps) == {"tap1", "tap2"}
-    monkeypatch.setattr("nqrust.manager.reconcile.diff.TAP_GRACE", timedelta(0))
+    monkeypatch.setattr("nqrust.manager.work.diff.TAP_GRACE", timedelta(0))
     await reconciler.once()
     await reconciler.once()
     assert set(agent.taps) == {"tap2"}, "nobody deleted that one's VM"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from nqrust.contract.agent import Inventory, TapStatus, VmStatus
-from nqrust.manager.reconcile.loop import _sane
+from nqrust.manager.work.reconciler import _sane
 
 
 def test_ids_that_no_vm_has_and_numbers_that_no_row_holds_are_left_out() -> None:

@@ -13,8 +13,8 @@ from sqlalchemy import text
 from nqrust.client import calls
 from nqrust.contract.vms import VmCreate, VmState
 from nqrust.manager import app as application
-from nqrust.manager.core import Core
-from nqrust.manager.services import leader, worker
+from nqrust.manager.core.core import Core
+from nqrust.manager.work import leader, worker
 
 
 async def wait_until(condition: Any, seconds: float = 20.0) -> None:
@@ -55,7 +55,7 @@ async def test_operations_accepted_elsewhere_start_at_once(manager: Any, start_s
     await asyncio.sleep(0.3)
     # Through the process that does not lead; NOTIFY wakes the one that does.
     other = manager.core if second.leading else second
-    from nqrust.manager.services import vms
+    from nqrust.manager.vms import service as vms
 
     await vms.create(other, VmCreate(name="web1", image="tiny"), "test", None)
     await manager.until("web1", "running", timeout=5)

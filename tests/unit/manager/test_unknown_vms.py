@@ -14,9 +14,9 @@ from nqrust.client.manager import Refused
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.vms import GuestUser, PortForward, RateLimits, RestartPolicy, StopRequest, VmCreate, VmState, VolumeCreate
-from nqrust.manager.reconcile.loop import Reconciler
-from nqrust.manager.services import tombstones
 from nqrust.manager.store.tables import Tombstone, Vm
+from nqrust.manager.vms import tombstones
+from nqrust.manager.work.reconciler import Reconciler
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc ann@laptop"
 

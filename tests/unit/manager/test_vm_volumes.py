@@ -13,10 +13,10 @@ import pytest
 from nqrust.client import calls as do
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import SnapshotCreate, VmCreate, VolumeCreate
+from nqrust.manager import operations
 from nqrust.manager.clock import now
-from nqrust.manager.reconcile.loop import Reconciler
-from nqrust.manager.services import operations
 from nqrust.manager.store.tables import Operation, Vm
+from nqrust.manager.work.reconciler import Reconciler
 
 NEW = VolumeCreate(size_mib=64)
 KEPT = VolumeCreate(size_mib=64, keep=True)

@@ -10,7 +10,7 @@ import pytest
 from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import VmCreate, VolumeCreate
-from nqrust.manager.reconcile.loop import Reconciler
+from nqrust.manager.work.reconciler import Reconciler
 
 KEEP = [VolumeCreate(size_mib=64, keep=True), VolumeCreate(size_mib=32)]
 

@@ -13,12 +13,13 @@ from typing import TypeVar
 from fastapi import FastAPI, Response, WebSocket
 
 import nqrust
-from nqrust.agent import documents, volumes
 from nqrust.agent.api import console, metrics, problems
 from nqrust.agent.api.auth import Authentication
+from nqrust.agent.disks import volumes
 from nqrust.agent.errors import Refused
-from nqrust.agent.service import VmService
-from nqrust.agent.snapshots import Snapshots
+from nqrust.agent.vms import documents
+from nqrust.agent.vms.service import VmService
+from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.vms import SnapshotFound, StopRequest
 

@@ -16,12 +16,12 @@ from fastapi import WebSocket, WebSocketDisconnect
 
 from nqrust.agent.errors import AgentError, Conflict
 from nqrust.agent.scopes import launch
-from nqrust.agent.terminal import Terminal
+from nqrust.agent.vms.terminal import Terminal
 from nqrust.contract.names import scope_name
 from nqrust.host.environment import PATH
 
 if TYPE_CHECKING:
-    from nqrust.agent.service import VmService
+    from nqrust.agent.vms.service import VmService
 
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from nqrust.agent.api import problems
 from nqrust.agent.api.auth import bearer
 from nqrust.agent.errors import AgentError
-from nqrust.agent.guests import GuestBook, RateLimit
 from nqrust.agent.store import check_id
+from nqrust.agent.vms.guests import GuestBook, RateLimit
 from nqrust.contract.vms import GuestReport
 
 LARGEST = 8192  # bytes of a report

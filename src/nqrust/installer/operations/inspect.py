@@ -5,16 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from nqrust.installer import planner
+from nqrust.installer.context import Context
 from nqrust.installer.engine.errors import NqrError, UsageError
 from nqrust.installer.engine.events import NullReporter, Reporter
 from nqrust.installer.engine.runner import Runner, RunResult
-from nqrust.installer.operations import images, proving, summary
+from nqrust.installer.operations import images, leftovers, proving, summary
 from nqrust.installer.operations.install import unproven
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import Site, facts_for, make_context, open_site
-from nqrust.installer.phases.context import Context
 from nqrust.installer.phases.services import our_services
-from nqrust.installer.rehearsal import leftovers
 from nqrust.installer.request import Request, ServiceStatus, Status, Summary
 from nqrust.installer.supervisor import registry as supervisors
 

@@ -10,6 +10,7 @@ from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
 from nqrust.host.secret import Secret
 from nqrust.installer import planner
+from nqrust.installer.context import Context
 from nqrust.installer.engine.errors import Interrupted, VerifyFailed
 from nqrust.installer.engine.events import Fanout, Notice, NullReporter, PhaseFinished, PhaseStarted, Proof, Reporter
 from nqrust.installer.engine.interrupt import Interruption, watching
@@ -20,7 +21,6 @@ from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.remove import forget_state
 from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
-from nqrust.installer.phases.context import Context
 from nqrust.installer.preflight import changes
 from nqrust.installer.preflight import run as preflight
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary

@@ -10,8 +10,8 @@ from nqrust.client.manager import ManagerClient
 from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host
+from nqrust.installer.context import Context
 from nqrust.installer.engine.events import Proof, Reporter, StepProgress
-from nqrust.installer.phases.context import Context
 from nqrust.installer.proofs.canary import PROOF_FILE, Bird, cleared, depends_on, fly
 from nqrust.installer.proofs.hops import local_address, run_hop
 from nqrust.installer.proofs.standing import standing

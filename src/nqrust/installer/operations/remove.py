@@ -32,11 +32,10 @@ from nqrust.installer.engine.runner import new_run_id
 from nqrust.installer.engine.undo import script
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Retain
-from nqrust.installer.operations import proof_of_clean, reinstating, taking_back
+from nqrust.installer.operations import leftovers, proof_of_clean, reinstating, taking_back
 from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.site import ChangingSite, Site, open_site
 from nqrust.installer.operations.taking_back import retaining, undo_context
-from nqrust.installer.rehearsal import leftovers
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import (
     EXIT_FAILED,

@@ -17,13 +17,13 @@ from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 from nqrust.image.guest_agent import find_program
 from nqrust.installer import secret_store
+from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.events import Notice, Reporter, StepProgress
 from nqrust.installer.engine.journal import Journal, JournalStore
 from nqrust.installer.engine.journal_file import CrashingJournalStore, FileJournalStore, ReadOnlyJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.step import Satisfied, Step
-from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.sources import open_source, source_steps
 from nqrust.installer.reporting.logfile import log_command

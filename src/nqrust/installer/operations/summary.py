@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nqrust.installer.context import Context
 from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, UsageError, VerifyFailed
 from nqrust.installer.engine.events import Proof
 from nqrust.installer.engine.runner import RunResult
 from nqrust.installer.phases import deps
-from nqrust.installer.phases.context import Context
 from nqrust.installer.proofs.hops import local_address
 from nqrust.installer.request import (
     EXIT_FAILED,

@@ -12,8 +12,8 @@ from nqrust.installer.engine.step import Origin
 from nqrust.installer.engine.undo.forecast import forecast
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.operations import leftovers
 from nqrust.installer.operations.site import Site
-from nqrust.installer.rehearsal import leftovers
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import PhasePreview, PlanPreview, RunOptions, StaysPreview, StepPreview
 

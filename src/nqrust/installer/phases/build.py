@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from nqrust.contract import paths
+from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.engine.undo.record import Retain
 from nqrust.installer.phases import environments
-from nqrust.installer.phases.context import Context
 from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, HELPER
 from nqrust.installer.release.descriptor import Component, ComponentKind
 from nqrust.installer.resources.env import manager_base

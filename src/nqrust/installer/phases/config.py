@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nqrust.contract import names, paths
+from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.engine.undo.record import Retain
-from nqrust.installer.phases.context import Context
 from nqrust.installer.resources import documents, env
 from nqrust.installer.resources.scripts import helper_scripts
 from nqrust.installer.steps.directory import Directory

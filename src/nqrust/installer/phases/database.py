@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from nqrust.contract import paths
 from nqrust.installer import secret_store
+from nqrust.installer.context import Context
 from nqrust.installer.distro import registry
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.engine.undo.record import Retain
-from nqrust.installer.phases.context import Context
 from nqrust.installer.resources.env import database_host, database_port
 from nqrust.installer.settings.model import DbType
 from nqrust.installer.steps.directory import Directory

@@ -7,12 +7,12 @@ nqr's own environment, before the database phase.
 from __future__ import annotations
 
 from nqrust.contract import paths
+from nqrust.installer.context import Context
 from nqrust.installer.distro import registry
 from nqrust.installer.distro.model import OPTIONAL_ROLES
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import environments, sudo
-from nqrust.installer.phases.context import Context
 from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.settings.model import DbType, NetworkMode
 from nqrust.installer.steps.directory import Directory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nqrust.installer.phases.context import Context
+from nqrust.installer.context import Context
 from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, OWN_WHEEL
 from nqrust.installer.release.descriptor import Component, ComponentKind
 from nqrust.installer.release.wheelhouse import Wheelhouse

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nqrust.contract import names, paths
+from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
-from nqrust.installer.phases.context import Context
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
 from nqrust.installer.resources.network_script import network_script
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings

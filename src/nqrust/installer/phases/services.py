@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from nqrust.contract import names, paths
 from nqrust.host.secret import Secret
+from nqrust.installer.context import Context
 from nqrust.installer.distro import registry
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import build, database, environments, network, sudo
-from nqrust.installer.phases.context import Context
 from nqrust.installer.proofs.hops import local_address
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
 from nqrust.installer.resources.env import agent_env, database_url, manager_env, ui_env

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nqrust.contract import names
+from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
-from nqrust.installer.phases.context import Context
 from nqrust.installer.release.descriptor import Privilege
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.sudoers import Sudoers

@@ -16,8 +16,8 @@ from nqrust.contract.vms import GuestReport
 from nqrust.host.children import Child, lives, this_process
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
+from nqrust.installer.context import Context
 from nqrust.installer.engine.events import Proof
-from nqrust.installer.phases.context import Context
 from nqrust.installer.settings.model import NetworkMode
 
 DEADLINE = 240.0

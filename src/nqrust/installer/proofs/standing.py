@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from nqrust.host.port import Host, command
-from nqrust.installer.phases.context import Context
+from nqrust.installer.context import Context
 from nqrust.installer.proofs.hops import Failed, Hop, Unproven, local_address
 from nqrust.installer.resources.env import database_host, database_port, manager_base
 from nqrust.installer.settings.model import NetworkMode

@@ -23,9 +23,10 @@ from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefus
 from nqrust.installer.engine.events import Notice, Reporter
 from nqrust.installer.engine.interrupt import SIGNALS
 from nqrust.installer.engine.lock import exclusive
+from nqrust.installer.operations import leftovers
 from nqrust.installer.operations.site import facts_for, open_site
-from nqrust.installer.rehearsal import boot, leftovers, means, relay
-from nqrust.installer.rehearsal.report import Heard, Rehearsal
+from nqrust.installer.rehearsal import boot, means, relay
+from nqrust.installer.rehearsed import Heard, Rehearsal
 from nqrust.installer.reporting.warnings import WarningsOnly
 from nqrust.installer.request import (
     EXIT_FAILED,

@@ -8,7 +8,7 @@ from typing import Any
 
 from nqrust.installer.engine import events as engine_events
 from nqrust.installer.engine.events import Event, Notice, PhaseFinished, PhaseStarted, Reporter
-from nqrust.installer.rehearsal.report import Heard, Measured, WrittenPath
+from nqrust.installer.rehearsed import Heard, Measured, WrittenPath
 from nqrust.installer.reporting.jsonl import event_name
 
 _EVENTS: dict[str, type[Event]] = {

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from nqrust.installer.engine.errors import NqrError, PreflightRefused
 from nqrust.installer.engine.events import Event, RunFinished
-from nqrust.installer.rehearsal.report import as_document
+from nqrust.installer.rehearsed import as_document
 from nqrust.installer.request import PlanPreview, Summary
 
 

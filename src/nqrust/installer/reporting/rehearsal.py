@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from nqrust.installer.fingerprint.compare import TITLES
-from nqrust.installer.rehearsal.report import Measured, Rehearsal, groups
+from nqrust.installer.rehearsed import Measured, Rehearsal, groups
 from nqrust.installer.reporting.wording import counted, duration
 from nqrust.installer.request import Summary
 

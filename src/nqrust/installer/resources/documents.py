@@ -8,7 +8,7 @@ import yaml
 
 from nqrust.contract import credentials
 from nqrust.contract.auth import Bootstrap, BootstrapJoinToken, BootstrapToken, Role
-from nqrust.installer.phases.context import Context
+from nqrust.installer.context import Context
 
 
 def config_yaml(context: Context) -> str:

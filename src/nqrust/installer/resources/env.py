@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from nqrust.contract import names, paths
 from nqrust.host.secret import Secret
-from nqrust.installer.phases.context import Context
+from nqrust.installer.context import Context
 from nqrust.installer.settings.model import DbType, NetworkMode
 from nqrust.installer.steps.pg_cluster import expected_port
 

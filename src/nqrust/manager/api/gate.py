@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.auth import Role
 from nqrust.manager import metrics
+from nqrust.manager.access.authentication import authenticate, still_may
 from nqrust.manager.api import problems
-from nqrust.manager.core import Core
+from nqrust.manager.core.core import Core
+from nqrust.manager.core.throttle import Allowance
 from nqrust.manager.errors import DatabaseAway, ManagerError, NotAuthenticated, NotPermitted, TooLarge
-from nqrust.manager.services.auth import authenticate, still_may
-from nqrust.manager.services.throttle import Allowance
 from nqrust.manager.store.tables import Audit
 
 log = structlog.get_logger("nqrust.manager.access")

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from starlette.exceptions import HTTPException
 
 from nqrust.contract.problem import MEDIA_TYPE, Problem
-from nqrust.manager.domain.agents import AgentAway, AgentSaidNo
+from nqrust.manager.core.agents import AgentAway, AgentSaidNo
 from nqrust.manager.errors import AgentTrouble, Conflict, DatabaseAway, Invalid, ManagerError
 from nqrust.manager.store.database import is_away
 

@@ -12,13 +12,13 @@ from sqlalchemy import func, select
 
 from nqrust import __version__
 from nqrust.contract.events import AuditList, EventList, Health
-from nqrust.manager import metrics
-from nqrust.manager.api.access import Admin, CoreDep, Viewer
+from nqrust.manager import events, metrics
+from nqrust.manager.access.guards import Admin, CoreDep, Viewer
 from nqrust.manager.clock import now
-from nqrust.manager.core import Core
-from nqrust.manager.domain.liveness import host_state
-from nqrust.manager.services import events, unknown_vms
+from nqrust.manager.core.core import Core
+from nqrust.manager.core.liveness import host_state
 from nqrust.manager.store.tables import Host, Vm
+from nqrust.manager.unknown_vms import service as unknown_vms
 
 router = APIRouter()
 Limit = Annotated[int, Query(ge=1, le=1000)]

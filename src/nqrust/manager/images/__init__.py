@@ -1,0 +1,1 @@
+"""Images: registered folders, downloads, and blobs for hosts."""

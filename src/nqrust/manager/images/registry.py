@@ -14,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.images import Download, ImageAdd, ImageList, ImageManifest
 from nqrust.contract.images import Image as ApiImage
+from nqrust.manager import events
 from nqrust.manager.clock import now
-from nqrust.manager.core import Core
+from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, ImageError, NotFound
 from nqrust.manager.images import download, folder
-from nqrust.manager.services import events
 from nqrust.manager.store.tables import Image, Vm
 
 log = structlog.get_logger("nqrust.manager.images")

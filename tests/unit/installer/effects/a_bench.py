@@ -18,8 +18,9 @@ from tests.fakes.host import FakeHost
 from tests.unit.installer.effects.observing import context_of
 from tests.unit.installer.phases.a_host import fit
 
-from nqrust.cli import app, gathering, session
+from nqrust.cli import app, session
 from nqrust.cli.__main__ import run
+from nqrust.cli.install import gathering
 from nqrust.contract import paths
 from nqrust.host.facts.model import Memory
 from nqrust.installer import planner

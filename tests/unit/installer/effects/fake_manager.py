@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from nqrust.cli import vm_snapshots
+from nqrust.cli.vm import snapshots as vm_snapshots
 from nqrust.client import manager as client_module
 from nqrust.client import waiting
 from nqrust.client.manager import ManagerClient

@@ -15,8 +15,9 @@ import yaml
 from tests.places import ROOT
 from tests.unit.installer.effects.fake_manager import FakeManager
 
-from nqrust.cli import app, console
+from nqrust.cli import app
 from nqrust.cli.__main__ import run
+from nqrust.cli.vm import console
 
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/client.yaml").read_text())
 TREE = app.command()

@@ -15,7 +15,7 @@ from tests.unit.installer.effects.a_bench import TREE, Bench, bench
 from tests.unit.installer.effects.test_client_options_have_effects import OF_CLIENTS, options
 
 from nqrust import __version__
-from nqrust.cli import support_bundle
+from nqrust.cli.support import bundle as support_bundle
 from nqrust.contract import paths
 from nqrust.host import local
 from nqrust.installer import fingerprint, operations
@@ -161,7 +161,7 @@ def _built(it: Bench, *words: str) -> tuple[list[str], list[str | None]]:
     manifest = type("Manifest", (), {"rootfs": type("Rootfs", (), {"size": 1})})
     for module, name in ((tiny, "tiny"), (container, "container-runtime")):
         it.patch.setattr(module, "build", lambda *_, name=name, **__: recipes.append(name) or manifest)
-    from nqrust.cli import image_commands
+    from nqrust.cli import images as image_commands
 
     it.patch.setattr(image_commands, "manager", Client)
     assert it.nqr("image", "build", *words) == 0

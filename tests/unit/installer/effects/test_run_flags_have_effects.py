@@ -14,7 +14,7 @@ from tests.unit.installer.effects.a_bench import DATA, DATABASE, FILE, PACKAGES,
 from nqrust.installer.engine.events import Proof
 from nqrust.installer.operations import proving
 from nqrust.installer.rehearsal import operation
-from nqrust.installer.rehearsal.report import Rehearsal
+from nqrust.installer.rehearsed import Rehearsal
 from nqrust.installer.request import Summary
 from nqrust.installer.settings.options import RUN_FLAGS, Form
 
@@ -172,7 +172,7 @@ def test_a_flag_has_its_effect(row: Row, verb: str, bench: Bench) -> None:
 
 @pytest.mark.parametrize("flag", [flag for flag in RUN_FLAGS if flag.off], ids=lambda flag: flag.flag)
 def test_a_no_wins_over_the_variable(flag: object, bench: Bench) -> None:
-    from nqrust.cli.flags import run_value
+    from nqrust.cli.install.flags import run_value
     from nqrust.installer.settings.options import RunFlag
 
     assert isinstance(flag, RunFlag)
@@ -182,7 +182,7 @@ def test_a_no_wins_over_the_variable(flag: object, bench: Bench) -> None:
 
 @pytest.mark.parametrize("flag", RUN_FLAGS, ids=lambda flag: flag.flag)
 def test_the_variable_says_the_same_as_the_flag(flag: object) -> None:
-    from nqrust.cli.flags import run_value
+    from nqrust.cli.install.flags import run_value
     from nqrust.installer.settings.options import RunFlag
 
     assert isinstance(flag, RunFlag)

@@ -15,8 +15,9 @@ import yaml
 from tests.places import ROOT
 from tests.unit.installer.effects.observing import observed
 
-from nqrust.cli import app, gathering
+from nqrust.cli import app
 from nqrust.cli.__main__ import run
+from nqrust.cli.install import gathering
 from nqrust.installer import operations
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.request import Request, Summary

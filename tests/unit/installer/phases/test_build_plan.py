@@ -6,8 +6,8 @@ import pytest
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
+from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.phases import build
-from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.sources import gather
 from nqrust.installer.steps.firecracker import FirecrackerBinary, Supplied

@@ -12,10 +12,10 @@ from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 from nqrust.host.facts.model import Facts, Os
 from nqrust.image.errors import ImageError
 from nqrust.installer import planner
+from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Step
 from nqrust.installer.engine.undo.record import Retain
-from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.preflight.images import checks
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings

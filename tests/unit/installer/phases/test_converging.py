@@ -25,11 +25,11 @@ from tests.unit.installer.phases.test_sudo_rules import PRIVILEGES
 from nqrust.host.facts.model import Facts
 from nqrust.host.port import Host
 from nqrust.installer import planner
+from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.plan import Plan
 from nqrust.installer.engine.retire import MAKES_WAY
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, Step
 from nqrust.installer.engine.undo.record import Retain, undo_file
-from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.preflight import changes
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter

@@ -24,9 +24,9 @@ from nqrust.host.facts.model import (
     Route,
 )
 from nqrust.host.secret import Secret
+from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.distro.model import OPTIONAL_ROLES, Distro
 from nqrust.installer.distro.registry import DISTROS
-from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.phases.deps import roles
 from nqrust.installer.preflight.findings import Severity
 from nqrust.installer.preflight.run import Situation, run

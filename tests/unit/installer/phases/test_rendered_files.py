@@ -16,7 +16,7 @@ from tests.unit.installer.phases.a_host import fit
 
 from nqrust.host.secret import Secret
 from nqrust.installer import planner
-from nqrust.installer.phases.context import Context, ReleaseFiles, Secrets
+from nqrust.installer.context import Context, ReleaseFiles, Secrets
 from nqrust.installer.release.bundled import COMPONENTS, IMAGES
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter

@@ -13,9 +13,9 @@ from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import CASES, RELEASE, SECRETS
 
 from nqrust.installer import planner
+from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.phases import services
-from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.phases.sudo import SUDOERS_FILE
 from nqrust.installer.release.descriptor import Privilege
 from nqrust.installer.release.interpreter import Interpreter

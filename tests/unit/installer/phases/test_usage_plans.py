@@ -11,7 +11,7 @@ from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
 from nqrust.installer import planner
-from nqrust.installer.phases.context import Context, ReleaseFiles
+from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import DbType, NetworkMode
 from nqrust.installer.settings.sources import gather

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.fakes.host import FakeHost
 
-from nqrust.cli.rehearsing import install_arguments
+from nqrust.cli.install.rehearsing import install_arguments
 from nqrust.installer import fingerprint
 from nqrust.installer.fingerprint.model import Fingerprint
 from nqrust.installer.rehearsal import boot, inside

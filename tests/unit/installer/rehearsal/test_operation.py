@@ -19,8 +19,8 @@ from nqrust.installer.engine.events import Event, Notice, Reporter
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.rehearsal import means
 from nqrust.installer.rehearsal.operation import carry_out
-from nqrust.installer.rehearsal.report import Group, WrittenPath, groups
 from nqrust.installer.rehearsal.spec import CloneSpec, Uplink
+from nqrust.installer.rehearsed import Group, WrittenPath, groups
 from nqrust.installer.reporting.jsonl import summary_object
 from nqrust.installer.reporting.rehearsal import rehearsal_lines
 from nqrust.installer.reporting.wording import headline

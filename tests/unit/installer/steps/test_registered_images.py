@@ -11,13 +11,13 @@ from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
 from nqrust.installer import planner
+from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Needed, Satisfied, Step
 from nqrust.installer.engine.undo.outcome import Kept, Reverted, UndoContext
 from nqrust.installer.engine.undo.record import undo_resource
 from nqrust.installer.engine.undo.verbs import revert
-from nqrust.installer.phases.context import Context, ReleaseFiles
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.steps.image import BuiltImage

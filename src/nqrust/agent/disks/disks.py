@@ -1,0 +1,224 @@
+"""A VM's disk: a copy of the image's root file system, grown, with what is the VM's own written in before it boots.
+
+ext4, here: no mounts and no loop devices: e2fsck(8), resize2fs(8) and debugfs(8) work on the file. debugfs resolves links
+inside the image's own file system, so a hostile image reaches nothing of the host. Other types: disk_writers.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nqrust.agent.disks import accounts, guest_paths
+from nqrust.agent.disks.netconf import choose, ext4
+from nqrust.agent.disks.netconf.configurator import Nic
+from nqrust.agent.errors import AgentError, Failed, Refused
+from nqrust.contract.paths import GUEST_AGENT_CONF
+from nqrust.contract.vms import NAME_PATTERN, GuestUser
+from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
+from nqrust.host.port import Host, command
+from nqrust.host.secret import Secret
+
+MIB = 1 << 20
+_LONG = 900.0  # seconds for a check or a resize of a large disk
+_TOKEN = re.compile(r"[\x21-\x7e]{1,256}")
+_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes a copy of an image this VM: written to /etc/hostname, /etc/guest-agent.conf, root's authorized_keys.
+
+    `mac`: of the NIC that what the image configures networks with is told to use DHCP on; empty: the image is left alone."""
+
+    vm_id: str
+    hostname: str
+    manager_url: str
+    token: Secret
+    ssh_keys: tuple[str, ...] = ()
+    users: tuple[GuestUser, ...] = ()
+    mac: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(NAME_PATTERN, self.hostname):
+            raise Refused("NQR-API-703", "The VM's name is not a hostname.", "Use a label such as web1.")
+        if not _TOKEN.fullmatch(self.token.reveal()) or not all(accounts.KEY.fullmatch(key) for key in self.ssh_keys):
+            raise Refused("NQR-API-703", "A token or SSH key has characters that it may not have.", "Give one key a line.")
+        if self.mac and not _MAC.fullmatch(self.mac):
+            raise Refused("NQR-API-703", "The VM's MAC is not one.", "Write it as 02:00:00:00:00:01.")
+
+    def files(self) -> dict[str, tuple[int, Secret]]:
+        """Path in the guest -> mode and content. All belong to root."""
+        conf = f"VM_ID={self.vm_id}\nMANAGER_URL={self.manager_url}\nTOKEN={self.token.reveal()}\n"
+        files = {"/etc/hostname": (0o644, Secret(self.hostname + "\n")), GUEST_AGENT_CONF: (0o600, Secret(conf))}
+        if self.ssh_keys:
+            keys = "".join(f"{key}\n" for key in self.ssh_keys)
+            files["/root/.ssh/authorized_keys"] = (0o600, Secret(keys))
+        return files
+
+    @property
+    def nic(self) -> Nic | None:
+        if not self.mac:
+            return None
+        return Nic(self.mac, self.vm_id, self.hostname, any(user.password_hash for user in self.users))
+
+    @property
+    def digest(self) -> str:
+        """Changes when anything that is injected does. That of an image left alone is what it was before this was a choice:
+        disks from then are not written again."""
+        plain = [self.vm_id, self.hostname, self.manager_url, self.token.reveal(), *self.ssh_keys]
+        plain += [user.model_dump_json() for user in self.users]
+        plain += [f"network {self.mac}"] if self.mac else []
+        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+
+
+class Writer(Protocol):
+    """Writes identities into file systems of one type. Both return what was written for the network, for people, and raise
+    AgentError (NQR-IMG-102 to -109) and HostError."""
+
+    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> str:
+        """Into a fresh copy of an image, checked and grown from `size` to `wanted` bytes."""
+        ...
+
+    def again(self, host: Host, disk: str, identity: Identity) -> str:
+        """Into a VM's disk, which no VM may be using."""
+        ...
+
+
+class Ext4:
+    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> str:
+        grow(host, disk, size, wanted)
+        return inject(host, disk, identity)
+
+    def again(self, host: Host, disk: str, identity: Identity) -> str:
+        return inject(host, disk, identity)
+
+
+EXT4 = Ext4()
+
+
+def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identity, writer: Writer = EXT4) -> str:
+    """Make `disk` from the file `image`; it appears complete or not at all. What was written for its network, for people.
+
+    Raises Refused (disk smaller than the image), AgentError (what `writer` raises), HostError (no space)."""
+    part = f"{disk}.new"
+    found = host.stat(image)
+    size = found.size if found else 0
+    if size_mib * MIB + MIB <= size:
+        raise Refused(
+            "NQR-VMM-108",
+            f"A disk of {size_mib} MiB is smaller than the image's {-(-size // MIB)} MiB.",
+            "Ask for a larger disk, or for none to get the image's own size.",
+        )
+    host.remove(part)
+    try:
+        host.copy_file(image, part, mode=0o600)
+        network = writer.first(host, part, size, size_mib * MIB, identity)
+        host.rename(part, disk)
+        return network
+    except HostError:
+        host.remove(part)
+        raise
+    except AgentError:
+        host.remove(part)
+        raise
+
+
+def grow(host: Host, disk: str, size: int, wanted: int) -> None:
+    """Check the ext file system in `disk` and grow file and file system to `wanted` bytes (never shrinks)."""
+    try:
+        if wanted > size:
+            host.run(command("truncate", "-s", str(wanted), disk))
+        host.run(command("e2fsck", "-f", "-y", disk, ok=(0, 1), timeout=_LONG))
+        if wanted > size:
+            host.run(command("resize2fs", disk, timeout=_LONG))
+    except (CommandFailed, CommandTimedOut) as error:
+        raise Failed(
+            "NQR-IMG-102", f"The image's file system cannot be used ({error}).", "Build or add the image again."
+        ) from error
+
+
+def inject(host: Host, disk: str, identity: Identity) -> str:
+    """Write the identity into the file system in `disk`, which no VM may be using, and read it back. What was written for
+    the network, for people."""
+    folder = f"{disk}.inject"
+    host.remove_tree(folder)
+    host.mkdir(folder, mode=0o700)
+    try:
+        files, told_network = identity.files(), ""
+        if identity.nic is not None:
+            plan = choose.decide(ext4.look(host, disk, folder, choose.wanted()), identity.nic)
+            files |= {path: (mode, Secret(text)) for path, (mode, text) in plan.files.items()}
+            told_network = plan.told
+        for number, (_, content) in enumerate(files.values()):
+            host.write_file(f"{folder}/{number}", content, mode=0o600)
+        missing = _missing_folders(host, disk, folder, files)
+        host.write_file(f"{folder}/script", script(folder, files, missing).encode(), mode=0o600)
+        # debugfs reports failures on stderr and exits 0: what counts is what can be read back.
+        told = host.run(command("debugfs", "-w", "-f", f"{folder}/script", disk, timeout=_LONG))
+        for number, path in enumerate(files):
+            if not host.exists(f"{folder}/{number}.back") or (
+                host.sha256(f"{folder}/{number}.back") != host.sha256(f"{folder}/{number}")
+            ):
+                why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
+                raise Failed(
+                    "NQR-IMG-103",
+                    f"{path} could not be written into the VM's disk ({why[0]}).",
+                    "Give the VM a larger disk, or correct the image.",
+                )
+    finally:
+        host.remove_tree(folder)
+    if identity.users:
+        accounts.inject(host, disk, identity.users)
+    return told_network
+
+
+def _missing_folders(host: Host, disk: str, folder: str, paths: Iterable[str]) -> list[str]:
+    """Parents of `paths` that are not in the image, outermost first. Raises Failed where one is no folder.
+
+    Asked first because debugfs's `mkdir` of one that exists leaves a lost inode behind."""
+    parents = sorted({parent for path in paths for parent in guest_paths.parents(path)})
+    host.write_file(f"{folder}/look", "".join(f"stat {path}\n" for path in parents).encode(), mode=0o600)
+    kinds = parse_kinds(host.run(command("debugfs", "-f", f"{folder}/look", disk, timeout=_LONG)).stdout)
+    for path in parents:
+        if kinds.get(path, "directory") != "directory":
+            raise Failed("NQR-IMG-103", f"{path} is no folder in this image.", "Correct the image.")
+    return [path for path in parents if path not in kinds]
+
+
+def parse_kinds(text: str) -> dict[str, str]:
+    """What debugfs's `stat PATH` commands said, path -> type; paths that are not there are missing. Pure."""
+    kinds = {}
+    for piece in text.split("debugfs: stat ")[1:]:
+        path, _, rest = piece.partition("\n")
+        match = re.search(r"^Inode: \d+\s+Type: (\w+)", rest)
+        if match:
+            kinds[path.strip()] = match[1]
+    return kinds
+
+
+def script(folder: str, files: Mapping[str, tuple[int, object]], missing: Sequence[str] = ()) -> str:
+    """debugfs commands that put `folder/0`, `folder/1` ... in place and dump them back. Pure.
+
+    `rm` of what is not there only complains. `write` takes a name in the current folder, hence the `cd`; what is
+    dumped is named in full, so that a `cd` that failed shows.
+    """
+    lines = [f"mkdir {path}" for path in missing]
+    for number, (path, (mode, _)) in enumerate(files.items()):
+        parent, _, name = path.rpartition("/")
+        if parent.endswith("/.ssh"):
+            lines.append(f"set_inode_field {parent} mode 040700")
+        lines += [
+            f"cd {parent}",
+            f"rm {name}",
+            f"write {folder}/{number} {name}",
+            f"set_inode_field {path} mode 0100{mode:o}",
+            f"set_inode_field {path} uid 0",
+            f"set_inode_field {path} gid 0",
+            f"dump {path} {folder}/{number}.back",
+        ]
+    return "\n".join([*lines, "quit", ""])

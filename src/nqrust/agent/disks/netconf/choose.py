@@ -1,0 +1,52 @@
+"""Which configurator an image uses: the first of these that says so. A new one is a new entry."""
+
+from __future__ import annotations
+
+from nqrust.agent.disks.guest_paths import parents
+from nqrust.agent.disks.netconf.cloud_init import CloudInit
+from nqrust.agent.disks.netconf.configurator import Configurator, Nic, Plan
+from nqrust.agent.disks.netconf.ifcfg import Ifcfg
+from nqrust.agent.disks.netconf.ifupdown import Ifupdown
+from nqrust.agent.disks.netconf.image import Image, Wanted
+from nqrust.agent.disks.netconf.netplan import Netplan
+from nqrust.agent.disks.netconf.network_manager import NetworkManager
+from nqrust.agent.disks.netconf.networkd import IdleNetworkd, Networkd
+from nqrust.agent.disks.netconf.others import Others
+
+CONFIGURATORS: tuple[Configurator, ...] = (
+    CloudInit(),  # it writes the configuration of those below
+    Netplan(),  # so does it
+    NetworkManager(),
+    Networkd(),
+    Ifupdown(),
+    Ifcfg(),
+    Others(),
+    IdleNetworkd(),  # installed with systemd, started by nobody
+)
+
+
+def wanted() -> Wanted:
+    """All that a decision needs to know of an image."""
+    found = Wanted()
+    for configurator in CONFIGURATORS:
+        paths = {path for written in configurator.writes for path in (written, *parents(written))}
+        found |= configurator.wanted | Wanted(paths=frozenset(paths))
+    return found
+
+
+def decide(image: Image, nic: Nic) -> Plan:
+    """What is to be written for `nic`. Pure. Nothing where that would replace a folder or lead through a link."""
+    for configurator in CONFIGURATORS:
+        plan = configurator.plan(image, nic)
+        if plan is None:
+            continue
+        odd = next((path for written in plan.files for path in _in_the_way(image, written)), None)
+        return plan if odd is None else Plan(plan.configurator, why=f"{odd} of the image is in the way")
+    return Plan("", why="no network configurator that is known is in it")
+
+
+def _in_the_way(image: Image, path: str) -> list[str]:
+    found = [parent for parent in parents(path) if image.kinds.get(parent, "directory") != "directory"]
+    if image.kinds.get(path, "regular") not in ("regular", "symlink"):
+        found.append(path)
+    return found

@@ -1,0 +1,72 @@
+"""Looking into an ext4 file system with debugfs(8), which resolves links inside of it. Sizes are asked for first: what is
+longer than a limit is not read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from nqrust.agent.disks.netconf.image import LARGEST_FOLDER, LARGEST_TEXT, MOST_NAMES, Image, Wanted
+from nqrust.host.port import Host, command
+
+_LONG = 300.0  # seconds
+_PLAIN = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+-]{0,99}")
+_ENTRY = re.compile(r"/\d+/(\d{6})/\d+/\d+/([^/]+)/(\d*)/")
+
+
+def look(host: Host, disk: str, folder: str, wanted: Wanted) -> Image:
+    """What of `wanted` is in the file system in `disk`. `folder`: an empty one of the caller's, where copies are put.
+
+    Raises HostError."""
+    found = parse(_debugfs(host, disk, folder, [f"stat {path}" for path in wanted.everything()]))
+    kinds = {path: kind for path, (kind, _, _) in found.items()}
+    listed = [path for path in wanted.folders if kinds.get(path) == "directory" and found[path][1] <= LARGEST_FOLDER]
+    names: dict[str, Sequence[str] | None] = {path: None for path in wanted.folders if path in kinds}
+    sizes = {path: found[path][1] if kinds[path] == "regular" else None for path in wanted.texts if path in kinds}
+    told = _debugfs(host, disk, folder, [f"ls -p {path}" for path in listed]) if listed else ""
+    for path in listed:
+        entries = entries_of(told, path)
+        names[path] = [name for name, _ in entries] if entries is not None else None
+        for name, size in entries or []:
+            sizes[f"{path}/{name}"] = size if _PLAIN.fullmatch(name) else None
+    readable = [path for path, size in sizes.items() if size is not None and size <= LARGEST_TEXT]
+    if readable:
+        _debugfs(host, disk, folder, [f"dump {path} {folder}/look{number}" for number, path in enumerate(readable)])
+    texts: dict[str, str | None] = dict.fromkeys(sizes)
+    for number, path in enumerate(readable):
+        if host.exists(f"{folder}/look{number}"):
+            texts[path] = host.read_bytes(f"{folder}/look{number}", LARGEST_TEXT).decode(errors="replace")
+            host.remove(f"{folder}/look{number}")
+    links = {path: target for path, (_, _, target) in found.items() if target}
+    return Image(kinds, links, texts, names)
+
+
+def parse(text: str) -> dict[str, tuple[str, int, str]]:
+    """What debugfs's `stat PATH` commands said: path -> type, bytes and, of a short link, its target. Pure."""
+    found = {}
+    for piece in text.split("debugfs: stat ")[1:]:
+        path, _, rest = piece.partition("\n")
+        kind = re.search(r"^Inode: \d+\s+Type: (\w+)", rest)
+        size = re.search(r"\bSize: (\d+)$", rest, re.MULTILINE)
+        link = re.search(r'^Fast link dest: "(.*)"', rest, re.MULTILINE)
+        if kind:
+            found[path.strip()] = kind[1], int(size[1]) if size else 0, link[1] if link else ""
+    return found
+
+
+def entries_of(text: str, folder: str) -> list[tuple[str, int | None]] | None:
+    """What debugfs's `ls -p FOLDER` said: names with the bytes of plain files; None when there are too many, or one that
+    fills several lines. Pure."""
+    piece = text.partition(f"debugfs: ls -p {folder}\n")[2].partition("debugfs: ")[0]
+    lines = [line for line in piece.split("\n") if line]
+    entries = [entry for line in lines if (entry := _ENTRY.fullmatch(line))]
+    if len(entries) < len(lines) or len(entries) > MOST_NAMES:
+        return None
+    return [
+        (entry[2], int(entry[3] or 0) if entry[1].startswith("100") else None) for entry in entries if entry[2] not in (".", "..")
+    ]
+
+
+def _debugfs(host: Host, disk: str, folder: str, lines: Sequence[str]) -> str:
+    host.write_file(f"{folder}/look", "\n".join([*lines, ""]).encode(), mode=0o600)
+    return host.run(command("debugfs", "-f", f"{folder}/look", disk, timeout=_LONG)).stdout

@@ -1,0 +1,97 @@
+"""How an identity comes into a disk, by the type of its file system: ext4 by debugfs(8) on the file (disks.py), XFS and
+Btrfs by the root-owned helper, which mounts them in a short-lived process of its own (diskwrite/)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from pydantic import ValidationError
+
+from nqrust.agent.disks.disks import EXT4, Identity, Writer
+from nqrust.agent.disks.diskwrite.document import MOUNTED_TYPES, Account, Answer, GuestFile, Network, Request
+from nqrust.agent.errors import AgentError, Failed, Refused
+from nqrust.contract.agent import ImageRef
+from nqrust.host.errors import CommandFailed, CommandTimedOut, ProgramMissing
+from nqrust.host.port import Host, command
+from nqrust.host.secret import Secret
+
+_SECONDS = 1600.0  # a little more than the helper gives itself
+_STAGED = ".new"
+
+
+def writer(kind: str, helper: str) -> Writer:
+    """For file systems of type `kind`. `helper`: path of nqrust-helper. Raises Failed (NQR-IMG-104)."""
+    if kind == "ext4":
+        return EXT4
+    if kind in MOUNTED_TYPES:
+        return Mounted(cast(Literal["xfs", "btrfs"], kind), helper)
+    raise Failed(
+        "NQR-IMG-104", f"Images of type {kind} are not supported.", "Use an image of type ext4, xfs or btrfs.", status=422
+    )
+
+
+def command_line(image: ImageRef) -> str:
+    """What the image adds to the kernel's command line. A kernel without `rootfstype` tries the types that it knows; with
+    an initrd that finds no module it would not say which one it lacks."""
+    if image.rootfs_type == "ext4" or "rootfstype=" in image.cmdline:
+        return image.cmdline
+    return f"{image.cmdline} rootfstype={image.rootfs_type}".strip()
+
+
+@dataclass(frozen=True)
+class Mounted:
+    kind: Literal["xfs", "btrfs"]
+    helper: str
+
+    def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> str:
+        if wanted > size:
+            host.run(command("truncate", "-s", str(wanted), disk))
+        return self.again(host, disk, identity)
+
+    def again(self, host: Host, disk: str, identity: Identity) -> str:
+        """The helper finds the disk by the VM's id; of `disk` it is told only whether it is still being made."""
+        request = self._request(disk, identity)
+        try:
+            told = host.run(
+                command(self.helper, "disk-write", input=Secret(request.model_dump_json()), timeout=_SECONDS, ok=(0, 1))
+            )
+            answer = Answer.model_validate_json(told.stdout)
+        except ProgramMissing as error:
+            raise Failed(
+                "NQR-IMG-107", f"This host cannot write into the VM's disk: {error}.", "Run `nqr install` again.", status=503
+            ) from error
+        except (CommandFailed, CommandTimedOut) as error:
+            raise Failed(
+                "NQR-IMG-109",
+                f"The VM's disk could not be written to ({error}).",
+                "Look into the agent's log and the host's kernel log.",
+            ) from error
+        except ValidationError as error:
+            why = told.stderr.strip().splitlines()[-1:] or ["it told nothing"]
+            raise Failed(
+                "NQR-IMG-109",
+                f"The VM's disk could not be written to (nqrust-helper: {why[0]}).",
+                "Look into the agent's log and the host's kernel log.",
+            ) from error
+        if answer.code:
+            raise AgentError(answer.code, answer.what, answer.cure, status=answer.status)
+        return answer.network
+
+    def _request(self, disk: str, identity: Identity) -> Request:
+        try:
+            return Request(
+                vm_id=identity.vm_id,
+                staged=disk.endswith(_STAGED),
+                type=self.kind,
+                files=[
+                    GuestFile(path=path, mode=mode, content=content.reveal())
+                    for path, (mode, content) in identity.files().items()
+                ],
+                users=[Account.model_validate(user.model_dump()) for user in identity.users],
+                network=Network(mac=identity.mac, hostname=identity.hostname) if identity.mac else None,
+            )
+        except ValidationError:  # its text would hold secrets
+            raise Refused(
+                "NQR-API-703", "A user, a key or the VM's id is not in the form that it must have.", "Give one key a line."
+            ) from None

@@ -1,0 +1,215 @@
+"""The agent's side towards the manager: register, heartbeat, pass on guest reports, fetch image files.
+
+The manager may be away for as long as it likes: VMs run on, and we keep asking with growing pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import httpx
+import structlog
+from pydantic import ValidationError
+
+from nqrust.agent.errors import Failed
+from nqrust.agent.link.credentials import Credentials, CredentialStore
+from nqrust.contract.agent import GuestReportForward
+from nqrust.contract.credentials import hash_token
+from nqrust.contract.hosts import Heartbeat, HostRegister, HostRegistered
+from nqrust.contract.images import Blob
+from nqrust.contract.vms import GuestReport
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+
+log = structlog.get_logger("nqrust.agent")
+
+_FIRST, _LONGEST = 1.0, 15.0  # seconds between attempts
+_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+_DOWNLOAD = httpx.Timeout(60.0, connect=5.0)
+_PIECE = 1 << 20
+
+
+class Refused(Exception):
+    """The manager answered, and not with what we asked for."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        super().__init__(f"HTTP {status}: {detail}")
+
+
+class ManagerLink:
+    """`describe` gives what we register with, `beat` the heartbeat; both read the machine and may block."""
+
+    def __init__(
+        self,
+        host: Host,
+        base: str,
+        credentials: CredentialStore,
+        join_token_file: str,
+        describe: Callable[[], HostRegister],
+        beat: Callable[[], Heartbeat],
+    ) -> None:
+        self._host, self._base, self._credentials = host, base, credentials
+        self._join_token_file, self._describe, self._beat = join_token_file, describe, beat
+        self._pending: dict[str, GuestReportForward] = {}
+        self._news, self._changed = asyncio.Event(), asyncio.Event()
+        self.registered = False
+
+    async def run(self) -> None:
+        """Register, then heartbeat; for ever."""
+        pause = _FIRST
+        async with httpx.AsyncClient(base_url=self._base, timeout=_TIMEOUT, trust_env=False) as client:
+            while True:
+                try:
+                    await (self._heartbeat(client) if self.registered else self._register(client))
+                    current = self._credentials.current
+                    pause, wait = _FIRST, float(current.heartbeat_seconds if current else _FIRST)
+                except (httpx.HTTPError, Refused, HostError, ValidationError, OSError) as error:
+                    wait = pause * random.uniform(0.8, 1.2)
+                    log.warning("manager.unreachable", manager=self._base, why=str(error) or repr(error), retry_s=round(wait, 1))
+                    pause = min(pause * 2, _LONGEST)
+                self._changed.clear()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), wait)
+
+    async def _register(self, client: httpx.AsyncClient) -> None:
+        body = await asyncio.to_thread(self._describe)
+        current = self._credentials.current
+        if current is not None:
+            try:
+                answer = await self._send(client, "/v1/hosts/register", current.agent_token, body.model_dump(mode="json"))
+                registered = HostRegistered.model_validate_json(answer.content)
+                self._keep(registered, current)
+                return
+            except Refused as error:
+                if error.status not in (401, 403, 404):
+                    raise
+                log.warning("manager.credentials_refused", manager=self._base, why=str(error))
+        token = await asyncio.to_thread(self._join_token)
+        answer = await self._send(client, "/v1/hosts/register", token, body.model_dump(mode="json"))
+        self._keep(HostRegistered.model_validate_json(answer.content), None)
+
+    def _keep(self, answer: HostRegistered, current: Credentials | None) -> None:
+        agent_token = answer.agent_token or (current.agent_token if current else "")
+        command = hash_token(answer.command_token) if answer.command_token else (current.command_token_sha256 if current else "")
+        if not agent_token or not command:
+            raise Refused(200, "the manager registered us without giving credentials")
+        fresh = Credentials(
+            host_id=answer.host_id,
+            manager=self._base,
+            agent_token=agent_token,
+            command_token_sha256=command,
+            heartbeat_seconds=max(1, answer.heartbeat_seconds),
+        )
+        if fresh != current:
+            self._credentials.save(fresh)
+        self.registered = True
+        log.info("manager.registered", manager=self._base, host_id=answer.host_id)
+
+    def _join_token(self) -> str:
+        try:
+            token = self._host.read_text(self._join_token_file).strip()
+        except HostError as error:
+            raise Refused(401, f"there is no join token to register with ({error}); make one with `nqr host token`") from error
+        if not token:
+            raise Refused(401, f"{self._join_token_file} is empty; make a join token with `nqr host token`")
+        return token
+
+    async def _heartbeat(self, client: httpx.AsyncClient) -> None:
+        current = self._credentials.current
+        if current is None:
+            self.registered = False
+            return
+        body = await asyncio.to_thread(self._beat)
+        try:
+            await self._send(client, f"/v1/hosts/{current.host_id}/heartbeat", current.agent_token, body.model_dump(mode="json"))
+        except Refused as error:
+            if error.status in (401, 403, 404):
+                self.registered = False
+            raise
+
+    def announce_change(self) -> None:
+        """What we registered with has changed: register anew at the next turn."""
+        self.registered = False
+        self._changed.set()
+
+    # --- guest reports
+    def forward(self, vm_id: str, report: GuestReport) -> None:
+        """Pass a report on when the manager can be reached; only the newest of each VM is kept."""
+        self._pending[vm_id] = GuestReportForward(report=report, at=datetime.now(timezone.utc))
+        self._news.set()
+
+    async def run_forwarding(self) -> None:
+        async with httpx.AsyncClient(base_url=self._base, timeout=_TIMEOUT, trust_env=False) as client:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                batch, self._pending = self._pending, {}
+                for vm_id, item in batch.items():
+                    if not await self._pass_on(client, vm_id, item):
+                        self._pending = {**batch, **self._pending}
+                        await asyncio.sleep(2.0)
+                        self._news.set()
+                        break
+                    batch = {key: value for key, value in batch.items() if key != vm_id}
+
+    async def _pass_on(self, client: httpx.AsyncClient, vm_id: str, item: GuestReportForward) -> bool:
+        """False when it is worth another try."""
+        current = self._credentials.current
+        if current is None:
+            return True
+        path = f"/v1/hosts/{current.host_id}/vms/{vm_id}/guest"
+        try:
+            await self._send(client, path, current.agent_token, item.model_dump(mode="json"))
+        except Refused as error:
+            log.info("guest.report_refused", vm=vm_id, why=str(error))
+        except (httpx.HTTPError, OSError):
+            return False
+        except ValueError as error:  # it cannot be sent: no reason to keep the others back
+            log.warning("guest.report_unfit", vm=vm_id, why=str(error))
+        return True
+
+    # --- images
+    def fetch(self, image: str, blob: Blob, path: str) -> None:
+        """Download a file of an image into `path`. Blocking; raises Failed."""
+        current = self._credentials.current
+        where = f"{self._base}/v1/images/{image}/blobs/{blob.file}"
+        if current is None:
+            raise Failed(
+                "NQR-IMG-101",
+                f"{blob.file} of image {image} is not on this host, and the agent is not registered.",
+                "Register the agent with a manager that has the image, or put it below the image folder.",
+                status=503,
+            )
+        headers = {"Authorization": f"Bearer {current.agent_token}"}
+        try:
+            with (
+                httpx.Client(timeout=_DOWNLOAD, trust_env=False) as client,
+                client.stream("GET", where, headers=headers) as answer,
+            ):
+                if answer.status_code != 200:
+                    raise Refused(answer.status_code, answer.reason_phrase)
+                size = 0
+                with open(path, "wb") as file:
+                    for piece in answer.iter_bytes(_PIECE):
+                        size += len(piece)
+                        if size > blob.size:
+                            raise Refused(200, "the file is larger than announced")
+                        file.write(piece)
+        except (httpx.HTTPError, OSError, Refused) as error:
+            raise Failed(
+                "NQR-IMG-101",
+                f"{blob.file} of image {image} could not be fetched from the manager ({error}).",
+                "Check that the manager runs and has the image (`nqr image ls`).",
+                status=502,
+            ) from error
+
+    async def _send(self, client: httpx.AsyncClient, path: str, token: str, body: object) -> httpx.Response:
+        answer = await client.post(path, json=body, headers={"Authorization": f"Bearer {token}"})
+        if answer.status_code >= 300:
+            raise Refused(answer.status_code, answer.text[:200])
+        return answer

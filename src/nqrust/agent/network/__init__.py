@@ -1,0 +1,1 @@
+"""The network of VMs: TAPs, addresses by DHCP, forwarded ports, rate limits."""

@@ -1,0 +1,389 @@
+"""The verbs of the agent. Blocking, idempotent; the caller sees to it that one VM has one verb at a time.
+
+Order of things: what was asked is on disk before anything starts; the scope is asked, never memory, whether a VM runs;
+on the way out the disk goes last.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+from nqrust.agent import facts
+from nqrust.agent.disks import disks, volumes
+from nqrust.agent.disks import writers as disk_writers
+from nqrust.agent.disks.blobs import Blobs
+from nqrust.agent.errors import AgentError, Conflict, Failed, unknown_vm
+from nqrust.agent.network import addresses
+from nqrust.agent.network.dhcp import Dhcp
+from nqrust.agent.network.forwards import Forwards
+from nqrust.agent.network.taps import Taps
+from nqrust.agent.scopes import limits
+from nqrust.agent.scopes.port import Launch, Scope, Scopes, exit_status
+from nqrust.agent.settings import Settings
+from nqrust.agent.store import Store, VmRecord, check_id
+from nqrust.agent.vmm import verdict
+from nqrust.agent.vmm.port import Machine, RunState, Vmm
+from nqrust.agent.vms.guests import GuestBook
+from nqrust.agent.vms.status import Observer
+from nqrust.contract.agent import Inventory, VmSpec, VmStatus
+from nqrust.contract.credentials import hash_token
+from nqrust.contract.vms import NetworkConfig, StopRequest
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+from nqrust.host.secret import Secret
+
+_APPEARS = 10.0  # seconds for a VMM to be seen in its scope
+_ENDS = 10.0  # seconds for processes to be gone after SIGKILL
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a service is made of; tests put their own in."""
+
+    host: Host
+    settings: Settings
+    store: Store
+    scopes: Scopes
+    taps: Taps
+    dhcp: Dhcp
+    blobs: Blobs
+    guests: GuestBook
+    drivers: dict[str, Vmm]
+    forwards: Forwards
+
+
+class VmService:
+    def __init__(self, parts: Parts) -> None:
+        self.host, self.settings, self.store, self.scopes = parts.host, parts.settings, parts.store, parts.scopes
+        self.taps, self.dhcp, self.blobs, self.guests = parts.taps, parts.dhcp, parts.blobs, parts.guests
+        self.drivers, self.forwards = parts.drivers, parts.forwards
+        self.observer = Observer(parts.host, parts.store, parts.guests, parts.drivers)
+
+    # --- reading
+    def verdict(self) -> verdict.Verdict:
+        return verdict.read(self.host, self.settings.verdict_file, self.settings.vmm)
+
+    def status(self, vm_id: str) -> VmStatus:
+        """Raises NotFound."""
+        check_id(vm_id)
+        record = self.store.read(vm_id)
+        tap = record is not None and self.taps.get(record.tap) is not None
+        found = self.observer.status(vm_id, self.scopes.get(vm_id), tap=tap)
+        if found is None:
+            raise unknown_vm(vm_id)
+        return found
+
+    def inventory(self, host_id: str | None) -> Inventory:
+        scopes = self.scopes.all()
+        taps = self.taps.all()
+        owners = {tap.vm_id for tap in taps}
+        ids = sorted({*scopes, *self.store.ids()})
+        # Side by side: a VMM that hangs keeps its own line waiting only.
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="inventory") as pool:
+            found = list(pool.map(lambda vm: self.observer.status(vm, scopes.get(vm), tap=vm in owners), ids))
+        return Inventory(
+            host_id=host_id,
+            boot_id=facts.boot_id(self.host),
+            time=datetime.now(timezone.utc),
+            vms=[status for status in found if status is not None],
+            taps=taps,
+            volumes=volumes.kept(self.host, self.settings.volumes_dir),
+        )
+
+    # --- verbs
+    def put(self, spec: VmSpec) -> VmStatus:
+        """The VM exists as `spec` says and, with `run`, runs. What already runs is left as it is."""
+        check_id(spec.id)
+        addresses.check(spec, self.settings.network)
+        identity = self._identity(spec)
+        before = self.store.read(spec.id)
+        if before is not None and spec.generation < before.generation:
+            newer = f"This host has generation {before.generation} of VM {spec.name}, newer than {spec.generation}."
+            raise Conflict("NQR-API-705", newer, "Ask again with the present generation.")
+        self.forwards.check(spec, before)
+        self.store.check_address(spec)
+        record = VmRecord.of(spec, before)
+        scope = self._settled(spec.id)
+        if scope is not None:
+            volumes.check_still(self.host, self.store, record, before, spec.detached)
+            self.store.prepare(spec.id)
+            self._limit(record, before)
+            record.asked = "run" if spec.run else record.asked
+            self.store.write(record)
+            self.forwards.sync()
+            if spec.run:
+                self._resume_if_paused(record)
+            return self.status(spec.id)
+        self._make_disk(spec, record, identity)
+        if spec.run:
+            self._start(record)
+        return self.status(spec.id)
+
+    def stop(self, vm_id: str, request: StopRequest) -> VmStatus:
+        """The VM does not run; asked first (unless `force`), then ended. Its disk and its reservation stay."""
+        self.status(vm_id)
+        record = self.store.read(vm_id)
+        if record is not None and record.asked != "stop":
+            record.asked = "stop"
+            self.store.write(record)
+        self._end(vm_id, record, 0 if request.force else request.timeout_seconds)
+        if record is not None:
+            self.taps.remove(record.tap, owner=vm_id)
+        self.forwards.sync()
+        return self.status(vm_id)
+
+    def pause(self, vm_id: str) -> VmStatus:
+        directory, driver = self.running(vm_id)
+        if driver.state(directory) is not RunState.paused:
+            driver.pause(directory)
+        return self.status(vm_id)
+
+    def resume(self, vm_id: str) -> VmStatus:
+        directory, driver = self.running(vm_id)
+        if driver.state(directory) is RunState.paused:
+            driver.resume(directory)
+        return self.status(vm_id)
+
+    def delete(self, vm_id: str) -> None:
+        """Scope, TAP, reservation, lease and, last, the folder with the disk are gone. Fine when nothing is there."""
+        check_id(vm_id)
+        record = self.store.read(vm_id)
+        if record is not None and record.asked != "stop":
+            record.asked = "stop"  # a crash in between must not look like a VM that died
+            self.store.write(record)
+        self._end(vm_id, record, 0)
+        self.scopes.tidy()
+        for tap in self.taps.all():
+            if tap.vm_id == vm_id or (record is not None and tap.name == record.tap):
+                self.taps.remove(tap.name, owner=vm_id)
+        self.dhcp.release(vm_id, record.mac if record else None)
+        self.guests.forget(vm_id)
+        if record is not None:
+            volumes.keep(self.host, self.store, self.settings.volumes_dir, record)
+        self.host.remove_tree(self.store.directory(vm_id))
+        self.forwards.sync()
+        self.blobs.forget(keep=self._blobs_in_use)
+
+    def delete_tap(self, name: str) -> None:
+        """An orphan TAP is gone. Raises Conflict while a VM holds it."""
+        if not any(tap.name == name for tap in self.taps.all()):
+            if self.taps.get(name) is not None:
+                raise Conflict("NQR-API-709", f"The TAP {name} is not one of ours.", "Remove it with `ip link delete`.")
+            return
+        owner = next((tap.vm_id for tap in self.taps.all() if tap.name == name), None)
+        if self.taps.in_use(name) or (owner is not None and self.scopes.get(owner) is not None):
+            raise Conflict("NQR-API-708", f"A VM holds the TAP {name}.", "Stop the VM first.")
+        self.taps.remove(name)
+
+    def idle_taps(self) -> list[tuple[str, str]]:
+        """TAPs (with their VM) of VMs of this host that do not run: what a guest that powered off by itself left."""
+        return [
+            (tap.name, tap.vm_id)
+            for tap in self.taps.all()
+            if tap.vm_id and self.store.read(tap.vm_id) and not self.taps.in_use(tap.name) and self.scopes.get(tap.vm_id) is None
+        ]
+
+    def remove_idle_tap(self, name: str, vm_id: str) -> None:
+        """Looks again: the VM may have been started since."""
+        if (name, vm_id) in self.idle_taps():
+            self.taps.remove(name, owner=vm_id)
+
+    def console_log(self, vm_id: str) -> bytes:
+        self.status(vm_id)
+        return self.observer.log_tail(vm_id, disks.MIB)
+
+    # --- how
+    def relay_url(self) -> str:
+        """What guests report to; empty while the bridge has no address."""
+        network = self.settings.network
+        address = network.gateway or facts.bridge_address(network.bridge)
+        return f"http://{address}:{network.relay_port}" if address else ""
+
+    def _identity(self, spec: VmSpec) -> disks.Identity:
+        mac = spec.mac if spec.network_config is NetworkConfig.dhcp else ""
+        token = Secret(spec.guest_token)
+        return disks.Identity(spec.id, spec.name, self.relay_url(), token, tuple(spec.ssh_keys), tuple(spec.users), mac)
+
+    def _settled(self, vm_id: str) -> Scope | None:
+        """The scope when its VMM runs a guest; None when nothing is left of it. A launch in progress (by an agent that
+        was killed) is waited for, what comes of no launch is ended."""
+        deadline = time.monotonic() + _APPEARS
+        while (scope := self.scopes.get(vm_id)) is not None:
+            if scope.vmm:
+                record = self.store.read(vm_id)
+                driver = self.drivers.get(record.vmm) if record else None
+                if driver is None or driver.state(self.store.directory(vm_id)) is not RunState.unconfigured:
+                    return scope
+                break
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        if scope is not None:
+            self._kill(vm_id)
+        return None
+
+    def _make_disk(self, spec: VmSpec, record: VmRecord, identity: disks.Identity) -> None:
+        directory = self.store.prepare(spec.id)
+        disk = self.store.disk(spec.id)
+        writer = disk_writers.writer(spec.image.rootfs_type, self.settings.helper)
+        new = not self.host.exists(disk)
+        attached = [volume.device for volume in record.volumes] if new else spec.attached
+        volumes.settle(self.host, self.store, self.settings.volumes_dir, record, attached, spec.detached)
+        if new:
+            image = self.blobs.readable(spec.image.name, spec.image.rootfs)
+            record.network_written = disks.create(
+                self.host, image=image, disk=disk, size_mib=spec.disk_mib, identity=identity, writer=writer
+            )
+        elif record.injected != identity.digest:
+            record.network_written = writer.again(self.host, disk, identity)
+        record.injected, record.token_sha256 = identity.digest, hash_token(spec.guest_token)
+        self.host.remove(exit_status(directory))
+        self.store.write(record)
+
+    def go_on(self, record: VmRecord, snapshot: str) -> None:
+        """The VM runs on from the memory in the folder `snapshot`."""
+        self.host.remove(exit_status(self.store.directory(record.id)))
+        self._start(record, snapshot)
+
+    def _start(self, record: VmRecord, snapshot: str | None = None) -> None:
+        self.observer.starting.add(record.id)
+        try:
+            self._launch(record, snapshot)
+        finally:
+            self.observer.starting.discard(record.id)
+
+    def _launch(self, record: VmRecord, snapshot: str | None = None) -> None:
+        decided = self.verdict()
+        driver = self.drivers[decided.vmm]
+        machine = replace(self._machine(record, driver, decided.accel), snapshot=snapshot)
+        argv = driver.argv(machine)
+        record.asked, record.vmm, record.accel = "run", decided.vmm, decided.accel
+        self.store.write(record)
+        if record.ip:
+            self.dhcp.reserve(record.id, record.mac, record.ip, record.name)
+        self.taps.ensure(record.tap, record.id)
+        driver.prepare(machine)
+        self.guests.forget(record.id)  # what the last boot said is not true of this one
+        try:
+            allowed = limits.of_vm(
+                vcpus=record.vcpus, memory_mib=record.memory_mib, vmm=record.vmm, accel=record.accel, cpus=facts.cpus()
+            )
+            if record.rate_limits.limits_network and not driver.capabilities.network_limits:
+                self.taps.limit(record.tap, record.id, record.rate_limits)
+            self.scopes.spawn(Launch(record.id, f"VM {record.name}", argv, machine.directory, allowed))
+            self._wait_for_vmm(record)
+            driver.configure(machine) if snapshot is None else driver.load(machine, snapshot)
+            self.forwards.sync()
+        except (AgentError, HostError):
+            self._kill(record.id)
+            record.asked = "stop"
+            self.store.write(record)
+            self.taps.remove(record.tap, owner=record.id)
+            raise
+
+    def _machine(self, record: VmRecord, driver: Vmm, accel: str) -> Machine:
+        image = record.image
+        elf = image.kernel_elf if driver.capabilities.elf_kernel else None
+        return Machine(
+            id=record.id,
+            name=record.name,
+            vcpus=record.vcpus,
+            memory_mib=record.memory_mib,
+            directory=self.store.directory(record.id),
+            disk=self.store.disk(record.id),
+            kernel=self.blobs.cached(image.name, image.kernel),
+            kernel_elf=self.blobs.cached(image.name, elf) if elf else None,
+            initrd=self.blobs.cached(image.name, image.initrd) if image.initrd else None,
+            cmdline=disk_writers.command_line(image),
+            root_device=image.root_device,
+            mac=record.mac,
+            tap=record.tap,
+            accel=accel,
+            volumes=volumes.paths(self.host, self.store, record),
+            rate_limits=record.rate_limits,
+        )
+
+    def _wait_for_vmm(self, record: VmRecord) -> None:
+        deadline = time.monotonic() + _APPEARS
+        while True:
+            scope = self.scopes.get(record.id)
+            if scope is not None and scope.vmm:
+                return
+            ended = self.host.exists(exit_status(self.store.directory(record.id)))
+            if ended or time.monotonic() > deadline:
+                raise Failed(
+                    "NQR-VMM-102",
+                    f"The VMM of {record.name} did not start: {self.observer.last_line(record.id)}",
+                    f"Read {self.store.directory(record.id)}/console.log.",
+                )
+            time.sleep(0.02)
+
+    def running(self, vm_id: str) -> tuple[str, Vmm]:
+        """Folder and driver of a VM that runs; Conflict when it does not."""
+        self.status(vm_id)
+        record = self.store.read(vm_id)
+        scope = self.scopes.get(vm_id)
+        if record is None or scope is None or not scope.vmm or record.vmm not in self.drivers:
+            raise Conflict("NQR-VMM-104", f"VM {record.name if record else vm_id} does not run.", "Start it first.")
+        return self.store.directory(vm_id), self.drivers[record.vmm]
+
+    def _limit(self, record: VmRecord, before: VmRecord | None) -> None:
+        """What a VM that runs may move, where that is to change. The TAP first: it is what a host may not be able to."""
+        if before is None or before.rate_limits == record.rate_limits:
+            return
+        directory, driver = self.running(record.id)
+        if not driver.capabilities.network_limits:
+            self.taps.limit(record.tap, record.id, record.rate_limits)
+        driver.limit(directory, volumes.drives(record), record.rate_limits)
+
+    def _resume_if_paused(self, record: VmRecord) -> None:
+        driver, directory = self.drivers.get(record.vmm), self.store.directory(record.id)
+        if driver is not None and driver.state(directory) is RunState.paused:
+            driver.resume(directory)
+
+    def _end(self, vm_id: str, record: VmRecord | None, grace: float) -> None:
+        """No process of the VM is left. `grace`: seconds that the guest gets to power off by itself."""
+        if grace <= 0 or not self.power_off(vm_id, record, grace):
+            self._kill(vm_id)
+
+    def power_off(self, vm_id: str, record: VmRecord | None, seconds: float) -> bool:
+        """The guest is asked to power off; whether nothing of its VMM is left within `seconds`."""
+        driver = self.drivers.get(record.vmm) if record else None
+        if driver is None or self.scopes.get(vm_id) is None:
+            return False
+        directory = self.store.directory(vm_id)
+        try:
+            if driver.state(directory) is RunState.paused:
+                driver.resume(directory)
+            driver.shut_down(directory)
+        except AgentError:
+            return False  # it cannot be asked
+        return self._gone(vm_id, seconds)
+
+    def _kill(self, vm_id: str) -> None:
+        self.scopes.kill(vm_id, signal.SIGKILL)
+        if not self._gone(vm_id, _ENDS):
+            raise Failed(
+                "NQR-VMM-103", f"The VMM of {vm_id} cannot be ended.", "Look for a process in state D (`ps`), or reboot the host."
+            )
+
+    def _gone(self, vm_id: str, seconds: float) -> bool:
+        """Whether the scope is empty within `seconds`. Looks at its known processes between full readings of /proc."""
+        deadline = time.monotonic() + seconds
+        while (scope := self.scopes.get(vm_id)) is not None:
+            while any(self.host.exists(f"/proc/{process.pid}") for process in scope.processes):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.02)
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def _blobs_in_use(self) -> set[str]:
+        blobs = [blob for r in self.store.all() for blob in (r.image.kernel, r.image.kernel_elf, r.image.initrd) if blob]
+        return {blob.sha256 for blob in blobs}

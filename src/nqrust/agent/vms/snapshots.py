@@ -1,0 +1,170 @@
+"""Snapshots: copies of a VM's disks in its own folder, and of its memory where the VMM can.
+
+    snapshots/<name>/snapshot.json    Meta; the folder appears complete or not at all
+    snapshots/<name>/disk.ext4, vdb.raw ...   reflinks where the file system can
+    snapshots/<name>/vmstate, memory          of a VM that ran
+
+A restore copies back, each disk complete or not at all; cut off, it is done again. Snapshots go with their VM.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from nqrust.agent.errors import NotFound, Refused
+from nqrust.agent.store import VmRecord
+from nqrust.agent.vmm.port import RunState
+from nqrust.agent.vms.service import VmService
+from nqrust.contract.agent import VmStatus
+from nqrust.contract.vms import SNAPSHOT_PATTERN, SnapshotFound
+from nqrust.host.errors import HostError, PathMissing
+
+
+class Meta(BaseModel):
+    """`injected`, `token_sha256`: what was in the disk then, and which token the guest has that goes on from there."""
+
+    name: str
+    kind: Literal["disk", "full"]
+    size: int
+    created_at: datetime
+    injected: str
+    token_sha256: str = ""
+    vmm: str = ""
+    accel: str = ""
+
+    def found(self) -> SnapshotFound:
+        return SnapshotFound(**self.model_dump(include=set(SnapshotFound.model_fields)))
+
+
+class Snapshots:
+    def __init__(self, service: VmService) -> None:
+        self._service, self._host, self._store = service, service.host, service.store
+
+    def create(self, vm_id: str, name: str) -> SnapshotFound:
+        """Raises NotFound, Refused (it runs and its VMM cannot), Failed, HostError (no space). Asked twice is once."""
+        record, folder = self._of(vm_id, name)
+        known = self._meta(folder)
+        if known is not None:
+            return known.found()
+        parent, part = folder.rpartition("/")[0], f"{folder}.new"
+        if self._host.stat(parent) is None:
+            self._host.mkdir(parent, mode=0o700)
+        self._host.remove_tree(part)
+        self._host.mkdir(part, mode=0o700)
+        try:
+            kind: Literal["disk", "full"] = "disk"
+            if self._service.scopes.get(vm_id) is not None:
+                kind = "full"
+                self._of_running(record, part)
+            else:
+                self._copy(self._disks(record), part)
+            files = [self._host.stat(f"{part}/{file}") for file in self._host.listdir(part)]
+            meta = Meta(
+                name=name,
+                kind=kind,
+                size=sum(found.size for found in files if found),
+                vmm=record.vmm,
+                accel=record.accel,
+                created_at=datetime.now(timezone.utc),
+                injected=record.injected,
+                token_sha256=record.token_sha256,
+            )
+            self._host.write_file(f"{part}/snapshot.json", meta.model_dump_json().encode(), mode=0o600)
+            self._host.rename(part, folder)
+        except BaseException:
+            self._host.remove_tree(part)
+            raise
+        return meta.found()
+
+    def restore(self, vm_id: str, name: str) -> VmStatus:
+        """The disks are as they were; with a full snapshot the VM goes on from there, else it stays stopped.
+
+        Raises NotFound, Refused (it runs), Failed."""
+        record, folder = self._of(vm_id, name)
+        meta = self._meta(folder)
+        if meta is None:
+            raise NotFound("NQR-VMM-114", f"VM {record.name} has no snapshot {name} here.", "`nqr vm snapshot ls` lists them.")
+        if self._service.scopes.get(vm_id) is not None:
+            raise Refused("NQR-VMM-113", f"VM {record.name} runs; its disks cannot be replaced.", "Stop it first.")
+        now = self._service.verdict()
+        if meta.kind == "full" and (now.vmm != meta.vmm or meta.accel not in ("", now.accel)):
+            under = " on ".join(word for word in (meta.vmm, meta.accel) if word)
+            raise Refused(
+                "NQR-VMM-115",
+                f"Snapshot {name} has the memory of a VM under {under}, which this host no longer uses.",
+                f"Run `nqr install --vmm {meta.vmm}` on the host, with the acceleration it had.",
+            )
+        for path in self._disks(record):
+            saved = f"{folder}/{path.rpartition('/')[2]}"
+            self._host.copy_file(saved, f"{path}.restored", mode=0o600)
+            self._host.rename(f"{path}.restored", path)
+        record.injected = meta.injected
+        record.token_sha256 = meta.token_sha256 or record.token_sha256
+        self._store.write(record)
+        if meta.kind == "full":
+            self._service.go_on(record, folder)
+        return self._service.status(vm_id)
+
+    def found(self, vm_id: str) -> list[SnapshotFound]:
+        """Those that are complete, by name."""
+        try:
+            names = sorted(self._host.listdir(f"{self._store.directory(vm_id)}/snapshots"))
+        except PathMissing:
+            return []
+        metas = [self._meta(self._folder(vm_id, name)) for name in names if re.fullmatch(SNAPSHOT_PATTERN[1:-1], name)]
+        return [meta.found() for meta in metas if meta is not None]
+
+    def delete(self, vm_id: str, name: str) -> None:
+        """Gone; fine when it never was."""
+        folder = self._folder(vm_id, name)
+        self._host.remove_tree(f"{folder}.new")
+        self._host.remove_tree(folder)
+
+    def _of_running(self, record: VmRecord, part: str) -> None:
+        """Frozen while memory and disks are written, so that they belong together."""
+        directory, driver = self._service.running(record.id)
+        if not driver.capabilities.snapshot:
+            raise Refused(
+                "NQR-VMM-112",
+                f"VM {record.name} runs under {driver.name}, which cannot be snapshotted while it runs.",
+                "Stop it, take the snapshot, start it.",
+            )
+        frozen = driver.state(directory) is RunState.paused
+        if not frozen:
+            driver.pause(directory)
+        try:
+            driver.snapshot(directory, part)
+            self._copy(self._disks(record), part)
+        finally:
+            if not frozen:
+                driver.resume(directory)
+
+    def _copy(self, paths: list[str], part: str) -> None:
+        for path in paths:
+            self._host.copy_file(path, f"{part}/{path.rpartition('/')[2]}", mode=0o600)
+
+    def _disks(self, record: VmRecord) -> list[str]:
+        volumes = [self._store.volume(record.id, volume.device) for volume in record.volumes]
+        return [*volumes, self._store.disk(record.id)]
+
+    def _of(self, vm_id: str, name: str) -> tuple[VmRecord, str]:
+        self._service.status(vm_id)
+        record = self._store.read(vm_id)
+        if record is None or not self._host.exists(self._store.disk(vm_id)):
+            raise NotFound("NQR-API-702", f"VM {vm_id} has no disk on this host.", "Start it once.")
+        return record, self._folder(vm_id, name)
+
+    def _folder(self, vm_id: str, name: str) -> str:
+        if not re.fullmatch(SNAPSHOT_PATTERN[1:-1], name):
+            raise Refused("NQR-API-703", "That is not the name of a snapshot.", "Use lower-case letters, digits and dashes.")
+        return f"{self._store.directory(vm_id)}/snapshots/{name}"
+
+    def _meta(self, folder: str) -> Meta | None:
+        try:
+            return Meta.model_validate_json(self._host.read_bytes(f"{folder}/snapshot.json"))
+        except (HostError, ValidationError):
+            return None

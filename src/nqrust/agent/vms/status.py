@@ -1,0 +1,92 @@
+"""What is seen of a VM, put together from its scope, its files and its VMM. Pure, apart from reading how it ended."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+
+from nqrust.agent.scopes import limits
+from nqrust.agent.scopes.port import Scope, console_log, exit_status
+from nqrust.agent.store import Store
+from nqrust.agent.vmm.port import RunState, Vmm
+from nqrust.agent.vms.guests import GuestBook
+from nqrust.contract.agent import VmStatus
+from nqrust.contract.names import scope_name
+from nqrust.contract.text import plain
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+
+_PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]{1,120})")
+_TAIL = 4096  # bytes at the end of the console log in which a panic is looked for
+
+
+class Observer:
+    def __init__(self, host: Host, store: Store, guests: GuestBook, drivers: dict[str, Vmm]) -> None:
+        self._host, self._store, self._guests, self._drivers = host, store, guests, drivers
+        self.starting: set[str] = set()
+        """VMs whose VMM is about to appear: asked to run and not there, but not dead."""
+
+    def status(self, vm_id: str, scope: Scope | None, *, tap: bool) -> VmStatus | None:
+        """None when neither folder nor scope is here. `tap`: whether the VM's TAP exists."""
+        record = self._store.read(vm_id)
+        folder = self._host.exists(self._store.directory(vm_id))
+        if scope is None and not folder:
+            return None
+        found = VmStatus(id=vm_id, state="stopped", scope=scope_name(vm_id), disk=self._host.exists(self._store.disk(vm_id)))
+        if record is not None:
+            found.name, found.generation, found.mac, found.ip = record.name, record.generation, record.mac, record.ip
+            found.vmm, found.accel, found.forwards = record.vmm, record.accel, record.forwards
+            found.tap = record.tap if tap else None
+            found.network_written = record.network_written
+            found.volumes = [volume.device for volume in record.volumes]
+            found.image, found.vcpus, found.memory_mib = record.image.name, record.vcpus, record.memory_mib
+        if scope is not None and scope.vmm:
+            self._running(found, scope)
+        elif scope is None and record is not None and record.asked == "run" and vm_id not in self.starting:
+            found.state, found.exit_reason = self.ending(vm_id)
+        return found
+
+    def _running(self, found: VmStatus, scope: Scope) -> None:
+        found.pids = [process.pid for process in scope.vmm]
+        found.limits = limits.in_force(self._host, found.pids[0])
+        started = scope.vmm[0].started_at
+        found.started_at = datetime.fromtimestamp(started, timezone.utc)
+        driver = self._drivers.get(found.vmm)
+        state = driver.state(self._store.directory(found.id)) if driver else RunState.silent
+        found.state = "paused" if state is RunState.paused else "running"
+        if state is RunState.unconfigured and found.id not in self.starting:
+            found.state, found.exit_reason = "failed", "The VMM was started, but never told to boot the guest."
+        note = self._guests.note(found.id)
+        # A report from before this start is another boot's. /proc counts in ticks: a second of tolerance.
+        if note is not None and note.at.timestamp() >= started - 1:
+            found.guest = note.report
+            found.ip = found.ip or note.report.ip
+
+    def ending(self, vm_id: str) -> tuple[str, str]:
+        """State and reason of a VM that ended although it was asked to run. A guest that powered off or rebooted by
+        itself is `stopped`; a panic, a VMM that failed or was killed, a host that went down: `failed`."""
+        directory = self._store.directory(vm_id)
+        try:
+            code = int(self._host.read_text(exit_status(directory)).strip())
+        except (HostError, ValueError):
+            return "failed", "The VMM is gone and left no exit status: it was killed, or the host went down."
+        if code > 128:
+            return "failed", f"The VMM was ended by signal {code - 128}."
+        panic = _PANIC.search(self.log_tail(vm_id, _TAIL))
+        if panic:
+            return "failed", f"The guest's kernel panicked: {plain(panic[1].decode(errors='replace'))}"
+        if code:
+            return "failed", f"The VMM exited with {code}: {self.last_line(vm_id)}"
+        return "stopped", "The guest powered off or rebooted by itself."
+
+    def log_tail(self, vm_id: str, size: int) -> bytes:
+        """The last `size` bytes of the console log; empty when there is none."""
+        path = console_log(self._store.directory(vm_id))
+        try:
+            return self._host.read_bytes(path)[-size:]
+        except HostError:
+            return b""
+
+    def last_line(self, vm_id: str) -> str:
+        lines = [line.strip() for line in self.log_tail(vm_id, _TAIL).decode(errors="replace").splitlines()]
+        return plain(next((line for line in reversed(lines) if line), "it said nothing"))

@@ -1,0 +1,36 @@
+"""What the agent does by itself from time to time: console logs are cut, dead console sockets removed."""
+
+from __future__ import annotations
+
+from nqrust.agent.scopes.port import console_log
+from nqrust.agent.vms.service import VmService
+from nqrust.host.errors import HostError
+
+LARGEST, KEPT = 1 << 20, 256 << 10  # bytes of a console log before and after a cut
+EVERY = 15.0  # seconds
+
+
+def cut_console_logs(service: VmService) -> list[str]:
+    """Keep the last 256 KiB of each log above 1 MiB; returns the VMs whose log was cut. screen notices that its file
+    was replaced and goes on in the new one."""
+    cut = []
+    for vm_id in service.store.ids():
+        path = console_log(service.store.directory(vm_id))
+        try:
+            found = service.host.stat(path)
+            if found is not None and found.size > LARGEST:
+                tail = service.host.read_bytes(path)[-KEPT:]
+                service.host.write_file(path, tail[tail.find(b"\n") + 1 :], mode=0o600)
+                cut.append(vm_id)
+        except HostError:
+            continue
+    return cut
+
+
+def remove_dead_consoles(service: VmService) -> None:
+    """Sockets of screens that are gone (a host that went down, a VMM that was killed with its terminal)."""
+    folder = service.settings.screen_dir
+    for entry in service.host.listdir(folder):
+        pid = entry.partition(".")[0]
+        if pid.isdigit() and not service.host.exists(f"/proc/{pid}"):
+            service.host.remove(f"{folder}/{entry}")

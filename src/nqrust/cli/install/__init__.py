@@ -1,0 +1,1 @@
+"""Commands of the installer: install, plan, verify, uninstall and their flags."""

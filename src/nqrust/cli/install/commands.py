@@ -1,0 +1,264 @@
+"""install, plan, uninstall, rollback, verify, phase run: the commands that run the engine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nqrust.cli import asking, session
+from nqrust.cli.failures import choice, require_root
+from nqrust.cli.install.flags import Flags, run_value, with_flags
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nqrust.installer.engine.events import Reporter
+    from nqrust.installer.request import PlanPreview, Request, Summary
+    from nqrust.installer.settings.sources import Gathered
+
+PHASES = (
+    "preflight", "deps", "kvm", "network", "database", "build", "config", "sudo", "services", "verify",
+)  # fmt: skip
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(help="Install on this host, or bring it to what is asked.")(with_flags("install", settings=True)(install))
+    app.command(help="Show what an install would change, and change nothing.")(with_flags("plan", settings=True)(plan))
+    app.command(help="Prove hop by hop that the installation works; boots a VM.")(with_flags("verify", settings=False)(verify))
+    app.command(help="Undo the run that was cut off, or else the last one.")(with_flags("rollback", settings=False)(rollback))
+    app.command(help="Remove the platform. VM disks, images and the database stay unless a flag says otherwise.")(
+        with_flags("uninstall", settings=False)(uninstall)
+    )
+    phase = typer.Typer(help="One phase alone.", rich_markup_mode=None, no_args_is_help=True)
+    phase.command("run", help=f"Run one phase: {', '.join(PHASES)}.")(with_flags("phase", settings=True)(phase_run))
+    phase.command("ls", help="Name the phases in their order.")(phase_ls)
+    app.add_typer(phase, name="phase")
+
+
+def install(flags: Flags) -> None:
+    require_root("install")
+    from nqrust.cli.install.gathering import gathered, request
+
+    _rehearsal_flags_fit(flags)
+    found = gathered(flags)
+    if run_value(flags, "rehearse"):
+        _rehearse(flags, found, detailed_exitcode=False)
+        return
+    with _opened(flags) as run:
+        _tell(run, found)
+        from nqrust.installer import operations
+
+        asked = request(flags, found, log_path=run.log.path, confirm=_question(run, flags, "Install?"))
+        _finish(run, "install", operations.install(asked, _listeners(run, asked)))
+
+
+def plan(
+    flags: Flags,
+    detailed_exitcode: Annotated[bool, typer.Option("--detailed-exitcode", help="Exit with 10 when there are changes.")] = False,
+) -> None:
+    require_root("plan")
+    from nqrust.cli.install.gathering import gathered
+
+    _rehearsal_flags_fit(flags)
+    found = gathered(flags)
+    if run_value(flags, "rehearse"):
+        _rehearse(flags, found, detailed_exitcode=detailed_exitcode)
+        return
+    _plan(flags, found, detailed_exitcode=detailed_exitcode)
+
+
+def _rehearsal_flags_fit(flags: Flags) -> None:
+    if flags.get("report") and not run_value(flags, "rehearse"):
+        raise UsageError("NQR-USE-004", "--report is for what a rehearsal measures.", "Add --rehearse, or leave --report out.")
+    if run_value(flags, "rehearse") and "dry_run" in flags and run_value(flags, "dry_run"):
+        raise UsageError(
+            "NQR-USE-014",
+            "A rehearsal installs into a clone of this host, which a dry run does not do.",
+            "Choose one of --rehearse and --dry-run (and of NQR_REHEARSE and NQR_DRY_RUN).",
+        )
+
+
+def _rehearse(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None:
+    from nqrust.cli.install.gathering import request
+    from nqrust.cli.install.rehearsing import install_arguments, write_report
+    from nqrust.installer.rehearsal.operation import rehearse
+
+    with _opened(flags) as run:
+        _tell(run, found)
+        # The log of the host is for what happens to the host.
+        summary = rehearse(request(flags, found), install_arguments(flags), run.display, cwd=os.getcwd())
+        report = run_value(flags, "report")
+        if report and summary.rehearsal is not None:
+            write_report(report, summary)
+        if summary.exit_code == 0 and summary.changed and detailed_exitcode:
+            summary = replace(summary, exit_code=10)
+        _finish(run, "rehearsal", summary)
+
+
+def _plan(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None:
+    from nqrust.cli.install.gathering import request
+
+    with _opened(flags) as run:
+        _tell(run, found)
+        from nqrust.installer import operations
+
+        asked = request(flags, found)
+        asked = replace(asked, run=replace(asked.run, dry_run=True))
+        summary = operations.plan(asked, _listeners(run, asked))
+        changes = summary.preview.changes if summary.preview else summary.changed
+        exit_code = summary.exit_code if summary.failure else 10 if changes and detailed_exitcode else 0
+        _finish(run, "plan", replace(summary, exit_code=exit_code))
+
+
+def verify(flags: Flags) -> None:
+    require_root("verify")
+    with _opened(flags) as run:
+        from nqrust.cli.install.gathering import as_installed
+        from nqrust.installer import operations
+
+        _finish(run, "verify", operations.verify(as_installed(flags, log_path=run.log.path), run.events))
+
+
+def rollback(flags: Flags) -> None:
+    require_root("rollback")
+    with _opened(flags) as run:
+        from nqrust.cli.install.gathering import as_installed
+        from nqrust.installer import operations
+
+        asked = as_installed(flags, log_path=run.log.path, confirm=_question(run, flags, "Take this back?"))
+        _finish(run, "rollback", operations.rollback(asked, _listeners(run, asked)))
+
+
+def uninstall(
+    flags: Flags,
+    script: Annotated[
+        str | None,
+        typer.Option(
+            "--script",
+            metavar="FILE",
+            help="Change nothing: write the same as a shell script that works without nqr and Python (-: print it).",
+        ),
+    ] = None,
+    save_fingerprint: Annotated[
+        str | None,
+        typer.Option(
+            "--save-fingerprint",
+            metavar="FILE",
+            help="Keep the host's fingerprint from before the install, for `nqr verify-clean --before FILE`.",
+        ),
+    ] = None,
+) -> None:
+    require_root("uninstall")
+    dry_run = bool(run_value(flags, "dry_run"))
+    if dry_run and (save_fingerprint is not None or script not in (None, "-")):
+        raise UsageError(
+            "NQR-USE-014",
+            f"{'--save-fingerprint' if save_fingerprint is not None else '--script'} writes a file, which a dry run does not.",
+            "Leave --dry-run (or NQR_DRY_RUN) out, or print the script with --script -.",
+        )
+    if script is not None and flags.get("output") == "json":
+        raise UsageError("NQR-USE-014", "The output of --script is the script, so it cannot be JSON.", "Leave --output json out.")
+    if save_fingerprint is not None:
+        _save_fingerprint(save_fingerprint)
+    if script is not None:
+        _write_script(script, flags)
+        return
+    with _opened(flags) as run:
+        if not dry_run and (run_value(flags, "purge_data") or run_value(flags, "drop_database")):
+            non_interactive = bool(run_value(flags, "non_interactive"))
+            asking.must_be_answerable(run.terminal, non_interactive, "the data shall really go")
+        from nqrust.cli.install.gathering import as_installed
+        from nqrust.installer import operations
+
+        question = _question(run, flags, "Remove NQRust-MicroVM from this host?")
+        asked = as_installed(flags, log_path=run.log.path, confirm=question)
+        _finish(run, "uninstall", operations.uninstall(asked, _listeners(run, asked)))
+
+
+def _write_script(path: str, flags: Flags) -> None:
+    """0700: it holds the originals of the files that were replaced."""
+    from nqrust.cli.failures import write_private
+    from nqrust.cli.install.gathering import as_installed
+    from nqrust.installer import operations
+
+    text = operations.undo_script(as_installed(flags))
+    if path == "-":
+        typer.echo(text, nl=False)
+        return
+    write_private(path, text.encode(errors="surrogateescape"), mode=0o700)
+    typer.echo(f"written to {path}")
+
+
+def _save_fingerprint(path: str) -> None:
+    from nqrust.cli.failures import write_private
+    from nqrust.contract.paths import FINGERPRINT
+
+    try:
+        with open(FINGERPRINT, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise UsageError(
+            "NQR-USE-011",
+            f"No fingerprint from before the install is kept on this host: {error.strerror or error}.",
+            "Run the same command again without --save-fingerprint.",
+        ) from error
+    write_private(path, content, mode=0o600)
+
+
+def phase_run(flags: Flags, name: Annotated[str, typer.Argument(metavar="NAME", help="The phase.")]) -> None:
+    require_root("phase run")
+    choice("NAME", name, PHASES)
+    from nqrust.cli.install.gathering import gathered, request
+
+    found = gathered(flags)
+    with _opened(flags) as run:
+        _tell(run, found)
+        from nqrust.installer import operations
+
+        asked = request(flags, found, log_path=run.log.path, confirm=_question(run, flags, f"Run phase {name}?"))
+        _finish(run, "phase", operations.phase_run(asked, name, _listeners(run, asked)))
+
+
+def phase_ls() -> None:
+    for name in PHASES:
+        typer.echo(name)
+
+
+def _opened(flags: Mapping[str, Any]) -> Any:
+    level = run_value(flags, "log_level") if "log_level" in flags else None
+    return session.opened(run_value(flags, "output") or "text", level or "debug")
+
+
+def _question(run: session.Session, flags: Flags, question: str) -> Callable[[PlanPreview], bool] | None:
+    """Asked on a terminal, before the first change."""
+    return asking.asker(run.display, question) if run.terminal and not run_value(flags, "non_interactive") else None
+
+
+def _listeners(run: session.Session, asked: Request) -> Reporter:
+    """Of a dry run the preview is the answer for people; a program may want to see how it came about. Nothing happens that
+    belongs into a log."""
+    if not asked.run.dry_run:
+        return run.events
+    from nqrust.installer.reporting.warnings import WarningsOnly
+
+    return run.display if run.speaks_json else WarningsOnly(run.display)
+
+
+def _tell(run: session.Session, found: Gathered) -> None:
+    for note in found.notes:
+        run.display.note(note)
+
+
+def _finish(run: session.Session, verb: str, summary: Summary) -> None:
+    """The last word; then leave with the summary's exit code."""
+    if summary.failure is not None:
+        run.log.failure(summary.failure)
+    run.display.summary(verb, replace(summary, log_path=run.log_path))
+    if summary.farewell:  # removes the very environment that we run from, so nothing of ours may run after it
+        sys.stdout.flush()
+        os.execv("/bin/sh", ["sh", "-c", f"{summary.farewell}exit {summary.exit_code}\n"])
+    raise typer.Exit(summary.exit_code)

@@ -1,0 +1,71 @@
+"""config show, validate, schema: settings before they are used."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+from nqrust.cli.install.flags import Flags, with_flags
+from nqrust.cli.output import Output
+
+
+def build(app: typer.Typer) -> typer.Typer:
+    app.command("show", help="Every setting that an install would use, and its source.")(
+        with_flags("config", settings=True)(show)
+    )
+    app.command("validate", help="Check a configuration file; the environment counts too.")(
+        with_flags("config", settings=True)(validate)
+    )
+    app.command("schema", help="The JSON schema of the configuration file.")(schema)
+    return app
+
+
+def show(flags: Flags, output: Output = "text") -> None:
+    from nqrust.cli.install.gathering import gathered
+
+    found = gathered(flags)
+    rows = [(name, item.value, item.label) for name, item in found.given.items()]
+    if output == "json":
+        document = {name: {"value": value, "source": label} for name, value, label in rows}
+        typer.echo(json.dumps({"settings": document, "notes": list(found.notes)}, indent=2, default=str))
+        return
+    width = max(len(name) for name, _, _ in rows)
+    value_width = min(36, max(len(_shown(value)) for _, value, _ in rows))
+    for name, value, label in rows:
+        typer.echo(f"{name:<{width}}  {_shown(value):<{value_width}}  {label}")
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+
+
+def validate(flags: Flags) -> None:
+    from nqrust.cli.install.gathering import gathered
+
+    found = gathered(flags, use_record=False)
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    given = len(found.explicit)
+    typer.echo(f"The settings are valid: mode {found.settings.mode.value}, {given} given, the rest are defaults.")
+
+
+def schema() -> None:
+    typer.echo(render_schema(), nl=False)
+
+
+def render_schema() -> str:
+    """The published schema (docs/config.schema.json), as text."""
+    from nqrust.installer.settings.model import Settings
+
+    document: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Settings.model_json_schema(),
+        "title": "NQRust-MicroVM settings",
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,110 @@
+"""From flags, environment, configuration file and the last install to one Request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nqrust.cli.install.flags import run_value, settings_given
+
+if TYPE_CHECKING:
+    from nqrust.installer.request import PlanPreview, Request
+    from nqrust.installer.settings.sources import Gathered
+
+
+def gathered(flags: Mapping[str, Any], *, use_record: bool = True) -> Gathered:
+    """Settings from all sources. `use_record`: whether what the last install recorded counts. Raises
+    UsageError."""
+    from nqrust.installer.settings.sources import gather
+    from nqrust.installer.settings.yaml_file import load
+
+    path = run_value(flags, "config")
+    config = load(os.path.abspath(os.path.expanduser(path))) if path else None
+    return gather(
+        flags=settings_given(flags),
+        environ=os.environ,
+        config=config,
+        recorded=recorded() if use_record else None,
+        cwd=os.getcwd(),
+    )
+
+
+def recorded() -> dict[str, object]:
+    """What the last install recorded, by dotted name; empty where there was none or it may not be read."""
+    if os.geteuid() != 0:
+        return {}
+    from nqrust.contract.paths import JOURNAL
+
+    if not os.path.exists(JOURNAL):
+        return {}
+    from pydantic import ValidationError
+
+    from nqrust.host.local import LocalHost
+    from nqrust.installer.engine.errors import UsageError
+    from nqrust.installer.engine.journal import Journal
+    from nqrust.installer.engine.journal_file import FileJournalStore
+    from nqrust.installer.engine.receipt import Receipt
+    from nqrust.installer.settings.model import Settings
+    from nqrust.installer.settings.record import remembered
+
+    receipt = Receipt.of(Journal(FileJournalStore(JOURNAL), LocalHost().now))
+    if not receipt.installed or not receipt.last_settings:
+        return {}
+    try:
+        return remembered(Settings.model_validate(receipt.last_settings))
+    except ValidationError as error:
+        raise UsageError(
+            "NQR-CFG-011",
+            "The settings that the last install recorded are not ones that this nqr knows.",
+            "Use the nqr that installed it (/usr/local/bin/nqr), or a newer one.",
+        ) from error
+
+
+def request(
+    flags: Mapping[str, Any],
+    found: Gathered,
+    *,
+    log_path: str = "",
+    confirm: Callable[[PlanPreview], bool] | None = None,
+) -> Request:
+    """The request for operations. Flags that the verb does not have count as not given."""
+    from nqrust.installer.request import Environment, Request, RunOptions
+
+    def value(name: str) -> Any:
+        return run_value(flags, name) if name in flags else None
+
+    run = RunOptions(
+        dry_run=bool(value("dry_run")),
+        non_interactive=bool(value("non_interactive")),
+        on_failure=value("on_failure") or "rollback",
+        ignore_preflight=tuple(value("ignore_preflight") or ()),
+        purge_data=bool(value("purge_data")),
+        drop_database=bool(value("drop_database")),
+        keep_packages=bool(value("keep_packages")),
+        confirm=confirm,
+        log_path=log_path,
+    )
+    environment = Environment(found.db_password, found.proxy, os.environ.get("NQR_SOURCE_CHECKOUT", ""))
+    return Request(found.settings, run, environment, found.explicit)
+
+
+def as_installed(
+    flags: Mapping[str, Any], *, log_path: str = "", confirm: Callable[[PlanPreview], bool] | None = None
+) -> Request:
+    """The request for what works on an existing installation: settings are those that it recorded, and
+    nothing in the environment can keep it from being verified or removed."""
+    from nqrust.installer.engine.errors import NqrError
+    from nqrust.installer.settings.sources import gather
+
+    try:
+        found = gather(flags={}, environ=_proxies(), recorded=recorded())
+    except NqrError:
+        found = gather(flags={}, environ=_proxies())
+    return request(flags, found, log_path=log_path, confirm=confirm)
+
+
+def _proxies() -> dict[str, str]:
+    from nqrust.installer.settings.sources import PROXY_VARIABLES
+
+    return {name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ}

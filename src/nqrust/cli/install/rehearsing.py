@@ -1,0 +1,37 @@
+"""What `--rehearse` adds to the command line: the install's own arguments again, and the report file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nqrust.cli.failures import write_private
+from nqrust.cli.install.flags import run_value
+from nqrust.installer.settings.options import OPTIONS
+
+if TYPE_CHECKING:
+    from nqrust.installer.request import Summary
+
+
+def install_arguments(flags: Mapping[str, Any]) -> tuple[str, ...]:
+    """Arguments of the `nqr install` that the same flags would start; variables come with the environment."""
+    found = ["install", "--non-interactive", "--output", "json"]
+    for option in OPTIONS:
+        value = flags.get(option.parameter)
+        if isinstance(value, bool):
+            found.append(option.flag if value else option.off)
+        elif value is not None:
+            found.append(f"{option.flag}={value}")
+    if flags.get("config"):
+        found.append(f"--config={flags['config']}")
+    for code in run_value(flags, "ignore_preflight") or ():
+        found.append(f"--ignore-preflight={code}")
+    return tuple(found)
+
+
+def write_report(path: str, summary: Summary) -> None:
+    """0600: it names every file that was written. Raises UsageError NQR-USE-011."""
+    from nqrust.installer.reporting.jsonl import summary_object
+
+    write_private(path, (json.dumps(summary_object(summary), indent=1) + "\n").encode(), mode=0o600)

@@ -1,0 +1,127 @@
+"""status, doctor, version: what is here and whether it is well."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nqrust.cli.failures import require_root
+from nqrust.cli.output import Output
+
+if TYPE_CHECKING:
+    from nqrust.installer.request import Status, Summary
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(help="What is installed here, and whether a run was cut off.")(status)
+    app.command(help="Status and every proof, with a cure for what is wrong.")(doctor)
+    app.command(help="The version of nqr.")(version)
+
+    @app.callback()
+    def _root(
+        show_version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=_version_flag, help="The version of nqr.")
+        ] = False,
+    ) -> None:
+        return None
+
+
+def version() -> None:
+    from nqrust import __version__
+
+    typer.echo(f"nqr {__version__}")
+
+
+def _version_flag(given: bool) -> None:
+    if given:
+        version()
+        raise typer.Exit(0)
+
+
+def status(output: Output = "text") -> None:
+    require_root("status")
+    found = _status()
+    if output == "json":
+        typer.echo(json.dumps(dataclasses.asdict(found), indent=2, default=dict))
+        return
+    for line in status_lines(found):
+        typer.echo(line)
+
+
+def doctor(output: Output = "text") -> None:
+    require_root("doctor")
+    from nqrust.cli.install.gathering import as_installed
+    from nqrust.installer import operations
+    from nqrust.installer.engine.events import NullReporter
+
+    found = _status()
+    proofs: Summary | None = operations.verify(as_installed({}), NullReporter()) if found.installed else None
+    exit_code = proofs.exit_code if proofs else 1
+    if found.drift or found.unfinished:
+        exit_code = exit_code or 1
+    if output == "json":
+        document = {
+            "status": dataclasses.asdict(found),
+            "proofs": [dataclasses.asdict(p) for p in proofs.proofs] if proofs else [],
+        }
+        typer.echo(json.dumps(document, indent=2, default=dict))
+        raise typer.Exit(exit_code)
+    for line in [*status_lines(found), *_advice(found, proofs)]:
+        typer.echo(line)
+    raise typer.Exit(exit_code)
+
+
+def _status() -> Status:
+    from nqrust.cli.install.gathering import as_installed
+    from nqrust.installer import operations
+
+    return operations.status(as_installed({}))
+
+
+def status_lines(found: Status) -> list[str]:
+    """The status as aligned lines for people."""
+    if not found.installed:
+        lines = ["NQRust-MicroVM is not installed on this host."]
+        if found.unfinished:
+            lines += [f"A run of {found.unfinished} was cut off.", "  next: run it again, or: nqr rollback"]
+        else:
+            lines += ["  next: nqr install"]
+        return lines + [f"note: {note}" for note in found.notes]
+    rows = [("version", found.version), ("mode", found.mode), ("installed", found.installed_at)]
+    rows += [("supervisor", found.supervisor), ("VMM", found.vmm)]
+    rows += [(name, url) for name, url in found.urls.items()]
+    lines = ["NQRust-MicroVM is installed on this host."]
+    lines += [f"  {label:<11} {value}" for label, value in rows if value]
+    width = max((len(service.name) for service in found.services), default=0)
+    for service in found.services:
+        health = {True: "healthy", False: "NOT HEALTHY", None: ""}[service.healthy]
+        active = "active" if service.active else "NOT ACTIVE"
+        enabled = "enabled" if service.enabled else "not enabled"
+        detail = service.detail
+        lines.append(f"  {service.name:<{width}}  {active}, {enabled}  {health}  {detail}".rstrip())
+    if found.unfinished:
+        lines += [f"A run of {found.unfinished} was cut off.", "  next: run it again, or: nqr rollback"]
+    lines += [f"drift: {line}" for line in found.drift]
+    return lines + [f"note: {note}" for note in found.notes]
+
+
+def _advice(found: Status, proofs: Summary | None) -> list[str]:
+    from nqrust.installer.reporting.wording import error_lines, proof_line
+
+    if proofs is None:
+        return []
+    lines = ["", "Proofs:"]
+    for proof in proofs.proofs:
+        lines.append(f"  {proof_line(proof)}")
+        if proof.verdict != "passed" and proof.cure:
+            lines.append(f"    {proof.code}  cure: {proof.cure}")
+    if proofs.failure is not None and not proofs.proofs:
+        lines += error_lines(proofs.failure)
+    if found.drift:
+        lines += ["", "Things are no longer as installed. To put them back: nqr install"]
+    elif proofs.exit_code == 0:
+        lines += ["", "All is well."]
+    return lines

@@ -1,0 +1,1 @@
+"""`nqr logs` and `nqr support-bundle`."""

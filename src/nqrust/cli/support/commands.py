@@ -1,0 +1,63 @@
+"""logs and support-bundle."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from nqrust.cli.failures import choice, require_root
+from nqrust.cli.support.services import UNITS
+from nqrust.installer.engine.errors import UsageError
+
+_FOREVER = 10 * 365 * 86400.0
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(help="What a service says; `install`: what the last run said.")(logs)
+    app.command("support-bundle", help="Settings without secrets, status and logs in one file.")(support_bundle)
+
+
+def logs(
+    service: Annotated[str, typer.Argument(metavar="[SERVICE]", help=f"{', '.join(UNITS)}, install, or all.")] = "all",
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as new lines come.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=1, help="How many lines.")] = 100,
+) -> None:
+    choice("SERVICE", service, (*UNITS, "install", "all"))
+    require_root("logs")
+    from nqrust.contract.paths import INSTALL_LOG_DIR, LOG_DIR
+    from nqrust.host.local import LocalHost
+    from nqrust.host.port import command
+
+    host = LocalHost()
+    if service == "install":
+        found = host.glob(f"{INSTALL_LOG_DIR}/*.log")[-1:]
+    elif os.path.isdir("/run/systemd/system"):
+        units = UNITS.values() if service == "all" else [UNITS[service]]
+        argv = ["journalctl", "--no-pager", "-n", str(lines), *(f"--unit={unit}" for unit in units)]
+        host.run(command(*argv, *(["-f"] if follow else []), timeout=_FOREVER), on_line=typer.echo)
+        return
+    else:
+        name = "*" if service == "all" else f"*{service}*"
+        found = host.glob(f"{LOG_DIR}/{name}.log")
+    if not found:
+        raise UsageError(
+            "NQR-USE-012",
+            f"There is no log of {service} on this host.",
+            "See what is installed with: nqr status",
+        )
+    argv = ["tail", "-n", str(lines), *(["-F"] if follow else []), *found]
+    host.run(command(*argv, timeout=_FOREVER), on_line=typer.echo)
+
+
+def support_bundle(
+    output: Annotated[str | None, typer.Option("--output", metavar="FILE", help="Where to write it; here by default.")] = None,
+) -> None:
+    require_root("support-bundle")
+    from nqrust.cli.support.bundle import write
+    from nqrust.host.local import LocalHost
+
+    path = os.path.abspath(output) if output else ""
+    written = write(LocalHost(), path)
+    typer.echo(f"written to {written} (mode 0600). Secrets are masked; look through it before you send it.")

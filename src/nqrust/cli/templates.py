@@ -1,0 +1,136 @@
+"""nqr template: list, show, create, rm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nqrust.cli import output
+from nqrust.cli.connection import ManagerUrl, manager
+from nqrust.cli.output import Output
+from nqrust.cli.vm import limits as vm_limits
+from nqrust.cli.vm import options as opt
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nqrust.contract.templates import Template
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the template.")]
+
+
+def build(app: typer.Typer) -> typer.Typer:
+    app.command("ls", help="List the templates.")(ls)
+    app.command("show", help="All about one template.")(show)
+    app.command("create", help="Keep what VMs are made of under a name.")(create)
+    app.command("rm", help="Delete a template; VMs that were made of it stay.")(rm)
+    return app
+
+
+def ls(out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        found = client.send(calls.list_templates())
+    if out == "json":
+        output.document(found)
+        return
+    output.table(
+        ("name", "image", "vcpus", "memory", "disk", "tags", "description"),
+        [(t.name, t.image, t.vcpus, f"{t.memory_mib} MiB", _disk(t), t.tags, t.description) for t in found.items],
+        empty="There is no template. Make one with: nqr template create --name small --image tiny",
+    )
+
+
+def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        found = client.send(calls.get_template(name))
+    _print(found, out)
+
+
+def create(
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the template.")],
+    image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="Image to boot.")],
+    description: Annotated[str | None, typer.Option("--description", metavar="TEXT", help="What it is for.")] = None,
+    vcpus: opt.Vcpus = None,
+    memory: opt.Memory = None,
+    disk: opt.Disk = None,
+    ssh_key: opt.SshKeys = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="NAME", help="Account in the guest; --ssh-key is then its key instead of root's."),
+    ] = None,
+    tag: opt.Tags = None,
+    volume: Annotated[
+        opt.Texts, typer.Option("--volume", metavar="MIB[:keep]", help="Empty disk beside its own; may be repeated.")
+    ] = None,
+    net_rx: opt.NetRx = None,
+    net_tx: opt.NetTx = None,
+    disk_rate: opt.DiskRate = None,
+    disk_iops: opt.DiskIops = None,
+    network_config: opt.NetworkConfig = None,
+    autostart: opt.Autostart = None,
+    restart_policy: opt.Restart = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also when there is one of that name: it becomes this.")] = False,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    from pydantic import ValidationError
+
+    from nqrust.client import calls
+    from nqrust.client.errors import Refused
+    from nqrust.contract.templates import TemplateCreate, TemplateSpec
+
+    keys = opt.keys(ssh_key or [])
+    if user and not keys:
+        raise UsageError("NQR-USE-003", f"--user {user} could not sign in.", "Give --ssh-key; a template holds no passwords.")
+    limits = opt.rates(net_rx, net_tx, disk_rate, disk_iops)
+    given = {
+        **opt.fields(vcpus, memory, disk, tag, volume, autostart, restart_policy, limits, network_config),
+        "image": image, "description": description, "ssh_keys": None if user else keys or None,
+        "users": [{"name": user, "ssh_keys": keys}] if user else None,
+    }  # fmt: skip
+    given = {field: value for field, value in given.items() if value is not None}
+    try:
+        asked, spec = TemplateCreate(name=name, **given), TemplateSpec(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError("NQR-USE-003", f"{where}: {first['msg']}.", "See: nqr template create --help") from error
+    with manager(url) as client:
+        try:
+            made = client.send(calls.create_template(asked))
+        except Refused as error:
+            if not replace or error.status != 409:
+                raise
+            made = client.send(calls.replace_template(name, spec))
+    _print(made, out)
+
+
+def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names.")], url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        for name in names:
+            client.send(calls.delete_template(name))
+            typer.echo(f"deleted template {name}")
+
+
+def _print(found: Template, out: str) -> None:
+    if out == "json":
+        output.document(found)
+        return
+    output.facts([
+        ("name", found.name), ("description", found.description), ("image", found.image), ("vcpus", found.vcpus),
+        ("memory", f"{found.memory_mib} MiB"), ("disk", _disk(found)),
+        ("volumes", [f"{v.size_mib} MiB{' (kept)' if v.keep else ''}" for v in found.volumes]),
+        ("rate limits", vm_limits.told(found.rate_limits)), ("network config", found.network_config), ("autostart", found.autostart), ("restart", found.restart_policy),
+        ("tags", found.tags), ("users", [user.name for user in found.users]), ("ssh keys", len(found.ssh_keys) or None),
+        ("created", found.created_at), ("changed", found.updated_at),
+    ])  # fmt: skip
+
+
+def _disk(found: Template) -> str:
+    return f"{found.disk_mib} MiB" if found.disk_mib else "the image's"

@@ -1,0 +1,1 @@
+"""`nqr vm` and `nqr volume`."""

@@ -1,0 +1,295 @@
+"""nqr vm: list, show, create, start, stop, restart, pause, resume, rm, console."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nqrust.cli import output
+from nqrust.cli.connection import ManagerUrl, manager
+from nqrust.cli.output import Output
+from nqrust.cli.vm import limits as vm_limits
+from nqrust.cli.vm import options as opt
+from nqrust.cli.vm import ports as vm_ports
+from nqrust.cli.vm import snapshots as vm_snapshots
+from nqrust.cli.vm import unknown as vm_unknown
+from nqrust.cli.vm import users as vm_users
+from nqrust.cli.vm import volumes as volume_commands
+from nqrust.cli.vm.names import checked
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nqrust.contract.vms import Vm
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the change is complete.", callback=opt.timed)]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.", callback=opt.timed)]
+Texts = list[str] | None
+_STEADY = 2.0  # seconds for which a VM runs before we say that it started, unless its guest reports earlier
+
+
+def build(app: typer.Typer) -> typer.Typer:
+    app.command("ls", help="List the VMs.")(ls)
+    app.command("show", help="All about one VM.")(show)
+    app.command("create", help="Create a VM and, unless told not to, start it.")(create)
+    app.command("start", help="Start a VM.")(start)
+    app.command("stop", help="Stop a VM: ask the guest, end it when it does not.")(stop)
+    app.command("restart", help="Stop and start a VM.")(restart)
+    app.command("pause", help="Freeze a VM.")(pause)
+    app.command("resume", help="Let a paused VM go on.")(resume)
+    app.command("limit", help="Limit what a VM may move over its network and its disks.")(vm_limits.limit)
+    app.command("forward", help="Let ports of its host lead to a VM.")(vm_ports.forward)
+    app.add_typer(vm_snapshots.build(), name="snapshot", help="Snapshots: ls, create, restore, rm.")
+    app.command("rm", help="Delete VMs with their disks.")(rm)
+    app.command("adopt", help="Make the record of a VM that a host has. The VM runs on.")(vm_unknown.adopt)
+    app.command("console", help="Attach to the serial console; Ctrl-] leaves, and the VM runs on.")(console)
+    return app
+
+
+def ls(
+    host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Only of this host.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only with this tag.")] = None,
+    unknown: vm_unknown.Unknown = False,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        if unknown:
+            vm_unknown.ls(client, out)
+            return
+        found = client.send(calls.list_vms(host=host, tag=tag))
+    if out == "json":
+        output.document(found)
+        return
+    output.table(
+        ("name", "state", "ip", "host", "image", "vcpus", "memory", "id"),
+        [(v.name, v.state, v.ip, v.host, v.image, v.vcpus, f"{v.memory_mib} MiB", v.id) for v in found.items],
+        empty="There is no VM. Make one with: nqr vm create --name web1 --image tiny --start --wait",
+    )
+
+
+def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        found = client.send(calls.get_vm(name))
+    _print(found, out)
+
+
+def create(
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name, and hostname of the guest.")],
+    image: Annotated[str | None, typer.Option("--image", metavar="IMAGE", help="Image to boot.")] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", metavar="NAME", help="Template that says what no flag here does.")
+    ] = None,
+    vcpus: opt.Vcpus = None,
+    memory: opt.Memory = None,
+    disk: opt.Disk = None,
+    ssh_key: opt.SshKeys = None,
+    tag: opt.Tags = None,
+    forward: Annotated[
+        Texts, typer.Option("--forward", metavar="HOST:GUEST[/udp]", help="Port of the host that leads to it; may be repeated.")
+    ] = None,
+    volume: Annotated[
+        Texts,
+        typer.Option(
+            "--volume",
+            metavar="MIB[:keep]|NAME",
+            help="Disk beside its own (vdb ...): 512M or 2G:keep for an empty one, or a kept volume; may be repeated.",
+        ),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="NAME", help="Account in the guest; --ssh-key is then its key instead of root's."),
+    ] = None,
+    password_hash_file: Annotated[
+        str | None,
+        typer.Option("--password-hash-file", metavar="FILE", help="Password of --user, as `openssl passwd -6` prints it."),
+    ] = None,
+    net_rx: opt.NetRx = None,
+    net_tx: opt.NetTx = None,
+    disk_rate: opt.DiskRate = None,
+    disk_iops: opt.DiskIops = None,
+    network_config: opt.NetworkConfig = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Place it on this host.")] = None,
+    start: Annotated[bool, typer.Option("--start/--no-start", help="Start it.")] = True,
+    autostart: opt.Autostart = None,
+    restart_policy: opt.Restart = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Return when its guest agent reported.", callback=opt.timed)
+    ] = False,
+    timeout: Timeout = 180.0,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    from nqrust.client import calls
+
+    if image is None and template is None:
+        raise UsageError("NQR-USE-003", "Neither --image nor --template is given.", "Name an image: nqr image ls lists them.")
+    keys = opt.keys(ssh_key or [])
+    users = vm_users.accounts(user, keys, password_hash_file)
+    asked = checked(
+        template=template, image=image, host=host, forwards=vm_ports.parse(forward or []) or None, users=users or None,
+        ssh_keys=None if user else keys or None,
+        **opt.fields(
+            vcpus, memory, disk, tag, volume, autostart, restart_policy, opt.rates(net_rx, net_tx, disk_rate, disk_iops), network_config
+        ),
+        name=name, start=start,
+    )  # fmt: skip
+    with manager(url) as client:
+        made = client.send(calls.create_vm(asked))
+        if wait:
+            made = client.wait_for(made.id, "guest_up" if start else "stopped", timeout, since=made.generation) or made
+    if out == "json":
+        output.document(made)
+        return
+    output.facts([("id", made.id), ("name", made.name), ("state", made.state), ("ip", made.ip)])
+
+
+def start(name: Name, wait: Wait = True, timeout: Timeout = 120.0, out: Output = "text", url: ManagerUrl = None) -> None:
+    _verb("start_vm", name, "running", wait, timeout, out, url)
+
+
+def pause(name: Name, wait: Wait = True, timeout: Timeout = 60.0, out: Output = "text", url: ManagerUrl = None) -> None:
+    _verb("pause_vm", name, "paused", wait, timeout, out, url)
+
+
+def resume(name: Name, wait: Wait = True, timeout: Timeout = 60.0, out: Output = "text", url: ManagerUrl = None) -> None:
+    _verb("resume_vm", name, "running", wait, timeout, out, url)
+
+
+def restart(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="Do not ask the guest first.")] = False,
+    wait: Wait = True,
+    timeout: Timeout = 120.0,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    from nqrust.client import calls
+    from nqrust.contract.vms import StopRequest
+
+    with manager(url) as client:
+        found = client.send(calls.restart_vm(name, StopRequest(force=force)))
+        if wait:
+            found = client.wait_for(found.id, "running", timeout, since=found.generation, steady=_STEADY) or found
+    _print_short(found, out)
+
+
+def stop(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="End it at once instead of asking the guest.")] = False,
+    grace: Annotated[
+        int,
+        typer.Option("--grace", metavar="SECONDS", min=0, max=600, help="Time the guest has to stop by itself."),
+    ] = 20,
+    wait: Wait = True,
+    timeout: Timeout = 120.0,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    from nqrust.client import calls
+    from nqrust.contract.vms import StopRequest
+
+    with manager(url) as client:
+        found = client.send(calls.stop_vm(name, StopRequest(force=force, timeout_seconds=grace)))
+        if wait:
+            found = client.wait_for(found.id, "stopped", timeout, since=found.generation) or found
+    _print_short(found, out)
+
+
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids.")],
+    force: Annotated[bool, typer.Option("--force", help="Even when its host is offline.")] = False,
+    unknown: vm_unknown.Unknown = False,
+    wait: Wait = True,
+    timeout: Timeout = 120.0,
+    url: ManagerUrl = None,
+) -> None:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        if unknown:
+            vm_unknown.rm(client, names)
+            return
+        for name in names:
+            vm = client.send(calls.get_vm(name))
+            client.send(calls.delete_vm(vm.id, force=force))
+            if wait:
+                client.wait_for(vm.id, "deleted", timeout=timeout)
+            typer.echo(f"deleted {vm.name} ({vm.id})" if wait else f"deleting {vm.name} ({vm.id})")
+
+
+def console(
+    name: Name,
+    log: Annotated[bool, typer.Option("--log", help="Print what the console said so far, and leave.")] = False,
+    url: ManagerUrl = None,
+) -> None:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        if log:
+            said = client.send(calls.console_log(name))
+            typer.echo(output.without_sequences(said) if sys.stdout.isatty() else said, nl=False)
+            return
+        from nqrust.cli.vm.console import attach
+        from nqrust.client.call import websocket_url
+
+        address = websocket_url(client.base_url, client.send(calls.console_ticket(name)))
+    raise typer.Exit(attach(address, name))
+
+
+def _verb(method: str, name: str, condition: Any, wait: bool, timeout: float, out: str, url: str | None) -> None:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        found: Vm = client.send(getattr(calls, method)(name))
+        if wait:
+            found = client.wait_for(found.id, condition, timeout, since=found.generation, steady=_STEADY) or found
+    _print_short(found, out)
+
+
+def _print_short(found: Vm, out: str) -> None:
+    if out == "json":
+        output.document(found)
+    else:
+        output.facts([("id", found.id), ("name", found.name), ("state", found.state), ("ip", found.ip)])
+
+
+def _limits(found: Vm) -> str | None:
+    if found.started_at is None:
+        return None
+    limits = found.limits
+    if limits is None:
+        return "none: this host cannot limit it"
+    parts = [(limits.memory_mib, "MiB"), (limits.cpu_percent, "% of a CPU"), (limits.tasks, "tasks")]
+    return ", ".join(f"{value} {unit}" if value is not None else f"any {unit}" for value, unit in parts)
+
+
+def _print(found: Vm, out: str) -> None:
+    if out == "json":
+        output.document(found)
+        return
+    guest = found.guest
+    rows: list[tuple[str, object]] = [
+        ("id", found.id), ("name", found.name), ("state", found.state), ("wanted", found.desired_state),
+        ("error", found.error), ("host", found.host), ("ip", found.ip), ("mac", found.mac), ("image", found.image),
+        ("vcpus", found.vcpus), ("memory", f"{found.memory_mib} MiB"), ("disk", f"{found.disk_mib} MiB"),
+        ("volumes", volume_commands.told(found.volumes)),
+        ("rate limits", vm_limits.told(found.rate_limits)), ("network", found.network_written or ("left to the image" if found.network_config == "image" else None)),
+        ("tap", found.tap), ("ports", [f"{p.host_port}:{p.guest_port}/{p.protocol}" for p in found.forwards]), ("boot id", found.boot_id), ("autostart", found.autostart),
+        ("restart", found.restart_policy), ("tags", found.tags), ("users", found.users), ("created", found.created_at),
+        ("started", found.started_at), ("guest up", found.guest_up_at), ("limits", _limits(found)),
+    ]  # fmt: skip
+    if guest is not None:
+        used = guest.memory_total_kib - guest.memory_available_kib
+        rows += [
+            ("guest cpu", f"{guest.cpu_percent:.0f} %"),
+            ("guest memory", f"{used // 1024} of {guest.memory_total_kib // 1024} MiB used"),
+            ("guest gateway", f"{guest.gateway} {'answers' if guest.gateway_reachable else 'not proven'}"),
+        ]
+    output.facts(rows)

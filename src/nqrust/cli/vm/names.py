@@ -1,0 +1,31 @@
+"""What is known to be wrong with a VM before the manager is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nqrust.contract.vms import VmCreate
+
+
+def checked_name(name: str) -> None:
+    """Raises UsageError NQR-USE-003."""
+    checked(name=name, image="any")
+
+
+def checked(**fields: Any) -> VmCreate:
+    from pydantic import ValidationError
+
+    from nqrust.contract.vms import VmCreate
+
+    try:
+        return VmCreate(**{name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        flag = "--" + {"memory_mib": "memory", "disk_mib": "disk", "ssh_keys": "ssh-key", "tags": "tag"}.get(field, field)
+        what = f"{flag} cannot be “{fields.get(field)}”: {str(first['msg'])[:1].lower()}{str(first['msg'])[1:]}."
+        cure = "A name is lower-case letters, digits and dashes, beginning with a letter, at most 63 characters."
+        raise UsageError("NQR-USE-003", what, cure if field == "name" else "See: nqr vm create --help") from error

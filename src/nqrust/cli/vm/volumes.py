@@ -1,0 +1,162 @@
+"""nqr volume: ls, attach, detach, rm. Volumes that are kept when their VM is deleted, and those of a VM that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nqrust.cli import output
+from nqrust.cli.connection import ManagerUrl, manager
+from nqrust.cli.output import Output
+from nqrust.cli.vm import options as opt
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nqrust.contract.vms import Vm, Volume, VolumeCreate
+
+OfVm = Annotated[str, typer.Argument(metavar="VM", help="Name or id of a stopped VM.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the change is complete.", callback=opt.timed)]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.", callback=opt.timed)]
+
+
+def build(app: typer.Typer) -> typer.Typer:
+    app.command("ls", help="List the kept volumes, and who has them.")(ls)
+    app.command("attach", help="Give a stopped VM a volume, an empty or a kept one.")(attach)
+    app.command("detach", help="Take a volume from a stopped VM; the others keep their names.")(detach)
+    app.command("rm", help="Delete kept volumes with what is in them.")(rm)
+    return app
+
+
+def ls(
+    host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Only of this host.")] = None,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        found = client.send(calls.list_volumes(host))
+    if out == "json":
+        output.document(found)
+        return
+    output.table(
+        ("name", "size", "host", "vm", "since"),
+        [(v.name, f"{v.size_mib} MiB", v.host, v.vm, v.created_at) for v in found.items],
+        empty="There is no kept volume. A VM's volume is kept with: nqr vm create --volume 2G:keep ...",
+    )
+
+
+def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Whole names.")], url: ManagerUrl = None) -> None:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        for name in names:
+            client.send(calls.delete_volume(name))
+            typer.echo(f"deleted volume {name}")
+
+
+def attach(
+    vm: OfVm,
+    size: Annotated[str | None, typer.Option("--size", metavar="MIB", help="An empty one: 512M, 2G.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="It stays on its host when it is detached or the VM deleted.")] = False,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="A kept one, or how its name begins.")] = None,
+    wait: Wait = True,
+    timeout: Timeout = 180.0,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    from nqrust.client import calls
+
+    wanted = _wanted(size, keep, name)
+    with manager(url) as client:
+        found = client.send(calls.attach_volume(vm, wanted))
+        coming = next((volume.device for volume in found.volumes if volume.change == "attaching"), None)
+        if wait and coming:
+            found = client.wait_for(found.id, _has(coming), timeout=timeout) or found
+    _print(found, out)
+
+
+def detach(
+    vm: OfVm,
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its name in the guest: vdb ...")],
+    keep: Annotated[bool, typer.Option("--keep", help="It stays on its host, though it was not marked to.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="With what is on it.")] = False,
+    wait: Wait = True,
+    timeout: Timeout = 180.0,
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
+    """One that is kept stays without a flag."""
+    from nqrust.client import calls
+
+    if keep and delete:
+        raise UsageError("NQR-USE-003", "--keep and --delete are both given.", "Give one of them.")
+    with manager(url) as client:
+        found = client.send(calls.detach_volume(vm, device, "keep" if keep else "delete" if delete else None))
+        going = next((volume for volume in found.volumes if volume.device == device), None)
+        if wait and going:
+            found = client.wait_for(found.id, _has_not(device), timeout=timeout) or found
+    _print(found, out, going.kept_name(found.name, found.id) if going and going.data == "keep" else None)
+
+
+def told(volumes: list[Volume]) -> list[str]:
+    """For people."""
+    said = []
+    for volume in volumes:
+        notes = [*(["kept"] if volume.keep else []), *([volume.change] if volume.change else [])]
+        said.append(f"{volume.device} {volume.size_mib} MiB" + (f" ({', '.join(notes)})" if notes else ""))
+    return said
+
+
+def _print(found: Vm, out: str, kept_as: str | None = None) -> None:
+    if out == "json":
+        output.document(found)
+        return
+    output.facts([("name", found.name), ("volumes", told(found.volumes) or "none"), ("kept as", kept_as)])
+
+
+def _wanted(size: str | None, keep: bool, name: str | None) -> VolumeCreate:
+    from pydantic import ValidationError
+
+    from nqrust.contract.vms import VolumeCreate
+
+    if (size is None) == (name is None):
+        raise UsageError(
+            "NQR-USE-003", "A volume has a --size (an empty one) or a --name (a kept one).", "Give one of them: --size 2G."
+        )
+    try:
+        return VolumeCreate.model_validate(
+            {"name": name} if name is not None else {"size_mib": output.mebibytes("--size", size), "keep": keep}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--size" if name is None else "--name"
+        raise UsageError("NQR-USE-003", f"{flag}: {first['msg']}.", "See: nqr volume attach --help") from error
+
+
+def _has(device: str) -> Callable[[Vm], bool]:
+    """Whether the VM has the volume; WaitFailed when it does not get it."""
+    from nqrust.client.errors import WaitFailed
+
+    def reached(vm: Vm) -> bool:
+        found = next((volume for volume in vm.volumes if volume.device == device), None)
+        if found is None or found.change in ("withdrawing", "detaching"):
+            raise WaitFailed(f"VM {vm.name} did not get its volume {device}: {vm.error or 'no reason given'}")
+        return found.change is None
+
+    return reached
+
+
+def _has_not(device: str) -> Callable[[Vm], bool]:
+    """Whether the volume is gone; WaitFailed when it stays."""
+    from nqrust.client.errors import WaitFailed
+
+    def reached(vm: Vm) -> bool:
+        found = next((volume for volume in vm.volumes if volume.device == device), None)
+        if found is not None and found.change is None:
+            raise WaitFailed(f"Volume {device} stays with VM {vm.name}: {vm.error or 'no reason given'}")
+        return found is None
+
+    return reached

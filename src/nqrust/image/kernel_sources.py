@@ -1,0 +1,39 @@
+"""All sources of guest kernels, and which is for this host."""
+
+from __future__ import annotations
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+from nqrust.image import kernel_debian  # noqa: F401  registers itself
+from nqrust.image.errors import ImageError
+from nqrust.image.kernel import SOURCES, KernelSource
+
+
+def distribution_names(os_release: str) -> list[str]:
+    """`ID` and then `ID_LIKE` of an os-release(5) text, lower case."""
+    fields: dict[str, str] = {}
+    for line in os_release.splitlines():
+        key, sign, value = line.partition("=")
+        if sign:
+            fields[key.strip()] = value.strip().strip("\"'")
+    return [name for key in ("ID", "ID_LIKE") for name in fields.get(key, "").lower().split()]
+
+
+def source_for(host: Host) -> KernelSource:
+    """The source for this host. Raises ImageError NQR-IMG-001 when its distribution has none."""
+    text = ""
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        try:
+            text = host.read_text(path)
+            break
+        except HostError:
+            continue
+    names = distribution_names(text)
+    for name in names:
+        if name in SOURCES:
+            return SOURCES[name]
+    raise ImageError(
+        "NQR-IMG-001",
+        f"There is no recipe for a guest kernel on this distribution ({' '.join(names) or 'unknown'}).",
+        "Build the image on Debian or Ubuntu and add it with: nqr image add NAME --path FOLDER",
+    )

@@ -1,0 +1,1 @@
+"""Who may do what: users, tokens, sign-in, and the guards that routes ask."""

@@ -1,0 +1,216 @@
+"""Who somebody is, from what the request carries; signing in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import time
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+from sqlalchemy import delete, or_, select
+
+from nqrust.contract.auth import PasswordChange, Role, Session
+from nqrust.contract.credentials import TOKEN_PREFIX, hash_password, hash_token, new_token, verify_password
+from nqrust.manager.clock import now
+from nqrust.manager.core.core import Core
+from nqrust.manager.core.principal import Principal
+from nqrust.manager.errors import (
+    Conflict,
+    Invalid,
+    NotAuthenticated,
+    NotPermitted,
+    Throttled,
+    WrongCredentials,
+    WrongPassword,
+)
+from nqrust.manager.store.tables import Host, JoinToken, Token, User
+
+TOKEN_USER = "token"
+"""User name that a browser's prompt takes together with an API token as the password."""
+SESSION_TTL = timedelta(hours=12)
+_USED_RESOLUTION = timedelta(minutes=1)
+_BASIC_CACHE_SECONDS = 60.0
+_NOBODY = hash_password("nobody has this password", salt=b"\0" * 16)
+
+
+class BasicCache:
+    """Remembers a proven password for a minute: scrypt costs 50 ms, a browser asks many times a page."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, Principal]] = {}
+
+    def get(self, key: str) -> Principal | None:
+        until, principal = self._known.get(key, (0.0, None))
+        return principal if until > time.monotonic() else None
+
+    def put(self, key: str, principal: Principal) -> None:
+        if len(self._known) > 1000:
+            self._known.clear()
+        self._known[key] = (time.monotonic() + _BASIC_CACHE_SECONDS, principal)
+
+    def clear(self) -> None:
+        self._known.clear()
+
+
+basic_cache = BasicCache()
+
+
+async def authenticate(core: Core, authorization: str | None, source: str) -> Principal:
+    """The principal behind an Authorization header. Raises NotAuthenticated, WrongCredentials, Throttled."""
+    scheme, _, value = (authorization or "").partition(" ")
+    value = value.strip()
+    if scheme.lower() == "bearer" and value:
+        return await _bearer(core, value)
+    if scheme.lower() == "basic" and value:
+        try:
+            username, separator, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except (binascii.Error, ValueError) as error:
+            raise NotAuthenticated("The Authorization header cannot be read.") from error
+        if not separator or "\0" in username:
+            raise NotAuthenticated("The Authorization header cannot be read.")
+        if username == TOKEN_USER and password.startswith(TOKEN_PREFIX):
+            return await _bearer(core, password)
+        key = hashlib.sha256(f"{username}\0{password}".encode()).hexdigest()
+        principal = basic_cache.get(key)
+        if principal is None:
+            principal = await check_password(core, username, password, source)
+            basic_cache.put(key, principal)
+        return principal
+    raise NotAuthenticated()
+
+
+async def _bearer(core: Core, token: str) -> Principal:
+    digest = hash_token(token)
+    async with core.db.transaction() as session:
+        row = await session.scalar(select(Token).where(Token.sha256 == digest))
+        if row is not None:
+            if row.expires_at is not None and row.expires_at <= now():
+                raise NotAuthenticated("This token has expired.")
+            if row.last_used_at is None or now() - row.last_used_at > _USED_RESOLUTION:
+                row.last_used_at = now()
+            if row.kind == "session":
+                return Principal("user", row.name, Role(row.role), user_id=row.user_id, token_id=row.id)
+            return Principal("token", f"token:{row.name}", Role(row.role), token_id=row.id)
+        host = (await session.execute(select(Host.id, Host.name).where(Host.agent_token_sha256 == digest))).first()
+        if host is not None:
+            return Principal("agent", f"agent:{host.name}", host_id=host.id)
+        join = (await session.execute(select(JoinToken.id, JoinToken.name).where(JoinToken.sha256 == digest))).first()
+        if join is not None:
+            return Principal("join", f"join-token:{join.name or join.id}", join_id=join.id)
+    raise NotAuthenticated("This token is not known.")
+
+
+async def still_may(core: Core, principal: Principal, role: Role) -> bool:
+    """Whether the token, or the user, that somebody came in with is still there and includes `role`."""
+    async with core.db.transaction() as session:
+        row: Token | User | None
+        if principal.token_id:
+            valid = or_(Token.expires_at.is_(None), Token.expires_at > now())
+            row = await session.scalar(select(Token).where(Token.id == principal.token_id, valid))
+        else:
+            row = await session.scalar(select(User).where(User.id == principal.user_id))
+    return row is not None and replace(principal, role=Role(row.role)).may(role)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a source address is this machine's own loopback."""
+    return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
+
+
+async def check_password(core: Core, username: str, password: str, source: str) -> Principal:
+    """The user with this password. Raises WrongCredentials, Throttled."""
+    user = await _proven(core, username, password, source)
+    return Principal("user", user.username, Role(user.role), user_id=user.id)
+
+
+async def _proven(core: Core, username: str, password: str, source: str) -> User:
+    """The user with this password. A wrong one costs the same time whether or not the user exists."""
+    # Everybody who uses the web UI of this machine comes from loopback: one of them must not lock out the others.
+    shared = is_loopback(source)
+    async with core.throttle.turn(username, source):
+        wait = max(core.throttle.wait(username, source), 0.0 if shared else core.throttle.wait("*", source))
+        if wait > 0:
+            raise Throttled(wait)
+        async with core.db.transaction() as session:
+            user = await session.scalar(select(User).where(User.username == username))
+        stored = user.password_hash if user is not None else _NOBODY
+        right = await asyncio.to_thread(verify_password, password, stored)
+        if user is None or not right:
+            core.throttle.failed(username, source)
+            if not shared and core.throttle.wait(username, source) > 0:
+                core.throttle.failed("*", source)
+            raise WrongCredentials()
+        core.throttle.succeeded(username, source)
+    return user
+
+
+async def sign_in(core: Core, username: str, password: str, source: str) -> Session:
+    """A session token for the right password."""
+    principal = await check_password(core, username, password, source)
+    assert principal.role is not None
+    token = new_token()
+    expires_at = now() + SESSION_TTL
+    async with core.db.transaction() as session:
+        session.add(
+            Token(
+                id=str(uuid4()),
+                kind="session",
+                name=username,
+                sha256=hash_token(token),
+                role=principal.role.value,
+                user_id=principal.user_id,
+                expires_at=expires_at,
+            )
+        )
+        await session.execute(delete(Token).where(Token.kind == "session", Token.expires_at < now()))
+    return Session(token=token, expires_at=expires_at, username=username, role=principal.role)
+
+
+async def sign_out(core: Core, principal: Principal) -> None:
+    """End the session whose token was used; an API token or a password is no session and stays."""
+    basic_cache.clear()
+    if principal.kind == "user" and principal.token_id:
+        async with core.db.transaction() as session:
+            await session.execute(delete(Token).where(Token.id == principal.token_id))
+
+
+async def change_password(core: Core, principal: Principal, wanted: PasswordChange, source: str) -> None:
+    """The user's own password. The session that was used stays, all others of the user end.
+
+    Raises NotPermitted (an API token has none), WrongPassword, Throttled, Invalid, Conflict."""
+    if principal.user_id is None:
+        raise NotPermitted("An API token has no password.", cure="Sign in with a user name and a password.")
+    try:
+        proven = await _proven(core, principal.name, wanted.current_password, source)
+    except WrongCredentials as error:
+        raise WrongPassword() from error
+    if wanted.new_password == wanted.current_password:
+        raise Invalid("The new password is the current one.", cure="Choose another.")
+    password_hash = await asyncio.to_thread(hash_password, wanted.new_password)
+    async with core.db.transaction() as session:
+        row = await session.get(User, principal.user_id, with_for_update=True)
+        if row is None or row.password_hash != proven.password_hash:
+            raise Conflict("The password was changed by somebody else meanwhile.", cure="Sign in again.")
+        row.password_hash = password_hash
+        others = [Token.user_id == row.id, *([Token.id != principal.token_id] if principal.token_id else [])]
+        await session.execute(delete(Token).where(*others))
+    basic_cache.clear()
+
+
+async def forget_expired(core: Core) -> None:
+    """Housekeeping: expired tokens and join tokens go."""
+    async with core.db.transaction() as session:
+        await session.execute(delete(Token).where(Token.expires_at < now() - timedelta(days=7)))
+        await session.execute(
+            delete(JoinToken).where(
+                JoinToken.reusable.is_(False),
+                or_(
+                    JoinToken.expires_at < now() - timedelta(days=7),
+                    JoinToken.used_at < now() - timedelta(days=7),
+                ),
+            )
+        )

@@ -1,0 +1,91 @@
+"""Sign-in, users, API tokens."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+
+from nqrust.contract.auth import (
+    Login,
+    PasswordChange,
+    Role,
+    Session,
+    TokenCreate,
+    TokenCreated,
+    TokenList,
+    User,
+    UserCreate,
+    UserList,
+    UserUpdate,
+)
+from nqrust.manager.access import authentication as auth
+from nqrust.manager.access import service as accounts
+from nqrust.manager.access.guards import Admin, CoreDep, Viewer
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/auth/login", tags=["auth"])
+async def login(core: CoreDep, request: Request, body: Login) -> Session:
+    """A session token for a username and password."""
+    request.state.claimed = f"sign-in:{body.username}"
+    session = await auth.sign_in(core, body.username, body.password, request.state.source)
+    request.state.claimed = session.username
+    return session
+
+
+@router.post("/auth/logout", status_code=204, tags=["auth"])
+async def logout(core: CoreDep, principal: Viewer) -> None:
+    """End this session."""
+    await auth.sign_out(core, principal)
+
+
+@router.get("/auth/me", tags=["auth"])
+async def me(core: CoreDep, principal: Viewer) -> User:
+    """Who these credentials belong to."""
+    known = await accounts.get_user(core, principal.user_id) if principal.user_id else None
+    role = principal.role or Role.viewer
+    return known or User(id=principal.token_id or "", username=principal.name, role=role, created_at=core.started_at)
+
+
+@router.put("/auth/password", status_code=204, tags=["auth"])
+async def change_password(core: CoreDep, principal: Viewer, request: Request, body: PasswordChange) -> None:
+    """One's own. This session stays; all others of the user end."""
+    await auth.change_password(core, principal, body, request.state.source)
+
+
+@router.get("/users", tags=["users"])
+async def list_users(core: CoreDep, _: Admin) -> UserList:
+    return await accounts.list_users(core)
+
+
+@router.post("/users", status_code=201, tags=["users"])
+async def create_user(core: CoreDep, _: Admin, body: UserCreate) -> User:
+    return await accounts.create_user(core, body)
+
+
+@router.patch("/users/{user_id}", tags=["users"])
+async def update_user(core: CoreDep, _: Admin, user_id: str, body: UserUpdate) -> User:
+    """Another role, or a new password; the latter ends all sessions of that user."""
+    return await accounts.update_user(core, user_id, body)
+
+
+@router.delete("/users/{user_id}", status_code=204, tags=["users"])
+async def delete_user(core: CoreDep, _: Admin, user_id: str) -> None:
+    """Its sessions end too. The last administrator cannot be deleted."""
+    await accounts.delete_user(core, user_id)
+
+
+@router.get("/tokens", tags=["tokens"])
+async def list_tokens(core: CoreDep, _: Admin) -> TokenList:
+    return await accounts.list_tokens(core)
+
+
+@router.post("/tokens", status_code=201, tags=["tokens"])
+async def create_token(core: CoreDep, _: Admin, body: TokenCreate) -> TokenCreated:
+    """The token itself is shown here and never again."""
+    return await accounts.create_token(core, body)
+
+
+@router.delete("/tokens/{token_id}", status_code=204, tags=["tokens"])
+async def delete_token(core: CoreDep, _: Admin, token_id: str) -> None:
+    await accounts.delete_token(core, token_id)

@@ -1,0 +1,179 @@
+"""Users and API tokens, and what the installer put into bootstrap.json."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from uuid import uuid4
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from nqrust.contract.auth import Bootstrap, Role, TokenCreate, TokenCreated, TokenList, UserCreate, UserList, UserUpdate
+from nqrust.contract.auth import Token as ApiToken
+from nqrust.contract.auth import User as ApiUser
+from nqrust.contract.credentials import hash_password, hash_token, new_token
+from nqrust.manager.access.authentication import basic_cache
+from nqrust.manager.clock import now
+from nqrust.manager.core.core import Core
+from nqrust.manager.errors import Conflict, NotFound, SettingsError
+from nqrust.manager.store.tables import JoinToken, Token, User
+
+log = structlog.get_logger("nqrust.manager.accounts")
+
+
+def read_bootstrap(path: str) -> Bootstrap:
+    """The installer's file; SettingsError when it cannot be read or understood."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return Bootstrap.model_validate_json(file.read())
+    except OSError as error:
+        raise SettingsError(f"MANAGER_BOOTSTRAP_FILE {path} cannot be read: {error.strerror}.") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise SettingsError(f"MANAGER_BOOTSTRAP_FILE {path} is not valid: {str(error).splitlines()[0]}.") from error
+
+
+async def bootstrap(core: Core, wanted: Bootstrap) -> None:
+    """Make it so: the administrator while there is no user, tokens and join tokens at every start."""
+    async with core.db.transaction() as session:
+        if not await session.scalar(select(func.count()).select_from(User)):
+            session.add(
+                User(
+                    id=str(uuid4()),
+                    username=wanted.admin_username,
+                    password_hash=wanted.admin_password_hash,
+                    role=Role.admin.value,
+                )
+            )
+            log.info("administrator created", username=wanted.admin_username)
+        names = [token.name for token in wanted.tokens]
+        await session.execute(delete(Token).where(Token.kind == "bootstrap", Token.name.notin_(names)))
+        for token in wanted.tokens:
+            values = {"kind": "bootstrap", "name": token.name, "role": token.role.value}
+            await session.execute(
+                delete(Token).where(Token.kind == "bootstrap", Token.name == token.name, Token.sha256 != token.sha256)
+            )
+            await session.execute(
+                insert(Token)
+                .values(id=str(uuid4()), sha256=token.sha256, **values)
+                .on_conflict_do_update(index_elements=["sha256"], set_=values)
+            )
+        join_names = [token.name for token in wanted.join_tokens]
+        await session.execute(delete(JoinToken).where(JoinToken.reusable.is_(True), JoinToken.name.notin_(join_names)))
+        for join in wanted.join_tokens:
+            await session.execute(
+                insert(JoinToken)
+                .values(id=str(uuid4()), name=join.name, sha256=join.sha256, reusable=True, created_by="installer")
+                .on_conflict_do_update(index_elements=["name"], set_={"sha256": join.sha256, "reusable": True})
+            )
+
+
+async def list_users(core: Core) -> UserList:
+    async with core.db.transaction() as session:
+        rows = list(await session.scalars(select(User).order_by(User.username)))
+    return UserList(items=[_user(row) for row in rows], total=len(rows))
+
+
+async def get_user(core: Core, user_id: str) -> ApiUser | None:
+    async with core.db.transaction() as session:
+        row = await session.get(User, user_id)
+    return _user(row) if row else None
+
+
+async def create_user(core: Core, wanted: UserCreate) -> ApiUser:
+    password_hash = await asyncio.to_thread(hash_password, wanted.password)
+    row = User(
+        id=str(uuid4()),
+        username=wanted.username,
+        password_hash=password_hash,
+        role=wanted.role.value,
+        created_at=now(),
+    )
+    try:
+        async with core.db.transaction() as session:
+            session.add(row)
+    except IntegrityError as error:
+        raise Conflict(f"There is already a user named {wanted.username}.") from error
+    return _user(row)
+
+
+async def update_user(core: Core, user_id: str, change: UserUpdate) -> ApiUser:
+    """A new role holds for open sessions at once; a new password ends them."""
+    password_hash = await asyncio.to_thread(hash_password, change.password) if change.password else None
+    async with core.db.transaction() as session:
+        admins = list(await session.scalars(select(User).where(User.role == "admin").with_for_update()))
+        row = await session.get(User, user_id)
+        if row is None:
+            raise NotFound("There is no such user.")
+        if change.role is not None and change.role is not Role.admin and [a.id for a in admins] == [row.id]:
+            raise Conflict(f"{row.username} is the last administrator.", cure="Create another administrator first.")
+        if change.role is not None:
+            row.role = change.role.value
+            await session.execute(update(Token).where(Token.user_id == row.id).values(role=row.role))
+        if password_hash is not None:
+            row.password_hash = password_hash
+            await session.execute(delete(Token).where(Token.user_id == row.id))
+    basic_cache.clear()
+    return _user(row)
+
+
+async def delete_user(core: Core, user_id: str) -> None:
+    """The user and all its sessions go. The last administrator stays."""
+    async with core.db.transaction() as session:
+        # Locked, so that two administrators cannot delete each other at the same moment.
+        admins = list(await session.scalars(select(User).where(User.role == "admin").with_for_update()))
+        row = await session.get(User, user_id)
+        if row is None:
+            raise NotFound("There is no such user.")
+        if [admin.id for admin in admins] == [row.id]:
+            raise Conflict(f"{row.username} is the last administrator.", cure="Create another administrator first.")
+        await session.delete(row)
+    basic_cache.clear()
+
+
+async def list_tokens(core: Core) -> TokenList:
+    async with core.db.transaction() as session:
+        rows = list(await session.scalars(select(Token).where(Token.kind != "session").order_by(Token.created_at)))
+    return TokenList(items=[_token(row) for row in rows], total=len(rows))
+
+
+async def create_token(core: Core, wanted: TokenCreate) -> TokenCreated:
+    secret = new_token()
+    row = Token(
+        id=str(uuid4()),
+        kind="api",
+        name=wanted.name,
+        sha256=hash_token(secret),
+        role=wanted.role.value,
+        created_at=now(),
+        expires_at=now() + timedelta(seconds=wanted.ttl_seconds) if wanted.ttl_seconds else None,
+    )
+    async with core.db.transaction() as session:
+        session.add(row)
+    return TokenCreated(token=secret, **_token(row).model_dump())
+
+
+async def delete_token(core: Core, token_id: str) -> None:
+    async with core.db.transaction() as session:
+        row = await session.get(Token, token_id)
+        if row is None:
+            raise NotFound("There is no such token.")
+        await session.delete(row)
+
+
+def _user(row: User) -> ApiUser:
+    return ApiUser(id=row.id, username=row.username, role=Role(row.role), created_at=row.created_at)
+
+
+def _token(row: Token) -> ApiToken:
+    return ApiToken(
+        id=row.id,
+        name=row.name,
+        role=Role(row.role),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+    )

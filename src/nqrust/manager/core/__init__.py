@@ -1,0 +1,1 @@
+"""What every part of the running manager shares. Knows no resource."""

@@ -1,0 +1,40 @@
+"""What every part of the running manager shares."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from nqrust.contract.images import Download
+from nqrust.manager.clock import now
+from nqrust.manager.core.agents import AgentPort, Agents
+from nqrust.manager.core.throttle import Throttle
+from nqrust.manager.core.tickets import Tickets
+from nqrust.manager.settings import Settings
+from nqrust.manager.store.database import Database
+from nqrust.manager.store.tables import Host
+
+
+@dataclass
+class Core:
+    """`wake`: set when there may be an operation to run. `changed`: pulses whenever an operation ended. `downloads`: of
+    images that are being fetched, by the image's id; `fetching`: two of them at a time. `reboots`: when it was last told
+    that a VM's guest started again."""
+
+    settings: Settings
+    db: Database
+    agents: Agents
+    throttle: Throttle = field(default_factory=Throttle)
+    tickets: Tickets = field(default_factory=Tickets)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    started_at: datetime = field(default_factory=now)
+    leading: bool = False
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    downloads: dict[str, Download] = field(default_factory=dict)
+    fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    reboots: dict[str, datetime] = field(default_factory=dict)
+
+    def agent_of(self, host: Host) -> AgentPort:
+        """The agent of a host."""
+        return self.agents.at(host.url, host.command_token)

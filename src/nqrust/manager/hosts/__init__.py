@@ -1,0 +1,1 @@
+"""Hosts: join, heartbeats, cordon and drain. Above VMs, which a host carries."""

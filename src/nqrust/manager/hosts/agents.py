@@ -1,0 +1,97 @@
+"""The real agents, behind `domain.agents`: one client per host, its errors in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from nqrust.client.agent import AgentClient, AgentRefused, AgentUnreachable
+from nqrust.contract.agent import Inventory, VmDocument, VmSpec, VmStatus
+from nqrust.contract.vms import SnapshotFound, StopRequest
+from nqrust.manager.core.agents import AgentAway, AgentPort, AgentSaidNo
+
+T = TypeVar("T")
+
+
+async def _ask(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except AgentRefused as error:
+        raise AgentSaidNo(error.status, error.problem) from error
+    except (AgentUnreachable, ValidationError) as error:
+        raise AgentAway(str(error).splitlines()[0]) from error
+
+
+class RemoteAgent:
+    """One agent over HTTP."""
+
+    def __init__(self, client: AgentClient) -> None:
+        self.client = client
+
+    async def inventory(self) -> Inventory:
+        return await _ask(self.client.inventory())
+
+    async def get_vm(self, vm_id: str) -> VmStatus | None:
+        return await _ask(self.client.get_vm(vm_id))
+
+    async def vm_record(self, vm_id: str) -> VmDocument:
+        return await _ask(self.client.vm_record(vm_id))
+
+    async def put_vm(self, spec: VmSpec) -> VmStatus:
+        return await _ask(self.client.put_vm(spec))
+
+    async def stop_vm(self, vm_id: str, request: StopRequest) -> VmStatus:
+        return await _ask(self.client.stop_vm(vm_id, request))
+
+    async def pause_vm(self, vm_id: str) -> VmStatus:
+        return await _ask(self.client.pause_vm(vm_id))
+
+    async def resume_vm(self, vm_id: str) -> VmStatus:
+        return await _ask(self.client.resume_vm(vm_id))
+
+    async def delete_vm(self, vm_id: str) -> None:
+        await _ask(self.client.delete_vm(vm_id))
+
+    async def create_snapshot(self, vm_id: str, name: str) -> SnapshotFound:
+        return await _ask(self.client.create_snapshot(vm_id, name))
+
+    async def restore_snapshot(self, vm_id: str, name: str) -> VmStatus:
+        return await _ask(self.client.restore_snapshot(vm_id, name))
+
+    async def delete_snapshot(self, vm_id: str, name: str) -> None:
+        await _ask(self.client.delete_snapshot(vm_id, name))
+
+    async def delete_volume(self, name: str) -> None:
+        await _ask(self.client.delete_volume(name))
+
+    async def delete_tap(self, name: str) -> None:
+        await _ask(self.client.delete_tap(name))
+
+    async def console_log(self, vm_id: str) -> str:
+        return await _ask(self.client.console_log(vm_id))
+
+    def console_url(self, vm_id: str) -> str:
+        return self.client.console_url(vm_id)
+
+    def console_headers(self) -> dict[str, str]:
+        return self.client.console_headers()
+
+
+class RemoteAgents:
+    """Clients are kept, so that connections are; a host that moved or joined anew gets a new one."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], RemoteAgent] = {}
+
+    def at(self, url: str, command_token: str) -> AgentPort:
+        key = (url, command_token)
+        if key not in self._known:
+            self._known[key] = RemoteAgent(AgentClient(url, command_token))
+        return self._known[key]
+
+    async def close(self) -> None:
+        for agent in self._known.values():
+            await agent.client.close()
+        self._known.clear()

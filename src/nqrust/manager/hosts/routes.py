@@ -1,0 +1,88 @@
+"""Hosts and their agents."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+
+from nqrust.contract.agent import GuestReportForward
+from nqrust.contract.auth import JoinToken, JoinTokenCreate
+from nqrust.contract.hosts import Heartbeat, Host, HostList, HostRegister, HostRegistered
+from nqrust.manager.access.authentication import is_loopback
+from nqrust.manager.access.guards import Admin, CoreDep, Joining, Operator, OwnHost, Viewer
+from nqrust.manager.hosts import service as hosts
+from nqrust.manager.vms import service as vms
+
+router = APIRouter(prefix="/v1/hosts", tags=["hosts"])
+
+
+@router.get("")
+async def list_hosts(core: CoreDep, _: Viewer) -> HostList:
+    return await hosts.list_hosts(core)
+
+
+@router.post("/join-tokens", status_code=201)
+async def create_join_token(core: CoreDep, who: Admin, body: JoinTokenCreate | None = None) -> JoinToken:
+    """Lets one agent register, once."""
+    return await hosts.create_join_token(core, body or JoinTokenCreate(), who.name)
+
+
+@router.get("/join-check", status_code=204)
+async def join_check(core: CoreDep, who: Joining, request: Request) -> None:
+    """Whether this join token would be taken from here. Does not use it up."""
+    await hosts.check_join_token(core, who, _same_machine(request))
+
+
+@router.post("/register")
+async def register(core: CoreDep, who: Joining, request: Request, body: HostRegister) -> HostRegistered:
+    """With a join token: new credentials. With the agent's own token: the same host again."""
+    source = str(request.state.source)
+    return await hosts.register(core, body, who, source, _same_machine(request))
+
+
+@router.get("/{host}")
+async def get_host(core: CoreDep, _: Viewer, host: str) -> Host:
+    """By id or name."""
+    return await hosts.get_host(core, host)
+
+
+@router.delete("/{host}", status_code=204)
+async def delete_host(core: CoreDep, _: Admin, host: str, force: bool = False) -> None:
+    """`force`: with the VMs it has; only when the machine is gone for good."""
+    await hosts.delete_host(core, host, force)
+
+
+@router.post("/{host}/cordon")
+async def cordon(core: CoreDep, _: Operator, host: str) -> Host:
+    """No new VMs go there."""
+    return await hosts.cordon(core, host, True)
+
+
+@router.post("/{host}/uncordon")
+async def uncordon(core: CoreDep, _: Operator, host: str) -> Host:
+    """New VMs may go there again; those that a drain stopped start again."""
+    return await hosts.cordon(core, host, False)
+
+
+@router.post("/{host}/drain")
+async def drain(core: CoreDep, who: Operator, host: str) -> Host:
+    """Cordon, and stop every VM there."""
+    return await hosts.drain(core, host, who.name)
+
+
+@router.post("/{host_id}/heartbeat")
+async def heartbeat(core: CoreDep, _: OwnHost, host_id: str, body: Heartbeat) -> HostRegistered:
+    await hosts.heartbeat(core, host_id, body)
+    return HostRegistered(host_id=host_id, heartbeat_seconds=hosts.HEARTBEAT_SECONDS)
+
+
+@router.post("/{host_id}/vms/{vm_id}/guest", status_code=204)
+async def guest(core: CoreDep, _: OwnHost, host_id: str, vm_id: str, body: GuestReportForward) -> None:
+    """What a guest agent told its host."""
+    await vms.guest_report(core, host_id, vm_id, body)
+
+
+def _same_machine(request: Request) -> bool:
+    """Whether the connection comes from this machine: from loopback, or from the very address it arrived at."""
+    source = str(request.state.source)
+    server = request.scope.get("server") or ("", 0)
+    return is_loopback(source) or source == server[0]

@@ -1,0 +1,108 @@
+"""Operations: what somebody wants done with a VM, on record before anything is done.
+
+A VM's row says what is wanted (`desired_state`, `generation`); each change of that writes an operation in the same
+transaction. The worker runs the newest one of each VM; older ones that had not begun are superseded.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.vms import DesiredState, VmState
+from nqrust.manager import events
+from nqrust.manager.clock import now
+from nqrust.manager.store.database import OPERATIONS_CHANNEL
+from nqrust.manager.store.tables import Operation, Vm
+
+DEADLINES = {
+    "create": timedelta(minutes=10),
+    "start": timedelta(minutes=10),
+    "stop": timedelta(minutes=15),
+    "restart": timedelta(minutes=15),
+    "pause": timedelta(minutes=2),
+    "resume": timedelta(minutes=2),
+    "update": timedelta(minutes=2),
+    "snapshot": timedelta(minutes=30),
+    "restore": timedelta(minutes=30),
+    "forget": timedelta(minutes=10),
+    "delete": timedelta(minutes=10),
+}
+_WHILE = {
+    "create": VmState.pending,
+    "start": VmState.starting,
+    "stop": VmState.stopping,
+    "restart": VmState.stopping,
+    "delete": VmState.deleting,
+}
+OPEN = ("pending", "running")
+
+
+async def enqueue(
+    session: AsyncSession,
+    vm: Vm,
+    kind: str,
+    desired: DesiredState,
+    actor: str,
+    params: dict[str, Any] | None = None,
+    delay: timedelta = timedelta(0),
+) -> Operation:
+    """Change what is wanted of `vm` (locked by the caller) and put it on record; the worker is woken at commit."""
+    if kind != "create":
+        vm.generation += 1
+    vm.desired_state = desired.value
+    vm.error = ""
+    if kind in _WHILE:
+        vm.state = _WHILE[kind].value
+    operation = Operation(
+        vm_id=vm.id,
+        host_id=vm.host_id,
+        kind=kind,
+        generation=vm.generation,
+        params=params or {},
+        actor=actor,
+        state="pending",
+        attempts=0,
+        error="",
+        not_before=now() + delay,
+        deadline=now() + delay + DEADLINES[kind],
+    )
+    session.add(operation)
+    await session.execute(text("SELECT pg_notify(:channel, :vm)"), {"channel": OPERATIONS_CHANNEL, "vm": vm.id})
+    return operation
+
+
+async def has_open(session: AsyncSession, vm_id: str) -> bool:
+    """Whether something is under way or about to be."""
+    query = select(Operation.id).where(Operation.vm_id == vm_id, Operation.state.in_(OPEN)).limit(1)
+    return await session.scalar(query) is not None
+
+
+async def close_all(session: AsyncSession, vm_id: str) -> None:
+    """Nothing of this VM is to be done any more."""
+    await session.execute(
+        update(Operation).where(Operation.vm_id == vm_id, Operation.state.in_(OPEN)).values(state="superseded", finished_at=now())
+    )
+
+
+async def stop_all(session: AsyncSession, host_id: str, actor: str) -> int:
+    """Stop every VM of a host, remembering that it was a drain that did; how many were running."""
+    wanted = Vm.desired_state.in_((DesiredState.running.value, DesiredState.paused.value))
+    vms = list(await session.scalars(select(Vm).where(Vm.host_id == host_id, wanted).with_for_update()))
+    for vm in vms:
+        vm.drained = True
+        await enqueue(session, vm, "stop", DesiredState.stopped, actor, {"timeout_seconds": 60})
+    return len(vms)
+
+
+async def start_drained(session: AsyncSession, host_id: str) -> None:
+    """Start what a drain had stopped and nobody touched since."""
+    query = select(Vm).where(Vm.host_id == host_id, Vm.drained.is_(True)).with_for_update()
+    for vm in list(await session.scalars(query)):
+        vm.drained = False
+        if vm.desired_state == DesiredState.stopped.value and vm.autostart:
+            await enqueue(session, vm, "start", DesiredState.running, "system:uncordon")
+            events.record(session, vm, "VmStarting", f"VM {vm.name} starts again after the drain.")

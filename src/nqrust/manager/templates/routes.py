@@ -1,0 +1,42 @@
+"""Templates of VMs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from nqrust.contract.templates import Template, TemplateCreate, TemplateList, TemplateSpec
+from nqrust.contract.vms import NAME_PATTERN
+from nqrust.manager.access.guards import CoreDep, Operator, Viewer
+from nqrust.manager.templates import service as templates
+
+router = APIRouter(prefix="/v1/templates", tags=["templates"])
+Name = Annotated[str, Path(pattern=NAME_PATTERN, max_length=63)]
+
+
+@router.get("")
+async def list_templates(core: CoreDep, _: Viewer) -> TemplateList:
+    """By name."""
+    return await templates.of_all(core)
+
+
+@router.post("", status_code=201)
+async def create_template(core: CoreDep, who: Operator, body: TemplateCreate) -> Template:
+    return await templates.create(core, body, who.name)
+
+
+@router.get("/{name}")
+async def get_template(core: CoreDep, _: Viewer, name: Name) -> Template:
+    return await templates.get(core, name)
+
+
+@router.put("/{name}")
+async def replace_template(core: CoreDep, who: Operator, name: Name, body: TemplateSpec) -> Template:
+    """All of it. VMs that were made of it stay as they are."""
+    return await templates.replace(core, name, body, who.name)
+
+
+@router.delete("/{name}", status_code=204)
+async def delete_template(core: CoreDep, who: Operator, name: Name) -> None:
+    await templates.delete(core, name, who.name)

@@ -1,0 +1,97 @@
+"""Templates: what a VM is made of, under a name. A VM takes its copy when it is asked for."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.templates import Template as ApiTemplate
+from nqrust.contract.templates import TemplateCreate, TemplateList, TemplateSpec
+from nqrust.contract.vms import VmCreate
+from nqrust.manager import events
+from nqrust.manager.clock import now
+from nqrust.manager.core import keys
+from nqrust.manager.core.core import Core
+from nqrust.manager.errors import Conflict, Invalid, NotFound
+from nqrust.manager.store.tables import Image, Template
+
+
+async def of_all(core: Core) -> TemplateList:
+    """By name."""
+    async with core.db.transaction() as session:
+        items = [_shown(row) for row in await session.scalars(select(Template).order_by(Template.name))]
+    return TemplateList(items=items, total=len(items))
+
+
+async def get(core: Core, name: str) -> ApiTemplate:
+    async with core.db.transaction() as session:
+        return _shown(await _found(session, name))
+
+
+async def create(core: Core, wanted: TemplateCreate, actor: str) -> ApiTemplate:
+    """Raises Conflict when there is one of that name, NotFound when there is no such image."""
+    spec = TemplateSpec.model_validate(wanted.model_dump(exclude={"name"}))
+    async with core.db.transaction() as session:
+        await _check(session, spec)
+        row = await session.scalar(
+            insert(Template)
+            .values(name=wanted.name, spec=spec.model_dump(mode="json"))
+            .on_conflict_do_nothing()
+            .returning(Template)
+        )
+        if row is None:
+            raise Conflict(f"There is already a template {wanted.name}.")
+        _told(session, wanted.name, "TemplateCreated", f"Template {wanted.name} was made by {actor}.")
+        return _shown(row)
+
+
+async def replace(core: Core, name: str, spec: TemplateSpec, actor: str) -> ApiTemplate:
+    """VMs that were made of it stay as they are."""
+    async with core.db.transaction() as session:
+        row = await _found(session, name, lock=True)
+        await _check(session, spec)
+        row.spec, row.updated_at = spec.model_dump(mode="json"), now()
+        _told(session, name, "TemplateChanged", f"Template {name} was changed by {actor}.")
+        return _shown(row)
+
+
+async def delete(core: Core, name: str, actor: str) -> None:
+    async with core.db.transaction() as session:
+        await session.delete(await _found(session, name, lock=True))
+        _told(session, name, "TemplateDeleted", f"Template {name} was deleted by {actor}.")
+
+
+async def applied(session: AsyncSession, wanted: VmCreate) -> VmCreate:
+    """`wanted`, with what its template says in every field, and every rate limit, that the request left out.
+
+    Raises NotFound."""
+    if wanted.template is None:
+        return wanted
+    spec = (await _found(session, wanted.template)).spec
+    given = wanted.model_dump(exclude_unset=True)
+    given["rate_limits"] = {**spec.get("rate_limits", {}), **given.get("rate_limits", {})}
+    return VmCreate.model_validate({**{k: v for k, v in spec.items() if k != "description"}, **given})
+
+
+async def _check(session: AsyncSession, spec: TemplateSpec) -> None:
+    if await session.scalar(select(Image.id).where(Image.name == spec.image)) is None:
+        raise NotFound(f"There is no image {spec.image}.", cure="`nqr image ls` shows the images.")
+    keys.check(spec.ssh_keys, spec.users)
+    if any("\0" in text for text in (*spec.tags, spec.description)):
+        raise Invalid("A tag or the description contains NUL.")
+
+
+async def _found(session: AsyncSession, name: str, lock: bool = False) -> Template:
+    row = await session.get(Template, name, with_for_update=True if lock else None)
+    if row is None:
+        raise NotFound(f"There is no template {name}.", cure="`nqr template ls` shows the templates.")
+    return row
+
+
+def _told(session: AsyncSession, name: str, reason: str, message: str) -> None:
+    events.record(session, ("template", name, name), reason, message)
+
+
+def _shown(row: Template) -> ApiTemplate:
+    return ApiTemplate.model_validate({**row.spec, "name": row.name, "created_at": row.created_at, "updated_at": row.updated_at})

@@ -1,0 +1,1 @@
+"""VMs that hosts report and no record describes: listed, adopted or deleted."""

@@ -1,0 +1,33 @@
+"""VMs that a host has and no record tells of: list, adopt, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from nqrust.contract.vms import UnknownVmList, Vm, VmAdopt
+from nqrust.manager.access.guards import CoreDep, Operator, Viewer
+from nqrust.manager.unknown_vms import adoption
+from nqrust.manager.unknown_vms import service as unknown_vms
+
+router = APIRouter(prefix="/v1", tags=["vms"])
+Ref = Annotated[str, Path(max_length=64, description="id or name")]
+
+
+@router.get("/unknown-vms")
+async def list_unknown_vms(core: CoreDep, _: Viewer) -> UnknownVmList:
+    """VMs that hosts have and no record tells of. They run on until somebody adopts or deletes them."""
+    return await unknown_vms.of_all(core)
+
+
+@router.delete("/unknown-vms/{vm}", status_code=204)
+async def delete_unknown_vm(core: CoreDep, who: Operator, vm: Ref) -> None:
+    """Delete an unknown VM with its disk from its host."""
+    await unknown_vms.remove(core, vm, who.name)
+
+
+@router.post("/vms/adopt", status_code=201)
+async def adopt_vm(core: CoreDep, who: Operator, body: VmAdopt) -> Vm:
+    """Make the record of an unknown VM from what its host knows. The VM runs on."""
+    return await adoption.adopt(core, body, who.name)

@@ -1,0 +1,1 @@
+"""VMs: routes, requests, placement, addresses, volumes, snapshots, forwards and limits."""

@@ -1,0 +1,128 @@
+"""The console's WebSocket: a pipe between the viewer and the host's agent. Closing it leaves the VM alone.
+
+It closes by itself when who opened it signs out or may no longer open one."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from nqrust.contract.auth import Role
+from nqrust.manager.access.authentication import still_may
+from nqrust.manager.core.core import Core
+from nqrust.manager.core.principal import Principal
+from nqrust.manager.errors import DatabaseAway, ManagerError
+from nqrust.manager.store.tables import Host
+from nqrust.manager.vms import service as vms
+
+router = APIRouter()
+log = structlog.get_logger("nqrust.manager.console")
+
+NOT_FOUND, NOT_RUNNING, NOT_PERMITTED, AGENT_AWAY = 4404, 4409, 4403, 4502
+CHECK_SECONDS = 30.0
+
+
+@router.websocket("/v1/vms/{vm}/console")
+async def console(socket: WebSocket, vm: str) -> None:
+    """With a ticket (checked and spent at the gate), or an operator's Authorization header."""
+    core: Core = socket.state.core
+    principal: Principal = socket.state.principal
+    ticket_vm: str | None = getattr(socket.state, "ticket_vm", None)
+    await socket.accept()
+    try:
+        async with core.db.transaction() as session:
+            found = await vms.find(session, vm)
+            host = await session.get(Host, found.host_id) if found.host_id else None
+    except ManagerError as error:
+        await socket.close(NOT_FOUND, error.detail[:120])
+        return
+    if ticket_vm != found.id and not (ticket_vm is None and principal.may(Role.operator)):
+        await socket.close(NOT_PERMITTED, "this ticket is for another VM, or the role operator is needed")
+        return
+    if host is None:
+        await socket.close(NOT_RUNNING, "the VM is on no host yet")
+        return
+    agent = core.agent_of(host)
+    try:
+        upstream = await connect(
+            agent.console_url(found.id),
+            additional_headers=agent.console_headers(),
+            open_timeout=10,
+            compression=None,
+            proxy=None,
+            max_size=1024 * 1024,
+        )
+    except InvalidStatus as error:
+        code = NOT_FOUND if error.response.status_code == 404 else AGENT_AWAY
+        await socket.close(code, f"the agent answers {error.response.status_code}")
+        return
+    except (OSError, WebSocketException, asyncio.TimeoutError, TimeoutError):
+        await socket.close(AGENT_AWAY, "the host's agent does not answer")
+        return
+    log.info("console opened", vm=found.id, actor=principal.name)
+    try:
+        await _pipe(socket, upstream, core, principal)
+    finally:
+        await upstream.close()
+        log.info("console closed", vm=found.id, actor=principal.name)
+
+
+async def _pipe(socket: WebSocket, upstream: ClientConnection, core: Core, principal: Principal) -> None:
+    down = asyncio.create_task(_downstream(socket, upstream))
+    up = asyncio.create_task(_upstream(socket, upstream))
+    lost = asyncio.create_task(_until_not_permitted(core, principal))
+    try:
+        done, _ = await asyncio.wait({down, up, lost}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (down, up, lost):
+            task.cancel()
+        await asyncio.gather(down, up, lost, return_exceptions=True)
+    if lost in done:
+        with suppress(RuntimeError, WebSocketDisconnect, asyncio.TimeoutError):  # a viewer that reads nothing is left alone
+            await asyncio.wait_for(socket.close(NOT_PERMITTED, "you were signed out, or may no longer use consoles"), 5)
+
+
+async def _until_not_permitted(core: Core, principal: Principal) -> None:
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
+        with suppress(DatabaseAway):
+            if not await still_may(core, principal, Role.operator):
+                return
+
+
+async def _downstream(socket: WebSocket, upstream: ClientConnection) -> None:
+    code, reason = 1000, ""
+    try:
+        async for message in upstream:
+            if isinstance(message, str):
+                await socket.send_text(message)
+            else:
+                await socket.send_bytes(message)
+        code, reason = upstream.close_code or 1000, upstream.close_reason or ""
+    except ConnectionClosed as error:
+        # 1006 and its like are local observations and must not be sent (RFC 6455, 7.4.1).
+        code = error.rcvd.code if error.rcvd else AGENT_AWAY
+        reason = error.rcvd.reason if error.rcvd else "the connection to the host's agent broke"
+    except (WebSocketDisconnect, RuntimeError):
+        return
+    try:
+        await socket.close(code if code == 1000 or code >= 3000 else 1011, reason[:120])
+    except (RuntimeError, WebSocketDisconnect):
+        pass
+
+
+async def _upstream(socket: WebSocket, upstream: ClientConnection) -> None:
+    try:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            data = message.get("bytes")
+            await upstream.send(data if data is not None else message.get("text") or "")
+    except (ConnectionClosed, RuntimeError, WebSocketDisconnect):
+        return

@@ -1,0 +1,35 @@
+"""Port forwards: each port of a host leads to one VM. Checked under the lock on hosts, so two cannot get the same."""
+
+from __future__ import annotations
+
+from nqrust.contract.vms import DesiredState, PortForward, VmState
+from nqrust.contract.vms import Vm as ApiVm
+from nqrust.manager import events, operations
+from nqrust.manager.core.core import Core
+from nqrust.manager.errors import Conflict
+from nqrust.manager.vms import placement, ports
+from nqrust.manager.vms import service as vms
+
+
+async def replace(core: Core, ref: str, wanted: list[PortForward], actor: str) -> ApiVm:
+    """The VM has these forwards and no others; a running one gets them at once."""
+    rows = ports.as_rows(wanted)
+    async with core.db.transaction() as session:
+        hosts = await placement.lock_hosts(session)
+        vm = await vms.changeable(session, ref)
+        if vm.forwards == rows:
+            return await vms.woken(core, session, vm)
+        if await operations.has_open(session, vm.id) or vm.state == VmState.unknown.value:
+            raise Conflict(
+                f"VM {vm.name} is {vm.state}; something is being done with it, or its host is away.",
+                cure="Wait until it runs or is stopped, then ask again.",
+                code="NQR-API-111",
+            )
+        before, vm.forwards = vm.forwards, rows
+        mine = [host for host in hosts if host.id == vm.host_id]
+        if rows and (reason := (await ports.why_not(session, vm, mine)).get(vm.host_id or "")):
+            raise Conflict(f"Host {mine[0].name} {reason}.", cure="Choose another port.", code="NQR-API-121")
+        if vm.state in (VmState.running.value, VmState.paused.value):
+            await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, {"forwards": before})
+        events.record(session, vm, "ForwardsChanged", f"VM {vm.name} has {len(rows)} port forwards, says {actor}.")
+        return await vms.woken(core, session, vm)

@@ -1,0 +1,60 @@
+"""What a host says of a VM, written into the VM's row."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.agent import VmStatus
+from nqrust.contract.text import plain
+from nqrust.contract.vms import VmState
+from nqrust.manager import events
+from nqrust.manager.clock import now
+from nqrust.manager.store.tables import Host, Vm
+
+
+def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, generation: int | None) -> None:
+    """Write down what an agent says of a VM. `generation`: of the operation that asked, None for a mere look.
+
+    The state is taken over only when nothing newer is wanted meanwhile.
+    """
+    before = row.state
+    row.network_written = plain(status.network_written) or row.network_written
+    if generation is not None:
+        row.observed_generation = max(row.observed_generation, generation)
+    if status.state in ("running", "paused"):
+        newer = row.started_at is not None and status.started_at is not None and status.started_at > row.started_at
+        if newer:
+            stopped(row)  # what the guest said was said by an earlier start
+        row.started_at = status.started_at or row.started_at or now()
+        row.host_boot_id = host.boot_id
+        row.limits = status.limits.model_dump() if status.limits else None
+        if status.guest is not None and row.guest_up_at is None:
+            row.guest, row.boot_id, row.guest_up_at = (
+                status.guest.model_dump(mode="json"),
+                status.guest.boot_id,
+                now(),
+            )
+    if generation is not None and row.generation > generation:
+        return
+    row.error = ""
+    if status.state == "running":
+        row.state = VmState.running.value
+        if before not in (VmState.running.value, VmState.paused.value, VmState.unknown.value):
+            how = f" with {status.vmm} on {status.accel}" if status.vmm else ""
+            events.record(session, row, "Started", f"VM {row.name} runs on host {host.name}{how}.")
+        elif before == VmState.paused.value:
+            events.record(session, row, "Resumed", f"VM {row.name} goes on.")
+    elif status.state == "paused":
+        row.state = VmState.paused.value
+        if before != VmState.paused.value:
+            events.record(session, row, "Paused", f"VM {row.name} is paused.")
+    else:
+        stopped(row)
+        row.state = VmState.stopped.value
+        if before not in (VmState.stopped.value, VmState.pending.value):
+            events.record(session, row, "Stopped", f"VM {row.name} is stopped.")
+
+
+def stopped(row: Vm) -> None:
+    """What is no longer true of a VM that does not run."""
+    row.started_at = row.guest_up_at = row.boot_id = row.guest = row.host_boot_id = row.limits = None

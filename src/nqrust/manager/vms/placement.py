@@ -1,0 +1,219 @@
+"""Giving a VM its place: a host, an address there, and the specification that the host's agent gets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.agent import ImageRef, VmSpec
+from nqrust.contract.hosts import HostCapacity, HostNetwork, HostState
+from nqrust.contract.images import ImageManifest
+from nqrust.contract.ssh_keys import tidy
+from nqrust.contract.vms import DesiredState, GuestUser, NetworkConfig, PortForward, RateLimits, RestartPolicy, Volume
+from nqrust.manager import events
+from nqrust.manager.clock import now
+from nqrust.manager.core.core import Core
+from nqrust.manager.core.liveness import host_state
+from nqrust.manager.errors import Conflict
+from nqrust.manager.store.tables import Host, Image, UnknownVm, Vm
+from nqrust.manager.vms import ports
+from nqrust.manager.vms.addresses import RangeFull, next_address
+from nqrust.manager.vms.schedule import Candidate, Demand, NoHost, choose, lack, told
+from nqrust.manager.volumes import service as volumes
+
+_GOES = ("detaching", "withdrawing")
+_MAKE_ROOM = "Ask for less, stop or delete VMs, or add a host. `nqr host ls` shows the hosts."
+
+
+async def lock_hosts(session: AsyncSession) -> list[Host]:
+    """Every host, locked until the transaction ends, so two VMs cannot be promised the same memory or address.
+
+    To be called before a VM's row is locked: hosts first is the order everywhere, or two could wait for each other.
+    NO KEY UPDATE, since FOR UPDATE would also wait for everybody who merely refers to a host.
+    """
+    query = select(Host).order_by(Host.id).with_for_update(key_share=True)
+    return list(await session.scalars(query))
+
+
+async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) -> Host:
+    """The host of `vm`: the one it has (when it still fits), else one chosen from `hosts` and reserved now.
+
+    Raises NoHost.
+    """
+    candidates = await _candidates(core, session, hosts, vm)
+    if vm.host_id is not None:
+        _stay(core, vm, candidates)
+        host = next(host for host in hosts if host.id == vm.host_id)
+        if vm.ip is None:  # one that was found on its host with an address that had become another's
+            await _give_address(session, vm, host)
+        return host
+    chosen = choose(candidates, _demand(core, vm), core.settings.vcpu_overcommit)
+    host = next(host for host in hosts if host.id == chosen.id)
+    await _give_address(session, vm, host)
+    vm.host_id = host.id
+    events.record(session, vm, "VmScheduled", f"VM {vm.name} goes to host {host.name}.")
+    await session.flush()
+    return host
+
+
+async def check(core: Core, session: AsyncSession, vm: Vm) -> None:
+    """What can be known about the place of a VM when it is asked for. Raises Conflict when no host can take it: none that
+    is online now, or where all are away, none of them even if it were empty."""
+    hosts = list(await session.scalars(select(Host).order_by(Host.id)))
+    with session.no_autoflush:
+        candidates = await _candidates(core, session, hosts, vm)
+    overcommit = core.settings.vcpu_overcommit
+    try:
+        if vm.host_id is not None:
+            _stay(core, vm, candidates)
+            return
+        try:
+            choose(candidates, _demand(core, vm), overcommit)
+        except NoHost as error:
+            if not error.later or not candidates:
+                raise
+            capacity = {host.id: HostCapacity.model_validate(host.capacity).disk_mib for host in hosts}
+            choose([_empty(one, capacity[one.id]) for one in candidates], _demand(core, vm), overcommit)
+    except NoHost as error:
+        if not error.later:
+            raise Conflict(str(error), cure=_MAKE_ROOM, code="NQR-API-139") from error
+
+
+def _demand(core: Core, vm: Vm) -> Demand:
+    headroom = core.settings.memory_headroom_mib
+    return Demand(
+        vcpus=vm.vcpus,
+        memory_mib=vm.memory_mib + headroom,
+        disk_mib=vm.disk_mib + sum(volume["size_mib"] for volume in vm.volumes if not volume.get("name")),
+        host=vm.wanted_host,
+        headroom_mib=headroom,
+    )
+
+
+def _stay(core: Core, vm: Vm, candidates: list[Candidate]) -> None:
+    """A VM whose disk is on a host starts there or nowhere; its disk space is already taken. Raises NoHost."""
+    own = next((c for c in candidates if c.id == vm.host_id), None)
+    if own is None:
+        raise NoHost("Its host is gone.", later=False)
+    needed = replace(_demand(core, vm), disk_mib=0)
+    # A cordon keeps new VMs away, not those that live there.
+    reason = lack(replace(own, cordoned=False), needed, core.settings.vcpu_overcommit) if own.online else None
+    if reason is not None:
+        raise NoHost(told([(own.name, reason)]), later=False)
+
+
+def _empty(host: Candidate, disk_mib: int) -> Candidate:
+    """A host that is away, as if it were back and had no VM."""
+    return replace(host, online=True, used_vcpus=0, used_memory_mib=0, disk_available_mib=disk_mib)
+
+
+async def _give_address(session: AsyncSession, vm: Vm, host: Host) -> None:
+    """The next free one of the host's range: DHCP answers nobody who has none. None where the LAN has its own DHCP."""
+    taken = set(await session.scalars(select(Vm.ip).where(Vm.host_id == host.id, Vm.ip.is_not(None))))
+    taken |= set(await session.scalars(select(UnknownVm.ip).where(UnknownVm.host_id == host.id, UnknownVm.ip.is_not(None))))
+    try:
+        vm.ip = next_address(HostNetwork.model_validate(host.network), {ip for ip in taken if ip}, host.last_ip)
+    except RangeFull as error:
+        raise NoHost(f"Host {host.name} has no address left: {error}", later=False) from error
+    host.last_ip = vm.ip or host.last_ip
+
+
+async def give_up_address(core: Core, vm_id: str, host_id: str) -> None:
+    """The host says that the VM's address is that of a VM which we may not know yet: the next start gets another one."""
+    async with core.db.transaction() as session:
+        vm = await session.get(Vm, vm_id, with_for_update=True)
+        if vm is not None and vm.host_id == host_id:
+            vm.ip = None
+
+
+async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: Vm) -> list[Candidate]:
+    used = (
+        select(
+            Vm.host_id,
+            func.coalesce(func.sum(Vm.vcpus), 0),
+            func.coalesce(func.sum(Vm.memory_mib + core.settings.memory_headroom_mib), 0),
+        )
+        .where(
+            Vm.host_id.is_not(None),
+            Vm.id != vm.id,
+            Vm.desired_state.in_((DesiredState.running.value, DesiredState.paused.value)),
+        )
+        .group_by(Vm.host_id)
+    )
+    unknown = (
+        select(
+            UnknownVm.host_id,
+            func.coalesce(func.sum(UnknownVm.vcpus), 0),
+            func.coalesce(func.sum(UnknownVm.memory_mib + core.settings.memory_headroom_mib), 0),
+        )
+        .where(UnknownVm.state.in_(("running", "paused")))
+        .group_by(UnknownVm.host_id)
+    )
+    cannot = await ports.why_not(session, vm, hosts) if vm.forwards and vm.host_id is None else {}
+    taken: dict[str | None, tuple[int, int]] = {}
+    for query in (used, unknown):
+        for host_id, vcpus, memory in await session.execute(query):
+            before = taken.get(host_id, (0, 0))
+            taken[host_id] = (before[0] + int(vcpus), before[1] + int(memory))
+    result = []
+    for host in hosts:
+        capacity = HostCapacity.model_validate(host.capacity)
+        vcpus, memory = taken.get(host.id, (0, 0))
+        result.append(
+            Candidate(
+                id=host.id,
+                name=host.name,
+                online=host_state(host.last_seen_at, now(), core.started_at) is HostState.online,
+                cordoned=host.cordoned,
+                cpus=capacity.cpus,
+                memory_mib=capacity.memory_mib,
+                disk_available_mib=capacity.disk_available_mib,
+                used_vcpus=vcpus,
+                used_memory_mib=memory,
+                cannot=cannot.get(host.id, ""),
+            )
+        )
+    return result
+
+
+async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
+    """All the agent needs to know to make `vm` exist (and run)."""
+    image = await session.get(Image, vm.image_id)
+    assert image is not None  # a foreign key holds it
+    manifest = ImageManifest.model_validate(image.manifest)
+    return VmSpec(
+        id=vm.id,
+        name=vm.name,
+        generation=vm.generation,
+        vcpus=vm.vcpus,
+        memory_mib=vm.memory_mib,
+        disk_mib=vm.disk_mib,
+        image=ImageRef(
+            name=image.name,
+            rootfs=manifest.rootfs,
+            rootfs_type=manifest.rootfs_type,
+            kernel=manifest.kernel,
+            kernel_elf=manifest.kernel_elf,
+            initrd=manifest.initrd,
+            cmdline=manifest.cmdline,
+            root_device=manifest.root_device,
+        ),
+        mac=vm.mac,
+        tap=vm.tap,
+        ip=vm.ip,
+        guest_token=vm.guest_token,
+        ssh_keys=[tidy(key) for key in vm.ssh_keys],
+        forwards=[PortForward.model_validate(one) for one in vm.forwards],
+        volumes=[Volume.model_validate(volumes.plain(one)) for one in vm.volumes if one.get("change") not in _GOES],
+        attached=[one["device"] for one in vm.volumes if one.get("change") == "attaching"],
+        detached=[Volume.model_validate({**one, "change": None}) for one in vm.volumes if one.get("change") in _GOES],
+        users=[GuestUser.model_validate(one) for one in vm.users],
+        rate_limits=RateLimits.model_validate(vm.rate_limits),
+        network_config=NetworkConfig(vm.network_config),
+        run=run,
+        autostart=vm.autostart,
+        restart_policy=RestartPolicy(vm.restart_policy),
+        tags=vm.tags,
+    )

@@ -1,0 +1,29 @@
+"""Rate limits of a VM, changed while it runs or before its next start."""
+
+from __future__ import annotations
+
+from nqrust.contract.vms import DesiredState, RateLimits, VmState
+from nqrust.contract.vms import Vm as ApiVm
+from nqrust.manager import events, operations
+from nqrust.manager.core.core import Core
+from nqrust.manager.errors import Conflict
+from nqrust.manager.vms import service as vms
+
+
+async def replace(core: Core, ref: str, wanted: RateLimits, actor: str) -> ApiVm:
+    """The VM has these limits and no others; a running one at once."""
+    async with core.db.transaction() as session:
+        vm = await vms.changeable(session, ref)
+        if RateLimits.model_validate(vm.rate_limits) == wanted:
+            return await vms.woken(core, session, vm)
+        if await operations.has_open(session, vm.id) or vm.state == VmState.unknown.value:
+            raise Conflict(
+                f"VM {vm.name} is {vm.state}; something is being done with it, or its host is away.",
+                cure="Wait until it runs or is stopped, then ask again.",
+                code="NQR-API-111",
+            )
+        before, vm.rate_limits = vm.rate_limits, wanted.model_dump()
+        if vm.state in (VmState.running.value, VmState.paused.value):
+            await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, {"rate_limits": before})
+        events.record(session, vm, "RateLimitsChanged", f"VM {vm.name} has new rate limits, says {actor}.")
+        return await vms.woken(core, session, vm)

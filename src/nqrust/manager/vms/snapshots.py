@@ -1,0 +1,164 @@
+"""Snapshots as users ask for them: a row first, then an operation; and what the worker does of it."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.agent import VmStatus
+from nqrust.contract.vms import DesiredState, SnapshotFound, SnapshotList, VmState
+from nqrust.contract.vms import Snapshot as ApiSnapshot
+from nqrust.contract.vms import Vm as ApiVm
+from nqrust.manager import events, operations
+from nqrust.manager.clock import now
+from nqrust.manager.core.agents import AgentPort, AgentSaidNo
+from nqrust.manager.core.core import Core
+from nqrust.manager.errors import Conflict, NotFound
+from nqrust.manager.store.tables import Host, Operation, Snapshot, Vm
+from nqrust.manager.vms import placement
+from nqrust.manager.vms import service as vms
+from nqrust.manager.volumes import service as volumes
+
+KINDS = ("snapshot", "restore", "forget")
+_STILL = (VmState.stopped.value, VmState.failed.value)
+_LIVE = (VmState.running.value, VmState.paused.value)
+
+
+async def of_vm(core: Core, ref: str) -> SnapshotList:
+    """Oldest first."""
+    async with core.db.transaction() as session:
+        vm = await vms.find(session, ref)
+        query = select(Snapshot).where(Snapshot.vm_id == vm.id).order_by(Snapshot.created_at, Snapshot.name)
+        items = [_shown(row) for row in await session.scalars(query)]
+    return SnapshotList(items=items, total=len(items))
+
+
+async def create(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
+    """Of its disks, and of its memory while it runs."""
+    async with core.db.transaction() as session:
+        vm = await _idle(session, ref, (*_STILL, *_LIVE))
+        host = await session.get(Host, vm.host_id) if vm.host_id else None
+        if host is None:
+            raise Conflict(f"VM {vm.name} is on no host yet.", cure="Start it once.", code="NQR-API-111")
+        live = vm.state in _LIVE
+        row = await session.get(Snapshot, (vm.id, name))
+        if row is not None and row.state != "failed":
+            raise Conflict(f"VM {vm.name} has a snapshot {name} already.", cure="Choose another name.")
+        if row is None:
+            row = Snapshot(vm_id=vm.id, name=name)
+            session.add(row)
+        row.kind, row.state, row.error, row.size, row.created_at = (
+            "full" if live else "disk",
+            "creating",
+            "",
+            0,
+            now(),
+        )
+        await _enqueue(session, vm, "snapshot", name, actor)
+        await session.flush()
+        core.wake.set()
+        return _shown(row)
+
+
+async def restore(core: Core, ref: str, name: str, actor: str) -> ApiVm:
+    """Of a VM that does not run. With a full snapshot it goes on from there."""
+    async with core.db.transaction() as session:
+        vm = await _idle(session, ref, _STILL)
+        row = await _found(session, vm, name)
+        if row.state != "ready":
+            raise Conflict(f"Snapshot {name} is {row.state}.", cure="Take another one.", code="NQR-API-111")
+        desired = DesiredState.running if row.kind == "full" else DesiredState.stopped
+        if desired is DesiredState.running:
+            await placement.check(core, session, vm)
+        await operations.enqueue(session, vm, "restore", desired, actor, {"snapshot": name})
+        vm.state = (VmState.starting if row.kind == "full" else VmState.stopped).value
+        return await vms.woken(core, session, vm)
+
+
+async def delete(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
+    async with core.db.transaction() as session:
+        vm = await _idle(session, ref, (*_STILL, *_LIVE))
+        row = await _found(session, vm, name)
+        row.state = "deleting"
+        await _enqueue(session, vm, "forget", name, actor)
+        core.wake.set()
+        return _shown(row)
+
+
+async def ask(agent: AgentPort, vm_id: str, operation: Operation) -> SnapshotFound | VmStatus | None:
+    """What the agent answers to a snapshot, a restore, a deletion."""
+    name = str(operation.params["snapshot"])
+    if operation.kind == "snapshot":
+        return await agent.create_snapshot(vm_id, name)
+    if operation.kind == "restore":
+        return await agent.restore_snapshot(vm_id, name)
+    try:
+        await agent.delete_snapshot(vm_id, name)
+    except AgentSaidNo as error:
+        if error.status != 404:
+            raise
+    return None
+
+
+async def note(session: AsyncSession, vm: Vm, operation: Operation, found: SnapshotFound | VmStatus | None) -> None:
+    """Write down what came of it."""
+    name = str(operation.params["snapshot"])
+    row = await session.get(Snapshot, (vm.id, name))
+    if row is None:
+        return
+    if isinstance(found, SnapshotFound):
+        row.kind, row.state, row.size, row.error = found.kind, "ready", found.size, ""
+        row.created_at = found.created_at
+        events.record(session, vm, "SnapshotTaken", f"VM {vm.name} has the snapshot {name} ({found.kind}).")
+    elif found is None:
+        await session.delete(row)
+        events.record(session, vm, "SnapshotDeleted", f"Snapshot {name} of VM {vm.name} is deleted.")
+    else:
+        events.record(session, vm, "SnapshotRestored", f"VM {vm.name} is as it was in snapshot {name}.")
+
+
+async def failed(session: AsyncSession, vm: Vm, operation: Operation, reason: str) -> None:
+    """The VM is as it was; the snapshot says why it is not."""
+    row = await session.get(Snapshot, (vm.id, str(operation.params["snapshot"])))
+    if operation.kind == "restore":
+        vm.desired_state, vm.state = DesiredState.stopped.value, VmState.stopped.value
+    elif row is not None:
+        row.state, row.error = "failed", reason
+
+
+async def superseded(session: AsyncSession, vm_id: str) -> None:
+    """Something newer was asked of the VM: what had not begun does not happen."""
+    await session.execute(
+        update(Snapshot)
+        .where(Snapshot.vm_id == vm_id, Snapshot.state.in_(("creating", "deleting")))
+        .values(state="failed", error="Something else was asked of the VM first.")
+    )
+
+
+async def _idle(session: AsyncSession, ref: str, states: tuple[str, ...]) -> Vm:
+    vm = await vms.changeable(session, ref)
+    if vm.state not in states or await operations.has_open(session, vm.id) or volumes.unsettled(vm):
+        raise Conflict(
+            f"VM {vm.name} is {vm.state}, or something is being done with it.",
+            cure="Stop it first." if vm.state in _LIVE else "Wait until it is done, then ask again.",
+            code="NQR-API-111",
+        )
+    return vm
+
+
+async def _enqueue(session: AsyncSession, vm: Vm, kind: str, name: str, actor: str) -> None:
+    """What is wanted of the VM itself stays, and so does what is known of it."""
+    error = vm.error
+    await operations.enqueue(session, vm, kind, DesiredState(vm.desired_state), actor, {"snapshot": name})
+    vm.error = error
+
+
+async def _found(session: AsyncSession, vm: Vm, name: str) -> Snapshot:
+    row = await session.get(Snapshot, (vm.id, name))
+    if row is None:
+        raise NotFound(f"VM {vm.name} has no snapshot {name}.", cure="`nqr vm snapshot ls` lists them.")
+    return row
+
+
+def _shown(row: Snapshot) -> ApiSnapshot:
+    return ApiSnapshot.model_validate(row, from_attributes=True)

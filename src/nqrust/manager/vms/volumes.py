@@ -1,0 +1,185 @@
+"""Volumes that come to, and go from, a VM that is there already. It has to be stopped.
+
+The VM's row says what is wanted: each of its volumes, and under `change` what is still to be done about one. Whatever is
+asked of the VM's agent carries that along, so nothing is lost when another operation takes the place of the first; what
+the agent has confirmed is written down as done. Until then a volume stays the VM's, and its letter is taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.agent import VmSpec, VmStatus
+from nqrust.contract.hosts import HostCapacity
+from nqrust.contract.names import kept_volume_name
+from nqrust.contract.vms import DesiredState, VmState, VolumeCreate
+from nqrust.contract.vms import Vm as ApiVm
+from nqrust.manager import events, operations
+from nqrust.manager.core.core import Core
+from nqrust.manager.errors import Conflict, NotFound
+from nqrust.manager.store.tables import Host, Operation, Snapshot, Vm, Volume
+from nqrust.manager.vms import service as vms
+from nqrust.manager.volumes import service as volumes
+
+_ACTOR = "system:volumes"
+
+
+async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiVm:
+    """Under the first letter that is free. A VM that is on no host yet goes to that of its kept volumes."""
+    async with core.db.transaction() as session:
+        vm = await _changeable(session, ref)
+        taken = {volume["device"] for volume in vm.volumes}
+        device = next((one for one in volumes.DEVICES if one not in taken), None)
+        if device is None:
+            raise Conflict(
+                f"VM {vm.name} has {len(taken)} volumes, and more it cannot have.", cure="Detach one first.", code="NQR-API-129"
+            )
+        host = await session.get(Host, vm.host_id) if vm.host_id else None
+        place = host.name if host else vm.wanted_host
+        found, place = await volumes.take(session, vm.id, device, wanted, place, placed=host is not None)
+        if host is None:  # nothing is made yet
+            vm.wanted_host = place
+        else:
+            _check_room(host, found)
+            if found["name"] is None:
+                # The letter may have been another volume's before, whose file is called by it.
+                found["kept_as"] = f"{kept_volume_name(vm.name, device, vm.id)}-{vm.generation + 1}"
+            found["change"] = "attaching"
+        vm.volumes = sorted([*vm.volumes, found], key=lambda volume: str(volume["device"]))
+        events.record(session, vm, "VolumeAttaching", f"VM {vm.name} is to have a volume as {device}, says {actor}.")
+        return await _asked(core, session, vm, actor)
+
+
+async def detach(core: Core, ref: str, device: str, data: Literal["keep", "delete"] | None, actor: str) -> ApiVm:
+    """The others keep their letters. `data`: what becomes of what is on it; None keeps a volume that is marked to be
+    kept, and is refused for another."""
+    async with core.db.transaction() as session:
+        vm = await _changeable(session, ref)
+        volume = next((one for one in vm.volumes if one["device"] == device), None)
+        if volume is None or volume.get("change"):
+            raise NotFound(f"VM {vm.name} has no volume {device}.", cure="`nqr vm show` tells its volumes.")
+        data = data or ("keep" if volume["keep"] or vm.host_id is None else None)
+        if data is None:
+            raise Conflict(
+                f"Volume {device} of VM {vm.name} is not marked to be kept; what is on it would be lost.",
+                cure="Say what shall become of it: keep or delete (`nqr volume detach --keep` or `--delete`).",
+                code="NQR-API-130",
+            )
+        rest = [one for one in vm.volumes if one is not volume]
+        if vm.host_id is None:
+            vm.volumes = rest
+            await _released(session, vm, volume, "keep")
+        else:
+            vm.volumes = [{**one, "change": "detaching", "data": data} if one is volume else one for one in vm.volumes]
+        fate = "kept" if data == "keep" else "deleted"
+        message = f"Volume {device} of VM {vm.name} is to be detached and {fate}, says {actor}."
+        events.record(session, vm, "VolumeDetaching", message)
+        return await _asked(core, session, vm, actor)
+
+
+async def settled(session: AsyncSession, vm: Vm, host: Host, spec: VmSpec, status: VmStatus) -> bool:
+    """Write down what the agent has done of what `spec` asked. Whether it says so: older agents know nothing of it."""
+    if not (spec.attached or spec.detached):
+        return True
+    if status.volumes is None or set(status.volumes) != {volume.device for volume in spec.volumes}:
+        return False
+    gone = {volume.device for volume in spec.detached}
+    now_its = []
+    for volume in vm.volumes:
+        change, device = volume.get("change"), volume["device"]
+        if change in ("detaching", "withdrawing") and device in gone:
+            name = await _released(session, vm, volume, volume["data"])
+            if change == "detaching":
+                fate = f"kept on host {host.name} as {name}" if volume["data"] == "keep" else "deleted with what was on it"
+                events.record(session, vm, "VolumeDetached", f"Volume {device} of VM {vm.name} is detached and {fate}.")
+        elif change == "attaching" and device in spec.attached:
+            now_its.append(volumes.plain(volume))
+            message = f"VM {vm.name} has a volume of {volume['size_mib']} MiB as {device}."
+            events.record(session, vm, "VolumeAttached", message)
+        else:
+            now_its.append(volume)
+    vm.volumes = now_its
+    return True
+
+
+async def went_back(session: AsyncSession, vm: Vm, operation: Operation) -> None:
+    """What could not be done is not wanted any more. What was to come may be on its host already: it goes, and nobody has
+    written on it; what was to go is its again."""
+    vm.volumes = [_undone(volume) for volume in vm.volumes]
+    if volumes.unsettled(vm) and operation.actor != _ACTOR:  # after that the reconciler asks, when its host answers
+        reason = vm.error
+        await _enqueue(session, vm, _ACTOR)
+        vm.error = reason
+
+
+def _undone(volume: dict[str, Any]) -> dict[str, Any]:
+    if volume.get("change") == "attaching":
+        return {**volume, "change": "withdrawing", "data": "keep" if volume["name"] else "delete"}
+    return volumes.plain(volume) if volume.get("change") == "detaching" else volume
+
+
+async def _changeable(session: AsyncSession, ref: str) -> Vm:
+    """The VM, locked; Conflict while its volumes cannot change."""
+    vm = await vms.changeable(session, ref)
+    if await operations.has_open(session, vm.id) or vm.state == VmState.unknown.value:
+        starts = vm.desired_state != DesiredState.stopped.value
+        raise Conflict(
+            f"VM {vm.name} is {vm.state}; something is being done with it, or its host is away.",
+            cure="Stop it first." if starts else "Wait until it is stopped, then ask again.",
+            code="NQR-API-127" if starts else "NQR-API-111",
+        )
+    stopped = (vm.desired_state, vm.state) == (DesiredState.stopped.value, VmState.stopped.value)
+    if not stopped and vm.state != VmState.failed.value:
+        raise Conflict(
+            f"VM {vm.name} is {vm.state}; its volumes can be changed only while it is stopped.",
+            cure="Stop it first.",
+            code="NQR-API-127",
+        )
+    saved = await session.scalar(select(func.count()).select_from(Snapshot).where(Snapshot.vm_id == vm.id))
+    if saved:
+        raise Conflict(
+            f"VM {vm.name} has {saved} snapshot{'s' if saved > 1 else ''} of the volumes it has now.",
+            cure="Delete its snapshots first: `nqr vm snapshot rm`.",
+            code="NQR-API-128",
+        )
+    return vm
+
+
+def _check_room(host: Host, volume: dict[str, Any]) -> None:
+    """As where a VM is placed. A kept volume takes its room already; a capacity of 0 means that it was not reported."""
+    free = HostCapacity.model_validate(host.capacity).disk_available_mib
+    if volume["name"] is None and free and free < volume["size_mib"]:
+        raise Conflict(
+            f"Host {host.name} has {free} MiB of disk free, {volume['size_mib']} MiB are needed.",
+            cure="Ask for less, or make room on the host.",
+            code="NQR-API-131",
+        )
+
+
+async def _asked(core: Core, session: AsyncSession, vm: Vm, actor: str) -> ApiVm:
+    if vm.host_id is not None:
+        await _enqueue(session, vm, actor)
+    return await vms.woken(core, session, vm)
+
+
+async def _enqueue(session: AsyncSession, vm: Vm, actor: str) -> None:
+    """What is wanted of the VM itself stays, and so does why one that failed did."""
+    error = vm.error if vm.state == VmState.failed.value else ""
+    await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor)
+    vm.error = error
+
+
+async def _released(session: AsyncSession, vm: Vm, volume: dict[str, Any], data: str) -> str:
+    """The volume is nobody's from now on, or gone; its name."""
+    name = volumes.kept_name(vm, volume)
+    row = await session.get(Volume, name, with_for_update=True)
+    if row is not None and data == "keep":
+        row.vm_id = None
+    elif row is not None:
+        await session.delete(row)
+    elif data == "keep" and vm.host_id is not None:
+        await volumes.insert_row(session, name, vm.host_id, volume["size_mib"])
+    return name

@@ -1,0 +1,1 @@
+"""Kept volumes, attached or not."""

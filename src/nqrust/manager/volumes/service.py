@@ -1,0 +1,212 @@
+"""Kept volumes: which there are, on which host, and which VM has one.
+
+A row whose volume no VM has follows what the host reports: it comes when the file does and goes with it. A row whose
+volume a VM has stays for as long as the VM does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.agent import Inventory
+from nqrust.contract.vms import Volume as ApiVolume
+from nqrust.contract.vms import VolumeCreate
+from nqrust.contract.volumes import StoredVolume, StoredVolumeList
+from nqrust.manager import events
+from nqrust.manager.core.agents import AgentPort
+from nqrust.manager.core.core import Core
+from nqrust.manager.errors import Conflict, NotFound
+from nqrust.manager.store.tables import Host, Vm, Volume
+
+DEVICES = tuple(f"vd{letter}" for letter in "bcdefghi")
+"""Those of a VM's volumes."""
+UNSETTLED = or_(*(Vm.volumes.contains([{"change": change}]) for change in ("attaching", "detaching", "withdrawing")))
+"""`unsettled`, for a query."""
+
+
+async def of_all(core: Core, host: str | None = None) -> StoredVolumeList:
+    """By name. `host`: name or id of the only one to look at."""
+    query = (
+        select(Volume, Host.name, Vm.name)
+        .join(Host, Host.id == Volume.host_id)
+        .outerjoin(Vm, Vm.id == Volume.vm_id)
+        .order_by(Volume.name)
+    )
+    if host is not None:
+        query = query.where((Host.name == host) | (Host.id == host))
+    async with core.db.transaction() as session:
+        found = (await session.execute(query)).all()
+    items = [
+        StoredVolume(name=row.name, size_mib=row.size_mib, host=where, vm=vm, created_at=row.created_at)
+        for row, where, vm in found
+    ]
+    return StoredVolumeList(items=items, total=len(items))
+
+
+async def remove(core: Core, name: str, actor: str) -> None:
+    """The volume and what is in it, on its host first: when that does not answer, nothing is forgotten.
+
+    Locked meanwhile, so that no VM gets what is about to go.
+    """
+    async with core.db.transaction() as session:
+        row = await session.get(Volume, name, with_for_update=True)
+        if row is None:
+            raise _unknown(name)
+        await _free(session, row)
+        host = await session.get(Host, row.host_id)
+        assert host is not None  # a foreign key holds it
+        await core.agent_of(host).delete_volume(name)
+        await session.delete(row)
+        message = f"Volume {name} on host {host.name} was deleted by {actor}."
+        events.record(session, ("volume", name, name), "VolumeDeleted", message)
+
+
+async def taken(
+    session: AsyncSession, vm_id: str, wanted: Sequence[VolumeCreate], host: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """The volumes of a new VM as its row keeps them, and the name of the host it has to go to.
+
+    Kept ones are its own from now on (`session` has its row). Raises NotFound, Conflict.
+    """
+    for name in sorted(volume.name for volume in wanted if volume.name is not None):
+        await _named(session, name)  # locked in one order, so that no two requests wait for each other
+    rows: list[dict[str, Any]] = []
+    for device, volume in zip(DEVICES, wanted, strict=False):
+        found, host = await take(session, vm_id, device, volume, host)
+        rows.append(found)
+    return rows, host
+
+
+async def take(
+    session: AsyncSession, vm_id: str, device: str, wanted: VolumeCreate, host: str | None, placed: bool = False
+) -> tuple[dict[str, Any], str | None]:
+    """One volume as a VM's row keeps it, and the name of the host where the VM has to go, or is (`placed`).
+
+    Raises NotFound, Conflict."""
+    found: dict[str, Any] = {"device": device, "size_mib": wanted.size_mib, "keep": wanted.keep, "name": None}
+    if wanted.name is None:
+        return found, host
+    row = await _named(session, wanted.name)
+    await _free(session, row)
+    place = await session.scalar(select(Host.name).where(Host.id == row.host_id))
+    if host not in (None, place):
+        raise Conflict(
+            f"Volume {row.name} is on host {place}, and the VM is {'' if placed else 'to be '}on host {host}.",
+            cure=f"Attach volumes of host {host} only."
+            if placed
+            else f"Place the VM on host {place}, with volumes of that host only.",
+            code="NQR-API-124",
+        )
+    row.vm_id = vm_id
+    await session.flush()
+    return found | {"size_mib": row.size_mib, "keep": True, "name": row.name}, place
+
+
+def kept_name(vm: Vm, volume: dict[str, Any]) -> str:
+    """What a volume of the VM is called where kept ones are."""
+    return ApiVolume.model_validate(volume).kept_name(vm.name, vm.id)
+
+
+def plain(volume: dict[str, Any]) -> dict[str, Any]:
+    """Without what is under way."""
+    return {key: value for key, value in volume.items() if key not in ("change", "data")}
+
+
+def unsettled(vm: Vm) -> bool:
+    """Whether its host is still to be told of a volume that comes or goes."""
+    return any(volume.get("change") for volume in vm.volumes)
+
+
+def to_be_saved(vm: Vm) -> bool:
+    """Whether a volume that would be deleted with the VM is on its way to be kept."""
+    return any(v.get("change") == "detaching" and v["data"] == "keep" and not v["keep"] for v in vm.volumes)
+
+
+async def kept_there(agent: AgentPort, vm: Vm) -> set[str]:
+    """Names of the VM's volumes that its host keeps, now that the VM is gone there. One that was never made is not kept."""
+    wanted = {
+        kept_name(vm, volume) for volume in vm.volumes if volume["keep"] or volume.get("data") == "keep" or volume.get("name")
+    }
+    if not wanted:
+        return set()
+    found = (await agent.inventory()).volumes
+    return {volume.name for volume in found or []} & wanted
+
+
+async def left(session: AsyncSession, vm: Vm, there: Collection[str]) -> None:
+    """Record the new ones of those that a VM leaves behind; those it had from others are nobody's again with its row."""
+    for volume in vm.volumes:
+        name = kept_name(vm, volume)
+        if vm.host_id is not None and not volume.get("name") and name in there:
+            await insert_row(session, name, vm.host_id, volume["size_mib"])
+
+
+async def free(core: Core) -> set[str]:
+    """Names of those that no VM has."""
+    async with core.db.transaction() as session:
+        return set(await session.scalars(select(Volume.name).where(Volume.vm_id.is_(None))))
+
+
+async def observed(core: Core, inventories: Mapping[str, Inventory], before: Collection[str]) -> None:
+    """Rows follow what the hosts report. `before`: names of those that no VM had when the hosts were asked; only these are
+    missed. What a VM's row says is the VM's gets no row of its own, wherever its file is just now."""
+    told = {host_id: inventory.volumes for host_id, inventory in inventories.items() if inventory.volumes is not None}
+    async with core.db.transaction() as session:
+        known: dict[str, set[str]] = {}
+        for name, host_id in await session.execute(select(Volume.name, Volume.host_id)):
+            known.setdefault(host_id, set()).add(name)
+        for host_id, volumes in told.items():
+            there = {volume.name: volume.size_mib for volume in volumes}
+            new = there.keys() - known.get(host_id, set())
+            for name in new - await _of_vms(session, host_id) if new else ():
+                await insert_row(session, name, host_id, there[name])
+            gone = (known.get(host_id, set()) & set(before)) - there.keys()
+            if gone:
+                await session.execute(
+                    delete(Volume).where(Volume.host_id == host_id, Volume.name.in_(sorted(gone)), Volume.vm_id.is_(None))
+                )
+
+
+async def _of_vms(session: AsyncSession, host_id: str) -> set[str]:
+    """What the volumes of the host's VMs are called, or would be."""
+    query = select(Vm).where(Vm.host_id == host_id, func.jsonb_array_length(Vm.volumes) > 0)
+    return {kept_name(vm, volume) for vm in await session.scalars(query) for volume in vm.volumes}
+
+
+async def insert_row(session: AsyncSession, name: str, host_id: str, size_mib: int) -> None:
+    await session.execute(insert(Volume).values(name=name, host_id=host_id, size_mib=size_mib).on_conflict_do_nothing())
+
+
+async def _named(session: AsyncSession, name: str) -> Volume:
+    """The volume of that name, else the only one whose name begins so; locked."""
+    query = select(Volume).where(Volume.name.startswith(name, autoescape=True)).order_by(Volume.name)
+    found = list(await session.scalars(query.with_for_update()))
+    exact = [row for row in found if row.name == name]
+    if exact or len(found) == 1:
+        return (exact or found)[0]
+    if not found:
+        raise _unknown(name)
+    raise Conflict(
+        f"{len(found)} volumes have names that begin with {name}: {', '.join(row.name for row in found[:3])}.",
+        cure="Give the whole name.",
+        code="NQR-API-125",
+    )
+
+
+async def _free(session: AsyncSession, row: Volume) -> None:
+    if row.vm_id is not None:
+        vm = await session.scalar(select(Vm.name).where(Vm.id == row.vm_id))
+        raise Conflict(
+            f"Volume {row.name} is in use by VM {vm or row.vm_id}.",
+            cure="Detach it from that VM, or delete the VM; the volume stays.",
+            code="NQR-API-123",
+        )
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"There is no kept volume {name}.", cure="`nqr volume ls` shows the volumes.")

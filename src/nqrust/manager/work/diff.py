@@ -1,0 +1,391 @@
+"""What to do so that what is becomes what is wanted. Pure: rows, inventories and a time in, actions out.
+
+The caller reads the rows before it asks for the inventories. So a VM that a row calls running and an inventory calls
+stopped did stop, unless somebody asked for that in between: every action carries the row's generation, and whoever
+carries it out looks once more.
+
+Nothing is stopped or removed because its row is missing: only what a delete on record asked for, and canaries.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from nqrust.contract.agent import Inventory, TapStatus, VmStatus
+from nqrust.contract.hosts import HostState
+from nqrust.contract.names import CANARY_PATTERN
+from nqrust.contract.text import plain
+from nqrust.contract.vms import DesiredState, PortForward, RestartPolicy, VmState
+from nqrust.manager.vms.restarts import comes_back
+
+CANARY_GRACE = timedelta(minutes=10)
+"""Counted from the scope's own start."""
+TAP_GRACE = timedelta(seconds=30)
+"""Counted from when we first saw it; a TAP has no start time."""
+STEADY_AFTER = timedelta(minutes=10)
+"""A VM that ran this long has recovered: its next death is a first one."""
+FIRST_PAUSE = timedelta(seconds=5)
+LONGEST_PAUSE = timedelta(minutes=5)
+RETRY_FAILED_AFTER = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class VmRow:
+    """What the database says of a VM. `busy`: an operation is open. `failed_at`: when the last operation failed.
+    `unsettled`: its host is still to be told of a volume that comes or goes."""
+
+    id: str
+    name: str
+    host_id: str | None
+    desired: DesiredState
+    state: VmState
+    generation: int = 1
+    busy: bool = False
+    autostart: bool = True
+    policy: RestartPolicy = RestartPolicy.on_failure
+    host_boot_id: str | None = None
+    restarts: int = 0
+    restarted_at: datetime | None = None
+    started_at: datetime | None = None
+    failed_at: datetime | None = None
+    forwards: frozenset[tuple[str, int, int]] = frozenset()
+    unsettled: bool = False
+
+
+@dataclass(frozen=True)
+class HostRow:
+    """`state`: by its silence, now. `stored`: what we wrote last."""
+
+    id: str
+    name: str
+    boot_id: str
+    state: HostState
+    stored: HostState
+
+
+@dataclass(frozen=True)
+class Action:
+    """Base of all."""
+
+
+@dataclass(frozen=True)
+class HostChanged(Action):
+    host_id: str
+    state: HostState
+
+
+@dataclass(frozen=True)
+class VmAction(Action):
+    """About a VM with a row, when its generation is still this and nothing else is going on."""
+
+    vm_id: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Observed(VmAction):
+    """The row shall say what the inventory says."""
+
+    status: VmStatus
+
+
+@dataclass(frozen=True)
+class Unknown(VmAction):
+    """Its host is offline."""
+
+
+@dataclass(frozen=True)
+class Restart(VmAction):
+    """It died and its policy wants it back, after `delay`. `reason` is for people."""
+
+    reason: str
+    delay: timedelta
+    rebooted: bool = False
+
+
+@dataclass(frozen=True)
+class LeaveDead(VmAction):
+    """It ended and is not to come back. `failed`: by itself and badly, not by a clean power-off."""
+
+    reason: str
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Ended(VmAction):
+    """It is to run again and the reconciler may not act: the row says that it is stopped, and what is wanted stays."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Repeat(VmAction):
+    """What is wanted is not so, and nobody is at it: do `kind` (again)."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Adopt(VmAction):
+    """A scope on `host_id` belongs to a row that has no host: a crash lost that we placed it."""
+
+    host_id: str
+    status: VmStatus
+
+
+@dataclass(frozen=True)
+class Behind(VmAction):
+    """Its host was told something newer than the row says: the database was restored. The row follows the host."""
+
+    host_id: str
+    status: VmStatus
+
+
+@dataclass(frozen=True)
+class Unrecorded(Action):
+    """The host has a VM without a row of this host. It is reported and left alone, running or not."""
+
+    host_id: str
+    status: VmStatus
+
+
+@dataclass(frozen=True)
+class FinishDelete(Action):
+    """Somebody deleted the VM, and its host still has something of it."""
+
+    host_id: str
+    vm_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class RemoveCanary(Action):
+    """A canary without a row, older than its grace: its nqr was killed."""
+
+    host_id: str
+    vm_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class RemoveTap(Action):
+    """Of a VM that is stopped or was deleted."""
+
+    host_id: str
+    tap: str
+
+
+@dataclass(frozen=True)
+class UnknownTap(Action):
+    """Of a VM that neither a row nor a delete tells of. It is reported and left alone."""
+
+    host_id: str
+    tap: str
+    vm_id: str
+
+
+def diff(
+    vms: Iterable[VmRow],
+    hosts: Iterable[HostRow],
+    inventories: Mapping[str, Inventory],
+    now: datetime,
+    taps_seen: Mapping[tuple[str, str], datetime],
+    deleted: Collection[str] = (),
+) -> list[Action]:
+    """`inventories`: by host id, of those hosts that answered. `taps_seen`: when each (host, TAP) without a VM was
+    first seen. `deleted`: ids of VMs with a delete on record, at least of those that hosts have and `vms` does not tell of.
+    A host that does not answer and is not yet offline is left alone."""
+    rows = {vm.id: vm for vm in vms}
+    by_host: dict[str | None, list[VmRow]] = {}
+    for vm in rows.values():
+        by_host.setdefault(vm.host_id, []).append(vm)
+    actions: list[Action] = []
+    for host in hosts:
+        if host.state is not host.stored:
+            actions.append(HostChanged(host.id, host.state))
+        inventory = inventories.get(host.id)
+        if inventory is None:
+            if host.state is HostState.offline:
+                actions += [_unknown(vm) for vm in by_host.get(host.id, []) if _lost_sight(vm)]
+            continue
+        seen = {status.id: status for status in inventory.vms}
+        for vm in by_host.get(host.id, []):
+            actions += _known(vm, seen.get(vm.id), inventory.boot_id, now)
+        actions += _strangers(host, rows, seen.values(), now, deleted)
+        actions += _taps(host, rows, seen, inventory.taps, now, taps_seen, deleted)
+    return actions
+
+
+def _unknown(vm: VmRow) -> Action:
+    return Unknown(vm.id, vm.generation)
+
+
+def _lost_sight(vm: VmRow) -> bool:
+    return not vm.busy and vm.state in (VmState.running, VmState.paused, VmState.starting, VmState.stopping)
+
+
+def _known(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> list[Action]:
+    """A VM of this host. One that somebody is at (being created, say) is never touched."""
+    if vm.busy:
+        return []
+    if vm.desired is DesiredState.deleted:
+        return _repeat(vm, "delete", now)
+    if status is not None and status.generation > vm.generation and vm.host_id is not None:
+        return [Behind(vm.id, vm.generation, vm.host_id, status)]
+    alive = status is not None and status.state in ("running", "paused")
+    if vm.desired is DesiredState.stopped:
+        if alive:
+            return _repeat(vm, "stop", now)
+        if vm.state in (VmState.stopped, VmState.failed):
+            return _repeat(vm, "update", now) if vm.unsettled else []
+        return [Observed(vm.id, vm.generation, status or _gone(vm))]
+    if alive:
+        assert status is not None
+        return _alive(vm, status, now)
+    if vm.state is VmState.failed:
+        # It was given up with a reason; only a person, or a host's restart, tries again.
+        return _repeat(vm, "update", now) if vm.unsettled else []
+    # A paused VM that is gone has lost what it had in memory: pausing it again means nothing.
+    if vm.desired is DesiredState.paused or vm.state in _HAD_LIFE:
+        return [_dead(vm, status, boot_id, now)]
+    return _repeat(vm, "start", now)
+
+
+_HAD_LIFE = (VmState.running, VmState.paused, VmState.unknown, VmState.starting)
+
+
+def _alive(vm: VmRow, status: VmStatus, now: datetime) -> list[Action]:
+    if vm.desired is DesiredState.paused and status.state == "running":
+        return _repeat(vm, "pause", now) if vm.state is not VmState.failed else []
+    if vm.desired is DesiredState.running and status.state == "paused":
+        return _repeat(vm, "resume", now)
+    if vm.forwards != ports(status.forwards):
+        return _repeat(vm, "update", now)
+    if vm.state.value != status.state:
+        return [Observed(vm.id, vm.generation, status)]
+    return []
+
+
+def ports(forwards: Iterable[PortForward]) -> frozenset[tuple[str, int, int]]:
+    """To be compared: protocol, port of the host, port of the guest."""
+    return frozenset((one.protocol, one.host_port, one.guest_port) for one in forwards)
+
+
+def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Action:
+    """It was to run and does not."""
+    rebooted = vm.host_boot_id is not None and vm.host_boot_id != boot_id
+    if rebooted:
+        if vm.autostart:
+            return Restart(vm.id, vm.generation, "its host was started again", timedelta(0), rebooted=True)
+        return LeaveDead(vm.id, vm.generation, "Its host was started again, and it has no autostart.", failed=False)
+    clean = status is not None and status.state == "stopped"
+    reason = plain(status.exit_reason) if status and status.exit_reason else "It ended, nobody knows why."
+    if not comes_back(vm.policy, clean):
+        return LeaveDead(vm.id, vm.generation, reason, failed=not clean)
+    return Restart(vm.id, vm.generation, reason, restart_pause(vm, now))
+
+
+def only_seen(action: Action) -> Action | None:
+    """What is left of a decision where nothing may be done: writing down what is."""
+    if isinstance(action, Restart):
+        return Ended(action.vm_id, action.generation, action.reason)
+    kept = (HostChanged, Observed, Unknown, LeaveDead, Adopt, Behind, Unrecorded, UnknownTap)
+    return action if isinstance(action, kept) else None
+
+
+def restart_pause(vm: VmRow, now: datetime) -> timedelta:
+    """At once the first time; then 5 s, doubling up to 5 min, until it has run for ten minutes."""
+    if vm.started_at is not None and now - vm.started_at > STEADY_AFTER:
+        return timedelta(0)
+    if vm.restarts == 0:
+        return timedelta(0)
+    doublings = min(vm.restarts - 1, 10)
+    return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << doublings))
+
+
+def _repeat(vm: VmRow, kind: str, now: datetime) -> list[Action]:
+    """Not right after it failed: an agent that says no gets a minute."""
+    if vm.failed_at is not None and now - vm.failed_at < RETRY_FAILED_AFTER:
+        return []
+    return [Repeat(vm.id, vm.generation, kind)]
+
+
+def _gone(vm: VmRow) -> VmStatus:
+    return VmStatus(id=vm.id, state="stopped", scope="")
+
+
+def _strangers(
+    host: HostRow, rows: Mapping[str, VmRow], seen: Iterable[VmStatus], now: datetime, deleted: Collection[str]
+) -> list[Action]:
+    """What the host has and no row of this host explains."""
+    actions: list[Action] = []
+    for status in seen:
+        row = rows.get(status.id)
+        if row is not None and row.host_id == host.id:
+            continue
+        alive = status.state in ("running", "paused")
+        if row is not None and row.host_id is None:
+            if alive and not row.busy and row.desired is not DesiredState.deleted:
+                actions.append(Adopt(row.id, row.generation, host.id, status))
+            continue
+        if row is None and status.id in deleted:
+            actions.append(FinishDelete(host.id, status.id, status.name))
+        elif row is None and re.fullmatch(CANARY_PATTERN, status.name):
+            # Without a start time nothing can be said of its age, and so nothing is done.
+            if alive and status.started_at is not None and now - status.started_at >= CANARY_GRACE:
+                actions.append(RemoveCanary(host.id, status.id, status.name))
+        elif alive or status.disk:
+            actions.append(Unrecorded(host.id, status))
+    return actions
+
+
+def _taps(
+    host: HostRow,
+    rows: Mapping[str, VmRow],
+    seen: Mapping[str, VmStatus],
+    taps: Iterable[TapStatus],
+    now: datetime,
+    taps_seen: Mapping[tuple[str, str], datetime],
+    deleted: Collection[str],
+) -> list[Action]:
+    """A TAP whose ifalias names a VM that has no row on this host, or is stopped."""
+    actions: list[Action] = []
+    for tap in orphan_taps(host.id, rows, seen, taps):
+        first = taps_seen.get((host.id, tap.name))
+        if first is None or now - first < TAP_GRACE or tap.vm_id is None:
+            continue
+        row = rows.get(tap.vm_id)
+        if tap.vm_id in deleted or (row is not None and row.host_id in (None, host.id)):
+            actions.append(RemoveTap(host.id, tap.name))
+        else:
+            actions.append(UnknownTap(host.id, tap.name, tap.vm_id))
+    return actions
+
+
+def strangers(vms: Iterable[VmRow], inventories: Mapping[str, Inventory]) -> set[str]:
+    """Ids of what hosts have, VMs and owners of TAPs, and `vms` does not tell of."""
+    found = {vm.id for inventory in inventories.values() for vm in inventory.vms}
+    found |= {tap.vm_id for inventory in inventories.values() for tap in inventory.taps if tap.vm_id}
+    return found - {vm.id for vm in vms}
+
+
+def orphan_taps(
+    host_id: str, rows: Mapping[str, VmRow], seen: Mapping[str, VmStatus], taps: Iterable[TapStatus]
+) -> list[TapStatus]:
+    """TAPs with an owner that has no row on this host (or wants none: stopped, nobody at it) and no live scope."""
+    result = []
+    for tap in taps:
+        if tap.vm_id is None:
+            continue
+        status = seen.get(tap.vm_id)
+        if status is not None and (status.state in ("running", "paused") or tap.vm_id not in rows):
+            continue
+        row = rows.get(tap.vm_id)
+        elsewhere = row is not None and row.host_id not in (None, host_id)
+        unwanted = row is not None and not row.busy and row.desired is DesiredState.stopped
+        if row is None or elsewhere or unwanted:
+            result.append(tap)
+    return result

@@ -1,0 +1,325 @@
+"""Doing one operation: talk to the agent, write down what came of it. Every way out leaves a row that says so."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.agent import ADDRESS_TAKEN, VmStatus
+from nqrust.contract.text import plain
+from nqrust.contract.vms import DesiredState, StopRequest, VmState
+from nqrust.manager import events, metrics
+from nqrust.manager.clock import now
+from nqrust.manager.core.agents import AgentAway, AgentSaidNo
+from nqrust.manager.core.core import Core
+from nqrust.manager.errors import DatabaseAway
+from nqrust.manager.store.tables import Host, Operation, Vm
+from nqrust.manager.vms import observing, placement, snapshots, tombstones
+from nqrust.manager.vms import volumes as vm_volumes
+from nqrust.manager.vms.schedule import NoHost
+from nqrust.manager.volumes import service as volumes
+
+log = structlog.get_logger("nqrust.manager.operations")
+
+_TRIES_WHEN_REFUSED = 4
+_SLOWEST_RETRY = timedelta(seconds=30)
+_RETRIED = {408, 409, 423, 425, 429, 500, 502, 503, 504}
+
+
+class Again(Exception):
+    """Not now; try later, until the deadline. `limited`: only a few times."""
+
+    def __init__(self, reason: str, limited: bool = False) -> None:
+        self.limited = limited
+        super().__init__(reason)
+
+
+class GivenUp(Exception):
+    """It cannot be done."""
+
+
+async def claim(core: Core, operation_id: int, vm_id: str) -> bool:
+    """Take a pending operation; False when it is no longer there to take. Older pending ones are superseded."""
+    async with core.db.transaction() as session:
+        await session.execute(
+            update(Operation)
+            .where(Operation.vm_id == vm_id, Operation.state == "pending", Operation.id < operation_id)
+            .values(state="superseded", finished_at=now())
+        )
+        taken = await session.execute(
+            update(Operation)
+            .where(Operation.id == operation_id, Operation.state == "pending")
+            .values(state="running", attempts=Operation.attempts + 1)
+            .returning(Operation.id)
+        )
+        mine = taken.first() is not None
+        kind = await session.scalar(select(Operation.kind).where(Operation.id == operation_id)) if mine else None
+        if kind is not None and kind not in ("snapshot", "forget"):
+            await snapshots.superseded(session, vm_id)
+        return mine
+
+
+async def run(core: Core, operation_id: int) -> None:
+    """Run a claimed operation to its end, or put it back for later."""
+    async with core.db.transaction() as session:
+        operation = await session.get(Operation, operation_id)
+        vm = await session.get(Vm, operation.vm_id) if operation else None
+    if operation is None:
+        return
+    if vm is None:
+        await _close(core, operation, "superseded", "")
+        return
+    bound = log.bind(vm=vm.id, vm_name=vm.name, operation=operation.id, kind=operation.kind)
+    try:
+        if operation.kind == "delete":
+            await _delete(core, vm, operation)
+        elif operation.kind in ("create", "start", "restart"):
+            await _start(core, vm, operation)
+        elif operation.kind == "update":
+            await _update(core, vm, operation)
+        elif operation.kind in snapshots.KINDS:
+            await _snapshot(core, vm, operation)
+        else:
+            await _verb(core, vm, operation)
+    except NoHost as error:
+        await _put_off(core, vm, operation, Again(str(error))) if error.later else await _fail(core, vm, operation, str(error))
+    except AgentAway as error:
+        await _put_off(core, vm, operation, Again(str(error)))
+    except AgentSaidNo as error:
+        if error.status in _RETRIED:
+            await _put_off(core, vm, operation, Again(str(error), limited=True))
+        else:
+            await _fail(core, vm, operation, str(error))
+    except GivenUp as error:
+        await _fail(core, vm, operation, str(error))
+    except DatabaseAway:
+        raise
+    except Exception as error:
+        bound.exception("operation went wrong")
+        await _put_off(core, vm, operation, Again(f"internal error: {type(error).__name__}", limited=True))
+
+
+async def _start(core: Core, vm: Vm, operation: Operation) -> None:
+    async with core.db.transaction() as session:
+        hosts = await placement.lock_hosts(session)
+        row = await session.get(Vm, vm.id, with_for_update=True)
+        if row is None:
+            return
+        desired_running = row.desired_state == DesiredState.running.value
+        host = await placement.place(core, session, row, hosts)
+        if row.generation == operation.generation and desired_running and operation.kind != "restart":
+            row.state = VmState.starting.value
+        spec = await placement.specification(session, row, run=desired_running)
+    agent = core.agent_of(host)
+    if operation.kind == "restart" and not operation.params.get("stopped"):
+        try:
+            await agent.stop_vm(vm.id, _stop_request(operation))
+        except AgentSaidNo as error:
+            if error.status != 404:
+                raise
+        async with core.db.transaction() as session:
+            # Remembered, so a crash from here on does not stop the VM a second time after it came up.
+            current = await session.get(Operation, operation.id)
+            if current is not None:
+                current.params = {**current.params, "stopped": True}
+            row = await session.get(Vm, vm.id, with_for_update=True)
+            if row is not None:
+                observing.stopped(row)
+    try:
+        status = await agent.put_vm(spec)
+    except AgentSaidNo as error:
+        if error.problem.code != ADDRESS_TAKEN:
+            raise
+        await placement.give_up_address(core, vm.id, host.id)
+        raise Again(str(error), limited=True) from error
+    if spec.run and status.state == "failed":
+        raise GivenUp(f"It did not start: {status.exit_reason or 'the VMM ended at once'}.")
+    async with core.db.transaction() as session:
+        row = await session.get(Vm, vm.id, with_for_update=True)
+        if row is not None:
+            observing.observe(session, row, host, status, operation.generation)
+            await vm_volumes.settled(session, row, host, spec, status)
+        await _done(session, operation)
+
+
+async def _update(core: Core, vm: Vm, operation: Operation) -> None:
+    """What can change without a start: forwards and limits while it runs, volumes while it does not. Whether it runs is not
+    this operation's to say."""
+    async with core.db.transaction() as session:
+        row = await session.get(Vm, vm.id)
+        host = await session.get(Host, row.host_id) if row and row.host_id else None
+        spec = await placement.specification(session, row, run=False) if row else None
+    if host is None or spec is None:
+        raise GivenUp("It is on no host.")
+    status = await core.agent_of(host).put_vm(spec)
+    async with core.db.transaction() as session:
+        row = await session.get(Vm, vm.id, with_for_update=True)
+        if row is not None:
+            if not await vm_volumes.settled(session, row, host, spec, status):
+                raise GivenUp(f"The agent of host {host.name} is older than the manager and attaches no volumes; upgrade it.")
+            row.observed_generation = max(row.observed_generation, operation.generation)
+            if operation.attempts > 1 and row.generation == operation.generation:
+                row.error = ""  # what it said of the attempts before
+        await _done(session, operation)
+
+
+async def _snapshot(core: Core, vm: Vm, operation: Operation) -> None:
+    async with core.db.transaction() as session:
+        row = await session.get(Vm, vm.id)
+        host = await session.get(Host, row.host_id) if row and row.host_id else None
+    if host is None:
+        raise GivenUp("It is on no host.")
+    found = await snapshots.ask(core.agent_of(host), vm.id, operation)
+    async with core.db.transaction() as session:
+        row = await session.get(Vm, vm.id, with_for_update=True)
+        if row is not None:
+            if isinstance(found, VmStatus):
+                observing.observe(session, row, host, found, operation.generation)
+            row.observed_generation = max(row.observed_generation, operation.generation)
+            await snapshots.note(session, row, operation, found)
+            if operation.attempts > 1:
+                row.error = ""  # what it said of the attempts before
+        await _done(session, operation)
+
+
+async def _verb(core: Core, vm: Vm, operation: Operation) -> None:
+    """stop, pause, resume."""
+    async with core.db.transaction() as session:
+        row = await session.get(Vm, vm.id)
+        host = await session.get(Host, row.host_id) if row and row.host_id else None
+    if host is None:
+        if operation.kind != "stop":
+            raise GivenUp("It is on no host.")
+        status = VmStatus(id=vm.id, state="stopped", scope="")
+    else:
+        agent = core.agent_of(host)
+        try:
+            if operation.kind == "stop":
+                status = await agent.stop_vm(vm.id, _stop_request(operation))
+            elif operation.kind == "pause":
+                status = await agent.pause_vm(vm.id)
+            else:
+                status = await agent.resume_vm(vm.id)
+        except AgentSaidNo as error:
+            if error.status != 404 or operation.kind != "stop":
+                raise
+            status = VmStatus(id=vm.id, state="stopped", scope="")
+    if operation.kind == "stop" and status.state in ("running", "paused"):
+        raise Again("The VM still runs.", limited=True)
+    async with core.db.transaction() as session:
+        row = await session.get(Vm, vm.id, with_for_update=True)
+        if row is not None and host is not None:
+            observing.observe(session, row, host, status, operation.generation)
+        elif row is not None:
+            row.observed_generation = operation.generation
+            if row.generation == operation.generation:
+                row.state = VmState.stopped.value
+        await _done(session, operation)
+
+
+def _stop_request(operation: Operation) -> StopRequest:
+    fields = {key: operation.params[key] for key in ("force", "timeout_seconds") if key in operation.params}
+    return StopRequest(**fields)
+
+
+async def _delete(core: Core, vm: Vm, operation: Operation) -> None:
+    """The agent first, the row last: a crash in between leaves a row that says what is still to be done."""
+    async with core.db.transaction() as session:
+        row = await session.get(Vm, vm.id)
+        host = await session.get(Host, row.host_id) if row and row.host_id else None
+        saving = await placement.specification(session, row, run=False) if row and volumes.to_be_saved(row) else None
+    left_behind = ""
+    if host is not None and saving is not None:  # not even by force: its host would delete it with the VM, now or when it is back
+        await core.agent_of(host).put_vm(saving)
+    there: set[str] | None = None
+    if host is not None:
+        try:
+            await core.agent_of(host).delete_vm(vm.id)
+            there = await volumes.kept_there(core.agent_of(host), vm)
+        except AgentSaidNo as error:
+            if error.status != 404:
+                raise
+        except AgentAway:
+            if not operation.params.get("force"):
+                raise
+            left_behind = f" Host {host.name} did not answer. What is left there is removed when it is back."
+    async with core.db.transaction() as session:
+        row = await session.get(Vm, vm.id, with_for_update=True)
+        await _done(session, operation)
+        if row is not None:
+            if there and host is not None:
+                await volumes.left(session, row, there)
+                left_behind += f" Kept on host {host.name}: {', '.join(sorted(there))}."
+            await tombstones.record(session, row.id, row.name, row.host_id, operation.actor)
+            if host is None or there is not None:
+                await tombstones.confirm(session, row.id)
+            events.record(session, row, "Deleted", f"VM {row.name} is deleted.{left_behind}")
+            await session.delete(row)
+
+
+async def _done(session: AsyncSession, operation: Operation) -> None:
+    metrics.OPERATIONS.labels(operation.kind, "done").inc()
+    await session.execute(update(Operation).where(Operation.id == operation.id).values(state="done", error="", finished_at=now()))
+
+
+async def _close(core: Core, operation: Operation, state: str, error: str) -> None:
+    async with core.db.transaction() as session:
+        await session.execute(
+            update(Operation).where(Operation.id == operation.id).values(state=state, error=error, finished_at=now())
+        )
+
+
+async def _put_off(core: Core, vm: Vm, operation: Operation, again: Again) -> None:
+    attempts, reason = operation.attempts, plain(str(again))
+    if (again.limited and attempts >= _TRIES_WHEN_REFUSED) or now() >= operation.deadline:
+        await _fail(core, vm, operation, reason)
+        return
+    pause = min(_SLOWEST_RETRY, timedelta(seconds=0.5 * 2 ** min(attempts, 10)))
+    log.warning("operation put off", vm=vm.id, kind=operation.kind, reason=reason, seconds=pause.total_seconds())
+    async with core.db.transaction() as session:
+        await session.execute(
+            update(Operation).where(Operation.id == operation.id).values(state="pending", not_before=now() + pause, error=reason)
+        )
+        await session.execute(
+            update(Vm)
+            .where(Vm.id == vm.id, Vm.generation == operation.generation)
+            .values(error=f"{sentence(reason)} It is tried again.")
+        )
+
+
+def sentence(text: str) -> str:
+    """`text`, fit to be written down, with a capital in front and a full stop behind."""
+    text = plain(text).strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+async def _fail(core: Core, vm: Vm, operation: Operation, reason: str) -> None:
+    """Give up: the VM says why, and what is wanted goes back to what can be true."""
+    reason = sentence(reason)
+    metrics.OPERATIONS.labels(operation.kind, "failed").inc()
+    async with core.db.transaction() as session:
+        await session.execute(
+            update(Operation).where(Operation.id == operation.id).values(state="failed", error=reason, finished_at=now())
+        )
+        row = await session.get(Vm, vm.id, with_for_update=True)
+        if row is None or row.generation != operation.generation:
+            return
+        row.error = reason
+        row.observed_generation = operation.generation
+        if operation.kind in snapshots.KINDS:
+            await snapshots.failed(session, row, operation, reason)
+        elif operation.kind == "update":
+            row.forwards = operation.params.get("forwards", row.forwards)
+            row.rate_limits = operation.params.get("rate_limits", row.rate_limits)
+            await vm_volumes.went_back(session, row, operation)
+        elif operation.kind == "pause":
+            row.desired_state, row.state = DesiredState.running.value, VmState.running.value
+        elif operation.kind == "resume":
+            row.desired_state, row.state = DesiredState.paused.value, VmState.paused.value
+        else:
+            row.state = VmState.failed.value
+        message = f"VM {row.name}: {operation.kind} failed. {reason}"
+        events.record(session, row, "OperationFailed", message, "error")

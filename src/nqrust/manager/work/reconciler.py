@@ -1,0 +1,203 @@
+"""The reconciler: every few seconds look at what is, compare with what is wanted, act.
+
+It never talks a VM into a state itself: it puts an operation on record, as a user's request would, and the worker
+does it. Only what is left of deleted VMs, TAPs and canaries is dealt with at the agent directly. A VM without a row is
+reported, and nothing is done with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable
+from datetime import datetime
+
+import structlog
+from sqlalchemy import func, select
+
+from nqrust.contract.agent import Inventory, VmStatus
+from nqrust.contract.hosts import HostState
+from nqrust.contract.vms import VM_ID_PATTERN, DesiredState, PortForward, RestartPolicy, VmState
+from nqrust.manager import metrics, operations
+from nqrust.manager.clock import now
+from nqrust.manager.core.agents import AgentFailure
+from nqrust.manager.core.core import Core
+from nqrust.manager.core.liveness import host_state
+from nqrust.manager.errors import DatabaseAway
+from nqrust.manager.store.tables import Host, Operation, Vm
+from nqrust.manager.unknown_vms import service as unknown_vms
+from nqrust.manager.vms import tombstones
+from nqrust.manager.volumes import service as volumes
+from nqrust.manager.work import acts, diff
+
+log = structlog.get_logger("nqrust.manager.reconcile")
+
+_ASK_AT_ONCE = 16
+_ASK_SECONDS = 10.0
+_MOST_VMS = 10_000  # of one host
+
+
+class Reconciler:
+    """`run` goes on until cancelled; `once` is one pass. Without `acts` it only writes down what it sees."""
+
+    def __init__(self, core: Core, acts: bool = True) -> None:
+        self._core, self._acts = core, acts
+        self._taps_seen: dict[tuple[str, str], datetime] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    async def run(self) -> None:
+        while True:
+            began = time.monotonic()
+            try:
+                await self.once()
+            except DatabaseAway:
+                log.warning("database away, pass skipped")
+            except Exception:
+                log.exception("reconcile pass went wrong")
+            metrics.RECONCILE_SECONDS.observe(time.monotonic() - began)
+            await asyncio.sleep(max(0.1, self._core.settings.reconcile_seconds - (time.monotonic() - began)))
+
+    async def once(self) -> list[diff.Action]:
+        """One pass; what was decided."""
+        at = now()
+        rows, hosts = await self._rows()
+        free = await volumes.free(self._core)
+        inventories = await self._inventories(hosts)
+        await _apart("VolumesObserved", volumes.observed(self._core, inventories, free))
+        host_rows = [
+            diff.HostRow(
+                id=host.id,
+                name=host.name,
+                boot_id=host.boot_id,
+                state=host_state(host.last_seen_at, at, self._core.started_at),
+                stored=HostState(host.state),
+            )
+            for host in hosts
+        ]
+        self._watch_taps(rows, inventories, at)
+        deleted = await tombstones.of(self._core, diff.strangers(rows, inventories))
+        actions = diff.diff(rows, host_rows, inventories, at, self._taps_seen, deleted)
+        by_id = {host.id: host for host in hosts}
+        unknown: dict[str, list[VmStatus]] = {host_id: [] for host_id in inventories}
+        for action in actions:
+            if isinstance(action, diff.Unrecorded):
+                unknown[action.host_id].append(action.status)
+        await _apart("UnknownVms", unknown_vms.observed(self._core, unknown))
+        await _apart("TombstonesObserved", tombstones.observed(self._core, inventories))
+        actions = [action for action in actions if not isinstance(action, diff.Unrecorded)]
+        if not self._acts:
+            actions = [seen for action in actions if (seen := diff.only_seen(action)) is not None]
+        for action in actions:
+            metrics.RECONCILE_ACTIONS.labels(type(action).__name__).inc()
+            await _apart(type(action).__name__, acts.carry_out(self._core, action, by_id, self._told))
+        return actions
+
+    async def _rows(self) -> tuple[list[diff.VmRow], list[Host]]:
+        """Only the columns that matter, and not as objects: there may be ten thousand of them."""
+        failed = (
+            select(Operation.vm_id, func.max(Operation.finished_at).label("at"))
+            .where(Operation.state == "failed", Operation.finished_at > now() - diff.RETRY_FAILED_AFTER)
+            .group_by(Operation.vm_id)
+            .subquery()
+        )
+        columns = (
+            Vm.id,
+            Vm.name,
+            Vm.host_id,
+            Vm.desired_state,
+            Vm.state,
+            Vm.generation,
+            Vm.autostart,
+            Vm.restart_policy,
+            Vm.host_boot_id,
+            Vm.restarts,
+            Vm.restarted_at,
+            Vm.started_at,
+            failed.c.at,
+            Vm.forwards,
+            volumes.UNSETTLED,
+        )
+        async with self._core.db.transaction() as session:
+            # Hosts first, then open operations, then rows: whatever starts in between makes a row look busy or newer.
+            hosts = list(await session.scalars(select(Host)))
+            open_ones = select(Operation.vm_id).where(Operation.state.in_(operations.OPEN))
+            busy = set(await session.scalars(open_ones))
+            query = select(*columns).outerjoin(failed, failed.c.vm_id == Vm.id)
+            found = (await session.execute(query)).all()
+        rows = [
+            diff.VmRow(
+                id=row[0],
+                name=row[1],
+                host_id=row[2],
+                desired=DesiredState(row[3]),
+                state=VmState(row[4]),
+                generation=row[5],
+                busy=row[0] in busy,
+                autostart=row[6],
+                policy=RestartPolicy(row[7]),
+                host_boot_id=row[8],
+                restarts=row[9],
+                restarted_at=row[10],
+                started_at=row[11],
+                failed_at=row[12],
+                forwards=diff.ports(PortForward.model_construct(**one) for one in row[13]),
+                unsettled=row[14],
+            )
+            for row in found
+        ]
+        return rows, hosts
+
+    async def _inventories(self, hosts: list[Host]) -> dict[str, Inventory]:
+        """Of every host that answers in time, all asked at once."""
+        gate = asyncio.Semaphore(_ASK_AT_ONCE)
+
+        async def ask(host: Host) -> tuple[str, Inventory | None]:
+            async with gate:
+                try:
+                    inventory = await asyncio.wait_for(self._core.agent_of(host).inventory(), _ASK_SECONDS)
+                except (AgentFailure, asyncio.TimeoutError, TimeoutError) as error:
+                    log.debug("no inventory", host=host.name, why=str(error))
+                    return host.id, None
+            if inventory.host_id not in (None, host.id):
+                # Another host's agent answers at that address: acting on its word would be acting on the wrong host.
+                log.warning("another host answers there", host=host.name, url=host.url, answered=inventory.host_id)
+                return host.id, None
+            return host.id, inventory
+
+        answers = await asyncio.gather(*(ask(host) for host in hosts))
+        return {host_id: _sane(inventory) for host_id, inventory in answers if inventory is not None}
+
+    def _watch_taps(self, rows: list[diff.VmRow], inventories: dict[str, Inventory], at: datetime) -> None:
+        """Remember since when each orphan TAP is there; forget those that went."""
+        by_id = {row.id: row for row in rows}
+        current = {
+            (host_id, tap.name)
+            for host_id, inventory in inventories.items()
+            for tap in diff.orphan_taps(host_id, by_id, {s.id: s for s in inventory.vms}, inventory.taps)
+        }
+        self._taps_seen = {key: self._taps_seen.get(key, at) for key in current}
+
+
+def _sane(inventory: Inventory) -> Inventory:
+    """Without what is no VM's: a host that says such things keeps no other from its turn."""
+    vms = [_bounded(vm) for vm in inventory.vms if re.fullmatch(VM_ID_PATTERN, vm.id)]
+    taps = [tap for tap in inventory.taps if tap.vm_id is None or re.fullmatch(VM_ID_PATTERN, tap.vm_id)]
+    return inventory.model_copy(update={"vms": vms[:_MOST_VMS], "taps": taps[:_MOST_VMS]})
+
+
+def _bounded(vm: VmStatus) -> VmStatus:
+    fits = all(number is None or 0 <= number < 2**31 for number in (vm.vcpus, vm.memory_mib))
+    return vm if fits else vm.model_copy(update={"vcpus": None, "memory_mib": None})
+
+
+async def _apart(what: str, work: Awaitable[None]) -> None:
+    """What goes wrong with one VM or host, whatever it said, keeps no other from its turn. Raises DatabaseAway."""
+    try:
+        await work
+    except AgentFailure as error:
+        log.info("agent did not do it, the next pass tries again", action=what, why=str(error))
+    except DatabaseAway:
+        raise
+    except Exception:
+        log.exception("action went wrong, the next pass tries again", action=what)
