@@ -21,7 +21,8 @@ PROGRAM_STARTERS = {
 EXCEPTIONS = {
     DOOR: "the door itself",
     "src/nqrust/agent/vms/terminal.py": "a console lives as long as its viewer; the port runs programs to their end",
-    "src/nqrust/installer/rehearsal/clone.py": "namespaces are entered by the process itself; it runs no program",
+    "src/nqrust/installer/rehearsal/clone.py": "namespaces are entered by the process itself",
+    "src/nqrust/installer/rehearsal/carrier.py": "becomes slirp4netns in namespaces that only this process has",
     "src/nqrust/installer/rehearsal/boot.py": "the clone's first process, which becomes systemd the way init(1) does",
     "src/nqrust/installer/supervisor/env_exec.py": "a launcher that becomes the service, the way env(1) does",
     "src/nqrust/cli/install/commands.py": "uninstall's last act removes the environment that it runs from",

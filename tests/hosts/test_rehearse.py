@@ -39,6 +39,7 @@ def outside_view(host: Machine) -> dict[str, str]:
         "forwarding": host.run("cat /proc/sys/net/ipv4/ip_forward").stdout,
         "units": host.run("systemctl list-units --all --plain --no-legend '*rehears*'").stdout,
         "processes": host.run("grep -laz [r]ehearsal /proc/[0-9]*/cmdline 2>/dev/null || true").stdout,
+        "carriers": host.run("grep -laz [s]lirp4netns /proc/[0-9]*/cmdline 2>/dev/null || true").stdout,
         "scratch": host.run(f"ls -d {CACHE}/rehearsal-* 2>/dev/null || true").stdout,
     }  # fmt: skip
 

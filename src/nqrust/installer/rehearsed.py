@@ -95,6 +95,7 @@ class Heard:
     left_out: list[str] = field(default_factory=list)
     output: list[str] = field(default_factory=list)  # what was said beside the lines, the last of it
     reason: str = ""  # why there is no result
+    without_network: str = ""  # why, where the clone has none
     started: bool = False
     in_preflight: bool = False
     code: int | None = None

@@ -1,4 +1,4 @@
-"""The clone's network card: a TUN device with address and default route, by ioctl(2) alone (netdevice(7), route(7)).
+"""The clone's network card: addresses and routes, by ioctl(2) alone (netdevice(7), route(7)).
 
 Called in the clone's network namespace; iproute2 may be missing on the host. Raises OSError.
 """
@@ -12,37 +12,48 @@ import os
 import socket
 import struct
 
-from nqrust.installer.rehearsal.packets import MTU
-from nqrust.installer.rehearsal.spec import Uplink
+from nqrust.installer.rehearsal.spec import GATEWAY, MTU, Uplink
 
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
-_SIOCADDRT, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFMTU, _SIOCSIFTXQLEN = (
-    0x890B, 0x8914, 0x8916, 0x891C, 0x8922, 0x8943,
+_SIOCADDRT, _SIOCDELRT, _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFMTU = (
+    0x890B, 0x890C, 0x8914, 0x8916, 0x891C, 0x8922,
 )  # fmt: skip
 _IFF_UP_RUNNING = 0x1 | 0x40
-_RTF_UP = 0x1
+_RTF_UP, _RTF_GATEWAY, _RTF_HOST, _RTF_REJECT = 0x1, 0x2, 0x4, 0x200
 
 
-def open_card(uplink: Uplink, node: str = "/dev/net/tun") -> int:
-    """Make it and bring it and loopback up; gives the TUN's descriptor, which the card lives as long as."""
+def open_card(name: str, node: str = "/dev/net/tun") -> int:
+    """A card behind which there is nothing, for a clone without a way out; it lives as long as the descriptor."""
     device = os.open(node, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", uplink.name.encode(), _IFF_TUN | _IFF_NO_PI))
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            _flags_up(control, "lo")
-            fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", uplink.name.encode(), MTU))
-            fcntl.ioctl(control, _SIOCSIFTXQLEN, struct.pack("16si20x", uplink.name.encode(), 10000))
-            for number, address in enumerate(uplink.addresses):
-                alias = uplink.name if number == 0 else f"{uplink.name}:{number}"
-                interface = ipaddress.IPv4Interface(address)
-                for request, value in ((_SIOCSIFADDR, interface.ip), (_SIOCSIFNETMASK, interface.netmask)):
-                    fcntl.ioctl(control, request, struct.pack("16s", alias.encode()) + _sockaddr(value) + b"\0" * 8)
-            _flags_up(control, uplink.name)
-            _default_route(control, uplink.name)
+        fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
     except BaseException:
         os.close(device)
         raise
     return device
+
+
+def configure(uplink: Uplink, refused: tuple[str, ...]) -> None:
+    """Bring the card and loopback up. Everything goes through GATEWAY, the neighbours of the host too; `refused`: networks
+    (CIDR) that cannot be reached."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        _flags_up(control, "lo")
+        fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", uplink.name.encode(), MTU))
+        addresses = [ipaddress.IPv4Interface(address) for address in uplink.addresses]
+        for number, one in enumerate(addresses):
+            alias = uplink.name if number == 0 else f"{uplink.name}:{number}"
+            for request, value in ((_SIOCSIFADDR, one.ip), (_SIOCSIFNETMASK, one.netmask)):
+                fcntl.ioctl(control, request, struct.pack("16s", alias.encode()) + _sockaddr(value) + b"\0" * 8)
+        _flags_up(control, uplink.name)
+        for one in addresses:
+            if one.network.prefixlen < 32:
+                _route(control, _SIOCDELRT, one.network, uplink.name)
+        _route(control, _SIOCADDRT, ipaddress.IPv4Network(GATEWAY), uplink.name)
+        _route(control, _SIOCADDRT, ipaddress.IPv4Network("0.0.0.0/0"), uplink.name, gateway=GATEWAY, metric=1)
+        own = {one.ip for one in addresses}
+        for network in map(ipaddress.IPv4Network, refused):
+            if network.network_address not in own:
+                _route(control, _SIOCADDRT, network, "")
 
 
 def _flags_up(control: socket.socket, name: str) -> None:
@@ -53,11 +64,16 @@ def _sockaddr(address: ipaddress.IPv4Address) -> bytes:
     return struct.pack("=HH4s8x", socket.AF_INET, 0, address.packed)
 
 
-def _default_route(control: socket.socket, name: str) -> None:
-    """struct rtentry of linux/route.h; everything goes through the card."""
-    text = ctypes.create_string_buffer(name.encode())
-    anywhere = _sockaddr(ipaddress.IPv4Address("0.0.0.0"))
+def _route(
+    control: socket.socket, request: int, network: ipaddress.IPv4Network, card: str, *, gateway: str = "", metric: int = 0
+) -> None:
+    """struct rtentry of linux/route.h. Without a card the network cannot be reached."""
+    text = ctypes.create_string_buffer(card.encode())
+    flags = _RTF_UP | (_RTF_GATEWAY if gateway else 0) | (0 if card else _RTF_REJECT)
+    flags |= _RTF_HOST if network.prefixlen == 32 else 0
     entry = struct.pack(
-        "@L16s16s16sHhLPhPLLH", 0, anywhere, anywhere, anywhere, _RTF_UP, 0, 0, 0, 0, ctypes.addressof(text), 0, 0, 0
-    )
-    fcntl.ioctl(control, _SIOCADDRT, entry)
+        "@L16s16s16sHhLPhPLLH", 0, _sockaddr(network.network_address),
+        _sockaddr(ipaddress.IPv4Address(gateway or "0.0.0.0")), _sockaddr(network.netmask), flags, 0, 0, 0,
+        metric + 1, ctypes.addressof(text) if card else 0, 0, 0, 0,
+    )  # fmt: skip
+    fcntl.ioctl(control, request, entry)

@@ -1,7 +1,7 @@
 """A process of its own that makes the clone, lets the work run in it and ends with it.
 
     this process         new mount, network, host name and IPC namespaces; ends when `nqr` does
-    ├── outlet           back in the host's network
+    ├── slirp4netns      new PID namespace, back in the host's network
     └── PID 1            new PID and control group namespaces, the clone's root: systemd, or a small init of ours
 
 Standard input: a CloneSpec. Standard output: JSON lines, those of the work and of ours (`type` begins with `clone_`).
@@ -19,9 +19,9 @@ import time
 from typing import Any
 
 from nqrust.host import namespaces as ns
-from nqrust.installer.rehearsal import boot, card, tree, uppers
-from nqrust.installer.rehearsal.outlet import Outlet
-from nqrust.installer.rehearsal.spec import RESOLVER, CloneSpec
+from nqrust.host.local import LocalHost
+from nqrust.installer.rehearsal import boot, card, carrier, tree, uppers
+from nqrust.installer.rehearsal.spec import CloneSpec
 
 _START_LIMIT = 180.0  # seconds until the work must have begun
 _NEVER = (16, 17, 22, 25, 30, 33, 34, 35, 36)
@@ -50,10 +50,7 @@ def _run(spec: CloneSpec) -> int:
     with open("/proc/sys/net/ipv4/ip_forward", "w", encoding="ascii") as file:
         file.write("0")  # a new namespace takes it over from the first one of the machine
     root, layers, failed = tree.cover(spec)
-    device = card.open_card(spec.uplink)
-    carrier = _child(lambda: _be_outlet(spec, device, outside))
-    os.close(device)
-    os.close(outside)
+    carrying = _way_out(spec, outside)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(f"{spec.scratch}/control/socket")
     listening.listen(1)
@@ -67,19 +64,34 @@ def _run(spec: CloneSpec) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.kill(first, signal.SIGKILL)
         os.waitpid(first, 0)
-        os.kill(carrier, signal.SIGKILL)
-        os.waitpid(carrier, 0)
+        if carrying is not None:
+            os.kill(carrying, signal.SIGKILL)
+            os.waitpid(carrying, 0)
     for layer, since in zip(layers, marks, strict=False):
         for one in uppers.written(layer, since):
             _say({"type": "clone_written", "sign": one.sign, "path": one.path, "size": one.size})
     return code
 
 
-def _be_outlet(spec: CloneSpec, device: int, outside: int) -> None:
-    """Back in the host's network; the device's descriptor keeps the clone's card."""
-    ns.setns(outside, ns.CLONE_NEWNET)
-    redirected = {(RESOLVER, 53): (spec.loopback_resolver, 53)} if spec.loopback_resolver else {}
-    Outlet(device, redirected, frozenset(spec.refused)).run()
+def _way_out(spec: CloneSpec, outside: int) -> int | None:
+    """The process that carries the clone's traffic, and the card configured; without one nothing can be reached."""
+    inside, own = (os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("net", "pid"))
+    answer, ready = os.pipe()
+    ns.unshare(ns.CLONE_NEWPID)
+    pid = _child(lambda: carrier.run(spec, LocalHost(), outside, inside, ready))
+    ns.setns(own, ns.CLONE_NEWPID)
+    for descriptor in (inside, own, outside, ready):
+        os.close(descriptor)
+    reason = carrier.wait(answer)
+    if not reason:
+        card.configure(spec.uplink, tuple(f"{address}/32" for address in spec.refused))
+        return pid
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    card.open_card(spec.uplink.name)  # kept open until this process ends
+    card.configure(spec.uplink, ("0.0.0.0/0",))
+    _say({"type": "clone_without_network", "reason": reason})
+    return None
 
 
 def _be_first(spec: CloneSpec, root: str, groups: list[str]) -> None:

@@ -13,6 +13,7 @@ from nqrust.host.facts.model import Facts
 from nqrust.host.facts.reading import names, text
 from nqrust.host.mounts import MOUNTINFO, parse_mountinfo
 from nqrust.host.port import Host, Kind
+from nqrust.installer.distro.registry import kin
 from nqrust.installer.engine.errors import PreflightRefused
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.rehearsal import boot
@@ -102,6 +103,7 @@ def describe(
     source = os.path.dirname(os.path.dirname(os.path.abspath(nqrust.__file__)))
     resolver, loopback = _resolver(text(host, "/etc/resolv.conf"))
     install = boot.python(source, sys.executable, "nqrust.cli", sys.pycache_prefix or "")
+    known = kin(facts.os)
     card, others = _uplink(facts, uplink or facts.network.uplink)
     spec = CloneSpec(
         parent=_own_pid(host),
@@ -116,6 +118,7 @@ def describe(
         refused=_own_addresses(facts),
         masked=_masked(host),
         wanted=_wanted(host),
+        distro=known.id if known else "",
         python=boot.python(source, sys.executable, boot.INSIDE, sys.pycache_prefix or ""),
         work=Work((*install, *arguments), _kept(environment), cwd, limit),
     )
@@ -142,9 +145,9 @@ def _uplink(facts: Facts, name: str | None) -> tuple[Uplink, list[str]]:
     link = next((one for one in facts.network.links if one.name == name), None)
     others = [one.name for one in facts.network.links if one.name not in (name, "lo")]
     if link is None:
-        return Uplink("host0", ("169.254.77.2/24",)), others
+        return Uplink("host0", ("169.254.77.100/24",)), others
     addresses = tuple(one for one in link.addresses if ipaddress.ip_interface(one).version == 4)
-    return Uplink(link.name, addresses or ("169.254.77.2/24",)), others
+    return Uplink(link.name, addresses or ("169.254.77.100/24",)), others
 
 
 def _own_addresses(facts: Facts) -> tuple[str, ...]:

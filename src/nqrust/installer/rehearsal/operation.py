@@ -94,6 +94,7 @@ def carry_out(
     _unload(host, _modules(host) - modules)
     left_out = tuple(f"{path} could not be taken along into the clone." for path in heard.left_out)
     without = () if spec.boot else ("Without systemd here, limits of VMs (control groups) are not measured.",)
+    unconnected = (f"The clone had no network ({heard.without_network}).",) if heard.without_network else ()
     rehearsal = Rehearsal(
         seconds=host.monotonic() - began,
         install_seconds=heard.seconds,
@@ -101,7 +102,7 @@ def carry_out(
         booted=spec.boot,
         paths=tuple(heard.paths),
         differences=tuple(heard.differences),
-        unmeasured=(*_ALWAYS_UNMEASURED, *without, *notes, *left_out),
+        unmeasured=(*_ALWAYS_UNMEASURED, *without, *unconnected, *notes, *left_out),
     )
     return _summary(heard, rehearsal)
 

@@ -29,6 +29,12 @@ def hear(line: str, heard: Heard, events: Reporter) -> None:
     if kind == "clone_started":
         heard.started, heard.left_out = True, list(found["left_out"])
         events.emit(Notice("info", "The clone of this host is up; the install runs in it from here on."))
+    elif kind == "clone_without_network":
+        heard.without_network = found["reason"]
+        events.emit(Notice(
+            "warning", f"The clone has no network, because slirp4netns could not be had: {found['reason']}.", "NQR-RHS-010",
+            "Make the package archive reachable or install the package slirp4netns, then rehearse again.",
+        ))  # fmt: skip
     elif kind == "clone_failed":
         heard.reason = found["reason"]
     elif kind == "clone_written":

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 CONTROL = "/run/nqr-rehearsal"
 """Folder in the clone that holds the socket by which it tells how it goes."""
-RESOLVER = "169.254.77.53"
-"""Address at which the clone finds a resolver that listens on the host's loopback only."""
+GATEWAY, RESOLVER = "169.254.77.2", "169.254.77.3"
+"""slirp4netns(1) in its network: through the one the clone reaches everything, at the other a resolver that listens on the
+host's loopback only."""
+MTU = 65520  # of the card; the most that slirp4netns takes is 65521
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class CloneSpec:
     loopback_resolver: str  # the host's own resolver behind RESOLVER, "" when there is none
     masked: tuple[str, ...]
     wanted: tuple[str, ...]
+    distro: str  # id, "" when it is not known
     python: tuple[str, ...]  # argv that starts Python with our modules; `-m`-like code is added
     work: Work
 

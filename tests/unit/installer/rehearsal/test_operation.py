@@ -103,6 +103,11 @@ def test_what_the_clone_measured_is_the_report(host: FakeHost) -> None:
     assert document["paths"][0] == {"sign": "+", "path": "/opt/nqrust-microvm/bin/manager", "bytes": 2048}
 
 
+def test_a_clone_without_network_is_in_the_report(host: FakeHost) -> None:
+    found = rehearsed(host, lines([{"type": "clone_without_network", "reason": "apt-get exited with 100"}, *GOOD]))
+    assert found.rehearsal and "The clone had no network (apt-get exited with 100)." in found.rehearsal.unmeasured
+
+
 def test_nothing_stays_and_what_was_cut_off_goes(host: FakeHost) -> None:
     host.put(f"{CACHE_DIR}/bootstrap/kept", "x")
     host.put(f"{CACHE_DIR}/rehearsal-dead/0/upper/etc/passwd", "x")
@@ -132,7 +137,7 @@ def test_the_clone_is_told_by_standard_input_alone(host: FakeHost) -> None:
     assert spec.work.environment == {"DB_PASSWORD": "hush", "NQR_MODE": "minimal"}
     assert spec.work.argv[-3:-1] == ("install", "--mode=minimal") and spec.work.cwd == "/root"
     assert spec.uplink.name == "eth0" and spec.uplink.addresses == ("192.0.2.10/24",)
-    assert "192.0.2.10" in spec.refused and spec.boot and spec.memory_mib == 0
+    assert "192.0.2.10" in spec.refused and spec.boot and spec.memory_mib == 0 and spec.distro
     assert CloneSpec.from_json(spec.to_json()) == spec
 
 
@@ -203,7 +208,7 @@ def test_what_would_reach_the_real_world_is_refused(host: FakeHost) -> None:
 def test_a_resolver_on_loopback_is_reached_by_another_address(host: FakeHost) -> None:
     host.put("/etc/resolv.conf", "nameserver 127.0.0.53\nnameserver ::1\nsearch lan\n")
     found, _ = means.describe(host, a_host.fit(), scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0)
-    assert found.resolver == "nameserver 169.254.77.53\nsearch lan\n" and found.loopback_resolver == "127.0.0.53"
+    assert found.resolver == "nameserver 169.254.77.3\nsearch lan\n" and found.loopback_resolver == "127.0.0.53"
 
 
 def test_the_card_is_named_as_the_settings_name_the_uplink(host: FakeHost) -> None:
