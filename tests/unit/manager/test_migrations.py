@@ -10,7 +10,7 @@ from typing import Any
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
 
 from nqrust.manager.store import migrations
 from nqrust.manager.store.database import SCHEMA_HEAD
@@ -22,10 +22,6 @@ def test_migrated_database_equals_the_tables_and_the_program_knows_its_head(tabl
     engine = create_engine(tables_url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-        default = connection.execute(
-            text("SELECT column_default FROM information_schema.columns WHERE column_name = 'network_config'")
-        )
-        assert str(default.scalar()).startswith("'image'"), "VMs that are there are left alone"
     engine.dispose()
     assert ScriptDirectory(migrations.__path__[0]).get_current_head() == SCHEMA_HEAD
 
@@ -64,33 +60,3 @@ def test_the_command_line(database_url: str) -> None:
     away = run("migrate", DATABASE_URL="postgresql://u:secret@127.0.0.1:9/n", MANAGER_DATABASE_WAIT_SECONDS="0")
     assert away.returncode == 1 and "NQR-DB-710" in away.stderr and "secret" not in away.stderr
     assert run("nonsense").returncode == 2
-
-
-def test_deletes_of_before_stay_on_record(database_url: str) -> None:
-    """Their operations were the record until schema 0011."""
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", migrations.__path__[0])
-    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.connect() as connection, connection.begin():
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0010")
-        for vm, kind, state in (
-            ("v1", "delete", "done"),
-            ("v1", "stop", "done"),
-            ("v2", "delete", "failed"),
-            ("v3", "start", "done"),
-        ):
-            connection.execute(
-                text(
-                    "INSERT INTO operations (vm_id, host_id, kind, generation, params, actor, state, attempts, deadline, error) "
-                    "VALUES (:vm, 'h1', :kind, 1, '{}', 'ann', :state, 1, now(), '')"
-                ),
-                {"vm": vm, "kind": kind, "state": state},
-            )
-        command.upgrade(config, "head")
-        found = connection.execute(text("SELECT vm_id, host_id, deleted_by, confirmed_at FROM tombstones")).all()
-    engine.dispose()
-    assert [tuple(row) for row in found] == [("v1", "h1", "ann", None)]

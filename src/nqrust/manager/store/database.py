@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from nqrust.manager.errors import DatabaseAway, SchemaMissing
 
-SCHEMA_HEAD = "0011"
+SCHEMA_HEAD = "0001"
 """The migration this program needs at least; a test holds it to the newest one in `migrations/versions`."""
 
 OPERATIONS_CHANNEL = "nqrust_operations"

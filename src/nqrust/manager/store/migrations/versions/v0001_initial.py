@@ -1,4 +1,4 @@
-"""Users, tokens, hosts, images, VMs, operations, events, audit."""
+"""The schema of version 0.1: every table of `store/tables.py`."""
 
 from __future__ import annotations
 
@@ -190,6 +190,13 @@ def upgrade() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("limits", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("forwards", postgresql.JSONB(astext_type=sa.Text()), nullable=False, server_default=sa.text("'[]'")),
+        sa.Column("volumes", postgresql.JSONB(astext_type=sa.Text()), nullable=False, server_default=sa.text("'[]'")),
+        sa.Column("users", postgresql.JSONB(astext_type=sa.Text()), nullable=False, server_default=sa.text("'[]'")),
+        sa.Column("rate_limits", postgresql.JSONB(astext_type=sa.Text()), nullable=False, server_default=sa.text("'{}'")),
+        sa.Column("network_config", sa.Text(), nullable=False, server_default=sa.text("'image'")),
+        sa.Column("network_written", sa.Text(), nullable=False, server_default=sa.text("''")),
         sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_vms_host_id")),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_vms_image_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_vms")),
@@ -200,15 +207,61 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_vms_host_id"), "vms", ["host_id"], unique=False)
     op.create_index(op.f("ix_vms_image_id"), "vms", ["image_id"], unique=False)
-
-
-def downgrade() -> None:
-    op.drop_table("vms")
-    op.drop_table("join_tokens")
-    op.drop_table("tokens")
-    op.drop_table("operations")
-    op.drop_table("events")
-    op.drop_table("audit")
-    op.drop_table("hosts")
-    op.drop_table("images")
-    op.drop_table("users")
+    op.create_table(
+        "snapshots",
+        sa.Column("vm_id", sa.String(length=36), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["vm_id"], ["vms.id"], name=op.f("fk_snapshots_vm_id_vms"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("vm_id", "name", name=op.f("pk_snapshots")),
+    )
+    op.create_table(
+        "volumes",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("host_id", sa.String(length=36), nullable=False),
+        sa.Column("vm_id", sa.String(length=36), nullable=True),
+        sa.Column("size_mib", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_volumes_host_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["vm_id"], ["vms.id"], name=op.f("fk_volumes_vm_id"), ondelete="SET NULL"),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_volumes")),
+    )
+    op.create_index(op.f("ix_volumes_host_id"), "volumes", ["host_id"])
+    op.create_index(op.f("ix_volumes_vm_id"), "volumes", ["vm_id"])
+    op.create_table(
+        "templates",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("spec", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_templates")),
+    )
+    op.create_table(
+        "tombstones",
+        sa.Column("vm_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False, server_default=""),
+        sa.Column("host_id", sa.String(length=36), nullable=True),
+        sa.Column("deleted_by", sa.Text(), nullable=False, server_default=""),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("confirmed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("vm_id", name=op.f("pk_tombstones")),
+    )
+    op.create_index("ix_tombstones_unconfirmed", "tombstones", ["host_id"], postgresql_where=sa.text("confirmed_at IS NULL"))
+    op.create_table(
+        "unknown_vms",
+        sa.Column("host_id", sa.String(length=36), nullable=False),
+        sa.Column("vm_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("ip", sa.Text(), nullable=True),
+        sa.Column("image", sa.Text(), nullable=False),
+        sa.Column("vcpus", sa.Integer(), nullable=False),
+        sa.Column("memory_mib", sa.Integer(), nullable=False),
+        sa.Column("first_seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_unknown_vms_host_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("host_id", "vm_id", name=op.f("pk_unknown_vms")),
+    )
