@@ -306,22 +306,3 @@ def test_the_rate_limit_refills_and_its_table_is_bounded() -> None:
 )
 def test_resize_messages(text: str, expected: tuple[int, int] | None) -> None:
     assert console.resize(text) == expected
-
-
-class Viewer:
-    """A WebSocket and a terminal in one: what is received is given, what is typed is kept."""
-
-    def __init__(self, *messages: dict[str, Any]) -> None:
-        self.messages, self.typed = [*messages, {"type": "websocket.disconnect"}], b""
-
-    async def receive(self) -> dict[str, Any]:
-        return self.messages.pop(0)
-
-    async def write(self, data: bytes) -> None:
-        self.typed += data
-
-
-async def test_a_viewer_cannot_send_the_command_key_of_an_older_console() -> None:
-    viewer = Viewer({"type": "websocket.receive", "bytes": b"a\xffc"}, {"type": "websocket.receive", "text": "d\xff"})
-    await console._type(viewer, viewer)  # type: ignore[arg-type]
-    assert viewer.typed == b"acd\xc3\xbf"

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
-_COMMAND_KEY = b"\xff"
-"""Of consoles that an older agent opened: with it a viewer commands screen, which is root's. UTF-8 has no such byte."""
-
 
 async def serve(socket: WebSocket, service: VmService, run: Run, vm_id: str) -> None:
     await socket.accept()
@@ -94,7 +91,7 @@ async def _type(terminal: Terminal, socket: WebSocket) -> None:
             return
         data, text = message.get("bytes"), message.get("text")
         if data:
-            await terminal.write(data.replace(_COMMAND_KEY, b""))
+            await terminal.write(data)
         elif text:
             size = resize(text)
             if size is None:
@@ -111,6 +108,6 @@ def resize(text: str) -> tuple[int, int] | None:
         message = json.loads(text)
         if message.get("type") != "resize":
             return None
-        return int(message["rows"]), int(message.get("columns", message.get("cols")))
+        return int(message["rows"]), int(message["columns"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
