@@ -102,6 +102,7 @@ def inventory(host: int, hosts: int, vms: int) -> bytes:
             "host_id": host_id(host), "boot_id": BOOT, "time": at,
             "vms": [_status(number) for number in mine],
             "taps": [{"name": names.tap_name(vm_id(number)), "vm_id": vm_id(number), "bridge": "fcbr0", "up": True} for number in mine],
+            "volumes": [],
         },
         separators=(",", ":"),
     ).encode()  # fmt: skip

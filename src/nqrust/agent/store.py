@@ -29,8 +29,8 @@ class VmRecord(BaseModel):
     """What was asked of this host for one VM. `asked` is run or stop: a VM that is gone although `asked` is run died.
 
     `injected` is a digest of what was written into the disk, `token_sha256` the hash of the token that is in there,
-    `network_written` what was written for its network, for people. `ssh_keys` (None: written by an older agent) and what
-    follows are kept for a manager that lost its record of the VM.
+    `network_written` what was written for its network, for people. `ssh_keys` and what follows are kept for a manager that
+    lost its record of the VM.
     """
 
     id: str
@@ -53,7 +53,7 @@ class VmRecord(BaseModel):
     injected: str = ""
     network_written: str = ""
     token_sha256: str = ""
-    ssh_keys: list[str] | None = None
+    ssh_keys: list[str] = []
     users: list[GuestUser] = []
     autostart: bool = True
     restart_policy: RestartPolicy = RestartPolicy.on_failure

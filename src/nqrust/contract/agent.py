@@ -107,7 +107,7 @@ class VmSpec(BaseModel):
     detached: list[Volume] = Field(default=[], description="what it had and is to have no more; without `data` they are kept")
     users: list[GuestUser] = []
     rate_limits: RateLimits = RateLimits()
-    network_config: NetworkConfig = Field(default=NetworkConfig.image, description="image: as VMs were before this was a choice")
+    network_config: NetworkConfig = NetworkConfig.image
     run: bool = Field(default=True, description="False: prepare the disk, do not start")
     autostart: bool = Field(default=True, description="kept for the manager, like the next two")
     restart_policy: RestartPolicy = RestartPolicy.on_failure
@@ -134,10 +134,9 @@ class VmStatus(BaseModel):
     exit_reason: str = ""
     guest: LastReport = None
     forwards: list[PortForward] = []
-    volumes: list[str] | None = Field(default=None, description="devices of its volumes; None: the agent does not tell")
     limits: VmLimits | None = Field(default=None, description="as the kernel has them; None: not limited, or not running")
     image: str = ""
-    vcpus: int = Field(default=0, description="as it was asked for; 0: the agent does not know, or does not tell")
+    vcpus: int = Field(default=0, description="as it was asked for; 0: the agent has no readable record of the VM")
     memory_mib: int = Field(default=0, description="as vcpus")
 
 
@@ -145,7 +144,6 @@ class VmDocument(BaseModel):
     """What a host has on record of one VM; `spec.guest_token` is empty."""
 
     spec: VmSpec
-    complete: bool = Field(description="False: an older agent wrote it, without SSH keys, users, tags and restart policy")
     status: VmStatus
     created_at: datetime
     network_written: str = ""
@@ -165,7 +163,7 @@ class Inventory(BaseModel):
     time: datetime
     vms: list[VmStatus]
     taps: list[TapStatus]
-    volumes: list[KeptVolume] | None = Field(default=None, description="kept on this host; None: the agent does not tell")
+    volumes: list[KeptVolume] = Field(description="kept on this host")
 
 
 class GuestReportForward(BaseModel):

@@ -234,7 +234,7 @@ def _or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 LastReport = Annotated[GuestReport | None, WrapValidator(_or_none)]
-"""As part of something larger, which a report that an older agent let through does not make unreadable."""
+"""As part of something larger, which a report out of bounds does not make unreadable."""
 
 
 class VmLimits(BaseModel):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from nqrust.agent.errors import Conflict, NotFound
 from nqrust.agent.vms.documents import document
 from nqrust.agent.vms.snapshots import Snapshots
-from nqrust.contract.agent import VmSpec
 from nqrust.contract.vms import StopRequest
 
 from .conftest import VM, Bench
@@ -31,7 +28,7 @@ def test_everything_that_was_asked_for_is_told_but_the_guests_token(bench: Bench
     found = document(bench.service, Snapshots(bench.service), VM)
     passing = {"guest_token", "attached", "detached", "run"}
     assert found.spec.model_dump(exclude=passing) == asked.model_dump(exclude=passing)
-    assert (found.spec.guest_token, found.spec.run, found.complete, found.snapshots) == ("", True, True, [])
+    assert (found.spec.guest_token, found.spec.run, found.snapshots) == ("", True, [])
     assert found.status.state == "running"
 
 
@@ -42,17 +39,6 @@ def test_a_stopped_vm_and_its_snapshots_are_told(bench: Bench) -> None:
     (bench.vm_dir() / "snapshots" / "broken").mkdir()
     found = document(bench.service, snapshots, VM)
     assert (found.spec.run, found.status.state, found.snapshots) == (False, "stopped", [made])
-
-
-def test_a_record_of_an_older_agent_is_told_as_incomplete(bench: Bench) -> None:
-    bench.service.put(bench.spec())
-    path = bench.vm_dir() / "vm.json"
-    record = json.loads(path.read_text())
-    for field in ("ssh_keys", "users", "tags", "autostart", "restart_policy"):
-        del record[field]
-    path.write_text(json.dumps(record))
-    found = document(bench.service, Snapshots(bench.service), VM)
-    assert not found.complete and isinstance(found.spec, VmSpec) and found.spec.ssh_keys == []
 
 
 def test_a_record_that_cannot_be_read_is_said(bench: Bench) -> None:

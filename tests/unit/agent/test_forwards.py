@@ -70,7 +70,7 @@ def test_a_port_of_the_platform_is_not_taken_from_it_while_it_is_down(bench: Ben
     assert refused.value.code == "NQR-NET-706"
     forwards.check(bench.spec(forwards=[PortForward(protocol="udp", host_port=port, guest_port=80), WEB]), None)
     before = VmRecord.model_validate({**spec.model_dump(), "created_at": "2026-01-01T00:00:00Z"})
-    forwards.check(spec, before)  # it was its own before this was refused: it starts as ever
+    forwards.check(spec, before)  # it was its own before the platform took it: it starts as ever
 
 
 def test_a_manager_elsewhere_keeps_no_port_here() -> None:

@@ -241,7 +241,7 @@ async def test_what_ends_by_itself_is_begun_again(monkeypatch: pytest.MonkeyPatc
     assert task.cancelled()
 
 
-def test_an_older_agents_report_that_is_unfit_hides_neither_vm_nor_host() -> None:
+def test_a_report_that_is_unfit_hides_neither_vm_nor_host() -> None:
     vm = {"id": "a1", "state": "running", "scope": "fc-a1"}
     good = {"ip": "10.0.0.21", "boot_id": "b", "made_up_since": 1}
     found = Inventory.model_validate_json(
@@ -252,6 +252,7 @@ def test_an_older_agents_report_that_is_unfit_hides_neither_vm_nor_host() -> Non
                 "time": "2026-01-01T00:00:00Z",
                 "vms": [vm | {"guest": {"ip": "10.0.0.20", "boot_id": "b", "cpu_percent": None}}, vm | {"guest": good}],
                 "taps": [],
+                "volumes": [],
             }
         )
     )

@@ -145,12 +145,12 @@ def claim(source, mac, ip):
 sh("mount -t sysfs sysfs /sys && ip link add fcbr0 type bridge && ip addr add 10.0.0.1/24 dev fcbr0 && ip link set fcbr0 up")
 victim, liar, late = (record(vm, ip, tap_name(vm)) for vm, ip in (("v", "10.0.0.20"), ("l", "10.0.0.21"), ("n", "10.0.0.22")))
 records, guests = [victim, liar], {}
-taps, older = (Taps(LocalHost(), "fcbr0", isolated=True, records=given) for given in (lambda: records, None))
+taps, unpinned = (Taps(LocalHost(), "fcbr0", isolated=True, records=given) for given in (lambda: records, None))
 for one in records:
-    older.ensure(one.tap, one.id)
+    unpinned.ensure(one.tap, one.id)
     guests[one.id] = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(guests[one.id], 0x400454CA, struct.pack("16sH", one.tap.encode(), 0x1002))  # TUNSETIFF, as a VMM does
-assert taps.pin() == sorted([victim.tap, liar.tap]), "running VMs of an older agent"
+assert taps.pin() == sorted([victim.tap, liar.tap]), "running VMs whose TAPs are not pinned"
 assert taps.pin() == []
 claim("l", victim.mac, "10.0.0.20")
 claim("l", liar.mac, "10.0.0.20")

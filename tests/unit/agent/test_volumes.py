@@ -88,20 +88,27 @@ def put(bench: Bench, generation: int, volumes: list[dict[str, Any]], **changes:
     return bench.service.put(bench.spec(generation=generation, volumes=volumes, **{"run": False, **changes}))
 
 
+def devices(bench: Bench) -> list[str]:
+    record = bench.service.store.read(VM)
+    return [volume.device for volume in record.volumes] if record else []
+
+
 def test_volumes_come_and_go_while_the_vm_is_stopped(bench: Bench) -> None:
     put(bench, 1, EMPTY)
     disk = bench.vm_dir() / "disk.ext4"
     before = disk.stat()
     for _ in range(2):
-        status = put(bench, 2, [*EMPTY, LATER], attached=["vdc"])
-        assert status.volumes == ["vdb", "vdc"] and (bench.vm_dir() / "vdc.raw").stat().st_size == 16 << 20
+        put(bench, 2, [*EMPTY, LATER], attached=["vdc"])
+        assert devices(bench) == ["vdb", "vdc"] and (bench.vm_dir() / "vdc.raw").stat().st_size == 16 << 20
     (bench.vm_dir() / "vdc.raw").write_bytes(b"mine")
     for _ in range(2):
-        assert put(bench, 3, EMPTY, detached=[{**LATER, "data": "keep"}]).volumes == ["vdb"]
+        put(bench, 3, EMPTY, detached=[{**LATER, "data": "keep"}])
+        assert devices(bench) == ["vdb"]
         assert files(folder(bench)) == [f"web1-vdc-{VM}-7.raw"]
     assert (folder(bench) / f"web1-vdc-{VM}-7.raw").read_bytes() == b"mine"
     for _ in range(2):
-        assert put(bench, 4, [], detached=[{**EMPTY[0], "data": "delete"}]).volumes == []
+        put(bench, 4, [], detached=[{**EMPTY[0], "data": "delete"}])
+        assert devices(bench) == []
     assert [name for name in files(bench.vm_dir()) if name.endswith(".raw")] == []
     assert (disk.stat().st_ino, disk.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -123,7 +130,7 @@ def test_a_start_brings_what_is_to_come_and_is_repeated_once_it_runs(bench: Benc
     put(bench, 1, EMPTY)
     for _ in range(2):
         status = put(bench, 2, [LATER], attached=["vdc"], detached=[{**EMPTY[0], "data": "keep"}], run=True)
-        assert (status.state, status.volumes) == ("running", ["vdc"])
+        assert (status.state, devices(bench)) == ("running", ["vdc"])
     assert files(folder(bench)) == [f"{NAME}.raw"]
 
 
@@ -179,7 +186,8 @@ def test_cut_off_anywhere_and_asked_again_it_ends_the_same(bench: Bench, monkeyp
         assert everywhere.count(b"mine") == 1 and everywhere.count(b"kept") == 1, "nothing is lost, nothing is there twice"
     assert cut == (nth < 12), "each step once, and once to the end"
     monkeypatch.undo()
-    assert put(bench, 2, wanted, **asked).volumes == ["vdc", "vde"]
+    put(bench, 2, wanted, **asked)
+    assert devices(bench) == ["vdc", "vde"]
     assert (folder(bench) / f"{NAME}.raw").read_bytes() == b"mine"
     assert (bench.vm_dir() / "vde.raw").read_bytes() == b"kept"
     assert [name for name in files(bench.vm_dir()) if name.startswith("vd")] == ["vdc.raw", "vde.raw"]

@@ -17,7 +17,7 @@ class SimulatedAgent:
         self.taps: dict[str, TapStatus] = {}
         self.specs: dict[str, Any] = {}
         self.snapshots: dict[tuple[str, str], str] = {}
-        self.volumes: dict[str, int] | None = {}
+        self.volumes: dict[str, int] = {}
         self.calls: list[tuple[str, str]] = []
         self.host_id: str | None = None
         self.boot_id = "boot-1"
@@ -25,8 +25,6 @@ class SimulatedAgent:
         self.refuse: tuple[int, str] | None = None
         self.hold: asyncio.Event | None = None
         self.network_written = ""
-        self.tells_volumes = True
-        self.complete = True
 
     async def _enter(self, verb: str, subject: str) -> None:
         from nqrust.contract.problem import Problem
@@ -68,9 +66,7 @@ class SimulatedAgent:
             time=datetime.now(timezone.utc),
             vms=[vm.model_copy() for vm in self.vms.values()],
             taps=list(self.taps.values()),
-            volumes=None
-            if self.volumes is None
-            else [KeptVolume(name=name, size_mib=size) for name, size in self.volumes.items()],
+            volumes=[KeptVolume(name=name, size_mib=size) for name, size in self.volumes.items()],
         )
 
     async def get_vm(self, vm_id: str) -> Any:
@@ -90,7 +86,7 @@ class SimulatedAgent:
         snapshots = [
             SnapshotFound(name=n, kind=k, size=1024, created_at=at) for (vm, n), k in self.snapshots.items() if vm == vm_id
         ]
-        return VmDocument(spec=spec, complete=self.complete, status=status, created_at=at, snapshots=snapshots)
+        return VmDocument(spec=spec, status=status, created_at=at, snapshots=snapshots)
 
     async def put_vm(self, spec: Any) -> Any:
         await self._enter("put", spec.id)
@@ -108,12 +104,11 @@ class SimulatedAgent:
             if not spec.run:
                 known.state, known.started_at = "stopped", None
         for volume in spec.detached:
-            if volume.data != "delete" and self.volumes is not None:
+            if volume.data != "delete":
                 self.volumes[volume.kept_name(spec.name, spec.id)] = volume.size_mib
         known.name, known.generation, known.mac, known.ip = spec.name, spec.generation, spec.mac, spec.ip
         known.image, known.vcpus, known.memory_mib = spec.image.name, spec.vcpus, spec.memory_mib
         known.forwards, known.network_written = spec.forwards, self.network_written
-        known.volumes = [volume.device for volume in spec.volumes] if self.tells_volumes else None
         return known
 
     def _no(self, status: int, code: str, title: str) -> Exception:

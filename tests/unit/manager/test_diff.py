@@ -54,7 +54,7 @@ def seen(state: str = "running", vm_id: str = "v1", name: str = "web1", ago: flo
 
 
 def inventory(*vms: VmStatus, taps: tuple[TapStatus, ...] = (), boot_id: str = "boot-1") -> dict[str, Inventory]:
-    return {"h1": Inventory(host_id="h1", boot_id=boot_id, time=NOW, vms=list(vms), taps=list(taps))}
+    return {"h1": Inventory(host_id="h1", boot_id=boot_id, time=NOW, vms=list(vms), taps=list(taps), volumes=[])}
 
 
 CANARY = CANARY_PREFIX + "17-4711"

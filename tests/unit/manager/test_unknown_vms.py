@@ -13,7 +13,7 @@ from nqrust.client import calls
 from nqrust.client.manager import Refused
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.credentials import hash_token
-from nqrust.contract.vms import GuestUser, PortForward, RateLimits, RestartPolicy, StopRequest, VmCreate, VmState, VolumeCreate
+from nqrust.contract.vms import GuestUser, PortForward, RateLimits, RestartPolicy, StopRequest, VmCreate, VolumeCreate
 from nqrust.manager.store.tables import Tombstone, Vm
 from nqrust.manager.vms import tombstones
 from nqrust.manager.work.reconciler import Reconciler
@@ -154,16 +154,6 @@ async def test_adopting_takes_it_as_it_is(manager: Any, reconciler: Reconciler, 
     assert await reconciler.once() == []
 
 
-async def test_an_older_agents_record_is_enough(manager: Any, reconciler: Reconciler) -> None:
-    _, agent, _ = await manager.host()
-    await running(manager, ssh_keys=[KEY], tags=["blue"])
-    await lose(manager)
-    await reconciler.once()
-    agent.complete = False
-    adopted = await manager.admin.send(calls.adopt_vm("web1"))
-    assert (adopted.state, adopted.tags, adopted.restart_policy) == (VmState.running, [], RestartPolicy.on_failure)
-
-
 async def refused(manager: Any, vm: str, name: str | None = None) -> Any:
     with pytest.raises(Refused) as error:
         await manager.admin.send(calls.adopt_vm(vm, name))
@@ -299,8 +289,7 @@ async def test_a_delete_stays_on_record_until_long_after_its_host_confirmed_it(m
     assert await row() is None
 
 
-@pytest.mark.parametrize("complete", [True, False])
-async def test_an_older_row_follows_its_host_and_stops_nothing(manager: Any, reconciler: Reconciler, complete: bool) -> None:
+async def test_an_older_row_follows_its_host_and_stops_nothing(manager: Any, reconciler: Reconciler) -> None:
     """A dump of a time when the VM was stopped, restored while it runs."""
     _, agent, _ = await manager.host()
     vm = await running(manager)
@@ -310,7 +299,6 @@ async def test_an_older_row_follows_its_host_and_stops_nothing(manager: Any, rec
     await manager.until("web1", "running")
     await manager.admin.send(calls.set_forwards("web1", [PortForward(host_port=8080, guest_port=80)]))
     newest = await manager.until("web1", lambda seen: seen.observed_generation == seen.generation)
-    agent.complete = complete
     await lose(
         manager,
         f"UPDATE vms SET generation = {stopped.generation}, observed_generation = {stopped.generation}, "

@@ -342,15 +342,6 @@ async def overdue_not_yet(manager: Any, vm_id: str) -> None:
     manager.core.wake.set()
 
 
-async def test_an_agent_that_knows_nothing_of_it_is_told_from_one_that_did_it(manager: Any) -> None:
-    _, agent, _ = await manager.host()
-    vm = await stopped(manager, volumes=[KEPT])
-    agent.tells_volumes = False
-    await manager.admin.send(do.detach_volume("db1", "vdb"))
-    after = await settled(manager, vm.id)
-    assert shown(after) == [("vdb", 64, True, None, None)] and "upgrade" in after.error
-
-
 async def test_rows_stay_while_a_volume_is_on_its_way(manager: Any) -> None:
     """Hosts are asked while volumes move: what they say of a moment before makes no row and drops none."""
     _, agent, _ = await manager.host()

@@ -68,8 +68,7 @@ class Identity:
 
     @property
     def digest(self) -> str:
-        """Changes when anything that is injected does. That of an image left alone is what it was before this was a choice:
-        disks from then are not written again."""
+        """Changes when anything that is injected does."""
         plain = [self.vm_id, self.hostname, self.manager_url, self.token.reveal(), *self.ssh_keys]
         plain += [user.model_dump_json() for user in self.users]
         plain += [f"network {self.mac}"] if self.mac else []

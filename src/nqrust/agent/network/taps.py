@@ -86,8 +86,8 @@ class Taps:
             raise Failed("NQR-NET-702", f"The TAP {name} could not be set up ({error}).", "Run `nqr doctor`.") from error
 
     def pin(self) -> list[str]:
-        """TAPs that are there and were not pinned, or not any more, are (of an older agent; after the bridge was down, or
-        changed its own MAC because a port came or went). Their names. Raises a HostError."""
+        """Pin the TAPs that are not pinned: the bridge forgets when it goes down, or when a port that comes or goes changes
+        its own MAC. Their names. Raises a HostError."""
         if self._records is None:
             return []
         there = {tap.name: tap.vm_id for tap in self.all() if tap.bridge == self._bridge}

@@ -15,10 +15,9 @@ def document(service: VmService, snapshots: Snapshots, vm_id: str) -> VmDocument
     if record is None:
         path = f"{service.store.directory(vm_id)}/vm.json"
         raise NotFound("NQR-API-711", f"The record of VM {vm_id} cannot be read: {path}.", "Restore that file from a backup.")
-    known = record.model_dump(include=set(VmSpec.model_fields), exclude_none=True)
+    known = record.model_dump(include=set(VmSpec.model_fields))
     return VmDocument(
         spec=VmSpec.model_validate({**known, "guest_token": "", "run": record.asked == "run"}),
-        complete=record.ssh_keys is not None,
         status=status,
         created_at=record.created_at,
         network_written=record.network_written,

@@ -43,7 +43,7 @@ async def adopt(core: Core, wanted: VmAdopt, actor: str) -> ApiVm:
             raise
         raise Conflict(
             f"Host {host.name} has no readable record of VM {vm_id}: {str(error).rstrip('.')}.",
-            cure="Upgrade that host's agent if it is older than the manager; else restore the VM's vm.json from a backup.",
+            cure="Restore the VM's vm.json from a backup.",
             code="NQR-API-133",
         ) from error
     try:
@@ -94,8 +94,6 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
     )
     if not alive and await _holder(session, host, vm) is not None:
         vm.ip = None  # it gets a new one when it starts
-    if not document.complete:
-        vm.ssh_keys, vm.users, vm.tags, vm.autostart, vm.restart_policy = [], [], [], True, "on-failure"
     session.add(vm)
     await session.flush()
     await _take_volumes(session, vm, spec.name)
@@ -119,9 +117,9 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
 
 
 def asked_for(document: VmDocument) -> dict[str, Any]:
-    """What was asked for, as a VM's row keeps it; without what an older agent did not keep."""
+    """What was asked for, as a VM's row keeps it."""
     spec = document.spec
-    known: dict[str, Any] = {
+    return {
         "vcpus": spec.vcpus,
         "memory_mib": spec.memory_mib,
         "disk_mib": spec.disk_mib,
@@ -132,16 +130,12 @@ def asked_for(document: VmDocument) -> dict[str, Any]:
         "rate_limits": spec.rate_limits.model_dump(),
         "network_config": spec.network_config.value,
         "network_written": plain(document.network_written),
+        "ssh_keys": spec.ssh_keys,
+        "users": [user.model_dump() for user in spec.users],
+        "tags": spec.tags,
+        "autostart": spec.autostart,
+        "restart_policy": spec.restart_policy.value,
     }
-    if document.complete:
-        known |= {
-            "ssh_keys": spec.ssh_keys,
-            "users": [user.model_dump() for user in spec.users],
-            "tags": spec.tags,
-            "autostart": spec.autostart,
-            "restart_policy": spec.restart_policy.value,
-        }
-    return known
 
 
 async def _check(session: AsyncSession, host: Host, vm_id: str, document: VmDocument, name: str, alive: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.agent import VmSpec, VmStatus
+from nqrust.contract.agent import VmSpec
 from nqrust.contract.hosts import HostCapacity
 from nqrust.contract.names import kept_volume_name
 from nqrust.contract.vms import DesiredState, VmState, VolumeCreate
@@ -80,12 +80,10 @@ async def detach(core: Core, ref: str, device: str, data: Literal["keep", "delet
         return await _asked(core, session, vm, actor)
 
 
-async def settled(session: AsyncSession, vm: Vm, host: Host, spec: VmSpec, status: VmStatus) -> bool:
-    """Write down what the agent has done of what `spec` asked. Whether it says so: older agents know nothing of it."""
+async def settled(session: AsyncSession, vm: Vm, host: Host, spec: VmSpec) -> None:
+    """Write down what the agent has done: all that `spec` asked."""
     if not (spec.attached or spec.detached):
-        return True
-    if status.volumes is None or set(status.volumes) != {volume.device for volume in spec.volumes}:
-        return False
+        return
     gone = {volume.device for volume in spec.detached}
     now_its = []
     for volume in vm.volumes:
@@ -102,7 +100,6 @@ async def settled(session: AsyncSession, vm: Vm, host: Host, spec: VmSpec, statu
         else:
             now_its.append(volume)
     vm.volumes = now_its
-    return True
 
 
 async def went_back(session: AsyncSession, vm: Vm, operation: Operation) -> None:

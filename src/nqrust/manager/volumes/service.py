@@ -155,13 +155,12 @@ async def free(core: Core) -> set[str]:
 async def observed(core: Core, inventories: Mapping[str, Inventory], before: Collection[str]) -> None:
     """Rows follow what the hosts report. `before`: names of those that no VM had when the hosts were asked; only these are
     missed. What a VM's row says is the VM's gets no row of its own, wherever its file is just now."""
-    told = {host_id: inventory.volumes for host_id, inventory in inventories.items() if inventory.volumes is not None}
     async with core.db.transaction() as session:
         known: dict[str, set[str]] = {}
         for name, host_id in await session.execute(select(Volume.name, Volume.host_id)):
             known.setdefault(host_id, set()).add(name)
-        for host_id, volumes in told.items():
-            there = {volume.name: volume.size_mib for volume in volumes}
+        for host_id, inventory in inventories.items():
+            there = {volume.name: volume.size_mib for volume in inventory.volumes}
             new = there.keys() - known.get(host_id, set())
             for name in new - await _of_vms(session, host_id) if new else ():
                 await insert_row(session, name, host_id, there[name])

@@ -151,7 +151,7 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
         found = adoption.asked_for(await core.agent_of(host).vm_record(action.vm_id))
     except AgentSaidNo as error:
         if error.status != 404:
-            raise  # else an older agent, or a record that cannot be read
+            raise  # else its record cannot be read
     async with core.db.transaction() as session:
         vm = await _unchanged(session, action)
         if vm is None or vm.host_id != host.id:

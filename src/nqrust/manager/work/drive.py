@@ -141,7 +141,7 @@ async def _start(core: Core, vm: Vm, operation: Operation) -> None:
         row = await session.get(Vm, vm.id, with_for_update=True)
         if row is not None:
             observing.observe(session, row, host, status, operation.generation)
-            await vm_volumes.settled(session, row, host, spec, status)
+            await vm_volumes.settled(session, row, host, spec)
         await _done(session, operation)
 
 
@@ -154,12 +154,11 @@ async def _update(core: Core, vm: Vm, operation: Operation) -> None:
         spec = await placement.specification(session, row, run=False) if row else None
     if host is None or spec is None:
         raise GivenUp("It is on no host.")
-    status = await core.agent_of(host).put_vm(spec)
+    await core.agent_of(host).put_vm(spec)
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id, with_for_update=True)
         if row is not None:
-            if not await vm_volumes.settled(session, row, host, spec, status):
-                raise GivenUp(f"The agent of host {host.name} is older than the manager and attaches no volumes; upgrade it.")
+            await vm_volumes.settled(session, row, host, spec)
             row.observed_generation = max(row.observed_generation, operation.generation)
             if operation.attempts > 1 and row.generation == operation.generation:
                 row.error = ""  # what it said of the attempts before
