@@ -15,6 +15,7 @@ from nqrust.agent.errors import Failed
 from nqrust.agent.vmm.port import Machine, RunState
 from nqrust.agent.vmm.qemu.arguments import arguments
 from nqrust.agent.vmm.qemu.driver import Qemu
+from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError, QmpGone
 from nqrust.agent.vmm.verdict import Verdict, decide, parse
 from nqrust.contract.vms import RateLimits
 from nqrust.host.local import LocalHost
@@ -154,20 +155,25 @@ class FakeMonitor:
                 client, _ = self._server.accept()
             except OSError:
                 return
-            with client, client.makefile("rwb") as stream:
-                self._converse(stream)
+            with client:
+                self._converse(client)
 
-    def _converse(self, stream: object) -> None:
-        def say(message: object) -> None:
-            stream.write(json.dumps(message).encode() + b"\r\n")  # type: ignore[attr-defined]
-            stream.flush()  # type: ignore[attr-defined]
+    def _converse(self, client: socket.socket) -> None:
+        asked: dict[str, object] = {}
 
-        say({"QMP": {"version": {"qemu": {"major": 7}}, "capabilities": []}})
+        def say(message: dict[str, object]) -> None:
+            answered = {"id": asked["id"]} if "id" in asked and "event" not in message else {}
+            client.sendall(json.dumps({**message, **answered}).encode() + b"\r\n")
+
+        say({"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}})
         negotiated = False
-        for line in stream:  # type: ignore[attr-defined]
-            name = json.loads(line)["execute"]
+        while data := client.recv(65536):  # one command; the space before `getfd` carries the descriptor
+            if not data.strip():
+                continue
+            asked = json.loads(data)
+            name = asked["execute"]
             self.commands.append(name)
-            self.said.append(json.loads(line).get("arguments", {}))
+            self.said.append(asked.get("arguments", {}))
             if name == "qmp_capabilities":
                 negotiated = True
             elif not negotiated:
@@ -253,3 +259,58 @@ def test_a_monitor_that_is_gone_is_silent_and_an_error_when_needed(tmp_path: Pat
     with pytest.raises(Failed) as failed:
         qemu.pause(str(tmp_path))
     assert failed.value.code == "NQR-VMM-105"
+
+
+def conversation(path: Path, *answers: str, ends: bool = True) -> None:
+    """One client is given each of `answers` for what it says; then it is left, or left waiting."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen(1)
+
+    def converse() -> None:
+        client, _ = server.accept()
+        server.close()
+        client.sendall(b'{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": []}}\r\n')
+        for answer in answers:
+            asked = json.loads(client.recv(65536))
+            client.sendall((answer % json.dumps(asked.get("id")) if "%s" in answer else answer).encode() + b"\r\n")
+        client.recv(65536)
+        if ends:
+            client.close()
+        else:
+            client.recv(65536)
+
+    threading.Thread(target=converse, daemon=True).start()
+
+
+NEGOTIATED = '{"return": {}}'
+
+
+def test_a_qemu_that_went_away_is_told_from_one_that_is_silent(tmp_path: Path) -> None:
+    path = tmp_path / "qmp.sock"
+    with pytest.raises(QmpGone, match="No such file"):
+        Qmp(str(path)).__enter__()
+    conversation(path, NEGOTIATED)
+    with Qmp(str(path)) as qmp, pytest.raises(QmpGone):
+        qmp.execute("query-status")
+    path.unlink()
+    conversation(path, NEGOTIATED, ends=False)
+    with Qmp(str(path), timeout=0.3) as qmp:
+        with pytest.raises(QmpError, match="query-status: no answer in time") as silent:
+            qmp.execute("query-status")
+        assert not isinstance(silent.value, QmpGone)
+        with pytest.raises(QmpError):
+            qmp.execute("stop")  # the conversation had its time
+
+
+def test_what_qemu_refuses_is_said_with_its_reason(tmp_path: Path) -> None:
+    conversation(tmp_path / "qmp.sock", NEGOTIATED, '{"error": {"class": "GenericError", "desc": "not now"}, "id": %s}')
+    with pytest.raises(Failed) as failed:
+        Qemu(LocalHost()).pause(str(tmp_path))
+    assert failed.value.code == "NQR-VMM-105" and "stop: not now" in str(failed.value)
+
+
+@pytest.mark.parametrize("wrong", ["{", "[1]", '{"return": {}, "id": "another"}'])
+def test_an_answer_that_is_none_is_no_answer(tmp_path: Path, wrong: str) -> None:
+    conversation(tmp_path / "qmp.sock", NEGOTIATED, wrong)
+    assert Qemu(LocalHost()).state(str(tmp_path)) is RunState.silent

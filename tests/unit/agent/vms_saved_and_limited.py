@@ -63,7 +63,7 @@ async def saved(site: Site, client: AgentClient) -> dict[str, Any]:
     started = await client.put_vm(spec)
     up_once = await guest(client, A)
     assert up_once.guest is not None
-    seen["buckets"], seen["throttles"] = buckets(A), throttles(site, A)
+    seen["buckets"], seen["throttles"] = buckets(A), await asyncio.to_thread(throttles, site, A)
     # Hidden names: what is on the console is an answer, not an echo.
     await typed(
         client,
@@ -103,10 +103,10 @@ async def limited(site: Site, client: AgentClient) -> dict[str, Any]:
     volumes = [{"device": "vdb", "size_mib": 16, "keep": True}]
     await client.put_vm(site.spec(A, "web1", "10.0.0.20", volumes=volumes))
     await guest(client, A)
-    seen["restored_to_none"] = [buckets(A), throttles(site, A)]
+    seen["restored_to_none"] = [buckets(A), await asyncio.to_thread(throttles, site, A)]
     for name, limits in (("on", LIMITS), ("less", {"net_rx_kbit": 5_000, "disk_iops": 100}), ("off", {})):
         await client.put_vm(site.spec(A, "web1", "10.0.0.20", volumes=volumes, rate_limits=limits, run=False))
-        seen[name] = [{kind: rate for kind, (rate, _) in buckets(A).items()}, throttles(site, A)]
+        seen[name] = [{kind: rate for kind, (rate, _) in buckets(A).items()}, await asyncio.to_thread(throttles, site, A)]
     await client.put_vm(site.spec(A, "web1", "10.0.0.20", volumes=volumes, rate_limits=LIMITS, run=False))
     await client.stop_vm(A)
     seen["left"] = [name for name in os.listdir("/sys/class/net") if name.startswith("tap") or len(name) == 14]

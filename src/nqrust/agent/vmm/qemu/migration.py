@@ -16,14 +16,13 @@ from typing import Any
 
 from nqrust.agent.errors import Failed
 from nqrust.agent.vmm.qemu.arguments import qmp_socket
-from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError
+from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError, QmpGone
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
 _LONGEST = 600.0  # seconds for all of a guest's memory
 _UNTHROTTLED = 1 << 40  # bytes a second
 _BOARD = re.compile(r"[a-z0-9.-]{1,64}")
-_GONE = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError)
 
 
 def board(host: Host, folder: str) -> str:
@@ -108,7 +107,7 @@ def _asked(directory: str, what: str, deadline: float) -> dict[str, Any]:
                 answer: dict[str, Any] = qmp.execute(what)
                 return answer
         except QmpError as error:
-            if isinstance(error.__cause__, _GONE) or "closed the connection" in str(error) or time.monotonic() > deadline:
+            if isinstance(error, QmpGone) or time.monotonic() > deadline:
                 raise
 
 

@@ -1,99 +1,70 @@
-"""A QMP conversation. https://www.qemu.org/docs/master/interop/qmp-spec.html
+"""A QMP conversation, held by `qemu.qmp`. https://www.qemu.org/docs/master/interop/qmp-spec.html
 
 QEMU serves one client at a time and the others wait, so a conversation is short: connect, negotiate, ask, leave.
 """
 
 from __future__ import annotations
 
-import json
-import socket
+import asyncio
+import contextlib
+import logging
 import time
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
-_LONGEST = 1 << 20  # bytes of one answer
+from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError
+
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # the errors that it raises say the same
+
+_GONE = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, EOFError)
+_LEAVING = 1.0  # seconds
 
 
 class QmpError(Exception):
     """No connection, no answer in time, or an answer that says no."""
 
 
+class QmpGone(QmpError):
+    """There is no QEMU, or it closed the connection."""
+
+
 class Qmp:
-    """Context manager; `execute` returns what is under `return`. Events that come between are skipped."""
+    """Context manager for a thread without an event loop. `timeout`: seconds for the whole conversation."""
 
     def __init__(self, path: str, timeout: float = 5.0) -> None:
-        self._deadline = time.monotonic() + timeout
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._path = path
-        self._buffer = b""
+        self._path, self._deadline = path, time.monotonic() + timeout
 
     def __enter__(self) -> Qmp:
+        self._loop, self._client = asyncio.new_event_loop(), QMPClient()
         try:
-            self._arm()
-            self._socket.connect(self._path)
-            if "QMP" not in self._receive():
-                raise QmpError("the greeting is not QMP's")
-            self.execute("qmp_capabilities")
-        except OSError as error:
-            self._socket.close()
-            raise QmpError(str(error)) from error
+            self._answer("connect", lambda: self._client.connect(self._path))
         except QmpError:
-            self._socket.close()
+            self._loop.close()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._socket.close()
+        with contextlib.suppress(QMPError, OSError, EOFError, asyncio.TimeoutError):  # it broke before, which was said
+            self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), _LEAVING))
+        self._loop.close()
 
     def give(self, name: str, descriptor: int) -> None:
         """Hand QEMU an open file, which it then knows as `fd:name`. unix(7), SCM_RIGHTS."""
-        request = {"execute": "getfd", "arguments": {"fdname": name}}
         try:
-            self._arm()
-            socket.send_fds(self._socket, [json.dumps(request).encode() + b"\r\n"], [descriptor])
-            self._answer("getfd")
-        except OSError as error:
+            self._client.send_fd_scm(descriptor)
+        except (QMPError, OSError) as error:
             raise QmpError(f"getfd: {error}") from error
+        self.execute("getfd", fdname=name)
 
     def execute(self, name: str, **arguments: Any) -> Any:
-        request: dict[str, Any] = {"execute": name}
-        if arguments:
-            request["arguments"] = arguments
+        """What QEMU returns. Raises QmpError."""
+        return self._answer(name, lambda: self._client.execute(name, arguments or None))
+
+    def _answer(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            self._arm()
-            self._socket.sendall(json.dumps(request).encode() + b"\r\n")
-            return self._answer(name)
-        except OSError as error:
-            raise QmpError(f"{name}: {error}") from error
-
-    def _answer(self, name: str) -> Any:
-        while True:
-            answer = self._receive()
-            if "return" in answer:
-                return answer["return"]
-            if "error" in answer:
-                raise QmpError(f"{name}: {answer['error'].get('desc', answer['error'])}")
-
-    def _receive(self) -> dict[str, Any]:
-        while b"\n" not in self._buffer:
-            self._arm()
-            data = self._socket.recv(65536)
-            if not data:
-                raise QmpError("QEMU closed the connection")
-            self._buffer += data
-            if len(self._buffer) > _LONGEST:
-                raise QmpError("the answer is too long")
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        try:
-            answer = json.loads(line)
-        except ValueError as error:
-            raise QmpError(f"the answer is not JSON: {error}") from error
-        if not isinstance(answer, dict):
-            raise QmpError("the answer is not an object")
-        return answer
-
-    def _arm(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise QmpError("no answer in time")
-        self._socket.settimeout(left)
+            return self._loop.run_until_complete(asyncio.wait_for(ask(), self._deadline - time.monotonic()))
+        except (QMPError, OSError, asyncio.TimeoutError) as error:
+            cause = error.exc if isinstance(error, ConnectError) else error
+            kind = QmpGone if isinstance(cause, (*_GONE, ExecInterruptedError)) else QmpError
+            raise kind(f"{name}: {str(error) or 'no answer in time'}") from error
