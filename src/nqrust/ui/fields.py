@@ -9,11 +9,11 @@ from typing import Any, Generic, TypeVar
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.value_element import ValueElement
+from passlib.hash import sha512_crypt
 
 from nqrust.contract.vms import EmptyVolume, GuestAccount, GuestUser, PortForward, RateLimits, VolumeCreate
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
-from nqrust.ui.sha512_crypt import hashed
 
 T = TypeVar("T")
 
@@ -26,6 +26,16 @@ def new_password(label: str = "New password", told: bool = True) -> ui.input:
     """`told`: whether it says how long it has to be."""
     hint = 'hint="At least 12 characters"' if told else ""
     return ui.input(label, password=True, password_toggle_button=True).props(f"autocomplete=new-password {hint}")
+
+
+def crypt(password: str, salt: str | None = None) -> str:
+    """`$6$SALT$…`, SHA-512 crypt as /etc/shadow holds it: the password itself must not leave this server.
+
+    `salt`: up to 16 of the characters ./0-9A-Za-z, random by default. Raises Wrong."""
+    try:
+        return str(sha512_crypt.using(rounds=5000, salt=salt).hash(password))
+    except ValueError as error:
+        raise Wrong("A password has at most 4096 characters, and no NUL among them.") from error
 
 
 def _is_size(value: str | None) -> bool:
@@ -138,7 +148,7 @@ def account_row(passwords: bool = True, account: GuestAccount | None = None) -> 
         if not (name.value or "").strip():
             raise Wrong("An account needs a user name.")
         found = GuestUser(
-            name=name.value.strip(), ssh_keys=lines(keys.value), password_hash=hashed(password.value) if password.value else None
+            name=name.value.strip(), ssh_keys=lines(keys.value), password_hash=crypt(password.value) if password.value else None
         )
         if passwords and not found.ssh_keys and not found.password_hash:
             raise Wrong(f"Account {found.name} needs a password or an SSH key.")

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from nqrust.contract.vms import GuestUser
-from nqrust.ui.sha512_crypt import hashed
+from nqrust.ui.fields import Wrong, crypt
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,20 @@ from nqrust.ui.sha512_crypt import hashed
     ],
 )
 def test_known_hashes(password: str, salt: str, expected: str) -> None:
-    assert hashed(password, salt) == expected
+    assert crypt(password, salt) == expected
 
 
 def test_salts_are_random_and_of_full_length() -> None:
-    first, second = hashed("a password"), hashed("a password")
+    first, second = crypt("a password"), crypt("a password")
     assert first != second
     assert re.fullmatch(r"\$6\$[./0-9A-Za-z]{16}\$[./0-9A-Za-z]{86}", first)
 
 
 def test_the_interface_takes_it() -> None:
-    assert GuestUser(name="ann", password_hash=hashed("pässwörd")).password_hash
+    assert GuestUser(name="ann", password_hash=crypt("pässwörd")).password_hash
+
+
+@pytest.mark.parametrize("password", ["a\0b", "x" * 4097])
+def test_a_password_that_no_guest_could_check_is_refused(password: str) -> None:
+    with pytest.raises(Wrong, match="at most 4096 characters"):
+        crypt(password)
