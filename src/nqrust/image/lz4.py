@@ -1,11 +1,11 @@
-"""Decodes the LZ4 "legacy frame" in which Linux kernels are compressed (lz4_Frame_format.md, lz4_Block_format.md).
-
-The `lz4` program is ten times as fast; this is for hosts that do not have it.
-"""
+"""Decodes the LZ4 "legacy frame" in which Linux kernels are compressed (lz4_Frame_format.md), which `lz4.frame` does not
+know. Its blocks are those of every other frame: `lz4.block` decodes them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+
+from lz4 import block
 
 MAGIC = b"\x02\x21\x4c\x18"
 _BLOCK = 8 * 1024 * 1024  # every block of a legacy frame but the last decodes to this much
@@ -20,59 +20,15 @@ def decompress_legacy(data: bytes, limit: int) -> Iterator[bytes]:
     at = len(MAGIC)
     while at + 4 <= len(data):
         size = int.from_bytes(data[at : at + 4], "little")
-        if size > len(data) - at - 4:
-            break  # the appended size word, or padding: not a block
         at += 4
-        if size == 0:
-            break
-        out = bytearray()
-        _block(data, at, at + size, out, limit)
-        yield bytes(out)
+        if size == 0 or size > len(data) - at:
+            break  # the appended size word, or padding: not a block
+        try:
+            out: bytes = block.decompress(data[at : at + size], uncompressed_size=min(_BLOCK, limit))
+        except block.LZ4BlockError as error:
+            raise ValueError(f"LZ4 data is damaged, or larger than allowed ({error})") from error
+        yield out
         at += size
         limit -= len(out)
         if len(out) < _BLOCK:
             break
-
-
-def _block(data: bytes, at: int, end: int, out: bytearray, limit: int) -> None:
-    try:
-        while at < end:
-            token = data[at]
-            at += 1
-            length = token >> 4
-            if length == 15:
-                while True:
-                    more = data[at]
-                    at += 1
-                    length += more
-                    if more != 255:
-                        break
-            if length:
-                if at + length > end:
-                    raise ValueError("LZ4 literals run past their block")
-                out += data[at : at + length]
-                at += length
-            if at >= end:
-                return
-            offset = data[at] | data[at + 1] << 8
-            at += 2
-            length = (token & 15) + 4
-            if length == 19:
-                while True:
-                    more = data[at]
-                    at += 1
-                    length += more
-                    if more != 255:
-                        break
-            source = len(out) - offset
-            if offset == 0 or source < 0:
-                raise ValueError("LZ4 match points before its block")
-            if offset >= length:
-                out += out[source : source + length]
-            else:
-                piece = out[source:]
-                out += (piece * (length // offset + 1))[:length]
-            if len(out) > limit:
-                raise ValueError("LZ4 data is larger than allowed")
-    except IndexError:
-        raise ValueError("LZ4 data ends too early") from None

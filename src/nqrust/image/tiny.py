@@ -16,7 +16,7 @@ from nqrust.image import folder, kernel_sources, rootfs
 from nqrust.image.progress import Progress, silent
 
 HOST_PROGRAMS = ("dpkg-deb", "apt-get", "mke2fs", "debugfs", "find", "touch")
-"""What the build calls. `lz4` and `zstd` are used where they are; only a kernel compressed so needs one of them."""
+"""What the build calls. Only a kernel compressed with zstd needs `zstd`."""
 
 
 def build(

@@ -18,7 +18,7 @@ from nqrust.image.errors import ImageError
 
 _LIMIT = 256 * 1024 * 1024
 _PIECE = 1024 * 1024
-_PROGRAMS = {b"\x28\xb5\x2f\xfd": "zstd", lz4.MAGIC: "lz4"}
+_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 class _Damaged(Exception):
@@ -53,12 +53,12 @@ def write_vmlinux(host: Host, bzimage: str, target: str) -> None:
         del image  # a quarter of a kernel, which is held only once
         if packed.startswith(b"\x7fELF"):
             host.write_file(target, packed)
-        elif (pieces := _unpacked(host, packed)) is not None:
+        elif (pieces := _unpacked(packed)) is not None:
             # The last word of a payload is the unpacked size (gzip's own trailer, appended for the others): a stream that
             # was cut off does not get by.
             host.write_file(target, _checked(pieces, int.from_bytes(packed[-4:], "little")))
         else:
-            _by_program(host, packed, target)
+            _by_zstd(host, packed, target)
     except (_Damaged, ValueError, OSError, EOFError, lzma.LZMAError, zlib.error, HostError) as error:
         raise _unusable(bzimage, str(error)) from error
 
@@ -77,15 +77,15 @@ def _checked(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
         raise _Damaged("it is cut off or damaged")
 
 
-def _unpacked(host: Host, packed: bytes) -> Iterator[bytes] | None:
-    """The kernel bit by bit: whole, it is as large as everything else that the installer holds. None: see _by_program."""
+def _unpacked(packed: bytes) -> Iterator[bytes] | None:
+    """The kernel bit by bit: whole, it is as large as everything else that the installer holds. None: see _by_zstd."""
     if packed.startswith(b"\x1f\x8b"):
         return _inflated(packed)
     if packed.startswith(b"\xfd7zXZ"):
         return _unxz(packed, lzma.FORMAT_XZ)
     if packed.startswith(b"\x5d\x00\x00"):
         return _unxz(packed, lzma.FORMAT_ALONE)
-    if packed.startswith(lz4.MAGIC) and host.which("lz4") is None:
+    if packed.startswith(lz4.MAGIC):
         return lz4.decompress_legacy(packed, _LIMIT)
     return None
 
@@ -115,21 +115,16 @@ def _unxz(packed: bytes, form: int) -> Iterator[bytes]:
                 break
 
 
-def _by_program(host: Host, packed: bytes, target: str) -> None:
-    program = _PROGRAMS.get(packed[:4])
-    if program is None:
+def _by_zstd(host: Host, packed: bytes, target: str) -> None:
+    if not packed.startswith(_ZSTD):
         raise ValueError(f"its compression ({packed[:4].hex()}) is not known")
-    if host.which(program) is None:
-        raise ValueError(f"{program} is not installed on this host")
-    compressed = f"{target}.{program}"
-    # Both programs stop at the end of the frame; the four bytes of appended size would make them complain.
+    if host.which("zstd") is None:
+        raise ValueError("zstd is not installed on this host")
+    compressed = f"{target}.zstd"
+    # The program stops at the end of the frame; the four bytes of appended size would make it complain.
     host.write_file(compressed, packed[:-4])
     try:
-        host.run(
-            command(program, "-d", "-f", "-q", compressed, target, timeout=120)
-            if program == "lz4"
-            else command(program, "-d", "-f", "-q", compressed, "-o", target, timeout=120)
-        )
+        host.run(command("zstd", "-d", "-f", "-q", compressed, "-o", target, timeout=120))
         host.set_mode(target, mode=0o644, owner="root", group="root")
     finally:
         host.remove(compressed)
@@ -142,5 +137,5 @@ def _unusable(path: str, why: str) -> ImageError:
     return ImageError(
         "NQR-IMG-010",
         f"The kernel in {path.rsplit('/', 1)[-1]} could not be unpacked: {why}.",
-        "Install the programs lz4 and zstd, then run again.",
+        "Install the program zstd, then run again.",
     )

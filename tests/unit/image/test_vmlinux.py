@@ -54,18 +54,6 @@ def test_the_kernel_comes_out(kind: str, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["vmlinux", "vmlinuz"]
 
 
-def test_lz4_without_the_program(tmp_path: Path) -> None:
-    packed = by_program("lz4", "-l", "-c")
-
-    class Bare(LocalHost):
-        def which(self, program: str) -> str | None:
-            return None
-
-    (tmp_path / "vmlinuz").write_bytes(bzimage(packed))
-    write_vmlinux(Bare(), str(tmp_path / "vmlinuz"), str(tmp_path / "vmlinux"))
-    assert (tmp_path / "vmlinux").read_bytes() == KERNEL
-
-
 @pytest.mark.parametrize(
     "content", [b"", b"junk" * 400, bzimage(b"????"), bzimage(gzip.compress(b"no elf")), bzimage(gzip.compress(KERNEL)[:50])]
 )
