@@ -99,7 +99,7 @@ class Waiting:
     def _over(self, vm: vms.Vm) -> bool:
         fresh, self._last = self.fresh, vm
         self._answers += 1
-        if self._since and vm.observed_generation is not None and vm.observed_generation < self._since:
+        if self._since and vm.observed_generation < self._since:
             if vm.state is vms.VmState.failed and vm.generation == self._since:
                 return reached(vm, self._condition)
             self._confirming, self._runs_from = False, None

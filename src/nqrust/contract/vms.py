@@ -262,8 +262,8 @@ class Vm(BaseModel):
     host_id: str | None = None
     tap: str
     generation: int = 1
-    observed_generation: int | None = Field(
-        default=None, description="the newest generation that was carried out; `generation` when nothing is under way"
+    observed_generation: int = Field(
+        default=0, description="the newest generation that was carried out; `generation` when nothing is under way"
     )
     error: str = ""
     autostart: bool = True

@@ -15,7 +15,7 @@ from nqrust.cli.__main__ import run
 
 VM = {
     "id": "v1", "name": "web1", "state": "running", "desired_state": "running", "host": "h1", "ip": "10.0.0.10",
-    "mac": "06:4e:00:00:00:01", "boot_id": "b1", "image": "tiny", "vcpus": 1, "memory_mib": 256, "disk_mib": 32,
+    "mac": "06:4e:00:00:00:01", "boot_id": "b1", "observed_generation": 1, "image": "tiny", "vcpus": 1, "memory_mib": 256, "disk_mib": 32,
     "created_at": "2026-01-01T00:00:00Z", "tap": "tap0", "guest_up_at": "2026-01-01T00:00:09Z",
 }  # fmt: skip
 

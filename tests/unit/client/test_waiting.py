@@ -56,11 +56,6 @@ def test_what_was_carried_out_before_does_not_count() -> None:
     assert not over(wait, vm(observed=4, generation=4)) and over(wait, vm(observed=4, generation=4))
 
 
-def test_a_manager_that_tells_no_generation_is_believed() -> None:
-    wait = waiting(since=4)
-    assert not over(wait, vm(observed=None)) and over(wait, vm(observed=None))
-
-
 def test_a_vm_has_to_run_for_a_while_unless_its_guest_reports() -> None:
     clock = Clock()
     wait = waiting(steady=2.0, clock=clock)

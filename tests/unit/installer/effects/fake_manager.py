@@ -19,7 +19,7 @@ BLOB = {"file": "f", "size": 1, "sha256": "0" * 64}
 VM = {
     "id": "v1", "name": "web1", "state": "stopped", "desired_state": "stopped", "host": "h1", "ip": "10.0.0.10",
     "mac": "06:4e:00:00:00:01", "boot_id": "b1", "image": "tiny", "vcpus": 1, "memory_mib": 256, "disk_mib": 32,
-    "created_at": AT, "tap": "tap0",
+    "created_at": AT, "tap": "tap0", "observed_generation": 1,
 }  # fmt: skip
 TEMPLATE = {"name": "small", "image": "tiny", "created_at": AT, "updated_at": AT}
 VOLUME = {"name": "db1-vdb-v1", "size_mib": 64, "host": "h1", "vm": None, "created_at": AT}
