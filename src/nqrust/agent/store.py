@@ -87,6 +87,13 @@ def check_id(vm_id: str) -> str:
     return vm_id
 
 
+def check_generation(known: VmRecord, generation: int) -> None:
+    """Raises Conflict where `generation` is older than that on record."""
+    if generation < known.generation:
+        newer = f"This host has generation {known.generation} of VM {known.name}, newer than {generation}."
+        raise Conflict("NQR-API-705", newer, "Ask again with the present generation.")
+
+
 class Store:
     def __init__(self, host: Host, vms_dir: str) -> None:
         self._host, self.vms_dir = host, vms_dir
@@ -135,6 +142,17 @@ class Store:
         if other is not None:
             what = f"VM {other.name} ({other.id}) of this host has the address {spec.ip}."
             raise Conflict(ADDRESS_TAKEN, what, "Adopt or delete that VM: `nqr vm ls --unknown`.")
+
+    def told(self, vm_id: str, generation: int | None) -> None:
+        """Keep the `generation` of what the manager asks now. None: it was not given. Raises Conflict where this host was
+        asked something newer already: a manager with a restored database must not undo that."""
+        record = self.read(vm_id)
+        if record is None or generation is None:
+            return
+        check_generation(record, generation)
+        if generation > record.generation:
+            record.generation = generation
+            self.write(record)
 
     def write(self, record: VmRecord) -> None:
         self._host.write_file(f"{self.directory(record.id)}/vm.json", record.model_dump_json(indent=1).encode(), mode=0o600)

@@ -121,16 +121,18 @@ class AgentClient:
         """The image may have to be fetched and a large disk made: `timeout` covers that."""
         return _status(await self._send("PUT", self._vm(spec.id), spec.model_dump(mode="json"), timeout))
 
-    async def stop_vm(self, vm_id: str, request: StopRequest | None = None) -> VmStatus:
+    async def stop_vm(self, vm_id: str, request: StopRequest | None = None, generation: int | None = None) -> VmStatus:
+        """`generation`, here and below: of the manager's row. A host that was told a newer one refuses."""
         request = request or StopRequest()
         timeout = self._timeout + request.timeout_seconds + 15
-        return _status(await self._send("POST", f"{self._vm(vm_id)}/stop", request.model_dump(mode="json"), timeout))
+        path = _of(f"{self._vm(vm_id)}/stop", generation)
+        return _status(await self._send("POST", path, request.model_dump(mode="json"), timeout))
 
-    async def pause_vm(self, vm_id: str) -> VmStatus:
-        return _status(await self._send("POST", f"{self._vm(vm_id)}/pause"))
+    async def pause_vm(self, vm_id: str, generation: int | None = None) -> VmStatus:
+        return _status(await self._send("POST", _of(f"{self._vm(vm_id)}/pause", generation)))
 
-    async def resume_vm(self, vm_id: str) -> VmStatus:
-        return _status(await self._send("POST", f"{self._vm(vm_id)}/resume"))
+    async def resume_vm(self, vm_id: str, generation: int | None = None) -> VmStatus:
+        return _status(await self._send("POST", _of(f"{self._vm(vm_id)}/resume", generation)))
 
     async def delete_vm(self, vm_id: str) -> None:
         await self._send("DELETE", self._vm(vm_id), timeout=self._timeout + 30)
@@ -139,8 +141,9 @@ class AgentClient:
         answer = await self._send("PUT", self._snapshot(vm_id, name), timeout=timeout)
         return SnapshotFound.model_validate_json(answer.content)
 
-    async def restore_snapshot(self, vm_id: str, name: str, *, timeout: float = 600.0) -> VmStatus:
-        return _status(await self._send("POST", f"{self._snapshot(vm_id, name)}/restore", timeout=timeout))
+    async def restore_snapshot(self, vm_id: str, name: str, generation: int | None = None, *, timeout: float = 600.0) -> VmStatus:
+        path = _of(f"{self._snapshot(vm_id, name)}/restore", generation)
+        return _status(await self._send("POST", path, timeout=timeout))
 
     async def delete_snapshot(self, vm_id: str, name: str) -> None:
         await self._send("DELETE", self._snapshot(vm_id, name), timeout=self._timeout + 30)
@@ -193,6 +196,10 @@ class AgentClient:
         if answer.status_code >= 300:
             raise _refusal(answer.status_code, answer.content)
         return answer
+
+
+def _of(path: str, generation: int | None) -> str:
+    return path if generation is None else f"{path}?generation={generation}"
 
 
 def _status(answer: httpx.Response) -> VmStatus:

@@ -106,6 +106,19 @@ async def test_a_vms_life_over_the_client(face: Face) -> None:
         assert (refused.value.status, refused.value.problem.code) == (404, "NQR-API-702")
 
 
+async def test_each_verb_carries_the_generation_of_its_row(face: Face) -> None:
+    async with face.client(COMMAND) as client:
+        await client.put_vm(face.bench.spec(generation=1))
+        assert (await client.pause_vm(VM, 2)).generation == 2
+        assert (await client.resume_vm(VM, 3)).generation == 3
+        assert (await client.stop_vm(VM, None, 4)).generation == 4
+        await client.create_snapshot(VM, "s1")
+        assert (await client.restore_snapshot(VM, "s1", 5)).generation == 5
+        with pytest.raises(AgentRefused) as refused:
+            await client.stop_vm(VM, None, 4)
+        assert (refused.value.status, refused.value.problem.code) == (409, "NQR-API-705")
+
+
 async def test_many_puts_at_once_start_one_vmm(face: Face) -> None:
     async with face.client(COMMAND) as client:
         answers = await asyncio.gather(*(client.put_vm(face.bench.spec()) for _ in range(8)))

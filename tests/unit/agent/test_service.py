@@ -57,6 +57,23 @@ def test_an_older_generation_is_refused(bench: Bench) -> None:
     assert refused.value.code == "NQR-API-705"
 
 
+def test_every_verb_that_changes_whether_it_runs_keeps_its_generation(bench: Bench) -> None:
+    """So that a manager with a restored database sees that its row is older, and can undo nothing until it has."""
+    service = bench.service
+    service.put(bench.spec(generation=3))
+    assert service.pause(VM, 4).generation == 4
+    assert service.resume(VM, 5).generation == 5
+    for older in (lambda: service.pause(VM, 4), lambda: service.stop(VM, StopRequest(), 4)):
+        with pytest.raises(Conflict) as refused:
+            older()
+        assert refused.value.code == "NQR-API-705"
+    assert service.status(VM).state == "running" and not bench.vmm.asked
+    assert service.stop(VM, StopRequest(), 6).generation == 6
+    with pytest.raises(Conflict):
+        service.put(bench.spec(generation=5))
+    assert service.stop(VM, StopRequest()).generation == 6, "without one nothing is told"
+
+
 def test_prepare_only_starts_nothing(bench: Bench) -> None:
     status = bench.service.put(bench.spec(run=False))
     assert (status.state, status.disk) == ("stopped", True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nqrust.agent.errors import NotFound, Refused
+from nqrust.agent.errors import Conflict, NotFound, Refused
 from nqrust.agent.vmm.port import Capabilities
 from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.vms import StopRequest
@@ -32,6 +32,19 @@ def test_disks_come_back_as_they_were(bench: Bench) -> None:
     snapshots.delete(VM, "before")
     with pytest.raises(NotFound):
         snapshots.restore(VM, "before")
+
+
+def test_a_restore_keeps_its_generation_and_an_older_one_is_refused(bench: Bench) -> None:
+    snapshots = Snapshots(bench.service)
+    bench.service.put(bench.spec(run=False, generation=2))
+    snapshots.create(VM, "before")
+    assert snapshots.restore(VM, "before", 4).generation == 4
+    disk = bench.vm_dir() / "disk.ext4"
+    disk.write_bytes(b"newer")
+    with pytest.raises(Conflict) as refused:
+        snapshots.restore(VM, "before", 3)
+    assert refused.value.code == "NQR-API-705"
+    assert disk.read_bytes() == b"newer"
 
 
 def test_a_running_vm_under_qemu_is_refused_and_left_alone(bench: Bench) -> None:

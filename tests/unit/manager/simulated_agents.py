@@ -125,18 +125,29 @@ class SimulatedAgent:
             raise AgentSaidNo(404, Problem(title="no such VM", status=404))
         return self.vms[vm_id]
 
-    async def stop_vm(self, vm_id: str, request: Any) -> Any:
+    def _told(self, vm_id: str, generation: int) -> None:
+        known = self._get(vm_id)
+        if generation < known.generation:
+            raise self._no(409, "NQR-API-705", "This host has a newer generation.")
+        known.generation = generation
+        if vm_id in self.specs:
+            self.specs[vm_id].generation = generation
+
+    async def stop_vm(self, vm_id: str, request: Any, generation: int) -> Any:
         await self._enter("stop", vm_id)
+        self._told(vm_id, generation)
         self._get(vm_id).state = "stopped"
         return self.vms[vm_id]
 
-    async def pause_vm(self, vm_id: str) -> Any:
+    async def pause_vm(self, vm_id: str, generation: int) -> Any:
         await self._enter("pause", vm_id)
+        self._told(vm_id, generation)
         self._get(vm_id).state = "paused"
         return self.vms[vm_id]
 
-    async def resume_vm(self, vm_id: str) -> Any:
+    async def resume_vm(self, vm_id: str, generation: int) -> Any:
         await self._enter("resume", vm_id)
+        self._told(vm_id, generation)
         self._get(vm_id).state = "running"
         return self.vms[vm_id]
 
@@ -156,10 +167,11 @@ class SimulatedAgent:
         self.snapshots[vm_id, name] = kind
         return SnapshotFound(name=name, kind=kind, size=1024, created_at=datetime.now(timezone.utc))
 
-    async def restore_snapshot(self, vm_id: str, name: str) -> Any:
+    async def restore_snapshot(self, vm_id: str, name: str, generation: int) -> Any:
         await self._enter("restore", vm_id)
+        self._told(vm_id, generation)
         if self.snapshots[vm_id, name] == "full":
-            self.alive(vm_id, self._get(vm_id).name)
+            self.alive(vm_id, self._get(vm_id).name).generation = generation
         return self._get(vm_id)
 
     async def delete_snapshot(self, vm_id: str, name: str) -> None:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import FastAPI, Response, WebSocket
+from fastapi import FastAPI, Query, Response, WebSocket
 
 import nqrust
 from nqrust.agent.api import console, metrics, problems
@@ -24,6 +24,7 @@ from nqrust.contract.agent import AgentHealth, Inventory, VmDocument, VmSpec, Vm
 from nqrust.contract.vms import SnapshotFound, StopRequest
 
 T = TypeVar("T")
+Generation = Annotated[int | None, Query(ge=1, lt=2**31, description="of the manager's row; absent: not told")]
 
 
 class Verbs:
@@ -104,24 +105,24 @@ def build(
         return await verbs.run(lambda: documents.document(service, snapshots, vm_id))
 
     @app.post("/agent/v1/vms/{vm_id}/stop")
-    async def stop(vm_id: str, request: StopRequest | None = None) -> VmStatus:
-        return await verbs.on_vm(vm_id, lambda: service.stop(vm_id, request or StopRequest()))
+    async def stop(vm_id: str, request: StopRequest | None = None, generation: Generation = None) -> VmStatus:
+        return await verbs.on_vm(vm_id, lambda: service.stop(vm_id, request or StopRequest(), generation))
 
     @app.post("/agent/v1/vms/{vm_id}/pause")
-    async def pause(vm_id: str) -> VmStatus:
-        return await verbs.on_vm(vm_id, lambda: service.pause(vm_id))
+    async def pause(vm_id: str, generation: Generation = None) -> VmStatus:
+        return await verbs.on_vm(vm_id, lambda: service.pause(vm_id, generation))
 
     @app.post("/agent/v1/vms/{vm_id}/resume")
-    async def resume(vm_id: str) -> VmStatus:
-        return await verbs.on_vm(vm_id, lambda: service.resume(vm_id))
+    async def resume(vm_id: str, generation: Generation = None) -> VmStatus:
+        return await verbs.on_vm(vm_id, lambda: service.resume(vm_id, generation))
 
     @app.put("/agent/v1/vms/{vm_id}/snapshots/{name}")
     async def snapshot(vm_id: str, name: str) -> SnapshotFound:
         return await verbs.on_vm(vm_id, lambda: snapshots.create(vm_id, name))
 
     @app.post("/agent/v1/vms/{vm_id}/snapshots/{name}/restore")
-    async def restore(vm_id: str, name: str) -> VmStatus:
-        return await verbs.on_vm(vm_id, lambda: snapshots.restore(vm_id, name))
+    async def restore(vm_id: str, name: str, generation: Generation = None) -> VmStatus:
+        return await verbs.on_vm(vm_id, lambda: snapshots.restore(vm_id, name, generation))
 
     @app.delete("/agent/v1/vms/{vm_id}/snapshots/{name}", status_code=204)
     async def delete_snapshot(vm_id: str, name: str) -> None:

@@ -24,7 +24,7 @@ from nqrust.agent.network.taps import Taps
 from nqrust.agent.scopes import limits
 from nqrust.agent.scopes.port import Launch, Scope, Scopes, exit_status
 from nqrust.agent.settings import Settings
-from nqrust.agent.store import Store, VmRecord, check_id
+from nqrust.agent.store import Store, VmRecord, check_generation, check_id
 from nqrust.agent.vmm import verdict
 from nqrust.agent.vmm.port import Machine, RunState, Vmm
 from nqrust.agent.vms.guests import GuestBook
@@ -101,9 +101,8 @@ class VmService:
         addresses.check(spec, self.settings.network)
         identity = self._identity(spec)
         before = self.store.read(spec.id)
-        if before is not None and spec.generation < before.generation:
-            newer = f"This host has generation {before.generation} of VM {spec.name}, newer than {spec.generation}."
-            raise Conflict("NQR-API-705", newer, "Ask again with the present generation.")
+        if before is not None:
+            check_generation(before, spec.generation)
         self.forwards.check(spec, before)
         self.store.check_address(spec)
         record = VmRecord.of(spec, before)
@@ -123,9 +122,12 @@ class VmService:
             self._start(record)
         return self.status(spec.id)
 
-    def stop(self, vm_id: str, request: StopRequest) -> VmStatus:
-        """The VM does not run; asked first (unless `force`), then ended. Its disk and its reservation stay."""
+    def stop(self, vm_id: str, request: StopRequest, generation: int | None = None) -> VmStatus:
+        """The VM does not run; asked first (unless `force`), then ended. Its disk and its reservation stay.
+
+        `generation`: of the manager's row; here and below, Conflict where this host was told a newer one."""
         self.status(vm_id)
+        self.store.told(vm_id, generation)
         record = self.store.read(vm_id)
         if record is not None and record.asked != "stop":
             record.asked = "stop"
@@ -136,14 +138,16 @@ class VmService:
         self.forwards.sync()
         return self.status(vm_id)
 
-    def pause(self, vm_id: str) -> VmStatus:
+    def pause(self, vm_id: str, generation: int | None = None) -> VmStatus:
         directory, driver = self.running(vm_id)
+        self.store.told(vm_id, generation)
         if driver.state(directory) is not RunState.paused:
             driver.pause(directory)
         return self.status(vm_id)
 
-    def resume(self, vm_id: str) -> VmStatus:
+    def resume(self, vm_id: str, generation: int | None = None) -> VmStatus:
         directory, driver = self.running(vm_id)
+        self.store.told(vm_id, generation)
         if driver.state(directory) is RunState.paused:
             driver.resume(directory)
         return self.status(vm_id)

@@ -80,10 +80,11 @@ class Snapshots:
             raise
         return meta.found()
 
-    def restore(self, vm_id: str, name: str) -> VmStatus:
+    def restore(self, vm_id: str, name: str, generation: int | None = None) -> VmStatus:
         """The disks are as they were; with a full snapshot the VM goes on from there, else it stays stopped.
 
-        Raises NotFound, Refused (it runs), Failed."""
+        `generation`: of the manager's row. Raises NotFound, Refused (it runs), Conflict (an older generation), Failed."""
+        self._store.told(vm_id, generation)
         record, folder = self._of(vm_id, name)
         meta = self._meta(folder)
         if meta is None:

@@ -42,14 +42,14 @@ class RemoteAgent:
     async def put_vm(self, spec: VmSpec) -> VmStatus:
         return await _ask(self.client.put_vm(spec))
 
-    async def stop_vm(self, vm_id: str, request: StopRequest) -> VmStatus:
-        return await _ask(self.client.stop_vm(vm_id, request))
+    async def stop_vm(self, vm_id: str, request: StopRequest, generation: int) -> VmStatus:
+        return await _ask(self.client.stop_vm(vm_id, request, generation))
 
-    async def pause_vm(self, vm_id: str) -> VmStatus:
-        return await _ask(self.client.pause_vm(vm_id))
+    async def pause_vm(self, vm_id: str, generation: int) -> VmStatus:
+        return await _ask(self.client.pause_vm(vm_id, generation))
 
-    async def resume_vm(self, vm_id: str) -> VmStatus:
-        return await _ask(self.client.resume_vm(vm_id))
+    async def resume_vm(self, vm_id: str, generation: int) -> VmStatus:
+        return await _ask(self.client.resume_vm(vm_id, generation))
 
     async def delete_vm(self, vm_id: str) -> None:
         await _ask(self.client.delete_vm(vm_id))
@@ -57,8 +57,8 @@ class RemoteAgent:
     async def create_snapshot(self, vm_id: str, name: str) -> SnapshotFound:
         return await _ask(self.client.create_snapshot(vm_id, name))
 
-    async def restore_snapshot(self, vm_id: str, name: str) -> VmStatus:
-        return await _ask(self.client.restore_snapshot(vm_id, name))
+    async def restore_snapshot(self, vm_id: str, name: str, generation: int) -> VmStatus:
+        return await _ask(self.client.restore_snapshot(vm_id, name, generation))
 
     async def delete_snapshot(self, vm_id: str, name: str) -> None:
         await _ask(self.client.delete_snapshot(vm_id, name))

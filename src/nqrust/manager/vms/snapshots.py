@@ -85,13 +85,13 @@ async def delete(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
         return _shown(row)
 
 
-async def ask(agent: AgentPort, vm_id: str, operation: Operation) -> SnapshotFound | VmStatus | None:
-    """What the agent answers to a snapshot, a restore, a deletion."""
+async def ask(agent: AgentPort, vm_id: str, operation: Operation, generation: int) -> SnapshotFound | VmStatus | None:
+    """What the agent answers to a snapshot, a restore, a deletion. `generation`: of the VM's row."""
     name = str(operation.params["snapshot"])
     if operation.kind == "snapshot":
         return await agent.create_snapshot(vm_id, name)
     if operation.kind == "restore":
-        return await agent.restore_snapshot(vm_id, name)
+        return await agent.restore_snapshot(vm_id, name, generation)
     try:
         await agent.delete_snapshot(vm_id, name)
     except AgentSaidNo as error:

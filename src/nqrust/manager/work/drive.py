@@ -116,7 +116,7 @@ async def _start(core: Core, vm: Vm, operation: Operation) -> None:
     agent = core.agent_of(host)
     if operation.kind == "restart" and not operation.params.get("stopped"):
         try:
-            await agent.stop_vm(vm.id, _stop_request(operation))
+            await agent.stop_vm(vm.id, _stop_request(operation), spec.generation)
         except AgentSaidNo as error:
             if error.status != 404:
                 raise
@@ -169,9 +169,10 @@ async def _snapshot(core: Core, vm: Vm, operation: Operation) -> None:
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id)
         host = await session.get(Host, row.host_id) if row and row.host_id else None
+        generation = row.generation if row else operation.generation
     if host is None:
         raise GivenUp("It is on no host.")
-    found = await snapshots.ask(core.agent_of(host), vm.id, operation)
+    found = await snapshots.ask(core.agent_of(host), vm.id, operation, generation)
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id, with_for_update=True)
         if row is not None:
@@ -189,6 +190,7 @@ async def _verb(core: Core, vm: Vm, operation: Operation) -> None:
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id)
         host = await session.get(Host, row.host_id) if row and row.host_id else None
+        generation = row.generation if row else operation.generation  # the newest, as a specification has it
     if host is None:
         if operation.kind != "stop":
             raise GivenUp("It is on no host.")
@@ -197,11 +199,11 @@ async def _verb(core: Core, vm: Vm, operation: Operation) -> None:
         agent = core.agent_of(host)
         try:
             if operation.kind == "stop":
-                status = await agent.stop_vm(vm.id, _stop_request(operation))
+                status = await agent.stop_vm(vm.id, _stop_request(operation), generation)
             elif operation.kind == "pause":
-                status = await agent.pause_vm(vm.id)
+                status = await agent.pause_vm(vm.id, generation)
             else:
-                status = await agent.resume_vm(vm.id)
+                status = await agent.resume_vm(vm.id, generation)
         except AgentSaidNo as error:
             if error.status != 404 or operation.kind != "stop":
                 raise

@@ -1,0 +1,155 @@
+"""Rows that are older than what their host did since: they follow it, and nothing is undone. A real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, insert, select
+
+from nqrust.contract.vms import RestartPolicy, StopRequest, VmCreate
+from nqrust.manager.store.tables import Host, Vm, Volume
+from nqrust.manager.work.reconciler import Reconciler
+
+PANIC = "The guest's kernel panicked: Attempted to kill init!"
+
+
+@pytest.fixture()
+def reconciler(manager: Any) -> Reconciler:
+    return Reconciler(manager.core)
+
+
+class Dump:
+    """The rows of VMs and kept volumes, as pg_dump(1) takes them and a restore brings them back."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+
+    async def take(self) -> Dump:
+        async with self._manager.core.db.transaction() as session:
+            self._vms = [dict(row) for row in (await session.execute(select(Vm.__table__))).mappings()]
+            self._volumes = [dict(row) for row in (await session.execute(select(Volume.__table__))).mappings()]
+        return self
+
+    async def restore(self) -> None:
+        async with self._manager.core.db.transaction() as session:
+            await session.execute(delete(Volume))
+            await session.execute(delete(Vm))
+            await session.execute(insert(Vm.__table__).values(self._vms))
+            if self._volumes:
+                await session.execute(insert(Volume.__table__).values(self._volumes))
+
+
+def done_to(agent: Any) -> list[str]:
+    return [verb for verb, _ in agent.calls if verb not in ("inventory", "get", "record")]
+
+
+async def at_rest(manager: Any, name: str = "web1") -> Any:
+    """The VM, once its host has done all that was asked."""
+
+    def settled(vm: Any) -> bool:
+        return bool(vm.observed_generation == vm.generation and vm.state in ("running", "paused", "stopped"))
+
+    return await manager.until(name, settled)
+
+
+async def stop(manager: Any) -> None:
+    await manager.admin.stop_vm("web1", StopRequest(force=True))
+
+
+async def pause(manager: Any) -> None:
+    await manager.admin.pause_vm("web1")
+
+
+async def resume(manager: Any) -> None:
+    await manager.admin.resume_vm("web1")
+
+
+async def snapshot(manager: Any) -> None:
+    await manager.admin.create_snapshot("web1", "live")
+
+
+async def restore(manager: Any) -> None:
+    await manager.admin.restore_snapshot("web1", "live")
+
+
+Step = Callable[[Any], Awaitable[None]]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "state"),
+    [
+        ([snapshot, stop], [restore], "running"),
+        ([pause], [resume], "running"),
+        ([pause, resume], [pause], "paused"),
+        ([], [stop], "stopped"),
+        ([pause], [resume, pause, resume], "running"),
+        ([snapshot, stop], [restore, pause], "paused"),
+    ],
+    ids=["snapshot restored", "resumed", "paused", "stopped", "resumed twice", "restored and paused"],
+)
+async def test_what_the_host_did_since_the_dump_stays_done(
+    manager: Any, reconciler: Reconciler, before: list[Step], after: list[Step], state: str
+) -> None:
+    _, agent, _ = await manager.host()
+    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", restart_policy=RestartPolicy.always))
+    await at_rest(manager)
+    for step in before:
+        await step(manager)
+        await at_rest(manager)
+    dump = await Dump(manager).take()
+    for step in after:
+        await step(manager)
+        newest = await at_rest(manager)
+    await dump.restore()
+    agent.calls.clear()
+    for _ in range(2):
+        await reconciler.once()
+    assert done_to(agent) == [] and agent.vms[newest.id].state == state
+    found = await manager.admin.get_vm("web1")
+    assert (found.state.value, found.desired_state.value, found.generation) == (state, state, newest.generation)
+    assert (await manager.admin.list_events(subject="web1")).items[0].reason == "RecordBehind"
+
+
+@pytest.mark.parametrize(
+    ("policy", "autostart", "boot_id", "state"),
+    [
+        (RestartPolicy.on_failure, True, "boot-1", "stopped"),
+        (RestartPolicy.never, True, "boot-1", "failed"),
+        (RestartPolicy.never, True, "boot-2", "stopped"),
+        (RestartPolicy.always, False, "boot-2", "failed"),
+    ],
+    ids=["its policy brings it back", "its policy does not", "host rebooted", "host rebooted, no autostart"],
+)
+async def test_one_that_ended_badly_comes_back_where_its_policy_or_a_reboot_says_so(
+    manager: Any, reconciler: Reconciler, policy: RestartPolicy, autostart: bool, boot_id: str, state: str
+) -> None:
+    _, agent, _ = await manager.host()
+    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", restart_policy=policy, autostart=autostart))
+    vm = await at_rest(manager)
+    dump = await Dump(manager).take()
+    await pause(manager)
+    await at_rest(manager)
+    await resume(manager)
+    await at_rest(manager)
+    await dump.restore()
+    status = agent.vms[vm.id]
+    status.state, status.exit_reason, status.started_at = "failed", PANIC, None
+    if boot_id != "boot-1":
+        agent.boot_id = boot_id
+        async with manager.core.db.transaction() as session:
+            host = await session.scalar(select(Host))
+            assert host is not None
+            host.boot_id = boot_id
+    agent.calls.clear()
+    await reconciler.once()
+    assert done_to(agent) == [], "the row first"
+    found = await manager.admin.get_vm("web1")
+    back = state == "stopped"
+    assert (found.state.value, found.desired_state.value) == (state, "running" if back else "stopped")
+    assert found.error == PANIC and found.started_at is None
+    await reconciler.once()
+    if back:
+        await manager.until("web1", "running")
+    assert agent.vms[vm.id].state == ("running" if back else "failed")
