@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, select
 
-from nqrust.contract.vms import RestartPolicy, StopRequest, VmCreate
+from nqrust.contract.vms import RestartPolicy, StopRequest, VmCreate, VolumeCreate
 from nqrust.manager.store.tables import Host, Vm, Volume
 from nqrust.manager.work.reconciler import Reconciler
 
@@ -153,3 +153,64 @@ async def test_one_that_ended_badly_comes_back_where_its_policy_or_a_reboot_says
     if back:
         await manager.until("web1", "running")
     assert agent.vms[vm.id].state == ("running" if back else "failed")
+
+
+async def test_kept_volumes_are_those_that_the_host_has_given_it(manager: Any, reconciler: Reconciler) -> None:
+    """One was attached to another VM since the dump, and one that was nobody's was attached to this one."""
+    _, agent, _ = await manager.host()
+    for name in ("old", "new"):
+        await manager.admin.create_vm(
+            VmCreate(name=name, image="tiny", start=False, volumes=[VolumeCreate(size_mib=32, keep=True)])
+        )
+        made = await at_rest(manager, name)
+        await manager.admin.delete_vm(name)
+        await manager.until(made.id, "deleted")
+    names = sorted(one.name for one in (await manager.admin.list_volumes()).items)
+    new, old = names
+    for name, volumes in (("web1", [VolumeCreate(name=old)]), ("web2", [])):
+        await manager.admin.create_vm(VmCreate(name=name, image="tiny", start=False, volumes=volumes))
+        await at_rest(manager, name)
+    agent.volumes.pop(old)  # it is in the VM's own folder
+    dump = await Dump(manager).take()
+    await manager.admin.detach_volume("web1", "vdb")
+    await at_rest(manager)
+    agent.volumes[old] = 32
+    await reconciler.once()
+    await manager.admin.attach_volume("web2", VolumeCreate(name=old))
+    await manager.admin.attach_volume("web1", VolumeCreate(name=new))
+    for name in ("web1", "web2"):
+        await at_rest(manager, name)
+    agent.volumes.clear()
+    await dump.restore()
+    for _ in range(2):
+        await reconciler.once()
+    found = {one.name: one.vm for one in (await manager.admin.list_volumes()).items}
+    assert found == {old: "web2", new: "web1"}
+    assert [one.name for one in (await manager.admin.get_vm("web1")).volumes] == [new]
+    # it is nobody's again when the VM lets go of it
+    await manager.admin.detach_volume("web2", "vdb")
+    await at_rest(manager, "web2")
+    agent.volumes[old] = 32
+    await reconciler.once()
+    await manager.admin.delete_volume(old)
+    assert {one.name for one in (await manager.admin.list_volumes()).items} == {new}
+
+
+async def test_a_kept_volume_that_was_detached_since_is_nobodys(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    await manager.admin.create_vm(VmCreate(name="old", image="tiny", start=False, volumes=[VolumeCreate(size_mib=32, keep=True)]))
+    made = await at_rest(manager, "old")
+    await manager.admin.delete_vm("old")
+    await manager.until(made.id, "deleted")
+    (kept,) = (await manager.admin.list_volumes()).items
+    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", start=False, volumes=[VolumeCreate(name=kept.name)]))
+    await at_rest(manager)
+    dump = await Dump(manager).take()
+    await manager.admin.detach_volume("web1", "vdb")
+    await at_rest(manager)
+    assert kept.name in agent.volumes
+    await dump.restore()
+    await reconciler.once()
+    (found,) = (await manager.admin.list_volumes()).items
+    assert (found.name, found.vm) == (kept.name, None)
+    await manager.admin.delete_volume(kept.name)

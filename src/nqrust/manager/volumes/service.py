@@ -146,6 +146,20 @@ async def left(session: AsyncSession, vm: Vm, there: Collection[str]) -> None:
             await insert_row(session, name, vm.host_id, volume["size_mib"])
 
 
+async def follow(session: AsyncSession, vm: Vm) -> None:
+    """Which kept volumes are the VM's, after its row was taken from its host. Those that it has no more are nobody's: they
+    can be attached or deleted again, and go where their host has them no more."""
+    has = {volume["name"]: volume["size_mib"] for volume in vm.volumes if volume.get("name")}
+    query = select(Volume).where(Volume.vm_id == vm.id, Volume.name.not_in(sorted(has))).with_for_update()
+    for row in await session.scalars(query):
+        row.vm_id = None
+    for name in sorted(has):
+        await insert_row(session, name, vm.host_id or "", has[name])
+        taken = await session.get(Volume, name, with_for_update=True)
+        if taken is not None:
+            taken.host_id, taken.vm_id = vm.host_id or "", vm.id
+
+
 async def free(core: Core) -> set[str]:
     """Names of those that no VM has."""
     async with core.db.transaction() as session:

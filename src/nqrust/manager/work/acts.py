@@ -21,6 +21,7 @@ from nqrust.manager.store.tables import Host, Tombstone, Vm
 from nqrust.manager.unknown_vms import adoption
 from nqrust.manager.vms import observing, tombstones
 from nqrust.manager.vms.restarts import comes_back
+from nqrust.manager.volumes import service as volumes
 from nqrust.manager.work import diff
 
 log = structlog.get_logger("nqrust.manager.reconcile")
@@ -163,6 +164,8 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
         follows = {"paused": DesiredState.paused, "running": DesiredState.running}
         vm.desired_state = follows.get(action.status.state, DesiredState.stopped).value
         vm.observed_generation = vm.generation
+        if "volumes" in found:
+            await volumes.follow(session, vm)
         if await _is_taken(session, vm.ip, host, vm):
             vm.ip = None  # it gets a new one when it starts
         if action.status.state != "failed":
