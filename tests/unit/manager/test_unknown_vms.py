@@ -211,6 +211,31 @@ async def test_a_missing_image_and_a_missing_record_are_named(manager: Any, reco
     assert (await refused(manager, vm.id)).code == "NQR-API-133"
 
 
+async def test_the_record_of_another_vm_is_not_adopted(
+    manager: Any, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that confuses its VMs: the row would say of one what is true of another."""
+    _, agent, _ = await manager.host()
+    asked, other = await running(manager), await running(manager, "web2")
+    await lose(manager)
+    await reconciler.once()
+    record = agent.vm_record
+
+    async def confused(vm_id: str) -> Any:
+        return await record(other.id)
+
+    async def half_confused(vm_id: str) -> Any:
+        found = await record(vm_id)
+        return found.model_copy(update={"status": found.status.model_copy(update={"id": other.id})})
+
+    for answer in (confused, half_confused):
+        monkeypatch.setattr(agent, "vm_record", answer)
+        found = await refused(manager, asked.id)
+        assert (found.status, found.code) == (409, "NQR-API-133") and "another VM" in str(found)
+    assert len((await manager.admin.list_vms()).items) == 0
+    assert {one.id for one in (await manager.admin.list_unknown_vms()).items} == {asked.id, other.id}
+
+
 async def test_a_vm_that_is_recorded_on_another_host_is_left_to_that_one(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host("h1")
     _, other, _ = await manager.host("h2", first="10.0.0.100")
