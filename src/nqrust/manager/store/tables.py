@@ -247,6 +247,7 @@ class UnknownVm(Base):
     image: Mapped[str] = mapped_column(default="")
     vcpus: Mapped[int] = mapped_column(Integer, default=0)
     memory_mib: Mapped[int] = mapped_column(Integer, default=0)
+    forwards: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
     first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

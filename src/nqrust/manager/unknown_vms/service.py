@@ -1,6 +1,7 @@
 """VMs that a host has and no row tells of, after a restored database, say. They are reported and left alone.
 
-The table follows what hosts report. Its rows reserve what such a VM uses: no other VM gets its address or its memory.
+The table follows what hosts report. Its rows reserve what such a VM uses: no other VM gets its address, its memory or its
+ports of the host.
 """
 
 from __future__ import annotations
@@ -116,6 +117,7 @@ def _values(status: VmStatus) -> dict[str, Any]:
         "image": plain(status.image),
         "vcpus": status.vcpus,
         "memory_mib": status.memory_mib,
+        "forwards": [one.model_dump(mode="json") for one in status.forwards],
     }
 
 

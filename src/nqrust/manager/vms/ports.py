@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.vms import PortForward
 from nqrust.manager.errors import Invalid
-from nqrust.manager.store.tables import Host, Vm
+from nqrust.manager.store.tables import Host, UnknownVm, Vm
 
 
 def as_rows(forwards: Iterable[PortForward]) -> list[dict[str, Any]]:
@@ -32,7 +32,13 @@ async def why_not(session: AsyncSession, vm: Vm, hosts: list[Host]) -> dict[str,
     query = select(Vm.host_id, Vm.name, Vm.forwards).where(
         Vm.host_id.in_([host.id for host in hosts]), Vm.id != vm.id, func.jsonb_array_length(Vm.forwards) > 0
     )
-    for host_id, name, forwards in (await session.execute(query)).all():
+    named = func.coalesce(func.nullif(UnknownVm.name, ""), UnknownVm.vm_id)
+    unknown = select(UnknownVm.host_id, named, UnknownVm.forwards).where(
+        UnknownVm.host_id.in_([host.id for host in hosts]),
+        UnknownVm.vm_id != vm.id,
+        func.jsonb_array_length(UnknownVm.forwards) > 0,
+    )
+    for host_id, name, forwards in [*await session.execute(query), *await session.execute(unknown)]:
         for protocol, port in sorted({_key(row) for row in forwards} & wanted):
             found.setdefault(host_id, f"forwards port {port}/{protocol} to VM {name} already")
     return found
