@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from nqrust.contract.vms import NAME_PATTERN, EmptyVolume, GuestAccount, NetworkConfig, RateLimits, RestartPolicy
+
+
+def _without_password(given: Any) -> Any:
+    hashed = given.get("password_hash") if isinstance(given, dict) else getattr(given, "password_hash", None)
+    if hashed is not None:
+        raise ValueError("a template keeps no passwords; name the user with its password_hash when you create the VM")
+    return given
+
+
+Account = Annotated[GuestAccount, BeforeValidator(_without_password)]
+"""An account with keys. A password is refused, and not left out in silence: the account would have none."""
 
 
 class TemplateSpec(BaseModel):
@@ -22,7 +34,7 @@ class TemplateSpec(BaseModel):
     ssh_keys: list[str] = Field(default=[], max_length=32)
     tags: list[str] = Field(default=[], max_length=32)
     volumes: list[EmptyVolume] = Field(default=[], max_length=8)
-    users: list[GuestAccount] = Field(default=[], max_length=8)
+    users: list[Account] = Field(default=[], max_length=8)
     rate_limits: RateLimits = RateLimits()
     network_config: NetworkConfig = NetworkConfig.dhcp
 
