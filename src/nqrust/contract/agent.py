@@ -139,6 +139,7 @@ class VmStatus(BaseModel):
     image: str = ""
     vcpus: int = Field(default=0, description="as it was asked for; 0: the agent has no readable record of the VM")
     memory_mib: int = Field(default=0, description="as vcpus")
+    tags: list[str] = []
 
 
 class VmDocument(BaseModel):

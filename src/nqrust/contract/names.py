@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterable
 
 MANAGER_PORT = 18080
 AGENT_PORT = 19090
@@ -44,8 +46,17 @@ SCOPE_ENV = "NQRUST_SCOPE"
 """Environment variable that every process of a VM carries, so it can be found by identity without systemd."""
 
 CANARY_PREFIX = "nqr-canary-"
-CANARY_PATTERN = rf"{CANARY_PREFIX}\d+-\d+"
-"""VMs with such a name belong to `nqr verify`; they are deleted after their proof."""
+CANARY_TAG = "nqr-canary"
+_CANARY = re.compile(rf"{CANARY_PREFIX}(\d+)-(\d+)")
+
+
+def canary_owner(name: str, tags: Iterable[str]) -> tuple[int, int] | None:
+    """Process and its start time that a canary of `nqr verify` belongs to; None when the VM is none.
+
+    It is deleted after its proof, so the name alone decides nothing: a user may choose it. A canary has its tag too.
+    """
+    found = _CANARY.fullmatch(name)
+    return (int(found[1]), int(found[2])) if found and CANARY_TAG in tags else None
 
 
 def scope_name(vm_id: str) -> str:

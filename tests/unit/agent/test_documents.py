@@ -29,7 +29,7 @@ def test_everything_that_was_asked_for_is_told_but_the_guests_token(bench: Bench
     passing = {"guest_token", "attached", "detached", "run"}
     assert found.spec.model_dump(exclude=passing) == asked.model_dump(exclude=passing)
     assert (found.spec.guest_token, found.spec.run, found.snapshots) == ("", True, [])
-    assert found.status.state == "running"
+    assert (found.status.state, found.status.tags) == ("running", ["blue"])
 
 
 def test_a_stopped_vm_and_its_snapshots_are_told(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nqrust.contract.agent import Inventory, TapStatus, VmStatus
 from nqrust.contract.hosts import HostState
-from nqrust.contract.names import CANARY_PREFIX
+from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG
 from nqrust.contract.vms import DesiredState, RestartPolicy, VmState
 from nqrust.manager.work.diff import (
     Action,
@@ -58,6 +58,12 @@ def inventory(*vms: VmStatus, taps: tuple[TapStatus, ...] = (), boot_id: str = "
 
 
 CANARY = CANARY_PREFIX + "17-4711"
+
+
+def canary(**more: Any) -> VmStatus:
+    return seen(name=CANARY, tags=[CANARY_TAG], **more)
+
+
 CLEAN = {"exit_reason": "The guest powered off or rebooted by itself."}
 SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "as it should be": ([vm()], inventory(seen()), []),
@@ -104,10 +110,11 @@ SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "scope nobody knows, paused": ([], inventory(seen("paused")), [Unrecorded]),
     "scope nobody knows, no age": ([], inventory(seen().model_copy(update={"started_at": None})), [Unrecorded]),
     "runs on the wrong host": ([vm(host_id="h2")], inventory(seen()), [Unrecorded]),
-    "canary at work": ([], inventory(seen(name=CANARY, ago=599)), []),
-    "canary forgotten": ([], inventory(seen(name=CANARY, ago=600)), [RemoveCanary]),
-    "canary forgotten, no age": ([], inventory(seen(name=CANARY).model_copy(update={"started_at": None})), []),
-    "named almost like a canary": ([], inventory(seen(name=CANARY_PREFIX + "web", ago=3600)), [Unrecorded]),
+    "canary at work": ([], inventory(canary(ago=599)), []),
+    "canary forgotten": ([], inventory(canary(ago=600)), [RemoveCanary]),
+    "canary forgotten, no age": ([], inventory(canary().model_copy(update={"started_at": None})), []),
+    "named like a canary, and none": ([], inventory(seen(name=CANARY, ago=3600, tags=["web"])), [Unrecorded]),
+    "tagged like a canary, and none": ([], inventory(seen(name=CANARY_PREFIX + "web", tags=[CANARY_TAG])), [Unrecorded]),
     "disk nobody knows": ([], inventory(seen("stopped")), [Unrecorded]),
     "folder without a disk": ([], inventory(seen("stopped").model_copy(update={"disk": False})), []),
     "row older than its host, runs": ([vm(D.stopped, S.stopped)], inventory(seen(generation=4)), [Behind]),
@@ -233,6 +240,7 @@ statuses = st.lists(
         VmStatus,
         id=st.sampled_from("abcdef"),
         name=st.sampled_from(["n", CANARY]),
+        tags=st.sampled_from([[], [CANARY_TAG]]),
         state=st.sampled_from(["running", "paused", "stopped", "failed"]),
         scope=st.just("s"),
         disk=st.booleans(),
@@ -274,6 +282,7 @@ def test_whatever_the_situation(
         assert not isinstance(action, (FinishDelete, RemoveTap)), "nobody deleted anything"
         if isinstance(action, RemoveCanary):
             assert action.vm_id not in by_id and action.name == CANARY
+            assert [v.tags for v in inventories[action.host_id].vms if v.id == action.vm_id] == [[CANARY_TAG]]
 
 
 @given(rows_strategy, maybe_inventory)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from nqrust.client import calls
 from nqrust.contract.agent import TapStatus
-from nqrust.contract.names import CANARY_PREFIX
+from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG
 from nqrust.contract.vms import RestartPolicy, VmCreate, VmState
 from nqrust.manager.work import acts
 from nqrust.manager.work.reconciler import Reconciler
@@ -164,11 +164,14 @@ async def test_a_vm_that_nobody_knows_runs_on_and_canaries_are_left_in_peace(man
     _, agent, _ = await manager.host()
     agent.alive("young", "young", started_ago=10)
     agent.alive("old", "old", started_ago=86400)
-    agent.alive("canary", CANARY_PREFIX + "1-1", started_ago=120)
-    agent.alive("stale", CANARY_PREFIX + "2-2", started_ago=3600)
+    agent.alive("named", CANARY_PREFIX + "3-3", started_ago=86400)
+    agent.alive("canary", CANARY_PREFIX + "1-1", started_ago=120).tags = [CANARY_TAG]
+    agent.alive("stale", CANARY_PREFIX + "2-2", started_ago=3600).tags = [CANARY_TAG]
     await reconciler.once()
     states = {key: vm.state for key, vm in agent.vms.items()}
-    assert states == {"young": "running", "old": "running", "canary": "running"}
+    assert states == {"young": "running", "old": "running", "named": "running", "canary": "running"}
+    unknown = {one.id for one in (await manager.admin.list_unknown_vms()).items}
+    assert unknown == {"young", "old", "named"}, "a user may choose a canary's name"
 
 
 async def test_only_what_was_deleted_goes_when_its_host_is_back(manager: Any, reconciler: Reconciler) -> None:

@@ -38,6 +38,7 @@ class Observer:
             found.vmm, found.accel, found.forwards = record.vmm, record.accel, record.forwards
             found.tap = record.tap if tap else None
             found.network_written = record.network_written
+            found.tags = record.tags
             found.image, found.vcpus, found.memory_mib = record.image.name, record.vcpus, record.memory_mib
         if scope is not None and scope.vmm:
             self._running(found, scope)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from nqrust.client.agent import AgentClientError
 from nqrust.client.errors import ClientError
 from nqrust.contract import paths
-from nqrust.contract.names import CANARY_PREFIX
+from nqrust.contract.names import CANARY_PREFIX, canary_owner
 from nqrust.contract.vms import GuestReport
 from nqrust.host.children import Child, lives, this_process
 from nqrust.host.errors import HostError
@@ -75,10 +74,10 @@ def name_of_mine() -> str:
     return f"{CANARY_PREFIX}{me.pid}-{me.since}"
 
 
-def forsaken(name: str) -> bool:
-    """Whether it is the name of a canary of this host whose nqr is no longer there to take it away."""
-    owner = re.fullmatch(rf"{CANARY_PREFIX}(\d+)-(\d+)", name)
-    return owner is not None and not lives(Child(int(owner[1]), int(owner[2])))
+def forsaken(name: str, tags: Iterable[str]) -> bool:
+    """Whether a VM of this host is a canary whose nqr is no longer there to take it away."""
+    owner = canary_owner(name, tags)
+    return owner is not None and not lives(Child(*owner))
 
 
 def cleared(host: Host, bird: Bird) -> Iterator[Proof]:

@@ -48,6 +48,7 @@ class AgentsCanary:
             tap=names.tap_name(self.id),
             ip=self._free_address(),
             guest_token=credentials.new_token(),
+            tags=[names.CANARY_TAG],
         )
         self.started = True
         self._ask(lambda client: client.put_vm(spec))
@@ -87,7 +88,7 @@ class AgentsCanary:
     def clear(self) -> str:
         async def clear(client: AgentClient) -> None:
             for vm in (await client.inventory()).vms:
-                if forsaken(vm.name):
+                if forsaken(vm.name, vm.tags):
                     await client.delete_vm(vm.id)
 
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from nqrust.client import calls
 from nqrust.client.errors import ClientError
 from nqrust.client.manager import ManagerClient
+from nqrust.contract.names import CANARY_TAG
 from nqrust.contract.vms import VmCreate
 from nqrust.host.port import Host
 from nqrust.installer.proofs.canary import Seen, described, forsaken, name_of_mine
@@ -23,7 +24,9 @@ class ManagersCanary:
     id: str = ""
 
     def start(self) -> None:
-        wanted = VmCreate(name=self.name, image="tiny", vcpus=1, memory_mib=128, start=True, autostart=False, host=self.here)
+        wanted = VmCreate(
+            name=self.name, image="tiny", vcpus=1, memory_mib=128, autostart=False, host=self.here, tags=[CANARY_TAG]
+        )
         self.id = self.client.send(calls.create_vm(wanted)).id
 
     def look(self) -> Seen:
@@ -49,7 +52,7 @@ class ManagersCanary:
     def clear(self) -> str:
         try:
             vms = self.client.send(calls.list_vms()).items
-            left = [vm.id for vm in vms if vm.host in (self.here, None) and forsaken(vm.name)]
+            left = [vm.id for vm in vms if vm.host in (self.here, None) and forsaken(vm.name, vm.tags)]
             return "; ".join(filter(None, (self._delete(id) for id in left)))
         except ClientError as error:
             return str(error)

@@ -9,14 +9,13 @@ Nothing is stopped or removed because its row is missing: only what a delete on 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nqrust.contract.agent import Inventory, TapStatus, VmStatus
 from nqrust.contract.hosts import HostState
-from nqrust.contract.names import CANARY_PATTERN
+from nqrust.contract.names import canary_owner
 from nqrust.contract.text import plain
 from nqrust.contract.vms import DesiredState, PortForward, RestartPolicy, VmState
 from nqrust.manager.vms.restarts import comes_back
@@ -333,7 +332,7 @@ def _strangers(
             continue
         if row is None and status.id in deleted:
             actions.append(FinishDelete(host.id, status.id, status.name))
-        elif row is None and re.fullmatch(CANARY_PATTERN, status.name):
+        elif row is None and canary_owner(status.name, status.tags):
             # Without a start time nothing can be said of its age, and so nothing is done.
             if alive and status.started_at is not None and now - status.started_at >= CANARY_GRACE:
                 actions.append(RemoveCanary(host.id, status.id, status.name))

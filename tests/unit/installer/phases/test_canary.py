@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.fakes.host import FakeHost
 
-from nqrust.contract.names import CANARY_PREFIX
+from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG, canary_owner
 from nqrust.contract.vms import NAME_PATTERN
 from nqrust.host.children import Child, lives, this_process
 from nqrust.installer.proofs import canary
@@ -36,6 +36,10 @@ class Manager:
     def list_vms(self) -> SimpleNamespace:
         return SimpleNamespace(items=list(self.vms))
 
+    def create_vm(self, wanted: Any) -> SimpleNamespace:
+        self.vms.append(vm(wanted.name, wanted.host, wanted.tags))
+        return self.vms[-1]
+
     def delete_vm(self, id: str, *, force: bool) -> None:
         assert force
         self.deleted.append(id)
@@ -43,8 +47,8 @@ class Manager:
             self.vms = [vm for vm in self.vms if vm.id != id]
 
 
-def vm(name: str, host: str | None = "here") -> SimpleNamespace:
-    return SimpleNamespace(id=f"id of {name}", name=name, host=host)
+def vm(name: str, host: str | None = "here", tags: tuple[str, ...] = (CANARY_TAG,)) -> SimpleNamespace:
+    return SimpleNamespace(id=f"id of {name}", name=name, host=host, tags=list(tags))
 
 
 def bird(manager: Any) -> ManagersCanary:
@@ -52,15 +56,15 @@ def bird(manager: Any) -> ManagersCanary:
 
 
 def test_its_name_says_whose_it_is() -> None:
-    assert re.fullmatch(NAME_PATTERN, canary.name_of_mine()) and not canary.forsaken(canary.name_of_mine())
+    assert re.fullmatch(NAME_PATTERN, canary.name_of_mine()) and not canary.forsaken(canary.name_of_mine(), [CANARY_TAG])
     assert this_process().pid == os.getpid() and lives(this_process())
-    assert canary.forsaken(f"{CANARY_PREFIX}{os.getpid()}-7"), "another process had that number"
+    assert canary.forsaken(f"{CANARY_PREFIX}{os.getpid()}-7", [CANARY_TAG]), "another process had that number"
     assert not lives(Child(os.getpid(), 7))
 
 
 @pytest.mark.parametrize("name", ["web1", "nqr-canary-af3ff6", "nqr-canary-", "my-nqr-canary-1-2", "nqr-canary-1-2-3"])
 def test_what_does_not_say_it_is_nobodys(name: str) -> None:
-    assert not canary.forsaken(name)
+    assert not canary.forsaken(name, [CANARY_TAG])
 
 
 def test_only_those_of_the_dead_on_this_host_go() -> None:
@@ -69,6 +73,19 @@ def test_only_those_of_the_dead_on_this_host_go() -> None:
     assert bird(manager).clear() == ""
     assert manager.deleted == [f"id of {dead}", f"id of {dead}1"]
     assert list(canary.cleared(FakeHost.debian12(), bird(manager))) == []
+
+
+def test_one_that_is_made_is_known_as_one() -> None:
+    manager = Manager([])
+    bird(manager).start()
+    (made,) = manager.vms
+    assert canary_owner(made.name, made.tags) == (this_process().pid, this_process().since)
+
+
+def test_a_users_vm_with_a_canarys_name_stays() -> None:
+    manager = Manager([vm(of_a_dead_process(), tags=()), vm(of_a_dead_process(), tags=("web",))])
+    assert bird(manager).clear() == ""
+    assert manager.deleted == []
 
 
 def test_one_that_stays_is_told() -> None:

@@ -261,7 +261,7 @@ def upgrade() -> None:
         sa.Column("image", sa.Text(), nullable=False),
         sa.Column("vcpus", sa.Integer(), nullable=False),
         sa.Column("memory_mib", sa.Integer(), nullable=False),
-        sa.Column("forwards", JSONB(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column("forwards", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("first_seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_unknown_vms_host_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("host_id", "vm_id", name=op.f("pk_unknown_vms")),
