@@ -10,7 +10,7 @@ import shlex
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
-from nqrust.image import initrd, resources
+from nqrust.image import applets, initrd, resources
 from nqrust.image.container_packages import SUITE, Repository, Selection
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel import GuestFiles
@@ -167,11 +167,18 @@ def complete(host: Host, root: str, files: GuestFiles, guest_agent: str) -> None
 def _applets(host: Host, root: str, busybox: str) -> None:
     """busybox's programs, where Debian's own set has none of that name."""
     have = {name for folder in ("usr/bin", "usr/sbin") for name in host.listdir(f"{root}/{folder}")}
-    for path in host.run(command(busybox, "--list-full", timeout=20)).stdout.split():
+    paths = applets.listed(host, busybox)
+    scripts = applets.instead(host, busybox, paths)
+    for path in paths:
         name = path.rpartition("/")[2]
-        if name not in have and name not in ("linuxrc", "init", "busybox"):
+        if name in have or name in ("linuxrc", "init", "busybox"):
+            continue
+        if name in scripts:
+            script = scripts[name].replace(b"#!/bin/sh\n", b"#!/bin/busybox sh\n", 1)
+            host.write_file(f"{root}/usr/local/bin/{name}", script, mode=0o755)
+        else:
             host.symlink("/usr/bin/busybox", f"{root}/usr/local/bin/{name}")
-            have.add(name)
+        have.add(name)
 
 
 def _accounts(host: Host, root: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
-from nqrust.image import resources
+from nqrust.image import applets, resources
 from nqrust.image.errors import ImageError
 
 SIZE_MIB = 32
@@ -77,10 +77,14 @@ def populate(host: Host, root: str, *, busybox: str, guest_agent: str) -> None:
     host.mkdir(f"{root}/root", mode=0o700)
     host.copy_file(busybox, f"{root}/bin/busybox", mode=0o755)
     host.copy_file(guest_agent, f"{root}/usr/sbin/guest-agent", mode=0o755)
-    applets = host.run(command(busybox, "--list-full", timeout=20)).stdout.split()
-    for path in sorted(set(applets)):
+    paths = applets.listed(host, busybox)
+    scripts, instead = applets.instead(host, busybox, paths), list[str]()
+    for path in paths:
         folder, _, name = path.rpartition("/")
-        if folder in _APPLET_DIRECTORIES and name not in _POWER and path not in ("bin/busybox", "linuxrc"):
+        if folder in _APPLET_DIRECTORIES and name in scripts:
+            host.write_file(f"{root}/{path}", scripts[name], mode=0o755)
+            instead.append(path)
+        elif folder in _APPLET_DIRECTORIES and name not in _POWER and path not in ("bin/busybox", "linuxrc"):
             host.symlink("/bin/busybox", f"{root}/{path}")
     for path, resource in _SCRIPTS.items():
         host.write_file(f"{root}/{path}", resources.read(f"tiny/{resource}"), mode=0o755)
@@ -89,6 +93,7 @@ def populate(host: Host, root: str, *, busybox: str, guest_agent: str) -> None:
     host.symlink("/sbin/poweroff", f"{root}/etc/acpi/PWRF/00000080")
     for path, text in _FILES.items():
         host.write_file(f"{root}/{path}", text.encode())
+    host.write_file(f"{root}/etc/profile", (_FILES["etc/profile"] + applets.functions(instead)).encode())
     host.write_file(f"{root}/etc/inittab", resources.read("tiny/inittab"))
     host.write_file(f"{root}/etc/issue", resources.read("tiny/issue"))
     host.write_file(f"{root}/etc/shadow", _SHADOW.encode(), mode=0o600)

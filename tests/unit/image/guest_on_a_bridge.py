@@ -67,6 +67,11 @@ def take_reports() -> list[dict[str, Any]]:
             self.send_response(204)
             self.end_headers()
 
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"a page\n")
+
         def log_message(self, format: str, *args: object) -> None:
             return None
 
@@ -161,6 +166,9 @@ def main() -> None:
         seen["health"] = json.loads(urllib.request.urlopen(f"http://{ADDRESS}:9000/health", timeout=10).read())
         guest.type("root\n", b"# ")
         seen["shell"] = guest.type("uname -s; id -u; stat -c %a /etc/guest-agent.conf; echo E''ND\n", b"END\r\n")
+        page = "-T 20 -qO- http://10.0.0.1:19091/"
+        asked = f"wget {page}; sh -c '/usr/bin/wget {page}'; echo E''ND $?\n"
+        seen["wget"] = guest.type(asked, b"\r\nEND ")
         seen["seconds_to_stop"] = guest.stop(how)
     finally:
         for process in (guest.process, dhcp):

@@ -157,6 +157,14 @@ def test_the_guest_has_an_init_an_agent_a_login_and_its_modules(host: FakeHost, 
     assert all(host.exists(f"{root}{word}") for word in named)
 
 
+def test_a_wget_that_dies_of_a_timeout_is_replaced(host: FakeHost, root: str) -> None:
+    host.on("/s/busybox", "--list-full", answer="bin/mount\nusr/bin/wget\n")
+    host.on("/s/busybox", "wget", "--help", answer="Usage: wget [-cqS] [-O FILE] URL...")
+    container_rootfs.complete(host, root, FILES, "/s/guest-agent")
+    script = host.read_text(f"{root}/usr/local/bin/wget")
+    assert script.startswith("#!/bin/busybox sh\n") and "busybox timeout" in script
+
+
 def test_netavark_is_used_where_it_is(host: FakeHost, root: str) -> None:
     host.put(f"{root}/usr/lib/podman/netavark", b"")
     host.put(f"{root}/etc/cni/net.d/87-podman-bridge.conflist", b"{}")

@@ -9,7 +9,7 @@ import pytest
 
 from nqrust.image import resources, rootfs
 
-SCRIPTS = ["initrd-init", *sorted(set(rootfs._SCRIPTS.values()))]
+SCRIPTS = ["initrd-init", "wget", *sorted(set(rootfs._SCRIPTS.values()))]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

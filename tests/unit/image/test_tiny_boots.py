@@ -86,6 +86,7 @@ def test_a_guest_boots_gets_its_lease_reports_and_stops(image: Path, tmp_path: P
     assert report["hostname"] == "web1" and report["memory_total_kib"] > 100_000
     assert seen["health"]["status"] == "ok" and seen["health"]["boot_id"] == report["boot_id"]
     assert "Linux\r\n0\r\n600\r\n" in seen["shell"], seen["shell"]
+    assert "a page\r\na page\r\nEND " in seen["wget"], seen["wget"]
     assert seen["seconds_to_stop"] is not None and seen["fsck"] == 0
 
 
