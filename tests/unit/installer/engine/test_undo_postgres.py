@@ -14,9 +14,9 @@ from tests.fakes.host import FakeHost
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command
 from nqrust.installer.engine.originals import Originals
-from nqrust.installer.engine.undo import postgres
+from nqrust.installer.engine.undo import postgres, script
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Reverted, UndoContext
-from nqrust.installer.engine.undo.record import undo_database, undo_role
+from nqrust.installer.engine.undo.record import Undo, undo_database, undo_role
 from nqrust.installer.engine.undo.script_functions import PRELUDE
 from nqrust.installer.engine.undo.verbs import revert
 
@@ -116,6 +116,44 @@ def test_a_role_that_owns_more_is_kept(online: bool) -> None:
     host.on("psql" if online else SERVER, prefix=True, changes=True, answer=refuse)
     outcome = revert(UndoContext(host, Originals(host, "/var/lib/o")), undo_role(RECORD, "nexus"))
     assert isinstance(outcome, Kept) and "owns objects" in outcome.why
+    assert 'run as postgres REASSIGN OWNED BY "nexus" TO postgres; DROP OWNED BY "nexus"' in outcome.why
+    assert outcome.why.endswith('then DROP ROLE "nexus"')
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("sh") is None, reason="it looks up root in /etc/passwd")
+@pytest.mark.parametrize("online", [True, False])
+@pytest.mark.parametrize(
+    ("undo", "code", "failed"),
+    [
+        (undo_role(RECORD, "nexus"), "2BP01", 0),
+        (undo_role(RECORD, "nexus"), "42501", 1),
+        (undo_database(RECORD, "nexus"), "2BP01", 1),
+    ],
+    ids=["a role that owns more", "a role that may not be dropped", "a database"],
+)
+def test_the_script_keeps_the_same_role_and_goes_on(tmp_path: Path, online: bool, undo: Undo, code: str, failed: int) -> None:
+    """Run again, it would meet the same objects again."""
+    (call,) = script.lines_of(UndoContext(debian(online=online), Originals(FakeHost(), "/var/lib/o")), undo)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "PG_VERSION").write_text("15\n")
+    refuse = f'printf "FATAL:  {code}: Rolle »nexus« kann nicht gelöscht werden\\n" >&2; exit 1'
+    said_only_when_asked = f'case "$*" in *verbos*) {refuse} ;; *) exit 1 ;; esac'
+    programs = {
+        "runuser": 'shift 3; exec "$@"',
+        "psql": f'case "$*" in *"SELECT 1") exit {int(not online)} ;; esac; {said_only_when_asked}',
+        "postgres": said_only_when_asked,
+    }
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    call = call.replace("sql postgres ", "sql root ", 1).replace(DATA, str(data)).replace(SERVER, f"{tmp_path}/postgres")
+    text = PRELUDE.partition("cd / || exit 1\n")[2] + f'{call}\necho "failed: $failed$missed"\n'
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", text], env=path, check=True, capture_output=True, text=True)
+    assert f"failed: {failed}{'1' if failed else ''}\n" in done.stdout, done.stderr
+    assert (f"Left on purpose: {postgres.role_stays(undo.args)}." in done.stdout) == (not failed)
+    assert (code in done.stderr) == bool(failed), "what PostgreSQL says of a failure is shown"
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("sh") is None, reason="it looks up root in /etc/passwd")
@@ -136,7 +174,7 @@ def test_the_script_does_the_same(tmp_path: Path, server: str, wanted: str) -> N
     if server != "gone":
         (data / "PG_VERSION").write_text("15\n")
     sql = 'DROP DATABASE IF EXISTS "nexus" WITH (FORCE);'
-    call = f"sql root '{sql}' /run/x 5432 {programs}/postgres /etc/x/postgresql.conf {data}"
+    call = f"sql root '{sql}' /run/x 5432 {programs}/postgres /etc/x/postgresql.conf {data} ''"
     text = PRELUDE.partition("cd / || exit 1\n")[2] + f'{call}\necho "failed: $failed$missed"\n'
     path = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(["sh", "-c", text], env=path, check=True, capture_output=True, text=True)

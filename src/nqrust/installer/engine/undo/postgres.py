@@ -17,7 +17,7 @@ DROP_DATABASE = "DROP DATABASE IF EXISTS {} WITH (FORCE);"
 DROP_ROLE = "DROP ROLE IF EXISTS {};"
 
 _GONE = Reverted("PostgreSQL is gone already, and with it what it held")
-_DEPENDENT = "2BP01"  # dependent_objects_still_exist (PostgreSQL, Error Codes); texts are translated, codes are not
+DEPENDENT = "2BP01"  # dependent_objects_still_exist (PostgreSQL, Error Codes); texts are translated, codes are not
 _SECONDS = 600.0  # after a crash the cluster recovers first
 
 
@@ -34,9 +34,18 @@ def role(context: UndoContext, args: dict[str, Any]) -> Outcome:
     try:
         return _drop(context.host, args, f"role {args['name']}", DROP_ROLE)
     except CommandFailed as error:
-        if _DEPENDENT in error.stderr:
-            return Kept(f"role {args['name']} owns objects that are not ours")
+        if DEPENDENT in error.stderr:
+            return Kept(role_stays(args))
         raise
+
+
+def role_stays(args: dict[str, Any]) -> str:
+    """Why a role that other databases depend on stays, and how to finish (PostgreSQL, Dropping Roles)."""
+    user, name = args["cluster"]["user"], quote(str(args["name"]))
+    return (
+        f"role {args['name']} stays: it owns objects or has privileges in a database that is not ours; to drop it, run as {user} "
+        f"REASSIGN OWNED BY {name} TO {user}; DROP OWNED BY {name}; in each such database, then DROP ROLE {name}"
+    )
 
 
 def find(host: Host, recorded: dict[str, Any]) -> PostgresCluster | None:

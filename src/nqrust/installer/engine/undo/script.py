@@ -156,13 +156,15 @@ def start_of(undo: Undo) -> str:
     return _call("supervisor_program", "restart", args["name"], *args.get("control", ["/nonexistent"]))
 
 
-def _sql(statement: str) -> Callable[[UndoContext, dict[str, Any]], Iterator[str]]:
+def _sql(statement: str, stays: Callable[[dict[str, Any]], str]) -> Callable[[UndoContext, dict[str, Any]], Iterator[str]]:
+    """`stays`: what is said where other databases depend on it; "" where that is a failure."""
+
     def write(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
         sql = statement.format(postgres.quote(str(args["name"])))
         cluster = postgres.find(context.host, args["cluster"])
         if cluster is not None:
             place = (cluster.socket_dir, cluster.port, *postgres.server(cluster), cluster.data_dir)
-            yield _call("sql", args["cluster"]["user"], sql, *place)
+            yield _call("sql", args["cluster"]["user"], sql, *place, stays(args))
 
     return write
 
@@ -203,6 +205,6 @@ _WRITERS: dict[str, Callable[[UndoContext, dict[str, Any]], Iterator[str]]] = {
     "supervisord": _simple(lambda a: _call("end_supervisord", a["config"])),
     "vms": _simple(lambda a: _call("end_vms", a["prefix"], services.TAP_ALIAS.decode(), services.SCOPE_ENV.decode())),
     "resource": lambda context, args: iter(()),  # the script removes the whole service, and its records with it
-    "role": _sql(postgres.DROP_ROLE),
-    "database": _sql(postgres.DROP_DATABASE),
+    "role": _sql(postgres.DROP_ROLE, postgres.role_stays),
+    "database": _sql(postgres.DROP_DATABASE, lambda args: ""),
 }
