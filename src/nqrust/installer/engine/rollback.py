@@ -9,7 +9,7 @@ from nqrust.host.errors import HostError
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.events import Notice, Reporter, StepFinished, StepStarted
 from nqrust.installer.engine.journal import Journal, Record
-from nqrust.installer.engine.receipt import Entry
+from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.undo import services
 from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, UndoContext
 from nqrust.installer.engine.undo.together import with_older
@@ -118,13 +118,9 @@ def _settle(context: UndoContext, journal: Journal, run: str, waiting: list[Entr
     """Restart what ran before, oldest first; done again as a whole when it was cut off."""
     if not any(_is_of_systemd(record) for record in journal.records) and not waiting:
         return []
-    oldest_first = sorted(waiting, key=lambda e: e.seq)
-    units = [
-        undo
-        for entry in oldest_first
-        for undo in entry.undo
-        if services.needs_settling(undo) and not _decided_by_older(journal, entry, str(undo.args["name"]))
-    ]
+    seqs = {entry.seq for entry in waiting}
+    oldest_first = [entry for entry in Receipt.of(journal).entries if entry.seq in seqs]  # with what was decided meanwhile
+    units = [undo for entry in oldest_first for undo in entry.undo if entry.restarts(undo)]
     try:
         left = services.settle(context, units)
     except HostError as error:
@@ -135,17 +131,6 @@ def _settle(context: UndoContext, journal: Journal, run: str, waiting: list[Entr
     for entry in oldest_first:
         journal.append("undone", run, entry=entry.seq)
     return [item.why for item in left]
-
-
-def _decided_by_older(journal: Journal, entry: Entry, unit: str) -> bool:
-    """Whether an older record of the same unit was reverted after `entry` was made: how it was before that one counts."""
-    reverted = {r.body["entry"] for r in journal.records if r.type == "undone" and r.seq > entry.seq}
-    return any(
-        undo["verb"] == "unit" and undo["args"]["name"] == unit
-        for record in journal.records
-        if record.type == "begin" and record.seq < entry.seq and record.seq in reverted
-        for undo in record.body["undo"]
-    )
 
 
 def _is_of_systemd(record: Record) -> bool:

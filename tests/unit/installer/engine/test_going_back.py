@@ -11,7 +11,8 @@ from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
-from nqrust.installer.engine.undo import traces
+from nqrust.installer.engine.undo import script, standing_script, traces
+from nqrust.installer.engine.undo.forecast import forecast
 from nqrust.installer.engine.undo.outcome import Kept, UndoContext
 from nqrust.installer.engine.undo.record import (
     Undo,
@@ -89,6 +90,27 @@ def test_what_we_started_and_later_restarted_is_not_started_again(bench: Bench) 
     bench.begin("second", unit(active=True))
     bench.back()
     assert bench.read_at_start == [] and bench.ran("stop") == 1
+
+
+def test_a_service_that_goes_is_not_started_again_where_its_removal_was_cut_off(bench: Bench) -> None:
+    """Killed after its oldest record was reverted: its unit file is gone, and no plan or script may say that it starts."""
+    bench.begin("first", unit(active=False))
+    bench.begin("second", unit(active=True))
+    bench.begin("another", undo_unit("systemd", "db.service", enabled=True, active=True))
+    journal = Journal(bench.store, bench.host.now)
+    context, entries = UndoContext(bench.host, bench.originals), Receipt.of(journal).entries
+    whole = script.render(context, entries, retain=lambda entry: False)
+    journal.append("undone", "u", entry=entries[0].seq)
+    entries = Receipt.of(journal).entries
+    cut_off = script.render(context, entries, retain=lambda entry: False)
+    standing = standing_script.render(
+        context, context, entries, path="undo.sh", journal="journal", records=1, epilogue=lambda keep: ""
+    )
+    for text in (whole, cut_off, standing):
+        assert "\nstart_unit db.service" in text and "\nstart_unit app.service" not in text
+    foreseen = [line for _, seen in forecast(context, entries) for line in seen.lines]
+    assert foreseen == ["restart unit db.service as it was before"]
+    assert not bench.back().failed and bench.read_at_start == [] and bench.ran("restart") == 1
 
 
 @pytest.mark.parametrize("at", range(1, 9))

@@ -31,7 +31,8 @@ def forecast(context: UndoContext, entries: Iterable[Entry]) -> Iterator[tuple[E
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     for entry in newest_first:
         now = with_older(context, entry, newest_first)
-        found = [_of(now, undo.verb, {**undo.args, "gone": gone}) for undo in reversed(entry.undo)]
+        told = [undo for undo in reversed(entry.undo) if not services.needs_settling(undo) or entry.restarts(undo)]
+        found = [_of(now, undo.verb, {**undo.args, "gone": gone}) for undo in told]
         gone = gone.union(*(one.packages for one in found))
         yield entry, Forecast(_all(found, "lines"), _all(found, "stays"), _all(found, "waits"))
 

@@ -29,16 +29,16 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
     Raises StepFailed NQR-ENG-004 when an original is missing, JournalError NQR-ENG-014 for a verb we do not know."""
     parts = [PRELUDE]
     newest_first = sorted((e for e in entries if not retain(e)), key=lambda e: e.seq, reverse=True)
-    states: dict[str, Undo] = {}  # the oldest record of a unit says how it was
+    states: dict[str, tuple[Entry, Undo]] = {}  # the oldest record of a unit says how it was
     for entry in newest_first:
         parts.append(f"\n# undo: {' '.join(entry.describe.split())}\n")
         now = with_older(context, entry, newest_first)
         for undo in reversed(entry.undo):
             parts.append("".join(f"{line}\n" for line in lines_of(now, undo)))
             if undo.verb == "unit":
-                states[str(undo.args["name"])] = undo
+                states[str(undo.args["name"])] = entry, undo
     parts.append("\nif with_systemd; then try systemctl daemon-reload; fi\n")
-    parts += [f"{start_of(undo)}\n" for undo in states.values() if services.needs_settling(undo)]
+    parts += [f"{start_of(undo)}\n" for entry, undo in states.values() if entry.restarts(undo)]
     parts.append(
         '\nif [ "$failed" -gt 0 ]; then\n    echo "$failed things could not be undone; run this again." >&2\n    exit 1\nfi\n'
     )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from shlex import quote
 
 from nqrust.installer.engine.receipt import Entry
-from nqrust.installer.engine.undo import services
 from nqrust.installer.engine.undo.outcome import UndoContext
 from nqrust.installer.engine.undo.record import Retain, Undo
 from nqrust.installer.engine.undo.script import lines_of, start_of
@@ -113,7 +112,7 @@ def render(
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     retained = {e.retain for e in newest_first}
     parts = [head(newest_first, records), PRELUDE.removeprefix("#!/bin/sh\n"), _OPTIONS, *_dry_run(newest_first), _QUESTION]
-    states: dict[str, tuple[str, Undo]] = {}  # the oldest record of a unit says how it was
+    states: dict[str, tuple[Entry, Undo]] = {}  # the oldest record of a unit says how it was
     for entry in newest_first:
         guard = _GUARDS[entry.retain]
         parts.append(f"\n# undo: {_said(entry)}\n")
@@ -125,10 +124,11 @@ def render(
         else:
             body = _lines(with_older(all_of_it, entry, newest_first), entry)
         parts.append("".join(_if(guard, body) if guard else body))
-        states.update({str(undo.args["name"]): (guard, undo) for undo in reversed(entry.undo) if undo.verb == "unit"})
+        states.update({str(undo.args["name"]): (entry, undo) for undo in reversed(entry.undo) if undo.verb == "unit"})
     parts.append("\nif with_systemd; then try systemctl daemon-reload; fi\n")
-    for guard, undo in states.values():
-        if services.needs_settling(undo):
+    for entry, undo in states.values():
+        guard = _GUARDS[entry.retain]
+        if entry.restarts(undo):
             parts.append(f"{guard} && {start_of(undo)}\n" if guard else f"{start_of(undo)}\n")
     parts += [_failures(path), _killed_since(journal, records), *_ending(retained, path, epilogue), "echo 'Done.'\n"]
     return "".join(parts)
