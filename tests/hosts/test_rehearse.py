@@ -1,4 +1,4 @@
-"""`nqr plan --rehearse` on a pristine host: the real install in a clone, its report, and a host that is as it was."""
+"""`install.sh --rehearse` on a pristine host: the real install in a clone, its report, and a host that is as it was."""
 
 from __future__ import annotations
 
@@ -64,8 +64,7 @@ def test_the_real_install_runs_in_a_clone_and_the_host_is_as_it_was(host: Machin
     before, view = host.fingerprint(), outside_view(host)
     mark = host.mark()
     done = host.run(
-        [INSTALL, "--rehearse", "--mode", "minimal", "--output", "json", "--report", "/root/report.json"],
-        env={"NQR_VERB": "plan"}, timeout=1800,
+        [INSTALL, "--rehearse", "--mode", "minimal", "--output", "json", "--report", "/root/report.json"], timeout=1800,
     )  # fmt: skip
     written = [change.path for change in host.changes(mark)]
     host.run("rm /root/report.json")

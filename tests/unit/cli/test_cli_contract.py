@@ -75,7 +75,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["install", "--with-iu"], "NQR-USE-002", "--with-iu", "Did you mean --with-ui?"),
         (["plan", "--mode"], "NQR-USE-004", "nqr plan", "nqr plan --help"),
         (["install", "--report", "r.json"], "NQR-USE-004", "--report", "--rehearse"),
-        (["plan", "--report", "r.json"], "NQR-USE-004", "--report", "--rehearse"),
+        (["plan", "--rehearse"], "NQR-USE-002", "`nqr plan` has no flag --rehearse", ""),
         (["verify", "--config", "c.yaml"], "NQR-USE-002", "--config", "nqr verify --help"),
         (["plan", "extra"], "NQR-USE-006", "extra", "nqr plan --help"),
         (["vm", "show"], "NQR-USE-004", "needs NAME", "nqr vm show --help"),
@@ -320,6 +320,26 @@ def test_what_writes_does_not_go_with_a_dry_run(words, what, answer, capsys) -> 
 def test_a_script_is_no_json(answer, capsys) -> None:  # type: ignore[no-untyped-def]
     assert run("uninstall", "--script", "/tmp/undo.sh", "--output", "json") == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "NQR-USE-014" and not os.path.exists("/tmp/undo.sh")
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "value", "code"),
+    [
+        (["install"], "NQR_REPORT", "/tmp/report.json", "NQR-USE-004"),
+        (["uninstall", "--script", "-"], "NQR_OUTPUT", "json", "NQR-USE-014"),
+    ],
+)
+def test_a_variable_that_can_do_nothing_is_refused_as_its_flag_is(  # type: ignore[no-untyped-def]
+    words, variable, value, code, answer, capsys, monkeypatch
+) -> None:
+    answer("install", Summary("ok", 0))
+    answer("undo_script", "echo undo\n")
+    assert run(*words) == 0
+    capsys.readouterr()
+    monkeypatch.setenv(variable, value)
+    assert run(*words) == 2
+    said = capsys.readouterr()
+    assert code in said.out + said.err and variable in said.out + said.err
 
 
 def test_the_script_is_printed_in_a_dry_run(answer, capsys) -> None:  # type: ignore[no-untyped-def]

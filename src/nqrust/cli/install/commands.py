@@ -46,7 +46,7 @@ def install(flags: Flags) -> None:
     _rehearsal_flags_fit(flags)
     found = gathered(flags)
     if run_value(flags, "rehearse"):
-        _rehearse(flags, found, detailed_exitcode=False)
+        _rehearse(flags, found)
         return
     with _opened(flags) as run:
         _tell(run, found)
@@ -61,20 +61,29 @@ def plan(
     detailed_exitcode: Annotated[bool, typer.Option("--detailed-exitcode", help="Exit with 10 when there are changes.")] = False,
 ) -> None:
     require_root("plan")
-    from nqrust.cli.install.gathering import gathered
+    from nqrust.cli.install.gathering import gathered, request
 
-    _rehearsal_flags_fit(flags)
     found = gathered(flags)
-    if run_value(flags, "rehearse"):
-        _rehearse(flags, found, detailed_exitcode=detailed_exitcode)
-        return
-    _plan(flags, found, detailed_exitcode=detailed_exitcode)
+    with _opened(flags) as run:
+        _tell(run, found)
+        from nqrust.installer import operations
+
+        asked = request(flags, found)
+        asked = replace(asked, run=replace(asked.run, dry_run=True))
+        summary = operations.plan(asked, _listeners(run, asked))
+        changes = summary.preview.changes if summary.preview else summary.changed
+        exit_code = summary.exit_code if summary.failure else 10 if changes and detailed_exitcode else 0
+        _finish(run, "plan", replace(summary, exit_code=exit_code))
 
 
 def _rehearsal_flags_fit(flags: Flags) -> None:
-    if flags.get("report") and not run_value(flags, "rehearse"):
-        raise UsageError("NQR-USE-004", "--report is for what a rehearsal measures.", "Add --rehearse, or leave --report out.")
-    if run_value(flags, "rehearse") and "dry_run" in flags and run_value(flags, "dry_run"):
+    if run_value(flags, "report") and not run_value(flags, "rehearse"):
+        raise UsageError(
+            "NQR-USE-004",
+            "--report (or NQR_REPORT) is for what a rehearsal measures.",
+            "Add --rehearse, or leave --report out and unset NQR_REPORT.",
+        )
+    if run_value(flags, "rehearse") and run_value(flags, "dry_run"):
         raise UsageError(
             "NQR-USE-014",
             "A rehearsal installs into a clone of this host, which a dry run does not do.",
@@ -82,7 +91,7 @@ def _rehearsal_flags_fit(flags: Flags) -> None:
         )
 
 
-def _rehearse(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None:
+def _rehearse(flags: Flags, found: Gathered) -> None:
     from nqrust.cli.install.gathering import request
     from nqrust.cli.install.rehearsing import install_arguments, write_report
     from nqrust.installer.rehearsal.operation import rehearse
@@ -94,24 +103,7 @@ def _rehearse(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None
         report = run_value(flags, "report")
         if report and summary.rehearsal is not None:
             write_report(report, summary)
-        if summary.exit_code == 0 and summary.changed and detailed_exitcode:
-            summary = replace(summary, exit_code=10)
         _finish(run, "rehearsal", summary)
-
-
-def _plan(flags: Flags, found: Gathered, *, detailed_exitcode: bool) -> None:
-    from nqrust.cli.install.gathering import request
-
-    with _opened(flags) as run:
-        _tell(run, found)
-        from nqrust.installer import operations
-
-        asked = request(flags, found)
-        asked = replace(asked, run=replace(asked.run, dry_run=True))
-        summary = operations.plan(asked, _listeners(run, asked))
-        changes = summary.preview.changes if summary.preview else summary.changed
-        exit_code = summary.exit_code if summary.failure else 10 if changes and detailed_exitcode else 0
-        _finish(run, "plan", replace(summary, exit_code=exit_code))
 
 
 def verify(flags: Flags) -> None:
@@ -160,8 +152,12 @@ def uninstall(
             f"{'--save-fingerprint' if save_fingerprint is not None else '--script'} writes a file, which a dry run does not.",
             "Leave --dry-run (or NQR_DRY_RUN) out, or print the script with --script -.",
         )
-    if script is not None and flags.get("output") == "json":
-        raise UsageError("NQR-USE-014", "The output of --script is the script, so it cannot be JSON.", "Leave --output json out.")
+    if script is not None and run_value(flags, "output") == "json":
+        raise UsageError(
+            "NQR-USE-014",
+            "The output of --script is the script, so it cannot be JSON.",
+            "Leave --output json (or NQR_OUTPUT) out.",
+        )
     if save_fingerprint is not None:
         _save_fingerprint(save_fingerprint)
     if script is not None:

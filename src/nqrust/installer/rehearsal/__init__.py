@@ -1,4 +1,4 @@
-"""`nqr plan --rehearse`: the real install on a copy of this host that is thrown away, and what it changed there.
+"""`nqr install --rehearse`: the real install on a copy of this host that is thrown away, and what it changed there.
 
     operation    checks, starts the clone, makes the report            (on the host, through the Host port)
     clone        a process of its own: namespaces, overlays, PID 1     (between both)

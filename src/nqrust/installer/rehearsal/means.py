@@ -50,20 +50,20 @@ def refuse_what_would_reach_out(settings: Settings, receipt: Receipt) -> None:
         raise PreflightRefused(
             "NQR-RHS-002",
             "An agent alone cannot be rehearsed: its copy would join the real manager and use up the join token.",
-            "Use `nqr plan` for this host; rehearse --mode production or minimal on one that has its own manager.",
+            "Use --dry-run for this host; rehearse --mode production or minimal on one that has its own manager.",
         )
     if settings.has_manager and settings.database.type is DbType.remote:
         raise PreflightRefused(
             "NQR-RHS-003",
             "An install with a remote database cannot be rehearsed: its copy would migrate the real database.",
-            "Rehearse with --db-type local, or use `nqr plan`.",
+            "Rehearse with --db-type local, or use --dry-run.",
         )
 
     if settings.has_agent and settings.network.mode is NetworkMode.bridged:
         raise PreflightRefused(
             "NQR-RHS-009",
             "Bridged mode cannot be rehearsed: the bridge and its network stay outside of the clone.",
-            "Rehearse with --network-mode nat or isolated, or use `nqr plan`.",
+            "Rehearse with --network-mode nat or isolated, or use --dry-run.",
         )
 
 
@@ -89,7 +89,7 @@ def memory_needed(host: Host, facts: Facts) -> int:
         "NQR-RHS-005",
         f"There is no room for a rehearsal: it needs {NEEDED_MIB} MiB free below {CACHE_DIR} on a disk "
         f"(ext4, xfs or btrfs), or {NEEDED_MIB + SPARE_MIB} MiB of free memory.",
-        "Make room, then try again; or use `nqr plan`.",
+        "Make room, then try again; or use --dry-run.",
     )
 
 

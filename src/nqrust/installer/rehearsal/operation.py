@@ -1,4 +1,4 @@
-"""`nqr plan --rehearse`: the real install on an overlay clone of this host, measured; the host itself is not touched."""
+"""`nqr install --rehearse`: the real install on an overlay clone of this host, measured; the host itself is not touched."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _MODULES = ("bridge", "stp", "llc", "veth", "tun", "tap", "overlay", "nf_", "nft
 def rehearse(request: Request, arguments: tuple[str, ...], events: Reporter, *, cwd: str) -> Summary:
     """`arguments`: of `nqr install`, for the clone. Errors come in the summary, never raised."""
     try:
-        with exclusive(LOCK_FILE, "plan --rehearse", events):
+        with exclusive(LOCK_FILE, "install --rehearse", events):
             site = open_site(events)
             means.refuse_what_would_reach_out(request.settings, site.receipt)
             means.refuse_without_card(site.host)
@@ -136,10 +136,10 @@ def _run(host: Host, spec: str, with_systemd: bool, events: Reporter) -> Heard:
         what = f"The rehearsal's clone could not be made: {heard.reason or 'it said nothing'}."
         if heard.started:
             what = f"The rehearsal's clone came down: {heard.reason or 'it said nothing'}."
-            raise NqrError("NQR-RHS-007", what, "Try again; if it stays so, use `nqr plan`.")
+            raise NqrError("NQR-RHS-007", what, "Try again; if it stays so, use --dry-run.")
         raise PreflightRefused(
             "NQR-RHS-006", what,
-            "The kernel must allow namespaces and overlayfs (in a container: more privileges); else use `nqr plan`.",
+            "The kernel must allow namespaces and overlayfs (in a container: more privileges); else use --dry-run.",
         )  # fmt: skip
     return heard
 

@@ -236,14 +236,14 @@ RUN_FLAGS: tuple[RunFlag, ...] = (
         "--rehearse",
         "Run the install on a clone of this host, measure what it changes, and throw the clone away.",
         off="--no-rehearse",
-        verbs=frozenset({"install", "plan"}),
+        verbs=frozenset({"install"}),
     ),
     RunFlag(
         "--report",
         "Write all that a rehearsal measured to this file (JSON).",
         Form.path,
         metavar="FILE",
-        verbs=frozenset({"install", "plan"}),
+        verbs=frozenset({"install"}),
     ),
     RunFlag(
         "--on-failure",
