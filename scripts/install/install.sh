@@ -11,7 +11,8 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${PATH:-} # su
 export PATH
 
 VERB=${NQR_VERB:-install}
-CACHE=${NQR_CACHE_DIR:-/var/cache/nqrust-microvm}
+HOME_CACHE=/var/cache/nqrust-microvm # where uninstall looks, and finds the name of any other one
+CACHE=${NQR_CACHE_DIR:-$HOME_CACHE}
 MINIMUM='3, 10'
 
 say() { printf '%s\n' "$*" >&2; }
@@ -60,6 +61,20 @@ if [ "$(id -u)" -ne 0 ]; then
     fi
     fail NQR-USE-001 2 "Only root can do this; nothing was changed." \
         "Run the same command again with sudo in front."
+fi
+
+if [ "$CACHE" != "$HOME_CACHE" ]; then
+    CACHE=$(readlink -m -- "$CACHE")
+    usable=yes
+    case $CACHE in
+        "$HOME_CACHE"/* | *[!A-Za-z0-9./_+:@,=\ -]*) usable=no ;;
+    esac
+    # All that is in it goes with an uninstall, so it may hold nothing else.
+    if [ ! -e "$CACHE/bootstrap.json" ] && [ ! -e "$CACHE/bootstrap.log" ] && [ -n "$(ls -A -- "$CACHE" 2>/dev/null)" ]; then
+        usable=no
+    fi
+    [ $usable = yes ] || fail NQR-DEP-905 2 "NQR_CACHE_DIR names $CACHE, which cannot be the installer's own folder." \
+        "Name a new or empty folder outside $HOME_CACHE, in plain ASCII letters and digits; or unset NQR_CACHE_DIR."
 fi
 
 # --- a Python that the service users can run too: of the system, never from somebody's home
@@ -129,6 +144,18 @@ if [ -n "$python" ]; then # a mistyped option is told before anything is touched
 fi
 
 made_cache=no
+made_home=no
+if [ "$CACHE" != "$HOME_CACHE" ] && [ "$VERB" != verify-clean ]; then # before it is there, so that uninstall finds it
+    origin=made
+    if [ -d "$CACHE" ]; then origin=used; fi
+    if [ ! -d "$HOME_CACHE" ]; then
+        mkdir -m 0700 -- "$HOME_CACHE"
+        made_home=yes
+    fi
+    if ! grep -qxF -e "made $CACHE" -e "used $CACHE" "$HOME_CACHE/elsewhere" 2>/dev/null; then
+        printf '%s %s\n' "$origin" "$CACHE" >>"$HOME_CACHE/elsewhere"
+    fi
+fi
 if [ ! -d "$CACHE" ]; then
     mkdir -m 0700 -- "$CACHE"
     made_cache=yes
@@ -199,7 +226,10 @@ offered() { # the version of python3 that apt would install: two numbers, or not
         sed -nE 's/^ *Candidate: ([0-9]+:)?([0-9]+)\.([0-9]+).*/\2 \3/p'
 }
 refuse_old_python() {
-    if [ $made_cache = yes ] && [ ! -s "$CACHE/brought" ]; then rm -rf -- "$CACHE"; fi
+    if [ $made_cache = yes ] && [ ! -s "$CACHE/brought" ]; then
+        rm -rf -- "$CACHE"
+        if [ $made_home = yes ]; then rm -rf -- "$HOME_CACHE"; fi
+    fi
     fail NQR-DEP-901 3 "This system has no Python 3.10 or later." \
         "Use a release of the distribution that brings one (Debian 12, Ubuntu 22.04, RHEL 8 or later)."
 }

@@ -6,7 +6,8 @@ umask 022
 
 script=$(readlink -f -- "$0")
 installed=/usr/local/bin/nqr
-cache=${NQR_CACHE_DIR:-/var/cache/nqrust-microvm}
+home_cache=/var/cache/nqrust-microvm # it names any other cache that a bootstrap has made
+cache=${NQR_CACHE_DIR:-$home_cache}
 
 for argument in "$@"; do
     case $argument in
@@ -26,9 +27,17 @@ if [ "$(id -u)" -eq 0 ]; then
             if "$installed" version >/dev/null 2>&1; then exec "$installed" uninstall "$@"; fi
             ;;
     esac
-    if [ ! -e "$cache" ] && [ ! -e /var/lib/nqrust-microvm ] && [ ! -e /opt/nqrust-microvm ]; then
+    if [ ! -e "$cache" ] && [ ! -e "$home_cache" ] && [ ! -e /var/lib/nqrust-microvm ] && [ ! -e /opt/nqrust-microvm ]; then
         echo "NQRust-MicroVM is not installed on this host; nothing to do." >&2
         exit 0
     fi
+fi
+if [ -z "${NQR_CACHE_DIR:-}" ] && [ ! -e "$home_cache/bootstrap.json" ] && [ -r "$home_cache/elsewhere" ]; then
+    while read -r _ folder; do # the environment that is there already needs no network
+        if [ -e "$folder/bootstrap.json" ]; then
+            NQR_CACHE_DIR=$folder
+            export NQR_CACHE_DIR
+        fi
+    done <"$home_cache/elsewhere"
 fi
 NQR_VERB=uninstall exec "$(dirname -- "$script")/install.sh" "$@"

@@ -132,6 +132,7 @@ def ready(clone: Path, tmp_path: Path) -> Path:
     subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", venv], check=True)
     (venv / ".complete").write_text("")
     (cache / "bootstrap.json").write_text('{"schema": 1, "manager": "apt", "packages": []}')
+    (cache / "bootstrap.log").write_text("")
     return cache
 
 
@@ -146,9 +147,10 @@ def over(programs: dict[str, str], folder: Path) -> str:
 
 
 def alone(mounts: str, script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """As `run`, after `mounts` in a mount namespace of its own (unshare(1))."""
+    """As `run`, after `mounts` in a mount namespace of its own (unshare(1)), with an empty /var/cache."""
+    prepared = f'set -e; mount -t tmpfs none /var/cache\n{mounts}\nexec "$0" "$@"'
     return subprocess.run(
-        ["unshare", "--mount", "sh", "-c", f'{mounts}\nexec "$0" "$@"', script, *arguments], capture_output=True, text=True, cwd="/", timeout=60,
+        ["unshare", "--mount", "sh", "-c", prepared, script, *arguments], capture_output=True, text=True, cwd="/", timeout=60,
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment},
     )  # fmt: skip
 
@@ -218,6 +220,26 @@ def test_the_programs_of_the_system_are_found_whatever_path_is(clone: Path, read
 
 
 @needs_root
+@pytest.mark.parametrize("name", ["full", 'a"b', "/var/cache/nqrust-microvm/x"])
+def test_a_cache_that_uninstall_could_not_take_away_is_refused(clone: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "theirs").write_text("")
+    folder = tmp_path / name
+    done = alone("", clone / "scripts/install/install.sh", "--dry-run", NQR_CACHE_DIR=str(folder))
+    assert done.returncode == 2 and done.stderr.startswith("NQR-DEP-905: ") and done.stdout == ""
+    assert [path.name for path in tmp_path.rglob("*") if clone not in path.parents] == ["full", "theirs"]
+
+
+@needs_root
+def test_uninstall_uses_the_environment_at_another_place(clone: Path, ready: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home/nqrust-microvm"
+    home.mkdir(parents=True)
+    (home / "elsewhere").write_text(f"made {tmp_path}/gone\nmade {ready}\n")
+    done = alone(f"mount --bind {home.parent} /var/cache", clone / "scripts/install/uninstall.sh", "--non-interactive")
+    assert done.returncode == 7 and json.loads(done.stdout)[0] == ["nqr", "uninstall", "--non-interactive"], done.stderr
+
+
+@needs_root
 @pytest.mark.parametrize(("interpreter", "code"), [("/bin/sh", 5), ("/usr/bin/python-of-before", 7)])
 def test_uninstall_goes_by_the_bootstrap_when_the_installed_one_cannot_run(
     clone: Path, ready: Path, tmp_path: Path, interpreter: str, code: int
@@ -283,9 +305,17 @@ def test_on_a_host_with_dnf_what_is_new_is_written_down_before_it_is_there(clone
     pythons = {str(path.resolve()) for folder in (hidden, Path("/usr/local/bin")) for path in folder.glob("python3*")}
     hide = "".join(f"mount --bind /dev/null {path}; " for path in [*sorted(pythons), "/usr/bin/apt-get"])
     script = clone / "scripts/install/install.sh"
-    done = alone(f"set -e; {hide} PATH={programs}", script, "--dry-run", NQR_CACHE_DIR=str(cache))
+    home = tmp_path / "home"
+    home.mkdir()
+    mounts = f"mount --bind {home} /var/cache; {hide} PATH={programs}"
+    done = alone(mounts, script, "--dry-run", NQR_CACHE_DIR=str(cache))
     assert done.returncode == 3 and "NQR-DEP-901" in done.stderr, done.stderr
     names = ["mpdecimal", "python3.11", "python3.11-setuptools-wheel"]
     assert (cache / "known").read_text().split() == names, "before the transaction"
     record = json.loads((cache / "bootstrap.json").read_text())
     assert (record["manager"], record["packages"]) == ("dnf", names)
+    elsewhere = home / "nqrust-microvm/elsewhere"
+    assert elsewhere.read_text() == f"made {cache}\n", "uninstall finds it"
+    assert elsewhere.parent.stat().st_mode & 0o777 == 0o700
+    alone(mounts, script, "--dry-run", NQR_CACHE_DIR=f"{cache}/")
+    assert elsewhere.read_text() == f"made {cache}\n", "once"

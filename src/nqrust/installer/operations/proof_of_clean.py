@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nqrust.contract import paths
 from nqrust.host.errors import HostError, ParseError
 from nqrust.host.port import Host
 from nqrust.installer import fingerprint
 from nqrust.installer.engine.events import Notice, Reporter
 from nqrust.installer.fingerprint.model import Difference, Fingerprint
+from nqrust.installer.release import bootstrap_record
 
 SHOWN = 25  # differences that a summary lists; `nqr verify-clean` lists all
 
@@ -20,8 +23,12 @@ OURS_UNTIL_THE_END = (
 
 
 def remember(host: Host) -> None:
-    """Take the fingerprint and keep it. One of an earlier attempt that changed nothing is replaced."""
-    taken = fingerprint.take(host)
+    """Take the fingerprint and keep it, without what the bootstrap has made at a place of the caller's choice: an uninstall
+    removes that. One of an earlier attempt that changed nothing is replaced."""
+    taken, elsewhere = fingerprint.take(host), _elsewhere(host)
+    for name in ("files", "folders"):
+        for path in [path for path in taken.sections.get(name, ()) if _is_below(path, elsewhere)]:
+            del taken.sections[name][path]
     if not host.exists(paths.STATE_DIR):
         host.mkdir(paths.STATE_DIR, mode=0o700)
     host.write_file(paths.FINGERPRINT, taken.to_bytes(compress=True), mode=0o600)
@@ -37,8 +44,11 @@ def kept(host: Host) -> Fingerprint | None:
 
 def differences(host: Host, before: Fingerprint) -> list[Difference]:
     """What is not as it was, without what this program still needs to end."""
-    found = fingerprint.compare(before, fingerprint.take(host))
-    return [one for one in found if not (one.section in ("files", "folders") and _is_ours(one.key))]
+    found, elsewhere = fingerprint.compare(before, fingerprint.take(host)), _elsewhere(host)
+    return [
+        one for one in found
+        if one.section not in ("files", "folders") or not (_is_ours(one.key) or _is_below(one.key, elsewhere))
+    ]  # fmt: skip
 
 
 def differences_later(before: Fingerprint, now: Fingerprint) -> list[Difference]:
@@ -64,4 +74,16 @@ def tell(host: Host, events: Reporter) -> tuple[str, ...]:
 
 
 def _is_ours(path: str) -> bool:
-    return any(path == top or path.startswith(f"{top}/") for top, _ in OURS_UNTIL_THE_END)
+    return _is_below(path, ((top, True) for top, _ in OURS_UNTIL_THE_END))
+
+
+def _is_below(path: str, tops: Iterable[tuple[str, bool]]) -> bool:
+    """Below one of these folders, or (True) that folder itself."""
+    return any((with_itself and path == top) or path.startswith(f"{top}/") for top, with_itself in tops)
+
+
+def _elsewhere(host: Host) -> tuple[tuple[str, bool], ...]:
+    try:
+        return bootstrap_record.elsewhere(host)
+    except HostError:
+        return ()

@@ -34,7 +34,7 @@ def _keep(site: ChangingSite) -> None:
     host = site.host
     if not entries or not host.exists(paths.STATE_DIR):
         return
-    wanted = standing_script.head(entries, len(site.journal.records)).encode()
+    wanted = standing_script.head(entries, len(site.journal.records), _last(site, False)).encode("utf-8", "surrogateescape")
     stat = host.stat(paths.UNDO_SCRIPT)
     if stat is not None and stat.mode == 0o700 and host.read_bytes(paths.UNDO_SCRIPT, len(wanted)) == wanted:
         return
@@ -45,13 +45,6 @@ def text(site: Site) -> str:
     """The script for the receipt of this host. Raises NqrError, HostError."""
     entries = site.receipt.entries
     kept = tuple(entry for entry in entries if entry.retain is Retain.database)
-    record = bootstrap_record.read(site.host)
-    folders = " ".join(map(shlex.quote, (paths.STATE_DIR, paths.INSTALL_LOG_DIR, paths.RUN_DIR)))
-
-    def epilogue(keep_packages: bool) -> str:
-        farewell = "" if record is None else bootstrap_record.farewell(record, keep_packages=keep_packages)
-        return f"rm -rf -- {folders}\n{farewell}"
-
     return standing_script.render(
         undo_context(site, ()),
         undo_context(site, kept),
@@ -59,5 +52,13 @@ def text(site: Site) -> str:
         path=paths.UNDO_SCRIPT,
         journal=paths.JOURNAL,
         records=len(site.journal.records),
-        epilogue=epilogue,
+        epilogue=lambda keep_packages: _last(site, keep_packages),
     )
+
+
+def _last(site: Site, keep_packages: bool) -> str:
+    """What goes when nothing else is left: state, logs, and what the bootstrap has brought."""
+    record = bootstrap_record.read(site.host)
+    folders = " ".join(map(shlex.quote, (paths.STATE_DIR, paths.INSTALL_LOG_DIR, paths.RUN_DIR)))
+    farewell = "" if record is None else bootstrap_record.farewell(record, keep_packages=keep_packages)
+    return f"rm -rf -- {folders}\n{farewell}"

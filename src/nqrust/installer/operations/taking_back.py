@@ -109,7 +109,7 @@ def _at_the_end(host: Host, keep_packages: bool) -> PhasePreview:
     changes = list(_folders(host, (paths.STATE_DIR, *FORGOTTEN)))
     stays = ""
     if record is not None:
-        changes += [StepPreview(record.cache, "cache", f"remove {record.cache}, the cache of the bootstrap")]
+        changes += [StepPreview(cache, "cache", f"remove {cache}, the cache of the bootstrap") for cache in record.caches]
         names = ", ".join(record.packages)
         if names and not keep_packages:
             changes.append(StepPreview("bootstrap-packages", "packages", f"remove the packages of the bootstrap: {names}"))
@@ -123,7 +123,7 @@ def _bootstrap_stays(host: Host, why: str) -> tuple[StaysPreview, ...]:
     if record is None:
         return ()
     packages = f" and packages ({', '.join(record.packages)})" if record.packages else ""
-    return (StaysPreview(record.cache, f"the bootstrap's cache {record.cache}{packages}", why),)
+    return (StaysPreview(record.cache, f"the bootstrap's cache {' and '.join(record.caches)}{packages}", why),)
 
 
 def _folders(host: Host, folders: tuple[str, ...]) -> tuple[StepPreview, ...]:

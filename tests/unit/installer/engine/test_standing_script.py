@@ -126,10 +126,13 @@ def test_it_says_which_receipt_it_is_of() -> None:
     one = entry(1, undo_file("/a", ours_sha256=None))
     two = entry(2, undo_file("/b", ours_sha256=None))
     text = render(one, two)
-    assert text.startswith(standing_script.head([one, two], 1)), "as the receipt lists them, not as they are undone"
+    assert text.startswith(standing_script.head([one, two], 1, "touch gone\n")), (
+        "as the receipt lists them, not as they are undone"
+    )
     assert text.startswith("#!/bin/sh\n# Receipt: ")
     later = Entry(**{**one.__dict__, "done": True})
-    assert len({standing_script.head(rows, 1) for rows in ([one], [later], [one, entry(2)])}) == 3
+    assert len({standing_script.head(rows, 1, "") for rows in ([one], [later], [one, entry(2)])}) == 3
+    assert standing_script.head([one], 1, "rm") != standing_script.head([one], 1, ""), "the bootstrap brought more since"
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

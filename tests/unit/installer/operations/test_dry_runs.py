@@ -161,6 +161,14 @@ def test_a_dry_purge_names_the_end_too(bench: Installed) -> None:
     last = [change.describe for change in preview.phases[-1].changes]
     assert last[0] == f"remove {paths.STATE_DIR}"
     assert last[-2:] == [f"remove {paths.CACHE_DIR}, the cache of the bootstrap", "remove the packages of the bootstrap: python3"]
+    bench.host.put("/srv/moved/bootstrap.json", '{"schema": 1, "manager": "apt", "packages": ["zlib"]}')
+    bench.host.put(bootstrap_record.ELSEWHERE, "made /srv/moved\n")
+    last = [change.describe for change in bench.preview("uninstall", purge_data=True).phases[-1].changes]
+    assert last[-2:] == [
+        "remove /srv/moved, the cache of the bootstrap",
+        "remove the packages of the bootstrap: python3, zlib",
+    ]
+    bench.host.mutations.clear()
     kept = bench.preview("uninstall", purge_data=True, keep_packages=True)
     assert any("--keep-packages" in stay.why for stay in kept.stays)
     assert [phase.name for phase in kept.phases] == ["uninstall"], "what stays is still recorded, so the state stays"

@@ -10,6 +10,7 @@ from nqrust.installer import fingerprint
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.fingerprint.model import Fingerprint
 from nqrust.installer.operations import proof_of_clean
+from nqrust.installer.release import bootstrap_record
 
 
 @pytest.fixture
@@ -58,6 +59,23 @@ def test_without_a_kept_one_nothing_is_claimed(host: FakeHost, seen: dict[str, d
     host.put_directory(paths.STATE_DIR)
     host.put(paths.FINGERPRINT, "garbage")
     assert told(host) == ()
+
+
+def test_a_cache_at_another_place_is_no_difference_now_nor_later(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
+    """It was there before the first change, and goes last."""
+    host.put("/srv/moved/bootstrap.json", "{}")
+    host.put("/srv/used/bootstrap.json", "{}")
+    host.put(bootstrap_record.ELSEWHERE, "made /srv/moved\nused /srv/used\n")
+    without = dict(seen["files"], **{"/srv/used": ["directory"]})
+    seen["files"].update(
+        {"/srv/moved": ["directory"], "/srv/moved/a": ["file"], "/srv/used": ["directory"], "/srv/used/a": ["file"]}
+    )
+    proof_of_clean.remember(host)
+    seen["files"]["/srv/moved/b"] = ["file"]
+    assert told(host) == ("This host is as it was before: nothing differs from its fingerprint.",)
+    before = proof_of_clean.kept(host)
+    assert before is not None
+    assert proof_of_clean.differences_later(before, Fingerprint(2.0, {**seen, "files": without})) == []
 
 
 def test_any_time_later_the_bootstraps_folder_may_be_gone_and_must_not_be_there_anew() -> None:

@@ -50,6 +50,27 @@ def test_the_farewell_removes_the_cache_and_what_it_brought(tmp_path: Path) -> N
     assert "purge" not in farewell(BootstrapRecord("apt", ("python3",)), keep_packages=True)
 
 
+def test_caches_at_other_places_are_found_and_go_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NQR_CACHE_DIR moved them; an uninstall knows nothing of that variable."""
+    home, made, used, foreign = (tmp_path / name for name in ("home", "a made one", "used", "foreign"))
+    for folder in (home, made, used, foreign):
+        folder.mkdir()
+        (folder / "file").write_text("")
+    for folder, name in ((home, "zlib"), (made, "python3"), (used, "zlib")):
+        (folder / "bootstrap.json").write_text(f'{{"schema": 1, "manager": "apt", "packages": ["{name}"]}}')
+    (used / ".hidden").write_text("")
+    lines = (f"made {made}", f"used {used}", f"made {foreign}", "made relative", "made /", f"made {tmp_path}/gone", "junk")
+    (home / "elsewhere").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(bootstrap_record, "CACHE_DIR", str(home))
+    monkeypatch.setattr(bootstrap_record, "ELSEWHERE", f"{home}/elsewhere")
+    record = read(LocalHost(), f"{home}/bootstrap.json")
+    assert record is not None and record.elsewhere == ((str(made), True), (str(used), False))
+    assert (record.manager, record.packages) == ("apt", ("zlib", "python3"))
+    script = farewell(BootstrapRecord("", (), str(home), record.elsewhere))
+    subprocess.run(["sh", "-euc", script], check=True)
+    assert not home.exists() and not made.exists() and list(used.iterdir()) == [] and (foreign / "file").exists()
+
+
 @pytest.mark.parametrize(
     ("simulated", "said", "purged"),
     [

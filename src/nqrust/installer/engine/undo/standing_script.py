@@ -83,15 +83,16 @@ fi
 """
 
 
-def key(entries: Iterable[Entry], records: int) -> str:
-    """Stands for a receipt, the number of records that it is made of, and the functions that the script is made of."""
+def key(entries: Iterable[Entry], records: int, last: str) -> str:
+    """Stands for a receipt, the number of records that it is made of, the functions that the script is made of, and what
+    it does `last`."""
     rows = [[e.seq, e.run, e.done, e.retained] for e in sorted(entries, key=lambda e: e.seq)]
-    return hashlib.sha256(f"{records}{json.dumps(rows)}{PRELUDE}{_OPTIONS}{_QUESTION}".encode()).hexdigest()
+    return hashlib.sha256(f"{records}{json.dumps(rows)}{PRELUDE}{_OPTIONS}{_QUESTION}{last}".encode()).hexdigest()
 
 
-def head(entries: Iterable[Entry], records: int) -> str:
+def head(entries: Iterable[Entry], records: int, last: str) -> str:
     """How the script of this receipt begins, so that an older one can be told from it."""
-    return f"#!/bin/sh\n# Receipt: {key(entries, records)}\n"
+    return f"#!/bin/sh\n# Receipt: {key(entries, records, last)}\n"
 
 
 def render(
@@ -111,7 +112,13 @@ def render(
     Raises StepFailed NQR-ENG-004 when an original is missing, JournalError NQR-ENG-014 for a verb we do not know."""
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     retained = {e.retain for e in newest_first}
-    parts = [head(newest_first, records), PRELUDE.removeprefix("#!/bin/sh\n"), _OPTIONS, *_dry_run(newest_first), _QUESTION]
+    parts = [
+        head(newest_first, records, epilogue(False)),
+        PRELUDE.removeprefix("#!/bin/sh\n"),
+        _OPTIONS,
+        *_dry_run(newest_first),
+        _QUESTION,
+    ]
     states: dict[str, tuple[Entry, Undo]] = {}  # the oldest record of a unit says how it was
     for entry in newest_first:
         guard = _GUARDS[entry.retain]
