@@ -16,8 +16,8 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo.files import bytes_of, markers, text_of, without_block
-from nqrust.installer.engine.undo.record import Undo, undo_block
+from nqrust.installer.engine.undo.files import block_of, bytes_of, markers, text_of, with_block
+from nqrust.installer.engine.undo.record import Undo, undo_block, undo_block_text
 from nqrust.installer.steps.file import content_diff
 from nqrust.installer.steps.owned import kept_xattrs, require_parent
 
@@ -68,6 +68,9 @@ class Block:
 
     def prepare(self, host: Host) -> Prepared:
         created = host.stat(self.path) is None
+        before = "" if created else block_of(text_of(host, self.path), self.marker)
+        if before:
+            return Prepared(Origin.modified, (undo_block_text(self.path, self.marker, prior=before),))
         undo = undo_block(self.path, self.marker)
         record = Undo(undo.verb, {**undo.args, "created": created}, undo.retain)
         return Prepared(Origin.created if created else Origin.modified, (record,))
@@ -103,18 +106,19 @@ class Block:
         )
 
     def wanted(self, before: str) -> str:
-        """`before` with our block as it should be. A block that is already as asked stays where it is."""
+        """`before` with our block as it should be. A block that is there already stays where it is."""
         begin, end = markers(self.marker)
         block = "".join(f"{line}\n" for line in (begin, *self.lines, end))
         if block in before:
             return before
-        rest = without_block(before, self.marker)
+        if block_of(before, self.marker):
+            return with_block(before, self.marker, block)
         if self.at_top:
-            return block + rest
-        if rest and not rest.endswith("\n"):
-            rest += "\n"
-        return rest + block
+            return block + before
+        if before and not before.endswith("\n"):
+            before += "\n"
+        return before + block
 
     def _unclosed(self, text: str) -> bool:
         begin, _ = markers(self.marker)
-        return begin in (line.strip() for line in text.splitlines()) and without_block(text, self.marker) == text
+        return begin in (line.strip() for line in text.splitlines()) and not block_of(text, self.marker)

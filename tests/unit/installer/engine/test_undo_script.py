@@ -23,6 +23,7 @@ from nqrust.installer.engine.undo.record import (
     Retain,
     Undo,
     undo_block,
+    undo_block_text,
     undo_directory,
     undo_file,
     undo_mode,
@@ -155,6 +156,18 @@ def test_a_shared_file_keeps_every_byte_and_a_link_is_left_alone(tmp_path: Path)
     assert (done.returncode, done.stderr) == (0, "") and "link is no longer a file" in done.stdout
     assert shared.read_bytes() == b"# caf\xe9 \x85 \n\nno line end" and shared.stat().st_mode & 0o7777 == 0o640
     assert link.is_symlink() and (tmp_path / "target").read_bytes() == whole
+
+
+def test_a_block_that_was_changed_gets_its_earlier_text_again(tmp_path: Path) -> None:
+    shared, gone = tmp_path / "shared", tmp_path / "gone"
+    shared.write_text("a\n# BEGIN us\nnew\n# END us\nb")
+    gone.write_text("a\n")
+    prior = " # BEGIN us\nit's \\n $HOME é\n# END us\n"
+    entries = [entry(1, *(undo_block_text(str(path), "us", prior=prior) for path in (shared, gone)))]
+    for _ in range(2):
+        done = sh(script.render(context(), entries, retain=lambda e: False), tmp_path)
+        assert (done.returncode, done.stderr) == (0, "") and shared.read_text() == f"a\n{prior}b"
+        assert gone.read_text() == "a\n"
 
 
 def tools(folder: Path, **scripts: str) -> str:

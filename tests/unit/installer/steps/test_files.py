@@ -10,7 +10,7 @@ from nqrust.host.errors import NoSpace
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import StepConflict, StepFailed
 from nqrust.installer.engine.step import Conflict, Needed, Origin, Satisfied
-from nqrust.installer.engine.undo.outcome import Kept
+from nqrust.installer.engine.undo.outcome import Kept, Reverted
 from nqrust.installer.steps.block import Block
 from nqrust.installer.steps.directory import Directory
 from nqrust.installer.steps.file import File
@@ -200,6 +200,24 @@ def test_block_replaces_its_older_self(host: FakeHost) -> None:
     applied(host, Block("/etc/shared", "test", ("b=2",)))
     applied(host, Block("/etc/shared", "test", ("b=3",)))
     assert host.read_text("/etc/shared") == "# BEGIN nqrust-microvm test\nb=3\n# END nqrust-microvm test\n"
+
+
+@pytest.mark.parametrize("at_top", [False, True])
+def test_a_block_that_was_changed_gets_its_earlier_text_again(host: FakeHost, at_top: bool) -> None:
+    """At the place where it stands, whatever was written around it meanwhile."""
+    host.put("/etc/shared", "a=1\n")
+    _, first = applied(host, Block("/etc/shared", "test", ("b=2", r"c='\n'"), at_top=at_top))
+    earlier = host.read_text("/etc/shared").replace("# END nqrust-microvm test\n", " # END nqrust-microvm test \n") + "d=4\n"
+    host.put("/etc/shared", earlier)
+    _, records = applied(host, Block("/etc/shared", "test", ("b=3",), at_top=at_top))
+    assert "b=2" not in host.read_text("/etc/shared")
+    (outcome,) = reverted(host, records)
+    assert isinstance(outcome, Reverted) and host.read_text("/etc/shared") == earlier
+    reverted(host, records)
+    assert host.read_text("/etc/shared") == earlier
+    reverted(host, first)
+    assert host.read_text("/etc/shared") == "a=1\nd=4\n"
+    assert reverted(host, records) == [Reverted("the block is gone")]
 
 
 def test_file_made_for_a_block_goes_with_it(host: FakeHost) -> None:

@@ -110,21 +110,46 @@ def markers(marker: str) -> tuple[str, str]:
     return f"# BEGIN {marker}", f"# END {marker}"
 
 
+def block_of(text: str, marker: str) -> str:
+    """Our block as it stands in `text`, its markers included; "" when there is none or it is not closed."""
+    lines, place = _block(text, marker)
+    return "".join(lines[place])
+
+
+def with_block(text: str, marker: str, new: str) -> str:
+    """`text` with `new` in the place of our block, its markers included; unchanged when there is none or it is not closed."""
+    lines, place = _block(text, marker)
+    return "".join([*lines[: place.start], new, *lines[place.stop :]]) if place.stop else text
+
+
 def without_block(text: str, marker: str) -> str:
     """`text` less our block, its markers included; unchanged when there is none or it is not closed."""
+    return with_block(text, marker, "")
+
+
+def _block(text: str, marker: str) -> tuple[list[str], slice]:
+    """Lines, and which of them are our block."""
     begin, end = markers(marker)
     lines = text.splitlines(keepends=True)
     bare = [line.strip() for line in lines]
     if begin not in bare or end not in bare[bare.index(begin) :]:
-        return text
+        return lines, slice(0, 0)
     first = bare.index(begin)
-    last = bare.index(end, first)
-    return "".join(lines[:first] + lines[last + 1 :])
+    return lines, slice(first, bare.index(end, first) + 1)
 
 
 def block(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Take our block out; edits around it stay. A file that we made and that is empty then goes too."""
-    host, path, marker = context.host, str(args["path"]), str(args["marker"])
+    return _replace_block(context.host, args, "")
+
+
+def block_text(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Give our block the text that it had before; edits around it stay. One that is gone by now stays gone."""
+    return _replace_block(context.host, args, str(args["prior"]))
+
+
+def _replace_block(host: Host, args: dict[str, Any], new: str) -> Outcome:
+    path, marker = str(args["path"]), str(args["marker"])
     clear_leftover(host, path)
     stat = host.stat(path)
     if stat is None:
@@ -132,13 +157,13 @@ def block(context: UndoContext, args: dict[str, Any]) -> Outcome:
     if stat.kind is not Kind.file:
         return Kept(f"{path} is no longer a file", path)
     text = text_of(host, path)
-    rest = without_block(text, marker)
-    if rest == text:
+    if not block_of(text, marker):
         return (
             Reverted("the block is gone")
             if markers(marker)[0] not in text
             else Kept(f"our block in {path} has lost its end", path)
         )
+    rest = with_block(text, marker, new)
     if not rest.strip() and args.get("created"):
         host.remove(path)
     else:

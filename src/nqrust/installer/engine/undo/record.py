@@ -56,6 +56,11 @@ def undo_block(path: str, marker: str) -> Undo:
     return Undo("block", {"path": path, "marker": marker})
 
 
+def undo_block_text(path: str, marker: str, *, prior: str) -> Undo:
+    """Give our marked block in a shared file the text that it had before, markers included."""
+    return Undo("block_text", {"path": path, "marker": marker, "prior": prior})
+
+
 def undo_directory(path: str, *, tree: bool = False, retain: Retain = Retain.nothing) -> Undo:
     """Remove a directory that we created: only when empty, or (`tree`) with all that is in it."""
     return Undo("directory", {"path": path, "tree": tree}, retain)

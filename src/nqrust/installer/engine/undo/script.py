@@ -185,6 +185,7 @@ def _ruleset(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
 _WRITERS: dict[str, Callable[[UndoContext, dict[str, Any]], Iterator[str]]] = {
     "file": _file,
     "block": _simple(lambda a: _call("remove_block", a["path"], a["marker"], int(bool(a.get("created"))))),
+    "block_text": _simple(lambda a: _call("restore_block", a["path"], a["marker"], a["prior"])),
     "directory": _simple(lambda a: _call("remove_tree" if a.get("tree") else "remove_directory", a["path"])),
     "contents": _simple(lambda a: _call("remove_contents", a["path"])),
     "mode": _simple(lambda a: _call("set_mode", a["path"], f"{a['mode']:04o}", a["owner"], a["group"])),

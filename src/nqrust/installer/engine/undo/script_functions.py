@@ -137,7 +137,9 @@ remove_contents() { # path
         fi
     done
 }
-remove_block() { # path, marker, whether the file was made by us
+remove_block() { replace_block "$1" "$2" "$3" ''; }  # path, marker, whether the file was made by us
+restore_block() { replace_block "$1" "$2" 0 "$3"; } # path, marker, its earlier text
+replace_block() { # path, marker, whether the file goes when it is empty, new text
     clear_leftover "$1"
     if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then
         kept "$1 is no longer a file"
@@ -148,9 +150,9 @@ remove_block() { # path, marker, whether the file was made by us
         kept "our block in $1 has lost its end"
         return
     fi
-    rest=$(awk -v b="# BEGIN $2" -v e="# END $2" '
+    rest=$(text=$4 awk -v b="# BEGIN $2" -v e="# END $2" '
         { bare = $0; gsub(/^[ \t]+|[ \t]+$/, "", bare) }
-        bare == b && !done { inside = 1 }
+        bare == b && !done { inside = 1; printf "%s", ENVIRON["text"] }
         !inside { print }
         inside && bare == e { inside = 0; done = 1 }' "$1" && echo x)
     rest=${rest%x}

@@ -10,6 +10,7 @@ from nqrust.installer.engine.undo.record import Undo
 VERBS: dict[str, Verb] = {
     "file": files.file,
     "block": files.block,
+    "block_text": files.block_text,
     "directory": files.directory,
     "contents": files.contents,
     "mode": files.mode,

@@ -36,6 +36,7 @@ def _symlink(args: dict[str, Any]) -> str:
 WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "file": _file,
     "block": lambda a: f"remove the block {a['marker']} from {a['path']}",
+    "block_text": lambda a: f"give the block {a['marker']} in {a['path']} its earlier text again",
     "directory": lambda a: f"remove {a['path']}/" + (" with all in it" if a.get("tree") else ""),
     "contents": lambda a: f"empty {a['path']}/",
     "mode": lambda a: f"give {a['path']} the mode {int(a['mode']):04o} {a['owner']}:{a['group']} again",
