@@ -9,8 +9,31 @@ installed=/usr/local/bin/nqr
 home_cache=/var/cache/nqrust-microvm # it names any other cache that a bootstrap has made
 cache=${NQR_CACHE_DIR:-$home_cache}
 
+nothing() { # what `nqr uninstall --output json` prints where nothing is installed
+    case $(printf '%s' "$dry_run" | tr '[:upper:]' '[:lower:]') in
+        1 | true | yes | on)
+            printf '%s%s%s\n' '{"type": "plan", "verb": "uninstall", "phases": [{"name": "end", "title": "At the very end",' \
+                ' "changes": [], "satisfied": 0, "notes": [], "skipped": ""}],' \
+                ' "warnings": ["Nothing of nqr is installed here."], "stays": [], "changes": 0}'
+            ;;
+    esac
+    printf '%s%s\n' '{"type": "summary", "outcome": "ok", "changed": 0, "satisfied": 0, "phases": [], "seconds": 0.0,' \
+        ' "urls": {}, "exit_code": 0, "notes": ["Nothing of nqr is installed here."]}'
+}
+
+output=${NQR_OUTPUT:-text}
+dry_run=${NQR_DRY_RUN:-no}
+value_of=''
 for argument in "$@"; do
+    case $value_of$argument in
+        --outputjson | --output=json) output=json ;;
+        --outputtext | --output=text) output=text ;;
+        --dry-run) dry_run=yes ;;
+        --no-dry-run) dry_run=no ;;
+    esac
+    value_of=''
     case $argument in
+        --output | --script | --save-fingerprint | --log-level) value_of=$argument ;;
         -h | --help)
             if [ "$(id -u)" -ne 0 ] || [ ! -d "$cache" ]; then
                 echo "Usage: uninstall.sh [--purge-data] [--drop-database] [--keep-packages] [--non-interactive] [--dry-run]"
@@ -28,7 +51,11 @@ if [ "$(id -u)" -eq 0 ]; then
             ;;
     esac
     if [ ! -e "$cache" ] && [ ! -e "$home_cache" ] && [ ! -e /var/lib/nqrust-microvm ] && [ ! -e /opt/nqrust-microvm ]; then
-        echo "NQRust-MicroVM is not installed on this host; nothing to do." >&2
+        if [ "$output" = json ]; then
+            nothing
+        else
+            echo "NQRust-MicroVM is not installed on this host; nothing to do." >&2
+        fi
         exit 0
     fi
 fi

@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 from tests.places import ROOT
+from tests.unit.installer.effects.a_bench import Bench, bench
 
+from nqrust.contract.paths import CACHE_DIR
+
+__all__ = ["bench"]
 INSTALL = ROOT / "scripts/install/install.sh"
 UNINSTALL = ROOT / "scripts/install/uninstall.sh"
 
@@ -237,6 +241,39 @@ def test_uninstall_uses_the_environment_at_another_place(clone: Path, ready: Pat
     (home / "elsewhere").write_text(f"made {tmp_path}/gone\nmade {ready}\n")
     done = alone(f"mount --bind {home.parent} /var/cache", clone / "scripts/install/uninstall.sh", "--non-interactive")
     assert done.returncode == 7 and json.loads(done.stdout)[0] == ["nqr", "uninstall", "--non-interactive"], done.stderr
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [
+        (["--output", "json"], {}),
+        (["--output=json", "--purge-data", "--non-interactive"], {}),
+        ([], {"NQR_OUTPUT": "json"}),
+        (["--dry-run", "--output", "json"], {}),
+        (["--output", "json"], {"NQR_DRY_RUN": "Yes"}),
+        (["--output", "json", "--no-dry-run"], {"NQR_DRY_RUN": "1"}),
+        (["--output", "json", "--output", "text"], {}),
+        (["--output", "text"], {"NQR_OUTPUT": "json"}),
+        (["--script", "--output=json"], {}),
+    ],
+)
+def test_without_an_installation_uninstall_says_what_nqr_would(
+    clone: Path, bench: Bench, words: list[str], environment: dict[str, str]
+) -> None:
+    """In JSON the very document of `nqr uninstall`; for people one sentence on standard error."""
+    nowhere = "mount -t tmpfs none /opt; mount -t tmpfs none /var/lib"
+    done = alone(nowhere, clone / "scripts/install/uninstall.sh", *words, **environment)
+    assert done.returncode == 0
+    if words[-1:] == ["text"] or words[:1] == ["--script"]:
+        assert (done.stdout, done.stderr) == ("", "NQRust-MicroVM is not installed on this host; nothing to do.\n")
+        return
+    bench.host.remove_tree(CACHE_DIR)
+    for name, value in environment.items():
+        bench.patch.setenv(name, value)
+    assert bench.nqr("uninstall", *words) == 0
+    said, expected = ([json.loads(line) for line in text.splitlines()] for text in (done.stdout, bench.out))
+    assert said == expected and done.stderr == ""
 
 
 @needs_root
