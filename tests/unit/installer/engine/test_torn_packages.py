@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.port import Command
+from nqrust.host.port import Command, Completed
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo.outcome import Reverted, UndoContext
 from nqrust.installer.engine.undo.packages import REMOVERS, packages
@@ -38,6 +39,29 @@ def test_a_half_unpacked_package_does_not_stop_the_way_back() -> None:
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
     assert REMOVERS["apt"].would_go(host, ["qemu-system-x86", "screen"]) == {"qemu-system-x86", "screen"}
     assert torn == {"theirs"}, "what was not brought by us is not ours to remove"
+
+
+@pytest.mark.parametrize("refusals", [0, 3, 1000])
+def test_it_waits_while_another_program_has_dpkgs_lock(refusals: int) -> None:
+    """dpkg(1) ends with 2 at once; apt-get, which is told to wait for the lock, would then meet what is half configured."""
+    host, said = FakeHost.debian12(), "dpkg: error: dpkg frontend lock was locked by unattended-upgr with pid 700\n"
+    left = [refusals]
+
+    def configure(host: FakeHost, cmd: Command) -> Completed:
+        left[0] -= 1
+        return Completed(cmd.argv, 2, "", said, 0.1) if left[0] >= 0 else Completed(cmd.argv, 0, "", "", 0.1)
+
+    host.on("dpkg", "--print-architecture", answer="amd64\n")
+    host.on("dpkg-query", prefix=True, answer="half-configured screen\n")
+    host.on("dpkg", "--configure", "-a", changes=True, answer=configure)
+    began = host.monotonic()
+    if refusals < 1000:
+        REMOVERS["apt"].mend(host, {"screen"})
+        assert host.monotonic() - began == 2.0 * refusals and left == [-1]
+    else:
+        with pytest.raises(CommandFailed, match="unattended-upgr"):
+            REMOVERS["apt"].mend(host, {"screen"})
+        assert 300 <= host.monotonic() - began < 310, "as long as apt-get waits, and not for ever"
 
 
 def test_what_is_half_unpacked_goes_before_the_rest_is_purged() -> None:

@@ -1,0 +1,86 @@
+"""`nqr rollback` of a run that retired something: what is asked before the settings of before are installed again."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import pytest
+from tests.unit.installer.engine.test_retire import Bench as Retiring
+from tests.unit.installer.engine.test_retire import Thing, a_bench, plan
+from tests.unit.installer.operations.test_switching import settings
+from tests.unit.installer.phases.a_host import fit
+from tests.unit.installer.phases.test_converging import context
+
+from nqrust.contract import paths
+from nqrust.installer import operations, planner
+from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.runner import Runner
+from nqrust.installer.operations import gate, reinstating
+from nqrust.installer.operations.site import ChangingSite
+from nqrust.installer.request import Request, Summary
+from nqrust.installer.settings.model import Settings
+
+OLD, NEW = settings(network__bridge_name="vmbr1"), settings()
+
+
+def run(bench: Retiring, now: Settings | dict[str, object], *things: Thing) -> None:
+    raw = now.model_dump(mode="json") if isinstance(now, Settings) else now
+    runner = Runner(bench.host, bench.journal(), Originals(bench.host, paths.ORIGINALS_DIR), NullReporter())
+    assert runner.run(plan(*things), "install", "1", raw, retiring=True).outcome == "ok"
+
+
+def site(bench: Retiring) -> ChangingSite:
+    return ChangingSite(bench.host, bench.journal(), Originals(bench.host, paths.ORIGINALS_DIR))
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Retiring:
+    """A host whose last run replaced one thing by another."""
+    made = a_bench()
+    made.host.on("dpkg-query", prefix=True, answer="")
+    monkeypatch.setattr(gate, "open_to_change", lambda events: site(made))
+    monkeypatch.setattr(gate, "exclusive", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(reinstating, "facts_for", lambda host, wanted: fit())
+    monkeypatch.setattr(reinstating, "make_context", lambda site, asked, *_: context(asked.settings))
+    monkeypatch.setattr(planner, "plan", lambda found: plan(Thing("/etc/old")))
+    monkeypatch.setattr(sys.modules["nqrust.installer.operations.remove"], "_preload", lambda: None)
+    run(made, OLD, Thing("/etc/old"))
+    run(made, NEW, Thing("/etc/new"))
+    assert made.host.exists("/etc/new") and not made.host.exists("/etc/old")
+    return made
+
+
+def rollback() -> Summary:
+    return operations.rollback(Request(Settings()), NullReporter())
+
+
+def test_the_settings_before_are_in_force_again(bench: Retiring) -> None:
+    done = rollback()
+    assert done.exit_code == 0 and "The settings before that run are in force again." in done.notes
+    assert bench.host.exists("/etc/old") and not bench.host.exists("/etc/new")
+    assert site(bench).installed_settings == OLD
+
+
+def test_what_would_lose_a_vm_is_refused_as_an_install_would_be(bench: Retiring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A VM was made meanwhile, and hangs at the bridge that would go."""
+    bench.host.put_directory(f"{NEW.layout.vms_dir}/a")
+    monkeypatch.setattr(reinstating, "make_context", lambda *_: pytest.fail("it goes on"))
+    before, records = bench.state(), bench.store.data
+    done = rollback()
+    assert done.exit_code == 3 and done.failure is not None and done.failure.code == "NQR-PRE-063"
+    assert bench.host.exists("/etc/new") and not bench.host.exists("/etc/old") and bench.store.data == records
+    if bench.host.exists(paths.UNDO_SCRIPT):
+        bench.host.remove(paths.UNDO_SCRIPT)
+    assert bench.state() == before
+
+
+def test_former_settings_are_in_the_order_in_which_they_were_last_in_force(bench: Retiring) -> None:
+    """Who looks for what an earlier run has made takes the newest that fits."""
+    third = settings(network__bridge_name="vmbr3")
+    assert site(bench).former_settings == (OLD, NEW)
+    run(bench, third, Thing("/etc/third"))
+    run(bench, {"of": "another version"}, Thing("/etc/fourth"))
+    run(bench, OLD, Thing("/etc/fifth"))
+    assert site(bench).former_settings == (NEW, third, OLD), "each once, where it was last; what nobody understands is left out"
