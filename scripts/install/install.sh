@@ -250,7 +250,12 @@ fi
 
 # An earlier bootstrap was killed while apt was at work: what dpkg had begun is brought to its end.
 if [ "$manager" = apt ] && { [ -s "$CACHE/borrowed" ] || { [ -z "$python" ] && [ -s "$CACHE/brought" ]; }; }; then
-    DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 dpkg --force-confold --configure -a >>"$LOG" 2>&1 9>&- </dev/null || true
+    for _ in $(seq 300); do # dpkg(1) ends with 2 while another program has its lock
+        code=0
+        DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 dpkg --force-confold --configure -a >>"$LOG" 2>&1 9>&- </dev/null || code=$?
+        [ $code = 2 ] || break
+        sleep 2
+    done
     apt --fix-broken install || true
 fi
 

@@ -182,7 +182,8 @@ def test_what_was_borrowed_is_given_back_after_a_kill(
     (ready / "bootstrap.json").unlink()
     (ready / "borrowed").write_text("python3-venv\n")
     apt = f"case $* in *-s*) echo 'Purg python3-venv [1]'; echo '{needed}' ;; *) echo \"$*\" >>{tmp_path}/calls ;; esac"
-    dpkg = f'echo "dpkg $*" >>{tmp_path}/calls'
+    busy = f"[ -e {tmp_path}/tried ] || {{ touch {tmp_path}/tried; exit 2; }}"  # another program has its lock
+    dpkg = f'{busy}; echo "dpkg $*" >>{tmp_path}/calls'
     mounts = over({"apt-get": apt, "dpkg": dpkg, "dpkg-query": "echo 'install ok installed'"}, tmp_path)
     done = alone(mounts, clone / "scripts/install/install.sh", "--dry-run", NQR_CACHE_DIR=str(ready))
     assert done.returncode == 7 and json.loads(done.stdout)[0] == ["nqr", "install", "--dry-run"], done.stderr

@@ -170,6 +170,17 @@ def test_a_block_that_was_changed_gets_its_earlier_text_again(tmp_path: Path) ->
         assert gone.read_text() == "a\n"
 
 
+@pytest.mark.parametrize(("refusals", "tries"), [(0, 1), (3, 4), (1000, 150)])
+def test_it_waits_while_another_program_has_dpkgs_lock(tmp_path: Path, refusals: int, tries: int) -> None:
+    calls = tmp_path / "calls"
+    dpkg = f'dpkg() {{ echo x >>{calls}; [ "$(wc -l <{calls})" -gt {refusals} ] || return 2; }}\nsleep() {{ echo "$1" >>{calls}.slept; }}\n'
+    text = PRELUDE.partition("cd / || exit 1\n")[2] + dpkg + "configure_debs\n"
+    subprocess.run(["sh", "-c", text], check=False, timeout=60)
+    slept = tmp_path / "calls.slept"
+    assert len(calls.read_text().split()) == tries
+    assert (slept.read_text().split() if slept.exists() else []) == ["2"] * (tries - 1)
+
+
 def tools(folder: Path, **scripts: str) -> str:
     """Programs of these names; each writes its arguments into `calls`. Gives the PATH that finds them first."""
     folder.mkdir()

@@ -137,8 +137,17 @@ remove_rpms() { # $present; leaves $stay
     # shellcheck disable=SC2086  # a list of names
     [ -z "$present" ] || try dnf -y -q remove --setopt=clean_requirements_on_remove=0 --setopt=protected_packages= $present
 }
+configure_debs() { # waits while another program has dpkg's lock, as apt-get does
+    code=2 n=0
+    while [ "$code" -eq 2 ] && [ "$n" -lt 150 ]; do
+        [ "$n" -eq 0 ] || sleep 2
+        n=$((n + 1))
+        dpkg --configure -a
+        code=$?
+    done
+}
 purge_debs() { # $present; leaves $stay
-    dpkg --configure -a
+    configure_debs
     for package in $present; do # what was cut off while it was being unpacked, apt-get does not remove
         [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" = reinstreq ] || continue
         for archive in /var/cache/apt/archives/"${package%%:*}"_*.deb; do
