@@ -64,9 +64,9 @@ async def test_a_port_leads_to_one_vm_of_a_host(manager: Any) -> None:
 async def test_a_port_of_a_vm_without_a_record_leads_to_no_other(manager: Any) -> None:
     """Its host forwards it still, and would refuse the other."""
     _, agent, _ = await manager.host()
-    vm = await manager.admin.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB]))
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB])))
     await manager.until("web1", "running")
-    await manager.admin.create_vm(VmCreate(name="web2", image="tiny"))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web2", image="tiny")))
     other = await manager.until("web2", "running")
     await _idle(manager, other.id)
     async with manager.core.db.transaction() as session:
@@ -75,15 +75,15 @@ async def test_a_port_of_a_vm_without_a_record_leads_to_no_other(manager: Any) -
     await reconciler.once()
     agent.calls.clear()
     with pytest.raises(Refused, match="forwards port 8080/tcp to VM web1 already") as refused:
-        await manager.admin.set_forwards("web2", [WEB])
+        await manager.admin.send(calls.set_forwards("web2", [WEB]))
     assert (refused.value.status, refused.value.code) == (409, "NQR-API-121")
     with pytest.raises(Refused, match="forwards port 8080/tcp to VM web1 already"):
-        await manager.admin.create_vm(VmCreate(name="web3", image="tiny", forwards=[WEB]))
+        await manager.admin.send(calls.create_vm(VmCreate(name="web3", image="tiny", forwards=[WEB])))
     assert agent.calls == [], "the host is not asked"
-    assert (await manager.admin.adopt_vm(vm.id)).forwards == [WEB]
-    await manager.admin.delete_vm("web1")
+    assert (await manager.admin.send(calls.adopt_vm(vm.id))).forwards == [WEB]
+    await manager.admin.send(calls.delete_vm("web1"))
     await manager.until(vm.id, "deleted")
-    assert (await manager.admin.set_forwards("web2", [WEB])).forwards == [WEB]
+    assert (await manager.admin.send(calls.set_forwards("web2", [WEB]))).forwards == [WEB]
 
 
 async def test_a_port_twice_is_refused(manager: Any) -> None:

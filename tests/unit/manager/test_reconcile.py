@@ -170,7 +170,7 @@ async def test_a_vm_that_nobody_knows_runs_on_and_canaries_are_left_in_peace(man
     await reconciler.once()
     states = {key: vm.state for key, vm in agent.vms.items()}
     assert states == {"young": "running", "old": "running", "named": "running", "canary": "running"}
-    unknown = {one.id for one in (await manager.admin.list_unknown_vms()).items}
+    unknown = {one.id for one in (await manager.admin.send(calls.list_unknown_vms())).items}
     assert unknown == {"young", "old", "named"}, "a user may choose a canary's name"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, select
 
+from nqrust.client import calls
 from nqrust.contract.vms import RestartPolicy, StopRequest, VmCreate, VolumeCreate
 from nqrust.manager.store.tables import Host, Vm, Volume
 from nqrust.manager.work.reconciler import Reconciler
@@ -55,23 +56,23 @@ async def at_rest(manager: Any, name: str = "web1") -> Any:
 
 
 async def stop(manager: Any) -> None:
-    await manager.admin.stop_vm("web1", StopRequest(force=True))
+    await manager.admin.send(calls.stop_vm("web1", StopRequest(force=True)))
 
 
 async def pause(manager: Any) -> None:
-    await manager.admin.pause_vm("web1")
+    await manager.admin.send(calls.pause_vm("web1"))
 
 
 async def resume(manager: Any) -> None:
-    await manager.admin.resume_vm("web1")
+    await manager.admin.send(calls.resume_vm("web1"))
 
 
 async def snapshot(manager: Any) -> None:
-    await manager.admin.create_snapshot("web1", "live")
+    await manager.admin.send(calls.create_snapshot("web1", "live"))
 
 
 async def restore(manager: Any) -> None:
-    await manager.admin.restore_snapshot("web1", "live")
+    await manager.admin.send(calls.restore_snapshot("web1", "live"))
 
 
 Step = Callable[[Any], Awaitable[None]]
@@ -93,7 +94,7 @@ async def test_what_the_host_did_since_the_dump_stays_done(
     manager: Any, reconciler: Reconciler, before: list[Step], after: list[Step], state: str
 ) -> None:
     _, agent, _ = await manager.host()
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", restart_policy=RestartPolicy.always))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", restart_policy=RestartPolicy.always)))
     await at_rest(manager)
     for step in before:
         await step(manager)
@@ -107,9 +108,9 @@ async def test_what_the_host_did_since_the_dump_stays_done(
     for _ in range(2):
         await reconciler.once()
     assert done_to(agent) == [] and agent.vms[newest.id].state == state
-    found = await manager.admin.get_vm("web1")
+    found = await manager.admin.send(calls.get_vm("web1"))
     assert (found.state.value, found.desired_state.value, found.generation) == (state, state, newest.generation)
-    assert (await manager.admin.list_events(subject="web1")).items[0].reason == "RecordBehind"
+    assert (await manager.admin.send(calls.list_events(subject="web1"))).items[0].reason == "RecordBehind"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ async def test_one_that_ended_badly_comes_back_where_its_policy_or_a_reboot_says
     manager: Any, reconciler: Reconciler, policy: RestartPolicy, autostart: bool, boot_id: str, state: str
 ) -> None:
     _, agent, _ = await manager.host()
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", restart_policy=policy, autostart=autostart))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", restart_policy=policy, autostart=autostart)))
     vm = await at_rest(manager)
     dump = await Dump(manager).take()
     await pause(manager)
@@ -145,7 +146,7 @@ async def test_one_that_ended_badly_comes_back_where_its_policy_or_a_reboot_says
     agent.calls.clear()
     await reconciler.once()
     assert done_to(agent) == [], "the row first"
-    found = await manager.admin.get_vm("web1")
+    found = await manager.admin.send(calls.get_vm("web1"))
     back = state == "stopped"
     assert (found.state.value, found.desired_state.value) == (state, "running" if back else "stopped")
     assert found.error == PANIC and found.started_at is None
@@ -159,58 +160,62 @@ async def test_kept_volumes_are_those_that_the_host_has_given_it(manager: Any, r
     """One was attached to another VM since the dump, and one that was nobody's was attached to this one."""
     _, agent, _ = await manager.host()
     for name in ("old", "new"):
-        await manager.admin.create_vm(
-            VmCreate(name=name, image="tiny", start=False, volumes=[VolumeCreate(size_mib=32, keep=True)])
+        await manager.admin.send(
+            calls.create_vm(VmCreate(name=name, image="tiny", start=False, volumes=[VolumeCreate(size_mib=32, keep=True)]))
         )
         made = await at_rest(manager, name)
-        await manager.admin.delete_vm(name)
+        await manager.admin.send(calls.delete_vm(name))
         await manager.until(made.id, "deleted")
-    names = sorted(one.name for one in (await manager.admin.list_volumes()).items)
+    names = sorted(one.name for one in (await manager.admin.send(calls.list_volumes())).items)
     new, old = names
     for name, volumes in (("web1", [VolumeCreate(name=old)]), ("web2", [])):
-        await manager.admin.create_vm(VmCreate(name=name, image="tiny", start=False, volumes=volumes))
+        await manager.admin.send(calls.create_vm(VmCreate(name=name, image="tiny", start=False, volumes=volumes)))
         await at_rest(manager, name)
     agent.volumes.pop(old)  # it is in the VM's own folder
     dump = await Dump(manager).take()
-    await manager.admin.detach_volume("web1", "vdb")
+    await manager.admin.send(calls.detach_volume("web1", "vdb"))
     await at_rest(manager)
     agent.volumes[old] = 32
     await reconciler.once()
-    await manager.admin.attach_volume("web2", VolumeCreate(name=old))
-    await manager.admin.attach_volume("web1", VolumeCreate(name=new))
+    await manager.admin.send(calls.attach_volume("web2", VolumeCreate(name=old)))
+    await manager.admin.send(calls.attach_volume("web1", VolumeCreate(name=new)))
     for name in ("web1", "web2"):
         await at_rest(manager, name)
     agent.volumes.clear()
     await dump.restore()
     for _ in range(2):
         await reconciler.once()
-    found = {one.name: one.vm for one in (await manager.admin.list_volumes()).items}
+    found = {one.name: one.vm for one in (await manager.admin.send(calls.list_volumes())).items}
     assert found == {old: "web2", new: "web1"}
-    assert [one.name for one in (await manager.admin.get_vm("web1")).volumes] == [new]
+    assert [one.name for one in (await manager.admin.send(calls.get_vm("web1"))).volumes] == [new]
     # it is nobody's again when the VM lets go of it
-    await manager.admin.detach_volume("web2", "vdb")
+    await manager.admin.send(calls.detach_volume("web2", "vdb"))
     await at_rest(manager, "web2")
     agent.volumes[old] = 32
     await reconciler.once()
-    await manager.admin.delete_volume(old)
-    assert {one.name for one in (await manager.admin.list_volumes()).items} == {new}
+    await manager.admin.send(calls.delete_volume(old))
+    assert {one.name for one in (await manager.admin.send(calls.list_volumes())).items} == {new}
 
 
 async def test_a_kept_volume_that_was_detached_since_is_nobodys(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
-    await manager.admin.create_vm(VmCreate(name="old", image="tiny", start=False, volumes=[VolumeCreate(size_mib=32, keep=True)]))
+    await manager.admin.send(
+        calls.create_vm(VmCreate(name="old", image="tiny", start=False, volumes=[VolumeCreate(size_mib=32, keep=True)]))
+    )
     made = await at_rest(manager, "old")
-    await manager.admin.delete_vm("old")
+    await manager.admin.send(calls.delete_vm("old"))
     await manager.until(made.id, "deleted")
-    (kept,) = (await manager.admin.list_volumes()).items
-    await manager.admin.create_vm(VmCreate(name="web1", image="tiny", start=False, volumes=[VolumeCreate(name=kept.name)]))
+    (kept,) = (await manager.admin.send(calls.list_volumes())).items
+    await manager.admin.send(
+        calls.create_vm(VmCreate(name="web1", image="tiny", start=False, volumes=[VolumeCreate(name=kept.name)]))
+    )
     await at_rest(manager)
     dump = await Dump(manager).take()
-    await manager.admin.detach_volume("web1", "vdb")
+    await manager.admin.send(calls.detach_volume("web1", "vdb"))
     await at_rest(manager)
     assert kept.name in agent.volumes
     await dump.restore()
     await reconciler.once()
-    (found,) = (await manager.admin.list_volumes()).items
+    (found,) = (await manager.admin.send(calls.list_volumes())).items
     assert (found.name, found.vm) == (kept.name, None)
-    await manager.admin.delete_volume(kept.name)
+    await manager.admin.send(calls.delete_volume(kept.name))

@@ -232,8 +232,8 @@ async def test_the_record_of_another_vm_is_not_adopted(
         monkeypatch.setattr(agent, "vm_record", answer)
         found = await refused(manager, asked.id)
         assert (found.status, found.code) == (409, "NQR-API-133") and "another VM" in str(found)
-    assert len((await manager.admin.list_vms()).items) == 0
-    assert {one.id for one in (await manager.admin.list_unknown_vms()).items} == {asked.id, other.id}
+    assert len((await manager.admin.send(calls.list_vms())).items) == 0
+    assert {one.id for one in (await manager.admin.send(calls.list_unknown_vms())).items} == {asked.id, other.id}
 
 
 async def test_a_vm_that_is_recorded_on_another_host_is_left_to_that_one(manager: Any, reconciler: Reconciler) -> None:
