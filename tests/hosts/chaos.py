@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nqrust.client import calls
 from nqrust.client.errors import Refused, Unreachable
 from nqrust.client.manager import ManagerClient
 from nqrust.contract.vms import DesiredState, Vm, VmState
@@ -64,7 +65,7 @@ class Patient:
             time.sleep(0.3)
 
     def vms(self) -> list[Vm]:
-        return list(self.ask(self.client.list_vms)[0].items)
+        return list(self.ask(lambda: self.client.send(calls.list_vms()))[0].items)
 
 
 class Witness(threading.Thread):

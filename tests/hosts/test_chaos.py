@@ -96,8 +96,8 @@ class Wishes:
             self.ids[name] = made.id
             return tries
         if kind in ("stop", "restart"):
-            return self.patient.ask(lambda: getattr(client, f"{kind}_vm")(name, stop))[1]
-        return self.patient.ask(lambda: getattr(client, f"{kind}_vm")(name))[1]
+            return self.patient.ask(lambda: client.send(getattr(calls, f"{kind}_vm")(name, stop)))[1]
+        return self.patient.ask(lambda: client.send(getattr(calls, f"{kind}_vm")(name)))[1]
 
 
 @pytest.fixture(scope="module")

@@ -310,9 +310,9 @@ async def test_everybody_changes_their_own_password_and_is_signed_out_elsewhere(
     await other.login("bob", "a long password")
     async with raw(manager, auth=("ann", "a long password")) as browser:
         assert (await browser.get("/v1/auth/me")).status_code == 200
-        await here.change_password("a long password", "another password")
+        await here.send(calls.change_password("a long password", "another password"))
         assert (await browser.get("/v1/auth/me")).status_code == 401
-    assert (await here.me()).username == "ann" and (await other.send(calls.me())).username == "bob"
+    assert (await here.send(calls.me())).username == "ann" and (await other.send(calls.me())).username == "bob"
     for call in (elsewhere.send(calls.me()), manager.client().login("ann", "a long password")):
         with pytest.raises(Refused) as refused:
             await call

@@ -50,11 +50,11 @@ async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -
             if kind == "create":
                 await admin.send(calls.create_vm(VmCreate(name=name, image="tiny", memory_mib=64, start=chance.random() < 0.8)))
             elif kind in ("stop", "restart"):
-                await getattr(admin, f"{kind}_vm")(name, StopRequest(timeout_seconds=0))
+                await admin.send(getattr(calls, f"{kind}_vm")(name, StopRequest(timeout_seconds=0)))
             elif kind == "delete":
                 await admin.send(calls.delete_vm(name, force=chance.random() < 0.2))
             else:
-                await getattr(admin, f"{kind}_vm")(name)
+                await admin.send(getattr(calls, f"{kind}_vm")(name))
         except Refused as refused:
             assert refused.status in (404, 409), (kind, refused)
 

@@ -25,23 +25,21 @@ async def test_a_vm_is_created_started_reported_stopped_and_deleted(manager: Any
     assert spec.guest_token.startswith("nqr_")
 
     report = GuestReport(ip=vm.ip, boot_id="guest-boot", uptime_seconds=1)
-    await agent_client.forward_guest(joined.host_id, vm.id, GuestReportForward(report=report, at=datetime.now(timezone.utc)))
+    forwarded = GuestReportForward(report=report, at=datetime.now(timezone.utc))
+    await agent_client.send(calls.forward_guest(joined.host_id, vm.id, forwarded))
     vm = await manager.until("web1", "guest_up")
     assert vm.boot_id == "guest-boot" and vm.guest.ip == vm.ip
 
     for number in range(100):
         report = GuestReport(ip=vm.ip, boot_id=f"boot-{number}")
         told = GuestReportForward(report=report, at=datetime.now(timezone.utc))
-        await agent_client.forward_guest(joined.host_id, vm.id, told)
+        await agent_client.send(calls.forward_guest(joined.host_id, vm.id, told))
     assert (await manager.admin.send(calls.get_vm("web1"))).boot_id == "boot-99"
     events = [event.reason for event in (await manager.admin.send(calls.vm_events("web1"))).items]
     assert events.count("GuestRebooted") == 1, "a guest can name a new boot with each report"
     manager.core.reboots[vm.id] -= timedelta(minutes=1)
-    await agent_client.forward_guest(
-        joined.host_id,
-        vm.id,
-        GuestReportForward(report=GuestReport(ip=vm.ip, boot_id="later"), at=datetime.now(timezone.utc)),
-    )
+    later = GuestReportForward(report=GuestReport(ip=vm.ip, boot_id="later"), at=datetime.now(timezone.utc))
+    await agent_client.send(calls.forward_guest(joined.host_id, vm.id, later))
     events = [event.reason for event in (await manager.admin.send(calls.vm_events("web1"))).items]
     assert events.count("GuestRebooted") == 2
 

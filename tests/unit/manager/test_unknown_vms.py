@@ -145,7 +145,7 @@ async def test_adopting_brings_it_back_as_it_was(manager: Any, reconciler: Recon
 async def test_adopting_takes_it_as_it_is(manager: Any, reconciler: Reconciler, state: str, paused: bool) -> None:
     await manager.host()
     vm = await running(manager)
-    await (manager.admin.pause_vm if paused else manager.admin.stop_vm)("web1")
+    await manager.admin.send(calls.pause_vm("web1") if paused else calls.stop_vm("web1"))
     await manager.until("web1", state)
     await lose(manager)
     await reconciler.once()

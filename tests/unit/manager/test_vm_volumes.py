@@ -323,7 +323,7 @@ async def test_what_is_to_be_kept_is_kept_before_its_vm_is_deleted(manager: Any)
     agent.away = True
     await manager.admin.send(do.detach_volume("db1", "vdb", data="keep"))
     await manager.until("db1", lambda v: "tried again" in v.error)
-    agent.clear()
+    agent.calls.clear()
     await manager.admin.send(do.delete_vm("db1", force=True))
     await manager.until("db1", lambda v: v.state.value == "deleting" and "tried again" in v.error)
     agent.away = False

@@ -8,12 +8,14 @@ import subprocess
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from tests.fakes.host import FakeHost
 
+from nqrust.client.call import Call
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG, canary_owner
-from nqrust.contract.vms import NAME_PATTERN
+from nqrust.contract.vms import NAME_PATTERN, VmCreate
 from nqrust.host.children import Child, lives, this_process
 from nqrust.installer.proofs import canary
 from nqrust.installer.proofs.through_manager import ManagersCanary
@@ -33,18 +35,20 @@ class Manager:
     keeps: bool = False
     deleted: list[str] = field(default_factory=list)
 
-    def list_vms(self) -> SimpleNamespace:
-        return SimpleNamespace(items=list(self.vms))
-
-    def create_vm(self, wanted: Any) -> SimpleNamespace:
-        self.vms.append(vm(wanted.name, wanted.host, wanted.tags))
-        return self.vms[-1]
-
-    def delete_vm(self, id: str, *, force: bool) -> None:
-        assert force
+    def send(self, call: Call[Any]) -> Any:
+        match call.method, call.path:
+            case "GET", "/v1/vms":
+                return SimpleNamespace(items=list(self.vms))
+            case "POST", "/v1/vms":
+                assert isinstance(call.body, VmCreate)
+                self.vms.append(vm(call.body.name, call.body.host, tuple(call.body.tags)))
+                return self.vms[-1]
+        assert call.method == "DELETE" and call.query == {"force": "true"}
+        id = unquote(call.path.removeprefix("/v1/vms/"))
         self.deleted.append(id)
         if not self.keeps:
             self.vms = [vm for vm in self.vms if vm.id != id]
+        return None
 
 
 def vm(name: str, host: str | None = "here", tags: tuple[str, ...] = (CANARY_TAG,)) -> SimpleNamespace:
