@@ -38,14 +38,15 @@ sys.path.insert(0, {product.CLONE + "/src"!r})
 from nqrust.host.errors import CommandFailed
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
-from nqrust.installer.distro.dnf import Dnf
+from nqrust.installer.verbs.packages.dnf.installing import Dnf
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Entry
 from nqrust.installer.engine.step import Needed, Origin, Satisfied
-from nqrust.installer.engine.undo import script, verbs
-from nqrust.installer.engine.undo.outcome import UndoContext
-from nqrust.installer.engine.undo.record import Undo
-from nqrust.installer.steps.packages import PackageIndex, Packages
+from nqrust.installer.verbs import registry as verbs
+from nqrust.installer.verbs.script import whole as script
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.verbs.packages.step import PackageIndex, Packages
 host, manager = LocalHost(), Dnf()
 originals = Originals(host, "/root/originals")
 context = UndoContext(host, originals)

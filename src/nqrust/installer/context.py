@@ -9,10 +9,10 @@ from nqrust.host.facts.model import Facts
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
+from nqrust.installer.platform.firecracker import Supplied
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.steps.firecracker import Supplied
 from nqrust.installer.supervisor import registry
 from nqrust.installer.supervisor.port import Supervisor
 from nqrust.installer.supervisor.supervisord import Supervisord

@@ -117,9 +117,9 @@ from nqrust.contract.images import Blob
 from nqrust.contract.vms import PortForward
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
-from nqrust.installer.steps.firewall import IptablesRules, vm_network
+from nqrust.installer.verbs.firewall.rules import IptablesRules, vm_network
 from nqrust.installer.engine.step import Satisfied
-from nqrust.installer.engine.undo.kernel import rules as undo
+from nqrust.installer.verbs.kernel.undo import rules as undo
 from types import SimpleNamespace
 
 host, network = LocalHost(), Network()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.places import ROOT
-from tests.unit.installer.steps.test_venv import lock, make_wheel
+from tests.unit.installer.platform.test_venv import lock, make_wheel
 
 
 def pinning(tmp_path: Path) -> dict[str, str]:

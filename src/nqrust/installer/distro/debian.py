@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nqrust.installer.distro.apt import Apt
 from nqrust.installer.distro.model import Distro
+from nqrust.installer.verbs.packages.apt.installing import Apt
 
 PACKAGES = {
     "postgresql": ("postgresql", "postgresql-client"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nqrust.host.facts.model import Os
-from nqrust.installer.distro.package_manager import PackageManager
+from nqrust.installer.verbs.packages.manager import PackageManager
 
 ROLES = (
     "postgresql",  # server and client

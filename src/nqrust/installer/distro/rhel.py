@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nqrust.installer.distro.dnf import Dnf
 from nqrust.installer.distro.model import Distro
+from nqrust.installer.verbs.packages.dnf.installing import Dnf
 
 RHEL = Distro(
     id="rhel",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nqrust.installer.distro.apt import Apt
 from nqrust.installer.distro.debian import PACKAGES
 from nqrust.installer.distro.model import Distro
+from nqrust.installer.verbs.packages.apt.installing import Apt
 
 UBUNTU = Distro(
     id="ubuntu",

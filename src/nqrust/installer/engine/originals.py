@@ -14,8 +14,9 @@ from typing import Any
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host, Kind
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.undo import packages, traces
-from nqrust.installer.engine.undo.record import Undo
+from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.verbs.packages import traces
+from nqrust.installer.verbs.packages import undo as packages
 
 
 class Originals:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nqrust.installer.engine.journal import Journal, Record
 from nqrust.installer.engine.step import Origin
-from nqrust.installer.engine.undo.record import Retain, Undo
+from nqrust.installer.engine.undo_record import Retain, Undo
 
 
 @dataclass(frozen=True)

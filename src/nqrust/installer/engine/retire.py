@@ -27,9 +27,9 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import Plan
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.rollback import roll_back
-from nqrust.installer.engine.undo.outcome import UndoContext
-from nqrust.installer.engine.undo.record import Retain, Undo
-from nqrust.installer.engine.undo.wording import told
+from nqrust.installer.engine.undo_record import Retain, Undo
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.engine.wording import told
 
 PHASE, TITLE = "retire", "What is no longer asked for"
 MAKES_WAY = "makes-way"

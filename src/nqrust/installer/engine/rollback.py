@@ -10,10 +10,10 @@ from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.events import Notice, Reporter, StepFinished, StepStarted
 from nqrust.installer.engine.journal import Journal, Record
 from nqrust.installer.engine.receipt import Entry, Receipt
-from nqrust.installer.engine.undo import services
-from nqrust.installer.engine.undo.outcome import Kept, Outcome, Partly, UndoContext
-from nqrust.installer.engine.undo.together import with_older
-from nqrust.installer.engine.undo.verbs import NEED_PROGRAMS, revert
+from nqrust.installer.engine.together import with_older
+from nqrust.installer.engine.verb import Kept, Outcome, Partly, UndoContext
+from nqrust.installer.verbs.registry import NEED_PROGRAMS, revert
+from nqrust.installer.verbs.service import undo as services
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.retire import PHASE, Retired, preview_retiring, retire
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied, Step
-from nqrust.installer.engine.undo.outcome import UndoContext
-from nqrust.installer.engine.undo.record import Undo
+from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.engine.verb import UndoContext
 
 
 @dataclass

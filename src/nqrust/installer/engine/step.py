@@ -16,7 +16,7 @@ from enum import Enum
 from typing import ClassVar, Protocol, runtime_checkable
 
 from nqrust.host.port import Host
-from nqrust.installer.engine.undo.record import Undo
+from nqrust.installer.engine.undo_record import Undo
 
 
 @dataclass(frozen=True)

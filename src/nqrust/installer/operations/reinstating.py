@@ -20,11 +20,11 @@ from nqrust.installer.operations import refusals, summary
 from nqrust.installer.operations.gate import Prospect
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
+from nqrust.installer.platform.release_link import CurrentLink
 from nqrust.installer.preflight import changes
 from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.request import PlanPreview, Request, Summary
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.steps.release_link import CurrentLink
 
 BY_HAND = "That run had also removed what is asked for again now: run `nqr install` to bring it back."
 

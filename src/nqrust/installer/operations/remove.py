@@ -29,9 +29,8 @@ from nqrust.installer.engine.events import (
 from nqrust.installer.engine.receipt import Entry, Receipt, unfinished_entries
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.runner import new_run_id
-from nqrust.installer.engine.undo import script
-from nqrust.installer.engine.undo.outcome import UndoContext
-from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.engine.undo_record import Retain
+from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.operations import leftovers, proof_of_clean, reinstating, taking_back
 from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.site import ChangingSite, Site, open_site
@@ -44,6 +43,7 @@ from nqrust.installer.request import (
     Request,
     Summary,
 )
+from nqrust.installer.verbs.script import whole as script
 
 
 def _timed(done: Summary, host: Host, began: float) -> Summary:

@@ -24,13 +24,13 @@ from nqrust.installer.engine.journal_file import CrashingJournalStore, FileJourn
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.step import Satisfied, Step
+from nqrust.installer.platform.firecracker import supplied
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.sources import open_source, source_steps
 from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.steps.firecracker import supplied
-from nqrust.installer.steps.unit import Service
+from nqrust.installer.verbs.service.unit import Service
 
 CRASH_AFTER, CRASH_BEFORE = "NQR_CRASH_AFTER_APPEND", "NQR_CRASH_BEFORE_APPEND"
 """Set by the kill matrix of the test suite only: the process ends with SIGKILL at its n-th journal record."""

@@ -12,12 +12,12 @@ from dataclasses import replace
 from nqrust.contract import paths
 from nqrust.host.errors import HostError
 from nqrust.installer.engine.errors import NqrError
-from nqrust.installer.engine.undo import standing_script
-from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.operations.site import ChangingSite, Site
 from nqrust.installer.operations.taking_back import undo_context
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import Summary
+from nqrust.installer.verbs.script import standing as standing_script
 
 
 def keep_current(site: ChangingSite, done: Summary) -> Summary:

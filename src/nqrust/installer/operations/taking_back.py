@@ -7,11 +7,11 @@ from collections.abc import Callable
 from nqrust.contract import paths
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
+from nqrust.installer.engine.forecast import forecast
 from nqrust.installer.engine.receipt import Entry, unfinished_entries
 from nqrust.installer.engine.step import Origin
-from nqrust.installer.engine.undo.forecast import forecast
-from nqrust.installer.engine.undo.outcome import UndoContext
-from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.engine.undo_record import Retain
+from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.operations import leftovers
 from nqrust.installer.operations.site import Site
 from nqrust.installer.release import bootstrap_record

@@ -6,21 +6,21 @@ from nqrust.contract import paths
 from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
-from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.phases import environments
+from nqrust.installer.platform.artifact import Artifact
+from nqrust.installer.platform.firecracker import FirecrackerBinary
+from nqrust.installer.platform.image import BuiltImage
+from nqrust.installer.platform.registered_images import RegisteredImages, Registry
+from nqrust.installer.platform.release_link import CurrentLink
+from nqrust.installer.platform.vmm_verdict import VmmVerdict
 from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, HELPER
 from nqrust.installer.release.descriptor import Component, ComponentKind
 from nqrust.installer.resources.env import manager_base
 from nqrust.installer.settings.model import VmmChoice
-from nqrust.installer.steps.artifact import Artifact
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.firecracker import FirecrackerBinary
-from nqrust.installer.steps.image import BuiltImage
-from nqrust.installer.steps.registered_images import RegisteredImages, Registry
-from nqrust.installer.steps.release_link import CurrentLink
-from nqrust.installer.steps.symlink import Symlink
-from nqrust.installer.steps.vmm_verdict import VmmVerdict
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.file.symlink import Symlink
 
 CONTAINER_RUNTIME = "container-runtime"
 

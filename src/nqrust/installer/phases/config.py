@@ -6,17 +6,17 @@ from nqrust.contract import names, paths
 from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
-from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.engine.undo_record import Retain
+from nqrust.installer.platform.vm_home import VmHome
 from nqrust.installer.resources import documents, env
 from nqrust.installer.resources.scripts import helper_scripts
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.group import Group
-from nqrust.installer.steps.member import Member
-from nqrust.installer.steps.mode import Mode
-from nqrust.installer.steps.symlink import Symlink
-from nqrust.installer.steps.user import User
-from nqrust.installer.steps.vm_home import VmHome
+from nqrust.installer.verbs.account.group import Group
+from nqrust.installer.verbs.account.member import Member
+from nqrust.installer.verbs.account.user import User
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.file.mode import Mode
+from nqrust.installer.verbs.file.symlink import Symlink
 
 CONFIG_MODE = 0o640
 SECRET_MODE = 0o600

@@ -8,16 +8,16 @@ from nqrust.installer.context import Context
 from nqrust.installer.distro import registry
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
-from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.resources.env import database_host, database_port
 from nqrust.installer.settings.model import DbType
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.pg_cluster import ClusterChoice, PostgresClusterRunning
-from nqrust.installer.steps.pg_database import Database
-from nqrust.installer.steps.pg_login import TcpLogin
-from nqrust.installer.steps.pg_role import Role
-from nqrust.installer.steps.pg_sql import Connection
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.postgres.cluster import ClusterChoice, PostgresClusterRunning
+from nqrust.installer.verbs.postgres.database import Database
+from nqrust.installer.verbs.postgres.login import TcpLogin
+from nqrust.installer.verbs.postgres.role import Role
+from nqrust.installer.verbs.postgres.sql import Connection
 
 
 def login(context: Context) -> Connection:

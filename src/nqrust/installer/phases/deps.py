@@ -15,11 +15,11 @@ from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import environments, sudo
 from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.settings.model import DbType, NetworkMode
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.packages import PackageIndex, Packages
-from nqrust.installer.steps.supervisord import SupervisordRunning
-from nqrust.installer.steps.symlink import Symlink
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.file.symlink import Symlink
+from nqrust.installer.verbs.packages.step import PackageIndex, Packages
+from nqrust.installer.verbs.service.supervisord import SupervisordRunning
 
 
 def roles(context: Context) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nqrust.installer.context import Context
+from nqrust.installer.platform.venv import PythonEnvironment
 from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, OWN_WHEEL
 from nqrust.installer.release.descriptor import Component, ComponentKind
 from nqrust.installer.release.wheelhouse import Wheelhouse
-from nqrust.installer.steps.venv import PythonEnvironment
 
 INSTALLER_REQUIREMENTS = ("requirements/installer.txt", OWN_WHEEL)
 SUPERVISORD_REQUIREMENT = "requirements/supervisord.txt"

@@ -7,10 +7,10 @@ from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.preflight.machine import MODULES
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.group import Group
-from nqrust.installer.steps.kernel_module import KernelModule
-from nqrust.installer.steps.mode import Mode
+from nqrust.installer.verbs.account.group import Group
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.file.mode import Mode
+from nqrust.installer.verbs.kernel.module import KernelModule
 
 DEVICE = "/dev/kvm"
 MODULES_FILE = "/etc/modules-load.d/nqrust-microvm.conf"

@@ -9,14 +9,14 @@ from nqrust.installer.engine.step import Step
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
 from nqrust.installer.resources.network_script import network_script
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings
-from nqrust.installer.steps.bridged import BridgedUplink
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.firewall import FirewallSpec, IptablesRules, vm_network
-from nqrust.installer.steps.link import Bridge, BridgeMakesWay
-from nqrust.installer.steps.makes_way import MakesWay
-from nqrust.installer.steps.network_manager import FOLDER, UnmanagedLinks
-from nqrust.installer.steps.sysctl import Sysctl
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, vm_network
+from nqrust.installer.verbs.kernel.sysctl import Sysctl
+from nqrust.installer.verbs.network.bridged import BridgedUplink
+from nqrust.installer.verbs.network.link import Bridge, BridgeMakesWay
+from nqrust.installer.verbs.network.makes_way import MakesWay
+from nqrust.installer.verbs.network.network_manager import FOLDER, UnmanagedLinks
 
 SYSCTL_FILE = "/etc/sysctl.d/90-nqrust-microvm.conf"
 FORWARDING = "net.ipv4.ip_forward"

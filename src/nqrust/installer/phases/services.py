@@ -12,20 +12,20 @@ from nqrust.installer.distro import registry
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import build, database, environments, network, sudo
+from nqrust.installer.platform.migrate import Migrate
+from nqrust.installer.platform.wait import Healthy
 from nqrust.installer.proofs.hops import local_address
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
 from nqrust.installer.resources.env import agent_env, database_url, manager_env, ui_env
 from nqrust.installer.resources.network_script import network_script
 from nqrust.installer.settings.model import DbType, NetworkMode, Settings
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.makes_way import MakesWay
-from nqrust.installer.steps.migrate import Migrate
-from nqrust.installer.steps.unit import Service
-from nqrust.installer.steps.wait import Healthy
 from nqrust.installer.supervisor import registry as registry_of_supervisors
 from nqrust.installer.supervisor.holding import split_bind
 from nqrust.installer.supervisor.spec import Hardening, ServiceSpec
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.network.makes_way import MakesWay
+from nqrust.installer.verbs.service.unit import Service
 
 NETWORK, DHCP = names.NETWORK_UNIT.removesuffix(".service"), names.DHCP_UNIT.removesuffix(".service")
 MANAGER, AGENT, UI = (u.removesuffix(".service") for u in (names.MANAGER_UNIT, names.AGENT_UNIT, names.UI_UNIT))

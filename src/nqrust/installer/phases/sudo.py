@@ -6,9 +6,9 @@ from nqrust.contract import names
 from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
+from nqrust.installer.platform.sudoers import Sudoers
 from nqrust.installer.release.descriptor import Privilege
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.sudoers import Sudoers
+from nqrust.installer.verbs.file.directory import Directory
 
 SUDOERS_DIR = "/etc/sudoers.d"
 SUDOERS_FILE = f"{SUDOERS_DIR}/nqrust"

@@ -13,7 +13,7 @@ from nqrust.host.facts.model import Facts
 from nqrust.installer.preflight.findings import Finding, error
 from nqrust.installer.settings.model import DbType, NetworkMode, Settings
 from nqrust.installer.settings.record import value_of
-from nqrust.installer.steps.pg_cluster import expected_port
+from nqrust.installer.verbs.postgres.cluster import expected_port
 
 
 class How(str, Enum):

@@ -8,8 +8,8 @@ from nqrust.contract import names
 from nqrust.host.facts.model import Facts, ListeningPort
 from nqrust.installer.preflight.findings import Finding, error, warning
 from nqrust.installer.settings.model import DbType, NetworkMode, Settings
-from nqrust.installer.steps.pg_cluster import expected_port
 from nqrust.installer.supervisor.holding import overlaps, split_bind
+from nqrust.installer.verbs.postgres.cluster import expected_port
 
 DATABASE_PORT = "database.port"
 

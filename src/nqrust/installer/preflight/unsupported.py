@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from nqrust.installer.preflight.findings import Finding, error
 from nqrust.installer.settings.model import NetworkMode, Settings
-from nqrust.installer.steps.bridged import CODE as BRIDGED
-from nqrust.installer.steps.bridged import CURE as BRIDGED_CURE
-from nqrust.installer.steps.bridged import WHY as BRIDGED_WHY
+from nqrust.installer.verbs.network.bridged import CODE as BRIDGED
+from nqrust.installer.verbs.network.bridged import CURE as BRIDGED_CURE
+from nqrust.installer.verbs.network.bridged import WHY as BRIDGED_WHY
 
 BUNDLED = "bundled"
 RELEASE, KEY = "NQR-REL-050", "NQR-REL-051"

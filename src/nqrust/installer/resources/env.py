@@ -12,7 +12,7 @@ from nqrust.contract import names, paths
 from nqrust.host.secret import Secret
 from nqrust.installer.context import Context
 from nqrust.installer.settings.model import DbType, NetworkMode
-from nqrust.installer.steps.pg_cluster import expected_port
+from nqrust.installer.verbs.postgres.cluster import expected_port
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=?~-]*")
 HEADER = "# Written by nqr. Change settings with `nqr install`; an edit here is kept at uninstall but replaced by a re-run.\n"

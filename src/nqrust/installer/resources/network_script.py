@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings
-from nqrust.installer.steps.firewall import FirewallSpec, render_down, render_up
-from nqrust.installer.steps.link import ALIAS
+from nqrust.installer.verbs.firewall.rules import FirewallSpec, render_down, render_up
+from nqrust.installer.verbs.network.link import ALIAS
 
 
 def network_script(network: NetworkSettings, spec: FirewallSpec) -> str:

@@ -28,13 +28,13 @@ from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.journal_file import ReadOnlyJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
-from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.operations import gate, proof_of_clean, proving
 from nqrust.installer.operations.site import ChangingSite, Site
 from nqrust.installer.reporting import logfile
 from nqrust.installer.settings.sources import gather
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.file import File
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
 
 TREE = app.command()
 FILE, DATA, DATABASE, PACKAGES = "/etc/of-nqr", "/srv/data-of-nqr", "/srv/database-of-nqr", "/srv/packages-of-nqr"

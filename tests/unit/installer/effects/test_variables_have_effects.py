@@ -91,11 +91,11 @@ ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
     ),
     "NQR_FIRECRACKER_ARCHIVE": (
         "the archive that is installed",
-        "tests/unit/installer/steps/test_firecracker.py::test_what_the_environment_supplies",
+        "tests/unit/installer/platform/test_firecracker.py::test_what_the_environment_supplies",
     ),
     "NQR_FIRECRACKER_SHA256": (
         "the digest that it must have",
-        "tests/unit/installer/steps/test_firecracker.py::test_what_the_environment_supplies",
+        "tests/unit/installer/platform/test_firecracker.py::test_what_the_environment_supplies",
     ),
     "PIP_CACHE_DIR": (
         "pip keeps its cache there",

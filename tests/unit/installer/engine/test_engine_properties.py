@@ -19,11 +19,11 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.rollback import roll_back
 from nqrust.installer.engine.runner import Runner
 from nqrust.installer.engine.step import Step
-from nqrust.installer.engine.undo.outcome import UndoContext
-from nqrust.installer.steps.block import Block
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.symlink import Symlink
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.file.block import Block
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.file.symlink import Symlink
 
 ORIGINALS = "/var/lib/nqr/originals"
 DIRS = ("/etc/a", "/etc/a/b", "/opt/p", "/opt/p/q")

@@ -7,22 +7,17 @@ from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
 from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.forecast import forecast
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
-from nqrust.installer.engine.undo import script, standing_script, traces
-from nqrust.installer.engine.undo.forecast import forecast
-from nqrust.installer.engine.undo.outcome import Kept, UndoContext
-from nqrust.installer.engine.undo.record import (
-    Undo,
-    undo_block,
-    undo_directory,
-    undo_file,
-    undo_symlink,
-    undo_unit,
-)
-from nqrust.installer.engine.undo.verbs import revert
+from nqrust.installer.engine.undo_record import Undo, undo_block, undo_directory, undo_file, undo_symlink, undo_unit
+from nqrust.installer.engine.verb import Kept, UndoContext
+from nqrust.installer.verbs.packages import traces
+from nqrust.installer.verbs.registry import revert
+from nqrust.installer.verbs.script import standing as standing_script
+from nqrust.installer.verbs.script import whole as script
 
 CONF = "/etc/app.conf"
 ORIGINALS = "/var/lib/nqr/originals"

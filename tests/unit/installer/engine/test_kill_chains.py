@@ -16,10 +16,10 @@ from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.receipt import Receipt, unfinished_entries
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.runner import Runner, RunResult, new_run_id
-from nqrust.installer.engine.undo.outcome import UndoContext
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.symlink import Symlink
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.file.symlink import Symlink
 
 STATE = "/var/lib/nqr"
 

@@ -13,8 +13,8 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.runner import Runner, RunResult
 from nqrust.installer.engine.step import Conflict, Inspection, Prepared, Step
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.symlink import Symlink
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.file.symlink import Symlink
 
 STATE = "/var/lib/nqr"
 

@@ -8,8 +8,8 @@ from tests.places import GOLDEN
 from nqrust.installer.engine.errors import JournalError
 from nqrust.installer.engine.journal import RECORD_TYPES, Journal, MemoryJournalStore
 from nqrust.installer.engine.receipt import Receipt
-from nqrust.installer.engine.undo.record import Retain
-from nqrust.installer.engine.undo.verbs import VERBS
+from nqrust.installer.engine.undo_record import Retain
+from nqrust.installer.verbs.registry import VERBS
 
 OLD = (GOLDEN / "journal/v1.jsonl").read_bytes()
 

@@ -23,16 +23,17 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.runner import Runner
 from nqrust.installer.engine.step import Origin, Prepared
-from nqrust.installer.engine.undo import packages, verbs
-from nqrust.installer.engine.undo.wording import WORDS
+from nqrust.installer.engine.wording import WORDS
 from nqrust.installer.operations import gate
 from nqrust.installer.operations.site import ChangingSite, Site
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.reporting.wording import plan_lines
 from nqrust.installer.request import PlanPreview, Request, RunOptions, Summary
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.file import File
+from nqrust.installer.verbs import registry as verbs
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.packages import undo as packages
 
 MODULES = [importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("install", "remove")]
 SOURCES = Path(nqrust.installer.__file__).parent
@@ -65,7 +66,7 @@ class Tool:
     def prepare(self, host: Any) -> Prepared:
         if not self.brings:
             return Prepared(Origin.adopted, ())
-        from nqrust.installer.engine.undo.record import undo_packages
+        from nqrust.installer.engine.undo_record import undo_packages
 
         return Prepared(Origin.created, (undo_packages("few", ["base", "theirs"], [], []),))
 
@@ -126,7 +127,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Installed:
 
 
 def packages_retain(name: str) -> Any:
-    from nqrust.installer.engine.undo.record import Retain
+    from nqrust.installer.engine.undo_record import Retain
 
     return Retain(name)
 

@@ -21,7 +21,7 @@ from nqrust.installer.operations import gate, standing_undo
 from nqrust.installer.operations.site import ChangingSite, Site
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, RunOptions, StepPreview, Summary
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.steps.file import File
+from nqrust.installer.verbs.file.file import File
 
 PREVIEW = PlanPreview("install", (PhasePreview("config", "Config", (StepPreview("f", "file", "write /etc/a"),)),))
 

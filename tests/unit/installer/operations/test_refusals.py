@@ -14,11 +14,11 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.runner import Runner
 from nqrust.installer.operations import refusals, summary
+from nqrust.installer.platform.firecracker import FIRECRACKER, FirecrackerBinary
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.firecracker import FIRECRACKER, FirecrackerBinary
-from nqrust.installer.steps.kernel_module import KernelModule
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.kernel.module import KernelModule
 
 UNPINNED = dataclasses.replace(FIRECRACKER, sha256=None)
 

@@ -8,9 +8,9 @@ from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
 from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.phases import build
+from nqrust.installer.platform.firecracker import FirecrackerBinary, Supplied
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.sources import gather
-from nqrust.installer.steps.firecracker import FirecrackerBinary, Supplied
 
 ARCHIVE = Supplied("/root/firecracker.tgz", "a" * 64)
 

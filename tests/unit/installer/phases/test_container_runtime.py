@@ -15,13 +15,13 @@ from nqrust.installer import planner
 from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Step
-from nqrust.installer.engine.undo.record import Retain
+from nqrust.installer.engine.undo_record import Retain
+from nqrust.installer.platform import image
+from nqrust.installer.platform.image import BuiltImage
 from nqrust.installer.preflight.images import checks
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.steps import image
-from nqrust.installer.steps.image import BuiltImage
-from nqrust.installer.steps.packages import Packages
+from nqrust.installer.verbs.packages.step import Packages
 
 ROCKY = fit(os=Os("rocky", "9.3", ("rhel", "centos", "fedora")))
 

@@ -29,12 +29,12 @@ from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.plan import Plan
 from nqrust.installer.engine.retire import MAKES_WAY
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, Step
-from nqrust.installer.engine.undo.record import Retain, undo_file
+from nqrust.installer.engine.undo_record import Retain, undo_file
 from nqrust.installer.preflight import changes
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.steps.link import Bridge
+from nqrust.installer.verbs.network.link import Bridge
 
 LEDGER = "/var/lib/ledger"
 KEPT = ("image:", "pg-role:", "pg-database:", "directory:/srv", "packages:", "python-environment:", "wheelhouse")

@@ -7,13 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.unit.installer.steps.test_registered_images import steps
+from tests.unit.installer.platform.test_registered_images import steps
 
 from nqrust.contract import paths
 from nqrust.contract.paths import Layout
 from nqrust.installer.resources.scripts import helper_scripts
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.symlink import Symlink
+from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.file.symlink import Symlink
 
 FOLDER = "/opt/nqrust-microvm/scripts"
 SCRIPTS = helper_scripts(Layout())

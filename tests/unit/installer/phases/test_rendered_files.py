@@ -17,12 +17,12 @@ from tests.unit.installer.phases.a_host import fit
 from nqrust.host.secret import Secret
 from nqrust.installer import planner
 from nqrust.installer.context import Context, ReleaseFiles, Secrets
+from nqrust.installer.platform.sudoers import Sudoers
 from nqrust.installer.release.bundled import COMPONENTS, IMAGES
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.steps.file import File
-from nqrust.installer.steps.sudoers import Sudoers
+from nqrust.installer.verbs.file.file import File
 
 GOLDEN = places.GOLDEN / "files"
 SECRETS = Secrets(

@@ -6,11 +6,11 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_container_runtime import asked, steps
-from tests.unit.installer.steps.lifecycle import applied, reverted
+from tests.unit.installer.verbs.lifecycle import applied, reverted
 
 from nqrust.contract import names, paths
-from nqrust.installer.steps.directory import Directory
-from nqrust.installer.steps.mode import Mode
+from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.mode import Mode
 
 LAYOUT = paths.Layout()
 

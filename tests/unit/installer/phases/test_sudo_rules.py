@@ -17,12 +17,12 @@ from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.phases import services
 from nqrust.installer.phases.sudo import SUDOERS_FILE
+from nqrust.installer.platform.sudoers import Sudoers
 from nqrust.installer.release.descriptor import Privilege
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.steps.packages import Packages
-from nqrust.installer.steps.sudoers import Sudoers
 from nqrust.installer.supervisor.spec import Hardening
+from nqrust.installer.verbs.packages.step import Packages
 
 UID = 64_999
 PRIVILEGES = (Privilege(component="manager", argv=("{libexec}/helper", "look"), why="look at a disk"),)

@@ -13,11 +13,11 @@ from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command
-from nqrust.installer.distro.apt import Apt
 from nqrust.installer.engine.events import Event, Notice, Reporter
 from nqrust.installer.rehearsal import carrier, relay
 from nqrust.installer.rehearsal.spec import GATEWAY, RESOLVER
 from nqrust.installer.rehearsed import Heard
+from nqrust.installer.verbs.packages.apt.installing import Apt
 
 SOURCE = Path(carrier.__file__).parents[3]
 IN_A_NETWORK = """

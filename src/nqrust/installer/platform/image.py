@@ -1,0 +1,114 @@
+"""Step: an image built on this host from distribution packages, by a named recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from nqrust.contract.images import MANIFEST
+from nqrust.contract.paths import CACHE_DIR
+from nqrust.host.errors import PathMissing
+from nqrust.host.port import Host, Kind
+from nqrust.image import container, folder, tiny
+from nqrust.image.errors import ImageError
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.progress import silent
+from nqrust.installer.engine.step import (
+    Conflict,
+    Inspection,
+    Needed,
+    Origin,
+    Prepared,
+    Satisfied,
+    verify_by_inspection,
+)
+from nqrust.installer.engine.undo_record import Retain, undo_directory, undo_resource
+from nqrust.installer.platform.registered_images import Registry
+
+RECIPES = {"tiny": tiny.build, "container-runtime": container.build}
+"""Name in a release's descriptor (and of the image) -> what builds it."""
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """Build `recipe` into `image_dir`/`recipe` with the guest agent at `guest_agent`. Kept by uninstall (`--purge-data`).
+
+    `registry`: the manager that registers it; going back to a host without the image takes it out of there too.
+
+    A build that was cut off leaves a folder beside it, which goes with the next build, a rollback or an uninstall."""
+
+    image_dir: str
+    guest_agent: str
+    cache: str = CACHE_DIR
+    registry: Registry | None = None
+    recipe: str = "tiny"
+    progress: Callable[[str, float | None], None] = field(default=silent, compare=False, repr=False)
+
+    kind: ClassVar[str] = "built-image"
+
+    @property
+    def id(self) -> str:
+        return f"image:{self.recipe}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.image_dir}/{self.recipe}"
+
+    def describe(self) -> str:
+        return f"build the image {self.recipe} in {self.path}"
+
+    def inspect(self, host: Host) -> Inspection:
+        stat = host.stat(self.path)
+        if stat is not None and (stat.kind is not Kind.directory or self._is_anothers(host)):
+            return Conflict(
+                "NQR-IMG-106",
+                f"{self.path} is there already and is no image, so the image {self.recipe} is not built over it.",
+                f"Move {self.path} away, or choose another folder with IMAGE_DIR.",
+            )
+        try:
+            manifest: dict[str, Any] = json.loads(host.read_text(f"{self.path}/{MANIFEST}"))
+        except PathMissing:
+            return Needed((f"+ {self.path}",))
+        except ValueError:
+            return Needed((f"~ {self.path}: {MANIFEST} is damaged",))
+        blobs = [manifest.get(name) for name in ("rootfs", "kernel", "kernel_elf", "initrd")]
+        for blob in blobs:
+            if not isinstance(blob, dict):
+                continue
+            found = host.stat(f"{self.path}/{blob.get('file')}")
+            if found is None or found.size != blob.get("size"):
+                return Needed((f"~ {self.path}/{blob.get('file')}",))
+        return Satisfied()
+
+    def prepare(self, host: Host) -> Prepared:
+        if host.stat(self.path) is None:
+            half = undo_directory(folder.staging_of(self.path), tree=True)
+            whole = undo_directory(self.path, tree=True, retain=Retain.data)
+            if self.registry is None:
+                return Prepared(Origin.created, (whole, half))
+            row = undo_resource(self.registry.image(self.recipe), self.registry.token_file)
+            return Prepared(Origin.created, (row, whole, half))  # backwards: the folder goes before the row
+        return Prepared(Origin.modified, ())
+
+    def apply(self, host: Host) -> None:
+        if host.stat(self.cache) is None:
+            host.mkdir(self.cache, mode=0o700)
+        packages = f"{self.cache}/packages"
+        if host.stat(packages) is None:
+            host.mkdir(packages, mode=0o700)
+        try:
+            RECIPES[self.recipe](
+                host, target_dir=self.path, guest_agent=self.guest_agent, cache_dir=packages, progress=self.progress
+            )
+        except ImageError as error:
+            raise StepFailed(error.code, error.what, error.cure) from error
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)
+
+    def _is_anothers(self, host: Host) -> bool:
+        """An image always has its manifest: its folder is put in place whole."""
+        names = host.listdir(self.path)
+        return bool(names) and MANIFEST not in names

@@ -1,0 +1,132 @@
+"""The database brought up to date by the release's own tool, after a copy of what there is to lose."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
+from nqrust.host.port import Host, command
+from nqrust.host.secret import Secret
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import (
+    Inspection,
+    Needed,
+    Origin,
+    Prepared,
+    Satisfied,
+    verify_by_inspection,
+)
+from nqrust.installer.engine.undo_record import Retain, Undo, undo_file
+from nqrust.installer.verbs.postgres.sql import Connection, literal
+
+_DUMP_SECONDS = 3600.0
+_TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema');"
+
+
+@dataclass(frozen=True)
+class Migrate:
+    """`version`: of the release; `marker`: file that remembers for which one the database was migrated last.
+    `table`: one that the release's tool always makes, so that a marker does not outlive its database. `env`
+    goes to the tool, which runs as `user`. `backup_dir` must be a private folder (0700)."""
+
+    kind: ClassVar[str] = "migrate"
+
+    argv: tuple[str, ...]
+    version: str
+    marker: str
+    login: Connection
+    backup_dir: str
+    env: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
+    user: str | None = None
+    table: str = "alembic_version"
+    timeout: float = 1800.0
+
+    @property
+    def id(self) -> str:
+        return "migrate"
+
+    @property
+    def backup_path(self) -> str:
+        return posixpath.join(self.backup_dir, f"{self.login.database}-before-{self.version}.dump")
+
+    @property
+    def _key(self) -> str:
+        return f"{self.version} {self.login.host}:{self.login.port}/{self.login.database}\n"
+
+    def describe(self) -> str:
+        return f"bring the database {self.login.database} up to date for {self.version}"
+
+    def inspect(self, host: Host) -> Inspection:
+        try:
+            marked = host.read_text(self.marker) == self._key
+        except HostError:
+            marked = False
+        if marked and self._has_table(host):
+            return Satisfied()
+        return Needed((f"migrate {self.login.database} to {self.version}",))
+
+    def prepare(self, host: Host) -> Prepared:
+        # There is no way back for a schema but the copy; a database that we created goes with its own record.
+        records: list[Undo] = [undo_file(self.marker, ours_sha256=None)]
+        if not host.exists(self.backup_path) and self._count(host) > 0:
+            records.append(undo_file(self.backup_path, ours_sha256=None, retain=Retain.database))
+        return Prepared(Origin.modified, tuple(records))
+
+    def apply(self, host: Host) -> None:
+        # An interrupted run's copy is the older one, made before anything was migrated: it stays.
+        if not host.exists(self.backup_path) and self._count(host) > 0:
+            self._dump(host)
+        try:
+            host.run(command(*self.argv, env=self.env, user=self.user, timeout=self.timeout))
+        except (CommandFailed, CommandTimedOut) as error:
+            kept = f" The copy from before is {self.backup_path}." if host.exists(self.backup_path) else ""
+            raise StepFailed(
+                "NQR-DB-110",
+                f"The database could not be migrated: {str(error).rstrip('.')}.{kept}",
+                "Put right what the message names, then run the same command again; migrating starts where it stopped.",
+            ) from error
+        host.write_file(self.marker, self._key.encode(), mode=0o644)
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)
+
+    # ---
+    def _has_table(self, host: Host) -> bool:
+        try:
+            return self.login.run(host, f"SELECT to_regclass({literal(self.table)}) IS NOT NULL;") == "t"
+        except HostError:
+            return False
+
+    def _count(self, host: Host) -> int:
+        try:
+            return int(self.login.run(host, _TABLES) or "0")
+        except (HostError, ValueError) as error:
+            raise StepFailed(
+                "NQR-DB-111",
+                f"It cannot be told whether the database {self.login.database} holds something: {str(error).rstrip('.')}.",
+                "See that psql is installed and that the database answers, then run the same command again.",
+            ) from error
+
+    def _dump(self, host: Host) -> None:
+        partial = self.backup_path + ".partial"
+        # Made by us first, so that it is never readable for others; pg_dump keeps mode and owner.
+        host.write_file(partial, b"", mode=0o600)
+        try:
+            host.run(
+                command(
+                    "pg_dump", "-w", "--format=custom", f"--file={partial}",
+                    env=self.login.environment(), timeout=_DUMP_SECONDS,
+                )
+            )  # fmt: skip
+            host.rename(partial, self.backup_path)
+        except HostError as error:
+            raise StepFailed(
+                "NQR-DB-112",
+                f"The database could not be copied before its migration: {str(error).rstrip('.')}.",
+                "Free space for the copy, or install a pg_dump as new as the server, then run the same command again.",
+            ) from error
+        finally:
+            host.remove(partial)

@@ -1,0 +1,134 @@
+"""A sudoers file that is never put in place unchecked: a broken one would lock everyone out of root
+(sudoers(5))."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nqrust.host.errors import CommandFailed, HostError
+from nqrust.host.port import Host, Kind, command
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import (
+    Conflict,
+    Inspection,
+    Needed,
+    Origin,
+    Prepared,
+    Satisfied,
+    verify_by_inspection,
+)
+from nqrust.installer.engine.undo_record import undo_file
+from nqrust.installer.verbs.file.file import content_diff
+from nqrust.installer.verbs.file.owned import access_diff, not_a, require_parent, same_access
+
+MODE = 0o440
+_REPAIR = "Repair them (visudo -c names file and line), then run the same command again."
+CANDIDATE_SUFFIX = ".nqr-candidate"
+"""A name with a dot in it: sudo does not read such files in an included folder (sudoers(5), @includedir)."""
+
+
+@dataclass(frozen=True)
+class Sudoers:
+    """`path`: below /etc/sudoers.d, without a dot or `~` in its name. Mode 0440, root:root."""
+
+    kind: ClassVar[str] = "sudoers"
+
+    path: str
+    content: str
+
+    def __post_init__(self) -> None:
+        name = posixpath.basename(self.path)
+        if "." in name or name.endswith("~"):
+            raise ValueError(f"sudo would not read {self.path}")
+
+    @property
+    def id(self) -> str:
+        return f"sudoers:{self.path}"
+
+    def describe(self) -> str:
+        return f"write {self.path} (checked with visudo)"
+
+    def inspect(self, host: Host) -> Inspection:
+        stat = host.stat(self.path)
+        if stat is not None and stat.kind is not Kind.file:
+            return not_a(Kind.file, self.path, stat)
+        left = (f"- {self._candidate} (left by an interrupted run)",) if host.exists(self._candidate) else ()
+        data = host.read_bytes(self.path) if stat is not None else b""
+        if stat is not None and data == self.content.encode():
+            if same_access(stat, MODE, "root", "root"):
+                return Needed(left) if left else Satisfied()
+            return Needed(access_diff(self.path, stat, MODE, "root", "root") + left)
+        if host.which("sudo") is not None and host.which("visudo") is None:
+            return Conflict(
+                "NQR-SUD-101",
+                "sudo is installed without visudo, so the rules could not be checked before they go in.",
+                "Install the distribution's complete sudo package, then run the same command again.",
+            )
+        if host.which("visudo") is not None and (trouble := _check(host)) is not None:
+            return Conflict("NQR-SUD-103", f"The sudo rules of this host are broken already: {trouble}.", _REPAIR)
+        return Needed(content_diff(self.path, data, self.content.encode()) + left)
+
+    def prepare(self, host: Host) -> Prepared:
+        digest = hashlib.sha256(self.content.encode()).hexdigest()
+        origin = Origin.created if host.stat(self.path) is None else Origin.modified
+        candidate = undo_file(self._candidate, ours_sha256=None)
+        return Prepared(origin, (undo_file(self.path, ours_sha256=digest), candidate))
+
+    def apply(self, host: Host) -> None:
+        require_parent(host, self.path)
+        prior = host.stat(self.path)
+        before = host.read_bytes(self.path) if prior is not None else None
+        if host.which("visudo") is None:
+            raise StepFailed(
+                "NQR-SUD-102",
+                "visudo is not installed, so the sudo rules cannot be checked.",
+                "Install the package sudo, then run the same command again.",
+            )
+        if (trouble := _check(host)) is not None:
+            raise StepFailed("NQR-SUD-103", f"The sudo rules of this host are broken already: {trouble}.", _REPAIR)
+        host.write_file(self._candidate, self.content.encode(), mode=MODE)
+        try:
+            trouble = _check(host, self._candidate)
+            if trouble is not None:
+                raise StepFailed(
+                    "NQR-SUD-104",
+                    f"visudo refuses the rules meant for {self.path}: {trouble}.",
+                    "Nothing was put in place; the privileges that the release asks for are at fault, so use another release.",
+                )
+            host.rename(self._candidate, self.path)
+        finally:
+            host.remove(self._candidate)
+        trouble = _check(host)
+        if trouble is not None:
+            if before is not None and prior is not None:
+                host.write_file(self.path, before, mode=prior.mode, owner=prior.owner, group=prior.group)
+            else:
+                host.remove(self.path)
+            raise StepFailed(
+                "NQR-SUD-105",
+                f"With {self.path} the sudo rules of this host as a whole would be broken: {trouble}.",
+                "What was there before has been put back; see which other file clashes (visudo -c), then run the same"
+                " command again.",
+            )
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)
+
+    @property
+    def _candidate(self) -> str:
+        return self.path + CANDIDATE_SUFFIX
+
+
+def _check(host: Host, path: str | None = None) -> str | None:
+    """What visudo(8) finds wrong with one file, or with the whole tree; None when nothing."""
+    try:
+        host.run(command("visudo", "-c", *(("-f", path) if path else ())))
+    except CommandFailed as error:
+        lines = [line.strip() for line in (error.stderr + "\n" + error.stdout).splitlines() if line.strip()]
+        return (lines or [f"exit code {error.code}"])[0].rstrip(".")
+    except HostError as error:
+        return str(error)
+    return None

@@ -1,0 +1,190 @@
+"""Step: a Python virtual environment, filled offline from wheels whose hashes are locked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from nqrust.host.errors import CommandFailed, PathMissing
+from nqrust.host.port import Host, command
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.progress import silent
+from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
+from nqrust.installer.engine.undo_record import undo_directory
+
+MARKER = ".nqrust-environment.json"
+
+
+@dataclass(frozen=True)
+class PythonEnvironment:
+    """A virtual environment at `directory`, made where it stays, so that its console scripts name their interpreter.
+
+    `python`: the base interpreter. `python_version`: its version, part of the key. `runner`: the Python whose pip
+    fills the environment (`pip --python`); the environment itself gets none. `requirements`: files with pinned, hashed
+    lines. `find_links`: folders with the wheels; no index is asked. `version`: of the release it belongs to.
+    `scripts`: console scripts that must be there when it is done.
+
+    Complete when its marker, written last, carries the key of what was asked. Extending an environment (another mode
+    of the same release) installs into it; another Python or release makes it anew.
+    """
+
+    name: str
+    directory: str
+    python: str
+    python_version: str
+    runner: str
+    requirements: tuple[str, ...]
+    find_links: tuple[str, ...]
+    version: str
+    scripts: tuple[str, ...] = ()
+    progress: Callable[[str, float | None], None] = field(default=silent, compare=False, repr=False)
+
+    kind: ClassVar[str] = "python-environment"
+
+    @property
+    def id(self) -> str:
+        return f"python-environment:{self.name}"
+
+    @property
+    def marker(self) -> str:
+        return f"{self.directory}/{MARKER}"
+
+    @property
+    def key(self) -> str:
+        """What the environment is made of. The version of the release stands for the contents of its files."""
+        parts = (self.version, self.python, self.python_version, *(posixpath.basename(r) for r in self.requirements))
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def covered_by(self, marked: Mapping[str, object]) -> bool:
+        """Whether an environment with this marker has all that is asked for. It may have more: what a component that is
+        switched off needed stays until the next release, so that switching it on again needs no network."""
+        has = marked.get("requirements")
+        names = {posixpath.basename(r) for r in self.requirements}
+        return marked.get("key") == self.key or (self._extends(marked) and isinstance(has, list) and names <= set(has))
+
+    def describe(self) -> str:
+        return f"make the Python environment of {self.name} in {self.directory}"
+
+    def inspect(self, host: Host) -> Inspection:
+        if not self.covered_by(self._marked(host)):
+            return Needed((f"+ {self.directory}",))
+        lost = [name for name in ("python", *self.scripts) if not host.exists(f"{self.directory}/bin/{name}")]
+        return Needed(tuple(f"~ {self.directory}/bin/{name}" for name in lost)) if lost else Satisfied()
+
+    def prepare(self, host: Host) -> Prepared:
+        if host.exists(self.directory):  # whoever made it holds the record that removes it; without it services could not run
+            return Prepared(Origin.modified, ())
+        return Prepared(Origin.created, (undo_directory(self.directory, tree=True),))
+
+    def apply(self, host: Host) -> None:
+        marked = self._marked(host)
+        extend = self._extends(marked)
+        host.remove(self.marker)
+        if not extend:
+            host.remove_tree(self.directory)
+            self.progress("creating", 0.0)
+            host.run(command(self.python, "-I", "-m", "venv", "--without-pip", self.directory, timeout=300))
+        self._install(host)
+        self._isolate(host)
+        self.progress("compiling", 0.7)
+        library = host.glob(f"{self.directory}/lib/python3*/site-packages")
+        # Compiled now, because services may not write here; on all processors, which pip does not.
+        host.run(command(self._interpreter, "-I", "-m", "compileall", "-q", "-j", "0", *library, timeout=600, ok=(0, 1)))
+        data = {
+            "key": self.key,
+            "version": self.version,
+            "python": self.python,
+            "python_version": self.python_version,
+            "requirements": self._held(marked if extend else {}),
+        }
+        host.write_file(self.marker, (json.dumps(data) + "\n").encode())
+
+    def verify(self, host: Host) -> None:
+        found = self.inspect(host)
+        if isinstance(found, Satisfied):
+            return
+        raise StepFailed(
+            "NQR-REL-011",
+            f"The Python environment {self.directory} is not complete: {'; '.join(found.diff)}."
+            if isinstance(found, Needed)
+            else f"The Python environment {self.directory} is not complete.",
+            "Run the same command again; it makes the environment anew.",
+        )
+
+    @property
+    def _interpreter(self) -> str:
+        return f"{self.directory}/bin/python"
+
+    def _marked(self, host: Host) -> dict[str, object]:
+        try:
+            found = json.loads(host.read_text(self.marker))
+        except (PathMissing, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _held(self, marked: Mapping[str, object]) -> list[str]:
+        """Names of the requirement files whose packages are in it now."""
+        before = marked.get("requirements")
+        names = {posixpath.basename(r) for r in self.requirements}
+        return sorted(names | set(before if isinstance(before, list) else ()))
+
+    def _extends(self, marked: Mapping[str, object]) -> bool:
+        same = (self.version, self.python, self.python_version)
+        return (marked.get("version"), marked.get("python"), marked.get("python_version")) == same
+
+    def _isolate(self, host: Host) -> None:
+        """Its console scripts run modules of this environment and no others, whatever PYTHONPATH or PYTHONHOME a caller
+        has: `-I` of python(1), as the bootstrap does it."""
+        plain = f"#!{self._interpreter}\n".encode()
+        for name in self.scripts:
+            path = f"{self.directory}/bin/{name}"
+            if host.exists(path) and (text := host.read_bytes(path)).startswith(plain):
+                host.write_file(path, plain[:-1] + b" -I\n" + text[len(plain) :], mode=0o755)
+
+    def _install(self, host: Host) -> None:
+        wanted = [part for file in self.requirements for part in ("-r", file)]
+        links = [part for folder in self.find_links for part in ("--find-links", folder)]
+
+        def tell(line: str) -> None:
+            if line.startswith("Installing collected packages"):
+                self.progress(f"installing {line.count(',') + 1} packages", 0.3)
+
+        try:
+            host.run(
+                command(
+                    self.runner,
+                    "-I",
+                    "-m",
+                    "pip",
+                    "--isolated",
+                    "--python",
+                    self._interpreter,
+                    "install",
+                    "--disable-pip-version-check",
+                    "--no-input",
+                    "--progress-bar",
+                    "off",
+                    "--no-compile",
+                    "--no-cache-dir",
+                    "--no-index",
+                    *links,
+                    "--require-hashes",
+                    *wanted,
+                    timeout=1800,
+                    # All that it needs is on its command line: nothing of this host's pip.conf or PIP_* may have a say.
+                    env={"PIP_ROOT_USER_ACTION": "ignore", "PIP_CONFIG_FILE": "/dev/null"},
+                ),
+                on_line=tell,
+            )
+        except CommandFailed as error:
+            lines = [line for line in f"{error.stdout}\n{error.stderr}".splitlines() if line.startswith("ERROR")]
+            reason = lines[-1].removeprefix("ERROR:").strip().rstrip(".") if lines else str(error)
+            raise StepFailed(
+                "NQR-REL-010",
+                f"The Python packages of {self.name} could not be installed: {reason}.",
+                "Check the free space of the disk, then run the same command again; it fetches what is missing.",
+            ) from error

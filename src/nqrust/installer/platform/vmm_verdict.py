@@ -1,0 +1,140 @@
+"""Step: decide which VMM runs this host's VMs, by booting a canary, and remember the verdict."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, ClassVar
+
+from nqrust.contract.paths import VMM_VERDICT
+from nqrust.host.errors import HostError, PathMissing
+from nqrust.host.port import Host
+from nqrust.image.errors import ImageError
+from nqrust.image.kvm_probe import PROGRAMS, boot_canary
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.progress import silent
+from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
+from nqrust.installer.engine.undo_record import undo_file
+
+QEMU = PROGRAMS[0]
+
+
+@dataclass(frozen=True)
+class VmmVerdict:
+    """Write vmm.json: {"vmm", "accel", "reason", "kernel", "cpu", "decided_at", ...}.
+
+    `choice`: auto, firecracker or qemu. `image`: folder of the image whose kernel is the canary. `firecracker`: path
+    of its binary. `deadline`: seconds for a boot under KVM. That /dev/kvm is there, or even runs a few instructions,
+    proves nothing; only a kernel that booted does. The verdict stands while kernel, processor model, the presence of
+    /dev/kvm and of both programs, and the choice are the same.
+    """
+
+    choice: str
+    image: str
+    firecracker: str
+    deadline: float = 15.0
+    path: str = VMM_VERDICT
+    progress: Callable[[str, float | None], None] = field(default=silent, compare=False, repr=False)
+
+    kind: ClassVar[str] = "vmm-verdict"
+
+    @property
+    def id(self) -> str:
+        return "vmm-verdict"
+
+    def describe(self) -> str:
+        return "boot a canary to choose the VMM" if self.choice == "auto" else f"check that {self.choice} can run VMs"
+
+    def inspect(self, host: Host) -> Inspection:
+        known = self._known(host)
+        if known is None:
+            return Needed((f"+ {self.path}",))
+        now = self._circumstances(host)
+        if all(known.get(name) == value for name, value in now.items()):
+            return Satisfied(f"{known.get('vmm')} with {known.get('accel')}: {known.get('reason')}")
+        return Needed(tuple(f"~ {name}" for name, value in now.items() if known.get(name) != value))
+
+    def prepare(self, host: Host) -> Prepared:
+        origin = Origin.created if host.stat(self.path) is None else Origin.modified
+        return Prepared(origin, (undo_file(self.path, ours_sha256=None),))
+
+    def apply(self, host: Host) -> None:
+        now = self._circumstances(host)
+        vmm, accel, reason = self._decide(host, now)
+        verdict = {
+            "vmm": vmm,
+            "accel": accel,
+            "reason": reason,
+            **now,
+            "decided_at": datetime.fromtimestamp(host.now(), timezone.utc).isoformat(timespec="seconds"),
+        }
+        host.write_file(self.path, (json.dumps(verdict, indent=2) + "\n").encode(), mode=0o644)
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)
+
+    def _decide(self, host: Host, now: dict[str, Any]) -> tuple[str, str, str]:
+        booted, why = False, "/dev/kvm is not there"
+        if now["kvm"] and now["qemu"]:
+            self.progress("booting a canary under KVM", None)
+            try:
+                verdict = boot_canary(host, self.image, accel="kvm", deadline=self.deadline)
+                booted, why = verdict.booted, verdict.reason
+            except (ImageError, HostError) as error:
+                why = str(error)
+        elif now["kvm"]:
+            why = f"{QEMU} is not installed, so no canary could be booted"
+        why = why.rstrip(".")
+        if self.choice == "firecracker" and not (booted and now["firecracker"]):
+            raise StepFailed(
+                "NQR-VMM-020",
+                "Firecracker cannot run VMs here: "
+                + (f"{self.firecracker} is not installed" if booted else f"no canary booted under KVM ({why})")
+                + ".",
+                "Use --vmm auto or --vmm qemu; Firecracker needs a host on which KVM boots a Linux kernel.",
+            )
+        if booted and now["firecracker"] and self.choice != "qemu":
+            return "firecracker", "kvm", "a canary booted under KVM"
+        if not now["qemu"]:
+            raise StepFailed(
+                "NQR-VMM-021",
+                f"There is no VMM on this host: {QEMU} is not installed.",
+                "Run nqr install again, so that the distribution's QEMU is installed.",
+            )
+        if booted:
+            rest = "as asked" if self.choice == "qemu" else "Firecracker is not installed"
+            return "qemu", "kvm", f"a canary booted under KVM; {rest}"
+        return "qemu", "tcg", f"KVM cannot be used ({why}); VMs run under emulation, which is slow"
+
+    def _circumstances(self, host: Host) -> dict[str, Any]:
+        return {
+            "choice": self.choice,
+            "kernel": _first_line(host, "/proc/sys/kernel/osrelease"),
+            "cpu": _cpu_model(host),
+            "kvm": host.exists("/dev/kvm"),
+            "qemu": any(host.which(program) for program in PROGRAMS),
+            # Of no account for QEMU, and it goes after this step where it is no longer asked for.
+            "firecracker": self.choice != "qemu" and host.exists(self.firecracker),
+        }
+
+    def _known(self, host: Host) -> dict[str, Any] | None:
+        try:
+            found = json.loads(host.read_text(self.path))
+        except (PathMissing, ValueError):
+            return None
+        return found if isinstance(found, dict) and found.get("vmm") in ("qemu", "firecracker") else None
+
+
+def _first_line(host: Host, path: str) -> str:
+    try:
+        return host.read_text(path).strip()
+    except PathMissing:
+        return ""
+
+
+def _cpu_model(host: Host) -> str:
+    match = re.search(r"(?m)^model name\s*:\s*(.+)$", _first_line(host, "/proc/cpuinfo"))
+    return match[1].strip() if match else ""

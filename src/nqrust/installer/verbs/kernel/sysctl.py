@@ -1,0 +1,96 @@
+"""A kernel parameter, now. That it is set again at boot is a File step in /etc/sysctl.d."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nqrust.host.port import Host, command
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import (
+    Inspection,
+    Needed,
+    Origin,
+    Prepared,
+    Satisfied,
+    verify_by_inspection,
+)
+from nqrust.installer.engine.undo_record import Undo, undo_sysctl
+from nqrust.installer.verbs.kernel.undo import sysctl_path
+
+RESETS = {("net.ipv4.ip_forward", "0"): ("net.ipv4.conf.all.accept_redirects", "1")}
+"""What the kernel itself sets when a parameter gets this value (ip-sysctl: a change of ip_forward resets others). Setting
+the parameter back would therefore undo what an administrator, or ufw(8), has set there."""
+
+
+@dataclass(frozen=True)
+class Sysctl:
+    """`key` as sysctl(8) writes it; a dot within an interface's name as `/`. `optional`: a parameter that
+    this kernel does not have is fine (net.bridge.* without br_netfilter). `at_least`: a larger number there
+    is fine."""
+
+    kind: ClassVar[str] = "sysctl"
+
+    key: str
+    value: str
+    optional: bool = False
+    at_least: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"sysctl:{self.key}"
+
+    def describe(self) -> str:
+        return f"set {self.key} to {self.value}"
+
+    def inspect(self, host: Host) -> Inspection:
+        path = sysctl_path(self.key)
+        if not host.exists(path):
+            return Satisfied(f"{self.key} is not there") if self.optional else Needed((f"{self.key}: -> {self.value}",))
+        now = _normal(host.read_text(path))
+        if now == _normal(self.value) or (self.at_least and _number(now) >= _number(self.value)):
+            return Satisfied()
+        return Needed((f"{self.key}: {now} -> {self.value}",))
+
+    def prepare(self, host: Host) -> Prepared:
+        path = sysctl_path(self.key)
+        if not host.exists(path):
+            raise self._missing()
+        # As it reads back: the undo compares with that.
+        prior = host.read_text(path).strip()
+        return Prepared(Origin.modified, (*_reset(host, self.key, prior), undo_sysctl(self.key, prior=prior, ours=self.value)))
+
+    def apply(self, host: Host) -> None:
+        path = sysctl_path(self.key)
+        if not host.exists(path):
+            raise self._missing()
+        # Written in place: a file of procfs cannot be replaced by renaming.
+        host.run(command("tee", path, input=f"{self.value}\n".encode()))
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)
+
+    def _missing(self) -> StepFailed:
+        return StepFailed(
+            "NQR-NET-101",
+            f"This kernel has no parameter {self.key}.",
+            "Load the kernel module that provides it (or use the distribution's own kernel), then run the same command again.",
+        )
+
+
+def _reset(host: Host, key: str, prior: str) -> tuple[Undo, ...]:
+    """Reverted last, so after `key` itself: records are taken back in reverse."""
+    if (key, prior) not in RESETS:
+        return ()
+    other, value = RESETS[key, prior]
+    path = sysctl_path(other)
+    now = host.read_text(path).strip() if host.exists(path) else value
+    return () if now == value else (undo_sysctl(other, prior=now, ours=value),)
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _number(text: str) -> int:
+    return int(text) if text.lstrip("-").isdigit() else -1

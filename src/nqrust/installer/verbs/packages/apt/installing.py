@@ -1,0 +1,208 @@
+"""Debian's package manager: apt-get(8), apt-mark(8), dpkg-query(1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nqrust.host.errors import CommandFailed, HostError
+from nqrust.host.port import Command, Host, command
+from nqrust.installer.verbs.packages.manager import StartPolicy
+
+LOCK_SECONDS = 600
+INDEX_MAX_AGE = 24 * 3600.0
+
+ENVIRONMENT = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBIAN_PRIORITY": "critical",
+    "APT_LISTCHANGES_FRONTEND": "none",
+    "NEEDRESTART_SUSPEND": "1",  # needrestart(1): no services of others are restarted by our transaction
+    "UCF_FORCE_CONFFOLD": "1",  # ucf(1): an edited configuration file stays
+}
+
+_OPTIONS = (
+    "-y",
+    "-q",
+    "-o",
+    f"DPkg::Lock::Timeout={LOCK_SECONDS}",
+    "-o",
+    "Dpkg::Options::=--force-confold",
+    "-o",
+    "Dpkg::Options::=--force-confdef",
+    "-o",
+    "Dpkg::Use-Pty=0",
+    "-o",
+    "Acquire::Retries=3",
+)
+_LOCKS = (
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/lock",
+    "/var/lib/apt/lists/lock",
+    "/var/cache/apt/archives/lock",
+)
+_LISTS = "/var/lib/apt/lists"
+_QUERY = "${db:Status-Status}\\t${Package}\\t${binary:Package}\\t${Version}\\n"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the dpkg database. `full` is ${binary:Package}: with the architecture where that is not
+    implied."""
+
+    status: str
+    name: str
+    full: str
+    version: str
+
+
+POLICY_RC_D = StartPolicy(
+    "/usr/sbin/policy-rc.d",
+    b"#!/bin/sh\n# nqrust-microvm: nothing is started while packages are being installed.\nexit 101\n",
+    0o755,
+)
+
+
+@dataclass(frozen=True)
+class Apt:
+    name: str = "apt"
+    start_policy: StartPolicy | None = POLICY_RC_D
+
+    def installed(self, host: Host) -> dict[str, str]:
+        return {row.name: row.version for row in _rows(host) if row.status == "installed"}
+
+    def recorded(self, host: Host) -> list[str]:
+        return sorted(row.full for row in _rows(host) if row.status != "not-installed")
+
+    def config_only(self, host: Host) -> list[str]:
+        return sorted(row.full for row in _rows(host) if row.status == "config-files")
+
+    def manual(self, host: Host) -> list[str]:
+        return sorted(host.run(command("apt-mark", "showmanual")).stdout.split())
+
+    def index_missing(self, host: Host, names: Sequence[str]) -> str | None:
+        lists = [path for path in host.glob(f"{_LISTS}/*") if "Packages" in path.rpartition("/")[2]]
+        if not lists:
+            return "there is no package index yet"
+        stats = [stat for stat in map(host.stat, lists) if stat is not None]
+        # Index files keep the mirror's time; the folders are touched by every update that changed something.
+        stats += [stat for stat in (host.stat(_LISTS), host.stat(f"{_LISTS}/partial")) if stat is not None]
+        age = host.now() - max(stat.mtime_ns for stat in stats) / 1e9
+        if age > INDEX_MAX_AGE:
+            return f"the package index is {age / 3600:.0f} hours old"
+        unknown = self._unknown(host, names)
+        return f"the package index does not know {', '.join(unknown)}" if unknown else None
+
+    def _unknown(self, host: Host, names: Sequence[str]) -> list[str]:
+        found = set(host.run(command("apt-cache", "pkgnames")).stdout.split())
+        return sorted(set(names) - found)
+
+    def refresh(self) -> Command:
+        return command("apt-get", "update", "-q", "-o", "Acquire::Retries=3", env=ENVIRONMENT, timeout=600)
+
+    def would_bring(self, host: Host, names: Sequence[str]) -> list[str]:
+        argv = ("apt-get", "--simulate", "-q", "--no-install-recommends", "install", *names)
+        return parse_simulation(host.run(command(*argv, env=ENVIRONMENT)).stdout)
+
+    def install(self, names: Sequence[str]) -> Command:
+        argv = ("apt-get", "install", *_OPTIONS, "--no-install-recommends", *names)
+        return command(*argv, env=ENVIRONMENT, timeout=LOCK_SECONDS + 3600)
+
+    def interrupted(self, host: Host) -> bool:
+        if any(name.isdigit() for name in host.listdir("/var/lib/dpkg/updates")):
+            return True
+        return bool(host.run(command("dpkg", "--audit", ok=(0, 1))).stdout.strip())
+
+    def repair(self) -> tuple[Command, ...]:
+        return (
+            command(
+                "dpkg",
+                "--force-confold",
+                "--force-confdef",
+                "--configure",
+                "-a",
+                env=ENVIRONMENT,
+                ok=(0, 1),
+                timeout=1800,
+            ),
+            command(
+                "apt-get",
+                "install",
+                *_OPTIONS,
+                "--no-install-recommends",
+                "--fix-broken",
+                env=ENVIRONMENT,
+                timeout=3600,
+            ),
+        )
+
+    def lock_holder(self, host: Host) -> str | None:
+        try:
+            locks = host.read_text("/proc/locks")
+        except HostError:
+            return None
+        for path in _LOCKS:
+            stat = host.stat(path)
+            if stat is None:
+                continue
+            for pid in parse_lock_pids(locks, stat.inode):
+                if _has_open(host, pid, path):
+                    return f"{_process_name(host, pid)} (pid {pid})"
+        return None
+
+    def outdated_index(self, error: CommandFailed) -> bool:
+        text = error.stderr + error.stdout
+        return any(sign in text for sign in ("Unable to locate package", "has no installation candidate", "404  Not Found"))
+
+    def lock_refused(self, error: CommandFailed) -> bool:
+        text = error.stderr + error.stdout
+        return "Could not get lock" in text or "is locked by another process" in text or "Unable to lock" in text
+
+
+def _rows(host: Host) -> list[Row]:
+    return parse_rows(host.run(command("dpkg-query", "-W", "-f", _QUERY)).stdout)
+
+
+def parse_rows(text: str) -> list[Row]:
+    """Rows of `dpkg-query -W -f …`; lines of another form are left out."""
+    split = (line.split("\t") for line in text.splitlines())
+    return [Row(*fields) for fields in split if len(fields) == 4]
+
+
+_INST = re.compile(r"^Inst (\S+) \(.* \[([a-z0-9-]+)\]\)", re.MULTILINE)  # with “[old version]” it is an upgrade
+
+
+def parse_simulation(text: str) -> list[str]:
+    """Names that `apt-get --simulate install` would unpack, each both plain and with its architecture: dpkg
+    names a package with `:arch` only where it is "Multi-Arch: same", which the simulation does not tell."""
+    names: set[str] = set()
+    for name, arch in _INST.findall(text):
+        plain = name.partition(":")[0]
+        names |= {name, f"{plain}:{arch}"}
+    return sorted(names)
+
+
+def parse_lock_pids(locks: str, inode: int) -> list[int]:
+    """PIDs that hold a lock on an inode, from proc_locks(5): `1: POSIX  ADVISORY  WRITE 812 08:01:131 0
+    EOF`."""
+    found = []
+    for line in locks.splitlines():
+        fields = line.split()
+        if len(fields) >= 6 and fields[1] != "->" and fields[5].rpartition(":")[2] == str(inode) and fields[4].isdigit():
+            found.append(int(fields[4]))
+    return found
+
+
+def _has_open(host: Host, pid: int, path: str) -> bool:
+    """Inode numbers repeat between file systems, so the holder must also have the very file open."""
+    try:
+        return any(host.readlink(f"/proc/{pid}/fd/{fd}") == path for fd in host.listdir(f"/proc/{pid}/fd"))
+    except HostError:
+        return False
+
+
+def _process_name(host: Host, pid: int) -> str:
+    try:
+        return host.read_text(f"/proc/{pid}/comm").strip() or "a program"
+    except HostError:
+        return "a program"

@@ -1,0 +1,116 @@
+"""Taking RPMs away again: what the verb for packages asks of rpm(8) and dnf(8)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from nqrust.host.port import Host, Kind, command
+from nqrust.installer.verbs.packages import traces
+
+ASIDES = (".rpmorig", ".rpmnew", ".rpmsave")
+"""Names under which rpm(8) puts configuration files of before, of the package, and of after beside each other."""
+_ARCHIVES = "/var/cache/dnf/*/packages/*.rpm"
+_ANY = tuple(range(256))  # rpm -e ends with the number of packages that it could not remove
+_NEEDED = re.compile(r"is needed by \(installed\) (\S+?)-[^-\s]+-[^-\s]+$", re.MULTILINE)
+_TORN = re.compile(r"(.+);[0-9a-f]{8}")  # a file that rpm is about to rename to its name
+
+
+def installed(host: Host) -> set[str]:
+    return set(host.run(command("rpm", "-qa", "--qf", "%{NAME}\n")).stdout.split())
+
+
+def would_go(host: Host, names: list[str]) -> set[str]:
+    """`rpm -e --test` names what needs them; nothing else is removed when dependencies are not cleaned."""
+    done = host.run(command("rpm", "-e", "--test", "--allmatches", *names, ok=_ANY))
+    return set(names) | set(_NEEDED.findall(done.stderr))
+
+
+def needs(host: Host) -> dict[str, set[str]]:
+    """Package -> packages that provide what it requires: a name, a path, or each of the terms of a boolean dependency."""
+    provides: dict[str, set[str]] = {}
+    for line in host.run(command("rpm", "-qa", "--qf", "[%{=NAME}\t%{PROVIDES}\n]")).stdout.splitlines():
+        name, _, what = line.partition("\t")
+        provides.setdefault(what, set()).add(name)
+    found: dict[str, set[str]] = {}
+    for line in host.run(command("rpm", "-qa", "--qf", "[%{=NAME}\t%{REQUIRENAME}\n]")).stdout.splitlines():
+        name, _, what = line.partition("\t")
+        for term in terms(what):
+            if term.startswith("/") and term not in provides:
+                provides[term] = _owners(host, term)
+            found.setdefault(name, set()).update(provides.get(term, set()))
+    return found
+
+
+def terms(requirement: str) -> Iterator[str]:
+    """`(a if b >= 1)` -> a, b and words that name nothing; anything else as it is."""
+    if not requirement.startswith("("):
+        yield requirement
+        return
+    for word in requirement.split():
+        bare = word.lstrip("(")
+        yield bare[: len(bare) - max(0, bare.count(")") - bare.count("("))]
+
+
+def _owners(host: Host, path: str) -> set[str]:
+    done = host.run(command("rpm", "-q", "--whatprovides", "--qf", "%{NAME}\t\n", path, ok=_ANY))
+    return {line.removesuffix("\t") for line in done.stdout.splitlines() if line.endswith("\t")}
+
+
+def scripts(host: Host, names: set[str]) -> str:
+    return host.run(command("rpm", "-q", "--scripts", *sorted(names))).stdout if names else ""
+
+
+def listed(host: Host, names: set[str]) -> frozenset[str]:
+    return frozenset(host.run(command("rpm", "-ql", *sorted(names))).stdout.splitlines()) if names else frozenset()
+
+
+def purge(host: Host, names: set[str], configured: set[str]) -> None:
+    # sudo protects itself (/etc/dnf/protected.d/sudo.conf, dnf.conf(5)); only one that was not there before goes.
+    options = ("--setopt=clean_requirements_on_remove=0", "--setopt=protected_packages=")
+    host.run(command("dnf", "remove", "-y", *options, *sorted(names), timeout=1800))
+
+
+def leftovers(host: Host, names: set[str]) -> dict[str, Any]:
+    """What rpm had unpacked of packages that it then did not come to write down, in the form of `traces.made`. Their
+    archives, which dnf keeps until a transaction has ended, tell the paths. Only what is as in the archive counts."""
+    paths: dict[str, list[Any]] = {}
+    for archive in host.glob(_ARCHIVES) if names else ():
+        if host.run(command("rpm", "-qp", "--qf", "%{NAME}", archive)).stdout in names:
+            paths.update(_unpacked(host, host.run(command("rpm", "-qp", "--dump", archive)).stdout))
+    return {"paths": paths, "users": [], "groups": []}
+
+
+def _unpacked(host: Host, dump: str) -> Iterator[tuple[str, list[Any]]]:
+    beside: dict[str, dict[str, list[str]]] = {}
+    for line in dump.splitlines():
+        fields = line.rsplit(" ", 10)  # path, size, mtime, digest, mode, owner, group, config, doc, rdev, symlink
+        if len(fields) != 11 or not fields[0].startswith("/"):
+            continue
+        path, digest = fields[0], fields[3]
+        folder = path.rpartition("/")[0]
+        if folder not in beside:
+            beside[folder] = _torn(host, folder)
+        for torn in beside[folder].get(path, ()):
+            stat = host.stat(torn)
+            if stat is not None:
+                yield torn, traces.row(host, torn, stat)
+        stat = host.stat(path)
+        if stat is None or _owners(host, path):
+            continue
+        is_directory = stat.kind is Kind.directory and fields[4].startswith("04")
+        is_file = stat.kind is Kind.file and host.sha256(path) == digest
+        if is_directory or is_file or (stat.kind is Kind.symlink and host.readlink(path) == fields[10]):
+            yield path, traces.row(host, path, stat)
+
+
+def _torn(host: Host, folder: str) -> dict[str, list[str]]:
+    stat = host.stat(folder)
+    found: dict[str, list[str]] = {}
+    if stat is not None and stat.kind is Kind.directory:
+        for name in host.listdir(folder):
+            match = _TORN.fullmatch(name)
+            if match:
+                found.setdefault(f"{folder}/{match[1]}", []).append(f"{folder}/{name}")
+    return found

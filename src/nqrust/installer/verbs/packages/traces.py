@@ -1,0 +1,220 @@
+"""What package scripts make and their purge leaves behind: found by looking before and after, and told from what others
+made in the same minutes by what the scripts themselves say.
+
+A path or account counts as made by a transaction only when it was not there before, is there after, and is accounted for:
+a script of a package that it brought names it, a package lists it, or it belongs to an account that one of
+them made, or it lies in a folder that does. When in doubt it is somebody else's, and stays. So does what has changed since, and what a package owns.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import posixpath
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from nqrust.host import mounts
+from nqrust.host.errors import HostError, PathError
+from nqrust.host.port import Host, Kind, Stat, command
+from nqrust.installer.verbs.account.undo import remove_user
+
+ROOTS = {
+    "/etc": 5, "/var/lib": 2, "/var/log": 2, "/var/cache": 2, "/var/spool": 3, "/usr/local": 3, "/opt": 1, "/srv": 1, "/root": 1,
+}  # fmt: skip
+"""Folders that are looked at, and how deep. What is new further down lies in a folder that was there before, so it is
+left alone; what lies in a new folder goes with that."""
+
+CLOSED = frozenset(
+    (
+        "/var/lib/dpkg/info", "/var/lib/apt", "/var/cache/apt", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers",
+        "/var/lib/kubelet", "/var/lib/nqrust-microvm", "/var/cache/nqrust-microvm", "/var/log/journal", "/var/lib/snapd",
+    )
+)  # fmt: skip
+"""Not entered: databases of the package manager, which undo their own entries, and folders of programs that write all the
+time."""
+
+NOTHING: dict[str, Any] = {"paths": {}, "users": [], "groups": []}
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_PATH = re.compile(r"/[A-Za-z0-9_.+/-]*[A-Za-z0-9_+-]")
+
+_DETAILS = 300  # entries of one new folder that are recorded one by one
+_HASHED = 4 << 20  # bytes; larger files are told by size and time of change
+_SYSTEM_IDS = 1000  # login.defs(5), SYS_UID_MAX: scripts make system accounts only
+
+
+def survey(host: Host) -> dict[str, Any]:
+    """Paths, users and groups that are there now. JSON values only."""
+    foreign = _foreign(host)
+    paths: list[str] = []
+    for root, depth in ROOTS.items():
+        paths.extend(_below(host, root, depth, foreign))
+    return {"paths": sorted(paths), "users": sorted(_ids(host, "passwd")), "groups": sorted(_ids(host, "group"))}
+
+
+def pack(found: dict[str, Any]) -> bytes:
+    return gzip.compress(json.dumps(found, separators=(",", ":")).encode(), 6, mtime=0)
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    found = json.loads(gzip.decompress(data))
+    assert isinstance(found, dict)
+    return found
+
+
+def made(host: Host, before: dict[str, Any], scripts: str, listed: frozenset[str]) -> dict[str, Any]:
+    """What the transaction made since `before`. `scripts`: text of the maintainer scripts of what it brought; `listed`:
+    paths in its packages. Gives {"paths": {path: row}, "users": [...], "groups": [...]}."""
+    now = survey(host)
+    words = set(_WORD.findall(scripts))
+    users = _new_accounts(before["users"], _ids(host, "passwd"), words)
+    groups = _new_accounts(before["groups"], _ids(host, "group"), words)
+    there = set(before["paths"])
+    mentioned = named(scripts)
+    paths: dict[str, list[Any]] = {}
+    links: dict[str, str] = {}
+    for path in now["paths"]:
+        parent = path.rpartition("/")[0]
+        if path in there or (parent not in there and parent not in ROOTS):
+            continue  # was there, or goes with its folder
+        stat = host.stat(path)
+        if stat is None:
+            continue
+        if path in listed or path in mentioned or stat.owner in users or stat.group in groups:
+            paths[path] = row(host, path, stat)
+            if stat.kind is Kind.directory:
+                paths.update(_inside(host, path))
+        elif stat.kind is Kind.symlink and parent in there:
+            links[path] = posixpath.normpath(posixpath.join(parent, host.readlink(path)))
+    for path, target in links.items():
+        if target in paths:  # an index of what was made, as c_rehash(1) writes it
+            paths[path] = ["symlink", host.readlink(path)]
+    return {"paths": paths, "users": users, "groups": groups}
+
+
+def named(scripts: str) -> set[str]:
+    """Paths that stand in the text of maintainer scripts."""
+    return set(_PATH.findall(scripts))
+
+
+def row(host: Host, path: str, stat: Stat) -> list[Any]:
+    """By which it is known again. Of a folder only that it is one: whether it goes is decided by its being empty."""
+    if stat.kind is Kind.symlink:
+        return ["symlink", host.readlink(path)]
+    if stat.kind is Kind.file:
+        return ["file", host.sha256(path) if stat.size <= _HASHED else f"{stat.size} {stat.mtime_ns}"]
+    return [stat.kind.value]
+
+
+def remove(host: Host, found: dict[str, Any], owned: frozenset[str], others: str = "") -> list[str]:
+    """Take away what is still as the transaction left it; sentences about what stays. Safe to repeat.
+
+    `owned`: paths of the packages that are installed now; `others`: scripts of those that came after us. What either
+    names is theirs by now."""
+    left: list[str] = []
+    words = set(_WORD.findall(others))
+    owned = owned | named(others)
+    for path in sorted(found["paths"], reverse=True):  # what is in a folder comes before it
+        stat = host.stat(path)
+        if stat is None:
+            continue
+        if path in owned:
+            continue  # a package that stays has it by now
+        if row(host, path, stat) != found["paths"][path]:
+            left.append(f"{path} was made by a package script and changed since, so it stays")
+        elif stat.kind is Kind.directory:
+            left += _remove_empty(host, path)
+        elif stat.kind is not Kind.other:
+            host.remove(path)
+    for file, names in (("passwd", found["users"]), ("group", found["groups"])):
+        for name in names:
+            if name in words:
+                left.append(f"{name} was made by a package script and is used by another package now, so it stays")
+            elif name not in _ids(host, file):
+                continue
+            elif file == "passwd":
+                remove_user(host, name)
+            else:
+                host.run(command("groupdel", name, ok=(0, 6, 8)))
+    return left
+
+
+def _remove_empty(host: Host, path: str) -> list[str]:
+    holds = host.listdir(path)
+    for name in holds:
+        below = f"{path}/{name}"
+        stat = host.stat(below)
+        if stat is not None and stat.kind is Kind.directory:
+            _remove_empty(host, below)
+    holds = host.listdir(path)
+    if holds:
+        return [f"{path} was made by a package script and holds {', '.join(holds[:3])}, so it stays"]
+    try:
+        host.rmdir(path)
+    except PathError as error:
+        return [f"{path} could not be removed: {error}"]
+    return []
+
+
+def _inside(host: Host, top: str) -> dict[str, list[Any]]:
+    """Rows of what is in a new folder; nothing when there is too much of it, or it is a server's data."""
+    found: dict[str, list[Any]] = {}
+    todo = [top]
+    while todo:
+        folder = todo.pop()
+        names = host.listdir(folder)
+        if "PG_VERSION" in names:
+            continue
+        for name in names:
+            path = f"{folder}/{name}"
+            stat = host.stat(path)
+            if stat is None:
+                continue
+            if len(found) >= _DETAILS:
+                return {}
+            found[path] = row(host, path, stat)
+            if stat.kind is Kind.directory:
+                todo.append(path)
+    return found
+
+
+def _below(host: Host, root: str, depth: int, foreign: frozenset[str]) -> Iterable[str]:
+    todo = [(root, depth)]
+    while todo:
+        folder, left = todo.pop()
+        try:
+            names = host.listdir(folder)
+        except HostError:
+            continue
+        for name in names:
+            path = f"{folder}/{name}"
+            if path in CLOSED:
+                continue
+            yield path
+            if left > 1 and path not in foreign:
+                stat = host.stat(path)
+                if stat is not None and stat.kind is Kind.directory:
+                    todo.append((path, left - 1))
+
+
+def _foreign(host: Host) -> frozenset[str]:
+    try:
+        return mounts.points_of_others(mounts.parse_mountinfo(host.read_text(mounts.MOUNTINFO)))
+    except HostError:
+        return frozenset()
+
+
+def _ids(host: Host, file: str) -> dict[str, int]:
+    """Names and numbers of passwd(5) or group(5), without asking the network's directories."""
+    try:
+        content = host.read_text(f"/etc/{file}")
+    except HostError:
+        return {}
+    rows = (line.split(":") for line in content.splitlines())
+    return {fields[0]: int(fields[2]) for fields in rows if len(fields) > 2 and fields[2].isdigit()}
+
+
+def _new_accounts(before: list[str], now: dict[str, int], words: set[str]) -> list[str]:
+    return sorted(name for name, number in now.items() if name not in before and number < _SYSTEM_IDS and name in words)

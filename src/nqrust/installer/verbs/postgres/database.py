@@ -1,0 +1,152 @@
+"""A PostgreSQL database in UTF-8, owned by a role of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nqrust.host.errors import CommandFailed
+from nqrust.host.facts.model import PostgresCluster
+from nqrust.host.port import Host
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import (
+    Conflict,
+    Inspection,
+    Needed,
+    Origin,
+    Prepared,
+    Satisfied,
+    verify_by_inspection,
+)
+from nqrust.installer.engine.undo_record import undo_database
+from nqrust.installer.verbs.postgres.cluster import ClusterChoice
+from nqrust.installer.verbs.postgres.sql import as_owner, cluster_arguments, identifier, literal
+
+MIGRATED_BY = frozenset(("alembic_version", "_sqlx_migrations"))
+"""Tables in which the tools of releases note what they have migrated: a database with one was ours before."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """One that is there and is the role's is adopted; another's is a conflict. `extensions` are created in it.
+    `first`: nothing of ours was ever installed here, so tables in it are another program's: a conflict too."""
+
+    kind: ClassVar[str] = "pg-database"
+
+    cluster: ClusterChoice
+    name: str
+    owner: str
+    extensions: tuple[str, ...] = ()
+    first: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"pg-database:{self.name}"
+
+    def describe(self) -> str:
+        return f"create PostgreSQL database {self.name} for {self.owner}"
+
+    def inspect(self, host: Host) -> Inspection:
+        cluster = self.cluster.online(host)
+        found = self._owner_and_encoding(host, cluster) if cluster is not None else None
+        if cluster is None or found is None:
+            return Needed((f"+ PostgreSQL database {self.name} (owner {self.owner}, UTF8)", *self._extension_lines()))
+        owner, encoding = found
+        if owner != self.owner:
+            return Conflict(
+                "NQR-DB-104",
+                f"PostgreSQL has a database {self.name} already, which belongs to {owner}.",
+                "Choose another name with --db-name, or give that database to this role (ALTER DATABASE … OWNER TO).",
+            )
+        if encoding != "UTF8":
+            return Conflict(
+                "NQR-DB-105",
+                f"The database {self.name} is there already, in {encoding} instead of UTF8.",
+                "Choose another name with --db-name.",
+            )
+        if self.first and (others := self._tables_of_others(host, cluster)):
+            return Conflict(
+                "NQR-DB-108",
+                f"The database {self.name} is there already and holds tables of another program ({', '.join(others[:3])}).",
+                "Choose another name with --db-name.",
+            )
+        diff = self._lacks(host, cluster)
+        return Needed(tuple(diff)) if diff else Satisfied()
+
+    def prepare(self, host: Host) -> Prepared:
+        cluster = self.cluster.require(host)
+        if cluster.online and self._owner_and_encoding(host, cluster) is not None:
+            return Prepared(Origin.modified, ())  # grants and extensions go with the database that is not ours
+        return Prepared(Origin.created, (undo_database(cluster_arguments(cluster), self.name),))
+
+    def apply(self, host: Host) -> None:
+        cluster = self.cluster.require(host)
+        name, owner = identifier(self.name), identifier(self.owner)
+        if self._owner_and_encoding(host, cluster) is None:
+            # A cluster made in another locale cannot hold UTF8 in that locale.
+            utf8 = as_owner(host, cluster, "SHOW server_encoding;") == "UTF8"
+            locale = "" if utf8 else " LC_COLLATE 'C' LC_CTYPE 'C'"
+            as_owner(
+                host,
+                cluster,
+                f"CREATE DATABASE {name} OWNER {owner} ENCODING 'UTF8'{locale} TEMPLATE template0;",
+            )
+        lines = [
+            f"GRANT ALL PRIVILEGES ON DATABASE {name} TO {owner};",
+            f"GRANT ALL ON SCHEMA public TO {owner};",
+        ]
+        lines += [f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)};" for extension in self.extensions]
+        try:
+            as_owner(host, cluster, "\n".join(lines), self.name)
+        except CommandFailed as error:
+            if "extension" not in error.stderr:
+                raise
+            raise StepFailed(
+                "NQR-DB-106",
+                f"An extension that the release needs ({', '.join(self.extensions)}) is not on this host.",
+                "Install the distribution's postgresql-contrib package, then run the same command again.",
+            ) from error
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)
+
+    # ---
+    def _owner_and_encoding(self, host: Host, cluster: PostgresCluster) -> tuple[str, str] | None:
+        out = as_owner(
+            host,
+            cluster,
+            "SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding) FROM pg_database"
+            f" WHERE datname = {literal(self.name)};",
+        )
+        if not out:
+            return None
+        owner, _, encoding = out.splitlines()[0].rpartition("|")
+        return owner, encoding
+
+    def _tables_of_others(self, host: Host, cluster: PostgresCluster) -> list[str]:
+        """Tables in a database where no release was ever migrated; those of extensions do not count."""
+        tables = as_owner(
+            host,
+            cluster,
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace NOT IN ('pg_catalog'::regnamespace,"
+            " 'information_schema'::regnamespace) AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND"
+            " deptype = 'e') ORDER BY relname;",
+            self.name,
+        ).splitlines()
+        return [] if MIGRATED_BY & set(tables) else tables
+
+    def _lacks(self, host: Host, cluster: PostgresCluster) -> list[str]:
+        owner = literal(self.owner)
+        out = as_owner(
+            host,
+            cluster,
+            f"SELECT has_schema_privilege({owner}, 'public', 'CREATE') AND has_schema_privilege({owner}, 'public',"
+            f" 'USAGE') AND has_database_privilege({owner}, current_database(), 'CREATE, CONNECT, TEMPORARY');\n"
+            "SELECT extname FROM pg_extension;",
+            self.name,
+        ).splitlines()
+        lines = [] if out[:1] == ["t"] else [f"grant {self.owner} its rights in {self.name}"]
+        return lines + [f"+ extension {name} in {self.name}" for name in self.extensions if name not in out[1:]]
+
+    def _extension_lines(self) -> tuple[str, ...]:
+        return tuple(f"+ extension {name} in {self.name}" for name in self.extensions)

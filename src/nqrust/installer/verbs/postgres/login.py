@@ -1,0 +1,95 @@
+"""That the role can log in over TCP with its password, as the manager does. Debian's pg_hba.conf allows it as
+it comes; where it was tightened or loosened, one marked block at its top says it for this database and role
+alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nqrust.host.errors import HostError
+from nqrust.host.facts.model import PostgresCluster
+from nqrust.host.port import Host
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import Conflict, Inspection, Needed, Prepared, Satisfied
+from nqrust.installer.verbs.file.block import Block
+from nqrust.installer.verbs.postgres.cluster import ClusterChoice
+from nqrust.installer.verbs.postgres.sql import Connection, as_owner, identifier, refusal_text
+
+_REFUSED_BY_HBA = (
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "Ident authentication failed",
+    "Peer authentication",
+)
+
+
+@dataclass(frozen=True)
+class TcpLogin:
+    """Comes after role and database. `login` names host and database; the port is the cluster's own."""
+
+    kind: ClassVar[str] = "pg-login"
+
+    cluster: ClusterChoice
+    login: Connection
+
+    @property
+    def id(self) -> str:
+        return f"pg-login:{self.login.user}"
+
+    def describe(self) -> str:
+        return f"let the role {self.login.user} log in to {self.login.database} over TCP"
+
+    def inspect(self, host: Host) -> Inspection:
+        cluster = self.cluster.online(host)
+        if cluster is None:
+            return Satisfied("asked once the cluster runs")
+        refusal = self._refusal(host, cluster)
+        if refusal is None:
+            return Satisfied()
+        if not any(sign in refusal for sign in _REFUSED_BY_HBA):
+            # No such role or database yet (when planning), or a failure that `verify` will name.
+            if "does not exist" in refusal or "password authentication failed" in refusal:
+                return Satisfied("asked once role and database are there")
+            return Needed((f"log in over TCP: {refusal}",))
+        block = self._block(host, cluster).inspect(host)
+        return block if isinstance(block, (Needed, Conflict)) else Needed(("reload pg_hba.conf",))
+
+    def prepare(self, host: Host) -> Prepared:
+        cluster = self.cluster.require(host)
+        return self._block(host, cluster).prepare(host)
+
+    def apply(self, host: Host) -> None:
+        cluster = self.cluster.require(host)
+        refusal = self._refusal(host, cluster)
+        if refusal is not None and any(sign in refusal for sign in _REFUSED_BY_HBA):
+            self._block(host, cluster).apply(host)
+            as_owner(host, cluster, "SELECT pg_reload_conf();")
+            host.sleep(0.3)  # the postmaster reads the file when the signal reaches it
+
+    def verify(self, host: Host) -> None:
+        cluster = self.cluster.require(host)
+        refusal = self._refusal(host, cluster)
+        if refusal is not None:
+            raise StepFailed(
+                "NQR-DB-107",
+                f"The role {self.login.user} cannot log in to {self.login.database} at {self.login.host}:{cluster.port}:"
+                f" {refusal}.",
+                "See that listen_addresses of that cluster includes localhost and that pg_hba.conf allows it, then run"
+                " the same command again.",
+            )
+
+    # ---
+    def _refusal(self, host: Host, cluster: PostgresCluster) -> str | None:
+        login = Connection(self.login.host, cluster.port, self.login.database, self.login.user, self.login.password)
+        try:
+            login.run(host, "SELECT 1;")
+        except HostError as error:
+            return refusal_text(error)
+        return None
+
+    def _block(self, host: Host, cluster: PostgresCluster) -> Block:
+        path = as_owner(host, cluster, "SHOW hba_file;")
+        entry = f"host {identifier(self.login.database)} {identifier(self.login.user)}"
+        lines = (f"{entry} 127.0.0.1/32 scram-sha-256", f"{entry} ::1/128 scram-sha-256")
+        return Block(path, "manager login", lines, at_top=True)

@@ -1,0 +1,108 @@
+"""A PostgreSQL role that logs in with a password."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from nqrust.host.facts.model import PostgresCluster
+from nqrust.host.port import Host
+from nqrust.host.secret import Secret
+from nqrust.installer.engine.step import (
+    Conflict,
+    Inspection,
+    Needed,
+    Origin,
+    Prepared,
+    Satisfied,
+    verify_by_inspection,
+)
+from nqrust.installer.engine.undo_record import undo_role
+from nqrust.installer.verbs.postgres import scram
+from nqrust.installer.verbs.postgres.cluster import ClusterChoice
+from nqrust.installer.verbs.postgres.sql import as_owner, cluster_arguments, identifier, literal
+
+MARK = "nqrust-microvm"
+"""Comment on the role: it tells ours, kept by an earlier uninstall, from one of another's."""
+
+ATTRIBUTES = {"CREATEROLE": "rolcreaterole", "CREATEDB": "rolcreatedb"}
+
+
+@dataclass(frozen=True)
+class _Found:
+    verifier: str
+    login: bool
+    attributes: frozenset[str]
+    ours: bool
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role of that name that is neither ours nor has this very password is another's: a conflict."""
+
+    kind: ClassVar[str] = "pg-role"
+
+    cluster: ClusterChoice
+    name: str
+    password: Secret = field(repr=False)
+    attributes: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"pg-role:{self.name}"
+
+    def describe(self) -> str:
+        return f"create PostgreSQL role {self.name}"
+
+    def inspect(self, host: Host) -> Inspection:
+        cluster = self.cluster.online(host)
+        found = self._find(host, cluster) if cluster is not None else None
+        if found is None:
+            return Needed((f"+ PostgreSQL role {self.name} (password secret)",))
+        fits = scram.fits(found.verifier, self.name, self.password.reveal())
+        if not fits and not found.ours:
+            return Conflict(
+                "NQR-DB-103",
+                f"PostgreSQL has a role {self.name} already, with another password.",
+                "Give its password in DB_PASSWORD if it is meant for this, or choose another name with --db-user.",
+            )
+        diff = [] if fits else [f"PostgreSQL role {self.name}: password differs (secret)"]
+        if not found.login:
+            diff.append(f"PostgreSQL role {self.name}: + LOGIN")
+        diff += [f"PostgreSQL role {self.name}: + {name}" for name in self.attributes if name not in found.attributes]
+        return Needed(tuple(diff)) if diff else Satisfied()
+
+    def prepare(self, host: Host) -> Prepared:
+        cluster = self.cluster.require(host)
+        if cluster.online and self._find(host, cluster) is not None:
+            return Prepared(Origin.modified, ())  # ours from an earlier install, whose receipt is gone
+        return Prepared(Origin.created, (undo_role(cluster_arguments(cluster), self.name),))
+
+    def apply(self, host: Host) -> None:
+        cluster = self.cluster.require(host)
+        verb = "CREATE" if self._find(host, cluster) is None else "ALTER"
+        # The finished verifier goes over, so that a server that logs statements does not log the password.
+        secret = literal(scram.verifier(self.password.reveal()))
+        wanted = " ".join(("LOGIN", *self.attributes))
+        sql = (
+            f"BEGIN; {verb} ROLE {identifier(self.name)} {wanted} PASSWORD {secret};"
+            f" COMMENT ON ROLE {identifier(self.name)} IS {literal(MARK)}; COMMIT;"
+        )
+        as_owner(host, cluster, Secret(sql))
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)
+
+    def _find(self, host: Host, cluster: PostgresCluster) -> _Found | None:
+        columns = ", ".join(ATTRIBUTES.values())
+        out = as_owner(
+            host,
+            cluster,
+            f"SELECT coalesce(rolpassword, ''), rolcanlogin, shobj_description(oid, 'pg_authid') = {literal(MARK)},"
+            f" {columns} FROM pg_authid WHERE rolname = {literal(self.name)};",
+        )
+        if not out:
+            return None
+        verifier, login, ours, *flags = out.splitlines()[0].split("|")
+        has = frozenset(name for name, flag in zip(ATTRIBUTES, flags, strict=True) if flag == "t")
+        return _Found(verifier, login == "t", has, ours == "t")

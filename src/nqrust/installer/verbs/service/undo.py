@@ -1,0 +1,176 @@
+"""Verbs for units, our supervisord and VM scopes."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from nqrust.host.errors import CommandFailed, HostError, PathError, ProgramMissing
+from nqrust.host.port import Host, command
+from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+
+SCOPE_ENV = b"NQRUST_SCOPE="
+TAP_ALIAS = b"nqrust-vm:"
+SLICES = ("nqrust-vms.slice", "nqrust.slice")
+GRACE_SECONDS = 10.0
+
+
+def unit(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Bring a service back to how it was, short of starting it: what it reads is put back by older records, so `settle`
+    restarts it when they have had their turn. One whose unit file is gone is only stopped (systemctl(1))."""
+    host, name = context.host, str(args["name"])
+    if args["supervisor"] != "systemd":
+        return _supervisord_program(host, name, args)
+    if not _has_systemd(host):
+        return Reverted("no systemd here")
+    if not args["active"]:
+        host.run(command("systemctl", "stop", name, ok=(0, 1, 5), timeout=180))
+    if not args["enabled"]:
+        host.run(command("systemctl", "disable", name, ok=(0, 1, 5)))
+    host.run(command("systemctl", "reset-failed", name, ok=(0, 1, 5)))
+    return Reverted()
+
+
+def needs_settling(undo: Undo) -> bool:
+    """Whether a service that ran before must be restarted once everything else is back."""
+    return undo.verb == "unit" and bool(undo.args["active"])
+
+
+def settle(context: UndoContext, units: list[Undo]) -> list[Kept]:
+    """The end of going back: systemd forgets unit files that are gone, and services that ran before run again, with what
+    they read before. `units`: in the order in which they are to be started."""
+    host, left = context.host, []
+    if _has_systemd(host):
+        host.run(command("systemctl", "daemon-reload"))
+    for undo in units:
+        name = str(undo.args["name"])
+        if undo.args["supervisor"] != "systemd":
+            _control(host, undo.args, "restart", name)
+        elif _has_systemd(host):
+            if undo.args["enabled"]:
+                host.run(command("systemctl", "enable", name, ok=(0, 1, 5)))
+            if host.run(command("systemctl", "restart", name, ok=(0, 1, 5), timeout=180)).code:
+                left.append(Kept(f"{name} ran before and does not start now; `systemctl status {name}` says why"))
+    return left
+
+
+def _has_systemd(host: Host) -> bool:
+    return host.stat("/run/systemd/system") is not None and host.which("systemctl") is not None
+
+
+def _supervisord_program(host: Host, name: str, args: dict[str, Any]) -> Outcome:
+    """Stop a program that was not there before, and let supervisord forget it; with its supervisord gone there is nothing
+    to stop. A supervisorctl whose Python is gone cannot stop one alone, so all end together."""
+    if not args["active"]:
+        try:
+            _control(host, args, "stop", name)
+        except (CommandFailed, PathError, ProgramMissing):
+            return _end_supervisord(host, str(args["control"][-1]))
+    if not args["enabled"]:
+        _control(host, args, "remove", name)
+    return Reverted()
+
+
+def _control(host: Host, args: dict[str, Any], verb: str, name: str) -> None:
+    """supervisorctl(1); its exit codes follow LSB, and a program that is unknown by now is not an error."""
+    control = [str(word) for word in args.get("control", [])]
+    if control and host.stat(control[0]) is not None:
+        host.run(command(*control, verb, name, ok=(0, 1, 2, 3, 4, 5, 6, 7), timeout=180))
+
+
+def supervisord(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """End the supervisord that runs with our configuration; it ends its programs (supervisord(1), SIGTERM)."""
+    return _end_supervisord(context.host, str(args["config"]))
+
+
+def _end_supervisord(host: Host, config: str) -> Outcome:
+    found = [
+        pid
+        for pid in _pids(host)
+        if config.encode() in _cmdline(host, pid).split(b"\0") and b"supervisord" in _cmdline(host, pid)
+    ]
+    for pid in found:
+        host.kill(pid, signal.SIGTERM)
+    if not _wait_gone(host, found, 60.0):
+        return Kept("supervisord did not end within a minute")
+    return Reverted()
+
+
+def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """End every VM whose scope has our prefix, found by identity (the scope's name in its environment), and remove the
+    TAPs that were theirs."""
+    host = context.host
+    marker = SCOPE_ENV + str(args["prefix"]).encode()
+    found = [pid for pid in _pids(host) if any(v.startswith(marker) for v in _environ(host, pid).split(b"\0"))]
+    for pid in found:
+        host.kill(pid, signal.SIGTERM)
+    if not _wait_gone(host, found, GRACE_SECONDS):
+        for pid in found:
+            host.kill(pid, signal.SIGKILL)
+        if not _wait_gone(host, found, GRACE_SECONDS):
+            return Kept(f"some VM processes do not end ({', '.join(map(str, found[:5]))})")
+    taps = _taps(host)
+    if taps and host.which("ip") is None:
+        return Kept(f"{', '.join(taps[:5])} go at the next boot: the program ip is gone")
+    for name in taps:
+        host.run(command("ip", "link", "delete", name, ok=(0, 1)))
+    if _has_systemd(host):  # they hold scopes of VMs only, and those have ended
+        host.run(command("systemctl", "stop", *SLICES, ok=(0, 1, 5)))
+    return Reverted(f"{len(found)} processes ended" if found else "none running")
+
+
+def scopes(host: Host, prefix: str) -> list[str]:
+    """Scopes of the VMs that run now, by name."""
+    marker = SCOPE_ENV + prefix.encode()
+    found = {v for pid in _pids(host) for v in _environ(host, pid).split(b"\0") if v.startswith(marker)}
+    return sorted(v.removeprefix(SCOPE_ENV).decode(errors="replace") for v in found)
+
+
+def _taps(host: Host) -> list[str]:
+    """Links that are marked as a VM's in their alias (ip-link(8), alias); they outlive the VMM that used them."""
+    root = "/sys/class/net"
+    return [name for name in host.listdir(root) if _read(host, f"{root}/{name}/ifalias").startswith(TAP_ALIAS)]
+
+
+def _pids(host: Host) -> list[int]:
+    """Processes of this machine, without those of containers on it, which are other machines (pid_namespaces(7))."""
+    ours = _namespace(host, "self")
+    return [int(name) for name in host.listdir("/proc") if name.isdigit() and _namespace(host, name) == ours]
+
+
+def _namespace(host: Host, process: str) -> str:
+    try:
+        return host.readlink(f"/proc/{process}/ns/pid")
+    except HostError:  # it ended meanwhile, or this kernel has no namespaces
+        return ""
+
+
+def _read(host: Host, path: str) -> bytes:
+    try:
+        return host.read_bytes(path)
+    except Exception:  # the process ended meanwhile; any host's error means the same here
+        return b""
+
+
+def _cmdline(host: Host, pid: int) -> bytes:
+    return _read(host, f"/proc/{pid}/cmdline")
+
+
+def _environ(host: Host, pid: int) -> bytes:
+    return _read(host, f"/proc/{pid}/environ")
+
+
+def _alive(host: Host, pid: int) -> bool:
+    """Neither gone nor a zombie that only waits for its parent (proc_pid_stat(5), third field)."""
+    stat = _read(host, f"/proc/{pid}/stat")
+    return bool(stat) and stat.rpartition(b")")[2].split()[:1] not in ([b"Z"], [b"X"])
+
+
+def _wait_gone(host: Host, pids: list[int], seconds: float) -> bool:
+    end = host.monotonic() + seconds
+    while any(_alive(host, pid) for pid in pids):
+        if host.monotonic() > end:
+            return False
+        host.sleep(0.1)
+    return True

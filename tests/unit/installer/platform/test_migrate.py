@@ -1,0 +1,88 @@
+"""Migrations: copied first where there is something to lose, remembered, and never taken for done."""
+
+from __future__ import annotations
+
+import pytest
+from tests.fakes.host import FakeHost
+from tests.unit.installer.verbs.postgres.scripted_psql import LOGIN, psql
+
+from nqrust.host.errors import CommandFailed, ProgramMissing
+from nqrust.host.port import Command
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import Needed
+from nqrust.installer.platform.migrate import Migrate
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost.debian12()
+
+
+MIGRATE = Migrate(("/m", "migrate"), "1.0", "/etc/migrated", LOGIN, "/opt/backups", env=LOGIN.environment(), user="nobody")
+
+
+def migrating(host: FakeHost, tables: int) -> list[str]:
+    state = {"tables": tables, "migrated": False}
+    host.put_directory("/opt/backups", mode=0o700)
+
+    def answer(sql: str) -> str:
+        if "to_regclass" in sql:
+            return "t" if state["migrated"] else "f"
+        return str(state["tables"])
+
+    def dump(host: FakeHost, cmd: Command) -> None:
+        path = next(w for w in cmd.argv if w.startswith("--file=")).removeprefix("--file=")
+        assert host.stat(path).mode == 0o600  # type: ignore[union-attr]
+        host.write_file(path, b"copy", mode=0o600)
+
+    order: list[str] = []
+    psql(host, answer)
+    host.on("pg_dump", prefix=True, answer=lambda h, c: order.append("dump") or dump(h, c))  # type: ignore[func-returns-value]
+    host.on("/m", "migrate", answer=lambda h, c: order.append("migrate") or state.update(migrated=True))  # type: ignore[func-returns-value]
+    return order
+
+
+def test_empty_database_is_migrated_without_a_copy(host: FakeHost) -> None:
+    order = migrating(host, 0)
+    assert isinstance(MIGRATE.inspect(host), Needed)
+    assert [u.args["path"] for u in MIGRATE.prepare(host).undo] == ["/etc/migrated"]
+    MIGRATE.apply(host)
+    MIGRATE.verify(host)
+    assert order == ["migrate"]
+
+
+def test_database_with_something_to_lose_is_copied_first_and_once(host: FakeHost) -> None:
+    order = migrating(host, 12)
+    assert [u.verb for u in MIGRATE.prepare(host).undo] == ["file", "file"]
+    MIGRATE.apply(host)
+    MIGRATE.apply(host)
+    assert order == ["dump", "migrate", "migrate"] and host.listdir("/opt/backups") == ["nexus-before-1.0.dump"]
+
+
+def test_failed_copy_stops_before_migrating(host: FakeHost) -> None:
+    order = migrating(host, 12)
+    host.on("pg_dump", prefix=True, answer=CommandFailed(("pg_dump",), 1, "server version mismatch"))
+    with pytest.raises(StepFailed) as caught:
+        MIGRATE.apply(host)
+    assert caught.value.code == "NQR-DB-112" and order == [] and host.listdir("/opt/backups") == []
+
+
+def test_failed_migration_names_the_copy(host: FakeHost) -> None:
+    migrating(host, 12)
+    host.on("/m", "migrate", answer=CommandFailed(("/m",), 1, "boom"))
+    with pytest.raises(StepFailed) as caught:
+        MIGRATE.apply(host)
+    assert caught.value.code == "NQR-DB-110" and "/opt/backups/nexus-before-1.0.dump" in caught.value.what
+    assert not host.exists("/etc/migrated")
+
+
+def test_marker_does_not_outlive_its_database(host: FakeHost) -> None:
+    migrating(host, 0)
+    host.put("/etc/migrated", "1.0 127.0.0.1:5432/nexus\n")
+    assert isinstance(MIGRATE.inspect(host), Needed)
+
+
+def test_missing_psql_is_said(host: FakeHost) -> None:
+    host.on("psql", prefix=True, answer=ProgramMissing("psql"))
+    with pytest.raises(StepFailed, match="NQR-DB-111"):
+        MIGRATE.apply(host)

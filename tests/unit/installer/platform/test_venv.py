@@ -1,0 +1,213 @@
+"""Python environments, made for real from a small wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from nqrust.host.local import LocalHost
+from nqrust.host.port import Command, Completed
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import Needed, Origin, Satisfied
+from nqrust.installer.platform.venv import PythonEnvironment
+from nqrust.installer.release.interpreter import interpreter
+from nqrust.installer.release.wheelhouse import Wheelhouse
+
+PYTHON = interpreter()
+
+
+def make_wheel(folder: Path, name: str) -> Path:
+    """A wheel of one module with one console script."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", f"def main():\n    print('{name} runs')\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/entry_points.txt", f"[console_scripts]\n{name} = {name}:main\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return path
+
+
+def lock(folder: Path, wheel: Path) -> Path:
+    name = wheel.name.partition("-")[0]
+    path = folder / f"{name}.txt"
+    path.write_text(f"{name}==1.0 \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    return path
+
+
+@pytest.fixture
+def alpha(tmp_path: Path) -> Path:
+    return lock(tmp_path, make_wheel(tmp_path / "wheels", "alpha"))
+
+
+def environment(tmp_path: Path, *locks: Path, version: str = "1") -> PythonEnvironment:
+    return PythonEnvironment(
+        name="test",
+        directory=str(tmp_path / "venv"),
+        python=PYTHON.base,
+        python_version=PYTHON.version,
+        runner=PYTHON.runner,
+        requirements=tuple(map(str, locks)),
+        find_links=(str(tmp_path / "wheels"),),
+        version=version,
+        scripts=tuple(path.stem for path in locks),
+    )
+
+
+def test_it_is_made_offline_and_its_scripts_run(tmp_path: Path, alpha: Path) -> None:
+    host, step = LocalHost(), environment(tmp_path, alpha)
+    assert isinstance(step.inspect(host), Needed)
+    prepared = step.prepare(host)
+    assert prepared.origin is Origin.created and [u.verb for u in prepared.undo] == ["directory"]
+    step.apply(host)
+    step.verify(host)
+    assert isinstance(step.inspect(host), Satisfied)
+    script = tmp_path / "venv/bin/alpha"
+    assert script.read_text().startswith(f"#!{tmp_path}/venv/bin/python")
+    assert subprocess.run([script], capture_output=True, text=True, check=True).stdout == "alpha runs\n"
+    assert list((tmp_path / "venv").rglob("alpha.cpython-*.pyc")), "compiled, because services may not write there"
+    assert not (tmp_path / "venv/bin/pip").exists()
+
+
+def test_its_scripts_run_its_own_modules_whatever_the_caller_has_set(tmp_path: Path, alpha: Path) -> None:
+    environment(tmp_path, alpha).apply(LocalHost())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/alpha.py").write_text("def main():\n    print('another runs')\n")
+    for name, value in (("PYTHONPATH", f"{tmp_path}/elsewhere"), ("PYTHONHOME", "/nonexistent")):
+        script = [tmp_path / "venv/bin/alpha"]
+        done = subprocess.run(script, capture_output=True, text=True, env={name: value}, cwd=tmp_path / "elsewhere")
+        assert (done.returncode, done.stdout) == (0, "alpha runs\n"), done.stderr
+
+
+def test_everybody_may_run_it_whatever_the_umask(tmp_path: Path, alpha: Path) -> None:
+    import os
+
+    before = os.umask(0o077)
+    try:
+        environment(tmp_path, alpha).apply(LocalHost())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "venv/bin/alpha").stat().st_mode & 0o755 == 0o755
+    module = next((tmp_path / "venv").rglob("alpha.py"))
+    assert module.stat().st_mode & 0o444 == 0o444
+
+
+def test_a_half_made_environment_is_made_again(tmp_path: Path, alpha: Path) -> None:
+    class PowerCut(BaseException):
+        pass
+
+    class Cut(LocalHost):
+        def run(self, cmd: Command, *, on_line: object = None) -> Completed:
+            if "compileall" in cmd.argv:
+                raise PowerCut
+            return super().run(cmd)
+
+    step = environment(tmp_path, alpha)
+    with pytest.raises(PowerCut):
+        step.apply(Cut())
+    assert isinstance(step.inspect(LocalHost()), Needed)
+    assert step.prepare(LocalHost()).undo == (), "services may run from it: what takes it away is on record already"
+    next((tmp_path / "venv").rglob("alpha.py")).unlink()
+    step.apply(LocalHost())
+    assert subprocess.run([tmp_path / "venv/bin/alpha"], capture_output=True, check=True).stdout == b"alpha runs\n"
+
+
+def test_another_mode_extends_it_and_going_back_leaves_it(tmp_path: Path, alpha: Path) -> None:
+    host = LocalHost()
+    environment(tmp_path, alpha).apply(host)
+    inode = (tmp_path / "venv/pyvenv.cfg").stat().st_ino
+    beta = lock(tmp_path, make_wheel(tmp_path / "wheels", "beta"))
+    more = environment(tmp_path, alpha, beta)
+    assert isinstance(more.inspect(host), Needed)
+    assert more.prepare(host).undo == (), "a failed re-run must not take away an environment that services use"
+    more.apply(host)
+    more.verify(host)
+    assert (tmp_path / "venv/pyvenv.cfg").stat().st_ino == inode
+    assert (tmp_path / "venv/bin/beta").exists()
+
+
+def test_a_swapped_wheel_is_refused(tmp_path: Path, alpha: Path) -> None:
+    wheel = tmp_path / "wheels/alpha-1.0-py3-none-any.whl"
+    wheel.write_bytes(make_wheel(tmp_path / "other", "alpha").read_bytes() + b"\0")
+    with pytest.raises(StepFailed) as failure:
+        environment(tmp_path, alpha).apply(LocalHost())
+    assert failure.value.code == "NQR-REL-010"
+    assert isinstance(environment(tmp_path, alpha).inspect(LocalHost()), Needed)
+
+
+def test_a_missing_wheel_is_named(tmp_path: Path, alpha: Path) -> None:
+    (tmp_path / "wheels/alpha-1.0-py3-none-any.whl").unlink()
+    with pytest.raises(StepFailed) as failure:
+        environment(tmp_path, alpha).apply(LocalHost())
+    assert "alpha" in failure.value.what
+
+
+def test_a_lost_script_is_noticed(tmp_path: Path, alpha: Path) -> None:
+    step = environment(tmp_path, alpha)
+    step.apply(LocalHost())
+    (tmp_path / "venv/bin/alpha").unlink()
+    assert isinstance(step.inspect(LocalHost()), Needed)
+
+
+@pytest.fixture
+def index(tmp_path: Path, alpha: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    return alpha
+
+
+def test_wheels_are_fetched_once(tmp_path: Path, index: Path) -> None:
+    host = LocalHost()
+    pool = str(tmp_path / "cache/wheelhouse")
+    step = Wheelhouse("1", str(tmp_path), (index.name,), sys.executable, directory=pool)
+    assert isinstance(step.inspect(host), Needed)
+    step.apply(host)
+    step.verify(host)
+    assert (tmp_path / "cache/wheelhouse/alpha-1.0-py3-none-any.whl").exists()
+    assert isinstance(Wheelhouse("2", str(tmp_path), (index.name,), sys.executable, directory=pool).inspect(host), Needed)
+
+
+def test_no_wheel_is_fetched_for_environments_that_are_complete(tmp_path: Path, index: Path) -> None:
+    made = environment(tmp_path, index)
+    made.apply(LocalHost())
+    step = Wheelhouse("1", str(tmp_path), (index.name,), sys.executable, (made,), str(tmp_path / "nowhere"))
+    assert isinstance(step.inspect(LocalHost()), Satisfied)
+
+
+@pytest.mark.parametrize(("change", "code"), [("hash", "NQR-REL-008"), ("gone", "NQR-REL-007")])
+def test_a_download_that_fails_tells_why(tmp_path: Path, index: Path, change: str, code: str) -> None:
+    if change == "hash":
+        index.write_text("alpha==1.0 --hash=sha256:" + "0" * 64 + "\n")
+    else:
+        (tmp_path / "wheels/alpha-1.0-py3-none-any.whl").unlink()
+    step = Wheelhouse("1", str(tmp_path), (index.name,), sys.executable, directory=str(tmp_path / "pool"))
+    with pytest.raises(StepFailed) as failure:
+        step.apply(LocalHost())
+    assert failure.value.code == code and failure.value.cure
+    assert isinstance(step.inspect(LocalHost()), Needed)
+
+
+def test_what_a_component_needed_stays_when_it_is_switched_off_and_asks_no_network(tmp_path: Path) -> None:
+    """Off: nothing to do. On again: nothing to fetch and nothing to install."""
+    both = [lock(tmp_path, make_wheel(tmp_path / "wheels", name)) for name in ("alpha", "beta")]
+    whole, less = environment(tmp_path, *both), environment(tmp_path, both[0])
+    whole.apply(LocalHost())
+    assert isinstance(less.inspect(LocalHost()), Satisfied) and isinstance(whole.inspect(LocalHost()), Satisfied)
+    step = Wheelhouse("1", str(tmp_path), (both[0].name,), sys.executable, (less,), str(tmp_path / "nowhere"))
+    assert isinstance(step.inspect(LocalHost()), Satisfied)
+    newer = environment(tmp_path, both[0], version="2")
+    assert isinstance(newer.inspect(LocalHost()), Needed), "another release is another environment"
+
+
+def test_an_environment_that_is_extended_knows_all_that_it_holds(tmp_path: Path) -> None:
+    both = [lock(tmp_path, make_wheel(tmp_path / "wheels", name)) for name in ("alpha", "beta")]
+    for one in both:
+        environment(tmp_path, one).apply(LocalHost())
+    assert isinstance(environment(tmp_path, *both).inspect(LocalHost()), Satisfied)

@@ -1,0 +1,137 @@
+"""The VMM is chosen by what booted, and the verdict is remembered only as long as it can stand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nqrust.host.errors import HostError
+from nqrust.host.local import LocalHost
+from nqrust.image.kvm_probe import Verdict
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.step import Conflict, Needed, Satisfied
+from nqrust.installer.platform import vmm_verdict
+from nqrust.installer.platform.image import BuiltImage
+from nqrust.installer.platform.vmm_verdict import VmmVerdict
+
+
+class Machine(LocalHost):
+    """This machine's files, with the KVM and the programs that a case names."""
+
+    def __init__(self, *, kvm: bool, qemu: bool, kernel: str = "6.1.0") -> None:
+        super().__init__()
+        self._kvm, self._qemu, self.kernel = kvm, qemu, kernel
+
+    def exists(self, path: str) -> bool:
+        return self._kvm if path == "/dev/kvm" else super().exists(path)
+
+    def which(self, program: str) -> str | None:
+        return ("/usr/bin/" + program) if self._qemu else None
+
+    def read_text(self, path: str) -> str:
+        return self.kernel if path == "/proc/sys/kernel/osrelease" else super().read_text(path)
+
+
+@pytest.fixture
+def firecracker(tmp_path: Path) -> str:
+    (tmp_path / "firecracker").write_text("")
+    return str(tmp_path / "firecracker")
+
+
+def boots(monkeypatch: pytest.MonkeyPatch, booted: bool) -> list[str]:
+    asked: list[str] = []
+
+    def canary(host: object, folder: str, *, accel: str, deadline: float) -> Verdict:
+        asked.append(accel)
+        return Verdict(booted=booted, seconds=1.0, reason="it hung.")
+
+    monkeypatch.setattr(vmm_verdict, "boot_canary", canary)
+    return asked
+
+
+CASES = [
+    # choice, kvm, qemu, firecracker is there, canary boots -> vmm, accel
+    ("auto", True, True, True, True, ("firecracker", "kvm")),
+    ("auto", True, True, False, True, ("qemu", "kvm")),
+    ("auto", True, True, True, False, ("qemu", "tcg")),
+    ("auto", False, True, True, True, ("qemu", "tcg")),
+    ("qemu", True, True, True, True, ("qemu", "kvm")),
+    ("qemu", True, True, True, False, ("qemu", "tcg")),
+    ("firecracker", True, True, True, True, ("firecracker", "kvm")),
+    ("firecracker", True, True, True, False, "NQR-VMM-020"),
+    ("firecracker", True, True, False, True, "NQR-VMM-020"),
+    ("firecracker", False, True, True, True, "NQR-VMM-020"),
+    ("auto", True, False, True, True, "NQR-VMM-021"),
+]
+
+
+@pytest.mark.parametrize(("choice", "kvm", "qemu", "there", "booted", "outcome"), CASES)
+def test_the_choice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, firecracker: str,
+    choice: str, kvm: bool, qemu: bool, there: bool, booted: bool, outcome: object,
+) -> None:  # fmt: skip
+    boots(monkeypatch, booted)
+    path = str(tmp_path / "vmm.json")
+    step = VmmVerdict(choice, "/none", firecracker if there else "/none/firecracker", path=path)
+    host = Machine(kvm=kvm, qemu=qemu)
+    if isinstance(outcome, str):
+        with pytest.raises(StepFailed) as failure:
+            step.apply(host)
+        assert failure.value.code == outcome and failure.value.cure
+        return
+    step.apply(host)
+    step.verify(host)
+    found = json.loads(Path(path).read_text())
+    assert (found["vmm"], found["accel"]) == outcome
+    assert {"reason", "kernel", "cpu", "decided_at"} <= found.keys()
+
+
+def test_it_is_remembered_until_the_machine_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, firecracker: str) -> None:
+    asked = boots(monkeypatch, True)
+    step = VmmVerdict("auto", "/none", firecracker, path=str(tmp_path / "vmm.json"))
+    step.apply(Machine(kvm=True, qemu=True))
+    assert isinstance(step.inspect(Machine(kvm=True, qemu=True)), Satisfied)
+    assert len(asked) == 1, "looking at a verdict boots nothing"
+    for other in (Machine(kvm=True, qemu=True, kernel="6.2.0"), Machine(kvm=False, qemu=True), Machine(kvm=True, qemu=False)):
+        assert isinstance(step.inspect(other), Needed)
+    (tmp_path / "vmm.json").write_text("{")
+    assert isinstance(step.inspect(Machine(kvm=True, qemu=True)), Needed)
+
+
+def test_a_probe_that_breaks_means_emulation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, firecracker: str) -> None:
+    def broken(*args: object, **kwargs: object) -> Verdict:
+        raise HostError("no such image")
+
+    monkeypatch.setattr(vmm_verdict, "boot_canary", broken)
+    step = VmmVerdict("auto", "/none", firecracker, path=str(tmp_path / "vmm.json"))
+    step.apply(Machine(kvm=True, qemu=True))
+    found = json.loads((tmp_path / "vmm.json").read_text())
+    assert found["accel"] == "tcg" and "no such image" in found["reason"]
+
+
+def test_an_image_is_whole_or_wanted(tmp_path: Path) -> None:
+    host, step = LocalHost(), BuiltImage(str(tmp_path), "/none")
+    assert isinstance(step.inspect(host), Needed)
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "rootfs.ext4").write_bytes(b"123")
+    (folder / "vmlinuz").write_bytes(b"1")
+    manifest = {"rootfs": {"file": "rootfs.ext4", "size": 3}, "kernel": {"file": "vmlinuz", "size": 1}, "initrd": None}
+    (folder / "image.json").write_text(json.dumps(manifest))
+    assert isinstance(step.inspect(host), Satisfied)
+    (folder / "rootfs.ext4").write_bytes(b"12")
+    assert isinstance(step.inspect(host), Needed)
+    (folder / "image.json").write_text("{")
+    assert isinstance(step.inspect(host), Needed)
+    assert step.prepare(host).undo == (), "what was there before is not ours to remove"
+
+
+def test_a_folder_that_is_no_image_is_not_built_over(tmp_path: Path) -> None:
+    host, step = LocalHost(), BuiltImage(str(tmp_path), "/none")
+    (tmp_path / "tiny").mkdir()
+    assert isinstance(step.inspect(host), Needed), "an empty one is nobody's loss"
+    (tmp_path / "tiny" / "dog.jpg").write_bytes(b"1")
+    found = step.inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-IMG-106" and found.cure

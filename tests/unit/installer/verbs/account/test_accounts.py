@@ -1,0 +1,142 @@
+"""Users, groups and memberships."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from tests.fakes.host import FakeHost
+from tests.unit.installer.verbs.lifecycle import applied, planned, reverted, round_trip
+
+from nqrust.host.errors import CommandFailed
+from nqrust.host.port import Command, Completed
+from nqrust.host.port import Group as GroupEntry
+from nqrust.installer.engine.step import Conflict, Satisfied
+from nqrust.installer.engine.verb import Kept
+from nqrust.installer.verbs.account.group import Group
+from nqrust.installer.verbs.account.member import Member
+from nqrust.installer.verbs.account.user import User
+from nqrust.installer.verbs.packages import traces
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    """Answers shadow-utils as they do."""
+    host = FakeHost.debian12()
+
+    def useradd(host: FakeHost, cmd: Command) -> None:
+        argv = list(cmd.argv)
+        group = argv[argv.index("--gid") + 1]
+        if group not in host.groups:
+            raise CommandFailed(cmd.argv, 6, f"useradd: group '{group}' does not exist")
+        host.add_user(argv[-1], 997, group, home=argv[argv.index("--home-dir") + 1])
+
+    def members(host: FakeHost, name: str, change: tuple[str, ...]) -> None:
+        host.groups[name] = GroupEntry(name, host.groups[name].gid, change)
+
+    host.on("groupadd", prefix=True, changes=True, answer=lambda h, c: h.add_group(c.argv[-1], 998))
+    host.on("groupdel", prefix=True, changes=True, answer=lambda h, c: h.groups.pop(c.argv[-1]) and None)
+    host.on("useradd", prefix=True, changes=True, answer=useradd)
+
+    def usermod(host: FakeHost, cmd: Command) -> None:
+        if "--append" in cmd.argv:
+            members(host, cmd.argv[3], (cmd.argv[4],))
+        else:
+            user = host.users[cmd.argv[-1]]
+            host.users[user.name] = dataclasses.replace(user, gid=host.groups[cmd.argv[2]].gid, home=cmd.argv[4])
+
+    def userdel(host: FakeHost, cmd: Command) -> None:
+        """With USERGROUPS_ENAB, as distributions have it."""
+        user = host.users.pop(cmd.argv[-1])
+        group = host.groups.get(user.name)
+        if group is not None and group.gid == user.gid and not group.members:
+            del host.groups[user.name]
+
+    host.on("userdel", prefix=True, changes=True, answer=userdel)
+    host.on("usermod", prefix=True, changes=True, answer=usermod)
+    host.on("gpasswd", prefix=True, changes=True, answer=lambda h, c: members(h, c.argv[3], ()))
+    return host
+
+
+def test_group_comes_and_goes(host: FakeHost) -> None:
+    round_trip(host, Group("nqrust"))
+
+
+def test_user_comes_and_goes_without_a_login(host: FakeHost) -> None:
+    host.add_group("nqrust", 998)
+    round_trip(host, User("nqrust", "nqrust", "/var/lib/x"))
+    argv = next(cmd.argv for cmd in host.commands if cmd.argv[0] == "useradd")
+    assert "/usr/sbin/nologin" in argv and "--system" in argv and "--no-create-home" in argv
+
+
+def test_a_group_from_before_stays_when_its_user_goes_and_one_of_ours_goes_by_its_own_record(host: FakeHost) -> None:
+    before = host.state()
+    _, group = applied(host, Group("nqrust"))
+    _, user = applied(host, User("nqrust", "nqrust", "/var/lib/x"))
+    reverted(host, user)
+    assert "nqrust" not in host.users and host.groups["nqrust"].gid == 998
+    reverted(host, group)
+    assert host.state() == before
+
+
+def test_a_user_whose_going_was_cut_off_goes_later(host: FakeHost) -> None:
+    host.add_group("nqrust", 998)
+    before = host.state()
+    _, records = applied(host, User("nqrust", "nqrust", "/var/lib/x"))
+    host.on("userdel", prefix=True, changes=True, answer=CommandFailed(("userdel",), 137, "killed"))
+    with pytest.raises(CommandFailed):
+        reverted(host, records)
+    host.on("userdel", prefix=True, changes=True, answer=lambda h, c: h.users.pop(c.argv[-1]) and None)
+    reverted(host, records)
+    assert host.state() == before
+
+
+def test_groups_from_before_stay_when_users_that_packages_made_go(host: FakeHost) -> None:
+    host.add_user("db", 101)
+    host.put("/etc/passwd", "db:x:101:101::/:/bin/false\n")
+    assert traces.remove(host, {"paths": {}, "users": ["db"], "groups": []}, frozenset()) == []
+    assert "db" not in host.users and host.groups["db"].gid == 101
+
+
+def test_a_user_at_work_stays_as_it_was(host: FakeHost) -> None:
+    host.add_group("nqrust", 998)
+    _, records = applied(host, User("nqrust", "nqrust", "/var/lib/x"))
+    before = host.state()
+    host.on("usermod", prefix=True, changes=True, answer=Completed(("usermod",), 8, "", ""))
+    assert [type(outcome) for outcome in reverted(host, records)] == [Kept]
+    assert host.state() == before
+
+
+def test_membership_comes_and_goes(host: FakeHost) -> None:
+    host.add_group("kvm", 104)
+    host.add_user("nqrust", 998)
+    round_trip(host, Member("kvm", "nqrust"))
+
+
+def test_what_was_there_is_adopted(host: FakeHost) -> None:
+    host.add_user("nqrust", 1001)
+    host.add_group("kvm", 104, ("nqrust",))
+    for step in (
+        Group("nqrust"),
+        User("nqrust", "nqrust", "/"),
+        Member("kvm", "nqrust"),
+        Member("nqrust", "nqrust"),
+    ):
+        assert isinstance(step.inspect(host), Satisfied)
+
+
+def test_planning_before_anything_exists(host: FakeHost) -> None:
+    assert planned(host, Member("kvm", "nqrust")) and planned(host, User("nqrust", "nqrust", "/"))
+
+
+def test_root_by_another_name_is_refused(host: FakeHost) -> None:
+    host.add_user("nqrust", 0, "root")
+    found = User("nqrust", "nqrust", "/").inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-CFG-110" and found.cure
+
+
+def test_a_users_user_of_another_group_is_refused(host: FakeHost) -> None:
+    host.add_user("nqrust", 1001, "people")
+    host.add_group("nqrust", 998)
+    found = User("nqrust", "nqrust", "/").inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-CFG-111"

@@ -1,0 +1,135 @@
+"""Which packages go when a transaction is taken back, with a package manager of a few names."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes.host import FakeHost
+
+from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.rollback import roll_back
+from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.release import bootstrap_record
+from nqrust.installer.verbs.packages import traces
+from nqrust.installer.verbs.packages import undo as verb
+from nqrust.installer.verbs.script import prelude as script_functions
+
+NEEDS = {"server": {"library"}, "client": {"library"}, "theirs": {"server"}}
+
+
+class Few:
+    """Installed packages; `drags`: what would go with which, for whatever reason."""
+
+    def __init__(self, installed: set[str], drags: dict[str, str]) -> None:
+        self.installed, self.drags = installed, drags
+
+    def remover(self) -> verb.Remover:
+        def purge(host: FakeHost, names: set[str], configured: set[str]) -> None:
+            self.installed -= names | {self.drags[name] for name in names if name in self.drags}
+
+        def would_go(host: FakeHost, names: list[str]) -> set[str]:
+            return {*names, *(self.drags[name] for name in names if self.drags.get(name) in self.installed)}
+
+        return verb.Remover(
+            lambda host: lambda name: name, lambda host: set(self.installed), lambda host: set(), would_go, lambda host: NEEDS, purge,  # type: ignore[arg-type]
+            lambda host, manual, before: [], lambda host, names: "", lambda host, names: frozenset(),
+        )  # fmt: skip
+
+
+def taken_back(few: Few, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    monkeypatch.setitem(verb.REMOVERS, "few", few.remover())
+    host = FakeHost.debian12()
+    args: dict[str, Any] = {"manager": "few", "before": ["base", "theirs", "stranger"], "manual": []}
+    return verb.packages(UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals")), args)
+
+
+def test_all_that_was_brought_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Few({"base", "server", "client", "library"}, {})
+    assert isinstance(taken_back(few, monkeypatch), Reverted)
+    assert few.installed == {"base"}
+
+
+def test_what_another_needs_by_now_stays_with_what_that_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Few({"base", "theirs", "server", "client", "library"}, {"server": "theirs"})
+    outcome = taken_back(few, monkeypatch)
+    assert outcome == Kept("packages that others need now stay: library, server")
+    assert few.installed == {"base", "theirs", "server", "library"}
+
+
+def test_none_goes_when_another_would_go_for_no_reason_that_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Few({"base", "stranger", "client", "library"}, {"client": "stranger"})
+    assert isinstance(taken_back(few, monkeypatch), Kept)
+    assert few.installed == {"base", "stranger", "client", "library"}
+
+
+def test_what_a_torn_transaction_unpacked_goes_but_for_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = FakeHost.debian12()
+    context = UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals"))
+    host.put_directory("/etc/library")
+    survey = traces.pack(traces.survey(host))
+    blob = hashlib.sha256(survey).hexdigest()
+    host.put(context.originals.blob(blob), survey)
+    host.put_directory("/usr/share/library")
+    unpacked = {"paths": {"/etc/library": ["directory"], "/usr/share/library": ["directory"]}, "users": [], "groups": []}
+    remover = dataclasses.replace(
+        Few({"base"}, {}).remover(), leftovers=lambda host, names: unpacked if names == {"library"} else traces.NOTHING
+    )
+    monkeypatch.setitem(verb.REMOVERS, "few", remover)
+    args: dict[str, Any] = {"manager": "few", "before": ["base"], "manual": [], "brought": ["library"], "survey": blob}
+    assert isinstance(verb.packages(context, args), Reverted)
+    assert host.exists("/etc/library") and not host.exists("/usr/share/library")
+
+
+def test_a_sudo_that_was_brought_goes_though_roots_password_is_locked(tmp_path: Path) -> None:
+    """Debian's sudo refuses its removal then unless SUDO_FORCE_REMOVE is "yes" (sudo.prerm). By nqr, by the undo script
+    and by the last act of the bootstrap's own packages."""
+    host = FakeHost.debian12()
+    host.on("dpkg", "--print-architecture", answer="amd64\n")
+    host.on("dpkg", "--configure", "-a", changes=True)
+    host.on("dpkg-query", prefix=True, answer="installed sudo\n")
+    host.on("apt-get", "purge", prefix=True, changes=True)
+    verb.REMOVERS["apt"].purge(host, {"sudo"}, set())
+    (purge,) = (cmd for cmd in host.commands if cmd.argv[:2] == ("apt-get", "purge"))
+    assert purge.env["SUDO_FORCE_REMOVE"] == "yes"
+
+    apt = tmp_path / "apt-get"
+    apt.write_text('#!/bin/sh\ncase "$*" in *purge*) echo "$SUDO_FORCE_REMOVE" >>"$0.told" ;; esac\n')
+    query = tmp_path / "dpkg-query"
+    query.write_text("#!/bin/sh\nprintf installed\n")
+    (tmp_path / "dpkg").write_text("#!/bin/sh\n")
+    for program in (apt, query, tmp_path / "dpkg"):
+        program.chmod(0o755)
+    functions = script_functions.PRELUDE.partition("cd / || exit 1\n")[2]
+    farewell = bootstrap_record.farewell(bootstrap_record.BootstrapRecord("apt", ("sudo",), str(tmp_path / "none")))
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for text in (f"{functions}\npurge apt sudo\n", farewell):
+        (tmp_path / "apt-get.told").unlink(missing_ok=True)
+        subprocess.run(["sh", "-c", text], env=path, check=True, capture_output=True)
+        told = (tmp_path / "apt-get.told").read_text().split()
+        assert told and set(told) == {"yes"}, text
+
+
+def test_a_transaction_that_was_resumed_goes_with_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed when “server” was unpacked and “library”, which it needs, was not; the next run brought that."""
+    few = Few({"base", "server", "library"}, {"library": "server"})
+    monkeypatch.setitem(verb.REMOVERS, "few", few.remover())
+    host = FakeHost.debian12()
+    originals = Originals(host, "/var/lib/nqrust-microvm/originals")
+    journal = Journal(MemoryJournalStore(), host.now)
+    journal.append("run", "r", verb="install", version="1", settings={}, resumes=[])
+    for number, (before, brought) in enumerate(((["base"], ["server", "library"]), (["base", "server"], ["library"]))):
+        args = {"manager": "few", "before": before, "manual": [], "config_only": [], "brought": brought}
+        step = {"id": f"packages{number}", "kind": "packages", "phase": "deps", "describe": "packages"}
+        journal.append("begin", "r", step=step, origin="created", undo=[originals.capture(Undo("packages", args)).to_json()])
+    result = roll_back(UndoContext(host, originals), journal, "u", Receipt.of(journal).entries, NullReporter())
+    assert (result.kept, result.failed, few.installed) == ((), (), {"base"})

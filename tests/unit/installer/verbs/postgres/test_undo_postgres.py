@@ -1,0 +1,193 @@
+"""Dropping role and database: from a server that runs, without a server from a cluster that does not, never in vain."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes.host import FakeHost
+
+from nqrust.host.errors import CommandFailed
+from nqrust.host.port import Command
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.undo_record import Undo, undo_database, undo_role
+from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.verbs.postgres import undo as postgres
+from nqrust.installer.verbs.registry import revert
+from nqrust.installer.verbs.script import whole as script
+from nqrust.installer.verbs.script.prelude import PRELUDE
+
+DATA, CONF = "/var/lib/postgresql/15/main", "/etc/postgresql/15/main/postgresql.conf"
+SERVER = "/usr/lib/postgresql/15/bin/postgres"
+RECORD: dict[str, Any] = {"user": "postgres", "port": 5432, "socket_dir": "/var/run/postgresql", "data_dir": DATA}
+OLD: dict[str, Any] = {"user": "postgres", "port": 5432, "socket_dir": "/var/run/postgresql"}
+
+
+def debian(*, online: bool, port: int = 5432) -> FakeHost:
+    host = FakeHost.debian12()
+    host.add_user("postgres", 105)
+    host.put(CONF, f"data_directory = '{DATA}'\nport = {port}\n")
+    host.put(f"{DATA}/PG_VERSION", "15\n")
+    host.put(SERVER, "a program", mode=0o755)
+    if online:
+        host.put(f"{DATA}/postmaster.pid", f"700\n{DATA}\n1700000000\n{port}\n/var/run/postgresql\nlocalhost\n")
+        host.put("/proc/700/comm", "postgres\n")
+        host.on("psql", prefix=True, changes=True)
+    else:
+        host.on(SERVER, prefix=True, changes=True)
+    return host
+
+
+def database(host: FakeHost, cluster: dict[str, Any] = RECORD) -> Outcome:
+    return revert(UndoContext(host, Originals(host, "/var/lib/o")), undo_database(cluster, "nexus"))
+
+
+def last(host: FakeHost) -> Command:
+    return host.commands[-1]
+
+
+@pytest.mark.parametrize("cluster", [RECORD, OLD])
+def test_a_running_cluster_is_asked(cluster: dict[str, Any]) -> None:
+    host = debian(online=True)
+    assert database(host, cluster) == Reverted()
+    assert last(host).argv[0] == "psql" and last(host).user == "postgres"
+    assert last(host).input == b'DROP DATABASE IF EXISTS "nexus" WITH (FORCE);\n'
+
+
+@pytest.mark.parametrize("cluster", [RECORD, OLD])
+def test_a_cluster_that_does_not_run_needs_no_server(cluster: dict[str, Any]) -> None:
+    """As after an uninstall that kept the database without an init system, or where an administrator has stopped it."""
+    host = debian(online=False)
+    host.put(f"{DATA}/postmaster.pid", "700\n")  # of a server that was killed
+    assert database(host, cluster) == Reverted()
+    argv = last(host).argv
+    assert argv[:4] == (SERVER, "--single", "-D", DATA) and argv[-1] == "postgres" and f"config_file={CONF}" in argv
+    assert last(host).user == "postgres" and last(host).input == b'DROP DATABASE IF EXISTS "nexus" WITH (FORCE);\n'
+    assert "exit_on_error=on" in argv, "a statement that fails must be seen"
+
+
+def test_a_cluster_that_moved_to_another_port_is_found_by_its_data() -> None:
+    host = debian(online=True, port=5499)
+    assert database(host) == Reverted()
+    assert "5499" in last(host).argv
+
+
+def test_red_hats_cluster_has_its_configuration_in_its_data() -> None:
+    host = FakeHost.debian12()
+    host.add_user("postgres", 26)
+    host.put("/var/lib/pgsql/data/PG_VERSION", "15\n")
+    host.put("/usr/bin/postgres", "a program", mode=0o755)
+    host.on("/usr/bin/postgres", prefix=True, changes=True)
+    assert database(host, {**RECORD, "data_dir": "/var/lib/pgsql/data"}) == Reverted()
+    assert not any("config_file" in word for word in last(host).argv)
+
+
+@pytest.mark.parametrize("what", ["its user", "its configuration", "its data"])
+def test_a_cluster_that_is_gone_is_gone_already(what: str) -> None:
+    host = debian(online=False)
+    if what == "its user":
+        del host.users["postgres"]
+    elif what == "its configuration":
+        host.remove(CONF)
+    else:
+        host.remove_tree(DATA)
+    outcome = database(host)
+    assert isinstance(outcome, Reverted) and "gone already" in outcome.note
+    assert host.commands == []
+
+
+def test_without_its_programs_the_data_stays_and_the_uninstall_goes_on() -> None:
+    host = debian(online=False)
+    host.remove(SERVER)
+    outcome = database(host)
+    assert isinstance(outcome, Kept) and DATA in outcome.why
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_a_role_that_owns_more_is_kept(online: bool) -> None:
+    host = debian(online=online)
+
+    def refuse(host: FakeHost, cmd: Command) -> str:
+        raise CommandFailed(cmd.argv, 1, "FATAL:  2BP01: Rolle »nexus« kann nicht gelöscht werden, …\n")
+
+    host.on("psql" if online else SERVER, prefix=True, changes=True, answer=refuse)
+    outcome = revert(UndoContext(host, Originals(host, "/var/lib/o")), undo_role(RECORD, "nexus"))
+    assert isinstance(outcome, Kept) and "owns objects" in outcome.why
+    assert 'run as postgres REASSIGN OWNED BY "nexus" TO postgres; DROP OWNED BY "nexus"' in outcome.why
+    assert outcome.why.endswith('then DROP ROLE "nexus"')
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("sh") is None, reason="it looks up root in /etc/passwd")
+@pytest.mark.parametrize("online", [True, False])
+@pytest.mark.parametrize(
+    ("undo", "code", "failed"),
+    [
+        (undo_role(RECORD, "nexus"), "2BP01", 0),
+        (undo_role(RECORD, "nexus"), "42501", 1),
+        (undo_database(RECORD, "nexus"), "2BP01", 1),
+    ],
+    ids=["a role that owns more", "a role that may not be dropped", "a database"],
+)
+def test_the_script_keeps_the_same_role_and_goes_on(tmp_path: Path, online: bool, undo: Undo, code: str, failed: int) -> None:
+    """Run again, it would meet the same objects again."""
+    (call,) = script.lines_of(UndoContext(debian(online=online), Originals(FakeHost(), "/var/lib/o")), undo)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "PG_VERSION").write_text("15\n")
+    refuse = f'printf "FATAL:  {code}: Rolle »nexus« kann nicht gelöscht werden\\n" >&2; exit 1'
+    said_only_when_asked = f'case "$*" in *verbos*) {refuse} ;; *) exit 1 ;; esac'
+    programs = {
+        "runuser": 'shift 3; exec "$@"',
+        "psql": f'case "$*" in *"SELECT 1") exit {int(not online)} ;; esac; {said_only_when_asked}',
+        "postgres": said_only_when_asked,
+    }
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    call = call.replace("sql postgres ", "sql root ", 1).replace(DATA, str(data)).replace(SERVER, f"{tmp_path}/postgres")
+    text = PRELUDE.partition("cd / || exit 1\n")[2] + f'{call}\necho "failed: $failed$missed"\n'
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", text], env=path, check=True, capture_output=True, text=True)
+    assert f"failed: {failed}{'1' if failed else ''}\n" in done.stdout, done.stderr
+    assert (f"Left on purpose: {postgres.role_stays(undo.args)}." in done.stdout) == (not failed)
+    assert (code in done.stderr) == bool(failed), "what PostgreSQL says of a failure is shown"
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("sh") is None, reason="it looks up root in /etc/passwd")
+@pytest.mark.parametrize(("server", "wanted"), [("runs", "psql"), ("stopped", "single"), ("no programs", "kept"), ("gone", "")])
+def test_the_script_does_the_same(tmp_path: Path, server: str, wanted: str) -> None:
+    programs, data = tmp_path / "bin", tmp_path / "data"
+    programs.mkdir()
+    data.mkdir()
+
+    def program(name: str, body: str) -> None:
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+
+    program("runuser", 'shift 3; exec "$@"')
+    program("psql", f'[ {server!r} = runs ] && echo "psql $*" >>"{tmp_path}/told"')
+    if server not in ("no programs", "gone"):
+        program("postgres", f'{{ echo "single $*"; cat; }} >>"{tmp_path}/told"')
+    if server != "gone":
+        (data / "PG_VERSION").write_text("15\n")
+    sql = 'DROP DATABASE IF EXISTS "nexus" WITH (FORCE);'
+    call = f"sql root '{sql}' /run/x 5432 {programs}/postgres /etc/x/postgresql.conf {data} ''"
+    text = PRELUDE.partition("cd / || exit 1\n")[2] + f'{call}\necho "failed: $failed$missed"\n'
+    path = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", text], env=path, check=True, capture_output=True, text=True)
+    assert "failed: 0\n" in done.stdout, done.stderr
+    told = (tmp_path / "told").read_text() if (tmp_path / "told").exists() else ""
+    assert (sql in told) == (wanted in ("psql", "single"))
+    assert told.startswith(wanted) if wanted in ("psql", "single") else told == ""
+    assert ("programs of PostgreSQL are gone" in done.stdout) == (wanted == "kept")
+    if wanted == "single":
+        assert f"-D {data} -c config_file=/etc/x/postgresql.conf" in told
+
+
+def test_the_program_of_each_kind_of_cluster() -> None:
+    (found,) = (postgres.find(host, RECORD) for host in [debian(online=False)])
+    assert found is not None and postgres.server(found) == (SERVER, CONF)
