@@ -62,11 +62,11 @@ index = PackageIndex({names!r}, manager)
 index.inspect(host)
 found = step.inspect(host)
 assert isinstance(found, Needed), found
-undos = [originals.capture(undo) for undo in step.prepare(host).undo]
+undos = [verbs.VERBS.capture(originals, undo) for undo in step.prepare(host).undo]
 remember(undos)
 step.apply(host)
 step.verify(host)
-made = originals.conclude(undos)
+made = verbs.VERBS.conclude(originals, undos)
 remember([Undo(undo.verb, {{**undo.args, "made": made[str(n)]}}, undo.retain) for n, undo in enumerate(undos)])
 assert isinstance(step.inspect(host), Satisfied)
 print(json.dumps([list(found.diff), undos[0].args["brought"]]))

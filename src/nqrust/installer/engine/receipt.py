@@ -13,7 +13,7 @@ from nqrust.installer.engine.undo_record import Retain, Undo
 
 @dataclass(frozen=True)
 class Entry:
-    """One applied (or begun) step. `seq` is that of its `begin`. `decided`: units that were reverted already by an older
+    """One applied (or begun) step. `seq` is that of its `begin`. `decided`: what was reverted already by an older
     record, made when ours had not yet started them: they do not run again."""
 
     seq: int
@@ -28,16 +28,16 @@ class Entry:
     done: bool = False
     retained: bool = False
     undo_error: str = ""
-    decided: frozenset[str] = frozenset()
+    decided: frozenset[tuple[str, str]] = frozenset()
 
     @property
-    def units(self) -> frozenset[str]:
-        """Names of the units that it says how to bring back."""
-        return frozenset(str(u.args["name"]) for u in self.undo if u.verb == "unit")
+    def names(self) -> frozenset[tuple[str, str]]:
+        """What it says how to bring back, as verb and name, where it has one."""
+        return frozenset((u.verb, str(u.args["name"])) for u in self.undo if "name" in u.args)
 
     def restarts(self, undo: Undo) -> bool:
-        """Whether a service that ran before this entry is started again once everything else is back."""
-        return undo.verb == "unit" and bool(undo.args["active"]) and str(undo.args["name"]) not in self.decided
+        """Whether what ran before this entry is started again once everything else is back; asked of records that need it."""
+        return bool(undo.args.get("active")) and (undo.verb, str(undo.args.get("name"))) not in self.decided
 
     @property
     def retain(self) -> Retain:
@@ -170,8 +170,8 @@ def _fold(record: Record, entries: dict[int, Entry], runs: dict[str, Run]) -> No
         if record.type == "undone":
             del entries[entry.seq]
             for later in entries.values():
-                if later.seq > entry.seq and later.units & entry.units:
-                    entries[later.seq] = _replaced(later, decided=later.decided | entry.units)
+                if later.seq > entry.seq and later.names & entry.names:
+                    entries[later.seq] = _replaced(later, decided=later.decided | entry.names)
         elif record.type == "done":
             entries[entry.seq] = _replaced(entry, done=True, undo=_completed(entry.undo, body.get("made", {})))
         elif record.type == "retained":

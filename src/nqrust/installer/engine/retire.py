@@ -28,8 +28,7 @@ from nqrust.installer.engine.plan import Plan
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.rollback import roll_back
 from nqrust.installer.engine.undo_record import Retain, Undo
-from nqrust.installer.engine.verb import UndoContext
-from nqrust.installer.engine.wording import told
+from nqrust.installer.engine.verb import UndoContext, Verbs
 
 PHASE, TITLE = "retire", "What is no longer asked for"
 MAKES_WAY = "makes-way"
@@ -79,11 +78,11 @@ def kept_data(host: Host, receipt: Receipt, plan: Plan) -> tuple[str, ...]:
     return tuple(found)
 
 
-def preview_retiring(host: Host, receipt: Receipt, plan: Plan, events: Reporter, *, changing: bool = False) -> int:
+def preview_retiring(verbs: Verbs, host: Host, receipt: Receipt, plan: Plan, events: Reporter, *, changing: bool = False) -> int:
     """Tell what `retire` would do, step by step, and give the number. Changes nothing. `changing`: other steps change
     something."""
     going = orphans(receipt, plan)
-    steps = _steps([e for e in going if not _holds_others(host, e, going)])
+    steps = _steps([e for e in going if not _holds_others(verbs, host, e, going)])
     data = kept_data(host, receipt, plan) if steps or changing else ()
     if not steps and not data:
         return 0
@@ -91,19 +90,21 @@ def preview_retiring(host: Host, receipt: Receipt, plan: Plan, events: Reporter,
     for sentence in data:
         events.emit(Notice("info", sentence))
     for id, entries in steps.items():
-        oldest = _as_removal(_without_shared(host, entries[0], going))  # it says what was there before
-        more = told(oldest.undo)[1:]
+        oldest = _as_removal(verbs, _without_shared(verbs, host, entries[0], going))  # it says what was there before
+        more = verbs.told(oldest.undo)[1:]
         lines = tuple(f"- {line}" for line in more)
         events.emit(StepFinished(PHASE, id, oldest.kind, oldest.describe, "would-change", diff=lines))
     events.emit(PhaseFinished(PHASE, len(steps), 0, 0.0))
     return len(steps)
 
 
-def retire(host: Host, journal: Journal, originals: Originals, run: str, version: str, plan: Plan, events: Reporter) -> Retired:
+def retire(
+    verbs: Verbs, host: Host, journal: Journal, originals: Originals, run: str, version: str, plan: Plan, events: Reporter
+) -> Retired:
     """Undo every orphan, newest first, under a journal run `run`. Nothing is recorded where nothing is to go."""
     receipt = Receipt.of(journal)
     going, stays = orphans(receipt, plan), kept_data(host, receipt, plan)
-    if all(_holds_others(host, e, going) for e in going):
+    if all(_holds_others(verbs, host, e, going) for e in going):
         return Retired(stays=stays)
     before, began = _steps(going), host.monotonic()
     events.emit(PhaseStarted(PHASE, TITLE, len(before)))
@@ -112,12 +113,13 @@ def retire(host: Host, journal: Journal, originals: Originals, run: str, version
         if entry.kind == MAKES_WAY:
             journal.append("undone", run, entry=entry.seq)
     result = roll_back(
+        verbs,
         UndoContext(host, originals),
         journal,
         run,
-        [_as_removal(_without_shared(host, e, going)) for e in going],
+        [_as_removal(verbs, _without_shared(verbs, host, e, going)) for e in going],
         _OncePerStep(events, Counter(e.step_id for e in going)),
-        retain=lambda entry: _holds_others(host, entry, ()),
+        retain=lambda entry: _holds_others(verbs, host, entry, ()),
     )
     left = {e.step_id for e in orphans(Receipt.of(journal), plan)}
     held = {e.step_id for e in Receipt.of(journal).entries if e.retained}
@@ -153,31 +155,32 @@ def _steps(entries: list[Entry] | tuple[Entry, ...]) -> dict[str, list[Entry]]:
     return dict(sorted(named.items(), key=lambda item: item[1][-1].seq, reverse=True))
 
 
-def _holds_others(host: Host, entry: Entry, going: tuple[Entry, ...]) -> bool:
+def _holds_others(verbs: Verbs, host: Host, entry: Entry, going: tuple[Entry, ...]) -> bool:
     """Whether the entry is a folder that holds more than what goes with `going`. It then stays in the receipt, so that
     uninstall finds it when it is empty."""
-    return bool(entry.undo) and all(_is_shared(host, undo, going) for undo in entry.undo)
+    return bool(entry.undo) and all(_is_shared(verbs, host, undo, going) for undo in entry.undo)
 
 
-def _without_shared(host: Host, entry: Entry, going: tuple[Entry, ...]) -> Entry:
+def _without_shared(verbs: Verbs, host: Host, entry: Entry, going: tuple[Entry, ...]) -> Entry:
     """A service made the folder of all services' keys: the service goes, and the folder stays for the others."""
-    if _holds_others(host, entry, going):
+    if _holds_others(verbs, host, entry, going):
         return entry
-    return replace(entry, undo=tuple(undo for undo in entry.undo if not _is_shared(host, undo, going)))
+    return replace(entry, undo=tuple(undo for undo in entry.undo if not _is_shared(verbs, host, undo, going)))
 
 
-def _as_removal(entry: Entry) -> Entry:
+def _as_removal(verbs: Verbs, entry: Entry) -> Entry:
     """The entry describes what is about to happen to it."""
-    return replace(entry, describe=next(iter(told(entry.undo)), entry.describe))
+    return replace(entry, describe=next(iter(verbs.told(entry.undo)), entry.describe))
 
 
-def _is_shared(host: Host, undo: Undo, going: tuple[Entry, ...]) -> bool:
-    if undo.verb != "directory" or undo.args.get("tree"):
+def _is_shared(verbs: Verbs, host: Host, undo: Undo, going: tuple[Entry, ...]) -> bool:
+    verb = verbs.get(undo.verb)
+    path = verb.shared_folder(undo.args) if verb else ""
+    if not path:
         return False
-    path = str(undo.args["path"])
     ours = {str(u.args["path"]): u for e in going for u in e.undo if "path" in u.args}
     inside = [posixpath.join(path, name) for name in _listed(host, path)]
-    return any(below not in ours or _is_shared(host, ours[below], going) for below in inside)
+    return any(below not in ours or _is_shared(verbs, host, ours[below], going) for below in inside)
 
 
 def _listed(host: Host, path: str) -> list[str]:

@@ -11,9 +11,7 @@ from nqrust.installer.engine.events import Notice, Reporter, StepFinished, StepS
 from nqrust.installer.engine.journal import Journal, Record
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.together import with_older
-from nqrust.installer.engine.verb import Kept, Outcome, Partly, UndoContext
-from nqrust.installer.verbs.registry import NEED_PROGRAMS, revert
-from nqrust.installer.verbs.service import undo as services
+from nqrust.installer.engine.verb import Kept, Outcome, Partly, UndoContext, Verb, Verbs
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class RollbackResult:
 
 
 def roll_back(
+    verbs: Verbs,
     context: UndoContext,
     journal: Journal,
     run: str,
@@ -52,15 +51,15 @@ def roll_back(
         events.emit(StepStarted(entry.phase, entry.step_id, entry.kind, entry.describe))
         began = context.host.monotonic()
         try:
-            if missed and any(undo.verb == "packages" for undo in entry.undo):
+            if missed and verbs.any(entry.undo, lambda verb: verb.brings_programs):
                 raise HostError("packages stay until what failed before, which may need their programs, is undone")
-            outcomes = _revert_entry(with_older(context, entry, going), entry)
+            outcomes = _revert_entry(verbs, with_older(context, entry, going), entry)
         except Exception as error:  # a defect of ours too: the rest still goes back
             foreseen = isinstance(error, (NqrError, HostError))
             what = str(error) if foreseen else f"{type(error).__name__}: {error}"
             journal.append("undo-failed", run, entry=entry.seq, what=what)
             failed.append(f"{entry.describe}: {what}")
-            missed = missed or any(undo.verb in NEED_PROGRAMS for undo in entry.undo)
+            missed = missed or verbs.any(entry.undo, lambda verb: verb.needs_programs)
             events.emit(
                 StepFinished(
                     entry.phase,
@@ -91,7 +90,7 @@ def roll_back(
             journal.append("undo-failed", run, entry=entry.seq, what=left[0].why)
             failed.append(f"{entry.describe}: {left[0].why}")
             continue
-        if any(services.needs_settling(undo) for undo in entry.undo):
+        if any(verbs.needs_settling(undo) for undo in entry.undo):
             waiting.append(entry)  # stays in the journal until its service has been restarted
         for item in left:
             journal.append("kept", run, entry=entry.seq, why=item.why, where=item.where)
@@ -110,19 +109,23 @@ def roll_back(
                 note="; ".join(item.why for item in left),
             )
         )
-    kept += _settle(context, journal, run, waiting, failed)
+    kept += _settle(verbs, context, journal, run, waiting, failed)
     return RollbackResult(undone, retained, tuple(kept), tuple(failed))
 
 
-def _settle(context: UndoContext, journal: Journal, run: str, waiting: list[Entry], failed: list[str]) -> list[str]:
+def _settle(verbs: Verbs, context: UndoContext, journal: Journal, run: str, waiting: list[Entry], failed: list[str]) -> list[str]:
     """Restart what ran before, oldest first; done again as a whole when it was cut off."""
-    if not any(_is_of_systemd(record) for record in journal.records) and not waiting:
+    settling = [verb for name in verbs if (verb := verbs.get(name)) and verb.settling]
+    if not any(_calls_for(verb, record) for verb in settling for record in journal.records) and not waiting:
         return []
     seqs = {entry.seq for entry in waiting}
     oldest_first = [entry for entry in Receipt.of(journal).entries if entry.seq in seqs]  # with what was decided meanwhile
-    units = [undo for entry in oldest_first for undo in entry.undo if entry.restarts(undo)]
+    units = [undo for entry in oldest_first for undo in entry.undo if verbs.needs_settling(undo) and entry.restarts(undo)]
     try:
-        left = services.settle(context, units)
+        left: list[Kept] = []
+        for verb in settling:
+            assert verb.settling is not None
+            left += verb.settling.settle(context, [undo for undo in units if undo.verb == verb.name])
     except HostError as error:
         for entry in oldest_first:
             journal.append("undo-failed", run, entry=entry.seq, what=str(error))
@@ -133,10 +136,10 @@ def _settle(context: UndoContext, journal: Journal, run: str, waiting: list[Entr
     return [item.why for item in left]
 
 
-def _is_of_systemd(record: Record) -> bool:
+def _calls_for(verb: Verb, record: Record) -> bool:
     undos = record.body.get("undo", ()) if record.type == "begin" else ()
-    return any(undo["verb"] == "unit" and undo["args"].get("supervisor") == "systemd" for undo in undos)
+    return any(undo["verb"] == verb.name and verb.settling is not None and verb.settling.always(undo["args"]) for undo in undos)
 
 
-def _revert_entry(context: UndoContext, entry: Entry) -> list[Outcome]:
-    return [revert(context, undo) for undo in reversed(entry.undo)]
+def _revert_entry(verbs: Verbs, context: UndoContext, entry: Entry) -> list[Outcome]:
+    return [verbs.revert(context, undo) for undo in reversed(entry.undo)]

@@ -36,7 +36,7 @@ from nqrust.installer.engine.retire import PHASE, Retired, preview_retiring, ret
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied, Step
 from nqrust.installer.engine.undo_record import Undo
-from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.engine.verb import UndoContext, Verbs
 
 
 @dataclass
@@ -79,6 +79,7 @@ def new_run_id() -> str:
 class Runner:
     """One run at a time over `host`. The caller holds the lock."""
 
+    verbs: Verbs
     host: Host
     journal: Journal
     originals: Originals
@@ -111,7 +112,7 @@ class Runner:
             self._phase_finished(outcome, result, began)
         if retiring:
             result.changed += preview_retiring(
-                self.host, Receipt.of(self.journal), plan, self.events, changing=result.changed > 0
+                self.verbs, self.host, Receipt.of(self.journal), plan, self.events, changing=result.changed > 0
             )
         result.seconds = self.host.monotonic() - began
         return result
@@ -182,7 +183,7 @@ class Runner:
     def _retire(self, result: RunResult, plan: Plan, verb: str, version: str, settings: dict[str, Any]) -> None:
         """From here on there is no way back, only forward: see engine/retire.py."""
         try:
-            retired = retire(self.host, self.journal, self.originals, new_run_id(), version, plan, self.events)
+            retired = retire(self.verbs, self.host, self.journal, self.originals, new_run_id(), version, plan, self.events)
         except NqrError as error:  # the journal cannot be written
             result.failure, result.outcome = error, "failed"
             return
@@ -231,7 +232,7 @@ class Runner:
         began = self.host.monotonic()
         try:
             prepared = step.prepare(self.host)
-            undo = [self.originals.capture(u) for u in prepared.undo]
+            undo = [self.verbs.capture(self.originals, u) for u in prepared.undo]
             self._tell_replaced(undo)
             begin = self.journal.append(
                 "begin",
@@ -272,7 +273,7 @@ class Runner:
         ours = {undo.args.get("path") for entry in Receipt.of(self.journal).entries for undo in entry.undo}
         for undo in undos:
             path = undo.args.get("path")
-            if undo.verb in ("file", "symlink") and undo.args.get("prior") is not None and path not in ours:
+            if self.verbs.any((undo,), lambda verb: verb.replaces) and undo.args.get("prior") is not None and path not in ours:
                 self.events.emit(
                     Notice(
                         "warning",
@@ -289,7 +290,7 @@ class Runner:
                 self._done(run, entry.seq, entry.undo)
 
     def _done(self, run: str, seq: int, undo: Sequence[Undo]) -> None:
-        made = self.originals.conclude(undo)
+        made = self.verbs.conclude(self.originals, undo)
         self.journal.append("done", run, entry=seq, **({"made": made} if made else {}))
 
     # --- phases and failure
@@ -337,6 +338,7 @@ class Runner:
             return
         self.events.emit(Notice("warning", f"{failure.what} Going back to how the host was.", failure.code, failure.cure))
         result.rollback = roll_back(
+            self.verbs,
             UndoContext(self.host, self.originals),
             self.journal,
             result.run,

@@ -7,10 +7,8 @@ from dataclasses import replace
 
 from nqrust.installer.engine.receipt import Entry
 from nqrust.installer.engine.verb import UndoContext
-from nqrust.installer.verbs.packages.undo import brought_by
 
 
 def with_older(context: UndoContext, entry: Entry, going: Iterable[Entry]) -> UndoContext:
     """The context in which `entry` is reverted, where all of `going` are, newest first."""
-    older = (undo for other in going if other.seq < entry.seq for undo in other.undo)
-    return replace(context, with_older=brought_by(older))
+    return replace(context, older=tuple(undo for other in going if other.seq < entry.seq for undo in other.undo))

@@ -16,6 +16,7 @@ from nqrust.installer.operations.site import Site, facts_for, make_context, open
 from nqrust.installer.phases.services import our_services
 from nqrust.installer.request import Request, ServiceStatus, Status, Summary
 from nqrust.installer.supervisor import registry as supervisors
+from nqrust.installer.verbs.registry import VERBS
 
 
 def verify(request: Request, events: Reporter) -> Summary:
@@ -91,5 +92,5 @@ def _cut_off(site: Site) -> tuple[str, ...]:
 
 def _drift(site: Site, context: Context) -> tuple[str, ...]:
     previewer = Previewer("status")
-    Runner(site.host, site.journal, site.originals, previewer).preview(planner.plan(context), retiring=True)
+    Runner(VERBS, site.host, site.journal, site.originals, previewer).preview(planner.plan(context), retiring=True)
     return tuple(change.describe for phase in previewer.preview.phases for change in phase.changes)

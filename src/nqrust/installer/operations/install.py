@@ -25,6 +25,7 @@ from nqrust.installer.preflight import changes
 from nqrust.installer.preflight import run as preflight
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary
 from nqrust.installer.supervisor.holding import own_processes
+from nqrust.installer.verbs.registry import VERBS
 
 
 def install(request: Request, events: Reporter) -> Summary:
@@ -164,7 +165,7 @@ def _agent_token(site: Site) -> Secret | None:
 
 def _preview(site: Site, whole: Plan, events: Reporter, *, retiring: bool = False) -> PlanPreview:
     previewer = Previewer("install")
-    seen = Runner(site.host, site.journal, site.originals, Fanout((events, previewer))).preview(whole, retiring=retiring)
+    seen = Runner(VERBS, site.host, site.journal, site.originals, Fanout((events, previewer))).preview(whole, retiring=retiring)
     refusals.of_preview(seen)
     return previewer.preview
 
@@ -183,6 +184,7 @@ def _run(runner: Runner, plan: Plan, context: Context, request: Request, *, reti
 
 def _runner(site: ChangingSite, request: Request, events: Reporter, interruption: Interruption) -> Runner:
     return Runner(
+        VERBS,
         site.host,
         site.journal,
         site.originals,

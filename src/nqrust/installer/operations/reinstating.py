@@ -25,6 +25,7 @@ from nqrust.installer.preflight import changes
 from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.request import PlanPreview, Request, Summary
 from nqrust.installer.settings.model import Settings
+from nqrust.installer.verbs.registry import VERBS
 
 BY_HAND = "That run had also removed what is asked for again now: run `nqr install` to bring it back."
 
@@ -59,12 +60,12 @@ def going_back(site: Site, settings: Settings, request: Request, events: Reporte
 
     def preview() -> PlanPreview:
         previewer = Previewer("rollback")
-        Runner(site.host, site.journal, site.originals, previewer).preview(whole, retiring=True)
+        Runner(VERBS, site.host, site.journal, site.originals, previewer).preview(whole, retiring=True)
         return previewer.preview
 
     def change(site: ChangingSite) -> Summary:
         with watching(lambda name: events.emit(Notice("warning", f"{name} received: finishing the step in hand."))) as signals:
-            runner = Runner(site.host, site.journal, site.originals, events, signals)
+            runner = Runner(VERBS, site.host, site.journal, site.originals, events, signals)
             result = runner.run(whole, "install", context.release.version, settings.model_dump(mode="json"), retiring=True)
         done = summary.finished(result, (), context, asked)
         return replace(done, notes=(*done.notes, "The settings before that run are in force again."))

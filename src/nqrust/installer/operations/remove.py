@@ -43,6 +43,7 @@ from nqrust.installer.request import (
     Request,
     Summary,
 )
+from nqrust.installer.verbs.registry import VERBS
 from nqrust.installer.verbs.script import whole as script
 
 
@@ -85,7 +86,7 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
     _preload()
     run = _begin(site, "rollback", events, len(entries), ids)
     retired = reinstating.has_retired(site.journal, ids)
-    result = roll_back(UndoContext(site.host, site.originals), site.journal, run, entries, events)
+    result = roll_back(VERBS, UndoContext(site.host, site.originals), site.journal, run, entries, events)
     for id in ids:
         site.journal.append("end", id, outcome="rolled_back" if not result.failed else "failed")
     proof: tuple[str, ...] = ()
@@ -122,7 +123,7 @@ def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summar
     run = _begin(site, "uninstall", events, len(receipt.entries), cut_off)
     events.emit(PhaseStarted("uninstall", "Taking everything back", len(going)))
     began = site.host.monotonic()
-    result = roll_back(context, site.journal, run, receipt.entries, events, retain=retain)
+    result = roll_back(VERBS, context, site.journal, run, receipt.entries, events, retain=retain)
     events.emit(PhaseFinished("uninstall", result.undone, 0, site.host.monotonic() - began))
     if result.failed:
         site.journal.append("end", run, outcome="failed")

@@ -16,6 +16,7 @@ from nqrust.installer.operations import leftovers
 from nqrust.installer.operations.site import Site
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import PhasePreview, PlanPreview, RunOptions, StaysPreview, StepPreview
+from nqrust.installer.verbs.registry import VERBS
 
 FORGOTTEN = (paths.INSTALL_LOG_DIR, paths.RUN_DIR)
 """Folders that go with the state once nothing is left to take back."""
@@ -94,7 +95,7 @@ def of_rollback(site: Site) -> PlanPreview:
 def _back(context: UndoContext, entries: tuple[Entry, ...], name: str) -> tuple[PhasePreview, tuple[StaysPreview, ...]]:
     changes: list[StepPreview] = []
     stays: list[StaysPreview] = []
-    for entry, seen in forecast(context, entries):
+    for entry, seen in forecast(VERBS, context, entries):
         stays += [StaysPreview(entry.step_id, entry.describe, why) for why in seen.stays]
         stays += [StaysPreview(entry.step_id, entry.describe, why, recorded=True) for why in seen.waits]
         if not entry.undo and entry.origin is Origin.adopted:

@@ -2,55 +2,55 @@
 
 from __future__ import annotations
 
-from nqrust.installer.engine.errors import JournalError
-from nqrust.installer.engine.undo_record import Undo
-from nqrust.installer.engine.verb import Outcome, UndoContext, Verb
+from typing import Any
+
+from nqrust.installer.engine.verb import Settling, Verb, Verbs
 from nqrust.installer.verbs.account import undo as accounts
 from nqrust.installer.verbs.file import undo as files
+from nqrust.installer.verbs.file.capturing import capture as capture_file
+from nqrust.installer.verbs.forecasts import TELLERS
 from nqrust.installer.verbs.kernel import undo as kernel
 from nqrust.installer.verbs.packages import undo as packages
 from nqrust.installer.verbs.postgres import undo as postgres
 from nqrust.installer.verbs.resource import undo as resources
 from nqrust.installer.verbs.service import undo as services
-
-VERBS: dict[str, Verb] = {
-    "file": files.file,
-    "block": files.block,
-    "block_text": files.block_text,
-    "directory": files.directory,
-    "contents": files.contents,
-    "mode": files.mode,
-    "symlink": files.symlink,
-    "user": accounts.user,
-    "group": accounts.group,
-    "member": accounts.member,
-    "packages": packages.packages,
-    "link": kernel.link,
-    "sysctl": kernel.sysctl,
-    "module": kernel.module,
-    "rules": kernel.rules,
-    "ruleset": kernel.ruleset,
-    "bridge": kernel.bridge,
-    "addresses": kernel.addresses,
-    "unit": services.unit,
-    "supervisord": services.supervisord,
-    "vms": services.vms,
-    "role": postgres.role,
-    "database": postgres.database,
-    "resource": resources.resource,
-}
-
-NEED_PROGRAMS = frozenset(("link", "module", "rules", "ruleset", "bridge", "addresses", "vms", "role", "database"))
-"""Verbs that run programs which a package of ours may have brought: packages stay as long as one of these has failed."""
+from nqrust.installer.verbs.words import WORDS
 
 
-def revert(context: UndoContext, undo: Undo) -> Outcome:
-    """Carry out one record. Raises JournalError NQR-ENG-014 for a verb we do not know, and what the verb raises."""
-    verb = VERBS.get(undo.verb)
-    if verb is None:
-        raise JournalError(
-            "NQR-ENG-014",
-            f"The journal names the undo verb “{undo.verb}”, which this nqr does not know.",
-            "Run the nqr that wrote it, or a newer one.",
-        )
-    return verb(context, undo.args)
+def _shared(args: dict[str, Any]) -> str:
+    return "" if args.get("tree") else str(args["path"])
+
+
+_UNITS = Settling(
+    needed=lambda args: bool(args["active"]),
+    always=lambda args: args.get("supervisor") == "systemd",
+    settle=services.settle,
+)
+
+VERBS = Verbs(
+    Verb("file", files.file, WORDS["file"], forecast=TELLERS["file"], capture=capture_file, replaces=True),
+    Verb("block", files.block, WORDS["block"]),
+    Verb("block_text", files.block_text, WORDS["block_text"]),
+    Verb("directory", files.directory, WORDS["directory"], shared_folder=_shared),
+    Verb("contents", files.contents, WORDS["contents"]),
+    Verb("mode", files.mode, WORDS["mode"]),
+    Verb("symlink", files.symlink, WORDS["symlink"], forecast=TELLERS["symlink"], replaces=True),
+    Verb("user", accounts.user, WORDS["user"]),
+    Verb("group", accounts.group, WORDS["group"]),
+    Verb("member", accounts.member, WORDS["member"]),
+    Verb("packages", packages.packages, WORDS["packages"], forecast=TELLERS["packages"], capture=packages.capture, conclude=packages.conclude, brings_programs=True),
+    Verb("link", kernel.link, WORDS["link"], needs_programs=True),
+    Verb("sysctl", kernel.sysctl, WORDS["sysctl"]),
+    Verb("module", kernel.module, WORDS["module"], needs_programs=True),
+    Verb("rules", kernel.rules, WORDS["rules"], needs_programs=True),
+    Verb("ruleset", kernel.ruleset, WORDS["ruleset"], needs_programs=True),
+    Verb("bridge", kernel.bridge, WORDS["bridge"], needs_programs=True),
+    Verb("addresses", kernel.addresses, WORDS["addresses"], needs_programs=True),
+    Verb("unit", services.unit, WORDS["unit"], settling=_UNITS),
+    Verb("supervisord", services.supervisord, WORDS["supervisord"]),
+    Verb("vms", services.vms, WORDS["vms"], forecast=TELLERS["vms"], needs_programs=True),
+    Verb("role", postgres.role, WORDS["role"], needs_programs=True),
+    Verb("database", postgres.database, WORDS["database"], needs_programs=True),
+    Verb("resource", resources.resource, WORDS["resource"]),
+)  # fmt: skip
+revert = VERBS.revert

@@ -24,6 +24,7 @@ from nqrust.installer.verbs.file.block import Block
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.file.symlink import Symlink
+from nqrust.installer.verbs.registry import VERBS
 
 ORIGINALS = "/var/lib/nqr/originals"
 DIRS = ("/etc/a", "/etc/a/b", "/opt/p", "/opt/p/q")
@@ -81,13 +82,13 @@ class Bench:
         return Journal(self.store, self.host.now)
 
     def install(self, plan: Plan, keep: bool = False) -> object:
-        runner = Runner(self.host, self.journal(), Originals(self.host, ORIGINALS), NullReporter(), keep_on_failure=keep)
+        runner = Runner(VERBS, self.host, self.journal(), Originals(self.host, ORIGINALS), NullReporter(), keep_on_failure=keep)
         return runner.run(plan, "install", "1", {})
 
     def uninstall(self) -> object:
         journal = self.journal()
         context = UndoContext(self.host, Originals(self.host, ORIGINALS))
-        return roll_back(context, journal, "u", Receipt.of(journal).entries, NullReporter())
+        return roll_back(VERBS, context, journal, "u", Receipt.of(journal).entries, NullReporter())
 
 
 @settings(max_examples=150, deadline=None)

@@ -15,7 +15,7 @@ from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.undo_record import Undo, undo_block, undo_directory, undo_file, undo_symlink, undo_unit
 from nqrust.installer.engine.verb import Kept, UndoContext
 from nqrust.installer.verbs.packages import traces
-from nqrust.installer.verbs.registry import revert
+from nqrust.installer.verbs.registry import VERBS, revert
 from nqrust.installer.verbs.script import standing as standing_script
 from nqrust.installer.verbs.script import whole as script
 
@@ -42,13 +42,13 @@ class Bench:
         if not journal.records:
             journal.append("run", run, verb="install", version="1", settings={}, resumes=[])
         named = {"id": step, "kind": "x", "phase": "p", "describe": step}
-        kept = [self.originals.capture(u).to_json() for u in undos]
+        kept = [VERBS.capture(self.originals, u).to_json() for u in undos]
         journal.append("begin", run, step=named, origin="modified", undo=kept)
 
     def back(self) -> RollbackResult:
         journal = Journal(self.store, self.host.now)
         context = UndoContext(self.host, self.originals)
-        return roll_back(context, journal, "u", Receipt.of(journal).entries, NullReporter())
+        return roll_back(VERBS, context, journal, "u", Receipt.of(journal).entries, NullReporter())
 
     def ran(self, verb: str) -> int:
         return sum(cmd.argv[:2] == ("systemctl", verb) for cmd in self.host.commands)
@@ -103,7 +103,7 @@ def test_a_service_that_goes_is_not_started_again_where_its_removal_was_cut_off(
     )
     for text in (whole, cut_off, standing):
         assert "\nstart_unit db.service" in text and "\nstart_unit app.service" not in text
-    foreseen = [line for _, seen in forecast(context, entries) for line in seen.lines]
+    foreseen = [line for _, seen in forecast(VERBS, context, entries) for line in seen.lines]
     assert foreseen == ["restart unit db.service as it was before"]
     assert not bench.back().failed and bench.read_at_start == [] and bench.ran("restart") == 1
 

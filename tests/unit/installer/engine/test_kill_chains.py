@@ -20,6 +20,7 @@ from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.file.symlink import Symlink
+from nqrust.installer.verbs.registry import VERBS
 
 STATE = "/var/lib/nqr"
 
@@ -82,7 +83,7 @@ class Bench:
 
     def runner(self) -> Runner:
         originals = Originals(self.host, f"{STATE}/originals")
-        return Runner(self.host, Journal(self.store, self.host.now), originals, NullReporter())
+        return Runner(VERBS, self.host, Journal(self.store, self.host.now), originals, NullReporter())
 
     def install(self, plan: Plan) -> RunResult:
         return self.runner().run(plan, "install", "1", {})
@@ -94,7 +95,7 @@ class Bench:
         entries = receipt.entries if all_of_it else receipt.of_runs(ids)
         journal.append("run", new_run_id(), verb="rollback", version="", settings={}, resumes=sorted(ids))
         context = UndoContext(self.host, Originals(self.host, f"{STATE}/originals"))
-        return roll_back(context, journal, "back", entries, NullReporter())
+        return roll_back(VERBS, context, journal, "back", entries, NullReporter())
 
     def chained(self, kills: list[tuple[bool, int]], action: object) -> None:
         for before, number in kills:
@@ -226,14 +227,14 @@ def test_a_clock_that_jumps_back_changes_nothing() -> None:
     times = iter([4e9, 3e9, 2e9, 1e9, 5e8, 4e8, 3e8, 2e8, 1e8, *[0.0] * 50])
     bench.store.next_process(after=3)
     try:
-        Runner(host, Journal(bench.store, lambda: next(times)), Originals(host, f"{STATE}/originals"), NullReporter()).run(
+        Runner(VERBS, host, Journal(bench.store, lambda: next(times)), Originals(host, f"{STATE}/originals"), NullReporter()).run(
             plan, "install", "1", {}
         )
     except Killed:
         pass
     bench.store.next_process()
     journal = Journal(bench.store, lambda: next(times))
-    Runner(host, journal, Originals(host, f"{STATE}/originals"), NullReporter()).run(plan, "install", "1", {})
+    Runner(VERBS, host, journal, Originals(host, f"{STATE}/originals"), NullReporter()).run(plan, "install", "1", {})
     assert host.exists("/etc/two")
     assert not bench.go_back(all_of_it=True).failed
     assert bench.state() == before

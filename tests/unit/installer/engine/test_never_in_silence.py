@@ -15,6 +15,7 @@ from nqrust.installer.engine.runner import Runner, RunResult
 from nqrust.installer.engine.step import Conflict, Inspection, Prepared, Step
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.file.symlink import Symlink
+from nqrust.installer.verbs.registry import VERBS
 
 STATE = "/var/lib/nqr"
 
@@ -64,7 +65,7 @@ class Bench:
 
     def run(self, *steps: Step) -> RunResult:
         journal = Journal(self.store, self.host.now)
-        runner = Runner(self.host, journal, Originals(self.host, f"{STATE}/originals"), self.ears)
+        runner = Runner(VERBS, self.host, journal, Originals(self.host, f"{STATE}/originals"), self.ears)
         return runner.run(Plan((PhasePlan("p", "P", steps),)), "install", "1", {})
 
 

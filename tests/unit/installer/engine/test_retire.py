@@ -33,6 +33,7 @@ from nqrust.installer.verbs.file.block import Block
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.file.symlink import Symlink
+from nqrust.installer.verbs.registry import VERBS
 
 STATE = "/var/lib/nqr"
 FOLDERS = ("/etc/p", "/etc/p/q", "/opt/p")
@@ -85,14 +86,14 @@ class Bench:
 
     def run(self, plan: Plan, *, keep: bool = False) -> RunResult:
         originals = Originals(self.host, f"{STATE}/originals")
-        runner = Runner(self.host, self.journal(), originals, NullReporter(), keep_on_failure=keep)
+        runner = Runner(VERBS, self.host, self.journal(), originals, NullReporter(), keep_on_failure=keep)
         return runner.run(plan, "install", "1", {"some": "settings"}, retiring=True)
 
     def back(self, entries: object = None) -> RollbackResult:
         journal = self.journal()
         context = UndoContext(self.host, Originals(self.host, f"{STATE}/originals"))
         wanted = Receipt.of(journal).entries if entries is None else entries
-        return roll_back(context, journal, "u", wanted, NullReporter())  # type: ignore[arg-type]
+        return roll_back(VERBS, context, journal, "u", wanted, NullReporter())  # type: ignore[arg-type]
 
 
 @settings(max_examples=150, deadline=None)
@@ -282,7 +283,7 @@ def test_a_plan_says_what_would_go_and_changes_nothing() -> None:
     bench = a_bench()
     bench.run(plan(Directory("/etc/p"), File("/etc/p/a", "x"), File("/etc/hostname", "new")))
     before, records = bench.state(), len(bench.journal().records)
-    runner = Runner(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"), Hears())
+    runner = Runner(VERBS, bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"), Hears())
     assert runner.preview(plan(), retiring=True).changed == 3 and bench.run(plan()).changed == 3
     assert len(bench.journal().records) > records and bench.state() != before
     said = [getattr(e, "describe", "") for e in heard]
@@ -318,7 +319,7 @@ def test_a_rollback_after_a_kill_while_retiring_goes_back_to_the_settings_before
     originals = Originals(bench.host, f"{STATE}/originals")
 
     def install(settings: str, *steps: Step) -> None:
-        runner = Runner(bench.host, bench.journal(), originals, NullReporter())
+        runner = Runner(VERBS, bench.host, bench.journal(), originals, NullReporter())
         runner.run(plan(*steps), "install", "1", {"are": settings}, retiring=True)
 
     install("old", Thing("/etc/a"))
@@ -350,7 +351,7 @@ def test_a_step_of_several_runs_is_told_once() -> None:
     bench = a_bench()
     for text in ("one", "two", "three"):
         bench.run(plan(File("/etc/a", text)))
-    runner = Runner(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"), Hears())
+    runner = Runner(VERBS, bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"), Hears())
     assert runner.run(plan(), "install", "1", {}, retiring=True).retired.gone == ("file:/etc/a",)
     assert [e.describe for e in heard if isinstance(e, StepFinished)] == ["remove /etc/a"]
 
@@ -360,7 +361,7 @@ def test_settings_before_a_run_are_those_in_force_then() -> None:
     originals = Originals(bench.host, f"{STATE}/originals")
     ids = []
     for mode, path in (("minimal", "/etc/a"), ("manager", "/etc/b")):
-        runner = Runner(bench.host, bench.journal(), originals, NullReporter())
+        runner = Runner(VERBS, bench.host, bench.journal(), originals, NullReporter())
         ids.append(runner.run(plan(Thing(path)), "install", "1", {"mode": mode}, retiring=True).run)
     before = settings_before(bench.receipt, {ids[1]})
     assert before is not None and before.mode.value == "minimal"

@@ -23,7 +23,6 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.runner import Runner
 from nqrust.installer.engine.step import Origin, Prepared
-from nqrust.installer.engine.wording import WORDS
 from nqrust.installer.operations import gate
 from nqrust.installer.operations.site import ChangingSite, Site
 from nqrust.installer.release import bootstrap_record
@@ -34,6 +33,8 @@ from nqrust.installer.verbs import registry as verbs
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.packages import undo as packages
+from nqrust.installer.verbs.registry import VERBS
+from nqrust.installer.verbs.words import WORDS
 
 MODULES = [importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("install", "remove")]
 SOURCES = Path(nqrust.installer.__file__).parent
@@ -110,7 +111,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Installed:
     monkeypatch.setitem(packages.REMOVERS, "few", few)
     host.on("dpkg-query", prefix=True, answer="postgresql\n")
     journal = Journal(store, host.now)
-    Runner(host, journal, Originals(host, paths.ORIGINALS_DIR), NullReporter()).run(
+    Runner(VERBS, host, journal, Originals(host, paths.ORIGINALS_DIR), NullReporter()).run(
         Plan((PhasePlan("config", "Config", steps),)), "install", "1", {}
     )
     host.put("/etc/ours", "edited by the user\n")
@@ -195,7 +196,7 @@ def test_where_nothing_is_installed_a_dry_uninstall_removes_nothing(bench: Insta
 
 
 def test_every_undo_verb_can_be_foreseen() -> None:
-    assert WORDS.keys() == verbs.VERBS.keys()
+    assert WORDS.keys() == set(verbs.VERBS)
 
 
 def test_a_dry_run_gives_the_preview_and_never_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from nqrust.installer.operations.site import ChangingSite, Site
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, RunOptions, StepPreview, Summary
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.registry import VERBS
 
 PREVIEW = PlanPreview("install", (PhasePreview("config", "Config", (StepPreview("f", "file", "write /etc/a"),)),))
 
@@ -40,7 +41,7 @@ class Bench:
 
     def install(self, site: Site, *files: str) -> Summary:
         plan = Plan((PhasePlan("config", "Config", tuple(File(path, "x\n") for path in files)),))
-        Runner(site.host, site.journal, site.originals, NullReporter(), keep_on_failure=True).run(plan, "install", "1", {})
+        Runner(VERBS, site.host, site.journal, site.originals, NullReporter(), keep_on_failure=True).run(plan, "install", "1", {})
         return Summary("ok", 0)
 
     def carry_out(self, change: Callable[[ChangingSite], Summary], **options: object) -> Summary:

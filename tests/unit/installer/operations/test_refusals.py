@@ -19,12 +19,13 @@ from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.kernel.module import KernelModule
+from nqrust.installer.verbs.registry import VERBS
 
 UNPINNED = dataclasses.replace(FIRECRACKER, sha256=None)
 
 
 def runner(host: FakeHost) -> Runner:
-    return Runner(host, Journal(MemoryJournalStore(), lambda: 0.0), Originals(host, "/var/lib/originals"), NullReporter())
+    return Runner(VERBS, host, Journal(MemoryJournalStore(), lambda: 0.0), Originals(host, "/var/lib/originals"), NullReporter())
 
 
 def test_a_step_that_cannot_be_done_refuses_plan_and_install_alike() -> None:

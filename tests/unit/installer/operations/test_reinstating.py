@@ -21,13 +21,14 @@ from nqrust.installer.operations import gate, reinstating
 from nqrust.installer.operations.site import ChangingSite
 from nqrust.installer.request import Request, Summary
 from nqrust.installer.settings.model import Settings
+from nqrust.installer.verbs.registry import VERBS
 
 OLD, NEW = settings(network__bridge_name="vmbr1"), settings()
 
 
 def run(bench: Retiring, now: Settings | dict[str, object], *things: Thing) -> None:
     raw = now.model_dump(mode="json") if isinstance(now, Settings) else now
-    runner = Runner(bench.host, bench.journal(), Originals(bench.host, paths.ORIGINALS_DIR), NullReporter())
+    runner = Runner(VERBS, bench.host, bench.journal(), Originals(bench.host, paths.ORIGINALS_DIR), NullReporter())
     assert runner.run(plan(*things), "install", "1", raw, retiring=True).outcome == "ok"
 
 

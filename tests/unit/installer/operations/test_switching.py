@@ -21,6 +21,7 @@ from nqrust.installer.reporting.wording import headline, plan_lines
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, StepPreview
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.settings.sources import nested
+from nqrust.installer.verbs.registry import VERBS
 
 
 def settings(**flat: object) -> Settings:
@@ -88,7 +89,7 @@ def test_a_signal_during_the_proofs_takes_back_only_what_can_be_taken_back(
 
 def test_another_folder_is_refused_before_the_release_in_it_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = a_bench()
-    runner = Runner(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"), NullReporter())
+    runner = Runner(VERBS, bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"), NullReporter())
     runner.run(plan(Thing("/etc/a")), "install", "1", Settings().model_dump(mode="json"))
     site = ChangingSite(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"))
     install = sys.modules["nqrust.installer.operations.install"]

@@ -11,6 +11,7 @@ from nqrust.installer.engine.step import Needed, Prepared, Satisfied, Step
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Outcome, UndoContext
 from nqrust.installer.verbs import registry as verbs
+from nqrust.installer.verbs.registry import VERBS
 
 ORIGINALS = "/var/lib/originals"
 
@@ -30,7 +31,7 @@ def applied(host: FakeHost, step: Step) -> tuple[Prepared, list[Undo]]:
     planned(host, step)
     prepared = step.prepare(host)
     assert host.mutations == [], "prepare changed the machine"
-    kept = [Originals(host, ORIGINALS).capture(undo) for undo in prepared.undo]
+    kept = [VERBS.capture(Originals(host, ORIGINALS), undo) for undo in prepared.undo]
     records = [Undo.from_json(json.loads(json.dumps(undo.to_json()))) for undo in kept]
     step.apply(host)
     step.verify(host)

@@ -6,58 +6,19 @@ dependencies of every depth are included; what something else needs by now stays
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from nqrust.host.errors import CommandFailed
-from nqrust.host.port import Command, Host, command
+from nqrust.host.port import Host, command
+from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 from nqrust.installer.verbs.account.undo import remove_user
 from nqrust.installer.verbs.packages import spared, traces
-from nqrust.installer.verbs.packages.dnf import removing as rpms
+from nqrust.installer.verbs.packages.registry import REMOVERS
+from nqrust.installer.verbs.packages.remover import Remover
 
-if TYPE_CHECKING:
-    from nqrust.installer.engine.originals import Originals
-
-_APT_ENV = {
-    "DEBIAN_FRONTEND": "noninteractive",
-    "NEEDRESTART_SUSPEND": "1",
-    "UCF_FORCE_CONFFOLD": "1",
-    # sudo's prerm refuses while root's password is locked. Only a sudo that was not there before goes.
-    "SUDO_FORCE_REMOVE": "yes",
-}
-_GONE = ("not-installed", "")
 _BELOW_ROOTS = tuple(f"{root}/" for root in traces.ROOTS)
-_ARCHIVES, _CONTROL = "/var/cache/apt/archives", "/var/lib/dpkg/tmp.ci"
-
-
-@dataclass(frozen=True)
-class Remover:
-    """One package manager. `plain` turns a recorded name into the one that the other functions use; `installed` gives
-    names, those in `config_only` were removed and left their configuration; `would_go` what purging some names would
-    remove in all, and `foresee` the same where `would_go` may mend what is torn; `needs` the direct dependencies of every
-    installed package; `scripts` the text of maintainer scripts and `listed` the paths of packages; `purge` removes, also
-    what a transaction that was cut off left half there, and of its second names leaves the configuration; `mark` gives
-    commands; `leftovers` is what was unpacked of packages that the package manager does not know of; `mend` ends a
-    transaction that was cut off, which runs scripts of packages, so that their purge needs to run none that make anything;
-    `asides`: ends of names that it gives to configuration files."""
-
-    plain: Callable[[Host], Callable[[str], str]]
-    installed: Callable[[Host], set[str]]
-    config_only: Callable[[Host], set[str]]
-    would_go: Callable[[Host, list[str]], set[str]]
-    needs: Callable[[Host], dict[str, set[str]]]
-    purge: Callable[[Host, set[str], set[str]], None]
-    mark: Callable[[Host, set[str], set[str]], list[Command]]
-    scripts: Callable[[Host, set[str]], str]
-    listed: Callable[[Host, set[str]], frozenset[str]]
-    leftovers: Callable[[Host, set[str]], dict[str, Any]] = lambda host, names: traces.NOTHING
-    asides: tuple[str, ...] = ()
-    mend: Callable[[Host, set[str]], None] = lambda host, names: None
-    foresee: Callable[[Host, list[str]], set[str]] | None = None
 
 
 def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
@@ -67,7 +28,7 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     # First, so that what the scripts of a transaction that was cut off still make is seen below, and not made after it.
     remover.mend(host, victims(host, args, frozenset())[0])
     going, for_data = victims(host, args, context.needed_packages)
-    going -= {plain(name) for name in context.with_older}
+    going -= {plain(name) for name in brought_by(context.older)}
     kept = _staying(host, remover, going, remover.would_go)
     going -= kept
     made = _made(context, args)
@@ -241,159 +202,13 @@ def _residue(host: Host, residue: dict[str, Any] | None, later: str) -> None:
             host.run(command("groupdel", name, ok=(0, 6, 8)))
 
 
-# --- apt and dpkg
+def capture(originals: Originals, args: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with `survey`: package scripts are about to run."""
+    return args if "survey" in args else {**args, "survey": originals.store(traces.pack(traces.survey(originals.host)))}
 
 
-def _dpkg_plain(host: Host) -> Callable[[str], str]:
-    native = host.run(command("dpkg", "--print-architecture")).stdout.strip()
-    return lambda name: name.removesuffix(f":{native}").removesuffix(":all")
-
-
-def _dpkg_states(host: Host) -> Iterator[tuple[str, str]]:
-    plain = _dpkg_plain(host)
-    out = host.run(command("dpkg-query", "-W", "-f", "${db:Status-Status} ${binary:Package}\n")).stdout
-    rows = (line.partition(" ") for line in out.splitlines())
-    return ((plain(name), state) for state, _, name in rows)
-
-
-def _dpkg_installed(host: Host) -> set[str]:
-    return {name for name, state in _dpkg_states(host) if state not in _GONE}
-
-
-def _dpkg_config_only(host: Host) -> set[str]:
-    return {name for name, state in _dpkg_states(host) if state == "config-files"}
-
-
-def _dpkg_needs(host: Host) -> dict[str, set[str]]:
-    """Names in Depends and Pre-Depends, every alternative (deb-substvars(5)); a Provides counts for its provider."""
-    plain = _dpkg_plain(host)
-    form = "${binary:Package}\t${Pre-Depends}, ${Depends}\t${Provides}\n"
-    rows = [line.split("\t") for line in host.run(command("dpkg-query", "-W", "-f", form)).stdout.splitlines()]
-    providers: dict[str, set[str]] = {}
-    for name, _, provides in rows:
-        for virtual in _names(provides):
-            providers.setdefault(virtual, set()).add(plain(name))
-    found: dict[str, set[str]] = {}
-    for name, depends, _ in rows:
-        wanted = set(_names(depends))
-        found[plain(name)] = wanted | {p for w in wanted for p in providers.get(w, set())}
-    return found
-
-
-def _names(field: str) -> list[str]:
-    return re.findall(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]*)", field)
-
-
-def _apt_foresee(host: Host, names: list[str]) -> set[str]:
-    plain = _dpkg_plain(host)
-    out = host.run(command("apt-get", "--simulate", "-q", "purge", *names, env=_APT_ENV)).stdout
-    return {plain(line.split()[1]) for line in out.splitlines() if line.startswith(("Purg ", "Remv "))}
-
-
-def _apt_would_go(host: Host, names: list[str]) -> set[str]:
-    try:
-        return _apt_foresee(host, names)
-    except CommandFailed:  # a transaction that was cut off is in the way
-        _dpkg_mend(host, set(names))
-        return _apt_foresee(host, names)
-
-
-def _dpkg_mend(host: Host, going: set[str]) -> None:
-    """A package that was cut off while it was being unpacked (“reinst-required”) is in the way: apt-get(8) does nothing
-    at all while its archive is out of reach, and purging it fails when the archive is there. Those of `going` are unpacked
-    again, so that dpkg(1) knows each of their files; without an archive dpkg removes what it knows of, which it needs to
-    be told that it may."""
-    if any(state not in (*_GONE, "installed", "config-files") for _, state in _dpkg_states(host)):
-        _dpkg_configure(host)
-    torn = _dpkg_torn(host, going)
-    half = _dpkg_half_unpacked(host) if torn else []
-    archives = [path for name in torn for path in host.glob(f"{_ARCHIVES}/{name.partition(':')[0]}_*.deb")]
-    if archives:
-        again = ("--force-depends", "--force-confold", "--unpack")
-        host.run(command("dpkg", *again, *archives, env=_APT_ENV, timeout=600, ok=(0, 1)))
-        torn = _dpkg_torn(host, going)
-    if torn:
-        force = ("--force-remove-reinstreq", "--force-depends")
-        host.run(command("dpkg", *force, "--remove", *torn, env=_APT_ENV, timeout=600))
-        for path in half:
-            host.remove(path)
-    if host.exists(_CONTROL):  # of a package that dpkg had only begun to look at; its next unpacking would clear it away
-        host.remove_tree(_CONTROL)
-
-
-def _dpkg_configure(host: Host) -> None:
-    """Waits while another program (unattended-upgrades) has dpkg's lock, as apt-get would."""
-    configure, end = command("dpkg", "--configure", "-a", env=_APT_ENV, timeout=600, ok=(0, 1, 2)), host.monotonic() + 300.0
-    while (done := host.run(configure)).code == 2:
-        if host.monotonic() > end:
-            raise CommandFailed(configure.argv, 2, done.stderr)
-        host.sleep(2.0)
-
-
-def _dpkg_torn(host: Host, going: set[str]) -> list[str]:
-    plain = _dpkg_plain(host)
-    out = host.run(command("dpkg-query", "-W", "-f", "${db:Status-Eflag} ${binary:Package}\n")).stdout
-    rows = (line.partition(" ") for line in out.splitlines())
-    return sorted(name for flag, _, name in rows if flag == "reinstreq" and plain(name) in going)
-
-
-def _dpkg_half_unpacked(host: Host) -> list[str]:
-    """Files that dpkg had written beside their places when it was cut off, by the control files of that package."""
-    paths: list[str] = []
-    for name in ("conffiles", "md5sums"):
-        if host.exists(f"{_CONTROL}/{name}"):
-            rows = (line.split() for line in host.read_text(f"{_CONTROL}/{name}").splitlines())
-            paths += ["/" + row[-1].lstrip("/") + ".dpkg-new" for row in rows if row]
-    return [path for path in paths if host.exists(path)]
-
-
-_MAINTAINER_SCRIPTS = ("preinst", "postinst", "config", "prerm", "postrm")  # deb-maintainer-scripts(5)
-
-
-def _dpkg_info(host: Host, names: set[str], kinds: tuple[str, ...]) -> Iterator[str]:
-    """Contents of files of dpkg's database; it names them with the architecture where a package may be there twice."""
-    plain, folder = _dpkg_plain(host), "/var/lib/dpkg/info"
-    for file in host.listdir(folder):
-        name, _, kind = file.rpartition(".")
-        if kind in kinds and plain(name) in names:
-            yield host.read_text(f"{folder}/{file}")
-
-
-def _dpkg_scripts(host: Host, names: set[str]) -> str:
-    return "\n".join(_dpkg_info(host, names, _MAINTAINER_SCRIPTS))
-
-
-def _dpkg_listed(host: Host, names: set[str]) -> frozenset[str]:
-    return frozenset(line for content in _dpkg_info(host, names, ("list", "conffiles")) for line in content.split("\n"))
-
-
-def _apt_purge(host: Host, names: set[str], configured: set[str]) -> None:
-    # Essential in apt's eyes are also packages that a minimal system was made without, such as Debian 13's e2fsprogs.
-    options = ("-y", "-q", "--allow-remove-essential", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0")
-    # First what is not purged: the other way round it would be, along with what it needs.
-    for verb, wanted in (("remove", configured - _dpkg_config_only(host)), ("purge", names)):
-        there = sorted(wanted & _dpkg_installed(host))
-        if there:
-            host.run(command("apt-get", verb, *options, *there, env=_APT_ENV, timeout=1800))
-
-
-def _apt_mark(host: Host, manual: set[str], before: set[str]) -> list[Command]:
-    plain = _dpkg_plain(host)
-    now = {plain(name) for name in host.run(command("apt-mark", "showmanual")).stdout.split()}
-    present = _dpkg_installed(host) & before
-    to_auto, to_manual = sorted((now - manual) & present), sorted((manual - now) & present)
-    commands = [command("apt-mark", "auto", *to_auto)] if to_auto else []
-    return commands + ([command("apt-mark", "manual", *to_manual)] if to_manual else [])
-
-
-REMOVERS = {
-    "apt": Remover(
-        _dpkg_plain, _dpkg_installed, _dpkg_config_only, _apt_would_go, _dpkg_needs, _apt_purge, _apt_mark, _dpkg_scripts, _dpkg_listed,
-        mend=_dpkg_mend,
-        foresee=_apt_foresee,
-    ),
-    "dnf": Remover(
-        lambda host: lambda name: name, rpms.installed, lambda host: set(), rpms.would_go, rpms.needs, rpms.purge,
-        lambda host, manual, before: [], rpms.scripts, rpms.listed, rpms.leftovers, rpms.ASIDES,
-    ),
-}  # fmt: skip
+def conclude(originals: Originals, args: dict[str, Any]) -> str:
+    """Digest of what package scripts have made."""
+    if "survey" not in args or "made" in args:
+        return ""
+    return originals.store(traces.pack(survey_made(originals.host, args, _survey(originals, args))))

@@ -19,6 +19,7 @@ from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.kernel.undo import sysctl_path
 from nqrust.installer.verbs.packages import spared
 from nqrust.installer.verbs.packages import undo as packages
+from nqrust.installer.verbs.packages.registry import REMOVERS
 from nqrust.installer.verbs.postgres import undo as postgres
 from nqrust.installer.verbs.script.prelude import PRELUDE
 from nqrust.installer.verbs.service import undo as services
@@ -93,7 +94,7 @@ def _spared(path: str, row: dict[str, Any]) -> Iterator[str]:
 def _packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     host, manager = context.host, str(args["manager"])
     going, staying = packages.victims(host, args, context.needed_packages)
-    going -= set(map(packages.REMOVERS[manager].plain(host), context.with_older))
+    going -= set(map(REMOVERS[manager].plain(host), packages.brought_by(context.older)))
     made = packages.known_traces(context.originals, args)
     cut_off = made is None
     if made is None:
@@ -119,7 +120,7 @@ def _packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
         for name, known in row.get("beside", {}).items():
             yield _call("drop_copy", name, known, path, spared.digest(row))
     if manager == "apt":
-        plain = packages.REMOVERS[manager].plain(host)
+        plain = REMOVERS[manager].plain(host)
         before, manual = (" ".join(sorted(map(plain, args[key]))) for key in ("before", "manual"))
         yield _call("restore_marks", before, manual)
 

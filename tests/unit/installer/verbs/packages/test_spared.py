@@ -11,6 +11,7 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.packages import undo as packages
+from nqrust.installer.verbs.registry import VERBS
 
 POSTRM = "case $1 in purge) rm -f /etc/locale.conf /etc/default/locale /etc/made.conf ;; esac\n"
 LOST = ("/etc/locale.conf", "/etc/default/locale", "/etc/made.conf", "/etc/listed.conf")
@@ -33,7 +34,7 @@ class Bench:
             self.host.put_directory("/etc/default")
         self.host.symlink("../locale.conf", "/etc/default/locale")
         self.context = UndoContext(self.host, Originals(self.host, "/var/lib/originals"))
-        undo = self.context.originals.capture(Undo("packages", {"manager": "few", "before": ["base"], "manual": []}))
+        undo = VERBS.capture(self.context.originals, Undo("packages", {"manager": "few", "before": ["base"], "manual": []}))
         self.installed.add("locales")
         self.host.put("/etc/made.conf", "by the package\n")
         self.args: dict[str, Any] = undo.args

@@ -11,6 +11,7 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Reverted, UndoContext
 from nqrust.installer.verbs.packages.undo import REMOVERS, packages
+from nqrust.installer.verbs.registry import VERBS
 
 REFUSAL = "E: The package screen needs to be reinstalled, but I can't find an archive for it.\n"
 
@@ -175,8 +176,9 @@ def test_what_a_script_makes_when_the_transaction_is_ended_goes_too() -> None:
     host = FakeHost.debian12()
     originals = Originals(host, "/var/lib/nqrust-microvm/originals")
     host.put("/etc/passwd", "root:x:0:0::/root:/bin/bash\n")
-    undo = originals.capture(
-        Undo("packages", {"manager": "apt", "before": ["bash"], "manual": [], "config_only": [], "brought": ["netbase"]})
+    undo = VERBS.capture(
+        originals,
+        Undo("packages", {"manager": "apt", "before": ["bash"], "manual": [], "config_only": [], "brought": ["netbase"]}),
     )
     host.put("/var/lib/dpkg/info/netbase.postinst", "[ -e /etc/hosts ] || cat > /etc/hosts <<-EOF\n")
     host.put("/var/lib/dpkg/tmp.ci/control", "Package: screen\n")  # of the next package; none is half unpacked

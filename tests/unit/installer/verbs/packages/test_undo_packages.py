@@ -22,6 +22,7 @@ from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.packages import undo as verb
+from nqrust.installer.verbs.registry import VERBS
 from nqrust.installer.verbs.script import prelude as script_functions
 
 NEEDS = {"server": {"library"}, "client": {"library"}, "theirs": {"server"}}
@@ -130,6 +131,8 @@ def test_a_transaction_that_was_resumed_goes_with_its_first_record(monkeypatch: 
     for number, (before, brought) in enumerate(((["base"], ["server", "library"]), (["base", "server"], ["library"]))):
         args = {"manager": "few", "before": before, "manual": [], "config_only": [], "brought": brought}
         step = {"id": f"packages{number}", "kind": "packages", "phase": "deps", "describe": "packages"}
-        journal.append("begin", "r", step=step, origin="created", undo=[originals.capture(Undo("packages", args)).to_json()])
-    result = roll_back(UndoContext(host, originals), journal, "u", Receipt.of(journal).entries, NullReporter())
+        journal.append(
+            "begin", "r", step=step, origin="created", undo=[VERBS.capture(originals, Undo("packages", args)).to_json()]
+        )
+    result = roll_back(VERBS, UndoContext(host, originals), journal, "u", Receipt.of(journal).entries, NullReporter())
     assert (result.kept, result.failed, few.installed) == ((), (), {"base"})

@@ -23,6 +23,7 @@ from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.supervisor.systemd import SYSTEMD
 from nqrust.installer.verbs.postgres.cluster import REDHAT_DATA, ClusterChoice, PostgresClusterRunning
+from nqrust.installer.verbs.registry import VERBS
 
 STEP = PostgresClusterRunning(ClusterChoice(), SYSTEMD, "redhat")
 LOG = "/var/lib/pgsql/initdb_postgresql.log"
@@ -101,13 +102,13 @@ class Bench:
         return Journal(self.store, self.host.now)
 
     def install(self) -> RunResult:
-        runner = Runner(self.host, self.journal(), Originals(self.host, f"{STATE_DIR}/originals"), NullReporter())
+        runner = Runner(VERBS, self.host, self.journal(), Originals(self.host, f"{STATE_DIR}/originals"), NullReporter())
         return runner.run(Plan((PhasePlan("database", "Database", (STEP,)),)), "install", "1", {})
 
     def uninstall(self) -> RollbackResult:
         journal = self.journal()
         context = UndoContext(self.host, Originals(self.host, f"{STATE_DIR}/originals"))
-        return roll_back(context, journal, "back", Receipt.of(journal).entries, NullReporter())
+        return roll_back(VERBS, context, journal, "back", Receipt.of(journal).entries, NullReporter())
 
     def is_as_before(self) -> bool:
         return self.state(self.host) == self.before

@@ -8,6 +8,7 @@ from typing import Any
 
 from nqrust.host.port import Host, Kind, command
 from nqrust.installer.verbs.packages import traces
+from nqrust.installer.verbs.packages.remover import Remover
 
 ASIDES = (".rpmorig", ".rpmnew", ".rpmsave")
 """Names under which rpm(8) puts configuration files of before, of the package, and of after beside each other."""
@@ -114,3 +115,9 @@ def _torn(host: Host, folder: str) -> dict[str, list[str]]:
             if match:
                 found.setdefault(f"{folder}/{match[1]}", []).append(f"{folder}/{name}")
     return found
+
+
+DNF = Remover(
+    lambda host: lambda name: name, installed, lambda host: set(), would_go, needs, purge,
+    lambda host, manual, before: [], scripts, listed, leftovers, ASIDES,
+)  # fmt: skip

@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
-
-from nqrust.installer.engine.undo_record import Undo
-
-
-def told(undos: Iterable[Undo]) -> tuple[str, ...]:
-    """One line for each record, in the order in which they are reverted."""
-    return tuple(of(undo.verb, undo.args) for undo in reversed(tuple(undos)))
-
-
-def of(verb: str, args: dict[str, Any]) -> str:
-    """The line of one record."""
-    words = WORDS.get(verb)
-    return words(args) if words else f"cannot be foreseen: this nqr does not know the verb {verb}"
 
 
 def _unit(args: dict[str, Any]) -> str:
