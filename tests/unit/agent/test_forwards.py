@@ -119,7 +119,7 @@ from nqrust.host.local import LocalHost
 from nqrust.host.port import command
 from nqrust.installer.verbs.firewall.rules import IptablesRules, vm_network
 from nqrust.installer.engine.step import Satisfied
-from nqrust.installer.verbs.kernel.undo import rules as undo
+from nqrust.installer.verbs.firewall.undo import rules as undo
 from types import SimpleNamespace
 
 host, network = LocalHost(), Network()

@@ -18,7 +18,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_file
+from nqrust.installer.verbs.file.undo import undo_file
 
 DESCRIPTOR = "release.json"
 

@@ -21,9 +21,9 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_file
 from nqrust.installer.release.download import Wanted, fetch
 from nqrust.installer.release.folders import ensure_private
+from nqrust.installer.verbs.file.undo import undo_file
 
 
 @dataclass(frozen=True)

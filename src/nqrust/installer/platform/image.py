@@ -24,8 +24,10 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Retain, undo_directory, undo_resource
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.platform.registered_images import Registry
+from nqrust.installer.verbs.file.undo import undo_directory
+from nqrust.installer.verbs.resource.undo import undo_resource
 
 RECIPES = {"tiny": tiny.build, "container-runtime": container.build}
 """Name in a release's descriptor (and of the image) -> what builds it."""

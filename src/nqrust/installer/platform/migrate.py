@@ -19,7 +19,8 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Retain, Undo, undo_file
+from nqrust.installer.engine.undo_record import Retain, Undo
+from nqrust.installer.verbs.file.undo import undo_file
 from nqrust.installer.verbs.postgres.sql import Connection, literal
 
 _DUMP_SECONDS = 3600.0

@@ -15,7 +15,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_symlink
+from nqrust.installer.verbs.file.undo import undo_symlink
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_file
 from nqrust.installer.verbs.file.file import content_diff
 from nqrust.installer.verbs.file.owned import access_diff, not_a, require_parent, same_access
+from nqrust.installer.verbs.file.undo import undo_file
 
 MODE = 0o440
 _REPAIR = "Repair them (visudo -c names file and line), then run the same command again."

@@ -14,7 +14,7 @@ from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
-from nqrust.installer.engine.undo_record import undo_directory
+from nqrust.installer.verbs.file.undo import undo_directory
 
 MARKER = ".nqrust-environment.json"
 

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from nqrust.host.port import Host
 from nqrust.installer.engine.step import Inspection, Origin, Prepared
-from nqrust.installer.engine.undo_record import undo_directory, undo_vms
 from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.undo import undo_directory
+from nqrust.installer.verbs.service.undo import undo_vms
 
 
 @dataclass(frozen=True)

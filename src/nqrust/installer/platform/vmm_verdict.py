@@ -17,7 +17,7 @@ from nqrust.image.kvm_probe import PROGRAMS, boot_canary
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
-from nqrust.installer.engine.undo_record import undo_file
+from nqrust.installer.verbs.file.undo import undo_file
 
 QEMU = PROGRAMS[0]
 

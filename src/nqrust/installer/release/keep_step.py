@@ -10,9 +10,9 @@ from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
-from nqrust.installer.engine.undo_record import undo_directory
 from nqrust.installer.release.bundled import DESCRIPTOR, GUEST_AGENT, HELPER, damaged, read_release
 from nqrust.installer.release.folders import ensure_private
+from nqrust.installer.verbs.file.undo import undo_directory
 
 
 @dataclass(frozen=True)

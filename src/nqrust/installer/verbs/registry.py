@@ -8,8 +8,10 @@ from nqrust.installer.engine.verb import Settling, Verb, Verbs
 from nqrust.installer.verbs.account import undo as accounts
 from nqrust.installer.verbs.file import undo as files
 from nqrust.installer.verbs.file.capturing import capture as capture_file
+from nqrust.installer.verbs.firewall import undo as firewall
 from nqrust.installer.verbs.forecasts import TELLERS
 from nqrust.installer.verbs.kernel import undo as kernel
+from nqrust.installer.verbs.network import undo as network
 from nqrust.installer.verbs.packages import undo as packages
 from nqrust.installer.verbs.postgres import undo as postgres
 from nqrust.installer.verbs.resource import undo as resources
@@ -39,13 +41,13 @@ VERBS = Verbs(
     Verb("group", accounts.group, WORDS["group"]),
     Verb("member", accounts.member, WORDS["member"]),
     Verb("packages", packages.packages, WORDS["packages"], forecast=TELLERS["packages"], capture=packages.capture, conclude=packages.conclude, brings_programs=True),
-    Verb("link", kernel.link, WORDS["link"], needs_programs=True),
+    Verb("link", network.link, WORDS["link"], needs_programs=True),
     Verb("sysctl", kernel.sysctl, WORDS["sysctl"]),
     Verb("module", kernel.module, WORDS["module"], needs_programs=True),
-    Verb("rules", kernel.rules, WORDS["rules"], needs_programs=True),
-    Verb("ruleset", kernel.ruleset, WORDS["ruleset"], needs_programs=True),
-    Verb("bridge", kernel.bridge, WORDS["bridge"], needs_programs=True),
-    Verb("addresses", kernel.addresses, WORDS["addresses"], needs_programs=True),
+    Verb("rules", firewall.rules, WORDS["rules"], needs_programs=True),
+    Verb("ruleset", firewall.ruleset, WORDS["ruleset"], needs_programs=True),
+    Verb("bridge", network.bridge, WORDS["bridge"], needs_programs=True),
+    Verb("addresses", network.addresses, WORDS["addresses"], needs_programs=True),
     Verb("unit", services.unit, WORDS["unit"], settling=_UNITS),
     Verb("supervisord", services.supervisord, WORDS["supervisord"]),
     Verb("vms", services.vms, WORDS["vms"], forecast=TELLERS["vms"], needs_programs=True),

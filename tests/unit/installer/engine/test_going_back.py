@@ -12,12 +12,14 @@ from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
-from nqrust.installer.engine.undo_record import Undo, undo_block, undo_directory, undo_file, undo_symlink, undo_unit
+from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, UndoContext
+from nqrust.installer.verbs.file.undo import undo_block, undo_directory, undo_file, undo_symlink
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.registry import VERBS, revert
 from nqrust.installer.verbs.script import standing as standing_script
 from nqrust.installer.verbs.script import whole as script
+from nqrust.installer.verbs.service.undo import undo_unit
 
 CONF = "/etc/app.conf"
 ORIGINALS = "/var/lib/nqr/originals"

@@ -26,13 +26,14 @@ from nqrust.installer.engine.retire import MAKES_WAY, orphans
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.runner import Runner, RunResult
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, Step
-from nqrust.installer.engine.undo_record import Retain, undo_directory, undo_file
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.operations.reinstating import has_retired, settings_before
 from nqrust.installer.verbs.file.block import Block
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.file.symlink import Symlink
+from nqrust.installer.verbs.file.undo import undo_directory, undo_file
 from nqrust.installer.verbs.registry import VERBS
 
 STATE = "/var/lib/nqr"

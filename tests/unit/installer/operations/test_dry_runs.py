@@ -67,7 +67,7 @@ class Tool:
     def prepare(self, host: Any) -> Prepared:
         if not self.brings:
             return Prepared(Origin.adopted, ())
-        from nqrust.installer.engine.undo_record import undo_packages
+        from nqrust.installer.verbs.packages.undo import undo_packages
 
         return Prepared(Origin.created, (undo_packages("few", ["base", "theirs"], [], []),))
 

@@ -29,11 +29,12 @@ from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.plan import Plan
 from nqrust.installer.engine.retire import MAKES_WAY
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, Step
-from nqrust.installer.engine.undo_record import Retain, undo_file
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.preflight import changes
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
+from nqrust.installer.verbs.file.undo import undo_file
 from nqrust.installer.verbs.network.link import Bridge
 
 LEDGER = "/var/lib/ledger"

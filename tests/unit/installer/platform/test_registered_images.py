@@ -15,13 +15,13 @@ from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Needed, Satisfied, Step
-from nqrust.installer.engine.undo_record import undo_resource
 from nqrust.installer.engine.verb import Kept, Reverted, UndoContext
 from nqrust.installer.platform.image import BuiltImage
 from nqrust.installer.platform.registered_images import RegisteredImages, Registry
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.registry import revert
+from nqrust.installer.verbs.resource.undo import undo_resource
 
 URL = "http://127.0.0.1:18080"
 BOX = "container-runtime"

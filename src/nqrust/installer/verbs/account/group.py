@@ -14,7 +14,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_group
+from nqrust.installer.verbs.account.undo import undo_group
 
 
 @dataclass(frozen=True)

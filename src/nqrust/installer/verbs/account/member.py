@@ -14,7 +14,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_member
+from nqrust.installer.verbs.account.undo import undo_member
 
 
 @dataclass(frozen=True)

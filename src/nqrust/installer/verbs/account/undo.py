@@ -5,10 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from nqrust.host.port import Host, command
+from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
 
 _USER_BUSY = 8  # userdel(8), EXIT VALUES: user currently logged in
 _PRIMARY_GROUP = 8  # groupdel(8), EXIT VALUES: can't remove user's primary group
+
+
+def undo_user(name: str) -> Undo:
+    return Undo("user", {"name": name})
+
+
+def undo_group(name: str) -> Undo:
+    return Undo("group", {"name": name})
+
+
+def undo_member(group: str, user: str) -> Undo:
+    return Undo("member", {"group": group, "user": user})
 
 
 def user(context: UndoContext, args: dict[str, Any]) -> Outcome:

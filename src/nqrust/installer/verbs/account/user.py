@@ -15,7 +15,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_user
+from nqrust.installer.verbs.account.undo import undo_user
 
 NOLOGIN = "/usr/sbin/nologin"
 

@@ -16,10 +16,10 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Undo, undo_block, undo_block_text
+from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.verbs.file.file import content_diff
 from nqrust.installer.verbs.file.owned import kept_xattrs, require_parent
-from nqrust.installer.verbs.file.undo import block_of, bytes_of, markers, text_of, with_block
+from nqrust.installer.verbs.file.undo import block_of, bytes_of, markers, text_of, undo_block, undo_block_text, with_block
 
 OWNER = "nqrust-microvm"
 

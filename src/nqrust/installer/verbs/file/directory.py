@@ -14,8 +14,9 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Retain, undo_directory, undo_mode
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.verbs.file.owned import access_diff, mode_text, not_a, require_parent, same_access
+from nqrust.installer.verbs.file.undo import undo_directory, undo_mode
 
 
 @dataclass(frozen=True)

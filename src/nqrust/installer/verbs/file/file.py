@@ -17,8 +17,9 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Retain, undo_file, undo_mode
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.verbs.file.owned import access_diff, kept_xattrs, not_a, require_parent, same_access
+from nqrust.installer.verbs.file.undo import undo_file, undo_mode
 
 DIFF_LINES = 400
 """Longer diffs are cut; the file itself is still written whole."""

@@ -15,8 +15,8 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_mode
 from nqrust.installer.verbs.file.owned import access_diff, mode_text, same_access
+from nqrust.installer.verbs.file.undo import undo_mode
 
 
 @dataclass(frozen=True)

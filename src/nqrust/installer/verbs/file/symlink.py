@@ -15,8 +15,8 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_symlink
 from nqrust.installer.verbs.file.owned import not_a, require_parent
+from nqrust.installer.verbs.file.undo import undo_symlink
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,49 @@ from typing import Any
 from nqrust.host.durable import temporary_name
 from nqrust.host.errors import PathError
 from nqrust.host.port import Host, Kind
+from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
 
 KEPT_SUFFIX = ".nqr-kept"
+
+
+def undo_file(path: str, *, ours_sha256: str | None, retain: Retain = Retain.nothing) -> Undo:
+    """Put back what was at `path` before (the engine fills in `prior` and keeps its content) or remove the file.
+
+    `ours_sha256`: the content we leave there; if something else is found when reverting, someone changed it since,
+    and it is moved aside and reported. None: whatever is there counts as ours (files that our services rewrite).
+    """
+    return Undo("file", {"path": path, "ours": ours_sha256}, retain)
+
+
+def undo_block(path: str, marker: str) -> Undo:
+    """Take our marked block out of a shared file; remove the file if we created it and nothing else is in it."""
+    return Undo("block", {"path": path, "marker": marker})
+
+
+def undo_block_text(path: str, marker: str, *, prior: str) -> Undo:
+    """Give our marked block in a shared file the text that it had before, markers included."""
+    return Undo("block_text", {"path": path, "marker": marker, "prior": prior})
+
+
+def undo_directory(path: str, *, tree: bool = False, retain: Retain = Retain.nothing) -> Undo:
+    """Remove a directory that we created: only when empty, or (`tree`) with all that is in it."""
+    return Undo("directory", {"path": path, "tree": tree}, retain)
+
+
+def undo_contents(path: str, *, retain: Retain = Retain.nothing) -> Undo:
+    """Empty a directory that was there before us, and empty; it stays."""
+    return Undo("contents", {"path": path}, retain)
+
+
+def undo_mode(path: str, mode: int, owner: str, group: str) -> Undo:
+    """Give a path its previous mode (12 bits) and owners back."""
+    return Undo("mode", {"path": path, "mode": mode, "owner": owner, "group": group})
+
+
+def undo_symlink(path: str, *, ours: str, prior: str | None) -> Undo:
+    """Point a symlink back to `prior`, or remove it; left alone when it no longer points to `ours`."""
+    return Undo("symlink", {"path": path, "ours": ours, "prior": prior})
 
 
 def file(context: UndoContext, args: dict[str, Any]) -> Outcome:

@@ -23,7 +23,8 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Undo, undo_rules, undo_ruleset
+from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.verbs.firewall.undo import undo_rules, undo_ruleset
 
 COMMENT = ("-m", "comment", "--comment", "nqrust")
 FORWARD, INPUT, POSTROUTING = "NQR-FORWARD", "NQR-INPUT", "NQR-POSTROUTING"

@@ -17,7 +17,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_module
+from nqrust.installer.verbs.kernel.undo import undo_module
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Undo, undo_sysctl
-from nqrust.installer.verbs.kernel.undo import sysctl_path
+from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.verbs.kernel.undo import sysctl_path, undo_sysctl
 
 RESETS = {("net.ipv4.ip_forward", "0"): ("net.ipv4.conf.all.accept_redirects", "1")}
 """What the kernel itself sets when a parameter gets this value (ip-sysctl: a change of ip_forward resets others). Setting

@@ -19,7 +19,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_addresses, undo_bridge, undo_link
+from nqrust.installer.verbs.network.undo import undo_addresses, undo_bridge, undo_link
 
 ALIAS = "nqrust-microvm"
 _IFF_UP = 0x1  # netdevice(7)

@@ -9,10 +9,11 @@ from nqrust.host.facts import ports, processes
 from nqrust.host.port import Host
 from nqrust.installer.engine.retire import MAKES_WAY
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
-from nqrust.installer.engine.undo_record import Undo, undo_unit
+from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.supervisor.holding import overlaps, own_processes
 from nqrust.installer.supervisor.port import Supervisor
 from nqrust.installer.verbs.network.link import ALIAS, link_state
+from nqrust.installer.verbs.service.undo import undo_unit
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Undo, undo_file, undo_packages
+from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.verbs.file.undo import undo_file
 from nqrust.installer.verbs.packages.manager import PackageManager, StartPolicy, progress_text
+from nqrust.installer.verbs.packages.undo import undo_packages
 
 LOCK_WAIT = 600.0
 """Seconds for which another program may hold the package manager's lock."""

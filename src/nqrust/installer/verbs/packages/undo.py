@@ -11,7 +11,7 @@ from typing import Any
 
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.originals import Originals
-from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 from nqrust.installer.verbs.account.undo import remove_user
 from nqrust.installer.verbs.packages import spared, traces
@@ -19,6 +19,14 @@ from nqrust.installer.verbs.packages.registry import REMOVERS
 from nqrust.installer.verbs.packages.remover import Remover
 
 _BELOW_ROOTS = tuple(f"{root}/" for root in traces.ROOTS)
+
+
+def undo_packages(manager: str, before: list[str], marks: list[str], config_only: list[str]) -> Undo:
+    """Remove the packages that are installed now and were not in `before` (names with architecture), restore the
+    auto/manual `marks` of those that were; and what the removed packages left behind (users, groups, folders). Of those in
+    `config_only` the configuration was there before, and stays."""
+    args = {"manager": manager, "before": before, "manual": marks, "config_only": config_only}
+    return Undo("packages", args, Retain.packages)
 
 
 def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:

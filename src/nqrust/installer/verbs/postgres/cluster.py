@@ -23,11 +23,12 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Retain, Undo, undo_contents, undo_directory, undo_file, undo_mode, undo_unit
+from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.supervisor.port import Supervisor
 from nqrust.installer.supervisor.spec import Hardening, ServiceSpec
-from nqrust.installer.verbs.file.undo import remove_contents
+from nqrust.installer.verbs.file.undo import remove_contents, undo_contents, undo_directory, undo_file, undo_mode
 from nqrust.installer.verbs.postgres.sql import as_owner
+from nqrust.installer.verbs.service.undo import undo_unit
 
 PROGRAM = "nqrust-postgresql"
 """Name of our service for the cluster where there is no systemd."""

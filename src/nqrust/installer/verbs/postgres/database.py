@@ -18,9 +18,9 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_database
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.sql import as_owner, cluster_arguments, identifier, literal
+from nqrust.installer.verbs.postgres.undo import undo_database
 
 MIGRATED_BY = frozenset(("alembic_version", "_sqlx_migrations"))
 """Tables in which the tools of releases note what they have migrated: a database with one was ours before."""

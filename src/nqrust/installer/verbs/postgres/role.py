@@ -17,10 +17,10 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import undo_role
 from nqrust.installer.verbs.postgres import scram
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.sql import as_owner, cluster_arguments, identifier, literal
+from nqrust.installer.verbs.postgres.undo import undo_role
 
 MARK = "nqrust-microvm"
 """Comment on the role: it tells ours, kept by an earlier uninstall, from one of another's."""

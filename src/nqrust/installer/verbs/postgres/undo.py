@@ -11,6 +11,7 @@ from nqrust.host.errors import CommandFailed
 from nqrust.host.facts import postgres as facts
 from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host, command
+from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
 
 DROP_DATABASE = "DROP DATABASE IF EXISTS {} WITH (FORCE);"
@@ -19,6 +20,16 @@ DROP_ROLE = "DROP ROLE IF EXISTS {};"
 _GONE = Reverted("PostgreSQL is gone already, and with it what it held")
 DEPENDENT = "2BP01"  # dependent_objects_still_exist (PostgreSQL, Error Codes); texts are translated, codes are not
 _SECONDS = 600.0  # after a crash the cluster recovers first
+
+
+def undo_role(cluster: dict[str, Any], name: str) -> Undo:
+    """Drop a PostgreSQL role. `cluster`: {"user": "postgres", "port": 5432, "socket_dir": ..., "data_dir": ...}."""
+    return Undo("role", {"cluster": cluster, "name": name}, Retain.database)
+
+
+def undo_database(cluster: dict[str, Any], name: str) -> Undo:
+    """Drop a PostgreSQL database, its sessions first."""
+    return Undo("database", {"cluster": cluster, "name": name}, Retain.database)
 
 
 def quote(identifier: str) -> str:

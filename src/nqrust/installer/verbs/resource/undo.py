@@ -7,7 +7,13 @@ from typing import Any
 
 from nqrust.host.errors import HostError
 from nqrust.host.secret import Secret
+from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+
+
+def undo_resource(url: str, token_file: str) -> Undo:
+    """Delete a resource of a service on this host by its HTTP API, with the token in a file."""
+    return Undo("resource", {"url": url, "token_file": token_file})
 
 
 def resource(context: UndoContext, args: dict[str, Any]) -> Outcome:

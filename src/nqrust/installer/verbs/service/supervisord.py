@@ -16,8 +16,10 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Undo, undo_directory, undo_supervisord
+from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.supervisor.supervisord import Supervisord
+from nqrust.installer.verbs.file.undo import undo_directory
+from nqrust.installer.verbs.service.undo import undo_supervisord
 
 _START_SECONDS = 30.0
 _STARTING = "STARTING"  # a state of supervisorctl(1)

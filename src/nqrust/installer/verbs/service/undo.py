@@ -16,6 +16,21 @@ SLICES = ("nqrust-vms.slice", "nqrust.slice")
 GRACE_SECONDS = 10.0
 
 
+def undo_unit(supervisor: str, name: str, *, enabled: bool, active: bool) -> Undo:
+    """Bring a service back to how it was: enabled or not, running or not."""
+    return Undo("unit", {"supervisor": supervisor, "name": name, "enabled": enabled, "active": active})
+
+
+def undo_supervisord(config: str, program: str) -> Undo:
+    """End the supervisord that runs with `config`, and its programs."""
+    return Undo("supervisord", {"config": config, "program": program})
+
+
+def undo_vms(prefix: str) -> Undo:
+    """End every VM scope whose name begins with `prefix`, gracefully first."""
+    return Undo("vms", {"prefix": prefix})
+
+
 def unit(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Bring a service back to how it was, short of starting it: what it reads is put back by older records, so `settle`
     restarts it when they have had their turn. One whose unit file is gone is only stopped (systemctl(1))."""

@@ -18,9 +18,11 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
-from nqrust.installer.engine.undo_record import Undo, undo_directory, undo_unit
+from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.supervisor.port import Supervisor
 from nqrust.installer.supervisor.spec import ServiceState
+from nqrust.installer.verbs.file.undo import undo_directory
+from nqrust.installer.verbs.service.undo import undo_unit
 
 KEYS_DIR = f"{paths.RUN_DIR}/keys"
 """Below /run on purpose: a reboot starts everything afresh, so what was remembered about the last start is

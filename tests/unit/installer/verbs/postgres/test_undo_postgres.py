@@ -14,9 +14,10 @@ from tests.fakes.host import FakeHost
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command
 from nqrust.installer.engine.originals import Originals
-from nqrust.installer.engine.undo_record import Undo, undo_database, undo_role
+from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
 from nqrust.installer.verbs.postgres import undo as postgres
+from nqrust.installer.verbs.postgres.undo import undo_database, undo_role
 from nqrust.installer.verbs.registry import revert
 from nqrust.installer.verbs.script import whole as script
 from nqrust.installer.verbs.script.prelude import PRELUDE

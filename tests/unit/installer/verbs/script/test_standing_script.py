@@ -13,9 +13,11 @@ from tests.unit.installer.verbs.script.test_undo_script import OLD, context, ent
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.step import Origin
-from nqrust.installer.engine.undo_record import Retain, Undo, undo_directory, undo_file, undo_packages
+from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.release.bootstrap_record import BootstrapRecord, farewell
+from nqrust.installer.verbs.file.undo import undo_directory, undo_file
 from nqrust.installer.verbs.packages import traces
+from nqrust.installer.verbs.packages.undo import undo_packages
 from nqrust.installer.verbs.script import standing as standing_script
 
 AGAIN = "/var/lib/nqrust-microvm/undo.sh"

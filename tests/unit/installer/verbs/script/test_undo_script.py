@@ -17,17 +17,9 @@ from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.step import Origin
-from nqrust.installer.engine.undo_record import (
-    Retain,
-    Undo,
-    undo_block,
-    undo_block_text,
-    undo_directory,
-    undo_file,
-    undo_mode,
-    undo_symlink,
-)
+from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Reverted, UndoContext
+from nqrust.installer.verbs.file.undo import undo_block, undo_block_text, undo_directory, undo_file, undo_mode, undo_symlink
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.registry import VERBS, revert
 from nqrust.installer.verbs.script import whole as script

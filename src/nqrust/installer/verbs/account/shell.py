@@ -1,0 +1,20 @@
+"""The functions of an undo script for users and groups."""
+
+from __future__ import annotations
+
+FUNCTIONS = r"""remove_user() { # name; it leaves a primary group of the same name first, which userdel(8) would take along
+    grep -q "^$1:" /etc/passwd || return 0
+    if grep -q "^$1:[^:]*:$(id -g -- "$1"):" /etc/group; then
+        for other in nogroup nobody root; do ! grep -q "^$other:" /etc/group || break; done
+        try usermod --gid "$other" --home /nonexistent "$1" || return
+    fi
+    try userdel "$1"
+}
+remove_group() {
+    grep -q "^$1:" /etc/group || return 0
+    groupdel "$1" 2>/dev/null || kept "group $1 is the primary group of a user that is not ours"
+}
+remove_member() { # group, user
+    if grep "^$1:" /etc/group | cut -d : -f 4 | tr , '\n' | grep -qx -- "$2"; then try gpasswd --delete "$2" "$1" >/dev/null; fi
+}
+"""

@@ -1,0 +1,137 @@
+"""The functions of an undo script for files, folders and links."""
+
+from __future__ import annotations
+
+FUNCTIONS = r"""aside() { # path
+    to=$1.nqr-kept
+    n=1
+    while there "$to"; do
+        n=$((n + 1))
+        to=$1.nqr-kept.$n
+    done
+    mv -- "$1" "$to" && kept "$1 was changed since; your version is $to"
+}
+is_ours() { # path, sha256 or nothing for any content
+    [ -f "$1" ] && [ ! -L "$1" ] && { [ -z "$2" ] || [ "$(sum "$1")" = "$2" ]; }
+}
+clear_leftover() { rm -f -- "$(dirname -- "$1")/.$(basename -- "$1").nqr-new"; } # of a write that was cut off
+remove_file() { # path, ours
+    clear_leftover "$1"
+    there "$1" || return 0
+    if is_ours "$1" "$2"; then try rm -f -- "$1"; else try aside "$1"; fi
+}
+restore_file() { # path, ours, prior sha256, mode, owner, group; the content as base64 on standard input
+    clear_leftover "$1"
+    if [ -f "$1" ] && [ ! -L "$1" ] && [ "$(sum "$1")" = "$3" ]; then
+        cat >/dev/null
+        set_mode "$1" "$4" "$5" "$6"
+        return
+    fi
+    if there "$1" && ! is_ours "$1" "$2"; then try aside "$1"; fi
+    if [ ! -d "$(dirname -- "$1")" ]; then
+        cat >/dev/null
+        kept "the folder of $1 is gone, so it was not put back"
+        return
+    fi
+    if base64 -d >"$1.nqr-new" && give "$1.nqr-new" "$5" "$6" && chmod -- "$4" "$1.nqr-new"; then
+        try mv -f -- "$1.nqr-new" "$1"
+    else
+        try false "$1"
+    fi
+}
+set_attribute() { # path, name, value in setfattr's form
+    if has setfattr; then try setfattr -n "$2" -v "$3" -- "$1"; else kept "$1 without its attribute $2"; fi
+}
+known() { case $1 in *[!0-9]*) grep -q "^$1:" "$2" ;; esac; } # name or number, file of accounts
+give() { # path, owner, group; one that is gone by now is left out
+    chown -h -- "$2:$3" "$1" 2>/dev/null && return
+    if known "$2" /etc/passwd && known "$3" /etc/group; then return 1; fi
+    kept "${1%.nqr-new} keeps its owner: $2:$3 is gone"
+}
+set_mode() { # path, mode, owner, group
+    there "$1" || return 0
+    try give "$1" "$3" "$4"
+    [ -L "$1" ] || try chmod -- "$2" "$1"
+}
+restore_link() { # path, ours, prior or nothing
+    clear_leftover "$1"
+    if there "$1"; then
+        if [ ! -L "$1" ]; then
+            kept "$1 was changed since"
+            return
+        fi
+        now=$(readlink -- "$1")
+        if [ "$now" != "$2" ] && [ "$now" != "$3" ]; then
+            kept "$1 was changed since"
+            return
+        fi
+        if [ -z "$3" ]; then
+            try rm -f -- "$1"
+        elif [ "$now" != "$3" ]; then
+            try ln -sfn -- "$3" "$1"
+        fi
+    elif [ -n "$3" ] && [ -d "$(dirname -- "$1")" ]; then
+        try ln -s -- "$3" "$1"
+    fi
+}
+put_link() { # path, ours, prior target: a file of ours stands where a link was
+    if [ -L "$1" ] && [ "$(readlink -- "$1")" = "$3" ]; then return; fi
+    remove_file "$1" "$2"
+    there "$1" || try ln -s -- "$3" "$1"
+}
+put_directory() { # path, mode, owner, group
+    if [ -d "$1" ] || [ ! -d "$(dirname -- "$1")" ]; then return; fi
+    try mkdir -- "$1" && set_mode "$@"
+}
+drop_copy() { # path, sha256, the file that it was laid beside, its sha256
+    if is_ours "$1" "$2" && is_ours "$3" "$4"; then try rm -f -- "$1"; fi
+}
+remove_directory() { # path
+    [ -d "$1" ] || return 0
+    rmdir -- "$1" 2>/dev/null || kept "$1 holds what is not ours"
+}
+remove_tree() { # path
+    [ -d "$1" ] && [ ! -L "$1" ] || return 0
+    if awk -v top="$1" '$5 == top || index($5, top "/") == 1 { found = 1 } END { exit !found }' /proc/self/mountinfo; then
+        try false "$1: something is mounted there"
+    else
+        try rm -rf -- "$1"
+    fi
+}
+remove_contents() { # path
+    for below in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+        if [ -d "$below" ] && [ ! -L "$below" ]; then
+            remove_tree "$below"
+        elif there "$below"; then
+            try rm -f -- "$below"
+        fi
+    done
+}
+remove_block() { replace_block "$1" "$2" "$3" ''; }  # path, marker, whether the file was made by us
+restore_block() { replace_block "$1" "$2" 0 "$3"; } # path, marker, its earlier text
+replace_block() { # path, marker, whether the file goes when it is empty, new text
+    clear_leftover "$1"
+    if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then
+        kept "$1 is no longer a file"
+        return
+    fi
+    [ -f "$1" ] && grep -qF "# BEGIN $2" -- "$1" || return 0
+    if ! grep -qF "# END $2" -- "$1"; then
+        kept "our block in $1 has lost its end"
+        return
+    fi
+    rest=$(text=$4 awk -v b="# BEGIN $2" -v e="# END $2" '
+        { bare = $0; gsub(/^[ \t]+|[ \t]+$/, "", bare) }
+        bare == b && !done { inside = 1; printf "%s", ENVIRON["text"] }
+        !inside { print }
+        inside && bare == e { inside = 0; done = 1 }' "$1" && echo x)
+    rest=${rest%x}
+    if [ -n "$(tail -c 1 -- "$1")" ]; then rest=${rest%?}; fi # awk(1) ends every line
+    if [ "$3" = 1 ] && [ -z "$(printf '%s' "$rest" | tr -d ' \t\n')" ]; then
+        try rm -f -- "$1"
+    else
+        new=$(dirname -- "$1")/.$(basename -- "$1").nqr-new
+        { cp -a -- "$1" "$new" && printf '%s' "$rest" >"$new" && mv -f -- "$new" "$1"; } || try false "$1"
+    fi
+}
+"""

@@ -1,0 +1,50 @@
+"""Undo of firewall rules and chains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nqrust.host.port import command
+from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.engine.verb import Outcome, Reverted, UndoContext
+
+
+def undo_ruleset(binary: str, *, prior: dict[str, str], jumps: list[list[str]], added: list[list[str]]) -> Undo:
+    """Fill firewall chains that are ours as they were: `prior` as table -> input of iptables-restore(8), `jumps` as [table,
+    chain, *spec]. What is `added` since, as [table, parent, chain, *jump], goes."""
+    return Undo("ruleset", {"binary": binary, "prior": prior, "jumps": jumps, "added": added})
+
+
+def undo_rules(binary: str, rules: list[list[str]], chains: list[list[str]]) -> Undo:
+    """Delete firewall rules and chains that are ours: `rules` as [table, chain, *spec], `chains` as [table, chain]."""
+    return Undo("rules", {"binary": binary, "rules": rules, "chains": chains})
+
+
+def rules(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Delete our rules (every copy of each), then our chains. Nothing is ever flushed that is not ours."""
+    host, binary = context.host, str(args["binary"])
+    if host.which(binary) is None:
+        return Reverted(f"{binary} is gone, and with it what it set")
+    for table, chain, *spec in args["rules"]:
+        while host.run(command(binary, "-w", "-t", table, "-C", chain, *spec, ok=(0, 1, 2))).code == 0:
+            host.run(command(binary, "-w", "-t", table, "-D", chain, *spec))
+    for table, chain in args["chains"]:
+        if host.run(command(binary, "-w", "-t", table, "-S", chain, ok=(0, 1, 2))).code == 0:
+            host.run(command(binary, "-w", "-t", table, "-F", chain))
+            host.run(command(binary, "-w", "-t", table, "-X", chain))
+    return Reverted()
+
+
+def ruleset(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Fill our chains as they were before a change of theirs, and take out those that came with it."""
+    host, binary = context.host, str(args["binary"])
+    if host.which(binary) is None:
+        return Reverted(f"{binary} is gone, and with it what it set")
+    for text in args["prior"].values():
+        host.run(command(f"{binary}-restore", "-w", "--noflush", input=str(text).encode()))
+    for table, chain, *spec in args["jumps"]:
+        if host.run(command(binary, "-w", "-t", table, "-C", chain, *spec, ok=(0, 1, 2))).code != 0:
+            host.run(command(binary, "-w", "-t", table, "-I", chain, "1", *spec))
+    added = args["added"]
+    rules_ = [[table, parent, *jump] for table, parent, _, *jump in added]
+    return rules(context, {"binary": binary, "rules": rules_, "chains": [[table, chain] for table, _, chain, *_ in added]})

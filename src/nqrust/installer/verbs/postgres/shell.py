@@ -1,0 +1,33 @@
+"""The functions of an undo script for PostgreSQL."""
+
+from __future__ import annotations
+
+FUNCTIONS = r"""sql() { # user, statement, socket folder, port, program of the server, its configuration, its data folder, why it may stay
+    if ! grep -q "^$1:" /etc/passwd || [ ! -e "$7/PG_VERSION" ]; then return 0; fi # the cluster is gone
+    if has psql && psql_as "$1" "$3" "$4" 'SELECT 1' >/dev/null 2>&1; then
+        said=$(psql_as "$1" "$3" "$4" "$2" 2>&1) && return
+    elif [ -x "$5" ]; then
+        said=$(without_server "$@" 2>&1) && return
+    else
+        kept "the programs of PostgreSQL are gone; not done in $7: $2"
+        return
+    fi
+    case $said in
+        *2BP01*) # dependent_objects_still_exist: the next run would meet them again
+            if [ -n "$8" ]; then
+                kept "$8"
+                return
+            fi
+            ;;
+    esac
+    printf '%s\n' "$said" >&2
+    try false "$2" || missed=1
+}
+psql_as() { # user, socket folder, port, statement
+    runuser -u "$1" -- psql -X -A -t -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h "$2" -p "$3" -d postgres -c "$4"
+}
+without_server() { # as sql, for a cluster that does not run: postgres(1), --single
+    printf '%s\n' "$2" | runuser -u "$1" -- "$5" --single -D "$7" ${6:+-c "config_file=$6"} -c exit_on_error=on \
+        -c log_destination=stderr -c log_min_messages=fatal -c log_error_verbosity=verbose postgres >/dev/null
+}
+"""

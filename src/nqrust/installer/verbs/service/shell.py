@@ -1,0 +1,55 @@
+"""The functions of an undo script for units, supervisord and VMs."""
+
+from __future__ import annotations
+
+FUNCTIONS = r"""stop_unit() { # unit, whether it stays enabled, whether it stays active
+    with_systemd || return 0
+    [ "$3" = 1 ] || systemctl stop "$1" 2>/dev/null
+    [ "$2" = 1 ] || systemctl disable --quiet "$1" 2>/dev/null
+    systemctl reset-failed "$1" 2>/dev/null
+}
+start_unit() { # unit, whether it was enabled
+    with_systemd || return 0
+    [ "$2" = 1 ] && systemctl enable --quiet "$1" 2>/dev/null
+    systemctl restart "$1" || kept "$1 ran before and does not start now"
+}
+supervisor_program() { # verb, program, command line of supervisorctl, which ends with its configuration
+    verb=$1 program=$2 code=127
+    shift 2
+    if [ -x "$1" ]; then
+        "$@" "$verb" "$program" >/dev/null 2>&1
+        code=$?
+    fi
+    [ "$code" -ge 126 ] && [ "$verb" = stop ] || return 0
+    while [ $# -gt 1 ]; do shift; done # its Python is gone: all programs end together
+    end_supervisord "$1"
+}
+same_machine() { # process: containers on this host are other machines
+    [ "$(readlink "/proc/$1/ns/pid" 2>/dev/null)" = "$(readlink /proc/self/ns/pid)" ]
+}
+holding() { # file of /proc/PID, beginning of one of its entries
+    for folder in /proc/[0-9]*; do
+        pid=${folder#/proc/}
+        [ "$pid" = $$ ] && continue
+        same_machine "$pid" && tr '\0' '\n' <"$folder/$1" 2>/dev/null | grep -q -- "$2" && printf '%s\n' "$pid"
+    done 2>/dev/null
+}
+end_all() { # seconds, file of /proc/PID, beginning of one of its entries
+    for pid in $(holding "$2" "$3"); do kill "$pid" 2>/dev/null; done
+    n=0
+    while [ -n "$(holding "$2" "$3")" ] && [ "$n" -lt "$1" ]; do
+        n=$((n + 1))
+        sleep 1
+    done
+    for pid in $(holding "$2" "$3"); do kill -9 "$pid" 2>/dev/null; done
+}
+end_vms() { # beginning of their scopes' names, mark of their links, variable with the scope's name
+    end_all 10 environ "^$3$1"
+    for alias in /sys/class/net/*/ifalias; do
+        case $(cat "$alias" 2>/dev/null) in
+            "$2"*) remove_net_link "$(basename "$(dirname "$alias")")" ;;
+        esac
+    done
+}
+end_supervisord() { end_all 60 cmdline "^$1\$"; } # its configuration
+"""
