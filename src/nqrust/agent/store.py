@@ -17,62 +17,35 @@ from datetime import datetime, timezone
 from pydantic import BaseModel, ValidationError
 
 from nqrust.agent.errors import Conflict, Refused
-from nqrust.contract.agent import ADDRESS_TAKEN, ImageRef, VmSpec
-from nqrust.contract.vms import GuestReport, GuestUser, NetworkConfig, PortForward, RateLimits, RestartPolicy, Volume
+from nqrust.contract.agent import ADDRESS_TAKEN, VmPlaced, VmSpec
+from nqrust.contract.vms import GuestReport
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 
 _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 
 
-class VmRecord(BaseModel):
+class VmRecord(VmPlaced):
     """What was asked of this host for one VM. `asked` is run or stop: a VM that is gone although `asked` is run died.
 
     `injected` is a digest of what was written into the disk, `token_sha256` the hash of the token that is in there,
-    `network_written` what was written for its network, for people. `ssh_keys` and what follows are kept for a manager that
-    lost its record of the VM.
+    `network_written` what was written for its network, for people.
     """
 
-    id: str
-    name: str
-    generation: int
-    vcpus: int
-    memory_mib: int
-    disk_mib: int
-    image: ImageRef
-    mac: str
-    tap: str
-    ip: str | None = None
-    forwards: list[PortForward] = []
-    volumes: list[Volume] = []
-    rate_limits: RateLimits = RateLimits()
-    network_config: NetworkConfig = NetworkConfig.image
     asked: str = "stop"
     vmm: str = ""
     accel: str = ""
     injected: str = ""
     network_written: str = ""
     token_sha256: str = ""
-    ssh_keys: list[str] = []
-    users: list[GuestUser] = []
-    autostart: bool = True
-    restart_policy: RestartPolicy = RestartPolicy.on_failure
-    tags: list[str] = []
     created_at: datetime
 
     @staticmethod
     def of(spec: VmSpec, before: VmRecord | None) -> VmRecord:
         """`spec` as it is kept, with what an earlier record knows."""
-        return VmRecord(
-            **spec.model_dump(exclude={"guest_token", "run", "attached", "detached"}),
-            asked=before.asked if before else "stop",
-            vmm=before.vmm if before else "",
-            accel=before.accel if before else "",
-            injected=before.injected if before else "",
-            network_written=before.network_written if before else "",
-            token_sha256=before.token_sha256 if before else "",
-            created_at=before.created_at if before else datetime.now(timezone.utc),
-        )
+        own = set(VmRecord.model_fields) - set(VmPlaced.model_fields)
+        known = before.model_dump(include=own) if before else {"created_at": datetime.now(timezone.utc)}
+        return VmRecord(**spec.model_dump(include=set(VmPlaced.model_fields)), **known)
 
 
 class GuestNote(BaseModel):

@@ -35,18 +35,17 @@ from nqrust.contract.vms import (
     NAME_PATTERN,
     VM_ID_PATTERN,
     GuestReport,
-    GuestUser,
     Ipv4,
     LastReport,
     Mac,
     NetworkConfig,
     OneLine,
     PortForward,
-    RateLimits,
-    RestartPolicy,
     SnapshotFound,
     Tap,
+    VmKept,
     VmLimits,
+    VmSized,
     Volume,
 )
 from nqrust.contract.volumes import KeptVolume
@@ -82,11 +81,9 @@ ADDRESS_TAKEN = "NQR-NET-709"
 """Code of an agent's answer: another VM of the host has that address."""
 
 
-class VmSpec(BaseModel):
-    """All an agent needs to run a VM, and what it keeps for a manager that lost its record of the VM.
-
-    `guest_token` is the VM's own secret: the agent stores its hash.
-    """
+class VmPlaced(VmSized, VmKept):
+    """A VM on its host: what its agent is told and keeps. The fields of `VmFields` are kept for a manager that lost its
+    record of the VM."""
 
     id: str = Field(pattern=VM_ID_PATTERN)
     name: str = Field(pattern=NAME_PATTERN, max_length=63)
@@ -98,21 +95,19 @@ class VmSpec(BaseModel):
     mac: Mac
     tap: Tap
     ip: Ipv4 | None = Field(default=None, description="reserved address; None where the network has its own DHCP")
+    ssh_keys: list[OneLine] = Field(default=[])
+    network_config: NetworkConfig = NetworkConfig.image
+
+
+class VmSpec(VmPlaced):
+    """All an agent needs to run a VM. `guest_token` is the VM's own secret: the agent stores its hash."""
+
     guest_token: OneLine
-    ssh_keys: list[OneLine] = []
-    forwards: list[PortForward] = []
-    volumes: list[Volume] = []
     attached: list[str] = Field(
         default=[], description="devices of volumes that the VM did not have; where it has no disk yet, it had none"
     )
     detached: list[Volume] = Field(default=[], description="what it had and is to have no more; without `data` they are kept")
-    users: list[GuestUser] = []
-    rate_limits: RateLimits = RateLimits()
-    network_config: NetworkConfig = NetworkConfig.image
     run: bool = Field(default=True, description="False: prepare the disk, do not start")
-    autostart: bool = Field(default=True, description="kept for the manager, like the next two")
-    restart_policy: RestartPolicy = RestartPolicy.on_failure
-    tags: list[str] = []
 
 
 class VmStatus(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from nqrust.contract.vms import NAME_PATTERN, EmptyVolume, GuestAccount, NetworkConfig, RateLimits, RestartPolicy
+from nqrust.contract.vms import NAME_PATTERN, EmptyVolume, GuestAccount, VmSized
 
 
 def _without_password(given: Any) -> Any:
@@ -21,22 +21,15 @@ Account = Annotated[GuestAccount, BeforeValidator(_without_password)]
 """An account with keys. A password is refused, and not left out in silence: the account would have none."""
 
 
-class TemplateSpec(BaseModel):
+class TemplateSpec(VmSized):
     """The fields of `VmCreate` that several VMs can share. No secrets: accounts have keys and no passwords here."""
 
     description: str = Field(default="", max_length=256)
     image: str = Field(min_length=1, max_length=128)
-    vcpus: int = Field(default=1, ge=1, le=32)
-    memory_mib: int = Field(default=256, ge=64, le=1_048_576)
     disk_mib: int | None = Field(default=None, ge=16, description="the image's own size when absent")
-    autostart: bool = True
-    restart_policy: RestartPolicy = RestartPolicy.on_failure
     ssh_keys: list[str] = Field(default=[], max_length=32)
-    tags: list[str] = Field(default=[], max_length=32)
     volumes: list[EmptyVolume] = Field(default=[], max_length=8)
     users: list[Account] = Field(default=[], max_length=8)
-    rate_limits: RateLimits = RateLimits()
-    network_config: NetworkConfig = NetworkConfig.dhcp
 
 
 class TemplateCreate(TemplateSpec):

@@ -169,26 +169,49 @@ class Volume(EmptyVolume):
         return self.name or self.kept_as or kept_volume_name(vm_name, self.device, vm_id)
 
 
-class VmCreate(BaseModel):
+class VmFields(BaseModel):
+    """What a request for a VM, a template, the manager's record, an agent's record and the shown VM have in common.
+
+    A field that no query needs goes here: it is stored, templated, sent to the agent, adopted and shown from then on.
+    """
+
+    autostart: bool = True
+    restart_policy: RestartPolicy = RestartPolicy.on_failure
+    tags: list[str] = Field(default=[], max_length=32)
+    rate_limits: RateLimits = RateLimits()
+    network_config: NetworkConfig = NetworkConfig.dhcp
+
+
+class VmSized(VmFields):
+    """With what a place for the VM depends on, which the manager keeps in columns of their own."""
+
+    vcpus: int = Field(default=1, ge=1, le=32)
+    memory_mib: int = Field(default=256, ge=64, le=1_048_576)
+
+
+class VmKept(VmFields):
+    """With what is kept of a VM in full and shown in part: the manager's `spec` column, a part of an agent's record."""
+
+    ssh_keys: list[str] = []
+    forwards: list[PortForward] = []
+    volumes: list[Volume] = []
+    users: list[GuestUser] = []
+    network_config: NetworkConfig = NetworkConfig.image
+
+
+class VmCreate(VmSized):
     name: str = Field(pattern=NAME_PATTERN, max_length=63)
     template: str | None = Field(
         default=None, pattern=NAME_PATTERN, max_length=63, description="gives every field that is not in the request"
     )
     image: str | None = Field(default=None, min_length=1, max_length=128, description="required where no template is named")
-    vcpus: int = Field(default=1, ge=1, le=32)
-    memory_mib: int = Field(default=256, ge=64, le=1_048_576)
     disk_mib: int | None = Field(default=None, ge=16, description="grown to this size; the image's own when absent")
     start: bool = True
     host: str | None = Field(default=None, description="name of the host to place it on; scheduled when absent")
-    autostart: bool = True
-    restart_policy: RestartPolicy = RestartPolicy.on_failure
     ssh_keys: list[str] = Field(default=[], max_length=32)
-    tags: list[str] = Field(default=[], max_length=32)
     forwards: list[PortForward] = Field(default=[], max_length=64)
     volumes: list[VolumeCreate] = Field(default=[], max_length=8)
     users: list[GuestUser] = Field(default=[], max_length=8)
-    rate_limits: RateLimits = RateLimits()
-    network_config: NetworkConfig = NetworkConfig.dhcp
 
     @model_validator(mode="after")
     def _has_an_image(self) -> VmCreate:
@@ -245,7 +268,7 @@ class VmLimits(BaseModel):
     tasks: int | None = Field(default=None, description="processes and threads")
 
 
-class Vm(BaseModel):
+class Vm(VmSized):
     id: str
     name: str
     state: VmState
@@ -266,9 +289,6 @@ class Vm(BaseModel):
         default=0, description="the newest generation that was carried out; `generation` when nothing is under way"
     )
     error: str = ""
-    autostart: bool = True
-    restart_policy: RestartPolicy = RestartPolicy.on_failure
-    tags: list[str] = []
     forwards: list[PortForward] = []
     volumes: list[Volume] = []
     users: list[str] = Field(default=[], description="names of the accounts that were asked for")
@@ -276,7 +296,6 @@ class Vm(BaseModel):
     guest_up_at: datetime | None = None
     guest: LastReport = None
     limits: VmLimits | None = Field(default=None, description="None: not running, or its host cannot limit it")
-    rate_limits: RateLimits = RateLimits()
     network_config: NetworkConfig = NetworkConfig.image
     network_written: str = Field(default="", description="what its disk was told, for people; empty: nothing was written yet")
 

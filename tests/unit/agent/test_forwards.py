@@ -128,7 +128,7 @@ taken_back = step.prepare(host).undo[0]
 step.apply(host)
 blob = Blob(file="x", size=1, sha256="0" * 64)
 record = VmRecord(id="a1", name="web1", generation=1, vcpus=1, memory_mib=64, disk_mib=16, mac="06:4e:00:00:00:01",
-    image=ImageRef(name="tiny", rootfs=blob, kernel=blob), tap="tap0", ip="10.0.0.20", asked="run",
+    image=ImageRef(name="tiny", rootfs=blob, kernel=blob), tap="tap00000000000", ip="10.0.0.20", asked="run",
     created_at=datetime.now(timezone.utc),
     forwards=[PortForward(host_port=8080, guest_port=80), PortForward(protocol="udp", host_port=53, guest_port=53)])
 records = [record]

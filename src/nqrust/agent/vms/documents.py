@@ -5,7 +5,7 @@ from __future__ import annotations
 from nqrust.agent.errors import NotFound
 from nqrust.agent.vms.service import VmService
 from nqrust.agent.vms.snapshots import Snapshots
-from nqrust.contract.agent import VmDocument, VmSpec
+from nqrust.contract.agent import VmDocument, VmPlaced, VmSpec
 
 
 def document(service: VmService, snapshots: Snapshots, vm_id: str) -> VmDocument:
@@ -15,7 +15,7 @@ def document(service: VmService, snapshots: Snapshots, vm_id: str) -> VmDocument
     if record is None:
         path = f"{service.store.directory(vm_id)}/vm.json"
         raise NotFound("NQR-API-711", f"The record of VM {vm_id} cannot be read: {path}.", "Restore that file from a backup.")
-    known = record.model_dump(include=set(VmSpec.model_fields))
+    known = record.model_dump(include=set(VmPlaced.model_fields))
     return VmDocument(
         spec=VmSpec.model_validate({**known, "guest_token": "", "run": record.asked == "run"}),
         status=status,
