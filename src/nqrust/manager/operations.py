@@ -103,6 +103,6 @@ async def start_drained(session: AsyncSession, host_id: str) -> None:
     query = select(Vm).where(Vm.host_id == host_id, Vm.drained.is_(True)).with_for_update()
     for vm in list(await session.scalars(query)):
         vm.drained = False
-        if vm.desired_state == DesiredState.stopped.value and vm.autostart:
+        if vm.desired_state == DesiredState.stopped.value and vm.spec.autostart:
             await enqueue(session, vm, "start", DesiredState.running, "system:uncordon")
             events.record(session, vm, "VmStarting", f"VM {vm.name} starts again after the drain.")

@@ -310,7 +310,7 @@ async def test_asked_again_after_a_crash_the_end_is_the_same(manager: Any) -> No
         row = await session.get(Vm, vm.id)
         last = (await operations_of(session, vm.id))[-1]
         assert row is not None
-        row.volumes = [{**row.volumes[0], "change": "attaching"}]
+        row.change(volumes=[row.spec.volumes[0].model_copy(update={"change": "attaching"})])
         last.state, last.finished_at = "pending", None
     manager.core.wake.set()
     assert shown(await settled(manager, vm.id)) == [("vdb", 64, True, None, None)]

@@ -7,8 +7,10 @@ operations of a VM, idempotency keys.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -22,9 +24,14 @@ from sqlalchemy import (
     UniqueConstraint,
     func,
     text,
+    type_coerce,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from nqrust.contract.vms import PortForward, VmKept
 
 # Named constraints, so that migrations can refer to them.
 _NAMING = {
@@ -35,14 +42,34 @@ _NAMING = {
 }
 
 
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+class Document(TypeDecorator[Any]):
+    """A model of the contract in a JSONB column. It is replaced as a whole: a change inside it is not noticed."""
+
+    impl = JSONB
+    cache_ok = True
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return _adapter(self.kind).dump_python(value, mode="json")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return _adapter(self.kind).validate_python(value)
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=_NAMING)
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own form
         str: Text,
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
-        list[str]: JSONB,
-        list[dict[str, Any]]: JSONB,
     }
 
 
@@ -154,22 +181,14 @@ class Vm(Base):
     boot_id: Mapped[str | None]
     host_boot_id: Mapped[str | None]
     error: Mapped[str] = mapped_column(default="")
-    autostart: Mapped[bool] = mapped_column(Boolean, default=True)
-    restart_policy: Mapped[str]
     restarts: Mapped[int] = mapped_column(Integer, default=0)
     restarted_at: Mapped[datetime | None]
     drained: Mapped[bool] = mapped_column(Boolean, default=False)
-    ssh_keys: Mapped[list[str]]
-    tags: Mapped[list[str]]
     created_by: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     limits: Mapped[dict[str, Any] | None]
-    forwards: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
-    volumes: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
-    users: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
-    rate_limits: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    network_config: Mapped[str] = mapped_column(server_default=text("'image'"))
+    spec: Mapped[VmKept] = mapped_column(Document(VmKept))
     network_written: Mapped[str] = mapped_column(server_default=text("''"))
 
     __table_args__ = (
@@ -177,6 +196,14 @@ class Vm(Base):
         UniqueConstraint("host_id", "tap"),
         UniqueConstraint("mac"),
     )
+
+    def change(self, **fields: Any) -> None:
+        """Give these fields of `spec` other values, models or what JSON has of them."""
+        self.spec = VmKept.model_validate({**dict(self.spec), **fields})
+
+
+SPEC = type_coerce(Vm.spec, JSONB)
+"""`Vm.spec` for queries that look into it."""
 
 
 class Snapshot(Base):
@@ -247,7 +274,7 @@ class UnknownVm(Base):
     image: Mapped[str] = mapped_column(default="")
     vcpus: Mapped[int] = mapped_column(Integer, default=0)
     memory_mib: Mapped[int] = mapped_column(Integer, default=0)
-    forwards: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
+    forwards: Mapped[list[PortForward]] = mapped_column(Document(list[PortForward]), server_default=text("'[]'"))
     first_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -17,9 +17,8 @@ from nqrust.contract.agent import VmDocument
 from nqrust.contract.credentials import hash_token, new_token
 from nqrust.contract.names import kept_volume_name
 from nqrust.contract.text import plain
-from nqrust.contract.vms import DesiredState, VmAdopt, VmState
+from nqrust.contract.vms import DesiredState, VmAdopt, VmKept, VmState
 from nqrust.contract.vms import Vm as ApiVm
-from nqrust.contract.vms import Volume as ApiVolume
 from nqrust.manager import events, operations
 from nqrust.manager.core.agents import AgentSaidNo
 from nqrust.manager.core.core import Core
@@ -125,16 +124,8 @@ def asked_for(document: VmDocument) -> dict[str, Any]:
         "disk_mib": spec.disk_mib,
         "generation": spec.generation,
         "ip": spec.ip,
-        "forwards": [one.model_dump() for one in spec.forwards],
-        "volumes": [one.model_dump(include={"device", "size_mib", "keep", "name", "kept_as"}) for one in spec.volumes],
-        "rate_limits": spec.rate_limits.model_dump(),
-        "network_config": spec.network_config.value,
         "network_written": plain(document.network_written),
-        "ssh_keys": spec.ssh_keys,
-        "users": [user.model_dump() for user in spec.users],
-        "tags": spec.tags,
-        "autostart": spec.autostart,
-        "restart_policy": spec.restart_policy.value,
+        "spec": VmKept.model_validate({**dict(spec), "volumes": [volumes.plain(one) for one in spec.volumes]}),
     }
 
 
@@ -192,18 +183,18 @@ async def _holder(session: AsyncSession, host: Host, of: Any) -> Vm | None:
 async def _take_volumes(session: AsyncSession, vm: Vm, old_name: str) -> None:
     """Kept volumes that it has are its own again. New ones keep the name that its host gives them once they are kept."""
     kept = []
-    for volume in vm.volumes:
-        if volume["name"]:
-            await volumes.insert_row(session, volume["name"], vm.host_id or "", volume["size_mib"])
-            row = await session.get(Volume, volume["name"], with_for_update=True)
+    for volume in vm.spec.volumes:
+        if volume.name:
+            await volumes.insert_row(session, volume.name, vm.host_id or "", volume.size_mib)
+            row = await session.get(Volume, volume.name, with_for_update=True)
             if row is None or row.vm_id not in (None, vm.id) or row.host_id != vm.host_id:
                 raise Conflict(
-                    f"Volume {volume['name']} is recorded as another VM's, or as another host's.",
+                    f"Volume {volume.name} is recorded as another VM's, or as another host's.",
                     cure="Delete that record's VM first: `nqr volume ls` tells which it is.",
                     code="NQR-API-123",
                 )
             row.vm_id = vm.id
-        elif vm.name != old_name and not volume.get("kept_as"):
-            volume = {**volume, "kept_as": kept_volume_name(old_name, volume["device"], vm.id)}
-        kept.append(ApiVolume.model_validate(volume).model_dump(include={"device", "size_mib", "keep", "name", "kept_as"}))
-    vm.volumes = kept
+        elif vm.name != old_name and not volume.kept_as:
+            volume = volume.model_copy(update={"kept_as": kept_volume_name(old_name, volume.device, vm.id)})
+        kept.append(volume)
+    vm.change(volumes=kept)

@@ -117,7 +117,7 @@ def _values(status: VmStatus) -> dict[str, Any]:
         "image": plain(status.image),
         "vcpus": status.vcpus,
         "memory_mib": status.memory_mib,
-        "forwards": [one.model_dump(mode="json") for one in status.forwards],
+        "forwards": status.forwards,
     }
 
 

@@ -13,11 +13,11 @@ from nqrust.manager.vms import service as vms
 
 async def replace(core: Core, ref: str, wanted: list[PortForward], actor: str) -> ApiVm:
     """The VM has these forwards and no others; a running one gets them at once."""
-    rows = ports.as_rows(wanted)
+    forwards = ports.in_order(wanted)
     async with core.db.transaction() as session:
         hosts = await placement.lock_hosts(session)
         vm = await vms.changeable(session, ref)
-        if vm.forwards == rows:
+        if vm.spec.forwards == forwards:
             return await vms.woken(core, session, vm)
         if await operations.has_open(session, vm.id) or vm.state == VmState.unknown.value:
             raise Conflict(
@@ -25,11 +25,12 @@ async def replace(core: Core, ref: str, wanted: list[PortForward], actor: str) -
                 cure="Wait until it runs or is stopped, then ask again.",
                 code="NQR-API-111",
             )
-        before, vm.forwards = vm.forwards, rows
+        before = vm.spec.model_dump(mode="json", include={"forwards"})
+        vm.change(forwards=forwards)
         mine = [host for host in hosts if host.id == vm.host_id]
-        if rows and (reason := (await ports.why_not(session, vm, mine)).get(vm.host_id or "")):
+        if forwards and (reason := (await ports.why_not(session, vm, mine)).get(vm.host_id or "")):
             raise Conflict(f"Host {mine[0].name} {reason}.", cure="Choose another port.", code="NQR-API-121")
         if vm.state in (VmState.running.value, VmState.paused.value):
-            await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, {"forwards": before})
-        events.record(session, vm, "ForwardsChanged", f"VM {vm.name} has {len(rows)} port forwards, says {actor}.")
+            await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, before)
+        events.record(session, vm, "ForwardsChanged", f"VM {vm.name} has {len(forwards)} port forwards, says {actor}.")
         return await vms.woken(core, session, vm)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.text import plain
-from nqrust.contract.vms import RestartPolicy, VmState
 from nqrust.contract.vms import Vm as ApiVm
+from nqrust.contract.vms import VmState
 from nqrust.manager import operations
 from nqrust.manager.core.agents import AgentFailure
 from nqrust.manager.core.core import Core
@@ -46,7 +46,7 @@ def _ended(core: Core, row: Vm, shown: ApiVm, status: VmStatus | None) -> None:
     clean = status is not None and status.state == "stopped"
     shown.error = plain(status.exit_reason) if status and status.exit_reason else "It ended, nobody knows why."
     shown.started_at = shown.guest_up_at = shown.boot_id = shown.guest = shown.limits = None
-    if comes_back(RestartPolicy(row.restart_policy), clean) and not core.settings.reconciler_disabled:
+    if comes_back(row.spec.restart_policy, clean) and not core.settings.reconciler_disabled:
         shown.state = VmState.starting  # the reconciler starts it again
     else:
         shown.state = VmState.stopped if clean else VmState.failed

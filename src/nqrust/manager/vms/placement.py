@@ -11,7 +11,7 @@ from nqrust.contract.agent import ImageRef, VmSpec
 from nqrust.contract.hosts import HostCapacity, HostNetwork, HostState
 from nqrust.contract.images import ImageManifest
 from nqrust.contract.ssh_keys import tidy
-from nqrust.contract.vms import DesiredState, GuestUser, NetworkConfig, PortForward, RateLimits, RestartPolicy, Volume
+from nqrust.contract.vms import DesiredState
 from nqrust.manager import events
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
@@ -86,7 +86,7 @@ def _demand(core: Core, vm: Vm) -> Demand:
     return Demand(
         vcpus=vm.vcpus,
         memory_mib=vm.memory_mib + headroom,
-        disk_mib=vm.disk_mib + sum(volume["size_mib"] for volume in vm.volumes if not volume.get("name")),
+        disk_mib=vm.disk_mib + sum(volume.size_mib for volume in vm.spec.volumes if not volume.name),
         host=vm.wanted_host,
         headroom_mib=headroom,
     )
@@ -151,7 +151,7 @@ async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: 
         .where(UnknownVm.state.in_(("running", "paused")))
         .group_by(UnknownVm.host_id)
     )
-    cannot = await ports.why_not(session, vm, hosts) if vm.forwards and vm.host_id is None else {}
+    cannot = await ports.why_not(session, vm, hosts) if vm.spec.forwards and vm.host_id is None else {}
     taken: dict[str | None, tuple[int, int]] = {}
     for query in (used, unknown):
         for host_id, vcpus, memory in await session.execute(query):
@@ -183,6 +183,7 @@ async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
     image = await session.get(Image, vm.image_id)
     assert image is not None  # a foreign key holds it
     manifest = ImageManifest.model_validate(image.manifest)
+    kept = vm.spec
     return VmSpec(
         id=vm.id,
         name=vm.name,
@@ -204,16 +205,12 @@ async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
         tap=vm.tap,
         ip=vm.ip,
         guest_token=vm.guest_token,
-        ssh_keys=[tidy(key) for key in vm.ssh_keys],
-        forwards=[PortForward.model_validate(one) for one in vm.forwards],
-        volumes=[Volume.model_validate(volumes.plain(one)) for one in vm.volumes if one.get("change") not in _GOES],
-        attached=[one["device"] for one in vm.volumes if one.get("change") == "attaching"],
-        detached=[Volume.model_validate({**one, "change": None}) for one in vm.volumes if one.get("change") in _GOES],
-        users=[GuestUser.model_validate(one) for one in vm.users],
-        rate_limits=RateLimits.model_validate(vm.rate_limits),
-        network_config=NetworkConfig(vm.network_config),
+        attached=[one.device for one in kept.volumes if one.change == "attaching"],
+        detached=[one.model_copy(update={"change": None}) for one in kept.volumes if one.change in _GOES],
         run=run,
-        autostart=vm.autostart,
-        restart_policy=RestartPolicy(vm.restart_policy),
-        tags=vm.tags,
+        **{
+            **dict(kept),
+            "ssh_keys": [tidy(key) for key in kept.ssh_keys],
+            "volumes": [volumes.plain(one) for one in kept.volumes if one.change not in _GOES],
+        },
     )

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.vms import PortForward
 from nqrust.manager.errors import Invalid
-from nqrust.manager.store.tables import Host, UnknownVm, Vm
+from nqrust.manager.store.tables import SPEC, Host, UnknownVm, Vm
 
 
-def as_rows(forwards: Iterable[PortForward]) -> list[dict[str, Any]]:
-    """As they are kept, in order. Raises Invalid when a port of the host is named twice."""
-    rows = sorted((one.model_dump(mode="json") for one in forwards), key=_key)
-    keys = [_key(row) for row in rows]
+def in_order(forwards: Iterable[PortForward]) -> list[PortForward]:
+    """As they are kept. Raises Invalid when a port of the host is named twice."""
+    ordered = sorted(forwards, key=_key)
+    keys = [_key(one) for one in ordered]
     for key in keys:
         if keys.count(key) > 1:
             raise Invalid(f"Port {key[1]}/{key[0]} of the host is forwarded twice.")
-    return rows
+    return ordered
 
 
 async def why_not(session: AsyncSession, vm: Vm, hosts: list[Host]) -> dict[str, str]:
@@ -28,9 +27,9 @@ async def why_not(session: AsyncSession, vm: Vm, hosts: list[Host]) -> dict[str,
     found = {
         host.id: "has no NAT network, which port forwards need" for host in hosts if host.network.get("mode", "nat") != "nat"
     }
-    wanted = {_key(row) for row in vm.forwards}
-    query = select(Vm.host_id, Vm.name, Vm.forwards).where(
-        Vm.host_id.in_([host.id for host in hosts]), Vm.id != vm.id, func.jsonb_array_length(Vm.forwards) > 0
+    wanted = {_key(one) for one in vm.spec.forwards}
+    query = select(Vm.host_id, Vm.name, Vm.spec).where(
+        Vm.host_id.in_([host.id for host in hosts]), Vm.id != vm.id, func.jsonb_array_length(SPEC["forwards"]) > 0
     )
     named = func.coalesce(func.nullif(UnknownVm.name, ""), UnknownVm.vm_id)
     unknown = select(UnknownVm.host_id, named, UnknownVm.forwards).where(
@@ -38,11 +37,12 @@ async def why_not(session: AsyncSession, vm: Vm, hosts: list[Host]) -> dict[str,
         UnknownVm.vm_id != vm.id,
         func.jsonb_array_length(UnknownVm.forwards) > 0,
     )
-    for host_id, name, forwards in [*await session.execute(query), *await session.execute(unknown)]:
-        for protocol, port in sorted({_key(row) for row in forwards} & wanted):
+    others = [(host_id, name, spec.forwards) for host_id, name, spec in await session.execute(query)]
+    for host_id, name, forwards in [*others, *await session.execute(unknown)]:
+        for protocol, port in sorted({_key(one) for one in forwards} & wanted):
             found.setdefault(host_id, f"forwards port {port}/{protocol} to VM {name} already")
     return found
 
 
-def _key(row: dict[str, Any]) -> tuple[str, int]:
-    return str(row["protocol"]), int(row["host_port"])
+def _key(one: PortForward) -> tuple[str, int]:
+    return one.protocol, one.host_port

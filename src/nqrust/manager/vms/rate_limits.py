@@ -14,7 +14,7 @@ async def replace(core: Core, ref: str, wanted: RateLimits, actor: str) -> ApiVm
     """The VM has these limits and no others; a running one at once."""
     async with core.db.transaction() as session:
         vm = await vms.changeable(session, ref)
-        if RateLimits.model_validate(vm.rate_limits) == wanted:
+        if vm.spec.rate_limits == wanted:
             return await vms.woken(core, session, vm)
         if await operations.has_open(session, vm.id) or vm.state == VmState.unknown.value:
             raise Conflict(
@@ -22,8 +22,9 @@ async def replace(core: Core, ref: str, wanted: RateLimits, actor: str) -> ApiVm
                 cure="Wait until it runs or is stopped, then ask again.",
                 code="NQR-API-111",
             )
-        before, vm.rate_limits = vm.rate_limits, wanted.model_dump()
+        before = vm.spec.model_dump(mode="json", include={"rate_limits"})
+        vm.change(rate_limits=wanted)
         if vm.state in (VmState.running.value, VmState.paused.value):
-            await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, {"rate_limits": before})
+            await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, before)
         events.record(session, vm, "RateLimitsChanged", f"VM {vm.name} has new rate limits, says {actor}.")
         return await vms.woken(core, session, vm)

@@ -18,15 +18,11 @@ from nqrust.contract.images import ImageManifest
 from nqrust.contract.vms import (
     DesiredState,
     GuestReport,
-    NetworkConfig,
-    PortForward,
-    RateLimits,
-    RestartPolicy,
     StopRequest,
     VmCreate,
+    VmKept,
     VmLimits,
     VmState,
-    Volume,
 )
 from nqrust.contract.vms import Vm as ApiVm
 from nqrust.manager import events, operations
@@ -149,24 +145,17 @@ async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: st
         guest_token=guest_token,
         guest_token_sha256=hash_token(guest_token),
         error="",
-        autostart=wanted.autostart,
-        restart_policy=wanted.restart_policy.value,
         restarts=0,
         drained=False,
-        ssh_keys=wanted.ssh_keys,
-        tags=wanted.tags,
-        forwards=ports.as_rows(wanted.forwards),
-        users=[user.model_dump() for user in wanted.users],
-        volumes=[],
-        rate_limits=wanted.rate_limits.model_dump(),
-        network_config=wanted.network_config.value,
+        spec=VmKept.model_validate({**dict(wanted), "forwards": ports.in_order(wanted.forwards), "volumes": []}),
         network_written="",
         created_by=actor,
         created_at=now(),
     )
     session.add(vm)
     await session.flush()
-    vm.volumes, vm.wanted_host = await volumes.taken(session, vm.id, wanted.volumes, wanted.host)
+    taken, vm.wanted_host = await volumes.taken(session, vm.id, wanted.volumes, wanted.host)
+    vm.change(volumes=taken)
     await placement.check(core, session, vm)
     return vm
 
@@ -301,36 +290,17 @@ def api_vm(row: Vm, host: str | None) -> ApiVm:
     """A row as the API shows it. Built without validation: the row was validated when it was written."""
     guest: dict[str, Any] | None = row.guest
     report = GuestReport.model_construct(**guest) if guest else None
+    columns = {name: getattr(row, name) for name in ApiVm.model_fields.keys() & row.__table__.columns.keys()}
     return ApiVm.model_construct(
-        id=row.id,
-        name=row.name,
-        state=VmState(row.state),
-        desired_state=DesiredState(row.desired_state),
-        host=host,
-        ip=row.ip or (report.ip if report and row.guest_up_at else None),
-        mac=row.mac,
-        boot_id=row.boot_id,
-        image=row.image,
-        vcpus=row.vcpus,
-        memory_mib=row.memory_mib,
-        disk_mib=row.disk_mib,
-        created_at=row.created_at,
-        host_id=row.host_id,
-        tap=row.tap,
-        generation=row.generation,
-        observed_generation=row.observed_generation,
-        error=row.error,
-        autostart=row.autostart,
-        restart_policy=RestartPolicy(row.restart_policy),
-        tags=row.tags,
-        forwards=[PortForward.model_construct(**one) for one in row.forwards],
-        volumes=[Volume.model_construct(**one) for one in row.volumes],
-        users=[user["name"] for user in row.users],
-        started_at=row.started_at,
-        guest_up_at=row.guest_up_at,
-        guest=report,
-        rate_limits=RateLimits.model_construct(**row.rate_limits),
-        network_config=NetworkConfig(row.network_config),
-        network_written=row.network_written,
-        limits=VmLimits.model_construct(**row.limits) if row.limits else None,
+        **{
+            **dict(row.spec),
+            **columns,
+            "state": VmState(row.state),
+            "desired_state": DesiredState(row.desired_state),
+            "host": host,
+            "ip": row.ip or (report.ip if report and row.guest_up_at else None),
+            "users": [user.name for user in row.spec.users],
+            "guest": report,
+            "limits": VmLimits.model_construct(**row.limits) if row.limits else None,
+        }
     )

@@ -7,7 +7,7 @@ the agent has confirmed is written down as done. Until then a volume stays the V
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,6 +17,7 @@ from nqrust.contract.hosts import HostCapacity
 from nqrust.contract.names import kept_volume_name
 from nqrust.contract.vms import DesiredState, VmState, VolumeCreate
 from nqrust.contract.vms import Vm as ApiVm
+from nqrust.contract.vms import Volume as ApiVolume
 from nqrust.manager import events, operations
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, NotFound
@@ -31,7 +32,7 @@ async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiV
     """Under the first letter that is free. A VM that is on no host yet goes to that of its kept volumes."""
     async with core.db.transaction() as session:
         vm = await _changeable(session, ref)
-        taken = {volume["device"] for volume in vm.volumes}
+        taken = {volume.device for volume in vm.spec.volumes}
         device = next((one for one in volumes.DEVICES if one not in taken), None)
         if device is None:
             raise Conflict(
@@ -44,11 +45,11 @@ async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiV
             vm.wanted_host = place
         else:
             _check_room(host, found)
-            if found["name"] is None:
+            if found.name is None:
                 # The letter may have been another volume's before, whose file is called by it.
-                found["kept_as"] = f"{kept_volume_name(vm.name, device, vm.id)}-{vm.generation + 1}"
-            found["change"] = "attaching"
-        vm.volumes = sorted([*vm.volumes, found], key=lambda volume: str(volume["device"]))
+                found.kept_as = f"{kept_volume_name(vm.name, device, vm.id)}-{vm.generation + 1}"
+            found.change = "attaching"
+        vm.change(volumes=sorted([*vm.spec.volumes, found], key=lambda volume: volume.device))
         events.record(session, vm, "VolumeAttaching", f"VM {vm.name} is to have a volume as {device}, says {actor}.")
         return await _asked(core, session, vm, actor)
 
@@ -58,22 +59,22 @@ async def detach(core: Core, ref: str, device: str, data: Literal["keep", "delet
     kept, and is refused for another."""
     async with core.db.transaction() as session:
         vm = await _changeable(session, ref)
-        volume = next((one for one in vm.volumes if one["device"] == device), None)
-        if volume is None or volume.get("change"):
+        volume = next((one for one in vm.spec.volumes if one.device == device), None)
+        if volume is None or volume.change:
             raise NotFound(f"VM {vm.name} has no volume {device}.", cure="`nqr vm show` tells its volumes.")
-        data = data or ("keep" if volume["keep"] or vm.host_id is None else None)
+        data = data or ("keep" if volume.keep or vm.host_id is None else None)
         if data is None:
             raise Conflict(
                 f"Volume {device} of VM {vm.name} is not marked to be kept; what is on it would be lost.",
                 cure="Say what shall become of it: keep or delete (`nqr volume detach --keep` or `--delete`).",
                 code="NQR-API-130",
             )
-        rest = [one for one in vm.volumes if one is not volume]
         if vm.host_id is None:
-            vm.volumes = rest
+            vm.change(volumes=[one for one in vm.spec.volumes if one is not volume])
             await _released(session, vm, volume, "keep")
         else:
-            vm.volumes = [{**one, "change": "detaching", "data": data} if one is volume else one for one in vm.volumes]
+            going = volume.model_copy(update={"change": "detaching", "data": data})
+            vm.change(volumes=[going if one is volume else one for one in vm.spec.volumes])
         fate = "kept" if data == "keep" else "deleted"
         message = f"Volume {device} of VM {vm.name} is to be detached and {fate}, says {actor}."
         events.record(session, vm, "VolumeDetaching", message)
@@ -86,36 +87,36 @@ async def settled(session: AsyncSession, vm: Vm, host: Host, spec: VmSpec) -> No
         return
     gone = {volume.device for volume in spec.detached}
     now_its = []
-    for volume in vm.volumes:
-        change, device = volume.get("change"), volume["device"]
+    for volume in vm.spec.volumes:
+        change, device = volume.change, volume.device
         if change in ("detaching", "withdrawing") and device in gone:
-            name = await _released(session, vm, volume, volume["data"])
+            name = await _released(session, vm, volume, volume.data)
             if change == "detaching":
-                fate = f"kept on host {host.name} as {name}" if volume["data"] == "keep" else "deleted with what was on it"
+                fate = f"kept on host {host.name} as {name}" if volume.data == "keep" else "deleted with what was on it"
                 events.record(session, vm, "VolumeDetached", f"Volume {device} of VM {vm.name} is detached and {fate}.")
         elif change == "attaching" and device in spec.attached:
             now_its.append(volumes.plain(volume))
-            message = f"VM {vm.name} has a volume of {volume['size_mib']} MiB as {device}."
+            message = f"VM {vm.name} has a volume of {volume.size_mib} MiB as {device}."
             events.record(session, vm, "VolumeAttached", message)
         else:
             now_its.append(volume)
-    vm.volumes = now_its
+    vm.change(volumes=now_its)
 
 
 async def went_back(session: AsyncSession, vm: Vm, operation: Operation) -> None:
     """What could not be done is not wanted any more. What was to come may be on its host already: it goes, and nobody has
     written on it; what was to go is its again."""
-    vm.volumes = [_undone(volume) for volume in vm.volumes]
+    vm.change(volumes=[_undone(volume) for volume in vm.spec.volumes])
     if volumes.unsettled(vm) and operation.actor != _ACTOR:  # after that the reconciler asks, when its host answers
         reason = vm.error
         await _enqueue(session, vm, _ACTOR)
         vm.error = reason
 
 
-def _undone(volume: dict[str, Any]) -> dict[str, Any]:
-    if volume.get("change") == "attaching":
-        return {**volume, "change": "withdrawing", "data": "keep" if volume["name"] else "delete"}
-    return volumes.plain(volume) if volume.get("change") == "detaching" else volume
+def _undone(volume: ApiVolume) -> ApiVolume:
+    if volume.change == "attaching":
+        return volume.model_copy(update={"change": "withdrawing", "data": "keep" if volume.name else "delete"})
+    return volumes.plain(volume) if volume.change == "detaching" else volume
 
 
 async def _changeable(session: AsyncSession, ref: str) -> Vm:
@@ -145,12 +146,12 @@ async def _changeable(session: AsyncSession, ref: str) -> Vm:
     return vm
 
 
-def _check_room(host: Host, volume: dict[str, Any]) -> None:
+def _check_room(host: Host, volume: ApiVolume) -> None:
     """As where a VM is placed. A kept volume takes its room already; a capacity of 0 means that it was not reported."""
     free = HostCapacity.model_validate(host.capacity).disk_available_mib
-    if volume["name"] is None and free and free < volume["size_mib"]:
+    if volume.name is None and free and free < volume.size_mib:
         raise Conflict(
-            f"Host {host.name} has {free} MiB of disk free, {volume['size_mib']} MiB are needed.",
+            f"Host {host.name} has {free} MiB of disk free, {volume.size_mib} MiB are needed.",
             cure="Ask for less, or make room on the host.",
             code="NQR-API-131",
         )
@@ -169,14 +170,14 @@ async def _enqueue(session: AsyncSession, vm: Vm, actor: str) -> None:
     vm.error = error
 
 
-async def _released(session: AsyncSession, vm: Vm, volume: dict[str, Any], data: str) -> str:
+async def _released(session: AsyncSession, vm: Vm, volume: ApiVolume, data: str | None) -> str:
     """The volume is nobody's from now on, or gone; its name."""
-    name = volumes.kept_name(vm, volume)
+    name = volume.kept_name(vm.name, vm.id)
     row = await session.get(Volume, name, with_for_update=True)
     if row is not None and data == "keep":
         row.vm_id = None
     elif row is not None:
         await session.delete(row)
     elif data == "keep" and vm.host_id is not None:
-        await volumes.insert_row(session, name, vm.host_id, volume["size_mib"])
+        await volumes.insert_row(session, name, vm.host_id, volume.size_mib)
     return name

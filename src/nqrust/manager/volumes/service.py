@@ -7,7 +7,6 @@ volume a VM has stays for as long as the VM does.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
@@ -21,11 +20,11 @@ from nqrust.manager import events
 from nqrust.manager.core.agents import AgentPort
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, NotFound
-from nqrust.manager.store.tables import Host, Vm, Volume
+from nqrust.manager.store.tables import SPEC, Host, Vm, Volume
 
 DEVICES = tuple(f"vd{letter}" for letter in "bcdefghi")
 """Those of a VM's volumes."""
-UNSETTLED = or_(*(Vm.volumes.contains([{"change": change}]) for change in ("attaching", "detaching", "withdrawing")))
+UNSETTLED = or_(*(SPEC["volumes"].contains([{"change": change}]) for change in ("attaching", "detaching", "withdrawing")))
 """`unsettled`, for a query."""
 
 
@@ -68,14 +67,14 @@ async def remove(core: Core, name: str, actor: str) -> None:
 
 async def taken(
     session: AsyncSession, vm_id: str, wanted: Sequence[VolumeCreate], host: str | None
-) -> tuple[list[dict[str, Any]], str | None]:
+) -> tuple[list[ApiVolume], str | None]:
     """The volumes of a new VM as its row keeps them, and the name of the host it has to go to.
 
     Kept ones are its own from now on (`session` has its row). Raises NotFound, Conflict.
     """
     for name in sorted(volume.name for volume in wanted if volume.name is not None):
         await _named(session, name)  # locked in one order, so that no two requests wait for each other
-    rows: list[dict[str, Any]] = []
+    rows: list[ApiVolume] = []
     for device, volume in zip(DEVICES, wanted, strict=False):
         found, host = await take(session, vm_id, device, volume, host)
         rows.append(found)
@@ -84,13 +83,13 @@ async def taken(
 
 async def take(
     session: AsyncSession, vm_id: str, device: str, wanted: VolumeCreate, host: str | None, placed: bool = False
-) -> tuple[dict[str, Any], str | None]:
+) -> tuple[ApiVolume, str | None]:
     """One volume as a VM's row keeps it, and the name of the host where the VM has to go, or is (`placed`).
 
     Raises NotFound, Conflict."""
-    found: dict[str, Any] = {"device": device, "size_mib": wanted.size_mib, "keep": wanted.keep, "name": None}
     if wanted.name is None:
-        return found, host
+        assert wanted.size_mib is not None  # its validator saw to that
+        return ApiVolume(device=device, size_mib=wanted.size_mib, keep=wanted.keep), host
     row = await _named(session, wanted.name)
     await _free(session, row)
     place = await session.scalar(select(Host.name).where(Host.id == row.host_id))
@@ -104,33 +103,28 @@ async def take(
         )
     row.vm_id = vm_id
     await session.flush()
-    return found | {"size_mib": row.size_mib, "keep": True, "name": row.name}, place
+    return ApiVolume(device=device, size_mib=row.size_mib, keep=True, name=row.name), place
 
 
-def kept_name(vm: Vm, volume: dict[str, Any]) -> str:
-    """What a volume of the VM is called where kept ones are."""
-    return ApiVolume.model_validate(volume).kept_name(vm.name, vm.id)
-
-
-def plain(volume: dict[str, Any]) -> dict[str, Any]:
+def plain(volume: ApiVolume) -> ApiVolume:
     """Without what is under way."""
-    return {key: value for key, value in volume.items() if key not in ("change", "data")}
+    return volume.model_copy(update={"change": None, "data": None})
 
 
 def unsettled(vm: Vm) -> bool:
     """Whether its host is still to be told of a volume that comes or goes."""
-    return any(volume.get("change") for volume in vm.volumes)
+    return any(volume.change for volume in vm.spec.volumes)
 
 
 def to_be_saved(vm: Vm) -> bool:
     """Whether a volume that would be deleted with the VM is on its way to be kept."""
-    return any(v.get("change") == "detaching" and v["data"] == "keep" and not v["keep"] for v in vm.volumes)
+    return any(v.change == "detaching" and v.data == "keep" and not v.keep for v in vm.spec.volumes)
 
 
 async def kept_there(agent: AgentPort, vm: Vm) -> set[str]:
     """Names of the VM's volumes that its host keeps, now that the VM is gone there. One that was never made is not kept."""
     wanted = {
-        kept_name(vm, volume) for volume in vm.volumes if volume["keep"] or volume.get("data") == "keep" or volume.get("name")
+        volume.kept_name(vm.name, vm.id) for volume in vm.spec.volumes if volume.keep or volume.data == "keep" or volume.name
     }
     if not wanted:
         return set()
@@ -140,16 +134,16 @@ async def kept_there(agent: AgentPort, vm: Vm) -> set[str]:
 
 async def left(session: AsyncSession, vm: Vm, there: Collection[str]) -> None:
     """Record the new ones of those that a VM leaves behind; those it had from others are nobody's again with its row."""
-    for volume in vm.volumes:
-        name = kept_name(vm, volume)
-        if vm.host_id is not None and not volume.get("name") and name in there:
-            await insert_row(session, name, vm.host_id, volume["size_mib"])
+    for volume in vm.spec.volumes:
+        name = volume.kept_name(vm.name, vm.id)
+        if vm.host_id is not None and not volume.name and name in there:
+            await insert_row(session, name, vm.host_id, volume.size_mib)
 
 
 async def follow(session: AsyncSession, vm: Vm) -> None:
     """Which kept volumes are the VM's, after its row was taken from its host. Those that it has no more are nobody's: they
     can be attached or deleted again, and go where their host has them no more."""
-    has = {volume["name"]: volume["size_mib"] for volume in vm.volumes if volume.get("name")}
+    has = {volume.name: volume.size_mib for volume in vm.spec.volumes if volume.name}
     query = select(Volume).where(Volume.vm_id == vm.id, Volume.name.not_in(sorted(has))).with_for_update()
     for row in await session.scalars(query):
         row.vm_id = None
@@ -187,8 +181,8 @@ async def observed(core: Core, inventories: Mapping[str, Inventory], before: Col
 
 async def _of_vms(session: AsyncSession, host_id: str) -> set[str]:
     """What the volumes of the host's VMs are called, or would be."""
-    query = select(Vm).where(Vm.host_id == host_id, func.jsonb_array_length(Vm.volumes) > 0)
-    return {kept_name(vm, volume) for vm in await session.scalars(query) for volume in vm.volumes}
+    query = select(Vm).where(Vm.host_id == host_id, func.jsonb_array_length(SPEC["volumes"]) > 0)
+    return {volume.kept_name(vm.name, vm.id) for vm in await session.scalars(query) for volume in vm.spec.volumes}
 
 
 async def insert_row(session: AsyncSession, name: str, host_id: str, size_mib: int) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.hosts import HostState
 from nqrust.contract.text import plain
-from nqrust.contract.vms import DesiredState, RestartPolicy, VmState
+from nqrust.contract.vms import DesiredState, VmState
 from nqrust.manager import events, operations
 from nqrust.manager.clock import now
 from nqrust.manager.core.agents import AgentSaidNo
@@ -164,7 +164,7 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
         follows = {"paused": DesiredState.paused, "running": DesiredState.running}
         vm.desired_state = follows.get(action.status.state, DesiredState.stopped).value
         vm.observed_generation = vm.generation
-        if "volumes" in found:
+        if "spec" in found:
             await volumes.follow(session, vm)
         if await _is_taken(session, vm.ip, host, vm):
             vm.ip = None  # it gets a new one when it starts
@@ -189,7 +189,7 @@ async def _is_taken(session: AsyncSession, ip: str | None, host: Host, vm: Vm) -
 def _ended_badly(vm: Vm, host: Host, status: VmStatus) -> None:
     """It comes back where its policy says so or, when its host was started again since, its autostart."""
     rebooted = vm.host_boot_id not in (None, host.boot_id)
-    back = vm.autostart if rebooted else comes_back(RestartPolicy(vm.restart_policy), clean=False)
+    back = vm.spec.autostart if rebooted else comes_back(vm.spec.restart_policy, clean=False)
     observing.stopped(vm)
     vm.desired_state = (DesiredState.running if back else DesiredState.stopped).value
     vm.state = (VmState.stopped if back else VmState.failed).value

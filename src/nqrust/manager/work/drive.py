@@ -313,8 +313,7 @@ async def _fail(core: Core, vm: Vm, operation: Operation, reason: str) -> None:
         if operation.kind in snapshots.KINDS:
             await snapshots.failed(session, row, operation, reason)
         elif operation.kind == "update":
-            row.forwards = operation.params.get("forwards", row.forwards)
-            row.rate_limits = operation.params.get("rate_limits", row.rate_limits)
+            row.change(**operation.params)
             await vm_volumes.went_back(session, row, operation)
         elif operation.kind == "pause":
             row.desired_state, row.state = DesiredState.running.value, VmState.running.value

@@ -25,7 +25,7 @@ from nqrust.manager.core.agents import AgentFailure
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.liveness import host_state
 from nqrust.manager.errors import DatabaseAway
-from nqrust.manager.store.tables import Host, Operation, Vm
+from nqrust.manager.store.tables import SPEC, Host, Operation, Vm
 from nqrust.manager.unknown_vms import service as unknown_vms
 from nqrust.manager.vms import tombstones
 from nqrust.manager.volumes import service as volumes
@@ -108,14 +108,14 @@ class Reconciler:
             Vm.desired_state,
             Vm.state,
             Vm.generation,
-            Vm.autostart,
-            Vm.restart_policy,
+            SPEC["autostart"].as_boolean(),
+            SPEC["restart_policy"].as_string(),
             Vm.host_boot_id,
             Vm.restarts,
             Vm.restarted_at,
             Vm.started_at,
             failed.c.at,
-            Vm.forwards,
+            SPEC["forwards"],
             volumes.UNSETTLED,
         )
         async with self._core.db.transaction() as session:
