@@ -327,7 +327,7 @@ async def test_an_older_row_follows_its_host_and_stops_nothing(manager: Any, rec
     await lose(
         manager,
         f"UPDATE vms SET generation = {stopped.generation}, observed_generation = {stopped.generation}, "
-        "desired_state = 'stopped', state = 'stopped', forwards = '[]'",
+        "desired_state = 'stopped', state = 'stopped', spec = spec || '{\"forwards\": []}'",
     )
     agent.calls.clear()
     await reconciler.once()
