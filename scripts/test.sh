@@ -245,10 +245,10 @@ else
         check shellcheck shellcheck shell_scripts
         [ ! -f guest-agent/Cargo.toml ] || check guest-agent cargo cargo_tests
     fi
-    run_pytest unit tests --ignore=tests/architecture --ignore=tests/browser --ignore=tests/hosts -n "$workers" \
-        -m "not hosts and not browser$but"
+    suite architecture tests/architecture
+    run_pytest unit tests/unit -n "$workers" -m "not hosts$but"
     if [ $mode != fast ]; then
-        suite architecture tests/architecture
+        suite live tests/live -n "$workers" -m "not hosts$but"
         suite browser tests/browser -m "not hosts$but"
         # Wherever they lie. Tests of one file share their installed host; tests/conftest.py puts the longest files first.
         run_pytest hosts tests --ignore=tests/architecture -n "$workers" --dist loadfile --no-loadscope-reorder -m "hosts$but"

@@ -8,3 +8,4 @@ TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 TABLES = TESTS / "tables"
 GOLDEN = TESTS / "golden"
+SCRIPTS = TESTS / "machine_scripts"

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from nqrust.contract.credentials import hash_password, hash_token
-from tests.unit.manager.conftest import cluster, make_image, migrated  # noqa: F401 - fixtures
+from tests.live.manager.conftest import cluster, make_image, migrated  # noqa: F401 - fixtures
 
 PASSWORD, TOKEN = "a long password", "nqr_" + "d" * 43
 

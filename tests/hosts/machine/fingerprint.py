@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.hosts.machine.result import Result
+from tests.places import SCRIPTS
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Fingerprint:
 def take(run: Callable[..., Result], *, own: bool) -> Fingerprint:
     """Take a fingerprint with the tests' own script, or with the product's command."""
     if own:
-        script = Path(__file__).with_name("fingerprint_script.py").read_bytes()
+        script = (SCRIPTS / "fingerprint_script.py").read_bytes()
         return Fingerprint(json.loads(run(["python3", "-"], input=script, timeout=300).stdout))
     data = json.loads(run(["nqr", "fingerprint", "--output", "json"], timeout=300).stdout)
     return Fingerprint({str(key): value if isinstance(value, dict) else {"": str(value)} for key, value in data.items()})

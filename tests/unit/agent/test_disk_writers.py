@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from tests.fakes.host import FakeHost
-from tests.unit.agent import mounted_images as images
 
 from nqrust.agent.disks import disks
 from nqrust.agent.disks import writers as disk_writers
@@ -20,8 +18,6 @@ from nqrust.contract.vms import GuestUser
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
 from nqrust.host.port import Command, Completed
 from nqrust.host.secret import Secret
-
-from .conftest import VM, Bench, blob
 
 HELPER = "/opt/nqrust-microvm/libexec/nqrust-helper"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@laptop"
@@ -167,25 +163,3 @@ def test_the_kernel_is_told_the_type(kind: str, cmdline: str, whole: str) -> Non
     part = Blob(file="x", size=0, sha256="0" * 64)
     image = ImageRef(name="tiny", rootfs=part, rootfs_type=kind, kernel=part, cmdline=cmdline)
     assert disk_writers.command_line(image) == whole
-
-
-@pytest.mark.parametrize("kind", images.KINDS)
-def test_the_agent_makes_and_changes_such_a_disk(bench: Bench, tmp_path: Path, kind: str) -> None:
-    if reason := images.why_not(kind):
-        pytest.skip(reason)
-    helper = images.install(tmp_path / "installed")
-    (helper.path.parent / "data-dir").write_text(f"{bench.root}/fc\n")
-    rootfs = images.make(kind, bench.root / "images/tiny" / f"rootfs.{kind}", images.plain_tree(tmp_path / "plain"))
-    bench.image = bench.image.model_copy(update={"rootfs": blob(rootfs), "rootfs_type": kind})
-    object.__setattr__(bench.service.settings, "helper", str(helper.path))
-    status = bench.service.put(bench.spec(disk_mib=400, ssh_keys=[KEY]))
-    disk = bench.vm_dir() / "disk.ext4"
-    assert status.state == "running" and disk.stat().st_size == images.size(kind, disk) == 400 << 20
-    found = images.contents(kind, disk, tmp_path / "found")
-    assert (found / "etc/hostname").read_text() == "web1\n"
-    assert "TOKEN=token-1\n" in (found / "etc/guest-agent.conf").read_text()
-    bench.scopes.alive.clear()
-    bench.service.put(bench.spec(disk_mib=400, guest_token="token-2"))
-    found = images.contents(kind, disk, tmp_path / "again")
-    assert "TOKEN=token-2\n" in (found / "etc/guest-agent.conf").read_text()
-    assert VM in (found / "etc/guest-agent.conf").read_text() and images.clean(kind, disk)

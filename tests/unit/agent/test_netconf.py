@@ -7,8 +7,8 @@ import configparser
 import pytest
 import yaml
 from tests import places
-from tests.unit.agent import images_with_networks as trees
-from tests.unit.agent.images_with_networks import SYSTEMD, Tree, enabled
+from tests.live.agent import images_with_networks as trees
+from tests.live.agent.images_with_networks import SYSTEMD, Tree, enabled
 
 from nqrust.agent.disks.netconf import choose, ext4, ifupdown
 from nqrust.agent.disks.netconf.configurator import Nic

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import subprocess
 
 import pytest
 from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command, DiskUsage, Kind
-from nqrust.image import container, container_packages, container_rootfs, resources
+from nqrust.image import container, container_packages, container_rootfs
 from nqrust.image.container_packages import Repository, Selection
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel import GuestFiles
@@ -232,13 +230,3 @@ def test_a_build_that_fails_leaves_what_was_there(host: FakeHost) -> None:
     assert host.listdir("/srv/images") == ["container-runtime"]
     found = host.stat("/srv/images/container-runtime/image.json")
     assert found is not None and found.kind is Kind.file
-
-
-@pytest.mark.parametrize("name", ["rcS", "login"])
-def test_shellcheck(name: str) -> None:
-    if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
-    done = subprocess.run(
-        ["shellcheck", "-s", "sh", "-"], input=resources.read(f"container/{name}"), capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stdout.decode()

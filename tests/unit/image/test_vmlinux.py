@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import lzma
-import shutil
 import struct
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,31 +24,6 @@ def bzimage(packed: bytes, *, protocol: int = 0x020F) -> bytes:
     struct.pack_into("<H", setup, 0x206, protocol)
     struct.pack_into("<II", setup, 0x248, 64, len(packed))
     return bytes(setup) + b"\x90" * 64 + packed + b"\0" * 100
-
-
-def by_program(*argv: str) -> bytes:
-    if shutil.which(argv[0]) is None:
-        pytest.skip(f"the program {argv[0]} is not installed")
-    return subprocess.run(argv, input=KERNEL, capture_output=True, check=True).stdout
-
-
-PACKERS = {
-    "gzip": lambda: gzip.compress(KERNEL),
-    "xz": lambda: lzma.compress(KERNEL),
-    "lzma": lambda: lzma.compress(KERNEL, format=lzma.FORMAT_ALONE),
-    "lz4": lambda: by_program("lz4", "-l", "-c"),
-    "zstd": lambda: by_program("zstd", "-q", "-c"),
-    "none": lambda: KERNEL,
-}
-
-
-@pytest.mark.parametrize("kind", PACKERS)
-def test_the_kernel_comes_out(kind: str, tmp_path: Path) -> None:
-    source, target = tmp_path / "vmlinuz", tmp_path / "vmlinux"
-    source.write_bytes(bzimage(PACKERS[kind]()))
-    write_vmlinux(LocalHost(), str(source), str(target))
-    assert target.read_bytes().startswith(KERNEL)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["vmlinux", "vmlinuz"]
 
 
 @pytest.mark.parametrize(

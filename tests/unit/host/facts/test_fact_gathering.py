@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-
 from tests import places
 from tests.fakes.host import FakeHost
 
@@ -12,7 +9,6 @@ from nqrust.host.errors import PathError, PathMissing
 from nqrust.host.facts import kvm, network, units
 from nqrust.host.facts.gather import gather
 from nqrust.host.facts.model import Cpu, ListeningPort
-from nqrust.host.local import LocalHost
 from nqrust.host.port import Completed
 
 TABLES = places.TABLES / "facts"
@@ -149,13 +145,3 @@ def test_units_without_systemd_are_not_found() -> None:
     host.on("systemctl", prefix=True, answer="Id=sshd.service\nLoadState=loaded\nActiveState=active\nUnitFileState=alias\n")
     found = units.probe(host, "ssh.service")
     assert (found.name, found.active) == ("ssh.service", "active")
-
-
-def test_on_this_machine_a_listener_is_named_with_its_process() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        facts = gather(LocalHost())
-        (mine,) = [port for port in facts.ports if port.port == listener.getsockname()[1] and port.protocol == "tcp"]
-    assert mine.pid == os.getpid() and mine.process
-    assert facts.kernel.machine == os.uname().machine
-    assert facts.kernel.release == os.uname().release
-    assert facts.memory.total_mib > 100 and facts.cpu.count >= 1

@@ -107,7 +107,7 @@ ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
     ),
     "NQR_CACHE_DIR": (
         "where install.sh makes its environment",
-        "tests/unit/scripts/test_install_sh.py::test_a_ready_environment_is_used_at_once_with_every_argument_as_given",
+        "tests/live/scripts/test_install_sh.py::test_a_ready_environment_is_used_at_once_with_every_argument_as_given",
     ),
     "NQR_CRASH_AFTER_APPEND": ("the test suite's power cut", "tests/hosts/test_kill_rollback.py::NQR_CRASH_"),
     "NQR_CRASH_BEFORE_APPEND": ("the test suite's power cut", "tests/hosts/test_kill_rollback.py::NQR_CRASH_"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from typing import Any
 
 import pytest
@@ -91,14 +90,6 @@ def test_secrets_are_in_files_that_only_their_readers_see() -> None:
         if any(secret in text for secret in secrets):
             mode = text.split()[1]
             assert mode in ("0600", "0640"), f"{path} is {mode}"
-
-
-def test_the_network_script_is_a_shell_script() -> None:
-    if shutil.which("sh") is None:
-        pytest.skip("no sh here")
-    for case in ("production", "isolated-minimal"):
-        text = rendered(case)["/opt/nqrust-microvm/libexec/nqrust-network"].split("---\n", 1)[1]
-        assert subprocess.run(["sh", "-n"], input=text.encode(), check=False).returncode == 0
 
 
 def test_programs_find_folders_that_were_moved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.unit.agent import mounted_images as images
+from tests.live.agent import mounted_images as images
 
 from nqrust.agent.disks.diskwrite import loop
 from nqrust.agent.errors import AgentError

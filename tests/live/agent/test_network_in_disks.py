@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.agent import images_with_networks as trees
-from tests.unit.agent import mounted_images as images
+from tests.live.agent import images_with_networks as trees
+from tests.live.agent import mounted_images as images
 
 from nqrust.agent.disks import disks
 from nqrust.agent.disks import writers as disk_writers

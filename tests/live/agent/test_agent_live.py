@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.machine_scripts.calling import run_script
 
 pytestmark = pytest.mark.hosts
 
@@ -20,17 +18,8 @@ pytestmark = pytest.mark.hosts
 @pytest.fixture(scope="module")
 def seen(image: Path) -> Iterator[dict[str, Any]]:
     work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
-    script = Path(__file__).with_name("vms_on_a_bridge.py")
-    done = subprocess.run(
-        ["unshare", "--net", "--mount", sys.executable, str(script), str(image), str(work)],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
     try:
-        assert done.returncode == 0, done.stderr[-6000:]
-        yield json.loads(done.stdout)
+        yield run_script("vms_on_a_bridge.py", image, work, namespaces=("net", "mount"), seconds=400)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""An image under emulation, with its serial port on pipes: what the scripts beside this start."""
+"""Runs where the scripts beside this run: starts an image under emulation, with its serial port on pipes."""
 
 from __future__ import annotations
 

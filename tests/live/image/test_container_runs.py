@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.machine_scripts.calling import run_script
 from tests.places import ROOT
 
 from nqrust.host.local import LocalHost
@@ -48,12 +45,7 @@ def test_containers_run_in_the_guest(image: Path, tmp_path: Path) -> None:
     assert manifest is not None and manifest.name == container.NAME
     assert sorted(p.name for p in image.iterdir()) == ["image.json", "initrd.cpio", "rootfs.ext4", "vmlinux", "vmlinuz"]
     assert sorted(p.name for p in image.parent.iterdir()) == [container.NAME, "guest-agent"], "nothing half done is left"
-    script = Path(__file__).with_name("container_guest.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(image), str(tmp_path)], capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
+    seen = run_script("container_guest.py", image, tmp_path, seconds=900)
     assert seen["login"] and seen["prompt"], seen
     assert "cgroup2fs" in seen["facts"] and {"overlay", "veth", "bridge", "nf_tables"} <= set(seen["facts"].split())
     # The container's own process is the first of its PID namespace and sees its own root of five folders at most.

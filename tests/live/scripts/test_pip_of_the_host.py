@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.live.installer.platform.test_venv import lock, make_wheel
 from tests.places import ROOT
-from tests.unit.installer.platform.test_venv import lock, make_wheel
 
 
 def pinning(tmp_path: Path) -> dict[str, str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.machine_scripts.calling import run_script
 from tests.places import ROOT
 
 from nqrust.host.local import LocalHost
@@ -68,16 +65,7 @@ def test_the_image_is_whole_and_comes_out_the_same_again(image: Path) -> None:
 
 @pytest.mark.parametrize("how", ["powerdown", "ctrl-alt-del", "poweroff"])
 def test_a_guest_boots_gets_its_lease_reports_and_stops(image: Path, tmp_path: Path, how: str) -> None:
-    script = Path(__file__).with_name("guest_on_a_bridge.py")
-    done = subprocess.run(
-        ["unshare", "-n", sys.executable, str(script), str(image), str(tmp_path), how],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
+    seen = run_script("guest_on_a_bridge.py", image, tmp_path, how, namespaces=("net",), seconds=300)
     assert seen["login"]
     (taken,) = seen["reports"]
     assert taken["path"] == "/v1/vms/vm-1/guest-ip" and taken["authorization"] == "Bearer s3cret"

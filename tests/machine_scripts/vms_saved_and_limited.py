@@ -1,4 +1,4 @@
-"""Run in namespaces of its own by test_agent_features_live.py: snapshots of running VMs, rate limits, kept volumes.
+"""Runs in network and mount namespaces, started by tests/live/agent/test_features_live.py: snapshots of running VMs, rate limits, kept volumes.
 
 vms_saved_and_limited.py IMAGE_FOLDER WORK_FOLDER     prints one JSON object of what was seen
 """
@@ -15,9 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from vms_on_a_bridge import A, B, Site, guest, typed, up
+from tests.machine_scripts.vms_on_a_bridge import A, B, Site, guest, typed, up
 
 from nqrust.client.agent import AgentClient, AgentRefused
 from nqrust.contract import names

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.installer.platform.test_venv import environment, lock, make_wheel
+from tests.live.installer.platform.test_venv import environment, lock, make_wheel
 
 from nqrust.host.local import LocalHost
 from nqrust.installer.release import pip_settings

@@ -1,4 +1,4 @@
-"""Boots image `container-runtime` under emulation, logs in on the serial console and runs what it is told there.
+"""Runs on the machine of the tests: boots image `container-runtime` under emulation, logs in on the serial console and runs what it is told there.
 
 `python container_guest.py IMAGE_FOLDER WORK_FOLDER` prints what was seen as JSON. No network card: nothing here needs one.
 """

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.agent import mounted_images as images
-from tests.unit.agent.mounted_images import Installed
+from tests.live.agent import mounted_images as images
+from tests.live.agent.mounted_images import Installed
 
 from nqrust.agent.disks.diskwrite import mounting
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.unit.installer.verbs.script.test_undo_script import OLD, context, entry
+from tests.live.installer.verbs.script.test_undo_script import OLD, context, entry
 
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.receipt import Entry, Receipt

@@ -1,4 +1,4 @@
-"""Run in network and mount namespaces of its own by test_agent_live.py: a bridge, dnsmasq, an agent, VMs under emulation.
+"""Runs in network and mount namespaces, started by tests/live/agent/test_agent_live.py: a bridge, dnsmasq, an agent, VMs under emulation.
 
 vms_on_a_bridge.py IMAGE_FOLDER WORK_FOLDER     prints one JSON object of what was seen
 """

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-from tests.places import ROOT
-from tests.unit.agent import mounted_images as images
+from tests.live.agent import mounted_images as images
+from tests.machine_scripts.calling import run_script
 
 pytestmark = pytest.mark.hosts
 
@@ -23,20 +19,10 @@ def test_guests_boot_from_the_disks_that_were_written_to(image: Path) -> None:
     if not kinds:
         pytest.skip("; ".join(reasons.values()))
     work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
-    script = Path(__file__).with_name("vms_from_mounted_disks.py")
     try:
-        done = subprocess.run(
-            ["unshare", "--net", "--mount", sys.executable, str(script), str(image), str(work), *kinds],
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert done.returncode == 0, done.stderr[-6000:]
+        seen = run_script("vms_from_mounted_disks.py", image, work, *kinds, namespaces=("net", "mount"), seconds=600)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    seen = json.loads(done.stdout)
     assert sorted(seen) == sorted(kinds)
     for kind, vm in seen.items():
         assert vm["state"] == "running" and vm["guest"]["hostname"] == f"on-{kind}", vm["console"]

@@ -1,4 +1,4 @@
-"""Boots an image on a bridge with a DHCP server and something that takes reports, and prints what was seen as JSON.
+"""Runs in a network namespace: boots an image on a bridge with a DHCP server and something that takes reports, and prints what was seen as JSON.
 
 Run inside a network namespace of its own: `unshare -n python guest_on_a_bridge.py IMAGE_FOLDER WORK_FOLDER HOW_TO_STOP`.
 """

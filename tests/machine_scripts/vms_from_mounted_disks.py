@@ -1,4 +1,4 @@
-"""Run in network and mount namespaces of its own by test_mounted_disks_live.py: VMs from XFS and Btrfs images.
+"""Runs in network and mount namespaces, started by tests/live/agent/test_mounted_disks_live.py: VMs from XFS and Btrfs images.
 
     vms_from_mounted_disks.py IMAGE_FOLDER WORK_FOLDER KIND...     prints one JSON object: kind -> what the guest reported
 
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.unit.agent import mounted_images as images
-from tests.unit.agent.conftest import blob
-from tests.unit.agent.vms_on_a_bridge import A, B, Site, guest, up
+from tests.live.agent import mounted_images as images
+from tests.live.agent.conftest import blob
+from tests.machine_scripts.vms_on_a_bridge import A, B, Site, guest, up
 
 from nqrust.host.local import LocalHost
 from nqrust.image import cpio, initrd, kernel_sources

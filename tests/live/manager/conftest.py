@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from tests.unit.manager.simulated_agents import SimulatedAgent, SimulatedAgents
+from tests.live.manager.simulated_agents import SimulatedAgent, SimulatedAgents
 
 from nqrust.client import calls
 
