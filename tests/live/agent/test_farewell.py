@@ -16,7 +16,7 @@ from .conftest import VM, Bench
     ("systemd", "state", "code", "down"),
     [(True, "stopping", 1, True), (True, "running", 0, False), (True, "degraded", 1, False), (False, "stopping", 1, False)],
 )
-def test_only_systemd_on_its_way_down_counts(systemd: bool, state: str, code: int, down: bool) -> None:
+def test_agent_stops_guests_only_at_a_host_shutdown(systemd: bool, state: str, code: int, down: bool) -> None:
     host = FakeHost.debian12()
     host.remove_tree("/run/systemd")
     for path in ("/run/systemd", "/run/systemd/system") if systemd else ():
@@ -44,7 +44,7 @@ def test_a_guest_that_does_not_listen_is_left_to_systemd(bench: Bench) -> None:
     assert bench.service.scopes.get(VM) is not None
 
 
-def test_what_had_powered_off_by_itself_stays_so(bench: Bench) -> None:
+def test_agent_keeps_a_guest_that_powered_off_stopped(bench: Bench) -> None:
     bench.service.put(bench.spec())
     bench.scopes.alive.clear()
     bench.service.host.write_file(exit_status(str(bench.vm_dir())), b"0\n")

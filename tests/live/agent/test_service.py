@@ -31,7 +31,7 @@ def test_put_makes_a_vm_that_runs(bench: Bench) -> None:
     assert (bench.root / "dhcp" / "hosts.d" / VM).read_text() == f"{bench.spec().mac},10.0.0.20,web1\n"
 
 
-def test_put_twice_is_put_once(bench: Bench) -> None:
+def test_agent_creates_one_vm_for_two_equal_requests(bench: Bench) -> None:
     first = bench.service.put(bench.spec())
     disk = (bench.vm_dir() / "disk.ext4").stat()
     again = bench.service.put(bench.spec(guest_token="another"))
@@ -50,7 +50,7 @@ def test_the_guests_token_is_kept_as_its_hash_only(bench: Bench) -> None:
     assert bench.vm_dir().stat().st_mode & 0o777 == 0o700
 
 
-def test_an_older_generation_is_refused(bench: Bench) -> None:
+def test_agent_refuses_an_older_generation(bench: Bench) -> None:
     bench.service.put(bench.spec(generation=3))
     with pytest.raises(Conflict) as refused:
         bench.service.put(bench.spec(generation=2))
@@ -98,7 +98,7 @@ def test_a_guest_that_does_not_listen_is_ended(bench: Bench) -> None:
     assert bench.service.stop(VM, StopRequest(timeout_seconds=1)).state == "stopped"
 
 
-def test_force_does_not_ask(bench: Bench) -> None:
+def test_forced_stop_does_not_ask_the_guest(bench: Bench) -> None:
     bench.service.put(bench.spec())
     assert bench.service.stop(VM, StopRequest(force=True)).state == "stopped"
     assert not bench.vmm.asked

@@ -35,5 +35,5 @@ async def test_wrong_used_and_misplaced_tokens_are_refused(manager: Any, host_bo
     assert (await asked(manager, join_token, "127.0.0.1")).status_code == 204
 
 
-async def test_it_is_for_join_tokens(manager: Any) -> None:
+async def test_join_check_accepts_only_join_tokens(manager: Any) -> None:
     assert (await asked(manager, manager.admin_token)).status_code == 403

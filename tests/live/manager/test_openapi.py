@@ -31,7 +31,8 @@ from nqrust.client.manager import ManagerClient, Unreachable
 from nqrust.contract.credentials import hash_password, hash_token
 
 TOKEN = "nqr_" + "s" * 43
-EXAMPLES = int(os.environ.get("NQR_SCHEMATHESIS_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("NQR_SCHEMATHESIS_EXAMPLES", "3"))
+MANY = max(8, EXAMPLES)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +80,9 @@ def process(cluster: Any, migrated: str, make_image_module: Any, tmp_path_factor
         manager.wait(15)
 
 
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(MANY, marks=pytest.mark.matrix, id="many")])
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: str(mode.value))
-def test_no_generated_request_breaks_it_or_surprises_its_description(process: str, mode: GenerationMode) -> None:
+def test_no_generated_request_breaks_it_or_surprises_its_description(process: str, mode: GenerationMode, examples: int) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     schema = schemathesis.openapi.from_url(f"{process}/openapi.json", headers=headers)
     operations = [result.ok() for result in schema.get_all_operations()]
@@ -88,7 +90,7 @@ def test_no_generated_request_breaks_it_or_surprises_its_description(process: st
     for operation in operations:
 
         @settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),

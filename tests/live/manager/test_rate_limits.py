@@ -33,7 +33,7 @@ async def idle(manager: Any, vm_id: str) -> None:
     raise AssertionError("an operation stays open")
 
 
-async def test_from_the_start_and_changed_while_it_runs(manager: Any) -> None:
+async def test_operator_sets_rate_limits_at_creation_and_on_a_running_vm(manager: Any) -> None:
     agent, vm = await running(manager, rate_limits=LIMITS)
     assert agent.specs[vm.id].rate_limits == vm.rate_limits == LIMITS
     less = RateLimits(net_tx_kbit=64)
@@ -49,7 +49,7 @@ async def test_from_the_start_and_changed_while_it_runs(manager: Any) -> None:
     assert [event.reason for event in events].count("RateLimitsChanged") == 2
 
 
-async def test_the_same_again_asks_nobody(manager: Any) -> None:
+async def test_manager_does_not_ask_the_agent_for_unchanged_rate_limits(manager: Any) -> None:
     agent, _ = await running(manager, rate_limits=LIMITS)
     before = len(agent.calls)
     await manager.admin.send(calls.set_rate_limits("web1", LIMITS))
@@ -66,7 +66,7 @@ async def test_where_the_host_cannot_the_vm_runs_on_with_what_it_had(manager: An
     assert "cannot limit" in after.error
 
 
-async def test_a_viewer_may_not(manager: Any) -> None:
+async def test_viewer_cannot_change_rate_limits(manager: Any) -> None:
     await running(manager)
     with pytest.raises(Refused) as refused:
         await (await manager.role("viewer")).send(calls.set_rate_limits("web1", LIMITS))
@@ -74,6 +74,6 @@ async def test_a_viewer_may_not(manager: Any) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"net_rx_kbit": 0}, {"net_tx_kbit": 10**9}, {"disk_kib": 1}, {"disk_iops": -1}])
-def test_nonsense_is_refused(limits: dict[str, int]) -> None:
+def test_manager_refuses_invalid_rate_limits(limits: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
         RateLimits.model_validate(limits)

@@ -99,7 +99,7 @@ async def test_what_an_agent_refuses_with_can_be_written_down(manager: Any) -> N
     assert "not\ufffd now" in put_off.error.lower()
 
 
-async def test_a_clean_power_off_is_respected(manager: Any, reconciler: Reconciler) -> None:
+async def test_reconciler_leaves_a_vm_stopped_after_a_clean_power_off(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager)
     agent.vms[vm.id].state = "stopped"
@@ -109,7 +109,7 @@ async def test_a_clean_power_off_is_respected(manager: Any, reconciler: Reconcil
     assert await reconciler.once() == []
 
 
-async def test_never_means_never(manager: Any, reconciler: Reconciler) -> None:
+async def test_reconciler_never_restarts_a_vm_with_policy_never(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager, restart_policy=RestartPolicy.never)
     agent.vms.pop(vm.id)

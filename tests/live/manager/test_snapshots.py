@@ -29,7 +29,7 @@ async def stopped_vm(manager: Any) -> Any:
     return agent
 
 
-async def test_taken_restored_deleted(manager: Any) -> None:
+async def test_operator_takes_restores_and_deletes_a_snapshot(manager: Any) -> None:
     agent = await stopped_vm(manager)
     assert (await manager.admin.send(calls.create_snapshot("web1", "s1"))).state == "creating"
     made = await settled(manager, "web1", "s1")

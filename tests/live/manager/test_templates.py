@@ -32,7 +32,7 @@ SMALL = TemplateCreate(
 )
 
 
-async def test_made_listed_changed_deleted(manager: Any) -> None:
+async def test_operator_creates_lists_changes_and_deletes_a_template(manager: Any) -> None:
     made = await manager.admin.send(calls.create_template(SMALL))
     assert made.model_dump(exclude={"created_at", "updated_at"}) == SMALL.model_dump()
     assert await manager.admin.send(calls.get_template("small")) == made
@@ -84,7 +84,7 @@ async def test_the_same_key_gives_the_same_vm_though_the_template_changed(manage
     assert (await manager.admin.send(calls.create_vm(wanted, idempotency_key="k"))).id == first.id
 
 
-async def test_what_is_not_there_is_said(manager: Any) -> None:
+async def test_manager_names_a_missing_template(manager: Any) -> None:
     await manager.admin.send(calls.create_template(SMALL))
     cases = [
         (manager.admin.send(calls.create_template(SMALL)), 409, "already a template"),

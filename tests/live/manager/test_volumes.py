@@ -30,7 +30,7 @@ def using(name: str, volume: str, **more: Any) -> VmCreate:
     return VmCreate(name=name, image="tiny", volumes=[VolumeCreate(name=volume)], **more)
 
 
-async def test_kept_listed_attached_and_kept_again(manager: Any) -> None:
+async def test_operator_keeps_lists_and_attaches_a_volume_again(manager: Any) -> None:
     _, agent, _ = await manager.host()
     kept = await leave_one(manager, agent)
     (found,) = (await manager.admin.send(calls.list_volumes())).items
@@ -118,7 +118,7 @@ async def test_what_a_host_does_not_delete_is_not_forgotten(manager: Any) -> Non
     await manager.admin.send(calls.delete_volume(kept))
 
 
-async def test_the_room_it_takes_is_taken_already(manager: Any) -> None:
+async def test_placement_counts_a_kept_volume_as_used_disk(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.volumes["huge"] = 10**7
     await Reconciler(manager.core).once()

@@ -131,7 +131,7 @@ def test_a_password_goes_in_the_body_and_a_short_one_nowhere(connect: Any) -> No
 
 
 @pytest.mark.parametrize("fault", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
-def test_nobody_there(connect: Any, fault: Exception) -> None:
+def test_client_reports_an_unreachable_manager(connect: Any, fault: Exception) -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         raise fault
 
@@ -178,7 +178,7 @@ def test_wait_for_deletion_and_for_anything(connect: Any) -> None:
     assert connect(states({}, {"vcpus": 4})).wait_for("web1", lambda vm: vm.vcpus == 4, timeout=5).vcpus == 4
 
 
-def test_waiting_ends_at_once_when_it_is_hopeless(connect: Any) -> None:
+def test_waiting_fails_at_once_when_the_vm_failed(connect: Any) -> None:
     with pytest.raises(WaitFailed, match="no space left"):
         connect(states({"state": "failed", "error": "no space left"})).wait_for("web1", "running", timeout=60)
     with pytest.raises(WaitFailed, match="gone"):

@@ -27,7 +27,7 @@ P256 = b"ecdsa-sha2-nistp256"
         f"sk-ecdsa-sha2-nistp256@openssh.com {blob(b'sk-ecdsa-sha2-nistp256@openssh.com', b'nistp256', b'q' * 65, b'ssh:')}",
     ],
 )
-def test_keys(line: str) -> None:
+def test_client_accepts_ssh_keys(line: str) -> None:
     assert wrong(line) == ""
 
 
@@ -51,7 +51,7 @@ def test_keys(line: str) -> None:
         ("-----BEGIN OPENSSH PRIVATE KEY-----", "private key"),
     ],
 )
-def test_what_is_no_key(line: str, reason: str) -> None:
+def test_client_refuses_text_that_is_no_ssh_key(line: str, reason: str) -> None:
     assert reason in wrong(line)
 
 

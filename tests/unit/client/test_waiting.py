@@ -37,19 +37,19 @@ def over(wait: Waiting, answer: Vm) -> bool:
     return wait.done
 
 
-def test_an_answer_from_the_record_alone_ends_no_wait_for_a_change() -> None:
+def test_waiting_for_a_change_ends_only_when_the_host_confirms_it() -> None:
     wait = waiting()
     assert not wait.fresh and not over(wait, vm()), "the record may lag behind"
     assert wait.fresh and wait.pause == 0
     assert over(wait, vm()), "its host says so too"
 
 
-def test_without_a_change_the_record_is_enough() -> None:
+def test_waiting_without_a_change_trusts_the_record() -> None:
     wait = waiting(since=0)
     assert over(wait, vm()) and not wait.fresh
 
 
-def test_what_was_carried_out_before_does_not_count() -> None:
+def test_waiting_ignores_operations_that_ended_before_the_request() -> None:
     wait = waiting(since=4)
     for _ in range(3):
         assert not over(wait, vm(observed=3))
@@ -88,7 +88,7 @@ def test_a_vm_that_comes_back_by_itself_is_waited_for() -> None:
     assert over(wait, vm())
 
 
-def test_now_and_then_the_host_is_asked_so_that_a_death_is_noticed() -> None:
+def test_waiting_asks_the_host_from_time_to_time_and_notices_a_dead_vm() -> None:
     wait = waiting("guest_up")
     asked = []
     for _ in range(16):

@@ -33,7 +33,7 @@ def empty() -> None:
     history._samples.clear()
 
 
-def test_a_report_is_taken_once() -> None:
+def test_history_takes_each_report_once() -> None:
     first = vm(uptime_seconds=10, cpu_percent=50, memory_total_kib=100, memory_available_kib=25, net_rx_bytes=1000)
     history.remember([first, first], now=1.0)
     (sample,) = history.of(first)
@@ -47,7 +47,7 @@ def test_rates_come_from_two_reports() -> None:
     assert (history.of(later)[-1].rx, history.of(later)[-1].tx) == (1000.0, 0.0)
 
 
-def test_another_boot_begins_anew() -> None:
+def test_history_restarts_with_a_new_boot() -> None:
     history.remember([vm(uptime_seconds=500)], now=1.0)
     again = vm(uptime_seconds=3, boot_id="b2")
     history.remember([again], now=2.0)
@@ -59,7 +59,7 @@ def test_without_a_guest_there_is_nothing() -> None:
     assert history.of(vm()) == []
 
 
-def test_it_is_bounded() -> None:
+def test_history_has_a_maximum_length() -> None:
     for number in range(history.VMS + 50):
         history.remember([vm(number, uptime_seconds=1)], now=1.0)
     assert len(history._samples) == history.VMS

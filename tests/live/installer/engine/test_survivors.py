@@ -48,7 +48,7 @@ def killed_while_it_runs(lock: Path, script: str, begun: Path) -> None:
         holder.send_signal(signal.SIGKILL)
 
 
-def test_it_is_waited_for_with_all_that_it_started(tmp_path: Path) -> None:
+def test_installer_waits_for_a_survivor_and_its_children(tmp_path: Path) -> None:
     lock, begun, late = tmp_path / "lock", tmp_path / "begun", tmp_path / "late"
     killed_while_it_runs(lock, f"(touch {begun}; sleep 1.5; touch {late}) & sleep 0.2", begun)
     ear = Ear()
@@ -58,7 +58,7 @@ def test_it_is_waited_for_with_all_that_it_started(tmp_path: Path) -> None:
     assert not lock.exists()
 
 
-def test_a_daemon_that_it_started_is_not(tmp_path: Path) -> None:
+def test_installer_does_not_wait_for_daemons_of_a_survivor(tmp_path: Path) -> None:
     lock, begun, pid = tmp_path / "lock", tmp_path / "begun", tmp_path / "pid"
     killed_while_it_runs(
         lock, f"setsid sh -c 'echo $$ >{pid}; exec sleep 60' & while ! test -s {pid}; do :; done; touch {begun}; sleep 0.5", begun
@@ -72,7 +72,7 @@ def test_a_daemon_that_it_started_is_not(tmp_path: Path) -> None:
         os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
-def test_one_that_does_not_end_is_ended(tmp_path: Path) -> None:
+def test_installer_ends_a_survivor_that_does_not_exit(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     killed_while_it_runs(tmp_path / "lock", f"touch {begun}; sleep 60", begun)
     children = [Child(*row) for row in json.loads((tmp_path / "lock").read_bytes())["children"]]
@@ -92,12 +92,12 @@ def test_another_process_with_its_number_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("pid", [0, -1])
-def test_a_number_that_no_process_has_is_nothing_at_work(pid: int) -> None:
+def test_installer_ignores_the_pid_of_a_dead_process(pid: int) -> None:
     assert at_work(Child(pid, 0)) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"pid": 1, "verb": "install", "since": 1.0}', b"[]", b'{"children": [[1]]}'])
-def test_a_lock_that_tells_nothing_is_taken(tmp_path: Path, content: bytes) -> None:
+def test_installer_takes_a_lock_without_an_owner(tmp_path: Path, content: bytes) -> None:
     lock = tmp_path / "lock"
     lock.write_bytes(content)
     with exclusive(str(lock), "install"):

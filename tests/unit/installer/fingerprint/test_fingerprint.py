@@ -129,7 +129,7 @@ def test_taking_changes_nothing() -> None:
     assert host.mutations == [] and host.state() == before
 
 
-def test_times_do_not_count() -> None:
+def test_fingerprint_ignores_modification_times() -> None:
     host = machine()
     before = take(host)
     host.sleep(1000)
@@ -273,7 +273,7 @@ def test_a_section_that_one_of_the_two_does_not_have_is_not_compared() -> None:
     assert compare(older, taken) == []
 
 
-def test_nothing_to_tell() -> None:
+def test_equal_fingerprints_show_no_difference() -> None:
     assert render([]) == "No difference.\n"
 
 
@@ -345,7 +345,7 @@ def test_nothing_of_ours_on_a_host_without_us() -> None:
     assert ours(host, Layout()) == []
 
 
-def test_all_of_ours_is_found() -> None:
+def test_fingerprint_finds_everything_of_the_product() -> None:
     host = machine()
     host.memory["units"] = "nqrust-agent.service loaded active running Agent\nnqrust-ui.service not-found inactive dead x\n"
     host.memory["rules"] = SAVED
@@ -387,7 +387,7 @@ def test_all_of_ours_is_found() -> None:
 # --- this machine
 
 
-def test_this_machine_twice_is_the_same(tmp_path: Path) -> None:
+def test_two_fingerprints_of_one_machine_are_equal(tmp_path: Path) -> None:
     host = LocalHost()
     (tmp_path / "a").mkdir()
     (tmp_path / "a/file").write_text("x")

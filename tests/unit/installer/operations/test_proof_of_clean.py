@@ -30,7 +30,7 @@ def told(host: FakeHost) -> tuple[str, ...]:
     return proof_of_clean.tell(host, NullReporter())
 
 
-def test_it_is_kept_for_root_only_and_found_again(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
+def test_installer_keeps_the_fingerprint_for_root_only(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
     proof_of_clean.remember(host)
     stat, folder = host.stat(paths.FINGERPRINT), host.stat(paths.STATE_DIR)
     assert stat is not None and stat.mode == 0o600
@@ -38,14 +38,14 @@ def test_it_is_kept_for_root_only_and_found_again(host: FakeHost, seen: dict[str
     assert proof_of_clean.kept(host) is not None
 
 
-def test_a_host_that_is_as_before_is_said_to_be(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
+def test_uninstall_reports_a_clean_host(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
     proof_of_clean.remember(host)
     seen["files"][paths.STATE_DIR] = ["directory"]
     seen["files"][f"{paths.CACHE_DIR}/bootstrap/x"] = ["file"]
     assert told(host) == ("This host is as it was before: nothing differs from its fingerprint.",)
 
 
-def test_each_difference_is_named(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
+def test_uninstall_names_each_difference(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
     proof_of_clean.remember(host)
     seen["users"]["ann"] = ["1000"]
     del seen["files"]["/etc/hosts"]
@@ -54,7 +54,7 @@ def test_each_difference_is_named(host: FakeHost, seen: dict[str, dict[str, obje
     assert any(line.startswith("- /etc/hosts") for line in lines[1:])
 
 
-def test_without_a_kept_one_nothing_is_claimed(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
+def test_uninstall_without_a_kept_fingerprint_claims_nothing(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
     assert told(host) == ()
     host.put_directory(paths.STATE_DIR)
     host.put(paths.FINGERPRINT, "garbage")

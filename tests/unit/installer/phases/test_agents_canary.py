@@ -26,7 +26,7 @@ def test_the_last_free_address_is_taken(monkeypatch: pytest.MonkeyPatch, taken: 
     assert AgentsCanary(FakeHost.debian12(), "http://a", "/t", "/i", ("10.0.0.10", "10.0.0.12"))._free_address() == address
 
 
-def test_a_bridged_network_gives_its_own() -> None:
+def test_canary_on_a_bridged_network_gets_its_address_from_dhcp() -> None:
     assert AgentsCanary(FakeHost.debian12(), "http://a", "/t", "/i", None)._free_address() is None
 
 
@@ -62,7 +62,7 @@ def test_one_that_is_made_is_known_as_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert canary_owner(made.name, made.tags) == (this_process().pid, this_process().since)
 
 
-def test_only_canaries_of_the_dead_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agent_phase_removes_only_canaries_of_dead_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"{CANARY_PREFIX}{this_process().pid}-7"  # another process had that number
     agent = Agent(
         SimpleNamespace(id="forsaken", name=name, tags=[CANARY_TAG]),

@@ -59,7 +59,7 @@ def bird(manager: Any) -> ManagersCanary:
     return ManagersCanary(FakeHost.debian12(), manager, "here")
 
 
-def test_its_name_says_whose_it_is() -> None:
+def test_canary_name_tells_its_installer_run() -> None:
     assert re.fullmatch(NAME_PATTERN, canary.name_of_mine()) and not canary.forsaken(canary.name_of_mine(), [CANARY_TAG])
     assert this_process().pid == os.getpid() and lives(this_process())
     assert canary.forsaken(f"{CANARY_PREFIX}{os.getpid()}-7", [CANARY_TAG]), "another process had that number"
@@ -67,11 +67,11 @@ def test_its_name_says_whose_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", ["web1", "nqr-canary-af3ff6", "nqr-canary-", "my-nqr-canary-1-2", "nqr-canary-1-2-3"])
-def test_what_does_not_say_it_is_nobodys(name: str) -> None:
+def test_installer_keeps_canaries_without_an_owner_mark(name: str) -> None:
     assert not canary.forsaken(name, [CANARY_TAG])
 
 
-def test_only_those_of_the_dead_on_this_host_go() -> None:
+def test_installer_removes_only_canaries_of_dead_runs_on_this_host() -> None:
     dead = of_a_dead_process()
     manager = Manager([vm(dead), vm("web1"), vm(canary.name_of_mine()), vm(f"{dead}0", "there"), vm(f"{dead}1", None)])
     assert bird(manager).clear() == ""
@@ -92,7 +92,7 @@ def test_a_users_vm_with_a_canarys_name_stays() -> None:
     assert manager.deleted == []
 
 
-def test_one_that_stays_is_told() -> None:
+def test_installer_reports_a_canary_that_it_cannot_remove() -> None:
     manager = Manager([vm(of_a_dead_process())], keeps=True)
     proofs = list(canary.cleared(FakeHost.debian12(), bird(manager)))
     assert [(proof.hop, proof.verdict, proof.code) for proof in proofs] == [("cleanup", "failed", "NQR-VER-011")]

@@ -142,9 +142,7 @@ def wishes(draw: st.DrawFn) -> Settings:
     return Settings.model_validate(raw)
 
 
-@rules(max_examples=25, deadline=None)
-@given(wishes(), wishes())
-def test_any_change_that_is_not_refused_ends_like_a_fresh_install(first: Settings, second: Settings) -> None:
+def ends_like_a_fresh_install(first: Settings, second: Settings) -> None:
     assume(not list(changes.checks(second, first, fit(), ())))
     here, fresh = bench(), bench()
     assert here.run(ledger(context(first))).outcome == "ok"
@@ -158,9 +156,20 @@ def test_any_change_that_is_not_refused_ends_like_a_fresh_install(first: Setting
     assert not here.back().failed and things(here) == {}
 
 
-@rules(max_examples=15, deadline=None)
-@given(wishes(), wishes(), st.integers(1, 60), st.booleans())
-def test_a_change_killed_anywhere_and_resumed_ends_the_same(first: Settings, second: Settings, at: int, early: bool) -> None:
+@rules(max_examples=8, deadline=None)
+@given(wishes(), wishes())
+def test_any_change_that_is_not_refused_ends_like_a_fresh_install(first: Settings, second: Settings) -> None:
+    ends_like_a_fresh_install(first, second)
+
+
+@pytest.mark.matrix
+@rules(max_examples=25, deadline=None)
+@given(wishes(), wishes())
+def test_many_changes_that_are_not_refused_end_like_a_fresh_install(first: Settings, second: Settings) -> None:
+    ends_like_a_fresh_install(first, second)
+
+
+def resumed_ends_the_same(first: Settings, second: Settings, at: int, early: bool) -> None:
     assume(not list(changes.checks(second, first, fit(), ())))
     here, fresh = bench(), bench()
     here.run(ledger(context(first)))
@@ -172,6 +181,19 @@ def test_a_change_killed_anywhere_and_resumed_ends_the_same(first: Settings, sec
     assert here.run(ledger(context(second, first, second))).outcome == "ok"
     assert without_kept(things(here)) == without_kept(things(fresh))
     assert here.run(ledger(context(second, first, second))).changed == 0
+
+
+@rules(max_examples=5, deadline=None)
+@given(wishes(), wishes(), st.integers(1, 60), st.booleans())
+def test_a_change_killed_anywhere_and_resumed_ends_the_same(first: Settings, second: Settings, at: int, early: bool) -> None:
+    resumed_ends_the_same(first, second, at, early)
+
+
+@pytest.mark.matrix
+@rules(max_examples=15, deadline=None)
+@given(wishes(), wishes(), st.integers(1, 60), st.booleans())
+def test_many_changes_killed_anywhere_and_resumed_end_the_same(first: Settings, second: Settings, at: int, early: bool) -> None:
+    resumed_ends_the_same(first, second, at, early)
 
 
 def test_the_web_ui_switched_off_takes_its_own_things_and_nothing_else() -> None:

@@ -108,7 +108,7 @@ def test_a_clone_without_network_is_in_the_report(host: FakeHost) -> None:
     assert found.rehearsal and "The clone had no network (apt-get exited with 100)." in found.rehearsal.unmeasured
 
 
-def test_nothing_stays_and_what_was_cut_off_goes(host: FakeHost) -> None:
+def test_rehearsal_leaves_nothing_and_removes_rests_of_an_interrupted_one(host: FakeHost) -> None:
     host.put(f"{CACHE_DIR}/bootstrap/kept", "x")
     host.put(f"{CACHE_DIR}/rehearsal-dead/0/upper/etc/passwd", "x")
     before = host.state(ignore=(f"{CACHE_DIR}/rehearsal-dead",))

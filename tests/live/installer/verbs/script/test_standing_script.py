@@ -75,7 +75,7 @@ def left(root: Path) -> set[str]:
     ],
     ids=lambda value: " ".join(sorted(value)) or "none",
 )
-def test_who_runs_it_chooses_what_goes(files: tuple[Path, str], options: tuple[str, ...], stays: set[str]) -> None:
+def test_undo_script_removes_what_its_options_name(files: tuple[Path, str], options: tuple[str, ...], stays: set[str]) -> None:
     root, text = files
     done = sh(text, *options, root=root)
     assert left(root) == stays, done.stderr
@@ -85,7 +85,7 @@ def test_who_runs_it_chooses_what_goes(files: tuple[Path, str], options: tuple[s
         assert f"{AGAIN} --purge-data --drop-database" in done.stdout
 
 
-def test_it_goes_on_where_it_stopped(files: tuple[Path, str]) -> None:
+def test_undo_script_resumes_where_it_stopped(files: tuple[Path, str]) -> None:
     root, text = files
     sh(text, root=root)
     assert sh(text, "--non-interactive", "--purge-data", "--drop-database", root=root).returncode == 0
@@ -109,7 +109,7 @@ def test_a_dry_run_tells_what_goes_and_what_stays(files: tuple[Path, str]) -> No
     assert left(root) == {"program", "data", "dump"}
 
 
-def test_the_variables_of_nqr_count_too(files: tuple[Path, str]) -> None:
+def test_undo_script_reads_the_variables_of_nqr(files: tuple[Path, str]) -> None:
     root, text = files
     sh(text, root=root, NQR_PURGE_DATA="true", NQR_NON_INTERACTIVE="1")
     assert left(root) == {"dump"}
@@ -125,7 +125,7 @@ def test_a_failure_names_the_script_that_is_still_there(tmp_path: Path) -> None:
     assert done.returncode == 1 and f"run {AGAIN} again" in done.stderr
 
 
-def test_it_says_which_receipt_it_is_of() -> None:
+def test_undo_script_names_its_receipt() -> None:
     one = entry(1, undo_file("/a", ours_sha256=None))
     two = entry(2, undo_file("/b", ours_sha256=None))
     text = render(one, two)

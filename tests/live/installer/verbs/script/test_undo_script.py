@@ -57,7 +57,7 @@ def sh(text: str, root: Path, **environment: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_every_verb_gives_clean_sh() -> None:
+def test_undo_script_of_every_verb_passes_sh() -> None:
     made = context()
     entries = Receipt.of(Journal(MemoryJournalStore(OLD), lambda: 0.0)).entries
     assert {u.verb for e in entries for u in e.undo} | {"vms"} == set(VERBS)
@@ -83,7 +83,7 @@ def test_every_verb_gives_clean_sh() -> None:
     assert "if ! there '/etc/its own'; then\nrestore_file '/etc/its own' '' " in text
 
 
-def test_what_is_retained_is_not_in_it() -> None:
+def test_undo_script_omits_what_uninstall_retains() -> None:
     kept = entry(1, undo_directory("/srv/fc", tree=True, retain=Retain.data))
     text = script.render(context(), [kept], retain=lambda e: e.retain is Retain.data)
     assert "/srv/fc" not in text
@@ -335,7 +335,7 @@ def test_a_supervisord_whose_control_program_is_gone_is_ended_as_a_whole(control
             daemon.kill()
 
 
-def test_nqr_too_ends_it_as_a_whole() -> None:
+def test_nqr_ends_a_supervisord_without_its_control_program() -> None:
     made = context()
     host = made.host
     assert isinstance(host, FakeHost)

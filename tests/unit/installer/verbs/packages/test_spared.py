@@ -72,13 +72,13 @@ def check(host: FakeHost) -> None:
     assert not host.exists("/etc/made.conf"), "what came with the packages goes with them"
 
 
-def test_what_a_purge_takes_from_others_comes_back(bench: Bench) -> None:
+def test_uninstall_restores_files_of_others_that_a_package_purge_removed(bench: Bench) -> None:
     packages.packages(bench.context, bench.args)
     assert bench.installed == {"base"}
     check(bench.host)
 
 
-def test_also_when_the_purge_was_cut_off_after_it_took_it(bench: Bench) -> None:
+def test_uninstall_restores_a_spared_file_after_an_interrupted_purge(bench: Bench) -> None:
     bench.cut_off = True
     with pytest.raises(Cut):
         packages.packages(bench.context, bench.args)
@@ -87,7 +87,7 @@ def test_also_when_the_purge_was_cut_off_after_it_took_it(bench: Bench) -> None:
     check(bench.host)
 
 
-def test_as_it_is_now_and_not_as_it_was_then(bench: Bench) -> None:
+def test_uninstall_restores_a_spared_file_with_its_current_content(bench: Bench) -> None:
     bench.host.put("/etc/locale.conf", "LANG=C.UTF-8\n")
     packages.packages(bench.context, bench.args)
     assert bench.host.read_text("/etc/locale.conf") == "LANG=C.UTF-8\n"
