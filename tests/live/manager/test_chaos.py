@@ -7,6 +7,7 @@ import os
 import random
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from nqrust.client import calls
@@ -16,10 +17,12 @@ from nqrust.contract.vms import DesiredState, StopRequest, VmCreate
 from nqrust.manager.work import diff
 from nqrust.manager.work.reconciler import Reconciler
 
-WISHES = int(os.environ.get("NQR_CHAOS_WISHES", "80"))
+WISHES = int(os.environ.get("NQR_CHAOS_WISHES", "30"))
+MANY = max(80, WISHES)
 
 
-async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("wishes", [WISHES, pytest.param(MANY, marks=pytest.mark.matrix, id="many")])
+async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any, wishes: int) -> None:
     seed = int(os.environ.get("NQR_CHAOS_SEED", random.randrange(10**6)))
     print("NQR_CHAOS_SEED", seed)
     chance = random.Random(seed)
@@ -78,7 +81,7 @@ async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any) -
         elif kind == 4:
             await reconciler.once()
 
-    for number in range(WISHES):
+    for number in range(wishes):
         await wish(number)
         if chance.random() < 0.3:
             await trouble()
