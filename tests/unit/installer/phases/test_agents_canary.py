@@ -26,7 +26,7 @@ def test_the_last_free_address_is_taken(monkeypatch: pytest.MonkeyPatch, taken: 
     assert AgentsCanary(FakeHost.debian12(), "http://a", "/t", "/i", ("10.0.0.10", "10.0.0.12"))._free_address() == address
 
 
-def test_canary_on_a_bridged_network_gets_its_address_from_dhcp() -> None:
+def test_agents_canary_on_a_bridged_network_picks_no_address() -> None:
     assert AgentsCanary(FakeHost.debian12(), "http://a", "/t", "/i", None)._free_address() is None
 
 
