@@ -1,0 +1,16 @@
+"""`python -m tests.prose [--list | PATH...]`: every fault, or those in files that begin with a path; `--list`: files only."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.prose import check
+
+wanted = tuple(sys.argv[1:])
+found = {file: faults for file, faults in check.everything().items() if faults}
+if wanted == ("--list",):
+    print("\n".join(f"{len(faults):4} {file}" for file, faults in sorted(found.items())))
+else:
+    for file, faults in found.items():
+        if not wanted or file.startswith(wanted):
+            print("\n".join(map(str, faults)))
