@@ -11,7 +11,7 @@
              runs; a converged re-run; peak memory.
 
 `list` and `reconcile` need a PostgreSQL server's programs, `platform` and `install` root and systemd-nspawn. Other work on
-the machine shows in every figure; docs/benchmarks.md tells what to do about it.
+the machine shows in every figure; docs/understand/benchmarks.md tells what to do about it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ Usage: install.sh [OPTIONS]        (as root)
   --non-interactive                       --config FILE.yaml
   --dry-run | --rehearse                  --output text|json
 
-Every option: sudo install.sh --help once it has run, or docs/configuration.md.
+Every option: sudo install.sh --help once it has run, or docs/reference/settings.md.
 EOF
 }
 

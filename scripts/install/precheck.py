@@ -35,7 +35,7 @@ def main(src: str, verb: str, arguments: list[str]) -> int:
             continue
         if name not in choices:
             near = difflib.get_close_matches(name, choices, 1)
-            cure = f"Did you mean {near[0]}?" if near else "See docs/configuration.md for every option."
+            cure = f"Did you mean {near[0]}?" if near else "See docs/reference/settings.md for every option."
             return refuse("NQR-USE-002", f"There is no option {name}; nothing was changed.", cure)
         if name in takes_value and not given:
             if position == len(arguments):

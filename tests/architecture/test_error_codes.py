@@ -1,4 +1,4 @@
-"""Every error code that a user can meet is explained in docs/troubleshooting.md, and nothing else is."""
+"""Every error code that a user can meet is explained in docs/reference/error-codes.md, and nothing else is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.architecture.tree import ROOT, below, text_of
 
 FAMILIES = {"PRE", "DEP", "KVM", "NET", "DB", "REL", "CFG", "SUD", "SVC", "VER", "ENG", "USE", "API", "IMG", "VMM", "RHS"}
 CODE = re.compile(r"\bNQR-[A-Z]{2,}-\d{3}\b")
-DOCUMENT = ROOT / "docs" / "troubleshooting.md"
+DOCUMENT = ROOT / "docs" / "reference" / "error-codes.md"
 
 
 def raised() -> set[str]:
@@ -38,15 +38,15 @@ def test_codes_are_of_known_families() -> None:
 
 def test_every_code_is_explained_and_every_explanation_has_a_code() -> None:
     if not DOCUMENT.exists():
-        pytest.skip("docs/troubleshooting.md is not written yet")
+        pytest.skip("docs/reference/error-codes.md is not written yet")
     documented = explained()
-    assert sorted(raised() - documented.keys()) == [], "not in docs/troubleshooting.md"
+    assert sorted(raised() - documented.keys()) == [], "not in docs/reference/error-codes.md"
     assert sorted(documented.keys() - raised()) == [], "explained, but nothing raises it"
 
 
 def test_an_explanation_says_something() -> None:
     if not DOCUMENT.exists():
-        pytest.skip("docs/troubleshooting.md is not written yet")
+        pytest.skip("docs/reference/error-codes.md is not written yet")
     assert [code for code, entry in explained().items() if len(entry.strip(" |\n*`#:-")) < 30] == []
 
 

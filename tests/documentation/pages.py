@@ -62,10 +62,9 @@ def _uncommented(line: str) -> str:
 
 
 def pages(*, records: bool = False) -> tuple[str, ...]:
-    """The README and docs/*.md, from the root of the repository; with `records` also the decisions in docs/adr."""
-    found = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    if records:
-        found += sorted((ROOT / "docs" / "adr").glob("*.md"))
+    """The README and the pages in docs/, from the root of the repository; with `records` also the decisions in docs/adr."""
+    docs = ROOT / "docs"
+    found = [ROOT / "README.md", *(page for page in sorted(docs.rglob("*.md")) if records or page.parent != docs / "adr")]
     return tuple(str(path.relative_to(ROOT)) for path in found)
 
 

@@ -316,4 +316,4 @@ def test_uninstall_leaves_all_of_it_as_it_was(installed: LivedIn) -> None:
     assert "\n".join(installed.before.diff(host.fingerprint())) == ""
     assert changed(installed.theirs, theirs(host)) == []
     assert not host.exists("/var/lib/nqrust-microvm")
-    assert "This host is as it was before" in done.stdout, done.describe()
+    assert "This host is back to its state before the install" in done.stdout, done.describe()

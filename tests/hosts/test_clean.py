@@ -119,7 +119,7 @@ def test_uninstall_gives_the_host_back_and_says_so(installed: Installed) -> None
     last = product.create_vm(host, "last")
     uninstall = [f"{product.CLONE}/scripts/install/uninstall.sh", *EVERYTHING[1:]]
     said = host.run([*uninstall, "--save-fingerprint", "/tmp/before.json.gz"], timeout=900).stdout
-    assert "This host is as it was before" in said
+    assert "This host is back to its state before the install" in said
     assert product.vm_processes(host, last["id"]) == {}
     assert [path for path in main_job.GONE if host.exists(path)] == []
     assert installed.before.diff(host.fingerprint()) == []

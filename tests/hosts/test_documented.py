@@ -138,10 +138,10 @@ def _complete(said: str) -> str:
 
 
 def test_a_killed_postgresql(reader: Reader) -> None:
-    """docs/known-issues.md: VMs run on, the manager answers 503, and one command brings it back."""
+    """docs/reference/known-issues.md: VMs run on, the manager answers 503, and one command brings it back."""
     host = reader.host
     before = product.vm_processes(host, document(host, "vm", "show", "web1")["id"])
-    (line,) = [code for code in pages.inline("docs/known-issues.md") if code.startswith("systemctl restart postgresql")]
+    (line,) = [code for code in pages.inline("docs/reference/known-issues.md") if code.startswith("systemctl restart postgresql")]
     host.run(f"systemctl kill --kill-who=main --signal=KILL {line.split()[-1]}")
     eventually("the manager misses it", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 503)
     state = ["systemctl", "is-active", line.split()[-1]]
@@ -165,7 +165,7 @@ def test_a_snapshot_of_a_running_vm_is_roots_and_goes_with_it(reader: Reader) ->
 
 
 def test_who_runs_as_what_and_where_it_listens(reader: Reader) -> None:
-    """The table of docs/security.md."""
+    """The table of docs/understand/security.md."""
     host = reader.host
     users = {}
     for unit in ("nqrust-manager", "nqrust-ui", "nqrust-agent"):
@@ -179,7 +179,7 @@ def test_who_runs_as_what_and_where_it_listens(reader: Reader) -> None:
 
 
 def test_look(reader: Reader) -> None:
-    block = pages.block("docs/operations.md", "Look")
+    block = pages.block("docs/operate/monitoring.md", "Check the installation")
     follow = next(line for line in block.to_run if line.endswith(" -f"))
     for line in block.to_run:
         if line == follow:  # until Ctrl-C
@@ -208,7 +208,7 @@ def test_doctor_finds_what_has_drifted(reader: Reader) -> None:
 
 
 def test_configuration(reader: Reader) -> None:
-    """The commands that docs/configuration.md names."""
+    """The commands that docs/reference/settings.md names."""
     mark = reader.host.mark()
     shown = reader.types("nqr config show").stdout
     assert re.search(r"network\.bridge_name\s+fcbr0\s+\S", shown), shown
@@ -234,13 +234,13 @@ def copy_of_tiny(host: Machine, name: str) -> None:
 
 def test_dry_runs(reader: Reader) -> None:
     mark = reader.host.mark()
-    said = reader.plays(pages.block("docs/operations.md", "Dry runs"))
+    said = reader.plays(pages.block("docs/start/rehearse.md", "Dry runs"))
     assert all("Nothing" in one.stdout or "change" in one.stdout or "take back" in one.stdout for one in said)
     assert product.rewritten(reader.host, mark) == []
 
 
 def test_change_the_settings(reader: Reader) -> None:
-    planned, off, _, minimal = reader.plays(pages.block("docs/operations.md", "Change the settings"))
+    planned, off, _, minimal = reader.plays(pages.block("docs/operate/upgrade.md", "Change the settings"))
     assert "- remove unit nqrust-ui" in planned.stdout and "(0 changed" not in off.stdout, planned.describe()
     assert minimal.code == 0 and fetch(reader.host, "http://127.0.0.1:8080/")[0] == 0, "mode minimal has no web UI"
     reader.types("nqr install --mode production --with-ui --ui-bind 0.0.0.0:3000")
@@ -257,7 +257,20 @@ def test_vms_images_and_hosts(reader: Reader) -> None:
     user = {"username": "ann", "password": PASSWORDS[0], "role": "operator"}
     assert fetch(host, "http://127.0.0.1:18080/v1/users", token=token, body=user)[0] == 201
     typed = f"{PASSWORDS[0]}\n{PASSWORDS[1]}\n".encode()
-    reader.plays(pages.block("docs/operations.md", "VMs, images, hosts"), vm_console=b"\n", user_password=typed)
+    reader.plays(pages.block("docs/start/first-vm.md", "Create your first VM"), vm_console=b"\n")
+    reader.plays(pages.block("docs/operate/networks.md", "Forward ports"))
+    reader.plays(pages.block("docs/operate/networks.md", "Network configuration in the guest"))
+    reader.plays(pages.block("docs/operate/volumes.md", "Create a VM with volumes"))
+    reader.plays(pages.block("docs/operate/snapshots.md", "Snapshots"))
+    host.run(["nqr", "vm", "stop", "web1"])
+    reader.plays(pages.block("docs/operate/volumes.md", "Keep, attach and detach"))
+    reader.plays(pages.block("docs/operate/networks.md", "Limit traffic"))
+    host.run(["nqr", "vm", "start", "web1"])
+    reader.plays(pages.block("docs/operate/vms.md", "Create and delete"))
+    reader.plays(pages.block("docs/operate/vms.md", "Templates"))
+    reader.plays(pages.block("docs/operate/images.md", "Images"))
+    reader.plays(pages.block("docs/operate/hosts.md", "Hosts"))
+    reader.plays(pages.block("docs/operate/users.md", "Users"), user_password=typed)
     assert {vm["state"] for vm in reader.vms()} == {"stopped"}, "drained"
     assert fetch(host, "http://127.0.0.1:18080/v1/auth/login", body={"username": "ann", "password": PASSWORDS[1]})[0] == 200
     host.run(["nqr", "host", "uncordon", NAME])
@@ -287,10 +300,10 @@ def test_removal_asks_at_a_terminal(reader: Reader) -> None:
 
 
 def test_everything_goes_and_the_host_is_as_before(reader: Reader) -> None:
-    fingerprint, uninstall, verify = pages.block("docs/operations.md", "Remove", 2).to_run
+    fingerprint, uninstall, verify = pages.block("docs/start/uninstall.md", "Check that the host is clean").to_run
     reader.types(fingerprint)
     said = reader.answers(uninstall, "y")
-    assert "This host is as it was before" in said.stdout, said.describe()
+    assert "This host is back to its state before the install" in said.stdout, said.describe()
     assert reader.types(verify).code == 0
     reader.types("rm before.json.gz mine.json.gz")
     found = "\n".join(reader.before.diff(reader.host.fingerprint()))

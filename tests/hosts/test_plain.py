@@ -128,12 +128,14 @@ def test_after_a_reboot_the_same_command_brings_everything_back(installed: Job, 
 
 
 def test_after_a_reboot_one_command_brings_the_services_back(installed: Job) -> None:
-    """The one in docs/known-issues.md: there is no init system that would."""
+    """The one in docs/reference/known-issues.md: there is no init system that would."""
     host = installed.host
     product.create_vm(host, "auto")
     host.reboot()
     assert daemons(host) == {}
-    (line,) = [code for code in pages.inline("docs/known-issues.md") if code.startswith("nqr install --non-interactive")]
+    (line,) = [
+        code for code in pages.inline("docs/reference/known-issues.md") if code.startswith("nqr install --non-interactive")
+    ]
     host.run(line, timeout=600)
     eventually("the manager answers", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 200)
     eventually("the agent answers", lambda: fetch(host, "http://127.0.0.1:19090/agent/v1/health")[0] == 200)

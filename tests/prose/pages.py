@@ -8,7 +8,7 @@ from collections.abc import Iterator
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
-_BULLET = re.compile(r"\s*(?:[-*]|\d+\.)\s+")
+_BULLET = re.compile(r"^\s*(?:[-*]|\d+\.)\s+")
 _RULE = re.compile(r"[\s|:-]*")
 
 

@@ -43,7 +43,7 @@ _PHRASES = [(re.compile(rf"(?<![\w-])(?:{phrase})(?![\w-])", re.IGNORECASE), ins
 _CLAUSE = re.compile(r"(?:What|Who|Whoever|Whatever|Whose)\b(?!')")
 _CODE = re.compile(r"`[^`]*`")
 _WORD = re.compile(r"[\w'/.-]*\w[\w'/.-]*")
-_FULL_STOP = re.compile(r"(?<=[.!?:;])\s+(?=[A-Z`“‹])|(?<=[:!?])\s+")
+_FULL_STOP = re.compile(r"(?<=[.!?:;])\s+(?=[A-Z`“‹]|nqr )|(?<=[:!?])\s+")
 _NO_END = re.compile(r"\b(e\.g|i\.e|etc|vs)\.$")
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.prose import check, rules
 from tests.prose.exceptions import NOT_REWRITTEN
 from tests.prose.messages import error_classes, flat, texts

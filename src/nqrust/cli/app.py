@@ -19,7 +19,7 @@ from nqrust.cli.support import commands as support_commands
 from nqrust.cli.vm import commands as vm_commands
 from nqrust.cli.vm import volumes as volume_commands
 
-_HELP = "NQRust-MicroVM: install a microVM platform on this host, prove that it works, and take it out again."
+_HELP = "NQRust-MicroVM: install, test, use and remove a microVM platform on this host."
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -34,15 +34,15 @@ def build() -> typer.Typer:
     state_commands.add_to(app)
     fingerprint_commands.add_to(app)
     app.add_typer(
-        config_commands.build(_typer("Settings, and where each came from.")),
+        config_commands.build(_typer("Show and check settings.")),
         name="config",
     )
-    app.add_typer(vm_commands.build(_typer("VMs of the platform.")), name="vm")
-    app.add_typer(template_commands.build(_typer("Templates: what VMs are made of, under a name.")), name="template")
-    app.add_typer(volume_commands.build(_typer("Volumes: kept ones; attach to and detach from stopped VMs.")), name="volume")
-    app.add_typer(image_commands.build(_typer("Images that VMs boot from.")), name="image")
-    app.add_typer(host_commands.build(_typer("Hosts of the platform.")), name="host")
-    app.add_typer(user_commands.build(_typer("Users of the platform.")), name="user")
+    app.add_typer(vm_commands.build(_typer("Manage VMs.")), name="vm")
+    app.add_typer(template_commands.build(_typer("Manage templates for VMs.")), name="template")
+    app.add_typer(volume_commands.build(_typer("Manage kept volumes, and attach or detach volumes.")), name="volume")
+    app.add_typer(image_commands.build(_typer("Manage the images that VMs boot from.")), name="image")
+    app.add_typer(host_commands.build(_typer("Manage hosts.")), name="host")
+    app.add_typer(user_commands.build(_typer("Manage users.")), name="user")
     support_commands.add_to(app)
     return app
 

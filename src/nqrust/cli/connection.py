@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ManagerUrl = Annotated[
     str | None,
-    typer.Option("--manager", metavar="URL", help="Address of the manager; else NQR_MANAGER_URL, else this host's."),
+    typer.Option("--manager", metavar="URL", help="Address of the manager (default: NQR_MANAGER_URL, then this host)."),
 ]
 
 _CURES = {

@@ -18,12 +18,12 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the hos
 
 def build(app: typer.Typer) -> typer.Typer:
     app.command("ls", help="List the hosts.")(ls)
-    app.command("show", help="All about one host.")(show)
-    app.command("token", help="Make a token with which one agent may join.")(token)
-    app.command("cordon", help="Place no new VM on a host.")(cordon)
-    app.command("uncordon", help="Place VMs on a host again, and start those that its drain stopped.")(uncordon)
+    app.command("show", help="Show the details of a host.")(show)
+    app.command("token", help="Create a token that lets one agent join.")(token)
+    app.command("cordon", help="Stop placing new VMs on a host.")(cordon)
+    app.command("uncordon", help="Place VMs on a host again, and start the VMs that its drain stopped.")(uncordon)
     app.command("drain", help="Cordon a host and stop its VMs.")(drain)
-    app.command("rm", help="Forget a host.")(rm)
+    app.command("rm", help="Remove a host from the platform.")(rm)
     return app
 
 
@@ -51,7 +51,9 @@ def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def token(
-    ttl: Annotated[int, typer.Option("--ttl", metavar="SECONDS", min=60, max=7 * 86400, help="How long it may be used.")] = 3600,
+    ttl: Annotated[
+        int, typer.Option("--ttl", metavar="SECONDS", min=60, max=7 * 86400, help="Lifetime of the token in seconds.")
+    ] = 3600,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
@@ -93,7 +95,7 @@ def drain(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 
 def rm(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Even when it has VMs.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Remove the host even if it has VMs.")] = False,
     url: ManagerUrl = None,
 ) -> None:
     from nqrust.client import calls

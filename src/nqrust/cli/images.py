@@ -21,10 +21,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the image.")]
 
 def build(app: typer.Typer) -> typer.Typer:
     app.command("ls", help="List the images.")(ls)
-    app.command("show", help="All about one image.")(show)
-    app.command("add", help="Register an image that is on the manager's host, or at a URL.")(add)
+    app.command("show", help="Show the details of an image.")(show)
+    app.command("add", help="Register an image from the manager's host or from a URL.")(add)
     app.command("build", help="Build an image on this host from the distribution's packages.")(build_image)
-    app.command("scan", help="Look for images that were put into the image folder.")(scan)
+    app.command("scan", help="Register new images in the image folder.")(scan)
     app.command("rm", help="Remove images from the registry.")(rm)
     return app
 
@@ -54,8 +54,8 @@ def add(
         str | None,
         typer.Option("--path", metavar="DIR", help="Folder with an image.json on the manager's host."),
     ] = None,
-    from_url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Where to fetch it.")] = None,
-    sha256: Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Digest of what the URL gives.")] = None,
+    from_url: Annotated[str | None, typer.Option("--url", metavar="URL", help="URL of the image's image.json.")] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="SHA-256 digest of that image.json.")] = None,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
@@ -97,7 +97,7 @@ def add(
 
 
 def build_image(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The recipe: tiny or container-runtime.")] = "tiny",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Image to build: tiny or container-runtime.")] = "tiny",
     url: ManagerUrl = None,
 ) -> None:
     from nqrust.client import calls

@@ -23,7 +23,7 @@ def _one_of(value: str) -> str:
     return choice("--output", value, ("text", "json"))
 
 
-Output = Annotated[str, typer.Option("--output", metavar="text|json", help="text, or one JSON document.", callback=_one_of)]
+Output = Annotated[str, typer.Option("--output", metavar="text|json", help="Output format.", callback=_one_of)]
 
 
 def document(model: BaseModel) -> None:

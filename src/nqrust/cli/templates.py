@@ -21,9 +21,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the template.
 
 def build(app: typer.Typer) -> typer.Typer:
     app.command("ls", help="List the templates.")(ls)
-    app.command("show", help="All about one template.")(show)
-    app.command("create", help="Keep what VMs are made of under a name.")(create)
-    app.command("rm", help="Delete a template; VMs that were made of it stay.")(rm)
+    app.command("show", help="Show the details of a template.")(show)
+    app.command("create", help="Save VM options under a name.")(create)
+    app.command("rm", help="Delete a template. Its VMs stay.")(rm)
     return app
 
 
@@ -53,19 +53,17 @@ def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 def create(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the template.")],
     image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="Image to boot.")],
-    description: Annotated[str | None, typer.Option("--description", metavar="TEXT", help="What it is for.")] = None,
+    description: Annotated[str | None, typer.Option("--description", metavar="TEXT", help="Description of the template.")] = None,
     vcpus: opt.Vcpus = None,
     memory: opt.Memory = None,
     disk: opt.Disk = None,
     ssh_key: opt.SshKeys = None,
     user: Annotated[
         str | None,
-        typer.Option("--user", metavar="NAME", help="Account in the guest; --ssh-key is then its key instead of root's."),
+        typer.Option("--user", metavar="NAME", help="Account in the guest. Gets the --ssh-key instead of root."),
     ] = None,
     tag: opt.Tags = None,
-    volume: Annotated[
-        opt.Texts, typer.Option("--volume", metavar="MIB[:keep]", help="Empty disk beside its own; may be repeated.")
-    ] = None,
+    volume: Annotated[opt.Texts, typer.Option("--volume", metavar="MIB[:keep]", help="New, empty volume. Repeatable.")] = None,
     net_rx: opt.NetRx = None,
     net_tx: opt.NetTx = None,
     disk_rate: opt.DiskRate = None,
@@ -73,7 +71,7 @@ def create(
     network_config: opt.NetworkConfig = None,
     autostart: opt.Autostart = None,
     restart_policy: opt.Restart = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Also when there is one of that name: it becomes this.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing template with this name.")] = False,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

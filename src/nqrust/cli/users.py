@@ -14,7 +14,7 @@ from nqrust.installer.engine.errors import UsageError
 
 def build(app: typer.Typer) -> typer.Typer:
     app.callback()(lambda: None)  # so that the one command keeps its name
-    app.command("password", help="Change a password; needs the current one.")(password)
+    app.command("password", help="Change a password (asks for the current one).")(password)
     return app
 
 

@@ -201,7 +201,7 @@ async def close_code(url: str, headers: dict[str, str] | None = None) -> int:
 async def test_a_console_opened_with_a_password_outlives_a_change_of_that_password(
     served: Any, echo: Any, monkeypatch: Any
 ) -> None:
-    """docs/security.md says so: who opened it has no session that could end."""
+    """docs/understand/security.md says so: who opened it has no session that could end."""
     monkeypatch.setattr(console, "CHECK_SECONDS", 0.1)
     base, manager = served
     await running_vm(manager, echo[0])

@@ -171,7 +171,7 @@ def test_a_standard_stream_that_is_closed_is_no_error(closed: str, tmp_path: Pat
 
 
 def test_the_published_schema_is_the_models() -> None:
-    assert (ROOT / "docs" / "config.schema.json").read_text() == render_schema()
+    assert (ROOT / "docs" / "reference" / "config.schema.json").read_text() == render_schema()
 
 
 # --- runs, with operations that answer from memory

@@ -28,7 +28,7 @@ def codes_in_use() -> set[str]:
 
 
 def test_every_code_has_an_entry_with_what_and_cure() -> None:
-    text = (DOCS / "troubleshooting.md").read_text()
+    text = (DOCS / "reference" / "error-codes.md").read_text()
     entries = dict(re.findall(r"^### (NQR-[A-Z]+-\d{3})\n(.*?)(?=^##|\Z)", text, re.M | re.S))
     assert codes_in_use() - entries.keys() == set()
     assert [code for code, body in entries.items() if "**What.**" not in body or "**Cure.**" not in body] == []
@@ -36,7 +36,7 @@ def test_every_code_has_an_entry_with_what_and_cure() -> None:
 
 
 def test_every_setting_is_in_the_table_as_it_is() -> None:
-    text = (DOCS / "configuration.md").read_text()
+    text = (DOCS / "reference" / "settings.md").read_text()
     defaults = Settings()
     for option in OPTIONS:
         (row,) = [line for line in text.splitlines() if line.startswith(f"| `{option.name}` |")]
@@ -50,7 +50,7 @@ def test_every_setting_is_in_the_table_as_it_is() -> None:
 
 
 def test_the_example_file_is_valid() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "configuration.md").read_text(), re.S)
+    (example,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "reference" / "settings.md").read_text(), re.S)
     example = example.replace("  password_file: /root/db-password\n", "")
     assert gather(flags={}, environ={}, config=parse(example.encode(), "example.yaml")).settings.database.port == 5432
 

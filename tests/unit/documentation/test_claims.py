@@ -20,14 +20,10 @@ STRONG = re.compile(
     r"|\bno (\w+ ){1,3}(can|is|are)\b",
     re.IGNORECASE,
 )
-COVERED = {
-    "README.md": ALL,
-    "docs/security.md": ALL,
-    "docs/known-issues.md": ALL,
-    "docs/architecture.md": STRONG,
-    "docs/configuration.md": STRONG,
-    "docs/operations.md": STRONG,
-}
+IN_FULL = ("README.md", "docs/understand/security.md", "docs/reference/known-issues.md")
+NOT_COVERED = ("docs/README.md", "docs/reference/cli.md", "docs/reference/error-codes.md", "docs/understand/benchmarks.md")
+"""A list of links; two that other tests compare with the code; figures of one day."""
+COVERED = {page: ALL if page in IN_FULL else STRONG for page in pages.pages() if page not in NOT_COVERED}
 """Pages, and which of their claims (tests/documentation/pages.py) need a row."""
 PROMISES = re.compile(r"\b(works|is refused|refuses|never|always|every)\b", re.IGNORECASE)
 BY_THE_WAY = re.compile(r"^(Tests:|Licence:|Apache-2\.0\.|`\./scripts/test\.sh`\.)$")
@@ -36,7 +32,7 @@ BY_THE_WAY = re.compile(r"^(Tests:|Licence:|Apache-2\.0\.|`\./scripts/test\.sh`\
 @pytest.mark.parametrize("page", COVERED)
 def test_every_claim_has_a_row(page: str) -> None:
     wanted = tuple(claim for claim in pages.claims(page) if COVERED[page].search(claim) and not BY_THE_WAY.match(claim))
-    assert len(wanted) > 3
+    assert len(wanted) > 3 or page not in IN_FULL
     assert claims.uncovered(page, wanted) == []
 
 
@@ -49,7 +45,7 @@ def test_a_row_repeats_its_page_word_for_word(page: str) -> None:
 
 
 def test_a_row_names_tests_or_says_why_not() -> None:
-    assert {row.page for row in claims.rows()} == set(COVERED)
+    assert {row.page for row in claims.rows()} <= set(COVERED)
     assert [row.name for row in claims.rows() if bool(row.tests) == bool(row.none)] == []
     assert [row.name for row in claims.rows() if row.none and PROMISES.search(row.says)] == [], "a promise has a test"
 
@@ -84,7 +80,7 @@ def test_a_test_that_is_missing_or_skipped_is_found(
 
 
 def test_figures_of_the_security_page() -> None:
-    page = pages.text("docs/security.md")
+    page = pages.text("docs/understand/security.md")
     assert f"Open consoles close within {console.CHECK_SECONDS:g} seconds" in page
     assert f"for up to {upkeep.EVERY:g} seconds" in page
 

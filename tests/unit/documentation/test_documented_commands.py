@@ -33,7 +33,7 @@ def test_a_block_of_commands_can_be_typed_as_it_is(block: Block) -> None:
 def test_commands_within_sentences_exist(page: str) -> None:
     quoted = [words for code in pages.inline(page) if (words := commands.words_of(commands.plain(code))) is not None]
     named = list(commands.mentions(commands.plain(pages.prose(page))))
-    absent = NOT_IN_THIS_VERSION if page == "docs/known-issues.md" else frozenset()
+    absent = NOT_IN_THIS_VERSION if page == "docs/reference/known-issues.md" else frozenset()
     assert [f"nqr {' '.join(words)}: {wrong}" for words in quoted
             if (wrong := commands.problem(words, complete=False)) and " ".join(words) not in absent] == []  # fmt: skip
     assert [f"nqr {' '.join(words)}: {wrong}" for words in named
@@ -42,7 +42,7 @@ def test_commands_within_sentences_exist(page: str) -> None:
 
 def test_commands_that_are_said_to_be_missing_are() -> None:
     for words in NOT_IN_THIS_VERSION:
-        assert f"no `nqr {words}`" in pages.text("docs/known-issues.md")
+        assert f"no `nqr {words}`" in pages.text("docs/reference/known-issues.md")
         assert commands.problem([words], complete=False)
 
 

@@ -26,16 +26,16 @@ PHASES = (
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="Install on this host, or bring it to what is asked.")(with_flags("install", settings=True)(install))
-    app.command(help="Show what an install would change, and change nothing.")(with_flags("plan", settings=True)(plan))
-    app.command(help="Prove hop by hop that the installation works; boots a VM.")(with_flags("verify", settings=False)(verify))
-    app.command(help="Undo the run that was cut off, or else the last one.")(with_flags("rollback", settings=False)(rollback))
-    app.command(help="Remove the platform. VM disks, images and the database stay unless a flag says otherwise.")(
+    app.command(help="Install on this host, or apply changed settings.")(with_flags("install", settings=True)(install))
+    app.command(help="Show the changes of an install without making them.")(with_flags("plan", settings=True)(plan))
+    app.command(help="Test each part of the installation, and boot a VM.")(with_flags("verify", settings=False)(verify))
+    app.command(help="Undo the interrupted run, or the last run.")(with_flags("rollback", settings=False)(rollback))
+    app.command(help="Remove the platform. Keeps VM disks, images and the database by default.")(
         with_flags("uninstall", settings=False)(uninstall)
     )
-    phase = typer.Typer(help="One phase alone.", rich_markup_mode=None, no_args_is_help=True)
+    phase = typer.Typer(help="Run single phases of an install.", rich_markup_mode=None, no_args_is_help=True)
     phase.command("run", help=f"Run one phase: {', '.join(PHASES)}.")(with_flags("phase", settings=True)(phase_run))
-    phase.command("ls", help="Name the phases in their order.")(phase_ls)
+    phase.command("ls", help="List the phases in order.")(phase_ls)
     app.add_typer(phase, name="phase")
 
 
@@ -58,7 +58,7 @@ def install(flags: Flags) -> None:
 
 def plan(
     flags: Flags,
-    detailed_exitcode: Annotated[bool, typer.Option("--detailed-exitcode", help="Exit with 10 when there are changes.")] = False,
+    detailed_exitcode: Annotated[bool, typer.Option("--detailed-exitcode", help="Exit with 10 if there are changes.")] = False,
 ) -> None:
     require_root("plan")
     from nqrust.cli.install.gathering import gathered, request
@@ -132,7 +132,7 @@ def uninstall(
         typer.Option(
             "--script",
             metavar="FILE",
-            help="Change nothing: write the same as a shell script that works without nqr and Python (-: print it).",
+            help="Write the uninstall as a shell script instead of running it (-: print it).",
         ),
     ] = None,
     save_fingerprint: Annotated[
@@ -140,7 +140,7 @@ def uninstall(
         typer.Option(
             "--save-fingerprint",
             metavar="FILE",
-            help="Keep the host's fingerprint from before the install, for `nqr verify-clean --before FILE`.",
+            help="Save the fingerprint from before the install, for `nqr verify-clean --before FILE`.",
         ),
     ] = None,
 ) -> None:
@@ -205,7 +205,7 @@ def _save_fingerprint(path: str) -> None:
     write_private(path, content, mode=0o600)
 
 
-def phase_run(flags: Flags, name: Annotated[str, typer.Argument(metavar="NAME", help="The phase.")]) -> None:
+def phase_run(flags: Flags, name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the phase.")]) -> None:
     require_root("phase run")
     choice("NAME", name, PHASES)
     from nqrust.cli.install.gathering import gathered, request

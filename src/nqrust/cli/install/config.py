@@ -12,13 +12,11 @@ from nqrust.cli.output import Output
 
 
 def build(app: typer.Typer) -> typer.Typer:
-    app.command("show", help="Every setting that an install would use, and its source.")(
-        with_flags("config", settings=True)(show)
-    )
-    app.command("validate", help="Check a configuration file; the environment counts too.")(
+    app.command("show", help="Show every setting of an install, and its source.")(with_flags("config", settings=True)(show))
+    app.command("validate", help="Check a configuration file together with the environment.")(
         with_flags("config", settings=True)(validate)
     )
-    app.command("schema", help="The JSON schema of the configuration file.")(schema)
+    app.command("schema", help="Print the JSON schema of the configuration file.")(schema)
     return app
 
 
@@ -54,7 +52,7 @@ def schema() -> None:
 
 
 def render_schema() -> str:
-    """The published schema (docs/config.schema.json), as text."""
+    """The published schema (docs/reference/config.schema.json), as text."""
     from nqrust.installer.settings.model import Settings
 
     document: dict[str, Any] = {

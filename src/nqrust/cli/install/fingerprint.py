@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="Read all of this host that an installer could change.")(fingerprint)
-    app.command("verify-clean", help="After an uninstall: is the host as it was before?")(verify_clean)
+    app.command(help="Record everything on this host that an installer could change.")(fingerprint)
+    app.command("verify-clean", help="Compare the host with its state before the install.")(verify_clean)
 
 
 def fingerprint(
     compare: Annotated[
-        str | None, typer.Option("--compare", metavar="FILE", help="Show what differs from this fingerprint.")
+        str | None, typer.Option("--compare", metavar="FILE", help="Show the differences from this fingerprint.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", metavar="FILE", help="Write it here instead of standard output.")
+        str | None, typer.Option("--output", metavar="FILE", help="Output file (default: standard output).")
     ] = None,
 ) -> None:
     require_root("fingerprint")
@@ -47,7 +47,7 @@ def fingerprint(
 def verify_clean(
     before: Annotated[
         str | None,
-        typer.Option("--before", metavar="FILE", help="Fingerprint from before the install; else the kept one."),
+        typer.Option("--before", metavar="FILE", help="Fingerprint from before the install (default: the saved one)."),
     ] = None,
 ) -> None:
     require_root("verify-clean")

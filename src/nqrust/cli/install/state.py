@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="What is installed here, and whether a run was cut off.")(status)
-    app.command(help="Status and every proof, with a cure for what is wrong.")(doctor)
-    app.command(help="The version of nqr.")(version)
+    app.command(help="Show the installation, its services, and interrupted runs.")(status)
+    app.command(help="Show status and test results, with a cure for each problem.")(doctor)
+    app.command(help="Show the version of nqr.")(version)
 
     @app.callback()
     def _root(
         show_version: Annotated[
-            bool, typer.Option("--version", is_eager=True, callback=_version_flag, help="The version of nqr.")
+            bool, typer.Option("--version", is_eager=True, callback=_version_flag, help="Show the version of nqr.")
         ] = False,
     ) -> None:
         return None

@@ -15,14 +15,14 @@ _FOREVER = 10 * 365 * 86400.0
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="What a service says; `install`: what the last run said.")(logs)
-    app.command("support-bundle", help="Settings without secrets, status and logs in one file.")(support_bundle)
+    app.command(help="Show the logs of a service, or of the last run (install).")(logs)
+    app.command("support-bundle", help="Collect settings, status and logs in one file, without secrets.")(support_bundle)
 
 
 def logs(
     service: Annotated[str, typer.Argument(metavar="[SERVICE]", help=f"{', '.join(UNITS)}, install, or all.")] = "all",
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as new lines come.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=1, help="How many lines.")] = 100,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow new lines.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=1, help="Number of lines.")] = 100,
 ) -> None:
     choice("SERVICE", service, (*UNITS, "install", "all"))
     require_root("logs")
@@ -52,7 +52,9 @@ def logs(
 
 
 def support_bundle(
-    output: Annotated[str | None, typer.Option("--output", metavar="FILE", help="Where to write it; here by default.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="FILE", help="Output file (default: in the current folder).")
+    ] = None,
 ) -> None:
     require_root("support-bundle")
     from nqrust.cli.support.bundle import write

@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the change is complete.", callback=opt.timed)]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.", callback=opt.timed)]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Maximum wait in seconds.", callback=opt.timed)]
 Texts = list[str] | None
 _STEADY = 2.0  # seconds for which a VM runs before we say that it started, unless its guest reports earlier
 
 
 def build(app: typer.Typer) -> typer.Typer:
     app.command("ls", help="List the VMs.")(ls)
-    app.command("show", help="All about one VM.")(show)
-    app.command("create", help="Create a VM and, unless told not to, start it.")(create)
+    app.command("show", help="Show the details of a VM.")(show)
+    app.command("create", help="Create a VM and start it.")(create)
     app.command("start", help="Start a VM.")(start)
-    app.command("stop", help="Stop a VM: ask the guest, end it when it does not.")(stop)
+    app.command("stop", help="Stop a VM. Ends the VM if the guest does not power off.")(stop)
     app.command("restart", help="Stop and start a VM.")(restart)
     app.command("pause", help="Freeze a VM.")(pause)
-    app.command("resume", help="Let a paused VM go on.")(resume)
-    app.command("limit", help="Limit what a VM may move over its network and its disks.")(vm_limits.limit)
-    app.command("forward", help="Let ports of its host lead to a VM.")(vm_ports.forward)
-    app.add_typer(vm_snapshots.build(), name="snapshot", help="Snapshots: ls, create, restore, rm.")
-    app.command("rm", help="Delete VMs with their disks.")(rm)
-    app.command("adopt", help="Make the record of a VM that a host has. The VM runs on.")(vm_unknown.adopt)
-    app.command("console", help="Attach to the serial console; Ctrl-] leaves, and the VM runs on.")(console)
+    app.command("resume", help="Resume a paused VM.")(resume)
+    app.command("limit", help="Limit the network and disk traffic of a VM.")(vm_limits.limit)
+    app.command("forward", help="Forward ports of the host to a VM.")(vm_ports.forward)
+    app.add_typer(vm_snapshots.build(), name="snapshot", help="Manage the snapshots of a VM.")
+    app.command("rm", help="Delete VMs and their disks.")(rm)
+    app.command("adopt", help="Make a record for a VM without one. The VM runs on.")(vm_unknown.adopt)
+    app.command("console", help="Attach to the serial console. Ctrl-] leaves, and the VM runs on.")(console)
     return app
 
 
 def ls(
-    host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Only of this host.")] = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Only on this host.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only with this tag.")] = None,
     unknown: vm_unknown.Unknown = False,
     out: Output = "text",
@@ -81,46 +81,46 @@ def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def create(
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name, and hostname of the guest.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the VM and hostname of the guest.")],
     image: Annotated[str | None, typer.Option("--image", metavar="IMAGE", help="Image to boot.")] = None,
     template: Annotated[
-        str | None, typer.Option("--template", metavar="NAME", help="Template that says what no flag here does.")
+        str | None, typer.Option("--template", metavar="NAME", help="Template for the options that you do not give.")
     ] = None,
     vcpus: opt.Vcpus = None,
     memory: opt.Memory = None,
     disk: opt.Disk = None,
     ssh_key: opt.SshKeys = None,
     tag: opt.Tags = None,
-    forward: Annotated[
-        Texts, typer.Option("--forward", metavar="HOST:GUEST[/udp]", help="Port of the host that leads to it; may be repeated.")
-    ] = None,
+    forward: Annotated[Texts, typer.Option("--forward", metavar="HOST:GUEST[/udp]", help="Forwarded port. Repeatable.")] = None,
     volume: Annotated[
         Texts,
         typer.Option(
             "--volume",
             metavar="MIB[:keep]|NAME",
-            help="Disk beside its own (vdb ...): 512M or 2G:keep for an empty one, or a kept volume; may be repeated.",
+            help="New volume (512M, or 2G:keep) or name of a kept volume. Repeatable.",
         ),
     ] = None,
     user: Annotated[
         str | None,
-        typer.Option("--user", metavar="NAME", help="Account in the guest; --ssh-key is then its key instead of root's."),
+        typer.Option("--user", metavar="NAME", help="Account in the guest. Gets the --ssh-key instead of root."),
     ] = None,
     password_hash_file: Annotated[
         str | None,
-        typer.Option("--password-hash-file", metavar="FILE", help="Password of --user, as `openssl passwd -6` prints it."),
+        typer.Option(
+            "--password-hash-file", metavar="FILE", help="File with the password hash for --user (see `openssl passwd -6`)."
+        ),
     ] = None,
     net_rx: opt.NetRx = None,
     net_tx: opt.NetTx = None,
     disk_rate: opt.DiskRate = None,
     disk_iops: opt.DiskIops = None,
     network_config: opt.NetworkConfig = None,
-    host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Place it on this host.")] = None,
-    start: Annotated[bool, typer.Option("--start/--no-start", help="Start it.")] = True,
+    host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Place the VM on this host.")] = None,
+    start: Annotated[bool, typer.Option("--start/--no-start", help="Start the VM.")] = True,
     autostart: opt.Autostart = None,
     restart_policy: opt.Restart = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Return when its guest agent reported.", callback=opt.timed)
+        bool, typer.Option("--wait/--no-wait", help="Wait until the guest agent reports.", callback=opt.timed)
     ] = False,
     timeout: Timeout = 180.0,
     out: Output = "text",
@@ -164,7 +164,7 @@ def resume(name: Name, wait: Wait = True, timeout: Timeout = 60.0, out: Output =
 
 def restart(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Do not ask the guest first.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Stop the VM without asking the guest.")] = False,
     wait: Wait = True,
     timeout: Timeout = 120.0,
     out: Output = "text",
@@ -182,10 +182,10 @@ def restart(
 
 def stop(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="End it at once instead of asking the guest.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Stop the VM without asking the guest.")] = False,
     grace: Annotated[
         int,
-        typer.Option("--grace", metavar="SECONDS", min=0, max=600, help="Time the guest has to stop by itself."),
+        typer.Option("--grace", metavar="SECONDS", min=0, max=600, help="Time for the guest to power off, in seconds."),
     ] = 20,
     wait: Wait = True,
     timeout: Timeout = 120.0,
@@ -204,7 +204,7 @@ def stop(
 
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids.")],
-    force: Annotated[bool, typer.Option("--force", help="Even when its host is offline.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete the VM even if its host is offline.")] = False,
     unknown: vm_unknown.Unknown = False,
     wait: Wait = True,
     timeout: Timeout = 120.0,
@@ -226,7 +226,7 @@ def rm(
 
 def console(
     name: Name,
-    log: Annotated[bool, typer.Option("--log", help="Print what the console said so far, and leave.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Print the earlier output of the console and exit.")] = False,
     url: ManagerUrl = None,
 ) -> None:
     from nqrust.client import calls

@@ -14,31 +14,34 @@ from nqrust.contract import ssh_keys
 from nqrust.installer.engine.errors import UsageError
 
 Texts = list[str] | None
-Vcpus = Annotated[int | None, typer.Option("--vcpus", metavar="N", help="Virtual CPUs; 1 by default.")]
-Memory = Annotated[str | None, typer.Option("--memory", metavar="MIB", help="Memory: 256 (the default), 512M, 2G.")]
-Disk = Annotated[str | None, typer.Option("--disk", metavar="MIB", help="Disk; the image's own size by default.")]
-SshKeys = Annotated[Texts, typer.Option("--ssh-key", metavar="KEY|FILE", help="Public key; may be repeated.")]
-Tags = Annotated[Texts, typer.Option("--tag", metavar="TAG", help="Tag; may be repeated.")]
-Autostart = Annotated[bool | None, typer.Option("--autostart/--no-autostart", help="Start with its host; by default it does.")]
+Vcpus = Annotated[int | None, typer.Option("--vcpus", metavar="N", help="Number of virtual CPUs (default: 1).")]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="MIB", help="Memory, as 512M or 2G (default: 256M).")]
+Disk = Annotated[
+    str | None, typer.Option("--disk", metavar="MIB", help="Disk size, as 512M or 2G (default: the size of the image).")
+]
+SshKeys = Annotated[Texts, typer.Option("--ssh-key", metavar="KEY|FILE", help="SSH public key. Repeatable.")]
+Tags = Annotated[Texts, typer.Option("--tag", metavar="TAG", help="Tag. Repeatable.")]
+Autostart = Annotated[bool | None, typer.Option("--autostart/--no-autostart", help="Start the VM with its host (default: yes).")]
 Restart = Annotated[
     str | None,
-    typer.Option("--restart", metavar="never|on-failure|always", help="When it dies by itself; on-failure by default."),
+    typer.Option("--restart", metavar="never|on-failure|always", help="Restart policy (default: on-failure)."),
 ]
 NetworkConfig = Annotated[
     str | None,
-    typer.Option(
-        "--network-config", metavar="dhcp|image", help="What its disk is told: DHCP (the default), or what the image has."
-    ),
+    typer.Option("--network-config", metavar="dhcp|image", help="Network configuration: DHCP (default), or the image's own."),
 ]
 NetRx = Annotated[
-    str | None, typer.Option("--net-rx", metavar="BITS", help="To the guest, at most, a second: 512k, 100M, 1G bits.")
+    str | None,
+    typer.Option("--net-rx", metavar="BITS", help="Limit for traffic to the guest, in bits per second: 512k, 100M, 1G."),
 ]
-NetTx = Annotated[str | None, typer.Option("--net-tx", metavar="BITS", help="From the guest, at most, a second.")]
+NetTx = Annotated[
+    str | None, typer.Option("--net-tx", metavar="BITS", help="Limit for traffic from the guest, in bits per second.")
+]
 DiskRate = Annotated[
     str | None,
-    typer.Option("--disk-rate", metavar="MIB", help="Each disk, reads and writes, at most, a second: 512K, 50M, 1G bytes."),
+    typer.Option("--disk-rate", metavar="MIB", help="Limit for each disk, in bytes per second: 512K, 50M, 1G."),
 ]
-DiskIops = Annotated[int | None, typer.Option("--disk-iops", metavar="N", help="Operations of each disk, at most, a second.")]
+DiskIops = Annotated[int | None, typer.Option("--disk-iops", metavar="N", help="Limit for each disk, in operations per second.")]
 
 _NUMBER = re.compile(r"(\d{1,9})([a-zA-Z]*)")
 _KILOBITS = {"k": 1, "m": 1000, "g": 1_000_000}

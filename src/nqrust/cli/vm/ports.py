@@ -22,9 +22,9 @@ def forward(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")],
     ports: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[HOST:GUEST[/udp]...]", help="All forwards it shall have; none: show them."),
+        typer.Argument(metavar="[HOST:GUEST[/udp]...]", help="All forwards of the VM (default: show them)."),
     ] = None,
-    none: Annotated[bool, typer.Option("--none", help="Remove all.")] = False,
+    none: Annotated[bool, typer.Option("--none", help="Remove all of them.")] = False,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

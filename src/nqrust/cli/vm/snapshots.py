@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 Vm = Annotated[str, typer.Argument(metavar="VM", help="Name or id of the VM.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the snapshot.")]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.")]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Maximum wait in seconds.")]
 _LOOK_EVERY = 0.5  # seconds
 
 
 def build() -> typer.Typer:
     app = typer.Typer(no_args_is_help=True)
     app.command("ls", help="List the snapshots of a VM.")(ls)
-    app.command("create", help="Copy its disks, and its memory where its VMM can while it runs.")(create)
-    app.command("restore", help="Put a stopped VM back to a snapshot.")(restore)
+    app.command("create", help="Save the disks, and the memory if the VM is running.")(create)
+    app.command("restore", help="Restore a stopped VM from a snapshot.")(restore)
     app.command("rm", help="Delete a snapshot.")(rm)
     return app
 

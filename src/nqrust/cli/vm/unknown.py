@@ -13,9 +13,7 @@ from nqrust.cli.output import Output
 if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
 
-Unknown = Annotated[
-    bool, typer.Option("--unknown", help="VMs that a host has and the manager has no record of.", show_default=False)
-]
+Unknown = Annotated[bool, typer.Option("--unknown", help="List VMs that run on a host without a record.", show_default=False)]
 
 
 def ls(client: ManagerClient, out: str) -> None:
@@ -34,7 +32,7 @@ def ls(client: ManagerClient, out: str) -> None:
 
 def adopt(
     vm: Annotated[str, typer.Argument(metavar="ID", help="Id or name of an unknown VM: nqr vm ls --unknown")],
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="New name (default: the name it has).")] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="New name (default: the current name).")] = None,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 OfVm = Annotated[str, typer.Argument(metavar="VM", help="Name or id of a stopped VM.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the change is complete.", callback=opt.timed)]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait at most.", callback=opt.timed)]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Maximum wait in seconds.", callback=opt.timed)]
 
 
 def build(app: typer.Typer) -> typer.Typer:
-    app.command("ls", help="List the kept volumes, and who has them.")(ls)
-    app.command("attach", help="Give a stopped VM a volume, an empty or a kept one.")(attach)
-    app.command("detach", help="Take a volume from a stopped VM; the others keep their names.")(detach)
-    app.command("rm", help="Delete kept volumes with what is in them.")(rm)
+    app.command("ls", help="List the kept volumes with their hosts and VMs.")(ls)
+    app.command("attach", help="Attach a new or kept volume to a stopped VM.")(attach)
+    app.command("detach", help="Detach a volume from a stopped VM. Other volumes keep their names.")(detach)
+    app.command("rm", help="Delete kept volumes and their data.")(rm)
     return app
 
 
 def ls(
-    host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Only of this host.")] = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Only on this host.")] = None,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
@@ -48,7 +48,9 @@ def ls(
     )
 
 
-def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Whole names.")], url: ManagerUrl = None) -> None:
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Full names of the volumes.")], url: ManagerUrl = None
+) -> None:
     from nqrust.client import calls
 
     with manager(url) as client:
@@ -59,9 +61,9 @@ def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Whole
 
 def attach(
     vm: OfVm,
-    size: Annotated[str | None, typer.Option("--size", metavar="MIB", help="An empty one: 512M, 2G.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="It stays on its host when it is detached or the VM deleted.")] = False,
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="A kept one, or how its name begins.")] = None,
+    size: Annotated[str | None, typer.Option("--size", metavar="MIB", help="Size of a new, empty volume: 512M, 2G.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the volume after a detach or the deletion of its VM.")] = False,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of a kept volume, or the start of it.")] = None,
     wait: Wait = True,
     timeout: Timeout = 180.0,
     out: Output = "text",
@@ -80,9 +82,9 @@ def attach(
 
 def detach(
     vm: OfVm,
-    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its name in the guest: vdb ...")],
-    keep: Annotated[bool, typer.Option("--keep", help="It stays on its host, though it was not marked to.")] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="With what is on it.")] = False,
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Name of the volume in the guest: vdb ...")],
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the volume on its host.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the volume and its data.")] = False,
     wait: Wait = True,
     timeout: Timeout = 180.0,
     out: Output = "text",

@@ -67,7 +67,7 @@ def tell(host: Host, events: Reporter) -> tuple[str, ...]:
         events.emit(Notice("warning", f"The host could not be compared with how it was: {error}."))
         return ()
     if not found:
-        return ("This host is as it was before: nothing differs from its fingerprint.",)
+        return ("This host is back to its state before the install: nothing differs from its fingerprint.",)
     lines = [line.strip() for line in fingerprint.render(found, limit=SHOWN).splitlines() if line.startswith("  ")]
     head = f"{len(found)} {'thing differs' if len(found) == 1 else 'things differ'} from before the install"
     return (f"{head}; what is not listed above as left on purpose was changed by others meanwhile:", *lines)

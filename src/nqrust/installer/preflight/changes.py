@@ -1,6 +1,6 @@
 """What a re-run does where a setting has changed: one row for every setting, and the changes that are refused.
 
-A change is refused where it would lose VMs or data, and before anything is touched. docs/configuration.md shows the rows.
+A change is refused where it would lose VMs or data, and before anything is touched. docs/reference/settings.md shows the rows.
 """
 
 from __future__ import annotations
@@ -42,53 +42,57 @@ CHANGES: dict[str, Change] = {
         How.replaced,
         "`nat` and `isolated` change into each other while VMs run. Refused: to or from `bridged` while this host has VMs.",
     ),
-    "network.bridge_name": Change(How.replaced, "The old bridge goes, then the new one comes. Refused while this host has VMs."),
+    "network.bridge_name": Change(
+        How.replaced, "nqr removes the old bridge, then adds the new one. Refused while this host has VMs."
+    ),
     "network.uplink": Change(How.in_place, "Only `bridged` mode uses it."),
     "network.cidr": Change(
         How.in_place, "The bridge, the firewall and DHCP get the new network. Refused while this host has VMs."
     ),
-    "network.dhcp_first": Change(How.in_place, "VMs keep their addresses; new VMs get theirs from the new range."),
-    "network.dhcp_last": Change(How.in_place, "VMs keep their addresses; new VMs get theirs from the new range."),
-    "components.ui": Change(How.replaced, "Off: its service and its files go. Its Python packages stay until the next release."),
+    "network.dhcp_first": Change(How.in_place, "VMs keep their addresses. New VMs get addresses from the new range."),
+    "network.dhcp_last": Change(How.in_place, "VMs keep their addresses. New VMs get addresses from the new range."),
+    "components.ui": Change(
+        How.replaced, "Off: nqr removes its service and files. Its Python packages stay until the next release."
+    ),
     "components.container_runtime": Change(
-        How.replaced, "Off: the image is data and stays; `nqr image rm container-runtime` removes it."
+        How.replaced, "Off: the image is data and stays. `nqr image rm container-runtime` removes it."
     ),
     "vmm": Change(
-        How.in_place, "New VMs use it; VMs that exist keep theirs. Firecracker goes with `qemu` once this host has no VM."
+        How.in_place, "New VMs use it. Existing VMs keep theirs. With `qemu`, nqr removes Firecracker once this host has no VM."
     ),
-    "nested": Change(How.in_place, "The module option changes; it counts from the next load of the module."),
-    "release.source": Change(How.in_place, "Another release goes into its own folder; the old one stays beside it."),
-    "release.source_dir": Change(How.in_place, "Another release goes into its own folder; the old one stays beside it."),
-    "release.public_key": Change(How.in_place, "The next release is checked with it."),
-    "database.type": Change(How.refused, "Refused: the other database is empty, and the VMs would be lost."),
+    "nested": Change(How.in_place, "The module option changes. It applies from the next load of the module."),
+    "release.source": Change(How.in_place, "Another release gets its own folder, and the old one stays."),
+    "release.source_dir": Change(How.in_place, "Another release gets its own folder, and the old one stays."),
+    "release.public_key": Change(How.in_place, "nqr checks the next release with it."),
+    "database.type": Change(How.refused, "Refused: the other database is empty, so the VMs would be lost."),
     "database.host": Change(
-        How.in_place, "Refused where the database there is not this installation's. Names of this host change in place."
+        How.in_place, "Refused if the database there belongs to another installation. Names of this host change in place."
     ),
     "database.port": Change(
-        How.in_place, "Refused where the database there is not this installation's, and for a local database."
+        How.in_place, "Refused for a local database, and if the database there belongs to another installation."
     ),
     "database.name": Change(
-        How.in_place, "Refused where the database there is not this installation's, and for a local database."
+        How.in_place, "Refused for a local database, and if the database there belongs to another installation."
     ),
     "database.user": Change(
-        How.in_place, "Refused where the database there is not this installation's, and for a local database."
+        How.in_place, "Refused for a local database, and if the database there belongs to another installation."
     ),
     "database.password_file": Change(How.in_place, "The role of a local database gets the new password."),
     "agent.manager_base": Change(
-        How.in_place, "The agent goes to that manager. Refused while this host has VMs that the manager there does not know."
+        How.in_place, "The agent moves to that manager. Refused while this host has VMs that the new manager does not know."
     ),
     "agent.join_token_file": Change(How.in_place, "An agent that has joined does not need it again."),
-    "agent.bind": Change(How.in_place, "The agent restarts and tells the manager; VMs run on."),
-    "agent.name": Change(How.in_place, "The agent restarts and tells the manager; VMs run on."),
-    "agent.advertise_address": Change(How.in_place, "The agent restarts and tells the manager; VMs run on."),
-    "manager.bind": Change(How.in_place, "The manager restarts, and with it what talks to it."),
+    "agent.bind": Change(How.in_place, "The agent restarts and informs the manager. VMs run on."),
+    "agent.name": Change(How.in_place, "The agent restarts and informs the manager. VMs run on."),
+    "agent.advertise_address": Change(How.in_place, "The agent restarts and informs the manager. VMs run on."),
+    "manager.bind": Change(How.in_place, "The manager and its clients on this host restart."),
     "manager.allow_image_paths": Change(How.in_place, "The manager restarts."),
     "manager.reconciler_disabled": Change(How.in_place, "The manager restarts."),
     "ui.bind": Change(How.in_place, "The web UI restarts."),
-    "paths.install_dir": Change(How.refused, "Refused: what is there cannot be moved while it runs."),
-    "paths.data_dir": Change(How.refused, "Refused: disks of VMs are there."),
-    "paths.config_dir": Change(How.refused, "Refused: the services and their secrets are there."),
-    "paths.image_dir": Change(How.refused, "Refused: images are there."),
+    "paths.install_dir": Change(How.refused, "Refused: nqr cannot move running programs."),
+    "paths.data_dir": Change(How.refused, "Refused: the folder holds disks of VMs."),
+    "paths.config_dir": Change(How.refused, "Refused: the folder holds the services' settings and secrets."),
+    "paths.image_dir": Change(How.refused, "Refused: the folder holds images."),
 }
 
 FIRM = frozenset({"NQR-PRE-060", "NQR-PRE-061", "NQR-PRE-062", "NQR-PRE-063", "NQR-PRE-064"})

@@ -137,7 +137,7 @@ def _did_you_mean_key(key: str, sections: set[str]) -> str:
         return f"Did you mean {own[near[0]]}?" + _as_yaml(own[near[0]])
     if inside:
         return f"Keys of {section}: {_keys_of(section)}."
-    return "All keys are in docs/configuration.md and in the output of: nqr config schema"
+    return "All keys are in docs/reference/settings.md and in the output of: nqr config schema"
 
 
 def _keys_of(section: str) -> str:
@@ -243,7 +243,7 @@ def _usage_error(error: ValidationError, given: Mapping[str, Given]) -> UsageErr
         return UsageError(
             "NQR-CFG-009",
             f"The {name or 'settings'} settings do not fit: {message}.{sources}",
-            "Correct them together; see docs/configuration.md.",
+            "Correct them together; see docs/reference/settings.md.",
         )
     shown = f"“{item.value}”"
     if item.kind == "flag":
@@ -280,7 +280,7 @@ def _cure(option: Option, item: Given) -> str:
         if near:
             return f"Did you mean {near[0]}?"
         return f"Use one of {', '.join(option.choices)}."
-    return f"Correct it, or leave it out for the default; {option.name} is described in docs/configuration.md."
+    return f"Correct it, or leave it out for the default; {option.name} is described in docs/reference/settings.md."
 
 
 def _default(settings: Settings, option: Option) -> Given:

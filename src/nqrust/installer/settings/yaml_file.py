@@ -70,7 +70,7 @@ def parse(data: bytes, path: str) -> ConfigFile:
         raise UsageError(
             "NQR-CFG-002",
             f"{path} is not UTF-8 text (byte {error.start}).",
-            "Save it as UTF-8; see docs/configuration.md for an example.",
+            "Save it as UTF-8; see docs/reference/settings.md for an example.",
         ) from error
     except yaml.YAMLError as error:
         raise UsageError(
@@ -110,7 +110,7 @@ def _leaves(loader: yaml.SafeLoader, root: yaml.Node | None, path: str) -> Itera
         raise UsageError(
             "NQR-CFG-006",
             f"{path}, line {root.start_mark.line + 1}: expected `key: value` lines, found {_kind(root)}.",
-            "Start from the example in docs/configuration.md.",
+            "Start from the example in docs/reference/settings.md.",
         )
     yield from _section(loader, root, "", path)
 

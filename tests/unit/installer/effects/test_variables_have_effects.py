@@ -126,7 +126,7 @@ def test_every_variable_that_is_read_has_a_row() -> None:
     of_options = {variable for option in OPTIONS for variable in option.variables} | {flag.variable for flag in RUN_FLAGS}
     known = of_options | ROWS.keys()
     assert names_in_the_sources() - known - NO_VARIABLES == set()
-    documented = set(re.findall(r"\bNQR_[A-Z0-9_]*[A-Z0-9]\b", (ROOT / "docs/configuration.md").read_text()))
+    documented = set(re.findall(r"\bNQR_[A-Z0-9_]*[A-Z0-9]\b", (ROOT / "docs/reference/settings.md").read_text()))
     assert documented <= known
 
 

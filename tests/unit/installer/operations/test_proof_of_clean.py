@@ -42,7 +42,7 @@ def test_uninstall_reports_a_clean_host(host: FakeHost, seen: dict[str, dict[str
     proof_of_clean.remember(host)
     seen["files"][paths.STATE_DIR] = ["directory"]
     seen["files"][f"{paths.CACHE_DIR}/bootstrap/x"] = ["file"]
-    assert told(host) == ("This host is as it was before: nothing differs from its fingerprint.",)
+    assert told(host) == ("This host is back to its state before the install: nothing differs from its fingerprint.",)
 
 
 def test_uninstall_names_each_difference(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:

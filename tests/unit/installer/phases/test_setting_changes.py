@@ -21,7 +21,7 @@ from nqrust.installer.settings.model import Settings
 from nqrust.installer.settings.options import OPTIONS
 from nqrust.installer.settings.sources import nested
 
-DOCUMENT = ROOT / "docs" / "configuration.md"
+DOCUMENT = ROOT / "docs" / "reference" / "settings.md"
 VMS = ("/srv/fc/vms/a",)
 REMOTE = {"database.type": "remote", "database.host": "db1"}
 

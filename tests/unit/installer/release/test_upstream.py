@@ -113,7 +113,7 @@ def test_checksum_lines() -> None:
 
 @pytest.fixture
 def signed(release: tuple[str, Path], tmp_path: Path) -> Callable[..., Settings]:
-    """Signs the release as docs/security.md says, with openssl(1); gives settings that trust a key."""
+    """Signs the release as docs/understand/security.md says, with openssl(1); gives settings that trust a key."""
     address, folder = release
 
     def openssl(*words: object) -> None:
