@@ -31,7 +31,7 @@ def test_a_vm_with_everything(sign_in: SignIn, site: Site) -> None:
     dialog.get_by_label("User name").fill("ann")
     dialog.get_by_role("button", name="Create", exact=True).click()
     expect(dialog.get_by_role("alert")).to_contain_text("Account ann needs a password or an SSH key.")
-    dialog.get_by_label("SSH keys, one a line").fill(KEY)
+    dialog.get_by_label("SSH keys, one per line").fill(KEY)
     fold(dialog, "Port forwards")
     dialog.get_by_role("button", name="Add port forward").click()
     dialog.get_by_label("Host port").fill("2222")
@@ -48,7 +48,7 @@ def test_a_vm_with_everything(sign_in: SignIn, site: Site) -> None:
     dialog.get_by_label("Volume", exact=True).last.click()
     page.get_by_role("option", name=re.compile("shop-vdb-7f3a")).click()
     fold(dialog, "Rate limits")
-    dialog.get_by_label("Network to it").fill("100")
+    dialog.get_by_label("Network in").fill("100")
     dialog.get_by_role("button", name="Create", exact=True).click()
     expect(dialog).to_have_count(0)
 
@@ -59,7 +59,7 @@ def test_a_vm_with_everything(sign_in: SignIn, site: Site) -> None:
     expect(main).to_contain_text(re.compile(r"Accounts\s*ann"))
     expect(page.get_by_role("region", name="Port forwards")).to_contain_text(re.compile(r":2222.*22/tcp", re.DOTALL))
     volumes = page.get_by_role("region", name="Volumes")
-    expect(volumes).to_contain_text(re.compile(r"vdb\s*goes with the VM\s*10 GiB.*vdc\s*kept\s*20 GiB"))
+    expect(volumes).to_contain_text(re.compile(r"vdb\s*deleted with the VM\s*10 GiB.*vdc\s*kept\s*20 GiB"))
     expect(page.get_by_role("region", name="Rate limits")).to_contain_text("100 Mbit/s")
 
 
@@ -78,12 +78,12 @@ def test_forwards_and_rate_limits_of_a_running_vm_are_changed(sign_in: SignIn, s
     expect(page.get_by_role("region", name="Port forwards")).to_contain_text("80/tcp")
 
     page.get_by_label("Change rate limits").click()
-    expect(dialog.get_by_label("Network to it")).to_have_value("100")
-    dialog.get_by_label("Network to it").fill("")
+    expect(dialog.get_by_label("Network in")).to_have_value("100")
+    dialog.get_by_label("Network in").fill("")
     dialog.get_by_label("Each disk (MiB/s)").fill("20")
     answer(page, "Save")
     limits = page.get_by_role("region", name="Rate limits")
-    expect(limits).to_contain_text(re.compile(r"Network to it\s*not limited"))
+    expect(limits).to_contain_text(re.compile(r"Network in\s*not limited"))
     expect(limits).to_contain_text("20 MiB/s")
 
 
@@ -95,7 +95,7 @@ def test_a_snapshot_is_taken_gone_back_to_and_deleted(sign_in: SignIn, site: Sit
     page.get_by_role("button", name="Take snapshot").click()
     page.get_by_role("dialog").get_by_label("Name").fill("Before!")
     answer(page, "Take")
-    expect(page.get_by_role("dialog")).to_contain_text("Small letters, digits and hyphens")
+    expect(page.get_by_role("dialog")).to_contain_text("Lower-case letters, digits and hyphens")
     page.get_by_role("dialog").get_by_label("Name").fill("before")
     page.keyboard.press("Enter")
     taken = page.get_by_role("row").filter(has_text="before")
@@ -115,7 +115,7 @@ def test_what_the_vmm_cannot_is_said_in_the_form(sign_in: SignIn, site: Site) ->
     page.get_by_role("tab", name="Snapshots").click()
     page.get_by_role("button", name="Take snapshot").click()
     answer(page, "Take")
-    expect(page.get_by_role("alert")).to_contain_text("Stop it, take the snapshot, start it.")
+    expect(page.get_by_role("alert")).to_contain_text("Stop the VM, take the snapshot, then start the VM.")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
 
@@ -130,7 +130,7 @@ def test_volumes_of_a_stopped_vm_are_attached_and_detached(sign_in: SignIn, site
     dialog.get_by_label("Size").fill("10 GiB")
     answer(page, "Attach")
     expect(card).to_contain_text(re.compile(r"vdb\s*being attached\s*10 GiB"))
-    expect(card).to_contain_text(re.compile(r"vdb\s*goes with the VM\s*10 GiB"))
+    expect(card).to_contain_text(re.compile(r"vdb\s*deleted with the VM\s*10 GiB"))
     page.get_by_label("Attach a volume").click()
     dialog.get_by_label("Volume", exact=True).click()
     expect(page.get_by_role("option")).to_have_count(2)  # the one on another host cannot be had here
@@ -145,11 +145,11 @@ def test_volumes_of_a_stopped_vm_are_attached_and_detached(sign_in: SignIn, site
     expect(card).not_to_contain_text("vdc")
     page.get_by_label("Detach vdb").click()
     expect(dialog.get_by_text("gone for good")).to_be_hidden()
-    dialog.get_by_text("Delete it, with everything on it").click()
-    expect(dialog.get_by_text("What is on it is gone for good.")).to_be_visible()
+    dialog.get_by_text("Delete the volume and its data").click()
+    expect(dialog.get_by_text("This deletes its data permanently.")).to_be_visible()
     expect(dialog.get_by_text("It stays on")).to_be_hidden()
     answer(page, "Delete")
-    expect(card).to_contain_text("None. A volume is a disk beside the VM's own.")
+    expect(card).to_contain_text("None. A volume is an extra disk.")
     page.goto(f"{site.url}/volumes")
     expect(page.get_by_role("row").filter(has_text="ledger-vdb-91c0")).to_contain_text("nobody")
     expect(page.get_by_role("row").filter(has_text="batch-old-vdb")).to_have_count(0)
@@ -159,7 +159,7 @@ def test_volumes_of_a_vm_that_runs_or_has_snapshots_stay_and_it_is_said_why(sign
     site.arrange("busy")
     page = sign_in("olga", "/vms/web1", "web1")
     card = page.get_by_role("region", name="Volumes")
-    expect(card).to_contain_text("They can be attached and detached while the VM is stopped.")
+    expect(card).to_contain_text("Stop the VM to attach or detach volumes.")
     for label in ("Attach a volume", "Detach vdb"):
         expect(page.get_by_label(label)).to_be_disabled()
     page.goto(f"{site.url}/vms/batch-old")

@@ -32,7 +32,7 @@ def test_templates(sign_in: SignIn) -> None:
     page.get_by_role("button", name="New template").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Name", exact=True).fill("web")
-    dialog.get_by_label("What it is for").fill("Web server")
+    dialog.get_by_label("Description").fill("Web server")
     dialog.get_by_label("vCPUs").fill("2")
     dialog.get_by_label("Tags").fill("web, shop")
     dialog.get_by_label("Network configuration").click()
@@ -76,8 +76,8 @@ def test_a_template_is_changed_and_its_vms_are_not(sign_in: SignIn, site: Site, 
 
     page.get_by_label("Change web").click()
     expect(dialog.get_by_role("heading", name="Change web")).to_be_visible()
-    expect(dialog).to_contain_text("VMs that were made of it stay as they are.")
-    expect(dialog.get_by_label("What it is for")).to_be_focused()
+    expect(dialog).to_contain_text("Its VMs stay unchanged.")
+    expect(dialog.get_by_label("Description")).to_be_focused()
     expect(dialog.get_by_label("Name", exact=True)).to_be_hidden()
     expect(dialog.get_by_label("vCPUs")).to_have_value("2")
     dialog.get_by_label("vCPUs").fill("4")
@@ -94,11 +94,11 @@ def test_a_template_is_changed_and_its_vms_are_not(sign_in: SignIn, site: Site, 
     expect(dialog.get_by_label(re.compile("^Disk"))).to_have_value("2 GiB")
     fold(dialog, "Accounts and SSH keys")
     expect(dialog.get_by_label("User name")).to_have_value("ann")
-    expect(dialog.get_by_label("SSH keys, one a line")).to_have_value(
+    expect(dialog.get_by_label("SSH keys, one per line")).to_have_value(
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc ann"
     )
     fold(dialog, "Rate limits")
-    expect(dialog.get_by_label("Network from it")).to_have_value("50")
+    expect(dialog.get_by_label("Network out")).to_have_value("50")
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     page.goto(f"{site.url}/vms/made-before")
@@ -111,7 +111,7 @@ def test_a_template_whose_image_is_not_ready_keeps_it(sign_in: SignIn, site: Sit
     page.get_by_label("Change night").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("combobox", name="Image", exact=True)).to_have_value("builder – not ready")
-    dialog.get_by_label("What it is for").fill("Nightly builds")
+    dialog.get_by_label("Description").fill("Nightly builds")
     answer(page, "Save")
     expect(page.get_by_role("row").filter(has_text="Nightly builds")).to_contain_text("builder")
 
@@ -128,7 +128,7 @@ def test_everybody_changes_their_own_password(sign_in: SignIn, site: Site, name:
     account(page, "Change password")
     dialog = page.get_by_role("dialog").filter(has_text="Change your password")
     current, new, again = (
-        dialog.get_by_label(label, exact=True) for label in ("Current password", "New password", "New password again")
+        dialog.get_by_label(label, exact=True) for label in ("Current password", "New password", "Confirm new password")
     )
     expect(current).to_be_focused()
     for old, first, second, said in (
@@ -143,7 +143,7 @@ def test_everybody_changes_their_own_password(sign_in: SignIn, site: Site, name:
         expect(dialog.get_by_role("alert")).to_contain_text(said)
     current.fill(PASSWORD)
     answer(page, "Change")
-    expect(page.get_by_text("Your password is changed.")).to_be_visible()
+    expect(page.get_by_text("Password changed.")).to_be_visible()
     expect(dialog).to_have_count(0)
     page.goto(f"{site.url}/vms")
     expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()
@@ -209,7 +209,7 @@ def test_what_goes_wrong_after_a_form_was_left_is_still_said(sign_in: SignIn, si
     expect(dialog.locator(".q-spinner")).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
-    expect(page.get_by_text("Stop it, take the snapshot, start it.")).to_be_visible()
+    expect(page.get_by_text("Stop the VM, take the snapshot, then start the VM.")).to_be_visible()
 
 
 def test_dialogs_keep_the_focus_and_give_it_back(sign_in: SignIn) -> None:

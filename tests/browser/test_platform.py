@@ -76,7 +76,7 @@ def test_users_and_tokens(sign_in: SignIn) -> None:
     expect(page.get_by_role("row").filter(has_text="nina")).to_contain_text("viewer")
     page.get_by_role("button", name="Make token").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("What it is for").fill("monitoring")
+    dialog.get_by_label("Description").fill("monitoring")
     dialog.get_by_role("button", name="Make", exact=True).click()
     expect(dialog).to_contain_text("nqr_")
     dialog.get_by_role("button", name="Done").click()
@@ -93,7 +93,7 @@ def test_users_and_tokens(sign_in: SignIn) -> None:
         ("/hosts", "Hosts", "No hosts yet"),
         ("/templates", "Templates", "No templates"),
         ("/volumes", "Volumes", "No kept volumes"),
-        ("/events", "Events", "Nothing has happened yet"),
+        ("/events", "Events", "No events yet"),
         ("/audit", "Audit", "Nothing yet"),
     ],
 )
@@ -108,7 +108,7 @@ def test_every_list_has_a_loading_an_empty_and_an_error_view(
     site.arrange("delay", 0)
     site.arrange("down", True)
     alert = page.get_by_role("alert").filter(has_text="The database is away.")
-    expect(alert).to_contain_text("What you see is from before.")
+    expect(alert).to_contain_text("This page shows earlier data.")
     page.reload()
     expect(alert).to_be_visible()
     expect(alert).not_to_contain_text("from before")

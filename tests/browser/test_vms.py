@@ -60,7 +60,7 @@ def test_the_form_says_what_is_wrong(sign_in: SignIn) -> None:
     page.get_by_role("button", name="Create VM").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Name").fill("Web 1")
-    expect(dialog).to_contain_text("Small letters, digits and hyphens")
+    expect(dialog).to_contain_text("Lower-case letters, digits and hyphens")
     dialog.get_by_role("button", name="Create").click()
     expect(dialog).to_be_visible()
     dialog.get_by_label("Name").fill("web1")

@@ -107,9 +107,9 @@ class World:
             raise Refusal(
                 409,
                 "Not now",
-                f"VM {vm.name} runs under qemu, which cannot be snapshotted while it runs.",
+                f"VM {vm.name} runs under qemu, which cannot save a running VM.",
                 "NQR-API-122",
-                "Stop it, take the snapshot, start it.",
+                "Stop the VM, take the snapshot, then start the VM.",
             )
         found = vms.Snapshot(
             name=name, kind="full" if vm.state is vms.VmState.running else "disk", created_at=now(), state="creating"
@@ -128,11 +128,11 @@ class World:
             raise Refusal(
                 409,
                 "Not now",
-                f"VM {vm.name} is {vm.state.value}, or something is being done with it.",
+                f"VM {vm.name} is {vm.state.value}, or an operation is running.",
                 "NQR-API-111",
-                "Stop it first.",
+                "Stop the VM first.",
             )
-        self.tell("vm", vm.id, vm.name, "SnapshotRestored", f"VM {vm.name} is as it was in snapshot {snapshot}.")
+        self.tell("vm", vm.id, vm.name, "SnapshotRestored", f"VM {vm.name} was restored from snapshot {snapshot}.")
         return vm
 
     def forward(self, vm: vms.Vm, wanted: list[vms.PortForward]) -> vms.Vm:
@@ -221,7 +221,7 @@ class World:
             raise Refusal(
                 409,
                 "Not now",
-                f"VM {vm.name} has 1 snapshot of the volumes it has now.",
+                f"VM {vm.name} has 1 snapshot of its current volumes.",
                 "NQR-API-128",
                 "Delete its snapshots first: `nqr vm snapshot rm`.",
             )

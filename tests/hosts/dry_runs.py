@@ -22,7 +22,9 @@ def before_any_install(host: Machine) -> None:
     plan, mark = product.bootstrap(host, "--dry-run"), host.mark()
     assert "install packages (" in plan.stdout, plan.describe()
     shown = _uninstall_sh(host, "--purge-data")
-    assert "Nothing of nqr is installed here." in shown.stdout and f"remove {product.CACHE}" in shown.stdout, shown.describe()
+    assert "nqr has installed nothing on this host." in shown.stdout and f"remove {product.CACHE}" in shown.stdout, (
+        shown.describe()
+    )
     assert host.exists(product.CACHE) and product.touched(host, mark) == []
 
 
@@ -60,7 +62,7 @@ def _tells_what_goes_and_what_stays(host: Machine) -> None:
         "postgresql",
         "/srv/fc",
         f"remove {product.CACHE}",
-        "things to take back",
+        "things to undo",
     ):
         assert said in purge.stdout, purge.describe()
     plan = next(line for line in product.lines(_uninstall_sh(host, "--output", "json")) if line["type"] == "plan")

@@ -148,7 +148,7 @@ REFUSED = [
     Case("a bridge with another address", "NQR-PRE-028", "172.16.9.1/24",
          "ip address del 10.0.0.1/24 dev fcbr0; ip address add 172.16.9.1/24 dev fcbr0",
          "ip address del 172.16.9.1/24 dev fcbr0; ip address add 10.0.0.1/24 dev fcbr0"),
-    Case("an interface that is no bridge", "NQR-PRE-028", "no bridge",
+    Case("an interface that is no bridge", "NQR-PRE-028", "not a bridge",
          OTHER + "ip tuntap add other0 mode tap", "ip link del other0", FOREIGN_NETWORK),
     Case("a bridge without an address", "NQR-NET-103", "no address",
          OTHER + "ip link add other0 type bridge && ip link set other0 up", "ip link del other0", FOREIGN_NETWORK),

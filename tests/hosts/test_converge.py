@@ -118,7 +118,7 @@ def test_a_run_that_is_killed_while_it_removes_is_told_and_finished(installed: I
 
 def test_a_rollback_brings_back_what_the_run_had_removed(installed: Installed) -> None:
     said = nqr(installed.host, "rollback", "--non-interactive", timeout=600)
-    assert "settings before that run are in force again" in said.stdout and fetch(installed.host, UI)[0] == 200, said.describe()
+    assert "settings from before that run apply again" in said.stdout and fetch(installed.host, UI)[0] == 200, said.describe()
     assert installed.services()["nqrust-ui"]["asked"]
     installed.changes_nothing()
 

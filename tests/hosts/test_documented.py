@@ -235,7 +235,7 @@ def copy_of_tiny(host: Machine, name: str) -> None:
 def test_dry_runs(reader: Reader) -> None:
     mark = reader.host.mark()
     said = reader.plays(pages.block("docs/start/rehearse.md", "Dry runs"))
-    assert all("Nothing" in one.stdout or "change" in one.stdout or "take back" in one.stdout for one in said)
+    assert all("Nothing" in one.stdout or "change" in one.stdout or "to undo" in one.stdout for one in said)
     assert product.rewritten(reader.host, mark) == []
 
 

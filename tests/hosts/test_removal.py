@@ -59,7 +59,7 @@ def test_it_brings_no_sudo_and_goes_in_two_steps(installed: Installed) -> None:
     host = installed.host
     killing.restore(host, installed.disk)
     assert not host.exists("/usr/bin/sudo") and not host.exists("/etc/sudoers.d")
-    assert "The database is still there" in done(host).stdout
+    assert "The database and PostgreSQL stay" in done(host).stdout
     assert host.exists("/srv/images/tiny") and not host.exists("/usr/local/bin/nqr")
     assert bool(server(host)) == host.systemd
     purged(installed, done(host, "--purge-data", "--drop-database"))

@@ -171,7 +171,7 @@ def add_images(page: Page, host: Machine) -> None:
         if said:
             expect(row(page, name)).to_contain_text("ready", timeout=BOOT)
         else:
-            expect(dialog.get_by_role("alert")).to_contain_text("does not have the sha256 that was given")
+            expect(dialog.get_by_role("alert")).to_contain_text("does not match the given sha256")
             answer(page, "Cancel")
     host.run("systemctl stop image-server")
 

@@ -28,7 +28,7 @@ def texts(path: Path, file: str, errors: frozenset[str]) -> Iterator[tuple[int, 
     everything = file.startswith(ALL_TEXTS)
     for node in _strings(tree):
         text = flat(node)
-        if id(node) in hidden or len(text.split()) < 3 or "\n" in text.strip():
+        if id(node) in hidden or len(text.split()) < 3 or "\n" in text.strip() or "</" in text:
             continue
         if id(node) in shown or everything or _is_sentence(text):
             yield node.lineno, text

@@ -30,7 +30,7 @@ PHRASES = {
     r"goes by": "uses; follows",
     r"anew": "again",
     r"so far as": "as far as",
-    r"is no (file|folder|image|directory|disk|link|number)": "is not a ...",
+    r"(?<!there )is no (file|folder|image|directory|disk|link|number)": "is not a ...",
     r"(tells|told|tell) (what|why|which|how|where|when)": "shows; reports",
     r"at most, a second": "limit per second",
     r"no longer asked for": "no longer in the settings",
@@ -79,7 +79,7 @@ def broken(sentence: str, *, message: bool) -> Iterator[str]:
     words = len(_WORD.findall(plain))
     if words > most:
         yield f"{words} words, at most {most}"
-    if message and plain.count(",") > MESSAGE_COMMAS:
+    if message and plain.count(",") > MESSAGE_COMMAS and plain[-1:] in ".?!:;":
         yield f"{plain.count(',')} commas in a message, at most {MESSAGE_COMMAS}"
     if _CLAUSE.match(plain) and not plain.endswith("?") and words > 4:
         yield "a noun clause as subject: begin with the actor"

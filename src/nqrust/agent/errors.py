@@ -52,4 +52,4 @@ class SettingsError(Exception):
 
 
 def unknown_vm(vm_id: str) -> NotFound:
-    return NotFound("NQR-API-702", f"VM {vm_id} is not on this host.", "List what is here with GET /agent/v1/inventory.")
+    return NotFound("NQR-API-702", f"VM {vm_id} is not on this host.", "List the VMs with GET /agent/v1/inventory.")

@@ -56,7 +56,7 @@ class GuestNote(BaseModel):
 def check_id(vm_id: str) -> str:
     """`vm_id`, when it can safely be part of a path, a unit's name and a command line."""
     if not _ID.fullmatch(vm_id):
-        raise Refused("NQR-API-703", "That is not the id of a VM.", "Use the id that the manager gave the VM.")
+        raise Refused("NQR-API-703", "This is not a VM id.", "Use the VM's id from the manager.")
     return vm_id
 
 

@@ -33,6 +33,6 @@ def must_be_answerable(terminal: bool, non_interactive: bool, what: str) -> None
     if not terminal and not non_interactive:
         raise UsageError(
             "NQR-USE-009",
-            f"There is no terminal to ask whether {what}.",
-            "Add --non-interactive if that is what you want.",
+            f"Without a terminal, nqr cannot ask whether {what}.",
+            "Add --non-interactive to confirm.",
         )

@@ -23,8 +23,8 @@ ManagerUrl = Annotated[
 _CURES = {
     401: "Run it as root on the manager's host, or set NQR_TOKEN to a valid token.",
     403: "Use a token of a user who may do this.",
-    404: "List what there is with the `ls` command.",
-    409: "Look at its state with the `show` command, then try again.",
+    404: "List the names with the `ls` command.",
+    409: "Check its state with the `show` command, then try again.",
 }
 
 
@@ -101,13 +101,13 @@ def _token(settings: Settings) -> str:
     except FileNotFoundError as error:
         raise UsageError(
             "NQR-USE-010",
-            f"There is no token to talk to the manager with: {path} does not exist.",
+            f"nqr has no token for the manager: {path} does not exist.",
             "Run it on the manager's host, or set NQR_TOKEN (and NQR_MANAGER_URL).",
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             "NQR-USE-010",
-            f"There is no token to talk to the manager with: {path} cannot be read.",
+            f"nqr has no token for the manager: {path} cannot be read.",
             "Run it as root, or set NQR_TOKEN.",
         ) from error
     return token

@@ -102,7 +102,7 @@ def coded(error: Exception, argv: list[str]) -> NqrError | None:
         return NqrError(
             "NQR-ENG-001",
             f"{str(error).rstrip('.')}.",
-            "Mend the cause that is named here and run the command again.",
+            "Fix this cause and run the command again.",
         )
     return None
 
@@ -170,5 +170,5 @@ def _unexpected(error: Exception) -> tuple[NqrError, str]:
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         sys.stderr.write(trace)
     what = f"nqr met an error that it did not expect: {type(error).__name__}."
-    shown = NqrError("NQR-ENG-999", what, "Please report it with the log; NQR_DEBUG=1 shows the details at once.")
+    shown = NqrError("NQR-ENG-999", what, "Report this error with the log. NQR_DEBUG=1 shows the details.")
     return shown, session.keep_trace(shown, trace)

@@ -66,7 +66,7 @@ def token(
         return
     # The token alone on standard output, so that `nqr host token > FILE` makes the file for --join-token-file.
     typer.echo(made.token)
-    typer.echo(f"One agent may join with it until {output.cell(made.expires_at)}.", err=True)
+    typer.echo(f"One agent can join with it until {output.cell(made.expires_at)}.", err=True)
 
 
 def cordon(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:

@@ -71,12 +71,12 @@ def add(
         raise UsageError(
             "NQR-USE-007",
             "An image from a URL needs its digest.",
-            "Add --sha256 with the hex digest that its publisher gives.",
+            "Add --sha256 with the hex digest from the publisher.",
         )
     if from_url is None and sha256 is not None:
         raise UsageError(
             "NQR-USE-007",
-            "--sha256 is for an image from a URL; the digests of a folder are in its image.json.",
+            "--sha256 is for an image from a URL. A folder has its digests in image.json.",
             "Leave --sha256 out, or give --url instead of --path.",
         )
     from pydantic import ValidationError
@@ -89,7 +89,7 @@ def add(
         raise UsageError(
             "NQR-USE-003",
             f"An image cannot be named “{name}”.",
-            "Use lower-case letters, digits, dots and dashes, at most 64 of them.",
+            "Use at most 64 lower-case letters, digits, dots and dashes.",
         ) from error
     with manager(url) as client:
         found = client.send(calls.add_image(asked))

@@ -63,11 +63,9 @@ def _read() -> tuple[str, str]:
     except UnicodeDecodeError as error:
         raise _unusable("Standard input is not text.") from error
     if not current or not new:
-        raise _unusable("Standard input does not hold two passwords.")
+        raise _unusable("Standard input must hold two passwords.")
     return current, new
 
 
 def _unusable(what: str) -> UsageError:
-    return UsageError(
-        "NQR-USE-013", what, "Type the current one, then a new one of at least 12 characters; on standard input one a line."
-    )
+    return UsageError("NQR-USE-013", what, "Enter the current password, then a new one of at least 12 characters, one per line.")

@@ -60,7 +60,7 @@ def repository(host: Host, cache_dir: str, selection: Selection, tell: Progress)
     except HostError as error:
         kept = _kept(host, folder, selection)
         if kept is None:
-            raise ImageError("NQR-IMG-002", f"apt cannot tell which packages a container guest needs: {error}.", _CURE) from error
+            raise ImageError("NQR-IMG-002", f"apt does not list the packages for a container guest: {error}.", _CURE) from error
         tell("using the packages that an earlier build kept", None)
         return Repository(folder, kept)
     packages = [package for package in map(parse_package, stanzas) if package is not None]

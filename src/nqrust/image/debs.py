@@ -115,7 +115,7 @@ class DebCache:
             if len(came) != 1 or host.sha256(came[0]) != package.sha256:
                 raise ImageError(
                     "NQR-IMG-003",
-                    f"What apt downloaded as {package.name} is not the file its index names.",
+                    f"The file that apt downloaded as {package.name} differs from the file in its index.",
                     "Run apt-get update, check the package mirror, then run again.",
                 )
             host.set_mode(came[0], mode=0o644, owner="root", group="root")
@@ -166,7 +166,7 @@ class DebCache:
             if wrong:
                 raise ImageError(
                     "NQR-IMG-003",
-                    f"What apt downloaded as {', '.join(wrong)} is not the file its index names.",
+                    f"The file that apt downloaded as {', '.join(wrong)} differs from the file in its index.",
                     "Run apt-get update, check the package mirror, then run again.",
                 )
             for package in missing:

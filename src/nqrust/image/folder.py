@@ -18,7 +18,7 @@ CMDLINE = "quiet i8042.noaux i8042.nomux"
 
 
 def staging_of(target_dir: str) -> str:
-    """Where the image of a folder is made; whatever is there is a build that was cut off."""
+    """Where the image of a folder is made; whatever is there is a build that was interrupted."""
     parent, _, base = target_dir.rpartition("/")
     return f"{parent}/.{base}.building"
 
@@ -53,7 +53,7 @@ def _refuse_others_folder(host: Host, folder: str) -> None:
     if stat.uid not in (0, host.euid()) or (writable and not stat.mode & 0o1000):
         raise ImageError(
             "NQR-IMG-023",
-            f"Others than root may rename what is in {folder}, so no image is built there.",
+            f"Other users can rename files in {folder}, so nqr builds no image there.",
             f"Give the folder to root and set its sticky bit (chown root {folder}; chmod g+w,+t {folder}), then run again.",
         )
 
@@ -101,7 +101,7 @@ def _blob(host: Host, folder: str, file: str) -> Blob:
     path = f"{folder}/{file}"
     stat = host.stat(path)
     if stat is None:
-        raise ImageError("NQR-IMG-008", f"The image lacks {file}.", "Run the build again.")
+        raise ImageError("NQR-IMG-008", f"The image lacks {file}.", "Build the image again.")
     return Blob(file=file, size=stat.size, sha256=host.sha256(path))
 
 

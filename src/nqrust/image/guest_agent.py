@@ -35,12 +35,12 @@ def build_guest_agent(host: Host, source_dir: str, target_path: str, progress: P
     if not host.exists(manifest):
         raise ImageError(
             "NQR-REL-030",
-            f"There are no guest agent sources in {source_dir}.",
+            f"The guest agent's sources are missing in {source_dir}.",
             "Use a complete checkout or a release that carries the built guest agent.",
         )
     cargo, rustc = find_program(host, "cargo"), find_program(host, "rustc")
     if not cargo and not rustc:
-        raise ImageError("NQR-REL-030", "There is no Rust compiler to build the guest agent with.", _CURE)
+        raise ImageError("NQR-REL-030", "This host has no Rust compiler for the guest agent.", _CURE)
     work = f"{target_path}.building"
     host.remove_tree(work)
     host.mkdir(work, mode=0o700)

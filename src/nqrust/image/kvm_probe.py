@@ -66,7 +66,7 @@ def boot_canary(host: Host, manifest_dir: str, *, accel: Literal["kvm", "tcg"], 
     try:
         manifest = ImageManifest.model_validate_json(host.read_bytes(f"{manifest_dir}/{MANIFEST}"))
     except (HostError, ValueError) as error:
-        return Verdict(False, 0.0, f"There is no image to boot: {error}.")
+        return Verdict(False, 0.0, f"No image to boot: {error}.")
     if accel == "kvm" and host.stat("/dev/kvm") is None:
         return Verdict(False, 0.0, "There is no /dev/kvm on this host.")
     qemu = next((path for path in map(host.which, PROGRAMS) if path), None)

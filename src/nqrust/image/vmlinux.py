@@ -74,7 +74,7 @@ def _checked(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
             raise _Damaged("what it unpacks to is larger than any kernel")
         yield piece
     if came != size:
-        raise _Damaged("it is cut off or damaged")
+        raise _Damaged("it is incomplete or damaged")
 
 
 def _unpacked(packed: bytes) -> Iterator[bytes] | None:

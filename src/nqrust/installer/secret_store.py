@@ -55,8 +55,8 @@ def load(host: Host, path: str = paths.SECRETS_JSON) -> Secrets | None:
     except (ValueError, KeyError, TypeError):
         raise JournalError(
             "NQR-CFG-010",
-            f"{path} is damaged, so the secrets of this installation are not known.",
-            "Restore it from a backup; or uninstall with --purge-data --drop-database and install anew.",
+            f"{path} is damaged, so nqr cannot read the secrets of this installation.",
+            "Restore it from a backup, or uninstall with --purge-data --drop-database and install again.",
         ) from None
 
 

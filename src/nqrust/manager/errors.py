@@ -43,7 +43,7 @@ class NotAuthenticated(ManagerError):
     status, code, title = 401, "NQR-API-101", "not authenticated"
     cure = "Send a bearer token, or a username and password."
 
-    def __init__(self, detail: str = "This needs valid credentials.") -> None:
+    def __init__(self, detail: str = "This request needs valid credentials.") -> None:
         super().__init__(detail)
         # A browser asks for username and password when it sees Basic (RFC 7617); programs use Bearer (RFC 6750).
         self.headers = {"WWW-Authenticate": 'Basic realm="nqrust", charset="UTF-8"'}
@@ -51,12 +51,12 @@ class NotAuthenticated(ManagerError):
 
 class NotPermitted(ManagerError):
     status, code, title = 403, "NQR-API-102", "not permitted"
-    cure = "Ask an administrator for a role that may do this."
+    cure = "Ask an administrator for a role with this permission."
 
 
 class NotFound(ManagerError):
     status, code, title = 404, "NQR-API-103", "not found"
-    cure = "List what there is and check the name."
+    cure = "List the names and check the spelling."
 
 
 class Invalid(ManagerError):
@@ -80,7 +80,7 @@ class Throttled(ManagerError):
 
 class WrongCredentials(ManagerError):
     status, code, title = 401, "NQR-API-107", "wrong username or password"
-    cure = "Check both; the installer's summary says where the first password is."
+    cure = "Check both. The installer's summary names the file with the first password."
 
     def __init__(self) -> None:
         super().__init__("The username or the password is wrong.")
@@ -89,7 +89,7 @@ class WrongCredentials(ManagerError):
 
 class WrongPassword(ManagerError):
     status, code, title = 403, "NQR-API-126", "wrong password"
-    cure = "Type it again; an administrator can set a new one."
+    cure = "Enter it again, or ask an administrator for a new password."
 
     def __init__(self) -> None:
         super().__init__("The current password is wrong.")
@@ -112,7 +112,7 @@ class AgentTrouble(ManagerError):
 
 class DatabaseAway(ManagerError):
     status, code, title = 503, "NQR-DB-710", "database away"
-    cure = "Check that PostgreSQL runs and DATABASE_URL is right; the manager reconnects by itself."
+    cure = "Check that PostgreSQL runs and that DATABASE_URL is right. The manager then reconnects."
 
     def __init__(self, detail: str = "The database does not answer.") -> None:
         super().__init__(detail)

@@ -17,6 +17,12 @@ KEPT = timedelta(days=30)
 AUDIT_KEPT = timedelta(days=365)
 
 
+def name_of(actor: str) -> str:
+    """An actor as people read it: `token:nqr-cli` becomes `nqr-cli`; the kind stays in the audit log."""
+    kind, colon, name = actor.partition(":")
+    return name if colon and kind in ("user", "token", "agent", "system") else actor
+
+
 def record(
     session: AsyncSession,
     subject: Vm | Host | tuple[str, str, str],

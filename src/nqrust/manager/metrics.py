@@ -17,12 +17,12 @@ SECONDS = Histogram(
 )
 VMS = Gauge("nqrust_vms", "VMs by observed state.", ["state"], registry=REGISTRY)
 HOSTS = Gauge("nqrust_hosts", "Hosts by state.", ["state"], registry=REGISTRY)
-UNKNOWN_VMS = Gauge("nqrust_unknown_vms", "VMs that a host has and no record tells of.", ["host"], registry=REGISTRY)
+UNKNOWN_VMS = Gauge("nqrust_unknown_vms", "VMs that run on a host without a record.", ["host"], registry=REGISTRY)
 OPERATIONS = Counter("nqrust_operations_total", "Operations ended.", ["kind", "outcome"], registry=REGISTRY)
 OPEN_OPERATIONS = Gauge("nqrust_operations_open", "Operations waiting or running.", registry=REGISTRY)
 EVENTS = Counter("nqrust_events_total", "Events written.", ["reason"], registry=REGISTRY)
 RECONCILE_SECONDS = Histogram("nqrust_reconcile_duration_seconds", "Time of one reconcile pass.", registry=REGISTRY)
-RECONCILE_ACTIONS = Counter("nqrust_reconcile_actions_total", "What the reconciler decided.", ["action"], registry=REGISTRY)
+RECONCILE_ACTIONS = Counter("nqrust_reconcile_actions_total", "Actions of the reconciler.", ["action"], registry=REGISTRY)
 LEADER = Gauge("nqrust_leader", "1 while this process runs operations and reconciles.", registry=REGISTRY)
 
 

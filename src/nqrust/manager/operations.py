@@ -105,4 +105,4 @@ async def start_drained(session: AsyncSession, host_id: str) -> None:
         vm.drained = False
         if vm.desired_state == DesiredState.stopped.value and vm.spec.autostart:
             await enqueue(session, vm, "start", DesiredState.running, "system:uncordon")
-            events.record(session, vm, "VmStarting", f"VM {vm.name} starts again after the drain.")
+            events.record(session, vm, "VmStarting", f"VM {vm.name} restarts after the drain.")

@@ -117,5 +117,5 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
 def _level(value: str) -> str:
     level = value.strip().upper()
     if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise SettingsError(f"MANAGER_LOG_LEVEL {value!r} is not one of debug, info, warning, error.")
+        raise SettingsError(f"MANAGER_LOG_LEVEL {value!r} is not a log level. Use debug, info, warning or error.")
     return level

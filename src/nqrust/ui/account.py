@@ -32,13 +32,13 @@ def _entry(icon: str, label: str, on_click: parts.Handler) -> None:
 
 def change_password(me: SignedIn) -> None:
     """A form of the user's own password."""
-    with FormDialog("Change your password", "You stay signed in here, and are signed out everywhere else.") as form:
+    with FormDialog("Change your password", "You stay signed in here. All your other sessions end.") as form:
         ui.input("User name", value=me.username).props("readonly autocomplete=username").classes(
             "hidden"
         )  # for password managers
         current = ui.input("Current password", password=True, password_toggle_button=True)
         current.props("autocomplete=current-password autofocus")
-        new, again = new_password(), new_password("New password again", told=False)
+        new, again = new_password(), new_password("Confirm new password", told=False)
 
     async def change() -> None:
         if not current.value:
@@ -46,7 +46,7 @@ def change_password(me: SignedIn) -> None:
         if new.value != again.value:
             raise Wrong("The two new passwords differ.")
         await session.connect(me.token).send(calls.change_password(current.value, new.value or ""))
-        form.done("Your password is changed.")
+        form.done("Password changed.")
 
     form.open("Change", change)
 

@@ -92,7 +92,7 @@ class Console:
         except ConnectionClosed as error:
             reason = why(error)
         except (WebSocketException, OSError, TimeoutError) as error:
-            reason = f"The console cannot be reached: {error}."
+            reason = f"Cannot reach the console: {error}."
         finally:
             self._socket = None
             self._running = False
@@ -129,7 +129,7 @@ class Console:
 def why(error: ConnectionClosed) -> str:
     """What the manager said when it closed the console."""
     said = error.rcvd.reason if error.rcvd else ""
-    return f"The console was closed: {said.rstrip('.') or 'the connection broke'}."
+    return f"The console was closed: {said.rstrip('.') or 'the connection was lost'}."
 
 
 async def receive(socket: ClientConnection, write: Callable[[str], object]) -> None:

@@ -141,7 +141,7 @@ def account_row(passwords: bool = True, account: GuestAccount | None = None) -> 
     name.props("autocomplete=off autocapitalize=none")
     password = ui.input("Password", password=True, password_toggle_button=True).props("autocomplete=new-password")
     password.set_visibility(passwords)
-    keys = ui.textarea("SSH keys, one a line", value="\n".join(account.ssh_keys) if account else "")
+    keys = ui.textarea("SSH keys, one per line", value="\n".join(account.ssh_keys) if account else "")
     keys.props("autogrow rows=1").classes("wide mono")
 
     def read() -> GuestUser:
@@ -162,8 +162,8 @@ class Rates:
 
     def __init__(self) -> None:
         with parts.box("form full"):
-            self._rx = ui.number("Network to it (Mbit/s)", min=0.064)
-            self._tx = ui.number("Network from it (Mbit/s)", min=0.064)
+            self._rx = ui.number("Network in (Mbit/s)", min=0.064)
+            self._tx = ui.number("Network out (Mbit/s)", min=0.064)
             self._disk = ui.number("Each disk (MiB/s)", min=0.0625)
             self._iops = ui.number("Each disk (operations/s)", min=10, precision=0)
 

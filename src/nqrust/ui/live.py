@@ -83,7 +83,7 @@ class Live(Generic[T]):
         self._failing = True
         self._trouble.clear()
         with self._trouble:
-            note = parts.explain(error) + (" What you see is from before." if self._view in ("content", "empty") else "")
+            note = parts.explain(error) + (" This page shows earlier data." if self._view in ("content", "empty") else "")
             with parts.box("notice bad").props('role="alert"'):
                 ui.icon("cloud_off")
                 parts.text(note, "grow")

@@ -46,7 +46,7 @@ def from_environment(environment: Mapping[str, str]) -> UiSettings:
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadSetting(
-            f"MANAGER_BASE is {base}.", "Run `nqr install` again, which writes ui.env anew; it must be http://HOST:PORT."
+            f"MANAGER_BASE is {base}.", "Run `nqr install` again to rewrite ui.env. The value must be http://HOST:PORT."
         )
     secret = environment.get("UI_STORAGE_SECRET") or secrets.token_urlsafe(32)
     return UiSettings(address.strip("[]"), port, base, secret)

@@ -41,27 +41,27 @@ class VmActions:
         await self._do(self._manager.send(calls.start_vm(name)), f"{name} is being started.")
 
     async def resume(self, name: str) -> None:
-        await self._do(self._manager.send(calls.resume_vm(name)), f"{name} goes on.")
+        await self._do(self._manager.send(calls.resume_vm(name)), f"{name} resumed.")
 
     async def pause(self, name: str) -> None:
         await self._do(self._manager.send(calls.pause_vm(name)), f"{name} is paused.")
 
     async def stop(self, name: str) -> None:
-        if await parts.confirm(f"Stop {name}?", "The guest is asked to shut down; after 20 seconds it is switched off.", "Stop"):
+        if await parts.confirm(f"Stop {name}?", "The guest gets 20 seconds to shut down. Then the VM is switched off.", "Stop"):
             await self._do(self._manager.send(calls.stop_vm(name)), f"{name} is being stopped.")
 
     async def force_stop(self, name: str) -> None:
         if await parts.confirm(
-            f"Switch {name} off?", "At once, without asking the guest: what it has not written is lost.", "Switch off"
+            f"Switch {name} off?", "Stops the VM without asking the guest. Unwritten data is lost.", "Switch off"
         ):
             await self._do(self._manager.send(calls.stop_vm(name, StopRequest(force=True))), f"{name} is being switched off.")
 
     async def restart(self, name: str) -> None:
-        if await parts.confirm(f"Restart {name}?", "The guest is asked to shut down and is then started again.", "Restart"):
+        if await parts.confirm(f"Restart {name}?", "The guest shuts down, then the VM starts again.", "Restart"):
             await self._do(self._manager.send(calls.restart_vm(name)), f"{name} is being restarted.")
 
     async def delete(self, name: str) -> None:
-        if not await parts.confirm(f"Delete {name}?", "The VM is switched off, and its disk is removed for good.", "Delete"):
+        if not await parts.confirm(f"Delete {name}?", "This switches the VM off and deletes its disk permanently.", "Delete"):
             return
         if await self._do(self._manager.send(calls.delete_vm(name)), f"{name} is being deleted.") and self._gone is not None:
             self._gone()

@@ -73,7 +73,7 @@ def test_a_tap_of_another_vm_is_refused() -> None:
 def test_a_bridged_host_gives_no_addresses() -> None:
     bridged = Network("bridged", "br0", "", "", "", "")
     addresses.check(spec(ip=None), bridged)
-    with pytest.raises(Refused, match="gives out its own addresses"):
+    with pytest.raises(Refused, match="assigns addresses itself"):
         addresses.check(spec(), bridged)
 
 

@@ -72,8 +72,8 @@ def test_a_stop_is_graceful_and_the_next_boot_another(seen: dict[str, Any]) -> N
 
 
 def test_how_a_vm_ended_is_told(seen: dict[str, Any]) -> None:
-    assert seen["killed"] == ["failed", "The VMM was ended by signal 9."]
-    assert seen["powered_off"] == ["stopped", "The guest powered off or rebooted by itself."]
+    assert seen["killed"] == ["failed", "The VMM ended after signal 9."]
+    assert seen["powered_off"] == ["stopped", "The guest powered off or rebooted."]
     assert seen["without_screen"]
     assert "console is gone" in seen["console_gone"]
 

@@ -33,7 +33,7 @@ def test_guests_power_off_and_count_as_ended_by_their_host(bench: Bench) -> None
     assert bench.vmm.asked and bench.service.scopes.get(VM) is None
     assert not bench.service.host.exists(status), "else it would look as if its user had powered it off"
     found = bench.service.status(VM)
-    assert (found.state, "the host went down" in found.exit_reason) == ("failed", True)
+    assert (found.state, "a host shutdown" in found.exit_reason) == ("failed", True)
     assert farewell.say(bench.service) == {}, "nothing runs any more"
 
 

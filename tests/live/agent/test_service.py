@@ -145,7 +145,7 @@ def test_a_vm_that_died_is_told_from_one_that_was_stopped(bench: Bench) -> None:
     bench.scopes.alive.clear()
     gone = bench.service.status(VM)
     assert gone.state == "failed"
-    assert "killed" in gone.exit_reason
+    assert "without an exit status" in gone.exit_reason
     (bench.vm_dir() / "exit-status").write_text("0\n")
     assert bench.service.status(VM).state == "stopped"
     (bench.vm_dir() / "console.log").write_bytes(b"[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
@@ -159,7 +159,7 @@ def test_a_vm_that_died_is_told_from_one_that_was_stopped(bench: Bench) -> None:
     (bench.vm_dir() / "console.log").write_bytes(b"out of \0 luck\r\n")
     assert bench.service.status(VM).exit_reason == "The VMM exited with 1: out of \ufffd luck"
     (bench.vm_dir() / "exit-status").write_text("137\n")
-    assert bench.service.status(VM).exit_reason == "The VMM was ended by signal 9."
+    assert bench.service.status(VM).exit_reason == "The VMM ended after signal 9."
     assert bench.service.put(bench.spec()).state == "running"
 
 

@@ -124,7 +124,7 @@ async def test_an_event_names_only_volumes_that_are_kept(manager: Any) -> None:
     (deleted,) = [
         event for event in (await manager.admin.send(calls.list_events(subject=vm.id))).items if event.reason == "Deleted"
     ]
-    assert deleted.message == "VM web1 is deleted."
+    assert deleted.message == "VM web1 was deleted."
     assert (await manager.admin.send(calls.list_volumes())).total == 0
 
     await manager.admin.send(calls.create_vm(VmCreate(name="web2", image="tiny", volumes=[VolumeCreate(size_mib=32, keep=True)])))
@@ -134,5 +134,5 @@ async def test_an_event_names_only_volumes_that_are_kept(manager: Any) -> None:
     (deleted,) = [
         event for event in (await manager.admin.send(calls.list_events(subject=vm.id))).items if event.reason == "Deleted"
     ]
-    assert deleted.message == f"VM web2 is deleted. Kept on host vm: web2-vdb-{vm.id}."
+    assert deleted.message == f"VM web2 was deleted. Kept on host vm: web2-vdb-{vm.id}."
     assert [one.name for one in (await manager.admin.send(calls.list_volumes())).items] == [f"web2-vdb-{vm.id}"]

@@ -164,7 +164,7 @@ async def test_a_disk_that_fills_meanwhile_ends_the_download(manager: Any, web: 
     monkeypatch.setattr(download, "room", lambda path: 0)
     web.through.set()
     image = await manager.settled_image("copy")
-    assert image.state == "corrupt" and "less than 1 GiB left" in image.error and nothing_came(manager)
+    assert image.state == "corrupt" and "less than 1 GiB on the image folder" in image.error and nothing_came(manager)
 
 
 async def test_two_are_fetched_at_a_time(manager: Any, web: Web) -> None:

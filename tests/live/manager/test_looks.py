@@ -77,9 +77,9 @@ async def test_a_guest_that_powers_off_is_no_success(manager: Any) -> None:
 
 async def test_a_fresh_look_says_what_the_host_says_and_writes_nothing(manager: Any) -> None:
     agent, vm = await running(manager)
-    agent.vms[vm.id].state, agent.vms[vm.id].exit_reason = "failed", "The VMM was ended by signal 9."
+    agent.vms[vm.id].state, agent.vms[vm.id].exit_reason = "failed", "The VMM ended after signal 9."
     fresh = await manager.admin.send(calls.get_vm("web1", fresh=True))
-    assert (fresh.state, fresh.error, fresh.started_at) == (VmState.failed, "The VMM was ended by signal 9.", None)
+    assert (fresh.state, fresh.error, fresh.started_at) == (VmState.failed, "The VMM ended after signal 9.", None)
     assert (await manager.admin.send(calls.get_vm("web1"))).state is VmState.running
     agent.away = True
     fresh = await manager.admin.send(calls.get_vm("web1", fresh=True))
@@ -89,12 +89,12 @@ async def test_a_fresh_look_says_what_the_host_says_and_writes_nothing(manager: 
 async def test_a_reconciler_that_is_off_still_tells_the_truth(manager: Any) -> None:
     agent, vm = await running(manager)
     observer = Reconciler(manager.core, acts=False)
-    agent.vms[vm.id].state, agent.vms[vm.id].exit_reason = "failed", "The VMM was ended by signal 9."
+    agent.vms[vm.id].state, agent.vms[vm.id].exit_reason = "failed", "The VMM ended after signal 9."
     agent.calls.clear()
     for _ in range(2):
         await observer.once()
     found = await manager.admin.send(calls.get_vm("web1"))
-    assert (found.state, found.desired_state.value, found.error) == (VmState.stopped, "running", "The VMM was ended by signal 9.")
+    assert (found.state, found.desired_state.value, found.error) == (VmState.stopped, "running", "The VMM ended after signal 9.")
     assert {verb for verb, _ in agent.calls} == {"inventory"}
     await manager.admin.send(calls.start_vm("web1"))
     assert (await manager.until("web1", "running")).error == ""

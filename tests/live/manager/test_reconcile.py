@@ -60,7 +60,7 @@ async def test_what_one_guest_says_keeps_no_other_from_its_turn(manager: Any, re
         agent.vms[vm.id].state = "failed"
     agent.vms[poisoned.id].exit_reason = "\x00\ud800\x1b[2J"
     await reconciler.once()
-    for name, reason in (("web1", "\ufffd\ufffd\ufffd[2J"), ("web2", "It ended, nobody knows why.")):
+    for name, reason in (("web1", "\ufffd\ufffd\ufffd[2J"), ("web2", "It ended for an unknown reason.")):
         await manager.until(name, "running")
         (died,) = [event for event in (await manager.admin.send(calls.vm_events(name))).items if event.reason == "VmDied"]
         assert died.message.endswith(reason)

@@ -37,7 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Any]]:
             return httpx.Response(204)
         if path.endswith("/start"):
             return httpx.Response(202, json={**VM, "state": "running", "generation": 4})
-        dead = {**VM, "state": "failed", "error": "The VMM was ended by signal 9."}
+        dead = {**VM, "state": "failed", "error": "The VMM ended after signal 9."}
         return httpx.Response(200, json=dead if "fresh=true" in path else VM)
 
     transport = httpx.MockTransport(answer)

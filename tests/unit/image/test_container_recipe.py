@@ -90,7 +90,7 @@ def test_another_file_than_the_index_names_is_refused(host: FakeHost, monkeypatc
     good = container_packages._resolve(host, ("crun",))
     monkeypatch.setitem(DEBS, "crun", b"an error page")
     monkeypatch.setattr(container_packages, "_resolve", lambda *_: good)
-    with pytest.raises(ImageError, match="as crun is not") as caught:
+    with pytest.raises(ImageError, match="as crun differs") as caught:
         container_packages.repository(host, CACHE, SELECTION, silent)
     assert caught.value.code == "NQR-IMG-003" and host.listdir(FOLDER) == [], "nothing of it is kept"
 

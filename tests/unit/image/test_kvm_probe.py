@@ -47,7 +47,7 @@ def test_anything_else_is_a_no_with_a_reason(host: FakeHost, answer: object) -> 
 
 
 def test_without_qemu_or_image_or_device_nothing_is_run(host: FakeHost) -> None:
-    assert "no image" in kvm_probe.boot_canary(host, "/nowhere", accel="tcg").reason
+    assert "No image" in kvm_probe.boot_canary(host, "/nowhere", accel="tcg").reason
     assert "/dev/kvm" in kvm_probe.boot_canary(host, FOLDER, accel="kvm").reason
     host.uninstall(kvm_probe.QEMU)
     assert "not installed" in kvm_probe.boot_canary(host, FOLDER, accel="tcg").reason

@@ -64,7 +64,7 @@ def canary(**more: Any) -> VmStatus:
     return seen(name=CANARY, tags=[CANARY_TAG], **more)
 
 
-CLEAN = {"exit_reason": "The guest powered off or rebooted by itself."}
+CLEAN = {"exit_reason": "The guest powered off or rebooted."}
 SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "as it should be": ([vm()], inventory(seen()), []),
     "stopped as it should be": ([vm(D.stopped, S.stopped)], inventory(seen("stopped")), []),

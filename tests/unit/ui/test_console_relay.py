@@ -41,7 +41,7 @@ async def test_pieces(messages: tuple[bytes | str, ...], said: str) -> None:
     [
         (Close(4403, "you were signed out"), "The console was closed: you were signed out."),
         (Close(4409, "The VM does not run."), "The console was closed: The VM does not run."),
-        (None, "The console was closed: the connection broke."),
+        (None, "The console was closed: the connection was lost."),
     ],
 )
 def test_why_it_was_closed_is_told_without_the_numbers(frame: Close | None, said: str) -> None:

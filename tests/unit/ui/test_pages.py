@@ -138,8 +138,8 @@ def test_what_holds_a_vm_is_told_with_its_accounts_and_tags() -> None:
 def test_rate_limits_in_units_people_think_in() -> None:
     found = dict(describe_rates(RateLimits(net_rx_kbit=1500, disk_kib=512, disk_iops=100)))
     assert found == {
-        "Network to it": "1.5 Mbit/s",
-        "Network from it": "not limited",
+        "Network in": "1.5 Mbit/s",
+        "Network out": "not limited",
         "Each disk": "0.5 MiB/s",
         "Operations": "100 per second",
     }

@@ -93,7 +93,9 @@ def build(
     @app.put("/agent/v1/vms/{vm_id}")
     async def put(vm_id: str, spec: VmSpec) -> VmStatus:
         if spec.id != vm_id:
-            raise Refused("NQR-API-703", "The id in the path is not the one in the body.", "Send the same id in both.")
+            raise Refused(
+                "NQR-API-703", "The id in the path differs from the id in the body.", "Send the same id in the path and the body."
+            )
         return await verbs.on_vm(vm_id, lambda: service.put(spec))
 
     @app.get("/agent/v1/vms/{vm_id}")

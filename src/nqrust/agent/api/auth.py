@@ -42,8 +42,8 @@ class Authentication:
         refusal = answer(
             AgentError(
                 "NQR-API-701",
-                "There is no valid token with this request.",
-                "Send the host's command token, or from this host the token in the agent's state folder, as bearer.",
+                "This request has no valid token.",
+                "Send the host's command token as bearer. On this host, the token in the agent's state folder works too.",
                 status=401,
             )
         )

@@ -59,8 +59,8 @@ def session_of(service: VmService, vm_id: str) -> str:
             pid, _, rest = entry.partition(".")
             if rest == name and pid in alive:
                 return entry
-        raise Conflict("NQR-VMM-110", "The VM runs, but its console is gone.", "Restart the VM to get a console again.")
-    raise Conflict("NQR-VMM-104", "The VM does not run.", "Start it first.")
+        raise Conflict("NQR-VMM-110", "The VM runs, but its console is gone.", "Restart the VM to get a new console.")
+    raise Conflict("NQR-VMM-104", "The VM does not run.", "Start the VM first.")
 
 
 def viewer(service: VmService, session: str) -> list[str]:

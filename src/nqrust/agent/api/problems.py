@@ -31,7 +31,7 @@ def of_host(error: HostError) -> AgentError:
         return AgentError(
             "NQR-VMM-109", f"The disk is full ({error}).", "Make room in the data folder of this host (/srv/fc).", status=507
         )
-    return AgentError("NQR-API-710", f"This host could not do it: {error}.", "Read the agent's log, or run `nqr doctor`.")
+    return AgentError("NQR-API-710", f"The host failed: {error}.", "Read the agent's log, or run `nqr doctor`.")
 
 
 def install(app: FastAPI) -> None:
@@ -63,4 +63,4 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
         log.error("request.crashed", path=request.url.path, exc_info=error)
-        return answer(AgentError("NQR-API-710", "The agent met an error of its own.", "Read its log and report it."))
+        return answer(AgentError("NQR-API-710", "The agent had an internal error.", "Read the agent's log and report the error."))

@@ -34,11 +34,15 @@ def build(guests: GuestBook, run: Run, forward: Callable[[str, GuestReport], Non
             raise AgentError("NQR-API-707", "Too many reports.", "Report less often.", status=429)
         token = bearer(request)
         if not token or not await run(lambda: guests.admits(check_id(vm_id), token)):
-            raise AgentError("NQR-API-701", "That is not this VM's token.", "Use the one in /etc/guest-agent.conf.", status=401)
+            raise AgentError(
+                "NQR-API-701", "The token does not belong to this VM.", "Use the token in /etc/guest-agent.conf.", status=401
+            )
         try:
             body = await asyncio.wait_for(_body(request), PATIENCE)
         except asyncio.TimeoutError:
-            raise AgentError("NQR-API-706", "The report took too long.", "Send it at once.", status=408) from None
+            raise AgentError(
+                "NQR-API-706", "The report arrived too slowly.", "Send the whole report without pauses.", status=408
+            ) from None
         try:
             report = GuestReport.model_validate_json(body)
         except ValidationError as error:

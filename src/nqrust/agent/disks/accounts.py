@@ -46,9 +46,7 @@ def inject(host: Host, disk: str, users: Sequence[GuestUser]) -> None:
 def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> None:
     for user in users:
         if not all(KEY.fullmatch(key) for key in user.ssh_keys):
-            raise Refused(
-                "NQR-API-703", f"An SSH key of {user.name} has characters that it may not have.", "Give one key a line."
-            )
+            raise Refused("NQR-API-703", f"An SSH key of {user.name} has invalid characters.", "Give one key per line.")
     asked = [f"dump /etc/{name} {folder}/{name}\nstat /etc/{name}\n" for name in _FILES] + ["stat /bin/bash\n"]
     told = _debugfs(host, disk, folder, "".join(asked), write=False)
     texts = {
@@ -60,7 +58,7 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
     if not texts["passwd"]:
         raise Refused(
             "NQR-IMG-105",
-            "The image has no /etc/passwd, so it can have no users.",
+            "The image has no /etc/passwd, so nqr cannot add users.",
             "Use another image, or create the VM without --user.",
         )
     access = {name: _access(told.stdout, f"/etc/{name}") for name in _FILES}
@@ -100,7 +98,7 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
             why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
             raise Failed(
                 "NQR-IMG-103",
-                f"{path} could not be written into the VM's disk ({why[0]}).",
+                f"{path} does not fit or cannot be written to the VM's disk ({why[0]}).",
                 "Give the VM a larger disk, or correct the image.",
             )
 

@@ -54,7 +54,7 @@ class Blobs:
                 self._host.remove(part)
                 raise Failed(
                     "NQR-IMG-101",
-                    f"{blob.file} of image {image} does not have its sha256.",
+                    f"{blob.file} of image {image} does not match its SHA-256.",
                     "Run `nqr image ls` and build or add the image again.",
                     status=502,
                 )

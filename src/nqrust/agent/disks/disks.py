@@ -47,9 +47,9 @@ class Identity:
         if not re.fullmatch(NAME_PATTERN, self.hostname):
             raise Refused("NQR-API-703", "The VM's name is not a hostname.", "Use a label such as web1.")
         if not _TOKEN.fullmatch(self.token.reveal()) or not all(accounts.KEY.fullmatch(key) for key in self.ssh_keys):
-            raise Refused("NQR-API-703", "A token or SSH key has characters that it may not have.", "Give one key a line.")
+            raise Refused("NQR-API-703", "A token or SSH key has invalid characters.", "Give one key per line.")
         if self.mac and not _MAC.fullmatch(self.mac):
-            raise Refused("NQR-API-703", "The VM's MAC is not one.", "Write it as 02:00:00:00:00:01.")
+            raise Refused("NQR-API-703", "The VM's MAC address is not valid.", "Write it as 02:00:00:00:00:01.")
 
     def files(self) -> dict[str, tuple[int, Secret]]:
         """Path in the guest -> mode and content. All belong to root."""
@@ -111,7 +111,7 @@ def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identi
         raise Refused(
             "NQR-VMM-108",
             f"A disk of {size_mib} MiB is smaller than the image's {-(-size // MIB)} MiB.",
-            "Ask for a larger disk, or for none to get the image's own size.",
+            "Use a larger disk, or leave the size out to use the image's size.",
         )
     host.remove(part)
     try:
@@ -166,7 +166,7 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
                 why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
                 raise Failed(
                     "NQR-IMG-103",
-                    f"{path} could not be written into the VM's disk ({why[0]}).",
+                    f"{path} does not fit or cannot be written to the VM's disk ({why[0]}).",
                     "Give the VM a larger disk, or correct the image.",
                 )
     finally:
@@ -185,7 +185,7 @@ def _missing_folders(host: Host, disk: str, folder: str, paths: Iterable[str]) -
     kinds = parse_kinds(host.run(command("debugfs", "-f", f"{folder}/look", disk, timeout=_LONG)).stdout)
     for path in parents:
         if kinds.get(path, "directory") != "directory":
-            raise Failed("NQR-IMG-103", f"{path} is no folder in this image.", "Correct the image.")
+            raise Failed("NQR-IMG-103", f"{path} is not a folder in this image.", "Correct the image.")
     return [path for path in parents if path not in kinds]
 
 

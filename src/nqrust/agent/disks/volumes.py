@@ -32,7 +32,9 @@ def settle(
     for good. Raises Refused when a kept one is not on this host, Failed where a name in `folder` is taken."""
     both = {volume.device for volume in record.volumes} & {volume.device for volume in detached}
     if both:
-        raise Refused("NQR-API-703", f"Volume {min(both)} is to come and to go.", "Ask for one of both.")
+        raise Refused(
+            "NQR-API-703", f"Volume {min(both)} is in both lists: attach and detach.", "Attach it or detach it, not both."
+        )
     for volume in detached:
         if volume.data == "delete":
             host.remove(store.volume(record.id, volume.device))
@@ -49,7 +51,7 @@ def check_still(host: Host, store: Store, record: VmRecord, before: VmRecord | N
     had = [volume.device for volume in before.volumes] if before else []
     leaves = any(host.exists(store.volume(record.id, volume.device)) for volume in detached)
     if leaves or had != [volume.device for volume in record.volumes]:
-        raise Refused("NQR-VMM-119", f"VM {record.name} runs; its volumes cannot change.", "Stop it first.")
+        raise Refused("NQR-VMM-119", f"VM {record.name} runs; its volumes cannot change.", "Stop the VM first.")
 
 
 def drives(record: VmRecord) -> int:
@@ -68,7 +70,9 @@ def paths(host: Host, store: Store, record: VmRecord) -> tuple[str, ...]:
         path = store.volume(record.id, device) if device in devices else store.gap(record.id, device)
         if not host.exists(path):
             if device in devices:
-                raise Failed("NQR-VMM-111", f"The volume {path} of VM {record.name} is gone.", "Put it back, or detach it.")
+                raise Failed(
+                    "NQR-VMM-111", f"The volume {path} of VM {record.name} is gone.", "Restore the file, or detach the volume."
+                )
             host.write_file(path, b"", mode=0o600)
         found.append(path)
     return tuple(found)

@@ -59,7 +59,7 @@ class Mounted:
             answer = Answer.model_validate_json(told.stdout)
         except ProgramMissing as error:
             raise Failed(
-                "NQR-IMG-107", f"This host cannot write into the VM's disk: {error}.", "Run `nqr install` again.", status=503
+                "NQR-IMG-107", f"This host cannot write to the VM's disk: {error}.", "Run `nqr install` again.", status=503
             ) from error
         except (CommandFailed, CommandTimedOut) as error:
             raise Failed(
@@ -92,6 +92,4 @@ class Mounted:
                 network=Network(mac=identity.mac, hostname=identity.hostname) if identity.mac else None,
             )
         except ValidationError:  # its text would hold secrets
-            raise Refused(
-                "NQR-API-703", "A user, a key or the VM's id is not in the form that it must have.", "Give one key a line."
-            ) from None
+            raise Refused("NQR-API-703", "A user, a key or the VM's id has the wrong form.", "Give one key per line.") from None

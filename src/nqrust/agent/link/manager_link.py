@@ -97,7 +97,7 @@ class ManagerLink:
         agent_token = answer.agent_token or (current.agent_token if current else "")
         command = hash_token(answer.command_token) if answer.command_token else (current.command_token_sha256 if current else "")
         if not agent_token or not command:
-            raise Refused(200, "the manager registered us without giving credentials")
+            raise Refused(200, "the manager registered this host but sent no credentials")
         fresh = Credentials(
             host_id=answer.host_id,
             manager=self._base,
@@ -114,7 +114,7 @@ class ManagerLink:
         try:
             token = self._host.read_text(self._join_token_file).strip()
         except HostError as error:
-            raise Refused(401, f"there is no join token to register with ({error}); make one with `nqr host token`") from error
+            raise Refused(401, f"the join token is missing ({error}); make one with `nqr host token`") from error
         if not token:
             raise Refused(401, f"{self._join_token_file} is empty; make a join token with `nqr host token`")
         return token

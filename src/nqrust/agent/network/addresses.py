@@ -26,7 +26,7 @@ def check(spec: VmSpec, network: Network) -> None:
     if not network.gateway:
         raise Refused(
             "NQR-NET-711",
-            f"The network of this host gives out its own addresses, so VM {spec.name} cannot have {spec.ip}.",
+            f"The network of this host assigns addresses itself, so VM {spec.name} cannot have {spec.ip}.",
             "Leave the address out.",
         )
     subnet, ip = IPv4Network(network.cidr), IPv4Address(spec.ip)

@@ -101,7 +101,7 @@ class Forwards:
                 raise Failed(
                     "NQR-NET-707",
                     f"The port forwards could not be set ({error}).",
-                    "See what `iptables -S` says; run `nqr doctor`.",
+                    "Check the rules with `iptables -S`, then run `nqr doctor`.",
                 ) from error
 
     def _draw(self, wanted: Rules) -> bool:

@@ -99,6 +99,6 @@ def _cannot(why: str) -> Failed:
     return Failed(
         "NQR-NET-708",
         f"This host cannot limit the VM's network ({why}).",
-        "Its kernel needs sch_tbf, sch_ingress, cls_u32, act_mirred and ifb, and tc(8) must be installed; or drop the limits.",
+        "Install tc(8) and the kernel modules for it (sch_tbf sch_ingress cls_u32 act_mirred ifb). Or remove the limits.",
         status=422,
     )

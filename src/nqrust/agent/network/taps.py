@@ -68,7 +68,7 @@ class Taps:
             )
         found = self.get(name)
         if found is None and self._host.exists(f"{_NET}/{name}"):
-            raise Conflict("NQR-NET-701", f"{name} exists and is no TAP.", "Remove or rename that link.")
+            raise Conflict("NQR-NET-701", f"{name} exists and is not a TAP.", "Remove or rename that link.")
         if found is not None and found.vm_id not in (None, vm_id):
             raise Conflict("NQR-NET-701", f"The TAP {name} belongs to VM {found.vm_id}.", "Delete the VM that holds it first.")
         if found is not None:

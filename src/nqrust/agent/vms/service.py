@@ -176,7 +176,7 @@ class VmService:
         """An orphan TAP is gone. Raises Conflict while a VM holds it."""
         if not any(tap.name == name for tap in self.taps.all()):
             if self.taps.get(name) is not None:
-                raise Conflict("NQR-API-709", f"The TAP {name} is not one of ours.", "Remove it with `ip link delete`.")
+                raise Conflict("NQR-API-709", f"The TAP {name} does not belong to nqr.", "Remove it with `ip link delete`.")
             return
         owner = next((tap.vm_id for tap in self.taps.all() if tap.name == name), None)
         if self.taps.in_use(name) or (owner is not None and self.scopes.get(owner) is not None):
@@ -332,7 +332,7 @@ class VmService:
         record = self.store.read(vm_id)
         scope = self.scopes.get(vm_id)
         if record is None or scope is None or not scope.vmm or record.vmm not in self.drivers:
-            raise Conflict("NQR-VMM-104", f"VM {record.name if record else vm_id} does not run.", "Start it first.")
+            raise Conflict("NQR-VMM-104", f"VM {record.name if record else vm_id} does not run.", "Start the VM first.")
         return self.store.directory(vm_id), self.drivers[record.vmm]
 
     def _limit(self, record: VmRecord, before: VmRecord | None) -> None:

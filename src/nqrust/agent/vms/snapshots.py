@@ -90,14 +90,14 @@ class Snapshots:
         if meta is None:
             raise NotFound("NQR-VMM-114", f"VM {record.name} has no snapshot {name} here.", "`nqr vm snapshot ls` lists them.")
         if self._service.scopes.get(vm_id) is not None:
-            raise Refused("NQR-VMM-113", f"VM {record.name} runs; its disks cannot be replaced.", "Stop it first.")
+            raise Refused("NQR-VMM-113", f"VM {record.name} runs; its disks cannot be replaced.", "Stop the VM first.")
         now = self._service.verdict()
         if meta.kind == "full" and (now.vmm != meta.vmm or meta.accel not in ("", now.accel)):
             under = " on ".join(word for word in (meta.vmm, meta.accel) if word)
             raise Refused(
                 "NQR-VMM-115",
-                f"Snapshot {name} has the memory of a VM under {under}, which this host no longer uses.",
-                f"Run `nqr install --vmm {meta.vmm}` on the host, with the acceleration it had.",
+                f"Snapshot {name} has the memory of a VM under {under}, which this host does not use now.",
+                f"Run `nqr install --vmm {meta.vmm}` on the host, with the same acceleration.",
             )
         for path in self._disks(record):
             saved = f"{folder}/{path.rpartition('/')[2]}"
@@ -131,8 +131,8 @@ class Snapshots:
         if not driver.capabilities.snapshot:
             raise Refused(
                 "NQR-VMM-112",
-                f"VM {record.name} runs under {driver.name}, which cannot be snapshotted while it runs.",
-                "Stop it, take the snapshot, start it.",
+                f"VM {record.name} runs under {driver.name}, which cannot save a running VM.",
+                "Stop the VM, take the snapshot, then start the VM.",
             )
         frozen = driver.state(directory) is RunState.paused
         if not frozen:
@@ -156,7 +156,7 @@ class Snapshots:
         self._service.status(vm_id)
         record = self._store.read(vm_id)
         if record is None or not self._host.exists(self._store.disk(vm_id)):
-            raise NotFound("NQR-API-702", f"VM {vm_id} has no disk on this host.", "Start it once.")
+            raise NotFound("NQR-API-702", f"VM {vm_id} has no disk on this host.", "Start the VM once.")
         return record, self._folder(vm_id, name)
 
     def _folder(self, vm_id: str, name: str) -> str:

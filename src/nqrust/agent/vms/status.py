@@ -55,7 +55,7 @@ class Observer:
         state = driver.state(self._store.directory(found.id)) if driver else RunState.silent
         found.state = "paused" if state is RunState.paused else "running"
         if state is RunState.unconfigured and found.id not in self.starting:
-            found.state, found.exit_reason = "failed", "The VMM was started, but never told to boot the guest."
+            found.state, found.exit_reason = "failed", "The VMM started, but the agent did not boot the guest."
         note = self._guests.note(found.id)
         # A report from before this start is another boot's. /proc counts in ticks: a second of tolerance.
         if note is not None and note.at.timestamp() >= started - 1:
@@ -69,15 +69,15 @@ class Observer:
         try:
             code = int(self._host.read_text(exit_status(directory)).strip())
         except (HostError, ValueError):
-            return "failed", "The VMM is gone and left no exit status: it was killed, or the host went down."
+            return "failed", "The VMM ended without an exit status: a kill or a host shutdown ended it."
         if code > 128:
-            return "failed", f"The VMM was ended by signal {code - 128}."
+            return "failed", f"The VMM ended after signal {code - 128}."
         panic = _PANIC.search(self.log_tail(vm_id, _TAIL))
         if panic:
             return "failed", f"The guest's kernel panicked: {plain(panic[1].decode(errors='replace'))}"
         if code:
             return "failed", f"The VMM exited with {code}: {self.last_line(vm_id)}"
-        return "stopped", "The guest powered off or rebooted by itself."
+        return "stopped", "The guest powered off or rebooted."
 
     def log_tail(self, vm_id: str, size: int) -> bytes:
         """The last `size` bytes of the console log; empty when there is none."""

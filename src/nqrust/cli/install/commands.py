@@ -80,13 +80,13 @@ def _rehearsal_flags_fit(flags: Flags) -> None:
     if run_value(flags, "report") and not run_value(flags, "rehearse"):
         raise UsageError(
             "NQR-USE-004",
-            "--report (or NQR_REPORT) is for what a rehearsal measures.",
+            "--report (or NQR_REPORT) needs a rehearsal.",
             "Add --rehearse, or leave --report out and unset NQR_REPORT.",
         )
     if run_value(flags, "rehearse") and run_value(flags, "dry_run"):
         raise UsageError(
             "NQR-USE-014",
-            "A rehearsal installs into a clone of this host, which a dry run does not do.",
+            "A dry run does not make the clone that a rehearsal needs.",
             "Choose one of --rehearse and --dry-run (and of NQR_REHEARSE and NQR_DRY_RUN).",
         )
 
@@ -121,7 +121,7 @@ def rollback(flags: Flags) -> None:
         from nqrust.cli.install.gathering import as_installed
         from nqrust.installer import operations
 
-        asked = as_installed(flags, log_path=run.log.path, confirm=_question(run, flags, "Take this back?"))
+        asked = as_installed(flags, log_path=run.log.path, confirm=_question(run, flags, "Undo these changes?"))
         _finish(run, "rollback", operations.rollback(asked, _listeners(run, asked)))
 
 
@@ -149,7 +149,7 @@ def uninstall(
     if dry_run and (save_fingerprint is not None or script not in (None, "-")):
         raise UsageError(
             "NQR-USE-014",
-            f"{'--save-fingerprint' if save_fingerprint is not None else '--script'} writes a file, which a dry run does not.",
+            f"{'--save-fingerprint' if save_fingerprint is not None else '--script'} writes a file, but a dry run writes nothing.",
             "Leave --dry-run (or NQR_DRY_RUN) out, or print the script with --script -.",
         )
     if script is not None and run_value(flags, "output") == "json":
@@ -199,7 +199,7 @@ def _save_fingerprint(path: str) -> None:
     except OSError as error:
         raise UsageError(
             "NQR-USE-011",
-            f"No fingerprint from before the install is kept on this host: {error.strerror or error}.",
+            f"This host has no fingerprint from before the install: {error.strerror or error}.",
             "Run the same command again without --save-fingerprint.",
         ) from error
     write_private(path, content, mode=0o600)

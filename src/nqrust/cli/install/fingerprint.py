@@ -55,7 +55,7 @@ def verify_clean(
     if path is None:
         raise UsageError(
             "NQR-USE-011",
-            "No fingerprint from before the install is kept on this host.",
+            "This host has no fingerprint from before the install.",
             "Give one with --before FILE; `nqr fingerprint --output FILE` makes them.",
         )
     from nqrust.host.local import LocalHost

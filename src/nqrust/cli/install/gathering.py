@@ -56,8 +56,8 @@ def recorded() -> dict[str, object]:
     except ValidationError as error:
         raise UsageError(
             "NQR-CFG-011",
-            "The settings that the last install recorded are not ones that this nqr knows.",
-            "Use the nqr that installed it (/usr/local/bin/nqr), or a newer one.",
+            "This nqr does not know the settings of the last install.",
+            "Use the installed nqr (/usr/local/bin/nqr), or a newer one.",
         ) from error
 
 

@@ -86,7 +86,7 @@ def status_lines(found: Status) -> list[str]:
     if not found.installed:
         lines = ["NQRust-MicroVM is not installed on this host."]
         if found.unfinished:
-            lines += [f"A run of {found.unfinished} was cut off.", "  next: run it again, or: nqr rollback"]
+            lines += [f"A run of {found.unfinished} was interrupted.", "  next: run it again, or: nqr rollback"]
         else:
             lines += ["  next: nqr install"]
         return lines + [f"note: {note}" for note in found.notes]
@@ -103,7 +103,7 @@ def status_lines(found: Status) -> list[str]:
         detail = service.detail
         lines.append(f"  {service.name:<{width}}  {active}, {enabled}  {health}  {detail}".rstrip())
     if found.unfinished:
-        lines += [f"A run of {found.unfinished} was cut off.", "  next: run it again, or: nqr rollback"]
+        lines += [f"A run of {found.unfinished} was interrupted.", "  next: run it again, or: nqr rollback"]
     lines += [f"drift: {line}" for line in found.drift]
     return lines + [f"note: {note}" for note in found.notes]
 

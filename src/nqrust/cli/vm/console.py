@@ -37,7 +37,7 @@ def attach(url: str, name: str) -> int:
         raise ManagerError(
             "NQR-API-195",
             f"The console of {name} cannot be opened: {error}.",
-            f"See whether it runs: nqr vm show {name}",
+            f"Check its state with: nqr vm show {name}",
         ) from error
     with connection:
         return _joined(connection, name)
@@ -58,7 +58,7 @@ def _joined(connection: ClientConnection, name: str) -> int:
         raise ManagerError(
             "NQR-API-195",
             f"The console of {name} was closed: {heard.refused}.",
-            f"See whether it runs: nqr vm show {name}; a console needs a valid token with the role operator.",
+            f"Check its state with: nqr vm show {name}; a console needs a valid token with the role operator.",
         )
     if raw:
         sys.stderr.write("\r\nLeft the console.\r\n" if ended == "leave" else "\r\nThe console is closed.\r\n")

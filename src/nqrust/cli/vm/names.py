@@ -27,5 +27,5 @@ def checked(**fields: Any) -> VmCreate:
         field = str(first["loc"][0])
         flag = "--" + {"memory_mib": "memory", "disk_mib": "disk", "ssh_keys": "ssh-key", "tags": "tag"}.get(field, field)
         what = f"{flag} cannot be “{fields.get(field)}”: {str(first['msg'])[:1].lower()}{str(first['msg'])[1:]}."
-        cure = "A name is lower-case letters, digits and dashes, beginning with a letter, at most 63 characters."
+        cure = "Use at most 63 lower-case letters, digits and dashes. Begin with a letter."
         raise UsageError("NQR-USE-003", what, cure if field == "name" else "See: nqr vm create --help") from error

@@ -119,7 +119,7 @@ def keys(given: list[str]) -> list[str]:
                 "Give the path of a .pub file, or the key itself in quotes.",
             ) from error
         if any("PRIVATE KEY" in line for line in lines):
-            raise UsageError("NQR-USE-003", f"--ssh-key {item} is a private key.", f"Give the public one: {item}.pub")
+            raise UsageError("NQR-USE-003", f"--ssh-key {item} is a private key.", f"Use the public key: {item}.pub")
         found += lines
     for key in found:
         reason = ssh_keys.wrong(key)

@@ -31,7 +31,7 @@ def forward(
     from nqrust.client import calls
 
     if ports and none:
-        raise UsageError("NQR-USE-003", "--none goes with no ports.", "Name the ports, or give --none alone.")
+        raise UsageError("NQR-USE-003", "--none does not take ports.", "Name the ports, or give --none alone.")
     wanted = parse(ports or [])
     with manager(url) as client:
         found = client.send(calls.set_forwards(name, wanted)) if wanted or none else client.send(calls.get_vm(name))

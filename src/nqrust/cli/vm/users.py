@@ -12,7 +12,7 @@ def accounts(name: str | None, keys: list[str], hash_file: str | None) -> list[d
     """What the API calls users: none, or the one that was named."""
     if name is None:
         if hash_file:
-            raise UsageError("NQR-USE-003", "--password-hash-file is without --user.", "Name the account with --user.")
+            raise UsageError("NQR-USE-003", "--password-hash-file needs --user.", "Name the account with --user.")
         return []
     if not keys and not hash_file:
         raise UsageError("NQR-USE-003", f"--user {name} could not sign in.", "Give --ssh-key or --password-hash-file.")

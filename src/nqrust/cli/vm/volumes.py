@@ -44,7 +44,7 @@ def ls(
     output.table(
         ("name", "size", "host", "vm", "since"),
         [(v.name, f"{v.size_mib} MiB", v.host, v.vm, v.created_at) for v in found.items],
-        empty="There is no kept volume. A VM's volume is kept with: nqr vm create --volume 2G:keep ...",
+        empty="There are no kept volumes. To keep a VM's volume: nqr vm create --volume 2G:keep ...",
     )
 
 
@@ -94,7 +94,7 @@ def detach(
     from nqrust.client import calls
 
     if keep and delete:
-        raise UsageError("NQR-USE-003", "--keep and --delete are both given.", "Give one of them.")
+        raise UsageError("NQR-USE-003", "--keep and --delete exclude each other.", "Give one of them.")
     with manager(url) as client:
         found = client.send(calls.detach_volume(vm, device, "keep" if keep else "delete" if delete else None))
         going = next((volume for volume in found.volumes if volume.device == device), None)
@@ -125,9 +125,7 @@ def _wanted(size: str | None, keep: bool, name: str | None) -> VolumeCreate:
     from nqrust.contract.vms import VolumeCreate
 
     if (size is None) == (name is None):
-        raise UsageError(
-            "NQR-USE-003", "A volume has a --size (an empty one) or a --name (a kept one).", "Give one of them: --size 2G."
-        )
+        raise UsageError("NQR-USE-003", "A volume needs --size (new and empty) or --name (kept).", "Give one of them: --size 2G.")
     try:
         return VolumeCreate.model_validate(
             {"name": name} if name is not None else {"size_mib": output.mebibytes("--size", size), "keep": keep}

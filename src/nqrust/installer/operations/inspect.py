@@ -27,7 +27,7 @@ def verify(request: Request, events: Reporter) -> Summary:
         if settings is None:
             raise UsageError(
                 "NQR-USE-020",
-                "Nothing is installed here, so there is nothing to verify.",
+                "NQRust-MicroVM is not installed on this host.",
                 "Run `nqr install` first.",
             )
         installed = Request(settings, request.run, request.environment, request.explicit)
@@ -52,7 +52,7 @@ def status(request: Request) -> Status:
     unfinished = receipt.unfinished[-1].verb if receipt.unfinished else ""
     settings = site.installed_settings
     if settings is None:
-        notes = ("Data of an earlier installation is still here.",) if receipt.entries else ()
+        notes = ("This host still has data of an earlier installation.",) if receipt.entries else ()
         return Status(installed=False, unfinished=unfinished, notes=(*notes, *_cut_off(site)))
     installed = Request(settings, request.run, request.environment, request.explicit)
     context = make_context(site, installed, facts_for(site.host, settings), NullReporter())
@@ -85,7 +85,7 @@ def status(request: Request) -> Status:
 
 def _cut_off(site: Site) -> tuple[str, ...]:
     return tuple(
-        f"{path} is of a rehearsal: one that runs now, or one that was cut off; then `nqr rollback` removes it."
+        f"{path} belongs to a running or an interrupted rehearsal. After an interruption, `nqr rollback` removes it."
         for path in leftovers.leftovers(site.host)
     )
 

@@ -73,8 +73,8 @@ def _phase(site: Site, request: Request, name: str, events: Reporter) -> Prospec
 
 
 _LOOKS = {
-    "preflight": ("Is this host fit", (), 0, ("The checks have run; they change nothing.",)),
-    "verify": ("Proof", (), 0, ("A run would check every hop and boot a test VM.",)),
+    "preflight": ("Is this host fit", (), 0, ("The checks ran and changed nothing.",)),
+    "verify": ("Proof", (), 0, ("A run would test each part and boot a test VM.",)),
 }
 """Phases without steps: what a dry run of them says."""
 
@@ -172,7 +172,7 @@ def _preview(site: Site, whole: Plan, events: Reporter, *, retiring: bool = Fals
 
 def _watching(events: Reporter) -> AbstractContextManager[Interruption]:
     def told(name: str) -> None:
-        events.emit(Notice("warning", f"{name} received: finishing the step in hand, then going back."))
+        events.emit(Notice("warning", f"{name} received: finishing the current step, then rolling back."))
 
     return watching(told)
 

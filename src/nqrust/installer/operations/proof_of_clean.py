@@ -64,7 +64,7 @@ def tell(host: Host, events: Reporter) -> tuple[str, ...]:
     try:
         found = differences(host, before)
     except HostError as error:
-        events.emit(Notice("warning", f"The host could not be compared with how it was: {error}."))
+        events.emit(Notice("warning", f"nqr could not compare the host with its state before the install: {error}."))
         return ()
     if not found:
         return ("This host is back to its state before the install: nothing differs from its fingerprint.",)

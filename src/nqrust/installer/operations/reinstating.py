@@ -27,7 +27,7 @@ from nqrust.installer.request import PlanPreview, Request, Summary
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.registry import VERBS
 
-BY_HAND = "That run had also removed what is asked for again now: run `nqr install` to bring it back."
+BY_HAND = "That run had also removed parts of the restored settings. Run `nqr install` to add them again."
 
 
 def has_retired(journal: Journal, runs: set[str]) -> bool:
@@ -64,10 +64,10 @@ def going_back(site: Site, settings: Settings, request: Request, events: Reporte
         return previewer.preview
 
     def change(site: ChangingSite) -> Summary:
-        with watching(lambda name: events.emit(Notice("warning", f"{name} received: finishing the step in hand."))) as signals:
+        with watching(lambda name: events.emit(Notice("warning", f"{name} received: finishing the current step."))) as signals:
             runner = Runner(VERBS, site.host, site.journal, site.originals, events, signals)
             result = runner.run(whole, "install", context.release.version, settings.model_dump(mode="json"), retiring=True)
         done = summary.finished(result, (), context, asked)
-        return replace(done, notes=(*done.notes, "The settings before that run are in force again."))
+        return replace(done, notes=(*done.notes, "The settings from before that run apply again."))
 
     return Prospect(preview, change)

@@ -75,7 +75,7 @@ def rollback(request: Request, events: Reporter) -> Summary:
 
 def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary:
     for path in leftovers.clear(site.host):
-        events.emit(Notice("info", f"{path}, left by a rehearsal that was cut off, was removed."))
+        events.emit(Notice("info", f"{path} was removed. An interrupted rehearsal had left it."))
     receipt = site.receipt
     ids = set(unfinished_entries(receipt))
     if not ids:
@@ -109,7 +109,7 @@ def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summar
         return Summary(
             "ok",
             EXIT_OK,
-            notes=("Nothing of nqr is installed here.",),
+            notes=("nqr has installed nothing on this host.",),
             farewell=_farewell(site.host, options.keep_packages),
         )
 
@@ -118,7 +118,7 @@ def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summar
     going = tuple(e for e in receipt.entries if not retain(e))
     context = undo_context(site, kept)
     _preload()
-    # What stays for the data's sake is no longer of a run that was cut off: a later failure must not take it back.
+    # What stays for the data's sake is no longer of a run that was interrupted: a later failure must not take it back.
     cut_off = receipt.with_continued(run.id for run in receipt.unfinished)
     run = _begin(site, "uninstall", events, len(receipt.entries), cut_off)
     events.emit(PhaseStarted("uninstall", "Taking everything back", len(going)))
@@ -203,17 +203,17 @@ def _preload() -> None:
 def _summary(result: RollbackResult, request: Request, name: str, kept: tuple[Entry, ...], farewell: str = "") -> Summary:
     notes = [f"Left on purpose: {text}." for text in result.kept]
     if any(e.retain is Retain.data for e in kept):
-        notes.append("VM disks and images are still there; `--purge-data` removes them.")
+        notes.append("VM disks and images stay. `--purge-data` removes them.")
     if any(e.retain is Retain.database for e in kept):
-        notes.append("The database is still there, and PostgreSQL with it; `--drop-database` removes it.")
+        notes.append("The database and PostgreSQL stay. `--drop-database` removes them.")
     if any(e.retain is Retain.packages for e in kept):
-        notes.append("Packages stay, as asked.")
+        notes.append("Packages stay (--keep-packages).")
     failure = None
     if result.failed:
         failure = StepFailed(
             "NQR-ENG-005",
             f"Not everything could be undone; the first of {len(result.failed)}: {result.failed[0]}.",
-            "Mend the cause and run the same command again: what is left stays recorded.",
+            "Fix the cause and run the same command again. nqr keeps a record of the rest.",
         )
     return Summary(
         "partly_undone" if failure else "ok",

@@ -106,7 +106,7 @@ def _journal(store: JournalStore, host: Host, events: Reporter) -> Journal:
         events.emit(
             Notice(
                 "warning",
-                "The journal's last line was torn by a power loss or crash and was dropped; what it announced had not begun.",
+                "A crash damaged the last line of the journal, and nqr dropped it. The step of that line had not begun.",
                 "NQR-ENG-015",
             )
         )

@@ -25,7 +25,7 @@ from nqrust.installer.request import (
     Summary,
 )
 
-_EMULATION = ("VMs run under QEMU emulation here, because no VM would boot under KVM: all of it works, many times slower.",)
+_EMULATION = ("VMs run under QEMU emulation here, because no VM boots under KVM. Everything works, but many times slower.",)
 
 
 def refused(error: NqrError, request: Request) -> Summary:
@@ -90,7 +90,7 @@ def _verdict(result: RunResult) -> tuple[Outcome, int]:
 def _notes(result: RunResult, proofs: tuple[Proof, ...]) -> tuple[str, ...]:
     notes = [f"Not proven here: {p.hop} ({p.detail})." for p in proofs if p.verdict == "unproven"]
     if result.resumed:
-        notes.append("An earlier run that was cut off has been continued.")
+        notes.append("This run continued an interrupted run.")
     if result.changed:
         notes += result.retired.stays
     notes += [f"Left on purpose: {text}." for text in result.retired.kept]

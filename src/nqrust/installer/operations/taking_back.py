@@ -19,7 +19,7 @@ from nqrust.installer.request import PhasePreview, PlanPreview, RunOptions, Stay
 from nqrust.installer.verbs.registry import VERBS
 
 FORGOTTEN = (paths.INSTALL_LOG_DIR, paths.RUN_DIR)
-"""Folders that go with the state once nothing is left to take back."""
+"""Folders that go with the state once nothing is left to undo."""
 
 POSTGRES_PACKAGES = (
     "postgresql",
@@ -70,7 +70,7 @@ def of_uninstall(site: Site, options: RunOptions) -> PlanPreview:
     whole = not kept and not any(stay.recorded for stay in stays)
     phases += [_at_the_end(site.host, options.keep_packages)] if whole else []
     stays += () if whole else _bootstrap_stays(site.host, "stays until an uninstall takes back the rest")
-    none = () if entries else ("Nothing of nqr is installed here.",)
+    none = () if entries else ("nqr has installed nothing on this host.",)
     return PlanPreview("uninstall", tuple(phases), none, stays)
 
 

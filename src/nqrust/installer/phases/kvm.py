@@ -41,9 +41,9 @@ def plan(context: Context) -> PhasePlan:
                 )
             )
     elif not facts.kvm.present:
-        notes.append("There is no /dev/kvm and no module to load for it: VMs will run under emulation.")
+        notes.append("This host has no /dev/kvm and no module for it: VMs will run under emulation.")
     else:
-        notes.append("Kernel modules cannot be loaded here; a canary tells whether /dev/kvm works.")
+        notes.append("This host cannot load kernel modules. A test VM checks whether /dev/kvm works.")
     if {"udev", "systemd-udev"} & facts.packages:
         rule = f'# Written by nqr.\nKERNEL=="kvm", GROUP="{names.KVM_GROUP}", MODE="0660"\n'
         steps.append(File(UDEV_FILE, rule, what="access to /dev/kvm after a reboot"))

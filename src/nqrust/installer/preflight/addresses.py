@@ -61,7 +61,7 @@ def reachable_agent(settings: Settings, facts: Facts) -> Iterator[Finding]:
     if said and advertised is not None and advertised.is_loopback:
         yield error(
             "NQR-PRE-053",
-            f"The manager at {manager} cannot reach this agent at {said}, which is every host's own loopback.",
+            f"The manager at {manager} cannot reach this agent at {said}, which is a loopback address.",
             "Give --advertise-address an address of this host, or leave it out.",
         )
     elif said and advertised is not None and advertised not in _own(facts):

@@ -161,7 +161,7 @@ def _database(now: Settings, was: Settings, facts: Facts) -> Iterator[Finding]:
         yield error(
             "NQR-PRE-062",
             f"The local database cannot change in place: {', '.join(changed)}. The new one is empty, and the VMs would be lost.",
-            "Leave these settings as they are; or remove the VMs, run `nqr uninstall --drop-database`, and install anew.",
+            "Keep these settings. Or remove the VMs, run `nqr uninstall --drop-database`, and install again.",
         )
 
 

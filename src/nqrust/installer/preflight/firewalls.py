@@ -28,6 +28,6 @@ def drops_by_default(settings: Settings, host: Host, known: bool) -> Iterator[Fi
             name = f"{chain['family']} {chain['table']} {chain['name']}"
             yield warning(
                 "NQR-PRE-035",
-                f"The nftables chain {name} drops what none of its rules accepts, and with it what VMs send.",
+                f"The nftables chain {name} drops packets that no rule accepts, including packets of VMs.",
                 f"Accept the VM bridge there: `nft insert rule {name} {rule.format(settings.network.bridge_name, name)}`.",
             )

@@ -25,7 +25,7 @@ def writable(settings: Settings, host: Host) -> Iterator[Finding]:
             yield error(
                 "NQR-PRE-018",
                 f"The file system of {path} ({usage.mount_point or '/'}) is read-only.",
-                "Mount it writable; an install writes settings, units and logs there.",
+                "Mount it writable. An install writes settings, units and logs there.",
             )
 
 
@@ -69,7 +69,7 @@ def real_folders(settings: Settings, host: Host) -> Iterator[Finding]:
         if stat is not None and stat.kind not in (Kind.directory, Kind.symlink):
             yield error(
                 "NQR-PRE-054",
-                f"{path} is there and is no folder.",
+                f"{path} exists and is not a folder.",
                 f"Move it away (mv {path} {path}.old), then run the same command again.",
             )
 

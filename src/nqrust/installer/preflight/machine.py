@@ -23,8 +23,7 @@ def operating_system(facts: Facts) -> Iterator[Finding]:
         yield error(
             "NQR-PRE-002",
             why,
-            "Use Debian 12 or newer (11 with a Python 3.10 of its own), Ubuntu 22.04 or newer, RHEL 8 or newer, or a derivative"
-            " of one of them.",
+            "Use Debian 12, Ubuntu 22.04, RHEL 8 or newer versions of these. Derivatives work too. Debian 11 needs a separate Python 3.10.",
         )
 
 
@@ -61,7 +60,7 @@ def disk(facts: Facts) -> Iterator[Finding]:
             yield error(
                 "NQR-PRE-018",
                 f"The file system of {fs.path} ({fs.mount_point}) is read-only.",
-                "Mount it writable, or choose other folders (DATA_DIR, IMAGE_DIR, INSTALL_DIR).",
+                "Mount it writable, or choose other folders with DATA_DIR, IMAGE_DIR and INSTALL_DIR.",
             )
         elif fs.total_mib < MIN_DISK_MIB:
             yield error(
@@ -114,13 +113,13 @@ def virtualisation(settings: Settings, facts: Facts) -> Iterator[Finding]:
     if settings.nested and not loads and facts.kvm.nested is not True:
         yield error(
             "NQR-PRE-051",
-            "Nested virtualisation was asked for, and the kvm module that would take the option cannot be loaded here.",
+            "The settings ask for nested virtualization, but this host cannot load the kvm module.",
             "Leave --nested out (--no-nested), or use a machine whose kernel loads kvm_intel or kvm_amd.",
         )
     elif settings.nested and facts.kvm.nested is False:
         yield warning(
             "NQR-PRE-010",
-            "Nested virtualisation was asked for and is off; it takes effect when the kvm module is loaded again.",
+            "Nested virtualization takes effect when the kvm module is loaded again.",
             "Reboot after the installation.",
         )
 
@@ -129,11 +128,11 @@ def clock(facts: Facts) -> Iterator[Finding]:
     if facts.clock_utc and facts.clock_utc < OLDEST_CLOCK:
         yield error(
             "NQR-PRE-017",
-            "The clock of this machine is years behind, so no certificate would be valid.",
+            "The clock of this machine is years behind, so certificates would not be valid.",
             "Set the clock (timedatectl set-ntp true) and run the same command again.",
         )
     elif facts.clock_synchronised is False:
-        yield info("NQR-PRE-017", "The clock is not synchronised; tokens and certificates depend on it.")
+        yield info("NQR-PRE-017", "The clock is not synchronized. Tokens and certificates depend on it.")
 
 
 def checks(settings: Settings, facts: Facts) -> Iterator[Finding]:

@@ -53,7 +53,7 @@ def bridge_is_free(settings: Settings, facts: Facts, former: frozenset[str] = fr
     wanted = f"{settings.network.gateway}/{settings.network.prefix_length}"
     v4 = [a for a in found.addresses if ":" not in a]
     if found.kind != "bridge":
-        yield error("NQR-PRE-028", f"{name} exists and is no bridge.", "Choose another name with --bridge-name.")
+        yield error("NQR-PRE-028", f"{name} exists and is not a bridge.", "Choose another name with --bridge-name.")
     elif settings.network.mode is NetworkMode.nat and v4 and v4 != [wanted]:
         yield error(
             "NQR-PRE-028",
@@ -81,12 +81,12 @@ def neighbours(facts: Facts) -> Iterator[Finding]:
         if name == "docker":
             yield info(
                 "NQR-PRE-012",
-                "Docker drops forwarded packets by default; rules for the VM bridge go in front of its own.",
+                "Docker drops forwarded packets by default. nqr puts its rules for the VM bridge first.",
             )
         elif name in ("ufw", "firewalld"):
             yield info(
                 "NQR-PRE-014",
-                f"{name} is active; rules for the VM bridge are added beside it and it stays as it is.",
+                f"{name} is active. nqr adds rules for the VM bridge and leaves it unchanged.",
             )
         elif name == "libvirt":
             yield info("NQR-PRE-011", "libvirt is active with networks of its own; they are left alone.")

@@ -27,7 +27,7 @@ def foreign_installation(settings: Settings, host: Host, known: bool) -> Iterato
     if _holds(host, install_dir):
         yield error(
             "NQR-PRE-015",
-            f"{install_dir} holds an installation that nqr did not make.",
+            f"{install_dir} holds another installation.",
             f"Remove it with its own uninstaller, move {install_dir} away, or choose another folder with INSTALL_DIR.",
         )
     layout = settings.layout
@@ -35,7 +35,7 @@ def foreign_installation(settings: Settings, host: Host, known: bool) -> Iterato
         if host.exists(path):
             yield error(
                 "NQR-PRE-015",
-                f"{path} is the configuration of an installation that nqr did not make.",
+                f"{path} belongs to another installation.",
                 f"Remove that installation with its own uninstaller, or move {path} away (mv {path} {path}.old).",
             )
     left = [name for name in _holds(host, paths.STATE_DIR) if not name.startswith(".")]
@@ -89,8 +89,7 @@ def forwarding_turned_off(settings: Settings, host: Host, known: bool) -> Iterat
         if stat is not None and stat.kind is Kind.file and _FORWARDING_OFF.search(host.read_text(path)):
             yield warning(
                 "NQR-PRE-034",
-                f"{path} turns forwarding off (net.ipv4.ip_forward = 0); it stays as it is, and forwarding is turned on"
-                " for the VMs at every boot.",
+                f"{path} turns forwarding off (net.ipv4.ip_forward = 0). nqr leaves it and turns forwarding on at every boot.",
                 "Use --network-mode isolated if this host must not forward.",
             )
 

@@ -93,13 +93,13 @@ def database_port(settings: Settings, facts: Facts, installed: Settings | None, 
     if holder is not None:
         yield warning(
             "NQR-PRE-026",
-            f"Port {db.port} is held by {_holder(holder)}, which is no PostgreSQL cluster of this distribution; "
-            f"the distribution's own will be used on port {found}.",
-            "Use that server with --db-type remote if that is what you want.",
+            f"Port {db.port} is held by {_holder(holder)}, not by a PostgreSQL cluster of this distribution. "
+            f"nqr will use the distribution's cluster on port {found}.",
+            "To use that server, add --db-type remote.",
         )
     elif found != db.port and chosen:
         yield error(
             "NQR-PRE-026",
-            f"There is no PostgreSQL cluster on port {db.port}; the one of this host is (or will be) on port {found}.",
+            f"There is no PostgreSQL cluster on port {db.port}. The cluster of this host is (or will be) on port {found}.",
             f"Leave out --db-port, or make a cluster on port {db.port} first.",
         )

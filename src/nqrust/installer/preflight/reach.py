@@ -64,8 +64,8 @@ def remote_database(
                     "NQR-PRE-062",
                     f"The database {db.name} on {db.host}:{db.port} does not hold this installation's data, so the VMs would be"
                     " lost.",
-                    "Stop the manager, copy the old database there (pg_dump, pg_restore), then run the same command again; or"
-                    " keep the old settings.",
+                    "Stop the manager and copy the old database there with pg_dump and pg_restore, then try again. Or keep the"
+                    " old settings.",
                 )
     except psycopg.OperationalError as failure:
         yield _refusal(settings, str(failure))
@@ -196,6 +196,6 @@ def manager_to_join(
     if status in (401, 403):
         yield error(
             "NQR-PRE-025",
-            "The manager does not accept the join token: it is wrong, used or expired.",
-            "Make a new one with `nqr host token` on the manager's host.",
+            "The manager refuses the join token: it is wrong, used or expired.",
+            "Create a new token with `nqr host token` on the manager's host.",
         )

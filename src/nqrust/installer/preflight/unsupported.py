@@ -13,7 +13,7 @@ from nqrust.installer.verbs.network.bridged import WHY as BRIDGED_WHY
 BUNDLED = "bundled"
 RELEASE, KEY = "NQR-REL-050", "NQR-REL-051"
 CODES = (RELEASE, KEY, BRIDGED)
-CURE = "Leave --release out: the platform is then built from this source tree, or from another one that --source names."
+CURE = "Leave --release out. nqr then builds the platform from this source tree, or from the tree in --source."
 
 
 def release_source(settings: Settings) -> Iterator[Finding]:
@@ -24,7 +24,7 @@ def release_source(settings: Settings) -> Iterator[Finding]:
     elif release.public_key:
         yield error(
             KEY,
-            f"The key {release.public_key} has nothing to check: this version installs only what it builds from a source tree.",
+            f"The key {release.public_key} has no use: this version installs only from a source tree.",
             "Leave --release-key out.",
         )
 

@@ -26,8 +26,8 @@ PROOF_FILE = f"{paths.STATE_DIR}/proof.json"
 _CURES = {
     "vmm": ("NQR-VER-006", "Look at `nqr logs agent`."),
     "tap": ("NQR-VER-007", "Check that /dev/net/tun works and that nothing takes TAPs off the bridge."),
-    "guest": ("NQR-VER-008", "Look at what its console said last (the message ends with it); try again on a quieter machine."),
-    "lease": ("NQR-VER-009", "Look at `nqr logs dhcp`; another DHCP server on the bridge would explain it."),
+    "guest": ("NQR-VER-008", "Read the last line of its console at the end of this message. Try again on a less busy machine."),
+    "lease": ("NQR-VER-009", "Look at `nqr logs dhcp`, and check for another DHCP server on the bridge."),
     "gateway": (
         "NQR-VER-010",
         "Check the firewall: guests must reach the agent's relay on the gateway's address.",

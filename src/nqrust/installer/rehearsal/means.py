@@ -43,26 +43,26 @@ def refuse_what_would_reach_out(settings: Settings, receipt: Receipt) -> None:
     if receipt.entries or receipt.unfinished:
         raise PreflightRefused(
             "NQR-RHS-001",
-            "NQRust-MicroVM is on this host already: a copy of it would start the same VMs and services a second time.",
-            "Use `nqr plan`, which predicts what a further install would change.",
+            "NQRust-MicroVM is already on this host: a copy would start its VMs and services twice.",
+            "Use `nqr plan` to predict the changes.",
         )
     if settings.has_agent and not settings.has_manager:
         raise PreflightRefused(
             "NQR-RHS-002",
-            "An agent alone cannot be rehearsed: its copy would join the real manager and use up the join token.",
+            "nqr cannot rehearse an agent alone: its copy would join the real manager and use the token.",
             "Use --dry-run for this host; rehearse --mode production or minimal on one that has its own manager.",
         )
     if settings.has_manager and settings.database.type is DbType.remote:
         raise PreflightRefused(
             "NQR-RHS-003",
-            "An install with a remote database cannot be rehearsed: its copy would migrate the real database.",
+            "nqr cannot rehearse an install with a remote database: its copy would migrate the real database.",
             "Rehearse with --db-type local, or use --dry-run.",
         )
 
     if settings.has_agent and settings.network.mode is NetworkMode.bridged:
         raise PreflightRefused(
             "NQR-RHS-009",
-            "Bridged mode cannot be rehearsed: the bridge and its network stay outside of the clone.",
+            "nqr cannot rehearse bridged mode: the clone does not include the bridge and its network.",
             "Rehearse with --network-mode nat or isolated, or use --dry-run.",
         )
 
@@ -72,8 +72,8 @@ def refuse_without_card(host: Host) -> None:
     if not host.exists("/dev/net/tun"):
         raise PreflightRefused(
             "NQR-RHS-004",
-            "/dev/net/tun is not there, and the rehearsal's own network needs it.",
-            "Load it with `modprobe tun` (in a container: have the device handed in), then try again.",
+            "/dev/net/tun is missing, and the rehearsal's network needs it.",
+            "Load it with `modprobe tun` (in a container: add the device), then try again.",
         )
 
 
@@ -87,9 +87,9 @@ def memory_needed(host: Host, facts: Facts) -> int:
         return min(free, 4 * NEEDED_MIB)
     raise PreflightRefused(
         "NQR-RHS-005",
-        f"There is no room for a rehearsal: it needs {NEEDED_MIB} MiB free below {CACHE_DIR} on a disk "
+        f"Not enough space for a rehearsal: it needs {NEEDED_MIB} MiB free below {CACHE_DIR} on a disk "
         f"(ext4, xfs or btrfs), or {NEEDED_MIB + SPARE_MIB} MiB of free memory.",
-        "Make room, then try again; or use --dry-run.",
+        "Free space, then try again. Or use --dry-run.",
     )
 
 

@@ -44,9 +44,9 @@ from nqrust.installer.request import (
 _LIMIT = 2 * 3600.0  # seconds for the install
 _ALWAYS_UNMEASURED = (
     "The clone runs on this host's kernel: loading modules and kernel parameters outside of the network are not measured.",
-    "The clone's network is its own: DHCP, IPv6, the host's firewall rules and network manager are not in it; "
-    "whether ports are free and disks large enough was asked of the host itself.",
-    "Running services of the host do not run in the clone; a database that runs here is there as after a power cut.",
+    "The clone's network is separate. It lacks DHCP, IPv6, and the host's firewall rules and network manager. "
+    "nqr checked ports and disk space on the host itself.",
+    "The clone does not run the services of the host. A running database is in its state after a power cut.",
 )  # fmt: skip
 _OF_THE_HOST = ("NQR-PRE-006",)
 """Preflight checks that only the host itself can answer: the clone's disk is its scratch space."""
@@ -81,7 +81,7 @@ def carry_out(
     if predicted.failure is not None:
         return predicted
     for path in leftovers.clear(host):
-        events.emit(Notice("info", f"{path}, left by a rehearsal that was cut off, was removed."))
+        events.emit(Notice("info", f"{path} was removed. An interrupted rehearsal had left it."))
     memory_mib = means.memory_needed(host, facts)
     began, modules = host.monotonic(), _modules(host)
     with _interruptible(), _scratch(host, events) as scratch:
@@ -136,7 +136,7 @@ def _run(host: Host, spec: str, with_systemd: bool, events: Reporter) -> Heard:
         what = f"The rehearsal's clone could not be made: {heard.reason or 'it said nothing'}."
         if heard.started:
             what = f"The rehearsal's clone came down: {heard.reason or 'it said nothing'}."
-            raise NqrError("NQR-RHS-007", what, "Try again; if it stays so, use --dry-run.")
+            raise NqrError("NQR-RHS-007", what, "Try again. If this repeats, use --dry-run.")
         raise PreflightRefused(
             "NQR-RHS-006", what,
             "The kernel must allow namespaces and overlayfs (in a container: more privileges); else use --dry-run.",
@@ -156,7 +156,7 @@ def _summary(heard: Heard, rehearsal: Rehearsal) -> Summary:
     elif inner != 0:
         said = heard.output[-1] if heard.output else f"it ended with {heard.code}"
         failure = NqrError(code, what, cure) if code else NqrError(
-            "NQR-RHS-008", f"The install in the clone failed: {said}.", "Mend what it says, then rehearse again.")  # fmt: skip
+            "NQR-RHS-008", f"The install in the clone failed: {said}.", "Fix the cause, then rehearse again.")  # fmt: skip
         exit_code = EXIT_ROLLED_BACK
     return Summary(
         "ok" if failure is None else "failed",
@@ -184,7 +184,7 @@ def _scratch(host: Host, events: Reporter) -> Iterator[str]:
         yield path
     finally:
         with _deaf():
-            events.emit(Notice("info", "Taking the clone away."))
+            events.emit(Notice("info", "Removing the clone."))
             host.remove_tree(path)
             if made_cache:
                 host.rmdir(CACHE_DIR)

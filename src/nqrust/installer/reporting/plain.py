@@ -50,7 +50,7 @@ class PlainReporter:
 
     def _lines(self, event: Event) -> list[str]:
         if isinstance(event, RunStarted):
-            return [f"{event.verb}: resuming the run that was cut off"] if event.resumed else []
+            return [f"{event.verb}: resuming the interrupted run"] if event.resumed else []
         if isinstance(event, PhaseStarted):
             self._looks_only = event.steps == 0
             return [f"{event.name}: {event.title}" + (f" (skipped: {event.skipped})" if event.skipped else "")]

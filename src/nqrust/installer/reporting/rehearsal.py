@@ -15,7 +15,7 @@ SHOWN = 12
 
 def rehearsal_lines(found: Rehearsal, summary: Summary) -> Iterator[tuple[str, str]]:
     """(style, text). Styles as of a plan: phase, added, removed, context, note, total."""
-    yield "phase", "What the install changed in a clone of this host, measured:"
+    yield "phase", "Measured changes of the install in a clone of this host:"
     if not found.paths:
         yield "context", "  files: nothing"
     for group in groups(found.paths):
@@ -24,7 +24,7 @@ def rehearsal_lines(found: Rehearsal, summary: Summary) -> Iterator[tuple[str, s
         yield "added", f"  {group.folder:<10} {told} ({size(group.size)})"
     for section in dict.fromkeys(one.section for one in found.differences):
         yield from _section(section, [one for one in found.differences if one.section == section])
-    yield "phase", "How long it took:"
+    yield "phase", "Duration:"
     for phase in summary.phases:
         yield "context", f"  {phase.name:<10} {duration(phase.seconds)}"
     install, whole = duration(found.install_seconds), duration(found.seconds)

@@ -68,7 +68,7 @@ class TerminalReporter:
     def emit(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             if event.resumed:
-                self._print("Resuming the run that was cut off.", "yellow")
+                self._print("Resuming the run that was interrupted.", "yellow")
         elif isinstance(event, PhaseStarted):
             self._phase_started(event)
         elif isinstance(event, StepStarted):

@@ -12,18 +12,18 @@ from nqrust.installer.request import PhasePreview, PlanPreview, ProofSummary, Su
 _HEADLINES = {
     ("install", "ok"): "NQRust-MicroVM is installed.",
     ("uninstall", "ok"): "NQRust-MicroVM is removed.",
-    ("rollback", "ok"): "The host is back as it was before that run.",
+    ("rollback", "ok"): "The host is back to its state before that run.",
     ("verify", "ok"): "The installation works.",
     ("phase", "ok"): "The phase is done.",
-    ("uninstall", "partly_undone"): "The uninstall is not complete: not everything could be taken back.",
-    ("rollback", "partly_undone"): "The rollback is not complete: not everything could be taken back.",
-    ("rehearsal", "ok"): "The rehearsal went well: the install works on a clone of this host. The host was not touched.",
+    ("uninstall", "partly_undone"): "The uninstall is not complete: nqr could not undo everything.",
+    ("rollback", "partly_undone"): "The rollback is not complete: nqr could not undo everything.",
+    ("rehearsal", "ok"): "The rehearsal succeeded: the install works on a clone of this host. The host was not touched.",
     ("rehearsal", "failed"): "The install failed in the clone. The host was not touched.",
 }
 _OUTCOMES = {
-    "failed": "The {verb} failed and was left as it is.",
-    "rolled_back": "The {verb} failed; what it had changed was taken back.",
-    "partly_undone": "The {verb} failed, and not all of what it had changed could be taken back.",
+    "failed": "The {verb} failed. Its changes stay.",
+    "rolled_back": "The {verb} failed and was rolled back.",
+    "partly_undone": "The {verb} failed, and nqr could not undo all of its changes.",
     "refused": "The {verb} was refused; nothing was touched.",
 }
 DIFF_LIMIT = 200
@@ -47,15 +47,15 @@ def counted(number: int, one: str, many: str = "") -> str:
 def headline(verb: str, summary: Summary) -> str:
     """One sentence: how it ended."""
     if verb == "plan" and summary.failure is not None:
-        return "There is no plan: the host or the request is not fit for one."
+        return "No plan: the host or the request does not allow one."
     if verb == "rehearsal" and summary.exit_code == 130:
         return "The rehearsal was interrupted; its clone is gone. The host was not touched."
     if summary.exit_code == 130 and summary.outcome == "partly_undone":
-        return f"The {verb} was interrupted, and not all of what it had changed could be taken back."
+        return f"The {verb} was interrupted, and nqr could not undo all of its changes."
     if summary.exit_code == 130 and summary.outcome == "failed" and summary.changed:
-        return f"The {verb} is done, but was interrupted before all of its proofs; its changes stay."
+        return f"The {verb} is done, but was interrupted during its proofs. Its changes stay."
     if summary.exit_code == 130:
-        return f"The {verb} was interrupted; what it had changed was taken back."
+        return f"The {verb} was interrupted and rolled back."
     if verb == "rehearsal" and summary.exit_code not in (0, 4, 10, 130) and summary.rehearsal is not None:
         return _HEADLINES["rehearsal", "failed"]
     if verb == "rehearsal" and summary.exit_code == 4:
@@ -67,7 +67,7 @@ def headline(verb: str, summary: Summary) -> str:
     if summary.outcome == "failed" and not summary.phases and verb != "verify":
         return f"The {verb} did not start; nothing was changed."
     if verb == "install" and summary.outcome == "ok" and not summary.changed:
-        return "NQRust-MicroVM is installed already; nothing had to change."
+        return "NQRust-MicroVM is already installed. Nothing had to change."
     known = _HEADLINES.get((verb, summary.outcome))
     return known or _OUTCOMES.get(summary.outcome, "The {verb} is done.").format(verb=verb)
 
@@ -89,9 +89,9 @@ def facts(verb: str, summary: Summary) -> list[tuple[str, str]]:
     if verb == "install" and summary.exit_code == 4:
         rows.append(("Next", "nqr doctor"))
     if summary.outcome == "failed" and verb == "install" and summary.phases and summary.exit_code == 1:
-        rows.append(("Next", "mend the cause, then the same command again; or: nqr rollback"))
+        rows.append(("Next", "fix the cause, then run the same command again; or: nqr rollback"))
     if summary.outcome == "partly_undone" and verb == "install":
-        rows.append(("Next", "mend the cause, then: nqr rollback"))
+        rows.append(("Next", "fix the cause, then: nqr rollback"))
     if summary.log_path:
         rows.append(("Log", summary.log_path))
     return rows
@@ -159,9 +159,9 @@ def _removal_lines(preview: PlanPreview, details: bool) -> Iterator[tuple[str, s
     for warning in preview.warnings:
         yield "note", warning
     if preview.changes:
-        yield "total", f"{counted(preview.changes, 'thing')} to take back. What was there before nqr is not listed and stays."
+        yield "total", f"{counted(preview.changes, 'thing')} to undo. Objects from before nqr are not listed and stay."
     else:
-        yield "total", "Nothing to take back."
+        yield "total", "Nothing to undo."
 
 
 def _phase_lines(phase: PhasePreview, diffs: bool) -> Iterator[tuple[str, str]]:

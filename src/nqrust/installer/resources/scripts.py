@@ -42,7 +42,7 @@ def helper_scripts(layout: Layout) -> dict[str, str]:
     nqr = f"{layout.installer_dir}/venv/bin/nqr"
     return {
         "uninstall.sh": _UNINSTALL.format(nqr=nqr, undo=paths.UNDO_SCRIPT),
-        "verify.sh": _NQR.format(nqr=nqr, verb="verify", what="Prove this installation hop by hop, with a test VM"),
+        "verify.sh": _NQR.format(nqr=nqr, verb="verify", what="Test each part of this installation, with a test VM"),
         "support-bundle.sh": _NQR.format(
             nqr=nqr, verb="support-bundle", what="Gather settings (secrets masked), status and logs in one file"
         ),

@@ -103,8 +103,8 @@ def _from_config(config: ConfigFile) -> dict[str, Given]:
         if "password" in key and key != "database.password_file":
             raise UsageError(
                 "NQR-CFG-007",
-                f"{where}: a password must not stand in the configuration file.",
-                "Put it into a file (mode 0600), name that in database.password_file, or set DB_PASSWORD.",
+                f"{where}: the configuration file must not contain a password.",
+                "Put the password in a file (mode 0600) and set database.password_file, or set DB_PASSWORD.",
             )
         if key in sections and (leaf.value is None or leaf.value == {}):
             continue  # an empty section says nothing

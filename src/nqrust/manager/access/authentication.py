@@ -101,7 +101,7 @@ async def _bearer(core: Core, token: str) -> Principal:
         join = (await session.execute(select(JoinToken.id, JoinToken.name).where(JoinToken.sha256 == digest))).first()
         if join is not None:
             return Principal("join", f"join-token:{join.name or join.id}", join_id=join.id)
-    raise NotAuthenticated("This token is not known.")
+    raise NotAuthenticated("The manager does not know this token.")
 
 
 async def still_may(core: Core, principal: Principal, role: Role) -> bool:
@@ -189,12 +189,12 @@ async def change_password(core: Core, principal: Principal, wanted: PasswordChan
     except WrongCredentials as error:
         raise WrongPassword() from error
     if wanted.new_password == wanted.current_password:
-        raise Invalid("The new password is the current one.", cure="Choose another.")
+        raise Invalid("The new password equals the current one.", cure="Choose another.")
     password_hash = await asyncio.to_thread(hash_password, wanted.new_password)
     async with core.db.transaction() as session:
         row = await session.get(User, principal.user_id, with_for_update=True)
         if row is None or row.password_hash != proven.password_hash:
-            raise Conflict("The password was changed by somebody else meanwhile.", cure="Sign in again.")
+            raise Conflict("Somebody else has changed the password.", cure="Sign in again.")
         row.password_hash = password_hash
         others = [Token.user_id == row.id, *([Token.id != principal.token_id] if principal.token_id else [])]
         await session.execute(delete(Token).where(*others))

@@ -24,7 +24,7 @@ CoreDep = Annotated[Core, Depends(core_of)]
 def principal_of(connection: HTTPConnection) -> Principal:
     principal = connection.state.principal
     if principal is None:
-        raise NotPermitted("This needs credentials.")
+        raise NotPermitted("This request needs credentials.")
     return cast(Principal, principal)
 
 
@@ -35,7 +35,7 @@ def needs(role: Role, agents: bool = False) -> Any:
         principal = principal_of(request)
         if principal.may(role) or (agents and principal.kind == "agent"):
             return principal
-        raise NotPermitted(f"This needs the role {role.value}.")
+        raise NotPermitted(f"This request needs the role {role.value}.")
 
     return Annotated[Principal, Depends(_named(check, f"needs_{role.value}"))]
 
@@ -44,7 +44,7 @@ def own_host(request: Request, host_id: str) -> Principal:
     """An agent on the routes of its own host."""
     principal = principal_of(request)
     if principal.kind != "agent" or principal.host_id != host_id:
-        raise NotPermitted("Only this host's own agent may do that.", cure="Use the agent's own token.")
+        raise NotPermitted("Only this host's own agent can send this request.", cure="Use the agent's own token.")
     return principal
 
 
@@ -52,7 +52,7 @@ def joining(request: Request) -> Principal:
     """A join token, or an agent that registers again."""
     principal = principal_of(request)
     if principal.kind not in ("join", "agent"):
-        raise NotPermitted("Only agents register.", cure="Use a join token (`nqr host token`).")
+        raise NotPermitted("Only agents can register.", cure="Use a join token (`nqr host token`).")
     return principal
 
 

@@ -106,7 +106,7 @@ class Gate:
             if ticket:
                 found = self._core.tickets.redeem(ticket)
                 if found is None or not await still_may(self._core, found[1], Role.operator):
-                    raise NotAuthenticated("This ticket is not valid, or was used already.")
+                    raise NotAuthenticated("This ticket is not valid or already used.")
                 state["ticket_vm"], state["principal"] = found
             else:
                 state["principal"] = await authenticate(self._core, headers.get("authorization"), state["source"])
@@ -173,8 +173,8 @@ def _refuse_forged(headers: dict[str, str]) -> None:
         foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
     if foreign:
         raise NotPermitted(
-            "A page of another site asked for this with the password that your browser knows.",
-            cure="Use /docs or the web UI; programs use a token.",
+            "A page of another site sent this request with the password in your browser.",
+            cure="Use /docs or the web UI. In programs, use a token.",
         )
 
 

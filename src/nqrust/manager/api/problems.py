@@ -19,7 +19,7 @@ from nqrust.manager.store.database import is_away
 log = structlog.get_logger("nqrust.manager.api")
 
 _CODES = {400: "NQR-API-113", 401: "NQR-API-101", 403: "NQR-API-102", 404: "NQR-API-103", 405: "NQR-API-109"}
-_CURES = {404: "See /docs for what there is.", 405: "See /docs for what may be done here."}
+_CURES = {404: "See /docs for all routes.", 405: "See /docs for the methods of this route."}
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {
@@ -56,7 +56,7 @@ def of_error(error: Exception, request_id: str) -> Response:
     known = _translated(error)
     if known is None:
         log.exception("request went wrong", exc_info=error)
-        known = ManagerError("Something went wrong inside the manager.")
+        known = ManagerError("The manager had an internal error.")
     return response(known.problem(request_id), known.headers)
 
 
@@ -71,13 +71,13 @@ def _translated(error: Exception) -> ManagerError | None:
         if is_away(error):
             return DatabaseAway()
         if isinstance(error, DataError):
-            return Invalid("A value cannot be stored.")
+            return Invalid("The database cannot store a value of this request.")
         if isinstance(error, IntegrityError):
-            return Conflict("Something else changed at the same moment.", cure="Try again.")
+            return Conflict("Another request changed the same data.", cure="Try again.")
     if isinstance(error, OverflowError):
         return Invalid("A number is out of range.")
     if isinstance(error, UnicodeEncodeError):
-        return Invalid("A text contains half a surrogate pair, which no encoding can carry.")
+        return Invalid("A text contains half a surrogate pair, which is not valid Unicode.")
     return None
 
 

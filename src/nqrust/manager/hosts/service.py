@@ -63,7 +63,7 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
             if principal.kind == "agent":
                 host = await session.get(Host, principal.host_id, with_for_update=_LOCK)
                 if host is None:
-                    raise NotAuthenticated("This host is no longer known.")
+                    raise NotAuthenticated("The manager does not know this host any more.")
                 _note_return(session, host, wanted.boot_id)
                 _describe(host, wanted)
                 return HostRegistered(host_id=host.id, heartbeat_seconds=HEARTBEAT_SECONDS)
@@ -75,7 +75,7 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
             if host and not join.reusable and state is HostState.online and join.host_id != host.id:
                 raise Conflict(
                     f"A host named {wanted.name} is already online.",
-                    cure="Give this agent another name (--agent-name), or remove the other with `nqr host rm`.",
+                    cure="Use another --agent-name, or remove the other host with `nqr host rm`.",
                 )
             agent_token, command_token = new_token(), new_token()
             if host is None:
@@ -117,12 +117,12 @@ def _check_join(join: JoinToken | None, host: Host | None, same_machine: bool) -
     if join.used_at is not None:
         again = host is not None and join.host_id == host.id and now() - join.used_at < _SECOND_TRY
         if not again:
-            raise _join_refused("This join token was used already.")
+            raise _join_refused("This join token is already used.")
 
 
 def _join_refused(detail: str) -> NotAuthenticated:
     error = NotAuthenticated(detail)
-    error.code, error.cure = "NQR-API-114", "Make a new one with `nqr host token` on the manager's machine."
+    error.code, error.cure = "NQR-API-114", "Create a new token with `nqr host token` on the manager's machine."
     return error
 
 
@@ -134,9 +134,7 @@ def _check_name(name: str) -> None:
     except ValueError:
         looks_like_id = False
     if looks_like_id or not _NAME.fullmatch(name):
-        raise Invalid(
-            f"{name!r} is no host name.", cure="Give it one of letters, digits, dots and dashes with `nqr install --agent-name`."
-        )
+        raise Invalid(f"{name!r} is not a host name.", cure="Use letters, digits, dots and dashes in `nqr install --agent-name`.")
 
 
 def _check_url(url: str, same_machine: bool) -> None:
@@ -155,7 +153,7 @@ def _check_url(url: str, same_machine: bool) -> None:
     if local and not same_machine:
         raise Invalid(
             f"advertise_url {url!r} is not reachable from the manager.",
-            cure="Run `nqr install --advertise-address ADDRESS` on that host, with one at which the manager reaches it.",
+            cure="Run `nqr install --advertise-address ADDRESS` on that host, with an address that the manager can reach.",
             code="NQR-API-115",
         )
 
@@ -172,7 +170,7 @@ def _describe(host: Host, wanted: HostRegister) -> None:
 
 def _note_return(session: AsyncSession, host: Host, boot_id: str) -> None:
     if host.boot_id != boot_id:
-        events.record(session, host, "HostRebooted", f"Host {host.name} was started again.", "warning")
+        events.record(session, host, "HostRebooted", f"Host {host.name} rebooted.", "warning")
     if host.state != HostState.online.value:
         events.record(session, host, "HostOnline", f"Host {host.name} is back.")
 
@@ -235,7 +233,9 @@ async def drain(core: Core, ref: str, actor: str) -> ApiHost:
         host = await find(session, ref, lock=True)
         host.cordoned = True
         stopped = await operations.stop_all(session, host.id, actor)
-        events.record(session, host, "HostDraining", f"Host {host.name} is being drained: {stopped} VMs stop.")
+        events.record(
+            session, host, "HostDraining", f"{events.name_of(actor)} started the drain of host {host.name}: {stopped} VMs stop."
+        )
         shown = _host(core, host, await _count(session, host), (await unknown_vms.by_host(session, host.id)).get(host.id))
     core.wake.set()
     return shown
@@ -250,13 +250,13 @@ async def delete_host(core: Core, ref: str, force: bool) -> None:
         if vms and not force:
             raise Conflict(
                 f"Host {host.name} still has {len(vms)} VMs.",
-                cure="Delete them first, or use force when the machine is gone for good.",
+                cure="Delete the VMs first, or use force if the machine is gone for good.",
                 code="NQR-API-116",
             )
         for vm in vms:
             await operations.close_all(session, vm.id)
             await session.delete(vm)
-            events.record(session, vm, "VmForgotten", f"VM {vm.name} went with its host {host.name}.", "warning")
+            events.record(session, vm, "VmForgotten", f"The manager removed VM {vm.name} with its host {host.name}.", "warning")
         await session.flush()
         events.record(session, host, "HostDeleted", f"Host {host.name} was deleted.")
         await session.delete(host)

@@ -40,7 +40,7 @@ async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ImageError(f"{url} cannot be fetched: {error or type(error).__name__}.") from error
     if hashlib.sha256(content).hexdigest() != sha256.lower():
-        raise ImageError(f"{url} does not have the sha256 that was given.")
+        raise ImageError(f"{url} does not match the given sha256.")
     return folder.parse_manifest(content, url)
 
 
@@ -55,8 +55,8 @@ def room(path: str) -> int:
 
 
 def no_room() -> ImageError:
-    cure = "Make room there, or delete images that nobody uses."
-    return ImageError("The image folder's disk would have less than 1 GiB left.", cure=cure, code="NQR-IMG-115")
+    cure = "Free space there, or delete unused images."
+    return ImageError("The download would leave less than 1 GiB on the image folder's disk.", cure=cure, code="NQR-IMG-115")
 
 
 async def files(url: str, wanted: ImageManifest, target: str, progress: Download, local: bool) -> None:
@@ -75,7 +75,7 @@ async def files(url: str, wanted: ImageManifest, target: str, progress: Download
         os.chmod(staging, 0o755)
         os.rename(staging, target)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ImageError(f"the download broke off: {error or type(error).__name__}") from error
+        raise ImageError(f"the download was interrupted: {error or type(error).__name__}") from error
     except OSError as error:
         raise ImageError(f"it could not be written: {error.strerror}") from error
     finally:

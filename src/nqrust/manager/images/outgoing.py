@@ -47,8 +47,8 @@ class _Elsewhere(httpcore.AsyncNetworkBackend):
         found = await _addresses(host)
         if any(map(_is_local, found)):
             raise ImageError(
-                f"{host} is this machine, or an address of its link: images are not fetched from there.",
-                cure="Serve it under an address of another machine. An administrator may give a URL of this machine itself.",
+                f"{host} is this machine or a link-local address. The manager fetches no images from there.",
+                cure="Serve the image from another machine, or ask an administrator to add it.",
                 code="NQR-IMG-114",
             )
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
@@ -64,7 +64,7 @@ async def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
-        raise ImageError(f"{host} cannot be looked up: {error}.") from error
+        raise ImageError(f"{host} cannot be resolved: {error}.") from error
     return [ip_address(entry[4][0]) for entry in found]
 
 

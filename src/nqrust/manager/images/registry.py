@@ -50,7 +50,7 @@ async def clear_broken_downloads(core: Core) -> None:
         for row in await session.scalars(select(Image).where(Image.state == "downloading")):
             row.state, row.error = (
                 "corrupt",
-                "The manager was stopped during the download; delete it and add it again.",
+                "The manager stopped during the download. Delete the image and add it again.",
             )
     await asyncio.to_thread(folder.remove_staging, core.settings.image_root)
 
@@ -100,7 +100,7 @@ async def add(core: Core, wanted: ImageAdd, local: bool) -> ApiImage:
     """By `path` (checked at once) or by `url` of an image.json (files are fetched in the background), which may be one of this
     machine when `local`."""
     if (wanted.path is None) == (wanted.url is None):
-        raise ImageError("Exactly one of path and url is needed.", cure="Give the one or the other.")
+        raise ImageError("An image needs either a path or a url.", cure="Send either path or url.")
     async with core.db.transaction() as session:
         if await session.scalar(select(Image.id).where(Image.name == wanted.name)):
             raise Conflict(f"There is already an image named {wanted.name}.")
@@ -114,8 +114,8 @@ async def add(core: Core, wanted: ImageAdd, local: bool) -> ApiImage:
 async def _add_path(core: Core, name: str, path: str) -> None:
     if not core.settings.allow_image_paths:
         raise ImageError(
-            "Adding images by path is switched off.",
-            cure="Set MANAGER_ALLOW_IMAGE_PATHS=true, or add it by url.",
+            "The settings do not allow images by path.",
+            cure="Set MANAGER_ALLOW_IMAGE_PATHS=true, or add the image by url.",
             code="NQR-IMG-111",
         )
     roots = [core.settings.image_root, *core.settings.image_path_roots]
@@ -134,7 +134,7 @@ async def _add_url(core: Core, wanted: ImageAdd, local: bool) -> None:
     manifest = await download.manifest(wanted.url, wanted.sha256, local)
     target = os.path.join(core.settings.image_root, wanted.name)
     if await asyncio.to_thread(os.path.lexists, target):
-        raise Conflict(f"{target} is already there.", cure="POST /v1/images/scan takes it in, or remove it first.")
+        raise Conflict(f"{target} is already there.", cure="Register it with POST /v1/images/scan, or remove it first.")
     manifest = manifest.model_copy(update={"name": wanted.name})
     await _require_room(core, download.beginning(manifest).total)
     row = Image(
@@ -167,7 +167,7 @@ async def _require_room(core: Core, size: int) -> None:
         if await asyncio.to_thread(download.room, root) < size + coming:
             raise download.no_room()
     except OSError as error:
-        raise ImageError(f"{root} cannot be looked at: {error.strerror}.") from error
+        raise ImageError(f"{root} cannot be read: {error.strerror}.") from error
 
 
 def _fetching(image_id: str) -> str:

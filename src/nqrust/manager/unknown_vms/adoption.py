@@ -41,7 +41,7 @@ async def adopt(core: Core, wanted: VmAdopt, actor: str) -> ApiVm:
         if error.status != 404:
             raise
         raise Conflict(
-            f"Host {host.name} has no readable record of VM {vm_id}: {str(error).rstrip('.')}.",
+            f"Host {host.name} has no readable record for VM {vm_id}: {str(error).rstrip('.')}.",
             cure="Restore the VM's vm.json from a backup.",
             code="NQR-API-133",
         ) from error
@@ -52,7 +52,7 @@ async def adopt(core: Core, wanted: VmAdopt, actor: str) -> ApiVm:
             await session.delete(row)
             shown = await vms.woken(core, session, vm)
     except IntegrityError as error:
-        raise Conflict(f"VM {vm_id}, or another one with its name or address, was recorded at the same moment.") from error
+        raise Conflict(f"VM {vm_id}, or another one with its name or address, got a record at the same moment.") from error
     return shown
 
 
@@ -63,7 +63,7 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
     image = await session.scalar(select(Image).where(Image.name == spec.image.name))
     if image is None:
         raise Conflict(
-            f"VM {spec.name} was made of image {spec.image.name}, which is not registered here.",
+            f"VM {spec.name} was made of image {spec.image.name}, which this manager does not have.",
             cure=f"Register an image of that name first: nqr image add {spec.image.name} --path DIR",
             code="NQR-API-134",
         )
@@ -109,7 +109,7 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
             )
         )
     observing.observe(session, vm, host, status, None)
-    events.record(session, vm, "VmAdopted", f"{actor} adopted VM {vm.name} on host {host.name}.")
+    events.record(session, vm, "VmAdopted", f"{events.name_of(actor)} adopted VM {vm.name} on host {host.name}.")
     if vm.name != spec.name:  # its host is told of the new name
         await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor)
     return vm
@@ -134,7 +134,7 @@ async def _check(session: AsyncSession, host: Host, vm_id: str, document: VmDocu
     if {spec.id, document.status.id} != {vm_id}:
         raise Conflict(
             f"Host {host.name} answers with the record of another VM ({spec.id}).",
-            cure="Check that host: its agent must not confuse its VMs.",
+            cure="Check the agent's log on that host.",
             code="NQR-API-133",
         )
     try:
@@ -145,7 +145,7 @@ async def _check(session: AsyncSession, host: Host, vm_id: str, document: VmDocu
     deleted = await session.get(Tombstone, spec.id)
     if deleted is not None:
         raise Conflict(
-            f"{deleted.deleted_by} deleted VM {spec.name} at {deleted.deleted_at:%Y-%m-%d %H:%M}; its host removes what is left.",
+            f"{deleted.deleted_by} deleted VM {spec.name} at {deleted.deleted_at:%Y-%m-%d %H:%M}. Its host removes the rest.",
             cure="Create a new VM.",
             code="NQR-API-135",
         )
@@ -154,7 +154,7 @@ async def _check(session: AsyncSession, host: Host, vm_id: str, document: VmDocu
         where = await session.scalar(select(Host.name).where(Host.id == elsewhere.host_id))
         raise Conflict(
             f"VM {elsewhere.name} is recorded on host {where or '(none)'}.",
-            cure=f"If that host is gone or has a new name now, remove it first: nqr host rm --force {where or 'NAME'}",
+            cure=f"If that host is gone or has a new name, remove it first: nqr host rm --force {where or 'NAME'}",
             code="NQR-API-136",
         )
     if await session.scalar(select(Vm.id).where(Vm.name == name)) is not None:
@@ -189,8 +189,8 @@ async def _take_volumes(session: AsyncSession, vm: Vm, old_name: str) -> None:
             row = await session.get(Volume, volume.name, with_for_update=True)
             if row is None or row.vm_id not in (None, vm.id) or row.host_id != vm.host_id:
                 raise Conflict(
-                    f"Volume {volume.name} is recorded as another VM's, or as another host's.",
-                    cure="Delete that record's VM first: `nqr volume ls` tells which it is.",
+                    f"Volume {volume.name} belongs to another VM or host on record.",
+                    cure="Delete the VM of that record first. `nqr volume ls` shows it.",
                     code="NQR-API-123",
                 )
             row.vm_id = vm.id

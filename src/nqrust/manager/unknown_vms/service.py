@@ -73,7 +73,7 @@ async def find(session: AsyncSession, ref: str) -> tuple[UnknownVm, Host]:
         raise NotFound(f"No host reports an unknown VM {ref}.", cure="`nqr vm ls --unknown` lists them.")
     if len(found) > 1:
         where = ", ".join(row.vm_id for row in found)
-        raise Conflict(f"{len(found)} unknown VMs are called {ref}: {where}.", cure="Give the id.", code="NQR-API-132")
+        raise Conflict(f"{len(found)} unknown VMs are called {ref}: {where}.", cure="Use the id of the VM.", code="NQR-API-132")
     host = await session.get(Host, found[0].host_id)
     assert host is not None  # a foreign key holds it
     return found[0], host
@@ -146,5 +146,5 @@ async def remove(core: Core, ref: str, actor: str) -> None:
         if not recorded:
             await tombstones.confirm(session, vm_id)
         await session.execute(delete(UnknownVm).where(UnknownVm.host_id == host.id, UnknownVm.vm_id == vm_id))
-        message = f"{actor} deleted the unknown VM {name} from host {host.name}."
+        message = f"{events.name_of(actor)} deleted the unknown VM {name} from host {host.name}."
         events.record(session, ("vm", vm_id, name), "Deleted", message)

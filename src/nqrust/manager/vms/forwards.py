@@ -21,8 +21,8 @@ async def replace(core: Core, ref: str, wanted: list[PortForward], actor: str) -
             return await vms.woken(core, session, vm)
         if await operations.has_open(session, vm.id) or vm.state == VmState.unknown.value:
             raise Conflict(
-                f"VM {vm.name} is {vm.state}; something is being done with it, or its host is away.",
-                cure="Wait until it runs or is stopped, then ask again.",
+                f"VM {vm.name} is {vm.state}: an operation is running, or its host does not answer.",
+                cure="Wait until the VM is running or stopped, then try again.",
                 code="NQR-API-111",
             )
         before = vm.spec.model_dump(mode="json", include={"forwards"})
@@ -32,5 +32,5 @@ async def replace(core: Core, ref: str, wanted: list[PortForward], actor: str) -
             raise Conflict(f"Host {mine[0].name} {reason}.", cure="Choose another port.", code="NQR-API-121")
         if vm.state in (VmState.running.value, VmState.paused.value):
             await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, before)
-        events.record(session, vm, "ForwardsChanged", f"VM {vm.name} has {len(forwards)} port forwards, says {actor}.")
+        events.record(session, vm, "ForwardsChanged", f"{events.name_of(actor)} set {len(forwards)} port forwards for VM {vm.name}.")
         return await vms.woken(core, session, vm)

@@ -11,6 +11,9 @@ from nqrust.manager import events
 from nqrust.manager.clock import now
 from nqrust.manager.store.tables import Host, Vm
 
+_VMMS = {"qemu": "QEMU", "firecracker": "Firecracker"}
+_ACCELS = {"tcg": "emulated", "kvm": "KVM"}
+
 
 def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, generation: int | None) -> None:
     """Write down what an agent says of a VM. `generation`: of the operation that asked, None for a mere look.
@@ -40,19 +43,25 @@ def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, genera
     if status.state == "running":
         row.state = VmState.running.value
         if before not in (VmState.running.value, VmState.paused.value, VmState.unknown.value):
-            how = f" with {status.vmm} on {status.accel}" if status.vmm else ""
-            events.record(session, row, "Started", f"VM {row.name} runs on host {host.name}{how}.")
+            events.record(session, row, "Started", f"VM {row.name} started on host {host.name}{_means(status)}.")
         elif before == VmState.paused.value:
-            events.record(session, row, "Resumed", f"VM {row.name} goes on.")
+            events.record(session, row, "Resumed", f"VM {row.name} resumed.")
     elif status.state == "paused":
         row.state = VmState.paused.value
         if before != VmState.paused.value:
-            events.record(session, row, "Paused", f"VM {row.name} is paused.")
+            events.record(session, row, "Paused", f"VM {row.name} paused.")
     else:
         stopped(row)
         row.state = VmState.stopped.value
         if before not in (VmState.stopped.value, VmState.pending.value):
-            events.record(session, row, "Stopped", f"VM {row.name} is stopped.")
+            events.record(session, row, "Stopped", f"VM {row.name} stopped.")
+
+
+def _means(status: VmStatus) -> str:
+    """` (QEMU, emulated)`; empty where the host does not say."""
+    if not status.vmm:
+        return ""
+    return f" ({_VMMS.get(status.vmm, status.vmm)}, {_ACCELS.get(status.accel, status.accel)})"
 
 
 def stopped(row: Vm) -> None:

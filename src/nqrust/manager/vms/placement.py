@@ -24,7 +24,7 @@ from nqrust.manager.vms.schedule import Candidate, Demand, NoHost, choose, lack,
 from nqrust.manager.volumes import service as volumes
 
 _GOES = ("detaching", "withdrawing")
-_MAKE_ROOM = "Ask for less, stop or delete VMs, or add a host. `nqr host ls` shows the hosts."
+_MAKE_ROOM = "Request less, stop or delete VMs, or add a host. `nqr host ls` shows the hosts."
 
 
 async def lock_hosts(session: AsyncSession) -> list[Host]:
@@ -53,7 +53,7 @@ async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) ->
     host = next(host for host in hosts if host.id == chosen.id)
     await _give_address(session, vm, host)
     vm.host_id = host.id
-    events.record(session, vm, "VmScheduled", f"VM {vm.name} goes to host {host.name}.")
+    events.record(session, vm, "VmScheduled", f"The manager placed VM {vm.name} on host {host.name}.")
     await session.flush()
     return host
 
@@ -96,7 +96,7 @@ def _stay(core: Core, vm: Vm, candidates: list[Candidate]) -> None:
     """A VM whose disk is on a host starts there or nowhere; its disk space is already taken. Raises NoHost."""
     own = next((c for c in candidates if c.id == vm.host_id), None)
     if own is None:
-        raise NoHost("Its host is gone.", later=False)
+        raise NoHost("The VM's host no longer exists.", later=False)
     needed = replace(_demand(core, vm), disk_mib=0)
     # A cordon keeps new VMs away, not those that live there.
     reason = lack(replace(own, cordoned=False), needed, core.settings.vcpu_overcommit) if own.online else None

@@ -18,13 +18,13 @@ async def replace(core: Core, ref: str, wanted: RateLimits, actor: str) -> ApiVm
             return await vms.woken(core, session, vm)
         if await operations.has_open(session, vm.id) or vm.state == VmState.unknown.value:
             raise Conflict(
-                f"VM {vm.name} is {vm.state}; something is being done with it, or its host is away.",
-                cure="Wait until it runs or is stopped, then ask again.",
+                f"VM {vm.name} is {vm.state}: an operation is running, or its host does not answer.",
+                cure="Wait until the VM is running or stopped, then try again.",
                 code="NQR-API-111",
             )
         before = vm.spec.model_dump(mode="json", include={"rate_limits"})
         vm.change(rate_limits=wanted)
         if vm.state in (VmState.running.value, VmState.paused.value):
             await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, before)
-        events.record(session, vm, "RateLimitsChanged", f"VM {vm.name} has new rate limits, says {actor}.")
+        events.record(session, vm, "RateLimitsChanged", f"{events.name_of(actor)} changed the rate limits of VM {vm.name}.")
         return await vms.woken(core, session, vm)

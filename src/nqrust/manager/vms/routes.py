@@ -174,5 +174,5 @@ async def console_log(core: CoreDep, _: Operator, vm: str) -> Response:
         found = await vms.find(session, vm)
         host = await session.get(Host, found.host_id) if found.host_id else None
     if host is None:
-        raise Conflict(f"VM {found.name} is on no host yet.", cure="Wait until it was started.", code="NQR-API-111")
+        raise Conflict(f"VM {found.name} is on no host yet.", cure="Wait until the VM has started.", code="NQR-API-111")
     return PlainTextResponse(await core.agent_of(host).console_log(found.id))

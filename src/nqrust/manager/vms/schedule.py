@@ -108,7 +108,7 @@ def told(reasons: Sequence[tuple[str, Lack]]) -> str:
         what, needs = short_of.pop()
         have = "; ".join(f"host {name} {reason.has}" for name, reason in reasons[:5])
         return f"Not enough {what}: needs {needs}; {have}."
-    return f"No host can take it: {'. '.join(f'Host {name} {reason}' for name, reason in reasons[:5])}."
+    return f"No host has room for this VM: {'. '.join(f'Host {name} {reason}' for name, reason in reasons[:5])}."
 
 
 def _sizes(needed: int, free: int) -> tuple[str, str]:

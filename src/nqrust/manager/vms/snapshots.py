@@ -39,7 +39,7 @@ async def create(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
         vm = await _idle(session, ref, (*_STILL, *_LIVE))
         host = await session.get(Host, vm.host_id) if vm.host_id else None
         if host is None:
-            raise Conflict(f"VM {vm.name} is on no host yet.", cure="Start it once.", code="NQR-API-111")
+            raise Conflict(f"VM {vm.name} is on no host yet.", cure="Start the VM once.", code="NQR-API-111")
         live = vm.state in _LIVE
         row = await session.get(Snapshot, (vm.id, name))
         if row is not None and row.state != "failed":
@@ -66,7 +66,7 @@ async def restore(core: Core, ref: str, name: str, actor: str) -> ApiVm:
         vm = await _idle(session, ref, _STILL)
         row = await _found(session, vm, name)
         if row.state != "ready":
-            raise Conflict(f"Snapshot {name} is {row.state}.", cure="Take another one.", code="NQR-API-111")
+            raise Conflict(f"Snapshot {name} is {row.state}.", cure="Create another snapshot.", code="NQR-API-111")
         desired = DesiredState.running if row.kind == "full" else DesiredState.stopped
         if desired is DesiredState.running:
             await placement.check(core, session, vm)
@@ -109,12 +109,12 @@ async def note(session: AsyncSession, vm: Vm, operation: Operation, found: Snaps
     if isinstance(found, SnapshotFound):
         row.kind, row.state, row.size, row.error = found.kind, "ready", found.size, ""
         row.created_at = found.created_at
-        events.record(session, vm, "SnapshotTaken", f"VM {vm.name} has the snapshot {name} ({found.kind}).")
+        events.record(session, vm, "SnapshotTaken", f"Snapshot {name} ({found.kind}) of VM {vm.name} was created.")
     elif found is None:
         await session.delete(row)
-        events.record(session, vm, "SnapshotDeleted", f"Snapshot {name} of VM {vm.name} is deleted.")
+        events.record(session, vm, "SnapshotDeleted", f"Snapshot {name} of VM {vm.name} was deleted.")
     else:
-        events.record(session, vm, "SnapshotRestored", f"VM {vm.name} is as it was in snapshot {name}.")
+        events.record(session, vm, "SnapshotRestored", f"VM {vm.name} was restored from snapshot {name}.")
 
 
 async def failed(session: AsyncSession, vm: Vm, operation: Operation, reason: str) -> None:
@@ -131,7 +131,7 @@ async def superseded(session: AsyncSession, vm_id: str) -> None:
     await session.execute(
         update(Snapshot)
         .where(Snapshot.vm_id == vm_id, Snapshot.state.in_(("creating", "deleting")))
-        .values(state="failed", error="Something else was asked of the VM first.")
+        .values(state="failed", error="A newer request for the VM replaced this one.")
     )
 
 
@@ -139,8 +139,8 @@ async def _idle(session: AsyncSession, ref: str, states: tuple[str, ...]) -> Vm:
     vm = await vms.changeable(session, ref)
     if vm.state not in states or await operations.has_open(session, vm.id) or volumes.unsettled(vm):
         raise Conflict(
-            f"VM {vm.name} is {vm.state}, or something is being done with it.",
-            cure="Stop it first." if vm.state in _LIVE else "Wait until it is done, then ask again.",
+            f"VM {vm.name} is {vm.state}, or an operation is running.",
+            cure="Stop the VM first." if vm.state in _LIVE else "Wait until the operation ends, then try again.",
             code="NQR-API-111",
         )
     return vm

@@ -36,7 +36,7 @@ async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiV
         device = next((one for one in volumes.DEVICES if one not in taken), None)
         if device is None:
             raise Conflict(
-                f"VM {vm.name} has {len(taken)} volumes, and more it cannot have.", cure="Detach one first.", code="NQR-API-129"
+                f"VM {vm.name} has {len(taken)} volumes, which is the maximum.", cure="Detach a volume first.", code="NQR-API-129"
             )
         host = await session.get(Host, vm.host_id) if vm.host_id else None
         place = host.name if host else vm.wanted_host
@@ -50,7 +50,7 @@ async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiV
                 found.kept_as = f"{kept_volume_name(vm.name, device, vm.id)}-{vm.generation + 1}"
             found.change = "attaching"
         vm.change(volumes=sorted([*vm.spec.volumes, found], key=lambda volume: volume.device))
-        events.record(session, vm, "VolumeAttaching", f"VM {vm.name} is to have a volume as {device}, says {actor}.")
+        events.record(session, vm, "VolumeAttaching", f"{events.name_of(actor)} requested volume {device} for VM {vm.name}.")
         return await _asked(core, session, vm, actor)
 
 
@@ -61,12 +61,12 @@ async def detach(core: Core, ref: str, device: str, data: Literal["keep", "delet
         vm = await _changeable(session, ref)
         volume = next((one for one in vm.spec.volumes if one.device == device), None)
         if volume is None or volume.change:
-            raise NotFound(f"VM {vm.name} has no volume {device}.", cure="`nqr vm show` tells its volumes.")
+            raise NotFound(f"VM {vm.name} has no volume {device}.", cure="`nqr vm show` lists its volumes.")
         data = data or ("keep" if volume.keep or vm.host_id is None else None)
         if data is None:
             raise Conflict(
-                f"Volume {device} of VM {vm.name} is not marked to be kept; what is on it would be lost.",
-                cure="Say what shall become of it: keep or delete (`nqr volume detach --keep` or `--delete`).",
+                f"Volume {device} of VM {vm.name} is not marked to be kept. Detaching it could lose its data.",
+                cure="Choose `nqr volume detach --keep` or `--delete`.",
                 code="NQR-API-130",
             )
         if vm.host_id is None:
@@ -76,7 +76,7 @@ async def detach(core: Core, ref: str, device: str, data: Literal["keep", "delet
             going = volume.model_copy(update={"change": "detaching", "data": data})
             vm.change(volumes=[going if one is volume else one for one in vm.spec.volumes])
         fate = "kept" if data == "keep" else "deleted"
-        message = f"Volume {device} of VM {vm.name} is to be detached and {fate}, says {actor}."
+        message = f"{events.name_of(actor)} requested the detach of volume {device} from VM {vm.name}; it will be {fate}."
         events.record(session, vm, "VolumeDetaching", message)
         return await _asked(core, session, vm, actor)
 
@@ -92,11 +92,11 @@ async def settled(session: AsyncSession, vm: Vm, host: Host, spec: VmSpec) -> No
         if change in ("detaching", "withdrawing") and device in gone:
             name = await _released(session, vm, volume, volume.data)
             if change == "detaching":
-                fate = f"kept on host {host.name} as {name}" if volume.data == "keep" else "deleted with what was on it"
-                events.record(session, vm, "VolumeDetached", f"Volume {device} of VM {vm.name} is detached and {fate}.")
+                fate = f"kept on host {host.name} as {name}" if volume.data == "keep" else "deleted with its data"
+                events.record(session, vm, "VolumeDetached", f"Volume {device} of VM {vm.name} was detached and {fate}.")
         elif change == "attaching" and device in spec.attached:
             now_its.append(volumes.plain(volume))
-            message = f"VM {vm.name} has a volume of {volume.size_mib} MiB as {device}."
+            message = f"VM {vm.name} got a volume of {volume.size_mib} MiB as {device}."
             events.record(session, vm, "VolumeAttached", message)
         else:
             now_its.append(volume)
@@ -125,21 +125,21 @@ async def _changeable(session: AsyncSession, ref: str) -> Vm:
     if await operations.has_open(session, vm.id) or vm.state == VmState.unknown.value:
         starts = vm.desired_state != DesiredState.stopped.value
         raise Conflict(
-            f"VM {vm.name} is {vm.state}; something is being done with it, or its host is away.",
-            cure="Stop it first." if starts else "Wait until it is stopped, then ask again.",
+            f"VM {vm.name} is {vm.state}: an operation is running, or its host does not answer.",
+            cure="Stop the VM first." if starts else "Wait until the VM has stopped, then try again.",
             code="NQR-API-127" if starts else "NQR-API-111",
         )
     stopped = (vm.desired_state, vm.state) == (DesiredState.stopped.value, VmState.stopped.value)
     if not stopped and vm.state != VmState.failed.value:
         raise Conflict(
-            f"VM {vm.name} is {vm.state}; its volumes can be changed only while it is stopped.",
-            cure="Stop it first.",
+            f"VM {vm.name} is {vm.state}: volumes change only while the VM is stopped.",
+            cure="Stop the VM first.",
             code="NQR-API-127",
         )
     saved = await session.scalar(select(func.count()).select_from(Snapshot).where(Snapshot.vm_id == vm.id))
     if saved:
         raise Conflict(
-            f"VM {vm.name} has {saved} snapshot{'s' if saved > 1 else ''} of the volumes it has now.",
+            f"VM {vm.name} has {saved} snapshot{'s' if saved > 1 else ''} of its current volumes.",
             cure="Delete its snapshots first: `nqr vm snapshot rm`.",
             code="NQR-API-128",
         )
@@ -152,7 +152,7 @@ def _check_room(host: Host, volume: ApiVolume) -> None:
     if volume.name is None and free and free < volume.size_mib:
         raise Conflict(
             f"Host {host.name} has {free} MiB of disk free, {volume.size_mib} MiB are needed.",
-            cure="Ask for less, or make room on the host.",
+            cure="Request less, or free space on the host.",
             code="NQR-API-131",
         )
 

@@ -61,7 +61,7 @@ async def remove(core: Core, name: str, actor: str) -> None:
         assert host is not None  # a foreign key holds it
         await core.agent_of(host).delete_volume(name)
         await session.delete(row)
-        message = f"Volume {name} on host {host.name} was deleted by {actor}."
+        message = f"{events.name_of(actor)} deleted volume {name} on host {host.name}."
         events.record(session, ("volume", name, name), "VolumeDeleted", message)
 
 
@@ -199,8 +199,8 @@ async def _named(session: AsyncSession, name: str) -> Volume:
     if not found:
         raise _unknown(name)
     raise Conflict(
-        f"{len(found)} volumes have names that begin with {name}: {', '.join(row.name for row in found[:3])}.",
-        cure="Give the whole name.",
+        f"{len(found)} volume names begin with {name}: {', '.join(row.name for row in found[:3])}.",
+        cure="Give the full name.",
         code="NQR-API-125",
     )
 
@@ -210,7 +210,7 @@ async def _free(session: AsyncSession, row: Volume) -> None:
         vm = await session.scalar(select(Vm.name).where(Vm.id == row.vm_id))
         raise Conflict(
             f"Volume {row.name} is in use by VM {vm or row.vm_id}.",
-            cure="Detach it from that VM, or delete the VM; the volume stays.",
+            cure="Detach it from that VM, or delete the VM. The volume stays.",
             code="NQR-API-123",
         )
 

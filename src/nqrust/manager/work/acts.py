@@ -29,10 +29,10 @@ log = structlog.get_logger("nqrust.manager.reconcile")
 ACTOR = "system:reconciler"
 _TOLD = {
     HostState.online: ("HostOnline", "Host {} is back.", "info"),
-    HostState.degraded: ("HostDegraded", "Host {} has been silent for 30 seconds.", "warning"),
+    HostState.degraded: ("HostDegraded", "Host {} has not reported for 30 seconds.", "warning"),
     HostState.offline: (
         "HostOffline",
-        "Host {} has been silent for 5 minutes; its VMs are unknown and are not started elsewhere.",
+        "Host {} has not reported for 5 minutes. The state of its VMs is unknown, and no other host starts them.",
         "error",
     ),
 }
@@ -87,7 +87,7 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
         elif isinstance(action, diff.Unknown):
             vm.state = VmState.unknown.value
             vm.error = "Its host does not answer."
-            events.record(session, vm, "VmUnknown", f"Nothing is known of VM {vm.name}: its host is offline.", "warning")
+            events.record(session, vm, "VmUnknown", f"The state of VM {vm.name} is unknown: its host is offline.", "warning")
         elif isinstance(action, diff.Restart):
             await _restart(session, vm, action)
         elif isinstance(action, diff.LeaveDead):
@@ -125,9 +125,9 @@ async def _restart(session: AsyncSession, vm: Vm, action: diff.Restart) -> None:
     observing.stopped(vm)
     after = f" in {action.delay.total_seconds():.0f} s" if action.delay else ""
     if action.rebooted:
-        events.record(session, vm, "VmAutostart", f"VM {vm.name} starts again: {action.reason}.")
+        events.record(session, vm, "VmAutostart", f"The manager restarts VM {vm.name}: {action.reason}.")
     else:
-        message = f"VM {vm.name} died and is started again{after}. {action.reason}"
+        message = f"VM {vm.name} died. The manager restarts it{after}. {action.reason}"
         events.record(session, vm, "VmDied", message, "warning")
     await operations.enqueue(session, vm, "start", DesiredState.running, ACTOR, delay=action.delay)
 
@@ -173,8 +173,8 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
         else:
             _ended_badly(vm, host, action.status)
         message = (
-            f"The record of VM {vm.name} is older than what host {host.name} has (generation {was}, not {vm.generation}): "
-            "the database was restored. The record now says what the host has."
+            f"The record of VM {vm.name} is older than the data of host {host.name} (generation {was}, not {vm.generation}): "
+            "the database was restored. The manager corrected the record."
         )
         events.record(session, vm, "RecordBehind", message, "warning")
 
@@ -203,14 +203,14 @@ async def _remove(core: Core, action: diff.FinishDelete | diff.RemoveCanary, hos
             return  # it got a row in the meantime
         name = action.name or action.vm_id
         if isinstance(action, diff.RemoveCanary):
-            message = f"Host {host.name} has the canary {name}, whose nqr is gone. It is deleted."
+            message = f"Host {host.name} has the canary {name}, whose nqr has ended. The manager deletes it."
             events.record(session, host, "CanaryRemoved", message, "warning")
         else:
             tombstone = await session.get(Tombstone, action.vm_id)
             if tombstone is None:
                 return
             if tombstone.confirmed_at is None:
-                message = f"Host {host.name} still has VM {name}, which {tombstone.deleted_by or 'somebody'} deleted. It is removed now."
+                message = f"Host {host.name} still has VM {name}, which {tombstone.deleted_by or 'somebody'} deleted. The manager removes it now."
                 events.record(session, host, "DeleteFinished", message)
     await core.agent_of(host).delete_vm(action.vm_id)
     async with core.db.transaction() as session:

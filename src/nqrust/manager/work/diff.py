@@ -279,9 +279,9 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
     if rebooted:
         if vm.autostart:
             return Restart(vm.id, vm.generation, "its host was started again", timedelta(0), rebooted=True)
-        return LeaveDead(vm.id, vm.generation, "Its host was started again, and it has no autostart.", failed=False)
+        return LeaveDead(vm.id, vm.generation, "Its host rebooted, and the VM has no autostart.", failed=False)
     clean = status is not None and status.state == "stopped"
-    reason = plain(status.exit_reason) if status and status.exit_reason else "It ended, nobody knows why."
+    reason = plain(status.exit_reason) if status and status.exit_reason else "It ended for an unknown reason."
     if not comes_back(vm.policy, clean):
         return LeaveDead(vm.id, vm.generation, reason, failed=not clean)
     return Restart(vm.id, vm.generation, reason, restart_pause(vm, now))

@@ -257,7 +257,7 @@ async def _delete(core: Core, vm: Vm, operation: Operation) -> None:
             await tombstones.record(session, row.id, row.name, row.host_id, operation.actor)
             if host is None or there is not None:
                 await tombstones.confirm(session, row.id)
-            events.record(session, row, "Deleted", f"VM {row.name} is deleted.{left_behind}")
+            events.record(session, row, "Deleted", f"VM {row.name} was deleted.{left_behind}")
             await session.delete(row)
 
 
@@ -287,7 +287,7 @@ async def _put_off(core: Core, vm: Vm, operation: Operation, again: Again) -> No
         await session.execute(
             update(Vm)
             .where(Vm.id == vm.id, Vm.generation == operation.generation)
-            .values(error=f"{sentence(reason)} It is tried again.")
+            .values(error=f"{sentence(reason)} The manager will try again.")
         )
 
 

@@ -63,12 +63,12 @@ def access(request: Request) -> RedirectResponse | None:
 
     async def remove_user(name: str) -> None:
         found = user(name)
-        if found and await parts.confirm(f"Remove {name}?", "They are signed out everywhere.", "Remove"):
+        if found and await parts.confirm(f"Remove {name}?", "All their sessions end.", "Remove"):
             await parts.carry_out(manager.send(calls.delete_user(found.id)), f"{name} is removed.", users.refresh)
 
     async def revoke(token_id: str) -> None:
         name = next((t.name for t in tokens.data.items if t.id == token_id), "this token") if tokens.data else "this token"
-        if await parts.confirm(f"Revoke {name}?", "Programs that use it are refused from now on.", "Revoke"):
+        if await parts.confirm(f"Revoke {name}?", "The manager refuses programs that use it.", "Revoke"):
             await parts.carry_out(manager.send(calls.delete_token(token_id)), f"{name} is revoked.", tokens.refresh)
 
     def build_users(data: UserList) -> Callable[[UserList], None]:
@@ -124,7 +124,7 @@ def access(request: Request) -> RedirectResponse | None:
             build_tokens,
             empty=lambda data: not data.items,
             every=5.0,
-            when_empty=lambda: parts.nothing_yet("key", "No tokens", "A token lets a program use the API in a role of its own."),
+            when_empty=lambda: parts.nothing_yet("key", "No tokens", "A token lets a program use the API with its own role."),
         )
     return None
 
@@ -149,7 +149,7 @@ async def _change_user(manager: AsyncManagerClient, user: User, mine: bool, live
     with FormDialog(f"Change {user.username}") as form:
         role = ui.select(_ROLES, label="Role", value=user.role.value)
         if mine:
-            role.props('hint="Another administrator can change yours"').disable()
+            role.props('hint="Another administrator can change your role"').disable()
         password = new_password()
         parts.text(
             "Left empty, the password stays. A new one signs " + ("you" if mine else "them") + " out everywhere.",
@@ -168,7 +168,7 @@ async def _change_user(manager: AsyncManagerClient, user: User, mine: bool, live
 
 async def _add_token(manager: AsyncManagerClient, live: Live[TokenList]) -> None:
     with FormDialog("Make a token") as form:
-        name = ui.input("What it is for", placeholder="monitoring")
+        name = ui.input("Description", placeholder="monitoring")
         role = ui.select(_ROLES, label="Role", value="viewer")
         life = ui.select(_LIFE, label="Valid for", value=30 * 86400)
 
@@ -177,7 +177,7 @@ async def _add_token(manager: AsyncManagerClient, live: Live[TokenList]) -> None
         made = await manager.send(calls.create_token(wanted))
         with form.instead() as close:
             parts.text(f"The token {made.name}", tag="h2")
-            parts.text("This is the only time it is shown.", "muted", tag="p")
+            parts.text("Copy it now: it is shown only once.", "muted", tag="p")
             parts.text(made.token, "secret mono")
             with parts.box("buttons"):
                 parts.quiet("Copy", lambda: ui.clipboard.write(made.token), icon="content_copy")

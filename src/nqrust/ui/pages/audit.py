@@ -54,7 +54,7 @@ def audit(request: Request) -> RedirectResponse | None:
                 Column("source", "From", sort="source"),
             ],
             key="id",
-            search="Who, what, answer or from where",
+            search="User, request, result or address",
             card=f'<div class="top">{_REQUEST}{_STATUS}</div><div class="muted small">{{{{ props.row.actor }}}} · '
             "{{ props.row.at }} · {{ props.row.source }}</div>",
         )
@@ -75,6 +75,8 @@ def audit(request: Request) -> RedirectResponse | None:
             build,
             empty=lambda data: not data.items,
             every=5.0,
-            when_empty=lambda: parts.nothing_yet("fact_check", "Nothing yet", "Every request that changes something is noted."),
+            when_empty=lambda: parts.nothing_yet(
+                "fact_check", "Nothing yet", "The audit log records every request that changes something."
+            ),
         )
     return None

@@ -34,7 +34,7 @@ def attention(data: Overview) -> list[tuple[str, str, str]]:
     found: list[tuple[str, str, str]] = []
     for host in data.hosts:
         if host.state is HostState.offline:
-            found.append(("bad", f"Host {host.name} is offline; the state of its VMs is not known.", "/hosts"))
+            found.append(("bad", f"Host {host.name} is offline; the state of its VMs is unknown.", "/hosts"))
         elif host.state is HostState.degraded:
             found.append(("", f"Host {host.name} has not been heard of {fmt.ago(host.last_seen_at)}.", "/hosts"))
     for vm in data.vms:

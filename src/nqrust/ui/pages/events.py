@@ -39,9 +39,7 @@ def event_list(with_subject: bool = True) -> Callable[[EventList], Callable[[Eve
 
 
 def none_yet() -> None:
-    parts.nothing_yet(
-        "history", "Nothing has happened yet", "VMs that start, hosts that join and images that are added are told here."
-    )
+    parts.nothing_yet("history", "No events yet", "This page lists events of VMs, hosts and images.")
 
 
 @ui.page("/events")

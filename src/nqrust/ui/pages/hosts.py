@@ -84,7 +84,7 @@ def hosts(request: Request) -> RedirectResponse | None:
             when_empty=lambda: parts.nothing_yet(
                 "memory",
                 "No hosts yet",
-                "A host is a machine with the agent on it; VMs run there.",
+                "A host is a machine with the agent. VMs run on hosts.",
                 "Add host" if may_act else "",
                 join if may_act else None,
             ),
@@ -156,7 +156,7 @@ class _Card:
         with self._unknown:
             if told:
                 count = fmt.count(len(told), "VM")
-                parts.notice(f"{count} without a record here. Nothing is done with them until you decide.", icon="help")
+                parts.notice(f"{count} without a record here. They run on until you decide.", icon="help")
             for vm in host.unknown_vms:
                 with parts.box("row-between"):
                     parts.text(f"{vm.name or vm.id} ({vm.state}{f', {vm.ip}' if vm.ip else ''})", "break")
@@ -167,7 +167,7 @@ class _Card:
 
     async def _ask_cordon(self) -> None:
         if await parts.confirm(
-            f"Cordon {self._host.name}?", "It takes no new VMs; those that run there go on.", "Cordon", danger=False
+            f"Cordon {self._host.name}?", "It takes no new VMs. Its running VMs continue.", "Cordon", danger=False
         ):
             await self._do(self._manager.send(calls.cordon_host(self._host.name)), f"{self._host.name} takes no new VMs.")
 
@@ -178,14 +178,14 @@ class _Card:
         if await parts.confirm(
             f"Drain {self._host.name}?",
             f"It takes no new VMs, and its {fmt.count(self._host.vms, 'VM')} "
-            "are shut down; disks do not move. Uncordon starts them again.",
+            "shut down. Disks do not move. Uncordon starts the VMs again.",
             "Drain",
         ):
-            await self._do(self._manager.send(calls.drain_host(self._host.name)), f"{self._host.name} is being drained.")
+            await self._do(self._manager.send(calls.drain_host(self._host.name)), f"{self._host.name} is draining.")
 
     async def _ask_remove(self) -> None:
         if await parts.confirm(
-            f"Remove {self._host.name}?", "The platform forgets the host and its agent's credentials.", "Remove"
+            f"Remove {self._host.name}?", "The platform removes the host and its agent's credentials.", "Remove"
         ):
             force = self._host.state is HostState.offline
             await self._do(self._manager.send(calls.delete_host(self._host.name, force)), f"{self._host.name} is removed.")
@@ -220,15 +220,15 @@ async def _join(manager: AsyncManagerClient) -> None:
     with card:
         parts.text("Add a host", tag="h2")
         parts.text(
-            "On the new machine, put this token into a file (readable by root only), then run the installer. The token "
-            "lets one agent join, within an hour.",
+            "On the new machine, save this token in a file that only root can read. Then run the installer. "
+            "One agent can join within one hour.",
             "muted",
             tag="p",
         )
         parts.text(made.token, "secret mono")
         parts.text(f"nqr install --mode agent --manager-url {address} \\\n  --join-token-file ./join-token", "secret mono")
         if loopback:
-            parts.text("MANAGER stands for this machine's name or address as the new host reaches it.", "muted small", tag="p")
+            parts.text("Replace MANAGER with the name or address of this machine.", "muted small", tag="p")
         with parts.box("buttons"):
             parts.quiet("Copy token", lambda: ui.clipboard.write(made.token), icon="content_copy")
             parts.primary("Done", dialog.close)

@@ -31,7 +31,7 @@ _CARD = f"""<div class="top"><div class="grow">{_NAME}</div>{BADGE}</div>{_HOW}
 
 
 def row(image: Image) -> Row:
-    """What the table shows of an image. `fetched`: whole percent; None when nothing is being fetched."""
+    """What the table shows of an image. `fetched`: whole percent; None when nothing is downloading."""
     got = image.download
     return {
         "fetched": int(100 * fmt.share(got.done, got.total)) if got else None,
@@ -60,7 +60,9 @@ def images(request: Request) -> RedirectResponse | None:
     may_act = me.may(Role.operator)
 
     async def remove(name: str) -> None:
-        if await parts.confirm(f"Remove {name}?", "It is refused while a VM uses the image. A download of it ends.", "Remove"):
+        if await parts.confirm(
+            f"Remove {name}?", "You cannot remove an image that a VM uses. Removing it stops its download.", "Remove"
+        ):
             await parts.carry_out(manager.send(calls.delete_image(name)), f"{name} is removed.", live.refresh)
 
     async def scan() -> None:
@@ -113,7 +115,7 @@ def images(request: Request) -> RedirectResponse | None:
             when_empty=lambda: parts.nothing_yet(
                 "album",
                 "No images yet",
-                "An image is a root file system with its kernel. Scan finds those that are in the image folder already.",
+                "An image is a root file system with its kernel. Scan registers the images in the image folder.",
                 "Add image" if may_act else "",
                 add if may_act else None,
             ),
@@ -126,25 +128,25 @@ async def _add(manager: AsyncManagerClient, live: Live[ImageList]) -> None:
         source = ui.toggle({"path": "Folder", "url": "URL"}, value="path").props("no-caps unelevated spread")
         name = ui.input("Name", placeholder="debian-12").props("autocomplete=off autocapitalize=none")
         path = ui.input("Folder", placeholder="/srv/images/debian-12").bind_visibility_from(source, "value", value="path")
-        path.props('hint="On the manager; holds image.json and the files it names" hide-bottom-space')
+        path.props('hint="Folder on the manager with image.json and its files" hide-bottom-space')
         url = (
             ui.input("URL", placeholder="https://…/image.json")
             .props("autocomplete=off inputmode=url")
             .bind_visibility_from(source, "value", value="url")
         )
         checksum = ui.input("SHA-256 of image.json").classes("mono").bind_visibility_from(source, "value", value="url")
-        checksum.props('autocomplete=off hint="It vouches for the files that image.json names" hide-bottom-space')
+        checksum.props('autocomplete=off hint="Verifies image.json and its files" hide-bottom-space')
 
     async def add() -> None:
         by_path = source.value == "path"
         where, vouched = ((path if by_path else url).value or "").strip(), (checksum.value or "").strip()
         if not where:
-            raise Wrong("Say where the image is.")
+            raise Wrong("Enter the image folder.")
         if not by_path and not vouched:
             raise Wrong("An image from a URL needs the SHA-256 of its image.json.")
         place = {"path": where} if by_path else {"url": where, "sha256": vouched}
         added = await manager.send(calls.add_image(ImageAdd.model_validate({"name": (name.value or "").strip(), **place})))
-        form.done(f"{added.name} is being fetched." if added.state == "downloading" else f"{added.name} is added.")
+        form.done(f"{added.name} is downloading." if added.state == "downloading" else f"{added.name} is added.")
         await live.refresh()
 
     form.open("Add", add)

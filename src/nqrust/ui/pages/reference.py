@@ -33,7 +33,7 @@ async def api_reference(request: Request) -> RedirectResponse | None:
             return None
         port = urlsplit(session.manager_base()).port
         parts.text(
-            f"Programs speak to the manager on port {port} and send an API token: Authorization: Bearer TOKEN. "
+            f"Programs use the manager on port {port} and send an API token: Authorization: Bearer TOKEN. "
             "Errors are problem+json (RFC 9457).",
             "muted",
             tag="p",

@@ -26,7 +26,7 @@ async def sign_in(to: str = "/") -> RedirectResponse | None:
         password.props("autocomplete=current-password name=password")
         trouble = Trouble()
         button = ui.button("Sign in").classes("full").props("type=submit")
-        parts.text("The first password was made by the installer: see its summary.", "muted small")
+        parts.text("The installer's summary shows where the first password is.", "muted small")
 
         async def submit() -> None:
             trouble.clear_away()

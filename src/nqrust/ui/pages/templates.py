@@ -73,7 +73,7 @@ def templates(request: Request) -> RedirectResponse | None:
             await _edit(manager, found, live.refresh)
 
     async def remove(name: str) -> None:
-        if await parts.confirm(f"Remove {name}?", "VMs that were made of it stay as they are.", "Remove"):
+        if await parts.confirm(f"Remove {name}?", "Its VMs stay unchanged.", "Remove"):
             await parts.carry_out(manager.send(calls.delete_template(name)), f"{name} is removed.", live.refresh)
 
     def build(data: TemplateList) -> Callable[[TemplateList], None]:
@@ -115,7 +115,7 @@ def templates(request: Request) -> RedirectResponse | None:
             when_empty=lambda: parts.nothing_yet(
                 "copy_all",
                 "No templates",
-                "A template holds what several VMs have in common: image, size, accounts, limits.",
+                "A template stores the common options of several VMs, such as image, size and limits.",
                 "New template" if may_act else "",
                 add if may_act else None,
             ),
@@ -130,7 +130,7 @@ async def _edit(manager: AsyncManagerClient, template: Template | None, after: C
     except ClientError as error:
         parts.failed(error)
         return
-    title, note = (f"Change {template.name}", "VMs that were made of it stay as they are.") if template else ("New template", "")
+    title, note = (f"Change {template.name}", "Its VMs stay unchanged.") if template else ("New template", "")
     with FormDialog(title, note) as form, parts.box("sheet-body"):
         fields = VmFields(images, passwords=False)
         with parts.box("form"):
@@ -139,14 +139,16 @@ async def _edit(manager: AsyncManagerClient, template: Template | None, after: C
                     "Name",
                     value=template.name if template else "",
                     validation={
-                        "Small letters, digits and hyphens; a letter first": lambda v: bool(re.match(NAME_PATTERN, v or "")),
+                        "Lower-case letters, digits and hyphens. Begin with a letter": lambda v: bool(
+                            re.match(NAME_PATTERN, v or "")
+                        ),
                     },
                 )
                 .props("autocomplete=off autocapitalize=none")
                 .classes("both")
             )
             name.set_visibility(template is None)
-            about = ui.input("What it is for", value=template.description if template else "").classes("both")
+            about = ui.input("Description", value=template.description if template else "").classes("both")
             fields.size()
             fields.restart()
         with parts.box("folds"):

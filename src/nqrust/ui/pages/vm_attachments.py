@@ -54,7 +54,7 @@ class ForwardsCard:
                     ui.icon("arrow_forward").props('aria-label="leads to"')
                     parts.text(f"{forward.guest_port}/{forward.protocol}", "mono nowrap", tag="span")
             if not vm.forwards:
-                parts.text("None. A forward makes a port of the host lead to one of the VM.", "muted", tag="p")
+                parts.text("None. A forward connects a port of the host to a port of the VM.", "muted", tag="p")
 
 
 class VolumesCard:
@@ -81,16 +81,16 @@ class VolumesCard:
             for volume in vm.volumes:
                 with parts.box("line"):
                     parts.text(volume.device, "mono", tag="span")
-                    settled = "kept" if volume.keep else "goes with the VM"
+                    settled = "kept" if volume.keep else "deleted with the VM"
                     parts.text(_FATES[volume.change] if volume.change else settled, "tag nowrap", tag="span")
                     parts.text(fmt.mib(volume.size_mib), "nowrap grow right", tag="span")
                     if self._changes is not None:
                         button = parts.icon_button("eject", f"Detach {volume.device}", partial(self._detach, volume))
                         button.set_enabled(still and volume.change is None)
             if not vm.volumes:
-                parts.text("None. A volume is a disk beside the VM's own.", "muted", tag="p")
+                parts.text("None. A volume is an extra disk.", "muted", tag="p")
             if self._changes is not None and not still:
-                parts.text("They can be attached and detached while the VM is stopped.", "muted small", tag="p")
+                parts.text("Stop the VM to attach or detach volumes.", "muted small", tag="p")
 
     async def _detach(self, volume: Volume) -> None:
         if self._changes is not None and self._vm is not None:
@@ -104,8 +104,8 @@ def describe_rates(limits: RateLimits) -> list[tuple[str, str]]:
         return f"{value / factor:g} {unit}" if value is not None else "not limited"
 
     return [
-        ("Network to it", said(limits.net_rx_kbit, 1000, "Mbit/s")),
-        ("Network from it", said(limits.net_tx_kbit, 1000, "Mbit/s")),
+        ("Network in", said(limits.net_rx_kbit, 1000, "Mbit/s")),
+        ("Network out", said(limits.net_tx_kbit, 1000, "Mbit/s")),
         ("Each disk", said(limits.disk_kib, 1024, "MiB/s")),
         ("Operations", said(limits.disk_iops, 1, "per second")),
     ]
@@ -146,7 +146,7 @@ def _title(
 async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
     """A form of all rate limits of the VM."""
     with FormDialog(
-        f"Rate limits of {vm.name}", "The most it may move in a second; empty is not limited. A running VM gets them at once."
+        f"Rate limits of {vm.name}", "Limits per second. Empty means no limit. They apply to a running VM at once."
     ) as form:
         rates = Rates()
         rates.fill(vm.rate_limits)
@@ -161,7 +161,7 @@ async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Aw
 
 async def edit_forwards(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
     """A form of all forwards of the VM."""
-    with FormDialog(f"Port forwards of {vm.name}", "A running VM gets them at once.") as form, parts.box("sheet-body"):
+    with FormDialog(f"Port forwards of {vm.name}", "They apply to a running VM at once.") as form, parts.box("sheet-body"):
         rows = Repeated("port forward", forward_row, 64)
         for forward in vm.forwards or (None,):
             rows.add(forward)
@@ -183,7 +183,7 @@ async def attach_volume(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
         return
     kept = {v.name: f"{v.name}, {fmt.mib(v.size_mib)} on {v.host}" for v in found.items if v.vm is None}
     with (
-        FormDialog(f"Attach a volume to {vm.name}", "A disk beside its own, there when it is started the next time.") as form,
+        FormDialog(f"Attach a volume to {vm.name}", "An extra disk, available from the next start.") as form,
         parts.box("repeat"),
         parts.box("fields"),
     ):
@@ -201,9 +201,9 @@ async def detach_volume(manager: AsyncManagerClient, vm: Vm, volume: Volume, aft
     """Asks what becomes of what is on the volume; it is kept unless somebody says otherwise."""
     where = f"It stays on {vm.host or 'its host'} as {volume.kept_name(vm.name, vm.id)} and can be attached again."
     with FormDialog(f"Detach {volume.device} from {vm.name}?", "The other volumes keep their names.") as form:
-        delete = ui.switch("Delete it, with everything on it", value=False)
+        delete = ui.switch("Delete the volume and its data", value=False)
         parts.text(where, "muted break", tag="p").bind_visibility_from(delete, "value", value=False)
-        parts.notice("What is on it is gone for good.", "bad", "warning").bind_visibility_from(delete, "value")
+        parts.notice("This deletes its data permanently.", "bad", "warning").bind_visibility_from(delete, "value")
 
     async def detach() -> None:
         await manager.send(calls.detach_volume(vm.name, volume.device, "delete" if delete.value else "keep"))

@@ -62,9 +62,9 @@ async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitab
         return
     with FormDialog("Create a VM") as dialog, parts.box("sheet-body"):
         if not found.images:
-            parts.notice("There is no image that is ready. Add one first.", "", "album")
+            parts.notice("No image is ready. Add an image first.", "", "album")
         if not found.hosts:
-            parts.notice("No host takes new VMs now: the VM will wait for one.", "", "memory")
+            parts.notice("No host takes new VMs now. The VM will wait.", "", "memory")
         form = Form(found, template)
 
     async def create() -> None:
@@ -94,7 +94,9 @@ class Form:
                     "Name",
                     value=fmt.free_name(found.taken),
                     validation={
-                        "Small letters, digits and hyphens; a letter first": lambda v: bool(re.match(NAME_PATTERN, v or "")),
+                        "Lower-case letters, digits and hyphens. Begin with a letter": lambda v: bool(
+                            re.match(NAME_PATTERN, v or "")
+                        ),
                         "This name is taken": lambda v: v not in found.taken,
                     },
                 )
@@ -102,15 +104,15 @@ class Form:
                 .classes("both")
             )
             fields.size()
-            self.start = ui.switch("Start it now", value=True).classes("both")
+            self.start = ui.switch("Start now", value=True).classes("both")
         with parts.box("folds"):
             fields.accounts_fold()
-            with fold("Port forwards", "swap_horiz", "Ports of its host that lead to it"):
+            with fold("Port forwards", "swap_horiz", "Forwarded ports"):
                 self.forwards = Repeated("port forward", forward_row, 64)
             fields.volumes_fold()
             fields.rates_fold()
             with fold("Placement and restart", "tune", "Host, restart policy, network, tags"), parts.box("form full"):
-                hosts = {"": "chosen by free room", **{host.name: host.name for host in found.hosts}}
+                hosts = {"": "automatic", **{host.name: host.name for host in found.hosts}}
                 self.host = ui.select(hosts, label="Host", value="")
                 fields.restart()
         if template in self._templates:

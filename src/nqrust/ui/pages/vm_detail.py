@@ -150,7 +150,7 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
                 if me.may(Role.operator):
                     console = Console(manager, name)
                 else:
-                    parts.nothing_yet("terminal", "Not for viewers", "The console needs the role operator.")
+                    parts.nothing_yet("terminal", "No access for viewers", "The console needs the role operator.")
             with ui.tab_panel(snapshots):
                 Snapshots(manager, name, me.may(Role.operator))
             with ui.tab_panel(happened):
@@ -183,8 +183,8 @@ def _overview(vm: Vm, around: Callable[[Vm], None], changes: Changes | None) -> 
         with parts.box("skeletons").style("gap: 14px"):
             waiting = parts.box("card")
             with waiting:
-                parts.text("Figures of the guest", tag="h2")
-                parts.text("They are shown as soon as the guest agent reports.", "muted", tag="p")
+                parts.text("Guest metrics", tag="h2")
+                parts.text("They appear when the guest agent reports.", "muted", tag="p")
             drawn = parts.box("skeletons").style("gap: 14px")
             with drawn:
                 cpu = charts.Chart("Processor", ("busy",))

@@ -42,24 +42,24 @@ class VmFields:
         self._fit()
 
     def accounts_fold(self) -> None:
-        with fold("Accounts and SSH keys", "key", "Written into its disk before it boots"):
-            self.keys = ui.textarea("SSH keys of root, one a line").props("autogrow rows=2").classes("full mono")
+        with fold("Accounts and SSH keys", "key", "Written to the disk before the VM boots"):
+            self.keys = ui.textarea("SSH keys of root, one per line").props("autogrow rows=2").classes("full mono")
             self.accounts = Repeated("account", partial(account_row, self._passwords), 8)
 
     def volumes_fold(self) -> None:
-        with fold("Volumes", "storage", "Disks beside its own: vdb, vdc …"):
+        with fold("Volumes", "storage", "Extra disks: vdb, vdc …"):
             self.volumes = Repeated("volume", partial(volume_row, self._kept), 8)
 
     def rates_fold(self) -> None:
-        with fold("Rate limits", "speed", "The most it may move in a second; empty: no limit"):
+        with fold("Rate limits", "speed", "Limits per second. Empty means no limit"):
             self.rates = Rates()
 
     def restart(self) -> None:
         """Restart policy, network, tags, start with the host."""
         self.policy = ui.select(_POLICIES, label="Restart it", value=RestartPolicy.on_failure.value)
         self.network = ui.select(NETWORKS, label="Network configuration", value=NetworkConfig.dhcp.value).classes("both")
-        self.tags = ui.input("Tags, between commas", placeholder="web, test").classes("both")
-        self.autostart = ui.switch("Start it with its host", value=True).classes("both")
+        self.tags = ui.input("Tags, separated by commas", placeholder="web, test").classes("both")
+        self.autostart = ui.switch("Start with its host", value=True).classes("both")
 
     def _fit(self) -> None:
         """No less than the image needs."""

@@ -42,7 +42,7 @@ class Snapshots:
     def __init__(self, manager: AsyncManagerClient, vm: str, may_act: bool) -> None:
         self._manager, self._vm, self._may_act = manager, vm, may_act
         with parts.box("row-between wrap"):
-            parts.text("Its disks as they were, and its memory too where it ran under a VMM that can save it.", "muted", tag="p")
+            parts.text("Snapshots save the disks, and the memory if the VM is running.", "muted", tag="p")
             if may_act:
                 parts.quiet("Take snapshot", self._take, icon="photo_camera")
         self._live: Live[SnapshotList] = Live(
@@ -50,7 +50,7 @@ class Snapshots:
             self._build,
             empty=lambda data: not data.items,
             when_empty=lambda: parts.nothing_yet(
-                "photo_camera", "No snapshots", "A snapshot keeps the disks as they are now, to go back to."
+                "photo_camera", "No snapshots", "A snapshot saves the disks so that you can restore them later."
             ),
         )
 
@@ -88,13 +88,13 @@ class Snapshots:
     async def _restore(self, name: str) -> None:
         if await parts.confirm(
             f"Go back to {name}?",
-            f"The disks of {self._vm} become as they were then: what was written since is lost. The VM has to be stopped.",
+            f"The disks of {self._vm} return to this snapshot. Later changes are lost. The VM must be stopped.",
             "Restore",
         ):
             await self._do(self._manager.send(calls.restore_snapshot(self._vm, name)), f"{self._vm} goes back to {name}.")
 
     async def _delete(self, name: str) -> None:
-        if await parts.confirm(f"Delete snapshot {name}?", "It cannot be gone back to any more.", "Delete"):
+        if await parts.confirm(f"Delete snapshot {name}?", "You cannot restore it afterwards.", "Delete"):
             await self._do(self._manager.send(calls.delete_snapshot(self._vm, name)), f"{name} is being deleted.")
 
     async def _do(self, call: Awaitable[object], said: str) -> None:
@@ -107,7 +107,7 @@ async def _ask_name(manager: AsyncManagerClient, vm: str, taken: set[str], after
             "Name",
             value=fmt.free_name(taken, "snapshot"),
             validation={
-                "Small letters, digits and hyphens": lambda v: bool(re.match(SNAPSHOT_PATTERN, v or "")),
+                "Lower-case letters, digits and hyphens": lambda v: bool(re.match(SNAPSHOT_PATTERN, v or "")),
             },
         ).props("autocomplete=off autocapitalize=none")
 

@@ -127,7 +127,7 @@ def vms(request: Request, find: str = "") -> RedirectResponse | None:
             when_empty=lambda: parts.nothing_yet(
                 "dns",
                 "No VMs yet",
-                "A VM is up a few seconds after it was created.",
+                "A new VM starts within a few seconds.",
                 "Create VM" if may_act else "",
                 create if may_act else None,
             ),

@@ -44,7 +44,7 @@ def volumes(request: Request) -> RedirectResponse | None:
     may_act = me.may(Role.operator)
 
     async def remove(name: str) -> None:
-        if await parts.confirm(f"Remove {name}?", "The volume and everything in it is gone for good.", "Remove"):
+        if await parts.confirm(f"Remove {name}?", "This deletes the volume and its data permanently.", "Remove"):
             await parts.carry_out(manager.send(calls.delete_volume(name)), f"{name} is removed.", live.refresh)
 
     def build(data: StoredVolumeList) -> Callable[[StoredVolumeList], None]:
@@ -80,8 +80,8 @@ def volumes(request: Request) -> RedirectResponse | None:
             when_empty=lambda: parts.nothing_yet(
                 "storage",
                 "No kept volumes",
-                "A volume that is marked to be kept stays on its host when it is detached or its VM deleted, "
-                "and can be attached to another one there.",
+                "A kept volume stays on its host after a detach or the deletion of its VM. "
+                "You can attach it to another VM there.",
             ),
         )
     return None

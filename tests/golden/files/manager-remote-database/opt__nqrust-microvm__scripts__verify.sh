@@ -1,7 +1,7 @@
 /opt/nqrust-microvm/scripts/verify.sh 0755 root:root
 ---
 #!/bin/sh
-# Prove this installation hop by hop, with a test VM: `nqr verify` with every option as given.
+# Test each part of this installation, with a test VM: `nqr verify` with every option as given.
 set -eu
 
 nqr=/opt/nqrust-microvm/installer/venv/bin/nqr

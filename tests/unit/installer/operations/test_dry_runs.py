@@ -188,7 +188,7 @@ def test_a_dry_rollback_tells_the_same_of_the_last_run(bench: Installed) -> None
 
 def test_where_nothing_is_installed_a_dry_uninstall_removes_nothing(bench: Installed) -> None:
     bench.data.data = b""
-    for verb, said in (("uninstall", "Nothing of nqr is installed here."), ("rollback", "There is nothing to roll back.")):
+    for verb, said in (("uninstall", "nqr has installed nothing on this host."), ("rollback", "There is nothing to roll back.")):
         preview = bench.preview(verb)
         assert said in preview.warnings
         assert next(change.id for phase in preview.phases for change in phase.changes) == paths.STATE_DIR

@@ -59,9 +59,9 @@ def test_a_plan_marks_what_goes() -> None:
 def test_a_signal_during_the_proofs_of_a_run_that_removed_something_does_not_claim_a_way_back() -> None:
     stopped = RunResult("r", "failed", changed=6, failure=Interrupted("NQR-ENG-030", "Stopped.", "Again."))
     shown = summary.finished(stopped, (), context(Settings()), Request(Settings()))
-    assert shown.exit_code == 130 and "its changes stay" in headline("install", shown)
+    assert shown.exit_code == 130 and "Its changes stay" in headline("install", shown)
     back = RunResult("r", "rolled_back", failure=Interrupted("NQR-ENG-030", "Stopped.", "Again."))
-    assert "taken back" in headline("install", summary.finished(back, (), context(Settings()), Request(Settings())))
+    assert "rolled back" in headline("install", summary.finished(back, (), context(Settings()), Request(Settings())))
 
 
 @pytest.mark.parametrize("retires", [True, False])

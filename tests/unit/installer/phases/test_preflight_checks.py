@@ -88,7 +88,7 @@ ROWS = [
     Row("the VM network is routed", fit(network=network(routes=(Route("10.0.0.0/16", "wg0"),))), {"error NQR-PRE-020"}, says="wg0"),
     Row("our bridge is there", fit(network=network(Link("fcbr0", "bridge", True, "x", addresses=("10.0.0.1/24",)),
                                                    routes=(Route("10.0.0.0/24", "fcbr0"),))), set()),
-    Row("the bridge's name is taken", fit(network=network(Link("fcbr0", "", True, "x"))), {"error NQR-PRE-028"}, says="no bridge"),
+    Row("the bridge's name is taken", fit(network=network(Link("fcbr0", "", True, "x"))), {"error NQR-PRE-028"}, says="not a bridge"),
     Row("a bridge with another address", fit(network=network(Link("fcbr0", "bridge", True, "x", addresses=("172.16.0.1/24",)))),
         {"error NQR-PRE-028"}, says="172.16.0.1/24"),
     Row("Docker, ufw and libvirt", fit(network=network(firewalls=("docker", "ufw", "libvirt"))),

@@ -114,7 +114,7 @@ def test_errors_go_to_standard_error_once() -> None:
     events: list[Event] = [Notice("error", failure.what, failure.code, failure.cure)]
     out, err = told_plainly([], Summary("rolled_back", 5, failure=failure))
     assert "NQR-NET-110" in err and "cure: See which firewall." in err
-    assert "failed; what it had changed was taken back" in out
+    assert "failed and was rolled back" in out
     assert told_plainly(events, Summary("refused", 3))[1].count("NQR-NET-110") == 1
 
 
@@ -208,12 +208,12 @@ def test_durations(seconds: float, shown: str) -> None:
         (
             "install",
             Summary("ok", 0, 0, 9, (PhaseSummary("deps", 0),)),
-            "installed already; nothing had to change",
+            "already installed. Nothing had to change",
         ),
         ("install", Summary("ok", 0), "Nothing was changed."),
         ("install", Summary("rolled_back", 130, 0, 0, (PhaseSummary("deps", 0),)), "interrupted"),
-        ("install", Summary("partly_undone", 130, 0, 0, (PhaseSummary("deps", 0),)), "interrupted, and not all"),
-        ("install", Summary("partly_undone", 1, 0, 0, (PhaseSummary("deps", 0),)), "failed, and not all"),
+        ("install", Summary("partly_undone", 130, 0, 0, (PhaseSummary("deps", 0),)), "interrupted, and nqr could not undo all"),
+        ("install", Summary("partly_undone", 1, 0, 0, (PhaseSummary("deps", 0),)), "failed, and nqr could not undo all"),
         ("uninstall", Summary("partly_undone", 1, 9, 0, (PhaseSummary("uninstall", 9),)), "is not complete"),
         ("install", Summary("failed", 4, 3, 0, (PhaseSummary("deps", 3),)), "a proof failed"),
         ("install", Summary("failed", 1), "did not start"),

@@ -22,7 +22,7 @@ def write(tree: Tree, users: Sequence[GuestUser]) -> None:
     if not passwd:
         raise Refused(
             "NQR-IMG-105",
-            "The image has no /etc/passwd, so it can have no users.",
+            "The image has no /etc/passwd, so nqr cannot add users.",
             "Use another image, or create the VM without --user.",
         )
     with writing("/bin"):

@@ -20,7 +20,7 @@ def writing(path: str) -> Iterator[None]:
     except OSError as error:
         raise Failed(
             "NQR-IMG-103",
-            f"{path} could not be written into the VM's disk ({error.strerror}).",
+            f"{path} does not fit or cannot be written to the VM's disk ({error.strerror}).",
             "Give the VM a larger disk, or correct the image.",
         ) from error
 

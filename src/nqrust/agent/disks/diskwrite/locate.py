@@ -47,7 +47,7 @@ def held(vms_dir: str, vm_id: str, *, staged: bool) -> Iterator[int]:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > LARGEST_DISK:
             raise Failed(
                 "NQR-IMG-109",
-                f"The disk of VM {vm_id} is no plain file of its own, or is too large.",
+                f"The disk of VM {vm_id} is not a separate plain file, or is too large.",
                 "Delete the VM and create it again.",
             )
         try:
@@ -61,7 +61,9 @@ def held(vms_dir: str, vm_id: str, *, staged: bool) -> Iterator[int]:
 
 
 def _in_use(vm_id: str, by: str) -> Conflict:
-    return Conflict("NQR-IMG-108", f"The disk of VM {vm_id} is in use: {by}.", "Stop the VM, or end what uses its disk.")
+    return Conflict(
+        "NQR-IMG-108", f"The disk of VM {vm_id} is in use: {by}.", "Stop the VM, or end the program that uses its disk."
+    )
 
 
 def _user(disk: int) -> str:

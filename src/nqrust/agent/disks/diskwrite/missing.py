@@ -6,4 +6,4 @@ from nqrust.agent.errors import Failed
 
 
 def cannot(why: str, cure: str) -> Failed:
-    return Failed("NQR-IMG-107", f"This host cannot write into the VM's disk: {why}.", cure, status=503)
+    return Failed("NQR-IMG-107", f"This host cannot write to the VM's disk: {why}.", cure, status=503)

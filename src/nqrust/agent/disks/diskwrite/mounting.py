@@ -31,7 +31,8 @@ def make_private() -> str:
         _mount("tmpfs", "/run", "tmpfs", _NOSUID | _NOEXEC, "size=1m,mode=0700")
     except OSError as error:
         raise cannot(
-            f"it cannot have a mount namespace of its own ({error.strerror})", "Start it as root, and let the container mount."
+            f"it cannot have a mount namespace of its own ({error.strerror})",
+            "Start the agent as root, and allow mounts in the container.",
         ) from error
     return "/run"
 
@@ -91,7 +92,7 @@ def refused(kind: str, error: OSError) -> AgentError:
             f"another {kind} file system with the same identity is mounted", "Unmount it, or use an image of another one."
         )
     if error.errno in (errno.EPERM, errno.EACCES):
-        return cannot(f"it may not mount ({error.strerror})", "Give the container the right to mount, or use an ext4 image.")
+        return cannot(f"it may not mount ({error.strerror})", "Allow mounts in the container, or use an ext4 image.")
     return Failed(
         "NQR-IMG-102",
         f"The image's file system is damaged or not {kind} (the kernel refuses it: {error.strerror}).",

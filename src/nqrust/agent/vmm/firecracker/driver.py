@@ -119,7 +119,7 @@ class Firecracker:
         while self.state(directory) is RunState.silent:
             if time.monotonic() > deadline:
                 raise Failed(
-                    "NQR-VMM-105", "Firecracker's API socket did not come up.", f"Read {log_file(directory)}.", status=502
+                    "NQR-VMM-105", "Firecracker did not open its API socket.", f"Read {log_file(directory)}.", status=502
                 )
             time.sleep(0.005)
 

@@ -87,7 +87,7 @@ def _wait_until_saved(directory: str) -> None:
         if time.monotonic() > deadline:
             with Qmp(qmp_socket(directory)) as qmp:
                 qmp.execute("migrate_cancel")
-            raise QmpError("no end in time")
+            raise QmpError("it did not end in time")
         time.sleep(0.05)
 
 
@@ -95,7 +95,7 @@ def _wait_until_loaded(directory: str) -> None:
     deadline = time.monotonic() + _LONGEST
     while _asked(directory, "query-status", deadline).get("status") == "inmigrate":
         if time.monotonic() > deadline:
-            raise QmpError("no end in time")
+            raise QmpError("it did not end in time")
         time.sleep(0.05)
 
 
@@ -115,6 +115,6 @@ def _failed(why: str) -> Failed:
     return Failed(
         "NQR-VMM-116",
         f"QEMU could not save or load the VM's memory ({why}).",
-        "Read the VM's console.log on its host; a snapshot of the stopped VM needs no memory.",
+        "Read the VM's console.log on its host, or stop the VM and take the snapshot again.",
         status=422,
     )
