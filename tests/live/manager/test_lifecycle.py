@@ -81,7 +81,7 @@ async def test_a_restart_that_has_not_begun_is_not_lost(manager: Any, then: str)
     await manager.until("web1", "running")
     agent.away = True
     await manager.admin.send(calls.restart_vm("web1", StopRequest(timeout_seconds=0)))
-    await manager.until("web1", lambda v: "tried again" in v.error)
+    await manager.until("web1", lambda v: "try again" in v.error)
     await manager.admin.send(getattr(calls, then)("web1"))
     agent.away = False
     agent.calls.clear()
@@ -128,7 +128,7 @@ async def test_an_agent_that_is_away_is_tried_again(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.away = True
     await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
-    vm = await manager.until("web1", lambda v: "tried again" in v.error)
+    vm = await manager.until("web1", lambda v: "try again" in v.error)
     assert vm.state is VmState.starting
     agent.away = False
     assert (await manager.until("web1", "running")).error == ""

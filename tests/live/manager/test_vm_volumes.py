@@ -238,7 +238,7 @@ async def test_when_the_host_stays_away_all_is_as_before_and_is_put_right_when_i
     vm = await stopped(manager, volumes=[NEW])
     agent.away = True
     await manager.admin.send(do.attach_volume("db1", VolumeCreate(name="mine")))
-    await manager.until("db1", lambda v: "tried again" in v.error)
+    await manager.until("db1", lambda v: "try again" in v.error)
     await overdue(manager, vm.id)
     failed = await manager.until("db1", lambda v: [one.change for one in v.volumes] == [None, "withdrawing"])
     assert failed.state.value == "stopped" and "does not answer" in failed.error
@@ -292,7 +292,7 @@ async def test_a_start_or_a_new_manager_carries_on_what_was_begun(manager: Any) 
     vm = await stopped(manager, volumes=[KEPT])
     agent.away = True
     await manager.admin.send(do.detach_volume("db1", "vdb"))
-    await manager.until("db1", lambda v: "tried again" in v.error)
+    await manager.until("db1", lambda v: "try again" in v.error)
     await manager.admin.send(do.start_vm("db1"))
     agent.away = False
     after = await manager.until("db1", "running")
@@ -322,10 +322,10 @@ async def test_what_is_to_be_kept_is_kept_before_its_vm_is_deleted(manager: Any)
     vm = await stopped(manager, volumes=[NEW, NEW])
     agent.away = True
     await manager.admin.send(do.detach_volume("db1", "vdb", data="keep"))
-    await manager.until("db1", lambda v: "tried again" in v.error)
+    await manager.until("db1", lambda v: "try again" in v.error)
     agent.calls.clear()
     await manager.admin.send(do.delete_vm("db1", force=True))
-    await manager.until("db1", lambda v: v.state.value == "deleting" and "tried again" in v.error)
+    await manager.until("db1", lambda v: v.state.value == "deleting" and "try again" in v.error)
     agent.away = False
     await overdue_not_yet(manager, vm.id)
     await manager.until("db1", "deleted")
