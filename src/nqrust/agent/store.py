@@ -64,7 +64,7 @@ def check_generation(known: VmRecord, generation: int) -> None:
     """Raises Conflict where `generation` is older than that on record."""
     if generation < known.generation:
         newer = f"This host has generation {known.generation} of VM {known.name}, newer than {generation}."
-        raise Conflict("NQR-API-705", newer, "Ask again with the present generation.")
+        raise Conflict("NQR-API-705", newer, "Send the request again with the current generation.")
 
 
 class Store:

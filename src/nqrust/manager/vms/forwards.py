@@ -32,5 +32,7 @@ async def replace(core: Core, ref: str, wanted: list[PortForward], actor: str) -
             raise Conflict(f"Host {mine[0].name} {reason}.", cure="Choose another port.", code="NQR-API-121")
         if vm.state in (VmState.running.value, VmState.paused.value):
             await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, before)
-        events.record(session, vm, "ForwardsChanged", f"{events.name_of(actor)} set {len(forwards)} port forwards for VM {vm.name}.")
+        events.record(
+            session, vm, "ForwardsChanged", f"{events.name_of(actor)} set {len(forwards)} port forwards for VM {vm.name}."
+        )
         return await vms.woken(core, session, vm)

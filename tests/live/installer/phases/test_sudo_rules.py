@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from nqrust.installer.platform.sudoers import Sudoers
 from tests.places import ROOT
 from tests.unit.installer.phases.test_sudo_rules import PRIVILEGES, context, phase
+
+from nqrust.installer.platform.sudoers import Sudoers
 
 UID = 64_999
 
