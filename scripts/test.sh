@@ -246,7 +246,7 @@ else
         [ ! -f guest-agent/Cargo.toml ] || check guest-agent cargo cargo_tests
     fi
     suite architecture tests/architecture
-    run_pytest unit tests/unit -n "$workers" -m "not hosts$but"
+    run_pytest unit tests/unit tests/prose -n "$workers" -m "not hosts$but"
     if [ $mode != fast ]; then
         suite live tests/live -n "$workers" -m "not hosts$but"
         suite browser tests/browser -m "not hosts$but"
