@@ -16,6 +16,8 @@ from tests.hosts.machine.base import PACKAGES
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
 
+ALL = ("--purge-data", "--drop-database", "--non-interactive")
+UNDO = "/var/lib/nqrust-microvm/undo.sh"
 WITHOUT_SUDO = tuple(name for name in PACKAGES if name != "sudo")
 
 
@@ -63,6 +65,24 @@ def test_it_brings_no_sudo_and_goes_in_two_steps(installed: Installed) -> None:
     assert host.exists("/srv/images/tiny") and not host.exists("/usr/local/bin/nqr")
     assert bool(server(host)) == host.systemd
     purged(installed, done(host, "--purge-data", "--drop-database"))
+
+
+@pytest.mark.parametrize("way", ["nqr", "script"])
+def test_a_database_of_others_keeps_its_postgresql(installed: Installed, way: str) -> None:
+    """Purging Debian's postgresql-common would drop it. Once it is gone, the same command finishes."""
+    host = installed.host
+    killing.restore(host, installed.disk)
+    as_postgres = "cd / && runuser -u postgres --"
+    host.run(f"{as_postgres} createdb shop && {as_postgres} psql -qd shop -c 'CREATE TABLE orders AS SELECT 1 AS id'")
+    finish = [UNDO, *ALL] if way == "script" else [UNINSTALL, *ALL]
+    first = host.run(finish, check=False, timeout=900)
+    assert first.code == (1 if way == "script" else 0), first.describe()
+    assert "/var/lib/postgresql/15/main holds data that nqr did not create" in first.stdout + first.stderr, first.describe()
+    if not host.systemd:
+        host.run("pg_ctlcluster 15 main start", check=False)
+    assert host.run(f"{as_postgres} psql -Atd shop -c 'SELECT id FROM orders'").stdout == "1\n"
+    host.run(f"{as_postgres} dropdb shop")
+    purged(installed, host.run(finish, timeout=900))
 
 
 BETWEEN = {

@@ -97,6 +97,15 @@ needed_by() { # packages that stay, packages: those of the second that the first
             }
         }'
 }
+data_of_others() { # data folders of PostgreSQL with databases or tables of users: numbers from 16384 on
+    for base in /var/lib/postgresql/*/*/base /var/lib/pgsql/data/base /var/lib/pgsql/*/data/base; do
+        [ -e "${base%/base}/PG_VERSION" ] || continue
+        { ls "$base" && ls "$base"/*; } 2>/dev/null | sed -n 's/^\([0-9]\{5,\}\).*/\1/p' | while read -r number; do
+            [ "$number" -lt 16384 ] || echo found
+        done | grep -q found && printf ' %s' "${base%/base}"
+    done
+    return 0
+}
 configured='' # packages of which only the configuration was there before; it stays
 purge() { # package manager, packages; 1 when some stay because others need them by now, with all that those need
     manager=$1
@@ -110,6 +119,15 @@ purge() { # package manager, packages; 1 when some stay because others need them
         try false "packages stay until what could not be undone above, which may need their programs, is undone"
         return 1
     fi
+    case " $present" in
+    *" postgresql"*)
+        theirs=$(data_of_others)
+        [ -z "$theirs" ] || {
+            try false "PostgreSQL stays:$theirs holds data that nqr did not create. Move or drop it, then run this again"
+            return 1
+        }
+        ;;
+    esac
     stay=''
     if [ "$manager" = apt ]; then purge_debs; else remove_rpms; fi || return 1
     [ -z "$stay" ] || {

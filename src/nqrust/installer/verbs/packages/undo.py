@@ -14,10 +14,11 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 from nqrust.installer.verbs.account.undo import remove_user
-from nqrust.installer.verbs.packages import spared, traces
+from nqrust.installer.verbs.packages import data, spared, traces
 from nqrust.installer.verbs.packages.registry import REMOVERS
 from nqrust.installer.verbs.packages.remover import Remover
 
+HOLDS = "holds data that nqr did not create. Move or drop it, then uninstall again"
 _BELOW_ROOTS = tuple(f"{root}/" for root in traces.ROOTS)
 
 
@@ -37,6 +38,10 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     remover.mend(host, victims(host, args, frozenset())[0])
     going, for_data = victims(host, args, context.needed_packages)
     going -= {plain(name) for name in brought_by(context.older)}
+    theirs = data.of_others(host) if data.guarded(going) else []
+    if theirs:
+        for_data |= _with_needs(data.guarded(going), remover.needs(host), going)
+        going -= for_data
     kept = _staying(host, remover, going, remover.would_go)
     going -= kept
     made = _made(context, args)
@@ -49,6 +54,8 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     before = {plain(name) for name in args["before"]}
     for cmd in remover.mark(host, {plain(name) for name in args["manual"]}, before):
         host.run(cmd)
+    if theirs:
+        return Partly(f"PostgreSQL stays: {' and '.join(theirs)} {HOLDS}")
     if for_data:
         return Partly(f"packages stay for the data that stays: {_some(for_data)}")
     if kept:

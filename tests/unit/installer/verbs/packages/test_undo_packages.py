@@ -18,7 +18,7 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.rollback import roll_back
 from nqrust.installer.engine.undo_record import Undo
-from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.packages import undo as verb
@@ -71,6 +71,33 @@ def test_none_goes_when_another_would_go_for_no_reason_that_can_be_told(monkeypa
     few = Few({"base", "stranger", "client", "library"}, {"client": "stranger"})
     assert isinstance(taken_back(few, monkeypatch), Kept)
     assert few.installed == {"base", "stranger", "client", "library"}
+
+
+@pytest.mark.parametrize(
+    ("files", "stays"),
+    [
+        (["1/1259", "4/1259", "5/1259"], False),
+        (["1/1259", "4/1259", "5/1259", "5/2619_fsm"], False),
+        (["5/1259", "16390/1259"], True),
+        (["5/1259", "5/16384_fsm"], True),
+    ],
+    ids=["empty", "system tables", "a database", "a table in the database postgres"],
+)
+def test_uninstall_keeps_a_postgresql_with_data_of_others(monkeypatch: pytest.MonkeyPatch, files: list[str], stays: bool) -> None:
+    """Purging Debian's postgresql-common drops every cluster."""
+    few = Few({"base", "server", "client", "library", "postgresql-15"}, {})
+    monkeypatch.setitem(verb.REMOVERS, "few", few.remover())
+    host = FakeHost.debian12()
+    host.put("/var/lib/postgresql/15/main/PG_VERSION", "15\n")
+    for name in files:
+        host.put(f"/var/lib/postgresql/15/main/base/{name}", "")
+    outcome = verb.packages(
+        UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals")),
+        {"manager": "few", "before": ["base"], "manual": []},
+    )
+    assert few.installed == ({"base", "postgresql-15"} if stays else {"base"})
+    assert isinstance(outcome, Partly if stays else Reverted)
+    assert not isinstance(outcome, Partly) or "/var/lib/postgresql/15/main holds data" in outcome.why
 
 
 def test_what_a_torn_transaction_unpacked_goes_but_for_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:

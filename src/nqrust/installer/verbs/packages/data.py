@@ -1,0 +1,50 @@
+"""Data of users that the purge of a package deletes with it: such packages stay while there is any.
+
+Debian's postgresql-common drops every cluster when it is purged (its postrm), with all databases, whoever made them.
+nqr drops its own database before it comes to the packages, so what is found here belongs to others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+
+CLUSTERS = ("/var/lib/postgresql/*/*/PG_VERSION", "/var/lib/pgsql/data/PG_VERSION", "/var/lib/pgsql/*/data/PG_VERSION")
+_FIRST_OF_USERS = 16384
+"""Object numbers from here on are of users (PostgreSQL, src/include/access/transam.h: FirstNormalObjectId)."""
+
+
+def guarded(going: Iterable[str]) -> set[str]:
+    """Those of `going` whose purge deletes data."""
+    return {name for name in going if name.startswith("postgresql")}
+
+
+def of_others(host: Host) -> list[str]:
+    """Data folders of PostgreSQL clusters that hold a database or tables of users. Reads folders only, so a cluster that
+    does not run is seen too (PostgreSQL, Database File Layout)."""
+    found = []
+    for pattern in CLUSTERS:
+        for path in host.glob(pattern):
+            folder = path.rpartition("/")[0]
+            if _is_used(host, f"{folder}/base"):
+                found.append(folder)
+    return found
+
+
+def _is_used(host: Host, base: str) -> bool:
+    try:
+        databases = [name for name in host.listdir(base) if name.isdecimal()]
+        return any(
+            int(database) >= _FIRST_OF_USERS or any(_is_of_users(file) for file in host.listdir(f"{base}/{database}"))
+            for database in databases
+        )
+    except HostError:
+        return False  # the cluster is gone, or was never finished
+
+
+def _is_of_users(file: str) -> bool:
+    number = re.match(r"\d+", file)
+    return number is not None and int(number.group()) >= _FIRST_OF_USERS

@@ -1,0 +1,30 @@
+"""With sh: the undo script sees the same data of others as nqr does."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nqrust.installer.verbs.packages.shell import FUNCTIONS
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (["1/1259", "4/1259", "5/2619_fsm", "5/13455"], False),
+        (["5/1259", "16390/1259"], True),
+        (["5/1259", "5/16384_fsm"], True),
+    ],
+    ids=["system tables", "a database", "a table in the database postgres"],
+)
+def test_the_script_sees_data_of_others(tmp_path: Path, files: list[str], found: bool) -> None:
+    cluster = tmp_path / "postgresql/15/main"
+    for name in ("PG_VERSION", *(f"base/{file}" for file in files)):
+        (cluster / name).parent.mkdir(parents=True, exist_ok=True)
+        (cluster / name).write_text("")
+    function = FUNCTIONS[FUNCTIONS.index("data_of_others()") : FUNCTIONS.index("configured=''")]
+    program = function.replace("/var/lib/", f"{tmp_path}/") + "data_of_others\n"
+    done = subprocess.run(["sh", "-eu", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == (f" {cluster}" if found else "")
