@@ -14,11 +14,11 @@ nothing() { # what `nqr uninstall --output json` prints where nothing is install
         1 | true | yes | on)
             printf '%s%s%s\n' '{"type": "plan", "verb": "uninstall", "phases": [{"name": "end", "title": "At the very end",' \
                 ' "changes": [], "satisfied": 0, "notes": [], "skipped": ""}],' \
-                ' "warnings": ["Nothing of nqr is installed here."], "stays": [], "changes": 0}'
+                ' "warnings": ["nqr has installed nothing on this host."], "stays": [], "changes": 0}'
             ;;
     esac
     printf '%s%s\n' '{"type": "summary", "outcome": "ok", "changed": 0, "satisfied": 0, "phases": [], "seconds": 0.0,' \
-        ' "urls": {}, "exit_code": 0, "notes": ["Nothing of nqr is installed here."]}'
+        ' "urls": {}, "exit_code": 0, "notes": ["nqr has installed nothing on this host."]}'
 }
 
 output=${NQR_OUTPUT:-text}

@@ -73,6 +73,8 @@ def test_a_database_of_others_keeps_its_postgresql(installed: Installed, way: st
     host = installed.host
     killing.restore(host, installed.disk)
     as_postgres = "cd / && runuser -u postgres --"
+    if not host.systemd:
+        host.run("pg_ctlcluster 15 main start")
     host.run(f"{as_postgres} createdb shop && {as_postgres} psql -qd shop -c 'CREATE TABLE orders AS SELECT 1 AS id'")
     finish = [UNDO, *ALL] if way == "script" else [UNINSTALL, *ALL]
     first = host.run(finish, check=False, timeout=900)

@@ -22,6 +22,8 @@ class RollbackResult:
     retained: int
     kept: tuple[str, ...]
     failed: tuple[str, ...]
+    waits: tuple[str, ...] = ()
+    """Why records stay that are reverted later."""
 
 
 def roll_back(
@@ -38,6 +40,7 @@ def roll_back(
     undone = retained = 0
     kept: list[str] = []
     failed: list[str] = []
+    waits: list[str] = []
     waiting: list[Entry] = []
     missed = False  # something failed that will need its program when it is tried again
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
@@ -81,9 +84,13 @@ def roll_back(
             )
             continue
         left = [o for o in outcomes if isinstance(o, Kept)]
-        if any(isinstance(o, Partly) for o in outcomes):
+        if partly := [o.why for o in outcomes if isinstance(o, Partly)]:
             journal.append("retained", run, entry=entry.seq)
+            waits += partly
             retained += 1
+            seconds = context.host.monotonic() - began
+            why = "; ".join(partly)
+            events.emit(StepFinished(entry.phase, entry.step_id, entry.kind, entry.describe, "kept", seconds, note=why))
             continue
         if left and failed:
             # What failed above may be all that is in the way here (a file in this directory): it waits for that one.
@@ -110,7 +117,7 @@ def roll_back(
             )
         )
     kept += _settle(verbs, context, journal, run, waiting, failed)
-    return RollbackResult(undone, retained, tuple(kept), tuple(failed))
+    return RollbackResult(undone, retained, tuple(kept), tuple(failed), tuple(waits))
 
 
 def _settle(verbs: Verbs, context: UndoContext, journal: Journal, run: str, waiting: list[Entry], failed: list[str]) -> list[str]:

@@ -206,6 +206,8 @@ def _summary(result: RollbackResult, request: Request, name: str, kept: tuple[En
         notes.append("VM disks and images stay. `--purge-data` removes them.")
     if any(e.retain is Retain.database for e in kept):
         notes.append("The database and PostgreSQL stay. `--drop-database` removes them.")
+    else:
+        notes += [f"{why}." for why in result.waits]
     if any(e.retain is Retain.packages for e in kept):
         notes.append("Packages stay (--keep-packages).")
     failure = None

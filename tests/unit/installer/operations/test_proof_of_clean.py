@@ -72,7 +72,7 @@ def test_a_cache_at_another_place_is_no_difference_now_nor_later(host: FakeHost,
     )
     proof_of_clean.remember(host)
     seen["files"]["/srv/moved/b"] = ["file"]
-    assert told(host) == ("This host is as it was before: nothing differs from its fingerprint.",)
+    assert told(host) == ("This host is back to its state before the install: nothing differs from its fingerprint.",)
     before = proof_of_clean.kept(host)
     assert before is not None
     assert proof_of_clean.differences_later(before, Fingerprint(2.0, {**seen, "files": without})) == []

@@ -59,7 +59,7 @@ def rollback() -> Summary:
 
 def test_the_settings_before_are_in_force_again(bench: Retiring) -> None:
     done = rollback()
-    assert done.exit_code == 0 and "The settings before that run are in force again." in done.notes
+    assert done.exit_code == 0 and "The settings from before that run apply again." in done.notes
     assert bench.host.exists("/etc/old") and not bench.host.exists("/etc/new")
     assert site(bench).installed_settings == OLD
 
