@@ -79,7 +79,7 @@ def roll_back(
                     "error",
                     f"Could not undo “{entry.describe}”: {what}",
                     "NQR-ENG-005",
-                    "Mend the cause and run the same command again; it stays recorded.",
+                    "Fix the cause and run the same command again. nqr keeps the record.",
                 )
             )
             continue

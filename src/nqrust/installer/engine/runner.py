@@ -196,8 +196,8 @@ class Runner:
             result.outcome = "failed"
             result.failure = StepFailed(
                 "NQR-ENG-005",
-                f"Installed, but not everything that is no longer asked for could be removed: {retired.failed[0]}.",
-                "Mend the cause and run the same command again: what is left stays recorded.",
+                f"nqr installed everything, but could not remove all parts that are no longer in the settings: {retired.failed[0]}.",
+                "Fix the cause and run the same command again. nqr keeps a record of the rest.",
             )
         elif retired.gone:
             # What went may have been part of what is asked for (a step with another id): once more, as the next run would.
@@ -385,5 +385,5 @@ def _wrapped(step: Step, error: HostError, verb: str) -> StepFailed:
     return StepFailed(
         "NQR-ENG-001",
         f"“{step.describe()}” {verb}: {error}.",
-        "Mend the cause that is named here (the log has the whole output) and run the same command again.",
+        "Fix the cause and run the same command again. The log has the whole output.",
     )

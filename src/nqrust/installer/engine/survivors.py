@@ -21,7 +21,7 @@ def wait_for(children: Sequence[Child], events: Reporter, limit: float = LIMIT) 
     """Returns when nothing of `children` is at work any more; after `limit` seconds they are ended."""
     pids = _all(children)
     if pids:
-        what = f"Waiting for process {pids[0]} ({_name(pids[0])}), which an nqr that was cut off left at work."
+        what = f"Waiting for process {pids[0]} ({_name(pids[0])}), which an interrupted nqr left running."
         events.emit(Notice("info", what))
     for number, seconds in ((0, limit), (signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
         for pid in _all(children) if number else ():

@@ -53,7 +53,7 @@ class Artifact:
             return Needed((f"+ {self.path}",))
         if found.kind is not Kind.file:
             return Conflict(
-                "NQR-REL-014", f"{self.path} is there and is no file.", "Move it away, then run the same command again."
+                "NQR-REL-014", f"{self.path} exists and is not a file.", "Move it away, then run the same command again."
             )
         expected = self._expected(host)
         if expected is None or found.size != expected["size"] or host.sha256(self.path) != expected["sha256"]:
@@ -74,7 +74,7 @@ class Artifact:
             raise StepFailed(
                 "NQR-REL-012",
                 f"The release in {self.release_dir} does not list {self.name}.",
-                "Run the same command again; it prepares the release anew.",
+                "Run the same command again; it prepares the release again.",
             )
         source = f"{self.release_dir}/{self.name}"
         if host.sha256(source) != expected["sha256"]:

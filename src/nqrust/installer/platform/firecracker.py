@@ -110,7 +110,7 @@ class FirecrackerBinary:
             return self._missing(host) or Needed((f"+ {self.path}",))
         if found.kind is not Kind.file:
             return Conflict(
-                "NQR-REL-042", f"{self.path} is there and is no file.", "Move it away, then run the same command again."
+                "NQR-REL-042", f"{self.path} exists and is not a file.", "Move it away, then run the same command again."
             )
         note = host.read_text(self._note).split() if host.exists(self._note) else []
         # Without a digest of today's there is nothing better: what was installed from a supplied archive stays.

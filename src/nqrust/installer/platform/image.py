@@ -66,7 +66,7 @@ class BuiltImage:
         if stat is not None and (stat.kind is not Kind.directory or self._is_anothers(host)):
             return Conflict(
                 "NQR-IMG-106",
-                f"{self.path} is there already and is no image, so the image {self.recipe} is not built over it.",
+                f"{self.path} exists and is not an image, so nqr does not build the image {self.recipe} there.",
                 f"Move {self.path} away, or choose another folder with IMAGE_DIR.",
             )
         try:

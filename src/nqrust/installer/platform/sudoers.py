@@ -110,8 +110,7 @@ class Sudoers:
             raise StepFailed(
                 "NQR-SUD-105",
                 f"With {self.path} the sudo rules of this host as a whole would be broken: {trouble}.",
-                "What was there before has been put back; see which other file clashes (visudo -c), then run the same"
-                " command again.",
+                "nqr has restored the earlier file. Find the file that clashes (visudo -c), then run the same command again.",
             )
 
     def verify(self, host: Host) -> None:

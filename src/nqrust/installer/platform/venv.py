@@ -112,7 +112,7 @@ class PythonEnvironment:
             f"The Python environment {self.directory} is not complete: {'; '.join(found.diff)}."
             if isinstance(found, Needed)
             else f"The Python environment {self.directory} is not complete.",
-            "Run the same command again; it makes the environment anew.",
+            "Run the same command again; it makes the environment again.",
         )
 
     @property

@@ -63,7 +63,7 @@ def fetch(wanted: Wanted, folder: str, progress: Progress, *, client: httpx.Clie
         raise ReleaseError(
             "NQR-REL-020",
             f"{wanted.url} could not be downloaded: {reason.rstrip('.')}.",
-            "Check the network and the proxy (https_proxy), then run the same command again; it goes on where it stopped.",
+            "Check the network and the proxy (https_proxy), then run the same command again; it continues where it stopped.",
         )
     except OSError as error:
         raise ReleaseError(

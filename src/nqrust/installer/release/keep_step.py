@@ -56,7 +56,7 @@ class KeepRelease:
             raise StepFailed(
                 "NQR-REL-016",
                 f"The release {self.version} in {self.source} is not complete.",
-                "Run the same command again; it prepares the release anew.",
+                "Run the same command again; it prepares the release again.",
             )
         new = f"{self.directory}.new"
         host.remove_tree(new)

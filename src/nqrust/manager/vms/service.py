@@ -56,7 +56,7 @@ async def create(core: Core, wanted: VmCreate, actor: str, idempotency_key: str 
     """Put a new VM on record. (VM, whether it is new): the same key and request give the same VM again."""
     check_name(wanted.name)
     digest = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
-    made_of = f", made of template {wanted.template}" if wanted.template else ""
+    made_of = f" from template {wanted.template}" if wanted.template else ""
     key = f"{actor}\n{idempotency_key}" if idempotency_key else None
     if key and (known := await _replay(core, key, digest)):
         return known, False
@@ -65,7 +65,7 @@ async def create(core: Core, wanted: VmCreate, actor: str, idempotency_key: str 
             vm = await _insert(core, session, await templates.applied(session, wanted), actor)
             operation = await operations.enqueue(session, vm, "create", DesiredState(vm.desired_state), actor)
             operation.idempotency_key, operation.request_sha256 = key, digest if key else None
-            events.record(session, vm, "VmCreated", f"VM {vm.name} was asked for by {actor}{made_of}.")
+            events.record(session, vm, "VmCreated", f"{events.name_of(actor)} created VM {vm.name}{made_of}.")
             await session.flush()
             shown = api_vm(vm, None)
     except IntegrityError as error:

@@ -54,7 +54,7 @@ def test_installer_waits_for_a_survivor_and_its_children(tmp_path: Path) -> None
     ear = Ear()
     with exclusive(str(lock), "rollback", ear):
         assert late.exists(), "nothing of the killed one is at work any more"
-    assert len(ear.heard) == 1 and "which an nqr that was cut off left at work" in ear.heard[0]
+    assert len(ear.heard) == 1 and "which an interrupted nqr left running" in ear.heard[0]
     assert not lock.exists()
 
 

@@ -173,8 +173,8 @@ class PostgresClusterRunning:
         return Conflict(
             "NQR-DB-101",
             f"PostgreSQL of this host is version {version[1]}; {self.choice.min_version} or later is needed.",
-            "Choose a newer one (on RHEL 8 and 9: dnf module reset postgresql, then dnf module enable postgresql:15), remove"
-            " postgresql-server if it is installed, and run the same command again; or use --db-type remote.",
+            "Choose a newer one, or use --db-type remote. On RHEL 8 and 9: dnf module reset postgresql, then dnf module enable"
+            " postgresql:15. Remove postgresql-server if it is installed. Then run the same command again.",
         )
 
     @property
