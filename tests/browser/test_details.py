@@ -50,6 +50,7 @@ def test_a_vm_with_everything(sign_in: SignIn, site: Site) -> None:
     fold(dialog, "Rate limits")
     dialog.get_by_label("Network in").fill("100")
     dialog.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_text("shop is being created.")).to_be_visible()
     expect(dialog).to_have_count(0)
 
     row(page, "shop").get_by_role("link", name="shop").click()
@@ -225,7 +226,7 @@ def test_a_host_is_drained(sign_in: SignIn, site: Site) -> None:
     page = sign_in("olga", "/hosts", "Hosts")
     card = page.get_by_label("Host kvm2", exact=True)
     card.get_by_role("button", name="Drain").click()
-    expect(page.get_by_role("dialog")).to_contain_text("its 3 VMs are shut down")
+    expect(page.get_by_role("dialog")).to_contain_text("its 3 VMs shut down")
     answer(page, "Drain")
     expect(card.get_by_text("cordoned")).to_be_visible()
     card.get_by_role("link", name="Look at its 3 VMs").click()
