@@ -37,6 +37,12 @@ def test_every_verb_of_today_is_in_it_and_every_verb_in_it_is_known() -> None:
     assert used == set(VERBS), "a new verb needs a line in tests/golden/journal; an old one must stay"
 
 
+def test_every_undo_verb_can_be_foreseen() -> None:
+    undos = [undo for entry in Receipt.of(opened(OLD)).entries for undo in entry.undo]
+    told = VERBS.told(undos)
+    assert len(told) == len(undos) and all(told) and not [line for line in told if "cannot be foreseen" in line]
+
+
 def test_a_newer_format_is_refused_with_the_cure() -> None:
     with pytest.raises(JournalError) as caught:
         opened(OLD + b'{"v":2,"something":"else"}\n')

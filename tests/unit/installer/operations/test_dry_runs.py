@@ -29,12 +29,10 @@ from nqrust.installer.release import bootstrap_record
 from nqrust.installer.reporting.wording import plan_lines
 from nqrust.installer.request import PlanPreview, Request, RunOptions, Summary
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.verbs import registry as verbs
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.packages import undo as packages
 from nqrust.installer.verbs.registry import VERBS
-from nqrust.installer.verbs.words import WORDS
 
 MODULES = [importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("install", "remove")]
 SOURCES = Path(nqrust.installer.__file__).parent
@@ -193,10 +191,6 @@ def test_where_nothing_is_installed_a_dry_uninstall_removes_nothing(bench: Insta
         assert said in preview.warnings
         assert next(change.id for phase in preview.phases for change in phase.changes) == paths.STATE_DIR
     assert bench.host.mutations == [] and bench.host.exists(paths.STATE_DIR)
-
-
-def test_every_undo_verb_can_be_foreseen() -> None:
-    assert WORDS.keys() == set(verbs.VERBS)
 
 
 def test_a_dry_run_gives_the_preview_and_never_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,12 @@
+"""The verbs for users, groups and memberships."""
+
+from __future__ import annotations
+
+from nqrust.installer.engine.verb import Verb
+from nqrust.installer.verbs.account import undo, words
+
+VERBS = (
+    Verb("user", undo.user, words.user),
+    Verb("group", undo.group, words.group),
+    Verb("member", undo.member, words.member),
+)

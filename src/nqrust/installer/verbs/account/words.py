@@ -1,0 +1,17 @@
+"""What reverting a record of users or groups does, in words: for plans, which show it before it is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def user(args: dict[str, Any]) -> str:
+    return f"remove user {args['name']}"
+
+
+def group(args: dict[str, Any]) -> str:
+    return f"remove group {args['name']}"
+
+
+def member(args: dict[str, Any]) -> str:
+    return f"remove {args['user']} from group {args['group']}"

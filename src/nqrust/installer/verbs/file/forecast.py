@@ -1,0 +1,26 @@
+"""What reverting a record of files or links would do, where only a look at the host tells. Reads only, and decides as the verbs do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nqrust.installer.engine.verb import Forecast, UndoContext
+from nqrust.installer.verbs.file import undo as files
+
+
+def file(context: UndoContext, args: dict[str, Any]) -> Forecast:
+    host, path, prior = context.host, str(args["path"]), args.get("prior")
+    if files.is_prior(host, path, prior):
+        return Forecast((f"{path} is as it was",))
+    back = f"put back {path} as it was" if prior is not None else f"remove {path}"
+    if host.stat(path) is not None and not files.is_ours(host, path, args.get("ours")):
+        stays = (f"{path} was changed since; your version is kept beside it ({files.KEPT_SUFFIX})",)
+        return Forecast((back,) if prior is not None else (), stays)
+    return Forecast((back,))
+
+
+def symlink(context: UndoContext, args: dict[str, Any]) -> Forecast:
+    host, path, prior = context.host, str(args["path"]), args.get("prior")
+    if host.stat(path) is not None and not files.is_our_link(host, path, args):
+        return Forecast(stays=(f"{path} was changed since",))
+    return Forecast((f"point {path} back to {prior}" if prior is not None else f"remove {path}",))

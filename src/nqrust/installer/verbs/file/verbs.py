@@ -1,0 +1,24 @@
+"""The verbs for files, blocks, directories, modes and symlinks, with all that the engine asks of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nqrust.installer.engine.verb import Verb
+from nqrust.installer.verbs.file import forecast, undo, words
+from nqrust.installer.verbs.file.capturing import capture
+
+
+def _shared(args: dict[str, Any]) -> str:
+    return "" if args.get("tree") else str(args["path"])
+
+
+VERBS = (
+    Verb("file", undo.file, words.file, forecast=forecast.file, capture=capture, replaces=True),
+    Verb("block", undo.block, words.block),
+    Verb("block_text", undo.block_text, words.block_text),
+    Verb("directory", undo.directory, words.directory, shared_folder=_shared),
+    Verb("contents", undo.contents, words.contents),
+    Verb("mode", undo.mode, words.mode),
+    Verb("symlink", undo.symlink, words.symlink, forecast=forecast.symlink, replaces=True),
+)

@@ -1,0 +1,11 @@
+"""The verbs for firewall rules."""
+
+from __future__ import annotations
+
+from nqrust.installer.engine.verb import Verb
+from nqrust.installer.verbs.firewall import undo, words
+
+VERBS = (
+    Verb("rules", undo.rules, words.rules, needs_programs=True),
+    Verb("ruleset", undo.ruleset, words.ruleset, needs_programs=True),
+)

@@ -1,0 +1,13 @@
+"""What reverting a record of firewall rules does, in words: for plans, which show it before it is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def rules(args: dict[str, Any]) -> str:
+    return "remove the firewall chains " + ", ".join(chain for _, chain in args["chains"])
+
+
+def ruleset(args: dict[str, Any]) -> str:
+    return "fill the firewall chains as they were before"

@@ -1,0 +1,11 @@
+"""The verbs for sysctls and kernel modules."""
+
+from __future__ import annotations
+
+from nqrust.installer.engine.verb import Verb
+from nqrust.installer.verbs.kernel import undo, words
+
+VERBS = (
+    Verb("sysctl", undo.sysctl, words.sysctl),
+    Verb("module", undo.module, words.module, needs_programs=True),
+)

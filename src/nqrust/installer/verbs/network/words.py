@@ -1,0 +1,17 @@
+"""What reverting a record of links does, in words: for plans, which show it before it is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def link(args: dict[str, Any]) -> str:
+    return f"remove interface {args['name']}"
+
+
+def bridge(args: dict[str, Any]) -> str:
+    return f"make bridge {args['name']} again"
+
+
+def addresses(args: dict[str, Any]) -> str:
+    return f"give {args['name']} its earlier addresses again"

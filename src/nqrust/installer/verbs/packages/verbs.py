@@ -1,0 +1,18 @@
+"""The verb for packages, with all that the engine asks of it."""
+
+from __future__ import annotations
+
+from nqrust.installer.engine.verb import Verb
+from nqrust.installer.verbs.packages import forecast, undo, words
+
+VERBS = (
+    Verb(
+        "packages",
+        undo.packages,
+        words.packages,
+        forecast=forecast.packages,
+        capture=undo.capture,
+        conclude=undo.conclude,
+        brings_programs=True,
+    ),
+)

@@ -1,0 +1,8 @@
+"""The verb for a resource of a service on this host."""
+
+from __future__ import annotations
+
+from nqrust.installer.engine.verb import Verb
+from nqrust.installer.verbs.resource import undo, words
+
+VERBS = (Verb("resource", undo.resource, words.resource),)

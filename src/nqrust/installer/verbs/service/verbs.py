@@ -1,0 +1,18 @@
+"""The verbs for units, supervisord and VMs, with all that the engine asks of them."""
+
+from __future__ import annotations
+
+from nqrust.installer.engine.verb import Settling, Verb
+from nqrust.installer.verbs.service import forecast, undo, words
+
+_UNITS = Settling(
+    needed=lambda args: bool(args["active"]),
+    always=lambda args: args.get("supervisor") == "systemd",
+    settle=undo.settle,
+)
+
+VERBS = (
+    Verb("unit", undo.unit, words.unit, settling=_UNITS),
+    Verb("supervisord", undo.supervisord, words.supervisord),
+    Verb("vms", undo.vms, words.vms, forecast=forecast.vms, needs_programs=True),
+)
