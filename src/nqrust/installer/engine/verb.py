@@ -76,8 +76,8 @@ class Settling:
 class Verb:
     """One verb. `revert` is idempotent; it raises NqrError or HostError when it could not, and is tried again later.
 
-    `words` says what reverting does; `forecast` says it where only a look at the host tells. `capture` completes a record
-    before its step changes anything; `conclude` gives the digest of what is known when the step is done. `needs_programs`:
+    `words` says what reverting does; `forecast` says it where only a look at the host tells. `script` gives the lines of
+    shell that do it without nqr. `capture` completes a record before its step changes anything; `conclude` gives the digest of what is known when the step is done. `needs_programs`:
     it runs programs that a package of ours may have brought, and as long as one of these has failed, records of a verb that
     `brings_programs` stay. `replaces`: what was at its path before is put aside. `shared_folder`: the folder of a record, in
     which others may have something."""
@@ -85,6 +85,7 @@ class Verb:
     name: str
     revert: Callable[[UndoContext, dict[str, Any]], Outcome]
     words: Callable[[dict[str, Any]], str]
+    script: Callable[[UndoContext, dict[str, Any]], Iterator[str]]
     forecast: Callable[[UndoContext, dict[str, Any]], Forecast | str] | None = None
     capture: Callable[[Originals, dict[str, Any]], dict[str, Any]] = lambda originals, args: args
     conclude: Callable[[Originals, dict[str, Any]], str] = lambda originals, args: ""
@@ -109,14 +110,21 @@ class Verbs:
 
     def revert(self, context: UndoContext, undo: Undo) -> Outcome:
         """Carry out one record. Raises JournalError NQR-ENG-014 for a verb we do not know, and what the verb raises."""
-        verb = self.get(undo.verb)
+        return self._known(undo.verb).revert(context, undo.args)
+
+    def script(self, context: UndoContext, undo: Undo) -> Iterator[str]:
+        """Lines of shell that carry out one record. Raises JournalError NQR-ENG-014 for a verb we do not know."""
+        return self._known(undo.verb).script(context, undo.args)
+
+    def _known(self, name: str) -> Verb:
+        verb = self.get(name)
         if verb is None:
             raise JournalError(
                 "NQR-ENG-014",
-                f"The journal names the undo verb “{undo.verb}”, which this nqr does not know.",
+                f"The journal names the undo verb “{name}”, which this nqr does not know.",
                 "Run the nqr that wrote it, or a newer one.",
             )
-        return verb.revert(context, undo.args)
+        return verb
 
     def capture(self, originals: Originals, undo: Undo) -> Undo:
         """The record with what must be kept before its step changes anything."""

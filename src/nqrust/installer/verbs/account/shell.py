@@ -1,6 +1,12 @@
-"""The functions of an undo script for users and groups."""
+"""Shell form of the records for users and groups: the functions of an undo script, and the calls of them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.shell_words import call
 
 FUNCTIONS = r"""remove_user() { # name; it leaves a primary group of the same name first, which userdel(8) would take along
     grep -q "^$1:" /etc/passwd || return 0
@@ -18,3 +24,15 @@ remove_member() { # group, user
     if grep "^$1:" /etc/group | cut -d : -f 4 | tr , '\n' | grep -qx -- "$2"; then try gpasswd --delete "$2" "$1" >/dev/null; fi
 }
 """
+
+
+def user(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("remove_user", args["name"])
+
+
+def group(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("remove_group", args["name"])
+
+
+def member(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("remove_member", args["group"], args["user"])

@@ -1,6 +1,15 @@
-"""The functions of an undo script for files, folders and links."""
+"""Shell form of the records for files, folders and links: the functions of an undo script, and the calls of them."""
 
 from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.shell_words import call
+
+_WIDTH = 76  # base64 of a line
 
 FUNCTIONS = r"""aside() { # path
     to=$1.nqr-kept
@@ -135,3 +144,47 @@ replace_block() { # path, marker, whether the file goes when it is empty, new te
     fi
 }
 """
+
+
+def file(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    path, ours, prior = args["path"], args.get("ours") or "", args.get("prior")
+    if prior is None:
+        yield call("remove_file", path, ours)
+    elif prior["kind"] == "symlink":
+        yield call("put_link", path, ours, prior["target"])
+    else:
+        yield from content(path, ours, prior["sha256"], prior, context.originals.read(prior["sha256"]))
+
+
+def content(path: str, ours: str, digest: str, kept: dict[str, Any], data: bytes) -> Iterator[str]:
+    head = call("restore_file", path, ours, digest, f"{kept['mode']:04o}", kept["owner"], kept["group"])
+    yield f"{head} <<'END_OF_ORIGINAL'"
+    text = base64.b64encode(data).decode()
+    yield from (text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH))
+    yield "END_OF_ORIGINAL"
+    for name, value in kept.get("xattrs", {}).items():
+        yield call("set_attribute", path, name, f"0s{value}")
+
+
+def block(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("remove_block", args["path"], args["marker"], int(bool(args.get("created"))))
+
+
+def block_text(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("restore_block", args["path"], args["marker"], args["prior"])
+
+
+def directory(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("remove_tree" if args.get("tree") else "remove_directory", args["path"])
+
+
+def contents(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("remove_contents", args["path"])
+
+
+def mode(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("set_mode", args["path"], f"{args['mode']:04o}", args["owner"], args["group"])
+
+
+def symlink(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("restore_link", args["path"], args["ours"], args.get("prior") or "")

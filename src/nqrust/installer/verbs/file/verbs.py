@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nqrust.installer.engine.verb import Verb
-from nqrust.installer.verbs.file import forecast, undo, words
+from nqrust.installer.verbs.file import forecast, shell, undo, words
 from nqrust.installer.verbs.file.capturing import capture
 
 
@@ -14,11 +14,11 @@ def _shared(args: dict[str, Any]) -> str:
 
 
 VERBS = (
-    Verb("file", undo.file, words.file, forecast=forecast.file, capture=capture, replaces=True),
-    Verb("block", undo.block, words.block),
-    Verb("block_text", undo.block_text, words.block_text),
-    Verb("directory", undo.directory, words.directory, shared_folder=_shared),
-    Verb("contents", undo.contents, words.contents),
-    Verb("mode", undo.mode, words.mode),
-    Verb("symlink", undo.symlink, words.symlink, forecast=forecast.symlink, replaces=True),
+    Verb("file", undo.file, words.file, shell.file, forecast=forecast.file, capture=capture, replaces=True),
+    Verb("block", undo.block, words.block, shell.block),
+    Verb("block_text", undo.block_text, words.block_text, shell.block_text),
+    Verb("directory", undo.directory, words.directory, shell.directory, shared_folder=_shared),
+    Verb("contents", undo.contents, words.contents, shell.contents),
+    Verb("mode", undo.mode, words.mode, shell.mode),
+    Verb("symlink", undo.symlink, words.symlink, shell.symlink, forecast=forecast.symlink, replaces=True),
 )

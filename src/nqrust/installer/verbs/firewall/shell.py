@@ -1,6 +1,12 @@
-"""The functions of an undo script for firewall rules."""
+"""Shell form of the records for firewall rules: the functions of an undo script, and the calls of them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.shell_words import call
 
 FUNCTIONS = r"""remove_rule() { # program, table, chain, specification
     program=$1 table=$2
@@ -14,3 +20,19 @@ remove_chain() { # program, table, chain
     try "$1" -w -t "$2" -X "$3" || missed=1
 }
 """
+
+
+def rules(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    for rule in args["rules"]:
+        yield call("remove_rule", args["binary"], *rule)
+    for chain in args["chains"]:
+        yield call("remove_chain", args["binary"], *chain)
+
+
+def ruleset(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    """Chains that came with a change of the rules; those from before have a record of their own."""
+    binary = str(args["binary"])
+    for table, parent, _, *jump in args["added"]:
+        yield call("remove_rule", binary, table, parent, *jump)
+    for table, _, chain, *_ in args["added"]:
+        yield call("remove_chain", binary, table, chain)

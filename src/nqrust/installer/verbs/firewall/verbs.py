@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nqrust.installer.engine.verb import Verb
-from nqrust.installer.verbs.firewall import undo, words
+from nqrust.installer.verbs.firewall import shell, undo, words
 
 VERBS = (
-    Verb("rules", undo.rules, words.rules, needs_programs=True),
-    Verb("ruleset", undo.ruleset, words.ruleset, needs_programs=True),
+    Verb("rules", undo.rules, words.rules, shell.rules, needs_programs=True),
+    Verb("ruleset", undo.ruleset, words.ruleset, shell.ruleset, needs_programs=True),
 )

@@ -1,6 +1,13 @@
-"""The functions of an undo script for sysctls and modules."""
+"""Shell form of the records for sysctls and modules: the functions of an undo script, and the calls of them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.kernel.undo import sysctl_path
+from nqrust.installer.verbs.shell_words import call
 
 FUNCTIONS = r"""restore_sysctl() { # file, prior, ours
     [ -e "$1" ] || return 0
@@ -10,3 +17,11 @@ FUNCTIONS = r"""restore_sysctl() { # file, prior, ours
 }
 remove_module() { if [ -e "/sys/module/$1" ]; then modprobe --remove "$1" 2>/dev/null || kept "module $1 is in use; it goes at the next boot"; fi; }
 """
+
+
+def sysctl(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("restore_sysctl", sysctl_path(str(args["key"])), args["prior"], args["ours"])
+
+
+def module(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("remove_module", str(args["name"]).replace("-", "_"))

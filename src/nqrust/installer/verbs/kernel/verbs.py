@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nqrust.installer.engine.verb import Verb
-from nqrust.installer.verbs.kernel import undo, words
+from nqrust.installer.verbs.kernel import shell, undo, words
 
 VERBS = (
-    Verb("sysctl", undo.sysctl, words.sysctl),
-    Verb("module", undo.module, words.module, needs_programs=True),
+    Verb("sysctl", undo.sysctl, words.sysctl, shell.sysctl),
+    Verb("module", undo.module, words.module, shell.module, needs_programs=True),
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nqrust.installer.engine.verb import Verb
-from nqrust.installer.verbs.network import undo, words
+from nqrust.installer.verbs.network import shell, undo, words
 
 VERBS = (
-    Verb("link", undo.link, words.link, needs_programs=True),
-    Verb("bridge", undo.bridge, words.bridge, needs_programs=True),
-    Verb("addresses", undo.addresses, words.addresses, needs_programs=True),
+    Verb("link", undo.link, words.link, shell.link, needs_programs=True),
+    Verb("bridge", undo.bridge, words.bridge, shell.bridge, needs_programs=True),
+    Verb("addresses", undo.addresses, words.addresses, shell.addresses, needs_programs=True),
 )

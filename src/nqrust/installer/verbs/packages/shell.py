@@ -1,6 +1,18 @@
-"""The functions of an undo script that take packages back, and what their scripts made besides."""
+"""Shell form of the record for packages: the functions that take them back, with what their scripts made, and the calls."""
 
 from __future__ import annotations
+
+import base64
+import posixpath
+from collections.abc import Iterator
+from shlex import quote
+from typing import Any
+
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.file.shell import content
+from nqrust.installer.verbs.packages import spared, undo
+from nqrust.installer.verbs.packages.registry import REMOVERS
+from nqrust.installer.verbs.shell_words import call
 
 FUNCTIONS = r"""made_directory() { # path: goes when it is empty and no package has it
     [ -d "$1" ] || return 0
@@ -207,3 +219,58 @@ restore_marks() { # packages from before, of which were asked for by a person
     done
 }
 """
+
+
+def packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    host, manager = context.host, str(args["manager"])
+    going, staying = undo.victims(host, args, context.needed_packages)
+    going -= set(map(REMOVERS[manager].plain(host), undo.brought_by(context.older)))
+    made = undo.known_traces(context.originals, args)
+    cut_off = made is None
+    if made is None:
+        made = undo.made_now(context, args)
+    spare = undo.spared_now(context, args, going)
+    yield f"configured={quote(' '.join(sorted(going & undo.configured_before(host, args))))}"
+    if cut_off and (paths := undo.still_to_be_made(context, args)):
+        yield call("watch", *paths)
+    yield f"if {call('purge', manager, *sorted(going))}; then"
+    yield "    :"
+    if not staying:
+        yield from (f"    {line}" for line in _traces(made, args.get("residue") or {}))
+        yield "    made_meanwhile"
+    yield "fi"
+    yield from _traces(undo.leftovers(context, args), {})
+    for path, row in spare.items():
+        if "folder" in row:
+            mode, owner, group = row["folder"]
+            yield call("put_directory", posixpath.dirname(path), f"{mode:04o}", owner, group)
+        yield f"if ! {call('there', path)}; then"
+        yield from _copy(path, row)
+        yield "fi"
+        for name, known in row.get("beside", {}).items():
+            yield call("drop_copy", name, known, path, spared.digest(row))
+    if manager == "apt":
+        plain = REMOVERS[manager].plain(host)
+        before, manual = (" ".join(sorted(map(plain, args[key]))) for key in ("before", "manual"))
+        yield call("restore_marks", before, manual)
+
+
+def _copy(path: str, row: dict[str, Any]) -> Iterator[str]:
+    if "target" in row:
+        yield call("put_link", path, "", row["target"])
+    else:
+        yield from content(path, "", spared.digest(row), row, base64.b64decode(row["content"]))
+
+
+def _traces(made: dict[str, Any], residue: dict[str, Any]) -> Iterator[str]:
+    for path, row in sorted(made["paths"].items(), reverse=True):
+        if row[0] == "symlink":
+            yield call("made_link", path, row[1])
+        elif row[0] == "directory":
+            yield call("made_directory", path)
+        elif row[0] == "file" and " " not in row[1]:
+            yield call("made_file", path, row[1])
+    for name in dict.fromkeys([*made["users"], *residue.get("users", [])]):
+        yield call("remove_user", name)
+    for name in dict.fromkeys([*made["groups"], *residue.get("groups", [])]):
+        yield call("remove_group", name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from nqrust.installer.engine.verb import Verb
-from nqrust.installer.verbs.packages import forecast, undo, words
+from nqrust.installer.verbs.packages import forecast, shell, undo, words
 
 VERBS = (
     Verb(
         "packages",
         undo.packages,
         words.packages,
+        shell.packages,
         forecast=forecast.packages,
         capture=undo.capture,
         conclude=undo.conclude,

@@ -1,6 +1,13 @@
-"""The functions of an undo script for PostgreSQL."""
+"""Shell form of the records for roles and databases of PostgreSQL: the functions of an undo script, and the calls of them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.postgres.undo import DROP_DATABASE, DROP_ROLE, find, quote, role_stays, server
+from nqrust.installer.verbs.shell_words import call
 
 FUNCTIONS = r"""sql() { # user, statement, socket folder, port, program of the server, its configuration, its data folder, why it may stay
     if ! grep -q "^$1:" /etc/passwd || [ ! -e "$7/PG_VERSION" ]; then return 0; fi # the cluster is gone
@@ -31,3 +38,20 @@ without_server() { # as sql, for a cluster that does not run: postgres(1), --sin
         -c log_destination=stderr -c log_min_messages=fatal -c log_error_verbosity=verbose postgres >/dev/null
 }
 """
+
+
+def role(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    return _sql(context, args, DROP_ROLE, role_stays(args))
+
+
+def database(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    return _sql(context, args, DROP_DATABASE, "")
+
+
+def _sql(context: UndoContext, args: dict[str, Any], statement: str, stays: str) -> Iterator[str]:
+    """`stays`: what is said where other databases depend on it; "" where that is a failure."""
+    sql = statement.format(quote(str(args["name"])))
+    cluster = find(context.host, args["cluster"])
+    if cluster is not None:
+        place = (cluster.socket_dir, cluster.port, *server(cluster), cluster.data_dir)
+        yield call("sql", args["cluster"]["user"], sql, *place, stays)

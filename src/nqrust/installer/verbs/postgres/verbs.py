@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nqrust.installer.engine.verb import Verb
-from nqrust.installer.verbs.postgres import undo, words
+from nqrust.installer.verbs.postgres import shell, undo, words
 
 VERBS = (
-    Verb("role", undo.role, words.role, needs_programs=True),
-    Verb("database", undo.database, words.database, needs_programs=True),
+    Verb("role", undo.role, words.role, shell.role, needs_programs=True),
+    Verb("database", undo.database, words.database, shell.database, needs_programs=True),
 )

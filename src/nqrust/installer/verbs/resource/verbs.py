@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from nqrust.installer.engine.verb import Verb
-from nqrust.installer.verbs.resource import undo, words
+from nqrust.installer.verbs.resource import shell, undo, words
 
-VERBS = (Verb("resource", undo.resource, words.resource),)
+VERBS = (Verb("resource", undo.resource, words.resource, shell.resource),)

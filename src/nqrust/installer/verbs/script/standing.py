@@ -1,6 +1,6 @@
 """The undo script that an installed host keeps: one script for every choice that uninstall offers.
 
-`script.render` makes the script of one choice (what stays is left out). Here each entry stands behind the choice that its
+`whole.render` makes the script of one choice (what stays is left out). Here each entry stands behind the choice that its
 record names, so that whoever runs the script decides, as with `nqr uninstall`.
 """
 
@@ -16,7 +16,8 @@ from nqrust.installer.engine.together import with_older
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.script.prelude import PRELUDE
-from nqrust.installer.verbs.script.whole import lines_of, start_of
+from nqrust.installer.verbs.script.whole import lines_of
+from nqrust.installer.verbs.service.shell import start_of
 
 _GUARDS = {
     Retain.nothing: "",
@@ -136,7 +137,7 @@ def render(
     for entry, undo in states.values():
         guard = _GUARDS[entry.retain]
         if entry.restarts(undo):
-            parts.append(f"{guard} && {start_of(undo)}\n" if guard else f"{start_of(undo)}\n")
+            parts.append(f"{guard} && {start_of(undo.args)}\n" if guard else f"{start_of(undo.args)}\n")
     parts += [_failures(path), _killed_since(journal, records), *_ending(retained, path, epilogue), "echo 'Done.'\n"]
     return "".join(parts)
 

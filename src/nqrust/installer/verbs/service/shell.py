@@ -1,6 +1,13 @@
-"""The functions of an undo script for units, supervisord and VMs."""
+"""Shell form of the records for units, supervisord and VMs: the functions of an undo script, and the calls of them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.service.undo import SCOPE_ENV, TAP_ALIAS
+from nqrust.installer.verbs.shell_words import call
 
 FUNCTIONS = r"""stop_unit() { # unit, whether it stays enabled, whether it stays active
     with_systemd || return 0
@@ -53,3 +60,25 @@ end_vms() { # beginning of their scopes' names, mark of their links, variable wi
 }
 end_supervisord() { end_all 60 cmdline "^$1\$"; } # its configuration
 """
+
+
+def unit(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    if args["supervisor"] == "systemd":
+        yield call("stop_unit", args["name"], int(args["enabled"]), int(args["active"]))
+    elif not args["active"] and args.get("control"):
+        yield call("supervisor_program", "stop", args["name"], *args["control"])
+
+
+def start_of(args: dict[str, Any]) -> str:
+    """The call that starts a unit again which ran before."""
+    if args["supervisor"] == "systemd":
+        return call("start_unit", args["name"], int(args["enabled"]))
+    return call("supervisor_program", "restart", args["name"], *args.get("control", ["/nonexistent"]))
+
+
+def supervisord(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("end_supervisord", args["config"])
+
+
+def vms(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("end_vms", args["prefix"], TAP_ALIAS.decode(), SCOPE_ENV.decode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nqrust.installer.engine.verb import Settling, Verb
-from nqrust.installer.verbs.service import forecast, undo, words
+from nqrust.installer.verbs.service import forecast, shell, undo, words
 
 _UNITS = Settling(
     needed=lambda args: bool(args["active"]),
@@ -12,7 +12,7 @@ _UNITS = Settling(
 )
 
 VERBS = (
-    Verb("unit", undo.unit, words.unit, settling=_UNITS),
-    Verb("supervisord", undo.supervisord, words.supervisord),
-    Verb("vms", undo.vms, words.vms, forecast=forecast.vms, needs_programs=True),
+    Verb("unit", undo.unit, words.unit, shell.unit, settling=_UNITS),
+    Verb("supervisord", undo.supervisord, words.supervisord, shell.supervisord),
+    Verb("vms", undo.vms, words.vms, shell.vms, forecast=forecast.vms, needs_programs=True),
 )
