@@ -11,10 +11,12 @@ from typing import Any
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.file.shell import content
 from nqrust.installer.verbs.packages import spared, undo
+from nqrust.installer.verbs.packages.apt import shell as apt
+from nqrust.installer.verbs.packages.dnf import shell as dnf
 from nqrust.installer.verbs.packages.registry import REMOVERS
 from nqrust.installer.verbs.shell_words import call
 
-FUNCTIONS = r"""made_directory() { # path: goes when it is empty and no package has it
+_TRACES = r"""made_directory() { # path: goes when it is empty and no package has it
     [ -d "$1" ] || return 0
     if owned "$1"; then return; fi
     find "$1" -depth -type d -exec rmdir -- {} + 2>/dev/null
@@ -65,51 +67,9 @@ without() { # packages, those of them that are left out
         case " $2 " in *" $package "*) ;; *) printf ' %s' "$package" ;; esac
     done
 }
-others_needing() { # packages: what purging them would remove besides
-    # shellcheck disable=SC2086  # a list of names
-    apt-get -s purge $1 | sed -nE 's/^(Purg|Remv) ([^ ]+) .*/\2/p' | while read -r package; do
-        case " $1 " in
-            *" ${package%%:*} "* | *" $package "* | *" ${package%%:*}:"*) ;;
-            *) printf ' %s' "$package" ;;
-        esac
-    done
-}
-needed_by() { # packages that stay, packages: those of the second that the first need, at any depth
-    dpkg-query -W -f '${Package}\t${Pre-Depends}, ${Depends}\t${Provides}\n' | awk -F '\t' -v start="$1" -v among="$2" '
-        function names(field, into,   count, at, words, found) { # without versions and architectures
-            gsub(/\([^)]*\)|\[[^]]*\]|:[a-z0-9]+/, "", field)
-            count = split(field, words, /[ ,|]+/)
-            found = 0
-            for (at = 1; at <= count; at++) if (words[at] != "") into[++found] = words[at]
-            return found
-        }
-        {
-            needs[$1] = needs[$1] "," $2
-            count = names($3, virtual)
-            for (at = 1; at <= count; at++) providers[virtual[at]] = providers[virtual[at]] " " $1
-        }
-        END {
-            last = split(start, queue, " ")
-            for (at = 1; at <= last; at++) seen[queue[at]] = 1
-            for (next_one = 1; next_one <= last; next_one++) {
-                package = queue[next_one]
-                sub(/:.*/, "", package)
-                count = names(needs[package], wanted)
-                for (at = 1; at <= count; at++) {
-                    more = split(wanted[at] " " providers[wanted[at]], candidates, " ")
-                    for (one = 1; one <= more; one++)
-                        if (!seen[candidates[one]]++) queue[++last] = candidates[one]
-                }
-            }
-            total = split(among, theirs, " ")
-            for (at = 1; at <= total; at++) {
-                bare = theirs[at]
-                sub(/:.*/, "", bare)
-                if (seen[bare] || seen[theirs[at]]) printf " %s", theirs[at]
-            }
-        }'
-}
-data_of_others() { # data folders of PostgreSQL with databases or tables of users: numbers from 16384 on
+"""
+
+_PURGE = r"""data_of_others() { # data folders of PostgreSQL with databases or tables of users: numbers from 16384 on
     for base in /var/lib/postgresql/*/*/base /var/lib/pgsql/data/base /var/lib/pgsql/*/data/base; do
         [ -e "${base%/base}/PG_VERSION" ] || continue
         { ls "$base" && ls "$base"/*; } 2>/dev/null | sed -n 's/^\([0-9]\{5,\}\).*/\1/p' | while read -r number; do
@@ -147,78 +107,9 @@ purge() { # package manager, packages; 1 when some stay because others need them
         return 1
     }
 }
-remove_rpms() { # $present; leaves $stay
-    while [ -n "$present" ]; do
-        needed=''
-        # shellcheck disable=SC2086  # a list of names
-        capabilities=$(rpm -e --test --allmatches $present 2>&1 | sed -nE 's/^[[:space:]]*(.+) is needed by \(installed\) .*/\1/p')
-        [ -n "$capabilities" ] || break
-        for capability in $capabilities; do # also the words of a boolean dependency: (a if b)
-            bare=${capability#\(}
-            for term in "$bare" "${bare%\)}"; do
-                needed="$needed $(rpm -q --whatprovides --qf '=%{NAME}\n' "$term" 2>/dev/null | sed -n 's/^=//p' | tr '\n' ' ')"
-            done
-        done
-        rest=$(without "$present" "$needed")
-        [ "$rest" != "$present" ] || rest='' # better all than one of another
-        stay="$stay$(without "$present" "$rest")"
-        present=$rest
-    done
-    # shellcheck disable=SC2086  # a list of names
-    [ -z "$present" ] || try dnf -y -q remove --setopt=clean_requirements_on_remove=0 --setopt=protected_packages= $present
-}
-configure_debs() { # waits while another program has dpkg's lock, as apt-get does
-    code=2 n=0
-    while [ "$code" -eq 2 ] && [ "$n" -lt 150 ]; do
-        [ "$n" -eq 0 ] || sleep 2
-        n=$((n + 1))
-        dpkg --configure -a
-        code=$?
-    done
-}
-purge_debs() { # $present; leaves $stay
-    configure_debs
-    for package in $present; do # what was cut off while it was being unpacked, apt-get does not remove
-        [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" = reinstreq ] || continue
-        for archive in /var/cache/apt/archives/"${package%%:*}"_*.deb; do
-            if [ -f "$archive" ]; then dpkg --force-depends --force-confold --unpack "$archive"; fi
-        done
-        [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" != reinstreq ] ||
-            try dpkg --force-remove-reinstreq --force-depends --remove "$package"
-    done
-    rm -rf -- /var/lib/dpkg/tmp.ci # of a package that dpkg had only begun to look at
-    # shellcheck disable=SC2086  # a list of names
-    present=$(present_of apt $present)
-    while [ -n "$present" ]; do
-        foreign=$(others_needing "$present")
-        [ -n "$foreign" ] || break
-        needed=$(needed_by "$foreign" "$present")
-        [ -n "$needed" ] || needed=$present # better all than one of another
-        stay="$stay$needed"
-        present=$(without "$present" "$needed")
-    done
-    names=$(without "$present" "$configured")
-    # First what is not purged: the other way round it would be, along with what it needs.
-    # shellcheck disable=SC2046,SC2086  # lists of names
-    remove_debs remove $(without "$present" "$names") || return 1
-    # shellcheck disable=SC2086  # a list of names
-    remove_debs purge $names
-}
-remove_debs() { # remove or purge, packages
-    action=$1
-    shift
-    [ $# -eq 0 ] || try apt-get "$action" -y -q --allow-remove-essential -o DPkg::Lock::Timeout=300 "$@"
-}
-restore_marks() { # packages from before, of which were asked for by a person
-    for package in $(apt-mark showmanual); do
-        case " $2 " in *" $package "*) continue ;; esac
-        case " $1 " in *" $package "*) apt-mark auto "$package" >/dev/null ;; esac
-    done
-    for package in $(apt-mark showauto); do
-        case " $2 " in *" $package "*) apt-mark manual "$package" >/dev/null ;; esac
-    done
-}
 """
+
+FUNCTIONS = _TRACES + apt.DEPENDENTS + _PURGE + dnf.REMOVAL + apt.REMOVAL
 
 
 def packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
