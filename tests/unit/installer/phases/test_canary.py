@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from nqrust.installer.proofs.through_manager import ManagersCanary
 
 
 def of_a_dead_process() -> str:
-    with subprocess.Popen(["true"]) as ended:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     return f"{CANARY_PREFIX}{ended.pid}-7"
 

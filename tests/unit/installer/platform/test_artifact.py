@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,21 +37,6 @@ def test_it_is_installed_with_its_mode(tmp_path: Path) -> None:
     assert isinstance(step.inspect(host), Satisfied)
     (tmp_path / "agent").chmod(0o700)
     assert isinstance(step.inspect(host), Needed)
-
-
-@needs_root
-def test_a_program_that_runs_can_be_replaced(tmp_path: Path) -> None:
-    host, target = LocalHost(), tmp_path / "agent"
-    Artifact(str(release(tmp_path / "r", Path("/bin/sleep").read_bytes())), "agent", str(target)).apply(host)
-    running = subprocess.Popen([target, "30"])
-    try:
-        step = Artifact(str(release(tmp_path / "r2", b"two")), "agent", str(target))
-        assert step.prepare(host).origin is Origin.modified
-        step.apply(host)
-        assert target.read_bytes() == b"two" and running.poll() is None
-    finally:
-        running.kill()
-        running.wait()
 
 
 def test_a_damaged_artifact_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from nqrust.host.local import LocalHost
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.step import Conflict, Needed, Satisfied
+from nqrust.installer.engine.step import Conflict
 from nqrust.installer.platform.firecracker import FIRECRACKER, FirecrackerBinary, Supplied, supplied
 
 
@@ -37,25 +37,6 @@ def test_without_a_digest_nothing_is_installed(tmp_path: Path) -> None:
     assert failure.value.code == "NQR-REL-040"
     assert "NQR_FIRECRACKER_ARCHIVE" in failure.value.cure and "--vmm qemu" in failure.value.cure
     assert not (tmp_path / "firecracker").exists()
-
-
-def test_a_supplied_archive_is_installed_and_stays(tmp_path: Path, archive: Supplied) -> None:
-    host = LocalHost()
-    step = FirecrackerBinary(f"{tmp_path}/firecracker", source=archive, cache=f"{tmp_path}/cache")
-    assert isinstance(step.inspect(host), Needed)
-    assert {u.args["path"] for u in step.prepare(host).undo} == {f"{tmp_path}/firecracker", f"{tmp_path}/firecracker.source"}
-    step.apply(host)
-    step.verify(host)
-    assert (tmp_path / "firecracker").stat().st_mode & 0o777 == 0o755
-    assert isinstance(step.inspect(host), Satisfied)
-    without = dataclasses.replace(step, source=None)
-    assert isinstance(without.inspect(host), Satisfied), "the variables are set for one run only"
-    other = dataclasses.replace(step, source=Supplied(f"{tmp_path}/other.tgz", hashlib.sha256(b"other").hexdigest()))
-    (tmp_path / "other.tgz").write_bytes(b"other")
-    assert isinstance(other.inspect(host), Needed), "another archive"
-    (tmp_path / "firecracker").write_text("something else")
-    assert isinstance(step.inspect(host), Needed)
-    assert isinstance(without.inspect(host), Conflict), "there is nothing to repair it from"
 
 
 def test_an_archive_with_another_digest_is_refused(tmp_path: Path, archive: Supplied) -> None:

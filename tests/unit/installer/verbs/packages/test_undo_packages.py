@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +16,9 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.rollback import roll_back
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
-from nqrust.installer.release import bootstrap_record
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.packages import undo as verb
 from nqrust.installer.verbs.registry import VERBS
-from nqrust.installer.verbs.script import prelude as script_functions
 
 NEEDS = {"server": {"library"}, "client": {"library"}, "theirs": {"server"}}
 
@@ -116,35 +111,6 @@ def test_what_a_torn_transaction_unpacked_goes_but_for_what_was_there_before(mon
     args: dict[str, Any] = {"manager": "few", "before": ["base"], "manual": [], "brought": ["library"], "survey": blob}
     assert isinstance(verb.packages(context, args), Reverted)
     assert host.exists("/etc/library") and not host.exists("/usr/share/library")
-
-
-def test_a_sudo_that_was_brought_goes_though_roots_password_is_locked(tmp_path: Path) -> None:
-    """Debian's sudo refuses its removal then unless SUDO_FORCE_REMOVE is "yes" (sudo.prerm). By nqr, by the undo script
-    and by the last act of the bootstrap's own packages."""
-    host = FakeHost.debian12()
-    host.on("dpkg", "--print-architecture", answer="amd64\n")
-    host.on("dpkg", "--configure", "-a", changes=True)
-    host.on("dpkg-query", prefix=True, answer="installed sudo\n")
-    host.on("apt-get", "purge", prefix=True, changes=True)
-    verb.REMOVERS["apt"].purge(host, {"sudo"}, set())
-    (purge,) = (cmd for cmd in host.commands if cmd.argv[:2] == ("apt-get", "purge"))
-    assert purge.env["SUDO_FORCE_REMOVE"] == "yes"
-
-    apt = tmp_path / "apt-get"
-    apt.write_text('#!/bin/sh\ncase "$*" in *purge*) echo "$SUDO_FORCE_REMOVE" >>"$0.told" ;; esac\n')
-    query = tmp_path / "dpkg-query"
-    query.write_text("#!/bin/sh\nprintf installed\n")
-    (tmp_path / "dpkg").write_text("#!/bin/sh\n")
-    for program in (apt, query, tmp_path / "dpkg"):
-        program.chmod(0o755)
-    functions = script_functions.PRELUDE.partition("cd / || exit 1\n")[2]
-    farewell = bootstrap_record.farewell(bootstrap_record.BootstrapRecord("apt", ("sudo",), str(tmp_path / "none")))
-    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    for text in (f"{functions}\npurge apt sudo\n", farewell):
-        (tmp_path / "apt-get.told").unlink(missing_ok=True)
-        subprocess.run(["sh", "-c", text], env=path, check=True, capture_output=True)
-        told = (tmp_path / "apt-get.told").read_text().split()
-        assert told and set(told) == {"yes"}, text
 
 
 def test_a_transaction_that_was_resumed_goes_with_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
