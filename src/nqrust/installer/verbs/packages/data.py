@@ -12,26 +12,23 @@ from collections.abc import Iterable
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
-CLUSTERS = ("/var/lib/postgresql/*/*/PG_VERSION", "/var/lib/pgsql/data/PG_VERSION", "/var/lib/pgsql/*/data/PG_VERSION")
+CLUSTERS = "/var/lib/postgresql/{}/*/PG_VERSION"
 _FIRST_OF_USERS = 16384
 """Object numbers from here on are of users (PostgreSQL, src/include/access/transam.h: FirstNormalObjectId)."""
+_SERVER = re.compile(r"postgresql-(?:common|(\d+))(?::\w+)?\Z")
 
 
 def guarded(going: Iterable[str]) -> set[str]:
-    """Those of `going` whose purge deletes data."""
-    return {name for name in going if name.startswith("postgresql")}
+    """Those of `going` whose purge deletes clusters: Debian's postgresql-common all of them, a server those of its version."""
+    return {name for name in going if _SERVER.match(name)}
 
 
-def of_others(host: Host) -> list[str]:
-    """Data folders of PostgreSQL clusters that hold a database or tables of users. Reads folders only, so a cluster that
-    does not run is seen too (PostgreSQL, Database File Layout)."""
-    found = []
-    for pattern in CLUSTERS:
-        for path in host.glob(pattern):
-            folder = path.rpartition("/")[0]
-            if _is_used(host, f"{folder}/base"):
-                found.append(folder)
-    return found
+def of_others(host: Host, going: Iterable[str]) -> list[str]:
+    """Data folders of the clusters that go with `going` and hold a database or tables of users. Reads folders only, so a
+    cluster that does not run is seen too (PostgreSQL, Database File Layout)."""
+    versions = {found[1] or "*" for name in going if (found := _SERVER.match(name))}
+    folders = {path.rpartition("/")[0] for version in versions for path in host.glob(CLUSTERS.format(version))}
+    return sorted(folder for folder in folders if _is_used(host, f"{folder}/base"))
 
 
 def _is_used(host: Host, base: str) -> bool:

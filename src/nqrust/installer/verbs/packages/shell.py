@@ -69,14 +69,23 @@ without() { # packages, those of them that are left out
 }
 """
 
-_PURGE = r"""data_of_others() { # data folders of PostgreSQL with databases or tables of users: numbers from 16384 on
-    for base in /var/lib/postgresql/*/*/base /var/lib/pgsql/data/base /var/lib/pgsql/*/data/base; do
-        [ -e "${base%/base}/PG_VERSION" ] || continue
-        { ls "$base" && ls "$base"/*; } 2>/dev/null | sed -n 's/^\([0-9]\{5,\}\).*/\1/p' | while read -r number; do
-            [ "$number" -lt 16384 ] || echo found
-        done | grep -q found && printf ' %s' "${base%/base}"
-    done
-    return 0
+_PURGE = r"""data_of_others() { # server packages that go: data folders that go with them and hold databases or tables of users
+    for package in "$@"; do
+        case ${package%%:*} in
+        postgresql-common) version='*' ;;
+        postgresql-*[!0-9]* | postgresql-) continue ;;
+        postgresql-*) version=$(printf '%s' "${package%%:*}" | cut -c 12-) ;;
+        *) continue ;;
+        esac
+        # shellcheck disable=SC2231  # the version can be a pattern
+        for base in /var/lib/postgresql/$version/*/base; do
+            [ -e "${base%/base}/PG_VERSION" ] || continue
+            # What users make has numbers from 16384 on.
+            { ls "$base" && ls "$base"/*; } 2>/dev/null | sed -n 's/^\([0-9]\{5,\}\).*/\1/p' | while read -r number; do
+                [ "$number" -lt 16384 ] || echo found
+            done | grep -q found && printf '%s\n' "${base%/base}"
+        done
+    done | sort -u
 }
 configured='' # packages of which only the configuration was there before; it stays
 purge() { # package manager, packages; 1 when some stay because others need them by now, with all that those need
@@ -91,15 +100,12 @@ purge() { # package manager, packages; 1 when some stay because others need them
         try false "packages stay until what could not be undone above, which may need their programs, is undone"
         return 1
     fi
-    case " $present" in
-    *" postgresql"*)
-        theirs=$(data_of_others)
-        [ -z "$theirs" ] || {
-            try false "PostgreSQL stays:$theirs holds data that nqr did not create. Move or drop it, then run this again"
-            return 1
-        }
-        ;;
-    esac
+    # shellcheck disable=SC2086  # a list of names
+    theirs=$(data_of_others $present)
+    [ -z "$theirs" ] || {
+        try false "PostgreSQL stays: $theirs holds data that nqr did not create. Move or drop it, then run this again"
+        return 1
+    }
     stay=''
     if [ "$manager" = apt ]; then purge_debs; else remove_rpms; fi || return 1
     [ -z "$stay" ] || {

@@ -38,7 +38,7 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     remover.mend(host, victims(host, args, frozenset())[0])
     going, for_data = victims(host, args, context.needed_packages)
     going -= {plain(name) for name in brought_by(context.older)}
-    theirs = data.of_others(host) if data.guarded(going) else []
+    theirs = data.of_others(host, going)
     if theirs:
         for_data |= _with_needs(data.guarded(going), remover.needs(host), going)
         going -= for_data

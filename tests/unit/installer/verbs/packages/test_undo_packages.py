@@ -95,6 +95,18 @@ def test_uninstall_keeps_a_postgresql_with_data_of_others(monkeypatch: pytest.Mo
     assert not isinstance(outcome, Partly) or "/var/lib/postgresql/15/main holds data" in outcome.why
 
 
+def test_a_cluster_of_a_server_that_stays_keeps_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The administrator's server was there before; nqr brought the metapackage and a client."""
+    few = Few({"base", "postgresql-15", "postgresql", "postgresql-client-16", "postgresql-16"}, {})
+    monkeypatch.setitem(verb.REMOVERS, "few", few.remover())
+    host = FakeHost.debian12()
+    for name in ("PG_VERSION", "base/16390/1259"):
+        host.put(f"/var/lib/postgresql/15/main/{name}", "")
+    args = {"manager": "few", "before": ["base", "postgresql-15"], "manual": []}
+    assert isinstance(verb.packages(UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals")), args), Reverted)
+    assert few.installed == {"base", "postgresql-15"}
+
+
 def test_what_a_torn_transaction_unpacked_goes_but_for_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
     host = FakeHost.debian12()
     context = UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals"))
