@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from nqrust.contract import names
+
 UNITS = {
-    "manager": "nqrust-manager.service",
-    "agent": "nqrust-agent.service",
-    "ui": "nqrust-ui.service",
-    "dhcp": "nqrust-dhcp.service",
-    "network": "nqrust-network.service",
+    "manager": names.MANAGER_UNIT,
+    "agent": names.AGENT_UNIT,
+    "ui": names.UI_UNIT,
+    "dhcp": names.DHCP_UNIT,
+    "network": names.NETWORK_UNIT,
 }
