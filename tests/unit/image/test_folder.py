@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from tests.fakes.host import FakeHost
 
@@ -11,7 +9,6 @@ from nqrust.contract.images import ImageManifest
 from nqrust.image import folder
 from nqrust.image.errors import ImageError
 
-ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
 BLOB = {"file": "rootfs.ext4", "size": 1, "sha256": "0" * 64}
 MANIFEST = ImageManifest.model_validate(
     {"name": "tiny", "rootfs": BLOB, "kernel": BLOB, "created_at": "2026-01-01T00:00:00Z"},

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nqrust.image import lz4
-
-needs_lz4 = pytest.mark.skipif(shutil.which("lz4") is None, reason="the program lz4 is not installed")
 
 
 @given(st.binary(max_size=300))

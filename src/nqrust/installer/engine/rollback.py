@@ -63,17 +63,7 @@ def roll_back(
             journal.append("undo-failed", run, entry=entry.seq, what=what)
             failed.append(f"{entry.describe}: {what}")
             missed = missed or verbs.any(entry.undo, lambda verb: verb.needs_programs)
-            events.emit(
-                StepFinished(
-                    entry.phase,
-                    entry.step_id,
-                    entry.kind,
-                    entry.describe,
-                    "undo-failed",
-                    context.host.monotonic() - began,
-                    note=what,
-                )
-            )
+            _finished(events, entry, "undo-failed", context.host.monotonic() - began, what)
             events.emit(
                 Notice(
                     "error",
@@ -88,9 +78,7 @@ def roll_back(
             journal.append("retained", run, entry=entry.seq)
             waits += partly
             retained += 1
-            seconds = context.host.monotonic() - began
-            why = "; ".join(partly)
-            events.emit(StepFinished(entry.phase, entry.step_id, entry.kind, entry.describe, "kept", seconds, note=why))
+            _finished(events, entry, "kept", context.host.monotonic() - began, "; ".join(partly))
             continue
         if left and failed:
             # What failed above may be all that is in the way here (a file in this directory): it waits for that one.
@@ -105,19 +93,14 @@ def roll_back(
         if entry not in waiting:
             journal.append("undone", run, entry=entry.seq)
         undone += 1
-        events.emit(
-            StepFinished(
-                entry.phase,
-                entry.step_id,
-                entry.kind,
-                entry.describe,
-                "kept" if left else "undone",
-                context.host.monotonic() - began,
-                note="; ".join(item.why for item in left),
-            )
-        )
+        why = "; ".join(item.why for item in left)
+        _finished(events, entry, "kept" if left else "undone", context.host.monotonic() - began, why)
     kept += _settle(verbs, context, journal, run, waiting, failed)
     return RollbackResult(undone, retained, tuple(kept), tuple(failed), tuple(waits))
+
+
+def _finished(events: Reporter, entry: Entry, outcome: str, seconds: float, note: str) -> None:
+    events.emit(StepFinished(entry.phase, entry.step_id, entry.kind, entry.describe, outcome, seconds, note=note))
 
 
 def _settle(verbs: Verbs, context: UndoContext, journal: Journal, run: str, waiting: list[Entry], failed: list[str]) -> list[str]:
