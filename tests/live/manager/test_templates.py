@@ -73,7 +73,7 @@ async def test_a_vm_is_made_of_it_and_what_the_request_says_stands(manager: Any)
     await manager.admin.send(calls.replace_template("small", TemplateSpec(image="tiny", vcpus=8)))
     assert (await manager.admin.send(calls.get_vm("web1"))).vcpus == 2, "a VM has its copy"
     events = (await manager.admin.send(calls.list_events(subject="web1"))).items
-    assert any("made of template small" in event.message for event in events)
+    assert any("from template small" in event.message for event in events)
 
 
 async def test_the_same_key_gives_the_same_vm_though_the_template_changed(manager: Any) -> None:
