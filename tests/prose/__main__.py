@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from tests.prose import check
+from tests.prose import check, rules
 
 wanted = tuple(sys.argv[1:])
-found = {file: faults for file, faults in check.everything().items() if faults}
+found: dict[str, list[rules.Fault]] = {}
+for kind in (check.everything(), check.comments_of_everything()):
+    for file, faults in kind.items():
+        if faults:
+            found.setdefault(file, []).extend(faults)
 if wanted == ("--list",):
     print("\n".join(f"{len(faults):4} {file}" for file, faults in sorted(found.items())))
 else:

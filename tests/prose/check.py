@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.places import ROOT
-from tests.prose import messages, pages, rules
+from tests.prose import comments, messages, pages, rules
 
 seen = 0
 """Texts that were looked at."""
@@ -29,3 +29,12 @@ def everything() -> dict[str, list[rules.Fault]]:
             found[file] = [fault for line, text in said for fault in rules.faults(file, line, text, message=True)]
             seen += len(said)
     return found
+
+
+def comments_of_everything() -> dict[str, list[rules.Fault]]:
+    """Docstrings and comments of all modules; an empty list for modules that are clean."""
+    return {
+        file: [fault for line, text in comments.texts(path) for fault in rules.faults(file, line, text, message=False)]
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        for file in [str(path.relative_to(ROOT))]
+    }

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 
 from tests.prose import check, rules
-from tests.prose.exceptions import NOT_REWRITTEN
+from tests.prose.comments import texts as comment_texts
+from tests.prose.exceptions import COMMENTS_NOT_REWRITTEN, NOT_REWRITTEN
 from tests.prose.messages import error_classes, flat, texts
 from tests.prose.pages import texts as page_texts
 
@@ -27,6 +28,21 @@ def test_the_list_of_exceptions_shrinks(found: dict[str, list[rules.Fault]]) -> 
     """A file that is clean, or gone, leaves the list."""
     assert [file for file in NOT_REWRITTEN if not found.get(file)] == []
     assert list(NOT_REWRITTEN) == sorted(set(NOT_REWRITTEN))
+
+
+@pytest.fixture(scope="module")
+def in_code() -> dict[str, list[rules.Fault]]:
+    return check.comments_of_everything()
+
+
+def test_each_docstring_and_comment_is_plain(in_code: dict[str, list[rules.Fault]]) -> None:
+    wrong = [str(fault) for file, faults in in_code.items() if file not in COMMENTS_NOT_REWRITTEN for fault in faults]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_the_list_of_exceptions_for_comments_shrinks(in_code: dict[str, list[rules.Fault]]) -> None:
+    assert [file for file in COMMENTS_NOT_REWRITTEN if not in_code.get(file)] == []
+    assert list(COMMENTS_NOT_REWRITTEN) == sorted(set(COMMENTS_NOT_REWRITTEN))
 
 
 def test_the_search_finds_messages_and_pages(found: dict[str, list[rules.Fault]]) -> None:
@@ -82,4 +98,16 @@ def test_a_page_is_taken_apart_with_its_lines() -> None:
     page = "# Head\n\nOne\ntwo.\n- three\n- four\n\n```bash\nfive\n```\n| a | b |\n|---|---|\n| six `x` | seven |\n"
     assert list(page_texts(page)) == [
         (3, "One two."), (5, "three"), (6, "four"), (11, "a"), (11, "b"), (13, "six `x`"), (13, "seven"),
+    ]  # fmt: skip
+
+
+def test_docstrings_and_comments_are_found_with_their_lines(tmp_path_factory: pytest.TempPathFactory) -> None:
+    source = tmp_path_factory.mktemp("source") / "one.py"
+    source.write_text(
+        '"""The module.\n\nAnother paragraph.\n"""\n# first line\n# and second\nONE = 1  # beside it  # noqa: E501\n'
+        'def f():\n    """What it gives::\n\n        a = f()\n    """\n    # type: ignore\n    return "no comment"\n'
+    )
+    assert [(line, text.strip()) for line, text in comment_texts(source)] == [
+        (1, "The module."), (1, "Another paragraph."), (9, "What it gives"), (5, "first line and second"),
+        (7, "beside it  # noqa: E501"),
     ]  # fmt: skip
