@@ -207,14 +207,16 @@ apt_install() { # list file, packages
     list=$1
     shift
     new=$(apt_new "$@")
+    fresh=no
     if [ -z "$new" ]; then
         say "Reading the package lists …"
         apt update || true
+        fresh=yes
         new=$(apt_new "$@")
     fi
     write_down "$list" "$new"
     say "Installing $* (waits while another package manager runs) …"
-    apt install -- "$@" || { apt update && apt install -- "$@"; }
+    apt install -- "$@" || { [ $fresh = no ] && apt update && apt install -- "$@"; } # (lists may be out of date)
 }
 dnf_new() { # as apt_new: the "Installing" tables; a name too long for its column stands alone in its line
     LC_ALL=C dnf --assumeno --setopt=install_weak_deps=False install "$@" 2>>"$LOG" 9>&- |
