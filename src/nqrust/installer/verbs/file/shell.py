@@ -99,15 +99,24 @@ remove_directory() { # path
     [ -d "$1" ] || return 0
     rmdir -- "$1" 2>/dev/null || kept "$1 holds what is not ours"
 }
+restore_mode() { # path, mode, owner, group; PostgreSQL needs those that its data has
+    used_cluster "$1" || set_mode "$@"
+}
 remove_tree() { # path
     [ -d "$1" ] && [ ! -L "$1" ] || return 0
-    if awk -v top="$1" '$5 == top || index($5, top "/") == 1 { found = 1 } END { exit !found }' /proc/self/mountinfo; then
+    if used_cluster "$1"; then
+        cluster_stays "$1"
+    elif awk -v top="$1" '$5 == top || index($5, top "/") == 1 { found = 1 } END { exit !found }' /proc/self/mountinfo; then
         try false "$1: something is mounted there"
     else
         try rm -rf -- "$1"
     fi
 }
 remove_contents() { # path
+    if used_cluster "$1"; then
+        cluster_stays "$1"
+        return
+    fi
     for below in "$1"/* "$1"/.[!.]* "$1"/..?*; do
         if [ -d "$below" ] && [ ! -L "$below" ]; then
             remove_tree "$below"
@@ -183,7 +192,7 @@ def contents(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
 
 
 def mode(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    yield call("set_mode", args["path"], f"{args['mode']:04o}", args["owner"], args["group"])
+    yield call("restore_mode", args["path"], f"{args['mode']:04o}", args["owner"], args["group"])
 
 
 def symlink(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:

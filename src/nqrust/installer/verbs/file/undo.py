@@ -15,7 +15,8 @@ from nqrust.host.durable import temporary_name
 from nqrust.host.errors import PathError
 from nqrust.host.port import Host, Kind
 from nqrust.installer.engine.undo_record import Retain, Undo
-from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
+from nqrust.installer.verbs import cluster_data
 
 KEPT_SUFFIX = ".nqr-kept"
 
@@ -223,6 +224,8 @@ def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
         edits = host.glob(f"{path}/*{KEPT_SUFFIX}*")
         if edits:  # moved aside a moment ago
             return Kept(f"{path} holds your version of what was changed ({', '.join(edits[:3])})", path)
+        if cluster_data.is_used(host, path):
+            return Partly(cluster_data.stays([path]))
         host.remove_tree(path)
         return Reverted()
     left = host.listdir(path)
@@ -236,8 +239,11 @@ def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def contents(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Empty a directory that was there, and empty."""
-    remove_contents(context.host, str(args["path"]))
+    """Empty a directory that was there, and empty; a cluster that holds data of others by now stays."""
+    host, path = context.host, str(args["path"])
+    if cluster_data.is_used(host, path):
+        return Partly(cluster_data.stays([path]))
+    remove_contents(host, path)
     return Reverted()
 
 
@@ -258,6 +264,8 @@ def mode(context: UndoContext, args: dict[str, Any]) -> Outcome:
     stat = host.stat(path)
     if stat is None:
         return Reverted("already gone")
+    if cluster_data.is_used(host, path):
+        return Partly(f"{path} keeps its mode and owner, which its PostgreSQL needs")
     owner, group, gone = owners(host, str(args["owner"]), str(args["group"]), (str(stat.uid), str(stat.gid)))
     host.set_mode(path, mode=int(args["mode"]), owner=owner, group=group)
     return Kept(f"{path} keeps its owner: {gone}", path) if gone else Reverted()

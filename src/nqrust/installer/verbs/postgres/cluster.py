@@ -124,7 +124,8 @@ class PostgresClusterRunning:
         if self.supervisor.name == "systemd":
             unit_name = self._unit(cluster)
             state = self.supervisor.state(host, unit_name)
-            unit = undo_unit(self.supervisor.name, unit_name, enabled=state.enabled, active=state.active)
+            data = REDHAT_DATA if made else ""
+            unit = undo_unit(self.supervisor.name, unit_name, enabled=state.enabled, active=state.active, cluster=data)
             return Prepared(origin, (*made, unit))
         digest = None if cluster is None else hashlib.sha256(self._content(cluster).encode()).hexdigest()
         unit = undo_unit(self.supervisor.name, PROGRAM, enabled=False, active=False)

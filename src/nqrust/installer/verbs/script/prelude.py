@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nqrust.installer.verbs import cluster_data
 from nqrust.installer.verbs.account import shell as account
 from nqrust.installer.verbs.file import shell as file
 from nqrust.installer.verbs.firewall import shell as firewall
@@ -41,6 +42,6 @@ with_systemd() { [ -d /run/systemd/system ] && has systemctl; }
 
 """
 
-_FOLDERS = (file, account, network, kernel, firewall, service, postgres, packages)
+_FOLDERS = (cluster_data, file, account, network, kernel, firewall, service, postgres, packages)
 
 PRELUDE = _FRAME + "".join(folder.FUNCTIONS for folder in _FOLDERS)

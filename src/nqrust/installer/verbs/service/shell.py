@@ -64,7 +64,8 @@ end_supervisord() { end_all 60 cmdline "^$1\$"; } # its configuration
 
 def unit(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     if args["supervisor"] == "systemd":
-        yield call("stop_unit", args["name"], int(args["enabled"]), int(args["active"]))
+        stop = call("stop_unit", args["name"], int(args["enabled"]), int(args["active"]))
+        yield f"{call('used_cluster', args['cluster'])} || {stop}" if args.get("cluster") else stop
     elif not args["active"] and args.get("control"):
         yield call("supervisor_program", "stop", args["name"], *args["control"])
 

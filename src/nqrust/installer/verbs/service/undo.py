@@ -8,7 +8,8 @@ from typing import Any
 from nqrust.host.errors import CommandFailed, HostError, PathError, ProgramMissing
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Undo
-from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
+from nqrust.installer.verbs import cluster_data
 
 SCOPE_ENV = b"NQRUST_SCOPE="
 TAP_ALIAS = b"nqrust-vm:"
@@ -16,9 +17,11 @@ SLICES = ("nqrust-vms.slice", "nqrust.slice")
 GRACE_SECONDS = 10.0
 
 
-def undo_unit(supervisor: str, name: str, *, enabled: bool, active: bool) -> Undo:
-    """Bring a service back to how it was: enabled or not, running or not."""
-    return Undo("unit", {"supervisor": supervisor, "name": name, "enabled": enabled, "active": active})
+def undo_unit(supervisor: str, name: str, *, enabled: bool, active: bool, cluster: str = "") -> Undo:
+    """Bring a service back to how it was: enabled or not, running or not. `cluster`: the data folder of PostgreSQL that it
+    serves; while that holds data of others, the service runs on."""
+    args = {"supervisor": supervisor, "name": name, "enabled": enabled, "active": active}
+    return Undo("unit", {**args, "cluster": cluster} if cluster else args)
 
 
 def undo_supervisord(config: str, program: str) -> Undo:
@@ -39,6 +42,8 @@ def unit(context: UndoContext, args: dict[str, Any]) -> Outcome:
         return _supervisord_program(host, name, args)
     if not _has_systemd(host):
         return Reverted("no systemd here")
+    if args.get("cluster") and cluster_data.is_used(host, str(args["cluster"])):
+        return Partly(f"{name} runs on for the data in {args['cluster']}")
     if not args["active"]:
         host.run(command("systemctl", "stop", name, ok=(0, 1, 5), timeout=180))
     if not args["enabled"]:

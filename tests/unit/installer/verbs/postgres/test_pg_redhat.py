@@ -129,6 +129,30 @@ def test_a_folder_that_was_not_there_goes_too(host: FakeHost) -> None:
     assert not bench.uninstall().failed and bench.is_as_before()
 
 
+@pytest.mark.parametrize("folder", ["was there", "was not there"])
+@pytest.mark.parametrize(
+    "theirs", ["base/16390/1259", "base/5/16384_fsm", "pg_tblspc/16385"], ids=["a database", "a table", "a tablespace"]
+)
+def test_a_cluster_that_holds_data_of_others_by_now_stays_and_runs_on(host: FakeHost, folder: str, theirs: str) -> None:
+    """`nqr uninstall --drop-database` removed it, with all that administrators had put there."""
+    if folder == "was not there":
+        host.rmdir(REDHAT_DATA)
+    bench = Bench(host)
+    assert bench.install().failure is None
+    host.put(f"{REDHAT_DATA}/base/5/1259", "")
+    host.put(f"{REDHAT_DATA}/{theirs}", "rows of others")
+    found = bench.uninstall()
+    assert not found.failed and found.undone == 0
+    assert any(f"PostgreSQL stays: {REDHAT_DATA} holds data that nqr did not create" in why for why in found.waits)
+    assert host.read_text(f"{REDHAT_DATA}/{theirs}") == "rows of others" and host.read_text(f"{REDHAT_DATA}/base/1/1247")
+    assert host.memory["unit"] == {"enabled": True, "active": True}
+    assert host.tree.lookup(REDHAT_DATA).mode == 0o700
+    host.remove(f"{REDHAT_DATA}/{theirs}")
+    if theirs.startswith("base/16390"):
+        host.rmdir(f"{REDHAT_DATA}/base/16390")
+    assert not bench.uninstall().waits and bench.is_as_before()
+
+
 @pytest.mark.parametrize("left", [("PG_VERSION", "base/1/1247"), ("global/x",)], ids=["looks like one", "does not"])
 def test_an_initdb_that_fails_leaves_nothing_and_the_next_one_succeeds(host: FakeHost, left: tuple[str, ...]) -> None:
     def fail(host: FakeHost, cmd: Command) -> None:

@@ -1,0 +1,55 @@
+"""Data of users in a PostgreSQL cluster: a cluster that holds any is never removed, whoever made the cluster.
+
+nqr drops its own database before it removes a cluster or a server, so what is found then belongs to others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+
+HOLDS = "holds data that nqr did not create. Move or drop it, then"
+_FIRST_OF_USERS = 16384
+"""Object numbers from here on are of users (PostgreSQL, src/include/access/transam.h: FirstNormalObjectId)."""
+
+FUNCTIONS = r"""used_cluster() { # data folder of PostgreSQL: whether it holds databases, tables or tablespaces of users
+    [ -e "$1/PG_VERSION" ] || return 1
+    # What users make has numbers from 16384 on.
+    { ls "$1/base"; ls "$1"/base/*; ls "$1/pg_tblspc"; } 2>/dev/null | sed -n 's/^\([0-9]\{5,\}\).*/\1/p' | while read -r number; do
+        [ "$number" -lt 16384 ] || echo found
+    done | grep -q found
+}
+cluster_stays() { # data folders that hold data of users
+    try false "PostgreSQL stays: $1 holds data that nqr did not create. Move or drop it, then run this again"
+}
+"""
+
+
+def is_used(host: Host, folder: str) -> bool:
+    """Whether `folder` is a cluster that holds a database, a table or a tablespace of users. Reads folders only, so a
+    cluster that does not run is seen too (PostgreSQL, Database File Layout)."""
+    if not host.exists(f"{folder}/PG_VERSION"):
+        return False
+    databases = [name for name in _names(host, f"{folder}/base") if name.isdecimal()]
+    objects = [*databases, *(file for database in databases for file in _names(host, f"{folder}/base/{database}"))]
+    return any(map(_is_of_users, (*objects, *_names(host, f"{folder}/pg_tblspc"))))
+
+
+def stays(folders: Iterable[str]) -> str:
+    """Why PostgreSQL stays, and what to do: one sentence each."""
+    return f"PostgreSQL stays: {' and '.join(folders)} {HOLDS} uninstall again"
+
+
+def _names(host: Host, folder: str) -> list[str]:
+    try:
+        return host.listdir(folder)
+    except HostError:
+        return []  # the cluster is gone, or was never finished
+
+
+def _is_of_users(name: str) -> bool:
+    number = re.match(r"\d+", name)
+    return number is not None and int(number.group()) >= _FIRST_OF_USERS
