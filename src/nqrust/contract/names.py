@@ -6,6 +6,9 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+PRODUCT = "nqrust-microvm"
+"""The mark on what is ours among things of others: blocks, links, roles, files."""
+
 MANAGER_PORT = 18080
 AGENT_PORT = 19090
 GUEST_RELAY_PORT = 19091
@@ -44,6 +47,11 @@ FORWARD_CHAINS = (
 SCOPE_PREFIX = "fc-"
 SCOPE_ENV = "NQRUST_SCOPE"
 """Environment variable that every process of a VM carries, so it can be found by identity without systemd."""
+
+TAP_ALIAS = "nqrust-vm:"
+"""The alias of a VM's TAP begins with it (ip-link(8), alias)."""
+VM_SLICES = ("nqrust-vms.slice", "nqrust.slice")
+"""Slices that hold the scopes of VMs under systemd, the inner one first."""
 
 CANARY_PREFIX = "nqr-canary-"
 CANARY_TAG = "nqr-canary"

@@ -13,7 +13,6 @@ from nqrust.host.facts import (
     memory,
     network,
     os,
-    packages,
     ports,
     postgres,
     processes,
@@ -24,8 +23,9 @@ from nqrust.host.facts.reading import text
 from nqrust.host.port import Host
 
 
-def gather(host: Host, *, paths_for_disk: tuple[str, ...] = ("/",)) -> Facts:
-    """Reads only. `paths_for_disk`: the file systems that hold these, or will, are measured. Raises HostError."""
+def gather(host: Host, *, paths_for_disk: tuple[str, ...] = ("/",), packages: frozenset[str] = frozenset()) -> Facts:
+    """Reads only. `paths_for_disk`: the file systems that hold these, or will, are measured. `packages`: names of those that
+    are installed, which a package manager knows. Raises HostError."""
     running = processes.probe(host)
     processor = cpu.probe(host)
     return Facts(
@@ -41,7 +41,7 @@ def gather(host: Host, *, paths_for_disk: tuple[str, ...] = ("/",)) -> Facts:
         file_systems=filesystems.probe(host, paths_for_disk),
         ports=ports.probe(host, running),
         network=network.probe(host, running),
-        packages=packages.probe(host),
+        packages=packages,
         postgres=postgres.probe(host),
         clock_utc=host.now(),
         clock_synchronised=clock.probe(host, running),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nqrust.host.facts.model import Os
-from nqrust.installer.verbs.packages.manager import PackageManager
+from nqrust.installer.verbs.packages.manager import Installing
 
 ROLES = (
     "postgresql",  # server and client
@@ -53,7 +53,7 @@ class Distro:
     id: str
     title: str
     min_version: str
-    manager: PackageManager
+    manager: Installing
     packages: Mapping[str, tuple[str, ...]]
     kin_share_versions: bool = False
     residue_users: tuple[str, ...] = ()

@@ -31,11 +31,11 @@ TITLES = {
 
 def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
     """In order of section and key. What is volatile by this version's table is left out of older fingerprints too."""
-    paths = volatile.compiled(volatile.PATHS)
+    paths = volatile.paths()
     ignored = {
         "files": paths,
         "folders": paths,
-        "units": volatile.compiled(volatile.UNITS),
+        "units": volatile.units(),
         "sysctls": volatile.compiled(volatile.SYSCTLS),
     }
     found = []

@@ -68,7 +68,7 @@ class _Walk:
 
     def __init__(self, host: Host, unread: list[str]) -> None:
         self.host, self.unread = host, unread
-        self.volatile = volatile.compiled(volatile.PATHS)
+        self.volatile = volatile.paths()
         self.closed = {path for path, _ in volatile.CLOSED}
         self.mounted = {mount.mount_point: mount.fstype for mount in mounts.parse_mountinfo(text(host, mounts.MOUNTINFO))}
 

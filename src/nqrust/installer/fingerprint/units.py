@@ -29,7 +29,7 @@ def parse_unit_files(content: str) -> Section:
 
 def parse_units(content: str) -> Section:
     """UNIT LOAD ACTIVE SUB DESCRIPTION, failed ones with a dot or an asterisk before them."""
-    transient = volatile.compiled(volatile.UNITS)
+    transient = volatile.units()
     found: Section = {}
     for line in content.splitlines():
         row = line.lstrip("●*○× ").split()

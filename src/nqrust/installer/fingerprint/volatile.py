@@ -1,9 +1,11 @@
 """What changes by itself, each with its reason: caches, backups, clocks and databases that are compared by another
-section. Never configuration. `**` stands for anything, `*` for one name or a part of it."""
+section. Never configuration. What belongs to a package manager is in its folder. `**` stands for anything, `*` for one name or a part of it."""
 
 from __future__ import annotations
 
 import re
+
+from nqrust.installer.verbs.packages.registry import MANAGERS
 
 PATHS: tuple[tuple[str, str], ...] = (
     ("/etc/.pwd.lock", "empty lock file of the account tools (lckpwdf(3))"),
@@ -14,24 +16,6 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("/etc/subuid-", "backup that the account tools keep; the file itself is compared"),
     ("/etc/subgid-", "backup that the account tools keep; the file itself is compared"),
     ("/etc/ld.so.cache", "cache that ldconfig(8) derives from the installed libraries"),
-    ("/var/lib/dpkg/status", "database; what it says is compared as packages"),
-    ("/var/lib/dpkg/status-old", "backup of the database"),
-    ("/var/lib/dpkg/available", "database; rewritten in another order"),
-    ("/var/lib/dpkg/available-old", "backup of the database"),
-    ("/var/lib/dpkg/diversions-old", "backup of the database"),
-    ("/var/lib/dpkg/statoverride-old", "backup of the database"),
-    ("/var/lib/dpkg/lock*", "empty lock files"),
-    ("/var/lib/dpkg/triggers/*", "queue of work that dpkg has yet to do"),
-    ("/var/lib/dpkg/updates", "journal of dpkg, emptied into the database"),
-    ("/var/lib/dpkg/updates/*", "journal of dpkg, emptied into the database"),
-    ("/var/lib/apt/lists", "cache of what the mirrors offer"),
-    ("/var/lib/apt/lists/**", "cache of what the mirrors offer"),
-    ("/var/lib/apt/extended_states", "database; what it says is compared as packages"),
-    ("/var/lib/apt/periodic/*", "time stamps of the daily update"),
-    ("/var/lib/apt/daily_lock", "empty lock file"),
-    ("/var/lib/rpm/**", "database; what it says is compared as packages"),
-    ("/usr/lib/sysimage/rpm/**", "database; what it says is compared as packages"),
-    ("/var/lib/dnf/**", "history of the package manager"),
     ("/var/lib/PackageKit/**", "history of the package manager"),
     ("/var/lib/command-not-found/**", "cache derived from what the mirrors offer"),
     ("/var/lib/update-notifier/**", "time stamps of the update notifier"),
@@ -80,8 +64,6 @@ UNITS: tuple[tuple[str, str], ...] = (
     ("*-wait-online.service", "waits once for the network when another unit asks for it"),
     ("packagekit.service", "started on demand, ends when idle"),
     ("polkit.service", "started on demand by others"),
-    ("apt-daily*.service", "runs once a day"),
-    ("dpkg-db-backup.service", "runs once a day"),
     ("systemd-tmpfiles-clean.service", "runs once a day"),
     ("man-db.service", "runs once a day"),
     ("logrotate.service", "runs once a day"),
@@ -94,6 +76,16 @@ SYSCTLS: tuple[tuple[str, str], ...] = (
     ("net.ipv4.tcp_fastopen_key", "a secret"),
     ("net.ipv6.conf.*.stable_secret", "a secret"),
 )
+
+
+def paths() -> re.Pattern[str]:
+    """Files and folders that change by themselves."""
+    return compiled((*PATHS, *(row for manager in MANAGERS.values() for row in manager.database.volatile_files)))
+
+
+def units() -> re.Pattern[str]:
+    """Units that start and end by themselves."""
+    return compiled((*UNITS, *(row for manager in MANAGERS.values() for row in manager.database.volatile_units)))
 
 
 def compiled(table: tuple[tuple[str, str], ...]) -> re.Pattern[str]:

@@ -30,6 +30,7 @@ from nqrust.installer.release.sources import open_source, source_steps
 from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
+from nqrust.installer.verbs.packages.registry import installed
 from nqrust.installer.verbs.service.unit import Service
 
 CRASH_AFTER, CRASH_BEFORE = "NQR_CRASH_AFTER_APPEND", "NQR_CRASH_BEFORE_APPEND"
@@ -127,7 +128,8 @@ def _number(variable: str) -> int:
 
 def facts_for(host: Host, settings: Settings) -> Facts:
     p = settings.paths
-    return gather(host, paths_for_disk=tuple(dict.fromkeys((p.install_dir, p.data_dir, p.image_dir, "/var/lib"))))
+    folders = tuple(dict.fromkeys((p.install_dir, p.data_dir, p.image_dir, "/var/lib")))
+    return gather(host, paths_for_disk=folders, packages=installed(host))
 
 
 def progress_to(events: Reporter, step: str) -> Callable[[str, float | None], None]:

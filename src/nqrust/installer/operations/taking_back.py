@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nqrust.contract import paths
-from nqrust.host.errors import HostError
-from nqrust.host.port import Host, command
+from nqrust.host.port import Host
 from nqrust.installer.engine.forecast import forecast
 from nqrust.installer.engine.receipt import Entry, unfinished_entries
 from nqrust.installer.engine.step import Origin
@@ -16,18 +15,11 @@ from nqrust.installer.operations import leftovers
 from nqrust.installer.operations.site import Site
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import PhasePreview, PlanPreview, RunOptions, StaysPreview, StepPreview
+from nqrust.installer.verbs.packages.registry import of_postgres
 from nqrust.installer.verbs.registry import VERBS
 
 FORGOTTEN = (paths.INSTALL_LOG_DIR, paths.RUN_DIR)
 """Folders that go with the state once nothing is left to undo."""
-
-POSTGRES_PACKAGES = (
-    "postgresql",
-    "postgresql-client",
-    "postgresql-common",
-    "postgresql-client-common",
-    "postgresql-server",
-)
 
 
 def retaining(options: RunOptions) -> Callable[[Entry], bool]:
@@ -41,16 +33,8 @@ def retaining(options: RunOptions) -> Callable[[Entry], bool]:
 
 def undo_context(site: Site, kept: tuple[Entry, ...]) -> UndoContext:
     database_stays = any(e.retain is Retain.database for e in kept)
-    needed = _postgres_packages(site.host) if database_stays else frozenset()
+    needed = of_postgres(site.host) if database_stays else frozenset()
     return UndoContext(site.host, site.originals, needed_packages=needed)
-
-
-def _postgres_packages(host: Host) -> frozenset[str]:
-    try:
-        names = host.run(command("dpkg-query", "-W", "-f", "${Package}\n", "postgresql*", ok=(0, 1))).stdout.split()
-    except HostError:
-        names = []
-    return frozenset((*POSTGRES_PACKAGES, *names))
 
 
 _WHY = {

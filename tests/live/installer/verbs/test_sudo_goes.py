@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.fakes.host import FakeHost
 
 from nqrust.installer.release import bootstrap_record
-from nqrust.installer.verbs.packages import undo as verb
+from nqrust.installer.verbs.packages.apt.manager import APT
 from nqrust.installer.verbs.script import prelude as script_functions
 
 
@@ -21,7 +21,7 @@ def test_a_sudo_that_was_brought_goes_though_roots_password_is_locked(tmp_path: 
     host.on("dpkg", "--configure", "-a", changes=True)
     host.on("dpkg-query", prefix=True, answer="installed sudo\n")
     host.on("apt-get", "purge", prefix=True, changes=True)
-    verb.REMOVERS["apt"].purge(host, {"sudo"}, set())
+    APT.removing.purge(host, {"sudo"}, set())
     (purge,) = (cmd for cmd in host.commands if cmd.argv[:2] == ("apt-get", "purge"))
     assert purge.env["SUDO_FORCE_REMOVE"] == "yes"
 

@@ -10,6 +10,7 @@ from nqrust.host.facts import kvm, network, units
 from nqrust.host.facts.gather import gather
 from nqrust.host.facts.model import Cpu, ListeningPort
 from nqrust.host.port import Completed
+from nqrust.installer.verbs.packages.registry import installed
 
 TABLES = places.TABLES / "facts"
 
@@ -50,7 +51,7 @@ def furnished() -> FakeHost:
 def test_everything_is_found_without_a_single_program() -> None:
     host = furnished()
     before = host.state()
-    facts = gather(host, paths_for_disk=("/opt", "/srv/fc"))
+    facts = gather(host, paths_for_disk=("/opt", "/srv/fc"), packages=installed(host))
     assert host.commands == [] and host.state() == before
     assert (facts.os.id, facts.os.version_id, facts.supervisor, facts.container) == ("debian", "12", "systemd", "")
     assert (facts.kernel.version, facts.kernel.machine, facts.kernel.modules_loadable) == ((6, 1), "x86_64", False)

@@ -23,7 +23,6 @@ from nqrust.host.facts import (
     network,
     network_procfs,
     os,
-    packages,
     ports,
     postgres,
     proxy,
@@ -31,6 +30,7 @@ from nqrust.host.facts import (
 )
 from nqrust.host.facts.model import Route, Unit
 from nqrust.host.facts.ports import Socket
+from nqrust.installer.verbs.packages.apt.database import parse_dpkg_status
 
 TABLES = places.TABLES / "facts"
 
@@ -174,7 +174,7 @@ def test_dpkg_status_counts_only_what_is_installed() -> None:
         "Package: b\nStatus: deinstall ok config-files\n\nPackage: c\nStatus: install ok half-configured\n\n"
         "Package: d\nStatus: hold ok installed\n"
     )
-    assert packages.parse_dpkg_status(status) == {"a", "d"}
+    assert parse_dpkg_status(status) == {"a", "d"}
 
 
 def test_postgresql_conf() -> None:
@@ -236,7 +236,7 @@ PARSERS: list[Callable[[str], object]] = [
     network.parse_interfaces,
     network_procfs.parse_routes,
     units.parse_show,
-    packages.parse_dpkg_status,
+    parse_dpkg_status,
     postgres.parse_conf,
     postgres.parse_postmaster_pid,
     cgroup.parse,

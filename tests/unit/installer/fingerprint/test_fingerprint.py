@@ -21,12 +21,13 @@ from nqrust.installer.fingerprint import (
     files,
     firewall,
     ours,
-    packages,
     render,
     take,
     units,
     volatile,
 )
+from nqrust.installer.verbs.packages.apt.database import parse_dpkg
+from nqrust.installer.verbs.packages.registry import MANAGERS
 
 TABLES = places.TABLES / "facts"
 SAVED = (TABLES / "iptables-save").read_text()
@@ -176,18 +177,19 @@ def test_caches_and_backups_do_not_count(path: str) -> None:
     ],
 )
 def test_configuration_is_never_volatile(path: str) -> None:
-    assert not volatile.compiled(volatile.PATHS).match(path)
+    assert not volatile.paths().match(path)
     assert path not in dict(volatile.CLOSED)
 
 
 def test_waiting_once_for_the_network_is_no_change() -> None:
     """A unit of ours asks for network-online.target, which starts the network manager's service of that name."""
-    units = volatile.compiled(volatile.UNITS)
+    units = volatile.units()
     assert units.match("NetworkManager-wait-online.service") and not units.match("NetworkManager.service")
 
 
 def test_every_exception_has_a_reason() -> None:
-    for table in (volatile.PATHS, volatile.CLOSED, volatile.UNITS, volatile.SYSCTLS):
+    rows = [table for one in MANAGERS.values() for table in (one.database.volatile_files, one.database.volatile_units)]
+    for table in (volatile.PATHS, volatile.CLOSED, volatile.UNITS, volatile.SYSCTLS, *rows):
         assert all(reason for _, reason in table)
         assert len({pattern for pattern, _ in table}) == len(table)
 
@@ -320,7 +322,7 @@ def test_nft_rules_without_handles_and_counters() -> None:
 
 def test_package_states() -> None:
     status = _package("a") + "Package: b\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n\n"
-    assert packages.parse_dpkg(status, frozenset()) == {"a:amd64": "1-1 installed manual", "b:amd64": "config-files"}
+    assert parse_dpkg(status, frozenset()) == {"a:amd64": "1-1 installed manual", "b:amd64": "config-files"}
 
 
 def test_units_in_between_and_on_demand_are_left_out() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.package_manager import few
 
 import nqrust.installer
 from nqrust.contract import paths
@@ -32,6 +33,7 @@ from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.packages import undo as packages
+from nqrust.installer.verbs.packages.registry import MANAGERS
 from nqrust.installer.verbs.registry import VERBS
 
 MODULES = [importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("install", "remove")]
@@ -100,13 +102,13 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Installed:
         File("/etc/edited", "ours\n"),
     )
     needs = {"theirs": {"server"}}
-    few = packages.Remover(
+    remover = packages.Remover(
         lambda host: lambda name: name, lambda host: {"base", "theirs", "server", "library", "postgresql"}, lambda host: set(),
         lambda host, names: pytest.fail("would mend"), lambda host: needs, lambda host, going, configured: pytest.fail("purges"),
         lambda host, manual, before: [], lambda host, names: "", lambda host, names: frozenset(),
         foresee=lambda host, names: {*names, *(["theirs"] if "server" in names else [])},
     )  # fmt: skip
-    monkeypatch.setitem(packages.REMOVERS, "few", few)
+    monkeypatch.setitem(MANAGERS, "few", few(remover))
     host.on("dpkg-query", prefix=True, answer="postgresql\n")
     journal = Journal(store, host.now)
     Runner(VERBS, host, journal, Originals(host, paths.ORIGINALS_DIR), NullReporter()).run(

@@ -1,6 +1,6 @@
 """Packages: the step that installs them, and the verb that takes them away again.
 
-A folder for each package manager (`apt/`, `dnf/`) has `installing.py`, which is what the step asks (`manager.py`), and
-`removing.py`, which is what the verb asks (`remover.py`). Its row is in `registry.py`; its part of the undo script is in
-`shell.py`.
+A package manager is one folder (`apt/`, `dnf/`) and a line in `registry.py`. Its `manager.py` puts its parts together:
+`installing.py` is what the step asks, `removing.py` what the verb asks, `database.py` what is asked of any host, and
+`shell.py` its part of the undo script. `manager.py` of this folder says what each part answers.
 """

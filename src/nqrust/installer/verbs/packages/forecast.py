@@ -6,12 +6,12 @@ from typing import Any
 
 from nqrust.installer.engine.verb import Forecast, UndoContext
 from nqrust.installer.verbs.packages import undo
-from nqrust.installer.verbs.packages.registry import REMOVERS
+from nqrust.installer.verbs.packages.registry import of_record
 
 
 def packages(context: UndoContext, args: dict[str, Any]) -> Forecast:
     going, for_data = undo.victims(context.host, args, context.needed_packages)
-    plain = REMOVERS[str(args["manager"])].plain(context.host)
+    plain = of_record(args).removing.plain(context.host)
     going -= args["gone"].union(map(plain, undo.brought_by(context.older)))
     others = undo.needed_by_others(context.host, args, going, args["gone"])
     going -= others

@@ -11,9 +11,7 @@ from typing import Any
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.file.shell import content
 from nqrust.installer.verbs.packages import spared, undo
-from nqrust.installer.verbs.packages.apt import shell as apt
-from nqrust.installer.verbs.packages.dnf import shell as dnf
-from nqrust.installer.verbs.packages.registry import REMOVERS
+from nqrust.installer.verbs.packages.registry import MANAGERS, of_record
 from nqrust.installer.verbs.shell_words import call
 
 _TRACES = r"""made_directory() { # path: goes when it is empty and no package has it
@@ -47,18 +45,11 @@ made_meanwhile() { # what has come of them
     done
     watched=''
 }
-owned() { # a host may have the programs of both package managers
-    if has dpkg-query && dpkg-query --search "$1" >/dev/null 2>&1; then return; fi
-    has rpm && rpm -qf "$1" >/dev/null 2>&1
-}
 present_of() { # package manager, packages: those that are there, also in part
     which=$1
     shift
     for package in "$@"; do
-        case $which in
-            apt) state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || state='' ;;
-            *) if rpm -q "$package" >/dev/null 2>&1; then state=installed; else state=''; fi ;;
-        esac
+        state_of "$which" "$package"
         case $state in '' | not-installed) ;; *) printf ' %s' "$package" ;; esac
     done
 }
@@ -69,45 +60,29 @@ without() { # packages, those of them that are left out
 }
 """
 
-_PURGE = r"""data_of_others() { # server packages that go: data folders that go with them and hold databases or tables of users
-    for package in "$@"; do
-        case ${package%%:*} in
-        postgresql-common) version='*' ;;
-        postgresql-*[!0-9]* | postgresql-) continue ;;
-        postgresql-*) version=$(printf '%s' "${package%%:*}" | cut -c 12-) ;;
-        *) continue ;;
-        esac
-        # shellcheck disable=SC2231  # the version can be a pattern
-        for base in /var/lib/postgresql/$version/*/base; do
-            [ -e "${base%/base}/PG_VERSION" ] || continue
-            # What users make has numbers from 16384 on.
-            { ls "$base" && ls "$base"/*; } 2>/dev/null | sed -n 's/^\([0-9]\{5,\}\).*/\1/p' | while read -r number; do
-                [ "$number" -lt 16384 ] || echo found
-            done | grep -q found && printf '%s\n' "${base%/base}"
-        done
-    done | sort -u
+_PURGE = r"""clusters='' # patterns of data folders of the PostgreSQL servers that go
+data_of_others() { # those that hold data of users
+    for folder in $clusters; do
+        if used_cluster "$folder"; then printf '%s\n' "$folder"; fi
+    done
 }
 configured='' # packages of which only the configuration was there before; it stays
 purge() { # package manager, packages; 1 when some stay because others need them by now, with all that those need
     manager=$1
     shift
-    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-    SUDO_FORCE_REMOVE=yes # its prerm refuses while root's password is locked; only a sudo that was not there before goes
-    export DEBIAN_FRONTEND NEEDRESTART_SUSPEND SUDO_FORCE_REMOVE
     present=$(present_of "$manager" "$@")
     [ -n "$present" ] || return 0
     if [ -n "$missed" ]; then
         try false "packages stay until what could not be undone above, which may need their programs, is undone"
         return 1
     fi
-    # shellcheck disable=SC2086  # a list of names
-    theirs=$(data_of_others $present)
+    theirs=$(data_of_others)
     [ -z "$theirs" ] || {
-        try false "PostgreSQL stays: $theirs holds data that nqr did not create. Move or drop it, then run this again"
+        cluster_stays "$theirs"
         return 1
     }
     stay=''
-    if [ "$manager" = apt ]; then purge_debs; else remove_rpms; fi || return 1
+    remove_with "$manager" || return 1
     [ -z "$stay" ] || {
         kept "packages that others need now:$stay"
         return 1
@@ -115,22 +90,45 @@ purge() { # package manager, packages; 1 when some stay because others need them
 }
 """
 
-FUNCTIONS = _TRACES + apt.DEPENDENTS + _PURGE + dnf.REMOVAL + apt.REMOVAL
+
+def _by_manager(name: str, what: str, arms: dict[str, str]) -> str:
+    """A shell function that does the one or the other, as its first argument says."""
+    cases = "".join(f"        {manager}) {body} ;;\n" for manager, body in arms.items())
+    return f"{name}() {{ # package manager{what}\n    case $1 in\n{cases}    esac\n}}\n"
+
+
+def functions() -> str:
+    """All functions of packages. Those in which the package managers differ come last; a host may have several."""
+    forms = {name: manager.shell for name, manager in MANAGERS.items()}
+    owned = "".join(f"    if {form.owns}; then return; fi\n" for form in forms.values())
+    return (
+        _TRACES
+        + _PURGE
+        + f"owned() {{ # path: whether a package has it\n{owned}    return 1\n}}\n"
+        + _by_manager("state_of", ", $package: leaves $state", {name: form.state for name, form in forms.items()})
+        + _by_manager("remove_with", ": $present; leaves $stay", {name: form.remove for name, form in forms.items()})
+        + "".join(form.functions for form in forms.values())
+    )
+
+
+FUNCTIONS = functions()
 
 
 def packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    host, manager = context.host, str(args["manager"])
+    host, manager = context.host, of_record(args)
+    plain = manager.removing.plain(host)
     going, staying = undo.victims(host, args, context.needed_packages)
-    going -= set(map(REMOVERS[manager].plain(host), undo.brought_by(context.older)))
+    going -= set(map(plain, undo.brought_by(context.older)))
     made = undo.known_traces(context.originals, args)
     cut_off = made is None
     if made is None:
         made = undo.made_now(context, args)
     spare = undo.spared_now(context, args, going)
     yield f"configured={quote(' '.join(sorted(going & undo.configured_before(host, args))))}"
+    yield f"clusters={quote(' '.join(sorted({*undo.servers_of(context, args, going).values()})))}"
     if cut_off and (paths := undo.still_to_be_made(context, args)):
         yield call("watch", *paths)
-    yield f"if {call('purge', manager, *sorted(going))}; then"
+    yield f"if {call('purge', manager.name, *sorted(going))}; then"
     yield "    :"
     if not staying:
         yield from (f"    {line}" for line in _traces(made, args.get("residue") or {}))
@@ -146,10 +144,7 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
         yield "fi"
         for name, known in row.get("beside", {}).items():
             yield call("drop_copy", name, known, path, spared.digest(row))
-    if manager == "apt":
-        plain = REMOVERS[manager].plain(host)
-        before, manual = (" ".join(sorted(map(plain, args[key]))) for key in ("before", "manual"))
-        yield call("restore_marks", before, manual)
+    yield from manager.shell.marks(plain, args)
 
 
 def _copy(path: str, row: dict[str, Any]) -> Iterator[str]:

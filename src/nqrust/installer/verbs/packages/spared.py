@@ -19,12 +19,12 @@ def look(
     host: Host, before: dict[str, Any], scripts: str, listed: frozenset[str], asides: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """Path -> what is there now, of all that was there `before` and that packages list or their scripts name: files and
-    symbolic links. `asides`: rpm's ends of names; what it moved to `.rpmorig` is what was there. JSON values only."""
+    symbolic links. `asides`: see `Remover`; what was moved to the first of them is what was there. JSON values only."""
     found: dict[str, Any] = {}
     there = set(before["paths"])
     for path in sorted((traces.named(scripts) | listed) & there):
         beside = [path + end for end in asides if path + end not in there]
-        original = next((name for name in beside if name.endswith(".rpmorig") and host.exists(name)), path)
+        original = next((name for name in beside if name == path + asides[0] and host.exists(name)), path)
         stat = host.stat(original)
         if stat is None:
             continue
@@ -56,7 +56,7 @@ def _is_file(host: Host, path: str) -> bool:
 
 def put_back(host: Host, found: dict[str, Any]) -> None:
     """What of it is gone comes back, with the folder that a package took along; what is there is left alone. Copies of the
-    same content that rpm laid beside it go. Safe to repeat."""
+    same content that the package manager laid beside it go. Safe to repeat."""
     for path, row in found.items():
         _put_back(host, path, row)
         beside = row.get("beside", {})

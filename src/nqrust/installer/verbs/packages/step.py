@@ -20,16 +20,12 @@ from nqrust.installer.engine.step import (
 )
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.verbs.file.undo import undo_file
-from nqrust.installer.verbs.packages.manager import PackageManager, StartPolicy, progress_text
+from nqrust.installer.verbs.packages.manager import Installing, StartPolicy
 from nqrust.installer.verbs.packages.undo import undo_packages
 
 LOCK_WAIT = 600.0
 """Seconds for which another program may hold the package manager's lock."""
 _REFUSALS = 5
-_UNREACHED = (
-    *("Failed to fetch", "Could not resolve", "Could not connect", "Connection failed"),  # apt-get
-    *("Failed to download", "Cannot download", "Error downloading packages"),  # dnf
-)
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class PackageIndex:
     kind: ClassVar[str] = "package-index"
 
     names: tuple[str, ...]
-    manager: PackageManager
+    manager: Installing
     progress: Progress = field(default=silent, compare=False, repr=False)
 
     @property
@@ -65,7 +61,7 @@ class PackageIndex:
         except CommandFailed as error:
             if self.manager.index_missing(host, missing) is None:
                 return  # nothing new was had, but what is there knows every name
-            raise index_failed(error) from error
+            raise index_failed(self.manager, error) from error
 
     def verify(self, host: Host) -> None:
         """That the index is good enough is shown by the transaction itself; an old mirror may stay old."""
@@ -82,7 +78,7 @@ class Packages:
     kind: ClassVar[str] = "packages"
 
     names: tuple[str, ...]
-    manager: PackageManager
+    manager: Installing
     label: str = "platform"
     hold_services: bool = False
     residue_users: tuple[str, ...] = ()
@@ -143,13 +139,13 @@ class Packages:
             self._run(host, self.manager.install(missing))
         except CommandFailed as error:
             if not self.manager.outdated_index(error):
-                raise transaction_failed(error) from error
+                raise transaction_failed(self.manager, error) from error
             self.progress("refreshing the package index", None)
             try:
                 self._run(host, self.manager.refresh())
                 self._run(host, self.manager.install(missing))
             except CommandFailed as second:
-                raise transaction_failed(second) from second
+                raise transaction_failed(self.manager, second) from second
 
     def _run(self, host: Host, cmd: Command) -> None:
         run_when_free(host, self.manager, cmd, self.progress)
@@ -160,7 +156,7 @@ class Packages:
         except CommandFailed as error:
             if self.manager.interrupted(host) or self.manager.outdated_index(error):
                 return sorted(missing)  # what the cut-off transaction brings is in the record of its own run
-            raise transaction_failed(error) from error
+            raise transaction_failed(self.manager, error) from error
 
     # --- services that scripts must not start
     def _policy(self) -> StartPolicy | None:
@@ -182,6 +178,7 @@ class Packages:
 class _Counted:
     """Turns output lines into progress with a fraction: each package is unpacked once and set up once."""
 
+    manager: Installing
     progress: Progress
     seen: list[int] = field(default_factory=lambda: [0, 0])
 
@@ -189,7 +186,7 @@ class _Counted:
         words = line.split()
         if "newly" in words and words.index("newly") > 0 and words[words.index("newly") - 1].isdigit():
             self.seen[1] = 2 * int(words[words.index("newly") - 1])
-        text = progress_text(line)
+        text = self.manager.progress_text(line)
         if text is None:
             return
         if text.startswith(("Unpacking", "Setting up")):
@@ -198,7 +195,7 @@ class _Counted:
         self.progress(text, min(1.0, done / total) if total else None)
 
 
-def run_when_free(host: Host, manager: PackageManager, cmd: Command, progress: Progress) -> None:
+def run_when_free(host: Host, manager: Installing, cmd: Command, progress: Progress) -> None:
     """Run a command of the package manager once nobody else holds its lock; says who does while waiting.
 
     Raises StepFailed NQR-DEP-101 when that takes longer than LOCK_WAIT, CommandFailed when the command
@@ -206,7 +203,7 @@ def run_when_free(host: Host, manager: PackageManager, cmd: Command, progress: P
     for attempt in range(_REFUSALS):
         _wait_for_lock(host, manager, progress)
         try:
-            host.run(cmd, on_line=_Counted(progress))
+            host.run(cmd, on_line=_Counted(manager, progress))
             return
         except CommandFailed as error:
             if not manager.lock_refused(error) or attempt == _REFUSALS - 1:
@@ -214,7 +211,7 @@ def run_when_free(host: Host, manager: PackageManager, cmd: Command, progress: P
             host.sleep(2.0)
 
 
-def _wait_for_lock(host: Host, manager: PackageManager, progress: Progress) -> None:
+def _wait_for_lock(host: Host, manager: Installing, progress: Progress) -> None:
     end, holder = host.monotonic() + LOCK_WAIT, manager.lock_holder(host)
     while holder is not None:
         if host.monotonic() > end:
@@ -228,48 +225,48 @@ def _wait_for_lock(host: Host, manager: PackageManager, progress: Progress) -> N
         holder = manager.lock_holder(host)
 
 
-def _missing(host: Host, manager: PackageManager, names: tuple[str, ...]) -> tuple[str, ...]:
+def _missing(host: Host, manager: Installing, names: tuple[str, ...]) -> tuple[str, ...]:
     have = manager.installed(host)
     return tuple(name for name in names if name not in have)
 
 
-def _said(error: CommandFailed) -> str:
+def _said(manager: Installing, error: CommandFailed) -> str:
     """The line of a package manager's output that says most."""
     lines = [line.strip() for line in (error.stderr + "\n" + error.stdout).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("E:", "Error", "dpkg: error"))]
+    telling = [line for line in lines if line.startswith(manager.signs.telling)]
     return (telling or lines or [f"exit code {error.code}"])[0].removeprefix("E: ").rstrip(".")
 
 
-def index_failed(error: CommandFailed) -> StepFailed:
+def index_failed(manager: Installing, error: CommandFailed) -> StepFailed:
     return StepFailed(
         "NQR-DEP-102",
-        f"The package index could not be fetched: {_said(error)}.",
+        f"The package index could not be fetched: {_said(manager, error)}.",
         "Check the network, the proxy and the package sources of this host, then run the same command again.",
     )
 
 
-def transaction_failed(error: CommandFailed) -> StepFailed:
+def transaction_failed(manager: Installing, error: CommandFailed) -> StepFailed:
     text = error.stderr + error.stdout
     if "No space left on device" in text or "enough free space" in text:
         return StepFailed(
             "NQR-DEP-104",
-            f"There is not enough disk space for the packages: {_said(error)}.",
+            f"There is not enough disk space for the packages: {_said(manager, error)}.",
             "Free some space on the file system that holds /usr and /var, then run the same command again.",
         )
-    if "Unable to locate package" in text or "no installation candidate" in text or "No match for argument" in text:
+    if any(sign in text for sign in manager.signs.unknown):
         return StepFailed(
             "NQR-DEP-103",
-            f"A package is not in this host's package sources: {_said(error)}.",
+            f"A package is not in this host's package sources: {_said(manager, error)}.",
             "Enable the distribution's full package sources (on Ubuntu also “universe”), then run the same command again.",
         )
-    if any(sign in text for sign in _UNREACHED):
+    if any(sign in text for sign in manager.signs.unreached):
         return StepFailed(
             "NQR-DEP-105",
-            f"Packages could not be downloaded: {_said(error)}.",
+            f"Packages could not be downloaded: {_said(manager, error)}.",
             "Check the network and the proxy of this host, then run the same command again.",
         )
     return StepFailed(
         "NQR-DEP-106",
-        f"The package manager failed: {_said(error)}.",
+        f"The package manager failed: {_said(manager, error)}.",
         "Put the package manager right by hand (its own message says how), then run the same command again.",
     )

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from nqrust.contract import paths as product
 from nqrust.host import mounts
 from nqrust.host.errors import HostError, PathError
 from nqrust.host.port import Host, Kind, Stat, command
@@ -28,12 +29,12 @@ left alone; what lies in a new folder goes with that."""
 
 CLOSED = frozenset(
     (
-        "/var/lib/dpkg/info", "/var/lib/apt", "/var/cache/apt", "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers",
-        "/var/lib/kubelet", "/var/lib/nqrust-microvm", "/var/cache/nqrust-microvm", "/var/log/journal", "/var/lib/snapd",
+        "/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/kubelet", "/var/log/journal", "/var/lib/snapd",
+        product.STATE_DIR, product.CACHE_DIR,
     )
 )  # fmt: skip
-"""Not entered: databases of the package manager, which undo their own entries, and folders of programs that write all the
-time."""
+"""Not entered: folders of programs that write all the time. Databases of the package managers, which undo their own
+entries, come besides (`Database.closed`)."""
 
 NOTHING: dict[str, Any] = {"paths": {}, "users": [], "groups": []}
 
@@ -45,12 +46,12 @@ _HASHED = 4 << 20  # bytes; larger files are told by size and time of change
 _SYSTEM_IDS = 1000  # login.defs(5), SYS_UID_MAX: scripts make system accounts only
 
 
-def survey(host: Host) -> dict[str, Any]:
-    """Paths, users and groups that are there now. JSON values only."""
+def survey(host: Host, closed: frozenset[str] = CLOSED) -> dict[str, Any]:
+    """Paths, users and groups that are there now. JSON values only. `closed`: folders that are not entered."""
     foreign = _foreign(host)
     paths: list[str] = []
     for root, depth in ROOTS.items():
-        paths.extend(_below(host, root, depth, foreign))
+        paths.extend(_below(host, root, depth, foreign, closed))
     return {"paths": sorted(paths), "users": sorted(_ids(host, "passwd")), "groups": sorted(_ids(host, "group"))}
 
 
@@ -64,10 +65,12 @@ def unpack(data: bytes) -> dict[str, Any]:
     return found
 
 
-def made(host: Host, before: dict[str, Any], scripts: str, listed: frozenset[str]) -> dict[str, Any]:
+def made(
+    host: Host, before: dict[str, Any], scripts: str, listed: frozenset[str], closed: frozenset[str] = CLOSED
+) -> dict[str, Any]:
     """What the transaction made since `before`. `scripts`: text of the maintainer scripts of what it brought; `listed`:
     paths in its packages. Gives {"paths": {path: row}, "users": [...], "groups": [...]}."""
-    now = survey(host)
+    now = survey(host, closed)
     words = set(_WORD.findall(scripts))
     users = _new_accounts(before["users"], _ids(host, "passwd"), words)
     groups = _new_accounts(before["groups"], _ids(host, "group"), words)
@@ -180,7 +183,7 @@ def _inside(host: Host, top: str) -> dict[str, list[Any]]:
     return found
 
 
-def _below(host: Host, root: str, depth: int, foreign: frozenset[str]) -> Iterable[str]:
+def _below(host: Host, root: str, depth: int, foreign: frozenset[str], closed: frozenset[str]) -> Iterable[str]:
     todo = [(root, depth)]
     while todo:
         folder, left = todo.pop()
@@ -190,7 +193,7 @@ def _below(host: Host, root: str, depth: int, foreign: frozenset[str]) -> Iterab
             continue
         for name in names:
             path = f"{folder}/{name}"
-            if path in CLOSED:
+            if path in closed:
                 continue
             yield path
             if left > 1 and path not in foreign:

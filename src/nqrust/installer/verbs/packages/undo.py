@@ -13,12 +13,12 @@ from nqrust.host.port import Host, command
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
+from nqrust.installer.verbs import cluster_data
 from nqrust.installer.verbs.account.undo import remove_user
 from nqrust.installer.verbs.packages import data, spared, traces
-from nqrust.installer.verbs.packages.registry import REMOVERS
+from nqrust.installer.verbs.packages.registry import closed, of_record
 from nqrust.installer.verbs.packages.remover import Remover
 
-HOLDS = "holds data that nqr did not create. Move or drop it, then uninstall again"
 _BELOW_ROOTS = tuple(f"{root}/" for root in traces.ROOTS)
 
 
@@ -32,15 +32,16 @@ def undo_packages(manager: str, before: list[str], marks: list[str], config_only
 
 def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Purge what this transaction brought, and what its scripts made besides. What something else needs now stays."""
-    host, remover = context.host, REMOVERS[str(args["manager"])]
+    host, remover = context.host, of_record(args).removing
     plain = remover.plain(host)
     # First, so that what the scripts of a transaction that was cut off still make is seen below, and not made after it.
     remover.mend(host, victims(host, args, frozenset())[0])
     going, for_data = victims(host, args, context.needed_packages)
     going -= {plain(name) for name in brought_by(context.older)}
-    theirs = data.of_others(host, going)
+    servers = servers_of(context, args, going)
+    theirs = data.of_others(host, servers.values())
     if theirs:
-        for_data |= _with_needs(data.guarded(going), remover.needs(host), going)
+        for_data |= _with_needs({*servers}, remover.needs(host), going)
         going -= for_data
     kept = _staying(host, remover, going, remover.would_go)
     going -= kept
@@ -55,7 +56,7 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     for cmd in remover.mark(host, {plain(name) for name in args["manual"]}, before):
         host.run(cmd)
     if theirs:
-        return Partly(f"PostgreSQL stays: {' and '.join(theirs)} {HOLDS}")
+        return Partly(cluster_data.stays(theirs))
     if for_data:
         return Partly(f"packages stay for the data that stays: {_some(for_data)}")
     if kept:
@@ -72,7 +73,7 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
 def victims(host: Host, args: dict[str, Any], needed: frozenset[str]) -> tuple[set[str], set[str]]:
     """What this transaction brought and is still there: (what goes, what stays because `needed` packages are part of it or
     depend on it). `brought` limits it to what was ours; without it, all that is new since."""
-    remover = REMOVERS[str(args["manager"])]
+    remover = of_record(args).removing
     plain = remover.plain(host)
     now = remover.installed(host)
     new = now - {plain(name) for name in args["before"]}
@@ -83,10 +84,16 @@ def victims(host: Host, args: dict[str, Any], needed: frozenset[str]) -> tuple[s
     return new - for_data, for_data
 
 
+def servers_of(context: UndoContext, args: dict[str, Any], going: set[str]) -> dict[str, str]:
+    """Servers of PostgreSQL in `going` -> pattern of the data folders that go with them, or are of no use without them."""
+    before = set(_survey(context.originals, args)["paths"]) if "survey" in args else set()
+    return of_record(args).removing.clusters(going, before)
+
+
 def needed_by_others(host: Host, args: dict[str, Any], going: set[str], gone: frozenset[str]) -> set[str]:
     """Of `going`, what something else needs once `gone` are removed. Reads only; raises HostError where a transaction that was cut off keeps
     the package manager from telling."""
-    remover = REMOVERS[str(args["manager"])]
+    remover = of_record(args).removing
     ask = remover.foresee or remover.would_go
     return _staying(host, remover, set(going), lambda host, names: ask(host, [*names, *sorted(gone)]) - gone)
 
@@ -110,15 +117,15 @@ def brought_by(undos: Iterable[Undo]) -> frozenset[str]:
 
 def configured_before(host: Host, args: dict[str, Any]) -> set[str]:
     """Packages of which only the configuration was there before (records of older versions do not tell)."""
-    plain = REMOVERS[str(args["manager"])].plain(host)
+    plain = of_record(args).removing.plain(host)
     return {plain(name) for name in args.get("config_only", [])}
 
 
 def survey_made(host: Host, args: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     """What this transaction has made besides its packages, as of now. To be asked while its packages are there."""
-    remover = REMOVERS[str(args["manager"])]
+    remover = of_record(args).removing
     brought, _ = victims(host, args, frozenset())
-    return traces.made(host, before, remover.scripts(host, brought), remover.listed(host, brought))
+    return traces.made(host, before, remover.scripts(host, brought), remover.listed(host, brought), closed())
 
 
 def known_traces(originals: Originals, args: dict[str, Any]) -> dict[str, Any] | None:
@@ -153,7 +160,7 @@ def made_now(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
 def still_to_be_made(context: UndoContext, args: dict[str, Any]) -> list[str]:
     """Paths that the scripts of a transaction that was cut off name and that have never been there: they may make them
     when it is brought to its end."""
-    remover = REMOVERS[str(args["manager"])]
+    remover = of_record(args).removing
     brought, _ = victims(context.host, args, frozenset())
     before = set(_survey(context.originals, args)["paths"])
     paths = sorted(traces.named(remover.scripts(context.host, brought)) - before)
@@ -164,7 +171,7 @@ def spared_now(context: UndoContext, args: dict[str, Any], going: set[str]) -> d
     """What was there before this transaction and the purge of `going` may take."""
     if "survey" not in args:
         return {}
-    host, remover = context.host, REMOVERS[str(args["manager"])]
+    host, remover = context.host, of_record(args).removing
     before = _survey(context.originals, args)
     return spared.look(host, before, remover.scripts(host, going), remover.listed(host, going), remover.asides)
 
@@ -173,7 +180,7 @@ def leftovers(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
     """What a transaction that was cut off had unpacked of packages that are not there."""
     if args.get("brought") is None or known_traces(context.originals, args) is not None:
         return traces.NOTHING
-    host, remover = context.host, REMOVERS[str(args["manager"])]
+    host, remover = context.host, of_record(args).removing
     found = remover.leftovers(host, {*args["brought"]} - remover.installed(host))
     there = set(_survey(context.originals, args)["paths"])
     return {**found, "paths": {path: row for path, row in found["paths"].items() if path not in there}}
@@ -219,7 +226,7 @@ def _residue(host: Host, residue: dict[str, Any] | None, later: str) -> None:
 
 def capture(originals: Originals, args: dict[str, Any]) -> dict[str, Any]:
     """The arguments with `survey`: package scripts are about to run."""
-    return args if "survey" in args else {**args, "survey": originals.store(traces.pack(traces.survey(originals.host)))}
+    return args if "survey" in args else {**args, "survey": originals.store(traces.pack(traces.survey(originals.host, closed())))}
 
 
 def conclude(originals: Originals, args: dict[str, Any]) -> str:

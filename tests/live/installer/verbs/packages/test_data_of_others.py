@@ -1,39 +1,69 @@
-"""With sh: the undo script sees the same data of others as nqr does."""
+"""With sh: the undo script sees the same data of others as nqr does, and removes none of it."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
+from nqrust.installer.verbs.packages.apt.removing import clusters
 from nqrust.installer.verbs.packages.shell import FUNCTIONS
+from nqrust.installer.verbs.script.prelude import PRELUDE
+
+DATA = pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (["base/1/1259", "base/4/1259", "base/5/2619_fsm", "base/5/13455"], False),
+        (["base/5/1259", "base/16390/1259"], True),
+        (["base/5/1259", "base/5/16384_fsm"], True),
+        (["base/5/1259", "pg_tblspc/16385"], True),
+    ],
+    ids=["system tables", "a database", "a table in the database postgres", "a tablespace"],
+)
+
+
+def make(cluster: Path, files: list[str]) -> None:
+    for name in ("PG_VERSION", *files):
+        (cluster / name).parent.mkdir(parents=True, exist_ok=True)
+        (cluster / name).write_text("")
+
+
+def run(program: str) -> str:
+    functions = PRELUDE.partition("cd / || exit 1\n")[2]
+    return subprocess.run(["sh", "-c", functions + program], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize(
     ("packages", "goes"),
     [
-        ("postgresql-15", True),
-        ("postgresql-common", True),
-        ("postgresql postgresql-client-15 postgresql-client-common", False),
-        ("postgresql-16", False),
+        ({"postgresql-15"}, True),
+        ({"postgresql-common"}, True),
+        ({"postgresql", "postgresql-client-15", "postgresql-client-common"}, False),
+        ({"postgresql-16"}, False),
     ],
 )
-@pytest.mark.parametrize(
-    ("files", "found"),
-    [
-        (["1/1259", "4/1259", "5/2619_fsm", "5/13455"], False),
-        (["5/1259", "16390/1259"], True),
-        (["5/1259", "5/16384_fsm"], True),
-    ],
-    ids=["system tables", "a database", "a table in the database postgres"],
-)
-def test_the_script_sees_data_of_others(tmp_path: Path, files: list[str], found: bool, packages: str, goes: bool) -> None:
+@DATA
+def test_the_script_sees_data_of_others(tmp_path: Path, files: list[str], found: bool, packages: set[str], goes: bool) -> None:
     cluster = tmp_path / "postgresql/15/main"
-    for name in ("PG_VERSION", *(f"base/{file}" for file in files)):
-        (cluster / name).parent.mkdir(parents=True, exist_ok=True)
-        (cluster / name).write_text("")
-    function = FUNCTIONS[FUNCTIONS.index("data_of_others()") : FUNCTIONS.index("configured=''")]
-    program = function.replace("/var/lib/", f"{tmp_path}/") + f"data_of_others {packages}\n"
-    done = subprocess.run(["sh", "-eu", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == (f"{cluster}\n" if found and goes else "")
+    make(cluster, files)
+    patterns = " ".join(clusters(packages, set()).values()).replace("/var/lib/", f"{tmp_path}/")
+    assert "data_of_others()" in FUNCTIONS
+    assert run(f"clusters={quote(patterns)}\ndata_of_others\n") == (f"{cluster}\n" if found and goes else "")
+
+
+@pytest.mark.parametrize("removal", ["remove_contents", "remove_tree"])
+@DATA
+def test_the_script_removes_no_cluster_with_data_of_others(tmp_path: Path, files: list[str], found: bool, removal: str) -> None:
+    cluster = tmp_path / "pgsql/data"
+    make(cluster, files)
+    cluster.chmod(0o700)
+    program = f"{removal} {cluster} 2>&1\nrestore_mode {cluster} 0755 {cluster.owner()} {cluster.group()}\n"
+    said = run(program + f'used_cluster {cluster} || echo gone\necho "$failed"\n')
+    if found:
+        assert f"PostgreSQL stays: {cluster} holds data that nqr did not create" in said and said.endswith("\n1\n")
+        assert all((cluster / name).exists() for name in ("PG_VERSION", *files)) and cluster.stat().st_mode & 0o777 == 0o700
+    else:
+        assert said == "gone\n0\n" and cluster.exists() == (removal == "remove_contents")
+        assert not cluster.exists() or (not any(cluster.iterdir()) and cluster.stat().st_mode & 0o777 == 0o755)

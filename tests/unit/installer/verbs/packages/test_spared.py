@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.package_manager import few
 
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.packages import undo as packages
+from nqrust.installer.verbs.packages.registry import MANAGERS
 from nqrust.installer.verbs.registry import VERBS
 
 POSTRM = "case $1 in purge) rm -f /etc/locale.conf /etc/default/locale /etc/made.conf ;; esac\n"
@@ -59,7 +61,7 @@ class Bench:
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     bench = Bench()
-    monkeypatch.setitem(packages.REMOVERS, "few", bench.remover())
+    monkeypatch.setitem(MANAGERS, "few", few(bench.remover()))
     return bench
 
 

@@ -10,7 +10,8 @@ from nqrust.host.port import Command, Completed
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Reverted, UndoContext
-from nqrust.installer.verbs.packages.undo import REMOVERS, packages
+from nqrust.installer.verbs.packages.apt.manager import APT
+from nqrust.installer.verbs.packages.undo import packages
 from nqrust.installer.verbs.registry import VERBS
 
 REFUSAL = "E: The package screen needs to be reinstalled, but I can't find an archive for it.\n"
@@ -38,7 +39,7 @@ def test_a_half_unpacked_package_does_not_stop_the_way_back() -> None:
         answer=lambda *_: "".join(f"reinstreq {name}\n" for name in sorted(torn)) + "ok qemu-system-x86\n",
     )
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
-    assert REMOVERS["apt"].would_go(host, ["qemu-system-x86", "screen"]) == {"qemu-system-x86", "screen"}
+    assert APT.removing.would_go(host, ["qemu-system-x86", "screen"]) == {"qemu-system-x86", "screen"}
     assert torn == {"theirs"}, "what was not brought by us is not ours to remove"
 
 
@@ -57,11 +58,11 @@ def test_it_waits_while_another_program_has_dpkgs_lock(refusals: int) -> None:
     host.on("dpkg", "--configure", "-a", changes=True, answer=configure)
     began = host.monotonic()
     if refusals < 1000:
-        REMOVERS["apt"].mend(host, {"screen"})
+        APT.removing.mend(host, {"screen"})
         assert host.monotonic() - began == 2.0 * refusals and left == [-1]
     else:
         with pytest.raises(CommandFailed, match="unattended-upgr"):
-            REMOVERS["apt"].mend(host, {"screen"})
+            APT.removing.mend(host, {"screen"})
         assert 300 <= host.monotonic() - began < 310, "as long as apt-get waits, and not for ever"
 
 
@@ -89,8 +90,8 @@ def test_what_is_half_unpacked_goes_before_the_rest_is_purged() -> None:
     host.on("dpkg-query", prefix=True, answer=query)
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
     host.on("apt-get", "purge", prefix=True, changes=True, answer=purge)
-    REMOVERS["apt"].mend(host, {"screen", "qemu-system-x86"})
-    REMOVERS["apt"].purge(host, {"screen", "qemu-system-x86"}, set())
+    APT.removing.mend(host, {"screen", "qemu-system-x86"})
+    APT.removing.purge(host, {"screen", "qemu-system-x86"}, set())
     assert order == ["dpkg", "apt-get"] and there == set()
 
 
@@ -108,8 +109,8 @@ def test_what_was_cut_off_is_unpacked_again_so_that_dpkg_knows_its_files() -> No
     host.on("dpkg-query", prefix=True, answer=lambda *_: "reinstreq screen\n" if torn else "installed screen\n")
     host.on("dpkg", "--force-depends", "--force-confold", "--unpack", prefix=True, changes=True, answer=unpack)
     host.on("apt-get", "purge", prefix=True, changes=True)
-    REMOVERS["apt"].mend(host, {"screen"})
-    REMOVERS["apt"].purge(host, {"screen"}, set())
+    APT.removing.mend(host, {"screen"})
+    APT.removing.purge(host, {"screen"}, set())
     assert host.commands[-1].argv[:2] == ("apt-get", "purge") and "screen" in host.commands[-1].argv
 
 
@@ -129,8 +130,8 @@ def test_without_its_archive_no_half_written_file_stays() -> None:
     host.on("dpkg", "--configure", "-a", changes=True)
     host.on("dpkg-query", prefix=True, answer=lambda *_: "reinstreq screen\n" if there else "")
     host.on("dpkg", "--force-remove-reinstreq", prefix=True, changes=True, answer=remove)
-    REMOVERS["apt"].mend(host, {"screen"})
-    REMOVERS["apt"].purge(host, {"screen"}, set())
+    APT.removing.mend(host, {"screen"})
+    APT.removing.purge(host, {"screen"}, set())
     assert not host.exists("/etc/screenrc.dpkg-new") and not host.exists("/var/lib/dpkg/tmp.ci")
     assert host.exists("/etc/other.dpkg-new"), "another's"
 

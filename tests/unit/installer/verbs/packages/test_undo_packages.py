@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.package_manager import few as third
 
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
@@ -18,6 +19,9 @@ from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.packages import undo as verb
+from nqrust.installer.verbs.packages.apt.removing import clusters
+from nqrust.installer.verbs.packages.dnf.removing import clusters as rpm_clusters
+from nqrust.installer.verbs.packages.registry import MANAGERS
 from nqrust.installer.verbs.registry import VERBS
 
 NEEDS = {"server": {"library"}, "client": {"library"}, "theirs": {"server"}}
@@ -38,12 +42,12 @@ class Few:
 
         return verb.Remover(
             lambda host: lambda name: name, lambda host: set(self.installed), lambda host: set(), would_go, lambda host: NEEDS, purge,  # type: ignore[arg-type]
-            lambda host, manual, before: [], lambda host, names: "", lambda host, names: frozenset(),
+            lambda host, manual, before: [], lambda host, names: "", lambda host, names: frozenset(), clusters=clusters,
         )  # fmt: skip
 
 
 def taken_back(few: Few, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    monkeypatch.setitem(verb.REMOVERS, "few", few.remover())
+    monkeypatch.setitem(MANAGERS, "few", third(few.remover()))
     host = FakeHost.debian12()
     args: dict[str, Any] = {"manager": "few", "before": ["base", "theirs", "stranger"], "manual": []}
     return verb.packages(UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals")), args)
@@ -81,7 +85,7 @@ def test_none_goes_when_another_would_go_for_no_reason_that_can_be_told(monkeypa
 def test_uninstall_keeps_a_postgresql_with_data_of_others(monkeypatch: pytest.MonkeyPatch, files: list[str], stays: bool) -> None:
     """Purging Debian's postgresql-common drops every cluster."""
     few = Few({"base", "server", "client", "library", "postgresql-15"}, {})
-    monkeypatch.setitem(verb.REMOVERS, "few", few.remover())
+    monkeypatch.setitem(MANAGERS, "few", third(few.remover()))
     host = FakeHost.debian12()
     host.put("/var/lib/postgresql/15/main/PG_VERSION", "15\n")
     for name in files:
@@ -95,10 +99,35 @@ def test_uninstall_keeps_a_postgresql_with_data_of_others(monkeypatch: pytest.Mo
     assert not isinstance(outcome, Partly) or "/var/lib/postgresql/15/main holds data" in outcome.why
 
 
+@pytest.mark.parametrize("when", ["after the packages", "before the packages"])
+def test_the_server_of_a_cluster_with_data_of_others_stays_with_what_it_needs(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """On RHEL. rpm leaves the data, and nobody could read it. Data from before is then as it was before."""
+    host, data = FakeHost.debian12(), "/var/lib/pgsql/data"
+    context = UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals"))
+    if when == "before the packages":
+        host.put_directory(data)
+    survey = traces.pack(traces.survey(host))
+    blob = hashlib.sha256(survey).hexdigest()
+    host.put(context.originals.blob(blob), survey)
+    few = Few({"base", "postgresql-server", "library", "client"}, {})
+    monkeypatch.setitem(NEEDS, "postgresql-server", {"library"})
+    monkeypatch.setitem(MANAGERS, "few", third(dataclasses.replace(few.remover(), clusters=rpm_clusters)))
+    for name in ("PG_VERSION", "base/16390/1259"):
+        host.put(f"{data}/{name}", "")
+    args = {"manager": "few", "before": ["base"], "manual": [], "survey": blob}
+    made = traces.pack(traces.NOTHING)
+    args["made"] = hashlib.sha256(made).hexdigest()
+    host.put(context.originals.blob(str(args["made"])), made)
+    outcome = verb.packages(context, args)
+    stays = when == "after the packages"
+    assert isinstance(outcome, Partly if stays else Reverted)
+    assert few.installed == ({"base", "postgresql-server", "library"} if stays else {"base"})
+
+
 def test_a_cluster_of_a_server_that_stays_keeps_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """The administrator's server was there before; nqr brought the metapackage and a client."""
     few = Few({"base", "postgresql-15", "postgresql", "postgresql-client-16", "postgresql-16"}, {})
-    monkeypatch.setitem(verb.REMOVERS, "few", few.remover())
+    monkeypatch.setitem(MANAGERS, "few", third(few.remover()))
     host = FakeHost.debian12()
     for name in ("PG_VERSION", "base/16390/1259"):
         host.put(f"/var/lib/postgresql/15/main/{name}", "")
@@ -119,7 +148,7 @@ def test_what_a_torn_transaction_unpacked_goes_but_for_what_was_there_before(mon
     remover = dataclasses.replace(
         Few({"base"}, {}).remover(), leftovers=lambda host, names: unpacked if names == {"library"} else traces.NOTHING
     )
-    monkeypatch.setitem(verb.REMOVERS, "few", remover)
+    monkeypatch.setitem(MANAGERS, "few", third(remover))
     args: dict[str, Any] = {"manager": "few", "before": ["base"], "manual": [], "brought": ["library"], "survey": blob}
     assert isinstance(verb.packages(context, args), Reverted)
     assert host.exists("/etc/library") and not host.exists("/usr/share/library")
@@ -128,7 +157,7 @@ def test_what_a_torn_transaction_unpacked_goes_but_for_what_was_there_before(mon
 def test_a_transaction_that_was_resumed_goes_with_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed when “server” was unpacked and “library”, which it needs, was not; the next run brought that."""
     few = Few({"base", "server", "library"}, {"library": "server"})
-    monkeypatch.setitem(verb.REMOVERS, "few", few.remover())
+    monkeypatch.setitem(MANAGERS, "few", third(few.remover()))
     host = FakeHost.debian12()
     originals = Originals(host, "/var/lib/nqrust-microvm/originals")
     journal = Journal(MemoryJournalStore(), host.now)

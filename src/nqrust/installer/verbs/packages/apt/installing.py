@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nqrust.contract import names as product
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Host, command
-from nqrust.installer.verbs.packages.manager import StartPolicy
+from nqrust.installer.verbs.packages.manager import Signs, StartPolicy
 
 LOCK_SECONDS = 600
 INDEX_MAX_AGE = 24 * 3600.0
@@ -58,8 +59,15 @@ class Row:
 
 POLICY_RC_D = StartPolicy(
     "/usr/sbin/policy-rc.d",
-    b"#!/bin/sh\n# nqrust-microvm: nothing is started while packages are being installed.\nexit 101\n",
+    f"#!/bin/sh\n# {product.PRODUCT}: nothing is started while packages are being installed.\nexit 101\n".encode(),
     0o755,
+)
+
+
+SIGNS = Signs(
+    telling=("E:", "dpkg: error"),
+    unknown=("Unable to locate package", "no installation candidate"),
+    unreached=("Failed to fetch", "Could not resolve", "Could not connect", "Connection failed"),
 )
 
 
@@ -67,6 +75,7 @@ POLICY_RC_D = StartPolicy(
 class Apt:
     name: str = "apt"
     start_policy: StartPolicy | None = POLICY_RC_D
+    signs: Signs = SIGNS
 
     def installed(self, host: Host) -> dict[str, str]:
         return {row.name: row.version for row in _rows(host) if row.status == "installed"}
@@ -157,6 +166,10 @@ class Apt:
     def lock_refused(self, error: CommandFailed) -> bool:
         text = error.stderr + error.stdout
         return "Could not get lock" in text or "is locked by another process" in text or "Unable to lock" in text
+
+    def progress_text(self, line: str) -> str | None:
+        text = line.strip()
+        return text.split(" (", 1)[0] if text.startswith(("Get:", "Unpacking ", "Setting up ")) else None
 
 
 def _rows(host: Host) -> list[Row]:

@@ -162,8 +162,19 @@ def _apt_mark(host: Host, manual: set[str], before: set[str]) -> list[Command]:
     return commands + ([command("apt-mark", "manual", *to_manual)] if to_manual else [])
 
 
-APT = Remover(
+_SERVER = re.compile(r"postgresql-(?:common|(\d+))(?::\w+)?\Z")
+
+
+def clusters(names: set[str], before: set[str]) -> dict[str, str]:
+    """postgresql-common drops every cluster when it is purged (its postrm), a server those of its version, with all
+    databases, whoever made them and when."""
+    found = ((name, _SERVER.match(name)) for name in names)
+    return {name: f"/var/lib/postgresql/{match[1] or '*'}/*" for name, match in found if match}
+
+
+REMOVER = Remover(
     _dpkg_plain, _dpkg_installed, _dpkg_config_only, _apt_would_go, _dpkg_needs, _apt_purge, _apt_mark, _dpkg_scripts, _dpkg_listed,
     mend=_dpkg_mend,
     foresee=_apt_foresee,
+    clusters=clusters,
 )  # fmt: skip

@@ -1,8 +1,15 @@
-"""The functions of an undo script that only apt and dpkg need. `packages.shell` says in which order they stand."""
+"""apt and dpkg in an undo script."""
 
 from __future__ import annotations
 
-DEPENDENTS = r"""others_needing() { # packages: what purging them would remove besides
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from nqrust.installer.verbs.packages.manager import ShellForm
+from nqrust.installer.verbs.shell_words import call
+
+_FUNCTIONS = r"""others_needing() { # packages: what purging them would remove besides
     # shellcheck disable=SC2086  # a list of names
     apt-get -s purge $1 | sed -nE 's/^(Purg|Remv) ([^ ]+) .*/\2/p' | while read -r package; do
         case " $1 " in
@@ -46,9 +53,7 @@ needed_by() { # packages that stay, packages: those of the second that the first
             }
         }'
 }
-"""
-
-REMOVAL = r"""configure_debs() { # waits while another program has dpkg's lock, as apt-get does
+configure_debs() { # waits while another program has dpkg's lock, as apt-get does
     code=2 n=0
     while [ "$code" -eq 2 ] && [ "$n" -lt 150 ]; do
         [ "$n" -eq 0 ] || sleep 2
@@ -58,6 +63,9 @@ REMOVAL = r"""configure_debs() { # waits while another program has dpkg's lock, 
     done
 }
 purge_debs() { # $present; leaves $stay
+    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+    SUDO_FORCE_REMOVE=yes # its prerm refuses while root's password is locked; only a sudo that was not there before goes
+    export DEBIAN_FRONTEND NEEDRESTART_SUSPEND SUDO_FORCE_REMOVE
     configure_debs
     for package in $present; do # what was cut off while it was being unpacked, apt-get does not remove
         [ "$(dpkg-query -W -f '${db:Status-Eflag}' "$package")" = reinstreq ] || continue
@@ -100,3 +108,32 @@ restore_marks() { # packages from before, of which were asked for by a person
     done
 }
 """
+
+
+def _marks(plain: Callable[[str], str], args: dict[str, Any]) -> Iterator[str]:
+    before, manual = (" ".join(sorted(map(plain, args[key]))) for key in ("before", "manual"))
+    yield call("restore_marks", before, manual)
+
+
+def _farewell(packages: Sequence[str]) -> list[str]:
+    """apt-get would take along what needs them by now: then they stay."""
+    names = " ".join(shlex.quote(name) for name in packages)
+    return [
+        f"names={shlex.quote(names)}",
+        'apt() { DEBIAN_FRONTEND=noninteractive SUDO_FORCE_REMOVE=yes LC_ALL=C.UTF-8 apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" 2>/dev/null </dev/null; }',
+        f"going=$(apt -s purge -- {names}) || going='Purg -'",
+        "for name in $(printf '%s\\n' \"$going\" | sed -nE 's/^(Purg|Remv) ([^ ]+).*/\\2/p'); do",
+        '    case " $names " in *" $name "*) ;; *) names= ;; esac',
+        "done",
+        f"{{ [ -n \"$names\" ] && apt purge -- {names} >/dev/null; }} || echo 'Left installed: {names}' >&2",
+    ]
+
+
+SHELL = ShellForm(
+    functions=_FUNCTIONS,
+    owns='has dpkg-query && dpkg-query --search "$1" >/dev/null 2>&1',
+    state="state=$(dpkg-query -W -f '${db:Status-Status}' \"$package\" 2>/dev/null) || state=''",
+    remove="purge_debs",
+    farewell=_farewell,
+    marks=_marks,
+)

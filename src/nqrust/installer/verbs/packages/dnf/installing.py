@@ -8,10 +8,16 @@ from dataclasses import dataclass
 
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Host, command
-from nqrust.installer.verbs.packages.manager import StartPolicy
+from nqrust.installer.verbs.packages.manager import Signs, StartPolicy
 
 _LOCKS = ("/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid")
 _LOCK_FAILED = 200  # exit code, dnf(8)
+
+SIGNS = Signs(
+    telling=("Error",),
+    unknown=("No match for argument",),
+    unreached=("Failed to download", "Cannot download", "Error downloading packages"),
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,7 @@ class Dnf:
 
     name: str = "dnf"
     start_policy: StartPolicy | None = None
+    signs: Signs = SIGNS
 
     def installed(self, host: Host) -> dict[str, str]:
         out = host.run(command("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n")).stdout
@@ -77,6 +84,12 @@ class Dnf:
 
     def lock_refused(self, error: CommandFailed) -> bool:
         return error.code == _LOCK_FAILED
+
+    def progress_text(self, line: str) -> str | None:
+        text = line.strip()
+        if text.startswith(("Installing  :", "Installing       :", "Downloading Packages")):
+            return " ".join(text.split()[:3])
+        return None
 
 
 _ROW = re.compile(r" (\S+)")  # what did not fit into its column goes on in the next line, further in

@@ -117,7 +117,16 @@ def _torn(host: Host, folder: str) -> dict[str, list[str]]:
     return found
 
 
-DNF = Remover(
+_SERVER, _DATA = "postgresql-server", "/var/lib/pgsql/data"
+
+
+def clusters(names: set[str], before: set[str]) -> dict[str, str]:
+    """rpm(8) leaves the cluster, of which nobody has any use without its server. One that was there before the server came
+    is as it was when that has gone."""
+    return {_SERVER: _DATA} if _SERVER in names and _DATA not in before else {}
+
+
+REMOVER = Remover(
     lambda host: lambda name: name, installed, lambda host: set(), would_go, needs, purge,
-    lambda host, manual, before: [], scripts, listed, leftovers, ASIDES,
+    lambda host, manual, before: [], scripts, listed, leftovers, ASIDES, clusters=clusters,
 )  # fmt: skip

@@ -1,8 +1,13 @@
-"""The functions of an undo script that only dnf and rpm need."""
+"""dnf and rpm in an undo script."""
 
 from __future__ import annotations
 
-REMOVAL = r"""remove_rpms() { # $present; leaves $stay
+import shlex
+from collections.abc import Sequence
+
+from nqrust.installer.verbs.packages.manager import ShellForm
+
+_FUNCTIONS = r"""remove_rpms() { # $present; leaves $stay
     while [ -n "$present" ]; do
         needed=''
         # shellcheck disable=SC2086  # a list of names
@@ -23,3 +28,22 @@ REMOVAL = r"""remove_rpms() { # $present; leaves $stay
     [ -z "$present" ] || try dnf -y -q remove --setopt=clean_requirements_on_remove=0 --setopt=protected_packages= $present
 }
 """
+
+
+def _farewell(packages: Sequence[str]) -> list[str]:
+    """dnf would take along what needs them by now; rpm says so."""
+    names = " ".join(shlex.quote(name) for name in packages)
+    return [
+        f'for name in {names}; do rpm -q "$name" >/dev/null 2>&1 && set -- "$@" "$name"; done',
+        '[ $# -eq 0 ] || { rpm -e --test --allmatches "$@" && dnf -y -q --setopt=clean_requirements_on_remove=0 remove "$@"; }'
+        f" >/dev/null 2>&1 </dev/null || echo 'Left installed: {names}' >&2",
+    ]
+
+
+SHELL = ShellForm(
+    functions=_FUNCTIONS,
+    owns='has rpm && rpm -qf "$1" >/dev/null 2>&1',
+    state="if rpm -q \"$package\" >/dev/null 2>&1; then state=installed; else state=''; fi",
+    remove="remove_rpms",
+    farewell=_farewell,
+)
