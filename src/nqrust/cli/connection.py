@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nqrust.installer.engine.errors import ManagerError, NqrError, UsageError
+from nqrust.installer.engine.errors import NqrError, UsageError
 
 if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
     from nqrust.installer.settings.model import Settings
+
+
+class ManagerError(NqrError):
+    """The manager refused or could not be reached. Exit code 1."""
+
 
 ManagerUrl = Annotated[
     str | None,

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
+from nqrust.cli.connection import ManagerError
 from nqrust.cli.vm.console import attach
-from nqrust.installer.engine.errors import ManagerError
 
 PROGRAM = "import sys; from nqrust.cli.vm.console import attach; sys.exit(attach(sys.argv[1], 'web1'))"
 

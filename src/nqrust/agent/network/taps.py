@@ -15,13 +15,13 @@ from nqrust.agent.errors import Conflict, Failed
 from nqrust.agent.network import rates
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import TapStatus
-from nqrust.contract.names import mac_address
+from nqrust.contract.names import TAP_ALIAS, mac_address
 from nqrust.contract.text import one_line
 from nqrust.contract.vms import RateLimits
 from nqrust.host.errors import CommandFailed, HostError, ProgramMissing
 from nqrust.host.port import Host, command
 
-ALIAS = "nqrust-vm:"
+ALIAS = TAP_ALIAS
 _OURS = re.compile(r"tap[0-9a-f]{11}")
 _NET = "/sys/class/net"
 _IFF_UP = 0x1

@@ -9,7 +9,7 @@ from nqrust.agent.scopes import launch as launcher
 from nqrust.agent.scopes import limits, procfs
 from nqrust.agent.scopes.port import Launch, Scope
 from nqrust.agent.settings import Settings
-from nqrust.contract.names import AGENT_UNIT, scope_name
+from nqrust.contract.names import AGENT_UNIT, VM_SLICES, scope_name
 from nqrust.host.port import Host, command
 
 _OUTLIVES_THE_AGENT = ("--property", f"Before={AGENT_UNIT}")
@@ -39,7 +39,7 @@ class SystemdScopes:
                 "--description",
                 launch.description,
                 "--slice",
-                "nqrust-vms.slice",
+                VM_SLICES[0],
                 *_OUTLIVES_THE_AGENT,
                 *limits.properties(launch.limits),
                 "--",

@@ -34,7 +34,7 @@ def recorded() -> dict[str, object]:
     """What the last install recorded, by dotted name; empty where there was none or it may not be read."""
     if os.geteuid() != 0:
         return {}
-    from nqrust.contract.paths import JOURNAL
+    from nqrust.contract.paths import JOURNAL, NQR_LINK
 
     if not os.path.exists(JOURNAL):
         return {}
@@ -48,7 +48,7 @@ def recorded() -> dict[str, object]:
     from nqrust.installer.settings.model import Settings
     from nqrust.installer.settings.record import remembered
 
-    receipt = Receipt.of(Journal(FileJournalStore(JOURNAL), LocalHost().now))
+    receipt = Receipt.of(Journal(FileJournalStore(JOURNAL), LocalHost().now, program=NQR_LINK))
     if not receipt.installed or not receipt.last_settings:
         return {}
     try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from nqrust.installer.engine.errors import ManagerError
+from nqrust.cli.connection import ManagerError
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection

@@ -9,7 +9,6 @@
     ├── Locked              exit 1   another nqr holds the lock
     ├── JournalError        exit 1   the journal cannot be trusted or was written by a newer nqr
     ├── ReleaseError        exit 1/5 a release, artifact or signature is not what it should be
-    ├── ManagerError        exit 1   the manager refused or could not be reached
     └── Interrupted         exit 130 a signal asked us to stop
 
 Codes are listed in docs/troubleshooting.md; a test compares the two.
@@ -63,10 +62,6 @@ class JournalError(NqrError):
 
 
 class ReleaseError(NqrError):
-    pass
-
-
-class ManagerError(NqrError):
     pass
 
 

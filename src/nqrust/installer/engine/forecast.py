@@ -18,7 +18,7 @@ def forecast(verbs: Verbs, context: UndoContext, entries: Iterable[Entry]) -> It
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     for entry in newest_first:
         now = with_older(context, entry, newest_first)
-        told = [undo for undo in reversed(entry.undo) if not verbs.needs_settling(undo) or entry.restarts(undo)]
+        told = [undo for undo in reversed(entry.undo) if not verbs.needs_settling(undo) or entry.decides(undo)]
         found = [_of(verbs, now, undo.verb, {**undo.args, "gone": gone}) for undo in told]
         gone = gone.union(*(one.packages for one in found))
         yield entry, Forecast(_all(found, "lines"), _all(found, "stays"), _all(found, "waits"))

@@ -20,6 +20,7 @@ other damage, or a version newer than ours, is refused with the cure, never gues
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -33,7 +34,10 @@ RECORD_TYPES = ("run", "begin", "done", "failed", "undone", "kept", "retained", 
 
 class JournalStore(Protocol):
     """Where the lines live. `append` returns only when the line would survive a power loss. `cramped`: it has begun on the
-    room that is kept for going back."""
+    room that is kept for going back. `path`: where they are, for people."""
+
+    @property
+    def path(self) -> str: ...
 
     @property
     def cramped(self) -> bool: ...
@@ -55,6 +59,7 @@ class MemoryJournalStore:
 
     data: bytes = b""
     cramped: bool = False
+    path: str = "journal.jsonl"
 
     def read(self) -> bytes:
         return self.data
@@ -86,12 +91,13 @@ class Record:
 
 
 class Journal:
-    """Reads what is there at construction; `append` adds to the file first, to memory after.
+    """Reads what is there at construction; `append` adds to the file first, to memory after. `program`: where the newest
+    program of this host is, for people.
 
     Raises JournalError NQR-ENG-010 (newer format), NQR-ENG-011 (damaged)."""
 
-    def __init__(self, store: JournalStore, now: Callable[[], float]) -> None:
-        self._store, self._now = store, now
+    def __init__(self, store: JournalStore, now: Callable[[], float], *, program: str = "") -> None:
+        self._store, self._now, self._program = store, now, program
         self.records: list[Record] = []
         self.torn = False
         self._load()
@@ -104,17 +110,17 @@ class Journal:
         if rest:
             self.torn = True
         for number, line in enumerate(complete.split(b"\n") if newline else [], start=1):
-            self.records.append(_parse(line, number))
+            self.records.append(self._parse(line, number))
         for number, record in enumerate(self.records, start=1):
             if record.seq != number:
-                raise _damaged(number)
+                raise self._damaged(number)
         if self.torn:
             self._store.truncate(len(data) - len(rest))
 
     def require_room(self) -> None:
         """Raises JournalError NQR-ENG-013 once the room that is left is for going back only."""
         if self._store.cramped:
-            raise no_room()
+            raise no_room(os.path.dirname(self._store.path))
 
     def append(self, type: str, run: str, **body: Any) -> Record:
         record = Record(len(self.records) + 1, self._now(), type, run, body)
@@ -126,41 +132,39 @@ class Journal:
         self._store.discard()
         self.records.clear()
 
+    def _damaged(self, number: int) -> JournalError:
+        return JournalError(
+            "NQR-ENG-011",
+            f"Line {number} of the journal is damaged.",
+            f"Restore {self._store.path} from a backup; without it, what was installed cannot be told from what was there.",
+        )
 
-def no_room(folder: str = "/var/lib/nqrust-microvm", reason: str = "No space left on device") -> JournalError:
+    def _parse(self, line: bytes, number: int) -> Record:
+        try:
+            raw = json.loads(line)
+            version = raw.pop("v")
+            if not isinstance(version, int):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self._damaged(number) from None
+        if version > VERSION:
+            raise JournalError(
+                "NQR-ENG-010",
+                f"The journal was written by a newer nqr (format {version}; this one knows {VERSION}).",
+                f"Run the newer nqr{f', which is linked from {self._program}' if self._program else ''}.",
+            )
+        try:
+            record = Record(raw.pop("seq"), raw.pop("at"), raw.pop("type"), raw.pop("run"), raw)
+        except KeyError:
+            raise self._damaged(number) from None
+        if record.type not in RECORD_TYPES or not isinstance(record.seq, int):
+            raise self._damaged(number)
+        return record
+
+
+def no_room(folder: str, reason: str = "No space left on device") -> JournalError:
     return JournalError(
         "NQR-ENG-013",
         f"The journal cannot be written: {reason}, the file system is full.",
         f"Free space on the file system of {folder} and run the same command again; nothing was changed without a record.",
     )
-
-
-def _damaged(number: int) -> JournalError:
-    return JournalError(
-        "NQR-ENG-011",
-        f"Line {number} of the journal is damaged.",
-        "Restore /var/lib/nqrust-microvm/journal.jsonl from a backup; without it, what was installed cannot be told from what was there.",
-    )
-
-
-def _parse(line: bytes, number: int) -> Record:
-    try:
-        raw = json.loads(line)
-        version = raw.pop("v")
-        if not isinstance(version, int):
-            raise TypeError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise _damaged(number) from None
-    if version > VERSION:
-        raise JournalError(
-            "NQR-ENG-010",
-            f"The journal was written by a newer nqr (format {version}; this one knows {VERSION}).",
-            "Run the newer nqr, which is linked from /usr/local/bin/nqr.",
-        )
-    try:
-        record = Record(raw.pop("seq"), raw.pop("at"), raw.pop("type"), raw.pop("run"), raw)
-    except KeyError:
-        raise _damaged(number) from None
-    if record.type not in RECORD_TYPES or not isinstance(record.seq, int):
-        raise _damaged(number)
-    return record

@@ -35,9 +35,9 @@ class Entry:
         """What it says how to bring back, as verb and name, where it has one."""
         return frozenset((u.verb, str(u.args["name"])) for u in self.undo if "name" in u.args)
 
-    def restarts(self, undo: Undo) -> bool:
-        """Whether what ran before this entry is started again once everything else is back; asked of records that need it."""
-        return bool(undo.args.get("active")) and (undo.verb, str(undo.args.get("name"))) not in self.decided
+    def decides(self, undo: Undo) -> bool:
+        """Whether this record still says how what it names ends up: no later run has brought that back already."""
+        return (undo.verb, str(undo.args.get("name"))) not in self.decided
 
     @property
     def retain(self) -> Retain:

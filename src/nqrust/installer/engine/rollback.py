@@ -110,7 +110,7 @@ def _settle(verbs: Verbs, context: UndoContext, journal: Journal, run: str, wait
         return []
     seqs = {entry.seq for entry in waiting}
     oldest_first = [entry for entry in Receipt.of(journal).entries if entry.seq in seqs]  # with what was decided meanwhile
-    units = [undo for entry in oldest_first for undo in entry.undo if verbs.needs_settling(undo) and entry.restarts(undo)]
+    units = [undo for entry in oldest_first for undo in entry.undo if verbs.needs_settling(undo) and entry.decides(undo)]
     try:
         left: list[Kept] = []
         for verb in settling:

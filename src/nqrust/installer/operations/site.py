@@ -102,7 +102,7 @@ def open_to_change(events: Reporter) -> ChangingSite:
 
 
 def _journal(store: JournalStore, host: Host, events: Reporter) -> Journal:
-    journal = Journal(store, host.now)
+    journal = Journal(store, host.now, program=paths.NQR_LINK)
     if journal.torn:
         events.emit(
             Notice(

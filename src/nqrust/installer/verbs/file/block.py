@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nqrust.contract import names as product
 from nqrust.host.port import Host, Kind, Stat
 from nqrust.installer.engine.errors import StepConflict
 from nqrust.installer.engine.step import (
@@ -21,7 +22,7 @@ from nqrust.installer.verbs.file.file import content_diff
 from nqrust.installer.verbs.file.owned import kept_xattrs, require_parent
 from nqrust.installer.verbs.file.undo import block_of, bytes_of, markers, text_of, undo_block, undo_block_text, with_block
 
-OWNER = "nqrust-microvm"
+OWNER = product.PRODUCT
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nqrust.contract import names as product
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.retire import MAKES_WAY
@@ -21,7 +22,7 @@ from nqrust.installer.engine.step import (
 )
 from nqrust.installer.verbs.network.undo import undo_addresses, undo_bridge, undo_link
 
-ALIAS = "nqrust-microvm"
+ALIAS = product.PRODUCT
 _IFF_UP = 0x1  # netdevice(7)
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nqrust.contract import names as product
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.step import Inspection, Needed, Prepared, Satisfied, verify_by_inspection
 from nqrust.installer.verbs.file.file import File
 
 FOLDER = "/etc/NetworkManager/conf.d"
-PATH = f"{FOLDER}/90-nqrust-microvm.conf"
+PATH = f"{FOLDER}/90-{product.PRODUCT}.conf"
 LINKS = ("tap???????????", "ifb???????????")
 """TAPs of VMs and the devices that limit their rates: three letters and 11 digits."""
 _NOT_RUNNING, _NO_DEVICE = 8, 10  # exit codes, nmcli(1)

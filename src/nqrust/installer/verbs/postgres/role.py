@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from nqrust.contract import names as product
 from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
@@ -22,7 +23,7 @@ from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.sql import as_owner, cluster_arguments, identifier, literal
 from nqrust.installer.verbs.postgres.undo import undo_role
 
-MARK = "nqrust-microvm"
+MARK = product.PRODUCT
 """Comment on the role: it tells ours, kept by an earlier uninstall, from one of another's."""
 
 ATTRIBUTES = {"CREATEROLE": "rolcreaterole", "CREATEDB": "rolcreatedb"}

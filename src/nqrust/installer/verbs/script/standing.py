@@ -15,6 +15,7 @@ from nqrust.installer.engine.receipt import Entry
 from nqrust.installer.engine.together import with_older
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.registry import VERBS
 from nqrust.installer.verbs.script.prelude import PRELUDE
 from nqrust.installer.verbs.script.whole import lines_of
 from nqrust.installer.verbs.service.shell import start_of
@@ -136,7 +137,7 @@ def render(
     parts.append("\nif with_systemd; then try systemctl daemon-reload; fi\n")
     for entry, undo in states.values():
         guard = _GUARDS[entry.retain]
-        if entry.restarts(undo):
+        if VERBS.needs_settling(undo) and entry.decides(undo):
             parts.append(f"{guard} && {start_of(undo.args)}\n" if guard else f"{start_of(undo.args)}\n")
     parts += [_failures(path), _killed_since(journal, records), *_ending(retained, path, epilogue), "echo 'Done.'\n"]
     return "".join(parts)

@@ -31,7 +31,7 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
             if undo.verb == "unit":
                 states[str(undo.args["name"])] = entry, undo
     parts.append("\nif with_systemd; then try systemctl daemon-reload; fi\n")
-    parts += [f"{start_of(undo.args)}\n" for entry, undo in states.values() if entry.restarts(undo)]
+    parts += [f"{start_of(undo.args)}\n" for entry, undo in states.values() if VERBS.needs_settling(undo) and entry.decides(undo)]
     parts.append(
         '\nif [ "$failed" -gt 0 ]; then\n    echo "$failed things could not be undone; run this again." >&2\n    exit 1\nfi\n'
     )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from nqrust.contract import names as product
 from nqrust.host.errors import CommandFailed, HostError, PathError, ProgramMissing
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 from nqrust.installer.verbs import cluster_data
 
-SCOPE_ENV = b"NQRUST_SCOPE="
-TAP_ALIAS = b"nqrust-vm:"
-SLICES = ("nqrust-vms.slice", "nqrust.slice")
+SCOPE_ENV = f"{product.SCOPE_ENV}=".encode()
+TAP_ALIAS = product.TAP_ALIAS.encode()
 GRACE_SECONDS = 10.0
 
 
@@ -136,7 +136,7 @@ def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
     for name in taps:
         host.run(command("ip", "link", "delete", name, ok=(0, 1)))
     if _has_systemd(host):  # they hold scopes of VMs only, and those have ended
-        host.run(command("systemctl", "stop", *SLICES, ok=(0, 1, 5)))
+        host.run(command("systemctl", "stop", *product.VM_SLICES, ok=(0, 1, 5)))
     return Reverted(f"{len(found)} processes ended" if found else "none running")
 
 
