@@ -26,6 +26,7 @@ class Rpm:
         head += [f"Requires: {what}" for what in self.requires] + [f"Provides: {what}" for what in self.provides]
         paths = [*self.files, *(line.split()[-1] for line in self.configs)]
         build = [f"mkdir -p $(dirname %{{buildroot}}{path}); echo shipped > %{{buildroot}}{path}" for path in paths]
+        build += [f"mkdir -p %{{buildroot}}{folder}" for folder in self.folders]
         listed = [*self.files, *self.configs, *(f"%dir {path}" for path in self.folders)]
         if self.many:
             build.append(
@@ -54,6 +55,7 @@ RPMS = (
     Rpm("slow", requires=["library", "client"], files=["/usr/share/slow/x"],
         post=f"touch {POST_REACHED}\nwhile [ -e {POST_HELD} ]; do sleep 0.1; done\necho made > /etc/slow-made.conf"),
     Rpm("shipped", files=["/etc/dnf/protected.d/shipped.conf"]),  # names itself, as sudo of RHEL does
+    Rpm("postgresql-server", requires=["library"], folders=["/var/lib/pgsql", "/var/lib/pgsql/data"]),
     Rpm(LONG, files=["/usr/share/long/x"]),
     Rpm("python3.11", requires=[LONG, "client", "old-library"], files=["/usr/share/python3.11/x"]),
 )  # fmt: skip

@@ -289,6 +289,27 @@ def test_what_others_need_by_now_stays(bench: Bench, form: str, other: str) -> N
 
 
 @FORMS
+def test_a_cluster_with_data_of_others_stays_with_its_server(bench: Bench, form: str) -> None:
+    """As `uninstall --drop-database` meets it: nqr made the cluster, and administrators put a database in it."""
+    data = "/var/lib/pgsql/data"
+    bench.install("postgresql-server")
+    bench.python(f"""
+from nqrust.installer.verbs.file.undo import undo_contents
+remember([*record(), undo_contents({data!r})])
+print("[]")""")
+    for name in ("PG_VERSION", "base/5/1259", "base/16390/1259"):
+        bench.write(f"{data}/{name}", "theirs\n")
+    outcome, said = bench.back(form)
+    assert outcome == {"verb": "Partly", "script": "1"}[form], said
+    assert f"PostgreSQL stays: {data} holds data that nqr did not create" in said
+    assert bench.packages() == ["library", "old-friend", "old-library", "postgresql-server", "shell"]
+    assert bench.host.read(f"{data}/base/16390/1259") == "theirs\n"
+    bench.host.run(f"rm -r {data}/base/16390")
+    assert bench.back(form)[0] == {"verb": "Reverted", "script": "0"}[form]
+    assert bench.packages() == ["old-friend", "old-library", "shell"] and bench.different() == ""
+
+
+@FORMS
 def test_configuration_from_before_comes_back(bench: Bench, form: str) -> None:
     """rpm moves it aside (`.rpmorig`), lays its own beside it (`.rpmnew`), and moves it again when the package goes (`.rpmsave`)."""
     bench.write("/etc/server/plain.conf", "mine\n")
