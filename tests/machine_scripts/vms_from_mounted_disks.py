@@ -19,7 +19,8 @@ from tests.live.agent.conftest import blob
 from tests.machine_scripts.vms_on_a_bridge import A, B, Site, guest, up
 
 from nqrust.host.local import LocalHost
-from nqrust.image import cpio, initrd, kernel_sources
+from nqrust.image import cpio, initrd
+from nqrust.image.kernel_sources.registry import source_for
 from nqrust.image.progress import silent
 
 
@@ -27,7 +28,7 @@ def with_drivers(plain: Path, target: Path, scratch: Path, kind: str) -> None:
     """Archives that are joined are unpacked one after the other: initramfs buffer format."""
     host = LocalHost()
     scratch.mkdir()
-    files = kernel_sources.source_for(host)(host, str(scratch), "/var/tmp/nqrust-test-packages", silent)
+    files = source_for(host)(host, str(scratch), "/var/tmp/nqrust-test-packages", silent)
     drivers = initrd.drivers(host, files, (kind,), ())
     more = cpio.archive([cpio.file(f"modules/{90 + at}-{driver.name}.ko", driver.data) for at, driver in enumerate(drivers)])
     target.write_bytes(plain.read_bytes() + more)

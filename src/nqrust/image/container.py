@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from nqrust.contract.images import ImageManifest
 from nqrust.host.port import Host
-from nqrust.image import container_packages, container_rootfs, folder, kernel_sources
+from nqrust.image import container_packages, container_rootfs, folder
 from nqrust.image.errors import ImageError
+from nqrust.image.kernel_sources.registry import source_for
 from nqrust.image.progress import Progress, silent
 
 NAME = "container-runtime"
@@ -42,7 +43,7 @@ def build(
         scratch = f"{place}/scratch"
         host.mkdir(scratch, mode=0o700)
         tell("fetching the guest kernel", 0.0)
-        files = kernel_sources.source_for(host)(host, scratch, cache_dir, tell)
+        files = source_for(host)(host, scratch, cache_dir, tell)
         tell("fetching the container runtime's packages", 0.05)
         repository = container_packages.repository(host, cache_dir, container_rootfs.SELECTION, tell)
         tell("installing them into a new root", 0.1)

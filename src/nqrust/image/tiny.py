@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from nqrust.contract.images import MANIFEST, ImageManifest
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
-from nqrust.image import folder, kernel_sources, rootfs
+from nqrust.image import folder, rootfs
+from nqrust.image.kernel_sources.registry import source_for
 from nqrust.image.progress import Progress, silent
 
 HOST_PROGRAMS = ("dpkg-deb", "apt-get", "mke2fs", "debugfs", "find", "touch")
@@ -41,7 +42,7 @@ def build(
         scratch = f"{place}/scratch"
         host.mkdir(scratch, mode=0o700)
         tell("fetching the guest kernel", 0.0)
-        files = kernel_sources.source_for(host)(host, scratch, cache_dir, tell)
+        files = source_for(host)(host, scratch, cache_dir, tell)
         folder.add_kernel(host, place, files, tell)
         tell("making the root file system", 0.8)
         rootfs.populate(host, f"{scratch}/root", busybox=files.busybox, guest_agent=guest_agent)

@@ -1,12 +1,12 @@
-"""All sources of guest kernels, and which is for this host."""
+"""All sources of guest kernels, and which is for this host. A form of packages is one file here and a line below."""
 
 from __future__ import annotations
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
-from nqrust.image import kernel_debian  # noqa: F401  registers itself
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel import SOURCES, KernelSource
+from nqrust.image.kernel_sources import deb  # noqa: F401  registers itself
 
 
 def distribution_names(os_release: str) -> list[str]:
