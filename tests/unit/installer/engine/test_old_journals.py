@@ -49,6 +49,20 @@ def test_a_newer_format_is_refused_with_the_cure() -> None:
     assert caught.value.code == "NQR-ENG-010" and "newer" in caught.value.cure
 
 
+def test_cures_name_the_places_of_who_opened_the_journal() -> None:
+    newer = MemoryJournalStore(OLD + b'{"v":2}\n')
+    with pytest.raises(JournalError) as caught:
+        Journal(newer, lambda: 0.0, program="/opt/there/program")
+    assert "/opt/there/program" in caught.value.cure
+    with pytest.raises(JournalError) as caught:
+        Journal(MemoryJournalStore(b"{}\n", path="/var/lib/there/journal"), lambda: 0.0)
+    assert "/var/lib/there/journal" in caught.value.cure
+    full = MemoryJournalStore(OLD, cramped=True, path="/var/lib/there/journal")
+    with pytest.raises(JournalError) as caught:
+        Journal(full, lambda: 0.0).require_room()
+    assert "/var/lib/there " in caught.value.cure
+
+
 @pytest.mark.parametrize("cut", [1, 20, 200])
 def test_a_torn_last_line_is_dropped_and_told(cut: int) -> None:
     store = MemoryJournalStore(OLD[:-cut])

@@ -64,7 +64,7 @@ _PURGE = r"""clusters='' # patterns of data folders of the PostgreSQL servers th
 data_of_others() { # those that hold data of users
     for folder in $clusters; do
         if used_cluster "$folder"; then printf '%s\n' "$folder"; fi
-    done
+    done | sort -u
 }
 configured='' # packages of which only the configuration was there before; it stays
 purge() { # package manager, packages; 1 when some stay because others need them by now, with all that those need

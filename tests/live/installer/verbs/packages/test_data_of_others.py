@@ -40,6 +40,7 @@ def run(program: str) -> str:
     [
         ({"postgresql-15"}, True),
         ({"postgresql-common"}, True),
+        ({"postgresql-common", "postgresql-15"}, True),
         ({"postgresql", "postgresql-client-15", "postgresql-client-common"}, False),
         ({"postgresql-16"}, False),
     ],

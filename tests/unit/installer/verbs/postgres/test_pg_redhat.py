@@ -153,6 +153,16 @@ def test_a_cluster_that_holds_data_of_others_by_now_stays_and_runs_on(host: Fake
     assert not bench.uninstall().waits and bench.is_as_before()
 
 
+def test_the_script_asks_for_data_of_others_before_it_stops_the_service(host: FakeHost) -> None:
+    bench = Bench(host)
+    assert bench.install().failure is None
+    (entry,) = Receipt.of(bench.journal()).entries
+    context = UndoContext(host, Originals(host, f"{STATE_DIR}/originals"))
+    lines = [line for undo in reversed(entry.undo) for line in VERBS.script(context, undo)]
+    assert lines[0] == f"used_cluster {REDHAT_DATA} || stop_unit postgresql.service 0 0"
+    assert f"remove_contents {REDHAT_DATA}" in lines and f"restore_mode {REDHAT_DATA} 0755 postgres postgres" in lines
+
+
 @pytest.mark.parametrize("left", [("PG_VERSION", "base/1/1247"), ("global/x",)], ids=["looks like one", "does not"])
 def test_an_initdb_that_fails_leaves_nothing_and_the_next_one_succeeds(host: FakeHost, left: tuple[str, ...]) -> None:
     def fail(host: FakeHost, cmd: Command) -> None:
