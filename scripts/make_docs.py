@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the pages that come from the program: docs/reference/cli.md, the tables in settings.md and config.schema.json.
+"""Writes what comes from the program: docs/reference/cli.md, config.schema.json, the tables in settings.md, and in
+error-codes.md each description and cure that the source spells out.
 
     .venv/bin/python scripts/make_docs.py
 
@@ -8,7 +9,9 @@ A test compares the pages with the program (tests/unit/documentation/test_genera
 
 from __future__ import annotations
 
+import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,11 +35,12 @@ _SHARED = tuple(f"| `{one.flag}`" for one in (*OPTIONS, *RUN_FLAGS))
 
 def pages() -> dict[Path, str]:
     """Each generated file with its text."""
-    settings = REFERENCE / "settings.md"
+    settings, errors = REFERENCE / "settings.md", REFERENCE / "error-codes.md"
     return {
         REFERENCE / "cli.md": cli(),
         settings: with_tables(settings.read_text()),
         REFERENCE / "config.schema.json": render_schema(),
+        errors: with_errors(errors.read_text()),
     }
 
 
@@ -128,6 +132,96 @@ def _run_flags() -> list[str]:
         verbs = ", ".join(sorted(flag.verbs))
         rows.append(f"| {flags} | `{flag.variable}` | {verbs} | {flag.help}{_choices(flag.choices)} |")
     return rows
+
+
+# --- the error codes
+
+_CODE = re.compile(r"NQR-[A-Z]{2,}-\d{3}")
+_SECTION = re.compile(r"^### (NQR-[A-Z]{2,}-\d{3})\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
+_ENTRY = re.compile(r"\*\*What\.\*\*(.*?)(?:\*\*Why\.\*\*.*?)?\*\*Cure\.\*\*(.*?)(?=\n- |\n\n|\Z)", re.DOTALL)
+_WHY = re.compile(r"\*\*Why\.\*\*.*?(?=\n\n|\*\*Cure|\Z)", re.DOTALL)
+Entry = tuple[str, str]
+"""What and cure, with `‹…›` for each value of the message."""
+
+
+def with_errors(page: str) -> str:
+    """The page with an entry for each error whose description and cure stand in the source.
+
+    An entry written by hand stays if the code is also raised with a text that is made elsewhere.
+    """
+    spelled, elsewhere = spelled_out()
+
+    def rewritten(section: re.Match[str]) -> str:
+        code, text = section[1], section[2]
+        wanted = {_plain(entry): entry for entry in spelled.get(code, ())}
+        there = [(what.strip(), cure.strip()) for what, cure in _ENTRY.findall(text)]
+        kept = [entry for entry in there if _plain(entry) in wanted or code in elsewhere]
+        missing = [entry for plain, entry in wanted.items() if plain not in map(_plain, kept)]
+        return (
+            section[0] if kept == there and not missing else f"### {code}\n\n{_entries([*kept, *missing], _WHY.findall(text))}\n"
+        )
+
+    return _SECTION.sub(rewritten, page)
+
+
+def spelled_out() -> tuple[dict[str, list[Entry]], set[str]]:
+    """Entries of each code from calls like `Error(CODE, what, cure)`, and the codes that other places name too."""
+    spelled: dict[str, list[Entry]] = {}
+    named: Counter[str] = Counter()
+    for path in sorted(path for folder in ("src", "scripts/install") for path in (ROOT / folder).rglob("*") if path.is_file()):
+        if path.suffix == ".pyc":
+            continue
+        if path.suffix != ".py":
+            named.update(_CODE.findall(path.read_text(errors="ignore")))
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _CODE.fullmatch(node.value):
+                named[node.value] += 1
+            if isinstance(node, ast.Call) and len(node.args) >= 3 and (entry := _entry(node.args)):
+                spelled.setdefault(entry[0], []).append(entry[1:])
+    return spelled, {code for code, times in named.items() if times > len(spelled.get(code, ()))}
+
+
+def _entry(arguments: list[ast.expr]) -> tuple[str, str, str] | None:
+    for at, argument in enumerate(arguments[:-2]):
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and _CODE.fullmatch(argument.value):
+            what, cure = _literal(arguments[at + 1]), _literal(arguments[at + 2])
+            return (argument.value, what, cure) if what and cure else None
+    return None
+
+
+def _literal(node: ast.expr) -> str:
+    """A text with `‹name›` for its values; empty where it is no literal."""
+    if isinstance(node, ast.Constant):
+        return str(node.value or "")
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_literal(part) if isinstance(part, ast.Constant) else f"‹{_value_name(part)}›" for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = _literal(node.left), _literal(node.right)
+        return left + right if left and right else ""
+    return ""
+
+
+def _value_name(part: ast.expr) -> str:
+    """The last name of an expression that is no function."""
+    called = {id(call.func) for call in ast.walk(part) if isinstance(call, ast.Call)}
+    for node in ast.walk(part):
+        if isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in called:
+            return (node.attr if isinstance(node, ast.Attribute) else node.id).strip("_").replace("_", " ").lower()
+    return "…"
+
+
+def _plain(entry: Entry) -> Entry:
+    """An entry without what the page may choose: names of values, code marks and spaces."""
+    what, cure = (re.sub(r"\s+", " ", re.sub(r"(?:‹[^›]*›)+", "‹›", text.replace("`", ""))).strip() for text in entry)
+    return what, cure
+
+
+def _entries(entries: list[Entry], whys: list[str]) -> str:
+    if len(entries) == 1:
+        return "\n\n".join([f"**What.** {entries[0][0]}", *(why.strip() for why in whys), f"**Cure.** {entries[0][1]}"]) + "\n"
+    lines = "\n".join(f"- **What.** {what} **Cure.** {cure}" for what, cure in entries)
+    return "\n\n".join([lines, *(why.strip() for why in whys)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -24,3 +24,20 @@ def test_every_command_has_a_section_with_its_options() -> None:
     listed = (ROOT / "tests" / "golden" / "cli" / "commands.txt").read_text().splitlines()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [f"## nqr {words}" for words in listed]
     assert "| `--ssh-key` `KEY\\|FILE` |" in text and "Required." in text
+
+
+def test_the_page_of_error_codes_has_the_texts_of_the_source() -> None:
+    """A text of the source that was changed, forgotten or invented in the page does not stay that way."""
+    page = (ROOT / "docs" / "reference" / "error-codes.md").read_text()
+    cure = "Use an x86_64 machine."
+    assert page.count(cure) == 1
+    assert make_docs.with_errors(page.replace(cure, "Use another machine.")) == page
+    only = "### NQR-PRE-003\n\n"
+    assert "‹machine›; x86_64 is needed." in make_docs.with_errors(only)
+    by_hand = "### NQR-VER-005\n\n**What.** Made elsewhere.\n\n**Cure.** None.\n"
+    assert make_docs.with_errors(by_hand) == by_hand
+
+
+def test_a_value_of_a_message_may_have_any_name_in_the_page() -> None:
+    page = "### NQR-PRE-003\n\n**What.** This machine is ‹arm64, say›; x86_64 is needed.\n\n**Cure.** Use an x86_64 machine.\n"
+    assert make_docs.with_errors(page) == page
