@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nqrust.installer.planner import PHASES
+from nqrust.installer.phases.order import PHASES
 from nqrust.installer.settings.options import RUN_FLAGS
 from tests.hosts import product
 from tests.hosts.machine import Machine, Result

@@ -9,9 +9,7 @@ from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.retire import MAKES_WAY
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import build, config, database, deps, kvm, network, services, sudo
-
-PHASES = ("preflight", "deps", "kvm", "network", "database", "build", "config", "sudo", "services", "verify")
-"""Upstream's ten, in their order."""
+from nqrust.installer.phases.order import PHASES
 
 _PLANNERS = {
     "deps": deps.plan,
@@ -23,7 +21,7 @@ _PLANNERS = {
     "sudo": sudo.plan,
     "services": services.plan,
 }
-"""preflight and verify only look, so they have no steps: they run before and after the plan."""
+"""Each phase that has steps."""
 
 
 def plan(context: Context, only: str | None = None) -> Plan:

@@ -14,7 +14,6 @@ from tests.places import ROOT
 
 from nqrust.cli import session
 from nqrust.cli.app import command
-from nqrust.cli.install import commands as run_commands
 from nqrust.cli.install.config import render_schema
 from nqrust.installer.engine.errors import Locked, NqrError, PreflightRefused
 from nqrust.installer.request import PhasePreview, PhaseSummary, PlanPreview, Request, StepPreview, Summary
@@ -353,12 +352,6 @@ def test_the_environment_cannot_keep_an_installation_from_being_removed(answer, 
     monkeypatch.setenv("WITH_UI", "perhaps")
     answer("uninstall", Summary("ok", 0, 3, phases=(PhaseSummary("uninstall", 3),)))
     assert run("uninstall", "--non-interactive") == 0
-
-
-def test_phases_are_the_planners() -> None:
-    from nqrust.installer import planner
-
-    assert run_commands.PHASES == planner.PHASES
 
 
 def test_no_option_takes_a_password() -> None:

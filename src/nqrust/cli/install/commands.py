@@ -14,15 +14,12 @@ from nqrust.cli import asking, session
 from nqrust.cli.failures import choice, require_root
 from nqrust.cli.install.flags import Flags, run_value, with_flags
 from nqrust.installer.engine.errors import UsageError
+from nqrust.installer.phases.order import PHASES
 
 if TYPE_CHECKING:
     from nqrust.installer.engine.events import Reporter
     from nqrust.installer.request import PlanPreview, Request, Summary
     from nqrust.installer.settings.sources import Gathered
-
-PHASES = (
-    "preflight", "deps", "kvm", "network", "database", "build", "config", "sudo", "services", "verify",
-)  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:
