@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from nqrust.cli.support.services import UNITS
 from nqrust.contract import paths
+from nqrust.contract.names import UNITS
 from nqrust.contract.paths import Layout
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command

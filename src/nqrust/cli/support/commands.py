@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nqrust.cli.failures import choice, require_root
-from nqrust.cli.support.services import UNITS
+from nqrust.contract.names import UNITS
 from nqrust.installer.engine.errors import UsageError
 
 _FOREVER = 10 * 365 * 86400.0

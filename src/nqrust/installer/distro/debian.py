@@ -32,6 +32,7 @@ DEBIAN = Distro(
     id="debian",
     title="Debian",
     min_version="11",
+    python_from="12",
     manager=Apt(),
     packages=PACKAGES,
     residue_users=("postgres", "dnsmasq"),

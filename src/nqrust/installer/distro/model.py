@@ -47,6 +47,7 @@ class Distro:
     `kin_share_versions`: whether distributions that name this one in ID_LIKE number their releases alike
     (Rocky and RHEL do, Linux Mint and Ubuntu do not). `min_codename_of`: VERSION_CODENAME values known to be
     too old, for kin.
+    `python_from`: the first version whose own Python is new enough, where that is not `min_version`.
     `residue_users`/`residue_groups`: accounts that packages of ours create and their purge leaves behind.
     """
 
@@ -56,6 +57,7 @@ class Distro:
     manager: Installing
     packages: Mapping[str, tuple[str, ...]]
     kin_share_versions: bool = False
+    python_from: str = ""
     residue_users: tuple[str, ...] = ()
     residue_groups: tuple[str, ...] = ()
     postgres_service: str = "postgresql"

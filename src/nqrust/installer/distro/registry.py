@@ -27,6 +27,13 @@ def detect(os: Os) -> Distro | None:
     return None if found is None or found.is_old(os) else found
 
 
+def advice() -> str:
+    """What to use instead of a distribution that was refused."""
+    best = [f"{distro.title} {distro.python_from or distro.min_version}" for distro in DISTROS]
+    need = [f"{distro.title} {distro.min_version} needs a separate Python 3.10." for distro in DISTROS if distro.python_from]
+    return " ".join([f"Use {', '.join(best[:-1])} or {best[-1]}, or a newer version. Derivatives work too.", *need])
+
+
 def refusal(os: Os) -> str:
     """Why `detect` gave None, as a sentence; empty when it did not."""
     found = kin(os)

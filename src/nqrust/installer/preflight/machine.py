@@ -23,7 +23,7 @@ def operating_system(facts: Facts) -> Iterator[Finding]:
         yield error(
             "NQR-PRE-002",
             why,
-            "Use Debian 12, Ubuntu 22.04, RHEL 8 or newer versions of these. Derivatives work too. Debian 11 needs a separate Python 3.10.",
+            registry.advice(),
         )
 
 

@@ -12,7 +12,6 @@ from nqrust.host.port import Host, Kind
 from nqrust.installer.preflight.findings import Finding, error, warning
 from nqrust.installer.settings.model import NetworkMode, Settings
 
-UNITS = (names.NETWORK_UNIT, names.DHCP_UNIT, names.MANAGER_UNIT, names.AGENT_UNIT, names.UI_UNIT)
 UNIT_DIRS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _FORWARDING_OFF = re.compile(r"^\s*-?net[./]ipv4[./]ip_forward\s*=\s*0\s*$", re.MULTILINE)
 
@@ -47,7 +46,7 @@ def foreign_installation(settings: Settings, host: Host, known: bool) -> Iterato
         )
     seen: set[str] = set()
     for folder in UNIT_DIRS:
-        for unit in UNITS:
+        for unit in names.UNITS.values():
             if unit not in seen and host.exists(f"{folder}/{unit}"):
                 seen.add(unit)
                 yield error(

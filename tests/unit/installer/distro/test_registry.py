@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.places import ROOT
 
 from nqrust.host.facts.model import Os
 from nqrust.installer.distro import registry
@@ -46,6 +47,13 @@ def test_supported(os: Os, distro: str) -> None:
 @pytest.mark.parametrize(("os", "why"), REFUSED, ids=lambda value: getattr(value, "id", value))
 def test_refused_with_a_reason(os: Os, why: str) -> None:
     assert registry.detect(os) is None and why in registry.refusal(os)
+
+
+def test_the_cure_names_every_distribution_that_we_know() -> None:
+    cure = registry.advice()
+    assert all(f"{distro.title} {distro.python_from or distro.min_version}" in cure for distro in registry.DISTROS)
+    assert cure.endswith("Debian 11 needs a separate Python 3.10.")
+    assert f"**Cure.** {cure}\n" in (ROOT / "docs" / "reference" / "error-codes.md").read_text()
 
 
 @pytest.mark.parametrize("distro", registry.DISTROS, ids=lambda distro: distro.id)
