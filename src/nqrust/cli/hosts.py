@@ -32,10 +32,9 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
 
     with manager(url) as client:
         found = client.send(calls.list_hosts())
-    if out == "json":
-        output.document(found)
-        return
-    output.table(
+    output.listing(
+        found,
+        out,
         ("name", "state", "vms", "vmm", "cpus", "memory", "version", "url"),
         [(h.name, _state(h), h.vms, f"{h.vmm}/{h.accel}", h.capacity.cpus, _memory(h), h.version, h.url) for h in found.items],
         empty="There is no host. An agent joins with a token of: nqr host token",
@@ -106,10 +105,9 @@ def rm(
 
 
 def _print(found: Host, out: str) -> None:
-    if out == "json":
-        output.document(found)
-        return
-    output.facts(
+    output.details(
+        found,
+        out,
         [
             ("id", found.id),
             ("name", found.name),
@@ -126,7 +124,7 @@ def _print(found: Host, out: str) -> None:
             ("boot id", found.boot_id),
             ("last seen", found.last_seen_at),
             ("created", found.created_at),
-        ]
+        ],
     )
 
 

@@ -161,10 +161,9 @@ def _table(images: list[Image]) -> None:
 
 
 def _print(found: Image, out: str) -> None:
-    if out == "json":
-        output.document(found)
-        return
-    output.facts(
+    output.details(
+        found,
+        out,
         [
             ("id", found.id),
             ("name", found.name),
@@ -176,5 +175,5 @@ def _print(found: Image, out: str) -> None:
             ("needs memory", f"{found.min_memory_mib} MiB"),
             ("needs disk", f"{found.min_disk_mib} MiB"),
             ("created", found.created_at),
-        ]
+        ],
     )

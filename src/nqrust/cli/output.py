@@ -31,6 +31,22 @@ def document(model: BaseModel) -> None:
     typer.echo(json.dumps(model.model_dump(mode="json"), indent=2))  # ASCII, whatever the locale
 
 
+def listing(model: BaseModel, out: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """The answer in the format that --output asked for: a document or a table."""
+    if out == "json":
+        document(model)
+    else:
+        table(columns, rows, empty=empty)
+
+
+def details(model: BaseModel, out: str, rows: Sequence[tuple[str, object]]) -> None:
+    """One resource in the format that --output asked for: a document, or labels and values."""
+    if out == "json":
+        document(model)
+    else:
+        facts(rows)
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Aligned columns; the last one is cut to the width of a terminal. `empty`: said where there is no
     row."""

@@ -32,10 +32,9 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
 
     with manager(url) as client:
         found = client.send(calls.list_templates())
-    if out == "json":
-        output.document(found)
-        return
-    output.table(
+    output.listing(
+        found,
+        out,
         ("name", "image", "vcpus", "memory", "disk", "tags", "description"),
         [(t.name, t.image, t.vcpus, f"{t.memory_mib} MiB", _disk(t), t.tags, t.description) for t in found.items],
         empty="There is no template. Make one with: nqr template create --name small --image tiny",
@@ -117,10 +116,7 @@ def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names
 
 
 def _print(found: Template, out: str) -> None:
-    if out == "json":
-        output.document(found)
-        return
-    output.facts([
+    output.details(found, out, [
         ("name", found.name), ("description", found.description), ("image", found.image), ("vcpus", found.vcpus),
         ("memory", f"{found.memory_mib} MiB"), ("disk", _disk(found)),
         ("volumes", [f"{v.size_mib} MiB{' (kept)' if v.keep else ''}" for v in found.volumes]),

@@ -62,10 +62,9 @@ def ls(
             vm_unknown.ls(client, out)
             return
         found = client.send(calls.list_vms(host=host, tag=tag))
-    if out == "json":
-        output.document(found)
-        return
-    output.table(
+    output.listing(
+        found,
+        out,
         ("name", "state", "ip", "host", "image", "vcpus", "memory", "id"),
         [(v.name, v.state, v.ip, v.host, v.image, v.vcpus, f"{v.memory_mib} MiB", v.id) for v in found.items],
         empty="There is no VM. Make one with: nqr vm create --name web1 --image tiny --start --wait",
@@ -144,10 +143,7 @@ def create(
         made = client.send(calls.create_vm(asked))
         if wait:
             made = client.wait_for(made.id, "guest_up" if start else "stopped", timeout, since=made.generation) or made
-    if out == "json":
-        output.document(made)
-        return
-    output.facts([("id", made.id), ("name", made.name), ("state", made.state), ("ip", made.ip)])
+    output.details(made, out, [("id", made.id), ("name", made.name), ("state", made.state), ("ip", made.ip)])
 
 
 def start(name: Name, wait: Wait = True, timeout: Timeout = 120.0, out: Output = "text", url: ManagerUrl = None) -> None:
@@ -254,10 +250,7 @@ def _verb(method: str, name: str, condition: Any, wait: bool, timeout: float, ou
 
 
 def _print_short(found: Vm, out: str) -> None:
-    if out == "json":
-        output.document(found)
-    else:
-        output.facts([("id", found.id), ("name", found.name), ("state", found.state), ("ip", found.ip)])
+    output.details(found, out, [("id", found.id), ("name", found.name), ("state", found.state), ("ip", found.ip)])
 
 
 def _limits(found: Vm) -> str | None:

@@ -42,10 +42,7 @@ def limit(
         raise UsageError("NQR-USE-003", f"{first['loc'][0]}: {first['msg']}.", "See: nqr vm limit --help") from error
     with manager(url) as client:
         found = client.send(calls.set_rate_limits(name, limits)) if wanted or none else client.send(calls.get_vm(name))
-    if out == "json":
-        output.document(found)
-    else:
-        output.facts([("name", found.name), ("rate limits", told(found.rate_limits) or "none")])
+    output.details(found, out, [("name", found.name), ("rate limits", told(found.rate_limits) or "none")])
 
 
 def told(limits: RateLimits) -> str:

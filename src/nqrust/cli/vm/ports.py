@@ -35,10 +35,9 @@ def forward(
     wanted = parse(ports or [])
     with manager(url) as client:
         found = client.send(calls.set_forwards(name, wanted)) if wanted or none else client.send(calls.get_vm(name))
-    if out == "json":
-        output.document(found)
-        return
-    output.table(
+    output.listing(
+        found,
+        out,
         ("host port", "protocol", "guest port"),
         [(one.host_port, one.protocol, one.guest_port) for one in found.forwards],
         empty=f"No port leads to {found.name}.",

@@ -35,10 +35,9 @@ def ls(vm: Vm, out: Output = "text", url: ManagerUrl = None) -> None:
 
     with manager(url) as client:
         found = client.send(calls.list_snapshots(vm))
-    if out == "json":
-        output.document(found)
-        return
-    output.table(
+    output.listing(
+        found,
+        out,
         ("name", "kind", "state", "size", "created", "error"),
         [(s.name, s.kind, s.state, f"{s.size >> 20} MiB", s.created_at, s.error) for s in found.items],
         empty=f"VM {vm} has no snapshot.",
@@ -66,10 +65,7 @@ def restore(vm: Vm, name: Name, out: Output = "text", url: ManagerUrl = None) ->
 
     with manager(url) as client:
         found = client.send(calls.restore_snapshot(vm, name))
-    if out == "json":
-        output.document(found)
-    else:
-        output.facts([("id", found.id), ("name", found.name), ("state", found.state)])
+    output.details(found, out, [("id", found.id), ("name", found.name), ("state", found.state)])
 
 
 def rm(vm: Vm, name: Name, timeout: Timeout = 120.0, url: ManagerUrl = None) -> None:

@@ -20,10 +20,9 @@ def ls(client: ManagerClient, out: str) -> None:
     from nqrust.client import calls
 
     found = client.send(calls.list_unknown_vms())
-    if out == "json":
-        output.document(found)
-        return
-    output.table(
+    output.listing(
+        found,
+        out,
         ("name", "state", "ip", "host", "image", "since", "id"),
         [(v.name, v.state, v.ip, v.host, v.image, v.first_seen_at, v.id) for v in found.items],
         empty="There is no unknown VM.",
@@ -43,10 +42,9 @@ def adopt(
         checked_name(name)
     with manager(url) as client:
         found = client.send(calls.adopt_vm(vm, name))
-    if out == "json":
-        output.document(found)
-    else:
-        output.facts([("id", found.id), ("name", found.name), ("state", found.state), ("ip", found.ip), ("host", found.host)])
+    output.details(
+        found, out, [("id", found.id), ("name", found.name), ("state", found.state), ("ip", found.ip), ("host", found.host)]
+    )
 
 
 def rm(client: ManagerClient, refs: list[str]) -> None:

@@ -38,10 +38,9 @@ def ls(
 
     with manager(url) as client:
         found = client.send(calls.list_volumes(host))
-    if out == "json":
-        output.document(found)
-        return
-    output.table(
+    output.listing(
+        found,
+        out,
         ("name", "size", "host", "vm", "since"),
         [(v.name, f"{v.size_mib} MiB", v.host, v.vm, v.created_at) for v in found.items],
         empty="There are no kept volumes. To keep a VM's volume: nqr vm create --volume 2G:keep ...",
@@ -113,10 +112,7 @@ def told(volumes: list[Volume]) -> list[str]:
 
 
 def _print(found: Vm, out: str, kept_as: str | None = None) -> None:
-    if out == "json":
-        output.document(found)
-        return
-    output.facts([("name", found.name), ("volumes", told(found.volumes) or "none"), ("kept as", kept_as)])
+    output.details(found, out, [("name", found.name), ("volumes", told(found.volumes) or "none"), ("kept as", kept_as)])
 
 
 def _wanted(size: str | None, keep: bool, name: str | None) -> VolumeCreate:
