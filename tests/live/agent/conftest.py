@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.places import ROOT
 
 from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import Failed
@@ -28,9 +26,6 @@ from nqrust.contract.images import Blob
 from nqrust.contract.vms import RateLimits
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
-from nqrust.image import tiny
-from nqrust.image.errors import ImageError
-from nqrust.image.guest_agent import build_guest_agent, find_program
 
 VM = "0b8f0c3e-5f0e-4a53-9f4e-6a1d2a8f7c11"
 
@@ -262,29 +257,13 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
     return Bench(service, scopes, vmm, taps, forwards, image, tmp_path)
 
 
-NEEDS = ("qemu-system-x86_64", "dnsmasq", "screen", "unshare", "ip", "tc", "dpkg-deb", "apt-get", "mke2fs", "debugfs")
+NEEDS = ("screen", "tc")
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image(tiny_image: Path) -> Path:
     """The folder of an image `tiny`, for VMs that really boot."""
     lacking = [program for program in NEEDS if shutil.which(program) is None]
-    if os.geteuid() != 0 or lacking:
-        pytest.skip(f"needs root and {' '.join(lacking or NEEDS)}")
-    host = LocalHost()
-    if not find_program(host, "rustc"):
-        pytest.skip("there is no Rust compiler")
-    folder = tmp_path_factory.mktemp("agent-image")
-    build_guest_agent(host, str(ROOT / "guest-agent"), str(folder / "guest-agent"))
-    try:
-        tiny.build(
-            host,
-            target_dir=str(folder / "tiny"),
-            guest_agent=str(folder / "guest-agent"),
-            cache_dir="/var/tmp/nqrust-test-packages",
-        )
-    except ImageError as error:
-        if error.code == "NQR-IMG-002":
-            pytest.skip(f"packages are out of reach: {error.what}")
-        raise
-    return folder / "tiny"
+    if lacking:
+        pytest.skip(f"needs {' '.join(lacking)}")
+    return tiny_image
