@@ -18,6 +18,7 @@ from typing import Any
 
 from nqrust.cli.app import command
 from nqrust.cli.install.config import render_schema
+from nqrust.installer.distro import registry
 from nqrust.installer.preflight.changes import CHANGES
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
@@ -140,6 +141,8 @@ _CODE = re.compile(r"NQR-[A-Z]{2,}-\d{3}")
 _SECTION = re.compile(r"^### (NQR-[A-Z]{2,}-\d{3})\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 _ENTRY = re.compile(r"\*\*What\.\*\*(.*?)(?:\*\*Why\.\*\*.*?)?\*\*Cure\.\*\*(.*?)(?=\n- |\n\n|\Z)", re.DOTALL)
 _WHY = re.compile(r"\*\*Why\.\*\*.*?(?=\n\n|\*\*Cure|\Z)", re.DOTALL)
+_MADE = {"NQR-PRE-002": registry.advice()}
+"""Cures that the program makes from a table."""
 Entry = tuple[str, str]
 """What and cure, with `‹…›` for each value of the message."""
 
@@ -156,6 +159,8 @@ def with_errors(page: str) -> str:
         wanted = {_plain(entry): entry for entry in spelled.get(code, ())}
         there = [(what.strip(), cure.strip()) for what, cure in _ENTRY.findall(text)]
         kept = [entry for entry in there if _plain(entry) in wanted or code in elsewhere]
+        if code in _MADE:
+            kept = [(what, _MADE[code]) for what, _ in kept]
         missing = [entry for plain, entry in wanted.items() if plain not in map(_plain, kept)]
         return (
             section[0] if kept == there and not missing else f"### {code}\n\n{_entries([*kept, *missing], _WHY.findall(text))}\n"

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.places import ROOT
 
+from nqrust.installer.distro import registry
+
 _SPEC = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts" / "make_docs.py")
 assert _SPEC is not None and _SPEC.loader is not None
 make_docs = importlib.util.module_from_spec(_SPEC)
@@ -32,6 +34,8 @@ def test_the_page_of_error_codes_has_the_texts_of_the_source() -> None:
     cure = "Use an x86_64 machine."
     assert page.count(cure) == 1
     assert make_docs.with_errors(page.replace(cure, "Use another machine.")) == page
+    stale = "### NQR-PRE-002\n\n**What.** An old system.\n\n**Cure.** Use Slackware.\n"
+    assert f"**Cure.** {registry.advice()}\n" in make_docs.with_errors(stale)
     only = "### NQR-PRE-003\n\n"
     assert "‹machine›; x86_64 is needed." in make_docs.with_errors(only)
     by_hand = "### NQR-VER-005\n\n**What.** Made elsewhere.\n\n**Cure.** None.\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.places import ROOT
 
 from nqrust.host.facts.model import Os
 from nqrust.installer.distro import registry
@@ -53,7 +52,6 @@ def test_the_cure_names_every_distribution_that_we_know() -> None:
     cure = registry.advice()
     assert all(f"{distro.title} {distro.python_from or distro.min_version}" in cure for distro in registry.DISTROS)
     assert cure.endswith("Debian 11 needs a separate Python 3.10.")
-    assert f"**Cure.** {cure}\n" in (ROOT / "docs" / "reference" / "error-codes.md").read_text()
 
 
 @pytest.mark.parametrize("distro", registry.DISTROS, ids=lambda distro: distro.id)
