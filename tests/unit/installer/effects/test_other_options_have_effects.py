@@ -16,7 +16,7 @@ from tests.unit.installer.effects.test_client_options_have_effects import OF_CLI
 
 from nqrust import __version__
 from nqrust.cli.support import bundle as support_bundle
-from nqrust.contract import paths
+from nqrust.contract import names, paths
 from nqrust.host import local
 from nqrust.installer import fingerprint, operations
 from nqrust.installer.fingerprint.model import Fingerprint
@@ -116,7 +116,7 @@ def _journal(it: Bench, *words: str) -> tuple[str, ...]:
 
 def logs_service(it: Bench) -> None:
     assert [word for word in _journal(it, "agent") if "unit" in word] == ["--unit=nqrust-agent.service"]
-    assert len([word for word in _journal(it) if "unit" in word]) == 5
+    assert len([word for word in _journal(it) if "unit" in word]) == len(names.UNITS)
 
 
 def logs_follow(it: Bench) -> None:
