@@ -25,7 +25,13 @@ AGENT_UNIT = "nqrust-agent.service"
 UI_UNIT = "nqrust-ui.service"
 NETWORK_UNIT = "nqrust-network.service"
 DHCP_UNIT = "nqrust-dhcp.service"
-UNITS = {"manager": MANAGER_UNIT, "agent": AGENT_UNIT, "ui": UI_UNIT, "dhcp": DHCP_UNIT, "network": NETWORK_UNIT}
+UNITS = {
+    "manager": MANAGER_UNIT,
+    "agent": AGENT_UNIT,
+    "ui": UI_UNIT,
+    "dhcp": DHCP_UNIT,
+    "network": NETWORK_UNIT,
+}
 """Each service by the name that `nqr logs` takes."""
 
 SERVICE_USER = "nqrust"
