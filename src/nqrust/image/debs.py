@@ -88,29 +88,12 @@ class DebCache:
         Raises ImageError NQR-IMG-002 when it cannot be had, NQR-IMG-003 when what came is not what the index names."""
         host = self._host
         path = f"{self._directory}/{package.file}"
-        stat = host.stat(path)
-        if stat is not None and stat.size == package.size and host.sha256(path) == package.sha256:
+        if self._has(path, package):
             return path
         self._tell(f"downloading {package.name} {package.version}", None)
         partial = f"{self._directory}/partial"
-        host.remove_tree(partial)
-        host.mkdir(partial, mode=0o755)
         try:
-            # The sandbox user may not enter this folder; what comes is checked below in any case.
-            host.run(
-                command(
-                    "apt-get",
-                    "-o",
-                    "APT::Sandbox::User=root",
-                    "-o",
-                    "Acquire::Retries=3",
-                    "download",
-                    f"{package.name}={package.version}",
-                    cwd=partial,
-                    timeout=900,
-                ),
-                on_line=lambda line: self._tell(line.strip(), None),
-            )
+            self._download([package], partial, timeout=900)
             came = [f"{partial}/{name}" for name in host.listdir(partial) if name.endswith(".deb")]
             if len(came) != 1 or host.sha256(came[0]) != package.sha256:
                 raise ImageError(
@@ -143,24 +126,8 @@ class DebCache:
         size = sum(package.size for package in missing) / 1e6
         self._tell(f"downloading {len(missing)} packages, {size:.0f} MB", None)
         partial = f"{self._directory}/partial"
-        host.remove_tree(partial)
-        host.mkdir(partial, mode=0o755)
         try:
-            host.run(
-                command(
-                    "apt-get",
-                    "-q",
-                    "-o",
-                    "APT::Sandbox::User=root",
-                    "-o",
-                    "Acquire::Retries=3",
-                    "download",
-                    *(f"{package.name}={package.version}" for package in missing),
-                    cwd=partial,
-                    timeout=1800,
-                ),
-                on_line=lambda line: self._tell(line.strip(), None),
-            )
+            self._download(missing, partial, timeout=1800)
             came = {host.sha256(path): path for path in (f"{partial}/{name}" for name in host.listdir(partial))}
             wrong = [package.name for package in missing if package.sha256 not in came]
             if wrong:
@@ -181,6 +148,26 @@ class DebCache:
         finally:
             host.remove_tree(partial)
         return names
+
+    def _download(self, packages: Sequence[Package], folder: str, *, timeout: float) -> None:
+        """Let apt put these into a new folder. Raises HostError."""
+        self._host.remove_tree(folder)
+        self._host.mkdir(folder, mode=0o755)
+        self._host.run(
+            command(
+                "apt-get",
+                "-q",
+                "-o",
+                "APT::Sandbox::User=root",  # the sandbox user may not enter this folder; the caller checks what comes
+                "-o",
+                "Acquire::Retries=3",
+                "download",
+                *(f"{package.name}={package.version}" for package in packages),
+                cwd=folder,
+                timeout=timeout,
+            ),
+            on_line=lambda line: self._tell(line.strip(), None),
+        )
 
     def _has(self, path: str, package: Package) -> bool:
         stat = self._host.stat(path)
