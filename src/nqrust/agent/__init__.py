@@ -1,5 +1,5 @@
-"""The agent: one per host, root. Runs the VMs of this host and tells the manager what it sees.
+"""The agent runs as root, one on each host. It runs the host's VMs and reports them to the manager.
 
-`service.py` carries the verbs of `contract.agent`; what it knows it reads from the kernel, the supervisor and the VMMs:
-`scopes/` (processes), `taps.py` (links), `store.py` (disks and what was asked), `vmm/` (drivers).
+`service.py` implements the verbs of `contract.agent`. Its knowledge comes from the kernel, the supervisor and the VMMs:
+`scopes/` (processes), `taps.py` (links), `store.py` (disks and requests), `vmm/` (drivers).
 """

@@ -25,7 +25,7 @@ def main() -> None:
         if os.geteuid() != 0:
             raise SettingsError("NQR-CFG-703", "The agent needs to be root.", "Start it as root, or through its service.")
         log.configure(os.environ.get("AGENT_LOG_LEVEL", "INFO"))
-        from nqrust.agent.server import Agent  # after the settings: a mistake there is told at once
+        from nqrust.agent.server import Agent  # after the settings, so that a mistake there is reported first
         from nqrust.host.local import LocalHost
 
         agent = Agent(LocalHost(), found)
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _only_one(state_dir: str) -> int:
-    """Two agents with the same state would each believe to hold a VM's lock."""
+    """Refuse to start beside another agent with the same state: both would believe that they hold a VM's lock."""
     lock = os.open(f"{state_dir}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

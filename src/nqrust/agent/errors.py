@@ -1,10 +1,10 @@
-"""What the agent answers when something is wrong.
+"""Errors in the agent's answers.
 
-AgentError          a stable code, one sentence what, one sentence cure, and the HTTP status it answers with
+AgentError          a stable code, one sentence what, one sentence cure, and the HTTP status of the answer
 ├── NotFound            404
 ├── Conflict            409
-├── Refused             422: asked for something that cannot be
-└── Failed              500, 502, 503: asked for rightly, but this host could not
+├── Refused             422: an impossible request
+└── Failed              500, 502, 503: a valid request that this host could not carry out
 SettingsError       the environment of the service is wrong (exit code 2)
 """
 

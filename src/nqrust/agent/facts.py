@@ -1,4 +1,4 @@
-"""What the agent tells the manager of its host: boot id, capacity, addresses. proc(5)."""
+"""Facts about the host for the manager: boot id, capacity, addresses. proc(5)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def boot_id(host: Host) -> str:
 
 
 def cpus() -> int:
-    """That this process, and so a VM, may use."""
+    """Return the number of CPUs that this process, and so a VM, may use."""
     return len(os.sched_getaffinity(0))
 
 
 def capacity(host: Host, data_dir: str) -> HostCapacity:
-    """CPUs this process may use, memory, and the file system that holds the VMs' disks."""
+    """Return the usable CPUs, the memory, and the size of the file system that holds the VMs' disks."""
     memory = psutil.virtual_memory()
     try:
         disk = host.disk_usage(data_dir)
@@ -42,7 +42,7 @@ def capacity(host: Host, data_dir: str) -> HostCapacity:
 
 
 def bridge_address(bridge: str) -> str | None:
-    """The first IPv4 address on the bridge, where the settings do not say it (bridged mode)."""
+    """Return the first IPv4 address on the bridge, if the settings have none (bridged mode)."""
     for address in psutil.net_if_addrs().get(bridge, []):
         if address.family == socket.AF_INET:
             return str(address.address)
@@ -50,7 +50,7 @@ def bridge_address(bridge: str) -> str | None:
 
 
 def advertised_url(advertise: str, bind: tuple[str, int], manager_base: str) -> str:
-    """The URL at which the manager reaches us: as told, else our address on the route to the manager."""
+    """Return the URL at which the manager reaches this agent: from the settings, or the address on the route to the manager."""
     port = bind[1]
     if advertise.startswith(("http://", "https://")):
         return advertise.rstrip("/")
@@ -60,14 +60,14 @@ def advertised_url(advertise: str, bind: tuple[str, int], manager_base: str) -> 
             return f"http://[{bare}]:{port}"
         return f"http://{advertise}" if ":" in advertise else f"http://{advertise}:{port}"
     parts = urlsplit(manager_base)
-    family = socket.AF_UNSPEC if ":" in bind[0] else socket.AF_INET  # an address we do not listen on is no use
+    family = socket.AF_UNSPEC if ":" in bind[0] else socket.AF_INET  # the agent does not listen on that address
     manager_port = parts.port or (443 if parts.scheme == "https" else 80)
     address = _address_towards(parts.hostname or "localhost", manager_port, family)
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def _address_towards(name: str, port: int, family: socket.AddressFamily) -> str:
-    """Our source address for packets to `name` (connecting a UDP socket sends nothing). 127.0.0.1 when unknown."""
+    """Return the source address for packets to `name`, or 127.0.0.1 if unknown. Connecting a UDP socket sends nothing."""
     try:
         for found, kind, protocol, _, address in socket.getaddrinfo(name, port, family, socket.SOCK_DGRAM):
             with socket.socket(found, kind, protocol) as probe:

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on standard error, which the supervisor keeps."""
+"""Structured logs: one JSON object a line on standard error, which the supervisor stores."""
 
 from __future__ import annotations
 

@@ -36,12 +36,11 @@ from nqrust.host.port import Host
 
 log = structlog.get_logger("nqrust.agent")
 
-_AGAIN = 2.0  # seconds before something that ended is begun again
+_AGAIN = 2.0  # seconds before an ended task is restarted
 
 
 class Agent:
-    """Put together from the settings; `serve` runs until SIGTERM or SIGINT. VMs are left alone on the way
-    out, unless the host itself goes down."""
+    """Built from the settings. `serve` runs until SIGTERM or SIGINT. VMs continue to run unless the host itself goes down."""
 
     def __init__(self, host: Host, settings: Settings) -> None:
         self.host, self.settings = host, settings
@@ -90,7 +89,7 @@ class Agent:
         self.relay = relay.build(self.guests, self.verbs.run, self.link.forward)
 
     async def serve(self) -> None:
-        """Raises SettingsError when the agent's own address cannot be bound."""
+        """Serve until a signal. Raises SettingsError if the agent's own address cannot be bound."""
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -122,7 +121,7 @@ class Agent:
         log.info("agent.stopped")
 
     async def _serve_guests(self) -> None:
-        """Listen on the bridge's address as soon as it is there."""
+        """Listen on the bridge's address once it exists."""
         told = False
         while True:
             address = self.settings.network.gateway or facts.bridge_address(self.settings.network.bridge)
@@ -210,7 +209,7 @@ class Agent:
 
 
 async def _lasting(work: Callable[[], Awaitable[None]]) -> None:
-    """What is to go on for as long as the agent runs, whatever surprises it."""
+    """Run a task while the agent runs, and restart it after unexpected errors."""
     while True:
         try:
             await work()

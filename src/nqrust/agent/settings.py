@@ -32,14 +32,14 @@ class Network:
     dhcp_last: str = names.NAT_DHCP_LAST
     relay_port: int = names.GUEST_RELAY_PORT
     guest_isolation: bool = True
-    """Whether guests of the bridge are kept from each other (bridge port isolation)."""
+    """Whether guests of the bridge are isolated from each other (bridge port isolation)."""
 
 
 @dataclass(frozen=True)
 class Settings:
     bind: tuple[str, int] = ("0.0.0.0", names.AGENT_PORT)
     advertise: str = ""
-    """ADDRESS, ADDRESS:PORT or URL; empty: the address of the route to the manager."""
+    """ADDRESS, ADDRESS:PORT or URL. Empty: the address of the route to the manager."""
     name: str = "localhost"
     manager_base: str = f"http://localhost:{names.MANAGER_PORT}"
     run_dir: str = paths.DATA_DIR
@@ -60,12 +60,12 @@ class Settings:
 
     @property
     def volumes_dir(self) -> str:
-        """Volumes that outlived their VMs."""
+        """Volumes that outlive their VMs."""
         return f"{self.run_dir}/volumes"
 
     @property
     def platform_ports(self) -> frozenset[int]:
-        """TCP ports that are the platform's own on this host, as it is configured."""
+        """The platform's own TCP ports on this host, from the settings."""
         manager = urlsplit(self.manager_base)
         local = manager.port if manager.hostname in ("localhost", "127.0.0.1", "::1") else None
         return names.PLATFORM_PORTS | {self.bind[1], self.network.relay_port, *([local] if local else [])}
@@ -80,12 +80,12 @@ class Settings:
 
     @property
     def screen_dir(self) -> str:
-        """Sockets of the consoles. Not below /run: they must outlive the service, whatever its unit says."""
+        """Sockets of the consoles. Not below /run: they must outlive the service, however its unit is configured."""
         return f"{self.state_dir}/screen"
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from `environ` (the process's own by default). Raises SettingsError, which names the variable."""
+    """Load settings from `environ` (default: the process's own). Raises SettingsError, which names the variable."""
     env = os.environ if environ is None else environ
     get = _Reader(env)
     state_dir = get.path("AGENT_STATE_DIR", paths.AGENT_STATE_DIR)
@@ -132,7 +132,7 @@ def _network(get: _Reader) -> Network:
 
 
 class _Reader:
-    """One environment, with checks that name the variable they refuse. An empty variable counts as absent."""
+    """One environment, with checks that name the invalid variable. An empty variable counts as absent."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env

@@ -1,12 +1,12 @@
-"""What a host keeps of each VM, in `FC_RUN_DIR/vms/<id>/`: its disk, what was asked for, what its guest said.
+"""Files of each VM on its host, in `FC_RUN_DIR/vms/<id>/`: its disk, its record, its guest's report.
 
 vm.json       VmRecord (0600), written before anything is started; all that a manager needs to adopt the VM, the guest's
-              token only as its hash
-vdb.raw ...   its volumes; those that are kept go to FC_RUN_DIR/volumes when they are detached or it is deleted
-vdb.gap ...   nothing, as a drive in the place of a volume that it has no more, where one with a later letter is
-disk.ext4      the VM's own copy of the image, whatever its file system; there only when complete
-guest.json    the last report of the guest agent that told something new
-console.log   what the serial port said; lock, exit-status: see scopes/launch.py
+token only as its hash
+vdb.raw ...   its volumes; kept ones move to FC_RUN_DIR/volumes when they are detached or the VM is deleted
+vdb.gap ...   an empty drive in place of a detached volume, if there is a volume with a later letter
+disk.ext4      the VM's own copy of the image, for every file system type; there only when complete
+guest.json    the last report of the guest agent with news
+console.log   output of the serial port; lock, exit-status: see scopes/launch.py
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 
 
 class VmRecord(VmPlaced):
-    """What was asked of this host for one VM. `asked` is run or stop: a VM that is gone although `asked` is run died.
+    """The record of one VM on this host. `asked` is run or stop: if `asked` is run and the VM is gone, it died.
 
-    `injected` is a digest of what was written into the disk, `token_sha256` the hash of the token that is in there,
-    `network_written` what was written for its network, for people.
+    `injected` is a digest of the files written into the disk, `token_sha256` the hash of the token in it, `network_written` a
+    description of the written network configuration.
     """
 
     asked: str = "stop"
@@ -42,7 +42,7 @@ class VmRecord(VmPlaced):
 
     @staticmethod
     def of(spec: VmSpec, before: VmRecord | None) -> VmRecord:
-        """`spec` as it is kept, with what an earlier record knows."""
+        """Return `spec` in the stored form, with the facts of an earlier record."""
         own = set(VmRecord.model_fields) - set(VmPlaced.model_fields)
         known = before.model_dump(include=own) if before else {"created_at": datetime.now(timezone.utc)}
         return VmRecord(**spec.model_dump(include=set(VmPlaced.model_fields)), **known)
@@ -54,14 +54,14 @@ class GuestNote(BaseModel):
 
 
 def check_id(vm_id: str) -> str:
-    """`vm_id`, when it can safely be part of a path, a unit's name and a command line."""
+    """Return `vm_id` if it is safe as part of a path, a unit's name and a command line."""
     if not _ID.fullmatch(vm_id):
         raise Refused("NQR-API-703", "This is not a VM id.", "Use the VM's id from the manager.")
     return vm_id
 
 
 def check_generation(known: VmRecord, generation: int) -> None:
-    """Raises Conflict where `generation` is older than that on record."""
+    """Raise Conflict if `generation` is older than the recorded one."""
     if generation < known.generation:
         newer = f"This host has generation {known.generation} of VM {known.name}, newer than {generation}."
         raise Conflict("NQR-API-705", newer, "Send the request again with the current generation.")
@@ -84,7 +84,7 @@ class Store:
         return f"{self.directory(vm_id)}/{device}.gap"
 
     def ids(self) -> list[str]:
-        """VMs that have a folder here, readable or not."""
+        """Return VMs that have a folder here, readable or not."""
         try:
             names = self._host.listdir(self.vms_dir)
         except PathMissing:
@@ -92,33 +92,35 @@ class Store:
         return [name for name in names if _ID.fullmatch(name)]
 
     def prepare(self, vm_id: str) -> str:
-        """The VM's folder (0700 root), made when it is not there."""
+        """Create the VM's folder (0700 root) if it is missing."""
         path = self.directory(vm_id)
         if self._host.stat(path) is None:
             self._host.mkdir(path, mode=0o700)
         return path
 
     def read(self, vm_id: str) -> VmRecord | None:
-        """None when there is none, or when what is there is not readable as one."""
+        """Return the record, or None if there is none or it is not readable."""
         try:
             return VmRecord.model_validate_json(self._host.read_bytes(f"{self.directory(vm_id)}/vm.json"))
         except (HostError, ValidationError):
             return None
 
     def all(self) -> list[VmRecord]:
-        """Every record that can be read."""
+        """Return every readable record."""
         return [record for vm_id in self.ids() if (record := self.read(vm_id)) is not None]
 
     def check_address(self, spec: VmSpec) -> None:
-        """Raises Conflict where another VM has the address: a manager that lost its record of that VM may give it away."""
+        """Raise Conflict if another VM has the address. A manager that lost that VM's record may assign it twice."""
         other = next((one for one in self.all() if spec.ip and one.ip == spec.ip and one.id != spec.id), None)
         if other is not None:
             what = f"VM {other.name} ({other.id}) of this host has the address {spec.ip}."
             raise Conflict(ADDRESS_TAKEN, what, "Adopt or delete that VM: `nqr vm ls --unknown`.")
 
     def told(self, vm_id: str, generation: int | None) -> None:
-        """Keep the `generation` of what the manager asks now. None: it was not given. Raises Conflict where this host was
-        asked something newer already: a manager with a restored database must not undo that."""
+        """Store the `generation` of the manager's request. None: the request has none.
+
+        Raises Conflict if this host knows a newer one: a manager with a restored database must not undo newer changes.
+        """
         record = self.read(vm_id)
         if record is None or generation is None:
             return

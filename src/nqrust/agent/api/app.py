@@ -1,4 +1,4 @@
-"""The routes of `contract.agent`. Each verb runs in a thread, one at a time for a VM."""
+"""The routes of `contract.agent`. Each verb runs in a thread, one at a time for each VM."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ Generation = Annotated[int | None, Query(ge=1, lt=2**31, description="of the man
 
 
 class Verbs:
-    """Runs blocking work off the event loop; `on_vm` one piece at a time for each VM, in the order it was asked for.
+    """Runs blocking work off the event loop. `on_vm` runs the requests for one VM in order, one at a time.
 
-    The work is shielded: a caller that goes away leaves no half-done verb behind."""
+    The work is shielded: a client that disconnects leaves no half-done verb.
+    """
 
     def __init__(self, threads: int = 32) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="verb")

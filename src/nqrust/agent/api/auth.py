@@ -1,7 +1,6 @@
-"""Who may speak to the agent. Everything but GET /agent/v1/health needs a bearer token; unknown routes too.
+"""Authentication of the agent's API. Every route except GET /agent/v1/health needs a bearer token, even unknown ones.
 
-The manager's command token works from anywhere, the local token from loopback only. ASGI middleware, so that no route
-can be forgotten.
+The manager's command token works from anywhere, the local token from loopback only. ASGI middleware covers every route.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def bearer(connection: HTTPConnection) -> str:
 
 
 class Authentication:
-    """`command_hash()` gives the hash of the manager's token, or "" until we are registered."""
+    """`command_hash()` returns the hash of the manager's token, or "" before the host is registered."""
 
     def __init__(self, app: ASGIApp, command_hash: Callable[[], str], local_hash: str) -> None:
         self._app, self._command_hash, self._local_hash = app, command_hash, local_hash

@@ -1,7 +1,7 @@
 """The console WebSocket: one viewer, one `screen -x` on a pseudo-terminal.
 
-Binary messages are bytes, both ways. A text message is a control: {"type":"resize","rows":R,"columns":C}; text that is
-none is typed. Close codes: 1000 the console ended, 4404 no such VM, 4409 it does not run.
+Binary messages are bytes, both ways. A text message is a control: {"type":"resize","rows":R,"columns":C}. Any other text
+is typed. Close codes: 1000 the console ended, 4404 no such VM, 4409 the VM is not running.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def serve(socket: WebSocket, service: VmService, run: Run, vm_id: str) -> 
 
 
 def session_of(service: VmService, vm_id: str) -> str:
-    """screen's full name of the VM's session, PID.fc-<id>. Raises NotFound, Conflict."""
+    """Return screen's full name of the VM's session, PID.fc-<id>. Raises NotFound, Conflict."""
     name = scope_name(service.status(vm_id).id)
     scope = service.scopes.get(vm_id)
     folder = service.settings.screen_dir
@@ -69,7 +69,7 @@ def viewer(service: VmService, session: str) -> list[str]:
 
 
 def environment(service: VmService) -> dict[str, str]:
-    """Not the VM's own: a viewer is no part of its scope."""
+    """Return the viewer's environment. It is not the VM's: a viewer is not part of the VM's scope."""
     return {
         "PATH": PATH,
         "HOME": "/root",
@@ -101,7 +101,7 @@ async def _type(terminal: Terminal, socket: WebSocket) -> None:
 
 
 def resize(text: str) -> tuple[int, int] | None:
-    """Rows and columns of a resize message, None for any other text."""
+    """Return rows and columns of a resize message, or None for any other text."""
     if not text.startswith("{"):
         return None
     try:

@@ -17,13 +17,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from nqrust.agent.errors import SettingsError
 
 CONNECTIONS = 4
-"""That one source may have open to the guests' listener: a guest agent needs one."""
+"""Open connections to the guests' listener for each source. A guest agent needs one."""
 LIFETIME = 20.0
-"""Seconds after which a guest's connection is closed, whatever it is doing."""
+"""Seconds after which a guest's connection is closed, even if it is active."""
 
 
 def bind(address: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises SettingsError when the address cannot be had."""
+    """Return a listening TCP socket. Raises SettingsError if the address is not available."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -41,7 +41,7 @@ def bind(address: str, port: int) -> socket.socket:
 
 
 class GuestProtocol(H11Protocol):
-    """HTTP with strangers: few connections a source, none for long, so that one guest cannot keep the others out."""
+    """HTTP with untrusted guests: few and short connections for each source, so that no guest can block the others."""
 
     _open: ClassVar[Counter[str]] = Counter()
     _source = ""
@@ -76,7 +76,7 @@ class GuestProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Leaves signals to the agent: there are two servers, and one decision to stop."""
+    """A server that leaves signals to the agent: the agent runs two servers and stops both together."""
 
     def __init__(self, app: FastAPI, *, guests: bool = False) -> None:
         super().__init__(

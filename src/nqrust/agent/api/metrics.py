@@ -1,4 +1,4 @@
-"""Prometheus metrics of a host's VMs, made from one inventory. https://prometheus.io/docs/practices/naming/"""
+"""Prometheus metrics of a host's VMs, from one inventory. https://prometheus.io/docs/practices/naming/"""
 
 from __future__ import annotations
 

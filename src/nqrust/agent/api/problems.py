@@ -1,4 +1,4 @@
-"""Errors as problem+json (RFC 9457), on every way out."""
+"""Errors as problem+json (RFC 9457), on every route."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def answer(error: AgentError) -> Response:
 
 
 def of_host(error: HostError) -> AgentError:
-    """A failure of this machine that no verb foresaw."""
+    """Return the problem for a failure of this host that no verb expected."""
     if isinstance(error, NoSpace):
         return AgentError(
             "NQR-VMM-109", f"The disk is full ({error}).", "Make room in the data folder of this host (/srv/fc).", status=507

@@ -1,4 +1,4 @@
-"""The listener that guests may reach: one route, small bodies, a limit for each source, the VM's own token."""
+"""The listener for guests: one route, small bodies, a limit for each source, the VM's own token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Disks of VMs: made from images, prepared before the first boot, grown, kept.
+"""Disks of VMs: copied from images, prepared before the first boot, grown, kept.
 
-`diskwrite` is the process that writes into a guest's file system; `netconf` knows how guests configure their network.
+The process `diskwrite` writes into a guest's file system. `netconf` knows how guests configure their network.
 """

@@ -1,7 +1,7 @@
 """Accounts in a VM's disk: passwd(5), group(5), shadow(5) and a home with keys, written with debugfs(8), no mount.
 
-The files are the image's, so nothing in them is believed: they are read up to a limit, and only names and paths of plain
-characters reach debugfs's script.
+The image's files are not trusted. They are read up to a limit, and only names and paths of plain characters reach
+debugfs's script.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nqrust.host.secret import Secret
 
 KEY = re.compile(r"[\x20-\x7e]{16,16384}")
 """A line of authorized_keys."""
-_LARGEST = 1 << 20  # bytes of a passwd file that is read
+_LARGEST = 1 << 20  # bytes read of a passwd file
 _LONG = 900.0
 _HOME = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}){1,8}")
 _FILES = ("passwd", "group", "shadow")
@@ -32,8 +32,10 @@ class Account:
 
 
 def inject(host: Host, disk: str, users: Sequence[GuestUser]) -> None:
-    """Every account of `users` is in the file system in `disk`, which no VM uses. Raises Refused (NQR-IMG-105: the image
-    has no accounts), Failed (NQR-IMG-103)."""
+    """Add every account of `users` to the file system in `disk`, which no VM uses.
+
+    Raises Refused (NQR-IMG-105: the image has no accounts), Failed (NQR-IMG-103).
+    """
     folder = f"{disk}.accounts"
     host.remove_tree(folder)
     host.mkdir(folder, mode=0o700)
@@ -104,7 +106,7 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
 
 
 def _folders(host: Host, disk: str, folder: str, found: Sequence[Account]) -> list[str]:
-    """Homes with their .ssh, made where they are missing (debugfs's `mkdir` of one that exists leaves a lost inode)."""
+    """Create missing homes with their .ssh. debugfs's `mkdir` of an existing folder would leave a lost inode."""
     wanted: dict[str, Account | None] = {}
     for account in found:
         parts = account.home.split("/")[1:]
@@ -123,7 +125,7 @@ def _folders(host: Host, disk: str, folder: str, found: Sequence[Account]) -> li
 
 
 def with_user(passwd: str, group: str, shadow: str | None, user: GuestUser, shell: str) -> tuple[str, str, str | None, Account]:
-    """The three files with `user` in them, and its account. Pure. One that is there keeps its number, home and shell."""
+    """Return the three files with `user` added, and the account. Pure. An existing account keeps its number, home and shell."""
     rows = [line.split(":") for line in passwd.splitlines()]
     row = next((row for row in rows if row[0] == user.name and len(row) >= 7 and row[2].isdigit() and row[3].isdigit()), None)
     secret = user.password_hash or "*"
@@ -153,7 +155,7 @@ def _with_password(shadow: str, name: str, password_hash: str | None) -> str:
             if password_hash:
                 lines[number] = ":".join([name, password_hash, *fields[2:]])
             return "\n".join([*lines, ""])
-    # No day of the last change: an age would make the password expire at once or never, as the image's policy has it.
+    # The day of the last change stays empty: an age could make the password expire at once or never under the image's policy.
     return _ended(shadow) + f"{name}:{password_hash or '*'}:::::::\n"
 
 
@@ -170,7 +172,7 @@ def _owned(path: str, mode: int, account: Account) -> list[str]:
 
 
 def _access(told: str, path: str) -> tuple[int, int] | None:
-    """Mode and group that debugfs's `stat PATH` said; None when it is not there. Pure."""
+    """Return mode and group from debugfs's `stat PATH`, or None if the path does not exist. Pure."""
     piece = told.partition(f"debugfs: stat {path}\n")[2].partition("debugfs: ")[0]
     mode = re.search(r"Mode:\s+0?([0-7]{3,4})\b", piece)
     gid = re.search(r"Group:\s+(\d+)", piece)

@@ -1,7 +1,7 @@
-"""The files of images: from the registry's folder on this host when they fit their sha256, else fetched once.
+"""The files of images: from this host's registry folder if they match their sha256, otherwise downloaded once.
 
-What boots VMs (kernel, initrd) always goes into the cache `FC_RUN_DIR/images-cache/<sha256>`: a VM must start again
-after its image was rebuilt or removed. The root file system is copied into each VM anyway.
+Boot files (kernel, initrd) always go into the cache `FC_RUN_DIR/images-cache/<sha256>`: a VM must start again after its
+image was rebuilt or removed. The root file system is copied into each VM.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class Blobs:
     def __init__(self, host: Host, image_root: str, cache_dir: str, fetch: Fetch) -> None:
         self._host, self._root, self._cache, self._fetch = host, image_root, cache_dir, fetch
         self._known: dict[tuple[str, int, int, int], str] = {}  # what was hashed: path, inode, size, mtime
-        self._lock = threading.Lock()  # one download of a blob, however many VMs wait for it
+        self._lock = threading.Lock()  # one download of a blob for all VMs that wait for it
 
     def readable(self, image: str, blob: Blob) -> str:
-        """A path with the blob's content, checked. For a file that is copied at once."""
+        """Return a verified path with the blob's content, for a file that is copied at once."""
         _check(image, blob)
         own = f"{self._root}/{image}/{blob.file}"
         return own if self._fits(own, blob) else self.cached(image, blob)
 
     def cached(self, image: str, blob: Blob) -> str:
-        """A path with the blob's content that stays for as long as a VM refers to it."""
+        """Return a verified path with the blob's content that stays while a VM refers to it."""
         _check(image, blob)
         path = f"{self._cache}/{blob.sha256}"
         with self._lock:
@@ -45,7 +45,7 @@ class Blobs:
             part = f"{path}.part"
             own = f"{self._root}/{image}/{blob.file}"
             if self._fits(own, blob):
-                # The registry's folder is not root's alone: what it leads to by now is nobody's to read until it fits.
+                # Others than root can write to the registry's folder. Nobody may read the target until its digest matches.
                 self._host.copy_file(own, part, mode=0o600)
             else:
                 self._host.remove(part)
@@ -63,8 +63,10 @@ class Blobs:
             return path
 
     def forget(self, keep: Callable[[], set[str]]) -> None:
-        """Remove what is cached and not in `keep()`: the sha256s that VMs of this host refer to, asked for while nothing
-        can be cached (a VM's record is written before its kernel is)."""
+        """Remove cached blobs that are not in `keep()`, the sha256s that VMs of this host refer to.
+
+        `keep()` runs while nothing can be cached: a VM's record is written before its kernel is.
+        """
         with self._lock:
             kept = keep()
             try:

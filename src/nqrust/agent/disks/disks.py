@@ -1,7 +1,7 @@
-"""A VM's disk: a copy of the image's root file system, grown, with what is the VM's own written in before it boots.
+"""A VM's disk: a copy of the image's root file system, grown, with the VM's own files written before it boots.
 
-ext4, here: no mounts and no loop devices: e2fsck(8), resize2fs(8) and debugfs(8) work on the file. debugfs resolves links
-inside the image's own file system, so a hostile image reaches nothing of the host. Other types: disk_writers.py.
+This module handles ext4, without mounts or loop devices: e2fsck(8), resize2fs(8) and debugfs(8) work on the file. debugfs
+resolves links inside the image's own file system, so a hostile image cannot reach the host. Other types: disk_writers.py.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a copy of an image this VM: written to /etc/hostname, /etc/guest-agent.conf, root's authorized_keys.
+    """The VM's own values, written to /etc/hostname, /etc/guest-agent.conf and root's authorized_keys.
 
-    `mac`: of the NIC that what the image configures networks with is told to use DHCP on; empty: the image is left alone."""
+    `mac`: the NIC on which the image's network configuration is told to use DHCP. Empty: the image is not changed.
+    """
 
     vm_id: str
     hostname: str
@@ -52,7 +53,7 @@ class Identity:
             raise Refused("NQR-API-703", "The VM's MAC address is not valid.", "Write it as 02:00:00:00:00:01.")
 
     def files(self) -> dict[str, tuple[int, Secret]]:
-        """Path in the guest -> mode and content. All belong to root."""
+        """Path in the guest -> mode and content. Root owns all of them."""
         conf = f"VM_ID={self.vm_id}\nMANAGER_URL={self.manager_url}\nTOKEN={self.token.reveal()}\n"
         files = {"/etc/hostname": (0o644, Secret(self.hostname + "\n")), GUEST_AGENT_CONF: (0o600, Secret(conf))}
         if self.ssh_keys:
@@ -68,7 +69,7 @@ class Identity:
 
     @property
     def digest(self) -> str:
-        """Changes when anything that is injected does."""
+        """Return a digest that changes with the injected files."""
         plain = [self.vm_id, self.hostname, self.manager_url, self.token.reveal(), *self.ssh_keys]
         plain += [user.model_dump_json() for user in self.users]
         plain += [f"network {self.mac}"] if self.mac else []
@@ -76,15 +77,18 @@ class Identity:
 
 
 class Writer(Protocol):
-    """Writes identities into file systems of one type. Both return what was written for the network, for people, and raise
-    AgentError (NQR-IMG-102 to -109) and HostError."""
+    """Writes identities into file systems of one type.
+
+    Both methods return a description of the written network configuration. They raise AgentError (NQR-IMG-102 to -109) and
+    HostError.
+    """
 
     def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> str:
-        """Into a fresh copy of an image, checked and grown from `size` to `wanted` bytes."""
+        """Write into a fresh copy of an image, checked and grown from `size` to `wanted` bytes."""
         ...
 
     def again(self, host: Host, disk: str, identity: Identity) -> str:
-        """Into a VM's disk, which no VM may be using."""
+        """Write into a VM's disk, which no VM may be using."""
         ...
 
 
@@ -101,9 +105,10 @@ EXT4 = Ext4()
 
 
 def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identity, writer: Writer = EXT4) -> str:
-    """Make `disk` from the file `image`; it appears complete or not at all. What was written for its network, for people.
+    """Create `disk` from the file `image`, atomically. Return a description of the written network configuration.
 
-    Raises Refused (disk smaller than the image), AgentError (what `writer` raises), HostError (no space)."""
+    Raises Refused (disk smaller than the image), AgentError (from `writer`), HostError (no space).
+    """
     part = f"{disk}.new"
     found = host.stat(image)
     size = found.size if found else 0
@@ -142,8 +147,10 @@ def grow(host: Host, disk: str, size: int, wanted: int) -> None:
 
 
 def inject(host: Host, disk: str, identity: Identity) -> str:
-    """Write the identity into the file system in `disk`, which no VM may be using, and read it back. What was written for
-    the network, for people."""
+    """Write the identity into the file system in `disk`, which no VM may be using, and read it back.
+
+    Return a description of the written network configuration.
+    """
     folder = f"{disk}.inject"
     host.remove_tree(folder)
     host.mkdir(folder, mode=0o700)
@@ -157,7 +164,7 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
             host.write_file(f"{folder}/{number}", content, mode=0o600)
         missing = _missing_folders(host, disk, folder, files)
         host.write_file(f"{folder}/script", script(folder, files, missing).encode(), mode=0o600)
-        # debugfs reports failures on stderr and exits 0: what counts is what can be read back.
+        # debugfs reports failures on stderr and exits 0. Only reading back proves the write.
         told = host.run(command("debugfs", "-w", "-f", f"{folder}/script", disk, timeout=_LONG))
         for number, path in enumerate(files):
             if not host.exists(f"{folder}/{number}.back") or (
@@ -177,9 +184,10 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
 
 
 def _missing_folders(host: Host, disk: str, folder: str, paths: Iterable[str]) -> list[str]:
-    """Parents of `paths` that are not in the image, outermost first. Raises Failed where one is no folder.
+    """Return the parents of `paths` that the image lacks, outermost first. Raises Failed if one is not a folder.
 
-    Asked first because debugfs's `mkdir` of one that exists leaves a lost inode behind."""
+    debugfs's `mkdir` of an existing folder would leave a lost inode.
+    """
     parents = sorted({parent for path in paths for parent in guest_paths.parents(path)})
     host.write_file(f"{folder}/look", "".join(f"stat {path}\n" for path in parents).encode(), mode=0o600)
     kinds = parse_kinds(host.run(command("debugfs", "-f", f"{folder}/look", disk, timeout=_LONG)).stdout)
@@ -190,7 +198,7 @@ def _missing_folders(host: Host, disk: str, folder: str, paths: Iterable[str]) -
 
 
 def parse_kinds(text: str) -> dict[str, str]:
-    """What debugfs's `stat PATH` commands said, path -> type; paths that are not there are missing. Pure."""
+    """Parse the output of debugfs's `stat PATH` commands: path -> type, without paths that do not exist. Pure."""
     kinds = {}
     for piece in text.split("debugfs: stat ")[1:]:
         path, _, rest = piece.partition("\n")
@@ -201,10 +209,10 @@ def parse_kinds(text: str) -> dict[str, str]:
 
 
 def script(folder: str, files: Mapping[str, tuple[int, object]], missing: Sequence[str] = ()) -> str:
-    """debugfs commands that put `folder/0`, `folder/1` ... in place and dump them back. Pure.
+    """Return debugfs commands that put `folder/0`, `folder/1` ... in place and dump them back. Pure.
 
-    `rm` of what is not there only complains. `write` takes a name in the current folder, hence the `cd`; what is
-    dumped is named in full, so that a `cd` that failed shows.
+    `rm` of a missing file only prints a warning. `write` takes a name in the current folder, hence the `cd`. The dump uses full
+    paths, so that it reveals a failed `cd`.
     """
     lines = [f"mkdir {path}" for path in missing]
     for number, (path, (mode, _)) in enumerate(files.items()):

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 
 def parents(path: str) -> list[str]:
-    """The folders above the absolute `path`, outermost first, without the root."""
+    """Return the folders above the absolute `path`, outermost first, without the root."""
     parts = path.split("/")[1:-1]
     return ["/" + "/".join(parts[: n + 1]) for n in range(len(parts))]

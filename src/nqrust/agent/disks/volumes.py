@@ -1,8 +1,8 @@
-"""Volumes: disks beside a VM's own, empty or kept ones. Made before the VM's disk, so that a VM with a disk has them all.
+"""Volumes: disks beside a VM's own, empty or kept. They are created before the VM's disk, so a VM with a disk has them all.
 
-A kept volume is one file, NAME.raw, in the folder of kept volumes; while a VM has it, it lies in the VM's own folder and
-nowhere else, so no two VMs can have it. Moving it is one rename(2), and never over another. The VM's record names a volume
-before it comes and until it is gone: what is deleted with the VM is never one that somebody wanted kept.
+A kept volume is one file, NAME.raw, in the folder of kept volumes. While attached, it exists only in the VM's own folder, so
+no two VMs can have it. One rename(2) moves it and never replaces a file. The VM's record names a volume before it arrives and
+until it leaves, so that deleting the VM never deletes a volume to be kept.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ _ENDING = ".raw"
 def settle(
     host: Host, store: Store, folder: str, record: VmRecord, attached: Collection[str], detached: Sequence[Volume]
 ) -> None:
-    """`record` is written, and the volumes of a VM that does not run are as it says. May be repeated.
+    """Write `record`, and bring the volumes of a stopped VM in line with it. Idempotent.
 
-    `attached`: devices of those that are made when they are nowhere (empty ones are files with holes: they take room as the
-    guest writes) or fetched from `folder`; others are fetched back only where they are there. `detached` go to `folder`, or
-    for good. Raises Refused when a kept one is not on this host, Failed where a name in `folder` is taken."""
+    `attached`: devices of volumes to create if missing, or to fetch from `folder`. Empty ones are sparse files. Others are
+    fetched back only if they are there. `detached` move to `folder` or are deleted. Raises Refused if a kept volume is not on
+    this host, Failed if a name in `folder` is taken.
+    """
     both = {volume.device for volume in record.volumes} & {volume.device for volume in detached}
     if both:
         raise Refused(
@@ -47,7 +48,7 @@ def settle(
 
 
 def check_still(host: Host, store: Store, record: VmRecord, before: VmRecord | None, detached: Sequence[Volume]) -> None:
-    """Raises Refused where a VM that runs would get or lose a volume."""
+    """Raise Refused if a running VM would gain or lose a volume."""
     had = [volume.device for volume in before.volumes] if before else []
     leaves = any(host.exists(store.volume(record.id, volume.device)) for volume in detached)
     if leaves or had != [volume.device for volume in record.volumes]:
@@ -55,14 +56,16 @@ def check_still(host: Host, store: Store, record: VmRecord, before: VmRecord | N
 
 
 def drives(record: VmRecord) -> int:
-    """How many drives the VM has beside its own disk, those that fill a gap included."""
+    """Return the number of drives beside the VM's own disk, including those that fill a gap."""
     return max((ord(volume.device[-1]) - ord("a") for volume in record.volumes), default=0)
 
 
 def paths(host: Host, store: Store, record: VmRecord) -> tuple[str, ...]:
-    """In the guest's order, from vdb on. A guest's kernel counts the disks it finds, so a letter that no volume has gets a
-    drive of size 0, which keeps the names of those behind it. Raises Failed when a volume is gone: an empty one in its
-    place would look like lost data."""
+    """Return the paths in the guest's order, from vdb on.
+
+    A guest's kernel numbers the disks that it finds. A letter without a volume gets a drive of size 0, so that later ones keep
+    their names. Raises Failed if a volume is missing: an empty one in its place would look like lost data.
+    """
     devices = {volume.device for volume in record.volumes}
     found = []
     for letter in ascii_lowercase[1 : 1 + drives(record)]:
@@ -79,14 +82,14 @@ def paths(host: Host, store: Store, record: VmRecord) -> tuple[str, ...]:
 
 
 def keep(host: Host, store: Store, folder: str, record: VmRecord) -> None:
-    """Those that outlive the VM go to `folder`. May be repeated. Raises Failed where another is called so already."""
+    """Move volumes that outlive the VM to `folder`. Idempotent. Raises Failed if a name is taken."""
     for volume in record.volumes:
         if volume.keep:
             _keep(host, store, folder, record, volume)
 
 
 def kept(host: Host, folder: str) -> list[KeptVolume]:
-    """What is in `folder`, whoever put it there; files that are not called like a volume are not looked at."""
+    """List the volumes in `folder`, from any source. Files without a volume's name are skipped."""
     try:
         names = host.listdir(folder)
     except PathMissing:
@@ -101,7 +104,7 @@ def kept(host: Host, folder: str) -> list[KeptVolume]:
 
 
 def remove(host: Host, folder: str, name: str) -> None:
-    """A kept volume and what is in it are gone; fine when it never was. One that a VM has is not in `folder`."""
+    """Delete a kept volume and its data. A missing one is not an error. An attached volume is not in `folder`."""
     if not _fits(name):
         raise Refused("NQR-API-703", "That is not the name of a volume.", "Use a name that `nqr volume ls` lists.")
     host.remove(_path(folder, name))

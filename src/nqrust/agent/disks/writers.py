@@ -1,5 +1,8 @@
-"""How an identity comes into a disk, by the type of its file system: ext4 by debugfs(8) on the file (disks.py), XFS and
-Btrfs by the root-owned helper, which mounts them in a short-lived process of its own (diskwrite/)."""
+"""Chooses how to write an identity into a disk, by the type of its file system.
+
+debugfs(8) writes into ext4 files (disks.py). For XFS and Btrfs the root-owned helper mounts the disk in a short-lived process
+(diskwrite/).
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from nqrust.host.errors import CommandFailed, CommandTimedOut, ProgramMissing
 from nqrust.host.port import Host, command
 from nqrust.host.secret import Secret
 
-_SECONDS = 1600.0  # a little more than the helper gives itself
+_SECONDS = 1600.0  # a little more than the helper's own limit
 _STAGED = ".new"
 
 
 def writer(kind: str, helper: str) -> Writer:
-    """For file systems of type `kind`. `helper`: path of nqrust-helper. Raises Failed (NQR-IMG-104)."""
+    """Return the writer for file systems of type `kind`. `helper`: path of nqrust-helper. Raises Failed (NQR-IMG-104)."""
     if kind == "ext4":
         return EXT4
     if kind in MOUNTED_TYPES:
@@ -32,8 +35,10 @@ def writer(kind: str, helper: str) -> Writer:
 
 
 def command_line(image: ImageRef) -> str:
-    """What the image adds to the kernel's command line. A kernel without `rootfstype` tries the types that it knows; with
-    an initrd that finds no module it would not say which one it lacks."""
+    """Return the image's additions to the kernel's command line.
+
+    Without `rootfstype` a kernel tries the types that it knows. An initrd that lacks the module would then not name it.
+    """
     if image.rootfs_type == "ext4" or "rootfstype=" in image.cmdline:
         return image.cmdline
     return f"{image.cmdline} rootfstype={image.rootfs_type}".strip()
@@ -50,7 +55,7 @@ class Mounted:
         return self.again(host, disk, identity)
 
     def again(self, host: Host, disk: str, identity: Identity) -> str:
-        """The helper finds the disk by the VM's id; of `disk` it is told only whether it is still being made."""
+        """Rewrite the disk. The helper finds it by the VM's id; `disk` only shows whether it is still being created."""
         request = self._request(disk, identity)
         try:
             told = host.run(
@@ -91,5 +96,5 @@ class Mounted:
                 users=[Account.model_validate(user.model_dump()) for user in identity.users],
                 network=Network(mac=identity.mac, hostname=identity.hostname) if identity.mac else None,
             )
-        except ValidationError:  # its text would hold secrets
+        except ValidationError:  # its text would contain secrets
             raise Refused("NQR-API-703", "A user, a key or the VM's id has the wrong form.", "Give one key per line.") from None

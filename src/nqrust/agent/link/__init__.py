@@ -1,1 +1,1 @@
-"""The link to the manager: credentials, heartbeats, what is said on the way out."""
+"""The link to the manager: credentials, heartbeats, and the farewell at shutdown."""

@@ -1,4 +1,4 @@
-"""Secrets of the agent: what the manager gave it, and the token with which root of this host may speak to it."""
+"""Secrets of the agent: those from the manager, and the token for root of this host."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from nqrust.host.secret import Secret
 
 
 class Credentials(BaseModel):
-    """From the manager, at registration with a join token. `agent_token` is ours towards it; of `command_token`, its
-    own towards us, only the hash is kept."""
+    """From the manager, at registration with a join token. The agent authenticates with `agent_token`.
+
+    The manager authenticates with `command_token`; only its hash is kept.
+    """
 
     host_id: str
     manager: str
@@ -38,7 +40,7 @@ class CredentialStore:
 
 
 def local_token_hash(host: Host, path: str) -> str:
-    """Hash of the token in `path` (0600 root), which is made when it is not there."""
+    """Return the hash of the token in `path` (0600 root). The token is created if missing."""
     try:
         token = host.read_text(path).strip()
     except PathMissing:

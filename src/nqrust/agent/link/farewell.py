@@ -1,7 +1,7 @@
-"""The host goes down: every guest is asked to power off, so that its file systems are in order before systemd ends it.
+"""At host shutdown the agent asks every guest to power off, so that file systems are in order before systemd ends it.
 
-The agent is stopped before the VMs' scopes are (scopes/systemd.py), so there is time for it. What was asked of each VM
-stays as it is: after the boot, VMs that ended with their host are the manager's to start again.
+systemd stops the agent before the VMs' scopes (scopes/systemd.py), so there is time. The requested state of each VM does not
+change: after the boot, the manager restarts VMs that ended with their host.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 
 GRACE = 40.0
-"""Seconds for all guests together; with what the listeners need it stays below systemd's TimeoutStopSec=, 90."""
+"""Seconds for all guests together. With the time for the listeners it stays below systemd's TimeoutStopSec=, 90."""
 
 
 def host_goes_down(host: Host) -> bool:
-    """Whether systemd is on its way to a reboot, a halt or a kexec: `systemctl is-system-running` says `stopping`.
-    Without systemd nobody can say; False."""
+    """Return whether systemd is about to reboot, halt or kexec: `systemctl is-system-running` prints `stopping`.
+
+    Without systemd this is unknown; returns False.
+    """
     try:
         asked = command("systemctl", "is-system-running", ok=(0, 1), timeout=10)
         return host.exists("/run/systemd/system") and host.run(asked).stdout.strip() == "stopping"
@@ -28,7 +30,7 @@ def host_goes_down(host: Host) -> bool:
 
 
 def say(service: VmService, seconds: float = GRACE) -> dict[str, bool]:
-    """Ask all VMs that run, at once. Returns for each whether it has powered off; the others are left as they are."""
+    """Ask all running VMs at once. Return for each whether it has powered off. The others are not ended."""
     running = [record for record in service.store.all() if service.scopes.get(record.id) is not None]
     if not running:
         return {}
@@ -36,6 +38,6 @@ def say(service: VmService, seconds: float = GRACE) -> dict[str, bool]:
         ended = list(pool.map(lambda record: service.power_off(record.id, record, seconds), running))
     for record, gone in zip(running, ended, strict=True):
         if gone and record.asked == "run":
-            # Else it would look as if its user had powered it off, who wants it back after the boot.
+            # Otherwise it would look as if its user had powered it off, and nobody would restart it after the boot.
             service.host.remove(exit_status(service.store.directory(record.id)))
     return {record.name: gone for record, gone in zip(running, ended, strict=True)}

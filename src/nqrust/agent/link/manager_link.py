@@ -1,6 +1,6 @@
-"""The agent's side towards the manager: register, heartbeat, pass on guest reports, fetch image files.
+"""The agent's side of the link to the manager: register, heartbeat, forward guest reports, fetch image files.
 
-The manager may be away for as long as it likes: VMs run on, and we keep asking with growing pauses.
+The manager may be away for any time: VMs continue to run, and the agent retries with growing pauses.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PIECE = 1 << 20
 
 
 class Refused(Exception):
-    """The manager answered, and not with what we asked for."""
+    """The manager's answer was not the expected one."""
 
     def __init__(self, status: int, detail: str) -> None:
         self.status = status
@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 class ManagerLink:
-    """`describe` gives what we register with, `beat` the heartbeat; both read the machine and may block."""
+    """`describe` returns the registration, `beat` the heartbeat. Both read the machine and may block."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ManagerLink:
         self.registered = False
 
     async def run(self) -> None:
-        """Register, then heartbeat; for ever."""
+        """Register, then send heartbeats forever."""
         pause = _FIRST
         async with httpx.AsyncClient(base_url=self._base, timeout=_TIMEOUT, trust_env=False) as client:
             while True:
@@ -133,13 +133,13 @@ class ManagerLink:
             raise
 
     def announce_change(self) -> None:
-        """What we registered with has changed: register anew at the next turn."""
+        """Register again at the next turn, because the registered facts have changed."""
         self.registered = False
         self._changed.set()
 
     # --- guest reports
     def forward(self, vm_id: str, report: GuestReport) -> None:
-        """Pass a report on when the manager can be reached; only the newest of each VM is kept."""
+        """Forward a report if the manager can be reached. Only the newest report of each VM is kept."""
         self._pending[vm_id] = GuestReportForward(report=report, at=datetime.now(timezone.utc))
         self._news.set()
 
@@ -158,7 +158,7 @@ class ManagerLink:
                     batch = {key: value for key, value in batch.items() if key != vm_id}
 
     async def _pass_on(self, client: httpx.AsyncClient, vm_id: str, item: GuestReportForward) -> bool:
-        """False when it is worth another try."""
+        """Return False if it is worth another try."""
         current = self._credentials.current
         if current is None:
             return True
@@ -169,7 +169,7 @@ class ManagerLink:
             log.info("guest.report_refused", vm=vm_id, why=str(error))
         except (httpx.HTTPError, OSError):
             return False
-        except ValueError as error:  # it cannot be sent: no reason to keep the others back
+        except ValueError as error:  # it cannot be sent, and must not block the others
             log.warning("guest.report_unfit", vm=vm_id, why=str(error))
         return True
 

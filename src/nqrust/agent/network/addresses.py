@@ -1,7 +1,7 @@
-"""Whether the TAP and the address that a manager gives a VM can be that VM's on this host.
+"""Checks whether this host can use the TAP and the address that a manager assigns to a VM.
 
-Both end up in files and commands that root's programs read (ip-batch, dnsmasq, iptables-restore), so a manager that is
-wrong or hostile is refused here, before anything is written.
+Both end up in files and commands that root's programs read (ip-batch, dnsmasq, iptables-restore). The agent refuses a faulty
+or hostile manager here, before it writes anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nqrust.contract.names import tap_name
 
 
 def check(spec: VmSpec, network: Network) -> None:
-    """Raises Refused."""
+    """Raise Refused if it cannot."""
     wanted = tap_name(spec.id)
     if spec.tap != wanted:
         raise Refused(

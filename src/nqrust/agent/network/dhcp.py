@@ -1,9 +1,9 @@
 """A VM's address: a file in dnsmasq's dhcp-hostsdir, and its lease. dnsmasq(8), RFC 2131.
 
-New files are picked up by dnsmasq itself (inotify). Removed ones are not: it keeps the old reservation and refuses the
-next one for the same address ("duplicate dhcp-host IP address"), until SIGHUP. So after a removal the dnsmasq that reads
-our folder, and no other, gets one. Its lease file is never written by us (dnsmasq holds it in memory); the lease is
-given back with a DHCPRELEASE in the VM's name, as dhcp_release(1) does.
+dnsmasq picks up new files (inotify). It ignores removed ones: it keeps the old reservation and refuses the next one for the
+same address ("duplicate dhcp-host IP address") until SIGHUP. After a removal the agent therefore signals the dnsmasq that
+reads its folder, and no other. The agent never writes the lease file, because dnsmasq holds it in memory. It releases the
+lease with a DHCPRELEASE in the VM's name, as dhcp_release(1) does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Lease:
 
 
 def parse_leases(text: str) -> list[Lease]:
-    """IPv4 leases of a dnsmasq lease file: `expiry mac ip name client-id` a line. Other lines are skipped."""
+    """Parse the IPv4 leases of a dnsmasq lease file: `expiry mac ip name client-id` a line. Other lines are skipped."""
     leases = []
     for line in text.splitlines():
         fields = line.split()
@@ -39,7 +39,7 @@ def parse_leases(text: str) -> list[Lease]:
 
 
 def release_packet(mac: str, ip: str, server: str) -> bytes:
-    """A DHCPRELEASE (RFC 2131, table 5): ciaddr and chaddr of the client, server identifier, nothing else."""
+    """Return a DHCPRELEASE (RFC 2131, table 5): ciaddr and chaddr of the client, server identifier, nothing else."""
     chaddr = bytes.fromhex(mac.replace(":", ""))
     head = struct.pack(
         "!BBBBIHH4s4s4s4s16s64s128s",
@@ -63,14 +63,14 @@ def release_packet(mac: str, ip: str, server: str) -> bytes:
 
 
 class Dhcp:
-    """`server`: dnsmasq's address on `bridge`; empty where the LAN has its own DHCP (then nothing is done)."""
+    """`server`: dnsmasq's address on `bridge`. Empty if the LAN has its own DHCP; every method is then a no-op."""
 
     def __init__(self, host: Host, *, bridge: str, server: str, hosts_dir: str, leases: str) -> None:
         self._host, self._bridge, self._server = host, bridge, server
         self._dir, self._leases = hosts_dir, leases
 
     def reserve(self, vm_id: str, mac: str, ip: str, name: str) -> None:
-        """`ip` belongs to `mac` from now on. Writing the same again touches nothing."""
+        """Reserve `ip` for `mac`. An identical reservation is not rewritten."""
         if not self._server:
             return
         line = f"{one_line(f'{mac},{ip},{name}')}\n".encode()
@@ -84,7 +84,7 @@ class Dhcp:
             self._reread()
 
     def release(self, vm_id: str, mac: str | None) -> None:
-        """Reservation and lease are gone; fine when they never were."""
+        """Remove reservation and lease. Missing ones are not an error."""
         if not self._server:
             return
         path = f"{self._dir}/{vm_id}"
@@ -99,8 +99,10 @@ class Dhcp:
                 self._give_back(lease)
 
     def give_back_lost(self) -> list[Lease]:
-        """Leases of our VMs that have no reservation any more are given back: a release that came while dnsmasq was being
-        restarted was heard by nobody. Returns them; one that stands here again was still not heard."""
+        """Release leases of the agent's VMs that have no reservation any more, and return them.
+
+        A release sent during a restart of dnsmasq is lost. A lease that this returns again was still not released.
+        """
         if not self._server:
             return []
         ours = [lease for lease in self._current() if lease.mac.startswith(MAC_PREFIX)]
@@ -138,18 +140,18 @@ class Dhcp:
         try:
             packet = release_packet(lease.mac, lease.ip, self._server)
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-                # The server looks at the interface a packet came by.
+                # The server checks the interface of each packet.
                 sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._bridge.encode())
                 sender.sendto(packet, (self._server, 67))
         except (OSError, ValueError):
-            return  # the lease runs out by itself; the address stays the database's to give
+            return  # the lease expires; the database still manages the address
 
     def _reread(self) -> None:
         for pid in self._servers():
             self._host.kill(pid, signal.SIGHUP)
 
     def _servers(self) -> list[int]:
-        """PIDs of the dnsmasq that reads our folder, in our own PID and network namespaces."""
+        """Return PIDs of the dnsmasq that reads this agent's folder, in the same PID and network namespaces."""
         found = []
         for entry in self._host.listdir("/proc"):
             if not entry.isdigit():
@@ -164,7 +166,7 @@ class Dhcp:
                 if same and self._reads_our_folder(self._host.read_bytes(f"/proc/{entry}/cmdline")):
                     found.append(int(entry))
             except HostError:
-                continue  # it ended while we looked
+                continue  # it ended during the scan
         return found
 
     def _reads_our_folder(self, cmdline: bytes) -> bool:

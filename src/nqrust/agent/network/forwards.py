@@ -1,7 +1,7 @@
-"""Port forwards: ports of this host that lead to a VM's, through chains of ours. iptables(8), iptables-extensions(8).
+"""Port forwards: ports of this host that lead to a VM's, through nqr's own chains. iptables(8), iptables-extensions(8).
 
-The chains are a picture of the records on disk, drawn anew whenever the two differ: after a restart of the agent or of
-the host, or when somebody flushed them. With the last forward they go. Only guests of a NAT network have forwards.
+The chains mirror the records on disk. The agent rewrites them when the two differ: after a restart of the agent or the host,
+or after a flush. It removes them with the last forward. Only guests of a NAT network have forwards.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Rules = dict[str, list[tuple[str, ...]]]
 
 @dataclass(frozen=True)
 class Forward:
-    """One port of the host, and whose it is."""
+    """One port of the host, and its VM."""
 
     vm_id: str
     ip: str
@@ -36,8 +36,10 @@ class Forward:
 
 
 class Forwards:
-    """`records`: what is on disk now; asked under a lock, so that the last writer draws the last picture.
-    `reserved`: TCP ports that lead to no VM."""
+    """`records` returns the records on disk. It runs under a lock, so that the last writer also writes the last chains.
+
+    `reserved`: TCP ports that cannot be forwarded.
+    """
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class Forwards:
         self._lock = threading.Lock()
 
     def check(self, spec: VmSpec, before: VmRecord | None) -> None:
-        """Whether this host can forward what `spec` asks for. Raises Refused."""
+        """Raise Refused if this host cannot set up the forwards in `spec`."""
         if not spec.forwards:
             return
         if self._network.mode != "nat" or spec.ip is None:
@@ -85,7 +87,7 @@ class Forwards:
                 )
 
     def sync(self) -> bool:
-        """The chains are as the records say; whether anything had to be changed. Raises Failed."""
+        """Bring the chains in line with the records. Return whether anything changed. Raises Failed."""
         if self._network.mode != "nat":
             return False
         with self._lock:
@@ -133,7 +135,7 @@ class Forwards:
                 self._host.run(command("iptables", "-w", "-t", table, "-D", parent, *rule))
 
     def _listening(self) -> set[tuple[str, int]]:
-        """Ports that programs of this host serve beyond the host itself."""
+        """Return the ports that programs of this host serve to other hosts."""
         found = set()
         for table in ("tcp", "tcp6", "udp", "udp6"):
             try:
@@ -145,10 +147,10 @@ class Forwards:
 
 
 def rules(bridge: str, forwards: Iterable[Forward]) -> Rules:
-    """The rules of each chain, as `iptables -S` prints them. Pure.
+    """Return the rules of each chain in the format of `iptables -S`. Pure.
 
-    From the guests' bridge nothing is forwarded: it would lead around the isolation of guests from each other. The
-    host's own connections to one of its addresses are, except over loopback (the kernel does not route 127/8 out).
+    Traffic from the guests' bridge is not forwarded: it would bypass the isolation of guests. The host's own connections to one
+    of its addresses are forwarded, except over loopback (the kernel does not route 127/8 out).
     """
     found: Rules = {FORWARD_NAT_CHAIN: [], FORWARD_LOCAL_CHAIN: [], FORWARD_CHAIN: []}
     for one in sorted(forwards, key=lambda f: (f.port.protocol, f.port.host_port)):
@@ -185,14 +187,14 @@ def rules(bridge: str, forwards: Iterable[Forward]) -> Rules:
 
 
 def restore_text(table: str, chains: Rules) -> str:
-    """Input of `iptables-restore --noflush`: a chain that is named is emptied and filled in one transaction."""
+    """Return input for `iptables-restore --noflush`, which empties and fills each named chain in one transaction."""
     lines = [f"*{table}", *(f":{chain} - [0:0]" for chain in chains)]
     lines += [one_line(f"-A {chain} {' '.join(rule)}") for chain, listed in chains.items() for rule in listed]
     return "\n".join([*lines, "COMMIT", ""])
 
 
 def parse_rules(text: str) -> Rules:
-    """Chain -> its rules, from `iptables -S`. Pure."""
+    """Parse `iptables -S`: chain -> its rules. Pure."""
     found: Rules = {}
     for line in text.splitlines():
         words = shlex.split(line)
@@ -204,7 +206,7 @@ def parse_rules(text: str) -> Rules:
 
 
 def _jumps_first(parent: list[tuple[str, ...]], chain: str) -> bool:
-    """Exactly one jump, and before the installer's chains, which end with DROP."""
+    """Ensure exactly one jump, before the installer's chains, which end with DROP."""
     targets = [rule[-1] for rule in parent if len(rule) >= 2 and rule[-2] == "-j"]
     if targets.count(chain) != 1:
         return False

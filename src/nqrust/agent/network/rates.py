@@ -1,8 +1,8 @@
-"""What a TAP may carry in a second, both ways, where the VMM does not see to it. tc-tbf(8), tc-mirred(8).
+"""Rate limits of a TAP, both ways, for VMMs that cannot limit it. tc-tbf(8), tc-mirred(8).
 
 to the guest      a token bucket in front of the TAP
-from the guest    what comes out of the TAP takes a way round through an IFB device of its own, with a token bucket
-                  in front: delayed like a slow line, where a policer would drop. The IFB goes with the TAP.
+from the guest    packets from the TAP pass through its own IFB device with a token bucket in front: delayed like a
+slow line, where a policer would drop. The IFB is removed with the TAP.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _WAIT = "200ms"  # at most in the queue
 
 
 def ifb(tap: str) -> str:
-    """The IFB of a TAP: as long a name, and as unique."""
+    """Return the name of a TAP's IFB: as long, and as unique."""
     return f"ifb{tap.removeprefix('tap')}"
 
 
 def limit(host: Host, tap: str, alias: str, limits: RateLimits) -> None:
-    """The TAP carries no more than `limits`; with none of them it is as new. Raises Failed."""
+    """Apply `limits` to the TAP, or remove all limits. Raises Failed."""
     if host.which("tc") is None:
         if limits.limits_network:
             raise _cannot("there is no program tc")
@@ -41,7 +41,7 @@ def limit(host: Host, tap: str, alias: str, limits: RateLimits) -> None:
 
 
 def clear(host: Host, tap: str) -> None:
-    """Nothing of ours is on the TAP; fine when nothing was."""
+    """Remove nqr's limits from the TAP. Missing ones are not an error."""
     if host.which("tc") is not None:
         for place in ("root", "ingress"):
             host.run(command("tc", "qdisc", "delete", "dev", tap, place, ok=(0, 1, 2)))
@@ -49,20 +49,20 @@ def clear(host: Host, tap: str) -> None:
 
 
 def remove(host: Host, tap: str) -> None:
-    """The IFB of a TAP is gone."""
+    """Remove the IFB of a TAP."""
     if host.exists(f"{_NET}/{ifb(tap)}"):
         host.run(command("ip", "link", "delete", "dev", ifb(tap), ok=(0, 1)))
 
 
 def bucket(kbit: int) -> tuple[str, ...]:
-    """A token bucket of `kbit` kilobits a second with a burst of 20 ms, for tc(8). Pure."""
+    """Return a token bucket of `kbit` kilobits a second with a burst of 20 ms, for tc(8). Pure."""
     burst = min(_LARGEST, max(_SMALLEST, kbit * 125 // 50))
     return ("tbf", "rate", f"{kbit}kbit", "burst", str(burst), "latency", _WAIT)
 
 
 def _lead_round(host: Host, tap: str, alias: str, kbit: int) -> None:
     if not host.exists("/sys/module/ifb") and host.which("modprobe") is not None:
-        # Loaded by itself it would bring two devices that nobody asked for.
+        # By default the module would create two unused devices.
         host.run(command("modprobe", "ifb", "numifbs=0", ok=(0, 1)))
     device = ifb(tap)
     host.run(command("ip", "link", "add", "name", device, "type", "ifb"))

@@ -1,8 +1,8 @@
-"""TAP devices: one a VM, its owner in the ifalias, a port of the VM bridge. ip-link(8).
+"""TAP devices: one for each VM, its owner in the ifalias, a port of the VM bridge. ip-link(8).
 
-Ports are isolated from each other unless the network says otherwise: guests reach the bridge itself, not one another.
-Where addresses are ours to give, the bridge is told which MAC is behind which port, and the host which MAC has which
-address, and neither learns it from guests: one that uses another's gets nothing of what is the other's.
+Ports are isolated from each other unless the network allows it: guests reach the bridge itself, not one another. If nqr
+assigns the addresses, it pins the MAC of each port on the bridge and the MAC of each address on the host. Neither learns
+from guests, so a guest that uses a foreign address receives none of its traffic.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _IFF_UP = 0x1
 
 
 class Taps:
-    """`records`: what is on disk now, where it is ours to say who is who on the bridge; None where the LAN has its own DHCP."""
+    """`records` returns the records on disk, if nqr assigns the addresses. None: the LAN has its own DHCP."""
 
     def __init__(
         self, host: Host, bridge: str, *, isolated: bool, records: Callable[[], Iterable[VmRecord]] | None = None
@@ -36,7 +36,7 @@ class Taps:
         self._host, self._bridge, self._isolated, self._records = host, bridge, isolated, records
 
     def all(self) -> list[TapStatus]:
-        """Ours: those with our alias, and those with our kind of name and no alias (an interrupted creation)."""
+        """Return nqr's TAPs: those with its alias, and those with its kind of name and no alias (an interrupted creation)."""
         found = []
         for name in self._host.listdir(_NET):
             status = self.get(name)
@@ -45,7 +45,7 @@ class Taps:
         return found
 
     def get(self, name: str) -> TapStatus | None:
-        """None when there is no such link or it is no TAP."""
+        """Return the TAP, or None if there is no such link or it is not a TAP."""
         if not self._host.exists(f"{_NET}/{name}/tun_flags"):
             return None
         alias = self._read(name, "ifalias")
@@ -58,7 +58,7 @@ class Taps:
         )
 
     def ensure(self, name: str, vm_id: str) -> None:
-        """The VM's TAP exists, belongs to it, is a port of the bridge and up. Raises Conflict, Failed."""
+        """Ensure that the VM's TAP exists, belongs to it, is a port of the bridge and up. Raises Conflict, Failed."""
         if not self._host.exists(f"{_NET}/{self._bridge}/bridge"):
             raise Failed(
                 "NQR-NET-703",
@@ -72,7 +72,7 @@ class Taps:
         if found is not None and found.vm_id not in (None, vm_id):
             raise Conflict("NQR-NET-701", f"The TAP {name} belongs to VM {found.vm_id}.", "Delete the VM that holds it first.")
         if found is not None:
-            rates.clear(self._host, name)  # of an earlier start
+            rates.clear(self._host, name)  # from an earlier start
         lines = [] if found is not None else [f"tuntap add dev {name} mode tap"]
         lines += [
             f"link set dev {name} alias {ALIAS}{vm_id}",
@@ -86,8 +86,10 @@ class Taps:
             raise Failed("NQR-NET-702", f"The TAP {name} could not be set up ({error}).", "Run `nqr doctor`.") from error
 
     def pin(self) -> list[str]:
-        """Pin the TAPs that are not pinned: the bridge forgets when it goes down, or when a port that comes or goes changes
-        its own MAC. Their names. Raises a HostError."""
+        """Pin unpinned TAPs and return their names. Raises a HostError.
+
+        The bridge forgets its entries when it goes down, or when a port that joins or leaves changes its own MAC.
+        """
         if self._records is None:
             return []
         there = {tap.name: tap.vm_id for tap in self.all() if tap.bridge == self._bridge}
@@ -107,16 +109,16 @@ class Taps:
             self._host.run(command("bridge", "fdb", "replace", mac, "dev", name, "master", "static"))
             self._ip([f"link set dev {name} type bridge_slave learning off"])
         except CommandFailed:
-            if self.get(name) is not None:  # else it went meanwhile
+            if self.get(name) is not None:  # otherwise it disappeared meanwhile
                 raise
 
     def _forget(self, mac: str) -> None:
-        with contextlib.suppress(CommandFailed):  # the bridge is gone, and with it what was known of it
+        with contextlib.suppress(CommandFailed):  # the bridge is gone, and its entries with it
             for ip in [ip for ip, known in self._neighbours().items() if known == mac]:
                 self._host.run(command("ip", "neigh", "delete", ip, "dev", self._bridge))
 
     def _neighbours(self) -> dict[str, str]:
-        """Address -> MAC, of those that the host was told and need not ask for."""
+        """Return address -> MAC of the permanent neighbour entries."""
         answer = self._host.run(command("ip", "-4", "neigh", "show", "dev", self._bridge, "nud", "permanent"))
         lines = [line.split() for line in answer.stdout.splitlines()]
         return {words[0]: words[words.index("lladdr") + 1] for words in lines if "lladdr" in words}
@@ -125,15 +127,15 @@ class Taps:
         self._host.run(command("ip", "-batch", "-", input="".join(f"{one_line(line)}\n" for line in lines).encode()))
 
     def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:
-        """What the VM's TAP carries, from now on. Raises Failed."""
+        """Limit the traffic of the VM's TAP. Raises Failed."""
         rates.limit(self._host, name, f"{ALIAS}{vm_id}", limits)
 
     def in_use(self, name: str) -> bool:
-        """Whether a process has the TAP open: only then has an upped TAP a carrier."""
+        """Return whether a process has the TAP open: only then does an upped TAP have a carrier."""
         return self._read(name, "carrier") == "1"
 
     def remove(self, name: str, *, owner: str | None = None) -> None:
-        """Remove the TAP when it is there (and, with `owner`, when it is that VM's)."""
+        """Remove the TAP if it exists (and, with `owner`, if it belongs to that VM)."""
         found = self.get(name)
         if found is not None and owner is not None and found.vm_id not in (None, owner):
             return
@@ -151,7 +153,7 @@ class Taps:
     def _read(self, name: str, attribute: str) -> str:
         try:
             return self._host.read_text(f"{_NET}/{name}/{attribute}").strip()
-        except HostError:  # `carrier` of a link that is down gives EINVAL
+        except HostError:  # `carrier` of a link that is down returns EINVAL
             return ""
 
     def _master(self, name: str) -> str | None:

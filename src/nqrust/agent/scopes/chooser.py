@@ -1,4 +1,4 @@
-"""Which kind of scopes this machine has: systemd's when it is PID 1 (sd_booted(3)), else process groups."""
+"""Chooses the kind of scopes: systemd's if it is PID 1 (sd_booted(3)), otherwise process groups."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The command line around a VMM: screen for its serial port, a launcher that keeps it single and records how it ended.
+"""The command line around a VMM: screen for its serial port, and a launcher that allows one VMM and records its end.
 
-    screen -dmS fc-<id> -L -Logfile console.log   the pseudo-terminal; many viewers attach with `screen -x`
-      sh                                          ignores SIGHUP, writes the exit status when the VMM has ended
-        sh -> VMM                                 own session: the end of screen does not reach it (Firecracker ends on
-                                                  SIGHUP); holds flock(2) on `lock`, so a second VMM cannot start
+screen -dmS fc-<id> -L -Logfile console.log   the pseudo-terminal; many viewers attach with `screen -x`
+sh                                          ignores SIGHUP, writes the exit status when the VMM has ended
+sh -> VMM                                 own session: the end of screen does not reach it (Firecracker ends on
+SIGHUP); holds flock(2) on `lock`, so a second VMM cannot start
 
-Everything is in argv: a script on disk that root runs would be one more thing to protect.
+Everything is in argv: a script on disk that root runs would need protection too.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def argv(launch: Launch, settings: Settings) -> tuple[str, ...]:
 
 
 def environment(name: str, settings: Settings) -> dict[str, str]:
-    """By SCOPE_ENV every process of the VM can be found; SCREENDIR is where its console is."""
+    """Return the environment. SCOPE_ENV identifies every process of the VM; SCREENDIR locates its console."""
     return {
         SCOPE_ENV: name,
         RUN_DIR_ENV: settings.run_dir,
@@ -77,7 +77,7 @@ def screenrc(settings: Settings) -> str:
 
 
 def prepare(host: Host, settings: Settings) -> None:
-    """The folder of the console sockets (0700: who reaches one is at the VM's keyboard) and screen's settings."""
+    """Create the folder of the console sockets and screen's settings. 0700: a socket gives access to the VM's keyboard."""
     if host.stat(settings.screen_dir) is None:
         host.mkdir(settings.screen_dir, mode=0o700)
     host.set_mode(settings.screen_dir, mode=0o700, owner="root", group="root")

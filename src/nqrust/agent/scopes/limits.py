@@ -1,7 +1,7 @@
-"""What one VM may take of its host, and what the kernel says it may. cgroups(7), systemd.resource-control(5).
+"""Resource limits of one VM, and reading those in force from the kernel. cgroups(7), systemd.resource-control(5).
 
-A guest that uses all of its memory must not be killed, so the limit stands above it by what its VMM needs; a VMM that
-runs away meets the limit before the host does.
+The kernel must not kill a guest that uses all of its memory, so the limit adds the VMM's own need. A VMM that leaks memory
+hits its limit before the host runs out.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _PERIOD = 100_000  # microseconds, the kernel's default
 _UNLIMITED = 1 << 60  # bytes: version 1 writes "no limit" as the largest page-aligned number
 
 _QEMU_MIB = 256
-_TCG_MIB = 1024  # the cache of translated code: 1 GiB unless told otherwise
+_TCG_MIB = 1024  # the cache of translated code: default 1 GiB
 _FIRECRACKER_MIB = 128
 _PAGE_TABLES = 64  # a 64th of the guest's memory: page tables (8 bytes a page, twice under KVM) and dirty bitmaps
 _TASKS = 256  # QEMU's pool for disk I/O grows to 64 threads; terminal and launcher are a few more
-_LEFT_PERCENT = 20  # of one CPU is the host's, whatever a VM asks for
+_LEFT_PERCENT = 20  # percent of one CPU, reserved for the host
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Limits:
 
 
 def of_vm(*, vcpus: int, memory_mib: int, vmm: str, accel: str, cpus: int) -> Limits:
-    """Limits of a VM on a host with `cpus` CPUs. Pure."""
+    """Return the limits of a VM on a host with `cpus` CPUs. Pure."""
     own = _FIRECRACKER_MIB if vmm == "firecracker" else _QEMU_MIB + (_TCG_MIB if accel == "tcg" else 0)
     return Limits(
         memory_mib=memory_mib + memory_mib // _PAGE_TABLES + own,
@@ -45,7 +45,7 @@ def of_vm(*, vcpus: int, memory_mib: int, vmm: str, accel: str, cpus: int) -> Li
 
 
 def properties(limits: Limits | None) -> tuple[str, ...]:
-    """For systemd-run(1)."""
+    """Return properties for systemd-run(1)."""
     if limits is None:
         return ()
     return (
@@ -59,7 +59,7 @@ def properties(limits: Limits | None) -> tuple[str, ...]:
 
 
 def in_force(host: Host, pid: int) -> VmLimits | None:
-    """What the kernel holds process `pid` to, read from its control group; None when nothing is limited."""
+    """Return the limits that the kernel enforces on process `pid`, from its control group, or None without limits."""
     folders = _folders(host, str(pid))
     found = VmLimits(
         memory_mib=_memory(host, folders), cpu_percent=_cpu(host, folders), tasks=_number(host, folders.get("pids"), "pids.max")
@@ -68,7 +68,7 @@ def in_force(host: Host, pid: int) -> VmLimits | None:
 
 
 def parse_cgroup(text: str) -> dict[str, str]:
-    """Controller -> path, of /proc/PID/cgroup; "" for the unified hierarchy. Pure."""
+    """Parse /proc/PID/cgroup: controller -> path; "" for the unified hierarchy. Pure."""
     found = {}
     for line in text.splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
@@ -78,7 +78,7 @@ def parse_cgroup(text: str) -> dict[str, str]:
 
 
 def _folders(host: Host, process: str) -> dict[str, str]:
-    """Controller -> folder of the group in which the process is held to it."""
+    """Return controller -> folder of the process's control group."""
     try:
         groups = parse_cgroup(host.read_text(f"/proc/{process}/cgroup"))
     except HostError:
@@ -127,8 +127,11 @@ def _text(host: Host, folder: str | None, name: str) -> str:
 
 
 def make_groups(host: Host, name: str, limits: Limits) -> list[str]:
-    """Groups `name` below our own, with the limits, where this machine lets us make any: the `cgroup.procs` that a
-    process joins them by. Version 2 lets only the root group have both processes and limited groups below it."""
+    """Create groups `name` with the limits below this process's own, if the machine allows it.
+
+    Returns the `cgroup.procs` files through which a process joins. Version 2 lets only the root group have both processes and
+    limited groups below it.
+    """
     joined = []
     for controller, own in _folders(host, "self").items():
         folder = f"{own}/{name}"
@@ -143,14 +146,14 @@ def make_groups(host: Host, name: str, limits: Limits) -> list[str]:
                 if host.exists(f"{folder}/{file}"):
                     _write(host, f"{folder}/{file}", value)
         except HostError:
-            continue  # no limit here: what is in force is read back and reported
+            continue  # no limit here: the limits in force are read back and reported
         if f"{folder}/cgroup.procs" not in joined:
             joined.append(f"{folder}/cgroup.procs")
     return joined
 
 
 def remove_empty_groups(host: Host, prefix: str) -> None:
-    """The kernel refuses while a process is in one."""
+    """Remove empty groups. The kernel refuses while a process is in one."""
     for own in set(_folders(host, "self").values()):
         for folder in host.glob(f"{own}/{prefix}*"):
             try:
@@ -169,5 +172,5 @@ def _values(controller: str, limits: Limits) -> tuple[tuple[str, str], ...]:
 
 
 def _write(host: Host, path: str, value: str) -> None:
-    """In place: a file of the kernel cannot be replaced by renaming."""
+    """Write in place: a kernel file cannot be replaced by renaming."""
     host.run(command("tee", path, input=f"{value}\n".encode(), timeout=10))

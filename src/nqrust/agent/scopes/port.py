@@ -1,7 +1,6 @@
-"""A scope: all processes of one VM, found by identity (never by a PID file), untouched when the agent ends.
+"""A scope: all processes of one VM, found by identity (never by a PID file). It outlives the agent.
 
-The name `fc-<vm-id>` is the mutex: while it is taken, no second VMM can start for that VM. What is inside is read from
-/proc each time.
+The name `fc-<vm-id>` is the mutex: while it is taken, no second VMM can start for that VM. Each query reads /proc.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from nqrust.agent.scopes.limits import Limits
 from nqrust.contract.names import SCOPE_PREFIX, scope_name
 
 _WRAPPERS = frozenset({"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run"})
-"""comm(5) of what stands around a VMM: the terminal and the launcher."""
+"""comm(5) of the processes around a VMM: the terminal and the launcher."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,13 @@ class Scope:
 
     @property
     def vmm(self) -> tuple[Process, ...]:
-        """The VMM itself, without terminal and launcher; empty while it is being launched or has just ended."""
+        """The VMM without terminal and launcher. Empty during its launch or just after its end."""
         return tuple(p for p in self.processes if p.comm not in _WRAPPERS)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What to run in a scope. `directory` holds the VM's files; lock, exit status and console log go there."""
+    """A program to run in a scope. `directory` holds the VM's files, its lock, exit status and console log."""
 
     vm_id: str
     description: str
@@ -60,7 +59,7 @@ class Launch:
 
     @property
     def lock(self) -> str:
-        """flock(2)ed by the VMM for as long as it lives."""
+        """The VMM holds a flock(2) on this file while it runs."""
         return f"{self.directory}/lock"
 
     @property
@@ -77,23 +76,22 @@ def exit_status(directory: str) -> str:
 
 
 class Scopes(Protocol):
-    """All raise a HostError when the machine does not answer."""
+    """All methods raise a HostError if the machine does not answer."""
 
     def all(self) -> dict[str, Scope]:
-        """Every scope of VMs on this host by VM id, from one reading of /proc."""
+        """Return every VM scope on this host by VM id, from one reading of /proc."""
         ...
 
     def get(self, vm_id: str) -> Scope | None: ...
 
     def spawn(self, launch: Launch) -> None:
-        """Start the processes and return at once. While the scope exists this does nothing or fails, but never
-        yields a second VMM."""
+        """Start the processes and return at once. While the scope exists this is a no-op or fails; no second VMM starts."""
         ...
 
     def kill(self, vm_id: str, signal: int) -> None:
-        """Send `signal` to every process of the scope; fine when there is none."""
+        """Send `signal` to every process of the scope. An empty scope is not an error."""
         ...
 
     def tidy(self) -> None:
-        """Nothing is left of scopes that have ended."""
+        """Remove the remains of scopes that have ended."""
         ...

@@ -1,7 +1,7 @@
-"""Scopes where PID 1 is not systemd: a detached session of processes that carry `NQRUST_SCOPE=fc-<id>`.
+"""Scopes without systemd as PID 1: a detached session of processes that carry `NQRUST_SCOPE=fc-<id>`.
 
-Found again by that variable in /proc/*/environ, so a reused PID or a stale file can never be taken for a VM. The lock
-that the VMM holds (see launch.py) is the mutex.
+The agent finds them by that variable in /proc/*/environ, so it never mistakes a reused PID or a stale file for a VM. The
+VMM's lock (see launch.py) is the mutex.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nqrust.contract.names import SCOPE_PREFIX
 from nqrust.host.port import Host, command
 
 _JOIN = 'while [ "$1" != -- ]; do echo $$ >"$1"; shift; done 2>/dev/null; shift; exec "$@"'
-"""Joins the control groups named before `--`, then becomes what stands after it."""
+"""Joins the control groups named before `--`, then executes the command after it."""
 
 
 class ProcessScopes:
@@ -31,7 +31,7 @@ class ProcessScopes:
         return self.all().get(vm_id)
 
     def spawn(self, launch: Launch) -> None:
-        with self._groups:  # an empty group is not tidied away before it is joined
+        with self._groups:  # an empty group must not be removed before it is joined
             groups = limits.make_groups(self._host, launch.name, launch.limits) if launch.limits else []
             self._host.run(
                 command(

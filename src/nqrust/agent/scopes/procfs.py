@@ -1,6 +1,6 @@
-"""Finding processes by what they are: their cgroup or a variable of their environment. proc(5).
+"""Finds processes by their cgroup or a variable of their environment. proc(5).
 
-Only processes of our own PID namespace count: a container on this machine may run an agent with VMs of its own.
+Only processes of the same PID namespace count: a container on this machine may run an agent with its own VMs.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
 RUN_DIR_ENV = "NQRUST_RUN_DIR"
-"""Tells the VMs of two agents on one machine apart (tests; a second agent with another FC_RUN_DIR)."""
+"""Separates the VMs of two agents on one machine (tests; a second agent with another FC_RUN_DIR)."""
 
 _UNIT = re.compile(rf"/({re.escape(SCOPE_PREFIX)}[A-Za-z0-9-]+)\.scope(?:/|$)", re.MULTILINE)
 
 
 def scope_of_cgroup(text: str) -> str | None:
-    """Name of the VM scope in /proc/PID/cgroup, whichever hierarchy says so (v2, hybrid or v1's name=systemd)."""
+    """Return the name of the VM scope in /proc/PID/cgroup, from any hierarchy (v2, hybrid or v1's name=systemd)."""
     match = _UNIT.search(text)
     return match[1] if match else None
 
 
 def scope_of_environ(data: bytes, run_dir: str) -> str | None:
-    """Name of the VM scope in /proc/PID/environ, when it is one of the agent with this `run_dir`."""
+    """Return the name of the VM scope in /proc/PID/environ, if it belongs to the agent with this `run_dir`."""
     found, ours = None, False
     for item in data.split(b"\0"):
         name, _, value = item.partition(b"=")
@@ -39,14 +39,14 @@ def scope_of_environ(data: bytes, run_dir: str) -> str | None:
 
 
 def parse_stat(text: str) -> tuple[str, str, int]:
-    """comm, state letter and start time (clock ticks since boot) of /proc/PID/stat. The comm may hold anything."""
+    """Parse comm, state letter and start time (clock ticks since boot) of /proc/PID/stat. The comm may contain anything."""
     head, _, tail = text.rpartition(")")
     fields = tail.split()
     return head.partition("(")[2], fields[0], int(fields[19])
 
 
 def scan(host: Host, identify: Callable[[Host, str], str | None]) -> dict[str, Scope]:
-    """All scopes by VM id. `identify(host, "/proc/PID")` names the scope of a process or gives None."""
+    """Return all scopes by VM id. `identify(host, "/proc/PID")` returns the scope's name of a process, or None."""
     mine = _pid_namespace(host, "self")
     boot = _boot_time(host)
     found: dict[str, list[Process]] = {}
@@ -59,7 +59,7 @@ def scan(host: Host, identify: Callable[[Host, str], str | None]) -> dict[str, S
                 continue
             comm, state, ticks = parse_stat(host.read_text(f"/proc/{pid}/stat"))
         except (HostError, ValueError, IndexError):
-            continue  # it ended while we looked
+            continue  # it ended during the scan
         if state not in "ZX":
             started = boot + ticks / os.sysconf("SC_CLK_TCK")
             found.setdefault(name, []).append(Process(int(pid), comm, started))

@@ -1,6 +1,6 @@
-"""Scopes as systemd has them: `fc-<id>.scope`, a transient unit outside the agent's own cgroup. systemd-run(1).
+"""Scopes under systemd: `fc-<id>.scope`, a transient unit outside the agent's own cgroup. systemd-run(1).
 
-systemd refuses a second unit of the same name, so the unit is the mutex; its cgroup holds the processes.
+systemd refuses a second unit of the same name, so the unit is the mutex. Its cgroup holds the processes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ from nqrust.contract.names import AGENT_UNIT, VM_SLICES, scope_name
 from nqrust.host.port import Host, command
 
 _OUTLIVES_THE_AGENT = ("--property", f"Before={AGENT_UNIT}")
-"""When the host goes down, the agent goes first: else it would report VMs that the shutdown ended as VMs that died, and
-the manager would act on that. An order only: the agent's own stop and start touch no scope. systemd.unit(5)."""
+"""At host shutdown the agent stops first. Otherwise it would report VMs that the shutdown ended as dead, and the manager
+
+would act on that.
+
+This sets the order only: the agent's own stop and start touch no scope. systemd.unit(5).
+"""
 
 
 class SystemdScopes:
@@ -53,11 +57,11 @@ class SystemdScopes:
         scope = self.get(vm_id)
         for process in scope.processes if scope else ():
             self._host.kill(process.pid, signal)
-        if scope is None:  # a unit that failed or is empty would hold the name
+        if scope is None:  # a failed or empty unit would keep the name taken
             self._host.run(command("systemctl", "reset-failed", f"{scope_name(vm_id)}.scope", ok=(0, 1, 5), timeout=30))
 
     def tidy(self) -> None:
-        pass  # `--collect`: systemd does
+        pass  # `--collect`: systemd removes it
 
 
 def _identify(host: Host, process: str) -> str | None:

@@ -1,1 +1,1 @@
-"""Drivers of virtual machine monitors. `port.py` says what a driver does; `registry.py` lists them."""
+"""Drivers of virtual machine monitors. `port.py` defines a driver; `registry.py` lists them."""

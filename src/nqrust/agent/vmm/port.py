@@ -1,4 +1,7 @@
-"""What a VMM driver does. The agent runs the VMM in a scope; the driver knows its command line and its control socket."""
+"""The interface of a VMM driver.
+
+The agent runs the VMM in a scope. The driver knows its command line and its control socket.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,10 @@ class Machine:
     cmdline: str = ""
     root_device: str = "/dev/vda"
     volumes: tuple[str, ...] = ()
-    """From vdb on, in this order and without a gap: a guest's kernel counts them."""
+    """From vdb on, in this order and without gaps: a guest's kernel numbers them."""
     rate_limits: RateLimits = UNLIMITED
     snapshot: str | None = None
-    """Folder of the snapshot that `load` will bring; None for a boot."""
+    """Folder of the snapshot that `load` restores, or None for a boot."""
 
 
 @dataclass(frozen=True)
@@ -42,35 +45,37 @@ class Capabilities:
     elf_kernel: bool = False  # boots an uncompressed ELF kernel only
     pause: bool = True
     snapshot: bool = False
-    network_limits: bool = False  # limits the guest's network by itself; else its TAP is limited
+    network_limits: bool = False  # limits the guest's network; if not, the agent limits its TAP
 
 
 class RunState(str, Enum):
-    """What the VMM itself says."""
+    """State as the VMM reports it."""
 
     running = "running"
     paused = "paused"
-    unconfigured = "unconfigured"  # the process is there, no guest was ever started in it
-    silent = "silent"  # its control socket does not answer
+    unconfigured = "unconfigured"  # the process runs, but no guest was started in it
+    silent = "silent"  # the control socket does not answer
 
 
 class Vmm(Protocol):
-    """Methods that talk to a running VMM take the VM's `directory` and raise Failed with an NQR-VMM code."""
+    """A driver. Methods that talk to a running VMM take the VM's `directory` and raise Failed with an NQR-VMM code."""
 
     name: str
     capabilities: Capabilities
 
     def argv(self, machine: Machine) -> tuple[str, ...]:
-        """The program and its arguments, to be run with the serial port on its terminal. Raises Failed when the program
-        is not installed, Refused when the machine cannot run under this VMM."""
+        """Return program and arguments; the serial port is on their terminal.
+
+        Raises Failed if the program is not installed, Refused if the machine cannot run under this VMM.
+        """
         ...
 
     def prepare(self, machine: Machine) -> None:
-        """What must be there (or gone) before the program starts: stale sockets, log files."""
+        """Prepare files before the program starts: remove stale sockets, create log files."""
         ...
 
     def configure(self, machine: Machine) -> None:
-        """Bring the started program to a booting guest; returns when the guest runs."""
+        """Configure the started program and boot the guest. Returns when the guest runs."""
         ...
 
     def state(self, directory: str) -> RunState: ...
@@ -80,7 +85,7 @@ class Vmm(Protocol):
         ...
 
     def limit(self, directory: str, volumes: int, limits: RateLimits) -> None:
-        """From now on the running VM, with that many drives beside its own disk, moves no more than `limits` allow."""
+        """Apply `limits` to the running VM, which has that many drives beside its own disk."""
         ...
 
     def pause(self, directory: str) -> None: ...
@@ -92,5 +97,5 @@ class Vmm(Protocol):
         ...
 
     def load(self, machine: Machine, folder: str) -> None:
-        """In place of `configure`: let the guest go on from what `snapshot` wrote. Only with `capabilities.snapshot`."""
+        """Replace `configure`: resume the guest from the files of `snapshot`. Only with `capabilities.snapshot`."""
         ...

@@ -1,4 +1,4 @@
-"""The VMMs we know. A new one is a new folder beside and a line here."""
+"""The known VMMs. A new one is a new folder here and one line in this file."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from nqrust.host.port import Host
 
 
 def drivers(host: Host) -> dict[str, Vmm]:
-    """A driver for each VMM, by name."""
+    """Return a driver for each VMM, by name."""
     return {"qemu": Qemu(host), "firecracker": Firecracker(host)}

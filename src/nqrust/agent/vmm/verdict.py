@@ -1,7 +1,7 @@
-"""Which VMM and accelerator this host uses. `auto` follows what the installer found out by booting a canary.
+"""VMM and accelerator of this host. `auto` follows the installer's verdict from a canary VM.
 
-Presence of /dev/kvm proves nothing (a stock kernel can hang under a KVM that passes every probe), so without a verdict
-the answer is QEMU under emulation: slow, but it boots.
+An existing /dev/kvm proves nothing: a stock kernel can hang under a KVM that passes every probe. Without a verdict the
+agent uses QEMU under emulation: slow, but it boots.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Verdict:
 
 
 def parse(text: str) -> Verdict | None:
-    """The content of vmm.json; None for anything that is not a verdict."""
+    """Parse the content of vmm.json. Returns None for anything that is not a verdict."""
     try:
         data = json.loads(text)
         vmm, accel, reason = data["vmm"], data["accel"], str(data.get("reason", ""))
@@ -38,7 +38,7 @@ def parse(text: str) -> Verdict | None:
 
 
 def decide(choice: str, found: Verdict | None) -> Verdict:
-    """The setting AGENT_VMM (`auto`, `firecracker`, `qemu`) applied to what was found."""
+    """Apply the setting AGENT_VMM (`auto`, `firecracker`, `qemu`) to the verdict."""
     accel = found.accel if found else "tcg"
     if choice == "firecracker":
         return Verdict("firecracker", "kvm", "AGENT_VMM says firecracker")
@@ -48,7 +48,7 @@ def decide(choice: str, found: Verdict | None) -> Verdict:
 
 
 def read(host: Host, path: str, choice: str) -> Verdict:
-    """Read anew each time: a verdict that changes needs no restart of the agent."""
+    """Read the verdict. Each call reads the file, so that a new verdict needs no restart of the agent."""
     try:
         found = parse(host.read_text(path))
     except HostError:

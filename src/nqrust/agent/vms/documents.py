@@ -1,4 +1,4 @@
-"""What a host has on record of a VM, for a manager that lost its own record of it."""
+"""This host's record of a VM, for a manager that lost its own record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nqrust.contract.agent import VmDocument, VmPlaced, VmSpec
 
 
 def document(service: VmService, snapshots: Snapshots, vm_id: str) -> VmDocument:
-    """All that is needed to adopt the VM. Raises NotFound: it is not here, or its record cannot be read."""
+    """Return everything needed to adopt the VM. Raises NotFound if it is not here or its record cannot be read."""
     status = service.status(vm_id)
     record = service.store.read(vm_id)
     if record is None:

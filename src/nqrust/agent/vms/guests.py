@@ -1,5 +1,4 @@
-"""What guests say of themselves: kept in memory, and on disk when it tells something new, so that a VM's boot id and
-address survive a restart of the agent."""
+"""Reports of guests, kept in memory. News is also written to disk: a VM's boot id and address survive an agent restart."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from nqrust.agent.store import GuestNote, Store
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.vms import GuestReport
 
-_PAUSE = timedelta(seconds=1)  # between two writes of what one guest says
+_PAUSE = timedelta(seconds=1)  # between two writes for one guest
 
 
 class GuestBook:
@@ -23,7 +22,7 @@ class GuestBook:
         self._lock = threading.Lock()
 
     def admits(self, vm_id: str, token: str) -> bool:
-        """Whether `token` is the one in that VM's disk."""
+        """Return whether `token` matches the one in that VM's disk."""
         record = self._store.read(vm_id)
         return record is not None and bool(record.token_sha256) and hmac.compare_digest(record.token_sha256, hash_token(token))
 
@@ -35,7 +34,7 @@ class GuestBook:
             written = self._written.get(vm_id)
         on_disk = written or before
         told = on_disk is not None and (on_disk.report.boot_id, on_disk.report.ip) == (report.boot_id, report.ip)
-        if not told and (written is None or abs(at - written.at) >= _PAUSE):  # else with a later report
+        if not told and (written is None or abs(at - written.at) >= _PAUSE):  # otherwise with a later report
             self._store.write_guest(vm_id, note)
             with self._lock:
                 self._written[vm_id] = note
@@ -52,7 +51,7 @@ class GuestBook:
         return found
 
     def forget(self, vm_id: str) -> None:
-        """Nothing is known of the guest: it is about to boot, or gone."""
+        """Forget the guest: it is about to boot, or gone."""
         with self._lock:
             self._notes.pop(vm_id, None)
             self._written.pop(vm_id, None)
@@ -60,7 +59,7 @@ class GuestBook:
 
 
 class RateLimit:
-    """A token bucket a source: `burst` at once, `rate` a second after that. The table is bounded."""
+    """A token bucket for each source: `burst` at once, then `rate` a second. The table is bounded."""
 
     def __init__(self, rate: float = 5.0, burst: float = 20.0, sources: int = 4096) -> None:
         self._rate, self._burst, self._sources = rate, burst, sources
@@ -71,7 +70,7 @@ class RateLimit:
         level, since = self._buckets.pop(source, (self._burst, now))
         level = min(self._burst, level + (now - since) * self._rate)
         if len(self._buckets) >= self._sources:
-            self._buckets.pop(next(iter(self._buckets)))  # the one not heard of for longest
+            self._buckets.pop(next(iter(self._buckets)))  # the least recently active source
         allowed = level >= 1.0
         self._buckets[source] = (level - 1.0 if allowed else level, now)
         return allowed

@@ -1,7 +1,7 @@
-"""The verbs of the agent. Blocking, idempotent; the caller sees to it that one VM has one verb at a time.
+"""The verbs of the agent. Blocking and idempotent; the caller runs one verb at a time for each VM.
 
-Order of things: what was asked is on disk before anything starts; the scope is asked, never memory, whether a VM runs;
-on the way out the disk goes last.
+The request is on disk before anything starts. The scope, never memory, decides whether a VM runs. A delete removes the disk
+last.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 
-_APPEARS = 10.0  # seconds for a VMM to be seen in its scope
-_ENDS = 10.0  # seconds for processes to be gone after SIGKILL
+_APPEARS = 10.0  # seconds until a VMM appears in its scope
+_ENDS = 10.0  # seconds until processes are gone after SIGKILL
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a service is made of; tests put their own in."""
+    """The parts of a service. Tests replace them."""
 
     host: Host
     settings: Settings
@@ -82,7 +82,7 @@ class VmService:
         taps = self.taps.all()
         owners = {tap.vm_id for tap in taps}
         ids = sorted({*scopes, *self.store.ids()})
-        # Side by side: a VMM that hangs keeps its own line waiting only.
+        # In parallel: a hanging VMM delays only its own answer.
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="inventory") as pool:
             found = list(pool.map(lambda vm: self.observer.status(vm, scopes.get(vm), tap=vm in owners), ids))
         return Inventory(
@@ -96,7 +96,7 @@ class VmService:
 
     # --- verbs
     def put(self, spec: VmSpec) -> VmStatus:
-        """The VM exists as `spec` says and, with `run`, runs. What already runs is left as it is."""
+        """Create or update the VM from `spec`; with `run`, start it. A running VM is not restarted."""
         check_id(spec.id)
         addresses.check(spec, self.settings.network)
         identity = self._identity(spec)
@@ -123,9 +123,10 @@ class VmService:
         return self.status(spec.id)
 
     def stop(self, vm_id: str, request: StopRequest, generation: int | None = None) -> VmStatus:
-        """The VM does not run; asked first (unless `force`), then ended. Its disk and its reservation stay.
+        """Stop the VM: ask the guest first (unless `force`), then end it. Its disk and its reservation stay.
 
-        `generation`: of the manager's row; here and below, Conflict where this host was told a newer one."""
+        `generation`: of the manager's row. This and later verbs raise Conflict if this host knows a newer one.
+        """
         self.status(vm_id)
         self.store.told(vm_id, generation)
         record = self.store.read(vm_id)
@@ -153,7 +154,7 @@ class VmService:
         return self.status(vm_id)
 
     def delete(self, vm_id: str) -> None:
-        """Scope, TAP, reservation, lease and, last, the folder with the disk are gone. Fine when nothing is there."""
+        """Delete scope, TAP, reservation, lease and, last, the folder with the disk. A missing VM is not an error."""
         check_id(vm_id)
         record = self.store.read(vm_id)
         if record is not None and record.asked != "stop":
@@ -173,7 +174,7 @@ class VmService:
         self.blobs.forget(keep=self._blobs_in_use)
 
     def delete_tap(self, name: str) -> None:
-        """An orphan TAP is gone. Raises Conflict while a VM holds it."""
+        """Delete an orphan TAP. Raises Conflict while a VM holds it."""
         if not any(tap.name == name for tap in self.taps.all()):
             if self.taps.get(name) is not None:
                 raise Conflict("NQR-API-709", f"The TAP {name} does not belong to nqr.", "Remove it with `ip link delete`.")
@@ -184,7 +185,7 @@ class VmService:
         self.taps.remove(name)
 
     def idle_taps(self) -> list[tuple[str, str]]:
-        """TAPs (with their VM) of VMs of this host that do not run: what a guest that powered off by itself left."""
+        """Return the TAPs (with their VM) of stopped VMs on this host: left over when a guest powered itself off."""
         return [
             (tap.name, tap.vm_id)
             for tap in self.taps.all()
@@ -192,7 +193,7 @@ class VmService:
         ]
 
     def remove_idle_tap(self, name: str, vm_id: str) -> None:
-        """Looks again: the VM may have been started since."""
+        """Remove an idle TAP after a second look: the VM may have started since."""
         if (name, vm_id) in self.idle_taps():
             self.taps.remove(name, owner=vm_id)
 
@@ -202,7 +203,7 @@ class VmService:
 
     # --- how
     def relay_url(self) -> str:
-        """What guests report to; empty while the bridge has no address."""
+        """Return the URL that guests report to, or "" while the bridge has no address."""
         network = self.settings.network
         address = network.gateway or facts.bridge_address(network.bridge)
         return f"http://{address}:{network.relay_port}" if address else ""
@@ -213,8 +214,10 @@ class VmService:
         return disks.Identity(spec.id, spec.name, self.relay_url(), token, tuple(spec.ssh_keys), tuple(spec.users), mac)
 
     def _settled(self, vm_id: str) -> Scope | None:
-        """The scope when its VMM runs a guest; None when nothing is left of it. A launch in progress (by an agent that
-        was killed) is waited for, what comes of no launch is ended."""
+        """Return the scope if its VMM runs a guest, or None after clearing the rest.
+
+        A launch in progress (by an agent that was killed) is awaited. Other remains are ended.
+        """
         deadline = time.monotonic() + _APPEARS
         while (scope := self.scopes.get(vm_id)) is not None:
             if scope.vmm:
@@ -249,7 +252,7 @@ class VmService:
         self.store.write(record)
 
     def go_on(self, record: VmRecord, snapshot: str) -> None:
-        """The VM runs on from the memory in the folder `snapshot`."""
+        """Resume the VM from the memory in the folder `snapshot`."""
         self.host.remove(exit_status(self.store.directory(record.id)))
         self._start(record, snapshot)
 
@@ -271,7 +274,7 @@ class VmService:
             self.dhcp.reserve(record.id, record.mac, record.ip, record.name)
         self.taps.ensure(record.tap, record.id)
         driver.prepare(machine)
-        self.guests.forget(record.id)  # what the last boot said is not true of this one
+        self.guests.forget(record.id)  # reports of the last boot do not apply to this one
         try:
             allowed = limits.of_vm(
                 vcpus=record.vcpus, memory_mib=record.memory_mib, vmm=record.vmm, accel=record.accel, cpus=facts.cpus()
@@ -327,7 +330,7 @@ class VmService:
             time.sleep(0.02)
 
     def running(self, vm_id: str) -> tuple[str, Vmm]:
-        """Folder and driver of a VM that runs; Conflict when it does not."""
+        """Return folder and driver of a running VM. Raises Conflict if it is not running."""
         self.status(vm_id)
         record = self.store.read(vm_id)
         scope = self.scopes.get(vm_id)
@@ -336,7 +339,7 @@ class VmService:
         return self.store.directory(vm_id), self.drivers[record.vmm]
 
     def _limit(self, record: VmRecord, before: VmRecord | None) -> None:
-        """What a VM that runs may move, where that is to change. The TAP first: it is what a host may not be able to."""
+        """Change the limits of a running VM. The TAP comes first: a host may not support its limits."""
         if before is None or before.rate_limits == record.rate_limits:
             return
         directory, driver = self.running(record.id)
@@ -350,12 +353,12 @@ class VmService:
             driver.resume(directory)
 
     def _end(self, vm_id: str, record: VmRecord | None, grace: float) -> None:
-        """No process of the VM is left. `grace`: seconds that the guest gets to power off by itself."""
+        """End all processes of the VM. `grace`: seconds for the guest to power off."""
         if grace <= 0 or not self.power_off(vm_id, record, grace):
             self._kill(vm_id)
 
     def power_off(self, vm_id: str, record: VmRecord | None, seconds: float) -> bool:
-        """The guest is asked to power off; whether nothing of its VMM is left within `seconds`."""
+        """Ask the guest to power off. Return whether its VMM is gone within `seconds`."""
         driver = self.drivers.get(record.vmm) if record else None
         if driver is None or self.scopes.get(vm_id) is None:
             return False
@@ -376,7 +379,7 @@ class VmService:
             )
 
     def _gone(self, vm_id: str, seconds: float) -> bool:
-        """Whether the scope is empty within `seconds`. Looks at its known processes between full readings of /proc."""
+        """Return whether the scope is empty within `seconds`. Checks its known processes between full readings of /proc."""
         deadline = time.monotonic() + seconds
         while (scope := self.scopes.get(vm_id)) is not None:
             while any(self.host.exists(f"/proc/{process.pid}") for process in scope.processes):

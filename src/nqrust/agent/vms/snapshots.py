@@ -1,10 +1,10 @@
-"""Snapshots: copies of a VM's disks in its own folder, and of its memory where the VMM can.
+"""Snapshots: copies of a VM's disks in its own folder, and of its memory if the VMM supports it.
 
-    snapshots/<name>/snapshot.json    Meta; the folder appears complete or not at all
-    snapshots/<name>/disk.ext4, vdb.raw ...   reflinks where the file system can
-    snapshots/<name>/vmstate, memory          of a VM that ran
+snapshots/<name>/snapshot.json    Meta; the folder appears atomically
+snapshots/<name>/disk.ext4, vdb.raw ...   reflinks if the file system supports them
+snapshots/<name>/vmstate, memory          of a VM that ran
 
-A restore copies back, each disk complete or not at all; cut off, it is done again. Snapshots go with their VM.
+A restore copies the disks back, each atomically. An interrupted restore is repeated. Snapshots are deleted with their VM.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nqrust.host.errors import HostError, PathMissing
 
 
 class Meta(BaseModel):
-    """`injected`, `token_sha256`: what was in the disk then, and which token the guest has that goes on from there."""
+    """`injected`, `token_sha256`: the disk's injected content at that time, and the token of the guest in it."""
 
     name: str
     kind: Literal["disk", "full"]
@@ -45,7 +45,10 @@ class Snapshots:
         self._service, self._host, self._store = service, service.host, service.store
 
     def create(self, vm_id: str, name: str) -> SnapshotFound:
-        """Raises NotFound, Refused (it runs and its VMM cannot), Failed, HostError (no space). Asked twice is once."""
+        """Create a snapshot.
+
+        Idempotent. Raises NotFound, Refused (the VMM cannot snapshot a running VM), Failed, HostError (no space).
+        """
         record, folder = self._of(vm_id, name)
         known = self._meta(folder)
         if known is not None:
@@ -81,9 +84,10 @@ class Snapshots:
         return meta.found()
 
     def restore(self, vm_id: str, name: str, generation: int | None = None) -> VmStatus:
-        """The disks are as they were; with a full snapshot the VM goes on from there, else it stays stopped.
+        """Restore the disks. With a full snapshot the VM resumes from there; otherwise it stays stopped.
 
-        `generation`: of the manager's row. Raises NotFound, Refused (it runs), Conflict (an older generation), Failed."""
+        `generation`: of the manager's row. Raises NotFound, Refused (it runs), Conflict (an older generation), Failed.
+        """
         self._store.told(vm_id, generation)
         record, folder = self._of(vm_id, name)
         meta = self._meta(folder)
@@ -111,7 +115,7 @@ class Snapshots:
         return self._service.status(vm_id)
 
     def found(self, vm_id: str) -> list[SnapshotFound]:
-        """Those that are complete, by name."""
+        """Return the complete snapshots, by name."""
         try:
             names = sorted(self._host.listdir(f"{self._store.directory(vm_id)}/snapshots"))
         except PathMissing:
@@ -120,13 +124,13 @@ class Snapshots:
         return [meta.found() for meta in metas if meta is not None]
 
     def delete(self, vm_id: str, name: str) -> None:
-        """Gone; fine when it never was."""
+        """Delete the snapshot. A missing one is not an error."""
         folder = self._folder(vm_id, name)
         self._host.remove_tree(f"{folder}.new")
         self._host.remove_tree(folder)
 
     def _of_running(self, record: VmRecord, part: str) -> None:
-        """Frozen while memory and disks are written, so that they belong together."""
+        """Write memory and disks while the guest is frozen, so that they belong together."""
         directory, driver = self._service.running(record.id)
         if not driver.capabilities.snapshot:
             raise Refused(

@@ -1,4 +1,4 @@
-"""What is seen of a VM, put together from its scope, its files and its VMM. Pure, apart from reading how it ended."""
+"""The state of a VM, from its scope, its files and its VMM. Pure, except for reading how it ended."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
 _PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]{1,120})")
-_TAIL = 4096  # bytes at the end of the console log in which a panic is looked for
+_TAIL = 4096  # bytes at the end of the console log that are searched for a panic
 
 
 class Observer:
     def __init__(self, host: Host, store: Store, guests: GuestBook, drivers: dict[str, Vmm]) -> None:
         self._host, self._store, self._guests, self._drivers = host, store, guests, drivers
         self.starting: set[str] = set()
-        """VMs whose VMM is about to appear: asked to run and not there, but not dead."""
+        """VMs whose VMM is about to appear: asked to run, not yet running, not dead."""
 
     def status(self, vm_id: str, scope: Scope | None, *, tap: bool) -> VmStatus | None:
-        """None when neither folder nor scope is here. `tap`: whether the VM's TAP exists."""
+        """Return the VM's status, or None if it has neither folder nor scope. `tap`: whether the VM's TAP exists."""
         record = self._store.read(vm_id)
         folder = self._host.exists(self._store.directory(vm_id))
         if scope is None and not folder:
@@ -57,14 +57,17 @@ class Observer:
         if state is RunState.unconfigured and found.id not in self.starting:
             found.state, found.exit_reason = "failed", "The VMM started, but the agent did not boot the guest."
         note = self._guests.note(found.id)
-        # A report from before this start is another boot's. /proc counts in ticks: a second of tolerance.
+        # A report from before this start belongs to another boot. /proc counts in ticks, hence a second of tolerance.
         if note is not None and note.at.timestamp() >= started - 1:
             found.guest = note.report
             found.ip = found.ip or note.report.ip
 
     def ending(self, vm_id: str) -> tuple[str, str]:
-        """State and reason of a VM that ended although it was asked to run. A guest that powered off or rebooted by
-        itself is `stopped`; a panic, a VMM that failed or was killed, a host that went down: `failed`."""
+        """Return state and reason of a VM that ended although it was asked to run.
+
+        `stopped`: the guest powered off or rebooted. `failed`: a panic, a VMM that failed or was killed, or a host that went
+        down.
+        """
         directory = self._store.directory(vm_id)
         try:
             code = int(self._host.read_text(exit_status(directory)).strip())
@@ -80,7 +83,7 @@ class Observer:
         return "stopped", "The guest powered off or rebooted."
 
     def log_tail(self, vm_id: str, size: int) -> bytes:
-        """The last `size` bytes of the console log; empty when there is none."""
+        """Return the last `size` bytes of the console log, or "" if there is none."""
         path = console_log(self._store.directory(vm_id))
         try:
             return self._host.read_bytes(path)[-size:]

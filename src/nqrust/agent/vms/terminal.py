@@ -1,7 +1,7 @@
-"""A program on a pseudo-terminal of its own: a viewer of a VM's console. pty(7), posix_spawn(3).
+"""A program on its own pseudo-terminal: a viewer of a VM's console. pty(7), posix_spawn(3).
 
-posix_spawn and not fork: the agent has threads. The child gets a new session, and the first terminal that it opens, as
-its standard input, becomes its controlling one.
+The agent has threads, so this uses posix_spawn, not fork. The child gets a new session. The first terminal that it opens,
+its standard input, becomes its controlling terminal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PIECE = 65536
 
 
 class Terminal:
-    """`read` gives what the program shows, b"" at its end; `write` is the keyboard. `close` ends the program."""
+    """`read` returns the program's output, b"" at its end; `write` is the keyboard. `close` ends the program."""
 
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str], *, rows: int = 24, columns: int = 80) -> None:
         self._master, slave = os.openpty()
@@ -55,7 +55,7 @@ class Terminal:
                 return os.read(self._master, _PIECE)
             except BlockingIOError:
                 continue
-            except OSError:  # EIO: nobody has the other side any more
+            except OSError:  # EIO: the other side is closed
                 return b""
 
     async def write(self, data: bytes) -> None:
@@ -70,7 +70,7 @@ class Terminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
 
     async def close(self) -> None:
-        """Hang up, as a terminal that is switched off does: screen detaches, the VM does not notice."""
+        """Hang up like a terminal that is switched off: screen detaches, the VM does not notice."""
         self._loop.remove_reader(self._master)
         with contextlib.suppress(OSError):
             os.close(self._master)

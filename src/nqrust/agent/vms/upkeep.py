@@ -1,4 +1,4 @@
-"""What the agent does by itself from time to time: console logs are cut, dead console sockets removed."""
+"""The agent's periodic upkeep: it trims console logs and removes dead console sockets."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from nqrust.agent.scopes.port import console_log
 from nqrust.agent.vms.service import VmService
 from nqrust.host.errors import HostError
 
-LARGEST, KEPT = 1 << 20, 256 << 10  # bytes of a console log before and after a cut
+LARGEST, KEPT = 1 << 20, 256 << 10  # bytes of a console log before and after trimming
 EVERY = 15.0  # seconds
 
 
 def cut_console_logs(service: VmService) -> list[str]:
-    """Keep the last 256 KiB of each log above 1 MiB; returns the VMs whose log was cut. screen notices that its file
-    was replaced and goes on in the new one."""
+    """Keep the last 256 KiB of each log above 1 MiB. Return the VMs whose log was trimmed.
+
+    screen notices that its file was replaced and continues in the new one.
+    """
     cut = []
     for vm_id in service.store.ids():
         path = console_log(service.store.directory(vm_id))
@@ -28,7 +30,7 @@ def cut_console_logs(service: VmService) -> list[str]:
 
 
 def remove_dead_consoles(service: VmService) -> None:
-    """Sockets of screens that are gone (a host that went down, a VMM that was killed with its terminal)."""
+    """Remove sockets of dead screens (the host went down, or the VMM was killed with its terminal)."""
     folder = service.settings.screen_dir
     for entry in service.host.listdir(folder):
         pid = entry.partition(".")[0]

@@ -1,6 +1,6 @@
-"""`nqrust-helper disk-write` ends here: `python -I -m nqrust.agent.disks.diskwrite VMS_DIR`, a request on standard input.
+"""Entry of `nqrust-helper disk-write`: `python -I -m nqrust.agent.disks.diskwrite VMS_DIR`, a request on standard input.
 
-Exit code 0: written. 1: not, standard output tells why. 2: the request itself is wrong, nothing was touched.
+Exit code 0: written. 1: not written; standard output has the reason. 2: the request is invalid and nothing was changed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def main() -> int:
         return _refuse(f"the request is longer than {document.LARGEST} bytes")
     try:
         request = document.Request.model_validate_json(data)
-    except ValidationError as error:  # its input is never repeated: it holds secrets
+    except ValidationError as error:  # never repeat its input: it holds secrets
         places = ", ".join(".".join(str(part) for part in found["loc"]) or "document" for found in error.errors()[:5])
         return _refuse(f"the request is wrong in: {places}")
     os.umask(0o077)
     signal.signal(signal.SIGALRM, _out_of_time)
-    signal.signal(signal.SIGTERM, _out_of_time)  # as the first process of its PID namespace it would not end by itself
+    signal.signal(signal.SIGTERM, _out_of_time)  # as the first process of its PID namespace it would survive the signal
     signal.alarm(DEADLINE)
     try:
         network = writer.write(LocalHost(), sys.argv[1], request, mounting.make_private())

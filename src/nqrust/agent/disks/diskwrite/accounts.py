@@ -1,4 +1,4 @@
-"""Accounts in a mounted tree. The files are the image's: they are read up to a limit, and nothing in them is believed."""
+"""Accounts in a mounted tree. The image's files are not trusted, and are read up to a limit."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nqrust.agent.disks.diskwrite.files import owned_folder, writing
 from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.vms import GuestUser
 
-_LARGEST = 1 << 20  # bytes of a passwd file that is read
+_LARGEST = 1 << 20  # bytes read of a passwd file
 _MODES = {"passwd": 0o644, "group": 0o644, "shadow": 0o640}
 _LAST_ID = (1 << 32) - 2
 
 
 def write(tree: Tree, users: Sequence[GuestUser]) -> None:
-    """Every account of `users` is in the tree. Raises Refused (NQR-IMG-105: no accounts there), Failed (NQR-IMG-103)."""
+    """Add every account of `users` to the tree. Raises Refused (NQR-IMG-105: no accounts there), Failed (NQR-IMG-103)."""
     texts = {name: _text(tree, f"/etc/{name}") for name in _MODES}
     passwd, group, shadow = texts["passwd"], texts["group"] or "", texts["shadow"]
     if not passwd:
@@ -49,7 +49,7 @@ def _text(tree: Tree, path: str) -> str | None:
 
 
 def _home(tree: Tree, user: GuestUser, account: Account) -> None:
-    """The home, and .ssh with its keys, belong to the user; folders above that are missing belong to root."""
+    """Give the home, and .ssh with its keys, to the user. Root owns the missing folders above."""
     parts = account.home.split("/")[1:]
     for count in range(1, len(parts)):
         owned_folder(tree, "/" + "/".join(parts[:count]), mode=0o755)

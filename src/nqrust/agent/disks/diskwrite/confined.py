@@ -1,8 +1,8 @@
-"""Files of a mounted tree whose links nobody may trust: every path is resolved as if the tree were the root.
+"""Files of a mounted, untrusted tree: every path is resolved as if the tree were the root.
 
-openat2(2) with RESOLVE_IN_ROOT where the kernel has it (Linux 5.6). Where it has not, the path is walked here, one name
-at a time without following (O_NOFOLLOW), and links are spliced in by hand: the tree is mounted for us alone, so nothing
-changes between two steps. A file's own name is never followed: what is there is replaced by rename(2).
+Linux 5.6 has openat2(2) with RESOLVE_IN_ROOT. On older kernels the code walks the path one name at a time without
+following links (O_NOFOLLOW), and resolves links itself. Only this process has the tree mounted, so nothing changes between
+two steps. The last name is never followed: rename(2) replaces it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ _HOW = struct.pack(
     "=QQQ", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0, _RESOLVE_NO_XDEV | _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT
 )
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_LINKS = 40  # as many as the kernel follows: path_resolution(7)
+_LINKS = 40  # the kernel's limit: path_resolution(7)
 _LABEL = "security.selinux"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Tree:
-    """Paths are absolute as the guest sees them. Every method raises OSError; ELOOP and ENOTDIR tell of odd images.
+    """A tree with absolute paths as the guest sees them. Every method raises OSError; ELOOP and ENOTDIR point to odd images.
 
-    `native`: whether openat2 is used; None: where the kernel has it."""
+    `native`: whether to use openat2. None: if the kernel has it.
+    """
 
     def __init__(self, root: str, native: bool | None = None) -> None:
         self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -44,7 +45,7 @@ class Tree:
 
     @contextlib.contextmanager
     def folder(self, path: str) -> Iterator[int]:
-        """A descriptor (O_PATH) of the folder at `path`, links followed inside of the tree."""
+        """Return a descriptor (O_PATH) of the folder at `path`. Links are followed inside the tree."""
         found = _openat2(self._root, path) if self.native else self._walk(path)
         try:
             yield found
@@ -52,7 +53,7 @@ class Tree:
             os.close(found)
 
     def status(self, path: str) -> os.stat_result | None:
-        """lstat(2); None when there is nothing."""
+        """lstat(2), or None if nothing is there."""
         parent, name = _split(path)
         try:
             with self.folder(parent) as folder:
@@ -61,18 +62,20 @@ class Tree:
             return None
 
     def is_folder(self, path: str) -> bool:
-        """Whether there is a folder, or a link to one of this tree. Raises OSError when it is something else."""
+        """Return whether the path is a folder or a link to one in this tree. Raises OSError if it is something else."""
         try:
             with self.folder(path):
                 return True
         except FileNotFoundError:
-            if self.status(path) is not None:  # a link to what is not there
+            if self.status(path) is not None:  # a dangling link
                 raise
             return False
 
     def read(self, path: str, limit: int) -> bytes | None:
-        """Content of the plain file at `path`, None when there is nothing. Raises OSError when it is anything else (also a
-        link) or longer than `limit` bytes."""
+        """Return the content of the plain file at `path`, or None if nothing is there.
+
+        Raises OSError if it is anything else (also a link) or longer than `limit` bytes.
+        """
         parent, name = _split(path)
         try:
             with self.folder(parent) as folder:
@@ -94,7 +97,7 @@ class Tree:
             return os.readlink(name, dir_fd=folder)
 
     def names(self, path: str, limit: int) -> list[str]:
-        """What is in the folder at `path`, which is no link. Raises OSError when that is more than `limit` things."""
+        """List the folder at `path`, which is not a link. Raises OSError if it has more than `limit` entries."""
         parent, name = _split(path)
         with self.folder(parent) as folder:
             opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -120,7 +123,7 @@ class Tree:
                 os.close(made)
 
     def set_access(self, path: str, *, mode: int, uid: int, gid: int) -> None:
-        """Of a folder."""
+        """Set a folder's mode and owner."""
         with self.folder(path) as folder:
             opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
             try:
@@ -130,7 +133,7 @@ class Tree:
                 os.close(opened)
 
     def write(self, path: str, content: bytes, *, mode: int, uid: int, gid: int) -> None:
-        """Replace what is at `path` (a link, a device node, a socket too; not a folder). It is on the disk on return."""
+        """Replace the entry at `path` (also a link, device node or socket; not a folder). On return it is on the disk."""
         parent, name = _split(path)
         new = f".nqr-{secrets.token_hex(6)}"
         with self.folder(parent) as folder:
@@ -154,9 +157,9 @@ class Tree:
                 raise
 
     def _walk(self, path: str) -> int:
-        """What openat2 does with RESOLVE_IN_ROOT, by hand."""
+        """Resolve as openat2 does with RESOLVE_IN_ROOT."""
         left = [name for name in reversed(path.split("/")) if name not in ("", ".")]
-        way = [os.dup(self._root)]  # the folders from the root to here: `..` goes back on it, never above
+        way = [os.dup(self._root)]  # the folders from the root to here: `..` goes back along it, never above
         links = 0
         try:
             while left:
@@ -209,13 +212,15 @@ def _has_openat2(root: int) -> bool:
     try:
         os.close(_openat2(root, "/"))
         return True
-    except OSError:  # ENOSYS; EPERM where a seccomp filter does not know it
+    except OSError:  # ENOSYS; EPERM from a seccomp filter that does not know the call
         return False
 
 
 def _label_of(folder: int, name: str) -> bytes:
-    """The SELinux label of a file or folder, so that a guest that enforces them can read what replaces it. A label can
-    only be read through a descriptor that is open for reading."""
+    """Return the SELinux label of a file or folder, so that an enforcing guest can read the replacement.
+
+    Reading a label needs a descriptor that is open for reading.
+    """
     try:
         opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
@@ -230,5 +235,5 @@ def _label_of(folder: int, name: str) -> bytes:
 
 def _label(file: int, label: bytes) -> None:
     if label:
-        with contextlib.suppress(OSError):  # a host with a policy of its own may refuse one that it does not know
+        with contextlib.suppress(OSError):  # a host with its own policy may refuse an unknown label
             os.setxattr(file, _LABEL, label)

@@ -1,4 +1,4 @@
-"""What the disk helper is asked, and what it answers: one JSON document each way. Content and hashes are secrets."""
+"""Request and answer of the disk helper: one JSON document each. Content and hashes are secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Model(BaseModel):
 
 
 class GuestFile(_Model):
-    """A file in the guest. Parents that are missing are made, 0755 root; one that is called .ssh is 0700."""
+    """A file in the guest. Missing parents are created with mode 0755, owned by root; a parent named .ssh gets 0700."""
 
     path: str = Field(pattern=_PATH)
     content: str = Field(max_length=1 << 20)
@@ -38,17 +38,17 @@ class Account(GuestUser):
 
 
 class Network(_Model):
-    """The VM's NIC and name: what its image configures networks with is told to use DHCP there."""
+    """The VM's NIC and name, for which the image's network configuration is told to use DHCP."""
 
     mac: str = Field(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
     hostname: str = Field(pattern=NAME_PATTERN)
 
 
 class Request(_Model):
-    """`staged`: the disk is still being made (disk.ext4.new). `type`: of the file system, as the image says.
-    `network`: None leaves the image's own configuration alone.
+    """`staged`: the disk is still being created (disk.ext4.new). `type`: the file system type from the image.
 
-    The file system grows to the end of its disk first."""
+    `network`: None leaves the image's own configuration unchanged. The file system first grows to the end of its disk.
+    """
 
     vm_id: str = Field(pattern=_ID)
     staged: bool = False
@@ -59,8 +59,10 @@ class Request(_Model):
 
 
 class Answer(_Model):
-    """`code` is empty when all was written and is on the disk; otherwise what, cure and status are an AgentError's.
-    `network`: what was written for it, for people."""
+    """`code` is empty if everything was written and synced. Otherwise what, cure and status come from an AgentError.
+
+    `network`: a description of the written network configuration.
+    """
 
     code: str = ""
     what: str = ""

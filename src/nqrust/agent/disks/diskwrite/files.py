@@ -14,7 +14,7 @@ from nqrust.agent.errors import Failed
 
 @contextlib.contextmanager
 def writing(path: str) -> Iterator[None]:
-    """Raises Failed (NQR-IMG-103) in place of OSError."""
+    """Raise Failed (NQR-IMG-103) in place of OSError."""
     try:
         yield
     except OSError as error:
@@ -26,7 +26,7 @@ def writing(path: str) -> Iterator[None]:
 
 
 def look(tree: Tree, files: Sequence[GuestFile]) -> None:
-    """Raises Failed when one of `files` cannot come to be, before anything is written."""
+    """Raise Failed before any write if one of `files` cannot be created."""
     for file in files:
         for path in parents(file.path):
             with writing(path):
@@ -46,7 +46,7 @@ def write(tree: Tree, files: Sequence[GuestFile]) -> None:
 
 
 def owned_folder(tree: Tree, path: str, *, mode: int, uid: int = 0, gid: int = 0, always: bool = False) -> None:
-    """There is a folder at `path`; one that was made, and with `always` one that was there, has mode and owner."""
+    """Ensure a folder at `path`. A new one, and with `always` an existing one, gets mode and owner."""
     with writing(path):
         if not tree.is_folder(path):
             tree.make_folder(path, mode=mode, uid=uid, gid=gid)

@@ -1,4 +1,4 @@
-"""The disk of a VM: found below the storage root without following a link, and held while it is written to."""
+"""The disk of a VM: found below the storage root without following links, and locked during the write."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def held(vms_dir: str, vm_id: str, *, staged: bool) -> Iterator[int]:
-    """A descriptor of `<vms_dir>/<vm_id>/disk.ext4[.new]`, open for reading and writing, while its VM cannot start.
+    """Yield a descriptor of `<vms_dir>/<vm_id>/disk.ext4[.new]`, open for reading and writing. Its VM cannot start meanwhile.
 
-    `vm_id` is a plain name already. Raises Failed (there is none, or it is not a plain file of its own), Conflict
-    (NQR-IMG-108: something uses it)."""
+    The caller has checked that `vm_id` is a plain name. Raises Failed (it is missing, or not a plain file with one link),
+    Conflict (NQR-IMG-108: something uses it).
+    """
     with contextlib.ExitStack() as opened:
         try:
             folder = os.open(vms_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -51,7 +52,7 @@ def held(vms_dir: str, vm_id: str, *, staged: bool) -> Iterator[int]:
                 "Delete the VM and create it again.",
             )
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # what every VMM holds while it lives
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # every VMM holds this lock while it runs
         except OSError as error:
             raise _in_use(vm_id, "its VMM runs") from error
         user = _user(disk)
@@ -67,17 +68,17 @@ def _in_use(vm_id: str, by: str) -> Conflict:
 
 
 def _user(disk: int) -> str:
-    """What has the file open, in words; empty when only this process has."""
+    """Return a description of the process that has the file open, or "" if only this process has."""
     found = os.fstat(disk)
     for path in glob.glob("/sys/block/loop*/loop"):
         if backing_file(os.path.basename(os.path.dirname(path))) == (found.st_dev, found.st_ino):
             return "a loop device is attached to it"
-    # A lock of another open file description, which is how QEMU marks its disks: F_OFD_GETLK of fcntl(2).
+    # A lock of another open file description. QEMU marks its disks so: F_OFD_GETLK of fcntl(2).
     probe = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     with contextlib.suppress(OSError):
         if struct.unpack_from("h", fcntl.fcntl(disk, fcntl.F_OFD_GETLK, probe))[0] != fcntl.F_UNLCK:
             return "a program has locked it"
-    me = os.readlink("/proc/self")  # in a PID namespace of our own, the number that /proc knows us by
+    me = os.readlink("/proc/self")  # in a PID namespace, the number of this process in /proc
     for link in glob.iglob("/proc/[0-9]*/fd/*"):
         pid = link.split("/")[2]
         if pid == me:

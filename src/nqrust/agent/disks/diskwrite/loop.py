@@ -1,5 +1,7 @@
-"""Loop devices: loop(4), linux/loop.h. Attached with LO_FLAGS_AUTOCLEAR, so that the last one to let go detaches them,
-also when that is the kernel ending a killed process."""
+"""Loop devices: loop(4), linux/loop.h.
+
+LO_FLAGS_AUTOCLEAR detaches them after the last close, also when the kernel ends a killed process.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,11 @@ _MAJOR = 7
 
 @contextlib.contextmanager
 def attached(file: int, nodes: str) -> Iterator[str]:
-    """The path of a loop device over the open `file`, which is detached at the end. `nodes`: a folder for device nodes
-    where /dev has none, as in a container. Raises Failed (NQR-IMG-107) where there are no loop devices."""
+    """Yield the path of a loop device over the open `file`; the device is detached at the end.
+
+    `nodes`: a folder for device nodes if /dev has none, as in a container. Raises Failed (NQR-IMG-107) if the host has no loop
+    devices.
+    """
     try:
         control = os.open(_node("/dev/loop-control", nodes, stat.S_IFCHR, _CONTROL_NUMBER), os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -42,7 +47,7 @@ def attached(file: int, nodes: str) -> Iterator[str]:
 
 
 def backing_file(name: str) -> tuple[int, int] | None:
-    """Device and inode of the file that the loop device `name` (loop0) is attached to; None when it is to none."""
+    """Return device and inode of the backing file of the loop device `name` (loop0), or None if it is detached."""
     try:
         device = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -57,7 +62,7 @@ def backing_file(name: str) -> tuple[int, int] | None:
 
 
 def _backing_path(name: str) -> tuple[int, int] | None:
-    """The same from sysfs, where there is no node: only a path, which may have been renamed since."""
+    """Read the backing file from sysfs, for a device without a node: only a path, which may have been renamed since."""
     try:
         with open(f"/sys/block/{name}/loop/backing_file", encoding="utf-8", errors="surrogateescape") as file:
             found = os.stat(file.read().rstrip("\n"))
@@ -76,7 +81,7 @@ def _attach(control: int, file: int, nodes: str) -> tuple[int, str]:
             return device, path
         except OSError as error:
             os.close(device)
-            if error.errno not in (errno.EBUSY, errno.EAGAIN):  # somebody was faster
+            if error.errno not in (errno.EBUSY, errno.EAGAIN):  # another process was faster
                 raise
     raise OSError(errno.EBUSY, "every loop device was taken by somebody else")
 
@@ -87,7 +92,7 @@ def _configure(device: int, file: int) -> None:
         fcntl.ioctl(device, _CONFIGURE, struct.pack("=II", file, 0) + info + bytes(64))
         return
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTTY, errno.ENOSYS):  # LOOP_CONFIGURE came with Linux 5.8
+        if error.errno not in (errno.EINVAL, errno.ENOTTY, errno.ENOSYS):  # Linux 5.8 added LOOP_CONFIGURE
             raise
     fcntl.ioctl(device, _SET_FD, file)
     try:
@@ -98,7 +103,7 @@ def _configure(device: int, file: int) -> None:
 
 
 def _node(path: str, nodes: str, kind: int, number: int) -> str:
-    """`path`, or a node of the same device in `nodes`."""
+    """Return `path`, or a node of the same device in `nodes`."""
     with contextlib.suppress(OSError):
         found = os.stat(path)
         if stat.S_IFMT(found.st_mode) == kind and found.st_rdev == number:

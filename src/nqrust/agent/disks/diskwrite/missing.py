@@ -1,4 +1,4 @@
-"""A host that lacks what it takes to write into a disk of this type."""
+"""The error for a host without the means to write into a disk of this type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mount(2) and umount2(2), which Python does not have. Only in a mount namespace that is this process's own: unshare(2)."""
+"""mount(2) and umount2(2), which Python lacks. They run only in this process's own mount namespace: unshare(2)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ _REC, _PRIVATE = 16384, 1 << 18
 _DETACH, _NOFOLLOW = 2, 8
 _NEWNS = 0x20000  # linux/sched.h: CLONE_NEWNS
 _SAFE = _NOSUID | _NODEV | _NOEXEC | _NOATIME
-_OPTIONS = {"xfs": "nouuid", "btrfs": ""}  # the copies of an image all have the image's UUID
+_OPTIONS = {"xfs": "nouuid", "btrfs": ""}  # all copies of an image have the image's UUID
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def make_private() -> str:
-    """A folder of our own: from now on this process has a mount namespace of its own, with a tmpfs in place of the
-    host's /run, so that no mount is seen outside and the sockets of the host's services are not seen in here.
-    Raises Failed where that is not allowed."""
+    """Create a mount namespace for this process, with a tmpfs in place of the host's /run, and return a folder in it.
+
+    Nobody else sees its mounts, and the sockets of the host's services are hidden. Raises Failed if that is not allowed.
+    """
     try:
         if _libc.unshare(_NEWNS) != 0:
             number = ctypes.get_errno()
@@ -38,9 +39,10 @@ def make_private() -> str:
 
 
 class Mount:
-    """The file system on a block device, read-only first. `folder` is where it is.
+    """The file system on a block device, mounted read-only first, at `folder`.
 
-    nosuid, nodev, noexec: nothing in it is run, and its device nodes lead nowhere."""
+    nosuid, nodev, noexec: nothing in it is executed, and its device nodes do not work.
+    """
 
     def __init__(self, device: str, kind: str, folder: str) -> None:
         self._device, self._kind, self.folder = device, kind, folder
@@ -60,7 +62,7 @@ class Mount:
             raise refused(self._kind, error) from error
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """A failure to unmount is a failure to write, unless something else failed before."""
+        """Treat a failure to unmount as a failure to write, unless something else failed before."""
         path = self.folder.encode()
         if _libc.umount2(path, _NOFOLLOW) == 0:
             return

@@ -1,4 +1,4 @@
-"""Looking into a mounted tree for what a decision about its network needs. What cannot be looked at is not there."""
+"""Reads a mounted tree for decisions about its network. Unreadable entries count as missing."""
 
 from __future__ import annotations
 

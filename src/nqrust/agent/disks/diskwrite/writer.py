@@ -30,10 +30,10 @@ _DIRTY = "valuable metadata changes in a log"
 
 
 def write(host: Host, vms_dir: str, request: Request, nodes: str) -> str:
-    """All of `request` is in the disk of its VM, and on the host's disk. What was written for its network, for people.
-    `nodes`: a folder of this process's own.
+    """Write all of `request` into its VM's disk and sync it. Return a description of the written network configuration.
 
-    Raises AgentError; the disk of a failed request may be half written."""
+    `nodes`: a folder of this process. Raises AgentError; a failed request may leave the disk half written.
+    """
     _have_programs(host, request.type)
     with held(vms_dir, request.vm_id, staged=request.staged) as disk:
         size = os.fstat(disk).st_size
@@ -47,8 +47,10 @@ def write(host: Host, vms_dir: str, request: Request, nodes: str) -> str:
 
 
 def examine(head: bytes, size: int, kind: str) -> int:
-    """The bytes that the file system has. Raises Failed (NQR-IMG-102) unless `head` begins one of type `kind` that fits
-    into `size` bytes."""
+    """Return the size of the file system in bytes.
+
+    Raises Failed (NQR-IMG-102) unless `head` begins a file system of type `kind` that fits into `size` bytes.
+    """
     found = superblock.parse(head)
     if found.type != kind:
         raise _damaged(
@@ -62,7 +64,7 @@ def examine(head: bytes, size: int, kind: str) -> int:
 
 
 def check(host: Host, kind: str, device: str, replay: Callable[[], None]) -> None:
-    """The file system's own checker, read-only, with limits. A log that a killed VM left is replayed by `replay` first."""
+    """Run the file system's own checker, read-only, with limits. `replay` first replays the log that a killed VM left."""
     try:
         _check(host, kind, device)
     except CommandFailed as error:
@@ -97,7 +99,7 @@ def _fill(host: Host, request: Request, mounted: Mount, *, grow: bool) -> str:
         written = [*request.files, *added]
         files.look(tree, written)
     finally:
-        tree.close()  # an open descriptor is in the way of a remount
+        tree.close()  # an open descriptor would block a remount
     mounted.writable()
     if grow:
         _grow(host, request.type, mounted.folder)
@@ -140,7 +142,7 @@ def _sync(folder: str) -> None:
 
 @contextlib.contextmanager
 def _alone(vms_dir: str, kind: str) -> Iterator[None]:
-    """Btrfs knows file systems by their identity, which the copies of one image share: one of them at a time."""
+    """Allow one Btrfs at a time: Btrfs identifies file systems by an ID that all copies of an image share."""
     if kind != "btrfs":
         yield
         return

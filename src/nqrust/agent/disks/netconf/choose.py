@@ -1,4 +1,4 @@
-"""Which configurator an image uses: the first of these that says so. A new one is a new entry."""
+"""Chooses the image's configurator: the first in this list that recognizes the image. A new one is a new entry."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CONFIGURATORS: tuple[Configurator, ...] = (
     Ifupdown(),
     Ifcfg(),
     Others(),
-    IdleNetworkd(),  # installed with systemd, started by nobody
+    IdleNetworkd(),  # systemd packages install it, but nothing starts it
 )
 
 
 def wanted() -> Wanted:
-    """All that a decision needs to know of an image."""
+    """Return every path of an image that the decision needs."""
     found = Wanted()
     for configurator in CONFIGURATORS:
         paths = {path for written in configurator.writes for path in (written, *parents(written))}
@@ -35,7 +35,7 @@ def wanted() -> Wanted:
 
 
 def decide(image: Image, nic: Nic) -> Plan:
-    """What is to be written for `nic`. Pure. Nothing where that would replace a folder or lead through a link."""
+    """Return the files to write for `nic`. Pure. Empty if a write would replace a folder or pass through a link."""
     for configurator in CONFIGURATORS:
         plan = configurator.plan(image, nic)
         if plan is None:

@@ -1,8 +1,8 @@
-"""cloud-init: a seed for its data source NoCloud, with the network in it. cloud-init then writes the configuration of what
-the image has below it, gives the guest its name and its own SSH host keys. See NoCloud in its reference of data sources.
+"""cloud-init: a seed for its data source NoCloud, with the network configuration.
 
-What is injected beside it stays: its name is the VM's; keys in root's authorized_keys are kept by it; and where an account
-was given a password, the default account's is not locked.
+cloud-init then configures the image's network service, sets the guest's name and creates its SSH host keys. See NoCloud in
+cloud-init's reference of data sources. The other injected files stay: the name is the VM's, and cloud-init keeps the keys in
+root's authorized_keys. If an account has a password, the default account's password is not locked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class CloudInit:
             *(image.text(f"{_FOLDER}/{name}") for name in image.names.get(_FOLDER) or () if name.endswith(".cfg")),
         ]
         if _OFF.search(image.text(_POLICY)) or any(_LEAVES_NETWORK.search(text) for text in texts):
-            return None  # who is below it configures the network
+            return None  # the tool that cloud-init writes for configures the network
         if any(image.has(path) and MARK not in image.text(path) for path in _FILES):
             return Plan(_NAME, why="its cloud-init has a seed of its own")
         return Plan(
@@ -57,11 +57,14 @@ class CloudInit:
 
 
 def network(mac: str) -> str:
-    """Its version 2. The name is given with the MAC, since not all that cloud-init writes for can match one."""
+    """Return the network configuration, version 2. It has name and MAC: some targets of cloud-init cannot match a MAC."""
     return f'{NOTE}version: 2\nethernets:\n  eth0:\n    match:\n      macaddress: "{mac}"\n    set-name: eth0\n    dhcp4: true\n'
 
 
 def settings(*, passwords: bool) -> str:
-    """No other source is looked for, which takes minutes where there is none. An account without a password stays locked."""
+    """Return settings that stop the search for other sources, which takes minutes without one.
+
+    An account without a password stays locked.
+    """
     text = f"{NOTE}datasource_list: [ NoCloud, None ]\n"
     return text + "system_info:\n  default_user:\n    lock_passwd: false\n" if passwords else text

@@ -1,4 +1,4 @@
-"""What a network configurator is to us: what to look at in an image, and what to write for a NIC."""
+"""A network configurator: the paths to look at in an image, and the files to write for a NIC."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTE = f"# Written by {MARK} before the VM's first boot; written again when its 
 
 @dataclass(frozen=True)
 class Nic:
-    """The VM's only NIC, and the VM it belongs to. `passwords`: some account of the VM was given one."""
+    """The VM's only NIC, and its VM. `passwords`: some account of the VM has a password."""
 
     mac: str
     vm_id: str
@@ -24,7 +24,7 @@ class Nic:
 
 @dataclass(frozen=True)
 class Plan:
-    """Path -> mode and text of what is written, all of it root's; nothing, and `why`, where the image is left alone."""
+    """Path -> mode and text of each file to write, owned by root. Empty, with `why`, if the image is not changed."""
 
     configurator: str
     files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
@@ -32,12 +32,12 @@ class Plan:
 
     @property
     def told(self) -> str:
-        """For people."""
+        """A description for people."""
         return f"DHCP, by {self.configurator}" if self.files else f"left to the image: {self.why}"
 
 
 class Configurator(Protocol):
-    """Everything that it plans to write is named in `writes`. `plan` is pure; None: the image does not use this one."""
+    """`writes` names every file that it may plan. `plan` is pure; it returns None if the image does not use this configurator."""
 
     @property
     def wanted(self) -> Wanted: ...

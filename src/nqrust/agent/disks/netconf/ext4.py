@@ -1,5 +1,7 @@
-"""Looking into an ext4 file system with debugfs(8), which resolves links inside of it. Sizes are asked for first: what is
-longer than a limit is not read."""
+"""Looks into an ext4 file system with debugfs(8), which resolves links inside it.
+
+It asks for sizes first and skips files above a limit.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,10 @@ _ENTRY = re.compile(r"/\d+/(\d{6})/\d+/\d+/([^/]+)/(\d*)/")
 
 
 def look(host: Host, disk: str, folder: str, wanted: Wanted) -> Image:
-    """What of `wanted` is in the file system in `disk`. `folder`: an empty one of the caller's, where copies are put.
+    """Return the facts in `wanted` about the file system in `disk`. `folder`: an empty one of the caller, for copies.
 
-    Raises HostError."""
+    Raises HostError.
+    """
     found = parse(_debugfs(host, disk, folder, [f"stat {path}" for path in wanted.everything()]))
     kinds = {path: kind for path, (kind, _, _) in found.items()}
     listed = [path for path in wanted.folders if kinds.get(path) == "directory" and found[path][1] <= LARGEST_FOLDER]
@@ -42,7 +45,7 @@ def look(host: Host, disk: str, folder: str, wanted: Wanted) -> Image:
 
 
 def parse(text: str) -> dict[str, tuple[str, int, str]]:
-    """What debugfs's `stat PATH` commands said: path -> type, bytes and, of a short link, its target. Pure."""
+    """Parse the output of debugfs's `stat PATH`: path -> type, bytes and, for a short link, its target. Pure."""
     found = {}
     for piece in text.split("debugfs: stat ")[1:]:
         path, _, rest = piece.partition("\n")
@@ -55,8 +58,10 @@ def parse(text: str) -> dict[str, tuple[str, int, str]]:
 
 
 def entries_of(text: str, folder: str) -> list[tuple[str, int | None]] | None:
-    """What debugfs's `ls -p FOLDER` said: names with the bytes of plain files; None when there are too many, or one that
-    fills several lines. Pure."""
+    """Parse the output of debugfs's `ls -p FOLDER`: names with the sizes of plain files. Pure.
+
+    Returns None if there are too many names, or a name that spans several lines.
+    """
     piece = text.partition(f"debugfs: ls -p {folder}\n")[2].partition("debugfs: ")[0]
     lines = [line for line in piece.split("\n") if line]
     entries = [entry for line in lines if (entry := _ENTRY.fullmatch(line))]

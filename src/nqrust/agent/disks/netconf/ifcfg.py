@@ -1,5 +1,7 @@
-"""ifcfg files of the network service (RHEL 8 and before, where NetworkManager does not run). A file without DEVICE is for
-the NIC of its HWADDR."""
+"""ifcfg files of the network service (RHEL 8 and before, without NetworkManager).
+
+A file without DEVICE applies to the NIC of its HWADDR.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""ifupdown and its kin. Debian's matches a NIC by its MAC: interfaces(5), "pattern matching interfaces". BusyBox and
-ifupdown-ng (Alpine) do not; where they are at work there are no predictable names either, and the NIC is eth0.
+"""ifupdown and its variants. Debian's matches a NIC by its MAC: interfaces(5), "pattern matching interfaces".
 
-The image's own files stand: ours comes beside them only where they name nothing but `lo`.
+BusyBox and ifupdown-ng (Alpine) cannot match a MAC. Their images have no predictable names either: the NIC is eth0.
+nqr adds its file only if the image's own files name no NIC except `lo`, and does not change them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def by_name() -> str:
 
 
 def named(text: str) -> list[str]:
-    """NICs other than `lo` that an interfaces(5) file is about, at most three. Pure."""
+    """Return the NICs other than `lo` in an interfaces(5) file, at most three. Pure."""
     text = text.replace("\\\n", " ")
     found = []
     for line in _NAMED.finditer(text):

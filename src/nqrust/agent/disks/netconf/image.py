@@ -1,4 +1,4 @@
-"""What was seen of an image. It is the image's: it may be anything, and decides about its own network only."""
+"""Facts about an image. It is untrusted: its content decides about its own network only."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LARGEST_TEXT = 64 << 10
-"""Bytes of a file that is read."""
+"""Bytes read of a file."""
 LARGEST_FOLDER = 64 << 10
-"""Bytes of a folder that is listed: some hundred names."""
+"""Bytes listed of a folder: a few hundred names."""
 MOST_NAMES = 256
 SYSTEM_UNITS = "/etc/systemd/system"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What shall be looked at: is there, is read, is listed with its files read."""
+    """Paths to look at: for existence, for reading, and folders to list with their files."""
 
     paths: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
@@ -30,9 +30,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Image:
-    """`kinds`: path -> directory, regular, symlink or another, as lstat(2) has it; what is not there is missing.
-    `links`: targets of links. `texts`: of plain files, None where one is too long or no plain file.
-    `names`: of folders, None where one cannot be listed."""
+    """`kinds`: path -> directory, regular, symlink or another, from lstat(2), without paths that do not exist.
+
+    `links`: targets of links. `texts`: of plain files; None if one is too long or not a plain file. `names`: of folders; None if
+    one cannot be listed.
+    """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
@@ -40,11 +42,11 @@ class Image:
     names: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
 
     def has(self, *paths: str) -> bool:
-        """Whether one of them is there."""
+        """Return whether one of them exists."""
         return any(path in self.kinds for path in paths)
 
     def text(self, path: str) -> str:
-        """Empty when there is none that can be read."""
+        """Return the text, or "" if it cannot be read."""
         return self.texts.get(path) or ""
 
     @property
@@ -53,7 +55,7 @@ class Image:
         return self.links.get("/sbin/init", "").rpartition("/")[2] == "systemd"
 
     def enabled(self, unit: str) -> bool:
-        """Whether systemd starts the service `unit` at boot. Ask for `unit_paths(unit)`."""
+        """Return whether systemd starts the service `unit` at boot. Needs `unit_paths(unit)`."""
         return self.systemd and self.has(*_wants(unit)) and not self.masked(unit)
 
     def masked(self, unit: str) -> bool:
@@ -61,7 +63,7 @@ class Image:
 
 
 def unit_paths(*units: str) -> frozenset[str]:
-    """Where it shows whether systemd starts them."""
+    """Return the paths that show whether systemd starts the units."""
     found = {"/sbin/init"}
     for unit in units:
         found |= {f"{SYSTEM_UNITS}/{unit}", *_wants(unit)}

@@ -1,5 +1,8 @@
-"""netplan(5): one more YAML file. Its backend takes the first configuration that fits a NIC, in the order of their names
-(10-netplan-NAME.network), so ours begins with zeros."""
+"""netplan(5): one more YAML file.
+
+Its backend uses the first configuration that matches a NIC, sorted by name (10-netplan-NAME.network). The name of nqr's file
+therefore begins with zeros.
+"""
 
 from __future__ import annotations
 

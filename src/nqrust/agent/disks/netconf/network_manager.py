@@ -1,5 +1,7 @@
-"""NetworkManager: a keyfile, see nm-settings-keyfile(5). Of several profiles that fit a NIC the highest priority is used;
-a file that others may read is ignored."""
+"""NetworkManager: a keyfile, see nm-settings-keyfile(5).
+
+Of several matching profiles, NetworkManager uses the one with the highest priority. It ignores files that others may read.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ class NetworkManager:
 
 
 def render(mac: str) -> str:
-    """Without `dhcp-client-id` the guest's machine ID would tell it apart, which copies of an image may share."""
+    """Render the keyfile. Without `dhcp-client-id` the client ID is the machine ID, which copies of an image may share."""
     return (
         f"{NOTE}[connection]\n"
         "id=nqrust\n"

@@ -1,5 +1,7 @@
-"""systemd-networkd(8): a .network file, see systemd.network(5). Of those that fit a NIC the first by name is used: an
-image's own that comes before 10-nqrust stands."""
+"""systemd-networkd(8): a .network file, see systemd.network(5).
+
+networkd uses the first matching file by name. An image's own file with a name before 10-nqrust takes precedence.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ _INSTALLED = (f"/usr/lib/systemd/system/{_UNIT}", f"/lib/systemd/system/{_UNIT}"
 
 
 class Networkd:
-    """Where the image starts it."""
+    """networkd in an image that starts it."""
 
     wanted = Wanted(paths=unit_paths(_UNIT) | {_SOCKET})
     writes = (PATH,)
@@ -25,7 +27,7 @@ class Networkd:
 
 
 class IdleNetworkd:
-    """Where the image has it and nothing else: the target of a normal boot starts it too."""
+    """networkd in an image that has nothing else. The target of a normal boot then starts it too."""
 
     wanted = Wanted(paths=unit_paths(_UNIT) | frozenset(_INSTALLED))
     writes = (PATH, STARTED_BY)
@@ -45,6 +47,8 @@ class IdleNetworkd:
 
 
 def render(mac: str) -> str:
-    """IPv6 comes with router advertisements, as by default. Without `ClientIdentifier` the guest's machine ID would tell it
-    apart, which copies of an image may share."""
+    """Render the file. IPv6 uses router advertisements, the default.
+
+    Without `ClientIdentifier` the client ID is the machine ID, which copies of an image may share.
+    """
     return f"{NOTE}[Match]\nMACAddress={mac}\n\n[Network]\nDHCP=ipv4\n\n[DHCPv4]\nClientIdentifier=mac\n"

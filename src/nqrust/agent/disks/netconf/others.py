@@ -1,4 +1,4 @@
-"""Configurators that ask for an address on every NIC by themselves: nothing is to be written for them."""
+"""Configurators that request an address on every NIC by default: they need no file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Firecracker's HTTP interface on a Unix socket, and the order in which a VM is put together. v1.13.
+"""Firecracker's HTTP interface on a Unix socket, and the order of the requests that configure a VM. v1.13.
 
 https://github.com/firecracker-microvm/firecracker/blob/v1.13.1/src/firecracker/swagger/firecracker.yaml
 """
@@ -30,7 +30,7 @@ def metrics_file(directory: str) -> str:
 
 
 def limiter(bytes_a_second: int | None, operations: int | None = None) -> dict[str, Any]:
-    """A rate limiter with both token buckets, each refilled within a second; a bucket of size 0 limits nothing."""
+    """Return a rate limiter with both token buckets, each refilled within a second. A bucket of size 0 sets no limit."""
     return {
         bucket: {"size": rate or 0, "refill_time": 1000 if rate else 0}
         for bucket, rate in (("bandwidth", bytes_a_second), ("ops", operations))
@@ -42,7 +42,7 @@ def disk_limiter(limits: RateLimits) -> dict[str, Any]:
 
 
 def network_limiters(limits: RateLimits) -> dict[str, Any]:
-    """Received is what the guest receives."""
+    """Return the limiters of the guest's NIC. "Received" means received by the guest."""
     return {
         "rx_rate_limiter": limiter(limits.net_rx_kbit and limits.net_rx_kbit * 125),
         "tx_rate_limiter": limiter(limits.net_tx_kbit and limits.net_tx_kbit * 125),
@@ -50,7 +50,7 @@ def network_limiters(limits: RateLimits) -> dict[str, Any]:
 
 
 def limit_requests(volumes: int, limits: RateLimits) -> tuple[Request, ...]:
-    """New limits for a running VM: rootfs, its volumes, its network."""
+    """Return the requests that set new limits for a running VM: rootfs, volumes, network."""
     drives = ["rootfs", *(f"volume{number}" for number in range(1, volumes + 1))]
     return (
         *(("PATCH", f"/drives/{drive}", {"drive_id": drive, "rate_limiter": disk_limiter(limits)}) for drive in drives),
@@ -59,7 +59,7 @@ def limit_requests(volumes: int, limits: RateLimits) -> tuple[Request, ...]:
 
 
 def boot_requests(machine: Machine) -> tuple[Request, ...]:
-    """What is sent, in order, to make `machine` boot. Firecracker itself appends root= for the root drive.
+    """Return the requests, in order, that boot `machine`. Firecracker appends root= for the root drive.
 
     `cache_type` Writeback: a guest's flush reaches the disk, as with QEMU's default.
     """
@@ -131,7 +131,7 @@ class Api:
         self._client = httpx.Client(transport=transport, base_url="http://localhost", timeout=timeout)
 
     def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer's object (empty for 204). Raises ApiError."""
+        """Return the answer's object (empty for 204). Raises ApiError."""
         try:
             answer = self._client.request(method, path, json=body)
         except (httpx.HTTPError, OSError) as error:

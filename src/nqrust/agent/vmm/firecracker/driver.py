@@ -1,4 +1,4 @@
-"""The Firecracker driver: started empty, then put together over its socket."""
+"""The Firecracker driver: starts an empty VMM, then configures it over its socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nqrust.agent.vmm.port import Capabilities, Machine, RunState
 from nqrust.contract.vms import RateLimits
 from nqrust.host.port import Host
 
-_SNAPSHOT = 600.0  # seconds for all of a guest's memory to be written or mapped
+_SNAPSHOT = 600.0  # seconds to write or map all of a guest's memory
 _READY = 5.0  # seconds for the API socket to come up
 _STATES = {"Running": RunState.running, "Paused": RunState.paused, "Not started": RunState.unconfigured}
 
@@ -45,7 +45,7 @@ class Firecracker:
         return (program, "--api-sock", api_socket(machine.directory), "--id", machine.id)
 
     def prepare(self, machine: Machine) -> None:
-        """Firecracker refuses a socket path that exists, and log files that do not."""
+        """Remove the socket and create the log files: Firecracker refuses an existing socket path and missing log files."""
         self._host.remove(api_socket(machine.directory))
         for path in (log_file(machine.directory), metrics_file(machine.directory)):
             self._host.write_file(path, b"", mode=0o600)
@@ -64,7 +64,7 @@ class Firecracker:
             return RunState.silent
 
     def shut_down(self, directory: str) -> None:
-        """Ctrl-Alt-Del on the emulated keyboard: init reboots, and `reboot=k` ends the VMM."""
+        """Send Ctrl-Alt-Del on the emulated keyboard: init reboots, and `reboot=k` ends the VMM."""
         with _api(directory) as api:
             api.send("PUT", "/actions", {"action_type": "SendCtrlAltDel"})
 
@@ -82,7 +82,7 @@ class Firecracker:
             api.send("PATCH", "/vm", {"state": "Resumed"})
 
     def snapshot(self, directory: str, folder: str) -> None:
-        """Firecracker wants the guest paused; the answer comes when all memory is written."""
+        """Snapshot the guest, which Firecracker wants paused. The answer arrives after all memory is written."""
         with _api(directory, timeout=_SNAPSHOT) as api:
             api.send(
                 "PUT",
@@ -95,8 +95,10 @@ class Firecracker:
             )
 
     def load(self, machine: Machine, folder: str) -> None:
-        """Nothing but logger and metrics may be configured before. The memory file is mapped, so it must stay as it is
-        for as long as the VM runs (removing it is fine). Disks and TAP are those that the state names."""
+        """Load a snapshot. Only logger and metrics may be configured before. The state names the disks and the TAP.
+
+        The memory file is mapped, so its content must not change while the VM runs. It may be removed.
+        """
         self._wait(machine.directory)
         with _api(machine.directory, timeout=_SNAPSHOT) as api:
             for method, path, body in boot_requests(machine)[:2]:
@@ -110,7 +112,7 @@ class Firecracker:
                     "mem_backend": {"backend_path": f"{folder}/memory", "backend_type": "File"},
                 },
             )
-            # The state brings the limits of then.
+            # The state restores the old limits.
             for method, path, body in limit_requests(len(machine.volumes), machine.rate_limits):
                 api.send(method, path, body)
 

@@ -18,28 +18,31 @@ def qmp_socket(directory: str) -> str:
 
 
 def kernel_command_line(machine: Machine) -> str:
-    """`no_timer_check`: the kernel's test of its timer counts interrupts while it spins, and gives up with a panic when an
-    emulator on a busy processor delivers them late. Under KVM the kernel leaves the test out by itself."""
+    """Return the kernel's command line. `no_timer_check` turns off the kernel's timer test.
+
+    That test counts interrupts in a busy loop. It panics if an emulator on a busy processor delivers them late. Under KVM the
+    kernel skips the test.
+    """
     emulated = "no_timer_check" if machine.accel == "tcg" else ""
     parts = (CONSOLE, f"root={machine.root_device} rw", emulated, machine.cmdline)
     return " ".join(part for part in parts if part)
 
 
 def throttling(limits: RateLimits) -> str:
-    """What is appended to a `-drive`; reads and writes count together."""
+    """Return the limits that are appended to a `-drive`. Reads and writes count together."""
     bytes_a_second = f",throttling.bps-total={limits.disk_kib * 1024}" if limits.disk_kib else ""
     return bytes_a_second + (f",throttling.iops-total={limits.disk_iops}" if limits.disk_iops else "")
 
 
 def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, ...]:
-    """argv of a VM whose first serial port is the terminal it is started in. `board`: of the machine that a snapshot was
-    taken of; the plain name means another one in each version of QEMU.
+    """Return the argv of a VM whose first serial port is the terminal of the process.
 
-    `-no-reboot`: a guest's reboot or panic ends the process, so that a scope that is alive means a guest that is.
-    Volumes have PCI slots of their own, so that with one more or less the NIC and the others keep the names that guests make
-    of theirs.
+    `board`: the machine type with its version, from a snapshot. The plain name is a different board in each version of QEMU.
+
+    `-no-reboot`: a guest's reboot or panic ends the process, so that a live scope means a live guest.
+    Volumes have their own PCI slots, so that guests keep the names of the NIC and other volumes after one comes or goes.
     `romfile=`: nothing boots from the network, and the ROM's package may be missing.
-    `-sandbox`: seccomp; QEMU needs neither new programs nor other users once it runs.
+    `-sandbox`: seccomp. QEMU needs neither new programs nor other users at run time.
     """
     kvm = machine.accel == "kvm"
     limited = throttling(machine.rate_limits)
@@ -93,5 +96,5 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
 
 
 def _escaped(value: str) -> str:
-    """A comma inside an option's value is written twice."""
+    """Double the commas inside an option's value."""
     return value.replace(",", ",,")

@@ -13,11 +13,11 @@ from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError
 from nqrust.contract.vms import RateLimits
 from nqrust.host.port import Host
 
-_PROGRAMS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")  # RHEL's stands outside PATH
+_PROGRAMS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")  # RHEL installs it outside PATH
 _READY = 10.0  # seconds for the monitor to come up
 _STATES = {
     **dict.fromkeys(("paused", "suspended", "prelaunch", "postmigrate", "finish-migrate"), RunState.paused),
-    "inmigrate": RunState.unconfigured,  # it waits for the memory of a snapshot
+    "inmigrate": RunState.unconfigured,  # wait for the memory of a snapshot
 }
 
 
@@ -42,7 +42,7 @@ class Qemu:
         self._host.remove(qmp_socket(machine.directory))
 
     def configure(self, machine: Machine) -> None:
-        """QEMU boots by itself; we wait for its monitor, so that what follows (a stop, a pause) finds it."""
+        """Wait for QEMU's monitor, so that a later stop or pause finds it. QEMU boots without configuration."""
         deadline = time.monotonic() + _READY
         while self.state(machine.directory) is RunState.silent:
             if time.monotonic() > deadline:
@@ -70,7 +70,7 @@ class Qemu:
         migration.save(self._host, directory, folder)
 
     def load(self, machine: Machine, folder: str) -> None:
-        """Disks, TAP and limits are those of the command line; the rest of the machine must be as it was."""
+        """Load a snapshot. The command line sets disks, TAP and limits; the rest of the machine must be unchanged."""
         self.configure(machine)
         migration.load(machine.directory, folder)
 

@@ -1,10 +1,10 @@
-"""Memory and devices of a QEMU guest, into a file and out of it: a migration whose other end is a file.
+"""Save and load memory and devices of a QEMU guest: a migration to and from a file.
 
-    memory    the migration stream
-    board     the machine type it was taken of, with its version: `q35` alone is another board in the next QEMU
+memory    the migration stream
+board     the machine type of the snapshot, with its version: `q35` alone is a different board in the next QEMU
 
-The file is opened here and handed over the monitor, so QEMU's sandbox stays as it is: it starts no program and needs
-no new path. https://www.qemu.org/docs/master/devel/migration/main.html
+The agent opens the file and passes it over the monitor. QEMU's sandbox stays unchanged: it starts no program and needs no
+new path. https://www.qemu.org/docs/master/devel/migration/main.html
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BOARD = re.compile(r"[a-z0-9.-]{1,64}")
 
 
 def board(host: Host, folder: str) -> str:
-    """The machine type that the snapshot in `folder` needs. Raises Failed."""
+    """Return the machine type that the snapshot in `folder` needs. Raises Failed."""
     try:
         found = host.read_text(f"{folder}/board").strip()
     except HostError as error:
@@ -37,9 +37,9 @@ def board(host: Host, folder: str) -> str:
 
 
 def save(host: Host, directory: str, folder: str) -> None:
-    """Write the paused guest into `folder`; it stays paused, its disks complete and at rest. Raises Failed.
+    """Write the paused guest into `folder`. It stays paused, its disks complete and at rest. Raises Failed.
 
-    A guest that was saved before and not resumed since must run for an instant: QEMU saves no machine twice.
+    QEMU does not save a machine twice in a row: a guest that was not resumed since the last save must run for an instant.
     """
     try:
         with Qmp(qmp_socket(directory)) as qmp:
@@ -63,7 +63,7 @@ def save(host: Host, directory: str, folder: str) -> None:
 
 
 def load(directory: str, folder: str) -> None:
-    """Fill the machine that waits for it from `folder` and let it run. Raises Failed."""
+    """Fill the waiting machine from `folder` and resume it. Raises Failed."""
     try:
         descriptor = os.open(f"{folder}/memory", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -100,7 +100,7 @@ def _wait_until_loaded(directory: str) -> None:
 
 
 def _asked(directory: str, what: str, deadline: float) -> dict[str, Any]:
-    """QEMU is silent while it is at it; that it is gone ends the waiting."""
+    """Poll QEMU, which sends nothing during a migration. The wait ends if QEMU is gone."""
     while True:
         try:
             with Qmp(qmp_socket(directory)) as qmp:

@@ -1,6 +1,6 @@
 """A QMP conversation, held by `qemu.qmp`. https://www.qemu.org/docs/master/interop/qmp-spec.html
 
-QEMU serves one client at a time and the others wait, so a conversation is short: connect, negotiate, ask, leave.
+QEMU serves one client at a time and the others wait. A conversation is short: connect, negotiate, ask, disconnect.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 
 from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError
 
-logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # the errors that it raises say the same
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # the errors that it raises contain the same text
 
 _GONE = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, EOFError)
 _LEAVING = 1.0  # seconds
 
 
 class QmpError(Exception):
-    """No connection, no answer in time, or an answer that says no."""
+    """No connection, no answer in time, or an error answer."""
 
 
 class QmpGone(QmpError):
-    """There is no QEMU, or it closed the connection."""
+    """QEMU is not running, or it closed the connection."""
 
 
 class Qmp:
@@ -45,12 +45,12 @@ class Qmp:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(QMPError, OSError, EOFError, asyncio.TimeoutError):  # it broke before, which was said
+        with contextlib.suppress(QMPError, OSError, EOFError, asyncio.TimeoutError):  # the earlier error was reported
             self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), _LEAVING))
         self._loop.close()
 
     def give(self, name: str, descriptor: int) -> None:
-        """Hand QEMU an open file, which it then knows as `fd:name`. unix(7), SCM_RIGHTS."""
+        """Pass QEMU an open file, which it then knows as `fd:name`. unix(7), SCM_RIGHTS."""
         try:
             self._client.send_fd_scm(descriptor)
         except (QMPError, OSError) as error:
@@ -58,7 +58,7 @@ class Qmp:
         self.execute("getfd", fdname=name)
 
     def execute(self, name: str, **arguments: Any) -> Any:
-        """What QEMU returns. Raises QmpError."""
+        """Return QEMU's result. Raises QmpError."""
         return self._answer(name, lambda: self._client.execute(name, arguments or None))
 
     def _answer(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
