@@ -1,6 +1,6 @@
 """`nqrust-manager`: serve; `nqrust-manager migrate`: bring the database up to date and exit.
 
-Exit codes: 0 done, 1 the database is away or has no tables, 2 bad usage or settings.
+Exit codes: 0 done, 1 the database is unreachable or has no tables, 2 bad usage or settings.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _migrate() -> int:
 
 
 async def _serve() -> int:
-    # Imported here: `--version` and `migrate` need none of it.
+    # Imported here because `--version` and `migrate` do not need it.
     import uvicorn
 
     from nqrust.manager import app as application

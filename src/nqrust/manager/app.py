@@ -1,4 +1,4 @@
-"""Puts the manager together: the ASGI application, and what runs beside it."""
+"""Assembles the manager: the ASGI application and its background tasks."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _HOUSEKEEPING_SECONDS = 3600.0
 
 
 def create_core(settings: Settings, agents: Agents | None = None) -> Core:
-    """`agents`: the real ones unless a test brings its own."""
+    """Create the core. `agents`: the real ones, except in tests."""
     return Core(settings=settings, db=Database(settings.sqlalchemy_url), agents=agents or RemoteAgents())
 
 
 async def prepare(core: Core) -> None:
-    """All that must be so before the first request. Raises DatabaseAway, SchemaMissing, SettingsError."""
+    """Prepare everything that the first request needs. Raises DatabaseAway, SchemaMissing, SettingsError."""
     wanted = accounts.read_bootstrap(core.settings.bootstrap_file) if core.settings.bootstrap_file else None
     await core.db.wait_until_there(core.settings.database_wait_seconds)
     await core.db.require_schema()
@@ -59,7 +59,7 @@ async def prepare(core: Core) -> None:
 
 
 def create_app(core: Core) -> FastAPI:
-    """The application. Its lifespan runs the worker and the reconciler (as leader) and cleans up at the end."""
+    """Create the application. Its lifespan runs the worker and the reconciler (as leader) and cleans up at the end."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -77,7 +77,7 @@ def create_app(core: Core) -> FastAPI:
         title="NQRust-MicroVM manager",
         version=__version__,
         lifespan=lifespan,
-        openapi_url=None,  # served by a route of ours, behind the gate
+        openapi_url=None,  # the manager serves it behind the gate
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -93,7 +93,7 @@ def create_app(core: Core) -> FastAPI:
 
 
 def duties(core: Core) -> list[Callable[[], Awaitable[None]]]:
-    """What only the leader does."""
+    """Run the tasks of the leader."""
     result: list[Callable[[], Awaitable[None]]] = [Worker(core).run, lambda: housekeeping(core)]
     if core.settings.reconciler_disabled:
         log.warning("reconciler only observes: MANAGER_RECONCILER_DISABLED")
@@ -102,7 +102,7 @@ def duties(core: Core) -> list[Callable[[], Awaitable[None]]]:
 
 
 async def housekeeping(core: Core) -> None:
-    """Forget, once an hour, what nobody needs any more."""
+    """Delete expired data once an hour."""
     while True:
         try:
             await auth.forget_expired(core)

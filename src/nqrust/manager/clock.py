@@ -6,5 +6,5 @@ from datetime import datetime, timezone
 
 
 def now() -> datetime:
-    """Now in UTC, with time zone."""
+    """Return the current time in UTC, with time zone."""
     return datetime.now(timezone.utc)

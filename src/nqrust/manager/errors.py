@@ -1,10 +1,10 @@
-"""What the manager says no with. Each error is one problem+json answer (RFC 9457) with a stable code and a cure.
+"""Error answers of the manager. Each is one problem+json answer (RFC 9457) with a stable code and a cure.
 
 ManagerError
 ├── NotAuthenticated · WrongCredentials · WrongPassword · Throttled · NotPermitted
 ├── NotFound · Invalid · Conflict · TooLarge
 ├── ImageError
-└── AgentTrouble (the host's agent is away or refused) · DatabaseAway
+└── AgentTrouble (the host's agent is unreachable or refused) · DatabaseAway
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ManagerError(Exception):
         self.headers: dict[str, str] = {}
 
     def problem(self, request_id: str = "") -> Problem:
-        """The answer's body."""
+        """Return the answer's body."""
         return Problem(
             title=self.title,
             status=self.status,
@@ -45,7 +45,7 @@ class NotAuthenticated(ManagerError):
 
     def __init__(self, detail: str = "This request needs valid credentials.") -> None:
         super().__init__(detail)
-        # A browser asks for username and password when it sees Basic (RFC 7617); programs use Bearer (RFC 6750).
+        # A browser prompts for username and password when it sees Basic (RFC 7617); programs use Bearer (RFC 6750).
         self.headers = {"WWW-Authenticate": 'Basic realm="nqrust", charset="UTF-8"'}
 
 
@@ -126,6 +126,6 @@ class SettingsError(Exception):
 
 
 class SchemaMissing(Exception):
-    """The database has no tables of ours, or older ones than this program needs."""
+    """The database has no nqr tables, or older ones than this program needs."""
 
     code = "NQR-DB-711"

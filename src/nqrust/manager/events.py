@@ -1,4 +1,4 @@
-"""Events: what happened to a thing, with a reason for programs and a sentence for people."""
+"""Events about things, with a reason for programs and a sentence for people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AUDIT_KEPT = timedelta(days=365)
 
 
 def name_of(actor: str) -> str:
-    """An actor as people read it: `token:nqr-cli` becomes `nqr-cli`; the kind stays in the audit log."""
+    """Return an actor's name for people: `token:nqr-cli` becomes `nqr-cli`. The audit log keeps the kind."""
     kind, colon, name = actor.partition(":")
     return name if colon and kind in ("user", "token", "agent", "system") else actor
 
@@ -30,7 +30,7 @@ def record(
     message: str,
     severity: str = "info",
 ) -> None:
-    """Write an event in the caller's transaction, so it is there exactly when the thing it tells of is.
+    """Write an event in the caller's transaction, so that event and change are committed together.
 
     `subject`: a row, or (kind, id, name).
     """
@@ -54,7 +54,7 @@ def record(
 
 
 async def recent(session: AsyncSession, limit: int, subject: str | None, after: int | None) -> list[api.Event]:
-    """Newest first."""
+    """Return the newest events first."""
     query = select(Event).order_by(Event.id.desc()).limit(limit)
     if subject:
         query = query.where(or_(Event.subject_id == subject, Event.subject_name == subject))
@@ -69,6 +69,6 @@ async def audit_entries(session: AsyncSession, limit: int) -> list[api.AuditEntr
 
 
 async def prune(session: AsyncSession) -> None:
-    """Forget what is older than anybody looks at."""
+    """Delete events past their retention."""
     await session.execute(delete(Event).where(Event.at < now() - KEPT))
     await session.execute(delete(Audit).where(Audit.at < now() - AUDIT_KEPT))

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr, with the request id where there is one. uvicorn's and ours alike."""
+"""Logs of nqr and uvicorn: one JSON object a line on stderr, with the request id if there is one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # uvicorn's own access lines repeat ours, and those for WebSockets show the query with the console ticket.
+    # uvicorn's own access lines repeat the gate's, and those for WebSockets show the query with the console ticket.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, root.level))
     for noisy in ("httpx", "httpcore", "websockets"):

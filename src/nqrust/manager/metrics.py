@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics (names after its own naming practices: base units, `_total` for counters)."""
+"""Metrics for Prometheus at /metrics (named by its practices: base units, `_total` for counters)."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ LEADER = Gauge("nqrust_leader", "1 while this process runs operations and reconc
 
 
 def exposition() -> bytes:
-    """The text format, version 0.0.4."""
+    """Return the text format, version 0.0.4."""
     return generate_latest(REGISTRY)

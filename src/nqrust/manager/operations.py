@@ -1,7 +1,7 @@
-"""Operations: what somebody wants done with a VM, on record before anything is done.
+"""Operations: requested changes of a VM, recorded before they are carried out.
 
-A VM's row says what is wanted (`desired_state`, `generation`); each change of that writes an operation in the same
-transaction. The worker runs the newest one of each VM; older ones that had not begun are superseded.
+A VM's row holds the wanted state (`desired_state`, `generation`). Each change of it writes an operation in the same
+transaction. The worker runs the newest one of each VM and marks older ones that have not begun as superseded.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def enqueue(
     params: dict[str, Any] | None = None,
     delay: timedelta = timedelta(0),
 ) -> Operation:
-    """Change what is wanted of `vm` (locked by the caller) and put it on record; the worker is woken at commit."""
+    """Change the wanted state of `vm` (locked by the caller) and record it. The commit wakes the worker."""
     if kind != "create":
         vm.generation += 1
     vm.desired_state = desired.value
@@ -76,20 +76,20 @@ async def enqueue(
 
 
 async def has_open(session: AsyncSession, vm_id: str) -> bool:
-    """Whether something is under way or about to be."""
+    """Return whether an operation is running or pending."""
     query = select(Operation.id).where(Operation.vm_id == vm_id, Operation.state.in_(OPEN)).limit(1)
     return await session.scalar(query) is not None
 
 
 async def close_all(session: AsyncSession, vm_id: str) -> None:
-    """Nothing of this VM is to be done any more."""
+    """Close all open operations of this VM."""
     await session.execute(
         update(Operation).where(Operation.vm_id == vm_id, Operation.state.in_(OPEN)).values(state="superseded", finished_at=now())
     )
 
 
 async def stop_all(session: AsyncSession, host_id: str, actor: str) -> int:
-    """Stop every VM of a host, remembering that it was a drain that did; how many were running."""
+    """Stop every VM of a host and mark them as drained. Return how many were running."""
     wanted = Vm.desired_state.in_((DesiredState.running.value, DesiredState.paused.value))
     vms = list(await session.scalars(select(Vm).where(Vm.host_id == host_id, wanted).with_for_update()))
     for vm in vms:
@@ -99,7 +99,7 @@ async def stop_all(session: AsyncSession, host_id: str, actor: str) -> int:
 
 
 async def start_drained(session: AsyncSession, host_id: str) -> None:
-    """Start what a drain had stopped and nobody touched since."""
+    """Start VMs that a drain stopped, unless somebody changed them since."""
     query = select(Vm).where(Vm.host_id == host_id, Vm.drained.is_(True)).with_for_update()
     for vm in list(await session.scalars(query)):
         vm.drained = False

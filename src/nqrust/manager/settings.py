@@ -1,4 +1,4 @@
-"""The manager's settings: environment in, one frozen value out. Wrong values raise SettingsError."""
+"""The manager's settings, from the environment. Wrong values raise SettingsError."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Settings:
 
     @property
     def sqlalchemy_url(self) -> str:
-        """The same URL naming psycopg 3 as the driver."""
+        """Return the same URL with psycopg 3 as the driver."""
         return "postgresql+psycopg://" + self.database_url.reveal().split("://", 1)[1]
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
-    """Read every variable of `manager.env`; an empty variable counts as not set."""
+    """Read every variable of `manager.env`. An empty variable counts as not set."""
     env = {key: value for key, value in environment.items() if value.strip()}
     host, port = _bind(env.get("MANAGER_BIND", f"0.0.0.0:{names.MANAGER_PORT}"))
     return Settings(

@@ -1,1 +1,1 @@
-"""Who may do what: users, tokens, sign-in, and the guards that routes ask."""
+"""Access control: users, tokens, sign-in, and the guards of routes."""

@@ -1,4 +1,4 @@
-"""Who somebody is, from what the request carries; signing in and out."""
+"""Identifies the sender of a request, and signs users in and out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from nqrust.manager.errors import (
 from nqrust.manager.store.tables import Host, JoinToken, Token, User
 
 TOKEN_USER = "token"
-"""User name that a browser's prompt takes together with an API token as the password."""
+"""User name for a browser's prompt, with an API token as the password."""
 SESSION_TTL = timedelta(hours=12)
 _USED_RESOLUTION = timedelta(minutes=1)
 _BASIC_CACHE_SECONDS = 60.0
@@ -38,7 +38,7 @@ _NOBODY = hash_password("nobody has this password", salt=b"\0" * 16)
 
 
 class BasicCache:
-    """Remembers a proven password for a minute: scrypt costs 50 ms, a browser asks many times a page."""
+    """Remembers a verified password for a minute: scrypt costs 50 ms, and a browser sends many requests for a page."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, Principal]] = {}
@@ -60,7 +60,7 @@ basic_cache = BasicCache()
 
 
 async def authenticate(core: Core, authorization: str | None, source: str) -> Principal:
-    """The principal behind an Authorization header. Raises NotAuthenticated, WrongCredentials, Throttled."""
+    """Return the principal behind an Authorization header. Raises NotAuthenticated, WrongCredentials, Throttled."""
     scheme, _, value = (authorization or "").partition(" ")
     value = value.strip()
     if scheme.lower() == "bearer" and value:
@@ -105,7 +105,7 @@ async def _bearer(core: Core, token: str) -> Principal:
 
 
 async def still_may(core: Core, principal: Principal, role: Role) -> bool:
-    """Whether the token, or the user, that somebody came in with is still there and includes `role`."""
+    """Return whether the principal's token or user still exists and includes `role`."""
     async with core.db.transaction() as session:
         row: Token | User | None
         if principal.token_id:
@@ -117,19 +117,19 @@ async def still_may(core: Core, principal: Principal, role: Role) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether a source address is this machine's own loopback."""
+    """Return whether a source address is this machine's loopback."""
     return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
 
 
 async def check_password(core: Core, username: str, password: str, source: str) -> Principal:
-    """The user with this password. Raises WrongCredentials, Throttled."""
+    """Return the user with this password. Raises WrongCredentials, Throttled."""
     user = await _proven(core, username, password, source)
     return Principal("user", user.username, Role(user.role), user_id=user.id)
 
 
 async def _proven(core: Core, username: str, password: str, source: str) -> User:
-    """The user with this password. A wrong one costs the same time whether or not the user exists."""
-    # Everybody who uses the web UI of this machine comes from loopback: one of them must not lock out the others.
+    """Return the user with this password. A wrong one takes the same time whether or not the user exists."""
+    # All users of this machine's web UI connect from loopback: one of them must not lock out the others.
     shared = is_loopback(source)
     async with core.throttle.turn(username, source):
         wait = max(core.throttle.wait(username, source), 0.0 if shared else core.throttle.wait("*", source))
@@ -149,7 +149,7 @@ async def _proven(core: Core, username: str, password: str, source: str) -> User
 
 
 async def sign_in(core: Core, username: str, password: str, source: str) -> Session:
-    """A session token for the right password."""
+    """Return a session token for the correct password."""
     principal = await check_password(core, username, password, source)
     assert principal.role is not None
     token = new_token()
@@ -171,7 +171,7 @@ async def sign_in(core: Core, username: str, password: str, source: str) -> Sess
 
 
 async def sign_out(core: Core, principal: Principal) -> None:
-    """End the session whose token was used; an API token or a password is no session and stays."""
+    """End the session of the token. An API token or a password is not a session and stays valid."""
     basic_cache.clear()
     if principal.kind == "user" and principal.token_id:
         async with core.db.transaction() as session:
@@ -179,9 +179,10 @@ async def sign_out(core: Core, principal: Principal) -> None:
 
 
 async def change_password(core: Core, principal: Principal, wanted: PasswordChange, source: str) -> None:
-    """The user's own password. The session that was used stays, all others of the user end.
+    """Change the user's own password. This session stays; all other sessions of the user end.
 
-    Raises NotPermitted (an API token has none), WrongPassword, Throttled, Invalid, Conflict."""
+    Raises NotPermitted (an API token has no password), WrongPassword, Throttled, Invalid, Conflict.
+    """
     if principal.user_id is None:
         raise NotPermitted("An API token has no password.", cure="Sign in with a user name and a password.")
     try:
@@ -202,7 +203,7 @@ async def change_password(core: Core, principal: Principal, wanted: PasswordChan
 
 
 async def forget_expired(core: Core) -> None:
-    """Housekeeping: expired tokens and join tokens go."""
+    """Delete expired tokens and join tokens."""
     async with core.db.transaction() as session:
         await session.execute(delete(Token).where(Token.expires_at < now() - timedelta(days=7)))
         await session.execute(

@@ -1,4 +1,4 @@
-"""What a route demands of who is asking. Every route has exactly one of these; a test goes through them all."""
+"""Required permissions of routes. Every route has exactly one guard; a test checks all routes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def principal_of(connection: HTTPConnection) -> Principal:
 
 
 def needs(role: Role, agents: bool = False) -> Any:
-    """A dependency: a user or token whose role includes `role`; with `agents`, any host's agent too."""
+    """Return a dependency that requires a user or token whose role includes `role`. `agents` also admits any host's agent."""
 
     def check(request: Request) -> Principal:
         principal = principal_of(request)
@@ -41,7 +41,7 @@ def needs(role: Role, agents: bool = False) -> Any:
 
 
 def own_host(request: Request, host_id: str) -> Principal:
-    """An agent on the routes of its own host."""
+    """Admit an agent to the routes of its own host."""
     principal = principal_of(request)
     if principal.kind != "agent" or principal.host_id != host_id:
         raise NotPermitted("Only this host's own agent can send this request.", cure="Use the agent's own token.")
@@ -49,7 +49,7 @@ def own_host(request: Request, host_id: str) -> Principal:
 
 
 def joining(request: Request) -> Principal:
-    """A join token, or an agent that registers again."""
+    """Admit a join token, or an agent that registers again."""
     principal = principal_of(request)
     if principal.kind not in ("join", "agent"):
         raise NotPermitted("Only agents can register.", cure="Use a join token (`nqr host token`).")

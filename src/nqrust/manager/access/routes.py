@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1")
 
 @router.post("/auth/login", tags=["auth"])
 async def login(core: CoreDep, request: Request, body: Login) -> Session:
-    """A session token for a username and password."""
+    """Return a session token for a username and password."""
     request.state.claimed = f"sign-in:{body.username}"
     session = await auth.sign_in(core, body.username, body.password, request.state.source)
     request.state.claimed = session.username
@@ -41,7 +41,7 @@ async def logout(core: CoreDep, principal: Viewer) -> None:
 
 @router.get("/auth/me", tags=["auth"])
 async def me(core: CoreDep, principal: Viewer) -> User:
-    """Who these credentials belong to."""
+    """Return the owner of these credentials."""
     known = await accounts.get_user(core, principal.user_id) if principal.user_id else None
     role = principal.role or Role.viewer
     return known or User(id=principal.token_id or "", username=principal.name, role=role, created_at=core.started_at)
@@ -49,7 +49,7 @@ async def me(core: CoreDep, principal: Viewer) -> User:
 
 @router.put("/auth/password", status_code=204, tags=["auth"])
 async def change_password(core: CoreDep, principal: Viewer, request: Request, body: PasswordChange) -> None:
-    """One's own. This session stays; all others of the user end."""
+    """Change your own password. This session stays; all your other sessions end."""
     await auth.change_password(core, principal, body, request.state.source)
 
 
@@ -65,13 +65,13 @@ async def create_user(core: CoreDep, _: Admin, body: UserCreate) -> User:
 
 @router.patch("/users/{user_id}", tags=["users"])
 async def update_user(core: CoreDep, _: Admin, user_id: str, body: UserUpdate) -> User:
-    """Another role, or a new password; the latter ends all sessions of that user."""
+    """Change the role or the password. A new password ends all sessions of that user."""
     return await accounts.update_user(core, user_id, body)
 
 
 @router.delete("/users/{user_id}", status_code=204, tags=["users"])
 async def delete_user(core: CoreDep, _: Admin, user_id: str) -> None:
-    """Its sessions end too. The last administrator cannot be deleted."""
+    """Delete the user and its sessions. The last administrator cannot be deleted."""
     await accounts.delete_user(core, user_id)
 
 
@@ -82,7 +82,7 @@ async def list_tokens(core: CoreDep, _: Admin) -> TokenList:
 
 @router.post("/tokens", status_code=201, tags=["tokens"])
 async def create_token(core: CoreDep, _: Admin, body: TokenCreate) -> TokenCreated:
-    """The token itself is shown here and never again."""
+    """Create a token. Only this answer contains the token itself."""
     return await accounts.create_token(core, body)
 
 

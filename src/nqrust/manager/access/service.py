@@ -1,4 +1,4 @@
-"""Users and API tokens, and what the installer put into bootstrap.json."""
+"""Users and API tokens, and the installer's bootstrap.json."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = structlog.get_logger("nqrust.manager.accounts")
 
 
 def read_bootstrap(path: str) -> Bootstrap:
-    """The installer's file; SettingsError when it cannot be read or understood."""
+    """Read the installer's file. Raises SettingsError if it cannot be read or parsed."""
     try:
         with open(path, encoding="utf-8") as file:
             return Bootstrap.model_validate_json(file.read())
@@ -37,7 +37,7 @@ def read_bootstrap(path: str) -> Bootstrap:
 
 
 async def bootstrap(core: Core, wanted: Bootstrap) -> None:
-    """Make it so: the administrator while there is no user, tokens and join tokens at every start."""
+    """Create the administrator if there is no user, and ensure tokens and join tokens at every start."""
     async with core.db.transaction() as session:
         if not await session.scalar(select(func.count()).select_from(User)):
             session.add(
@@ -101,7 +101,7 @@ async def create_user(core: Core, wanted: UserCreate) -> ApiUser:
 
 
 async def update_user(core: Core, user_id: str, change: UserUpdate) -> ApiUser:
-    """A new role holds for open sessions at once; a new password ends them."""
+    """Change a user. A new role applies to open sessions at once; a new password ends them."""
     password_hash = await asyncio.to_thread(hash_password, change.password) if change.password else None
     async with core.db.transaction() as session:
         admins = list(await session.scalars(select(User).where(User.role == "admin").with_for_update()))
@@ -121,9 +121,9 @@ async def update_user(core: Core, user_id: str, change: UserUpdate) -> ApiUser:
 
 
 async def delete_user(core: Core, user_id: str) -> None:
-    """The user and all its sessions go. The last administrator stays."""
+    """Delete the user and all its sessions, except the last administrator."""
     async with core.db.transaction() as session:
-        # Locked, so that two administrators cannot delete each other at the same moment.
+        # The lock keeps two administrators from deleting each other at the same moment.
         admins = list(await session.scalars(select(User).where(User.role == "admin").with_for_update()))
         row = await session.get(User, user_id)
         if row is None:

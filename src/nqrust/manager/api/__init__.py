@@ -1,1 +1,1 @@
-"""What all routes share: the gate, problem documents, health and metrics."""
+"""Code that all routes share: the gate, problem documents, health and metrics."""

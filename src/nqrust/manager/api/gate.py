@@ -1,7 +1,7 @@
 """The gate in front of every route: request id, size limit, authentication, audit, access log, metrics.
 
-Authentication is here and not in the routes, so that a route nobody thought of is closed, and an unknown path
-answers 401 before it answers 404. Written as plain ASGI, since it must see WebSockets too.
+It authenticates before routing, so that forgotten routes are closed and an unknown path answers 401 before 404. It is plain
+ASGI because it must see WebSockets too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BODY_LIMIT = 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
 _TELEMETRY = re.compile(r"/v1/hosts/[^/]+/(heartbeat|vms/[^/]+/guest)")
-"""What agents say all the time is no deed of anybody, and would bury the audit log."""
+"""Periodic requests of agents. No user sends them, and they would flood the audit log."""
 
 
 class Gate:
@@ -65,7 +65,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 sent.status = message["status"]
                 message["headers"] = [*message.get("headers", []), *_added_headers(state["request_id"])]
-                # Written before the answer leaves: whoever sees a deed done finds it in the audit log.
+                # Written before the answer leaves: a client that sees the result finds it in the audit log.
                 await self._audit(scope, method, path, sent.status)
             await send(message)
 
@@ -137,8 +137,10 @@ class Gate:
             log.error("audit entry lost", method=method, path=path, status=status, actor=_actor(state))
 
     def _worth_keeping(self, method: str, path: str, status: int) -> bool:
-        """Of what nobody known did. The log has it all, and no stranger may fill our disk: neither with what is turned away
-        at the gate or not even looked at, nor with wrong passwords faster than an administrator can read."""
+        """Return whether to audit a request of an unknown client. The log has every request.
+
+        No stranger may fill the disk, neither with rejected requests nor with wrong passwords at a rate beyond reading.
+        """
         if (method, path) not in OPEN or status in (413, 422, 429):
             return False
         return status < 400 or self._strangers.take()
@@ -161,9 +163,11 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 def _refuse_forged(headers: dict[str, str]) -> None:
-    """A browser sends a password that it knows whatever page makes it ask; a token has to be put in by a program. So with a
-    password, a page of another origin is refused. What the browser says about it no page can forge; Sec-Fetch-Site it says
-    only where the connection is trustworthy, Origin always."""
+    """Refuse requests with a password from a page of another origin.
+
+    A browser sends a known password for every page that makes a request; only programs send tokens. A page cannot forge the
+    browser's headers. Browsers send Sec-Fetch-Site only over trustworthy connections, Origin always.
+    """
     if headers.get("authorization", "")[:6].lower() != "basic ":
         return
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
@@ -188,7 +192,7 @@ def _added_headers(request_id: str) -> list[tuple[bytes, bytes]]:
 
 
 def _limited(receive: Receive) -> Receive:
-    """Counts a body that came without Content-Length."""
+    """Count the bytes of a body without Content-Length."""
     seen = 0
 
     async def counted() -> Message:
@@ -203,7 +207,7 @@ def _limited(receive: Receive) -> Receive:
 
 
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, error: ManagerError) -> None:
-    """An HTTP answer instead of the upgrade, where the server can (ASGI extension), else close code 1008."""
+    """Send an HTTP answer instead of the upgrade if the server supports it (ASGI extension), otherwise close code 1008."""
     await receive()
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": error.detail})

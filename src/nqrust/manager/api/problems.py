@@ -1,4 +1,4 @@
-"""Every error an HTTP client can meet, as problem+json (RFC 9457)."""
+"""Every error that an HTTP client can get, as problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         (503, "Database away"),
     )
 }
-"""For OpenAPI: any route may answer with these."""
+"""For OpenAPI: the possible error answers of every route."""
 
 
 def response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
@@ -52,7 +52,7 @@ def response(problem: Problem, headers: dict[str, str] | None = None) -> Respons
 
 
 def of_error(error: Exception, request_id: str) -> Response:
-    """The answer to any exception; what we did not foresee becomes a 500 that tells nothing but the request id."""
+    """Return the answer to any exception. An unexpected one becomes a 500 that shows only the request id."""
     known = _translated(error)
     if known is None:
         log.exception("request went wrong", exc_info=error)
@@ -104,7 +104,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
-    """Names the fields; never repeats what was sent, which may be a password."""
+    """Name the invalid fields. Never repeat the input, which may be a password."""
     assert isinstance(error, RequestValidationError)
     fields = [{"field": ".".join(str(p) for p in e["loc"][1:]), "message": str(e["msg"])} for e in error.errors()]
     told = "; ".join(f"{f['field'] or 'body'}: {f['message']}" for f in fields[:3])

@@ -26,7 +26,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 @router.get("/health", response_model=Health, tags=["system"])
 async def health(core: CoreDep) -> Response:
-    """`ok` (200), or `database away` (503). Open to all."""
+    """Return `ok` (200), or `database away` (503). No authentication."""
     there = await core.db.ping()
     body = Health(status="ok" if there else "database away", version=__version__)
     return JSONResponse(body.model_dump(), status_code=200 if there else 503)
@@ -57,7 +57,7 @@ async def _refresh_gauges(core: Core) -> None:
 
 @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
 async def docs(_: Viewer) -> HTMLResponse:
-    """The API for people; needs nothing from other machines."""
+    """Show the API for people, without files from other machines."""
     with open(os.path.join(os.path.dirname(__file__), "docs.html"), encoding="utf-8") as file:  # noqa: ASYNC230
         return HTMLResponse(file.read())
 
@@ -75,13 +75,13 @@ async def list_events(
     subject: Annotated[str | None, Query(max_length=253)] = None,
     after: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
 ) -> EventList:
-    """Newest first. `subject`: id or name of a thing; `after`: only events with a larger id."""
+    """List events, newest first. `subject`: id or name of a thing; `after`: only events with a larger id."""
     async with core.db.transaction() as session:
         return EventList(items=await events.recent(session, limit, subject, after))
 
 
 @router.get("/v1/audit", tags=["events"])
 async def list_audit(core: CoreDep, _: Admin, limit: Limit = 100) -> AuditList:
-    """Who asked for what, newest first."""
+    """List who requested each change, newest first."""
     async with core.db.transaction() as session:
         return AuditList(items=await events.audit_entries(session, limit))

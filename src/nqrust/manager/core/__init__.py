@@ -1,1 +1,1 @@
-"""What every part of the running manager shares. Knows no resource."""
+"""Shared by every part of the running manager. Knows no resource."""

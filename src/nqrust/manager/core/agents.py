@@ -1,4 +1,4 @@
-"""What the manager needs of a host's agent. The client in `nqrust.client.agent` fits it; so does a simulated one."""
+"""The manager's interface to a host's agent. The client in `nqrust.client.agent` and a simulated one implement it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from nqrust.contract.vms import SnapshotFound, StopRequest
 
 
 class AgentFailure(Exception):
-    """Base of both: the agent did not do what it was asked."""
+    """Base of both: the agent did not carry out the request."""
 
 
 class AgentAway(AgentFailure):
-    """No answer. Whether the thing was done is not known; every verb may be sent again."""
+    """No answer. The outcome is unknown; every verb may be sent again."""
 
 
 class AgentSaidNo(AgentFailure):
-    """An answer with an error; `problem` says which."""
+    """An error answer; `problem` has the details."""
 
     def __init__(self, status: int, problem: Problem) -> None:
         self.status, self.problem = status, problem
@@ -28,7 +28,7 @@ class AgentSaidNo(AgentFailure):
 class AgentPort(Protocol):
     """One agent. Every method raises AgentAway or AgentSaidNo; every verb may be repeated.
 
-    `generation`: of the VM's row, as `VmSpec` has it. The host keeps the newest, which tells when a row is older than it.
+    `generation`: of the VM's row, as in `VmSpec`. The host keeps the newest one, which reveals an outdated row.
     """
 
     async def inventory(self) -> Inventory: ...
@@ -65,7 +65,7 @@ class AgentPort(Protocol):
 
 
 class Agents(Protocol):
-    """Gives the agent at `url`, spoken to with `command_token`."""
+    """Return the agent at `url`, authenticated with `command_token`."""
 
     def at(self, url: str, command_token: str) -> AgentPort: ...
 

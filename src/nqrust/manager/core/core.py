@@ -1,4 +1,4 @@
-"""What every part of the running manager shares."""
+"""Shared by every part of the running manager."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from nqrust.manager.store.tables import Host
 
 @dataclass
 class Core:
-    """`wake`: set when there may be an operation to run. `changed`: pulses whenever an operation ended. `downloads`: of
-    images that are being fetched, by the image's id; `fetching`: two of them at a time. `reboots`: when it was last told
-    that a VM's guest started again."""
+    """`wake`: set if there may be an operation to run. `changed`: pulses after each operation.
+
+    `downloads`: running downloads by image id. `fetching`: allows two at a time. `reboots`: time of the last event about a reboot
+    of a VM's guest.
+    """
 
     settings: Settings
     db: Database
@@ -36,5 +38,5 @@ class Core:
     reboots: dict[str, datetime] = field(default_factory=dict)
 
     def agent_of(self, host: Host) -> AgentPort:
-        """The agent of a host."""
+        """Return the agent of a host."""
         return self.agents.at(host.url, host.command_token)

@@ -1,4 +1,4 @@
-"""SSH keys that a request brings: refused at the border when a guest could not use them."""
+"""SSH keys in requests: refused early if a guest could not use them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nqrust.manager.errors import Invalid
 
 
 def check(keys: Iterable[str], users: Iterable[GuestAccount]) -> None:
-    """Raises Invalid for the first that is wrong."""
+    """Raise Invalid for the first bad key."""
     for whose, one in [("", keys), *((f" of user {user.name}", user.ssh_keys) for user in users)]:
         for key in one:
             reason = ssh_keys.wrong(key)

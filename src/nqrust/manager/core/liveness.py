@@ -1,4 +1,4 @@
-"""How long a host may be silent before we say so. Pure."""
+"""Liveness of hosts, from the time of their last heartbeat. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ OFFLINE_AFTER = timedelta(minutes=5)
 
 
 def host_state(last_seen_at: datetime | None, now: datetime, watching_since: datetime) -> HostState:
-    """State of a host last heard of at `last_seen_at`. Silence counts only while we were there to hear: a manager
-    that was down for an hour must not call every host offline at its first look."""
+    """Return the state of a host last seen at `last_seen_at`.
+
+    Silence counts only while the manager runs: after an hour of downtime it must not call every host offline.
+    """
     silent = now - last_seen_at if last_seen_at else now - watching_since
     if silent < DEGRADED_AFTER:
         return HostState.online

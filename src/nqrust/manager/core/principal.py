@@ -1,4 +1,4 @@
-"""Who is asking."""
+"""The authenticated sender of a request."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ _RANK = {Role.viewer: 1, Role.operator: 2, Role.admin: 3}
 
 @dataclass(frozen=True)
 class Principal:
-    """`kind`: a `user` (session or password), an API `token`, an `agent`, or a `join` token. The last two have no
-    role: an agent may touch its own host's routes only, a join token only registration."""
+    """`kind`: a `user` (session or password), an API `token`, an `agent`, or a `join` token.
+
+    The last two have no role: an agent may use its own host's routes only, a join token registration only.
+    """
 
     kind: Literal["user", "token", "agent", "join"]
     name: str
@@ -24,5 +26,5 @@ class Principal:
     join_id: str | None = None
 
     def may(self, role: Role) -> bool:
-        """Whether this principal's role includes `role`."""
+        """Return whether this principal's role includes `role`."""
         return self.role is not None and _RANK[self.role] >= _RANK[role]

@@ -1,4 +1,4 @@
-"""Slows down guessing: after five failures in a row each further one doubles the wait."""
+"""Slows down guessing: after five failures in a row each further failure doubles the wait."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ class Throttle:
         self._turns: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     def turn(self, *key: str) -> asyncio.Lock:
-        """To be held from `wait` to `failed` or `succeeded`: guesses sent all at once are counted one by one, and none
-        of many right passwords at once is taken for a guess."""
+        """Return a lock, held from `wait` to `failed` or `succeeded`.
+
+        Simultaneous guesses are thus counted one by one, and simultaneous correct passwords do not count as guesses.
+        """
         return self._turns.setdefault(key, asyncio.Lock())
 
     def wait(self, *key: str) -> float:
-        """Seconds until this key may try again; 0 when it may now."""
+        """Return seconds until this key may try again; 0: now."""
         count, last = self._failures.get(key, (0, 0.0))
         if count < FREE_FAILURES:
             return 0.0
@@ -46,14 +48,14 @@ class Throttle:
 
 
 class Allowance:
-    """So many at once, and one more every so many seconds. `clock`: seconds, monotonic."""
+    """A token bucket: a burst, and one more after each interval. `clock`: seconds, monotonic."""
 
     def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._seconds, self._clock = most, seconds, clock
         self._left, self._at = float(most), clock()
 
     def take(self) -> bool:
-        """Whether there is one left, which is gone then."""
+        """Take one if any is left, and return whether it was."""
         now = self._clock()
         self._left = min(self._most, self._left + (now - self._at) / self._seconds)
         self._at = now

@@ -1,5 +1,7 @@
-"""Console tickets: one use, half a minute. A browser cannot send a token with a WebSocket, and a token in a URL
-would end up in logs; a ticket in a URL is worthless once it was used."""
+"""Console tickets: one use, half a minute.
+
+A browser cannot send a token with a WebSocket, and a token in a URL would end up in logs. A used ticket is worthless.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ class Tickets:
         self._open: dict[str, tuple[str, Principal, float]] = {}
 
     def issue(self, vm_id: str, who: Principal) -> str:
-        """A fresh ticket for one VM's console."""
+        """Return a new ticket for one VM's console."""
         now = self._clock()
         self._open = {k: v for k, v in self._open.items() if v[2] > now}
         if len(self._open) >= _MOST:
@@ -32,7 +34,7 @@ class Tickets:
         return ticket
 
     def redeem(self, ticket: str) -> tuple[str, Principal] | None:
-        """(VM id, who asked for it) once; None when it is not, no longer or not yet known."""
+        """Return (VM id, principal) once; None if the ticket is unknown, used or expired."""
         found = self._open.pop(_digest(ticket), None)
         return found[:2] if found is not None and found[2] > self._clock() else None
 

@@ -1,1 +1,1 @@
-"""Hosts: join, heartbeats, cordon and drain. Above VMs, which a host carries."""
+"""Hosts: join, heartbeats, cordon and drain. This layer is above VMs."""

@@ -1,4 +1,4 @@
-"""The real agents, behind `domain.agents`: one client per host, its errors in our words."""
+"""The real agents, behind `domain.agents`: one client per host, with its errors translated."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class RemoteAgent:
 
 
 class RemoteAgents:
-    """Clients are kept, so that connections are; a host that moved or joined anew gets a new one."""
+    """Keeps clients for their connections. A host that moved or joined again gets a new one."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], RemoteAgent] = {}

@@ -22,44 +22,44 @@ async def list_hosts(core: CoreDep, _: Viewer) -> HostList:
 
 @router.post("/join-tokens", status_code=201)
 async def create_join_token(core: CoreDep, who: Admin, body: JoinTokenCreate | None = None) -> JoinToken:
-    """Lets one agent register, once."""
+    """Create a token with which one agent registers once."""
     return await hosts.create_join_token(core, body or JoinTokenCreate(), who.name)
 
 
 @router.get("/join-check", status_code=204)
 async def join_check(core: CoreDep, who: Joining, request: Request) -> None:
-    """Whether this join token would be taken from here. Does not use it up."""
+    """Check whether this join token is accepted from this address. Does not use it up."""
     await hosts.check_join_token(core, who, _same_machine(request))
 
 
 @router.post("/register")
 async def register(core: CoreDep, who: Joining, request: Request, body: HostRegister) -> HostRegistered:
-    """With a join token: new credentials. With the agent's own token: the same host again."""
+    """Register: a join token returns new credentials, an agent's own token registers the same host again."""
     source = str(request.state.source)
     return await hosts.register(core, body, who, source, _same_machine(request))
 
 
 @router.get("/{host}")
 async def get_host(core: CoreDep, _: Viewer, host: str) -> Host:
-    """By id or name."""
+    """Return a host by id or name."""
     return await hosts.get_host(core, host)
 
 
 @router.delete("/{host}", status_code=204)
 async def delete_host(core: CoreDep, _: Admin, host: str, force: bool = False) -> None:
-    """`force`: with the VMs it has; only when the machine is gone for good."""
+    """Delete a host. `force`: also with VMs on it, only if the machine is permanently gone."""
     await hosts.delete_host(core, host, force)
 
 
 @router.post("/{host}/cordon")
 async def cordon(core: CoreDep, _: Operator, host: str) -> Host:
-    """No new VMs go there."""
+    """Place no new VMs there."""
     return await hosts.cordon(core, host, True)
 
 
 @router.post("/{host}/uncordon")
 async def uncordon(core: CoreDep, _: Operator, host: str) -> Host:
-    """New VMs may go there again; those that a drain stopped start again."""
+    """Allow new VMs there again, and start the VMs that a drain stopped."""
     return await hosts.cordon(core, host, False)
 
 
@@ -77,12 +77,12 @@ async def heartbeat(core: CoreDep, _: OwnHost, host_id: str, body: Heartbeat) ->
 
 @router.post("/{host_id}/vms/{vm_id}/guest", status_code=204)
 async def guest(core: CoreDep, _: OwnHost, host_id: str, vm_id: str, body: GuestReportForward) -> None:
-    """What a guest agent told its host."""
+    """Accept a guest agent's report from its host."""
     await vms.guest_report(core, host_id, vm_id, body)
 
 
 def _same_machine(request: Request) -> bool:
-    """Whether the connection comes from this machine: from loopback, or from the very address it arrived at."""
+    """Return whether the client is this machine: it connects from loopback, or from the connection's own target address."""
     source = str(request.state.source)
     server = request.scope.get("server") or ("", 0)
     return is_loopback(source) or source == server[0]

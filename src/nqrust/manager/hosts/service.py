@@ -31,7 +31,7 @@ HEARTBEAT_SECONDS = 15
 _LOCK: dict[str, bool] = {"key_share": True}
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _SECOND_TRY = timedelta(minutes=10)
-"""An agent that died between our answer and writing it down may use its join token again this long."""
+"""Grace period for a used join token, in case the agent died before it stored the answer."""
 
 
 async def create_join_token(core: Core, wanted: JoinTokenCreate, actor: str) -> ApiJoinToken:
@@ -51,10 +51,10 @@ async def create_join_token(core: Core, wanted: JoinTokenCreate, actor: str) -> 
 
 
 async def register(core: Core, wanted: HostRegister, principal: Principal, source: str, same_machine: bool) -> HostRegistered:
-    """A new host with a join token, or a known one again with its own token.
+    """Register a new host with a join token, or a known one again with its own token.
 
-    `same_machine`: the request comes from the machine the manager runs on. Raises NotAuthenticated for a join token
-    that is used up, expired or not for this place; Conflict when another live host has the name.
+    `same_machine`: the request comes from the manager's machine. Raises NotAuthenticated for a join token that is used up,
+    expired or not valid from there; Conflict if another live host has the name.
     """
     _check_name(wanted.name)
     _check_url(wanted.advertise_url, same_machine)
@@ -100,7 +100,7 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
 
 
 async def check_join_token(core: Core, principal: Principal, same_machine: bool) -> None:
-    """What `register` would say of this token to a host that is new. Raises NotAuthenticated; changes nothing."""
+    """Check whether `register` would accept this token from a new host. Raises NotAuthenticated; changes nothing."""
     if principal.kind != "join":
         return
     async with core.db.transaction() as session:
@@ -127,7 +127,7 @@ def _join_refused(detail: str) -> NotAuthenticated:
 
 
 def _check_name(name: str) -> None:
-    """A host is found by id or name in URLs, so a name is neither a path nor another host's id."""
+    """Check the name. URLs find a host by id or name, so a name is neither a path nor another host's id."""
     try:
         UUID(name)
         looks_like_id = True
@@ -188,7 +188,7 @@ async def heartbeat(core: Core, host_id: str, beat: Heartbeat) -> None:
 
 
 async def find(session: AsyncSession, ref: str, lock: bool = False) -> Host:
-    """The host with this id or name; NotFound."""
+    """Return the host with this id or name. Raises NotFound."""
     query = select(Host).where(or_(Host.id == ref, Host.name == ref))
     host = await session.scalar(query.with_for_update(key_share=True) if lock else query)
     if host is None:
@@ -213,7 +213,7 @@ async def get_host(core: Core, ref: str) -> ApiHost:
 
 
 async def cordon(core: Core, ref: str, cordoned: bool) -> ApiHost:
-    """Stop (or resume) placing VMs there. Uncordon starts again what a drain had stopped."""
+    """Stop (or resume) placing VMs there. Uncordon restarts the VMs that a drain stopped."""
     async with core.db.transaction() as session:
         host = await find(session, ref, lock=True)
         if host.cordoned != cordoned:
@@ -242,8 +242,10 @@ async def drain(core: Core, ref: str, actor: str) -> ApiHost:
 
 
 async def delete_host(core: Core, ref: str, force: bool) -> None:
-    """Forget a host. With VMs on it only by `force`, and then their rows go too: the operator vouches that the
-    machine is off, so nothing can run twice."""
+    """Delete a host. With VMs on it this needs `force`, and deletes their rows too.
+
+    The operator guarantees that the machine is off, so nothing can run twice.
+    """
     async with core.db.transaction() as session:
         host = await find(session, ref, lock=True)
         vms = list(await session.scalars(select(Vm).where(Vm.host_id == host.id).with_for_update()))

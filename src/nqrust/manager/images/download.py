@@ -1,5 +1,7 @@
-"""Fetching an image from a url: its image.json first, whose sha256 the user gave, then the files whose sha256 that
-gives. Nothing unverified ever has its final name, nothing half-downloaded is taken for present, and room is left on the disk."""
+"""Downloads an image: first its image.json, checked against the user's sha256, then the files with their sha256 in it.
+
+Only verified files get their final names, incomplete downloads never count as present, and the disk keeps free space.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _KEPT_FREE = 1024**3
 
 
 async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
-    """The image.json at `url`, when its sha256 (hex) is the one given; raises ImageError. `local`: see `outgoing`."""
+    """Return the image.json at `url` if its sha256 (hex) matches; raises ImageError. `local`: see `outgoing`."""
     if not url.lower().startswith(("http://", "https://")):
         raise ImageError(f"{url} is neither http:// nor https://.")
     content = b""
@@ -45,12 +47,12 @@ async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
 
 
 def beginning(wanted: ImageManifest) -> Download:
-    """Nothing fetched yet of all the bytes that the manifest names."""
+    """Return the progress at the start: none of the bytes in the manifest."""
     return Download(total=sum(blob.size for blob in folder.blobs(wanted)))
 
 
 def room(path: str) -> int:
-    """Bytes that images may still take of the disk that `path` is on."""
+    """Return the bytes that images may still use of the disk of `path`."""
     return shutil.disk_usage(path).free - _KEPT_FREE
 
 
@@ -60,8 +62,10 @@ def no_room() -> ImageError:
 
 
 async def files(url: str, wanted: ImageManifest, target: str, progress: Download, local: bool) -> None:
-    """Fetch every file into a folder beside `target`, then rename it there. `progress.done` grows with what has come.
-    Raises ImageError."""
+    """Download every file into a folder beside `target`, then rename it. `progress.done` counts received bytes.
+
+    Raises ImageError.
+    """
     try:
         staging = tempfile.mkdtemp(prefix=folder.STAGING_PREFIX, dir=os.path.dirname(target))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""An image's folder: reading its manifest, checking its files. Reads only; never follows a link out of the folder."""
+"""An image's folder: reads its manifest and checks its files. Read-only; never follows a link out of the folder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ STAGING_PREFIX = ".fetch-"
 
 
 def blobs(manifest: ImageManifest) -> list[Blob]:
-    """Every file the manifest names."""
+    """Return every file in the manifest."""
     named = (manifest.rootfs, manifest.kernel, manifest.kernel_elf, manifest.initrd)
     return [blob for blob in named if blob is not None]
 
 
 def parse_manifest(content: bytes, where: str) -> ImageManifest:
-    """The manifest, with file names that cannot leave the folder; raises ImageError."""
+    """Return the manifest, with file names that cannot leave the folder. Raises ImageError."""
     try:
         manifest = ImageManifest.model_validate_json(content)
     except ValidationError as error:
@@ -41,7 +41,7 @@ def parse_manifest(content: bytes, where: str) -> ImageManifest:
 
 
 def read_manifest(folder: str) -> ImageManifest:
-    """`image.json` of a folder; raises ImageError."""
+    """Read `image.json` of a folder. Raises ImageError."""
     path = os.path.join(folder, MANIFEST)
     try:
         with open_inside(folder, MANIFEST) as file:
@@ -63,13 +63,16 @@ def open_inside(folder: str, name: str) -> Any:
 
 
 def is_plain_file(path: str) -> bool:
-    """Whether there is a regular file, and no link, at `path`."""
+    """Return whether a regular file, not a link, is at `path`."""
     return os.path.isfile(path) and not os.path.islink(path)
 
 
 def check(folder: str, manifest: ImageManifest, checked: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """(state, what is wrong, what to remember): sizes are compared always; sha256 only when a file's size, mtime or
-    expected hash differ from what `checked` remembers, since reading gigabytes at every start serves nobody."""
+    """Return (state, fault, facts to remember). Sizes are always compared.
+
+    A sha256 is computed only if a file's size, mtime or expected hash differs from `checked`: reading gigabytes at every start
+    would be slow.
+    """
     remembered: dict[str, Any] = {}
     for blob in blobs(manifest):
         try:
@@ -99,8 +102,10 @@ def check(folder: str, manifest: ImageManifest, checked: dict[str, Any]) -> tupl
 
 
 def _wrong_type(manifest: ImageManifest, file: Any) -> str:
-    """Why no VM can have this root file system, by the type that the manifest and its superblock tell; empty when one can.
-    Content that is not recognised is left to the agent's checkers."""
+    """Return why no VM can use this root file system, from the types in manifest and superblock, or "" if one can.
+
+    The agent's checkers handle unrecognized content.
+    """
     told = manifest.rootfs_type
     if told not in ROOTFS_TYPES:
         return f"{MANIFEST} says its file system is {told}; VMs can have {', '.join(ROOTFS_TYPES)}"
@@ -118,7 +123,7 @@ def _sha256(file: Any) -> str:
 
 
 def folders(root: str) -> list[str]:
-    """Folders directly below `root` that hold an image.json; empty when there is no such root."""
+    """Return folders directly below `root` with an image.json; empty if there is no such root."""
     try:
         with os.scandir(root) as entries:
             found = [e.path for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
@@ -128,13 +133,13 @@ def folders(root: str) -> list[str]:
 
 
 def remove_staging(root: str) -> None:
-    """What broken downloads left below `root`."""
+    """Remove the remains of failed downloads below `root`."""
     for path in glob.glob(os.path.join(glob.escape(root), STAGING_PREFIX + "*")):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def resolve_allowed(path: str, roots: list[str]) -> str:
-    """`path` with every link resolved, when that lies below one of `roots`; raises ImageError."""
+    """Return `path` with every link resolved, if that is below one of `roots`. Raises ImageError."""
     if not os.path.isabs(path) or "\0" in path:
         raise ImageError(f"{path!r} is not an absolute path.", code="NQR-IMG-111")
     real = os.path.realpath(path)

@@ -1,5 +1,7 @@
-"""The client that images are fetched with. It connects to other machines only, whatever a name or a redirect says: what this
-machine serves to itself, and what a cloud serves on the link, is for the machine and not for who may add images."""
+"""The HTTP client for image downloads. Regardless of names and redirects, it connects to other machines only.
+
+Services on this machine, and a cloud's services on the link, are not for users who may add images.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ _MOST_REDIRECTS = 5
 
 
 async def client(url: str, local: bool) -> httpx.AsyncClient:
-    """`local`: `url` itself may lead to this machine; a redirect may only when that does."""
+    """Return the client. `local`: `url` itself may lead to this machine. A redirect may do so only if `url` does."""
     transport = httpx.AsyncHTTPTransport()
     if not (local and any(map(_is_local, await _addresses(httpx.URL(url).host)))):
         transport._pool = httpcore.AsyncConnectionPool(
@@ -31,7 +33,7 @@ async def client(url: str, local: bool) -> httpx.AsyncClient:
 
 
 class _Elsewhere(httpcore.AsyncNetworkBackend):
-    """Looks names up itself and connects to the addresses that it looked at: asked again, a name may say another."""
+    """Resolves names and connects to the checked addresses: a second lookup could return different ones."""
 
     def __init__(self) -> None:
         self._inner = httpcore.AnyIOBackend()

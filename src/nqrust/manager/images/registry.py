@@ -1,4 +1,4 @@
-"""The image registry: rows in the database that mirror folders on disk."""
+"""The image registry: database rows that mirror folders on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger("nqrust.manager.images")
 
 
 async def scan(core: Core) -> ImageList:
-    """Make the registry say what is on disk: new folders come in, changed ones are checked, gone ones are missing."""
+    """Update the registry from disk: add new folders, check changed ones, mark missing ones."""
     there = await asyncio.to_thread(folder.folders, core.settings.image_root)
     for path in there:
         try:
@@ -45,7 +45,7 @@ async def scan(core: Core) -> ImageList:
 
 
 async def clear_broken_downloads(core: Core) -> None:
-    """At start nothing is being fetched: what says so was cut off when the manager ended."""
+    """Clear downloads at start: none can be running, so these were interrupted when the manager ended."""
     async with core.db.transaction() as session:
         for row in await session.scalars(select(Image).where(Image.state == "downloading")):
             row.state, row.error = (
@@ -97,8 +97,10 @@ async def get(core: Core, name: str) -> ApiImage:
 
 
 async def add(core: Core, wanted: ImageAdd, local: bool) -> ApiImage:
-    """By `path` (checked at once) or by `url` of an image.json (files are fetched in the background), which may be one of this
-    machine when `local`."""
+    """Add an image by `path` (checked at once) or by `url` of an image.json (downloaded in the background).
+
+    `local`: `url` may lead to this machine.
+    """
     if (wanted.path is None) == (wanted.url is None):
         raise ImageError("An image needs either a path or a url.", cure="Send either path or url.")
     async with core.db.transaction() as session:
@@ -160,7 +162,7 @@ async def _add_url(core: Core, wanted: ImageAdd, local: bool) -> None:
 
 
 async def _require_room(core: Core, size: int) -> None:
-    """For an image of this size, beside what is still to come of the others."""
+    """Require room for an image of this size in addition to the pending downloads."""
     root = core.settings.image_root
     coming = sum(other.total - other.done for other in core.downloads.values())
     try:
@@ -200,7 +202,7 @@ async def _fetch(core: Core, row: Image, manifest: ImageManifest, url: str, loca
 
 
 async def delete(core: Core, name: str) -> None:
-    """Forget an image, and remove its folder when it is one of ours; a download of it ends. Refused while a VM uses it."""
+    """Delete an image, and its folder if it is in the image folder. Ends its download. Refused while a VM uses it."""
     async with core.db.transaction() as session:
         row = await _find(session, name, lock=True)
         users = await session.scalar(select(func.count()).select_from(Vm).where(Vm.image_id == row.id)) or 0
@@ -221,7 +223,7 @@ async def delete(core: Core, name: str) -> None:
 
 
 async def blob_path(core: Core, name: str, file: str) -> tuple[str, str]:
-    """(path, sha256) of a file that the image's manifest names; NotFound for any other."""
+    """Return (path, sha256) of a file in the image's manifest. Raises NotFound for any other."""
     async with core.db.transaction() as session:
         row = await _find(session, name)
     manifest = ImageManifest.model_validate(row.manifest)

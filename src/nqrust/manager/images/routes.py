@@ -20,15 +20,18 @@ async def list_images(core: CoreDep, _: Viewer) -> ImageList:
 
 @router.post("", status_code=201, response_model=Image)
 async def add_image(core: CoreDep, who: Operator, body: ImageAdd) -> Response:
-    """`path`: a folder below an allowed root. `url`: of an image.json, with its sha256; the files are fetched in the
-    background (202, state `downloading`); only an administrator may name one of the manager's own machine."""
+    """Add an image. `path`: a folder below an allowed root. `url`: of an image.json, with its sha256.
+
+    The files of a `url` are downloaded in the background (202, state `downloading`). Only an administrator may give a URL of the
+    manager's own machine.
+    """
     image = await registry.add(core, body, local=who.may(Role.admin))
     return JSONResponse(image.model_dump(mode="json"), status_code=202 if image.state == "downloading" else 201)
 
 
 @router.post("/scan")
 async def scan_images(core: CoreDep, _: Operator) -> ImageList:
-    """Look at the image folder again."""
+    """Scan the image folder again."""
     return await registry.scan(core)
 
 
@@ -39,12 +42,12 @@ async def get_image(core: CoreDep, _: Viewer, name: str) -> Image:
 
 @router.delete("/{name}", status_code=204)
 async def delete_image(core: CoreDep, _: Operator, name: str) -> None:
-    """Refused while a VM uses it."""
+    """Delete an image. Refused while a VM uses it."""
     await registry.delete(core, name)
 
 
 @router.get("/{name}/blobs/{file}", response_class=FileResponse)
 async def get_blob(core: CoreDep, _: ViewerOrAgent, name: str, file: str) -> FileResponse:
-    """One file of an image; agents fetch from here what they do not have."""
+    """Return one file of an image, for agents that lack it."""
     path, sha256 = await registry.blob_path(core, name, file)
     return FileResponse(path, media_type="application/octet-stream", headers={"ETag": f'"{sha256}"'})

@@ -1,4 +1,4 @@
-"""The door to PostgreSQL: one pooled asynchronous engine, transactions, waiting for it, checking its schema."""
+"""Access to PostgreSQL: one pooled asynchronous engine, transactions, waiting for it, checking its schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from nqrust.manager.errors import DatabaseAway, SchemaMissing
 
 SCHEMA_HEAD = "0001"
-"""The migration this program needs at least; a test holds it to the newest one in `migrations/versions`."""
+"""The oldest migration that this program can use. A test keeps it equal to the newest one in `migrations/versions`."""
 
 OPERATIONS_CHANNEL = "nqrust_operations"
 LEADER_LOCK = 0x6E71_7275_7374_0001
@@ -27,14 +27,14 @@ log = structlog.get_logger("nqrust.manager.database")
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether a database error means that the server is gone, not that the statement was wrong."""
+    """Return whether a database error means that the server is gone, not that the statement was wrong."""
     if isinstance(error, (OperationalError, InterfaceError)):
         return True
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 class Database:
-    """`url`: SQLAlchemy's form. The pool opens connections when they are needed and checks each before use."""
+    """`url`: SQLAlchemy's form. The pool opens connections on demand and checks each before use."""
 
     def __init__(self, url: str, pool_size: int = 8) -> None:
         self.engine: AsyncEngine = create_async_engine(
@@ -54,9 +54,9 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session in a transaction: committed when the block ends, rolled back when it raises.
+        """Yield a session in a transaction: committed when the block ends, rolled back when it raises.
 
-        Raises DatabaseAway when the server cannot be reached or went away in the middle.
+        Raises DatabaseAway if the server cannot be reached or the connection breaks.
         """
         try:
             async with self._sessions() as session, session.begin():
@@ -67,7 +67,7 @@ class Database:
             raise DatabaseAway() from error
 
     async def ping(self, timeout: float = 2.0) -> bool:
-        """Whether the database answers within `timeout` seconds."""
+        """Return whether the database answers within `timeout` seconds."""
         try:
             await asyncio.wait_for(self._ping(), timeout)
         except (DBAPIError, OSError, asyncio.TimeoutError, TimeoutError):
@@ -95,7 +95,7 @@ class Database:
                 pause = min(5.0, pause * 2)
 
     async def require_schema(self) -> None:
-        """SchemaMissing unless migrations ran. A newer schema is fine: migrations stay readable one version back."""
+        """Raise SchemaMissing unless migrations ran. A newer schema is fine: migrations stay readable one version back."""
         async with self.engine.connect() as connection:
             present = await connection.scalar(text("SELECT to_regclass('alembic_version')"))
             version = await connection.scalar(text("SELECT version_num FROM alembic_version")) if present else None

@@ -1,4 +1,4 @@
-"""`nqrust-manager migrate`: bring the database to the newest schema, once, whoever else tries at the same time."""
+"""`nqrust-manager migrate`: bring the database to the newest schema, once even if several run at the same time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ log = structlog.get_logger("nqrust.manager.migrate")
 
 
 def migrate(url: str, wait_seconds: float = 60.0) -> tuple[str | None, str]:
-    """Run all migrations in one transaction under an advisory lock; the schema versions before and after.
+    """Run all migrations in one transaction under an advisory lock. Return the schema versions before and after.
 
     `url`: SQLAlchemy's form. Waits up to `wait_seconds` for the server; raises DatabaseAway after that.
     """
-    # Alembic is needed here only; the serving process never pays for it.
+    # Only this needs Alembic; the serving process does not load it.
     from alembic import command
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext

@@ -1,7 +1,6 @@
 """The database's tables. Every time stamp is UTC with time zone; every id that people see is a UUID as text.
 
-What must never be twice is a constraint here, not a check in code: names, addresses and TAPs of a host, running
-operations of a VM, idempotency keys.
+Constraints, not code, ensure uniqueness: names, addresses and TAPs of a host, running operations of a VM, idempotency keys.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 class Document(TypeDecorator[Any]):
-    """A model of the contract in a JSONB column. It is replaced as a whole: a change inside it is not noticed."""
+    """A model of the contract in a JSONB column. Replace it as a whole: changes inside it are not detected."""
 
     impl = JSONB
     cache_ok = True
@@ -84,7 +83,7 @@ class User(Base):
 
 
 class Token(Base):
-    """Bearer tokens: `session` from a sign-in, `api` made by an administrator, `bootstrap` put in by the installer."""
+    """Bearer tokens: `session` from a sign-in, `api` created by an administrator, `bootstrap` from the installer."""
 
     __tablename__ = "tokens"
 
@@ -100,7 +99,7 @@ class Token(Base):
 
 
 class JoinToken(Base):
-    """Lets an agent register. `reusable` ones are the installer's, accepted from this machine only."""
+    """A token with which an agent registers. `reusable` ones come from the installer and work from this machine only."""
 
     __tablename__ = "join_tokens"
 
@@ -116,7 +115,7 @@ class JoinToken(Base):
 
 
 class Host(Base):
-    """`agent_token_sha256` is what the agent proves itself with; `command_token` what we send to it, so it is kept."""
+    """The agent authenticates with the token of `agent_token_sha256`. The manager sends `command_token`, so it is stored."""
 
     __tablename__ = "hosts"
 
@@ -198,7 +197,7 @@ class Vm(Base):
     )
 
     def change(self, **fields: Any) -> None:
-        """Give these fields of `spec` other values, models or what JSON has of them."""
+        """Set these fields of `spec` to models or their JSON form."""
         self.spec = VmKept.model_validate({**dict(self.spec), **fields})
 
 
@@ -207,7 +206,7 @@ SPEC = type_coerce(Vm.spec, JSONB)
 
 
 class Snapshot(Base):
-    """Goes with its VM, here and on the host."""
+    """Deleted together with its VM, here and on the host."""
 
     __tablename__ = "snapshots"
 
@@ -221,7 +220,7 @@ class Snapshot(Base):
 
 
 class Volume(Base):
-    """A kept volume. Its host is the truth of those that no VM has: rows follow what it reports."""
+    """A kept volume. Rows of detached volumes follow the report of their host."""
 
     __tablename__ = "volumes"
 
@@ -244,9 +243,9 @@ class Template(Base):
 
 
 class Tombstone(Base):
-    """Somebody deleted this VM. Written with the request; only a VM that has one is taken off a host without a row.
+    """The record of a VM's deletion, written with the request. Without a row, only a VM with one is removed from a host.
 
-    `confirmed_at`: when its host said that nothing of it is left.
+    `confirmed_at`: when its host confirmed that nothing of it is left.
     """
 
     __tablename__ = "tombstones"
@@ -262,7 +261,7 @@ class Tombstone(Base):
 
 
 class UnknownVm(Base):
-    """What a host has and no row of `vms` tells of, as its host reported it last."""
+    """A VM that its host last reported and no row of `vms` describes."""
 
     __tablename__ = "unknown_vms"
 
@@ -279,7 +278,7 @@ class UnknownVm(Base):
 
 
 class Operation(Base):
-    """What somebody asked for, written before anything is done. Kept after the VM is gone."""
+    """A requested change, written before it is carried out. Kept after the VM is gone."""
 
     __tablename__ = "operations"
 
@@ -301,7 +300,7 @@ class Operation(Base):
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (
-        # One operation of a VM runs at a time, whoever runs it.
+        # Only one operation of a VM runs at a time.
         Index("uq_operations_running_vm", "vm_id", unique=True, postgresql_where=text("state = 'running'")),
         Index("ix_operations_open", "not_before", postgresql_where=text("state IN ('pending', 'running')")),
         Index("ix_operations_vm_id_kind", "vm_id", "kind"),

@@ -1,1 +1,1 @@
-"""Templates: what VMs are made from, under a name."""
+"""Templates: named settings of VMs."""

@@ -17,7 +17,7 @@ Name = Annotated[str, Path(pattern=NAME_PATTERN, max_length=63)]
 
 @router.get("")
 async def list_templates(core: CoreDep, _: Viewer) -> TemplateList:
-    """By name."""
+    """List templates by name."""
     return await templates.of_all(core)
 
 
@@ -33,7 +33,7 @@ async def get_template(core: CoreDep, _: Viewer, name: Name) -> Template:
 
 @router.put("/{name}")
 async def replace_template(core: CoreDep, who: Operator, name: Name, body: TemplateSpec) -> Template:
-    """All of it. VMs that were made of it stay as they are."""
+    """Replace the whole template. Existing VMs do not change."""
     return await templates.replace(core, name, body, who.name)
 
 

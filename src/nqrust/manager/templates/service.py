@@ -1,4 +1,4 @@
-"""Templates: what a VM is made of, under a name. A VM takes its copy when it is asked for."""
+"""Templates: named settings of VMs. A VM copies them at creation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nqrust.manager.store.tables import Image, Template
 
 
 async def of_all(core: Core) -> TemplateList:
-    """By name."""
+    """Return all templates by name."""
     async with core.db.transaction() as session:
         items = [_shown(row) for row in await session.scalars(select(Template).order_by(Template.name))]
     return TemplateList(items=items, total=len(items))
@@ -30,7 +30,7 @@ async def get(core: Core, name: str) -> ApiTemplate:
 
 
 async def create(core: Core, wanted: TemplateCreate, actor: str) -> ApiTemplate:
-    """Raises Conflict when there is one of that name, NotFound when there is no such image."""
+    """Create a template. Raises Conflict if the name is taken, NotFound if there is no such image."""
     spec = TemplateSpec.model_validate(wanted.model_dump(exclude={"name"}))
     async with core.db.transaction() as session:
         await _check(session, spec)
@@ -47,7 +47,7 @@ async def create(core: Core, wanted: TemplateCreate, actor: str) -> ApiTemplate:
 
 
 async def replace(core: Core, name: str, spec: TemplateSpec, actor: str) -> ApiTemplate:
-    """VMs that were made of it stay as they are."""
+    """Replace a template. Existing VMs do not change."""
     async with core.db.transaction() as session:
         row = await _found(session, name, lock=True)
         await _check(session, spec)
@@ -63,9 +63,10 @@ async def delete(core: Core, name: str, actor: str) -> None:
 
 
 async def applied(session: AsyncSession, wanted: VmCreate) -> VmCreate:
-    """`wanted`, with what its template says in every field, and every rate limit, that the request left out.
+    """Return `wanted` with the template's value for every field, and every rate limit, that the request left out.
 
-    Raises NotFound."""
+    Raises NotFound.
+    """
     if wanted.template is None:
         return wanted
     spec = (await _found(session, wanted.template)).spec

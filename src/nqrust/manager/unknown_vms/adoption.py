@@ -1,7 +1,7 @@
-"""Adopting a VM: its row is made from what its host has on record. The VM is not touched, and runs on.
+"""Adopts a VM: creates its row from its host's record. The VM is not touched and continues to run.
 
-The guest's token is kept on a host as its hash, so the row gets a new one. The running guest's goes on working, for its
-host knows it; the new one is written into the disk at the next start.
+A host has only the hash of the guest's token, so the row gets a new token. The host still accepts the running guest's token;
+the next start writes the new one into the disk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ from nqrust.manager.volumes import service as volumes
 
 
 async def adopt(core: Core, wanted: VmAdopt, actor: str) -> ApiVm:
-    """Raises NotFound, Conflict (its name, address or volume is another VM's; it was deleted; its record cannot be read)."""
+    """Adopt a VM.
+
+    Raises NotFound, Conflict (its name, address or volume belongs to another VM; it was deleted; its record cannot be read).
+    """
     async with core.db.transaction() as session:
         row, host = await unknown_vms.find(session, wanted.id)
         vm_id = row.vm_id
@@ -110,13 +113,13 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
         )
     observing.observe(session, vm, host, status, None)
     events.record(session, vm, "VmAdopted", f"{events.name_of(actor)} adopted VM {vm.name} on host {host.name}.")
-    if vm.name != spec.name:  # its host is told of the new name
+    if vm.name != spec.name:  # its host learns the new name
         await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor)
     return vm
 
 
 def asked_for(document: VmDocument) -> dict[str, Any]:
-    """What was asked for, as a VM's row keeps it."""
+    """Return the request in the form of a VM's row."""
     spec = document.spec
     return {
         "vcpus": spec.vcpus,
@@ -173,7 +176,7 @@ async def _check(session: AsyncSession, host: Host, vm_id: str, document: VmDocu
 
 
 async def _holder(session: AsyncSession, host: Host, of: Any) -> Vm | None:
-    """Another VM with its MAC, or with its address or TAP on this host."""
+    """Return another VM with its MAC, or with its address or TAP on this host."""
     on_host = (Vm.host_id == host.id) & or_(Vm.tap == of.tap, Vm.ip == of.ip if of.ip else Vm.tap == of.tap)
     query = select(Vm).where(Vm.id != of.id, or_(Vm.mac == of.mac, on_host)).limit(1)
     with session.no_autoflush:
@@ -181,7 +184,7 @@ async def _holder(session: AsyncSession, host: Host, of: Any) -> Vm | None:
 
 
 async def _take_volumes(session: AsyncSession, vm: Vm, old_name: str) -> None:
-    """Kept volumes that it has are its own again. New ones keep the name that its host gives them once they are kept."""
+    """Give the VM its kept volumes again. New ones keep the name that the host gives them once they are kept."""
     kept = []
     for volume in vm.spec.volumes:
         if volume.name:

@@ -1,4 +1,4 @@
-"""VMs that a host has and no record tells of: list, adopt, delete."""
+"""VMs that hosts have without a record: list, adopt, delete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Ref = Annotated[str, Path(max_length=64, description="id or name")]
 
 @router.get("/unknown-vms")
 async def list_unknown_vms(core: CoreDep, _: Viewer) -> UnknownVmList:
-    """VMs that hosts have and no record tells of. They run on until somebody adopts or deletes them."""
+    """List VMs that hosts have without a record. They continue to run until somebody adopts or deletes them."""
     return await unknown_vms.of_all(core)
 
 
@@ -29,5 +29,5 @@ async def delete_unknown_vm(core: CoreDep, who: Operator, vm: Ref) -> None:
 
 @router.post("/vms/adopt", status_code=201)
 async def adopt_vm(core: CoreDep, who: Operator, body: VmAdopt) -> Vm:
-    """Make the record of an unknown VM from what its host knows. The VM runs on."""
+    """Adopt an unknown VM: create its record from its host's data. The VM continues to run."""
     return await adoption.adopt(core, body, who.name)

@@ -1,6 +1,6 @@
-"""VMs that a host has and no row tells of, after a restored database, say. They are reported and left alone.
+"""VMs that a host has without a row, for example after a database restore. The manager reports and does not change them.
 
-The table follows what hosts report. Its rows reserve what such a VM uses: no other VM gets its address, its memory or its
+The table follows the hosts' reports. Its rows reserve the VM's resources: no other VM gets its address, its memory or its
 ports of the host.
 """
 
@@ -26,7 +26,7 @@ ALIVE = ("running", "paused")
 
 
 async def of_all(core: Core) -> UnknownVmList:
-    """By host and name."""
+    """Return all unknown VMs by host and name."""
     async with core.db.transaction() as session:
         found = await by_host(session)
     items = [item for host in sorted(found) for item in found[host]]
@@ -34,7 +34,7 @@ async def of_all(core: Core) -> UnknownVmList:
 
 
 async def by_host(session: AsyncSession, host_id: str | None = None) -> dict[str, list[ApiUnknownVm]]:
-    """Host id -> its unknown VMs, by name; of one host only with `host_id`."""
+    """Return host id -> its unknown VMs by name, for one host only with `host_id`."""
     recorded = select(Host.name).join(Vm, Vm.host_id == Host.id).where(Vm.id == UnknownVm.vm_id).scalar_subquery()
     query = select(UnknownVm, Host.name, recorded).join(Host, Host.id == UnknownVm.host_id)
     if host_id is not None:
@@ -59,13 +59,13 @@ async def by_host(session: AsyncSession, host_id: str | None = None) -> dict[str
 
 
 async def counts(session: AsyncSession) -> dict[str, int]:
-    """Host's name -> how many unknown VMs it has; every host is in it."""
+    """Return host name -> number of unknown VMs, for every host."""
     query = select(Host.name, func.count(UnknownVm.vm_id)).outerjoin(UnknownVm, UnknownVm.host_id == Host.id).group_by(Host.name)
     return {row[0]: row[1] for row in await session.execute(query)}
 
 
 async def find(session: AsyncSession, ref: str) -> tuple[UnknownVm, Host]:
-    """The unknown VM with this id or name, locked, and its host. Raises NotFound; Conflict when two are called so."""
+    """Return the unknown VM with this id or name, locked, and its host. Raises NotFound, or Conflict if two have the name."""
     query = select(UnknownVm).where(or_(UnknownVm.vm_id == ref, UnknownVm.name == ref)).order_by(UnknownVm.host_id)
     found = list(await session.scalars(query.with_for_update()))
     found = [row for row in found if row.vm_id == ref] or found
@@ -80,7 +80,7 @@ async def find(session: AsyncSession, ref: str) -> tuple[UnknownVm, Host]:
 
 
 async def observed(core: Core, found: Mapping[str, Sequence[VmStatus]]) -> None:
-    """`found`: of each host that answered, what it has and no row told of. A VM is reported once, when it is first seen."""
+    """Update the table. `found`: VMs without a row for each host that answered. An event reports each VM once."""
     if not found:
         return
     async with core.db.transaction() as session:
@@ -132,9 +132,10 @@ async def _report(session: AsyncSession, host_id: str, status: VmStatus) -> None
 
 
 async def remove(core: Core, ref: str, actor: str) -> None:
-    """Delete an unknown VM with its disk, on its host first: when that does not answer, nothing is forgotten.
+    """Delete an unknown VM with its disk, on its host first. If the host does not answer, its record stays.
 
-    The delete is put on record before, so that what is cut off is finished by the reconciler."""
+    The delete is recorded before, so that the reconciler finishes an interrupted one.
+    """
     async with core.db.transaction() as session:
         row, host = await find(session, ref)
         vm_id, name = row.vm_id, row.name or row.vm_id

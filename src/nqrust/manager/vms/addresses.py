@@ -1,4 +1,4 @@
-"""Which address a VM gets from its host's range. Pure."""
+"""Assigns addresses from a host's range. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ class RangeFull(Exception):
 
 
 def next_address(network: HostNetwork, taken: Collection[str], last: str | None) -> str | None:
-    """The first free address after `last` (the one handed out before), wrapping round; None when the network has
-    no range of ours. Going round keeps a deleted VM's address, and stale leases and ARP entries, out of use longest.
+    """Return the first free address after `last` (the previous one), wrapping round. None if nqr assigns no addresses there.
+
+    The rotation keeps a deleted VM's address, and stale leases and ARP entries, unused for as long as possible.
 
     Raises RangeFull.
     """

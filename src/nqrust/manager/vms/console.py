@@ -1,6 +1,7 @@
-"""The console's WebSocket: a pipe between the viewer and the host's agent. Closing it leaves the VM alone.
+"""The console's WebSocket: a pipe between the viewer and the host's agent. Closing it does not affect the VM.
 
-It closes by itself when who opened it signs out or may no longer open one."""
+The manager closes it if the user signs out or loses the permission.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ CHECK_SECONDS = 30.0
 
 @router.websocket("/v1/vms/{vm}/console")
 async def console(socket: WebSocket, vm: str) -> None:
-    """With a ticket (checked and spent at the gate), or an operator's Authorization header."""
+    """Open the console, with a ticket (checked and used at the gate) or an operator's Authorization header."""
     core: Core = socket.state.core
     principal: Principal = socket.state.principal
     ticket_vm: str | None = getattr(socket.state, "ticket_vm", None)
@@ -83,7 +84,7 @@ async def _pipe(socket: WebSocket, upstream: ClientConnection, core: Core, princ
             task.cancel()
         await asyncio.gather(down, up, lost, return_exceptions=True)
     if lost in done:
-        with suppress(RuntimeError, WebSocketDisconnect, asyncio.TimeoutError):  # a viewer that reads nothing is left alone
+        with suppress(RuntimeError, WebSocketDisconnect, asyncio.TimeoutError):  # disconnect a viewer that does not read
             await asyncio.wait_for(socket.close(NOT_PERMITTED, "you were signed out, or may no longer use consoles"), 5)
 
 
@@ -105,7 +106,7 @@ async def _downstream(socket: WebSocket, upstream: ClientConnection) -> None:
                 await socket.send_bytes(message)
         code, reason = upstream.close_code or 1000, upstream.close_reason or ""
     except ConnectionClosed as error:
-        # 1006 and its like are local observations and must not be sent (RFC 6455, 7.4.1).
+        # 1006 and similar codes are local observations and must not be sent (RFC 6455, 7.4.1).
         code = error.rcvd.code if error.rcvd else AGENT_AWAY
         reason = error.rcvd.reason if error.rcvd else "the connection to the host's agent broke"
     except (WebSocketDisconnect, RuntimeError):

@@ -1,4 +1,4 @@
-"""Port forwards: each port of a host leads to one VM. Checked under the lock on hosts, so two cannot get the same."""
+"""Port forwards: each port of a host leads to one VM. The lock on hosts keeps two VMs from getting the same port."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nqrust.manager.vms import service as vms
 
 
 async def replace(core: Core, ref: str, wanted: list[PortForward], actor: str) -> ApiVm:
-    """The VM has these forwards and no others; a running one gets them at once."""
+    """Replace all forwards of the VM. A running VM gets them at once."""
     forwards = ports.in_order(wanted)
     async with core.db.transaction() as session:
         hosts = await placement.lock_hosts(session)

@@ -1,7 +1,7 @@
 """The list of VMs, rendered by PostgreSQL.
 
-A thousand rows made into Python objects and then into JSON take longer than everything else a request does, and the
-list is what every screen polls. The fields are those of `vms.api_vm`; a test holds the two together.
+Building Python objects and JSON for a thousand rows takes longer than the rest of a request, and every screen polls this
+list. The fields are those of `vms.api_vm`; a test keeps both equal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DEFAULTS = VmKept().model_dump_json()
 
 
 def _source(name: str) -> str:
-    """Where a field of the API's VM comes from."""
+    """Return the source of a field of the API's VM."""
     stored = f"v.{name}" if name in Vm.__table__.columns else f"s.spec->'{name}'"
     return f"{_MADE.get(name, stored)} AS {name}"
 
@@ -31,8 +31,10 @@ _COLUMNS = ", ".join(_source(name) for name in ApiVm.model_fields)
 
 
 async def render(core: Core, host: str | None, tag: str | None, limit: int | None, offset: int) -> str:
-    """A `VmList` as JSON, by name. `total` counts what fits the filters, whatever part of it `limit` and `offset`
-    (rows) show."""
+    """Return a `VmList` as JSON, by name. `total` counts all rows that match the filters.
+
+    `limit` and `offset` (rows) select a part of them.
+    """
     conditions = ["true"]
     bound: dict[str, str | int | None] = {"defaults": _DEFAULTS, "limit": limit, "offset": offset}
     if host is not None:
@@ -43,7 +45,7 @@ async def render(core: Core, host: str | None, tag: str | None, limit: int | Non
         bound["tag"] = tag
     source = "FROM vms v LEFT JOIN hosts h ON h.id = v.host_id"
     where = f"WHERE {' AND '.join(conditions)}"
-    # A row may be older than a field.
+    # A row may predate a field.
     whole = "CROSS JOIN LATERAL (SELECT CAST(:defaults AS jsonb) || v.spec AS spec) s"
     page = f"SELECT {_COLUMNS} {source} {whole} {where} ORDER BY v.name LIMIT :limit OFFSET :offset"
     items = f"SELECT coalesce(json_agg(row_to_json(p)), '[]')::text FROM ({page}) p"

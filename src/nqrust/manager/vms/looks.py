@@ -1,6 +1,6 @@
-"""What a VM's host says of it right now. The row may lag behind: nobody has looked yet, or the reconciler is off.
+"""The live state of a VM from its host. The row may lag behind: not yet updated, or the reconciler is off.
 
-Nothing is written here; that is the reconciler's.
+This module does not write; the reconciler does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STILL = (*_LIVE, VmState.stopped.value)
 
 
 async def fresh(core: Core, ref: str) -> ApiVm:
-    """The VM as its host has it now. While something is under way, as the row has it."""
+    """Return the VM with its host's live state. During an operation, return the row's state."""
     async with core.db.transaction() as session:
         row = await vms.find(session, ref)
         host = await session.get(Host, row.host_id) if row.host_id else None
@@ -53,7 +53,7 @@ def _ended(core: Core, row: Vm, shown: ApiVm, status: VmStatus | None) -> None:
 
 
 async def contradicted(core: Core, ref: str) -> bool:
-    """Whether the VM's host says that it does not run, where the row says that it does, or the other way round."""
+    """Return whether host and row disagree about whether the VM runs."""
     async with core.db.transaction() as session:
         before = (await vms.find(session, ref)).state
     if before not in _STILL:

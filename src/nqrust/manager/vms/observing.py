@@ -1,4 +1,4 @@
-"""What a host says of a VM, written into the VM's row."""
+"""Writes a host's report of a VM into the VM's row."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ACCELS = {"tcg": "emulated", "kvm": "KVM"}
 
 
 def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, generation: int | None) -> None:
-    """Write down what an agent says of a VM. `generation`: of the operation that asked, None for a mere look.
+    """Record an agent's report of a VM. `generation`: of the operation, or None for a plain look.
 
-    The state is taken over only when nothing newer is wanted meanwhile.
+    The state is written only if nobody has requested something newer.
     """
     before = row.state
     row.network_written = plain(status.network_written) or row.network_written
@@ -27,7 +27,7 @@ def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, genera
     if status.state in ("running", "paused"):
         newer = row.started_at is not None and status.started_at is not None and status.started_at > row.started_at
         if newer:
-            stopped(row)  # what the guest said was said by an earlier start
+            stopped(row)  # an earlier start sent the guest's report
         row.started_at = status.started_at or row.started_at or now()
         row.host_boot_id = host.boot_id
         row.limits = status.limits.model_dump() if status.limits else None
@@ -58,12 +58,12 @@ def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, genera
 
 
 def _means(status: VmStatus) -> str:
-    """` (QEMU, emulated)`; empty where the host does not say."""
+    """Return ` (QEMU, emulated)`, or "" if the host does not report it."""
     if not status.vmm:
         return ""
     return f" ({_VMMS.get(status.vmm, status.vmm)}, {_ACCELS.get(status.accel, status.accel)})"
 
 
 def stopped(row: Vm) -> None:
-    """What is no longer true of a VM that does not run."""
+    """Clear the fields that do not apply to a stopped VM."""
     row.started_at = row.guest_up_at = row.boot_id = row.guest = row.host_boot_id = row.limits = None

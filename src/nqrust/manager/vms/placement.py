@@ -1,4 +1,4 @@
-"""Giving a VM its place: a host, an address there, and the specification that the host's agent gets."""
+"""Places a VM: a host, an address there, and the specification for the host's agent."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _MAKE_ROOM = "Request less, stop or delete VMs, or add a host. `nqr host ls` sho
 
 
 async def lock_hosts(session: AsyncSession) -> list[Host]:
-    """Every host, locked until the transaction ends, so two VMs cannot be promised the same memory or address.
+    """Lock every host until the transaction ends, so that two VMs cannot reserve the same memory or address.
 
-    To be called before a VM's row is locked: hosts first is the order everywhere, or two could wait for each other.
-    NO KEY UPDATE, since FOR UPDATE would also wait for everybody who merely refers to a host.
+    Call this before locking a VM's row: hosts are always locked first, to avoid deadlocks. NO KEY UPDATE, because FOR UPDATE
+    would also block every transaction that refers to a host.
     """
     query = select(Host).order_by(Host.id).with_for_update(key_share=True)
     return list(await session.scalars(query))
 
 
 async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) -> Host:
-    """The host of `vm`: the one it has (when it still fits), else one chosen from `hosts` and reserved now.
+    """Return the host of `vm`: its own (if it still fits), or one chosen from `hosts` and reserved now.
 
     Raises NoHost.
     """
@@ -46,7 +46,7 @@ async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) ->
     if vm.host_id is not None:
         _stay(core, vm, candidates)
         host = next(host for host in hosts if host.id == vm.host_id)
-        if vm.ip is None:  # one that was found on its host with an address that had become another's
+        if vm.ip is None:  # adopted from its host with an address that another VM got since
             await _give_address(session, vm, host)
         return host
     chosen = choose(candidates, _demand(core, vm), core.settings.vcpu_overcommit)
@@ -59,8 +59,10 @@ async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) ->
 
 
 async def check(core: Core, session: AsyncSession, vm: Vm) -> None:
-    """What can be known about the place of a VM when it is asked for. Raises Conflict when no host can take it: none that
-    is online now, or where all are away, none of them even if it were empty."""
+    """Check the placement of a VM at the time of the request. Raises Conflict if no online host can take it.
+
+    If all hosts are offline, raises Conflict if none could take it even when empty.
+    """
     hosts = list(await session.scalars(select(Host).order_by(Host.id)))
     with session.no_autoflush:
         candidates = await _candidates(core, session, hosts, vm)
@@ -93,24 +95,24 @@ def _demand(core: Core, vm: Vm) -> Demand:
 
 
 def _stay(core: Core, vm: Vm, candidates: list[Candidate]) -> None:
-    """A VM whose disk is on a host starts there or nowhere; its disk space is already taken. Raises NoHost."""
+    """Keep a VM on the host of its disk, which already holds the disk's space. Raises NoHost."""
     own = next((c for c in candidates if c.id == vm.host_id), None)
     if own is None:
         raise NoHost("The VM's host no longer exists.", later=False)
     needed = replace(_demand(core, vm), disk_mib=0)
-    # A cordon keeps new VMs away, not those that live there.
+    # A cordon stops new VMs, not those already there.
     reason = lack(replace(own, cordoned=False), needed, core.settings.vcpu_overcommit) if own.online else None
     if reason is not None:
         raise NoHost(told([(own.name, reason)]), later=False)
 
 
 def _empty(host: Candidate, disk_mib: int) -> Candidate:
-    """A host that is away, as if it were back and had no VM."""
+    """Return an offline host as if it were online and had no VM."""
     return replace(host, online=True, used_vcpus=0, used_memory_mib=0, disk_available_mib=disk_mib)
 
 
 async def _give_address(session: AsyncSession, vm: Vm, host: Host) -> None:
-    """The next free one of the host's range: DHCP answers nobody who has none. None where the LAN has its own DHCP."""
+    """Assign the next free address of the host's range. DHCP serves only VMs with one. None: the LAN has its own DHCP."""
     taken = set(await session.scalars(select(Vm.ip).where(Vm.host_id == host.id, Vm.ip.is_not(None))))
     taken |= set(await session.scalars(select(UnknownVm.ip).where(UnknownVm.host_id == host.id, UnknownVm.ip.is_not(None))))
     try:
@@ -121,7 +123,7 @@ async def _give_address(session: AsyncSession, vm: Vm, host: Host) -> None:
 
 
 async def give_up_address(core: Core, vm_id: str, host_id: str) -> None:
-    """The host says that the VM's address is that of a VM which we may not know yet: the next start gets another one."""
+    """Drop an address that the host reports as used by a VM unknown to the manager. The next start assigns another one."""
     async with core.db.transaction() as session:
         vm = await session.get(Vm, vm_id, with_for_update=True)
         if vm is not None and vm.host_id == host_id:
@@ -179,7 +181,7 @@ async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: 
 
 
 async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
-    """All the agent needs to know to make `vm` exist (and run)."""
+    """Return everything that the agent needs to create (and run) `vm`."""
     image = await session.get(Image, vm.image_id)
     assert image is not None  # a foreign key holds it
     manifest = ImageManifest.model_validate(image.manifest)

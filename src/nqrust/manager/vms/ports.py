@@ -1,4 +1,4 @@
-"""Which port of which host leads to which VM."""
+"""Maps host ports to VMs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nqrust.manager.store.tables import SPEC, Host, UnknownVm, Vm
 
 
 def in_order(forwards: Iterable[PortForward]) -> list[PortForward]:
-    """As they are kept. Raises Invalid when a port of the host is named twice."""
+    """Return the forwards in their stored order. Raises Invalid if a port of the host is named twice."""
     ordered = sorted(forwards, key=_key)
     keys = [_key(one) for one in ordered]
     for key in keys:
@@ -23,7 +23,7 @@ def in_order(forwards: Iterable[PortForward]) -> list[PortForward]:
 
 
 async def why_not(session: AsyncSession, vm: Vm, hosts: list[Host]) -> dict[str, str]:
-    """Host id -> why that host cannot forward what `vm` wants; hosts that can are not in it."""
+    """Return host id -> the reason, for hosts that cannot forward the ports of `vm`."""
     found = {
         host.id: "has no NAT network, which port forwards need" for host in hosts if host.network.get("mode", "nat") != "nat"
     }

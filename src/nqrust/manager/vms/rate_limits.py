@@ -11,7 +11,7 @@ from nqrust.manager.vms import service as vms
 
 
 async def replace(core: Core, ref: str, wanted: RateLimits, actor: str) -> ApiVm:
-    """The VM has these limits and no others; a running one at once."""
+    """Replace all limits of the VM. A running VM gets them at once."""
     async with core.db.transaction() as session:
         vm = await vms.changeable(session, ref)
         if vm.spec.rate_limits == wanted:

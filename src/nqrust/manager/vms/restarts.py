@@ -1,4 +1,4 @@
-"""Whether a VM that ended is to come back. Pure."""
+"""Decides whether an ended VM restarts. Pure."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from nqrust.contract.vms import RestartPolicy
 
 
 def comes_back(policy: RestartPolicy, clean: bool) -> bool:
-    """`clean`: its guest powered off."""
+    """Return whether it restarts. `clean`: its guest powered off."""
     return policy is RestartPolicy.always or (policy is RestartPolicy.on_failure and not clean)

@@ -53,13 +53,13 @@ async def list_vms(
     limit: Annotated[int | None, Query(ge=1, le=100_000)] = None,
     offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
 ) -> Response:
-    """By name, all of them unless `limit` says otherwise."""
+    """List VMs by name; `limit` restricts the number."""
     return Response(await vm_list.render(core, host, tag, limit, offset), media_type="application/json")
 
 
 @router.post("", status_code=201, response_model=Vm)
 async def create_vm(core: CoreDep, who: Operator, body: VmCreate, idempotency_key: Key = None) -> Response:
-    """Accepted and on record; poll it, or follow its events. The same Idempotency-Key gives the same VM again."""
+    """Accept and record a new VM; poll it, or follow its events. The same Idempotency-Key returns the same VM."""
     vm, new = await vms.create(core, body, who.name, idempotency_key)
     headers = {"Location": f"/v1/vms/{vm.id}"} | ({} if new else {"Idempotency-Replayed": "true"})
     return JSONResponse(vm.model_dump(mode="json", warnings=False), status_code=201, headers=headers)
@@ -67,13 +67,13 @@ async def create_vm(core: CoreDep, who: Operator, body: VmCreate, idempotency_ke
 
 @router.get("/{vm}")
 async def get_vm(core: CoreDep, _: Viewer, vm: str, fresh: bool = False) -> Vm:
-    """By id or name. `fresh`: its host is asked too, and its word about the state counts."""
+    """Return a VM by id or name. `fresh`: its host is asked too, and decides about the state."""
     return await (looks.fresh(core, vm) if fresh else vms.get(core, vm))
 
 
 @router.delete("/{vm}", status_code=202)
 async def delete_vm(core: CoreDep, who: Operator, vm: str, force: bool = False) -> Vm:
-    """Accepted. `force`: even when its host does not answer."""
+    """Accept a delete. `force`: even if its host does not answer."""
     return await vms.delete(core, vm, who.name, force)
 
 
@@ -84,7 +84,7 @@ async def start_vm(core: CoreDep, who: Operator, vm: str) -> Vm:
 
 @router.post("/{vm}/stop", status_code=202)
 async def stop_vm(core: CoreDep, who: Operator, vm: str, body: StopRequest | None = None) -> Vm:
-    """Asks the guest to power off, ends it after `timeout_seconds`; at once with `force`."""
+    """Ask the guest to power off, and end it after `timeout_seconds`. `force`: end it at once."""
     return await vms.stop(core, vm, body or StopRequest(), who.name, await looks.contradicted(core, vm))
 
 
@@ -105,26 +105,31 @@ async def resume_vm(core: CoreDep, who: Operator, vm: str) -> Vm:
 
 @router.put("/{vm}/forwards", status_code=202)
 async def set_forwards(core: CoreDep, who: Operator, vm: str, body: PortForwards) -> Vm:
-    """All port forwards of the VM; a running one gets them at once."""
+    """Replace all port forwards of the VM. A running VM gets them at once."""
     return await forwards.replace(core, vm, body.items, who.name)
 
 
 @router.put("/{vm}/rate-limits", status_code=202)
 async def set_rate_limits(core: CoreDep, who: Operator, vm: str, body: RateLimits) -> Vm:
-    """All rate limits of the VM; a running one gets them at once."""
+    """Replace all rate limits of the VM. A running VM gets them at once."""
     return await rate_limits.replace(core, vm, body, who.name)
 
 
 @router.post("/{vm}/volumes", status_code=202)
 async def attach_volume(core: CoreDep, who: Operator, vm: str, body: VolumeCreate) -> Vm:
-    """To a VM that is stopped and has no snapshots: an empty one, or a kept one of its host. Done when its `change` is gone."""
+    """Attach an empty volume, or a kept one of its host, to a stopped VM without snapshots.
+
+    Complete when its `change` is gone.
+    """
     return await vm_volumes.attach(core, vm, body, who.name)
 
 
 @router.delete("/{vm}/volumes/{device}", status_code=202)
 async def detach_volume(core: CoreDep, who: Operator, vm: str, device: Device, data: Data = None) -> Vm:
-    """From a VM that is stopped and has no snapshots; its other volumes keep their names. Done when it is not listed any more.
-    One that is kept can be attached again."""
+    """Detach a volume from a stopped VM without snapshots. The other volumes keep their names.
+
+    Complete when it is not listed any more. A kept volume can be attached again.
+    """
     return await vm_volumes.detach(core, vm, device, data, who.name)
 
 
@@ -135,13 +140,13 @@ async def list_snapshots(core: CoreDep, _: Viewer, vm: str) -> SnapshotList:
 
 @router.post("/{vm}/snapshots", status_code=202)
 async def create_snapshot(core: CoreDep, who: Operator, vm: str, body: SnapshotCreate) -> Snapshot:
-    """Its disks, and its memory where it runs under a VMM that can."""
+    """Snapshot the disks, and the memory of a running VM if its VMM supports it."""
     return await snapshots.create(core, vm, body.name, who.name)
 
 
 @router.post("/{vm}/snapshots/{name}/restore", status_code=202)
 async def restore_snapshot(core: CoreDep, who: Operator, vm: str, name: Name) -> Vm:
-    """Of a stopped VM. A full snapshot lets it go on from there."""
+    """Restore a stopped VM. With a full snapshot it resumes from there."""
     return await snapshots.restore(core, vm, name, who.name)
 
 
@@ -152,7 +157,7 @@ async def delete_snapshot(core: CoreDep, who: Operator, vm: str, name: Name) -> 
 
 @router.get("/{vm}/events")
 async def vm_events(core: CoreDep, _: Viewer, vm: str, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> EventList:
-    """What happened to it, newest first."""
+    """List the VM's events, newest first."""
     async with core.db.transaction() as session:
         found = await vms.find(session, vm)
         return EventList(items=await events.recent(session, limit, found.id, None))
@@ -160,7 +165,7 @@ async def vm_events(core: CoreDep, _: Viewer, vm: str, limit: Annotated[int, Que
 
 @router.post("/{vm}/console-ticket", status_code=201)
 async def console_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket:
-    """Opens the console's WebSocket once, within half a minute."""
+    """Return a ticket that opens the console's WebSocket once, within half a minute."""
     async with core.db.transaction() as session:
         found = await vms.find(session, vm)
     ticket = core.tickets.issue(found.id, who)
@@ -169,7 +174,7 @@ async def console_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket
 
 @router.get("/{vm}/console/log", response_class=PlainTextResponse)
 async def console_log(core: CoreDep, _: Operator, vm: str) -> Response:
-    """What the serial port said so far, its last part when that is long."""
+    """Return the output of the serial port, or its last part if that is long."""
     async with core.db.transaction() as session:
         found = await vms.find(session, vm)
         host = await session.get(Host, found.host_id) if found.host_id else None

@@ -1,4 +1,4 @@
-"""Which host a VM goes to. Pure: candidates and a demand in, one host or the reason why none out."""
+"""Chooses the host of a VM. Pure: candidates and a demand in, one host or a reason out."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 HOST_RESERVE_MIB = 256
-"""Memory that is left to the host itself."""
+"""Memory that is reserved for the host itself."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A host with what its VMs already take: memory and vCPUs of those that run or shall run."""
+    """A host with the memory and vCPUs of its VMs that run or will run."""
 
     id: str
     name: str
@@ -23,7 +23,7 @@ class Candidate:
     used_vcpus: int = 0
     used_memory_mib: int = 0
     cannot: str = ""
-    """Why it cannot take this very VM, whatever it has free."""
+    """Why it cannot take this VM, regardless of free resources."""
 
     @property
     def free_memory_mib(self) -> int:
@@ -46,7 +46,7 @@ class Demand:
 
 
 class NoHost(Exception):
-    """No host can take it. `later`: waiting may help (hosts are away), else only a change does."""
+    """No host can take it. `later`: waiting may help (hosts are offline); otherwise something must change."""
 
     def __init__(self, reason: str, later: bool) -> None:
         self.later = later
@@ -55,8 +55,7 @@ class NoHost(Exception):
 
 @dataclass(frozen=True)
 class Lack:
-    """Why a host cannot take a VM: it `has` (the end of a sentence), and where it is short of something, of `what`; the VM
-    `needs` that much."""
+    """Why a host cannot take a VM. `has` ends the sentence; `what` is the scarce resource, of which the VM `needs` that much."""
 
     has: str
     what: str = ""
@@ -67,7 +66,7 @@ class Lack:
 
 
 def lack(host: Candidate, demand: Demand, overcommit: float) -> Lack | None:
-    """None when `host` can take it. A capacity of 0 means that it was not reported."""
+    """Return None if `host` can take it. A capacity of 0 means that it was not reported."""
     if not host.online:
         return Lack("is not online")
     if host.cordoned:
@@ -86,7 +85,7 @@ def lack(host: Candidate, demand: Demand, overcommit: float) -> Lack | None:
 
 
 def choose(candidates: Sequence[Candidate], demand: Demand, overcommit: float) -> Candidate:
-    """The fitting host with the most free memory (by name when equal); raises NoHost."""
+    """Return the fitting host with the most free memory (by name if equal). Raises NoHost."""
     if demand.host is not None:
         candidates = [c for c in candidates if c.name == demand.host]
         if not candidates:
@@ -102,7 +101,7 @@ def choose(candidates: Sequence[Candidate], demand: Demand, overcommit: float) -
 
 
 def told(reasons: Sequence[tuple[str, Lack]]) -> str:
-    """Why none of these hosts can take it, in one sentence."""
+    """Return why none of these hosts can take it, in one sentence."""
     short_of = {(reason.what, reason.needs) for _, reason in reasons}
     if len(short_of) == 1 and reasons[0][1].what:
         what, needs = short_of.pop()
@@ -112,7 +111,7 @@ def told(reasons: Sequence[tuple[str, Lack]]) -> str:
 
 
 def _sizes(needed: int, free: int) -> tuple[str, str]:
-    """Two amounts of MiB for people, in units in which they differ."""
+    """Format two amounts of MiB for people, in units in which they differ."""
     if min(needed, free) >= 1024 and needed // 1024 != free // 1024:
         return f"{-(-needed // 1024)} GiB", f"{free // 1024} GiB"
     return _size(needed), _size(free)

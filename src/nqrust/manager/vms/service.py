@@ -1,4 +1,4 @@
-"""VMs as users ask for them: every change is intent on record, answered at once; the worker makes it so."""
+"""Requests for VMs: every change is recorded and answered at once, and the worker carries it out."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from nqrust.manager.volumes import service as volumes
 _MIB = 1024 * 1024
 _REBOOTS_TOLD_EVERY = timedelta(minutes=1)
 _RUNS_OR_WILL = (VmState.running, VmState.starting, VmState.pending, VmState.stopping)
-"""Of a VM that shall run; `stopping` is the first half of a restart."""
+"""States of a VM that will run; `stopping` is the first half of a restart."""
 _MAY_RUN = {state.value for state in (VmState.running, VmState.paused, VmState.stopping, VmState.unknown)}
-"""A start would leave it as it is: what was asked before may not have been done yet, and then never is."""
+"""States in which a start would change nothing. An earlier request may be unfinished, and is then never carried out."""
 
 
 async def find(session: AsyncSession, ref: str, lock: bool = False) -> Vm:
-    """The VM with this id or name, the id first; NotFound."""
+    """Return the VM with this id or name, the id first. Raises NotFound."""
     query = select(Vm).where(or_(Vm.id == ref, Vm.name == ref))
     found = list(await session.scalars(query.with_for_update() if lock else query))
     if not found:
@@ -53,7 +53,7 @@ async def find(session: AsyncSession, ref: str, lock: bool = False) -> Vm:
 
 
 async def create(core: Core, wanted: VmCreate, actor: str, idempotency_key: str | None) -> tuple[ApiVm, bool]:
-    """Put a new VM on record. (VM, whether it is new): the same key and request give the same VM again."""
+    """Record a new VM. Return (VM, whether it is new): the same key and request return the same VM."""
     check_name(wanted.name)
     digest = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
     made_of = f" from template {wanted.template}" if wanted.template else ""
@@ -106,7 +106,7 @@ async def _replay(core: Core, key: str, digest: str) -> ApiVm | None:
 
 
 async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: str) -> Vm:
-    # FOR KEY SHARE: the image cannot be deleted between this look and our commit.
+    # FOR KEY SHARE: the image cannot be deleted between this check and the commit.
     image = await session.scalar(select(Image).where(Image.name == wanted.image).with_for_update(read=True, key_share=True))
     if image is None:
         raise NotFound(f"There is no image {wanted.image}.", cure="`nqr image ls` shows the images.")
@@ -167,7 +167,7 @@ async def get(core: Core, ref: str) -> ApiVm:
 
 
 async def start(core: Core, ref: str, actor: str, contradicted: bool = False) -> ApiVm:
-    """`contradicted`: the VM's host says that the row is wrong about whether it runs. Asking the host again does no harm."""
+    """Start a VM. `contradicted`: its host reports that the row is wrong about whether it runs. A second request is harmless."""
     async with core.db.transaction() as session:
         vm = await changeable(session, ref)
         paused = vm.state == VmState.paused.value or vm.desired_state == DesiredState.paused.value
@@ -181,7 +181,7 @@ async def start(core: Core, ref: str, actor: str, contradicted: bool = False) ->
 
 
 async def stop(core: Core, ref: str, request: StopRequest, actor: str, contradicted: bool = False) -> ApiVm:
-    """`contradicted`: as in `start`."""
+    """Stop a VM. `contradicted`: as in `start`."""
     async with core.db.transaction() as session:
         vm = await changeable(session, ref)
         vm.drained = False
@@ -221,7 +221,7 @@ async def resume(core: Core, ref: str, actor: str) -> ApiVm:
 
 
 async def delete(core: Core, ref: str, actor: str, force: bool) -> ApiVm:
-    """`force`: do not wait for a host that does not answer; what is left there goes when it is back."""
+    """Delete a VM. `force`: do not wait for an unreachable host; its remains are removed when it is back."""
     async with core.db.transaction() as session:
         vm = await find(session, ref, lock=True)
         if vm.desired_state != DesiredState.deleted.value or force or vm.state == VmState.failed.value:
@@ -232,7 +232,7 @@ async def delete(core: Core, ref: str, actor: str, force: bool) -> ApiVm:
 
 
 async def guest_report(core: Core, host_id: str, vm_id: str, forward: GuestReportForward) -> None:
-    """What a guest agent said, relayed by its host's agent. Reports about VMs of other hosts are refused."""
+    """Record a guest agent's report, forwarded by its host's agent. Reports about VMs of other hosts are refused."""
     async with core.db.transaction() as session:
         vm = await session.get(Vm, vm_id, with_for_update=True)
         if vm is None or vm.host_id != host_id:
@@ -250,14 +250,14 @@ async def guest_report(core: Core, host_id: str, vm_id: str, forward: GuestRepor
 
 
 def _worth_telling(core: Core, vm_id: str) -> bool:
-    """Whether a reboot of the guest is told: a guest can name a new boot with each report."""
+    """Return whether to record an event for a reboot: a guest can report a new boot each time."""
     at = now()
     core.reboots = {key: told for key, told in core.reboots.items() if at - told < _REBOOTS_TOLD_EVERY}
     return core.reboots.setdefault(vm_id, at) is at
 
 
 async def changeable(session: AsyncSession, ref: str) -> Vm:
-    """The VM, locked; Conflict when it is being deleted."""
+    """Return the VM, locked. Raises Conflict if it is being deleted."""
     vm = await find(session, ref, lock=True)
     if vm.desired_state == DesiredState.deleted.value:
         raise Conflict(f"VM {vm.name} is being deleted.", cure="Create a new one.", code="NQR-API-111")
@@ -265,7 +265,7 @@ async def changeable(session: AsyncSession, ref: str) -> Vm:
 
 
 def _settled(vm: Vm, desired: DesiredState, *states: VmState) -> bool:
-    """Whether `vm` is already where it is wanted, or on its way there."""
+    """Return whether `vm` is in the wanted state, or on its way there."""
     return vm.desired_state == desired.value and vm.state in {state.value for state in states}
 
 
@@ -274,7 +274,7 @@ def _wrong_state(vm: Vm, verb: str, cure: str) -> Conflict:
 
 
 async def woken(core: Core, session: AsyncSession, vm: Vm) -> ApiVm:
-    """What is answered after a change; the worker looks at once."""
+    """Wake the worker after a change, and return the answer."""
     await session.flush()
     core.wake.set()
     return api_vm(vm, await _host_name(session, vm))
@@ -287,7 +287,7 @@ async def _host_name(session: AsyncSession, vm: Vm) -> str | None:
 
 
 def api_vm(row: Vm, host: str | None) -> ApiVm:
-    """A row as the API shows it. Built without validation: the row was validated when it was written."""
+    """Return a row in the API's form. Not validated: the row was validated when it was written."""
     guest: dict[str, Any] | None = row.guest
     report = GuestReport.model_construct(**guest) if guest else None
     columns = {name: getattr(row, name) for name in ApiVm.model_fields.keys() & row.__table__.columns.keys()}

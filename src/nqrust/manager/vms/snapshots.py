@@ -1,4 +1,4 @@
-"""Snapshots as users ask for them: a row first, then an operation; and what the worker does of it."""
+"""Requests for snapshots: a row first, then an operation; and the worker's part."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LIVE = (VmState.running.value, VmState.paused.value)
 
 
 async def of_vm(core: Core, ref: str) -> SnapshotList:
-    """Oldest first."""
+    """Return a VM's snapshots, oldest first."""
     async with core.db.transaction() as session:
         vm = await vms.find(session, ref)
         query = select(Snapshot).where(Snapshot.vm_id == vm.id).order_by(Snapshot.created_at, Snapshot.name)
@@ -34,7 +34,7 @@ async def of_vm(core: Core, ref: str) -> SnapshotList:
 
 
 async def create(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
-    """Of its disks, and of its memory while it runs."""
+    """Snapshot the disks, and the memory of a running VM."""
     async with core.db.transaction() as session:
         vm = await _idle(session, ref, (*_STILL, *_LIVE))
         host = await session.get(Host, vm.host_id) if vm.host_id else None
@@ -61,7 +61,7 @@ async def create(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
 
 
 async def restore(core: Core, ref: str, name: str, actor: str) -> ApiVm:
-    """Of a VM that does not run. With a full snapshot it goes on from there."""
+    """Restore a stopped VM. With a full snapshot it resumes from there."""
     async with core.db.transaction() as session:
         vm = await _idle(session, ref, _STILL)
         row = await _found(session, vm, name)
@@ -86,7 +86,7 @@ async def delete(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
 
 
 async def ask(agent: AgentPort, vm_id: str, operation: Operation, generation: int) -> SnapshotFound | VmStatus | None:
-    """What the agent answers to a snapshot, a restore, a deletion. `generation`: of the VM's row."""
+    """Ask the agent for a snapshot, a restore or a deletion. `generation`: of the VM's row."""
     name = str(operation.params["snapshot"])
     if operation.kind == "snapshot":
         return await agent.create_snapshot(vm_id, name)
@@ -101,7 +101,7 @@ async def ask(agent: AgentPort, vm_id: str, operation: Operation, generation: in
 
 
 async def note(session: AsyncSession, vm: Vm, operation: Operation, found: SnapshotFound | VmStatus | None) -> None:
-    """Write down what came of it."""
+    """Record the result."""
     name = str(operation.params["snapshot"])
     row = await session.get(Snapshot, (vm.id, name))
     if row is None:
@@ -118,7 +118,7 @@ async def note(session: AsyncSession, vm: Vm, operation: Operation, found: Snaps
 
 
 async def failed(session: AsyncSession, vm: Vm, operation: Operation, reason: str) -> None:
-    """The VM is as it was; the snapshot says why it is not."""
+    """Record the reason in the snapshot. The VM is unchanged."""
     row = await session.get(Snapshot, (vm.id, str(operation.params["snapshot"])))
     if operation.kind == "restore":
         vm.desired_state, vm.state = DesiredState.stopped.value, VmState.stopped.value
@@ -127,7 +127,7 @@ async def failed(session: AsyncSession, vm: Vm, operation: Operation, reason: st
 
 
 async def superseded(session: AsyncSession, vm_id: str) -> None:
-    """Something newer was asked of the VM: what had not begun does not happen."""
+    """Drop snapshot operations that have not begun, after a newer request for the VM."""
     await session.execute(
         update(Snapshot)
         .where(Snapshot.vm_id == vm_id, Snapshot.state.in_(("creating", "deleting")))
@@ -147,7 +147,7 @@ async def _idle(session: AsyncSession, ref: str, states: tuple[str, ...]) -> Vm:
 
 
 async def _enqueue(session: AsyncSession, vm: Vm, kind: str, name: str, actor: str) -> None:
-    """What is wanted of the VM itself stays, and so does what is known of it."""
+    """Record an operation without changing the wanted or the observed state of the VM."""
     error = vm.error
     await operations.enqueue(session, vm, kind, DesiredState(vm.desired_state), actor, {"snapshot": name})
     vm.error = error

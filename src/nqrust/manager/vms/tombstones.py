@@ -1,7 +1,7 @@
-"""Tombstones: which VMs somebody deleted, when and who. Without a row, only a VM that has one is taken off a host.
+"""Tombstones: records of deleted VMs, with time and actor. Without a row, only a VM with one is removed from a host.
 
-A tombstone is written in the transaction that accepts the delete. It stays until long after its host has confirmed that
-nothing of the VM is left there.
+The transaction that accepts the delete writes the tombstone. It stays until long after the host has confirmed that nothing of
+the VM is left.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ KEPT = timedelta(days=365)
 
 
 async def record(session: AsyncSession, vm_id: str, name: str, host_id: str | None, actor: str) -> None:
-    """`actor` deletes the VM. The first one to ask stays on record."""
+    """Record that `actor` deletes the VM. The first request stays on record."""
     row = {"vm_id": vm_id, "name": name, "host_id": host_id, "deleted_by": actor, "deleted_at": now()}
     await session.execute(insert(Tombstone).values(**row).on_conflict_do_nothing())
 
 
 async def confirm(session: AsyncSession, vm_id: str) -> None:
-    """Nothing of the VM is left on its host."""
+    """Record that nothing of the VM is left on its host."""
     await session.execute(update(Tombstone).where(Tombstone.vm_id == vm_id).values(confirmed_at=now()))
 
 
 async def of(core: Core, vm_ids: Collection[str]) -> set[str]:
-    """Those of `vm_ids` that somebody deleted."""
+    """Return those of `vm_ids` that somebody deleted."""
     if not vm_ids:
         return set()
     async with core.db.transaction() as session:
@@ -42,7 +42,7 @@ async def of(core: Core, vm_ids: Collection[str]) -> set[str]:
 
 
 async def observed(core: Core, inventories: Mapping[str, Inventory]) -> None:
-    """Confirm deletes of which the VM's host, in its inventory, shows nothing any more."""
+    """Confirm the deletes of VMs that their host's inventory does not list any more."""
     async with core.db.transaction() as session:
         query = (
             select(Tombstone)

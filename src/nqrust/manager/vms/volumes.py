@@ -1,8 +1,8 @@
-"""Volumes that come to, and go from, a VM that is there already. It has to be stopped.
+"""Attaches volumes to existing VMs, and detaches them. The VM must be stopped.
 
-The VM's row says what is wanted: each of its volumes, and under `change` what is still to be done about one. Whatever is
-asked of the VM's agent carries that along, so nothing is lost when another operation takes the place of the first; what
-the agent has confirmed is written down as done. Until then a volume stays the VM's, and its letter is taken.
+The VM's row holds the wanted state: each of its volumes, and under `change` the pending work. Every request to the VM's agent
+includes it, so nothing is lost if another operation replaces the first. The row records what the agent has confirmed. Until
+then a volume belongs to the VM, and its letter is taken.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ACTOR = "system:volumes"
 
 
 async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiVm:
-    """Under the first letter that is free. A VM that is on no host yet goes to that of its kept volumes."""
+    """Attach a volume under the first free letter. A VM without a host goes to the host of its kept volumes."""
     async with core.db.transaction() as session:
         vm = await _changeable(session, ref)
         taken = {volume.device for volume in vm.spec.volumes}
@@ -46,7 +46,7 @@ async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiV
         else:
             _check_room(host, found)
             if found.name is None:
-                # The letter may have been another volume's before, whose file is called by it.
+                # The letter may have belonged to another volume, whose file has that name.
                 found.kept_as = f"{kept_volume_name(vm.name, device, vm.id)}-{vm.generation + 1}"
             found.change = "attaching"
         vm.change(volumes=sorted([*vm.spec.volumes, found], key=lambda volume: volume.device))
@@ -55,8 +55,10 @@ async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiV
 
 
 async def detach(core: Core, ref: str, device: str, data: Literal["keep", "delete"] | None, actor: str) -> ApiVm:
-    """The others keep their letters. `data`: what becomes of what is on it; None keeps a volume that is marked to be
-    kept, and is refused for another."""
+    """Detach a volume. The others keep their letters. `data`: keep or delete the data.
+
+    None keeps a volume that is marked to be kept, and is refused for another.
+    """
     async with core.db.transaction() as session:
         vm = await _changeable(session, ref)
         volume = next((one for one in vm.spec.volumes if one.device == device), None)
@@ -82,7 +84,7 @@ async def detach(core: Core, ref: str, device: str, data: Literal["keep", "delet
 
 
 async def settled(session: AsyncSession, vm: Vm, host: Host, spec: VmSpec) -> None:
-    """Write down what the agent has done: all that `spec` asked."""
+    """Record that the agent has carried out all of `spec`."""
     if not (spec.attached or spec.detached):
         return
     gone = {volume.device for volume in spec.detached}
@@ -104,10 +106,13 @@ async def settled(session: AsyncSession, vm: Vm, host: Host, spec: VmSpec) -> No
 
 
 async def went_back(session: AsyncSession, vm: Vm, operation: Operation) -> None:
-    """What could not be done is not wanted any more. What was to come may be on its host already: it goes, and nobody has
-    written on it; what was to go is its again."""
+    """Undo failed changes in the wanted state.
+
+    A volume to attach may be on the host already: it is removed, and nobody has written to it. A volume to detach belongs to the
+    VM again.
+    """
     vm.change(volumes=[_undone(volume) for volume in vm.spec.volumes])
-    if volumes.unsettled(vm) and operation.actor != _ACTOR:  # after that the reconciler asks, when its host answers
+    if volumes.unsettled(vm) and operation.actor != _ACTOR:  # after that the reconciler repeats it when its host answers
         reason = vm.error
         await _enqueue(session, vm, _ACTOR)
         vm.error = reason
@@ -120,7 +125,7 @@ def _undone(volume: ApiVolume) -> ApiVolume:
 
 
 async def _changeable(session: AsyncSession, ref: str) -> Vm:
-    """The VM, locked; Conflict while its volumes cannot change."""
+    """Return the VM, locked. Raises Conflict while its volumes cannot change."""
     vm = await vms.changeable(session, ref)
     if await operations.has_open(session, vm.id) or vm.state == VmState.unknown.value:
         starts = vm.desired_state != DesiredState.stopped.value
@@ -147,7 +152,7 @@ async def _changeable(session: AsyncSession, ref: str) -> Vm:
 
 
 def _check_room(host: Host, volume: ApiVolume) -> None:
-    """As where a VM is placed. A kept volume takes its room already; a capacity of 0 means that it was not reported."""
+    """Check the room as in placement. A kept volume already occupies its space; a capacity of 0 means not reported."""
     free = HostCapacity.model_validate(host.capacity).disk_available_mib
     if volume.name is None and free and free < volume.size_mib:
         raise Conflict(
@@ -164,14 +169,14 @@ async def _asked(core: Core, session: AsyncSession, vm: Vm, actor: str) -> ApiVm
 
 
 async def _enqueue(session: AsyncSession, vm: Vm, actor: str) -> None:
-    """What is wanted of the VM itself stays, and so does why one that failed did."""
+    """Record an operation. The VM's wanted state and the reason of its failure stay."""
     error = vm.error if vm.state == VmState.failed.value else ""
     await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor)
     vm.error = error
 
 
 async def _released(session: AsyncSession, vm: Vm, volume: ApiVolume, data: str | None) -> str:
-    """The volume is nobody's from now on, or gone; its name."""
+    """Mark the volume as detached or gone, and return its name."""
     name = volume.kept_name(vm.name, vm.id)
     row = await session.get(Volume, name, with_for_update=True)
     if row is not None and data == "keep":

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/volumes", tags=["volumes"])
 
 @router.get("")
 async def list_volumes(core: CoreDep, _: Viewer, host: Annotated[str | None, Query(max_length=253)] = None) -> StoredVolumeList:
-    """Disks that outlived their VMs, by name, and the VMs that have one of them now."""
+    """List disks that outlived their VMs, by name, with the VMs that have them attached."""
     return await volumes.of_all(core, host)
 
 
@@ -24,5 +24,5 @@ async def list_volumes(core: CoreDep, _: Viewer, host: Annotated[str | None, Que
 async def delete_volume(
     core: CoreDep, who: Operator, name: Annotated[str, Path(pattern=VOLUME_PATTERN, max_length=VOLUME_NAME_LENGTH)]
 ) -> None:
-    """With what is in it. Refused while a VM has it."""
+    """Delete a volume with its data. Refused while a VM has it."""
     await volumes.remove(core, name, who.name)

@@ -1,7 +1,7 @@
-"""Kept volumes: which there are, on which host, and which VM has one.
+"""Kept volumes, with their hosts and the VMs that have them attached.
 
-A row whose volume no VM has follows what the host reports: it comes when the file does and goes with it. A row whose
-volume a VM has stays for as long as the VM does.
+The row of a detached volume follows the host's report: it appears and disappears with the file. The row of an attached volume
+stays as long as its VM.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNSETTLED = or_(*(SPEC["volumes"].contains([{"change": change}]) for change in (
 
 
 async def of_all(core: Core, host: str | None = None) -> StoredVolumeList:
-    """By name. `host`: name or id of the only one to look at."""
+    """Return volumes by name. `host`: name or id of the only host to list."""
     query = (
         select(Volume, Host.name, Vm.name)
         .join(Host, Host.id == Volume.host_id)
@@ -48,9 +48,9 @@ async def of_all(core: Core, host: str | None = None) -> StoredVolumeList:
 
 
 async def remove(core: Core, name: str, actor: str) -> None:
-    """The volume and what is in it, on its host first: when that does not answer, nothing is forgotten.
+    """Delete the volume and its data, on its host first. If the host does not answer, the record stays.
 
-    Locked meanwhile, so that no VM gets what is about to go.
+    The lock keeps VMs from attaching the volume meanwhile.
     """
     async with core.db.transaction() as session:
         row = await session.get(Volume, name, with_for_update=True)
@@ -68,12 +68,12 @@ async def remove(core: Core, name: str, actor: str) -> None:
 async def taken(
     session: AsyncSession, vm_id: str, wanted: Sequence[VolumeCreate], host: str | None
 ) -> tuple[list[ApiVolume], str | None]:
-    """The volumes of a new VM as its row keeps them, and the name of the host it has to go to.
+    """Return the volumes of a new VM in the form of its row, and the name of the host where they are.
 
-    Kept ones are its own from now on (`session` has its row). Raises NotFound, Conflict.
+    Attaches kept ones (`session` has the VM's row). Raises NotFound, Conflict.
     """
     for name in sorted(volume.name for volume in wanted if volume.name is not None):
-        await _named(session, name)  # locked in one order, so that no two requests wait for each other
+        await _named(session, name)  # locked in one order, to avoid deadlocks
     rows: list[ApiVolume] = []
     for device, volume in zip(DEVICES, wanted, strict=False):
         found, host = await take(session, vm_id, device, volume, host)
@@ -84,11 +84,12 @@ async def taken(
 async def take(
     session: AsyncSession, vm_id: str, device: str, wanted: VolumeCreate, host: str | None, placed: bool = False
 ) -> tuple[ApiVolume, str | None]:
-    """One volume as a VM's row keeps it, and the name of the host where the VM has to go, or is (`placed`).
+    """Return one volume in the form of a VM's row, and the host where the VM must go, or is (`placed`).
 
-    Raises NotFound, Conflict."""
+    Raises NotFound, Conflict.
+    """
     if wanted.name is None:
-        assert wanted.size_mib is not None  # its validator saw to that
+        assert wanted.size_mib is not None  # its validator ensures that
         return ApiVolume(device=device, size_mib=wanted.size_mib, keep=wanted.keep), host
     row = await _named(session, wanted.name)
     await _free(session, row)
@@ -107,22 +108,22 @@ async def take(
 
 
 def plain(volume: ApiVolume) -> ApiVolume:
-    """Without what is under way."""
+    """Return the volumes without pending changes."""
     return volume.model_copy(update={"change": None, "data": None})
 
 
 def unsettled(vm: Vm) -> bool:
-    """Whether its host is still to be told of a volume that comes or goes."""
+    """Return whether its host must still learn of a volume to attach or detach."""
     return any(volume.change for volume in vm.spec.volumes)
 
 
 def to_be_saved(vm: Vm) -> bool:
-    """Whether a volume that would be deleted with the VM is on its way to be kept."""
+    """Return whether a volume that would be deleted with the VM is being moved to the kept ones."""
     return any(v.change == "detaching" and v.data == "keep" and not v.keep for v in vm.spec.volumes)
 
 
 async def kept_there(agent: AgentPort, vm: Vm) -> set[str]:
-    """Names of the VM's volumes that its host keeps, now that the VM is gone there. One that was never made is not kept."""
+    """Return names of volumes that the host keeps after deleting the VM. A volume that was never created is not kept."""
     wanted = {
         volume.kept_name(vm.name, vm.id) for volume in vm.spec.volumes if volume.keep or volume.data == "keep" or volume.name
     }
@@ -133,7 +134,7 @@ async def kept_there(agent: AgentPort, vm: Vm) -> set[str]:
 
 
 async def left(session: AsyncSession, vm: Vm, there: Collection[str]) -> None:
-    """Record the new ones of those that a VM leaves behind; those it had from others are nobody's again with its row."""
+    """Record the new volumes among those that a VM leaves. Older ones become detached when its row is deleted."""
     for volume in vm.spec.volumes:
         name = volume.kept_name(vm.name, vm.id)
         if vm.host_id is not None and not volume.name and name in there:
@@ -141,8 +142,10 @@ async def left(session: AsyncSession, vm: Vm, there: Collection[str]) -> None:
 
 
 async def follow(session: AsyncSession, vm: Vm) -> None:
-    """Which kept volumes are the VM's, after its row was taken from its host. Those that it has no more are nobody's: they
-    can be attached or deleted again, and go where their host has them no more."""
+    """Update the VM's kept volumes after taking its row from its host.
+
+    Volumes that it lost become detached: they can be attached or deleted, and are removed if their host lacks them.
+    """
     has = {volume.name: volume.size_mib for volume in vm.spec.volumes if volume.name}
     query = select(Volume).where(Volume.vm_id == vm.id, Volume.name.not_in(sorted(has))).with_for_update()
     for row in await session.scalars(query):
@@ -155,14 +158,16 @@ async def follow(session: AsyncSession, vm: Vm) -> None:
 
 
 async def free(core: Core) -> set[str]:
-    """Names of those that no VM has."""
+    """Return names of detached volumes."""
     async with core.db.transaction() as session:
         return set(await session.scalars(select(Volume.name).where(Volume.vm_id.is_(None))))
 
 
 async def observed(core: Core, inventories: Mapping[str, Inventory], before: Collection[str]) -> None:
-    """Rows follow what the hosts report. `before`: names of those that no VM had when the hosts were asked; only these are
-    missed. What a VM's row says is the VM's gets no row of its own, wherever its file is just now."""
+    """Update rows from the hosts' reports. `before`: names of volumes that were detached before the hosts were asked.
+
+    Only these can go missing. A volume in a VM's row gets no row of its own, wherever its file is at the moment.
+    """
     async with core.db.transaction() as session:
         known: dict[str, set[str]] = {}
         for name, host_id in await session.execute(select(Volume.name, Volume.host_id)):
@@ -180,7 +185,7 @@ async def observed(core: Core, inventories: Mapping[str, Inventory], before: Col
 
 
 async def _of_vms(session: AsyncSession, host_id: str) -> set[str]:
-    """What the volumes of the host's VMs are called, or would be."""
+    """Return the present or future names of volumes of the host's VMs."""
     query = select(Vm).where(Vm.host_id == host_id, func.jsonb_array_length(SPEC["volumes"]) > 0)
     return {volume.kept_name(vm.name, vm.id) for vm in await session.scalars(query) for volume in vm.spec.volumes}
 
@@ -190,7 +195,7 @@ async def insert_row(session: AsyncSession, name: str, host_id: str, size_mib: i
 
 
 async def _named(session: AsyncSession, name: str) -> Volume:
-    """The volume of that name, else the only one whose name begins so; locked."""
+    """Return the volume of that name, or the only one whose name begins so, locked."""
     query = select(Volume).where(Volume.name.startswith(name, autoescape=True)).order_by(Volume.name)
     found = list(await session.scalars(query.with_for_update()))
     exact = [row for row in found if row.name == name]

@@ -1,1 +1,1 @@
-"""What the manager does without being asked by a request: it drives operations and reconciles."""
+"""Background work of the manager: it runs operations and reconciles."""

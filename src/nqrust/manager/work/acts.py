@@ -1,4 +1,4 @@
-"""Carrying out what the reconciler decided. Each act looks once more at the row, in a transaction, before it acts."""
+"""Carries out the reconciler's decisions. Each act checks the row again, in a transaction, before it acts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TOLD = {
 
 
 async def carry_out(core: Core, action: diff.Action, hosts: Mapping[str, Host], told: set[tuple[str, str]]) -> None:
-    """`told`: what was said already and need not be said again. Raises AgentFailure."""
+    """Carry out a decision. `told`: events that were recorded and are not repeated. Raises AgentFailure."""
     if isinstance(action, diff.HostChanged):
         await _host_changed(core, action)
     elif isinstance(action, diff.Adopt):
@@ -68,7 +68,7 @@ async def _host_changed(core: Core, action: diff.HostChanged) -> None:
 
 
 async def _unchanged(session: AsyncSession, action: diff.VmAction) -> Vm | None:
-    """The row, locked, when it still is what the decision was made on."""
+    """Return the row, locked, if it is unchanged since the decision."""
     vm = await session.get(Vm, action.vm_id, with_for_update=True)
     if vm is None or vm.generation != action.generation or await operations.has_open(session, vm.id):
         return None
@@ -146,13 +146,13 @@ async def _adopt(core: Core, action: diff.Adopt) -> None:
 
 
 async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
-    """What the VM's host has on record is newer than the row, which a restored database is the cause of."""
+    """Take over the host's record of a VM that is newer than the row, after a database restore."""
     found: dict[str, Any] = {"generation": action.status.generation}
     try:
         found = adoption.asked_for(await core.agent_of(host).vm_record(action.vm_id))
     except AgentSaidNo as error:
         if error.status != 404:
-            raise  # else its record cannot be read
+            raise  # otherwise its record cannot be read
     async with core.db.transaction() as session:
         vm = await _unchanged(session, action)
         if vm is None or vm.host_id != host.id:
@@ -160,7 +160,7 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
         was = vm.generation
         for name, value in found.items():
             setattr(vm, name, value)
-        # What ended well was not to come back.
+        # A clean end needs no restart.
         follows = {"paused": DesiredState.paused, "running": DesiredState.running}
         vm.desired_state = follows.get(action.status.state, DesiredState.stopped).value
         vm.observed_generation = vm.generation
@@ -180,14 +180,14 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
 
 
 async def _is_taken(session: AsyncSession, ip: str | None, host: Host, vm: Vm) -> bool:
-    """Whether another VM of the host has the address on record."""
+    """Return whether another VM of the host has the address on record."""
     with session.no_autoflush:
         query = select(Vm.id).where(Vm.host_id == host.id, Vm.ip == ip, Vm.id != vm.id)
         return await session.scalar(query) is not None
 
 
 def _ended_badly(vm: Vm, host: Host, status: VmStatus) -> None:
-    """It comes back where its policy says so or, when its host was started again since, its autostart."""
+    """Restart it if its policy says so or, if its host was started since, its autostart."""
     rebooted = vm.host_boot_id not in (None, host.boot_id)
     back = vm.spec.autostart if rebooted else comes_back(vm.spec.restart_policy, clean=False)
     observing.stopped(vm)
@@ -197,7 +197,7 @@ def _ended_badly(vm: Vm, host: Host, status: VmStatus) -> None:
 
 
 async def _remove(core: Core, action: diff.FinishDelete | diff.RemoveCanary, host: Host) -> None:
-    """What a delete on record, or the end of a canary's time, asks for."""
+    """Remove a VM for a recorded delete or an expired canary."""
     async with core.db.transaction() as session:
         if await session.get(Vm, action.vm_id) is not None:
             return  # it got a row in the meantime

@@ -1,10 +1,10 @@
-"""What to do so that what is becomes what is wanted. Pure: rows, inventories and a time in, actions out.
+"""Compares the actual with the wanted state. Pure: rows, inventories and a time in, actions out.
 
-The caller reads the rows before it asks for the inventories. So a VM that a row calls running and an inventory calls
-stopped did stop, unless somebody asked for that in between: every action carries the row's generation, and whoever
-carries it out looks once more.
+The caller reads the rows before it asks for the inventories. A VM that runs in the row and is stopped in the inventory did
+therefore stop, unless somebody requested that in between. Every action carries the row's generation, and its executor checks
+the row again.
 
-Nothing is stopped or removed because its row is missing: only what a delete on record asked for, and canaries.
+A missing row never stops or removes anything. Only recorded deletes and expired canaries are removed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from nqrust.manager.vms.restarts import comes_back
 CANARY_GRACE = timedelta(minutes=10)
 """Counted from the scope's own start."""
 TAP_GRACE = timedelta(seconds=30)
-"""Counted from when we first saw it; a TAP has no start time."""
+"""Counted from the first sighting; a TAP has no start time."""
 STEADY_AFTER = timedelta(minutes=10)
-"""A VM that ran this long has recovered: its next death is a first one."""
+"""A VM that ran this long has recovered: its next failure counts as the first."""
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=5)
 RETRY_FAILED_AFTER = timedelta(seconds=60)
@@ -33,8 +33,10 @@ RETRY_FAILED_AFTER = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class VmRow:
-    """What the database says of a VM. `busy`: an operation is open. `failed_at`: when the last operation failed.
-    `unsettled`: its host is still to be told of a volume that comes or goes."""
+    """A VM's row. `busy`: an operation is open. `failed_at`: when the last operation failed.
+
+    `unsettled`: its host must still learn of a volume to attach or detach.
+    """
 
     id: str
     name: str
@@ -56,7 +58,7 @@ class VmRow:
 
 @dataclass(frozen=True)
 class HostRow:
-    """`state`: by its silence, now. `stored`: what we wrote last."""
+    """`state`: from its silence, now. `stored`: the last recorded state."""
 
     id: str
     name: str
@@ -78,7 +80,7 @@ class HostChanged(Action):
 
 @dataclass(frozen=True)
 class VmAction(Action):
-    """About a VM with a row, when its generation is still this and nothing else is going on."""
+    """About a VM with a row, if its generation is unchanged and no operation is open."""
 
     vm_id: str
     generation: int
@@ -86,7 +88,7 @@ class VmAction(Action):
 
 @dataclass(frozen=True)
 class Observed(VmAction):
-    """The row shall say what the inventory says."""
+    """Update the row from the inventory."""
 
     status: VmStatus
 
@@ -98,7 +100,7 @@ class Unknown(VmAction):
 
 @dataclass(frozen=True)
 class Restart(VmAction):
-    """It died and its policy wants it back, after `delay`. `reason` is for people."""
+    """It died and its policy restarts it, after `delay`. `reason` is for people."""
 
     reason: str
     delay: timedelta
@@ -107,7 +109,7 @@ class Restart(VmAction):
 
 @dataclass(frozen=True)
 class LeaveDead(VmAction):
-    """It ended and is not to come back. `failed`: by itself and badly, not by a clean power-off."""
+    """It ended and does not restart. `failed`: it ended badly, not by a clean power-off."""
 
     reason: str
     failed: bool
@@ -115,21 +117,21 @@ class LeaveDead(VmAction):
 
 @dataclass(frozen=True)
 class Ended(VmAction):
-    """It is to run again and the reconciler may not act: the row says that it is stopped, and what is wanted stays."""
+    """It should run again, but the reconciler may not act: the row shows it as stopped, and the wanted state stays."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Repeat(VmAction):
-    """What is wanted is not so, and nobody is at it: do `kind` (again)."""
+    """The wanted state is not reached and no operation is open: do `kind` (again)."""
 
     kind: str
 
 
 @dataclass(frozen=True)
 class Adopt(VmAction):
-    """A scope on `host_id` belongs to a row that has no host: a crash lost that we placed it."""
+    """A scope on `host_id` belongs to a row without a host: a crash lost the placement."""
 
     host_id: str
     status: VmStatus
@@ -137,7 +139,7 @@ class Adopt(VmAction):
 
 @dataclass(frozen=True)
 class Behind(VmAction):
-    """Its host was told something newer than the row says: the database was restored. The row follows the host."""
+    """Its host knows a newer generation than the row: the database was restored. The row follows the host."""
 
     host_id: str
     status: VmStatus
@@ -145,7 +147,7 @@ class Behind(VmAction):
 
 @dataclass(frozen=True)
 class Unrecorded(Action):
-    """The host has a VM without a row of this host. It is reported and left alone, running or not."""
+    """The host has a VM without a row of this host. It is reported and not changed, running or not."""
 
     host_id: str
     status: VmStatus
@@ -153,7 +155,7 @@ class Unrecorded(Action):
 
 @dataclass(frozen=True)
 class FinishDelete(Action):
-    """Somebody deleted the VM, and its host still has something of it."""
+    """Somebody deleted the VM, and its host still has a part of it."""
 
     host_id: str
     vm_id: str
@@ -162,7 +164,7 @@ class FinishDelete(Action):
 
 @dataclass(frozen=True)
 class RemoveCanary(Action):
-    """A canary without a row, older than its grace: its nqr was killed."""
+    """A canary without a row, older than its grace period: its nqr was killed."""
 
     host_id: str
     vm_id: str
@@ -171,7 +173,7 @@ class RemoveCanary(Action):
 
 @dataclass(frozen=True)
 class RemoveTap(Action):
-    """Of a VM that is stopped or was deleted."""
+    """The TAP of a stopped or deleted VM."""
 
     host_id: str
     tap: str
@@ -179,7 +181,7 @@ class RemoveTap(Action):
 
 @dataclass(frozen=True)
 class UnknownTap(Action):
-    """Of a VM that neither a row nor a delete tells of. It is reported and left alone."""
+    """The TAP of a VM without a row or a recorded delete. It is reported and not changed."""
 
     host_id: str
     tap: str
@@ -194,9 +196,11 @@ def diff(
     taps_seen: Mapping[tuple[str, str], datetime],
     deleted: Collection[str] = (),
 ) -> list[Action]:
-    """`inventories`: by host id, of those hosts that answered. `taps_seen`: when each (host, TAP) without a VM was
-    first seen. `deleted`: ids of VMs with a delete on record, at least of those that hosts have and `vms` does not tell of.
-    A host that does not answer and is not yet offline is left alone."""
+    """Return the actions. `inventories`: by host id, of the hosts that answered.
+
+    `taps_seen`: when each (host, TAP) without a VM was first seen. `deleted`: ids of VMs with a recorded delete, at least those
+    that hosts have and `vms` lacks. Nothing is done about a host that does not answer and is not yet offline.
+    """
     rows = {vm.id: vm for vm in vms}
     by_host: dict[str | None, list[VmRow]] = {}
     for vm in rows.values():
@@ -227,7 +231,7 @@ def _lost_sight(vm: VmRow) -> bool:
 
 
 def _known(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> list[Action]:
-    """A VM of this host. One that somebody is at (being created, say) is never touched."""
+    """Decide about a known VM of this host. One with an open operation (such as its creation) is never touched."""
     if vm.busy:
         return []
     if vm.desired is DesiredState.deleted:
@@ -245,9 +249,9 @@ def _known(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> l
         assert status is not None
         return _alive(vm, status, now)
     if vm.state is VmState.failed:
-        # It was given up with a reason; only a person, or a host's restart, tries again.
+        # It failed with a reason; only a person, or a host's restart, tries again.
         return _repeat(vm, "update", now) if vm.unsettled else []
-    # A paused VM that is gone has lost what it had in memory: pausing it again means nothing.
+    # A paused VM that is gone has lost its memory: it cannot be paused again.
     if vm.desired is DesiredState.paused or vm.state in _HAD_LIFE:
         return [_dead(vm, status, boot_id, now)]
     return _repeat(vm, "start", now)
@@ -269,12 +273,12 @@ def _alive(vm: VmRow, status: VmStatus, now: datetime) -> list[Action]:
 
 
 def ports(forwards: Iterable[PortForward]) -> frozenset[tuple[str, int, int]]:
-    """To be compared: protocol, port of the host, port of the guest."""
+    """Return (protocol, host port, guest port) for comparison."""
     return frozenset((one.protocol, one.host_port, one.guest_port) for one in forwards)
 
 
 def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Action:
-    """It was to run and does not."""
+    """Decide about a VM that should run and does not."""
     rebooted = vm.host_boot_id is not None and vm.host_boot_id != boot_id
     if rebooted:
         if vm.autostart:
@@ -288,7 +292,7 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
 
 
 def only_seen(action: Action) -> Action | None:
-    """What is left of a decision where nothing may be done: writing down what is."""
+    """Reduce a decision to recording the observed state, where nothing may be done."""
     if isinstance(action, Restart):
         return Ended(action.vm_id, action.generation, action.reason)
     kept = (HostChanged, Observed, Unknown, LeaveDead, Adopt, Behind, Unrecorded, UnknownTap)
@@ -296,7 +300,7 @@ def only_seen(action: Action) -> Action | None:
 
 
 def restart_pause(vm: VmRow, now: datetime) -> timedelta:
-    """At once the first time; then 5 s, doubling up to 5 min, until it has run for ten minutes."""
+    """Return the pause before a restart: 0 the first time; then 5 s, doubling up to 5 min, until it has run for ten minutes."""
     if vm.started_at is not None and now - vm.started_at > STEADY_AFTER:
         return timedelta(0)
     if vm.restarts == 0:
@@ -306,7 +310,7 @@ def restart_pause(vm: VmRow, now: datetime) -> timedelta:
 
 
 def _repeat(vm: VmRow, kind: str, now: datetime) -> list[Action]:
-    """Not right after it failed: an agent that says no gets a minute."""
+    """Repeat the wanted change, but wait a minute after an agent refused it."""
     if vm.failed_at is not None and now - vm.failed_at < RETRY_FAILED_AFTER:
         return []
     return [Repeat(vm.id, vm.generation, kind)]
@@ -319,7 +323,7 @@ def _gone(vm: VmRow) -> VmStatus:
 def _strangers(
     host: HostRow, rows: Mapping[str, VmRow], seen: Iterable[VmStatus], now: datetime, deleted: Collection[str]
 ) -> list[Action]:
-    """What the host has and no row of this host explains."""
+    """Decide about VMs of the host that no row of this host explains."""
     actions: list[Action] = []
     for status in seen:
         row = rows.get(status.id)
@@ -333,7 +337,7 @@ def _strangers(
         if row is None and status.id in deleted:
             actions.append(FinishDelete(host.id, status.id, status.name))
         elif row is None and canary_owner(status.name, status.tags):
-            # Without a start time nothing can be said of its age, and so nothing is done.
+            # Without a start time its age is unknown, and so nothing is done.
             if alive and status.started_at is not None and now - status.started_at >= CANARY_GRACE:
                 actions.append(RemoveCanary(host.id, status.id, status.name))
         elif alive or status.disk:
@@ -350,7 +354,7 @@ def _taps(
     taps_seen: Mapping[tuple[str, str], datetime],
     deleted: Collection[str],
 ) -> list[Action]:
-    """A TAP whose ifalias names a VM that has no row on this host, or is stopped."""
+    """Decide about TAPs whose ifalias names a VM that has no row on this host, or is stopped."""
     actions: list[Action] = []
     for tap in orphan_taps(host.id, rows, seen, taps):
         first = taps_seen.get((host.id, tap.name))
@@ -365,7 +369,7 @@ def _taps(
 
 
 def strangers(vms: Iterable[VmRow], inventories: Mapping[str, Inventory]) -> set[str]:
-    """Ids of what hosts have, VMs and owners of TAPs, and `vms` does not tell of."""
+    """Return ids of VMs and TAP owners on hosts that `vms` lacks."""
     found = {vm.id for inventory in inventories.values() for vm in inventory.vms}
     found |= {tap.vm_id for inventory in inventories.values() for tap in inventory.taps if tap.vm_id}
     return found - {vm.id for vm in vms}
@@ -374,7 +378,7 @@ def strangers(vms: Iterable[VmRow], inventories: Mapping[str, Inventory]) -> set
 def orphan_taps(
     host_id: str, rows: Mapping[str, VmRow], seen: Mapping[str, VmStatus], taps: Iterable[TapStatus]
 ) -> list[TapStatus]:
-    """TAPs with an owner that has no row on this host (or wants none: stopped, nobody at it) and no live scope."""
+    """Return TAPs of owners without a row on this host (or stopped, without an open operation) and without a live scope."""
     result = []
     for tap in taps:
         if tap.vm_id is None:

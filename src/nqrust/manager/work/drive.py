@@ -1,4 +1,4 @@
-"""Doing one operation: talk to the agent, write down what came of it. Every way out leaves a row that says so."""
+"""Runs one operation: asks the agent and records the result. Every exit leaves the result in the row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RETRIED = {408, 409, 423, 425, 429, 500, 502, 503, 504}
 
 
 class Again(Exception):
-    """Not now; try later, until the deadline. `limited`: only a few times."""
+    """Not possible now; retry until the deadline. `limited`: only a few times."""
 
     def __init__(self, reason: str, limited: bool = False) -> None:
         self.limited = limited
@@ -38,11 +38,11 @@ class Again(Exception):
 
 
 class GivenUp(Exception):
-    """It cannot be done."""
+    """It is not possible."""
 
 
 async def claim(core: Core, operation_id: int, vm_id: str) -> bool:
-    """Take a pending operation; False when it is no longer there to take. Older pending ones are superseded."""
+    """Claim a pending operation. Returns False if it is not pending any more. Older pending ones are superseded."""
     async with core.db.transaction() as session:
         await session.execute(
             update(Operation)
@@ -121,7 +121,7 @@ async def _start(core: Core, vm: Vm, operation: Operation) -> None:
             if error.status != 404:
                 raise
         async with core.db.transaction() as session:
-            # Remembered, so a crash from here on does not stop the VM a second time after it came up.
+            # Remembered, so that a crash from here on does not stop the VM a second time after it came up.
             current = await session.get(Operation, operation.id)
             if current is not None:
                 current.params = {**current.params, "stopped": True}
@@ -146,8 +146,10 @@ async def _start(core: Core, vm: Vm, operation: Operation) -> None:
 
 
 async def _update(core: Core, vm: Vm, operation: Operation) -> None:
-    """What can change without a start: forwards and limits while it runs, volumes while it does not. Whether it runs is not
-    this operation's to say."""
+    """Apply changes that need no start: forwards and limits of a running VM, volumes of a stopped one.
+
+    This operation does not change whether it runs.
+    """
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id)
         host = await session.get(Host, row.host_id) if row and row.host_id else None
@@ -161,7 +163,7 @@ async def _update(core: Core, vm: Vm, operation: Operation) -> None:
             await vm_volumes.settled(session, row, host, spec)
             row.observed_generation = max(row.observed_generation, operation.generation)
             if operation.attempts > 1 and row.generation == operation.generation:
-                row.error = ""  # what it said of the attempts before
+                row.error = ""  # the message of earlier attempts
         await _done(session, operation)
 
 
@@ -181,7 +183,7 @@ async def _snapshot(core: Core, vm: Vm, operation: Operation) -> None:
             row.observed_generation = max(row.observed_generation, operation.generation)
             await snapshots.note(session, row, operation, found)
             if operation.attempts > 1:
-                row.error = ""  # what it said of the attempts before
+                row.error = ""  # the message of earlier attempts
         await _done(session, operation)
 
 
@@ -227,13 +229,13 @@ def _stop_request(operation: Operation) -> StopRequest:
 
 
 async def _delete(core: Core, vm: Vm, operation: Operation) -> None:
-    """The agent first, the row last: a crash in between leaves a row that says what is still to be done."""
+    """Delete at the agent first, and the row last: after a crash in between, the row still shows the pending work."""
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id)
         host = await session.get(Host, row.host_id) if row and row.host_id else None
         saving = await placement.specification(session, row, run=False) if row and volumes.to_be_saved(row) else None
     left_behind = ""
-    if host is not None and saving is not None:  # not even by force: its host would delete it with the VM, now or when it is back
+    if host is not None and saving is not None:  # even with force: its host would delete it later
         await core.agent_of(host).put_vm(saving)
     there: set[str] | None = None
     if host is not None:
@@ -292,13 +294,13 @@ async def _put_off(core: Core, vm: Vm, operation: Operation, again: Again) -> No
 
 
 def sentence(text: str) -> str:
-    """`text`, fit to be written down, with a capital in front and a full stop behind."""
+    """Return `text` cleaned for storage, with a capital at the start and a full stop at the end."""
     text = plain(text).strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 async def _fail(core: Core, vm: Vm, operation: Operation, reason: str) -> None:
-    """Give up: the VM says why, and what is wanted goes back to what can be true."""
+    """Give up: record the reason in the VM, and reset the wanted state to a possible one."""
     reason = sentence(reason)
     metrics.OPERATIONS.labels(operation.kind, "failed").inc()
     async with core.db.transaction() as session:

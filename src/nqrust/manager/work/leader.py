@@ -1,8 +1,7 @@
-"""One process at a time runs operations and reconciles: whoever holds a session-level advisory lock.
+"""Elects one process that runs operations and reconciles: the holder of a session-level advisory lock.
 
-PostgreSQL frees the lock the moment the holder's connection ends, however it ended, so there is no lease to wait
-for and nothing to clean up. The same connection listens for NOTIFY, so operations that another process accepted
-start at once too.
+PostgreSQL frees the lock when the holder's connection ends for any reason, so there is no lease and no cleanup. The same
+connection listens for NOTIFY, so that operations from another process start at once too.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _ENDS_SECONDS = 1.0
 
 
 async def lead(core: Core, duties: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Become leader, run `duties` while we are, start over when we lose it. Ends only by cancellation."""
+    """Become leader, run `duties` while leading, and start over after losing the lock. Ends only by cancellation."""
     url = core.settings.database_url.reveal()
     while True:
         try:
@@ -62,7 +61,7 @@ async def _while_leading(
         core.leading = False
         metrics.LEADER.set(0)
         left = {*tasks, listener}
-        while left:  # again: before Python 3.12 a cancellation that comes just as a wait_for ends is lost
+        while left:  # again: before Python 3.12 a cancellation is lost if it arrives just as a wait_for ends
             for task in left:
                 task.cancel()
             _, left = await asyncio.wait(left, timeout=_ENDS_SECONDS)
@@ -70,7 +69,7 @@ async def _while_leading(
 
 
 async def _listen(core: Core, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
-    """Wake the worker on NOTIFY; raises psycopg.Error as soon as the connection is gone."""
+    """Wake the worker on NOTIFY. Raises psycopg.Error as soon as the connection is gone."""
     await connection.execute(f"LISTEN {OPERATIONS_CHANNEL}")
     while True:
         async for _ in connection.notifies(timeout=_PROBE_SECONDS):

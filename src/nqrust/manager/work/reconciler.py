@@ -1,8 +1,7 @@
-"""The reconciler: every few seconds look at what is, compare with what is wanted, act.
+"""The reconciler: every few seconds it compares the actual with the wanted state and acts.
 
-It never talks a VM into a state itself: it puts an operation on record, as a user's request would, and the worker
-does it. Only what is left of deleted VMs, TAPs and canaries is dealt with at the agent directly. A VM without a row is
-reported, and nothing is done with it.
+It never changes a VM directly: it records an operation, as a user's request would, and the worker runs it. It removes only
+remains of deleted VMs, TAPs and canaries at the agent directly. A VM without a row is reported and not changed.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _MOST_VMS = 10_000  # of one host
 
 
 class Reconciler:
-    """`run` goes on until cancelled; `once` is one pass. Without `acts` it only writes down what it sees."""
+    """`run` continues until cancelled; `once` is one pass. Without `acts` it only records what it sees."""
 
     def __init__(self, core: Core, acts: bool = True) -> None:
         self._core, self._acts = core, acts
@@ -59,7 +58,7 @@ class Reconciler:
             await asyncio.sleep(max(0.1, self._core.settings.reconcile_seconds - (time.monotonic() - began)))
 
     async def once(self) -> list[diff.Action]:
-        """One pass; what was decided."""
+        """Run one pass and return the decisions."""
         at = now()
         rows, hosts = await self._rows()
         free = await volumes.free(self._core)
@@ -94,7 +93,7 @@ class Reconciler:
         return actions
 
     async def _rows(self) -> tuple[list[diff.VmRow], list[Host]]:
-        """Only the columns that matter, and not as objects: there may be ten thousand of them."""
+        """Read only the needed columns, not objects: there may be ten thousand rows."""
         failed = (
             select(Operation.vm_id, func.max(Operation.finished_at).label("at"))
             .where(Operation.state == "failed", Operation.finished_at > now() - diff.RETRY_FAILED_AFTER)
@@ -119,7 +118,7 @@ class Reconciler:
             volumes.UNSETTLED,
         )
         async with self._core.db.transaction() as session:
-            # Hosts first, then open operations, then rows: whatever starts in between makes a row look busy or newer.
+            # Hosts first, then open operations, then rows: a change in between makes a row look busy or newer.
             hosts = list(await session.scalars(select(Host)))
             open_ones = select(Operation.vm_id).where(Operation.state.in_(operations.OPEN))
             busy = set(await session.scalars(open_ones))
@@ -149,7 +148,7 @@ class Reconciler:
         return rows, hosts
 
     async def _inventories(self, hosts: list[Host]) -> dict[str, Inventory]:
-        """Of every host that answers in time, all asked at once."""
+        """Return the inventories of hosts that answer in time. All are asked at once."""
         gate = asyncio.Semaphore(_ASK_AT_ONCE)
 
         async def ask(host: Host) -> tuple[str, Inventory | None]:
@@ -160,7 +159,7 @@ class Reconciler:
                     log.debug("no inventory", host=host.name, why=str(error))
                     return host.id, None
             if inventory.host_id not in (None, host.id):
-                # Another host's agent answers at that address: acting on its word would be acting on the wrong host.
+                # Another host's agent answers at that address: acting on its answer would affect the wrong host.
                 log.warning("another host answers there", host=host.name, url=host.url, answered=inventory.host_id)
                 return host.id, None
             return host.id, inventory
@@ -169,7 +168,7 @@ class Reconciler:
         return {host_id: _sane(inventory) for host_id, inventory in answers if inventory is not None}
 
     def _watch_taps(self, rows: list[diff.VmRow], inventories: dict[str, Inventory], at: datetime) -> None:
-        """Remember since when each orphan TAP is there; forget those that went."""
+        """Remember when each orphan TAP was first seen, and forget those that are gone."""
         by_id = {row.id: row for row in rows}
         current = {
             (host_id, tap.name)
@@ -180,7 +179,7 @@ class Reconciler:
 
 
 def _sane(inventory: Inventory) -> Inventory:
-    """Without what is no VM's: a host that says such things keeps no other from its turn."""
+    """Drop entries that are not VMs: a host with such reports must not block the others."""
     vms = [_bounded(vm) for vm in inventory.vms if re.fullmatch(VM_ID_PATTERN, vm.id)]
     taps = [tap for tap in inventory.taps if tap.vm_id is None or re.fullmatch(VM_ID_PATTERN, tap.vm_id)]
     return inventory.model_copy(update={"vms": vms[:_MOST_VMS], "taps": taps[:_MOST_VMS]})
@@ -192,7 +191,7 @@ def _bounded(vm: VmStatus) -> VmStatus:
 
 
 async def _apart(what: str, work: Awaitable[None]) -> None:
-    """What goes wrong with one VM or host, whatever it said, keeps no other from its turn. Raises DatabaseAway."""
+    """Isolate failures of one VM or host from the others. Raises DatabaseAway."""
     try:
         await work
     except AgentFailure as error:

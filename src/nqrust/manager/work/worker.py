@@ -1,4 +1,4 @@
-"""Runs operations: finds what is due, one at a time per VM, several VMs at once."""
+"""Runs pending operations: one at a time per VM, several VMs at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SWEEP_SECONDS = 1.0
 
 
 class Worker:
-    """`run` goes on until cancelled; only the leader calls it, so nobody else runs operations meanwhile."""
+    """`run` continues until cancelled. Only the leader calls it, so no other process runs operations meanwhile."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -44,7 +44,7 @@ class Worker:
             self._tasks.clear()
 
     async def _take_over(self) -> None:
-        """What the leader before us had in hand is to be done again; every agent verb may be repeated."""
+        """Reset the previous leader's running operations; every agent verb may be repeated."""
         async with self._core.db.transaction() as session:
             await session.execute(update(Operation).where(Operation.state == "running").values(state="pending", not_before=now()))
 
@@ -53,7 +53,7 @@ class Worker:
         if room <= 0:
             return
         async with self._core.db.transaction() as session:
-            # The newest of each VM: what is wanted now, not what was wanted before.
+            # The newest of each VM: the current request, not earlier ones.
             newest = (
                 select(func.max(Operation.id).label("id"), Operation.vm_id)
                 .where(Operation.state == "pending")
@@ -77,7 +77,7 @@ class Worker:
             if await drive.claim(self._core, operation_id, vm_id):
                 await drive.run(self._core, operation_id)
         except DatabaseAway:
-            # The operation stays `running`; losing the database also ends our leadership, and the next one resets it.
+            # The operation stays `running`; losing the database also ends the leadership, and the next leader resets it.
             log.warning("database went away during an operation", vm=vm_id)
             await self._release(operation_id)
         except asyncio.CancelledError:
@@ -90,7 +90,7 @@ class Worker:
             self._core.wake.set()
 
     async def _release(self, operation_id: int) -> None:
-        """Put an operation back in line, waiting for the database if need be."""
+        """Put an operation back in line, waiting for the database if necessary."""
         while True:
             await asyncio.sleep(1.0)
             try:
