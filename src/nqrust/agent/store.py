@@ -1,7 +1,7 @@
 """Files of each VM on its host, in `FC_RUN_DIR/vms/<id>/`: its disk, its record, its guest's report.
 
 vm.json       VmRecord (0600), written before anything is started; all that a manager needs to adopt the VM, the guest's
-token only as its hash
+              token only as its hash
 vdb.raw ...   its volumes; kept ones move to FC_RUN_DIR/volumes when they are detached or the VM is deleted
 vdb.gap ...   an empty drive in place of a detached volume, if there is a volume with a later letter
 disk.ext4      the VM's own copy of the image, for every file system type; there only when complete

@@ -2,7 +2,7 @@
 
 AgentClientError
 ├── AgentUnreachable    no answer: no connection, or none in time
-└── AgentRefused        an answer that is an error; `status` and `problem` say which
+└── AgentRefused        an error answer; `status` and `problem` have the details
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nqrust.contract.vms import SnapshotFound, StopRequest
 
 @lru_cache(maxsize=1)
 def _trust() -> ssl.SSLContext:
-    """One for all clients: reading the authorities takes 20 ms and half a megabyte, and a manager has a hundred agents."""
+    """Return one TLS context for all clients: reading the authorities takes 20 ms and 500 KB; a manager has a hundred agents."""
     return httpx.create_ssl_context(trust_env=False)
 
 
@@ -40,8 +40,10 @@ NOTICES_SILENCE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25_000),
 )
-"""Options of a connection, tcp(7): a host whose network is cut or whose power fails is noticed after 25 seconds, also by a
-request that may rightly take minutes. A host that only works long answers the probes."""
+"""Options of a connection, tcp(7): they detect a lost network or a power failure of the host after 25 seconds.
+
+This also covers requests that may take minutes. A host that is only slow answers the probes.
+"""
 
 
 def _transport() -> httpx.AsyncHTTPTransport:
@@ -65,10 +67,10 @@ class AgentRefused(AgentClientError):
 
 
 class AgentClient:
-    """Speaks to the agent at `base_url` with `token` (the host's command token, or on its own host the local one).
+    """Client of the agent at `base_url`. `token`: the host's command token, or on its own host the local one.
 
-    `timeout`, seconds, is for reads and quick verbs; a verb that may wait for a guest gets its own time on top. Safe to
-    share between tasks; close it (or use it as an async context manager).
+    `timeout`, seconds, is for reads and quick verbs; a verb that may wait for a guest gets its own time on top. Tasks may share
+    it. Close it, or use it as an async context manager.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class AgentClient:
         return Inventory.model_validate_json((await self._send("GET", "/agent/v1/inventory")).content)
 
     async def get_vm(self, vm_id: str) -> VmStatus | None:
-        """None when neither disk nor scope is there."""
+        """Return the VM's status, or None if it has neither disk nor scope."""
         try:
             return _status(await self._send("GET", self._vm(vm_id)))
         except AgentRefused as error:
@@ -110,7 +112,7 @@ class AgentClient:
             raise
 
     async def vm_record(self, vm_id: str) -> VmDocument:
-        """What the host has on record of a VM."""
+        """Return the host's record of a VM."""
         return VmDocument.model_validate_json((await self._send("GET", f"{self._vm(vm_id)}/record")).content)
 
     async def console_log(self, vm_id: str) -> str:
@@ -118,11 +120,11 @@ class AgentClient:
 
     # --- verbs
     async def put_vm(self, spec: VmSpec, *, timeout: float = 300.0) -> VmStatus:
-        """The image may have to be fetched and a large disk made: `timeout` covers that."""
+        """Create or update a VM. `timeout` covers downloading the image and creating a large disk."""
         return _status(await self._send("PUT", self._vm(spec.id), spec.model_dump(mode="json"), timeout))
 
     async def stop_vm(self, vm_id: str, request: StopRequest | None = None, generation: int | None = None) -> VmStatus:
-        """`generation`, here and below: of the manager's row. A host that was told a newer one refuses."""
+        """Stop a VM. `generation`, here and below: of the manager's row. A host that knows a newer one refuses."""
         request = request or StopRequest()
         timeout = self._timeout + request.timeout_seconds + 15
         path = _of(f"{self._vm(vm_id)}/stop", generation)
@@ -149,7 +151,7 @@ class AgentClient:
         await self._send("DELETE", self._snapshot(vm_id, name), timeout=self._timeout + 30)
 
     async def delete_volume(self, name: str) -> None:
-        """A kept volume and what is in it are gone."""
+        """Delete a kept volume and its data."""
         await self._send("DELETE", f"/agent/v1/volumes/{quote(name, safe='')}", timeout=self._timeout + 30)
 
     async def delete_tap(self, name: str) -> None:
@@ -157,7 +159,7 @@ class AgentClient:
 
     # --- console
     def console_url(self, vm_id: str) -> str:
-        """WebSocket address of a VM's console; `console_headers` go with it."""
+        """Return the WebSocket address of a VM's console. Send `console_headers` with it."""
         return "ws" + self.base_url.removeprefix("http") + f"{self._vm(vm_id)}/console"
 
     def console_headers(self) -> dict[str, str]:
@@ -165,7 +167,7 @@ class AgentClient:
 
     @asynccontextmanager
     async def connect_console(self, vm_id: str) -> AsyncIterator[ClientConnection]:
-        """An open console: send and receive bytes; leaving detaches. Raises AgentUnreachable, AgentRefused."""
+        """Yield an open console: send and receive bytes. Leaving detaches. Raises AgentUnreachable, AgentRefused."""
         url = self.console_url(vm_id)
         try:
             connection = await connect(

@@ -1,4 +1,4 @@
-"""One request of the manager as data: what to send, and how to read the answer. Does no I/O."""
+"""One request to the manager as data: what to send, and how to read the answer. No I/O."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Call(Generic[T_co]):
-    """One request. `read` turns the answer into what the call is for; `timeout` (seconds) overrides the client's."""
+    """One request. `read` parses the answer; `timeout` (seconds) overrides the client's."""
 
     method: str
     path: str
@@ -31,11 +31,11 @@ class Call(Generic[T_co]):
     timeout: float | None = None
     accept: tuple[int, ...] = ()
     only_given: bool = False
-    """Send the body's fields that were set, and no defaults: what is left out is for the other side to fill."""
+    """Send only the body's fields that were set: the manager fills in defaults."""
 
 
 def websocket_url(base_url: str, ticket: ConsoleTicket) -> str:
-    """Where a console ticket opens its WebSocket (RFC 6455), seen from this side."""
+    """Return the WebSocket URL (RFC 6455) of a console ticket, as the client reaches it."""
     parts = urlsplit(base_url)
     scheme = "wss" if parts.scheme == "https" else "ws"
     path = parts.path.rstrip("/") + ticket.path
@@ -43,7 +43,7 @@ def websocket_url(base_url: str, ticket: ConsoleTicket) -> str:
 
 
 def answer(call: Call[T_co], response: httpx.Response) -> T_co:
-    """The typed answer, or Refused; an answer that is not the manager's raises Unreachable."""
+    """Return the parsed answer, or raise Refused. An answer from another program raises Unreachable."""
     if response.status_code >= 400 and response.status_code not in call.accept:
         raise Refused(response.status_code, problem_of(response))
     try:
@@ -53,7 +53,7 @@ def answer(call: Call[T_co], response: httpx.Response) -> T_co:
 
 
 def problem_of(response: httpx.Response) -> Problem:
-    """The problem+json of an answer; a made-up one when a proxy or something else answered."""
+    """Return the problem+json of an answer, or a substitute for the answer of a proxy or another program."""
     try:
         return Problem.model_validate_json(response.content)
     except ValidationError:
@@ -62,7 +62,7 @@ def problem_of(response: httpx.Response) -> Problem:
 
 
 def request_arguments(call: Call[Any]) -> dict[str, Any]:
-    """Keyword arguments for httpx's `request`."""
+    """Return keyword arguments for httpx's `request`."""
     sent = dict(call.headers)
     arguments: dict[str, Any] = {
         "method": call.method,

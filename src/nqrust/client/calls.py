@@ -1,4 +1,4 @@
-"""The manager's API: a function for each route, whose Call a client sends.
+"""The manager's API: one function for each route. It returns a Call for a client to send.
 
     manager.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
 
@@ -15,7 +15,7 @@ from nqrust.contract import agent, auth, events, hosts, images, templates, vms, 
 
 # --- the manager itself, sign-in, users, tokens
 def health() -> Call[events.Health]:
-    """`status` is `ok`; anything else means that the manager's database is away."""
+    """Read the manager's health. `status` is `ok`; any other value means that its database is unreachable."""
     return Call("GET", "/health", model(events.Health), accept=(503,))
 
 
@@ -24,12 +24,12 @@ def metrics() -> Call[str]:
 
 
 def openapi() -> Call[dict[str, Any]]:
-    """The description of the API (OpenAPI 3.1)."""
+    """Read the description of the API (OpenAPI 3.1)."""
     return Call("GET", "/openapi.json", lambda response: dict(response.json()))
 
 
 def login(username: str, password: str) -> Call[auth.Session]:
-    """Sign in. The session's token is for `use_token`."""
+    """Sign in. Pass the session's token to `use_token`."""
     body = auth.Login(username=username, password=password)
     return Call("POST", "/v1/auth/login", model(auth.Session), body)
 
@@ -43,7 +43,10 @@ def me() -> Call[auth.User]:
 
 
 def change_password(current: str, new: str) -> Call[None]:
-    """The signed-in user's own. All other sessions of the user end. Raises pydantic's ValidationError when `new` is too short."""
+    """Change the signed-in user's own password. All other sessions of the user end.
+
+    Raises pydantic's ValidationError if `new` is too short.
+    """
     body = auth.PasswordChange(current_password=current, new_password=new)
     return Call("PUT", "/v1/auth/password", nothing, body)
 
@@ -85,7 +88,7 @@ def list_vms(
 
 
 def get_vm(vm: str, fresh: bool = False) -> Call[vms.Vm]:
-    """`fresh`: the manager asks the host too, and reports the state that the host sees."""
+    """Read a VM. `fresh`: the manager asks the host too, and reports the host's state."""
     return Call("GET", f"/v1/vms/{segment(vm)}", model(vms.Vm), query={"fresh": "true" if fresh else None})
 
 
@@ -95,17 +98,17 @@ def create_vm(vm: vms.VmCreate, idempotency_key: str | None = None) -> Call[vms.
 
 
 def list_unknown_vms() -> Call[vms.UnknownVmList]:
-    """VMs that hosts have and no record tells of."""
+    """List VMs that hosts have without a record."""
     return Call("GET", "/v1/unknown-vms", model(vms.UnknownVmList))
 
 
 def adopt_vm(vm: str, name: str | None = None) -> Call[vms.Vm]:
-    """`vm`: id or name of an unknown one; `name`: a new name."""
+    """Adopt a VM. `vm`: id or name of an unknown one; `name`: a new name."""
     return Call("POST", "/v1/vms/adopt", model(vms.Vm), vms.VmAdopt(id=vm, name=name))
 
 
 def delete_unknown_vm(vm: str) -> Call[None]:
-    """With its disk. Done when the answer comes."""
+    """Delete an unknown VM with its disk. Complete when the answer arrives."""
     return Call("DELETE", f"/v1/unknown-vms/{segment(vm)}", nothing, timeout=60.0)
 
 
@@ -144,12 +147,12 @@ def set_rate_limits(vm: str, limits: vms.RateLimits) -> Call[vms.Vm]:
 
 
 def attach_volume(vm: str, volume: vms.VolumeCreate) -> Call[vms.Vm]:
-    """To a stopped VM. Accepted: done when the volume's `change` is None, given up when it is gone or `withdrawing`."""
+    """Attach a volume to a stopped VM. Complete when the volume's `change` is None; failed if it is gone or `withdrawing`."""
     return Call("POST", f"/v1/vms/{segment(vm)}/volumes", model(vms.Vm), volume, only_given=True)
 
 
 def detach_volume(vm: str, device: str, data: Literal["keep", "delete"] | None = None) -> Call[vms.Vm]:
-    """From a stopped VM. Accepted: done when the volume is gone, given up when its `change` is None again."""
+    """Detach a volume from a stopped VM. Complete when the volume is gone; failed if its `change` is None again."""
     return Call("DELETE", f"/v1/vms/{segment(vm)}/volumes/{segment(device)}", model(vms.Vm), query={"data": data})
 
 
@@ -158,7 +161,7 @@ def list_snapshots(vm: str) -> Call[vms.SnapshotList]:
 
 
 def create_snapshot(vm: str, name: str) -> Call[vms.Snapshot]:
-    """Accepted; `list_snapshots` tells when it is ready."""
+    """Request a snapshot; `list_snapshots` shows when it is ready."""
     body = vms.SnapshotCreate(name=name)
     return Call("POST", f"/v1/vms/{segment(vm)}/snapshots", model(vms.Snapshot), body)
 
@@ -172,12 +175,12 @@ def delete_snapshot(vm: str, name: str) -> Call[vms.Snapshot]:
 
 
 def delete_vm(vm: str, force: bool = False) -> Call[None]:
-    """`wait_for(vm, "deleted")` tells when it is gone. `force`: even if its host is offline."""
+    """Delete a VM; `wait_for(vm, "deleted")` waits for the end. `force`: even if its host is offline."""
     return Call("DELETE", f"/v1/vms/{segment(vm)}", nothing, query={"force": "true"} if force else {})
 
 
 def console_ticket(vm: str) -> Call[vms.ConsoleTicket]:
-    """Opens the console once, within half a minute; see `websocket_url`."""
+    """Create a ticket that opens the console once, within half a minute; see `websocket_url`."""
     return Call("POST", f"/v1/vms/{segment(vm)}/console-ticket", model(vms.ConsoleTicket))
 
 
@@ -203,7 +206,7 @@ def create_template(template: templates.TemplateCreate) -> Call[templates.Templa
 
 
 def replace_template(name: str, spec: templates.TemplateSpec) -> Call[templates.Template]:
-    """All of it. VMs made from it stay as they are."""
+    """Replace the whole template. Existing VMs do not change."""
     return Call("PUT", f"/v1/templates/{segment(name)}", model(templates.Template), spec)
 
 
@@ -212,12 +215,12 @@ def delete_template(name: str) -> Call[None]:
 
 
 def list_volumes(host: str | None = None) -> Call[volumes.StoredVolumeList]:
-    """Kept volumes, attached or not."""
+    """List kept volumes, attached or not."""
     return Call("GET", "/v1/volumes", model(volumes.StoredVolumeList), query={"host": host})
 
 
 def delete_volume(name: str) -> Call[None]:
-    """The volume and its data."""
+    """Delete the volume and its data."""
     return Call("DELETE", f"/v1/volumes/{segment(name)}", nothing, timeout=60.0)
 
 
@@ -286,7 +289,7 @@ def forward_guest(host_id: str, vm_id: str, report: agent.GuestReportForward) ->
 
 # --- events, audit
 def list_events(limit: int = 100, subject: str | None = None, after: int | None = None) -> Call[events.EventList]:
-    """Newest first. `subject`: id or name of a thing; `after`: only events with a larger id."""
+    """List events, newest first. `subject`: id or name of a thing; `after`: only events with a larger id."""
     query = {"limit": limit, "subject": subject, "after": after}
     return Call("GET", "/v1/events", model(events.EventList), query=query)
 

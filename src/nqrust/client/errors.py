@@ -1,10 +1,10 @@
-"""What a call of the manager can end in, other than its answer.
+"""Errors of calls to the manager.
 
 ClientError
 ├── Unreachable     no answer: refused connection, name not found, timeout, broken answer
-├── Refused         an answer with status >= 400; `problem` is what the manager said
-└── WaitFailed      the condition waited for did not come true
-    └── WaitTimeout     ... within the time given
+├── Refused         an answer with status >= 400; `problem` is the manager's error
+└── WaitFailed      the condition of a wait was not met
+    └── WaitTimeout     ... within the timeout
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from nqrust.contract.problem import Problem
 
 
 class ClientError(Exception):
-    """Base of all. `code` and `cure` are for people: the same form as every other error of the platform."""
+    """Base of all. `code` and `cure` are for people, as in every other error of the platform."""
 
     code = "NQR-API-199"
     cure = ""
 
 
 class Unreachable(ClientError):
-    """Nobody answered at `url`."""
+    """No answer from `url`."""
 
     code = "NQR-API-198"
 
@@ -41,12 +41,12 @@ class Refused(ClientError):
 
 
 class WaitFailed(ClientError):
-    """The VM can no longer come to what was waited for."""
+    """The VM can no longer meet the condition."""
 
     code = "NQR-API-197"
 
 
 class WaitTimeout(WaitFailed):
-    """Not within the time given."""
+    """The condition was not met within the timeout."""
 
     code = "NQR-API-196"

@@ -62,13 +62,13 @@ class ManagerClient:
         self._http.headers["Authorization"] = f"Bearer {token}"
 
     def login(self, username: str, password: str) -> Session:
-        """Sign in, and use the session's token from here on."""
+        """Sign in, and use the session's token from now on."""
         session = self.send(calls.login(username, password))
         self.use_token(session.token)
         return session
 
     def send(self, call: Call[T]) -> T:
-        """The answer to `call`. Raises Unreachable, Refused."""
+        """Return the answer to `call`. Raises Unreachable, Refused."""
         try:
             response = self._http.request(**request_arguments(call))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -109,13 +109,13 @@ class AsyncManagerClient:
         self._http.headers["Authorization"] = f"Bearer {token}"
 
     async def login(self, username: str, password: str) -> Session:
-        """Sign in, and use the session's token from here on."""
+        """Sign in, and use the session's token from now on."""
         session = await self.send(calls.login(username, password))
         self.use_token(session.token)
         return session
 
     async def send(self, call: Call[T]) -> T:
-        """The answer to `call`. Raises Unreachable, Refused."""
+        """Return the answer to `call`. Raises Unreachable, Refused."""
         try:
             response = await self._http.request(**request_arguments(call))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -136,7 +136,7 @@ class AsyncManagerClient:
 
 
 def _arguments(base_url: str, token: str | None, timeout: float) -> Mapping[str, Any]:
-    """What both httpx clients are made with. Proxies of the environment are for the internet, not for this API."""
+    """Return the arguments for both httpx clients. The environment's proxies are for the internet, not for this API."""
     headers = {"Accept": "application/json", "User-Agent": "nqrust-client"}
     if token:
         headers["Authorization"] = f"Bearer {token}"

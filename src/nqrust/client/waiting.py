@@ -1,7 +1,7 @@
-"""When waiting for a VM is over. Pure, but for the clock: an answer in, a verdict out.
+"""The end of a wait for a VM. Pure, except for the clock: an answer in, a verdict out.
 
-What the manager has on record can lag behind what is: a VM that died is on record as running until somebody looks. So a
-wait for a change that was asked for (`since`) ends only with an answer that comes from the VM's host (`fresh`).
+The manager's record can lag behind: a dead VM is recorded as running until the manager looks. A wait for a requested change
+(`since`) therefore ends only with an answer from the VM's host (`fresh`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.25
 
 
 def reached(vm: vms.Vm | None, condition: Condition) -> bool:
-    """Whether `vm` (None: it is gone) fulfils `condition`. Raises WaitFailed when it never will by itself."""
+    """Return whether `vm` (None: it is gone) fulfils `condition`. Raises WaitFailed if it cannot without help."""
     if vm is None:
         if condition == "deleted":
             return True
@@ -37,13 +37,14 @@ def reached(vm: vms.Vm | None, condition: Condition) -> bool:
 
 
 class Waiting:
-    """One wait for a VM, as a machine without I/O: ask for the VM (`fresh`: by way of its host), tell the outcome to
-    `answered` or `failed`, sleep `pause` seconds, until `done`; then `result` is the VM, or None for `deleted`.
+    """One wait for a VM, as a state machine without I/O.
 
-    `since`: the generation of the change that was asked for; the wait ends only when the VM's host has made that change
-    and says so. 0: no such change. `steady`: seconds for which a VM has to run, unless its guest reports. A manager that
-    is briefly away is waited for too. `answered` and `failed` raise WaitTimeout when time is up, and WaitFailed at once
-    when the VM failed or is gone.
+    Ask for the VM (`fresh`: from its host), pass the outcome to `answered` or `failed`, and sleep `pause` seconds, until `done`.
+    Then `result` is the VM, or None for `deleted`.
+
+    `since`: the generation of the requested change, or 0. The wait ends only when the VM's host reports that change. `steady`:
+    seconds for which a VM must run, unless its guest reports. The wait tolerates a short absence of the manager. `answered` and
+    `failed` raise WaitTimeout when time is up, and WaitFailed at once if the VM failed or is gone.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Waiting:
         return self._since > 0 and (self._confirming or self._answers % _FRESH_EVERY == _FRESH_EVERY - 1)
 
     def answered(self, vm: vms.Vm) -> None:
-        """`vm` is the answer, asked for as `fresh` says."""
+        """Process the answer `vm`, requested with `fresh`."""
         hurry = not self._confirming
         if self._over(vm):
             self.done, self.result, self.pause = True, vm, 0.0
@@ -80,7 +81,7 @@ class Waiting:
         self._go_on(hurry and self._confirming)
 
     def failed(self, error: ClientError) -> None:
-        """Asking failed with `error`, which is raised unless waiting can mend it."""
+        """Process a failed request. Raises `error` unless waiting can help."""
         if isinstance(error, Refused) and error.status == 404:
             reached(None, self._condition)
             self.done, self.pause = True, 0.0

@@ -52,7 +52,7 @@ from nqrust.contract.volumes import KeptVolume
 
 
 class AgentHealth(BaseModel):
-    """Upstream's agent has `version`, `kvm`, `time` only; the rest is ours."""
+    """Upstream's agent has `version`, `kvm`, `time` only; nqr adds the rest."""
 
     version: str
     kvm: bool
@@ -64,8 +64,10 @@ class AgentHealth(BaseModel):
 
 
 class ImageRef(BaseModel):
-    """The image a VM's disk is copied from. The agent uses its own copy below IMAGE_DIR when the sha256 fits, else it
-    fetches `GET {manager}/v1/images/{name}/blobs/{file}` with its agent token."""
+    """The image of a VM's disk. The agent uses its own copy below IMAGE_DIR if the sha256 matches.
+
+    Otherwise it downloads `GET {manager}/v1/images/{name}/blobs/{file}` with its agent token.
+    """
 
     name: str
     rootfs: Blob
@@ -82,8 +84,10 @@ ADDRESS_TAKEN = "NQR-NET-709"
 
 
 class VmPlaced(VmSized, VmKept):
-    """A VM on its host: what its agent is told and keeps. The fields of `VmFields` are kept for a manager that lost its
-    record of the VM."""
+    """A VM on its host, as its agent receives and stores it.
+
+    The fields of `VmFields` are stored for a manager that lost its record of the VM.
+    """
 
     id: str = Field(pattern=VM_ID_PATTERN)
     name: str = Field(pattern=NAME_PATTERN, max_length=63)
@@ -100,7 +104,7 @@ class VmPlaced(VmSized, VmKept):
 
 
 class VmSpec(VmPlaced):
-    """All an agent needs to run a VM. `guest_token` is the VM's own secret: the agent stores its hash."""
+    """Everything that an agent needs to run a VM. `guest_token` is the VM's own secret: the agent stores its hash."""
 
     guest_token: OneLine
     attached: list[str] = Field(
@@ -111,7 +115,7 @@ class VmSpec(VmPlaced):
 
 
 class VmStatus(BaseModel):
-    """What this host sees of one VM, read from the kernel and the supervisor, not from memory."""
+    """This host's view of one VM, read from the kernel and the supervisor, not from memory."""
 
     id: str
     name: str = ""
@@ -138,7 +142,7 @@ class VmStatus(BaseModel):
 
 
 class VmDocument(BaseModel):
-    """What a host has on record of one VM; `spec.guest_token` is empty."""
+    """A host's record of one VM; `spec.guest_token` is empty."""
 
     spec: VmSpec
     status: VmStatus

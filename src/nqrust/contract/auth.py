@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 
 class Role(str, Enum):
-    """What a user may do. Each role includes those after it."""
+    """Permissions of a user. Each role includes those after it."""
 
     admin = "admin"  # everything, users and tokens included
     operator = "operator"  # VMs, images, hosts
@@ -82,16 +82,16 @@ class BootstrapToken(BaseModel):
 
 
 class BootstrapJoinToken(BaseModel):
-    """A join token the installer puts in for the agent of the same machine: reusable, accepted from loopback only."""
+    """A join token from the installer for the agent of the same machine: reusable, accepted from loopback only."""
 
     name: str
     sha256: str
 
 
 class Bootstrap(BaseModel):
-    """`bootstrap.json`: what the manager ensures at every start. Holds hashes only, never a secret.
+    """`bootstrap.json`: accounts and tokens that the manager ensures at every start. Holds hashes only, never a secret.
 
-    The administrator is created only while the database has no user, so a password changed later is not reset.
+    The administrator is created only while the database has no user, so a later password change is not reset.
     """
 
     admin_username: str = "admin"
@@ -101,14 +101,14 @@ class Bootstrap(BaseModel):
 
 
 class UserUpdate(BaseModel):
-    """What is given changes. A new password ends all sessions of the user."""
+    """Only the given fields change. A new password ends all sessions of the user."""
 
     password: str | None = Field(default=None, min_length=12, max_length=256)
     role: Role | None = None
 
 
 class PasswordChange(BaseModel):
-    """A user's own. The session that asks stays; all others of the user end."""
+    """A change of the user's own password. The current session stays; all others of the user end."""
 
     current_password: str = Field(min_length=1, max_length=256)
     new_password: str = Field(min_length=12, max_length=256)

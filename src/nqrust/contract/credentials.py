@@ -1,7 +1,7 @@
 """How secrets are stored: passwords as scrypt (RFC 7914), tokens as SHA-256 of a 256-bit random value.
 
-A token has full entropy, so a plain hash resists guessing and keeps every request cheap; a password does not, so it
-gets a memory-hard one. Formats describe themselves, so that parameters can change without a migration.
+A token has full entropy, so a fast hash is safe and keeps requests cheap. A password needs a memory-hard hash. The formats
+include their parameters, so that these can change without a migration.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ TOKEN_PREFIX = "nqr_"
 
 
 def hash_password(password: str, *, salt: bytes | None = None) -> str:
-    """`scrypt$N$r$p$salt$hash` (base64) for `password`; a fresh 16-byte salt unless one is given."""
+    """Return `scrypt$N$r$p$salt$hash` (base64) for `password`, with a new 16-byte salt unless one is given."""
     salt = secrets.token_bytes(16) if salt is None else salt
     digest = hashlib.scrypt(password.encode(), salt=salt, n=_N, r=_R, p=_P, dklen=32)
     return f"scrypt${_N}${_R}${_P}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def verify_password(password: str, stored: str) -> bool:
-    """Whether `password` gives `stored`; False for any form that is not ours. Constant-time comparison."""
+    """Return whether `password` matches `stored`; False for an unknown format. Constant-time comparison."""
     try:
         scheme, n, r, p, salt, digest = stored.split("$")
         if scheme != "scrypt":
@@ -43,10 +43,10 @@ def verify_password(password: str, stored: str) -> bool:
 
 
 def new_token() -> str:
-    """A fresh bearer token: `nqr_` and 43 URL-safe characters (256 bits)."""
+    """Return a new bearer token: `nqr_` and 43 URL-safe characters (256 bits)."""
     return TOKEN_PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_token(token: str) -> str:
-    """Hex SHA-256 of a token, which is what is stored and looked up."""
+    """Return the hex SHA-256 of a token, for storage and lookup."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Events (what happened to a thing) and the audit log (who asked for what)."""
+"""Events of things, and the audit log of requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AuditList(BaseModel):
 
 
 class Health(BaseModel):
-    """GET /health of the manager. Open to all, so it says nothing that is not."""
+    """GET /health of the manager. It needs no authentication, so it contains nothing private."""
 
     status: str
     version: str

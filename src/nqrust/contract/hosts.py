@@ -51,8 +51,10 @@ class HostRegister(BaseModel):
 
 
 class HostRegistered(BaseModel):
-    """`agent_token` authenticates the agent to the manager; `command_token` the manager to the agent. Both are new
-    and are returned only when the agent registered with a join token; else they are empty and stay as they were."""
+    """`agent_token` authenticates the agent to the manager; `command_token` the manager to the agent.
+
+    Both are new and returned only if the agent registered with a join token; otherwise they are empty and unchanged.
+    """
 
     host_id: str
     agent_token: str = ""

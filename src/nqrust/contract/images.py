@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 IMAGE_NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 MANIFEST = "image.json"
 ROOTFS_TYPES = ("ext4", "xfs", "btrfs")
-"""File systems that an agent can write a VM's identity into."""
+"""File systems into which an agent can write a VM's identity."""
 MOUNTING_NEEDS = {"xfs": ("xfsprogs", ("xfs_repair", "xfs_growfs")), "btrfs": ("btrfs-progs", ("btrfs",))}
-"""Those that are mounted for it -> the package (Debian's name) and its programs that the VM's host needs."""
+"""Types that must be mounted for it -> the package (Debian's name) and its programs that the VM's host needs."""
 
 
 class Blob(BaseModel):
@@ -23,9 +23,9 @@ class Blob(BaseModel):
 
 
 class ImageManifest(BaseModel):
-    """`image.json` in `/srv/images/<name>/`, beside the files it names. What a builder writes and a registry reads.
+    """`image.json` in `/srv/images/<name>/`, beside its files. A builder writes it and a registry reads it.
 
-    `kernel` is a bzImage or ELF that QEMU takes; `kernel_elf` an uncompressed ELF `vmlinux` for Firecracker.
+    `kernel` is a bzImage or ELF that QEMU accepts; `kernel_elf` an uncompressed ELF `vmlinux` for Firecracker.
     """
 
     name: str = Field(pattern=IMAGE_NAME_PATTERN)
@@ -46,7 +46,7 @@ class ImageManifest(BaseModel):
 
 
 class Download(BaseModel):
-    """How far fetching an image has come: bytes of all its files."""
+    """Progress of an image download: bytes of all its files."""
 
     done: int = 0
     total: int
@@ -74,8 +74,10 @@ class ImageList(BaseModel):
 
 
 class ImageAdd(BaseModel):
-    """Register an image. `path`: a folder with `image.json` below an allowed root on the manager's machine. `url`: of an
-    `image.json` whose `sha256` is given, beside the files it names."""
+    """Register an image. `path`: a folder with `image.json` below an allowed root on the manager's machine.
+
+    `url`: of an `image.json` beside its files, with its `sha256`.
+    """
 
     name: str = Field(pattern=IMAGE_NAME_PATTERN)
     path: str | None = None

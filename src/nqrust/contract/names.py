@@ -18,7 +18,7 @@ GUEST_AGENT_PORT = 9000
 POSTGRES_PORT = 5432
 SSH_PORT = 22
 PLATFORM_PORTS = frozenset({MANAGER_PORT, AGENT_PORT, GUEST_RELAY_PORT, UI_PORT, POSTGRES_PORT, SSH_PORT})
-"""TCP ports of a host that lead to no VM, whether or not something listens there just now."""
+"""TCP ports of a host that cannot be forwarded, whether or not a program listens there at the moment."""
 
 MANAGER_UNIT = "nqrust-manager.service"
 AGENT_UNIT = "nqrust-agent.service"
@@ -50,11 +50,11 @@ FORWARD_CHAINS = (
     ("nat", FORWARD_LOCAL_CHAIN, "OUTPUT"),
     ("filter", FORWARD_CHAIN, "FORWARD"),
 )
-"""Table, chain and the built-in chain that jumps there: the agent's, for port forwards; uninstall removes them."""
+"""Table, chain and the built-in chain that jumps there, for the agent's port forwards. The uninstall removes them."""
 
 SCOPE_PREFIX = "fc-"
 SCOPE_ENV = "NQRUST_SCOPE"
-"""Environment variable that every process of a VM carries, so it can be found by identity without systemd."""
+"""Environment variable of every process of a VM, which identifies it without systemd."""
 
 TAP_ALIAS = "nqrust-vm:"
 """The alias of a VM's TAP begins with it (ip-link(8), alias)."""
@@ -67,37 +67,37 @@ _CANARY = re.compile(rf"{CANARY_PREFIX}(\d+)-(\d+)")
 
 
 def canary_owner(name: str, tags: Iterable[str]) -> tuple[int, int] | None:
-    """Process and its start time that a canary of `nqr verify` belongs to; None when the VM is none.
+    """Return the process, with its start time, that owns a canary of `nqr verify`. None if the VM is not a canary.
 
-    It is deleted after its proof, so the name alone decides nothing: a user may choose it. A canary has its tag too.
+    The canary is deleted after its proof, so the name alone is not enough: a user may choose it. A canary has its tag too.
     """
     found = _CANARY.fullmatch(name)
     return (int(found[1]), int(found[2])) if found and CANARY_TAG in tags else None
 
 
 def scope_name(vm_id: str) -> str:
-    """`fc-<vm-id>`: the name of a VM's scope (systemd adds `.scope`) and of its screen session."""
+    """Return `fc-<vm-id>`: the name of a VM's scope (systemd adds `.scope`) and of its screen session."""
     return f"{SCOPE_PREFIX}{vm_id}"
 
 
 def tap_name(vm_id: str) -> str:
-    """The TAP of a VM: `tap` and 11 hex digits, 14 bytes (IFNAMSIZ allows 15; see netdevice(7)).
+    """Return the VM's TAP name: `tap` and 11 hex digits, 14 bytes (IFNAMSIZ allows 15; see netdevice(7)).
 
-    Derived from the id by hash, so host and manager agree on it; uniqueness is the database's to enforce.
+    It is a hash of the id, so host and manager agree on it. The database ensures that it is unique.
     """
     return "tap" + hashlib.sha256(vm_id.encode()).hexdigest()[:11]
 
 
 def kept_volume_name(vm_name: str, device: str, vm_id: str) -> str:
-    """What a volume is called when it first outlives its VM: whose it was, and never another's name."""
+    """Return the name of a volume that first outlives its VM: derived from the VM, and unique."""
     return f"{vm_name}-{device}-{vm_id}"
 
 
 MAC_PREFIX = "06:4e:"
-"""How the MAC of every VM begins."""
+"""The first bytes of every VM's MAC."""
 
 
 def mac_address(vm_id: str) -> str:
-    """A locally administered unicast MAC (RFC 7042 section 2.1) derived from the VM's id; lower case."""
+    """Return a locally administered unicast MAC (RFC 7042 section 2.1) derived from the VM's id; lower case."""
     digest = hashlib.sha256(b"mac:" + vm_id.encode()).digest()
     return MAC_PREFIX + digest[:4].hex(":")

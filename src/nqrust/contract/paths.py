@@ -1,7 +1,7 @@
-"""Where things live on an installed host. Upstream's own paths; every part of the system agrees on these.
+"""Paths on an installed host. They are upstream's own; every part of the system uses these.
 
-Each of the four roots can be moved by a setting (INSTALL_DIR, CONFIG_DIR, DATA_DIR, IMAGE_DIR); the
-functions of `Layout` give what lies below them. State, cache and log folders do not move.
+A setting can move each of the four roots (INSTALL_DIR, CONFIG_DIR, DATA_DIR, IMAGE_DIR). The functions of `Layout` return the
+paths below them. State, cache and log folders do not move.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Layout:
 
     @property
     def current_link(self) -> str:
-        """Symlink to the release in use; flipped atomically."""
+        """Symlink to the release in use, switched atomically."""
         return f"{self.install_dir}/current"
 
     @property
@@ -85,7 +85,7 @@ class Layout:
 
     @property
     def bootstrap_json(self) -> str:
-        """Hashes of the first administrator, CLI token and join token; read by the manager at start."""
+        """Hashes of the first administrator, CLI token and join token. The manager reads them at start."""
         return f"{self.config_dir}/bootstrap.json"
 
     @property
@@ -94,7 +94,7 @@ class Layout:
 
     @property
     def cli_token_file(self) -> str:
-        """The token with which root's `nqr vm|image|host` talks to the manager. 0600 root."""
+        """The token of root's `nqr vm|image|host` for the manager. 0600 root."""
         return f"{self.config_dir}/cli-token"
 
     @property
@@ -112,12 +112,12 @@ class Layout:
 
     @property
     def image_cache_dir(self) -> str:
-        """Parts of images that VMs of this host boot from, by their digest."""
+        """Boot files of this host's VMs, by their digest."""
         return f"{self.data_dir}/images-cache"
 
     @property
     def volumes_dir(self) -> str:
-        """Volumes that outlived their VMs."""
+        """Volumes that outlive their VMs."""
         return f"{self.data_dir}/volumes"
 
 
@@ -125,9 +125,9 @@ class Layout:
 JOURNAL = f"{STATE_DIR}/journal.jsonl"
 ORIGINALS_DIR = f"{STATE_DIR}/originals"
 FINGERPRINT = f"{STATE_DIR}/fingerprint.json.gz"
-"""Of the host as it was before the first change."""
+"""State of the host before the first change."""
 UNDO_SCRIPT = f"{STATE_DIR}/undo.sh"
-"""Takes everything back without nqr and without Python; kept current with the receipt. 0700, because it holds originals."""
+"""Undoes everything without nqr and without Python; updated with the receipt. 0700, because it contains originals."""
 SECRETS_JSON = f"{STATE_DIR}/secrets.json"
 VMM_VERDICT = f"{STATE_DIR}/vmm.json"
 AGENT_STATE_DIR = f"{STATE_DIR}/agent"

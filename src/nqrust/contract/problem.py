@@ -1,4 +1,4 @@
-"""Errors on the wire: RFC 9457 problem+json, with our stable code in `code` and the cure in `cure`."""
+"""Errors on the wire: RFC 9457 problem+json, with a stable code in `code` and the cure in `cure`."""
 
 from __future__ import annotations
 

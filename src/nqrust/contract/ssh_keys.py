@@ -1,7 +1,6 @@
 """SSH public keys, one line each: type, key, comment, as in a .pub file. sshd(8) AUTHORIZED_KEYS FILE FORMAT, RFC 4253 6.6.
 
-Options in front of the type are refused: what a key may do is the guest's to say, and a line that begins with one is
-more often an accident.
+Options before the type are refused: the guest decides about a key's permissions, and such a line is usually an accident.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ TYPES = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
 _FIELDS = {"ssh-ed25519": 1, "ssh-rsa": 2, "sk-ssh-ed25519@openssh.com": 2, "sk-ecdsa-sha2-nistp256@openssh.com": 3}
-"""Of the key after its type; those not named have 2."""
+"""Number of fields in the key after its type; default 2."""
 _SMALLEST_RSA = 1024  # bits; OpenSSH refuses smaller ones
 CURE = "Give one line of a .pub file: its type, the key, and a comment."
 
 
 def wrong(line: str) -> str:
-    """What is wrong with `line` as a public key, as the end of a sentence; empty when nothing is."""
+    """Return the fault of `line` as a public key, as the end of a sentence, or "" if it is valid."""
     line = tidy(line)
     if not line.isprintable():
         return "has a line break or a control character"
@@ -46,13 +45,15 @@ def wrong(line: str) -> str:
 
 
 def tidy(line: str) -> str:
-    """`line` with plain blanks between its words, as editors and other systems write them: without tabs or a carriage
-    return at its end. A line break inside of it stays, and is refused."""
+    """Normalize the blanks of `line`: without tabs or a carriage return at its end.
+
+    A line break inside it stays, and is refused.
+    """
     return " ".join(line.strip().replace("\t", " ").replace("\xa0", " ").split(" "))
 
 
 def shortened(line: str) -> str:
-    """`line` for a message: enough to find it, on one line."""
+    """Shorten `line` for a message: enough to find it, on one line."""
     text = "".join(c if c.isprintable() else " " for c in line)
     return text if len(text) <= 40 else f"{text[:40]}..."
 

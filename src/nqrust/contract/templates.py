@@ -1,4 +1,4 @@
-"""Templates: what a VM is made of, under a name. A VM takes a copy; changing the template later changes no VM."""
+"""Templates: named settings of VMs. A VM takes a copy; later changes of the template do not change it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _without_password(given: Any) -> Any:
 
 
 Account = Annotated[GuestAccount, BeforeValidator(_without_password)]
-"""An account with keys. A password is refused, and not left out in silence: the account would have none."""
+"""An account with keys. A password is refused, not ignored: the account would have none."""
 
 
 class TemplateSpec(VmSized):

@@ -1,17 +1,18 @@
-"""Text of strangers (guests, other hosts) that is written down and shown to people."""
+"""Text from guests and other hosts that is stored and shown to people."""
 
 from __future__ import annotations
 
 
 def plain(text: str) -> str:
-    """`text` without what a terminal obeys and a database refuses: NUL, escape sequences, half characters."""
+    """Return `text` without characters that terminals execute and databases refuse: NUL, escape sequences, surrogates."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def one_line(text: str) -> str:
-    """`text`, when it is a line that no other line can hide in: what programs read line by line is made of such.
+    """Return `text` if it is a single line, for files that programs read line by line.
 
-    Raises ValueError for a control character or a line separator."""
+    Raises ValueError for a control character or a line separator.
+    """
     if not text.isprintable():
         raise ValueError(f"{text!r} has characters that no line may have")
     return text

@@ -26,7 +26,7 @@ NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
 VM_ID_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?$"
-"""Can be part of a path, a unit's name and a command line."""
+"""Safe as part of a path, a unit's name and a command line."""
 
 
 def _ipv4(text: str) -> str:
@@ -40,7 +40,7 @@ OneLine = Annotated[str, AfterValidator(one_line)]
 
 
 class VmState(str, Enum):
-    """What is observed."""
+    """Observed state."""
 
     pending = "pending"  # accepted, nothing done yet
     starting = "starting"
@@ -67,14 +67,14 @@ class RestartPolicy(str, Enum):
 
 
 class NetworkConfig(str, Enum):
-    """What is written into a VM's disk for its network."""
+    """Network configuration to write into a VM's disk."""
 
-    dhcp = "dhcp"  # DHCP on its NIC, for the configurator that its image has
-    image = "image"  # nothing: the image's own configuration is left alone
+    dhcp = "dhcp"  # DHCP on its NIC, for the configurator of its image
+    image = "image"  # nothing: the image's own configuration is not changed
 
 
 class PortForward(BaseModel):
-    """A port of the VM's host, on all of its addresses but loopback, that leads to a port of the VM."""
+    """A port of the VM's host, on all of its addresses except loopback, that leads to a port of the VM."""
 
     protocol: Literal["tcp", "udp"] = "tcp"
     host_port: int = Field(ge=1, le=65535)
@@ -82,15 +82,15 @@ class PortForward(BaseModel):
 
 
 class PortForwards(BaseModel):
-    """PUT /v1/vms/{vm}/forwards: all of them; those not named are removed."""
+    """PUT /v1/vms/{vm}/forwards: all forwards; others are removed."""
 
     items: list[PortForward] = Field(max_length=64)
 
 
 class RateLimits(BaseModel):
-    """The most a VM may move in a second, whatever its guest does. None: not limited.
+    """Limits for each second, regardless of the guest. None: not limited.
 
-    A disk is limited by itself, reads and writes together; a kilobit is 1000 bits, a KiB 1024 bytes.
+    The limit of a disk applies to reads and writes together. A kilobit is 1000 bits, a KiB 1024 bytes.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -111,7 +111,7 @@ class GuestAccount(BaseModel):
 
 
 class GuestUser(GuestAccount):
-    """An account in the guest, written into its disk before it boots; one that is there gets keys and password."""
+    """An account in the guest, written into its disk before it boots. An existing account gets keys and password."""
 
     password_hash: str | None = Field(
         default=None, pattern=r"^\$(5|6|y|2b)\$[A-Za-z0-9./$=,]{8,250}$", description="as crypt(5) writes it; None: no password"
@@ -131,8 +131,10 @@ class EmptyVolume(BaseModel):
 
 
 class VolumeCreate(BaseModel):
-    """A disk beside the VM's own; the guest sees those of a new VM as vdb, vdc ... in this order, and one that comes
-    later under the first of these that is free. An empty one of `size_mib`, or the kept one called `name`, which is kept again."""
+    """A disk beside the VM's own: an empty one of `size_mib`, or the kept one called `name`, which stays kept.
+
+    The guest sees those of a new VM as vdb, vdc ... in this order. A later one gets the first free letter.
+    """
 
     size_mib: int | None = Field(default=None, ge=16, le=67_108_864)
     keep: bool = Field(default=False, description="stays on its host when the VM is deleted")
@@ -165,14 +167,14 @@ class Volume(EmptyVolume):
     data: Literal["keep", "delete"] | None = Field(default=None, description="of one that goes: what becomes of what is on it")
 
     def kept_name(self, vm_name: str, vm_id: str) -> str:
-        """What it is called in the folder of kept volumes, now or one day. Unlike that of any other volume."""
+        """Return its present or future name in the folder of kept volumes. It is unique."""
         return self.name or self.kept_as or kept_volume_name(vm_name, self.device, vm_id)
 
 
 class VmFields(BaseModel):
-    """What a request for a VM, a template, the manager's record, an agent's record and the shown VM have in common.
+    """Fields that a request for a VM, a template, the records of manager and agent, and the shown VM share.
 
-    A field that no query needs goes here: it is stored, templated, sent to the agent, adopted and shown from then on.
+    Add a field here if no query needs it: it is then stored, templated, sent to the agent, adopted and shown.
     """
 
     autostart: bool = True
@@ -183,14 +185,14 @@ class VmFields(BaseModel):
 
 
 class VmSized(VmFields):
-    """With what a place for the VM depends on, which the manager keeps in columns of their own."""
+    """Adds the fields that placement depends on. The manager stores them in columns."""
 
     vcpus: int = Field(default=1, ge=1, le=32)
     memory_mib: int = Field(default=256, ge=64, le=1_048_576)
 
 
 class VmKept(VmFields):
-    """With what is kept of a VM in full and shown in part: the manager's `spec` column, a part of an agent's record."""
+    """Adds fields that are stored in full and shown in part: the manager's `spec` column, a part of an agent's record."""
 
     ssh_keys: list[str] = []
     forwards: list[PortForward] = []
@@ -231,8 +233,10 @@ _Real = Annotated[float, Field(ge=0, lt=1e15, allow_inf_nan=False)]
 
 
 class GuestReport(BaseModel):
-    """What the guest agent says of itself, relayed by the host's agent. Guests are strangers: whatever is in here can be
-    computed with, written down and shown."""
+    """The guest agent's report, relayed by the host's agent. Guests are untrusted.
+
+    The limits make every value safe for calculation, storage and display.
+    """
 
     ip: _Address
     boot_id: str = Field(max_length=64, pattern=r"^[\x21-\x7e]*$")
@@ -257,11 +261,11 @@ def _or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 LastReport = Annotated[GuestReport | None, WrapValidator(_or_none)]
-"""As part of something larger, which a report out of bounds does not make unreadable."""
+"""For use in a larger model, which stays readable if a report is out of bounds."""
 
 
 class VmLimits(BaseModel):
-    """What the host's kernel holds a running VM to, its VMM included. None: not limited."""
+    """Limits that the host's kernel enforces on a running VM and its VMM. None: not limited."""
 
     memory_mib: int | None = None
     cpu_percent: int | None = Field(default=None, description="of one CPU")
@@ -306,7 +310,7 @@ class VmList(BaseModel):
 
 
 class UnknownVm(BaseModel):
-    """A VM that a host has and no record tells of. Nothing is done with it until somebody adopts or deletes it."""
+    """A VM that a host has without a record. It is not changed until somebody adopts or deletes it."""
 
     id: str
     name: str = ""
@@ -326,7 +330,7 @@ class UnknownVmList(BaseModel):
 
 
 class VmAdopt(BaseModel):
-    """POST /v1/vms/adopt: make the record of a VM that a host has."""
+    """POST /v1/vms/adopt: create the record of a VM that a host has."""
 
     id: str = Field(min_length=1, max_length=64, description="id or name of an unknown VM")
     name: str | None = Field(default=None, pattern=NAME_PATTERN, max_length=63, description="a new name; its own when absent")
@@ -345,7 +349,7 @@ class SnapshotCreate(BaseModel):
 
 
 class SnapshotFound(BaseModel):
-    """What a host has. `kind`: disk (of a VM that did not run) or full (memory too; restoring it lets the VM go on)."""
+    """A snapshot on a host. `kind`: disk (of a stopped VM) or full (with memory; restoring it resumes the VM)."""
 
     name: str
     kind: Literal["disk", "full"] = "disk"

@@ -1,4 +1,4 @@
-"""Kept volumes: disks that outlived the VM they were made for, on the host where they are."""
+"""Kept volumes: disks that outlived their first VM, on the host where they are."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pydantic import BaseModel, Field
 
 
 class KeptVolume(BaseModel):
-    """What a host has in its folder of kept volumes."""
+    """A file in a host's folder of kept volumes."""
 
     name: str
     size_mib: int = Field(ge=0)
 
 
 class StoredVolume(KeptVolume):
-    """As the manager lists it. `vm`: the VM that has it attached now; None while nobody does."""
+    """The manager's list entry. `vm`: the VM that has it attached, or None."""
 
     host: str
     vm: str | None = None

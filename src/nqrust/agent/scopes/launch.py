@@ -1,9 +1,9 @@
 """The command line around a VMM: screen for its serial port, and a launcher that allows one VMM and records its end.
 
-screen -dmS fc-<id> -L -Logfile console.log   the pseudo-terminal; many viewers attach with `screen -x`
-sh                                          ignores SIGHUP, writes the exit status when the VMM has ended
-sh -> VMM                                 own session: the end of screen does not reach it (Firecracker ends on
-SIGHUP); holds flock(2) on `lock`, so a second VMM cannot start
+    screen -dmS fc-<id> -L -Logfile console.log   the pseudo-terminal; many viewers attach with `screen -x`
+      sh                                          ignores SIGHUP, writes the exit status when the VMM has ended
+        sh -> VMM                                 own session: the end of screen does not reach it (Firecracker ends on
+                                                  SIGHUP); holds flock(2) on `lock`, so a second VMM cannot start
 
 Everything is in argv: a script on disk that root runs would need protection too.
 """

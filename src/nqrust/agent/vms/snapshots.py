@@ -1,8 +1,8 @@
 """Snapshots: copies of a VM's disks in its own folder, and of its memory if the VMM supports it.
 
-snapshots/<name>/snapshot.json    Meta; the folder appears atomically
-snapshots/<name>/disk.ext4, vdb.raw ...   reflinks if the file system supports them
-snapshots/<name>/vmstate, memory          of a VM that ran
+    snapshots/<name>/snapshot.json    Meta; the folder appears atomically
+    snapshots/<name>/disk.ext4, vdb.raw ...   reflinks if the file system supports them
+    snapshots/<name>/vmstate, memory          of a VM that ran
 
 A restore copies the disks back, each atomically. An interrupted restore is repeated. Snapshots are deleted with their VM.
 """

@@ -1,7 +1,7 @@
 """Save and load memory and devices of a QEMU guest: a migration to and from a file.
 
-memory    the migration stream
-board     the machine type of the snapshot, with its version: `q35` alone is a different board in the next QEMU
+    memory    the migration stream
+    board     the machine type of the snapshot, with its version: `q35` alone is a different board in the next QEMU
 
 The agent opens the file and passes it over the monitor. QEMU's sandbox stays unchanged: it starts no program and needs no
 new path. https://www.qemu.org/docs/master/devel/migration/main.html
