@@ -44,7 +44,7 @@ class VmState(str, Enum):
 
     pending = "pending"  # accepted, nothing done yet
     starting = "starting"
-    running = "running"  # the VMM runs; `guest_up_at` tells when the guest agent first reported
+    running = "running"  # the VMM runs; `guest_up_at`: first report of the guest agent
     stopping = "stopping"
     stopped = "stopped"
     paused = "paused"

@@ -34,7 +34,7 @@ def group(name: str) -> Group | None:
 
 
 def uid(owner: str, path: str) -> int:
-    """The number of a name, or of a number as text. Raises PathError: `path` cannot be given to nobody."""
+    """Return the number of a name, or of a number as text. Raises PathError: the owner of `path` cannot be set to it."""
     found = user(owner)
     if found is not None:
         return found.uid
@@ -53,8 +53,7 @@ def gid(name: str, path: str) -> int:
 
 
 class Names:
-    """Numbers to names, kept while passwd(5) and group(5) are unchanged: a fingerprint asks this for tens of thousands
-    of files."""
+    """Numbers to names, cached while passwd(5) and group(5) are unchanged: a fingerprint looks up tens of thousands of files."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[tuple[int, int], dict[int, str]]] = {}

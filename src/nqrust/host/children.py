@@ -1,8 +1,8 @@
-"""Programs that this process has started and that have not ended.
+"""Running programs that this process has started.
 
-Each heads a session of its own (setsid(2)), which what it starts in turn belongs to, daemons excepted: they take one of
-their own. Whoever keeps the list over our death can so find what a killed process of ours has left at work; but for a
-program that had been started in the very millisecond before.
+Each program heads its own session (setsid(2)). Its own children belong to that session, except daemons, which start a new one.
+A list that outlives this process therefore finds what a killed one left running, except a program started in the last
+millisecond.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ Listener = Callable[[tuple["Child", ...]], None]
 
 
 class Child(NamedTuple):
-    """`since`: when it was started, in clock ticks after the boot (proc_pid_stat(5), field 22); a number that is given to
-    another process later has another."""
+    """`since`: start time in clock ticks after the boot (proc_pid_stat(5), field 22). A reused number has a different one."""
 
     pid: int
     since: int
@@ -50,7 +49,7 @@ class Children:
 
     @contextlib.contextmanager
     def told_to(self, listener: Listener) -> Iterator[None]:
-        """`listener` gets the whole list whenever it changes, until the block is left."""
+        """Pass the whole list to `listener` on every change, until the block ends."""
         with self._lock:
             self._listener = listener
         try:
@@ -80,14 +79,14 @@ def this_process() -> Child:
 
 
 def lives(child: Child) -> bool:
-    """Whether it is still that process, and not a zombie."""
+    """Return whether it is still that process, and not a zombie."""
     found = _process(child.pid)
     return found is not None and found.since == child.since and found.state != "Z"
 
 
 def at_work(child: Child) -> list[int]:
-    """Process numbers of what is left of its session; none once all of it has ended."""
-    if child.pid < 1:  # 0 is the session of kernel threads, and of all whose leader is outside of our PID namespace
+    """Return process numbers of its session; empty once all have ended."""
+    if child.pid < 1:  # 0 is the session of kernel threads, and of processes whose leader is outside this PID namespace
         return []
     leader = _process(child.pid)
     if leader is not None and leader.since != child.since:

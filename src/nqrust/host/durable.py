@@ -1,10 +1,10 @@
 """Changes to a file system that are atomic and survive a power cut.
 
 New content is written to `.NAME.nqr-new` beside its target, synced, and renamed over it (rename(2)); then the folder is
-synced. The temporary name is fixed, so that whatever a SIGKILL leaves is found and taken away by the next write or
-removal of the same path; a flock(2) on it keeps two writers apart.
+synced. The temporary name is fixed, so that the next write or removal of the same path finds and removes the remains of a
+SIGKILL. A flock(2) on it keeps two writers apart.
 
-Everything here raises OSError; local.py turns that into the port's errors.
+Everything here raises OSError; local.py translates it into the port's errors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def write_file(path: str, data: bytes | Iterator[bytes], *, mode: int, uid: int,
 
 
 def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int) -> None:
-    """A copy that shares its blocks with the source where the file system can (FICLONE), else one with its holes."""
+    """Copy a file, with shared blocks if the file system supports it (FICLONE), otherwise with its holes."""
     with _opened(source, os.O_RDONLY) as source_fd:
         found = os.fstat(source_fd)
         if not stat.S_ISREG(found.st_mode):
@@ -50,7 +50,7 @@ def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int) -> Non
 
 
 def make_directory(path: str, *, mode: int, uid: int, gid: int) -> None:
-    """One level. 0700 until owner and mode are right, so nobody slips in between."""
+    """Create one level. 0700 until owner and mode are set, so that nobody gets in between."""
     folder, name = split(path)
     with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
         os.mkdir(name, 0o700, dir_fd=folder_fd)
@@ -91,19 +91,19 @@ def rename(source: str, target: str) -> None:
 
 
 def set_mode(path: str, *, mode: int, uid: int, gid: int) -> None:
-    """chown then chmod (chown clears set-user-id), on the object itself: a symlink only changes owner (symlink(7))."""
+    """chown, then chmod (chown clears set-user-id), without following links: a symlink only changes owner (symlink(7))."""
     with _opened(path, os.O_PATH | os.O_NOFOLLOW) as fd:
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             os.chown(path, uid, gid, follow_symlinks=False)
             return
-        # fchmod(2) refuses O_PATH descriptors; their name below /proc is the object, whatever happens to the path.
+        # fchmod(2) refuses O_PATH descriptors. Their name below /proc is the object, even if the path changes.
         here = f"/proc/self/fd/{fd}"
         os.chown(here, uid, gid)
         os.chmod(here, mode)
 
 
 def remove(path: str) -> None:
-    """Unlink a file or symlink, and what an interrupted write of it left behind. Missing is fine."""
+    """Unlink a file or symlink, and the remains of an interrupted write. A missing one is not an error."""
     folder, name = split(path)
     try:
         folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -129,7 +129,7 @@ def remove_directory(path: str) -> None:
 
 
 def split(path: str) -> tuple[str, str]:
-    """Folder and name. A trailing slash does not count."""
+    """Return folder and name. A trailing slash does not count."""
     folder, name = os.path.split(path.rstrip("/"))
     if not name or name in (".", ".."):
         raise OSError(errno.EINVAL, "not a path that can be changed", path)
@@ -137,7 +137,7 @@ def split(path: str) -> tuple[str, str]:
 
 
 def temporary_name(name: str) -> str:
-    """Fixed, and short enough for NAME_MAX (255 bytes)."""
+    """Return the temporary name: fixed, and short enough for NAME_MAX (255 bytes)."""
     if len(os.fsencode(name)) > 230:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     return f".{name}.nqr-new"
@@ -167,7 +167,7 @@ def _replace(path: str, fill: Callable[[int], None], *, mode: int, uid: int, gid
 
 
 def _create_locked(name: str, folder_fd: int) -> int:
-    """A new, empty file that only its owner may read, locked by us."""
+    """Create a new, empty file, readable by its owner only, and lock it."""
     deadline = time.monotonic() + _WAIT_FOR_WRITER
     while True:
         try:
@@ -183,12 +183,12 @@ def _create_locked(name: str, folder_fd: int) -> int:
             if _is_at(fd, name, folder_fd):
                 return fd
         except OSError:
-            pass  # a second writer took it for a leftover between our open and our lock
+            pass  # a second writer removed it as a leftover between open and lock
         os.close(fd)
 
 
 def _clear_leftover(name: str, folder_fd: int) -> bool:
-    """Unlink a temporary file that no living writer holds. False when one does."""
+    """Unlink a temporary file without a live writer. Returns False if it has one."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
     except FileNotFoundError:
@@ -219,7 +219,7 @@ def _is_at(fd: int, name: str, folder_fd: int) -> bool:
 
 
 def _copy_with_holes(source: int, target: int, size: int) -> None:
-    """lseek(2) SEEK_DATA / SEEK_HOLE; file systems without them report one piece of data."""
+    """Copy with lseek(2) SEEK_DATA / SEEK_HOLE. File systems without them report one piece of data."""
     os.ftruncate(target, size)
     position = 0
     while position < size:
@@ -242,7 +242,7 @@ def _copy_range(source: int, target: int, start: int, end: int) -> None:
     while start < end:
         piece = os.pread(source, min(_PIECE, end - start), start)
         if not piece:
-            return  # the source shrank under us
+            return  # the source shrank during the copy
         written = 0
         while written < len(piece):
             written += os.pwrite(target, piece[written:], start + written)
@@ -250,7 +250,7 @@ def _copy_range(source: int, target: int, start: int, end: int) -> None:
 
 
 def _sync(folder_fd: int) -> None:
-    # Some file systems (FUSE, 9p) refuse to sync a folder: EINVAL. The rename is as durable there as it can be.
+    # Some file systems (FUSE, 9p) cannot sync a folder: EINVAL. The rename is then as durable as possible there.
     with contextlib.suppress(OSError):
         os.fsync(folder_fd)
 

@@ -1,4 +1,4 @@
-"""The environment that commands get: little, and the same on every machine. Pure."""
+"""The environment of commands: small, and the same on every machine. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
-"""Lower case; programs disagree about the case (curl reads http_proxy only, others upper case), so both are passed."""
+"""Lower case. Programs differ in case (curl reads http_proxy only, others upper case), so both are passed."""
 
 _CERTIFICATES = (
     "SSL_CERT_FILE",
@@ -20,7 +20,7 @@ _CERTIFICATES = (
 
 
 def scrubbed(environment: Mapping[str, str], *, home: str, user: str) -> dict[str, str]:
-    """PATH, HOME, a fixed locale, no questions from debconf; of `environment` only proxies, certificates and PIP_*."""
+    """Return PATH, HOME, a fixed locale, no questions from debconf; of `environment` only proxies, certificates and PIP_*."""
     kept = {
         "PATH": PATH,
         "HOME": home,
@@ -37,7 +37,7 @@ def scrubbed(environment: Mapping[str, str], *, home: str, user: str) -> dict[st
 
 
 def proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """The proxy variables that are set and not empty, each in both cases; each case's own value is kept."""
+    """Return the non-empty proxy variables, each in both cases. Each case keeps its own value."""
     found: dict[str, str] = {}
     for name in PROXY_VARIABLES:
         lower, upper = environment.get(name, ""), environment.get(name.upper(), "")

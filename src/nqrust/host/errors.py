@@ -1,10 +1,10 @@
-"""What can go wrong at the door to a machine.
+"""Errors of access to a machine.
 
 HostError
 ├── CommandFailed      exit code other than the accepted ones
 ├── CommandTimedOut    ended because it ran past its timeout
 ├── ProgramMissing     no such program on the host's PATH
-├── ParseError         what the machine told is not in the form that was expected
+├── ParseError         the machine's output has an unexpected format
 └── PathError          a file operation failed (errno kept)
     ├── PathMissing        ENOENT
     └── NoSpace            ENOSPC, EDQUOT
@@ -71,7 +71,7 @@ class NoSpace(PathError):
 
 
 def translated(error: OSError | ValueError, path: str) -> PathError:
-    """The error of the port that an operating system's error is. `path`: where the error itself does not tell."""
+    """Return the port's error for an operating system's error. `path`: used if the error itself has none."""
     if not isinstance(error, OSError):
         return PathError(path, str(error), errnos.EINVAL)
     where = error.filename if isinstance(error.filename, str) and error.filename.startswith("/") else path
@@ -87,7 +87,7 @@ def translated(error: OSError | ValueError, path: str) -> PathError:
 
 @contextlib.contextmanager
 def translating(path: str) -> Iterator[None]:
-    """Raises PathError instead of OSError, and instead of the ValueError of a NUL byte in a path."""
+    """Raise PathError instead of OSError, and instead of the ValueError of a NUL byte in a path."""
     try:
         yield
     except (OSError, ValueError) as error:

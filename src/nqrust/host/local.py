@@ -1,4 +1,4 @@
-"""The machine we run on. The only module that starts programs."""
+"""The local machine. The only module that starts programs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from nqrust.host.port import Command, Completed, DiskUsage, Group, Kind, Stat, U
 from nqrust.host.secret import Secret
 
 Observer = Callable[[Command, int, float], None]
-"""Told of each command that ended: the command, its exit code (negative: ended by that signal), seconds."""
+"""Called after each command with the command, its exit code (negative: ended by that signal) and seconds."""
 
 KVM_GET_API_VERSION = 0xAE00  # linux/kvm.h: _IO(KVMIO, 0x00)
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL
-_TAIL = 0.3  # seconds for which we still listen to a daemon that kept the pipes of a program that has ended
+_TAIL = 0.3  # seconds to read from a daemon that kept the pipes of an ended program
 _KINDS = {stat.S_IFREG: Kind.file, stat.S_IFDIR: Kind.directory, stat.S_IFLNK: Kind.symlink}
 
 
@@ -59,7 +59,7 @@ class LocalHost:
             in_time = _converse(process, data, stdout, stderr, started + cmd.timeout)
             if not in_time:
                 _end(process, stdout, stderr)
-        except BaseException:  # a signal handler or `on_line` raised: nothing of ours is left running
+        except BaseException:  # a signal handler or `on_line` raised: leave no program running
             _end(process, stdout, stderr)
             raise
         finally:
@@ -109,7 +109,7 @@ class LocalHost:
         except FileNotFoundError as error:
             if not os.path.isdir(cmd.cwd):
                 raise PathMissing(cmd.cwd, "there is no such directory", errno.ENOENT) from error
-            # The file is there but its interpreter is not.
+            # The file exists but its interpreter does not.
             raise ProgramMissing(cmd.argv[0]) from error
         except (OSError, ValueError) as error:
             raise HostError(f"{cmd.argv[0]} could not be started: {error}") from error
@@ -303,9 +303,9 @@ class LocalHost:
 
 
 def _converse(process: subprocess.Popen[bytes], data: bytes | None, stdout: Lines, stderr: Lines, deadline: float) -> bool:
-    """Feed standard input and drain both pipes until the program has ended. False when the deadline came first.
+    """Feed standard input and drain both pipes until the program has ended. Returns False if the deadline came first.
 
-    A program may leave a daemon behind that keeps the pipes open (screen, pg_ctlcluster): we do not wait for that one.
+    A program may leave a daemon that keeps the pipes open (screen, pg_ctlcluster). The call does not wait for it.
     """
     with selectors.DefaultSelector() as waiting:
         for pipe, lines in ((process.stdout, stdout), (process.stderr, stderr)):
@@ -330,7 +330,7 @@ def _converse(process: subprocess.Popen[bytes], data: bytes | None, stdout: Line
                     return True
                 if now >= deadline:
                     return False
-                # Both pipes closed by a program that still runs.
+                # A running program closed both pipes.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(min(1.0, deadline - now))
                 continue
@@ -358,8 +358,10 @@ def _converse(process: subprocess.Popen[bytes], data: bytes | None, stdout: Line
 
 
 def _end(process: subprocess.Popen[bytes], stdout: Lines, stderr: Lines) -> None:
-    """End the whole process group: SIGTERM, a grace, SIGKILL. The leader is reaped last, so the group's number cannot
-    be anybody else's meanwhile."""
+    """End the whole process group: SIGTERM, a grace period, SIGKILL.
+
+    The leader is reaped last, so that no other group can get its number meanwhile.
+    """
     if process.returncode is not None:
         return
     stdout.on_line = stderr.on_line = None
@@ -367,7 +369,7 @@ def _end(process: subprocess.Popen[bytes], stdout: Lines, stderr: Lines) -> None
     deadline = time.monotonic() + _GRACE
     while time.monotonic() < deadline and not _has_ended(process.pid):
         for pipe, lines in ((process.stdout, stdout), (process.stderr, stderr)):
-            # A program that is told to end may still write more than a pipe holds.
+            # A program may still write more than a pipe holds before it ends.
             with contextlib.suppress(OSError, ValueError):
                 if pipe is not None:
                     lines.feed(os.read(pipe.fileno(), 1 << 16))

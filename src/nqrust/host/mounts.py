@@ -1,4 +1,4 @@
-"""Mount points, as /proc/self/mountinfo tells them (proc(5)). Pure: the caller reads the file."""
+"""Mount points from /proc/self/mountinfo (proc(5)). Pure: the caller reads the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 class Mount:
     mount_id: int
     device: str  # "major:minor"
-    root: str  # what of that file system is mounted here; not "/" for a bind mount
+    root: str  # the mounted part of that file system; not "/" for a bind mount
     mount_point: str
     fstype: str
     source: str
@@ -22,7 +22,7 @@ class Mount:
 
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
-    """In kernel order: a later mount hides an earlier one at the same place. Lines that do not parse are left out."""
+    """Return mounts in kernel order: a later one hides an earlier one at the same place. Lines that do not parse are skipped."""
     mounts = []
     for line in text.splitlines():
         left, separator, right = line.partition(" - ")
@@ -62,11 +62,11 @@ def is_at_or_below(path: str, ancestor: str) -> bool:
 
 
 FOREIGN = ("nfs", "cifs", "smb", "fuse", "autofs", "proc", "sysfs", "cgroup", "nsfs", "9p", "ceph")
-"""Beginnings of the types of file systems that are not this host's, or not on a disk."""
+"""Prefixes of file system types that are remote or not on a disk."""
 
 
 def points_of_others(mounts: Iterable[Mount]) -> frozenset[str]:
-    """Mount points of file systems that are not this host's; not to be walked."""
+    """Return mount points of foreign file systems, which must not be walked."""
     return frozenset(mount.mount_point for mount in mounts if mount.fstype.startswith(FOREIGN))
 
 

@@ -1,6 +1,6 @@
-"""Namespaces, mounts and capabilities of the calling process: unshare(2), setns(2), mount(2), pivot_root(2), prctl(2).
+"""Namespaces, mounts and capabilities of this process: unshare(2), setns(2), mount(2), pivot_root(2), prctl(2).
 
-Python has these from 3.12 on at the earliest, so they are called in the C library. Everything raises OSError.
+Python lacks these before 3.12, so this module calls the C library. Everything raises OSError.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _checked(result: int, what: str) -> None:
 
 
 def unshare(flags: int) -> None:
-    """Leave namespaces for new ones; a new PID namespace is that of the next child."""
+    """Move into new namespaces. A new PID namespace applies to the next child."""
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
@@ -55,7 +55,7 @@ def mount(source: str, target: str, fstype: str = "", flags: int = 0, data: str 
 
 
 def bind(source: str, target: str, *, read_only: bool = False) -> None:
-    """Bind mount of one file system, without what is mounted below it."""
+    """Bind mount one file system, without the mounts below it."""
     mount(source, target, flags=MS_BIND)
     if read_only:
         mount("", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
@@ -66,7 +66,7 @@ def unmount(target: str, flags: int = 0) -> None:
 
 
 def become_root(folder: str) -> None:
-    """Make `folder` (a mount point) the root, and let go of the old one (pivot_root(2), "pivot_root(".", ".")")."""
+    """Make `folder` (a mount point) the root, and detach the old one (pivot_root(2), "pivot_root(".", ".")")."""
     os.chdir(folder)
     number = _SYS_PIVOT_ROOT[os.uname().machine]
     _checked(_libc.syscall(ctypes.c_long(number), b".", b"."), "pivot_root")
@@ -75,10 +75,10 @@ def become_root(folder: str) -> None:
 
 
 def end_with_parent(signal: int) -> None:
-    """Get this signal when the parent ends, however it ends (prctl(2), PR_SET_PDEATHSIG)."""
+    """Get this signal when the parent ends for any reason (prctl(2), PR_SET_PDEATHSIG)."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")
 
 
 def give_up_capability(number: int) -> None:
-    """For this process and all it starts, for good (capabilities(7), the bounding set). Unknown ones are passed over."""
+    """Drop capabilities permanently for this process and its children (capabilities(7), the bounding set). Skips unknown ones."""
     _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0)

@@ -1,4 +1,4 @@
-"""What a program prints: decoded, cut into lines as it comes, and without the secrets that the program was given."""
+"""A program's output: decoded, split into lines as it arrives, and without the secrets that the program received."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENDS = re.compile(r"\r\n|\n|\r(?!\n|\Z)")  # a carriage return alone redraws a 
 
 
 class Mask:
-    """Replaces the secrets of one command wherever they come back. Those under four characters would garble text."""
+    """Replaces the secrets of one command in its output. Secrets under four characters stay: masking them would garble text."""
 
     def __init__(self, cmd: Command) -> None:
         given = [cmd.input, *cmd.env.values()]
@@ -44,7 +44,7 @@ class Lines:
         self._take(self._decoder.decode(data))
 
     def close(self) -> None:
-        """The stream has ended: what is left without a line end is a line too."""
+        """End the stream: a rest without a line end is a line too."""
         self._take(self._decoder.decode(b"", True))
         if self._rest and self.on_line is not None:
             self.on_line(self._mask(self._rest.rstrip("\r")))

@@ -1,10 +1,10 @@
-"""The only door to a machine.
+"""The only access to a machine.
 
-Everything that reads or changes a machine goes through `Host`. `LocalHost` is the machine we run on; `FakeHost` is a
-machine in memory for unit tests, which refuses what a real one would refuse. One conformance suite runs over both.
+Everything that reads or changes a machine uses `Host`. `LocalHost` is the local machine. `FakeHost` is a machine in memory for
+unit tests, with a real one's refusals. One conformance suite runs over both.
 
-Commands are argv lists, run with a scrubbed environment (PATH, HOME, LC_ALL=C.UTF-8 and the proxy variables), closed
-standard input, an own process group and a timeout. Paths are absolute strings.
+Commands are argv lists, run with a scrubbed environment (PATH, HOME, LC_ALL=C.UTF-8 and the proxy variables), closed standard
+input, their own process group and a timeout. Paths are absolute strings.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Completed:
 
 
 class Kind(str, Enum):
-    """What is at a path (never following a symlink)."""
+    """Type of the object at a path (without following symlinks)."""
 
     file = "file"
     directory = "directory"
@@ -70,7 +70,7 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True)
 class Stat:
-    """lstat(2) of a path. `mode` is the 12 permission bits; names are the numbers as text where there is no entry."""
+    """lstat(2) of a path. `mode` is the 12 permission bits; a number without an entry is its own name, as text."""
 
     kind: Kind
     mode: int
@@ -123,9 +123,10 @@ class Host(Protocol):
 
     # --- programs
     def run(self, cmd: Command, *, on_line: Callable[[str], None] | None = None) -> Completed:
-        """Run to the end. `on_line` gets each line of stdout and stderr as it comes.
+        """Run to the end. `on_line` gets each line of stdout and stderr as it arrives.
 
-        Raises CommandFailed, CommandTimedOut, ProgramMissing."""
+        Raises CommandFailed, CommandTimedOut, ProgramMissing.
+        """
         ...
 
     def which(self, program: str) -> str | None:
@@ -134,7 +135,7 @@ class Host(Protocol):
 
     # --- reading
     def stat(self, path: str) -> Stat | None:
-        """lstat; None when there is nothing."""
+        """lstat; None if nothing is there."""
         ...
 
     def exists(self, path: str) -> bool: ...
@@ -160,7 +161,7 @@ class Host(Protocol):
     def readlink(self, path: str) -> str: ...
 
     def xattrs(self, path: str) -> dict[str, bytes]:
-        """Extended attributes (xattr(7)); empty where the file system has none."""
+        """Extended attributes (xattr(7)); empty if the file system has none."""
         ...
 
     def user(self, name: str) -> User | None: ...
@@ -168,7 +169,7 @@ class Host(Protocol):
     def group(self, name: str) -> Group | None: ...
 
     def disk_usage(self, path: str) -> DiskUsage:
-        """Of the nearest existing ancestor of `path`."""
+        """Usage at the nearest existing ancestor of `path`."""
         ...
 
     # --- changing
@@ -182,17 +183,20 @@ class Host(Protocol):
         group: str = "root",
         xattrs: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Replace atomically: temporary file beside it with its final mode and owner before the content is visible,
-        fsync, rename(2), fsync of the directory. The parent must exist. `data` may come piece by piece; when
-        that raises, `path` stays as it was."""
+        """Replace a file atomically. The parent must exist.
+
+        A temporary file beside it gets its final mode and owner before the content is visible; then fsync, rename(2), fsync of
+        the
+        directory. `data` may be an iterator; if it raises, `path` stays unchanged.
+        """
         ...
 
     def copy_file(self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root") -> None:
-        """Like write_file, from a file of the host; reflink where the file system can, holes kept."""
+        """Like write_file, from a file of the host; with reflinks if the file system supports them, holes kept."""
         ...
 
     def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root") -> None:
-        """One level; the parent must exist. An existing directory is an error (PathError)."""
+        """Create one level; the parent must exist. An existing directory is an error (PathError)."""
         ...
 
     def symlink(self, target: str, path: str) -> None:
@@ -206,16 +210,18 @@ class Host(Protocol):
         ...
 
     def remove(self, path: str) -> None:
-        """Unlink a file or symlink. Missing is fine."""
+        """Unlink a file or symlink. A missing one is not an error."""
         ...
 
     def rmdir(self, path: str) -> None:
-        """Remove an empty directory. Raises PathError when it is not empty."""
+        """Remove an empty directory. Raises PathError if it is not empty."""
         ...
 
     def remove_tree(self, path: str) -> None:
-        """Remove a directory with all below it, never crossing a mount point (PathError names it, nothing below the
-        mount is touched) and never following a symlink. Missing is fine."""
+        """Remove a directory tree without following symlinks. A missing one is not an error.
+
+        It never crosses a mount point: PathError names it, and nothing below the mount is touched.
+        """
         ...
 
     # --- time and identity
@@ -230,16 +236,18 @@ class Host(Protocol):
     def euid(self) -> int: ...
 
     def kill(self, pid: int, signal: int) -> bool:
-        """Send a signal; False when there is no such process."""
+        """Send a signal. Returns False if there is no such process."""
         ...
 
     def connect(self, address: str, port: int, timeout: float = 1.0) -> bool:
-        """Whether a TCP connection is accepted."""
+        """Return whether a TCP connection is accepted."""
         ...
 
     def http_get(self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0) -> tuple[int, bytes]:
-        """Status and body (first MiB) of a GET, redirects not followed, proxies not used.
-        Raises HostError when no answer came."""
+        """Return status and body (first MiB) of a GET, without redirects or proxies.
+
+        Raises HostError if no answer arrives.
+        """
         ...
 
     def http_send(
@@ -255,5 +263,5 @@ class Host(Protocol):
         ...
 
     def environment(self) -> Mapping[str, str]:
-        """The environment that this program was started with; commands get only the scrubbed part of it."""
+        """Return this program's own environment. Commands get only the scrubbed part of it."""
         ...

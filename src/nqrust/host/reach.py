@@ -1,4 +1,4 @@
-"""TCP and HTTP as this machine sees them; for health checks, so no proxy and no redirect gets in between."""
+"""TCP and HTTP from this machine, for health checks: without proxies or redirects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BODY = 1 << 20  # bytes
 
 
 def accepts(address: str, port: int, timeout: float) -> bool:
-    """Whether a TCP connection to `address` (an IP address or a name) is accepted within `timeout` seconds."""
+    """Return whether `address` (an IP address or a name) accepts a TCP connection within `timeout` seconds."""
     try:
         with socket.create_connection((address, port), timeout):
             return True
@@ -24,7 +24,7 @@ def accepts(address: str, port: int, timeout: float) -> bool:
 
 
 def ask(method: str, url: str, headers: Mapping[str, str | Secret], timeout: float) -> tuple[int, bytes]:
-    """Status and the first MiB of the body. Raises HostError when no answer came."""
+    """Return status and the first MiB of the body. Raises HostError if no answer arrives."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

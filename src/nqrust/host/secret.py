@@ -1,4 +1,4 @@
-"""A value that never shows: it renders as asterisks wherever it is printed, formatted, logged or serialised."""
+"""A value that is never shown: it renders as asterisks when printed, formatted, logged or serialised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MASK = "********"
 
 @dataclass(frozen=True, repr=False)
 class Secret:
-    """Holds `value`; only `reveal()` gives it out, so every place that uses it can be found by that name."""
+    """Holds `value`. Only `reveal()` returns it, so that a search for that name finds every use."""
 
     value: str = field(repr=False)
 

@@ -1,4 +1,4 @@
-"""Removing a tree without ever leaving it: not through a symlink, not across a mount. Raises OSError."""
+"""Removes a tree without ever leaving it: not through a symlink, not across a mount. Raises OSError."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from nqrust.host import mounts
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory and all below it. Missing is fine.
+    """Remove a directory and all below it. A missing one is not an error.
 
-    Refused before anything is touched when something is mounted at or below it (bind mounts included). A mount that
-    appears while we work is noticed by its mount id (proc(5), fdinfo) and stops us there.
+    Refused before any change if something is mounted at or below it (bind mounts included). A mount that appears during the work
+    is
+    detected by its mount id (proc(5), fdinfo) and stops the removal there.
     """
     folder, name = os.path.split(path.rstrip("/"))
     if not name or name in (".", ".."):
@@ -37,13 +38,13 @@ def remove_tree(path: str) -> None:
 
 
 class _Remover:
-    """Depth first, by descriptors, without recursion: a tree of any depth is fine as long as descriptors last."""
+    """Depth first, with descriptors, without recursion: the depth is limited by descriptors only."""
 
     def __init__(self, path: str, allowed: tuple[int, int]) -> None:
         self.path, self.allowed = path, allowed
 
     def remove(self, parent: int, name: str) -> None:
-        # Each entry: descriptor of the directory, its name in the one above, the names still to go.
+        # Each entry: descriptor of the directory, its name in its parent, the remaining names.
         stack = [self._enter(parent, name, self.path)]
         try:
             while stack:

@@ -2,7 +2,7 @@
 
 to the guest      a token bucket in front of the TAP
 from the guest    packets from the TAP pass through its own IFB device with a token bucket in front: delayed like a
-                      slow line, where a policer would drop. The IFB is removed with the TAP.
+                  slow line, where a policer would drop. The IFB is removed with the TAP.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from nqrust.host.port import Host
 
 
 def probe(host: Host, paths: tuple[str, ...]) -> tuple[FileSystem, ...]:
-    """One for each path, in their order. Paths need not exist yet."""
+    """Return one for each path, in their order. Paths need not exist yet."""
     found = []
     for path in paths:
         usage = host.disk_usage(path)

@@ -24,8 +24,8 @@ from nqrust.host.port import Host
 
 
 def gather(host: Host, *, paths_for_disk: tuple[str, ...] = ("/",), packages: frozenset[str] = frozenset()) -> Facts:
-    """Reads only. `paths_for_disk`: the file systems that hold these, or will, are measured. `packages`: names of those that
-    are installed, which a package manager knows. Raises HostError."""
+    """Gather all facts, read-only. `paths_for_disk`: their present or future file systems are measured. `packages`: the names
+    of the installed packages, which a package manager knows. Raises HostError."""
     running = processes.probe(host)
     processor = cpu.probe(host)
     return Facts(

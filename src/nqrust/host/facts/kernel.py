@@ -14,7 +14,7 @@ _MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv6
 
 def probe(host: Host) -> Kernel:
     release = text(host, "/proc/sys/kernel/osrelease").strip()
-    # /proc/sys/kernel/arch is there since Linux 6.1; before that, what our own program was built for tells.
+    # Linux has /proc/sys/kernel/arch since 6.1. On older kernels the ELF header of this program shows the architecture.
     machine = text(host, "/proc/sys/kernel/arch").strip() or _machine_of_programs(host)
     return Kernel(
         release=release,
@@ -30,13 +30,13 @@ def probe(host: Host) -> Kernel:
 
 
 def parse_release(release: str) -> tuple[int, int]:
-    """`6.1.0-28-amd64` -> (6, 1); (0, 0) when it is not of that form."""
+    """`6.1.0-28-amd64` -> (6, 1); (0, 0) for any other form."""
     found = re.match(r"(\d{1,5})\.(\d{1,5})", release, re.ASCII)
     return (int(found.group(1)), int(found.group(2))) if found else (0, 0)
 
 
 def parse_elf_machine(header: bytes) -> str:
-    """The architecture in an ELF header (elf(5), e_machine), "" when it is none we know."""
+    """Return the architecture in an ELF header (elf(5), e_machine), or "" if it is unknown."""
     if header[:4] != b"\x7fELF" or len(header) < 20:
         return ""
     return _MACHINES.get(int.from_bytes(header[18:20], "little" if header[5] == 1 else "big"), "")

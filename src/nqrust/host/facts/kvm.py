@@ -1,4 +1,4 @@
-"""KVM: by use, not by presence. That a guest boots is proven only by booting one; that is not done here."""
+"""KVM, tested by opening it, not by its presence. Only booting proves that a guest boots; this module does not do that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nqrust.host.port import Host
 API_VERSION = 12  # stable since Linux 2.6.22 (Documentation/virt/kvm/api.rst, 4.1)
 
 _VENDORS = (
-    # What systemd-detect-virt(1) looks for in the DMI tables, in its order.
+    # The strings that systemd-detect-virt(1) looks for in the DMI tables, in its order.
     ("KVM", "kvm"),
     ("OpenStack", "kvm"),
     ("KubeVirt", "kvm"),
@@ -48,20 +48,22 @@ def probe(host: Host, cpu: Cpu) -> Kvm:
 
 
 def parse_parameter(content: str) -> bool | None:
-    """A boolean parameter of a kernel module: Y, N, 1 or 0; None for anything else."""
+    """Parse a boolean parameter of a kernel module: Y, N, 1 or 0; None for anything else."""
     return {"Y": True, "1": True, "N": False, "0": False}.get(content.strip())
 
 
 def parse_virtual_host(dmi: dict[str, str], flags: frozenset[str], hypervisor: str) -> str:
-    """What this machine itself runs on: kvm, vmware, ... ; `vm-other` when the processor says that there is a hypervisor
-    and nothing says which; "" on bare metal."""
+    """Return the hypervisor of this machine: kvm, vmware, ...; "" on bare metal.
+
+    `vm-other`: the processor shows a hypervisor and nothing names it.
+    """
     if hypervisor:
         return hypervisor
     if dmi.get("sys_vendor") == "Microsoft Corporation" and dmi.get("product_name") == "Virtual Machine":
         return "microsoft"
     for value in dmi.values():
         for prefix, name in _VENDORS:
-            # Amazon's bare-metal instances carry the vendor too; there the processor shows no hypervisor.
+            # Amazon's bare-metal instances have the vendor too, but their processor shows no hypervisor.
             if value.startswith(prefix) and (name not in ("amazon", "google") or "hypervisor" in flags):
                 return name
     return "vm-other" if "hypervisor" in flags else ""

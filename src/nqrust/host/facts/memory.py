@@ -16,7 +16,7 @@ def probe(host: Host) -> Memory:
 
 
 def parse_meminfo(content: str) -> Memory:
-    """Zeros when the kernel does not tell."""
+    """Return the amounts, or zeros if the kernel does not report them."""
     kib = {name: int(value) for name, value in _LINE.findall(content)}
     return Memory(
         total_mib=kib.get("MemTotal", 0) // 1024,

@@ -1,5 +1,8 @@
-"""What is true of a machine, as data. Each part is gathered by one file of this package: a probe that reads through the
-Host port, and a pure parser that is tested with captured output."""
+"""Facts about a machine, as data.
+
+One file of this package gathers each part: a probe that reads through the Host port, and a pure parser that is tested with
+captured output.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class Cpu:
 
 @dataclass(frozen=True)
 class Kvm:
-    """`usable`: /dev/kvm opened and KVM_GET_API_VERSION gave 12. That a guest boots is only proven by booting one."""
+    """`usable`: /dev/kvm opened and KVM_GET_API_VERSION returned 12. Only booting proves that a guest boots."""
 
     present: bool
     usable: bool
@@ -71,7 +74,7 @@ class FileSystem:
 
 @dataclass(frozen=True)
 class ListeningPort:
-    """A listening TCP or UDP socket and who holds it. `pid` 0 and empty `process` when the kernel does not tell."""
+    """A listening TCP or UDP socket and its process. `pid` 0 and empty `process` if the kernel does not report it."""
 
     protocol: str  # tcp | udp
     address: str

@@ -1,6 +1,6 @@
-"""Links, addresses, routes, name servers, and who manages them: /sys/class/net, ip(8), resolv.conf(5).
+"""Links, addresses, routes, name servers, and their managers: /sys/class/net, ip(8), resolv.conf(5).
 
-Where iproute2 is missing, /proc/net tells nearly as much (network_procfs.py).
+Without iproute2, /proc/net has nearly the same facts (network_procfs.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def probe(host: Host, processes: dict[int, str]) -> Network:
 
 
 def parse_ip_addr(content: str) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """`ip -json -details address show` to the kind and the addresses (CIDR) of each link. Raises ParseError."""
+    """Parse `ip -json -details address show` into the kind and the addresses (CIDR) of each link. Raises ParseError."""
     kinds: dict[str, str] = {}
     addresses: dict[str, tuple[str, ...]] = {}
     for link in _objects(content, "ip address"):
@@ -91,7 +91,7 @@ def parse_resolv_conf(content: str) -> tuple[str, ...]:
 
 
 def parse_interfaces(content: str) -> tuple[str, ...]:
-    """Interfaces that ifupdown configures (interfaces(5)), the loopback left out."""
+    """Return interfaces that ifupdown configures (interfaces(5)), without the loopback."""
     return tuple(name for name in re.findall(r"^\s*iface\s+(\S+)\s", content, re.MULTILINE) if name != "lo")
 
 
@@ -134,7 +134,7 @@ def _addresses(host: Host) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
         try:
             return parse_ip_addr(host.run(command("ip", "-json", "-details", "address", "show", timeout=10)).stdout)
         except HostError:
-            pass  # BusyBox's ip knows no JSON
+            pass  # BusyBox's ip has no JSON
     return {}, network_procfs.addresses(
         text(host, "/proc/net/fib_trie"), text(host, "/proc/net/route"), text(host, "/proc/net/if_inet6")
     )
@@ -151,7 +151,7 @@ def _routes(host: Host) -> tuple[Route, ...]:
 
 def _nameservers(host: Host) -> tuple[str, ...]:
     found = parse_resolv_conf(text(host, "/etc/resolv.conf"))
-    if found == ("127.0.0.53",):  # the stub of systemd-resolved(8); what is behind it is what others can use
+    if found == ("127.0.0.53",):  # the stub of systemd-resolved(8); others can use its upstream servers
         return parse_resolv_conf(text(host, "/run/systemd/resolve/resolv.conf")) or found
     return found
 

@@ -14,7 +14,7 @@ def probe(host: Host) -> Os:
 
 
 def parse_os_release(content: str) -> Os:
-    """Quoting is the shell's; a line that is not an assignment is left out. A missing ID is `linux`, as the manual says."""
+    """Parse with the shell's quoting rules; lines without an assignment are skipped. Default ID: `linux`, as in the manual."""
     values: dict[str, str] = {}
     for line in content.splitlines():
         name, equals, raw = line.strip().partition("=")

@@ -1,6 +1,6 @@
-"""Listening TCP and UDP sockets and who holds them: /proc/net/{tcp,tcp6,udp,udp6} and /proc/PID/fd (proc(5)).
+"""Listening TCP and UDP sockets and their processes: /proc/net/{tcp,tcp6,udp,udp6} and /proc/PID/fd (proc(5)).
 
-No program is needed, so it works where there is no ss(8).
+This needs no program, so it works without ss(8).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def probe(host: Host, processes: dict[int, str]) -> tuple[ListeningPort, ...]:
 
 
 def parse_sockets(content: str, protocol: str) -> tuple[Socket, ...]:
-    """The listening ones of a table; lines that do not parse (the header is one) are left out."""
+    """Return the listening sockets of a table. Lines that do not parse (the header is one) are skipped."""
     found = []
     for line in content.splitlines():
         fields = line.split()
@@ -62,8 +62,10 @@ def parse_sockets(content: str, protocol: str) -> tuple[Socket, ...]:
 
 
 def parse_address(text: str) -> str:
-    """The kernel prints an address as 32-bit words in host order: `0100007F` is 127.0.0.1. An IPv4 address in an IPv6
-    socket is given as IPv4. Raises ValueError."""
+    """Parse an address. The kernel prints it as 32-bit words in host order: `0100007F` is 127.0.0.1.
+
+    An IPv4 address in an IPv6 socket is returned as IPv4. Raises ValueError.
+    """
     if len(text) not in (8, 32):
         raise ValueError(f"{text!r} is not an address")
     words = [bytes.fromhex(text[index : index + 8])[::-1] for index in range(0, len(text), 8)]
@@ -73,7 +75,7 @@ def parse_address(text: str) -> str:
 
 
 def _owners(host: Host, inodes: set[int], processes: dict[int, str]) -> dict[int, int]:
-    """Socket inode to the process that has it open; the lowest PID where several do, which is usually the parent."""
+    """Return socket inode -> process that has it open; of several the lowest PID, usually the parent."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes if inode}
     found: dict[int, int] = {}
     for pid in sorted(processes):

@@ -1,4 +1,4 @@
-"""PostgreSQL clusters, read from their configuration and lock files: whatever happens to answer on a port is not asked.
+"""PostgreSQL clusters, from their configuration and lock files. Servers on a port are not queried.
 
 Debian keeps configuration in /etc/postgresql/VERSION/NAME (postgresql-common), Red Hat in the data directory.
 """

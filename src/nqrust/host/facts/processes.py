@@ -1,4 +1,4 @@
-"""Who runs: /proc/PID/comm (proc(5))."""
+"""Running processes: /proc/PID/comm (proc(5))."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from nqrust.host.port import Host
 
 
 def probe(host: Host) -> dict[int, str]:
-    """Name of each process (15 bytes at most, as ps(1) shows them). Those that end meanwhile are left out."""
+    """Return the name of each process (15 bytes at most, as ps(1) shows them). Processes that end meanwhile are skipped."""
     found = {}
     for name in names(host, "/proc"):
         if name.isdecimal():

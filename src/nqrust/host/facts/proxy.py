@@ -1,4 +1,4 @@
-"""The proxy that this program was started with, else the one in /etc/environment (environment(7), pam_env(8))."""
+"""The proxy from this program's environment, or from /etc/environment (environment(7), pam_env(8))."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nqrust.host.port import Host
 
 
 def probe(host: Host) -> dict[str, str]:
-    """Lower-case names: http_proxy, https_proxy, no_proxy, ...; only those that are set."""
+    """Return lower-case names: http_proxy, https_proxy, no_proxy, ...; only those that are set."""
     return of(host.environment()) or of(parse_environment_file(text(host, "/etc/environment")))
 
 

@@ -1,4 +1,4 @@
-"""Reading small files that may not be there."""
+"""Reading small files that may be missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from nqrust.host.port import Host
 
 
 def text(host: Host, path: str) -> str:
-    """Content, or "" when the file is missing or may not be read: facts are gathered on machines of every kind."""
+    """Return the content, or "" if the file is missing or unreadable: facts are gathered on every kind of machine."""
     try:
         return host.read_text(path)
     except HostError:
@@ -15,7 +15,7 @@ def text(host: Host, path: str) -> str:
 
 
 def names(host: Host, path: str) -> list[str]:
-    """Names in a directory; none when it is missing."""
+    """Return names in a directory; none if it is missing."""
     try:
         return host.listdir(path)
     except HostError:

@@ -1,7 +1,7 @@
-"""What a file system says of itself in its first blocks. Pure: bytes in, nothing of the machine is asked.
+"""A file system's own description in its first blocks. Pure: it works on bytes only.
 
 XFS: xfs(5) and xfs_format.h; Btrfs: btrfs(5), "superblock"; ext: ext4(5); squashfs and erofs: their kernel documentation.
-All of it is the image's word, so nothing here is believed further than the size of the file allows.
+The image is untrusted: every value is checked against the size of the file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 HEAD = 0x11000
-"""Bytes from the beginning of a disk in which every superblock that is known here lies."""
+"""Bytes at the start of a disk that contain every supported superblock."""
 
 _BTRFS = 0x10000
 _EXT = 0x400
@@ -18,8 +18,10 @@ _EXT = 0x400
 
 @dataclass(frozen=True)
 class Superblock:
-    """`type` as mount(8) names it (`ext` for ext2, ext3 and ext4 alike), empty when none is recognised. `size`: bytes that
-    the file system claims, None when that is not read. `alone`: it needs no other device."""
+    """`type` as mount(8) names it (`ext` for ext2, ext3 and ext4 alike), empty if unknown.
+
+    `size`: bytes that the file system claims, None if not read. `alone`: it needs no other device.
+    """
 
     type: str
     size: int | None = None

@@ -10,12 +10,12 @@ _PROPERTIES = "Id,Names,LoadState,ActiveState,UnitFileState"
 
 
 def probe(host: Host, name: str) -> Unit:
-    """One unit; not-found and inactive where there is no systemd."""
+    """Return one unit; not-found and inactive without systemd."""
     return probe_many(host, (name,))[0]
 
 
 def probe_many(host: Host, names: tuple[str, ...]) -> tuple[Unit, ...]:
-    """In the order asked for, with one call of systemctl."""
+    """Return units in the given order, with one call of systemctl."""
     if not names:
         return ()
     missing = tuple(Unit(name, "not-found", "inactive", "") for name in names)
@@ -24,14 +24,14 @@ def probe_many(host: Host, names: tuple[str, ...]) -> tuple[Unit, ...]:
     except (CommandFailed, ProgramMissing):
         return missing
     found = parse_show(done.stdout)
-    # systemctl answers in the order asked, one block each; an alias answers with its real name.
+    # systemctl answers in the given order, one block each. An alias answers with its real name.
     if len(found) != len(names):
         return missing
     return tuple(Unit(name, unit.load, unit.active, unit.enabled) for name, unit in zip(names, found, strict=True))
 
 
 def parse_show(content: str) -> tuple[Unit, ...]:
-    """Blocks of NAME=VALUE lines, an empty line between two."""
+    """Parse blocks of NAME=VALUE lines, separated by an empty line."""
     units = []
     for block in content.strip("\n").split("\n\n"):
         values = dict(line.split("=", 1) for line in block.split("\n") if "=" in line)
