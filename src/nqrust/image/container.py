@@ -1,7 +1,7 @@
 """Image `container-runtime`: a minimal Debian guest that runs containers with podman and crun.
 
-It boots as image `tiny` does (the same kernel and initrd, busybox as init, the guest agent, DHCP on eth0, root's login
-on ttyS0 only) and stops as that does. It is made on the host from distribution packages, without loop mounts.
+It boots and stops as image `tiny` does (the same kernel and initrd, busybox as init, the guest agent, DHCP on eth0, root's
+login on ttyS0 only). The host builds it from distribution packages, without loop mounts.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from nqrust.image.progress import Progress, silent
 NAME = "container-runtime"
 MIN_MEMORY_MIB = 256
 FREE_MIB = 1024
-"""What a build takes for a while: the packages, the unpacked Debian and the file system made of it."""
+"""Temporary space of a build: the packages, the unpacked Debian and its file system."""
 
 
 def build(
     host: Host, *, target_dir: str, guest_agent: str, cache_dir: str, name: str = NAME, progress: Progress | None = None
 ) -> ImageManifest:
-    """Make the image in `target_dir`; arguments, staging and errors as in `tiny.build`, and NQR-IMG-020, -021, -022."""
+    """Build the image in `target_dir`. Arguments, staging and errors as in `tiny.build`, and NQR-IMG-020, -021, -022."""
     tell = progress or silent
     folder.check_guest_agent(host, guest_agent)
     if host.which("mmdebstrap") is None:

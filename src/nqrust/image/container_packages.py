@@ -1,8 +1,8 @@
-"""The Debian packages of image `container-runtime`, as a small repository of their own in the package cache.
+"""The Debian packages of image `container-runtime`, as a small repository in the package cache.
 
-The host's own apt says what is needed (apt-get(8), `--simulate` against an empty system), fetches it from the sources
-that this host uses and vouches for every digest. What comes of it, a flat repository (sources.list(5)), is all that
-mmdebstrap sees: it needs no network, and a host without one is served by what an earlier build kept.
+The host's own apt resolves the packages (apt-get(8), `--simulate` against an empty system). It downloads them from the host's
+sources and verifies every digest. The result is a flat repository (sources.list(5)). mmdebstrap sees nothing else, so it
+needs no network. Without a network, the build uses an earlier build's repository.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nqrust.image.progress import Progress
 
 SUITE = "nqrust"
 _INDEX, _RELEASE = "Packages", "Release"
-# An empty system, and caches of that view that do not replace the host's own.
+# An empty system, with its own caches, so that the host's are not replaced.
 _EMPTY = ("-o", "Dir::State::status=/dev/null", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
 _INST = re.compile(r"^Inst (\S+) \((\S+) ", re.MULTILINE)
 _CURE = "Run apt-get update with the distribution's main archive (Ubuntu: universe too) enabled, then run again."
@@ -28,14 +28,14 @@ _CURE = "Run apt-get update with the distribution's main archive (Ubuntu: univer
 
 @dataclass(frozen=True)
 class Repository:
-    """`folder`: where it lies. `include`: the packages to ask for; the essential ones come anyway."""
+    """`folder`: its path. `include`: the packages to request; the essential ones are always included."""
 
     folder: str
     include: tuple[str, ...]
 
     @property
     def source(self) -> str:
-        """Its line for sources.list(5). Trusted: every file was checked against the host's signed index."""
+        """Return its line for sources.list(5). Trusted: every file was checked against the host's signed index."""
         return f"deb [trusted=yes] copy:{self.folder} ./"
 
 
@@ -48,9 +48,10 @@ class Selection:
 
 
 def repository(host: Host, cache_dir: str, selection: Selection, tell: Progress) -> Repository:
-    """Bring the packages and their dependencies into `cache_dir`/container-runtime.
+    """Download the packages and their dependencies into `cache_dir`/container-runtime.
 
-    Raises ImageError NQR-IMG-002 when they cannot be had, NQR-IMG-003 when what came is not what the index names."""
+    Raises ImageError NQR-IMG-002 if they are not available, NQR-IMG-003 if they do not match the index.
+    """
     folder = f"{cache_dir}/container-runtime"
     cache = DebCache(host, folder, tell)
     cache.ensure()
@@ -69,13 +70,13 @@ def repository(host: Host, cache_dir: str, selection: Selection, tell: Progress)
     _write(host, folder, index, wanted)
     for file in set(host.listdir(folder)) - set(names.values()):
         if file.endswith(".deb"):
-            host.remove(f"{folder}/{file}")  # versions that the archive has left behind
+            host.remove(f"{folder}/{file}")  # versions that the archive does not have any more
     return Repository(folder, wanted)
 
 
 def _choose(host: Host, selection: Selection) -> tuple[str, ...]:
     asked = (*selection.required, *(name for group in selection.choices for names in group for name in names))
-    # apt-cache ends with 100 when it lacks one of the names, and tells the others all the same.
+    # apt-cache exits with 100 if it lacks one of the names, but prints the others.
     told = host.run(command("apt-cache", "show", "--no-all-versions", *asked, ok=(0, 100), timeout=120)).stdout
     known = set(re.findall(r"(?m)^Package: (\S+)$", told))
     missing = [name for name in selection.required if name not in known]
@@ -86,7 +87,7 @@ def _choose(host: Host, selection: Selection) -> tuple[str, ...]:
 
 
 def _resolve(host: Host, wanted: tuple[str, ...]) -> list[str]:
-    """Stanzas of everything that an empty system would get."""
+    """Return stanzas of everything that an empty system would get."""
     simulated = host.run(
         command("apt-get", *_EMPTY, "--simulate", "-q", "--no-install-recommends", "install", "?essential", *wanted, timeout=300)
     ).stdout
@@ -115,13 +116,13 @@ def _write(host: Host, folder: str, index: str, wanted: tuple[str, ...]) -> None
         f"Suite: {SUITE}\nCodename: {SUITE}\nDate: {date}\nArchitectures: amd64\nDescription: {' '.join(wanted)}\nSHA256:\n"
         f" {hashlib.sha256(data).hexdigest()} {len(data)} {_INDEX}\n"
     )
-    host.remove(f"{folder}/{_RELEASE}")  # without it nothing here counts, see _kept
+    host.remove(f"{folder}/{_RELEASE}")  # written last: without it the repository is ignored, see _kept
     host.write_file(f"{folder}/{_INDEX}", data)
     host.write_file(f"{folder}/{_RELEASE}", release.encode())
 
 
 def _kept(host: Host, folder: str, selection: Selection) -> tuple[str, ...] | None:
-    """What an earlier build asked for, when all that its index names is still here and unchanged."""
+    """Return an earlier build's repository if every file in its index is present and unchanged."""
     try:
         release = host.read_text(f"{folder}/{_RELEASE}")
         index = host.read_text(f"{folder}/{_INDEX}")

@@ -1,7 +1,7 @@
-"""The root file system of image `container-runtime`: a minimal Debian with podman and crun, and tiny's way of booting.
+"""The root file system of image `container-runtime`: a minimal Debian with podman and crun, which boots like `tiny`.
 
-mmdebstrap(1) makes the Debian; what is ours comes on top: busybox as init, the guest agent, DHCP, the login on the
-serial console and the kernel modules that containers need.
+mmdebstrap(1) creates the Debian. nqr adds busybox as init, the guest agent, DHCP, the login on the serial console and the
+kernel modules that containers need.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SELECTION = Selection(
     ),
 )
 MODULES = ("overlay", "veth", "bridge", "nf_tables")
-# What netavark's and CNI's rules are made of, and the devices of rootless and VPN containers.
+# Modules for the rules of netavark and CNI, and the devices of rootless and VPN containers.
 OPTIONAL_MODULES = (
     "br_netfilter",
     "nft_compat",
@@ -48,7 +48,7 @@ OPTIONAL_MODULES = (
     "tun",
     "dummy",
 )
-HEADROOM_MIB = 256  # for a first container image; the disk of a VM is grown to the size that is asked for
+HEADROOM_MIB = 256  # for a first container image; the disk of a VM grows to its requested size
 _DROPPED = ("man", "info", "locale", "lintian", "doc/*")
 _MERGE = 'for d in bin sbin lib lib64; do mkdir -p "$1/usr/$d" && ln -s "usr/$d" "$1/$d" || exit; done'
 _OURS = {
@@ -80,17 +80,17 @@ _LEFT = (
     "etc/gshadow-",
     "etc/machine-id",
 )
-_CNI_EXAMPLE = "/etc/cni/net.d/87-podman-bridge.conflist"  # podman warns of the plugins that it names
+_CNI_EXAMPLE = "/etc/cni/net.d/87-podman-bridge.conflist"  # podman warns about plugins named here
 _UUID = "6e717275-7374-4d56-8000-636f6e740001"
 
 
 def debian(host: Host, root: str, repository: Repository, tell: Progress) -> None:
-    """Make the Debian in the folder `root`, which must not exist yet. Raises ImageError NQR-IMG-021."""
+    """Create the Debian in the folder `root`, which must not exist yet. Raises ImageError NQR-IMG-021."""
     options = [
         "--mode=root",
         "--variant=essential",
         "--architectures=amd64",
-        # The repository lies where root alone may look.
+        # Only root can read the folder of the repository.
         '--aptopt=APT::Sandbox::User "root"',
         '--aptopt=Acquire::Languages "none"',
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _DROPPED),
@@ -118,10 +118,10 @@ def debian(host: Host, root: str, repository: Repository, tell: Progress) -> Non
 
 
 def complete(host: Host, root: str, files: GuestFiles, guest_agent: str) -> None:
-    """Put what is ours on top of the Debian in `root`. Raises ImageError NQR-IMG-005."""
+    """Add nqr's files to the Debian in `root`. Raises ImageError NQR-IMG-005."""
     for name in _LEFT:
         host.remove(f"{root}/{name}")
-    # The package repository lay below one of these for a while, and took empty folders along when it went.
+    # The package repository was below one of these during the build, and its removal also removed empty folders.
     for name, mode in (("var", 0o755), ("var/cache", 0o755), ("var/tmp", 0o1777)):
         if not host.exists(f"{root}/{name}"):
             host.mkdir(f"{root}/{name}", mode=mode)
@@ -165,7 +165,7 @@ def complete(host: Host, root: str, files: GuestFiles, guest_agent: str) -> None
 
 
 def _applets(host: Host, root: str, busybox: str) -> None:
-    """busybox's programs, where Debian's own set has none of that name."""
+    """Link busybox's programs that Debian itself lacks."""
     have = {name for folder in ("usr/bin", "usr/sbin") for name in host.listdir(f"{root}/{folder}")}
     paths = applets.listed(host, busybox)
     scripts = applets.instead(host, busybox, paths)
@@ -182,8 +182,10 @@ def _applets(host: Host, root: str, busybox: str) -> None:
 
 
 def _accounts(host: Host, root: str) -> None:
-    """Root without a password, which login(1) of busybox lets in on the terminals of securetty(5) only; all others
-    locked. The day of the last change is never."""
+    """Write the accounts. Root has no password; busybox's login(1) then accepts only the terminals of securetty(5).
+
+    All others are locked. The day of the last change is empty.
+    """
     lines = [line.split(":") for line in host.read_text(f"{root}/etc/passwd").splitlines() if line]
     passwd = "".join(":".join((name, "x", *rest)) + "\n" for name, _, *rest in lines)
     shadow = "".join(f"{fields[0]}:{'' if fields[0] == 'root' else '*'}:::::::\n" for fields in lines)
@@ -192,7 +194,7 @@ def _accounts(host: Host, root: str) -> None:
 
 
 def _modules(host: Host, root: str, files: GuestFiles) -> None:
-    """Numbered, so that the shell's own ordering is the load order."""
+    """Number the modules, so that the shell's own ordering is the load order."""
     place = f"{root}/usr/lib/modules"
     for folder in (place, f"{place}/{files.version}", f"{place}/{files.version}/nqrust"):
         if not host.exists(folder):
@@ -202,8 +204,11 @@ def _modules(host: Host, root: str, files: GuestFiles) -> None:
 
 
 def size_mib(listing: str) -> int:
-    """MiB of a file system for the content that `find -printf '%y %s\\n'` lists: whole blocks, a block for each
-    directory and long symlink, an eighth for inodes and bitmaps, the journal, and room to work in."""
+    r"""Return the MiB of a file system for the content that `find -printf '%y %s\n'` lists.
+
+    That is whole blocks, a block for each directory and long symlink, an eighth for inodes and bitmaps, the journal, and free
+    space.
+    """
     content = 0
     for line in listing.splitlines():
         kind, _, size = line.partition(" ")
@@ -213,8 +218,7 @@ def size_mib(listing: str) -> int:
 
 
 def make_ext4(host: Host, root: str, target: str) -> int:
-    """Make `target`, an ext4 that holds the folder `root` (mke2fs(8), `-d`); its size in MiB. Raises ImageError
-    NQR-IMG-006."""
+    """Create `target`, an ext4 with the folder `root` (mke2fs(8), `-d`). Return its size in MiB. Raises ImageError NQR-IMG-006."""
     try:
         size = size_mib(host.run(command("find", root, "-xdev", "-printf", "%y %s\\n", timeout=300)).stdout)
         host.run(

@@ -37,7 +37,7 @@ def character_device(path: str, major: int, minor: int, mode: int = 0o600) -> En
 
 
 def archive(entries: Iterable[Entry]) -> bytes:
-    """The whole archive, its trailer and the padding to 512 bytes included."""
+    """Return the whole archive, with its trailer and the padding to 512 bytes."""
     out = bytearray()
     for inode, entry in enumerate(entries, start=1):
         _member(out, entry, inode)

@@ -1,7 +1,7 @@
-"""Fetches Debian packages without installing them, checked against apt's own signed index, and keeps them.
+"""Downloads Debian packages without installing them, checks them against apt's signed index, and caches them.
 
-What the index knows (deb-src-control(5), apt-cache(8)) decides; when the index is not there (an air-gapped host) the
-packages that an earlier run checked and kept are used.
+The index (deb-src-control(5), apt-cache(8)) decides. Without an index (an air-gapped host) the cached packages of an earlier
+run are used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _RECORD = "packages.json"
 
 @dataclass(frozen=True)
 class Package:
-    """One package as apt's index tells it; `size` in bytes, `depends` the raw field."""
+    """One package from apt's index; `size` in bytes, `depends` the raw field."""
 
     name: str
     version: str
@@ -36,7 +36,7 @@ class Package:
 
 
 def parse_package(stanza: str) -> Package | None:
-    """One stanza of `apt-cache show`; None when it lacks a field that matters."""
+    """Parse one stanza of `apt-cache show`. Returns None if it lacks a required field."""
     fields: dict[str, str] = {}
     for line in stanza.splitlines():
         found = re.match(r"([A-Za-z0-9-]+):\s*(.*)", line)
@@ -52,7 +52,7 @@ def parse_package(stanza: str) -> Package | None:
 
 
 def dependency_names(depends: str) -> list[str]:
-    """Package names in a Depends field, alternatives in order, versions and architectures dropped."""
+    """Return package names in a Depends field, alternatives in order, without versions and architectures."""
     names = []
     for clause in depends.replace("|", ",").split(","):
         found = re.match(r"\s*([a-z0-9][a-z0-9+.-]+)", clause)
@@ -62,15 +62,15 @@ def dependency_names(depends: str) -> list[str]:
 
 
 class DebCache:
-    """Packages in one folder (root, 0755), with a record of what was checked."""
+    """Packages in one folder (root, 0755), with a record of the checked ones."""
 
     def __init__(self, host: Host, directory: str, progress: Progress | None = None) -> None:
         self._host, self._directory, self._tell = host, directory, progress or silent
 
     def show(self, *names: str) -> dict[str, Package]:
-        """The candidate versions of packages: from apt's index, else from the record. Unknown names are left out."""
+        """Return the candidate versions from apt's index, or from the record. Unknown names are left out."""
         try:
-            # apt-cache ends with 100 when it lacks one of the names, and tells the others all the same.
+            # apt-cache exits with 100 if it lacks one of the names, but prints the others.
             answer = self._host.run(command("apt-cache", "show", "--no-all-versions", *names, ok=(0, 100), timeout=60))
         except ProgramMissing:
             stanzas: list[str] = []
@@ -83,9 +83,10 @@ class DebCache:
         return {name: package for name in names if (package := found.get(name) or recorded.get(name)) is not None}
 
     def fetch(self, package: Package) -> str:
-        """Path of the package's file, downloaded unless a checked copy is kept.
+        """Return the path of the package's file, downloaded unless a checked copy is cached.
 
-        Raises ImageError NQR-IMG-002 when it cannot be had, NQR-IMG-003 when what came is not what the index names."""
+        Raises ImageError NQR-IMG-002 if it is not available, NQR-IMG-003 if it does not match the index.
+        """
         host = self._host
         path = f"{self._directory}/{package.file}"
         if self._has(path, package):
@@ -114,10 +115,12 @@ class DebCache:
         return path
 
     def fetch_all(self, packages: Sequence[Package]) -> dict[str, str]:
-        """Have all of these in the folder, the missing ones downloaded in one go: sha256 -> name in the folder.
+        """Download the missing ones of these packages in one call. Return sha256 -> name in the folder.
 
-        The percent sign of an epoch does not go into these names: apt would take it for an escape in a `Filename`.
-        Raises ImageError NQR-IMG-002, -003 as `fetch` does."""
+        These names must not contain the percent sign of an epoch: apt would take it for an escape in a `Filename`. Raises
+        ImageError
+        NQR-IMG-002, -003 as `fetch` does.
+        """
         host = self._host
         names = {package.sha256: package.file.replace("%3a", "_") for package in packages}
         missing = [p for p in packages if not self._has(f"{self._directory}/{names[p.sha256]}", p)]
@@ -174,7 +177,7 @@ class DebCache:
         return stat is not None and stat.size == package.size and self._host.sha256(path) == package.sha256
 
     def ensure(self) -> None:
-        """Make the folder with its parents where they are missing."""
+        """Create the folder and its missing parents."""
         missing = []
         path = self._directory
         while path and not self._host.exists(path):

@@ -1,4 +1,4 @@
-"""What can go wrong while an image or the guest agent is made. Failures of the machine itself stay `HostError`s."""
+"""Errors in building an image or the guest agent. Failures of the machine itself stay `HostError`s."""
 
 from __future__ import annotations
 

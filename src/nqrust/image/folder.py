@@ -1,4 +1,4 @@
-"""What every image's folder has in common: it is made beside its place and renamed, with kernel and initrd in it."""
+"""The folder of every image: built beside its target and renamed, with kernel and initrd in it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ CMDLINE = "quiet i8042.noaux i8042.nomux"
 
 
 def staging_of(target_dir: str) -> str:
-    """Where the image of a folder is made; whatever is there is a build that was interrupted."""
+    """Return the build folder of an image. Any existing content is an interrupted build."""
     parent, _, base = target_dir.rpartition("/")
     return f"{parent}/.{base}.building"
 
 
 def replace(host: Host, target_dir: str, fill: Callable[[str], ImageManifest]) -> ImageManifest:
-    """Let `fill` make an image in a folder beside the target and put that in its place: a half-built image is never in
-    the target, and one that is there is replaced. Raises ImageError NQR-IMG-023, or what `fill` raises."""
+    """Let `fill` build an image in a folder beside the target, then replace the target with it.
+
+    The target never contains a half-built image. Raises ImageError NQR-IMG-023, or the errors of `fill`.
+    """
     parent, _, base = target_dir.rpartition("/")
     _refuse_others_folder(host, parent)
     staging, old = staging_of(target_dir), f"{parent}/.{base}.replaced"
@@ -44,8 +46,10 @@ def replace(host: Host, target_dir: str, fill: Callable[[str], ImageManifest]) -
 
 
 def _refuse_others_folder(host: Host, folder: str) -> None:
-    """We write by path, so nobody else may put a link in the place of what we have begun: where others have rights, the
-    sticky bit (inode(7)) has to keep them from renaming it. The owner of a folder may always."""
+    """Refuse a folder in which somebody else could replace the build by a link, because the code writes by path.
+
+    If others have write permission, the sticky bit (inode(7)) must keep them from renaming it. A folder's owner always may.
+    """
     stat = host.stat(folder)
     if stat is None:
         return
@@ -59,7 +63,7 @@ def _refuse_others_folder(host: Host, folder: str) -> None:
 
 
 def _recover(host: Host, target_dir: str, old: str) -> None:
-    """A replacement that was cut off between its two renames: the former image comes back, else it goes."""
+    """Recover from a replacement interrupted between its two renames: restore the former image, or delete it."""
     if host.exists(old):
         if host.exists(target_dir):
             host.remove_tree(old)
@@ -68,7 +72,7 @@ def _recover(host: Host, target_dir: str, old: str) -> None:
 
 
 def add_kernel(host: Host, folder: str, files: GuestFiles, tell: Progress) -> None:
-    """Initrd, bzImage, and the ELF that Firecracker takes."""
+    """Add initrd, bzImage, and the ELF for Firecracker."""
     tell("making the initrd", 0.5)
     host.write_file(f"{folder}/{INITRD}", initrd.build(host, files))
     host.copy_file(files.bzimage, f"{folder}/{KERNEL}", mode=0o644)
@@ -79,7 +83,7 @@ def add_kernel(host: Host, folder: str, files: GuestFiles, tell: Progress) -> No
 def finish(
     host: Host, folder: str, *, name: str, description: str, min_memory_mib: int, min_disk_mib: int, tell: Progress
 ) -> ImageManifest:
-    """Digest the files and write the manifest, last of all. Raises ImageError NQR-IMG-008."""
+    """Compute the digests and write the manifest last. Raises ImageError NQR-IMG-008."""
     tell("checking the image", 0.95)
     manifest = ImageManifest(
         name=name,
@@ -106,7 +110,7 @@ def _blob(host: Host, folder: str, file: str) -> Blob:
 
 
 def check_guest_agent(host: Host, path: str) -> None:
-    """Raises ImageError NQR-IMG-007."""
+    """Check the guest agent's binary. Raises ImageError NQR-IMG-007."""
     if not host.exists(path):
         raise ImageError(
             "NQR-IMG-007",

@@ -1,4 +1,4 @@
-"""Builds the guest agent's static binary from its sources with what the machine has: cargo, else rustc alone."""
+"""Builds the guest agent's static binary from its sources with the machine's tools: cargo, or rustc alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CURE = "Install rustc 1.63 or newer (Debian and Ubuntu: apt-get install rustc; 
 
 
 def find_program(host: Host, name: str) -> str | None:
-    """A Rust program on PATH or where rustup puts it (which is on a login shell's PATH only)."""
+    """Find a Rust program on PATH or in rustup's folder (which is on a login shell's PATH only)."""
     found = host.which(name)
     if found:
         return found
@@ -25,10 +25,10 @@ def find_program(host: Host, name: str) -> str | None:
 
 
 def build_guest_agent(host: Host, source_dir: str, target_path: str, progress: Progress | None = None) -> None:
-    """Compile `source_dir` (holds Cargo.toml and src/) offline and put the binary at `target_path`, root 0755.
+    """Compile `source_dir` (holds Cargo.toml and src/) offline and write the binary to `target_path`, root 0755.
 
-    Intermediate files go into a folder beside the target and are removed. Raises ImageError NQR-REL-030 when there is
-    no compiler, NQR-REL-031 when it fails, NQR-REL-032 when the result is not a working static binary.
+    Intermediate files go into a folder beside the target and are removed. Raises ImageError NQR-REL-030 if there is no compiler,
+    NQR-REL-031 if it fails, NQR-REL-032 if the result is not a working static binary.
     """
     tell = progress or silent
     manifest = f"{source_dir}/Cargo.toml"
@@ -48,7 +48,7 @@ def build_guest_agent(host: Host, source_dir: str, target_path: str, progress: P
         tell("building the guest agent", None)
         built = None
         failure: CommandFailed | None = None
-        # Distribution cargos that are older than the lock's form fail where their rustc alone does not.
+        # Old distributions' cargo rejects the format of the lock file; their rustc alone works.
         if cargo:
             try:
                 built = _with_cargo(host, cargo, source_dir, work, tell)
@@ -69,7 +69,7 @@ def build_guest_agent(host: Host, source_dir: str, target_path: str, progress: P
 
 
 def _flags(source_dir: str) -> list[str]:
-    # The remapping keeps the builder's own paths out of the binary, and so the same sources give the same bytes.
+    # The remapping removes the builder's own paths from the binary, so that the same sources give the same bytes.
     return ["-C", "target-feature=+crt-static", "--remap-path-prefix", f"{source_dir}=guest-agent"]
 
 
@@ -136,7 +136,7 @@ def _with_rustc(host: Host, rustc: str, source_dir: str, work: str, tell: Progre
 
 
 def _target(host: Host) -> str:
-    """musl where its standard library is installed (smaller), else gnu."""
+    """Return musl if its standard library is installed (smaller), otherwise gnu."""
     rustc = find_program(host, "rustc")
     if rustc:
         try:

@@ -10,17 +10,18 @@ from nqrust.image import cpio, modules, resources
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel import GuestFiles
 
-# What a guest cannot do without, and what is taken along where the kernel has it: the power button and its events
-# (ACPI shutdown), the host's randomness. Some kernels have any of these built in.
+# Required drivers, then optional ones: the power button and its events (ACPI shutdown), and the host's randomness. Some kernels
+# have these built in.
 REQUIRED = ("virtio_blk", "virtio_net", "virtio_pci", "ext4")
 OPTIONAL = ("virtio_mmio", "af_packet", "button", "evdev", "virtio_rng")
 _APPLETS = ("sh", "mount", "insmod", "switch_root", "poweroff", "reboot", "sleep", "usleep", "mkdir", "cat", "echo")
 
 
 def build(host: Host, files: GuestFiles) -> bytes:
-    """The archive, uncompressed: a guest unpacks it faster than it could decompress it, under emulation most of all.
+    """Return the archive, uncompressed: a guest unpacks that faster than it could decompress it, above all under emulation.
 
-    Raises ImageError NQR-IMG-005 when the kernel lacks a driver that every guest needs."""
+    Raises ImageError NQR-IMG-005 if the kernel lacks a required driver.
+    """
     loaded = drivers(host, files, REQUIRED, OPTIONAL)
     entries = [
         *[cpio.directory(name) for name in ("bin", "dev", "proc", "sys", "root", "modules")],
@@ -36,9 +37,10 @@ def build(host: Host, files: GuestFiles) -> bytes:
 
 
 def drivers(host: Host, files: GuestFiles, required: Iterable[str], optional: Iterable[str]) -> list[modules.Module]:
-    """Modules in load order with what they depend on; names that the kernel has built in are left out.
+    """Return modules with their dependencies in load order, without those built into the kernel.
 
-    Raises ImageError NQR-IMG-005 when it has a required one in no form."""
+    Raises ImageError NQR-IMG-005 if the kernel lacks a required one.
+    """
     found = {
         modules.module_name(path): path
         for path in host.glob(f"{files.modules}/kernel/**/*.ko*")

@@ -1,4 +1,4 @@
-"""Where the guest kernel comes from: a registry with one small file a family of distributions.
+"""Sources of the guest kernel: a registry with one small file for each family of distributions.
 
 A source takes the kernel from the distribution's own package without installing it.
 """
@@ -14,8 +14,10 @@ from nqrust.image.progress import Progress
 
 @dataclass(frozen=True)
 class GuestFiles:
-    """What an image is made of, unpacked in a scratch folder. `bzimage`, `busybox`: paths. `modules`: the folder
-    `lib/modules/<version>`; `version`: the kernel's release as uname(1) says it."""
+    """The parts of an image, unpacked in a scratch folder. `bzimage`, `busybox`: paths.
+
+    `modules`: the folder `lib/modules/<version>`; `version`: the kernel's release as uname(1) prints it.
+    """
 
     version: str
     bzimage: str
@@ -30,7 +32,7 @@ SOURCES: dict[str, KernelSource] = {}
 
 
 def register(*distributions: str) -> Callable[[KernelSource], KernelSource]:
-    """Names (`ID` of os-release(5)) for which a source is used."""
+    """Register a source for names (`ID` of os-release(5))."""
 
     def add(source: KernelSource) -> KernelSource:
         for name in distributions:

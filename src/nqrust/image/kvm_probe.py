@@ -1,7 +1,7 @@
-"""Whether this host can really run a VM: boot the tiny kernel under a deadline and see whether it arrives.
+"""Tests whether this host can run a VM: it boots the tiny kernel under a deadline.
 
-That /dev/kvm is there, opens, and even runs a few instructions proves nothing (nested and paravirtual hosts do all of
-that and hang on a stock kernel), so the verdict is a boot.
+A /dev/kvm that exists, opens, and even runs a few instructions proves nothing: nested and paravirtual hosts do all of that
+and hang on a stock kernel. The verdict is therefore a boot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROGRAMS = (QEMU, "/usr/libexec/qemu-kvm")  # the second is RHEL's
 
 @dataclass(frozen=True)
 class Verdict:
-    """`seconds`: how long the boot took, or how long it was given. `reason`: a sentence for people."""
+    """`seconds`: the boot's duration, or its deadline. `reason`: a sentence for people."""
 
     booted: bool
     seconds: float
@@ -33,7 +33,7 @@ class Verdict:
 
 
 def argv(qemu: str, folder: str, manifest: ImageManifest, accel: Literal["kvm", "tcg"]) -> tuple[str, ...]:
-    """The canary's command line: no disk, no network, the serial port on standard output."""
+    """Return the canary's command line: no disk, no network, the serial port on standard output."""
     machine = "microvm,rtc=on" if accel == "kvm" else "q35"
     initrd = ("-initrd", f"{folder}/{manifest.initrd.file}") if manifest.initrd else ()
     return (
@@ -62,7 +62,7 @@ def argv(qemu: str, folder: str, manifest: ImageManifest, accel: Literal["kvm", 
 
 
 def boot_canary(host: Host, manifest_dir: str, *, accel: Literal["kvm", "tcg"], deadline: float = 15.0) -> Verdict:
-    """Boot the image in `manifest_dir` as far as its initrd; at `deadline` seconds QEMU is ended. Never raises."""
+    """Boot the image in `manifest_dir` into its initrd. QEMU is ended after `deadline` seconds. Never raises."""
     try:
         manifest = ImageManifest.model_validate_json(host.read_bytes(f"{manifest_dir}/{MANIFEST}"))
     except (HostError, ValueError) as error:

@@ -1,5 +1,7 @@
-"""Decodes the LZ4 "legacy frame" in which Linux kernels are compressed (lz4_Frame_format.md), which `lz4.frame` does not
-know. Its blocks are those of every other frame: `lz4.block` decodes them."""
+"""Decodes the LZ4 "legacy frame" of compressed Linux kernels (lz4_Frame_format.md), which `lz4.frame` does not support.
+
+Its blocks are those of every other frame: `lz4.block` decodes them.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,10 @@ _BLOCK = 8 * 1024 * 1024  # every block of a legacy frame but the last decodes t
 
 
 def decompress_legacy(data: bytes, limit: int) -> Iterator[bytes]:
-    """Decode at most `limit` bytes, block by block. What follows the frame (kernels append the size) is left alone.
+    """Decode at most `limit` bytes, block by block. Data after the frame (kernels append the size) is ignored.
 
-    Raises ValueError on data that is not such a frame or goes beyond `limit`."""
+    Raises ValueError on data that is not such a frame or exceeds `limit`.
+    """
     if not data.startswith(MAGIC):
         raise ValueError("not an LZ4 legacy frame")
     at = len(MAGIC)

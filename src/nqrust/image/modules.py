@@ -1,7 +1,7 @@
-"""Which kernel modules an initrd needs, in the order in which they can be loaded.
+"""The kernel modules that an initrd needs, in load order.
 
-A .deb carries no `modules.dep` (depmod writes it at installation), so dependencies are read from the modules
-themselves: each names them in its `.modinfo` section as `depends=a,b` (modinfo(8)).
+A .deb has no `modules.dep` (depmod writes it at installation), so dependencies are read from the modules: each names them in
+its `.modinfo` section as `depends=a,b` (modinfo(8)).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Module:
 
 
 def module_name(path: str) -> str:
-    """`/x/virtio-rng.ko.xz` -> `virtio_rng`: file names may use either sign, the kernel knows only the underscore."""
+    """`/x/virtio-rng.ko.xz` -> `virtio_rng`: file names may use either sign, the kernel uses only the underscore."""
     base = path.rsplit("/", 1)[-1]
     return base.split(".ko", 1)[0].replace("-", "_")
 
 
 def depends(data: bytes) -> tuple[str, ...]:
-    """Names that a module needs loaded before it."""
+    """Return the names of modules that must be loaded before this one."""
     found = re.search(rb"(?:^|\0)depends=([^\0]*)\0", data)
     if not found or not found.group(1):
         return ()
@@ -38,7 +38,7 @@ def depends(data: bytes) -> tuple[str, ...]:
 
 
 def unpack(path: str, data: bytes) -> bytes:
-    """Content of a module file; raises ValueError for a compression that Python does not know."""
+    """Return the content of a module file. Raises ValueError for an unsupported compression."""
     if path.endswith(".xz"):
         return lzma.decompress(data)
     if path.endswith(".gz"):
@@ -56,10 +56,10 @@ def builtin_names(text: str) -> frozenset[str]:
 def closure(
     wanted: Iterable[str], files: Mapping[str, str], builtin: frozenset[str], read: Callable[[str], bytes]
 ) -> tuple[list[Module], list[str]]:
-    """Modules in load order, dependencies first, and the wanted names that this kernel has in no form.
+    """Return modules in load order, dependencies first, and the wanted names that this kernel lacks.
 
-    `files` maps names to paths, `read` gives a module's uncompressed content. A dependency that exists nowhere counts
-    against the wanted one. A cycle cannot occur in a real kernel and is cut.
+    `files` maps names to paths, `read` returns a module's uncompressed content. A missing dependency counts against the wanted
+    module. Real kernels have no cycles; one is broken.
     """
     loaded: dict[str, Module] = {}
     visiting: set[str] = set()

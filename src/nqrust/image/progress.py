@@ -1,4 +1,4 @@
-"""How a build tells what it is doing: a short line, and how far it is (0 to 1) where that is known."""
+"""Progress of a build: a short line, and a fraction (0 to 1) if it is known."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Progress = Callable[[str, float | None], None]
 
 
 def silent(text: str, fraction: float | None) -> None:
-    """Hears everything, says nothing."""
+    """Ignore progress."""

@@ -1,4 +1,4 @@
-"""The root file system of image `tiny`: a folder, then an ext4 made of it without mounting anything."""
+"""The root file system of image `tiny`: a folder, then an ext4 built from it without mounting."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from nqrust.image import applets, resources
 from nqrust.image.errors import ImageError
 
 SIZE_MIB = 32
-# Fixed, so that the same packages give the same bytes. One disk of a VM has one such file system, so nothing clashes.
+# Fixed, so that the same packages give the same bytes. Each VM has only one such file system, so the IDs never clash.
 _UUID = "6e717275-7374-4d56-8000-74696e790001"
 _HASH_SEED = "6e717275-7374-4d56-8000-74696e790002"
 _EPOCH = 1_700_000_000
-# Named one by one, so that the host's mke2fs.conf has no say and older kernels and tools can read the result.
+# Explicit, so that the host's mke2fs.conf has no effect and older kernels and tools can read the result.
 FEATURES = (
     "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,"
     "large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
@@ -62,14 +62,14 @@ _FILES = {
     "etc/os-release": 'ID=nqrust-tiny\nNAME="NQRust tiny"\nPRETTY_NAME="NQRust tiny guest"\n',
 }
 
-# The root's password is empty, which login(1) accepts without asking; the day of the last change is never.
+# The root's password is empty, which login(1) accepts without asking. The day of the last change is empty.
 _SHADOW = "root::::::::\nnobody:*:::::::\n"
 _POWER = ("poweroff", "halt", "reboot")
 _APPLET_DIRECTORIES = ("bin", "sbin", "usr/bin", "usr/sbin")
 
 
 def populate(host: Host, root: str, *, busybox: str, guest_agent: str) -> None:
-    """Fill the folder `root`, which must not exist yet. All is root's."""
+    """Fill the folder `root`, which must not exist yet. Root owns everything."""
     host.mkdir(root)
     for name in _DIRECTORIES:
         host.mkdir(f"{root}/{name}")
@@ -100,9 +100,10 @@ def populate(host: Host, root: str, *, busybox: str, guest_agent: str) -> None:
 
 
 def make_ext4(host: Host, root: str, target: str) -> None:
-    """Make `target`, an ext4 of SIZE_MIB that holds the folder `root` (mke2fs(8), `-d`).
+    """Create `target`, an ext4 of SIZE_MIB with the folder `root` (mke2fs(8), `-d`).
 
-    Raises ImageError NQR-IMG-006."""
+    Raises ImageError NQR-IMG-006.
+    """
     fixed = {"SOURCE_DATE_EPOCH": str(_EPOCH), "E2FSPROGS_FAKE_TIME": str(_EPOCH)}
     try:
         host.run(command("find", root, "-exec", "touch", "-h", "-d", f"@{_EPOCH}", "{}", "+", timeout=60))
@@ -151,11 +152,11 @@ def make_ext4(host: Host, root: str, target: str) -> None:
 
 
 def _fix_times(host: Host, root: str, image: str, fixed: dict[str, str]) -> None:
-    """Change and creation times come from the host's clock; debugfs(8) sets them as it set the others."""
+    """Set change and creation times, which mke2fs takes from the host's clock, with debugfs(8)."""
     listed = host.run(command("find", root, "-printf", "/%P\\n", timeout=60)).stdout.splitlines()
     lines = []
     for path in ["/lost+found", *listed]:
         lines += [f'sif "{path}" {field} @{_EPOCH}' for field in ("ctime", "atime", "mtime", "crtime")]
         lines += [f'sif "{path}" {field} 0' for field in ("ctime_extra", "atime_extra", "mtime_extra", "crtime_extra")]
-    # debugfs runs a file of commands, and ends with 0 whatever each of them did: times are not worth a failure.
+    # debugfs runs a file of commands, and exits 0 even if they fail. Wrong times are no reason to fail.
     host.run(command("debugfs", "-w", "-f", "/dev/stdin", image, input="\n".join(lines).encode() + b"\n", env=fixed, timeout=120))

@@ -1,8 +1,8 @@
-"""Image `tiny`: a guest that boots in a moment, made on the host from distribution packages without loop mounts.
+"""Image `tiny`: a fast-booting guest, built on the host from distribution packages without loop mounts.
 
-It holds busybox, the guest agent, DHCP on eth0 and a login on the serial console. Root has no password and can log in
-on ttyS0 only; nothing in the guest listens for logins. It stops cleanly on the ACPI power button (QMP
-`system_powerdown`), on Ctrl-Alt-Del (Firecracker `SendCtrlAltDel`) and on `poweroff` and `reboot` from its shell.
+It contains busybox, the guest agent, DHCP on eth0 and a login on the serial console. Root has no password and can log in on
+ttyS0 only; no service in the guest accepts logins. It stops cleanly on the ACPI power button (QMP `system_powerdown`), on
+Ctrl-Alt-Del (Firecracker `SendCtrlAltDel`) and on `poweroff` and `reboot` from its shell.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nqrust.image.kernel_sources.registry import source_for
 from nqrust.image.progress import Progress, silent
 
 HOST_PROGRAMS = ("dpkg-deb", "apt-get", "mke2fs", "debugfs", "find", "touch")
-"""What the build calls. Only a kernel compressed with zstd needs `zstd`."""
+"""Programs that the build calls. Only a kernel compressed with zstd needs `zstd`."""
 
 
 def build(
@@ -29,11 +29,11 @@ def build(
     name: str = "tiny",
     progress: Progress | None = None,
 ) -> ImageManifest:
-    """Make the image in `target_dir` (its own folder, such as /srv/images/tiny; its parent must exist).
+    """Build the image in `target_dir` (its own folder, such as /srv/images/tiny; its parent must exist).
 
-    `guest_agent`: path of the static binary. `cache_dir`: packages are kept there and not downloaded again. Everything
-    is made in a folder beside the target, the manifest last, and renamed: a half-built image is never in the target.
-    An image that is there is replaced. Raises ImageError, HostError.
+    `guest_agent`: path of the static binary. `cache_dir`: keeps packages for later builds. The build runs in a folder beside the
+    target and writes the manifest last. A rename then replaces any existing image, so the target never contains a half-built one.
+    Raises ImageError, HostError.
     """
     tell = progress or silent
     folder.check_guest_agent(host, guest_agent)
@@ -65,8 +65,10 @@ def build(
 
 
 def inspect(host: Host, target_dir: str, *, deep: bool = False) -> ImageManifest | None:
-    """The manifest of the image in a folder when it is whole: every file there with its size, and with `deep` its
-    sha256. None when it is missing or damaged."""
+    """Return the manifest of the image in a folder if it is complete, or None if it is missing or damaged.
+
+    Checks every file's size, and with `deep` its sha256.
+    """
     try:
         manifest = ImageManifest.model_validate_json(host.read_bytes(f"{target_dir}/{MANIFEST}"))
         for blob in (manifest.rootfs, manifest.kernel, manifest.kernel_elf, manifest.initrd):

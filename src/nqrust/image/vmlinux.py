@@ -1,7 +1,7 @@
-"""Takes the uncompressed ELF kernel out of a bzImage, for VMMs that boot nothing else.
+"""Extracts the uncompressed ELF kernel from a bzImage, for VMMs that boot nothing else.
 
-A bzImage is a real-mode setup part followed by a protected-mode part whose compressed payload is found through the
-header fields `payload_offset` and `payload_length` (Documentation/arch/x86/boot.rst, boot protocol 2.08 and later).
+A bzImage is a real-mode setup part followed by a protected-mode part. The header fields `payload_offset` and `payload_length`
+locate its compressed payload (Documentation/arch/x86/boot.rst, boot protocol 2.08 and later).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 class _Damaged(Exception):
-    """What a payload unpacks to is not the kernel that it should be."""
+    """The unpacked payload is not the expected kernel."""
 
 
 def payload(image: bytes) -> bytes:
-    """The compressed kernel inside a bzImage. Raises ValueError when `image` is not one that tells where it is."""
+    """Return the compressed kernel inside a bzImage. Raises ValueError if `image` is not a bzImage that locates it."""
     if len(image) < 0x260 or image[0x202:0x206] != b"HdrS":
         raise ValueError("not a bzImage")
     (protocol,) = struct.unpack_from("<H", image, 0x206)
@@ -41,9 +41,10 @@ def payload(image: bytes) -> bytes:
 
 
 def write_vmlinux(host: Host, bzimage: str, target: str) -> None:
-    """Write the ELF kernel of the file `bzimage` to `target` (root, 0644). A file that is ELF already is copied.
+    """Write the ELF kernel of the file `bzimage` to `target` (root, 0644). An ELF file is copied.
 
-    Raises ImageError NQR-IMG-010 when it cannot be taken out."""
+    Raises ImageError NQR-IMG-010 if it cannot be extracted.
+    """
     image = host.read_bytes(bzimage)
     if image.startswith(b"\x7fELF"):
         host.copy_file(bzimage, target, mode=0o644)
@@ -54,8 +55,8 @@ def write_vmlinux(host: Host, bzimage: str, target: str) -> None:
         if packed.startswith(b"\x7fELF"):
             host.write_file(target, packed)
         elif (pieces := _unpacked(packed)) is not None:
-            # The last word of a payload is the unpacked size (gzip's own trailer, appended for the others): a stream that
-            # was cut off does not get by.
+            # The last word of a payload is the unpacked size (gzip's own trailer, appended for the others). It detects a
+            # truncated stream.
             host.write_file(target, _checked(pieces, int.from_bytes(packed[-4:], "little")))
         else:
             _by_zstd(host, packed, target)
@@ -64,7 +65,7 @@ def write_vmlinux(host: Host, bzimage: str, target: str) -> None:
 
 
 def _checked(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """The same pieces. Raises _Damaged when they are no ELF file or not `size` bytes."""
+    """Yield the same pieces. Raises _Damaged if they are not an ELF file or not `size` bytes."""
     came = 0
     for piece in pieces:
         if came == 0 and not piece.startswith(b"\x7fELF"):
@@ -78,7 +79,7 @@ def _checked(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 
 def _unpacked(packed: bytes) -> Iterator[bytes] | None:
-    """The kernel bit by bit: whole, it is as large as everything else that the installer holds. None: see _by_zstd."""
+    """Yield the kernel in pieces: whole, it needs as much memory as the rest of the installer. None: see _by_zstd."""
     if packed.startswith(b"\x1f\x8b"):
         return _inflated(packed)
     if packed.startswith(b"\xfd7zXZ"):

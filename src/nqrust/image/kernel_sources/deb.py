@@ -47,7 +47,7 @@ def fetch(host: Host, scratch: str, cache_dir: str, tell: Progress) -> GuestFile
 
 
 def _kernel_packages(cache: DebCache) -> list[Package]:
-    """The real packages behind the first flavour that is known: its image, and its modules where they are apart."""
+    """Return the real packages behind the first known flavour: its image, and its modules if they are separate."""
     flavours = cache.show(*_KERNELS)
     for flavour in _KERNELS:
         if flavour not in flavours:
@@ -62,7 +62,7 @@ def _kernel_packages(cache: DebCache) -> list[Package]:
 
 
 def locate(host: Host, root: str) -> GuestFiles:
-    """Find the parts in a folder that packages were unpacked to. Raises ImageError NQR-IMG-004."""
+    """Find the parts in a folder of unpacked packages. Raises ImageError NQR-IMG-004."""
     kernels = host.glob(f"{root}/boot/vmlinuz-*")
     version = kernels[0].rsplit("/vmlinuz-", 1)[1] if len(kernels) == 1 else ""
     modules = next(

@@ -1,4 +1,4 @@
-"""All sources of guest kernels, and which is for this host. A form of packages is one file here and a line below."""
+"""All sources of guest kernels, and the choice for this host. A form of packages is one file here and a line below."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nqrust.image.kernel_sources import deb  # noqa: F401  registers itself
 
 
 def distribution_names(os_release: str) -> list[str]:
-    """`ID` and then `ID_LIKE` of an os-release(5) text, lower case."""
+    """Return `ID` and then `ID_LIKE` of an os-release(5) text, lower case."""
     fields: dict[str, str] = {}
     for line in os_release.splitlines():
         key, sign, value = line.partition("=")
@@ -20,7 +20,7 @@ def distribution_names(os_release: str) -> list[str]:
 
 
 def source_for(host: Host) -> KernelSource:
-    """The source for this host. Raises ImageError NQR-IMG-001 when its distribution has none."""
+    """Return the source for this host. Raises ImageError NQR-IMG-001 if its distribution has none."""
     text = ""
     for path in ("/etc/os-release", "/usr/lib/os-release"):
         try:

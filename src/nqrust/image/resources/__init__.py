@@ -1,4 +1,4 @@
-"""Files that go into images as they are. Shell scripts among them run in the guest, under busybox."""
+"""Files that are copied into images unchanged. Shell scripts among them run in the guest, under busybox."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from importlib.resources import files
 
 
 def read(name: str) -> bytes:
-    """Content of a resource by its path below this package."""
+    """Return the content of a resource by its path below this package."""
     return files(__name__).joinpath(name).read_bytes()
