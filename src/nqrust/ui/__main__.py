@@ -1,4 +1,4 @@
-"""`nqrust-ui`: serves the web UI until it is told to end."""
+"""`nqrust-ui`: serves the web UI until it is stopped."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ STORAGE_VARIABLE = "NICEGUI_STORAGE_PATH"
 
 
 def main() -> None:
-    """Read the environment and serve. Exits with 2 when a setting is wrong."""
+    """Read the environment and serve. Exits with 2 if a setting is wrong."""
     try:
         settings = from_environment(os.environ)
     except BadSetting as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from error
     prepare_storage()
-    # Only now: NiceGUI settles where it stores sessions when it is imported.
+    # Imported late: NiceGUI chooses its session storage at import.
     from nqrust.ui.application import serve
 
     serve(settings)
 
 
 def prepare_storage() -> None:
-    """Sessions hold API tokens, so what is written is for this user only; below the working directory where that can
-    be written to, else in a temporary folder."""
+    """Prepare the storage of sessions, private to this user because sessions contain API tokens.
+
+    It is below the working directory if that is writable, otherwise in a temporary folder.
+    """
     os.umask(0o077)
     if os.environ.get(STORAGE_VARIABLE):
         return

@@ -1,4 +1,4 @@
-"""The account menu: who is signed in, their password, the way out."""
+"""The account menu: the user's name, the password, signing out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _entry(icon: str, label: str, on_click: parts.Handler) -> None:
 
 
 def change_password(me: SignedIn) -> None:
-    """A form of the user's own password."""
+    """Open a form for the user's own password."""
     with FormDialog("Change your password", "You stay signed in here. All your other sessions end.") as form:
         ui.input("User name", value=me.username).props("readonly autocomplete=username").classes(
             "hidden"
@@ -58,5 +58,5 @@ async def _sign_out() -> None:
         try:
             await session.connect(me.token).send(calls.logout())
         except ClientError:
-            pass  # the token runs out by itself
+            pass  # the token expires
     ui.navigate.to("/sign-in")

@@ -1,4 +1,4 @@
-"""Puts the web UI together: routes, pages, looks, and the server that carries them."""
+"""Assembles the web UI: routes, pages, styles, and the server."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _resources = files("nqrust.ui") / "resources"
 
 
 class Outermost:
-    """Around everything else, sessions included: answers `GET /health` by itself (open, and no session is made for each
-    probe; whether the manager serves is the manager's to tell), and adds headers that keep browsers from guessing types,
-    framing pages and leaking addresses."""
+    """Outermost middleware. Answers `GET /health` (no authentication, and no session for each probe).
+
+    The manager reports its own health. Adds headers that keep browsers from guessing types, framing pages and leaking addresses.
+    """
 
     def __init__(self, inner: ASGIApp) -> None:
         self._inner = inner
@@ -45,7 +46,7 @@ class Outermost:
 
 
 def _wrap() -> None:
-    """Middleware that is added lies within the session's, which NiceGUI adds last; so the built stack is wrapped."""
+    """Added middleware runs inside the session's, which NiceGUI adds last. This therefore wraps the built stack."""
     build: Callable[[], ASGIApp] = app.build_middleware_stack
     app.__dict__["build_middleware_stack"] = lambda: Outermost(build())
 

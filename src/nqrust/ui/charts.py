@@ -1,4 +1,4 @@
-"""Line charts of a guest's figures."""
+"""Line charts of a guest's metrics."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ def _iso(moment: float) -> str:
 
 
 def points(samples: list[Sample], *fields: str, divisor: float = 1) -> list[tuple[float, tuple[float, ...]]]:
-    """The named fields of samples, as a chart takes them."""
+    """Return the named fields of samples as chart points."""
     return [(sample.at, tuple(float(getattr(sample, field)) / divisor for field in fields)) for sample in samples]

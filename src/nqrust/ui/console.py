@@ -20,13 +20,13 @@ from nqrust.client.call import websocket_url
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.ui import parts
 
-LEAVE = "\x1d"  # Ctrl-], as telnet(1): a way out of the terminal for those who use no mouse
+LEAVE = "\x1d"  # Ctrl-], as in telnet(1): leaves the terminal without a mouse
 _PIECE = 32 * 1024
 _THEME = {"background": "#0e1216", "foreground": "#dfe5ea", "cursor": "#5cc0a7", "selectionBackground": "#33506a"}
 
 
 class Console:
-    """A terminal that connects when it is told to and says how it stands."""
+    """A terminal that connects on demand and shows its state."""
 
     def __init__(self, manager: AsyncManagerClient, vm: str) -> None:
         self._manager, self._vm = manager, vm
@@ -53,7 +53,7 @@ class Console:
         ui.context.client.on_disconnect(self.close)
 
     async def open(self) -> None:
-        """Connect, unless connected; show what the console said so far."""
+        """Connect, unless connected, and show the previous console output."""
         if self._running:
             return
         self._running = True
@@ -102,7 +102,7 @@ class Console:
                 self._again.set_visibility(True)
 
     async def _tell_size(self, socket: ClientConnection) -> None:
-        """As large as it is drawn here."""
+        """Send the size of the drawn terminal."""
         try:
             rows = await self._terminal.run_method("getRows", timeout=10)
             columns = await self._terminal.run_method("getColumns", timeout=10)
@@ -111,14 +111,14 @@ class Console:
         await socket.send(json.dumps({"type": "resize", "rows": rows, "columns": columns}))
 
     async def _resized(self) -> None:
-        """The window has another size."""
+        """Handle a new window size."""
         if self._socket is None:
             return
         self._terminal.fit()
         try:
             await self._tell_size(self._socket)
         except WebSocketException:
-            return  # the relay tells
+            return  # the relay reports it
 
     async def _send(self, socket: ClientConnection) -> None:
         await self._tell_size(socket)
@@ -127,13 +127,13 @@ class Console:
 
 
 def why(error: ConnectionClosed) -> str:
-    """What the manager said when it closed the console."""
+    """Return the manager's reason for closing the console."""
     said = error.rcvd.reason if error.rcvd else ""
     return f"The console was closed: {said.rstrip('.') or 'the connection was lost'}."
 
 
 async def receive(socket: ClientConnection, write: Callable[[str], object]) -> None:
-    """Hand what comes to `write`, in whole characters: a piece may end in the middle of one."""
+    """Pass input to `write`, in whole characters: a piece may end in the middle of one."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     async for message in socket:
         data = message.encode() if isinstance(message, str) else message

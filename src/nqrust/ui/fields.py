@@ -1,4 +1,4 @@
-"""Fields that forms are made of, and what they read."""
+"""Form fields, and their parsers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 
 class Wrong(Exception):
-    """A field holds what cannot be sent; its text is a sentence for the user."""
+    """A field has an invalid value. The text is a sentence for the user."""
 
 
 def new_password(label: str = "New password", told: bool = True) -> ui.input:
-    """`told`: whether it says how long it has to be."""
+    """`told`: whether to show the required length."""
     hint = 'hint="At least 12 characters"' if told else ""
     return ui.input(label, password=True, password_toggle_button=True).props(f"autocomplete=new-password {hint}")
 
@@ -46,14 +46,14 @@ def _is_size(value: str | None) -> bool:
 
 
 class Size(ui.input):
-    """A size that people write as `512 MiB` or `10 GiB`. Empty is none."""
+    """A size in people's notation, `512 MiB` or `10 GiB`. Empty: none."""
 
     def __init__(self, label: str, value: str = "", placeholder: str = "") -> None:
         super().__init__(label, value=value, placeholder=placeholder, validation={"Such as 512 MiB or 10 GiB": _is_size})
         self.props("outlined dense hide-bottom-space autocomplete=off")
 
     def mib(self) -> int | None:
-        """Raises Wrong."""
+        """Return MiB. Raises Wrong."""
         written = (self.value or "").strip()
         if not written:
             return None
@@ -63,8 +63,11 @@ class Size(ui.input):
 
 
 class Repeated(Generic[T]):
-    """Rows of fields that can be added and taken away. `make(*initial)` makes a row's fields and gives the one to begin
-    with and what reads them (which raises Wrong or ValidationError). `noun`: what a row is."""
+    """Rows of fields that users add and remove.
+
+    `make(*initial)` creates a row's fields; it returns the first field and a reader (which raises Wrong or ValidationError).
+    `noun`: the name of a row.
+    """
 
     def __init__(self, noun: str, make: Callable[..., tuple[ValueElement[Any], Callable[[], T]]], most: int) -> None:
         self._noun, self._make, self._most = noun, make, most
@@ -100,7 +103,7 @@ class Repeated(Generic[T]):
 
 
 def forward_row(forward: PortForward | None = None) -> tuple[ValueElement[Any], Callable[[], PortForward]]:
-    """A port of the host and the VM's port it leads to."""
+    """A port of the host and the VM's port."""
     host_port = ui.number("Host port", value=forward.host_port if forward else None, min=1, max=65535, precision=0)
     guest_port = ui.number("VM port", value=forward.guest_port if forward else None, min=1, max=65535, precision=0)
     protocol = ui.select({"tcp": "TCP", "udp": "UDP"}, label="Protocol", value=forward.protocol if forward else "tcp")
@@ -116,7 +119,7 @@ def forward_row(forward: PortForward | None = None) -> tuple[ValueElement[Any], 
 def volume_row(
     kept: dict[str, str] | None = None, volume: EmptyVolume | None = None
 ) -> tuple[ValueElement[Any], Callable[[], VolumeCreate]]:
-    """A new disk, or a kept one of `kept` (what they are called, and what to show for that)."""
+    """A new disk, or a kept one of `kept` (name -> label)."""
     which = ui.select({"": "new and empty", **(kept or {})}, label="Volume", value="").classes("wide")
     which.set_visibility(bool(kept))
     size = Size("Size", value=fmt.mib(volume.size_mib) if volume else "", placeholder="1 GiB")
@@ -136,7 +139,7 @@ def volume_row(
 
 
 def account_row(passwords: bool = True, account: GuestAccount | None = None) -> tuple[ValueElement[Any], Callable[[], GuestUser]]:
-    """An account in the guest. The password leaves this server as a hash only; `passwords`: whether there is one."""
+    """An account in the guest. Only a hash of the password leaves this server. `passwords`: whether the row has one."""
     name = ui.input("User name", value=account.name if account else "", placeholder="ann")
     name.props("autocomplete=off autocapitalize=none")
     password = ui.input("Password", password=True, password_toggle_button=True).props("autocomplete=new-password")
@@ -158,7 +161,7 @@ def account_row(passwords: bool = True, account: GuestAccount | None = None) -> 
 
 
 class Rates:
-    """Rate limits in the units people think in: megabits and MiB a second. Empty is not limited."""
+    """Rate limits in megabits and MiB a second. Empty: not limited."""
 
     def __init__(self) -> None:
         with parts.box("form full"):
@@ -188,10 +191,10 @@ def _times(value: float | None, factor: int) -> int | None:
 
 
 def lines(text: str | None) -> list[str]:
-    """Lines that hold something, without blanks around them."""
+    """Return non-empty lines, without blanks around them."""
     return [line.strip() for line in (text or "").splitlines() if line.strip()]
 
 
 def words(text: str | None) -> list[str]:
-    """What stands between commas."""
+    """Return the values between commas."""
     return [word.strip() for word in (text or "").split(",") if word.strip()]

@@ -1,4 +1,4 @@
-"""Numbers, times and states as people read them. Pure."""
+"""Numbers, times and states in people's notation. Pure."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _SIZE = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:(m|g|t)(?:i?b)?)?", re.IGNORECASE)
 
 
 def to_mib(text: str) -> int:
-    """What people write for a size, in MiB: `512`, `512 MiB`, `2G`, `1.5 GiB`. Raises ValueError."""
+    """Parse a size into MiB: `512`, `512 MiB`, `2G`, `1.5 GiB`. Raises ValueError."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise ValueError("Write a size such as 512 MiB or 10 GiB.")
@@ -115,7 +115,7 @@ def count(number: int, one: str, many: str = "") -> str:
 
 
 def free_name(taken: set[str], stem: str = "vm") -> str:
-    """The first of vm-1, vm-2 ... that nothing is called yet."""
+    """Return the first unused name of vm-1, vm-2 ..."""
     number = 1
     while f"{stem}-{number}" in taken:
         number += 1
@@ -123,7 +123,7 @@ def free_name(taken: set[str], stem: str = "vm") -> str:
 
 
 def safe_path(target: str | None) -> str:
-    """Where to go after signing in: a path on this server, never another one's."""
+    """Return the path after signing in: always on this server."""
     if not target or not target.startswith("/") or target.startswith(("//", "/\\", "/sign-in")):
         return "/"
     return target if all(c.isprintable() and c != "\\" for c in target) else "/"

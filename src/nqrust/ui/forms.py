@@ -1,4 +1,4 @@
-"""Dialogs that ask: fields, what is wrong with them, and the buttons below."""
+"""Dialogs with fields, error messages and buttons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIELDS = (ui.input, ui.number, ui.select, ui.textarea)
 
 
 class Trouble(Element):
-    """The place below a form where what is wrong is said, and announced to screen readers."""
+    """The error area below a form, which screen readers announce."""
 
     def __init__(self) -> None:
         super().__init__("div")
@@ -45,7 +45,7 @@ class Trouble(Element):
 
 
 def complaint(error: ValidationError) -> str:
-    """The first thing wrong with a form, in a sentence."""
+    """Return the first fault of a form, in a sentence."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]).replace("_", " ")
     return f"{where}: {first['msg']}".strip(": ")
@@ -63,11 +63,11 @@ class FormDialog:
 
         form.open("Add", add)
 
-    What `add` raises (ClientError, ValidationError, Wrong) is said in the dialog, which stays open; so it does without `done`.
+    The dialog shows errors of `add` (ClientError, ValidationError, Wrong) and stays open, also without `done`.
     """
 
     def __init__(self, title: str, note: str = "") -> None:
-        self._dialog, self._card = parts.sheet()  # kept, since what happens in a form that was left still needs it
+        self._dialog, self._card = parts.sheet()  # kept: events in a closed form still need it
         self._busy = False
         with self._card:
             self._form = parts.box("sheet-form", "form").props("novalidate").on("submit.prevent", self._submitted)
@@ -85,7 +85,7 @@ class FormDialog:
         self._form.__exit__()
 
     def open(self, verb: str, send: Callable[[], Awaitable[None]]) -> ui.button:
-        """Show it. Gives the button that submits it, which says `verb`."""
+        """Show it. Return the submit button, labelled `verb`."""
         self._send = send
         with self._form:
             self._trouble = Trouble()
@@ -100,13 +100,13 @@ class FormDialog:
         return self._button
 
     def done(self, said: str) -> None:
-        """Close it and say what came of it."""
+        """Close it and show the result."""
         self._dialog.close()
         parts.done(said)
 
     @contextmanager
     def instead(self) -> Iterator[parts.Handler]:
-        """In place of the form comes what is made inside. Gives what closes the dialog."""
+        """Replace the form with the elements created inside. Yields a function that closes the dialog."""
         self._form.clear()
         with self._form:
             yield self._dialog.close
@@ -132,12 +132,12 @@ class FormDialog:
                 self._button.props(remove="loading")
 
     def _left(self) -> None:
-        """Quasar's own Escape does not come through a button that is loading."""
+        """Quasar's own Escape does not pass through a loading button."""
         if self._busy:
             self._dialog.close()
 
     def _valid(self) -> bool:
-        """Whether all fields can be sent. Those that cannot say why, and the first of them gets the focus."""
+        """Return whether all fields are valid. Invalid ones show why, and the first gets the focus."""
         wrong = [
             one for one in self._form.descendants() if isinstance(one, ValidationElement) and one.visible and not one.validate()
         ]

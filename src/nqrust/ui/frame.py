@@ -1,4 +1,4 @@
-"""What surrounds every page: navigation, who is signed in, light and dark."""
+"""The frame of every page: navigation, user, light and dark."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _logo = (files("nqrust.ui") / "resources" / "favicon.svg").read_text(encoding="u
 
 
 def entrance(request: Request, role: Role = Role.viewer) -> SignedIn | RedirectResponse:
-    """Who is here, or where to send them: to sign in, or home when the page is not for them."""
+    """Return the user, or the page to go to: sign-in, or home if the page is not for this user."""
     me = session.current()
     if me is None:
         return RedirectResponse(f"/sign-in?to={quote(request.url.path, safe='/')}", status_code=303)
@@ -48,10 +48,10 @@ def brand() -> None:
 
 
 class Drawer(Element):
-    """The navigation: beside the page where there is room, else over it when asked for.
+    """The navigation: beside the page on wide screens, otherwise over it on demand.
 
-    Not NiceGUI's own drawer: that one keeps its state on the server and stays open over the page when a window narrows.
-    Left to itself, Quasar's QDrawer does the right thing.
+    NiceGUI's own drawer keeps its state on the server and stays open over the page when a window narrows. Quasar's QDrawer alone
+    behaves correctly.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def set_colours() -> ui.dark_mode:
 
 @contextmanager
 def frame(me: SignedIn, here: str, title: str) -> Iterator[None]:
-    """The page's surroundings; what is made inside comes into its content column."""
+    """Build the page's frame; elements created inside go into its content column."""
     dark = set_colours()
     ui.page_title(f"{title} · {NAME}")
     drawer = Drawer()
@@ -100,7 +100,7 @@ def frame(me: SignedIn, here: str, title: str) -> Iterator[None]:
 
 
 async def _turn(dark: ui.dark_mode) -> None:
-    """Other than what is seen now, and so from here on."""
+    """Switch from the current mode to the other, permanently."""
     if dark.value is None:
         seen = bool(await ui.run_javascript("document.body.classList.contains('body--dark')", timeout=3))
     else:
@@ -110,7 +110,7 @@ async def _turn(dark: ui.dark_mode) -> None:
 
 
 def head(title: str) -> Element:
-    """The title row; buttons made inside stand to its right."""
+    """Build the title row; buttons created inside go to its right."""
     row = parts.box("head")
     with row:
         parts.text(title, tag="h1")

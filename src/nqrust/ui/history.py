@@ -1,6 +1,6 @@
-"""The recent past of guests' figures, gathered while somebody looks: the manager keeps only each VM's last report.
+"""Recent metrics of guests, collected while somebody watches: the manager keeps only each VM's last report.
 
-In memory, bounded in samples and VMs; shared by all sessions, as every role may see every VM.
+In memory, with limits on samples and VMs. All sessions share it, because every role may see every VM.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _samples: OrderedDict[tuple[str, str], deque[Sample]] = OrderedDict()
 
 
 def remember(vms: Iterable[Vm], now: float | None = None) -> None:
-    """Take each VM's report, unless it is the one already taken."""
+    """Store each VM's report, unless it is stored already."""
     at = time.time() if now is None else now
     for vm in vms:
         report = vm.guest
@@ -65,7 +65,7 @@ def remember(vms: Iterable[Vm], now: float | None = None) -> None:
 
 
 def of(vm: Vm) -> list[Sample]:
-    """Samples of this VM's present boot, oldest first."""
+    """Return samples of this VM's current boot, oldest first."""
     return list(_samples.get((vm.id, vm.guest.boot_id if vm.guest else ""), ()))
 
 

@@ -1,4 +1,4 @@
-"""A part of a page that follows the manager: loading, error, empty, or content, brought up to date while it is seen."""
+"""A part of a page that follows the manager: loading, error, empty, or content, updated while it is visible."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ T = TypeVar("T")
 
 
 class Live(Generic[T]):
-    """Calls `fetch` every `every` seconds and shows what came.
+    """Calls `fetch` every `every` seconds and shows the result.
 
-    `build(data)` makes the content, once, and gives what brings it up to date with newer data. `empty(data)`: whether
-    there is nothing to show; then `when_empty()` makes the view. An error keeps the last content and says so above it.
+    `build(data)` creates the content once, and returns an updater for newer data. `empty(data)`: whether there is nothing to
+    show;
+    then `when_empty()` creates the view. An error keeps the last content and appears above it.
     """
 
     def __init__(

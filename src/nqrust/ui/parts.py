@@ -1,4 +1,4 @@
-"""Small pieces that pages are made of."""
+"""Small building blocks of pages."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Badge(Text):
 
 
 class Bar(Element):
-    """A share as a bar; above 80 and 95 percent it warns, unless `warns` is False: all processors given away is usual."""
+    """A share as a bar. It warns above 80 and 95 percent, unless `warns` is False: full processor allocation is usual."""
 
     def __init__(self, label: str, warns: bool = True) -> None:
         super().__init__("div")
@@ -107,7 +107,7 @@ def notice(content: str, tone: str = "", icon: str = "info") -> Element:
 
 
 def facts(pairs: list[tuple[str, str]]) -> dict[str, Text]:
-    """A list of names and values; gives the values, to be changed in place."""
+    """Build a list of names and values. Return the values, for updates in place."""
     values: dict[str, Text] = {}
     with box("facts", "dl"):
         for name, value in pairs:
@@ -117,7 +117,7 @@ def facts(pairs: list[tuple[str, str]]) -> dict[str, Text]:
 
 
 def happened(event: Event, with_subject: bool = True) -> None:
-    """One event as an entry of a list."""
+    """Build one event as an entry of a list."""
     with box("happened"):
         box(f"dot {event.severity}")
         with box("grow break"):
@@ -129,14 +129,14 @@ def happened(event: Event, with_subject: bool = True) -> None:
 
 
 def sheet() -> tuple[ui.dialog, AbstractContextManager[Any]]:
-    """A dialog and the card inside it. They are the page's, so that they outlast the menu or list they were asked from."""
+    """Build a dialog and its card. They belong to the page, so that they outlive the menu or list that opened them."""
     with ui.context.client.content, ui.dialog() as dialog:
         card = ui.card().classes("sheet")
     return dialog, card
 
 
 async def confirm(title: str, sentence: str, verb: str, danger: bool = True) -> bool:
-    """Ask before something that cannot be taken back. Escape is no."""
+    """Ask before an irreversible action. Escape means no."""
     dialog, card = sheet()
     with card:
         text(title, tag="h2")
@@ -158,17 +158,17 @@ def with_cure(error: ClientError) -> str:
 
 
 def explain(error: ClientError) -> str:
-    """An error with its cure and its code."""
+    """Return an error with its cure and its code."""
     return f"{with_cure(error)} ({error.code})"
 
 
 def failed(error: ClientError) -> None:
-    """Say that the manager refused or did not answer."""
+    """Show that the manager refused or did not answer."""
     ui.notify(explain(error), type="negative", multi_line=True, close_button="Close", timeout=12_000)
 
 
 async def carry_out(call: Awaitable[object], said: str, after: Callable[[], Awaitable[object]]) -> bool:
-    """Await `call`, say that it is done, then `after`; or say why it failed. Gives whether it is done."""
+    """Await `call`, show success, then `after`; or show the error. Return whether it succeeded."""
     try:
         await call
     except ClientError as error:
@@ -184,5 +184,5 @@ def done(sentence: str) -> None:
 
 
 def lost_session(error: ClientError) -> bool:
-    """Whether the manager no longer knows the token."""
+    """Return whether the manager rejects the token."""
     return isinstance(error, Refused) and error.status == 401

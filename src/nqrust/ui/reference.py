@@ -1,4 +1,4 @@
-"""The manager's API reference as HTML, made of its OpenAPI description (OpenAPI 3.1). Pure; loads nothing from anywhere."""
+"""The manager's API reference as HTML, from its OpenAPI description (OpenAPI 3.1). Pure; loads nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DEEPEST = 5
 
 
 def render(api: dict[str, Any]) -> str:
-    """All routes, by tag. Everything that comes from `api` is escaped."""
+    """Render all routes, by tag. All text from `api` is escaped."""
     groups: dict[str, list[str]] = {}
     for path, verbs in api.get("paths", {}).items():
         for verb, route in verbs.items():
@@ -44,7 +44,7 @@ def _route(api: dict[str, Any], verb: str, path: str, route: dict[str, Any]) -> 
 
 
 def shape(api: dict[str, Any], schema: dict[str, Any], depth: int = 0) -> Any:
-    """An example of what `schema` describes: names with types in the place of values."""
+    """Return an example for `schema`: names with types in place of values."""
     if depth > _DEEPEST:
         return "..."
     if "$ref" in schema:

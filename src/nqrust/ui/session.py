@@ -1,9 +1,9 @@
-"""Who is signed in. The API token stays on this server (NiceGUI's per-user storage); the browser holds a signed cookie
-with a random id and nothing else.
+"""The signed-in user. The API token stays on this server (NiceGUI's per-user storage).
 
-A browser gives that cookie to everything under the same name or address, whatever the port, so also to a guest behind a
-forwarded port, and takes one from there. So a session is good for the browser that signed in only, and signing in starts
-with an id that nobody had before."""
+The browser holds only a signed cookie with a random id. It sends the cookie to every port of the same name or address,
+including a guest behind a forwarded port, and accepts one from there. A session is therefore valid only for the browser that
+signed in, and signing in starts with a new id.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SignedIn:
     role: Role
 
     def may(self, role: Role) -> bool:
-        """Whether this user has the rights of `role`."""
+        """Return whether this user has the rights of `role`."""
         return _RANK[self.role] >= _RANK[role]
 
 
@@ -42,7 +42,7 @@ _manager = _Manager()
 
 
 def reach(manager_base: str) -> None:
-    """Which manager to talk to. Its connections are shared by all sessions."""
+    """Set the manager's address. All sessions share its connections."""
     _manager.base = manager_base
     _manager.transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=50, max_keepalive_connections=10))
 
@@ -52,12 +52,12 @@ def manager_base() -> str:
 
 
 def connect(token: str | None = None) -> AsyncManagerClient:
-    """A client that speaks for `token`. Cheap, and needs no closing: the connections are not its own."""
+    """Return a client for `token`. It is cheap and needs no closing: the connections are shared."""
     return AsyncManagerClient(_manager.base, token=token, timeout=15.0, transport=_manager.transport)
 
 
 def current() -> SignedIn | None:
-    """The session of the page that is being built or used; None when there is none or it has run out."""
+    """Return the session of the current page, or None if there is none or it has expired."""
     kept = app.storage.user.get(_KEY)
     if not isinstance(kept, dict) or kept.get("browser") != _browser():
         return None
@@ -81,13 +81,13 @@ def keep(session: Session) -> None:
 
 
 def _browser() -> list[str]:
-    """Where the page was asked from (a reverse proxy on this machine tells for whom it asks), and what it said it is."""
+    """Return the browser's address (from a reverse proxy on this machine, its client's) and its user agent."""
     request = ui.context.client.request
     return [request.client.host if request.client else "", request.headers.get("user-agent", "")]
 
 
 async def renew() -> None:
-    """A fresh id for whoever asks for this page, before the answer leaves; the choice of light or dark is taken along."""
+    """Assign a new id before the answer leaves, and keep the choice of light or dark."""
     chosen, fresh = dark(), str(uuid4())
     await app.storage._create_user_storage(fresh)
     app.storage.browser["id"] = fresh

@@ -33,7 +33,7 @@ class UiSettings:
 
 
 def from_environment(environment: Mapping[str, str]) -> UiSettings:
-    """Raises BadSetting. Without UI_STORAGE_SECRET a fresh one is made: everybody signs in again after a restart."""
+    """Read the settings. Raises BadSetting. Without UI_STORAGE_SECRET a new one is created: users sign in again after a restart."""
     bind = environment.get("UI_BIND") or f"0.0.0.0:{names.UI_PORT}"
     address, _, port_text = bind.rpartition(":")
     try:

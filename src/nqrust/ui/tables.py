@@ -1,8 +1,7 @@
 """Lists as tables on wide screens and as cards on narrow ones (Quasar's QTable in both).
 
-Cells are Vue templates that see `props.row`; Vue escapes what they show. A button in them emits an event of the table
-with the row's key, which arrives at a Python handler. Searching, sorting and paging happen here, so that a browser gets
-the rows of one page however many there are.
+Cells are Vue templates that see `props.row`; Vue escapes their output. A button in them emits an event of the table with the
+row's key, for a Python handler. This server searches, sorts and pages, so a browser receives the rows of one page only.
 """
 
 from __future__ import annotations
@@ -42,8 +41,10 @@ class Column:
 
 
 def button(icon: str, verb: str, event: str, key: str, shown: str = "true", danger: bool = False, named: str = "") -> str:
-    """A small button of a row. `key`: the field that its event carries; `named`: the one that says which row it is, where
-    that is another. `shown`: a Vue expression."""
+    """Return a small button of a row. `key`: the field that its event carries; `shown`: a Vue expression.
+
+    `named`: the field that names the row, if it is not `key`.
+    """
     tone = "danger" if danger else "bare"
     return (
         f'<q-btn v-if="{shown}" flat dense class="icon {tone}" icon="{icon}" :aria-label="\'{verb} \' + props.row.{named or key}" '
@@ -56,7 +57,7 @@ _SIZES = (25, 50, 100)
 
 @dataclass
 class View:
-    """Which part of the rows is shown, and in which order. Pure."""
+    """The visible part of the rows and their order. Pure."""
 
     page: int = 1
     size: int = _SIZES[0]
@@ -65,7 +66,7 @@ class View:
     search: str = ""
 
     def of(self, rows: list[Row]) -> tuple[list[Row], int]:
-        """(rows of the page, how many fit the search). A page behind the end becomes the last one."""
+        """Return (rows of the page, number of matches). A page past the end becomes the last one."""
         words = self.search.casefold().split()
         fitting = [row for row in rows if all(word in _said(row) for word in words)] if words else rows
         if self.sort:
@@ -76,7 +77,7 @@ class View:
 
 
 def natural(value: Any) -> list[tuple[int, float, str]]:
-    """Sorts numbers in names as numbers: vm-2 before vm-10."""
+    """Sort numbers in names as numbers: vm-2 before vm-10."""
     if isinstance(value, (int, float)):
         return [(0, float(value), "")]
     return [
@@ -87,14 +88,17 @@ def natural(value: Any) -> list[tuple[int, float, str]]:
 
 
 def _said(row: Row) -> str:
-    """What is searched: `find` where a row has it, else all its words."""
+    """Return the searched text: `find` if a row has it, otherwise all its words."""
     told = row.get("find") or " ".join(value for value in row.values() if isinstance(value, str))
     return str(told).casefold()
 
 
 class Listing:
-    """A table of rows identified by `key`. `card` is the template of an entry on a narrow screen; `card_foot` stands to
-    the left of its buttons. `search`: what the field for it says; none without. `find`: what is searched for at first."""
+    """A table of rows identified by `key`. `card` is the template of an entry on a narrow screen.
+
+    `card_foot` goes to the left of its buttons. `search`: label of the search field; no field without it. `find`: the initial
+    search.
+    """
 
     def __init__(
         self,
@@ -142,7 +146,7 @@ class Listing:
         return list(self.table.rows)
 
     def show(self, rows: list[Row]) -> None:
-        """Send the page's rows to the browser, unless they are those it has."""
+        """Send the page's rows to the browser, unless it has them."""
         self._all = rows
         page, fitting = self._view.of(rows)
         pagination = self._pagination(fitting)
@@ -169,7 +173,7 @@ class Listing:
         self.show(self._all)
 
     def _requested(self, event: GenericEventArguments) -> None:
-        """Another page, size or order was asked for. What comes is the browser's word, so only what can be is taken."""
+        """Handle a request for another page, size or order. The browser is untrusted, so only valid values are used."""
         asked = event.args.get("pagination") if isinstance(event.args, dict) else None
         if not isinstance(asked, dict):
             return

@@ -1,4 +1,4 @@
-"""What can be done to a VM, from the list and from its own page."""
+"""Actions on a VM, from the list and from its own page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UP = (VmState.running, VmState.starting)
 
 
 def possible(vm: Vm) -> set[str]:
-    """The verbs that make sense in a VM's state."""
+    """Return the verbs that make sense in a VM's state."""
     verbs = {"delete"} if vm.state is not VmState.deleting else set()
     if vm.state in _DOWN:
         verbs.add("start")

@@ -145,7 +145,7 @@ async def _add_user(manager: AsyncManagerClient, live: Live[UserList]) -> None:
 
 
 async def _change_user(manager: AsyncManagerClient, user: User, mine: bool, live: Live[UserList]) -> None:
-    """Another role, another password, or both. Who changes their own password here signs in anew."""
+    """Change role or password, or both. A user who changes their own password here must sign in again."""
     with FormDialog(f"Change {user.username}") as form:
         role = ui.select(_ROLES, label="Role", value=user.role.value)
         if mine:

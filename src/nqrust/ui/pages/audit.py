@@ -1,4 +1,4 @@
-"""Who asked for what. For administrators."""
+"""The audit log: who requested each change. For administrators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The overview: how much runs, how much room is left, what needs attention, what happened last."""
+"""The overview: running VMs, free resources, warnings, latest events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Overview:
 
 
 def attention(data: Overview) -> list[tuple[str, str, str]]:
-    """What an operator should look at: (tone, sentence, path)."""
+    """Return warnings for an operator: (tone, sentence, path)."""
     found: list[tuple[str, str, str]] = []
     for host in data.hosts:
         if host.state is HostState.offline:
@@ -50,7 +50,7 @@ def attention(data: Overview) -> list[tuple[str, str, str]]:
 
 
 def room(data: Overview) -> list[tuple[str, float, float, str]]:
-    """What is used of processors, memory and disk: (name, used, whole, sentence)."""
+    """Return usage of processors, memory and disk: (name, used, whole, sentence)."""
     hosts = [host for host in data.hosts if host.state is not HostState.offline]
     active = [vm for vm in data.vms if vm.state in (VmState.running, VmState.starting, VmState.paused)]
     cpus, vcpus = sum(h.capacity.cpus for h in hosts), sum(vm.vcpus for vm in active)

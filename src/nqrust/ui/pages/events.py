@@ -1,4 +1,4 @@
-"""What happened, newest first."""
+"""Events, newest first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nqrust.ui.live import Live
 
 
 def event_list(with_subject: bool = True) -> Callable[[EventList], Callable[[EventList], None]]:
-    """A builder for Live: a card of events that is made anew only when there are others."""
+    """Return a builder for Live: a card of events, rebuilt only when the events change."""
 
     def build(data: EventList) -> Callable[[EventList], None]:
         card = parts.box("card")

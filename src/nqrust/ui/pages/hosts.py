@@ -1,4 +1,4 @@
-"""Hosts: their room, their state, and whether they take new VMs."""
+"""Hosts: their resources, their state, and whether they accept new VMs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nqrust.ui.pages import unknown_vms
 
 @dataclass(frozen=True)
 class Hosts:
-    """`vcpus`: those of the VMs that are up, by the host's name."""
+    """`vcpus`: those of running VMs, by the host's name."""
 
     items: list[Host]
     vcpus: dict[str, int]
@@ -93,7 +93,7 @@ def hosts(request: Request) -> RedirectResponse | None:
 
 
 class _Card:
-    """One host, brought up to date in place."""
+    """One host, updated in place."""
 
     def __init__(self, host: Host, manager: AsyncManagerClient, after: Callable[[], Awaitable[None]] | None) -> None:
         self._host, self._manager, self._after = host, manager, after
@@ -147,7 +147,7 @@ class _Card:
             self._remove.set_visibility(host.state is HostState.offline or host.vms == 0)
 
     def _show_unknown(self, host: Host) -> None:
-        """VMs that run here and no record tells of; made anew only when there are others."""
+        """Show VMs here without a record. Rebuilt only when they change."""
         told = [(vm.id, vm.state) for vm in host.unknown_vms]
         if told == self._told:
             return

@@ -31,7 +31,7 @@ _CARD = f"""<div class="top"><div class="grow">{_NAME}</div>{BADGE}</div>{_HOW}
 
 
 def row(image: Image) -> Row:
-    """What the table shows of an image. `fetched`: whole percent; None when nothing is downloading."""
+    """Return an image's table row. `fetched`: whole percent; None without a download."""
     got = image.download
     return {
         "fetched": int(100 * fmt.share(got.done, got.total)) if got else None,

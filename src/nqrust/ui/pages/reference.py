@@ -1,4 +1,4 @@
-"""The API reference, for who is signed in: this server asks the manager for it with the user's own session."""
+"""The API reference for signed-in users. This server requests it from the manager with the user's own session."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from nqrust.ui.forms import Trouble
 
 @ui.page("/sign-in", title=f"Sign in · {frame.NAME}")
 async def sign_in(to: str = "/") -> RedirectResponse | None:
-    """`to`: the path that was asked for before."""
+    """`to`: the originally requested path."""
     target = fmt.safe_path(to)
     if session.current() is not None:
         return RedirectResponse(target, status_code=303)

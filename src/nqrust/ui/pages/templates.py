@@ -1,4 +1,4 @@
-"""Templates: what VMs are made of, under a name."""
+"""Templates: named settings of VMs."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def templates(request: Request) -> RedirectResponse | None:
 
 
 async def _edit(manager: AsyncManagerClient, template: Template | None, after: Callable[[], Awaitable[None]]) -> None:
-    """A form of all that the template says; None: of a new one."""
+    """Open a form of the template, or of a new one (None)."""
     try:
         images = [image for image in (await manager.send(calls.list_images())).items if image.state == "ready"]
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""What may be done with a VM that a host has and no record tells of: adopt it, or delete it."""
+"""Actions for a VM that a host has without a record: adopt it, or delete it."""
 
 from __future__ import annotations
 

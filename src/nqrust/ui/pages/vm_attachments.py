@@ -1,4 +1,4 @@
-"""What hangs on a VM: port forwards and rate limits, which can be changed while it runs, and volumes, while it does not."""
+"""Attachments of a VM: port forwards and rate limits, changeable at any time, and volumes, changeable while it is stopped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_VOLUMES = 8
 
 @dataclass(frozen=True)
 class Changes:
-    """What opens the forms that change a VM."""
+    """Functions that open the forms for changing a VM."""
 
     forwards: Change
     rates: Change
@@ -32,7 +32,7 @@ class Changes:
 
 
 class ForwardsCard:
-    """The port forwards. `change` opens the form that changes them; None for those who may not."""
+    """The port forwards. `change` opens the form that changes them; None without permission."""
 
     def __init__(self, change: Change | None) -> None:
         self._vm: Vm | None = None
@@ -58,7 +58,7 @@ class ForwardsCard:
 
 
 class VolumesCard:
-    """The disks beside the VM's own. `changes`: what attaches and detaches them; None for those who may not."""
+    """The disks beside the VM's own. `changes`: functions that attach and detach them; None without permission."""
 
     def __init__(self, changes: Changes | None) -> None:
         self._vm: Vm | None = None
@@ -98,7 +98,7 @@ class VolumesCard:
 
 
 def describe_rates(limits: RateLimits) -> list[tuple[str, str]]:
-    """Names and values; a value for each kind, limited or not."""
+    """Return names and values; a value for each kind, limited or not."""
 
     def said(value: float | None, factor: float, unit: str) -> str:
         return f"{value / factor:g} {unit}" if value is not None else "not limited"
@@ -112,7 +112,7 @@ def describe_rates(limits: RateLimits) -> list[tuple[str, str]]:
 
 
 class RatesCard:
-    """The rate limits. `change` opens the form that changes them; None for those who may not."""
+    """The rate limits. `change` opens the form that changes them; None without permission."""
 
     def __init__(self, change: Change | None) -> None:
         self._vm: Vm | None = None
@@ -129,7 +129,7 @@ class RatesCard:
 def _title(
     title: str, change: Change | None, vm: Callable[[], Vm | None], verb: str = "Change", label: str = ""
 ) -> ui.button | None:
-    """A card's title, and the button beside it that changes what is in the card; None for those who may not."""
+    """Build a card's title and its edit button; None without permission."""
 
     async def clicked() -> None:
         shown = vm()
@@ -144,7 +144,7 @@ def _title(
 
 
 async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
-    """A form of all rate limits of the VM."""
+    """Open a form of all rate limits of the VM."""
     with FormDialog(
         f"Rate limits of {vm.name}", "Limits per second. Empty means no limit. They apply to a running VM at once."
     ) as form:
@@ -160,7 +160,7 @@ async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Aw
 
 
 async def edit_forwards(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
-    """A form of all forwards of the VM."""
+    """Open a form of all forwards of the VM."""
     with FormDialog(f"Port forwards of {vm.name}", "They apply to a running VM at once.") as form, parts.box("sheet-body"):
         rows = Repeated("port forward", forward_row, 64)
         for forward in vm.forwards or (None,):
@@ -175,7 +175,7 @@ async def edit_forwards(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
 
 
 async def attach_volume(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
-    """A form of a new volume, or of a kept one that is on the VM's host."""
+    """Open a form for a new volume, or a kept one on the VM's host."""
     try:
         found = await manager.send(calls.list_volumes(vm.host))
     except ClientError as error:
@@ -198,7 +198,7 @@ async def attach_volume(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
 
 
 async def detach_volume(manager: AsyncManagerClient, vm: Vm, volume: Volume, after: Callable[[], Awaitable[None]]) -> None:
-    """Asks what becomes of what is on the volume; it is kept unless somebody says otherwise."""
+    """Ask what to do with the volume's data (default: keep it)."""
     where = f"It stays on {vm.host or 'its host'} as {volume.kept_name(vm.name, vm.id)} and can be attached again."
     with FormDialog(f"Detach {volume.device} from {vm.name}?", "The other volumes keep their names.") as form:
         delete = ui.switch("Delete the volume and its data", value=False)

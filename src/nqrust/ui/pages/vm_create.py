@@ -1,4 +1,4 @@
-"""The dialog that creates a VM: a name and an image are enough, all else has a sensible value."""
+"""The dialog that creates a VM. Name and image are enough; everything else has a default."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nqrust.ui.pages.vm_fields import VmFields, fold
 
 @dataclass(frozen=True)
 class Choices:
-    """What there is to choose from. `taken`: names of VMs."""
+    """Choices for the form. `taken`: names of VMs."""
 
     images: list[Image]
     hosts: list[Host]
@@ -36,7 +36,7 @@ class Choices:
 
 
 async def choices(manager: AsyncManagerClient) -> Choices:
-    """Only what can be chosen now. Raises ClientError."""
+    """Return the currently available choices. Raises ClientError."""
     images, hosts, templates, volumes, vms = await asyncio.gather(
         manager.send(calls.list_images()),
         manager.send(calls.list_hosts()),
@@ -54,7 +54,7 @@ async def choices(manager: AsyncManagerClient) -> Choices:
 
 
 async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitable[None]], template: str | None = None) -> None:
-    """Ask what is needed, create the VM, close. `after` gets the new VM. `template`: the one to begin with."""
+    """Open the form, create the VM, close. `after` gets the new VM. `template`: the initial one."""
     try:
         found = await choices(manager)
     except ClientError as error:
@@ -77,7 +77,7 @@ async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitab
 
 
 class Form:
-    """The fields, and the request they make."""
+    """The fields, and the request from them."""
 
     def __init__(self, found: Choices, template: str | None) -> None:
         self._sent: tuple[VmCreate, str] | None = None
@@ -123,7 +123,7 @@ class Form:
             self.fields.fill(self._templates[name])
 
     def key(self, wanted: VmCreate) -> str:
-        """The same key for the same request, so that asking again makes no second VM."""
+        """Return the same key for the same request, so that a retry creates no second VM."""
         if self._sent is None or self._sent[0] != wanted:
             self._sent = (wanted, str(uuid.uuid4()))
         return self._sent[1]

@@ -1,4 +1,4 @@
-"""One VM: what it is, how it fares, its console, what happened to it."""
+"""One VM: its facts, state, console and events."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _VERBS = (
 
 
 def describe(vm: Vm) -> list[tuple[str, str]]:
-    """Names and values of the facts card."""
+    """Return names and values of the facts card."""
     guest = vm.guest
     return [
         ("Address", vm.ip or "–"),
@@ -72,7 +72,7 @@ def describe(vm: Vm) -> list[tuple[str, str]]:
 
 
 def _limits(vm: Vm) -> str:
-    """What the host's kernel holds it to, its VMM included."""
+    """Return the limits that the host's kernel enforces on the VM and its VMM."""
     if vm.limits is None:
         return "–"
     memory, cpu, tasks = vm.limits.memory_mib, vm.limits.cpu_percent, vm.limits.tasks

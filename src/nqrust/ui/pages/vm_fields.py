@@ -1,4 +1,4 @@
-"""The fields that describe a VM, for a VM that is created and for a template."""
+"""The fields that describe a VM, for a new VM or a template."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NETWORKS = {NetworkConfig.dhcp.value: "DHCP (written into the disk)", NetworkCon
 
 
 class VmFields:
-    """Made in pieces, in the order of the form. `kept`: volumes that can be attached; None: new ones only."""
+    """Built in parts, in the order of the form. `kept`: attachable volumes; None: new ones only."""
 
     def __init__(self, images: list[Image], kept: dict[str, str] | None = None, passwords: bool = True) -> None:
         self._images = {image.name: image for image in images}
@@ -62,7 +62,7 @@ class VmFields:
         self.autostart = ui.switch("Start with its host", value=True).classes("both")
 
     def _fit(self) -> None:
-        """No less than the image needs."""
+        """Raise the disk size to the image's minimum."""
         image = self._images.get(self.image.value or "")
         if image is None:
             self.disk.props('label="Disk (empty: as the image)"')
@@ -73,8 +73,8 @@ class VmFields:
             self.memory.value = next((mib for mib in _MEMORY if mib >= image.min_memory_mib), self.memory.value)
 
     def fill(self, template: Template) -> None:
-        """What the template says, in place of what stands there."""
-        if template.image not in self._images:  # shown all the same: another image in its place would be a lie
+        """Replace the current values with the template's."""
+        if template.image not in self._images:  # shown nevertheless: a different image would be misleading
             self.image.set_options({**dict(self.image.options), template.image: f"{template.image} – not ready"})
         self.image.value = template.image
         self.vcpus.value = template.vcpus
@@ -97,7 +97,7 @@ class VmFields:
             self.accounts.add(account)
 
     def spec(self) -> TemplateSpec:
-        """What the fields say, without passwords and kept volumes. Raises ValidationError and Wrong."""
+        """Return the fields' values, without passwords and kept volumes. Raises ValidationError and Wrong."""
         return TemplateSpec(
             image=self.image.value or "",
             vcpus=int(self.vcpus.value or 1),
@@ -116,7 +116,7 @@ class VmFields:
 
 @contextmanager
 def fold(title: str, icon: str, caption: str) -> Iterator[None]:
-    """A part of a form that is shut at first."""
+    """A collapsed part of a form."""
     with ui.expansion(title, icon=icon, caption=caption).classes("fold"), parts.box("fold-inside"):
         yield
 

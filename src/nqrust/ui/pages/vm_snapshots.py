@@ -1,4 +1,4 @@
-"""The snapshots of a VM: take, go back to, delete."""
+"""The snapshots of a VM: take, restore, delete."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def row(snapshot: Snapshot) -> Row:
 
 
 class Snapshots:
-    """The tab: a list that follows the manager, and what can be done. `may_act`: else it only shows."""
+    """The tab: a list that follows the manager, with actions. `may_act`: otherwise it is read-only."""
 
     def __init__(self, manager: AsyncManagerClient, vm: str, may_act: bool) -> None:
         self._manager, self._vm, self._may_act = manager, vm, may_act

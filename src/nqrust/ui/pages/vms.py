@@ -38,7 +38,7 @@ _ACTIONS = "".join(
 
 
 def row(vm: Vm) -> Row:
-    """What the table shows of a VM."""
+    """Return a VM's table row."""
     return {
         "name": vm.name,
         "state": vm.state.value,
@@ -60,7 +60,7 @@ def row(vm: Vm) -> Row:
 
 @ui.page("/vms")
 def vms(request: Request, find: str = "") -> RedirectResponse | None:
-    """`find`: what to search for at first."""
+    """`find`: the initial search."""
     me = entrance(request)
     if isinstance(me, RedirectResponse):
         return me
