@@ -9,7 +9,7 @@ use crate::config::{Config, Endpoint};
 const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 4096;
 
-/// Sends a report; Ok on any 2xx. The error is a sentence's end for the log, and never holds the token.
+/// Sends a report; Ok on any 2xx. The error ends a sentence of the log, and never contains the token.
 pub fn post_report(config: &Config, body: &str) -> Result<(), String> {
     let started = Instant::now();
     let address = resolve(&config.manager)?;
@@ -51,7 +51,7 @@ pub fn post_report(config: &Config, body: &str) -> Result<(), String> {
 }
 
 fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, String> {
-    // An address needs no resolver, and a static program has none worth relying on.
+    // An address needs no resolver; a static program has no reliable one.
     if let Ok(ip) = endpoint.host.parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, endpoint.port));
     }
@@ -83,7 +83,7 @@ fn request(config: &Config, body: &str) -> String {
     )
 }
 
-/// The status code once a whole status line is there; None before.
+/// The status code, or None before the status line is complete.
 fn status_of(head: &[u8]) -> Result<Option<u16>, String> {
     let end = match head.iter().position(|b| *b == b'\n') {
         Some(end) => end,

@@ -11,7 +11,7 @@ use crate::proc::{self, CpuTicks};
 use crate::statvfs::usage_kib;
 
 const PROBE_TIMEOUT: Duration = Duration::from_millis(800);
-/// errno values of Linux that mean: nobody answered ARP, or there is no way there.
+/// errno values of Linux for an unanswered ARP request or a missing route.
 const ENETUNREACH: i32 = 101;
 const EHOSTUNREACH: i32 = 113;
 
@@ -59,7 +59,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// `relay`: where the host takes reports. Its port is the first one tried to see whether the gateway answers.
+    /// `relay`: where the host accepts reports. Its port is the first one in the test of the gateway.
     pub fn new(relay: Option<Endpoint>) -> Self {
         Collector {
             relay,
@@ -68,7 +68,7 @@ impl Collector {
     }
 
     /// The gateway, and the source address towards it as the kernel would choose it. Sends nothing. An isolated network has
-    /// no default route: the host that takes the reports is the gateway there.
+    /// no default route: its gateway is the host that accepts the reports.
     pub fn address(&self) -> Option<(Ipv4Addr, IpAddr)> {
         let route = proc::default_route(&read("/proc/net/route"));
         let gateway = route.map(|r| r.gateway).or_else(|| self.relay_address())?;
@@ -99,7 +99,7 @@ impl Collector {
         report
     }
 
-    /// What can be read at once, without a second reading and without the network.
+    /// The part that needs neither a second reading nor the network.
     pub fn local() -> Report {
         let (memory_total_kib, memory_available_kib) = proc::memory(&read("/proc/meminfo"));
         let (disk_total_kib, disk_available_kib) = usage_kib("/");
@@ -140,7 +140,7 @@ impl Collector {
     }
 }
 
-/// A small /proc file; empty when it cannot be read, which the parsers take for zeros.
+/// A small /proc file. Empty if unreadable; the parsers then return zeros.
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }

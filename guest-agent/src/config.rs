@@ -4,7 +4,7 @@ use std::fmt;
 
 pub const DEFAULT_LISTEN: &str = "0.0.0.0:9000";
 
-/// `http://HOST:PORT` of what takes the reports. There is no TLS here: the host is one hop away on its own bridge.
+/// `http://HOST:PORT` that accepts the reports. No TLS: the host is one hop away on its own bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub host: String,
@@ -57,7 +57,7 @@ impl Config {
                 "MANAGER_URL" => manager = Some(parse_url(value)?),
                 "TOKEN" => token = value.to_string(),
                 "LISTEN" => listen = value.to_string(),
-                // Other agents read the same file; what is not ours is left alone.
+                // Other agents read the same file; unknown keys are ignored.
                 _ => {}
             }
         }

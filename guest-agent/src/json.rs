@@ -27,7 +27,7 @@ impl Object {
         self
     }
 
-    /// Two decimals; a value that is not finite becomes 0, as JSON has no word for it.
+    /// Two decimals; a value that is not finite becomes 0, because JSON cannot express it.
     pub fn number(mut self, name: &str, value: f64) -> Self {
         self.key(name);
         let value = if value.is_finite() { value } else { 0.0 };

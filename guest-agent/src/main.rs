@@ -1,6 +1,6 @@
 //! The guest agent: reports this VM's address and load to its host, and serves `/health` and `/metrics`.
 //!
-//! Standard library only. What it says is the `GuestReport` of the platform's API.
+//! Standard library only. Its report is the `GuestReport` of the platform's API.
 
 mod client;
 mod collect;
@@ -22,7 +22,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const DEFAULT_CONFIG: &str = "/etc/guest-agent.conf";
 const INTERVAL: Duration = Duration::from_secs(15);
 const UNTIL_FIRST: Duration = Duration::from_secs(1);
-/// Looking for an address costs nothing but a read of /proc, so it is looked for more often than reports are sent.
+/// The search for an address only reads /proc, so it runs more often than reports are sent.
 const UNTIL_ADDRESS: Duration = Duration::from_millis(100);
 
 struct Arguments {
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         }
     };
     if arguments.once {
-        // Only the configuration knows the relay; without one the gateway is tried on port 53.
+        // Only the configuration knows the relay; without one the agent tries port 53 of the gateway.
         let relay = Config::load(&arguments.config).ok().map(|c| c.manager);
         println!("{}", Collector::new(relay).collect().to_json());
         return ExitCode::SUCCESS;
@@ -123,7 +123,7 @@ fn run(config: &Config) {
                 last_was_good = true;
             }
             Err(why) => {
-                // Said once per outage, not once per attempt.
+                // Logged once per outage, not once per attempt.
                 if last_was_good || sent_at.is_none() {
                     log(&format!("the host did not take the report: {why}"));
                 }
@@ -139,7 +139,7 @@ fn run(config: &Config) {
     }
 }
 
-/// Spreads reports so that a host's guests do not all speak at the same instant. xorshift64*: no cryptography here.
+/// Spreads reports so that a host's guests do not all report at the same instant. xorshift64* is enough: this is not cryptography.
 struct Jitter(u64);
 
 impl Jitter {
@@ -149,7 +149,7 @@ impl Jitter {
         Jitter(RandomState::new().build_hasher().finish() | 1)
     }
 
-    /// `base` less or more up to a tenth.
+    /// `base`, changed by up to a tenth.
     fn around(&mut self, base: Duration) -> Duration {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

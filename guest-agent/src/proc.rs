@@ -115,11 +115,11 @@ pub fn cpu_percent(before: CpuTicks, after: CpuTicks) -> f64 {
     (after.busy.saturating_sub(before.busy) as f64 * 100.0 / total as f64).clamp(0.0, 100.0)
 }
 
-/// Bytes (received, sent) over all interfaces but the loopback, from `/proc/net/dev`.
+/// Bytes (received, sent) over all interfaces except the loopback, from `/proc/net/dev`.
 pub fn network(text: &str) -> (u64, u64) {
     let mut sum = (0u64, 0u64);
     for line in text.lines() {
-        // A counter may follow the colon without a space, so the name is cut off first.
+        // A counter may follow the colon without a space, so the name is removed first.
         let (name, counters) = match line.split_once(':') {
             Some((name, counters)) if name.trim() != "lo" => (name.trim(), counters),
             _ => continue,

@@ -18,7 +18,7 @@ const STACK: usize = 128 * 1024;
 
 type Latest = Arc<Mutex<Option<Report>>>;
 
-/// Serves in the background for ever. A port that is taken is tried again: reporting does not depend on it.
+/// Serves in the background forever. A taken port is retried: reporting does not depend on it.
 pub fn spawn(listen: String, latest: Latest) {
     let start = thread::Builder::new()
         .stack_size(STACK)
@@ -114,7 +114,7 @@ fn answer(mut stream: TcpStream, reply: &str) {
         && stream.write_all(reply.as_bytes()).is_ok()
     {
         let _ = stream.shutdown(Shutdown::Write);
-        // Closing with unread input would reset the connection and could take the answer with it (RFC 9112, 9.6).
+        // Closing with unread input would reset the connection and could lose the answer (RFC 9112, 9.6).
         let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
         let mut rest = [0u8; 1024];
         for _ in 0..8 {
@@ -126,7 +126,7 @@ fn answer(mut stream: TcpStream, reply: &str) {
     }
 }
 
-/// Where the head ends: after the first empty line.
+/// The end of the head: after the first empty line.
 fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes
         .windows(4)
@@ -159,7 +159,7 @@ fn respond(head: &[u8], latest: &Latest) -> String {
     match target.split('?').next().unwrap_or("") {
         "/health" => response(200, "OK", "application/json", &health(latest), with_body),
         "/metrics" => {
-            // Fresh figures: a scraper asks at its own pace. The CPU share is that of the last report.
+            // Collected again for each scrape. The CPU share is that of the last report.
             let reported = latest.lock().ok().and_then(|slot| slot.clone());
             let body = match reported {
                 Some(known) => {

@@ -1,4 +1,4 @@
-//! statvfs(3), which the standard library does not offer. The layout is that of glibc and musl on 64-bit Linux.
+//! statvfs(3), which the standard library lacks. The layout is that of glibc and musl on 64-bit Linux.
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
@@ -24,7 +24,7 @@ extern "C" {
     fn statvfs(path: *const c_char, buffer: *mut StatVfs) -> c_int;
 }
 
-/// (total, available to unprivileged users) of the file system that holds `path`, KiB; zeros when it cannot be read.
+/// (total, available to unprivileged users) of the file system that holds `path`, KiB; zeros if it cannot be read.
 pub fn usage_kib(path: &str) -> (u64, u64) {
     let path = match CString::new(path) {
         Ok(path) => path,
