@@ -1,3 +1,4 @@
-"""The command line, `nqr`. Thin: it gathers what is asked, calls `operations`, shows events and exits. Only
-this package prints, prompts or exits. Modules import what is heavy inside their functions, so that
-`--help` stays quick."""
+"""The command line, `nqr`: reads the arguments, calls `operations`, shows events and exits.
+
+Only this package prints, prompts or exits. Modules import heavy packages inside their functions, so that `--help` stays fast.
+"""

@@ -1,6 +1,8 @@
-"""Entry point: `nqr` and `python -m nqrust.cli`. Whatever happens, the user gets a coded error,
-never a traceback (unless NQR_DEBUG=1 asks for it), and the process ends with the exit code of the
-contract."""
+"""Entry point: `nqr` and `python -m nqrust.cli`.
+
+The user always gets an error with a code, never a traceback (unless NQR_DEBUG=1 asks for it). The process ends with the
+documented exit code.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from types import FrameType
 
 
 class _Stopped(BaseException):
-    """A signal came while nothing was being changed; operations install handlers of their own."""
+    """A signal arrived before the first change. Operations install their own handlers."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -25,18 +27,18 @@ _PLAINER = {"“": '"', "”": '"', "…": "...", "–": "-", "✓": "+", "✗":
 
 
 def _plainer(error: UnicodeError) -> tuple[str, int]:
-    """Instead of what an encoding lacks: our own signs in ASCII, of anything else its number."""
+    """Return an ASCII replacement for characters that the encoding lacks: known signs are spelled out, others become numbers."""
     assert isinstance(error, UnicodeEncodeError)
     lost = error.object[error.start : error.end]
     return "".join(_PLAINER.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in lost), error.end
 
 
 def _settle() -> None:
-    """What programs rely on, and some callers do not give: open standard streams that take every character, a working
-    directory that is there."""
+    """Make sure that programs get what they rely on: open standard streams that accept every character, and a working
+    directory that exists."""
     os.umask(0o022)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed: the next file that is opened, this one, gets its number
+        if getattr(sys, name) is None:  # closed: the next file to open, this one, gets its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
     codecs.register_error("plainer", _plainer)
     for stream in (sys.stdout, sys.stderr):
@@ -49,13 +51,13 @@ def _settle() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run and exit; never returns normally."""
+    """Run the command line and exit; never return normally."""
     _settle()
     sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
 
 
 def run(argv: list[str]) -> int:
-    """Run one command line; gives its exit code."""
+    """Run one command line and return its exit code."""
     from nqrust.cli import failures
 
     previous = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -68,7 +70,7 @@ def run(argv: list[str]) -> int:
     except _Stopped as stopped:
         return failures.stopped(argv, str(stopped))
     except BrokenPipeError:
-        # The reader of our output is gone (`nqr … | head`): end as other programs do, quietly.
+        # The reader of the output is gone (`nqr … | head`): exit silently, as other programs do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except SystemExit as ended:

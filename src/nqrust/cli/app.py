@@ -24,7 +24,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def command() -> Any:
-    """The whole command line, as one command object."""
+    """Return the whole command line as one command object."""
     return get_command(build())
 
 

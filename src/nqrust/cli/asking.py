@@ -1,4 +1,4 @@
-"""The one question before the first change."""
+"""The confirmation before the first change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def asker(display: Display, question: str) -> Callable[[PlanPreview], bool]:
-    """A function that shows the plan and asks. Nothing to change is nothing to ask."""
+    """Return a function that shows the plan and asks. It does not ask if the plan is empty."""
 
     def confirm(preview: PlanPreview) -> bool:
         display.plan(preview, diffs=False)
@@ -29,7 +29,7 @@ def asker(display: Display, question: str) -> Callable[[PlanPreview], bool]:
 
 
 def must_be_answerable(terminal: bool, non_interactive: bool, what: str) -> None:
-    """Raises UsageError NQR-USE-009 when data would go and nobody can be asked."""
+    """Raise UsageError NQR-USE-009 if the command removes data and nobody can be asked."""
     if not terminal and not non_interactive:
         raise UsageError(
             "NQR-USE-009",

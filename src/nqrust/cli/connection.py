@@ -1,4 +1,4 @@
-"""Reaching the manager: its address, our token, and its errors in our words."""
+"""The connection to the manager: its address, the token of this host, and its errors as coded errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CURES = {
 
 @contextmanager
 def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]:
-    """A client of the manager; `anonymous`: without our token, to sign in with. Every error of a call comes out as
+    """Yield a client of the manager. `anonymous`: without the token of this host, to sign in. Every failed call raises
     ManagerError with code, what and cure."""
     from nqrust.client.manager import ClientError, ManagerClient, Refused
 
@@ -53,7 +53,7 @@ def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]
 
 
 def address(url: str | None) -> tuple[str, str]:
-    """Base URL and token: flag, then environment, then what is installed on this host.
+    """Return base URL and token: from the flag, the environment, or the installation on this host.
 
     Raises UsageError NQR-USE-010 (no token) or NQR-USE-003 (no address).
     """
@@ -76,7 +76,7 @@ def _given(url: str | None) -> str:
 
 
 def installed_settings() -> Settings:
-    """The settings of this host's installation, or the defaults."""
+    """Return the settings of this host's installation, or the defaults."""
     from nqrust.cli.install.gathering import recorded
     from nqrust.installer.settings.sources import gather
     from nqrust.installer.settings.yaml_file import load

@@ -1,5 +1,5 @@
-"""Every error a user can meet here, as a code, a sentence and a cure: ours, the flag parser's, and the
-unexpected."""
+"""Every error that a user can meet here, as a code, a sentence and a cure. The sources are nqr, the flag parser and
+unexpected errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEBUG_VARIABLE = "NQR_DEBUG"
 
 
 def require_root(command: str) -> None:
-    """Raises UsageError NQR-USE-001 when we are not root."""
+    """Raise UsageError NQR-USE-001 if the user is not root."""
     if os.geteuid() != 0:
         raise UsageError(
             "NQR-USE-001",
@@ -38,7 +38,7 @@ def write_private(path: str, content: bytes, *, mode: int) -> None:
 
 
 def report(argv: list[str], error: Exception) -> int:
-    """Show an error in the form that was asked for; gives the exit code."""
+    """Show an error in the requested format and return the exit code."""
     from nqrust.cli import session
 
     known = coded(error, argv)
@@ -50,7 +50,7 @@ def report(argv: list[str], error: Exception) -> int:
 
 
 def stopped(argv: list[str], name: str) -> int:
-    """A signal came while nothing was in hand."""
+    """Report a signal that arrived before the first change."""
     error = Interrupted("NQR-ENG-030", f"Stopped by {name}.", "Run the same command again when you are ready.")
     show(argv, error, "")
     return error.exit_code
@@ -71,8 +71,7 @@ _RUNS = ("install", "plan", "uninstall", "rollback", "verify", "phase", "upgrade
 
 
 def wants_json_lines(argv: list[str]) -> bool:
-    """Whether a run was asked to speak JSON lines; looked for by hand, for the flags may not have been
-    parsable."""
+    """Return whether the arguments ask for JSON lines. Searches the raw arguments, because the parser may have rejected them."""
     if not argv or argv[0] not in _RUNS:
         return False
     asked = os.environ.get("NQR_OUTPUT", "")
@@ -85,7 +84,7 @@ def wants_json_lines(argv: list[str]) -> bool:
 
 
 def coded(error: Exception, argv: list[str]) -> NqrError | None:
-    """The error with code, what and cure; None when it was not foreseen."""
+    """Return the error with code, what and cure; None if it is unexpected."""
     if isinstance(error, NqrError):
         return error
     names = {kind.__name__ for kind in type(error).__mro__}
@@ -136,7 +135,7 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
 
 
 def _command_path(argv: list[str]) -> str:
-    """`nqr vm create` from a command line; a group has a command of its own."""
+    """Return `nqr vm create` from a command line. A group's own command counts too."""
     words = [word for word in argv if not word.startswith("-")]
     depth = 2 if words and words[0] in ("config", "vm", "image", "host", "phase") else 1
     return " ".join(["nqr", *words[:depth]])
@@ -148,7 +147,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def choice(flag: str, value: str, choices: tuple[str, ...]) -> str:
-    """`value` when it is one of `choices`; raises UsageError NQR-USE-003."""
+    """Return `value` if it is one of `choices`; raise UsageError NQR-USE-003 otherwise."""
     if value in choices:
         return value
     near = did_you_mean(value.lower(), choices)
@@ -160,8 +159,7 @@ def choice(flag: str, value: str, choices: tuple[str, ...]) -> str:
 
 
 def _unexpected(error: Exception) -> tuple[NqrError, str]:
-    """A defect of ours. The traceback goes to the log, and to the terminal only when NQR_DEBUG asks for
-    it."""
+    """Report a bug in nqr. The traceback goes to the log, and to the terminal only with NQR_DEBUG."""
     import traceback
 
     from nqrust.cli import session

@@ -63,7 +63,7 @@ def token(
     if out == "json":
         output.document(made)
         return
-    # The token alone on standard output, so that `nqr host token > FILE` makes the file for --join-token-file.
+    # Only the token goes to standard output, so that `nqr host token > FILE` creates the file for --join-token-file.
     typer.echo(made.token)
     typer.echo(f"One agent can join with it until {output.cell(made.expires_at)}.", err=True)
 

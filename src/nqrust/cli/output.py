@@ -27,8 +27,8 @@ Output = Annotated[str, typer.Option("--output", metavar="text|json", help="Outp
 
 
 def document(model: BaseModel) -> None:
-    """The API's own answer as one JSON document."""
-    typer.echo(json.dumps(model.model_dump(mode="json"), indent=2))  # ASCII, whatever the locale
+    """Print the API's answer unchanged, as one JSON document."""
+    typer.echo(json.dumps(model.model_dump(mode="json"), indent=2))  # ASCII in every locale
 
 
 def listing(model: BaseModel, out: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
@@ -48,8 +48,7 @@ def details(model: BaseModel, out: str, rows: Sequence[tuple[str, object]]) -> N
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Aligned columns; the last one is cut to the width of a terminal. `empty`: said where there is no
-    row."""
+    """Print aligned columns, and cut the last one at the terminal's width. `empty`: the text without rows."""
     if not rows:
         typer.echo(empty)
         return
@@ -62,7 +61,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: st
 
 
 def facts(rows: Sequence[tuple[str, object]]) -> None:
-    """Label and value, aligned; empty values are left out."""
+    """Print aligned labels and values; leave out empty values."""
     shown = [(label, cell(value)) for label, value in rows if value not in (None, "", [])]
     width = max((len(label) for label, _ in shown), default=0)
     for label, value in shown:
@@ -78,19 +77,19 @@ def cell(value: object) -> str:
         return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
     if isinstance(value, (list, tuple)):
         return ", ".join(cell(item) for item in value)
-    return plain(str(getattr(value, "value", value)))  # some of it comes from guests
+    return plain(str(getattr(value, "value", value)))  # guests may have written it
 
 
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])")
 
 
 def without_sequences(text: str) -> str:
-    """What a guest's console said, for the terminal of somebody else: no escape sequences (ECMA-48), no control characters."""
+    """Return a guest's console output without escape sequences (ECMA-48) and control characters, safe for another terminal."""
     return plain(_SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def size(count: int) -> str:
-    """Bytes for people: `24 MiB`."""
+    """Return bytes for people: `24 MiB`."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024 or unit == "GiB":
@@ -114,7 +113,7 @@ _UNITS = {
 
 
 def mebibytes(flag: str, text: str | None) -> int | None:
-    """`512`, `512M`, `2G` -> MiB. Raises UsageError NQR-USE-003."""
+    """Convert `512`, `512M`, `2G` to MiB. Raises UsageError NQR-USE-003."""
     if text is None:
         return None
     digits = text.strip().rstrip("TGMBtgmbiI")

@@ -1,5 +1,4 @@
-"""What one run of the program shares: its log and its display. Set up by the commands that change a
-machine."""
+"""The log and the display of one run, shared by its modules. Commands that change a machine create them."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ _log: LogFileReporter | None = None
 
 @dataclass(frozen=True)
 class Session:
-    """`events` goes to both. `terminal`: a person is there who can answer."""
+    """Log and display of one run. `events` reports to both. `terminal`: a person can answer questions."""
 
     display: Display
     log: LogFileReporter
@@ -34,14 +33,14 @@ class Session:
 
     @property
     def log_path(self) -> str:
-        """Path of the log, "" while there is none (an uninstall takes its own away)."""
+        """Path of the log, "" without one (an uninstall removes its own log)."""
         return self.log.path if self.log.opened and os.path.exists(self.log.path) else ""
 
 
 @contextmanager
 def opened(output: str, log_level: str) -> Iterator[Session]:
-    """Open the display that fits (`output`: text | json) and the log; close both in the end."""
-    # An uninstall removes the program while it runs: all that may be needed to its end is loaded before it starts.
+    """Open the log and the display for `output` (text | json); close both at the end."""
+    # An uninstall removes the program while it runs, so it loads everything that it may need first.
     import logging
     import traceback  # noqa: F401
 
@@ -69,13 +68,13 @@ def opened(output: str, log_level: str) -> Iterator[Session]:
 
 
 def log_path() -> str:
-    """Path of this run's log, "" when there is none."""
+    """Return the path of this run's log, "" without one."""
     return _log.path if _log is not None and _log.opened and os.path.exists(_log.path) else ""
 
 
 def keep_trace(error: NqrError, trace: str) -> str:
-    """Put a traceback into the log of this run; gives the log's path, or "" when none could be written, or an
-    uninstall has taken it away."""
+    """Write a traceback to the log of this run and return the log's path. "" if the log cannot be written, or if an uninstall
+    has removed it."""
     log = _log
     if log is None:
         from nqrust.installer.reporting.logfile import LogFileReporter
@@ -89,7 +88,7 @@ def keep_trace(error: NqrError, trace: str) -> str:
 
 
 def at_terminal() -> bool:
-    """Whether a person is at both ends."""
+    """Return whether both standard input and output are a terminal."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 

@@ -1,4 +1,4 @@
-"""nqr user: password. Passwords are typed unseen or come on standard input, never from the command line."""
+"""nqr user: password. Passwords come from a hidden prompt or from standard input, never from the command line."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nqrust.installer.engine.errors import UsageError
 
 
 def build(app: typer.Typer) -> typer.Typer:
-    app.callback()(lambda: None)  # so that the one command keeps its name
+    app.callback()(lambda: None)  # keeps the name of the only command
     app.command("password", help="Change a password (asks for the current one).")(password)
     return app
 
 
 def password(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the user.")], url: ManagerUrl = None) -> None:
-    """At a terminal it asks. Else the first line of standard input is the current password, the second the new one.
-    The user is signed out everywhere else."""
+    """Change a password. At a terminal, ask for both passwords. Otherwise read the current password from line 1 of standard
+    input and the new one from line 2. Signs the user out everywhere else."""
     from pydantic import ValidationError
 
     from nqrust.client import calls
@@ -39,7 +39,7 @@ def password(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of t
         try:
             client.send(calls.change_password(current, new))
         finally:
-            with suppress(ClientError):  # the session runs out by itself
+            with suppress(ClientError):  # the session expires anyway
                 client.send(calls.logout())
     typer.echo(f"changed the password of {name}")
 

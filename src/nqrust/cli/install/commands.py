@@ -95,7 +95,7 @@ def _rehearse(flags: Flags, found: Gathered) -> None:
 
     with _opened(flags) as run:
         _tell(run, found)
-        # The log of the host is for what happens to the host.
+        # The host's log records changes of the host, and a rehearsal makes none.
         summary = rehearse(request(flags, found), install_arguments(flags), run.display, cwd=os.getcwd())
         report = run_value(flags, "report")
         if report and summary.rehearsal is not None:
@@ -173,7 +173,7 @@ def uninstall(
 
 
 def _write_script(path: str, flags: Flags) -> None:
-    """0700: it holds the originals of the files that were replaced."""
+    """Write the undo script with mode 0700: it contains the originals of the replaced files."""
     from nqrust.cli.failures import write_private
     from nqrust.cli.install.gathering import as_installed
     from nqrust.installer import operations
@@ -227,13 +227,13 @@ def _opened(flags: Mapping[str, Any]) -> Any:
 
 
 def _question(run: session.Session, flags: Flags, question: str) -> Callable[[PlanPreview], bool] | None:
-    """Asked on a terminal, before the first change."""
+    """Return the confirmation to ask on a terminal before the first change, or None."""
     return asking.asker(run.display, question) if run.terminal and not run_value(flags, "non_interactive") else None
 
 
 def _listeners(run: session.Session, asked: Request) -> Reporter:
-    """Of a dry run the preview is the answer for people; a program may want to see how it came about. Nothing happens that
-    belongs into a log."""
+    """Return the reporters of a run. People read the preview of a dry run; programs may also want its events. A dry run
+    writes no log, because nothing happens."""
     if not asked.run.dry_run:
         return run.events
     from nqrust.installer.reporting.warnings import WarningsOnly
@@ -247,11 +247,11 @@ def _tell(run: session.Session, found: Gathered) -> None:
 
 
 def _finish(run: session.Session, verb: str, summary: Summary) -> None:
-    """The last word; then leave with the summary's exit code."""
+    """Show the summary, then exit with its exit code."""
     if summary.failure is not None:
         run.log.failure(summary.failure)
     run.display.summary(verb, replace(summary, log_path=run.log_path))
-    if summary.farewell:  # removes the very environment that we run from, so nothing of ours may run after it
+    if summary.farewell:  # removes the environment of this very process, so no code of nqr may run after it
         sys.stdout.flush()
         os.execv("/bin/sh", ["sh", "-c", f"{summary.farewell}exit {summary.exit_code}\n"])
     raise typer.Exit(summary.exit_code)

@@ -1,4 +1,4 @@
-"""config show, validate, schema: settings before they are used."""
+"""config show, validate, schema: settings before an install uses them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def schema() -> None:
 
 
 def render_schema() -> str:
-    """The published schema (docs/reference/config.schema.json), as text."""
+    """Return the published schema (docs/reference/config.schema.json) as text."""
     from nqrust.installer.settings.model import Settings
 
     document: dict[str, Any] = {

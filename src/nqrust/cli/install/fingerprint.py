@@ -1,4 +1,4 @@
-"""fingerprint and verify-clean: what an installer could change on this host, and whether it is as it was."""
+"""fingerprint and verify-clean: everything that an installer could change on this host, and whether it has changed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def verify_clean(
 
 
 def _show(differences: Sequence[Difference]) -> None:
-    """Exit 1 when there are any."""
+    """Show the differences and exit with 1 if there are any."""
     from nqrust.installer import fingerprint as prints
 
     if not differences:
@@ -99,5 +99,6 @@ def _load(path: str) -> Fingerprint:
 
 
 def _save(path: str, now: Fingerprint) -> None:
-    """0600: it names every file of the host. Compressed when the name says so."""
+    """Write the fingerprint with mode 0600, because it names every file of the host. Compresses it if the file name asks for
+    that."""
     write_private(path, now.to_bytes(compress=path.endswith(".gz")), mode=0o600)

@@ -1,5 +1,4 @@
-"""Flags from the tables of `settings/options.py`: each command that takes settings gets the same ones, with the
-same help."""
+"""Flags from the tables of `settings/options.py`. Every command that takes settings gets the same flags with the same help."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS, Form, RunFlag
 
 Flags = dict[str, Any]
-"""What was given: python name of the flag -> value; None where it was not given."""
+"""Python name of a flag -> its value, or None if it is absent."""
 
 _PANELS = {
     "network": "Network",
@@ -29,8 +28,8 @@ _FALSE = frozenset({"false", "0", "no", "off", ""})
 
 
 def with_flags(verb: str, *, settings: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate a command `f(flags, **own)`: it gets the run flags of `verb`, and all settings flags if asked,
-    in one mapping; parameters of its own stay parameters."""
+    """Decorate a command `f(flags, **own)`. It gets the run flags of `verb`, and with `settings` all settings flags, in one
+    mapping; its own parameters stay parameters."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "flags"]
@@ -79,12 +78,12 @@ def _run_parameter(flag: RunFlag) -> inspect.Parameter:
 
 
 def settings_given(flags: Mapping[str, Any]) -> dict[str, object]:
-    """The settings among the flags, by dotted name."""
+    """Return the settings among the flags, by dotted name."""
     return {o.name: flags[o.parameter] for o in OPTIONS if flags.get(o.parameter) is not None}
 
 
 def run_value(flags: Mapping[str, Any], name: str, environ: Mapping[str, str] | None = None) -> Any:
-    """A run flag by its python name: the flag, else its NQR_ variable, else None (False for a yes/no one).
+    """Return a run flag by its Python name: the flag, else its NQR_ variable, else None (False for a boolean flag).
 
     Raises UsageError NQR-USE-003, or NQR-CFG-008 for the variable.
     """

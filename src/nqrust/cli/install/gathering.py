@@ -1,4 +1,4 @@
-"""From flags, environment, configuration file and the last install to one Request."""
+"""One Request from flags, environment, configuration file and the last install."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def gathered(flags: Mapping[str, Any], *, use_record: bool = True) -> Gathered:
-    """Settings from all sources. `use_record`: whether what the last install recorded counts. Raises
+    """Return the settings from all sources. `use_record`: include the settings that the last install recorded. Raises
     UsageError."""
     from nqrust.installer.settings.sources import gather
     from nqrust.installer.settings.yaml_file import load
@@ -31,7 +31,8 @@ def gathered(flags: Mapping[str, Any], *, use_record: bool = True) -> Gathered:
 
 
 def recorded() -> dict[str, object]:
-    """What the last install recorded, by dotted name; empty where there was none or it may not be read."""
+    """Return the settings that the last install recorded, by dotted name. Empty without a record, or if this user may not
+    read it."""
     if os.geteuid() != 0:
         return {}
     from nqrust.contract.paths import JOURNAL, NQR_LINK
@@ -68,7 +69,7 @@ def request(
     log_path: str = "",
     confirm: Callable[[PlanPreview], bool] | None = None,
 ) -> Request:
-    """The request for operations. Flags that the verb does not have count as not given."""
+    """Return the request for operations. Flags that the verb does not have count as absent."""
     from nqrust.installer.request import Environment, Request, RunOptions
 
     def value(name: str) -> Any:
@@ -92,8 +93,8 @@ def request(
 def as_installed(
     flags: Mapping[str, Any], *, log_path: str = "", confirm: Callable[[PlanPreview], bool] | None = None
 ) -> Request:
-    """The request for what works on an existing installation: settings are those that it recorded, and
-    nothing in the environment can keep it from being verified or removed."""
+    """Return the request for commands on an existing installation. It uses the recorded settings, so that no environment
+    variable can prevent a verify or an uninstall."""
     from nqrust.installer.engine.errors import NqrError
     from nqrust.installer.settings.sources import gather
 

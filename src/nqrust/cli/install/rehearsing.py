@@ -1,4 +1,4 @@
-"""What `--rehearse` adds to the command line: the install's own arguments again, and the report file."""
+"""The command line's part of `--rehearse`: the arguments of the install, and the report file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def install_arguments(flags: Mapping[str, Any]) -> tuple[str, ...]:
-    """Arguments of the `nqr install` that the same flags would start; variables come with the environment."""
+    """Return the arguments of the `nqr install` that the same flags would start. Variables come from the environment."""
     found = ["install", "--non-interactive", "--output", "json"]
     for option in OPTIONS:
         value = flags.get(option.parameter)
@@ -31,7 +31,7 @@ def install_arguments(flags: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def write_report(path: str, summary: Summary) -> None:
-    """0600: it names every file that was written. Raises UsageError NQR-USE-011."""
+    """Write the report with mode 0600, because it names every written file. Raises UsageError NQR-USE-011."""
     from nqrust.installer.reporting.jsonl import summary_object
 
     write_private(path, (json.dumps(summary_object(summary), indent=1) + "\n").encode(), mode=0o600)

@@ -1,4 +1,4 @@
-"""status, doctor, version: what is here and whether it is well."""
+"""status, doctor, version: the installation and its health."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _status() -> Status:
 
 
 def status_lines(found: Status) -> list[str]:
-    """The status as aligned lines for people."""
+    """Return the status as aligned lines for people."""
     if not found.installed:
         lines = ["NQRust-MicroVM is not installed on this host."]
         if found.unfinished:

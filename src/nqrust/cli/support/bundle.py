@@ -1,5 +1,4 @@
-"""A tar file for whoever helps: configuration with secrets masked, status, logs. Never a secret file as it
-is."""
+"""A tar file for support: configuration with secrets masked, status, logs. It never contains a secret file unmasked."""
 
 from __future__ import annotations
 
@@ -25,12 +24,11 @@ _URL_PASSWORD = re.compile(r"(?i)([a-z][a-z0-9+.-]*://[^:/\s@]+:)[^@\s]+(@)")
 _ENV_LINE = re.compile(r"(?m)^(\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*[=:]\s*)(\S.*)$")
 _JSON_PAIR = re.compile(r'("([^"]+)"\s*:\s*)"([^"]*)"')
 _LIMIT = 5 << 20
-"""Bytes taken of one file: its end."""
+"""Bytes taken from the end of one file."""
 
 
 def write(host: Host, path: str = "") -> str:
-    """Write the bundle with mode 0600; gives its path. Raises UsageError NQR-USE-012 when it cannot be
-    written."""
+    """Write the bundle with mode 0600 and return its path. Raises UsageError NQR-USE-012 if it cannot be written."""
     name = f"nqrust-support-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     path = path or os.path.abspath(f"{name}.tar.gz")
     known = known_secrets(host)
@@ -53,7 +51,7 @@ def write(host: Host, path: str = "") -> str:
 
 
 def mask(text: str, known: frozenset[str] = frozenset()) -> str:
-    """Text with every value masked whose name or form is a secret's, and every one of the `known` secrets."""
+    """Mask every value whose name or form looks like a secret, and every one of the `known` secrets."""
     for secret in known:
         text = text.replace(secret, MASK)
     text = _URL_PASSWORD.sub(rf"\1{MASK}\2", text)
@@ -66,7 +64,7 @@ def _is_secret(name: str) -> bool:
 
 
 def known_secrets(host: Host) -> frozenset[str]:
-    """Every secret this host keeps, so that it can be masked wherever a log may have caught it."""
+    """Return every secret that this host stores, so that `mask` finds it in any log."""
     layout = Layout()
     found: set[str] = set()
     for path in (layout.cli_token_file, layout.join_token_file, layout.admin_password_file):

@@ -27,7 +27,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the change is complete.", callback=opt.timed)]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Maximum wait in seconds.", callback=opt.timed)]
 Texts = list[str] | None
-_STEADY = 2.0  # seconds for which a VM runs before we say that it started, unless its guest reports earlier
+_STEADY = 2.0  # seconds that a VM must run before it counts as started, unless its guest reports earlier
 
 
 def build(app: typer.Typer) -> typer.Typer:

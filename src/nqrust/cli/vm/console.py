@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
 LEAVE = b"\x1d"
-"""Ctrl-] as in telnet(1)."""
+"""Ctrl-], as in telnet(1)."""
 _QUIET = 1.5
-"""Seconds without output after the end of standard input, after which there is nothing more to wait for."""
+"""Seconds without output after the end of standard input, after which the client stops waiting."""
 _LONGEST = 15.0
-"""Seconds after the end of standard input at which we leave in any case."""
+"""Seconds after the end of standard input, after which the client leaves in any case."""
 
 
 def attach(url: str, name: str) -> int:
-    """Join standard input and output to the console at `url` (with its ticket) until Ctrl-], the end of
-    input, or the end of the console. Gives the exit code. Raises ManagerError NQR-API-195."""
+    """Connect standard input and output to the console at `url` (with its ticket). Ends at Ctrl-], at the end of input or
+    when the console ends. Returns the exit code. Raises ManagerError NQR-API-195."""
     from websockets.exceptions import WebSocketException
     from websockets.sync.client import connect
 
     try:
-        # No proxy: the manager is addressed as directly as by every other command.
+        # No proxy: every other command also connects to the manager directly.
         connection = connect(url, max_size=None, open_timeout=15, close_timeout=2, proxy=None)
     except (OSError, TimeoutError, WebSocketException) as error:
         raise ManagerError(
@@ -66,8 +66,8 @@ def _joined(connection: ClientConnection, name: str) -> int:
 
 
 class _Listener(threading.Thread):
-    """Writes what comes to standard output. `over` is set at the end of the console, `refused` when the manager
-    or the agent ended it and said why."""
+    """Thread that writes the received bytes to standard output. Sets `over` when the console ends, and `refused` when the
+    manager or the agent ends it with a reason."""
 
     def __init__(self, connection: ClientConnection, stdout: int) -> None:
         super().__init__(daemon=True)
@@ -95,7 +95,7 @@ class _Listener(threading.Thread):
 
 
 def _send_input(connection: ClientConnection, heard: _Listener, stdin: int) -> str:
-    """Send what is typed; tells why it ended: `leave`, `input` (its end) or `over` (the console's)."""
+    """Send the typed input. Return why it ended: `leave`, `input` (end of input) or `over` (end of the console)."""
     from websockets.exceptions import WebSocketException
 
     interactive = os.isatty(stdin)
@@ -118,7 +118,7 @@ def _send_input(connection: ClientConnection, heard: _Listener, stdin: int) -> s
 
 
 def _drain(heard: _Listener) -> None:
-    """Let the answer to the last input arrive."""
+    """Wait for the answer to the last input."""
     deadline = time.monotonic() + _LONGEST
     heard.last = time.monotonic()
     while time.monotonic() < min(deadline, heard.last + _QUIET):

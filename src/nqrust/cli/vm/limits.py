@@ -1,4 +1,4 @@
-"""`nqr vm limit`: what a VM may move over its network and its disks."""
+"""`nqr vm limit`: the network and disk rates of a VM."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def limit(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
-    """All limits it shall have; without any: show them."""
+    """Replace all limits of the VM; without options, show them."""
     from pydantic import ValidationError
 
     from nqrust.client import calls
@@ -46,7 +46,7 @@ def limit(
 
 
 def told(limits: RateLimits) -> str:
-    """For people; empty when there are none."""
+    """Return the limits for people; empty without limits."""
     parts = (
         (limits.net_rx_kbit, "kbit/s to the guest"), (limits.net_tx_kbit, "kbit/s from it"),
         (limits.disk_kib, "KiB/s a disk"), (limits.disk_iops, "operations/s a disk"),

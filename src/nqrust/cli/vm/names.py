@@ -1,4 +1,4 @@
-"""What is known to be wrong with a VM before the manager is asked."""
+"""Checks of a VM's name before the call to the manager."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def checked_name(name: str) -> None:
-    """Raises UsageError NQR-USE-003."""
+    """Raise UsageError NQR-USE-003 for an invalid name."""
     checked(name=name, image="any")
 
 

@@ -1,4 +1,4 @@
-"""Options that describe a VM, the same for a VM and for a template; None where one was not given."""
+"""Options that describe a VM or a template; None for an absent option."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ _KIBIBYTES = {"k": 1, "": 1 << 10, "m": 1 << 10, "g": 1 << 20}
 
 
 def timed(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
-    """For --wait and for --timeout, which does nothing without it; whichever is read second sees the other. Raises UsageError
-    NQR-USE-003."""
+    """Check --timeout, which needs --wait. Whichever the parser reads second sees the other. Raises UsageError NQR-USE-003."""
     source = context.get_parameter_source("timeout")
     waits = value if parameter.name == "wait" else context.params.get("wait", True)
     if source is not None and source.name == "COMMANDLINE" and not waits:
@@ -69,7 +68,7 @@ def fields(
     limits: dict[str, int] | None,
     network: str | None,
 ) -> dict[str, Any]:
-    """Names of the API -> what was given, None where nothing was. Raises UsageError NQR-USE-003."""
+    """Return the API's field names and the given values, None for an absent option. Raises UsageError NQR-USE-003."""
     if restart is not None:
         choice("--restart", restart, ("never", "on-failure", "always"))
     if network is not None:
@@ -82,7 +81,7 @@ def fields(
 
 
 def rates(rx: str | None, tx: str | None, disk: str | None, iops: int | None) -> dict[str, int] | None:
-    """The rate limits that were given; None when none was."""
+    """Return the given rate limits; None without any."""
     found = {
         "net_rx_kbit": _amount("--net-rx", rx, _KILOBITS, "512k, 100M, 1G (bits)"),
         "net_tx_kbit": _amount("--net-tx", tx, _KILOBITS, "512k, 100M, 1G (bits)"),
@@ -93,7 +92,7 @@ def rates(rx: str | None, tx: str | None, disk: str | None, iops: int | None) ->
 
 
 def volume(text: str) -> dict[str, Any]:
-    """`512M` and `2G:keep` are empty disks; what begins with a letter is the name of a kept volume."""
+    """Parse a volume: `512M` and `2G:keep` are empty disks; a text that begins with a letter names a kept volume."""
     if text[:1].isalpha():
         return {"name": text}
     size, _, keep = text.partition(":")
@@ -103,7 +102,7 @@ def volume(text: str) -> dict[str, Any]:
 
 
 def keys(given: list[str]) -> list[str]:
-    """Each is a public key, or a file that holds some."""
+    """Return the public keys. Each argument is a key, or a file with keys."""
     found: list[str] = []
     for item in given:
         if item.startswith(("ssh-", "ecdsa-", "sk-")):

@@ -1,4 +1,4 @@
-"""`nqr vm forward`: ports of a host that lead to a VM."""
+"""`nqr vm forward`: ports of a host that forward to a VM."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def forward(
 
 
 def parse(given: list[str]) -> list[PortForward]:
-    """`8080:80`, `5353:53/udp`: port of the host, port of the guest, protocol."""
+    """Parse `8080:80`, `5353:53/udp`: host port, guest port, protocol."""
     from nqrust.contract.vms import PortForward
 
     found = []

@@ -81,7 +81,8 @@ def rm(vm: Vm, name: Name, timeout: Timeout = 120.0, url: ManagerUrl = None) -> 
 
 
 def _settled(client: ManagerClient, vm: str, name: str, timeout: float) -> Snapshot | None:
-    """The snapshot once nothing is done with it any more, or as it is after `timeout`; None when it is gone."""
+    """Wait until no operation uses the snapshot and return it. After `timeout` return it in its current state; None if it is
+    gone."""
     from nqrust.client import calls
 
     deadline = time.monotonic() + timeout

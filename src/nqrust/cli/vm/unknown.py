@@ -1,4 +1,4 @@
-"""nqr vm adopt, nqr vm ls --unknown, nqr vm rm --unknown: VMs that a host has and the manager has no record of."""
+"""nqr vm adopt, nqr vm ls --unknown, nqr vm rm --unknown: VMs on a host without a record in the manager."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nqr vm create --user`: an account in the guest. A hash comes from a file, never from the command line."""
+"""`nqr vm create --user`: an account in the guest. A password hash comes from a file, never from the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nqrust.installer.engine.errors import UsageError
 
 
 def accounts(name: str | None, keys: list[str], hash_file: str | None) -> list[dict[str, Any]]:
-    """What the API calls users: none, or the one that was named."""
+    """Return the API's list of users: empty, or the named one."""
     if name is None:
         if hash_file:
             raise UsageError("NQR-USE-003", "--password-hash-file needs --user.", "Name the account with --user.")

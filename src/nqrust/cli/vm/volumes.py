@@ -1,4 +1,4 @@
-"""nqr volume: ls, attach, detach, rm. Volumes that are kept when their VM is deleted, and those of a VM that is there."""
+"""nqr volume: ls, attach, detach, rm. Volumes of existing VMs, and volumes that outlive their VM."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def detach(
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
-    """One that is kept stays without a flag."""
+    """Detach a volume. A kept volume stays without --keep."""
     from nqrust.client import calls
 
     if keep and delete:
@@ -103,7 +103,7 @@ def detach(
 
 
 def told(volumes: list[Volume]) -> list[str]:
-    """For people."""
+    """Return the volumes for people."""
     said = []
     for volume in volumes:
         notes = [*(["kept"] if volume.keep else []), *([volume.change] if volume.change else [])]
@@ -133,7 +133,7 @@ def _wanted(size: str | None, keep: bool, name: str | None) -> VolumeCreate:
 
 
 def _has(device: str) -> Callable[[Vm], bool]:
-    """Whether the VM has the volume; WaitFailed when it does not get it."""
+    """Return a check that the VM has the volume. The check raises WaitFailed if attaching fails."""
     from nqrust.client.errors import WaitFailed
 
     def reached(vm: Vm) -> bool:
@@ -146,7 +146,7 @@ def _has(device: str) -> Callable[[Vm], bool]:
 
 
 def _has_not(device: str) -> Callable[[Vm], bool]:
-    """Whether the volume is gone; WaitFailed when it stays."""
+    """Return a check that the volume is gone. The check raises WaitFailed if detaching fails."""
     from nqrust.client.errors import WaitFailed
 
     def reached(vm: Vm) -> bool:
