@@ -1,4 +1,4 @@
-"""What a phase is given to turn into steps. Data only: phases are pure functions `plan(context) -> PhasePlan`."""
+"""The input of the phases. Data only: a phase is a pure function `plan(context) -> PhasePlan`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from nqrust.installer.supervisor.supervisord import Supervisord
 
 @dataclass(frozen=True)
 class Secrets:
-    """Every secret of an installation. Generated once, kept in SECRETS_JSON (0600 root), never rotated by a re-run."""
+    """Every secret of an installation. The first run generates them and stores them in SECRETS_JSON (0600 root). A re-run
+    never rotates them."""
 
     db_password: Secret
     admin_password: Secret
-    admin_password_salt: str  # hex; keeps the stored hash stable from run to run
+    admin_password_salt: str  # hex; keeps the stored hash the same in every run
     cli_token: Secret
     join_token: Secret
     ui_storage_secret: Secret
@@ -32,7 +33,7 @@ class Secrets:
 
 @dataclass(frozen=True)
 class ReleaseFiles:
-    """A release: its descriptor, the folder that holds (or will hold) its artifacts, and the steps that fill it."""
+    """A release: its descriptor, the folder for its artifacts, and the steps that fill the folder."""
 
     release: Release
     directory: str
@@ -41,9 +42,12 @@ class ReleaseFiles:
 
 @dataclass(frozen=True)
 class Context:
-    """`build_roles`: roles of packages (distro/) that building the release on this host takes. `explicit`: settings that
-    somebody chose, by dotted name. `first`: the journal knows nothing of ours here. `former`: settings of the runs that
-    have changed this host, oldest first; what they made may be in the way. `vms`: this host has VMs."""
+    """Settings, facts and release of one run.
+
+    `build_roles`: package roles (distro/) for building the release on this host. `explicit`: settings that somebody chose, by
+    dotted name. `first`: the journal has no record of nqr on this host. `former`: settings of all runs that changed this
+    host, oldest first; their results may be in the way. `vms`: this host has VMs.
+    """
 
     settings: Settings
     facts: Facts
@@ -73,7 +77,7 @@ class Context:
 
     @property
     def supervisord(self) -> Supervisord:
-        """Where our own supervisord is, on hosts without systemd."""
+        """The location of nqr's own supervisord, on hosts without systemd."""
         return Supervisord(bin_dir=f"{self.installer_venv}/bin", config=f"{self.layout.config_dir}/supervisord.conf")
 
     @property

@@ -1,4 +1,4 @@
-"""Debian 11 and later, and kin that name it in ID_LIKE."""
+"""Debian 11 and later, and derivatives that name it in ID_LIKE."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = {
     "procps": ("procps",),
     "sudo": ("sudo",),
     "kernel": ("linux-image-cloud-amd64",),
-    "image-builder": ("mmdebstrap", "libdpkg-perl"),  # the second is only recommended, and needed
+    "image-builder": ("mmdebstrap", "libdpkg-perl"),  # mmdebstrap only recommends the second one, but the build needs it
 }
 
 DEBIAN = Distro(

@@ -1,4 +1,4 @@
-"""Which distributions we know. A new one is a new small file and a line here."""
+"""The supported distributions. A new one is a new small file and a line here."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ DISTROS: tuple[Distro, ...] = (UBUNTU, DEBIAN, RHEL)
 
 
 def kin(os: Os) -> Distro | None:
-    """The distribution that a machine runs or is derived from, whatever its version; None when we know
-    neither."""
-    for name in (os.id, *os.id_like):  # ID_LIKE lists the nearest relative first (os-release(5))
+    """Return the distribution that the machine runs or derives from, in any version; None if neither is known."""
+    for name in (os.id, *os.id_like):  # ID_LIKE lists the closest relative first (os-release(5))
         for distro in DISTROS:
             if name == distro.id or name in distro.aliases:
                 return distro
@@ -22,7 +21,7 @@ def kin(os: Os) -> Distro | None:
 
 
 def detect(os: Os) -> Distro | None:
-    """The supported distribution of a machine; None when it is unknown or too old (`refusal` says why)."""
+    """Return the supported distribution of a machine; None if it is unknown or too old (`refusal` explains)."""
     found = kin(os)
     return None if found is None or found.is_old(os) else found
 
@@ -35,7 +34,7 @@ def advice() -> str:
 
 
 def refusal(os: Os) -> str:
-    """Why `detect` gave None, as a sentence; empty when it did not."""
+    """Return why `detect` returned None, as a sentence; empty if it did not."""
     found = kin(os)
     name = os.pretty_name or f"{os.id} {os.version_id}".strip() or "an unknown system"
     if found is None:

@@ -1,4 +1,4 @@
-"""Red Hat Enterprise Linux 8 and later, and its rebuilds, which share its version numbers."""
+"""Red Hat Enterprise Linux 8 and later, and its rebuilds with the same version numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ubuntu 22.04 and later, and kin that name it in ID_LIKE (Linux Mint, Pop!_OS, …)."""
+"""Ubuntu 22.04 and later, and derivatives that name it in ID_LIKE (Linux Mint, Pop!_OS, …)."""
 
 from __future__ import annotations
 

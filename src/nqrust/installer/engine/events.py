@@ -1,5 +1,5 @@
-"""What the engine tells while it works. Reporters (terminal, plain lines, JSON lines, log file) listen; core code never
-prints. Events carry no secret: steps describe themselves without one."""
+"""Events of the engine. Reporters (terminal, plain lines, JSON lines, log file) receive them; core code never prints. Events
+carry no secret: steps describe themselves without one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StepStarted(Event):
 
 @dataclass(frozen=True)
 class StepProgress(Event):
-    """`fraction` 0..1 where known; `text` a short line."""
+    """Progress of a step. `fraction`: 0 to 1 if known; `text`: a short line."""
 
     id: str
     text: str = ""
@@ -47,7 +47,7 @@ class StepProgress(Event):
 
 @dataclass(frozen=True)
 class StepFinished(Event):
-    """`outcome`: satisfied | changed | would-change | conflict | failed | undone | kept | undo-failed."""
+    """The end of a step. `outcome`: satisfied | changed | would-change | conflict | failed | undone | kept | undo-failed."""
 
     phase: str
     id: str
@@ -69,7 +69,7 @@ class PhaseFinished(Event):
 
 @dataclass(frozen=True)
 class Notice(Event):
-    """A sentence for people. `severity`: info | warning | error; `code` and `cure` where there is one."""
+    """A sentence for people. `severity`: info | warning | error. `code` and `cure` are optional."""
 
     severity: str
     text: str
@@ -91,7 +91,7 @@ class Proof(Event):
 
 @dataclass(frozen=True)
 class RunFinished(Event):
-    """`outcome`: ok | failed | rolled_back | refused."""
+    """The end of a run. `outcome`: ok | failed | rolled_back | refused."""
 
     outcome: str
     changed: int
@@ -101,13 +101,13 @@ class RunFinished(Event):
 
 
 class Reporter(Protocol):
-    """Listens. Must not raise."""
+    """Receives events. Must not raise."""
 
     def emit(self, event: Event) -> None: ...
 
 
 class NullReporter:
-    """Hears everything, says nothing."""
+    """A reporter that discards every event."""
 
     def emit(self, event: Event) -> None:
         return None
@@ -115,7 +115,7 @@ class NullReporter:
 
 @dataclass
 class Fanout:
-    """Tells several reporters, in order."""
+    """A reporter that passes events to several reporters, in order."""
 
     reporters: tuple[Reporter, ...]
 

@@ -1,4 +1,4 @@
-"""What reverting an entry would do, for people: one sentence a record. Reads only, and decides as the verbs do."""
+"""Forecast of a revert for people: one sentence a record. It only reads, and decides as the verbs do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from nqrust.installer.engine.verb import Forecast, UndoContext, Verbs
 
 
 def forecast(verbs: Verbs, context: UndoContext, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Forecast]]:
-    """Of all records of each entry, newest first. What cannot be told is said so; never raises HostError or NqrError."""
+    """Yield a forecast for all records of each entry, newest first. A forecast says so if it cannot know. Never raises
+    HostError or NqrError."""
     gone: frozenset[str] = frozenset()
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     for entry in newest_first:

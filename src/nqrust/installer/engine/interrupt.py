@@ -1,6 +1,6 @@
-"""Signals become a flag, looked at between steps: a step in hand is always finished or undone, never torn.
+"""Signals set a flag, which the engine checks between steps. A running step is always finished or undone, never torn.
 
-The first SIGINT, SIGTERM or SIGHUP sets it; further ones change nothing.
+The first SIGINT, SIGTERM or SIGHUP sets the flag; later signals change nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass
 class Interruption:
-    """`signal` is the first that came, 0 while none has."""
+    """The signal flag. `signal`: number of the first signal, 0 before one arrives."""
 
     signal: int = 0
 
     def check(self) -> None:
-        """Raises Interrupted NQR-ENG-030 once a signal came."""
+        """Raise Interrupted NQR-ENG-030 after a signal."""
         if self.signal:
             name = signal.Signals(self.signal).name
             raise Interrupted("NQR-ENG-030", f"Stopped by {name}.", "Run the same command again when you are ready.")
@@ -31,7 +31,7 @@ class Interruption:
 
 @contextmanager
 def watching(notice: Callable[[str], None]) -> Iterator[Interruption]:
-    """Watch the three signals while the block runs (main thread only); `notice` is told once, with the signal's name."""
+    """Watch the three signals while the block runs (main thread only). Calls `notice` once, with the signal's name."""
     state = Interruption()
 
     def handle(number: int, frame: FrameType | None) -> None:

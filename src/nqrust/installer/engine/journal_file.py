@@ -1,4 +1,4 @@
-"""The journal on disk: append, fsync of the file and, when it is new, of its directory (fsync(2), NOTES)."""
+"""The journal on disk. Each append syncs the file and, for a new file, its directory (fsync(2), NOTES)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nqrust.installer.engine.errors import JournalError
 from nqrust.installer.engine.journal import no_room
 
 BALLAST = 256 * 1024
-"""Bytes kept free beside the journal: the records of going back from an install need less."""
+"""Bytes reserved beside the journal. The records of rolling back an install need less."""
 
 
 class FileJournalStore:
-    """`path` is made (0600, its directory 0700) at the first append; reading a missing file gives nothing."""
+    """A journal in a file. The first append creates `path` (0600, its directory 0700). Reading a missing file returns nothing."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.cramped = False
         self._has_ballast = False
-        self._owed: int | None = None  # bytes to cut the file back to before the next line
+        self._owed: int | None = None  # length in bytes to truncate the file to before the next line
 
     def read(self) -> bytes:
         try:
@@ -35,8 +35,8 @@ class FileJournalStore:
             ) from None
 
     def append(self, line: bytes) -> None:
-        """Raises JournalError NQR-ENG-013. On a full disk the ballast goes first, so that a way back can be recorded, and
-        `cramped` says so."""
+        """Append one line. On a full disk, free the ballast first, so that the rollback can be recorded, and set `cramped`.
+        Raises JournalError NQR-ENG-013."""
         try:
             self._relay_ballast()
             try:
@@ -74,7 +74,7 @@ class FileJournalStore:
                 for directory in (folder, os.path.dirname(folder)):
                     self._sync_directory(directory)
             self._owed = None
-        except OSError:  # a line that may not be on disk is none, or the next one would bear its number
+        except OSError:  # drop a line that may not be on disk, or the next line would have its number
             if self._owed is not None:
                 with suppress(OSError):
                     os.ftruncate(descriptor, self._owed)
@@ -88,7 +88,7 @@ class FileJournalStore:
         return os.path.join(os.path.dirname(self.path), "ballast")
 
     def _lay_ballast(self) -> None:
-        """Real blocks, not a hole: random(4) data does not compress. Raises OSError when there is not even so much room."""
+        """Write real blocks, not a hole: random(4) data does not compress. Raises OSError if the disk has no room for them."""
         descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             view = memoryview(os.urandom(BALLAST))
@@ -102,7 +102,7 @@ class FileJournalStore:
             os.close(descriptor)
 
     def _relay_ballast(self) -> None:
-        """What an earlier run had to use is kept free again, where there is room by now."""
+        """Reserve the ballast again after an earlier run used it, if there is room now."""
         if not self._has_ballast and os.path.exists(self.path) and not os.path.exists(self._ballast):
             with suppress(OSError):
                 self._lay_ballast()
@@ -117,7 +117,7 @@ class FileJournalStore:
 
     def truncate(self, size: int) -> None:
         if os.geteuid() != 0 and not os.access(self.path, os.W_OK):
-            return  # a reader may look at a torn journal; the next writer mends it
+            return  # a reader may see a torn journal; the next writer repairs it
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.ftruncate(descriptor, size)
@@ -142,14 +142,13 @@ class FileJournalStore:
 
 
 class ReadOnlyJournalStore(FileJournalStore):
-    """For what only looks. Nothing is changed without a record first, so an attempt to write one is a defect: JournalError
-    NQR-ENG-018."""
+    """A journal for readers. Every change needs a record first, so an append here is a bug: JournalError NQR-ENG-018."""
 
     def append(self, line: bytes) -> None:
         raise _only_reads()
 
     def truncate(self, size: int) -> None:
-        return  # the next writer mends a torn journal
+        return  # the next writer repairs a torn journal
 
     def discard(self) -> None:
         raise _only_reads()
@@ -164,11 +163,10 @@ def _only_reads() -> JournalError:
 
 
 class CrashingJournalStore(FileJournalStore):
-    """Ends this process with SIGKILL at its n-th append, counted from 1: right after it when `after` says so, just before
-    it (what it announces is done, or not begun, and nobody wrote that down) when `before` does. 0: not at all.
+    """A journal that ends this process with SIGKILL at its n-th append, counted from 1. `after`: right after the append.
+    `before`: just before it, when the work behind the record may be done but is not recorded. 0: never.
 
-    This is how the kill matrix cuts the power at every record; used only when its variables are set, which no user
-    needs to do.
+    The kill matrix uses it to cut the power at every record. Only its environment variables enable it; users never need them.
     """
 
     def __init__(self, path: str, *, after: int = 0, before: int = 0) -> None:

@@ -1,7 +1,6 @@
-"""One installer at a time, by flock(2): released by the kernel however the holder ends, so it cannot go stale.
+"""One installer at a time, by flock(2). The kernel releases the lock however the holder ends, so it cannot become stale.
 
-In the file stands who holds it, and which programs it has at work. What the next holder finds there was left by one that
-was killed.
+The file names the holder and the programs that it runs. The next holder finds there the programs of a killed one.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ _LENGTH = 4096  # bytes of the file
 
 @contextmanager
 def exclusive(path: str, verb: str, events: Reporter | None = None) -> Iterator[None]:
-    """Hold the lock at `path` while the block runs, which begins when nothing of a holder that was killed is at work any
-    more; `events` are told when that takes time. Raises Locked NQR-ENG-020, which names the holder."""
+    """Hold the lock at `path` while the block runs. Wait first until no program of a killed holder runs any more, and report
+    a long wait to `events`. Raises Locked NQR-ENG-020, which names the holder."""
     descriptor = _acquire(path)
     holder = {"pid": os.getpid(), "verb": verb, "since": time.time()}
 
     def note(children: tuple[Child, ...]) -> None:
-        # One write of a fixed length: nobody ever reads half of it.
+        # One write of a fixed length: nobody reads half of it.
         os.pwrite(descriptor, json.dumps({**holder, "children": children}).encode().ljust(_LENGTH), 0)
 
     try:
         left = _left_behind(descriptor)
-        note(left)  # for the next one, should we be killed while we wait
+        note(left)  # for the next holder, in case of a SIGKILL while waiting
         survivors.wait_for(left, events or NullReporter())
         try:
             with CHILDREN.told_to(note):
                 yield
         finally:
-            # While still holding it; who opened it before finds another inode there and tries again.
+            # Unlink while holding the lock. A process that opened the file earlier finds another inode and retries.
             os.unlink(path)
     finally:
         os.close(descriptor)
@@ -65,7 +64,7 @@ def _left_behind(descriptor: int) -> tuple[Child, ...]:
         content = json.loads(os.pread(descriptor, _LENGTH, 0))
         return tuple(Child(int(pid), int(since)) for pid, since in content["children"])
     except (ValueError, KeyError, TypeError):
-        return ()  # a new file, or one of a version that did not tell
+        return ()  # a new file, or one of a version that did not record it
 
 
 def _held(content: bytes) -> Locked:

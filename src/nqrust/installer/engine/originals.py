@@ -1,6 +1,7 @@
-"""Originals: the content of every file that we replace, kept by its digest so that it can be put back byte for byte.
+"""Originals: the content of every replaced file, stored by digest, so that a revert restores it byte for byte.
 
-Each blob is written once, durable, 0600 below a 0700 folder; mode, owner and extended attributes are in the undo record.
+Each blob is written once and synced, with mode 0600 in a folder with mode 0700. The undo record holds mode, owner and
+extended attributes.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from nqrust.installer.engine.errors import StepFailed
 
 
 class Originals:
-    """Keeps and gives back file contents below `directory` of the host."""
+    """Stores and returns file contents below `directory` of the host."""
 
     def __init__(self, host: Host, directory: str) -> None:
         self.host, self.directory = host, directory
 
     def store(self, data: bytes) -> str:
-        """Keep what was found out; its digest."""
+        """Store the data and return its digest."""
         digest = hashlib.sha256(data).hexdigest()
         self.keep(digest, data)
         return digest
@@ -36,7 +37,7 @@ class Originals:
         return posixpath.join(self.directory, digest)
 
     def read(self, digest: str) -> bytes:
-        """Raises StepFailed NQR-ENG-004 when the blob is gone or no longer what it was."""
+        """Return the content. Raises StepFailed NQR-ENG-004 if the blob is missing or damaged."""
         try:
             data = self.host.read_bytes(self.blob(digest))
             if self.host.sha256(self.blob(digest)) == digest:

@@ -1,4 +1,4 @@
-"""A plan: phases in order, each with its steps. Data; nothing here reads or changes a machine."""
+"""A plan: phases in order, each with its steps. Data only: nothing here reads or changes a machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from nqrust.installer.engine.step import Step
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """`notes` are sentences worth telling before the phase starts; `skipped` says why it has nothing to do. `keeps`: ids
-    (shell patterns) of steps that the phase leaves out today and that a re-run must not retire: the machine, not the
-    settings, is why they are left out. `gives_up`: ids (patterns) that `keeps` does not cover after all."""
+    """The steps of one phase.
+
+    `notes`: sentences to report before the phase starts. `skipped`: why it has nothing to do. `keeps`: ids (shell patterns)
+    of steps that this plan leaves out because of the machine, not the settings; a re-run must not retire them. `gives_up`:
+    ids (patterns) excepted from `keeps`.
+    """
 
     name: str
     title: str
@@ -26,7 +29,7 @@ class PhasePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Phases in the order in which they run. Step ids are unique (checked when built)."""
+    """Phases in execution order. The constructor checks that step ids are unique."""
 
     phases: tuple[PhasePlan, ...] = field(default_factory=tuple)
 
@@ -43,7 +46,7 @@ class Plan:
                 yield phase, step
 
     def asks_for(self, step_id: str) -> bool:
-        """Whether what this step made stays: the plan has the step, or a phase keeps it."""
+        """Return whether the result of this step stays: the plan contains the step, or a phase keeps it."""
         if any(step.id == step_id for _, step in self.steps()):
             return True
 

@@ -1,4 +1,4 @@
-"""How a long step tells what it is doing: a short line, and how far it is (0 to 1) where that is known."""
+"""Progress of a long step: a short line, and a fraction (0 to 1) if known."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Progress = Callable[[str, "float | None"], None]
 
 
 def silent(text: str, fraction: float | None) -> None:
-    """Progress that nobody listens to."""
+    """Discard progress."""

@@ -1,4 +1,4 @@
-"""The receipt: what this host has of us, folded from the journal. Nothing is stored that could disagree with it."""
+"""The receipt: everything that nqr has on this host, computed from the journal. It has no file of its own that could disagree."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nqrust.installer.engine.undo_record import Retain, Undo
 
 @dataclass(frozen=True)
 class Entry:
-    """One applied (or begun) step. `seq` is that of its `begin`. `decided`: what was reverted already by an older
-    record, made when ours had not yet started them: they do not run again."""
+    """One applied (or begun) step. `seq`: number of its `begin` record. `decided`: services that an older record has already
+    reverted to their state before nqr started them; they do not start again."""
 
     seq: int
     run: str
@@ -32,16 +32,16 @@ class Entry:
 
     @property
     def names(self) -> frozenset[tuple[str, str]]:
-        """What it says how to bring back, as verb and name, where it has one."""
+        """Verb and name of everything that its records can restore."""
         return frozenset((u.verb, str(u.args["name"])) for u in self.undo if "name" in u.args)
 
     def decides(self, undo: Undo) -> bool:
-        """Whether this record still says how what it names ends up: no later run has brought that back already."""
+        """Return whether no later run has brought back already what this record names."""
         return (undo.verb, str(undo.args.get("name"))) not in self.decided
 
     @property
     def retain(self) -> Retain:
-        """The strongest reason to keep it: an entry is kept whole."""
+        """The strongest reason to keep the entry: it is kept whole."""
         return next((u.retain for u in self.undo if u.retain is not Retain.nothing), Retain.nothing)
 
 
@@ -53,13 +53,13 @@ class Run:
     version: str
     settings: dict[str, Any]
     resumes: tuple[str, ...] = ()
-    outcome: str = ""  # empty: it never ended
-    retiring: bool = False  # it only took back what an install no longer asked for
+    outcome: str = ""  # empty: the run never ended
+    retiring: bool = False  # it only removed things that the settings no longer contain
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """`entries`: what is still to be taken back, oldest first. `runs`: oldest first."""
+    """The state of the host. `entries`: steps still to revert, oldest first. `runs`: oldest first."""
 
     entries: tuple[Entry, ...] = ()
     runs: tuple[Run, ...] = ()
@@ -74,12 +74,12 @@ class Receipt:
 
     @property
     def installed(self) -> bool:
-        """Whether anything of ours is in place that uninstall would take back."""
+        """Whether there is anything that uninstall would remove."""
         return any(not e.retained for e in self.entries)
 
     @property
     def unfinished(self) -> tuple[Run, ...]:
-        """Runs that changed things and never ended, or ended with `failed`, and were not continued by a later run."""
+        """Runs that changed something and never ended, or ended with `failed`, and that no later run continued."""
         continued = {r for run in self.runs for r in run.resumes}
         with_entries = {e.run for e in self.entries}
         return tuple(
@@ -90,14 +90,14 @@ class Receipt:
 
     @property
     def last_settings(self) -> dict[str, Any]:
-        """Settings of the last install that ended well, or of the unfinished one; empty when there was none."""
+        """Settings of the last successful install, or of the unfinished one; empty without either."""
         for run in reversed(self.runs):
             if run.verb in ("install", "upgrade") and run.settings and run.outcome in ("ok", "", "failed"):
                 return run.settings
         return {}
 
     def with_continued(self, ids: Iterable[str]) -> set[str]:
-        """These runs, the runs that they continued, and so on: what began together is taken back together."""
+        """Return these runs, the runs that they continued, and so on. Runs that continue one another are reverted together."""
         known = {run.id: run for run in self.runs}
         found: set[str] = set()
         todo = list(ids)
@@ -112,13 +112,13 @@ class Receipt:
         return tuple(e for e in self.entries if e.run in ids)
 
     def created(self, step_id: str) -> bool:
-        """Whether a thing that exists now came from us (created or modified, and not yet taken back)."""
+        """Return whether nqr created or modified the thing and has not reverted it."""
         return any(e.step_id == step_id for e in self.entries)
 
 
 def unfinished_entries(receipt: Receipt) -> Iterable[str]:
-    """Ids of the runs that `nqr rollback` would undo: the unfinished ones, else the last that ended well; each with the runs
-    that it continued. One that only retired made nothing: it belongs to the run before it."""
+    """Return the ids of the runs that `nqr rollback` would undo: the unfinished runs, else the last successful one, each with
+    the runs that it continued. A run that only retired things belongs to the run before it."""
     unfinished = [run.id for run in receipt.unfinished if not run.retiring]
     if unfinished:
         return receipt.with_continued(unfinished)
@@ -185,7 +185,7 @@ def _replaced(entry: Entry, **changes: Any) -> Entry:
 
 
 def _completed(undos: tuple[Undo, ...], made: dict[str, str]) -> tuple[Undo, ...]:
-    """Undo records with what could be told only when the step was done."""
+    """Return the undo records, completed with what is only known after the step."""
     return tuple(
         Undo(undo.verb, {**undo.args, "made": made[str(index)]}, undo.retain) if str(index) in made else undo
         for index, undo in enumerate(undos)

@@ -1,8 +1,9 @@
-"""What an earlier run made and the plan of this one no longer asks for goes, by its own undo (docs/adr/0007).
+"""Retiring: an install removes things that earlier runs made and its plan no longer contains, by their own undo records
+(docs/adr/0007).
 
-The runner calls `retire` when every step of a whole plan is done and healthy. By then the run is over and recorded as
-well ended: what retiring undoes belongs to a journal run of its own, which begins nothing. Cut off anywhere, the next
-install finds the same entries in the receipt and goes on; a failure later than that takes back its own run only.
+The runner calls `retire` after every step of a whole plan is done and healthy. By then the run has ended successfully, so
+retiring gets its own journal run, which begins no step. After an interruption the next install finds the same entries in the
+receipt and continues. A later failure reverts only its own run.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from nqrust.installer.engine.verb import UndoContext, Verbs
 
 PHASE, TITLE = "retire", "What is no longer asked for"
 MAKES_WAY = "makes-way"
-"""Kind of steps that clear the way for a later step of their run. Their records bring back what was in the way if that run
-fails; once that thing is retired, they are void."""
+"""Kind of steps that clear the way for a later step of their run. If the run fails, their records restore what was in the
+way. After that thing is retired, the records are void."""
 
 
 @dataclass(frozen=True)
 class Retired:
-    """`gone`: ids of steps that were taken back. `stays`: sentences about data that is no longer asked for. `kept`:
-    sentences about what somebody changed since. `failed`: sentences about what stays recorded."""
+    """The result of retiring. `gone`: ids of reverted steps. `stays`: sentences about data that the settings no longer
+    contain. `kept`: sentences about things that somebody changed since. `failed`: sentences about entries that stay recorded."""
 
     gone: tuple[str, ...] = ()
     stays: tuple[str, ...] = ()
@@ -49,8 +50,8 @@ class Retired:
 
 
 def orphans(receipt: Receipt, plan: Plan) -> tuple[Entry, ...]:
-    """Entries of steps that the plan no longer asks for, oldest first. A step goes whole or not at all: none of what an
-    uninstall keeps without being told (data, database, packages), and nothing where there is nothing to undo."""
+    """Return the entries of steps that the plan no longer contains, oldest first. A step is retired whole or not at all.
+    Excluded are entries that uninstall keeps by default (data, database, packages), and entries with nothing to undo."""
     named: dict[str, list[Entry]] = {}
     for entry in receipt.entries:
         named.setdefault(entry.step_id, []).append(entry)
@@ -66,7 +67,7 @@ def orphans(receipt: Receipt, plan: Plan) -> tuple[Entry, ...]:
 
 
 def kept_data(host: Host, receipt: Receipt, plan: Plan) -> tuple[str, ...]:
-    """A sentence for each piece of data that the plan no longer asks for, and that is there and stays."""
+    """Return a sentence for each piece of existing data that the plan no longer contains and that stays."""
     found: dict[str, None] = {}
     for entry in receipt.entries:
         if entry.retain is not Retain.data or plan.asks_for(entry.step_id):
@@ -79,8 +80,8 @@ def kept_data(host: Host, receipt: Receipt, plan: Plan) -> tuple[str, ...]:
 
 
 def preview_retiring(verbs: Verbs, host: Host, receipt: Receipt, plan: Plan, events: Reporter, *, changing: bool = False) -> int:
-    """Tell what `retire` would do, step by step, and give the number. Changes nothing. `changing`: other steps change
-    something."""
+    """Report what `retire` would do, step by step, and return the number of steps. Changes nothing. `changing`: other steps
+    change something."""
     going = orphans(receipt, plan)
     steps = _steps([e for e in going if not _holds_others(verbs, host, e, going)])
     data = kept_data(host, receipt, plan) if steps or changing else ()
@@ -90,7 +91,7 @@ def preview_retiring(verbs: Verbs, host: Host, receipt: Receipt, plan: Plan, eve
     for sentence in data:
         events.emit(Notice("info", sentence))
     for id, entries in steps.items():
-        oldest = _as_removal(verbs, _without_shared(verbs, host, entries[0], going))  # it says what was there before
+        oldest = _as_removal(verbs, _without_shared(verbs, host, entries[0], going))  # it describes what was there before
         more = verbs.told(oldest.undo)[1:]
         lines = tuple(f"- {line}" for line in more)
         events.emit(StepFinished(PHASE, id, oldest.kind, oldest.describe, "would-change", diff=lines))
@@ -101,7 +102,7 @@ def preview_retiring(verbs: Verbs, host: Host, receipt: Receipt, plan: Plan, eve
 def retire(
     verbs: Verbs, host: Host, journal: Journal, originals: Originals, run: str, version: str, plan: Plan, events: Reporter
 ) -> Retired:
-    """Undo every orphan, newest first, under a journal run `run`. Nothing is recorded where nothing is to go."""
+    """Undo every orphan, newest first, in a journal run `run`. Records nothing without orphans."""
     receipt = Receipt.of(journal)
     going, stays = orphans(receipt, plan), kept_data(host, receipt, plan)
     if all(_holds_others(verbs, host, e, going) for e in going):
@@ -132,7 +133,7 @@ def retire(
 
 @dataclass
 class _OncePerStep:
-    """Tells of each step once, when the oldest of its records is reverted, and of every failure."""
+    """A reporter that reports each step once, when its oldest record is reverted, and every failure."""
 
     events: Reporter
     left: Counter[str]
@@ -148,7 +149,7 @@ class _OncePerStep:
 
 
 def _steps(entries: list[Entry] | tuple[Entry, ...]) -> dict[str, list[Entry]]:
-    """Entries by step id, each oldest first; the step whose last change is newest comes first, as undoing goes."""
+    """Group entries by step id, oldest first. The step with the newest change comes first, in the order of undoing."""
     named: dict[str, list[Entry]] = {}
     for entry in entries:
         named.setdefault(entry.step_id, []).append(entry)
@@ -156,20 +157,21 @@ def _steps(entries: list[Entry] | tuple[Entry, ...]) -> dict[str, list[Entry]]:
 
 
 def _holds_others(verbs: Verbs, host: Host, entry: Entry, going: tuple[Entry, ...]) -> bool:
-    """Whether the entry is a folder that holds more than what goes with `going`. It then stays in the receipt, so that
-    uninstall finds it when it is empty."""
+    """Return whether the entry is a folder that holds more than `going` removes. Such an entry stays in the receipt, so that
+    uninstall finds it after the folder is empty."""
     return bool(entry.undo) and all(_is_shared(verbs, host, undo, going) for undo in entry.undo)
 
 
 def _without_shared(verbs: Verbs, host: Host, entry: Entry, going: tuple[Entry, ...]) -> Entry:
-    """A service made the folder of all services' keys: the service goes, and the folder stays for the others."""
+    """Return the entry without a folder that other services share, such as the folder of keys. The service goes and the
+    folder stays."""
     if _holds_others(verbs, host, entry, going):
         return entry
     return replace(entry, undo=tuple(undo for undo in entry.undo if not _is_shared(verbs, host, undo, going)))
 
 
 def _as_removal(verbs: Verbs, entry: Entry) -> Entry:
-    """The entry describes what is about to happen to it."""
+    """Return the entry described as a removal."""
     return replace(entry, describe=next(iter(verbs.told(entry.undo)), entry.describe))
 
 

@@ -1,4 +1,4 @@
-"""Going back: undo entries, newest first. A failed undo stays in the journal and the rest goes on."""
+"""Rollback: undo entries, newest first. A failed undo stays in the journal, and the rest continues."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nqrust.installer.engine.verb import Kept, Outcome, Partly, UndoContext, Ver
 
 @dataclass(frozen=True)
 class RollbackResult:
-    """`undone` entries reverted, `kept` sentences about what was left on purpose, `failed` entries that stay."""
+    """The result. `undone`: reverted entries. `kept`: sentences about what nqr left on purpose. `failed`: entries that stay."""
 
     undone: int
     retained: int
     kept: tuple[str, ...]
     failed: tuple[str, ...]
     waits: tuple[str, ...] = ()
-    """Why records stay that are reverted later."""
+    """Why some records stay for a later revert."""
 
 
 def roll_back(
@@ -36,13 +36,13 @@ def roll_back(
     *,
     retain: Callable[[Entry], bool] = lambda entry: False,
 ) -> RollbackResult:
-    """Undo `entries` in reverse order, except those that `retain` keeps. Interrupted anywhere, it can be repeated."""
+    """Undo `entries` in reverse order, except those that `retain` keeps. Can be repeated after an interruption at any point."""
     undone = retained = 0
     kept: list[str] = []
     failed: list[str] = []
     waits: list[str] = []
     waiting: list[Entry] = []
-    missed = False  # something failed that will need its program when it is tried again
+    missed = False  # a failed undo will need its program at the next attempt
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     going = [entry for entry in newest_first if not retain(entry)]
     for entry in newest_first:
@@ -57,7 +57,7 @@ def roll_back(
             if missed and verbs.any(entry.undo, lambda verb: verb.brings_programs):
                 raise HostError("packages stay until what failed before, which may need their programs, is undone")
             outcomes = _revert_entry(verbs, with_older(context, entry, going), entry)
-        except Exception as error:  # a defect of ours too: the rest still goes back
+        except Exception as error:  # bugs in nqr too: the rest is still reverted
             foreseen = isinstance(error, (NqrError, HostError))
             what = str(error) if foreseen else f"{type(error).__name__}: {error}"
             journal.append("undo-failed", run, entry=entry.seq, what=what)
@@ -81,12 +81,12 @@ def roll_back(
             _finished(events, entry, "kept", context.host.monotonic() - began, "; ".join(partly))
             continue
         if left and failed:
-            # What failed above may be all that is in the way here (a file in this directory): it waits for that one.
+            # An earlier failure may be the only obstacle here (a file in this directory): this entry waits for it.
             journal.append("undo-failed", run, entry=entry.seq, what=left[0].why)
             failed.append(f"{entry.describe}: {left[0].why}")
             continue
         if any(verbs.needs_settling(undo) for undo in entry.undo):
-            waiting.append(entry)  # stays in the journal until its service has been restarted
+            waiting.append(entry)  # stays in the journal until its service has restarted
         for item in left:
             journal.append("kept", run, entry=entry.seq, why=item.why, where=item.where)
             kept.append(item.why + (f" ({item.where})" if item.where and item.where not in item.why else ""))
@@ -104,7 +104,7 @@ def _finished(events: Reporter, entry: Entry, outcome: str, seconds: float, note
 
 
 def _settle(verbs: Verbs, context: UndoContext, journal: Journal, run: str, waiting: list[Entry], failed: list[str]) -> list[str]:
-    """Restart what ran before, oldest first; done again as a whole when it was cut off."""
+    """Restart the services that ran before, oldest first. After an interruption, all of it runs again."""
     settling = [verb for name in verbs if (verb := verbs.get(name)) and verb.settling]
     if not any(_calls_for(verb, record) for verb in settling for record in journal.records) and not waiting:
         return []

@@ -1,8 +1,8 @@
-"""Carries out a plan, write-ahead: what a step would change is durable in the journal before the step changes it.
+"""Carries out a plan, write-ahead: the journal durably records each change before the step makes it.
 
     inspect -> prepare -> journal `begin` (fsync) -> apply -> verify -> journal `done` (fsync)
 
-A failure rolls back what this run (and the unfinished runs that it continues) applied, unless told to keep it.
+A failure rolls back the changes of this run, and of the unfinished runs that it continues, unless an option keeps them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class PhaseResult:
 
 @dataclass
 class RunResult:
-    """`outcome`: ok | refused | failed | rolled_back. `failure` is what stopped it; `rollback` what came of going back."""
+    """The result of a run. `outcome`: ok | refused | failed | rolled_back. `failure`: the error that stopped it; `rollback`:
+    the result of rolling back."""
 
     run: str
     outcome: str = "ok"
@@ -77,7 +78,7 @@ def new_run_id() -> str:
 
 @dataclass
 class Runner:
-    """One run at a time over `host`. The caller holds the lock."""
+    """Executes one run at a time on `host`. The caller holds the lock."""
 
     verbs: Verbs
     host: Host
@@ -87,11 +88,11 @@ class Runner:
     interruption: Interruption = field(default_factory=Interruption)
     keep_on_failure: bool = False
     before_first_change: Callable[[], None] = lambda: None
-    """Called once, before the first record of a journal that is empty."""
+    """Called once, before the first record of an empty journal."""
     _in_hand: str = field(default="", init=False)
 
     def preview(self, plan: Plan, *, retiring: bool = False) -> RunResult:
-        """Inspect every step and change nothing: what `run` would do now, as far as can be told."""
+        """Inspect every step and change nothing: what `run` would do now, as far as it can be known."""
         result = RunResult("preview")
         began = self.host.monotonic()
         for phase in plan.phases:
@@ -118,8 +119,8 @@ class Runner:
         return result
 
     def run(self, plan: Plan, verb: str, version: str, settings: dict[str, Any], *, retiring: bool = False) -> RunResult:
-        """Bring the host to the plan. Nothing is journaled while nothing needs changing. `retiring`: the plan is the whole
-        one, so what it no longer asks for goes once everything else is done. Never raises NqrError: see `failure`."""
+        """Bring the host to the plan. Writes no journal if nothing needs a change. `retiring`: the plan is complete, so steps
+        missing from it are removed after everything else is done. Never raises NqrError: see `failure`."""
         receipt = Receipt.of(self.journal)
         cut_off = receipt.with_continued(run.id for run in receipt.unfinished if run.verb in (verb, "rollback"))
         resumes = tuple(run.id for run in receipt.runs if run.id in cut_off)
@@ -159,7 +160,7 @@ class Runner:
             self.interruption.check()
         except NqrError as error:
             result.failure = error
-        except Exception as error:  # a defect of ours is no reason to leave a host in between
+        except Exception as error:  # a bug in nqr must not leave a half-changed host
             result.failure = _unforeseen(self._in_hand, error)
         result.seconds = self.host.monotonic() - began
         if result.failure is not None:
@@ -181,7 +182,7 @@ class Runner:
         return result
 
     def _retire(self, result: RunResult, plan: Plan, verb: str, version: str, settings: dict[str, Any]) -> None:
-        """From here on there is no way back, only forward: see engine/retire.py."""
+        """Retire orphans. From here on the run only goes forward: see engine/retire.py."""
         try:
             retired = retire(self.verbs, self.host, self.journal, self.originals, new_run_id(), version, plan, self.events)
         except NqrError as error:  # the journal cannot be written
@@ -200,7 +201,8 @@ class Runner:
                 "Fix the cause and run the same command again. nqr keeps a record of the rest.",
             )
         elif retired.gone:
-            # What went may have been part of what is asked for (a step with another id): once more, as the next run would.
+            # A retired thing may have been part of the plan (a step with another id). Run the plan once more, as the next run
+            # would.
             again = replace(self, events=NullReporter()).run(plan, verb, version, settings)
             result.changed += again.changed
             if again.failure is not None:
@@ -209,8 +211,8 @@ class Runner:
     # --- one step
 
     def _look_ahead(self, plan: Plan, first: Step) -> None:
-        """Before the first change: what would be in the way of a later step refuses the run while nothing is touched. What
-        cannot be told yet is left to the step's own turn. Raises StepConflict."""
+        """Check before the first change that nothing is in the way of a later step. A conflict refuses the run while the host
+        is untouched. Checks that are not possible yet happen at the step's turn. Raises StepConflict."""
         steps = [step for phase in plan.phases for step in phase.steps]
         for step in steps[steps.index(first) + 1 :]:
             try:
@@ -269,7 +271,7 @@ class Runner:
         self.events.emit(StepFinished(phase.name, step.id, step.kind, step.describe(), "failed", seconds))
 
     def _tell_replaced(self, undos: Sequence[Undo]) -> None:
-        """Never in silence: a file or link that was there before any of ours at its path."""
+        """Report each file or link that existed at a path before nqr and is replaced."""
         ours = {undo.args.get("path") for entry in Receipt.of(self.journal).entries for undo in entry.undo}
         for undo in undos:
             path = undo.args.get("path")
@@ -284,7 +286,7 @@ class Runner:
                 )
 
     def _finish_open(self, step: Step, receipt: Receipt, run: str) -> None:
-        """A step cut off between `begin` and `done` that turns out complete is marked so."""
+        """Mark a step done that was interrupted between `begin` and `done` and turns out complete."""
         for entry in receipt.entries:
             if entry.step_id == step.id and not entry.done:
                 self._done(run, entry.seq, entry.undo)
@@ -318,13 +320,13 @@ class Runner:
         try:
             self._go_back(result, runs, failure)
         except JournalError as error:
-            # The way back cannot be recorded (the disk is full to the last byte): what is recorded is done again later.
+            # The rollback cannot be recorded (the disk is completely full): a later run repeats the recorded part.
             self.events.emit(Notice("error", error.what, error.code, error.cure))
             result.outcome = "failed"
 
     def take_back(self, result: RunResult, failure: NqrError) -> None:
-        """Undo a run that ended well, and those that it continued, because of what came after it. A run that changed
-        nothing has nothing to take back."""
+        """Undo a successful run, and those that it continued, because of a later failure. A run without changes has nothing
+        to undo."""
         result.failure = failure
         receipt = Receipt.of(self.journal)
         self._failed(result, receipt.with_continued([result.run]), any(r.id == result.run for r in receipt.runs))

@@ -4,9 +4,9 @@ The runner's loop, per step:
 
     inspect -> prepare -> journal `begin` (fsync) -> apply -> verify -> journal `done` (fsync)
 
-`inspect` and `prepare` read only. `apply` may be cut off at any instant: what it leaves must either be what `inspect`
-calls Needed (so it can be applied again) or Satisfied. `prepare` tells, as data, how to go back; the engine keeps the
-originals that the undo records name before `begin` is written.
+`inspect` and `prepare` only read. `apply` may be interrupted at any instant: afterwards `inspect` must return Needed (so that
+it can be applied again) or Satisfied. `prepare` returns the way back as data. The engine stores the originals that the undo
+records name before it writes `begin`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nqrust.installer.engine.undo_record import Undo
 
 @dataclass(frozen=True)
 class Satisfied:
-    """Nothing to do. `note` says what was found, where that is worth telling."""
+    """Nothing to do. `note`: an observation worth reporting."""
 
     note: str = ""
 
@@ -35,7 +35,7 @@ class Needed:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Something of another's is in the way, so nothing is done: `why` and `cure` are a sentence each."""
+    """Something that belongs to others is in the way, so the step does nothing. `why` and `cure` are a sentence each."""
 
     code: str
     why: str
@@ -46,17 +46,16 @@ Inspection = Satisfied | Needed | Conflict
 
 
 class Origin(str, Enum):
-    """Whose a thing is. Adopted things are never removed."""
+    """Who made a thing. Adopted things are never removed."""
 
     created = "created"
-    adopted = "adopted"  # was there before us and fits as it is
-    modified = "modified"  # was there before us, changed by us, original kept
+    adopted = "adopted"  # existed before nqr and fits unchanged
+    modified = "modified"  # existed before nqr, changed by nqr, original stored
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `begin` records: whose the thing is, and the undo records in the order in which they were earned (reverting
-    goes backwards)."""
+    """Content of the `begin` record: the origin, and the undo records in the order of the changes (reverting runs backwards)."""
 
     origin: Origin
     undo: tuple[Undo, ...]
@@ -64,7 +63,7 @@ class Prepared:
 
 @runtime_checkable
 class Step(Protocol):
-    """A frozen dataclass. `id` is unique in a plan and stable from run to run, `kind` is stable for ever."""
+    """A step is a frozen dataclass. `id` is unique in a plan and the same in every run; `kind` never changes."""
 
     kind: ClassVar[str]
 
@@ -72,26 +71,26 @@ class Step(Protocol):
     def id(self) -> str: ...
 
     def describe(self) -> str:
-        """One line in the imperative: "create bridge fcbr0 with 10.0.0.1/24". Never a secret."""
+        """Return one line in the imperative: "create bridge fcbr0 with 10.0.0.1/24". Never a secret."""
         ...
 
     def inspect(self, host: Host) -> Inspection: ...
 
     def prepare(self, host: Host) -> Prepared:
-        """Called only after `inspect` gave Needed."""
+        """Return the undo records. Called only after `inspect` returned Needed."""
         ...
 
     def apply(self, host: Host) -> None:
-        """Raises NqrError or HostError; the runner wraps the latter with the step's name and a cure."""
+        """Make the change. Raises NqrError or HostError; the runner adds the step's name and a cure to a HostError."""
         ...
 
     def verify(self, host: Host) -> None:
-        """What was asked is now so; raises StepFailed if not. Usually: inspect again."""
+        """Check the result; raise StepFailed if it is wrong. Usually: inspect again."""
         ...
 
 
 def verify_by_inspection(step: Step, host: Host) -> None:
-    """The usual `verify`: inspecting again finds nothing left to do. Raises StepFailed NQR-ENG-002."""
+    """Verify by a second inspection, which must find nothing to do. Raises StepFailed NQR-ENG-002."""
     from nqrust.installer.engine.errors import StepFailed
 
     found = step.inspect(host)

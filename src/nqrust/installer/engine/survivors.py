@@ -1,5 +1,5 @@
-"""What an installer that was killed had started goes on without it: whoever does its work again, or takes it back, waits
-for it to end."""
+"""Programs that a killed installer started and that still run. Before a later run repeats or reverts their work, it waits for
+them to end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nqrust.host.children import Child, at_work
 from nqrust.installer.engine.events import Notice, Reporter
 
 LIMIT = 600.0
-"""Seconds after which a survivor is ended."""
+"""Seconds after which nqr ends a survivor."""
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 
 
 def wait_for(children: Sequence[Child], events: Reporter, limit: float = LIMIT) -> None:
-    """Returns when nothing of `children` is at work any more; after `limit` seconds they are ended."""
+    """Wait until no program of `children` runs; end them after `limit` seconds."""
     pids = _all(children)
     if pids:
         what = f"Waiting for process {pids[0]} ({_name(pids[0])}), which an interrupted nqr left running."

@@ -1,4 +1,4 @@
-"""Records that go together: what an older one brought too is left to that one."""
+"""Records that are reverted together: a thing that an older record brought too is left to that record."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from nqrust.installer.engine.verb import UndoContext
 
 
 def with_older(context: UndoContext, entry: Entry, going: Iterable[Entry]) -> UndoContext:
-    """The context in which `entry` is reverted, where all of `going` are, newest first."""
+    """Return the context for reverting `entry` when all of `going` are reverted, newest first."""
     return replace(context, older=tuple(undo for other in going if other.seq < entry.seq for undo in other.undo))

@@ -1,7 +1,7 @@
-"""The form of an undo record: a verb, its arguments, and what must be asked before it runs.
+"""The form of an undo record: a verb, its arguments, and the conditions for running it.
 
-Records are JSON in the journal and are read by every later version, so a verb's meaning never changes; a new meaning
-is a new verb. Arguments are JSON values only and never a secret.
+Records are JSON in the journal. Every later version reads them, so a verb's meaning never changes; a new meaning is a new
+verb. Arguments are JSON values and never a secret.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any
 
 
 class Retain(str, Enum):
-    """What uninstall keeps unless a flag says otherwise. A rollback of a run that created the thing ignores this."""
+    """Things that uninstall keeps unless a flag says otherwise. A rollback of the run that created them ignores this."""
 
     nothing = ""
     data = "data"  # VM disks, images: removed with --purge-data
     database = "database"  # role and database: removed with --drop-database
-    packages = "packages"  # removed unless --keep-packages (or while what is kept still needs them)
+    packages = "packages"  # removed unless --keep-packages is set or kept data still needs them
 
 
 @dataclass(frozen=True)
 class Undo:
-    """One thing to take back."""
+    """One change to revert."""
 
     verb: str
     args: dict[str, Any] = field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""What a way of going back (a verb) is: how it reverts a record, foretells it and says it, and what the engine asks of it.
+"""A verb: a way to revert a record. It reverts, forecasts and describes, and answers the engine's questions.
 
-The engine knows no verb by name. Whoever calls it hands in the closed set of them as `Verbs`.
+The engine knows no verb by name. The caller passes the closed set of verbs as `Verbs`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from nqrust.installer.engine.undo_record import Undo
 
 @dataclass(frozen=True)
 class Reverted:
-    """It is as it was before (or already was)."""
+    """The thing is restored (or already was)."""
 
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Part of it was left on purpose: someone changed it since, or it holds what is not ours. `where`: a path."""
+    """Part of it stays on purpose: somebody changed it since, or it contains things that nqr did not make. `where`: a path."""
 
     why: str
     where: str = ""
@@ -32,7 +32,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Partly:
-    """The rest must stay while something retained needs it, so the record stays too and is reverted later."""
+    """The rest must stay while something retained needs it, so the record also stays for a later revert."""
 
     why: str
 
@@ -42,8 +42,8 @@ Outcome = Reverted | Kept | Partly
 
 @dataclass(frozen=True)
 class UndoContext:
-    """`needed_packages`: packages that must stay because something retained (a database) needs them. `older`: the records
-    that are reverted after this one; what they brought too is left to them."""
+    """The context of a revert. `needed_packages`: packages that must stay because something retained (a database) needs them.
+    `older`: records that are reverted after this one; things that they brought too are left to them."""
 
     host: Host
     originals: Originals
@@ -53,8 +53,8 @@ class UndoContext:
 
 @dataclass(frozen=True)
 class Forecast:
-    """`lines`: what is done. `stays`: what is left on purpose and then forgotten; `waits`: what stays recorded, and is
-    reverted when what needs it goes. `packages`: those that are removed."""
+    """The forecast of a revert. `lines`: actions. `stays`: things left on purpose and then forgotten. `waits`: things that
+    stay recorded until nothing needs them. `packages`: packages to remove."""
 
     lines: tuple[str, ...] = ()
     stays: tuple[str, ...] = ()
@@ -64,8 +64,8 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Settling:
-    """The end of going back, of a verb that has one. `needed`: whether a record waits for it. `always`: whether a record in
-    the journal calls for it, though none waits. `settle` gets the records in the order in which they were made."""
+    """The last stage of a revert, for verbs that have one. `needed`: whether a record waits for it. `always`: whether a
+    record in the journal requires it, even if none waits. `settle` gets the records in the order of their creation."""
 
     needed: Callable[[dict[str, Any]], bool]
     always: Callable[[dict[str, Any]], bool]
@@ -74,13 +74,14 @@ class Settling:
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb. `revert` is idempotent; it raises NqrError or HostError when it could not, and is tried again later.
+    """One verb. `revert` is idempotent; it raises NqrError or HostError on failure and is retried later.
 
-    `words` says what reverting does; `forecast` says it where only a look at the host tells. `script` gives the lines of
-    shell that do it without nqr. `capture` completes a record before its step changes anything; `conclude` gives the digest of what is known when the step is done. `needs_programs`:
-    it runs programs that a package of ours may have brought, and as long as one of these has failed, records of a verb that
-    `brings_programs` stay. `replaces`: what was at its path before is put aside. `shared_folder`: the folder of a record, in
-    which others may have something."""
+    `words` describes the revert; `forecast` describes it if only a look at the host can tell. `script` yields shell lines
+    that do it without nqr. `capture` completes a record before its step changes anything; `conclude` returns the digest of
+    what is known after the step. `needs_programs`: it runs programs that nqr's packages may have brought. After one of these
+    fails, records of verbs with `brings_programs` stay. `replaces`: an earlier file at its path is stored. `shared_folder`:
+    the folder of a record that others may use too.
+    """
 
     name: str
     revert: Callable[[UndoContext, dict[str, Any]], Outcome]
@@ -109,11 +110,11 @@ class Verbs:
         return self._by_name.get(name)
 
     def revert(self, context: UndoContext, undo: Undo) -> Outcome:
-        """Carry out one record. Raises JournalError NQR-ENG-014 for a verb we do not know, and what the verb raises."""
+        """Carry out one record. Raises JournalError NQR-ENG-014 for an unknown verb, and the verb's own errors."""
         return self._known(undo.verb).revert(context, undo.args)
 
     def script(self, context: UndoContext, undo: Undo) -> Iterator[str]:
-        """Lines of shell that carry out one record. Raises JournalError NQR-ENG-014 for a verb we do not know."""
+        """Yield shell lines that carry out one record. Raises JournalError NQR-ENG-014 for an unknown verb."""
         return self._known(undo.verb).script(context, undo.args)
 
     def _known(self, name: str) -> Verb:
@@ -127,19 +128,19 @@ class Verbs:
         return verb
 
     def capture(self, originals: Originals, undo: Undo) -> Undo:
-        """The record with what must be kept before its step changes anything."""
+        """Return the record, completed with everything that must be stored before its step changes anything."""
         verb = self.get(undo.verb)
         return Undo(undo.verb, verb.capture(originals, undo.args), undo.retain) if verb else undo
 
     def conclude(self, originals: Originals, undos: Sequence[Undo]) -> dict[str, str]:
-        """For the `done` record: what came of the step that its undo could not say before. Index of the undo record ->
-        digest of it."""
+        """Return, for the `done` record, results of the step that its undo could not contain before: index of the undo record
+        -> digest."""
         verbs = [(str(index), undo, self.get(undo.verb)) for index, undo in enumerate(undos)]
         found = {index: verb.conclude(originals, undo.args) for index, undo, verb in verbs if verb}
         return {index: digest for index, digest in found.items() if digest}
 
     def told(self, undos: Iterable[Undo]) -> tuple[str, ...]:
-        """One line for each record, in the order in which they are reverted."""
+        """Return one line for each record, in the order of reverting."""
         return tuple(self.words(undo.verb, undo.args) for undo in reversed(tuple(undos)))
 
     def words(self, name: str, args: dict[str, Any]) -> str:
@@ -147,7 +148,7 @@ class Verbs:
         return verb.words(args) if verb else f"cannot be foreseen: this nqr does not know the verb {name}"
 
     def any(self, undos: Iterable[Undo], asked: Callable[[Verb], bool]) -> bool:
-        """Whether a record is of a verb of which `asked` is so."""
+        """Return whether `asked` holds for the verb of any record."""
         found = (self.get(undo.verb) for undo in undos)
         return any(verb is not None and asked(verb) for verb in found)
 
