@@ -1,4 +1,4 @@
-"""`nqr fingerprint`: everything that an installer could change on a host, taken, compared and told."""
+"""`nqr fingerprint`: takes, compares and reports everything that an installer could change on a host."""
 
 from nqrust.installer.fingerprint.compare import compare, render
 from nqrust.installer.fingerprint.model import Difference, Fingerprint

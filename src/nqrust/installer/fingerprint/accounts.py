@@ -16,12 +16,12 @@ def take_groups(host: Host) -> Section:
 
 
 def parse_passwd(content: str) -> Section:
-    """Name to [uid, gid, comment, home, shell]. Passwords are in /etc/shadow, which is compared as a file."""
+    """Return name -> [uid, gid, comment, home, shell]. Passwords are in /etc/shadow, which is compared as a file."""
     rows = (line.split(":") for line in content.splitlines())
     return {row[0]: row[2:7] for row in rows if len(row) >= 7 and row[0]}
 
 
 def parse_group(content: str) -> Section:
-    """Name to [gid, members in order of name]."""
+    """Return name -> [gid, sorted members]."""
     rows = (line.split(":") for line in content.splitlines())
     return {row[0]: [row[2], sorted(filter(None, row[3].split(",")))] for row in rows if len(row) >= 4 and row[0]}

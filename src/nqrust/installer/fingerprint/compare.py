@@ -1,4 +1,4 @@
-"""What is different between two fingerprints, and the same for people to read."""
+"""The differences between two fingerprints, and their text for people."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ TITLES = {
 
 
 def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
-    """In order of section and key. What is volatile by this version's table is left out of older fingerprints too."""
+    """Return the differences, sorted by section and key. Paths that this version considers volatile are also ignored in older
+    fingerprints."""
     paths = volatile.paths()
     ignored = {
         "files": paths,
@@ -41,7 +42,7 @@ def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
     found = []
     for section in sorted({*before.sections, *after.sections}, key=_order):
         if section not in before.sections or section not in after.sections:
-            continue  # one of the two was taken by a version that did not look there
+            continue  # an older version took one of the two and did not look there
         old, new = before.sections[section], after.sections[section]
         pattern = ignored.get(section)
         for key in sorted({*old, *new}):
@@ -51,7 +52,8 @@ def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
 
 
 def render(differences: Sequence[Difference], *, limit: int = 0) -> str:
-    """Text for people: a heading for each section; `+` added, `-` gone, `~` changed. `limit`: lines a section at most."""
+    """Return text for people: a heading for each section; `+` added, `-` gone, `~` changed. `limit`: maximum lines per
+    section."""
     if not differences:
         return "No difference.\n"
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""Files: what kind, mode, owner, content and extended attributes. Never times: putting an original back changes them."""
+"""Files: type, mode, owner, content and extended attributes. No times, because restoring an original changes them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from nqrust.installer.fingerprint.model import Section
 ROOTS = ("/etc", "/opt", "/srv", "/usr/local", "/var/lib", "/var/spool/cron")
 
 NAMES_ONLY = ("/", "/root", "/home", "/var", "/var/log", "/var/cache", "/var/spool", "/var/tmp", "/mnt", "/media")
-"""Folders where a new folder would be a leftover, but whose content is not configuration: only their folders' names."""
+"""Folders in which a new folder would be a leftover, but whose content is not configuration: only the names of their folders
+count."""
 
 LARGE = 16 << 20  # bytes
-"""From here on size and time of change stand for the content: disks of VMs have gigabytes, and to change one without a
-trace in either takes intent. Below it, content is hashed."""
+"""Files of this size or more are compared by size and change time: disks of VMs have gigabytes, and hiding a change in both
+takes intent. Smaller files are hashed."""
 
 _FOREIGN = ("nfs", "cifs", "smb", "fuse", "autofs", "proc", "sysfs", "cgroup", "nsfs", "9p", "ceph")
-"""File systems that are not this host's, or not on a disk: not entered."""
+"""File systems of other hosts, or without a disk: the walk does not enter them."""
 
 _DATABASE_CONFIGURATION = (".conf", "PG_VERSION")
 
 
 _BATCH = 100
-_WORKERS = 4  # hashing releases the interpreter's lock, and a cold disk serves several readers faster than one
+_WORKERS = 4  # hashing releases the interpreter lock, and a cold disk serves several readers faster than one
 
 
 def take(host: Host, unread: list[str], roots: tuple[str, ...] = ROOTS) -> Section:
@@ -48,7 +49,7 @@ def take(host: Host, unread: list[str], roots: tuple[str, ...] = ROOTS) -> Secti
 
 
 def take_names(host: Host) -> Section:
-    """Mode and owner of each folder directly in NAMES_ONLY."""
+    """Return mode and owner of each folder directly in NAMES_ONLY."""
     found: Section = {}
     for folder in NAMES_ONLY:
         try:
@@ -64,7 +65,7 @@ def take_names(host: Host) -> Section:
 
 
 class _Walk:
-    """Finds what is to be described; goes into no file system that is not this host's."""
+    """Finds the files to describe. Enters only file systems of this host."""
 
     def __init__(self, host: Host, unread: list[str]) -> None:
         self.host, self.unread = host, unread
@@ -90,8 +91,8 @@ class _Walk:
 
     def _inside(self, path: str) -> Iterator[tuple[str, Stat]]:
         names = self.host.listdir(path)
-        # A PostgreSQL data directory: the server writes there all the time. What it holds is compared as roles and
-        # databases; here only that it is there, and its configuration.
+        # A PostgreSQL data directory, which the server writes all the time. Another section compares its roles and databases;
+        # this one only records that it exists, and its configuration.
         if "PG_VERSION" in names and "global" in names:
             names = [name for name in names if name.endswith(_DATABASE_CONFIGURATION)]
         for name in names:
@@ -108,14 +109,14 @@ def _describe_all(host: Host, entries: list[tuple[str, Stat]]) -> tuple[Section,
         try:
             described[path] = _describe(host, path, entry)
         except PathMissing:
-            continue  # gone since we listed it
+            continue  # gone since the listing
         except HostError as error:
             failures.append(str(error))
     return described, failures
 
 
 def _describe(host: Host, path: str, entry: Stat) -> list[object]:
-    """[kind, mode, owner, group, content] and the extended attributes (hex) where there are any."""
+    """Return [type, mode, owner, group, content], and any extended attributes in hex."""
     content = ""
     if entry.kind is Kind.file:
         large = entry.size >= LARGE

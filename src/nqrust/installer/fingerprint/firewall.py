@@ -1,7 +1,7 @@
-"""Packet filter rules: nft(8) and iptables-save(8), counters and handles left out.
+"""Packet filter rules from nft(8) and iptables-save(8), without counters and handles.
 
-Empty base chains that accept everything do not count: iptables makes them when it is only asked to list (iptables-nft),
-and they let everything pass.
+Empty base chains that accept everything do not count: they pass every packet, and iptables-nft creates them by merely
+listing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def take(host: Host, unread: list[str]) -> Section:
     for program, tables in (
         ("iptables-save", ""),
         ("ip6tables-save", ""),
-        # The older kernel interface, beside nftables; asking where it is not in use would load its modules.
+        # The older kernel interface, beside nftables. A query would load its modules on a host that does not use it.
         ("iptables-legacy-save", "/proc/net/ip_tables_names"),
         ("ip6tables-legacy-save", "/proc/net/ip6_tables_names"),
     ):
@@ -42,7 +42,7 @@ def take(host: Host, unread: list[str]) -> Section:
 
 
 def parse_save(content: str, program: str) -> Section:
-    """`PROGRAM TABLE CHAIN` to its rules in order; chains of others, and policies that do not accept, are kept too."""
+    """Return `PROGRAM TABLE CHAIN` -> rules in order. Includes chains of others, and policies other than accept."""
     found: Section = {}
     table = ""
     for raw in content.splitlines():
@@ -62,7 +62,7 @@ def parse_save(content: str, program: str) -> Section:
 
 
 def parse_nft(content: str) -> Section:
-    """`nft FAMILY TABLE CHAIN` to its rules, and sets, maps and the like by name. Raises ValueError."""
+    """Return `nft FAMILY TABLE CHAIN` -> rules; sets, maps and the like by name. Raises ValueError."""
     document = json.loads(content or "{}")
     objects = document.get("nftables", []) if isinstance(document, dict) else []
     found: Section = {}
@@ -87,7 +87,7 @@ def parse_nft(content: str) -> Section:
 
 
 def _stripped(value: Any) -> Any:
-    """Without handles, counters, and elements that the packet path itself adds (they carry an expiry)."""
+    """Remove handles, counters, and elements that the packet path adds (they have an expiry)."""
     if isinstance(value, dict):
         return {
             name: ({} if name == "counter" else _stripped(inner))

@@ -10,7 +10,7 @@ from nqrust.installer.fingerprint import volatile
 from nqrust.installer.fingerprint.model import Section
 
 _WHOLE = ("net/ipv4", "net/ipv6", "net/bridge", "net/netfilter")
-"""Every parameter directly in these folders."""
+"""Folders whose every direct parameter counts."""
 
 _PER_LINK = (
     "forwarding",
@@ -47,7 +47,7 @@ _NOT_ON_DISK = ("/proc", "/sys", "/dev", "/run")
 
 
 def take_sysctls(host: Host) -> Section:
-    """Parameter, in sysctl(8)'s notation, to value."""
+    """Return parameter, in sysctl(8)'s notation, -> value."""
     parameters = list(_SINGLE)
     for folder in _WHOLE:
         parameters += [f"{folder}/{name}" for name in names(host, f"/proc/sys/{folder}")]
@@ -57,24 +57,24 @@ def take_sysctls(host: Host) -> Section:
     ignored = volatile.compiled(volatile.SYSCTLS)
     found: Section = {}
     for parameter in parameters:
-        # A dot in a link's name (eth0.5) is written as a slash, as sysctl(8) does.
+        # sysctl(8) writes a dot in a link's name (eth0.5) as a slash.
         key = parameter.translate({ord("."): "/", ord("/"): "."})
         if ignored.match(key):
             continue
         try:
             found[key] = host.read_text(f"/proc/sys/{parameter}").strip()
         except HostError:
-            continue  # folders, and parameters that can only be written
+            continue  # folders, and write-only parameters
     return found
 
 
 def take_modules(host: Host) -> Section:
-    """Loaded modules; empty where the kernel has none."""
+    """Return the loaded modules; empty for a kernel without modules."""
     return {line.split(" ", 1)[0]: "loaded" for line in text(host, "/proc/modules").splitlines() if line}
 
 
 def take_mounts(host: Host) -> Section:
-    """Mount point to file system type and source; the kernel's own ones left out."""
+    """Return mount point -> file system type and source, without the kernel's own file systems."""
     return {
         mount.mount_point: [mount.fstype, mount.source, mount.root]
         for mount in mounts.parse_mountinfo(text(host, mounts.MOUNTINFO))

@@ -12,12 +12,12 @@ from nqrust.host.errors import ParseError
 SCHEMA = 1
 
 Section = dict[str, Any]
-"""What was found: a key that people understand (a path, a user's name) to a JSON value."""
+"""Findings: a key that people understand (a path, a user's name) -> a JSON value."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """`sections` by name; `unread`: what could not be read and why (told to people, never compared)."""
+    """A fingerprint. `sections` by name; `unread`: unreadable parts and the reason (reported, never compared)."""
 
     taken_at: float  # seconds since the epoch
     sections: dict[str, Section]
@@ -28,13 +28,13 @@ class Fingerprint:
         return {"schema": self.schema, "taken_at": self.taken_at, "unread": list(self.unread), **self.sections}
 
     def to_bytes(self, *, compress: bool = False) -> bytes:
-        """JSON, sorted, one value a line, so that diff(1) works on it."""
+        """Return sorted JSON, one value a line, so that diff(1) works on it."""
         data = json.dumps(self.to_json(), sort_keys=True, indent=0, ensure_ascii=True).encode() + b"\n"
         return gzip.compress(data, 6, mtime=0) if compress else data
 
     @classmethod
     def from_json(cls, document: object) -> Fingerprint:
-        """Raises ParseError; a schema newer than this program is not guessed at."""
+        """Build a fingerprint from JSON. Raises ParseError, also for a schema newer than this program."""
         if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
             raise ParseError("the fingerprint", "it has no schema version")
         if document["schema"] > SCHEMA or document["schema"] < 1:
@@ -53,7 +53,7 @@ class Fingerprint:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Fingerprint:
-        """Plain or gzip-compressed. Raises ParseError."""
+        """Build a fingerprint from plain or gzip-compressed JSON. Raises ParseError."""
         try:
             text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
             document = json.loads(text)
@@ -64,7 +64,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Difference:
-    """`before` is None for what was added, `after` is None for what is gone."""
+    """One difference. `before` is None for an addition, `after` is None for a removal."""
 
     section: str
     key: str

@@ -1,4 +1,4 @@
-"""Links, addresses, routes and policy rules: ip(8), or /proc and /sys where there is none."""
+"""Links, addresses, routes and policy rules, from ip(8), or from /proc and /sys without it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def take_links(host: Host) -> Section:
 
 
 def take_routes(host: Host, unread: list[str]) -> Section:
-    """Main tables of IPv4 and IPv6, and the policy rules; keys as ip(8) would write them."""
+    """Return the main tables of IPv4 and IPv6, and the policy rules, with keys in ip(8)'s notation."""
     found: Section = {}
     if host.which("ip") is None:
         for route in network_facts.probe(host, {}).routes:
@@ -49,7 +49,7 @@ def take_routes(host: Host, unread: list[str]) -> Section:
 
 
 def parse(content: str, what: str) -> Section:
-    """Raises ValueError. Flags and times to live change by themselves and are left out."""
+    """Parse ip(8)'s output, without flags and lifetimes, which change on their own. Raises ValueError."""
     found: Section = {}
     for entry in json.loads(content or "[]"):
         if not isinstance(entry, dict):
@@ -67,7 +67,7 @@ def parse(content: str, what: str) -> Section:
 
 
 def take_ports(host: Host) -> Section:
-    """Listening sockets and the program behind each. UDP ports of the ephemeral range are somebody's questions."""
+    """Return the listening sockets with their programs. UDP ports in the ephemeral range are ignored: they belong to queries."""
     first = text(host, "/proc/sys/net/ipv4/ip_local_port_range").split()
     ephemeral = int(first[0]) if first and first[0].isdecimal() else 32768
     return {

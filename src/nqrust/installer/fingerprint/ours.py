@@ -1,4 +1,4 @@
-"""What of this product is on a host now, found by looking, not by remembering: for "uninstall left nothing"."""
+"""Everything of this product on a host now, found by looking, not from records: for "uninstall left nothing"."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _PLACES = (
     "/usr/local/bin/nqr*",
 )
 _SHARED = ("/etc/modules", "/etc/sysctl.conf", "/etc/fstab", "/etc/hosts", "/etc/network/interfaces", "/etc/sudoers")
-"""Shared files where a marked block of ours could have stayed."""
+"""Shared files that could still contain a marked block of nqr."""
 
 _TAP = re.compile(r"(?:tap|ifb)[0-9a-f]{11}\Z")
 
 
 def ours(host: Host, layout: Layout, *, data: bool = False) -> list[str]:
-    """One line for each thing. `data`: disks of VMs, images and the database's files count too."""
+    """Return one line for each thing. `data`: include disks of VMs, images and the database's files."""
     return [
         *_files(host, layout, data),
         *_units(host),
@@ -56,7 +56,8 @@ def ours(host: Host, layout: Layout, *, data: bool = False) -> list[str]:
 
 
 def processes_of_ours(host: Host, layout: Layout) -> list[str]:
-    """Processes of services and VMs, by their environment, control group or program; this one and its parents not."""
+    """Return processes of services and VMs, found by environment, control group or program. Excludes this process and its
+    parents."""
     mine = _ancestry(host)
     found = []
     for pid, comm in processes.probe(host).items():
@@ -120,7 +121,7 @@ def _units(host: Host) -> list[str]:
     except HostError:
         return []
     rows = (line.lstrip("●*○× ").split() for line in done.stdout.splitlines())
-    # A unit that is gone but still referred to is listed as not-found.
+    # systemctl lists a removed unit as not-found while others refer to it.
     return [f"unit {row[0]} ({row[2]})" for row in rows if len(row) >= 4 and row[1:3] != ["not-found", "inactive"]]
 
 
@@ -154,7 +155,7 @@ def _chains(host: Host) -> list[str]:
 
 
 def _ancestry(host: Host) -> set[int]:
-    """This process and those that started it: `nqr uninstall` runs from the installation that it takes away."""
+    """Return this process and its ancestors: `nqr uninstall` runs from the installation that it removes."""
     found: set[int] = set()
     try:
         pid = int(host.readlink("/proc/self"))

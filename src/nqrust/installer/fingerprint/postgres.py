@@ -1,4 +1,4 @@
-"""PostgreSQL: clusters, and the roles and databases of those that are online. Configuration (pg_hba.conf) is files."""
+"""PostgreSQL: clusters, and the roles and databases of running ones. Configuration (pg_hba.conf) counts as files."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def take(host: Host, unread: list[str]) -> Section:
 
 
 def parse_rows(content: str) -> dict[tuple[str, str], list[str]]:
-    """psql's unaligned output: (role|database|member, name) to the columns that follow."""
+    """Parse psql's unaligned output: (role|database|member, name) -> the columns that follow."""
     rows = (line.split("\t") for line in content.splitlines())
     return {(row[0], row[1]): row[2:] for row in rows if len(row) >= 2}

@@ -1,4 +1,4 @@
-"""Everything that an installer could change, read in one go."""
+"""Takes a fingerprint: reads everything that an installer could change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nqrust.installer.fingerprint.ours import processes_of_ours
 
 
 def take(host: Host, *, layout: Layout | None = None) -> Fingerprint:
-    """Reads only. What cannot be read is named in `unread`; nothing is raised for it."""
+    """Return the fingerprint. Only reads. Names unreadable parts in `unread` instead of raising."""
     unread: list[str] = []
     running = Counter(line.split(" ", 2)[2] for line in processes_of_ours(host, layout or Layout()))
     return Fingerprint(

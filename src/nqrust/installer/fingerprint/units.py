@@ -1,4 +1,4 @@
-"""Unit files with their enabled state, and the units that run (systemctl(1))."""
+"""Unit files with their enabled state, and the active units (systemctl(1))."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _STEADY = ("active", "failed")
 
 
 def take_files(host: Host, unread: list[str]) -> Section:
-    """Unit file to enabled, disabled, static, masked ..."""
+    """Return unit file -> enabled, disabled, static, masked ..."""
     return parse_unit_files(_list(host, unread, "list-unit-files", "--full"))
 
 
 def take_active(host: Host, unread: list[str]) -> Section:
-    """Unit to active or failed; those that are on their way from one to the other are left out."""
+    """Return unit -> active or failed, without units in transition."""
     return parse_units(_list(host, unread, "list-units", "--all", "--full", f"--type={_TYPES}"))
 
 
@@ -28,7 +28,7 @@ def parse_unit_files(content: str) -> Section:
 
 
 def parse_units(content: str) -> Section:
-    """UNIT LOAD ACTIVE SUB DESCRIPTION, failed ones with a dot or an asterisk before them."""
+    """Parse UNIT LOAD ACTIVE SUB DESCRIPTION. A dot or an asterisk precedes a failed unit."""
     transient = volatile.units()
     found: Section = {}
     for line in content.splitlines():

@@ -1,5 +1,7 @@
-"""What changes by itself, each with its reason: caches, backups, clocks and databases that are compared by another
-section. Never configuration. What belongs to a package manager is in its folder. `**` stands for anything, `*` for one name or a part of it."""
+"""Paths that change on their own, each with a reason: caches, backups, clocks and databases that another section compares.
+
+Never configuration. Rows of a package manager stand in its folder. `**` matches anything, `*` one name or a part of it.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ PATHS: tuple[tuple[str, str], ...] = (
 )
 
 CLOSED: tuple[tuple[str, str], ...] = (
-    # Not entered at all: what is in them belongs to a program that is running and writes all the time.
+    # The walk does not enter these: a running program owns them and writes all the time.
     ("/var/lib/docker", "containers and images of Docker"),
     ("/var/lib/containerd", "containers and images of containerd"),
     ("/var/lib/containers", "containers and images of Podman"),
@@ -89,7 +91,7 @@ def units() -> re.Pattern[str]:
 
 
 def compiled(table: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
-    """One expression for a whole table."""
+    """Return one expression for a whole table."""
     return re.compile("|".join(f"(?:{_expression(pattern)})" for pattern, _ in table) + r"\Z")
 
 
