@@ -156,7 +156,8 @@ def test_a_failure_before_the_new_state_works_has_removed_nothing(installed: Ins
         "--no-ui", "--manager-bind", "203.0.113.7:18080", "--ignore-preflight", "NQR-PRE-052", check=False, timeout=900
     )
     assert result.code == 5, result.describe()
-    assert fetch(installed.host, UI)[0] == 200 and fetch(installed.host, "http://127.0.0.1:18080/health")[0] == 200
+    for url in (UI, "http://127.0.0.1:18080/health", "http://127.0.0.1:19090/agent/v1/health"):
+        eventually(f"{url} answers again", lambda url=url: fetch(installed.host, url)[0] == 200)
     installed.changes_nothing()
     installed.vm_ran_on()
 

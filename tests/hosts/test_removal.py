@@ -91,7 +91,6 @@ BETWEEN = {
     "packages first kept": ("--keep-packages", "true"),
     "server stopped by hand": ("", "! test -d /run/systemd/system || systemctl disable --now postgresql postgresql@15-main"),
     "server masked": ("", "! test -d /run/systemd/system || systemctl mask --now postgresql@15-main"),
-    "server's package removed": ("", "apt-get remove -y -q postgresql-15 postgresql"),
     "server's packages purged": ("", "apt-get purge -y -q 'postgresql*'"),
     "its data removed": ("", "! test -d /run/systemd/system || systemctl stop postgresql@15-main; rm -r /var/lib/postgresql/15"),
     "programs removed": ("", "apt-get remove -y -q iptables screen dnsmasq-base qemu-system-x86"),
@@ -112,9 +111,24 @@ def test_the_second_step_ends_whatever_happened_before_it(installed: Installed, 
         done(host, "--script", "/root/undo.sh", "--purge-data", "--drop-database")
         host.run(["rm", "-rf", product.CACHE])
         said = host.run("sh /root/undo.sh; code=$?; rm /root/undo.sh; exit $code", check=False, timeout=600)
-        assert said.code == 0 and "Could not" not in said.stderr, said.describe()
+        assert said.code == 0 and "Could not be undone" not in said.stderr, said.describe()
     host.run("rm -f /etc/systemd/system/postgresql@15-main.service")  # the mask is the administrator's
     purged(installed, said)
+
+
+@pytest.mark.parametrize("way", ["nqr", "script"])
+def test_a_database_whose_server_was_removed_waits_for_it(installed: Installed, way: str) -> None:
+    """Nobody can tell then whether the data folder holds databases of others too."""
+    host, quiet = installed.host, {"DEBIAN_FRONTEND": "noninteractive"}
+    killing.restore(host, installed.disk)
+    done(host)
+    host.run("apt-get remove -y -q postgresql-15 postgresql", env=quiet, timeout=300)
+    finish = [UNDO, *ALL] if way == "script" else [UNINSTALL, *ALL]
+    first = host.run(finish, check=False, timeout=900)
+    assert first.code == (1 if way == "script" else 0), first.describe()
+    assert "again" in first.stdout + first.stderr and host.exists("/var/lib/postgresql/15/main/PG_VERSION"), first.describe()
+    host.run("apt-get install -y -q --no-install-recommends postgresql-15", env=quiet, timeout=300)
+    purged(installed, host.run(finish, timeout=900))
 
 
 def test_what_was_stopped_stays_stopped(installed: Installed) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.file.shell import content
-from nqrust.installer.verbs.packages import spared, undo
+from nqrust.installer.verbs.packages import spared, undo, units
 from nqrust.installer.verbs.packages.registry import MANAGERS, of_record
 from nqrust.installer.verbs.shell_words import call
 
@@ -104,6 +104,7 @@ def functions() -> str:
     return (
         _TRACES
         + _PURGE
+        + units.FUNCTIONS
         + f"owned() {{ # path: whether a package has it\n{owned}    return 1\n}}\n"
         + _by_manager("state_of", ", $package: leaves $state", {name: form.state for name, form in forms.items()})
         + _by_manager("remove_with", ": $present; leaves $stay", {name: form.remove for name, form in forms.items()})
@@ -129,7 +130,8 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     if cut_off and (paths := undo.still_to_be_made(context, args)):
         yield call("watch", *paths)
     yield f"if {call('purge', manager.name, *sorted(going))}; then"
-    yield "    :"
+    failed = units.patterns(manager.removing.listed(host, going))
+    yield f"    {call('forget_units', *failed) if failed else ':'}"
     if not staying:
         yield from (f"    {line}" for line in _traces(made, args.get("residue") or {}))
         yield "    made_meanwhile"

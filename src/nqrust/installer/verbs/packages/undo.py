@@ -15,7 +15,7 @@ from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 from nqrust.installer.verbs import cluster_data
 from nqrust.installer.verbs.account.undo import remove_user
-from nqrust.installer.verbs.packages import data, spared, traces
+from nqrust.installer.verbs.packages import data, spared, traces, units
 from nqrust.installer.verbs.packages.registry import closed, of_record
 from nqrust.installer.verbs.packages.remover import Remover
 
@@ -49,7 +49,9 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     spare = _spared(context, args, going)
     if going:
         configured = going & configured_before(host, args)
+        failed = units.patterns(remover.listed(host, going))
         remover.purge(host, going - configured, configured)
+        units.forget(host, failed)
     spared.put_back(host, spare)
     left = traces.remove(host, leftovers(context, args), frozenset())
     before = {plain(name) for name in args["before"]}

@@ -16,7 +16,7 @@ FUNCTIONS = r"""sql() { # user, statement, socket folder, port, program of the s
     elif [ -x "$5" ]; then
         said=$(without_server "$@" 2>&1) && return
     else
-        kept "the programs of PostgreSQL are gone; not done in $7: $2"
+        try false "the programs of PostgreSQL are gone. Install them again, then run this again; not done in $7: $2" || missed=1
         return
     fi
     case $said in

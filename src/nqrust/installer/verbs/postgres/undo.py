@@ -12,7 +12,7 @@ from nqrust.host.facts import postgres as facts
 from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Retain, Undo
-from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 
 DROP_DATABASE = "DROP DATABASE IF EXISTS {} WITH (FORCE);"
 DROP_ROLE = "DROP ROLE IF EXISTS {};"
@@ -95,5 +95,5 @@ def _drop(host: Host, args: dict[str, Any], what: str, statement: str) -> Outcom
         single = command(program, "--single", "-D", cluster.data_dir, *given, "postgres", input=sql, user=user, timeout=_SECONDS)
         host.run(single)
     else:
-        return Kept(f"{what} stays in {cluster.data_dir}: the programs of PostgreSQL that could drop it are gone")
+        return Partly(f"{what} stays in {cluster.data_dir}. Install PostgreSQL {cluster.version} again, then uninstall again")
     return Reverted()

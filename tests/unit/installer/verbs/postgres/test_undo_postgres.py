@@ -10,7 +10,7 @@ from tests.fakes.host import FakeHost
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command
 from nqrust.installer.engine.originals import Originals
-from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 from nqrust.installer.verbs.postgres import undo as postgres
 from nqrust.installer.verbs.postgres.undo import undo_database, undo_role
 from nqrust.installer.verbs.registry import revert
@@ -94,11 +94,11 @@ def test_a_cluster_that_is_gone_is_gone_already(what: str) -> None:
     assert host.commands == []
 
 
-def test_without_its_programs_the_data_stays_and_the_uninstall_goes_on() -> None:
+def test_without_its_programs_the_database_waits_until_they_are_back() -> None:
     host = debian(online=False)
     host.remove(SERVER)
     outcome = database(host)
-    assert isinstance(outcome, Kept) and DATA in outcome.why
+    assert isinstance(outcome, Partly) and DATA in outcome.why
 
 
 @pytest.mark.parametrize("online", [True, False])

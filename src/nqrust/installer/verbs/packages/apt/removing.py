@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command, Host, command
+from nqrust.installer.verbs.packages.apt import dead_clusters
 from nqrust.installer.verbs.packages.remover import Remover
 
 _APT_ENV = {
@@ -146,6 +147,7 @@ def _dpkg_listed(host: Host, names: set[str]) -> frozenset[str]:
 def _apt_purge(host: Host, names: set[str], configured: set[str]) -> None:
     # Essential in apt's eyes are also packages that a minimal system was made without, such as Debian 13's e2fsprogs.
     options = ("-y", "-q", "--allow-remove-essential", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0")
+    dead_clusters.forget(host, names)
     # First what is not purged: the other way round it would be, along with what it needs.
     for verb, wanted in (("remove", configured - _dpkg_config_only(host)), ("purge", names)):
         there = sorted(wanted & _dpkg_installed(host))

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from nqrust.installer.verbs.packages.apt import dead_clusters
 from nqrust.installer.verbs.packages.manager import ShellForm
 from nqrust.installer.verbs.shell_words import call
 
@@ -87,6 +88,8 @@ purge_debs() { # $present; leaves $stay
         present=$(without "$present" "$needed")
     done
     names=$(without "$present" "$configured")
+    # shellcheck disable=SC2086  # a list of names
+    forget_dead_clusters $names
     # First what is not purged: the other way round it would be, along with what it needs.
     # shellcheck disable=SC2046,SC2086  # lists of names
     remove_debs remove $(without "$present" "$names") || return 1
@@ -130,7 +133,7 @@ def _farewell(packages: Sequence[str]) -> list[str]:
 
 
 SHELL = ShellForm(
-    functions=_FUNCTIONS,
+    functions=_FUNCTIONS + dead_clusters.FUNCTIONS,
     owns='has dpkg-query && dpkg-query --search "$1" >/dev/null 2>&1',
     state="state=$(dpkg-query -W -f '${db:Status-Status}' \"$package\" 2>/dev/null) || state=''",
     remove="purge_debs",
