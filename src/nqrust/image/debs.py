@@ -117,9 +117,8 @@ class DebCache:
     def fetch_all(self, packages: Sequence[Package]) -> dict[str, str]:
         """Download the missing ones of these packages in one call. Return sha256 -> name in the folder.
 
-        These names must not contain the percent sign of an epoch: apt would take it for an escape in a `Filename`. Raises
-        ImageError
-        NQR-IMG-002, -003 as `fetch` does.
+        These names must not contain the percent sign of an epoch: apt would take it for an escape in a `Filename`.
+        Raises ImageError NQR-IMG-002, -003 as `fetch` does.
         """
         host = self._host
         names = {package.sha256: package.file.replace("%3a", "_") for package in packages}

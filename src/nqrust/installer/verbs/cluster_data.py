@@ -15,7 +15,8 @@ HOLDS = "holds data that nqr did not create. Move or drop it, then"
 _FIRST_OF_USERS = 16384
 """Object numbers from here on are of users (PostgreSQL, src/include/access/transam.h: FirstNormalObjectId)."""
 
-FUNCTIONS = r"""used_cluster() { # data folder of PostgreSQL: whether it holds databases, tables or tablespaces of users
+FUNCTIONS = (
+    r"""used_cluster() { # data folder of PostgreSQL: whether it holds databases, tables or tablespaces of users
     [ -e "$1/PG_VERSION" ] || return 1
     # What users make has numbers from 16384 on.
     { ls "$1/base"; ls "$1"/base/*; ls "$1/pg_tblspc"; } 2>/dev/null | sed -n 's/^\([0-9]\{5,\}\).*/\1/p' | while read -r number; do
@@ -23,9 +24,9 @@ FUNCTIONS = r"""used_cluster() { # data folder of PostgreSQL: whether it holds d
     done | grep -q found
 }
 cluster_stays() { # data folders that hold data of users
-    try false "PostgreSQL stays: $1 holds data that nqr did not create. Move or drop it, then run this again"
-}
 """
+    f'    try false "PostgreSQL stays: $1 {HOLDS} run this again"\n}}\n'
+)
 
 
 def is_used(host: Host, folder: str) -> bool:

@@ -19,8 +19,8 @@ class Remover:
     what a transaction that was cut off left half there, and of its second names leaves the configuration; `mark` gives
     commands; `leftovers` is what was unpacked of packages that the package manager does not know of; `mend` ends a
     transaction that was cut off, which runs scripts of packages, so that their purge needs to run none that make anything;
-    `asides`: ends of names that it gives to configuration files, first that of the file from before; `clusters`: server packages of PostgreSQL among some
-    names -> pattern of the data folders that go with them or are of no use without them. Its second argument: paths that
+    `asides`: ends of names that it gives to configuration files, first that of the file from before; `clusters`: server
+    packages of PostgreSQL among some names -> pattern of the data folders that go with them or are of no use without them. Its second argument: paths that
     were there before the packages."""
 
     plain: Callable[[Host], Callable[[str], str]]
