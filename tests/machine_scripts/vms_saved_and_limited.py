@@ -44,7 +44,7 @@ def throttles(site: Site, vm_id: str) -> list[list[int]]:
     """Bytes and operations a second of each disk, as QEMU has them."""
     from nqrust.agent.vmm.qemu.qmp import Qmp
 
-    with Qmp(f"{site.work}/fc/vms/{vm_id}/qmp.sock") as qmp:
+    with Qmp(f"{site.work}/fc/vms/{vm_id}/run/qmp.sock") as qmp:
         return [[disk["inserted"]["bps"], disk["inserted"]["iops"]] for disk in qmp.execute("query-block") if "inserted" in disk]
 
 

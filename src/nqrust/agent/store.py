@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 
 from pydantic import BaseModel, ValidationError
 
+from nqrust.agent import users
 from nqrust.agent.errors import Conflict, Refused
 from nqrust.contract.agent import ADDRESS_TAKEN, VmPlaced, VmSpec
 from nqrust.contract.vms import GuestReport
@@ -32,6 +33,8 @@ class VmRecord(VmPlaced):
     description of the written network configuration.
     """
 
+    user: int = 0
+    """Number of the user and group of the VM's processes and disks; 0 until it has one."""
     asked: str = "stop"
     vmm: str = ""
     accel: str = ""
@@ -91,12 +94,23 @@ class Store:
             return []
         return [name for name in names if _ID.fullmatch(name)]
 
-    def prepare(self, vm_id: str) -> str:
-        """Create the VM's folder (0700 root) if it is missing."""
-        path = self.directory(vm_id)
-        if self._host.stat(path) is None:
-            self._host.mkdir(path, mode=0o700)
+    def prepare(self, vm_id: str, user: int = 0) -> str:
+        """Make the VM's folder unless it is there: root's, and `user` may pass through it to what it owns there."""
+        path, group = self.directory(vm_id), str(user) if user else "root"
+        found = self._host.stat(path)
+        if found is None:
+            self._host.mkdir(path, mode=0o710, group=group)
+        elif user and found.gid != user:
+            self._host.set_mode(path, mode=0o710, owner="root", group=group)
         return path
+
+    def claim_user(self, record: VmRecord) -> None:
+        """Give the VM a user that no other VM of this host has, and write that down. Not for two VMs at once."""
+        if not record.user:
+            folders = (self._host.stat(self.directory(vm_id)) for vm_id in self.ids())
+            record.user = users.free({*(one.user for one in self.all()), *(found.gid for found in folders if found)})
+        self.prepare(record.id, record.user)
+        self.write(record)
 
     def read(self, vm_id: str) -> VmRecord | None:
         """Return the record, or None if there is none or it is not readable."""

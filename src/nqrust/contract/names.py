@@ -61,6 +61,10 @@ TAP_ALIAS = "nqrust-vm:"
 VM_SLICES = ("nqrust-vms.slice", "nqrust.slice")
 """Slices that hold the scopes of VMs under systemd, the inner one first."""
 
+VM_USERS = range(1_900_000_000, 1_900_065_536)
+"""Numbers of the users and groups of VMs' processes, one a VM. No distribution gives them to people, services or
+containers."""
+
 CANARY_PREFIX = "nqr-canary-"
 CANARY_TAG = "nqr-canary"
 _CANARY = re.compile(rf"{CANARY_PREFIX}(\d+)-(\d+)")

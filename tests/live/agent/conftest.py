@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,15 @@ from nqrust.host.local import LocalHost
 from nqrust.host.port import command
 
 VM = "0b8f0c3e-5f0e-4a53-9f4e-6a1d2a8f7c11"
+
+
+@pytest.fixture(autouse=True)
+def passable(tmp_path: Path) -> None:
+    """Users of VMs pass through the folders of the tests, which pytest makes for root alone."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if str(folder) == tempfile.gettempdir() or folder.stat().st_uid != os.geteuid():
+            break
+        folder.chmod(folder.stat().st_mode | 0o011)
 
 
 @dataclass
@@ -65,6 +75,7 @@ class MemoryVmm:
     scopes: MemoryScopes
     name: str = "qemu"
     capabilities: Capabilities = field(default_factory=lambda: Capabilities(frozenset({"kvm", "tcg"})))
+    exit_signals: dict[int, int] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
     deaf: bool = False
     broken: bool = False
@@ -77,6 +88,9 @@ class MemoryVmm:
 
     def prepare(self, machine: Machine) -> None:
         pass
+
+    def mounts(self, machine: Machine) -> tuple[tuple[str, ...], ...]:
+        return ()
 
     def configure(self, machine: Machine) -> None:
         if self.broken:
@@ -121,7 +135,7 @@ class MemoryTaps:
     def get(self, name: str) -> TapStatus | None:
         return next((tap for tap in self.all() if tap.name == name), None)
 
-    def ensure(self, name: str, vm_id: str) -> None:
+    def ensure(self, name: str, vm_id: str, user: int) -> None:
         self.links[name] = vm_id
 
     def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:

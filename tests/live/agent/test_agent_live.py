@@ -18,6 +18,7 @@ pytestmark = pytest.mark.hosts
 @pytest.fixture(scope="module")
 def seen(image: Path) -> Iterator[dict[str, Any]]:
     work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
+    work.chmod(0o711)  # users of VMs pass through it
     try:
         yield run_script("vms_on_a_bridge.py", image, work, namespaces=("net", "mount"), seconds=400)
     finally:

@@ -18,6 +18,7 @@ A = "a1111111-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 @pytest.fixture(scope="module")
 def seen(image: Path) -> Iterator[dict[str, Any]]:
     work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
+    work.chmod(0o711)  # users of VMs pass through it
     try:
         yield run_script("vms_saved_and_limited.py", image, work, namespaces=("net", "mount"), seconds=600)
     finally:

@@ -19,6 +19,7 @@ def test_guests_boot_from_the_disks_that_were_written_to(image: Path) -> None:
     if not kinds:
         pytest.skip("; ".join(reasons.values()))
     work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
+    work.chmod(0o711)  # users of VMs pass through it
     try:
         seen = run_script("vms_from_mounted_disks.py", image, work, *kinds, namespaces=("net", "mount"), seconds=600)
     finally:

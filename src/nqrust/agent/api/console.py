@@ -33,7 +33,7 @@ async def serve(socket: WebSocket, service: VmService, run: Run, vm_id: str) -> 
     except AgentError as error:
         await socket.close(4404 if error.status == 404 else 4409, error.what[:120])
         return
-    terminal = Terminal(viewer(service, session), environment(service))
+    terminal = open_viewer(service, vm_id, session)
     sending = asyncio.create_task(_show(terminal, socket))
     typing = asyncio.create_task(_type(terminal, socket))
     try:
@@ -52,7 +52,8 @@ def session_of(service: VmService, vm_id: str) -> str:
     """Return screen's full name of the VM's session, PID.fc-<id>. Raises NotFound, Conflict."""
     name = scope_name(service.status(vm_id).id)
     scope = service.scopes.get(vm_id)
-    folder = service.settings.screen_dir
+    record = service.store.read(vm_id)
+    folder = launch.screen_dir(service.settings, record.user if record else 0)
     if scope is not None:
         alive = {str(process.pid) for process in scope.processes}
         for entry in service.host.listdir(folder):
@@ -63,20 +64,24 @@ def session_of(service: VmService, vm_id: str) -> str:
     raise Conflict("NQR-VMM-104", "The VM does not run.", "Start the VM first.")
 
 
-def viewer(service: VmService, session: str) -> list[str]:
-    program = service.host.which("screen") or "/usr/bin/screen"
-    return [program, "-c", launch.screenrc(service.settings), "-U", "-x", session]
-
-
-def environment(service: VmService) -> dict[str, str]:
-    """Return the viewer's environment. It is not the VM's: a viewer is not part of the VM's scope."""
-    return {
+def viewer(service: VmService, vm_id: str, session: str) -> tuple[list[str], dict[str, str], int]:
+    """Command, environment and user of a viewer. The environment is not the VM's own: a viewer is no part of its scope."""
+    record = service.store.read(vm_id)
+    user = record.user if record else 0
+    program, *rest = launch.viewer(user, service.store.directory(vm_id), session, service.settings)
+    environment = {
         "PATH": PATH,
-        "HOME": "/root",
+        "HOME": "/",
         "LC_ALL": "C.UTF-8",
         "TERM": "xterm-256color",
-        "SCREENDIR": service.settings.screen_dir,
+        "SCREENDIR": launch.screen_dir(service.settings, user),
     }
+    return [service.host.which(program) or f"/usr/bin/{program}", *rest], environment, user
+
+
+def open_viewer(service: VmService, vm_id: str, session: str) -> Terminal:
+    argv, environment, user = viewer(service, vm_id, session)
+    return Terminal(argv, environment, owner=user)
 
 
 async def _show(terminal: Terminal, socket: WebSocket) -> None:

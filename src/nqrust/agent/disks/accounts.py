@@ -10,15 +10,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nqrust.agent.disks import tools
 from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.vms import GuestUser
-from nqrust.host.port import Completed, Host, command
+from nqrust.host.port import Completed, Host
 from nqrust.host.secret import Secret
 
 KEY = re.compile(r"[\x20-\x7e]{16,16384}")
 """A line of authorized_keys."""
-_LARGEST = 1 << 20  # bytes read of a passwd file
-_LONG = 900.0
+_LARGEST = 1 << 20  # bytes of a passwd file that is read
 _HOME = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}){1,8}")
 _FILES = ("passwd", "group", "shadow")
 
@@ -38,7 +38,7 @@ def inject(host: Host, disk: str, users: Sequence[GuestUser]) -> None:
     """
     folder = f"{disk}.accounts"
     host.remove_tree(folder)
-    host.mkdir(folder, mode=0o700)
+    tools.scratch(host, disk, folder)
     try:
         _inject(host, disk, users, folder)
     finally:
@@ -53,7 +53,7 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
     told = _debugfs(host, disk, folder, "".join(asked), write=False)
     texts = {
         name: host.read_bytes(f"{folder}/{name}", _LARGEST).decode(errors="surrogateescape")
-        if host.exists(f"{folder}/{name}")
+        if tools.written(host, f"{folder}/{name}")
         else None
         for name in _FILES
     }
@@ -75,7 +75,9 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
     for number, (user, account) in enumerate(found):
         if user.ssh_keys:
             keys = f"{folder}/keys{number}"
-            host.write_file(keys, Secret("".join(f"{key}\n" for key in user.ssh_keys)), mode=0o600)
+            host.write_file(
+                keys, Secret("".join(f"{key}\n" for key in user.ssh_keys)), mode=0o600, owner=tools.owner_of(host, disk)
+            )
             path = f"{account.home}/.ssh/authorized_keys"
             lines += [f"cd {account.home}/.ssh", "rm authorized_keys", f"write {keys} authorized_keys"]
             lines += [*_owned(path, 0o100600, account), f"dump {path} {keys}.back"]
@@ -84,7 +86,7 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
         if text is None:
             continue
         new = f"{folder}/{name}.new"
-        host.write_file(new, text.encode(errors="surrogateescape"), mode=0o600)
+        host.write_file(new, text.encode(errors="surrogateescape"), mode=0o600, owner=tools.owner_of(host, disk))
         mode, gid = access[name] or (0o644, 0)
         lines += [
             "cd /etc",
@@ -96,7 +98,7 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
         expected[f"/etc/{name}"] = new
     told = _debugfs(host, disk, folder, "\n".join([*lines, ""]), write=True)
     for path, source in expected.items():
-        if not host.exists(f"{source}.back") or host.sha256(f"{source}.back") != host.sha256(source):
+        if not tools.written(host, f"{source}.back") or host.sha256(f"{source}.back") != host.sha256(source):
             why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
             raise Failed(
                 "NQR-IMG-103",
@@ -180,5 +182,5 @@ def _access(told: str, path: str) -> tuple[int, int] | None:
 
 
 def _debugfs(host: Host, disk: str, folder: str, script: str, *, write: bool) -> Completed:
-    host.write_file(f"{folder}/script", script.encode(), mode=0o600)
-    return host.run(command("debugfs", *(["-w"] if write else []), "-f", f"{folder}/script", disk, timeout=_LONG))
+    host.write_file(f"{folder}/script", script.encode(), mode=0o600, owner=tools.owner_of(host, disk))
+    return tools.run(host, disk, "debugfs", *(["-w"] if write else []), "-f", f"{folder}/script", disk)

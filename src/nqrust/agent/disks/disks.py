@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nqrust.agent.disks import accounts, guest_paths
+from nqrust.agent.disks import accounts, guest_paths, tools
 from nqrust.agent.disks.netconf import choose, ext4
 from nqrust.agent.disks.netconf.configurator import Nic
 from nqrust.agent.errors import AgentError, Failed, Refused
@@ -24,7 +24,6 @@ from nqrust.host.port import Host, command
 from nqrust.host.secret import Secret
 
 MIB = 1 << 20
-_LONG = 900.0  # seconds for a check or a resize of a large disk
 _TOKEN = re.compile(r"[\x21-\x7e]{1,256}")
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
@@ -104,8 +103,9 @@ class Ext4:
 EXT4 = Ext4()
 
 
-def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identity, writer: Writer = EXT4) -> str:
-    """Create `disk` from the file `image`, atomically. Return a description of the written network configuration.
+def create(host: Host, *, image: str, disk: str, user: int, size_mib: int, identity: Identity, writer: Writer = EXT4) -> str:
+    """Make `disk` from the file `image`; it appears complete or not at all, and belongs to `user`. What was
+    written for its network, for people.
 
     Raises Refused (disk smaller than the image), AgentError (from `writer`), HostError (no space).
     """
@@ -120,7 +120,7 @@ def create(host: Host, *, image: str, disk: str, size_mib: int, identity: Identi
         )
     host.remove(part)
     try:
-        host.copy_file(image, part, mode=0o600)
+        host.copy_file(image, part, mode=0o600, owner=str(user), group=str(user))
         network = writer.first(host, part, size, size_mib * MIB, identity)
         host.rename(part, disk)
         return network
@@ -137,9 +137,9 @@ def grow(host: Host, disk: str, size: int, wanted: int) -> None:
     try:
         if wanted > size:
             host.run(command("truncate", "-s", str(wanted), disk))
-        host.run(command("e2fsck", "-f", "-y", disk, ok=(0, 1), timeout=_LONG))
+        tools.run(host, disk, "e2fsck", "-f", "-y", disk, ok=(0, 1))
         if wanted > size:
-            host.run(command("resize2fs", disk, timeout=_LONG))
+            tools.run(host, disk, "resize2fs", disk, size=wanted)
     except (CommandFailed, CommandTimedOut) as error:
         raise Failed(
             "NQR-IMG-102", f"The image's file system cannot be used ({error}).", "Build or add the image again."
@@ -152,8 +152,8 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
     Return a description of the written network configuration.
     """
     folder = f"{disk}.inject"
-    host.remove_tree(folder)
-    host.mkdir(folder, mode=0o700)
+    tools.scratch(host, disk, folder)
+    owner = tools.owner_of(host, disk)
     try:
         files, told_network = identity.files(), ""
         if identity.nic is not None:
@@ -161,13 +161,13 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
             files |= {path: (mode, Secret(text)) for path, (mode, text) in plan.files.items()}
             told_network = plan.told
         for number, (_, content) in enumerate(files.values()):
-            host.write_file(f"{folder}/{number}", content, mode=0o600)
+            host.write_file(f"{folder}/{number}", content, mode=0o600, owner=owner)
         missing = _missing_folders(host, disk, folder, files)
-        host.write_file(f"{folder}/script", script(folder, files, missing).encode(), mode=0o600)
-        # debugfs reports failures on stderr and exits 0. Only reading back proves the write.
-        told = host.run(command("debugfs", "-w", "-f", f"{folder}/script", disk, timeout=_LONG))
+        host.write_file(f"{folder}/script", script(folder, files, missing).encode(), mode=0o600, owner=owner)
+        # debugfs reports failures on stderr and exits 0: what counts is what can be read back.
+        told = tools.run(host, disk, "debugfs", "-w", "-f", f"{folder}/script", disk)
         for number, path in enumerate(files):
-            if not host.exists(f"{folder}/{number}.back") or (
+            if not tools.written(host, f"{folder}/{number}.back") or (
                 host.sha256(f"{folder}/{number}.back") != host.sha256(f"{folder}/{number}")
             ):
                 why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
@@ -189,8 +189,9 @@ def _missing_folders(host: Host, disk: str, folder: str, paths: Iterable[str]) -
     debugfs's `mkdir` of an existing folder would leave a lost inode.
     """
     parents = sorted({parent for path in paths for parent in guest_paths.parents(path)})
-    host.write_file(f"{folder}/look", "".join(f"stat {path}\n" for path in parents).encode(), mode=0o600)
-    kinds = parse_kinds(host.run(command("debugfs", "-f", f"{folder}/look", disk, timeout=_LONG)).stdout)
+    look = "".join(f"stat {path}\n" for path in parents).encode()
+    host.write_file(f"{folder}/look", look, mode=0o600, owner=tools.owner_of(host, disk))
+    kinds = parse_kinds(tools.run(host, disk, "debugfs", "-f", f"{folder}/look", disk).stdout)
     for path in parents:
         if kinds.get(path, "directory") != "directory":
             raise Failed("NQR-IMG-103", f"{path} is not a folder in this image.", "Correct the image.")

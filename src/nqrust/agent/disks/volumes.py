@@ -141,6 +141,7 @@ def _keep(host: Host, store: Store, folder: str, record: VmRecord, volume: Volum
             f"{target} exists; the volume of {record.name} cannot be kept under that name.",
             "Rename that file, then ask again.",
         )
+    host.set_mode(path, mode=0o600, owner="root", group="root")  # no VM's user has it from now on
     host.rename(path, target)
 
 

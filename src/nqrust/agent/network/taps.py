@@ -57,8 +57,9 @@ class Taps:
             up=bool(int(flags, 16) & _IFF_UP),
         )
 
-    def ensure(self, name: str, vm_id: str) -> None:
-        """Ensure that the VM's TAP exists, belongs to it, is a port of the bridge and up. Raises Conflict, Failed."""
+    def ensure(self, name: str, vm_id: str, user: int) -> None:
+        """The VM's TAP exists, belongs to it, is a port of the bridge and up; `user` may attach to it, without privileges.
+        Raises Conflict, Failed."""
         if not self._host.exists(f"{_NET}/{self._bridge}/bridge"):
             raise Failed(
                 "NQR-NET-703",
@@ -71,9 +72,12 @@ class Taps:
             raise Conflict("NQR-NET-701", f"{name} exists and is not a TAP.", "Remove or rename that link.")
         if found is not None and found.vm_id not in (None, vm_id):
             raise Conflict("NQR-NET-701", f"The TAP {name} belongs to VM {found.vm_id}.", "Delete the VM that holds it first.")
+        if found is not None and self._read(name, "owner") != str(user):
+            self.remove(name)
+            found = None
         if found is not None:
-            rates.clear(self._host, name)  # from an earlier start
-        lines = [] if found is not None else [f"tuntap add dev {name} mode tap"]
+            rates.clear(self._host, name)  # of an earlier start
+        lines = [] if found is not None else [f"tuntap add dev {name} mode tap user {user}"]
         lines += [
             f"link set dev {name} alias {ALIAS}{vm_id}",
             f"link set dev {name} master {self._bridge} up",

@@ -1,15 +1,21 @@
 """The command line around a VMM: screen for its serial port, and a launcher that allows one VMM and records its end.
 
-    screen -dmS fc-<id> -L -Logfile console.log   the pseudo-terminal; many viewers attach with `screen -x`
-      sh                                          ignores SIGHUP, writes the exit status when the VMM has ended
-        sh -> VMM                                 own session: the end of screen does not reach it (Firecracker ends on
-                                                  SIGHUP); holds flock(2) on `lock`, so a second VMM cannot start
+    sh (root)                       own session and mount namespace; holds flock(2) on `lock`, writes the exit status
+      screen -dmS fc-<id> (user)    the pseudo-terminal; many viewers attach with `screen -x`
+        sleep (user)                holds the terminal open, and is all that runs in it
+      VMM (user)                    own session: the end of screen does not reach it (Firecracker ends on SIGHUP)
+
+The user is a number of this VM alone (users.py). Only the launcher is root: it reads nothing that the VMM or screen can
+write once the guest runs. The mount namespace shows screen a passwd(5) with its user, without which it does not start.
 
 Everything is in argv: a script on disk that root runs would need protection too.
 """
 
 from __future__ import annotations
 
+import shlex
+
+from nqrust.agent import users
 from nqrust.agent.scopes.port import Launch
 from nqrust.agent.scopes.procfs import RUN_DIR_ENV
 from nqrust.agent.settings import Settings
@@ -19,15 +25,33 @@ from nqrust.host.port import Host
 LOCKED = 75
 """Exit status of a launcher that found the lock taken (EX_TEMPFAIL of sysexits.h)."""
 
-_INNER = f'exec 9>"$0" && flock -n 9 || exit {LOCKED}; exec "$@"'
-_OUTER = (
-    'trap "" HUP; lock=$1 status=$2; shift 2; '
-    f'setsid --wait sh -c \'{_INNER}\' "$lock" "$@"; code=$?; '
-    f'[ "$code" -eq {LOCKED} ] || echo "$code" >"$status"'
-)
+_LAUNCHER = f"""
+exec </dev/null >/dev/null 2>&1
+trap "" HUP
+directory=$1 user=$2 screen=$3 quit=$4 view=$5
+shift 5
+failed() {{ echo "launcher: $1" >>"$directory/console.log"; echo 70 >"$directory/exit-status"; eval "$quit"; exit 70; }}
+exec 9>"$directory/lock"
+flock -n 9 || exit {LOCKED}
+rm -f "$directory/exit-status"
+eval "$view" || failed "the VM's mount namespace could not be set up"
+eval "$screen" 9>&- || failed "screen could not be started"
+tries=0
+until terminal=$(cat "$directory/run/terminal") && [ -n "$terminal" ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 200 ] || failed "screen opened no terminal"
+    sleep 0.05
+done
+case $terminal in /dev/pts/[0-9]*) ;; *) failed "screen has no terminal" ;; esac
+[ "$(stat -c %u "$terminal")" = "$user" ] || failed "the terminal does not belong to the VM's user"
+setsid --wait "$@" <"$terminal" >"$terminal" 2>&1
+echo "$?" >"$directory/exit-status"
+eval "$quit"
+"""
+_TERMINAL = 'tty >"$0.new" && mv "$0.new" "$0" && exec sleep infinity'
 
 SCREENRC = """\
-# Every byte belongs to the guest: no command key and no commands (a viewer sends what it likes, and screen is root's).
+# Every byte belongs to the guest: no command key and no commands (a viewer sends what it likes).
 escape ""
 unbindall
 startup_message off
@@ -41,44 +65,75 @@ termcapinfo * ti@:te@
 
 
 def argv(launch: Launch, settings: Settings) -> tuple[str, ...]:
-    """The screen command that runs `launch` detached; it returns at once."""
+    """The command that runs `launch` detached; it returns at once."""
+    screen = ("screen", "-c", screenrc(settings), "-U")
+    in_terminal = ("sh", "-c", _TERMINAL, f"{launch.directory}/run/terminal")
+    start = (*screen, "-L", "-Logfile", launch.log, "-dmS", launch.name, *in_terminal)
     return (
-        "screen",
-        "-c",
-        screenrc(settings),
-        "-U",
-        "-L",
-        "-Logfile",
-        launch.log,
-        "-dmS",
-        launch.name,
+        "setsid",
+        "--fork",
+        *users.VIEW,
         "sh",
         "-c",
-        _OUTER,
+        _LAUNCHER,
         launch.name,
-        launch.lock,
-        launch.exit_status,
+        launch.directory,
+        str(launch.user),
+        shlex.join((*users.become(launch.user), *start)),
+        shlex.join((*users.become(launch.user), *screen, "-S", launch.name, "-X", "quit")),
+        " && ".join(shlex.join(("mount", *mount)) for mount in (*users.own_view(launch.directory), *launch.mounts)),
         *launch.argv,
     )
 
 
-def environment(name: str, settings: Settings) -> dict[str, str]:
-    """Return the environment. SCOPE_ENV identifies every process of the VM; SCREENDIR locates its console."""
+def environment(launch: Launch, settings: Settings) -> dict[str, str]:
+    """By SCOPE_ENV every process of the VM can be found; SCREENDIR is where its console is."""
     return {
-        SCOPE_ENV: name,
+        SCOPE_ENV: launch.name,
         RUN_DIR_ENV: settings.run_dir,
-        "SCREENDIR": settings.screen_dir,
+        "SCREENDIR": screen_dir(settings, launch.user),
+        "HOME": "/",
         "TERM": "xterm-256color",
     }
+
+
+def viewer(launch_user: int, directory: str, session: str, settings: Settings) -> tuple[str, ...]:
+    """The command that attaches to a console, as the VM's user. Its terminal must belong to that user."""
+    view = " && ".join(shlex.join(("mount", *mount)) for mount in users.own_view(directory))
+    attach = ("screen", "-c", screenrc(settings), "-U", "-x", session)
+    return (*users.VIEW, "sh", "-c", f'{view} && exec "$@"', "viewer", *users.become(launch_user), *attach)
 
 
 def screenrc(settings: Settings) -> str:
     return f"{settings.state_dir}/screenrc"
 
 
+def screen_dir(settings: Settings, user: int) -> str:
+    """The folder of the sockets of one VM's console."""
+    return f"{settings.screen_dir}/{user}"
+
+
 def prepare(host: Host, settings: Settings) -> None:
-    """Create the folder of the console sockets and screen's settings. 0700: a socket gives access to the VM's keyboard."""
+    """Make what all consoles need: the folder of their sockets and screen's settings. VMs' users reach both by name and can
+    list neither."""
+    host.set_mode(settings.state_dir, mode=0o711, owner="root", group="root")
     if host.stat(settings.screen_dir) is None:
-        host.mkdir(settings.screen_dir, mode=0o700)
-    host.set_mode(settings.screen_dir, mode=0o700, owner="root", group="root")
-    host.write_file(screenrc(settings), SCREENRC.encode(), mode=0o600)
+        host.mkdir(settings.screen_dir, mode=0o711)
+    host.set_mode(settings.screen_dir, mode=0o711, owner="root", group="root")
+    host.write_file(screenrc(settings), SCREENRC.encode(), mode=0o644)
+
+
+def prepare_vm(host: Host, settings: Settings, launch_user: int, directory: str) -> None:
+    """Make what the VM's user may write to, and nothing else: its console log, an empty `run` folder and its screen folder.
+    Nothing of an earlier run is left there. Call it while no process of the VM runs."""
+    owner = str(launch_user)
+    host.remove_tree(f"{directory}/run")
+    host.mkdir(f"{directory}/run", mode=0o700, owner=owner, group=owner)
+    log = f"{directory}/console.log"
+    if host.stat(log) is None:
+        host.write_file(log, b"", mode=0o600, owner=owner, group=owner)
+    host.set_mode(log, mode=0o600, owner=owner, group=owner)
+    host.write_file(users.passwd(directory), users.passwd_text(launch_user).encode(), mode=0o644)
+    sockets = screen_dir(settings, launch_user)
+    host.remove_tree(sockets)
+    host.mkdir(sockets, mode=0o700, owner=owner, group=owner)

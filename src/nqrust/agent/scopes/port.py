@@ -11,8 +11,10 @@ from typing import Protocol
 from nqrust.agent.scopes.limits import Limits
 from nqrust.contract.names import SCOPE_PREFIX, scope_name
 
-_WRAPPERS = frozenset({"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run"})
-"""comm(5) of the processes around a VMM: the terminal and the launcher."""
+_WRAPPERS = frozenset(
+    {"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run", "setpriv", "unshare", "mount", "sleep", "jailer"}
+)
+"""comm(5) of what stands around a VMM: the terminal and the launcher."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ class Launch:
     description: str
     argv: tuple[str, ...]
     directory: str
+    user: int
     limits: Limits | None = None
+    mounts: tuple[tuple[str, ...], ...] = ()
+    """Arguments of mount(8), each for one mount that only the VM's processes see."""
 
     @property
     def name(self) -> str:

@@ -7,12 +7,15 @@ VMM's lock (see launch.py) is the mutex.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
+from nqrust.agent import users
 from nqrust.agent.scopes import launch as launcher
 from nqrust.agent.scopes import limits, procfs
 from nqrust.agent.scopes.port import Launch, Scope
 from nqrust.agent.settings import Settings
-from nqrust.contract.names import SCOPE_PREFIX
+from nqrust.contract.names import SCOPE_PREFIX, scope_name
+from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host, command
 
 _JOIN = 'while [ "$1" != -- ]; do echo $$ >"$1"; shift; done 2>/dev/null; shift; exec "$@"'
@@ -25,7 +28,8 @@ class ProcessScopes:
         self._groups = threading.Lock()
 
     def all(self) -> dict[str, Scope]:
-        return procfs.scan(self._host, self._identify)
+        owners = self._owners()
+        return procfs.scan(self._host, lambda host, process: self._identify(host, process, owners))
 
     def get(self, vm_id: str) -> Scope | None:
         return self.all().get(vm_id)
@@ -41,9 +45,8 @@ class ProcessScopes:
                     "sh",
                     *groups,
                     "--",
-                    "setsid",
                     *launcher.argv(launch, self._settings),
-                    env=launcher.environment(launch.name, self._settings),
+                    env=launcher.environment(launch, self._settings),
                     timeout=30,
                 )
             )
@@ -57,5 +60,19 @@ class ProcessScopes:
         with self._groups:
             limits.remove_empty_groups(self._host, SCOPE_PREFIX)
 
-    def _identify(self, host: Host, process: str) -> str | None:
-        return procfs.scope_of_environ(host.read_bytes(f"{process}/environ"), self._settings.run_dir)
+    def _owners(self) -> dict[int, str]:
+        """User of a VM -> name of its scope. The group of a VM's folder is its user."""
+        vms = self._settings.vms_dir
+        try:
+            found = {vm_id: self._host.stat(f"{vms}/{vm_id}") for vm_id in self._host.listdir(vms)}
+        except PathMissing:
+            return {}
+        return {folder.gid: scope_name(vm_id) for vm_id, folder in found.items() if folder and users.is_vm_user(folder.gid)}
+
+    def _identify(self, host: Host, process: str, owners: Mapping[int, str]) -> str | None:
+        """By its environment; a program can change its own, and the jailer clears it, so by a VM's user too."""
+        environment = host.read_bytes(f"{process}/environ")
+        named = procfs.scope_of_environ(environment, self._settings.run_dir)
+        if named is None and not procfs.of_another_agent(environment, self._settings.run_dir):
+            return owners.get(procfs.user_of(host.read_text(f"{process}/status")))
+        return named

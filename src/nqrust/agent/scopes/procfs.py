@@ -38,6 +38,18 @@ def scope_of_environ(data: bytes, run_dir: str) -> str | None:
     return found if found and ours and found.startswith(SCOPE_PREFIX) else None
 
 
+def of_another_agent(data: bytes, run_dir: str) -> bool:
+    """Whether /proc/PID/environ names the `run_dir` of another agent of this machine."""
+    named = [item.partition(b"=")[2] for item in data.split(b"\0") if item.startswith(RUN_DIR_ENV.encode() + b"=")]
+    return bool(named) and named[-1] != run_dir.encode()
+
+
+def user_of(status: str) -> int:
+    """The real user of /proc/PID/status."""
+    found = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
 def parse_stat(text: str) -> tuple[str, str, int]:
     """Parse comm, state letter and start time (clock ticks since boot) of /proc/PID/stat. The comm may contain anything."""
     head, _, tail = text.rpartition(")")

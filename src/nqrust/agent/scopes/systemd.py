@@ -48,7 +48,7 @@ class SystemdScopes:
                 *limits.properties(launch.limits),
                 "--",
                 *launcher.argv(launch, self._settings),
-                env=launcher.environment(launch.name, self._settings),
+                env=launcher.environment(launch, self._settings),
                 timeout=30,
             )
         )

@@ -27,6 +27,7 @@ class Machine:
     kernel: str
     mac: str
     tap: str
+    user: int
     accel: str  # kvm | tcg
     kernel_elf: str | None = None
     initrd: str | None = None
@@ -62,6 +63,8 @@ class Vmm(Protocol):
 
     name: str
     capabilities: Capabilities
+    exit_signals: dict[int, int]
+    """Exit statuses of the VMM's own for signals that it caught -> 128 + the signal, as a shell counts."""
 
     def argv(self, machine: Machine) -> tuple[str, ...]:
         """Return program and arguments; the serial port is on their terminal.
@@ -72,6 +75,10 @@ class Vmm(Protocol):
 
     def prepare(self, machine: Machine) -> None:
         """Prepare files before the program starts: remove stale sockets, create log files."""
+        ...
+
+    def mounts(self, machine: Machine) -> tuple[tuple[str, ...], ...]:
+        """Arguments of mount(8) for what only the VM's own processes see."""
         ...
 
     def configure(self, machine: Machine) -> None:

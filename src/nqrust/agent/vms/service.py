@@ -7,6 +7,7 @@ last.
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from nqrust.agent.network import addresses
 from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.forwards import Forwards
 from nqrust.agent.network.taps import Taps
-from nqrust.agent.scopes import limits
+from nqrust.agent.scopes import launch, limits
 from nqrust.agent.scopes.port import Launch, Scope, Scopes, exit_status
 from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store, VmRecord, check_generation, check_id
@@ -61,6 +62,7 @@ class VmService:
         self.host, self.settings, self.store, self.scopes = parts.host, parts.settings, parts.store, parts.scopes
         self.taps, self.dhcp, self.blobs, self.guests = parts.taps, parts.dhcp, parts.blobs, parts.guests
         self.drivers, self.forwards = parts.drivers, parts.forwards
+        self._claiming = threading.Lock()
         self.observer = Observer(parts.host, parts.store, parts.guests, parts.drivers)
 
     # --- reading
@@ -170,6 +172,8 @@ class VmService:
         if record is not None:
             volumes.keep(self.host, self.store, self.settings.volumes_dir, record)
         self.host.remove_tree(self.store.directory(vm_id))
+        if record is not None and record.user:
+            self.host.remove_tree(launch.screen_dir(self.settings, record.user))
         self.forwards.sync()
         self.blobs.forget(keep=self._blobs_in_use)
 
@@ -234,8 +238,9 @@ class VmService:
         return None
 
     def _make_disk(self, spec: VmSpec, record: VmRecord, identity: disks.Identity) -> None:
-        directory = self.store.prepare(spec.id)
-        disk = self.store.disk(spec.id)
+        with self._claiming:
+            self.store.claim_user(record)
+        directory, disk = self.store.directory(spec.id), self.store.disk(spec.id)
         writer = disk_writers.writer(spec.image.rootfs_type, self.settings.helper)
         new = not self.host.exists(disk)
         attached = [volume.device for volume in record.volumes] if new else spec.attached
@@ -243,9 +248,16 @@ class VmService:
         if new:
             image = self.blobs.readable(spec.image.name, spec.image.rootfs)
             record.network_written = disks.create(
-                self.host, image=image, disk=disk, size_mib=spec.disk_mib, identity=identity, writer=writer
+                self.host,
+                image=image,
+                disk=disk,
+                user=record.user,
+                size_mib=spec.disk_mib,
+                identity=identity,
+                writer=writer,
             )
         elif record.injected != identity.digest:
+            self._own(record, disk)
             record.network_written = writer.again(self.host, disk, identity)
         record.injected, record.token_sha256 = identity.digest, hash_token(spec.guest_token)
         self.host.remove(exit_status(directory))
@@ -272,7 +284,9 @@ class VmService:
         self.store.write(record)
         if record.ip:
             self.dhcp.reserve(record.id, record.mac, record.ip, record.name)
-        self.taps.ensure(record.tap, record.id)
+        self.taps.ensure(record.tap, record.id, record.user)
+        self._own(record, machine.disk, *machine.volumes)
+        launch.prepare_vm(self.host, self.settings, record.user, machine.directory)
         driver.prepare(machine)
         self.guests.forget(record.id)  # reports of the last boot do not apply to this one
         try:
@@ -281,7 +295,8 @@ class VmService:
             )
             if record.rate_limits.limits_network and not driver.capabilities.network_limits:
                 self.taps.limit(record.tap, record.id, record.rate_limits)
-            self.scopes.spawn(Launch(record.id, f"VM {record.name}", argv, machine.directory, allowed))
+            view = driver.mounts(machine)
+            self.scopes.spawn(Launch(record.id, f"VM {record.name}", argv, machine.directory, record.user, allowed, view))
             self._wait_for_vmm(record)
             driver.configure(machine) if snapshot is None else driver.load(machine, snapshot)
             self.forwards.sync()
@@ -291,6 +306,11 @@ class VmService:
             self.store.write(record)
             self.taps.remove(record.tap, owner=record.id)
             raise
+
+    def _own(self, record: VmRecord, *disks: str) -> None:
+        """The VM's user, and nobody else, may open these disks."""
+        for disk in disks:
+            self.host.set_mode(disk, mode=0o600, owner=str(record.user), group=str(record.user))
 
     def _machine(self, record: VmRecord, driver: Vmm, accel: str) -> Machine:
         image = record.image
@@ -309,6 +329,7 @@ class VmService:
             root_device=image.root_device,
             mac=record.mac,
             tap=record.tap,
+            user=record.user,
             accel=accel,
             volumes=volumes.paths(self.host, self.store, record),
             rate_limits=record.rate_limits,

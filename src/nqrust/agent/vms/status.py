@@ -42,7 +42,7 @@ class Observer:
             found.image, found.vcpus, found.memory_mib = record.image.name, record.vcpus, record.memory_mib
         if scope is not None and scope.vmm:
             self._running(found, scope)
-        elif scope is None and record is not None and record.asked == "run" and vm_id not in self.starting:
+        elif record is not None and record.asked == "run" and vm_id not in self.starting and self._ended(vm_id, scope):
             found.state, found.exit_reason = self.ending(vm_id)
         return found
 
@@ -62,6 +62,10 @@ class Observer:
             found.guest = note.report
             found.ip = found.ip or note.report.ip
 
+    def _ended(self, vm_id: str, scope: Scope | None) -> bool:
+        """Whether the VMM is gone. Its launcher, which is in the scope too, may still put the terminal away."""
+        return scope is None or self._host.exists(exit_status(self._store.directory(vm_id)))
+
     def ending(self, vm_id: str) -> tuple[str, str]:
         """Return state and reason of a VM that ended although it was asked to run.
 
@@ -73,6 +77,9 @@ class Observer:
             code = int(self._host.read_text(exit_status(directory)).strip())
         except (HostError, ValueError):
             return "failed", "The VMM ended without an exit status: a kill or a host shutdown ended it."
+        record = self._store.read(vm_id)
+        driver = self._drivers.get(record.vmm) if record else None
+        code = driver.exit_signals.get(code, code) if driver else code
         if code > 128:
             return "failed", f"The VMM ended after signal {code - 128}."
         panic = _PANIC.search(self.log_tail(vm_id, _TAIL))

@@ -19,12 +19,16 @@ _PIECE = 65536
 
 
 class Terminal:
-    """`read` returns the program's output, b"" at its end; `write` is the keyboard. `close` ends the program."""
+    """`read` gives what the program shows, b"" at its end; `write` is the keyboard. `close` ends the program.
+    `owner`: number of the user that may open the terminal."""
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], *, rows: int = 24, columns: int = 80) -> None:
+    def __init__(
+        self, argv: Sequence[str], environment: Mapping[str, str], *, owner: int = 0, rows: int = 24, columns: int = 80
+    ) -> None:
         self._master, slave = os.openpty()
         try:
             path = os.ttyname(slave)
+            os.fchown(slave, owner, -1)
             self.resize(rows, columns)
             self._pid = os.posix_spawn(
                 argv[0],

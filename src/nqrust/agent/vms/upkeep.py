@@ -22,7 +22,8 @@ def cut_console_logs(service: VmService) -> list[str]:
             found = service.host.stat(path)
             if found is not None and found.size > LARGEST:
                 tail = service.host.read_bytes(path)[-KEPT:]
-                service.host.write_file(path, tail[tail.find(b"\n") + 1 :], mode=0o600)
+                owner = str(found.uid)
+                service.host.write_file(path, tail[tail.find(b"\n") + 1 :], mode=0o600, owner=owner, group=owner)
                 cut.append(vm_id)
         except HostError:
             continue
@@ -32,7 +33,12 @@ def cut_console_logs(service: VmService) -> list[str]:
 def remove_dead_consoles(service: VmService) -> None:
     """Remove sockets of dead screens (the host went down, or the VMM was killed with its terminal)."""
     folder = service.settings.screen_dir
-    for entry in service.host.listdir(folder):
-        pid = entry.partition(".")[0]
-        if pid.isdigit() and not service.host.exists(f"/proc/{pid}"):
-            service.host.remove(f"{folder}/{entry}")
+    known = {str(record.user) for record in service.store.all()}
+    for user in service.host.listdir(folder):
+        if user not in known:
+            service.host.remove_tree(f"{folder}/{user}")
+            continue
+        for entry in service.host.listdir(f"{folder}/{user}"):
+            pid = entry.partition(".")[0]
+            if pid.isdigit() and not service.host.exists(f"/proc/{pid}"):
+                service.host.remove(f"{folder}/{user}/{entry}")

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from nqrust.agent.disks import tools
 from nqrust.agent.disks.netconf.image import LARGEST_FOLDER, LARGEST_TEXT, MOST_NAMES, Image, Wanted
-from nqrust.host.port import Host, command
+from nqrust.host.port import Host
 
-_LONG = 300.0  # seconds
 _PLAIN = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+-]{0,99}")
 _ENTRY = re.compile(r"/\d+/(\d{6})/\d+/\d+/([^/]+)/(\d*)/")
 
@@ -37,7 +37,7 @@ def look(host: Host, disk: str, folder: str, wanted: Wanted) -> Image:
         _debugfs(host, disk, folder, [f"dump {path} {folder}/look{number}" for number, path in enumerate(readable)])
     texts: dict[str, str | None] = dict.fromkeys(sizes)
     for number, path in enumerate(readable):
-        if host.exists(f"{folder}/look{number}"):
+        if tools.written(host, f"{folder}/look{number}"):
             texts[path] = host.read_bytes(f"{folder}/look{number}", LARGEST_TEXT).decode(errors="replace")
             host.remove(f"{folder}/look{number}")
     links = {path: target for path, (_, _, target) in found.items() if target}
@@ -73,5 +73,5 @@ def entries_of(text: str, folder: str) -> list[tuple[str, int | None]] | None:
 
 
 def _debugfs(host: Host, disk: str, folder: str, lines: Sequence[str]) -> str:
-    host.write_file(f"{folder}/look", "\n".join([*lines, ""]).encode(), mode=0o600)
-    return host.run(command("debugfs", "-f", f"{folder}/look", disk, timeout=_LONG)).stdout
+    host.write_file(f"{folder}/look", "\n".join([*lines, ""]).encode(), mode=0o600, owner=tools.owner_of(host, disk))
+    return tools.run(host, disk, "debugfs", "-f", f"{folder}/look", disk).stdout

@@ -17,16 +17,16 @@ CONSOLE = "console=ttyS0 reboot=k panic=1 pci=off"
 Request = tuple[str, str, dict[str, Any]]
 
 
-def api_socket(directory: str) -> str:
-    return f"{directory}/firecracker.sock"
+API_SOCKET, LOG, METRICS = "/firecracker.sock", "/firecracker.log", "/firecracker.metrics"
+KERNEL, INITRD = "/kernel", "/initrd"
+SAVED_STATE, SAVED_MEMORY = "/saved/vmstate", "/saved/memory"
+NEW_STATE, NEW_MEMORY = "/snapshot/vmstate", "/snapshot/memory"
+"""Paths inside the jail, the same for every VM: a snapshot names its disks by them."""
 
 
-def log_file(directory: str) -> str:
-    return f"{directory}/firecracker.log"
-
-
-def metrics_file(directory: str) -> str:
-    return f"{directory}/firecracker.metrics"
+def disk(number: int) -> str:
+    """The VM's own disk is number 0, its volumes follow."""
+    return f"/disk{number}"
 
 
 def limiter(bytes_a_second: int | None, operations: int | None = None) -> dict[str, Any]:
@@ -64,17 +64,20 @@ def boot_requests(machine: Machine) -> tuple[Request, ...]:
     `cache_type` Writeback: a guest's flush reaches the disk, as with QEMU's default.
     """
     boot: dict[str, Any] = {
-        "kernel_image_path": machine.kernel_elf,
+        "kernel_image_path": KERNEL,
         "boot_args": f"{CONSOLE} {machine.cmdline}".strip(),
     }
     if machine.initrd:
-        boot["initrd_path"] = machine.initrd
+        boot["initrd_path"] = INITRD
     limits = machine.rate_limits
-    disk = {"cache_type": "Writeback", **({"rate_limiter": disk_limiter(limits)} if limits.disk_kib or limits.disk_iops else {})}
+    options = {
+        "cache_type": "Writeback",
+        **({"rate_limiter": disk_limiter(limits)} if limits.disk_kib or limits.disk_iops else {}),
+    }
     network = network_limiters(limits) if limits.limits_network else {}
     return (
-        ("PUT", "/logger", {"log_path": log_file(machine.directory), "level": "Warning", "show_level": True}),
-        ("PUT", "/metrics", {"metrics_path": metrics_file(machine.directory)}),
+        ("PUT", "/logger", {"log_path": LOG, "level": "Warning", "show_level": True}),
+        ("PUT", "/metrics", {"metrics_path": METRICS}),
         ("PUT", "/machine-config", {"vcpu_count": machine.vcpus, "mem_size_mib": machine.memory_mib}),
         ("PUT", "/boot-source", boot),
         (
@@ -82,10 +85,10 @@ def boot_requests(machine: Machine) -> tuple[Request, ...]:
             "/drives/rootfs",
             {
                 "drive_id": "rootfs",
-                "path_on_host": machine.disk,
+                "path_on_host": disk(0),
                 "is_root_device": True,
                 "is_read_only": False,
-                **disk,
+                **options,
             },
         ),
         *(
@@ -94,13 +97,13 @@ def boot_requests(machine: Machine) -> tuple[Request, ...]:
                 f"/drives/volume{number}",
                 {
                     "drive_id": f"volume{number}",
-                    "path_on_host": path,
+                    "path_on_host": disk(number),
                     "is_root_device": False,
                     "is_read_only": False,
-                    **disk,
+                    **options,
                 },
             )
-            for number, path in enumerate(machine.volumes, start=1)
+            for number in range(1, len(machine.volumes) + 1)
         ),
         (
             "PUT",
@@ -126,8 +129,8 @@ class ApiError(Exception):
 
 
 class Api:
-    def __init__(self, directory: str, timeout: float = 10.0) -> None:
-        transport = httpx.HTTPTransport(uds=api_socket(directory))
+    def __init__(self, socket: str, timeout: float = 10.0) -> None:
+        transport = httpx.HTTPTransport(uds=socket)
         self._client = httpx.Client(transport=transport, base_url="http://localhost", timeout=timeout)
 
     def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

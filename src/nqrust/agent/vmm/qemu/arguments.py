@@ -11,10 +11,13 @@ from nqrust.contract.vms import RateLimits
 
 CONSOLE = "console=ttyS0 reboot=k panic=1"
 _VOLUMES_FROM = 0x06
+KVM_CPU = "host,-arch-capabilities"
+"""All that the host's CPU has, but for one feature: QEMU aborts where it is announced and a nested host lacks its MSR (0x10a).
+It only tells a guest which mitigations it may leave out."""
 
 
 def qmp_socket(directory: str) -> str:
-    return f"{directory}/qmp.sock"
+    return f"{directory}/run/qmp.sock"
 
 
 def kernel_command_line(machine: Machine) -> str:
@@ -64,7 +67,7 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-machine",
         f"{board},accel={'kvm' if kvm else 'tcg'}",
-        *(("-cpu", "host") if kvm else ()),
+        *(("-cpu", KVM_CPU) if kvm else ()),
         "-smp",
         str(machine.vcpus),
         "-m",

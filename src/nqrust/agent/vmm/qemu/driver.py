@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from nqrust.agent import users
 from nqrust.agent.errors import Failed
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
 from nqrust.agent.vmm.qemu import migration
 from nqrust.agent.vmm.qemu.arguments import arguments, qmp_socket
 from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError
 from nqrust.contract.vms import RateLimits
-from nqrust.host.port import Host
+from nqrust.host.port import Host, command
 
 _PROGRAMS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")  # RHEL installs it outside PATH
 _READY = 10.0  # seconds for the monitor to come up
@@ -24,6 +25,7 @@ _STATES = {
 class Qemu:
     name = "qemu"
     capabilities = Capabilities(accelerators=frozenset({"kvm", "tcg"}), snapshot=True)
+    exit_signals = dict[int, int]()
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -34,12 +36,20 @@ class Qemu:
             raise Failed(
                 "NQR-VMM-101", "QEMU is not installed on this host.", "Install it, or run `nqr install` again.", status=503
             )
-        if machine.snapshot is None:
-            return arguments(program, machine)
-        return arguments(program, machine, migration.board(self._host, machine.snapshot))
+        board = "q35" if machine.snapshot is None else migration.board(self._host, machine.snapshot)
+        return (*users.become(machine.user), *arguments(program, machine, board))
 
     def prepare(self, machine: Machine) -> None:
-        self._host.remove(qmp_socket(machine.directory))
+        """Make nodes of the devices that QEMU opens, for its user alone. mknod(1); numbers of Linux, devices.txt."""
+        owner = str(machine.user)
+        for name, _, major, minor in _devices(machine):
+            node = f"{machine.directory}/{name}"
+            self._host.remove(node)
+            self._host.run(command("mknod", "-m", "0600", node, "c", major, minor))
+            self._host.set_mode(node, mode=0o600, owner=owner, group=owner)
+
+    def mounts(self, machine: Machine) -> tuple[tuple[str, ...], ...]:
+        return tuple(("--bind", f"{machine.directory}/{name}", path) for name, path, _, _ in _devices(machine))
 
     def configure(self, machine: Machine) -> None:
         """Wait for QEMU's monitor, so that a later stop or pause finds it. QEMU boots without configuration."""
@@ -86,6 +96,11 @@ class Qemu:
                 qmp.execute(what, **arguments)
         except QmpError as error:
             raise _silent(str(error)) from error
+
+
+def _devices(machine: Machine) -> tuple[tuple[str, str, str, str], ...]:
+    tun = ("tun", "/dev/net/tun", "10", "200")
+    return (tun, ("kvm", "/dev/kvm", "10", "232")) if machine.accel == "kvm" else (tun,)
 
 
 def _silent(why: str) -> Failed:

@@ -1,0 +1,107 @@
+"""The jail of a Firecracker: what the jailer makes of its folder, and what is put into it. jailer.md of Firecracker.
+
+DIRECTORY/jail/firecracker/<id>/root    root of the VM's processes; they may write there
+  kernel, initrd, disk0, disk1 ...      empty files; the VM's mount namespace shows the real ones in their place
+  firecracker.sock, .log, .metrics
+  saved/      the snapshot that the VM starts from
+  snapshot/   where the next snapshot is written
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+
+from nqrust.agent.vmm.firecracker import api
+from nqrust.agent.vmm.port import Machine
+from nqrust.host.errors import HostError, PathMissing
+from nqrust.host.port import Host, Kind
+
+LINKS = 8
+"""Symbolic links that are followed to the program."""
+
+
+def program(host: Host, name: str) -> str | None:
+    """The path of a program with its links resolved: the jailer names the jail after it."""
+    path = host.which(name)
+    for _ in range(LINKS):
+        found = host.stat(path) if path else None
+        if path is None or found is None or found.kind is not Kind.symlink:
+            return path
+        path = os.path.normpath(os.path.join(os.path.dirname(path), host.readlink(path)))
+    return None
+
+
+def base(directory: str) -> str:
+    return f"{directory}/jail"
+
+
+def root(host: Host, directory: str) -> str:
+    """The root of the jail that is there. Raises PathMissing."""
+    names = host.listdir(base(directory))
+    if not names:
+        raise PathMissing(base(directory), "there is no jail")
+    return _root(directory, names[0])
+
+
+def make(host: Host, machine: Machine, firecracker: str) -> None:
+    """An empty jail with a place for everything that `mounts` shows in it. No process of the VM may run."""
+    host.remove_tree(base(machine.directory))
+    top, owner = _root(machine.directory, os.path.basename(firecracker)), str(machine.user)
+    path = machine.directory
+    for part in top.removeprefix(f"{machine.directory}/").split("/"):
+        path = f"{path}/{part}"
+        host.mkdir(path, mode=0o755)
+    for folder in ("saved", "snapshot"):
+        host.mkdir(f"{top}/{folder}", mode=0o700, owner=owner, group=owner)
+    for file in (api.LOG, api.METRICS, *(place for _, place in _shown(machine))):
+        host.write_file(f"{top}{file}", b"", mode=0o600, owner=owner, group=owner)
+
+
+def mounts(host: Host, machine: Machine) -> tuple[tuple[str, ...], ...]:
+    """Arguments of mount(8): the files of the VM in its jail, without copies."""
+    top = root(host, machine.directory)
+    return tuple(("--bind", source, f"{top}{place}") for source, place in _shown(machine))
+
+
+@contextlib.contextmanager
+def socket(host: Host, directory: str) -> Iterator[str]:
+    """A path of the API's socket, short enough for connect(2), that leads to nothing else: the VM's user may replace the
+    socket by a link to another program's. Raises HostError, OSError."""
+    descriptor = os.open(f"{root(host, directory)}{api.API_SOCKET}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise HostError(f"{directory}: the API's socket was replaced")
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def take_snapshot(host: Host, directory: str, folder: str) -> None:
+    """Move what Firecracker wrote into `folder`. Raises HostError where it is not two plain files."""
+    top = root(host, directory)
+    for place in (api.NEW_STATE, api.NEW_MEMORY):
+        target = f"{folder}/{place.rpartition('/')[2]}"
+        host.rename(f"{top}{place}", target)
+        found = host.stat(target)
+        if found is None or found.kind is not Kind.file:
+            raise HostError(f"{target}: Firecracker wrote no plain file")
+
+
+def _root(directory: str, name: str) -> str:
+    return f"{base(directory)}/{name}/{os.path.basename(directory)}/root"
+
+
+def _shown(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Path on the host, place in the jail."""
+    assert machine.kernel_elf is not None, "argv refuses an image without one"
+    yield machine.kernel_elf, api.KERNEL
+    if machine.initrd:
+        yield machine.initrd, api.INITRD
+    for number, path in enumerate((machine.disk, *machine.volumes)):
+        yield path, api.disk(number)
+    if machine.snapshot:
+        yield f"{machine.snapshot}/vmstate", api.SAVED_STATE
+        yield f"{machine.snapshot}/memory", api.SAVED_MEMORY

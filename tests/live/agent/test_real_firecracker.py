@@ -1,0 +1,105 @@
+"""The agent with a real Firecracker in its jail, and with QEMU under KVM: the same guest, the same promises."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import bare_guest, real_firecracker
+from tests.machine_scripts.calling import run_script
+
+pytestmark = pytest.mark.hosts
+_reason = real_firecracker.why_not()
+
+
+@pytest.fixture(scope="module", params=["firecracker", "qemu"])
+def seen(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    if _reason:
+        pytest.skip(_reason)
+    vmm = request.param
+    programs = str(real_firecracker.programs()) if vmm == "firecracker" else "-"
+    work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
+    work.chmod(0o711)  # users of VMs pass through it
+    try:
+        image = work / "bare"
+        image.mkdir()
+        bare_guest.image(image)
+        yield {"vmm_name": vmm} | run_script(
+            "vms_under_firecracker.py", image, work, programs, vmm, namespaces=("net", "mount"), seconds=200
+        )
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def test_the_guest_boots_under_kvm(seen: dict[str, Any]) -> None:
+    assert seen["first"] == ["running", seen["vmm_name"], "kvm", 1]
+
+
+def test_the_vmm_and_its_console_are_nobody_on_the_host(seen: dict[str, Any]) -> None:
+    for process in (seen["vmm"], seen["screen"]):
+        assert process["uids"] == process["gids"] and process["uids"][0] >= 1_900_000_000, process
+        assert process["capabilities"] == ["0" * 16], process
+        assert process["no_new_privileges"] == "1", process
+    assert seen["vmm"]["seccomp"] == "2"
+
+
+def test_its_user_opens_no_file_of_another_vm_and_no_configuration(seen: dict[str, Any]) -> None:
+    assert seen["others"] > 5
+    assert seen["reached"] == []
+
+
+def test_a_jailed_vmm_sees_its_own_files_only(seen: dict[str, Any]) -> None:
+    if seen["vmm_name"] == "qemu":
+        assert "etc" in seen["root"], "QEMU has no jail"
+        return
+    assert seen["root"] == sorted(
+        ["dev", "disk0", "disk1", "firecracker", "firecracker.log", "firecracker.metrics", "firecracker.pid", "firecracker.sock", "kernel", "run",
+         "saved", "snapshot"]
+    )  # fmt: skip
+
+
+def test_the_console_works_both_ways(seen: dict[str, Any]) -> None:
+    assert "counter 1" in seen["typed"] and "counter 2" in seen["typed"]
+    assert seen["boot_id_shown"]
+
+
+def test_a_vm_is_paused_resumed_and_limited(seen: dict[str, Any]) -> None:
+    assert seen["paused"] == ["paused", "running"]
+    assert seen["limited"] == "running"
+
+
+def test_the_memory_of_a_snapshot_goes_on_in_another_process(seen: dict[str, Any]) -> None:
+    assert seen["snapshot"] == ["full", True]
+    assert seen["count_after"], "the VM runs on after its snapshot"
+    assert seen["restored"] == ["running", True]
+    assert seen["went_on"] == [True, True, True], "counter and boot id are those of the snapshot"
+    assert seen["snapshot_again"] == "full"
+
+
+def test_a_vm_outlives_its_agent(seen: dict[str, Any]) -> None:
+    assert seen["after_kill"] == ["running", True]
+    assert seen["typed_after_kill"]
+
+
+def test_a_graceful_stop_asks_the_guest(seen: dict[str, Any]) -> None:
+    assert seen["stop"] == ["stopped", "0", True]
+    assert ("ctrl-alt-del" if seen["vmm_name"] == "firecracker" else "power button") in seen["asked"]
+
+
+def test_forced_stop_reset_and_crash_are_told_apart(seen: dict[str, Any]) -> None:
+    assert seen["forced"] == ["stopped", False]
+    assert seen["reset"] == ["stopped", "The guest powered off or rebooted."]
+    assert seen["killed"] == ["failed", "The VMM ended after signal 11."]
+
+
+def test_a_flood_on_the_console_is_bounded(seen: dict[str, Any]) -> None:
+    size, still_its_own = seen["flood"]
+    assert size < 400_000 and still_its_own
+
+
+def test_nothing_is_left(seen: dict[str, Any]) -> None:
+    assert seen["left"] == {"vms": [], "processes": [], "consoles": [], "taps": [], "mounts": []}

@@ -1,0 +1,208 @@
+"""Runs in network and mount namespaces, started by tests/live/agent/test_real_firecracker.py: an agent and a real, jailed
+Firecracker, with a guest that boots in milliseconds.
+
+vms_under_firecracker.py IMAGE_FOLDER WORK_FOLDER PROGRAMS VMM     prints one JSON object of what was seen
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.machine_scripts.vms_on_a_bridge import A, B, Site, typed, up
+
+from nqrust.client.agent import AgentClient
+from nqrust.contract.agent import VmStatus
+from nqrust.contract.vms import StopRequest
+
+BOOT = re.compile(r"boot ([0-9a-f]{16})")
+
+
+async def said(client: AgentClient, vm_id: str, text: str, seconds: float = 10.0) -> str:
+    """The console log, once `text` is in it."""
+    end = time.monotonic() + seconds
+    while text not in (log := await client.console_log(vm_id)):
+        if time.monotonic() > end:
+            raise SystemExit(f"the guest never said {text!r}:\n{log}")
+        await asyncio.sleep(0.02)
+    return log
+
+
+async def settled(client: AgentClient, vm_id: str, seconds: float = 10.0) -> VmStatus:
+    """The VM, once it runs no more."""
+    end = time.monotonic() + seconds
+    while (status := await client.get_vm(vm_id)) is not None and status.state in ("running", "paused"):
+        if time.monotonic() > end:
+            break
+        await asyncio.sleep(0.05)
+    assert status is not None
+    return status
+
+
+def privileges(pid: int) -> dict[str, Any]:
+    """What proc(5) says of a process."""
+    lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    return {
+        "name": lines["Name"],
+        "uids": sorted(set(map(int, lines["Uid"].split()))),
+        "gids": sorted({*map(int, lines["Gid"].split()), *map(int, lines["Groups"].split())}),
+        "capabilities": sorted({lines[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")}),
+        "no_new_privileges": lines["NoNewPrivs"],
+        "seccomp": lines["Seccomp"],
+    }
+
+
+def reached(pid: int, paths: list[str]) -> list[str]:
+    """Those of `paths` that a process like `pid` (its user, groups and mounts) may open."""
+    status = privileges(pid)
+    user = str(status["uids"][0])
+    test = 'for path do [ -r "$path" ] || [ -w "$path" ] && echo "$path"; done; true'
+    command = ["nsenter", "-t", str(pid), "-m", "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups",
+               "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "sh", "-c", test, "sh", *paths]  # fmt: skip
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+async def scenario(site: Site) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    site.start_agent()
+    await up(site)
+    vms = site.work / "fc" / "vms"
+    async with site.client() as client:
+        began = time.monotonic()
+        first = await client.put_vm(site.spec(A, "web1", "10.0.0.20", volumes=[{"device": "vdb", "size_mib": 16, "keep": True}]))
+        booted = BOOT.search(await said(client, A, "ready, boot "))
+        seen["seconds_to_first_line"] = round(time.monotonic() - began, 3)
+        assert booted is not None
+        seen["first"] = [first.state, first.vmm, first.accel, len(first.pids)]
+        await client.put_vm(site.spec(B, "web2", "10.0.0.21"))
+        await said(client, B, "ready, boot ")
+
+        # what the VMM and the console are allowed
+        vmm = first.pids[0]
+        seen["vmm"] = privileges(vmm)
+        (screen,) = [int(p) for p in os.listdir("/proc") if p.isdigit() and is_screen_of(int(p), seen["vmm"]["uids"][0])]
+        seen["screen"] = privileges(screen)
+        others = [str(path) for path in (vms / B).rglob("*") if not path.is_dir()]
+        seen["others"] = len(others)
+        configuration = [str(site.work / "state" / name) for name in os.listdir(site.work / "state")]
+        seen["reached"] = reached(screen, [*others, *configuration, "/etc/shadow", f"{vms}/{A}/vm.json"])
+        seen["reached"] = [path for path in seen["reached"] if not path.endswith("/screenrc")]
+        seen["root"] = sorted(os.listdir(f"/proc/{vmm}/root/"))
+
+        # console both ways
+        seen["typed"] = await typed(client, A, "count", "count", "id", wait=0.5)
+        seen["boot_id_shown"] = booted[1] in seen["typed"]
+
+        # pause, resume, limits
+        seen["paused"] = [(await client.pause_vm(A)).state, (await client.resume_vm(A)).state]
+        limits = {"disk_kib": 1024, "disk_iops": 50, "net_rx_kbit": 1000, "net_tx_kbit": 2000}
+        volumes = [{"device": "vdb", "size_mib": 16, "keep": True}]
+        limited = await client.put_vm(site.spec(A, "web1", "10.0.0.20", generation=2, volumes=volumes, rate_limits=limits))
+        seen["limited"] = limited.state
+
+        # memory of a snapshot, in another process
+        await typed(client, A, "fill 16", wait=0.5)
+        snapshot = await client.create_snapshot(A, "one")
+        seen["snapshot"] = [snapshot.kind, (await client.get_vm(A) or first).pids == first.pids]
+        seen["count_after"] = "counter 3" in await typed(client, A, "count", wait=0.5)
+        await client.stop_vm(A)
+        before = len(await client.console_log(A))
+        began = time.monotonic()
+        restored = await client.restore_snapshot(A, "one")
+        seen["seconds_to_restore"] = round(time.monotonic() - began, 3)
+        seen["restored"] = [restored.state, restored.pids != first.pids]
+        shown = await typed(client, A, "count", "id", wait=0.5)
+        seen["went_on"] = ["counter 3" in shown, booted[1] in shown, before > 0]
+        seen["snapshot_again"] = (await client.create_snapshot(A, "two")).kind
+
+        # the agent is killed, and its successor is another process
+        assert site.agent is not None
+        site.agent.kill()
+        site.agent.wait()
+        site.start_agent()
+        await up(site)
+        after = await client.get_vm(A)
+        seen["after_kill"] = after is not None and [after.state, after.pids == restored.pids]
+        seen["typed_after_kill"] = "counter 4" in await typed(client, A, "count", wait=0.5)
+
+        # a graceful stop, a forced one, a reset, a crash
+        began = time.monotonic()
+        stopped = await client.stop_vm(A)
+        seen["stop"] = [stopped.state, (vms / A / "exit-status").read_text().strip(), time.monotonic() - began < 10]
+        seen["asked"] = await client.console_log(A)
+        await client.put_vm(site.spec(A, "web1", "10.0.0.20", generation=3, volumes=volumes))
+        await asyncio.sleep(0.3)
+        forced = await client.stop_vm(A, StopRequest(force=True))
+        seen["forced"] = [forced.state, (vms / A / "exit-status").exists()]
+        await client.put_vm(site.spec(A, "web1", "10.0.0.20", generation=4, volumes=volumes))
+        await asyncio.sleep(0.3)
+        await typed(client, A, "reset", wait=0.3)
+        off = await settled(client, A)
+        seen["reset"] = [off.state, off.exit_reason]
+        again = await client.put_vm(site.spec(A, "web1", "10.0.0.20", generation=5, volumes=volumes))
+        os.kill(again.pids[0], signal.SIGSEGV)
+        dead = await settled(client, A)
+        seen["killed"] = [dead.state, dead.exit_reason]
+
+        # a flood
+        await typed(client, B, "flood 3000", wait=1.0)
+        for _ in range(300):
+            log = vms / B / "console.log"
+            if log.stat().st_size < 400_000:
+                break
+            await asyncio.sleep(0.1)
+        seen["flood"] = [
+            log.stat().st_size,
+            log.stat().st_uid == privileges((await client.get_vm(B) or first).pids[0])["uids"][0],
+        ]
+
+        await client.delete_vm(A)
+        await client.delete_vm(B)
+        seen["left"] = {
+            "vms": os.listdir(vms),
+            "processes": site.leftovers(),
+            "consoles": os.listdir(site.work / "state" / "screen"),
+            "taps": [name for name in os.listdir("/sys/class/net") if name.startswith("tap")],
+            "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(site.work) in line],
+        }
+    return seen
+
+
+def is_screen_of(pid: int, user: int) -> bool:
+    try:
+        found = privileges(pid)
+    except (OSError, KeyError):
+        return False
+    return bool(found["name"] == "screen" and found["uids"] == [user])
+
+
+def main() -> None:
+    image, work, programs, vmm = sys.argv[1:]
+    site = Site(Path(image), Path(work))
+    if programs != "-":  # where the agent looks for programs, for this mount namespace alone
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/usr/local/sbin"], check=True)
+        for name in ("firecracker", "jailer"):
+            shutil.copy(f"{programs}/{name}", f"/usr/local/sbin/{name}")
+    site.env["AGENT_VMM"] = vmm
+    (site.work / "none").write_text(json.dumps({"vmm": vmm, "accel": "kvm", "reason": "the test says so"}))
+    try:
+        site.network()
+        json.dump(asyncio.run(scenario(site)), sys.stdout)
+    except BaseException:
+        shutil.copyfileobj((site.work / "agent.log").open(), sys.stderr)
+        raise
+    finally:
+        site.close()
+
+
+if __name__ == "__main__":
+    main()
