@@ -15,6 +15,7 @@ from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import Failed
 from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.forwards import Forwards
+from nqrust.agent.scopes import launch
 from nqrust.agent.scopes.port import Launch, Process, Scope
 from nqrust.agent.settings import Network, Settings
 from nqrust.agent.store import Store
@@ -247,6 +248,7 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
     scopes, taps = MemoryScopes(), MemoryTaps()
     vmm = MemoryVmm(scopes)
     store = Store(host, settings.vms_dir)
+    launch.prepare(host, settings)
     forwards = MemoryForwards(host, settings.network, store.all)
     service = VmService(
         Parts(

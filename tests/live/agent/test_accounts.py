@@ -40,7 +40,7 @@ def image(make_ext4: Callable[..., Path], path: Path, shadow: str | None = SHADO
 
 def make(source: Path, disk: Path, *users: GuestUser) -> None:
     identity = disks.Identity("a1", "web1", "http://10.0.0.1:19091", Secret("t"), (), users)
-    disks.create(HOST, image=str(source), disk=str(disk), size_mib=16, identity=identity)
+    disks.create(HOST, image=str(source), disk=str(disk), user=1_900_000_000, size_mib=16, identity=identity)
 
 
 def test_a_new_user_can_sign_in_with_key_and_password(tmp_path: Path, make_ext4: Callable[..., Path]) -> None:

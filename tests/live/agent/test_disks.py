@@ -14,6 +14,7 @@ from nqrust.host.port import command
 from nqrust.host.secret import Secret
 
 HOST = LocalHost()
+USER = 1_900_000_000
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@laptop"
 IDENTITY = disks.Identity("a1", "web1", "http://10.0.0.1:19091", Secret("the-token"), (KEY,))
 
@@ -33,7 +34,7 @@ def clean(disk: Path) -> bool:
 def test_a_copy_becomes_the_vms_own(tmp_path: Path, make_ext4: Callable[..., Path]) -> None:
     image, disk = make_ext4(tmp_path / "image"), tmp_path / "disk"
     before = image.read_bytes()
-    disks.create(HOST, image=str(image), disk=str(disk), size_mib=24, identity=IDENTITY)
+    disks.create(HOST, image=str(image), disk=str(disk), user=USER, size_mib=24, identity=IDENTITY)
     assert cat(disk, "/etc/hostname") == "web1\n"
     assert cat(disk, "/etc/guest-agent.conf") == "VM_ID=a1\nMANAGER_URL=http://10.0.0.1:19091\nTOKEN=the-token\n"
     assert cat(disk, "/root/.ssh/authorized_keys") == KEY + "\n"
@@ -49,7 +50,7 @@ def test_a_copy_becomes_the_vms_own(tmp_path: Path, make_ext4: Callable[..., Pat
 
 def test_writing_again_replaces(tmp_path: Path, make_ext4: Callable[..., Path]) -> None:
     image, disk = make_ext4(tmp_path / "image"), tmp_path / "disk"
-    disks.create(HOST, image=str(image), disk=str(disk), size_mib=8, identity=IDENTITY)
+    disks.create(HOST, image=str(image), disk=str(disk), user=USER, size_mib=8, identity=IDENTITY)
     other = disks.Identity("a1", "web1", "http://10.0.0.1:19091", Secret("t2"))
     disks.inject(HOST, str(disk), other)
     assert cat(disk, "/etc/guest-agent.conf").endswith("TOKEN=t2\n")
@@ -68,7 +69,7 @@ def test_links_in_a_hostile_image_reach_nothing_of_the_host(tmp_path: Path, make
 
     image = make_ext4(tmp_path / "image", prepare=hostile)
     with pytest.raises(Failed) as failed:
-        disks.create(HOST, image=str(image), disk=str(tmp_path / "disk"), size_mib=8, identity=IDENTITY)
+        disks.create(HOST, image=str(image), disk=str(tmp_path / "disk"), user=USER, size_mib=8, identity=IDENTITY)
     assert failed.value.code == "NQR-IMG-103"
     assert (victim / "hostname").read_text() == "mine\n"
     assert [p.name for p in victim.iterdir()] == ["hostname"]
@@ -82,7 +83,7 @@ def test_a_link_at_a_files_place_is_replaced_not_followed(tmp_path: Path, make_e
         (tree / "etc" / "shadow").write_text("root:x\n")
 
     image, disk = make_ext4(tmp_path / "image", prepare=link), tmp_path / "disk"
-    disks.create(HOST, image=str(image), disk=str(disk), size_mib=8, identity=IDENTITY)
+    disks.create(HOST, image=str(image), disk=str(disk), user=USER, size_mib=8, identity=IDENTITY)
     assert cat(disk, "/etc/hostname") == "web1\n"
     assert cat(disk, "/etc/shadow") == "root:x\n"
 
@@ -91,7 +92,7 @@ def test_what_is_no_file_system_is_refused_and_leaves_nothing(tmp_path: Path) ->
     image = tmp_path / "image"
     image.write_bytes(b"\0" * (8 << 20))
     with pytest.raises(Failed) as failed:
-        disks.create(HOST, image=str(image), disk=str(tmp_path / "disk"), size_mib=8, identity=IDENTITY)
+        disks.create(HOST, image=str(image), disk=str(tmp_path / "disk"), user=USER, size_mib=8, identity=IDENTITY)
     assert failed.value.code == "NQR-IMG-102"
     assert [p.name for p in tmp_path.iterdir()] == ["image"]
 
@@ -107,7 +108,7 @@ def test_a_full_file_system_is_told_not_half_written(tmp_path: Path, make_ext4: 
     script.write_text("".join(f"write {tmp_path}/more more{n}\n" for n in range(12)))
     HOST.run(command("debugfs", "-w", "-f", str(script), str(image)))
     with pytest.raises(Failed) as failed:
-        disks.create(HOST, image=str(image), disk=str(tmp_path / "disk"), size_mib=4, identity=IDENTITY)
+        disks.create(HOST, image=str(image), disk=str(tmp_path / "disk"), user=USER, size_mib=4, identity=IDENTITY)
     assert failed.value.code in ("NQR-IMG-103", "NQR-IMG-102")
     assert not (tmp_path / "disk").exists()
 
@@ -115,7 +116,7 @@ def test_a_full_file_system_is_told_not_half_written(tmp_path: Path, make_ext4: 
 def test_a_disk_smaller_than_its_image_is_refused(tmp_path: Path, make_ext4: Callable[..., Path]) -> None:
     with pytest.raises(Refused) as refused:
         disks.create(
-            HOST, image=str(make_ext4(tmp_path / "image", mib=24)), disk=str(tmp_path / "disk"), size_mib=16, identity=IDENTITY
+            HOST, image=str(make_ext4(tmp_path / "image", mib=24)), disk=str(tmp_path / "disk"), user=USER, size_mib=16, identity=IDENTITY
         )
     assert refused.value.code == "NQR-VMM-108"
 

@@ -35,7 +35,7 @@ victim, liar, late = (record(vm, ip, tap_name(vm)) for vm, ip in (("v", "10.0.0.
 records, guests = [victim, liar], {}
 taps, unpinned = (Taps(LocalHost(), "fcbr0", isolated=True, records=given) for given in (lambda: records, None))
 for one in records:
-    unpinned.ensure(one.tap, one.id)
+    unpinned.ensure(one.tap, one.id, 1_900_000_000)
     guests[one.id] = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(guests[one.id], 0x400454CA, struct.pack("16sH", one.tap.encode(), 0x1002))  # TUNSETIFF, as a VMM does
 assert taps.pin() == sorted([victim.tap, liar.tap]), "running VMs whose TAPs are not pinned"
@@ -47,7 +47,7 @@ time.sleep(0.2)
 assert victim.tap in entry, entry
 assert victim.mac in sh("ip neigh show 10.0.0.20 dev fcbr0")
 records.append(late)
-taps.ensure(late.tap, late.id)
+taps.ensure(late.tap, late.id, 1_900_000_001)
 assert permanent() == ["10.0.0.20", "10.0.0.21", "10.0.0.22"]
 taps.remove(victim.tap, owner=victim.id)
 taps.pin()

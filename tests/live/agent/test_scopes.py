@@ -25,8 +25,11 @@ from nqrust.agent.scopes.process import ProcessScopes
 from nqrust.agent.scopes.procfs import parse_stat, scope_of_cgroup, scope_of_environ
 from nqrust.agent.scopes.systemd import SystemdScopes
 from nqrust.agent.settings import Settings
-from nqrust.agent.vms.terminal import Terminal
 from nqrust.host.local import LocalHost
+
+USER = 1_900_000_000
+STAND_IN = ("tail", "-f", "/dev/null")
+"""A VMM: no program that a launch itself runs bears its name."""
 
 CGROUPS = {
     "unified": "0::/nqrust.slice/nqrust-vms.slice/fc-0b8f-1.scope\n",
@@ -71,7 +74,7 @@ def test_systemd_gets_one_scope_with_the_vm_inside(tmp_path: Path) -> None:
     seen: list[tuple[str, ...]] = []
     run = host.run
     host.run = lambda cmd, **more: (seen.append(cmd.argv), run(cmd, **more))[1]  # type: ignore[method-assign]
-    SystemdScopes(host, settings).spawn(Launch("a1", "VM web1", ("qemu", "-x"), "/srv/fc/vms/a1"))
+    SystemdScopes(host, settings).spawn(Launch("a1", "VM web1", ("qemu", "-x"), "/srv/fc/vms/a1", USER))
     (argv,) = seen
     assert argv[:6] == ("systemd-run", "--scope", "--collect", "--quiet", "--unit", "fc-a1")
     assert argv[argv.index("--property") + 1] == "Before=nqrust-agent.service", "at a shutdown the agent ends first"
@@ -95,7 +98,9 @@ def real(tmp_path: Path) -> Iterator[tuple[ProcessScopes, Callable[..., Launch]]
     def launch(*argv: str, vm_id: str = "unit-test-1") -> Launch:
         directory = tmp_path / "fc" / "vms" / vm_id
         directory.mkdir(parents=True, exist_ok=True)
-        return Launch(vm_id, "VM test", argv, str(directory))
+        if scopes.get(vm_id) is None:
+            launcher.prepare_vm(host, settings, USER, str(directory))
+        return Launch(vm_id, "VM test", argv, str(directory), USER)
 
     yield scopes, launch
     for vm_id in scopes.all():
@@ -117,11 +122,11 @@ def vmm(scopes: ProcessScopes, vm_id: str = "unit-test-1") -> list[int]:
 
 def test_a_second_start_never_yields_a_second_vmm(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:
     scopes, launch = real
-    scopes.spawn(launch("sleep", "60"))
+    scopes.spawn(launch(*STAND_IN))
     until(lambda: vmm(scopes))
     first = vmm(scopes)
     for _ in range(3):
-        scopes.spawn(launch("sleep", "60"))
+        scopes.spawn(launch(*STAND_IN))
     time.sleep(0.5)
     assert vmm(scopes) == first
     until(lambda: len(scopes.all()["unit-test-1"].processes) == 3)  # the losers' terminals are gone too
@@ -130,7 +135,7 @@ def test_a_second_start_never_yields_a_second_vmm(real: tuple[ProcessScopes, Cal
 
 def test_the_end_of_the_terminal_does_not_end_the_vmm(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:
     scopes, launch = real
-    scopes.spawn(launch("sleep", "60"))
+    scopes.spawn(launch(*STAND_IN))
     until(lambda: vmm(scopes))
     first = vmm(scopes)
     (screen,) = [p.pid for p in scopes.all()["unit-test-1"].processes if p.comm == "screen"]
@@ -146,7 +151,7 @@ def test_the_kernel_holds_a_vmm_to_its_limits_and_nothing_of_them_stays(
     host = LocalHost()
     if not limits.make_groups(host, "fc-unit-test-1", limits.Limits(400, 150, 260)):
         pytest.skip("no control group can be made here")
-    scopes.spawn(replace(launch("sleep", "60"), limits=limits.Limits(400, 150, 260)))
+    scopes.spawn(replace(launch(*STAND_IN), limits=limits.Limits(400, 150, 260)))
     until(lambda: vmm(scopes))
     found = limits.in_force(host, vmm(scopes)[0])
     assert found is not None
@@ -170,7 +175,7 @@ def test_how_the_vmm_ended_is_kept_and_nothing_stays(real: tuple[ProcessScopes, 
 async def test_no_byte_of_a_viewer_is_a_command_to_screen(
     real: tuple[ProcessScopes, Callable[..., Launch]], tmp_path: Path
 ) -> None:
-    """screen runs as root: a command of it would be one on the host."""
+    """A command of screen would be one on the host, although not root's."""
     scopes, launch = real
     # Neither sh nor cat: a name of their own makes the stand-in a VMM.
     program = "import os, tty; tty.setraw(0); print('ready', flush=True)\nwhile data := os.read(0, 99): os.write(1, data)"
@@ -179,9 +184,9 @@ async def test_no_byte_of_a_viewer_is_a_command_to_screen(
     log = Path(spawned.log)
     until(lambda: log.exists() and b"ready" in log.read_bytes())
     (screen,) = [process.pid for process in scopes.all()["unit-test-1"].processes if process.comm == "screen"]
-    session = SimpleNamespace(host=LocalHost(), settings=scopes._settings)
-    argv = console.viewer(session, f"{screen}.{spawned.name}")  # type: ignore[arg-type]
-    terminal = Terminal(argv, console.environment(session))  # type: ignore[arg-type]
+    store = SimpleNamespace(read=lambda _: SimpleNamespace(user=USER), directory=lambda _: spawned.directory)
+    session = SimpleNamespace(host=LocalHost(), settings=scopes._settings, store=store)
+    terminal = console.open_viewer(session, spawned.vm_id, f"{screen}.{spawned.name}")  # type: ignore[arg-type]
     try:
         await terminal.read()
         await asyncio.sleep(0.5)
@@ -198,8 +203,8 @@ async def test_no_byte_of_a_viewer_is_a_command_to_screen(
 
 def test_killing_a_scope_ends_all_of_it_and_no_other(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:
     scopes, launch = real
-    scopes.spawn(launch("sleep", "60"))
-    scopes.spawn(launch("sleep", "60", vm_id="unit-test-2"))
+    scopes.spawn(launch(*STAND_IN))
+    scopes.spawn(launch(*STAND_IN, vm_id="unit-test-2"))
     until(lambda: vmm(scopes) and vmm(scopes, "unit-test-2"))
     scopes.kill("unit-test-1", signal.SIGKILL)
     until(lambda: scopes.get("unit-test-1") is None)

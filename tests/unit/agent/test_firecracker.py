@@ -16,6 +16,7 @@ import pytest
 from tests.fakes.host import FakeHost
 
 from nqrust.agent.errors import Failed, Refused
+from nqrust.agent.vmm.firecracker import jail
 from nqrust.agent.vmm.firecracker.driver import Firecracker
 from nqrust.agent.vmm.port import Machine, RunState
 from nqrust.contract.vms import RateLimits
@@ -42,11 +43,31 @@ FIELDS = {
 }
 
 
+class JailHost(LocalHost):
+    """Firecracker is installed here, and files belong to whom the test runs as."""
+
+    def which(self, name: str) -> str | None:
+        return f"/nowhere/bin/{name}"
+
+    def mkdir(self, path: str, **how: Any) -> None:
+        super().mkdir(path, mode=how["mode"])
+
+    def write_file(self, path: str, data: bytes, **how: Any) -> None:
+        super().write_file(path, data, mode=how["mode"])
+
+
+def bind_in_jail(machine: Machine) -> None:
+    """Do what the mount namespace does."""
+    for _, source, place in Firecracker(JailHost()).mounts(machine):
+        Path(place).write_bytes(Path(source).read_bytes())
+
+
 class FakeFirecracker:
     """Refuses what v1.13 refuses: unknown fields, missing files, a kernel that is no ELF, boot resources after the start,
     a start without a kernel, a pause before the start, bodies above 51,200 bytes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, root: Path) -> None:
+        self.root = root
         self.state, self.seen, self.parts = "Not started", list[str](), dict[str, dict[str, Any]]()
         self.limits = dict[str, dict[str, int]]()
         fake = self
@@ -72,8 +93,13 @@ class FakeFirecracker:
             def get_request(self) -> Any:
                 return self.socket.accept()[0], ("unix", 0)
 
-        self.server = Server(str(path), Handler)
+        folder = os.open(root, os.O_PATH)  # the path itself is too long for bind(2)
+        self.server = Server(f"/proc/self/fd/{folder}/firecracker.sock", Handler)
+        os.close(folder)
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def inside(self, path: str) -> Path:
+        return self.root / path.lstrip("/")
 
     def handle(self, method: str, path: str, data: bytes) -> tuple[int, Any]:
         def no(message: str) -> tuple[int, Any]:
@@ -107,7 +133,7 @@ class FakeFirecracker:
         if self.state != "Not started":
             return no("The requested operation is not supported after starting the microVM.")
         for key in ("log_path", "metrics_path", "path_on_host", "initrd_path"):
-            if key in body and not os.path.exists(body[key]):
+            if key in body and not self.inside(body[key]).exists():
                 return no(f"No such file or directory: {body[key]}")
         if path == "/machine-config" and not 1 <= body["vcpu_count"] <= 32:
             return no("The vCPU number is invalid!")
@@ -142,7 +168,7 @@ class FakeFirecracker:
             if self.state != "Paused":
                 return no("Cannot create snapshot: the microVM is not paused.")
             for key in ("snapshot_path", "mem_file_path"):
-                Path(body[key]).write_bytes(b"saved")
+                self.inside(body[key]).write_bytes(b"saved")
             return 204, None
         if set(body) - {
             "snapshot_path",
@@ -157,7 +183,7 @@ class FakeFirecracker:
         if self.state != "Not started" or set(self.parts) - {"/logger", "/metrics"}:
             return no("Loading a microVM snapshot not allowed after configuring boot-specific resources.")
         for file in (body["snapshot_path"], body["mem_backend"]["backend_path"]):
-            if not os.path.exists(file):
+            if not self.inside(file).exists():
                 return no(f"No such file or directory: {file}")
         self.state = "Running" if body.get("resume_vm") else "Paused"
         return 204, None
@@ -170,7 +196,7 @@ class FakeFirecracker:
             return no("The requested operation is not supported after starting the microVM.")
         if boot is None:
             return no("Cannot start microvm without kernel configuration.")
-        with open(boot["kernel_image_path"], "rb") as kernel:
+        with self.inside(boot["kernel_image_path"]).open("rb") as kernel:
             if kernel.read(4) != b"\x7fELF":
                 return no("Cannot load kernel due to invalid memory configuration or invalid kernel image: InvalidElfMagicNumber")
         self.state = "Running"
@@ -194,21 +220,28 @@ def machine(tmp_path: Path) -> Machine:
         cmdline="quiet",
         mac="06:4e:00:00:00:01",
         tap="tap0123456789a",
+        user=1_900_000_000,
         accel="kvm",
     )
 
 
 @pytest.fixture
 def fake(tmp_path: Path, machine: Machine) -> Iterator[FakeFirecracker]:
-    Firecracker(LocalHost()).prepare(machine)
-    server = FakeFirecracker(tmp_path / "firecracker.sock")
+    Firecracker(JailHost()).prepare(machine)
+    bind_in_jail(machine)
+    server = FakeFirecracker(Path(jail.root(JailHost(), machine.directory)))
     yield server
     server.server.shutdown()
     server.server.server_close()
 
 
+def place_volumes(fake: FakeFirecracker) -> None:
+    for name in ("/disk1", "/disk2"):
+        fake.inside(name).touch()
+
+
 def test_a_vm_is_put_together_in_firecrackers_order(fake: FakeFirecracker, machine: Machine) -> None:
-    driver = Firecracker(LocalHost())
+    driver = Firecracker(JailHost())
     assert driver.state(machine.directory) is RunState.unconfigured
     driver.configure(machine)
     assert driver.state(machine.directory) is RunState.running
@@ -216,20 +249,23 @@ def test_a_vm_is_put_together_in_firecrackers_order(fake: FakeFirecracker, machi
     assert fake.seen[-1] == "PUT /actions"
     assert fake.parts["/machine-config"] == {"vcpu_count": 2, "mem_size_mib": 256}
     assert fake.parts["/boot-source"]["boot_args"] == "console=ttyS0 reboot=k panic=1 pci=off quiet"
-    assert fake.parts["/drives/rootfs"]["path_on_host"] == machine.disk
+    assert fake.parts["/drives/rootfs"]["path_on_host"] == "/disk0"
     assert fake.parts["/network-interfaces/eth0"]["guest_mac"] == machine.mac
 
 
 def test_volumes_are_drives_after_the_root_drive(fake: FakeFirecracker, machine: Machine) -> None:
-    Firecracker(LocalHost()).configure(replace(machine, volumes=(machine.kernel, machine.disk)))
+    with_volumes = replace(machine, volumes=(machine.kernel, machine.disk))
+    place_volumes(fake)
+    Firecracker(JailHost()).configure(with_volumes)
     drives = [line for line in fake.seen if line.startswith("PUT /drives/")]
     assert drives == ["PUT /drives/rootfs", "PUT /drives/volume1", "PUT /drives/volume2"]
     assert not fake.parts["/drives/volume1"]["is_root_device"]
 
 
 def test_limits_are_token_buckets_refilled_each_second(fake: FakeFirecracker, machine: Machine) -> None:
-    driver = Firecracker(LocalHost())
+    driver = Firecracker(JailHost())
     limits = RateLimits(net_rx_kbit=8000, disk_kib=64, disk_iops=100)
+    place_volumes(fake)
     driver.configure(replace(machine, volumes=(machine.disk,), rate_limits=limits))
     limiter = {"bandwidth": {"size": 65536, "refill_time": 1000}, "ops": {"size": 100, "refill_time": 1000}}
     assert fake.parts["/drives/rootfs"]["rate_limiter"] == limiter
@@ -247,14 +283,14 @@ def test_limits_are_token_buckets_refilled_each_second(fake: FakeFirecracker, ma
 
 
 def test_without_limits_no_limiter_is_asked_for(fake: FakeFirecracker, machine: Machine) -> None:
-    Firecracker(LocalHost()).configure(machine)
+    Firecracker(JailHost()).configure(machine)
     assert not [key for part in fake.parts.values() for key in part if key.endswith("rate_limiter")]
 
 
 def test_a_snapshot_is_of_a_paused_guest_and_is_loaded_into_an_empty_firecracker(
     fake: FakeFirecracker, machine: Machine, tmp_path: Path
 ) -> None:
-    driver = Firecracker(LocalHost())
+    driver = Firecracker(JailHost())
     driver.configure(machine)
     with pytest.raises(Failed, match="not paused"):
         driver.snapshot(machine.directory, str(tmp_path))
@@ -265,13 +301,15 @@ def test_a_snapshot_is_of_a_paused_guest_and_is_loaded_into_an_empty_firecracker
     with pytest.raises(Failed, match=r"not supported after|not allowed after"):
         driver.load(machine, str(tmp_path))
     fake.state, fake.parts = "Not started", {}
+    for name in ("/saved/vmstate", "/saved/memory"):
+        fake.inside(name).touch()
     driver.load(replace(machine, rate_limits=RateLimits(disk_iops=10)), str(tmp_path))
     assert fake.limits["/drives/rootfs rate_limiter"]["ops"] == 10, "the limits of now, not of then"
     assert driver.state(machine.directory) is RunState.running
 
 
 def test_pause_resume_and_a_graceful_stop(fake: FakeFirecracker, machine: Machine) -> None:
-    driver = Firecracker(LocalHost())
+    driver = Firecracker(JailHost())
     driver.configure(machine)
     driver.pause(machine.directory)
     assert driver.state(machine.directory) is RunState.paused
@@ -281,9 +319,10 @@ def test_pause_resume_and_a_graceful_stop(fake: FakeFirecracker, machine: Machin
 
 
 def test_what_firecracker_refuses_is_told_in_its_words(fake: FakeFirecracker, machine: Machine) -> None:
-    driver = Firecracker(LocalHost())
+    driver = Firecracker(JailHost())
+    fake.inside("/kernel").write_bytes(b"MZ")
     with pytest.raises(Failed, match="InvalidElfMagicNumber") as failed:
-        driver.configure(replace(machine, kernel_elf=machine.kernel))
+        driver.configure(machine)
     assert failed.value.code == "NQR-VMM-106"
     assert driver.state(machine.directory) is RunState.unconfigured
     with pytest.raises(Failed, match="before starting"):
@@ -299,5 +338,20 @@ def test_an_image_without_an_elf_kernel_is_refused_before_anything_runs(machine:
 def test_the_command_line(machine: Machine) -> None:
     host = FakeHost.debian12()
     host.install("firecracker", "/usr/local/bin/firecracker")
+    host.install("jailer", "/usr/local/bin/jailer")
     argv = Firecracker(host).argv(machine)
-    assert argv == ("/usr/local/bin/firecracker", "--api-sock", f"{machine.directory}/firecracker.sock", "--id", "a1")
+    user = ("--uid", "1900000000", "--gid", "1900000000")
+    assert argv[:9] == ("/usr/local/bin/jailer", "--id", "a1", "--exec-file", "/usr/local/bin/firecracker", *user)
+    assert argv[9:] == ("--chroot-base-dir", f"{machine.directory}/jail", "--", "--api-sock", "/firecracker.sock")
+
+
+def test_the_api_of_another_program_is_not_taken_for_the_vms(fake: FakeFirecracker, machine: Machine) -> None:
+    """The VM's user may put a link in place of the socket, but root must not follow it."""
+    socket = fake.inside("/firecracker.sock")
+    socket.rename(fake.inside("/elsewhere.sock"))
+    socket.symlink_to(fake.inside("/elsewhere.sock"))
+    driver = Firecracker(JailHost())
+    assert driver.state(machine.directory) is RunState.silent
+    with pytest.raises(Failed, match="replaced"):
+        driver.pause(machine.directory)
+    assert fake.seen == []

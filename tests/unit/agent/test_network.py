@@ -21,9 +21,10 @@ from nqrust.host.local import LocalHost
 from nqrust.host.port import Command, Completed
 
 TAP = "tap0123456789a"
+USER = 1_900_000_000
 
 
-def machine(*, bridge: bool = True, alias: str | None = None) -> FakeHost:
+def machine(*, bridge: bool = True, alias: str | None = None, owner: int = USER) -> FakeHost:
     host = FakeHost.debian12()
     for path in ("/sys", "/sys/class", "/sys/class/net", "/sys/class/net/eth0"):
         if host.stat(path) is None:
@@ -36,6 +37,7 @@ def machine(*, bridge: bool = True, alias: str | None = None) -> FakeHost:
         host.write_file(f"/sys/class/net/{TAP}/tun_flags", b"0x2\n")
         host.write_file(f"/sys/class/net/{TAP}/ifalias", alias.encode() + b"\n")
         host.write_file(f"/sys/class/net/{TAP}/flags", b"0x1003\n")
+        host.write_file(f"/sys/class/net/{TAP}/owner", f"{owner}\n".encode())
         host.symlink("../fcbr0", f"/sys/class/net/{TAP}/master")
     host.install("ip")
     host.on("ip", prefix=True)
@@ -59,13 +61,13 @@ def ran(host: FakeHost) -> list[tuple[str, ...]]:
 def test_a_tap_gets_its_owner_its_bridge_and_is_kept_from_other_guests() -> None:
     host = machine()
     seen = ran(host)
-    Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1")
+    Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1", USER)
     assert seen == [
         (
             "ip",
             "-batch",
             "-",
-            f"tuntap add dev {TAP} mode tap",
+            f"tuntap add dev {TAP} mode tap user {USER}",
             f"link set dev {TAP} alias nqrust-vm:a1",
             f"link set dev {TAP} master fcbr0 up",
             f"link set dev {TAP} type bridge_slave isolated on",
@@ -76,10 +78,19 @@ def test_a_tap_gets_its_owner_its_bridge_and_is_kept_from_other_guests() -> None
 def test_a_tap_that_is_there_is_not_made_again() -> None:
     host = machine(alias="nqrust-vm:a1")
     seen = ran(host)
-    Taps(host, "fcbr0", isolated=False).ensure(TAP, "a1")
+    Taps(host, "fcbr0", isolated=False).ensure(TAP, "a1", USER)
     (lines,) = seen
     assert not any("tuntap" in line for line in lines)
     assert lines[-1].endswith("isolated off")
+
+
+def test_a_tap_of_another_user_is_made_again() -> None:
+    """The VM's user may not attach to it, and the user who may is another VM's."""
+    host = machine(alias="nqrust-vm:a1", owner=USER + 1)
+    seen = ran(host)
+    Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1", USER)
+    assert ("ip", "link", "delete", "dev", TAP) in seen
+    assert f"tuntap add dev {TAP} mode tap user {USER}" in seen[-1]
 
 
 def record(vm_id: str, ip: str, tap: str) -> VmRecord:
@@ -123,7 +134,7 @@ def test_another_vms_tap_is_not_taken() -> None:
     host = machine(alias="nqrust-vm:b2")
     seen = ran(host)
     with pytest.raises(Conflict) as refused:
-        Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1")
+        Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1", USER)
     assert refused.value.code == "NQR-NET-701"
     Taps(host, "fcbr0", isolated=True).remove(TAP, owner="a1")
     assert seen == []
@@ -133,7 +144,7 @@ def test_without_the_bridge_nothing_is_made() -> None:
     host = machine(bridge=False)
     seen = ran(host)
     with pytest.raises(Failed) as failed:
-        Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1")
+        Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1", USER)
     assert (failed.value.code, seen) == ("NQR-NET-703", [])
 
 

@@ -32,6 +32,7 @@ MACHINE = Machine(
     cmdline="quiet",
     mac="06:4e:00:00:00:01",
     tap="tap0123456789a",
+    user=1_900_000_000,
     accel="tcg",
 )
 
@@ -45,7 +46,7 @@ GOLDEN_TCG = """
 -netdev tap,id=net0,ifname=tap0123456789a,script=no,downscript=no
 -device virtio-net-pci,netdev=net0,mac=06:4e:00:00:00:01,romfile=
 -device virtio-rng-pci -chardev stdio,id=console,signal=off -serial chardev:console
--qmp unix:/srv/fc/vms/a1/qmp.sock,server=on,wait=off
+-qmp unix:/srv/fc/vms/a1/run/qmp.sock,server=on,wait=off
 """
 
 
@@ -61,7 +62,7 @@ def test_qemu_under_kvm_passes_the_cpu_through() -> None:
     from dataclasses import replace
 
     argv = arguments("/usr/bin/qemu-system-x86_64", replace(MACHINE, accel="kvm", initrd=None))
-    expected = GOLDEN_TCG.replace("q35,accel=tcg", "q35,accel=kvm -cpu host").replace("no_timer_check~", "")
+    expected = GOLDEN_TCG.replace("q35,accel=tcg", "q35,accel=kvm -cpu host,-arch-capabilities").replace("no_timer_check~", "")
     expected = expected.replace("-initrd /srv/fc/images-cache/i", "")
     assert argv == golden(expected)
 
@@ -201,7 +202,8 @@ class FakeMonitor:
 
 @pytest.fixture
 def monitor(tmp_path: Path) -> Iterator[FakeMonitor]:
-    fake = FakeMonitor(tmp_path / "qmp.sock")
+    (tmp_path / "run").mkdir()
+    fake = FakeMonitor(tmp_path / "run" / "qmp.sock")
     yield fake
     fake.close()
 
@@ -304,7 +306,8 @@ def test_a_qemu_that_went_away_is_told_from_one_that_is_silent(tmp_path: Path) -
 
 
 def test_what_qemu_refuses_is_said_with_its_reason(tmp_path: Path) -> None:
-    conversation(tmp_path / "qmp.sock", NEGOTIATED, '{"error": {"class": "GenericError", "desc": "not now"}, "id": %s}')
+    (tmp_path / "run").mkdir()
+    conversation(tmp_path / "run" / "qmp.sock", NEGOTIATED, '{"error": {"class": "GenericError", "desc": "not now"}, "id": %s}')
     with pytest.raises(Failed) as failed:
         Qemu(LocalHost()).pause(str(tmp_path))
     assert failed.value.code == "NQR-VMM-105" and "stop: not now" in str(failed.value)
