@@ -106,11 +106,15 @@ class Store:
 
     def claim_user(self, record: VmRecord) -> None:
         """Give the VM a user that no other VM of this host has, and write that down. Not for two VMs at once."""
-        if not record.user:
+        new = not record.user
+        if new:
             folders = (self._host.stat(self.directory(vm_id)) for vm_id in self.ids())
             record.user = users.free({*(one.user for one in self.all()), *(found.gid for found in folders if found)})
         self.prepare(record.id, record.user)
-        self.write(record)
+        if new:
+            # Of what is there: the volumes of `record` are not settled, and one that the old record names may not be lost.
+            before = self.read(record.id)
+            self.write(before.model_copy(update={"user": record.user}) if before else record)
 
     def read(self, vm_id: str) -> VmRecord | None:
         """Return the record, or None if there is none or it is not readable."""

@@ -231,6 +231,7 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
     images, run = tmp_path / "images" / "tiny", tmp_path / "fc"
     images.mkdir(parents=True)
     (run / "vms").mkdir(parents=True)
+    (tmp_path / "state").mkdir()
     rootfs = make_ext4(images / "rootfs.ext4")
     (images / "vmlinuz").write_bytes(b"kernel")
     image = ImageRef(name="tiny", rootfs=blob(rootfs), kernel=blob(images / "vmlinuz"))

@@ -116,7 +116,12 @@ def test_a_full_file_system_is_told_not_half_written(tmp_path: Path, make_ext4: 
 def test_a_disk_smaller_than_its_image_is_refused(tmp_path: Path, make_ext4: Callable[..., Path]) -> None:
     with pytest.raises(Refused) as refused:
         disks.create(
-            HOST, image=str(make_ext4(tmp_path / "image", mib=24)), disk=str(tmp_path / "disk"), user=USER, size_mib=16, identity=IDENTITY
+            HOST,
+            image=str(make_ext4(tmp_path / "image", mib=24)),
+            disk=str(tmp_path / "disk"),
+            user=USER,
+            size_mib=16,
+            identity=IDENTITY,
         )
     assert refused.value.code == "NQR-VMM-108"
 

@@ -40,7 +40,9 @@ def test_systemd_is_told(tmp_path: Path) -> None:
     seen: list[tuple[str, ...]] = []
     run = host.run
     host.run = lambda cmd, **more: (seen.append(cmd.argv), run(cmd, **more))[1]  # type: ignore[method-assign]
-    SystemdScopes(host, Settings()).spawn(Launch("a1", "VM web1", ("qemu",), "/srv/fc/vms/a1", 1_900_000_000, Limits(400, 150, 260)))
+    SystemdScopes(host, Settings()).spawn(
+        Launch("a1", "VM web1", ("qemu",), "/srv/fc/vms/a1", 1_900_000_000, Limits(400, 150, 260))
+    )
     before_the_program = seen[0][: seen[0].index("--")]
     assert {"MemoryMax=400M", "CPUQuota=150%", "TasksMax=260"} <= set(before_the_program)
 

@@ -49,6 +49,7 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> Written:
         if kind == "ext4":
             disk = tmp_path / "disk"
             HOST.run(command("mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(disk), "64M"))
+            HOST.set_mode(str(disk), mode=0o600, owner="1900000000", group="1900000000")
             told = [disks.EXT4.again(HOST, str(disk), identity) for _ in range(times)][-1]
             assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "tree"]
             assert HOST.run(command("e2fsck", "-f", "-n", str(disk), ok=(0, 1, 4))).code == 0

@@ -16,6 +16,7 @@ from nqrust.host.port import Host, command
 
 _PROGRAMS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")  # RHEL installs it outside PATH
 _READY = 10.0  # seconds for the monitor to come up
+_EXIT_SIGNALS: dict[int, int] = {}
 _STATES = {
     **dict.fromkeys(("paused", "suspended", "prelaunch", "postmigrate", "finish-migrate"), RunState.paused),
     "inmigrate": RunState.unconfigured,  # wait for the memory of a snapshot
@@ -25,7 +26,7 @@ _STATES = {
 class Qemu:
     name = "qemu"
     capabilities = Capabilities(accelerators=frozenset({"kvm", "tcg"}), snapshot=True)
-    exit_signals = dict[int, int]()
+    exit_signals = _EXIT_SIGNALS
 
     def __init__(self, host: Host) -> None:
         self._host = host
