@@ -10,6 +10,7 @@
  *   crash     triple fault
  *   reset     reset through the keyboard controller
  *
+ * With `nqr.canary` on its command line it says that it booted, as an image's initrd does, and ends.
  * Ctrl-Alt-Del from the keyboard controller (Firecracker) and the ACPI power button (QEMU q35) end it.
  */
 
@@ -25,7 +26,7 @@ enum { POWER_BUTTON = 1 << 8, SLEEP_ENABLE = 1 << 13, DELETE_IN_SET_1 = 0x53, DE
 __asm__(".section .note.pvh, \"a\", @note\n"
         ".align 4\n.long 4, 4, 18\n.asciz \"Xen\"\n.long entry\n"
         ".text\n.globl entry\nentry:\n"
-        "cli\nmov $stack_top, %esp\ncall serve\n"
+        "cli\nmov $stack_top, %esp\npush %ebx\ncall serve\n"
         ".bss\n.align 16\n.skip 16384\nstack_top:\n.text\n");
 
 static inline u8 in8(u16 port) { u8 value; __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port)); return value; }
@@ -125,13 +126,30 @@ static void look_at_buttons(void) {
     }
 }
 
-void serve(void) {
+struct start_info { u32 magic, version, flags, modules; u64 module_list, command_line; }; /* hvm_start_info of PVH */
+
+static int is_canary(const struct start_info *info) {
+    const char *text = (const char *)(u32)info->command_line, *word = "nqr.canary";
+    if (info->magic != 0x336ec578 || !text) return 0;
+    for (; *text; text++) {
+        u32 at = 0;
+        while (word[at] && text[at] == word[at]) at++;
+        if (!word[at]) return 1;
+    }
+    return 0;
+}
+
+void serve(const struct start_info *info) {
     u32 low, high;
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     boot_id = (u64)high << 32 | low;
     out8(KEYBOARD_STATUS, 0x60); /* the next byte is the command byte: keyboard interrupts on */
     out8(KEYBOARD_DATA, 1);
     out16(PM1_ENABLE, POWER_BUTTON);
+    if (is_canary(info)) {
+        print("NQR-CANARY-BOOTED\r\n");
+        reset();
+    }
     print("bare guest is ready, boot ");
     print_hex(boot_id);
     print("\r\n");

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.fakes.web import serve
 
 from nqrust.installer.release import upstream
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        return None
 
 
 @pytest.fixture(name="release")
@@ -32,8 +25,5 @@ def served_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         lines.append(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  ./dist/{name}")
     (folder / upstream.CHECKSUMS).write_text("\n".join(lines) + "\n")
     (folder / upstream.MANIFEST).write_text(json.dumps({"version": "v0.4.2"}))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path / "served")))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/v0.4.2", folder
-    server.shutdown()
-    server.server_close()
+    with serve(tmp_path / "served") as served:
+        yield f"{served.url}/v0.4.2", folder

@@ -24,7 +24,6 @@ COMMENTS_NOT_REWRITTEN: tuple[str, ...] = (
     "src/nqrust/installer/phases/kvm.py",
     "src/nqrust/installer/phases/services.py",
     "src/nqrust/installer/platform/artifact.py",
-    "src/nqrust/installer/platform/firecracker.py",
     "src/nqrust/installer/platform/image.py",
     "src/nqrust/installer/platform/registered_images.py",
     "src/nqrust/installer/platform/sudoers.py",

@@ -74,7 +74,7 @@ class Agent:
                 ),
                 blobs=Blobs(host, settings.image_root, f"{settings.run_dir}/images-cache", self.link.fetch),
                 guests=self.guests,
-                drivers=drivers(host),
+                drivers=drivers(host, settings.bin_dir),
                 forwards=Forwards(host, network, store.all, settings.platform_ports),
             )
         )

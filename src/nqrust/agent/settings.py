@@ -50,6 +50,8 @@ class Settings:
     join_token_file: str = paths.Layout().join_token_file
     dhcp_hosts_dir: str = paths.DHCP_HOSTS_DIR
     dhcp_leases: str = paths.DHCP_LEASES
+    bin_dir: str = paths.Layout().bin_dir
+    """Where the installer keeps Firecracker and its jailer; what is not there is looked for on the host's PATH."""
     helper: str = f"{paths.Layout().libexec_dir}/nqrust-helper"
     """The root-owned program that writes into disks that need mounting."""
     network: Network = Network()
@@ -104,6 +106,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         join_token_file=get.path("AGENT_JOIN_TOKEN_FILE", paths.Layout().join_token_file),
         dhcp_hosts_dir=get.path("AGENT_DHCP_HOSTS_DIR", paths.DHCP_HOSTS_DIR),
         dhcp_leases=get.path("AGENT_DHCP_LEASES", paths.DHCP_LEASES),
+        bin_dir=get.path("AGENT_BIN_DIR", Settings.bin_dir),
         helper=get.path("AGENT_HELPER", Settings.helper),
         network=_network(get),
     )

@@ -50,5 +50,5 @@ def passwd_text(user: int) -> str:
 
 
 def own_view(directory: str) -> tuple[Mount, ...]:
-    """What the mount namespace of a VM's processes shows instead of the host's."""
+    """Mounts that only the VM's processes see."""
     return (("--bind", passwd(directory), "/etc/passwd"),)

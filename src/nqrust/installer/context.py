@@ -9,7 +9,7 @@ from nqrust.host.facts.model import Facts
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
-from nqrust.installer.platform.firecracker import Supplied
+from nqrust.installer.platform.firecracker.source import Source
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
@@ -57,7 +57,7 @@ class Context:
     build_roles: tuple[str, ...] = ()
     explicit: frozenset[str] = frozenset()
     cache: str = CACHE_DIR
-    firecracker: Supplied | None = None  # an archive that the administrator vouches for
+    firecracker: Source | None = None  # where Firecracker comes from; None on a host without an agent
     first: bool = False
     former: tuple[Settings, ...] = ()
     vms: bool = False

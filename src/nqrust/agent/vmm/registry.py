@@ -8,6 +8,6 @@ from nqrust.agent.vmm.qemu.driver import Qemu
 from nqrust.host.port import Host
 
 
-def drivers(host: Host) -> dict[str, Vmm]:
-    """Return a driver for each VMM, by name."""
-    return {"qemu": Qemu(host), "firecracker": Firecracker(host)}
+def drivers(host: Host, bin_dir: str) -> dict[str, Vmm]:
+    """A driver for each VMM, by name. `bin_dir`: the installation's own programs."""
+    return {"qemu": Qemu(host), "firecracker": Firecracker(host, bin_dir)}

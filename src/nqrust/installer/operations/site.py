@@ -24,7 +24,7 @@ from nqrust.installer.engine.journal_file import CrashingJournalStore, FileJourn
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.step import Satisfied, Step
-from nqrust.installer.platform.firecracker import supplied
+from nqrust.installer.platform.firecracker.source import source
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.sources import open_source, source_steps
 from nqrust.installer.reporting.logfile import log_command
@@ -161,7 +161,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         first=not site.receipt.entries and not site.receipt.unfinished,
         former=site.former_settings,
         vms=bool(site.vms),
-        firecracker=supplied() if settings.has_agent else None,
+        firecracker=source(settings.firecracker_version, settings.firecracker) if settings.has_agent else None,
         progress=progress_to(events, ""),
     )
 

@@ -9,7 +9,7 @@ from nqrust.installer.engine.step import Step
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.phases import environments
 from nqrust.installer.platform.artifact import Artifact
-from nqrust.installer.platform.firecracker import FirecrackerBinary
+from nqrust.installer.platform.firecracker.step import FirecrackerPrograms
 from nqrust.installer.platform.image import BuiltImage
 from nqrust.installer.platform.registered_images import RegisteredImages, Registry
 from nqrust.installer.platform.release_link import CurrentLink
@@ -68,11 +68,11 @@ def plan(context: Context) -> PhasePlan:
         ],
     ]
     if settings.has_agent:
-        binary = FirecrackerBinary(
-            firecracker_path(context), source=context.firecracker, cache=context.cache, progress=context.progress
-        )
-        if settings.vmm is VmmChoice.firecracker or (settings.vmm is VmmChoice.auto and binary.available):
-            steps.append(binary)
+        if context.firecracker is not None and _wants_firecracker(context):
+            optional = settings.vmm is VmmChoice.auto and not context.firecracker.archive
+            steps.append(
+                FirecrackerPrograms(layout.bin_dir, context.firecracker, optional, cache=context.cache, progress=context.progress)
+            )
         steps += [
             Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
             VmmVerdict(
@@ -83,6 +83,14 @@ def plan(context: Context) -> PhasePlan:
             ),
         ]
     return PhasePlan("build", "Release and first image", tuple(steps), keeps=_keeps(context), gives_up=(f"*:{target}/*",))
+
+
+def _wants_firecracker(context: Context) -> bool:
+    """Where it was asked for, where an archive is supplied, and where KVM may run it."""
+    settings, kvm = context.settings, context.facts.kvm
+    if settings.vmm is VmmChoice.auto:
+        return (kvm.present and kvm.usable) or bool(context.firecracker and context.firecracker.archive)
+    return settings.vmm is VmmChoice.firecracker
 
 
 def _keeps(context: Context) -> tuple[str, ...]:

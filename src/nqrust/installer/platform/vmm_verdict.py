@@ -13,7 +13,7 @@ from nqrust.contract.paths import VMM_VERDICT
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 from nqrust.image.errors import ImageError
-from nqrust.image.kvm_probe import PROGRAMS, boot_canary
+from nqrust.image.kvm_probe import PROGRAMS, Verdict, boot_canary, boot_firecracker_canary
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
@@ -29,7 +29,7 @@ class VmmVerdict:
     `choice`: auto, firecracker or qemu. `image`: folder of the image whose kernel is the canary. `firecracker`: path
     of its binary. `deadline`: seconds for a boot under KVM. That /dev/kvm is there, or even runs a few instructions,
     proves nothing; only a kernel that booted does. The verdict stands while kernel, processor model, the presence of
-    /dev/kvm and of both programs, and the choice are the same.
+    /dev/kvm, both programs, and the choice are the same.
     """
 
     choice: str
@@ -77,37 +77,50 @@ class VmmVerdict:
         verify_by_inspection(self, host)
 
     def _decide(self, host: Host, now: dict[str, Any]) -> tuple[str, str, str]:
-        booted, why = False, "/dev/kvm is not there"
-        if now["kvm"] and now["qemu"]:
-            self.progress("booting a canary under KVM", None)
-            try:
-                verdict = boot_canary(host, self.image, accel="kvm", deadline=self.deadline)
-                booted, why = verdict.booted, verdict.reason
-            except (ImageError, HostError) as error:
-                why = str(error)
-        elif now["kvm"]:
-            why = f"{QEMU} is not installed, so no canary could be booted"
-        why = why.rstrip(".")
-        if self.choice == "firecracker" and not (booted and now["firecracker"]):
+        first = self._under_firecracker(host, now)
+        if first.booted:
+            return "firecracker", "kvm", "a canary booted in Firecracker"
+        if self.choice == "firecracker":
             raise StepFailed(
                 "NQR-VMM-020",
-                "Firecracker cannot run VMs here: "
-                + (f"{self.firecracker} is not installed" if booted else f"no canary booted under KVM ({why})")
-                + ".",
+                f"Firecracker cannot run VMs here: {_clause(first)}.",
                 "Use --vmm auto or --vmm qemu; Firecracker needs a host on which KVM boots a Linux kernel.",
             )
-        if booted and now["firecracker"] and self.choice != "qemu":
-            return "firecracker", "kvm", "a canary booted under KVM"
+        second = self._under_kvm(host, now)
         if not now["qemu"]:
             raise StepFailed(
                 "NQR-VMM-021",
                 f"There is no VMM on this host: {QEMU} is not installed.",
                 "Run nqr install again, so that the distribution's QEMU is installed.",
             )
-        if booted:
-            rest = "as asked" if self.choice == "qemu" else "Firecracker is not installed"
-            return "qemu", "kvm", f"a canary booted under KVM; {rest}"
-        return "qemu", "tcg", f"KVM cannot be used ({why}); VMs run under emulation, which is slow"
+        if second.booted:
+            rest = "as the settings say" if self.choice == "qemu" else f"Firecracker is not used: {_clause(first)}"
+            return "qemu", "kvm", f"a canary booted in QEMU under KVM; {rest}"
+        tried = [f"QEMU under KVM: {_clause(second)}"]
+        if now["kvm"] and now["firecracker"]:
+            tried.insert(0, f"Firecracker: {_clause(first)}")
+        return "qemu", "tcg", f"KVM cannot be used ({'; '.join(tried)}); VMs run under emulation, which is slow"
+
+    def _under_firecracker(self, host: Host, now: dict[str, Any]) -> Verdict:
+        if self.choice == "qemu":
+            return Verdict(False, 0.0, "The settings say QEMU.")
+        if not now["kvm"]:
+            return Verdict(False, 0.0, "/dev/kvm is not there.")
+        if not now["firecracker"]:
+            return Verdict(False, 0.0, f"{self.firecracker} is not installed.")
+        self.progress("booting a canary in Firecracker", None)
+        return boot_firecracker_canary(host, self.firecracker, self.image, deadline=self.deadline)
+
+    def _under_kvm(self, host: Host, now: dict[str, Any]) -> Verdict:
+        if not now["kvm"]:
+            return Verdict(False, 0.0, "/dev/kvm is not there.")
+        if not now["qemu"]:
+            return Verdict(False, 0.0, f"{QEMU} is not installed.")
+        self.progress("booting a canary under KVM", None)
+        try:
+            return boot_canary(host, self.image, accel="kvm", deadline=self.deadline)
+        except (ImageError, HostError) as error:
+            return Verdict(False, 0.0, str(error))
 
     def _circumstances(self, host: Host) -> dict[str, Any]:
         return {
@@ -115,9 +128,9 @@ class VmmVerdict:
             "kernel": _first_line(host, "/proc/sys/kernel/osrelease"),
             "cpu": _cpu_model(host),
             "kvm": host.exists("/dev/kvm"),
-            "qemu": any(host.which(program) for program in PROGRAMS),
+            "qemu": _version(host, *PROGRAMS),
             # Of no account for QEMU, and it goes after this step where it is no longer asked for.
-            "firecracker": self.choice != "qemu" and host.exists(self.firecracker),
+            "firecracker": _version(host, self.firecracker) if self.choice != "qemu" else "",
         }
 
     def _known(self, host: Host) -> dict[str, Any] | None:
@@ -126,6 +139,17 @@ class VmmVerdict:
         except (PathMissing, ValueError):
             return None
         return found if isinstance(found, dict) and found.get("vmm") in ("qemu", "firecracker") else None
+
+
+def _clause(verdict: Verdict) -> str:
+    return verdict.reason.rstrip(".")
+
+
+def _version(host: Host, *programs: str) -> str:
+    """What tells one build of a program from the next; empty where none of them is there."""
+    path = next((there for program in programs if (there := host.which(program))), None)
+    found = host.stat(path) if path else None
+    return f"{path} {found.size} {found.mtime_ns}" if found else ""
 
 
 def _first_line(host: Host, path: str) -> str:

@@ -60,6 +60,8 @@ CHANGES: dict[str, Change] = {
     "vmm": Change(
         How.in_place, "New VMs use it. Existing VMs keep theirs. With `qemu`, nqr removes Firecracker once this host has no VM."
     ),
+    "firecracker_version": Change(How.in_place, "New VMs use it. Running VMs keep theirs until they stop."),
+    "firecracker": Change(How.in_place, "New VMs use it. Running VMs keep theirs until they stop."),
     "nested": Change(How.in_place, "The module option changes. It applies from the next load of the module."),
     "release.source": Change(How.in_place, "Another release gets its own folder, and the old one stays."),
     "release.source_dir": Change(How.in_place, "Another release gets its own folder, and the old one stays."),

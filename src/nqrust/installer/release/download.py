@@ -33,7 +33,15 @@ class Wanted:
         return httpx.URL(self.url).path.rpartition("/")[2] or "file"
 
 
-def fetch(wanted: Wanted, folder: str, progress: Progress, *, client: httpx.Client | None = None, pause: float = 1.0) -> str:
+def fetch(
+    wanted: Wanted,
+    folder: str,
+    progress: Progress,
+    *,
+    client: httpx.Client | None = None,
+    pause: float = 1.0,
+    attempts: int = _ATTEMPTS,
+) -> str:
     """Path of the file in the content-addressed `folder`, downloaded if it is not there yet.
 
     Proxies are taken from the environment (http_proxy, https_proxy, no_proxy). A partial file is resumed with a Range
@@ -50,7 +58,7 @@ def fetch(wanted: Wanted, folder: str, progress: Progress, *, client: httpx.Clie
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         reason = ""
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(attempts):
             time.sleep(pause * attempt)
             try:
                 _stream(client, wanted, partial, progress)

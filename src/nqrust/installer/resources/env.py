@@ -101,6 +101,7 @@ def agent_env(context: Context) -> str:
     }
     if layout.install_dir != paths.INSTALL_DIR:
         values["AGENT_HELPER"] = f"{layout.libexec_dir}/nqrust-helper"
+        values["AGENT_BIN_DIR"] = layout.bin_dir
     if settings.agent.advertise_address:
         values["AGENT_ADVERTISE_ADDR"] = settings.agent.advertise_address
     if network.mode is not NetworkMode.bridged:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from nqrust.installer.engine.errors import UsageError
-from nqrust.installer.settings.model import DbType, Mode, NetworkMode, Settings
+from nqrust.installer.settings.model import DbType, Mode, NetworkMode, Settings, VmmChoice
 from nqrust.installer.settings.options import BY_NAME
 from nqrust.installer.settings.record import value_of
 
@@ -50,6 +50,7 @@ def _ui_fits_mode(settings: Settings, given: Mapping[str, Source], notes: list[s
 
 
 _HAS_AGENT = (lambda s: s.has_agent, "hosts with an agent (any mode but manager)")
+_FIRECRACKER = (lambda s: s.has_agent and s.vmm is not VmmChoice.qemu, "hosts with an agent and --vmm auto or firecracker")
 _HAS_MANAGER = (lambda s: s.has_manager, "hosts with a manager (any mode but agent)")
 _AGENT_ONLY = (lambda s: not s.has_manager, "mode agent")
 _HAS_UI = (lambda s: s.has_ui, "hosts with the web UI")
@@ -64,6 +65,8 @@ APPLIES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     "network.dhcp_first": _OWN_NETWORK,
     "network.dhcp_last": _OWN_NETWORK,
     "vmm": _HAS_AGENT,
+    "firecracker_version": _FIRECRACKER,
+    "firecracker": _FIRECRACKER,
     "nested": _HAS_AGENT,
     "release.source_dir": _BUNDLED,
     "release.public_key": _FETCHED,

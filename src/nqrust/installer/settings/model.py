@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from nqrust.contract import names, paths
 from nqrust.contract.paths import Layout
+from nqrust.installer.settings.firecracker import DIGESTS, VERSION
 
 
 class Mode(str, Enum):
@@ -165,11 +166,22 @@ class ReleaseSettings(Section):
     public_key: AbsolutePath | None = None
 
 
+def _known_firecracker(version: str) -> str:
+    if version not in DIGESTS:
+        raise ValueError(f"nqr knows no digest of it; it is one of {', '.join(DIGESTS)}")
+    return version
+
+
+FirecrackerVersion = Annotated[str, AfterValidator(_known_firecracker)]
+
+
 class Settings(Section):
     """The whole intent. Everything has a default, so an empty config file is a valid one."""
 
     mode: Mode = Mode.production
     vmm: VmmChoice = VmmChoice.auto
+    firecracker_version: FirecrackerVersion = Field(default=VERSION, description="release of Firecracker that is installed")
+    firecracker: AbsolutePath | None = Field(default=None, description="archive of Firecracker on this host")
     nested: bool = Field(default=False, description="let VMs run VMs (kvm module option)")
     paths: PathSettings = PathSettings()
     network: NetworkSettings = NetworkSettings()

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from nqrust.installer.settings.firecracker import DIGESTS
+
 
 class Form(str, Enum):
     """How a value is written in text."""
@@ -89,6 +91,14 @@ OPTIONS: tuple[Option, ...] = (
         "WITH_CONTAINER_RUNTIME",
     ),
     Option("vmm", "--vmm", "Virtual machine monitor.", Form.choice, choices=("auto", "firecracker", "qemu")),
+    Option(
+        "firecracker_version",
+        "--firecracker-version",
+        "Release of Firecracker to install.",
+        Form.choice,
+        choices=tuple(DIGESTS),
+    ),
+    Option("firecracker", "--firecracker", "Archive of Firecracker to install instead of a download.", Form.path, metavar="FILE"),
     _yes_no("nested", "--nested", "--no-nested", "Allow nested virtualization."),
     Option(
         "release.source",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from tests.fakes.host import FakeHost
 
@@ -14,14 +12,15 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.runner import Runner
 from nqrust.installer.operations import refusals, summary
-from nqrust.installer.platform.firecracker import FIRECRACKER, FirecrackerBinary
+from nqrust.installer.platform.firecracker.source import Source
+from nqrust.installer.platform.firecracker.step import FirecrackerPrograms
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.kernel.module import KernelModule
 from nqrust.installer.verbs.registry import VERBS
 
-UNPINNED = dataclasses.replace(FIRECRACKER, sha256=None)
+MISSING = FirecrackerPrograms("/opt/x", Source("", "a" * 64, archive="/root/none.tgz"))
 
 
 def runner(host: FakeHost) -> Runner:
@@ -30,13 +29,13 @@ def runner(host: FakeHost) -> Runner:
 
 def test_a_step_that_cannot_be_done_refuses_plan_and_install_alike() -> None:
     host = FakeHost.debian12()
-    plan = Plan((PhasePlan("build", "", (Directory("/opt/x"), FirecrackerBinary("/opt/x/firecracker", UNPINNED))),))
+    plan = Plan((PhasePlan("build", "", (Directory("/opt/x"), MISSING)),))
     with pytest.raises(PreflightRefused) as caught:
         refusals.of_preview(runner(host).preview(plan))
     told = summary.refused(caught.value, Request(Settings()))
-    assert (caught.value.code, told.outcome, told.exit_code) == ("NQR-REL-040", "refused", 3)
+    assert (caught.value.code, told.outcome, told.exit_code) == ("NQR-REL-043", "refused", 3)
     result = runner(host).run(plan, "install", "1", {})
-    assert result.outcome == "refused" and result.failure is not None and result.failure.code == "NQR-REL-040"
+    assert result.outcome == "refused" and result.failure is not None and result.failure.code == "NQR-REL-043"
     assert not host.exists("/opt/x"), "the step before it was not begun"
 
 

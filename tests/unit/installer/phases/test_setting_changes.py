@@ -83,6 +83,7 @@ ALWAYS_FINE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"network.dhcp_first": "10.0.0.20", "network.dhcp_last": "10.0.0.30"}),
     ({}, {"network.uplink": "eth0"}),
     ({}, {"vmm": "qemu"}),
+    ({}, {"firecracker_version": "1.14.1", "firecracker": "/root/f.tgz"}),
     ({}, {"nested": True}),
     ({}, {"manager.bind": "127.0.0.1:8000", "agent.bind": "0.0.0.0:8001", "ui.bind": "0.0.0.0:8002"}),
     ({}, {"manager.allow_image_paths": False, "manager.reconciler_disabled": True}),

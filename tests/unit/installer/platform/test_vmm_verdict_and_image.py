@@ -28,7 +28,9 @@ class Machine(LocalHost):
         return self._kvm if path == "/dev/kvm" else super().exists(path)
 
     def which(self, program: str) -> str | None:
-        return ("/usr/bin/" + program) if self._qemu else None
+        if "/" in program:
+            return super().which(program)
+        return "/bin/sh" if self._qemu else None
 
     def read_text(self, path: str) -> str:
         return self.kernel if path == "/proc/sys/kernel/osrelease" else super().read_text(path)
@@ -37,11 +39,18 @@ class Machine(LocalHost):
 @pytest.fixture
 def firecracker(tmp_path: Path) -> str:
     (tmp_path / "firecracker").write_text("")
+    (tmp_path / "firecracker").chmod(0o755)
     return str(tmp_path / "firecracker")
 
 
-def boots(monkeypatch: pytest.MonkeyPatch, booted: bool) -> list[str]:
+def boots(monkeypatch: pytest.MonkeyPatch, booted: bool, in_firecracker: bool | None = None) -> list[str]:
     asked: list[str] = []
+
+    def firecracker_canary(host: object, program: str, folder: str, *, deadline: float) -> Verdict:
+        asked.append("firecracker")
+        return Verdict(booted if in_firecracker is None else in_firecracker, 1.0, "its kernel hung.")
+
+    monkeypatch.setattr(vmm_verdict, "boot_firecracker_canary", firecracker_canary)
 
     def canary(host: object, folder: str, *, accel: str, deadline: float) -> Verdict:
         asked.append(accel)
@@ -63,7 +72,9 @@ CASES = [
     ("firecracker", True, True, True, False, "NQR-VMM-020"),
     ("firecracker", True, True, False, True, "NQR-VMM-020"),
     ("firecracker", False, True, True, True, "NQR-VMM-020"),
-    ("auto", True, False, True, True, "NQR-VMM-021"),
+    ("auto", True, False, True, True, ("firecracker", "kvm")),
+    ("auto", True, False, True, False, "NQR-VMM-021"),
+    ("auto", True, False, False, True, "NQR-VMM-021"),
 ]
 
 
@@ -98,6 +109,32 @@ def test_it_is_remembered_until_the_machine_changes(monkeypatch: pytest.MonkeyPa
         assert isinstance(step.inspect(other), Needed)
     (tmp_path / "vmm.json").write_text("{")
     assert isinstance(step.inspect(Machine(kvm=True, qemu=True)), Needed)
+
+
+def test_the_verdict_says_what_was_tried_and_why_it_was_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, firecracker: str
+) -> None:
+    path = tmp_path / "vmm.json"
+    asked = boots(monkeypatch, booted=False)
+    VmmVerdict("auto", "/none", firecracker, path=str(path)).apply(Machine(kvm=True, qemu=True))
+    assert asked == ["firecracker", "kvm"]
+    assert json.loads(path.read_text())["reason"] == (
+        "KVM cannot be used (Firecracker: its kernel hung; QEMU under KVM: it hung); VMs run under emulation, which is slow"
+    )
+    boots(monkeypatch, booted=True, in_firecracker=False)
+    VmmVerdict("auto", "/none", firecracker, path=str(path)).apply(Machine(kvm=True, qemu=True))
+    found = json.loads(path.read_text())
+    assert (found["vmm"], found["accel"]) == ("qemu", "kvm")
+    assert found["reason"] == "a canary booted in QEMU under KVM; Firecracker is not used: its kernel hung"
+
+
+def test_another_firecracker_is_tried_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, firecracker: str) -> None:
+    boots(monkeypatch, booted=True)
+    host, step = Machine(kvm=True, qemu=True), VmmVerdict("auto", "/none", firecracker, path=str(tmp_path / "vmm.json"))
+    step.apply(host)
+    assert isinstance(step.inspect(host), Satisfied)
+    Path(firecracker).write_text("another build")
+    assert isinstance(step.inspect(host), Needed)
 
 
 def test_a_probe_that_breaks_means_emulation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, firecracker: str) -> None:

@@ -22,6 +22,7 @@ from nqrust.agent.vmm.firecracker.api import (
     limit_requests,
 )
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
+from nqrust.contract.paths import Layout
 from nqrust.contract.vms import RateLimits
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
@@ -50,8 +51,8 @@ class Firecracker:
     capabilities = Capabilities(accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True, network_limits=True)
     exit_signals = _EXIT_SIGNALS
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, host: Host, bin_dir: str = Layout().bin_dir) -> None:
+        self._host, self._bin_dir = host, bin_dir
 
     def argv(self, machine: Machine) -> tuple[str, ...]:
         if machine.kernel_elf is None:
@@ -152,7 +153,8 @@ class Firecracker:
             time.sleep(0.005)
 
     def _program(self, name: str) -> str:
-        found = jail.program(self._host, name)
+        own = f"{self._bin_dir}/{name}"
+        found = jail.program(self._host, own) or jail.program(self._host, name)
         if found is None:
             raise Failed("NQR-VMM-101", f"{name.title()} is not installed on this host.", "Run `nqr install` again.", status=503)
         return found

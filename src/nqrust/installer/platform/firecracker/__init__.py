@@ -1,0 +1,1 @@
+"""Firecracker and its jailer, from an archive whose digest is known."""

@@ -1,0 +1,41 @@
+"""Canaries in a real Firecracker and in QEMU under KVM, with the guest that a slow KVM runs in milliseconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests import bare_guest, real_firecracker
+
+from nqrust.host.local import LocalHost
+from nqrust.image.kvm_probe import boot_canary, boot_firecracker_canary
+
+_reason = real_firecracker.why_not()
+pytestmark = [pytest.mark.hosts, pytest.mark.skipif(_reason is not None, reason=_reason or "")]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    bare_guest.image(tmp_path)
+    return str(tmp_path)
+
+
+def test_a_canary_boots_in_firecracker(image: str) -> None:
+    found = boot_firecracker_canary(LocalHost(), str(real_firecracker.programs() / "firecracker"), image)
+    assert found.booted, found
+    assert found.reason.startswith("A canary booted under KVM in ")
+
+
+def test_a_canary_boots_in_qemu_under_kvm(image: str) -> None:
+    found = boot_canary(LocalHost(), image, accel="kvm", deadline=10)  # (this board has no keyboard to reset it)
+    assert found.booted, found
+
+
+def test_a_canary_that_never_arrives_is_told(image: str) -> None:
+    kernel = Path(image, "vmlinux")
+    kernel.write_bytes(kernel.read_bytes().replace(b"NQR-CANARY-BOOTED", b"NQR-CANARY-SILENT"))
+    found = boot_firecracker_canary(LocalHost(), str(real_firecracker.programs() / "firecracker"), image, deadline=2)
+    assert (found.booted, found.reason) == (False, "The machine ended before its kernel had started.")
+    kernel.write_bytes(b"no kernel")
+    found = boot_firecracker_canary(LocalHost(), str(real_firecracker.programs() / "firecracker"), image, deadline=2)
+    assert not found.booted and found.reason.startswith("Firecracker ended with ")
