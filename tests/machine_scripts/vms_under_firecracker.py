@@ -27,7 +27,7 @@ from nqrust.contract.vms import StopRequest
 BOOT = re.compile(r"boot ([0-9a-f]{16})")
 
 
-async def said(client: AgentClient, vm_id: str, text: str, seconds: float = 10.0) -> str:
+async def said(client: AgentClient, vm_id: str, text: str, seconds: float = 90.0) -> str:
     """The console log, once `text` is in it."""
     end = time.monotonic() + seconds
     while text not in (log := await client.console_log(vm_id)):
@@ -37,7 +37,16 @@ async def said(client: AgentClient, vm_id: str, text: str, seconds: float = 10.0
     return log
 
 
-async def settled(client: AgentClient, vm_id: str, seconds: float = 10.0) -> VmStatus:
+async def booted_times(client: AgentClient, vm_id: str, times: int) -> None:
+    """Once the guest has told that it is ready so often."""
+    end = time.monotonic() + 90
+    while (await client.console_log(vm_id)).count("ready, boot ") < times:
+        if time.monotonic() > end:
+            raise SystemExit(f"the guest did not boot {times} times")
+        await asyncio.sleep(0.02)
+
+
+async def settled(client: AgentClient, vm_id: str, seconds: float = 60.0) -> VmStatus:
     """The VM, once it runs no more."""
     end = time.monotonic() + seconds
     while (status := await client.get_vm(vm_id)) is not None and status.state in ("running", "paused"):
@@ -140,11 +149,11 @@ async def scenario(site: Site) -> dict[str, Any]:
         seen["stop"] = [stopped.state, (vms / A / "exit-status").read_text().strip(), time.monotonic() - began < 10]
         seen["asked"] = await client.console_log(A)
         await client.put_vm(site.spec(A, "web1", "10.0.0.20", generation=3, volumes=volumes))
-        await asyncio.sleep(0.3)
+        await booted_times(client, A, 2)
         forced = await client.stop_vm(A, StopRequest(force=True))
         seen["forced"] = [forced.state, (vms / A / "exit-status").exists()]
         await client.put_vm(site.spec(A, "web1", "10.0.0.20", generation=4, volumes=volumes))
-        await asyncio.sleep(0.3)
+        await booted_times(client, A, 3)
         await typed(client, A, "reset", wait=0.3)
         off = await settled(client, A)
         seen["reset"] = [off.state, off.exit_reason]

@@ -28,16 +28,17 @@ LOCKED = 75
 _LAUNCHER = f"""
 exec </dev/null >/dev/null 2>&1
 trap "" HUP
-directory=$1 user=$2 screen=$3 quit=$4 view=$5
+directory=$1 user=$2 screen=$3 become=$4 view=$5 holder=
 shift 5
-failed() {{ echo "launcher: $1" >>"$directory/console.log"; echo 70 >"$directory/exit-status"; eval "$quit"; exit 70; }}
+end_terminal() {{ [ -z "$holder" ] || eval "$become" kill '"$holder"'; }} # screen reads what is left, then it ends too
+failed() {{ echo "launcher: $1" >>"$directory/console.log"; echo 70 >"$directory/exit-status"; end_terminal; exit 70; }}
 exec 9>"$directory/lock"
 flock -n 9 || exit {LOCKED}
 rm -f "$directory/exit-status"
 eval "$view" || failed "the VM's mount namespace could not be set up"
 eval "$screen" 9>&- || failed "screen could not be started"
 tries=0
-until terminal=$(cat "$directory/run/terminal") && [ -n "$terminal" ]; do
+until read -r holder terminal <"$directory/run/terminal" && [ -n "$terminal" ]; do
     tries=$((tries + 1))
     [ "$tries" -lt 200 ] || failed "screen opened no terminal"
     sleep 0.05
@@ -46,9 +47,9 @@ case $terminal in /dev/pts/[0-9]*) ;; *) failed "screen has no terminal" ;; esac
 [ "$(stat -c %u "$terminal")" = "$user" ] || failed "the terminal does not belong to the VM's user"
 setsid --wait "$@" <"$terminal" >"$terminal" 2>&1
 echo "$?" >"$directory/exit-status"
-eval "$quit"
+end_terminal
 """
-_TERMINAL = 'tty >"$0.new" && mv "$0.new" "$0" && exec sleep infinity'
+_TERMINAL = 'echo "$$ $(tty)" >"$0.new" && mv "$0.new" "$0" && exec sleep infinity'
 
 SCREENRC = """\
 # Every byte belongs to the guest: no command key and no commands (a viewer sends what it likes).
@@ -80,7 +81,7 @@ def argv(launch: Launch, settings: Settings) -> tuple[str, ...]:
         launch.directory,
         str(launch.user),
         shlex.join((*users.become(launch.user), *start)),
-        shlex.join((*users.become(launch.user), *screen, "-S", launch.name, "-X", "quit")),
+        shlex.join(users.become(launch.user)),
         " && ".join(shlex.join(("mount", *mount)) for mount in (*users.own_view(launch.directory), *launch.mounts)),
         *launch.argv,
     )

@@ -17,7 +17,8 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
 _PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]{1,120})")
-_TAIL = 4096  # bytes at the end of the console log that are searched for a panic
+_LAUNCHER = 2.0  # seconds that a launcher gets to write how its VMM ended
+_TAIL = 4096  # bytes at the end of the console log in which a panic is looked for
 
 
 class Observer:
@@ -63,8 +64,13 @@ class Observer:
             found.ip = found.ip or note.report.ip
 
     def _ended(self, vm_id: str, scope: Scope | None) -> bool:
-        """Whether the VMM is gone. Its launcher, which is in the scope too, may still put the terminal away."""
-        return scope is None or self._host.exists(exit_status(self._store.directory(vm_id)))
+        """Whether the VMM is gone. Its launcher, which is in the scope too, writes how it ended and puts the terminal away."""
+        until = self._host.monotonic() + _LAUNCHER
+        while scope is not None and not self._host.exists(exit_status(self._store.directory(vm_id))):
+            if self._host.monotonic() > until:
+                return False
+            self._host.sleep(0.02)
+        return True
 
     def ending(self, vm_id: str) -> tuple[str, str]:
         """Return state and reason of a VM that ended although it was asked to run.
