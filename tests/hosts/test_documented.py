@@ -114,11 +114,14 @@ def test_the_first_vm(reader: Reader) -> None:
     assert "web1 login:" in console.stdout and "web1" in listed.stdout
 
 
-def test_a_vmm_runs_as_root_and_its_guest_reaches_little(reader: Reader) -> None:
+def test_a_vmm_is_nobody_on_its_host_and_its_guest_reaches_little(reader: Reader) -> None:
     host = reader.host
     vm = document(host, "vm", "show", "web1")
     (vmm,) = [pid for pid, name in product.vm_processes(host, vm["id"]).items() if re.search("qemu|firecracker", name)]
-    assert host.run(["stat", "-c", "%U", f"/proc/{vmm}"]).stdout.strip() == "root"
+    status = dict(line.split(":\t", 1) for line in host.read(f"/proc/{vmm}/status").splitlines() if ":\t" in line)
+    assert 1_900_000_000 <= int(status["Uid"].split()[0]) < 1_900_065_536, status["Uid"]
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     for port in (18080, 19090, 3000):
         assert fetch(host, f"http://10.0.0.1:{port}/")[0], "the host itself reaches it there"
     product.typed(host, "web1", "root")

@@ -104,8 +104,8 @@ EXT4 = Ext4()
 
 
 def create(host: Host, *, image: str, disk: str, user: int, size_mib: int, identity: Identity, writer: Writer = EXT4) -> str:
-    """Make `disk` from the file `image`; it appears complete or not at all, and belongs to `user`. What was
-    written for its network, for people.
+    """Create `disk`, which belongs to `user`, from the file `image`, atomically. Return a description of the written network
+    configuration.
 
     Raises Refused (disk smaller than the image), AgentError (from `writer`), HostError (no space).
     """

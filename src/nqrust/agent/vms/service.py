@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from nqrust.agent import facts
@@ -27,7 +27,8 @@ from nqrust.agent.scopes.port import Launch, Scope, Scopes, exit_status
 from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store, VmRecord, check_generation, check_id
 from nqrust.agent.vmm import verdict
-from nqrust.agent.vmm.port import Machine, RunState, Vmm
+from nqrust.agent.vmm.port import RunState, Vmm
+from nqrust.agent.vms import machines
 from nqrust.agent.vms.guests import GuestBook
 from nqrust.agent.vms.status import Observer
 from nqrust.contract.agent import Inventory, VmSpec, VmStatus
@@ -278,7 +279,7 @@ class VmService:
     def _launch(self, record: VmRecord, snapshot: str | None = None) -> None:
         decided = self.verdict()
         driver = self.drivers[decided.vmm]
-        machine = replace(self._machine(record, driver, decided.accel), snapshot=snapshot)
+        machine = machines.of(self.host, self.store, self.blobs, record, driver, decided.accel, snapshot)
         argv = driver.argv(machine)
         record.asked, record.vmm, record.accel = "run", decided.vmm, decided.accel
         self.store.write(record)
@@ -311,29 +312,6 @@ class VmService:
         """The VM's user, and nobody else, may open these disks."""
         for disk in disks:
             self.host.set_mode(disk, mode=0o600, owner=str(record.user), group=str(record.user))
-
-    def _machine(self, record: VmRecord, driver: Vmm, accel: str) -> Machine:
-        image = record.image
-        elf = image.kernel_elf if driver.capabilities.elf_kernel else None
-        return Machine(
-            id=record.id,
-            name=record.name,
-            vcpus=record.vcpus,
-            memory_mib=record.memory_mib,
-            directory=self.store.directory(record.id),
-            disk=self.store.disk(record.id),
-            kernel=self.blobs.cached(image.name, image.kernel),
-            kernel_elf=self.blobs.cached(image.name, elf) if elf else None,
-            initrd=self.blobs.cached(image.name, image.initrd) if image.initrd else None,
-            cmdline=disk_writers.command_line(image),
-            root_device=image.root_device,
-            mac=record.mac,
-            tap=record.tap,
-            user=record.user,
-            accel=accel,
-            volumes=volumes.paths(self.host, self.store, record),
-            rate_limits=record.rate_limits,
-        )
 
     def _wait_for_vmm(self, record: VmRecord) -> None:
         deadline = time.monotonic() + _APPEARS

@@ -1,0 +1,38 @@
+"""The machine that a VMM is to run, from the VM's record."""
+
+from __future__ import annotations
+
+from nqrust.agent.disks import volumes
+from nqrust.agent.disks import writers as disk_writers
+from nqrust.agent.disks.blobs import Blobs
+from nqrust.agent.store import Store, VmRecord
+from nqrust.agent.vmm.port import Machine, Vmm
+from nqrust.host.port import Host
+
+
+def of(host: Host, store: Store, blobs: Blobs, record: VmRecord, driver: Vmm, accel: str, snapshot: str | None) -> Machine:
+    """Return the machine with all paths on this host. `snapshot`: the folder that it starts from, or None.
+
+    Raises Failed: a volume is gone, or the image's kernel is not available."""
+    image = record.image
+    elf = image.kernel_elf if driver.capabilities.elf_kernel else None
+    return Machine(
+        id=record.id,
+        name=record.name,
+        vcpus=record.vcpus,
+        memory_mib=record.memory_mib,
+        directory=store.directory(record.id),
+        disk=store.disk(record.id),
+        kernel=blobs.cached(image.name, image.kernel),
+        kernel_elf=blobs.cached(image.name, elf) if elf else None,
+        initrd=blobs.cached(image.name, image.initrd) if image.initrd else None,
+        cmdline=disk_writers.command_line(image),
+        root_device=image.root_device,
+        mac=record.mac,
+        tap=record.tap,
+        user=record.user,
+        accel=accel,
+        volumes=volumes.paths(host, store, record),
+        rate_limits=record.rate_limits,
+        snapshot=snapshot,
+    )
