@@ -11,7 +11,7 @@ from nqrust.installer.resources.network_script import network_script
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
-from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, vm_network
+from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, vm_network, vm_network_ipv6
 from nqrust.installer.verbs.kernel.sysctl import Sysctl
 from nqrust.installer.verbs.network.bridged import BridgedUplink
 from nqrust.installer.verbs.network.link import Bridge, BridgeMakesWay
@@ -28,11 +28,11 @@ def script_path(context: Context) -> str:
     return f"{context.layout.libexec_dir}/nqrust-network"
 
 
-def firewall(context: Context) -> FirewallSpec:
-    """The rules of this network, from which the step and the boot script are both made."""
+def firewall(context: Context) -> tuple[FirewallSpec, FirewallSpec]:
+    """The rules of this network, for IPv4 and for IPv6, from which the steps and the boot script are made."""
     network = context.settings.network
     nat = network.mode is NetworkMode.nat
-    return vm_network(
+    rules = vm_network(
         network.bridge_name,
         network.cidr,
         network.gateway,
@@ -41,6 +41,7 @@ def firewall(context: Context) -> FirewallSpec:
         dns=serves_dns(network, context.facts.ports),
         tcp_ports=(names.GUEST_RELAY_PORT,),
     )
+    return rules, vm_network_ipv6(network.bridge_name)
 
 
 def plan(context: Context) -> PhasePlan:
@@ -56,7 +57,7 @@ def plan(context: Context) -> PhasePlan:
             (BridgedUplink(network.bridge_name, network.uplink or context.facts.network.uplink or ""),),
         )
     dns = serves_dns(network, context.facts.ports)
-    spec = firewall(context)
+    rules = firewall(context)
     nat = network.mode is NetworkMode.nat
     steps: list[Step] = _making_way(context)
     if nat:
@@ -80,9 +81,9 @@ def plan(context: Context) -> PhasePlan:
         ),
         # One that was there may have it; ours never has.
         Sysctl(f"net.ipv6.conf.{network.bridge_name.replace('.', '/')}.disable_ipv6", "1", optional=True),
-        IptablesRules(spec),
+        *(IptablesRules(spec) for spec in rules),
         Directory(context.layout.libexec_dir, adopt_modes=True),
-        File(script_path(context), network_script(network, spec), mode=0o755, what="the same at every boot"),
+        File(script_path(context), network_script(network, *rules), mode=0o755, what="the same at every boot"),
         Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
         Directory(paths.DHCP_STATE_DIR, tree=True, adopt_modes=True),
         Directory(paths.DHCP_HOSTS_DIR, tree=True, adopt_modes=True),

@@ -132,7 +132,7 @@ def restart_key(context: Context, spec: ServiceSpec) -> str:
     """A digest of all that a service reads at its start: unit, environment file, release, documents."""
     parts: list[str] = [context.supervisor.render(spec)]
     if spec.name == NETWORK:
-        parts.append(network_script(context.settings.network, network.firewall(context)))
+        parts.append(network_script(context.settings.network, *network.firewall(context)))
     elif spec.name == DHCP:
         parts.append(_dnsmasq(context))
     else:

@@ -10,6 +10,7 @@ from nqrust.installer.context import Context
 from nqrust.installer.proofs.hops import Failed, Hop, Unproven, local_address
 from nqrust.installer.resources.env import database_host, database_port, manager_base
 from nqrust.installer.settings.model import NetworkMode
+from nqrust.installer.verbs.firewall.kernel import NO_IPV6, lacks_bounds, why_no_ipv6
 
 
 def standing(context: Context, host: Host) -> Iterator[Hop]:
@@ -57,6 +58,12 @@ def standing(context: Context, host: Host) -> Iterator[Hop]:
             "Run `nqr install` again; it puts the bridge back.",
             lambda: _bridge(context, host),
         )
+        yield Hop(
+            "firewall",
+            "NQR-VER-012",
+            "Run `nqr install` again; it puts the rules back.",
+            lambda: _firewall(context, host),
+        )
         yield Hop("dhcp", "NQR-VER-005", "Look at `nqr logs dhcp`.", lambda: _dhcp(context, host))
 
 
@@ -98,6 +105,22 @@ def _bridge(context: Context, host: Host) -> str:
     if wanted not in found:
         raise Failed(f"{network.bridge_name} does not have {wanted}")
     return f"{network.bridge_name} has {wanted}"
+
+
+def _firewall(context: Context, host: Host) -> str:
+    """What the network script finds; and what this kernel cannot do, which is no reason to fail."""
+    script = f"{context.layout.libexec_dir}/nqrust-network"
+    code = host.run(command(script, "check", ok=(0, 1, 2))).code
+    if code == 1:
+        raise Failed("rules that keep guests from the host are missing")
+    if code:
+        raise Unproven(f"{script} is of an earlier version; run `nqr install` again")
+    reason, lacking = why_no_ipv6(host), lacks_bounds(host)
+    if lacking:
+        raise Unproven(f"this kernel lacks the match {lacking[0]} of iptables, so one guest can use up the host's connections")
+    if reason and reason != NO_IPV6:
+        raise Unproven(f"{reason}, so nothing keeps guests from the host over IPv6 if somebody turns it on for the bridge")
+    return "guests reach what they may over IPv4, and nothing over IPv6" if not reason else f"the rules are there; {reason}"
 
 
 def _dhcp(context: Context, host: Host) -> str:

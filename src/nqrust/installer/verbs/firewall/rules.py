@@ -7,7 +7,7 @@ Rules are written as `iptables -S` prints them, so that comparing is comparing t
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from nqrust.contract.names import FORWARD_CHAINS
@@ -24,12 +24,20 @@ from nqrust.installer.engine.step import (
     verify_by_inspection,
 )
 from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.verbs.firewall.kernel import BOUNDS, lacks_bounds, why_no_ipv6
 from nqrust.installer.verbs.firewall.undo import undo_rules, undo_ruleset
 
 COMMENT = ("-m", "comment", "--comment", "nqrust")
 FORWARD, INPUT, POSTROUTING = "NQR-FORWARD", "NQR-INPUT", "NQR-POSTROUTING"
-OWN = (("filter", FORWARD, "FORWARD"), ("filter", INPUT, "INPUT"), ("nat", POSTROUTING, "POSTROUTING"), *FORWARD_CHAINS)
-"""Table, chain and parent of every chain that a network of ours may have."""
+_OWN_OF_BOTH = (("filter", FORWARD, "FORWARD"), ("filter", INPUT, "INPUT"))
+OWN = {
+    "iptables": (*_OWN_OF_BOTH, ("nat", POSTROUTING, "POSTROUTING"), *FORWARD_CHAINS),
+    "ip6tables": _OWN_OF_BOTH,
+}
+"""Table, chain and parent of every chain that a network of ours may have, by the program that sets it."""
+METADATA = "169.254.0.0/16"
+"""Link-local: where clouds keep the metadata, and often the credentials, of the machine that the host is."""
+_NEW = ("-m", "conntrack", "--ctstate", "NEW")
 _EXISTS = (0, 1)
 _AGAIN = 3
 
@@ -50,14 +58,28 @@ class Chain:
 
 @dataclass(frozen=True)
 class FirewallSpec:
-    """`others`: chains that the agent makes when it needs them, and that go when this network goes."""
+    """`others`: chains that the agent makes when it needs them, and that go when this network goes. `program`: iptables, or
+    ip6tables for rules of IPv6."""
 
     chains: tuple[Chain, ...]
     others: tuple[Chain, ...] = ()
+    program: str = "iptables"
 
     @property
     def tables(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(chain.table for chain in self.chains))
+
+    @property
+    def ipv6(self) -> bool:
+        return self.program == "ip6tables"
+
+    def without_bounds(self) -> FirewallSpec:
+        """The same for a kernel that lacks a match of `BOUNDS`."""
+        return replace(self, chains=tuple(replace(chain, rules=unbounded(chain.rules)) for chain in self.chains))
+
+
+def unbounded(rules: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(rule for rule in rules if not set(BOUNDS) & set(rule))
 
 
 def vm_network(
@@ -74,13 +96,20 @@ def vm_network(
 
     Guests are strangers: to the host they may send DHCP, ping, DNS where the bridge serves it, and
     `tcp_ports` on the gateway's address; nothing else. `outside`: they may reach what lies beyond the host
-    (NAT); without it the network is isolated. From beyond only answers come in. The rules let guests of one bridge
-    reach each other; the agent isolates their TAPs. `subnet` and `gateway` IPv4.
+    (NAT), but no link-local address; without it the network is isolated. From beyond only answers come in. The rules let
+    guests of one bridge reach each other; the agent isolates their TAPs. `subnet` and `gateway` IPv4.
+
+    What one guest takes is bounded by its address, so packets with an address of no guest go first: they would fill the
+    tables that the others need. DHCP comes before that, because it has no address yet.
     """
     to_gateway = ("-d", f"{gateway}/32", "-i", bridge)
-    forward: list[tuple[str, ...]] = [("-i", bridge, "-o", bridge, "-j", "ACCEPT")]
+    stranger = ("!", "-s", subnet, "-i", bridge, "-j", "DROP")
+    forward: list[tuple[str, ...]] = [("-d", METADATA, "-i", bridge, "-j", "DROP"), ("-i", bridge, "-o", bridge, "-j", "ACCEPT")]
     if outside:
         forward += [
+            stranger,
+            ("-i", bridge, *_NEW, *_more_often("nqr-new", 200, 1000), "-j", "DROP"),
+            ("-i", bridge, *_NEW, *_more_at_once(4096), "-j", "DROP"),
             ("-s", subnet, "-i", bridge, "-j", "ACCEPT"),
             (
                 "-d",
@@ -97,13 +126,25 @@ def vm_network(
         ]
     forward += [("-i", bridge, "-j", "DROP"), ("-o", bridge, "-j", "DROP")]
     inbound: list[tuple[str, ...]] = [
-        ("-i", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"),
         ("-i", bridge, "-p", "udp", "-m", "udp", "--sport", "68", "--dport", "67", "-j", "ACCEPT"),
-        (*to_gateway, "-p", "icmp", "-m", "icmp", "--icmp-type", "8", "-j", "ACCEPT"),
+        stranger,
+    ]
+    dns_of = {p: (*to_gateway, "-p", p, "-m", p, "--dport", "53") for p in ("udp", "tcp")} if dns else {}
+    if dns:
+        # A guest that asks again and again from one port has one connection, so queries are counted before answers pass.
+        inbound.append((*dns_of["udp"], *_more_often("nqr-dns", 50, 200), "-j", "DROP"))
+    inbound += [
+        ("-i", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"),
+        ("-i", bridge, *_NEW, *_more_often("nqr-host", 100, 300), "-j", "DROP"),
     ]
     if dns:
-        inbound += [(*to_gateway, "-p", p, "-m", p, "--dport", "53", "-j", "ACCEPT") for p in ("udp", "tcp")]
-    inbound += [(*to_gateway, "-p", "tcp", "-m", "tcp", "--dport", str(port), "-j", "ACCEPT") for port in tcp_ports]
+        # dnsmasq(8) serves 20 connections at once, for all guests together.
+        inbound.append((*dns_of["tcp"], *_more_at_once(4), "-j", "DROP"))
+    inbound.append((*to_gateway, "-p", "icmp", "-m", "icmp", "--icmp-type", "8", "-j", "ACCEPT"))
+    inbound += [(*rule, "-j", "ACCEPT") for rule in dns_of.values()]
+    for port in tcp_ports:
+        to_port = (*to_gateway, "-p", "tcp", "-m", "tcp", "--dport", str(port))
+        inbound += [(*to_port, *_more_at_once(16), "-j", "DROP"), (*to_port, "-j", "ACCEPT")]
     inbound.append(("-i", bridge, "-j", "DROP"))
     chains = [
         Chain("filter", FORWARD, "FORWARD", tuple(forward)),
@@ -116,6 +157,29 @@ def vm_network(
     return FirewallSpec(tuple(chains), others)
 
 
+def vm_network_ipv6(bridge: str) -> FirewallSpec:
+    """Rules of the same network for IPv6, which it does not have: nothing passes between guests and host, or through it.
+
+    The bridge has IPv6 turned off; these hold when somebody turns it on for all interfaces.
+    """
+    forward = (("-i", bridge, "-o", bridge, "-j", "ACCEPT"), ("-i", bridge, "-j", "DROP"), ("-o", bridge, "-j", "DROP"))
+    return FirewallSpec(
+        (Chain("filter", FORWARD, "FORWARD", forward), Chain("filter", INPUT, "INPUT", (("-i", bridge, "-j", "DROP"),))),
+        program="ip6tables",
+    )
+
+
+def _more_often(name: str, a_second: int, burst: int) -> tuple[str, ...]:
+    """Matches what a source sends beyond `a_second` packets a second, after `burst` at once."""
+    above = ("--hashlimit-above", f"{a_second}/sec", "--hashlimit-burst", str(burst))
+    return ("-m", "hashlimit", *above, "--hashlimit-mode", "srcip", "--hashlimit-name", name)
+
+
+def _more_at_once(connections: int) -> tuple[str, ...]:
+    """Matches what a source begins beyond that many open connections."""
+    return ("-m", "connlimit", "--connlimit-above", str(connections), "--connlimit-mask", "32", "--connlimit-saddr")
+
+
 # --- as text
 
 
@@ -126,34 +190,6 @@ def restore_text(spec: FirewallSpec, table: str) -> str:
     lines = [f"*{table}", *(f":{chain.name} - [0:0]" for chain in chains)]
     lines += [f"-A {chain.name} {' '.join(rule)}" for chain in chains for rule in chain.rules]
     return "\n".join([*lines, "COMMIT", ""])
-
-
-def render_up(spec: FirewallSpec, binary: str = "iptables") -> list[str]:
-    """Shell lines that put the rules in place; run twice they change nothing."""
-    lines = []
-    for table in spec.tables:
-        lines += [
-            f"{binary}-restore -w --noflush <<'RULES'",
-            *restore_text(spec, table).splitlines(),
-            "RULES",
-        ]
-    for chain in spec.chains:
-        ours = f"-t {chain.table}"
-        jump = shlex.join(chain.jump)
-        lines.append(f"{binary} -w {ours} -C {chain.parent} {jump} 2>/dev/null || {binary} -w {ours} -I {chain.parent} 1 {jump}")
-    return lines
-
-
-def render_down(spec: FirewallSpec, binary: str = "iptables") -> list[str]:
-    """Shell lines that take the rules out again; fine when they are not there."""
-    lines = []
-    for chain in reversed((*spec.chains, *spec.others)):
-        ours = f"-t {chain.table}"
-        jump = shlex.join(chain.jump)
-        lines.append(f"while {binary} -w {ours} -D {chain.parent} {jump} 2>/dev/null; do :; done")
-        lines.append(f"{binary} -w {ours} -F {chain.name} 2>/dev/null || :")
-        lines.append(f"{binary} -w {ours} -X {chain.name} 2>/dev/null || :")
-    return lines
 
 
 def parse_rules(text: str) -> dict[str, list[tuple[str, ...]]]:
@@ -173,27 +209,36 @@ def parse_rules(text: str) -> dict[str, list[tuple[str, ...]]]:
 
 @dataclass(frozen=True)
 class IptablesRules:
-    """`binary`: iptables, or the variant that this host's other rules use (iptables-nft, iptables-legacy).
+    """Where our jump stands among rules of others does not matter to `inspect`, only that it is there exactly
+    once: Docker and others put theirs first whenever they start.
 
-    Where our jump stands among rules of others does not matter to `inspect`, only that it is there exactly
-    once: Docker and others put theirs first whenever they start."""
+    Rules of IPv6 are not set on a host that cannot have them, and bounds not by a kernel that lacks their matches; the
+    proofs (`proofs/standing.py`) tell that."""
 
     kind: ClassVar[str] = "firewall"
 
     spec: FirewallSpec
-    binary: str = "iptables"
+
+    @property
+    def binary(self) -> str:
+        return self.spec.program
 
     @property
     def id(self) -> str:
-        return "firewall:iptables"
+        return f"firewall:{self.binary}"
 
     def describe(self) -> str:
-        return f"add firewall chains {', '.join(chain.name for chain in self.spec.chains)}"
+        what = f"add firewall chains {', '.join(chain.name for chain in self.spec.chains)}"
+        return f"{what} for IPv6" if self.spec.ipv6 else what
 
     def inspect(self, host: Host) -> Inspection:
+        reason = why_no_ipv6(host) if self.spec.ipv6 else ""
+        if reason:
+            return Satisfied(reason)
         if host.which(self.binary) is None:
             return Needed(tuple(f"+ {line}" for line in self._all_lines()))
         diff: list[str] = []
+        lacking = lacks_bounds(host)
         for table in self._tables:
             now = self._now(host, table)
             diff += [f"- chain {name}" for former, name, parent in self._former(now, table)]
@@ -203,10 +248,10 @@ class IptablesRules:
                         return Conflict(
                             "NQR-NET-111",
                             f"There is a firewall chain {chain.name} already, with rules that are not ours.",
-                            f"Rename it (iptables -t {table} -E {chain.name} NAME), or remove it if nothing needs it, then"
+                            f"Rename it ({self.binary} -t {table} -E {chain.name} NAME), or remove it if nothing needs it, then"
                             " run the same command again.",
                         )
-                    diff += _chain_diff(chain, now)
+                    diff += _chain_diff(chain, now, lacking)
         return Needed(tuple(diff)) if diff else Satisfied()
 
     def prepare(self, host: Host) -> Prepared:
@@ -221,8 +266,7 @@ class IptablesRules:
     def apply(self, host: Host) -> None:
         try:
             for table in self.spec.tables:
-                text = restore_text(self.spec, table).encode()
-                host.run(command(f"{self.binary}-restore", "-w", "--noflush", input=text))
+                self._fill(host, table)
             for chain in self.spec.chains:
                 self._jump_once(host, chain)
             for table in self._tables:
@@ -245,10 +289,19 @@ class IptablesRules:
             self.apply(host)
         verify_by_inspection(self, host)
 
+    def _fill(self, host: Host, table: str) -> None:
+        text, less = (restore_text(spec, table) for spec in (self.spec, self.spec.without_bounds()))
+        try:
+            host.run(command(f"{self.binary}-restore", "-w", "--noflush", input=text.encode()))
+        except CommandFailed:
+            if less == text:
+                raise
+            host.run(command(f"{self.binary}-restore", "-w", "--noflush", input=less.encode()))
+
     # --- chains of ours that these rules no longer have
     @property
     def _tables(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.spec.tables, *(table for table, _, _ in OWN))))
+        return tuple(dict.fromkeys((*self.spec.tables, *(table for table, _, _ in OWN[self.binary]))))
 
     def _now(self, host: Host, table: str) -> dict[str, list[tuple[str, ...]]]:
         # A kernel may lack a table that these rules do not use.
@@ -257,7 +310,7 @@ class IptablesRules:
 
     def _former(self, now: dict[str, list[tuple[str, ...]]], table: str) -> list[tuple[str, str, str]]:
         asked = {(c.table, c.name) for c in (*self.spec.chains, *self.spec.others)}
-        ours = [own for own in OWN if own[0] == table and own[:2] not in asked]
+        ours = [own for own in OWN[self.binary] if own[0] == table and own[:2] not in asked]
         # An empty one without a jump is what `_drop` leaves when it is cut off.
         return [own for own in ours if Chain(*own, ()).jump in now.get(own[2], []) or now.get(own[1]) == []]
 
@@ -270,7 +323,7 @@ class IptablesRules:
 
     def _undo_change(self, now: dict[str, dict[str, list[tuple[str, ...]]]]) -> Undo:
         """Back to the rules of now: every chain of ours that has its jump."""
-        known = {(c.table, c.name, c.parent) for c in self.spec.chains} | set(OWN)
+        known = {(c.table, c.name, c.parent) for c in self.spec.chains} | set(OWN[self.binary])
         there = [
             Chain(table, name, parent, tuple(now[table].get(name, ())))
             for table, name, parent in sorted(known)
@@ -306,9 +359,11 @@ def _is_anothers(chain: Chain, now: dict[str, list[tuple[str, ...]]]) -> bool:
     return chain.jump not in now.get(chain.parent, []) and any(rule not in chain.rules for rule in now.get(chain.name, []))
 
 
-def _chain_diff(chain: Chain, now: dict[str, list[tuple[str, ...]]]) -> list[str]:
+def _chain_diff(chain: Chain, now: dict[str, list[tuple[str, ...]]], lacking: tuple[str, ...]) -> list[str]:
     have = now.get(chain.name)
     diff: list[str] = []
+    if lacking and have is not None and tuple(have) == unbounded(chain.rules):
+        chain = replace(chain, rules=tuple(have))
     if have is None or tuple(have) != chain.rules:
         diff += [f"- {chain.name} {' '.join(rule)}" for rule in have or [] if rule not in chain.rules]
         diff += [f"+ {chain.name} {' '.join(rule)}" for rule in chain.rules if rule not in (have or [])]

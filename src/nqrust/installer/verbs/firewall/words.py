@@ -6,8 +6,12 @@ from typing import Any
 
 
 def rules(args: dict[str, Any]) -> str:
-    return "remove the firewall chains " + ", ".join(chain for _, chain in args["chains"])
+    return "remove the firewall chains " + ", ".join(chain for _, chain in args["chains"]) + _family(args)
 
 
 def ruleset(args: dict[str, Any]) -> str:
-    return "fill the firewall chains as they were before"
+    return "fill the firewall chains as they were before" + _family(args)
+
+
+def _family(args: dict[str, Any]) -> str:
+    return " for IPv6" if args["binary"] == "ip6tables" else ""

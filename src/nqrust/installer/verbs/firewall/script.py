@@ -1,0 +1,77 @@
+"""The rules as functions of a POSIX shell script: put in place, looked at, taken out."""
+
+from __future__ import annotations
+
+import shlex
+
+from nqrust.installer.verbs.firewall.kernel import BOUNDS
+from nqrust.installer.verbs.firewall.rules import FirewallSpec, restore_text
+
+FUNCTIONS = rf"""
+# A kernel without the matches that bound what one guest takes gets the rules without them.
+unbounded() {{
+    grep -v {" ".join(f"-e '-m {match} '" for match in BOUNDS)}
+}}
+
+lacking() {{
+    for match in {" ".join(BOUNDS)}; do
+        grep -qx "$match" /proc/net/ip_tables_matches 2>/dev/null || return 0
+    done
+    return 1
+}}
+
+fill() {{ # program, table
+    "rules_$1_$2" | "$1-restore" -w --noflush 2>/dev/null || "rules_$1_$2" | unbounded | "$1-restore" -w --noflush
+}}
+
+jump() {{ # program, table, chain, parent
+    "$1" -w -t "$2" -C "$4" -m comment --comment nqrust -j "$3" 2>/dev/null ||
+        "$1" -w -t "$2" -I "$4" 1 -m comment --comment nqrust -j "$3"
+}}
+
+holds() {{ # program, table, chain, parent
+    now=$("$1" -w -t "$2" -S "$3" 2>/dev/null | grep '^-A ') || :
+    all=$("rules_$1_$2" | grep "^-A $3 ")
+    [ "$now" = "$all" ] || {{ lacking && [ "$now" = "$(printf '%s\n' "$all" | unbounded)" ]; }} || return 1
+    "$1" -w -t "$2" -C "$4" -m comment --comment nqrust -j "$3" 2>/dev/null
+}}
+
+drop() {{ # program, table, chain, parent
+    while "$1" -w -t "$2" -D "$4" -m comment --comment nqrust -j "$3" 2>/dev/null; do :; done
+    "$1" -w -t "$2" -F "$3" 2>/dev/null || :
+    "$1" -w -t "$2" -X "$3" 2>/dev/null || :
+}}
+
+# Where IPv6 is off or cannot be filtered there is nothing to set.
+ipv6() {{
+    [ -e /proc/net/if_inet6 ] && ip6tables -w -t filter -S >/dev/null 2>&1
+}}
+"""
+
+
+def render_rules(spec: FirewallSpec) -> list[str]:
+    """A function `rules_PROGRAM_TABLE` for each table, which `fill` and `holds` call."""
+    lines = []
+    for table in spec.tables:
+        text = restore_text(spec, table).splitlines()
+        lines += [f"rules_{spec.program}_{table}() {{", "    cat <<'RULES'", *text, "RULES", "}", ""]
+    return lines
+
+
+def render_up(spec: FirewallSpec) -> list[str]:
+    """Shell lines that put the rules in place; run twice they change nothing."""
+    return [
+        *(shlex.join(("fill", spec.program, table)) for table in spec.tables),
+        *(f"jump {spec.program} {chain.table} {chain.name} {chain.parent}" for chain in spec.chains),
+    ]
+
+
+def render_check(spec: FirewallSpec) -> list[str]:
+    """Shell lines that return 1 from a function where a rule is not as it was put in place."""
+    return [f"holds {spec.program} {chain.table} {chain.name} {chain.parent} || return 1" for chain in spec.chains]
+
+
+def render_down(spec: FirewallSpec) -> list[str]:
+    """Shell lines that take the rules out again; fine when they are not there."""
+    chains = reversed((*spec.chains, *spec.others))
+    return [f"drop {spec.program} {chain.table} {chain.name} {chain.parent}" for chain in chains]

@@ -1,0 +1,179 @@
+"""The rules that keep guests from the host: for IPv6 too, bounded where the kernel can, and over those of the former version."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.fakes.host import FakeHost
+from tests.unit.installer.phases.a_host import fit
+from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
+from tests.unit.installer.verbs.lifecycle import applied, planned, reverted
+from tests.unit.installer.verbs.network.test_making_way import Strict
+
+from nqrust.host.errors import CommandFailed
+from nqrust.host.port import Command, Completed
+from nqrust.installer import planner
+from nqrust.installer.context import Context, ReleaseFiles
+from nqrust.installer.engine.step import Satisfied
+from nqrust.installer.proofs.hops import run_hop
+from nqrust.installer.proofs.standing import standing
+from nqrust.installer.release.interpreter import Interpreter
+from nqrust.installer.settings.model import Settings
+from nqrust.installer.verbs.firewall import words
+from nqrust.installer.verbs.firewall.rules import Chain, FirewallSpec, IptablesRules, vm_network, vm_network_ipv6
+
+NOW = vm_network("fcbr0", "10.0.0.0/24", "10.0.0.1", dns=True, tcp_ports=(19091,))
+IPV6 = vm_network_ipv6("fcbr0")
+FORMER = FirewallSpec(
+    (
+        Chain(
+            "filter",
+            "NQR-FORWARD",
+            "FORWARD",
+            (
+                ("-i", "fcbr0", "-o", "fcbr0", "-j", "ACCEPT"),
+                ("-s", "10.0.0.0/24", "-i", "fcbr0", "-j", "ACCEPT"),
+                ("-i", "fcbr0", "-j", "DROP"),
+            ),
+        ),
+        Chain("filter", "NQR-INPUT", "INPUT", (("-i", "fcbr0", "-j", "DROP"),)),
+        NOW.chains[2],
+    ),
+    NOW.others,
+)
+"""The form of what version 0.1.0 of the first rules left on hosts."""
+
+
+class Both(Strict):
+    """ip6tables(8) too, with tables of its own."""
+
+    def __init__(self, host: FakeHost) -> None:
+        super().__init__(host)
+        host.memory["rules6"] = {"filter": {"INPUT": [], "FORWARD": [], "OUTPUT": []}}
+        host.put("/proc/net/if_inet6", "")
+        host.on("ip6tables", prefix=True, answer=lambda h, c: self.of_ipv6(self.run, c), changes=False)
+        host.on("ip6tables-restore", prefix=True, answer=lambda h, c: self.of_ipv6(self.restore, c))
+
+    def of_ipv6(self, answer: Any, cmd: Command) -> Any:
+        memory = self.host.memory
+        memory["rules"], memory["rules6"] = memory["rules6"], memory["rules"]
+        try:
+            return answer(self.host, cmd)
+        finally:
+            memory["rules"], memory["rules6"] = memory["rules6"], memory["rules"]
+
+
+def left(host: FakeHost) -> list[str]:
+    both = (*host.memory["rules"].values(), *host.memory["rules6"].values())
+    return [f"{chain} {rules}" for table in both for chain, rules in table.items() if "NQR" in f"{chain} {rules}"]
+
+
+def test_an_install_over_the_former_rules_adds_the_new_ones_and_leaves_no_trace() -> None:
+    host = FakeHost.debian12()
+    Both(host)
+    _, first = applied(host, IptablesRules(FORMER))
+    before = json.dumps(host.memory["rules"], sort_keys=True)
+    diff = planned(host, IptablesRules(NOW))
+    assert any("169.254.0.0/16" in line for line in diff) and any("hashlimit" in line for line in diff)
+    _, second = applied(host, IptablesRules(NOW))
+    _, third = applied(host, IptablesRules(IPV6))
+    assert host.memory["rules6"]["filter"]["NQR-INPUT"] == [["-i", "fcbr0", "-j", "DROP"]]
+    assert isinstance(IptablesRules(NOW).inspect(host), Satisfied) and isinstance(IptablesRules(IPV6).inspect(host), Satisfied)
+    reverted(host, third)
+    reverted(host, second)
+    assert json.dumps(host.memory["rules"], sort_keys=True) == before
+    reverted(host, first)
+    assert left(host) == []
+
+
+def test_the_plan_tells_of_ipv6_and_its_undo_too() -> None:
+    host = FakeHost.debian12()
+    Both(host)
+    context = Context(
+        settings=Settings(),
+        facts=fit(),
+        secrets=SECRETS,
+        files=ReleaseFiles(RELEASE, "/var/cache/nqrust-microvm/releases/1.2.3"),
+        python=Interpreter("/usr/bin/python3.11", "3.11.2", "/usr/bin/python3.11"),
+    )
+    steps = [step for phase in planner.plan(context).phases for step in phase.steps if isinstance(step, IptablesRules)]
+    assert [step.id for step in steps] == ["firewall:iptables", "firewall:ip6tables"]
+    assert steps[1].describe() == "add firewall chains NQR-FORWARD, NQR-INPUT for IPv6"
+    (undo,) = steps[1].prepare(host).undo
+    assert words.rules(undo.args) == "remove the firewall chains NQR-FORWARD, NQR-INPUT for IPv6"
+
+
+@pytest.mark.parametrize("lack", ["IPv6 is off", "no program", "no table"])
+def test_a_host_without_ipv6_or_its_filter_is_told_and_does_not_fail(lack: str) -> None:
+    host = FakeHost.debian12()
+    Both(host)
+    if lack == "IPv6 is off":
+        host.tree.detach("/proc/net/if_inet6")
+    elif lack == "no program":
+        host.uninstall("ip6tables")
+    else:
+        host.on("ip6tables", "-w", "-t", "filter", "-S", answer=lambda h, c: Completed(c.argv, 3, "", "can't initialize"))
+    found = IptablesRules(IPV6).inspect(host)
+    assert isinstance(found, Satisfied) and found.note
+
+
+def test_ipv6_is_planned_while_its_program_is_still_to_come() -> None:
+    host = FakeHost.debian12()
+    Both(host)
+    host.uninstall("ip6tables")
+    host.uninstall("iptables")
+    assert planned(host, IptablesRules(IPV6))
+
+
+@pytest.mark.parametrize("match", ["hashlimit", "connlimit"])
+def test_a_kernel_without_a_match_gets_the_other_rules(match: str) -> None:
+    host = FakeHost.debian12()
+    tables = Both(host)
+
+    def restore(host: FakeHost, cmd: Command) -> None:
+        assert isinstance(cmd.input, bytes)
+        if match.encode() in cmd.input:
+            raise CommandFailed(cmd.argv, 2, f"Couldn't load match `{match}'")
+        tables.restore(host, cmd)
+
+    host.on("iptables-restore", prefix=True, answer=restore)
+    applied(host, IptablesRules(NOW))
+    rules = host.memory["rules"]["filter"]["NQR-FORWARD"]
+    assert ["-d", "169.254.0.0/16", "-i", "fcbr0", "-j", "DROP"] in rules and not any(match in rule for rule in rules)
+    host.put("/proc/net/ip_tables_matches", "conntrack\nhashlimit\nconnlimit\n")
+    assert any(match in line for line in planned(host, IptablesRules(NOW))), "a kernel that has it by now gets them"
+
+
+@pytest.mark.parametrize(
+    ("check", "matches", "ipv6", "verdict", "words"),
+    [
+        (0, "hashlimit\nconnlimit\n", True, "passed", "nothing over IPv6"),
+        (0, "hashlimit\nconnlimit\n", False, "passed", "IPv6 is off"),
+        (0, "hashlimit\n", True, "unproven", "lacks the match connlimit"),
+        (1, "", True, "failed", "are missing"),
+        (2, "", True, "unproven", "earlier version"),
+    ],
+)
+def test_doctor_and_verify_tell_what_this_kernel_cannot_do(
+    check: int, matches: str, ipv6: bool, verdict: str, words: str
+) -> None:
+    host = FakeHost.debian12()
+    Both(host)
+    host.put("/proc/net/ip_tables_matches", matches)
+    if not ipv6:
+        host.tree.detach("/proc/net/if_inet6")
+    script = "/opt/nqrust-microvm/libexec/nqrust-network"
+    host.install(script)
+    host.on(script, "check", answer=lambda h, c: Completed(c.argv, check, "", ""))
+    context = Context(
+        settings=Settings(),
+        facts=fit(),
+        secrets=SECRETS,
+        files=ReleaseFiles(RELEASE, "/var/cache/nqrust-microvm/releases/1.2.3"),
+        python=Interpreter("/usr/bin/python3.11", "3.11.2", "/usr/bin/python3.11"),
+    )
+    (hop,) = [one for one in standing(context, host) if one.name == "firewall"]
+    proof = run_hop(hop, host)
+    assert proof.verdict == verdict and words in proof.detail, proof
