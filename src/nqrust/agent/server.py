@@ -22,6 +22,7 @@ from nqrust.agent.link.credentials import CredentialStore, local_token_hash
 from nqrust.agent.link.manager_link import ManagerLink
 from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.forwards import Forwards
+from nqrust.agent.network.rules import NetworkRules
 from nqrust.agent.network.taps import Taps
 from nqrust.agent.scopes import chooser, launch
 from nqrust.agent.settings import Settings
@@ -78,6 +79,7 @@ class Agent:
                 forwards=Forwards(host, network, store.all, settings.platform_ports),
             )
         )
+        self.rules = NetworkRules(host, settings.network_script)
         self.verbs = agent_api.Verbs()
         self.api = agent_api.build(
             self.service,
@@ -145,6 +147,7 @@ class Agent:
 
     async def _keep_up(self) -> None:
         before = await self.verbs.run(self.service.verdict)
+        network_is_own = self.settings.network.mode != "bridged"
         while True:
             try:
                 for vm_id in await self.verbs.run(lambda: upkeep.cut_console_logs(self.service)):
@@ -153,6 +156,8 @@ class Agent:
                 await self.verbs.run(self.service.scopes.tidy)
                 for lease in await self.verbs.run(self.service.dhcp.give_back_lost):
                     log.info("lease.given_back", mac=lease.mac, ip=lease.ip)
+                if network_is_own and await self.verbs.run(self.rules.keep):
+                    log.warning("network.rules_put_back")
                 if await self.verbs.run(self.service.forwards.sync):
                     log.info("forwards.drawn")
                 for tap, vm_id in await self.verbs.run(self.service.idle_taps):

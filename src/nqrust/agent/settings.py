@@ -77,6 +77,11 @@ class Settings:
         return f"{self.state_dir}/credentials.json"
 
     @property
+    def network_script(self) -> str:
+        """The root-owned program, beside the helper, that sets up the VM network."""
+        return f"{self.helper.rpartition('/')[0]}/nqrust-network"
+
+    @property
     def local_token_file(self) -> str:
         return f"{self.state_dir}/local-token"
 

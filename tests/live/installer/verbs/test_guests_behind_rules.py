@@ -1,0 +1,75 @@
+"""The rules of a VM network in the kernel: what guests reach through them, how much one takes, and what stays."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.machine_scripts.calling import run_script
+from tests.unit.installer.phases.test_rendered_files import rendered
+
+NEEDS = ("unshare", "ip", "iptables", "ip6tables", "iptables-save", "sysctl", "mount")
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    lacking = [program for program in NEEDS if shutil.which(program) is None]
+    if os.geteuid() != 0 or lacking:
+        pytest.skip(f"needs root and {' '.join(lacking or NEEDS)}")
+    path = tmp_path / "nqrust-network"
+    path.write_text(rendered("production")["/opt/nqrust-microvm/libexec/nqrust-network"].split("---\n", 1)[1])
+    path.chmod(0o755)
+    return path
+
+
+def seen(script: Path, what: str) -> Any:
+    return run_script("guests_behind_rules.py", script, what, namespaces=("net", "mount"), seconds=120)
+
+
+def test_guests_reach_neither_host_nor_neighbour_nor_world_over_ipv6(script: Path) -> None:
+    found = seen(script, "ipv6")
+    assert found["closed"] == {"host": False, "neighbour": False, "beyond": False}
+    assert found["without the rules"] == {"host": True, "neighbour": False, "beyond": True}, "the test can see a hole"
+
+
+def test_rules_that_vanish_are_put_back_and_none_stays(script: Path) -> None:
+    found = seen(script, "upkeep")
+    assert found.pop("at first") is False, "rules that stand are left alone"
+    assert found.pop("left") == [] and found.pop("disable_ipv6") == "1" and found.pop("as at first")
+    assert set(map(tuple, found.values())) == {(True, False)}, found
+
+
+def test_metadata_of_the_hosts_cloud_is_out_of_reach(script: Path) -> None:
+    found = seen(script, "beyond")
+    assert found == {"closed": {"web": True, "metadata": False, "host": False}, "metadata without the rule": True}
+
+
+def test_a_guest_that_floods_starves_neither_its_neighbour_nor_the_host(script: Path) -> None:
+    found = seen(script, "flood")
+    assert found["tracked"] <= 1000 + 200 * (found["seconds of it"] + 1) + 50
+    assert found["neighbour reaches the web"]
+    assert found["answered of the flood"] <= 200 + 50 * (found["seconds"] + 1)
+    assert found["answered of the neighbour's 20"] >= 19 and found["answered after strangers"] >= 19
+    assert found["strangers heard"] == 0
+
+
+@pytest.mark.parametrize("match", ["hashlimit", "connlimit"])
+def test_a_kernel_without_a_match_gets_the_other_rules(script: Path, tmp_path: Path, match: str) -> None:
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    restore = shims / "iptables-restore"
+    restore.write_text(f"#!/bin/sh\nrules=$(cat)\ncase $rules in *'-m {match}'*) exit 1 ;; esac\n"
+                       f"printf '%s\\n' \"$rules\" | {shutil.which('iptables-restore')} \"$@\"\n")  # fmt: skip
+    restore.chmod(0o755)
+    known = tmp_path / "matches"
+    known.write_text("conntrack\n")
+    text = re.sub("PATH=", f"PATH={shims}:", script.read_text(), count=1).replace("/proc/net/ip_tables_matches", str(known))
+    script.write_text(text)
+    found = seen(script, "beyond")
+    assert found["closed"] == {"web": True, "metadata": False, "host": False}
+    kept = seen(script, "upkeep")
+    assert kept["at first"] is False and kept["a chain flushed"] == [True, False]

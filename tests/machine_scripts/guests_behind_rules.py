@@ -1,0 +1,251 @@
+"""Runs in namespaces of its own: the rules of a VM network with two guests and a machine beyond, and what the guests reach.
+
+Run inside: `unshare --net --mount python guests_behind_rules.py NETWORK_SCRIPT WHAT`. Prints what was seen as JSON.
+
+    web (netns)    198.51.100.1, 169.254.169.254, 2001:db8:1::2
+      uplink       198.51.100.2
+    host           fcbr0 10.0.0.1, listeners on port 8080 and 53
+      port0 port1  isolated ports of the bridge, as an agent's TAPs
+    guest0 guest1  10.0.0.20, 10.0.0.21
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from nqrust.agent.network.rules import NetworkRules
+from nqrust.host.local import LocalHost
+
+SCRIPT, WHAT = sys.argv[1:]
+GUESTS = ("10.0.0.20", "10.0.0.21")
+WEB, METADATA = "198.51.100.1", "169.254.169.254"
+FLOOD = 20_000
+
+
+def sh(line: str, *, check: bool = True) -> str:
+    return subprocess.run(line, shell=True, check=check, capture_output=True, text=True).stdout
+
+
+def inside(name: str, code: str, *arguments: object) -> str:
+    """What Python `code` prints in the namespace `name`."""
+    done = subprocess.run(
+        ["ip", "netns", "exec", name, sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+_CONNECT = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=1.5).close()
+    print("yes")
+except OSError:
+    print("no")
+"""
+_LISTEN = """
+import socket, sys
+listeners = []
+for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+    one = socket.socket(family)
+    if family == socket.AF_INET6:
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind((address, 8080))
+    one.listen(64)
+    listeners.append(one)
+print("ready", flush=True)
+import select
+while True:
+    for one in select.select(listeners, [], [])[0]:
+        one.accept()[0].close()
+"""
+_SEND = """
+import socket, sys
+address, port, number, ports = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+senders = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(ports)]
+for count in range(number):
+    sender = senders[count % ports]
+    try:
+        sender.sendto(b"query", (address, port if ports == 1 else port + count // ports))
+    except OSError:
+        pass
+"""
+_ASK = """
+import socket, sys, time
+got = 0
+for _ in range(20):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.settimeout(1)
+        one.sendto(b"query", (sys.argv[1], 53))
+        try:
+            got += bool(one.recv(100))
+        except OSError:
+            pass
+    time.sleep(0.05)
+print(got)
+"""
+_STRANGERS = """
+import random, socket, struct, sys
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+target = socket.inet_aton(sys.argv[1])
+for number in range(int(sys.argv[2])):
+    source = struct.pack("!I", 0x0B000000 + number)
+    udp = struct.pack("!HHHH", 1024 + number % 60000, 53, 13, 0) + b"query"
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, source, target)
+    try:
+        raw.sendto(head + udp, (sys.argv[1], 0))
+    except OSError:
+        pass
+"""
+
+
+def reaches(guest: int, address: str, port: int = 8080) -> bool:
+    return inside(f"guest{guest}", _CONNECT, address, port) == "yes"
+
+
+def listen(namespace: str = "") -> None:
+    enter = ["ip", "netns", "exec", namespace] if namespace else []
+    started = subprocess.Popen([*enter, sys.executable, "-c", _LISTEN], stdout=subprocess.PIPE)
+    assert started.stdout is not None and started.stdout.readline() == b"ready\n"
+    ENDING.append(started.kill)
+
+
+ENDING: list[Callable[[], Any]] = []
+
+
+def lay_out() -> None:
+    sh("mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /run; mkdir -p /run/netns; ip link set lo up")
+    for name in ("web", "guest0", "guest1"):
+        sh(f"ip netns add {name}; ip -n {name} link set lo up")
+    sh("ip link add uplink type veth peer name eth0 netns web; ip link set uplink up; ip addr add 198.51.100.2/24 dev uplink")
+    sh(f"ip -n web addr add {WEB}/24 dev eth0; ip -n web addr add {METADATA}/32 dev eth0; ip -n web link set eth0 up")
+    sh(f"ip route add {METADATA}/32 dev uplink; ip -n web route add default via 198.51.100.2")
+    up()
+    for number, address in enumerate(GUESTS):
+        sh(f"ip link add port{number} type veth peer name eth0 netns guest{number}")
+        sh(f"ip link set port{number} master fcbr0 up; ip link set port{number} type bridge_slave isolated on")
+        sh(f"ip -n guest{number} addr add {address}/24 dev eth0; ip -n guest{number} link set eth0 up")
+        sh(f"ip -n guest{number} route add default via 10.0.0.1")
+    for namespace in ("", "web", "guest1"):
+        listen(namespace)
+
+
+def up() -> None:
+    sh(f"{SCRIPT} up")
+
+
+def rules() -> str:
+    return sh("iptables-save") + sh("ip6tables-save")
+
+
+def ours(saved: str) -> list[str]:
+    return [line for line in saved.splitlines() if line.startswith("-A") and "NQR" in line]
+
+
+def link_local(namespace: str, device: str) -> str:
+    enter = f"ip -n {namespace}" if namespace else "ip"
+    for _ in range(50):
+        for word in sh(f"{enter} -6 -o addr show dev {device} scope link -tentative").split():
+            if word.startswith("fe80"):
+                return word.partition("/")[0]
+        time.sleep(0.1)
+    raise AssertionError("no link-local address")
+
+
+def over_ipv6() -> dict[str, object]:
+    sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.fcbr0.disable_ipv6=0 net.ipv6.conf.all.forwarding=1")
+    sh("ip -6 addr add 2001:db8:1::1/64 dev uplink nodad; ip -n web -6 addr add 2001:db8:1::2/64 dev eth0 nodad")
+    sh("ip -n guest0 -6 addr add 2001:db8:2::2/64 dev eth0 nodad; ip -6 addr add 2001:db8:2::1/64 dev fcbr0 nodad")
+    sh("ip -n web -6 route add 2001:db8:2::/64 via 2001:db8:1::1")
+    host, neighbour = link_local("", "fcbr0"), link_local("guest1", "eth0")
+    sh("ip -n guest0 -6 route add default via 2001:db8:2::1")
+
+    def seen() -> dict[str, bool]:
+        return {
+            "host": reaches(0, f"{host}%eth0"),
+            "neighbour": reaches(0, f"{neighbour}%eth0"),
+            "beyond": reaches(0, "2001:db8:1::2"),
+        }
+
+    closed = seen()
+    sh("ip6tables -F NQR-INPUT; ip6tables -F NQR-FORWARD")
+    opened = seen()
+    return {"closed": closed, "without the rules": opened}
+
+
+def kept_up() -> dict[str, object]:
+    keeper = NetworkRules(LocalHost(), SCRIPT)
+    said: dict[str, object] = {"at first": keeper.keep()}
+    first = rules()
+    for name, damage in {
+        "a chain flushed": "iptables -F NQR-INPUT",
+        "everything flushed": "iptables -F; iptables -X; iptables -t nat -F; ip6tables -F; ip6tables -X",
+        "IPv6 flushed": "ip6tables -F",
+        "IPv6 turned on": "sysctl -qw net.ipv6.conf.fcbr0.disable_ipv6=0",
+        "a rule before ours": "iptables -I NQR-INPUT 1 -j ACCEPT",
+    }.items():
+        sh(damage)
+        said[name] = [keeper.keep(), keeper.keep()]
+    said["as at first"] = ours(rules()) == ours(first)
+    said["disable_ipv6"] = sh("cat /proc/sys/net/ipv6/conf/fcbr0/disable_ipv6").strip()
+    sh(f"{SCRIPT} down")
+    said["left"] = [line for line in rules().splitlines() if "NQR" in line]
+    return said
+
+
+def beyond() -> dict[str, object]:
+    closed = {"web": reaches(0, WEB), "metadata": reaches(0, METADATA), "host": reaches(0, "10.0.0.1")}
+    sh("iptables -D NQR-FORWARD 1")
+    return {"closed": closed, "metadata without the rule": reaches(0, METADATA)}
+
+
+def answer_queries(asked: Counter[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        server.bind(("10.0.0.1", 53))
+        while True:
+            _, source = server.recvfrom(100)
+            asked[source[0]] += 1
+            server.sendto(b"answer", source)
+
+
+def tracked() -> int:
+    return int(sh("cat /proc/sys/net/netfilter/nf_conntrack_count"))
+
+
+def flooded() -> dict[str, object]:
+    asked: Counter[str] = Counter()
+    threading.Thread(target=answer_queries, args=(asked,), daemon=True).start()
+    began = time.monotonic()
+    inside("guest0", _SEND, WEB, 10_000, FLOOD, 100)
+    said: dict[str, object] = {"tracked": tracked(), "neighbour reaches the web": reaches(1, WEB)}
+    said["seconds of it"] = time.monotonic() - began
+    began = time.monotonic()
+    inside("guest0", _SEND, "10.0.0.1", 53, FLOOD, 1)
+    said["answered of the flood"], said["seconds"] = asked[GUESTS[0]], time.monotonic() - began
+    said["answered of the neighbour's 20"] = int(inside("guest1", _ASK, "10.0.0.1"))
+    inside("guest0", _STRANGERS, "10.0.0.1", FLOOD)
+    said["answered after strangers"] = int(inside("guest1", _ASK, "10.0.0.1"))
+    said["strangers heard"] = sum(1 for source in asked if source not in GUESTS)
+    said["opened by one"] = sum(reaches(0, "10.0.0.1") for _ in range(2))
+    return said
+
+
+try:
+    lay_out()
+    print(json.dumps({"ipv6": over_ipv6, "upkeep": kept_up, "beyond": beyond, "flood": flooded}[WHAT]()))
+finally:
+    for end in ENDING:
+        end()
