@@ -27,14 +27,18 @@ Guest-facing listener, on the bridge address only, with the VM's own token as be
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from nqrust.contract.images import Blob
+from nqrust.contract.text import one_line, word
 from nqrust.contract.vms import (
+    DEVICE_PATTERN,
     NAME_PATTERN,
     VM_ID_PATTERN,
     GuestReport,
+    GuestUser,
     Ipv4,
     LastReport,
     Mac,
@@ -103,11 +107,36 @@ class VmPlaced(VmSized, VmKept):
     network_config: NetworkConfig = NetworkConfig.image
 
 
-class VmSpec(VmPlaced):
-    """Everything that an agent needs to run a VM. `guest_token` is the VM's own secret: the agent stores its hash."""
+def _plain_image(image: ImageRef) -> ImageRef:
+    files = [blob.file for blob in (image.rootfs, image.kernel, image.kernel_elf, image.initrd) if blob]
+    for text in (image.name, image.rootfs_type, image.root_device, *files):
+        word(text)
+    if not one_line(image.cmdline).isascii():
+        raise ValueError("the kernel's command line is not ASCII")
+    return image
 
+
+def _plain_users(users: list[GuestUser]) -> list[GuestUser]:
+    for user in users:
+        for key in user.ssh_keys:
+            one_line(key)
+    return users
+
+
+class VmSpec(VmPlaced):
+    """All an agent needs to run a VM. `guest_token` is the VM's own secret: the agent stores its hash.
+
+    Narrower than a record, which an agent reads back whatever an earlier version wrote: the agent trusts its manager no more
+    than a guest."""
+
+    generation: int = Field(default=1, ge=1, lt=2**31)
+    memory_mib: int = Field(ge=64, le=1_048_576)
+    disk_mib: int = Field(ge=16, le=67_108_864)
+    image: Annotated[ImageRef, AfterValidator(_plain_image)]
+    tags: list[OneLine] = Field(default=[], max_length=32)
+    users: Annotated[list[GuestUser], AfterValidator(_plain_users)] = []
     guest_token: OneLine
-    attached: list[str] = Field(
+    attached: list[Annotated[str, Field(pattern=DEVICE_PATTERN)]] = Field(
         default=[], description="devices of volumes that the VM did not have; where it has no disk yet, it had none"
     )
     detached: list[Volume] = Field(default=[], description="what it had and is to have no more; without `data` they are kept")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_WORD = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._:/+@=-]*")
+
 
 def plain(text: str) -> str:
     """Return `text` without characters that terminals execute and databases refuse: NUL, escape sequences, surrogates."""
@@ -16,3 +20,20 @@ def one_line(text: str) -> str:
     if not text.isprintable():
         raise ValueError(f"{text!r} has characters that no line may have")
     return text
+
+
+def word(text: str) -> str:
+    """`text`, when it is one word of a line for ip-batch, iptables-restore or dnsmasq, and neither an option nor two fields.
+
+    Raises ValueError for a blank, a comma, a quote, a leading dash, or anything that `one_line` refuses."""
+    if not _WORD.fullmatch(text):
+        raise ValueError(f"{text!r} is not one plain word")
+    return text
+
+
+def joined(*words: str) -> str:
+    """A line of these words. Raises ValueError where it would have another line or more words."""
+    line = one_line(" ".join(words))
+    if line.split() != list(words) or set(line) & set("\"'\\`#;"):
+        raise ValueError(f"{line!r} is not a line of {len(words)} words")
+    return line

@@ -214,6 +214,7 @@ class VmCreate(VmSized):
     forwards: list[PortForward] = Field(default=[], max_length=64)
     volumes: list[VolumeCreate] = Field(default=[], max_length=8)
     users: list[GuestUser] = Field(default=[], max_length=8)
+    tags: list[OneLine] = Field(default=[], max_length=32)
 
     @model_validator(mode="after")
     def _has_an_image(self) -> VmCreate:

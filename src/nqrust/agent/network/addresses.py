@@ -1,4 +1,4 @@
-"""Checks whether this host can use the TAP and the address that a manager assigns to a VM.
+"""Whether the TAP, the MAC and the address that a manager gives a VM can be that VM's on this host.
 
 Both end up in files and commands that root's programs read (ip-batch, dnsmasq, iptables-restore). The agent refuses a faulty
 or hostile manager here, before it writes anything.
@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from nqrust.agent.errors import Refused
 from nqrust.agent.settings import Network
 from nqrust.contract.agent import VmSpec
-from nqrust.contract.names import tap_name
+from nqrust.contract.names import mac_address, tap_name
 
 
 def check(spec: VmSpec, network: Network) -> None:
@@ -20,6 +20,11 @@ def check(spec: VmSpec, network: Network) -> None:
     if spec.tap != wanted:
         raise Refused(
             "NQR-NET-711", f"The TAP of VM {spec.name} is {wanted}, not {spec.tap}.", "Leave the TAP's name to the manager."
+        )
+    mac = mac_address(spec.id)
+    if spec.mac != mac:
+        raise Refused(
+            "NQR-NET-711", f"The MAC of VM {spec.name} is {mac}, not {spec.mac}.", "Leave the MAC address to the manager."
         )
     if spec.ip is None:
         return

@@ -17,7 +17,7 @@ import struct
 from dataclasses import dataclass
 
 from nqrust.contract.names import MAC_PREFIX
-from nqrust.contract.text import one_line
+from nqrust.contract.text import one_line, word
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 
@@ -73,7 +73,7 @@ class Dhcp:
         """Reserve `ip` for `mac`. An identical reservation is not rewritten."""
         if not self._server:
             return
-        line = f"{one_line(f'{mac},{ip},{name}')}\n".encode()
+        line = f"{one_line(','.join(map(word, (mac, ip, name))))}\n".encode()
         path = f"{self._dir}/{vm_id}"
         before = self._content(path)
         if before == line:

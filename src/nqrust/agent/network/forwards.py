@@ -16,7 +16,7 @@ from nqrust.agent.settings import Network
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import VmSpec
 from nqrust.contract.names import FORWARD_CHAIN, FORWARD_CHAINS, FORWARD_LOCAL_CHAIN, FORWARD_NAT_CHAIN, PLATFORM_PORTS
-from nqrust.contract.text import one_line
+from nqrust.contract.text import joined
 from nqrust.contract.vms import PortForward
 from nqrust.host.errors import HostError
 from nqrust.host.facts.ports import parse_sockets
@@ -189,7 +189,7 @@ def rules(bridge: str, forwards: Iterable[Forward]) -> Rules:
 def restore_text(table: str, chains: Rules) -> str:
     """Return input for `iptables-restore --noflush`, which empties and fills each named chain in one transaction."""
     lines = [f"*{table}", *(f":{chain} - [0:0]" for chain in chains)]
-    lines += [one_line(f"-A {chain} {' '.join(rule)}") for chain, listed in chains.items() for rule in listed]
+    lines += [joined("-A", chain, *rule) for chain, listed in chains.items() for rule in listed]
     return "\n".join([*lines, "COMMIT", ""])
 
 

@@ -15,8 +15,8 @@ from nqrust.agent.errors import Conflict, Failed
 from nqrust.agent.network import rates
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import TapStatus
-from nqrust.contract.names import TAP_ALIAS, mac_address
-from nqrust.contract.text import one_line
+from nqrust.contract.names import mac_address
+from nqrust.contract.text import joined, word
 from nqrust.contract.vms import RateLimits
 from nqrust.host.errors import CommandFailed, HostError, ProgramMissing
 from nqrust.host.port import Host, command
@@ -77,6 +77,7 @@ class Taps:
             found = None
         if found is not None:
             rates.clear(self._host, name)  # of an earlier start
+        word(name), word(vm_id)
         lines = [] if found is not None else [f"tuntap add dev {name} mode tap user {user}"]
         lines += [
             f"link set dev {name} alias {ALIAS}{vm_id}",
@@ -105,7 +106,8 @@ class Taps:
         strangers = [record for record in ours if record.ip and known.get(record.ip) != record.mac.lower()]
         if strangers:
             bridge = self._bridge
-            self._ip([f"neigh replace {one.ip} lladdr {one.mac} dev {bridge} nud permanent" for one in strangers])
+            told = [(word(one.ip or ""), word(one.mac)) for one in strangers]
+            self._ip([f"neigh replace {ip} lladdr {mac} dev {bridge} nud permanent" for ip, mac in told])
         return sorted({record.tap for record in (*learning, *strangers)})
 
     def _pin_port(self, name: str, mac: str) -> None:
@@ -128,7 +130,7 @@ class Taps:
         return {words[0]: words[words.index("lladdr") + 1] for words in lines if "lladdr" in words}
 
     def _ip(self, lines: list[str]) -> None:
-        self._host.run(command("ip", "-batch", "-", input="".join(f"{one_line(line)}\n" for line in lines).encode()))
+        self._host.run(command("ip", "-batch", "-", input="".join(f"{joined(*line.split(' '))}\n" for line in lines).encode()))
 
     def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:
         """Limit the traffic of the VM's TAP. Raises Failed."""
