@@ -159,7 +159,7 @@ class FakeHost(FakeMachine):
         size = len(node.data) if node.kind is Kind.file else len(node.target)
         owner = next((user.name for user in self.users.values() if user.uid == node.uid), str(node.uid))
         group = next((group.name for group in self.groups.values() if group.gid == node.gid), str(node.gid))
-        return Stat(node.kind, node.mode, node.uid, node.gid, owner, group, size, node.mtime_ns, node.inode, 1)
+        return Stat(node.kind, node.mode, node.uid, node.gid, owner, group, size, node.mtime_ns, node.inode, 1, size)
 
     def exists(self, path: str) -> bool:
         return self.stat(path) is not None
@@ -171,6 +171,9 @@ class FakeHost(FakeMachine):
             if node.kind is Kind.directory:
                 raise failure(errno.EISDIR, path)
         return node.data if limit is None else node.data[:limit]
+
+    def read_tail(self, path: str, size: int) -> bytes:
+        return self.read_bytes(path)[-size:] if size else b""
 
     def read_text(self, path: str) -> str:
         return self.read_bytes(path).decode("utf-8", "replace")

@@ -100,7 +100,7 @@ class Agent:
         main = Server(self.api)
         background = [
             asyncio.create_task(_lasting(work))
-            for work in (self._serve_guests, self.link.run, self.link.run_forwarding, self._keep_up)
+            for work in (self._serve_guests, self.link.run, self.link.run_forwarding, self._keep_up, self._keep_logs)
         ]
         serving = asyncio.create_task(main.serve(sockets=[listener]))
         log.info(
@@ -145,13 +145,18 @@ class Agent:
         finally:
             listener.close()
 
+    async def _keep_logs(self) -> None:
+        """By itself: whatever keeps the rest of the upkeep waiting, a guest that floods its console does not."""
+        while True:
+            for vm_id in await self.verbs.run(lambda: upkeep.bound_logs(self.service)):
+                log.info("log.cut", vm=vm_id)
+            await asyncio.sleep(upkeep.LOGS_EVERY)
+
     async def _keep_up(self) -> None:
         before = await self.verbs.run(self.service.verdict)
         network_is_own = self.settings.network.mode != "bridged"
         while True:
             try:
-                for vm_id in await self.verbs.run(lambda: upkeep.cut_console_logs(self.service)):
-                    log.info("console.cut", vm=vm_id)
                 await self.verbs.run(lambda: upkeep.remove_dead_consoles(self.service))
                 await self.verbs.run(self.service.scopes.tidy)
                 for lease in await self.verbs.run(self.service.dhcp.give_back_lost):

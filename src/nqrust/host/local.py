@@ -140,6 +140,7 @@ class LocalHost:
             mtime_ns=found.st_mtime_ns,
             inode=found.st_ino,
             device=found.st_dev,
+            allocated=found.st_blocks * 512,
         )
 
     def exists(self, path: str) -> bool:
@@ -148,6 +149,11 @@ class LocalHost:
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
         with translating(path), open(path, "rb") as file:
             return file.read() if limit is None else file.read(limit)
+
+    def read_tail(self, path: str, size: int) -> bytes:
+        with translating(path), open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read(size)
 
     def read_text(self, path: str) -> str:
         return self.read_bytes(path).decode("utf-8", "replace")

@@ -82,6 +82,8 @@ class Stat:
     mtime_ns: int
     inode: int = 0
     device: int = 0
+    allocated: int = 0
+    """Bytes that its blocks take, holes left out."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,10 @@ class Host(Protocol):
 
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
         """Content of a file, at most `limit` bytes. Raises PathMissing, PathError."""
+        ...
+
+    def read_tail(self, path: str, size: int) -> bytes:
+        """The last `size` bytes of a file, or all of a shorter one. Raises PathMissing, PathError."""
         ...
 
     def read_text(self, path: str) -> str: ...

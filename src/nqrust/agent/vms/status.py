@@ -99,7 +99,7 @@ class Observer:
         """Return the last `size` bytes of the console log, or "" if there is none."""
         path = console_log(self._store.directory(vm_id))
         try:
-            return self._host.read_bytes(path)[-size:]
+            return self._host.read_tail(path, size)
         except HostError:
             return b""
 

@@ -1,33 +1,54 @@
-"""The agent's periodic upkeep: it trims console logs and removes dead console sockets."""
+"""What the agent does on its own from time to time: it keeps logs of VMs small and removes dead console sockets.
+
+A guest decides how much its serial port says, and can make its VMM complain. The VM's user owns the logs, and may put
+something else in the place of one that lies in its jail. So root only looks; what is cut is cut as the VM's user, in place:
+that needs no room on a disk that is full, and screen and VMM go on in the same file.
+"""
 
 from __future__ import annotations
 
+from nqrust.agent import users
 from nqrust.agent.scopes.port import console_log
+from nqrust.agent.vmm.firecracker import api, jail
 from nqrust.agent.vms.service import VmService
 from nqrust.host.errors import HostError
+from nqrust.host.port import Host, Kind, command
 
-LARGEST, KEPT = 1 << 20, 256 << 10  # bytes of a console log before and after trimming
+LARGEST, KEPT = 1 << 20, 256 << 10  # bytes of a log before a cut, and of a console log after it
 EVERY = 15.0  # seconds
+LOGS_EVERY = 2.0  # seconds; a guest that floods its console writes a few MiB in between
 
 
-def cut_console_logs(service: VmService) -> list[str]:
-    """Keep the last 256 KiB of each log above 1 MiB. Return the VMs whose log was trimmed.
-
-    screen notices that its file was replaced and continues in the new one.
-    """
-    cut = []
+def bound_logs(service: VmService) -> list[str]:
+    """Keep the last 256 KiB of each console log above 1 MiB, and nothing of a VMM's log or metrics above it. Returns the
+    VMs that had one."""
+    host, cut = service.host, []
     for vm_id in service.store.ids():
-        path = console_log(service.store.directory(vm_id))
+        directory = service.store.directory(vm_id)
         try:
-            found = service.host.stat(path)
-            if found is not None and found.size > LARGEST:
-                tail = service.host.read_bytes(path)[-KEPT:]
-                owner = str(found.uid)
-                service.host.write_file(path, tail[tail.find(b"\n") + 1 :], mode=0o600, owner=owner, group=owner)
-                cut.append(vm_id)
+            shortened = [_bounded(host, console_log(directory), KEPT)]
+            if host.exists(jail.base(directory)):
+                top = jail.root(host, directory)
+                shortened += [_bounded(host, f"{top}{name}", 0) for name in (api.LOG, api.METRICS)]
         except HostError:
-            continue
+            continue  # it went meanwhile, or there is no room for what was to be kept
+        if any(shortened):
+            cut.append(vm_id)
     return cut
+
+
+def _bounded(host: Host, path: str, kept: int) -> bool:
+    """Whether the file was too large. Its user may replace it at any moment: dd(1) then opens what that user may open, and
+    no link."""
+    found = host.stat(path)
+    if found is None or found.kind is not Kind.file or found.allocated <= LARGEST:
+        return False
+    if not users.is_vm_user(found.uid) and found.uid != 0:
+        return False
+    tail = host.read_tail(path, kept) if kept else b""
+    flags = ("oflag=append,nofollow,nonblock", "conv=nocreat", "bs=64K", "status=none")
+    host.run(command(*users.become(found.uid), "dd", f"of={path}", *flags, input=tail[tail.find(b"\n") + 1 :], timeout=10.0))
+    return True
 
 
 def remove_dead_consoles(service: VmService) -> None:

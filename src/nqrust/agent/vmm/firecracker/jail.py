@@ -81,13 +81,24 @@ def socket(host: Host, directory: str) -> Iterator[str]:
 
 def take_snapshot(host: Host, directory: str, folder: str) -> None:
     """Move what Firecracker wrote into `folder`. Raises HostError where it is not two plain files."""
-    top = root(host, directory)
-    for place in (api.NEW_STATE, api.NEW_MEMORY):
-        target = f"{folder}/{place.rpartition('/')[2]}"
-        host.rename(f"{top}{place}", target)
-        found = host.stat(target)
-        if found is None or found.kind is not Kind.file:
-            raise HostError(f"{target}: Firecracker wrote no plain file")
+    written = f"{root(host, directory)}{os.path.dirname(api.NEW_STATE)}"
+    try:
+        # The VM's user may put a link to another VM's snapshot in the place of the folder.
+        source = os.open(written, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"{written}: the folder of the snapshot was replaced ({error.strerror})") from error
+    try:
+        for place in (api.NEW_STATE, api.NEW_MEMORY):
+            name = os.path.basename(place)
+            target = f"{folder}/{name}"
+            os.rename(name, target, src_dir_fd=source)
+            found = host.stat(target)
+            if found is None or found.kind is not Kind.file:
+                raise HostError(f"{target}: Firecracker wrote no plain file")
+    except OSError as error:
+        raise HostError(f"{written}: the snapshot could not be moved ({error.strerror})") from error
+    finally:
+        os.close(source)
 
 
 def _root(directory: str, name: str) -> str:
