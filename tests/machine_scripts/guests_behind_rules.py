@@ -19,9 +19,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from nqrust.agent.network.rules import NetworkRules
+from nqrust.agent.network.sources import Sources
+from nqrust.agent.network.taps import Taps
 from nqrust.host.local import LocalHost
 
 SCRIPT, WHAT = sys.argv[1:]
@@ -243,9 +246,45 @@ def flooded() -> dict[str, object]:
     return said
 
 
+def mac_of(guest: int) -> str:
+    return sh(f"ip netns exec guest{guest} cat /sys/class/net/eth0/address").strip()
+
+
+def pretended() -> dict[str, object]:
+    host = LocalHost()
+    records: list[Any] = [
+        SimpleNamespace(id=f"vm{number}", ip=address, mac=mac_of(number), asked="run") for number, address in enumerate(GUESTS)
+    ]
+    sources = Sources(host, "fcbr0", lambda: records)
+    said: dict[str, object] = {"drawn": [sources.sync(), sources.sync()], "lacking": sources.lacking}
+    taps = Taps(host, "fcbr0", isolated=True)
+    for number, record in enumerate(records):
+        taps._pin_port(f"port{number}", record.mac)
+        sh(f"ip neigh replace {record.ip} lladdr {record.mac} dev fcbr0 nud permanent")
+    said["own"] = [reaches(number, WEB) for number in (0, 1)]
+    sh("ip -n guest0 addr flush dev eth0; ip -n guest0 addr add 10.0.0.21/24 dev eth0")
+    sh("ip -n guest0 route replace default via 10.0.0.1")
+    inside("guest0", _SEND, WEB, 10_000, 5_000, 100)
+    said["the neighbour after its address was flooded"] = reaches(1, WEB)
+    said["tracked of the flood"] = tracked()
+    sh("ip -n guest0 addr flush dev eth0; ip -n guest0 addr add 10.0.0.99/24 dev eth0; ip -n guest0 link set eth0 down")
+    sh("ip -n guest0 link set eth0 address 06:4e:01:02:03:04 up; ip -n guest0 route replace default via 10.0.0.1")
+    said["with a new MAC and address"] = reaches(0, WEB)
+    sh("ip link set port0 type bridge_slave locked off learning on")
+    said["with the port unlocked"] = reaches(0, WEB)
+    records.clear()
+    said["gone"] = [sources.sync(), sources.sync(), "NQR-SOURCE" in rules()]
+    records.append(SimpleNamespace(id="vm1", ip=GUESTS[1], mac=mac_of(1), asked="run"))
+    sources.sync()
+    sh(f"{SCRIPT} down")
+    said["left"] = [line for line in rules().splitlines() if "NQR" in line]
+    return said
+
+
+WHATS = {"ipv6": over_ipv6, "upkeep": kept_up, "beyond": beyond, "flood": flooded, "pretend": pretended}
 try:
     lay_out()
-    print(json.dumps({"ipv6": over_ipv6, "upkeep": kept_up, "beyond": beyond, "flood": flooded}[WHAT]()))
+    print(json.dumps(WHATS[WHAT]()))
 finally:
     for end in ENDING:
         end()

@@ -23,6 +23,7 @@ from nqrust.agent.link.manager_link import ManagerLink
 from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.forwards import Forwards
 from nqrust.agent.network.rules import NetworkRules
+from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Taps
 from nqrust.agent.scopes import chooser, launch
 from nqrust.agent.settings import Settings
@@ -54,6 +55,7 @@ class Agent:
             host, settings.manager_base, self.credentials, settings.join_token_file, self._describe, self._beat
         )
         self.guests = GuestBook(store)
+        self.sources = Sources(host, network.bridge, store.all)
         self.service = VmService(
             Parts(
                 host=host,
@@ -65,6 +67,7 @@ class Agent:
                     network.bridge,
                     isolated=network.guest_isolation,
                     records=store.all if network.mode != "bridged" else None,
+                    sources=self.sources,
                 ),
                 dhcp=Dhcp(
                     host,
@@ -154,6 +157,7 @@ class Agent:
 
     async def _keep_up(self) -> None:
         before = await self.verbs.run(self.service.verdict)
+        lacking = ""
         network_is_own = self.settings.network.mode != "bridged"
         while True:
             try:
@@ -174,6 +178,9 @@ class Agent:
                     before = now
                 for tap in await self.verbs.run(self.service.taps.pin):
                     log.info("tap.pinned", tap=tap)
+                if self.sources.lacking != lacking:
+                    lacking = self.sources.lacking
+                    log.warning("network.sources_not_bound", why=lacking)
             except (HostError, AgentError) as error:
                 log.warning("upkeep.failed", why=str(error))
             await asyncio.sleep(upkeep.EVERY)

@@ -134,7 +134,7 @@ class VmSpec(VmPlaced):
     disk_mib: int = Field(ge=16, le=67_108_864)
     image: Annotated[ImageRef, AfterValidator(_plain_image)]
     tags: list[OneLine] = Field(default=[], max_length=32)
-    users: Annotated[list[GuestUser], AfterValidator(_plain_users)] = []
+    users: Annotated[list[GuestUser], AfterValidator(_plain_users)] = Field(default=[])
     guest_token: OneLine
     attached: list[Annotated[str, Field(pattern=DEVICE_PATTERN)]] = Field(
         default=[], description="devices of volumes that the VM did not have; where it has no disk yet, it had none"

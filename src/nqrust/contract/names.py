@@ -50,7 +50,9 @@ FORWARD_CHAINS = (
     ("nat", FORWARD_LOCAL_CHAIN, "OUTPUT"),
     ("filter", FORWARD_CHAIN, "FORWARD"),
 )
-"""Table, chain and the built-in chain that jumps there, for the agent's port forwards. The uninstall removes them."""
+"""Table, chain and the built-in chain that jumps there: the agent's, for port forwards; uninstall removes them."""
+SOURCE_CHAIN = ("raw", "NQR-SOURCE", "PREROUTING")
+"""The same, for the addresses that each VM may send from."""
 
 SCOPE_PREFIX = "fc-"
 SCOPE_ENV = "NQRUST_SCOPE"

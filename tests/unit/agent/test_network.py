@@ -122,6 +122,7 @@ def test_where_addresses_are_ours_to_give_nobody_learns_them_from_guests() -> No
     assert seen == [
         ("bridge", "fdb", "replace", mac, "dev", TAP, "master", "static"),
         ("ip", "-batch", "-", f"link set dev {TAP} type bridge_slave learning off"),
+        ("ip", "link", "set", "dev", TAP, "type", "bridge_slave", "locked", "on"),
         ("ip", "-4", "neigh", "show", "dev", "fcbr0", "nud", "permanent"),
         ("ip", "-batch", "-", f"neigh replace 10.0.0.20 lladdr {mac} dev fcbr0 nud permanent"),
     ]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from nqrust.agent.errors import Conflict, Failed
 from nqrust.agent.network import rates
+from nqrust.agent.network.sources import Sources
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import TapStatus
 from nqrust.contract.names import mac_address
@@ -31,9 +32,16 @@ class Taps:
     """`records` returns the records on disk, if nqr assigns the addresses. None: the LAN has its own DHCP."""
 
     def __init__(
-        self, host: Host, bridge: str, *, isolated: bool, records: Callable[[], Iterable[VmRecord]] | None = None
+        self,
+        host: Host,
+        bridge: str,
+        *,
+        isolated: bool,
+        records: Callable[[], Iterable[VmRecord]] | None = None,
+        sources: Sources | None = None,
     ) -> None:
         self._host, self._bridge, self._isolated, self._records = host, bridge, isolated, records
+        self._sources = sources
 
     def all(self) -> list[TapStatus]:
         """Return nqr's TAPs: those with its alias, and those with its kind of name and no alias (an interrupted creation)."""
@@ -97,6 +105,8 @@ class Taps:
         """
         if self._records is None:
             return []
+        if self._sources is not None:
+            self._sources.sync()
         there = {tap.name: tap.vm_id for tap in self.all() if tap.bridge == self._bridge}
         ours = [record for record in self._records() if there.get(record.tap) == record.id]
         learning = [record for record in ours if self._read(record.tap, "brport/learning") != "0"]
@@ -114,6 +124,8 @@ class Taps:
         try:
             self._host.run(command("bridge", "fdb", "replace", mac, "dev", name, "master", "static"))
             self._ip([f"link set dev {name} type bridge_slave learning off"])
+            # Only the VM's own MAC comes in; Linux 5.18 and iproute2 of then know that.
+            self._host.run(command("ip", "link", "set", "dev", name, "type", "bridge_slave", "locked", "on", ok=(0, 1, 2, 255)))
         except CommandFailed:
             if self.get(name) is not None:  # otherwise it disappeared meanwhile
                 raise

@@ -57,6 +57,20 @@ def test_a_guest_that_floods_starves_neither_its_neighbour_nor_the_host(script: 
     assert found["strangers heard"] == 0
 
 
+def test_a_guest_cannot_use_up_what_is_anothers_under_its_address(script: Path) -> None:
+    found = seen(script, "pretend")
+    assert found.pop("drawn") == [True, False] and found.pop("lacking") == "", "drawn once"
+    assert found.pop("tracked of the flood") < 50
+    assert found == {
+        "own": [True, True],
+        "the neighbour after its address was flooded": True,
+        "with a new MAC and address": False,
+        "with the port unlocked": True,
+        "gone": [True, False, False],
+        "left": [],
+    }
+
+
 @pytest.mark.parametrize("match", ["hashlimit", "connlimit"])
 def test_a_kernel_without_a_match_gets_the_other_rules(script: Path, tmp_path: Path, match: str) -> None:
     shims = tmp_path / "shims"

@@ -219,6 +219,7 @@ class Tables:
         host.memory["rules"] = {
             "filter": {"INPUT": [], "FORWARD": [], "OUTPUT": []},
             "nat": {"POSTROUTING": []},
+            "raw": {"PREROUTING": []},
         }
         host.on("iptables", prefix=True, answer=self.run, changes=False)
         host.on("iptables-restore", prefix=True, answer=self.restore)

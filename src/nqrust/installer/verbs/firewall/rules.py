@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from nqrust.contract.names import FORWARD_CHAINS
+from nqrust.contract.names import FORWARD_CHAINS, SOURCE_CHAIN
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
@@ -153,7 +153,8 @@ def vm_network(
     if outside and masquerade:
         hide = ("-s", subnet, "!", "-d", subnet, "!", "-o", bridge, "-j", "MASQUERADE")
         chains.append(Chain("nat", POSTROUTING, "POSTROUTING", (hide,)))
-    others = tuple(Chain(table, name, parent, ()) for table, name, parent in FORWARD_CHAINS) if outside else ()
+    agents = (*FORWARD_CHAINS, SOURCE_CHAIN) if outside else (SOURCE_CHAIN,)
+    others = tuple(Chain(table, name, parent, ()) for table, name, parent in agents)
     return FirewallSpec(tuple(chains), others)
 
 

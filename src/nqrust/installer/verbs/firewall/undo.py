@@ -8,6 +8,9 @@ from nqrust.host.port import command
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Outcome, Reverted, UndoContext
 
+_ABSENT = (0, 1, 2, 3)
+"""iptables(8): not there, or 3: not even the table."""
+
 
 def undo_ruleset(binary: str, *, prior: dict[str, str], jumps: list[list[str]], added: list[list[str]]) -> Undo:
     """Fill firewall chains that are ours as they were: `prior` as table -> input of iptables-restore(8), `jumps` as [table,
@@ -26,10 +29,10 @@ def rules(context: UndoContext, args: dict[str, Any]) -> Outcome:
     if host.which(binary) is None:
         return Reverted(f"{binary} is gone, and with it what it set")
     for table, chain, *spec in args["rules"]:
-        while host.run(command(binary, "-w", "-t", table, "-C", chain, *spec, ok=(0, 1, 2))).code == 0:
+        while host.run(command(binary, "-w", "-t", table, "-C", chain, *spec, ok=_ABSENT)).code == 0:
             host.run(command(binary, "-w", "-t", table, "-D", chain, *spec))
     for table, chain in args["chains"]:
-        if host.run(command(binary, "-w", "-t", table, "-S", chain, ok=(0, 1, 2))).code == 0:
+        if host.run(command(binary, "-w", "-t", table, "-S", chain, ok=_ABSENT)).code == 0:
             host.run(command(binary, "-w", "-t", table, "-F", chain))
             host.run(command(binary, "-w", "-t", table, "-X", chain))
     return Reverted()

@@ -1,0 +1,80 @@
+"""Which address each VM may send from: packets with another's are dropped as they come in. iptables-extensions(8), mac.
+
+What one guest takes is bounded by its address (the installer's rules), so a guest that uses another's would use up what is
+the other's. The bridge port accepts the VM's own MAC only (taps.py); here the MAC is tied to the address. What is no VM of
+this host is let through: an administrator may have put something else on the bridge.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from nqrust.agent.network.forwards import parse_rules, restore_text
+from nqrust.agent.store import VmRecord
+from nqrust.contract.names import SOURCE_CHAIN
+from nqrust.contract.text import word
+from nqrust.host.errors import CommandFailed
+from nqrust.host.port import Host, command
+
+_TABLE, _CHAIN, _PARENT = SOURCE_CHAIN
+_JUMP = ("-m", "comment", "--comment", "nqrust", "-j", _CHAIN)
+_NO_TABLE = 3
+
+
+class Sources:
+    """`records`: what is on disk now; asked under a lock, so that the last writer draws the last picture."""
+
+    def __init__(self, host: Host, bridge: str, records: Callable[[], Iterable[VmRecord]]) -> None:
+        self._host, self._bridge, self._records = host, bridge, records
+        self._lock = threading.Lock()
+        self.lacking = ""
+        """Why this kernel cannot do it; empty when it can."""
+
+    def sync(self) -> bool:
+        """The chain is as the records say; whether anything had to be changed. Raises a HostError."""
+        if self._host.which("iptables") is None:
+            return False
+        with self._lock:
+            wanted = rules(self._bridge, self._records())
+            listed = self._host.run(command("iptables", "-w", "-t", _TABLE, "-S", ok=(0, _NO_TABLE)))
+            if listed.code == _NO_TABLE:
+                self.lacking = f"the kernel has no table {_TABLE}"
+                return False
+            now = parse_rules(listed.stdout)
+            jumps = now.get(_PARENT, []).count(_JUMP)
+            if not wanted:
+                return self._remove(jumps) if _CHAIN in now else False
+            changed = False
+            if now.get(_CHAIN) != wanted:
+                try:
+                    text = restore_text(_TABLE, {_CHAIN: wanted})
+                    self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
+                except CommandFailed as error:
+                    self.lacking = str(error)
+                    return False
+                changed = True
+            if not jumps:
+                self._host.run(command("iptables", "-w", "-t", _TABLE, "-I", _PARENT, "1", *_JUMP))
+                changed = True
+            self.lacking = ""
+            return changed
+
+    def _remove(self, jumps: int) -> bool:
+        for _ in range(jumps):
+            self._host.run(command("iptables", "-w", "-t", _TABLE, "-D", _PARENT, *_JUMP))
+        self._host.run(command("iptables", "-w", "-t", _TABLE, "-F", _CHAIN))
+        self._host.run(command("iptables", "-w", "-t", _TABLE, "-X", _CHAIN))
+        return True
+
+
+def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
+    """As `iptables -S` prints them. Pure. A VM without an address yet asks for one from 0.0.0.0; RFC 2131."""
+    found: list[tuple[str, ...]] = []
+    for one in sorted(records, key=lambda record: record.id):
+        if one.asked == "run" and one.ip:
+            source, mac = f"{word(one.ip)}/32", word(one.mac)
+            found.append(("-s", source, "-i", bridge, "-m", "mac", "!", "--mac-source", mac, "-j", "DROP"))
+            found.append(("!", "-s", source, "-i", bridge, "-m", "mac", "--mac-source", mac, "-j", "DROP"))
+    asks = ("-s", "0.0.0.0/32", "-i", bridge, "-p", "udp", "-m", "udp", "--sport", "68", "--dport", "67", "-j", "RETURN")
+    return [asks, *found] if found else []
