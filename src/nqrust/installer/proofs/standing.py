@@ -10,7 +10,8 @@ from nqrust.installer.context import Context
 from nqrust.installer.proofs.hops import Failed, Hop, Unproven, local_address
 from nqrust.installer.resources.env import database_host, database_port, manager_base
 from nqrust.installer.settings.model import NetworkMode
-from nqrust.installer.verbs.firewall.kernel import NO_IPV6, lacks_bounds, why_no_ipv6
+from nqrust.installer.verbs.firewall.kernel import BOUNDS, NO_IPV6, why_no_ipv6
+from nqrust.installer.verbs.firewall.rules import INPUT
 
 
 def standing(context: Context, host: Host) -> Iterator[Hop]:
@@ -115,7 +116,8 @@ def _firewall(context: Context, host: Host) -> str:
         raise Failed("rules that keep guests from the host are missing")
     if code:
         raise Unproven(f"{script} is of an earlier version; run `nqr install` again")
-    reason, lacking = why_no_ipv6(host), lacks_bounds(host)
+    there = host.run(command("iptables", "-w", "-t", "filter", "-S", INPUT)).stdout.split()
+    reason, lacking = why_no_ipv6(host), [match for match in BOUNDS if match not in there]
     if lacking:
         raise Unproven(f"this kernel lacks the match {lacking[0]} of iptables, so one guest can use up the host's connections")
     if reason and reason != NO_IPV6:

@@ -161,7 +161,7 @@ def test_doctor_and_verify_tell_what_this_kernel_cannot_do(
 ) -> None:
     host = FakeHost.debian12()
     Both(host)
-    host.put("/proc/net/ip_tables_matches", matches)
+    host.memory["rules"]["filter"]["NQR-INPUT"] = [["-m", match, "-j", "DROP"] for match in matches.split()]
     if not ipv6:
         host.tree.detach("/proc/net/if_inet6")
     script = "/opt/nqrust-microvm/libexec/nqrust-network"
