@@ -172,9 +172,6 @@ class FakeHost(FakeMachine):
                 raise failure(errno.EISDIR, path)
         return node.data if limit is None else node.data[:limit]
 
-    def read_tail(self, path: str, size: int) -> bytes:
-        return self.read_bytes(path)[-size:] if size else b""
-
     def read_text(self, path: str) -> str:
         return self.read_bytes(path).decode("utf-8", "replace")
 

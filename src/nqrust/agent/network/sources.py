@@ -1,8 +1,8 @@
-"""Which address each VM may send from: packets with another's are dropped as they come in. iptables-extensions(8), mac.
+"""The address that each VM may send from. The host drops packets with a wrong one as they come in. iptables-extensions(8), mac.
 
-What one guest takes is bounded by its address (the installer's rules), so a guest that uses another's would use up what is
-the other's. The bridge port accepts the VM's own MAC only (taps.py); here the MAC is tied to the address. What is no VM of
-this host is let through: an administrator may have put something else on the bridge.
+The installer's rules bound each guest's use of the host by its address. A guest that sent from the address of a neighbour
+would use up the share of that neighbour. The bridge port accepts the VM's own MAC only (taps.py); this chain ties the MAC to
+the address. The chain lets other machines through: an administrator may have put them on the bridge.
 """
 
 from __future__ import annotations

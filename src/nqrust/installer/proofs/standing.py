@@ -109,7 +109,7 @@ def _bridge(context: Context, host: Host) -> str:
 
 
 def _firewall(context: Context, host: Host) -> str:
-    """What the network script finds; and what this kernel cannot do, which is no reason to fail."""
+    """Fails where the network script misses a rule. A kernel that lacks something is no reason to fail, but is told."""
     script = f"{context.layout.libexec_dir}/nqrust-network"
     code = host.run(command(script, "check", ok=(0, 1, 2))).code
     if code == 1:

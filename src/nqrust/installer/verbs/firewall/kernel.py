@@ -1,4 +1,4 @@
-"""What this kernel cannot filter."""
+"""Limits of this kernel's packet filter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def why_no_ipv6(host: Host) -> str:
 
 
 def lacks_bounds(host: Host) -> tuple[str, ...]:
-    """Matches of `BOUNDS` that this kernel does not have loaded. It has them while a rule of ours uses them."""
+    """Matches of `BOUNDS` that this kernel does not have loaded. It has them while a rule uses them."""
     try:
         known = host.read_text("/proc/net/ip_tables_matches").split()
     except HostError:

@@ -67,7 +67,7 @@ def render_up(spec: FirewallSpec) -> list[str]:
 
 
 def render_check(spec: FirewallSpec) -> list[str]:
-    """Shell lines that return 1 from a function where a rule is not as it was put in place."""
+    """Shell lines that return 1 from a function where a rule is missing or changed."""
     return [f"holds {spec.program} {chain.table} {chain.name} {chain.parent} || return 1" for chain in spec.chains]
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.documentation import pages
 from tests.fakes.host import FakeHost
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
@@ -177,3 +178,28 @@ def test_doctor_and_verify_tell_what_this_kernel_cannot_do(
     (hop,) = [one for one in standing(context, host) if one.name == "firewall"]
     proof = run_hop(hop, host)
     assert proof.verdict == verdict and words in proof.detail, proof
+
+
+def test_the_security_page_has_the_figures_of_the_rules() -> None:
+    page = pages.text("docs/understand/security.md")
+    rules = {f"{chain.name} {' '.join(rule)}" for chain in NOW.chains for rule in chain.rules}
+    for chain, where, what, limit in (
+        (
+            "FORWARD",
+            "--hashlimit-above 200/sec --hashlimit-burst 1000 ",
+            "new connections beyond the host",
+            "200 a second, after 1000",
+        ),
+        ("FORWARD", "--connlimit-above 4096 ", "open connections beyond the host", "4096"),
+        ("INPUT", "--hashlimit-above 100/sec --hashlimit-burst 300 ", "new connections to the host", "100 a second, after 300"),
+        (
+            "INPUT",
+            "udp --dport 53 -m hashlimit --hashlimit-above 50/sec --hashlimit-burst 200 ",
+            "DNS queries over UDP",
+            "50 a second",
+        ),
+        ("INPUT", "tcp --dport 53 -m connlimit --connlimit-above 4 ", "open DNS connections over TCP", "4"),
+        ("INPUT", "--dport 19091 -m connlimit --connlimit-above 16 ", "open connections to the relay", "16"),
+    ):
+        assert any(rule.startswith(f"NQR-{chain} ") and where in rule and rule.endswith("-j DROP") for rule in rules), where
+        assert f"| {what} | {limit}" in page
