@@ -22,10 +22,17 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from tests.unit.installer.verbs.network.test_guest_rules import FORMER, IPV6, NOW
+
 from nqrust.agent.network.rules import NetworkRules
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Taps
 from nqrust.host.local import LocalHost
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.step import Satisfied
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs import registry as verbs
+from nqrust.installer.verbs.firewall.rules import IptablesRules
 
 SCRIPT, WHAT = sys.argv[1:]
 GUESTS = ("10.0.0.20", "10.0.0.21")
@@ -281,7 +288,36 @@ def pretended() -> dict[str, object]:
     return said
 
 
-WHATS = {"ipv6": over_ipv6, "upkeep": kept_up, "beyond": beyond, "flood": flooded, "pretend": pretended}
+def installed() -> dict[str, object]:
+    sh(f"{SCRIPT} down")
+    host = LocalHost()
+    records = [SimpleNamespace(id="vm1", ip=GUESTS[1], mac=mac_of(1), asked="run")]
+    said: dict[str, object] = {"at first": ours(rules())}
+    undo = []
+    for name, spec in {"former": FORMER, "now": NOW, "IPv6": IPV6}.items():
+        step = IptablesRules(spec)
+        undo += step.prepare(host).undo
+        step.apply(host)
+        step.verify(host)
+        said[name] = isinstance(step.inspect(host), Satisfied)
+    said["the script finds the same"] = NetworkRules(host, SCRIPT).keep()
+    Sources(host, "fcbr0", lambda: records).sync()  # type: ignore[arg-type, return-value]
+    said["with the agent's"] = all(isinstance(IptablesRules(spec).inspect(host), Satisfied) for spec in (NOW, IPV6))
+    context = UndoContext(host, Originals(host, "/run/originals"))
+    for one in reversed(undo):
+        verbs.revert(context, one)
+    said["left"] = [line for line in rules().splitlines() if "NQR" in line]
+    return said
+
+
+WHATS = {
+    "install": installed,
+    "ipv6": over_ipv6,
+    "upkeep": kept_up,
+    "beyond": beyond,
+    "flood": flooded,
+    "pretend": pretended,
+}
 try:
     lay_out()
     print(json.dumps(WHATS[WHAT]()))

@@ -8,6 +8,10 @@ from nqrust.contract import paths
 from nqrust.host.facts.model import ListeningPort
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings
 
+QUERIES_AT_ONCE = 1500
+"""That dnsmasq forwards for all guests. It waits 10 s for an answer; a guest may ask 50 times a second (firewall rules), so
+its default of 150 would let one guest take all."""
+
 
 def serves_dns(network: NetworkSettings, ports: tuple[ListeningPort, ...]) -> bool:
     """Whether guests can be given name service on the gateway: no if someone holds port 53 on every address."""
@@ -42,9 +46,11 @@ def dnsmasq_conf(network: NetworkSettings, *, dns: bool, nameservers: tuple[str,
         lines += ["dhcp-option=option:router", "dhcp-option=option:dns-server"]
     else:
         lines.append(f"dhcp-option=option:router,{network.gateway}")
-        reachable = [n for n in nameservers if not n.startswith("127.") and ":" not in n]
+        # Guests reach no link-local address, where clouds have name servers beside their metadata.
+        reachable = [n for n in nameservers if not n.startswith(("127.", "169.254.")) and ":" not in n]
         if dns:
             lines += [f"dhcp-option=option:dns-server,{network.gateway}", "domain-needed", "bogus-priv"]
+            lines.append(f"dns-forward-max={QUERIES_AT_ONCE}")
         elif reachable:
             lines.append(f"dhcp-option=option:dns-server,{','.join(reachable)}")
         else:

@@ -43,6 +43,14 @@ def test_rules_that_vanish_are_put_back_and_none_stays(script: Path) -> None:
     assert set(map(tuple, found.values())) == {(True, False)}, found
 
 
+def test_the_installers_steps_set_them_over_former_ones_and_take_all_back(script: Path) -> None:
+    found = seen(script, "install")
+    assert found == {
+        "at first": [], "former": True, "now": True, "IPv6": True, "the script finds the same": False, "with the agent's": True,
+        "left": [],
+    }  # fmt: skip
+
+
 def test_metadata_of_the_hosts_cloud_is_out_of_reach(script: Path) -> None:
     found = seen(script, "beyond")
     assert found == {"closed": {"web": True, "metadata": False, "host": False}, "metadata without the rule": True}

@@ -21,6 +21,7 @@ from nqrust.installer.engine.step import Satisfied
 from nqrust.installer.proofs.hops import run_hop
 from nqrust.installer.proofs.standing import standing
 from nqrust.installer.release.interpreter import Interpreter
+from nqrust.installer.resources.dnsmasq import QUERIES_AT_ONCE, dnsmasq_conf
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.firewall import words
 from nqrust.installer.verbs.firewall.rules import Chain, FirewallSpec, IptablesRules, vm_network, vm_network_ipv6
@@ -178,6 +179,15 @@ def test_doctor_and_verify_tell_what_this_kernel_cannot_do(
     (hop,) = [one for one in standing(context, host) if one.name == "firewall"]
     proof = run_hop(hop, host)
     assert proof.verdict == verdict and words in proof.detail, proof
+
+
+def test_one_guest_cannot_have_all_queries_that_wait_for_an_answer() -> None:
+    network = Settings().network
+    text = dnsmasq_conf(network, dns=True)
+    assert f"\ndns-forward-max={QUERIES_AT_ONCE}\n" in text
+    assert QUERIES_AT_ONCE >= 2 * (200 + 10 * 50), "as many as two guests may have within dnsmasq's 10 s"
+    told = dnsmasq_conf(network, dns=False, nameservers=("169.254.169.253", "127.0.0.53", "192.0.2.53"))
+    assert "dhcp-option=option:dns-server,192.0.2.53\n" in told and "169.254" not in told
 
 
 def test_the_security_page_has_the_figures_of_the_rules() -> None:
