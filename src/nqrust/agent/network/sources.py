@@ -19,7 +19,6 @@ from nqrust.host.port import Host, command
 
 _TABLE, _CHAIN, _PARENT = SOURCE_CHAIN
 _JUMP = ("-m", "comment", "--comment", "nqrust", "-j", _CHAIN)
-_NO_TABLE = 3
 
 
 class Sources:
@@ -32,33 +31,33 @@ class Sources:
         """Why this kernel cannot do it; empty when it can."""
 
     def sync(self) -> bool:
-        """The chain is as the records say; whether anything had to be changed. Raises a HostError."""
+        """The chain is as the records say; whether anything had to be changed. A VM runs without it, where the kernel cannot:
+        `lacking` tells then."""
         if self._host.which("iptables") is None:
             return False
         with self._lock:
-            wanted = rules(self._bridge, self._records())
-            listed = self._host.run(command("iptables", "-w", "-t", _TABLE, "-S", ok=(0, _NO_TABLE)))
-            if listed.code == _NO_TABLE:
-                self.lacking = f"the kernel has no table {_TABLE}"
+            try:
+                changed = self._draw(rules(self._bridge, self._records()))
+            except CommandFailed as error:
+                self.lacking = str(error)
                 return False
-            now = parse_rules(listed.stdout)
-            jumps = now.get(_PARENT, []).count(_JUMP)
-            if not wanted:
-                return self._remove(jumps) if _CHAIN in now else False
-            changed = False
-            if now.get(_CHAIN) != wanted:
-                try:
-                    text = restore_text(_TABLE, {_CHAIN: wanted})
-                    self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
-                except CommandFailed as error:
-                    self.lacking = str(error)
-                    return False
-                changed = True
-            if not jumps:
-                self._host.run(command("iptables", "-w", "-t", _TABLE, "-I", _PARENT, "1", *_JUMP))
-                changed = True
             self.lacking = ""
             return changed
+
+    def _draw(self, wanted: list[tuple[str, ...]]) -> bool:
+        now = parse_rules(self._host.run(command("iptables", "-w", "-t", _TABLE, "-S")).stdout)
+        jumps = now.get(_PARENT, []).count(_JUMP)
+        if not wanted:
+            return self._remove(jumps) if _CHAIN in now else False
+        changed = False
+        if now.get(_CHAIN) != wanted:
+            text = restore_text(_TABLE, {_CHAIN: wanted})
+            self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
+            changed = True
+        if not jumps:
+            self._host.run(command("iptables", "-w", "-t", _TABLE, "-I", _PARENT, "1", *_JUMP))
+            changed = True
+        return changed
 
     def _remove(self, jumps: int) -> bool:
         for _ in range(jumps):

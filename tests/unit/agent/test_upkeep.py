@@ -1,0 +1,103 @@
+"""What the agent looks after again and again: the rules of its network, and the size of logs."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from tests.fakes.host import FakeHost
+
+from nqrust.agent.network.rules import NetworkRules
+from nqrust.agent.network.sources import Sources, rules
+from nqrust.agent.server import Agent
+from nqrust.agent.settings import Settings
+from nqrust.agent.vms import upkeep
+from nqrust.host.errors import CommandFailed
+from nqrust.host.port import Command, Completed
+
+SCRIPT = "/opt/nqrust-microvm/libexec/nqrust-network"
+
+
+async def _run(work: Any) -> Any:
+    return work()
+
+
+def agent(mode: str) -> MagicMock:
+    made = MagicMock()
+    made.verbs.run = _run
+    made.settings.network.mode = mode
+    made.service.dhcp.give_back_lost.return_value = made.service.idle_taps.return_value = []
+    made.service.taps.pin.return_value = []
+    made.service.store.ids.return_value = []
+    made.sources.lacking = ""
+    return made
+
+
+async def _for_a_moment(work: Any) -> None:
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(work, 0.3)
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("nat", True), ("isolated", True), ("bridged", False)])
+def test_the_agent_looks_after_the_rules_of_a_network_of_its_own(mode: str, kept: bool) -> None:
+    made = agent(mode)
+    asyncio.run(_for_a_moment(Agent._keep_up(made)))
+    assert made.rules.keep.called is kept
+
+
+def test_the_agent_looks_after_logs_whatever_keeps_the_rest_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(upkeep, "bound_logs", lambda service: seen.append(service) or [])
+    made = agent("nat")
+    asyncio.run(_for_a_moment(Agent._keep_logs(made)))
+    assert seen == [made.service]
+
+
+def test_the_script_is_beside_the_helper() -> None:
+    assert Settings().network_script == SCRIPT
+    assert Settings(helper="/opt/vms/libexec/nqrust-helper").network_script == "/opt/vms/libexec/nqrust-network"
+
+
+@pytest.mark.parametrize(("code", "put_back"), [(0, False), (1, True), (2, False)])
+def test_rules_are_put_back_only_where_they_are_missing(code: int, put_back: bool) -> None:
+    """A script of an earlier version knows no `check` and exits with 2."""
+    host = FakeHost.debian12()
+    host.install(SCRIPT)
+    host.put(SCRIPT, "", mode=0o755)
+    ran: list[str] = []
+
+    def answer(host: FakeHost, cmd: Command) -> Completed:
+        ran.append(cmd.argv[1])
+        return Completed(cmd.argv, code if cmd.argv[1] == "check" else 0, "", "")
+
+    host.on(SCRIPT, prefix=True, answer=answer)
+    assert NetworkRules(host, SCRIPT).keep() is put_back
+    assert ran == (["check", "up"] if put_back else ["check"])
+    assert NetworkRules(FakeHost.debian12(), SCRIPT).keep() is False, "a bridged host has no script"
+
+
+def record(number: int, asked: str = "run", ip: str | None = "") -> Any:
+    address = f"10.0.0.{number}" if ip == "" else ip
+    return SimpleNamespace(id=f"vm{number}", ip=address, mac=f"06:4e:00:00:00:{number:02x}", asked=asked)
+
+
+def test_only_vms_that_are_to_run_have_an_address_to_send_from() -> None:
+    found = rules("fcbr0", [record(20), record(21, "stop"), record(22, ip=None)])
+    assert [" ".join(rule) for rule in found] == [
+        "-s 0.0.0.0/32 -i fcbr0 -p udp -m udp --sport 68 --dport 67 -j RETURN",
+        "-s 10.0.0.20/32 -i fcbr0 -m mac ! --mac-source 06:4e:00:00:00:14 -j DROP",
+        "! -s 10.0.0.20/32 -i fcbr0 -m mac --mac-source 06:4e:00:00:00:14 -j DROP",
+    ]
+    assert rules("fcbr0", []) == []
+
+
+@pytest.mark.parametrize("lack", ["table", "match"])
+def test_a_kernel_that_cannot_tie_addresses_to_macs_is_told_and_goes_on(lack: str) -> None:
+    host = FakeHost.debian12()
+    host.on("iptables", prefix=True, answer=CommandFailed(("iptables",), 3, "no table") if lack == "table" else "")
+    host.on("iptables-restore", prefix=True, answer=CommandFailed(("iptables-restore",), 2, "Couldn't load match `mac'"))
+    sources = Sources(host, "fcbr0", lambda: [record(20)])
+    assert sources.sync() is False and sources.lacking
