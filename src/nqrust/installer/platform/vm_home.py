@@ -14,8 +14,9 @@ from nqrust.installer.verbs.service.undo import undo_vms
 
 @dataclass(frozen=True)
 class VmHome:
-    """`path`: folder (0700 root) that only agents write; `runtime`: where they keep sockets. Reverting it ends every VM whose scope begins with
-    `prefix` (disks stay, they are data), after the services that would start them again are gone."""
+    """`path`: folder that only agents write, and that users of VMs pass through (0711 root); `runtime`: where they keep
+    sockets. Reverting it ends every VM whose scope begins with `prefix` (disks stay, they are data), after the services that
+    would start them again are gone."""
 
     kind: ClassVar[str] = "vm-home"
 
@@ -29,7 +30,7 @@ class VmHome:
 
     @property
     def _directory(self) -> Directory:
-        return Directory(self.path, mode=0o700, tree=True, adopt_modes=True)
+        return Directory(self.path, mode=0o711, tree=True, adopt_modes=True)
 
     def describe(self) -> str:
         return f"create {self.path} for the agent"

@@ -8,7 +8,11 @@ from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_container_runtime import asked, steps
 from tests.unit.installer.verbs.lifecycle import applied, reverted
 
+from nqrust.agent.scopes import launch
+from nqrust.agent.settings import Settings
 from nqrust.contract import names, paths
+from nqrust.installer.engine.step import Satisfied
+from nqrust.installer.platform.vm_home import VmHome
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.mode import Mode
 
@@ -36,3 +40,13 @@ def test_a_folder_that_was_the_service_users_becomes_roots(path: str, was: int, 
     assert stat is not None and (stat.mode, stat.owner, stat.group) == wanted
     reverted(host, records)
     assert host.state() == before
+
+
+def test_installer_and_agent_agree_on_the_folder_that_vms_users_pass_through() -> None:
+    """A second install that closed it left every VM without a console, and so without a start."""
+    host = FakeHost.debian12()
+    host.put_directory(paths.STATE_DIR)
+    home = VmHome(paths.AGENT_STATE_DIR, names.SCOPE_PREFIX)
+    applied(host, home)
+    launch.prepare(host, Settings())
+    assert isinstance(home.inspect(host), Satisfied)
