@@ -149,7 +149,7 @@ class Agent:
             listener.close()
 
     async def _keep_logs(self) -> None:
-        """By itself: whatever keeps the rest of the upkeep waiting, a guest that floods its console does not."""
+        """Regularly: whatever keeps the rest of the upkeep waiting, a guest that floods its console does not."""
         while True:
             for vm_id in await self.verbs.run(lambda: upkeep.bound_logs(self.service)):
                 log.info("log.cut", vm=vm_id)

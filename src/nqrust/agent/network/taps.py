@@ -16,7 +16,7 @@ from nqrust.agent.network import rates
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import TapStatus
-from nqrust.contract.names import mac_address
+from nqrust.contract.names import TAP_ALIAS, mac_address
 from nqrust.contract.text import joined, word
 from nqrust.contract.vms import RateLimits
 from nqrust.host.errors import CommandFailed, HostError, ProgramMissing

@@ -1,4 +1,4 @@
-"""What the agent does on its own from time to time: it keeps logs of VMs small and removes dead console sockets.
+"""Regular upkeep by the agent: it keeps logs of VMs small and removes dead console sockets.
 
 A guest decides how much its serial port says, and can make its VMM complain. The VM's user owns the logs, and may put
 something else in the place of one that lies in its jail. So root only looks; what is cut is cut as the VM's user, in place:
