@@ -1,5 +1,7 @@
-"""What nqr does, as functions: install, plan, uninstall, rollback, verify, status. Nothing here prints, prompts or exits;
-events go to the reporter that the caller gives."""
+"""nqr's operations as functions: install, plan, uninstall, rollback, verify, status.
+
+No function here prints, prompts or exits. Events go to the caller's reporter.
+"""
 
 from nqrust.installer.operations.inspect import status, verify
 from nqrust.installer.operations.install import install, phase_run, plan

@@ -1,8 +1,8 @@
 """The one way from a request to a change of this host.
 
-An operation first looks, and says what it would do as a Prospect. Whether that is then only shown (`--dry-run`), asked about,
-or carried out is decided here and nowhere else. Only this module makes a ChangingSite, which all that changes the host asks
-for; a dry run has a Site whose journal cannot be written.
+An operation first looks, and describes its changes as a Prospect. Only this module decides whether to show them
+(`--dry-run`), ask about them, or make them. Only this module creates a ChangingSite, which every function that changes the
+host requires. A dry run has a Site, whose journal is read-only.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from nqrust.installer.request import PlanPreview, Request, Summary
 
 @dataclass(frozen=True)
 class Prospect:
-    """What an operation would do here. `preview` reads only; `change` does it. Both may raise NqrError."""
+    """The changes an operation would make here. `preview` only reads; `change` makes them. Both may raise NqrError."""
 
     preview: Callable[[], PlanPreview]
     change: Callable[[ChangingSite], Summary]
 
 
 def carry_out(request: Request, verb: str, events: Reporter, look: Callable[[Site], Prospect]) -> Summary:
-    """`look` reads only. A dry run takes no lock, asks nothing and gives the preview; any other run holds the installer's
-    lock, and asks where the request says so. Errors come in the summary, never raised."""
+    """Run an operation and return its summary. `look` only reads. A dry run takes no lock, asks nothing and returns the
+    preview. Any other run holds the installer's lock, and asks if the request requires it. Errors are in the summary, never
+    raised."""
     try:
         if request.run.dry_run:
             return summary.previewed(look(open_site(events)).preview(), request)

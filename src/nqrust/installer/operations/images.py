@@ -1,4 +1,4 @@
-"""Images in the image folder of a host from which its agent could make no VM, told before one is asked for."""
+"""Images in a host's image folder that its agent cannot use for a VM, reported before a user requests one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _LARGEST = 256 * 1024
 
 
 def unusable(host: Host, image_dir: str, *, has_agent: bool) -> tuple[str, ...]:
-    """A sentence for each image whose file system has to be mounted and cannot be, for want of programs.
+    """Return a sentence for each image whose file system needs mounting but whose mount programs are missing.
 
-    Whether the kernel knows the type is not asked: it may load a module for it."""
+    Does not check kernel support for the file system, because the kernel may load a module for it.
+    """
     if not has_agent:
         return ()
     told = []
@@ -22,7 +23,7 @@ def unusable(host: Host, image_dir: str, *, has_agent: bool) -> tuple[str, ...]:
         try:
             manifest = ImageManifest.model_validate_json(host.read_bytes(path, _LARGEST))
         except (HostError, ValidationError):
-            continue  # the registry tells of it
+            continue  # the image registry reports it
         package, programs = MOUNTING_NEEDS.get(manifest.rootfs_type, ("", ()))
         missing = [program for program in programs if host.which(program) is None]
         if missing:

@@ -1,4 +1,4 @@
-"""status and verify: look, prove, change nothing."""
+"""status and verify: inspect and prove, change nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nqrust.installer.verbs.registry import VERBS
 
 
 def verify(request: Request, events: Reporter) -> Summary:
-    """Prove that what is installed works, with a canary of its own. Exit 4 when a hop fails."""
+    """Prove with a new canary VM that the installation works. Exit 4 if a hop fails."""
     try:
         site = open_site(events)
         settings = site.installed_settings
@@ -46,7 +46,7 @@ def verify(request: Request, events: Reporter) -> Summary:
 
 
 def status(request: Request) -> Status:
-    """What is installed, how its services are, and what is no longer as it was installed. Raises NqrError."""
+    """Return the installation, the state of its services, and drift since the install. Raises NqrError."""
     site = open_site(NullReporter())
     receipt = site.receipt
     unfinished = receipt.unfinished[-1].verb if receipt.unfinished else ""

@@ -1,4 +1,4 @@
-"""install, plan and one phase alone."""
+"""install, plan, and a single phase."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from nqrust.installer.verbs.registry import VERBS
 
 
 def install(request: Request, events: Reporter) -> Summary:
-    """Bring this host to what the request says, prove it, and tell. Errors come in the summary, never raised."""
+    """Bring this host to the requested settings, prove it, and report. Errors are in the summary, never raised."""
     return carry_out(request, "install", events, lambda site: _install(site, request, events))
 
 
 def plan(request: Request, events: Reporter) -> Summary:
-    """What `install` would change: its dry run, with what the steps looked at as events."""
+    """Return the changes that `install` would make: its dry run, with an event for each inspected step."""
     dry = replace(request, run=replace(request.run, dry_run=True))
     return carry_out(dry, "plan", events, lambda site: _install(site, dry, events))
 
 
 def phase_run(request: Request, name: str, events: Reporter) -> Summary:
-    """One phase alone, with the same care. `name` is one of the ten."""
+    """Run a single phase, with the same checks as `install`. `name` is one of the ten phases."""
     return carry_out(request, f"phase run {name}", events, lambda site: _phase(site, request, name, events))
 
 
@@ -76,11 +76,11 @@ _LOOKS = {
     "preflight": ("Is this host fit", (), 0, ("The checks ran and changed nothing.",)),
     "verify": ("Proof", (), 0, ("A run would test each part and boot a test VM.",)),
 }
-"""Phases without steps: what a dry run of them says."""
+"""Phases without steps, and their text in a dry run."""
 
 
 def _heard(request: Request, events: Reporter) -> Reporter:
-    """Who hears of each step of a preview: nobody where a question follows that shows it whole."""
+    """Return the reporter for a preview's steps. It is silent before a confirmation, which shows the whole preview."""
     return events if request.run.dry_run else NullReporter()
 
 
@@ -94,19 +94,19 @@ def _bring(site: ChangingSite, whole: Plan, context: Context, request: Request, 
                 proofs = _prove(site, context, events, interruption, fresh=result.changed > 0)
                 result.failure = unproven(proofs)
             except Interrupted as error:
-                if result.retired.gone:  # nothing brings that back, and what replaced it works: see engine/retire.py
+                if result.retired.gone:  # retired parts cannot come back, and their replacement works: see engine/retire.py
                     result.failure, result.outcome = error, "failed"
                 else:
                     runner.take_back(result, error)
     if result.outcome == "rolled_back" and not site.receipt.entries:
-        forget_state(site)  # gone back to the beginning, so there is nothing to remember but the log
+        forget_state(site)  # everything is rolled back, so only the log is worth keeping
     return summary.finished(result, proofs, context, request, proving.verdict(site.host))
 
 
 def _prove(
     site: ChangingSite, context: Context, events: Reporter, interruption: Interruption, *, fresh: bool
 ) -> tuple[Proof, ...]:
-    """The last phase. Raises Interrupted."""
+    """Run the last phase. Raises Interrupted."""
     events.emit(PhaseStarted("verify", "Proof", 0))
     began = site.host.monotonic()
     proofs = proving.prove(context, site.host, events, fresh=fresh, check=interruption.check)
@@ -116,7 +116,7 @@ def _prove(
 
 
 def unproven(proofs: tuple[Proof, ...]) -> VerifyFailed | None:
-    """The failure that failed hops come to, or None."""
+    """Return one failure for all failed hops, or None."""
     failed = [p for p in proofs if p.verdict == "failed"]
     if not failed:
         return None
@@ -131,7 +131,7 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
     began = site.host.monotonic()
     refusals.of_request(request)
     facts = facts_for(site.host, request.settings)
-    # Folders first: the release of an installation is in one of them, so without this one it could not be opened.
+    # Folders first: one of them holds the installed release, and nqr cannot open that release without it.
     refusals.refuse(list(changes.folders(request.settings, site.installed_settings)), events)
     with refusals.told_early():
         context = make_context(site, request, facts, events)

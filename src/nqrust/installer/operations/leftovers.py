@@ -1,4 +1,4 @@
-"""What a rehearsal that was killed leaves behind: its folder. Mounts, network card and processes went with it."""
+"""The folder that a killed rehearsal leaves. Its mounts, network card and processes ended with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PREFIX = "rehearsal-"
 
 
 def leftovers(host: Host) -> list[str]:
-    """Folders of rehearsals; of one that runs too, if one does. Raises HostError."""
+    """Return the folders of rehearsals, including a running one. Raises HostError."""
     try:
         return [f"{CACHE_DIR}/{name}" for name in host.listdir(CACHE_DIR) if name.startswith(PREFIX)]
     except PathMissing:
@@ -18,7 +18,7 @@ def leftovers(host: Host) -> list[str]:
 
 
 def clear(host: Host) -> list[str]:
-    """Remove them; gives what they were. Only under the installer's lock, when none can run. Raises HostError."""
+    """Remove the folders and return their paths. Requires the installer's lock, so that no rehearsal runs. Raises HostError."""
     found = leftovers(host)
     for path in found:
         host.remove_tree(path)

@@ -1,4 +1,4 @@
-"""Listens to a preview and gathers it into a PlanPreview."""
+"""A reporter that collects a preview's events into a PlanPreview."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Phase:
 
 @dataclass
 class Previewer:
-    """A reporter. `preview` is what it heard so far."""
+    """A reporter. `preview` contains the events so far."""
 
     verb: str
     phases: list[_Phase] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The host's fingerprint from before the first change, and what is different once everything has been taken back."""
+"""The host's fingerprint from before the first change, and the differences that remain after a complete uninstall."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from nqrust.installer.engine.events import Notice, Reporter
 from nqrust.installer.fingerprint.model import Difference, Fingerprint
 from nqrust.installer.release import bootstrap_record
 
-SHOWN = 25  # differences that a summary lists; `nqr verify-clean` lists all
+SHOWN = 25  # maximum differences in a summary; `nqr verify-clean` lists all
 
 OURS_UNTIL_THE_END = (
-    # What the uninstall itself still needs while it compares; each goes right after.
+    # The uninstall itself needs these while it compares. It removes each right after.
     (paths.STATE_DIR, "journal, originals and this very fingerprint"),
     (paths.CACHE_DIR, "the environment that nqr runs from when the bootstrap started it"),
     (paths.INSTALL_LOG_DIR, "the log of this run"),
@@ -23,8 +23,8 @@ OURS_UNTIL_THE_END = (
 
 
 def remember(host: Host) -> None:
-    """Take the fingerprint and keep it, without what the bootstrap has made at a place of the caller's choice: an uninstall
-    removes that. One of an earlier attempt that changed nothing is replaced."""
+    """Take and save the fingerprint. Replaces the fingerprint of an earlier attempt that changed nothing. Omits bootstrap
+    files at a location that the caller chose, because an uninstall removes them."""
     taken, elsewhere = fingerprint.take(host), _elsewhere(host)
     for name in ("files", "folders"):
         for path in [path for path in taken.sections.get(name, ()) if _is_below(path, elsewhere)]:
@@ -35,7 +35,7 @@ def remember(host: Host) -> None:
 
 
 def kept(host: Host) -> Fingerprint | None:
-    """The kept fingerprint; None when there is none, or none that can be read."""
+    """Return the saved fingerprint; None if it is missing or unreadable."""
     try:
         return Fingerprint.from_bytes(host.read_bytes(paths.FINGERPRINT))
     except (HostError, ParseError):
@@ -43,7 +43,7 @@ def kept(host: Host) -> Fingerprint | None:
 
 
 def differences(host: Host, before: Fingerprint) -> list[Difference]:
-    """What is not as it was, without what this program still needs to end."""
+    """Return the differences from `before`, except files that this program still needs to finish."""
     found, elsewhere = fingerprint.compare(before, fingerprint.take(host)), _elsewhere(host)
     return [
         one for one in found
@@ -52,12 +52,12 @@ def differences(host: Host, before: Fingerprint) -> list[Difference]:
 
 
 def differences_later(before: Fingerprint, now: Fingerprint) -> list[Difference]:
-    """What is not as it was, any time after the uninstall: what `before` saw of the bootstrap's folders may be gone."""
+    """Return the differences at any time after the uninstall. Ignores removals of bootstrap folders that `before` lists."""
     return [one for one in fingerprint.compare(before, now) if one.after is not None or not _is_ours(one.key)]
 
 
 def tell(host: Host, events: Reporter) -> tuple[str, ...]:
-    """Sentences for the summary of an uninstall that took everything back."""
+    """Return sentences for the summary of a complete uninstall."""
     before = kept(host)
     if before is None:
         return ()
@@ -78,7 +78,7 @@ def _is_ours(path: str) -> bool:
 
 
 def _is_below(path: str, tops: Iterable[tuple[str, bool]]) -> bool:
-    """Below one of these folders, or (True) that folder itself."""
+    """Return whether the path is below one of these folders, or (True) is that folder."""
     return any((with_itself and path == top) or path.startswith(f"{top}/") for top, with_itself in tops)
 
 

@@ -1,4 +1,4 @@
-"""Runs the hops of verification, and remembers the canary's proof while nothing changes."""
+"""Runs the hops of verification, and remembers the canary's proof until something changes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from nqrust.installer.settings.model import NetworkMode
 def prove(
     context: Context, host: Host, events: Reporter, *, fresh: bool, check: Callable[[], None] = lambda: None
 ) -> tuple[Proof, ...]:
-    """Every hop, in order. `fresh` False lets a remembered canary stand for a new one while all it depends on is
-    as it was. A standing hop that fails stops the canary from being tried. `check` is called again and again; what it
-    raises ends the proving, and the canary is taken away first."""
+    """Run every hop in order and return the proofs. `fresh` False accepts a remembered canary if nothing that it depends on
+    has changed. A failed standing hop prevents the canary. Calls `check` repeatedly; if it raises, the proving removes the
+    canary and ends."""
     proofs: list[Proof] = []
 
     def tell(proof: Proof) -> None:
@@ -76,7 +76,7 @@ def _no_canary(context: Context, proofs: list[Proof]) -> str:
 
 @contextmanager
 def _bird(context: Context, host: Host) -> Iterator[Bird]:
-    """Through the manager where it is on this host, else through the agent."""
+    """Yield a canary through the manager if this host runs one, otherwise through the agent."""
     settings = context.settings
     if settings.has_manager:
         token = context.secrets.cli_token.reveal()
@@ -94,7 +94,7 @@ def _bird(context: Context, host: Host) -> Iterator[Bird]:
 
 
 def verdict(host: Host) -> str:
-    """VMM and accelerator that were decided on here, such as `qemu tcg`; `unknown` before."""
+    """Return the VMM and accelerator chosen on this host, such as `qemu tcg`; `unknown` before the choice."""
     try:
         raw = json.loads(host.read_text(paths.VMM_VERDICT))
         return f"{raw['vmm']} {raw['accel']}"

@@ -1,4 +1,4 @@
-"""Refusals that are known before the first change: exit 3, nothing touched, the same from a plan as from an install."""
+"""Refusals before the first change: exit 3, nothing changed. A plan refuses exactly as an install does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nqrust.installer.request import Request
 
 
 def of_request(request: Request) -> None:
-    """Before a release is looked for, which may lie on another machine. Raises PreflightRefused."""
+    """Check the request before the search for a release, which may be on another machine. Raises PreflightRefused."""
     found = tuple(NqrError(f.code, f.what, f.cure) for f in unsupported.release_source(request.settings))
     if found:
         raise PreflightRefused(found[0].code, found[0].what, found[0].cure, found)
@@ -22,7 +22,7 @@ def of_request(request: Request) -> None:
 
 @contextmanager
 def told_early() -> Iterator[None]:
-    """What gathers facts and describes a release changes nothing, so its failures refuse."""
+    """Turn failures into refusals while nqr gathers facts and describes a release, which changes nothing."""
     try:
         yield
     except (ReleaseError, StepFailed) as error:
@@ -30,13 +30,13 @@ def told_early() -> Iterator[None]:
 
 
 def of_preview(seen: RunResult) -> None:
-    """A plan with a step that something stands in the way of: an install refuses it before its first change."""
+    """Refuse a plan with a blocked step before the install's first change. Raises PreflightRefused."""
     if seen.failure is not None:
         raise PreflightRefused(seen.failure.code, seen.failure.what, seen.failure.cure, (seen.failure,))
 
 
 def refuse(found: Sequence[Finding], events: Reporter, told: Callable[[], None] = lambda: None) -> None:
-    """Tell every finding, then `told`. Raises PreflightRefused where one of them is an error."""
+    """Report every finding, then call `told`. Raises PreflightRefused if a finding is an error."""
     for finding in found:
         events.emit(Notice(finding.severity.value, finding.what, finding.code, finding.cure))
     errors = tuple(NqrError(f.code, f.what, f.cure) for f in found if f.severity is Severity.error)

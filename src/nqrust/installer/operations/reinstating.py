@@ -1,7 +1,7 @@
-"""`nqr rollback` of a run that retired something: the settings before it are installed again.
+"""`nqr rollback` of a run that retired something: it installs the earlier settings again.
 
-Undo records say how to remove a thing, not how to make it. So the way back is a run of its own, forward: it makes what
-was retired, retires what the other run had brought, and can be resumed and taken back like every run.
+Undo records can remove things, but not create them. So this rollback is a forward run of its own. It creates the retired
+parts and retires the parts that the other run added. Like every run, it can be resumed and undone.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ BY_HAND = "That run had also removed parts of the restored settings. Run `nqr in
 
 
 def has_retired(journal: Journal, runs: set[str]) -> bool:
-    """Whether something was retired since the first of `runs` began."""
+    """Return whether a run has retired anything since the first of `runs` began."""
     began = min((r.seq for r in journal.records if r.type == "run" and r.run in runs), default=0)
     retiring = {r.run for r in journal.records if r.type == "run" and r.seq > began and r.body.get("retiring")}
     return any(r.type == "undone" and r.run in retiring for r in journal.records)
 
 
 def settings_before(receipt: Receipt, runs: set[str]) -> Settings | None:
-    """Settings in force before `runs`. None where there were none, and where these runs brought another release: its files
-    go back by their undo records."""
+    """Return the settings in force before `runs`. None if there were none, or if these runs changed the release: undo records
+    restore its files."""
     if any(e.kind in (CurrentLink.kind, KeepRelease.kind) for e in receipt.of_runs(runs)):
         return None
     first = next((n for n, run in enumerate(receipt.runs) if run.id in runs), 0)
     raw = replace(receipt, runs=receipt.runs[:first]).last_settings
     try:
         return Settings.model_validate(raw) if raw else None
-    except ValidationError:  # of a version of nqr that this one does not understand
+    except ValidationError:  # from a version of nqr whose settings this one cannot read
         return None
 
 
 def going_back(site: Site, settings: Settings, request: Request, events: Reporter) -> Prospect:
-    """Installing `settings` again. Raises NqrError where that cannot begin."""
+    """Return the prospect of installing `settings` again. Raises NqrError if that cannot begin."""
     asked = replace(request, settings=settings)
     facts = facts_for(site.host, settings)
     refusals.refuse(list(changes.checks(settings, site.installed_settings, facts, site.vms)), events)

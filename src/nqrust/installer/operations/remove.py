@@ -52,7 +52,7 @@ def _timed(done: Summary, host: Host, began: float) -> Summary:
 
 
 def uninstall(request: Request, events: Reporter) -> Summary:
-    """Take back everything the receipt lists, newest first; data, database and packages as the flags say."""
+    """Undo everything on the receipt, newest first. Flags decide about data, database and packages."""
 
     def look(site: Site) -> Prospect:
         return Prospect(lambda: taking_back.of_uninstall(site, request.run), lambda site: _uninstall(site, request, events))
@@ -61,7 +61,7 @@ def uninstall(request: Request, events: Reporter) -> Summary:
 
 
 def rollback(request: Request, events: Reporter) -> Summary:
-    """Undo an unfinished run, else the last one that changed anything."""
+    """Undo an unfinished run, otherwise the last run that changed anything."""
 
     def look(site: Site) -> Prospect:
         ids = set(unfinished_entries(site.receipt))
@@ -80,7 +80,7 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
     ids = set(unfinished_entries(receipt))
     if not ids:
         if not receipt.entries:
-            forget_state(site)  # of a run that was cut off before its first change
+            forget_state(site)  # of a run that was interrupted before its first change
         return Summary("ok", EXIT_OK, notes=("There is nothing to roll back.",))
     entries = receipt.of_runs(ids)
     _preload()
@@ -118,7 +118,7 @@ def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summar
     going = tuple(e for e in receipt.entries if not retain(e))
     context = undo_context(site, kept)
     _preload()
-    # What stays for the data's sake is no longer of a run that was interrupted: a later failure must not take it back.
+    # Kept data no longer belongs to the interrupted run, so that a later failure does not undo it.
     cut_off = receipt.with_continued(run.id for run in receipt.unfinished)
     run = _begin(site, "uninstall", events, len(receipt.entries), cut_off)
     events.emit(PhaseStarted("uninstall", "Taking everything back", len(going)))
@@ -139,8 +139,7 @@ def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summar
 
 
 def undo_script(request: Request) -> str:
-    """The uninstall that the request asks for, as a shell script that needs neither nqr nor Python. Changes nothing.
-    Raises NqrError."""
+    """Return the requested uninstall as a shell script that needs neither nqr nor Python. Changes nothing. Raises NqrError."""
     site = open_site(NullReporter())
     retain, entries = retaining(request.run), site.receipt.entries
     kept = tuple(e for e in entries if retain(e))
@@ -150,7 +149,7 @@ def undo_script(request: Request) -> str:
 
 
 def _begin(site: ChangingSite, verb: str, events: Reporter, steps: int, continues: Iterable[str]) -> str:
-    """`continues`: the runs that this one takes over; cut off itself, it is continued with them."""
+    """Begin a run and return its id. `continues`: the runs it takes over, which also resume if this run is interrupted."""
     run = new_run_id()
     site.journal.append("run", run, verb=verb, version="", settings={}, resumes=sorted(continues))
     events.emit(RunStarted(run, verb, False, steps))
@@ -158,22 +157,22 @@ def _begin(site: ChangingSite, verb: str, events: Reporter, steps: int, continue
 
 
 def _forget(site: ChangingSite) -> None:
-    """Nothing is left to take back: state, run logs and the runtime folder go."""
+    """Remove the state, the run logs and the runtime folder, because nothing is left to undo."""
     forget_state(site)
     for path in taking_back.FORGOTTEN:
         site.host.remove_tree(path)
 
 
 def forget_state(site: ChangingSite) -> None:
-    """The journal and what it kept go. The journal goes last, so an interruption before finds an empty receipt and comes
-    here again."""
+    """Remove the journal and the saved originals. The journal goes last, so that a run after an interruption finds an empty
+    receipt and comes here again."""
     host = site.host
     if host.exists(paths.STATE_DIR):
         for name in host.listdir(paths.STATE_DIR):
             if name != posixpath.basename(paths.JOURNAL):
                 _remove(host, f"{paths.STATE_DIR}/{name}")
         site.journal.discard()
-        with contextlib.suppress(HostError):  # a mount point of its own, which stays
+        with contextlib.suppress(HostError):  # a mount point, which stays
             host.rmdir(paths.STATE_DIR)
 
 
@@ -186,13 +185,14 @@ def _remove(host: Host, path: str) -> None:
 
 
 def _farewell(host: Host, keep_packages: bool) -> str:
-    """What removes the cache and the packages of the bootstrap once this program, which runs from there, has ended."""
+    """Return shell commands that remove the bootstrap's cache and packages. They run after this program, which runs from that
+    cache, has exited."""
     record = bootstrap_record.read(host)
     return "" if record is None else bootstrap_record.farewell(record, keep_packages=keep_packages)
 
 
 def _preload() -> None:
-    """Import now what could be needed later: the environment that this program runs from is removed under it."""
+    """Import every module that may be needed later, because the uninstall removes this program's environment."""
     for package in (nqrust.installer, nqrust.host, rich):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if not found.name.endswith(("__main__", ".env_exec")):

@@ -1,4 +1,4 @@
-"""The machine under our feet, with what nqr remembers of it: opened once per operation."""
+"""The local machine and nqr's records about it, opened once per operation."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from nqrust.installer.verbs.packages.registry import installed
 from nqrust.installer.verbs.service.unit import Service
 
 CRASH_AFTER, CRASH_BEFORE = "NQR_CRASH_AFTER_APPEND", "NQR_CRASH_BEFORE_APPEND"
-"""Set by the kill matrix of the test suite only: the process ends with SIGKILL at its n-th journal record."""
+"""Only the test suite's kill matrix sets these: the process ends with SIGKILL at its n-th journal record."""
 
 
 @dataclass
 class Site:
-    """`host` and its journal, originals and receipt. To be read: its journal takes no record."""
+    """`host` with its journal, originals and receipt, for reading: the journal accepts no records."""
 
     host: Host
     journal: Journal
@@ -51,7 +51,7 @@ class Site:
 
     @property
     def installed_settings(self) -> Settings | None:
-        """Settings of the installation that is here, if one is (finished or not)."""
+        """Return the settings of the installation on this host, finished or not, or None."""
         receipt = self.receipt
         if not receipt.installed or not receipt.last_settings:
             return None
@@ -59,8 +59,8 @@ class Site:
 
     @property
     def former_settings(self) -> tuple[Settings, ...]:
-        """Settings of every run that the receipt knows, oldest first, each once: where it was last. Those of another version
-        of nqr that this one does not understand are left out."""
+        """Return the settings of every run on the receipt, oldest first. Repeated settings count once, at their last run.
+        Omits settings from other versions of nqr that this one cannot read."""
         found: list[Settings] = []
         for run in self.receipt.runs:
             with contextlib.suppress(ValidationError):
@@ -71,13 +71,13 @@ class Site:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """Names of the services that the receipt has, whatever settings say now."""
+        """Return the names of the services on the receipt, regardless of the current settings."""
         entries = self.receipt.entries
         return tuple(dict.fromkeys(e.step_id.removeprefix("service:") for e in entries if e.kind == Service.kind))
 
     @property
     def vms(self) -> tuple[str, ...]:
-        """Folders of the VMs of this host, running or not."""
+        """Return the folders of this host's VMs, running or not."""
         settings = self.installed_settings
         folder = settings.layout.vms_dir if settings else ""
         if not folder or not self.host.exists(folder):
@@ -86,17 +86,18 @@ class Site:
 
 
 class ChangingSite(Site):
-    """One that may be changed. Whoever has it holds the installer's lock and is no dry run: `gate.carry_out` sees to that."""
+    """A site that may be changed. `gate.carry_out` ensures that its owner holds the installer's lock and is not a dry run."""
 
 
 def open_site(events: Reporter) -> Site:
-    """To read. Raises JournalError where the journal cannot be read or trusted."""
+    """Open the site for reading. Raises JournalError if the journal is unreadable or untrusted."""
     host = LocalHost(observe=log_command)
     return Site(host, _journal(ReadOnlyJournalStore(paths.JOURNAL), host, events), Originals(host, paths.ORIGINALS_DIR))
 
 
 def open_to_change(events: Reporter) -> ChangingSite:
-    """For `gate.carry_out` alone. Raises JournalError where the journal cannot be read or trusted."""
+    """Open the site for changes. Only `gate.carry_out` may call it. Raises JournalError if the journal is unreadable or
+    untrusted."""
     host = LocalHost(observe=log_command)
     return ChangingSite(host, _journal(_store(), host, events), Originals(host, paths.ORIGINALS_DIR))
 
@@ -133,13 +134,13 @@ def facts_for(host: Host, settings: Settings) -> Facts:
 
 
 def progress_to(events: Reporter, step: str) -> Callable[[str, float | None], None]:
-    """A step's `progress` callback that becomes events."""
+    """Return a `progress` callback for a step that emits events."""
     return lambda text, fraction: events.emit(StepProgress(step, text, fraction))
 
 
 def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -> Context:
-    """Everything the phases need. Reads only: a release is described, not built; secrets are made up in memory until
-    a step stores them."""
+    """Return everything the phases need. Reads only: it describes a release but does not build it. New secrets stay in memory
+    until a step stores them."""
     settings = request.settings
     secrets = secret_store.load(site.host) or secret_store.generate()
     if request.environment.db_password:
@@ -167,7 +168,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
 
 
 def _build_roles(host: Host, steps: tuple[Step, ...]) -> tuple[str, ...]:
-    """A compiler is needed only while the release is still to be built here and the machine has none."""
+    """Return the role of a compiler if the release is still to be built here and the machine has no compiler."""
     building = any(s.kind == "build-release" and not isinstance(s.inspect(host), Satisfied) for s in steps)
     have = find_program(host, "cargo") or find_program(host, "rustc")
     return ("rust",) if building and not have else ()

@@ -1,7 +1,7 @@
-"""The undo script of this host, kept current: written at the end of every run that left another receipt.
+"""The undo script of this host. Every run that changes the receipt updates it.
 
-It stands in the state folder, beside the journal whose records it is made of: there it outlives the programs, while data
-stays, and goes with the last record. The installation's scripts folder has a link to it.
+It is in the state folder, beside the journal that it is generated from. There it survives the programs while data stays, and
+is removed with the last record. The installation's scripts folder has a link to it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nqrust.installer.verbs.script import standing as standing_script
 
 
 def keep_current(site: ChangingSite, done: Summary) -> Summary:
-    """`done`, once the script is as the receipt wants it. A script that cannot be written is told of, and fails nothing."""
+    """Update the script to match the receipt and return `done`. A write failure only adds a note."""
     try:
         _keep(site)
     except (NqrError, HostError) as error:
@@ -42,7 +42,7 @@ def _keep(site: ChangingSite) -> None:
 
 
 def text(site: Site) -> str:
-    """The script for the receipt of this host. Raises NqrError, HostError."""
+    """Return the script for this host's receipt. Raises NqrError, HostError."""
     entries = site.receipt.entries
     kept = tuple(entry for entry in entries if entry.retain is Retain.database)
     return standing_script.render(
@@ -57,7 +57,7 @@ def text(site: Site) -> str:
 
 
 def _last(site: Site, keep_packages: bool) -> str:
-    """What goes when nothing else is left: state, logs, and what the bootstrap has brought."""
+    """Return commands that remove the last remains: state, logs, and the bootstrap's cache and packages."""
     record = bootstrap_record.read(site.host)
     folders = " ".join(map(shlex.quote, (paths.STATE_DIR, paths.INSTALL_LOG_DIR, paths.RUN_DIR)))
     farewell = "" if record is None else bootstrap_record.farewell(record, keep_packages=keep_packages)

@@ -1,4 +1,4 @@
-"""How an operation ended, as the command line shows it."""
+"""The result of an operation, as the command line shows it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EMULATION = ("VMs run under QEMU emulation here, because no VM boots under KVM.
 
 
 def refused(error: NqrError, request: Request) -> Summary:
-    """Nothing was touched."""
+    """Return the summary of an operation that changed nothing because of `error`."""
     outcome: Outcome = "refused" if isinstance(error, (PreflightRefused, UsageError)) else "failed"
     exit_code = error.exit_code if outcome == "refused" else EXIT_FAILED
     return Summary(outcome, exit_code, failure=error, log_path=request.run.log_path)
@@ -52,7 +52,8 @@ def previewed(preview: PlanPreview, request: Request) -> Summary:
 
 
 def finished(result: RunResult, proofs: tuple[Proof, ...], context: Context, request: Request, vmm: str = "") -> Summary:
-    """An install that ran: done, failed, gone back, or done and not proven. `vmm`: VMM and accelerator decided on."""
+    """Return the summary of an install: done, failed, rolled back, or done but unproven. `vmm`: the chosen VMM and
+    accelerator."""
     outcome, exit_code = _verdict(result)
     done = outcome == "ok" or isinstance(result.failure, VerifyFailed)
     return Summary(
@@ -101,8 +102,8 @@ def _notes(result: RunResult, proofs: tuple[Proof, ...]) -> tuple[str, ...]:
 
 
 def _switched(context: Context, result: RunResult) -> tuple[str, ...]:
-    """What a change of settings leaves. Packages are never removed by a re-run: others may have come to use them, and
-    switching back needs no network."""
+    """Return notes on what a change of settings leaves. A re-run never removes packages: other programs may use them now, and
+    switching back then needs no network."""
     if not context.former or not result.changed or result.failure is not None:
         return ()
     before, now, notes = context.former[-1], context.settings, []
@@ -115,7 +116,7 @@ def _switched(context: Context, result: RunResult) -> tuple[str, ...]:
 
 
 def urls(context: Context) -> dict[str, str]:
-    """Addresses by which this host's services are reached from it."""
+    """Return the addresses of this host's services, as seen from the host."""
     settings = context.settings
     found = {}
     if settings.has_ui:

@@ -1,4 +1,4 @@
-"""What uninstall and rollback take back and what stays, worked out by reading."""
+"""Works out by reading what uninstall and rollback would undo, and what stays."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from nqrust.installer.verbs.packages.registry import of_postgres
 from nqrust.installer.verbs.registry import VERBS
 
 FORGOTTEN = (paths.INSTALL_LOG_DIR, paths.RUN_DIR)
-"""Folders that go with the state once nothing is left to undo."""
+"""Folders that nqr removes with the state when nothing is left to undo."""
 
 
 def retaining(options: RunOptions) -> Callable[[Entry], bool]:
-    """Which entries stay, as the flags say."""
+    """Return a function that decides from the flags whether an entry stays."""
     return lambda entry: (
         (entry.retain is Retain.data and not options.purge_data)
         or (entry.retain is Retain.database and not options.drop_database)
@@ -45,7 +45,7 @@ _WHY = {
 
 
 def of_uninstall(site: Site, options: RunOptions) -> PlanPreview:
-    """What `uninstall` would do with these options."""
+    """Return the changes `uninstall` would make with these options."""
     entries, retain = site.receipt.entries, retaining(options)
     kept = tuple(e for e in entries if retain(e))
     back, stays = _back(undo_context(site, kept), tuple(e for e in entries if not retain(e)), "uninstall")
@@ -59,7 +59,7 @@ def of_uninstall(site: Site, options: RunOptions) -> PlanPreview:
 
 
 def of_rollback(site: Site) -> PlanPreview:
-    """What `rollback` would do."""
+    """Return the changes `rollback` would make."""
     receipt = site.receipt
     entries = receipt.of_runs(set(unfinished_entries(receipt)))
     left = tuple(StepPreview(path, "rehearsal", f"remove {path}, left by a rehearsal") for path in leftovers.leftovers(site.host))
