@@ -16,7 +16,6 @@ COMMENTS_NOT_REWRITTEN: tuple[str, ...] = (
     "src/nqrust/installer/platform/sudoers.py",
     "src/nqrust/installer/platform/venv.py",
     "src/nqrust/installer/platform/vmm_verdict.py",
-    "src/nqrust/installer/platform/wait.py",
     "src/nqrust/installer/preflight/__init__.py",
     "src/nqrust/installer/preflight/changes.py",
     "src/nqrust/installer/preflight/firewalls.py",

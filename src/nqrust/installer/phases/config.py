@@ -1,4 +1,4 @@
-"""Phase 7: the service user, folders, and what the services read."""
+"""Phase 7: the service user, folders, and the files that services read."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def plan(context: Context) -> PhasePlan:
         Directory(layout.scripts_dir, adopt_modes=True),
         *[File(f"{layout.scripts_dir}/{name}", text, mode=0o755) for name, text in helper_scripts(layout).items()],
         Symlink(f"{layout.scripts_dir}/undo.sh", paths.UNDO_SCRIPT),
-        # Root writes and reads there by name, so nobody else may put anything in.
+        # Root writes and reads fixed names there, so only root may add files.
         Directory(layout.backups_dir, mode=0o700, tree=True, adopt_modes=True),
         File(layout.config_yaml, documents.config_yaml(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
     ]
     if settings.has_manager:
-        # The manager puts images that it fetched beside those that root builds; the sticky bit keeps it from moving root's.
+        # The manager stores fetched images beside root's built images. The sticky bit stops it from moving root's.
         steps += [
             Mode(layout.image_dir, 0o1775, "root", names.SERVICE_GROUP),
             File(layout.manager_env, env.manager_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
@@ -67,7 +67,7 @@ def plan(context: Context) -> PhasePlan:
         ]
     if settings.has_agent:
         steps += [
-            # Filled by the agent; of their own so that they go even from a data folder that was there before.
+            # The agent fills these. Separate steps remove them even from a data folder that is older than nqr.
             Directory(layout.image_cache_dir, tree=True, retain=Retain.data),
             Directory(layout.volumes_dir, mode=0o700, tree=True, retain=Retain.data),
             File(layout.agent_env, env.agent_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),

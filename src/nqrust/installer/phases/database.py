@@ -1,4 +1,4 @@
-"""Phase 5: the database. Local: role and database in the distribution's own cluster. Remote: checked, never created."""
+"""Phase 5: the database. Local: role and database in the distribution's cluster. Remote: checked, never created."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nqrust.installer.verbs.postgres.sql import Connection
 
 
 def login(context: Context) -> Connection:
-    """The release's login, as the services use it."""
+    """Return the database login that the services use."""
     db = context.settings.database
     return Connection(database_host(context), database_port(context), db.name, db.user, context.secrets.db_password)
 
@@ -31,7 +31,7 @@ def cluster(context: Context) -> ClusterChoice:
 
 
 def store_secrets(context: Context) -> tuple[Step, ...]:
-    """The secrets, durable before anything uses them. They stay as long as the database does."""
+    """Return steps that save the secrets before any step uses them. The secrets stay as long as the database."""
     return (
         Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
         File(

@@ -1,7 +1,7 @@
-"""Phase 2: everything the distribution has to give, in one transaction; the release and nqr itself made ready.
+"""Phase 2: all distribution packages in one transaction, then the release and nqr itself.
 
-The release is prepared here and not in `build`, because machines without systemd need our supervisord, which lives in
-nqr's own environment, before the database phase.
+The release is prepared here and not in `build`. Machines without systemd need supervisord before the database phase, and
+nqr's own environment contains it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nqrust.installer.verbs.service.supervisord import SupervisordRunning
 
 
 def roles(context: Context) -> list[str]:
-    """Roles of packages (distro/) that this installation calls; nothing is taken for granted on a minimal host."""
+    """Return the package roles (distro/) that this installation uses. Assumes no program on a minimal host."""
     settings, facts = context.settings, context.facts
     wanted = ["iproute2", "e2fsprogs", "busybox", "zstd", *context.build_roles]
     if sudo.wanted(context):
@@ -31,7 +31,7 @@ def roles(context: Context) -> list[str]:
     if facts.kernel.modules_loadable:
         wanted.append("kmod")
     if settings.has_manager:
-        # A remote database too is dumped before it is migrated.
+        # nqr also dumps a remote database before it migrates it.
         wanted.append("postgresql" if settings.database.type is DbType.local else "postgresql-client")
     if settings.components.container_runtime:
         wanted.append("image-builder")
@@ -44,9 +44,9 @@ def roles(context: Context) -> list[str]:
 
 def plan(context: Context) -> PhasePlan:
     distro = registry.kin(context.facts.os)
-    assert distro is not None  # preflight refused unknown systems before any plan was made
+    assert distro is not None  # preflight refuses unknown systems before any plan
     layout = context.layout
-    # Preflight refuses what a distribution lacks; where that was overruled, the step that needs it says so.
+    # Preflight refuses packages that a distribution lacks. If the user overrides that, the step that needs one reports it.
     names = distro.names(role for role in roles(context) if role in distro.packages or role not in OPTIONAL_ROLES)
     steps: list[Step] = [
         PackageIndex(names, distro.manager, progress=context.progress),
@@ -80,14 +80,14 @@ def plan(context: Context) -> PhasePlan:
 
 
 def _supervisord_ids(context: Context) -> tuple[str, ...]:
-    """The machine, not the settings, tells which supervisor there is."""
+    """Return the ids of supervisord's steps, which stay: the machine determines the supervisor, not the settings."""
     supervisord = context.supervisord
     programs, main = f"directory:{supervisord.programs_dir}", f"file:{supervisord.config}"
     return (programs, main, f"supervisord:{supervisord.config}")
 
 
 def _ancestors(*roots: str) -> list[str]:
-    """Parents of the roots below /, each once, outer before inner, the roots themselves left out."""
+    """Return the parents of the roots below /, outer before inner. Each occurs once, and roots are excluded."""
     found: dict[str, None] = {}
     for root in roots:
         parts = root.strip("/").split("/")[:-1]

@@ -1,4 +1,4 @@
-"""The Python environments of an installation: nqr's own, and one per release for its components."""
+"""The Python environments of an installation: one for nqr, and one per release for its components."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUPERVISORD_REQUIREMENT = "requirements/supervisord.txt"
 
 
 def components(context: Context) -> tuple[Component, ...]:
-    """Components of the release that this mode installs."""
+    """Return the release's components that this mode installs."""
     settings = context.settings
     wanted = {
         "manager": settings.has_manager,
@@ -29,7 +29,7 @@ def release_dir(context: Context) -> str:
 
 
 def platform_requirements(context: Context) -> tuple[str, ...]:
-    """Requirement files of the Python components, each once, the project's own wheel last."""
+    """Return the requirement files of the Python components without repeats, the project's own wheel last."""
     named = [r for c in components(context) if c.kind is ComponentKind.python for r in c.requirements]
     unique = tuple(dict.fromkeys(r for r in named if r != OWN_WHEEL))
     return (*unique, OWN_WHEEL) if named else ()
@@ -41,7 +41,7 @@ def installer_requirements(context: Context) -> tuple[str, ...]:
 
 
 def installer_environment(context: Context) -> PythonEnvironment:
-    """nqr itself, and supervisord where the machine has no systemd."""
+    """Return the environment of nqr, with supervisord if the machine has no systemd."""
     scripts = ("nqr",) if context.has_systemd else ("nqr", "supervisord", "supervisorctl")
     return _environment(context, "nqr", context.installer_venv, installer_requirements(context), scripts)
 
@@ -54,7 +54,7 @@ def platform_environment(context: Context) -> PythonEnvironment:
 
 
 def wheelhouse(context: Context) -> Wheelhouse:
-    """Third-party wheels for both, fetched once; after this nothing asks the network for Python packages."""
+    """Return the third-party wheels for both environments. No later step downloads Python packages."""
     environments = [installer_environment(context)]
     names = list(installer_requirements(context))
     if platform_requirements(context):

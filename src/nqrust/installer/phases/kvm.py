@@ -1,4 +1,4 @@
-"""Phase 3: /dev/kvm for those who may use it. Where modules cannot be loaded, it says so and goes on with what is there."""
+"""Phase 3: access to /dev/kvm. If the host cannot load modules, it adds a note and uses the existing device."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ def plan(context: Context) -> PhasePlan:
 
 
 def _keeps(*, nested: bool) -> tuple[str, ...]:
-    """What another boot of this machine would plan: whether it has KVM is no choice of anybody."""
+    """Return the ids that a plan after a reboot might contain, because no setting determines whether this machine has KVM."""
     files = (MODULES_FILE, UDEV_FILE, *((OPTIONS_FILE,) if nested else ()))
     return ("kernel-module:*", f"mode:{DEVICE}", *(f"file:{path}" for path in files))

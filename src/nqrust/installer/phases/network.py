@@ -1,4 +1,4 @@
-"""Phase 4: the network of the VMs. Live state now, and a oneshot unit that makes the same again at every boot."""
+"""Phase 4: the network of the VMs, configured now and by a oneshot unit at every boot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nqrust.installer.verbs.network.network_manager import FOLDER, UnmanagedLink
 SYSCTL_FILE = "/etc/sysctl.d/90-nqrust-microvm.conf"
 FORWARDING = "net.ipv4.ip_forward"
 NETWORK_MANAGER = {"network-manager", "NetworkManager"}
-"""Its package, as Debian and as Red Hat call it."""
+"""Package names on Debian and Red Hat."""
 
 
 def script_path(context: Context) -> str:
@@ -79,7 +79,7 @@ def plan(context: Context) -> PhasePlan:
             former=_former_addresses(context),
             instead_of=_former_bridges(context),
         ),
-        # One that was there may have it; ours never has.
+        # An existing bridge may have IPv6; nqr's own bridge never does.
         Sysctl(f"net.ipv6.conf.{network.bridge_name.replace('.', '/')}.disable_ipv6", "1", optional=True),
         *(IptablesRules(spec) for spec in rules),
         Directory(context.layout.libexec_dir, adopt_modes=True),
@@ -96,7 +96,7 @@ def plan(context: Context) -> PhasePlan:
 
 
 def _keeps(context: Context) -> tuple[str, ...]:
-    """Docker and libvirt count on forwarding, which was on already when they came. Only uninstall turns it off again."""
+    """Return forwarding if Docker or libvirt is here: they found it on and rely on it. Only uninstall turns it off."""
     others = {"docker", "libvirt"} & set(context.facts.network.firewall_managers)
     return (f"sysctl:{FORWARDING}",) if others else ()
 
@@ -106,7 +106,7 @@ def _address(network: NetworkSettings) -> str:
 
 
 def _former(context: Context) -> list[NetworkSettings]:
-    """Networks that earlier runs may have made here, the newest first."""
+    """Return the networks that earlier runs may have created here, newest first."""
     found = [s.network for s in reversed(context.former) if s.has_agent and s.network.mode is not NetworkMode.bridged]
     return list(dict.fromkeys(found))
 
@@ -123,7 +123,7 @@ def _former_bridges(context: Context) -> tuple[str, ...]:
 
 
 def _making_way(context: Context) -> list[Step]:
-    """Two bridges cannot have one subnet, so one of earlier settings goes first, and what serves it stops."""
+    """Return steps that remove earlier bridges and stop their DHCP server, because two bridges cannot share a subnet."""
     now, old = context.settings.network, _former_bridges(context)
     if not old:
         return []

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 PHASES = ("preflight", "deps", "kvm", "network", "database", "build", "config", "sudo", "services", "verify")
-"""Upstream's ten, in their order. preflight and verify have no steps: they run before and after the plan."""
+"""The ten phases of upstream, in its order. preflight and verify have no steps: they run before and after the plan."""

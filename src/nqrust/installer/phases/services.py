@@ -1,4 +1,4 @@
-"""Phase 9: the units of this mode, started in order, each healthy before the next."""
+"""Phase 9: the units of this mode, started in order. Each must be healthy before the next starts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MIGRATED_FILE = f"{paths.STATE_DIR}/migrated"
 
 
 def our_services(context: Context) -> tuple[ServiceSpec, ...]:
-    """Neutral specifications of every service of this mode, in start order."""
+    """Return neutral specifications of this mode's services, in start order."""
     settings = context.settings
     found: list[ServiceSpec] = []
     if settings.has_agent and settings.network.mode is not NetworkMode.bridged:
@@ -124,12 +124,12 @@ def _ui(context: Context) -> ServiceSpec:
 
 def _start(context: Context, name: str) -> tuple[str, ...]:
     component = context.release.component(name)
-    assert component is not None  # the descriptor of a release names what its mode runs
+    assert component is not None  # a release's descriptor lists every component of its mode
     return tuple(w.format(bin=context.layout.bin_dir, release=environments.release_dir(context)) for w in component.start)
 
 
 def restart_key(context: Context, spec: ServiceSpec) -> str:
-    """A digest of all that a service reads at its start: unit, environment file, release, documents."""
+    """Return a digest of everything that a service reads at its start: unit, environment file, release, documents."""
     parts: list[str] = [context.supervisor.render(spec)]
     if spec.name == NETWORK:
         parts.append(network_script(context.settings.network, *network.firewall(context)))
@@ -148,7 +148,7 @@ def restart_key(context: Context, spec: ServiceSpec) -> str:
 
 
 def watched(context: Context, spec: ServiceSpec) -> tuple[str, ...]:
-    """Files that a service reads at its start. After a reboot nothing else tells whether they changed since."""
+    """Return the files that a service reads at its start. After a reboot, only they show whether it needs a restart."""
     layout = context.layout
     if spec.name == NETWORK:
         return (network.script_path(context),)
@@ -169,7 +169,7 @@ def plan(context: Context) -> PhasePlan:
     for spec in our_services(context):
         if spec.name == MANAGER:
             steps += _migration(context)
-        if spec.runtime_directory and not context.has_systemd:  # systemd removes its own (RuntimeDirectory=)
+        if spec.runtime_directory and not context.has_systemd:  # systemd creates and removes it (RuntimeDirectory=)
             steps.append(_runtime_directory(spec))
         steps += [
             File(supervisor.unit_path(spec.name), supervisor.render(spec), what=spec.description),
@@ -187,14 +187,14 @@ def plan(context: Context) -> PhasePlan:
 
 
 def _keeps(context: Context) -> tuple[str, ...]:
-    """The machine, not the settings, tells which supervisor there is: the files for the other one stay."""
+    """Return the ids of the other supervisor's files, which stay: the machine determines the supervisor, not the settings."""
     other = context.supervisord if context.has_systemd else registry_of_supervisors.for_facts("systemd")
     folders = [f"directory:/run/{s.runtime_directory}" for s in our_services(context) if s.runtime_directory]
     return (*(f"file:{other.unit_path(s.name)}" for s in our_services(context)), *folders)
 
 
 def binds(settings: Settings) -> dict[str, str]:
-    """Service -> ADDRESS:PORT on which it listens, of those that these settings ask for."""
+    """Return service -> ADDRESS:PORT to listen on, for the services in these settings."""
     all_of_them = (
         (settings.has_manager, MANAGER, settings.manager.bind),
         (settings.has_agent, AGENT, settings.agent.bind),
@@ -204,7 +204,7 @@ def binds(settings: Settings) -> dict[str, str]:
 
 
 def _making_way(context: Context) -> list[Step]:
-    """Ports change hands: who holds one that another service is to have stops before that one starts."""
+    """Return steps that stop a service that holds another service's new port, before that other service starts."""
     now = {name: split_bind(bind) for name, bind in binds(context.settings).items()}
     steps: list[Step] = []
     for name in (MANAGER, AGENT, UI):
@@ -230,7 +230,7 @@ def _healthy(context: Context, spec: ServiceSpec) -> list[Step]:
 
 
 def _migration(context: Context) -> list[Step]:
-    """After the release is in place and before the manager starts; with a dump first when there is anything to lose."""
+    """Return the migration: after the release is in place, before the manager starts. It dumps a non-empty database first."""
     component = context.release.component("manager")
     if component is None or component.migrate is None:
         return []

@@ -1,4 +1,4 @@
-"""Phase 8: what services may do as root, from the privileges that the release declares, and nothing more."""
+"""Phase 8: exactly the root privileges that the release declares for its services."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\,:="})
 
 
 def sudoers(context: Context, privileges: tuple[Privilege, ...]) -> str:
-    """sudoers(5): one line a command, its arguments matched whole; characters that sudoers treats specially escaped."""
+    """Return a sudoers(5) file: one line per command, with exact arguments and sudoers' special characters escaped."""
     lines = ["# Written by nqr from the privileges that the release declares."]
     for privilege in privileges:
         words = [w.format(libexec=context.layout.libexec_dir, bin=context.layout.bin_dir) for w in privilege.argv]
@@ -27,14 +27,14 @@ def sudoers(context: Context, privileges: tuple[Privilege, ...]) -> str:
 
 
 def wanted(context: Context) -> tuple[Privilege, ...]:
-    """Privileges of the components that run here as the service user; root needs none."""
+    """Return the privileges of components that run here as the service user; root needs none."""
     settings = context.settings
     here = {"manager": settings.has_manager, "agent": settings.has_agent}
     return tuple(p for p in context.release.privileges if p.user == "service" and here[p.component])
 
 
 def may_become_root(context: Context, component: str) -> bool:
-    """Whether this component's service must be able to start sudo."""
+    """Return whether this component's service needs sudo."""
     return any(privilege.component == component for privilege in wanted(context))
 
 

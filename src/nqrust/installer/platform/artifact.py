@@ -1,4 +1,4 @@
-"""Step: a file of a release, copied to its place with the digest that the release's descriptor names."""
+"""Step: copy a file of a release to its place and check its digest against the release's descriptor."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ DESCRIPTOR = "release.json"
 class Artifact:
     """Copy artifact `name` of the release in `release_dir` to `path`.
 
-    The digest is read from the descriptor there when the step runs, because a release that is built on this host has
-    none before. The new file is renamed into place, so a program that runs from the old one goes on (no ETXTBSY).
+    The step reads the digest from that descriptor when it runs, because a release built on this host has none before. It
+    renames the new file into place, so a running program keeps the old file (no ETXTBSY).
     """
 
     release_dir: str

@@ -30,16 +30,18 @@ from nqrust.installer.verbs.file.undo import undo_directory
 from nqrust.installer.verbs.resource.undo import undo_resource
 
 RECIPES = {"tiny": tiny.build, "container-runtime": container.build}
-"""Name in a release's descriptor (and of the image) -> what builds it."""
+"""Name in a release's descriptor (and of the image) -> build function."""
 
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """Build `recipe` into `image_dir`/`recipe` with the guest agent at `guest_agent`. Kept by uninstall (`--purge-data`).
+    """Build `recipe` into `image_dir`/`recipe` with the guest agent at `guest_agent`. Uninstall keeps the image, except with
+    `--purge-data`.
 
-    `registry`: the manager that registers it; going back to a host without the image takes it out of there too.
+    `registry`: the manager that registers the image. Undoing the build also removes the registration.
 
-    A build that was cut off leaves a folder beside it, which goes with the next build, a rollback or an uninstall."""
+    An interrupted build leaves a folder beside the image. The next build, a rollback or an uninstall removes it.
+    """
 
     image_dir: str
     guest_agent: str
@@ -91,7 +93,7 @@ class BuiltImage:
             if self.registry is None:
                 return Prepared(Origin.created, (whole, half))
             row = undo_resource(self.registry.image(self.recipe), self.registry.token_file)
-            return Prepared(Origin.created, (row, whole, half))  # backwards: the folder goes before the row
+            return Prepared(Origin.created, (row, whole, half))  # undone in reverse: folder before registration
         return Prepared(Origin.modified, ())
 
     def apply(self, host: Host) -> None:
@@ -111,6 +113,6 @@ class BuiltImage:
         verify_by_inspection(self, host)
 
     def _is_anothers(self, host: Host) -> bool:
-        """An image always has its manifest: its folder is put in place whole."""
+        """Return whether a non-empty folder has no manifest. An image always has one: its folder is put in place whole."""
         names = host.listdir(self.path)
         return bool(names) and MANIFEST not in names

@@ -1,4 +1,4 @@
-"""The database brought up to date by the release's own tool, after a copy of what there is to lose."""
+"""Step: migrate the database with the release's own tool, after a dump of existing data."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog',
 
 @dataclass(frozen=True)
 class Migrate:
-    """`version`: of the release; `marker`: file that remembers for which one the database was migrated last.
-    `table`: one that the release's tool always makes, so that a marker does not outlive its database. `env`
-    goes to the tool, which runs as `user`. `backup_dir` must be a private folder (0700)."""
+    """Migrate the database to `version` of the release. `marker`: file with the last migrated version. `table`: a table that
+    the release's tool always creates; if it is missing, the marker is outdated. `env` is for the tool, which runs as `user`.
+    `backup_dir` must be a private folder (0700)."""
 
     kind: ClassVar[str] = "migrate"
 
@@ -70,14 +70,14 @@ class Migrate:
         return Needed((f"migrate {self.login.database} to {self.version}",))
 
     def prepare(self, host: Host) -> Prepared:
-        # There is no way back for a schema but the copy; a database that we created goes with its own record.
+        # Only the dump can restore a schema. A database that nqr created has its own undo record.
         records: list[Undo] = [undo_file(self.marker, ours_sha256=None)]
         if not host.exists(self.backup_path) and self._count(host) > 0:
             records.append(undo_file(self.backup_path, ours_sha256=None, retain=Retain.database))
         return Prepared(Origin.modified, tuple(records))
 
     def apply(self, host: Host) -> None:
-        # An interrupted run's copy is the older one, made before anything was migrated: it stays.
+        # Keep the dump of an interrupted run, because it is older than any migration.
         if not host.exists(self.backup_path) and self._count(host) > 0:
             self._dump(host)
         try:
@@ -94,7 +94,6 @@ class Migrate:
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
 
-    # ---
     def _has_table(self, host: Host) -> bool:
         try:
             return self.login.run(host, f"SELECT to_regclass({literal(self.table)}) IS NOT NULL;") == "t"
@@ -113,7 +112,7 @@ class Migrate:
 
     def _dump(self, host: Host) -> None:
         partial = self.backup_path + ".partial"
-        # Made by us first, so that it is never readable for others; pg_dump keeps mode and owner.
+        # nqr creates the file first, so that others can never read it; pg_dump keeps mode and owner.
         host.write_file(partial, b"", mode=0o600)
         try:
             host.run(

@@ -1,7 +1,7 @@
-"""Step: the manager knows the images that were built into its image folder.
+"""Step: register the images built into the manager's image folder.
 
-A manager scans that folder when it starts. An image that is built while it runs stays unknown to it until somebody asks
-for a scan (`POST /v1/images/scan`), so this step asks.
+A manager scans that folder when it starts. It does not notice images built while it runs, so this step requests a scan (`POST
+/v1/images/scan`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
 
-_TIMEOUT = 10.0  # seconds, as all here
-_SCAN = 600.0  # every new file is read once for its digest
+_TIMEOUT = 10.0  # seconds, like every time here
+_SCAN = 600.0  # the manager reads every new file once for its digest
 _BUSY = 30.0
 _POLL = 1.0
 
@@ -36,7 +36,7 @@ class Registry:
         return f"{self.url}/v1/images/{name}"
 
     def headers(self, host: Host) -> dict[str, str | Secret] | None:
-        """None while there is no token: then no manager of this installation has started yet."""
+        """Return the headers, or None without a token: then no manager of this installation has started yet."""
         try:
             return {"Authorization": Secret(f"Bearer {host.read_text(self.token_file).strip()}")}
         except HostError:
@@ -45,8 +45,8 @@ class Registry:
 
 @dataclass(frozen=True)
 class RegisteredImages:
-    """`names`: images in `image_dir`. `when`: the phase that asks, so that each asks once. What takes a registration
-    back stands with the image itself (`BuiltImage`), because the folder must go first."""
+    """Register `names`, images in `image_dir`. `when`: the phase of this step, so that each phase has its own. `BuiltImage`
+    has the undo records for registrations, because the folder must go first."""
 
     kind: ClassVar[str] = "registered-images"
 
@@ -83,7 +83,7 @@ class RegisteredImages:
         waited = 0.0
         while True:
             status, body = self._scan(host)
-            # A manager whose database has just come back says 503 for a moment.
+            # A manager returns 503 for a moment after its database has restarted.
             if status < 500 or waited >= _BUSY:
                 break
             host.sleep(_POLL)
@@ -122,7 +122,7 @@ class RegisteredImages:
             return None
 
     def _fits(self, host: Host, name: str, status: int, body: bytes) -> bool:
-        """Whether the manager has the very image that is on disk, ready for VMs."""
+        """Return whether the manager has exactly the image on disk, ready for VMs."""
         said = _document(body)
         if status != 200 or said.get("state") != "ready":
             return False

@@ -1,4 +1,4 @@
-"""Step: the `current` symlink, flipped atomically (rename(2)) to another release."""
+"""Step: switch the `current` symlink to a release atomically (rename(2))."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nqrust.installer.verbs.file.undo import undo_symlink
 
 @dataclass(frozen=True)
 class CurrentLink:
-    """`path` points to `target` (relative, so that a moved installation folder still works)."""
+    """`path` points to `target`, relative so that it survives a move of the installation folder."""
 
     path: str
     target: str

@@ -1,4 +1,4 @@
-"""A sudoers file that is never put in place unchecked: a broken one would lock everyone out of root
+"""Step: a sudoers file, checked before it is put in place. A broken file would prevent everyone from becoming root
 (sudoers(5))."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nqrust.installer.verbs.file.undo import undo_file
 MODE = 0o440
 _REPAIR = "Repair them (visudo -c names file and line), then run the same command again."
 CANDIDATE_SUFFIX = ".nqr-candidate"
-"""A name with a dot in it: sudo does not read such files in an included folder (sudoers(5), @includedir)."""
+"""Its dot makes sudo ignore the file in an included folder (sudoers(5), @includedir)."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Sudoers:
 
 
 def _check(host: Host, path: str | None = None) -> str | None:
-    """What visudo(8) finds wrong with one file, or with the whole tree; None when nothing."""
+    """Return the first fault that visudo(8) finds in one file, or in all sudo rules; None if there is none."""
     try:
         host.run(command("visudo", "-c", *(("-f", path) if path else ())))
     except CommandFailed as error:

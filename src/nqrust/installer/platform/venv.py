@@ -21,15 +21,15 @@ MARKER = ".nqrust-environment.json"
 
 @dataclass(frozen=True)
 class PythonEnvironment:
-    """A virtual environment at `directory`, made where it stays, so that its console scripts name their interpreter.
+    """A virtual environment at `directory`, created in place, because its console scripts contain the interpreter's path.
 
-    `python`: the base interpreter. `python_version`: its version, part of the key. `runner`: the Python whose pip
-    fills the environment (`pip --python`); the environment itself gets none. `requirements`: files with pinned, hashed
-    lines. `find_links`: folders with the wheels; no index is asked. `version`: of the release it belongs to.
-    `scripts`: console scripts that must be there when it is done.
+    `python`: the base interpreter. `python_version`: its version, part of the key. `runner`: the Python whose pip fills the
+    environment (`pip --python`); the environment has no pip. `requirements`: files with pinned, hashed lines. `find_links`:
+    folders with the wheels; pip uses no index. `version`: of its release. `scripts`: console scripts that must exist at the
+    end.
 
-    Complete when its marker, written last, carries the key of what was asked. Extending an environment (another mode
-    of the same release) installs into it; another Python or release makes it anew.
+    The environment is complete when its marker, written last, has the requested key. Another mode of the same release extends
+    the environment. Another Python or release replaces it.
     """
 
     name: str
@@ -55,13 +55,13 @@ class PythonEnvironment:
 
     @property
     def key(self) -> str:
-        """What the environment is made of. The version of the release stands for the contents of its files."""
+        """Return a digest of the environment's inputs. The release version stands for the contents of its files."""
         parts = (self.version, self.python, self.python_version, *(posixpath.basename(r) for r in self.requirements))
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def covered_by(self, marked: Mapping[str, object]) -> bool:
-        """Whether an environment with this marker has all that is asked for. It may have more: what a component that is
-        switched off needed stays until the next release, so that switching it on again needs no network."""
+        """Return whether an environment with this marker has all requirements. It may have more: packages of disabled
+        components stay until the next release, so that enabling them again needs no network."""
         has = marked.get("requirements")
         names = {posixpath.basename(r) for r in self.requirements}
         return marked.get("key") == self.key or (self._extends(marked) and isinstance(has, list) and names <= set(has))
@@ -76,7 +76,7 @@ class PythonEnvironment:
         return Needed(tuple(f"~ {self.directory}/bin/{name}" for name in lost)) if lost else Satisfied()
 
     def prepare(self, host: Host) -> Prepared:
-        if host.exists(self.directory):  # whoever made it holds the record that removes it; without it services could not run
+        if host.exists(self.directory):  # its creator has the record that removes it; services need it to run
             return Prepared(Origin.modified, ())
         return Prepared(Origin.created, (undo_directory(self.directory, tree=True),))
 
@@ -92,7 +92,7 @@ class PythonEnvironment:
         self._isolate(host)
         self.progress("compiling", 0.7)
         library = host.glob(f"{self.directory}/lib/python3*/site-packages")
-        # Compiled now, because services may not write here; on all processors, which pip does not.
+        # Compile now, because services may not write here, and on all processors, which pip cannot do.
         host.run(command(self._interpreter, "-I", "-m", "compileall", "-q", "-j", "0", *library, timeout=600, ok=(0, 1)))
         data = {
             "key": self.key,
@@ -127,7 +127,7 @@ class PythonEnvironment:
         return found if isinstance(found, dict) else {}
 
     def _held(self, marked: Mapping[str, object]) -> list[str]:
-        """Names of the requirement files whose packages are in it now."""
+        """Return the names of the requirement files that are now installed."""
         before = marked.get("requirements")
         names = {posixpath.basename(r) for r in self.requirements}
         return sorted(names | set(before if isinstance(before, list) else ()))
@@ -137,8 +137,8 @@ class PythonEnvironment:
         return (marked.get("version"), marked.get("python"), marked.get("python_version")) == same
 
     def _isolate(self, host: Host) -> None:
-        """Its console scripts run modules of this environment and no others, whatever PYTHONPATH or PYTHONHOME a caller
-        has: `-I` of python(1), as the bootstrap does it."""
+        """Limit console scripts to modules of this environment, regardless of the caller's PYTHONPATH or PYTHONHOME. Adds
+        `-I` of python(1), as the bootstrap does."""
         plain = f"#!{self._interpreter}\n".encode()
         for name in self.scripts:
             path = f"{self.directory}/bin/{name}"
@@ -175,7 +175,7 @@ class PythonEnvironment:
                     "--require-hashes",
                     *wanted,
                     timeout=1800,
-                    # All that it needs is on its command line: nothing of this host's pip.conf or PIP_* may have a say.
+                    # The command line has everything that pip needs, so this host's pip.conf and PIP_* must not interfere.
                     env={"PIP_ROOT_USER_ACTION": "ignore", "PIP_CONFIG_FILE": "/dev/null"},
                 ),
                 on_line=tell,

@@ -1,4 +1,4 @@
-"""The agent's own state folder, and with it the promise that no VM outlives an uninstall."""
+"""Step: the agent's state folder. Undoing it also ends all VMs, so that none outlives an uninstall."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A health endpoint that answers 200."""
+"""Step: wait until a health endpoint answers 200."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from nqrust.installer.engine.step import (
 )
 from nqrust.installer.supervisor.port import Supervisor
 
-_POLL = 0.2  # seconds, as all here
+_POLL = 0.2  # seconds, like every time here
 _TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
 class Healthy:
-    """Nothing is changed by it, so there is nothing to take back. `deadline` in seconds. `service` and
-    `supervisor` tell why it does not answer, and let waiting end early once the service has failed for
-    good."""
+    """A health endpoint to wait for. Changes nothing, so it has no undo record. `deadline` in seconds. `service` and
+    `supervisor` explain a failure, and end the wait early if the service has failed permanently."""
 
     kind: ClassVar[str] = "healthy"
 
@@ -54,11 +53,11 @@ class Healthy:
             if waited > self.deadline or self._given_up(host):
                 raise self._failed(host, answer)
             host.sleep(_POLL)
-            # A round takes no longer by itself: what is above that is time in which this process was stopped.
+            # A round takes at most this long. Any time beyond that, this process was suspended.
             waited += min(host.monotonic() - began, _TIMEOUT + 2 * _POLL)
 
     def verify(self, host: Host) -> None:
-        """`apply` returns only once it has answered."""
+        """Do nothing: `apply` returns only after a 200."""
 
     def _answer(self, host: Host) -> str:
         try:
