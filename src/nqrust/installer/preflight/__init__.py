@@ -1,7 +1,7 @@
-"""Phase 1: every check runs, each has a code; errors refuse, warnings tell (kubeadm's way).
+"""Phase 1: every check runs and has a code. Errors refuse the install, warnings do not (as in kubeadm).
 
-`findings.py` the form, `unsupported.py` what this version does nowhere, `machine.py`, `ports.py`, `network.py`,
-`addresses.py`, `others.py` pure checks over facts and settings, `folders.py` the file systems that an install writes to,
-`reach.py` what must be asked of other machines, `run.py` the list of all. What stands in the way of a step, its own
-`inspect` says, and the runner asks every step before the first change.
+`findings.py`: the result type. `unsupported.py`: missing features of this version. `machine.py`, `ports.py`, `network.py`,
+`addresses.py`, `others.py`: pure checks of facts and settings. `folders.py`: file systems that an install writes to.
+`reach.py`: questions to other machines. `run.py`: the list of all checks. A step's own `inspect` reports a conflict, and the
+runner inspects every step before the first change.
 """

@@ -1,4 +1,4 @@
-"""Checks of the addresses and interfaces that the settings name: they must be there."""
+"""Checks that the addresses and interfaces in the settings exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def _own(facts: Facts) -> set[Address]:
 
 
 def binds(settings: Settings, facts: Facts) -> Iterator[Finding]:
-    """bind(2) answers EADDRNOTAVAIL to an address of no interface. The bridge's own comes with the installation."""
+    """Check that this host has each bind address; bind(2) fails with EADDRNOTAVAIL otherwise. The install adds the bridge's
+    address."""
     own = _own(facts)
     wanted = (
         (settings.has_manager, "manager", settings.manager.bind, "--manager-bind"),
@@ -37,7 +38,7 @@ def binds(settings: Settings, facts: Facts) -> Iterator[Finding]:
         address = _address(split_bind(bind)[0])
         if not runs or address is None or address.is_unspecified or address.is_loopback or address in own:
             continue
-        if not own:  # they cannot be read here
+        if not own:  # the addresses are unreadable here
             continue
         if settings.has_agent and str(address) == settings.network.gateway:
             continue
@@ -49,7 +50,7 @@ def binds(settings: Settings, facts: Facts) -> Iterator[Finding]:
 
 
 def reachable_agent(settings: Settings, facts: Facts) -> Iterator[Finding]:
-    """A manager elsewhere must reach the agent: neither an address that only this host has, nor one that it has not."""
+    """Check that a remote manager can reach the agent: not on loopback, and at an address of this host."""
     if settings.mode is not Mode.agent:
         return
     manager = urlsplit(settings.agent.manager_base).hostname or ""

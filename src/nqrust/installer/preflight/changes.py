@@ -1,6 +1,6 @@
-"""What a re-run does where a setting has changed: one row for every setting, and the changes that are refused.
+"""Effects of a changed setting in a re-run: one row per setting, and checks that refuse a change.
 
-A change is refused where it would lose VMs or data, and before anything is touched. docs/reference/settings.md shows the rows.
+nqr refuses a change that would lose VMs or data, before it changes anything. docs/reference/settings.md shows the rows.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from nqrust.installer.verbs.postgres.cluster import expected_port
 
 
 class How(str, Enum):
-    """What becomes of a change."""
+    """The effect of a change."""
 
-    in_place = "in place"  # the same thing gets other content
-    replaced = "replaced"  # what was made for the old value goes, what the new one asks for is made
-    refused = "refused"  # nothing is touched
+    in_place = "in place"  # the same object gets new content
+    replaced = "replaced"  # nqr removes the objects of the old value and creates those of the new one
+    refused = "refused"  # nothing changes
 
 
 @dataclass(frozen=True)
 class Change:
-    """`text`: a sentence for the documentation. Where `how` is `replaced`, the sentence tells when it is refused."""
+    """`text`: a sentence for the documentation. If `how` is `replaced`, it also names the refused cases."""
 
     how: How
     text: str
@@ -98,11 +98,11 @@ CHANGES: dict[str, Change] = {
 }
 
 FIRM = frozenset({"NQR-PRE-060", "NQR-PRE-061", "NQR-PRE-062", "NQR-PRE-063", "NQR-PRE-064"})
-"""Refusals that --ignore-preflight does not lift: going on would lose VMs or break what runs."""
+"""Refusals that --ignore-preflight does not lift, because the install would lose VMs or break running services."""
 
 
 def checks(now: Settings, was: Settings | None, facts: Facts, vms: tuple[str, ...]) -> Iterator[Finding]:
-    """`was`: settings of the installation that is here, None where there is none; `vms`: folders of its VMs."""
+    """Yield the refused changes. `was`: settings of the installation on this host, or None; `vms`: folders of its VMs."""
     if was is None:
         return
     yield from folders(now, was)
@@ -112,7 +112,7 @@ def checks(now: Settings, was: Settings | None, facts: Facts, vms: tuple[str, ..
 
 
 def folders(now: Settings, was: Settings | None) -> Iterator[Finding]:
-    """The changes that are refused before anything else is looked at."""
+    """Yield the refused changes of folders, which nqr checks before anything else."""
     if was is None:
         return
     for name in ("paths.install_dir", "paths.data_dir", "paths.config_dir", "paths.image_dir"):
@@ -149,7 +149,7 @@ def _database(now: Settings, was: Settings, facts: Facts) -> Iterator[Finding]:
             f"Keep --db-type {old.type.value}; or remove the VMs, run `nqr uninstall`, and install with {new.type.value}.",
         )
         return
-    if new.type is DbType.remote:  # reach.py asks that database whether it is this installation's
+    if new.type is DbType.remote:  # reach.py checks whether that database belongs to this installation
         return
     changed = [
         f"{name} ({value_of(was, name)} to {value_of(now, name)})"

@@ -1,4 +1,4 @@
-"""The form of what a check finds."""
+"""The result type of checks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from enum import Enum
 
 
 class Severity(str, Enum):
-    error = "error"  # refuses, unless its code is ignored
-    warning = "warning"  # tells
+    error = "error"  # refuses the install, unless its code is ignored
+    warning = "warning"  # only reported
     info = "info"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`what` and `cure` are a sentence each; `code` is stable."""
+    """The result of a check. `what` and `cure` are one sentence each; `code` is stable."""
 
     severity: Severity
     code: str

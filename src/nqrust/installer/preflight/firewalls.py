@@ -1,4 +1,4 @@
-"""Checks of packet filters beside iptables: a packet must pass every one of them, so rules of ours cannot let it by."""
+"""Checks of packet filters besides iptables. A packet must pass all of them, so nqr's rules alone cannot accept it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _HOOKS = {"input": "iifname {0} accept", "forward": "iifname {0} accept; nft ins
 
 
 def drops_by_default(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
-    """Chains of nftables(8) with policy drop. Those of iptables-nft, in capitals, are left out: ours stand before them."""
+    """Warn about nftables(8) chains with policy drop. Skips iptables-nft chains (in capitals), because nqr's rules precede
+    them."""
     if known or not settings.has_agent or settings.network.mode is NetworkMode.bridged or host.which("nft") is None:
         return
     try:
         listed = json.loads(host.run(command("nft", "--json", "list", "chains", timeout=30)).stdout)["nftables"]
         chains = [entry["chain"] for entry in listed if "chain" in entry]
     except (HostError, ValueError, KeyError, TypeError):
-        return  # a kernel without nftables, so there are no such chains
+        return  # a kernel without nftables has no such chains
     for chain in chains:
         rule = _HOOKS.get(chain.get("hook", ""))
         if rule and chain.get("policy") == "drop" and chain["family"] in ("ip", "inet") and not chain["name"].isupper():

@@ -1,4 +1,4 @@
-"""Checks of the file systems that an install writes to, beside the large ones that `machine.py` measures."""
+"""Checks of the smaller file systems that an install writes to; `machine.py` checks the large ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nqrust.installer.preflight.findings import Finding, error
 from nqrust.installer.settings.model import Settings
 
 CACHE_MIB = 1500
-"""Wheels, the built release and the packages of an image, with room to unpack them."""
+"""MiB for wheels, the built release and an image's packages, with space to unpack them."""
 CONTAINER_MIB = 4000
-"""3 GB as for every install, and 1 GiB while the container runtime image is built."""
+"""MiB: 3 GB as for every install, and 1 GiB to build the container runtime image."""
 
 
 def writable(settings: Settings, host: Host) -> Iterator[Finding]:
-    """Small things go there: settings, units, the link to nqr, logs."""
+    """Check that settings, units, the link to nqr, and logs are on writable file systems."""
     seen: set[str] = set()
     for path in (settings.paths.config_dir, "/etc", "/usr/local/bin", paths.CACHE_DIR, paths.LOG_DIR):
         usage = host.disk_usage(path)
@@ -30,7 +30,7 @@ def writable(settings: Settings, host: Host) -> Iterator[Finding]:
 
 
 def executable(settings: Settings, host: Host) -> Iterator[Finding]:
-    """mount(8): nothing on a file system with noexec can be run, and the services run from the install folder."""
+    """Check that the install folder, from which services run, is not on a noexec file system (mount(8))."""
     usage = host.disk_usage(settings.paths.install_dir)
     if usage.noexec:
         yield error(
@@ -41,7 +41,7 @@ def executable(settings: Settings, host: Host) -> Iterator[Finding]:
 
 
 def room(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
-    """For what goes beside the programs: the cache, and an image that is still to be built."""
+    """Check the free space for the cache, and for an image that is still to be built."""
     if not known:
         free = host.disk_usage(paths.CACHE_DIR).available >> 20
         if free < CACHE_MIB:
@@ -62,7 +62,7 @@ def room(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
 
 
 def real_folders(settings: Settings, host: Host) -> Iterator[Finding]:
-    """Each of them must be a folder, or nothing yet."""
+    """Check that each path is a folder, a symlink, or missing."""
     layout = settings.layout
     for path in (layout.install_dir, layout.config_dir, layout.data_dir, layout.image_dir, paths.STATE_DIR, paths.CACHE_DIR):
         stat = host.stat(path)

@@ -1,4 +1,4 @@
-"""Checks of what images take that were asked for."""
+"""Checks that the host can build the requested images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CURE = (
 
 
 def container_runtime(settings: Settings, facts: Facts) -> Iterator[Finding]:
-    """The image is built with Debian's own tool from Debian's packages, so only where both are."""
+    """Check that the host has Debian's packages and the Debian tool that builds the image."""
     distro = registry.kin(facts.os)
     if settings.components.container_runtime and distro is not None and "image-builder" not in distro.packages:
         yield error(CODE, why(distro.title), CURE)

@@ -11,11 +11,11 @@ from nqrust.installer.settings.model import Settings, VmmChoice
 
 MIN_KERNEL = (4, 14)
 MIN_MEMORY_MIB = 2000
-"""2 GB as vendors count it: a machine sold with 2 GB shows less than 2,048 MiB."""
+"""2 GB in vendors' units: a machine sold with 2 GB has less than 2,048 MiB."""
 MIN_DISK_MIB = 20_000
 MODULES = {"GenuineIntel": "kvm_intel", "AuthenticAMD": "kvm_amd"}
-"""CPU vendor -> the module behind /dev/kvm."""
-OLDEST_CLOCK = 1_735_689_600  # 2025-01-01: a clock before that breaks every certificate
+"""CPU vendor -> kernel module for /dev/kvm."""
+OLDEST_CLOCK = 1_735_689_600  # 2025-01-01: an earlier clock breaks every certificate
 
 
 def operating_system(facts: Facts) -> Iterator[Finding]:
@@ -83,7 +83,7 @@ def disk(facts: Facts) -> Iterator[Finding]:
 
 
 def virtualisation(settings: Settings, facts: Facts) -> Iterator[Finding]:
-    """No KVM is no error where no VM runs; with `auto` it means emulation, said loudly."""
+    """Check KVM. Missing KVM is fine on a host without VMs. With `auto`, VMs run under emulation, with a warning."""
     if not settings.has_agent:
         return
     usable = facts.kvm.present and facts.kvm.usable

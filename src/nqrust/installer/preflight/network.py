@@ -1,4 +1,4 @@
-"""Checks of the network that VMs are to use, against what is there."""
+"""Checks of the VM network against the host's existing network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from nqrust.installer.settings.model import NetworkMode, Settings
 
 
 def subnet_is_free(settings: Settings, facts: Facts, former: frozenset[str] = frozenset()) -> Iterator[Finding]:
-    """`former`: names of our own bridges of earlier settings, which go. The VM subnet must not be routed elsewhere already, or VMs and that network would shadow each other."""
+    """Check that no other route overlaps the VM subnet; otherwise both networks would hide each other. `former`: nqr's
+    bridges from earlier settings, which nqr removes."""
     net = ipaddress.IPv4Network(settings.network.cidr)
     ours = {settings.network.bridge_name, *former}
     for link in facts.network.links:
@@ -46,7 +47,7 @@ def subnet_is_free(settings: Settings, facts: Facts, former: frozenset[str] = fr
 def bridge_is_free(settings: Settings, facts: Facts, former: frozenset[str] = frozenset()) -> Iterator[Finding]:
     name = settings.network.bridge_name
     if name in former:
-        return  # the step tells whether it is still ours, and gives it the address that is asked for
+        return  # the step checks whether it is still nqr's, and gives it the new address
     found = next((link for link in facts.network.links if link.name == name), None)
     if found is None:
         return
@@ -63,7 +64,7 @@ def bridge_is_free(settings: Settings, facts: Facts, former: frozenset[str] = fr
 
 
 def dhcp_is_free(settings: Settings, facts: Facts, installed: bool) -> Iterator[Finding]:
-    """Another DHCP server that listens on every address answers our guests too (RFC 2131: port 67)."""
+    """Warn about another DHCP server on every address, because it also answers VMs (RFC 2131: port 67)."""
     if installed:
         return
     for port in facts.ports:
@@ -76,7 +77,7 @@ def dhcp_is_free(settings: Settings, facts: Facts, installed: bool) -> Iterator[
 
 
 def neighbours(facts: Facts) -> Iterator[Finding]:
-    """Software that also shapes forwarding; we coexist, and say so."""
+    """Report other software that controls forwarding. nqr works beside it."""
     for name in facts.network.firewall_managers:
         if name == "docker":
             yield info(
@@ -105,7 +106,7 @@ def uplink(settings: Settings, facts: Facts) -> Iterator[Finding]:
 
 
 def checks(settings: Settings, facts: Facts, installed: bool, former: tuple[Settings, ...] = ()) -> Iterator[Finding]:
-    """`former`: settings of earlier runs on this host."""
+    """Yield the findings of all network checks. `former`: settings of earlier runs on this host."""
     bridges = frozenset(s.network.bridge_name for s in former if s.has_agent and s.network.mode is not NetworkMode.bridged)
     if not settings.has_agent:
         return

@@ -1,5 +1,4 @@
-"""Checks for what others have made: another installation, folders that are somebody's own, settings of the
-administrator that this installation goes against."""
+"""Checks for other installations, folders with other owners, and administrator's settings that conflict with this one."""
 
 from __future__ import annotations
 
@@ -17,9 +16,10 @@ _FORWARDING_OFF = re.compile(r"^\s*-?net[./]ipv4[./]ip_forward\s*=\s*0\s*$", re.
 
 
 def foreign_installation(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
-    """A populated INSTALL_DIR, configuration, state or our unit names without a receipt of ours: another's work.
+    """Refuse a non-empty INSTALL_DIR, and configuration, state or units with nqr's names, if nqr has no receipt.
 
-    `known`: the journal knows an installation (finished or not), so what is there is ours."""
+    `known`: the journal has an installation (finished or not), so existing files are nqr's.
+    """
     if known:
         return
     install_dir = settings.paths.install_dir
@@ -57,8 +57,8 @@ def foreign_installation(settings: Settings, host: Host, known: bool) -> Iterato
 
 
 def folders_of_others(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
-    """Folders that were there are used as they are. The one of the images becomes root's, open to the manager's group,
-    which would lock out whoever has rights in it now."""
+    """Refuse an image folder that belongs to someone else. nqr uses existing folders unchanged, except this one: root takes
+    it over for the manager's group, and current users would lose access."""
     if known or not settings.has_manager:
         return
     images = settings.paths.image_dir
@@ -80,7 +80,7 @@ def folders_of_others(settings: Settings, host: Host, known: bool) -> Iterator[F
 
 
 def forwarding_turned_off(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
-    """An administrator's own drop-in (sysctl.d(5)) says that this host does not forward; VMs behind NAT need it."""
+    """Warn if an administrator's drop-in (sysctl.d(5)) turns off forwarding, which VMs behind NAT need."""
     if known or not settings.has_agent or settings.network.mode is not NetworkMode.nat:
         return
     for path in (*host.glob("/etc/sysctl.d/*.conf"), "/etc/sysctl.conf"):
@@ -100,6 +100,6 @@ def checks(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
 
 
 def _holds(host: Host, path: str) -> list[str]:
-    """Names in a folder; none when it is not one (the step that wants it says so)."""
+    """Return the names in a folder; empty if the path is not a folder (the step for it reports that)."""
     stat = host.stat(path)
     return host.listdir(path) if stat is not None and stat.kind is Kind.directory else []

@@ -1,4 +1,4 @@
-"""The ports that the settings name must be free, or be ours."""
+"""Checks that the ports in the settings are free, or nqr's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DATABASE_PORT = "database.port"
 
 
 def wanted(settings: Settings) -> list[tuple[str, str, int, str]]:
-    """(what for, address, port, how to choose another) of each TCP port that the settings name."""
+    """Return (purpose, address, port, setting to change it) of each TCP port in the settings."""
     ports: list[tuple[str, str, int, str]] = []
     if settings.has_manager:
         ports.append(("the manager", *split_bind(settings.manager.bind), "MANAGER_BIND"))
@@ -48,8 +48,8 @@ def checks(
     explicit: frozenset[str] = frozenset(),
     own: frozenset[int] = frozenset(),
 ) -> Iterator[Finding]:
-    """`installed`: the settings of the installation that is here already; its own ports are ours. `own`: the processes of
-    its services; whatever they hold now, they leave or keep as these settings say. `explicit`: settings that somebody
+    """Check that all ports are free. `installed`: settings of the existing installation, whose ports are nqr's. `own`:
+    processes of its services, which release or keep their ports as these settings require. `explicit`: settings that the user
     chose."""
     yield from _wanted_twice(settings)
     ours = {(address, number) for _, address, number, _ in wanted(installed)} if installed else set()
@@ -68,7 +68,7 @@ def checks(
 
 
 def _wanted_twice(settings: Settings) -> Iterator[Finding]:
-    """The guest listener's port is no setting, so the settings' own checks do not know of it."""
+    """Check the guest listener's port. It is not a setting, so the settings' own checks do not cover it."""
     ports = wanted(settings)
     relay = next((row for row in ports if row[2] == names.GUEST_RELAY_PORT and row[3] == "network.cidr"), None)
     for purpose, _, number, choose in ports if relay else ():
@@ -81,8 +81,8 @@ def _wanted_twice(settings: Settings) -> Iterator[Finding]:
 
 
 def database_port(settings: Settings, facts: Facts, installed: Settings | None, *, chosen: bool) -> Iterator[Finding]:
-    """A local database lives in a PostgreSQL cluster of the distribution, not in whatever answers on its port. Where that
-    cluster is on another port it is used there, unless the port was `chosen`."""
+    """Check the local database's port. The database is always in a PostgreSQL cluster of the distribution, not in another
+    server on that port. nqr uses the cluster's actual port, unless the user has `chosen` one."""
     db = settings.database
     if not settings.has_manager or db.type is DbType.remote or installed is not None:
         return

@@ -1,4 +1,4 @@
-"""What must be asked of other machines before anything is touched: the remote database and the manager to join."""
+"""Checks of other machines before any change: the remote database and the manager to join."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MIN_POSTGRES = 130000
 
 
 class Joined(Enum):
-    """How this host's agent stands to the manager that the settings name."""
+    """Whether this host's agent has joined the manager in the settings."""
 
     no = "no"
     yes = "yes"
-    elsewhere = "elsewhere"  # it has joined another manager
+    elsewhere = "elsewhere"  # another manager
 
 
 def remote_database(
@@ -34,8 +34,8 @@ def remote_database(
     role_attributes: tuple[str, ...] = (),
     cli_token: Secret | None = None,
 ) -> Iterator[Finding]:
-    """Connect, check version and rights. Creates nothing. `cli_token`: given where the installation has used another
-    database so far; this one must hold the same data, and then knows the token."""
+    """Connect, and check version and rights. Creates nothing. `cli_token`: given if the installation has used another
+    database until now. This one must have the same data, including that token."""
     db = settings.database
     if not settings.has_manager or db.type is not DbType.remote:
         return
@@ -72,7 +72,7 @@ def remote_database(
 
 
 def _is_ours(connection: psycopg.Connection[tuple[object, ...]], cli_token: Secret) -> bool:
-    """Whether the database knows the token that this installation made; False where it has no such table, or shows none."""
+    """Return whether the database has this installation's token; False without such a table or the right to read it."""
     import psycopg
 
     query = "SELECT 1 FROM public.tokens WHERE sha256 = %s"
@@ -83,7 +83,7 @@ def _is_ours(connection: psycopg.Connection[tuple[object, ...]], cli_token: Secr
 
 
 def knows(host: Host, base: str, agent_token: Secret) -> bool:
-    """Whether the manager at `base` knows an agent by this token. A manager that does not answer is another check's."""
+    """Return whether the manager at `base` accepts an agent's token. True if it does not answer, which another check reports."""
     try:
         status, _ = host.http_get(
             f"{base}/v1/hosts/join-check",
@@ -152,7 +152,7 @@ def _rights(
 def manager_to_join(
     settings: Settings, host: Host, join_token: Secret | None, joined: Joined, vms: tuple[str, ...] = ()
 ) -> Iterator[Finding]:
-    """Agent mode: the manager answers, and would take the token of an agent that has not joined it yet."""
+    """Check in agent mode that the manager answers, and accepts the join token of a new agent."""
     if settings.has_manager:
         return
     base = settings.agent.manager_base

@@ -1,4 +1,4 @@
-"""All checks in one list."""
+"""Runs all checks."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ from nqrust.installer.settings.model import Settings
 
 @dataclass(frozen=True)
 class Situation:
-    """What preflight must know beside settings and facts. `installed`: settings of our installation that is here, if
-    one is; `known`: the journal has entries; `agent_token`: what this host's agent proves itself with, if it has joined; `explicit`: settings that somebody chose, by
-    dotted name; `own`: processes of our services; `vms`: paths of the folders of this host's VMs; `former`: settings of
-    earlier runs; `cli_token`: of this installation, which its database knows."""
+    """Input for preflight besides settings and facts.
+
+    `installed`: settings of the installation on this host, if any. `known`: the journal has entries. `agent_token`: this
+    host's agent's credential, if it has joined. `explicit`: settings that the user chose, by dotted name. `own`: processes of
+    nqr's services. `vms`: folders of this host's VMs. `former`: settings of earlier runs. `cli_token`: token of this
+    installation, which its database has.
+    """
 
     installed: Settings | None = None
     known: bool = False
@@ -45,7 +48,7 @@ class Situation:
 
 
 def run(settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()) -> list[Finding]:
-    """Every finding, errors first. A code in `ignore` turns its errors into warnings, except for what this version cannot do."""
+    """Return every finding, errors first. A code in `ignore` turns errors into warnings, except for unsupported or firm ones."""
     found = [
         *unsupported.checks(settings),
         *machine.checks(settings, facts),
@@ -66,7 +69,7 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
 
 
 def _moved(settings: Settings, situation: Situation) -> Secret | None:
-    """What the remote database must know, where these settings name another one than the installation has."""
+    """Return the token that the remote database must have if the settings name a new database; None otherwise."""
     was = situation.installed
     if was is None or not was.has_manager or was.database.type is not settings.database.type:
         return None
@@ -75,7 +78,7 @@ def _moved(settings: Settings, situation: Situation) -> Secret | None:
 
 
 def _joined(settings: Settings, host: Host, situation: Situation) -> reach.Joined:
-    """Whether the agent of this host has joined the manager that the settings name."""
+    """Return whether this host's agent has joined the manager in the settings."""
     was = situation.installed
     if not situation.agent_token:
         return reach.Joined.no

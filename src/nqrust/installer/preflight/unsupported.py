@@ -1,4 +1,4 @@
-"""Checks of what this version does not do on any host. No flag turns these into warnings: going on could not end well."""
+"""Checks for features that this version lacks on every host. No flag turns them into warnings, because the install would fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CURE = "Leave --release out. nqr then builds the platform from this source tree,
 
 
 def release_source(settings: Settings) -> Iterator[Finding]:
-    """Releases from elsewhere are described and planned, and no step can install one yet."""
+    """Refuse other release sources: nqr can describe and plan such releases, but no step installs them yet."""
     release = settings.release
     if release.source != BUNDLED:
         yield error(RELEASE, f"This version installs no release from {release.source}.", CURE)

@@ -1,4 +1,4 @@
-"""The canary: a VM that is booted, watched until its guest agent reports, and taken away again."""
+"""The canary: a VM that nqr boots, watches until its guest agent reports, and removes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nqrust.installer.engine.events import Proof
 from nqrust.installer.settings.model import NetworkMode
 
 DEADLINE = 240.0
-"""Seconds. A guest under emulation on a busy machine takes tens of seconds; under KVM one or two."""
+"""Seconds. A guest needs tens of seconds under emulation on a busy machine, one or two under KVM."""
 PROOF_FILE = f"{paths.STATE_DIR}/proof.json"
 
 _CURES = {
@@ -38,7 +38,7 @@ _CURES = {
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of the canary at a moment. `state`: running, failed or on the way; `here`: it runs on this host."""
+    """The canary's current state. `state`: running, failed, or any earlier state. `here`: it runs on this host."""
 
     state: str
     error: str = ""
@@ -49,39 +49,39 @@ class Seen:
 
 
 class Bird(Protocol):
-    """One way to a canary. Methods raise ClientError or AgentClientError."""
+    """A way to run a canary. Methods raise ClientError or AgentClientError."""
 
     def start(self) -> None: ...
 
     def look(self) -> Seen: ...
 
     def console(self) -> str:
-        """What its serial port said so far; empty when that cannot be had."""
+        """Return its serial output so far; empty if unavailable."""
         ...
 
     def remove(self) -> str:
-        """Take it away, however far it came; what is in the way, or empty."""
+        """Remove the canary at any stage. Return the obstacle, or an empty text."""
         ...
 
     def clear(self) -> str:
-        """Take away those that an nqr left here that was killed meanwhile; what is in the way, or empty."""
+        """Remove canaries of killed nqr processes on this host. Return the obstacle, or an empty text."""
         ...
 
 
 def name_of_mine() -> str:
-    """A canary's name says whose it is: the process that takes it away again."""
+    """Return a canary's name, which identifies its owner: the process that removes it."""
     me = this_process()
     return f"{CANARY_PREFIX}{me.pid}-{me.since}"
 
 
 def forsaken(name: str, tags: Iterable[str]) -> bool:
-    """Whether a VM of this host is a canary whose nqr is no longer there to take it away."""
+    """Return whether a VM is a canary whose nqr process has ended."""
     owner = canary_owner(name, tags)
     return owner is not None and not lives(Child(*owner))
 
 
 def cleared(host: Host, bird: Bird) -> Iterator[Proof]:
-    """Nothing, unless a canary of a killed nqr cannot be taken away."""
+    """Yield a failed proof if a canary of a killed nqr cannot be removed; otherwise nothing."""
     began = host.monotonic()
     left = bird.clear()
     if left:
@@ -89,7 +89,7 @@ def cleared(host: Host, bird: Bird) -> Iterator[Proof]:
 
 
 def fly(context: Context, host: Host, bird: Bird, progress: Callable[[str], None]) -> Iterator[Proof]:
-    """Start, watch, remove. Yields proofs as they come; a canary is never left behind in silence."""
+    """Start, watch and remove a canary, and yield proofs as they come. A canary that stays is always reported."""
     began = host.monotonic()
     try:
         try:
@@ -165,12 +165,12 @@ def _gateway(host: Host, guest: GuestReport, began: float) -> Proof:
 
 
 def described(vmm: str, accel: str) -> str:
-    """`qemu under emulation (no KVM: slow)`: emulation is always said loudly."""
+    """Return text like `qemu under emulation (no KVM: slow)`, which always makes emulation obvious."""
     return f"{vmm} under {'KVM' if accel == 'kvm' else 'emulation (no KVM: slow)'}"
 
 
 def depends_on(context: Context, verdict: str) -> dict[str, str]:
-    """What a canary's proof depends on; while none of it changes, a re-run need not boot another."""
+    """Return the inputs of a canary's proof. A re-run needs no new canary while they are unchanged."""
     network = context.settings.network
     span = f"{network.cidr} {network.dhcp_first} {network.dhcp_last}"
     return {

@@ -1,4 +1,4 @@
-"""The form of a hop, and how one is tried."""
+"""The type of a hop, and the function that runs one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nqrust.installer.supervisor.holding import split_bind
 
 @dataclass(frozen=True)
 class Hop:
-    """A named proof: `prove` gives (verdict, detail), or raises Unproven/Failed."""
+    """A named proof: `prove` returns the detail, or raises Unproven or Failed."""
 
     name: str
     code: str
@@ -24,15 +24,15 @@ class Hop:
 
 
 class Failed(Exception):
-    """The hop does not hold; the text says what was seen."""
+    """The hop failed; the text describes the observation."""
 
 
 class Unproven(Exception):
-    """It could not be tried here; the text says why."""
+    """The hop cannot be tested here; the text gives the reason."""
 
 
 def run_hop(hop: Hop, host: Host) -> Proof:
-    """Try one hop. Never raises."""
+    """Run one hop. Never raises."""
     began = host.monotonic()
     try:
         verdict, detail = "passed", hop.prove()
@@ -47,7 +47,7 @@ def run_hop(hop: Hop, host: Host) -> Proof:
 
 
 def local_address(bind: str) -> str:
-    """Where this host reaches something bound to ADDRESS:PORT, as ADDRESS:PORT."""
+    """Return the ADDRESS:PORT by which this host reaches a listener bound to `bind`."""
     address, port = split_bind(bind)
     if address in ("0.0.0.0", "::"):
         address = "127.0.0.1"

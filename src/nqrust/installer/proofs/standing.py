@@ -1,4 +1,4 @@
-"""The hops that cost nothing: programs, services, database, bridge, DHCP server."""
+"""The hops that need no VM: programs, services, database, bridge, DHCP server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nqrust.installer.verbs.firewall.rules import INPUT
 
 
 def standing(context: Context, host: Host) -> Iterator[Hop]:
-    """The hops that cost nothing: binaries, services' health, database, bridge, DHCP server."""
+    """Yield the hops that need no VM: binaries, services' health, database, bridge, DHCP server."""
     settings, layout, release = context.settings, context.layout, context.release
 
     def binaries() -> str:
@@ -85,7 +85,7 @@ def _health_hop(host: Host, name: str, bind: str, path: str | None) -> Hop:
 
 
 def _database(context: Context, host: Host) -> str:
-    """The manager's /health answers 200 only while its database does; the server's port is looked at as well."""
+    """Check the database's port and the manager's /health, which answers 200 only while its database works."""
     db = context.settings.database
     if not host.connect(database_host(context), database_port(context), timeout=5.0):
         raise Failed(f"nothing accepts connections on {database_host(context)}:{database_port(context)}")
@@ -126,7 +126,7 @@ def _firewall(context: Context, host: Host) -> str:
 
 
 def _dhcp(context: Context, host: Host) -> str:
-    """proc_net_udp: a socket on port 67 bound to this bridge exists (dnsmasq binds 0.0.0.0:67 with SO_BINDTODEVICE)."""
+    """Check for a UDP socket on port 67 (proc_net_udp); dnsmasq binds 0.0.0.0:67 to the bridge with SO_BINDTODEVICE."""
     lines = host.read_text("/proc/net/udp").splitlines()[1:]
     if not any(line.split()[1].endswith(":0043") for line in lines if line.strip()):
         raise Failed("no DHCP server listens")

@@ -1,4 +1,4 @@
-"""A canary asked of this host's agent: on a worker node nobody here may ask the manager for VMs."""
+"""A canary through this host's agent: a worker node has no right to request VMs from the manager."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 @dataclass
 class AgentsCanary:
-    """`url` and `token_file` of the local agent, `image`: folder of the image to boot, `addresses`: first and last of the
-    range, of which the canary takes the last that no VM of this host has; None in bridged mode."""
+    """`url` and `token_file` of the local agent. `image`: folder of the image to boot. `addresses`: first and last address of
+    the range; None in bridged mode. The canary takes the last address that no VM of this host has."""
 
     host: Host
     url: str
@@ -66,7 +66,7 @@ class AgentsCanary:
         if status is None:
             return Seen("failed", "the agent no longer knows it")
         vmm = described(status.vmm, status.accel)
-        # The agent takes whatever is not running for stopped or failed; a canary has no business being either.
+        # The agent reports every VM that does not run as stopped or failed. Both are failures of a canary.
         state = "failed" if status.state in ("failed", "stopped") else status.state
         return Seen(state, status.exit_reason, status.tap or "", True, vmm, status.guest)
 

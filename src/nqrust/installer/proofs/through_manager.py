@@ -1,4 +1,4 @@
-"""A canary asked of the manager: the whole way that a user's VM goes."""
+"""A canary through the manager, on the same path as a user's VM."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nqrust.installer.proofs.canary import Seen, described, forsaken, name_of_mi
 
 @dataclass
 class ManagersCanary:
-    """`here`: the name under which this host's agent is registered; the canary is placed on it."""
+    """`here`: the registered name of this host's agent, on which the manager places the canary."""
 
     host: Host
     client: ManagerClient
