@@ -1,4 +1,4 @@
-"""Settings, facts and a release become a plan. Pure: nothing here reads or changes a machine."""
+"""Turns settings, facts and a release into a plan. Pure: reads and changes no machine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PLANNERS = {
     "sudo": sudo.plan,
     "services": services.plan,
 }
-"""Each phase that has steps."""
+"""Phases with steps."""
 
 
 def plan(context: Context, only: str | None = None) -> Plan:
-    """The whole plan, or that of one phase (`only`). Phases always come in their order."""
+    """Return the whole plan, or the plan of one phase (`only`). Phases keep their order."""
     if only is not None:
         return Plan(tuple(_alone(context, name) for name in _PLANNERS if name == only))
     seen: dict[str, Step] = {}
@@ -33,8 +33,8 @@ def plan(context: Context, only: str | None = None) -> Plan:
 
 
 def _alone(context: Context, name: str) -> PhasePlan:
-    """A phase without those after it: what it builds is registered now, and nothing is stopped that a later phase would
-    start again."""
+    """Return a phase without later phases. It registers its images now, and stops no service that only a later phase would
+    start."""
     phase = _PLANNERS[name](context)
     steps = [step for step in phase.steps if step.kind != MAKES_WAY]
     if name == "build":
@@ -43,7 +43,8 @@ def _alone(context: Context, name: str) -> PhasePlan:
 
 
 def _without_repeats(phase: PhasePlan, seen: dict[str, Step]) -> PhasePlan:
-    """Phases may ask for the same thing (a folder), each for itself so that it can run alone; it is done once."""
+    """Return the phase without steps of earlier phases. Phases may repeat a step (such as a folder), so that each can run
+    alone."""
     kept = []
     for step in phase.steps:
         if seen.get(step.id) != step:

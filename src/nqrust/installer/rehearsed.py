@@ -1,4 +1,4 @@
-"""What a rehearsal measured, as data."""
+"""The results of a rehearsal, as data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class WrittenPath:
-    """`sign`: `+` created, `~` changed, `-` removed. `size`: bytes of a file that was created or changed."""
+    """`sign`: `+` created, `~` changed, `-` removed. `size`: bytes of a created or changed file."""
 
     sign: str
     path: str
@@ -18,7 +18,7 @@ class WrittenPath:
 
 @dataclass(frozen=True)
 class Measured:
-    """A difference that is no file: `section` of the fingerprint, `text` for people."""
+    """A difference other than a file: `section` of the fingerprint, `text` for people."""
 
     section: str
     sign: str
@@ -28,7 +28,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Group:
-    """Paths below one top folder of the host; `size` in bytes."""
+    """Paths below a top folder of the host; `size` in bytes."""
 
     folder: str
     created: int = 0
@@ -39,8 +39,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """`seconds`: of the whole; `install_seconds`: of the install alone. `predicted`: changes that the plan foresaw.
-    `unmeasured`: what a clone cannot tell, each a sentence. `booted`: whether systemd was the clone's first process."""
+    """`seconds`: total time; `install_seconds`: time of the install alone. `predicted`: number of changes in the plan.
+    `unmeasured`: sentences on what a clone cannot show. `booted`: whether systemd was the clone's first process."""
 
     seconds: float
     install_seconds: float
@@ -56,7 +56,7 @@ class Rehearsal:
 
 
 def groups(paths: Iterable[WrittenPath]) -> tuple[Group, ...]:
-    """By top folder, in order of name."""
+    """Return the paths grouped by top folder, sorted by name."""
     found: dict[str, list[int]] = {}
     for one in paths:
         parts = one.path.split("/")
@@ -67,7 +67,7 @@ def groups(paths: Iterable[WrittenPath]) -> tuple[Group, ...]:
 
 
 def as_document(found: Rehearsal) -> dict[str, Any]:
-    """For programs: everything."""
+    """Return all results as a document for programs."""
     return {
         "seconds": round(found.seconds, 3),
         "install_seconds": round(found.install_seconds, 3),
@@ -88,14 +88,14 @@ def as_document(found: Rehearsal) -> dict[str, Any]:
 
 @dataclass
 class Heard:
-    """What has come from the clone so far."""
+    """The reports from the clone so far."""
 
     paths: list[WrittenPath] = field(default_factory=list)
     differences: list[Measured] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    output: list[str] = field(default_factory=list)  # what was said beside the lines, the last of it
+    output: list[str] = field(default_factory=list)  # the last lines of other output
     reason: str = ""  # why there is no result
-    without_network: str = ""  # why, where the clone has none
+    without_network: str = ""  # why the clone has no network
     started: bool = False
     in_preflight: bool = False
     code: int | None = None

@@ -1,5 +1,4 @@
-"""What the command line asks of `operations`, and what it gets back. Data only: nothing here reads or
-prints."""
+"""The requests of the command line to `operations`, and their results. Data only: nothing here reads or prints."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class StepPreview:
-    """One step that would change something. `diff`: lines as the step's inspection gave them; never a secret.
-    `conflict` is set when the step would refuse instead."""
+    """A step that would change something. `diff`: lines from the step's inspection; never a secret. `conflict`: why the step
+    would refuse instead, or ""."""
 
     id: str
     kind: str
@@ -39,7 +38,7 @@ class StepPreview:
 
 @dataclass(frozen=True)
 class PhasePreview:
-    """One phase of a plan. `skipped` says why it has nothing to do at all."""
+    """A phase of a plan. `skipped`: why the phase has nothing to do."""
 
     name: str
     title: str
@@ -51,7 +50,7 @@ class PhasePreview:
 
 @dataclass(frozen=True)
 class StaysPreview:
-    """Something that an uninstall or a rollback would leave, and why. `recorded`: nqr takes it back later."""
+    """Something that an uninstall or a rollback would leave, and why. `recorded`: nqr can remove it later."""
 
     id: str
     describe: str
@@ -61,8 +60,8 @@ class StaysPreview:
 
 @dataclass(frozen=True)
 class PlanPreview:
-    """What would change, phase by phase; shown before the question, and the answer of `nqr plan` and of a dry run. `stays`: of
-    uninstall and rollback."""
+    """The planned changes by phase: shown before the confirmation, and the result of `nqr plan` and of a dry run. `stays`:
+    for uninstall and rollback."""
 
     verb: str = "install"
     phases: tuple[PhasePreview, ...] = ()
@@ -80,11 +79,11 @@ class PlanPreview:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, as against what to install.
+    """How to run, as opposed to what to install.
 
-    `ignore_preflight`: codes of checks whose failure becomes a warning. `purge_data`, `drop_database` and
-    `keep_packages` concern uninstall. `confirm`: asked once with the plan before the first change; False ends
-    the run without touching anything. None: not asked. `log_path`: where this run's log is written.
+    `ignore_preflight`: codes of checks whose failures become warnings. `purge_data`, `drop_database` and `keep_packages` are
+    for uninstall. `confirm`: called once with the plan before the first change; False ends the run without changes, None
+    skips the question. `log_path`: path of this run's log.
     """
 
     dry_run: bool = False
@@ -100,11 +99,10 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Environment:
-    """What comes from the environment (or a password file) and is no setting.
+    """Input from the environment (or a password file) that is not a setting.
 
-    `db_password`: DB_PASSWORD or the content of --db-password-file. `proxy`: variables by the name in which
-    they were given (http_proxy, https_proxy, no_proxy, in either case). `checkout`: the source tree that the
-    bootstrap runs from, "" when there is none.
+    `db_password`: DB_PASSWORD or the content of --db-password-file. `proxy`: variables by their given names (http_proxy,
+    https_proxy, no_proxy, in either case). `checkout`: the bootstrap's source tree, or "".
     """
 
     db_password: Secret | None = None
@@ -114,8 +112,8 @@ class Environment:
 
 @dataclass(frozen=True)
 class Request:
-    """`explicit`: dotted names (`network.mode`) of the settings that somebody chose: given now by flag,
-    environment or file, or recorded by the last install. The rest are defaults."""
+    """`explicit`: dotted names (`network.mode`) of settings that the user chose: by flag, environment or file, or in the last
+    install. All other settings are defaults."""
 
     settings: Settings
     run: RunOptions = RunOptions()
@@ -135,7 +133,7 @@ class PhaseSummary:
 
 @dataclass(frozen=True)
 class ProofSummary:
-    """One hop of verification. `verdict`: passed | failed | unproven."""
+    """A hop of verification. `verdict`: passed | failed | unproven."""
 
     hop: str
     verdict: str
@@ -147,9 +145,8 @@ class ProofSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """How an operation ended. `urls`: name -> address (`ui`, `manager`, `agent`). `notes`: sentences for
-    people. `failure`: what went wrong, None when nothing did. `preview`: filled by `plan` and by a dry
-    run; `rehearsal` by a rehearsal that came to its end."""
+    """The result of an operation. `urls`: name -> address (`ui`, `manager`, `agent`). `notes`: sentences for people.
+    `failure`: the error, or None. `preview`: set by `plan` and by a dry run. `rehearsal`: set by a completed rehearsal."""
 
     outcome: Outcome
     exit_code: int
@@ -170,8 +167,8 @@ class Summary:
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """One service of ours as its supervisor sees it. `healthy` is None where it has no health address; `asked` False when
-    the settings no longer ask for it."""
+    """A service of nqr as its supervisor reports it. `healthy` is None without a health address. `asked` is False if the
+    settings no longer include it."""
 
     name: str
     enabled: bool
@@ -183,9 +180,8 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What is installed here. `installed` False: nothing of ours; `unfinished` names a run that was cut off
-    (`install`, `uninstall` ...), "" when none was. `drift`: what is no longer as installed, each a
-    sentence."""
+    """The installation on this host. `installed` is False if there is none. `unfinished`: the interrupted run (`install`,
+    `uninstall` ...), or "". `drift`: sentences on changes since the install."""
 
     installed: bool
     version: str = ""

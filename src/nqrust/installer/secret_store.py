@@ -1,7 +1,7 @@
-"""Secrets of an installation: generated once, kept in one root-only file, the same at every re-run.
+"""Secrets of an installation: generated once, kept in one root-only file, unchanged by re-runs.
 
-A plan generates candidates in memory and writes nothing; the step that stores them is the first to use them, so a run
-cut off right after it finds the same ones again.
+A plan generates candidates in memory and writes nothing. The step that stores the secrets is the first to use them, so a run
+interrupted right after it finds the same secrets again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _ALPHABET = string.ascii_letters + string.digits
 
 
 def password() -> str:
-    """32 letters and digits (190 bits): safe in URLs, shells and env files as it is."""
+    """Return 32 letters and digits (190 bits), safe without escapes in URLs, shells and env files."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(PASSWORD_LENGTH))
 
 
 def generate() -> Secrets:
-    """Fresh secrets."""
+    """Return new secrets."""
     return Secrets(
         db_password=Secret(password()),
         admin_password=Secret(password()),
@@ -39,7 +39,7 @@ def generate() -> Secrets:
 
 
 def load(host: Host, path: str = paths.SECRETS_JSON) -> Secrets | None:
-    """The stored ones, or None. Raises JournalError NQR-CFG-010 when the file is there but not readable as ours."""
+    """Return the stored secrets, or None. Raises JournalError NQR-CFG-010 if the file exists but is damaged."""
     try:
         raw = json.loads(host.read_text(path))
         return Secrets(
@@ -61,7 +61,7 @@ def load(host: Host, path: str = paths.SECRETS_JSON) -> Secrets | None:
 
 
 def render(values: Secrets) -> Secret:
-    """The file's content."""
+    """Return the content of the file."""
     return Secret(
         json.dumps(
             {

@@ -1,7 +1,7 @@
-"""The clone's first process: systemd with a target of our own, or a small init.
+"""The clone's first process: systemd with nqr's own target, or a small init.
 
-Of what the host has enabled nothing starts but the basic system: timers, network managers, mounts of fstab and services
-would work on copies of the host's data. What the install starts, it starts.
+Only the basic system starts. The host's enabled timers, network managers, fstab mounts and services do not, because they
+would use copies of the host's data. The install starts the services that it needs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _KEPT_GENERATORS = frozenset({"postgresql-generator", "systemd-sysv-generator"})
 
 
 def python(source: str, executable: str, module: str, pycache: str = "") -> tuple[str, ...]:
-    """argv that runs one of our modules as `python -m` would, isolated from the caller's environment."""
+    """Return the argv that runs an nqr module like `python -m`, isolated from the caller's environment."""
     code = f"import sys, runpy; sys.path.insert(0, {source!r}); runpy.run_module({module!r}, run_name='__main__')"
     return (executable, "-I", *(("-X", f"pycache_prefix={pycache}") if pycache else ()), "-c", code)
 
 
 def units(spec: CloneSpec) -> dict[str, str]:
-    """Unit files of the clone, by name."""
+    """Return the clone's unit files by name."""
     wanted = " ".join(spec.wanted)
     return {
         TARGET: (
@@ -45,7 +45,7 @@ def units(spec: CloneSpec) -> dict[str, str]:
 
 
 def boot(spec: CloneSpec) -> None:
-    """Become the first process; returns only without systemd, when the work is over."""
+    """Become the first process. Returns only without systemd, when the work has ended."""
     _write(WORK, json.dumps(dataclasses.asdict(spec.work)))
     _write(f"{CONTROL}/start", f"exec {shlex.join(spec.python)}\n")
     environment = {"PATH": PATH, "LC_ALL": "C.UTF-8", "container": "nqr-rehearsal"}
@@ -66,7 +66,7 @@ def boot(spec: CloneSpec) -> None:
 
 
 def _small_init(environment: dict[str, str]) -> None:
-    """Start the work and reap whatever ends, until it is over; the rest then ends with this process."""
+    """Start the work and reap every process until the work ends. The rest then ends with this process."""
     worker = os.fork()
     if worker == 0:
         try:
@@ -78,9 +78,9 @@ def _small_init(environment: dict[str, str]) -> None:
 
 
 def own_groups() -> list[str]:
-    """The control groups for the clone, below the scope that this process runs in; this process leaves the way free.
+    """Create the clone's control groups below this process's scope, and move this process out of the scope's own group.
 
-    cgroups(7): processes are in leaves only, so the scope's own group must be empty before its controllers are handed on.
+    cgroups(7): only leaves may contain processes, so the scope's group must be empty before it can delegate controllers.
     """
     found = []
     with open("/proc/self/cgroup", encoding="utf-8") as file:

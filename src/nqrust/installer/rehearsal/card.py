@@ -1,6 +1,6 @@
-"""The clone's network card: addresses and routes, by ioctl(2) alone (netdevice(7), route(7)).
+"""The clone's network card: addresses and routes, with ioctl(2) only (netdevice(7), route(7)).
 
-Called in the clone's network namespace; iproute2 may be missing on the host. Raises OSError.
+Runs in the clone's network namespace. The host may not have iproute2. Raises OSError.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _RTF_UP, _RTF_GATEWAY, _RTF_HOST, _RTF_REJECT = 0x1, 0x2, 0x4, 0x200
 
 
 def open_card(name: str, node: str = "/dev/net/tun") -> int:
-    """A card behind which there is nothing, for a clone without a way out; it lives as long as the descriptor."""
+    """Return an unconnected card for a clone without a network. The card exists as long as this descriptor is open."""
     device = os.open(node, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
@@ -34,8 +34,8 @@ def open_card(name: str, node: str = "/dev/net/tun") -> int:
 
 
 def configure(uplink: Uplink, refused: tuple[str, ...]) -> None:
-    """Bring the card and loopback up. Everything goes through GATEWAY, the neighbours of the host too; `refused`: networks
-    (CIDR) that cannot be reached."""
+    """Bring up the card and loopback. All traffic goes through GATEWAY, even to the host's neighbours. `refused`: unreachable
+    networks (CIDR)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         _flags_up(control, "lo")
         fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", uplink.name.encode(), MTU))
@@ -67,7 +67,7 @@ def _sockaddr(address: ipaddress.IPv4Address) -> bytes:
 def _route(
     control: socket.socket, request: int, network: ipaddress.IPv4Network, card: str, *, gateway: str = "", metric: int = 0
 ) -> None:
-    """struct rtentry of linux/route.h. Without a card the network cannot be reached."""
+    """Add or delete a route (struct rtentry of linux/route.h). Without a card, the network is unreachable."""
     text = ctypes.create_string_buffer(card.encode())
     flags = _RTF_UP | (_RTF_GATEWAY if gateway else 0) | (0 if card else _RTF_REJECT)
     flags |= _RTF_HOST if network.prefixlen == 32 else 0

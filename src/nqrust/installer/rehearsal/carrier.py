@@ -1,8 +1,8 @@
-"""The clone's way out: slirp4netns(1), which carries what the clone sends on plain sockets of the host.
+"""The clone's network: slirp4netns(1) sends the clone's traffic through plain sockets of the host.
 
-The program is the host's own where there is one. Elsewhere the distribution's package is installed into an overlay of its
-own over the host, and runs from there: neither the host nor the clone has it. No rule, bridge, route or forwarding is
-made on the host, and nothing can connect to the clone.
+It uses the host's program if present. Otherwise it installs the distribution's package into a separate overlay over the host
+and runs it there. Neither the host nor the clone gets the package. The host gets no rule, bridge, route or forwarding, and no
+connection can reach the clone.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from nqrust.installer.rehearsal import tree
 from nqrust.installer.rehearsal.spec import GATEWAY, MTU, CloneSpec
 
 PROGRAM = "slirp4netns"
-"""Program and package; which archives have it is in docs/adr/0008."""
-_READY = b"1"  # what slirp4netns says on --ready-fd
+"""Program and package; docs/adr/0008 lists the archives that have it."""
+_READY = b"1"  # slirp4netns writes this to --ready-fd
 
 
 def arguments(program: str, uplink: str, clone: int, ready: int) -> tuple[str, ...]:
-    """argv; `clone`: descriptor of its network namespace. The card is configured by `card.configure`."""
+    """Return the argv. `clone`: descriptor of its network namespace. `card.configure` configures the card."""
     return (
         program, "--disable-host-loopback", f"--cidr={GATEWAY.rpartition('.')[0]}.0/24", f"--mtu={MTU}",
         f"--ready-fd={ready}", "--netns-type=path", f"/proc/self/fd/{clone}", uplink,
@@ -31,8 +31,8 @@ def arguments(program: str, uplink: str, clone: int, ready: int) -> tuple[str, .
 
 
 def run(spec: CloneSpec, host: Host, outside: int, clone: int, ready: int) -> None:
-    """As the first process of a PID namespace: become slirp4netns in the network namespace `outside`. Where it cannot,
-    say why on `ready` and return."""
+    """Become slirp4netns in the network namespace `outside`. Must be the first process of a PID namespace. On failure, write
+    the reason to `ready` and return."""
     try:
         ns.setns(outside, ns.CLONE_NEWNET)
         ns.unshare(ns.CLONE_NEWNS)
@@ -53,14 +53,14 @@ def run(spec: CloneSpec, host: Host, outside: int, clone: int, ready: int) -> No
 
 
 def wait(ready: int) -> str:
-    """Why there is no way out, "" when it is there. `ready`: the end of the pipe that is read."""
+    """Return why the clone has no network, or "" if it has one. `ready`: the read end of the pipe."""
     said = os.read(ready, 4096)
     os.close(ready)
     return "" if said == _READY else said.decode(errors="replace") or f"{PROGRAM} ended"
 
 
 def _fetched(spec: CloneSpec, host: Host) -> str:
-    """Path of the program, in an overlay that this process makes its root. Raises HostError, OSError."""
+    """Return the path of the program in an overlay, which becomes this process's root. Raises HostError, OSError."""
     folder = f"{spec.scratch}/carrier"
     os.mkdir(folder, 0o700)
     with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
@@ -68,7 +68,7 @@ def _fetched(spec: CloneSpec, host: Host) -> str:
     root, _, _ = tree.cover(own)
     tree.enter(own, root)
     install(host, spec.distro)
-    if spec.loopback_resolver:  # slirp4netns asks the first one that is named
+    if spec.loopback_resolver:  # slirp4netns uses the first name server
         _write("/etc/resolv.conf", f"nameserver {spec.loopback_resolver}\n")
     found = host.which(PROGRAM)
     if found is None:

@@ -1,10 +1,10 @@
-"""A process of its own that makes the clone, lets the work run in it and ends with it.
+"""A separate process that creates the clone, runs the work in it, and ends with it.
 
-    this process         new mount, network, host name and IPC namespaces; ends when `nqr` does
-    ├── slirp4netns      new PID namespace, back in the host's network
-    └── PID 1            new PID and control group namespaces, the clone's root: systemd, or a small init of ours
+this process         new mount, network, host name and IPC namespaces; ends when `nqr` does
+├── slirp4netns      new PID namespace, back in the host's network
+└── PID 1            new PID and control group namespaces, the clone's root: systemd, or a small init
 
-Standard input: a CloneSpec. Standard output: JSON lines, those of the work and of ours (`type` begins with `clone_`).
+Standard input: a CloneSpec. Standard output: JSON lines of the work and of this process (`type` begins with `clone_`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from nqrust.host.local import LocalHost
 from nqrust.installer.rehearsal import boot, card, carrier, tree, uppers
 from nqrust.installer.rehearsal.spec import CloneSpec
 
-_START_LIMIT = 180.0  # seconds until the work must have begun
+_START_LIMIT = 180.0  # seconds until the work must start
 _NEVER = (16, 17, 22, 25, 30, 33, 34, 35, 36)
-"""Capabilities that nothing in the clone has, for they reach the one kernel of both: SYS_MODULE, SYS_RAWIO, SYS_BOOT,
-SYS_TIME, AUDIT_CONTROL, MAC_ADMIN, SYSLOG, WAKE_ALARM, BLOCK_SUSPEND (capabilities(7))."""
+"""Capabilities that the clone never has, because host and clone share one kernel: SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYS_TIME,
+AUDIT_CONTROL, MAC_ADMIN, SYSLOG, WAKE_ALARM, BLOCK_SUSPEND (capabilities(7))."""
 
 
 def main() -> int:
@@ -48,7 +48,7 @@ def _run(spec: CloneSpec) -> int:
     ns.mount("none", "/", flags=ns.MS_REC | ns.MS_PRIVATE)
     socket.sethostname(spec.hostname)
     with open("/proc/sys/net/ipv4/ip_forward", "w", encoding="ascii") as file:
-        file.write("0")  # a new namespace takes it over from the first one of the machine
+        file.write("0")  # a new namespace copies it from the machine's first one
     root, layers, failed = tree.cover(spec)
     carrying = _way_out(spec, outside)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -74,7 +74,8 @@ def _run(spec: CloneSpec) -> int:
 
 
 def _way_out(spec: CloneSpec, outside: int) -> int | None:
-    """The process that carries the clone's traffic, and the card configured; without one nothing can be reached."""
+    """Return the process that carries the clone's traffic, or None. Configures the card; without a carrier, it reaches
+    nothing."""
     inside, own = (os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("net", "pid"))
     answer, ready = os.pipe()
     ns.unshare(ns.CLONE_NEWPID)
@@ -88,7 +89,7 @@ def _way_out(spec: CloneSpec, outside: int) -> int | None:
         return pid
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    card.open_card(spec.uplink.name)  # kept open until this process ends
+    card.open_card(spec.uplink.name)  # stays open until this process ends
     card.configure(spec.uplink, ("0.0.0.0/0",))
     _say({"type": "clone_without_network", "reason": reason})
     return None
@@ -109,7 +110,7 @@ def _be_first(spec: CloneSpec, root: str, groups: list[str]) -> None:
 
 
 def _child(work: Any) -> int:
-    """Fork; the child does the work and leaves, and ends with this process."""
+    """Fork and return the child's id. The child does the work and exits. It ends with this process."""
     pid = os.fork()
     if pid:
         return pid
@@ -126,7 +127,7 @@ def _child(work: Any) -> int:
 
 
 def _follow(listening: socket.socket, first: int, when_ready: Any) -> int:
-    """Hand on the work's lines until it is over. Each `clone_ready` is answered once it has been seen to."""
+    """Forward the work's lines until it ends. Answers each `clone_ready` after `when_ready`."""
     waited = time.monotonic()
     listening.settimeout(0.2)
     while True:

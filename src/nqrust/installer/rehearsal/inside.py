@@ -1,4 +1,4 @@
-"""What runs in the clone: fingerprint, the real `nqr install`, fingerprint. Tells over a socket, JSON lines."""
+"""Runs in the clone: fingerprint, the real `nqr install`, fingerprint. Reports over a socket in JSON lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nqrust.installer.rehearsal.boot import WORK
 from nqrust.installer.rehearsal.spec import CONTROL
 
 _ALREADY_MEASURED = ("files", "folders", "mounts")
-"""The layers of the overlays tell of files more exactly."""
+"""The overlays' layers give more exact results for files."""
 
 
 class Stream(Protocol):
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def run(work: dict[str, Any], stream: Stream, host: Any) -> None:
-    """`stream`: where lines go to, and one answer to `clone_ready` comes from."""
+    """Measure and run the install. Writes lines to `stream`, and reads one answer to `clone_ready` from it."""
 
     def say(line: dict[str, Any]) -> None:
         stream.write(json.dumps(line).encode() + b"\n")
@@ -64,7 +64,7 @@ def run(work: dict[str, Any], stream: Stream, host: Any) -> None:
 
 
 def _heard(line: str) -> dict[str, Any]:
-    """A line of the install as it is when it is one of its objects; else as text."""
+    """Return a JSON object of the install unchanged, and any other line as text."""
     if line.startswith("{"):
         try:
             found = json.loads(line)

@@ -1,4 +1,4 @@
-"""Whether a rehearsal is possible here, and with what: refusals, room, the clone's card, resolver and units."""
+"""Checks whether a rehearsal is possible here, and describes its clone: space, card, resolver and units."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from nqrust.installer.rehearsal.spec import RESOLVER, CloneSpec, Uplink, Work
 from nqrust.installer.settings.model import DbType, NetworkMode, Settings
 
 NEEDED_MIB = 4096
-"""What an install writes at most, with room to spare: packages, environments, images, the database."""
+"""Upper limit of an install's writes, with reserve: packages, environments, images, the database."""
 SPARE_MIB = 1024
-"""Memory that a clone in memory leaves to the host."""
+"""Memory left to the host by a clone in memory."""
 _MASKED_ALWAYS = (
     "networking.service", "systemd-networkd.service", "systemd-networkd.socket", "systemd-networkd-wait-online.service",
     "NetworkManager.service", "NetworkManager-wait-online.service", "systemd-resolved.service", "systemd-timesyncd.service",
     "ifupdown-wait-online.service", "dhcpcd.service", "wpa_supplicant.service", "systemd-udevd.service",
 )  # fmt: skip
 _REACHED = ("sysinit", "local-fs", "local-fs-pre", "swap", "cryptsetup", "network-online", "network-pre", "network", "nss-lookup")
-"""Targets that the clone reaches: what the administrator or a package hung below them would start."""
+"""Targets that the clone reaches. It masks the units that administrators or packages added to them."""
 _DROPPED_VARIABLES = frozenset({
     "NQR_OUTPUT", "NQR_DRY_RUN", "NQR_REHEARSE", "NQR_REPORT", "NQR_NON_INTERACTIVE", "NQR_ON_FAILURE", "INVOCATION_ID",
     "JOURNAL_STREAM", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR",
@@ -39,7 +39,7 @@ _DROPPED_VARIABLES = frozenset({
 
 
 def refuse_what_would_reach_out(settings: Settings, receipt: Receipt) -> None:
-    """Raises PreflightRefused where a rehearsal could not be kept from working on more than its clone."""
+    """Refuse a rehearsal that would affect more than its clone. Raises PreflightRefused."""
     if receipt.entries or receipt.unfinished:
         raise PreflightRefused(
             "NQR-RHS-001",
@@ -68,7 +68,7 @@ def refuse_what_would_reach_out(settings: Settings, receipt: Receipt) -> None:
 
 
 def refuse_without_card(host: Host) -> None:
-    """Raises PreflightRefused NQR-RHS-004."""
+    """Refuse a host without /dev/net/tun. Raises PreflightRefused NQR-RHS-004."""
     if not host.exists("/dev/net/tun"):
         raise PreflightRefused(
             "NQR-RHS-004",
@@ -78,7 +78,7 @@ def refuse_without_card(host: Host) -> None:
 
 
 def memory_needed(host: Host, facts: Facts) -> int:
-    """MiB of memory that take the clone's writes; 0 where the cache's file system takes them. Raises NQR-RHS-005."""
+    """Return the MiB of memory for the clone's writes; 0 if the cache's file system can hold them. Raises NQR-RHS-005."""
     disk = host.disk_usage(CACHE_DIR)
     if can_take_writes(disk.fstype) and not disk.read_only and disk.available >> 20 >= NEEDED_MIB:
         return 0
@@ -97,7 +97,7 @@ def describe(
     host: Host, facts: Facts, *, scratch: str, memory_mib: int, arguments: tuple[str, ...], environment: Mapping[str, str],
     cwd: str, limit: float, uplink: str | None = None,
 ) -> tuple[CloneSpec, tuple[str, ...]]:  # fmt: skip
-    """The clone, and what it cannot take along of the host (sentences). `uplink`: the link that the settings name."""
+    """Return the clone's spec, and sentences on parts of the host that it lacks. `uplink`: the link in the settings."""
     mounts = parse_mountinfo(text(host, MOUNTINFO))
     made, left_out = clone_mounts(mounts, _files(host, [one.mount_point for one in mounts]))
     source = os.path.dirname(os.path.dirname(os.path.abspath(nqrust.__file__)))
@@ -156,7 +156,7 @@ def _own_addresses(facts: Facts) -> tuple[str, ...]:
 
 
 def _resolver(content: str) -> tuple[str, str]:
-    """resolv.conf of the clone, and the host's resolver that only its loopback reaches ("" when none does)."""
+    """Return the clone's resolv.conf, and the host's resolver on loopback ("" if there is none)."""
     loopback = ""
     lines = []
     for line in content.splitlines():
@@ -167,7 +167,7 @@ def _resolver(content: str) -> tuple[str, str]:
             except ValueError:
                 continue
             if address.version == 6:
-                continue  # the clone's way out is IPv4
+                continue  # the clone's network is IPv4
             if address.is_loopback:
                 loopback = loopback or words[1]
                 line = f"nameserver {RESOLVER}"
@@ -185,7 +185,7 @@ def _masked(host: Host) -> tuple[str, ...]:
 
 
 def _wanted(host: Host) -> tuple[str, ...]:
-    """Services of the host that an install uses when they are there."""
+    """Return the host's services that an install uses if they exist."""
     places = ("/usr/lib/systemd/system", "/lib/systemd/system")
     found = ["dbus.socket"] if any(host.exists(f"{place}/dbus.socket") for place in places) else []
     if host.exists("/etc/systemd/system/multi-user.target.wants/postgresql.service"):

@@ -1,4 +1,4 @@
-"""Which of the host's file systems the clone gets, and how. Pure."""
+"""Selects the host's file systems for the clone, and how to mount each. Pure."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from nqrust.host.mounts import Mount, is_at_or_below
 from nqrust.installer.rehearsal.spec import CloneMount
 
 _OWN = ("/proc", "/sys", "/dev", "/run")
-"""The clone has these for itself: kernel interfaces, and sockets of the host's services."""
+"""The clone has its own: kernel interfaces, and sockets of services."""
 _PSEUDO = frozenset({
     "proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue", "hugetlbfs", "debugfs", "tracefs", "securityfs",
     "pstore", "bpf", "configfs", "fusectl", "binfmt_misc", "efivarfs", "autofs", "nsfs", "rpc_pipefs", "ramfs", "selinuxfs",
 })  # fmt: skip
 _READ_ONLY = ("squashfs", "iso9660", "erofs", "nfs", "cifs", "smb", "fuse", "9p", "ceph", "vfat", "msdos", "exfat", "ntfs")
-"""Beginnings of types that an overlay cannot stand on, or that are not this host's: seen, never written."""
+"""Prefixes of types that cannot be below an overlay, or that other hosts share: readable, never written."""
 _LAYERS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs"})
-"""Types that can take the writes of an overlay (they have extended attributes and whiteouts)."""
+"""Types that support an overlay's upper layer (extended attributes and whiteouts)."""
 
 
 def clone_mounts(mounts: Iterable[Mount], files: frozenset[str] = frozenset()) -> tuple[tuple[CloneMount, ...], tuple[str, ...]]:
-    """The mounts to make, parents first, and the mount points that are left out. `files`: mount points that are no
-    folders."""
+    """Return the mounts for the clone, parents first, and the omitted mount points. `files`: mount points that are files."""
     visible: dict[str, Mount] = {}
     for mount in mounts:
-        # A later mount hides what was mounted at its place or below it before.
+        # A later mount hides earlier mounts at or below its mount point.
         for hidden in [path for path in visible if is_at_or_below(path, mount.mount_point)]:
             del visible[hidden]
         visible[mount.mount_point] = mount
@@ -34,7 +33,7 @@ def clone_mounts(mounts: Iterable[Mount], files: frozenset[str] = frozenset()) -
         if any(is_at_or_below(path, own) for own in _OWN) or mount.fstype in _PSEUDO:
             continue
         if mount.fstype == "overlay" and path != "/":
-            left_out.append(path)  # a container's root: another machine
+            left_out.append(path)  # a container's root, which is another machine
         elif path in files or mount.fstype.startswith(_READ_ONLY) or ("ro" in mount.options and path != "/"):
             made.append(CloneMount(path, "bind", mount.fstype))
         else:
@@ -43,5 +42,5 @@ def clone_mounts(mounts: Iterable[Mount], files: frozenset[str] = frozenset()) -
 
 
 def can_take_writes(fstype: str) -> bool:
-    """Whether an overlay's upper layer can be on this type of file system."""
+    """Return whether this type of file system can hold an overlay's upper layer."""
     return fstype in _LAYERS

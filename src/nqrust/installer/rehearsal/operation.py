@@ -1,4 +1,4 @@
-"""`nqr install --rehearse`: the real install on an overlay clone of this host, measured; the host itself is not touched."""
+"""`nqr install --rehearse`: run and measure the real install on an overlay clone of this host. The host does not change."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ _ALWAYS_UNMEASURED = (
     "The clone does not run the services of the host. A running database is in its state after a power cut.",
 )  # fmt: skip
 _OF_THE_HOST = ("NQR-PRE-006",)
-"""Preflight checks that only the host itself can answer: the clone's disk is its scratch space."""
+"""Preflight checks that make sense only on the host itself: the clone's disk is its scratch space."""
 _MODULES = ("bridge", "stp", "llc", "veth", "tun", "tap", "overlay", "nf_", "nft_", "nfnetlink", "xt_", "x_tables",
             "ip_tables", "ip6_tables", "iptable_", "ip6table_", "br_netfilter")  # fmt: skip
-"""Beginnings of the kernel modules that a rehearsal can make the kernel load."""
+"""Prefixes of the kernel modules that a rehearsal can load."""
 
 
 def rehearse(request: Request, arguments: tuple[str, ...], events: Reporter, *, cwd: str) -> Summary:
-    """`arguments`: of `nqr install`, for the clone. Errors come in the summary, never raised."""
+    """Rehearse an install. `arguments`: of `nqr install`, for the clone. Errors are in the summary, never raised."""
     try:
         with exclusive(LOCK_FILE, "install --rehearse", events):
             site = open_site(events)
@@ -76,7 +76,7 @@ def carry_out(
     host: Host, facts: Facts, request: Request, arguments: tuple[str, ...], events: Reporter, *, cwd: str,
     plan: Callable[[Request, Reporter], Summary] = operations.plan,
 ) -> Summary:  # fmt: skip
-    """Plan on the host itself, then the clone. Under the installer's lock. Raises NqrError."""
+    """Plan on the host, then run the clone. Requires the installer's lock. Raises NqrError."""
     predicted = plan(request, WarningsOnly(events))
     if predicted.failure is not None:
         return predicted
@@ -111,7 +111,7 @@ def _run(host: Host, spec: str, with_systemd: bool, events: Reporter) -> Heard:
     heard = Heard()
     source = os.path.dirname(os.path.dirname(os.path.abspath(nqrust.__file__)))
     argv = boot.python(source, sys.executable, "nqrust.installer.rehearsal.clone", sys.pycache_prefix or "")
-    if with_systemd:  # a control group that may be handed on (systemd, CGROUP_DELEGATION)
+    if with_systemd:  # a control group that can be delegated (systemd, CGROUP_DELEGATION)
         unit = f"nqr-rehearsal-{secrets.token_hex(3)}"
         argv = (
             "systemd-run",
@@ -174,7 +174,7 @@ def _summary(heard: Heard, rehearsal: Rehearsal) -> Summary:
 
 @contextmanager
 def _scratch(host: Host, events: Reporter) -> Iterator[str]:
-    """A folder that is there while the block runs; the cache folder too, where there was none."""
+    """Create a folder for the block, and remove it afterwards. Does the same with a missing cache folder."""
     made_cache = not host.exists(CACHE_DIR)
     if made_cache:
         host.mkdir(CACHE_DIR, mode=0o700)
@@ -192,7 +192,7 @@ def _scratch(host: Host, events: Reporter) -> Iterator[str]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """The first signal ends the clone at once and raises Interrupted NQR-ENG-030; there is nothing to go back from."""
+    """End the clone on the first signal and raise Interrupted NQR-ENG-030. Nothing needs a rollback."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         for one in SIGNALS:
@@ -213,7 +213,7 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Signals wait for the end of the block."""
+    """Block signals until the block ends."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -226,9 +226,9 @@ def _modules(host: Host) -> set[str]:
 
 
 def _unload(host: Host, loaded: set[str]) -> None:
-    """Kernel modules that the kernel loaded for the clone go again, unless something uses them by now."""
+    """Unload kernel modules that were loaded for the clone, unless something uses them now."""
     ours = {name for name in loaded if name.startswith(_MODULES)}
-    for _ in range(len(ours) and 5):  # users first, whatever their order
+    for _ in range(len(ours) and 5):  # repeats, so that users of a module go first
         for name in sorted(ours):
             try:
                 host.run(command("rmmod", name, timeout=20))

@@ -1,4 +1,4 @@
-"""What comes from the clone, line by line: events of the install for the reporters, measurements for the report."""
+"""Sorts the clone's lines: events of the install go to the reporters, measurements into the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OUTPUT_LINES = 20
 
 
 def hear(line: str, heard: Heard, events: Reporter) -> None:
-    """Take one line in. Anything that is no object of ours is kept as what the clone said last."""
+    """Process one line. Keeps text that is not an nqr object as the clone's last output."""
     found = _object(line)
     if found is None:
         _output(heard, line)
@@ -52,7 +52,7 @@ def hear(line: str, heard: Heard, events: Reporter) -> None:
         if isinstance(event, (PhaseStarted, PhaseFinished)):
             heard.in_preflight = isinstance(event, PhaseStarted) and event.name == "preflight"
         if isinstance(event, Notice) and heard.in_preflight and event.severity != "error":
-            return  # the host itself was asked before, and has said so
+            return  # preflight on the host itself has reported it before
         events.emit(event)
 
 

@@ -1,4 +1,4 @@
-"""What the process that makes the clone is told, as JSON on its standard input: it may hold secrets, so never argv."""
+"""Input for the process that creates the clone, as JSON on standard input. It may contain secrets, so it is never in argv."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 CONTROL = "/run/nqr-rehearsal"
-"""Folder in the clone that holds the socket by which it tells how it goes."""
+"""Folder in the clone with the socket for its reports."""
 GATEWAY, RESOLVER = "169.254.77.2", "169.254.77.3"
-"""slirp4netns(1) in its network: through the one the clone reaches everything, at the other a resolver that listens on the
-host's loopback only."""
-MTU = 65520  # of the card; the most that slirp4netns takes is 65521
+"""Addresses in slirp4netns(1)'s network: the clone's gateway, and a resolver for hosts whose own resolver is on loopback."""
+MTU = 65520  # of the card; slirp4netns accepts at most 65521
 
 
 @dataclass(frozen=True)
 class CloneMount:
-    """One file system of the host in the clone. `overlay`: writes go to a layer of the clone's own; `bind`: read-only."""
+    """A file system of the host in the clone. `overlay`: the clone writes to its own layer; `bind`: read-only."""
 
     path: str
     form: Literal["overlay", "bind"]
@@ -26,7 +25,8 @@ class CloneMount:
 
 @dataclass(frozen=True)
 class Uplink:
-    """The clone's network card: named and addressed (CIDR) as the host's own, so that settings that name them hold."""
+    """The clone's network card. It has the name and addresses (CIDR) of the host's card, so that settings with them stay
+    valid."""
 
     name: str = "host0"
     addresses: tuple[str, ...] = ()
@@ -34,8 +34,8 @@ class Uplink:
 
 @dataclass(frozen=True)
 class Work:
-    """What runs in the clone: the installer's argv (a Python of the host) with environment and working directory.
-    `limit` in seconds."""
+    """The clone's work: the installer's argv (a Python of the host) with environment and working directory. `limit` in
+    seconds."""
 
     argv: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
@@ -45,8 +45,8 @@ class Work:
 
 @dataclass(frozen=True)
 class CloneSpec:
-    """`parent`: the process without which the clone ends. `scratch`: an empty folder of the host. `memory_mib`: size of
-    the tmpfs that takes the writes, 0 when the scratch folder itself does. `boot`: systemd is PID 1 in the clone."""
+    """`parent`: the process whose end ends the clone. `scratch`: an empty folder of the host. `memory_mib`: size of the tmpfs
+    for writes; 0 if the scratch folder holds them. `boot`: systemd is PID 1 in the clone."""
 
     parent: int
     scratch: str
@@ -56,12 +56,12 @@ class CloneSpec:
     mounts: tuple[CloneMount, ...]
     uplink: Uplink
     resolver: str  # content of the clone's resolv.conf
-    refused: tuple[str, ...]  # addresses of the host, which the clone cannot reach
-    loopback_resolver: str  # the host's own resolver behind RESOLVER, "" when there is none
+    refused: tuple[str, ...]  # addresses of the host, unreachable from the clone
+    loopback_resolver: str  # the host's own resolver behind RESOLVER, or ""
     masked: tuple[str, ...]
     wanted: tuple[str, ...]
-    distro: str  # id, "" when it is not known
-    python: tuple[str, ...]  # argv that starts Python with our modules; `-m`-like code is added
+    distro: str  # id, or "" if unknown
+    python: tuple[str, ...]  # argv that starts Python with nqr's modules; `-m`-like code is added
     work: Work
 
     def to_json(self) -> str:
@@ -69,7 +69,7 @@ class CloneSpec:
 
     @classmethod
     def from_json(cls, text: str) -> CloneSpec:
-        """Raises ValueError, KeyError, TypeError: only ever read from ourselves."""
+        """Return the parsed spec. Raises ValueError, KeyError, TypeError: the text always comes from nqr."""
         document: dict[str, Any] = json.loads(text)
         work = document.pop("work")
         uplink = document.pop("uplink")

@@ -1,5 +1,5 @@
-"""The clone's file system: overlays of the host's, and kernel file systems of its own (mount(2), sysfs and cgroup ones in
-the clone's namespaces)."""
+"""The clone's file system: overlays over the host's file systems, and the clone's own kernel file systems (mount(2)). It
+mounts sysfs and cgroups in the clone's namespaces."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _HIDDEN = ("/proc/sysrq-trigger", "/proc/kcore", "/proc/acpi", "/proc/irq", "/pr
 def cover(spec: CloneSpec) -> tuple[str, list[Layer], list[str]]:
     """Mount the overlays below the scratch folder, in this process's own mount namespace.
 
-    Gives the clone's root, its layers and the mount points that could not be taken along. Raises OSError when the root
-    itself cannot."""
+    Returns the clone's root, its layers and the omitted mount points. Raises OSError if mounting the root fails.
+    """
     if spec.memory_mib:
         ns.mount("nqr-rehearsal", spec.scratch, "tmpfs", ns.MS_NODEV, f"size={spec.memory_mib}m,mode=0700")
     root = f"{spec.scratch}/root"
@@ -55,7 +55,7 @@ def _cover(one: CloneMount, target: str, folder: str) -> Layer | None:
     os.chmod(upper, stat.S_IMODE(there.st_mode))
     lower = one.path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
     data = f"lowerdir={lower},upperdir={upper},workdir={work},{_OVERLAY}"
-    try:  # volatile: it is thrown away, so nobody waits for the disk (Linux 5.10)
+    try:  # volatile: no waits for the disk, because the layer is temporary (Linux 5.10)
         ns.mount("nqr-rehearsal", target, "overlay", ns.MS_NODEV, data + ",volatile")
     except OSError:
         ns.mount("nqr-rehearsal", target, "overlay", ns.MS_NODEV, data)
@@ -63,7 +63,7 @@ def _cover(one: CloneMount, target: str, folder: str) -> Layer | None:
 
 
 def enter(spec: CloneSpec, root: str) -> None:
-    """As PID 1 of the clone: mount what is its own and make `root` the root."""
+    """Mount the clone's own file systems and make `root` the root. Must run as PID 1 of the clone."""
     kernels = _cgroup_mounts()
     ns.mount("proc", f"{root}/proc", "proc", ns.MS_NOSUID | ns.MS_NODEV | ns.MS_NOEXEC)
     _protect_proc(f"{root}/proc")
@@ -75,15 +75,15 @@ def enter(spec: CloneSpec, root: str) -> None:
     ns.mount("tmpfs", f"{root}/run", "tmpfs", ns.MS_NOSUID | ns.MS_NODEV, "mode=0755")
     os.makedirs(root + CONTROL, 0o700)
     ns.bind(f"{spec.scratch}/control", root + CONTROL)
-    if not spec.memory_mib:  # its own layers, seen from inside, would be a loop
+    if not spec.memory_mib:  # its own layers inside itself would be a loop
         ns.mount("tmpfs", root + spec.scratch, "tmpfs", ns.MS_RDONLY, "size=4k")
     _resolver(spec, root)
     ns.become_root(root)
 
 
 def _cgroup_mounts() -> list[tuple[str, str, str]]:
-    """(mount point, type, data) of the host's control group hierarchies, each to be mounted anew: a new mount in a new
-    cgroup namespace shows the clone's own part alone."""
+    """Return (mount point, type, data) of the host's control group hierarchies. A new mount of each in a new cgroup namespace
+    shows only the clone's part."""
     with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
         text = file.read()
     options = {line.split(" ")[0]: line.rsplit(" ", 1)[1] for line in text.splitlines()}
@@ -98,7 +98,7 @@ def _cgroup_mounts() -> list[tuple[str, str, str]]:
         elif mount.fstype == "cgroup":
             names = [n for n in options[str(mount.mount_id)].split(",") if n not in ("rw", "ro") and "=" not in n]
             named = [n for n in options[str(mount.mount_id)].split(",") if n.startswith("name=")]
-            # Only systemd's own named hierarchy may be written: the controllers' groups are the host's.
+            # The clone may write only systemd's named hierarchy: the controllers' groups are the host's.
             found.append((mount.mount_point, "cgroup", ",".join(["none", *named] if named else names)))
     return found
 
@@ -112,11 +112,12 @@ def _cgroups(root: str, path: str, fstype: str, data: str, *, read_only: bool) -
 
 
 def _protect_proc(proc: str) -> None:
-    """Kernel parameters that are not the network namespace's belong to the host, like its other controls."""
+    """Make kernel parameters outside the network namespace read-only, because they belong to the host. Does the same with
+    other controls."""
     ns.bind(f"{proc}/sys", f"{proc}/sys")
     ns.bind(f"{proc}/sys/net", f"{proc}/sys/net")
     flags = ns.MS_BIND | ns.MS_REMOUNT | ns.MS_RDONLY | ns.MS_NOSUID | ns.MS_NODEV | ns.MS_NOEXEC
-    # The bind of `net` lies on top and stays writable.
+    # The bind of `net` is on top and stays writable.
     ns.mount("", f"{proc}/sys", flags=flags)
     for path in _HIDDEN:
         target = proc + path.removeprefix("/proc")
@@ -127,12 +128,12 @@ def _protect_proc(proc: str) -> None:
 
 
 def _devices(dev: str) -> None:
-    """Nodes of its own: mode and group that the install sets there are not the host's."""
+    """Create the clone's own nodes, so that the install does not change mode and group of the host's nodes."""
     there = {name: os.stat(f"/dev/{name}") for name in _OWN_NODES if os.path.exists(f"/dev/{name}")}
     ns.mount("tmpfs", dev, "tmpfs", ns.MS_NOSUID, "mode=0755,size=4m")
     for name, major, minor in _NODES:
         _node(f"{dev}/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
-    _node(f"{dev}/console", stat.S_IFCHR | 0o600, os.makedev(1, 3))  # what is said there is not read
+    _node(f"{dev}/console", stat.S_IFCHR | 0o600, os.makedev(1, 3))  # nobody reads this output
     for folder, mode in (("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777), ("net", 0o755)):
         os.mkdir(f"{dev}/{folder}")
         os.chmod(f"{dev}/{folder}", mode)
@@ -152,8 +153,8 @@ def _node(path: str, mode: int, device: int) -> None:
 
 
 def _resolver(spec: CloneSpec, root: str) -> None:
-    """Where the host's resolv.conf is a link into /run, its target is made there; else it is only written if it has to
-    say something else than the host's."""
+    """Write resolv.conf. If the host's is a link into /run, create the target there. Otherwise write it only if it differs
+    from the host's."""
     path = "/etc/resolv.conf"
     target = os.path.realpath(path)
     if not spec.resolver:

@@ -1,4 +1,4 @@
-"""What was written to the layers of an overlay (Documentation/filesystems/overlayfs.rst): created, changed, removed."""
+"""Changes in the layers of an overlay (Documentation/filesystems/overlayfs.rst): created, changed, removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 Mark = dict[str, tuple[int, int, int]]
-"""Path in the layer to (size, change time in ns, inode): what was there at a moment."""
+"""Path in the layer to (size, change time in ns, inode) at the moment of the mark."""
 
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _PIECE = 1 << 20
@@ -17,7 +17,7 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Layer:
-    """`lower`: the host's folder below it; `upper`: where writes went; `path`: where both are in the clone."""
+    """`lower`: the host's folder below it; `upper`: the folder for writes; `path`: the path of both in the clone."""
 
     path: str
     lower: str
@@ -26,7 +26,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Written:
-    """`sign`: `+` created, `~` changed, `-` removed. `size` in bytes of a file that was created or changed."""
+    """`sign`: `+` created, `~` changed, `-` removed. `size` in bytes of a created or changed file."""
 
     sign: str
     path: str
@@ -34,13 +34,13 @@ class Written:
 
 
 def mark(layer: Layer) -> Mark:
-    """Remember what the layer holds now."""
+    """Return the layer's current content."""
     return {path: _state(found) for path, found in _walk(layer.upper)}
 
 
 def written(layer: Layer, since: Mark) -> list[Written]:
-    """What was created, changed or removed since the mark, in order of path. A file that was opened for writing and is
-    as before does not count; neither does a folder whose content alone changed."""
+    """Return the paths created, changed or removed since the mark, sorted by path. Ignores files opened for writing but
+    unchanged, and folders of which only the content changed."""
     found: list[Written] = []
     for path, entry in _walk(layer.upper):
         if since.get(path) == _state(entry):
@@ -77,7 +77,7 @@ def _folder(path: str, entry: os.stat_result, lower: str, shown: str, known: boo
         return
     if _identity(entry) != _identity(before):
         yield Written("~", shown)
-    if stat.S_ISDIR(before.st_mode) and _is_opaque(path):  # removed and made anew
+    if stat.S_ISDIR(before.st_mode) and _is_opaque(path):  # removed and created again
         here = set(os.listdir(path))
         for name in sorted(set(os.listdir(lower)) - here):
             yield Written("-", f"{shown}/{name}")
@@ -102,7 +102,7 @@ def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _state(entry: os.stat_result) -> tuple[int, int, int]:
-    if stat.S_ISDIR(entry.st_mode):  # what is in it is told by itself
+    if stat.S_ISDIR(entry.st_mode):  # its content has entries of its own
         return entry.st_mode, entry.st_uid, entry.st_gid
     return entry.st_size, entry.st_ctime_ns, entry.st_ino
 
