@@ -1,6 +1,6 @@
 """Secrets of an installation: generated once, kept in one root-only file, unchanged by re-runs.
 
-A plan generates candidates in memory and writes nothing. The step that stores the secrets is the first to use them, so a run
+A plan generates candidates in memory and writes nothing. The step that stores the secrets is the first to use them. So a run
 interrupted right after it finds the same secrets again.
 """
 

@@ -57,7 +57,7 @@ def text(site: Site) -> str:
 
 
 def _last(site: Site, keep_packages: bool) -> str:
-    """Return commands that remove the last remains: state, logs, and the bootstrap's cache and packages."""
+    """Return commands that remove the rest: state, logs, and the bootstrap's cache and packages."""
     record = bootstrap_record.read(site.host)
     folders = " ".join(map(shlex.quote, (paths.STATE_DIR, paths.INSTALL_LOG_DIR, paths.RUN_DIR)))
     farewell = "" if record is None else bootstrap_record.farewell(record, keep_packages=keep_packages)

@@ -78,7 +78,8 @@ def _small_init(environment: dict[str, str]) -> None:
 
 
 def own_groups() -> list[str]:
-    """Create the clone's control groups below this process's scope, and move this process out of the scope's own group.
+    """Create and return the clone's control groups below this process's scope. Moves this process out of the scope's own
+    group.
 
     cgroups(7): only leaves may contain processes, so the scope's group must be empty before it can delegate controllers.
     """

@@ -34,7 +34,7 @@ class Written:
 
 
 def mark(layer: Layer) -> Mark:
-    """Return the layer's current content."""
+    """Return a mark of the layer's current content."""
     return {path: _state(found) for path, found in _walk(layer.upper)}
 
 
