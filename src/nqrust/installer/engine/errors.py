@@ -1,24 +1,25 @@
-"""The one error tree of the installer. Every leaf a user can meet carries a stable code, what, and the cure.
+"""The installer's error tree. Every error that can reach a user has a stable code, what happened, and the cure.
 
-    NqrError
-    ├── UsageError          exit 2   bad flag, bad configuration; nothing touched
-    ├── PreflightRefused    exit 3   the host is not fit; nothing touched
-    ├── StepFailed          exit 5/1 a step could not do its work
-    ├── StepConflict        exit 3/5/1 something of another's is in the way; 3 when told before the first change
-    ├── VerifyFailed        exit 4   installed, but a proof failed
-    ├── Locked              exit 1   another nqr holds the lock
-    ├── JournalError        exit 1   the journal cannot be trusted or was written by a newer nqr
-    ├── ReleaseError        exit 1/5 a release, artifact or signature is not what it should be
-    └── Interrupted         exit 130 a signal asked us to stop
+NqrError
+├── UsageError          exit 2   bad flag, bad configuration; nothing touched
+├── PreflightRefused    exit 3   the host is not fit; nothing touched
+├── StepFailed          exit 5/1 a step could not do its work
+├── StepConflict        exit 3/5/1 something that nqr does not own is in the way; 3 before the first change
+├── VerifyFailed        exit 4   installed, but a proof failed
+├── Locked              exit 1   another nqr holds the lock
+├── JournalError        exit 1   the journal is damaged, or from a newer nqr
+├── ReleaseError        exit 1/5 a release, artifact or signature is invalid
+└── Interrupted         exit 130 a signal stopped nqr
 
-Codes are listed in docs/troubleshooting.md; a test compares the two.
+docs/troubleshooting.md lists the codes; a test compares the two.
 """
 
 from __future__ import annotations
 
 
 class NqrError(Exception):
-    """`code` like NQR-NET-101, `what` one sentence, `cure` one sentence; `exit_code` as in the CLI contract."""
+    """Base of all errors. `code` like NQR-NET-101, `what` one sentence, `cure` one sentence; `exit_code` as in the CLI
+    contract."""
 
     exit_code = 1
 
@@ -32,7 +33,7 @@ class UsageError(NqrError):
 
 
 class PreflightRefused(NqrError):
-    """`findings` holds every failed check, each with code, what and cure of its own."""
+    """The host is not fit. `findings` holds every failed check, each with its own code, what and cure."""
 
     exit_code = 3
 

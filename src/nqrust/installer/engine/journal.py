@@ -2,19 +2,19 @@
 
 Record types (`v` is the format's version, `seq` counts from 1 without a gap):
 
-    run          a run begins: verb, program version, settings (no secret), the unfinished runs it continues; `retiring` for
-                 one that only takes back what an install no longer asks for
-    begin        a step is about to change something: its undo records, whose the thing was
+    run          a run begins: verb, program version, settings (no secret), the unfinished runs it continues; `retiring` if
+                 it only takes back changes that an install no longer needs
+    begin        a step is about to change something: its undo records, and who owned the thing before
     done         that step is applied and verified
     failed       that step failed: code, what, cure
     undone       the entry (the `begin` with that seq) was reverted
     kept         part of the entry was left because someone changed it since; what and where
     retained     uninstall left the entry on purpose (data, database, packages)
-    undo-failed  reverting the entry failed; it stays and is tried again
+    undo-failed  reverting the entry failed; nqr keeps the entry and tries again
     end          the run ended: outcome
 
-A torn last line (power loss in the middle of an append) is dropped and reported: what it announced has not begun. Any
-other damage, or a version newer than ours, is refused with the cure, never guessed at.
+nqr drops and reports a torn last line (power loss during an append): its change has not begun. nqr refuses any other damage,
+or a newer version, with the cure.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ RECORD_TYPES = ("run", "begin", "done", "failed", "undone", "kept", "retained", 
 
 
 class JournalStore(Protocol):
-    """Where the lines live. `append` returns only when the line would survive a power loss. `cramped`: it has begun on the
-    room that is kept for going back. `path`: where they are, for people."""
+    """The journal's storage. `append` returns only when the line would survive a power loss. `cramped`: it uses the space
+    that is reserved for rollback. `path`: its location, for people."""
 
     @property
     def path(self) -> str: ...
@@ -49,13 +49,13 @@ class JournalStore(Protocol):
     def truncate(self, size: int) -> None: ...
 
     def discard(self) -> None:
-        """Remove the journal itself: nothing is left to go back to."""
+        """Remove the journal: nothing is left to revert."""
         ...
 
 
 @dataclass
 class MemoryJournalStore:
-    """For tests and for planning."""
+    """A journal in memory, for tests and for planning."""
 
     data: bytes = b""
     cramped: bool = False
@@ -76,7 +76,7 @@ class MemoryJournalStore:
 
 @dataclass(frozen=True)
 class Record:
-    """One line. `body` holds what is particular to its type."""
+    """One line. `body` holds the fields of its type."""
 
     seq: int
     at: float
@@ -85,16 +85,17 @@ class Record:
     body: dict[str, Any] = field(default_factory=dict)
 
     def to_line(self) -> bytes:
-        """ASCII: a file name that is no UTF-8 comes in as surrogates (PEP 383), and goes out again as it came."""
+        """Return the line in ASCII. A file name that is not UTF-8 keeps its bytes as surrogates (PEP 383)."""
         head = {"v": VERSION, "seq": self.seq, "at": round(self.at, 3), "type": self.type, "run": self.run}
         return (json.dumps({**head, **self.body}, separators=(",", ":")) + "\n").encode()
 
 
 class Journal:
-    """Reads what is there at construction; `append` adds to the file first, to memory after. `program`: where the newest
-    program of this host is, for people.
+    """The journal. The constructor reads it; `append` writes to the file first, then to memory. `program`: path of this host's
+    newest program, for people.
 
-    Raises JournalError NQR-ENG-010 (newer format), NQR-ENG-011 (damaged)."""
+    Raises JournalError NQR-ENG-010 (newer format), NQR-ENG-011 (damaged).
+    """
 
     def __init__(self, store: JournalStore, now: Callable[[], float], *, program: str = "") -> None:
         self._store, self._now, self._program = store, now, program
@@ -118,7 +119,7 @@ class Journal:
             self._store.truncate(len(data) - len(rest))
 
     def require_room(self) -> None:
-        """Raises JournalError NQR-ENG-013 once the room that is left is for going back only."""
+        """Refuse new changes once only the space for rollback is left. Raises JournalError NQR-ENG-013."""
         if self._store.cramped:
             raise no_room(os.path.dirname(self._store.path))
 

@@ -1,4 +1,4 @@
-"""Packages: version, state and whether someone asked for them, as the host's package manager tells."""
+"""Packages: version, state, and whether someone requested them, from the host's package manager."""
 
 from __future__ import annotations
 
