@@ -1,1 +1,1 @@
-"""Where a platform release comes from, and how it is made ready on this host. See `sources.py`."""
+"""The sources of a platform release, and the steps that prepare it on this host. See `sources.py`."""

@@ -1,4 +1,4 @@
-"""What the bootstrap (scripts/install/install.sh) brought to the host, so that uninstall can take it back last."""
+"""The record of the bootstrap's changes (scripts/install/install.sh), which uninstall takes back last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nqrust.installer.verbs.packages.registry import MANAGERS
 
 RECORD = f"{CACHE_DIR}/bootstrap.json"
 ELSEWHERE = f"{CACHE_DIR}/elsewhere"
-"""Caches at other places (NQR_CACHE_DIR), one a line: `made PATH`, or `used PATH` for a folder that was there and empty."""
+"""Caches in other places (NQR_CACHE_DIR), one a line: `made PATH`, or `used PATH` for an existing empty folder."""
 SCHEMA = 1
 
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_:-]*")
@@ -23,10 +23,10 @@ _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_:-]*")
 
 @dataclass(frozen=True)
 class BootstrapRecord:
-    """`manager`: its name in `verbs.packages.registry`, or "". `packages`: newly installed by the bootstrap and still needed (Python itself, where
-    the host had none); python3-venv is given back right after use and is listed only when that failed. `cache`: the
-    folder that holds the environment, wheels and builds; it is ours alone. `elsewhere`: more of these, and whether the
-    bootstrap made the folder itself."""
+    """The bootstrap's changes. `manager`: its name in `verbs.packages.registry`, or "". `packages`: newly installed and still
+    needed (Python, on a host without it). The bootstrap removes python3-venv right after use; `packages` lists it only if
+    that failed. `cache`: the folder for the environment, wheels and builds, which nqr alone uses. `elsewhere`: more caches,
+    and whether the bootstrap created the folder."""
 
     manager: str = ""
     packages: tuple[str, ...] = ()
@@ -39,8 +39,8 @@ class BootstrapRecord:
 
 
 def read(host: Host, path: str = RECORD) -> BootstrapRecord | None:
-    """The record, with those of caches at other places; None when the bootstrap never ran here. What is not well formed is
-    left out, never guessed."""
+    """Return the record, with those of caches in other places, or None if the bootstrap never ran here. Ignores malformed
+    parts."""
     found = _read(host, path)
     others = elsewhere(host)
     if found is None or not others:
@@ -52,7 +52,7 @@ def read(host: Host, path: str = RECORD) -> BootstrapRecord | None:
 
 
 def elsewhere(host: Host) -> tuple[tuple[str, bool], ...]:
-    """Caches at other places that are there, and whether the bootstrap made the folder itself."""
+    """Return existing caches in other places, and whether the bootstrap created the folder."""
     try:
         lines = host.read_text(ELSEWHERE).splitlines()
     except PathMissing:
@@ -62,7 +62,7 @@ def elsewhere(host: Host) -> tuple[tuple[str, bool], ...]:
 
 
 def _is_cache(host: Host, path: str) -> bool:
-    """A folder that the bootstrap works in; nothing else may be removed on the word of a list."""
+    """Return whether the bootstrap works in this folder. A list alone never justifies a removal."""
     stat = host.stat(path) if path == posixpath.normpath(path) and path.startswith("/") and path != "/" else None
     if stat is None or stat.kind is not Kind.directory:
         return False
@@ -91,10 +91,10 @@ def _removal(path: str, made: bool) -> str:
 
 
 def farewell(record: BootstrapRecord, *, keep_packages: bool = False) -> str:
-    """A shell script that removes the caches and the bootstrap's packages.
+    """Return a shell script that removes the caches and the bootstrap's packages.
 
-    The running program may live in that cache, on that Python: hand this to execv(2) of `/bin/sh -c` as the very last
-    act of a successful uninstall.
+    The running program may live in that cache, on that Python. So a successful uninstall passes the script to execv(2) of
+    `/bin/sh -c` as its last act.
     """
     lines = ["cd /", *(_removal(path, made) for path, made in record.elsewhere), f"rm -rf -- {shlex.quote(record.cache)}"]
     if record.packages and not keep_packages:

@@ -1,4 +1,4 @@
-"""Makes the bundled release's artifacts from a checkout: the wheel, the locks, the guest agent, the descriptor."""
+"""Build of the bundled release's artifacts from a checkout: the wheel, the locks, the guest agent, the descriptor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EPOCH = "1704067200"  # a fixed time in the wheel's file entries, so that the s
 
 
 def build(host: Host, *, checkout: str, directory: str, runner: str, progress: Progress) -> Release:
-    """Build into a folder beside `directory`, then rename it there: a half-built release is never taken for one.
+    """Build into a folder beside `directory`, then rename it, so that a half-built release never appears there.
 
     `runner`: a Python that has hatchling. Raises ReleaseError, HostError.
     """
@@ -58,7 +58,7 @@ def build(host: Host, *, checkout: str, directory: str, runner: str, progress: P
 
 
 def build_wheel(host: Host, *, checkout: str, into: str, runner: str) -> str:
-    """The project's wheel, by hatchling; returns its file name. Nothing is written into the checkout."""
+    """Build the project's wheel with hatchling and return its file name. Writes nothing into the checkout."""
     try:
         host.run(
             command(
@@ -101,13 +101,13 @@ def build_wheel(host: Host, *, checkout: str, into: str, runner: str) -> str:
 
 
 def artifact(host: Host, directory: str, name: str) -> Artifact:
-    """A file of a release's folder as the descriptor lists it."""
+    """Return the descriptor's entry for a file of a release's folder."""
     path = f"{directory}/{name}"
     found = host.stat(path)
     return Artifact(name=name, size=found.size if found else 0, sha256=host.sha256(path))
 
 
 def render(release: Release) -> bytes:
-    """release.json: stable order, readable."""
+    """Return release.json: stable order, readable."""
     data = release.model_dump(mode="json", by_alias=True, exclude_defaults=False)
     return (json.dumps(data, indent=2) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Step: make the bundled release from a checkout, in the cache."""
+"""Step: build the bundled release from a checkout, in the cache."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nqrust.installer.release.folders import ensure_private
 class BuildRelease:
     """Build `version` from `checkout` into `directory` (below the cache), with `runner`'s hatchling.
 
-    Satisfied as soon as a complete release of that version lies in `directory`, which is the case for ever after for
-    the copy that the installation keeps. Leaves nothing outside of the cache, so there is nothing to undo.
+    The step is satisfied once `directory` holds a complete release of that version. The installation's own copy always satisfies
+    it. The step writes only to the cache, so there is nothing to undo.
     """
 
     version: str

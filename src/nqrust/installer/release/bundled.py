@@ -1,4 +1,4 @@
-"""The bundled release: this project's own manager, agent, guest agent and web UI, as a descriptor.
+"""The bundled release: this project's manager, agent, guest agent and web UI, as a descriptor.
 
 Its artifacts, relative to the release's folder:
 
@@ -7,7 +7,7 @@ Its artifacts, relative to the release's folder:
     requirements/{installer,manager,agent,ui,supervisord}.txt   third-party wheels, pinned by hash
     requirements/nqrust.txt     the project's own wheel, pinned by hash
     guest-agent                 static binary
-    libexec/nqrust-helper       the one program with which the agent writes into disks that must be mounted for it
+    libexec/nqrust-helper       the program with which the agent writes into disks that must be mounted first
 """
 
 from __future__ import annotations
@@ -72,25 +72,25 @@ COMPONENTS = (
         run_as="service",
     ),
 )
-"""`{bin}` is the installation's bin folder; `packages` are roles that the distribution's registry translates."""
+"""`{bin}` is the installation's bin folder; `packages` are roles, which the distribution's registry translates."""
 
 CONSOLE_SCRIPTS = {"manager": "nqrust-manager", "agent": "nqrust-agent", "ui": "nqrust-ui"}
-"""Component -> the console script in the release's environment that `{bin}/<component>` points to."""
+"""Component -> console script in the release's environment, the target of `{bin}/<component>`."""
 
 IMAGES = (
     ImageSource(name="tiny", build="tiny"),
     ImageSource(name="container-runtime", build="container-runtime"),
 )
-"""The second is built only where it is asked for (`components.container_runtime`)."""
+"""The installer builds the second only on request (`components.container_runtime`)."""
 
 
 def helper_source() -> bytes:
-    """The helper as it goes into a release. It serves /srv/fc, or the folder named in `data-dir` beside it."""
+    """Return the helper's source for a release. It serves /srv/fc, or the folder named in `data-dir` beside it."""
     return (resources.files("nqrust.installer.release") / "helper" / "nqrust-helper").read_bytes()
 
 
 def project_version(text: str) -> str:
-    """`version` of a pyproject.toml's [project] table. Raises ReleaseError NQR-REL-002."""
+    """Return `version` of a pyproject.toml's [project] table. Raises ReleaseError NQR-REL-002."""
     table = re.search(r"(?ms)^\[project\]\s*$(.*?)(?=^\[|\Z)", text)
     found = re.search(r'(?m)^version\s*=\s*"([0-9A-Za-z][0-9A-Za-z.+-]*)"\s*$', table.group(1)) if table else None
     if found is None:
@@ -103,7 +103,7 @@ def project_version(text: str) -> str:
 
 
 def describe_checkout(host: Host, checkout: str) -> Release:
-    """The release that this checkout makes, before anything is built: no artifacts yet. Reads only."""
+    """Describe the release that this checkout makes before the build, without artifacts. Reads only."""
     for needed in ("pyproject.toml", "src/nqrust", "guest-agent/Cargo.toml", "requirements/manager.txt"):
         if not host.exists(f"{checkout}/{needed}"):
             raise ReleaseError(
@@ -121,7 +121,7 @@ def describe_checkout(host: Host, checkout: str) -> Release:
 
 
 def read_release(host: Host, directory: str) -> Release | None:
-    """The descriptor in a release's folder; None when there is none, or when it is of a form we do not know."""
+    """Return the descriptor in a release's folder, or None if there is none or its form is unknown."""
     path = f"{directory}/{DESCRIPTOR}"
     if not host.exists(path):
         return None
@@ -132,7 +132,7 @@ def read_release(host: Host, directory: str) -> Release | None:
 
 
 def damaged(host: Host, directory: str, release: Release) -> list[str]:
-    """Artifacts of a release that are missing in its folder or have another size. Contents are not read."""
+    """Return artifacts of a release that are missing in its folder or have another size. Does not read contents."""
     wrong: list[str] = []
     for artifact in release.artifacts:
         found = host.stat(f"{directory}/{artifact.name}")

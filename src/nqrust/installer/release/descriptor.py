@@ -1,7 +1,7 @@
-"""`release.json`: all the installer knows of a platform release. It never imports one.
+"""`release.json`: everything the installer knows about a platform release. The installer never imports a release.
 
-A release is a set of artifacts (files with size and sha256) and a set of components (what runs). The bundled release
-and one in upstream's form differ in their descriptor only.
+A release is a set of artifacts (files with size and sha256) and a set of components (programs that run). The bundled release
+and upstream's releases differ only in their descriptor.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class Model(BaseModel):
 
 
 class ComponentKind(str, Enum):
-    python = "python"  # wheels into the release's virtual environment; `start` names its console script
+    python = "python"  # wheels in the release's virtual environment; `start` names its console script
     binary = "binary"  # one static executable
     node = "node"  # an archive unpacked into its own folder, started with node
 
 
 class Artifact(Model):
-    """A file of the release. `name` is relative to the release's root, `/`-separated, never leaving it."""
+    """A file of the release. `name` is relative to the release's root, `/`-separated, and never leaves it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+/-]*$")
     size: int = Field(ge=0)
@@ -36,12 +36,12 @@ class Artifact(Model):
 
 
 class Component(Model):
-    """One thing that is installed, and run if it has `start`.
+    """One installed program, which also runs if it has `start`.
 
-    `requirements`: for kind python, the hash-locked requirement files (artifact names) its virtual environment needs.
-    `start`: argv, with `{bin}`, `{release}` filled in. `env_file`: basename below CONFIG_DIR. `port_variable`: which
-    variable of that file holds ADDRESS:PORT (or the port). `health`: path answering 200 when ready, None if none.
-    `migrate`: argv that brings the database up to date and exits, None when the component does so at start.
+    `requirements`: for kind python, the hash-locked requirement files (artifact names) of its virtual environment. `start`: argv,
+    with `{bin}`, `{release}` filled in. `env_file`: basename below CONFIG_DIR. `port_variable`: the variable of that file with
+    ADDRESS:PORT (or the port). `health`: path that answers 200 when ready, None if none. `migrate`: argv that updates the
+    database and exits, None if the component does so at start.
     """
 
     name: Literal["manager", "agent", "guest-agent", "ui"]
@@ -67,7 +67,7 @@ class Privilege(Model):
 
 
 class ImageSource(Model):
-    """An image that the release wants in /srv/images. `build`: made on the host by a named recipe; else `artifact`."""
+    """An image that the release needs in /srv/images. `build`: the recipe that makes it on the host; otherwise `artifact`."""
 
     name: str
     build: Literal["tiny", "container-runtime"] | None = None
@@ -75,7 +75,7 @@ class ImageSource(Model):
 
 
 class Release(Model):
-    """The descriptor itself. `form`: `bundled` speaks our API and reads bootstrap.json; `upstream` does not."""
+    """The descriptor. `form`: `bundled` speaks nqr's API and reads bootstrap.json; `upstream` does not."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     form: Literal["bundled", "upstream"]

@@ -1,4 +1,4 @@
-"""One digest over the sources that a release is made of, so that a changed checkout is a new version."""
+"""One digest of a release's sources, so that a changed checkout is a new version."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from nqrust.host.port import Host, Kind
 
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src/nqrust", "guest-agent", "requirements")
-"""What goes into the artifacts of the bundled release; tests and documentation do not."""
+"""Sources of the bundled release's artifacts; tests and documentation are not among them."""
 
 _SKIPPED = frozenset({"__pycache__", "target", "node_modules", "build", "dist"})
 
 
 def source_digest(host: Host, checkout: str, sources: tuple[str, ...] = SOURCES) -> str:
-    """Hex sha256 over the relative paths and contents of `sources` below `checkout`, in a fixed order.
+    """Return the hex sha256 of the relative paths and contents of `sources` below `checkout`, in a fixed order.
 
-    Hidden files, byte code and build output are left out; modes and times play no part, so a copy of a checkout has
-    the digest of the original. Raises HostError.
+    Ignores hidden files, byte code, build output, modes and times, so a copy of a checkout has the original's digest. Raises
+    HostError.
     """
     digest = hashlib.sha256()
     for path, relative in _files(host, checkout, sources):
@@ -44,5 +44,5 @@ def _files(host: Host, checkout: str, sources: tuple[str, ...]) -> Iterator[tupl
 
 
 def json_digest(value: object) -> str:
-    """Hex sha256 of a JSON value in its canonical form (sorted keys, no spaces)."""
+    """Return the hex sha256 of a JSON value in its canonical form (sorted keys, no spaces)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""Downloads: streamed to the cache, resumed after a cut, and never taken for good before size and sha256 fit.
+"""Downloads: streamed to the cache, resumed after an interruption, and accepted only when size and sha256 match.
 
-The cache is content-addressed: a file is found by the digest that was asked for, whatever address it came from.
+The cache is content-addressed: a file's name is its expected digest, from any address.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TIMEOUT = httpx.Timeout(30.0, connect=15.0)
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file on the network. `sha256` in hex; `size` in bytes where it is known."""
+    """A file on the network. `sha256` in hex; `size` in bytes, if known."""
 
     url: str
     sha256: str
@@ -44,10 +44,9 @@ def fetch(
 ) -> str:
     """Path of the file in the content-addressed `folder`, downloaded if it is not there yet.
 
-    Proxies are taken from the environment (http_proxy, https_proxy, no_proxy). A partial file is resumed with a Range
-    request (RFC 9110 section 14) and thrown away when the whole does not have the digest. Raises ReleaseError:
-    `pause`: seconds before the second try, growing.
-    NQR-REL-020 unreachable or cut off, 021 the server answered with an error, 022 wrong size or digest, 023 disk.
+    Proxies come from the environment (http_proxy, https_proxy, no_proxy). A Range request (RFC 9110 section 14) resumes a partial
+    file; a wrong digest deletes it. `pause`: seconds before the second try, growing. Raises ReleaseError: NQR-REL-020 unreachable
+    or interrupted, 021 the server answered with an error, 022 wrong size or digest, 023 disk.
     """
     target = f"{folder}/{wanted.sha256}"
     if os.path.exists(target) and (wanted.size is None or os.path.getsize(target) == wanted.size):
@@ -90,7 +89,7 @@ def _stream(client: httpx.Client, wanted: Wanted, partial: str, progress: Progre
         if have == wanted.size:
             return
         have = 0
-    # No content coding: what is counted and resumed must be the bytes of the file itself.
+    # No content coding: size and resume position must count the bytes of the file.
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -111,7 +110,7 @@ def _stream(client: httpx.Client, wanted: Wanted, partial: str, progress: Progre
         length = response.headers.get("content-length")
         total = wanted.size or (have + int(length) if length and length.isdigit() else None)
         with open(partial, "ab" if have else "wb") as file:
-            for piece in response.iter_raw():  # as it comes: what arrived before a cut is kept
+            for piece in response.iter_raw():  # write at once, to keep the data from before an interruption
                 file.write(piece)
                 have += len(piece)
                 if wanted.size is not None and have > wanted.size:
@@ -138,7 +137,7 @@ def _check(wanted: Wanted, partial: str) -> None:
 
 
 def read_small(url: str, *, limit: int = 1 << 20, client: httpx.Client | None = None) -> bytes:
-    """A small text (a manifest, a list of checksums) of at most `limit` bytes. Raises ReleaseError like `fetch`."""
+    """Return a small text (a manifest, a list of checksums) of at most `limit` bytes. Raises ReleaseError like `fetch`."""
     own = client is None
     client = client or httpx.Client(follow_redirects=True, timeout=_TIMEOUT)
     try:
@@ -171,7 +170,7 @@ def read_small(url: str, *, limit: int = 1 << 20, client: httpx.Client | None = 
 
 
 def file_sha256(path: str) -> str:
-    """Hex digest of a file, read in pieces."""
+    """Return the hex digest of a file, read in pieces."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for piece in iter(lambda: file.read(_PIECE), b""):

@@ -1,4 +1,4 @@
-"""Step: bring the artifacts of a release from the network (or from an unpacked bundle) into its folder."""
+"""Step: copy the artifacts of a release from the network (or from an unpacked bundle) into its folder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from nqrust.installer.release.folders import ensure_private
 
 @dataclass(frozen=True)
 class FetchRelease:
-    """Download every artifact of `release` that has an address into `directory`; the descriptor is written last.
+    """Download every artifact of `release` that has an address into `directory`, then write the descriptor.
 
-    Nothing outside of the cache changes, so there is nothing to undo.
+    The step writes only to the cache, so there is nothing to undo.
     """
 
     release: Release

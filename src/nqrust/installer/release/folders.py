@@ -8,7 +8,7 @@ from nqrust.host.port import Host
 
 
 def ensure_private(host: Host, path: str, mode: int = 0o700) -> None:
-    """Make `path` and what is missing above it, for root alone. What is there stays as it is. Raises PathError."""
+    """Create `path` and its missing parents, for root alone. Leaves existing folders unchanged. Raises PathError."""
     if host.stat(path) is not None:
         return
     parent = posixpath.dirname(path)

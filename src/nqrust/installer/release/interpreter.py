@@ -1,4 +1,4 @@
-"""Which Python a release's environments are made from, and which pip fills them."""
+"""The Python for a release's environments, and the pip that fills them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Interpreter:
-    """`base`: the system's interpreter, which service users can run too. `runner`: the one we run in; its pip is
-    used with `--python`, so that no environment of a service needs a pip of its own."""
+    """The two interpreters. `base`: the system's, which service users can run too. `runner`: the one that runs nqr. Its pip works
+    with `--python`, so that no environment of a service needs its own pip."""
 
     base: str
     version: str
@@ -19,12 +19,12 @@ class Interpreter:
 
 
 def interpreter() -> Interpreter:
-    """Of the running process. An interpreter below somebody's home is passed over for the system's own."""
-    # Resolved, so that it is the same from every environment: an environment's own name for its base depends on the
-    # Python version and on which of its links it was started by.
+    """Return the running process's interpreters. Replaces an interpreter in somebody's home with the system's."""
+    # Resolved, so that every environment gives the same path. An environment's own path to its base depends on the Python
+    # version and on the link that started it.
     base = os.path.realpath(str(getattr(sys, "_base_executable", "") or sys.executable))
     version = platform.python_version()
     if base.startswith(("/root/", "/home/")) and os.path.exists("/usr/bin/python3"):
-        # Its patch level is not asked for: an environment follows the interpreter that its link points to.
+        # No patch level: an environment follows the interpreter behind its link.
         base, version = os.path.realpath("/usr/bin/python3"), "system"
     return Interpreter(base, version, sys.executable)

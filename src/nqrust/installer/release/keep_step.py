@@ -1,4 +1,4 @@
-"""Step: the copy of a release that the installation keeps, so that `nqr` works without the checkout it came from."""
+"""Step: keep a copy of the release in the installation, so that `nqr` works without the original checkout."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nqrust.installer.verbs.file.undo import undo_directory
 class KeepRelease:
     """Copy the release in `source` (descriptor and artifacts, about a megabyte) to `directory`.
 
-    Third-party wheels are not kept: they are pinned by hash and are fetched again if ever an environment must be
-    mended. The copy is made beside and renamed, so it is whole or not there.
+    The copy excludes third-party wheels: they are pinned by hash, and a repair of an environment downloads them again. The step
+    copies beside `directory` and renames, so the copy is complete or absent.
     """
 
     version: str
@@ -67,7 +67,7 @@ class KeepRelease:
             try:
                 host.copy_file(f"{self.source}/{name}", target, mode=0o755 if name in (GUEST_AGENT, HELPER) else 0o644)
             except PathMissing:
-                continue  # an artifact that this host had no use for was not fetched
+                continue  # this host did not need this artifact, so nothing fetched it
         host.remove_tree(self.directory)
         host.rename(new, self.directory)
 

@@ -1,8 +1,8 @@
-"""Which of a host's pip settings our own pip runs follow: how to reach an index, and nothing else.
+"""The pip settings of a host that nqr's pip runs follow: how to reach an index, and nothing else.
 
-A host's pip.conf(5) may pin versions (`constraint`), add packages (`requirement`), or move an install elsewhere (`target`,
+A host's pip.conf(5) may pin versions (`constraint`), add packages (`requirement`), or redirect an install (`target`,
 `prefix`, `user`). Such a setting would break or redirect an install of hash-locked packages. Standard library only, because
-the bootstrap uses it before any package is there. See "Configuration" in pip's documentation.
+the bootstrap uses this module before any package is installed. See "Configuration" in pip's documentation.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ REACH = (
     "index-url", "extra-index-url", "pypi-url", "no-index", "find-links", "trusted-host", "proxy", "cert", "client-cert",
     "timeout", "default-timeout", "retries", "keyring-provider", "use-feature", "use-deprecated", "cache-dir",
 )  # fmt: skip
-"""Options that decide whether and how an index is reached. `use-feature` and `use-deprecated` choose the certificates."""
+"""Options that control access to an index. `use-feature` and `use-deprecated` choose the certificates."""
 OURS = ("disable-pip-version-check", "no-input", "root-user-action")
-"""Options that our own callers set through the environment."""
+"""Options that nqr's callers set through the environment."""
 SECTIONS = ("global", "download", ":env:")
-"""Of pip's configuration, later ones win."""
+"""Sections of pip's configuration; later ones win."""
 
 
 def environment(listing: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables for a pip run that follows only REACH of a host's settings.
+    """Return variables for a pip run that follows only REACH of a host's settings.
 
-    `listing`: what `pip config list` printed, one `section.option='value'` a line. `environ`: the variables that pip would
-    see. A variable that pip must not follow comes back empty, which pip takes for unset.
+    `listing`: output of `pip config list`, one `section.option='value'` a line. `environ`: the variables for pip. A variable that
+    pip must not follow is returned empty, which pip treats as unset.
     """
     found: dict[str, str] = {}
     for section in SECTIONS:

@@ -1,6 +1,6 @@
 """Ed25519 signatures (RFC 8032) of a release's list of checksums: detached, over the exact bytes of the file.
 
-A publisher makes them with openssl-pkeyutl(1):
+A publisher creates them with openssl-pkeyutl(1):
 
     openssl genpkey -algorithm ed25519 -out key.pem && openssl pkey -in key.pem -pubout -out key.pub
     openssl pkeyutl -sign -rawin -inkey key.pem -in checksums.txt -out checksums.txt.sig
@@ -24,7 +24,7 @@ _SIZE = 64  # bytes, RFC 8032, 5.1.6
 
 
 def read_key(host: Host, path: str) -> Ed25519PublicKey:
-    """The public key in a PEM file (RFC 8410). Raises ReleaseError NQR-REL-026."""
+    """Return the public key in a PEM file (RFC 8410). Raises ReleaseError NQR-REL-026."""
     try:
         key = load_pem_public_key(host.read_bytes(path))
     except (HostError, ValueError, UnsupportedAlgorithm) as error:
@@ -41,7 +41,7 @@ def read_key(host: Host, path: str) -> Ed25519PublicKey:
 
 
 def verify(signed: bytes, signature: bytes, key: Ed25519PublicKey) -> None:
-    """`signature`: 64 bytes, or base64 of them. Raises ReleaseError NQR-REL-024 when `key` did not sign `signed`."""
+    """Check `signature` (64 bytes, or their base64). Raises ReleaseError NQR-REL-024 if `key` did not sign `signed`."""
     try:
         raw = signature if len(signature) == _SIZE else base64.b64decode(signature.strip(), validate=True)
         key.verify(raw, signed)

@@ -1,8 +1,8 @@
-"""Where a release comes from: a registry. Opening a source is cheap and reads only (planning does it); the steps that a
-source gives do the work.
+"""The sources of a release, as a registry. Opening a source is cheap and only reads, so planning can do it. The steps of a
+source do the work.
 
-    files = open_source(host, settings, checkout, CACHE_DIR, events)    what is to be installed
-    steps = source_steps(settings, checkout, files)                     how it is made ready, in the build phase
+    files = open_source(host, settings, checkout, CACHE_DIR, events)    the release to install
+    steps = source_steps(settings, checkout, files)                     prepare it, in the build phase
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GITHUB = "https://github.com"
 
 @dataclass(frozen=True)
 class Opened:
-    """A release and the folder that holds its artifacts, or will once the steps have run."""
+    """A release and the folder that holds its artifacts, or will after the steps."""
 
     release: Release
     directory: str
@@ -40,7 +40,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Request:
-    """`checkout`: source tree that the installer runs from, "" when it runs installed. `cache`: absolute folder."""
+    """Arguments for a source. `checkout`: the installer's source tree, "" if installed. `cache`: absolute folder."""
 
     host: Host
     settings: Settings
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Source:
-    """One way to get a release. `fits`: whether the settings ask for it."""
+    """One source of releases. `fits`: whether the settings select it."""
 
     name: str
     fits: Callable[[Settings], bool]
@@ -59,7 +59,7 @@ class Source:
 
 
 def kept_release(settings: Settings) -> str:
-    """Folder of the copy that an installation keeps."""
+    """Return the folder of the installation's copy."""
     return f"{settings.layout.installer_dir}/bundle"
 
 
@@ -83,7 +83,7 @@ def _open_bundled(request: Request) -> Opened:
             )
         return Opened(release, kept)
     described = describe_checkout(host, checkout)
-    # What was built from these very sources before serves again, wherever it lies.
+    # Reuse an earlier build from the same sources, from either folder.
     for directory in (kept, f"{request.cache}/releases/{described.version}"):
         release = _complete(host, directory, described.version)
         if release is not None:
@@ -126,7 +126,7 @@ def _size(client: httpx.Client, url: str) -> int | None:
 
 
 def _address(source: str) -> tuple[str, str]:
-    """Folder of the assets and the tag, of `https://HOST/…/TAG` or `github:OWNER/REPO[@TAG]`."""
+    """Return the assets' base address and the tag, from `https://HOST/…/TAG` or `github:OWNER/REPO[@TAG]`."""
     if source.startswith("github:"):
         match = re.fullmatch(r"github:([\w.-]+/[\w.-]+?)(?:@([\w.+-]+))?", source)
         if match is None:
@@ -170,11 +170,11 @@ def _source(settings: Settings) -> Source:
 
 
 def open_source(host: Host, settings: Settings, checkout: str, cache: str, events: Reporter) -> Opened:
-    """What the settings ask to install. Reads (and asks the network, for a release that lies there); builds nothing,
-    writes nothing. Raises ReleaseError, HostError."""
+    """Return the release that the settings select. Only reads, also from the network for a remote release. Raises ReleaseError,
+    HostError."""
     return _source(settings).open(Request(host, settings, checkout, cache))
 
 
 def source_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress = silent) -> tuple[Step, ...]:
-    """The steps of the build phase that make `opened.directory` hold what `opened.release` lists."""
+    """Return the steps of the build phase that fill `opened.directory` with the files of `opened.release`."""
     return _source(settings).steps(settings, checkout, opened, cache, progress)

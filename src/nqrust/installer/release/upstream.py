@@ -1,8 +1,8 @@
-"""A release in upstream's form (static binaries, a Next.js UI) as a descriptor of ours.
+"""A release from upstream (static binaries, a Next.js UI) as an nqr descriptor.
 
-Its assets: `nqrust-{manager,agent,guest-agent}-x86_64-linux-musl`, `nqrust-ui.tar.gz`, `checksums.txt` (as sha256sum(1)
-writes it), `release-manifest.json`; images (`*.ext4`) and kernels on some tags. Upstream signs nothing (see `signature` for who does), and no binary knows
-`--version`: the version comes from the manifest or from the tag, never from running anything.
+Its assets: `nqrust-{manager,agent,guest-agent}-x86_64-linux-musl`, `nqrust-ui.tar.gz`, `checksums.txt` (sha256sum(1)
+format), `release-manifest.json`; images (`*.ext4`) and kernels on some tags. Upstream signs nothing (`signature` names who
+does). No binary accepts `--version`, so the version comes from the manifest or the tag, never from running a binary.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _AGENT_COMMANDS = {
 PRIVILEGES = tuple(
     Privilege(component="manager", argv=tuple(argv.split()), why=why) for argv, why in _MANAGER_COMMANDS.items()
 ) + tuple(Privilege(component="agent", argv=tuple(argv.split()), why=why) for argv, why in _AGENT_COMMANDS.items())
-"""What such a release needs, by program name; where each program lies is the host's matter."""
+"""Commands that such a release needs, by program name; the path of each depends on the host."""
 
 _RUNS: dict[str, dict[str, Any]] = {
     "manager": {
@@ -86,7 +86,7 @@ _RUNS: dict[str, dict[str, Any]] = {
 
 
 def parse_checksums(text: str) -> dict[str, str]:
-    """File name -> hex sha256 from sha256sum(1) output (both its text and binary form; folders are dropped)."""
+    """Return file name -> hex sha256 from sha256sum(1) output (text and binary form), without folders."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         match = re.fullmatch(r"\\?([0-9a-fA-F]{64}) [ *](.+)", line.strip())
@@ -96,8 +96,8 @@ def parse_checksums(text: str) -> dict[str, str]:
 
 
 def describe(base_url: str, *, tag: str, checksums: str, manifest: str | None, sizes: dict[str, int]) -> Release:
-    """Turn upstream's assets below `base_url` into a Release. `sizes`: bytes by asset name, from the release's listing
-    or a HEAD request. Raises ReleaseError NQR-REL-025 when what every host needs has no checksum."""
+    """Turn upstream's assets below `base_url` into a Release. `sizes`: bytes by asset name, from the release's listing or a HEAD
+    request. Raises ReleaseError NQR-REL-025 if an asset that every host needs has no checksum."""
     digests = parse_checksums(checksums)
     version = tag.removeprefix("v")
     if manifest:

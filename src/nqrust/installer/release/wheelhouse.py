@@ -1,4 +1,4 @@
-"""Step: fetch the third-party wheels that the environments need, each checked against its locked hash."""
+"""Step: fetch the environments' third-party wheels, each checked against its locked hash."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nqrust.installer.release.folders import ensure_private
 
 
 class Filled(Protocol):
-    """An environment, as far as wheels go: `covered_by` tells from what its marker file holds whether it needs none."""
+    """An environment's view of wheels. `covered_by` returns whether it needs none, from its marker file's content."""
 
     @property
     def marker(self) -> str: ...
@@ -33,9 +33,8 @@ class Filled(Protocol):
 class Wheelhouse:
     """Put every wheel of `requirements` (hash-locked files below `release_dir`) into `directory`.
 
-    `version`: what the files were locked for. `environments`: the environments that the
-    wheels are for; when all of them are complete, no wheel is needed any more and nothing is fetched. The pool is shared: a wheel
-    that is there with the right hash is not fetched again.
+    `version`: the release of the lock files. `environments`: the environments that need the wheels. Once all of them are
+    complete, the step fetches nothing. The pool is shared: the step does not fetch an existing wheel with the right hash again.
     """
 
     version: str
@@ -118,13 +117,13 @@ class Wheelhouse:
         verify_by_inspection(self, host)
 
     def _settings(self, host: Host) -> dict[str, Secret]:
-        """How this host reaches its index. Secret, because an address of an index may hold a password."""
+        """Return the variables for this host's index, as secrets, because an index's address may hold a password."""
         listing = host.run(command(self.runner, "-I", "-m", "pip", "config", "list")).stdout
         return {name: Secret(value) for name, value in pip_settings.environment(listing, os.environ).items()}
 
 
 def download_failed(error: CommandFailed | CommandTimedOut) -> StepFailed:
-    """What pip said, turned into a cause and a cure."""
+    """Turn pip's output into an error with a cure."""
     output = f"{error.stdout}\n{error.stderr}" if isinstance(error, CommandFailed) else ""
     if "THESE PACKAGES DO NOT MATCH THE HASHES" in output or "hash mismatch" in output.lower():
         return StepFailed(
@@ -145,7 +144,7 @@ def download_failed(error: CommandFailed | CommandTimedOut) -> StepFailed:
 
 
 def _cache(directory: str) -> dict[str, str]:
-    # pip's own cache would otherwise land in root's home. One that the caller named wins: the Host passes PIP_* on.
+    # pip's own cache would otherwise be in root's home. The caller's choice wins: the Host passes PIP_* on.
     return {} if os.environ.get("PIP_CACHE_DIR") else {"PIP_CACHE_DIR": f"{posixpath.dirname(directory)}/pip"}
 
 
