@@ -1,4 +1,4 @@
-"""What the command line needs of a reporter besides listening."""
+"""The reporter's methods for the command line, besides events."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class Display(Protocol):
     def emit(self, event: Event) -> None: ...
 
     def plan(self, preview: PlanPreview, *, diffs: bool = True) -> None:
-        """What would change; `diffs`: with what would become different."""
+        """Show the planned changes; `diffs`: include their diffs."""
         ...
 
     def note(self, text: str) -> None:
-        """A sentence for people, beside the run."""
+        """Show a sentence for people, outside of the run."""
         ...
 
     def summary(self, verb: str, summary: Summary) -> None:
-        """The last word of a run."""
+        """Show the end of a run."""
         ...
 
     def failure(self, error: NqrError, log_path: str = "") -> None:
-        """An error that ended things before a summary could be made."""
+        """Show an error that prevented a summary."""
         ...
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         ...

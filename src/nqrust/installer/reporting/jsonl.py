@@ -1,7 +1,7 @@
-"""JSON lines: one object a line on standard output and nothing else; the last one has `type` `summary`.
+"""JSON lines: standard output carries one object a line and nothing else; the last one has `type` `summary`.
 
-Every event becomes an object whose `type` is the event's name in snake_case and whose other keys are its
-fields. `run_finished` is left out: the summary says the same and more.
+Every event becomes an object: `type` is the event's name in snake_case, the other keys are its fields. `run_finished` is
+omitted, because the summary contains it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nqrust.installer.request import PlanPreview, Summary
 
 
 def event_name(kind: type[Event]) -> str:
-    """`StepStarted` -> `step_started`."""
+    """Return an event's name: `StepStarted` -> `step_started`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
@@ -35,7 +35,7 @@ def error_object(error: NqrError) -> dict[str, Any]:
 
 
 def summary_object(summary: Summary) -> dict[str, Any]:
-    """The contract's keys first; the others only where there is something to say."""
+    """Return the contract's keys first, then the others that are not empty."""
     shown: dict[str, Any] = {
         "type": "summary",
         "outcome": summary.outcome,
@@ -62,7 +62,7 @@ def summary_object(summary: Summary) -> dict[str, Any]:
 
 
 class JsonLinesReporter:
-    """Writes to `out`. After the summary nothing more is written. `now`: UTC time as text, or None for no
+    """Reporter for programs. Writes to `out`, and nothing after the summary. `now`: returns UTC time as text; None omits
     times."""
 
     def __init__(self, out: TextIO, now: Callable[[], str] | None = None) -> None:

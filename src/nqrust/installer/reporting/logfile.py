@@ -1,9 +1,7 @@
-"""The log of a run: every event, and what the program itself logs (the commands it ran), as lines with UTC
-times.
+"""The log of a run: every event and the program's own log records (the commands it ran), as lines with UTC times.
 
-The file comes into being with the first change or the first failure. A run that found everything as it should
-be, or that was refused before it touched anything, leaves no file: it changed nothing, its log folder
-included.
+The first change or failure creates the file. A run that found everything in place, or that was refused before any change,
+leaves no file or log folder.
 """
 
 from __future__ import annotations
@@ -38,13 +36,13 @@ def utc_now() -> datetime:
 
 
 def log_command(cmd: Command, code: int, seconds: float) -> None:
-    """For `LocalHost(observe=...)`: each command with its exit code, to the program's own logger. Arguments
-    hold no secret; input and environment are not logged."""
+    """Log each command with its exit code, for `LocalHost(observe=...)`. Arguments hold no secret; input and environment are not
+    logged."""
     logging.getLogger("nqrust.host").debug("ran %s: exit %s, %.3f s", shlex.join(cmd.argv), code, seconds)
 
 
 class LogFileReporter(logging.Handler):
-    """`directory`: where the file goes; `opened` tells whether there is one. Writing never raises."""
+    """Reporter that writes the log. `directory`: its folder; `opened`: whether the file exists. Writing never raises."""
 
     def __init__(self, directory: str = INSTALL_LOG_DIR, level: int = logging.DEBUG) -> None:
         super().__init__(level)
@@ -55,7 +53,7 @@ class LogFileReporter(logging.Handler):
         self._broken = False
 
     def attach(self) -> None:
-        """Hear what the program's own loggers say."""
+        """Receive the program's own log records."""
         logger = logging.getLogger("nqrust")
         logger.addHandler(self)
         logger.propagate = False
@@ -68,7 +66,7 @@ class LogFileReporter(logging.Handler):
             self._file.close()
             self._file = None
 
-    # --- the two ways in: engine events and log records
+    # --- the two inputs: engine events and log records
 
     def emit(self, event: Event | logging.LogRecord) -> None:
         if isinstance(event, logging.LogRecord):
@@ -84,7 +82,7 @@ class LogFileReporter(logging.Handler):
             self._write(line)
 
     def failure(self, error: NqrError, trace: str = "") -> None:
-        """An error that ended the run; `trace` goes nowhere else."""
+        """Log an error that ended the run; `trace` goes only to this log."""
         self._write(f"error   {error.code} {error.what} | {error.cure}")
         if trace:
             self._open()
@@ -101,7 +99,7 @@ class LogFileReporter(logging.Handler):
                 try:
                     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
                     break
-                except FileExistsError:  # two runs in one second
+                except FileExistsError:  # two runs in the same second
                     number += 1
                     path = self.path.removesuffix(".log") + f"-{number}.log"
             self.path = path
@@ -137,7 +135,7 @@ _BAD = {"failed": logging.ERROR, "undo-failed": logging.ERROR, "conflict": loggi
 
 
 def event_level(event: Event) -> int:
-    """As of logging: what a program printed is debug; what went wrong, a warning or an error."""
+    """Return the level for logging: debug for a program's output; warning or error for a problem."""
     if isinstance(event, StepProgress):
         return logging.DEBUG
     if isinstance(event, Notice):
@@ -150,7 +148,7 @@ def event_level(event: Event) -> int:
 
 
 def event_lines(event: Event) -> list[str]:
-    """An event as lines of the log, without time."""
+    """Return an event as lines of the log, without time."""
     if isinstance(event, RunStarted):
         return [f"run     {event.run} {event.verb}{' (resumed)' if event.resumed else ''}"]
     if isinstance(event, PhaseStarted):

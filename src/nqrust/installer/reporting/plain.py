@@ -1,4 +1,4 @@
-"""Plain lines: for pipes, files and terminals that want nothing else. One line as each thing happens."""
+"""Plain lines for pipes, files and simple terminals. One line for each event as it happens."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MARKS = {
 
 
 class PlainReporter:
-    """`out` for what happens, `err` for errors."""
+    """Reporter for plain text. `out` for events, `err` for errors."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self._out, self._err = out, err
@@ -57,7 +57,7 @@ class PlainReporter:
         if isinstance(event, StepStarted):
             return [f"  … {event.describe}"]
         if isinstance(event, StepProgress):
-            # Nobody watches a bar here, but what makes it stand still is told, once.
+            # No bar is visible here, so the reporter names each cause of a wait once.
             if not event.text.startswith("waiting for") or event.text in self._told:
                 return []
             self._told.add(event.text)
@@ -136,7 +136,7 @@ class PlainReporter:
 
 
 def _write(stream: TextIO, line: str, *, newline: bool = True) -> None:
-    """A reader that went away (EPIPE) or a full disk must not end the run."""
+    """Write a line. A closed reader (EPIPE) or a full disk must not end the run."""
     try:
         stream.write(line + ("\n" if newline else ""))
         stream.flush()

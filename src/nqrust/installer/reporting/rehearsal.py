@@ -10,11 +10,11 @@ from nqrust.installer.reporting.wording import counted, duration
 from nqrust.installer.request import Summary
 
 SHOWN = 12
-"""Lines of one kind that people see; programs and --report get all."""
+"""Maximum lines of one kind for people; programs and --report get all."""
 
 
 def rehearsal_lines(found: Rehearsal, summary: Summary) -> Iterator[tuple[str, str]]:
-    """(style, text). Styles as of a plan: phase, added, removed, context, note, total."""
+    """Yield (style, text), with a plan's styles: phase, added, removed, context, note, total."""
     yield "phase", "Measured changes of the install in a clone of this host:"
     if not found.paths:
         yield "context", "  files: nothing"
@@ -51,7 +51,7 @@ def _section(section: str, of_it: Sequence[Measured]) -> Iterator[tuple[str, str
 
 
 def size(count: int) -> str:
-    """Bytes for people: `24 MiB`."""
+    """Return bytes for people: `24 MiB`."""
     value = float(count)
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:

@@ -1,5 +1,4 @@
-"""For people at a terminal: phases with a spinner, a bar where progress is known, and a calm summary
-(Rich)."""
+"""Reporter for people at a terminal (Rich): phases with a spinner, a bar for known progress, and a calm summary."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ _PROOF_STYLES = {"passed": "green", "failed": "red", "unproven": "yellow"}
 
 
 class _KnownBar(ProgressColumn):
-    """A bar only where it is known how far things are."""
+    """A bar, shown only for known progress."""
 
     def render(self, task: Task) -> RenderableType:
         if task.total is None:
@@ -51,7 +50,7 @@ class _KnownBar(ProgressColumn):
 
 
 class TerminalReporter:
-    """`console` writes to the terminal; Rich obeys NO_COLOR and TERM=dumb by itself."""
+    """Reporter for a terminal. `console` writes to it; Rich handles NO_COLOR and TERM=dumb."""
 
     def __init__(self, console: Console) -> None:
         _load_all_of_rich()
@@ -208,8 +207,7 @@ class TerminalReporter:
 
 
 def _load_all_of_rich() -> None:
-    """Rich loads parts of itself when they are first used, and an uninstall takes its files away before the
-    summary."""
+    """Load Rich completely: it loads parts on first use, and an uninstall removes its files before the summary."""
     table = Table.grid(padding=(0, 2))
     table.add_row(Text("warm", style="dim"), Text("–✓…", style="bold red"))
     Console(file=io.StringIO(), force_terminal=True).print(table, Text("", style="green"), soft_wrap=True)

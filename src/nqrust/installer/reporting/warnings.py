@@ -1,4 +1,4 @@
-"""Lets only warnings and errors through to another reporter."""
+"""A filter that passes only warnings and errors to another reporter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nqrust.installer.engine.events import Event, Notice, Reporter
 
 @dataclass(frozen=True)
 class WarningsOnly:
-    """`onward` hears notices that are more than information, and nothing else."""
+    """The filter. `onward` receives only notices above information."""
 
     onward: Reporter
 

@@ -1,4 +1,4 @@
-"""Sentences and layout that the reporters for people share. Pure."""
+"""Sentences and layout shared by the reporters for people. Pure."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _OUTCOMES = {
     "refused": "The {verb} was refused; nothing was touched.",
 }
 DIFF_LIMIT = 200
-"""Lines of one diff that are shown; the rest is counted."""
+"""Maximum lines of one diff; the reporter counts the rest."""
 
 
 def duration(seconds: float) -> str:
-    """`0.4 s`, `12 s`, `3 min 5 s`."""
+    """Return seconds for people: `0.4 s`, `12 s`, `3 min 5 s`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -45,7 +45,7 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 def headline(verb: str, summary: Summary) -> str:
-    """One sentence: how it ended."""
+    """Return one sentence with the outcome."""
     if verb == "plan" and summary.failure is not None:
         return "No plan: the host or the request does not allow one."
     if verb == "rehearsal" and summary.exit_code == 130:
@@ -73,12 +73,12 @@ def headline(verb: str, summary: Summary) -> str:
 
 
 def figures(summary: Summary) -> str:
-    """`12 changed, 34 already so, 1 min 5 s`."""
+    """Return counts and time: `12 changed, 34 already so, 1 min 5 s`."""
     return f"{summary.changed} changed, {summary.satisfied} already so, {duration(summary.seconds)}"
 
 
 def facts(verb: str, summary: Summary) -> list[tuple[str, str]]:
-    """Label and value of what a user needs next."""
+    """Return label and value of the facts that a user needs next."""
     rows: list[tuple[str, str]] = []
     titles = {"ui": "Web UI", "manager": "Manager API", "agent": "Agent"}
     rows += [(titles.get(name, name), url) for name, url in summary.urls.items()]
@@ -98,8 +98,7 @@ def facts(verb: str, summary: Summary) -> list[tuple[str, str]]:
 
 
 def error_lines(error: NqrError, told: Container[str] = ()) -> list[str]:
-    """`CODE  what` and `cure`, for it and for every finding in it, but for those `told` already (by their
-    what)."""
+    """Return `CODE  what` and `cure`, for the error and each of its findings. Skips those `told` already (by their what)."""
     if isinstance(error, PreflightRefused) and error.findings:
         lines: list[str] = []
         for finding in error.findings:
@@ -107,16 +106,16 @@ def error_lines(error: NqrError, told: Container[str] = ()) -> list[str]:
                 continue
             lines += [f"{finding.code}  {finding.what}", f"  cure: {finding.cure}"]
         return lines
-    return [plain(line) for line in (f"{error.code}  {error.what}", f"  cure: {error.cure}")]  # may name what a guest said
+    return [plain(line) for line in (f"{error.code}  {error.what}", f"  cure: {error.cure}")]  # may contain text from a guest
 
 
 def run_notes(verb: str, summary: Summary) -> list[str]:
-    """Notes of a run that its headline does not say already."""
+    """Return the run's notes that its headline does not contain."""
     return [note for note in summary.notes if note != headline(verb, summary)]
 
 
 def plan_notes(summary: Summary) -> list[str]:
-    """Notes of a plan that its preview does not say already."""
+    """Return the plan's notes that its preview does not contain."""
     said = summary.preview.warnings if summary.preview else ()
     return [note for note in summary.notes if note not in said]
 
@@ -128,7 +127,7 @@ def proof_line(proof: ProofSummary) -> str:
 
 
 def plan_lines(preview: PlanPreview, *, diffs: bool = True) -> Iterator[tuple[str, str]]:
-    """(style, text) of a plan. Styles: phase, change, conflict, added, removed, context, note, total."""
+    """Yield (style, text) of a plan. Styles: phase, change, conflict, added, removed, context, note, total."""
     if preview.verb in _REMOVING:
         yield from _removal_lines(preview, diffs)
         return
