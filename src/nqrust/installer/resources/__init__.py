@@ -1,1 +1,1 @@
-"""What is rendered onto a host: pure functions from settings to text, each compared with a golden file in the tests."""
+"""Files that nqr renders onto a host: pure functions from settings to text. Tests compare each with a golden file."""

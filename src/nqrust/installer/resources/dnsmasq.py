@@ -1,4 +1,4 @@
-"""Our own dnsmasq, for the VM bridge and nothing else (dnsmasq(8))."""
+"""nqr's own dnsmasq, only for the VM bridge (dnsmasq(8))."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ its default of 150 would let one guest take all."""
 
 
 def serves_dns(network: NetworkSettings, ports: tuple[ListeningPort, ...]) -> bool:
-    """Whether guests can be given name service on the gateway: no if someone holds port 53 on every address."""
+    """Return whether the gateway can serve DNS to guests: no if a program holds port 53 on every address."""
     if network.mode is not NetworkMode.nat:
         return False
     return not any(p.port == 53 and p.address in ("0.0.0.0", "::", "*") for p in ports)
 
 
 def dnsmasq_conf(network: NetworkSettings, *, dns: bool, nameservers: tuple[str, ...] = ()) -> str:
-    """The whole configuration; dnsmasq is started with --conf-file, so the host's own is not read.
+    """Return the whole configuration; --conf-file makes dnsmasq ignore the host's own.
 
-    `dns`: answer queries on the gateway; else guests are given `nameservers` (loopback ones left out).
+    `dns`: answer queries on the gateway; otherwise guests get `nameservers` (without loopback addresses).
     """
     netmask = ipaddress.IPv4Network(network.cidr).netmask
     lines = [
@@ -35,7 +35,7 @@ def dnsmasq_conf(network: NetworkSettings, *, dns: bool, nameservers: tuple[str,
         "keep-in-foreground",
         "log-facility=-",
         f"port={53 if dns else 0}",
-        # Each VM has a reservation before it boots: a pool would only be for a guest that calls itself another, again and again.
+        # Each VM has a reservation before it boots. Only a guest that keeps changing its identity would use up a pool.
         f"dhcp-range={network.dhcp_first},static,{netmask},1h",
         f"dhcp-hostsdir={paths.DHCP_HOSTS_DIR}",
         f"dhcp-leasefile={paths.DHCP_LEASES}",

@@ -12,13 +12,14 @@ from nqrust.installer.context import Context
 
 
 def config_yaml(context: Context) -> str:
-    """The settings of this installation in the form that --config takes; it holds no secret."""
+    """Return this installation's settings in the --config format, without secrets."""
     body = yaml.safe_dump(context.settings.model_dump(mode="json"), sort_keys=False, default_flow_style=False)
     return "# The settings of this installation, in the form of `nqr install --config FILE`. Written by nqr.\n" + body
 
 
 def bootstrap_json(context: Context) -> str:
-    """Hashes of the first administrator, root's CLI token and this host's join token (contract.auth.Bootstrap)."""
+    """Return hashes of the first administrator's password, root's CLI token and this host's join token
+    (contract.auth.Bootstrap)."""
     secrets = context.secrets
     bootstrap = Bootstrap(
         admin_username="admin",

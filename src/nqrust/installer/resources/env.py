@@ -1,6 +1,6 @@
 """Environment files of the services: manager.env, agent.env, ui.env.
 
-The form is the part that systemd.exec(5) (EnvironmentFile=) and sh(1) read alike: KEY=value, single quotes where needed.
+The form is the subset that systemd.exec(5) (EnvironmentFile=) and sh(1) read alike: KEY=value, single quotes if needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HEADER = "# Written by nqr. Change settings with `nqr install`; an edit here is 
 
 
 def env_line(key: str, value: str) -> str:
-    """One KEY=value line. Raises ValueError for a value that neither reader could take (quote, newline)."""
+    """Return one KEY=value line. Raises ValueError for a value that neither reader accepts (quote, newline)."""
     if _PLAIN.fullmatch(value):
         return f"{key}={value}\n"
     if "'" in value or "\n" in value:
@@ -36,13 +36,13 @@ def _flag(value: bool) -> str:
 
 
 def database_host(context: Context) -> str:
-    """127.0.0.1 for a local database: never a name that could resolve elsewhere."""
+    """Return 127.0.0.1 for a local database: a name could resolve elsewhere."""
     db = context.settings.database
     return "127.0.0.1" if db.type is DbType.local else db.host
 
 
 def database_port(context: Context) -> int:
-    """The remote server's, or that of the local cluster that is there (or that its packages will make)."""
+    """Return the port of the remote server, or of the local cluster (existing, or to be created by its packages)."""
     db = context.settings.database
     if db.type is DbType.remote:
         return db.port
@@ -50,7 +50,7 @@ def database_port(context: Context) -> int:
 
 
 def database_url(context: Context) -> str:
-    """libpq URI (PostgreSQL documentation 34.1.1.2), every part percent-encoded."""
+    """Return the libpq URI (PostgreSQL documentation 34.1.1.2), every part percent-encoded."""
     db = context.settings.database
     user, password = quote(db.user, safe=""), quote(context.secrets.db_password.reveal(), safe="")
     host = database_host(context)
@@ -76,7 +76,7 @@ def manager_env(context: Context) -> Secret:
 
 
 def manager_base(context: Context) -> str:
-    """Where programs of this host reach the manager."""
+    """Return the manager's address for programs of this host."""
     settings = context.settings
     if not settings.has_manager:
         return settings.agent.manager_base

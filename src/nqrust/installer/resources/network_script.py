@@ -1,4 +1,4 @@
-"""The script that nqrust-network.service runs at boot: bridge, address and rules, as the installer made them."""
+"""The script that nqrust-network.service runs at boot: it restores the installer's bridge, address and rules."""
 
 from __future__ import annotations
 

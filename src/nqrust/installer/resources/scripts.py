@@ -1,6 +1,6 @@
-"""Helper scripts of an installation: thin, for people who look for a script before they look for a program.
+"""Helper scripts of an installation: thin, for people who look for a script before a program.
 
-`undo.sh`, the fourth, is a link to the script that every run keeps current (operations/standing_undo.py).
+`undo.sh`, the fourth, is a link to the script that every run updates (operations/standing_undo.py).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ exec "$nqr" {verb} "$@"
 
 
 def helper_scripts(layout: Layout) -> dict[str, str]:
-    """Name in the scripts folder -> content. Paths of a layout need no quotes (settings.AbsolutePath)."""
+    """Return name in the scripts folder -> content. Paths of a layout need no quotes (settings.AbsolutePath)."""
     nqr = f"{layout.installer_dir}/venv/bin/nqr"
     return {
         "uninstall.sh": _UNINSTALL.format(nqr=nqr, undo=paths.UNDO_SCRIPT),
