@@ -1,5 +1,5 @@
-"""What settings must not say together. Each check tells which settings and where they came from; an option is
-never accepted and then ignored."""
+"""Checks for contradictory settings. Each error names the settings and their sources. nqr never accepts an option without
+effect."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ class Source(Protocol):
 
 
 def check_consistency(settings: Settings, given: Mapping[str, Source], notes: list[str]) -> None:
-    """Raises UsageError NQR-CFG-009 (do not go together) or NQR-CFG-012 (names a file that is not there);
-    adds to `notes` what is only worth telling. `given` holds what is no default."""
+    """Check the settings together and add remarks to `notes`. `given`: the settings that are not defaults.
+
+    Raises UsageError NQR-CFG-009 (contradiction) or NQR-CFG-012 (a named file is missing).
+    """
     _ui_fits_mode(settings, given, notes)
     _database(settings, given)
     _listeners_differ(settings)
@@ -86,11 +88,11 @@ APPLIES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     "manager.reconciler_disabled": _HAS_MANAGER,
     "ui.bind": _HAS_UI,
 }
-"""Settings that count only where the function says so, and the words for it; the others count everywhere."""
+"""Setting -> the condition under which it has an effect, and its description. Other settings always have one."""
 
 
 def _all_have_an_effect(settings: Settings, given: Mapping[str, Source], notes: list[str]) -> None:
-    """A flag that can do nothing here is refused. Environment and file may serve several hosts, so there it is told."""
+    """Refuse a flag without effect. For environment and file, add a note instead: they may serve several hosts."""
     defaults = Settings()
     for name, (applies, where) in APPLIES.items():
         item = given.get(name)
@@ -163,7 +165,7 @@ def _named_files_exist(settings: Settings, given: Mapping[str, Source]) -> None:
     )
     for name, path, is_there, what in wanted:
         item = given.get(name)
-        # A join token is used once; a re-run must not ask for its file again.
+        # A host uses its join token once, so a re-run must not require the file.
         if path and item and item.kind != "recorded" and not is_there(path):
             raise UsageError(
                 "NQR-CFG-012",

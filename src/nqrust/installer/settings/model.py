@@ -1,5 +1,5 @@
-"""What is to be installed, typed. One value of `Settings` is the whole intent; how it is gathered (flags > environment >
---config YAML > what the last install recorded > the mode's defaults) is in `settings/sources.py`.
+"""The typed settings of an installation. One value of `Settings` is the whole intent. `settings/sources.py` gathers it: flags
+> environment > --config YAML > the last install's record > the mode's defaults.
 
 The same model is the `--config` file's schema (`nqr config schema`) and `config.yaml` on the installed host.
 """
@@ -20,7 +20,7 @@ from nqrust.installer.settings.firecracker import DIGESTS, VERSION
 
 class Mode(str, Enum):
     production = "production"  # everything on this host
-    dev = "dev"  # upstream's name for a development host; the same as production
+    dev = "dev"  # upstream's name for a development host; same as production
     minimal = "minimal"  # production without the web UI
     manager = "manager"  # control plane only
     agent = "agent"  # worker node only
@@ -93,7 +93,7 @@ class PathSettings(Section):
 
 
 class NetworkSettings(Section):
-    """`cidr` is the VM network of NAT and isolated mode; its first address is the gateway on the bridge."""
+    """VM network. `cidr`: the range for NAT and isolated mode; its first address is the gateway on the bridge."""
 
     mode: NetworkMode = NetworkMode.nat
     bridge_name: InterfaceName = names.BRIDGE
@@ -122,7 +122,7 @@ class NetworkSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """The password never stands here: it comes from `password_file`, DB_PASSWORD, or is generated (local)."""
+    """PostgreSQL. The model has no password: it comes from `password_file`, DB_PASSWORD, or is generated (local)."""
 
     type: DbType = DbType.local
     host: str = "localhost"
@@ -158,8 +158,9 @@ class UiSettings(Section):
 
 
 class ReleaseSettings(Section):
-    """`source`: `bundled`; this version refuses a URL and `github:OWNER/REPO[@TAG]`. `source_dir`: a source tree to build.
-    `public_key`: file with the publisher's Ed25519 public key (PEM) for a signed release, refused with `bundled`."""
+    """Release to install. `source`: `bundled`; this version refuses a URL and `github:OWNER/REPO[@TAG]`. `source_dir`: a
+    source tree to build. `public_key`: file with the publisher's Ed25519 public key (PEM) for a signed release, refused with
+    `bundled`."""
 
     source: str = "bundled"
     source_dir: AbsolutePath | None = None
@@ -176,7 +177,7 @@ FirecrackerVersion = Annotated[str, AfterValidator(_known_firecracker)]
 
 
 class Settings(Section):
-    """The whole intent. Everything has a default, so an empty config file is a valid one."""
+    """The whole intent. Everything has a default, so an empty config file is valid."""
 
     mode: Mode = Mode.production
     vmm: VmmChoice = VmmChoice.auto

@@ -1,7 +1,5 @@
-"""Every setting once: its dotted name, flag, environment variables and a line of help. Data only and cheap to
-import, so that `nqr --help` needs no model. `settings/sources.py`, the command line and the documentation all
-read this table.
-"""
+"""The table of settings: dotted name, flag, environment variables and a line of help. It is plain data and cheap to import,
+so `nqr --help` needs no model. `settings/sources.py`, the command line and the documentation all read this table."""
 
 from __future__ import annotations
 
@@ -12,19 +10,19 @@ from nqrust.installer.settings.firecracker import DIGESTS
 
 
 class Form(str, Enum):
-    """How a value is written in text."""
+    """The text form of a value."""
 
     text = "text"
     number = "number"
     boolean = "boolean"
-    path = "path"  # relative ones are taken from the working directory
+    path = "path"  # relative paths start in the working directory
     choice = "choice"
 
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. `name`: dotted, as in the YAML file. `upstream_env`: upstream's variable; NQR_<FLAG> is
-    added to it and wins. `off`: the flag that turns a boolean off."""
+    """One setting. `name`: dotted, as in the YAML file. `upstream_env`: upstream's variable; NQR_<FLAG> also works and wins.
+    `off`: the flag that turns a boolean off."""
 
     name: str
     flag: str
@@ -38,7 +36,7 @@ class Option:
 
     @property
     def parameter(self) -> str:
-        """Python name of the flag."""
+        """Return the flag's Python name."""
         return self.flag.removeprefix("--").replace("-", "_")
 
     @property
@@ -47,7 +45,7 @@ class Option:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Environment variables in the order in which they win."""
+        """Return environment variables by precedence, highest first."""
         return (self.nqr_env, self.upstream_env) if self.upstream_env else (self.nqr_env,)
 
 
@@ -198,12 +196,12 @@ MODE_DEFAULTS: dict[str, dict[str, object]] = {
     "manager": {},
     "agent": {"components.ui": False},
 }
-"""What a mode changes in the defaults; the rest of what it means is in `Settings.has_*`."""
+"""Defaults that a mode changes; `Settings.has_*` define its other effects."""
 
 
 @dataclass(frozen=True)
 class RunFlag:
-    """A flag that says how to run; it is no setting, so it is neither in the YAML file nor remembered."""
+    """A flag for one run. It is not a setting: nqr does not record it, and the YAML file does not contain it."""
 
     flag: str
     help: str

@@ -1,4 +1,4 @@
-"""What an install remembers of its settings, so that a re-run without flags asks for the same."""
+"""The settings that an install records, so that a re-run without flags uses the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nqrust.installer.settings.options import MODE_DEFAULTS, OPTIONS
 
 
 def value_of(settings: Settings, name: str) -> object:
-    """The value of a setting by its dotted name, as JSON has it."""
+    """Return the JSON value of a setting by its dotted name."""
     value: Any = settings
     for part in name.split("."):
         value = getattr(value, part)
@@ -17,10 +17,9 @@ def value_of(settings: Settings, name: str) -> object:
 
 
 def remembered(settings: Settings) -> dict[str, object]:
-    """Dotted name -> value of what differs from the defaults of its mode, and the mode.
+    """Return dotted name -> value of the settings that differ from their mode's defaults, and the mode.
 
-    What merely was a default is left out: it must not outlive a change of mode, nor hold back a better
-    default.
+    Excludes defaults: they must not survive a change of mode, nor block a better default.
     """
     defaults = Settings(mode=settings.mode)
     of_mode = MODE_DEFAULTS[settings.mode.value]

@@ -1,9 +1,9 @@
-"""Where settings come from, and which source wins:
+"""Sources of settings, highest precedence first:
 
-    flags > environment > --config YAML > what the last install recorded > the mode's defaults
+flags > environment > --config YAML > the last install's record > the mode's defaults
 
-`gather` is pure but for the files that settings name (a password file is read, others are looked for). Every
-value keeps its provenance, so that `nqr config show` and error messages can tell where it came from.
+`gather` is pure except for files that settings name (it reads a password file and looks for others). Every value keeps its
+provenance for `nqr config show` and error messages.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 @dataclass(frozen=True)
 class Given:
-    """A value and its source: `kind` is flag | environment | config | recorded | default, `label` is for
-    people."""
+    """A value and its source: `kind` is flag | environment | config | recorded | default, `label` is for people."""
 
     value: object
     kind: str
@@ -42,8 +41,8 @@ class Given:
 
 @dataclass(frozen=True)
 class Gathered:
-    """The whole intent with its provenance. `given`: every setting by dotted name, in the order of the table.
-    `explicit`: those that are no default. `notes`: sentences worth telling."""
+    """The whole intent with its provenance. `given`: every setting by dotted name, in the table's order. `explicit`: those
+    that are not defaults. `notes`: remarks for the user."""
 
     settings: Settings
     given: dict[str, Given]
@@ -61,9 +60,8 @@ def gather(
     recorded: Mapping[str, object] | None = None,
     cwd: str = "/",
 ) -> Gathered:
-    """Settings from all sources. `flags`: dotted name -> value as typed (None: not given). `recorded`: dotted
-    name -> value as `settings_record.remembered` gave it. `cwd`: relative paths in flags and variables start
-    there.
+    """Merge settings from all sources. `flags`: dotted name -> value as typed (None: not given). `recorded`: dotted name ->
+    value from `settings_record.remembered`. `cwd`: base of relative paths in flags and variables.
 
     Raises UsageError NQR-USE-003 (flag), NQR-CFG-005..009 and NQR-CFG-012.
     """
@@ -87,7 +85,7 @@ def gather(
 
 
 def parse_boolean(text: str) -> bool | None:
-    """true/false, 1/0, yes/no, on/off in any case; None for anything else."""
+    """Parse true/false, 1/0, yes/no, on/off in any case; return None for anything else."""
     word = text.strip().lower()
     return True if word in _TRUE else False if word in _FALSE else None
 
@@ -107,7 +105,7 @@ def _from_config(config: ConfigFile) -> dict[str, Given]:
                 "Put the password in a file (mode 0600) and set database.password_file, or set DB_PASSWORD.",
             )
         if key in sections and (leaf.value is None or leaf.value == {}):
-            continue  # an empty section says nothing
+            continue  # an empty section sets nothing
         if key in sections:
             raise UsageError(
                 "NQR-CFG-006",
@@ -117,7 +115,7 @@ def _from_config(config: ConfigFile) -> dict[str, Given]:
         if key not in BY_NAME:
             raise UsageError("NQR-CFG-005", f"{where}: there is no setting {key}.", _did_you_mean_key(key, sections))
         if leaf.value is None:
-            continue  # `key:` alone says nothing
+            continue  # `key:` alone sets nothing
         found[key] = Given(leaf.value, "config", where)
     return found
 
@@ -209,8 +207,8 @@ def _validate(given: Mapping[str, Given]) -> Settings:
 
 
 def _dhcp_range(merged: Mapping[str, object]) -> dict[str, object]:
-    """Another VM network brings its own address range: as .10 to .250 in a /24, between 2 and the last in a
-    small one. Empty where the network is the default or no network."""
+    """Return the DHCP range of another VM network: .10 to .250 in a /24, between 2 and the last address in a small one. Empty
+    for the default network or an invalid one."""
     try:
         net = ipaddress.IPv4Network(str(merged["network.cidr"]))
     except (KeyError, ValueError):
@@ -221,7 +219,7 @@ def _dhcp_range(merged: Mapping[str, object]) -> dict[str, object]:
 
 
 def nested(flat: Mapping[str, object]) -> dict[str, Any]:
-    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    """Return a nested mapping: {"a.b": 1} -> {"a": {"b": 1}}."""
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         section, _, key = name.partition(".")
@@ -290,8 +288,8 @@ def _default(settings: Settings, option: Option) -> Given:
 
 
 def _password(settings: Settings, given: Mapping[str, Given], environ: Mapping[str, str], notes: list[str]) -> Secret | None:
-    """The database password: a file named by flag wins over NQR_DB_PASSWORD and DB_PASSWORD, which win over a file named
-    elsewhere."""
+    """Return the database password. A file named by flag wins over NQR_DB_PASSWORD and DB_PASSWORD, which win over a file
+    named elsewhere."""
     filled = [name for name in ("NQR_DB_PASSWORD", "DB_PASSWORD") if environ.get(name)]
     from_env = environ[filled[0]] if filled else ""
     if len({environ[name] for name in filled}) > 1:
@@ -307,7 +305,7 @@ def _password(settings: Settings, given: Mapping[str, Given], environ: Mapping[s
 
 
 def read_password(path: str, notes: list[str]) -> Secret:
-    """The first line of a file. Raises UsageError NQR-CFG-013 when there is none."""
+    """Return the first line of a file. Raises UsageError NQR-CFG-013 if there is none."""
     cure = "Put the password alone on the first line of a file that root can read, mode 0600."
     try:
         with open(path, encoding="utf-8") as file:

@@ -1,8 +1,7 @@
 """The `--config` file, read strictly: a mapping of plain values, never executed.
 
-YAML 1.1 (yaml.org/spec/1.1) can name program objects by tag and can grow without bound through aliases;
-neither has a use in a settings file, so both are refused, as are duplicate keys, which PyYAML would resolve
-in silence.
+YAML 1.1 (yaml.org/spec/1.1) can name program objects by tag and grow without bound through aliases. A settings file needs
+neither, so nqr refuses both. It also refuses duplicate keys, which PyYAML resolves silently.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Leaf:
-    """A value and the line (from 1) on which it stands."""
+    """A value and its line number (from 1)."""
 
     value: object
     line: int
@@ -28,15 +27,14 @@ class Leaf:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """`leaves`: dotted key -> value. Sections are folded into the key; lists and empty sections are
-    values."""
+    """A parsed file. `leaves`: dotted key -> value. Keys include their sections; lists and empty sections are values."""
 
     path: str
     leaves: dict[str, Leaf] = field(default_factory=dict)
 
 
 def load(path: str) -> ConfigFile:
-    """Read and parse a file. Raises UsageError NQR-CFG-001 when it cannot be read, else as `parse`."""
+    """Read and parse a file. Raises UsageError NQR-CFG-001 if it is unreadable, else as `parse`."""
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -50,7 +48,7 @@ def load(path: str) -> ConfigFile:
 
 
 def parse(data: bytes, path: str) -> ConfigFile:
-    """Parse the content of `path` (named in messages only). An empty file is a valid one.
+    """Parse the content of `path` (used only in messages). An empty file is valid.
 
     Raises UsageError: NQR-CFG-002 malformed, NQR-CFG-003 duplicate key, NQR-CFG-004 tag or alias, NQR-CFG-006
     not a mapping.
