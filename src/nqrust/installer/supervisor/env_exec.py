@@ -1,13 +1,12 @@
-"""Becomes a service's process: what systemd does between fork and exec, for supervisors that do not.
+"""Program that becomes a service's process: systemd's work between fork and exec, for other supervisors.
 
     python -I -m nqrust.installer.supervisor.env_exec [--user U] [--group G] [--env-file F] [--setenv K=V] ...
     -- ARGV
 
-The environment starts clean, gets the file (read with root's rights, so it need not be readable for the
-service) and the
-`--setenv` values; then the user is dropped to and ARGV executed in this very process. `--hold-stop JSON`:
-ARGV is run to its end, and on SIGTERM the argv in JSON is run (a oneshot service that counts as active until
-stopped). Standard library only: it runs at each start of each service.
+The environment starts clean, then gets the file and the `--setenv` values. Root reads the file, so the service needs no
+access to it. Then the process drops to the user and executes ARGV. `--hold-stop JSON`: run ARGV to its end, and on SIGTERM
+run the argv in JSON (a oneshot service that counts as active until stopped). Standard library only, because this runs at
+every start of every service.
 """
 
 from __future__ import annotations
@@ -25,9 +24,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def parse_env_file(text: str) -> dict[str, str]:
-    """The form of systemd.exec(5) EnvironmentFile=: `NAME=value` lines, `#` and `;` comments, single or
-    double quotes, backslash escapes outside single quotes, a backslash at the end of a line continues it. No
-    expansion."""
+    """Parse the form of systemd.exec(5) EnvironmentFile=: `NAME=value` lines, `#` and `;` comments, single or double quotes,
+    backslash escapes outside single quotes. A backslash at the end of a line continues it. No expansion."""
     found: dict[str, str] = {}
     for line in text.replace("\\\n", "").splitlines():
         line = line.strip()
@@ -45,7 +43,7 @@ def _unquoted(raw: str) -> str:
         char = raw[i]
         if char == "\\" and quote != "'" and i + 1 < len(raw):
             follower = raw[i + 1]
-            # Within double quotes a backslash is one only before the characters that need it.
+            # Within double quotes a backslash escapes only these characters.
             out.append(follower if quote != '"' or follower in '"\\`$' else char + follower)
             i += 2
             continue
@@ -77,7 +75,7 @@ def environment(user: str, env_file: str | None, assignments: list[str]) -> dict
 
 
 def become(user: str, group: str | None) -> None:
-    """Drop to the user for good: groups first, then gid, then uid (setuid(2))."""
+    """Drop to the user permanently: groups first, then gid, then uid (setuid(2))."""
     entry = pwd.getpwnam(user)
     gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
     if os.geteuid() == 0 and (entry.pw_uid, gid) != (0, 0):
@@ -87,12 +85,12 @@ def become(user: str, group: str | None) -> None:
 
 
 def _run(argv: list[str], env: dict[str, str]) -> int:
-    pid = os.posix_spawnp(argv[0], argv, env, setsigmask=[])  # not the signals that we keep blocked
+    pid = os.posix_spawnp(argv[0], argv, env, setsigmask=[])  # without the signals that this process blocks
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def hold(argv: list[str], stop: list[str], env: dict[str, str]) -> int:
-    """Run `argv`, wait for SIGTERM or SIGINT, run `stop`. A signal that comes early waits for its turn."""
+    """Run `argv`, wait for SIGTERM or SIGINT, run `stop`. An early signal stays pending."""
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     code = _run(argv, env)
@@ -132,7 +130,7 @@ def main(arguments: list[str]) -> None:
 
 
 def raise_file_limit(wanted: int = 65536) -> None:
-    """As many open files as systemd's LimitNOFILE= gives, or as this machine allows."""
+    """Raise the open-file limit to systemd's LimitNOFILE=, or to this machine's maximum."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)

@@ -1,4 +1,4 @@
-"""Which listening ports the services of an installation hold: found by process, so that settings do not matter."""
+"""Listening ports that an installation's services hold, found by process, independent of settings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from nqrust.installer.supervisor.port import Supervisor
 
 
 def own_processes(host: Host, supervisor: Supervisor, services: Iterable[str]) -> frozenset[int]:
-    """Main processes of these services that run, and all that descends from them, but for what lives on without them
-    (VMs are in sessions of their own, and hold no port that a setting names)."""
+    """Return the running main processes of these services and their descendants. Excludes processes that outlive a service:
+    VMs have their own sessions, and hold no port that a setting names."""
     mains = {state.pid for name in services if (state := supervisor.state(host, name)).active and state.pid}
     if not mains:
         return frozenset()
@@ -29,7 +29,7 @@ def own_processes(host: Host, supervisor: Supervisor, services: Iterable[str]) -
 
 
 def overlaps(port: ListeningPort, address: str, number: int) -> bool:
-    """Whether a TCP socket that listens there keeps another from listening on ADDRESS:NUMBER (bind(2), EADDRINUSE)."""
+    """Return whether this listening TCP socket prevents another on ADDRESS:NUMBER (bind(2), EADDRINUSE)."""
     return (
         port.protocol == "tcp"
         and port.port == number
@@ -43,7 +43,7 @@ def overlaps(port: ListeningPort, address: str, number: int) -> bool:
 
 
 def split_bind(bind: str) -> tuple[str, int]:
-    """ADDRESS and port of ADDRESS:PORT; brackets of an IPv6 address are taken off."""
+    """Split ADDRESS:PORT, and remove the brackets of an IPv6 address."""
     address, _, port = bind.rpartition(":")
     return address.strip("[]"), int(port)
 
@@ -52,7 +52,7 @@ _ANY = ("0.0.0.0", "::", "*")
 
 
 def _parent(host: Host, pid: int) -> int:
-    """proc_pid_stat(5): the fourth field; the second may hold blanks and brackets."""
+    """Return the fourth field of proc_pid_stat(5); the second may contain blanks and parentheses."""
     try:
         return int(host.read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[1])
     except (HostError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""What starts our services and keeps them running. One small file each implements it."""
+"""The supervisor, which starts nqr's services and keeps them running. One small file implements each."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from nqrust.installer.supervisor.spec import ServiceSpec, ServiceState
 
 
 class Supervisor(Protocol):
-    """Names may be given with or without the supervisor's suffix. Methods that act raise HostError."""
+    """A supervisor. Names may include its suffix. Methods that act raise HostError."""
 
     @property
     def name(self) -> str:
-        """Also the one in undo records."""
+        """Return the supervisor's name, also used in undo records."""
         ...
 
     def detect(self, host: Host) -> bool:
-        """Whether this machine is run by it."""
+        """Return whether this supervisor runs the machine."""
         ...
 
     def unit_name(self, name: str) -> str:
-        """The service's name in the supervisor's own words."""
+        """Return the supervisor's name for the service."""
         ...
 
     def unit_path(self, name: str) -> str:
-        """Where its file goes."""
+        """Return the path of the service's file."""
         ...
 
     def render(self, spec: ServiceSpec) -> str:
-        """Content of that file."""
+        """Return the content of that file."""
         ...
 
     def state(self, host: Host, name: str) -> ServiceState:
-        """Never raises for a service or a supervisor that is not there: that is a state."""
+        """Return the state. A missing service or supervisor is a state and never raises."""
         ...
 
     def reload(self, host: Host) -> None:
-        """Read files that changed; running services are left alone."""
+        """Read changed files, without effect on running services."""
         ...
 
     def enable(self, host: Host, name: str) -> None: ...
@@ -51,13 +51,13 @@ class Supervisor(Protocol):
     def stop(self, host: Host, name: str) -> None: ...
 
     def log_tail(self, host: Host, name: str, lines: int = 10) -> list[str]:
-        """The last lines it logged; empty when there are none or they cannot be read."""
+        """Return the last logged lines, or none if the log is empty or unreadable."""
         ...
 
     def log_hint(self, name: str) -> str:
-        """The command with which a person reads the log."""
+        """Return a command for people to read the log."""
         ...
 
     def undo_arguments(self) -> dict[str, Any]:
-        """What the undo verb `unit` needs beyond the service's name in order to reach the supervisor."""
+        """Return the arguments that the undo verb `unit` needs besides the service's name to reach the supervisor."""
         ...

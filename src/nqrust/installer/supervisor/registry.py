@@ -1,4 +1,4 @@
-"""Which supervisors we know. A new one is a new small file and a line here."""
+"""The known supervisors. A new one is a new small file and a line here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from nqrust.installer.supervisor.systemd import SYSTEMD
 
 
 def for_facts(supervisor: str, supervisord: Supervisord | None = None) -> Supervisor:
-    """The supervisor for `Facts.supervisor` (`systemd` or `none`). `supervisord`: its places, where not the
-    default."""
+    """Return the supervisor for `Facts.supervisor` (`systemd` or `none`). `supervisord`: its paths, if not the defaults."""
     if supervisor == "systemd":
         return SYSTEMD
     return supervisord or Supervisord()

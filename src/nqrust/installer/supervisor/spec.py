@@ -1,4 +1,4 @@
-"""A service, said without the words of any one supervisor."""
+"""A service, described independently of any supervisor."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from enum import Enum
 
 
 class Hardening(str, Enum):
-    """How much of the machine a service may see."""
+    """A service's access to the machine."""
 
     none = "none"
-    strict = "strict"  # no privilege at all, writes only where `read_write` says
-    sudo = "sudo"  # like strict, but it may become root through sudo, which rules out "no new privileges"
-    host = "host"  # works on the machine itself; what it starts outlives it, so no namespace of its own
+    strict = "strict"  # no privileges; writes only to `read_write`
+    sudo = "sudo"  # like strict, but may become root through sudo, which excludes "no new privileges"
+    host = "host"  # works on the machine; its children outlive it, so it has no private namespace
 
 
 class Restart(str, Enum):
@@ -23,15 +23,13 @@ class Restart(str, Enum):
 
 @dataclass(frozen=True)
 class ServiceSpec:
-    """`name` without a suffix. `argv` starts with an absolute path. `env_file` is read with root's rights, in
-    the form of systemd.exec(5) EnvironmentFile=, so secrets in it never show in argv.
+    """A service. `name` without a suffix. `argv` starts with an absolute path. The supervisor reads `env_file` as root, in
+    the form of systemd.exec(5) EnvironmentFile=, so its secrets never show in argv.
 
-    `after`, `wants`, `requires`: names of our services (without suffix) or units of the system (with one).
-    `order`: start order where the supervisor has no dependencies, low first. `oneshot`: runs to its end and
-    then counts as active; `stop_argv` takes back what it did. `keeps_children`: what it started lives on when
-    it stops.
-    `read_write`: paths it writes to. `runtime_directory`: a name below /run that is its own. Seconds for
-    `stop_seconds`.
+    `after`, `wants`, `requires`: names of nqr's services (without suffix) or of system units (with one). `order`: start order
+    for supervisors without dependencies, low first. `oneshot`: runs to its end and then counts as active; `stop_argv` reverts
+    its work. `keeps_children`: its children survive its stop. `read_write`: paths it writes to. `runtime_directory`: name of
+    its folder below /run. `stop_seconds` in seconds.
     """
 
     name: str
@@ -60,9 +58,9 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class ServiceState:
-    """`since`: seconds since the epoch at which it became active, None when unknown. `stale_file`: its file
-    changed since the supervisor read it. `blocked`: someone forbade it to start (masked). `text`: for
-    people. `pid`: of its main process, 0 when there is none or it is unknown."""
+    """A service's state. `since`: start of activity in seconds since the epoch, None if unknown. `stale_file`: its file
+    changed since the supervisor read it. `blocked`: an administrator prevents its start (masked). `text`: for people. `pid`:
+    its main process, 0 if there is none or it is unknown."""
 
     known: bool = False
     enabled: bool = False

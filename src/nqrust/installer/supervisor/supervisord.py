@@ -1,5 +1,5 @@
-"""supervisord, for machines whose PID 1 is not systemd: program files (supervisord.org/configuration.html)
-and supervisorctl. It runs from the installer's own virtual environment, one program file a service."""
+"""supervisord, for machines whose PID 1 is not systemd: program files (supervisord.org/configuration.html) and supervisorctl.
+It runs from the installer's virtual environment, with one program file a service."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _ACT_SECONDS = 120
 
 @dataclass(frozen=True)
 class Supervisord:
-    """`bin_dir`: holds supervisord, supervisorctl and the python that can import this package. `config`: the
-    main file; program files are in `supervisord.d` beside it."""
+    """A supervisord installation. `bin_dir`: holds supervisord, supervisorctl and a python that can import this package.
+    `config`: the main file; program files are in `supervisord.d` beside it."""
 
     bin_dir: str = f"{paths.INSTALL_DIR}/installer/venv/bin"
     config: str = f"{paths.CONFIG_DIR}/supervisord.conf"
@@ -30,7 +30,7 @@ class Supervisord:
     log_dir: str = paths.LOG_DIR
     name: str = "supervisord"
 
-    # --- where things are
+    # --- paths
     @property
     def program(self) -> str:
         return f"{self.bin_dir}/supervisord"
@@ -49,7 +49,7 @@ class Supervisord:
 
     @property
     def control(self) -> tuple[str, ...]:
-        """argv prefix of supervisorctl."""
+        """Return supervisorctl's argv prefix."""
         return (f"{self.bin_dir}/supervisorctl", "-c", self.config)
 
     def log_path(self, name: str) -> str:
@@ -77,7 +77,7 @@ class Supervisord:
             "startretries=1000",
             f"stopsignal={spec.stop_signal}",
             f"stopwaitsecs={spec.stop_seconds}",
-            # What an agent started (VMs in sessions of their own) lives on when the agent stops.
+            # An agent's children (VMs in their own sessions) survive its stop.
             f"stopasgroup={'false' if spec.keeps_children else 'true'}",
             f"killasgroup={'false' if spec.keeps_children else 'true'}",
             "redirect_stderr=true",
@@ -105,7 +105,7 @@ class Supervisord:
         return [*argv, "--", *spec.argv]
 
     def render_main(self) -> str:
-        """The main configuration file."""
+        """Return the main configuration file."""
         return "\n".join((
             "; Runs the services of nqrust-microvm on a machine without systemd.",
             "[supervisord]",
@@ -145,10 +145,10 @@ class Supervisord:
         self._control(host, "reread")
 
     def enable(self, host: Host, name: str) -> None:
-        """A program file that is there is started with supervisord."""
+        """Do nothing: supervisord starts every existing program file."""
 
     def disable(self, host: Host, name: str) -> None:
-        """Removing the program file does that."""
+        """Do nothing: removing the program file disables it."""
 
     def start(self, host: Host, name: str) -> None:
         program = self.unit_name(name)
@@ -156,8 +156,7 @@ class Supervisord:
             self._act(host, "start", program)
 
     def restart(self, host: Host, name: str) -> None:
-        """`update` itself starts anew what its file changed; only what did not change is restarted by
-        hand."""
+        """Restart a program. `update` already restarts one with a changed file."""
         program = self.unit_name(name)
         if program not in self._control(host, "update", program, timeout=_ACT_SECONDS):
             self._act(host, "restart", program)
@@ -194,8 +193,7 @@ _UPTIME = re.compile(r"uptime (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
 
 
 def parse_status(text: str, program: str, *, enabled: bool, now: float) -> ServiceState:
-    """State from a line of `supervisorctl status`. Its uptime is in whole seconds, so `since` is up to one
-    late."""
+    """Return the state from a line of `supervisorctl status`. Its uptime is in whole seconds, so `since` is up to one late."""
     for line in text.splitlines():
         match = _STATUS.match(line.strip())
         if match is None or match[1] != program:

@@ -79,8 +79,8 @@ _INSTALL = ("[Install]", "WantedBy=multi-user.target")
 
 
 def parse_show(text: str, *, now: float, monotonic: float) -> ServiceState:
-    """State from `systemctl show`. `now` and `monotonic` are the host's clocks: systemd tells the start on
-    the latter, in microseconds, which does not move when the wall clock is set."""
+    """Return the state from `systemctl show`. `now` and `monotonic` are the host's clocks. systemd reports the start on the
+    latter, in microseconds, which does not change with the wall clock."""
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     load, active = found.get("LoadState", ""), found.get("ActiveState", "")
     micro = found.get("ActiveEnterTimestampMonotonic", "0")
@@ -100,8 +100,8 @@ def parse_show(text: str, *, now: float, monotonic: float) -> ServiceState:
 
 
 def quoted(argument: str) -> str:
-    """One word of an Exec line or an assignment: specifiers and variables are not expanded
-    (systemd.service(5), COMMAND LINES)."""
+    """Quote one word of an Exec line or an assignment, without expansion of specifiers and variables (systemd.service(5),
+    COMMAND LINES)."""
     text = argument.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
     plain = text == argument and argument and not set(argument) & set(" \t;'$")
     return text if plain else f'"{text}"'
@@ -123,7 +123,7 @@ def _unit_section(spec: ServiceSpec, systemd: Systemd) -> list[str]:
 
 def _service_section(spec: ServiceSpec) -> list[str]:
     lines = ["[Service]"]
-    # Type=exec would tell more, but RHEL 8 has systemd 239, which does not know it.
+    # Type=exec would report more, but RHEL 8's systemd 239 does not know it.
     lines += ["Type=oneshot", "RemainAfterExit=yes"] if spec.oneshot else ["Type=simple"]
     lines += [f"User={spec.user}", f"Group={spec.group}"] if spec.user != "root" else []
     if spec.supplementary_groups:
@@ -169,8 +169,8 @@ _NO_PRIVILEGES = (
 
 
 def _hardening(spec: ServiceSpec) -> list[str]:
-    """For a service of a user other than root every line of _NO_PRIVILEGES implies NoNewPrivileges=, with
-    which sudo cannot work (systemd.exec(5)); what is left for it are the mount namespace's lines."""
+    """Return the hardening lines. For a user other than root every line of _NO_PRIVILEGES implies NoNewPrivileges=, which
+    breaks sudo (systemd.exec(5)). A sudo service therefore gets only the mount namespace's lines."""
     if spec.hardening in (Hardening.none, Hardening.host):
         return ["UMask=0027"] if spec.hardening is Hardening.host else []
     lines = ["UMask=0027", *_NAMESPACES]
