@@ -1,6 +1,6 @@
-"""Data of users in a PostgreSQL cluster: a cluster that holds any is never removed, whoever made the cluster.
+"""Data of users in a PostgreSQL cluster: nqr never removes a cluster with such data, whoever created the cluster.
 
-nqr drops its own database before it removes a cluster or a server, so what is found then belongs to others.
+nqr drops its own database before it removes a cluster or a server, so any remaining data belongs to others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from nqrust.host.port import Host
 
 HOLDS = "holds data that nqr did not create. Move or drop it, then"
 _FIRST_OF_USERS = 16384
-"""Object numbers from here on are of users (PostgreSQL, src/include/access/transam.h: FirstNormalObjectId)."""
+"""First object number of users (PostgreSQL, src/include/access/transam.h: FirstNormalObjectId)."""
 
 FUNCTIONS = (
     r"""used_cluster() { # data folder of PostgreSQL: whether it holds databases, tables or tablespaces of users
@@ -30,8 +30,8 @@ cluster_stays() { # data folders that hold data of users
 
 
 def is_used(host: Host, folder: str) -> bool:
-    """Whether `folder` is a cluster that holds a database, a table or a tablespace of users. Reads folders only, so a
-    cluster that does not run is seen too (PostgreSQL, Database File Layout)."""
+    """Return whether `folder` is a cluster that holds a database, a table or a tablespace of users. Reads only folders, so it
+    includes stopped clusters (PostgreSQL, Database File Layout)."""
     if not host.exists(f"{folder}/PG_VERSION"):
         return False
     databases = [name for name in _names(host, f"{folder}/base") if name.isdecimal()]
@@ -40,7 +40,7 @@ def is_used(host: Host, folder: str) -> bool:
 
 
 def stays(folders: Iterable[str]) -> str:
-    """Why PostgreSQL stays, and what to do: one sentence each."""
+    """Return one sentence why PostgreSQL stays, and one with the cure."""
     return f"PostgreSQL stays: {' and '.join(folders)} {HOLDS} uninstall again"
 
 
@@ -48,7 +48,7 @@ def _names(host: Host, folder: str) -> list[str]:
     try:
         return host.listdir(folder)
     except HostError:
-        return []  # the cluster is gone, or was never finished
+        return []  # the cluster is gone, or was never complete
 
 
 def _is_of_users(name: str) -> bool:

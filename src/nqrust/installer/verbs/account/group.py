@@ -19,7 +19,7 @@ from nqrust.installer.verbs.account.undo import undo_group
 
 @dataclass(frozen=True)
 class Group:
-    """One that was there is adopted, whatever its number."""
+    """A group. The step adopts an existing one with any GID."""
 
     kind: ClassVar[str] = "group"
 

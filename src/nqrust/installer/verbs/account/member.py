@@ -19,7 +19,7 @@ from nqrust.installer.verbs.account.undo import undo_member
 
 @dataclass(frozen=True)
 class Member:
-    """Both user and group are steps before this one, or were there."""
+    """A membership. Earlier steps create the user and group, unless they exist."""
 
     kind: ClassVar[str] = "member"
 

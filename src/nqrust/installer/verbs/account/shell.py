@@ -1,4 +1,4 @@
-"""Shell form of the records for users and groups: the functions of an undo script, and the calls of them."""
+"""Shell form of the records for users and groups: an undo script's functions and calls."""
 
 from __future__ import annotations
 

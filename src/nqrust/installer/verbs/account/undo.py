@@ -34,9 +34,9 @@ def user(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def remove_user(host: Host, name: str) -> int:
-    """The user alone; gives the exit code. With USERGROUPS_ENAB (login.defs(5)) userdel(8) takes a primary group of the same
-    name along, password and administrators with it, though it may have been there before: first the user leaves it. One
-    that is ours has a record of its own. That no home is named keeps usermod(8) from giving files to the other group."""
+    """Remove only the user and return the exit code. With USERGROUPS_ENAB (login.defs(5)) userdel(8) also deletes a primary
+    group of the same name, with password and administrators. That group may be older, so the user first leaves it; nqr's own
+    group has its own record. Without a named home, usermod(8) gives no files to the other group."""
     found, own = host.user(name), host.group(name)
     if found is not None and own is not None and found.gid == own.gid:
         other = next((other for other in ("nogroup", "nobody") if host.group(other) is not None), "root")

@@ -1,4 +1,4 @@
-"""A system user that nobody logs in as (useradd(8))."""
+"""A system user without login (useradd(8))."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ NOLOGIN = "/usr/sbin/nologin"
 
 @dataclass(frozen=True)
 class User:
-    """Its primary group is a step of its own, before this one. Its home is named, not made. A user that was
-    there is adopted as it is, but not one that is root by another name."""
+    """A user. An earlier step creates its primary group. The step names its home but does not create it. It adopts an
+    existing user unchanged, except one with UID 0."""
 
     kind: ClassVar[str] = "user"
 

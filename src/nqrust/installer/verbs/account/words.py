@@ -1,4 +1,4 @@
-"""What reverting a record of users or groups does, in words: for plans, which show it before it is done."""
+"""Plan text for reverting records of users or groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One marked block in a file that others share. Everything around it stays byte for byte."""
+"""One marked block in a shared file. The rest of the file stays byte for byte."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ OWNER = product.PRODUCT
 
 @dataclass(frozen=True)
 class Block:
-    """`name` tells our blocks of one file apart. `lines` without line ends. `at_top`: where the first match
-    wins (pg_hba.conf). The file is created with `mode` when it is not there."""
+    """A block. `name` distinguishes nqr's blocks in one file. `lines` without line ends. `at_top`: for files whose first
+    match wins (pg_hba.conf). The step creates a missing file with `mode`."""
 
     kind: ClassVar[str] = "block"
 
@@ -107,7 +107,7 @@ class Block:
         )
 
     def wanted(self, before: str) -> str:
-        """`before` with our block as it should be. A block that is there already stays where it is."""
+        """Return `before` with the wanted block. An existing block keeps its place."""
         begin, end = markers(self.marker)
         block = "".join(f"{line}\n" for line in (begin, *self.lines, end))
         if block in before:

@@ -1,4 +1,4 @@
-"""What was at a path before us: kept, and told in the undo record."""
+"""The original at a path: nqr keeps it and names it in the undo record."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nqrust.installer.engine.originals import Originals
 
 
 def capture(originals: Originals, args: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of the verb `file` with `prior`."""
+    """Return the arguments of the verb `file` with `prior`."""
     return args if "prior" in args else {**args, "prior": prior(originals, str(args["path"]))}
 
 
 def prior(originals: Originals, path: str) -> dict[str, Any] | None:
-    """What is at `path` now, its content kept. Raises StepFailed NQR-ENG-003."""
+    """Keep and return the current content of `path`. Raises StepFailed NQR-ENG-003."""
     stat = originals.host.stat(path)
     if stat is None:
         return None

@@ -1,4 +1,4 @@
-"""A directory with given mode and owner. Parents are steps of their own, so the receipt knows each."""
+"""A directory with given mode and owner. Each parent is a separate step, so the receipt contains it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from nqrust.installer.verbs.file.undo import undo_directory, undo_mode
 
 @dataclass(frozen=True)
 class Directory:
-    """`tree`: uninstall removes it with all that is in it, else only when empty. A directory that was there
-    is adopted as it is; with `adopt_modes` its mode and owners are put right (and given back later)."""
+    """A directory. `tree`: uninstall removes it with its content; otherwise only if empty. The step adopts an existing
+    directory unchanged. `adopt_modes` corrects its mode and owners, and uninstall restores them."""
 
     kind: ClassVar[str] = "directory"
 

@@ -1,4 +1,4 @@
-"""A file with given content, mode and owner. Replaced atomically; the original is kept by the engine."""
+"""A file with given content, mode and owner. The step replaces it atomically; the engine keeps the original."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ from nqrust.installer.verbs.file.owned import access_diff, kept_xattrs, not_a, r
 from nqrust.installer.verbs.file.undo import undo_file, undo_mode
 
 DIFF_LINES = 400
-"""Longer diffs are cut; the file itself is still written whole."""
+"""Maximum lines of a diff; the step still writes the whole file."""
 
 
 @dataclass(frozen=True)
 class File:
-    """`content`: text is written as UTF-8; a Secret (or `secret=True`) never shows in a diff.
+    """A file. `content`: text is written as UTF-8; a Secret (or `secret=True`) never shows in a diff.
 
-    `keep_existing`: whatever content is there already stays (only mode and owners are put right).
-    `ours_may_change`: services rewrite it, so uninstall does not take other content for the user's edit.
-    `what`: for `describe`.
+    `keep_existing`: existing content stays, and the step corrects only mode and owners. `ours_may_change`: services rewrite
+    it, so uninstall does not treat other content as the user's edit. `what`: for `describe`.
     """
 
     kind: ClassVar[str] = "file"
@@ -65,7 +64,7 @@ class File:
 
     @property
     def digest(self) -> str:
-        """Hex sha256 of the content."""
+        """Return the hex sha256 of the content."""
         return hashlib.sha256(self.data).hexdigest()
 
     def inspect(self, host: Host) -> Inspection:
@@ -123,7 +122,7 @@ class File:
 
 
 def content_diff(path: str, before: bytes, after: bytes) -> tuple[str, ...]:
-    """Unified diff of two contents, at most DIFF_LINES lines; one line of sizes where either is not text."""
+    """Return the unified diff of two contents, at most DIFF_LINES lines, or one line of sizes if either is not text."""
     try:
         old, new = before.decode(), after.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,5 @@
-"""What reverting a record of files or links would do, where only a look at the host tells. Reads only, and decides as the verbs do."""
+"""Forecast of reverting records of files or links, for cases that need a look at the host. Reads only, and decides like the
+verbs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mode and owners of something that is already there (a device node, a file of another's making)."""
+"""Mode and owners of an existing path (a device node, a file of another program)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nqrust.installer.verbs.file.undo import undo_mode
 
 @dataclass(frozen=True)
 class Mode:
-    """`optional`: nothing at the path is fine too (a device that this machine does not have)."""
+    """Mode and owners. `optional`: the path may be missing (a device that this machine does not have)."""
 
     kind: ClassVar[str] = "mode"
 

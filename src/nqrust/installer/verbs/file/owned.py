@@ -1,4 +1,4 @@
-"""What every file-like step asks of a path: who owns it, with which mode, and whether its folder is there."""
+"""Checks shared by all file steps: owner, mode, and the parent folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nqrust.installer.engine.step import Conflict
 
 
 def mode_text(mode: int, owner: str, group: str) -> str:
-    """`0640 root:nqrust`."""
+    """Return mode and owners, such as `0640 root:nqrust`."""
     return f"{mode:04o} {owner}:{group}"
 
 
 def same_access(stat: Stat, mode: int, owner: str, group: str) -> bool:
-    """Names are compared, not numbers: when planning, a user may not exist yet."""
+    """Compare mode and owners by name, because a user may not exist yet during planning."""
     return (stat.mode, stat.owner, stat.group) == (mode, owner, group)
 
 
@@ -25,7 +25,7 @@ def access_diff(path: str, stat: Stat, mode: int, owner: str, group: str) -> tup
 
 
 def not_a(kind: Kind, path: str, stat: Stat) -> Conflict:
-    """Something of another kind is where we want a file, a directory or a symlink."""
+    """Return the conflict for something of another kind at the path of a file, directory or symlink."""
     return Conflict(
         "NQR-CFG-101",
         f"{path} is a {stat.kind.value}, but a {kind.value} is wanted there.",
@@ -34,7 +34,7 @@ def not_a(kind: Kind, path: str, stat: Stat) -> Conflict:
 
 
 def require_parent(host: Host, path: str) -> None:
-    """Raises StepFailed NQR-CFG-102 when the directory that should hold `path` is not there."""
+    """Check that the parent directory of `path` exists. Raises StepFailed NQR-CFG-102."""
     parent = posixpath.dirname(path)
     if not host.exists(parent):
         raise StepFailed(
@@ -45,5 +45,5 @@ def require_parent(host: Host, path: str) -> None:
 
 
 def kept_xattrs(host: Host, path: str) -> Mapping[str, bytes]:
-    """Extended attributes that a rewritten file keeps (ACLs and security labels; xattr(7))."""
+    """Return extended attributes that a rewritten file keeps (ACLs and security labels; xattr(7))."""
     return host.xattrs(path)

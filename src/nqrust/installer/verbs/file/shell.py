@@ -1,4 +1,4 @@
-"""Shell form of the records for files, folders and links: the functions of an undo script, and the calls of them."""
+"""Shell form of the records for files, folders and links: an undo script's functions and calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.shell_words import call
 
-_WIDTH = 76  # base64 of a line
+_WIDTH = 76  # base64 characters a line
 
 FUNCTIONS = r"""aside() { # path
     to=$1.nqr-kept

@@ -1,4 +1,4 @@
-"""A symlink to a given target, created or turned atomically (rename(2))."""
+"""A symlink with a given target, created or replaced atomically (rename(2))."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nqrust.installer.verbs.file.undo import undo_symlink
 
 @dataclass(frozen=True)
 class Symlink:
-    """`replace`: a symlink with another target is turned; without it, such a one is a conflict."""
+    """A symlink. `replace`: replace a symlink with another target; without it, that is a conflict."""
 
     kind: ClassVar[str] = "symlink"
 

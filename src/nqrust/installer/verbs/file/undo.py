@@ -1,7 +1,7 @@
 """Verbs for files, blocks, directories, modes and symlinks.
 
-A user's edit is never overwritten and never lost: what is not what we left is moved aside beside its path, with the
-suffix `.nqr-kept`, and reported.
+nqr never overwrites or loses a user's edit. It moves content that it did not write aside, with the suffix `.nqr-kept`, and
+reports it.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ KEPT_SUFFIX = ".nqr-kept"
 
 
 def undo_file(path: str, *, ours_sha256: str | None, retain: Retain = Retain.nothing) -> Undo:
-    """Put back what was at `path` before (the engine fills in `prior` and keeps its content) or remove the file.
+    """Restore the original at `path` (the engine fills in `prior` and keeps its content) or remove the file.
 
-    `ours_sha256`: the content we leave there; if something else is found when reverting, someone changed it since,
-    and it is moved aside and reported. None: whatever is there counts as ours (files that our services rewrite).
+    `ours_sha256`: the content that nqr leaves. If the undo finds other content, someone changed it, and nqr moves it aside
+    and reports it. None: any content counts as nqr's (files that its services rewrite).
     """
     return Undo("file", {"path": path, "ours": ours_sha256}, retain)
 
 
 def undo_block(path: str, marker: str) -> Undo:
-    """Take our marked block out of a shared file; remove the file if we created it and nothing else is in it."""
+    """Remove nqr's marked block from a shared file. Remove the file if nqr created it and nothing else is in it."""
     return Undo("block", {"path": path, "marker": marker})
 
 
 def undo_block_text(path: str, marker: str, *, prior: str) -> Undo:
-    """Give our marked block in a shared file the text that it had before, markers included."""
+    """Restore the previous text of nqr's marked block in a shared file, markers included."""
     return Undo("block_text", {"path": path, "marker": marker, "prior": prior})
 
 
 def undo_directory(path: str, *, tree: bool = False, retain: Retain = Retain.nothing) -> Undo:
-    """Remove a directory that we created: only when empty, or (`tree`) with all that is in it."""
+    """Remove a directory that nqr created: only if empty, or (`tree`) with its content."""
     return Undo("directory", {"path": path, "tree": tree}, retain)
 
 
 def undo_contents(path: str, *, retain: Retain = Retain.nothing) -> Undo:
-    """Empty a directory that was there before us, and empty; it stays."""
+    """Empty a directory that existed before nqr and was empty; the directory stays."""
     return Undo("contents", {"path": path}, retain)
 
 
 def undo_mode(path: str, mode: int, owner: str, group: str) -> Undo:
-    """Give a path its previous mode (12 bits) and owners back."""
+    """Restore a path's previous mode (12 bits) and owners."""
     return Undo("mode", {"path": path, "mode": mode, "owner": owner, "group": group})
 
 
 def undo_symlink(path: str, *, ours: str, prior: str | None) -> Undo:
-    """Point a symlink back to `prior`, or remove it; left alone when it no longer points to `ours`."""
+    """Point a symlink back to `prior`, or remove it. Leaves it alone if it no longer points to `ours`."""
     return Undo("symlink", {"path": path, "ours": ours, "prior": prior})
 
 
 def file(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Put the prior content back (or nothing, where there was nothing)."""
+    """Restore the prior content, or remove the file if there was none."""
     host, path, prior, ours = context.host, str(args["path"]), args.get("prior"), args.get("ours")
     clear_leftover(host, path)
     stat = host.stat(path)
@@ -90,14 +90,14 @@ def file(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def owners(host: Host, owner: str, group: str, instead: tuple[str, str] = ("root", "root")) -> tuple[str, str, str]:
-    """(user, group, what is wrong): those of a record where they still exist, else the others. Names or numbers."""
+    """Return (user, group, problem): a record's names or numbers if they still exist, otherwise those of `instead`."""
     lacks = [f"user {owner} is gone"] if not owner.isdecimal() and host.user(owner) is None else []
     lacks += [f"group {group} is gone"] if not group.isdecimal() and host.group(group) is None else []
     return (*(instead if lacks else (owner, group)), " and ".join(lacks))
 
 
 def clear_leftover(host: Host, path: str) -> None:
-    """What a write of `path` that was cut off left beside it goes, whatever becomes of `path` itself."""
+    """Remove the temporary file of an interrupted write of `path`, and leave `path` alone."""
     folder, name = posixpath.split(path)
     host.remove(posixpath.join(folder, temporary_name(name)))
 
@@ -128,7 +128,7 @@ def is_ours(host: Host, path: str, ours: str | None) -> bool:
 
 
 def move_aside(host: Host, path: str) -> str:
-    """Rename `path` to the first free `path.nqr-kept[.N]` and give that name."""
+    """Rename `path` to the first free `path.nqr-kept[.N]` and return that name."""
     number, aside = 1, path + KEPT_SUFFIX
     while host.stat(aside) is not None:
         number += 1
@@ -138,7 +138,7 @@ def move_aside(host: Host, path: str) -> str:
 
 
 def text_of(host: Host, path: str) -> str:
-    """Content of a file that others share, in whatever encoding: `bytes_of` gives every byte back."""
+    """Return the content of a shared file in any encoding; `bytes_of` returns the same bytes."""
     return host.read_bytes(path).decode("utf-8", "surrogateescape")
 
 
@@ -147,29 +147,29 @@ def bytes_of(text: str) -> bytes:
 
 
 def markers(marker: str) -> tuple[str, str]:
-    """The two lines between which a block of ours stands in a shared file."""
+    """Return the two lines around nqr's block in a shared file."""
     return f"# BEGIN {marker}", f"# END {marker}"
 
 
 def block_of(text: str, marker: str) -> str:
-    """Our block as it stands in `text`, its markers included; "" when there is none or it is not closed."""
+    """Return nqr's block in `text`, markers included; "" if there is none or it is not closed."""
     lines, place = _block(text, marker)
     return "".join(lines[place])
 
 
 def with_block(text: str, marker: str, new: str) -> str:
-    """`text` with `new` in the place of our block, its markers included; unchanged when there is none or it is not closed."""
+    """Replace nqr's block in `text`, markers included, with `new`. No change if there is none or it is not closed."""
     lines, place = _block(text, marker)
     return "".join([*lines[: place.start], new, *lines[place.stop :]]) if place.stop else text
 
 
 def without_block(text: str, marker: str) -> str:
-    """`text` less our block, its markers included; unchanged when there is none or it is not closed."""
+    """Remove nqr's block from `text`, markers included. No change if there is none or it is not closed."""
     return with_block(text, marker, "")
 
 
 def _block(text: str, marker: str) -> tuple[list[str], slice]:
-    """Lines, and which of them are our block."""
+    """Return the lines, and the slice of nqr's block."""
     begin, end = markers(marker)
     lines = text.splitlines(keepends=True)
     bare = [line.strip() for line in lines]
@@ -180,12 +180,12 @@ def _block(text: str, marker: str) -> tuple[list[str], slice]:
 
 
 def block(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Take our block out; edits around it stay. A file that we made and that is empty then goes too."""
+    """Remove nqr's block; edits around it stay. Then remove the file if nqr created it and it is empty."""
     return _replace_block(context.host, args, "")
 
 
 def block_text(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Give our block the text that it had before; edits around it stay. One that is gone by now stays gone."""
+    """Restore the previous text of nqr's block; edits around it stay. A block removed since stays removed."""
     return _replace_block(context.host, args, str(args["prior"]))
 
 
@@ -213,7 +213,7 @@ def _replace_block(host: Host, args: dict[str, Any], new: str) -> Outcome:
 
 
 def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Remove a directory of ours: when empty, or (`tree`) with what is in it, except files the user's edit left aside."""
+    """Remove nqr's directory if empty, or (`tree`) with its content, except files moved aside for the user."""
     host, path = context.host, str(args["path"])
     stat = host.stat(path)
     if stat is None:
@@ -222,7 +222,7 @@ def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
         return Kept(f"{path} is no longer a directory", path)
     if args.get("tree"):
         edits = host.glob(f"{path}/*{KEPT_SUFFIX}*")
-        if edits:  # moved aside a moment ago
+        if edits:  # moved aside by this undo
             return Kept(f"{path} holds your version of what was changed ({', '.join(edits[:3])})", path)
         if cluster_data.is_used(host, path):
             return Partly(cluster_data.stays([path]))
@@ -239,7 +239,7 @@ def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def contents(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Empty a directory that was there, and empty; a cluster that holds data of others by now stays."""
+    """Empty a directory that existed and was empty. A cluster that now holds data of others stays."""
     host, path = context.host, str(args["path"])
     if cluster_data.is_used(host, path):
         return Partly(cluster_data.stays([path]))
@@ -248,7 +248,7 @@ def contents(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def remove_contents(host: Host, path: str) -> None:
-    """All that is in a directory, if that is there. Raises PathError where something is mounted below it."""
+    """Remove a directory's content, if the directory exists. Raises PathError if something is mounted below it."""
     for name in host.listdir(path) if host.exists(path) else ():
         below = posixpath.join(path, name)
         stat = host.stat(below)
@@ -259,7 +259,7 @@ def remove_contents(host: Host, path: str) -> None:
 
 
 def mode(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Give a path its previous mode and owners back."""
+    """Restore a path's previous mode and owners."""
     host, path = context.host, str(args["path"])
     stat = host.stat(path)
     if stat is None:
@@ -272,7 +272,7 @@ def mode(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def symlink(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Point it back, or remove it; left alone when it no longer points to what we set."""
+    """Point it back, or remove it. Leaves it alone if it no longer points to nqr's target."""
     host, path, prior = context.host, str(args["path"]), args.get("prior")
     clear_leftover(host, path)
     stat = host.stat(path)
@@ -295,5 +295,5 @@ def is_our_link(host: Host, path: str, args: dict[str, Any]) -> bool:
 
 
 def digest(data: bytes) -> str:
-    """Hex sha256, the form in which `ours` is recorded."""
+    """Return the hex sha256, the form of `ours` in records."""
     return hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""The verbs for files, blocks, directories, modes and symlinks, with all that the engine asks of them."""
+"""The verbs for files, blocks, directories, modes and symlinks, with their functions for the engine."""
 
 from __future__ import annotations
 

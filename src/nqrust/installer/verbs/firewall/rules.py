@@ -1,7 +1,7 @@
-"""Firewall rules that are ours by name: own chains, and one jump into each, marked with a comment.
+"""Firewall rules that nqr owns by name: its own chains, and one jump into each, marked with a comment.
 
-`FirewallSpec` is the one place where the rules stand; the step and the boot script are both made from it.
-Rules are written as `iptables -S` prints them, so that comparing is comparing text.
+`FirewallSpec` is the single source of the rules, for the step and the boot script. Rules have the form of `iptables -S`, so
+text comparison is enough.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _AGAIN = 3
 
 @dataclass(frozen=True)
 class Chain:
-    """A chain of ours and the built-in one that jumps into it; `rules` in order, without `-A CHAIN`."""
+    """One of nqr's chains and the built-in chain that jumps into it; `rules` in order, without `-A CHAIN`."""
 
     table: str
     name: str
@@ -92,7 +92,7 @@ def vm_network(
     dns: bool = False,
     tcp_ports: tuple[int, ...] = (),
 ) -> FirewallSpec:
-    """Rules of a VM network on its own bridge.
+    """Return the rules of a VM network on its own bridge.
 
     Guests are strangers: to the host they may send DHCP, ping, DNS where the bridge serves it, and
     `tcp_ports` on the gateway's address; nothing else. `outside`: they may reach what lies beyond the host
@@ -185,8 +185,7 @@ def _more_at_once(connections: int) -> tuple[str, ...]:
 
 
 def restore_text(spec: FirewallSpec, table: str) -> str:
-    """Input of `iptables-restore --noflush`: naming a chain empties it, so it is refilled in one
-    transaction."""
+    """Return input of `iptables-restore --noflush`. Naming a chain empties it, so one transaction refills it."""
     chains = [chain for chain in spec.chains if chain.table == table]
     lines = [f"*{table}", *(f":{chain.name} - [0:0]" for chain in chains)]
     lines += [f"-A {chain.name} {' '.join(rule)}" for chain in chains for rule in chain.rules]
@@ -194,7 +193,7 @@ def restore_text(spec: FirewallSpec, table: str) -> str:
 
 
 def parse_rules(text: str) -> dict[str, list[tuple[str, ...]]]:
-    """Chain -> its rules, from `iptables -S` (`-A CHAIN ...`, `-N CHAIN`, `-P CHAIN POLICY`)."""
+    """Return chain -> rules from `iptables -S` (`-A CHAIN ...`, `-N CHAIN`, `-P CHAIN POLICY`)."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for line in text.splitlines():
         words = shlex.split(line)
@@ -282,7 +281,7 @@ class IptablesRules:
             ) from error
 
     def verify(self, host: Host) -> None:
-        """Other software may write rules at the same moment (the boot script after a reboot): then once more."""
+        """Check the rules, and retry once: other software may write rules at the same moment (the boot script after a reboot)."""
         for _ in range(_AGAIN):
             if not isinstance(self.inspect(host), Needed):
                 break
@@ -356,7 +355,7 @@ class IptablesRules:
 
 
 def _is_anothers(chain: Chain, now: dict[str, list[tuple[str, ...]]]) -> bool:
-    """Ours has our jump, or (cut off before that) our rules."""
+    """Return whether the chain is foreign. nqr's chain has its jump, or (if interrupted earlier) its rules."""
     return chain.jump not in now.get(chain.parent, []) and any(rule not in chain.rules for rule in now.get(chain.name, []))
 
 

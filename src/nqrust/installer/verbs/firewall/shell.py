@@ -1,4 +1,4 @@
-"""Shell form of the records for firewall rules: the functions of an undo script, and the calls of them."""
+"""Shell form of the records for firewall rules: an undo script's functions and calls."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rules(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
 
 
 def ruleset(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    """Chains that came with a change of the rules; those from before have a record of their own."""
+    """Yield calls for chains that a change of the rules added; earlier chains have their own record."""
     binary = str(args["binary"])
     for table, parent, _, *jump in args["added"]:
         yield call("remove_rule", binary, table, parent, *jump)

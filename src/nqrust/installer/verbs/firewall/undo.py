@@ -13,18 +13,18 @@ _ABSENT = (0, 1, 2, 3)
 
 
 def undo_ruleset(binary: str, *, prior: dict[str, str], jumps: list[list[str]], added: list[list[str]]) -> Undo:
-    """Fill firewall chains that are ours as they were: `prior` as table -> input of iptables-restore(8), `jumps` as [table,
-    chain, *spec]. What is `added` since, as [table, parent, chain, *jump], goes."""
+    """Restore the previous rules of nqr's chains: `prior` as table -> input of iptables-restore(8), `jumps` as [table, chain,
+    *spec]. Remove `added` chains, as [table, parent, chain, *jump]."""
     return Undo("ruleset", {"binary": binary, "prior": prior, "jumps": jumps, "added": added})
 
 
 def undo_rules(binary: str, rules: list[list[str]], chains: list[list[str]]) -> Undo:
-    """Delete firewall rules and chains that are ours: `rules` as [table, chain, *spec], `chains` as [table, chain]."""
+    """Delete nqr's firewall rules and chains: `rules` as [table, chain, *spec], `chains` as [table, chain]."""
     return Undo("rules", {"binary": binary, "rules": rules, "chains": chains})
 
 
 def rules(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Delete our rules (every copy of each), then our chains. Nothing is ever flushed that is not ours."""
+    """Delete nqr's rules (every copy of each), then its chains. Never flushes other rules."""
     host, binary = context.host, str(args["binary"])
     if host.which(binary) is None:
         return Reverted(f"{binary} is gone, and with it what it set")
@@ -39,7 +39,7 @@ def rules(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def ruleset(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Fill our chains as they were before a change of theirs, and take out those that came with it."""
+    """Restore the previous rules of nqr's chains, and remove chains that the change added."""
     host, binary = context.host, str(args["binary"])
     if host.which(binary) is None:
         return Reverted(f"{binary} is gone, and with it what it set")

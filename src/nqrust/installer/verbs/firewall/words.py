@@ -1,4 +1,4 @@
-"""What reverting a record of firewall rules does, in words: for plans, which show it before it is done."""
+"""Plan text for reverting records of firewall rules."""
 
 from __future__ import annotations
 

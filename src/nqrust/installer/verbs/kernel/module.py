@@ -1,4 +1,4 @@
-"""A kernel module that is loaded. That it is loaded again at boot is a File step in /etc/modules-load.d."""
+"""A loaded kernel module. A File step in /etc/modules-load.d loads it at boot."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from nqrust.installer.verbs.kernel.undo import undo_module
 
 @dataclass(frozen=True)
 class KernelModule:
-    """`loadable`: whether this kernel takes modules at all (Facts.kernel.modules_loadable); where it does
-    not, what is built in is all there is, and the phase tells. `provides`: a path that shows the module's
-    work is there even when it is built in without a folder in /sys/module (/dev/net/tun)."""
+    """A kernel module. `loadable`: whether this kernel loads modules (Facts.kernel.modules_loadable). If not, only built-in
+    modules exist, and the phase reports that. `provides`: a path that proves a built-in module without a folder in
+    /sys/module (/dev/net/tun)."""
 
     kind: ClassVar[str] = "kernel-module"
 
@@ -84,7 +84,7 @@ class KernelModule:
         verify_by_inspection(self, host)
 
     def _built_in(self, host: Host) -> bool:
-        """modules.builtin lists what was compiled in (kbuild)."""
+        """Return whether modules.builtin (kbuild) lists the module."""
         wanted = self.name.replace("-", "_")
         for path in host.glob("/lib/modules/*/modules.builtin"):
             if path.split("/")[3] != _release(host):
@@ -95,7 +95,8 @@ class KernelModule:
         return False
 
     def _unknown(self, host: Host) -> bool:
-        """modules.dep (depmod(8)) lists every module of a kernel. A folder that is not there says nothing."""
+        """Return whether modules.dep (depmod(8)), which lists every module of a kernel, lacks it. A missing folder proves
+        nothing."""
         path = f"/lib/modules/{_release(host)}/modules.dep"
         if not host.exists(path):
             return False

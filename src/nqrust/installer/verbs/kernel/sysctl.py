@@ -1,4 +1,4 @@
-"""A kernel parameter, now. That it is set again at boot is a File step in /etc/sysctl.d."""
+"""A kernel parameter, set now. A File step in /etc/sysctl.d sets it at boot."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.verbs.kernel.undo import sysctl_path, undo_sysctl
 
 RESETS = {("net.ipv4.ip_forward", "0"): ("net.ipv4.conf.all.accept_redirects", "1")}
-"""What the kernel itself sets when a parameter gets this value (ip-sysctl: a change of ip_forward resets others). Setting
-the parameter back would therefore undo what an administrator, or ufw(8), has set there."""
+"""Parameters that the kernel changes with another (ip-sysctl: a change of ip_forward resets others). Setting the first back
+would therefore undo settings of an administrator, or of ufw(8)."""
 
 
 @dataclass(frozen=True)
 class Sysctl:
-    """`key` as sysctl(8) writes it; a dot within an interface's name as `/`. `optional`: a parameter that
-    this kernel does not have is fine (net.bridge.* without br_netfilter). `at_least`: a larger number there
-    is fine."""
+    """A kernel parameter. `key` in sysctl(8)'s notation; a dot within an interface's name as `/`. `optional`: the kernel may
+    lack it (net.bridge.* without br_netfilter). `at_least`: a larger number is fine."""
 
     kind: ClassVar[str] = "sysctl"
 
@@ -56,7 +55,7 @@ class Sysctl:
         path = sysctl_path(self.key)
         if not host.exists(path):
             raise self._missing()
-        # As it reads back: the undo compares with that.
+        # The value as read back, because the undo compares with it.
         prior = host.read_text(path).strip()
         return Prepared(Origin.modified, (*_reset(host, self.key, prior), undo_sysctl(self.key, prior=prior, ours=self.value)))
 
@@ -64,7 +63,7 @@ class Sysctl:
         path = sysctl_path(self.key)
         if not host.exists(path):
             raise self._missing()
-        # Written in place: a file of procfs cannot be replaced by renaming.
+        # Write in place: rename cannot replace a file of procfs.
         host.run(command("tee", path, input=f"{self.value}\n".encode()))
 
     def verify(self, host: Host) -> None:
@@ -79,7 +78,7 @@ class Sysctl:
 
 
 def _reset(host: Host, key: str, prior: str) -> tuple[Undo, ...]:
-    """Reverted last, so after `key` itself: records are taken back in reverse."""
+    """Return undo records that run after `key`: nqr reverts records in reverse order."""
     if (key, prior) not in RESETS:
         return ()
     other, value = RESETS[key, prior]

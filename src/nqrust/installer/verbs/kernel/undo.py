@@ -11,17 +11,17 @@ from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
 
 
 def undo_sysctl(key: str, *, prior: str, ours: str) -> Undo:
-    """Set a kernel parameter back, unless it is no longer what we set."""
+    """Restore a kernel parameter, unless someone changed nqr's value."""
     return Undo("sysctl", {"key": key, "prior": prior, "ours": ours})
 
 
 def undo_module(name: str) -> Undo:
-    """Unload a kernel module that we loaded; busy is reported, not forced."""
+    """Unload a kernel module that nqr loaded. Reports a busy module and does not force it."""
     return Undo("module", {"name": name})
 
 
 def sysctl_path(key: str) -> str:
-    """proc(5) path of a key as sysctl(8) writes it. A `/` in the key stands for a dot in an interface's name."""
+    """Return the proc(5) path of a key in sysctl(8)'s notation. A `/` in the key stands for a dot in an interface's name."""
     return "/proc/sys/" + key.replace(".", "\0").replace("/", ".").replace("\0", "/")
 
 

@@ -1,7 +1,7 @@
-"""Bridged mode: the physical interface into the bridge, with its addresses, routes and name servers.
+"""Bridged mode: move the physical interface into the bridge, with its addresses, routes and name servers.
 
-Doing that over the very connection that the administrator uses needs a dead-man's switch outside of this process. That
-is not here yet, so this step refuses instead of risking a lockout; a plan shows it.
+The administrator may be connected through that interface, so the move needs a dead-man's switch outside of this process. That
+is not implemented. This step refuses, which avoids a lockout; a plan shows it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CURE = "Use --network-mode nat (the default) or isolated."
 
 @dataclass(frozen=True)
 class BridgedUplink:
-    """`bridge` gets `uplink` as a port. A bridge that has it already (made by the administrator) is adopted."""
+    """The uplink. `bridge` gets `uplink` as a port. The step adopts a bridge that already has it."""
 
     kind: ClassVar[str] = "bridged-uplink"
 

@@ -1,4 +1,4 @@
-"""A bridge with an address, made by ip(8) of iproute2. It is marked as ours in its alias."""
+"""A bridge with an address, created by ip(8) of iproute2. Its alias marks it as nqr's."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class LinkState:
 
 @dataclass(frozen=True)
 class Bridge:
-    """`address`: CIDR of the host on it, empty for none. IPv6 is off on it: guests would otherwise reach the
-    host's services by its link-local address, past every IPv4 rule. A bridge of another's is adopted when it
-    is just as asked, and a conflict when not; it keeps its own alias, so that it is never taken for ours. `former`:
-    addresses that earlier settings gave to a bridge of ours, and that go; `instead_of`: bridges of ours that make way."""
+    """A bridge. `address`: CIDR of the host on it, empty for none. IPv6 is off on it: otherwise guests reach the host's
+    services by its link-local address, past every IPv4 rule. The step adopts a foreign bridge that fits, and otherwise
+    reports a conflict; the foreign alias stays. `former`: addresses of nqr's bridge from earlier settings, to remove;
+    `instead_of`: nqr's bridges that make way."""
 
     kind: ClassVar[str] = "bridge"
 
@@ -88,7 +88,7 @@ class Bridge:
 
     def prepare(self, host: Host) -> Prepared:
         state = link_state(host, self.name)
-        if state.exists:  # what is there and Needed carries our alias: it is ours from before
+        if state.exists:  # an existing Needed bridge has nqr's alias
             ours = [self.address] if self.address else []
             return Prepared(Origin.modified, (undo_addresses(self.name, prior=list(state.addresses), ours=ours),))
         return Prepared(Origin.created, (undo_link(self.name),))
@@ -102,7 +102,7 @@ class Bridge:
             batch.append(f"address replace {self.address} brd + dev {self.name}")
         now = link_state(host, self.name).addresses
         batch += [f"address del {address} dev {self.name}" for address in self._outdated(now)]
-        # One process for all of it, so that being killed in between cannot leave a bridge without our mark.
+        # One process for everything, so that a kill in between cannot leave a bridge without nqr's mark.
         host.run(command("ip", "-batch", "-", input=("\n".join(batch) + "\n").encode()))
         off = f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6"
         if host.exists(off):
@@ -126,7 +126,7 @@ class Bridge:
         return [address for address in addresses if address in self.former and address != self.address]
 
     def _public_ipv6(self, host: Host) -> Conflict | None:
-        """IPv6 goes off on the bridge of the VMs, and addresses that an administrator gave it would be lost with it."""
+        """Return a conflict for public IPv6 addresses: the step turns IPv6 off on the bridge, which would delete them."""
         found = parse_addresses(host.run(command("ip", "-j", "-6", "address", "show", "dev", self.name)).stdout)
         public = [a for a in found.get(self.name, []) if not ipaddress.ip_interface(a).is_link_local]
         if not public:
@@ -139,7 +139,7 @@ class Bridge:
         )
 
     def _subnet_taken(self, host: Host) -> Conflict | None:
-        """Two interfaces with one subnet make the kernel send the answers to the wrong one."""
+        """Return a conflict for a second interface with the subnet: the kernel would send answers to the wrong one."""
         if not self.address:
             return None
         ours = ipaddress.ip_interface(self.address).network
@@ -158,7 +158,7 @@ class Bridge:
 
 @dataclass(frozen=True)
 class BridgeMakesWay:
-    """A bridge of ours, of earlier settings, whose subnet the bridge `for_bridge` is to have: it goes first."""
+    """Remove nqr's bridge of earlier settings before the bridge `for_bridge` takes its subnet."""
 
     kind: ClassVar[str] = MAKES_WAY
 
@@ -188,7 +188,7 @@ class BridgeMakesWay:
 
 
 def all_addresses(host: Host) -> dict[str, list[str]]:
-    """IPv4 addresses (CIDR) of every interface; none when ip(8) is not installed yet."""
+    """Return every interface's IPv4 addresses (CIDR); none if ip(8) is not installed yet."""
     try:
         out = host.run(command("ip", "-j", "-4", "address", "show")).stdout
     except HostError:
@@ -197,7 +197,7 @@ def all_addresses(host: Host) -> dict[str, list[str]]:
 
 
 def parse_addresses(text: str) -> dict[str, list[str]]:
-    """From `ip -j address show`."""
+    """Parse `ip -j address show`."""
     found: dict[str, list[str]] = {}
     for link in json.loads(text or "[]"):
         name = link.get("ifname")
@@ -207,7 +207,7 @@ def parse_addresses(text: str) -> dict[str, list[str]]:
 
 
 def link_state(host: Host, name: str) -> LinkState:
-    """Of one interface, from sysfs and ip(8)."""
+    """Return one interface's state, from sysfs and ip(8)."""
     base = f"/sys/class/net/{name}"
     if not host.exists(base):
         return LinkState(exists=False)

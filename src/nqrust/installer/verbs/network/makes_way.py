@@ -1,4 +1,4 @@
-"""A service that makes way: it holds a port which another service of the same installation is to have."""
+"""A service that makes way: it holds a port that another service of the same installation needs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from nqrust.installer.verbs.service.undo import undo_unit
 
 @dataclass(frozen=True)
 class MakesWay:
-    """Stop the service `name` while it listens on one of `wanted` (address, port), or while one of `links` is there to
-    be used by it. Whoever asks for the service starts it again later in the same plan; going back starts it again too."""
+    """Stop the service `name` while it listens on one of `wanted` (address, port), or while one of `links` exists for it. A
+    later step of the same plan starts it again; so does a rollback."""
 
     kind: ClassVar[str] = MAKES_WAY
 

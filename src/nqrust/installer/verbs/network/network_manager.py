@@ -1,7 +1,7 @@
-"""NetworkManager(8) leaves the links of VMs alone.
+"""Settings that keep NetworkManager(8) off the links of VMs.
 
-It takes any link that somebody else made for "connected (externally)", and takes its addresses and its bridge away when
-networking goes off, as before a sleep, and does not bring them back. See `unmanaged-devices` in NetworkManager.conf(5).
+It treats any foreign link as "connected (externally)". When networking goes off, as before a sleep, it removes the link's
+addresses and bridge, and does not restore them. See `unmanaged-devices` in NetworkManager.conf(5).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from nqrust.installer.verbs.file.file import File
 FOLDER = "/etc/NetworkManager/conf.d"
 PATH = f"{FOLDER}/90-{product.PRODUCT}.conf"
 LINKS = ("tap???????????", "ifb???????????")
-"""TAPs of VMs and the devices that limit their rates: three letters and 11 digits."""
+"""TAPs of VMs and their rate-limit devices: three letters and 11 digits."""
 _NOT_RUNNING, _NO_DEVICE = 8, 10  # exit codes, nmcli(1)
 _UNMANAGED = "10"
 
 
 @dataclass(frozen=True)
 class UnmanagedLinks:
-    """A drop-in that names `bridge` and the links of VMs, and a reload of NetworkManager where it runs."""
+    """A drop-in that names `bridge` and the links of VMs. The step reloads a running NetworkManager."""
 
     kind: ClassVar[str] = "network-manager"
 
@@ -60,7 +60,7 @@ class UnmanagedLinks:
         verify_by_inspection(self, host)
 
     def _manages(self, host: Host) -> bool:
-        """Whether it still does; a bridge that is not there yet will be left alone from the start."""
+        """Return whether it still manages the bridge; it ignores a future bridge from the start."""
         if host.which("nmcli") is None or not host.exists(f"/sys/class/net/{self.bridge}"):
             return False
         shown = host.run(command("nmcli", "-g", "GENERAL.STATE", "device", "show", self.bridge, ok=(0, _NOT_RUNNING, _NO_DEVICE)))

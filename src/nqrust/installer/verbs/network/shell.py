@@ -1,4 +1,4 @@
-"""Shell form of the records for links: the functions of an undo script, and the calls of them."""
+"""Shell form of the records for links: an undo script's functions and calls."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def link(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
 
 
 def bridge(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    # Only a rollback needs it whole: an older record of the script removes the bridge.
+    # Only a rollback needs the whole record: in the script an older record removes the bridge.
     yield f": # {args['name']} goes"
 
 
 def addresses(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    # Only a rollback needs it whole: an older record of the script removes the bridge.
+    # Only a rollback needs the whole record: in the script an older record removes the bridge.
     yield f": # {args['name']} goes"

@@ -11,22 +11,22 @@ from nqrust.installer.verbs.kernel.undo import sysctl_path
 
 
 def undo_link(name: str) -> Undo:
-    """Delete a network link that we created."""
+    """Delete a network link that nqr created."""
     return Undo("link", {"name": name})
 
 
 def undo_bridge(name: str, *, alias: str, addresses: list[str]) -> Undo:
-    """Make a bridge of ours again that gave its network to another one (addresses in CIDR form)."""
+    """Recreate nqr's bridge that gave its network to another (addresses in CIDR form)."""
     return Undo("bridge", {"name": name, "alias": alias, "addresses": addresses})
 
 
 def undo_addresses(name: str, *, prior: list[str], ours: list[str]) -> Undo:
-    """Give a link its earlier IPv4 addresses (CIDR) again and take `ours` away."""
+    """Restore a link's earlier IPv4 addresses (CIDR) and remove `ours`."""
     return Undo("addresses", {"name": name, "prior": prior, "ours": ours})
 
 
 def link(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Delete a link; what is enslaved to a bridge stays, without it (ip-link(8))."""
+    """Delete a link. Ports of a bridge stay, without the bridge (ip-link(8))."""
     name = str(args["name"])
     if context.host.stat(f"/sys/class/net/{name}") is None:
         return Reverted("already gone")
@@ -37,7 +37,7 @@ def link(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def bridge(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Make a bridge again that made way for another, marked and addressed as it was. IPv6 stays off on it."""
+    """Recreate a bridge that made way for another, with its alias and addresses. IPv6 stays off on it."""
     host, name = context.host, str(args["name"])
     if host.which("ip") is None:
         return Kept(f"bridge {name} is not made again: the program ip is gone")
@@ -54,7 +54,7 @@ def bridge(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def addresses(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Give a link its earlier addresses again."""
+    """Restore a link's earlier addresses."""
     host, name = context.host, str(args["name"])
     if host.stat(f"/sys/class/net/{name}") is None:
         return Reverted("the link is gone")
@@ -63,6 +63,6 @@ def addresses(context: UndoContext, args: dict[str, Any]) -> Outcome:
     for address in args["prior"]:
         host.run(command("ip", "address", "replace", str(address), "brd", "+", "dev", name))
     for address in args["ours"]:
-        if address not in args["prior"]:  # 2: it is not there
+        if address not in args["prior"]:  # 2: already gone
             host.run(command("ip", "address", "del", str(address), "dev", name, ok=(0, 2)))
     return Reverted()

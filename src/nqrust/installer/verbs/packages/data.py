@@ -1,5 +1,5 @@
-"""Data of users that goes with the server of PostgreSQL, or that nobody can read without it: the server's packages stay
-while there is any."""
+"""Data of users that a removal of PostgreSQL's server would delete or make unreadable. The server's packages stay while there
+is any."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from nqrust.installer.verbs import cluster_data
 
 
 def of_others(host: Host, patterns: Iterable[str]) -> list[str]:
-    """Data folders that match and hold data of users."""
+    """Return matching data folders that hold data of users."""
     folders = {path.rpartition("/")[0] for pattern in patterns for path in host.glob(f"{pattern}/PG_VERSION")}
     return sorted(folder for folder in folders if cluster_data.is_used(host, folder))

@@ -1,7 +1,7 @@
-"""What the rest of the installer asks of a package manager. One folder each implements it, with a line in `registry.py`.
+"""The interface of a package manager. One folder implements each, with a line in `registry.py`.
 
-A manager is one object, `PackageManager`, with a part for each that asks: the step that installs, the verb that takes
-back, the undo script, and what looks at the packages of a host (facts, fingerprint).
+A manager is one `PackageManager` object with a part for each caller: the step that installs, the verb that removes, the undo
+script, and the readers of a host's packages (facts, fingerprint).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nqrust.installer.verbs.packages.remover import Remover
 
 @dataclass(frozen=True)
 class StartPolicy:
-    """A file that, while it is there, keeps package scripts from starting services (Debian's policy-rc.d)."""
+    """A file whose presence keeps package scripts from starting services (Debian's policy-rc.d)."""
 
     path: str
     content: bytes
@@ -26,8 +26,8 @@ class StartPolicy:
 
 @dataclass(frozen=True)
 class Signs:
-    """How the output of a failed transaction is read. `telling`: beginnings of the lines that say most; the rest are parts
-    of texts: a package is `unknown`, or its source was not reached."""
+    """Patterns for the output of a failed transaction. `telling`: beginnings of the most useful lines. The rest are parts of
+    texts: a package is `unknown`, or its source was unreachable."""
 
     telling: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -35,10 +35,9 @@ class Signs:
 
 
 class Installing(Protocol):
-    """Reads the machine through the host; what changes it is given as commands, so that the step runs them.
+    """The part for the step. It reads through the host, and returns commands for changes, which the step runs.
 
-    `name` is also the one in undo records. Methods that read raise HostError when the package manager itself
-    fails.
+    `name` is also the one in undo records. Methods that read raise HostError if the package manager fails.
     """
 
     @property
@@ -46,110 +45,106 @@ class Installing(Protocol):
 
     @property
     def start_policy(self) -> StartPolicy | None:
-        """How services are kept from being started by package scripts, None where scripts do not start
-        any."""
+        """Return the policy that keeps package scripts from starting services, or None if scripts start none."""
         ...
 
     def installed(self, host: Host) -> dict[str, str]:
-        """Fully installed packages: plain name -> version."""
+        """Return fully installed packages: plain name -> version."""
         ...
 
     def recorded(self, host: Host) -> list[str]:
-        """Everything the package manager knows as present in any state, sorted, named as undo records name
-        it."""
+        """Return every package that is present in any state, sorted, named as in undo records."""
         ...
 
     def config_only(self, host: Host) -> list[str]:
-        """Those of them that were removed and whose configuration stayed, sorted, in the same form."""
+        """Return removed packages among them whose configuration stayed, sorted, in the same form."""
         ...
 
     def manual(self, host: Host) -> list[str]:
-        """Packages marked as asked for by a person, sorted."""
+        """Return packages marked as requested by a person, sorted."""
         ...
 
     def index_missing(self, host: Host, names: Sequence[str]) -> str | None:
-        """Why the index should be fetched before these names are installed (a clause), None when it is good
-        enough."""
+        """Return the reason for refreshing the index before these names are installed (a clause), or None if it is recent."""
         ...
 
     def refresh(self) -> Command: ...
 
     def would_bring(self, host: Host, names: Sequence[str]) -> list[str]:
-        """Every package that installing `names` would add, dependencies included, in the forms that
-        `recorded` uses. Raises CommandFailed when the transaction cannot be worked out."""
+        """Return every package that installing `names` would add, dependencies included, named as in `recorded`. Raises
+        CommandFailed if the transaction cannot be resolved."""
         ...
 
     def install(self, names: Sequence[str]) -> Command:
-        """One transaction."""
+        """Return one transaction."""
         ...
 
     def interrupted(self, host: Host) -> bool:
-        """Whether an earlier transaction was cut off in the middle."""
+        """Return whether an earlier transaction was interrupted."""
         ...
 
     def repair(self) -> tuple[Command, ...]:
-        """Commands that complete such a transaction."""
+        """Return commands that complete such a transaction."""
         ...
 
     def lock_holder(self, host: Host) -> str | None:
-        """`apt-get (pid 812)` while another program holds the package manager's lock."""
+        """Return `apt-get (pid 812)` while another program holds the package manager's lock."""
         ...
 
     def outdated_index(self, error: CommandFailed) -> bool:
-        """Whether a failed install may succeed after a refresh (name not found, file gone from the
-        mirror)."""
+        """Return whether a failed install may succeed after a refresh (unknown name, file missing on the mirror)."""
         ...
 
     def lock_refused(self, error: CommandFailed) -> bool:
-        """Whether a command failed because another program took the lock first."""
+        """Return whether a command failed because another program held the lock."""
         ...
 
     @property
     def signs(self) -> Signs: ...
 
     def progress_text(self, line: str) -> str | None:
-        """What of a line of output is worth a progress line; None for the rest."""
+        """Return a progress line for a line of output, or None."""
         ...
 
 
 class Database(Protocol):
-    """What packages a host has, for what looks at the host. A host has one database that counts; the first manager that
-    finds its own answers."""
+    """The part for readers of a host's packages. A host has one database that counts; the first manager that finds its own
+    answers."""
 
     @property
     def volatile_files(self) -> tuple[tuple[str, str], ...]:
-        """Files that change without anything having changed, each with its reason, as in `fingerprint.volatile`."""
+        """Return files that change without a real change, each with its reason, as in `fingerprint.volatile`."""
         ...
 
     @property
     def volatile_units(self) -> tuple[tuple[str, str], ...]:
-        """Units of the package manager that start and end without being asked, in the same form."""
+        """Return units of the package manager that start and end on their own, in the same form."""
         ...
 
     @property
     def closed(self) -> tuple[str, ...]:
-        """Folders that undo their own entries, so that nobody looks there for what package scripts made."""
+        """Return folders that undo their own entries; the search for files of package scripts skips them."""
         ...
 
     def installed(self, host: Host) -> frozenset[str] | None:
-        """Names of fully installed packages; None where this database is not the host's. Raises HostError."""
+        """Return names of fully installed packages, or None if the host does not use this database. Raises HostError."""
         ...
 
     def states(self, host: Host) -> dict[str, Any] | None:
-        """`name:architecture` -> version, state and mark, for the fingerprint; None and errors as for `installed`."""
+        """Return `name:architecture` -> version, state and mark, for the fingerprint; None and errors as for `installed`."""
         ...
 
     def of_postgres(self, host: Host) -> frozenset[str]:
-        """Packages that a PostgreSQL which stays may need, installed or not. Never raises HostError."""
+        """Return packages that a remaining PostgreSQL may need, installed or not. Never raises HostError."""
         ...
 
 
 @dataclass(frozen=True)
 class ShellForm:
-    """A manager in the undo script, in POSIX sh. `functions`: what the rest calls. `owns`: a condition that holds when a
-    package has the path $1. `state`: sets `state` to how $package is there; empty for not at all. `remove`: the function that
-    removes $present and leaves in $stay what others need. `marks`: lines that put marks back, from the manager's `plain` names
-    and a record's arguments. `farewell`: lines that remove packages of the bootstrap, and leave them where others need them."""
+    """A manager in the undo script, in POSIX sh. `functions`: shared functions. `owns`: a condition that holds if a package
+    has the path $1. `state`: sets `state` to $package's state; empty if absent. `remove`: the function that removes $present
+    and leaves in $stay the packages that others need. `marks`: lines that restore marks, from the manager's `plain` names and
+    a record's arguments. `farewell`: lines that remove the bootstrap's packages, except those that others need."""
 
     functions: str
     owns: str
@@ -161,7 +156,7 @@ class ShellForm:
 
 @dataclass(frozen=True)
 class PackageManager:
-    """One package manager, whole. `name` is the one in undo records and in the record of the bootstrap."""
+    """One complete package manager. `name` is the one in undo records and in the bootstrap's record."""
 
     name: str
     installing: Installing

@@ -1,4 +1,4 @@
-"""What the verb for packages asks of a package manager."""
+"""A package manager's part for the verb for packages."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from nqrust.installer.verbs.packages import traces
 
 @dataclass(frozen=True)
 class Remover:
-    """One package manager. `plain` turns a recorded name into the one that the other functions use; `installed` gives
-    names, those in `config_only` were removed and left their configuration; `would_go` what purging some names would
-    remove in all, and `foresee` the same where `would_go` may mend what is torn; `needs` the direct dependencies of every
-    installed package; `scripts` the text of maintainer scripts and `listed` the paths of packages; `purge` removes, also
-    what a transaction that was cut off left half there, and of its second names leaves the configuration; `mark` gives
-    commands; `leftovers` is what was unpacked of packages that the package manager does not know of; `mend` ends a
-    transaction that was cut off, which runs scripts of packages, so that their purge needs to run none that make anything;
-    `asides`: ends of names that it gives to configuration files, first that of the file from before; `clusters`: server
-    packages of PostgreSQL among some names -> pattern of the data folders that go with them or are of no use without them. Its second argument: paths that
-    were there before the packages."""
+    """One package manager. `plain` converts a recorded name for the other functions; `installed` returns names; `config_only`
+    those removed with configuration left. `would_go` returns everything that purging some names would remove; `foresee` the
+    same if `would_go` may repair. `needs` returns the direct dependencies of every installed package; `scripts` the text of
+    maintainer scripts; `listed` the paths of packages. `purge` removes packages, also half-installed ones, and leaves the
+    configuration of its second names. `mark` returns commands. `leftovers` returns unpacked files of packages unknown to the
+    manager. `mend` ends an interrupted transaction and runs its package scripts, so that the purge runs none that create
+    anything. `asides`: suffixes for configuration files, the original's first. `clusters`: PostgreSQL server packages among
+    some names -> pattern of data folders that go with them or are useless without them. Its second argument: paths from
+    before the packages."""
 
     plain: Callable[[Host], Callable[[str], str]]
     installed: Callable[[Host], set[str]]

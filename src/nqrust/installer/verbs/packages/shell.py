@@ -1,4 +1,4 @@
-"""Shell form of the record for packages: the functions that take them back, with what their scripts made, and the calls."""
+"""Shell form of the record for packages: functions that remove them and their scripts' files, and the calls."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ purge() { # package manager, packages; 1 when some stay because others need them
 
 
 def _by_manager(name: str, what: str, arms: dict[str, str]) -> str:
-    """A shell function that does the one or the other, as its first argument says."""
+    """Return a shell function with one arm for each package manager, selected by its first argument."""
     cases = "".join(f"        {manager}) {body} ;;\n" for manager, body in arms.items())
     return f"{name}() {{ # package manager{what}\n    case $1 in\n{cases}    esac\n}}\n"
 
 
 def functions() -> str:
-    """All functions of packages. Those in which the package managers differ come last; a host may have several."""
+    """Return all functions for packages. Manager-specific ones come last; a host may have several managers."""
     forms = {name: manager.shell for name, manager in MANAGERS.items()}
     owned = "".join(f"    if {form.owns}; then return; fi\n" for form in forms.values())
     return (

@@ -1,5 +1,5 @@
-"""What was there before a transaction and goes with the purge of its packages all the same: Debian 13's `locales` removes
-locale.conf(5), whoever wrote it. It is looked at before the purge and put back after it."""
+"""Older files that the purge of newer packages removes: Debian 13's `locales` removes locale.conf(5), whoever wrote it. nqr
+reads them before the purge and restores them after it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nqrust.host.port import Host, Kind
 from nqrust.installer.verbs.file.undo import owners
 from nqrust.installer.verbs.packages import traces
 
-_LIMIT = 1 << 20  # bytes of a file; what is named in maintainer scripts is configuration
+_LIMIT = 1 << 20  # bytes of a file; maintainer scripts name configuration
 
 
 def look(
     host: Host, before: dict[str, Any], scripts: str, listed: frozenset[str], asides: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Path -> what is there now, of all that was there `before` and that packages list or their scripts name: files and
-    symbolic links. `asides`: see `Remover`; what was moved to the first of them is what was there. JSON values only."""
+    """Return path -> current state of files and symbolic links that existed `before` and that packages list or their scripts
+    name. `asides`: see `Remover`; a file with the first suffix is the original. JSON values only."""
     found: dict[str, Any] = {}
     there = set(before["paths"])
     for path in sorted((traces.named(scripts) | listed) & there):
@@ -55,8 +55,8 @@ def _is_file(host: Host, path: str) -> bool:
 
 
 def put_back(host: Host, found: dict[str, Any]) -> None:
-    """What of it is gone comes back, with the folder that a package took along; what is there is left alone. Copies of the
-    same content that the package manager laid beside it go. Safe to repeat."""
+    """Restore missing files, with a folder that a package removed; existing ones stay. Remove identical copies that the
+    package manager left beside them. Safe to repeat."""
     for path, row in found.items():
         _put_back(host, path, row)
         beside = row.get("beside", {})
@@ -67,7 +67,7 @@ def put_back(host: Host, found: dict[str, Any]) -> None:
 
 
 def digest(row: dict[str, Any]) -> str:
-    """Of the content that a row keeps: sha256 in hexadecimal digits."""
+    """Return the sha256 of a row's content in hex."""
     return hashlib.sha256(base64.b64decode(row["content"])).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Packages of the distribution, in one transaction of its own package manager."""
+"""Packages of the distribution, in one transaction of its package manager."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from nqrust.installer.verbs.packages.manager import Installing, StartPolicy
 from nqrust.installer.verbs.packages.undo import undo_packages
 
 LOCK_WAIT = 600.0
-"""Seconds for which another program may hold the package manager's lock."""
+"""Maximum seconds to wait for another program's lock."""
 _REFUSALS = 5
 
 
 @dataclass(frozen=True)
 class PackageIndex:
-    """The package manager's index, fetched only when the names are not all installed and the index is
-    missing, older than a day or does not know one of them. A cache: there is nothing to take back."""
+    """The package manager's index. The step refreshes it only if a name is not installed, and the index is missing, older
+    than a day or lacks a name. It is a cache, so there is nothing to undo."""
 
     kind: ClassVar[str] = "package-index"
 
@@ -60,20 +60,18 @@ class PackageIndex:
             run_when_free(host, self.manager, self.manager.refresh(), self.progress)
         except CommandFailed as error:
             if self.manager.index_missing(host, missing) is None:
-                return  # nothing new was had, but what is there knows every name
+                return  # no newer index, but the present one knows every name
             raise index_failed(self.manager, error) from error
 
     def verify(self, host: Host) -> None:
-        """That the index is good enough is shown by the transaction itself; an old mirror may stay old."""
+        """Check nothing: the transaction proves that the index is good enough, and an old mirror may stay old."""
 
 
 @dataclass(frozen=True)
 class Packages:
-    """`hold_services`: keep package scripts from starting services (hosts without systemd, where we supervise
-    them).
-    `residue_users`, `residue_groups`: accounts that the packages create and their purge leaves; those that
-    are not there now are ours to remove. Put a PackageIndex step before: `prepare` works out the whole
-    transaction."""
+    """Packages of one transaction. `hold_services`: keep package scripts from starting services (hosts without systemd, whose
+    services nqr supervises). `residue_users`, `residue_groups`: accounts that the packages create and their purge leaves;
+    uninstall removes those that are missing now. Put a PackageIndex step before: `prepare` resolves the whole transaction."""
 
     kind: ClassVar[str] = "packages"
 
@@ -155,7 +153,7 @@ class Packages:
             return self.manager.would_bring(host, missing)
         except CommandFailed as error:
             if self.manager.interrupted(host) or self.manager.outdated_index(error):
-                return sorted(missing)  # what the cut-off transaction brings is in the record of its own run
+                return sorted(missing)  # the interrupted transaction's own record contains its packages
             raise transaction_failed(self.manager, error) from error
 
     # --- services that scripts must not start
@@ -167,7 +165,7 @@ class Packages:
         return stat is not None and stat.size == len(policy.content) and host.read_bytes(policy.path) == policy.content
 
     def _place(self, host: Host, policy: StartPolicy) -> bool:
-        """Whether the policy there now is ours. One of another's stays and decides."""
+        """Return whether the current policy is nqr's. A foreign policy stays and decides."""
         if host.stat(policy.path) is None:
             host.write_file(policy.path, policy.content, mode=policy.mode)
             return True
@@ -176,7 +174,7 @@ class Packages:
 
 @dataclass(frozen=True)
 class _Counted:
-    """Turns output lines into progress with a fraction: each package is unpacked once and set up once."""
+    """Converter of output lines to progress with a fraction: each package is unpacked once and set up once."""
 
     manager: Installing
     progress: Progress
@@ -196,10 +194,10 @@ class _Counted:
 
 
 def run_when_free(host: Host, manager: Installing, cmd: Command, progress: Progress) -> None:
-    """Run a command of the package manager once nobody else holds its lock; says who does while waiting.
+    """Run a package manager's command once its lock is free, and name the holder while waiting.
 
-    Raises StepFailed NQR-DEP-101 when that takes longer than LOCK_WAIT, CommandFailed when the command
-    fails."""
+    Raises StepFailed NQR-DEP-101 after LOCK_WAIT, CommandFailed if the command fails.
+    """
     for attempt in range(_REFUSALS):
         _wait_for_lock(host, manager, progress)
         try:
@@ -231,7 +229,7 @@ def _missing(host: Host, manager: Installing, names: tuple[str, ...]) -> tuple[s
 
 
 def _said(manager: Installing, error: CommandFailed) -> str:
-    """The line of a package manager's output that says most."""
+    """Return the most useful line of a package manager's output."""
     lines = [line.strip() for line in (error.stderr + "\n" + error.stdout).splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(manager.signs.telling)]
     return (telling or lines or [f"exit code {error.code}"])[0].removeprefix("E: ").rstrip(".")

@@ -1,9 +1,9 @@
-"""What package scripts make and their purge leaves behind: found by looking before and after, and told from what others
-made in the same minutes by what the scripts themselves say.
+"""Files and accounts that package scripts create and their purge leaves. nqr compares the host before and after, and uses the
+scripts' text to exclude changes by others in the same minutes.
 
-A path or account counts as made by a transaction only when it was not there before, is there after, and is accounted for:
-a script of a package that it brought names it, a package lists it, or it belongs to an account that one of
-them made, or it lies in a folder that does. When in doubt it is somebody else's, and stays. So does what has changed since, and what a package owns.
+A new path or account counts as the transaction's only with one of these proofs: a script of a new package names it, a package
+lists it, it belongs to an account of the transaction, or it lies in a folder of the transaction. In doubt it belongs to
+somebody else and stays. So does everything that changed since, or that a package owns.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from nqrust.installer.verbs.account.undo import remove_user
 ROOTS = {
     "/etc": 5, "/var/lib": 2, "/var/log": 2, "/var/cache": 2, "/var/spool": 3, "/usr/local": 3, "/opt": 1, "/srv": 1, "/root": 1,
 }  # fmt: skip
-"""Folders that are looked at, and how deep. What is new further down lies in a folder that was there before, so it is
-left alone; what lies in a new folder goes with that."""
+"""Folders to search, and the depth. Deeper new files in an older folder stay; those in a new folder go with it."""
 
 CLOSED = frozenset(
     (
@@ -33,21 +32,21 @@ CLOSED = frozenset(
         product.STATE_DIR, product.CACHE_DIR,
     )
 )  # fmt: skip
-"""Not entered: folders of programs that write all the time. Databases of the package managers, which undo their own
-entries, come besides (`Database.closed`)."""
+"""Folders to skip: programs write to them all the time. `Database.closed` adds the package managers' databases, which undo
+their own entries."""
 
 NOTHING: dict[str, Any] = {"paths": {}, "users": [], "groups": []}
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _PATH = re.compile(r"/[A-Za-z0-9_.+/-]*[A-Za-z0-9_+-]")
 
-_DETAILS = 300  # entries of one new folder that are recorded one by one
-_HASHED = 4 << 20  # bytes; larger files are told by size and time of change
-_SYSTEM_IDS = 1000  # login.defs(5), SYS_UID_MAX: scripts make system accounts only
+_DETAILS = 300  # maximum entries of one new folder to record separately
+_HASHED = 4 << 20  # bytes; larger files are compared by size and change time
+_SYSTEM_IDS = 1000  # login.defs(5), SYS_UID_MAX: scripts create only system accounts
 
 
 def survey(host: Host, closed: frozenset[str] = CLOSED) -> dict[str, Any]:
-    """Paths, users and groups that are there now. JSON values only. `closed`: folders that are not entered."""
+    """Return the current paths, users and groups. JSON values only. `closed`: folders to skip."""
     foreign = _foreign(host)
     paths: list[str] = []
     for root, depth in ROOTS.items():
@@ -68,8 +67,8 @@ def unpack(data: bytes) -> dict[str, Any]:
 def made(
     host: Host, before: dict[str, Any], scripts: str, listed: frozenset[str], closed: frozenset[str] = CLOSED
 ) -> dict[str, Any]:
-    """What the transaction made since `before`. `scripts`: text of the maintainer scripts of what it brought; `listed`:
-    paths in its packages. Gives {"paths": {path: row}, "users": [...], "groups": [...]}."""
+    """Return the transaction's additions since `before`. `scripts`: text of its packages' maintainer scripts; `listed`: paths
+    in its packages. Returns {"paths": {path: row}, "users": [...], "groups": [...]}."""
     now = survey(host, closed)
     words = set(_WORD.findall(scripts))
     users = _new_accounts(before["users"], _ids(host, "passwd"), words)
@@ -81,7 +80,7 @@ def made(
     for path in now["paths"]:
         parent = path.rpartition("/")[0]
         if path in there or (parent not in there and parent not in ROOTS):
-            continue  # was there, or goes with its folder
+            continue  # older, or goes with its folder
         stat = host.stat(path)
         if stat is None:
             continue
@@ -92,18 +91,18 @@ def made(
         elif stat.kind is Kind.symlink and parent in there:
             links[path] = posixpath.normpath(posixpath.join(parent, host.readlink(path)))
     for path, target in links.items():
-        if target in paths:  # an index of what was made, as c_rehash(1) writes it
+        if target in paths:  # an index of new files, as c_rehash(1) writes it
             paths[path] = ["symlink", host.readlink(path)]
     return {"paths": paths, "users": users, "groups": groups}
 
 
 def named(scripts: str) -> set[str]:
-    """Paths that stand in the text of maintainer scripts."""
+    """Return paths in the text of maintainer scripts."""
     return set(_PATH.findall(scripts))
 
 
 def row(host: Host, path: str, stat: Stat) -> list[Any]:
-    """By which it is known again. Of a folder only that it is one: whether it goes is decided by its being empty."""
+    """Return the properties that identify a path later. For a folder only its type, because only an empty folder goes."""
     if stat.kind is Kind.symlink:
         return ["symlink", host.readlink(path)]
     if stat.kind is Kind.file:
@@ -112,19 +111,19 @@ def row(host: Host, path: str, stat: Stat) -> list[Any]:
 
 
 def remove(host: Host, found: dict[str, Any], owned: frozenset[str], others: str = "") -> list[str]:
-    """Take away what is still as the transaction left it; sentences about what stays. Safe to repeat.
+    """Remove everything that is unchanged since the transaction; return sentences about the rest. Safe to repeat.
 
-    `owned`: paths of the packages that are installed now; `others`: scripts of those that came after us. What either
-    names is theirs by now."""
+    `owned`: paths of the installed packages; `others`: scripts of later packages. Paths in either now belong to them.
+    """
     left: list[str] = []
     words = set(_WORD.findall(others))
     owned = owned | named(others)
-    for path in sorted(found["paths"], reverse=True):  # what is in a folder comes before it
+    for path in sorted(found["paths"], reverse=True):  # a folder's content comes before it
         stat = host.stat(path)
         if stat is None:
             continue
         if path in owned:
-            continue  # a package that stays has it by now
+            continue  # a remaining package owns it now
         if row(host, path, stat) != found["paths"][path]:
             left.append(f"{path} was made by a package script and changed since, so it stays")
         elif stat.kind is Kind.directory:
@@ -162,7 +161,7 @@ def _remove_empty(host: Host, path: str) -> list[str]:
 
 
 def _inside(host: Host, top: str) -> dict[str, list[Any]]:
-    """Rows of what is in a new folder; nothing when there is too much of it, or it is a server's data."""
+    """Return rows of a new folder's content; nothing if it is too large, or a server's data."""
     found: dict[str, list[Any]] = {}
     todo = [top]
     while todo:
@@ -210,7 +209,7 @@ def _foreign(host: Host) -> frozenset[str]:
 
 
 def _ids(host: Host, file: str) -> dict[str, int]:
-    """Names and numbers of passwd(5) or group(5), without asking the network's directories."""
+    """Return names and numbers of passwd(5) or group(5), without network directories."""
     try:
         content = host.read_text(f"/etc/{file}")
     except HostError:

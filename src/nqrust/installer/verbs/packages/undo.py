@@ -1,7 +1,7 @@
-"""The verb for packages: what was not there before goes; the auto/manual marks of what stays are put back.
+"""The verb for packages: it removes new packages and restores the auto/manual marks of the others.
 
-Which packages those are is measured when reverting (installed now, brought by us, not there before), so that
-dependencies of every depth are included; what something else needs by now stays.
+The undo determines the packages (installed now, added by nqr, absent before), so dependencies of every depth are included.
+Packages that something else needs now stay.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ _BELOW_ROOTS = tuple(f"{root}/" for root in traces.ROOTS)
 
 
 def undo_packages(manager: str, before: list[str], marks: list[str], config_only: list[str]) -> Undo:
-    """Remove the packages that are installed now and were not in `before` (names with architecture), restore the
-    auto/manual `marks` of those that were; and what the removed packages left behind (users, groups, folders). Of those in
-    `config_only` the configuration was there before, and stays."""
+    """Remove installed packages that were not in `before` (names with architecture), restore the auto/manual `marks` of the
+    others, and remove leftovers (users, groups, folders). Packages in `config_only` keep their older configuration."""
     args = {"manager": manager, "before": before, "manual": marks, "config_only": config_only}
     return Undo("packages", args, Retain.packages)
 
 
 def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Purge what this transaction brought, and what its scripts made besides. What something else needs now stays."""
+    """Purge this transaction's packages and their scripts' files. Packages that something else needs now stay."""
     host, remover = context.host, of_record(args).removing
     plain = remover.plain(host)
-    # First, so that what the scripts of a transaction that was cut off still make is seen below, and not made after it.
+    # First, so that the look below includes everything that an interrupted transaction's scripts still create.
     remover.mend(host, victims(host, args, frozenset())[0])
     going, for_data = victims(host, args, context.needed_packages)
     going -= {plain(name) for name in brought_by(context.older)}
@@ -73,8 +72,8 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def victims(host: Host, args: dict[str, Any], needed: frozenset[str]) -> tuple[set[str], set[str]]:
-    """What this transaction brought and is still there: (what goes, what stays because `needed` packages are part of it or
-    depend on it). `brought` limits it to what was ours; without it, all that is new since."""
+    """Return this transaction's remaining packages: (those to remove, those that stay because they contain or depend on
+    `needed` packages). `brought` limits them to nqr's; without it, all newer packages count."""
     remover = of_record(args).removing
     plain = remover.plain(host)
     now = remover.installed(host)
@@ -87,14 +86,14 @@ def victims(host: Host, args: dict[str, Any], needed: frozenset[str]) -> tuple[s
 
 
 def servers_of(context: UndoContext, args: dict[str, Any], going: set[str]) -> dict[str, str]:
-    """Servers of PostgreSQL in `going` -> pattern of the data folders that go with them, or are of no use without them."""
+    """Return PostgreSQL servers in `going` -> pattern of the data folders that go with them or are useless without them."""
     before = set(_survey(context.originals, args)["paths"]) if "survey" in args else set()
     return of_record(args).removing.clusters(going, before)
 
 
 def needed_by_others(host: Host, args: dict[str, Any], going: set[str], gone: frozenset[str]) -> set[str]:
-    """Of `going`, what something else needs once `gone` are removed. Reads only; raises HostError where a transaction that was cut off keeps
-    the package manager from telling."""
+    """Return packages of `going` that something else needs once `gone` are removed. Reads only. Raises HostError if an
+    interrupted transaction blocks the query."""
     remover = of_record(args).removing
     ask = remover.foresee or remover.would_go
     return _staying(host, remover, set(going), lambda host, names: ask(host, [*names, *sorted(gone)]) - gone)
@@ -106,44 +105,44 @@ def _staying(host: Host, remover: Remover, going: set[str], ask: Callable[[Host,
         foreign = ask(host, sorted(going)) - going
         if not foreign:
             break
-        stay = _with_needs(foreign, remover.needs(host), going) & going or set(going)  # better all than one of another
+        stay = _with_needs(foreign, remover.needs(host), going) & going or set(going)  # remove none rather than break a package of others
         kept |= stay
         going = going - stay
     return kept
 
 
 def brought_by(undos: Iterable[Undo]) -> frozenset[str]:
-    """Packages that these records list, by the names of the records."""
+    """Return packages that these records list, named as in the records."""
     return frozenset(name for undo in undos if undo.verb == "packages" for name in undo.args.get("brought") or ())
 
 
 def configured_before(host: Host, args: dict[str, Any]) -> set[str]:
-    """Packages of which only the configuration was there before (records of older versions do not tell)."""
+    """Return packages of which only the configuration existed before (older records lack them)."""
     plain = of_record(args).removing.plain(host)
     return {plain(name) for name in args.get("config_only", [])}
 
 
 def survey_made(host: Host, args: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """What this transaction has made besides its packages, as of now. To be asked while its packages are there."""
+    """Return this transaction's current additions besides its packages. Call it while its packages are installed."""
     remover = of_record(args).removing
     brought, _ = victims(host, args, frozenset())
     return traces.made(host, before, remover.scripts(host, brought), remover.listed(host, brought), closed())
 
 
 def known_traces(originals: Originals, args: dict[str, Any]) -> dict[str, Any] | None:
-    """What was recorded; empty for a record of a version that did not look, None for a transaction that was cut off."""
+    """Return the recorded additions: empty for a record of a version without this search, None for an interrupted transaction."""
     if "survey" not in args:
         return traces.NOTHING
     return traces.unpack(originals.read(str(args["made"]))) if "made" in args else None
 
 
 def _survey(originals: Originals, args: dict[str, Any]) -> dict[str, Any]:
-    """What `traces.survey` saw before this transaction."""
+    """Return the result of `traces.survey` from before this transaction."""
     return traces.unpack(originals.read(str(args["survey"])))
 
 
 def _made(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
-    """As recorded when the transaction was done; of one that was cut off, found now and kept for the next attempt."""
+    """Return the recorded additions. For an interrupted transaction, find and keep them for the next attempt."""
     originals = context.originals
     found = known_traces(originals, args)
     if found is not None:
@@ -155,13 +154,12 @@ def _made(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
 
 
 def made_now(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
-    """What a transaction that was cut off has made so far. Changes nothing."""
+    """Return an interrupted transaction's additions so far. Changes nothing."""
     return survey_made(context.host, args, _survey(context.originals, args))
 
 
 def still_to_be_made(context: UndoContext, args: dict[str, Any]) -> list[str]:
-    """Paths that the scripts of a transaction that was cut off name and that have never been there: they may make them
-    when it is brought to its end."""
+    """Return paths that an interrupted transaction's scripts name and that never existed. Its completion may create them."""
     remover = of_record(args).removing
     brought, _ = victims(context.host, args, frozenset())
     before = set(_survey(context.originals, args)["paths"])
@@ -170,7 +168,7 @@ def still_to_be_made(context: UndoContext, args: dict[str, Any]) -> list[str]:
 
 
 def spared_now(context: UndoContext, args: dict[str, Any], going: set[str]) -> dict[str, Any]:
-    """What was there before this transaction and the purge of `going` may take."""
+    """Return older files that the purge of `going` may remove."""
     if "survey" not in args:
         return {}
     host, remover = context.host, of_record(args).removing
@@ -179,7 +177,7 @@ def spared_now(context: UndoContext, args: dict[str, Any], going: set[str]) -> d
 
 
 def leftovers(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
-    """What a transaction that was cut off had unpacked of packages that are not there."""
+    """Return unpacked files of packages that an interrupted transaction did not install."""
     if args.get("brought") is None or known_traces(context.originals, args) is not None:
         return traces.NOTHING
     host, remover = context.host, of_record(args).removing
@@ -189,7 +187,7 @@ def leftovers(context: UndoContext, args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spared(context: UndoContext, args: dict[str, Any], going: set[str]) -> dict[str, Any]:
-    """The same, and what an attempt that was cut off found; on disk before anything goes."""
+    """Return the same, with an interrupted attempt's findings. Stores it before any removal."""
     if "survey" not in args:
         return {}
     file = context.originals.blob(f"{args['survey']}.spared")
@@ -206,7 +204,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _with_needs(start: set[str], needs: dict[str, set[str]], among: set[str]) -> set[str]:
-    """`start` and everything in `among` that it needs, at any depth."""
+    """Return `start` and everything in `among` that it needs, at any depth."""
     found, todo = set(start), list(start)
     while todo:
         for name in needs.get(todo.pop(), set()):
@@ -217,7 +215,7 @@ def _with_needs(start: set[str], needs: dict[str, set[str]], among: set[str]) ->
 
 
 def _residue(host: Host, residue: dict[str, Any] | None, later: str) -> None:
-    """Users and groups that are known to stay behind, unless a package that came later (its scripts) has them too."""
+    """Remove recorded users and groups, unless a later package's scripts use them too."""
     for name in (residue or {}).get("users", []):
         if host.user(name) is not None and name not in later:
             remove_user(host, name)
@@ -227,12 +225,12 @@ def _residue(host: Host, residue: dict[str, Any] | None, later: str) -> None:
 
 
 def capture(originals: Originals, args: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with `survey`: package scripts are about to run."""
+    """Return the arguments with `survey`: package scripts are about to run."""
     return args if "survey" in args else {**args, "survey": originals.store(traces.pack(traces.survey(originals.host, closed())))}
 
 
 def conclude(originals: Originals, args: dict[str, Any]) -> str:
-    """Digest of what package scripts have made."""
+    """Return the digest of the package scripts' additions."""
     if "survey" not in args or "made" in args:
         return ""
     return originals.store(traces.pack(survey_made(originals.host, args, _survey(originals, args))))

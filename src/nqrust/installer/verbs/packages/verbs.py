@@ -1,4 +1,4 @@
-"""The verb for packages, with all that the engine asks of it."""
+"""The verb for packages, with its functions for the engine."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Dpkg:
 
 
 def parse_dpkg_status(content: str) -> frozenset[str]:
-    """Packages whose state is `installed`: removed ones that left configuration behind do not count."""
+    """Return packages whose state is `installed`, without removed ones that left configuration."""
     found = set()
     for paragraph in content.split("\n\n"):
         name, installed = "", False
@@ -74,7 +74,7 @@ def parse_dpkg_status(content: str) -> frozenset[str]:
 
 
 def parse_dpkg(status: str, automatic: frozenset[tuple[str, str]]) -> dict[str, Any]:
-    """name:architecture to `version state mark`. A package that left its configuration behind is still there."""
+    """Return name:architecture -> `version state mark`, including removed packages that left configuration."""
     found: dict[str, Any] = {}
     for paragraph in status.split("\n\n"):
         fields = _fields(paragraph, ("Package", "Status", "Architecture", "Version"))
@@ -88,7 +88,8 @@ def parse_dpkg(status: str, automatic: frozenset[tuple[str, str]]) -> dict[str, 
 
 
 def parse_automatic(content: str) -> frozenset[tuple[str, str]]:
-    """(name, architecture) of what APT installed for another package. APT writes the host's architecture for `all`."""
+    """Return (name, architecture) of packages that APT installed as dependencies. APT writes the host's architecture for
+    `all`."""
     found = set()
     for paragraph in content.split("\n\n"):
         fields = _fields(paragraph, ("Package", "Architecture", "Auto-Installed"))

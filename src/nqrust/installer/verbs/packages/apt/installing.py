@@ -18,7 +18,7 @@ ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBIAN_PRIORITY": "critical",
     "APT_LISTCHANGES_FRONTEND": "none",
-    "NEEDRESTART_SUSPEND": "1",  # needrestart(1): no services of others are restarted by our transaction
+    "NEEDRESTART_SUSPEND": "1",  # needrestart(1): nqr's transaction restarts no services of others
     "UCF_FORCE_CONFFOLD": "1",  # ucf(1): an edited configuration file stays
 }
 
@@ -48,8 +48,7 @@ _QUERY = "${db:Status-Status}\\t${Package}\\t${binary:Package}\\t${Version}\\n"
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the dpkg database. `full` is ${binary:Package}: with the architecture where that is not
-    implied."""
+    """A line of the dpkg database. `full` is ${binary:Package}: with the architecture unless it is implied."""
 
     status: str
     name: str
@@ -94,7 +93,7 @@ class Apt:
         if not lists:
             return "there is no package index yet"
         stats = [stat for stat in map(host.stat, lists) if stat is not None]
-        # Index files keep the mirror's time; the folders are touched by every update that changed something.
+        # Index files keep the mirror's time, but every update that changes something touches the folders.
         stats += [stat for stat in (host.stat(_LISTS), host.stat(f"{_LISTS}/partial")) if stat is not None]
         age = host.now() - max(stat.mtime_ns for stat in stats) / 1e9
         if age > INDEX_MAX_AGE:
@@ -177,17 +176,17 @@ def _rows(host: Host) -> list[Row]:
 
 
 def parse_rows(text: str) -> list[Row]:
-    """Rows of `dpkg-query -W -f …`; lines of another form are left out."""
+    """Parse rows of `dpkg-query -W -f …`, and ignore lines of another form."""
     split = (line.split("\t") for line in text.splitlines())
     return [Row(*fields) for fields in split if len(fields) == 4]
 
 
-_INST = re.compile(r"^Inst (\S+) \(.* \[([a-z0-9-]+)\]\)", re.MULTILINE)  # with “[old version]” it is an upgrade
+_INST = re.compile(r"^Inst (\S+) \(.* \[([a-z0-9-]+)\]\)", re.MULTILINE)  # “[old version]” marks an upgrade
 
 
 def parse_simulation(text: str) -> list[str]:
-    """Names that `apt-get --simulate install` would unpack, each both plain and with its architecture: dpkg
-    names a package with `:arch` only where it is "Multi-Arch: same", which the simulation does not tell."""
+    """Return names that `apt-get --simulate install` would unpack, each plain and with its architecture. dpkg adds `:arch`
+    only for "Multi-Arch: same", which the simulation does not show."""
     names: set[str] = set()
     for name, arch in _INST.findall(text):
         plain = name.partition(":")[0]
@@ -196,8 +195,7 @@ def parse_simulation(text: str) -> list[str]:
 
 
 def parse_lock_pids(locks: str, inode: int) -> list[int]:
-    """PIDs that hold a lock on an inode, from proc_locks(5): `1: POSIX  ADVISORY  WRITE 812 08:01:131 0
-    EOF`."""
+    """Return PIDs that hold a lock on an inode, from proc_locks(5): `1: POSIX  ADVISORY  WRITE 812 08:01:131 0 EOF`."""
     found = []
     for line in locks.splitlines():
         fields = line.split()
@@ -207,7 +205,7 @@ def parse_lock_pids(locks: str, inode: int) -> list[int]:
 
 
 def _has_open(host: Host, pid: int, path: str) -> bool:
-    """Inode numbers repeat between file systems, so the holder must also have the very file open."""
+    """Return whether the process has this file open: inode numbers repeat between file systems."""
     try:
         return any(host.readlink(f"/proc/{pid}/fd/{fd}") == path for fd in host.listdir(f"/proc/{pid}/fd"))
     except HostError:

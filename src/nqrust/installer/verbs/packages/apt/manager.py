@@ -1,4 +1,4 @@
-"""apt and dpkg, whole."""
+"""The complete package manager apt, with dpkg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking debs away again: what the verb for packages asks of dpkg(1) and apt-get(8)."""
+"""Removal of debs: dpkg(1) and apt-get(8) for the verb for packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _APT_ENV = {
     "DEBIAN_FRONTEND": "noninteractive",
     "NEEDRESTART_SUSPEND": "1",
     "UCF_FORCE_CONFFOLD": "1",
-    # sudo's prerm refuses while root's password is locked. Only a sudo that was not there before goes.
+    # sudo's prerm refuses while root's password is locked. nqr removes only a sudo that was not there before.
     "SUDO_FORCE_REMOVE": "yes",
 }
 _GONE = ("not-installed", "")
@@ -42,7 +42,7 @@ def _dpkg_config_only(host: Host) -> set[str]:
 
 
 def _dpkg_needs(host: Host) -> dict[str, set[str]]:
-    """Names in Depends and Pre-Depends, every alternative (deb-substvars(5)); a Provides counts for its provider."""
+    """Return names in Depends and Pre-Depends, every alternative (deb-substvars(5)). A Provides counts for its provider."""
     plain = _dpkg_plain(host)
     form = "${binary:Package}\t${Pre-Depends}, ${Depends}\t${Provides}\n"
     rows = [line.split("\t") for line in host.run(command("dpkg-query", "-W", "-f", form)).stdout.splitlines()]
@@ -70,16 +70,15 @@ def _apt_foresee(host: Host, names: list[str]) -> set[str]:
 def _apt_would_go(host: Host, names: list[str]) -> set[str]:
     try:
         return _apt_foresee(host, names)
-    except CommandFailed:  # a transaction that was cut off is in the way
+    except CommandFailed:  # an interrupted transaction blocks it
         _dpkg_mend(host, set(names))
         return _apt_foresee(host, names)
 
 
 def _dpkg_mend(host: Host, going: set[str]) -> None:
-    """A package that was cut off while it was being unpacked (“reinst-required”) is in the way: apt-get(8) does nothing
-    at all while its archive is out of reach, and purging it fails when the archive is there. Those of `going` are unpacked
-    again, so that dpkg(1) knows each of their files; without an archive dpkg removes what it knows of, which it needs to
-    be told that it may."""
+    """Repair packages of `going` whose unpacking was interrupted (“reinst-required”). They block apt-get(8) while their
+    archive is unavailable, and otherwise make their purge fail. A new unpacking tells dpkg(1) all their files. Without an
+    archive, dpkg removes the files it knows, with a force option."""
     if any(state not in (*_GONE, "installed", "config-files") for _, state in _dpkg_states(host)):
         _dpkg_configure(host)
     torn = _dpkg_torn(host, going)
@@ -94,12 +93,12 @@ def _dpkg_mend(host: Host, going: set[str]) -> None:
         host.run(command("dpkg", *force, "--remove", *torn, env=_APT_ENV, timeout=600))
         for path in half:
             host.remove(path)
-    if host.exists(_CONTROL):  # of a package that dpkg had only begun to look at; its next unpacking would clear it away
+    if host.exists(_CONTROL):  # from a package that dpkg had only begun to read; its next unpacking would delete it
         host.remove_tree(_CONTROL)
 
 
 def _dpkg_configure(host: Host) -> None:
-    """Waits while another program (unattended-upgrades) has dpkg's lock, as apt-get would."""
+    """Configure, and wait like apt-get while another program (unattended-upgrades) has dpkg's lock."""
     configure, end = command("dpkg", "--configure", "-a", env=_APT_ENV, timeout=600, ok=(0, 1, 2)), host.monotonic() + 300.0
     while (done := host.run(configure)).code == 2:
         if host.monotonic() > end:
@@ -115,7 +114,7 @@ def _dpkg_torn(host: Host, going: set[str]) -> list[str]:
 
 
 def _dpkg_half_unpacked(host: Host) -> list[str]:
-    """Files that dpkg had written beside their places when it was cut off, by the control files of that package."""
+    """Return files that an interrupted dpkg left beside their targets, by that package's control files."""
     paths: list[str] = []
     for name in ("conffiles", "md5sums"):
         if host.exists(f"{_CONTROL}/{name}"):
@@ -128,7 +127,7 @@ _MAINTAINER_SCRIPTS = ("preinst", "postinst", "config", "prerm", "postrm")  # de
 
 
 def _dpkg_info(host: Host, names: set[str], kinds: tuple[str, ...]) -> Iterator[str]:
-    """Contents of files of dpkg's database; it names them with the architecture where a package may be there twice."""
+    """Yield contents of files in dpkg's database. Their names include the architecture for a package that may exist twice."""
     plain, folder = _dpkg_plain(host), "/var/lib/dpkg/info"
     for file in host.listdir(folder):
         name, _, kind = file.rpartition(".")
@@ -145,7 +144,7 @@ def _dpkg_listed(host: Host, names: set[str]) -> frozenset[str]:
 
 
 def _apt_purge(host: Host, names: set[str], configured: set[str]) -> None:
-    # Essential in apt's eyes are also packages that a minimal system was made without, such as Debian 13's e2fsprogs.
+    # apt also treats packages as essential that a minimal system may lack, such as Debian 13's e2fsprogs.
     options = ("-y", "-q", "--allow-remove-essential", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0")
     dead_clusters.forget(host, names)
     # First what is not purged: the other way round it would be, along with what it needs.
@@ -168,8 +167,8 @@ _SERVER = re.compile(r"postgresql-(?:common|(\d+))(?::\w+)?\Z")
 
 
 def clusters(names: set[str], before: set[str]) -> dict[str, str]:
-    """postgresql-common drops every cluster when it is purged (its postrm), a server those of its version, with all
-    databases, whoever made them and when."""
+    """Return patterns of clusters that a purge drops with all databases, whoever created them. postgresql-common drops every
+    cluster (its postrm), a server those of its version."""
     found = ((name, _SERVER.match(name)) for name in names)
     return {name: f"/var/lib/postgresql/{match[1] or '*'}/*" for name, match in found if match}
 

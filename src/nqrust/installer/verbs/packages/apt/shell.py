@@ -119,7 +119,7 @@ def _marks(plain: Callable[[str], str], args: dict[str, Any]) -> Iterator[str]:
 
 
 def _farewell(packages: Sequence[str]) -> list[str]:
-    """apt-get would take along what needs them by now: then they stay."""
+    """Return lines that keep packages which others need now: apt-get would remove both."""
     names = " ".join(shlex.quote(name) for name in packages)
     return [
         f"names={shlex.quote(names)}",

@@ -22,8 +22,8 @@ SIGNS = Signs(
 
 @dataclass(frozen=True)
 class Dnf:
-    """dnf fetches its own metadata when that has expired and waits for its lock by itself; package scripts do
-    not start services (systemd presets decide)."""
+    """The step's part for dnf, which refreshes expired metadata and waits for its lock. Package scripts do not start services
+    (systemd presets decide)."""
 
     name: str = "dnf"
     start_policy: StartPolicy | None = None
@@ -42,7 +42,7 @@ class Dnf:
     def manual(self, host: Host) -> list[str]:
         out = host.run(
             command("dnf", "-q", "--disablerepo=*", "repoquery", "--userinstalled", "--qf", "%{name}\\n", timeout=300)
-        ).stdout  # what is installed is known without the network
+        ).stdout  # this query needs no network
         return sorted(set(out.split()))
 
     def index_missing(self, host: Host, names: Sequence[str]) -> str | None:
@@ -63,7 +63,7 @@ class Dnf:
         return command("dnf", "install", "-y", "--setopt=install_weak_deps=False", *names, timeout=3600)
 
     def interrupted(self, host: Host) -> bool:
-        return False  # nothing that keeps a next transaction from bringing what is missing
+        return False  # an interrupted transaction does not block the next one, which completes it
 
     def repair(self) -> tuple[Command, ...]:
         return ()
@@ -92,11 +92,11 @@ class Dnf:
         return None
 
 
-_ROW = re.compile(r" (\S+)")  # what did not fit into its column goes on in the next line, further in
+_ROW = re.compile(r" (\S+)")  # a value too long for its column continues in the next line, indented
 
 
 def parse_transaction(text: str) -> list[str]:
-    """Package names in the "Installing" tables of dnf's transaction summary."""
+    """Return package names in the "Installing" tables of dnf's transaction summary."""
     names, inside = set(), False
     for line in text.splitlines():
         row = _ROW.match(line)

@@ -1,4 +1,4 @@
-"""dnf and rpm, whole."""
+"""The complete package manager dnf, with rpm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking RPMs away again: what the verb for packages asks of rpm(8) and dnf(8)."""
+"""Removal of RPMs: rpm(8) and dnf(8) for the verb for packages."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.packages.remover import Remover
 
 ASIDES = (".rpmorig", ".rpmnew", ".rpmsave")
-"""Names under which rpm(8) puts configuration files of before, of the package, and of after beside each other."""
+"""Suffixes of configuration files that rpm(8) keeps: the earlier one, the package's, and the later one."""
 _ARCHIVES = "/var/cache/dnf/*/packages/*.rpm"
-_ANY = tuple(range(256))  # rpm -e ends with the number of packages that it could not remove
+_ANY = tuple(range(256))  # the exit code of rpm -e is the number of packages that it could not remove
 _NEEDED = re.compile(r"is needed by \(installed\) (\S+?)-[^-\s]+-[^-\s]+$", re.MULTILINE)
-_TORN = re.compile(r"(.+);[0-9a-f]{8}")  # a file that rpm is about to rename to its name
+_TORN = re.compile(r"(.+);[0-9a-f]{8}")  # a temporary file before rpm renames it
 
 
 def installed(host: Host) -> set[str]:
@@ -23,13 +23,14 @@ def installed(host: Host) -> set[str]:
 
 
 def would_go(host: Host, names: list[str]) -> set[str]:
-    """`rpm -e --test` names what needs them; nothing else is removed when dependencies are not cleaned."""
+    """Return packages that would go, from `rpm -e --test`, which names dependents. A removal without dependency cleaning
+    takes no others."""
     done = host.run(command("rpm", "-e", "--test", "--allmatches", *names, ok=_ANY))
     return set(names) | set(_NEEDED.findall(done.stderr))
 
 
 def needs(host: Host) -> dict[str, set[str]]:
-    """Package -> packages that provide what it requires: a name, a path, or each of the terms of a boolean dependency."""
+    """Return package -> packages that provide its requirements: a name, a path, or each term of a boolean dependency."""
     provides: dict[str, set[str]] = {}
     for line in host.run(command("rpm", "-qa", "--qf", "[%{=NAME}\t%{PROVIDES}\n]")).stdout.splitlines():
         name, _, what = line.partition("\t")
@@ -45,7 +46,7 @@ def needs(host: Host) -> dict[str, set[str]]:
 
 
 def terms(requirement: str) -> Iterator[str]:
-    """`(a if b >= 1)` -> a, b and words that name nothing; anything else as it is."""
+    """Yield a, b and meaningless words for `(a if b >= 1)`; yield anything else unchanged."""
     if not requirement.startswith("("):
         yield requirement
         return
@@ -68,14 +69,14 @@ def listed(host: Host, names: set[str]) -> frozenset[str]:
 
 
 def purge(host: Host, names: set[str], configured: set[str]) -> None:
-    # sudo protects itself (/etc/dnf/protected.d/sudo.conf, dnf.conf(5)); only one that was not there before goes.
+    # sudo protects itself (/etc/dnf/protected.d/sudo.conf, dnf.conf(5)). nqr removes only a sudo that was not there before.
     options = ("--setopt=clean_requirements_on_remove=0", "--setopt=protected_packages=")
     host.run(command("dnf", "remove", "-y", *options, *sorted(names), timeout=1800))
 
 
 def leftovers(host: Host, names: set[str]) -> dict[str, Any]:
-    """What rpm had unpacked of packages that it then did not come to write down, in the form of `traces.made`. Their
-    archives, which dnf keeps until a transaction has ended, tell the paths. Only what is as in the archive counts."""
+    """Return files that rpm unpacked but did not record, in the form of `traces.made`. Their paths come from the archives,
+    which dnf keeps until a transaction ends. Only files equal to the archive count."""
     paths: dict[str, list[Any]] = {}
     for archive in host.glob(_ARCHIVES) if names else ():
         if host.run(command("rpm", "-qp", "--qf", "%{NAME}", archive)).stdout in names:
@@ -121,8 +122,8 @@ _SERVER, _DATA = "postgresql-server", "/var/lib/pgsql/data"
 
 
 def clusters(names: set[str], before: set[str]) -> dict[str, str]:
-    """rpm(8) leaves the cluster, of which nobody has any use without its server. One that was there before the server came
-    is as it was when that has gone."""
+    """Return the cluster's data folder if the server created it: rpm(8) leaves it, useless without the server. An older
+    cluster stays unchanged."""
     return {_SERVER: _DATA} if _SERVER in names and _DATA not in before else {}
 
 

@@ -31,7 +31,7 @@ _FUNCTIONS = r"""remove_rpms() { # $present; leaves $stay
 
 
 def _farewell(packages: Sequence[str]) -> list[str]:
-    """dnf would take along what needs them by now; rpm says so."""
+    """Return lines that use rpm, which reports packages that others need now. dnf would remove both."""
     names = " ".join(shlex.quote(name) for name in packages)
     return [
         f'for name in {names}; do rpm -q "$name" >/dev/null 2>&1 && set -- "$@" "$name"; done',
