@@ -122,7 +122,7 @@ class NetworkSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """PostgreSQL. The model has no password: it comes from `password_file`, DB_PASSWORD, or is generated (local)."""
+    """PostgreSQL. Excludes the password: it comes from `password_file`, DB_PASSWORD, or is generated (local)."""
 
     type: DbType = DbType.local
     host: str = "localhost"
