@@ -1,4 +1,4 @@
-"""A record in its shell form is made of calls; each word stands for itself there, whatever is in it."""
+"""Shell quoting: a record's shell form consists of calls, in which each word is literal."""
 
 from __future__ import annotations
 

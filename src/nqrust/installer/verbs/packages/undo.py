@@ -105,7 +105,7 @@ def _staying(host: Host, remover: Remover, going: set[str], ask: Callable[[Host,
         foreign = ask(host, sorted(going)) - going
         if not foreign:
             break
-        stay = _with_needs(foreign, remover.needs(host), going) & going or set(going)  # remove none rather than break a package of others
+        stay = _with_needs(foreign, remover.needs(host), going) & going or set(going)  # when unsure, keep all
         kept |= stay
         going = going - stay
     return kept

@@ -31,19 +31,19 @@ from nqrust.installer.verbs.postgres.sql import as_owner
 from nqrust.installer.verbs.service.undo import undo_unit
 
 PROGRAM = "nqrust-postgresql"
-"""Name of our service for the cluster where there is no systemd."""
+"""Name of nqr's service for the cluster on hosts without systemd."""
 
 REDHAT_DATA = "/var/lib/pgsql/data"
 _REDHAT_LOG = "/var/lib/pgsql/initdb_postgresql.log"
 _BEING_MADE = f"{paths.STATE_DIR}/initdb"
-"""There while our initdb is at work: what it left when it was cut off is no cluster, though it may look like one."""
+"""Exists during nqr's initdb: an interrupted initdb leaves files that are no cluster, though they may look like one."""
 
 _START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class ClusterChoice:
-    """Which cluster: found on the host each time, because a plan is made before its packages are there."""
+    """The choice of the cluster. Each call looks at the host, because nqr plans before the packages are installed."""
 
     min_version: int = 13
     port: int | None = None
@@ -52,7 +52,7 @@ class ClusterChoice:
         return choose(postgres.probe(host), self.min_version, self.port)
 
     def require(self, host: Host) -> PostgresCluster:
-        """Raises StepFailed NQR-DB-101 when there is none that will do."""
+        """Return the cluster. Raises StepFailed NQR-DB-101 if none fits."""
         found = self.find(host)
         if found is None:
             raise StepFailed(
@@ -63,21 +63,21 @@ class ClusterChoice:
         return found
 
     def online(self, host: Host) -> PostgresCluster | None:
-        """The cluster, if it is there and running."""
+        """Return the cluster if it exists and runs."""
         found = self.find(host)
         return found if found is not None and found.online else None
 
 
 def choose(clusters: Iterable[PostgresCluster], min_version: int, port: int | None) -> PostgresCluster | None:
-    """New enough; the one at `port` before others, then a running one, then the lowest port."""
+    """Return a cluster that is new enough: the one at `port` first, then a running one, then the lowest port."""
     fit = [cluster for cluster in clusters if cluster.version >= min_version]
     order = sorted(fit, key=lambda c: (port is not None and c.port != port, not c.online, c.port, -c.version))
     return order[0] if order else None
 
 
 def expected_port(clusters: Iterable[PostgresCluster], ports: Iterable[ListeningPort], wanted: int, min_version: int = 13) -> int:
-    """The port at which the chosen cluster is, or the one a cluster made by the packages will get: they take
-    the first free one from 5432 on (pg_createcluster(1))."""
+    """Return the chosen cluster's port, or the one for a cluster that the packages will create: the first free port from 5432
+    on (pg_createcluster(1))."""
     found = choose(clusters, min_version, wanted)
     if found is not None:
         return found.port
@@ -90,8 +90,7 @@ def expected_port(clusters: Iterable[PostgresCluster], ports: Iterable[Listening
 
 @dataclass(frozen=True)
 class PostgresClusterRunning:
-    """Starts it through the machine's supervisor. One that runs already is left as it is, whoever started
-    it."""
+    """A running cluster. The step starts it through the machine's supervisor, and leaves a running one unchanged."""
 
     kind: ClassVar[str] = "postgres-cluster"
 
@@ -158,7 +157,7 @@ class PostgresClusterRunning:
         return None if self.layout == "redhat" and _half_made(host) else self.choice.find(host)
 
     def _in_the_way(self, host: Host) -> Conflict | None:
-        """Why no cluster can be made: what is in its folder is another's, or the server is too old."""
+        """Return why no cluster can be created: its folder holds foreign files, or the server is too old."""
         if self.layout != "redhat":
             return None
         if host.exists(REDHAT_DATA) and host.listdir(REDHAT_DATA) and not _half_made(host):
@@ -196,7 +195,7 @@ class PostgresClusterRunning:
     def _start_unit(self, host: Host, cluster: PostgresCluster) -> None:
         unit = self._unit(cluster)
         if self.layout == "redhat":
-            self.supervisor.enable(host, unit)  # Debian's start.conf and generator see to that by themselves
+            self.supervisor.enable(host, unit)  # Debian's start.conf and generator already do that
         self.supervisor.start(host, unit)
 
     def _wait(self, host: Host, cluster: PostgresCluster) -> None:
@@ -229,12 +228,12 @@ class PostgresClusterRunning:
 
 
 def _half_made(host: Host) -> bool:
-    """Whether an initdb of ours was cut off. Never where a server has run: each leaves postmaster.opts (postgres(1))."""
+    """Return whether nqr's initdb was interrupted. False once a server ran: each leaves postmaster.opts (postgres(1))."""
     return host.exists(_BEING_MADE) and not host.exists(f"{REDHAT_DATA}/postmaster.opts")
 
 
 def _undo_of_initdb(host: Host) -> tuple[Undo, ...]:
-    """The package's folder stays, as it was: only what initdb puts there goes."""
+    """Return the undo of initdb's files. The package's folder stays unchanged."""
     log, data = undo_file(_REDHAT_LOG, ours_sha256=None), host.stat(REDHAT_DATA)
     mark = undo_file(_BEING_MADE, ours_sha256=None)
     if data is None:
@@ -246,8 +245,8 @@ def _undo_of_initdb(host: Host) -> tuple[Undo, ...]:
 
 
 def cluster_service(cluster: PostgresCluster, layout: str) -> ServiceSpec:
-    """The cluster as a foreground program, for supervisors that are not systemd (pg_ctlcluster(1),
-    postgres(1)). SIGINT is PostgreSQL's fast shutdown."""
+    """Return the cluster as a foreground program, for supervisors other than systemd (pg_ctlcluster(1), postgres(1)). SIGINT
+    is PostgreSQL's fast shutdown."""
     if layout == "redhat":
         argv: tuple[str, ...] = ("/usr/bin/postgres", "-D", cluster.data_dir)
         user = cluster.owner or "postgres"
@@ -261,7 +260,7 @@ def cluster_service(cluster: PostgresCluster, layout: str) -> ServiceSpec:
             *name,
             "start",
         )
-        user = "root"  # pg_ctlcluster drops to the cluster's owner after it has made the socket's folder
+        user = "root"  # pg_ctlcluster drops to the cluster's owner after it creates the socket's folder
     return ServiceSpec(
         name=PROGRAM,
         description=f"PostgreSQL cluster {cluster.version}/{cluster.name}",

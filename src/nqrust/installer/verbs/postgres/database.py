@@ -1,4 +1,4 @@
-"""A PostgreSQL database in UTF-8, owned by a role of ours."""
+"""A PostgreSQL database in UTF-8, owned by nqr's role."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from nqrust.installer.verbs.postgres.sql import as_owner, cluster_arguments, ide
 from nqrust.installer.verbs.postgres.undo import undo_database
 
 MIGRATED_BY = frozenset(("alembic_version", "_sqlx_migrations"))
-"""Tables in which the tools of releases note what they have migrated: a database with one was ours before."""
+"""Tables in which the tools of releases record migrations: a database with one was nqr's before."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """One that is there and is the role's is adopted; another's is a conflict. `extensions` are created in it.
-    `first`: nothing of ours was ever installed here, so tables in it are another program's: a conflict too."""
+    """A database. The step adopts an existing one of the role; a foreign owner is a conflict. It creates `extensions` in it.
+    `first`: nqr was never installed here, so tables in it belong to another program, also a conflict."""
 
     kind: ClassVar[str] = "pg-database"
 
@@ -76,14 +76,14 @@ class Database:
     def prepare(self, host: Host) -> Prepared:
         cluster = self.cluster.require(host)
         if cluster.online and self._owner_and_encoding(host, cluster) is not None:
-            return Prepared(Origin.modified, ())  # grants and extensions go with the database that is not ours
+            return Prepared(Origin.modified, ())  # grants and extensions go with the foreign database
         return Prepared(Origin.created, (undo_database(cluster_arguments(cluster), self.name),))
 
     def apply(self, host: Host) -> None:
         cluster = self.cluster.require(host)
         name, owner = identifier(self.name), identifier(self.owner)
         if self._owner_and_encoding(host, cluster) is None:
-            # A cluster made in another locale cannot hold UTF8 in that locale.
+            # A cluster created in another locale cannot hold UTF8 in that locale.
             utf8 = as_owner(host, cluster, "SHOW server_encoding;") == "UTF8"
             locale = "" if utf8 else " LC_COLLATE 'C' LC_CTYPE 'C'"
             as_owner(
@@ -124,7 +124,7 @@ class Database:
         return owner, encoding
 
     def _tables_of_others(self, host: Host, cluster: PostgresCluster) -> list[str]:
-        """Tables in a database where no release was ever migrated; those of extensions do not count."""
+        """Return tables in a database without any release's migrations, except those of extensions."""
         tables = as_owner(
             host,
             cluster,

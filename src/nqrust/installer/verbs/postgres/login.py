@@ -1,6 +1,5 @@
-"""That the role can log in over TCP with its password, as the manager does. Debian's pg_hba.conf allows it as
-it comes; where it was tightened or loosened, one marked block at its top says it for this database and role
-alone."""
+"""The role's login over TCP with its password, as the manager does it. Debian's default pg_hba.conf allows it. If someone
+changed that, one marked block at its top allows it for this database and role alone."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ _REFUSED_BY_HBA = (
 
 @dataclass(frozen=True)
 class TcpLogin:
-    """Comes after role and database. `login` names host and database; the port is the cluster's own."""
+    """The login. Comes after role and database. `login` names host and database; the cluster gives the port."""
 
     kind: ClassVar[str] = "pg-login"
 
@@ -48,7 +47,7 @@ class TcpLogin:
         if refusal is None:
             return Satisfied()
         if not any(sign in refusal for sign in _REFUSED_BY_HBA):
-            # No such role or database yet (when planning), or a failure that `verify` will name.
+            # No such role or database yet (during planning), or a failure that `verify` will report.
             if "does not exist" in refusal or "password authentication failed" in refusal:
                 return Satisfied("asked once role and database are there")
             return Needed((f"log in over TCP: {refusal}",))
@@ -65,7 +64,7 @@ class TcpLogin:
         if refusal is not None and any(sign in refusal for sign in _REFUSED_BY_HBA):
             self._block(host, cluster).apply(host)
             as_owner(host, cluster, "SELECT pg_reload_conf();")
-            host.sleep(0.3)  # the postmaster reads the file when the signal reaches it
+            host.sleep(0.3)  # the postmaster reads the file on the signal
 
     def verify(self, host: Host) -> None:
         cluster = self.cluster.require(host)

@@ -24,7 +24,7 @@ from nqrust.installer.verbs.postgres.sql import as_owner, cluster_arguments, ide
 from nqrust.installer.verbs.postgres.undo import undo_role
 
 MARK = product.PRODUCT
-"""Comment on the role: it tells ours, kept by an earlier uninstall, from one of another's."""
+"""Comment on the role: it distinguishes nqr's role, kept by an earlier uninstall, from a foreign one."""
 
 ATTRIBUTES = {"CREATEROLE": "rolcreaterole", "CREATEDB": "rolcreatedb"}
 
@@ -39,7 +39,7 @@ class _Found:
 
 @dataclass(frozen=True)
 class Role:
-    """A role of that name that is neither ours nor has this very password is another's: a conflict."""
+    """A role. An existing role without nqr's mark or this password is foreign: a conflict."""
 
     kind: ClassVar[str] = "pg-role"
 
@@ -76,13 +76,13 @@ class Role:
     def prepare(self, host: Host) -> Prepared:
         cluster = self.cluster.require(host)
         if cluster.online and self._find(host, cluster) is not None:
-            return Prepared(Origin.modified, ())  # ours from an earlier install, whose receipt is gone
+            return Prepared(Origin.modified, ())  # nqr's from an earlier install, whose receipt is gone
         return Prepared(Origin.created, (undo_role(cluster_arguments(cluster), self.name),))
 
     def apply(self, host: Host) -> None:
         cluster = self.cluster.require(host)
         verb = "CREATE" if self._find(host, cluster) is None else "ALTER"
-        # The finished verifier goes over, so that a server that logs statements does not log the password.
+        # nqr sends the finished verifier, so that a server that logs statements does not log the password.
         secret = literal(scram.verifier(self.password.reveal()))
         wanted = " ".join(("LOGIN", *self.attributes))
         sql = (

@@ -18,7 +18,7 @@ _FORM = re.compile(r"SCRAM-SHA-256\$(\d+):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):(
 
 
 def verifier(password: str, salt: bytes | None = None, iterations: int = ITERATIONS) -> str:
-    """`SCRAM-SHA-256$4096:<salt>$<StoredKey>:<ServerKey>`, base64 parts; a fresh salt unless one is given."""
+    """Return `SCRAM-SHA-256$4096:<salt>$<StoredKey>:<ServerKey>`, base64 parts, with a fresh salt by default."""
     salt = os.urandom(16) if salt is None else salt
     salted = hashlib.pbkdf2_hmac("sha256", prepared(password).encode(), salt, iterations)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
@@ -27,7 +27,7 @@ def verifier(password: str, salt: bytes | None = None, iterations: int = ITERATI
 
 
 def fits(stored: str, user: str, password: str) -> bool:
-    """Whether a value of pg_authid.rolpassword is that of this password (SCRAM or the older md5)."""
+    """Return whether a value of pg_authid.rolpassword matches the password (SCRAM or the older md5)."""
     match = _FORM.fullmatch(stored)
     if match:
         again = verifier(password, base64.b64decode(match[2]), int(match[1]))
@@ -39,7 +39,7 @@ def fits(stored: str, user: str, password: str) -> bool:
 
 
 def prepared(password: str) -> str:
-    """SASLprep (RFC 4013). What it prohibits is used as it stands, as PostgreSQL does."""
+    """Apply SASLprep (RFC 4013). Returns a prohibited password unchanged, like PostgreSQL."""
     if password.isascii():
         return password
     mapped = "".join(" " if stringprep.in_table_c12(char) else char for char in password if not stringprep.in_table_b1(char))

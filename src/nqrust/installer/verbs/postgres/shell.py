@@ -1,4 +1,4 @@
-"""Shell form of the records for roles and databases of PostgreSQL: the functions of an undo script, and the calls of them."""
+"""Shell form of the records for PostgreSQL roles and databases: an undo script's functions and calls."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def database(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
 
 
 def _sql(context: UndoContext, args: dict[str, Any], statement: str, stays: str) -> Iterator[str]:
-    """`stays`: what is said where other databases depend on it; "" where that is a failure."""
+    """Yield the call. `stays`: message if other databases depend on the object; "" if that is a failure."""
     sql = statement.format(quote(str(args["name"])))
     cluster = find(context.host, args["cluster"])
     if cluster is not None:

@@ -1,5 +1,5 @@
-"""How the PostgreSQL steps speak to a server: psql(1), with SQL on standard input and passwords in its
-environment, so that neither shows in argv."""
+"""SQL for the PostgreSQL steps: psql(1), with SQL on standard input and passwords in its environment, so that neither shows
+in argv."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _STARTING_SECONDS = 60.0
 
 
 def identifier(name: str) -> str:
-    """A quoted SQL identifier. Raises ValueError for the NUL that PostgreSQL cannot take."""
+    """Return a quoted SQL identifier. Raises ValueError for NUL, which PostgreSQL rejects."""
     if "\0" in name:
         raise ValueError("an SQL name cannot contain NUL")
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A quoted SQL string that means the same whatever standard_conforming_strings says."""
+    """Return a quoted SQL string with the same meaning under any standard_conforming_strings."""
     if "\0" in text:
         raise ValueError("an SQL string cannot contain NUL")
     doubled = text.replace("'", "''")
@@ -33,7 +33,7 @@ def literal(text: str) -> str:
 
 
 def cluster_arguments(cluster: PostgresCluster) -> dict[str, Any]:
-    """The cluster as undo records name it."""
+    """Return the cluster in the form of undo records."""
     return {
         "user": cluster.owner or "postgres",
         "port": cluster.port,
@@ -43,17 +43,17 @@ def cluster_arguments(cluster: PostgresCluster) -> dict[str, Any]:
 
 
 def as_owner(host: Host, cluster: PostgresCluster, sql: str | Secret, database: str = "postgres") -> str:
-    """Run SQL as the cluster's owner through its socket; its output without headers, columns separated by
-    `|`.
+    """Run SQL as the cluster's owner through its socket; return output without headers, columns separated by `|`.
 
-    Raises HostError."""
+    Raises HostError.
+    """
     where = ("-h", cluster.socket_dir, "-p", str(cluster.port), "-d", database)
     data = sql if isinstance(sql, Secret) else sql.encode()
     return _patiently(host, command(*_PSQL, *where, input=data, user=cluster.owner or "postgres"))
 
 
 def refusal_text(error: HostError) -> str:
-    """What the server (or libpq) said, without psql's own preamble: `FATAL:  database "x" does not exist`."""
+    """Return the server's (or libpq's) message, without psql's preamble: `FATAL:  database "x" does not exist`."""
     if not isinstance(error, CommandFailed):
         return str(error).rstrip(".")
     lines = [line.strip() for line in error.stderr.splitlines() if line.strip()]
@@ -62,8 +62,7 @@ def refusal_text(error: HostError) -> str:
 
 
 def _patiently(host: Host, cmd: Command) -> str:
-    """Output of psql, tried again while the server says that it is still starting (after a crash it recovers
-    first)."""
+    """Return psql's output. Retries while the server reports that it is starting (after a crash it recovers first)."""
     end = host.monotonic() + _STARTING_SECONDS
     while True:
         try:
@@ -85,7 +84,7 @@ class Connection:
     password: Secret = field(repr=False)
 
     def environment(self) -> dict[str, str | Secret]:
-        """libpq's variables."""
+        """Return libpq's variables."""
         return {
             "PGHOST": self.host,
             "PGPORT": str(self.port),
@@ -96,5 +95,5 @@ class Connection:
         }
 
     def run(self, host: Host, sql: str) -> str:
-        """Like `as_owner`, over this login. Raises HostError."""
+        """Run SQL like `as_owner`, over this login. Raises HostError."""
         return _patiently(host, command(*_PSQL, input=sql.encode(), env=self.environment()))

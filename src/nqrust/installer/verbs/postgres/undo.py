@@ -1,7 +1,6 @@
-"""Verbs for PostgreSQL roles and databases. A cluster that runs is asked by its owner through its socket (psql(1)). One
-that does not run, as after an uninstall that kept the database on a machine without an init system, is opened for as long
-as the statement takes by its own program, without a server (postgres(1), --single): nothing has to be started, and nothing
-stopped again."""
+"""Verbs for PostgreSQL roles and databases. They reach a running cluster as its owner through its socket (psql(1)). A cluster
+may be stopped, as after an uninstall that kept the database on a machine without an init system. For that, the cluster's own
+program runs the statement without a server (postgres(1), --single), so nothing needs a start or stop."""
 
 from __future__ import annotations
 
@@ -28,12 +27,12 @@ def undo_role(cluster: dict[str, Any], name: str) -> Undo:
 
 
 def undo_database(cluster: dict[str, Any], name: str) -> Undo:
-    """Drop a PostgreSQL database, its sessions first."""
+    """Drop a PostgreSQL database, after its sessions."""
     return Undo("database", {"cluster": cluster, "name": name}, Retain.database)
 
 
 def quote(identifier: str) -> str:
-    """An SQL identifier, quoted."""
+    """Return a quoted SQL identifier."""
     return '"' + identifier.replace('"', '""') + '"'
 
 
@@ -51,7 +50,7 @@ def role(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def role_stays(args: dict[str, Any]) -> str:
-    """Why a role that other databases depend on stays, and how to finish (PostgreSQL, Dropping Roles)."""
+    """Return why a role that other databases depend on stays, and how to finish (PostgreSQL, Dropping Roles)."""
     user, name = args["cluster"]["user"], quote(str(args["name"]))
     return (
         f"role {args['name']} stays: it owns objects or has privileges in a database that is not ours; to drop it, run as {user} "
@@ -60,7 +59,7 @@ def role_stays(args: dict[str, Any]) -> str:
 
 
 def find(host: Host, recorded: dict[str, Any]) -> PostgresCluster | None:
-    """The cluster of a record, as it is now; None when it is gone. Records of older versions tell only its port."""
+    """Return the current state of a record's cluster, or None if it is gone. Older records contain only its port."""
     if host.user(str(recorded["user"])) is None:
         return None
     for cluster in facts.probe(host):
@@ -71,8 +70,8 @@ def find(host: Host, recorded: dict[str, Any]) -> PostgresCluster | None:
 
 
 def server(cluster: PostgresCluster) -> tuple[str, str]:
-    """(path of its program, path of its configuration): Debian's, of which several versions can stand side by side; the
-    program of other distributions reads its configuration in the data folder, and the second is empty."""
+    """Return (path of its program, path of its configuration). Debian allows several versions side by side. Elsewhere the
+    program reads its configuration in the data folder, and the second is empty."""
     if cluster.data_dir.startswith("/var/lib/pgsql/"):
         return "/usr/bin/postgres", ""
     conf = f"/etc/postgresql/{cluster.version}/{cluster.name}/postgresql.conf"

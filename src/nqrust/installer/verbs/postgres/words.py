@@ -1,4 +1,4 @@
-"""What reverting a record of roles or databases does, in words: for plans, which show it before it is done."""
+"""Plan text for reverting records of roles or databases."""
 
 from __future__ import annotations
 

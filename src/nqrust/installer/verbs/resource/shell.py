@@ -9,5 +9,5 @@ from nqrust.installer.engine.verb import UndoContext
 
 
 def resource(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    """The script removes the whole service, and its records with it."""
+    """Yield nothing: the script removes the whole service with its records."""
     return iter(())

@@ -17,7 +17,7 @@ def undo_resource(url: str, token_file: str) -> Undo:
 
 
 def resource(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """DELETE it. A service that does not run (or whose token is gone) is going itself, and its records with it."""
+    """DELETE it. If the service does not run, or its token is gone, uninstall removes the service with its records."""
     host, url = context.host, str(args["url"])
     try:
         token = host.read_text(str(args["token_file"])).strip()

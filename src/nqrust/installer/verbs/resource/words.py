@@ -1,4 +1,4 @@
-"""What reverting a record of a resource does, in words: for plans, which show it before it is done."""
+"""Plan text for reverting records of a resource."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The functions that an undo script calls: the undo verbs once more, in POSIX sh with the tools of any Linux host."""
+"""The undo script's functions: the undo verbs in POSIX sh, with the tools of any Linux host."""
 
 from __future__ import annotations
 

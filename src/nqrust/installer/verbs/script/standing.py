@@ -1,7 +1,7 @@
 """The undo script that an installed host keeps: one script for every choice that uninstall offers.
 
-`whole.render` makes the script of one choice (what stays is left out). Here each entry stands behind the choice that its
-record names, so that whoever runs the script decides, as with `nqr uninstall`.
+`whole.render` renders the script of one choice, without the parts that stay. Here each entry depends on its record's choice,
+so the person who runs the script decides, as with `nqr uninstall`.
 """
 
 from __future__ import annotations
@@ -86,14 +86,13 @@ fi
 
 
 def key(entries: Iterable[Entry], records: int, last: str) -> str:
-    """Stands for a receipt, the number of records that it is made of, the functions that the script is made of, and what
-    it does `last`."""
+    """Return a key for a receipt, its number of records, the script's functions, and its `last` commands."""
     rows = [[e.seq, e.run, e.done, e.retained] for e in sorted(entries, key=lambda e: e.seq)]
     return hashlib.sha256(f"{records}{json.dumps(rows)}{PRELUDE}{_OPTIONS}{_QUESTION}{last}".encode()).hexdigest()
 
 
 def head(entries: Iterable[Entry], records: int, last: str) -> str:
-    """How the script of this receipt begins, so that an older one can be told from it."""
+    """Return the first lines of this receipt's script, which distinguish it from an older one."""
     return f"#!/bin/sh\n# Receipt: {key(entries, records, last)}\n"
 
 
@@ -121,7 +120,7 @@ def render(
         *_dry_run(newest_first),
         _QUESTION,
     ]
-    states: dict[str, tuple[Entry, Undo]] = {}  # the oldest record of a unit says how it was
+    states: dict[str, tuple[Entry, Undo]] = {}  # a unit's oldest record has its original state
     for entry in newest_first:
         guard = _GUARDS[entry.retain]
         parts.append(f"\n# undo: {_said(entry)}\n")

@@ -1,6 +1,6 @@
-"""The same undo as a POSIX shell script, for the day when nqr, or Python, is gone.
+"""The same undo as a POSIX shell script, for hosts where nqr, or Python, is gone.
 
-The `shell` of a verb's folder makes calls of its functions from each record; originals are in the script itself, as base64.
+The `shell` of a verb's folder turns each record into calls of its functions; the script contains originals as base64.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from nqrust.installer.verbs.service.shell import start_of
 
 
 def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[Entry], bool], epilogue: str = "") -> str:
-    """The whole script. `entries` as the receipt has them; `epilogue`: what is to be run when nothing failed.
+    """Return the whole script. `entries` from the receipt; `epilogue`: commands after success.
 
-    Raises StepFailed NQR-ENG-004 when an original is missing, JournalError NQR-ENG-014 for a verb we do not know."""
+    Raises StepFailed NQR-ENG-004 when an original is missing, JournalError NQR-ENG-014 for a verb we do not know.
+    """
     parts = [PRELUDE]
     newest_first = sorted((e for e in entries if not retain(e)), key=lambda e: e.seq, reverse=True)
-    states: dict[str, tuple[Entry, Undo]] = {}  # the oldest record of a unit says how it was
+    states: dict[str, tuple[Entry, Undo]] = {}  # a unit's oldest record has its original state
     for entry in newest_first:
         parts.append(f"\n# undo: {' '.join(entry.describe.split())}\n")
         now = with_older(context, entry, newest_first)
@@ -39,5 +40,5 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
 
 
 def lines_of(context: UndoContext, undo: Undo) -> Iterator[str]:
-    """Calls for one record. Raises JournalError NQR-ENG-014 for a verb we do not know."""
+    """Yield calls for one record. Raises JournalError NQR-ENG-014 for an unknown verb."""
     return VERBS.script(context, undo)

@@ -1,4 +1,4 @@
-"""What reverting a record of VMs would do, where only a look at the host tells. Reads only, and decides as the verbs do."""
+"""Forecast of reverting records of VMs, for cases that need a look at the host. Reads only, and decides like the verbs."""
 
 from __future__ import annotations
 

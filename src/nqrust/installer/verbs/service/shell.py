@@ -1,4 +1,4 @@
-"""Shell form of the records for units, supervisord and VMs: the functions of an undo script, and the calls of them."""
+"""Shell form of the records for units, supervisord and VMs: an undo script's functions and calls."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def unit(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
 
 
 def start_of(args: dict[str, Any]) -> str:
-    """The call that starts a unit again which ran before."""
+    """Return the call that restarts a unit which ran before."""
     if args["supervisor"] == "systemd":
         return call("start_unit", args["name"], int(args["enabled"]))
     return call("supervisor_program", "restart", args["name"], *args.get("control", ["/nonexistent"]))

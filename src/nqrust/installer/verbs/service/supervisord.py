@@ -1,4 +1,4 @@
-"""Our supervisord, running (machines whose PID 1 is not systemd)."""
+"""nqr's running supervisord (machines whose PID 1 is not systemd)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _STARTING = "STARTING"  # a state of supervisorctl(1)
 
 @dataclass(frozen=True)
 class SupervisordRunning:
-    """Its configuration, log folder and programs folder are steps before this one. It outlives the installer:
-    it is a daemon in a session of its own. It starts whatever program files are there already (after a reboot), and this
-    step ends when they have started: one of them sets up the network, which a later step must not do at the same time."""
+    """A running supervisord. Earlier steps create its configuration, log folder and programs folder. It outlives the
+    installer as a daemon in its own session. It starts every existing program file (after a reboot), and this step waits for
+    them: one sets up the network, which a later step must not do at the same time."""
 
     kind: ClassVar[str] = "supervisord"
 
@@ -50,7 +50,7 @@ class SupervisordRunning:
     def prepare(self, host: Host) -> Prepared:
         s = self.supervisor
         folder = () if host.exists(s.run_dir) else (undo_directory(s.run_dir),)
-        # supervisord removes both when it ends by itself, not when it is killed.
+        # supervisord removes both at a normal exit, but not when it is killed.
         left = tuple(Undo("file", {"path": p, "ours": None, "prior": None}) for p in (s.socket, s.pid_file))
         return Prepared(Origin.created, (*folder, *left, undo_supervisord(s.config, s.program)))
 
@@ -86,7 +86,7 @@ class SupervisordRunning:
 
 
 def supervisord_pid(host: Host, supervisor: Supervisord) -> int | None:
-    """The PID of the supervisord with our configuration; a PID file alone proves nothing."""
+    """Return the PID of the supervisord with nqr's configuration; a PID file alone proves nothing."""
     try:
         pid = host.read_text(supervisor.pid_file).strip()
         words = host.read_bytes(f"/proc/{int(pid)}/cmdline").split(b"\0")

@@ -1,4 +1,4 @@
-"""Verbs for units, our supervisord and VM scopes."""
+"""Verbs for units, nqr's supervisord and VM scopes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ GRACE_SECONDS = 10.0
 
 
 def undo_unit(supervisor: str, name: str, *, enabled: bool, active: bool, cluster: str = "") -> Undo:
-    """Bring a service back to how it was: enabled or not, running or not. `cluster`: the data folder of PostgreSQL that it
-    serves; while that holds data of others, the service runs on."""
+    """Restore a service's state: enabled or not, running or not. `cluster`: the PostgreSQL data folder that it serves; the
+    service runs on while that holds data of others."""
     args = {"supervisor": supervisor, "name": name, "enabled": enabled, "active": active}
     return Undo("unit", {**args, "cluster": cluster} if cluster else args)
 
@@ -35,8 +35,8 @@ def undo_vms(prefix: str) -> Undo:
 
 
 def unit(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Bring a service back to how it was, short of starting it: what it reads is put back by older records, so `settle`
-    restarts it when they have had their turn. One whose unit file is gone is only stopped (systemctl(1))."""
+    """Restore a service's state, except for its start: older records restore the files it reads, and then `settle` restarts
+    it. A service without a unit file is only stopped (systemctl(1))."""
     host, name = context.host, str(args["name"])
     if args["supervisor"] != "systemd":
         return _supervisord_program(host, name, args)
@@ -53,13 +53,13 @@ def unit(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def needs_settling(undo: Undo) -> bool:
-    """Whether a service that ran before must be restarted once everything else is back."""
+    """Return whether a service that ran before must be restarted after all other reverts."""
     return undo.verb == "unit" and bool(undo.args["active"])
 
 
 def settle(context: UndoContext, units: list[Undo]) -> list[Kept]:
-    """The end of going back: systemd forgets unit files that are gone, and services that ran before run again, with what
-    they read before. `units`: in the order in which they are to be started."""
+    """Finish a rollback: systemd forgets removed unit files, and services that ran before restart with their restored files.
+    `units`: in start order."""
     host, left = context.host, []
     if _has_systemd(host):
         host.run(command("systemctl", "daemon-reload"))
@@ -80,8 +80,8 @@ def _has_systemd(host: Host) -> bool:
 
 
 def _supervisord_program(host: Host, name: str, args: dict[str, Any]) -> Outcome:
-    """Stop a program that was not there before, and let supervisord forget it; with its supervisord gone there is nothing
-    to stop. A supervisorctl whose Python is gone cannot stop one alone, so all end together."""
+    """Stop a new program and remove it from supervisord. Without a supervisord there is nothing to stop. If supervisorctl's
+    Python is gone, all programs end together."""
     if not args["active"]:
         try:
             _control(host, args, "stop", name)
@@ -93,14 +93,14 @@ def _supervisord_program(host: Host, name: str, args: dict[str, Any]) -> Outcome
 
 
 def _control(host: Host, args: dict[str, Any], verb: str, name: str) -> None:
-    """supervisorctl(1); its exit codes follow LSB, and a program that is unknown by now is not an error."""
+    """Run supervisorctl(1). Its exit codes follow LSB, and an unknown program is not an error."""
     control = [str(word) for word in args.get("control", [])]
     if control and host.stat(control[0]) is not None:
         host.run(command(*control, verb, name, ok=(0, 1, 2, 3, 4, 5, 6, 7), timeout=180))
 
 
 def supervisord(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """End the supervisord that runs with our configuration; it ends its programs (supervisord(1), SIGTERM)."""
+    """End the supervisord that runs with nqr's configuration; it ends its programs (supervisord(1), SIGTERM)."""
     return _end_supervisord(context.host, str(args["config"]))
 
 
@@ -118,8 +118,7 @@ def _end_supervisord(host: Host, config: str) -> Outcome:
 
 
 def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """End every VM whose scope has our prefix, found by identity (the scope's name in its environment), and remove the
-    TAPs that were theirs."""
+    """End every VM whose scope has nqr's prefix, found by the scope's name in its environment, and remove its TAPs."""
     host = context.host
     marker = SCOPE_ENV + str(args["prefix"]).encode()
     found = [pid for pid in _pids(host) if any(v.startswith(marker) for v in _environ(host, pid).split(b"\0"))]
@@ -135,26 +134,26 @@ def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
         return Kept(f"{', '.join(taps[:5])} go at the next boot: the program ip is gone")
     for name in taps:
         host.run(command("ip", "link", "delete", name, ok=(0, 1)))
-    if _has_systemd(host):  # they hold scopes of VMs only, and those have ended
+    if _has_systemd(host):  # they hold only scopes of VMs, which have ended
         host.run(command("systemctl", "stop", *product.VM_SLICES, ok=(0, 1, 5)))
     return Reverted(f"{len(found)} processes ended" if found else "none running")
 
 
 def scopes(host: Host, prefix: str) -> list[str]:
-    """Scopes of the VMs that run now, by name."""
+    """Return scopes of the running VMs, by name."""
     marker = SCOPE_ENV + prefix.encode()
     found = {v for pid in _pids(host) for v in _environ(host, pid).split(b"\0") if v.startswith(marker)}
     return sorted(v.removeprefix(SCOPE_ENV).decode(errors="replace") for v in found)
 
 
 def _taps(host: Host) -> list[str]:
-    """Links that are marked as a VM's in their alias (ip-link(8), alias); they outlive the VMM that used them."""
+    """Return links whose alias marks them as a VM's (ip-link(8), alias); they outlive their VMM."""
     root = "/sys/class/net"
     return [name for name in host.listdir(root) if _read(host, f"{root}/{name}/ifalias").startswith(TAP_ALIAS)]
 
 
 def _pids(host: Host) -> list[int]:
-    """Processes of this machine, without those of containers on it, which are other machines (pid_namespaces(7))."""
+    """Return processes of this machine, without those of its containers (pid_namespaces(7))."""
     ours = _namespace(host, "self")
     return [int(name) for name in host.listdir("/proc") if name.isdigit() and _namespace(host, name) == ours]
 
@@ -182,7 +181,7 @@ def _environ(host: Host, pid: int) -> bytes:
 
 
 def _alive(host: Host, pid: int) -> bool:
-    """Neither gone nor a zombie that only waits for its parent (proc_pid_stat(5), third field)."""
+    """Return whether the process exists and is no zombie (proc_pid_stat(5), third field)."""
     stat = _read(host, f"/proc/{pid}/stat")
     return bool(stat) and stat.rpartition(b")")[2].split()[:1] not in ([b"Z"], [b"X"])
 

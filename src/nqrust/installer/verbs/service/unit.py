@@ -1,4 +1,4 @@
-"""A service that is enabled and runs with what it should have read."""
+"""A service that is enabled and runs with its current files."""
 
 from __future__ import annotations
 
@@ -25,18 +25,16 @@ from nqrust.installer.verbs.file.undo import undo_directory
 from nqrust.installer.verbs.service.undo import undo_unit
 
 KEYS_DIR = f"{paths.RUN_DIR}/keys"
-"""Below /run on purpose: a reboot starts everything afresh, so what was remembered about the last start is
-void."""
+"""Below /run on purpose: a reboot starts everything again and invalidates records of the last start."""
 
 _POLL = 0.25
-_ROUNDING = 1.5  # supervisord tells the start to the second
+_ROUNDING = 1.5  # supervisord reports the start in whole seconds
 
 
 @dataclass(frozen=True)
 class Service:
-    """Its file is a step before this one. `restart_key`: a digest of all it reads; it is restarted when that
-    differs from the one with which it was last started, or when a file of `watch` was written since.
-    `deadline` in seconds."""
+    """A service. An earlier step writes its file. `restart_key`: a digest of all it reads. The step restarts it if the digest
+    differs from the last start's, or if a file of `watch` is newer. `deadline` in seconds."""
 
     kind: ClassVar[str] = "service"
 
@@ -84,7 +82,7 @@ class Service:
             enabled=state.known and state.enabled,
             active=state.active,
         )
-        # The key always goes when reverting: with none, the next run compares start and file times instead.
+        # A revert always removes the key: without it, the next run compares start and file times.
         key = Undo("file", {"path": self.key_path, "ours": None, "prior": None})
         folders = [undo_directory(path) for path in (paths.RUN_DIR, KEYS_DIR) if not host.exists(path)]
         record = Undo(unit.verb, {**unit.args, **self.supervisor.undo_arguments()}, unit.retain)
@@ -123,7 +121,7 @@ class Service:
         now = host.now()
         for path in (self.supervisor.unit_path(self.name), *self.watch):
             stat = host.stat(path)
-            # A time in the future says that the clock was set back, nothing about the order.
+            # A time in the future shows that the clock was set back, and proves no order.
             if stat is not None and state.since + _ROUNDING < stat.mtime_ns / 1e9 <= now:
                 return False
         return True

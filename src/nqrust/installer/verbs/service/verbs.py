@@ -1,4 +1,4 @@
-"""The verbs for units, supervisord and VMs, with all that the engine asks of them."""
+"""The verbs for units, supervisord and VMs, with their functions for the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reverting a record of units, supervisord or VMs does, in words: for plans, which show it before it is done."""
+"""Plan text for reverting records of units, supervisord or VMs."""
 
 from __future__ import annotations
 
