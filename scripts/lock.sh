@@ -13,7 +13,7 @@ uv=$root/.venv/bin/uv
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-compile() { # output, then what goes in
+compile() { # output, then inputs
     output=$1
     shift
     "$uv" pip compile --quiet --universal --python-version 3.10 --only-binary :all: --generate-hashes \

@@ -119,7 +119,7 @@ make_environment() {
     echo "$stamp" >"$venv/.test-stamp"
 }
 
-pip_install() { # as the installer does: of this machine's pip settings only those that say how to reach an index
+pip_install() { # like the installer, follow only pip settings that say how to reach an index
     "$venv/bin/python" -I -m pip config list |
         "$venv/bin/python" -I -B scripts/install/pip_of_host.py src install --quiet "$@" >"$output/pip.log" 2>&1 && return 0
     tail -n 40 "$output/pip.log"
@@ -176,12 +176,12 @@ run_pytest() { # name, arguments...
     local name=$1 begin=$SECONDS status before=$failed
     shift
     say "$name"
-    # Plain words to the terminal, the machine's report to a file.
+    # Plain text goes to the terminal, the machine-readable report to a file.
     "$venv/bin/python" -m pytest --junitxml="$output/$name.xml" -o junit_family=xunit2 --durations=10 --durations-min=5 \
         "$@" "${pytest_args[@]}" </dev/null
     status=$?
     if [ $status -eq 5 ] && [ ${#pytest_args[@]} -gt 0 ]; then
-        status=0 # a selection that leaves nothing of this stage
+        status=0 # the selection contains no test of this stage
     else
         add_results "$output/$name.xml" || status=$((status ? status : 1))
         [ $status -eq 0 ] || [ "$failed" -gt "$before" ] || failed=$((failed + 1))
@@ -250,7 +250,7 @@ else
     if [ $mode != fast ]; then
         suite live tests/live -n "$workers" -m "not hosts$but"
         suite browser tests/browser -m "not hosts$but"
-        # Wherever they lie. Tests of one file share their installed host; tests/conftest.py puts the longest files first.
+        # Host tests from every folder. Tests of one file share their installed host; tests/conftest.py puts the longest files first.
         run_pytest hosts tests --ignore=tests/architecture -n "$workers" --dist loadfile --no-loadscope-reorder -m "hosts$but"
     fi
 fi

@@ -7,11 +7,11 @@
 # All it says goes to standard error, so that `--output json` stays clean.
 set -eu
 umask 022
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${PATH:-} # su(1) keeps a user's, without sbin
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${PATH:-} # su(1) keeps a user's PATH, without sbin
 export PATH
 
 VERB=${NQR_VERB:-install}
-HOME_CACHE=/var/cache/nqrust-microvm # where uninstall looks, and finds the name of any other one
+HOME_CACHE=/var/cache/nqrust-microvm # uninstall looks here, and finds the names of other caches here
 CACHE=${NQR_CACHE_DIR:-$HOME_CACHE}
 MINIMUM='3, 10'
 
@@ -69,7 +69,7 @@ if [ "$CACHE" != "$HOME_CACHE" ]; then
     case $CACHE in
         "$HOME_CACHE"/* | *[!A-Za-z0-9./_+:@,=\ -]*) usable=no ;;
     esac
-    # All that is in it goes with an uninstall, so it may hold nothing else.
+    # An uninstall removes its whole content, so it may hold nothing else.
     if [ ! -e "$CACHE/bootstrap.json" ] && [ ! -e "$CACHE/bootstrap.log" ] && [ -n "$(ls -A -- "$CACHE" 2>/dev/null)" ]; then
         usable=no
     fi
@@ -106,7 +106,7 @@ find_python() {
 
 find_python || true
 
-environment_for() { # where the environment of this Python and these locks belongs
+environment_for() { # path of the environment for this Python and these locks
     key=$({ printf '%s %s\n' "$python" "$version"; cat -- "$locks/installer.txt" "$locks/build.txt"; } | sha256sum | cut -c1-16)
     printf '%s/bootstrap/%s' "$CACHE" "$key"
 }
@@ -139,13 +139,13 @@ if [ "$wants_help" = yes ]; then
     usage
     exit 0
 fi
-if [ -n "$python" ]; then # a mistyped option is told before anything is touched
+if [ -n "$python" ]; then # report a mistyped option before any change
     "$python" -I -B "$(dirname -- "$script")/precheck.py" "$checkout/src" "$VERB" "$@" || exit $?
 fi
 
 made_cache=no
 made_home=no
-if [ "$CACHE" != "$HOME_CACHE" ] && [ "$VERB" != verify-clean ]; then # before it is there, so that uninstall finds it
+if [ "$CACHE" != "$HOME_CACHE" ] && [ "$VERB" != verify-clean ]; then # before the cache exists, so that uninstall finds it
     origin=made
     if [ -d "$CACHE" ]; then origin=used; fi
     if [ ! -d "$HOME_CACHE" ]; then
@@ -188,7 +188,7 @@ apt() ( # apt-get waits for dpkg's lock alone, not for those of its lists and it
     rm -f -- "$LOG.apt"
     return $code
 )
-apt_new() { # packages that an installation would newly bring, one a line
+apt_new() { # packages that an installation would add, one a line
     LC_ALL=C apt-get -s -o APT::Install-Recommends=0 install -- "$@" 2>>"$LOG" |
         sed -n 's/^Inst \([^ ]*\) (.*/\1/p'
 }
@@ -199,7 +199,7 @@ needed_by_others() { # packages: would purging them take any other along?
     done
     return 1
 }
-write_down() { # list file, names one a line: before they are brought
+write_down() { # list file, names one a line: before their installation
     { cat -- "$1" 2>/dev/null || true; printf '%s\n' "$2"; } | sort -u | sed '/^$/d' >"$1.new"
     mv -- "$1.new" "$1"
 }
@@ -235,7 +235,7 @@ refuse_old_python() {
     fail NQR-DEP-901 3 "This system has no Python 3.10 or later." \
         "Use a release of the distribution that brings one (Debian 12, Ubuntu 22.04, RHEL 8 or later)."
 }
-record() { # what uninstall must take back: packages that stay, and this folder
+record() { # changes for uninstall to take back: packages that stay, and this folder
     packages=$(sed 's/.*/"&"/' "$CACHE/brought" 2>/dev/null | paste -sd, - 2>/dev/null || true)
     cat >"$CACHE/bootstrap.json.new" <<EOF
 {"schema": 1, "manager": "${manager:-}", "packages": [$packages], "cache": "$CACHE"}
@@ -308,8 +308,8 @@ if [ ! -f "$environment/.complete" ]; then
         export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR="${PIP_CACHE_DIR:-$CACHE/pip}"
         cd / && "$@" >>"$LOG" 2>&1 9>&-
     )
-    # Of this host's pip settings the download follows those that say how to reach the index, and the rest none: a
-    # constraint or a target of somebody else's work would break an install of locked packages.
+    # The download follows only the pip settings of this host that say how to reach the index; the rest follows none.
+    # A foreign constraint or target would break an install of locked packages.
     download() {
         "$environment/bin/python" -I -m pip config list |
             "$environment/bin/python" -I -B "$checkout/scripts/install/pip_of_host.py" "$checkout/src" -q download \
@@ -321,7 +321,7 @@ if [ ! -f "$environment/.complete" ]; then
     }
     in_root "$python" -I -m venv -- "$environment" ||
         failed NQR-DEP-903 "The installer's environment could not be made." "Check the free space of $CACHE, then try again."
-    # What an earlier run fetched serves again, without the network.
+    # Reuse an earlier run's downloads, without the network.
     if [ -z "$(ls -A -- "$CACHE/wheelhouse")" ] || ! fill; then
         in_root download ||
             failed NQR-DEP-903 "The installer's Python packages could not be downloaded." \
@@ -334,7 +334,7 @@ if [ ! -f "$environment/.complete" ]; then
     mv -- "$environment/.complete.new" "$environment/.complete"
 fi
 
-if [ -s "$CACHE/borrowed" ]; then # give back what was only borrowed; what cannot be given back now, uninstall does
+if [ -s "$CACHE/borrowed" ]; then # remove borrowed packages; uninstall removes any that cannot go now
     present=''
     while read -r package; do
         case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in

@@ -6,10 +6,10 @@ umask 022
 
 script=$(readlink -f -- "$0")
 installed=/usr/local/bin/nqr
-home_cache=/var/cache/nqrust-microvm # it names any other cache that a bootstrap has made
+home_cache=/var/cache/nqrust-microvm # it names every other cache that a bootstrap created
 cache=${NQR_CACHE_DIR:-$home_cache}
 
-nothing() { # what `nqr uninstall --output json` prints where nothing is installed
+nothing() { # output of `nqr uninstall --output json` on a host without an installation
     case $(printf '%s' "$dry_run" | tr '[:upper:]' '[:lower:]') in
         1 | true | yes | on)
             printf '%s%s%s\n' '{"type": "plan", "verb": "uninstall", "phases": [{"name": "end", "title": "At the very end",' \
@@ -44,9 +44,9 @@ for argument in "$@"; do
     esac
 done
 if [ "$(id -u)" -eq 0 ]; then
-    # Another program may bear that name: only the link that an install of ours has made is run.
+    # Another program may have that name: run only the link that an nqr install created.
     case $(readlink -f -- "$installed" 2>/dev/null) in
-        */installer/venv/bin/nqr) # one whose Python is gone cannot even say its version
+        */installer/venv/bin/nqr) # without its Python it cannot even print its version
             if "$installed" version >/dev/null 2>&1; then exec "$installed" uninstall "$@"; fi
             ;;
     esac
@@ -60,7 +60,7 @@ if [ "$(id -u)" -eq 0 ]; then
     fi
 fi
 if [ -z "${NQR_CACHE_DIR:-}" ] && [ ! -e "$home_cache/bootstrap.json" ] && [ -r "$home_cache/elsewhere" ]; then
-    while read -r _ folder; do # the environment that is there already needs no network
+    while read -r _ folder; do # the existing environment needs no network
         if [ -e "$folder/bootstrap.json" ]; then
             NQR_CACHE_DIR=$folder
             export NQR_CACHE_DIR
