@@ -29,6 +29,8 @@ from nqrust.installer.verbs.service.unit import Service
 
 NETWORK, DHCP = names.NETWORK_UNIT.removesuffix(".service"), names.DHCP_UNIT.removesuffix(".service")
 MANAGER, AGENT, UI = (u.removesuffix(".service") for u in (names.MANAGER_UNIT, names.AGENT_UNIT, names.UI_UNIT))
+DHCP_CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID")
+"""dnsmasq binds its ports as root, then becomes `nobody` and keeps none but the first three (dnsmasq(8), --user)."""
 MIGRATED_FILE = f"{paths.STATE_DIR}/migrated"
 
 
@@ -67,7 +69,9 @@ def _dhcp(context: Context) -> ServiceSpec:
         order=60,
         after=(NETWORK,),
         requires=(NETWORK,),
-        hardening=Hardening.none,
+        hardening=Hardening.strict,
+        capabilities=DHCP_CAPABILITIES,
+        read_write=(paths.DHCP_STATE_DIR,),
     )
 
 

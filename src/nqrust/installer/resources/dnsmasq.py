@@ -33,6 +33,8 @@ def dnsmasq_conf(network: NetworkSettings, *, dns: bool, nameservers: tuple[str,
         "bind-interfaces",
         "no-hosts",
         "keep-in-foreground",
+        # Without a path no file is written. The default, /run/dnsmasq.pid, may be another dnsmasq's.
+        "pid-file",
         "log-facility=-",
         f"port={53 if dns else 0}",
         # Each VM has a reservation before it boots. Only a guest that keeps changing its identity would use up a pool.

@@ -1,7 +1,7 @@
 """Program that becomes a service's process: systemd's work between fork and exec, for other supervisors.
 
     python -I -m nqrust.installer.supervisor.env_exec [--user U] [--group G] [--env-file F] [--setenv K=V] ...
-    -- ARGV
+    [--no-new-privileges] [--capabilities C,C] -- ARGV
 
 The environment starts clean, then gets the file and the `--setenv` values. Root reads the file, so the service needs no
 access to it. Then the process drops to the user and executes ARGV. `--hold-stop JSON`: run ARGV to its end, and on SIGTERM
@@ -12,6 +12,8 @@ every start of every service.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import grp
 import json
 import os
@@ -20,6 +22,10 @@ import resource
 import signal
 import sys
 
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_CAPABILITY_NUMBERS = 64
+_CAPABILITIES = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_NET_BIND_SERVICE": 10, "CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
+"""Numbers of capabilities(7) that our services keep, from linux/capability.h."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -84,6 +90,21 @@ def become(user: str, group: str | None) -> None:
         os.setuid(entry.pw_uid)
 
 
+def keep_capabilities(names: str) -> None:
+    """Drop all capabilities but these (names with commas between) from the bounding set, so that no program that is executed
+    gets one (capabilities(7)). A container that does not allow it goes on without."""
+    kept = {_CAPABILITIES[name] for name in names.split(",") if name}
+    libc = ctypes.CDLL(None)
+    for number in range(_CAPABILITY_NUMBERS):
+        if number not in kept:
+            libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0)
+
+
+def no_new_privileges() -> None:
+    """No program that is executed gains privileges from a setuid bit or file capabilities (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0)
+
+
 def _run(argv: list[str], env: dict[str, str]) -> int:
     pid = os.posix_spawnp(argv[0], argv, env, setsigmask=[])  # without the signals that this process blocks
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -111,6 +132,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--directory", default="/")
     parser.add_argument("--runtime-directory")
     parser.add_argument("--umask", default="0022")
+    parser.add_argument("--no-new-privileges", action="store_true")
+    parser.add_argument("--capabilities")
     parser.add_argument("--hold-stop")
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args(arguments)
@@ -121,6 +144,10 @@ def main(arguments: list[str]) -> None:
     os.umask(int(options.umask, 8))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
+    if options.capabilities is not None:
+        keep_capabilities(options.capabilities)
+    if options.no_new_privileges:
+        no_new_privileges()
     become(options.user, options.group)
     os.chdir(options.directory)
     sys.stdout.flush()
@@ -139,9 +166,16 @@ def raise_file_limit(wanted: int = 65536) -> None:
 
 
 def make_runtime_directory(path: str, user: str, group: str | None) -> None:
+    """A folder of the service's user. What a former user of the service left in it changes hands too, as with systemd."""
     entry = pwd.getpwnam(user)
+    gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
     os.makedirs(path, mode=0o755, exist_ok=True)
-    os.chown(path, entry.pw_uid, grp.getgrnam(group).gr_gid if group else entry.pw_gid, follow_symlinks=False)
+    if os.lstat(path).st_uid != entry.pw_uid:
+        for _, folders, files, folder in os.fwalk(path):
+            for name in (*folders, *files):
+                with contextlib.suppress(FileNotFoundError):
+                    os.chown(name, entry.pw_uid, gid, dir_fd=folder, follow_symlinks=False)
+    os.chown(path, entry.pw_uid, gid, follow_symlinks=False)
 
 
 if __name__ == "__main__":

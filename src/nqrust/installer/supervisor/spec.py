@@ -10,9 +10,9 @@ class Hardening(str, Enum):
     """A service's access to the machine."""
 
     none = "none"
-    strict = "strict"  # no privileges; writes only to `read_write`
-    sudo = "sudo"  # like strict, but may become root through sudo, which excludes "no new privileges"
-    host = "host"  # works on the machine; its children outlive it, so it has no private namespace
+    strict = "strict"  # no privilege but `capabilities`, writes only where `read_write` says
+    sudo = "sudo"  # like strict, but it may become root through sudo, which rules out "no new privileges"
+    host = "host"  # works on the machine itself; what it starts outlives it, so no namespace of its own
 
 
 class Restart(str, Enum):
@@ -26,10 +26,12 @@ class ServiceSpec:
     """A service. `name` without a suffix. `argv` starts with an absolute path. The supervisor reads `env_file` as root, in
     the form of systemd.exec(5) EnvironmentFile=, so its secrets never show in argv.
 
-    `after`, `wants`, `requires`: names of nqr's services (without suffix) or of system units (with one). `order`: start order
-    for supervisors without dependencies, low first. `oneshot`: runs to its end and then counts as active; `stop_argv` reverts
-    its work. `keeps_children`: its children survive its stop. `read_write`: paths it writes to. `runtime_directory`: name of
-    its folder below /run. `stop_seconds` in seconds.
+    `after`, `wants`, `requires`: names of our services (without suffix) or units of the system (with one).
+    `order`: start order where the supervisor has no dependencies, low first. `oneshot`: runs to its end and
+    then counts as active; `stop_argv` takes back what it did. `keeps_children`: what it started lives on when
+    it stops.
+    `capabilities`: names of capabilities(7) that a strict service may have. `read_write`: paths it writes to. `runtime_directory`: a name below /run that is its own. Seconds for
+    `stop_seconds`.
     """
 
     name: str
@@ -51,6 +53,7 @@ class ServiceSpec:
     stop_seconds: int = 30
     keeps_children: bool = False
     hardening: Hardening = Hardening.strict
+    capabilities: tuple[str, ...] = ()
     read_write: tuple[str, ...] = ()
     runtime_directory: str | None = None
     working_directory: str = "/"

@@ -100,6 +100,8 @@ class Supervisord:
             argv += ["--runtime-directory", spec.runtime_directory]
         if spec.hardening is not Hardening.none:
             argv += ["--umask", "0027"]
+        if spec.hardening is Hardening.strict:
+            argv += ["--no-new-privileges", "--capabilities", ",".join(spec.capabilities)]
         if spec.oneshot:
             argv += ["--hold-stop", json.dumps(list(spec.stop_argv))]
         return [*argv, "--", *spec.argv]

@@ -151,7 +151,6 @@ def _service_section(spec: ServiceSpec) -> list[str]:
 _NAMESPACES = ("ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes")
 _NO_PRIVILEGES = (
     "NoNewPrivileges=yes",
-    "CapabilityBoundingSet=",
     "PrivateDevices=yes",
     "ProtectKernelTunables=yes",
     "ProtectKernelModules=yes",
@@ -159,23 +158,46 @@ _NO_PRIVILEGES = (
     "ProtectControlGroups=yes",
     "ProtectClock=yes",
     "ProtectHostname=yes",
+    "ProtectProc=invisible",
     "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",
     "RestrictNamespaces=yes",
     "RestrictRealtime=yes",
     "RestrictSUIDSGID=yes",
     "LockPersonality=yes",
+    "MemoryDenyWriteExecute=yes",
     "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+)
+# VMs run in scopes that inherit the agent's limits. So nothing here needs a mount namespace (Protect*, Private*) or a
+# device list (ProtectClock=), and QEMU may map memory that is writable and executable, which emulation needs.
+_HOST = (
+    "CapabilityBoundingSet=~CAP_AUDIT_CONTROL CAP_AUDIT_READ CAP_AUDIT_WRITE CAP_BLOCK_SUSPEND CAP_LEASE "
+    "CAP_LINUX_IMMUTABLE CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_SYSLOG CAP_SYS_BOOT CAP_SYS_PACCT CAP_SYS_RAWIO "
+    "CAP_SYS_TIME CAP_WAKE_ALARM",
+    "ProtectHostname=yes",
+    "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK AF_PACKET AF_VSOCK",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "LockPersonality=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=~@clock @cpu-emulation @debug @obsolete @raw-io @reboot @swap",
+    "SystemCallErrorNumber=EPERM",
 )
 
 
 def _hardening(spec: ServiceSpec) -> list[str]:
-    """Return the hardening lines. For a user other than root every line of _NO_PRIVILEGES implies NoNewPrivileges=, which
-    breaks sudo (systemd.exec(5)). A sudo service therefore gets only the mount namespace's lines."""
-    if spec.hardening in (Hardening.none, Hardening.host):
-        return ["UMask=0027"] if spec.hardening is Hardening.host else []
+    """For a service of a user other than root every line of _NO_PRIVILEGES implies NoNewPrivileges=, with
+    which sudo cannot work (systemd.exec(5)); what is left for it are the mount namespace's lines."""
+    if spec.hardening is Hardening.none:
+        return []
+    if spec.hardening is Hardening.host:
+        return ["UMask=0027", *_HOST]
     lines = ["UMask=0027", *_NAMESPACES]
     if spec.read_write:
         lines.append(f"ReadWritePaths={' '.join(spec.read_write)}")
     if spec.hardening is Hardening.strict:
-        lines += _NO_PRIVILEGES
+        lines += [f"CapabilityBoundingSet={' '.join(spec.capabilities)}", *_NO_PRIVILEGES]
+        # A service that gives up root itself needs setuid(2) and capset(2), which are @privileged.
+        lines += [] if spec.capabilities else ["SystemCallFilter=~@privileged @resources"]
+        lines.append("SystemCallErrorNumber=EPERM")
     return lines

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
+import pwd
 import shlex
 import subprocess
 import sys
@@ -13,9 +15,9 @@ import pytest
 from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
-from nqrust.installer.supervisor.env_exec import parse_env_file
+from nqrust.installer.supervisor.env_exec import make_runtime_directory, parse_env_file
 from nqrust.installer.supervisor.registry import for_facts
-from nqrust.installer.supervisor.spec import ServiceSpec
+from nqrust.installer.supervisor.spec import Hardening, ServiceSpec
 from nqrust.installer.supervisor.supervisord import Supervisord, parse_status
 from nqrust.installer.supervisor.systemd import SYSTEMD
 
@@ -37,6 +39,13 @@ def test_secrets_stay_out_of_argv() -> None:
     assert argv[argv.index("--env-file") + 1] == "/etc/x/m.env" and argv[-2:] == ["/m", "50%"]
     assert options["priority"] == "300" and options["autorestart"] == "true" and options["stopasgroup"] == "true"
     assert options["stdout_logfile_maxbytes"] == "10MB"
+
+
+def test_a_strict_service_gives_up_the_same_as_under_systemd() -> None:
+    _, argv = command_of(ServiceSpec("d", "D", ("/d",), capabilities=("CAP_NET_RAW", "CAP_SETUID")))
+    assert argv[argv.index("--capabilities") + 1] == "CAP_NET_RAW,CAP_SETUID" and "--no-new-privileges" in argv
+    _, agent = command_of(ServiceSpec("a", "A", ("/a",), hardening=Hardening.host))
+    assert "--capabilities" not in agent and "--no-new-privileges" not in agent
 
 
 def test_what_the_agent_started_lives_on() -> None:
@@ -124,6 +133,29 @@ def test_service_starts_with_a_clean_environment(tmp_path: Path, monkeypatch: py
     assert done.returncode == 0, done.stderr
     found = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert found["FROM_FILE"] == "a b" and found["X"] == "1=2" and "LEAKED" not in found and found["HOME"]
+
+
+def test_programs_gain_no_privileges_and_only_the_named_capabilities() -> None:
+    argv = ("--no-new-privileges", "--capabilities", "CAP_NET_RAW,CAP_SETUID", "--", "/bin/cat", "/proc/self/status")
+    done = run_env_exec(*argv)
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
+    assert found["NoNewPrivs"] == "1"
+    if os.geteuid() == 0:  # prctl(2): the bounding set is for CAP_SETPCAP to change
+        assert int(found["CapBnd"], 16) == int(found["CapEff"], 16) == 1 << 13 | 1 << 7
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+def test_a_runtime_directory_changes_hands_with_all_that_is_in_it(tmp_path: Path) -> None:
+    here = tmp_path / "run"
+    (here / "sessions").mkdir(parents=True, mode=0o700)
+    (here / "sessions" / "one").write_text("x")
+    other = tmp_path / "other"
+    other.write_text("not of the service")
+    (here / "link").symlink_to(other)
+    make_runtime_directory(str(here), "nobody", None)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert {p.lstat().st_uid for p in (here, *here.rglob("*"))} == {nobody} and other.stat().st_uid == 0
 
 
 def test_held_oneshot_runs_its_way_back_on_sigterm(tmp_path: Path) -> None:

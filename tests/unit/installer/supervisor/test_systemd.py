@@ -64,6 +64,26 @@ def test_agent_leaves_what_it_started_alone() -> None:
     assert "PrivateTmp" not in text and "ProtectSystem" not in text and "User=" not in text
 
 
+def test_vms_inherit_nothing_from_the_agent_that_stops_them() -> None:
+    lines = SYSTEMD.render(ServiceSpec("a", "A", ("/a",), hardening=Hardening.host)).splitlines()
+    keys = {line.partition("=")[0] for line in lines}
+    # mount namespaces, the device list that ProtectClock= brings, and the memory that emulation writes and executes
+    assert not keys & {"ProtectKernelLogs", "ProtectKernelModules", "ProtectClock", "PrivateDevices", "PrivateMounts"}
+    assert not keys & {"RestrictNamespaces", "MemoryDenyWriteExecute", "NoNewPrivileges", "ReadWritePaths"}
+    assert {"LockPersonality=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes", "SystemCallErrorNumber=EPERM"} <= set(lines)
+    (dropped,) = [line for line in lines if line.startswith("CapabilityBoundingSet=~")]
+    assert "CAP_SYS_TIME" in dropped
+    for needed in ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_MKNOD", "CAP_SYS_MODULE", "CAP_SYS_CHROOT"):
+        assert needed not in dropped, "modprobe ifb, mounts of disks and TAPs need it"
+
+
+def test_a_strict_service_has_the_capabilities_that_it_names() -> None:
+    lines = SYSTEMD.render(ServiceSpec("d", "D", ("/d",), capabilities=("CAP_NET_RAW", "CAP_SETUID"))).splitlines()
+    assert "CapabilityBoundingSet=CAP_NET_RAW CAP_SETUID" in lines and "NoNewPrivileges=yes" in lines
+    assert "SystemCallFilter=@system-service" in lines and "SystemCallFilter=~@privileged @resources" not in lines
+    assert "SystemCallFilter=~@privileged @resources" in SYSTEMD.render(SPEC).splitlines()
+
+
 def test_oneshot_stays_active_and_has_its_way_back() -> None:
     spec = ServiceSpec("n", "N", ("/up",), oneshot=True, stop_argv=("/down",), restart=Restart.never)
     text = SYSTEMD.render(spec)
