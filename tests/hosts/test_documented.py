@@ -174,8 +174,9 @@ def test_who_runs_as_what_and_where_it_listens(reader: Reader) -> None:
     for unit in ("nqrust-manager", "nqrust-ui", "nqrust-agent"):
         pid = host.run(["systemctl", "show", unit, "--property=MainPID", "--value"]).stdout.strip()
         users[unit] = host.run(["stat", "-c", "%U", f"/proc/{pid}"]).stdout.strip()
-    assert users == {"nqrust-manager": "nqrust", "nqrust-ui": "nqrust", "nqrust-agent": "root"}
-    assert host.run("getent passwd nqrust").stdout.strip().endswith(("/nologin", "/false"))
+    assert users == {"nqrust-manager": "nqrust", "nqrust-ui": "nqrust-ui", "nqrust-agent": "root"}
+    for user in ("nqrust", "nqrust-ui"):
+        assert host.run(["getent", "passwd", user]).stdout.strip().endswith(("/nologin", "/false"))
     listening = host.run("ss -Hltn").stdout
     for port in (18080, 19090, 3000):
         assert re.search(rf"(0\.0\.0\.0|\*):{port}\b", listening), listening

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import lost_records, main_job, product
+from tests.hosts import lost_records, main_job, privileges, product
 from tests.hosts.bases import lived_in, machine_named
 from tests.hosts.machine import Machine
 from tests.hosts.main_job import Job
@@ -97,8 +97,8 @@ def test_files_modes_and_owners(installed: Job) -> None:
     host = installed.host
     expected = {
         f"{CONFIG}/manager.env": (0o640, "root", "nqrust"),
-        f"{CONFIG}/agent.env": (0o640, "root", "nqrust"),
-        f"{CONFIG}/ui.env": (0o640, "root", "nqrust"),
+        f"{CONFIG}/agent.env": (0o600, "root", "root"),
+        f"{CONFIG}/ui.env": (0o640, "root", "nqrust-ui"),
         f"{CONFIG}/config.yaml": (0o640, "root", "nqrust"),
         f"{CONFIG}/admin-password": (0o600, "root", "root"),
         f"{CONFIG}/cli-token": (0o600, "root", "root"),
@@ -124,6 +124,14 @@ def test_files_modes_and_owners(installed: Job) -> None:
     assert not host.run("find /opt/nqrust-microvm -xdev -user nqrust -type f -perm /0111", check=False).stdout, (
         "root runs programs from there, so the service user owns none of them"
     )
+
+
+def test_units_have_no_more_privileges_than_they_need(installed: Job) -> None:
+    privileges.are_what_systemd_analyze_allows(installed.host)
+
+
+def test_the_web_ui_can_read_nothing_of_the_manager(installed: Job) -> None:
+    privileges.of_the_web_ui(installed.host)
 
 
 def test_the_database_password_has_32_characters_and_is_nowhere_else(installed: Job) -> None:

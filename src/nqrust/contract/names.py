@@ -36,6 +36,9 @@ UNITS = {
 
 SERVICE_USER = "nqrust"
 SERVICE_GROUP = "nqrust"
+UI_USER = "nqrust-ui"
+"""The web UI's own user and group, which can read nothing of the manager."""
+UI_GROUP = "nqrust-ui"
 KVM_GROUP = "kvm"
 
 BRIDGE = "fcbr0"

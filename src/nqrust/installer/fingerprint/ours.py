@@ -126,12 +126,10 @@ def _units(host: Host) -> list[str]:
 
 
 def _accounts(host: Host) -> list[str]:
-    found = []
-    if host.user(product.SERVICE_USER) is not None:
-        found.append(f"user {product.SERVICE_USER}")
-    if host.group(product.SERVICE_GROUP) is not None:
-        found.append(f"group {product.SERVICE_GROUP}")
-    return found
+    users = (product.SERVICE_USER, product.UI_USER)
+    groups = (product.SERVICE_GROUP, product.UI_GROUP)
+    found = [f"user {name}" for name in users if host.user(name) is not None]
+    return found + [f"group {name}" for name in groups if host.group(name) is not None]
 
 
 def _links(host: Host) -> list[str]:

@@ -1,4 +1,4 @@
-"""Phase 7: the service user, folders, and the files that services read."""
+"""Phase 7: the service users, folders, and what the services read."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def plan(context: Context) -> PhasePlan:
             # The agent fills these. Separate steps remove them even from a data folder that is older than nqr.
             Directory(layout.image_cache_dir, tree=True, retain=Retain.data),
             Directory(layout.volumes_dir, mode=0o700, tree=True, retain=Retain.data),
-            File(layout.agent_env, env.agent_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
+            File(layout.agent_env, env.agent_env(context), mode=SECRET_MODE),
             File(
                 layout.join_token_file,
                 _line(context.secrets.join_token.reveal()),
@@ -80,7 +80,11 @@ def plan(context: Context) -> PhasePlan:
             VmHome(paths.AGENT_STATE_DIR, names.SCOPE_PREFIX),
         ]
     if settings.has_ui:
-        steps.append(File(layout.ui_env, env.ui_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP))
+        steps += [
+            Group(names.UI_GROUP),
+            User(names.UI_USER, names.UI_GROUP, layout.install_dir, comment="NQRust-MicroVM web UI"),
+            File(layout.ui_env, env.ui_env(context), mode=CONFIG_MODE, group=names.UI_GROUP),
+        ]
     return PhasePlan("config", "Configuration", tuple(steps))
 
 

@@ -351,7 +351,8 @@ def test_fingerprint_finds_everything_of_the_product() -> None:
     host = machine()
     host.memory["units"] = "nqrust-agent.service loaded active running Agent\nnqrust-ui.service not-found inactive dead x\n"
     host.memory["rules"] = SAVED
-    host.add_user("nqrust", 990)
+    for number, name in enumerate(("nqrust", "nqrust-ui"), 990):
+        host.add_user(name, number)
     host.put("/opt/nqrust-microvm/bin/agent", "")
     host.put("/etc/sudoers.d/nqrust", "")
     host.put("/etc/modules", "# BEGIN nqrust-microvm\nkvm\n# END nqrust-microvm\n")
@@ -373,8 +374,7 @@ def test_fingerprint_finds_everything_of_the_product() -> None:
         "path /etc/sudoers.d/nqrust",
         "block in /etc/modules",
         "unit nqrust-agent.service (active)",
-        "user nqrust",
-        "group nqrust",
+        *("user nqrust", "user nqrust-ui", "group nqrust", "group nqrust-ui"),
         "link br7 (nqrust-microvm)",
         "link tap0123456789a",
         "chain iptables filter NQR-FORWARD",

@@ -204,9 +204,11 @@ def test_the_web_ui_switched_off_takes_its_own_things_and_nothing_else() -> None
     assert sorted(result.retired.gone) == [
         "file:/etc/nqrust-microvm/ui.env",
         "file:/etc/systemd/system/nqrust-ui.service",
+        "group:nqrust-ui",
         "service:nqrust-ui",
         "symlink:/opt/nqrust-microvm/bin/ui",
         "symlink:/opt/nqrust-microvm/releases/1.2.3/bin/ui",
+        "user:nqrust-ui",
     ]
     assert here.run(ledger(context(on, on, off))).outcome == "ok" and "service:nqrust-ui" in things(here)
 
