@@ -4,10 +4,5 @@ from __future__ import annotations
 
 NOT_REWRITTEN: tuple[str, ...] = ()
 
-COMMENTS_NOT_REWRITTEN: tuple[str, ...] = (
-    "src/nqrust/installer/distro/registry.py",
-    "src/nqrust/installer/fingerprint/volatile.py",
-    "src/nqrust/installer/platform/vmm_verdict.py",
-    "src/nqrust/installer/verbs/firewall/rules.py",
-)
+COMMENTS_NOT_REWRITTEN: tuple[str, ...] = ()
 """Modules whose docstrings and comments are not rewritten yet. This list only shrinks, too."""

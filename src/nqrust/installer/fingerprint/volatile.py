@@ -81,12 +81,12 @@ SYSCTLS: tuple[tuple[str, str], ...] = (
 
 
 def paths() -> re.Pattern[str]:
-    """Files and folders that change by themselves."""
+    """Return the pattern of files and folders that change on their own."""
     return compiled((*PATHS, *(row for manager in MANAGERS.values() for row in manager.database.volatile_files)))
 
 
 def units() -> re.Pattern[str]:
-    """Units that start and end by themselves."""
+    """Return the pattern of units that start and end on their own."""
     return compiled((*UNITS, *(row for manager in MANAGERS.values() for row in manager.database.volatile_units)))
 
 

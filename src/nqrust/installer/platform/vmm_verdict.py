@@ -129,7 +129,7 @@ class VmmVerdict:
             "cpu": _cpu_model(host),
             "kvm": host.exists("/dev/kvm"),
             "qemu": _version(host, *PROGRAMS),
-            # Of no account for QEMU, and it goes after this step where it is no longer asked for.
+            # QEMU does not need it, and a later step removes it if the settings no longer name it.
             "firecracker": _version(host, self.firecracker) if self.choice != "qemu" else "",
         }
 
@@ -146,7 +146,7 @@ def _clause(verdict: Verdict) -> str:
 
 
 def _version(host: Host, *programs: str) -> str:
-    """What tells one build of a program from the next; empty where none of them is there."""
+    """Return a text that differs between builds of a program; empty if none of `programs` is there."""
     path = next((there for program in programs if (there := host.which(program))), None)
     found = host.stat(path) if path else None
     return f"{path} {found.size} {found.mtime_ns}" if found else ""

@@ -92,7 +92,7 @@ def become(user: str, group: str | None) -> None:
 
 def keep_capabilities(names: str) -> None:
     """Drop all capabilities but these (names with commas between) from the bounding set, so that no program that is executed
-    gets one (capabilities(7)). A container that does not allow it goes on without."""
+    gets one (capabilities(7)). A container that does not allow it continues without."""
     kept = {_CAPABILITIES[name] for name in names.split(",") if name}
     libc = ctypes.CDLL(None)
     for number in range(_CAPABILITY_NUMBERS):
@@ -166,7 +166,7 @@ def raise_file_limit(wanted: int = 65536) -> None:
 
 
 def make_runtime_directory(path: str, user: str, group: str | None) -> None:
-    """A folder of the service's user. What a former user of the service left in it changes hands too, as with systemd."""
+    """A folder of the service's user. Files of a former user of the service change hands too, as with systemd."""
     entry = pwd.getpwnam(user)
     gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
     os.makedirs(path, mode=0o755, exist_ok=True)

@@ -187,7 +187,7 @@ _HOST = (
 
 def _hardening(spec: ServiceSpec) -> list[str]:
     """For a service of a user other than root every line of _NO_PRIVILEGES implies NoNewPrivileges=, with
-    which sudo cannot work (systemd.exec(5)); what is left for it are the mount namespace's lines."""
+    which sudo cannot work (systemd.exec(5)). A sudo service gets the mount namespace's lines only."""
     if spec.hardening is Hardening.none:
         return []
     if spec.hardening is Hardening.host:

@@ -34,7 +34,7 @@ OWN = {
     "iptables": (*_OWN_OF_BOTH, ("nat", POSTROUTING, "POSTROUTING"), *FORWARD_CHAINS),
     "ip6tables": _OWN_OF_BOTH,
 }
-"""Table, chain and parent of every chain that a network of ours may have, by the program that sets it."""
+"""Table, chain and parent of every chain that an nqr network may have, by the program that sets it."""
 METADATA = "169.254.0.0/16"
 """Link-local: where clouds keep the metadata, and often the credentials, of the machine that the host is."""
 _NEW = ("-m", "conntrack", "--ctstate", "NEW")
@@ -99,7 +99,7 @@ def vm_network(
     (NAT), but no link-local address; without it the network is isolated. From beyond only answers come in. The rules let
     guests of one bridge reach each other; the agent isolates their TAPs. `subnet` and `gateway` IPv4.
 
-    What one guest takes is bounded by its address, so packets with an address of no guest go first: they would fill the
+    The limits count by address, so packets with an address of no guest go first: they would fill the
     tables that the others need. DHCP comes before that, because it has no address yet.
     """
     to_gateway = ("-d", f"{gateway}/32", "-i", bridge)
@@ -298,7 +298,7 @@ class IptablesRules:
                 raise
             host.run(command(f"{self.binary}-restore", "-w", "--noflush", input=less.encode()))
 
-    # --- chains of ours that these rules no longer have
+    # --- nqr chains that these rules no longer have
     @property
     def _tables(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.spec.tables, *(table for table, _, _ in OWN[self.binary]))))
@@ -311,7 +311,7 @@ class IptablesRules:
     def _former(self, now: dict[str, list[tuple[str, ...]]], table: str) -> list[tuple[str, str, str]]:
         asked = {(c.table, c.name) for c in (*self.spec.chains, *self.spec.others)}
         ours = [own for own in OWN[self.binary] if own[0] == table and own[:2] not in asked]
-        # An empty one without a jump is what `_drop` leaves when it is cut off.
+        # An interrupted `_drop` leaves an empty one without a jump.
         return [own for own in ours if Chain(*own, ()).jump in now.get(own[2], []) or now.get(own[1]) == []]
 
     def _drop(self, host: Host, chain: Chain) -> None:
@@ -322,7 +322,7 @@ class IptablesRules:
         host.run(command(*base, "-X", chain.name))
 
     def _undo_change(self, now: dict[str, dict[str, list[tuple[str, ...]]]]) -> Undo:
-        """Back to the rules of now: every chain of ours that has its jump."""
+        """Back to the rules of now: every chain of nqr that has its jump."""
         known = {(c.table, c.name, c.parent) for c in self.spec.chains} | set(OWN[self.binary])
         there = [
             Chain(table, name, parent, tuple(now[table].get(name, ())))
