@@ -29,7 +29,7 @@ from nqrust.agent.scopes import chooser, launch
 from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store
 from nqrust.agent.vmm.registry import drivers
-from nqrust.agent.vms import upkeep
+from nqrust.agent.vms import room, upkeep
 from nqrust.agent.vms.guests import GuestBook
 from nqrust.agent.vms.service import Parts, VmService
 from nqrust.contract.hosts import Heartbeat, HostNetwork, HostRegister
@@ -161,6 +161,9 @@ class Agent:
         network_is_own = self.settings.network.mode != "bridged"
         while True:
             try:
+                for vm_id in await self.verbs.run(lambda: room.waiting(self.service)):
+                    if await self.verbs.on_vm(vm_id, functools.partial(room.go_on, self.service, vm_id)):
+                        log.info("vm.continued", vm=vm_id, why="the disk has room again")
                 await self.verbs.run(lambda: upkeep.remove_dead_consoles(self.service))
                 await self.verbs.run(self.service.scopes.tidy)
                 for lease in await self.verbs.run(self.service.dhcp.give_back_lost):

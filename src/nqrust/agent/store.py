@@ -11,6 +11,7 @@ console.log   output of the serial port; lock, exit-status: see scopes/launch.py
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import datetime, timezone
 
@@ -20,7 +21,7 @@ from nqrust.agent import users
 from nqrust.agent.errors import Conflict, Refused
 from nqrust.contract.agent import ADDRESS_TAKEN, VmPlaced, VmSpec
 from nqrust.contract.vms import GuestReport
-from nqrust.host.errors import HostError, PathMissing
+from nqrust.host.errors import HostError, NoSpace, PathMissing
 from nqrust.host.port import Host
 
 _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
@@ -145,6 +146,11 @@ class Store:
         check_generation(record, generation)
         if generation > record.generation:
             record.generation = generation
+            self.write_if_room(record)
+
+    def write_if_room(self, record: VmRecord) -> None:
+        """Write the record, unless the disk is full: nobody is kept from a stop or a delete, which makes room."""
+        with contextlib.suppress(NoSpace):
             self.write(record)
 
     def write(self, record: VmRecord) -> None:

@@ -160,7 +160,7 @@ class VmStatus(BaseModel):
     accel: str = ""
     disk: bool = Field(default=False, description="its disk is on this host")
     network_written: str = Field(default="", description="what its disk was told about its network, for people")
-    exit_reason: str = ""
+    exit_reason: str = Field(default="", description="why it ended, or why its VMM paused it; empty: somebody wanted that")
     guest: LastReport = None
     forwards: list[PortForward] = []
     limits: VmLimits | None = Field(default=None, description="as the kernel has them; None: not limited, or not running")
@@ -168,6 +168,11 @@ class VmStatus(BaseModel):
     vcpus: int = Field(default=0, description="as it was asked for; 0: the agent has no readable record of the VM")
     memory_mib: int = Field(default=0, description="as vcpus")
     tags: list[str] = []
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Return whether its VMM paused it because the disk of its host is full. Its agent resumes it."""
+        return self.state == "paused" and bool(self.exit_reason)
 
 
 class VmDocument(BaseModel):

@@ -76,12 +76,14 @@ class MemoryVmm:
 
     scopes: MemoryScopes
     name: str = "qemu"
-    capabilities: Capabilities = field(default_factory=lambda: Capabilities(frozenset({"kvm", "tcg"})))
+    capabilities: Capabilities = field(default_factory=lambda: Capabilities(frozenset({"kvm", "tcg"}), waits_for_room=True))
     exit_signals: dict[int, int] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
+    without_room: set[str] = field(default_factory=set)
     deaf: bool = False
     broken: bool = False
     asked: list[str] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     limited: list[tuple[int, RateLimits]] = field(default_factory=list)
 
@@ -99,6 +101,8 @@ class MemoryVmm:
             raise Failed("NQR-VMM-105", "It does not answer.", "Try again.")
 
     def state(self, directory: str) -> RunState:
+        if directory in self.without_room:
+            return RunState.no_room
         return RunState.paused if directory in self.paused else RunState.running
 
     def shut_down(self, directory: str) -> None:
@@ -110,10 +114,13 @@ class MemoryVmm:
         self.limited.append((volumes, limits))
 
     def pause(self, directory: str) -> None:
-        self.paused.add(directory)
+        if directory not in self.without_room:  # QEMU's `stop` changes nothing then
+            self.paused.add(directory)
 
     def resume(self, directory: str) -> None:
+        self.resumed.append(directory)
         self.paused.discard(directory)
+        self.without_room.discard(directory)
 
     def snapshot(self, directory: str, folder: str) -> None:
         assert directory in self.paused, "memory and disks must belong together"
@@ -241,6 +248,7 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
         image_root=str(tmp_path / "images"),
         state_dir=str(tmp_path / "state"),
         verdict_file=str(tmp_path / "vmm.json"),
+        name="h1",
         network=Network(),
     )
 

@@ -142,7 +142,7 @@ class SimulatedAgent:
     async def pause_vm(self, vm_id: str, generation: int) -> Any:
         await self._enter("pause", vm_id)
         self._told(vm_id, generation)
-        self._get(vm_id).state = "paused"
+        self._get(vm_id).state, self.vms[vm_id].exit_reason = "paused", ""
         return self.vms[vm_id]
 
     async def resume_vm(self, vm_id: str, generation: int) -> Any:

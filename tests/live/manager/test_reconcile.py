@@ -11,7 +11,7 @@ from sqlalchemy import text
 from nqrust.client import calls
 from nqrust.contract.agent import TapStatus
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG
-from nqrust.contract.vms import RestartPolicy, VmCreate, VmState
+from nqrust.contract.vms import DesiredState, RestartPolicy, VmCreate, VmState
 from nqrust.manager.work import acts
 from nqrust.manager.work.reconciler import Reconciler
 
@@ -256,3 +256,36 @@ async def test_an_answer_from_the_wrong_host_is_not_believed(manager: Any, recon
     agent.host_id, agent.vms = "someone-else", {}
     assert await reconciler.once() == []
     assert (await manager.admin.send(calls.get_vm(vm.id))).state is VmState.running
+
+
+async def test_a_vm_whose_hosts_disk_is_full_waits_for_its_agent(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager)
+    full = {"state": "paused", "exit_reason": "The disk of host h1 is full. The VM continues when there is room."}
+    agent.vms[vm.id] = agent.vms[vm.id].model_copy(update=full)
+    agent.calls.clear()
+    for _ in range(3):
+        await reconciler.once()
+    shown = await manager.admin.send(calls.get_vm("web1"))
+    assert (shown.state, shown.desired_state, shown.error) == (VmState.paused, DesiredState.running, full["exit_reason"])
+    told = [e for e in (await manager.admin.send(calls.vm_events("web1"))).items if e.reason == "DiskFull"]
+    assert [(e.severity, e.message) for e in told] == [("warning", f"VM web1 paused: the disk of host {shown.host} is full.")]
+    assert not [verb for verb, _ in agent.calls if verb == "resume"], "its agent does that, once there is room"
+    agent.vms[vm.id] = agent.vms[vm.id].model_copy(update={"state": "running", "exit_reason": ""})
+    await reconciler.once()
+    shown = await manager.admin.send(calls.get_vm("web1"))
+    assert (shown.state, shown.error) == (VmState.running, "")
+    assert "Resumed" in await reasons(manager, "web1")
+
+
+async def test_a_vm_without_room_can_be_paused_by_a_person(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager)
+    full = {"state": "paused", "exit_reason": "The disk of host h1 is full."}
+    agent.vms[vm.id] = agent.vms[vm.id].model_copy(update=full)
+    await reconciler.once()
+    agent.calls.clear()
+    await manager.admin.send(calls.pause_vm("web1"))
+    shown = await manager.until("web1", lambda found: found.observed_generation == found.generation)
+    assert (shown.state, shown.desired_state, shown.error) == (VmState.paused, DesiredState.paused, "")
+    assert ("pause", vm.id) in agent.calls

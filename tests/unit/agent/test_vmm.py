@@ -42,7 +42,7 @@ GOLDEN_TCG = """
 -machine q35,accel=tcg -smp 2 -m 256M
 -kernel /srv/fc/images-cache/k -initrd /srv/fc/images-cache/i
 -append console=ttyS0~reboot=k~panic=1~root=/dev/vda~rw~no_timer_check~quiet
--drive if=none,id=disk0,format=raw,file=/srv/fc/vms/a1/disk.ext4 -device virtio-blk-pci,drive=disk0
+-drive if=none,id=disk0,format=raw,file=/srv/fc/vms/a1/disk.ext4,werror=enospc,rerror=report -device virtio-blk-pci,drive=disk0
 -netdev tap,id=net0,ifname=tap0123456789a,script=no,downscript=no
 -device virtio-net-pci,netdev=net0,mac=06:4e:00:00:00:01,romfile=
 -device virtio-rng-pci -chardev stdio,id=console,signal=off -serial chardev:console
@@ -72,7 +72,7 @@ def test_volumes_follow_the_vms_own_disk() -> None:
 
     argv = arguments("/usr/bin/qemu-system-x86_64", replace(MACHINE, volumes=("/v/vdb.raw", "/v/vdc.raw")))
     drives = [word for word in argv if word.startswith(("if=none", "virtio-blk-pci"))]
-    assert [word.rpartition("=")[2] for word in drives] == [
+    assert [word.partition(",werror")[0].rpartition("=")[2] for word in drives] == [
         "/srv/fc/vms/a1/disk.ext4",
         "disk0",
         "/v/vdb.raw",
@@ -89,8 +89,11 @@ def test_limits_are_of_each_disk() -> None:
     machine = replace(MACHINE, volumes=("/v/vdb.raw",), rate_limits=RateLimits(disk_kib=1024, disk_iops=50, net_rx_kbit=64))
     drives = [word for word in arguments("/usr/bin/qemu-system-x86_64", machine) if word.startswith("if=none")]
     assert len(drives) == 2
-    assert all(word.endswith(".ext4,throttling.bps-total=1048576,throttling.iops-total=50") for word in drives[:1])
-    assert drives[1].endswith("vdb.raw,throttling.bps-total=1048576,throttling.iops-total=50")
+    assert all(
+        word.endswith(".ext4,werror=enospc,rerror=report,throttling.bps-total=1048576,throttling.iops-total=50")
+        for word in drives[:1]
+    )
+    assert drives[1].endswith("vdb.raw,werror=enospc,rerror=report,throttling.bps-total=1048576,throttling.iops-total=50")
 
 
 def test_a_guest_from_a_snapshot_gets_the_board_it_had_and_waits_for_its_memory(tmp_path: Path) -> None:
@@ -248,6 +251,7 @@ def test_a_guest_that_cannot_be_saved_says_so(monitor: FakeMonitor, tmp_path: Pa
         ("finish-migrate", RunState.paused),
         ("inmigrate", RunState.unconfigured),
         ("running", RunState.running),
+        ("io-error", RunState.no_room),
     ],
 )
 def test_what_qemu_says_while_it_is_saved_and_loaded(monitor: FakeMonitor, tmp_path: Path, status: str, state: RunState) -> None:

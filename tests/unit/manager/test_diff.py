@@ -64,6 +64,7 @@ def canary(**more: Any) -> VmStatus:
     return seen(name=CANARY, tags=[CANARY_TAG], **more)
 
 
+FULL = {"exit_reason": "The disk of host h1 is full. The VM continues when there is room."}
 CLEAN = {"exit_reason": "The guest powered off or rebooted."}
 SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "as it should be": ([vm()], inventory(seen()), []),
@@ -103,6 +104,10 @@ SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "paused, then gone": ([vm(D.paused, S.paused)], inventory(seen("failed")), [Restart]),
     "paused, then powered off": ([vm(D.paused, S.stopped)], inventory(seen("stopped", **CLEAN)), [LeaveDead]),
     "paused by somebody else": ([vm()], inventory(seen("paused")), [Repeat]),
+    "its host's disk is full": ([vm()], inventory(seen("paused", **FULL)), [Observed]),
+    "its host's disk is still full": ([vm(state=S.paused)], inventory(seen("paused", **FULL)), []),
+    "its host has room again": ([vm(state=S.paused)], inventory(seen()), [Observed]),
+    "its host's disk is full, and it is to stop": ([vm(D.stopped, S.paused)], inventory(seen("paused", **FULL)), [Repeat]),
     "should be paused": ([vm(D.paused, S.paused)], inventory(seen()), [Repeat]),
     "row lost its host, scope is there": ([vm(state=S.failed, host_id=None)], inventory(seen()), [Adopt]),
     "scope nobody knows, young": ([], inventory(seen(ago=1)), [Unrecorded]),

@@ -46,6 +46,7 @@ class Capabilities:
     elf_kernel: bool = False  # boots an uncompressed ELF kernel only
     pause: bool = True
     snapshot: bool = False
+    waits_for_room: bool = False  # stops the guest when a write finds the disk full, and repeats the write when resumed
     network_limits: bool = False  # limits the guest's network; if not, the agent limits its TAP
 
 
@@ -54,6 +55,7 @@ class RunState(str, Enum):
 
     running = "running"
     paused = "paused"
+    no_room = "no room"  # the VMM stopped the guest: a write found the host's disk full
     unconfigured = "unconfigured"  # the process runs, but no guest was started in it
     silent = "silent"  # the control socket does not answer
 

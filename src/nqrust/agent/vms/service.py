@@ -28,7 +28,7 @@ from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store, VmRecord, check_generation, check_id
 from nqrust.agent.vmm import verdict
 from nqrust.agent.vmm.port import RunState, Vmm
-from nqrust.agent.vms import machines
+from nqrust.agent.vms import holds, machines
 from nqrust.agent.vms.guests import GuestBook
 from nqrust.agent.vms.status import Observer
 from nqrust.contract.agent import Inventory, VmSpec, VmStatus
@@ -64,7 +64,7 @@ class VmService:
         self.taps, self.dhcp, self.blobs, self.guests = parts.taps, parts.dhcp, parts.blobs, parts.guests
         self.drivers, self.forwards = parts.drivers, parts.forwards
         self._claiming = threading.Lock()
-        self.observer = Observer(parts.host, parts.store, parts.guests, parts.drivers)
+        self.observer = Observer(parts.host, parts.store, parts.guests, parts.drivers, parts.settings.name)
 
     # --- reading
     def verdict(self) -> verdict.Verdict:
@@ -135,7 +135,7 @@ class VmService:
         record = self.store.read(vm_id)
         if record is not None and record.asked != "stop":
             record.asked = "stop"
-            self.store.write(record)
+            self.store.write_if_room(record)
         self._end(vm_id, record, 0 if request.force else request.timeout_seconds)
         if record is not None:
             self.taps.remove(record.tap, owner=vm_id)
@@ -147,13 +147,14 @@ class VmService:
         self.store.told(vm_id, generation)
         if driver.state(directory) is not RunState.paused:
             driver.pause(directory)
+            if driver.state(directory) is RunState.no_room:
+                holds.hold(self.host, directory)
         return self.status(vm_id)
 
     def resume(self, vm_id: str, generation: int | None = None) -> VmStatus:
         directory, driver = self.running(vm_id)
         self.store.told(vm_id, generation)
-        if driver.state(directory) is RunState.paused:
-            driver.resume(directory)
+        holds.resume(self.host, driver, directory)
         return self.status(vm_id)
 
     def delete(self, vm_id: str) -> None:
@@ -162,7 +163,7 @@ class VmService:
         record = self.store.read(vm_id)
         if record is not None and record.asked != "stop":
             record.asked = "stop"  # a crash in between must not look like a VM that died
-            self.store.write(record)
+            self.store.write_if_room(record)
         self._end(vm_id, record, 0)
         self.scopes.tidy()
         for tap in self.taps.all():
@@ -288,6 +289,7 @@ class VmService:
         self.taps.ensure(record.tap, record.id, record.user)
         self._own(record, machine.disk, *machine.volumes)
         launch.prepare_vm(self.host, self.settings, record.user, machine.directory)
+        holds.release(self.host, machine.directory)
         driver.prepare(machine)
         self.guests.forget(record.id)  # reports of the last boot do not apply to this one
         try:
@@ -348,8 +350,8 @@ class VmService:
 
     def _resume_if_paused(self, record: VmRecord) -> None:
         driver, directory = self.drivers.get(record.vmm), self.store.directory(record.id)
-        if driver is not None and driver.state(directory) is RunState.paused:
-            driver.resume(directory)
+        if driver is not None:
+            holds.resume(self.host, driver, directory)
 
     def _end(self, vm_id: str, record: VmRecord | None, grace: float) -> None:
         """End all processes of the VM. `grace`: seconds for the guest to power off."""
@@ -363,8 +365,7 @@ class VmService:
             return False
         directory = self.store.directory(vm_id)
         try:
-            if driver.state(directory) is RunState.paused:
-                driver.resume(directory)
+            holds.resume(self.host, driver, directory)
             driver.shut_down(directory)
         except AgentError:
             return False  # it cannot be asked

@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from nqrust.agent.errors import NotFound, Refused
+from nqrust.agent.errors import Conflict, NotFound, Refused
 from nqrust.agent.store import VmRecord
 from nqrust.agent.vmm.port import RunState
 from nqrust.agent.vms.service import VmService
@@ -138,7 +138,14 @@ class Snapshots:
                 f"VM {record.name} runs under {driver.name}, which cannot save a running VM.",
                 "Stop the VM, take the snapshot, then start the VM.",
             )
-        frozen = driver.state(directory) is RunState.paused
+        state = driver.state(directory)
+        if state is RunState.no_room:
+            raise Conflict(
+                "NQR-VMM-120",
+                f"VM {record.name} is paused because the disk of its host is full.",
+                "Make room on the host's disk, then take the snapshot.",
+            )
+        frozen = state is RunState.paused
         if not frozen:
             driver.pause(directory)
         try:

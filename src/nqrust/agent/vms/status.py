@@ -9,6 +9,7 @@ from nqrust.agent.scopes import limits
 from nqrust.agent.scopes.port import Scope, console_log, exit_status
 from nqrust.agent.store import Store
 from nqrust.agent.vmm.port import RunState, Vmm
+from nqrust.agent.vms import holds
 from nqrust.agent.vms.guests import GuestBook
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.names import scope_name
@@ -22,7 +23,8 @@ _TAIL = 4096  # bytes at the end of the console log in which a panic is looked f
 
 
 class Observer:
-    def __init__(self, host: Host, store: Store, guests: GuestBook, drivers: dict[str, Vmm]) -> None:
+    def __init__(self, host: Host, store: Store, guests: GuestBook, drivers: dict[str, Vmm], host_name: str) -> None:
+        self._host_name = host_name
         self._host, self._store, self._guests, self._drivers = host, store, guests, drivers
         self.starting: set[str] = set()
         """VMs whose VMM is about to appear: asked to run, not yet running, not dead."""
@@ -54,7 +56,9 @@ class Observer:
         found.started_at = datetime.fromtimestamp(started, timezone.utc)
         driver = self._drivers.get(found.vmm)
         state = driver.state(self._store.directory(found.id)) if driver else RunState.silent
-        found.state = "paused" if state is RunState.paused else "running"
+        found.state = "paused" if state in (RunState.paused, RunState.no_room) else "running"
+        if state is RunState.no_room and not holds.held(self._host, self._store.directory(found.id)):
+            found.exit_reason = f"The disk of host {self._host_name} is full. The VM continues when there is room."
         if state is RunState.unconfigured and found.id not in self.starting:
             found.state, found.exit_reason = "failed", "The VMM started, but the agent did not boot the guest."
         note = self._guests.note(found.id)

@@ -72,22 +72,21 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
         )
     token = new_token()
     state = VmState(status.state) if alive else VmState.stopped
+    wanted = {"running": DesiredState.running, "paused": DesiredState.paused}.get(state.value, DesiredState.stopped)
     vm = Vm(
         id=spec.id,
         name=name or spec.name,
         host_id=host.id,
         image_id=image.id,
         image=image.name,
-        desired_state={"running": DesiredState.running, "paused": DesiredState.paused}.get(
-            state.value, DesiredState.stopped
-        ).value,
+        desired_state=(DesiredState.running if status.waits_for_room else wanted).value,
         state=state.value,
         observed_generation=spec.generation,
         mac=spec.mac,
         tap=spec.tap,
         guest_token=token,
         guest_token_sha256=hash_token(token),
-        error="",
+        error=plain(status.exit_reason) if status.waits_for_room else "",
         restarts=0,
         drained=False,
         created_by=actor,

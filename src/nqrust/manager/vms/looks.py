@@ -37,6 +37,7 @@ async def fresh(core: Core, ref: str) -> ApiVm:
         return shown
     if status is not None and status.state in _LIVE:
         shown.state = VmState(status.state)
+        shown.error = plain(status.exit_reason) if status.waits_for_room else ""
     elif row.state in _LIVE:
         _ended(core, row, shown, status)
     return shown

@@ -39,7 +39,7 @@ def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, genera
             )
     if generation is not None and row.generation > generation:
         return
-    row.error = ""
+    earlier, row.error = row.error, ""
     if status.state == "running":
         row.state = VmState.running.value
         if before not in (VmState.running.value, VmState.paused.value, VmState.unknown.value):
@@ -48,7 +48,12 @@ def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, genera
             events.record(session, row, "Resumed", f"VM {row.name} resumed.")
     elif status.state == "paused":
         row.state = VmState.paused.value
-        if before != VmState.paused.value:
+        if status.waits_for_room:
+            row.error = plain(status.exit_reason)
+            if (before, earlier) != (VmState.paused.value, row.error):
+                message = f"VM {row.name} paused: the disk of host {host.name} is full."
+                events.record(session, row, "DiskFull", message, "warning")
+        elif before != VmState.paused.value:
             events.record(session, row, "Paused", f"VM {row.name} paused.")
     else:
         stopped(row)

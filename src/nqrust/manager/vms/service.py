@@ -204,7 +204,8 @@ async def pause(core: Core, ref: str, actor: str) -> ApiVm:
     async with core.db.transaction() as session:
         vm = await changeable(session, ref)
         if not _settled(vm, DesiredState.paused, VmState.paused):
-            if vm.state != VmState.running.value:
+            waits = vm.state == VmState.paused.value and vm.desired_state == DesiredState.running.value
+            if vm.state != VmState.running.value and not waits:  # one that waits for room on the disk
                 raise _wrong_state(vm, "paused", "start it and wait until it runs")
             await operations.enqueue(session, vm, "pause", DesiredState.paused, actor)
         return await woken(core, session, vm)

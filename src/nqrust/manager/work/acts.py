@@ -162,7 +162,8 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
             setattr(vm, name, value)
         # A clean end needs no restart.
         follows = {"paused": DesiredState.paused, "running": DesiredState.running}
-        vm.desired_state = follows.get(action.status.state, DesiredState.stopped).value
+        wanted = follows.get(action.status.state, DesiredState.stopped)
+        vm.desired_state = (DesiredState.running if action.status.waits_for_room else wanted).value
         vm.observed_generation = vm.generation
         if "spec" in found:
             await volumes.follow(session, vm)

@@ -263,7 +263,7 @@ _HAD_LIFE = (VmState.running, VmState.paused, VmState.unknown, VmState.starting)
 def _alive(vm: VmRow, status: VmStatus, now: datetime) -> list[Action]:
     if vm.desired is DesiredState.paused and status.state == "running":
         return _repeat(vm, "pause", now) if vm.state is not VmState.failed else []
-    if vm.desired is DesiredState.running and status.state == "paused":
+    if vm.desired is DesiredState.running and status.state == "paused" and not status.waits_for_room:
         return _repeat(vm, "resume", now)
     if vm.forwards != ports(status.forwards):
         return _repeat(vm, "update", now)

@@ -14,6 +14,7 @@ _VOLUMES_FROM = 0x06
 KVM_CPU = "host,-arch-capabilities"
 """All that the host's CPU has, but for one feature: QEMU aborts where it is announced and a nested host lacks its MSR (0x10a).
 It only tells a guest which mitigations it may leave out."""
+_ERRORS = ",werror=enospc,rerror=report"
 
 
 def qmp_socket(directory: str) -> str:
@@ -43,6 +44,8 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
     `board`: the machine type with its version, from a snapshot. The plain name is a different board in each version of QEMU.
 
     `-no-reboot`: a guest's reboot or panic ends the process, so that a live scope means a live guest.
+    `werror=enospc`: a write that finds the host's disk full stops the guest instead of failing in it. Other errors reach the
+    guest.
     Volumes have their own PCI slots, so that guests keep the names of the NIC and other volumes after one comes or goes.
     `romfile=`: nothing boots from the network, and the ROM's package may be missing.
     `-sandbox`: seccomp. QEMU needs neither new programs nor other users at run time.
@@ -51,7 +54,7 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
     limited = throttling(machine.rate_limits)
     volumes: list[str] = []
     for number, path in enumerate(machine.volumes, start=1):
-        volumes += ["-drive", f"if=none,id=disk{number},format=raw,file={_escaped(path)}{limited}"]
+        volumes += ["-drive", f"if=none,id=disk{number},format=raw,file={_escaped(path)}{_ERRORS}{limited}"]
         volumes += ["-device", f"virtio-blk-pci,drive=disk{number},addr={_VOLUMES_FROM + number - 1:#x}"]
     initrd = ("-initrd", machine.initrd) if machine.initrd else ()
     return (
@@ -78,7 +81,7 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
         "-append",
         kernel_command_line(machine),
         "-drive",
-        f"if=none,id=disk0,format=raw,file={_escaped(machine.disk)}{limited}",
+        f"if=none,id=disk0,format=raw,file={_escaped(machine.disk)}{_ERRORS}{limited}",
         "-device",
         "virtio-blk-pci,drive=disk0",
         *volumes,

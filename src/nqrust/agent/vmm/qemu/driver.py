@@ -19,13 +19,14 @@ _READY = 10.0  # seconds for the monitor to come up
 _EXIT_SIGNALS: dict[int, int] = {}
 _STATES = {
     **dict.fromkeys(("paused", "suspended", "prelaunch", "postmigrate", "finish-migrate"), RunState.paused),
+    "io-error": RunState.no_room,  # with `werror=enospc`, nothing else leads there
     "inmigrate": RunState.unconfigured,  # wait for the memory of a snapshot
 }
 
 
 class Qemu:
     name = "qemu"
-    capabilities = Capabilities(accelerators=frozenset({"kvm", "tcg"}), snapshot=True)
+    capabilities = Capabilities(accelerators=frozenset({"kvm", "tcg"}), snapshot=True, waits_for_room=True)
     exit_signals = _EXIT_SIGNALS
 
     def __init__(self, host: Host) -> None:

@@ -1,0 +1,118 @@
+"""VMs whose VMM stopped them because their host's disk is full."""
+
+from __future__ import annotations
+
+import pytest
+from tests.live.agent.conftest import VM, Bench
+
+from nqrust.agent.errors import Conflict
+from nqrust.agent.vms import room
+from nqrust.agent.vms.snapshots import Snapshots
+from nqrust.contract.vms import StopRequest
+from nqrust.host.errors import NoSpace
+from nqrust.host.local import LocalHost
+from nqrust.host.port import DiskUsage
+
+MIB = 1 << 20
+FULL, ROOM = 3 * MIB, 600 * MIB
+
+
+@pytest.fixture
+def available(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the file system of the VMs has left, in bytes, of 100 GiB."""
+    left = [ROOM]
+    usage = lambda self, path: DiskUsage(total=100 << 30, available=left[0], inodes_available=1000, read_only=False)  # noqa: E731
+    monkeypatch.setattr(LocalHost, "disk_usage", usage)
+    return left
+
+
+@pytest.fixture
+def halted(bench: Bench, available: list[int]) -> Bench:
+    """A running VM that its VMM stopped."""
+    bench.service.put(bench.spec())
+    bench.vmm.without_room.add(str(bench.vm_dir()))
+    available[0] = FULL
+    return bench
+
+
+def look(bench: Bench) -> list[str]:
+    return [vm for vm in room.waiting(bench.service) if room.go_on(bench.service, vm)]
+
+
+def test_a_vm_without_room_is_paused_and_says_why(halted: Bench) -> None:
+    status = halted.service.status(VM)
+    assert (status.state, status.exit_reason) == ("paused", "The disk of host h1 is full. The VM continues when there is room.")
+    assert halted.service.inventory(None).vms[0].waits_for_room
+
+
+def test_it_goes_on_once_there_is_room_and_not_before(halted: Bench, available: list[int]) -> None:
+    assert look(halted) == []
+    available[0] = room.RESERVE - 1
+    assert look(halted) == [], "a few free blocks would be full again at once"
+    available[0] = ROOM
+    assert look(halted) == [VM]
+    status = halted.service.status(VM)
+    assert (status.state, status.exit_reason) == ("running", "")
+    assert look(halted) == []
+
+
+def test_a_small_disk_needs_a_twentieth(halted: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [4 * MIB]
+    usage = lambda self, path: DiskUsage(total=100 * MIB, available=left[0], inodes_available=1000, read_only=False)  # noqa: E731
+    monkeypatch.setattr(LocalHost, "disk_usage", usage)
+    assert look(halted) == []
+    left[0] = 5 * MIB
+    assert look(halted) == [VM]
+
+
+def test_a_pause_of_a_person_stays_whatever_happens_to_the_disk(halted: Bench, available: list[int]) -> None:
+    assert halted.service.pause(VM).exit_reason == "", "now it is paused because somebody wants that"
+    available[0] = ROOM
+    assert look(halted) == []
+    assert halted.service.status(VM).state == "paused"
+    assert halted.service.resume(VM).state == "running"
+    halted.vmm.without_room.add(str(halted.vm_dir()))
+    assert look(halted) == [VM], "the pause is over"
+
+
+def test_a_plain_pause_is_not_ended(bench: Bench, available: list[int]) -> None:
+    bench.service.put(bench.spec())
+    bench.service.pause(VM)
+    assert room.waiting(bench.service) == []
+
+
+def test_a_pause_ends_with_the_vms_run(halted: Bench, available: list[int]) -> None:
+    halted.service.pause(VM)
+    halted.service.stop(VM, StopRequest(force=True))
+    halted.vmm.without_room.clear()
+    halted.service.put(halted.spec())
+    halted.vmm.without_room.add(str(halted.vm_dir()))
+    available[0] = ROOM
+    assert look(halted) == [VM]
+
+
+def test_it_is_asked_to_power_off_like_others(halted: Bench) -> None:
+    halted.service.stop(VM, StopRequest())
+    assert halted.vmm.resumed == halted.vmm.asked == [str(halted.vm_dir())]
+
+
+def test_no_snapshot_of_a_vm_without_room(halted: Bench) -> None:
+    halted.vmm.capabilities = type(halted.vmm.capabilities)(frozenset({"tcg"}), snapshot=True, waits_for_room=True)
+    with pytest.raises(Conflict) as refused:
+        Snapshots(halted.service).create(VM, "one")
+    assert refused.value.code == "NQR-VMM-120"
+    assert str(halted.vm_dir()) in halted.vmm.without_room
+
+
+@pytest.mark.parametrize("verb", ["stop", "delete"])
+def test_a_full_disk_stops_nobody_who_makes_room(halted: Bench, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    def full(self: LocalHost, path: str, *rest: object, **more: object) -> None:
+        raise NoSpace(path, "No space left on device")
+
+    monkeypatch.setattr(LocalHost, "write_file", full)
+    if verb == "delete":
+        halted.service.delete(VM)
+        assert not halted.vm_dir().exists()
+    else:
+        assert halted.service.stop(VM, StopRequest(force=True), 9).scope
+    assert not halted.scopes.alive
