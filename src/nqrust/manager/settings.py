@@ -16,7 +16,10 @@ _FALSE = {"0", "false", "no", "off", ""}
 
 @dataclass(frozen=True)
 class Settings:
-    """`database_url`: postgresql://user:password@host:port/name. `vcpu_overcommit`: vCPUs per physical CPU."""
+    """`database_url`: postgresql://user:password@host:port/name. `vcpu_overcommit`: vCPUs per physical CPU.
+
+    `disk_overcommit`: promised disk per disk, less a reserve.
+    """
 
     database_url: Secret
     bind_host: str = "0.0.0.0"
@@ -29,6 +32,7 @@ class Settings:
     bridge: str = names.BRIDGE
     bootstrap_file: str | None = None
     vcpu_overcommit: float = 8.0
+    disk_overcommit: float = 1.0
     memory_headroom_mib: int = 64
     log_level: str = "INFO"
     database_wait_seconds: float = 120.0
@@ -56,6 +60,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         bridge=env.get("MANAGER_BRIDGE", names.BRIDGE),
         bootstrap_file=env.get("MANAGER_BOOTSTRAP_FILE"),
         vcpu_overcommit=_number(env, "MANAGER_VCPU_OVERCOMMIT", 8.0),
+        disk_overcommit=_number(env, "MANAGER_DISK_OVERCOMMIT", 1.0),
         memory_headroom_mib=int(_number(env, "MANAGER_MEMORY_HEADROOM_MIB", 64)),
         log_level=_level(env.get("MANAGER_LOG_LEVEL", "info")),
         database_wait_seconds=_number(env, "MANAGER_DATABASE_WAIT_SECONDS", 120.0),

@@ -136,3 +136,29 @@ async def test_an_event_names_only_volumes_that_are_kept(manager: Any) -> None:
     ]
     assert deleted.message == f"VM web2 was deleted. Kept on host vm: web2-vdb-{vm.id}."
     assert [one.name for one in (await manager.admin.send(calls.list_volumes())).items] == [f"web2-vdb-{vm.id}"]
+
+
+async def test_promised_disk_is_not_promised_twice(manager: Any) -> None:
+    """Disks are sparse: the host still has all of it free."""
+    await manager.host("vm")
+    size = 400_000
+    await manager.admin.send(calls.create_vm(VmCreate(name="one", image="tiny", disk_mib=size, start=False)))
+    await manager.until("one", "stopped")
+
+    async def told() -> list[str]:
+        return [e.message for e in (await manager.admin.send(calls.list_events())).items if e.reason == "DiskPromised"]
+
+    assert await told() == []
+    volumes = [VolumeCreate(size_mib=100_000)]
+    await manager.admin.send(calls.create_vm(VmCreate(name="two", image="tiny", disk_mib=size, start=False, volumes=volumes)))
+    await manager.until("two", "stopped")
+    assert await told() == ["Host vm has promised 900000 MiB of disk to VMs; the limit is 950000 MiB."]
+    third = VmCreate(name="three", image="tiny", disk_mib=60_000, start=False)
+    error = await refused(manager.admin.send(calls.create_vm(third)))
+    assert (error.status, error.code) == (409, "NQR-API-139")
+    assert str(error) == "Not enough disk: needs 59 GiB; host vm has 48 GiB that is promised to no VM."
+    error = await refused(manager.admin.send(calls.attach_volume("one", VolumeCreate(size_mib=60_000))))
+    assert (error.status, error.code) == (409, "NQR-API-131")
+    manager.core.settings = manager.core.settings.__class__(**{**manager.core.settings.__dict__, "disk_overcommit": 1.5})
+    await manager.admin.send(calls.create_vm(third))
+    await manager.until("three", "stopped")

@@ -156,6 +156,11 @@ def test_settings_from_the_environment(tmp_path: Any) -> None:
     assert from_environment({"DATABASE_URL_FILE": str(file)}).sqlalchemy_url == "postgresql+psycopg://u@h/n"
 
 
+def test_promised_disk_is_the_installers_setting() -> None:
+    assert from_environment({**URL, "MANAGER_DISK_OVERCOMMIT": "1.5"}).disk_overcommit == 1.5
+    assert from_environment(URL).disk_overcommit == 1.0
+
+
 @pytest.mark.parametrize(
     ("environment", "named"),
     [
@@ -167,6 +172,7 @@ def test_settings_from_the_environment(tmp_path: Any) -> None:
         ({**URL, "MANAGER_RECONCILER_DISABLED": "perhaps"}, "MANAGER_RECONCILER_DISABLED"),
         ({**URL, "MANAGER_IMAGE_ROOT": "images"}, "MANAGER_IMAGE_ROOT"),
         ({**URL, "MANAGER_VCPU_OVERCOMMIT": "lots"}, "MANAGER_VCPU_OVERCOMMIT"),
+        ({**URL, "MANAGER_DISK_OVERCOMMIT": "all"}, "MANAGER_DISK_OVERCOMMIT"),
         ({**URL, "MANAGER_LOG_LEVEL": "loud"}, "MANAGER_LOG_LEVEL"),
     ],
 )

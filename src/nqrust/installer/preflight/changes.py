@@ -89,6 +89,7 @@ CHANGES: dict[str, Change] = {
     "agent.advertise_address": Change(How.in_place, "The agent restarts and informs the manager. VMs run on."),
     "manager.bind": Change(How.in_place, "The manager and its clients on this host restart."),
     "manager.allow_image_paths": Change(How.in_place, "The manager restarts."),
+    "manager.disk_overcommit": Change(How.in_place, "The manager restarts."),
     "manager.reconciler_disabled": Change(How.in_place, "The manager restarts."),
     "ui.bind": Change(How.in_place, "The web UI restarts."),
     "paths.install_dir": Change(How.refused, "Refused: nqr cannot move running programs."),

@@ -67,6 +67,7 @@ def manager_env(context: Context) -> Secret:
                 "MANAGER_IMAGE_ROOT": layout.image_dir,
                 "MANAGER_STORAGE_ROOT": layout.vms_dir,
                 "MANAGER_ALLOW_IMAGE_PATHS": _flag(settings.manager.allow_image_paths),
+                "MANAGER_DISK_OVERCOMMIT": str(settings.manager.disk_overcommit),
                 "MANAGER_RECONCILER_DISABLED": _flag(settings.manager.reconciler_disabled),
                 "MANAGER_BRIDGE": settings.network.bridge_name,
                 "MANAGER_BOOTSTRAP_FILE": layout.bootstrap_json,

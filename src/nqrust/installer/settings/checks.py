@@ -85,6 +85,7 @@ APPLIES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     "agent.advertise_address": _HAS_AGENT,
     "manager.bind": _HAS_MANAGER,
     "manager.allow_image_paths": _HAS_MANAGER,
+    "manager.disk_overcommit": _HAS_MANAGER,
     "manager.reconciler_disabled": _HAS_MANAGER,
     "ui.bind": _HAS_UI,
 }

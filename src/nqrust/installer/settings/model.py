@@ -140,6 +140,7 @@ class ComponentSettings(Section):
 class ManagerSettings(Section):
     bind: Bind = f"0.0.0.0:{names.MANAGER_PORT}"
     allow_image_paths: bool = True
+    disk_overcommit: float = Field(default=1.0, ge=0.1, le=100)
     reconciler_disabled: bool = False
 
 

@@ -173,6 +173,13 @@ OPTIONS: tuple[Option, ...] = (
         "Allow images by path.",
         "MANAGER_ALLOW_IMAGE_PATHS",
     ),
+    Option(
+        "manager.disk_overcommit",
+        "--manager-disk-overcommit",
+        "Disk that may be promised to VMs, as a multiple of 95 % of a host's disk.",
+        upstream_env="MANAGER_DISK_OVERCOMMIT",
+        metavar="FACTOR",
+    ),
     _yes_no(
         "manager.reconciler_disabled",
         "--manager-reconciler-disabled",

@@ -17,10 +17,10 @@ from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.liveness import host_state
 from nqrust.manager.errors import Conflict
-from nqrust.manager.store.tables import Host, Image, UnknownVm, Vm
+from nqrust.manager.store.tables import Host, Image, UnknownVm, Vm, Volume
 from nqrust.manager.vms import ports
 from nqrust.manager.vms.addresses import RangeFull, next_address
-from nqrust.manager.vms.schedule import Candidate, Demand, NoHost, choose, lack, told
+from nqrust.manager.vms.schedule import Candidate, Demand, NoHost, choose, lack, nearly_promised, told
 from nqrust.manager.volumes import service as volumes
 
 _GOES = ("detaching", "withdrawing")
@@ -49,11 +49,18 @@ async def place(core: Core, session: AsyncSession, vm: Vm, hosts: list[Host]) ->
         if vm.ip is None:  # adopted from its host with an address that another VM got since
             await _give_address(session, vm, host)
         return host
-    chosen = choose(candidates, _demand(core, vm), core.settings.vcpu_overcommit)
+    demand = _demand(core, vm)
+    chosen = choose(candidates, demand, core.settings.vcpu_overcommit, core.settings.disk_overcommit)
     host = next(host for host in hosts if host.id == chosen.id)
     await _give_address(session, vm, host)
     vm.host_id = host.id
     events.record(session, vm, "VmScheduled", f"The manager placed VM {vm.name} on host {host.name}.")
+    if nearly_promised(chosen, demand.disk_mib, core.settings.disk_overcommit):
+        limit = chosen.promisable_mib(core.settings.disk_overcommit)
+        message = (
+            f"Host {host.name} has promised {chosen.promised_mib + demand.disk_mib} MiB of disk to VMs; the limit is {limit} MiB."
+        )
+        events.record(session, host, "DiskPromised", message, "warning")
     await session.flush()
     return host
 
@@ -72,12 +79,17 @@ async def check(core: Core, session: AsyncSession, vm: Vm) -> None:
             _stay(core, vm, candidates)
             return
         try:
-            choose(candidates, _demand(core, vm), overcommit)
+            choose(candidates, _demand(core, vm), overcommit, core.settings.disk_overcommit)
         except NoHost as error:
             if not error.later or not candidates:
                 raise
             capacity = {host.id: HostCapacity.model_validate(host.capacity).disk_mib for host in hosts}
-            choose([_empty(one, capacity[one.id]) for one in candidates], _demand(core, vm), overcommit)
+            choose(
+                [_empty(one, capacity[one.id]) for one in candidates],
+                _demand(core, vm),
+                overcommit,
+                core.settings.disk_overcommit,
+            )
     except NoHost as error:
         if not error.later:
             raise Conflict(str(error), cure=_MAKE_ROOM, code="NQR-API-139") from error
@@ -108,7 +120,7 @@ def _stay(core: Core, vm: Vm, candidates: list[Candidate]) -> None:
 
 def _empty(host: Candidate, disk_mib: int) -> Candidate:
     """Return an offline host as if it were online and had no VM."""
-    return replace(host, online=True, used_vcpus=0, used_memory_mib=0, disk_available_mib=disk_mib)
+    return replace(host, online=True, used_vcpus=0, used_memory_mib=0, promised_mib=0, disk_available_mib=disk_mib)
 
 
 async def _give_address(session: AsyncSession, vm: Vm, host: Host) -> None:
@@ -159,6 +171,7 @@ async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: 
         for host_id, vcpus, memory in await session.execute(query):
             before = taken.get(host_id, (0, 0))
             taken[host_id] = (before[0] + int(vcpus), before[1] + int(memory))
+    promised = await promised_disk(session, vm.id) if vm.host_id is None else {}  # one that has a host keeps its disk
     result = []
     for host in hosts:
         capacity = HostCapacity.model_validate(host.capacity)
@@ -174,9 +187,28 @@ async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: 
                 disk_available_mib=capacity.disk_available_mib,
                 used_vcpus=vcpus,
                 used_memory_mib=memory,
+                disk_mib=capacity.disk_mib,
+                promised_mib=promised.get(host.id, 0),
                 cannot=cannot.get(host.id, ""),
             )
         )
+    return result
+
+
+async def promised_disk(session: AsyncSession, without: str = "") -> dict[str, int]:
+    """Return the MiB of disk that each host has promised: to its VMs, in whatever state, and as kept volumes.
+
+    `without`: the id of a VM that is not counted.
+    """
+    result: dict[str, int] = {}
+    query = select(Vm.host_id, Vm.disk_mib, Vm.spec).where(Vm.host_id.is_not(None), Vm.id != without)
+    for host_id, disk, spec in await session.execute(query):
+        if host_id is not None:
+            own = sum(volume.size_mib for volume in spec.volumes if not volume.name)
+            result[host_id] = result.get(host_id, 0) + disk + own
+    kept = select(Volume.host_id, func.sum(Volume.size_mib)).group_by(Volume.host_id)
+    for holder, size in await session.execute(kept):
+        result[holder] = result.get(holder, 0) + int(size)
     return result
 
 

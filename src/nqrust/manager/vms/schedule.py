@@ -8,6 +8,12 @@ from dataclasses import dataclass
 HOST_RESERVE_MIB = 256
 """Memory that is reserved for the host itself."""
 
+DISK_RESERVE = 0.05
+"""Part of a host's disk that is promised to no VM: for the system, images and logs."""
+
+DISK_WARNING = 0.8
+"""Part of what may be promised above which a host is reported."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -22,12 +28,19 @@ class Candidate:
     disk_available_mib: int
     used_vcpus: int = 0
     used_memory_mib: int = 0
+    disk_mib: int = 0
+    promised_mib: int = 0
+    """Full sizes of the disks of its VMs, stopped ones too, and of its kept volumes. The files are sparse and grow to that."""
     cannot: str = ""
     """Why it cannot take this VM, regardless of free resources."""
 
     @property
     def free_memory_mib(self) -> int:
         return self.memory_mib - self.used_memory_mib - HOST_RESERVE_MIB
+
+    def promisable_mib(self, overcommit: float) -> int:
+        """Return how much disk may be promised to all VMs together."""
+        return promisable_mib(self.disk_mib, overcommit)
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,10 @@ class Demand:
     @property
     def asked_memory_mib(self) -> int:
         return self.memory_mib - self.headroom_mib
+
+
+def promisable_mib(disk_mib: int, overcommit: float) -> int:
+    return int(disk_mib * (1 - DISK_RESERVE) * overcommit)
 
 
 class NoHost(Exception):
@@ -65,7 +82,7 @@ class Lack:
         return f"{self.has}; {self.needs} of {self.what} are needed" if self.what else self.has
 
 
-def lack(host: Candidate, demand: Demand, overcommit: float) -> Lack | None:
+def lack(host: Candidate, demand: Demand, overcommit: float, disk_overcommit: float = 1.0) -> Lack | None:
     """Return None if `host` can take it. A capacity of 0 means that it was not reported."""
     if not host.online:
         return Lack("is not online")
@@ -81,10 +98,20 @@ def lack(host: Candidate, demand: Demand, overcommit: float) -> Lack | None:
     if host.disk_available_mib and host.disk_available_mib < demand.disk_mib:
         needs, free = _sizes(demand.disk_mib, host.disk_available_mib)
         return Lack(f"has {free} free", "disk", needs)
+    unpromised = host.promisable_mib(disk_overcommit) - host.promised_mib
+    if host.disk_mib and demand.disk_mib and unpromised < demand.disk_mib:
+        needs, free = _sizes(demand.disk_mib, max(0, unpromised))
+        return Lack(f"has {free} that is promised to no VM", "disk", needs)
     return None
 
 
-def choose(candidates: Sequence[Candidate], demand: Demand, overcommit: float) -> Candidate:
+def nearly_promised(host: Candidate, more_mib: int, disk_overcommit: float) -> bool:
+    """Return whether `more_mib` takes the host above the part of its disk at which it is reported."""
+    edge = host.promisable_mib(disk_overcommit) * DISK_WARNING
+    return host.disk_mib > 0 and host.promised_mib <= edge < host.promised_mib + more_mib
+
+
+def choose(candidates: Sequence[Candidate], demand: Demand, overcommit: float, disk_overcommit: float = 1.0) -> Candidate:
     """Return the fitting host with the most free memory (by name if equal). Raises NoHost."""
     if demand.host is not None:
         candidates = [c for c in candidates if c.name == demand.host]
@@ -92,7 +119,7 @@ def choose(candidates: Sequence[Candidate], demand: Demand, overcommit: float) -
             raise NoHost(f"There is no host named {demand.host}.", later=False)
     if not candidates:
         raise NoHost("No host has registered yet.", later=True)
-    lacks = {c.name: lack(c, demand, overcommit) for c in candidates}
+    lacks = {c.name: lack(c, demand, overcommit, disk_overcommit) for c in candidates}
     fitting = [c for c in candidates if lacks[c.name] is None]
     if fitting:
         return min(fitting, key=lambda c: (-c.free_memory_mib, c.name))

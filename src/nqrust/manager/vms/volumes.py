@@ -22,7 +22,9 @@ from nqrust.manager import events, operations
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, NotFound
 from nqrust.manager.store.tables import Host, Operation, Snapshot, Vm, Volume
+from nqrust.manager.vms import placement
 from nqrust.manager.vms import service as vms
+from nqrust.manager.vms.schedule import promisable_mib
 from nqrust.manager.volumes import service as volumes
 
 _ACTOR = "system:volumes"
@@ -44,7 +46,7 @@ async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiV
         if host is None:  # nothing is made yet
             vm.wanted_host = place
         else:
-            _check_room(host, found)
+            await _check_room(core, session, host, found)
             if found.name is None:
                 # The letter may have belonged to another volume, whose file has that name.
                 found.kept_as = f"{kept_volume_name(vm.name, device, vm.id)}-{vm.generation + 1}"
@@ -151,10 +153,22 @@ async def _changeable(session: AsyncSession, ref: str) -> Vm:
     return vm
 
 
-def _check_room(host: Host, volume: ApiVolume) -> None:
+async def _check_room(core: Core, session: AsyncSession, host: Host, volume: ApiVolume) -> None:
     """Check the room as in placement. A kept volume already occupies its space; a capacity of 0 means not reported."""
-    free = HostCapacity.model_validate(host.capacity).disk_available_mib
-    if volume.name is None and free and free < volume.size_mib:
+    if volume.name is not None:
+        return
+    capacity = HostCapacity.model_validate(host.capacity)
+    free = capacity.disk_available_mib
+    if capacity.disk_mib:
+        promised = (await placement.promised_disk(session)).get(host.id, 0)
+        unpromised = max(0, promisable_mib(capacity.disk_mib, core.settings.disk_overcommit) - promised)
+        if unpromised < volume.size_mib:
+            raise Conflict(
+                f"Host {host.name} has {unpromised} MiB of disk that is promised to no VM, {volume.size_mib} MiB are needed.",
+                cure="Request less, delete VMs or volumes, or raise `manager.disk_overcommit`.",
+                code="NQR-API-131",
+            )
+    if free and free < volume.size_mib:
         raise Conflict(
             f"Host {host.name} has {free} MiB of disk free, {volume.size_mib} MiB are needed.",
             cure="Request less, or free space on the host.",
