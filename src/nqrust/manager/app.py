@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 
 from nqrust import __version__
 from nqrust.contract.problem import Problem
-from nqrust.manager import events
+from nqrust.manager import events, operations
 from nqrust.manager.access import authentication as auth
 from nqrust.manager.access import routes as accounts_api
 from nqrust.manager.access import service as accounts
@@ -108,6 +108,7 @@ async def housekeeping(core: Core) -> None:
             await auth.forget_expired(core)
             async with core.db.transaction() as session:
                 await events.prune(session)
+                await operations.prune(session)
                 await tombstones.prune(session)
         except DatabaseAway:
             pass

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.vms import DesiredState, VmState
@@ -39,6 +39,8 @@ _WHILE = {
     "delete": VmState.deleting,
 }
 OPEN = ("pending", "running")
+KEPT = timedelta(days=30)
+"""How long a finished operation stays."""
 
 
 async def enqueue(
@@ -86,6 +88,12 @@ async def close_all(session: AsyncSession, vm_id: str) -> None:
     await session.execute(
         update(Operation).where(Operation.vm_id == vm_id, Operation.state.in_(OPEN)).values(state="superseded", finished_at=now())
     )
+
+
+async def prune(session: AsyncSession) -> None:
+    """Delete finished operations past their retention. An open one stays, whatever its age."""
+    past = func.coalesce(Operation.finished_at, Operation.created_at) < now() - KEPT
+    await session.execute(delete(Operation).where(Operation.state.not_in(OPEN), past))
 
 
 async def stop_all(session: AsyncSession, host_id: str, actor: str) -> int:

@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select
 
 from nqrust.client import calls
 from nqrust.contract.vms import RestartPolicy, StopRequest, VmCreate, VolumeCreate
-from nqrust.manager.store.tables import Host, Vm, Volume
+from nqrust.manager.store.tables import Host, Operation, Tombstone, Vm, Volume
 from nqrust.manager.work.reconciler import Reconciler
 
 PANIC = "The guest's kernel panicked: Attempted to kill init!"
@@ -219,3 +219,28 @@ async def test_a_kept_volume_that_was_detached_since_is_nobodys(manager: Any, re
     (found,) = (await manager.admin.send(calls.list_volumes())).items
     assert (found.name, found.vm) == (kept.name, None)
     await manager.admin.send(calls.delete_volume(kept.name))
+
+
+async def test_a_vm_made_since_the_dump_runs_on_and_one_deleted_since_comes_back_once(
+    manager: Any, reconciler: Reconciler
+) -> None:
+    _, agent, _ = await manager.host()
+    await manager.admin.send(calls.create_vm(VmCreate(name="deleted", image="tiny")))
+    gone = await at_rest(manager, "deleted")
+    dump = await Dump(manager).take()
+    await manager.admin.send(calls.create_vm(VmCreate(name="made", image="tiny")))
+    made = await at_rest(manager, "made")
+    await manager.admin.send(calls.delete_vm("deleted"))
+    await manager.until(gone.id, "deleted")
+    await dump.restore()
+    async with manager.core.db.transaction() as session:
+        await session.execute(delete(Tombstone))  # of after the dump
+        await session.execute(delete(Operation))
+    agent.calls.clear()
+    for _ in range(3):
+        await reconciler.once()
+        await at_rest(manager, "deleted")
+    touched = [call for call in agent.calls if call[0] not in ("inventory", "get", "record")]
+    assert touched == [("put", gone.id)], "nothing is done to the other one, and this one starts once"
+    assert {vm.id: vm.state for vm in agent.vms.values()} == {made.id: "running", gone.id: "running"}
+    assert [vm.id for vm in (await manager.admin.send(calls.list_unknown_vms())).items] == [made.id]
