@@ -128,7 +128,7 @@ def snapshot_of_a_stopped_vm(page: Page, name: str) -> None:
     page.get_by_label("Restore snapshot-1").click()
     answer(page, "Restore")
     page.get_by_role("tab", name="Events").click()
-    expect(page.get_by_role("main")).to_contain_text(f"VM {name} is as it was in snapshot snapshot-1.", timeout=BOOT)
+    expect(page.get_by_role("main")).to_contain_text(f"VM {name} was restored from snapshot snapshot-1.", timeout=BOOT)
 
 
 def delete(page: Page, name: str) -> None:
