@@ -48,7 +48,7 @@ def test_locks_hold_names_and_hashes_only() -> None:
             assert "://" not in text_of(path) and "--index" not in text_of(path), name_of(path)
 
 
-def test_the_rule_itself() -> None:
+def test_address_rule_flags_only_hosts_outside_the_allowed_list() -> None:
     mirror = "mirror." + "packages.io"
     assert addresses(f"see https://{mirror}/simple and http://user:pw@{mirror}:8080/x") == [mirror, mirror]
     assert not allowed(mirror) and not allowed("8.8.4.4")

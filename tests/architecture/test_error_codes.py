@@ -44,13 +44,13 @@ def test_every_code_is_explained_and_every_explanation_has_a_code() -> None:
     assert sorted(documented.keys() - raised()) == [], "explained, but nothing raises it"
 
 
-def test_an_explanation_says_something() -> None:
+def test_each_error_code_explanation_has_text() -> None:
     if not DOCUMENT.exists():
         pytest.skip("docs/reference/error-codes.md is not written yet")
     assert [code for code, entry in explained().items() if len(entry.strip(" |\n*`#:-")) < 30] == []
 
 
-def test_a_code_means_one_thing_wherever_it_is_met() -> None:
+def test_each_error_code_has_one_meaning() -> None:
     """Installer, agent, manager and web UI share the numbering: the same code in two of them would be two meanings."""
     users: dict[str, set[str]] = {}
     for part in ("installer", "agent", "manager", "ui", "image"):

@@ -29,7 +29,7 @@ EXCEPTIONS = {
 }
 
 
-def test_who_may_import_whom() -> None:
+def test_imports_follow_the_layers() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([str(linter), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
@@ -41,7 +41,7 @@ def test_files_are_short_enough_to_read() -> None:
     assert long == {}, f"over {LINES} lines: split them by what they are about"
 
 
-def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
+def test_no_module_has_a_catch_all_name() -> None:
     named = [name_of(path) for path in files() if FORBIDDEN_NAMES & {part.split(".")[0] for part in path.relative_to(ROOT).parts}]
     assert named == [], "name the module after what it does"
 

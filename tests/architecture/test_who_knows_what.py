@@ -66,7 +66,7 @@ ENGINE = {
 
 
 @pytest.mark.parametrize("what", ENGINE)
-def test_the_engine_knows_no_product(what: str) -> None:
+def test_engine_code_names_no_product(what: str) -> None:
     assert found_in(f"{INSTALLER}/engine", ENGINE[what]) == {}, "whoever calls the engine passes it in"
 
 

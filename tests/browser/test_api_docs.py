@@ -73,7 +73,7 @@ def test_the_reference_opens_for_a_user_and_for_a_token(browser: Browser, manage
     context.close()
 
 
-def test_a_browser_is_asked_and_a_stranger_sees_nothing(browser: Browser, manager: str) -> None:
+def test_anonymous_callers_get_a_sign_in_prompt_and_no_api_reference(browser: Browser, manager: str) -> None:
     for path in ("/docs", "/openapi.json"):
         answer = httpx.get(manager + path, trust_env=False)
         assert answer.status_code == 401
@@ -86,6 +86,6 @@ def test_a_browser_is_asked_and_a_stranger_sees_nothing(browser: Browser, manage
     context.close()
 
 
-def test_the_same_by_program(manager: str) -> None:
+def test_programs_read_the_openapi_document_with_credentials(manager: str) -> None:
     for headers, auth in (({"Authorization": f"Bearer {TOKEN}"}, None), ({}, ("token", TOKEN)), ({}, ("admin", PASSWORD))):
         assert httpx.get(f"{manager}/openapi.json", headers=headers, auth=auth, trust_env=False).status_code == 200

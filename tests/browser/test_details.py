@@ -17,7 +17,7 @@ SignIn = Callable[..., Page]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc ann@laptop"
 
 
-def test_a_vm_with_everything(sign_in: SignIn, site: Site) -> None:
+def test_vm_page_shows_every_configured_feature(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("olga", "/vms", "VMs")
     page.get_by_role("button", name="Create VM").click()
@@ -88,7 +88,7 @@ def test_forwards_and_rate_limits_of_a_running_vm_are_changed(sign_in: SignIn, s
     expect(limits).to_contain_text("20 MiB/s")
 
 
-def test_a_snapshot_is_taken_gone_back_to_and_deleted(sign_in: SignIn, site: Site) -> None:
+def test_snapshot_is_taken_restored_and_deleted(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("olga", "/vms/batch-old", "batch-old")
     page.get_by_role("tab", name="Snapshots").click()
@@ -110,7 +110,7 @@ def test_a_snapshot_is_taken_gone_back_to_and_deleted(sign_in: SignIn, site: Sit
     expect(page.get_by_role("heading", name="No snapshots")).to_be_visible()
 
 
-def test_what_the_vmm_cannot_is_said_in_the_form(sign_in: SignIn, site: Site) -> None:
+def test_create_form_explains_features_that_the_vmm_lacks(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("olga", "/vms/db1", "db1")
     page.get_by_role("tab", name="Snapshots").click()
@@ -156,7 +156,7 @@ def test_volumes_of_a_stopped_vm_are_attached_and_detached(sign_in: SignIn, site
     expect(page.get_by_role("row").filter(has_text="batch-old-vdb")).to_have_count(0)
 
 
-def test_volumes_of_a_vm_that_runs_or_has_snapshots_stay_and_it_is_said_why(sign_in: SignIn, site: Site) -> None:
+def test_vm_page_explains_why_volumes_cannot_be_detached(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("olga", "/vms/web1", "web1")
     card = page.get_by_role("region", name="Volumes")
@@ -184,7 +184,7 @@ def test_a_viewer_sees_volumes_and_no_buttons(sign_in: SignIn, site: Site) -> No
         expect(page.get_by_label(label)).to_have_count(0)
 
 
-def test_kept_volumes(sign_in: SignIn, site: Site) -> None:
+def test_volumes_page_lists_and_deletes_kept_volumes(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("olga", "/volumes", "Volumes")
     volume = page.get_by_role("row").filter(has_text="ledger-vdb-91c0")
@@ -204,7 +204,7 @@ def add_by_url(page: Page, name: str, url: str, checksum: str = "0" * 64) -> Non
     answer(page, "Add")
 
 
-def test_a_download_shows_how_far_it_is_and_why_it_failed(sign_in: SignIn, site: Site) -> None:
+def test_image_download_shows_progress_and_failure_reason(sign_in: SignIn, site: Site) -> None:
     page = sign_in("olga", "/images", "Images")
     add_by_url(page, "alpine", "https://images.test/alpine/image.json", "")
     expect(page.get_by_role("alert")).to_contain_text("needs the SHA-256 of its image.json")
@@ -258,7 +258,7 @@ def test_a_thousand_vms_are_paged_sorted_and_searched(sign_in: SignIn, site: Sit
     "path",
     ["/", "/vms", "/vms/web1", "/templates", "/images", "/volumes", "/hosts", "/events", "/api-reference", "/access", "/audit"],
 )
-def test_on_a_telephone_nothing_is_cut_and_buttons_can_be_hit(sign_in: SignIn, site: Site, path: str) -> None:
+def test_phone_layout_fits_the_screen_with_large_buttons(sign_in: SignIn, site: Site, path: str) -> None:
     site.arrange("busy")
     page = sign_in()
     page.set_viewport_size({"width": 390, "height": 844})

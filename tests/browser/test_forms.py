@@ -27,7 +27,7 @@ def fold(dialog: Locator, title: str) -> None:
     dialog.get_by_role("button", name=re.compile(title)).first.click()
 
 
-def test_templates(sign_in: SignIn) -> None:
+def test_template_form_creates_a_template(sign_in: SignIn) -> None:
     page = sign_in("olga", "/templates", "Templates")
     page.get_by_role("button", name="New template").first.click()
     dialog = page.get_by_role("dialog")
@@ -178,7 +178,7 @@ def test_a_user_gets_another_role_and_password(sign_in: SignIn, site: Site) -> N
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
-def test_a_form_is_sent_once_however_often_it_is_submitted(sign_in: SignIn, site: Site) -> None:
+def test_repeated_submit_sends_the_form_once(sign_in: SignIn, site: Site) -> None:
     page = sign_in("admin", "/access", "Users")
     page.get_by_role("button", name="Add user").click()
     dialog = page.get_by_role("dialog")
@@ -197,7 +197,7 @@ def test_a_form_is_sent_once_however_often_it_is_submitted(sign_in: SignIn, site
     expect(page.get_by_role("table").get_by_text("POST /v1/users")).to_have_count(1)
 
 
-def test_what_goes_wrong_after_a_form_was_left_is_still_said(sign_in: SignIn, site: Site) -> None:
+def test_error_after_leaving_a_form_is_still_shown(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("olga", "/vms/db1", "db1")
     page.get_by_role("tab", name="Snapshots").click()
@@ -212,7 +212,7 @@ def test_what_goes_wrong_after_a_form_was_left_is_still_said(sign_in: SignIn, si
     expect(page.get_by_text("Stop the VM, take the snapshot, then start the VM.")).to_be_visible()
 
 
-def test_dialogs_keep_the_focus_and_give_it_back(sign_in: SignIn) -> None:
+def test_dialog_traps_focus_and_restores_it_on_close(sign_in: SignIn) -> None:
     page = sign_in("olga", "/vms", "VMs")
     button = page.get_by_role("button", name="Create VM").first
     expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()

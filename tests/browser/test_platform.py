@@ -63,7 +63,7 @@ def test_a_join_token_is_shown_with_what_to_do(sign_in: SignIn) -> None:
     expect(dialog).to_contain_text("nqr install --mode agent --manager-url")
 
 
-def test_users_and_tokens(sign_in: SignIn) -> None:
+def test_administrator_creates_and_deletes_users_and_tokens(sign_in: SignIn) -> None:
     page = sign_in("admin", "/access", "Users")
     page.get_by_role("button", name="Add user").click()
     dialog = page.get_by_role("dialog")
@@ -149,7 +149,7 @@ def test_a_viewer_sees_a_vm_without_a_record_and_cannot_touch_it(sign_in: SignIn
     expect(card.get_by_role("button", name="Adopt")).to_have_count(0)
 
 
-def test_who_is_signed_in_reads_the_api_reference(sign_in: SignIn) -> None:
+def test_signed_in_user_opens_the_api_reference(sign_in: SignIn) -> None:
     """Nothing is asked of another server: the fixture `page` fails the test otherwise."""
     page = sign_in("victor")
     page.get_by_role("link", name="API reference").click()

@@ -20,7 +20,7 @@ from tests.browser.world import PASSWORD
 SignIn = Callable[..., Page]
 
 
-def test_health_is_open_and_pages_are_not(site: Site) -> None:
+def test_health_needs_no_sign_in_and_pages_do(site: Site) -> None:
     answer = httpx.get(f"{site.url}/health", trust_env=False)
     assert answer.json() == {"status": "ok"}
     assert "set-cookie" not in answer.headers and answer.headers["x-frame-options"] == "DENY"
@@ -41,13 +41,13 @@ def test_a_wrong_password_says_so_and_the_right_one_leads_on(page: Page, site: S
     expect(page.get_by_role("heading", name="Images")).to_be_visible()
 
 
-def test_nothing_typed(page: Page, site: Site) -> None:
+def test_empty_sign_in_form_asks_for_name_and_password(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/sign-in")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("Enter a user name and a password.")
 
 
-def test_a_link_cannot_lead_elsewhere_after_signing_in(page: Page, site: Site) -> None:
+def test_sign_in_never_redirects_to_another_site(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/sign-in?to=//example.com/x")
     page.get_by_label("User name").fill("admin")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
@@ -68,7 +68,7 @@ def test_the_token_stays_on_the_server(sign_in: SignIn, site: Site) -> None:
     assert kept and all(Path(file).stat().st_mode & 0o077 == 0 for file in kept)
 
 
-def test_a_session_is_good_for_the_browser_that_signed_in_only(sign_in: SignIn, site: Site) -> None:
+def test_session_works_only_in_the_browser_that_signed_in(sign_in: SignIn, site: Site) -> None:
     """A guest behind a forwarded port of this host is given the cookie too, and can set one."""
     page = sign_in()
     (cookie,) = [str(cookie["value"]) for cookie in page.context.cookies() if cookie["name"] == "session"]
@@ -105,7 +105,7 @@ def ident(cookie: str) -> str:
     return str(json.loads(base64.b64decode(cookie.strip('"').split(".")[0]))["id"])
 
 
-def test_signing_out(sign_in: SignIn, site: Site) -> None:
+def test_sign_out_ends_the_session(sign_in: SignIn, site: Site) -> None:
     page = sign_in()
     account(page, "Sign out")
     expect(page).to_have_url(f"{site.url}/sign-in")
@@ -113,14 +113,14 @@ def test_signing_out(sign_in: SignIn, site: Site) -> None:
     expect(page).to_have_url(re.compile("/sign-in"))
 
 
-def test_a_session_that_the_manager_ended(sign_in: SignIn, site: Site) -> None:
+def test_ended_session_returns_to_sign_in(sign_in: SignIn, site: Site) -> None:
     page = sign_in()
     site.arrange("sign-everybody-out")
     expect(page).to_have_url(f"{site.url}/sign-in")
 
 
 @pytest.mark.parametrize("name", ["olga", "victor"])
-def test_roles_see_what_they_may(sign_in: SignIn, site: Site, name: str) -> None:
+def test_each_role_sees_only_its_permitted_pages(sign_in: SignIn, site: Site, name: str) -> None:
     page = sign_in(name)
     expect(page.get_by_role("link", name="VMs", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Audit")).to_have_count(0)
@@ -131,7 +131,7 @@ def test_roles_see_what_they_may(sign_in: SignIn, site: Site, name: str) -> None
     expect(page.get_by_role("button", name="Create VM")).to_have_count(2 if name == "olga" else 0)
 
 
-def test_light_and_dark_are_remembered(sign_in: SignIn, site: Site) -> None:
+def test_colour_theme_is_remembered(sign_in: SignIn, site: Site) -> None:
     page = sign_in()
     expect(page.locator("body.body--light")).to_have_count(1)
     page.get_by_label("Light or dark").click()
@@ -140,6 +140,6 @@ def test_light_and_dark_are_remembered(sign_in: SignIn, site: Site) -> None:
     expect(page.locator("body.body--dark")).to_have_count(1)
 
 
-def test_memory_is_modest(sign_in: SignIn, site: Site) -> None:
+def test_ui_memory_stays_below_its_limit(sign_in: SignIn, site: Site) -> None:
     sign_in()
     assert psutil.Process(site.process).memory_info().rss < 200 << 20

@@ -26,7 +26,7 @@ def create(page: Page, name: str) -> None:
     expect(dialog).to_have_count(0)
 
 
-def test_create_stop_start_pause_delete(sign_in: SignIn) -> None:
+def test_operator_creates_stops_starts_pauses_and_deletes_a_vm(sign_in: SignIn) -> None:
     page = sign_in("olga", "/vms", "VMs")
     expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()
     create(page, "web1")
@@ -54,7 +54,7 @@ def test_create_stop_start_pause_delete(sign_in: SignIn) -> None:
     expect(page.get_by_role("heading", name="No VMs yet")).to_be_visible()
 
 
-def test_the_form_says_what_is_wrong(sign_in: SignIn) -> None:
+def test_create_form_names_invalid_fields(sign_in: SignIn) -> None:
     page = sign_in("olga", "/vms", "VMs")
     create(page, "web1")
     page.get_by_role("button", name="Create VM").first.click()
@@ -79,7 +79,7 @@ def test_create_with_the_keyboard_alone(sign_in: SignIn) -> None:
     expect(row(page, "vm-1")).to_contain_text("running")
 
 
-def test_console_typing(sign_in: SignIn, site: Site) -> None:
+def test_console_tab_sends_keys_to_the_guest(sign_in: SignIn, site: Site) -> None:
     page = sign_in("olga", "/vms", "VMs")
     create(page, "web1")
     row(page, "web1").get_by_role("link", name="web1").click()
@@ -97,7 +97,7 @@ def test_console_typing(sign_in: SignIn, site: Site) -> None:
     expect(page.locator(".xterm textarea")).not_to_be_focused()
 
 
-def test_figures_and_facts(sign_in: SignIn, site: Site) -> None:
+def test_vm_page_shows_metrics_and_facts(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("victor", "/vms/web1", "web1")
     main = page.get_by_role("main")
@@ -122,7 +122,7 @@ def test_stop_and_delete_from_its_own_page(sign_in: SignIn, site: Site) -> None:
     expect(row(page, "db1")).to_have_count(0)
 
 
-def test_a_vm_that_does_not_exist(sign_in: SignIn) -> None:
+def test_page_of_a_missing_vm_says_so(sign_in: SignIn) -> None:
     page = sign_in("admin", "/vms/ghost", "ghost")
     expect(page.get_by_role("alert").first).to_contain_text("There is no VM ghost")
 

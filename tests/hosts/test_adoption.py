@@ -213,7 +213,7 @@ def made(host: Machine, case: Case) -> Iterator[None]:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=case.thing, marks=[pytest.mark.matrix] * (case.thing in RARER)) for case in REFUSED]
 )
-def test_what_is_in_the_way_is_refused_and_left(lived_in: LivedIn, case: Case) -> None:
+def test_preflight_refuses_conflicts_and_changes_nothing(lived_in: LivedIn, case: Case) -> None:
     host = lived_in.host
     with made(host, case):
         mark, before = host.mark(), theirs(host)
@@ -239,7 +239,7 @@ TOLD = [
 
 
 @pytest.mark.parametrize("case", TOLD, ids=[case.thing for case in TOLD])
-def test_what_is_worked_beside_is_told(lived_in: LivedIn, case: Case) -> None:
+def test_plan_warns_about_neighbours_that_stay(lived_in: LivedIn, case: Case) -> None:
     with made(lived_in.host, case):
         result = plan(lived_in.host)
     assert result.code == 0, result.describe()
@@ -257,7 +257,7 @@ def test_a_cluster_on_another_port_is_found_without_being_named(lived_in: LivedI
     assert result.code == 0 and "is (or will be) on port 5433" in result.stdout, result.describe()
 
 
-def test_after_all_that_the_host_is_as_it_was(lived_in: LivedIn) -> None:
+def test_host_is_unchanged_after_refusals_and_plans(lived_in: LivedIn) -> None:
     assert "\n".join(lived_in.before.diff(lived_in.host.fingerprint())) == ""
 
 
@@ -271,12 +271,12 @@ def installed(lived_in: LivedIn) -> LivedIn:
     return lived_in
 
 
-def test_it_works_beside_all_of_it(installed: LivedIn) -> None:
+def test_install_runs_beside_existing_services(installed: LivedIn) -> None:
     killing.working(installed.host, UNITS)
     assert changed(installed.theirs, theirs(installed.host)) == []
 
 
-def test_its_database_is_in_the_cluster_of_the_distribution(installed: LivedIn) -> None:
+def test_install_puts_its_database_in_the_distribution_cluster(installed: LivedIn) -> None:
     host = installed.host
     assert ":5433/nexus" in host.read("/etc/nqrust-microvm/manager.env")
     listed = host.run("psql -h /var/tmp/bob -U bob -Atc 'select datname from pg_database' postgres").stdout.split()
@@ -284,7 +284,7 @@ def test_its_database_is_in_the_cluster_of_the_distribution(installed: LivedIn) 
 
 
 @pytest.mark.parametrize("path", ["/etc/sysctl.d/90-nqrust-microvm.conf", "/usr/local/bin/nqr"])
-def test_what_is_replaced_meanwhile_is_told(installed: LivedIn, path: str) -> None:
+def test_install_reports_each_file_it_replaces(installed: LivedIn, path: str) -> None:
     told = [one for one in product.refusal(installed.installed[0]) if one.code == "NQR-ENG-016"]
     assert any(path in one.what for one in told), installed.installed[0].describe()
 
@@ -310,7 +310,7 @@ def test_uninstall_never_reaches_through_a_mount(installed: LivedIn) -> None:
     host.run("umount /srv/fc/vms/usb && rm -r /var/tmp/usb")
 
 
-def test_uninstall_leaves_all_of_it_as_it_was(installed: LivedIn) -> None:
+def test_uninstall_leaves_existing_services_unchanged(installed: LivedIn) -> None:
     host = installed.host
     done = host.run([killing.UNINSTALL, *killing.PURGE], timeout=600)
     assert "\n".join(installed.before.diff(host.fingerprint())) == ""

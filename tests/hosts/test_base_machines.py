@@ -26,7 +26,7 @@ def job(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Iterator
         tell(made.line())
 
 
-def test_it_installs_and_leaves_the_neighbour_alone(job: Job) -> None:
+def test_install_leaves_the_neighbour_service_unchanged(job: Job) -> None:
     assert job.result is not None and job.result.code == 0
     main_job.neighbour_is_untouched(job)
 
@@ -35,7 +35,7 @@ def test_a_vm_runs_and_reaches_the_outside(job: Job) -> None:
     main_job.a_vm_runs_and_reaches_the_outside(job)
 
 
-def test_the_neighbour_is_reloaded_and_both_go_on(job: Job) -> None:
+def test_reloading_the_neighbour_breaks_neither_service(job: Job) -> None:
     main_job.the_neighbour_is_reloaded(job)
 
 
@@ -43,7 +43,7 @@ def test_the_same_command_again_changes_nothing(job: Job) -> None:
     main_job.again_changes_nothing(job)
 
 
-def test_a_component_goes_and_comes(job: Job) -> None:
+def test_component_is_switched_off_and_on(job: Job) -> None:
     main_job.a_component_goes_and_comes(job)
 
 
@@ -51,5 +51,5 @@ def test_uninstall_keeps_data(job: Job) -> None:
     main_job.uninstall_keeps_data(job)
 
 
-def test_purge_later_leaves_nothing(job: Job) -> None:
+def test_purge_after_uninstall_leaves_nothing(job: Job) -> None:
     main_job.purge_later_leaves_nothing(job)

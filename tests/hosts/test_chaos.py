@@ -184,10 +184,10 @@ def _comes_to_rest(host: Machine, patient: Patient) -> None:
         time.sleep(1.0)
 
 
-def test_after_some_kills_desired_is_observed(host: Machine) -> None:
+def test_vms_reach_their_desired_state_after_some_kills(host: Machine) -> None:
     chaos(host, operations=40, names=3, calm=2, pause=(3.0, 6.0))
 
 
 @pytest.mark.matrix
-def test_after_many_kills_desired_is_observed(host: Machine) -> None:
+def test_vms_reach_their_desired_state_after_many_kills(host: Machine) -> None:
     chaos(host, operations=int(os.environ.get("NQR_CHAOS_OPERATIONS", "200")), names=8, calm=3, pause=(4.0, 14.0))

@@ -96,7 +96,7 @@ def _undeclared(host: Machine) -> list[str]:
     ]
 
 
-def test_nothing_is_written_that_is_not_declared(installed: Installed) -> None:
+def test_install_writes_only_declared_paths(installed: Installed) -> None:
     assert installed.undeclared == []
 
 
@@ -104,7 +104,7 @@ def test_the_same_command_again_writes_nothing(installed: Installed) -> None:
     assert installed.rewritten == []
 
 
-def test_rolling_back_a_changed_setting_leaves_the_service_running_with_the_old_one(installed: Installed) -> None:
+def test_rollback_of_a_setting_change_keeps_the_service_on_the_old_value(installed: Installed) -> None:
     host = installed.host
     nqr(host, "install", "--non-interactive", env={"MANAGER_BIND": "0.0.0.0:18085"}, timeout=600)
     assert product.fetch(host, "http://127.0.0.1:18085/health")[0] == 200
@@ -114,7 +114,7 @@ def test_rolling_back_a_changed_setting_leaves_the_service_running_with_the_old_
     assert "drift" not in nqr(host, "status").stdout
 
 
-def test_uninstall_gives_the_host_back_and_says_so(installed: Installed) -> None:
+def test_uninstall_leaves_a_clean_host_and_reports_it(installed: Installed) -> None:
     host = installed.host
     last = product.create_vm(host, "last")
     uninstall = [f"{product.CLONE}/scripts/install/uninstall.sh", *EVERYTHING[1:]]
@@ -131,7 +131,7 @@ def test_uninstall_gives_the_host_back_and_says_so(installed: Installed) -> None
     assert differs.code == 1 and "/etc/of-somebody" in differs.stdout, differs.describe()
 
 
-def test_the_script_does_the_same_without_nqr(installed: Installed) -> None:
+def test_undo_script_leaves_a_clean_host_without_nqr(installed: Installed) -> None:
     host = installed.host
     host.restore(installed.disk)
     nqr(host, "uninstall", "--script", "/root/undo.sh", "--purge-data", "--drop-database")
@@ -154,7 +154,7 @@ Depends: dnsmasq-base, qemu-utils
 
 
 @pytest.mark.matrix
-def test_packages_that_something_else_needs_now_stay_and_the_script_leaves_the_same(installed: Installed) -> None:
+def test_nqr_and_undo_script_both_keep_packages_that_others_need(installed: Installed) -> None:
     host = installed.host
     host.restore(installed.disk)
     host.write("/root/needy/DEBIAN/control", NEEDY)
@@ -196,7 +196,7 @@ def test_what_the_user_edited_is_kept_and_reported(installed: Installed) -> None
     assert host.run("systemctl list-units --all --no-legend 'nqrust*'").stdout == ""
 
 
-def test_cut_off_in_the_middle_of_the_packages_it_still_gives_the_host_back() -> None:
+def test_uninstall_after_a_kill_during_packages_leaves_a_clean_host() -> None:
     with Machine() as host:
         product.clone(host)
         before = host.fingerprint()

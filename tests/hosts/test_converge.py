@@ -73,7 +73,7 @@ def ui_is_gone(on: Installed) -> None:
         assert "LoadState=not-found" in state and "ActiveState=inactive" in state
 
 
-def test_a_component_that_is_switched_off_goes_and_the_plan_says_so(installed: Installed) -> None:
+def test_switching_a_component_off_removes_it_as_planned(installed: Installed) -> None:
     plan = nqr(installed.host, "plan", env=OFF).stdout
     assert "- remove unit nqrust-ui" in plan and "- remove /etc/nqrust-microvm/ui.env" in plan, plan
     assert fetch(installed.host, UI)[0] == 200, "a plan changes nothing"
@@ -87,7 +87,7 @@ def test_a_component_that_is_switched_off_goes_and_the_plan_says_so(installed: I
     ui_is_gone(installed)
 
 
-def test_switched_on_again_it_works_and_moves_to_another_port(installed: Installed) -> None:
+def test_component_switched_on_again_works_on_another_port(installed: Installed) -> None:
     installed.install(env=ON)
     assert fetch(installed.host, UI)[0] == 200 and installed.services()["nqrust-ui"]["active"]
     installed.install("--ui-bind", "0.0.0.0:3100")
@@ -97,7 +97,7 @@ def test_switched_on_again_it_works_and_moves_to_another_port(installed: Install
     installed.vm_ran_on()
 
 
-def test_a_run_that_is_killed_while_it_removes_is_told_and_finished(installed: Installed) -> None:
+def test_next_run_finishes_a_removal_that_was_killed(installed: Installed) -> None:
     """Its last settings ask for no web UI, and the web UI still runs. Asking for it again is not refused either."""
     host = installed.host
     records = host.read("/var/lib/nqrust-microvm/journal.jsonl").count("\n")
@@ -171,7 +171,7 @@ def test_without_vms_the_bridge_and_its_network_change(installed: Installed) -> 
     installed.changes_nothing()
 
 
-def test_an_isolated_network_is_proven_and_has_no_way_out(installed: Installed) -> None:
+def test_isolated_network_passes_its_proof_and_reaches_nothing_outside(installed: Installed) -> None:
     """The proof boots a VM that has no default route; it reports all the same."""
     host = installed.host
     said = installed.install("--network-mode", "isolated", timeout=900)
@@ -183,7 +183,7 @@ def test_an_isolated_network_is_proven_and_has_no_way_out(installed: Installed) 
 
 
 @pytest.mark.matrix
-def test_a_manager_without_vms_gives_its_agent_up(installed: Installed) -> None:
+def test_manager_mode_without_vms_removes_the_agent(installed: Installed) -> None:
     host = installed.host
     installed.install("--mode", "manager")
     assert set(installed.services()) == {"nqrust-manager", "nqrust-ui"}
@@ -193,6 +193,6 @@ def test_a_manager_without_vms_gives_its_agent_up(installed: Installed) -> None:
     installed.changes_nothing()
 
 
-def test_uninstall_leaves_nothing_after_all_of_this(installed: Installed) -> None:
+def test_uninstall_after_many_changes_leaves_nothing(installed: Installed) -> None:
     gone = nqr(installed.host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=900)
     assert "\n".join(installed.before.diff(installed.host.fingerprint())) == "", gone.describe()

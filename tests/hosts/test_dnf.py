@@ -149,7 +149,7 @@ def bench(made: Bench) -> Bench:
     return made
 
 
-def test_what_is_read_is_what_is(bench: Bench) -> None:
+def test_dnf_queries_match_the_real_host(bench: Bench) -> None:
     said = bench.python(
         """
 def failed(names):
@@ -185,7 +185,7 @@ except CommandFailed as error:
     assert bench.python(refused) == [True, False]
 
 
-def test_a_repository_out_of_reach_is_told_as_such(bench: Bench) -> None:
+def test_unreachable_repository_is_reported(bench: Bench) -> None:
     bench.host.run("systemctl stop repository.service; dnf -q clean all")
     code = """
 from nqrust.installer.engine.errors import StepFailed
@@ -201,7 +201,7 @@ print(json.dumps(said))"""
     assert said[::2] == ["NQR-DEP-105"] * 2 and all("made-up" in one for one in said[1::2]), said
 
 
-def test_another_dnf_is_waited_for_by_name(bench: Bench) -> None:
+def test_install_waits_for_another_dnf_and_names_it(bench: Bench) -> None:
     host = bench.host
     host.write(POST_HELD, "")
     running = host.start(["dnf", "-y", "install", "slow"])
@@ -228,7 +228,7 @@ print(json.dumps(said))"""
 
 
 @FORMS
-def test_installed_and_taken_back(bench: Bench, form: str) -> None:
+def test_dnf_install_is_undone(bench: Bench, form: str) -> None:
     assert bench.install("server", "client") == [["+ server", "+ client"], ["client", "library", "server"]]
     assert bench.host.exists("/var/lib/server/id") and bench.host.exists("/etc/server-made.conf")
     outcome = bench.back(form)
@@ -239,7 +239,7 @@ def test_installed_and_taken_back(bench: Bench, form: str) -> None:
 
 
 @FORMS
-def test_a_package_that_protects_itself_goes_too(bench: Bench, form: str) -> None:
+def test_protected_package_is_removed(bench: Bench, form: str) -> None:
     bench.install("shipped")
     assert bench.host.read("/etc/dnf/protected.d/shipped.conf") == "shipped\n"
     outcome = bench.back(form)
@@ -247,7 +247,7 @@ def test_a_package_that_protects_itself_goes_too(bench: Bench, form: str) -> Non
     assert bench.packages() == ["old-friend", "old-library", "shell"] and bench.different() == ""
 
 
-def test_what_the_bootstrap_brought_goes_at_last_unless_others_need_it(bench: Bench) -> None:
+def test_bootstrap_packages_are_removed_last_unless_others_need_them(bench: Bench) -> None:
     farewell = """
 from nqrust.installer.release.bootstrap_record import BootstrapRecord, farewell
 done = host.run(command("sh", "-c", farewell(BootstrapRecord("dnf", ("client", "gone-by-now", "library"), "/root/cache"))))
@@ -260,7 +260,7 @@ print(json.dumps(done.stderr))"""
     assert bench.packages() == ["old-friend", "old-library", "shell"]
 
 
-def test_install_sh_writes_down_what_it_brings_and_that_goes_at_last(bench: Bench) -> None:
+def test_install_sh_records_its_packages_and_uninstall_removes_them_last(bench: Bench) -> None:
     script = f"{product.CLONE}/scripts/install/install.sh"
     done = bench.host.run(["unshare", "--mount", "sh", "-c", NO_PYTHON, "sh", script], check=False)
     assert done.code == 3 and "NQR-DEP-901" in done.stderr, done.describe()  # the made-up python3.11 brings no Python
@@ -278,7 +278,7 @@ print(json.dumps(done.stderr))"""
 
 @FORMS
 @pytest.mark.parametrize("other", ["stranger", "boolean"])
-def test_what_others_need_by_now_stays(bench: Bench, form: str, other: str) -> None:
+def test_packages_that_others_need_stay(bench: Bench, form: str, other: str) -> None:
     """By a path of a file, and by a boolean dependency."""
     bench.install("server", "client")
     bench.dnf("install", other)
@@ -289,7 +289,7 @@ def test_what_others_need_by_now_stays(bench: Bench, form: str, other: str) -> N
 
 
 @FORMS
-def test_a_cluster_with_data_of_others_stays_with_its_server(bench: Bench, form: str) -> None:
+def test_postgresql_with_foreign_data_stays_installed(bench: Bench, form: str) -> None:
     """As `uninstall --drop-database` meets it: nqr made the cluster, and administrators put a database in it."""
     data = "/var/lib/pgsql/data"
     bench.install("postgresql-server")
@@ -310,7 +310,7 @@ print("[]")""")
 
 
 @FORMS
-def test_configuration_from_before_comes_back(bench: Bench, form: str) -> None:
+def test_earlier_configuration_is_restored(bench: Bench, form: str) -> None:
     """rpm moves it aside (`.rpmorig`), lays its own beside it (`.rpmnew`), and moves it again when the package goes (`.rpmsave`)."""
     bench.write("/etc/server/plain.conf", "mine\n")
     bench.write("/etc/server/kept.conf", "mine too\n")
@@ -326,7 +326,7 @@ def test_configuration_from_before_comes_back(bench: Bench, form: str) -> None:
 
 
 @FORMS
-def test_a_folder_from_before_comes_back_with_its_file(bench: Bench, form: str) -> None:
+def test_earlier_folder_is_restored_with_its_file(bench: Bench, form: str) -> None:
     bench.write("/etc/server/same.conf", "shipped\n")
     before = bench.host.fingerprint()
     bench.install("server")
@@ -335,7 +335,7 @@ def test_a_folder_from_before_comes_back_with_its_file(bench: Bench, form: str) 
 
 
 @FORMS
-def test_what_its_owner_changed_is_kept_by_rpm(bench: Bench, form: str) -> None:
+def test_rpm_keeps_edited_configuration(bench: Bench, form: str) -> None:
     bench.install("server")
     bench.write("/etc/server/plain.conf", "edited\n")
     bench.back(form)
@@ -344,7 +344,7 @@ def test_what_its_owner_changed_is_kept_by_rpm(bench: Bench, form: str) -> None:
 
 @FORMS
 @pytest.mark.parametrize("moment", ["unpack", "script"])
-def test_killed_inside_the_transaction_and_taken_back(bench: Bench, form: str, moment: str) -> None:
+def test_dnf_transaction_killed_midway_is_undone(bench: Bench, form: str, moment: str) -> None:
     host = bench.host
     host.write(POST_HELD, "")
     running = host.start(["python3", "-I", "-c", PRELUDE + INSTALL.format(names=("slow",))])
@@ -362,7 +362,7 @@ def test_killed_inside_the_transaction_and_taken_back(bench: Bench, form: str, m
     assert bench.different() == "", (torn, outcome)
 
 
-def test_killed_inside_the_transaction_and_done_again(bench: Bench) -> None:
+def test_dnf_transaction_killed_midway_is_completed(bench: Bench) -> None:
     host = bench.host
     running = host.start(["python3", "-I", "-c", PRELUDE + INSTALL.format(names=("slow",))])
     host.run("while [ $(ls /usr/share/client 2>/dev/null | wc -l) -lt 50 ]; do :; done", timeout=120)

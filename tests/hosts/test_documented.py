@@ -101,7 +101,7 @@ def test_installation_asks_at_a_terminal(reader: Reader) -> None:
 # --- the README's first command, and what it promises
 
 
-def test_install(reader: Reader) -> None:
+def test_documented_install_works(reader: Reader) -> None:
     install, _ = pages.block("README.md", "NQRust-MicroVM").to_run
     said = reader.types(install)
     assert "http://" in said.stdout and "(0 changed" not in said.stdout
@@ -109,7 +109,7 @@ def test_install(reader: Reader) -> None:
     assert "(0 changed" in again.stdout, again.describe()
 
 
-def test_the_first_vm(reader: Reader) -> None:
+def test_documented_first_vm_works(reader: Reader) -> None:
     _, console, listed = reader.plays(pages.block("README.md", "What you get"), vm_console=b"\n")
     assert "web1 login:" in console.stdout and "web1" in listed.stdout
 
@@ -140,7 +140,7 @@ def _complete(said: str) -> str:
     return said if re.search(r"^all\s*$", said, re.MULTILINE) else ""
 
 
-def test_a_killed_postgresql(reader: Reader) -> None:
+def test_documented_recovery_from_a_killed_postgresql_works(reader: Reader) -> None:
     """docs/reference/known-issues.md: VMs run on, the manager answers 503, and one command brings it back."""
     host = reader.host
     before = product.vm_processes(host, document(host, "vm", "show", "web1")["id"])
@@ -155,7 +155,7 @@ def test_a_killed_postgresql(reader: Reader) -> None:
     assert product.vm_processes(host, shown["id"]) == before
 
 
-def test_a_snapshot_of_a_running_vm_is_roots_and_goes_with_it(reader: Reader) -> None:
+def test_snapshot_of_a_running_vm_belongs_to_root_and_is_deleted_with_it(reader: Reader) -> None:
     host = reader.host
     vm = document(host, "vm", "show", "web1")
     eventually("it runs", lambda: document(host, "vm", "show", "web1")["state"] == "running")
@@ -167,7 +167,7 @@ def test_a_snapshot_of_a_running_vm_is_roots_and_goes_with_it(reader: Reader) ->
     assert not host.exists(f"/srv/fc/vms/{vm['id']}")
 
 
-def test_who_runs_as_what_and_where_it_listens(reader: Reader) -> None:
+def test_documented_service_users_and_ports_are_right(reader: Reader) -> None:
     """The table of docs/understand/security.md."""
     host = reader.host
     users = {}
@@ -182,7 +182,7 @@ def test_who_runs_as_what_and_where_it_listens(reader: Reader) -> None:
         assert re.search(rf"(0\.0\.0\.0|\*):{port}\b", listening), listening
 
 
-def test_look(reader: Reader) -> None:
+def test_documented_monitoring_commands_work(reader: Reader) -> None:
     block = pages.block("docs/operate/monitoring.md", "Check the installation")
     follow = next(line for line in block.to_run if line.endswith(" -f"))
     for line in block.to_run:
@@ -211,7 +211,7 @@ def test_doctor_finds_what_has_drifted(reader: Reader) -> None:
     assert again.code == 0 and "manager.env" not in again.stdout, again.describe()
 
 
-def test_configuration(reader: Reader) -> None:
+def test_documented_configuration_works(reader: Reader) -> None:
     """The commands that docs/reference/settings.md names."""
     mark = reader.host.mark()
     shown = reader.types("nqr config show").stdout
@@ -236,14 +236,14 @@ def copy_of_tiny(host: Machine, name: str) -> None:
     host.write(f"/srv/images/{name}/image.json", json.dumps({**manifest, "name": name}))
 
 
-def test_dry_runs(reader: Reader) -> None:
+def test_documented_dry_runs_work(reader: Reader) -> None:
     mark = reader.host.mark()
     said = reader.plays(pages.block("docs/start/rehearse.md", "Dry runs"))
     assert all("Nothing" in one.stdout or "change" in one.stdout or "to undo" in one.stdout for one in said)
     assert product.rewritten(reader.host, mark) == []
 
 
-def test_change_the_settings(reader: Reader) -> None:
+def test_documented_setting_changes_work(reader: Reader) -> None:
     planned, off, _, minimal = reader.plays(pages.block("docs/operate/upgrade.md", "Change the settings"))
     assert "- remove unit nqrust-ui" in planned.stdout and "(0 changed" not in off.stdout, planned.describe()
     assert minimal.code == 0 and fetch(reader.host, "http://127.0.0.1:8080/")[0] == 0, "mode minimal has no web UI"
@@ -251,7 +251,7 @@ def test_change_the_settings(reader: Reader) -> None:
     assert fetch(reader.host, "http://127.0.0.1:3000/")[0] == 200
 
 
-def test_vms_images_and_hosts(reader: Reader) -> None:
+def test_documented_vm_image_and_host_commands_work(reader: Reader) -> None:
     host = reader.host
     for name in ("debian", "appliance"):  # tiny, by the names that are in the examples
         copy_of_tiny(host, name)
@@ -284,7 +284,7 @@ def test_vms_images_and_hosts(reader: Reader) -> None:
 # --- the way out
 
 
-def test_uninstall_and_install_again(reader: Reader) -> None:
+def test_documented_uninstall_and_reinstall_work(reader: Reader) -> None:
     install, uninstall = pages.block("README.md", "NQRust-MicroVM").to_run
     reader.types(uninstall)
     assert not reader.host.exists("/opt/nqrust-microvm") and reader.host.exists("/srv/images/mine")
@@ -303,7 +303,7 @@ def test_removal_asks_at_a_terminal(reader: Reader) -> None:
     assert refused.code == 2 and "NQR-USE-009" in refused.stderr, refused.describe()
 
 
-def test_everything_goes_and_the_host_is_as_before(reader: Reader) -> None:
+def test_documented_purge_leaves_the_host_unchanged(reader: Reader) -> None:
     fingerprint, uninstall, verify = pages.block("docs/start/uninstall.md", "Check that the host is clean").to_run
     reader.types(fingerprint)
     said = reader.answers(uninstall, "y")

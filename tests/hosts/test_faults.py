@@ -39,7 +39,7 @@ def bench(prepared: Bench) -> Bench:
 
 
 @pytest.mark.parametrize("limit", ["size=40m", "size=2g,nr_inodes=400"], ids=["disk full", "out of inodes"])
-def test_no_room_for_the_programs(bench: Bench, limit: str) -> None:
+def test_install_fails_when_opt_is_full(bench: Bench, limit: str) -> None:
     bench.host.run(f"mkdir -p /opt && mount -t tmpfs -o {limit},mode=755 none /opt")
     refused = bench.run()
     if refused.code == 3:  # told before anything was touched
@@ -50,7 +50,7 @@ def test_no_room_for_the_programs(bench: Bench, limit: str) -> None:
     bench.went_back(refused)
 
 
-def test_no_room_for_the_journal(bench: Bench) -> None:
+def test_install_rolls_back_when_the_journal_disk_is_full(bench: Bench) -> None:
     """What cannot be recorded is not done; and there is room to record the way back."""
     state = "/var/lib/nqrust-microvm"
     bench.host.run(f"mkdir -p {state} && mount -t tmpfs -o size=4m,mode=755 none {state}")
@@ -64,7 +64,7 @@ def test_no_room_for_the_journal(bench: Bench) -> None:
     bench.is_as_before()
 
 
-def test_etc_becomes_read_only(bench: Bench) -> None:
+def test_install_reports_what_it_cannot_undo_in_a_read_only_etc(bench: Bench) -> None:
     """Then not everything can be taken back: what could not stays recorded, is told, and is taken back later."""
     running = bench.start()
     bench.reached(running, in_phase("config"))
@@ -83,7 +83,7 @@ def test_etc_becomes_read_only(bench: Bench) -> None:
 # --- packages and the network
 
 
-def test_apt_is_busy_and_then_free(bench: Bench) -> None:
+def test_install_waits_for_a_busy_apt(bench: Bench) -> None:
     host = bench.host
     host.run("dpkg --purge --force-depends screen")
     holder = host.start(["python3", "-c",
@@ -96,7 +96,7 @@ def test_apt_is_busy_and_then_free(bench: Bench) -> None:
     assert host.run("dpkg-query -W -f '${db:Status-Status}' screen").stdout == "installed"
 
 
-def test_the_mirror_fails(bench: Bench) -> None:
+def test_install_with_a_dead_mirror_changes_nothing(bench: Bench) -> None:
     host = bench.host
     host.run("dpkg --purge --force-depends screen; rm -rf /var/cache/apt/archives/*.deb")
     before = host.fingerprint()
@@ -112,7 +112,7 @@ def test_the_mirror_fails(bench: Bench) -> None:
     assert "\n".join(before.diff(host.fingerprint())) == ""
 
 
-def test_the_network_is_gone_while_python_packages_are_downloaded(bench: Bench) -> None:
+def test_install_rolls_back_when_the_network_fails_during_pip(bench: Bench) -> None:
     bench.host.run("rm -rf /var/cache/nqrust-microvm/wheelhouse /var/cache/nqrust-microvm/wheels /var/cache/nqrust-microvm/pip")
     dead = "http://127.0.0.1:9"
     result = bench.run(env={"PIP_NO_CACHE_DIR": "1", "PIP_RETRIES": "1", "https_proxy": dead, "http_proxy": dead})
@@ -127,7 +127,7 @@ def test_the_network_is_gone_while_python_packages_are_downloaded(bench: Bench) 
 # --- what others do
 
 
-def test_postgresql_cannot_be_started(bench: Bench) -> None:
+def test_install_changes_nothing_when_postgresql_cannot_start(bench: Bench) -> None:
     host = bench.host
     host.run("systemctl stop postgresql@15-main postgresql; systemctl mask postgresql@15-main")
     before = host.fingerprint()
@@ -137,7 +137,7 @@ def test_postgresql_cannot_be_started(bench: Bench) -> None:
     assert "\n".join(before.diff(host.fingerprint())) == ""
 
 
-def test_postgresql_lets_nobody_in(bench: Bench) -> None:
+def test_install_rolls_back_when_postgresql_rejects_logins(bench: Bench) -> None:
     host = bench.host
     hba = host.read("/etc/postgresql/15/main/pg_hba.conf")
     owner = host.stat("/etc/postgresql/15/main/pg_hba.conf")
@@ -153,7 +153,7 @@ def test_postgresql_lets_nobody_in(bench: Bench) -> None:
     bench.is_as_before()
 
 
-def test_a_port_is_taken_meanwhile(bench: Bench) -> None:
+def test_install_rolls_back_when_a_port_is_taken_midway(bench: Bench) -> None:
     host = bench.host
     running = bench.start()
     bench.reached(running, in_phase("database"))
@@ -165,7 +165,7 @@ def test_a_port_is_taken_meanwhile(bench: Bench) -> None:
     bench.is_as_before()
 
 
-def test_the_clock_jumps(bench: Bench) -> None:
+def test_rollback_works_after_the_clock_jumps_back(bench: Bench) -> None:
     """Ten years back, as the journal sees it: its records and our files are of the future. Then the way back."""
     host = bench.host
     running = bench.start()
@@ -183,7 +183,7 @@ def test_the_clock_jumps(bench: Bench) -> None:
 # --- stopped, killed, rebooted
 
 
-def test_stopped_for_a_while(bench: Bench) -> None:
+def test_install_completes_after_a_sigstop_of_a_minute(bench: Bench) -> None:
     running = bench.start()
     bench.reached(running, in_phase("services"))
     running.signal(signal.SIGSTOP)
@@ -195,7 +195,7 @@ def test_stopped_for_a_while(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("phase", ["deps", "network", "database", "config", "services"])
-def test_rebooted_in_the_middle(bench: Bench, phase: str) -> None:
+def test_install_completes_after_a_power_cut(bench: Bench, phase: str) -> None:
     running = bench.start()
     bench.reached(running, in_phase(phase))
     bench.host.power_cut()
@@ -204,7 +204,7 @@ def test_rebooted_in_the_middle(bench: Bench, phase: str) -> None:
 
 
 @pytest.mark.parametrize("phase", ["deps", "kvm", "network", "database", "build", "config", "services"])
-def test_killed_in_each_phase_and_rolled_back(bench: Bench, phase: str) -> None:
+def test_install_killed_in_any_phase_is_rolled_back(bench: Bench, phase: str) -> None:
     running = bench.start()
     bench.reached(running, in_phase(phase))
     running.kill()
@@ -213,7 +213,7 @@ def test_killed_in_each_phase_and_rolled_back(bench: Bench, phase: str) -> None:
     bench.is_as_before()
 
 
-def test_killed_while_the_canary_boots(bench: Bench) -> None:
+def test_install_killed_during_the_canary_boot_is_completed(bench: Bench) -> None:
     running = bench.start()
     bench.host.wait_for(CANARY, timeout=300)
     running.kill()
@@ -224,7 +224,7 @@ def test_killed_while_the_canary_boots(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("kind", ["python-environment", "build-release"])
-def test_killed_alone_while_its_child_goes_on(bench: Bench, kind: str) -> None:
+def test_next_install_handles_a_child_of_the_killed_installer(bench: Bench, kind: str) -> None:
     """Only the installer dies (as by the OOM killer); what it had started goes on while the next run begins."""
     bench.host.run(["rm", "-rf", f"{product.CACHE}/releases"])  # what is built already is not built again
     running = bench.start()
@@ -236,7 +236,7 @@ def test_killed_alone_while_its_child_goes_on(bench: Bench, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("phase", ["deps", "services"])
-def test_a_signal_goes_back(bench: Bench, name: str, phase: str) -> None:
+def test_a_signal_rolls_the_install_back(bench: Bench, name: str, phase: str) -> None:
     running = bench.start()
     bench.reached(running, in_phase(phase))
     running.signal(getattr(signal, name))
@@ -245,7 +245,7 @@ def test_a_signal_goes_back(bench: Bench, name: str, phase: str) -> None:
     bench.is_as_before()
 
 
-def test_a_signal_while_the_canary_boots(bench: Bench) -> None:
+def test_a_signal_during_the_canary_boot_rolls_back(bench: Bench) -> None:
     """All is in place by then, and goes again, the canary first."""
     running = bench.start()
     bench.host.wait_for(CANARY, timeout=300)
@@ -255,7 +255,7 @@ def test_a_signal_while_the_canary_boots(bench: Bench) -> None:
     bench.is_as_before()
 
 
-def test_an_impatient_user(bench: Bench) -> None:
+def test_repeated_ctrl_c_still_rolls_back(bench: Bench) -> None:
     """Ctrl-C again and again, in the step and in the way back."""
     running = bench.start()
     bench.reached(running, in_phase("services"))
@@ -267,7 +267,7 @@ def test_an_impatient_user(bench: Bench) -> None:
     bench.completes()
 
 
-def test_left_for_a_resume_where_that_was_asked(bench: Bench) -> None:
+def test_on_failure_keep_leaves_the_install_for_a_resume(bench: Bench) -> None:
     """--on-failure keep: exit 1, everything stays as it is; the next run goes on from there."""
     running = bench.start("--on-failure", "keep")
     bench.reached(running, in_phase("database"))

@@ -66,7 +66,7 @@ def is_as_before(installed: Installed, done: Result) -> None:
         assert not installed.host.exists(path), path
 
 
-def test_dev_mode_is_production(installed: Installed) -> None:
+def test_dev_mode_installs_the_same_as_production(installed: Installed) -> None:
     assert installed.result.code == 0, installed.result.describe()
     assert "mode        dev" in nqr(installed.host, "status").stdout
     for service in ("manager", "agent", "ui", "dhcp", "network"):
@@ -87,7 +87,7 @@ def test_an_image_that_is_built_again_is_registered(host: Machine, way: tuple[st
 
 
 @pytest.mark.matrix
-def test_the_container_runtime_comes_and_goes_with_its_registration(host: Machine) -> None:
+def test_container_runtime_image_is_built_registered_and_removed(host: Machine) -> None:
     made = again(host, "--with-container-runtime")
     assert images(host) == {"tiny": "ready", "container-runtime": "ready"}, made.describe()
     assert "(0 changed" in again(host).stdout, "remembered, and there"
@@ -96,7 +96,7 @@ def test_the_container_runtime_comes_and_goes_with_its_registration(host: Machin
     assert images(host) == {"tiny": "ready"}, back.describe()
 
 
-def test_the_scripts_are_there_and_a_re_run_leaves_them_alone(host: Machine) -> None:
+def test_helper_scripts_exist_and_a_re_run_keeps_them(host: Machine) -> None:
     assert host.listdir(SCRIPTS) == ["support-bundle.sh", "undo.sh", "uninstall.sh", "verify.sh"]
     stat = host.stat(UNDO)
     assert stat is not None and stat.mode == 0o700
@@ -134,7 +134,7 @@ def test_the_undo_script_follows_the_receipt(host: Machine) -> None:
     ],
     ids=["uninstall.sh", "uninstall.sh without nqr", "undo.sh without nqr"],
 )
-def test_each_removes_everything_from_within_the_folder_that_goes(
+def test_each_helper_script_removes_everything_from_its_own_folder(
     installed: Installed, host: Machine, broken: str, command: str
 ) -> None:
     vm = product.create_vm(host, "web1")

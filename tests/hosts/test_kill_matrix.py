@@ -42,7 +42,7 @@ def bench() -> Iterator[Bench]:
         yield Bench(host, pristine, start, whole, host.snapshot())
 
 
-def test_install_killed_at_every_record(bench: Bench) -> None:
+def test_install_killed_at_any_record_recovers(bench: Bench) -> None:
     """Install: after each `begin`, between apply and `done`, after each `done`; every run resumes what was cut off. In
     the end the host is the one that an uninterrupted install makes."""
     host = bench.host
@@ -59,7 +59,7 @@ def test_install_killed_at_every_record(bench: Bench) -> None:
     assert steps - begun == set() and len(steps - applied) <= 2, (steps - begun, steps - applied)
 
 
-def test_uninstall_killed_at_every_record(bench: Bench) -> None:
+def test_uninstall_killed_at_any_record_completes(bench: Bench) -> None:
     """Between taking back and writing that down, and after writing it down, of everything; nothing is left in the end."""
     host = bench.host
     host.restore(bench.installed)

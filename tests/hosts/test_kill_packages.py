@@ -38,7 +38,7 @@ def prepared() -> Iterator[Bench]:
 @pytest.mark.parametrize("then", ["rollback", "resume"])
 @pytest.mark.parametrize("how", ["the installer alone", "everything"])
 @pytest.mark.parametrize("moment", ["unpack", "configure"])
-def test_killed_inside_apt(prepared: Bench, moment: str, how: str, then: str) -> None:
+def test_install_killed_inside_apt_is_resumed_or_rolled_back(prepared: Bench, moment: str, how: str, then: str) -> None:
     host = prepared.host
     killing.restore(host, prepared.start)
     running = host.start(MINIMAL)
@@ -63,7 +63,7 @@ def test_killed_inside_apt(prepared: Bench, moment: str, how: str, then: str) ->
 
 
 @pytest.mark.parametrize("lines", [3, 15, 40, 68, 110, 160, 210, 260, 300])
-def test_power_cut_inside_dpkg_and_back(prepared: Bench, lines: int) -> None:
+def test_power_cut_inside_dpkg_is_undone(prepared: Bench, lines: int) -> None:
     """When dpkg has written so many lines of its log: while packages are half unpacked, unpacked, half configured."""
     host = prepared.host
     killing.restore(host, prepared.start)
@@ -92,7 +92,7 @@ AT = {
 
 @pytest.mark.parametrize("way", ["uninstall", "script"])
 @pytest.mark.parametrize("moment", AT)
-def test_what_scripts_make_goes_though_they_were_killed(prepared: Bench, moment: str, way: str) -> None:
+def test_files_of_killed_maintainer_scripts_are_removed(prepared: Bench, moment: str, way: str) -> None:
     """/etc/hosts, which netbase's postinst writes, dpkg's own tmp.ci, and the like."""
     host = prepared.host
     killing.restore(host, prepared.start)

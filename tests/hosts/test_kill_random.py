@@ -95,7 +95,7 @@ def _killed(bench: Bench, then: str, number: int) -> str:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_killed_and_uninstalled(bench: Bench, number: int) -> None:
+def test_install_killed_at_random_is_uninstalled(bench: Bench, number: int) -> None:
     host = bench.host
     told = _killed(bench, "uninstall", number)
     back = host.run([UNINSTALL, *PURGE], check=False, timeout=900)
@@ -106,7 +106,7 @@ def test_killed_and_uninstalled(bench: Bench, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_killed_and_resumed(bench: Bench, number: int) -> None:
+def test_install_killed_at_random_is_resumed(bench: Bench, number: int) -> None:
     host = bench.host
     told = _killed(bench, "resume", number)
     again = host.run(PRODUCTION, check=False, timeout=900)

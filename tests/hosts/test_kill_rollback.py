@@ -39,7 +39,7 @@ def points(bench: Bench) -> list[tuple[str, int]]:
     return found
 
 
-def test_killed_at_every_record_and_rolled_back(bench: Bench) -> None:
+def test_install_killed_at_any_record_rolls_back(bench: Bench) -> None:
     began = time.monotonic()
     wrong: list[str] = []
     never = 0

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(1800)
 UNITS = ("nqrust-network", "nqrust-dhcp", "nqrust-manager", "nqrust-agent")
 
 
-def test_an_install_and_an_uninstall_that_are_killed_a_dozen_times(debian12: Machine) -> None:
+def test_install_and_uninstall_survive_a_dozen_kills(debian12: Machine) -> None:
     host = debian12
     product.clone(host)
     before = host.fingerprint()

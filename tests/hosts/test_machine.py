@@ -77,7 +77,7 @@ def test_hosts_do_not_disturb_each_others_services_or_devices(two_hosts: TwoHost
         assert stat is not None and stat.mode == 0o600
 
 
-def test_snapshot_and_restore(debian12: Machine) -> None:
+def test_machine_snapshot_restores_the_disk(debian12: Machine) -> None:
     debian12.write("/etc/first", "1")
     snapshot = debian12.snapshot()
     assert debian12.read("/etc/first") == "1"
@@ -149,7 +149,7 @@ def test_fingerprint_sees_what_an_installer_does_and_nothing_else(debian12: Mach
     assert before.diff(debian12.fingerprint()) == []
 
 
-def test_commands(debian12_plain: Machine, tmp_path: Path) -> None:
+def test_machine_runs_commands(debian12_plain: Machine, tmp_path: Path) -> None:
     host = debian12_plain
     with pytest.raises(MachineError, match="nonsense"):
         host.run("echo nonsense; exit 3")
@@ -178,7 +178,7 @@ def test_commands(debian12_plain: Machine, tmp_path: Path) -> None:
     assert host.read("/root/pushed/sub/f") == "pushed"
 
 
-def test_clone_of_the_repository(debian12_plain: Machine) -> None:
+def test_machine_receives_a_clone_of_the_repository(debian12_plain: Machine) -> None:
     to = debian12_plain.clone_repository("/root/a place/nqrust")
     assert debian12_plain.read(f"{to}/pyproject.toml") == (REPOSITORY / "pyproject.toml").read_text()
     assert not debian12_plain.exists(f"{to}/.venv") and not debian12_plain.exists(f"{to}/.git")
@@ -203,7 +203,7 @@ def _outside(machine: str, bridge: str) -> list[str]:
     return found
 
 
-def test_closing_leaves_nothing() -> None:
+def test_closing_a_machine_leaves_nothing() -> None:
     machine = Machine()
     name, bridge, folder = machine.name, machine.network.bridge, machine.folder
     assert len(_outside(name, bridge)) >= 7, "a mount, two links, three rules, a process"

@@ -88,7 +88,7 @@ def test_no_dry_run_changes_anything(installed: Job) -> None:
     assert daemons(installed.host) == before, "no service was restarted"
 
 
-def test_a_component_goes_and_comes(installed: Job) -> None:
+def test_component_is_switched_off_and_on(installed: Job) -> None:
     main_job.a_component_goes_and_comes(installed)
     assert "ui" in daemons(installed.host)
 
@@ -102,7 +102,7 @@ def test_an_image_that_is_built_again_is_registered(installed: Job) -> None:
     assert [image["state"] for image in document(host, "image", "ls")["items"]] == ["ready"]
 
 
-def test_stop_and_remove(installed: Job) -> None:
+def test_vm_is_stopped_and_removed(installed: Job) -> None:
     host = installed.host
     nqr(host, "vm", "stop", "web1")
     assert product.vm_processes(host, installed.vm["id"]) == {}
@@ -145,7 +145,7 @@ def test_after_a_reboot_one_command_brings_the_services_back(installed: Job) -> 
     nqr(host, "vm", "rm", "auto")
 
 
-def test_uninstall_leaves_nothing_though_a_vm_runs(installed: Job) -> None:
+def test_uninstall_with_a_running_vm_leaves_nothing(installed: Job) -> None:
     host = installed.host
     last = product.create_vm(host, "last")
     result = host.run(
@@ -165,7 +165,7 @@ def test_uninstall_after_a_reboot_keeps_data_and_a_purge_later_leaves_nothing(in
 
 
 @pytest.mark.matrix
-def test_the_script_leaves_nothing_either_though_a_vm_runs_and_nqr_is_gone(installed: Job) -> None:
+def test_undo_script_without_nqr_leaves_nothing_while_a_vm_runs(installed: Job) -> None:
     host = installed.host
     product.bootstrap(host, *INSTALL)
     last = product.create_vm(host, "last")

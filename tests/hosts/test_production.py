@@ -81,7 +81,7 @@ def test_health_answers(installed: Job) -> None:
     assert fetch(installed.host, "http://127.0.0.1:18080/v1/vms")[0] == 401, "nothing but health without credentials"
 
 
-def test_the_canary_was_proven(installed: Job) -> None:
+def test_install_proves_the_canary_vm(installed: Job) -> None:
     """Booted, got a lease, its guest agent reported, it reached its gateway; and nothing of it is left."""
     verified = nqr(installed.host, "verify", "--output", "json", timeout=600)
     proofs = {one["hop"]: one for one in product.lines(verified)[-1]["proofs"]}
@@ -156,7 +156,7 @@ def test_the_administrator_can_sign_in(installed: Job) -> None:
 # --- VMs
 
 
-def test_create_list_and_console(installed: Job) -> None:
+def test_vm_is_created_listed_and_reached_by_console(installed: Job) -> None:
     host = installed.host
     installed.vm = product.create_vm(host, "web1")
     listed = document(host, "vm", "ls")["items"]
@@ -195,7 +195,7 @@ def same_vm(installed: Job, processes: dict[int, str]) -> dict[str, Any] | None:
 
 @pytest.mark.parametrize("how", ["restart", "kill -9"])
 @pytest.mark.parametrize("service", ["nqrust-agent", "nqrust-manager"])
-def test_services_come_and_go_and_the_vm_runs_on(installed: Job, service: str, how: str) -> None:
+def test_vm_survives_a_restart_or_kill_of_each_service(installed: Job, service: str, how: str) -> None:
     host = installed.host
     processes = product.vm_processes(host, installed.vm["id"])
     assert any("qemu" in comm or "firecracker" in comm for comm in processes.values())
@@ -210,16 +210,16 @@ def test_services_come_and_go_and_the_vm_runs_on(installed: Job, service: str, h
     product.console_prompt(host, "web1")
 
 
-def test_a_vm_whose_record_is_lost_runs_on_until_somebody_decides(installed: Job) -> None:
+def test_vm_without_a_record_runs_until_an_operator_decides(installed: Job) -> None:
     processes = product.vm_processes(installed.host, installed.vm["id"])
     lost_records.emptied_and_restored(installed.host, installed.vm, lambda: same_vm(installed, processes))
 
 
-def test_a_dead_vm_is_no_success_while_the_reconciler_only_observes(installed: Job) -> None:
+def test_vm_start_fails_for_a_dead_vm_while_the_reconciler_observes(installed: Job) -> None:
     lost_records.killed_unnoticed(installed.host)
 
 
-def test_what_cannot_be_is_refused_when_it_is_asked_for(installed: Job) -> None:
+def test_vm_create_refuses_impossible_requests(installed: Job) -> None:
     for arguments, code, what in (
         (("--memory", "900G"), "NQR-API-139", "needs 900 GiB"),
         (("--ssh-key", "ssh-ed25519 AAAA me"), "NQR-USE-003", "ssh-ed25519 AAAA me"),
@@ -229,7 +229,7 @@ def test_what_cannot_be_is_refused_when_it_is_asked_for(installed: Job) -> None:
     assert nqr(installed.host, "vm", "show", "never1", check=False).code != 0
 
 
-def test_stop_start_and_remove(installed: Job) -> None:
+def test_vm_is_stopped_started_and_removed(installed: Job) -> None:
     """Through an agent that has been restarted: it found the VM again, so it can stop it."""
     host = installed.host
     refused = nqr(host, "volume", "attach", "web1", "--size", "24M", check=False)
@@ -338,7 +338,7 @@ def test_json_lines_and_plan_of_a_converged_host(installed: Job) -> None:
     assert nqr(installed.host, "plan", "--detailed-exitcode", check=False).code == 0
 
 
-def test_status_and_what_the_first_run_was_told(installed: Job) -> None:
+def test_status_reports_drift_and_install_repairs_it(installed: Job) -> None:
     host = installed.host
     said = nqr(host, "status").stdout
     assert "production" in said and "nqrust-manager" in said
@@ -351,7 +351,7 @@ def test_status_and_what_the_first_run_was_told(installed: Job) -> None:
     assert stat is not None and stat.mode == 0o640
 
 
-def test_a_component_goes_and_comes(installed: Job) -> None:
+def test_component_is_switched_off_and_on(installed: Job) -> None:
     installed.vm = document(installed.host, "vm", "show", "web1")
     main_job.a_component_goes_and_comes(installed)
 

@@ -48,7 +48,7 @@ def test_a_mistyped_option_does_not_even_start_the_bootstrap(host: Machine) -> N
     assert product.touched(host, before) == [] and not host.exists(product.CACHE)
 
 
-def test_only_root_may(host: Machine) -> None:
+def test_install_requires_root(host: Machine) -> None:
     before = host.mark()
     result = start(host, "--non-interactive", user="daemon")
     assert "sudo" in refused(result, 2, "NQR-USE-001").cure
@@ -270,5 +270,5 @@ def test_an_accepted_preflight_error_becomes_a_warning(host: Machine, pristine: 
     assert "NQR-PRE-006" in result.stdout + result.stderr
 
 
-def test_after_all_that_the_host_is_as_it_was(host: Machine, pristine: tuple[Fingerprint, Result]) -> None:
+def test_host_is_unchanged_after_refusals(host: Machine, pristine: tuple[Fingerprint, Result]) -> None:
     assert "\n".join(pristine[0].diff(host.fingerprint())) == ""

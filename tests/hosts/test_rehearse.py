@@ -60,7 +60,7 @@ def until(running: Running, words: str, limit: float = 300.0) -> None:
 
 
 @pytest.mark.matrix
-def test_the_real_install_runs_in_a_clone_and_the_host_is_as_it_was(host: Machine) -> None:
+def test_rehearsal_installs_in_a_clone_and_leaves_the_host_unchanged(host: Machine) -> None:
     before, view = host.fingerprint(), outside_view(host)
     mark = host.mark()
     done = host.run(
@@ -92,7 +92,7 @@ def test_the_real_install_runs_in_a_clone_and_the_host_is_as_it_was(host: Machin
     assert stray == []
 
 
-def test_a_signal_ends_the_clone_and_nothing_stays(host: Machine) -> None:
+def test_signal_ends_the_rehearsal_and_leaves_nothing(host: Machine) -> None:
     view = outside_view(host)
     running = started(host)
     until(running, "deps: ")
@@ -118,7 +118,7 @@ def test_after_a_kill_one_folder_is_left_and_a_rollback_removes_it(host: Machine
     assert outside_view(host) == view
 
 
-def test_what_would_act_outside_in_the_host_s_name_is_refused(host: Machine) -> None:
+def test_rehearsal_refuses_to_join_a_real_manager(host: Machine) -> None:
     token = "/root/token"
     host.run(f"echo {'a' * 40} > {token}")
     done = host.run(

@@ -56,7 +56,7 @@ def server(host: Machine) -> str:
     return host.run("grep -lsx postgres /proc/[0-9]*/comm", check=False).stdout
 
 
-def test_it_brings_no_sudo_and_goes_in_two_steps(installed: Installed) -> None:
+def test_uninstall_then_purge_removes_all_and_install_adds_no_sudo(installed: Installed) -> None:
     """Without an init system PostgreSQL does not run when the second step drops the database."""
     host = installed.host
     killing.restore(host, installed.disk)
@@ -68,7 +68,7 @@ def test_it_brings_no_sudo_and_goes_in_two_steps(installed: Installed) -> None:
 
 
 @pytest.mark.parametrize("way", ["nqr", "script"])
-def test_a_database_of_others_keeps_its_postgresql(installed: Installed, way: str) -> None:
+def test_foreign_database_keeps_postgresql_installed(installed: Installed, way: str) -> None:
     """Purging Debian's postgresql-common would drop it. Once it is gone, the same command finishes."""
     host = installed.host
     killing.restore(host, installed.disk)
@@ -99,7 +99,7 @@ BETWEEN = {
 
 @pytest.mark.parametrize("way", ["nqr", "script"])
 @pytest.mark.parametrize("between", BETWEEN)
-def test_the_second_step_ends_whatever_happened_before_it(installed: Installed, between: str, way: str) -> None:
+def test_purge_completes_after_changes_since_uninstall(installed: Installed, between: str, way: str) -> None:
     host = installed.host
     killing.restore(host, installed.disk)
     flag, command = BETWEEN[between]
@@ -131,7 +131,7 @@ def test_a_database_whose_server_was_removed_waits_for_it(installed: Installed, 
     purged(installed, host.run(finish, timeout=900))
 
 
-def test_what_was_stopped_stays_stopped(installed: Installed) -> None:
+def test_purge_leaves_a_stopped_cluster_stopped(installed: Installed) -> None:
     """A cluster that was there before the install, stopped by its administrator since: the database goes, it stays down."""
     host = installed.host
     if not host.systemd:
@@ -150,7 +150,7 @@ PRIVILEGED = re.compile(r"(?m)^(\s*)components=COMPONENTS,$")
 
 
 @pytest.mark.parametrize("way", ["nqr", "script"])
-def test_a_sudo_that_a_release_needs_goes_again(way: str) -> None:
+def test_uninstall_removes_sudo_that_the_release_needed(way: str) -> None:
     with Machine(packages=WITHOUT_SUDO) as host:
         product.clone(host)
         path = f"{product.CLONE}/src/nqrust/installer/release/bundled.py"

@@ -40,7 +40,7 @@ def given_back(host: Machine, before: Fingerprint) -> str:
 
 
 @pytest.mark.parametrize("systemd", [True, False], ids=["systemd", "supervisord"])
-def test_debian_13_is_installed_proven_and_given_back(systemd: bool) -> None:
+def test_debian_13_is_installed_proven_and_restored(systemd: bool) -> None:
     with debian_13(systemd) as host:
         before = host.fingerprint()
         said = product.bootstrap(host, *INSTALL).stdout
@@ -54,7 +54,7 @@ def test_debian_13_is_installed_proven_and_given_back(systemd: bool) -> None:
         given_back(host, before)
 
 
-def test_debian_13_is_given_back_by_the_script_too() -> None:
+def test_undo_script_restores_debian_13() -> None:
     with debian_13() as host:
         before = host.fingerprint()
         product.bootstrap(host, *INSTALL)
@@ -75,7 +75,7 @@ def test_debian_11_has_no_python_that_is_new_enough_and_is_left_as_it_is() -> No
         assert "\n".join(before.diff(host.fingerprint())) == ""
 
 
-def test_a_server_with_many_packages_is_given_back() -> None:
+def test_uninstall_restores_a_server_with_many_packages() -> None:
     with Machine(packages=(*PACKAGES, *SERVER), unified=True) as host:
         product.clone(host)
         before = host.fingerprint()
@@ -85,7 +85,7 @@ def test_a_server_with_many_packages_is_given_back() -> None:
         assert "nothing differs" in said
 
 
-def test_callers_that_give_next_to_nothing() -> None:
+def test_install_works_from_a_nearly_empty_environment() -> None:
     """As from a job of a provisioning tool: no home, no sbin in PATH, a locale that is not there, a closed standard input,
     a tight umask, a working directory that is gone, and variables that would lead Python elsewhere."""
     odd = (

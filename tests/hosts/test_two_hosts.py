@@ -139,7 +139,7 @@ def test_the_same_commands_again_change_nothing(pair: Pair) -> None:
     assert document(pair.manager, "vm", "show", "web1")["boot_id"] == pair.vm["boot_id"]
 
 
-def test_both_go_and_what_was_there_before_stays(pair: Pair) -> None:
+def test_uninstall_restores_both_hosts(pair: Pair) -> None:
     nqr(pair.manager, "vm", "rm", "web1")
     for host in (pair.agent, pair.manager):
         nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=900)

@@ -109,7 +109,7 @@ def pair() -> Iterator[Pair]:
             witness.stop()
 
 
-def test_a_cut_of_a_minute(pair: Pair) -> None:
+def test_requests_during_a_one_minute_cut_are_done_once_afterwards(pair: Pair) -> None:
     """What is asked for meanwhile is done once afterwards; what nobody asked for goes on."""
     client = pair.patient.client
     for name, host in (("here", pair.first), ("there", pair.second)):
@@ -176,7 +176,7 @@ def _gone(pair: Pair, name: str) -> bool:
     return False
 
 
-def test_five_minutes_of_silence_are_offline_and_nothing_is_started_elsewhere(pair: Pair) -> None:
+def test_host_is_offline_after_five_minutes_and_its_vms_start_nowhere_else(pair: Pair) -> None:
     wanted = {vm.name: vm.desired_state.value for vm in pair.patient.vms()}
     before = {vm_id: pair.witness.starts(vm_id) for vm_id in pair.witness.seen}
     pair.second.cut_network()
@@ -198,7 +198,7 @@ def test_five_minutes_of_silence_are_offline_and_nothing_is_started_elsewhere(pa
     pair.still_calm()
 
 
-def test_a_cordoned_host_gets_nothing_new(pair: Pair) -> None:
+def test_cordoned_host_gets_no_new_vms(pair: Pair) -> None:
     client = pair.patient.client
     client.send(calls.cordon_host(pair.second.name))
     pair.create("elsewhere", None)

@@ -13,6 +13,6 @@ from nqrust.contract.ssh_keys import wrong
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed (openssh-client)")
 @pytest.mark.parametrize("kind", [("ed25519",), ("rsa", "-b", "2048"), ("ecdsa", "-b", "256"), ("ecdsa", "-b", "521")], ids=str)
-def test_what_ssh_keygen_makes_is_taken(kind: tuple[str, ...], tmp_path: Path) -> None:
+def test_client_accepts_keys_from_ssh_keygen(kind: tuple[str, ...], tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-N", "", "-C", "ann's laptop", "-t", *kind, "-f", str(tmp_path / "k")], check=True)
     assert wrong((tmp_path / "k.pub").read_text().strip()) == ""

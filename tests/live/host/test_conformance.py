@@ -142,7 +142,7 @@ def test_an_unknown_owner_is_refused_and_nothing_is_written(machine: Machine) ->
     assert machine.host.listdir(machine.root) == []
 
 
-def test_reading_what_is_missing(machine: Machine) -> None:
+def test_reading_a_missing_file_fails(machine: Machine) -> None:
     for read in (
         machine.host.read_bytes,
         machine.host.read_text,
@@ -220,7 +220,7 @@ def test_only_an_empty_folder_is_removed(machine: Machine) -> None:
         machine.host.rmdir(folder)
 
 
-def test_a_tree_goes_with_all_that_is_in_it_but_not_with_what_it_points_to(machine: Machine) -> None:
+def test_removing_a_tree_does_not_follow_symlinks(machine: Machine) -> None:
     machine.mkdir("outside")
     kept = machine.write("outside/kept")
     machine.mkdir("d")
@@ -340,7 +340,7 @@ def test_disk_usage_is_that_of_the_nearest_folder_that_exists(machine: Machine) 
 # --- accounts
 
 
-def test_accounts(machine: Machine) -> None:
+def test_users_and_groups_are_looked_up(machine: Machine) -> None:
     root = machine.host.user("root")
     assert root is not None and (root.uid, root.home) == (0, "/root")
     assert machine.host.user("nq-none") is None
@@ -352,12 +352,12 @@ def test_accounts(machine: Machine) -> None:
 # --- programs
 
 
-def test_a_program_that_ends_well(machine: Machine) -> None:
+def test_successful_program_returns_its_output(machine: Machine) -> None:
     done = machine.host.run(command("true"))
     assert (done.argv, done.code, done.stdout) == (("true",), 0, "")
 
 
-def test_a_program_that_ends_badly_says_so_with_its_output(machine: Machine) -> None:
+def test_failed_program_reports_its_exit_code_and_output(machine: Machine) -> None:
     script = ("sh", "-c", "echo one; echo two >&2; exit 3")
     with pytest.raises(CommandFailed) as caught:
         machine.host.run(command(*script))
@@ -367,14 +367,14 @@ def test_a_program_that_ends_badly_says_so_with_its_output(machine: Machine) -> 
     assert done.code == 3 and sorted(lines) == ["one", "two"]
 
 
-def test_a_program_that_is_not_there(machine: Machine) -> None:
+def test_missing_program_is_an_error(machine: Machine) -> None:
     assert machine.host.which("surely-not-there") is None
     with pytest.raises(ProgramMissing):
         machine.host.run(command("surely-not-there"))
     assert (machine.host.which("sh") or "").endswith("/sh")
 
 
-def test_a_program_as_a_user_that_is_not_there(machine: Machine) -> None:
+def test_program_of_a_missing_user_is_an_error(machine: Machine) -> None:
     with pytest.raises(HostError, match="no user nq-none"):
         machine.host.run(command("true", user="nq-none"))
 

@@ -65,7 +65,7 @@ def test_both_streams_are_drained_at_once(host: LocalHost) -> None:
     assert done.stdout.count("\n") == done.stderr.count("\n") == 20000
 
 
-def test_lines_come_as_they_are_printed(host: LocalHost) -> None:
+def test_output_lines_arrive_as_they_are_printed(host: LocalHost) -> None:
     seen: list[tuple[str, float]] = []
     host.run(
         command("sh", "-c", "echo first; sleep 0.5; printf '10%%\\r20%%\\rlast'"),
@@ -125,12 +125,12 @@ def test_running_as_another_user_drops_every_group(host: LocalHost) -> None:
     assert rest == f"{nobody.home} nobody"
 
 
-def test_a_missing_working_directory_is_told_as_such(host: LocalHost) -> None:
+def test_missing_working_directory_has_its_own_error(host: LocalHost) -> None:
     with pytest.raises(PathError, match="/no/such/place"):
         host.run(command("true", cwd="/no/such/place"))
 
 
-def test_the_observer_hears_of_every_command() -> None:
+def test_observer_sees_every_command() -> None:
     heard: list[tuple[tuple[str, ...], int]] = []
     host = LocalHost(observe=lambda cmd, code, seconds: heard.append((cmd.argv, code)))
     host.run(command("false", ok=(0, 1)))
@@ -165,7 +165,7 @@ def test_a_secret_is_never_readable_by_others_not_even_for_a_moment(host: LocalH
     assert seen <= {0}
 
 
-def test_what_a_killed_writer_left_is_taken_away_by_the_next(host: LocalHost, tmp_path: Path) -> None:
+def test_next_write_removes_the_temporary_file_of_a_killed_writer(host: LocalHost, tmp_path: Path) -> None:
     leftover = tmp_path / ".config.nqr-new"
     leftover.write_bytes(b"half")
     written(host, tmp_path / "config", b"whole")
@@ -210,7 +210,7 @@ def test_writers_of_the_same_file_do_not_mix(host: LocalHost, tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["shared"]
 
 
-def test_a_failed_write_leaves_the_old_content_and_no_rest(host: LocalHost, tmp_path: Path) -> None:
+def test_failed_write_leaves_the_old_content_and_no_temporary_file(host: LocalHost, tmp_path: Path) -> None:
     written(host, tmp_path / "a", b"old")
     with pytest.raises(PathError):
         host.write_file(
@@ -224,7 +224,7 @@ def test_a_very_long_name_can_be_written(host: LocalHost, tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["n" * 255]
 
 
-def test_holes_stay_holes(host: LocalHost, tmp_path: Path) -> None:
+def test_written_file_keeps_its_holes(host: LocalHost, tmp_path: Path) -> None:
     source = tmp_path / "disk"
     with open(source, "wb") as file:
         file.write(b"begin")
@@ -286,7 +286,7 @@ def test_a_mount_is_seen_through_a_symlinked_parent(host: LocalHost, mounted: Pa
     assert (mounted / "data/precious").exists()
 
 
-def test_a_full_file_system_is_told_as_such(host: LocalHost, mounted: Path) -> None:
+def test_full_file_system_has_its_own_error(host: LocalHost, mounted: Path) -> None:
     full = mounted / "tree/inner/tmpfs"
     with pytest.raises(NoSpace, match="full"):
         written(host, full / "big", b"x" * 1_000_000)
@@ -341,7 +341,7 @@ def server() -> Iterator[str]:
     thread.join()
 
 
-def test_http(host: LocalHost, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_makes_http_requests(host: LocalHost, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert host.http_get(f"{server}/auth", headers={"Authorization": Secret("Bearer t")}) == (200, b"Bearer t")
     assert host.http_get(f"{server}/redirect")[0] == 302

@@ -19,7 +19,7 @@ def compressed(data: bytes) -> bytes:
 
 @needs_lz4
 @pytest.mark.parametrize("size", [0, 1, 5, 70_000, 9 * 1024 * 1024])
-def test_what_lz4_packs_is_unpacked(size: int) -> None:
+def test_output_of_the_lz4_program_is_decompressed(size: int) -> None:
     chosen = random.Random(size)
     words = [chosen.randbytes(chosen.randint(1, 40)) for _ in range(50)]
     data = b"".join(chosen.choice(words) for _ in range(size // 15 + 1))[:size]
@@ -30,7 +30,7 @@ def test_what_lz4_packs_is_unpacked(size: int) -> None:
 
 
 @needs_lz4
-def test_more_than_allowed_is_refused() -> None:
+def test_decompression_above_the_size_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="larger"):
         list(lz4.decompress_legacy(compressed(b"a" * 100_000), 1000))
     with pytest.raises(ValueError, match="larger"):

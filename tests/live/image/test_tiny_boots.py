@@ -14,7 +14,7 @@ from nqrust.image import kvm_probe, tiny
 pytestmark = pytest.mark.hosts
 
 
-def test_the_image_is_whole_and_comes_out_the_same_again(tiny_image: Path) -> None:
+def test_image_build_is_complete_and_reproducible(tiny_image: Path) -> None:
     host = LocalHost()
     manifest = tiny.inspect(host, str(tiny_image), deep=True)
     assert manifest is not None and manifest.kernel_elf is not None and manifest.initrd is not None

@@ -32,7 +32,7 @@ PACKERS = {
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_the_kernel_comes_out(kind: str, tmp_path: Path) -> None:
+def test_vmlinux_is_extracted_from_the_kernel_image(kind: str, tmp_path: Path) -> None:
     source, target = tmp_path / "vmlinuz", tmp_path / "vmlinux"
     source.write_bytes(bzimage(PACKERS[kind]()))
     write_vmlinux(LocalHost(), str(source), str(target))

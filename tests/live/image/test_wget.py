@@ -73,17 +73,17 @@ def wget(*arguments: str, cwd: str = "/") -> subprocess.CompletedProcess[str]:
     ],
     ids=" ".join,
 )
-def test_every_way_to_write_a_timeout_works(site: str, words: list[str]) -> None:
+def test_wget_accepts_every_timeout_syntax(site: str, words: list[str]) -> None:
     done = wget(*words, f"{site}/")
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
 
 
-def test_values_that_look_like_a_timeout_stay_what_they_are(site: str) -> None:
+def test_wget_passes_on_values_that_look_like_a_timeout(site: str) -> None:
     assert wget("-q", "-U", "-T 5", "-O-", f"{site}/agent").stdout == "-T 5"
     assert wget("-qU-T5", "-T", "5", "-O-", f"{site}/agent").stdout == "-T5"
 
 
-def test_a_server_that_says_nothing_is_given_up_in_time(site: str) -> None:
+def test_wget_gives_up_on_a_silent_server_in_time(site: str) -> None:
     began = time.monotonic()
     done = wget("-T", "1", "-qO-", f"{site}/silent")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "wget: not done after 1 s")
@@ -91,17 +91,17 @@ def test_a_server_that_says_nothing_is_given_up_in_time(site: str) -> None:
 
 
 @pytest.mark.parametrize("words", [["-T", "soon", "http://127.0.0.1:1/"], ["-T"]], ids=" ".join)
-def test_what_is_no_number_of_seconds_is_refused(words: list[str]) -> None:
+def test_invalid_wget_timeout_is_refused(words: list[str]) -> None:
     done = wget(*words)
     assert (done.returncode, done.stderr) == (1, "wget: -T takes a number of seconds\n")
 
 
-def test_a_failure_is_busyboxs_own() -> None:
+def test_wget_passes_on_the_busybox_failure() -> None:
     done = wget("-T", "5", "-qO-", "http://127.0.0.1:1/")
     assert done.returncode == 1 and "can't connect to remote host" in done.stderr
 
 
-def test_a_busybox_that_dies_of_it_says_nothing_of_it() -> None:
+def test_check_for_the_wget_script_matches_the_local_busybox() -> None:
     """What decides whether the script is needed, held against the busybox of this machine."""
     wget("--help")  # skips where there is none
     usage = subprocess.run([BUSYBOX, "wget", "--help"], capture_output=True, text=True, check=False)
@@ -129,5 +129,5 @@ def test_the_script_is_in_the_image_only_where_it_is_needed(option: str, script:
         assert "wget" not in host.read_text("/s/root/etc/profile")
 
 
-def test_a_busybox_without_wget_is_not_asked() -> None:
+def test_build_does_not_probe_a_busybox_without_wget() -> None:
     assert applets.instead(FakeHost.debian12(), "/s/busybox", ["bin/ls"]) == {}

@@ -86,7 +86,7 @@ async def test_every_route_refuses_a_caller_without_credentials(manager: Any) ->
         assert (await http.get("/v1/vms", headers=bad)).status_code == 401
 
 
-async def test_a_viewer_may_look_and_nothing_else(manager: Any) -> None:
+async def test_viewer_has_read_only_access(manager: Any) -> None:
     token = (await manager.admin.send(calls.create_token(TokenCreate(name="v", role=Role.viewer)))).token
     async with raw(manager, headers={"Authorization": f"Bearer {token}"}) as http:
         for method, path in routes(manager.app):
@@ -353,7 +353,7 @@ async def test_the_current_password_is_needed_and_guessing_it_is_throttled(manag
     ]
 
 
-async def test_what_is_no_new_password_is_refused(manager: Any, admin_password: str) -> None:
+async def test_invalid_new_password_is_refused(manager: Any, admin_password: str) -> None:
     admin = manager.client()
     await admin.login("admin", admin_password)
     with pytest.raises(Refused) as refused:

@@ -20,7 +20,7 @@ async def refused(call: Any) -> Refused:
     return error.value
 
 
-async def test_more_than_any_host_could_give_is_refused_at_once(manager: Any) -> None:
+async def test_request_larger_than_every_host_is_refused_at_once(manager: Any) -> None:
     await manager.host("vm", memory_mib=24 * 1024)
     error = await refused(manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", memory_mib=900 * 1024))))
     assert (error.status, error.code) == (409, "NQR-API-139")
@@ -41,7 +41,7 @@ async def test_vcpus_that_no_host_has_are_refused(manager: Any) -> None:
     assert str(error) == "Not enough vCPUs: needs 8; host vm has 4 free."
 
 
-async def test_what_a_host_that_is_away_could_give_is_waited_for_and_no_more(manager: Any) -> None:
+async def test_request_that_fits_an_offline_host_waits_and_a_larger_one_is_refused(manager: Any) -> None:
     from datetime import timedelta
 
     from sqlalchemy import text
@@ -56,7 +56,7 @@ async def test_what_a_host_that_is_away_could_give_is_waited_for_and_no_more(man
     assert waiting.state is VmState.pending
 
 
-async def test_before_any_host_joined_everything_may_be_asked_for(manager: Any) -> None:
+async def test_any_size_is_accepted_before_the_first_host_joins(manager: Any) -> None:
     assert (
         await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", memory_mib=900 * 1024)))
     ).state is VmState.pending
@@ -88,7 +88,7 @@ async def test_a_start_and_a_full_snapshot_need_room_too(manager: Any) -> None:
         "-----BEGIN OPENSSH PRIVATE KEY-----",
     ],
 )
-async def test_a_key_that_no_guest_can_use_is_refused_wherever_it_is_given(manager: Any, key: str) -> None:
+async def test_unusable_ssh_key_is_refused_in_every_request(manager: Any, key: str) -> None:
     ann = GuestAccount(name="ann", ssh_keys=[key])
     asked = [
         manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", ssh_keys=[KEY, key]))),
@@ -106,7 +106,7 @@ async def test_a_key_that_no_guest_can_use_is_refused_wherever_it_is_given(manag
     assert (await manager.admin.send(calls.create_vm(VmCreate(name="web1", template="t1")))).name == "web1"
 
 
-async def test_a_template_does_not_get_round_the_border(manager: Any) -> None:
+async def test_template_cannot_bypass_the_size_limits(manager: Any) -> None:
     await manager.host("vm")
     await manager.admin.send(calls.create_template(TemplateCreate(name="huge", image="tiny", memory_mib=900 * 1024)))
     assert (await refused(manager.admin.send(calls.create_vm(VmCreate(name="web1", template="huge"))))).code == "NQR-API-139"

@@ -22,7 +22,7 @@ MANY = max(80, WISHES)
 
 
 @pytest.mark.parametrize("wishes", [WISHES, pytest.param(MANY, marks=pytest.mark.matrix, id="many")])
-async def test_after_chaos_desired_is_observed(manager: Any, monkeypatch: Any, wishes: int) -> None:
+async def test_vms_reach_their_desired_state_after_chaos(manager: Any, monkeypatch: Any, wishes: int) -> None:
     seed = int(os.environ.get("NQR_CHAOS_SEED", random.randrange(10**6)))
     print("NQR_CHAOS_SEED", seed)
     chance = random.Random(seed)

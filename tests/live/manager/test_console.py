@@ -67,7 +67,7 @@ async def test_bytes_go_both_ways_and_a_ticket_works_once(served: Any, echo: Any
     assert refused.value.response.status_code == 401
 
 
-async def test_without_ticket_or_token_the_door_is_shut(served: Any, echo: Any) -> None:
+async def test_console_without_ticket_or_token_is_refused(served: Any, echo: Any) -> None:
     base, manager = served
     vm = await running_vm(manager, echo[0])
     path = f"{base}/v1/vms/{vm.id}/console"
@@ -129,9 +129,7 @@ async def _expired(manager: Any, ann: Any, user_id: str) -> None:
 
 
 @pytest.mark.parametrize("end", [_deleted, _demoted, _new_password, _signed_out, _expired])
-async def test_an_open_console_closes_when_who_opened_it_may_no_longer(
-    served: Any, echo: Any, monkeypatch: Any, end: Any
-) -> None:
+async def test_console_closes_when_its_user_loses_access(served: Any, echo: Any, monkeypatch: Any, end: Any) -> None:
     monkeypatch.setattr(console, "CHECK_SECONDS", 0.1)
     base, manager = served
     await running_vm(manager, echo[0])
@@ -174,7 +172,7 @@ async def test_a_revoked_token_and_a_deleted_user_with_a_password_lose_their_con
                 await asyncio.wait_for(socket.recv(), 5)
 
 
-async def test_a_database_that_is_away_closes_no_console(served: Any, echo: Any, monkeypatch: Any) -> None:
+async def test_database_outage_closes_no_console(served: Any, echo: Any, monkeypatch: Any) -> None:
     async def away(*_: Any) -> bool:
         raise DatabaseAway()
 

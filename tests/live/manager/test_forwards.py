@@ -17,7 +17,7 @@ WEB = PortForward(host_port=8080, guest_port=80)
 SSH = PortForward(host_port=2222, guest_port=22)
 
 
-async def test_created_with_forwards_and_changed_while_it_runs(manager: Any) -> None:
+async def test_port_forwards_are_set_at_creation_and_changed_on_a_running_vm(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB])))
     assert (await manager.until("web1", "running")).forwards == [WEB]
@@ -32,7 +32,7 @@ async def test_created_with_forwards_and_changed_while_it_runs(manager: Any) -> 
     await manager.until("web1", lambda v: agent.specs[vm.id].forwards == [])
 
 
-async def test_a_stopped_vm_gets_them_at_its_next_start(manager: Any) -> None:
+async def test_stopped_vm_gets_new_port_forwards_at_its_next_start(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", start=False)))
     await manager.until("web1", "stopped")
@@ -86,13 +86,13 @@ async def test_a_port_of_a_vm_without_a_record_leads_to_no_other(manager: Any) -
     assert (await manager.admin.send(calls.set_forwards("web2", [WEB]))).forwards == [WEB]
 
 
-async def test_a_port_twice_is_refused(manager: Any) -> None:
+async def test_duplicate_port_forward_is_refused(manager: Any) -> None:
     with pytest.raises(Refused) as refused:
         await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB, WEB])))
     assert refused.value.status == 422
 
 
-async def test_what_the_host_refuses_is_not_on_record_and_the_vm_runs_on(manager: Any) -> None:
+async def test_port_forwards_that_the_host_refuses_are_not_recorded(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     await manager.until("web1", "running")

@@ -53,7 +53,7 @@ async def test_many_right_passwords_at_once_are_no_guesses(manager: Any, admin_p
 
 
 @pytest.mark.usefixtures("still")
-async def test_a_stranger_does_not_fill_the_audit_log(manager: Any, admin_password: str) -> None:
+async def test_anonymous_requests_do_not_fill_the_audit_log(manager: Any, admin_password: str) -> None:
     assert (await manager.client().login("admin", admin_password)).username == "admin"
     async with raw(manager) as http:
 
@@ -88,7 +88,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
-async def test_what_another_site_makes_a_browser_ask_for_is_refused(manager: Any, admin_password: str, headers: Any) -> None:
+async def test_cross_site_browser_requests_are_refused(manager: Any, admin_password: str, headers: Any) -> None:
     async with raw(manager, auth=("admin", admin_password), headers=headers) as browser:
         refused = await browser.post("/v1/images/scan")
         assert (refused.status_code, refused.json()["code"]) == (403, "NQR-API-102")
@@ -106,9 +106,7 @@ async def test_what_another_site_makes_a_browser_ask_for_is_refused(manager: Any
         {"Origin": "https://outside.example", "Sec-Fetch-Site": "same-origin"},  # a proxy gave another Host
     ],
 )
-async def test_the_managers_own_pages_and_programs_with_a_password_are_heard(
-    manager: Any, admin_password: str, headers: Any
-) -> None:
+async def test_same_site_pages_and_programs_with_a_password_are_accepted(manager: Any, admin_password: str, headers: Any) -> None:
     async with raw(manager, auth=("admin", admin_password), headers=headers) as http:
         assert (await http.post("/v1/images/scan")).status_code == 200
 

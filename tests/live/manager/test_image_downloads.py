@@ -116,7 +116,7 @@ async def test_no_redirect_leads_to_the_managers_own_machine(manager: Any, web: 
         await client.send(calls.add_image(web.wanted("endless", host=ELSEWHERE, path="moved/remote")))
 
 
-async def test_a_name_that_changes_its_meaning_is_connected_to_as_it_was_looked_at(
+async def test_download_connects_to_the_address_that_was_checked(
     manager: Any, web: Web, elsewhere: list[str], monkeypatch: Any
 ) -> None:
     loop, said = asyncio.get_running_loop(), []
@@ -146,7 +146,7 @@ async def test_an_image_that_the_disk_has_no_room_for_is_refused_at_once(manager
     assert (await manager.admin.send(calls.list_images())).total == 1 and nothing_came(manager)
 
 
-async def test_what_is_still_to_come_of_others_is_counted(manager: Any, web: Web) -> None:
+async def test_disk_space_check_counts_running_downloads(manager: Any, web: Web) -> None:
     manager.core.downloads["other"] = Download(done=0, total=10**13)
     with pytest.raises(Refused) as refused:
         await manager.admin.send(calls.add_image(web.wanted()))
@@ -167,7 +167,7 @@ async def test_a_disk_that_fills_meanwhile_ends_the_download(manager: Any, web: 
     assert image.state == "corrupt" and "less than 1 GiB on the image folder" in image.error and nothing_came(manager)
 
 
-async def test_two_are_fetched_at_a_time(manager: Any, web: Web) -> None:
+async def test_at_most_two_images_download_at_a_time(manager: Any, web: Web) -> None:
     web.through.clear()
     for name in ("one", "two", "three"):
         await manager.admin.send(calls.add_image(web.wanted(name)))

@@ -187,7 +187,7 @@ async def fetched(manager: Any, name: str, done: int) -> Any:
     return image
 
 
-async def test_how_far_a_download_has_come_is_told(manager: Any, slow_web: Any) -> None:
+async def test_download_progress_is_reported(manager: Any, slow_web: Any) -> None:
     url, folder, through = slow_web
     manifest = json.loads((folder / "image.json").read_text())
     total = sum(manifest[part]["size"] for part in ("rootfs", "kernel", "initrd"))

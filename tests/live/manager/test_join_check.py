@@ -17,7 +17,7 @@ async def asked(manager: Any, token: str, source: str = "192.0.2.7") -> httpx.Re
         return await http.get(PATH, headers={"Authorization": f"Bearer {token}"})
 
 
-async def test_a_good_token_is_told_so_and_still_joins(manager: Any, host_body: Any) -> None:
+async def test_join_check_accepts_a_good_token_without_using_it_up(manager: Any, host_body: Any) -> None:
     token = (await manager.admin.send(calls.join_token(600))).token
     for _ in range(2):
         assert (await asked(manager, token)).status_code == 204

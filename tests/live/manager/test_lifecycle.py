@@ -55,7 +55,7 @@ async def test_a_vm_is_created_started_reported_stopped_and_deleted(manager: Any
     assert reasons[0] == "Deleted" and {"VmCreated", "VmScheduled", "Started", "GuestUp", "Stopped"} <= set(reasons)
 
 
-async def test_pause_resume_restart(manager: Any) -> None:
+async def test_vm_is_paused_resumed_and_restarted(manager: Any) -> None:
     _, agent, _ = await manager.host()
     await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     with pytest.raises(Refused) as refused:
@@ -89,7 +89,7 @@ async def test_a_restart_that_has_not_begun_is_not_lost(manager: Any, then: str)
     assert [verb for verb, subject in agent.calls if subject == vm.id] == ["stop", "put"]
 
 
-async def test_a_restart_of_what_its_host_never_had_starts_it(manager: Any) -> None:
+async def test_restart_starts_a_vm_its_host_never_had(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     await manager.until("web1", "running")
@@ -99,7 +99,7 @@ async def test_a_restart_of_what_its_host_never_had_starts_it(manager: Any) -> N
     assert vm.id in agent.vms
 
 
-async def test_created_stopped_then_started(manager: Any) -> None:
+async def test_vm_created_stopped_starts_on_request(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="cold", image="tiny", start=False)))
     vm = await manager.until("cold", "stopped")
@@ -109,7 +109,7 @@ async def test_created_stopped_then_started(manager: Any) -> None:
     assert agent.specs[vm.id].run is True
 
 
-async def test_no_host_waits_and_starts_when_one_joins(manager: Any) -> None:
+async def test_vm_without_a_host_starts_when_a_host_joins(manager: Any) -> None:
     await manager.admin.send(calls.create_vm(VmCreate(name="early", image="tiny")))
     vm = await manager.until("early", lambda v: bool(v.error))
     assert "No host has registered" in vm.error
@@ -124,7 +124,7 @@ async def test_a_vm_that_fits_nowhere_once_its_turn_comes_fails_with_the_reason(
         await manager.until("huge", "running")
 
 
-async def test_an_agent_that_is_away_is_tried_again(manager: Any) -> None:
+async def test_manager_retries_an_unreachable_agent(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.away = True
     await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
@@ -134,7 +134,7 @@ async def test_an_agent_that_is_away_is_tried_again(manager: Any) -> None:
     assert (await manager.until("web1", "running")).error == ""
 
 
-async def test_a_refusal_of_the_agent_is_the_vms_error(manager: Any) -> None:
+async def test_vm_shows_the_error_of_an_agent_refusal(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.refuse = (422, "no VMM here")
     await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
@@ -159,7 +159,7 @@ async def test_delete_while_it_is_being_created_ends_deleted(manager: Any) -> No
     assert agent.vms == {}
 
 
-async def test_idempotency_key(manager: Any) -> None:
+async def test_repeated_idempotency_key_creates_one_vm(manager: Any) -> None:
     await manager.host()
     wanted = VmCreate(name="web1", image="tiny")
     first = await manager.admin.send(calls.create_vm(wanted, idempotency_key="k1"))
@@ -270,7 +270,7 @@ async def test_users_of_the_guest_are_shown_without_their_secrets(manager: Any) 
     assert refused.value.status == 422
 
 
-async def test_what_the_host_wrote_for_the_network_is_kept_and_shown(manager: Any) -> None:
+async def test_network_configuration_from_the_host_is_recorded_and_shown(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.network_written = "DHCP, by netplan"
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", start=False)))

@@ -68,14 +68,14 @@ async def test_a_wait_ends_in_failure_when_the_vm_dies_meanwhile(manager: Any) -
         await manager.until("web1", lambda seen: seen.observed_generation == seen.generation)
 
 
-async def test_a_guest_that_powers_off_is_no_success(manager: Any) -> None:
+async def test_vm_start_fails_when_the_guest_powers_off(manager: Any) -> None:
     agent, vm = await running(manager, restart_policy=RestartPolicy.on_failure)
     agent.vms[vm.id].state = "stopped"
     with pytest.raises(WaitFailed, match="stopped"):
         await manager.admin.wait_for("web1", "running", 30, since=vm.generation)
 
 
-async def test_a_fresh_look_says_what_the_host_says_and_writes_nothing(manager: Any) -> None:
+async def test_fresh_vm_read_shows_the_host_state_and_writes_nothing(manager: Any) -> None:
     agent, vm = await running(manager)
     agent.vms[vm.id].state, agent.vms[vm.id].exit_reason = "failed", "The VMM ended after signal 9."
     fresh = await manager.admin.send(calls.get_vm("web1", fresh=True))
@@ -86,7 +86,7 @@ async def test_a_fresh_look_says_what_the_host_says_and_writes_nothing(manager: 
     assert fresh.state is VmState.unknown and "does not tell" in fresh.error
 
 
-async def test_a_reconciler_that_is_off_still_tells_the_truth(manager: Any) -> None:
+async def test_vm_state_is_right_with_the_reconciler_off(manager: Any) -> None:
     agent, vm = await running(manager)
     observer = Reconciler(manager.core, acts=False)
     agent.vms[vm.id].state, agent.vms[vm.id].exit_reason = "failed", "The VMM ended after signal 9."

@@ -26,7 +26,7 @@ def test_migrated_database_equals_the_tables_and_the_program_knows_its_head(tabl
     assert ScriptDirectory(migrations.__path__[0]).get_current_head() == SCHEMA_HEAD
 
 
-def test_two_at_once_migrate_once(database_url: str) -> None:
+def test_two_concurrent_migrations_run_once(database_url: str) -> None:
     url = database_url.replace("postgresql://", "postgresql+psycopg://")
     results: list[Any] = []
     threads = [threading.Thread(target=lambda: results.append(migrate(url))) for _ in range(2)]
@@ -48,7 +48,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_the_command_line(database_url: str) -> None:
+def test_migrate_command_line_works(database_url: str) -> None:
     assert run("--version").stdout.strip() == "0.1.0"
     done = run()
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "NQR-CFG-710" in done.stderr

@@ -57,7 +57,7 @@ async def test_manager_does_not_ask_the_agent_for_unchanged_rate_limits(manager:
     assert len(agent.calls) == before
 
 
-async def test_where_the_host_cannot_the_vm_runs_on_with_what_it_had(manager: Any) -> None:
+async def test_vm_keeps_its_rate_limits_when_the_host_refuses_a_change(manager: Any) -> None:
     agent, _ = await running(manager)
     agent.refuse = (422, "This host cannot limit the VM's network")
     await manager.admin.send(calls.set_rate_limits("web1", LIMITS))

@@ -53,7 +53,7 @@ async def test_a_vm_that_died_is_restarted_with_growing_pauses(manager: Any, rec
     assert len(died) == 2 and "in 5 s" in died[0].message
 
 
-async def test_what_one_guest_says_keeps_no_other_from_its_turn(manager: Any, reconciler: Reconciler) -> None:
+async def test_bad_guest_report_does_not_block_other_vms(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     poisoned, other = await running(manager, "web1"), await running(manager, "web2")
     for vm in (poisoned, other):
@@ -66,9 +66,7 @@ async def test_what_one_guest_says_keeps_no_other_from_its_turn(manager: Any, re
         assert died.message.endswith(reason)
 
 
-async def test_an_action_that_goes_wrong_keeps_no_other_from_its_turn(
-    manager: Any, reconciler: Reconciler, monkeypatch: Any
-) -> None:
+async def test_failed_action_does_not_block_other_vms(manager: Any, reconciler: Reconciler, monkeypatch: Any) -> None:
     _, agent, _ = await manager.host()
     first, second = await running(manager, "web1"), await running(manager, "web2")
     for vm in (first, second):
@@ -87,7 +85,7 @@ async def test_an_action_that_goes_wrong_keeps_no_other_from_its_turn(
     assert agent.vms[first.id].state == "failed"
 
 
-async def test_what_an_agent_refuses_with_can_be_written_down(manager: Any) -> None:
+async def test_agent_refusal_text_can_always_be_stored(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.refuse = (422, "no\x00 VMM here")
     await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
@@ -174,7 +172,7 @@ async def test_a_vm_that_nobody_knows_runs_on_and_canaries_are_left_in_peace(man
     assert unknown == {"young", "old", "named"}, "a user may choose a canary's name"
 
 
-async def test_only_what_was_deleted_goes_when_its_host_is_back(manager: Any, reconciler: Reconciler) -> None:
+async def test_returning_host_loses_only_deleted_vms(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager)
     agent.away = True
@@ -207,7 +205,7 @@ async def test_the_tap_of_a_deleted_vm_is_removed_on_a_later_pass(manager: Any, 
     assert (await reasons(manager, "h1")).count("UnknownTap") == 1
 
 
-async def test_what_failed_to_be_deleted_is_deleted_later(manager: Any, reconciler: Reconciler) -> None:
+async def test_failed_delete_is_retried(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     await running(manager)
     agent.refuse = (422, "not now")
@@ -233,9 +231,7 @@ async def test_a_lost_placement_is_found_again(manager: Any, reconciler: Reconci
     assert (found.host_id, found.ip, found.state) == (joined.host_id, "10.0.0.10", VmState.running)
 
 
-async def test_a_found_vm_whose_address_is_anothers_by_now_gets_its_own_at_its_next_start(
-    manager: Any, reconciler: Reconciler
-) -> None:
+async def test_found_vm_with_a_reused_address_gets_a_new_one_at_its_next_start(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager)
     async with manager.core.db.transaction() as session:
@@ -250,7 +246,7 @@ async def test_a_found_vm_whose_address_is_anothers_by_now_gets_its_own_at_its_n
     assert again.ip == "10.0.0.12" == agent.specs[vm.id].ip, "without one it would have no address at all"
 
 
-async def test_an_answer_from_the_wrong_host_is_not_believed(manager: Any, reconciler: Reconciler) -> None:
+async def test_answer_from_the_wrong_host_is_ignored(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager)
     agent.host_id, agent.vms = "someone-else", {}

@@ -90,7 +90,7 @@ Step = Callable[[Any], Awaitable[None]]
     ],
     ids=["snapshot restored", "resumed", "paused", "stopped", "resumed twice", "restored and paused"],
 )
-async def test_what_the_host_did_since_the_dump_stays_done(
+async def test_restored_database_keeps_host_changes_made_after_the_dump(
     manager: Any, reconciler: Reconciler, before: list[Step], after: list[Step], state: str
 ) -> None:
     _, agent, _ = await manager.host()
@@ -123,7 +123,7 @@ async def test_what_the_host_did_since_the_dump_stays_done(
     ],
     ids=["its policy brings it back", "its policy does not", "host rebooted", "host rebooted, no autostart"],
 )
-async def test_one_that_ended_badly_comes_back_where_its_policy_or_a_reboot_says_so(
+async def test_restored_database_restarts_a_failed_vm_by_its_policy(
     manager: Any, reconciler: Reconciler, policy: RestartPolicy, autostart: bool, boot_id: str, state: str
 ) -> None:
     _, agent, _ = await manager.host()
@@ -156,7 +156,7 @@ async def test_one_that_ended_badly_comes_back_where_its_policy_or_a_reboot_says
     assert agent.vms[vm.id].state == ("running" if back else "failed")
 
 
-async def test_kept_volumes_are_those_that_the_host_has_given_it(manager: Any, reconciler: Reconciler) -> None:
+async def test_restored_database_takes_attached_volumes_from_the_host(manager: Any, reconciler: Reconciler) -> None:
     """One was attached to another VM since the dump, and one that was nobody's was attached to this one."""
     _, agent, _ = await manager.host()
     for name in ("old", "new"):
@@ -197,7 +197,7 @@ async def test_kept_volumes_are_those_that_the_host_has_given_it(manager: Any, r
     assert {one.name for one in (await manager.admin.send(calls.list_volumes())).items} == {new}
 
 
-async def test_a_kept_volume_that_was_detached_since_is_nobodys(manager: Any, reconciler: Reconciler) -> None:
+async def test_restored_database_frees_a_volume_detached_after_the_dump(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     await manager.admin.send(
         calls.create_vm(VmCreate(name="old", image="tiny", start=False, volumes=[VolumeCreate(size_mib=32, keep=True)]))

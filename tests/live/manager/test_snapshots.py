@@ -66,7 +66,7 @@ async def test_a_running_vm_is_snapshotted_with_its_memory_and_restored_when_sto
     await manager.until("web1", "running")
 
 
-async def test_what_failed_says_why_and_the_vm_starts_all_the_same(manager: Any) -> None:
+async def test_failed_snapshot_says_why_and_the_vm_still_starts(manager: Any) -> None:
     agent = await stopped_vm(manager)
     agent.refuse = (422, "the disk is full")
     await manager.admin.send(calls.create_snapshot("web1", "s1"))
@@ -80,7 +80,7 @@ async def test_what_failed_says_why_and_the_vm_starts_all_the_same(manager: Any)
     await manager.until("web1", "running")
 
 
-async def test_snapshots_go_with_their_vm(manager: Any) -> None:
+async def test_deleting_a_vm_deletes_its_snapshots(manager: Any) -> None:
     await stopped_vm(manager)
     await manager.admin.send(calls.create_snapshot("web1", "s1"))
     await settled(manager, "web1", "s1")

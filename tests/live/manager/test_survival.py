@@ -25,7 +25,7 @@ async def wait_until(condition: Any, seconds: float = 20.0) -> None:
     raise AssertionError("it did not come about")
 
 
-async def test_what_a_killed_manager_had_in_hand_is_done_by_the_next(manager: Any, start_second: Any) -> None:
+async def test_next_manager_finishes_operations_of_a_killed_one(manager: Any, start_second: Any) -> None:
     _, agent, _ = await manager.host()
     agent.hold = asyncio.Event()
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
@@ -49,7 +49,7 @@ async def test_what_a_killed_manager_had_in_hand_is_done_by_the_next(manager: An
     assert second.leading != manager.core.leading
 
 
-async def test_operations_accepted_elsewhere_start_at_once(manager: Any, start_second: Any) -> None:
+async def test_operation_accepted_by_another_manager_starts_at_once(manager: Any, start_second: Any) -> None:
     await manager.host()
     second: Core = await start_second()
     await asyncio.sleep(0.3)
@@ -61,7 +61,7 @@ async def test_operations_accepted_elsewhere_start_at_once(manager: Any, start_s
     await manager.until("web1", "running", timeout=5)
 
 
-async def test_a_restart_of_postgresql_is_survived(manager: Any, cluster: Any) -> None:
+async def test_manager_survives_a_postgresql_restart(manager: Any, cluster: Any) -> None:
     _, agent, _ = await manager.host()
     agent.hold = asyncio.Event()
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
@@ -90,7 +90,7 @@ async def test_bootstrap_is_idempotent_and_keeps_a_changed_password(manager: Any
 
 
 @pytest.mark.parametrize("steps", range(4))
-async def test_it_ends_though_something_was_asked_at_that_moment(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+async def test_worker_stops_despite_a_request_at_that_moment(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Before Python 3.12 a wait_for that ends as it is cancelled gives its result, and the cancellation is lost."""
     core: Any = SimpleNamespace(wake=asyncio.Event(), leading=False)
     duty = worker.Worker(core)

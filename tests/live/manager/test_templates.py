@@ -53,7 +53,7 @@ async def test_operator_creates_lists_changes_and_deletes_a_template(manager: An
     }  # fmt: skip
 
 
-async def test_a_vm_is_made_of_it_and_what_the_request_says_stands(manager: Any) -> None:
+async def test_request_values_override_the_template(manager: Any) -> None:
     await manager.host()
     await manager.admin.send(calls.create_template(SMALL))
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", template="small", start=False)))
@@ -76,7 +76,7 @@ async def test_a_vm_is_made_of_it_and_what_the_request_says_stands(manager: Any)
     assert any("from template small" in event.message for event in events)
 
 
-async def test_the_same_key_gives_the_same_vm_though_the_template_changed(manager: Any) -> None:
+async def test_idempotency_key_returns_the_same_vm_after_a_template_change(manager: Any) -> None:
     await manager.admin.send(calls.create_template(SMALL))
     wanted = VmCreate(name="web1", template="small", start=False)
     first = await manager.admin.send(calls.create_vm(wanted, idempotency_key="k"))

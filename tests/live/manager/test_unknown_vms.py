@@ -46,7 +46,7 @@ def done_to(agent: Any) -> list[str]:
     return [verb for verb, _ in agent.calls if verb not in ("inventory", "get", "record")]
 
 
-async def test_a_lost_row_stops_nothing_and_is_reported_once(manager: Any, reconciler: Reconciler) -> None:
+async def test_lost_vm_record_stops_nothing_and_is_reported_once(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager)
     agent.vms[vm.id].started_at -= timedelta(days=3)
@@ -68,7 +68,7 @@ async def test_a_lost_row_stops_nothing_and_is_reported_once(manager: Any, recon
     assert len(told) == 1 and f"nqr vm adopt {vm.id}" in told[0].message
 
 
-async def test_its_address_and_memory_are_nobody_elses(manager: Any, reconciler: Reconciler) -> None:
+async def test_unknown_vm_keeps_its_address_and_memory_reserved(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host(memory_mib=1024)
     vm = await running(manager, memory_mib=512)
     await lose(manager)
@@ -80,7 +80,7 @@ async def test_its_address_and_memory_are_nobody_elses(manager: Any, reconciler:
     assert agent.vms[vm.id].ip == "10.0.0.10"
 
 
-async def test_an_address_that_only_the_host_knows_to_be_taken_is_given_up(manager: Any) -> None:
+async def test_new_vm_avoids_an_address_that_only_the_host_knows_is_taken(manager: Any) -> None:
     """Before the first look at the host, nobody here knows of the lost VM."""
     await manager.host()
     await running(manager)
@@ -89,7 +89,7 @@ async def test_an_address_that_only_the_host_knows_to_be_taken_is_given_up(manag
     assert (await running(manager, "web2")).ip == "10.0.0.11"
 
 
-async def test_adopting_brings_it_back_as_it_was(manager: Any, reconciler: Reconciler) -> None:
+async def test_adopting_restores_all_settings_of_the_vm(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     ann = GuestUser(name="ann", ssh_keys=[KEY], password_hash="$6$salt$abcdefghijkl")
     asked: dict[str, Any] = {
@@ -142,7 +142,7 @@ async def test_adopting_brings_it_back_as_it_was(manager: Any, reconciler: Recon
 
 
 @pytest.mark.parametrize(("state", "paused"), [("stopped", False), ("paused", True)])
-async def test_adopting_takes_it_as_it_is(manager: Any, reconciler: Reconciler, state: str, paused: bool) -> None:
+async def test_adopting_keeps_the_current_state_of_the_vm(manager: Any, reconciler: Reconciler, state: str, paused: bool) -> None:
     await manager.host()
     vm = await running(manager)
     await manager.admin.send(calls.pause_vm("web1") if paused else calls.stop_vm("web1"))
@@ -160,7 +160,7 @@ async def refused(manager: Any, vm: str, name: str | None = None) -> Any:
     return error.value
 
 
-async def test_what_stands_in_the_way_is_named_with_its_cure(manager: Any, reconciler: Reconciler) -> None:
+async def test_adopt_refusal_names_the_obstacle_and_its_cure(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager)
     await lose(manager)
@@ -236,7 +236,7 @@ async def test_the_record_of_another_vm_is_not_adopted(
     assert {one.id for one in (await manager.admin.send(calls.list_unknown_vms())).items} == {asked.id, other.id}
 
 
-async def test_a_vm_that_is_recorded_on_another_host_is_left_to_that_one(manager: Any, reconciler: Reconciler) -> None:
+async def test_vm_recorded_on_another_host_stays_with_that_host(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host("h1")
     _, other, _ = await manager.host("h2", first="10.0.0.100")
     vm = await running(manager, host="h1")
@@ -252,7 +252,7 @@ async def test_a_vm_that_is_recorded_on_another_host_is_left_to_that_one(manager
     assert agent.vms[vm.id].state == "running"
 
 
-async def test_an_operator_may_delete_it(manager: Any, reconciler: Reconciler) -> None:
+async def test_operator_deletes_an_unknown_vm(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     vm = await running(manager)
     await lose(manager)
@@ -314,7 +314,7 @@ async def test_a_delete_stays_on_record_until_long_after_its_host_confirmed_it(m
     assert await row() is None
 
 
-async def test_an_older_row_follows_its_host_and_stops_nothing(manager: Any, reconciler: Reconciler) -> None:
+async def test_outdated_vm_record_follows_the_host_and_stops_nothing(manager: Any, reconciler: Reconciler) -> None:
     """A dump of a time when the VM was stopped, restored while it runs."""
     _, agent, _ = await manager.host()
     vm = await running(manager)
@@ -360,7 +360,7 @@ async def test_a_new_manager_leaves_the_vms_of_a_host_that_joins_it(manager: Any
     assert (await refused(manager, "a")).status in (409, 422)
 
 
-async def test_what_is_no_longer_there_is_no_longer_unknown(manager: Any, reconciler: Reconciler) -> None:
+async def test_vanished_vm_leaves_the_list_of_unknown_vms(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     agent.alive("x", "x")
     await reconciler.once()

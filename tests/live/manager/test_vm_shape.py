@@ -26,7 +26,7 @@ def fields(of: Vm | VmSpec) -> dict[str, Any]:
     return {name: getattr(of, name) for name in VmFields.model_fields}
 
 
-async def test_what_a_template_says_arrives_everywhere_and_survives_adoption(manager: Any) -> None:
+async def test_template_settings_reach_the_vm_and_survive_adoption(manager: Any) -> None:
     assert OTHER.keys() == VmFields.model_fields.keys()
     _, agent, _ = await manager.host()
     await manager.admin.send(calls.create_template(TemplateCreate(name="t1", image="tiny", **OTHER)))

@@ -72,7 +72,7 @@ async def operations_of(session: Any, vm_id: str) -> list[Operation]:
     return list(await session.scalars(select(Operation).where(Operation.vm_id == vm_id).order_by(Operation.id)))
 
 
-async def test_a_new_one_is_attached_and_detached_and_kept(manager: Any) -> None:
+async def test_new_volume_is_attached_detached_and_kept(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await stopped(manager)
     asked = await manager.admin.send(do.attach_volume("db1", KEPT))
@@ -106,7 +106,7 @@ async def test_a_new_one_is_attached_and_detached_and_kept(manager: Any) -> None
     assert (agent.specs[vm.id].attached, agent.specs[vm.id].detached) == ([], [])
 
 
-async def test_letters_stay_and_a_gap_is_filled_by_another_name(manager: Any) -> None:
+async def test_attached_volumes_keep_their_device_names(manager: Any) -> None:
     await manager.host()
     vm = await stopped(manager, volumes=[KEPT, NEW, KEPT])
     await manager.admin.send(do.detach_volume("db1", "vdb"))
@@ -121,7 +121,7 @@ async def test_letters_stay_and_a_gap_is_filled_by_another_name(manager: Any) ->
     assert names == sorted([f"db1-vdb-{vm.id}", f"db1-vdd-{vm.id}", after.volumes[0].kept_as])
 
 
-async def test_what_would_be_lost_is_lost_only_when_that_is_said(manager: Any) -> None:
+async def test_detach_destroys_a_volume_only_when_told_to(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.volumes["mine"] = 8
     await Reconciler(manager.core).once()
@@ -137,7 +137,7 @@ async def test_what_would_be_lost_is_lost_only_when_that_is_said(manager: Any) -
 
 
 @pytest.mark.parametrize("state", ["running", "paused"])
-async def test_a_vm_that_runs_is_left_alone(manager: Any, state: str) -> None:
+async def test_running_vm_refuses_volume_changes(manager: Any, state: str) -> None:
     _, agent, _ = await manager.host()
     vm = await manager.admin.send(do.create_vm(VmCreate(name="db1", image="tiny", volumes=[KEPT])))
     await manager.until("db1", "running")
@@ -152,7 +152,7 @@ async def test_a_vm_that_runs_is_left_alone(manager: Any, state: str) -> None:
     agent.refuse = None
 
 
-async def test_not_while_something_is_under_way_nor_with_snapshots_nor_too_many(manager: Any) -> None:
+async def test_volume_change_is_refused_during_operations_with_snapshots_or_above_the_limit(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await stopped(manager, volumes=[NEW] * 8)
     assert (await refused(manager.admin.send(do.attach_volume("db1", NEW))))[:2] == (409, "NQR-API-129")
@@ -182,7 +182,7 @@ async def test_not_while_something_is_under_way_nor_with_snapshots_nor_too_many(
     await settled(manager, vm.id)
 
 
-async def test_a_kept_one_is_of_the_vms_host_and_of_one_vm(manager: Any) -> None:
+async def test_kept_volume_attaches_only_on_its_host_and_to_one_vm(manager: Any) -> None:
     _, one, _ = await manager.host("h1")
     vm = await stopped(manager, host="h1")
     _, two, _ = await manager.host("h2", first="10.0.0.100")
@@ -202,7 +202,7 @@ async def test_a_kept_one_is_of_the_vms_host_and_of_one_vm(manager: Any) -> None
     assert (await refused(manager.admin.send(do.attach_volume("db1", VolumeCreate(size_mib=10**7)))))[:2] == (409, "NQR-API-131")
 
 
-async def test_two_attach_at_once_and_each_gets_a_letter_or_is_told(manager: Any) -> None:
+async def test_concurrent_attaches_get_different_devices_or_a_refusal(manager: Any) -> None:
     await manager.host()
     vm = await stopped(manager)
     outcome = await asyncio.gather(*(manager.admin.send(do.attach_volume("db1", NEW)) for _ in range(3)), return_exceptions=True)
@@ -212,7 +212,7 @@ async def test_two_attach_at_once_and_each_gets_a_letter_or_is_told(manager: Any
     assert [v.device for v in after.volumes] == ["vdb", "vdc", "vdd"][: len(given)]
 
 
-async def test_a_vm_on_no_host_goes_to_that_of_its_volume(manager: Any) -> None:
+async def test_unplaced_vm_goes_to_the_host_of_its_volume(manager: Any) -> None:
     await manager.admin.send(do.create_vm(VmCreate(name="db1", image="tiny", memory_mib=1_000_000, start=False)))
     _, agent, _ = await manager.host("h1")
     agent.volumes["mine"] = 8
@@ -231,7 +231,7 @@ async def test_a_vm_on_no_host_goes_to_that_of_its_volume(manager: Any) -> None:
     assert ("put", vm.id) not in agent.calls
 
 
-async def test_when_the_host_stays_away_all_is_as_before_and_is_put_right_when_it_is_back(manager: Any) -> None:
+async def test_attach_to_an_absent_host_is_withdrawn_when_it_returns(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.volumes["mine"] = 8
     await Reconciler(manager.core).once()
@@ -253,7 +253,7 @@ async def test_when_the_host_stays_away_all_is_as_before_and_is_put_right_when_i
     assert "OperationFailed" in events and "VolumeAttached" not in events
 
 
-async def test_the_reconciler_sees_to_what_nobody_was_at(manager: Any) -> None:
+async def test_reconciler_completes_abandoned_volume_changes(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await stopped(manager)
     agent.refuse = (422, "The disk is full")
@@ -287,7 +287,7 @@ async def test_a_detach_that_fails_leaves_it_attached(manager: Any) -> None:
     assert [v.device for v in agent.specs[vm.id].volumes] == ["vdb"] and agent.specs[vm.id].attached == []
 
 
-async def test_a_start_or_a_new_manager_carries_on_what_was_begun(manager: Any) -> None:
+async def test_vm_start_or_a_new_manager_resumes_a_volume_change(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await stopped(manager, volumes=[KEPT])
     agent.away = True
@@ -300,7 +300,7 @@ async def test_a_start_or_a_new_manager_carries_on_what_was_begun(manager: Any) 
     assert (await manager.admin.send(do.list_volumes())).items[0].vm is None
 
 
-async def test_asked_again_after_a_crash_the_end_is_the_same(manager: Any) -> None:
+async def test_volume_change_repeated_after_a_crash_has_the_same_result(manager: Any) -> None:
     """The agent did it, the manager died before it could write that down."""
     _, agent, _ = await manager.host()
     vm = await stopped(manager)
@@ -317,7 +317,7 @@ async def test_asked_again_after_a_crash_the_end_is_the_same(manager: Any) -> No
     assert [call for call in agent.calls if call == ("put", vm.id)] == [("put", vm.id)] * 3
 
 
-async def test_what_is_to_be_kept_is_kept_before_its_vm_is_deleted(manager: Any) -> None:
+async def test_kept_volume_is_saved_before_its_vm_is_deleted(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await stopped(manager, volumes=[NEW, NEW])
     agent.away = True
@@ -342,7 +342,7 @@ async def overdue_not_yet(manager: Any, vm_id: str) -> None:
     manager.core.wake.set()
 
 
-async def test_rows_stay_while_a_volume_is_on_its_way(manager: Any) -> None:
+async def test_outdated_inventory_changes_no_volume_record(manager: Any) -> None:
     """Hosts are asked while volumes move: what they say of a moment before makes no row and drops none."""
     _, agent, _ = await manager.host()
     agent.volumes["mine"] = 8
@@ -378,7 +378,7 @@ async def test_rows_stay_while_a_volume_is_on_its_way(manager: Any) -> None:
         }
 
 
-async def test_a_viewer_may_not_and_both_views_say_the_same(manager: Any) -> None:
+async def test_viewer_cannot_change_volumes_and_both_views_agree(manager: Any) -> None:
     _, agent, _ = await manager.host()
     vm = await stopped(manager)
     viewer = await manager.role("viewer")

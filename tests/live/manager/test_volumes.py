@@ -73,7 +73,7 @@ async def test_a_vm_goes_to_the_host_of_its_volume_or_nowhere(manager: Any) -> N
     assert [v.name for v in (await manager.admin.send(calls.list_volumes("h2"))).items] == ["other"]
 
 
-async def test_a_name_may_be_cut_short_where_that_is_enough(manager: Any) -> None:
+async def test_unique_volume_name_prefix_is_accepted(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.volumes = {"data-a": 8, "data-b": 8, "data": 8}
     await Reconciler(manager.core).once()
@@ -87,7 +87,7 @@ async def test_a_name_may_be_cut_short_where_that_is_enough(manager: Any) -> Non
     assert refused.value.status == 404
 
 
-async def test_rows_follow_what_the_host_has(manager: Any) -> None:
+async def test_volume_records_follow_the_host(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.volumes["mine"] = 8
     await Reconciler(manager.core).once()
@@ -106,7 +106,7 @@ async def test_rows_follow_what_the_host_has(manager: Any) -> None:
     assert (await manager.admin.send(calls.list_volumes())).total == 0
 
 
-async def test_what_a_host_does_not_delete_is_not_forgotten(manager: Any) -> None:
+async def test_volume_that_a_host_fails_to_delete_stays_recorded(manager: Any) -> None:
     _, agent, _ = await manager.host()
     kept = await leave_one(manager, agent)
     agent.away = True

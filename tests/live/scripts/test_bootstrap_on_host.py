@@ -33,7 +33,7 @@ def host() -> Iterator[Machine]:
         yield machine
 
 
-def test_from_nothing_and_again_and_offline(host: Machine) -> None:
+def test_bootstrap_works_from_nothing_again_and_offline(host: Machine) -> None:
     before = host.run(PACKAGES).stdout
     assert "python3-venv" not in before
     first = host.run([*INSTALL, "--mode", "production"], timeout=600)
@@ -60,7 +60,7 @@ def test_from_nothing_and_again_and_offline(host: Machine) -> None:
     assert host.run(PACKAGES).stdout == before
 
 
-def test_killed_in_the_middle_it_starts_over(host: Machine) -> None:
+def test_bootstrap_killed_midway_starts_over(host: Machine) -> None:
     before = host.run(PACKAGES).stdout
     running = host.start(INSTALL)
     host.wait_for(f"ls {CACHE}/bootstrap/*/bin/python", timeout=300, every=0.05)
@@ -71,7 +71,7 @@ def test_killed_in_the_middle_it_starts_over(host: Machine) -> None:
     assert host.run(PACKAGES).stdout == before
 
 
-def test_a_host_without_python_gets_one_and_it_is_written_down(host: Machine) -> None:
+def test_bootstrap_installs_and_records_a_missing_python(host: Machine) -> None:
     host.run(
         "DEBIAN_FRONTEND=noninteractive apt-get -y purge python3-minimal python3 && apt-get -y autoremove --purge", timeout=300
     )
@@ -83,7 +83,7 @@ def test_a_host_without_python_gets_one_and_it_is_written_down(host: Machine) ->
     assert set(record["packages"]) == brought
 
 
-def test_without_the_network_it_says_what_is_missing() -> None:
+def test_bootstrap_without_network_names_what_is_missing() -> None:
     with Machine(primed=False) as host:
         host.clone_repository(CLONE)
         host.cut_network()
@@ -99,7 +99,7 @@ def test_uninstall_on_a_pristine_host_does_nothing(host: Machine) -> None:
     assert [change for change in host.changes(mark) if not change.path.startswith("/var/log/journal/")] == []
 
 
-def test_the_clone_is_left_as_it_was(host: Machine) -> None:
+def test_bootstrap_leaves_the_clone_unchanged(host: Machine) -> None:
     listing = f"cd '{CLONE}' && find . | sort"
     before = host.run(listing).stdout
     host.run(INSTALL, timeout=600)

@@ -54,7 +54,7 @@ def _copy(copy: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("script", ["install.sh", "uninstall.sh"])
-def test_only_root_may(clone: Path, script: str, tmp_path: Path) -> None:
+def test_install_sh_requires_root(clone: Path, script: str, tmp_path: Path) -> None:
     done = run(clone / "scripts/install" / script, "--mode", "production", user=65534, NQR_CACHE_DIR=f"{tmp_path}/c")
     assert done.returncode == 2
     assert "NQR-USE-001" in done.stderr and "sudo" in done.stderr and done.stdout == ""
@@ -174,7 +174,7 @@ def test_a_ready_environment_is_used_at_once_with_every_argument_as_given(clone:
 
 @needs_root
 @pytest.mark.parametrize(("needed", "left"), [("", []), ("Purg virtualenv [1]", ["python3-venv"])])
-def test_what_was_borrowed_is_given_back_after_a_kill(
+def test_install_sh_removes_borrowed_packages_after_a_kill(
     clone: Path, ready: Path, tmp_path: Path, needed: str, left: list[str]
 ) -> None:
     """Killed once the environment was complete, perhaps inside dpkg, which is brought to its end first. What another
@@ -194,7 +194,7 @@ def test_what_was_borrowed_is_given_back_after_a_kill(
 
 
 @needs_root
-def test_it_waits_while_another_package_manager_reads_the_lists(clone: Path, ready: Path, tmp_path: Path) -> None:
+def test_install_sh_waits_for_another_package_manager(clone: Path, ready: Path, tmp_path: Path) -> None:
     """apt-get(8) gives up at once where apt-daily.service holds the lock of the package lists, as it does after a boot."""
     (ready / "borrowed").write_text("python3-venv\n")
     apt = (
@@ -291,7 +291,7 @@ def test_uninstall_goes_by_the_bootstrap_when_the_installed_one_cannot_run(
     assert done.returncode == code, done.stderr
 
 
-def test_the_scripts_are_sound() -> None:
+def test_scripts_pass_shellcheck() -> None:
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed")
     helper = ROOT / "src/nqrust/installer/release/helper/nqrust-helper"
@@ -309,7 +309,7 @@ def test_locks_hold_hashes_and_no_address() -> None:
         assert names and all("==" in line and line.endswith("\\") for line in names), path.name
 
 
-def test_parts_that_share_an_environment_agree() -> None:
+def test_locks_of_one_environment_agree() -> None:
     pins: dict[str, set[str]] = {}
     for part in ("installer", "manager", "agent", "ui", "supervisord", "test"):
         for line in (ROOT / f"requirements/{part}.txt").read_text().splitlines():
@@ -331,7 +331,7 @@ esac"""
 
 
 @needs_root
-def test_on_a_host_with_dnf_what_is_new_is_written_down_before_it_is_there(clone: Path, tmp_path: Path) -> None:
+def test_install_sh_records_rpms_before_it_installs_them(clone: Path, tmp_path: Path) -> None:
     """A host without Python, with dnf: in mounts of its own, where nothing of this machine's is to be seen."""
     programs, cache, hidden = tmp_path / "bin", tmp_path / "cache", Path("/usr/bin")
     programs.mkdir()

@@ -23,7 +23,7 @@ def pinning(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="checks what root sees")
-def test_the_bootstrap_installs_what_is_locked(tmp_path: Path) -> None:
+def test_bootstrap_installs_locked_versions(tmp_path: Path) -> None:
     clone = tmp_path / "a clone"
     shutil.copytree(ROOT / "scripts/install", clone / "scripts/install")
     shutil.copytree(ROOT / "src", clone / "src", ignore=shutil.ignore_patterns("__pycache__"))
@@ -41,7 +41,7 @@ def test_the_bootstrap_installs_what_is_locked(tmp_path: Path) -> None:
     assert not (tmp_path / ".cache").exists(), "nothing is written to the caller's home"
 
 
-def test_the_test_command_installs_what_is_locked(tmp_path: Path) -> None:
+def test_test_command_installs_locked_versions(tmp_path: Path) -> None:
     """Its function `pip_install`, in an environment of its own."""
     locked = lock(tmp_path, make_wheel(tmp_path / "wheels", "alpha"))
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)

@@ -105,7 +105,7 @@ def test_without_arguments_the_help_is_shown() -> None:
     assert (done.returncode, done.stderr) == (0, "") and "Commands:" in done.stdout
 
 
-def test_json_asked_for_means_json_even_for_a_bad_flag() -> None:
+def test_json_output_applies_to_usage_errors_too() -> None:
     done = nqr("install", "--output", "json", "--no-such-flag")
     assert (done.returncode, done.stderr) == (2, "")
     last = json.loads(done.stdout.splitlines()[-1])
@@ -123,7 +123,7 @@ def test_non_root_is_refused_with_the_cure(
     assert "NQR-USE-001" in (said := capsys.readouterr().err) and "sudo" in said
 
 
-def test_a_manager_that_is_away_is_a_coded_error() -> None:
+def test_unreachable_manager_is_a_coded_error() -> None:
     done = nqr("vm", "ls", "--manager", "http://127.0.0.1:9", NQR_TOKEN="x")
     assert done.returncode == 1 and done.stderr.startswith("NQR-API-198") and "cure: " in done.stderr
 
@@ -133,7 +133,7 @@ def test_no_token_is_a_coded_error(tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stderr.startswith("NQR-USE-010") and "NQR_TOKEN" in done.stderr
 
 
-def test_a_working_directory_that_is_gone_is_left(tmp_path: Path) -> None:
+def test_cli_leaves_a_deleted_working_directory(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     program = (
@@ -144,7 +144,7 @@ def test_a_working_directory_that_is_gone_is_left(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "/\n"), done.stderr
 
 
-def test_the_published_schema_is_the_models() -> None:
+def test_published_schema_matches_the_models() -> None:
     assert (ROOT / "docs" / "reference" / "config.schema.json").read_text() == render_schema()
 
 
@@ -189,7 +189,7 @@ def run(*words: str) -> int:
     return run_cli(list(words))
 
 
-def test_install_passes_on_what_was_asked_and_ends_with_the_summary(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_install_passes_its_options_on_and_prints_the_summary(answer, capsys) -> None:  # type: ignore[no-untyped-def]
     answers = answer(
         "install",
         Summary("ok", 0, 7, 3, (PhaseSummary("deps", 7, 3, 1.5),), 1.5, {"ui": "http://h:3000", "manager": "http://h:18080"},
@@ -215,7 +215,7 @@ def test_json_lines_are_json_to_the_last(answer, capsys) -> None:  # type: ignor
 
 
 @pytest.mark.parametrize("exit_code", [0, 1, 2, 3, 4, 5, 130])
-def test_exit_codes_are_the_summarys(exit_code: int, answer) -> None:  # type: ignore[no-untyped-def]
+def test_exit_code_matches_the_summary(exit_code: int, answer) -> None:  # type: ignore[no-untyped-def]
     answer("install", Summary("ok" if not exit_code else "failed", exit_code))
     assert run("install", "--non-interactive") == exit_code
 
@@ -285,13 +285,13 @@ def test_a_dry_run_of_a_purge_needs_nobody_to_answer(answer) -> None:  # type: i
         (["install", "--rehearse"], "rehearsal"),
     ],
 )
-def test_what_writes_does_not_go_with_a_dry_run(words, what, answer, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_dry_run_refuses_options_that_write(words, what, answer, capsys) -> None:  # type: ignore[no-untyped-def]
     assert run(*words, "--dry-run") == 2
     said = capsys.readouterr().err
     assert said.startswith("NQR-USE-014") and what in said and not os.path.exists(words[-1])
 
 
-def test_a_script_is_no_json(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_script_option_refuses_json_output(answer, capsys) -> None:  # type: ignore[no-untyped-def]
     assert run("uninstall", "--script", "/tmp/undo.sh", "--output", "json") == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "NQR-USE-014" and not os.path.exists("/tmp/undo.sh")
 
@@ -303,7 +303,7 @@ def test_a_script_is_no_json(answer, capsys) -> None:  # type: ignore[no-untyped
         (["uninstall", "--script", "-"], "NQR_OUTPUT", "json", "NQR-USE-014"),
     ],
 )
-def test_a_variable_that_can_do_nothing_is_refused_as_its_flag_is(  # type: ignore[no-untyped-def]
+def test_variable_without_effect_is_refused_like_its_flag(  # type: ignore[no-untyped-def]
     words, variable, value, code, answer, capsys, monkeypatch
 ) -> None:
     answer("install", Summary("ok", 0))
@@ -332,7 +332,7 @@ def test_an_unexpected_error_is_coded_and_its_trace_is_in_the_log_only(answer, c
     assert log.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_locked_installer_is_told_and_leaves(answer, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_locked_installer_reports_the_lock_and_exits(answer, capsys) -> None:  # type: ignore[no-untyped-def]
     answer("install", Summary("failed", 1, failure=Locked("NQR-ENG-020", "Held by 12.", "Wait.")))
     assert run("install", "--non-interactive") == 1
     said = capsys.readouterr()
@@ -348,7 +348,7 @@ def test_purging_without_anyone_to_ask_needs_non_interactive(answer, capsys) -> 
     assert asked.purge_data and asked.drop_database and asked.keep_packages
 
 
-def test_the_environment_cannot_keep_an_installation_from_being_removed(answer, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_uninstall_works_with_a_bad_environment(answer, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("WITH_UI", "perhaps")
     answer("uninstall", Summary("ok", 0, 3, phases=(PhaseSummary("uninstall", 3),)))
     assert run("uninstall", "--non-interactive") == 0

@@ -37,13 +37,13 @@ def url() -> Iterator[str]:
         server.shutdown()
 
 
-def test_without_a_terminal_it_prints_sends_and_ends(url: str) -> None:
+def test_console_without_a_terminal_pipes_input_and_output(url: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, url], input=b"root\n", capture_output=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == b"web1 login: you said root\n"
 
 
-def test_without_input_it_still_shows_the_prompt(url: str) -> None:
+def test_console_without_input_shows_the_prompt(url: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, url], stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
     assert (done.returncode, done.stdout) == (0, b"web1 login: ")
 

@@ -35,7 +35,9 @@ def finished(output: str, folder: Path, *, gone: bool, failure: NqrError | None 
 
 @pytest.mark.parametrize("output", ["text", "json"])
 @pytest.mark.parametrize("failed", [False, True])
-def test_a_log_that_is_gone_is_not_named(output: str, failed: bool, log_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_does_not_name_a_missing_log(
+    output: str, failed: bool, log_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     failure = StepFailed("NQR-ENG-005", "Not everything could be undone.", "Run it again.") if failed else None
     finished(output, log_folder, gone=True, failure=failure)
     said = capsys.readouterr()
@@ -43,7 +45,7 @@ def test_a_log_that_is_gone_is_not_named(output: str, failed: bool, log_folder: 
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
-def test_a_log_that_is_there_is_named(output: str, log_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_names_an_existing_log(output: str, log_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finished(output, log_folder, gone=False)
     assert str(log_folder) in capsys.readouterr().out
 

@@ -13,7 +13,7 @@ from nqrust.installer.reporting.plain import PlainReporter
 CLIPBOARD = "\x1b]52;c;AAAA\x07"
 
 
-def test_what_a_terminal_obeys_is_shown_as_a_sign_in_tables_and_errors() -> None:
+def test_control_characters_are_shown_as_symbols_in_tables_and_errors() -> None:
     assert output.cell(f"panic: {CLIPBOARD}x\r") == "panic: \ufffd]52;c;AAAA\ufffdx\ufffd"
     assert output.cell(["a\0", "b"]) == "a\ufffd, b" and output.cell("größer") == "größer"
     out, err = io.StringIO(), io.StringIO()

@@ -54,7 +54,7 @@ def given(monkeypatch: pytest.MonkeyPatch, *lines: str) -> int:
     return run(["user", "password", "ann"])
 
 
-def test_two_lines_of_standard_input(
+def test_password_is_changed_from_two_lines_of_standard_input(
     manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert given(monkeypatch, CURRENT, NEW) == 0
@@ -71,7 +71,7 @@ def test_two_lines_of_standard_input(
         ((CURRENT, "eleven-char"), "The new password cannot be"),
     ],
 )
-def test_what_cannot_be_a_password_is_not_sent(
+def test_invalid_password_is_not_sent(
     manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lines: tuple[str, ...], what: str
 ) -> None:
     assert given(monkeypatch, *lines) == 2
@@ -80,13 +80,15 @@ def test_what_cannot_be_a_password_is_not_sent(
     assert manager.asked == []
 
 
-def test_a_wrong_current_password(manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_current_password_is_refused(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert given(monkeypatch, "not the right one", NEW) != 0
     assert "NQR-API-107" in capsys.readouterr().err
     assert [path for _, path, _ in manager.asked] == ["/v1/auth/login"]
 
 
-def test_the_session_made_for_it_ends_when_the_change_is_refused(
+def test_refused_password_change_ends_its_session(
     manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manager.taken = True
@@ -96,7 +98,7 @@ def test_the_session_made_for_it_ends_when_the_change_is_refused(
 
 
 @pytest.mark.parametrize(("again", "code"), [(NEW, 0), ("yet another one", 2)])
-def test_at_a_terminal_it_asks_and_shows_nothing(manager: Manager, again: str, code: int) -> None:
+def test_password_prompt_hides_the_input(manager: Manager, again: str, code: int) -> None:
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "nqrust.cli", "user", "password", "ann", "--manager", manager.url]
     program = subprocess.Popen(

@@ -105,7 +105,7 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
     server.server_close()
 
 
-def test_create_waits_for_the_guest_and_prints_where_it_is(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vm_create_waits_for_the_guest_and_prints_its_address(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
     words = "vm create --name web1 --image tiny --vcpus 1 --memory 1G --tag a --tag b --start --wait"
     assert run(words.split()) == 0
     assert capsys.readouterr().out.split() == [
@@ -129,7 +129,7 @@ def test_create_waits_for_the_guest_and_prints_where_it_is(manager: Manager, cap
     assert manager.looks >= 3
 
 
-def test_ls_is_the_apis_own_document(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vm_ls_json_is_the_api_document(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["vm", "ls", "--output", "json"]) == 0
     (vm,) = json.loads(capsys.readouterr().out)["items"]
     assert {name: vm[name] for name in ("id", "name", "state", "desired_state", "host", "ip", "mac", "boot_id")} == {
@@ -137,7 +137,7 @@ def test_ls_is_the_apis_own_document(manager: Manager, capsys: pytest.CaptureFix
     }
 
 
-def test_ls_is_a_table_for_people(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vm_ls_prints_a_table(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["vm", "ls"]) == 0
     head, row = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["NAME", "STATE", "IP", "HOST"]
@@ -161,14 +161,12 @@ def test_refusals_are_coded_with_a_cure(
     assert said.startswith(f"{code}  ") and cure in said
 
 
-def test_the_join_token_stands_alone_so_that_it_can_be_put_into_a_file(
-    manager: Manager, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_join_token_is_the_only_output(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["host", "token", "--ttl", "600"]) == 0
     assert capsys.readouterr().out == "nqr_join\n"
 
 
-def test_what_no_flag_says_is_left_to_the_template(manager: Manager) -> None:
+def test_vm_create_leaves_unset_options_to_the_template(manager: Manager) -> None:
     assert run(["vm", "create", "--name", "web1", "--template", "small", "--memory", "1G", "--no-autostart"]) == 0
     _, _, body = manager.asked[0]
     assert body == {"name": "web1", "template": "small", "memory_mib": 1024, "autostart": False, "start": True}
@@ -201,9 +199,7 @@ def test_the_images_own_network_can_be_left_alone(manager: Manager, words: str) 
         "volume attach web1 --size 1G --timeout 9 --no-wait",
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused_before_anybody_is_asked(
-    manager: Manager, capsys: pytest.CaptureFixture[str], words: str
-) -> None:
+def test_invalid_options_are_refused_before_any_request(manager: Manager, capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert run(words.split()) == 2
     assert "NQR-USE-003" in capsys.readouterr().err
     assert manager.asked == []
@@ -292,7 +288,7 @@ def test_a_volume_is_detached_and_where_it_stays_is_told(manager: Manager, capsy
         ("volume detach web1 vdb", [GOES], [STAYS]),
     ],
 )  # fmt: skip
-def test_a_volume_that_does_not_come_or_go_is_a_failure(
+def test_failed_volume_attach_or_detach_is_an_error(
     manager: Manager, capsys: pytest.CaptureFixture[str], words: str, first: list[Any], then: list[Any]
 ) -> None:
     manager.volumes, manager.later, manager.error = first, then, "The disk is full."

@@ -57,7 +57,7 @@ def test_unknown_vms_are_listed(asked: list[Any], capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out)["items"][0]["id"] == "v9"
 
 
-def test_one_is_adopted_under_a_new_name(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_vm_is_adopted_under_a_new_name(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["vm", "adopt", "v9", "--name", "web9"]) == 0
     assert asked == [("POST", "/v1/vms/adopt", {"id": "v9", "name": "web9"})]
     assert "web9" in capsys.readouterr().out
@@ -65,18 +65,18 @@ def test_one_is_adopted_under_a_new_name(asked: list[Any], capsys: pytest.Captur
     assert asked[1][2] == {"id": "v9"}
 
 
-def test_a_name_that_cannot_be_is_refused_here(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_cli_refuses_an_invalid_vm_name(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["vm", "adopt", "v9", "--name", "Web 9"]) == 2
     assert "NQR-USE-003" in capsys.readouterr().err and asked == []
 
 
-def test_one_is_deleted(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_vm_is_deleted(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["vm", "rm", "--unknown", "v9"]) == 0
     assert asked == [("DELETE", "/v1/unknown-vms/v9", None)]
     assert capsys.readouterr().out == "deleted v9\n"
 
 
-def test_a_start_of_a_vm_that_died_is_no_success(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_vm_start_fails_when_the_vm_died(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     """The manager's record says that it runs; its host says that it does not."""
     assert run(["vm", "start", "web9", "--wait"]) != 0
     assert "NQR-API-197" in (said := capsys.readouterr().err) and "signal 9" in said

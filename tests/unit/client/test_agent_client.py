@@ -28,7 +28,7 @@ async def agent(answer: bytes) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_its_connections_probe_a_silent_host() -> None:
+async def test_agent_connections_use_tcp_keepalive() -> None:
     seen: list[dict[tuple[int, int], int]] = []
 
     async def look(answer: httpx.Response) -> None:
@@ -44,7 +44,7 @@ async def test_its_connections_probe_a_silent_host() -> None:
     assert noticed == probes[socket.TCP_USER_TIMEOUT] / 1000, "the same by either way"
 
 
-async def test_an_agent_that_ends_the_connection_did_not_answer() -> None:
+async def test_closed_agent_connection_counts_as_no_answer() -> None:
     async with agent(b"") as url, AgentClient(url, "token") as client:
         with pytest.raises(AgentUnreachable, match=url):
             await client.health()

@@ -82,7 +82,7 @@ def test_requests_carry_token_key_and_body(connect: Any) -> None:
     assert seen[1].url.raw_path == b"/v1/vms/a%2Fb/stop" and json.loads(seen[1].content)["force"] is True
 
 
-def test_volumes_come_and_go_under_their_vm(connect: Any) -> None:
+def test_client_attaches_and_detaches_volumes_of_a_vm(connect: Any) -> None:
     seen: list[httpx.Request] = []
     client = connect(answering(202, VM, seen))
     client.send(calls.attach_volume("a/b", VolumeCreate(size_mib=64, keep=True)))
@@ -96,7 +96,7 @@ def test_volumes_come_and_go_under_their_vm(connect: Any) -> None:
     assert [json.loads(one.content) for one in seen[:2]] == [{"size_mib": 64, "keep": True}, {"name": "data1"}]
 
 
-def test_sign_in_is_remembered(connect: Any) -> None:
+def test_client_keeps_its_session_after_sign_in(connect: Any) -> None:
     seen: list[httpx.Request] = []
     session = {"token": "nqr_new", "expires_at": "2026-01-01T00:00:00Z", "username": "admin", "role": "admin"}
     client = connect(answering(200, session, seen), token=None)
@@ -119,7 +119,7 @@ def test_an_error_that_is_no_problem_is_still_an_error(connect: Any) -> None:
     assert refused.value.status == 502 and refused.value.problem.status == 502
 
 
-def test_a_password_goes_in_the_body_and_a_short_one_nowhere(connect: Any) -> None:
+def test_password_is_sent_in_the_body_and_a_short_one_is_not_sent(connect: Any) -> None:
     seen: list[httpx.Request] = []
     client = connect(answering(204, None, seen))
     assert client.send(calls.change_password("the current one", "the new password")) is None
@@ -140,7 +140,7 @@ def test_client_reports_an_unreachable_manager(connect: Any, fault: Exception) -
     assert "http://manager:18080" in str(away.value) and away.value.cure
 
 
-def test_an_answer_that_is_not_the_managers_is_as_good_as_none(connect: Any) -> None:
+def test_answer_of_another_server_counts_as_unreachable(connect: Any) -> None:
     with pytest.raises(Unreachable, match="unreadable"):
         connect(lambda request: httpx.Response(200, text="<html>hello")).send(calls.list_vms())
 
@@ -173,7 +173,7 @@ def test_wait_for_the_guest_through_a_restart_of_the_manager(connect: Any) -> No
     assert client.wait_for("web1", "guest_up", timeout=5).ip == "10.0.0.10"
 
 
-def test_wait_for_deletion_and_for_anything(connect: Any) -> None:
+def test_client_waits_for_deletion_and_for_any_condition(connect: Any) -> None:
     assert connect(states({"state": "deleting"}, None)).wait_for("web1", "deleted", timeout=5) is None
     assert connect(states({}, {"vcpus": 4})).wait_for("web1", lambda vm: vm.vcpus == 4, timeout=5).vcpus == 4
 
@@ -199,7 +199,7 @@ def test_console_url(connect: Any) -> None:
     assert url == "ws://manager:18080/v1/vms/0b/console?ticket=a%2Fb%2Bc"
 
 
-def test_both_clients_offer_the_same() -> None:
+def test_sync_and_async_clients_have_the_same_methods() -> None:
     def public(kind: type) -> dict[str, list[str]]:
         return {
             name: list(inspect.signature(member).parameters)

@@ -71,7 +71,7 @@ def test_a_vm_has_to_run_for_a_while_unless_its_guest_reports() -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped"])
-def test_a_vm_that_ends_meanwhile_is_a_failure(state: str) -> None:
+def test_waiting_fails_when_the_vm_ends(state: str) -> None:
     wait = waiting(steady=2.0)
     over(wait, vm())
     over(wait, vm())
@@ -79,7 +79,7 @@ def test_a_vm_that_ends_meanwhile_is_a_failure(state: str) -> None:
         over(wait, vm(state, error="it crashed"))
 
 
-def test_a_vm_that_comes_back_by_itself_is_waited_for() -> None:
+def test_waiting_continues_while_a_vm_restarts_automatically() -> None:
     wait = waiting()
     over(wait, vm())
     assert not over(wait, vm("starting", error="it crashed"))

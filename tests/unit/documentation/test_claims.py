@@ -51,7 +51,7 @@ def test_a_row_names_tests_or_says_why_not() -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in claims.rows() if row.tests], ids=lambda row: row.name)
-def test_its_tests_are_there_and_run(row: Row) -> None:
+def test_tests_of_each_claim_exist_and_run(row: Row) -> None:
     assert [why for test in row.tests if (why := claims.missing(test))] == []
 
 

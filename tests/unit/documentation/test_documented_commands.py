@@ -40,7 +40,7 @@ def test_commands_within_sentences_exist(page: str) -> None:
             if (wrong := commands.problem(words, complete=False, prose=True))] == []  # fmt: skip
 
 
-def test_commands_that_are_said_to_be_missing_are() -> None:
+def test_commands_documented_as_missing_do_not_exist() -> None:
     for words in NOT_IN_THIS_VERSION:
         assert f"no `nqr {words}`" in pages.text("docs/reference/known-issues.md")
         assert commands.problem([words], complete=False)
@@ -61,7 +61,7 @@ def test_commands_in_messages_exist() -> None:
 
 
 @pytest.mark.parametrize("script", ["install.sh", "uninstall.sh"])
-def test_the_scripts_tell_options_that_exist(script: str) -> None:
+def test_scripts_name_only_existing_options(script: str) -> None:
     """Their own help, for when nqr cannot run yet."""
     text = (ROOT / "scripts" / "install" / script).read_text()
     usage = (
@@ -76,7 +76,7 @@ def test_the_scripts_tell_options_that_exist(script: str) -> None:
         assert option == "--help" or commands.problem(words, complete=False) == "", words
 
 
-def test_every_block_says_what_it_is() -> None:
+def test_every_code_block_has_a_language() -> None:
     assert [place(block) for page in pages.pages() for block in pages.blocks(page) if block.language not in LANGUAGES] == []
 
 

@@ -9,7 +9,7 @@ from nqrust.host.errors import CommandFailed, NoSpace, PathError, ProgramMissing
 from nqrust.host.port import Command, Completed, command
 
 
-def test_an_unforeseen_program_cannot_be_caught_by_accident() -> None:
+def test_unexpected_program_raises_an_uncatchable_error() -> None:
     host = FakeHost.debian12()
     with pytest.raises(UnexpectedCall):
         try:
@@ -46,7 +46,7 @@ def test_a_program_can_change_the_machine() -> None:
     host.write_file("/opt/a", b"", owner="nqrust", group="nqrust")
 
 
-def test_failures_come_at_the_change_they_were_asked_for() -> None:
+def test_fake_failure_happens_at_the_requested_change() -> None:
     host = FakeHost.debian12()
     host.fail_at(2, NoSpace("/opt/b", "the file system is full"))
     host.write_file("/opt/a", b"1")
@@ -61,7 +61,7 @@ def test_failures_come_at_the_change_they_were_asked_for() -> None:
     assert [change[1] for change in host.mutations] == ["/opt/a", "/opt/b", "/opt/c"]
 
 
-def test_what_is_refused_is_not_counted_and_reading_changes_nothing() -> None:
+def test_refused_changes_and_reads_are_not_counted() -> None:
     host = FakeHost.debian12()
     before = host.state()
     with pytest.raises(PathError):
@@ -71,7 +71,7 @@ def test_what_is_refused_is_not_counted_and_reading_changes_nothing() -> None:
     assert host.mutations == [] and host.state() == before
 
 
-def test_states_compare_by_what_can_be_seen() -> None:
+def test_fake_host_states_compare_by_visible_content() -> None:
     host = FakeHost.debian12()
     other = host.copy()
     other.write_file("/opt/a", b"x")
@@ -94,7 +94,7 @@ def test_a_mount_is_not_removed() -> None:
     assert host.read_text("/srv/fc/vms/disk") == "precious"
 
 
-def test_time_passes_only_in_sleep() -> None:
+def test_fake_clock_advances_only_in_sleep() -> None:
     host = FakeHost.debian12()
     before = (host.now(), host.monotonic())
     host.sleep(2.5)

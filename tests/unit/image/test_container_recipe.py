@@ -60,7 +60,7 @@ def silent(text: str, fraction: float | None) -> None:
     return None
 
 
-def test_apt_chooses_for_an_empty_system_and_the_result_is_a_repository(host: FakeHost) -> None:
+def test_apt_resolves_for_an_empty_system_into_a_repository(host: FakeHost) -> None:
     made = container_packages.repository(host, CACHE, SELECTION, silent)
     assert made.source == f"deb [trusted=yes] copy:{FOLDER} ./"
     assert made.include == ("crun", "podman", "containernetworking-plugins"), "the alternative that this release has"
@@ -163,7 +163,7 @@ def test_a_wget_that_dies_of_a_timeout_is_replaced(host: FakeHost, root: str) ->
     assert script.startswith("#!/bin/busybox sh\n") and "busybox timeout" in script
 
 
-def test_netavark_is_used_where_it_is(host: FakeHost, root: str) -> None:
+def test_netavark_is_used_where_available(host: FakeHost, root: str) -> None:
     host.put(f"{root}/usr/lib/podman/netavark", b"")
     host.put(f"{root}/etc/cni/net.d/87-podman-bridge.conflist", b"{}")
     container_rootfs.complete(host, root, FILES, "/s/guest-agent")
@@ -204,7 +204,7 @@ def test_the_disk_holds_the_content_and_room_for_an_image(host: FakeHost) -> Non
 
 
 @pytest.mark.parametrize(("lacks", "code"), [("agent", "NQR-IMG-007"), ("mmdebstrap", "NQR-IMG-020"), ("room", "NQR-IMG-022")])
-def test_what_is_lacking_is_said_before_anything_is_made(host: FakeHost, lacks: str, code: str) -> None:
+def test_missing_requirement_is_reported_before_the_build(host: FakeHost, lacks: str, code: str) -> None:
     host.put_directory("/srv/images")
     if lacks != "agent":
         host.put("/opt/guest-agent", b"\x7fELF")
@@ -218,7 +218,7 @@ def test_what_is_lacking_is_said_before_anything_is_made(host: FakeHost, lacks: 
     assert caught.value.code == code and caught.value.cure and host.mutations == []
 
 
-def test_a_build_that_fails_leaves_what_was_there(host: FakeHost) -> None:
+def test_failed_build_keeps_the_earlier_image(host: FakeHost) -> None:
     host.put("/srv/images/container-runtime/image.json", b"former")
     host.put("/srv/images/.container-runtime.building/scratch/root/usr/bin/podman", b"of a build that was cut off")
     host.put("/opt/guest-agent", b"\x7fELF")

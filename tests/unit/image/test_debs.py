@@ -90,7 +90,7 @@ def test_a_failed_download_says_what_to_do(host: FakeHost) -> None:
     assert caught.value.code == "NQR-IMG-002" and "apt-get update" in caught.value.cure
 
 
-def test_stanzas() -> None:
+def test_package_index_stanzas_are_parsed() -> None:
     package = parse_package(STANZA)
     assert package == Package("busybox-static", "1:1.35.0-4", len(CONTENT), SHA, "libc6 (>= 2.36) | other, kmod")
     assert dependency_names(package.depends) == ["libc6", "other", "kmod"]

@@ -27,7 +27,7 @@ MANIFEST = ImageManifest.model_validate(
         (0o755, "100", "root", True),
     ],
 )
-def test_nothing_is_built_where_others_may_rename(mode: int, owner: str, group: str, refused: bool) -> None:
+def test_build_refuses_a_folder_that_other_users_can_write(mode: int, owner: str, group: str, refused: bool) -> None:
     host = FakeHost.debian12()
     host.put_directory("/srv/images", mode=mode, owner=owner, group=group)
     host.put("/srv/images/tiny/image.json", "former")

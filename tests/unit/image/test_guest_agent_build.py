@@ -31,7 +31,7 @@ def compiles(content: bytes) -> object:
     return answer
 
 
-def test_rustc_alone_will_do(host: FakeHost) -> None:
+def test_guest_agent_builds_with_rustc_alone(host: FakeHost) -> None:
     host.install("rustc")
     host.on("/usr/bin/rustc", "--edition", prefix=True, changes=True, answer=compiles(BINARY))
     build_guest_agent(host, SOURCE, TARGET)
@@ -50,7 +50,7 @@ def test_an_old_cargo_is_no_obstacle(host: FakeHost) -> None:
     assert host.read_bytes(TARGET) == BINARY
 
 
-def test_without_a_compiler(host: FakeHost) -> None:
+def test_guest_agent_build_without_a_compiler_is_refused(host: FakeHost) -> None:
     with pytest.raises(ImageError) as caught:
         build_guest_agent(host, SOURCE, TARGET)
     assert caught.value.code == "NQR-REL-030" and "rustc" in caught.value.cure
@@ -67,7 +67,7 @@ def test_a_failing_compiler_is_quoted(host: FakeHost) -> None:
 
 
 @pytest.mark.parametrize("content", [b"no elf", b"\x7fELF /lib64/ld-linux-x86-64.so.2", b"\x7fELF" + b"x" * (3 << 20)])
-def test_what_is_not_a_static_binary_is_refused(host: FakeHost, content: bytes) -> None:
+def test_dynamic_guest_agent_binary_is_refused(host: FakeHost, content: bytes) -> None:
     host.install("rustc")
     host.on("/usr/bin/rustc", "--edition", prefix=True, changes=True, answer=compiles(content))
     with pytest.raises(ImageError) as caught:

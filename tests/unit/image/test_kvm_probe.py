@@ -28,7 +28,7 @@ def answering(host: FakeHost, answer: object) -> kvm_probe.Verdict:
     return kvm_probe.boot_canary(host, FOLDER, accel="tcg", deadline=15)
 
 
-def test_a_boot_is_a_yes(host: FakeHost) -> None:
+def test_kvm_probe_passes_when_the_canary_boots(host: FakeHost) -> None:
     assert answering(host, f"SeaBIOS\n{kvm_probe.MARKER}\n").booted
 
 
@@ -41,7 +41,7 @@ def test_a_boot_is_a_yes(host: FakeHost) -> None:
         Completed(("qemu",), 0, "", ""),
     ],
 )
-def test_anything_else_is_a_no_with_a_reason(host: FakeHost, answer: object) -> None:
+def test_kvm_probe_fails_with_a_reason_without_a_boot(host: FakeHost, answer: object) -> None:
     verdict = answering(host, answer)
     assert not verdict.booted and verdict.reason.endswith(".")
 

@@ -36,11 +36,11 @@ def test_dependencies_come_first_and_once() -> None:
         assert all(order.index(needed) < order.index(name) for needed in modules.depends(KERNEL[name]))
 
 
-def test_what_is_built_in_needs_no_file() -> None:
+def test_built_in_module_needs_no_file() -> None:
     assert closure("ext4", "failover", builtin=frozenset({"ext4"})) == (["failover"], [])
 
 
-def test_what_exists_nowhere_is_told() -> None:
+def test_missing_module_is_reported() -> None:
     assert closure("ext4") == ([], ["ext4"])
     assert closure("broken")[1] == ["broken"]
 
@@ -53,7 +53,7 @@ def test_what_exists_nowhere_is_told() -> None:
         ("x.ko.zst", "x"),
     ],
 )
-def test_names(path: str, name: str) -> None:
+def test_module_file_names_are_normalised(path: str, name: str) -> None:
     assert modules.module_name(path) == name
 
 

@@ -29,7 +29,7 @@ def bzimage(packed: bytes, *, protocol: int = 0x020F) -> bytes:
 @pytest.mark.parametrize(
     "content", [b"", b"junk" * 400, bzimage(b"????"), bzimage(gzip.compress(b"no elf")), bzimage(gzip.compress(KERNEL)[:50])]
 )
-def test_what_is_no_kernel_is_refused_with_a_cure(content: bytes, tmp_path: Path) -> None:
+def test_file_that_is_no_kernel_is_refused_with_a_cure(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").write_bytes(content)
     with pytest.raises(ImageError) as caught:
         write_vmlinux(LocalHost(), str(tmp_path / "vmlinuz"), str(tmp_path / "vmlinux"))

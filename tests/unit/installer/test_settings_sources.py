@@ -150,7 +150,7 @@ def test_relative_paths_start_where_the_user_is(tmp_path: Path) -> None:
     assert found.settings.release.source_dir == str(tmp_path / "src")
 
 
-def test_what_is_remembered_gives_the_same_settings_again() -> None:
+def test_remembered_settings_round_trip() -> None:
     first = gather(flags={"mode": "minimal", "network.bridge_name": "br7", "vmm": "qemu"}, environ={}).settings
     again = gather(flags={}, environ={}, recorded=remembered(first)).settings
     assert again == first
@@ -172,7 +172,7 @@ def test_the_table_covers_every_setting_and_every_mode() -> None:
     assert set(MODE_DEFAULTS) == {mode.value for mode in Mode}
 
 
-def test_every_yes_has_its_no_and_every_flag_a_variable() -> None:
+def test_every_flag_has_a_negative_form_and_a_variable() -> None:
     for option in OPTIONS:
         assert option.nqr_env.startswith("NQR_")
         if option.flag.startswith("--with-"):

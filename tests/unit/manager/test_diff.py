@@ -131,7 +131,7 @@ SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
-def test_situation(name: str) -> None:
+def test_diff_gives_the_expected_actions_for_each_situation(name: str) -> None:
     rows, inventories, expected = SITUATIONS[name]
     actions = diff(rows, [HOST], inventories, NOW, {})
     assert [type(action) for action in actions] == expected
@@ -178,7 +178,7 @@ def test_only_a_delete_on_record_removes_a_vm_without_a_row() -> None:
     assert diff([vm()], [HOST], inventory(seen()), NOW, {}, deleted={"v1"}) == [], "a VM with a row lives"
 
 
-def test_what_is_looked_up_among_the_deletes() -> None:
+def test_unknown_vms_and_taps_are_checked_against_recorded_deletes() -> None:
     found = inventory(seen(), seen(vm_id="v2"), taps=(TAP, TAP.model_copy(update={"vm_id": None})))
     assert strangers([vm()], found) == {"v2", "gone"}
 
@@ -197,11 +197,11 @@ def test_what_is_looked_up_among_the_deletes() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_reconciler_that_is_off_writes_down_what_it_sees_and_no_more(action: Action, expected: Action | None) -> None:
+def test_disabled_reconciler_only_records_states(action: Action, expected: Action | None) -> None:
     assert only_seen(action) == expected
 
 
-def test_what_ended_while_the_reconciler_was_off_is_as_its_policy_says_once_it_is_on() -> None:
+def test_reenabled_reconciler_applies_the_policy_to_ended_vms() -> None:
     """Its row says stopped; what is wanted tells whether it comes back."""
     for wanted, after in ((D.running, [Repeat("v1", 3, "start")]), (D.stopped, [])):
         row = vm(state=S.stopped, desired=wanted, generation=3)
@@ -218,7 +218,7 @@ def test_what_ended_while_the_reconciler_was_off_is_as_its_policy_says_once_it_i
     ],
     ids=["of a running VM", "of one being created", "of one only the host knows", "not ours"],
 )
-def test_other_taps_stay(rows: list[VmRow], vms: list[VmStatus], owner: str | None) -> None:
+def test_unrelated_taps_stay(rows: list[VmRow], vms: list[VmStatus], owner: str | None) -> None:
     tap = TAP.model_copy(update={"vm_id": owner})
     actions = diff(rows, [HOST], inventory(*vms, taps=(tap,)), NOW, {("h1", "tap1"): NOW - timedelta(hours=1)})
     assert not [action for action in actions if isinstance(action, RemoveTap)]
@@ -265,7 +265,7 @@ hosts_strategy = st.sampled_from(HostState)
 
 
 @given(rows_strategy, maybe_inventory, maybe_inventory, hosts_strategy, hosts_strategy)
-def test_whatever_the_situation(
+def test_diff_invariants_hold_in_any_situation(
     rows: list[VmRow], one: Inventory | None, two: Inventory | None, s1: HostState, s2: HostState
 ) -> None:
     hosts = [HostRow("h1", "h1", "boot-1", s1, s1), HostRow("h2", "h2", "boot-1", s2, s2)]
@@ -291,7 +291,7 @@ def test_whatever_the_situation(
 
 
 @given(rows_strategy, maybe_inventory)
-def test_nothing_to_do_when_all_is_well(rows: list[VmRow], one: Inventory | None) -> None:
+def test_diff_of_a_converged_platform_is_empty(rows: list[VmRow], one: Inventory | None) -> None:
     settled = [replace(row, host_id="h1", desired=D.running, state=S.running, busy=False, host_boot_id="boot-1") for row in rows]
     fitting = inventory(*[seen(vm_id=row.id) for row in settled])
     assert diff(settled, [HOST], fitting, NOW, {}) == []

@@ -41,7 +41,7 @@ def but(host: Candidate, **more: Any) -> Candidate:
         ([but(BIG, name="b"), but(BIG, name="a")], Demand(1, 256, 100), "a"),
     ],
 )
-def test_schedule(hosts: list[Candidate], demand: Demand, expected: str) -> None:
+def test_scheduler_chooses_the_expected_host(hosts: list[Candidate], demand: Demand, expected: str) -> None:
     assert choose(hosts, demand, overcommit=8).name == expected
 
 
@@ -55,7 +55,7 @@ def test_schedule(hosts: list[Candidate], demand: Demand, expected: str) -> None
         ([BIG], Demand(1, 1, 1, host="none"), False, "no host named none"),
     ],
 )
-def test_why_nowhere(hosts: list[Candidate], demand: Demand, later: bool, reason: str) -> None:
+def test_scheduler_explains_why_no_host_fits(hosts: list[Candidate], demand: Demand, later: bool, reason: str) -> None:
     with pytest.raises(NoHost, match=reason) as error:
         choose(hosts, demand, overcommit=8)
     assert error.value.later is later
@@ -76,7 +76,7 @@ def test_addresses_are_in_range_free_and_found_while_there_are_any(taken: set[in
     assert found is not None and found not in used and 10 <= int(found.rsplit(".", 1)[1]) <= 14
 
 
-def test_addresses_go_round() -> None:
+def test_address_pool_wraps_around() -> None:
     assert [next_address(NETWORK, set(), last) for last in (None, "10.0.0.10", "10.0.0.14")] == [
         "10.0.0.10",
         "10.0.0.11",
@@ -119,7 +119,7 @@ def test_a_key_waits_a_quarter_of_an_hour_at_most_however_often_it_failed() -> N
     assert throttle.wait("ann", "192.0.2.1") == 900
 
 
-def test_an_allowance_comes_back_with_time() -> None:
+def test_rate_allowance_refills_with_time() -> None:
     time = [0.0]
     allowance = Allowance(2, seconds=60.0, clock=lambda: time[0])
     assert [allowance.take() for _ in range(3)] == [True, True, False]

@@ -29,7 +29,7 @@ class Socket:
         ((b"a" * 100_000,), "a" * 100_000),
     ],
 )
-async def test_pieces(messages: tuple[bytes | str, ...], said: str) -> None:
+async def test_console_output_is_relayed_in_bounded_pieces(messages: tuple[bytes | str, ...], said: str) -> None:
     written: list[str] = []
     await receive(Socket(*messages), written.append)  # type: ignore[arg-type]
     assert "".join(written) == said
@@ -44,5 +44,5 @@ async def test_pieces(messages: tuple[bytes | str, ...], said: str) -> None:
         (None, "The console was closed: the connection was lost."),
     ],
 )
-def test_why_it_was_closed_is_told_without_the_numbers(frame: Close | None, said: str) -> None:
+def test_console_close_reason_is_shown_without_its_code(frame: Close | None, said: str) -> None:
     assert why(ConnectionClosedError(frame, None)) == said

@@ -45,7 +45,7 @@ def test_salts_are_random_and_of_full_length() -> None:
     assert re.fullmatch(r"\$6\$[./0-9A-Za-z]{16}\$[./0-9A-Za-z]{86}", first)
 
 
-def test_the_interface_takes_it() -> None:
+def test_api_accepts_the_password_hash() -> None:
     assert GuestUser(name="ann", password_hash=crypt("pässwörd")).password_hash
 
 

@@ -18,29 +18,29 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
     ("value", "said"),
     [(0, "0 MiB"), (256, "256 MiB"), (1536, "1.5 GiB"), (1024, "1 GiB"), (102400, "100 GiB"), (3 * 1024 * 1024, "3 TiB")],
 )
-def test_mib(value: int, said: str) -> None:
+def test_memory_size_is_formatted(value: int, said: str) -> None:
     assert fmt.mib(value) == said
 
 
 @pytest.mark.parametrize(("value", "said"), [(0, "0 B"), (1023, "1023 B"), (33554432, "32 MiB"), (1 << 40, "1 TiB")])
-def test_size(value: int, said: str) -> None:
+def test_byte_size_is_formatted(value: int, said: str) -> None:
     assert fmt.size(value) == said
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"), [(-5, "0 s"), (45, "45 s"), (200, "3 min"), (7500, "2 h 5 min"), (7200, "2 h"), (90000, "1 d 1 h")]
 )
-def test_duration(seconds: float, said: str) -> None:
+def test_duration_is_formatted(seconds: float, said: str) -> None:
     assert fmt.duration(seconds) == said
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(1, "just now"), (30, "30 s ago"), (7500, "2 h ago"), (90000, "1 d ago")])
-def test_ago(seconds: float, said: str) -> None:
+def test_age_is_formatted(seconds: float, said: str) -> None:
     at = NOW - timedelta(seconds=seconds)
     assert fmt.ago(at, NOW) == said == fmt.ago(at.replace(tzinfo=None), NOW)
 
 
-def test_never() -> None:
+def test_missing_time_is_shown_as_a_dash() -> None:
     assert fmt.ago(None) == "–"
 
 
@@ -68,11 +68,11 @@ def test_names_that_are_free() -> None:
 
 
 @pytest.mark.parametrize("target", [None, "", "x", "//evil", "/\\evil", "https://evil", "/sign-in", "/a\nb", "/a\\b"])
-def test_where_not_to_go_after_signing_in(target: str | None) -> None:
+def test_unsafe_sign_in_target_becomes_the_start_page(target: str | None) -> None:
     assert fmt.safe_path(target) == "/"
 
 
-def test_where_to_go() -> None:
+def test_safe_sign_in_target_is_kept() -> None:
     assert fmt.safe_path("/vms/web1") == "/vms/web1"
 
 
@@ -83,7 +83,7 @@ def test_a_target_is_always_a_path_here(target: str) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
-def test_a_share_is_a_share(part: float, whole: float) -> None:
+def test_share_is_between_zero_and_one(part: float, whole: float) -> None:
     assert 0.0 <= fmt.share(part, whole) <= 1.0
 
 
@@ -96,7 +96,7 @@ def test_sizes_as_people_write_them(written: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "two", "-1", "1 KiB", "1 GiB more", "1..5"])
-def test_what_is_no_size(written: str) -> None:
+def test_invalid_size_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match="such as 512 MiB"):
         fmt.to_mib(written)
 

@@ -79,11 +79,11 @@ def host(state: HostState = HostState.online, accel: str = "kvm") -> Host:
         (VmState.pending, {"delete"}),
     ],
 )
-def test_what_can_be_done(state: VmState, verbs: set[str]) -> None:
+def test_vm_state_decides_the_available_actions(state: VmState, verbs: set[str]) -> None:
     assert possible(vm(state)) == verbs
 
 
-def test_a_row() -> None:
+def test_vm_row_shows_size_address_and_host() -> None:
     found = row(vm(ip="10.0.0.10"))
     assert (found["size"], found["ip"], found["host"], found["tone"]) == ("2 vCPUs, 512 MiB", "10.0.0.10", "–", "good")
 
@@ -98,7 +98,7 @@ def test_facts_of_a_vm_without_and_with_a_guest() -> None:
     assert list(before) == list(after), "the facts are brought up to date in place"
 
 
-def test_what_needs_attention() -> None:
+def test_overview_lists_what_needs_attention() -> None:
     quiet = Overview([vm()], [host()], [])
     assert attention(quiet) == []
     loud = Overview([vm(VmState.failed, error="Out of disk.")], [host(HostState.offline), host(accel="tcg")], [])
@@ -117,7 +117,7 @@ def test_roles_include_those_below() -> None:
     assert operator.may(Role.viewer) and operator.may(Role.operator) and not operator.may(Role.admin)
 
 
-def test_a_complaint_names_the_field() -> None:
+def test_validation_error_names_the_field() -> None:
     with pytest.raises(ValidationError) as caught:
         VmCreate(name="web1", image="tiny", memory_mib=1)
     assert complaint(caught.value) == "memory mib: Input should be greater than or equal to 64"
@@ -129,7 +129,7 @@ def test_an_error_is_told_with_its_cure_and_code() -> None:
     assert explain(Refused(502, Problem(title="Bad gateway", status=502))) == "Bad gateway. (NQR-API-199)"
 
 
-def test_what_holds_a_vm_is_told_with_its_accounts_and_tags() -> None:
+def test_vm_facts_show_limits_accounts_and_tags() -> None:
     found = dict(describe(vm(limits=VmLimits(memory_mib=608, cpu_percent=250, tasks=256), users=["ann"], tags=["web", "db"])))
     assert (found["Held to"], found["Accounts"], found["Tags"]) == ("608 MiB memory, 2.5 CPUs, 256 tasks", "ann", "web, db")
     assert dict(describe(vm(limits=VmLimits())))["Held to"] == "–"
@@ -173,12 +173,12 @@ def test_a_download_in_percent() -> None:
     assert images.row(image(download={"done": 0, "total": 0}))["fetched"] == 0
 
 
-def test_what_is_left_of_a_row_is_searched() -> None:
+def test_vm_search_covers_the_visible_columns() -> None:
     found = row(vm(ip="10.0.0.10", tags=["blue"], host="kvm1"))
     assert found["find"] == "web1 running 10.0.0.10 tiny kvm1 blue"
 
 
-def test_what_stands_between_commas_and_on_lines() -> None:
+def test_comma_and_line_lists_are_split() -> None:
     assert words(" web, test,, ") == ["web", "test"] and words(None) == []
     assert lines("a b\n\n  c \n") == ["a b", "c"] and lines(None) == []
 

@@ -56,7 +56,7 @@ def test_what_the_description_says_is_text_and_no_markup() -> None:
     assert "<b>VM</b>" not in html and "&lt;b&gt;VM&lt;/b&gt;" in html
 
 
-def test_shapes_end_though_a_model_contains_itself() -> None:
+def test_shape_of_a_recursive_model_ends() -> None:
     found = shape(API, {"$ref": "#/components/schemas/Vm"})
     assert (found["name"], found["ip"], found["state"]) == ("string", "string", "running | stopped")
     assert "..." in str(found["parts"])

@@ -11,14 +11,14 @@ from nqrust.ui import __main__ as program
 from nqrust.ui.settings import BadSetting, from_environment
 
 
-def test_defaults() -> None:
+def test_ui_settings_have_defaults() -> None:
     found = from_environment({"PORT": "1", "HOSTNAME": "x"})
     assert (found.address, found.port, found.manager_base) == ("0.0.0.0", 3000, "http://127.0.0.1:18080")
     assert len(found.storage_secret) > 30
     assert found.storage_secret not in repr(found)
 
 
-def test_what_is_given() -> None:
+def test_ui_settings_come_from_the_environment() -> None:
     found = from_environment({"UI_BIND": "[::1]:81", "MANAGER_BASE": "https://m.example:8443/", "UI_STORAGE_SECRET": "s"})
     assert (found.address, found.port, found.manager_base, found.storage_secret) == ("::1", 81, "https://m.example:8443", "s")
 
@@ -34,7 +34,7 @@ def test_what_is_given() -> None:
         {"MANAGER_BASE": "ftp://m"},
     ],
 )
-def test_nonsense_is_named_with_its_cure(environment: dict[str, str]) -> None:
+def test_invalid_ui_setting_is_named_with_its_cure(environment: dict[str, str]) -> None:
     with pytest.raises(BadSetting, match="NQR-CFG-190") as caught:
         from_environment(environment)
     assert next(iter(environment)) in caught.value.what and caught.value.cure

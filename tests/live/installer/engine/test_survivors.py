@@ -81,7 +81,7 @@ def test_installer_ends_a_survivor_that_does_not_exit(tmp_path: Path) -> None:
     assert not at_work(children[0])
 
 
-def test_another_process_with_its_number_is_left_alone() -> None:
+def test_installer_leaves_a_process_that_reuses_the_pid_alone() -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
         try:
             assert at_work(Child(other.pid, 1)) == []

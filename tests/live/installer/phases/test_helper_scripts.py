@@ -21,13 +21,13 @@ SCRIPTS = helper_scripts(Layout())
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_they_are_clean_sh(name: str) -> None:
+def test_helper_scripts_pass_shellcheck(name: str) -> None:
     checked = subprocess.run(["shellcheck", "-s", "sh", "-"], input=SCRIPTS[name], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 
 
 @pytest.mark.parametrize("mode", ["production", "manager", "agent"])
-def test_every_mode_installs_them(mode: str) -> None:
+def test_every_mode_installs_the_helper_scripts(mode: str) -> None:
     found = [step for _, step in steps(mode)]
     files = {step.path: step for step in found if isinstance(step, File) and step.path.startswith(FOLDER)}
     assert set(files) == {f"{FOLDER}/{name}" for name in ("uninstall.sh", "verify.sh", "support-bundle.sh")}
@@ -53,11 +53,11 @@ def run(place: Path, name: str, *options: str) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.parametrize("verb", ["uninstall", "verify", "support-bundle"])
-def test_they_hand_every_option_to_nqr(place: Path, verb: str) -> None:
+def test_helper_scripts_pass_every_option_to_nqr(place: Path, verb: str) -> None:
     assert run(place, f"{verb}.sh", "--a", "b c").stdout == f"nqr {verb} --a b c in {place}\n"
 
 
-def test_without_nqr_uninstall_takes_the_undo_script_and_the_others_say_what_to_do(place: Path) -> None:
+def test_helper_scripts_without_nqr_run_the_undo_script_or_explain(place: Path) -> None:
     nqr = place / "installer/venv/bin/nqr"
     nqr.write_text("#!/no/such/python\n")  # the environment's interpreter is gone
     assert run(place, "uninstall.sh", "--purge-data").stdout == "undo.sh --purge-data in /\n"

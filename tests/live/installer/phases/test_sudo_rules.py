@@ -40,7 +40,7 @@ as_service sudo -n "$helper" look
 """
 
 
-def test_the_service_user_may_do_this_and_no_more(tmp_path: Path) -> None:
+def test_sudo_rules_allow_only_the_listed_commands(tmp_path: Path) -> None:
     """In a mount namespace of its own, with /opt, accounts and rules of its own: nothing of this machine is changed."""
     lacking = [program for program in ("sudo", "visudo", "setpriv") if shutil.which(program) is None]
     if lacking:

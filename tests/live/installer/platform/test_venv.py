@@ -61,7 +61,7 @@ def environment(tmp_path: Path, *locks: Path, version: str = "1") -> PythonEnvir
     )
 
 
-def test_it_is_made_offline_and_its_scripts_run(tmp_path: Path, alpha: Path) -> None:
+def test_venv_is_built_offline_and_its_scripts_run(tmp_path: Path, alpha: Path) -> None:
     host, step = LocalHost(), environment(tmp_path, alpha)
     assert isinstance(step.inspect(host), Needed)
     prepared = step.prepare(host)
@@ -76,7 +76,7 @@ def test_it_is_made_offline_and_its_scripts_run(tmp_path: Path, alpha: Path) -> 
     assert not (tmp_path / "venv/bin/pip").exists()
 
 
-def test_its_scripts_run_its_own_modules_whatever_the_caller_has_set(tmp_path: Path, alpha: Path) -> None:
+def test_venv_scripts_ignore_python_variables_of_the_caller(tmp_path: Path, alpha: Path) -> None:
     environment(tmp_path, alpha).apply(LocalHost())
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/alpha.py").write_text("def main():\n    print('another runs')\n")
@@ -86,7 +86,7 @@ def test_its_scripts_run_its_own_modules_whatever_the_caller_has_set(tmp_path: P
         assert (done.returncode, done.stdout) == (0, "alpha runs\n"), done.stderr
 
 
-def test_everybody_may_run_it_whatever_the_umask(tmp_path: Path, alpha: Path) -> None:
+def test_every_user_can_run_the_venv_under_any_umask(tmp_path: Path, alpha: Path) -> None:
     import os
 
     before = os.umask(0o077)
@@ -99,7 +99,7 @@ def test_everybody_may_run_it_whatever_the_umask(tmp_path: Path, alpha: Path) ->
     assert module.stat().st_mode & 0o444 == 0o444
 
 
-def test_a_half_made_environment_is_made_again(tmp_path: Path, alpha: Path) -> None:
+def test_incomplete_venv_is_rebuilt(tmp_path: Path, alpha: Path) -> None:
     class PowerCut(BaseException):
         pass
 
@@ -119,7 +119,7 @@ def test_a_half_made_environment_is_made_again(tmp_path: Path, alpha: Path) -> N
     assert subprocess.run([tmp_path / "venv/bin/alpha"], capture_output=True, check=True).stdout == b"alpha runs\n"
 
 
-def test_another_mode_extends_it_and_going_back_leaves_it(tmp_path: Path, alpha: Path) -> None:
+def test_another_mode_extends_the_venv_and_undo_keeps_it(tmp_path: Path, alpha: Path) -> None:
     host = LocalHost()
     environment(tmp_path, alpha).apply(host)
     inode = (tmp_path / "venv/pyvenv.cfg").stat().st_ino
@@ -149,7 +149,7 @@ def test_a_missing_wheel_is_named(tmp_path: Path, alpha: Path) -> None:
     assert "alpha" in failure.value.what
 
 
-def test_a_lost_script_is_noticed(tmp_path: Path, alpha: Path) -> None:
+def test_missing_venv_script_is_detected(tmp_path: Path, alpha: Path) -> None:
     step = environment(tmp_path, alpha)
     step.apply(LocalHost())
     (tmp_path / "venv/bin/alpha").unlink()
@@ -182,7 +182,7 @@ def test_no_wheel_is_fetched_for_environments_that_are_complete(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("change", "code"), [("hash", "NQR-REL-008"), ("gone", "NQR-REL-007")])
-def test_a_download_that_fails_tells_why(tmp_path: Path, index: Path, change: str, code: str) -> None:
+def test_failed_wheel_download_tells_why(tmp_path: Path, index: Path, change: str, code: str) -> None:
     if change == "hash":
         index.write_text("alpha==1.0 --hash=sha256:" + "0" * 64 + "\n")
     else:
@@ -194,7 +194,7 @@ def test_a_download_that_fails_tells_why(tmp_path: Path, index: Path, change: st
     assert isinstance(step.inspect(LocalHost()), Needed)
 
 
-def test_what_a_component_needed_stays_when_it_is_switched_off_and_asks_no_network(tmp_path: Path) -> None:
+def test_venv_keeps_packages_of_a_switched_off_component_without_network(tmp_path: Path) -> None:
     """Off: nothing to do. On again: nothing to fetch and nothing to install."""
     both = [lock(tmp_path, make_wheel(tmp_path / "wheels", name)) for name in ("alpha", "beta")]
     whole, less = environment(tmp_path, *both), environment(tmp_path, both[0])
@@ -206,7 +206,7 @@ def test_what_a_component_needed_stays_when_it_is_switched_off_and_asks_no_netwo
     assert isinstance(newer.inspect(LocalHost()), Needed), "another release is another environment"
 
 
-def test_an_environment_that_is_extended_knows_all_that_it_holds(tmp_path: Path) -> None:
+def test_extended_venv_lists_all_its_packages(tmp_path: Path) -> None:
     both = [lock(tmp_path, make_wheel(tmp_path / "wheels", name)) for name in ("alpha", "beta")]
     for one in both:
         environment(tmp_path, one).apply(LocalHost())

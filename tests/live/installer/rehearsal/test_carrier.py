@@ -53,20 +53,20 @@ def answers(refused: tuple[str, ...], *asked: str) -> dict[str, list[str]]:
     return {words[0]: words[1:] for words in map(str.split, done.stdout.splitlines())}
 
 
-def test_services_of_the_host_itself_are_not_reached() -> None:
+def test_clone_cannot_reach_services_of_the_host() -> None:
     found = answers(("192.0.2.10/32", "198.51.100.1/32", "10.9.9.9/32"), "10.9.9.9", "10.9.9.8", "192.0.2.77")
     assert found["10.9.9.9"][0] == "EHOSTUNREACH"
     # Others leave through the card, with the host's own address, neighbours of the host too.
     assert found["10.9.9.8"] == found["192.0.2.77"] == ["EINPROGRESS", "192.0.2.10"]
 
 
-def test_without_a_way_out_every_connection_fails_at_once() -> None:
+def test_clone_connections_fail_at_once_without_an_uplink() -> None:
     found = answers(("0.0.0.0/0",), "10.9.9.8", "192.0.2.77", "192.0.2.10")
     assert found["10.9.9.8"][0] == found["192.0.2.77"][0] == "EHOSTUNREACH"
     assert found["192.0.2.10"] == ["EINPROGRESS", "192.0.2.10"], "its own address is there"
 
 
-def test_nothing_of_the_host_s_loopback_is_carried_and_nothing_is_let_in() -> None:
+def test_clone_cannot_reach_the_host_loopback_and_accepts_no_connections() -> None:
     argv = carrier.arguments("/usr/bin/slirp4netns", "eth0", 4, 7)
     assert "--disable-host-loopback" in argv and "--api-socket" not in " ".join(argv)
     assert "--cidr=169.254.77.0/24" in argv and (GATEWAY, RESOLVER) == ("169.254.77.2", "169.254.77.3")  # slirp4netns(1)
@@ -83,7 +83,7 @@ def test_nothing_of_the_host_s_loopback_is_carried_and_nothing_is_let_in() -> No
     ],
     ids=["as it is", "no index", "cut off", "old index"],
 )
-def test_the_package_is_installed_from_the_distribution_s_archive(
+def test_carrier_package_comes_from_the_distribution_archive(
     monkeypatch: pytest.MonkeyPatch, missing: bool, interrupted: bool, fails: str, verbs: list[str]
 ) -> None:
     monkeypatch.setattr(Apt, "index_missing", lambda *_: "there is no package index yet" if missing else None)
@@ -112,7 +112,7 @@ def test_an_archive_that_cannot_be_reached_is_an_error(monkeypatch: pytest.Monke
         carrier.install(host, "debian")
 
 
-def test_a_distribution_that_is_not_known_has_no_package() -> None:
+def test_unknown_distribution_has_no_carrier_package() -> None:
     with pytest.raises(HostError, match="slirp4netns is not installed"):
         carrier.install(FakeHost(), "")
 
@@ -120,7 +120,7 @@ def test_a_distribution_that_is_not_known_has_no_package() -> None:
 @pytest.mark.parametrize(
     ("said", "reason"), [(b"1", ""), (b"no room", "no room"), (b"", "slirp4netns ended")], ids=["ready", "refused", "ended"]
 )
-def test_it_is_awaited(said: bytes, reason: str) -> None:
+def test_carrier_wait_returns_the_failure_reason(said: bytes, reason: str) -> None:
     answer, ready = os.pipe()
     os.write(ready, said)
     os.close(ready)

@@ -26,7 +26,7 @@ def upper(layer: Layer, path: str, text: str) -> Path:
     return file
 
 
-def test_created_changed_and_untouched(layer: Layer) -> None:
+def test_uppers_tell_created_changed_and_untouched_paths_apart(layer: Layer) -> None:
     upper(layer, "/etc/hosts", "localhost more\n")
     upper(layer, "/etc/motd", "hello\n")  # opened for writing, the same in the end
     upper(layer, "/opt/new/file", "12345")
@@ -35,12 +35,12 @@ def test_created_changed_and_untouched(layer: Layer) -> None:
     ]  # fmt: skip
 
 
-def test_a_mode_is_a_change(layer: Layer) -> None:
+def test_mode_change_counts_as_a_change(layer: Layer) -> None:
     upper(layer, "/etc/motd", "hello\n").chmod(0o600)
     assert written(layer, {}) == [Written("~", "/etc/motd", 6)]
 
 
-def test_what_was_there_at_the_mark_does_not_count(layer: Layer) -> None:
+def test_paths_written_before_the_mark_do_not_count(layer: Layer) -> None:
     upper(layer, "/var/log/journal", "boot")
     upper(layer, "/var/log/other", "boot")
     since = mark(layer)
@@ -51,7 +51,7 @@ def test_what_was_there_at_the_mark_does_not_count(layer: Layer) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes device nodes and trusted attributes")
-def test_removed_and_made_anew(layer: Layer, tmp_path: Path) -> None:
+def test_removed_and_recreated_path_counts_as_changed(layer: Layer, tmp_path: Path) -> None:
     os.mknod(layer.upper + "/etc/hosts", 0o020000, os.makedev(0, 0))
     assert written(layer, {}) == [Written("-", "/etc/hosts")]
     Path(layer.upper, "etc/hosts").unlink()

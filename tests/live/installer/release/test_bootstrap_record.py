@@ -14,7 +14,7 @@ from nqrust.installer.release import bootstrap_record
 from nqrust.installer.release.bootstrap_record import BootstrapRecord, farewell, read
 
 
-def test_it_is_read_back(tmp_path: Path) -> None:
+def test_bootstrap_record_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "bootstrap.json"
     path.write_text('{"schema": 1, "manager": "apt", "packages": ["python3","libpython3-stdlib"], "cache": "/elsewhere"}')
     record = read(LocalHost(), str(path))
@@ -33,14 +33,14 @@ def test_it_is_read_back(tmp_path: Path) -> None:
         json.dumps({"schema": 1, "manager": "apt", "packages": ["-o x", "a b", "$(id)", 7]}),
     ],
 )
-def test_what_is_not_well_formed_removes_no_package(tmp_path: Path, text: str) -> None:
+def test_malformed_bootstrap_record_removes_no_package(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bootstrap.json"
     path.write_text(text)
     record = read(LocalHost(), str(path))
     assert record is not None and record.packages == ()
 
 
-def test_the_farewell_removes_the_cache_and_what_it_brought(tmp_path: Path) -> None:
+def test_farewell_script_removes_the_cache_and_the_bootstrap_packages(tmp_path: Path) -> None:
     cache = tmp_path / "a cache"
     cache.mkdir()
     script = farewell(BootstrapRecord("", (), str(cache)))
@@ -50,7 +50,7 @@ def test_the_farewell_removes_the_cache_and_what_it_brought(tmp_path: Path) -> N
     assert "purge" not in farewell(BootstrapRecord("apt", ("python3",)), keep_packages=True)
 
 
-def test_caches_at_other_places_are_found_and_go_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_farewell_script_removes_caches_at_other_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """NQR_CACHE_DIR moved them; an uninstall knows nothing of that variable."""
     home, made, used, foreign = (tmp_path / name for name in ("home", "a made one", "used", "foreign"))
     for folder in (home, made, used, foreign):
@@ -80,7 +80,7 @@ def test_caches_at_other_places_are_found_and_go_too(tmp_path: Path, monkeypatch
         (None, "Left installed: python3 libfoo:i386\n", False),
     ],
 )
-def test_debs_that_others_need_by_now_are_left(tmp_path: Path, simulated: str | None, said: str, purged: bool) -> None:
+def test_farewell_script_keeps_debs_that_others_need(tmp_path: Path, simulated: str | None, said: str, purged: bool) -> None:
     simulation = "exit 100" if simulated is None else f"echo '{simulated}'"
     program = tmp_path / "apt-get"
     program.write_text(f"#!/bin/sh\ncase $* in *' -s '*) {simulation} ;; *) echo $* >>{tmp_path}/calls ;; esac\n")
@@ -97,7 +97,7 @@ def test_debs_that_others_need_by_now_are_left(tmp_path: Path, simulated: str | 
 @pytest.mark.parametrize(
     ("needed", "said", "removed"), [(0, "", ["python3.11", "libs"]), (2, "Left installed: python3.11 gone libs\n", [])]
 )
-def test_rpms_that_others_need_by_now_are_left(tmp_path: Path, needed: int, said: str, removed: list[str]) -> None:
+def test_farewell_script_keeps_rpms_that_others_need(tmp_path: Path, needed: int, said: str, removed: list[str]) -> None:
     rpm = f'case "$*" in "-q gone") exit 1 ;; "-e --test --allmatches python3.11 libs") exit {needed} ;; -e*) exit 9 ;; esac'
     for name, body in (("rpm", rpm), ("dnf", f'echo "$@" >>{tmp_path}/calls')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")

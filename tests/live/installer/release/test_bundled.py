@@ -49,7 +49,7 @@ def built(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bui
     return step, cache
 
 
-def test_the_version_follows_the_sources(checkout: Path) -> None:
+def test_bundled_version_changes_with_the_sources(checkout: Path) -> None:
     host = LocalHost()
     first = bundled.describe_checkout(host, str(checkout)).version
     assert first.startswith("0.") and "+" in first
@@ -64,19 +64,19 @@ def test_the_version_follows_the_sources(checkout: Path) -> None:
     assert bundled.describe_checkout(host, str(checkout)).version == first
 
 
-def test_a_folder_that_is_no_checkout(tmp_path: Path) -> None:
+def test_build_refuses_a_folder_that_is_no_checkout(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError) as failure:
         bundled.describe_checkout(LocalHost(), str(tmp_path))
     assert failure.value.code == "NQR-REL-001"
 
 
 @pytest.mark.parametrize("text", ["", '[tool.x]\nversion = "1"\n', '[project]\nname = "x"\n[tool]\nversion = "2"\n'])
-def test_a_project_without_version(text: str) -> None:
+def test_build_refuses_a_project_without_a_version(text: str) -> None:
     with pytest.raises(ReleaseError):
         bundled.project_version(text)
 
 
-def test_it_holds_what_it_lists(built: tuple[BuildRelease, Path]) -> None:
+def test_bundled_release_contains_every_listed_artifact(built: tuple[BuildRelease, Path]) -> None:
     step, _ = built
     host = LocalHost()
     release = bundled.read_release(host, step.directory)
@@ -99,7 +99,7 @@ def test_the_same_sources_are_not_built_twice(built: tuple[BuildRelease, Path], 
     assert opened.release.artifacts
 
 
-def test_a_damaged_artifact_is_noticed(built: tuple[BuildRelease, Path], tmp_path: Path) -> None:
+def test_damaged_bundled_artifact_is_detected(built: tuple[BuildRelease, Path], tmp_path: Path) -> None:
     step, _ = built
     copy = tmp_path / "release"
     shutil.copytree(step.directory, copy)
@@ -109,7 +109,7 @@ def test_a_damaged_artifact_is_noticed(built: tuple[BuildRelease, Path], tmp_pat
     assert isinstance(found, Needed) and found.diff == ("~ guest-agent",)
 
 
-def test_the_kept_copy_serves_without_the_checkout(built: tuple[BuildRelease, Path], tmp_path: Path) -> None:
+def test_kept_release_works_without_the_checkout(built: tuple[BuildRelease, Path], tmp_path: Path) -> None:
     step, _ = built
     host = LocalHost()
     settings = Settings.model_validate({"paths": {"install_dir": str(tmp_path / "opt")}})
@@ -155,7 +155,7 @@ def test_a_failed_build_leaves_no_release(checkout: Path, tmp_path: Path, stderr
     assert isinstance(step.inspect(host), Needed)
 
 
-def test_the_helper_knows_only_its_verb(tmp_path: Path) -> None:
+def test_privileged_helper_refuses_unknown_arguments(tmp_path: Path) -> None:
     helper = tmp_path / "nqrust-helper"
     helper.write_bytes(bundled.helper_source())
     for arguments in ((), ("rm",), ("version",), ("disk-write", "a1"), ("disk-write",)):

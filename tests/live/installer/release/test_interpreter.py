@@ -17,7 +17,7 @@ ASK = "import sys; sys.path.insert(0, sys.argv[1]); from nqrust.installer.releas
 
 
 @pytest.mark.parametrize("name", ["python", "python3"])
-def test_two_environments_agree(tmp_path: Path, name: str) -> None:
+def test_base_interpreter_is_the_same_from_two_venvs(tmp_path: Path, name: str) -> None:
     bases = {interpreter().base}
     for made in ("one", "two"):
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / made], check=True)
@@ -26,7 +26,7 @@ def test_two_environments_agree(tmp_path: Path, name: str) -> None:
     assert len(bases) == 1
 
 
-def test_nobodys_home_is_used() -> None:
+def test_base_interpreter_is_outside_home_folders() -> None:
     base = interpreter().base
     assert os.path.isabs(base) and os.access(base, os.X_OK)
     if os.path.exists("/usr/bin/python3"):

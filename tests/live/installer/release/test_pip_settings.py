@@ -30,7 +30,7 @@ nonsense
 """
 
 
-def test_only_how_to_reach_an_index_is_followed() -> None:
+def test_pip_uses_only_index_settings_of_the_host() -> None:
     environ = {"PIP_RETRIES": "9", "PIP_CONSTRAINT": "/home/somebody/pins.txt", "HOME": "/root", "PIP_PREFIX": "/opt"}
     assert pip_settings.environment(LISTING, environ) == {
         "PIP_CONFIG_FILE": "/dev/null",
@@ -45,13 +45,13 @@ def test_only_how_to_reach_an_index_is_followed() -> None:
 
 
 @pytest.mark.parametrize("option", pip_settings.REACH)
-def test_a_variable_wins_over_the_files(option: str) -> None:
+def test_pip_variable_wins_over_pip_files(option: str) -> None:
     variable = f"PIP_{option.upper().replace('-', '_')}"
     assert pip_settings.environment(f"global.{option}='file'", {})[variable] == "file"
     assert pip_settings.environment(f"global.{option}='file'", {variable: "mine"})[variable] == "mine"
 
 
-def test_every_option_is_one_of_pips() -> None:
+def test_every_listed_option_exists_in_pip() -> None:
     """A misspelt option would be followed by nobody."""
     told = subprocess.run([sys.executable, "-m", "pip", "download", "--help"], capture_output=True, text=True, check=True).stdout
     hidden = {"default-timeout", "pypi-url"}  # older names that pip still takes
@@ -59,7 +59,7 @@ def test_every_option_is_one_of_pips() -> None:
 
 
 @pytest.mark.parametrize("where", ["file", "variables"])
-def test_wheels_are_fetched_and_installed_whatever_else_the_host_says(
+def test_wheels_install_despite_other_pip_settings_of_the_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Each of these options alone would break or redirect one of the two pip runs."""

@@ -35,7 +35,7 @@ def signed(release: tuple[str, Path], tmp_path: Path) -> Callable[..., Settings]
 
 
 @pytest.mark.parametrize("form", ["bytes", "base64"])
-def test_a_release_that_the_trusted_key_signed_is_opened(
+def test_release_signed_by_the_trusted_key_is_accepted(
     signed: Callable[..., Settings], release: tuple[str, Path], tmp_path: Path, form: str
 ) -> None:
     signature = release[1] / f"{upstream.CHECKSUMS}.sig"
@@ -45,7 +45,9 @@ def test_a_release_that_the_trusted_key_signed_is_opened(
 
 
 @pytest.mark.parametrize("case", ["list", "signature", "empty", "garbage", "key", "unsigned", "no key", "private", "rsa"])
-def test_anything_else_is_refused(signed: Callable[..., Settings], release: tuple[str, Path], tmp_path: Path, case: str) -> None:
+def test_release_without_a_trusted_signature_is_refused(
+    signed: Callable[..., Settings], release: tuple[str, Path], tmp_path: Path, case: str
+) -> None:
     listed, signature = (release[1] / f"{upstream.CHECKSUMS}{ending}" for ending in ("", ".sig"))
     key, code = "theirs.pub", "NQR-REL-024"
     if case == "list":

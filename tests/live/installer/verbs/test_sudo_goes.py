@@ -13,7 +13,7 @@ from nqrust.installer.verbs.packages.apt.manager import APT
 from nqrust.installer.verbs.script import prelude as script_functions
 
 
-def test_a_sudo_that_was_brought_goes_though_roots_password_is_locked(tmp_path: Path) -> None:
+def test_installed_sudo_is_removed_despite_a_locked_root_password(tmp_path: Path) -> None:
     """Debian's sudo refuses its removal then unless SUDO_FORCE_REMOVE is "yes" (sudo.prerm). By nqr, by the undo script
     and by the last act of the bootstrap's own packages."""
     host = FakeHost.debian12()

@@ -48,7 +48,7 @@ def furnished() -> FakeHost:
     return host
 
 
-def test_everything_is_found_without_a_single_program() -> None:
+def test_facts_are_gathered_without_any_program() -> None:
     host = furnished()
     before = host.state()
     facts = gather(host, paths_for_disk=("/opt", "/srv/fc"), packages=installed(host))
@@ -82,7 +82,7 @@ def test_a_cluster_whose_server_died_is_offline() -> None:
     assert gather(host).postgres[0].online is False
 
 
-def test_kvm_is_told_by_use() -> None:
+def test_kvm_probe_opens_the_device() -> None:
     cpu = Cpu("AuthenticAMD", "", 1)
     host = FakeHost.debian12()
     assert kvm.probe(host, cpu).reason == "/dev/kvm is not there"
@@ -101,7 +101,7 @@ def test_kvm_is_told_by_use() -> None:
     assert "11" in kvm.probe(host, cpu).reason
 
 
-def test_who_manages_the_network() -> None:
+def test_network_manager_program_is_detected() -> None:
     host = FakeHost.debian12()
     host.put("/etc/network/interfaces", "auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n")
     assert network.probe(host, {}).manager == "none"
@@ -114,7 +114,7 @@ def test_who_manages_the_network() -> None:
     assert network.probe(host, {9: "systemd-network"}).manager == "netplan"
 
 
-def test_who_manages_the_firewall() -> None:
+def test_firewall_program_is_detected() -> None:
     host = FakeHost.debian12()
     assert network.probe(host, {}).firewall_managers == ()
     host.put("/etc/ufw/ufw.conf", "ENABLED=no\n")

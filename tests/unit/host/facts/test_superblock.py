@@ -45,11 +45,11 @@ def btrfs(size: int, devices: int = 1) -> bytes:
         (b"XFS", Superblock("")),
     ],
 )
-def test_what_a_disk_says_of_itself(head: bytes, found: Superblock) -> None:
+def test_superblock_tells_the_file_system(head: bytes, found: Superblock) -> None:
     assert parse(head) == found
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_looked_at_without_harm(head: bytes) -> None:
+def test_superblock_parser_accepts_any_bytes(head: bytes) -> None:
     assert parse(b"XFSB" + head).type == "xfs"
     assert parse(head).type in ("", "xfs", "squashfs")

@@ -38,13 +38,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("os", "distro"), SUPPORTED, ids=lambda value: getattr(value, "id", value))
-def test_supported(os: Os, distro: str) -> None:
+def test_supported_distribution_is_detected(os: Os, distro: str) -> None:
     found = registry.detect(os)
     assert found is not None and found.id == distro and registry.refusal(os) == ""
 
 
 @pytest.mark.parametrize(("os", "why"), REFUSED, ids=lambda value: getattr(value, "id", value))
-def test_refused_with_a_reason(os: Os, why: str) -> None:
+def test_unsupported_distribution_is_refused_with_a_reason(os: Os, why: str) -> None:
     assert registry.detect(os) is None and why in registry.refusal(os)
 
 

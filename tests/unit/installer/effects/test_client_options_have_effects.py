@@ -106,7 +106,7 @@ def test_an_option_has_the_effect_that_its_row_names(here: str, one: str, ran: A
 
 
 @pytest.mark.parametrize("here", TABLE)
-def test_manager_says_who_is_asked(here: str, ran: Any) -> None:
+def test_manager_option_selects_the_manager(here: str, ran: Any) -> None:
     base = TABLE[here]["base"]
     assert ran(here, base).manager.bases == {"http://of-the-environment:1"}
     assert ran(here, f"{base} --manager http://named.example:9").manager.bases == {"http://named.example:9"}

@@ -214,6 +214,6 @@ def test_an_option_has_the_effect_that_its_row_names(pair: tuple[str, str], benc
     proof(bench)
 
 
-def test_version_is_told_both_ways(bench: Bench) -> None:
+def test_version_option_and_command_print_the_version(bench: Bench) -> None:
     assert bench.nqr("--version") == 0 and bench.out == f"nqr {__version__}\n"
     assert bench.nqr("version") == 0 and bench.out == f"nqr {__version__}\n"

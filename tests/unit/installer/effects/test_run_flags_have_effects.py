@@ -171,7 +171,7 @@ def test_a_flag_has_its_effect(row: Row, verb: str, bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("flag", [flag for flag in RUN_FLAGS if flag.off], ids=lambda flag: flag.flag)
-def test_a_no_wins_over_the_variable(flag: object, bench: Bench) -> None:
+def test_negative_flag_wins_over_the_variable(flag: object, bench: Bench) -> None:
     from nqrust.cli.install.flags import run_value
     from nqrust.installer.settings.options import RunFlag
 

@@ -187,7 +187,7 @@ def test_no_flag_is_accepted_and_then_ignored(name: str, files: dict[str, str]) 
             assert after != bare(number), f"{name} does nothing in {situation}"
 
 
-def test_what_the_last_install_recorded_is_no_reason_to_refuse() -> None:
+def test_recorded_settings_cause_no_refusal() -> None:
     kept = gather(flags={"mode": "agent"}, environ={}, recorded={"ui.bind": "127.0.0.1:3333"})
     assert kept.notes == ()
     assert json.dumps(kept.settings.model_dump(mode="json")["ui"]) == '{"bind": "127.0.0.1:3333"}'

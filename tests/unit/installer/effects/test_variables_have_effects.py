@@ -82,7 +82,7 @@ ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
     ),
     "NQR_MANAGER_URL": (
         "the manager that is asked",
-        "tests/unit/installer/effects/test_client_options_have_effects.py::test_manager_says_who_is_asked",
+        "tests/unit/installer/effects/test_client_options_have_effects.py::test_manager_option_selects_the_manager",
     ),
     "NO_COLOR": ("no colours", "tests/unit/installer/reporting/test_reporters.py::test_the_terminal_obeys_no_color"),
     "https_proxy": (
@@ -103,11 +103,11 @@ ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
     ),
     "PIP_CACHE_DIR": (
         "pip keeps its cache there",
-        "tests/unit/installer/effects/test_variables_have_effects.py::test_pips_cache",
+        "tests/unit/installer/effects/test_variables_have_effects.py::test_pip_cache_variable_overrides_the_default_cache",
     ),
     "NQR_VERB": (
         "install.sh hands over to that command",
-        "tests/unit/installer/effects/test_variables_have_effects.py::test_the_scripts_hand_over",
+        "tests/unit/installer/effects/test_variables_have_effects.py::test_scripts_pass_their_verb_to_the_bootstrap",
     ),
     "NQR_CACHE_DIR": (
         "where install.sh makes its environment",
@@ -150,7 +150,7 @@ def test_an_effect_that_is_proven_elsewhere_is(name: str) -> None:
     assert f"def {test}(" in text or (test.startswith("NQR_") and test in text)
 
 
-def test_pips_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_cache_variable_overrides_the_default_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     from nqrust.installer.release.wheelhouse import _cache
 
     monkeypatch.delenv("PIP_CACHE_DIR", raising=False)
@@ -159,7 +159,7 @@ def test_pips_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _cache("/var/cache/nqrust-microvm/wheelhouse") == {}, "the caller's own reaches pip: the host passes PIP_* on"
 
 
-def test_the_scripts_hand_over() -> None:
+def test_scripts_pass_their_verb_to_the_bootstrap() -> None:
     install = (ROOT / "scripts/install/install.sh").read_text()
     assert "VERB=${NQR_VERB:-install}" in install and '"$checkout/src" "$VERB" "$@"' in install
     for script, verb in (("uninstall.sh", "uninstall"), ("verify-clean.sh", "verify-clean")):

@@ -93,7 +93,7 @@ class Bench:
 
 @settings(max_examples=150, deadline=None)
 @given(hosts(), plans())
-def test_install_then_uninstall_gives_the_host_back(host: FakeHost, plan: Plan) -> None:
+def test_uninstall_after_install_restores_the_host(host: FakeHost, plan: Plan) -> None:
     before = state(host)
     bench = Bench(host)
     result = bench.install(plan)
@@ -124,7 +124,7 @@ def test_a_failure_anywhere_rolls_back_to_the_beginning(host: FakeHost, plan: Pl
 
 @settings(max_examples=200, deadline=None)
 @given(hosts(), plans(), st.integers(1, 25), st.booleans(), st.booleans())
-def test_a_kill_anywhere_resumes_or_goes_back(host: FakeHost, plan: Plan, at: int, after: bool, resume: bool) -> None:
+def test_install_killed_anywhere_resumes_or_rolls_back(host: FakeHost, plan: Plan, at: int, after: bool, resume: bool) -> None:
     before = state(host)
     reference = Bench(host.copy())
     clean = reference.install(plan)

@@ -65,7 +65,7 @@ def unit(active: bool) -> Undo:
     return undo_unit("systemd", "app.service", enabled=active, active=active)
 
 
-def test_a_service_that_ran_before_runs_again_with_what_it_read_before(bench: Bench) -> None:
+def test_rollback_restarts_a_service_with_its_earlier_files(bench: Bench) -> None:
     bench.host.put(CONF, "old\n")
     bench.begin("file", undo_file(CONF, ours_sha256=None))
     bench.host.put(CONF, "new\n")
@@ -82,14 +82,14 @@ def test_systemd_forgets_unit_files_once_at_the_end(bench: Bench) -> None:
     assert bench.ran("daemon-reload") == 1 and bench.ran("stop") == 3
 
 
-def test_what_we_started_and_later_restarted_is_not_started_again(bench: Bench) -> None:
+def test_rollback_does_not_restart_a_service_that_the_installer_started(bench: Bench) -> None:
     bench.begin("first", unit(active=False))
     bench.begin("second", unit(active=True))
     bench.back()
     assert bench.read_at_start == [] and bench.ran("stop") == 1
 
 
-def test_a_service_that_goes_is_not_started_again_where_its_removal_was_cut_off(bench: Bench) -> None:
+def test_interrupted_removal_does_not_restart_the_service(bench: Bench) -> None:
     """Killed after its oldest record was reverted: its unit file is gone, and no plan or script may say that it starts."""
     bench.begin("first", unit(active=False))
     bench.begin("second", unit(active=True))
@@ -111,7 +111,7 @@ def test_a_service_that_goes_is_not_started_again_where_its_removal_was_cut_off(
 
 
 @pytest.mark.parametrize("at", range(1, 9))
-def test_cut_off_on_the_way_back_the_service_is_still_restarted(bench: Bench, at: int) -> None:
+def test_interrupted_rollback_still_restarts_the_service(bench: Bench, at: int) -> None:
     bench.host.put(CONF, "old\n")
     bench.begin("file", undo_file(CONF, ours_sha256=None))
     bench.host.put(CONF, "new\n")
@@ -173,7 +173,7 @@ def ran(host: FakeHost) -> dict[str, object]:
     return traces.made(host, before, SCRIPTS, frozenset())
 
 
-def test_what_the_scripts_made_goes_and_what_others_made_meanwhile_stays(host: FakeHost) -> None:
+def test_rollback_removes_files_of_package_scripts_only(host: FakeHost) -> None:
     before = host.state(ignore=("/etc/passwd",))
     found = traces.unpack(traces.pack(ran(host)))
     assert found["users"] == ["db"]
@@ -185,7 +185,7 @@ def test_what_the_scripts_made_goes_and_what_others_made_meanwhile_stays(host: F
     assert host.state(ignore=("/etc/passwd",)) == before
 
 
-def test_what_changed_since_or_was_added_stays_and_is_told(host: FakeHost) -> None:
+def test_rollback_keeps_and_reports_files_changed_since(host: FakeHost) -> None:
     found = ran(host)
     host.put("/etc/db/cluster", "edited\n")
     host.put("/var/log/db/added", "by somebody\n")
@@ -196,7 +196,7 @@ def test_what_changed_since_or_was_added_stays_and_is_told(host: FakeHost) -> No
     assert any("/etc/db/cluster" in line for line in left) and any("/var/log/db" in line for line in left)
 
 
-def test_what_a_package_has_by_now_stays(host: FakeHost) -> None:
+def test_rollback_keeps_files_that_a_package_now_owns(host: FakeHost) -> None:
     found = ran(host)
     host.on("userdel", "db", changes=True)
     traces.remove(host, found, frozenset({"/var/log/db", "/var/log/db/first.log"}))
@@ -213,7 +213,7 @@ def test_removing_twice_is_the_same_as_once(host: FakeHost) -> None:
     assert host.read_text("/etc/db/other")
 
 
-def test_what_a_later_package_uses_too_stays(host: FakeHost) -> None:
+def test_rollback_keeps_things_that_a_later_package_uses(host: FakeHost) -> None:
     found = ran(host)
     left = traces.remove(host, found, frozenset(), "chown db /var/log/db\n")
     assert host.exists("/var/log/db") and not host.exists("/etc/db")
@@ -224,7 +224,7 @@ def test_what_a_later_package_uses_too_stays(host: FakeHost) -> None:
     "undo", [undo_file(CONF, ours_sha256=None), undo_block(CONF, "us"), undo_symlink(CONF, ours="/ours", prior=None)]
 )
 @pytest.mark.parametrize("there", [True, False])
-def test_a_write_that_was_cut_off_leaves_nothing_beside_what_it_was_to_replace(bench: Bench, undo: Undo, there: bool) -> None:
+def test_interrupted_write_leaves_no_temporary_file(bench: Bench, undo: Undo, there: bool) -> None:
     if there:
         bench.host.put(CONF, "theirs\n")
     bench.begin("one", undo)
@@ -234,7 +234,7 @@ def test_a_write_that_was_cut_off_leaves_nothing_beside_what_it_was_to_replace(b
     assert bench.host.exists(CONF) is there and (not there or bench.host.read_text(CONF) == "theirs\n")
 
 
-def test_packages_wait_for_what_needs_their_programs() -> None:
+def test_rollback_removes_packages_after_the_things_that_need_them() -> None:
     """A bridge that could not be deleted needs ip(8) again, which a package of ours may have brought."""
     bench = Bench()
     bench.host.put_directory("/sys/class/net/fcbr0")
@@ -249,7 +249,7 @@ def test_packages_wait_for_what_needs_their_programs() -> None:
 
 
 @pytest.mark.parametrize("verb", ["link", "module"])
-def test_what_needs_a_program_that_is_gone_waits_for_the_next_boot(verb: str) -> None:
+def test_undo_without_its_program_waits_for_the_next_boot(verb: str) -> None:
     bench = Bench()
     bench.host.put_directory("/sys/class/net/x")
     bench.host.put_directory("/sys/module/x")
@@ -259,7 +259,7 @@ def test_what_needs_a_program_that_is_gone_waits_for_the_next_boot(verb: str) ->
     assert isinstance(outcome, Kept) and "next boot" in outcome.why
 
 
-def test_an_owner_that_was_removed_since_is_no_dead_end() -> None:
+def test_rollback_completes_when_a_file_owner_is_gone() -> None:
     bench = Bench()
     bench.host.add_user("alice", 1000)
     bench.host.put(CONF, "hers", mode=0o640, owner="alice", group="alice")

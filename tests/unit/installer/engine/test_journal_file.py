@@ -28,7 +28,7 @@ class Disk:
         return self.write(descriptor, bytes(data)[:free])
 
 
-def test_a_full_disk_still_takes_the_records_of_the_way_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_journal_records_a_rollback_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileJournalStore(str(tmp_path / "state" / "journal.jsonl"))
     store.append(b'{"first":1}\n')
     assert (tmp_path / "state" / "ballast").stat().st_size == BALLAST
@@ -44,7 +44,7 @@ def test_a_full_disk_still_takes_the_records_of_the_way_back(tmp_path: Path, mon
     assert store.read() == b'{"first":1}\n{"undone":1}\n', "no half line is left"
 
 
-def test_the_next_run_keeps_room_free_again(tmp_path: Path) -> None:
+def test_next_run_reserves_journal_space_again(tmp_path: Path) -> None:
     path = tmp_path / "state" / "journal.jsonl"
     FileJournalStore(str(path)).append(b'{"first":1}\n')
     (tmp_path / "state" / "ballast").unlink()
@@ -53,7 +53,7 @@ def test_the_next_run_keeps_room_free_again(tmp_path: Path) -> None:
     assert (tmp_path / "state" / "ballast").stat().st_size == BALLAST and not later.cramped
 
 
-def test_no_room_at_all_is_told_before_anything_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_journal_without_space_refuses_before_any_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "state").mkdir()
     Disk(tmp_path / "state", 1000, monkeypatch)
     store = FileJournalStore(str(tmp_path / "state" / "journal.jsonl"))
@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_made_is_a_coded_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_a_line_whose_fsync_failed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_journal_drops_a_line_whose_fsync_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """It may be on disk or not; a second one with its number would make the journal unreadable."""
     path = tmp_path / "state" / "journal.jsonl"
     journal = Journal(FileJournalStore(str(path)), lambda: 0.0)
@@ -97,7 +97,7 @@ def test_a_line_whose_fsync_failed_is_none(tmp_path: Path, monkeypatch: pytest.M
     assert [(one.seq, one.type) for one in again.records] == [(1, "run"), (2, "begin"), (3, "done")] and not again.torn
 
 
-def test_what_could_not_be_cut_back_is_cut_back_before_the_next_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_journal_truncates_a_failed_line_before_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileJournalStore(str(tmp_path / "journal.jsonl"))
     store.append(b'{"first":1}\n')
 

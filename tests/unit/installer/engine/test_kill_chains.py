@@ -110,7 +110,7 @@ class Bench:
 
 @settings(max_examples=60)
 @given(hosts_and_plans(), kills, kills)
-def test_a_chain_of_kills_ends_where_one_run_does_and_goes_all_the_way_back(
+def test_chain_of_kills_ends_like_one_run_and_uninstalls_cleanly(
     made: tuple[FakeHost, Plan], on_the_way: list[tuple[bool, int]], on_the_way_back: list[tuple[bool, int]]
 ) -> None:
     host, plan = made
@@ -132,7 +132,7 @@ def test_a_chain_of_kills_ends_where_one_run_does_and_goes_all_the_way_back(
 
 @settings(max_examples=60)
 @given(hosts_and_plans(), kills, kills)
-def test_rollback_after_any_chain_of_kills_gives_the_host_back(
+def test_rollback_after_any_chain_of_kills_restores_the_host(
     made: tuple[FakeHost, Plan], on_the_way: list[tuple[bool, int]], on_the_way_back: list[tuple[bool, int]]
 ) -> None:
     host, plan = made
@@ -146,7 +146,7 @@ def test_rollback_after_any_chain_of_kills_gives_the_host_back(
 
 @settings(max_examples=60)
 @given(hosts_and_plans(), kills, st.integers(0, 9))
-def test_what_is_interrupted_while_it_is_being_proven_goes_back(
+def test_interrupt_during_a_proof_rolls_back(
     made: tuple[FakeHost, Plan], on_the_way: list[tuple[bool, int]], killed_at: int
 ) -> None:
     host, plan = made
@@ -183,7 +183,7 @@ class FillingStore(KillingStore):
 
 @settings(max_examples=60)
 @given(hosts_and_plans(), st.integers(1, 20))
-def test_a_disk_that_fills_up_takes_the_run_back(made: tuple[FakeHost, Plan], room: int) -> None:
+def test_full_disk_rolls_the_run_back(made: tuple[FakeHost, Plan], room: int) -> None:
     host, plan = made
     whole = Bench(host.copy())
     assume(whole.install(plan).failure is None)
@@ -206,7 +206,7 @@ class Surprising(File):
         raise ZeroDivisionError("a defect")
 
 
-def test_a_defect_of_ours_goes_back_like_any_failure() -> None:
+def test_installer_bug_rolls_back_like_any_failure() -> None:
     host = FakeHost.debian12()
     host.put_directory(STATE, mode=0o700)
     bench = Bench(host)

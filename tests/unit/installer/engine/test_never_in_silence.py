@@ -69,7 +69,7 @@ class Bench:
         return runner.run(Plan((PhasePlan("p", "P", steps),)), "install", "1", {})
 
 
-def test_a_later_conflict_refuses_before_the_first_change() -> None:
+def test_conflict_in_a_later_step_refuses_before_the_first_change() -> None:
     bench = Bench()
     bench.host.put("/srv/theirs", "x")
     before = bench.host.state()
@@ -79,7 +79,7 @@ def test_a_later_conflict_refuses_before_the_first_change() -> None:
     assert not Journal(bench.store, bench.host.now).records
 
 
-def test_a_conflict_that_only_shows_on_the_way_goes_back() -> None:
+def test_conflict_found_during_the_run_rolls_back() -> None:
     bench = Bench()
     bench.host.put_directory("/srv")
     late = File("/srv/link", "x\n")
@@ -87,7 +87,7 @@ def test_a_conflict_that_only_shows_on_the_way_goes_back() -> None:
     assert result.outcome == "rolled_back" and not bench.host.exists("/etc/one")
 
 
-def test_what_was_there_and_is_replaced_is_told_once() -> None:
+def test_replaced_file_is_reported_once() -> None:
     bench = Bench()
     bench.host.put("/etc/one", "of alice\n")
     bench.host.put_symlink("/home/alice/tool", "/etc/two")

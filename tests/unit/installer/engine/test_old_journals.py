@@ -18,7 +18,7 @@ def opened(data: bytes) -> Journal:
     return Journal(MemoryJournalStore(data), lambda: 0.0)
 
 
-def test_the_first_format_is_read_as_it_was_meant() -> None:
+def test_first_journal_format_is_read_correctly() -> None:
     journal = opened(OLD)
     assert {record.type for record in journal.records} == set(RECORD_TYPES)
     receipt = Receipt.of(journal)
@@ -32,7 +32,7 @@ def test_the_first_format_is_read_as_it_was_meant() -> None:
     assert [run.outcome for run in receipt.runs] == ["failed", ""]
 
 
-def test_every_verb_of_today_is_in_it_and_every_verb_in_it_is_known() -> None:
+def test_old_journal_holds_every_current_verb_and_no_unknown_one() -> None:
     used = {undo["verb"] for record in opened(OLD).records for undo in record.body.get("undo", [])}
     assert used == set(VERBS), "a new verb needs a line in tests/golden/journal; an old one must stay"
 

@@ -147,7 +147,7 @@ def test_a_failure_before_the_new_state_is_complete_has_retired_nothing(host: Fa
 
 @settings(max_examples=100, deadline=None)
 @given(hosts(), plans(), plans())
-def test_what_was_retired_can_be_asked_for_again(host: FakeHost, first: Plan, second: Plan) -> None:
+def test_retired_step_can_be_requested_again(host: FakeHost, first: Plan, second: Plan) -> None:
     bench = Bench(host)
     before = bench.state()
     bench.run(first)
@@ -215,7 +215,7 @@ def a_bench() -> Bench:
     return Bench(host)
 
 
-def test_data_is_kept_and_told() -> None:
+def test_retiring_keeps_and_reports_data() -> None:
     bench = a_bench()
     bench.run(plan(Thing("/etc/disk", retain=Retain.data), Thing("/etc/db", retain=Retain.database), Thing("/etc/a")))
     result = bench.run(plan(Thing("/etc/b")))
@@ -225,7 +225,7 @@ def test_data_is_kept_and_told() -> None:
     assert {e.step_id for e in bench.receipt.entries} == {"thing:/etc/disk", "thing:/etc/db", "thing:/etc/b"}
 
 
-def test_what_a_phase_keeps_stays_and_what_it_gives_up_goes() -> None:
+def test_phase_keeps_or_retires_each_step_as_declared() -> None:
     bench = a_bench()
     bench.run(plan(Thing("/etc/v1-a"), Thing("/etc/v2-a"), Thing("/etc/v2-b")))
     result = bench.run(plan(Thing("/etc/v2-a"), keeps=("*:/etc/v*",), gives_up=("*:/etc/v2-*",)))
@@ -263,7 +263,7 @@ def test_a_folder_that_services_share_stays_when_the_one_that_made_it_goes() -> 
     assert bench.host.exists("/etc/run/keys/b") and not bench.host.exists("/etc/run/keys/a")
 
 
-def test_what_made_way_comes_back_only_while_the_run_can_fail() -> None:
+def test_displaced_step_returns_only_when_the_run_fails() -> None:
     bench = a_bench()
     bench.run(plan(Thing("/etc/old")))
     way, new = Thing("/etc/way", kind=MAKES_WAY), Thing("/etc/new")
@@ -274,7 +274,7 @@ def test_what_made_way_comes_back_only_while_the_run_can_fail() -> None:
     assert [e.step_id for e in bench.receipt.entries] == ["thing:/etc/new"], "void: nothing brings the old one back"
 
 
-def test_a_plan_says_what_would_go_and_changes_nothing() -> None:
+def test_plan_lists_retired_steps_and_changes_nothing() -> None:
     heard: list[Event] = []
 
     class Hears(NullReporter):
@@ -342,7 +342,7 @@ def test_a_rollback_after_a_kill_while_retiring_goes_back_to_the_settings_before
     assert bench.receipt.last_settings == {"are": "old"}
 
 
-def test_a_step_of_several_runs_is_told_once() -> None:
+def test_step_of_several_runs_is_reported_once() -> None:
     heard: list[Event] = []
 
     class Hears(NullReporter):
@@ -357,7 +357,7 @@ def test_a_step_of_several_runs_is_told_once() -> None:
     assert [e.describe for e in heard if isinstance(e, StepFinished)] == ["remove /etc/a"]
 
 
-def test_settings_before_a_run_are_those_in_force_then() -> None:
+def test_receipt_returns_the_settings_in_force_before_a_run() -> None:
     bench = a_bench()
     originals = Originals(bench.host, f"{STATE}/originals")
     ids = []
@@ -369,7 +369,7 @@ def test_settings_before_a_run_are_those_in_force_then() -> None:
     assert settings_before(bench.receipt, {ids[0]}) is None
 
 
-def test_a_thing_that_is_asked_for_under_another_id_is_there_in_the_end() -> None:
+def test_step_with_a_new_id_keeps_its_file() -> None:
     bench = a_bench()
     before = bench.state()
     bench.run(plan(Thing("/etc/a", kind="earlier")))

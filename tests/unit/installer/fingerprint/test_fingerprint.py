@@ -112,7 +112,7 @@ CHANGES: list[tuple[str, Callable[[FakeHost], object], str]] = [
 
 
 @pytest.mark.parametrize(("change", "told"), [one[1:] for one in CHANGES], ids=[one[0] for one in CHANGES])
-def test_every_change_is_told(change: Callable[[FakeHost], object], told: str) -> None:
+def test_fingerprint_reports_every_change(change: Callable[[FakeHost], object], told: str) -> None:
     host = machine()
     before = take(host)
     assert compare(before, take(host)) == []
@@ -150,7 +150,7 @@ def test_fingerprint_ignores_modification_times() -> None:
         "/usr/local/lib/python3/x/__pycache__/a.pyc",
     ],
 )
-def test_caches_and_backups_do_not_count(path: str) -> None:
+def test_fingerprint_ignores_caches_and_backups(path: str) -> None:
     host = machine()
     host.put_directory("/usr/local/lib/python3/x")
     host.put_directory("/var/lib/apt/lists")
@@ -325,7 +325,7 @@ def test_package_states() -> None:
     assert parse_dpkg(status, frozenset()) == {"a:amd64": "1-1 installed manual", "b:amd64": "config-files"}
 
 
-def test_units_in_between_and_on_demand_are_left_out() -> None:
+def test_fingerprint_ignores_activating_and_on_demand_units() -> None:
     listed = (
         "a.service loaded active running A\n● b.service loaded failed failed B\n"
         "c.service loaded activating start C\nuser@0.service loaded active running U\n"
@@ -337,7 +337,7 @@ def test_units_in_between_and_on_demand_are_left_out() -> None:
 # --- ours
 
 
-def test_nothing_of_ours_on_a_host_without_us() -> None:
+def test_fingerprint_finds_no_product_traces_on_a_clean_host() -> None:
     host = machine()
     host.memory["units"] = ""
     host.put("/proc/50/comm", "sshd")

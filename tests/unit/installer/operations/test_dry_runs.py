@@ -137,7 +137,7 @@ def shown(preview: PlanPreview) -> list[str]:
     return [text for _, text in plan_lines(preview)]
 
 
-def test_a_dry_uninstall_tells_newest_first_what_goes_and_what_stays_and_why(bench: Installed) -> None:
+def test_uninstall_dry_run_lists_removed_and_kept_things_with_reasons(bench: Installed) -> None:
     before, preview = bench.data.data, bench.preview("uninstall")
     (back,) = preview.phases
     assert [change.describe for change in back.changes] == [
@@ -157,7 +157,7 @@ def test_a_dry_uninstall_tells_newest_first_what_goes_and_what_stays_and_why(ben
     assert bench.host.mutations == [] and bench.data.data == before
 
 
-def test_a_dry_purge_names_the_end_too(bench: Installed) -> None:
+def test_purge_dry_run_lists_the_final_removal(bench: Installed) -> None:
     preview = bench.preview("uninstall", purge_data=True)
     assert [phase.name for phase in preview.phases] == ["uninstall", "end"]
     last = [change.describe for change in preview.phases[-1].changes]
@@ -177,7 +177,7 @@ def test_a_dry_purge_names_the_end_too(bench: Installed) -> None:
     assert bench.host.mutations == []
 
 
-def test_a_dry_rollback_tells_the_same_of_the_last_run(bench: Installed) -> None:
+def test_rollback_dry_run_lists_changes_of_the_last_run(bench: Installed) -> None:
     preview = bench.preview("rollback")
     assert [phase.name for phase in preview.phases] == ["rollback", "state"]
     assert preview.phases[0].changes[0].describe == "undo: write /etc/edited"
@@ -186,7 +186,7 @@ def test_a_dry_rollback_tells_the_same_of_the_last_run(bench: Installed) -> None
     assert bench.host.mutations == []
 
 
-def test_where_nothing_is_installed_a_dry_uninstall_removes_nothing(bench: Installed) -> None:
+def test_uninstall_dry_run_without_an_installation_lists_nothing(bench: Installed) -> None:
     bench.data.data = b""
     for verb, said in (("uninstall", "nqr has installed nothing on this host."), ("rollback", "There is nothing to roll back.")):
         preview = bench.preview(verb)
@@ -231,7 +231,7 @@ def test_only_the_gate_opens_a_site_to_change() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_what_changes_the_host_asks_for_a_site_that_may_be_changed(module: Any) -> None:
+def test_changing_operations_require_a_writable_site(module: Any) -> None:
     """A function that goes back, writes the journal or proves (which boots a VM) takes a ChangingSite, or a Runner that was
     made of one: mypy then sees to the callers."""
     changing = {"roll_back", "discard", "clear", "prove", "forget_state", "remove_tree", "_forget", "_begin"}

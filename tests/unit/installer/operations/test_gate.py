@@ -79,7 +79,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return made
 
 
-def test_the_script_is_made_current_before_another_run_may_begin(bench: Bench) -> None:
+def test_undo_script_is_updated_before_another_run_may_begin(bench: Bench) -> None:
     """Beyond the lock it could be of the receipt before that run."""
     assert bench.carry_out(lambda site: bench.install(site, "/etc/a")).outcome == "ok"
     assert bench.written == [True] and "remove_file /etc/a" in bench.script
@@ -89,7 +89,7 @@ def test_the_script_is_made_current_before_another_run_may_begin(bench: Bench) -
     assert stat is not None and stat.mode == 0o700
 
 
-def test_a_run_that_failed_leaves_a_script_of_what_it_left(bench: Bench) -> None:
+def test_failed_run_writes_an_undo_script_for_its_leftovers(bench: Bench) -> None:
     def fails(site: ChangingSite) -> Summary:
         bench.install(site, "/etc/a")
         raise StepFailed("NQR-CFG-101", "It failed.", "Mend it.")
@@ -113,7 +113,7 @@ def test_a_script_that_is_current_is_left_alone(bench: Bench) -> None:
     assert bench.carry_out(lambda site: Summary("ok", 0)).notes == () and bench.host.mutations == []
 
 
-def test_a_script_that_cannot_be_written_is_told_and_fails_nothing(bench: Bench) -> None:
+def test_unwritable_undo_script_is_reported_and_fails_nothing(bench: Bench) -> None:
     def full(site: ChangingSite) -> Summary:
         bench.install(site, "/etc/a")
         bench.host.fail_at(1, NoSpace(paths.UNDO_SCRIPT, "No space left on device"))

@@ -61,7 +61,7 @@ def test_uninstall_without_a_kept_fingerprint_claims_nothing(host: FakeHost, see
     assert told(host) == ()
 
 
-def test_a_cache_at_another_place_is_no_difference_now_nor_later(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
+def test_cache_at_another_path_is_no_difference(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
     """It was there before the first change, and goes last."""
     host.put("/srv/moved/bootstrap.json", "{}")
     host.put("/srv/used/bootstrap.json", "{}")
@@ -78,7 +78,7 @@ def test_a_cache_at_another_place_is_no_difference_now_nor_later(host: FakeHost,
     assert proof_of_clean.differences_later(before, Fingerprint(2.0, {**seen, "files": without})) == []
 
 
-def test_any_time_later_the_bootstraps_folder_may_be_gone_and_must_not_be_there_anew() -> None:
+def test_later_check_allows_a_removed_bootstrap_cache_but_not_a_new_one() -> None:
     bare, bootstrap = {"/var/cache": ["directory"]}, {"/var/cache": ["directory"], paths.CACHE_DIR: ["directory"]}
     seen, gone = Fingerprint(1.0, {"folders": dict(bootstrap)}), Fingerprint(2.0, {"folders": dict(bare)})
     assert proof_of_clean.differences_later(seen, gone) == []

@@ -57,14 +57,14 @@ def rollback() -> Summary:
     return operations.rollback(Request(Settings()), NullReporter())
 
 
-def test_the_settings_before_are_in_force_again(bench: Retiring) -> None:
+def test_reinstating_restores_the_earlier_settings(bench: Retiring) -> None:
     done = rollback()
     assert done.exit_code == 0 and "The settings from before that run apply again." in done.notes
     assert bench.host.exists("/etc/old") and not bench.host.exists("/etc/new")
     assert site(bench).installed_settings == OLD
 
 
-def test_what_would_lose_a_vm_is_refused_as_an_install_would_be(bench: Retiring, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reinstating_refuses_to_lose_a_vm(bench: Retiring, monkeypatch: pytest.MonkeyPatch) -> None:
     """A VM was made meanwhile, and hangs at the bridge that would go."""
     bench.host.put_directory(f"{NEW.layout.vms_dir}/a")
     monkeypatch.setattr(reinstating, "make_context", lambda *_: pytest.fail("it goes on"))

@@ -49,7 +49,7 @@ def test_the_image_tool_stays_though_only_the_image_that_is_data_needed_it() -> 
     assert not told(Settings(), settings(components__ui=False), changed=6), "the web UI brought no packages"
 
 
-def test_a_plan_marks_what_goes() -> None:
+def test_plan_marks_removed_things() -> None:
     going = PhasePreview(PHASE, "t", (StepPreview("service:x", "service", "remove unit x.service", ("- remove /run/x",)),))
     coming = PhasePreview("config", "t", (StepPreview("file:/a", "file", "write /a"),))
     lines = [text for _, text in plan_lines(PlanPreview("install", (coming, going)))]

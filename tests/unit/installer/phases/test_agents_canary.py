@@ -55,7 +55,7 @@ def bird(monkeypatch: pytest.MonkeyPatch, agent: Agent) -> AgentsCanary:
     return AgentsCanary(host, "http://a", "/t", "/i", None)
 
 
-def test_one_that_is_made_is_known_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agents_canary_carries_its_owner_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = Agent()
     bird(monkeypatch, agent).start()
     (made,) = agent.vms

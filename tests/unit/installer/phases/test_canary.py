@@ -80,14 +80,14 @@ def test_installer_removes_only_canaries_of_dead_runs_on_this_host() -> None:
     assert list(canary.cleared(FakeHost.debian12(), bird(manager))) == []
 
 
-def test_one_that_is_made_is_known_as_one() -> None:
+def test_canary_carries_its_owner_mark() -> None:
     manager = Manager([])
     bird(manager).start()
     (made,) = manager.vms
     assert canary_owner(made.name, made.tags) == (this_process().pid, this_process().since)
 
 
-def test_a_users_vm_with_a_canarys_name_stays() -> None:
+def test_installer_keeps_a_user_vm_with_a_canary_name() -> None:
     manager = Manager([vm(of_a_dead_process(), tags=()), vm(of_a_dead_process(), tags=("web",))])
     assert bird(manager).clear() == ""
     assert manager.deleted == []

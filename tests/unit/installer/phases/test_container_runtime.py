@@ -48,7 +48,7 @@ def packages_of(found: list[Step]) -> set[str]:
 
 
 @pytest.mark.parametrize("os", [Os("debian", "12"), Os("debian", "11"), Os("ubuntu", "22.04", ("debian",))], ids=lambda os: os.id)
-def test_asked_for_it_is_built_and_otherwise_not(os: Os) -> None:
+def test_container_runtime_is_built_only_on_request(os: Os) -> None:
     with_it, without = steps(asked(), fit(os=os)), steps(asked(False), fit(os=os))
     assert images_of(with_it) == ["tiny", "container-runtime"] and images_of(without) == ["tiny"]
     assert packages_of(with_it) - packages_of(without) == {"mmdebstrap", "libdpkg-perl"}
@@ -59,7 +59,7 @@ def test_a_release_that_lists_no_images_does_not_make_the_flag_void() -> None:
     assert images_of(steps(asked(), fit(), images=())) == ["container-runtime"]
 
 
-def test_where_it_cannot_be_built_preflight_says_so() -> None:
+def test_preflight_refuses_a_container_runtime_that_cannot_be_built() -> None:
     (found,) = checks(asked(), ROCKY)
     assert (found.severity.value, found.code) == ("error", "NQR-PRE-032")
     assert "Red Hat" in found.what and "--no-container-runtime" in found.cure
@@ -67,7 +67,7 @@ def test_where_it_cannot_be_built_preflight_says_so() -> None:
     assert images_of(steps(asked(), ROCKY)) == ["tiny", "container-runtime"], "overruled: the step will say what it lacks"
 
 
-def test_uninstall_keeps_it_as_data_and_what_was_half_built_goes() -> None:
+def test_uninstall_keeps_the_container_image_and_removes_a_partial_build() -> None:
     whole, half = BuiltImage("/srv/images", "/agent", recipe="container-runtime").prepare(FakeHost.debian12()).undo
     assert (whole.args["path"], whole.retain) == ("/srv/images/container-runtime", Retain.data)
     assert half.args["path"] == "/srv/images/.container-runtime.building" and half.retain is Retain.nothing

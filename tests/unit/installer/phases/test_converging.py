@@ -196,7 +196,7 @@ def test_many_changes_killed_anywhere_and_resumed_end_the_same(first: Settings, 
     resumed_ends_the_same(first, second, at, early)
 
 
-def test_the_web_ui_switched_off_takes_its_own_things_and_nothing_else() -> None:
+def test_switching_the_web_ui_off_removes_only_its_own_things() -> None:
     here, on = bench(), Settings()
     off = Settings.model_validate({"components": {"ui": False}})
     here.run(ledger(context(on)))
@@ -242,7 +242,7 @@ def test_sudo_rules_of_an_older_version_go() -> None:
 
 
 @pytest.mark.parametrize(("neighbours", "goes"), [((), True), (("docker",), False)], ids=["alone", "beside Docker"])
-def test_forwarding_that_a_neighbour_counts_on_stays(neighbours: tuple[str, ...], goes: bool) -> None:
+def test_ip_forwarding_that_a_neighbour_uses_stays(neighbours: tuple[str, ...], goes: bool) -> None:
     here, facts = bench(), fit(network=network(firewalls=neighbours))
     isolated = Settings.model_validate({"network": {"mode": "isolated"}})
     here.run(ledger(context(Settings(), facts=facts)))
@@ -258,7 +258,7 @@ def test_another_release_leaves_the_earlier_one_in_its_folder() -> None:
     assert "symlink:/opt/nqrust-microvm/releases/1.2.3/bin/manager" in things(here)
 
 
-def test_what_only_the_machine_decides_is_never_retired() -> None:
+def test_change_of_the_machine_retires_nothing() -> None:
     """A boot without KVM, without modules or under another PID 1 is no wish of anybody."""
     here = bench()
     here.run(ledger(context(Settings(nested=True), facts=fit(packages=frozenset({"udev"})))))
@@ -268,7 +268,7 @@ def test_what_only_the_machine_decides_is_never_retired() -> None:
         assert result.retired.gone == ()
 
 
-def test_ports_that_change_hands_are_left_first() -> None:
+def test_port_is_freed_before_another_service_takes_it() -> None:
     old = Settings.model_validate({"manager": {"bind": "0.0.0.0:18080"}, "ui": {"bind": "0.0.0.0:3000"}})
     new = Settings.model_validate({"manager": {"bind": "0.0.0.0:3000"}, "ui": {"bind": "0.0.0.0:18080"}})
     ids = [step.id for _, step in planner.plan(context(new, old)).steps()]

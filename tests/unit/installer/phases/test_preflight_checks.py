@@ -123,7 +123,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_findings(row: Row) -> None:
+def test_preflight_finds_what_each_row_names(row: Row) -> None:
     found = run(row.given, row.facts, FakeHost.debian12(), Situation())
     assert {f"{f.severity.value} {f.code}" for f in found} == row.expected
     assert row.says in " ".join(f.what for f in found)
@@ -194,7 +194,7 @@ def test_a_file_in_place_of_a_folder_refuses(path: str) -> None:
 @pytest.mark.parametrize(
     "given", [{"release": {"source": "https://x/v1"}}, {"network": {"mode": "bridged"}}], ids=["release", "bridged"]
 )
-def test_no_flag_lets_an_install_begin_that_cannot_end_well(given: dict[str, Any]) -> None:
+def test_impossible_install_cannot_be_forced(given: dict[str, Any]) -> None:
     found = run(settings(**given), fit(), FakeHost.debian12(), Situation(), ("NQR-REL-050", "NQR-NET-130"))
     assert [f.severity for f in found] == [Severity.error]
 
@@ -220,11 +220,11 @@ def test_an_ignored_error_warns() -> None:
     assert [(f.severity, f.code) for f in found] == [(Severity.warning, "NQR-PRE-005")]
 
 
-def test_the_ports_of_what_is_installed_are_ours() -> None:
+def test_ports_of_the_installation_are_not_reported_as_taken() -> None:
     assert run(Settings(), fit(**held(18080)), FakeHost.debian12(), Situation(installed=Settings(), known=True)) == []
 
 
-def test_anothers_installation_refuses_and_ours_does_not() -> None:
+def test_foreign_installation_refuses_and_a_recorded_one_does_not() -> None:
     host = FakeHost.debian12()
     host.put("/opt/nqrust-microvm/bin/manager", "")
     host.put("/etc/systemd/system/nqrust-agent.service", "")
@@ -242,7 +242,7 @@ def test_anothers_installation_refuses_and_ours_does_not() -> None:
         ("/etc/systemd/system/nqrust-network.service", "nqrust-network.service"),
     ],
 )
-def test_what_another_left_in_our_places_refuses(path: str, says: str) -> None:
+def test_foreign_file_in_a_product_path_refuses(path: str, says: str) -> None:
     host = FakeHost.debian12()
     host.put(path, "")
     (found,) = run(Settings(), fit(), host, Situation())
@@ -250,7 +250,7 @@ def test_what_another_left_in_our_places_refuses(path: str, says: str) -> None:
     assert run(Settings(), fit(), host, Situation(known=True)) == []
 
 
-def test_a_run_that_was_cut_off_before_its_first_record_is_no_installation_of_another() -> None:
+def test_run_killed_before_its_first_record_is_no_foreign_installation() -> None:
     host = FakeHost.debian12()
     host.put("/var/lib/nqrust-microvm/fingerprint.json.gz", "")
     host.put("/etc/nqrust-microvm/config.yaml", "")
@@ -269,7 +269,7 @@ def test_a_run_that_was_cut_off_before_its_first_record_is_no_installation_of_an
         ("/srv/fc", 0o700, "root", "root", False),
     ],
 )
-def test_folders_of_others(path: str, mode: int, owner: str, group: str, refused: bool) -> None:
+def test_folder_that_other_users_can_write_refuses(path: str, mode: int, owner: str, group: str, refused: bool) -> None:
     host = FakeHost.debian12()
     host.put_directory(path, mode=mode, owner=owner, group=group)
     found = run(Settings(), fit(), host, Situation())
@@ -278,7 +278,7 @@ def test_folders_of_others(path: str, mode: int, owner: str, group: str, refused
 
 
 @pytest.mark.parametrize("line", ["net.ipv4.ip_forward=0", "  -net/ipv4/ip_forward = 0"])
-def test_forwarding_that_was_turned_off_is_told(line: str) -> None:
+def test_disabled_ip_forwarding_is_reported(line: str) -> None:
     host = FakeHost.debian12()
     host.put("/etc/sysctl.d/99-alice.conf", f"# no router\n{line}\n")
     (found,) = run(Settings(), fit(), host, Situation())
@@ -288,7 +288,7 @@ def test_forwarding_that_was_turned_off_is_told(line: str) -> None:
     assert run(Settings(), fit(), host, Situation()) == []
 
 
-def test_chains_that_drop_beside_iptables_are_told() -> None:
+def test_nftables_chains_that_drop_are_reported() -> None:
     host = FakeHost.debian12()
     host.install("nft")
     chain = {"family": "inet", "table": "strict", "name": "input", "hook": "input", "policy": "drop"}

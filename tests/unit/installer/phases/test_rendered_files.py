@@ -71,7 +71,7 @@ def golden_name(path: str) -> str:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_files_are_the_golden_ones(case: str) -> None:
+def test_rendered_files_match_the_golden_files(case: str) -> None:
     folder, now = GOLDEN / case, {golden_name(path): text for path, text in rendered(case).items()}
     assert now, "the plan writes files"
     if os.environ.get("NQR_UPDATE_GOLDEN"):
@@ -92,7 +92,7 @@ def test_secrets_are_in_files_that_only_their_readers_see() -> None:
             assert mode in ("0600", "0640"), f"{path} is {mode}"
 
 
-def test_programs_find_folders_that_were_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_use_relocated_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     """The helper by files beside it, the agent by its environment."""
     moved = {"mode": "minimal", "paths": {"install_dir": "/opt/vms", "data_dir": "/data/fc", "image_dir": "/data/images"}}
     monkeypatch.setitem(CASES, "moved", moved)
@@ -102,7 +102,7 @@ def test_programs_find_folders_that_were_moved(monkeypatch: pytest.MonkeyPatch) 
     assert not any("-dir" in path for path in rendered("production"))
 
 
-def test_what_the_manager_starts_from_holds_hashes_only() -> None:
+def test_manager_bootstrap_file_holds_only_hashes() -> None:
     text = rendered("production")["/etc/nqrust-microvm/bootstrap.json"].split("---\n", 1)[1]
     assert "admin" in text
     for secret in ("D" * 32, "A" * 32, "c" * 43, "j" * 43, "u" * 43):

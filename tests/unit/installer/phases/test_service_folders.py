@@ -26,7 +26,7 @@ LAYOUT = paths.Layout()
         (LAYOUT.image_dir, 0o755, (0o1775, "root", names.SERVICE_GROUP)),
     ],
 )
-def test_a_folder_that_was_the_service_users_becomes_roots(path: str, was: int, wanted: tuple[int, str, str]) -> None:
+def test_folder_of_the_service_user_becomes_owned_by_root(path: str, was: int, wanted: tuple[int, str, str]) -> None:
     (step,) = [
         s for s in steps(asked(False), fit()) if isinstance(s, (Directory, Mode)) and s.path == path and s.mode == wanted[0]
     ]

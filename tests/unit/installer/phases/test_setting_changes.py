@@ -103,22 +103,24 @@ def test_the_tables_here_name_every_setting() -> None:
 
 
 @pytest.mark.parametrize(("was", "now", "code"), NEVER)
-def test_what_would_lose_data_is_refused(was: dict[str, Any], now: dict[str, Any], code: str) -> None:
+def test_setting_change_that_loses_data_is_refused(was: dict[str, Any], now: dict[str, Any], code: str) -> None:
     assert refused(was, now) == [code] and code in FIRM
 
 
 @pytest.mark.parametrize(("was", "now", "code"), WITH_VMS)
-def test_what_vms_need_stays_while_there_are_any(was: dict[str, Any], now: dict[str, Any], code: str) -> None:
+def test_setting_change_that_vms_depend_on_is_refused_while_vms_exist(
+    was: dict[str, Any], now: dict[str, Any], code: str
+) -> None:
     assert refused(was, now, VMS) == [code] and refused(was, now) == [] and code in FIRM
 
 
 @pytest.mark.parametrize(("was", "now"), ALWAYS_FINE)
-def test_everything_else_changes_in_place_though_vms_run(was: dict[str, Any], now: dict[str, Any]) -> None:
+def test_other_settings_change_while_vms_run(was: dict[str, Any], now: dict[str, Any]) -> None:
     assert refused(was, now, VMS) == []
     assert refused(now, now, VMS) == []
 
 
-def test_a_local_database_stays_in_its_cluster() -> None:
+def test_move_of_a_local_database_to_another_cluster_is_refused() -> None:
     from nqrust.host.facts.model import PostgresCluster
 
     clusters = tuple(PostgresCluster(15, name, port, True, "postgres", "/d") for name, port in (("main", 5432), ("two", 5433)))
@@ -143,7 +145,7 @@ def listening(port: int, pid: int) -> ListeningPort:
     return ListeningPort("tcp", "0.0.0.0", port, pid, "ui")
 
 
-def test_a_port_that_our_own_process_holds_is_ours_whatever_the_settings_say() -> None:
+def test_port_held_by_the_product_is_not_taken() -> None:
     """The web UI was switched off by a run that was cut off, so it still runs, and is switched on again."""
     facts, off = fit(ports=(listening(3000, 77),)), settings({"components.ui": False})
     assert run(Settings(), facts, FakeHost.debian12(), Situation(installed=off, known=True, own=frozenset({77}))) == []
@@ -158,7 +160,7 @@ def test_the_port_of_the_guest_listener_is_no_setting_and_still_taken() -> None:
     assert [f.code for f in found] == ["NQR-PRE-007"] and "guest listener" in found[0].what
 
 
-def test_a_bridge_of_earlier_settings_is_not_in_the_way() -> None:
+def test_bridge_of_earlier_settings_causes_no_conflict() -> None:
     facts = fit(network=network(Link("fcbr0", "bridge", True, "", addresses=("10.0.0.1/24",))))
     new = settings({"network.bridge_name": "vmbr1"})
     ours = Situation(installed=Settings(), known=True, former=(Settings(),))

@@ -23,7 +23,7 @@ PLANNED = [phase for phase in PHASES if phase not in ("preflight", "verify")]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["line"] or str(row.get("environ", "nothing"))[:40])
-def test_a_usage_line_plans(row: dict[str, Any]) -> None:
+def test_documented_usage_line_can_be_planned(row: dict[str, Any]) -> None:
     settings = gather(flags=row["explicit"], environ={}).settings
     context = Context(
         settings=settings, facts=fit(), secrets=SECRETS, files=ReleaseFiles(RELEASE, "/var/cache/x"),

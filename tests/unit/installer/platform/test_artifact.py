@@ -27,7 +27,7 @@ def release(folder: Path, content: bytes) -> Path:
 
 
 @needs_root
-def test_it_is_installed_with_its_mode(tmp_path: Path) -> None:
+def test_artifact_is_installed_with_its_mode(tmp_path: Path) -> None:
     host = LocalHost()
     step = Artifact(str(release(tmp_path / "r", b"one")), "agent", f"{tmp_path}/agent")
     assert isinstance(step.inspect(host), Needed)

@@ -129,7 +129,7 @@ def test_a_refusal_and_a_damaged_image_are_told_with_what_the_manager_said() -> 
         STEP.verify(host)
 
 
-def test_going_back_takes_the_row_out_after_the_folder() -> None:
+def test_undo_removes_the_image_record_after_its_folder() -> None:
     host = host_with(tiny=1)
     manager = Manager(host, "tiny", BOX)
     row, whole, _ = BuiltImage("/srv/images", "/agent", registry=REGISTRY, recipe=BOX).prepare(host).undo
@@ -158,7 +158,7 @@ def steps(mode: str, form: str = "bundled", only: str | None = None, former: tup
     return [(phase.name, step) for phase in planner.plan(context, only).phases for step in phase.steps]
 
 
-def test_it_is_asked_once_the_services_run_and_by_the_build_phase_alone() -> None:
+def test_images_are_registered_after_services_start_or_by_the_build_phase_alone() -> None:
     """Before that the manager may be sick, or not yet at its port, where another program would be sent its token."""
     for only, phase in ((None, "services"), ("build", "build")):
         found = steps("production", only=only)
@@ -167,7 +167,7 @@ def test_it_is_asked_once_the_services_run_and_by_the_build_phase_alone() -> Non
     assert [type(step).__name__ for _, step in steps("production", only="build")].count("BuiltImage") == 2
 
 
-def test_a_phase_alone_stops_nothing_that_a_later_one_would_start_again() -> None:
+def test_single_phase_stops_no_service_that_a_later_phase_restarts() -> None:
     """Of another bridge's network the whole run makes room; `phase run network` leaves it to that."""
     was = Settings.model_validate({"network": {"bridge_name": "vmbr1"}})
     whole, alone = ([step.kind for _, step in steps("production", only=only, former=(was,))] for only in (None, "network"))
@@ -175,7 +175,7 @@ def test_a_phase_alone_stops_nothing_that_a_later_one_would_start_again() -> Non
 
 
 @pytest.mark.parametrize(("mode", "form"), [("agent", "bundled"), ("production", "upstream")])
-def test_nobody_is_asked_where_there_is_no_such_manager(mode: str, form: str) -> None:
+def test_images_are_not_registered_without_a_bundled_manager(mode: str, form: str) -> None:
     found = [step for _, step in steps(mode, form)]
     assert not any(isinstance(step, RegisteredImages) for step in found)
     assert all(step.registry is None for step in found if isinstance(step, BuiltImage))

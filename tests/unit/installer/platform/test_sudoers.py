@@ -37,7 +37,7 @@ def host() -> FakeHost:
     return host
 
 
-def test_checked_rules_go_in_and_out(host: FakeHost) -> None:
+def test_sudo_rules_are_checked_installed_and_removed(host: FakeHost) -> None:
     round_trip(host, Sudoers(PATH, GOOD))
     host.put(PATH, "# older\n", mode=0o440)
     round_trip(host, Sudoers(PATH, GOOD))
@@ -51,7 +51,7 @@ def test_mode_is_what_sudo_insists_on(host: FakeHost) -> None:
     assert isinstance(Sudoers(PATH, GOOD).inspect(host), Needed)
 
 
-def test_broken_rules_never_reach_their_place(host: FakeHost) -> None:
+def test_broken_sudo_rules_are_never_installed(host: FakeHost) -> None:
     host.put(PATH, "# older\n", mode=0o440)
     with pytest.raises(StepFailed) as caught:
         Sudoers(PATH, "BROKEN\n").apply(host)
@@ -60,7 +60,7 @@ def test_broken_rules_never_reach_their_place(host: FakeHost) -> None:
 
 
 @pytest.mark.parametrize("before", [None, "# older\n"])
-def test_rules_that_break_the_whole_are_taken_back_at_once(host: FakeHost, before: str | None) -> None:
+def test_sudo_rules_that_break_the_policy_are_removed_at_once(host: FakeHost, before: str | None) -> None:
     if before is not None:
         host.put(PATH, before, mode=0o440)
     calls: list[tuple[str, ...]] = []
@@ -78,7 +78,7 @@ def test_rules_that_break_the_whole_are_taken_back_at_once(host: FakeHost, befor
     assert before is None or host.read_text(PATH) == before
 
 
-def test_rules_broken_by_another_are_not_blamed_on_us(host: FakeHost) -> None:
+def test_sudo_rules_broken_by_another_file_are_reported_as_such(host: FakeHost) -> None:
     host.put("/etc/sudoers.d/other", "BROKEN\n")
     with pytest.raises(StepFailed) as caught:
         Sudoers(PATH, GOOD).apply(host)

@@ -46,7 +46,7 @@ def test_parents_come_before_what_is_mounted_in_them() -> None:
     assert [one.path for one in clone_mounts(parse_mountinfo(text))[0]] == ["/", "/a/b", "/c"]
 
 
-def test_what_a_later_mount_hides_is_not_mounted() -> None:
+def test_hidden_mount_is_not_mounted() -> None:
     text = "25 1 8:1 / / rw - ext4 a rw\n26 25 8:2 / /a/b rw - ext4 b rw\n27 25 8:3 / /a rw - xfs c rw\n"
     assert forms(text) == {"/": "overlay", "/a": "overlay"}
 

@@ -82,7 +82,7 @@ def rehearsed(host: FakeHost, answer: object, events: Reporter | None = None, su
     )
 
 
-def test_what_the_clone_measured_is_the_report(host: FakeHost) -> None:
+def test_report_shows_the_measurements_of_the_clone(host: FakeHost) -> None:
     events = Heard()
     found = rehearsed(host, lines(GOOD), events)
     assert (found.outcome, found.exit_code, found.changed) == ("ok", 0, 3)
@@ -116,7 +116,7 @@ def test_rehearsal_leaves_nothing_and_removes_rests_of_an_interrupted_one(host: 
     assert host.state() == before
 
 
-def test_a_host_without_our_cache_has_none_afterwards(host: FakeHost) -> None:
+def test_rehearsal_leaves_no_new_cache(host: FakeHost) -> None:
     before = host.state()
     rehearsed(host, lines(GOOD))
     assert host.state() == before
@@ -150,9 +150,7 @@ def test_the_clone_is_told_by_standard_input_alone(host: FakeHost) -> None:
         ({"exit_code": 1}, 5, "NQR-RHS-008"),
     ],
 )
-def test_the_exit_code_says_what_the_install_would_come_to(
-    host: FakeHost, summary: dict[str, Any], exit_code: int, code: str
-) -> None:
+def test_rehearsal_exit_code_predicts_the_install(host: FakeHost, summary: dict[str, Any], exit_code: int, code: str) -> None:
     told = [one if one is not SUMMARY else {**SUMMARY, "outcome": "failed", **summary} for one in GOOD]
     found = rehearsed(host, lines(told))
     assert found.exit_code == exit_code and found.failure is not None and found.failure.code == code
@@ -167,7 +165,7 @@ def test_a_clone_that_cannot_be_made_is_a_refusal(host: FakeHost) -> None:
     assert host.state() == before
 
 
-def test_a_clone_that_comes_down_is_a_failure(host: FakeHost) -> None:
+def test_crashed_clone_is_a_failure(host: FakeHost) -> None:
     told = [GOOD[0], {"type": "clone_failed", "reason": "it ended before its work was done"}]
     with pytest.raises(NqrError, match=r"NQR-RHS-007.*came down"):
         rehearsed(host, lines(told))
@@ -191,7 +189,7 @@ def test_writes_go_to_memory_where_no_disk_can_take_them(host: FakeHost) -> None
         means.memory_needed(host, facts)
 
 
-def test_what_would_reach_the_real_world_is_refused(host: FakeHost) -> None:
+def test_rehearsal_refuses_settings_that_reach_other_machines(host: FakeHost) -> None:
     agent = Settings.model_validate({"mode": "agent", "agent": {"manager_base": "http://m:18080"}})
     remote = Settings.model_validate({"database": {"type": "remote", "host": "db.example"}})
     bridged = Settings.model_validate({"network": {"mode": "bridged", "bridge_name": "br0"}})

@@ -103,20 +103,20 @@ def test_a_file_arrives_whole(server: Server, tmp_path: Path, path: str) -> None
     assert Path(get(server, path, tmp_path)).read_bytes() == CONTENT
 
 
-def test_what_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+def test_existing_file_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     get(server, "/good", tmp_path)
     asked = len(server.asked)
     get(server, "/other-address-same-file", tmp_path)
     assert len(server.asked) == asked
 
 
-def test_a_cut_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_interrupted_download_resumes(server: Server, tmp_path: Path) -> None:
     assert Path(get(server, "/cut", tmp_path)).read_bytes() == CONTENT
     resumed = [wanted for path, wanted in server.asked if wanted]
     assert resumed and resumed[0] != "bytes=0-"
 
 
-def test_a_download_that_never_ends_well_is_an_error_and_leaves_no_file(server: Server, tmp_path: Path) -> None:
+def test_download_that_keeps_failing_leaves_no_file(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ReleaseError) as failure:
         get(server, "/always-cut", tmp_path)
     assert failure.value.code == "NQR-REL-020"
@@ -151,7 +151,7 @@ def test_a_damaged_partial_file_does_not_spoil_the_next_try(server: Server, tmp_
     assert Path(get(server, "/good", tmp_path)).read_bytes() == CONTENT
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_unreachable_server_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError) as failure:
         fetch(Wanted("http://127.0.0.1:9/x", DIGEST, 1), str(tmp_path), quiet, pause=0)
     assert failure.value.code == "NQR-REL-020"
@@ -164,7 +164,7 @@ def test_a_proxy_of_the_environment_is_used(server: Server, tmp_path: Path, monk
     assert server.asked[0][0] == "http://releases.example/good"
 
 
-def test_a_small_text_is_bounded(server: Server) -> None:
+def test_small_text_above_its_limit_is_refused(server: Server) -> None:
     with pytest.raises(ReleaseError) as failure:
         read_small(address(server, "/good"), limit=1000)
     assert failure.value.code == "NQR-REL-022"

@@ -20,7 +20,7 @@ def settings(source: str) -> Settings:
     return Settings.model_validate({"release": {"source": source}})
 
 
-def test_it_is_described_and_fetched(release: tuple[str, Path], tmp_path: Path) -> None:
+def test_upstream_release_is_described_and_fetched(release: tuple[str, Path], tmp_path: Path) -> None:
     address, folder = release
     host, cache = LocalHost(), tmp_path / "cache"
     wanted = settings(address)
@@ -68,7 +68,7 @@ def test_a_tag_that_does_not_exist_says_so(release: tuple[str, Path], tmp_path: 
 
 
 @pytest.mark.parametrize("source", ["bundeld", "/no/such/file.tar", "github:owner", "github:a/b@../c"])
-def test_a_source_that_is_none_is_named(source: str, tmp_path: Path) -> None:
+def test_invalid_release_source_is_named(source: str, tmp_path: Path) -> None:
     with pytest.raises(ReleaseError) as failure:
         open_source(LocalHost(), settings(source), "", str(tmp_path), NullReporter())
     assert failure.value.code == "NQR-REL-018"

@@ -85,7 +85,7 @@ def test_plain_lines_tell_changes_once_and_end_with_what_comes_next() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["iso-8859-1", "ascii"])
-def test_nothing_is_lost_where_the_locale_lacks_a_character(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_keeps_all_its_text_in_a_limited_locale(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     failure = StepFailed("NQR-NET-110", "“start ✓ caf\xe9 \U0001f600 \udcff” failed.", "See …")
     told = {}
     for form in ("plain", "terminal", "json"):
@@ -186,7 +186,7 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) -> N
     assert not log.opened
 
 
-def test_a_reader_that_went_away_does_not_stop_the_run() -> None:
+def test_closed_output_pipe_does_not_stop_the_run() -> None:
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError
@@ -225,7 +225,7 @@ def test_headlines(verb: str, summary: Summary, said: str) -> None:
     assert said in wording.headline(verb, summary)
 
 
-def test_the_logger_is_left_as_it_was(tmp_path: Path) -> None:
+def test_reporter_restores_the_logger(tmp_path: Path) -> None:
     log = LogFileReporter(str(tmp_path))
     log.attach()
     log.detach()

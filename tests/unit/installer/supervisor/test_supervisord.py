@@ -48,7 +48,7 @@ def test_a_strict_service_gives_up_the_same_as_under_systemd() -> None:
     assert "--capabilities" not in agent and "--no-new-privileges" not in agent
 
 
-def test_what_the_agent_started_lives_on() -> None:
+def test_processes_started_by_the_agent_survive_its_stop() -> None:
     options, _ = command_of(ServiceSpec("a", "A", ("/a",), keeps_children=True))
     assert options["stopasgroup"] == options["killasgroup"] == "false"
 
@@ -106,7 +106,7 @@ def test_refused_start_is_an_error() -> None:
         S.start(host, "m")
 
 
-def test_registry() -> None:
+def test_supervisor_is_chosen_by_facts() -> None:
     assert for_facts("systemd") is SYSTEMD and for_facts("none", S) is S
 
 

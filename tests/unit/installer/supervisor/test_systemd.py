@@ -57,7 +57,7 @@ def test_service_that_uses_sudo_keeps_what_sudo_needs() -> None:
         assert word not in text
 
 
-def test_agent_leaves_what_it_started_alone() -> None:
+def test_stopping_the_agent_unit_kills_no_child() -> None:
     spec = ServiceSpec("a", "A", ("/a",), hardening=Hardening.host, keeps_children=True)
     text = SYSTEMD.render(spec)
     assert "KillMode=process" in text

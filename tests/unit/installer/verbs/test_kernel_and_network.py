@@ -95,7 +95,7 @@ def test_what_the_kernel_resets_with_forwarding_is_given_back(host: FakeHost, re
     assert (host.read_text(forward), host.read_text(others)) == ("0\n", f"{redirects}\n")
 
 
-def test_sysctl_that_is_right_or_not_there(host: FakeHost) -> None:
+def test_sysctl_that_is_right_or_missing_needs_no_change(host: FakeHost) -> None:
     host.put("/proc/sys/vm/max_map_count", "262144\n")
     host.put("/proc/sys/net/ipv4/conf/eth0.5/forwarding", "1\n")
     assert isinstance(Sysctl("vm.max_map_count", "65530", at_least=True).inspect(host), Satisfied)
@@ -163,7 +163,7 @@ def test_bridge_has_no_ipv6_past_the_rules(net: FakeHost) -> None:
     assert net.read_text("/proc/sys/net/ipv6/conf/fcbr0/disable_ipv6") == "1\n"
 
 
-def test_bridge_of_ours_is_repaired(net: FakeHost) -> None:
+def test_recorded_bridge_is_repaired(net: FakeHost) -> None:
     put_link(net, "fcbr0", bridge=True, up=False, alias="nqrust-microvm")
     assert planned(net, BRIDGE) == ("+ 10.0.0.1/24 on fcbr0", "bring fcbr0 up")
     applied(net, BRIDGE)
@@ -189,7 +189,7 @@ def test_bridge_just_as_asked_is_adopted(net: FakeHost) -> None:
         ({"bridge": True, "up": False, "address": "10.0.0.1/24"}, "NQR-NET-104"),
     ],
 )
-def test_interface_of_another_is_never_taken_over(net: FakeHost, link: dict[str, object], code: str) -> None:
+def test_foreign_interface_is_never_taken_over(net: FakeHost, link: dict[str, object], code: str) -> None:
     put_link(net, "fcbr0", **link)  # type: ignore[arg-type]
     found = BRIDGE.inspect(net)
     assert isinstance(found, Conflict) and found.code == code and found.cure
@@ -261,7 +261,7 @@ class _No(Exception):
     pass
 
 
-def test_rules_are_ours_by_name_and_go_in_once(host: FakeHost) -> None:
+def test_firewall_rules_are_inserted_once_under_product_names(host: FakeHost) -> None:
     Tables(host)
     step = IptablesRules(SPEC)
     applied(host, step)
@@ -273,7 +273,7 @@ def test_rules_are_ours_by_name_and_go_in_once(host: FakeHost) -> None:
     ]
 
 
-def test_others_rules_before_ours_do_not_matter(host: FakeHost) -> None:
+def test_foreign_rules_before_the_product_rules_cause_no_change(host: FakeHost) -> None:
     Tables(host)
     applied(host, IptablesRules(SPEC))
     host.memory["rules"]["filter"]["FORWARD"].insert(0, ["-j", "DOCKER-USER"])
@@ -308,7 +308,7 @@ def test_rules_that_something_else_wrote_at_the_same_moment_are_put_right(host: 
     assert isinstance(step.inspect(host), Satisfied)
 
 
-def test_chain_of_another_is_not_emptied(host: FakeHost) -> None:
+def test_foreign_chain_is_not_emptied(host: FakeHost) -> None:
     Tables(host)
     tables = host.memory["rules"]["filter"]
     tables["NQR-INPUT"] = [["-s", "198.51.100.7/32", "-j", "DROP"]]
@@ -318,7 +318,7 @@ def test_chain_of_another_is_not_emptied(host: FakeHost) -> None:
     applied(host, IptablesRules(SPEC))
 
 
-def test_guests_reach_only_what_they_may(host: FakeHost) -> None:
+def test_guest_firewall_allows_only_listed_targets(host: FakeHost) -> None:
     inbound = next(chain for chain in SPEC.chains if chain.name == "NQR-INPUT")
     text = [" ".join(rule) for rule in inbound.rules]
     assert text[-1] == "-i fcbr0 -j DROP"

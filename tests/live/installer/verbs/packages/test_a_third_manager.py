@@ -12,7 +12,7 @@ from nqrust.installer.verbs.packages import registry, shell
 from nqrust.installer.verbs.script.prelude import PRELUDE
 
 
-def test_the_script_goes_through_a_third_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undo_script_uses_a_third_package_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.MANAGERS, "few", few())
     database = tmp_path / "installed"
     database.write_text("base 1.0\nserver 1.0\n")

@@ -46,7 +46,9 @@ def run(program: str) -> str:
     ],
 )
 @DATA
-def test_the_script_sees_data_of_others(tmp_path: Path, files: list[str], found: bool, packages: set[str], goes: bool) -> None:
+def test_undo_script_finds_foreign_data_in_a_cluster(
+    tmp_path: Path, files: list[str], found: bool, packages: set[str], goes: bool
+) -> None:
     cluster = tmp_path / "postgresql/15/main"
     make(cluster, files)
     patterns = " ".join(clusters(packages, set()).values()).replace("/var/lib/", f"{tmp_path}/")
@@ -56,7 +58,7 @@ def test_the_script_sees_data_of_others(tmp_path: Path, files: list[str], found:
 
 @pytest.mark.parametrize("removal", ["remove_contents", "remove_tree"])
 @DATA
-def test_the_script_removes_no_cluster_with_data_of_others(tmp_path: Path, files: list[str], found: bool, removal: str) -> None:
+def test_undo_script_keeps_a_cluster_with_foreign_data(tmp_path: Path, files: list[str], found: bool, removal: str) -> None:
     cluster = tmp_path / "pgsql/data"
     make(cluster, files)
     cluster.chmod(0o700)

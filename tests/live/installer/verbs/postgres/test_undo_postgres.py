@@ -31,7 +31,9 @@ from nqrust.installer.verbs.script.prelude import PRELUDE
     ],
     ids=["a role that owns more", "a role that may not be dropped", "a database"],
 )
-def test_the_script_keeps_the_same_role_and_goes_on(tmp_path: Path, online: bool, undo: Undo, code: str, failed: int) -> None:
+def test_undo_script_keeps_a_role_that_owns_more_and_continues(
+    tmp_path: Path, online: bool, undo: Undo, code: str, failed: int
+) -> None:
     """Run again, it would meet the same objects again."""
     (call,) = script.lines_of(UndoContext(debian(online=online), Originals(FakeHost(), "/var/lib/o")), undo)
     data = tmp_path / "data"
@@ -58,7 +60,7 @@ def test_the_script_keeps_the_same_role_and_goes_on(tmp_path: Path, online: bool
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("sh") is None, reason="it looks up root in /etc/passwd")
 @pytest.mark.parametrize(("server", "wanted"), [("runs", "psql"), ("stopped", "single"), ("no programs", "kept"), ("gone", "")])
-def test_the_script_does_the_same(tmp_path: Path, server: str, wanted: str) -> None:
+def test_undo_script_handles_each_state_of_the_server(tmp_path: Path, server: str, wanted: str) -> None:
     programs, data = tmp_path / "bin", tmp_path / "data"
     programs.mkdir()
     data.mkdir()

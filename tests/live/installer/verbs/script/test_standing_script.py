@@ -92,7 +92,7 @@ def test_undo_script_resumes_where_it_stopped(files: tuple[Path, str]) -> None:
     assert left(root) == {"gone"}
 
 
-def test_a_run_that_was_killed_since_keeps_the_journal(files: tuple[Path, str]) -> None:
+def test_undo_script_keeps_the_journal_of_a_run_killed_since(files: tuple[Path, str]) -> None:
     """What that run made is in the journal alone."""
     root, text = files
     (root / "journal").write_text("one record\n")
@@ -102,7 +102,7 @@ def test_a_run_that_was_killed_since_keeps_the_journal(files: tuple[Path, str]) 
     assert done.returncode == 1 and "was killed" in done.stderr and left(root) == {"journal"}
 
 
-def test_a_dry_run_tells_what_goes_and_what_stays(files: tuple[Path, str]) -> None:
+def test_undo_script_dry_run_lists_removed_and_kept_things(files: tuple[Path, str]) -> None:
     root, text = files
     said = sh(text, "--purge-data", root=root, NQR_DRY_RUN="yes").stdout.splitlines()
     assert said == ["stays: step 3", "undo: step 2", "undo: step 1", "Nothing was changed."]
@@ -140,7 +140,7 @@ def test_undo_script_names_its_receipt() -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize("manager", ["apt", "dnf"])
-def test_it_is_clean_sh_with_every_verb_and_every_choice(manager: str) -> None:
+def test_undo_script_with_every_verb_and_option_passes_shellcheck(manager: str) -> None:
     made = context()
     entries = Receipt.of(Journal(MemoryJournalStore(OLD), lambda: 0.0)).entries
     kept = {"d" * 64: traces.pack(traces.NOTHING), "a" * 64: traces.pack({"paths": [], "users": [], "groups": []})}

@@ -90,7 +90,7 @@ def test_undo_script_omits_what_uninstall_retains() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it changes owners")
-def test_files_come_back_as_they_were_and_edits_are_kept(tmp_path: Path) -> None:
+def test_undo_script_restores_files_and_keeps_edits(tmp_path: Path) -> None:
     def path(name: str) -> str:
         return str(tmp_path / name)
 
@@ -138,7 +138,7 @@ def test_files_come_back_as_they_were_and_edits_are_kept(tmp_path: Path) -> None
     ]
 
 
-def test_a_shared_file_keeps_every_byte_and_a_link_is_left_alone(tmp_path: Path) -> None:
+def test_undo_script_keeps_other_bytes_of_a_shared_file_and_skips_links(tmp_path: Path) -> None:
     shared, link = tmp_path / "shared", tmp_path / "link"
     shared.write_bytes(b"# BEGIN us\nx\n# END us\n# caf\xe9 \x85 \n\nno line end")
     shared.chmod(0o640)
@@ -164,7 +164,7 @@ def test_a_block_that_was_changed_gets_its_earlier_text_again(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("refusals", "tries"), [(0, 1), (3, 4), (1000, 150)])
-def test_it_waits_while_another_program_has_dpkgs_lock(tmp_path: Path, refusals: int, tries: int) -> None:
+def test_undo_script_waits_for_the_dpkg_lock(tmp_path: Path, refusals: int, tries: int) -> None:
     calls = tmp_path / "calls"
     dpkg = f'dpkg() {{ echo x >>{calls}; [ "$(wc -l <{calls})" -gt {refusals} ] || return 2; }}\nsleep() {{ echo "$1" >>{calls}.slept; }}\n'
     text = PRELUDE.partition("cd / || exit 1\n")[2] + dpkg + "configure_debs\n"
@@ -192,7 +192,7 @@ case "$*" in
 esac"""
 
 
-def test_packages_that_others_need_stay_with_all_that_those_need_and_the_rest_goes(tmp_path: Path) -> None:
+def test_undo_script_keeps_needed_packages_with_their_dependencies(tmp_path: Path) -> None:
     simulated = 'case "$*" in "-s purge"*backend*|"-s purge"*lib-a*|"-s purge"*lib-b*) echo "Purg theirs [1]" ;; esac; exit 0'
     path = tools(tmp_path / "bin", dpkg=":", dpkg_query=DPKG_QUERY, apt_get=simulated)
     lines = [script.PRELUDE, "if purge apt alone backend lib-a lib-b; then echo all; fi", "exit $failed"]
@@ -203,7 +203,7 @@ def test_packages_that_others_need_stay_with_all_that_those_need_and_the_rest_go
     assert [line.split()[-1] for line in purged] == ["alone"] and "lib" not in purged[0]
 
 
-def test_of_what_was_removed_before_the_configuration_stays(tmp_path: Path) -> None:
+def test_undo_script_keeps_configuration_of_packages_removed_before_install(tmp_path: Path) -> None:
     path = tools(tmp_path / "bin", dpkg=":", dpkg_query=DPKG_QUERY, apt_get=":")
     lines = [script.PRELUDE, "configured='lib-a'", "if purge apt alone lib-a lib-b; then echo all; fi", "exit $failed"]
     done = sh("\n".join(lines), tmp_path, PATH=path)
@@ -215,7 +215,7 @@ def test_of_what_was_removed_before_the_configuration_stays(tmp_path: Path) -> N
     assert told == [["remove", "lib-a"], ["purge", "alone", "lib-b"]]
 
 
-def test_nothing_is_purged_when_another_package_would_go_for_no_reason_that_can_be_told(tmp_path: Path) -> None:
+def test_undo_script_purges_nothing_when_an_unexplained_package_would_go(tmp_path: Path) -> None:
     simulated = 'case "$1" in -s) [ "$*" = "-s purge" ] || echo "Purg stranger [1]" ;; esac; exit 0'
     path = tools(tmp_path / "bin", dpkg=":", dpkg_query=DPKG_QUERY, apt_get=simulated)
     done = sh("\n".join([script.PRELUDE, "if purge apt alone lib-b; then echo all; fi", "exit $failed"]), tmp_path, PATH=path)
@@ -223,14 +223,14 @@ def test_nothing_is_purged_when_another_package_would_go_for_no_reason_that_can_
     assert "apt-get purge" not in (tmp_path / "bin/calls").read_text()
 
 
-def test_a_purge_that_fails_is_told_and_not_taken_for_done(tmp_path: Path) -> None:
+def test_undo_script_reports_a_failed_purge(tmp_path: Path) -> None:
     path = tools(tmp_path / "bin", dpkg=":", dpkg_query=DPKG_QUERY, apt_get='case "$1" in purge) exit 100 ;; esac')
     lines = [script.PRELUDE, "if purge apt alone; then echo all; fi", "exit $failed"]
     done = sh("\n".join(lines), tmp_path, PATH=path)
     assert done.returncode == 1 and "all" not in done.stdout.split() and "Could not be undone: apt-get purge" in done.stderr
 
 
-def test_rpms_that_others_need_stay_with_all_that_those_need(tmp_path: Path) -> None:
+def test_undo_script_keeps_needed_rpms_with_their_dependencies(tmp_path: Path) -> None:
     rpm = r"""
 case "$*" in
     "-e --test"*server*) echo "error: Failed dependencies:
@@ -248,7 +248,7 @@ esac"""
     assert [line.split()[-1] for line in removed] == ["alone"] and "lib-a" not in removed[0]
 
 
-def test_no_rpm_is_removed_when_another_would_go_for_no_reason_that_can_be_told(tmp_path: Path) -> None:
+def test_undo_script_removes_no_rpm_when_an_unexplained_rpm_would_go(tmp_path: Path) -> None:
     rpm = 'case "$*" in "-e --test"*) echo "	/usr/bin/tool is needed by (installed) stranger-1.0-1.x86_64" >&2; exit 1 ;; esac'
     path = tools(tmp_path / "bin", rpm=rpm, dnf=":")
     done = sh("\n".join([script.PRELUDE, "if purge dnf alone server; then echo all; fi", "exit $failed"]), tmp_path, PATH=path)
@@ -256,7 +256,7 @@ def test_no_rpm_is_removed_when_another_would_go_for_no_reason_that_can_be_told(
     assert "dnf" not in (tmp_path / "bin/calls").read_text()
 
 
-def test_rpms_that_a_boolean_dependency_names_stay_alone(tmp_path: Path) -> None:
+def test_undo_script_keeps_only_rpms_named_by_a_boolean_dependency(tmp_path: Path) -> None:
     rpm = r"""
 case "$*" in
     "-e --test"*lib-a*) echo "	(lib-a(two) if old) is needed by (installed) theirs-1.0-1.x86_64" >&2; exit 2 ;;
@@ -277,7 +277,7 @@ def test_a_file_is_owned_when_either_package_manager_says_so(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("gid", ["1234", "104"])
-def test_a_users_group_is_no_concern_of_its_removal(tmp_path: Path, gid: str) -> None:
+def test_undo_script_removes_a_user_whatever_its_group(tmp_path: Path, gid: str) -> None:
     (tmp_path / "passwd").write_text("root:x:0:0::/:/bin/sh\nnqrust:x:998:1234::/:/bin/false\n")
     (tmp_path / "group").write_text(f"root:x:0:\nnqrust:x:{gid}:\nnobody:x:99:\n")
     path = tools(tmp_path / "bin", id="echo 1234", usermod=":", userdel=":")
@@ -289,7 +289,7 @@ def test_a_users_group_is_no_concern_of_its_removal(tmp_path: Path, gid: str) ->
     assert calls == [*leaving, "userdel nqrust"]
 
 
-def test_a_folder_from_before_is_emptied_and_stays(tmp_path: Path) -> None:
+def test_undo_script_empties_and_keeps_an_earlier_folder(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "base/1").mkdir(parents=True)
     for name in ("base/1/x", "PG_VERSION", ".hidden", "..odd", "a b"):
@@ -300,7 +300,7 @@ def test_a_folder_from_before_is_emptied_and_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [data] and list(data.iterdir()) == []
 
 
-def test_folders_and_copies_of_configuration(tmp_path: Path) -> None:
+def test_undo_script_handles_configuration_folders_and_copies(tmp_path: Path) -> None:
     sums = {text: hashlib.sha256(text.encode()).hexdigest() for text in ("mine\n", "shipped\n")}
     for name, text in (("conf", "mine\n"), ("conf.rpmnew", "shipped\n"), ("conf.rpmsave", "edited\n")):
         (tmp_path / name).write_text(text)
@@ -316,7 +316,7 @@ def test_folders_and_copies_of_configuration(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("control", ["missing", "broken", "works"])
-def test_a_supervisord_whose_control_program_is_gone_is_ended_as_a_whole(control: str, tmp_path: Path) -> None:
+def test_undo_script_ends_supervisord_when_supervisorctl_is_gone(control: str, tmp_path: Path) -> None:
     """Its Python may be gone, and what it runs would go on beside a user and files that are being removed."""
     config = str(tmp_path / "supervisord.conf")
     program = tmp_path / "supervisorctl"
@@ -352,7 +352,7 @@ def test_nqr_ends_a_supervisord_without_its_control_program() -> None:
     assert host.signals == [(4711, 15)]
 
 
-def test_chains_that_came_with_a_change_of_the_rules_go_too() -> None:
+def test_undo_script_removes_chains_added_by_a_rule_change() -> None:
     """An isolated network that became NAT: no older record knows of the new chain."""
     added = [["nat", "POSTROUTING", "NQR-POSTROUTING", "-j", "NQR-POSTROUTING"]]
     change = Undo("ruleset", {"binary": "iptables", "prior": {}, "jumps": [], "added": added})

@@ -58,18 +58,18 @@ def host() -> FakeHost:
     return host
 
 
-def test_group_comes_and_goes(host: FakeHost) -> None:
+def test_group_is_created_and_removed(host: FakeHost) -> None:
     round_trip(host, Group("nqrust"))
 
 
-def test_user_comes_and_goes_without_a_login(host: FakeHost) -> None:
+def test_user_without_a_login_is_created_and_removed(host: FakeHost) -> None:
     host.add_group("nqrust", 998)
     round_trip(host, User("nqrust", "nqrust", "/var/lib/x"))
     argv = next(cmd.argv for cmd in host.commands if cmd.argv[0] == "useradd")
     assert "/usr/sbin/nologin" in argv and "--system" in argv and "--no-create-home" in argv
 
 
-def test_a_group_from_before_stays_when_its_user_goes_and_one_of_ours_goes_by_its_own_record(host: FakeHost) -> None:
+def test_removing_a_user_keeps_groups_it_did_not_create(host: FakeHost) -> None:
     before = host.state()
     _, group = applied(host, Group("nqrust"))
     _, user = applied(host, User("nqrust", "nqrust", "/var/lib/x"))
@@ -79,7 +79,7 @@ def test_a_group_from_before_stays_when_its_user_goes_and_one_of_ours_goes_by_it
     assert host.state() == before
 
 
-def test_a_user_whose_going_was_cut_off_goes_later(host: FakeHost) -> None:
+def test_interrupted_user_removal_completes_later(host: FakeHost) -> None:
     host.add_group("nqrust", 998)
     before = host.state()
     _, records = applied(host, User("nqrust", "nqrust", "/var/lib/x"))
@@ -91,14 +91,14 @@ def test_a_user_whose_going_was_cut_off_goes_later(host: FakeHost) -> None:
     assert host.state() == before
 
 
-def test_groups_from_before_stay_when_users_that_packages_made_go(host: FakeHost) -> None:
+def test_removing_package_users_keeps_earlier_groups(host: FakeHost) -> None:
     host.add_user("db", 101)
     host.put("/etc/passwd", "db:x:101:101::/:/bin/false\n")
     assert traces.remove(host, {"paths": {}, "users": ["db"], "groups": []}, frozenset()) == []
     assert "db" not in host.users and host.groups["db"].gid == 101
 
 
-def test_a_user_at_work_stays_as_it_was(host: FakeHost) -> None:
+def test_user_with_running_processes_is_kept_unchanged(host: FakeHost) -> None:
     host.add_group("nqrust", 998)
     _, records = applied(host, User("nqrust", "nqrust", "/var/lib/x"))
     before = host.state()
@@ -107,13 +107,13 @@ def test_a_user_at_work_stays_as_it_was(host: FakeHost) -> None:
     assert host.state() == before
 
 
-def test_membership_comes_and_goes(host: FakeHost) -> None:
+def test_group_membership_is_added_and_removed(host: FakeHost) -> None:
     host.add_group("kvm", 104)
     host.add_user("nqrust", 998)
     round_trip(host, Member("kvm", "nqrust"))
 
 
-def test_what_was_there_is_adopted(host: FakeHost) -> None:
+def test_existing_accounts_are_adopted(host: FakeHost) -> None:
     host.add_user("nqrust", 1001)
     host.add_group("kvm", 104, ("nqrust",))
     for step in (
@@ -125,7 +125,7 @@ def test_what_was_there_is_adopted(host: FakeHost) -> None:
         assert isinstance(step.inspect(host), Satisfied)
 
 
-def test_planning_before_anything_exists(host: FakeHost) -> None:
+def test_accounts_can_be_planned_before_they_exist(host: FakeHost) -> None:
     assert planned(host, Member("kvm", "nqrust")) and planned(host, User("nqrust", "nqrust", "/"))
 
 
@@ -135,7 +135,7 @@ def test_root_by_another_name_is_refused(host: FakeHost) -> None:
     assert isinstance(found, Conflict) and found.code == "NQR-CFG-110" and found.cure
 
 
-def test_a_users_user_of_another_group_is_refused(host: FakeHost) -> None:
+def test_existing_user_with_another_group_is_refused(host: FakeHost) -> None:
     host.add_user("nqrust", 1001, "people")
     host.add_group("nqrust", 998)
     found = User("nqrust", "nqrust", "/").inspect(host)

@@ -116,13 +116,13 @@ def test_directory_comes_and_goes(host: FakeHost) -> None:
     assert round_trip(host, Directory("/srv/new", 0o750)).origin is Origin.created
 
 
-def test_directory_with_others_things_in_it_stays(host: FakeHost) -> None:
+def test_directory_with_foreign_files_stays(host: FakeHost) -> None:
     _, records = applied(host, Directory("/srv/new"))
     host.put("/srv/new/diary", "dear")
     assert isinstance(reverted(host, records)[0], Kept) and host.exists("/srv/new/diary")
 
 
-def test_directory_that_was_there_is_adopted_as_it_is(host: FakeHost) -> None:
+def test_existing_directory_is_adopted_unchanged(host: FakeHost) -> None:
     host.put_directory("/srv/images", mode=0o777)
     assert isinstance(Directory("/srv/images", 0o755).inspect(host), Satisfied)
     assert round_trip(host, Directory("/srv/images", 0o755, adopt_modes=True)).origin is Origin.modified
@@ -161,7 +161,7 @@ def test_mode_of_a_device_round_trips(host: FakeHost) -> None:
     ["", "a=1\n", "a=1\nno newline", "# BEGIN nqrust-microvm other\nx\n# END nqrust-microvm other\n"],
 )
 @pytest.mark.parametrize("at_top", [False, True])
-def test_block_goes_in_and_out_and_leaves_the_rest(host: FakeHost, before: str, at_top: bool) -> None:
+def test_block_is_added_and_removed_without_other_changes(host: FakeHost, before: str, at_top: bool) -> None:
     host.put("/etc/shared", before, mode=0o600)
     step = Block("/etc/shared", "test", ("b=2",), at_top=at_top)
     _, records = applied(host, step)
@@ -196,7 +196,7 @@ def test_block_never_takes_the_place_of_a_link(host: FakeHost) -> None:
     assert isinstance(outcome, Kept) and host.state() == before
 
 
-def test_block_replaces_its_older_self(host: FakeHost) -> None:
+def test_block_replaces_its_older_version(host: FakeHost) -> None:
     applied(host, Block("/etc/shared", "test", ("b=2",)))
     applied(host, Block("/etc/shared", "test", ("b=3",)))
     assert host.read_text("/etc/shared") == "# BEGIN nqrust-microvm test\nb=3\n# END nqrust-microvm test\n"
@@ -234,7 +234,7 @@ def test_block_without_its_end_is_a_conflict(host: FakeHost) -> None:
     "step",
     [File("/etc/x", "1\n"), Directory("/etc/d"), Symlink("/etc/l", "/x"), Block("/etc/b", "n", ("1",))],
 )
-def test_interrupted_after_the_change_is_satisfied_or_needed(host: FakeHost, step: File) -> None:
+def test_interrupted_file_step_is_satisfied_or_needed(host: FakeHost, step: File) -> None:
     host.fail_at(1, KeyboardInterrupt(), after=True)
     with pytest.raises(KeyboardInterrupt):
         step.apply(host)

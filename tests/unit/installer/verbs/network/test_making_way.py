@@ -75,7 +75,7 @@ def addresses(host: FakeHost, name: str) -> list[str]:
     return found
 
 
-def test_a_bridge_of_ours_gets_another_network_and_goes_back(net: FakeHost) -> None:
+def test_recorded_bridge_changes_its_network_and_reverts(net: FakeHost) -> None:
     step = Bridge("fcbr0", "10.9.0.1/24", former=("10.0.0.1/24",))
     assert planned(net, step) == ("+ 10.9.0.1/24 on fcbr0", "- 10.0.0.1/24 on fcbr0")
     _, records = applied(net, step)
@@ -84,13 +84,13 @@ def test_a_bridge_of_ours_gets_another_network_and_goes_back(net: FakeHost) -> N
     assert addresses(net, "fcbr0") == ["10.0.0.1/24"]
 
 
-def test_an_address_that_an_administrator_gave_our_bridge_stays(net: FakeHost) -> None:
+def test_address_added_by_an_administrator_stays_on_the_bridge(net: FakeHost) -> None:
     net.memory["addresses"]["fcbr0"].append("192.168.7.1/24")
     applied(net, Bridge("fcbr0", "10.9.0.1/24", former=("10.0.0.1/24",)))
     assert sorted(addresses(net, "fcbr0")) == ["10.9.0.1/24", "192.168.7.1/24"]
 
 
-def test_a_bridge_gives_its_subnet_to_another_and_comes_back(net: FakeHost) -> None:
+def test_bridge_gives_its_subnet_to_a_new_bridge_and_reverts(net: FakeHost) -> None:
     before = net.state(ignore=("/var/lib/originals",))
     new = Bridge("vmbr1", "10.0.0.1/24", instead_of=("fcbr0",))
     assert isinstance(new.inspect(net), Needed), "a look ahead does not take the old one for a conflict"
@@ -103,7 +103,7 @@ def test_a_bridge_gives_its_subnet_to_another_and_comes_back(net: FakeHost) -> N
     assert net.state(ignore=("/var/lib/originals",)) == before
 
 
-def test_a_bridge_that_is_not_ours_never_makes_way(net: FakeHost) -> None:
+def test_foreign_bridge_is_never_replaced(net: FakeHost) -> None:
     put_link(net, "br0", bridge=True, up=True, address="10.0.0.1/24")
     assert isinstance(BridgeMakesWay("br0", "vmbr1").inspect(net), Satisfied)
     assert isinstance(Bridge("vmbr1", "10.0.0.1/24", instead_of=("br0",)).inspect(net), Conflict)
@@ -136,7 +136,7 @@ class Strict(Tables):
 
 
 @pytest.mark.parametrize("now", [ISOLATED, MOVED], ids=["isolated", "another bridge"])
-def test_rules_of_a_changed_network_replace_the_old_ones_and_go_back(now: Any) -> None:
+def test_firewall_rules_of_a_changed_network_replace_the_old_ones_and_revert(now: Any) -> None:
     host = FakeHost.debian12()
     Strict(host)
     _, first = applied(host, IptablesRules(NAT))
@@ -152,7 +152,7 @@ def test_rules_of_a_changed_network_replace_the_old_ones_and_go_back(now: Any) -
     assert not [c for chains in host.memory["rules"].values() for c in chains if c.startswith("NQR")]
 
 
-def test_a_network_that_opens_gets_its_chain_and_loses_it_again() -> None:
+def test_network_opened_to_the_outside_gets_its_chain_and_reverts() -> None:
     host = FakeHost.debian12()
     Strict(host)
     applied(host, IptablesRules(ISOLATED))
@@ -265,7 +265,7 @@ def test_supervisord_forgets_a_program_that_goes() -> None:
     assert host.commands == []
 
 
-def test_what_makes_way_and_is_not_there_is_nothing_to_do(net: FakeHost) -> None:
+def test_missing_bridge_needs_no_replacement(net: FakeHost) -> None:
     assert isinstance(BridgeMakesWay("gone", "vmbr1").inspect(net), Satisfied)
     net.put_directory("/sys/class/net/other")
     round_trip(net, Bridge("vmbr2", "10.44.0.1/24"))

@@ -39,7 +39,7 @@ def test_network_manager_leaves_the_bridge_alone(host: FakeHost) -> None:
     round_trip(host, UnmanagedLinks("fcbr0"))
 
 
-def test_network_manager_that_has_not_read_it_is_told(host: FakeHost) -> None:
+def test_network_manager_is_reloaded_after_a_kill_before_the_reload(host: FakeHost) -> None:
     """Killed between the file and the reload."""
     nmcli(host, reads=False)
     step = UnmanagedLinks("fcbr0")
@@ -50,6 +50,6 @@ def test_network_manager_that_has_not_read_it_is_told(host: FakeHost) -> None:
     assert isinstance(step.inspect(host), Satisfied)
 
 
-def test_without_a_running_network_manager_the_file_is_all(host: FakeHost) -> None:
+def test_stopped_network_manager_needs_only_the_file(host: FakeHost) -> None:
     host.put_directory(FOLDER)
     round_trip(host, UnmanagedLinks("fcbr0"))

@@ -70,7 +70,7 @@ def changed(before: Fingerprint, after: Fingerprint) -> list[str]:
     return [one.key for one in found if one.section == "packages"]
 
 
-def test_its_packages_are_installed_seen_and_taken_back(host: FakeHost) -> None:
+def test_third_manager_installs_lists_and_removes_packages(host: FakeHost) -> None:
     before = take(host)
     assert before.sections["packages"] == {"base:all": "1.0"}
     journal = installed(host)
@@ -81,14 +81,14 @@ def test_its_packages_are_installed_seen_and_taken_back(host: FakeHost) -> None:
     assert changed(before, take(host)) == []
 
 
-def test_what_changes_by_itself_is_its_own_word(host: FakeHost) -> None:
+def test_third_manager_declares_its_volatile_paths(host: FakeHost) -> None:
     assert volatile.paths().match(DATABASE) and volatile.units().match("few-daily.service")
     assert "/var/lib/few" in registry.closed() and "/var/lib/few" not in traces.CLOSED
     host.on("dpkg-query", prefix=True, answer="")
     assert "few-postgresql" in registry.of_postgres(host)
 
 
-def test_its_part_of_the_undo_script_is_there(host: FakeHost) -> None:
+def test_third_manager_contributes_to_the_undo_script(host: FakeHost) -> None:
     journal = installed(host)
     (entry,) = Receipt.of(journal).entries[-1:]
     (undo,) = entry.undo
@@ -99,7 +99,7 @@ def test_its_part_of_the_undo_script_is_there(host: FakeHost) -> None:
         assert part in functions
 
 
-def test_packages_of_the_bootstrap_go_with_it(host: FakeHost) -> None:
+def test_third_manager_removes_bootstrap_packages(host: FakeHost) -> None:
     host.put(bootstrap_record.RECORD, json.dumps({"schema": 1, "manager": "few", "packages": ["python"]}))
     record = bootstrap_record.read(host)
     assert record is not None and record.manager == "few"
@@ -110,7 +110,7 @@ def test_packages_of_the_bootstrap_go_with_it(host: FakeHost) -> None:
     ("said", "code"),
     [("few: never heard of server", "NQR-DEP-103"), ("few: server is far away", "NQR-DEP-105"), ("few: no", "NQR-DEP-106")],
 )
-def test_what_it_says_when_it_fails_is_understood(host: FakeHost, said: str, code: str) -> None:
+def test_third_manager_errors_are_recognised(host: FakeHost, said: str, code: str) -> None:
     def fail(host: FakeHost, cmd: Command) -> None:
         raise CommandFailed(cmd.argv, 1, f"chatter\n{said}\n")
 

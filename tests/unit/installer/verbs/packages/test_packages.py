@@ -106,7 +106,7 @@ def test_nothing_is_asked_of_apt_when_all_is_there(host: FakeHost, apt: FakeApt)
 
 
 @pytest.mark.parametrize("age, index, needed", [(3600, set(NEEDS), False), (90000, set(NEEDS), True), (3600, {"screen"}, True), (0, set(), True)])  # fmt: skip
-def test_index_is_fetched_when_missing_old_or_ignorant(age: int, index: set[str], needed: bool) -> None:
+def test_index_is_fetched_when_missing_old_or_incomplete(age: int, index: set[str], needed: bool) -> None:
     host, apt = FakeHost.debian12(), FakeApt(set(), index)
     apt.attach(host)
     host.clock += age
@@ -203,7 +203,7 @@ def test_policy_left_by_a_killed_run_is_taken_away(host: FakeHost, apt: FakeApt)
     assert not host.exists(POLICY_RC_D.path) and isinstance(step.inspect(host), Satisfied)
 
 
-def test_policy_of_another_stays(host: FakeHost, apt: FakeApt) -> None:
+def test_foreign_start_policy_stays(host: FakeHost, apt: FakeApt) -> None:
     host.put(POLICY_RC_D.path, "#!/bin/sh\nexit 101\n", mode=0o755)
     step = Packages(("postgresql",), Apt(), hold_services=True)
     assert [u.verb for u in step.prepare(host).undo] == ["packages"]

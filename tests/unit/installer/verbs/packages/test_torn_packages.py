@@ -17,7 +17,7 @@ from nqrust.installer.verbs.registry import VERBS
 REFUSAL = "E: The package screen needs to be reinstalled, but I can't find an archive for it.\n"
 
 
-def test_a_half_unpacked_package_does_not_stop_the_way_back() -> None:
+def test_half_unpacked_package_does_not_stop_the_rollback() -> None:
     host = FakeHost.debian12()
     torn = {"screen", "theirs"}
 
@@ -44,7 +44,7 @@ def test_a_half_unpacked_package_does_not_stop_the_way_back() -> None:
 
 
 @pytest.mark.parametrize("refusals", [0, 3, 1000])
-def test_it_waits_while_another_program_has_dpkgs_lock(refusals: int) -> None:
+def test_repair_waits_for_the_dpkg_lock(refusals: int) -> None:
     """dpkg(1) ends with 2 at once; apt-get, which is told to wait for the lock, would then meet what is half configured."""
     host, said = FakeHost.debian12(), "dpkg: error: dpkg frontend lock was locked by unattended-upgr with pid 700\n"
     left = [refusals]
@@ -66,7 +66,7 @@ def test_it_waits_while_another_program_has_dpkgs_lock(refusals: int) -> None:
         assert 300 <= host.monotonic() - began < 310, "as long as apt-get waits, and not for ever"
 
 
-def test_what_is_half_unpacked_goes_before_the_rest_is_purged() -> None:
+def test_half_unpacked_packages_are_removed_before_the_purge() -> None:
     # With its archive still in the cache apt-get simulates happily, and then fails for good at removing it.
     host = FakeHost.debian12()
     there, order = {"screen", "qemu-system-x86"}, []
@@ -95,7 +95,7 @@ def test_what_is_half_unpacked_goes_before_the_rest_is_purged() -> None:
     assert order == ["dpkg", "apt-get"] and there == set()
 
 
-def test_what_was_cut_off_is_unpacked_again_so_that_dpkg_knows_its_files() -> None:
+def test_interrupted_package_is_unpacked_again() -> None:
     host = FakeHost.debian12()
     host.put("/var/cache/apt/archives/screen_4.9.0-4_amd64.deb", "an archive")
     torn = {"screen"}
@@ -136,7 +136,7 @@ def test_without_its_archive_no_half_written_file_stays() -> None:
     assert host.exists("/etc/other.dpkg-new"), "another's"
 
 
-def test_of_what_was_removed_before_the_configuration_stays_as_it_was() -> None:
+def test_configuration_of_packages_removed_before_install_stays() -> None:
     host = FakeHost.debian12()
     host.put("/var/lib/dpkg/info/bash.list", "/bin/bash\n")
     states = {"bash": "installed", "screen": "installed", "dnsmasq-base": "installed", "helper": "installed"}
@@ -171,7 +171,7 @@ def test_of_what_was_removed_before_the_configuration_stays_as_it_was() -> None:
     assert len(order) == 2, "done is done"
 
 
-def test_what_a_script_makes_when_the_transaction_is_ended_goes_too() -> None:
+def test_files_made_while_a_transaction_is_completed_are_removed() -> None:
     """netbase's postinst writes /etc/hosts. Killed before it, the transaction is ended by the way back: what that makes
     must be seen, and not made when all has been looked at."""
     host = FakeHost.debian12()

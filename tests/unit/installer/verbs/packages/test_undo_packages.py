@@ -53,20 +53,20 @@ def taken_back(few: Few, monkeypatch: pytest.MonkeyPatch) -> Outcome:
     return verb.packages(UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals")), args)
 
 
-def test_all_that_was_brought_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undo_removes_all_installed_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     few = Few({"base", "server", "client", "library"}, {})
     assert isinstance(taken_back(few, monkeypatch), Reverted)
     assert few.installed == {"base"}
 
 
-def test_what_another_needs_by_now_stays_with_what_that_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undo_keeps_needed_packages_with_their_dependencies(monkeypatch: pytest.MonkeyPatch) -> None:
     few = Few({"base", "theirs", "server", "client", "library"}, {"server": "theirs"})
     outcome = taken_back(few, monkeypatch)
     assert outcome == Kept("packages that others need now stay: library, server")
     assert few.installed == {"base", "theirs", "server", "library"}
 
 
-def test_none_goes_when_another_would_go_for_no_reason_that_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undo_removes_nothing_when_an_unexplained_package_would_go(monkeypatch: pytest.MonkeyPatch) -> None:
     few = Few({"base", "stranger", "client", "library"}, {"client": "stranger"})
     assert isinstance(taken_back(few, monkeypatch), Kept)
     assert few.installed == {"base", "stranger", "client", "library"}
@@ -136,7 +136,7 @@ def test_a_cluster_of_a_server_that_stays_keeps_no_package(monkeypatch: pytest.M
     assert few.installed == {"base", "postgresql-15"}
 
 
-def test_what_a_torn_transaction_unpacked_goes_but_for_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undo_removes_files_of_an_interrupted_transaction_except_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     host = FakeHost.debian12()
     context = UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals"))
     host.put_directory("/etc/library")
@@ -154,7 +154,7 @@ def test_what_a_torn_transaction_unpacked_goes_but_for_what_was_there_before(mon
     assert host.exists("/etc/library") and not host.exists("/usr/share/library")
 
 
-def test_a_transaction_that_was_resumed_goes_with_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_transaction_is_undone_by_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed when “server” was unpacked and “library”, which it needs, was not; the next run brought that."""
     few = Few({"base", "server", "library"}, {"library": "server"})
     monkeypatch.setitem(MANAGERS, "few", third(few.remover()))

@@ -32,7 +32,7 @@ def test_rpm_ends_with_the_number_of_packages_that_it_was_asked_for(host: FakeHo
     assert rpms.would_go(host, ["library", "server"]) == {"library", "server", "client-side", "stranger"}
 
 
-def test_needs_go_by_name_by_path_and_by_each_term_of_a_condition(host: FakeHost) -> None:
+def test_rpm_needs_are_matched_by_name_path_and_condition(host: FakeHost) -> None:
     provides = "library\tlibrary\nlibrary\tlibrary-api(two)\nold\told\n"
     requires = "server\tlibrary-api(two)\nstranger\t/usr/share/library/x\nguest\t(library-api(two) if old >= 2)\nalone\t/gone\n"
     host.on("rpm", "-qa", "--qf", "[%{=NAME}\t%{PROVIDES}\n]", answer=provides)
@@ -43,7 +43,7 @@ def test_needs_go_by_name_by_path_and_by_each_term_of_a_condition(host: FakeHost
     assert rpms.needs(host) == {"server": {"library"}, "stranger": {"library"}, "guest": {"library", "old"}, "alone": set()}
 
 
-def test_what_was_unpacked_and_not_written_down_is_told_by_the_archive(host: FakeHost) -> None:
+def test_unrecorded_rpm_files_are_found_in_the_archive(host: FakeHost) -> None:
     archive = "/var/cache/dnf/appstream-1/packages/client-1-1.noarch.rpm"
     digest = hashlib.sha256(b"shipped\n").hexdigest()
     for path in (archive, "/usr/share/client/x", "/usr/share/client/with space;6b040849", "/usr/share/client/theirs;1"):
@@ -78,7 +78,7 @@ def aside(host: FakeHost) -> dict[str, Any]:
     return spared.look(host, before, "", listed, rpms.ASIDES)
 
 
-def test_configuration_that_rpm_moved_aside_is_what_was_there(host: FakeHost, aside: dict[str, Any]) -> None:
+def test_configuration_moved_aside_by_rpm_is_restored(host: FakeHost, aside: dict[str, Any]) -> None:
     host.remove("/etc/server/plain")
     host.rename("/etc/server/kept", "/etc/server/kept.rpmsave")
     for _ in range(2):
@@ -89,7 +89,7 @@ def test_configuration_that_rpm_moved_aside_is_what_was_there(host: FakeHost, as
     assert stat is not None and stat.mode == 0o640
 
 
-def test_what_was_changed_since_stays_beside_it(host: FakeHost, aside: dict[str, Any]) -> None:
+def test_configuration_edited_since_stays_beside_the_restored_one(host: FakeHost, aside: dict[str, Any]) -> None:
     host.remove("/etc/server/kept.rpmnew")
     host.rename("/etc/server/plain", "/etc/server/plain.rpmsave")
     host.put("/etc/server/kept", "edited at last\n")

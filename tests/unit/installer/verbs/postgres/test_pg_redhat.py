@@ -114,7 +114,7 @@ class Bench:
         return self.state(self.host) == self.before
 
 
-def test_it_is_made_and_goes_with_the_database_only(host: FakeHost) -> None:
+def test_cluster_is_created_and_removed_only_with_the_database(host: FakeHost) -> None:
     bench = Bench(host)
     assert bench.install().failure is None and isinstance(STEP.inspect(host), Satisfied)
     (entry,) = Receipt.of(bench.journal()).entries
@@ -122,7 +122,7 @@ def test_it_is_made_and_goes_with_the_database_only(host: FakeHost) -> None:
     assert not bench.uninstall().failed and bench.is_as_before()
 
 
-def test_a_folder_that_was_not_there_goes_too(host: FakeHost) -> None:
+def test_created_data_folder_is_removed(host: FakeHost) -> None:
     host.rmdir(REDHAT_DATA)
     bench = Bench(host)
     assert bench.install().failure is None
@@ -133,7 +133,7 @@ def test_a_folder_that_was_not_there_goes_too(host: FakeHost) -> None:
 @pytest.mark.parametrize(
     "theirs", ["base/16390/1259", "base/5/16384_fsm", "pg_tblspc/16385"], ids=["a database", "a table", "a tablespace"]
 )
-def test_a_cluster_that_holds_data_of_others_by_now_stays_and_runs_on(host: FakeHost, folder: str, theirs: str) -> None:
+def test_cluster_with_foreign_data_stays_and_keeps_running(host: FakeHost, folder: str, theirs: str) -> None:
     """`nqr uninstall --drop-database` removed it, with all that administrators had put there."""
     if folder == "was not there":
         host.rmdir(REDHAT_DATA)
@@ -153,7 +153,7 @@ def test_a_cluster_that_holds_data_of_others_by_now_stays_and_runs_on(host: Fake
     assert not bench.uninstall().waits and bench.is_as_before()
 
 
-def test_the_script_asks_for_data_of_others_before_it_stops_the_service(host: FakeHost) -> None:
+def test_undo_script_checks_for_foreign_data_before_it_stops_the_service(host: FakeHost) -> None:
     bench = Bench(host)
     assert bench.install().failure is None
     (entry,) = Receipt.of(bench.journal()).entries
@@ -178,7 +178,7 @@ def test_an_initdb_that_fails_leaves_nothing_and_the_next_one_succeeds(host: Fak
 
 @pytest.mark.parametrize("resumed", [True, False])
 @pytest.mark.parametrize("left", [("PG_VERSION", "base/1/1247"), ("global/x",)], ids=["looks like one", "does not"])
-def test_an_initdb_that_is_killed(host: FakeHost, left: tuple[str, ...], resumed: bool) -> None:
+def test_killed_initdb_is_resumed_or_undone(host: FakeHost, left: tuple[str, ...], resumed: bool) -> None:
     def kill(host: FakeHost, cmd: Command) -> None:
         half(host, *left)
         raise Killed
@@ -195,7 +195,7 @@ def test_an_initdb_that_is_killed(host: FakeHost, left: tuple[str, ...], resumed
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("action", ["install", "uninstall"])
-def test_a_kill_at_any_change(host: FakeHost, action: str, after: bool) -> None:
+def test_install_and_uninstall_survive_a_kill_at_any_change(host: FakeHost, action: str, after: bool) -> None:
     for number in range(1, 20):
         bench = Bench(host.copy())
         if action == "uninstall":
@@ -215,7 +215,7 @@ def test_a_kill_at_any_change(host: FakeHost, action: str, after: bool) -> None:
 
 
 @pytest.mark.parametrize("version", ["10", None])
-def test_what_is_in_the_folder_already_is_never_touched(host: FakeHost, version: str | None) -> None:
+def test_existing_files_in_the_data_folder_stay(host: FakeHost, version: str | None) -> None:
     host.put(f"{REDHAT_DATA}/{'PG_VERSION' if version else 'notes'}", f"{version}\n")
     bench = Bench(host)
     found = STEP.inspect(host)

@@ -53,7 +53,7 @@ def start(host: FakeHost) -> None:
 # --- SCRAM
 
 
-def test_verifier_of_the_rfc() -> None:
+def test_scram_verifier_matches_the_rfc_example() -> None:
     """RFC 7677 section 3: user, pencil."""
     salt = b"[m\x99h\x9d\x125\x8e\xec\xa0K\x14\x126\xfa\x81"
     assert scram.verifier("pencil", salt) == (
@@ -136,7 +136,7 @@ def test_redhat_cluster_runs_as_its_owner() -> None:
     assert cluster_service(cluster(), "redhat").user == "postgres"
 
 
-def test_no_cluster(host: FakeHost) -> None:
+def test_missing_cluster_is_reported(host: FakeHost) -> None:
     host.remove("/etc/postgresql/15/main/postgresql.conf")
     step = PostgresClusterRunning(CHOICE, SYSTEMD)
     assert isinstance(step.inspect(host), Needed)
@@ -185,7 +185,7 @@ def test_role_is_made_without_telling_the_server_the_password(host: FakeHost) ->
     ],
     ids=["same password", "another's", "another's without password", "ours from before", "may not log in"],
 )
-def test_existing_role(host: FakeHost, row: str, verdict: type) -> None:
+def test_existing_role_is_adopted_adjusted_or_refused(host: FakeHost, row: str, verdict: type) -> None:
     psql(host, lambda sql: row)
     found = ROLE.inspect(host)
     assert isinstance(found, verdict)
@@ -200,7 +200,7 @@ def test_lacking_attribute_is_added(host: FakeHost) -> None:
     assert isinstance(found, Needed) and found.diff == ("PostgreSQL role nexus: + CREATEROLE",)
 
 
-def test_everything_can_be_planned_before_postgresql_is_there() -> None:
+def test_postgresql_steps_can_be_planned_before_it_is_installed() -> None:
     host = FakeHost.debian12()
     steps = (ROLE, Database(CHOICE, "nexus", "nexus"), PostgresClusterRunning(CHOICE, SYSTEMD))
     assert all(isinstance(step.inspect(host), Needed) for step in steps)
@@ -238,7 +238,9 @@ def test_database_is_made_in_utf8_for_its_owner(host: FakeHost) -> None:
         ("nexus|LATIN1", "", Conflict, "NQR-DB-105"),
     ],
 )
-def test_existing_database(host: FakeHost, row: str, privileges: str, verdict: type, code: str) -> None:
+def test_existing_database_is_adopted_adjusted_or_refused(
+    host: FakeHost, row: str, privileges: str, verdict: type, code: str
+) -> None:
     psql(host, lambda sql: row if "datname" in sql else privileges)
     step = Database(CHOICE, "nexus", "nexus")
     found = step.inspect(host)

@@ -45,7 +45,7 @@ def last(host: FakeHost) -> Command:
 
 
 @pytest.mark.parametrize("cluster", [RECORD, OLD])
-def test_a_running_cluster_is_asked(cluster: dict[str, Any]) -> None:
+def test_undo_queries_a_running_cluster(cluster: dict[str, Any]) -> None:
     host = debian(online=True)
     assert database(host, cluster) == Reverted()
     assert last(host).argv[0] == "psql" and last(host).user == "postgres"
@@ -81,7 +81,7 @@ def test_red_hats_cluster_has_its_configuration_in_its_data() -> None:
 
 
 @pytest.mark.parametrize("what", ["its user", "its configuration", "its data"])
-def test_a_cluster_that_is_gone_is_gone_already(what: str) -> None:
+def test_undo_accepts_a_missing_cluster(what: str) -> None:
     host = debian(online=False)
     if what == "its user":
         del host.users["postgres"]
@@ -115,6 +115,6 @@ def test_a_role_that_owns_more_is_kept(online: bool) -> None:
     assert outcome.why.endswith('then DROP ROLE "nexus"')
 
 
-def test_the_program_of_each_kind_of_cluster() -> None:
+def test_each_kind_of_cluster_has_its_server_program() -> None:
     (found,) = (postgres.find(host, RECORD) for host in [debian(online=False)])
     assert found is not None and postgres.server(found) == (SERVER, CONF)

@@ -74,7 +74,7 @@ def started(host: FakeHost) -> tuple[Scripted, Service]:
     return supervisor, step
 
 
-def test_first_start(host: FakeHost) -> None:
+def test_new_service_is_enabled_and_started(host: FakeHost) -> None:
     supervisor = Scripted(box={"state": ServiceState(), "done": []})
     step = service(supervisor)
     found = step.inspect(host)
@@ -92,13 +92,13 @@ def test_first_start(host: FakeHost) -> None:
     assert isinstance(step.inspect(host), Satisfied)
 
 
-def test_same_key_is_not_restarted(host: FakeHost) -> None:
+def test_service_with_the_same_key_is_not_restarted(host: FakeHost) -> None:
     _, step = started(host)
     host.clock += 3600
     assert isinstance(step.inspect(host), Satisfied)
 
 
-def test_new_key_restarts_once(host: FakeHost) -> None:
+def test_service_with_a_new_key_restarts_once(host: FakeHost) -> None:
     supervisor, _ = started(host)
     step = service(supervisor, "k2")
     assert isinstance(step.inspect(host), Needed)
