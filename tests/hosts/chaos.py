@@ -1,4 +1,4 @@
-"""Chaos on a real host: a client that does not give up, a killer of services, a witness of every VMM, and what is there."""
+"""Chaos on a real host: a client that retries, a killer of services, a witness of every VMM, and the observed state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every host test of a dry run asserts: the verbs that take --dry-run show what they would do, and nothing changes."""
+"""Shared checks of dry runs: each verb with --dry-run shows its plan and changes nothing."""
 
 from __future__ import annotations
 

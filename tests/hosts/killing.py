@@ -1,4 +1,4 @@
-"""Killing a run at chosen journal records, and what two hosts may differ in afterwards."""
+"""Kill a run at chosen journal records, and list the differences that two hosts may have afterwards."""
 
 from __future__ import annotations
 

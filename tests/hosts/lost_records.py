@@ -1,4 +1,4 @@
-"""What an administrator does to a database that holds the platform's records, and what must not come of it."""
+"""An administrator damages the platform's database. The tests check that no VM is lost."""
 
 from __future__ import annotations
 

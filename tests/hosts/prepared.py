@@ -1,5 +1,5 @@
-"""A host on which an install is quick: the distribution's packages are there, the installer's cache is warm, and one
-install has already gone back. What happens to the next one is the point."""
+"""A host for quick installs: it has the distribution's packages, a warm installer cache, and one rolled-back
+install. The tests look at the next install."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The product as an administrator uses it on a test host: the bootstrap, `nqr`, and what can be seen from outside it."""
+"""The product as an administrator uses it on a test host: the bootstrap, `nqr`, and its visible effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RPMs made up for the tests of dnf, as a repository on the host itself, and the settings of RHEL's dnf."""
+"""Test RPMs for dnf in a local repository, with RHEL's dnf settings."""
 
 from __future__ import annotations
 

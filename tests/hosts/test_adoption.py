@@ -1,4 +1,4 @@
-"""A host that was lived in: what was there before the install is adopted and left, or refused with a cure and untouched."""
+"""A host in use: the installer adopts and keeps what it finds, or refuses with a cure and changes nothing."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ def test_a_setting_can_change_and_passwords_stay(installed: LivedIn) -> None:
 
 
 def test_uninstall_never_reaches_through_a_mount(installed: LivedIn) -> None:
-    """Somebody has mounted a disk of theirs in a folder that goes: all else goes, that waits until it is unmounted."""
+    """An administrator mounted a disk inside a product folder. Uninstall keeps that folder until the disk is unmounted."""
     host = installed.host
     host.run(
         "mkdir /var/tmp/usb /srv/fc/vms/usb && echo photo >/var/tmp/usb/dog.jpg && mount --bind /var/tmp/usb /srv/fc/vms/usb"

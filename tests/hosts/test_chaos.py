@@ -1,6 +1,6 @@
-"""Agent, manager, dnsmasq and PostgreSQL are killed while a client wishes for this and that; in the end what is wanted is what is.
+"""The tests kill agent, manager, dnsmasq and PostgreSQL while a client changes VMs. Every VM ends in its desired state.
 
-NQR_CHAOS_SEED repeats the wishes of a run (not its moments), NQR_CHAOS_OPERATIONS changes how many there are.
+NQR_CHAOS_SEED repeats the requests of a run (not their times). NQR_CHAOS_OPERATIONS sets their number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exactly reversible: what an install writes is known, and each way back ends at the host that was there before."""
+"""An install is exactly reversible: it writes only declared paths, and each way of removal restores the host."""
 
 from __future__ import annotations
 

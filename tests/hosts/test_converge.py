@@ -1,4 +1,4 @@
-"""A re-run with other settings brings a host to them, both ways: what is no longer asked for goes, VMs run on."""
+"""A re-run with other settings converges the host: it removes unwanted components, and VMs keep running."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_component_switched_on_again_works_on_another_port(installed: Installed)
 
 
 def test_next_run_finishes_a_removal_that_was_killed(installed: Installed) -> None:
-    """Its last settings ask for no web UI, and the web UI still runs. Asking for it again is not refused either."""
+    """The last settings disable the web UI, but it still runs. An install that enables it again succeeds."""
     host = installed.host
     records = host.read("/var/lib/nqrust-microvm/journal.jsonl").count("\n")
     killed = installed.install(env={**OFF, "NQR_CRASH_AFTER_APPEND": "5"}, check=False)  # run, begin, done, end, run
@@ -151,7 +151,7 @@ def test_a_change_that_would_lose_vms_is_refused_and_touches_nothing(
 
 @pytest.mark.matrix
 def test_a_failure_before_the_new_state_works_has_removed_nothing(installed: Installed) -> None:
-    """An address that this host does not have: the manager cannot listen there, so the run goes back."""
+    """The host does not have this address. The manager cannot listen on it, so the run rolls back."""
     result = installed.install(
         "--no-ui", "--manager-bind", "203.0.113.7:18080", "--ignore-preflight", "NQR-PRE-052", check=False, timeout=900
     )
@@ -172,7 +172,7 @@ def test_without_vms_the_bridge_and_its_network_change(installed: Installed) -> 
 
 
 def test_isolated_network_passes_its_proof_and_reaches_nothing_outside(installed: Installed) -> None:
-    """The proof boots a VM that has no default route; it reports all the same."""
+    """The proof boots a VM without a default route. The VM still reports."""
     host = installed.host
     said = installed.install("--network-mode", "isolated", timeout=900)
     assert "could not be proven" not in said.stdout, said.describe()

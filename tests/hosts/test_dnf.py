@@ -290,7 +290,7 @@ def test_packages_that_others_need_stay(bench: Bench, form: str, other: str) -> 
 
 @FORMS
 def test_postgresql_with_foreign_data_stays_installed(bench: Bench, form: str) -> None:
-    """As `uninstall --drop-database` meets it: nqr made the cluster, and administrators put a database in it."""
+    """For `uninstall --drop-database`: nqr created the cluster, and administrators added a database to it."""
     data = "/var/lib/pgsql/data"
     bench.install("postgresql-server")
     bench.python(f"""

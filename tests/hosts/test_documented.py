@@ -1,7 +1,7 @@
-"""The commands of README and docs/, block by block as they stand there, on one host: from a clean clone to the way out.
+"""Run the commands of README and docs/, block by block, on one host: from a clean clone to the removal.
 
-Which lines are left out, and why, stands before their block (tests/documentation/pages.py);
-tests/unit/documentation sees to it that no block is forgotten here.
+A marker before each block names the omitted lines and the reason (tests/documentation/pages.py).
+tests/unit/documentation checks that this file runs every block.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def reader() -> Iterator[Reader]:
 
 
 def test_each_way_to_install_can_be_planned(reader: Reader) -> None:
-    """They exclude each other: each is shown what it would change, and the host stays as it is."""
+    """The commands exclude each other. Each shows its plan, and the host stays unchanged."""
     for line in pages.block("README.md", "Install").to_run:
         said = reader.types(f"{line} --dry-run")
         assert re.search(r"^[1-9]\d* changes, \d+ already so", said.stdout, re.MULTILINE), said.describe()
@@ -141,7 +141,7 @@ def _complete(said: str) -> str:
 
 
 def test_documented_recovery_from_a_killed_postgresql_works(reader: Reader) -> None:
-    """docs/reference/known-issues.md: VMs run on, the manager answers 503, and one command brings it back."""
+    """docs/reference/known-issues.md: VMs keep running, the manager answers 503, and one command restores it."""
     host = reader.host
     before = product.vm_processes(host, document(host, "vm", "show", "web1")["id"])
     (line,) = [code for code in pages.inline("docs/reference/known-issues.md") if code.startswith("systemctl restart postgresql")]

@@ -1,6 +1,6 @@
-"""Faults in the middle of an install: each ends resumed or gone back, never in between, and says what, why and what now.
+"""Faults during an install: each run resumes or rolls back, and the error names the cause and the cure.
 
-The host has the distribution's packages already, and the installer's cache is warm: what fails is the point here.
+The host already has the distribution's packages and a warm installer cache, so each run reaches the fault quickly.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_install_fails_when_opt_is_full(bench: Bench, limit: str) -> None:
 
 
 def test_install_rolls_back_when_the_journal_disk_is_full(bench: Bench) -> None:
-    """What cannot be recorded is not done; and there is room to record the way back."""
+    """The installer changes nothing that it cannot record. The journal keeps space for the rollback."""
     state = "/var/lib/nqrust-microvm"
     bench.host.run(f"mkdir -p {state} && mount -t tmpfs -o size=4m,mode=755 none {state}")
     running = bench.start()
@@ -65,7 +65,7 @@ def test_install_rolls_back_when_the_journal_disk_is_full(bench: Bench) -> None:
 
 
 def test_install_reports_what_it_cannot_undo_in_a_read_only_etc(bench: Bench) -> None:
-    """Then not everything can be taken back: what could not stays recorded, is told, and is taken back later."""
+    """The rollback cannot undo everything. It records and reports the rest, and a later rollback undoes it."""
     running = bench.start()
     bench.reached(running, in_phase("config"))
     bench.host.run("mount --bind /etc /etc && mount -o remount,bind,ro /etc")
@@ -166,7 +166,7 @@ def test_install_rolls_back_when_a_port_is_taken_midway(bench: Bench) -> None:
 
 
 def test_rollback_works_after_the_clock_jumps_back(bench: Bench) -> None:
-    """Ten years back, as the journal sees it: its records and our files are of the future. Then the way back."""
+    """The clock jumps back ten years: journal records and installed files lie in the future. Rollback still works."""
     host = bench.host
     running = bench.start()
     bench.reached(running, in_phase("config"))
@@ -225,7 +225,7 @@ def test_install_killed_during_the_canary_boot_is_completed(bench: Bench) -> Non
 
 @pytest.mark.parametrize("kind", ["python-environment", "build-release"])
 def test_next_install_handles_a_child_of_the_killed_installer(bench: Bench, kind: str) -> None:
-    """Only the installer dies (as by the OOM killer); what it had started goes on while the next run begins."""
+    """Only the installer dies (as by the OOM killer). Its child still runs when the next run begins."""
     bench.host.run(["rm", "-rf", f"{product.CACHE}/releases"])  # what is built already is not built again
     running = bench.start()
     bench.reached(running, at_step(kind))
@@ -246,7 +246,7 @@ def test_a_signal_rolls_the_install_back(bench: Bench, name: str, phase: str) ->
 
 
 def test_a_signal_during_the_canary_boot_rolls_back(bench: Bench) -> None:
-    """All is in place by then, and goes again, the canary first."""
+    """All components are installed by then. The rollback removes them, the canary first."""
     running = bench.start()
     bench.host.wait_for(CANARY, timeout=300)
     running.signal(signal.SIGINT)
@@ -256,7 +256,7 @@ def test_a_signal_during_the_canary_boot_rolls_back(bench: Bench) -> None:
 
 
 def test_repeated_ctrl_c_still_rolls_back(bench: Bench) -> None:
-    """Ctrl-C again and again, in the step and in the way back."""
+    """The user presses Ctrl-C repeatedly, during the step and during the rollback."""
     running = bench.start()
     bench.reached(running, in_phase("services"))
     for _ in range(12):
@@ -268,7 +268,7 @@ def test_repeated_ctrl_c_still_rolls_back(bench: Bench) -> None:
 
 
 def test_on_failure_keep_leaves_the_install_for_a_resume(bench: Bench) -> None:
-    """--on-failure keep: exit 1, everything stays as it is; the next run goes on from there."""
+    """--on-failure keep: the run exits with 1 and keeps all its changes. The next run resumes."""
     running = bench.start("--on-failure", "keep")
     bench.reached(running, in_phase("database"))
     squatter = bench.host.start(["python3", "-m", "http.server", "18080", "--bind", "0.0.0.0"])

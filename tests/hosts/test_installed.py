@@ -1,6 +1,6 @@
-"""What a re-run adds to a host that is installed already, and the scripts that an installation leaves in its folder.
+"""Re-runs on an installed host, and the helper scripts in the installation folder.
 
-One install in dev mode, which runs the same platform as production; every way of removal starts from a copy of its disk.
+One install in dev mode, which runs the same platform as production. Each removal starts from a copy of its disk.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def test_install_killed_at_any_record_recovers(bench: Bench) -> None:
 
 
 def test_uninstall_killed_at_any_record_completes(bench: Bench) -> None:
-    """Between taking back and writing that down, and after writing it down, of everything; nothing is left in the end."""
+    """Kill the uninstall between each undo and its record, and after each record. Nothing is left at the end."""
     host = bench.host
     host.restore(bench.installed)
     steps = {r["step"]["id"] for r in killing.journal(host) if r["type"] == "begin"}

@@ -1,4 +1,4 @@
-"""Killed in the middle of the distribution's own package transaction, which nobody else journals for us."""
+"""Kill an install inside the distribution's package transaction, which the journal does not cover."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_install_killed_inside_apt_is_resumed_or_rolled_back(prepared: Bench, mo
 
 @pytest.mark.parametrize("lines", [3, 15, 40, 68, 110, 160, 210, 260, 300])
 def test_power_cut_inside_dpkg_is_undone(prepared: Bench, lines: int) -> None:
-    """When dpkg has written so many lines of its log: while packages are half unpacked, unpacked, half configured."""
+    """Cut the power after a number of dpkg log lines: packages are half unpacked, unpacked or half configured."""
     host = prepared.host
     killing.restore(host, prepared.start)
     running = host.start(MINIMAL)
@@ -93,7 +93,7 @@ AT = {
 @pytest.mark.parametrize("way", ["uninstall", "script"])
 @pytest.mark.parametrize("moment", AT)
 def test_files_of_killed_maintainer_scripts_are_removed(prepared: Bench, moment: str, way: str) -> None:
-    """/etc/hosts, which netbase's postinst writes, dpkg's own tmp.ci, and the like."""
+    """Such files are /etc/hosts from netbase's postinst, and dpkg's own tmp.ci."""
     host = prepared.host
     killing.restore(host, prepared.start)
     running = host.start(MINIMAL)

@@ -1,4 +1,4 @@
-"""Mode `minimal` for real: the platform without its web UI."""
+"""Mode `minimal` on a real host: the platform without its web UI."""
 
 from __future__ import annotations
 

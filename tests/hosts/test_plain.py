@@ -1,4 +1,4 @@
-"""The README's first command, as root, straight from a clone, on the least Debian 12: no systemd, no sudo, root locked."""
+"""The README's first command, run as root from a clone on a minimal Debian 12: no systemd, no sudo, root locked."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_after_a_reboot_the_same_command_brings_everything_back(installed: Job, 
 
 
 def test_after_a_reboot_one_command_brings_the_services_back(installed: Job) -> None:
-    """The one in docs/reference/known-issues.md: there is no init system that would."""
+    """The command is in docs/reference/known-issues.md. The host has no init system to start the services."""
     host = installed.host
     product.create_vm(host, "auto")
     host.reboot()
@@ -158,7 +158,7 @@ def test_uninstall_with_a_running_vm_leaves_nothing(installed: Job) -> None:
 
 
 def test_uninstall_after_a_reboot_keeps_data_and_a_purge_later_leaves_nothing(installed: Job, rebooted: Snapshot) -> None:
-    """Nothing runs then, the database server included."""
+    """No service runs after the reboot, and neither does the database server."""
     installed.host.restore(rebooted)
     main_job.uninstall_keeps_data(installed)
     main_job.purge_later_leaves_nothing(installed)

@@ -82,7 +82,7 @@ def test_health_answers(installed: Job) -> None:
 
 
 def test_install_proves_the_canary_vm(installed: Job) -> None:
-    """Booted, got a lease, its guest agent reported, it reached its gateway; and nothing of it is left."""
+    """The canary booted, got a lease, reported, reached its gateway, and left nothing behind."""
     verified = nqr(installed.host, "verify", "--output", "json", timeout=600)
     proofs = {one["hop"]: one for one in product.lines(verified)[-1]["proofs"]}
     assert {proof["verdict"] for proof in proofs.values()} == {"passed"}, verified.describe()
@@ -230,7 +230,7 @@ def test_vm_create_refuses_impossible_requests(installed: Job) -> None:
 
 
 def test_vm_is_stopped_started_and_removed(installed: Job) -> None:
-    """Through an agent that has been restarted: it found the VM again, so it can stop it."""
+    """The agent was restarted and found the VM again, so it can stop it."""
     host = installed.host
     refused = nqr(host, "volume", "attach", "web1", "--size", "24M", check=False)
     assert "NQR-API-127" in refused.stderr, refused.describe()

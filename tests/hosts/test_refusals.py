@@ -1,4 +1,4 @@
-"""Bad input on a pristine host: the exit code, a stable error code, a cure, and nothing touched."""
+"""Bad input on a pristine host: the installer returns an exit code, an error code and a cure, and changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`install.sh --rehearse` on a pristine host: the real install in a clone, its report, and a host that is as it was."""
+"""`install.sh --rehearse` on a pristine host: it installs in a clone, reports, and leaves the host unchanged."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_uninstall_then_purge_removes_all_and_install_adds_no_sudo(installed: In
 
 @pytest.mark.parametrize("way", ["nqr", "script"])
 def test_foreign_database_keeps_postgresql_installed(installed: Installed, way: str) -> None:
-    """Purging Debian's postgresql-common would drop it. Once it is gone, the same command finishes."""
+    """A purge of Debian's postgresql-common would drop the database. Without it, the same command finishes."""
     host = installed.host
     killing.restore(host, installed.disk)
     as_postgres = "cd / && runuser -u postgres --"
@@ -132,7 +132,7 @@ def test_a_database_whose_server_was_removed_waits_for_it(installed: Installed, 
 
 
 def test_purge_leaves_a_stopped_cluster_stopped(installed: Installed) -> None:
-    """A cluster that was there before the install, stopped by its administrator since: the database goes, it stays down."""
+    """An administrator stopped a cluster from before the install. Purge drops the database and leaves the cluster stopped."""
     host = installed.host
     if not host.systemd:
         pytest.skip("without an init system nobody else runs a cluster")

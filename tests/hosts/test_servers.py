@@ -86,8 +86,8 @@ def test_uninstall_restores_a_server_with_many_packages() -> None:
 
 
 def test_install_works_from_a_nearly_empty_environment() -> None:
-    """As from a job of a provisioning tool: no home, no sbin in PATH, a locale that is not there, a closed standard input,
-    a tight umask, a working directory that is gone, and variables that would lead Python elsewhere."""
+    """Like a job of a provisioning tool: no home, no sbin in PATH, a missing locale, a closed standard input,
+    a strict umask, a deleted working directory, and variables that point Python to other folders."""
     odd = (
         "umask 077; mkdir /root/gone; cd /root/gone; rmdir /root/gone; "
         "exec env -i PATH=/usr/local/bin:/usr/bin:/bin TMPDIR=/nonexistent LC_ALL=de_DE.UTF-8 TERM=odd COLUMNS=many "

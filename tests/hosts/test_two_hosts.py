@@ -1,4 +1,4 @@
-"""A manager on one host and an agent on another, with the database in a PostgreSQL that somebody else runs there."""
+"""A manager on one host and an agent on another. The database is in a remote PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_vm_lands_on_the_agents_host(pair: Pair) -> None:
 
 
 def test_the_same_commands_again_change_nothing(pair: Pair) -> None:
-    """The join token is used up by now, and the agent needs none any more."""
+    """The join token is already used. The joined agent needs no token."""
     for host, arguments in ((pair.manager, pair.as_manager), (pair.agent, pair.as_agent)):
         mark = host.mark()
         result = product.bootstrap(host, *arguments, timeout=200)

@@ -1,4 +1,4 @@
-"""Two hosts whose network is cut, of which one is drained, and that are rebooted: VMs run on, once, and where they were."""
+"""Two hosts lose their network, drain and reboot. Each VM keeps running once, on its own host."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def pair() -> Iterator[Pair]:
 
 
 def test_requests_during_a_one_minute_cut_are_done_once_afterwards(pair: Pair) -> None:
-    """What is asked for meanwhile is done once afterwards; what nobody asked for goes on."""
+    """The manager runs requests made during the cut once, after it. Other VMs keep running."""
     client = pair.patient.client
     for name, host in (("here", pair.first), ("there", pair.second)):
         pair.create(f"calm-{name}", host)

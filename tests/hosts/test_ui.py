@@ -1,4 +1,4 @@
-"""The web UI of a real installation, driven in Chromium from outside the host: what a user does on the first day."""
+"""Chromium drives the web UI of a real installation from outside the host, through a user's first day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The least Debian 12: no sudo, root without a password that anyone could type, as container and cloud images are."""
+"""A minimal Debian 12, like container and cloud images: no sudo, and root's password is locked."""
 
 from tests.hosts.bases.model import BaseMachine
 

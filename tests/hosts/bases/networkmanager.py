@@ -1,4 +1,4 @@
-"""A machine whose network NetworkManager keeps: its only card has a connection of NetworkManager's."""
+"""A machine on which NetworkManager manages the only network card."""
 
 from tests.hosts.bases.model import BaseMachine
 
