@@ -1,4 +1,4 @@
-"""One suite over both machines, so that the one in memory stays honest."""
+"""One suite for the real host and the fake host, so that the fake behaves like the real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a real machine can show: processes, durability, races, mounts."""
+"""Behaviour that needs a real machine: processes, durability, races, mounts."""
 
 from __future__ import annotations
 

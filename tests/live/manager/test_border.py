@@ -1,4 +1,4 @@
-"""What the manager refuses when it is asked, rather than failing later: room, SSH keys, images."""
+"""The manager refuses impossible requests at once: too large a size, invalid SSH keys, unusable images."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_template_cannot_bypass_the_size_limits(manager: Any) -> None:
 
 
 async def test_an_event_names_only_volumes_that_are_kept(manager: Any) -> None:
-    """One that was never made, because the VM never came to be, is not announced."""
+    """The event omits a volume that the host never created."""
     _, agent, _ = await manager.host("vm")
     agent.refuse = (422, "the image is broken")
     await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", volumes=[VolumeCreate(size_mib=32, keep=True)])))

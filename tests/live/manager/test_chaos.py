@@ -1,4 +1,4 @@
-"""Random wishes, agents that come and go, leaders that die; in the end what is wanted is what is."""
+"""Random requests, agents that disconnect and return, leaders that die. Every VM ends in its desired state."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ async def test_a_port_leads_to_one_vm_of_a_host(manager: Any) -> None:
 
 
 async def test_a_port_of_a_vm_without_a_record_leads_to_no_other(manager: Any) -> None:
-    """Its host forwards it still, and would refuse the other."""
+    """The host still forwards this port and would refuse a second VM."""
     _, agent, _ = await manager.host()
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB])))
     await manager.until("web1", "running")

@@ -1,4 +1,4 @@
-"""Images by url: from where they may come, and how much."""
+"""Images by URL: allowed sources and sizes."""
 
 from __future__ import annotations
 

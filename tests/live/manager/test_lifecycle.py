@@ -1,4 +1,4 @@
-"""A VM from wish to deletion, through the API, with simulated agents and a real PostgreSQL."""
+"""A VM from creation to deletion, through the API, with simulated agents and a real PostgreSQL."""
 
 from __future__ import annotations
 

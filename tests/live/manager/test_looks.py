@@ -1,4 +1,4 @@
-"""What is told of a VM whose row lags behind its host: nobody is told that a dead VM runs."""
+"""A VM's record lags behind its host. The manager never reports a dead VM as running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that are older than what their host did since: they follow it, and nothing is undone. A real PostgreSQL."""
+"""Restored records are older than the host's state. They follow the host, and nothing is undone. A real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def test_restored_database_restarts_a_failed_vm_by_its_policy(
 
 
 async def test_restored_database_takes_attached_volumes_from_the_host(manager: Any, reconciler: Reconciler) -> None:
-    """One was attached to another VM since the dump, and one that was nobody's was attached to this one."""
+    """Since the dump, one volume moved to another VM, and a free volume was attached to this VM."""
     _, agent, _ = await manager.host()
     for name in ("old", "new"):
         await manager.admin.send(

@@ -1,4 +1,4 @@
-"""Snapshots through the API: a row first, then the host, and a VM that is never worse for it."""
+"""Snapshots through the API: the manager records first, then asks the host. A failure never harms the VM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crashes: of the manager, of PostgreSQL, of the leader's connection. What was on record is done, and done once."""
+"""The manager, PostgreSQL or the leader's connection crashes. Each recorded operation runs exactly once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates: what a request leaves out comes from them, what it says stands."""
+"""Templates supply the values that a request omits. Values in the request win."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VMs whose rows are lost: they run on, are reported once, and can be adopted or deleted. A real PostgreSQL."""
+"""VMs without a record keep running, are reported once, and can be adopted or deleted. A real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_unknown_vm_keeps_its_address_and_memory_reserved(manager: Any, re
 
 
 async def test_new_vm_avoids_an_address_that_only_the_host_knows_is_taken(manager: Any) -> None:
-    """Before the first look at the host, nobody here knows of the lost VM."""
+    """The manager does not know the lost VM before it first reads the host's inventory."""
     await manager.host()
     await running(manager)
     await lose(manager)

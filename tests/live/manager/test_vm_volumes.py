@@ -1,4 +1,4 @@
-"""Volumes that come to and go from VMs that are there: stopped ones only, on record first, and back where it fails."""
+"""Volumes attach to and detach from stopped VMs. The manager records a change first and withdraws it on failure."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ async def test_vm_start_or_a_new_manager_resumes_a_volume_change(manager: Any) -
 
 
 async def test_volume_change_repeated_after_a_crash_has_the_same_result(manager: Any) -> None:
-    """The agent did it, the manager died before it could write that down."""
+    """The agent made the change. The manager died before it recorded the result."""
     _, agent, _ = await manager.host()
     vm = await stopped(manager)
     await manager.admin.send(do.attach_volume("db1", KEPT))
@@ -343,7 +343,7 @@ async def overdue_not_yet(manager: Any, vm_id: str) -> None:
 
 
 async def test_outdated_inventory_changes_no_volume_record(manager: Any) -> None:
-    """Hosts are asked while volumes move: what they say of a moment before makes no row and drops none."""
+    """An inventory taken before a volume change adds no record and removes none."""
     _, agent, _ = await manager.host()
     agent.volumes["mine"] = 8
     await Reconciler(manager.core).once()

@@ -1,4 +1,4 @@
-"""Kept volumes: listed, attached to one VM at a time on the host where they are, and never lost sight of."""
+"""Kept volumes are listed, and attach to one VM at a time on their own host."""
 
 from __future__ import annotations
 

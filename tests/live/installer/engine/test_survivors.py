@@ -1,4 +1,4 @@
-"""What a killed installer leaves at work is found through the lock, and waited for by the next one."""
+"""The next installer finds the children of a killed one through the lock and waits for them."""
 
 from __future__ import annotations
 

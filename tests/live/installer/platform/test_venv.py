@@ -195,7 +195,7 @@ def test_failed_wheel_download_tells_why(tmp_path: Path, index: Path, change: st
 
 
 def test_venv_keeps_packages_of_a_switched_off_component_without_network(tmp_path: Path) -> None:
-    """Off: nothing to do. On again: nothing to fetch and nothing to install."""
+    """Switching the component off or on needs no download and no install."""
     both = [lock(tmp_path, make_wheel(tmp_path / "wheels", name)) for name in ("alpha", "beta")]
     whole, less = environment(tmp_path, *both), environment(tmp_path, both[0])
     whole.apply(LocalHost())

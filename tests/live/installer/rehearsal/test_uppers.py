@@ -1,4 +1,4 @@
-"""What the layers of an overlay tell of what was written."""
+"""The upper layers of an overlay show the written paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bootstrap brought, read back with suspicion: it decides what uninstall removes."""
+"""Uninstall removes packages by the bootstrap's record, so the reader trusts only a well-formed record."""
 
 from __future__ import annotations
 

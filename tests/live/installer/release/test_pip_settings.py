@@ -1,4 +1,4 @@
-"""A host's pip configuration: how it reaches an index is followed, and nothing else of it."""
+"""The installer uses only the index settings of a host's pip configuration."""
 
 from __future__ import annotations
 

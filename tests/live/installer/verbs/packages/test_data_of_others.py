@@ -1,4 +1,4 @@
-"""With sh: the undo script sees the same data of others as nqr does, and removes none of it."""
+"""With sh: the undo script finds the same foreign data as nqr, and removes none of it."""
 
 from __future__ import annotations
 

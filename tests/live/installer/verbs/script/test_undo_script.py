@@ -1,4 +1,4 @@
-"""The undo script: valid sh for every verb, and what it does to files is what nqr does."""
+"""The undo script: valid sh for every verb, with the same effect on files as nqr."""
 
 from __future__ import annotations
 
