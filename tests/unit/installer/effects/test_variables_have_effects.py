@@ -91,15 +91,15 @@ ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
     ),
     "NQR_FIRECRACKER_ARCHIVE": (
         "the archive that is installed",
-        "tests/live/installer/test_firecracker.py::test_where_it_comes_from",
+        "tests/live/installer/platform/test_firecracker.py::test_where_it_comes_from",
     ),
     "NQR_FIRECRACKER_SHA256": (
         "the digest that it must have",
-        "tests/live/installer/test_firecracker.py::test_where_it_comes_from",
+        "tests/live/installer/platform/test_firecracker.py::test_where_it_comes_from",
     ),
     "NQR_FIRECRACKER_MIRROR": (
         "the address in the publisher's place",
-        "tests/live/installer/test_firecracker.py::test_where_it_comes_from",
+        "tests/live/installer/platform/test_firecracker.py::test_where_it_comes_from",
     ),
     "PIP_CACHE_DIR": (
         "pip keeps its cache there",

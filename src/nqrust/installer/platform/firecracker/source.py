@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.settings.firecracker import DIGESTS
+from nqrust.installer.settings.firecracker import DIGESTS, VERSION
 
 PUBLISHER = "https://github.com/firecracker-microvm/firecracker/releases/download"
 ARCHIVE_VARIABLE = "NQR_FIRECRACKER_ARCHIVE"
@@ -19,12 +19,13 @@ MIRROR_VARIABLE = "NQR_FIRECRACKER_MIRROR"
 @dataclass(frozen=True)
 class Source:
     """One archive. `version` and `url` of what is downloaded; `archive` is the path of a file on this host in its place.
-    `sha256` is what the archive must have."""
+    `sha256` is what the archive must have. `chosen` is the version in the settings, which an archive need not have."""
 
     version: str
     sha256: str
     url: str = ""
     archive: str = ""
+    chosen: str = VERSION
 
     @property
     def label(self) -> str:
@@ -54,6 +55,6 @@ def source(version: str, archive: str | None, environment: Mapping[str, str] | N
             "Set it to the 64 hex digits that the archive's publisher lists.",
         )
     if archive:
-        return Source("" if digest else version, digest or DIGESTS[version], archive=archive)
+        return Source("" if digest else version, digest or DIGESTS[version], archive=archive, chosen=version)
     base = env.get(MIRROR_VARIABLE, PUBLISHER).rstrip("/")
-    return Source(version, DIGESTS[version], url=f"{base}/v{version}/firecracker-v{version}-x86_64.tgz")
+    return Source(version, DIGESTS[version], url=f"{base}/v{version}/firecracker-v{version}-x86_64.tgz", chosen=version)

@@ -125,6 +125,13 @@ def test_an_archive_of_the_administrator_needs_its_digest(tmp_path: Path, pack: 
     step.apply(LocalHost())
     archive.unlink()
     assert isinstance(step.inspect(LocalHost()), Satisfied), "what was installed needs its archive no more"
+    published = source(VERSION, None, {"NQR_FIRECRACKER_MIRROR": "http://127.0.0.1:9"})
+    for optional in (False, True):
+        assert isinstance(step_of(tmp_path, published, optional).inspect(LocalHost()), Satisfied), "it is named for one run only"
+    another = source("1.14.1", None, {"NQR_FIRECRACKER_MIRROR": "http://127.0.0.1:9"})
+    assert isinstance(step_of(tmp_path, another, optional=True).inspect(LocalHost()), Needed), "another version was chosen"
+    (tmp_path / "bin" / "firecracker").write_text("changed")
+    assert isinstance(step_of(tmp_path, published).inspect(LocalHost()), Conflict), "there is nothing to repair it from"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +168,7 @@ def test_where_it_comes_from() -> None:
     assert mirror.sha256 == DIGESTS["1.14.1"], "a mirror is trusted no more than the publisher's page"
     own = {"NQR_FIRECRACKER_ARCHIVE": "/tmp/f.tgz", "NQR_FIRECRACKER_SHA256": "AB" * 32}
     assert source(VERSION, None, own) == Source("", "ab" * 32, archive="/tmp/f.tgz")
-    assert source(VERSION, "/tmp/g.tgz", {}) == Source(VERSION, DIGESTS[VERSION], archive="/tmp/g.tgz")
+    assert source(VERSION, "/tmp/g.tgz", {}) == Source(VERSION, DIGESTS[VERSION], archive="/tmp/g.tgz", chosen=VERSION)
 
 
 @pytest.mark.parametrize(
