@@ -72,7 +72,7 @@ class FirecrackerPrograms:
                 )
         installed = [host.sha256(self._path(name)) for name in PROGRAMS if host.stat(self._path(name))]
         whole = len(installed) == len(PROGRAMS) and known[1:3] == installed
-        # An archive of the administrator's is named for one run. What came from it stays while the chosen version is the same.
+        # An archive of the administrator's is named for one run. Its programs stay while the chosen version is the same.
         stays = not self.source.archive and known[3:] == [_SUPPLIED, self.source.chosen]
         if whole and (stays or known[:1] == [self.source.sha256]):
             return Satisfied()
