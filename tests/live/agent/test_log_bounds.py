@@ -190,7 +190,7 @@ def test_a_long_log_is_not_read_as_a_whole(vms: Path) -> None:
     log = vms / VM / "console.log"
     fill(log, 8 * MIB)
     service = Service(vms)
-    observer = Observer(service.host, service.store, None, {})  # type: ignore[arg-type]
+    observer = Observer(service.host, service.store, None, {}, "h1")  # type: ignore[arg-type]
     assert observer.log_tail(VM, 14) == b"the last line\n"
     assert len(observer.log_tail(VM, MIB)) == MIB
 

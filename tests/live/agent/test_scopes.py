@@ -108,7 +108,7 @@ def real(tmp_path: Path) -> Iterator[tuple[ProcessScopes, Callable[..., Launch]]
     shutil.rmtree(state)
 
 
-def until(condition: Callable[[], object], seconds: float = 8.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 40.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
