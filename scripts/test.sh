@@ -20,7 +20,7 @@ PACKAGES=(
     python3 python3-venv ca-certificates mmdebstrap systemd-container qemu-system-x86 screen dnsmasq-base iptables nftables
     iproute2 busybox-static e2fsprogs xfsprogs btrfs-progs kmod cpio tmux sudo util-linux
 )
-PROGRAMS=(git:git shellcheck:shellcheck chromium:chromium cargo:cargo rustc:rustc '/usr/lib/postgresql/*/bin/initdb:postgresql')
+PROGRAMS=(git:git shellcheck:shellcheck chromium:chromium cargo:cargo rustc:rustc gcc:gcc objcopy:binutils '/usr/lib/postgresql/*/bin/initdb:postgresql')
 
 mode=default
 pytest_args=()
