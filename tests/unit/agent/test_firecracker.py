@@ -151,6 +151,8 @@ class FakeFirecracker:
             return no(f"Invalid request method and/or path: PATCH {path}.")
         if self.state == "Not started":
             return no("The requested operation is not supported before starting the microVM.")
+        if "/boot-source" in self.parts and path not in self.parts:  # (a snapshot brings devices that nobody put here)
+            return no("Device manager error: Failed to find the device on the bus.")
         for name, limiter in body.items():
             if name.endswith("rate_limiter"):
                 if set(limiter) - {"bandwidth", "ops"} or any(
