@@ -186,6 +186,8 @@ class Agent:
                     log.warning("network.sources_not_bound", why=lacking)
             except (HostError, AgentError) as error:
                 log.warning("upkeep.failed", why=str(error))
+            except Exception:
+                log.exception("upkeep.failed")
             await asyncio.sleep(upkeep.EVERY)
 
     def _make_folders(self) -> None:

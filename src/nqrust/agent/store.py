@@ -110,7 +110,9 @@ class Store:
         new = not record.user
         if new:
             folders = (self._host.stat(self.directory(vm_id)) for vm_id in self.ids())
-            record.user = users.free({*(one.user for one in self.all()), *(found.gid for found in folders if found)})
+            record.user = users.free(
+                {*(one.user for one in self.all()), *(found.gid for found in folders if found)}, self.vms_dir
+            )
         self.prepare(record.id, record.user)
         if new:
             # Of what is there: the volumes of `record` are not settled, and one that the old record names may not be lost.

@@ -6,9 +6,11 @@ containers (systemd, "Users, Groups, UIDs and GIDs on systemd Systems").
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection
 
 from nqrust.contract.names import VM_USERS
+from nqrust.host.port import Command, command
 
 Mount = tuple[str, ...]
 """Arguments of mount(8)."""
@@ -31,9 +33,19 @@ def become(user: int) -> tuple[str, ...]:
     )
 
 
-def free(taken: Collection[int]) -> int:
-    """The lowest number that is not in `taken`. A host has room for far fewer VMs than there are numbers."""
-    return next(number for number in VM_USERS if number not in taken)
+def end_all(user: int) -> Command:
+    """Return the command that ends every process of `user`. kill(2): -1 is all that the caller may signal, itself excluded."""
+    return command(*become(user), "sh", "-c", "kill -9 -1 2>/dev/null; true")
+
+
+def free(taken: Collection[int], folder: str) -> int:
+    """Return the first number that is not in `taken`. A host has room for far fewer VMs than there are numbers.
+
+    The search begins where the folder of the VMs says, so that two agents of one machine give out different numbers.
+    """
+    start = zlib.crc32(folder.encode()) % len(VM_USERS)
+    numbers = (VM_USERS[(start + step) % len(VM_USERS)] for step in range(len(VM_USERS)))
+    return next(number for number in numbers if number not in taken)
 
 
 def is_vm_user(number: int) -> bool:

@@ -26,12 +26,12 @@ def kernel(tmp_path: Path) -> Path:
 def both(tmp_path: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """A client of the real one and one of the fake."""
     real = tmp_path / "real.sock"
-    process = subprocess.Popen(
-        [real_firecracker.programs() / "firecracker", "--api-sock", real], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
     (tmp_path / "jail").mkdir()
     fake = FakeFirecracker(tmp_path / "jail")
     fake.root = Path("/")  # both get the same paths
+    process = subprocess.Popen(
+        [real_firecracker.programs() / "firecracker", "--api-sock", real], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + 10
         while not real.exists() and time.monotonic() < deadline:

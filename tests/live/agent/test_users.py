@@ -74,12 +74,13 @@ def test_a_link_that_a_disk_tool_leaves_is_not_read(tmp_path: Path) -> None:
 def test_no_two_vms_of_a_host_get_one_user(tmp_path: Path) -> None:
     store = Store(HOST, str(tmp_path))
     made = [claimed(store, f"vm-{number}") for number in range(3)]
-    assert made == list(VM_USERS[:3])
+    first = made[0]
+    assert first in VM_USERS and made == [first, first + 1, first + 2]
     (tmp_path / "vm-1" / "vm.json").write_text("{")
-    assert claimed(store, "vm-3") == VM_USERS[3], "the folder of a VM whose record is torn still names its user"
+    assert claimed(store, "vm-3") == first + 3, "the folder of a VM whose record is torn still names its user"
     HOST.remove_tree(str(tmp_path / "vm-0"))
-    assert claimed(store, "vm-4") == VM_USERS[0], "the number of a VM that is gone is free"
-    assert (tmp_path / "vm-4").stat().st_gid == VM_USERS[0] and (tmp_path / "vm-4").stat().st_mode & 0o777 == 0o710
+    assert claimed(store, "vm-4") == first, "the number of a VM that is gone is free"
+    assert (tmp_path / "vm-4").stat().st_gid == first and (tmp_path / "vm-4").stat().st_mode & 0o777 == 0o710
 
 
 def claimed(store: Store, vm_id: str) -> int:
@@ -95,8 +96,11 @@ def claimed(store: Store, vm_id: str) -> int:
 BLOB = {"file": "x", "size": 0, "sha256": "0" * 64}
 
 
-def test_the_free_user_is_the_lowest() -> None:
-    assert free({VM_USERS[0], VM_USERS[2], 0}) == VM_USERS[1]
+def test_two_agents_of_one_machine_give_out_different_users() -> None:
+    one, other = free((), "/srv/fc/vms"), free((), "/srv/other/vms")
+    assert one != other and {one, other} <= {*VM_USERS}
+    assert free({one, one + 1}, "/srv/fc/vms") == one + 2
+    assert free({*VM_USERS} - {VM_USERS[3]}, "/srv/fc/vms") == VM_USERS[3]
 
 
 def test_a_process_is_found_by_its_user_when_its_environment_is_empty(tmp_path: Path) -> None:

@@ -354,6 +354,6 @@ def test_the_api_of_another_program_is_not_taken_for_the_vms(fake: FakeFirecrack
     socket.symlink_to(fake.inside("/elsewhere.sock"))
     driver = Firecracker(JailHost())
     assert driver.state(machine.directory) is RunState.silent
-    with pytest.raises(Failed, match="replaced"):
+    with pytest.raises(Failed, match="cannot be reached"):
         driver.pause(machine.directory)
     assert fake.seen == []

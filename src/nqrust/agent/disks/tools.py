@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nqrust.agent import users
 from nqrust.agent.errors import Failed
-from nqrust.host.errors import PathMissing
+from nqrust.host.errors import CommandTimedOut, PathMissing
 from nqrust.host.port import Completed, Host, Kind, command
 
 LONGEST = 900.0
@@ -34,22 +34,26 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = 
         "nofile": _OPEN_FILES,
         "core": 0,
     }
-    return host.run(
-        command(
-            "unshare",
-            "--net",
-            "--ipc",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "prlimit",
-            *(f"--{name}={value}" for name, value in limits.items()),
-            *users.become(found.uid),
-            *argv,
-            ok=ok,
-            timeout=LONGEST,
+    try:
+        return host.run(
+            command(
+                "unshare",
+                "--net",
+                "--ipc",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "prlimit",
+                *(f"--{name}={value}" for name, value in limits.items()),
+                *users.become(found.uid),
+                *argv,
+                ok=ok,
+                timeout=LONGEST,
+            )
         )
-    )
+    except CommandTimedOut:
+        host.run(users.end_all(found.uid))  # a session of its own outlives the program that was ended
+        raise
 
 
 def scratch(host: Host, disk: str, folder: str) -> None:

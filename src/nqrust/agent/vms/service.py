@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from nqrust.agent import facts
+from nqrust.agent import facts, users
 from nqrust.agent.disks import disks, volumes
 from nqrust.agent.disks import writers as disk_writers
 from nqrust.agent.disks.blobs import Blobs
@@ -373,6 +373,9 @@ class VmService:
 
     def _kill(self, vm_id: str) -> None:
         self.scopes.kill(vm_id, signal.SIGKILL)
+        record = self.store.read(vm_id)
+        if record is not None and record.user:
+            self.host.run(users.end_all(record.user))  # whatever left the scope, or came after it was read
         if not self._gone(vm_id, _ENDS):
             raise Failed(
                 "NQR-VMM-103", f"The VMM of {vm_id} cannot be ended.", "Look for a process in state D (`ps`), or reboot the host."

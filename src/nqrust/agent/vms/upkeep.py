@@ -52,14 +52,9 @@ def _bounded(host: Host, path: str, kept: int) -> bool:
 
 
 def remove_dead_consoles(service: VmService) -> None:
-    """Remove sockets of dead screens (the host went down, or the VMM was killed with its terminal)."""
+    """Remove screen folders of VMs that are gone. A VM's own folder is made new at each start, and root reads nothing in it."""
     folder = service.settings.screen_dir
     known = {str(record.user) for record in service.store.all()}
     for user in service.host.listdir(folder):
         if user not in known:
             service.host.remove_tree(f"{folder}/{user}")
-            continue
-        for entry in service.host.listdir(f"{folder}/{user}"):
-            pid = entry.partition(".")[0]
-            if pid.isdigit() and not service.host.exists(f"/proc/{pid}"):
-                service.host.remove(f"{folder}/{user}/{entry}")

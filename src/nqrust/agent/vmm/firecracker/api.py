@@ -6,6 +6,8 @@ https://github.com/firecracker-microvm/firecracker/blob/v1.13.1/src/firecracker/
 from __future__ import annotations
 
 import contextlib
+import json
+import time
 from typing import Any
 
 import httpx
@@ -120,6 +122,10 @@ def boot_requests(machine: Machine) -> tuple[Request, ...]:
     )
 
 
+_LARGEST_ANSWER = 1 << 16
+_LONGEST_MESSAGE = 500
+
+
 class ApiError(Exception):
     """No connection (status 0), or Firecracker's own `fault_message`."""
 
@@ -131,21 +137,33 @@ class ApiError(Exception):
 class Api:
     def __init__(self, socket: str, timeout: float = 10.0) -> None:
         transport = httpx.HTTPTransport(uds=socket)
+        self._timeout = timeout
         self._client = httpx.Client(transport=transport, base_url="http://localhost", timeout=timeout)
 
     def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer's object (empty for 204). Raises ApiError."""
         try:
-            answer = self._client.request(method, path, json=body)
+            status, content = self._exchange(method, path, body)
         except (httpx.HTTPError, OSError) as error:
             raise ApiError(0, str(error) or type(error).__name__) from error
         data: dict[str, Any] = {}
-        with contextlib.suppress(ValueError):
-            body_of_answer = answer.json() if answer.content else {}
-            data = body_of_answer if isinstance(body_of_answer, dict) else {}
-        if answer.status_code >= 300:
-            raise ApiError(answer.status_code, str(data.get("fault_message", f"HTTP {answer.status_code}")))
+        with contextlib.suppress(ValueError, RecursionError):
+            answer = json.loads(content) if content else {}
+            data = answer if isinstance(answer, dict) else {}
+        if status >= 300:
+            raise ApiError(status, str(data.get("fault_message", f"HTTP {status}"))[:_LONGEST_MESSAGE])
         return data
+
+    def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, bytes]:
+        """Return status and body. Firecracker may be hostile by now: the whole answer has one deadline and a largest size."""
+        deadline, content = time.monotonic() + self._timeout, b""
+        headers = {"Accept-Encoding": "identity"}
+        with self._client.stream(method, path, json=body, headers=headers) as answer:
+            for piece in answer.iter_raw():
+                content += piece
+                if len(content) > _LARGEST_ANSWER or time.monotonic() > deadline:
+                    raise httpx.ReadError("the answer is too long")
+            return answer.status_code, content
 
     def close(self) -> None:
         self._client.close()

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterator
 
 from nqrust.agent.vmm.firecracker import api
 from nqrust.agent.vmm.port import Machine
+from nqrust.agent.vmm.sockets import pinned
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host, Kind
 
@@ -70,13 +70,8 @@ def mounts(host: Host, machine: Machine) -> tuple[tuple[str, ...], ...]:
 def socket(host: Host, directory: str) -> Iterator[str]:
     """A path of the API's socket, short enough for connect(2), that leads to nothing else: the VM's user may replace the
     socket by a link to another program's. Raises HostError, OSError."""
-    descriptor = os.open(f"{root(host, directory)}{api.API_SOCKET}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            raise HostError(f"{directory}: the API's socket was replaced")
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
+    with pinned(f"{root(host, directory)}{api.API_SOCKET}") as path:
+        yield path
 
 
 def take_snapshot(host: Host, directory: str, folder: str) -> None:

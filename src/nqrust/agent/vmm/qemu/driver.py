@@ -64,7 +64,7 @@ class Qemu:
     def state(self, directory: str) -> RunState:
         try:
             with Qmp(qmp_socket(directory), timeout=2.0) as qmp:
-                status = str(qmp.execute("query-status").get("status", ""))
+                status = str(qmp.ask("query-status").get("status", ""))
         except QmpError:
             return RunState.silent
         return _STATES.get(status, RunState.running)

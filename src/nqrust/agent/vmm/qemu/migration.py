@@ -43,7 +43,7 @@ def save(host: Host, directory: str, folder: str) -> None:
     """
     try:
         with Qmp(qmp_socket(directory)) as qmp:
-            if qmp.execute("query-status").get("status") == "postmigrate":
+            if qmp.ask("query-status").get("status") == "postmigrate":
                 qmp.execute("cont")
                 qmp.execute("stop")
             name = str(qmp.execute("qom-get", path="/machine", property="type")).removesuffix("-machine")
@@ -104,8 +104,7 @@ def _asked(directory: str, what: str, deadline: float) -> dict[str, Any]:
     while True:
         try:
             with Qmp(qmp_socket(directory)) as qmp:
-                answer: dict[str, Any] = qmp.execute(what)
-                return answer
+                return qmp.ask(what)
         except QmpError as error:
             if isinstance(error, QmpGone) or time.monotonic() > deadline:
                 raise

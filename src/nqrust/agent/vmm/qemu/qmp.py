@@ -15,6 +15,8 @@ from typing import Any
 
 from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError
 
+from nqrust.agent.vmm.sockets import pinned
+
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # the errors that it raises contain the same text
 
 _GONE = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, EOFError)
@@ -38,14 +40,15 @@ class Qmp:
     def __enter__(self) -> Qmp:
         self._loop, self._client = asyncio.new_event_loop(), QMPClient()
         try:
-            self._answer("connect", lambda: self._client.connect(self._path))
-        except QmpError:
+            with pinned(self._path) as path:
+                self._answer("connect", lambda: self._client.connect(path))
+        except (QmpError, OSError) as error:
             self._loop.close()
-            raise
+            raise error if isinstance(error, QmpError) else QmpGone(f"connect: {error}") from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(QMPError, OSError, EOFError, asyncio.TimeoutError):  # the earlier error was reported
+        with contextlib.suppress(Exception):  # the earlier error was reported
             self._loop.run_until_complete(asyncio.wait_for(self._client.disconnect(), _LEAVING))
         self._loop.close()
 
@@ -61,10 +64,17 @@ class Qmp:
         """Return QEMU's result. Raises QmpError."""
         return self._answer(name, lambda: self._client.execute(name, arguments or None))
 
+    def ask(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Return QEMU's result where it must be an object. Raises QmpError."""
+        answer = self.execute(name, **arguments)
+        if not isinstance(answer, dict):
+            raise QmpError(f"{name}: the answer is not an object")
+        return answer
+
     def _answer(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         try:
             return self._loop.run_until_complete(asyncio.wait_for(ask(), self._deadline - time.monotonic()))
-        except (QMPError, OSError, asyncio.TimeoutError) as error:
+        except Exception as error:  # QEMU may be hostile by now, and its answers may be of any form
             cause = error.exc if isinstance(error, ConnectError) else error
             kind = QmpGone if isinstance(cause, (*_GONE, ExecInterruptedError)) else QmpError
             raise kind(f"{name}: {str(error) or 'no answer in time'}") from error

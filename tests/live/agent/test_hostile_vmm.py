@@ -1,0 +1,143 @@
+"""A VMM that a guest took over: root follows no link of its user, and survives answers of any form."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nqrust.agent.errors import Failed
+from nqrust.agent.users import become, end_all
+from nqrust.agent.vmm.firecracker.api import Api, ApiError
+from nqrust.agent.vmm.port import RunState
+from nqrust.agent.vmm.qemu.arguments import qmp_socket
+from nqrust.agent.vmm.qemu.driver import Qemu
+from nqrust.agent.vmm.sockets import pinned
+from nqrust.contract.names import VM_USERS
+from nqrust.host.local import LocalHost
+
+HOST = LocalHost()
+GREETING = b'{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}\r\n'
+Answer = Callable[[socket.socket], None]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path, Answer], None]]:
+    listeners: list[socket.socket] = []
+
+    def start(path: Path, answer: Answer) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        folder = os.open(path.parent, os.O_PATH)
+        listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+        os.close(folder)
+        listener.listen(8)
+        listeners.append(listener)
+
+        def accept() -> None:
+            while True:
+                try:
+                    peer, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=_ignoring, args=(answer, peer), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+
+    yield start
+    for listener in listeners:
+        listener.close()
+
+
+def _ignoring(answer: Answer, peer: socket.socket) -> None:
+    try:
+        answer(peer)
+    except OSError:
+        pass
+    finally:
+        peer.close()
+
+
+def qmp(result: bytes) -> Answer:
+    def answer(peer: socket.socket) -> None:
+        peer.sendall(GREETING)
+        while line := peer.recv(65536):
+            asked = json.loads(line)
+            body = b"{}" if asked["execute"] == "qmp_capabilities" else result
+            number = f', "id": {json.dumps(asked["id"])}'.encode() if "id" in asked else b""
+            peer.sendall(b'{"return": ' + body + number + b"}\r\n")
+
+    return answer
+
+
+def test_a_link_in_place_of_the_monitor_leads_to_no_other_vm(tmp_path: Path, serve: Callable[[Path, Answer], None]) -> None:
+    asked: list[bytes] = []
+
+    def victim(peer: socket.socket) -> None:
+        asked.append(b"connected")
+        qmp(b"{}")(peer)
+
+    serve(tmp_path / "b" / "run" / "qmp.sock", victim)
+    (tmp_path / "a" / "run").mkdir(parents=True)
+    (tmp_path / "a" / "run" / "qmp.sock").symlink_to(tmp_path / "b" / "run" / "qmp.sock")
+    with pytest.raises(Failed):
+        Qemu(HOST).pause(str(tmp_path / "a"))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "run").symlink_to(tmp_path / "b" / "run")
+    assert Qemu(HOST).state(str(tmp_path / "c")) is RunState.silent
+    assert asked == []
+    assert Qemu(HOST).state(str(tmp_path / "b")) is not RunState.silent and asked, "its own is reached"
+
+
+@pytest.mark.parametrize("result", [b"[]", b'"x"', b"7", b"null", b"[" * 5000 + b"]" * 5000, b"9" * 6000])
+def test_an_answer_of_the_monitor_in_any_form_is_silence(
+    tmp_path: Path, serve: Callable[[Path, Answer], None], result: bytes
+) -> None:
+    serve(Path(qmp_socket(str(tmp_path))), qmp(result))
+    assert Qemu(HOST).state(str(tmp_path)) is RunState.silent
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b"x" * (1 << 20), b'{"fault_message": "' + b"y" * 60_000 + b'"}', b"[]", b'"x"']
+)
+def test_an_answer_of_firecracker_is_bounded(tmp_path: Path, serve: Callable[[Path, Answer], None], body: bytes) -> None:
+    def answer(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    serve(tmp_path / "api.sock", answer)
+    with pinned(str(tmp_path / "api.sock")) as path, pytest.raises(ApiError) as refused:
+        Api(path, 5.0).send("GET", "/")
+    assert len(refused.value.message) <= 500
+
+
+def test_an_answer_of_firecracker_that_never_ends_has_a_deadline(tmp_path: Path, serve: Callable[[Path, Answer], None]) -> None:
+    def drip(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while True:
+            peer.sendall(b"x")
+            time.sleep(0.2)
+
+    serve(tmp_path / "api.sock", drip)
+    with pinned(str(tmp_path / "api.sock")) as path, pytest.raises(ApiError):
+        Api(path, 1.0).send("GET", "/")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_every_process_of_a_vms_user_ends_wherever_it_is() -> None:
+    user = VM_USERS[9]
+    processes = [subprocess.Popen([*become(user), "setsid", "--wait", "sleep", "300"]) for _ in range(2)]
+    deadline = time.monotonic() + 10
+    while any(os.stat(f"/proc/{process.pid}").st_uid != user for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    HOST.run(end_all(user))
+    assert [process.wait(timeout=10) for process in processes] == [-9, -9]
