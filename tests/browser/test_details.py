@@ -104,7 +104,7 @@ def test_snapshot_is_taken_restored_and_deleted(sign_in: SignIn, site: Site) -> 
     expect(taken).to_contain_text("32 MiB")
     page.get_by_label("Restore before").click()
     answer(page, "Restore")
-    expect(page.get_by_text("batch-old goes back to before.")).to_be_visible()
+    expect(page.get_by_text("Restoring batch-old to before.")).to_be_visible()
     page.get_by_label("Delete before").click()
     answer(page, "Delete")
     expect(page.get_by_role("heading", name="No snapshots")).to_be_visible()

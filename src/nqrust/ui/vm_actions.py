@@ -38,7 +38,7 @@ class VmActions:
         self._manager, self._after, self._gone = manager, after, gone
 
     async def start(self, name: str) -> None:
-        await self._do(self._manager.send(calls.start_vm(name)), f"{name} is being started.")
+        await self._do(self._manager.send(calls.start_vm(name)), f"Starting {name}.")
 
     async def resume(self, name: str) -> None:
         await self._do(self._manager.send(calls.resume_vm(name)), f"{name} resumed.")
@@ -48,22 +48,22 @@ class VmActions:
 
     async def stop(self, name: str) -> None:
         if await parts.confirm(f"Stop {name}?", "The guest gets 20 seconds to shut down. Then the VM is switched off.", "Stop"):
-            await self._do(self._manager.send(calls.stop_vm(name)), f"{name} is being stopped.")
+            await self._do(self._manager.send(calls.stop_vm(name)), f"Stopping {name}.")
 
     async def force_stop(self, name: str) -> None:
         if await parts.confirm(
             f"Switch {name} off?", "Stops the VM without asking the guest. Unwritten data is lost.", "Switch off"
         ):
-            await self._do(self._manager.send(calls.stop_vm(name, StopRequest(force=True))), f"{name} is being switched off.")
+            await self._do(self._manager.send(calls.stop_vm(name, StopRequest(force=True))), f"Switching {name} off.")
 
     async def restart(self, name: str) -> None:
         if await parts.confirm(f"Restart {name}?", "The guest shuts down, then the VM starts again.", "Restart"):
-            await self._do(self._manager.send(calls.restart_vm(name)), f"{name} is being restarted.")
+            await self._do(self._manager.send(calls.restart_vm(name)), f"Restarting {name}.")
 
     async def delete(self, name: str) -> None:
         if not await parts.confirm(f"Delete {name}?", "This switches the VM off and deletes its disk permanently.", "Delete"):
             return
-        if await self._do(self._manager.send(calls.delete_vm(name)), f"{name} is being deleted.") and self._gone is not None:
+        if await self._do(self._manager.send(calls.delete_vm(name)), f"Deleting {name}.") and self._gone is not None:
             self._gone()
 
     async def _do(self, call: Awaitable[Any], said: str) -> bool:

@@ -65,10 +65,10 @@ class VmFields:
         """Raise the disk size to the image's minimum."""
         image = self._images.get(self.image.value or "")
         if image is None:
-            self.disk.props('label="Disk (empty: as the image)"')
+            self.disk.props('label="Disk (default: size of the image)"')
             return
         least = fmt.mib(max(image.min_disk_mib, -(-image.size // 1048576)))
-        self.disk.props(f'label="Disk (empty: {least}, as the image)" placeholder="10 GiB"')
+        self.disk.props(f'label="Disk (default: {least})" placeholder="10 GiB"')
         if int(self.memory.value or 0) < image.min_memory_mib:
             self.memory.value = next((mib for mib in _MEMORY if mib >= image.min_memory_mib), self.memory.value)
 

@@ -87,15 +87,15 @@ class Snapshots:
 
     async def _restore(self, name: str) -> None:
         if await parts.confirm(
-            f"Go back to {name}?",
+            f"Restore {name}?",
             f"The disks of {self._vm} return to this snapshot. Later changes are lost. The VM must be stopped.",
             "Restore",
         ):
-            await self._do(self._manager.send(calls.restore_snapshot(self._vm, name)), f"{self._vm} goes back to {name}.")
+            await self._do(self._manager.send(calls.restore_snapshot(self._vm, name)), f"Restoring {self._vm} to {name}.")
 
     async def _delete(self, name: str) -> None:
         if await parts.confirm(f"Delete snapshot {name}?", "You cannot restore it afterwards.", "Delete"):
-            await self._do(self._manager.send(calls.delete_snapshot(self._vm, name)), f"{name} is being deleted.")
+            await self._do(self._manager.send(calls.delete_snapshot(self._vm, name)), f"Deleting {name}.")
 
     async def _do(self, call: Awaitable[object], said: str) -> None:
         await parts.carry_out(call, said, self._live.refresh)
