@@ -171,7 +171,7 @@ class VmStatus(BaseModel):
 
     @property
     def waits_for_room(self) -> bool:
-        """Return whether its VMM paused it because the disk of its host is full. Its agent resumes it."""
+        """Return whether its VMM paused it because its host's disk is full. Its agent resumes it."""
         return self.state == "paused" and bool(self.exit_reason)
 
 

@@ -91,7 +91,7 @@ async def close_all(session: AsyncSession, vm_id: str) -> None:
 
 
 async def prune(session: AsyncSession) -> None:
-    """Delete finished operations past their retention. An open one stays, even if it is old."""
+    """Delete finished operations past their retention. Open operations stay, even old ones."""
     past = func.coalesce(Operation.finished_at, Operation.created_at) < now() - KEPT
     await session.execute(delete(Operation).where(Operation.state.not_in(OPEN), past))
 

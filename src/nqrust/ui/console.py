@@ -102,7 +102,7 @@ class Console:
                 self._again.set_visibility(True)
 
     async def _tell_size(self, socket: ClientConnection) -> None:
-        """Send the size of the drawn terminal."""
+        """Send the terminal's rows and columns to the manager."""
         try:
             rows = await self._terminal.run_method("getRows", timeout=10)
             columns = await self._terminal.run_method("getColumns", timeout=10)

@@ -120,7 +120,7 @@ def registered_images(context: Context, when: str) -> tuple[Step, ...]:
 
 
 def _recipes(context: Context) -> list[str]:
-    """Images to build here. The container runtime is built when it is asked for, whatever the release lists."""
+    """Return the images to build here. The settings decide about the container runtime, and the release about the others."""
     listed = [image.build for image in context.release.images if image.build not in (None, CONTAINER_RUNTIME)]
     asked = [CONTAINER_RUNTIME] if context.settings.components.container_runtime else []
     return [*filter(None, listed), *asked]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 Mark = dict[str, tuple[int, int, int]]
-"""Path in the layer to (size, change time in ns, inode) at the moment of the mark."""
+"""Maps each path in the layer to its size, change time in ns and inode when the mark was made."""
 
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _PIECE = 1 << 20

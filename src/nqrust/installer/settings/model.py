@@ -122,7 +122,7 @@ class NetworkSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """PostgreSQL. Excludes the password: it comes from `password_file`, DB_PASSWORD, or is generated (local)."""
+    """Settings of PostgreSQL, without its password. That comes from `password_file` or DB_PASSWORD, or nqr generates it (local)."""
 
     type: DbType = DbType.local
     host: str = "localhost"

@@ -10,7 +10,7 @@ from nqrust.contract.vms import SnapshotFound, StopRequest
 
 
 class AgentFailure(Exception):
-    """Base of both: the agent did not carry out the request."""
+    """The agent did not carry out the request. Base of the two errors below."""
 
 
 class AgentAway(AgentFailure):

@@ -147,7 +147,7 @@ class Behind(VmAction):
 
 @dataclass(frozen=True)
 class Unrecorded(Action):
-    """The host has a VM without a row of this host. It is reported and not changed, running or not."""
+    """The host has a VM without a row for this host. The manager reports it and does not change it, running or not."""
 
     host_id: str
     status: VmStatus
@@ -164,7 +164,7 @@ class FinishDelete(Action):
 
 @dataclass(frozen=True)
 class RemoveCanary(Action):
-    """A canary without a row, older than its grace period: its nqr was killed."""
+    """A canary VM without a row outlived its grace period, because its nqr was killed."""
 
     host_id: str
     vm_id: str

@@ -179,7 +179,7 @@ class Reconciler:
 
 
 def _sane(inventory: Inventory) -> Inventory:
-    """Drop entries that are not VMs: a host with such reports must not block the others."""
+    """Drop entries without a valid VM id, and limit their number. A host that sends them must not block other hosts."""
     vms = [_bounded(vm) for vm in inventory.vms if re.fullmatch(VM_ID_PATTERN, vm.id)]
     taps = [tap for tap in inventory.taps if tap.vm_id is None or re.fullmatch(VM_ID_PATTERN, tap.vm_id)]
     return inventory.model_copy(update={"vms": vms[:_MOST_VMS], "taps": taps[:_MOST_VMS]})

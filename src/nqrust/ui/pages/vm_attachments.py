@@ -160,7 +160,7 @@ async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Aw
 
 
 async def edit_forwards(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Awaitable[None]]) -> None:
-    """Open a form of all forwards of the VM."""
+    """Open a form with all port forwards of the VM."""
     with FormDialog(f"Port forwards of {vm.name}", "They apply to a running VM at once.") as form, parts.box("sheet-body"):
         rows = Repeated("port forward", forward_row, 64)
         for forward in vm.forwards or (None,):

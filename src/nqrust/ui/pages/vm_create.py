@@ -77,7 +77,7 @@ async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitab
 
 
 class Form:
-    """The fields, and the request from them."""
+    """The form's fields, and the request that they make."""
 
     def __init__(self, found: Choices, template: str | None) -> None:
         self._sent: tuple[VmCreate, str] | None = None

@@ -63,7 +63,7 @@ def save(host: Host, directory: str, folder: str) -> None:
 
 
 def load(directory: str, folder: str) -> None:
-    """Fill the waiting machine from `folder` and resume it. Raises Failed."""
+    """Load the memory saved in `folder` into the waiting QEMU and resume it. Raises Failed."""
     try:
         descriptor = os.open(f"{folder}/memory", os.O_RDONLY | os.O_CLOEXEC)
         try:

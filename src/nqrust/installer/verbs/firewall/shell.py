@@ -30,7 +30,7 @@ def rules(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
 
 
 def ruleset(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    """Yield calls for chains that a change of the rules added; earlier chains have their own record."""
+    """Yield the calls that remove the chains of one rule change. Chains of earlier changes have their own undo record."""
     binary = str(args["binary"])
     for table, parent, _, *jump in args["added"]:
         yield call("remove_rule", binary, table, parent, *jump)
