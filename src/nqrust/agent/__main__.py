@@ -23,7 +23,7 @@ def main() -> None:
     try:
         found = settings.load()
         if os.geteuid() != 0:
-            raise SettingsError("NQR-CFG-703", "The agent needs to be root.", "Start it as root, or through its service.")
+            raise SettingsError("NQR-CFG-703", "The agent must run as root.", "Start it as root, or start its service.")
         log.configure(os.environ.get("AGENT_LOG_LEVEL", "INFO"))
         from nqrust.agent.server import Agent  # after the settings, so that a mistake there is reported first
         from nqrust.host.local import LocalHost

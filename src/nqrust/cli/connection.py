@@ -107,7 +107,7 @@ def _token(settings: Settings) -> str:
         raise UsageError(
             "NQR-USE-010",
             f"nqr has no token for the manager: {path} does not exist.",
-            "Run it on the manager's host, or set NQR_TOKEN (and NQR_MANAGER_URL).",
+            "Run nqr on the manager's host, or set NQR_TOKEN and NQR_MANAGER_URL.",
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(

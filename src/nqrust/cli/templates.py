@@ -82,7 +82,9 @@ def create(
 
     keys = opt.keys(ssh_key or [])
     if user and not keys:
-        raise UsageError("NQR-USE-003", f"--user {user} could not sign in.", "Give --ssh-key; a template holds no passwords.")
+        raise UsageError(
+            "NQR-USE-003", f"--user {user} needs an SSH key to sign in.", "Add --ssh-key. Templates cannot hold passwords."
+        )
     limits = opt.rates(net_rx, net_tx, disk_rate, disk_iops)
     given = {
         **opt.fields(vcpus, memory, disk, tag, volume, autostart, restart_policy, limits, network_config),

@@ -98,7 +98,7 @@ def _resolve(host: Host, wanted: tuple[str, ...]) -> list[str]:
     stanzas = [stanza.strip("\n") for stanza in re.split(r"\n\s*\n", shown) if stanza.strip()]
     usable = [stanza for stanza in stanzas if parse_package(stanza) is not None]
     if len(usable) < len(pins):
-        raise HostError(f"it tells the digests of {len(usable)} packages, not of all {len(pins)}")
+        raise HostError(f"it has the digests of only {len(usable)} of {len(pins)} packages")
     return usable
 
 

@@ -106,12 +106,12 @@ class ImageError(ManagerError):
 
 
 class AgentTrouble(ManagerError):
-    status, code, title = 502, "NQR-API-120", "the host's agent did not do it"
+    status, code, title = 502, "NQR-API-120", "the host's agent did not carry out the request"
     cure = "Check nqrust-agent.service on that host."
 
 
 class DatabaseAway(ManagerError):
-    status, code, title = 503, "NQR-DB-710", "database away"
+    status, code, title = 503, "NQR-DB-710", "database unavailable"
     cure = "Check that PostgreSQL runs and that DATABASE_URL is right. The manager then reconnects."
 
     def __init__(self, detail: str = "The database does not answer.") -> None:

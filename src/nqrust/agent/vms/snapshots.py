@@ -142,8 +142,8 @@ class Snapshots:
         if state is RunState.no_room:
             raise Conflict(
                 "NQR-VMM-120",
-                f"VM {record.name} is paused because the disk of its host is full.",
-                "Make room on the host's disk, then take the snapshot.",
+                f"VM {record.name} is paused because its host's disk is full.",
+                "Free space on the host's disk, then take the snapshot.",
             )
         frozen = state is RunState.paused
         if not frozen:

@@ -98,7 +98,7 @@ def run_value(flags: Mapping[str, Any], name: str, environ: Mapping[str, str] | 
             return text.lower() in _TRUE
         raise UsageError(
             "NQR-CFG-008",
-            f"The environment variable {flag.variable} is “{text}”, which is neither yes nor no.",
+            f"The environment variable {flag.variable} is “{text}”, which is neither true nor false.",
             f"Set {flag.variable} to true or false, or unset it.",
         )
     if not text:

@@ -43,8 +43,8 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("forward", help="Forward ports of the host to a VM.")(vm_ports.forward)
     app.add_typer(vm_snapshots.build(), name="snapshot", help="Manage the snapshots of a VM.")
     app.command("rm", help="Delete VMs and their disks.")(rm)
-    app.command("adopt", help="Make a record for a VM without one. The VM runs on.")(vm_unknown.adopt)
-    app.command("console", help="Attach to the serial console. Ctrl-] leaves, and the VM runs on.")(console)
+    app.command("adopt", help="Make a record for a VM without one. The VM keeps running.")(vm_unknown.adopt)
+    app.command("console", help="Attach to the serial console. Ctrl-] leaves, and the VM keeps running.")(console)
     return app
 
 

@@ -48,7 +48,7 @@ def _joined(connection: ClientConnection, name: str) -> int:
     heard = _Listener(connection, stdout)
     raw = os.isatty(stdin)
     if raw:
-        sys.stderr.write(f"Console of {name}. Ctrl-] leaves; the VM runs on.\r\n")
+        sys.stderr.write(f"Console of {name}. Ctrl-] leaves; the VM keeps running.\r\n")
     with _raw_terminal(stdin) if raw else _as_it_is():
         heard.start()
         ended = _send_input(connection, heard, stdin)

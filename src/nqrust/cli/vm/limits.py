@@ -34,7 +34,7 @@ def limit(
 
     wanted = opt.rates(net_rx, net_tx, disk_rate, disk_iops)
     if wanted and none:
-        raise UsageError("NQR-USE-003", "--none does not take limits.", "Name the limits, or give --none alone.")
+        raise UsageError("NQR-USE-003", "--none cannot be combined with limits.", "Remove --none, or give --none alone.")
     try:
         limits = RateLimits(**wanted or {})
     except ValidationError as error:

@@ -15,7 +15,9 @@ def accounts(name: str | None, keys: list[str], hash_file: str | None) -> list[d
             raise UsageError("NQR-USE-003", "--password-hash-file needs --user.", "Name the account with --user.")
         return []
     if not keys and not hash_file:
-        raise UsageError("NQR-USE-003", f"--user {name} could not sign in.", "Give --ssh-key or --password-hash-file.")
+        raise UsageError(
+            "NQR-USE-003", f"--user {name} needs a key or a password to sign in.", "Add --ssh-key or --password-hash-file."
+        )
     return [{"name": name, "ssh_keys": keys, "password_hash": _read(hash_file) if hash_file else None}]
 
 

@@ -157,8 +157,8 @@ class ReadOnlyJournalStore(FileJournalStore):
 def _only_reads() -> JournalError:
     return JournalError(
         "NQR-ENG-018",
-        "A command that only reads tried to change this host; it was stopped before it did.",
-        "Please report it with the command that you ran.",
+        "A read-only command tried to change this host. nqr stopped it before the change.",
+        "Report this bug, and name the command that you ran.",
     )
 
 

@@ -37,7 +37,7 @@ def plan(context: Context) -> PhasePlan:
                 File(
                     OPTIONS_FILE,
                     f"# Written by nqr.\noptions {module} nested=1\n",
-                    what="nested virtualisation",
+                    what="nested virtualization",
                 )
             )
     elif not facts.kvm.present:

@@ -41,7 +41,7 @@ class CurrentLink:
         if found.kind is not Kind.symlink:
             return Conflict(
                 "NQR-REL-015",
-                f"{self.path} is there and is no symlink.",
+                f"{self.path} exists and is not a symlink.",
                 "Move it away, then run the same command again.",
             )
         now = host.readlink(self.path)

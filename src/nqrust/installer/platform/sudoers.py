@@ -25,7 +25,7 @@ from nqrust.installer.verbs.file.owned import access_diff, not_a, require_parent
 from nqrust.installer.verbs.file.undo import undo_file
 
 MODE = 0o440
-_REPAIR = "Repair them (visudo -c names file and line), then run the same command again."
+_REPAIR = "Run visudo -c to find the faulty file and line. Fix it, then run the same command again."
 CANDIDATE_SUFFIX = ".nqr-candidate"
 """Its dot makes sudo ignore the file in an included folder (sudoers(5), @includedir)."""
 
@@ -68,7 +68,7 @@ class Sudoers:
                 "Install the distribution's complete sudo package, then run the same command again.",
             )
         if host.which("visudo") is not None and (trouble := _check(host)) is not None:
-            return Conflict("NQR-SUD-103", f"The sudo rules of this host are broken already: {trouble}.", _REPAIR)
+            return Conflict("NQR-SUD-103", f"The sudo rules of this host are already broken: {trouble}.", _REPAIR)
         return Needed(content_diff(self.path, data, self.content.encode()) + left)
 
     def prepare(self, host: Host) -> Prepared:
@@ -88,7 +88,7 @@ class Sudoers:
                 "Install the package sudo, then run the same command again.",
             )
         if (trouble := _check(host)) is not None:
-            raise StepFailed("NQR-SUD-103", f"The sudo rules of this host are broken already: {trouble}.", _REPAIR)
+            raise StepFailed("NQR-SUD-103", f"The sudo rules of this host are already broken: {trouble}.", _REPAIR)
         host.write_file(self._candidate, self.content.encode(), mode=MODE)
         try:
             trouble = _check(host, self._candidate)
@@ -109,7 +109,7 @@ class Sudoers:
                 host.remove(self.path)
             raise StepFailed(
                 "NQR-SUD-105",
-                f"With {self.path} the sudo rules of this host as a whole would be broken: {trouble}.",
+                f"{self.path} would break the sudo rules of this host: {trouble}.",
                 "nqr has restored the earlier file. Find the file that clashes (visudo -c), then run the same command again.",
             )
 

@@ -78,6 +78,6 @@ class Healthy:
             hint = f"Read its log ({self.supervisor.log_hint(self.service)}), put right what it names"
         return StepFailed(
             "NQR-SVC-104",
-            f"{self.url} {told} within {self.deadline:g} s{state}." + (f" Its last words:{tail}" if tail else ""),
+            f"{self.url} {told} within {self.deadline:g} s{state}." + (f" Its last output:{tail}" if tail else ""),
             f"{hint}, then run the same command again.",
         )

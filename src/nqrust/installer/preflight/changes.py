@@ -121,8 +121,8 @@ def folders(now: Settings, was: Settings | None) -> Iterator[Finding]:
         if old != new:
             yield error(
                 "NQR-PRE-060",
-                f"{name} is {old} on this host and cannot change to {new} in place.",
-                f"Keep {old}; or run `nqr uninstall`, move what it kept, and install with {new}.",
+                f"{name} is {old} on this host. An install cannot change it to {new}.",
+                f"Keep {old}. Or run `nqr uninstall`, move the remaining data, and install with {new}.",
             )
 
 

@@ -47,7 +47,7 @@ def room(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
         if free < CACHE_MIB:
             yield error(
                 "NQR-PRE-006",
-                f"Only {free} MiB are free for {paths.CACHE_DIR}; the install needs {CACHE_MIB} MiB there.",
+                f"Only {free} MiB are free in {paths.CACHE_DIR}. The install needs {CACHE_MIB} MiB there.",
                 f"Free {CACHE_MIB} MiB there, or accept it with --ignore-preflight NQR-PRE-006.",
             )
     images = settings.paths.image_dir

@@ -11,8 +11,8 @@ from nqrust.installer.settings.model import Settings
 
 CODE = "NQR-PRE-032"
 CURE = (
-    "Leave --with-container-runtime out (--no-container-runtime); build the image on Debian or Ubuntu and bring it here "
-    "with: nqr image add container-runtime --path FOLDER."
+    "Install with --no-container-runtime. Build the image on Debian or Ubuntu, then add it here: "
+    "nqr image add container-runtime --path FOLDER."
 )
 
 

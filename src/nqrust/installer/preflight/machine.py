@@ -105,7 +105,7 @@ def virtualisation(settings: Settings, facts: Facts) -> Iterator[Finding]:
             "NQR-PRE-008",
             "The CPU shows neither vmx nor svm"
             + (", though /dev/kvm opens: a canary VM decides whether it can be used." if usable else "."),
-            "Enable VT-x or AMD-V in the firmware, or nested virtualisation on the hypervisor.",
+            "Enable VT-x or AMD-V in the firmware, or nested virtualization on the hypervisor.",
         )
     if usable and facts.kvm.virtual_host:
         yield info("NQR-PRE-010", f"This machine is itself a guest ({facts.kvm.virtual_host}): VMs here are nested.")
@@ -114,7 +114,7 @@ def virtualisation(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield error(
             "NQR-PRE-051",
             "The settings ask for nested virtualization, but this host cannot load the kvm module.",
-            "Leave --nested out (--no-nested), or use a machine whose kernel loads kvm_intel or kvm_amd.",
+            "Install with --no-nested, or use a machine whose kernel loads kvm_intel or kvm_amd.",
         )
     elif settings.nested and facts.kvm.nested is False:
         yield warning(

@@ -154,7 +154,7 @@ def read_small(url: str, *, limit: int = 1 << 20, client: httpx.Client | None = 
                 if len(body) > limit:
                     raise ReleaseError(
                         "NQR-REL-022",
-                        f"{url} is larger than {limit} bytes, so it is not what it should be.",
+                        f"{url} is larger than {limit} bytes, the limit for this file.",
                         "Check the address of the release.",
                     )
             return body

@@ -32,11 +32,11 @@ def read_key(host: Host, path: str) -> Ed25519PublicKey:
     else:
         if isinstance(key, Ed25519PublicKey):
             return key
-        why = "it holds a key of another kind than Ed25519"
+        why = "its key is not an Ed25519 key"
     raise ReleaseError(
         "NQR-REL-026",
         f"The release key {path} cannot be used: {why}.",
-        "Name the publisher's public key with --release-key: what `openssl pkey -pubout` writes for an Ed25519 key.",
+        "Give the publisher's Ed25519 public key to --release-key, in the format of `openssl pkey -pubout`.",
     )
 
 

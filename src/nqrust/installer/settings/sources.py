@@ -166,7 +166,7 @@ def _from_environment(environ: Mapping[str, str], cwd: str, notes: list[str]) ->
             if value is None:
                 raise UsageError(
                     "NQR-CFG-008",
-                    f"The environment variable {variable} is “{text}”, which is neither yes nor no.",
+                    f"The environment variable {variable} is “{text}”, which is neither true nor false.",
                     f"Set {variable} to true or false, or unset it.",
                 )
         elif option.form is Form.path:

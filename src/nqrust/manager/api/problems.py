@@ -35,7 +35,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         (413, "Request too large"),
         (422, "Invalid request"),
         (429, "Too many attempts"),
-        (502, "The host's agent did not do it"),
+        (502, "The host's agent did not carry out the request"),
         (503, "Database away"),
     )
 }

@@ -98,7 +98,7 @@ async def _replay(core: Core, key: str, digest: str) -> ApiVm | None:
         vm = await session.get(Vm, operation.vm_id)
         if vm is None:
             raise Conflict(
-                "The VM that this Idempotency-Key made was deleted.",
+                "The VM created with this Idempotency-Key was deleted.",
                 cure="Use a new key.",
                 code="NQR-API-110",
             )

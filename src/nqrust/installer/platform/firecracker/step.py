@@ -118,7 +118,7 @@ class FirecrackerPrograms:
         return Conflict(
             "NQR-REL-040",
             f"{self.source.label} cannot be downloaded from {self.source.url}: {why}.",
-            f"Download it elsewhere and name the file with --firecracker or {ARCHIVE_VARIABLE}; or use --vmm qemu.",
+            f"Download the file on another machine and name it with --firecracker or {ARCHIVE_VARIABLE}. Or use --vmm qemu.",
         )
 
     def _wrong_archive(self, host: Host) -> Conflict | None:

@@ -222,7 +222,7 @@ class PostgresClusterRunning:
         return StepFailed(
             "NQR-DB-102",
             f"PostgreSQL cluster {cluster.version}/{cluster.name} does not run: {why.rstrip('.')}."
-            + (f" Its last words:{tail}" if tail else ""),
+            + (f" Its last output:{tail}" if tail else ""),
             f"Read its log ({log}), put right what it names, then run the same command again.",
         )
 

@@ -153,6 +153,6 @@ class Service:
         tail = "".join(f"\n    {line}" for line in said)
         return StepFailed(
             "NQR-SVC-102",
-            f"{unit} does not run: {why.rstrip('.')}." + (f" Its last words:{tail}" if tail else ""),
+            f"{unit} does not run: {why.rstrip('.')}." + (f" Its last output:{tail}" if tail else ""),
             f"Read its log ({self.supervisor.log_hint(self.name)}), put right what it names, then run the same command again.",
         )
