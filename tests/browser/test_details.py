@@ -50,7 +50,7 @@ def test_vm_page_shows_every_configured_feature(sign_in: SignIn, site: Site) -> 
     fold(dialog, "Rate limits")
     dialog.get_by_label("Network in").fill("100")
     dialog.get_by_role("button", name="Create", exact=True).click()
-    expect(page.get_by_text("shop is being created.")).to_be_visible()
+    expect(page.get_by_text("Creating shop.")).to_be_visible()
     expect(dialog).to_have_count(0)
 
     row(page, "shop").get_by_role("link", name="shop").click()

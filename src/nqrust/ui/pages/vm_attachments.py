@@ -207,7 +207,7 @@ async def detach_volume(manager: AsyncManagerClient, vm: Vm, volume: Volume, aft
 
     async def detach() -> None:
         await manager.send(calls.detach_volume(vm.name, volume.device, "delete" if delete.value else "keep"))
-        form.done(f"{volume.device} is being {'deleted' if delete.value else 'detached'}.")
+        form.done(f"{'Deleting' if delete.value else 'Detaching'} {volume.device}.")
         await after()
 
     def named() -> None:

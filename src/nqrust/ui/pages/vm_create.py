@@ -70,7 +70,7 @@ async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitab
     async def create() -> None:
         wanted = form.read()
         vm = await manager.send(calls.create_vm(wanted, form.key(wanted)))
-        dialog.done(f"{vm.name} is being created.")
+        dialog.done(f"Creating {vm.name}.")
         await after(vm)
 
     dialog.open("Create", create).set_enabled(bool(found.images))

@@ -113,7 +113,7 @@ async def _ask_name(manager: AsyncManagerClient, vm: str, taken: set[str], after
 
     async def take() -> None:
         await manager.send(calls.create_snapshot(vm, name.value))
-        form.done(f"The snapshot {name.value} is being taken.")
+        form.done(f"Taking the snapshot {name.value}.")
         await after()
 
     form.open("Take", take)
