@@ -65,7 +65,7 @@ def token(
         return
     # Only the token goes to standard output, so that `nqr host token > FILE` creates the file for --join-token-file.
     typer.echo(made.token)
-    typer.echo(f"One agent can join with it until {output.cell(made.expires_at)}.", err=True)
+    typer.echo(f"One agent can join with this token until {output.cell(made.expires_at)}.", err=True)
 
 
 def cordon(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:

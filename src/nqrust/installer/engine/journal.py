@@ -137,7 +137,7 @@ class Journal:
         return JournalError(
             "NQR-ENG-011",
             f"Line {number} of the journal is damaged.",
-            f"Restore {self._store.path} from a backup; without it, what was installed cannot be told from what was there.",
+            f"Restore {self._store.path} from a backup. Without it, nqr cannot tell its own changes from earlier content.",
         )
 
     def _parse(self, line: bytes, number: int) -> Record:
@@ -151,7 +151,7 @@ class Journal:
         if version > VERSION:
             raise JournalError(
                 "NQR-ENG-010",
-                f"The journal was written by a newer nqr (format {version}; this one knows {VERSION}).",
+                f"A newer nqr wrote the journal in format {version}. This nqr reads format {VERSION}.",
                 f"Run the newer nqr{f', which is linked from {self._program}' if self._program else ''}.",
             )
         try:

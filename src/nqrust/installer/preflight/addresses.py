@@ -68,7 +68,7 @@ def reachable_agent(settings: Settings, facts: Facts) -> Iterator[Finding]:
     elif said and advertised is not None and advertised not in _own(facts):
         yield warning(
             "NQR-PRE-053",
-            f"The agent tells the manager {said}, which is not an address of this host.",
+            f"The agent advertises {said}, which is not an address of this host.",
             "Check --advertise-address, unless a router forwards that address to this host.",
         )
     listening = _address(split_bind(settings.agent.bind)[0])

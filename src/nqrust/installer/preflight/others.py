@@ -42,7 +42,7 @@ def foreign_installation(settings: Settings, host: Host, known: bool) -> Iterato
         yield error(
             "NQR-PRE-015",
             f"{paths.STATE_DIR} holds {left[0]}, which nqr did not make.",
-            f"Move it away; nqr keeps its own records in {paths.STATE_DIR} and removes the folder when it goes.",
+            f"Move it away. nqr keeps its records in {paths.STATE_DIR}, and an uninstall removes that folder.",
         )
     seen: set[str] = set()
     for folder in UNIT_DIRS:

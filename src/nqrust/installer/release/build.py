@@ -81,8 +81,8 @@ def build_wheel(host: Host, *, checkout: str, into: str, runner: str) -> str:
         if "No module named" in error.stderr:
             raise ReleaseError(
                 "NQR-REL-003",
-                "The build tool hatchling is not there to build this source tree.",
-                "Start ./scripts/install/install.sh of the source tree instead: it brings the tool along.",
+                "The build tool hatchling is missing.",
+                "Run ./scripts/install/install.sh of the source tree instead. It installs the tool.",
             ) from error
         last = (error.stderr.strip() or error.stdout.strip()).splitlines()[-1:]
         raise ReleaseError(

@@ -169,7 +169,7 @@ async def _check(session: AsyncSession, host: Host, vm_id: str, document: VmDocu
     if other is not None and (alive or spec.ip is None or other.ip != spec.ip):
         raise Conflict(
             f"VM {other.name} has the address {spec.ip}, the MAC or the TAP of VM {name}.",
-            cure=f"Delete that VM, or stop this one inside its guest first: nqr vm rm {other.name}",
+            cure=f"Power off {name} inside its guest, or delete {other.name}: nqr vm rm {other.name}",
             code="NQR-API-138",
         )
 

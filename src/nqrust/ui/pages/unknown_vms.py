@@ -33,7 +33,7 @@ async def adopt(manager: AsyncManagerClient, vm: UnknownVm, after: After) -> Non
 
     with card:
         parts.text(f"Adopt {vm.name or vm.id}", tag="h2")
-        parts.text(f"Its record is made from what host {vm.host} knows. The VM runs on.", "muted", tag="p")
+        parts.text(f"The manager makes the record from the data on host {vm.host}. The VM keeps running.", "muted", tag="p")
         name = ui.input("Name", value=vm.name, validation={_RULE: _is_name}).classes("full")
         name.without_auto_validation()
         with parts.box("buttons"):

@@ -102,8 +102,8 @@ class Block:
     def _refused(self, stat: Stat) -> Conflict:
         return Conflict(
             "NQR-CFG-101",
-            f"{self.path} is a {stat.kind.value}, but the block “{self.name}” goes into a file.",
-            f"Put a file in the place of {self.path} (of a link: with what it leads to), then run the same command again.",
+            f"{self.path} is a {stat.kind.value}. The block “{self.name}” needs a plain file.",
+            f"Replace {self.path} by a plain file (a link by a copy of its target), then run the same command again.",
         )
 
     def wanted(self, before: str) -> str:

@@ -163,7 +163,7 @@ class PostgresClusterRunning:
         if host.exists(REDHAT_DATA) and host.listdir(REDHAT_DATA) and not _half_made(host):
             return Conflict(
                 "NQR-DB-109",
-                f"{REDHAT_DATA} is not empty and holds no PostgreSQL cluster of version {self.choice.min_version} or later.",
+                f"{REDHAT_DATA} is not empty, and has no PostgreSQL cluster of version {self.choice.min_version} or later.",
                 "Upgrade that cluster (postgresql-setup --upgrade) or move the folder's content away, or use --db-type remote.",
             )
         said = host.run(command("postgres", "--version")).stdout if host.which("postgres") else ""
