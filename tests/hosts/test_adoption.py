@@ -38,7 +38,7 @@ chown root:kvm /dev/kvm; chmod 0666 /dev/kvm
 FILES = """
 install -d -m 0755 /srv/images /srv/images/old && echo disk >/srv/images/old/disk.qcow2 && echo list >/srv/images/README
 chown -R alice:alice /srv/images/old /srv/images/README
-install -d -m 0700 -o alice -g alice /srv/fc && echo work >/srv/fc/work && chown alice:alice /srv/fc/work
+install -d -m 0711 -g alice /srv/fc && echo work >/srv/fc/work && chown alice:alice /srv/fc/work
 install -d -m 0750 -g adm /etc/nqrust-microvm && echo notes >/etc/nqrust-microvm/notes.txt
 install -d -m 0700 /opt/nqrust-microvm
 echo 'alice ALL=(root) NOPASSWD: /usr/bin/true' >/etc/sudoers.d/alice && chmod 0440 /etc/sudoers.d/alice
@@ -172,6 +172,8 @@ REFUSED = [
     Case("an image folder tiny of another", "NQR-IMG-106", "/srv/images/tiny",
          "mkdir /srv/images/tiny; echo photo >/srv/images/tiny/dog.jpg", "rm -r /srv/images/tiny"),
     Case("an image folder that is somebody's own", "NQR-PRE-033", "alice", "chown alice:alice /srv/images", "chown root:root /srv/images"),
+    Case("a folder of VMs that is somebody's own", "NQR-PRE-036", "alice", "chown alice /srv/fc", "chown root /srv/fc"),
+    Case("a folder of VMs that their users cannot pass", "NQR-PRE-036", "/srv/fc", "chmod 0700 /srv/fc", "chmod 0711 /srv/fc"),
     Case("an image folder that a group writes to", "NQR-PRE-033", "users", "chown :users /srv/images; chmod 2775 /srv/images",
          "chmod g-s /srv/images; chown :root /srv/images; chmod 0755 /srv/images"),
     Case("a program nqr of another", "NQR-CFG-101", "/usr/local/bin/nqr",

@@ -79,6 +79,31 @@ def folders_of_others(settings: Settings, host: Host, known: bool) -> Iterator[F
             )
 
 
+def way_to_the_vms(settings: Settings, host: Host) -> Iterator[Finding]:
+    """Refuse folders of VMs that a VM's own user cannot reach (path_resolution(7)), or that another user than root can replace.
+    Also checked on an installed host: someone may have changed them."""
+    if not settings.has_agent:
+        return
+    vms = settings.layout.vms_dir
+    for folder in _and_parents(vms):
+        stat = host.stat(folder)
+        if stat is None or stat.kind is not Kind.directory:
+            continue
+        why = cure = None
+        if stat.owner != "root":
+            why, cure = f"belongs to {stat.owner}, who could replace the disks of VMs", f"chown root {folder}"
+        elif stat.mode & 0o022 and not stat.mode & 0o1000:
+            why, cure = "can be written by other users, who could replace the disks of VMs", f"chmod go-w {folder}"
+        elif not stat.mode & 0o001:
+            why, cure = "keeps out the users that VMs run as", f"chmod o+x {folder}"
+        if why:
+            yield error(
+                "NQR-PRE-036",
+                f"VMs are kept in {vms}, but {folder} {why}.",
+                f"Choose another folder with DATA_DIR, or change this one ({cure}).",
+            )
+
+
 def forwarding_turned_off(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
     """Warn if an administrator's drop-in (sysctl.d(5)) turns off forwarding, which VMs behind NAT need."""
     if known or not settings.has_agent or settings.network.mode is not NetworkMode.nat:
@@ -96,7 +121,14 @@ def forwarding_turned_off(settings: Settings, host: Host, known: bool) -> Iterat
 def checks(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
     yield from foreign_installation(settings, host, known)
     yield from folders_of_others(settings, host, known)
+    yield from way_to_the_vms(settings, host)
     yield from forwarding_turned_off(settings, host, known)
+
+
+def _and_parents(path: str) -> list[str]:
+    """Return the folders on the way to `path`, the outermost first, then `path`."""
+    parts = path.strip("/").split("/")
+    return ["/", *("/" + "/".join(parts[: count + 1]) for count in range(len(parts)))]
 
 
 def _holds(host: Host, path: str) -> list[str]:

@@ -265,8 +265,7 @@ def test_run_killed_before_its_first_record_is_no_foreign_installation() -> None
         ("/srv/images", 0o2775, "root", "100", True),
         ("/srv/images", 0o777, "root", "root", True),
         ("/srv/images", 0o755, "1000", "1000", True),
-        ("/srv/fc", 0o751, "1000", "1000", False),
-        ("/srv/fc", 0o700, "root", "root", False),
+        ("/srv/fc", 0o711, "root", "1000", False),
     ],
 )
 def test_folder_that_other_users_can_write_refuses(path: str, mode: int, owner: str, group: str, refused: bool) -> None:
@@ -275,6 +274,30 @@ def test_folder_that_other_users_can_write_refuses(path: str, mode: int, owner: 
     found = run(Settings(), fit(), host, Situation())
     assert [f.code for f in found] == ["NQR-PRE-033"] * refused
     assert run(Settings(), fit(), host, Situation(known=True)) == []
+
+
+@pytest.mark.parametrize(
+    "path, mode, owner, says",
+    [
+        ("/srv/fc", 0o755, "root", None),
+        ("/srv/fc", 0o711, "root", None),
+        ("/srv", 0o1777, "root", None),
+        ("/srv/fc", 0o700, "root", "keeps out the users that VMs run as."),
+        ("/srv", 0o750, "root", "keeps out the users that VMs run as."),
+        ("/srv/fc/vms", 0o700, "root", "keeps out the users that VMs run as."),
+        ("/srv/fc", 0o755, "1000", "belongs to 1000, who could replace the disks of VMs."),
+        ("/srv/fc", 0o775, "root", "can be written by other users, who could replace the disks of VMs."),
+    ],
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_folder_that_users_of_vms_cannot_reach_refuses(path: str, mode: int, owner: str, says: str | None, known: bool) -> None:
+    host = FakeHost.debian12()
+    host.put_directory(path)
+    host.set_mode(path, mode=mode, owner=owner, group="root")
+    found = run(Settings(), fit(), host, Situation(known=known))
+    assert [(f.code, f.what) for f in found] == ([("NQR-PRE-036", f"VMs are kept in /srv/fc/vms, but {path} {says}")] if says else [])
+    assert all(path in f.cure and f.severity is Severity.error for f in found)
+    assert run(settings(mode="manager"), fit(), host, Situation(known=known)) == []
 
 
 @pytest.mark.parametrize("line", ["net.ipv4.ip_forward=0", "  -net/ipv4/ip_forward = 0"])
