@@ -105,6 +105,20 @@ def test_a_template_is_changed_and_its_vms_are_not(sign_in: SignIn, site: Site, 
     expect(page.get_by_role("main")).to_contain_text("2 vCPUs, 512 MiB memory")
 
 
+def test_a_form_survives_a_connection_that_is_lost_for_a_while(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/vms", "VMs")
+    page.get_by_role("button", name="Create VM").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name", exact=True).fill("patient")
+    page.evaluate("window.socket.disconnect()")
+    page.wait_for_timeout(16_000)
+    page.evaluate("window.socket.connect()")
+    expect(dialog.get_by_label("Name", exact=True)).to_have_value("patient")
+    answer(page, "Create")
+    expect(page.get_by_role("row").filter(has_text="patient")).to_be_visible()
+
+
 def test_a_template_whose_image_is_not_ready_keeps_it(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("olga", "/templates", "Templates")

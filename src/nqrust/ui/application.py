@@ -13,6 +13,9 @@ from nqrust.ui import session
 from nqrust.ui.settings import SESSION_HOURS, UiSettings
 
 TITLE = "NQRust-MicroVM"
+RESUMES_WITHIN = 50.0
+"""Seconds that a page survives without its connection. Later, the browser loads it anew and open forms are lost. NiceGUI pings
+after 0.8 of it, which must be less than the minute after which proxies close quiet connections."""
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -95,7 +98,7 @@ def serve(settings: UiSettings) -> None:
         reload=False,
         show=False,
         show_welcome_message=False,
-        reconnect_timeout=10.0,
+        reconnect_timeout=RESUMES_WITHIN,
         storage_secret=settings.storage_secret,
         session_middleware_kwargs={"max_age": SESSION_HOURS * 3600, "same_site": "strict"},
         server_header=False,
