@@ -191,7 +191,7 @@ for p in ls("/proc"):
 folders = {v: ls(f"/srv/fc/vms/{v}") for v in ls("/srv/fc/vms")}
 states = {}
 for v in vmms:
-    try: states[v] = "paused" if paused(f"/srv/fc/vms/{v}/qmp.sock") else "running"
+    try: states[v] = "paused" if paused(f"/srv/fc/vms/{v}/run/qmp.sock") else "running"
     except (OSError, ValueError) as e: states[v] = repr(e)
 net = "/sys/class/net"
 dhcp = "/var/lib/nqrust-microvm/dhcp"

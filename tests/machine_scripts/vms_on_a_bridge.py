@@ -115,12 +115,14 @@ class Site:
             os.kill(int(pid), signal.SIGKILL)
 
     def leftovers(self) -> list[str]:
-        """Processes of our VMs, found without the agent's own code."""
+        """Processes of our VMs, found without the agent's own code. A jailed VMM has no environment, but is in our network."""
         marker = f"NQRUST_RUN_DIR={self.work}/fc".encode()
+        ours = os.readlink("/proc/self/ns/net")
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if marker in (folder / "environ").read_bytes().split(b"\0"):
+                jailed = (folder / "comm").read_text().startswith(("firecracker", "jailer"))
+                if (jailed and os.readlink(folder / "ns/net") == ours) or marker in (folder / "environ").read_bytes().split(b"\0"):
                     found.append(folder.name)
             except OSError:
                 continue

@@ -19,6 +19,7 @@ WHY = "The disk of host live is full. The VM continues when there is room."
 @pytest.fixture(scope="module")
 def seen(image: Path) -> Iterator[dict[str, Any]]:
     work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
+    work.chmod(0o711)  # users of VMs pass through it
     try:
         yield run_script("vms_on_a_full_disk.py", image, work, namespaces=("net", "mount"), seconds=400)
     finally:
