@@ -122,7 +122,9 @@ class Site:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 jailed = (folder / "comm").read_text().startswith(("firecracker", "jailer"))
-                if (jailed and os.readlink(folder / "ns/net") == ours) or marker in (folder / "environ").read_bytes().split(b"\0"):
+                if (jailed and os.readlink(folder / "ns/net") == ours) or marker in (folder / "environ").read_bytes().split(
+                    b"\0"
+                ):
                     found.append(folder.name)
             except OSError:
                 continue

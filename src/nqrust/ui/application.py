@@ -14,7 +14,7 @@ from nqrust.ui.settings import SESSION_HOURS, UiSettings
 
 TITLE = "NQRust-MicroVM"
 RESUMES_WITHIN = 50.0
-"""Seconds that a page survives without its connection. Later, the browser loads it anew and open forms are lost. NiceGUI pings
+"""Seconds that a page survives without its connection. Later, the browser loads it again and open forms are lost. NiceGUI pings
 after 0.8 of it, which must be less than the minute after which proxies close quiet connections."""
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),

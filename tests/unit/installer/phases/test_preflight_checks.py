@@ -295,7 +295,9 @@ def test_folder_that_users_of_vms_cannot_reach_refuses(path: str, mode: int, own
     host.put_directory(path)
     host.set_mode(path, mode=mode, owner=owner, group="root")
     found = run(Settings(), fit(), host, Situation(known=known))
-    assert [(f.code, f.what) for f in found] == ([("NQR-PRE-036", f"VMs are kept in /srv/fc/vms, but {path} {says}")] if says else [])
+    assert [(f.code, f.what) for f in found] == (
+        [("NQR-PRE-036", f"VMs are kept in /srv/fc/vms, but {path} {says}")] if says else []
+    )
     assert all(path in f.cure and f.severity is Severity.error for f in found)
     assert run(settings(mode="manager"), fit(), host, Situation(known=known)) == []
 
