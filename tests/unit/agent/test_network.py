@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.fakes.host import FakeHost
@@ -12,6 +13,7 @@ from tests.fakes.host import FakeHost
 from nqrust.agent import facts
 from nqrust.agent.errors import Conflict, Failed
 from nqrust.agent.network.dhcp import Dhcp, Lease, parse_leases, release_packet
+from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Taps
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import ImageRef
@@ -139,6 +141,15 @@ def test_another_vms_tap_is_not_taken() -> None:
     assert refused.value.code == "NQR-NET-701"
     Taps(host, "fcbr0", isolated=True).remove(TAP, owner="a1")
     assert seen == []
+
+
+def test_the_rule_for_a_vms_address_goes_with_its_tap() -> None:
+    host = machine(alias="nqrust-vm:a1")
+    sources = Mock(spec=Sources)
+    Taps(host, "fcbr0", isolated=True, records=list, sources=sources).remove(TAP, owner="b2")
+    assert sources.sync.call_count == 0, "another VM's"
+    Taps(host, "fcbr0", isolated=True, records=list, sources=sources).remove(TAP, owner="a1")
+    assert sources.sync.call_count == 1
 
 
 def test_without_the_bridge_nothing_is_made() -> None:

@@ -167,6 +167,8 @@ class Taps:
                 raise Failed("NQR-NET-702", f"The TAP {name} could not be removed ({error}).", "Run `nqr doctor`.") from error
         if self._records is not None and found.vm_id:
             self._forget(mac_address(found.vm_id))
+        if self._sources is not None:
+            self._sources.sync()
 
     def _read(self, name: str, attribute: str) -> str:
         try:
