@@ -25,7 +25,7 @@ CLI_TOKEN = "/etc/nqrust-microvm/cli-token"
 AGAIN = {429, 500, 502, 503, 504}
 """Answers after which a client asks again."""
 SERVICES = ("nqrust-agent.service", "nqrust-manager.service", "nqrust-dhcp.service")
-LEFT_IN_FOLDER = re.compile(r"vm\.json|disk\.ext4|guest\.json|console\.log|exit-status|lock|qmp\.sock")
+LEFT_IN_FOLDER = re.compile(r"vm\.json|disk\.ext4|guest\.json|console\.log|exit-status|lock|passwd|run|tun|kvm")
 """All that the folder of a VM may hold once nobody is at it."""
 
 
@@ -195,12 +195,13 @@ for v in vmms:
     except (OSError, ValueError) as e: states[v] = repr(e)
 net = "/sys/class/net"
 dhcp = "/var/lib/nqrust-microvm/dhcp"
+screens = "/var/lib/nqrust-microvm/agent/screen"
 print(json.dumps(dict(
     scopes=scopes, vmms=vmms, folders=folders, states=states,
     taps={n: text(f"{net}/{n}/ifalias") for n in ls(net) if os.path.exists(f"{net}/{n}/tun_flags")},
     reservations={n: text(f"{dhcp}/hosts.d/{n}") for n in ls(f"{dhcp}/hosts.d")},
     leases=[l.split()[1:3] for l in text(f"{dhcp}/leases").splitlines() if len(l.split()) >= 4],
-    consoles=ls("/var/lib/nqrust-microvm/agent/screen"),
+    consoles=[one for user in ls(screens) for one in ls(f"{screens}/{user}")],
 )))
 """
 
