@@ -18,16 +18,22 @@ ALLOWED = {
 }
 
 
+def strings(tree: ast.Module) -> list[tuple[int, str]]:
+    """Strings of a source, each with its line; without docstrings."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    return [
+        (node.lineno, node.value if isinstance(node.value, str) else node.value.decode("latin-1"))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in prose
+    ]
+
+
 def code(text: str) -> list[tuple[int, str]]:
     """Names, modules and strings of a source, each with its line; without docstrings and comments."""
     tree = ast.parse(text)
-    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
-    found: list[tuple[int, str]] = []
+    found = strings(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in prose:
-            value = node.value
-            found.append((node.lineno, value if isinstance(value, str) else value.decode("latin-1")))
-        elif isinstance(node, ast.Name):
+        if isinstance(node, ast.Name):
             found.append((node.lineno, node.id))
         elif isinstance(node, ast.Attribute):
             found.append((node.lineno, node.attr))
@@ -55,6 +61,37 @@ def test_a_package_manager_is_known_in_its_own_folder_only() -> None:
     found = {name: lines for name, lines in found_in(INSTALLER, MANAGER).items() if not name.startswith(OWN)}
     assert {name: lines for name, lines in found.items() if name not in ALLOWED} == {}, "ask `verbs/packages/manager.py`"
     assert set(ALLOWED) == set(found), "no exception that nothing needs"
+
+
+PACKAGES = f"{INSTALLER}/verbs/packages"
+OUTPUT = ("E:", "Error:", "Get:", "newly", "Unpacking", "Setting up", "Unable to", "Failed to", "No match", "No space left")
+"""Words of the managers' output in any form, also one that none of them compares today."""
+
+
+def compared(text: str) -> set[str]:
+    """Texts with which a manager's `installing.py` recognises its output: its signs, and strings of the functions that read it."""
+    readers = {"parse_output", "outdated_index", "lock_refused"}
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        signs = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Signs"
+        if signs or (isinstance(node, ast.FunctionDef) and node.name in readers):
+            found |= {one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    return {one for one in found if re.search(r"[A-Za-z]", one)}
+
+
+def test_shared_code_knows_no_output_of_a_package_manager() -> None:
+    own = [path for path in below(PACKAGES, suffix="installing.py") if name_of(path).startswith(OWN)]
+    words = set(OUTPUT).union(*(compared(text_of(path)) for path in own))
+    assert {"E: ", "No match for argument", "enough free space"} <= words, "the signs are found"
+    shared = [path for path in below(PACKAGES, suffix=".py") if not name_of(path).startswith(OWN)]
+    found = {
+        (name_of(path), line, word)
+        for path in shared
+        for line, string in strings(ast.parse(text_of(path)))
+        for word in words
+        if word in string
+    }
+    assert found == set(), "a manager's own wording stands in its folder: `Signs` and `parse_output` of `manager.py`"
 
 
 ENGINE = {

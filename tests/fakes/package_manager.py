@@ -9,7 +9,7 @@ from typing import Any
 
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command, Host, command
-from nqrust.installer.verbs.packages.manager import PackageManager, ShellForm, Signs, StartPolicy
+from nqrust.installer.verbs.packages.manager import OutputLine, PackageManager, ShellForm, Signs, StartPolicy
 from nqrust.installer.verbs.packages.remover import Remover
 
 DATABASE = "/var/lib/few/installed"
@@ -20,7 +20,7 @@ def rows(host: Host) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in lines)
 
 
-SIGNS = Signs(("few:",), ("never heard of",), ("far away",))
+SIGNS = Signs(("few:",), ("never heard of",), ("far away",), ("no more shelves",), ("few: ",))
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,11 @@ class Installing:
     def lock_refused(self, error: CommandFailed) -> bool:
         return False
 
-    def progress_text(self, line: str) -> str | None:
-        return line
+    def parse_output(self, line: str) -> OutputLine:
+        """`few` says `to place: 2`, then `placed NAME` once a package."""
+        if line.startswith("to place: "):
+            return OutputLine(announced=int(line.removeprefix("to place: ")))
+        return OutputLine(line, share=1.0) if line.startswith("placed ") else OutputLine()
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,25 @@ class StartPolicy:
 
 @dataclass(frozen=True)
 class Signs:
-    """Patterns for the output of a failed transaction. `telling`: beginnings of the most useful lines. The rest are parts of
-    texts: a package is `unknown`, or its source was unreachable."""
+    """Patterns for the output of a failed transaction. `telling`: beginnings of the most useful lines. `labels`: beginnings
+    that such a line is shown without. The rest are parts of texts: a package is `unknown`, its source was unreachable, or a
+    file system is `full`."""
 
     telling: tuple[str, ...]
     unknown: tuple[str, ...]
     unreached: tuple[str, ...]
+    full: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OutputLine:
+    """One line of a running transaction. `text`: progress line for people, if it makes one. `announced`: number of packages to
+    install, in the line that tells it. `share`: part of one package's installation that this line stands for, from 0 to 1."""
+
+    text: str | None = None
+    announced: int | None = None
+    share: float = 0.0
 
 
 class Installing(Protocol):
@@ -102,8 +115,8 @@ class Installing(Protocol):
     @property
     def signs(self) -> Signs: ...
 
-    def progress_text(self, line: str) -> str | None:
-        """Return a progress line for a line of output, or None."""
+    def parse_output(self, line: str) -> OutputLine:
+        """Parse one line of the output of `install`."""
         ...
 
 

@@ -172,25 +172,22 @@ class Packages:
         return self._left_behind(host, policy)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Counted:
-    """Converter of output lines to progress with a fraction: each package is unpacked once and set up once."""
+    """Converter of output lines to progress, with a fraction once the number of packages is known."""
 
     manager: Installing
     progress: Progress
-    seen: list[int] = field(default_factory=lambda: [0, 0])
+    announced: int = 0
+    done: float = 0.0
 
     def __call__(self, line: str) -> None:
-        words = line.split()
-        if "newly" in words and words.index("newly") > 0 and words[words.index("newly") - 1].isdigit():
-            self.seen[1] = 2 * int(words[words.index("newly") - 1])
-        text = self.manager.progress_text(line)
-        if text is None:
-            return
-        if text.startswith(("Unpacking", "Setting up")):
-            self.seen[0] += 1
-        done, total = self.seen
-        self.progress(text, min(1.0, done / total) if total else None)
+        said = self.manager.parse_output(line)
+        if said.announced is not None:
+            self.announced = said.announced
+        self.done += said.share
+        if said.text is not None:
+            self.progress(said.text, min(1.0, self.done / self.announced) if self.announced else None)
 
 
 def run_when_free(host: Host, manager: Installing, cmd: Command, progress: Progress) -> None:
@@ -232,7 +229,10 @@ def _said(manager: Installing, error: CommandFailed) -> str:
     """Return the most useful line of a package manager's output."""
     lines = [line.strip() for line in (error.stderr + "\n" + error.stdout).splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(manager.signs.telling)]
-    return (telling or lines or [f"exit code {error.code}"])[0].removeprefix("E: ").rstrip(".")
+    said = (telling or lines or [f"exit code {error.code}"])[0]
+    for label in manager.signs.labels:
+        said = said.removeprefix(label)
+    return said.rstrip(".")
 
 
 def index_failed(manager: Installing, error: CommandFailed) -> StepFailed:
@@ -243,21 +243,25 @@ def index_failed(manager: Installing, error: CommandFailed) -> StepFailed:
     )
 
 
-def transaction_failed(manager: Installing, error: CommandFailed) -> StepFailed:
+def _shows(error: CommandFailed, signs: tuple[str, ...]) -> bool:
     text = error.stderr + error.stdout
-    if "No space left on device" in text or "enough free space" in text:
+    return any(sign in text for sign in signs)
+
+
+def transaction_failed(manager: Installing, error: CommandFailed) -> StepFailed:
+    if _shows(error, manager.signs.full):
         return StepFailed(
             "NQR-DEP-104",
             f"There is not enough disk space for the packages: {_said(manager, error)}.",
             "Free some space on the file system that holds /usr and /var, then run the same command again.",
         )
-    if any(sign in text for sign in manager.signs.unknown):
+    if _shows(error, manager.signs.unknown):
         return StepFailed(
             "NQR-DEP-103",
             f"A package is not in this host's package sources: {_said(manager, error)}.",
             "Enable the distribution's full package sources (on Ubuntu also “universe”), then run the same command again.",
         )
-    if any(sign in text for sign in manager.signs.unreached):
+    if _shows(error, manager.signs.unreached):
         return StepFailed(
             "NQR-DEP-105",
             f"Packages could not be downloaded: {_said(manager, error)}.",

@@ -108,15 +108,29 @@ def test_third_manager_removes_bootstrap_packages(host: FakeHost) -> None:
 
 @pytest.mark.parametrize(
     ("said", "code"),
-    [("few: never heard of server", "NQR-DEP-103"), ("few: server is far away", "NQR-DEP-105"), ("few: no", "NQR-DEP-106")],
+    [
+        ("never heard of server", "NQR-DEP-103"),
+        ("no more shelves", "NQR-DEP-104"),
+        ("server is far away", "NQR-DEP-105"),
+        ("no", "NQR-DEP-106"),
+    ],
 )
 def test_third_manager_errors_are_recognised(host: FakeHost, said: str, code: str) -> None:
     def fail(host: FakeHost, cmd: Command) -> None:
-        raise CommandFailed(cmd.argv, 1, f"chatter\n{said}\n")
+        raise CommandFailed(cmd.argv, 1, f"chatter\nfew: {said}\n")
 
     host.on("few", "add", prefix=True, changes=True, answer=fail)
     step = Packages(("server",), few().installing)
     step.prepare(host)
     with pytest.raises(StepFailed, match=code) as failed:
         step.apply(host)
-    assert said in failed.value.what
+    assert failed.value.what.endswith(f": {said}."), "without the manager's label"
+
+
+def test_third_manager_output_becomes_progress(host: FakeHost) -> None:
+    host.on("few", "add", prefix=True, changes=True, answer="to place: 2\nchatter\nplaced base\nplaced server\n")
+    heard: list[tuple[str, float | None]] = []
+    step = Packages(("server",), few().installing, progress=lambda text, fraction: heard.append((text, fraction)))
+    step.prepare(host)
+    step.apply(host)
+    assert heard == [("placed base", 0.5), ("placed server", 1.0)]

@@ -15,7 +15,7 @@ from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Needed, Satisfied
 from nqrust.installer.verbs.packages.apt.installing import POLICY_RC_D, Apt, parse_lock_pids, parse_simulation
 from nqrust.installer.verbs.packages.dnf.installing import Dnf, parse_transaction
-from nqrust.installer.verbs.packages.step import PackageIndex, Packages
+from nqrust.installer.verbs.packages.step import PackageIndex, Packages, transaction_failed
 
 NEEDS = {"postgresql": ["postgresql-15", "libpq5"], "screen": [], "cowsay": []}
 LOCKS = "1: POSIX  ADVISORY  WRITE 812 08:01:{inode} 0 EOF\n2: POSIX  ADVISORY  READ 9 08:01:7 0 EOF\n"
@@ -170,6 +170,12 @@ def test_waits_for_another_package_manager_and_says_so(host: FakeHost, apt: Fake
     assert "Setting up screen" in heard
 
 
+def test_apt_output_becomes_progress(host: FakeHost, apt: FakeApt) -> None:
+    heard: list[tuple[str, float | None]] = []
+    Packages(("postgresql",), Apt(), progress=lambda text, fraction: heard.append((text, fraction))).apply(host)
+    assert heard == [("Unpacking screen", 0.25), ("Setting up screen", 0.5)], "two of the four steps of two packages"
+
+
 def test_lock_that_is_never_released(host: FakeHost, apt: FakeApt) -> None:
     inode = host.stat("/var/lib/dpkg/lock-frontend").inode  # type: ignore[union-attr]
     host.put("/proc/locks", LOCKS.format(inode=inode))
@@ -230,6 +236,12 @@ def test_simulation_names_come_with_and_without_architecture() -> None:
 def test_lock_lines() -> None:
     assert parse_lock_pids(LOCKS.format(inode=131), 131) == [812]
     assert parse_lock_pids("garbage\n1: -> POSIX ADVISORY WRITE 5 08:01:131 0 EOF\n", 131) == []
+
+
+def test_dnf_failure_of_a_full_disk_shows_without_its_label(host: FakeHost) -> None:
+    summary = "Error Summary\n-------------\nDisk Requirements:\n   At least 12MB more space needed on the / filesystem.\n"
+    failed = transaction_failed(Dnf(), CommandFailed(("dnf",), 1, f"Error: Transaction test error\n{summary}"))
+    assert failed.code == "NQR-DEP-104" and failed.what.endswith(": Transaction test error.")
 
 
 def test_dnf_transaction() -> None:

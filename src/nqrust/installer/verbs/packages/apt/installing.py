@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nqrust.contract import names as product
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Host, command
-from nqrust.installer.verbs.packages.manager import Signs, StartPolicy
+from nqrust.installer.verbs.packages.manager import OutputLine, Signs, StartPolicy
 
 LOCK_SECONDS = 600
 INDEX_MAX_AGE = 24 * 3600.0
@@ -43,6 +43,7 @@ _LOCKS = (
     "/var/cache/apt/archives/lock",
 )
 _LISTS = "/var/lib/apt/lists"
+_SUMMARY = re.compile(r"(?:^|\s)(\d+) newly installed")
 _QUERY = "${db:Status-Status}\\t${Package}\\t${binary:Package}\\t${Version}\\n"
 
 
@@ -67,6 +68,8 @@ SIGNS = Signs(
     telling=("E:", "dpkg: error"),
     unknown=("Unable to locate package", "no installation candidate"),
     unreached=("Failed to fetch", "Could not resolve", "Could not connect", "Connection failed"),
+    full=("No space left on device", "enough free space"),
+    labels=("E: ",),
 )
 
 
@@ -166,9 +169,14 @@ class Apt:
         text = error.stderr + error.stdout
         return "Could not get lock" in text or "is locked by another process" in text or "Unable to lock" in text
 
-    def progress_text(self, line: str) -> str | None:
+    def parse_output(self, line: str) -> OutputLine:
         text = line.strip()
-        return text.split(" (", 1)[0] if text.startswith(("Get:", "Unpacking ", "Setting up ")) else None
+        if text.startswith(("Unpacking ", "Setting up ")):
+            return OutputLine(text.split(" (", 1)[0], share=0.5)  # each package is unpacked once and set up once
+        if text.startswith("Get:"):
+            return OutputLine(text.split(" (", 1)[0])
+        summary = _SUMMARY.search(text)
+        return OutputLine(announced=int(summary[1])) if summary else OutputLine()
 
 
 def _rows(host: Host) -> list[Row]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Host, command
-from nqrust.installer.verbs.packages.manager import Signs, StartPolicy
+from nqrust.installer.verbs.packages.manager import OutputLine, Signs, StartPolicy
 
 _LOCKS = ("/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid")
 _LOCK_FAILED = 200  # exit code, dnf(8)
@@ -17,6 +17,8 @@ SIGNS = Signs(
     telling=("Error",),
     unknown=("No match for argument",),
     unreached=("Failed to download", "Cannot download", "Error downloading packages"),
+    full=("No space left on device", "more space needed on the"),
+    labels=("Error: ",),
 )
 
 
@@ -85,11 +87,10 @@ class Dnf:
     def lock_refused(self, error: CommandFailed) -> bool:
         return error.code == _LOCK_FAILED
 
-    def progress_text(self, line: str) -> str | None:
+    def parse_output(self, line: str) -> OutputLine:
         text = line.strip()
-        if text.startswith(("Installing  :", "Installing       :", "Downloading Packages")):
-            return " ".join(text.split()[:3])
-        return None
+        shown = text.startswith(("Installing  :", "Installing       :", "Downloading Packages"))
+        return OutputLine(" ".join(text.split()[:3]) if shown else None)
 
 
 _ROW = re.compile(r" (\S+)")  # a value too long for its column continues in the next line, indented
