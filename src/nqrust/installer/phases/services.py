@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from nqrust.contract import names, paths
 from nqrust.host.secret import Secret
@@ -34,10 +35,34 @@ DHCP_CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE", "CA
 MIGRATED_FILE = f"{paths.STATE_DIR}/migrated"
 
 
+@dataclass(frozen=True)
+class Unit:
+    """A service and its input. `reads`: files that it reads at its start; after a reboot, only they show whether it needs a
+    restart. `content`: functions that return their content, and anything else that it reads then. `migrates`: whether the
+    migration of the database comes before it."""
+
+    spec: ServiceSpec
+    reads: tuple[str, ...]
+    content: tuple[Callable[[Context], str | Secret], ...]
+    migrates: bool = False
+
+    def restart_key(self, context: Context) -> str:
+        """Return a digest of everything that the service reads at its start: unit, environment file, release, documents."""
+        parts = [context.supervisor.render(self.spec)]
+        for content in (of(context) for of in self.content):
+            parts.append(content.reveal() if isinstance(content, Secret) else content)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
 def our_services(context: Context) -> tuple[ServiceSpec, ...]:
     """Return neutral specifications of this mode's services, in start order."""
+    return tuple(unit.spec for unit in our_units(context))
+
+
+def our_units(context: Context) -> tuple[Unit, ...]:
+    """Return the services of this mode with their input, in start order."""
     settings = context.settings
-    found: list[ServiceSpec] = []
+    found: list[Unit] = []
     if settings.has_agent and settings.network.mode is not NetworkMode.bridged:
         found += [_network(context), _dhcp(context)]
     if settings.has_manager:
@@ -49,8 +74,8 @@ def our_services(context: Context) -> tuple[ServiceSpec, ...]:
     return tuple(found)
 
 
-def _network(context: Context) -> ServiceSpec:
-    return ServiceSpec(
+def _network(context: Context) -> Unit:
+    spec = ServiceSpec(
         NETWORK,
         "NQRust-MicroVM: network of the VMs",
         (network.script_path(context), "up"),
@@ -59,10 +84,11 @@ def _network(context: Context) -> ServiceSpec:
         after=("network-pre.target",),
         hardening=Hardening.none,
     )
+    return Unit(spec, (network.script_path(context),), (_network_script,))
 
 
-def _dhcp(context: Context) -> ServiceSpec:
-    return ServiceSpec(
+def _dhcp(context: Context) -> Unit:
+    spec = ServiceSpec(
         DHCP,
         "NQRust-MicroVM: DHCP for the VM bridge",
         ("/usr/sbin/dnsmasq", f"--conf-file={context.layout.dnsmasq_conf}", "--keep-in-foreground"),
@@ -73,12 +99,13 @@ def _dhcp(context: Context) -> ServiceSpec:
         capabilities=DHCP_CAPABILITIES,
         read_write=(paths.DHCP_STATE_DIR,),
     )
+    return Unit(spec, (context.layout.dnsmasq_conf,), (_dnsmasq,))
 
 
-def _manager(context: Context) -> ServiceSpec:
+def _manager(context: Context) -> Unit:
     layout = context.layout
     local = context.settings.database.type is DbType.local
-    return ServiceSpec(
+    spec = ServiceSpec(
         MANAGER,
         "NQRust-MicroVM manager",
         _start(context, "manager"),
@@ -91,12 +118,14 @@ def _manager(context: Context) -> ServiceSpec:
         hardening=Hardening.sudo if sudo.may_become_root(context, "manager") else Hardening.strict,
         read_write=(layout.image_dir,),
     )
+    reads = (layout.manager_env, layout.bootstrap_json, layout.current_link)
+    return Unit(spec, reads, (_version, manager_env), migrates=True)
 
 
-def _agent(context: Context) -> ServiceSpec:
+def _agent(context: Context) -> Unit:
     here = (MANAGER,) if context.settings.has_manager else ()
     nat = context.settings.network.mode is not NetworkMode.bridged
-    return ServiceSpec(
+    spec = ServiceSpec(
         AGENT,
         "NQRust-MicroVM agent",
         _start(context, "agent"),
@@ -107,10 +136,11 @@ def _agent(context: Context) -> ServiceSpec:
         hardening=Hardening.host,
         keeps_children=True,
     )
+    return Unit(spec, (context.layout.agent_env, context.layout.current_link), (_version, agent_env))
 
 
-def _ui(context: Context) -> ServiceSpec:
-    return ServiceSpec(
+def _ui(context: Context) -> Unit:
+    spec = ServiceSpec(
         UI,
         "NQRust-MicroVM web UI",
         _start(context, "ui"),
@@ -124,6 +154,7 @@ def _ui(context: Context) -> ServiceSpec:
         runtime_directory="nqrust-ui",
         working_directory="/run/nqrust-ui",
     )
+    return Unit(spec, (context.layout.ui_env, context.layout.current_link), (_version, ui_env))
 
 
 def _start(context: Context, name: str) -> tuple[str, ...]:
@@ -132,34 +163,12 @@ def _start(context: Context, name: str) -> tuple[str, ...]:
     return tuple(w.format(bin=context.layout.bin_dir, release=environments.release_dir(context)) for w in component.start)
 
 
-def restart_key(context: Context, spec: ServiceSpec) -> str:
-    """Return a digest of everything that a service reads at its start: unit, environment file, release, documents."""
-    parts: list[str] = [context.supervisor.render(spec)]
-    if spec.name == NETWORK:
-        parts.append(network_script(context.settings.network, *network.firewall(context)))
-    elif spec.name == DHCP:
-        parts.append(_dnsmasq(context))
-    else:
-        parts.append(context.release.version)
-        render: dict[str, Callable[[Context], str | Secret]] = {
-            MANAGER: manager_env,
-            AGENT: agent_env,
-            UI: ui_env,
-        }
-        content = render[spec.name](context)
-        parts.append(content.reveal() if isinstance(content, Secret) else content)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+def _version(context: Context) -> str:
+    return context.release.version
 
 
-def watched(context: Context, spec: ServiceSpec) -> tuple[str, ...]:
-    """Return the files that a service reads at its start. After a reboot, only they show whether it needs a restart."""
-    layout = context.layout
-    if spec.name == NETWORK:
-        return (network.script_path(context),)
-    if spec.name == DHCP:
-        return (layout.dnsmasq_conf,)
-    extra = (layout.bootstrap_json,) if spec.name == MANAGER else ()
-    return (*((spec.env_file,) if spec.env_file else ()), *extra, layout.current_link)
+def _network_script(context: Context) -> str:
+    return network_script(context.settings.network, *network.firewall(context))
 
 
 def _dnsmasq(context: Context) -> str:
@@ -170,8 +179,9 @@ def _dnsmasq(context: Context) -> str:
 def plan(context: Context) -> PhasePlan:
     supervisor = context.supervisor
     steps: list[Step] = _making_way(context)
-    for spec in our_services(context):
-        if spec.name == MANAGER:
+    for unit in our_units(context):
+        spec = unit.spec
+        if unit.migrates:
             steps += _migration(context)
         if spec.runtime_directory and not context.has_systemd:  # systemd creates and removes it (RuntimeDirectory=)
             steps.append(_runtime_directory(spec))
@@ -180,8 +190,8 @@ def plan(context: Context) -> PhasePlan:
             Service(
                 spec.name,
                 supervisor,
-                restart_key=restart_key(context, spec),
-                watch=watched(context, spec),
+                restart_key=unit.restart_key(context),
+                watch=unit.reads,
                 deadline=90.0,
             ),
             *_healthy(context, spec),
