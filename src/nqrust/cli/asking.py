@@ -28,11 +28,11 @@ def asker(display: Display, question: str) -> Callable[[PlanPreview], bool]:
     return confirm
 
 
-def must_be_answerable(terminal: bool, non_interactive: bool, what: str) -> None:
+def must_be_answerable(terminal: bool, non_interactive: bool) -> None:
     """Raise UsageError NQR-USE-009 if the command removes data and nobody can be asked."""
     if not terminal and not non_interactive:
         raise UsageError(
             "NQR-USE-009",
-            f"Without a terminal, nqr cannot ask whether {what}.",
+            "Without a terminal, nqr cannot ask whether to remove the data.",
             "Add --non-interactive to confirm.",
         )

@@ -41,12 +41,15 @@ def from_environment(environment: Mapping[str, str]) -> UiSettings:
     except ValueError:
         port = 0
     if not address or not 0 < port < 65536:
-        raise BadSetting(f"UI_BIND is {bind}.", "Run `nqr install --ui-bind ADDRESS:PORT`, such as 0.0.0.0:3000.")
+        raise BadSetting(
+            f"UI_BIND is {bind}, which is not ADDRESS:PORT.", "Run `nqr install --ui-bind ADDRESS:PORT`, such as 0.0.0.0:3000."
+        )
     base = (environment.get("MANAGER_BASE") or f"http://127.0.0.1:{names.MANAGER_PORT}").rstrip("/")
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadSetting(
-            f"MANAGER_BASE is {base}.", "Run `nqr install` again to rewrite ui.env. The value must be http://HOST:PORT."
+            f"MANAGER_BASE is {base}, which is not an http:// or https:// address.",
+            "Run `nqr install` again to rewrite ui.env. The value must be http://HOST:PORT.",
         )
     secret = environment.get("UI_STORAGE_SECRET") or secrets.token_urlsafe(32)
     return UiSettings(address.strip("[]"), port, base, secret)

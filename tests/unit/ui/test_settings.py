@@ -45,7 +45,7 @@ def test_a_wrong_setting_ends_with_2(monkeypatch: pytest.MonkeyPatch, capsys: py
     with pytest.raises(SystemExit) as caught:
         program.main()
     assert caught.value.code == 2
-    assert "UI_BIND is nowhere." in capsys.readouterr().err
+    assert "UI_BIND is nowhere, which is not ADDRESS:PORT." in capsys.readouterr().err
 
 
 def test_sessions_are_written_where_only_this_user_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def uninstall(
     with _opened(flags) as run:
         if not dry_run and (run_value(flags, "purge_data") or run_value(flags, "drop_database")):
             non_interactive = bool(run_value(flags, "non_interactive"))
-            asking.must_be_answerable(run.terminal, non_interactive, "the data shall really go")
+            asking.must_be_answerable(run.terminal, non_interactive)
         from nqrust.cli.install.gathering import as_installed
         from nqrust.installer import operations
 

@@ -110,7 +110,7 @@ def _fill(host: Host, request: Request, mounted: Mount, *, grow: bool) -> str:
             accounts.write(tree, request.users)
     finally:
         tree.close()
-    with files.writing("What was written"):
+    with files.writing("The new content"):
         _sync(mounted.folder)
     return told
 

@@ -31,6 +31,7 @@ from nqrust.installer.verbs.file.undo import undo_file
 PROGRAMS = ("firecracker", "jailer")
 _MEMBER = re.compile(r"(?:\./)?release-v([0-9.]+)-x86_64/(firecracker|jailer)-v\1-x86_64")
 _UNAVAILABLE, _SUPPLIED = "unavailable", "supplied"
+_AGAIN = "Download the archive again and compare it with the digest that its publisher lists."
 _REACHED = httpx.Timeout(10.0, connect=5.0)
 
 
@@ -126,15 +127,14 @@ class FirecrackerPrograms:
         if found is not None and found.kind is Kind.file and host.sha256(archive) == self.source.sha256:
             return None
         if found is None or found.kind is not Kind.file:
-            what = f"There is no file {archive}, which is to hold Firecracker."
-        elif self.source.version:
-            what = f"{archive} is not the published archive of {self.source.label}."
-        else:
-            what = f"The sha256 of {archive} is not the one in {DIGEST_VARIABLE}."
-        cure = "Download the archive again and compare it with the digest that its publisher lists."
-        if found is not None and self.source.version:
-            cure += f" For an archive of your own, set {DIGEST_VARIABLE}."
-        return Conflict("NQR-REL-043", what, cure)
+            return Conflict("NQR-REL-043", f"There is no file {archive}, which is to hold Firecracker.", _AGAIN)
+        if self.source.version:
+            return Conflict(
+                "NQR-REL-043",
+                f"{archive} is not the published archive of {self.source.label}.",
+                f"{_AGAIN} For an archive of your own, set {DIGEST_VARIABLE}.",
+            )
+        return Conflict("NQR-REL-043", f"The sha256 of {archive} is not the one in {DIGEST_VARIABLE}.", _AGAIN)
 
     def _install(self, host: Host) -> None:
         if missing := self._missing(host):
