@@ -9,10 +9,10 @@ A test compares the pages with the program (tests/unit/documentation/test_genera
 
 from __future__ import annotations
 
-import ast
 import re
-from collections import Counter
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 from nqrust.installer.settings.record import value_of
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+from error_texts import Entry, Source, of_shell  # noqa: E402
+
 REFERENCE = ROOT / "docs" / "reference"
 _TABLE = re.compile(r"^\|.*\n(?:\|.*\n)+", re.MULTILINE)
 _SHOWN_ELSEWHERE = frozenset({"help"})
@@ -137,95 +140,71 @@ def _run_flags() -> list[str]:
 
 # --- the error codes
 
-_CODE = re.compile(r"NQR-[A-Z]{2,}-\d{3}")
 _SECTION = re.compile(r"^### (NQR-[A-Z]{2,}-\d{3})\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 _ENTRY = re.compile(r"\*\*What\.\*\*(.*?)(?:\*\*Why\.\*\*.*?)?\*\*Cure\.\*\*(.*?)(?=\n- |\n\n|\Z)", re.DOTALL)
 _WHY = re.compile(r"\*\*Why\.\*\*.*?(?=\n\n|\*\*Cure|\Z)", re.DOTALL)
 _MADE = {"NQR-PRE-002": registry.advice()}
 """Cures that the program makes from a table."""
-Entry = tuple[str, str]
-"""What and cure, with `‹…›` for each value of the message."""
 
 
 def with_errors(page: str) -> str:
-    """The page with an entry for each error whose description and cure stand in the source.
+    """The page with an entry for each description and cure that the source spells out.
 
-    An entry written by hand stays if the code is also raised with a text that is made elsewhere.
+    Where the source has only one of the two in words, the page words the other. An entry that the source does not have goes,
+    unless an error of that code has neither in words.
     """
-    spelled, elsewhere = spelled_out()
+    known = spelled_out()
 
     def rewritten(section: re.Match[str]) -> str:
         code, text = section[1], section[2]
-        wanted = {_plain(entry): entry for entry in spelled.get(code, ())}
-        there = [(what.strip(), cure.strip()) for what, cure in _ENTRY.findall(text)]
-        kept = [entry for entry in there if _plain(entry) in wanted or code in elsewhere]
+        source = known.get(code, ())
+        there = [Entry(what.strip(), cure.strip()) for what, cure in _ENTRY.findall(text)]
         if code in _MADE:
-            kept = [(what, _MADE[code]) for what, _ in kept]
-        missing = [entry for plain, entry in wanted.items() if plain not in map(_plain, kept)]
-        return (
-            section[0] if kept == there and not missing else f"### {code}\n\n{_entries([*kept, *missing], _WHY.findall(text))}\n"
-        )
+            there = [Entry(entry.what, _MADE[code]) for entry in there]
+        kept = [entry for entry in there if not source or any(_fits(entry, one) for one in source)]
+        wanted = {_plain(one): one for one in source if not any(_fits(entry, one) for entry in kept)}
+        first = there[0] if there else Entry("‹message›", "See the message.")
+        missing = [Entry(one.what or first.what, one.cure or first.cure) for one in wanted.values()]
+        whole = [*kept, *missing]
+        found = [Entry(what.strip(), cure.strip()) for what, cure in _ENTRY.findall(text)]
+        return section[0] if whole == found else f"### {code}\n\n{_entries(whole, _WHY.findall(text))}\n"
 
     return _SECTION.sub(rewritten, page)
 
 
-def spelled_out() -> tuple[dict[str, list[Entry]], set[str]]:
-    """Entries of each code from calls like `Error(CODE, what, cure)`, and the codes that other places name too."""
-    spelled: dict[str, list[Entry]] = {}
-    named: Counter[str] = Counter()
-    for path in sorted(path for folder in ("src", "scripts/install") for path in (ROOT / folder).rglob("*") if path.is_file()):
-        if path.suffix == ".pyc":
-            continue
-        if path.suffix != ".py":
-            named.update(_CODE.findall(path.read_text(errors="ignore")))
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _CODE.fullmatch(node.value):
-                named[node.value] += 1
-            if isinstance(node, ast.Call) and len(node.args) >= 3 and (entry := _entry(node.args)):
-                spelled.setdefault(entry[0], []).append(entry[1:])
-    return spelled, {code for code, times in named.items() if times > len(spelled.get(code, ()))}
+@cache
+def spelled_out() -> dict[str, tuple[Entry, ...]]:
+    """Entries of each code in the sources."""
+    found: dict[str, list[Entry]] = {}
+    for code, entry in Source(ROOT / "src", ROOT / "scripts" / "install").entries():
+        found.setdefault(code, []).append(entry)
+    for path in sorted((ROOT / "scripts" / "install").glob("*.sh")):
+        for code, entry in of_shell(path.read_text()):
+            found.setdefault(code, []).append(entry)
+    return {code: tuple(entries) for code, entries in found.items()}
 
 
-def _entry(arguments: list[ast.expr]) -> tuple[str, str, str] | None:
-    for at, argument in enumerate(arguments[:-2]):
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and _CODE.fullmatch(argument.value):
-            what, cure = _literal(arguments[at + 1]), _literal(arguments[at + 2])
-            return (argument.value, what, cure) if what and cure else None
-    return None
+def _fits(shown: Entry, source: Entry) -> bool:
+    """Whether an entry of the page says what a place of the source says, where that place says anything."""
+    pairs = ((shown.what, source.what), (shown.cure, source.cure))
+    return all(theirs is None or _plain_text(mine) == _plain_text(theirs) for mine, theirs in pairs)
 
 
-def _literal(node: ast.expr) -> str:
-    """A text with `‹name›` for its values; empty where it is no literal."""
-    if isinstance(node, ast.Constant):
-        return str(node.value or "")
-    if isinstance(node, ast.JoinedStr):
-        return "".join(_literal(part) if isinstance(part, ast.Constant) else f"‹{_value_name(part)}›" for part in node.values)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        left, right = _literal(node.left), _literal(node.right)
-        return left + right if left and right else ""
-    return ""
+def _plain(entry: Entry) -> tuple[str, str]:
+    return _plain_text(entry.what), _plain_text(entry.cure)
 
 
-def _value_name(part: ast.expr) -> str:
-    """The last name of an expression that is no function."""
-    called = {id(call.func) for call in ast.walk(part) if isinstance(call, ast.Call)}
-    for node in ast.walk(part):
-        if isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in called:
-            return (node.attr if isinstance(node, ast.Attribute) else node.id).strip("_").replace("_", " ").lower()
-    return "…"
-
-
-def _plain(entry: Entry) -> Entry:
-    """An entry without what the page may choose: names of values, code marks and spaces."""
-    what, cure = (re.sub(r"\s+", " ", re.sub(r"(?:‹[^›]*›)+", "‹›", text.replace("`", ""))).strip() for text in entry)
-    return what, cure
+def _plain_text(text: str | None) -> str:
+    """A text without what the page may choose: names of values, code marks and spaces."""
+    return re.sub(r"\s+", " ", re.sub(r"(?:‹[^›]*›)+", "‹›", (text or "").replace("`", ""))).strip()
 
 
 def _entries(entries: list[Entry], whys: list[str]) -> str:
     if len(entries) == 1:
-        return "\n\n".join([f"**What.** {entries[0][0]}", *(why.strip() for why in whys), f"**Cure.** {entries[0][1]}"]) + "\n"
-    lines = "\n".join(f"- **What.** {what} **Cure.** {cure}" for what, cure in entries)
+        return (
+            "\n\n".join([f"**What.** {entries[0].what}", *(why.strip() for why in whys), f"**Cure.** {entries[0].cure}"]) + "\n"
+        )
+    lines = "\n".join(f"- **What.** {one.what} **Cure.** {one.cure}" for one in entries)
     return "\n\n".join([lines, *(why.strip() for why in whys)]) + "\n"
 
 
