@@ -141,7 +141,7 @@ def scan(out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of images.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of the images.")],
     url: ManagerUrl = None,
 ) -> None:
     from nqrust.client import calls

@@ -62,7 +62,7 @@ def create(
         typer.Option("--user", metavar="NAME", help="Account in the guest. Gets the --ssh-key instead of root."),
     ] = None,
     tag: opt.Tags = None,
-    volume: Annotated[opt.Texts, typer.Option("--volume", metavar="MIB[:keep]", help="New, empty volume. Repeatable.")] = None,
+    volume: Annotated[opt.Texts, typer.Option("--volume", metavar="SIZE[:keep]", help="New, empty volume. Repeatable.")] = None,
     net_rx: opt.NetRx = None,
     net_tx: opt.NetTx = None,
     disk_rate: opt.DiskRate = None,
@@ -108,7 +108,9 @@ def create(
     _print(made, out)
 
 
-def rm(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names.")], url: ManagerUrl = None) -> None:
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of the templates.")], url: ManagerUrl = None
+) -> None:
     from nqrust.client import calls
 
     with manager(url) as client:

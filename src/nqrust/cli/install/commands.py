@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="Install on this host, or apply changed settings.")(with_flags("install", settings=True)(install))
+    app.command(help="Install on this host, or apply changed settings. `nqr config show` prints the value of each setting.")(
+        with_flags("install", settings=True)(install)
+    )
     app.command(help="Show the changes of an install without making them.")(with_flags("plan", settings=True)(plan))
     app.command(help="Test each part of the installation, and boot a VM.")(with_flags("verify", settings=False)(verify))
     app.command(help="Undo the interrupted run, or the last run.")(with_flags("rollback", settings=False)(rollback))
@@ -31,7 +33,9 @@ def add_to(app: typer.Typer) -> None:
         with_flags("uninstall", settings=False)(uninstall)
     )
     phase = typer.Typer(help="Run single phases of an install.", rich_markup_mode=None, no_args_is_help=True)
-    phase.command("run", help=f"Run one phase: {', '.join(PHASES)}.")(with_flags("phase", settings=True)(phase_run))
+    phase.command("run", help=f"Run one phase of an install. The phases are {', '.join(PHASES)}.")(
+        with_flags("phase", settings=True)(phase_run)
+    )
     phase.command("ls", help="List the phases in order.")(phase_ls)
     app.add_typer(phase, name="phase")
 

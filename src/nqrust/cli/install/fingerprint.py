@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="Record everything on this host that an installer could change.")(fingerprint)
+    app.command(help="Record the state of this host. Covers everything that an install could change.")(fingerprint)
     app.command("verify-clean", help="Compare the host with its state before the install.")(verify_clean)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     app.command(help="Show the installation, its services, and interrupted runs.")(status)
-    app.command(help="Show status and test results, with a cure for each problem.")(doctor)
+    app.command(help="Find problems, with a cure for each. Shows status and test results.")(doctor)
     app.command(help="Show the version of nqr.")(version)
 
     @app.callback()

@@ -16,7 +16,7 @@ _FOREVER = 10 * 365 * 86400.0
 
 def add_to(app: typer.Typer) -> None:
     app.command(help="Show the logs of a service, or of the last run (install).")(logs)
-    app.command("support-bundle", help="Collect settings, status and logs in one file, without secrets.")(support_bundle)
+    app.command("support-bundle", help="Collect settings, status and logs in one file. Masks all secrets.")(support_bundle)
 
 
 def logs(

@@ -51,7 +51,7 @@ def build(app: typer.Typer) -> typer.Typer:
 def ls(
     host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Only on this host.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only with this tag.")] = None,
-    unknown: vm_unknown.Unknown = False,
+    unknown: vm_unknown.ListUnknown = False,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
@@ -95,7 +95,7 @@ def create(
         Texts,
         typer.Option(
             "--volume",
-            metavar="MIB[:keep]|NAME",
+            metavar="SIZE[:keep]|NAME",
             help="New volume (512M, or 2G:keep) or name of a kept volume. Repeatable.",
         ),
     ] = None,
@@ -199,9 +199,9 @@ def stop(
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids of the VMs.")],
     force: Annotated[bool, typer.Option("--force", help="Delete the VM even if its host is offline.")] = False,
-    unknown: vm_unknown.Unknown = False,
+    unknown: vm_unknown.DeleteUnknown = False,
     wait: Wait = True,
     timeout: Timeout = 120.0,
     url: ManagerUrl = None,

@@ -22,7 +22,7 @@ def limit(
     net_tx: opt.NetTx = None,
     disk_rate: opt.DiskRate = None,
     disk_iops: opt.DiskIops = None,
-    none: Annotated[bool, typer.Option("--none", help="Remove all of them.")] = False,
+    none: Annotated[bool, typer.Option("--none", help="Remove all limits.")] = False,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

@@ -15,9 +15,10 @@ from nqrust.installer.engine.errors import UsageError
 
 Texts = list[str] | None
 Vcpus = Annotated[int | None, typer.Option("--vcpus", metavar="N", help="Number of virtual CPUs (default: 1).")]
-Memory = Annotated[str | None, typer.Option("--memory", metavar="MIB", help="Memory, as 512M or 2G (default: 256M).")]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory in MiB, or as 512M or 2G (default: 256M).")]
 Disk = Annotated[
-    str | None, typer.Option("--disk", metavar="MIB", help="Disk size, as 512M or 2G (default: the size of the image).")
+    str | None,
+    typer.Option("--disk", metavar="SIZE", help="Disk size in MiB, or as 512M or 2G (default: the size of the image)."),
 ]
 SshKeys = Annotated[Texts, typer.Option("--ssh-key", metavar="KEY|FILE", help="SSH public key. Repeatable.")]
 Tags = Annotated[Texts, typer.Option("--tag", metavar="TAG", help="Tag. Repeatable.")]
@@ -39,7 +40,7 @@ NetTx = Annotated[
 ]
 DiskRate = Annotated[
     str | None,
-    typer.Option("--disk-rate", metavar="MIB", help="Limit for each disk, in bytes per second: 512K, 50M, 1G."),
+    typer.Option("--disk-rate", metavar="BYTES", help="Limit for each disk, in bytes per second: 512K, 50M, 1G."),
 ]
 DiskIops = Annotated[int | None, typer.Option("--disk-iops", metavar="N", help="Limit for each disk, in operations per second.")]
 

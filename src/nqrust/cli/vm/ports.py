@@ -24,7 +24,7 @@ def forward(
         list[str] | None,
         typer.Argument(metavar="[HOST:GUEST[/udp]...]", help="All forwards of the VM (default: show them)."),
     ] = None,
-    none: Annotated[bool, typer.Option("--none", help="Remove all of them.")] = False,
+    none: Annotated[bool, typer.Option("--none", help="Remove all forwards.")] = False,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

@@ -60,7 +60,9 @@ def rm(
 
 def attach(
     vm: OfVm,
-    size: Annotated[str | None, typer.Option("--size", metavar="MIB", help="Size of a new, empty volume: 512M, 2G.")] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="SIZE", help="Size of a new, empty volume in MiB, or as 512M or 2G.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the volume after a detach or the deletion of its VM.")] = False,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of a kept volume, or the start of it.")] = None,
     wait: Wait = True,
