@@ -1,4 +1,4 @@
-"""The web UI before a manager in memory, driven in the system's Chromium."""
+"""The web UI with a manager in memory, in the system's Chromium."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
 
 @dataclass(frozen=True)
 class Site:
-    """`url`: of the UI; `process`: its process id; `log`: what it wrote. `arrange` changes the manager's world."""
+    """`url`: of the UI; `process`: its process id; `log`: its output. `arrange` changes the manager's world."""
 
     url: str
     process: int
@@ -124,7 +124,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
-    """A new visitor. Anything the page asks of another server, and any error in its console, fails the test."""
+    """A new visitor. The test fails if the page requests anything from another server or logs an error in its console."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     wrong: list[str] = []

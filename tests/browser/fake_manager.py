@@ -362,9 +362,8 @@ async def delete_token(token_id: str) -> None:
 # --- for tests only
 @app.post("/test/{what}")
 async def arrange(what: str, body: dict[str, Any]) -> None:
-    """`reset`, `down`, `delay`, `sign-everybody-out`, `empty`, `many` VMs, `go-on` with a download that waits, `lost`: a VM without a
-    record, or `busy`: a
-    platform that has seen some life."""
+    """`reset`, `down`, `delay`, `sign-everybody-out`, `empty`, `many` VMs, `go-on` with a download that waits, `lost`: a VM
+    without a record, or `busy`: a platform with some history."""
     global world
     if what == "reset":
         world = World()

@@ -1,4 +1,4 @@
-"""What the manager in memory tells of itself: VMs without a record, events, audit, the description of its API."""
+"""Reports of the manager in memory: VMs without a record, events, audit, and the description of its API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.browser.world import Refusal, World, now
 
 
 def lose(world: World, name: str) -> None:
-    """A host has a VM, and no record tells of it."""
+    """Add a VM on a host without a record."""
     host = next(iter(world.hosts.values()))
     host.unknown_vms.append(
         vms.UnknownVm(

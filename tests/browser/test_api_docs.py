@@ -1,4 +1,4 @@
-"""The manager's own /docs in a real browser: it asks who you are, and shows the API to whoever it may."""
+"""The manager's own /docs in a real browser: it asks for credentials, and shows the API to permitted users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hangs on a VM, volumes, downloads, and a list that is long."""
+"""Details of VMs, volumes and downloads, and a long list."""
 
 from __future__ import annotations
 

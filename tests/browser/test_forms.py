@@ -1,4 +1,4 @@
-"""Forms: templates, accounts, and how a dialog behaves that asks for something."""
+"""Forms: templates, accounts, and the behaviour of a dialog with inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overview, images, hosts, users, tokens, audit, and what is seen when the manager is away."""
+"""Overview, images, hosts, users, tokens and audit, and the pages while the manager is away."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_viewer_sees_a_vm_without_a_record_and_cannot_touch_it(sign_in: SignIn
 
 
 def test_signed_in_user_opens_the_api_reference(sign_in: SignIn) -> None:
-    """Nothing is asked of another server: the fixture `page` fails the test otherwise."""
+    """The page requests nothing from another server; otherwise the fixture `page` fails the test."""
     page = sign_in("victor")
     page.get_by_role("link", name="API reference").click()
     main = page.get_by_role("main")

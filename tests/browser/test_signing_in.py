@@ -1,4 +1,4 @@
-"""Who gets in, what they see, and where their token is."""
+"""Signing in: the permitted users, their pages, and the place of their token."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_token_stays_on_the_server(sign_in: SignIn, site: Site) -> None:
 
 
 def test_session_works_only_in_the_browser_that_signed_in(sign_in: SignIn, site: Site) -> None:
-    """A guest behind a forwarded port of this host is given the cookie too, and can set one."""
+    """A guest behind a forwarded port of this host receives the cookie too, and can set one."""
     page = sign_in()
     (cookie,) = [str(cookie["value"]) for cookie in page.context.cookies() if cookie["name"] == "session"]
     own = {"User-Agent": page.evaluate("navigator.userAgent"), "Cookie": f"session={cookie}"}
@@ -101,7 +101,7 @@ def test_signing_in_makes_a_new_session(page: Page, site: Site) -> None:
 
 
 def ident(cookie: str) -> str:
-    """The session's id in a signed cookie."""
+    """Return the session's id in a signed cookie."""
     return str(json.loads(base64.b64decode(cookie.strip('"').split(".")[0]))["id"])
 
 

@@ -1,4 +1,4 @@
-"""The life of a VM, as an operator sees it in the browser."""
+"""The life of a VM in the browser, as an operator sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the manager in memory knows: users, VMs, images, hosts, events; and how VMs come to their states."""
+"""Content of the manager in memory: users, VMs, images, hosts, events, and the state changes of VMs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Refusal(Exception):
 
 
 class World:
-    """All there is. `down` makes every route answer 503; `delay` (seconds) slows them."""
+    """The whole content. `down` makes every route answer 503; `delay` (seconds) slows them."""
 
     def __init__(self) -> None:
         self.down = False
@@ -88,7 +88,7 @@ class World:
         return image
 
     def fetch_image(self, name: str, broken: bool) -> images.Image:
-        """Comes half way, waits to be told to go on, and then is ready or corrupt."""
+        """Reach the half, wait for a signal to continue, and end as ready or corrupt."""
         image = self.add_image(name, state="downloading")
         image.download = images.Download(done=24 << 20, total=48 << 20)
 
@@ -311,7 +311,7 @@ class World:
         task.add_done_callback(self.verbs.discard)
 
     def report(self) -> None:
-        """Guests report: figures that look like life."""
+        """Let guests report plausible figures."""
         chosen = random.Random()
         for vm in self.vms.values():
             if vm.state is vms.VmState.running and vm.guest is not None and vm.started_at is not None:
@@ -326,7 +326,7 @@ class World:
 
 
 def furnish(world: World) -> None:
-    """A platform that has seen some life."""
+    """A platform with some history."""
     world.add_image("debian-12", "Debian 12 with systemd")
     world.add_image("builder", "Build machine", state="missing")
     world.add_host("kvm2", "kvm")

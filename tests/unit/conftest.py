@@ -1,4 +1,4 @@
-"""For unit tests: they start no program but Python's interpreter. A test that needs another one belongs to tests/live."""
+"""Unit tests start no program but Python's interpreter. A test that needs another one belongs to tests/live."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def only_python_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail where a test starts a real program: what is installed on one machine would decide the test's result."""
+    """Fail if a test starts a real program: the programs of one machine would decide the result."""
     start = subprocess.Popen.__init__
 
     def guarded(self: subprocess.Popen[Any], args: Any, *more: Any, **named: Any) -> None:

@@ -1,4 +1,4 @@
-"""The guard of the unit tests: a real program fails the test that starts it; Python's interpreter does not."""
+"""The guard of the unit tests: a test that starts a real program fails. Python's interpreter is allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent is root and copies from a folder into which the manager's user puts files."""
+"""The agent runs as root. It copies from a folder into which the manager's user puts files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def never(image: str, blob: Blob, path: str) -> None:
 
 
 class Swapping(FakeHost):
-    """Once the image's file was checked, a link is in its place. `seen`: modes of what was copied, while it is checked."""
+    """Replace the image's file with a link after its check. `seen`: modes of the copy during the check."""
 
     def sha256(self, path: str) -> str:
         found = super().sha256(path)

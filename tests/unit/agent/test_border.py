@@ -1,4 +1,4 @@
-"""What an agent accepts of a manager that is wrong or hostile: nothing that becomes another line, field or option."""
+"""An agent accepts nothing from a wrong or hostile manager that becomes another line, field or option."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SPLITS = (" ", "\u00a0", ",", "-", "--", "'", '"', "`", "$(", ";", "|", "/../", 
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where the strings of a document are."""
+    """Yield the place of each string in a document."""
     if isinstance(value, str):
         yield path
     elif isinstance(value, dict | list):
@@ -89,13 +89,13 @@ PATHS = sorted(leaves(WHOLE), key=str)
 
 
 class Accepting:
-    """A service that takes all that the API and the checks before any change let through."""
+    """A service that accepts everything that passes the API and the checks before a change."""
 
     def __init__(self) -> None:
         self.taken: list[VmSpec] = []
 
     def __getattr__(self, name: str) -> None:
-        """Parts of a service that are put together and not asked for."""
+        """Parts of a service that the tests never call."""
 
     def put(self, spec: VmSpec) -> Any:
         addresses.check(spec, Network())
@@ -118,7 +118,7 @@ def api() -> Iterator[tuple[TestClient, Accepting]]:
 
 
 def asked(api: tuple[TestClient, Accepting], document: dict[str, Any]) -> tuple[int, str, list[VmSpec]]:
-    """Status, code, and what the service got."""
+    """Return the status, the code, and the service's input."""
     client, service = api
     service.taken.clear()
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
@@ -127,7 +127,7 @@ def asked(api: tuple[TestClient, Accepting], document: dict[str, Any]) -> tuple[
 
 
 def lines_of(spec: VmSpec) -> list[list[str]]:
-    """Every batch and file that the agent makes of a VM for programs that run as root, as lists of lines."""
+    """Return, as lists of lines, each batch and file that the agent makes from a VM for programs of root."""
     told: list[list[str]] = []
     host = FakeHost.debian12()
     for path in ("/sys", "/sys/class", "/sys/class/net", "/sys/class/net/fcbr0", "/sys/class/net/fcbr0/bridge", "/var/lib/dhcp"):

@@ -1,4 +1,4 @@
-"""Which way an identity comes into a disk, what the helper is told, and what becomes of its answers."""
+"""How an identity gets into a disk, the helper's input, and the handling of its answers."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_kernel_that_refuses_to_mount(number: int, code: str) -> None:
 
 
 def check(answer: object) -> list[str]:
-    """Let the checker answer; what was done: `check` and `replay`."""
+    """Run the checker. Return its actions: `check` and `replay`."""
     host, done = FakeHost(), list[str]()
 
     def told(host: FakeHost, cmd: Command) -> object:

@@ -1,4 +1,4 @@
-"""The Firecracker driver against a server that has Firecracker's order and rules."""
+"""The Firecracker driver against a server with Firecracker's order and rules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FIELDS = {
 
 
 class JailHost(LocalHost):
-    """Firecracker is installed here, and files belong to whom the test runs as."""
+    """Pretend that Firecracker is installed, and that files belong to the user of the test."""
 
     def which(self, name: str) -> str | None:
         return f"/nowhere/bin/{name}"
@@ -57,14 +57,14 @@ class JailHost(LocalHost):
 
 
 def bind_in_jail(machine: Machine) -> None:
-    """Do what the mount namespace does."""
+    """Do the work of the mount namespace."""
     for _, source, place in Firecracker(JailHost()).mounts(machine):
         Path(place).write_bytes(Path(source).read_bytes())
 
 
 class FakeFirecracker:
-    """Refuses what v1.13 refuses: unknown fields, missing files, a kernel that is no ELF, boot resources after the start,
-    a start without a kernel, a pause before the start, bodies above 51,200 bytes."""
+    """Refuse like v1.13: unknown fields, missing files, a kernel that is no ELF, and bodies above 51,200 bytes. Also boot
+    resources after the start, a start without a kernel, and a pause before the start."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -141,7 +141,7 @@ class FakeFirecracker:
         return 204, None
 
     def _change(self, path: str, body: dict[str, Any], no: Any) -> tuple[int, Any]:
-        """Limits of a running VM: merged bucket by bucket, one of size 0 limits no more."""
+        """Limits of a running VM. They are merged bucket by bucket, and a bucket of size 0 removes its limit."""
         kinds = {
             "/drives/": {"drive_id", "path_on_host", "rate_limiter"},
             "/network-interfaces/": {"iface_id", "rx_rate_limiter", "tx_rate_limiter"},
@@ -348,7 +348,7 @@ def test_the_command_line(machine: Machine) -> None:
 
 
 def test_the_api_of_another_program_is_not_taken_for_the_vms(fake: FakeFirecracker, machine: Machine) -> None:
-    """The VM's user may put a link in place of the socket, but root must not follow it."""
+    """The VM's user may replace the socket with a link, but root must not follow it."""
     socket = fake.inside("/firecracker.sock")
     socket.rename(fake.inside("/elsewhere.sock"))
     socket.symlink_to(fake.inside("/elsewhere.sock"))

@@ -30,7 +30,7 @@ JOIN = "nqr_join"
 
 
 class FakeManager:
-    """Registers with a join token or with the token it gave out; can be switched off and can forget."""
+    """Register agents with a join token or with the token that it issued. It can be switched off, and can forget."""
 
     def __init__(self, port: int = 0) -> None:
         self.tokens: set[str] = set()
@@ -136,7 +136,7 @@ async def until(condition: Callable[[], object], seconds: float = 8.0) -> None:
 
 @contextlib.asynccontextmanager
 async def asyncio_timeout(seconds: float) -> AsyncIterator[None]:
-    """asyncio.timeout, which Python 3.10 does not have."""
+    """asyncio.timeout, which Python 3.10 lacks."""
     task = asyncio.current_task()
     assert task is not None
     handle = asyncio.get_running_loop().call_later(seconds, task.cancel)

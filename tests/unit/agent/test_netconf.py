@@ -1,4 +1,4 @@
-"""Which configurator an image uses, as a table, and what is written for each, as golden files."""
+"""The configurator that an image uses, as a table, and the files for each, as golden files."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_all_that_is_decided_on_is_looked_at() -> None:
 
 
 def test_nothing_that_cannot_be_read_is_written_beside() -> None:
-    """Too long, or too many: then nobody knows what the image's own files say."""
+    """Files that are too long, or too many: nqr cannot judge the image's own configuration."""
     found = trees.image(trees.IFUPDOWN)
     for texts, names in (
         ({**found.texts, "/etc/network/interfaces": None}, found.names),
@@ -236,7 +236,7 @@ def test_the_nics_of_an_interfaces_file(text: str, named: list[str]) -> None:
 
 
 def test_the_files_are_what_their_readers_take() -> None:
-    """YAML and INI, with the NIC found by its MAC and nothing said of any other."""
+    """YAML and INI find the NIC by its MAC and mention no other."""
     netplan = yaml.safe_load(files(trees.NETPLAN)["/etc/netplan/90-nqrust.yaml"][1])
     (ethernet,) = netplan["network"]["ethernets"].values()
     assert ethernet["match"] == {"macaddress": MAC} and ethernet["dhcp4"] is True

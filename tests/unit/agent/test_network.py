@@ -1,4 +1,4 @@
-"""TAPs and addresses: what is told to the kernel and to dnsmasq."""
+"""TAPs and addresses: commands for the kernel and for dnsmasq."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def machine(*, bridge: bool = True, alias: str | None = None, owner: int = USER)
 
 
 def ran(host: FakeHost) -> list[tuple[str, ...]]:
-    """What was run, a line of standard input after its argv."""
+    """Return each command, with each line of its standard input after its argv."""
     seen: list[tuple[str, ...]] = []
     run = host.run
 
@@ -87,7 +87,7 @@ def test_a_tap_that_is_there_is_not_made_again() -> None:
 
 
 def test_a_tap_of_another_user_is_made_again() -> None:
-    """The VM's user may not attach to it, and the user who may is another VM's."""
+    """The VM's user may not attach to it, and the user who may belongs to another VM."""
     host = machine(alias="nqrust-vm:a1", owner=USER + 1)
     seen = ran(host)
     Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1", USER)
@@ -221,7 +221,7 @@ def test_a_lease_whose_release_nobody_heard_is_given_back_later(tmp_path: Path, 
     leases.write_text(
         "1 06:4e:00:00:00:01 10.0.0.20 web1 *\n"  # reserved
         "1 06:4e:00:00:00:02 10.0.0.21 * *\n"  # of a VM that is no more
-        "1 52:54:00:00:00:03 10.0.0.22 * *\n"  # not a VM of ours
+        "1 52:54:00:00:00:03 10.0.0.22 * *\n"  # not a VM of nqr
     )
     given: list[Lease] = []
     dhcp = Dhcp(LocalHost(), bridge="fcbr0", server="10.0.0.1", hosts_dir=str(folder), leases=str(leases))

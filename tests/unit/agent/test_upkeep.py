@@ -1,4 +1,4 @@
-"""What the agent looks after again and again: the rules of its network, and the size of logs."""
+"""The agent's periodic checks: the rules of its network, and the size of logs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_script_is_beside_the_helper() -> None:
 
 @pytest.mark.parametrize(("code", "put_back"), [(0, False), (1, True), (2, False)])
 def test_rules_are_put_back_only_where_they_are_missing(code: int, put_back: bool) -> None:
-    """A script of an earlier version knows no `check` and exits with 2."""
+    """A script of an earlier version has no `check` and exits with 2."""
     host = FakeHost.debian12()
     host.install(SCRIPT)
     host.put(SCRIPT, "", mode=0o755)

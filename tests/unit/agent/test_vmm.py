@@ -1,4 +1,4 @@
-"""Drivers: QEMU's command line and monitor, and which VMM is used."""
+"""Drivers: QEMU's command line and monitor, and the choice of the VMM."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_verdict_that_is_none_is_not_believed(text: str) -> None:
 
 
 class FakeMonitor:
-    """Speaks QMP as QEMU does: greeting, capabilities first, events in between, one client at a time."""
+    """Speak QMP like QEMU: a greeting, capabilities first, events in between, one client at a time."""
 
     def __init__(self, path: Path) -> None:
         self.status, self.commands, self.said = "running", list[str](), list[dict[str, object]]()
@@ -268,7 +268,7 @@ def test_a_monitor_that_is_gone_is_silent_and_an_error_when_needed(tmp_path: Pat
 
 
 def conversation(path: Path, *answers: str, ends: bool = True) -> None:
-    """One client is given each of `answers` for what it says; then it is left, or left waiting."""
+    """Give one client each of `answers` for its requests. Then close the connection, or leave it waiting."""
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
     server.listen(1)

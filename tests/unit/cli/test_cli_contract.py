@@ -1,4 +1,4 @@
-"""The command line as its users meet it: help, exit codes, coded errors, and nothing but JSON where JSON was asked for."""
+"""The command line as users meet it: help, exit codes, errors with codes, and JSON only if requested."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_published_schema_matches_the_models() -> None:
 
 
 class Answers:
-    """Stands for `operations`: remembers the request and gives one answer."""
+    """Replacement for `operations` that records the request and gives one answer."""
 
     def __init__(self, answer: Summary | Exception) -> None:
         self.answer = answer
@@ -355,7 +355,7 @@ def test_uninstall_works_with_a_bad_environment(answer, monkeypatch) -> None:  #
 
 
 def test_no_option_takes_a_password() -> None:
-    """Command lines are seen by every user of a host: passwords come from files or the environment."""
+    """Every user of a host sees command lines, so passwords come from files or the environment."""
     from nqrust.cli.app import command
 
     def options(node, path):  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""The console: against a real WebSocket server, at a terminal and without one."""
+"""The console against a real WebSocket server, with a terminal and without one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAM = "import sys; from nqrust.cli.vm.console import attach; sys.exit(attach
 
 
 def echo(connection: ServerConnection) -> None:
-    """A guest: shows its prompt, then answers every line."""
+    """A guest that shows its prompt, then answers every line."""
     connection.send(b"web1 login: ")
     for message in connection:
         data = message if isinstance(message, bytes) else message.encode()

@@ -1,4 +1,4 @@
-"""The documentation says what the program does: every code, every setting, every link."""
+"""The documentation matches the program: every code, every setting, every link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No output names a log that is gone: an uninstall that takes everything takes its own log too."""
+"""No output names a missing log: a complete uninstall removes its own log too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words of guests on somebody's terminal."""
+"""Text from guests on a user's terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bundle helps whoever looks at it, and tells no secret."""
+"""The bundle helps its reader and contains no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nqr user password: unseen at a terminal, two lines of standard input without one, never in argv."""
+"""`nqr user password`: hidden on a terminal, two lines of standard input without one, never in argv."""
 
 from __future__ import annotations
 

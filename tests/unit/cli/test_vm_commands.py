@@ -1,4 +1,4 @@
-"""nqr vm, image and host against a manager that answers over HTTP."""
+"""`nqr vm`, `nqr image` and `nqr host` against a manager that answers over HTTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VOLUME = {"name": "db1-vdb-v1", "size_mib": 64, "host": "h1", "vm": None, "creat
 
 
 class Manager(ThreadingHTTPServer):
-    """Keeps what was asked; a VM's guest is up at the second look."""
+    """Record the requests. A VM's guest is up at the second query."""
 
     asked: list[tuple[str, str, Any]]
     looks = 0

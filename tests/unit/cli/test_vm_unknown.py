@@ -1,4 +1,4 @@
-"""nqr vm ls --unknown, adopt, rm --unknown, and host show, against a manager that answers over HTTP."""
+"""`nqr vm ls --unknown`, `adopt`, `rm --unknown` and `nqr host show`, against a manager that answers over HTTP."""
 
 from __future__ import annotations
 
@@ -77,6 +77,6 @@ def test_unknown_vm_is_deleted(asked: list[Any], capsys: pytest.CaptureFixture[s
 
 
 def test_vm_start_fails_when_the_vm_died(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
-    """The manager's record says that it runs; its host says that it does not."""
+    """The manager's record reports a running VM, its host a stopped one."""
     assert run(["vm", "start", "web9", "--wait"]) != 0
     assert "NQR-API-197" in (said := capsys.readouterr().err) and "signal 9" in said

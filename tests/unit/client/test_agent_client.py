@@ -1,4 +1,4 @@
-"""The connection to an agent: the silence of a host is noticed while long work is waited for."""
+"""The connection to an agent: the client notices a silent host while it waits for long work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from nqrust.client.agent import NOTICES_SILENCE, AgentClient, AgentUnreachable
 
 @asynccontextmanager
 async def agent(answer: bytes) -> AsyncIterator[str]:
-    """The address of a server that gives `answer` to every request; nothing and a closed connection when it is empty."""
+    """Return the address of a server that gives `answer` to every request. It only closes the connection if `answer` is
+    empty."""
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The manager's clients: what they send, what they raise, how they wait. Both clients, the same tests."""
+"""The manager's clients: their requests, errors and waits. The same tests run for both clients."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PROBLEM = {"title": "not found", "status": 404, "detail": "There is no VM x.", "
 
 
 class Either:
-    """Calls the synchronous or the asynchronous client alike."""
+    """Call the synchronous and the asynchronous client alike."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -150,7 +150,7 @@ def test_health_tells_that_the_database_is_away(connect: Any) -> None:
 
 
 def states(*answers: Any) -> Any:
-    """Answers one after the other; the last for ever."""
+    """Give one answer after the other, and repeat the last."""
     left = list(answers)
 
     def handle(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""Which lines are public keys. The good ones are ssh-keygen's own."""
+"""Which lines are public keys. ssh-keygen made the valid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One wait: which answers end it, and which questions it asks. No clock but ours."""
+"""A wait: the answers that end it, and the queries that it sends. The clock is a fake one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every promise of the documentation names the tests that prove it (tests/tables/claims.yaml), and those are there."""
+"""Every promise of the documentation names the tests that prove it (tests/tables/claims.yaml). These tests exist."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_claim_has_a_row(page: str) -> None:
 
 @pytest.mark.parametrize("page", COVERED)
 def test_a_row_repeats_its_page_word_for_word(page: str) -> None:
-    """A sentence that was edited is read again together with its tests."""
+    """An edited sentence needs a new look at its tests."""
     rows = [row for row in claims.rows() if row.page == page]
     assert [row.says for row in rows if not any(row.says in claim for claim in pages.claims(page))] == []
     assert len({row.says for row in rows}) == len(rows)

@@ -1,4 +1,4 @@
-"""Commands in the documentation and in messages exist, with the options, choices and arguments that they are shown with."""
+"""Commands in the documentation and in messages exist, with the options, choices and arguments shown."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_commands_in_messages_exist() -> None:
 
 @pytest.mark.parametrize("script", ["install.sh", "uninstall.sh"])
 def test_scripts_name_only_existing_options(script: str) -> None:
-    """Their own help, for when nqr cannot run yet."""
+    """The scripts' own help, for use before nqr can run."""
     text = (ROOT / "scripts" / "install" / script).read_text()
     usage = (
         text.partition("<<EOF\n")[2].partition("\nEOF")[0]
@@ -81,7 +81,7 @@ def test_every_code_block_has_a_language() -> None:
 
 
 def test_every_block_is_run_on_a_host_or_says_why_not() -> None:
-    """tests/hosts/test_documented.py names a block by page and heading, and runs all of it that bears no marker."""
+    """tests/hosts/test_documented.py names a block by page and heading, and runs all of it that has no marker."""
     calls = [node for node in ast.walk(ast.parse(HOST_TEST.read_text())) if isinstance(node, ast.Call)]
     named = {
         (*(ast.literal_eval(argument) for argument in call.args), 1)[:3]
@@ -98,7 +98,7 @@ def test_every_block_is_run_on_a_host_or_says_why_not() -> None:
 
 @pytest.mark.parametrize(("block", "marker"), MARKED, ids=place)
 def test_a_marker_fits_its_block(block: Block, marker: Marker) -> None:
-    """It excludes something, and a test that it names as doing the same exists."""
+    """Each marker excludes something, and the test that it names exists."""
     assert any(line.startswith(marker.command) for line in block.lines)
     assert len(marker.why) > 10
     for file, name in TEST_NAME.findall(marker.why):
@@ -106,7 +106,7 @@ def test_a_marker_fits_its_block(block: Block, marker: Marker) -> None:
 
 
 def test_a_wrong_command_is_found() -> None:
-    """The check itself: each of these was right but for one word."""
+    """Tests of the check: one wrong word each."""
     for line, complete in (
         ("nqr vm craete --name a --image b", True),
         ("nqr vm create --name a --image b --strat", True),

@@ -1,4 +1,4 @@
-"""The texts of errors are found in the source in every form in which the source gives them."""
+"""The search finds an error's texts in every form that the source uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages that come from the program are those that scripts/make_docs.py writes now."""
+"""The generated pages match the present output of scripts/make_docs.py."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_command_has_a_section_with_its_options() -> None:
 
 
 def test_the_page_of_error_codes_has_the_texts_of_the_source() -> None:
-    """A text of the source that was changed, forgotten or invented in the page does not stay that way."""
+    """The page keeps no text that the source changed or does not have, and lacks none that it has."""
     page = (ROOT / "docs" / "reference" / "error-codes.md").read_text()
     cure = "Use an x86_64 machine."
     assert page.count(cure) == 1

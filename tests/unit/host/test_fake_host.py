@@ -1,4 +1,4 @@
-"""What tests rely on when they use the machine in memory."""
+"""Properties of the machine in memory on which tests rely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How image `container-runtime` is made: what apt is asked, what mmdebstrap gets, what lies in the guest."""
+"""The build of image `container-runtime`: queries to apt, input of mmdebstrap, and files in the guest."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_mmdebstrap_gets_that_repository_and_no_other(host: FakeHost) -> None:
 
 @pytest.fixture
 def root(host: FakeHost) -> str:
-    """A Debian as mmdebstrap leaves it, and a kernel package beside it."""
+    """A Debian as mmdebstrap leaves it, with a kernel package beside it."""
     for name in ("usr/bin", "usr/sbin", "usr/local/bin", "usr/lib", "etc/containers", "etc/apt"):
         host.put_directory(f"/s/root/{name}")
     host.put("/s/root/usr/bin/mount", b"")

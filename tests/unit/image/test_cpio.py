@@ -1,4 +1,4 @@
-"""The initramfs archive: what cpio(1) reads back is what was put in."""
+"""The initramfs archive: cpio(1) reads back the same files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages are taken from the cache when they are what apt's index names, downloaded when not, and never trusted unseen."""
+"""Packages come from the cache if they match apt's index, otherwise from a download. nqr verifies each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images are built by root, by path, in a folder into which the service user puts images too."""
+"""Root builds images by path, in a folder that the service user can write to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guest agent is built with what the machine has, checked, and never half in place."""
+"""The build of the guest agent uses the machine's tools, checks the result, and leaves no partial file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which recipe a distribution gets."""
+"""The kernel recipe of each distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict on a host's virtualisation comes from a boot: a marker seen in time, and nothing else, is a yes."""
+"""A test boot decides about a host's virtualization: only a marker in time counts as success."""
 
 from __future__ import annotations
 

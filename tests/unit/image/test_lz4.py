@@ -1,4 +1,4 @@
-"""The LZ4 decoder agrees with the lz4 program and refuses what is broken."""
+"""The LZ4 decoder agrees with the lz4 program and refuses damaged data."""
 
 from __future__ import annotations
 

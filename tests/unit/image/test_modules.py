@@ -1,4 +1,4 @@
-"""Modules come in an order in which the kernel can load them."""
+"""Modules are listed in an order in which the kernel can load them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts that run in the guest are sound shell."""
+"""The scripts for the guest are valid shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ELF kernel comes out of every kind of bzImage that distributions ship, or the failure says what to do."""
+"""nqr extracts an ELF kernel from every kind of bzImage that distributions ship, or its error names the cure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KERNEL = b"\x7fELF" + b"kernel text " * 300_000  # more than is unpacked at once
 
 
 def bzimage(packed: bytes, *, protocol: int = 0x020F) -> bytes:
-    """A file laid out as the boot protocol says, with `packed` and its appended size as payload."""
+    """Return a file with the layout of the boot protocol: `packed` and its appended size as payload."""
     packed += struct.pack("<I", len(KERNEL)) if packed is not KERNEL else b""
     setup = bytearray(512 * 5)
     setup[0x1F1] = 4

@@ -1,4 +1,4 @@
-"""Settings from every source: the usage lines people were promised, who wins, and what is said about mistakes."""
+"""Settings from every source: the documented usage lines, precedence, and messages about mistakes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parsed(words: list[str], verb: str = "plan") -> dict[str, Any]:
-    """The flags of `nqr VERB words` as the command gets them."""
+    """Return the flags of `nqr VERB words` as the command receives them."""
     context = command().commands[verb].make_context("nqr", words)
     return dict(context.params)
 

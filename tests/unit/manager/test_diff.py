@@ -1,4 +1,4 @@
-"""The reconciler's decisions: a table of situations, and properties that hold in every one."""
+"""The reconciler's decisions: a table of situations, and properties that hold in all of them."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_disabled_reconciler_only_records_states(action: Action, expected: Actio
 
 
 def test_reenabled_reconciler_applies_the_policy_to_ended_vms() -> None:
-    """Its row says stopped; what is wanted tells whether it comes back."""
+    """Its row reports it as stopped. The wanted state decides whether it returns."""
     for wanted, after in ((D.running, [Repeat("v1", 3, "start")]), (D.stopped, [])):
         row = vm(state=S.stopped, desired=wanted, generation=3)
         assert diff([row], [HOST], inventory(seen("failed", generation=3)), NOW, {}) == after

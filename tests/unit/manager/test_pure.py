@@ -1,4 +1,4 @@
-"""The parts without a database: scheduling, addresses, liveness, throttling, tickets, settings."""
+"""Parts without a database: scheduling, addresses, liveness, throttling, tickets, settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host says that no other host's VMs may suffer from."""
+"""Reports of one host that must not affect the VMs of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test host takes over of the testing machine's pip configuration."""
+"""The part of the machine's pip configuration that a test host takes over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passwords as /etc/shadow holds them, against what `openssl passwd -6` makes of them."""
+"""Passwords in the form of /etc/shadow, compared with `openssl passwd -6`."""
 
 from __future__ import annotations
 

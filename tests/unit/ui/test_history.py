@@ -1,4 +1,4 @@
-"""What charts are drawn from."""
+"""The data of charts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages make of the manager's answers, before anything is drawn."""
+"""The pages' handling of the manager's answers, before anything is drawn."""
 
 from __future__ import annotations
 

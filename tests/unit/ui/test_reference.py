@@ -1,4 +1,4 @@
-"""The API reference that the web UI shows: all routes, and nothing that is not text."""
+"""The API reference of the web UI: all routes, as text only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probes on machines in memory that were furnished as real ones are, and on the machine the tests run on."""
+"""Probes on machines in memory that look like real ones, and on the machine of the tests."""
 
 from __future__ import annotations
 

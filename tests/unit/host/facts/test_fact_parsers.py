@@ -1,4 +1,4 @@
-"""Parsers against output captured on real machines, and against garbage."""
+"""Parsers with output captured on real machines, and with garbage."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ CAPTURED = [path.read_text() for path in sorted(TABLES.rglob("*")) if path.is_fi
 
 @st.composite
 def damaged(draw: st.DrawFn) -> str:
-    """Captured output with a piece cut out and something else put in."""
+    """Captured output, with one piece replaced."""
     original = draw(st.sampled_from(CAPTURED))
     start = draw(st.integers(0, len(original)))
     end = draw(st.integers(start, min(len(original), start + 50)))

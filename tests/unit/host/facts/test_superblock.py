@@ -1,4 +1,4 @@
-"""Superblocks as the tools of each file system write them, cut to the fields that are read."""
+"""Superblocks by the tools of each file system, cut to the fields that nqr reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which distribution a machine is taken for, one row a release."""
+"""The distribution that nqr detects, one row per release."""
 
 from __future__ import annotations
 

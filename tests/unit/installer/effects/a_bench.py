@@ -1,5 +1,5 @@
-"""`nqr install`, `plan`, `phase run`, `rollback` and `uninstall` from the command line down to a host in memory: everything is
-real but the machine, the proofs, and the plan, which is a few small steps."""
+"""`nqr install`, `plan`, `phase run`, `rollback` and `uninstall` from the command line down to a host in memory. Only three
+parts are replaced: the machine, the proofs, and the plan, which has a few small steps."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Bench:
     err: str = ""
 
     def nqr(self, *words: str, answer: str | None = None) -> int:
-        """Exit code. `answer`: there is a terminal, on which somebody types this."""
+        """Return the exit code. `answer`: input on a terminal; there is none without it."""
         self.host.mutations.clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(session, "at_terminal", lambda: answer is not None)

@@ -1,4 +1,4 @@
-"""A manager in memory behind the client's transport seam, and a clock that a wait can use up at once."""
+"""A manager in memory behind the client's transport seam, and a clock that a wait can exhaust at once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ RESOURCES = {"vms": VM, "templates": TEMPLATE, "volumes": VOLUME, "images": IMAG
 
 @dataclass
 class FakeManager:
-    """`asked`: (method and path with query, body) of every request, in order. `stuck`: nothing that is waited for comes."""
+    """`asked`: method, path with query, and body of every request, in order. `stuck`: no awaited change happens."""
 
     asked: list[tuple[str, Any]] = field(default_factory=list)
     bases: set[str] = field(default_factory=set)

@@ -1,5 +1,5 @@
-"""What an install with given settings would do on a host that is fit for it, as plain text: every step with what it says of
-itself, every line of every file, every finding of preflight. Nothing is run."""
+"""The effect of an install with given settings on a host that meets all needs, as plain text: every step with its
+description, every line of every file, every finding of preflight. Nothing runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ CONFIG = "config.yaml"
 
 
 def observed(flags: Mapping[str, object], environ: Mapping[str, str] | None = None, **facts: Any) -> set[str]:
-    """Of settings by dotted name: `step ID: DESCRIBE`, `PATH: LINE`, `data ID: FIELD=VALUE`, `finding CODE: WHAT`."""
+    """Return, for settings by dotted name, `step ID: DESCRIBE`, `PATH: LINE`, `data ID: FIELD=VALUE` and `finding CODE:
+    WHAT`."""
     found, host = gather(flags=flags, environ=environ or {}), fit(**facts)
     context = context_of(found, host)
     lines: set[str] = set()

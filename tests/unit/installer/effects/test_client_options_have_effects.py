@@ -1,4 +1,4 @@
-"""Every option and argument of every command that asks the manager has a row that names its effect, and has that effect."""
+"""Each option and argument of the commands that query the manager has a row that names its effect, and has that effect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROOFS = ("body", "call", "no_call", "says", "waits")
 
 
 def options(group: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """(command, option or argument) of the real command line."""
+    """Return (command, option or argument) of the real command line."""
     for name, inner in group.commands.items():
         here = f"{path} {name}".strip()
         if hasattr(inner, "commands"):

@@ -1,5 +1,5 @@
-"""The options and arguments of the commands that work on this host and are no flags of a run: a row each, and its proof. With
-the settings, the run flags and the client commands they are the whole command line."""
+"""The options and arguments of the commands that work on this host and are no flags of a run. Each has a row and a proof.
+With the settings, the run flags and the client commands, they make up the whole command line."""
 
 from __future__ import annotations
 

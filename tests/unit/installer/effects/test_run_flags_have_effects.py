@@ -1,5 +1,5 @@
-"""Every flag that says how to run has, for each verb that takes it, a row that names its effect and a proof of it. So has each
-option of the other commands that work on this host."""
+"""Each flag of a run has a row that names its effect, and a proof, for each verb that takes it. So has each option of the
+other commands that work on this host."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def words(verb: str) -> tuple[str, ...]:
 
 
 def ready(it: Bench, verb: str) -> None:
-    """What the verb works on is there."""
+    """Prepare the object of the verb."""
     if verb in REMOVING:
         assert it.nqr("install") == 0 and it.has(FILE)
 

@@ -1,5 +1,5 @@
-"""Every setting of the registry has a row that names its effect, and the plan shows that effect; by flag, by each of its
-variables and by file, and in each verb that accepts it. Where a setting can do nothing, it is refused or that is told."""
+"""Every setting of the registry has a row that names its effect. The plan shows that effect: by flag, by each of its
+variables, by file, and in each verb that accepts it. A setting without effect is refused or reported."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_verbs_with_settings_take_all_of_them() -> None:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
-    """Requests that reach the operations."""
+    """Return the requests that reach the operations."""
     found: list[Request] = []
 
     def operation(request: Request, *_: object) -> Summary:

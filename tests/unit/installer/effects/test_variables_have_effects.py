@@ -1,5 +1,5 @@
-"""Every environment variable that the installer, its client commands and its scripts read is one of a setting, one of a flag, or
-has a row here that names its effect and what proves it."""
+"""Every environment variable of the installer, its client commands and its scripts has an effect. It belongs to a setting or a
+flag, or has a row here with the effect and its proof."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Random plans, random starting hosts, random failures and kills: the promises of the engine.
+"""Random plans, starting hosts, failures and kills prove the promises of the engine.
 
-Invariants: resuming ends like an uninterrupted run; rolling back ends like the beginning; what was there before is
-never removed; a second run changes nothing.
+Invariants: a resumed run ends like an uninterrupted one. A rollback ends like the beginning. The engine never removes
+earlier objects. A second run changes nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAMES = ("one", "two", "three")
 
 
 class PowerLoss(BaseException):
-    """SIGKILL, as a unit test can have it."""
+    """SIGKILL in a unit test."""
 
 
 contents = st.sampled_from(("alpha\n", "beta\n", "gamma\ndelta\n"))
@@ -73,7 +73,7 @@ def state(host: FakeHost) -> object:
 
 
 class Bench:
-    """A host with its journal, as one process after another would find them."""
+    """A host with its journal, as one process after another finds them."""
 
     def __init__(self, host: FakeHost) -> None:
         self.host, self.store = host, MemoryJournalStore()

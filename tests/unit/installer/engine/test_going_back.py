@@ -1,4 +1,4 @@
-"""Going back: services that ran before run again with what they read before; what scripts made goes, others' things stay."""
+"""Going back: earlier services run again with their earlier files. Leftovers of scripts go; objects of others stay."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_rollback_does_not_restart_a_service_that_the_installer_started(bench: B
 
 
 def test_interrupted_removal_does_not_restart_the_service(bench: Bench) -> None:
-    """Killed after its oldest record was reverted: its unit file is gone, and no plan or script may say that it starts."""
+    """Killed after its oldest record was reverted: its unit file is gone, so no plan or script may claim that it starts."""
     bench.begin("first", unit(active=False))
     bench.begin("second", unit(active=True))
     bench.begin("another", undo_unit("systemd", "db.service", enabled=True, active=True))
@@ -160,7 +160,7 @@ def host() -> FakeHost:
 
 
 def ran(host: FakeHost) -> dict[str, object]:
-    """The transaction: packages' scripts at work, and an administrator at the same time."""
+    """Run a transaction: package scripts work while an administrator works too."""
     before = traces.survey(host)
     host.put_directory("/var/log/db")
     host.put("/var/log/db/first.log", "log\n")
@@ -235,7 +235,7 @@ def test_interrupted_write_leaves_no_temporary_file(bench: Bench, undo: Undo, th
 
 
 def test_rollback_removes_packages_after_the_things_that_need_them() -> None:
-    """A bridge that could not be deleted needs ip(8) again, which a package of ours may have brought."""
+    """A bridge that could not be deleted needs ip(8) again, which a package of nqr may contain."""
     bench = Bench()
     bench.host.put_directory("/sys/class/net/fcbr0")
     bench.begin("packages", Undo("packages", {"manager": "apt", "before": [], "manual": [], "config_only": []}))

@@ -1,4 +1,4 @@
-"""The journal on disk when there is no room, no right to write, or no power."""
+"""The journal on disk without space, write permission or power."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nqrust.installer.engine.journal_file import BALLAST, FileJournalStore
 
 
 class Disk:
-    """write(2) to the journal fails once more than `room` bytes are in use; what is unlinked gives room."""
+    """write(2) to the journal fails if more than `room` bytes are in use. An unlinked file frees its bytes."""
 
     def __init__(self, folder: Path, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.room, self.write = folder, room, os.write
@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_made_is_a_coded_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_journal_drops_a_line_whose_fsync_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """It may be on disk or not; a second one with its number would make the journal unreadable."""
+    """It may be on disk or not. A second one with its number would make the journal unreadable."""
     path = tmp_path / "state" / "journal.jsonl"
     journal = Journal(FileJournalStore(str(path)), lambda: 0.0)
     journal.append("run", "r")

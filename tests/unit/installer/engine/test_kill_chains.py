@@ -1,4 +1,4 @@
-"""The kill matrix in memory: random plans, cut again and again before or after any journal record."""
+"""The kill matrix in memory: random plans, killed repeatedly before or after any journal record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Killed(BaseException):
 
 
 class KillingStore(MemoryJournalStore):
-    """Ends the process before or after its n-th append."""
+    """End the process before or after its n-th append."""
 
     before = after = count = 0
 
@@ -170,7 +170,7 @@ def test_interrupt_during_a_proof_rolls_back(
 
 
 class FillingStore(KillingStore):
-    """Lives on the room that is kept for going back from the n-th append on."""
+    """From the n-th append on, only the space reserved for a rollback is free."""
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ def test_full_disk_rolls_the_run_back(made: tuple[FakeHost, Plan], room: int) ->
 
 
 class Surprising(File):
-    """A step with a defect: it raises what nobody foresaw."""
+    """A step with a bug: it raises an unexpected error."""
 
     def apply(self, host: object) -> None:
         super().apply(host)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What is in the way refuses a run before its first change; what is replaced is told."""
+"""A run refuses obstacles before its first change, and reports each object that it replaces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATE = "/var/lib/nqr"
 
 @dataclass(frozen=True)
 class InTheWay:
-    """A conflict as soon as the host has `path`."""
+    """A conflict if the host has `path`."""
 
     kind: ClassVar[str] = "in-the-way"
     path: str

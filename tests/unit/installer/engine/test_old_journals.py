@@ -1,4 +1,4 @@
-"""Journals outlive the program that wrote them: old ones are read for ever, newer ones and damaged ones are refused."""
+"""Journals outlive the program that wrote them. nqr reads old ones forever, and refuses newer and damaged ones."""
 
 from __future__ import annotations
 

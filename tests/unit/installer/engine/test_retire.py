@@ -1,7 +1,8 @@
-"""What a plan no longer asks for goes: random pairs of plans, killed anywhere, failed anywhere.
+"""A run removes what the plan no longer contains: random pairs of plans, with kills and failures anywhere.
 
-Invariants: a re-run ends like a fresh install of the new plan; a run after it changes nothing; a kill at any journal
-record, resumed, ends the same; a failure before everything is done has retired nothing; uninstall ends like the beginning.
+Invariants: a re-run ends like a fresh install of the new plan. A run after it changes nothing. A run that was killed at any
+journal record and resumed ends the same. A failure before the end of the changes has removed nothing. Uninstall ends like
+the beginning.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ contents = st.sampled_from(("alpha\n", "beta\n"))
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """What a path is never differs; whether it is asked for, and with which content, does."""
+    """The kind of a path never differs; its presence in the plan and its content do."""
     chosen = draw(st.lists(st.sampled_from(FILES), unique=True, max_size=6))
     needed = {path.rpartition("/")[0] for path in chosen} | ({"/etc/p"} if any("/q/" in path for path in chosen) else set())
     steps: list[Step] = [Directory(path) for path in FOLDERS if path in needed]
@@ -315,7 +316,7 @@ def test_a_rollback_of_the_run_knows_that_something_was_retired() -> None:
 
 
 def test_a_rollback_after_a_kill_while_retiring_goes_back_to_the_settings_before() -> None:
-    """The run that finished the retiring recorded the new settings once more; they go with the run that made the change."""
+    """The run that completed the removal recorded the new settings again. They belong to the run that made the change."""
     bench = a_bench()
     originals = Originals(bench.host, f"{STATE}/originals")
 

@@ -1,4 +1,4 @@
-"""What a user would notice: every change that an installer can make is told, and nothing else is."""
+"""The fingerprint reports every change that an installer can make, and nothing else."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_configuration_is_never_volatile(path: str) -> None:
 
 
 def test_waiting_once_for_the_network_is_no_change() -> None:
-    """A unit of ours asks for network-online.target, which starts the network manager's service of that name."""
+    """A unit of nqr wants network-online.target, which starts the network manager's service of that name."""
     units = volatile.units()
     assert units.match("NetworkManager-wait-online.service") and not units.match("NetworkManager.service")
 

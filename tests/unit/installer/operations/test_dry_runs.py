@@ -1,4 +1,4 @@
-"""What only looks cannot change anything; and what a dry run of uninstall and rollback tells."""
+"""Commands that only look change nothing. The report of a dry run of uninstall and rollback."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SOURCES = Path(nqrust.installer.__file__).parent
 
 
 class Closed(MemoryJournalStore):
-    """The journal of a site that is only read."""
+    """Return the journal of a read-only site."""
 
     append = ReadOnlyJournalStore.append  # type: ignore[assignment]
     truncate = ReadOnlyJournalStore.truncate  # type: ignore[assignment]
@@ -50,7 +50,7 @@ class Closed(MemoryJournalStore):
 
 @dataclass(frozen=True)
 class Tool:
-    """A step that stands for a package transaction, or (`brings` empty) adopts something."""
+    """A replacement for a package transaction. With an empty `brings` it adopts something."""
 
     id: str
     brings: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Installed:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Installed:
-    """A host with a file, a folder of data, packages and an adopted bridge; `server` is needed by somebody else by now."""
+    """A host with a file, a data folder, packages and an adopted bridge. Another package needs `server` by now."""
     host, store = FakeHost.debian12(), MemoryJournalStore()
     host.put("/etc/edited", "theirs\n")
     steps = (
@@ -232,8 +232,8 @@ def test_only_the_gate_opens_a_site_to_change() -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_changing_operations_require_a_writable_site(module: Any) -> None:
-    """A function that goes back, writes the journal or proves (which boots a VM) takes a ChangingSite, or a Runner that was
-    made of one: mypy then sees to the callers."""
+    """A function that goes back, writes the journal or proves (which boots a VM) takes a ChangingSite, or a Runner made from
+    one. mypy checks the callers."""
     changing = {"roll_back", "discard", "clear", "prove", "forget_state", "remove_tree", "_forget", "_begin"}
     for function in [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.FunctionDef)]:
         inner = {n for f in ast.walk(function) if isinstance(f, ast.FunctionDef) and f is not function for n in ast.walk(f)}

@@ -1,4 +1,4 @@
-"""The gate: what happens under the lock, and that the undo script is current whatever came of the change."""
+"""The gate: work under the lock, and an undo script that is current after every result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PREVIEW = PlanPreview("install", (PhasePreview("config", "Config", (StepPreview(
 
 @dataclass
 class Bench:
-    """`locked`: whether the installer's lock is held now."""
+    """`locked`: whether the installer's lock is held."""
 
     host: FakeHost
     store: MemoryJournalStore
@@ -80,7 +80,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def test_undo_script_is_updated_before_another_run_may_begin(bench: Bench) -> None:
-    """Beyond the lock it could be of the receipt before that run."""
+    """Outside the lock, the receipt could be the one from before that run."""
     assert bench.carry_out(lambda site: bench.install(site, "/etc/a")).outcome == "ok"
     assert bench.written == [True] and "remove_file /etc/a" in bench.script
     assert bench.carry_out(lambda site: bench.install(site, "/etc/a", "/etc/b")).outcome == "ok"

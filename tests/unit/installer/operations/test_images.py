@@ -1,4 +1,4 @@
-"""What status and doctor tell of images that this host could make no VM from."""
+"""Status and doctor report images from which this host cannot make a VM."""
 
 from __future__ import annotations
 

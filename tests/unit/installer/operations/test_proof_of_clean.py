@@ -1,4 +1,4 @@
-"""The fingerprint from before the first change, and what uninstall says about it."""
+"""The fingerprint from before the first change, and uninstall's report about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nqrust.installer.release import bootstrap_record
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
-    """What the host's fingerprint holds; tests change it."""
+    """Content of the host's fingerprint; tests change it."""
     sections: dict[str, dict[str, object]] = {"files": {"/etc/hosts": ["file"]}, "users": {"root": ["0"]}}
     monkeypatch.setattr(fingerprint, "take", lambda host: Fingerprint(1.0, {name: dict(rows) for name, rows in sections.items()}))
     return sections
@@ -62,7 +62,7 @@ def test_uninstall_without_a_kept_fingerprint_claims_nothing(host: FakeHost, see
 
 
 def test_cache_at_another_path_is_no_difference(host: FakeHost, seen: dict[str, dict[str, object]]) -> None:
-    """It was there before the first change, and goes last."""
+    """It existed before the first change, and is removed last."""
     host.put("/srv/moved/bootstrap.json", "{}")
     host.put("/srv/used/bootstrap.json", "{}")
     host.put(bootstrap_record.ELSEWHERE, "made /srv/moved\nused /srv/used\n")

@@ -1,4 +1,4 @@
-"""What is known before the first change is refused then, with exit 3, by a plan as by an install."""
+"""A plan and an install refuse known problems before the first change, with exit code 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nqr rollback` of a run that retired something: what is asked before the settings of before are installed again."""
+"""`nqr rollback` of a run that removed something: the question before it installs the earlier settings again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def site(bench: Retiring) -> ChangingSite:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Retiring:
-    """A host whose last run replaced one thing by another."""
+    """A host whose last run replaced one object by another."""
     made = a_bench()
     made.host.on("dpkg-query", prefix=True, answer="")
     monkeypatch.setattr(gate, "open_to_change", lambda events: site(made))
@@ -65,7 +65,7 @@ def test_reinstating_restores_the_earlier_settings(bench: Retiring) -> None:
 
 
 def test_reinstating_refuses_to_lose_a_vm(bench: Retiring, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A VM was made meanwhile, and hangs at the bridge that would go."""
+    """Somebody created a VM since, on the bridge that would be removed."""
     bench.host.put_directory(f"{NEW.layout.vms_dir}/a")
     monkeypatch.setattr(reinstating, "make_context", lambda *_: pytest.fail("it goes on"))
     before, records = bench.state(), bench.store.data
@@ -78,7 +78,7 @@ def test_reinstating_refuses_to_lose_a_vm(bench: Retiring, monkeypatch: pytest.M
 
 
 def test_former_settings_are_in_the_order_in_which_they_were_last_in_force(bench: Retiring) -> None:
-    """Who looks for what an earlier run has made takes the newest that fits."""
+    """A search for an object of an earlier run returns the newest match."""
     third = settings(network__bridge_name="vmbr3")
     assert site(bench).former_settings == (OLD, NEW)
     run(bench, third, Thing("/etc/third"))

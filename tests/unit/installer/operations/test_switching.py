@@ -1,4 +1,4 @@
-"""What people are told of a run that removed something."""
+"""The report of a run that removed something."""
 
 from __future__ import annotations
 

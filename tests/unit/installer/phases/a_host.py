@@ -1,4 +1,4 @@
-"""A host that is fit for everything, as facts; tests change one thing about it."""
+"""Facts of a host that meets all needs; each test changes one of them."""
 
 from __future__ import annotations
 

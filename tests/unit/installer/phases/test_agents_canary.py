@@ -1,4 +1,4 @@
-"""The canary of a worker node: its address is no VM's, it is known as a canary, and users' VMs are not."""
+"""The canary of a worker node: no VM has its address, and nqr can tell canaries from users' VMs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_agents_canary_on_a_bridged_network_picks_no_address() -> None:
 
 
 class Agent:
-    """What the canary asks of an agent."""
+    """The agent, as far as the canary uses it."""
 
     def __init__(self, *vms: SimpleNamespace) -> None:
         self.vms, self.deleted = list(vms), list[str]()

@@ -1,4 +1,4 @@
-"""Firecracker in the plan: where it was asked for, and where an archive was supplied and nothing speaks against it."""
+"""Firecracker in the plan: on request, or if an archive was supplied and nothing prevents its use."""
 
 from __future__ import annotations
 

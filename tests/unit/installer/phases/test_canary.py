@@ -1,4 +1,4 @@
-"""Canaries of an nqr that was killed are taken away by the next one; those of one that lives, and users' VMs, are not."""
+"""A run removes canaries of a killed nqr. It leaves those of a running one, and users' VMs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def of_a_dead_process() -> str:
 
 @dataclass
 class Manager:
-    """What the canary asks of a manager."""
+    """The manager, as far as the canary uses it."""
 
     vms: list[SimpleNamespace]
     keeps: bool = False

@@ -1,4 +1,4 @@
-"""`--with-container-runtime` is carried out, or refused with its cure before anything is touched; never ignored."""
+"""nqr obeys `--with-container-runtime`, or refuses it with a cure before the first change. It never ignores it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Random pairs of settings through the real planner: which things a change brings, keeps and retires.
+"""Random pairs of settings through the real planner: what a change adds, keeps and removes.
 
-Every step is replaced by one that keeps a ledger on a fake host, under the same id and with the same reason to be kept.
-What a real host makes of it is shown by tests/hosts/test_converge.py.
+Each step is replaced by one that keeps a ledger on a fake host. It has the same id and the same reason to be kept.
+See tests/hosts/test_converge.py for the result on a real host.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ KEPT = ("image:", "pg-role:", "pg-database:", "directory:/srv", "packages:", "py
 
 @dataclass(frozen=True)
 class Recorded:
-    """Stands for a step: its file exists once it was applied, and says with which content."""
+    """Replacement for a step: its file exists after the step was applied, and holds the content."""
 
     id: str
     kind: str
@@ -232,7 +232,7 @@ def test_a_manager_that_was_production_has_no_agent_left() -> None:
 
 
 def test_sudo_rules_of_an_older_version_go() -> None:
-    """Its journal has them; a release that declares no privilege plans none."""
+    """Its journal has them. A release that declares no privilege plans none."""
     here, bare = bench(), RELEASE.model_copy(update={"privileges": ()})
     here.run(ledger(context(Settings(), release=RELEASE.model_copy(update={"privileges": PRIVILEGES}))))
     assert "sudoers:/etc/sudoers.d/nqrust" in things(here)
@@ -259,7 +259,7 @@ def test_another_release_leaves_the_earlier_one_in_its_folder() -> None:
 
 
 def test_change_of_the_machine_retires_nothing() -> None:
-    """A boot without KVM, without modules or under another PID 1 is no wish of anybody."""
+    """A boot without KVM, without modules or under another PID 1 is nobody's choice."""
     here = bench()
     here.run(ledger(context(Settings(nested=True), facts=fit(packages=frozenset({"udev"})))))
     kvm = replace(fit().kvm, present=False, usable=False)

@@ -1,4 +1,4 @@
-"""Facts in, findings out: what refuses, what only warns, and in which mode."""
+"""Facts in, findings out: errors and warnings, in each mode."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_impossible_install_cannot_be_forced(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize("mode", ["production", "dev", "minimal", "manager", "agent"])
 @pytest.mark.parametrize("distro", DISTROS, ids=lambda d: d.id)
 def test_every_distribution_has_every_package_that_an_install_asks_for(distro: Distro, mode: str) -> None:
-    """Those that one may lack have a check of their own (NQR-PRE-032)."""
+    """Optional ones have a check of their own (NQR-PRE-032)."""
     wanted = roles(Context(settings=settings(mode=mode, database={"type": "remote", "host": "d"}, components={"container_runtime": True}),
                            facts=fit(), secrets=SECRETS, files=ReleaseFiles(RELEASE, "/x"), build_roles=("rust",),
                            python=Interpreter("/usr/bin/python3", "3.11", "/usr/bin/python3")))  # fmt: skip

@@ -1,6 +1,6 @@
-"""Every file that an installation writes, as golden files: a change of what lands on a host is seen in review.
+"""Golden files of everything that an installation writes, so that review shows each change on a host.
 
-NQR_UPDATE_GOLDEN=1 writes them anew.
+NQR_UPDATE_GOLDEN=1 writes them again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def rendered(case: str) -> dict[str, str]:
-    """Path on the host (with mode and owner) -> content."""
+    """Return path on the host (with mode and owner) -> content."""
     facts = fit(supervisor="none" if case == "without-systemd" else "systemd")
     context = Context(
         settings=Settings.model_validate(CASES[case]),
@@ -93,7 +93,7 @@ def test_secrets_are_in_files_that_only_their_readers_see() -> None:
 
 
 def test_programs_use_relocated_folders(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The helper by files beside it, the agent by its environment."""
+    """The helper finds the folder by files beside it, the agent by its environment."""
     moved = {"mode": "minimal", "paths": {"install_dir": "/opt/vms", "data_dir": "/data/fc", "image_dir": "/data/images"}}
     monkeypatch.setitem(CASES, "moved", moved)
     found = {path: text.partition("---\n")[2] for path, text in rendered("moved").items()}

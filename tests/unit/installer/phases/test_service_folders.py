@@ -1,4 +1,4 @@
-"""Where root writes by path, the service user can put nothing in its way; a host where it could is put right."""
+"""The service user can put nothing in root's way where root writes by path. nqr corrects a host where it could."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every setting has a row that says what a change of it does on a re-run, and what would lose VMs is refused."""
+"""Every setting has a row for its change on a re-run. nqr refuses changes that would lose VMs."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def listening(port: int, pid: int) -> ListeningPort:
 
 
 def test_port_held_by_the_product_is_not_taken() -> None:
-    """The web UI was switched off by a run that was cut off, so it still runs, and is switched on again."""
+    """An interrupted run switched the web UI off, so it still runs. This run switches it on again."""
     facts, off = fit(ports=(listening(3000, 77),)), settings({"components.ui": False})
     assert run(Settings(), facts, FakeHost.debian12(), Situation(installed=off, known=True, own=frozenset({77}))) == []
     found = run(Settings(), facts, FakeHost.debian12(), Situation(installed=off, known=True))
@@ -194,7 +194,7 @@ def test_an_agent_changes_its_manager_only_without_vms_or_to_one_that_knows_it(
 
 
 class Answers:
-    """A connection to a database: what it says of the token."""
+    """A database connection, with its answer about the token."""
 
     def __init__(self, answer: object) -> None:
         self.answer = answer

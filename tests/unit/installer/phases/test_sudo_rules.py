@@ -1,4 +1,4 @@
-"""What services may do as root: nothing with the bundled release; with a release that declares privileges exactly those."""
+"""The services' rights as root: none with the bundled release; with a release that declares privileges, exactly those."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every usage line that people were promised becomes a plan of all ten phases, with what it asks for in it."""
+"""Every documented usage line becomes a plan of all ten phases that contains its request."""
 
 from __future__ import annotations
 

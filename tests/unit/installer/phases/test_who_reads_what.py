@@ -1,4 +1,4 @@
-"""Who can read what: every file and folder of the configuration and the state, with its owner, group and mode."""
+"""Who can read what: every file and folder of the configuration and the state, with owner, group and mode."""
 
 from __future__ import annotations
 

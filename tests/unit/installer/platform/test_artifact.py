@@ -1,4 +1,4 @@
-"""Files of a release, and the link to the release in use."""
+"""Files of a release, and the link to the current release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrations: copied first where there is something to lose, remembered, and never taken for done."""
+"""Migrations: nqr copies a filled database first, records the migration, and never assumes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that are built while the manager runs are registered with it, and a way back takes them out again."""
+"""nqr registers images that it builds with the running manager. A rollback removes them from it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def manifest(name: str, built: int = 1) -> dict[str, Any]:
 
 
 class Manager:
-    """Rows by name; a scan makes them what is on disk, as the real one does."""
+    """Rows by name. A scan updates them from disk, like the real one."""
 
     def __init__(self, host: FakeHost, *names: str, scan: int = 200) -> None:
         self.host, self.scans, self.busy = host, 0, 0
@@ -159,7 +159,7 @@ def steps(mode: str, form: str = "bundled", only: str | None = None, former: tup
 
 
 def test_images_are_registered_after_services_start_or_by_the_build_phase_alone() -> None:
-    """Before that the manager may be sick, or not yet at its port, where another program would be sent its token."""
+    """Before that the manager may be ill or not yet at its port, and another program would get its token."""
     for only, phase in ((None, "services"), ("build", "build")):
         found = steps("production", only=only)
         asked = [(name, step.names) for name, step in found if isinstance(step, RegisteredImages)]
@@ -168,7 +168,7 @@ def test_images_are_registered_after_services_start_or_by_the_build_phase_alone(
 
 
 def test_single_phase_stops_no_service_that_a_later_phase_restarts() -> None:
-    """Of another bridge's network the whole run makes room; `phase run network` leaves it to that."""
+    """The whole run makes room on another bridge's network; `phase run network` does not."""
     was = Settings.model_validate({"network": {"bridge_name": "vmbr1"}})
     whole, alone = ([step.kind for _, step in steps("production", only=only, former=(was,))] for only in (None, "network"))
     assert "makes-way" in whole and "makes-way" not in alone and "bridge" in alone

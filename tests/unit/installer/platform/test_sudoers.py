@@ -1,4 +1,4 @@
-"""A broken sudoers file can never be left behind."""
+"""nqr never leaves a broken sudoers file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOOD = "nqrust ALL=(root) NOPASSWD: /bin/true\n"
 
 @pytest.fixture
 def host() -> FakeHost:
-    """visudo finds fault with the word BROKEN, in one file or in the whole tree."""
+    """visudo rejects the word BROKEN, in one file or in the whole tree."""
     host = FakeHost.debian12()
 
     def visudo(host: FakeHost, cmd: Command) -> str:

@@ -1,4 +1,4 @@
-"""The VMM is chosen by what booted, and the verdict is remembered only as long as it can stand."""
+"""A test boot chooses the VMM. nqr remembers the verdict only as long as it is valid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nqrust.installer.platform.vmm_verdict import VmmVerdict
 
 
 class Machine(LocalHost):
-    """This machine's files, with the KVM and the programs that a case names."""
+    """Files of this machine, with the KVM and the programs of a case."""
 
     def __init__(self, *, kvm: bool, qemu: bool, kernel: str = "6.1.0") -> None:
         super().__init__()

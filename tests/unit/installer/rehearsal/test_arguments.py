@@ -1,4 +1,4 @@
-"""The install in the clone gets the same flags, and the install's own machinery hears its lines."""
+"""The install in the clone gets the same flags, and the engine of this install receives its lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which file systems of the host go into the clone, and how."""
+"""The host's file systems in the clone, and how they are mounted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rehearsal on a host in memory: what is refused, what comes of what the clone says, and that nothing stays."""
+"""A rehearsal on a host in memory: refusals, the handling of the clone's messages, and no leftovers."""
 
 from __future__ import annotations
 

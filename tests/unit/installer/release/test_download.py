@@ -1,4 +1,4 @@
-"""Downloads against a server that misbehaves the way real ones do."""
+"""Downloads from a server that fails in the ways of real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A release in upstream's form, from a server, through the same sources as the bundled one."""
+"""A release in upstream's form on a server, through the same sources as the bundled one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the four reporters tell of one run."""
+"""The reports of the four reporters about one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Program files, what supervisorctl tells, and the process between supervisord and a service."""
+"""Program files, output of supervisorctl, and the process between supervisord and a service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ S = Supervisord(bin_dir="/v/bin", config="/etc/x/supervisord.conf")
 
 
 def command_of(spec: ServiceSpec) -> tuple[dict[str, str], list[str]]:
-    """The program file as supervisord reads it: options, and argv after its own expansion of `%%`."""
+    """Parse the program file like supervisord. Return its options, and argv after the expansion of `%%`."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";", " #"))
     parser.read_string(S.render(spec))
     options = dict(parser[f"program:{spec.name}"])
@@ -89,7 +89,7 @@ def test_unknown_program_and_dead_supervisord() -> None:
 
 
 def test_restart_happens_once() -> None:
-    """`update` starts anew what its file changed; restarting by hand as well would be a second outage."""
+    """`update` restarts services with changed files. Another restart would be a second outage."""
     for said, acts in (("m: stopped\nm: updated process group\n", []), ("", ["restart"])):
         host = FakeHost.debian12()
         host.on(*S.control, "update", "m", answer=said, changes=True)

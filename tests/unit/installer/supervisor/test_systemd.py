@@ -1,4 +1,4 @@
-"""Unit files and what systemctl tells."""
+"""Unit files and the output of systemctl."""
 
 from __future__ import annotations
 

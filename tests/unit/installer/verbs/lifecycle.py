@@ -1,4 +1,4 @@
-"""What every step is held to: planned, applied, verified, satisfied, and reverted to the machine that was there."""
+"""Requirements for every step: planned, applied, verified, satisfied, and reverted to the earlier machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ORIGINALS = "/var/lib/originals"
 
 
 def planned(host: FakeHost, step: Step) -> tuple[str, ...]:
-    """The diff of a step that has something to do; looking must change nothing."""
+    """Return the diff of a step that has work to do. The inspection must change nothing."""
     host.mutations.clear()
     before = host.state()
     found = step.inspect(host)
@@ -27,7 +27,7 @@ def planned(host: FakeHost, step: Step) -> tuple[str, ...]:
 
 
 def applied(host: FakeHost, step: Step) -> tuple[Prepared, list[Undo]]:
-    """Apply a step as the runner does; afterwards it is satisfied and a second look writes nothing."""
+    """Apply a step like the runner. Afterwards it is satisfied, and a second inspection writes nothing."""
     planned(host, step)
     prepared = step.prepare(host)
     assert host.mutations == [], "prepare changed the machine"
@@ -47,7 +47,7 @@ def reverted(host: FakeHost, records: list[Undo]) -> list[Outcome]:
 
 
 def round_trip(host: FakeHost, step: Step) -> Prepared:
-    """Applied and reverted, the machine is what it was."""
+    """Apply and revert. The machine is the same as before."""
     before = host.state(ignore=(ORIGINALS,))
     prepared, records = applied(host, step)
     reverted(host, records)

@@ -1,4 +1,4 @@
-"""Modules, sysctls, the bridge and the firewall. The machine's answers are captured ones."""
+"""Modules, sysctls, the bridge and the firewall, with captured answers of machines."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_sysctl_round_trips(host: FakeHost) -> None:
 
 @pytest.mark.parametrize("redirects", ["0", "1"])
 def test_what_the_kernel_resets_with_forwarding_is_given_back(host: FakeHost, redirects: str) -> None:
-    """ufw(8) refuses redirects on every host that it guards; turning forwarding off again would accept them."""
+    """ufw(8) refuses redirects on its hosts. If nqr turned forwarding off again, the kernel would accept them."""
     forward, others = "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/conf/all/accept_redirects"
 
     def tee(host: FakeHost, cmd: Command) -> None:
@@ -119,7 +119,7 @@ def put_link(host: FakeHost, name: str, *, bridge: bool, up: bool, alias: str = 
 
 @pytest.fixture
 def net(host: FakeHost) -> FakeHost:
-    """ip(8) in memory: links, their alias, addresses and flags."""
+    """ip(8) in memory: links with alias, addresses and flags."""
     host.put_directory("/sys/class/net")
     put_link(host, "eth0", bridge=False, up=True, address="192.168.1.5/24")
 
@@ -212,7 +212,7 @@ SPEC = vm_network("fcbr0", "10.0.0.0/24", "10.0.0.1", tcp_ports=(19091,))
 
 
 class Tables:
-    """iptables(8) in memory: append, check, delete, restore, list as the real one prints."""
+    """iptables(8) in memory: append, check, delete, restore, and list in the real form."""
 
     def __init__(self, host: FakeHost) -> None:
         self.host = host
@@ -299,7 +299,7 @@ def test_drift_is_found_and_repaired(host: FakeHost, damage: str) -> None:
 
 
 def test_rules_that_something_else_wrote_at_the_same_moment_are_put_right(host: FakeHost) -> None:
-    """After a reboot without systemd: the boot script and the installer both insert the jump."""
+    """After a reboot without systemd, the boot script and the installer both insert the jump."""
     Tables(host)
     step = IptablesRules(SPEC)
     step.apply(host)

@@ -21,7 +21,7 @@ from nqrust.installer.verbs.packages import traces
 
 @pytest.fixture
 def host() -> FakeHost:
-    """Answers shadow-utils as they do."""
+    """Answer like shadow-utils."""
     host = FakeHost.debian12()
 
     def useradd(host: FakeHost, cmd: Command) -> None:
@@ -46,7 +46,7 @@ def host() -> FakeHost:
             host.users[user.name] = dataclasses.replace(user, gid=host.groups[cmd.argv[2]].gid, home=cmd.argv[4])
 
     def userdel(host: FakeHost, cmd: Command) -> None:
-        """With USERGROUPS_ENAB, as distributions have it."""
+        """With USERGROUPS_ENAB, like distributions."""
         user = host.users.pop(cmd.argv[-1])
         group = host.groups.get(user.name)
         if group is not None and group.gid == user.gid and not group.members:

@@ -204,7 +204,7 @@ def test_block_replaces_its_older_version(host: FakeHost) -> None:
 
 @pytest.mark.parametrize("at_top", [False, True])
 def test_a_block_that_was_changed_gets_its_earlier_text_again(host: FakeHost, at_top: bool) -> None:
-    """At the place where it stands, whatever was written around it meanwhile."""
+    """At its present place, even if somebody wrote around it since."""
     host.put("/etc/shared", "a=1\n")
     _, first = applied(host, Block("/etc/shared", "test", ("b=2", r"c='\n'"), at_top=at_top))
     earlier = host.read_text("/etc/shared").replace("# END nqrust-microvm test\n", " # END nqrust-microvm test \n") + "d=4\n"

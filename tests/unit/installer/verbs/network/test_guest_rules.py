@@ -1,4 +1,4 @@
-"""The rules that keep guests from the host: for IPv6 too, bounded where the kernel can, and over those of the former version."""
+"""The rules that keep guests from the host: also for IPv6, with limits if the kernel supports them, and after an upgrade."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FORMER = FirewallSpec(
 
 
 class Both(Strict):
-    """ip6tables(8) too, with tables of its own."""
+    """Provide ip6tables(8) too, with its own tables."""
 
     def __init__(self, host: FakeHost) -> None:
         super().__init__(host)

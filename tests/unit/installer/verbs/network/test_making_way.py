@@ -1,5 +1,5 @@
-"""What changes hands in a re-run: ports between services, a subnet between bridges, rules between networks. Each goes back
-exactly if the run fails."""
+"""A re-run moves ports between services, a subnet between bridges, and rules between networks. A failed run reverts each
+exactly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ALIAS = "nqrust-microvm"
 
 @pytest.fixture
 def net() -> FakeHost:
-    """ip(8) in memory: bridges with their alias and addresses."""
+    """ip(8) in memory: bridges with alias and addresses."""
     host = FakeHost.debian12()
     host.on("tee", prefix=True, changes=True, answer=lambda h, c: h.put(c.argv[1], c.input))
     put_link(host, "fcbr0", bridge=True, up=True, alias=ALIAS, address="10.0.0.1/24")
@@ -117,7 +117,7 @@ MOVED = vm_network("vmbr1", "10.9.0.0/24", "10.9.0.1")
 
 
 class Strict(Tables):
-    """As the real one, `-C` and `-D` of a rule that is not there, and `-S` of a chain, have exit code 1."""
+    """Exit with 1 like the real one for `-C` and `-D` of a missing rule, and for `-S` of a missing chain."""
 
     def __init__(self, host: FakeHost) -> None:
         super().__init__(host)

@@ -1,4 +1,4 @@
-"""NetworkManager is kept off the links of VMs."""
+"""nqr keeps NetworkManager off the links of VMs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATES = {True: "10 (unmanaged)", False: "100 (connected (externally))"}
 
 
 def nmcli(host: FakeHost, *, reads: bool) -> None:
-    """nmcli(1) with its daemon, which finds a bridge unmanaged once it has read the configuration."""
+    """nmcli(1) with its daemon, which leaves a bridge alone after it has read the configuration."""
     host.put_directory(FOLDER)
     host.put("/usr/bin/nmcli", "", mode=0o755)
     host.put("/sys/class/net/fcbr0/flags", "0x1003\n")

@@ -1,4 +1,4 @@
-"""A package manager is its own parts and a line in the registry: nothing else of the installer has to know it."""
+"""A package manager is its own parts and a line in the registry. No other code of the installer knows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was there before a transaction outlives the purge of its packages."""
+"""Objects from before a transaction survive the purge of its packages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Cut(Exception):
 
 
 class Bench:
-    """A host where a package of ours, `locales`, removes what others wrote when it is purged."""
+    """A host where the purge of `locales`, a package of nqr, removes files of others."""
 
     def __init__(self) -> None:
         self.host = FakeHost.debian12()

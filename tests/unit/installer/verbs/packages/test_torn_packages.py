@@ -1,4 +1,4 @@
-"""Going back from a package transaction that was cut off in the middle of unpacking."""
+"""Going back from a package transaction that was killed while it unpacked."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_half_unpacked_package_does_not_stop_the_rollback() -> None:
 
 @pytest.mark.parametrize("refusals", [0, 3, 1000])
 def test_repair_waits_for_the_dpkg_lock(refusals: int) -> None:
-    """dpkg(1) ends with 2 at once; apt-get, which is told to wait for the lock, would then meet what is half configured."""
+    """dpkg(1) exits with 2 at once. apt-get waits for the lock and then meets half-configured packages."""
     host, said = FakeHost.debian12(), "dpkg: error: dpkg frontend lock was locked by unattended-upgr with pid 700\n"
     left = [refusals]
 
@@ -172,8 +172,8 @@ def test_configuration_of_packages_removed_before_install_stays() -> None:
 
 
 def test_files_made_while_a_transaction_is_completed_are_removed() -> None:
-    """netbase's postinst writes /etc/hosts. Killed before it, the transaction is ended by the way back: what that makes
-    must be seen, and not made when all has been looked at."""
+    """netbase's postinst writes /etc/hosts. If the transaction is killed before that, the rollback completes it. nqr must
+    see the new file, so the file must not appear after the survey."""
     host = FakeHost.debian12()
     originals = Originals(host, "/var/lib/nqrust-microvm/originals")
     host.put("/etc/passwd", "root:x:0:0::/root:/bin/bash\n")

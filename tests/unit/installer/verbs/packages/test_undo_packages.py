@@ -1,4 +1,4 @@
-"""Which packages go when a transaction is taken back, with a package manager of a few names."""
+"""The packages that a rollback of a transaction removes, with a small package manager."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEEDS = {"server": {"library"}, "client": {"library"}, "theirs": {"server"}}
 
 
 class Few:
-    """Installed packages; `drags`: what would go with which, for whatever reason."""
+    """Installed packages. `drags`: the packages that a removal takes along, for any reason."""
 
     def __init__(self, installed: set[str], drags: dict[str, str]) -> None:
         self.installed, self.drags = installed, drags
@@ -83,7 +83,7 @@ def test_undo_removes_nothing_when_an_unexplained_package_would_go(monkeypatch: 
     ids=["empty", "system tables", "a database", "a table in the database postgres"],
 )
 def test_uninstall_keeps_a_postgresql_with_data_of_others(monkeypatch: pytest.MonkeyPatch, files: list[str], stays: bool) -> None:
-    """Purging Debian's postgresql-common drops every cluster."""
+    """A purge of Debian's postgresql-common drops every cluster."""
     few = Few({"base", "server", "client", "library", "postgresql-15"}, {})
     monkeypatch.setitem(MANAGERS, "few", third(few.remover()))
     host = FakeHost.debian12()
@@ -101,7 +101,7 @@ def test_uninstall_keeps_a_postgresql_with_data_of_others(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("when", ["after the packages", "before the packages"])
 def test_the_server_of_a_cluster_with_data_of_others_stays_with_what_it_needs(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
-    """On RHEL. rpm leaves the data, and nobody could read it. Data from before is then as it was before."""
+    """On RHEL, rpm leaves the data, but nothing could read it. Data from before then stays the same."""
     host, data = FakeHost.debian12(), "/var/lib/pgsql/data"
     context = UndoContext(host, Originals(host, "/var/lib/nqrust-microvm/originals"))
     if when == "before the packages":
@@ -155,7 +155,7 @@ def test_undo_removes_files_of_an_interrupted_transaction_except_earlier_ones(mo
 
 
 def test_resumed_transaction_is_undone_by_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed when “server” was unpacked and “library”, which it needs, was not; the next run brought that."""
+    """Killed after “server” was unpacked, but not “library”, which it needs. The next run brought that."""
     few = Few({"base", "server", "library"}, {"library": "server"})
     monkeypatch.setitem(MANAGERS, "few", third(few.remover()))
     host = FakeHost.debian12()

@@ -1,4 +1,4 @@
-"""RPMs: who needs what, what rpm left half unpacked, and the configuration that it moved aside. Output as rpm 4.18 prints it."""
+"""RPMs: dependencies, half-unpacked packages, and configuration that rpm moved aside. The output is rpm 4.18's."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_unrecorded_rpm_files_are_found_in_the_archive(host: FakeHost) -> None:
 
 @pytest.fixture
 def aside(host: FakeHost) -> dict[str, Any]:
-    """Both files were there before; the package moved one aside and laid its own beside the other."""
+    """Both files were there before. The package moved one aside and put its own beside the other."""
     host.put_directory("/etc/server")
     host.put("/etc/server/plain", "shipped\n")
     host.put("/etc/server/plain.rpmorig", "mine\n", mode=0o640)

@@ -1,4 +1,4 @@
-"""A psql that says what a test wants and never sees a password in argv."""
+"""A psql with scripted answers that never sees a password in argv."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOGIN = Connection("127.0.0.1", 5432, "nexus", "nexus", PASSWORD)
 
 
 def psql(host: FakeHost, answer: Callable[[str], str]) -> list[str]:
-    """Answers SQL; gives the statements that came, in order."""
+    """Answer SQL. Keep the statements in order."""
     said: list[str] = []
 
     def reply(host: FakeHost, cmd: Command) -> str:

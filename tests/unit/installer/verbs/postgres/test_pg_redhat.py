@@ -1,4 +1,5 @@
-"""The one cluster of Red Hat's packages: made by initdb, cut off anywhere, taken back whole, and never another's."""
+"""The one cluster of Red Hat's packages: initdb makes it, a kill can interrupt it anywhere, nqr removes it whole, and never
+another one."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def host() -> FakeHost:
-    """PostgreSQL's packages, and no cluster yet: their folder is there and empty."""
+    """PostgreSQL's packages without a cluster: their folder exists and is empty."""
     host = FakeHost.debian12()
     host.add_user("postgres", 26)
     for path, mode in (("/var/lib/pgsql", 0o700), (REDHAT_DATA, 0o755)):
@@ -134,7 +135,7 @@ def test_created_data_folder_is_removed(host: FakeHost) -> None:
     "theirs", ["base/16390/1259", "base/5/16384_fsm", "pg_tblspc/16385"], ids=["a database", "a table", "a tablespace"]
 )
 def test_cluster_with_foreign_data_stays_and_keeps_running(host: FakeHost, folder: str, theirs: str) -> None:
-    """`nqr uninstall --drop-database` removed it, with all that administrators had put there."""
+    """`nqr uninstall --drop-database` removed it, with everything that administrators had put there."""
     if folder == "was not there":
         host.rmdir(REDHAT_DATA)
     bench = Bench(host)

@@ -1,4 +1,4 @@
-"""PostgreSQL: which cluster, role, database, login, remote check, migration. psql's answers are scripted."""
+"""PostgreSQL: cluster, role, database, login, remote check and migration. psql's answers are scripted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def cluster(version: int = 15, port: int = 5432, online: bool = True, name: str 
 
 @pytest.fixture
 def host() -> FakeHost:
-    """A Debian with cluster 15/main that runs."""
+    """A Debian with a running cluster 15/main."""
     host = FakeHost.debian12()
     host.add_user("postgres", 105)
     host.put(

@@ -1,4 +1,4 @@
-"""Dropping role and database: from a server that runs, without a server from a cluster that does not, never in vain."""
+"""Dropping role and database: from a running server, or without a server from a stopped cluster."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_undo_queries_a_running_cluster(cluster: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("cluster", [RECORD, OLD])
 def test_a_cluster_that_does_not_run_needs_no_server(cluster: dict[str, Any]) -> None:
-    """As after an uninstall that kept the database without an init system, or where an administrator has stopped it."""
+    """An uninstall kept the database without an init system, or an administrator stopped the cluster."""
     host = debian(online=False)
     host.put(f"{DATA}/postmaster.pid", "700\n")  # of a server that was killed
     assert database(host, cluster) == Reverted()

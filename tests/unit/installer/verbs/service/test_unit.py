@@ -1,4 +1,4 @@
-"""Services: started, restarted exactly when what they read has changed, and waited for."""
+"""Services: nqr starts them, restarts them only if their files changed, and waits for them."""
 
 from __future__ import annotations
 
