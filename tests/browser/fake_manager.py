@@ -148,7 +148,7 @@ async def ticket(name: str) -> vms.ConsoleTicket:
 
 
 SHELL = """printf '\\n%s login: ' "$0"; read who; exec /bin/sh -i"""
-"""What the console of every VM leads to: a shell on a terminal, through the agent's own code."""
+"""The console of every VM: a shell on a terminal, through the agent's own code."""
 
 
 @app.websocket("/v1/vms/{name}/console")

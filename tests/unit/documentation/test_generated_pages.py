@@ -51,7 +51,7 @@ UNWORDED = {
     "NQR-API-199": "an answer of something that is not the manager",
     "NQR-PRE-002": "description and cure come from the table of distributions",
 }
-"""Codes whose texts are made while the program runs."""
+"""Codes whose texts the program makes while it runs."""
 
 
 def test_the_page_is_compared_with_the_source_for_every_other_code() -> None:

@@ -38,7 +38,7 @@ from nqrust.installer.verbs.file.file import File
 
 TREE = app.command()
 FILE, DATA, DATABASE, PACKAGES = "/etc/of-nqr", "/srv/data-of-nqr", "/srv/database-of-nqr", "/srv/packages-of-nqr"
-"""What the plan makes; the folders stand for what uninstall keeps."""
+"""Paths that the plan creates. The folders stand for data that uninstall keeps."""
 
 
 class Unwritable(MemoryJournalStore):

@@ -166,7 +166,7 @@ def bare(number: int) -> set[str]:
 
 
 RESTATED = {("components.ui", "minimal"), ("components.ui", "agent")}
-"""--no-ui in a mode without one says only what is so."""
+"""--no-ui changes nothing in a mode without a web UI."""
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in ("mode", "release.public_key")])

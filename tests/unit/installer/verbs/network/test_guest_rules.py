@@ -45,7 +45,7 @@ FORMER = FirewallSpec(
     ),
     NOW.others,
 )
-"""The form of what version 0.1.0 of the first rules left on hosts."""
+"""Rules that version 0.1.0 left on hosts."""
 
 
 class Both(Strict):
