@@ -43,8 +43,10 @@ class NotAuthenticated(ManagerError):
     status, code, title = 401, "NQR-API-101", "not authenticated"
     cure = "Send a bearer token, or a username and password."
 
-    def __init__(self, detail: str = "This request needs valid credentials.") -> None:
-        super().__init__(detail)
+    def __init__(
+        self, detail: str = "This request needs valid credentials.", *, cure: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(detail, cure=cure, code=code)
         # A browser prompts for username and password when it sees Basic (RFC 7617); programs use Bearer (RFC 6750).
         self.headers = {"WWW-Authenticate": 'Basic realm="nqrust", charset="UTF-8"'}
 

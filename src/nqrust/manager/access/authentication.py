@@ -32,6 +32,7 @@ from nqrust.manager.store.tables import Host, JoinToken, Token, User
 TOKEN_USER = "token"
 """User name for a browser's prompt, with an API token as the password."""
 SESSION_TTL = timedelta(hours=12)
+_NEW_TOKEN = "Sign in again, or create a new token in the web UI under “Users and tokens”."
 _USED_RESOLUTION = timedelta(minutes=1)
 _BASIC_CACHE_SECONDS = 60.0
 _NOBODY = hash_password("nobody has this password", salt=b"\0" * 16)
@@ -89,7 +90,7 @@ async def _bearer(core: Core, token: str) -> Principal:
         row = await session.scalar(select(Token).where(Token.sha256 == digest))
         if row is not None:
             if row.expires_at is not None and row.expires_at <= now():
-                raise NotAuthenticated("This token has expired.")
+                raise NotAuthenticated("This token has expired.", cure=_NEW_TOKEN)
             if row.last_used_at is None or now() - row.last_used_at > _USED_RESOLUTION:
                 row.last_used_at = now()
             if row.kind == "session":
@@ -101,7 +102,7 @@ async def _bearer(core: Core, token: str) -> Principal:
         join = (await session.execute(select(JoinToken.id, JoinToken.name).where(JoinToken.sha256 == digest))).first()
         if join is not None:
             return Principal("join", f"join-token:{join.name or join.id}", join_id=join.id)
-    raise NotAuthenticated("The manager does not know this token.")
+    raise NotAuthenticated("The manager does not know this token.", cure=_NEW_TOKEN)
 
 
 async def still_may(core: Core, principal: Principal, role: Role) -> bool:

@@ -106,7 +106,7 @@ class Gate:
             if ticket:
                 found = self._core.tickets.redeem(ticket)
                 if found is None or not await still_may(self._core, found[1], Role.operator):
-                    raise NotAuthenticated("This ticket is not valid or already used.")
+                    raise NotAuthenticated("This ticket is not valid or already used.", cure="Open the console again.")
                 state["ticket_vm"], state["principal"] = found
             else:
                 state["principal"] = await authenticate(self._core, headers.get("authorization"), state["source"])

@@ -63,7 +63,9 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
             if principal.kind == "agent":
                 host = await session.get(Host, principal.host_id, with_for_update=_LOCK)
                 if host is None:
-                    raise NotAuthenticated("The manager does not know this host any more.")
+                    raise NotAuthenticated(
+                        "The manager does not know this host any more.", cure="Join again with a token from `nqr host token`."
+                    )
                 _note_return(session, host, wanted.boot_id)
                 _describe(host, wanted)
                 return HostRegistered(host_id=host.id, heartbeat_seconds=HEARTBEAT_SECONDS)
@@ -121,9 +123,8 @@ def _check_join(join: JoinToken | None, host: Host | None, same_machine: bool) -
 
 
 def _join_refused(detail: str) -> NotAuthenticated:
-    error = NotAuthenticated(detail)
-    error.code, error.cure = "NQR-API-114", "Create a new token with `nqr host token` on the manager's machine."
-    return error
+    cure = "Create a new token with `nqr host token` on the manager's machine."
+    return NotAuthenticated(detail, cure=cure, code="NQR-API-114")
 
 
 def _check_name(name: str) -> None:

@@ -26,7 +26,7 @@ _KEPT_FREE = 1024**3
 async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
     """Return the image.json at `url` if its sha256 (hex) matches; raises ImageError. `local`: see `outgoing`."""
     if not url.lower().startswith(("http://", "https://")):
-        raise ImageError(f"{url} is neither http:// nor https://.")
+        raise ImageError(f"{url} is neither http:// nor https://.", cure="Give the address of an image.json.")
     content = b""
     try:
         async with (
@@ -34,15 +34,20 @@ async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
             http.stream("GET", url) as answer,
         ):
             if answer.status_code != 200:
-                raise ImageError(f"{url} answers {answer.status_code}.")
+                raise ImageError(f"{url} answers {answer.status_code}.", cure="Check the address and its server.")
             async for chunk in answer.aiter_bytes():
                 content += chunk
                 if len(content) > _MANIFEST_LIMIT:
-                    raise ImageError(f"{url} is too large for an {MANIFEST}.")
+                    raise ImageError(f"{url} is too large for an {MANIFEST}.", cure="Give the address of an image.json.")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ImageError(f"{url} cannot be fetched: {error or type(error).__name__}.") from error
+        raise ImageError(
+            f"{url} cannot be fetched: {error or type(error).__name__}.",
+            cure="Check the address, and the network and proxy of the manager's host.",
+        ) from error
     if hashlib.sha256(content).hexdigest() != sha256.lower():
-        raise ImageError(f"{url} does not match the given sha256.")
+        raise ImageError(
+            f"{url} does not match the given sha256.", cure="Compare address and digest with those of the publisher."
+        )
     return folder.parse_manifest(content, url)
 
 

@@ -141,7 +141,9 @@ def remove_staging(root: str) -> None:
 def resolve_allowed(path: str, roots: list[str]) -> str:
     """Return `path` with every link resolved, if that is below one of `roots`. Raises ImageError."""
     if not os.path.isabs(path) or "\0" in path:
-        raise ImageError(f"{path!r} is not an absolute path.", code="NQR-IMG-111")
+        raise ImageError(
+            f"{path!r} is not an absolute path.", cure="Give the absolute path of the image's folder.", code="NQR-IMG-111"
+        )
     real = os.path.realpath(path)
     for root in roots:
         if real.startswith(os.path.realpath(root).rstrip("/") + "/"):

@@ -66,7 +66,7 @@ async def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
-        raise ImageError(f"{host} cannot be resolved: {error}.") from error
+        raise ImageError(f"{host} cannot be resolved: {error}.", cure="Check the name, and DNS on the manager's host.") from error
     return [ip_address(entry[4][0]) for entry in found]
 
 

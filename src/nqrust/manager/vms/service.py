@@ -111,7 +111,11 @@ async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: st
     if image is None:
         raise NotFound(f"There is no image {wanted.image}.", cure="`nqr image ls` shows the images.")
     if image.state != "ready":
-        raise Invalid(f"Image {image.name} is {image.state}: {image.error or 'not usable now'}.", code="NQR-IMG-112")
+        raise Invalid(
+            f"Image {image.name} is {image.state}: {image.error or 'not usable now'}.",
+            cure="Build or add the image again.",
+            code="NQR-IMG-112",
+        )
     manifest = ImageManifest.model_validate(image.manifest)
     if wanted.memory_mib < manifest.min_memory_mib:
         raise Invalid(f"Image {image.name} needs at least {manifest.min_memory_mib} MiB of memory.")
