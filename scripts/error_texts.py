@@ -214,8 +214,10 @@ class Source:
     def _entries(
         self, codes: list[str], what: ast.expr | None, cure: ast.expr | None, scope: Scope
     ) -> Iterator[tuple[str, Entry]]:
-        whats, cures = ([text if _worded(text) else None for text in self.texts(node, scope)] or [None] for node in (what, cure))
-        pairs = zip(whats, cures, strict=True) if len(whats) == len(cures) else product(whats, cures)
+        descriptions, cures = (
+            [text if _worded(text) else None for text in self.texts(node, scope)] or [None] for node in (what, cure)
+        )
+        pairs = zip(descriptions, cures, strict=True) if len(descriptions) == len(cures) else product(descriptions, cures)
         yield from ((code, Entry(*pair)) for pair in list(pairs) for code in codes)
 
     def _codes(self, node: ast.expr, scope: Scope) -> list[str]:
