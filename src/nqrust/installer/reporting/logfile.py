@@ -1,13 +1,15 @@
 """The log of a run: every event and the program's own log records (the commands it ran), as lines with UTC times.
 
 The first change or failure creates the file. A run that found everything in place, or that was refused before any change,
-leaves no file or log folder.
+leaves no file or log folder. The newest logs are kept, and older ones are deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
 import shlex
 from datetime import datetime, timezone
 from typing import TextIO
@@ -29,6 +31,9 @@ from nqrust.installer.engine.events import (
 )
 
 _BUFFER_LINES = 20_000
+KEPT = 50
+"""Logs of runs that stay, this run's included."""
+_OURS = re.compile(r"(\d{8}T\d{6}Z)(?:-(\d+))?\.log")
 
 
 def utc_now() -> datetime:
@@ -108,6 +113,7 @@ class LogFileReporter(logging.Handler):
             self._broken = True  # a full or read-only /var/log must not stop the run
             return
         self.opened = True
+        delete_old_logs(os.path.dirname(self.path))
         waiting, self._waiting = self._waiting, []
         for line in waiting:
             self._put(line)
@@ -128,6 +134,16 @@ class LogFileReporter(logging.Handler):
             self._file.flush()
         except (OSError, ValueError):
             self._broken = True
+
+
+def delete_old_logs(directory: str) -> None:
+    """Delete all but the newest logs of runs. Files with other names stay. Raises nothing."""
+    found = []
+    with contextlib.suppress(OSError):
+        found = [(match[1], int(match[2] or 1), name) for name in os.listdir(directory) if (match := _OURS.fullmatch(name))]
+    for _, _, name in sorted(found, reverse=True)[KEPT:]:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{directory}/{name}")
 
 
 _SEVERITIES = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

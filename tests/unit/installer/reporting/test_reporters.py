@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.places import ROOT
 
 from nqrust.cli.__main__ import _settle
 from nqrust.host.port import command
@@ -31,7 +32,7 @@ from nqrust.installer.engine.events import (
 from nqrust.installer.reporting import wording
 from nqrust.installer.reporting.display import Display
 from nqrust.installer.reporting.jsonl import JsonLinesReporter
-from nqrust.installer.reporting.logfile import LogFileReporter, log_command
+from nqrust.installer.reporting.logfile import KEPT, LogFileReporter, log_command
 from nqrust.installer.reporting.plain import PlainReporter
 from nqrust.installer.reporting.terminal import TerminalReporter
 from nqrust.installer.request import PhaseSummary, Summary
@@ -176,6 +177,20 @@ def test_the_log_holds_what_came_before_the_first_change_too(tmp_path: Path) -> 
         assert part in text
     assert "hidden-value" not in text
     assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z ", line) for line in text.splitlines())
+
+
+def test_only_the_newest_logs_of_runs_stay(tmp_path: Path) -> None:
+    old = [tmp_path / f"20240101T00{minute:02}00Z.log" for minute in range(60)]
+    second, other = tmp_path / "20240101T005900Z-2.log", tmp_path / "notes.log"
+    for path in (*old, second, other):
+        path.write_text("")
+    log = LogFileReporter(str(tmp_path))
+    for event in RUN:
+        log.emit(event)
+    log.detach()
+    assert sorted(tmp_path.iterdir()) == sorted([Path(log.path), other, second, *old[-(KEPT - 2) :]])
+    page = (ROOT / "docs" / "operate" / "monitoring.md").read_text()
+    assert f"{KEPT} files in `/var/log/nqrust-install`" in page
 
 
 def test_a_log_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) -> None:
