@@ -107,8 +107,8 @@ async def housekeeping(core: Core) -> None:
         try:
             await auth.forget_expired(core)
             async with core.db.transaction() as session:
-                await events.prune(session)
-                await operations.prune(session)
+                await events.prune(session, core.settings.events_days, core.settings.audit_days)
+                await operations.prune(session, core.settings.operations_days)
                 await tombstones.prune(session)
         except DatabaseAway:
             pass

@@ -13,9 +13,6 @@ from nqrust.manager import metrics
 from nqrust.manager.clock import now
 from nqrust.manager.store.tables import Audit, Event, Host, Vm
 
-KEPT = timedelta(days=30)
-AUDIT_KEPT = timedelta(days=365)
-
 
 def name_of(actor: str) -> str:
     """Return an actor's name for people: `token:nqr-cli` becomes `nqr-cli`. The audit log keeps the kind."""
@@ -68,7 +65,7 @@ async def audit_entries(session: AsyncSession, limit: int) -> list[api.AuditEntr
     return [api.AuditEntry.model_validate(row, from_attributes=True) for row in rows]
 
 
-async def prune(session: AsyncSession) -> None:
-    """Delete events past their retention."""
-    await session.execute(delete(Event).where(Event.at < now() - KEPT))
-    await session.execute(delete(Audit).where(Audit.at < now() - AUDIT_KEPT))
+async def prune(session: AsyncSession, days: int, audit_days: int) -> None:
+    """Delete events older than `days`, and audit entries older than `audit_days`."""
+    await session.execute(delete(Event).where(Event.at < now() - timedelta(days=days)))
+    await session.execute(delete(Audit).where(Audit.at < now() - timedelta(days=audit_days)))

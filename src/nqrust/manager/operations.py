@@ -39,8 +39,6 @@ _WHILE = {
     "delete": VmState.deleting,
 }
 OPEN = ("pending", "running")
-KEPT = timedelta(days=30)
-"""How long a finished operation stays."""
 
 
 async def enqueue(
@@ -90,9 +88,9 @@ async def close_all(session: AsyncSession, vm_id: str) -> None:
     )
 
 
-async def prune(session: AsyncSession) -> None:
-    """Delete finished operations past their retention. Open operations stay, even old ones."""
-    past = func.coalesce(Operation.finished_at, Operation.created_at) < now() - KEPT
+async def prune(session: AsyncSession, days: int) -> None:
+    """Delete operations that finished more than `days` ago. Open operations stay, even old ones."""
+    past = func.coalesce(Operation.finished_at, Operation.created_at) < now() - timedelta(days=days)
     await session.execute(delete(Operation).where(Operation.state.not_in(OPEN), past))
 
 

@@ -18,7 +18,7 @@ _FALSE = {"0", "false", "no", "off", ""}
 class Settings:
     """`database_url`: postgresql://user:password@host:port/name. `vcpu_overcommit`: vCPUs per physical CPU.
 
-    `disk_overcommit`: promised disk per disk, less a reserve.
+    `disk_overcommit`: promised disk per disk, less a reserve. `events_days`, `audit_days`, `operations_days`: retention.
     """
 
     database_url: Secret
@@ -33,6 +33,9 @@ class Settings:
     bootstrap_file: str | None = None
     vcpu_overcommit: float = 8.0
     disk_overcommit: float = 1.0
+    events_days: int = 30
+    audit_days: int = 365
+    operations_days: int = 30
     memory_headroom_mib: int = 64
     log_level: str = "INFO"
     database_wait_seconds: float = 120.0
@@ -61,6 +64,9 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         bootstrap_file=env.get("MANAGER_BOOTSTRAP_FILE"),
         vcpu_overcommit=_number(env, "MANAGER_VCPU_OVERCOMMIT", 8.0),
         disk_overcommit=_number(env, "MANAGER_DISK_OVERCOMMIT", 1.0),
+        events_days=_days(env, "MANAGER_EVENTS_DAYS", 30),
+        audit_days=_days(env, "MANAGER_AUDIT_DAYS", 365),
+        operations_days=_days(env, "MANAGER_OPERATIONS_DAYS", 30),
         memory_headroom_mib=int(_number(env, "MANAGER_MEMORY_HEADROOM_MIB", 64)),
         log_level=_level(env.get("MANAGER_LOG_LEVEL", "info")),
         database_wait_seconds=_number(env, "MANAGER_DATABASE_WAIT_SECONDS", 120.0),
@@ -117,6 +123,13 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
     if not 0 <= value < 1e9:
         raise SettingsError(f"{name} {env[name]!r} is out of range.")
     return value
+
+
+def _days(env: Mapping[str, str], name: str, default: int) -> int:
+    value = env.get(name, str(default)).strip()
+    if not value.isascii() or not value.isdigit() or not 1 <= int(value[:9]) <= 3650:
+        raise SettingsError(f"{name} {value!r} is not a number of days. Use 1 to 3650.")
+    return int(value)
 
 
 def _level(value: str) -> str:

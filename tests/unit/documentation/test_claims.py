@@ -12,6 +12,8 @@ from tests.documentation.pages import ROOT
 
 from nqrust.agent.vms import upkeep
 from nqrust.installer.rehearsal import operation
+from nqrust.installer.supervisor.spec import ServiceSpec
+from nqrust.installer.supervisor.supervisord import Supervisord
 from nqrust.manager.vms import console
 
 ALL = re.compile("")
@@ -85,6 +87,15 @@ def test_figures_of_the_security_page() -> None:
     assert f"for up to {upkeep.EVERY:g} seconds" in page and f"checks them every {upkeep.EVERY:g} seconds" in page
     assert f"It looks every {upkeep.LOGS_EVERY:g} seconds" in page
     assert f"above {upkeep.LARGEST >> 20} MiB to its last {upkeep.KEPT >> 10} KiB" in page
+
+
+def test_sizes_of_logs_on_the_monitoring_page() -> None:
+    page = pages.text("docs/operate/monitoring.md")
+    unit = Supervisord(bin_dir="/v/bin", config="/c").render(ServiceSpec("m", "M", ("/m",)))
+    assert "stdout_logfile_maxbytes=10MB" in unit and "stdout_logfile_backups=3" in unit
+    assert "40 MiB each" in page and "four files of 10 MiB" in page
+    assert f"{upkeep.LARGEST >> 20} MiB; the agent cuts it to its last {upkeep.KEPT >> 10} KiB" in page
+    assert upkeep.LOGS_EVERY == 2 and "for up to two seconds" in page
 
 
 def test_a_rehearsal_says_what_it_cannot_measure() -> None:

@@ -161,6 +161,13 @@ def test_promised_disk_is_the_installers_setting() -> None:
     assert from_environment(URL).disk_overcommit == 1.0
 
 
+def test_retention_is_the_installers_setting() -> None:
+    given = from_environment({**URL, "MANAGER_EVENTS_DAYS": "1", "MANAGER_AUDIT_DAYS": "3650", "MANAGER_OPERATIONS_DAYS": "90"})
+    assert (given.events_days, given.audit_days, given.operations_days) == (1, 3650, 90)
+    default = from_environment(URL)
+    assert (default.events_days, default.audit_days, default.operations_days) == (30, 365, 30)
+
+
 @pytest.mark.parametrize(
     ("environment", "named"),
     [
@@ -173,6 +180,9 @@ def test_promised_disk_is_the_installers_setting() -> None:
         ({**URL, "MANAGER_IMAGE_ROOT": "images"}, "MANAGER_IMAGE_ROOT"),
         ({**URL, "MANAGER_VCPU_OVERCOMMIT": "lots"}, "MANAGER_VCPU_OVERCOMMIT"),
         ({**URL, "MANAGER_DISK_OVERCOMMIT": "all"}, "MANAGER_DISK_OVERCOMMIT"),
+        ({**URL, "MANAGER_EVENTS_DAYS": "0"}, "MANAGER_EVENTS_DAYS"),
+        ({**URL, "MANAGER_AUDIT_DAYS": "3651"}, "MANAGER_AUDIT_DAYS"),
+        ({**URL, "MANAGER_OPERATIONS_DAYS": "1.5"}, "MANAGER_OPERATIONS_DAYS"),
         ({**URL, "MANAGER_LOG_LEVEL": "loud"}, "MANAGER_LOG_LEVEL"),
     ],
 )

@@ -69,6 +69,9 @@ def manager_env(context: Context) -> Secret:
                 "MANAGER_ALLOW_IMAGE_PATHS": _flag(settings.manager.allow_image_paths),
                 "MANAGER_DISK_OVERCOMMIT": str(settings.manager.disk_overcommit),
                 "MANAGER_RECONCILER_DISABLED": _flag(settings.manager.reconciler_disabled),
+                "MANAGER_EVENTS_DAYS": str(settings.manager.events_days),
+                "MANAGER_AUDIT_DAYS": str(settings.manager.audit_days),
+                "MANAGER_OPERATIONS_DAYS": str(settings.manager.operations_days),
                 "MANAGER_BRIDGE": settings.network.bridge_name,
                 "MANAGER_BOOTSTRAP_FILE": layout.bootstrap_json,
             }

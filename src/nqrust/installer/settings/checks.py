@@ -87,6 +87,9 @@ APPLIES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     "manager.allow_image_paths": _HAS_MANAGER,
     "manager.disk_overcommit": _HAS_MANAGER,
     "manager.reconciler_disabled": _HAS_MANAGER,
+    "manager.events_days": _HAS_MANAGER,
+    "manager.audit_days": _HAS_MANAGER,
+    "manager.operations_days": _HAS_MANAGER,
     "ui.bind": _HAS_UI,
 }
 """Setting -> the condition under which it has an effect, and its description. Other settings always have one."""

@@ -142,6 +142,9 @@ class ManagerSettings(Section):
     allow_image_paths: bool = True
     disk_overcommit: float = Field(default=1.0, ge=0.1, le=100)
     reconciler_disabled: bool = False
+    events_days: int = Field(default=30, ge=1, le=3650)
+    audit_days: int = Field(default=365, ge=1, le=3650)
+    operations_days: int = Field(default=30, ge=1, le=3650)
 
 
 class AgentSettings(Section):

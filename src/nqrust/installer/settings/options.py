@@ -187,6 +187,17 @@ OPTIONS: tuple[Option, ...] = (
         "Let the reconciler observe only. It restarts, stops and removes nothing.",
         "MANAGER_RECONCILER_DISABLED",
     ),
+    *(
+        Option(
+            f"manager.{what}_days",
+            f"--manager-{what}-days",
+            f"Days that the manager keeps {kept} (1 to 3650).",
+            Form.number,
+            f"MANAGER_{what.upper()}_DAYS",
+            metavar="DAYS",
+        )
+        for what, kept in (("events", "events"), ("audit", "the audit log"), ("operations", "finished operations"))
+    ),
     Option("ui.bind", "--ui-bind", "ADDRESS:PORT on which the web UI listens.", metavar="BIND"),
     Option("paths.install_dir", "--install-dir", "Folder for programs.", Form.path, "INSTALL_DIR", metavar="DIR"),
     Option("paths.data_dir", "--data-dir", "Folder for VM disks.", Form.path, "DATA_DIR", metavar="DIR"),

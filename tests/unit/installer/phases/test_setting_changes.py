@@ -87,6 +87,7 @@ ALWAYS_FINE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"nested": True}),
     ({}, {"manager.bind": "127.0.0.1:8000", "agent.bind": "0.0.0.0:8001", "ui.bind": "0.0.0.0:8002"}),
     ({}, {"manager.allow_image_paths": False, "manager.disk_overcommit": 1.5, "manager.reconciler_disabled": True}),
+    ({}, {"manager.events_days": 7, "manager.audit_days": 30, "manager.operations_days": 3650}),
     ({}, {"agent.name": "kvm7", "agent.advertise_address": "192.0.2.10"}),
     ({}, {"database.host": "127.0.0.1"}),
     ({}, {"database.port": 5433}),
