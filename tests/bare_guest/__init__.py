@@ -27,14 +27,19 @@ def build(folder: Path) -> Path:
     return elf64
 
 
-def image(folder: Path) -> ImageManifest:
-    """Make `folder` an image: the guest as both kernels, and a small disk that it never looks at."""
+def image(folder: Path, cmdline: str = "") -> ImageManifest:
+    """Make `folder` an image: the guest as both kernels, and a small disk that it never looks at. `cmdline`: see guest.c."""
     kernel = build(folder)
     root, disk = folder / "root", folder / "rootfs.ext4"
     (root / "etc").mkdir(parents=True)
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, disk, f"{_DISK_MIB}M"], check=True)
     manifest = ImageManifest(
-        name="bare", rootfs=_blob(disk), kernel=_blob(kernel), kernel_elf=_blob(kernel), created_at=datetime.now(timezone.utc)
+        name="bare",
+        rootfs=_blob(disk),
+        kernel=_blob(kernel),
+        kernel_elf=_blob(kernel),
+        cmdline=cmdline,
+        created_at=datetime.now(timezone.utc),
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json())
     return manifest

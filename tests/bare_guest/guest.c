@@ -10,7 +10,8 @@
  *   crash     triple fault
  *   reset     reset through the keyboard controller
  *
- * With `nqr.canary` on its command line it says that it booted, as an image's initrd does, and ends.
+ * With `nqr.canary` on its command line it says that it booted, as an image's initrd does, and ends. With `nqr.halt` it says
+ * that it is ready and halts for good: the port is polled, so each other guest takes a whole processor.
  * Ctrl-Alt-Del from the keyboard controller (Firecracker) and the ACPI power button (QEMU q35) end it.
  */
 
@@ -128,8 +129,8 @@ static void look_at_buttons(void) {
 
 struct start_info { u32 magic, version, flags, modules; u64 module_list, command_line; }; /* hvm_start_info of PVH */
 
-static int is_canary(const struct start_info *info) {
-    const char *text = (const char *)(u32)info->command_line, *word = "nqr.canary";
+static int is_told(const struct start_info *info, const char *word) {
+    const char *text = (const char *)(u32)info->command_line;
     if (info->magic != 0x336ec578 || !text) return 0;
     for (; *text; text++) {
         u32 at = 0;
@@ -146,13 +147,14 @@ void serve(const struct start_info *info) {
     out8(KEYBOARD_STATUS, 0x60); /* the next byte is the command byte: keyboard interrupts on */
     out8(KEYBOARD_DATA, 1);
     out16(PM1_ENABLE, POWER_BUTTON);
-    if (is_canary(info)) {
+    if (is_told(info, "nqr.canary")) {
         print("NQR-CANARY-BOOTED\r\n");
         reset();
     }
     print("bare guest is ready, boot ");
     print_hex(boot_id);
     print("\r\n");
+    while (is_told(info, "nqr.halt")) __asm__ volatile("cli\nhlt");
     for (;;) {
         if (!(in8(COM1 + 5) & 1)) {
             look_at_buttons();
