@@ -80,9 +80,13 @@ class Site:
             ],
         )
 
-    def start_agent(self) -> None:
+    def start_agent(self, code: Path | None = None) -> None:
+        """`code`: a folder with another copy of the package."""
+        other = {"PYTHONPATH": f"{code}:{os.environ['PYTHONPATH']}"} if code else {}
         with (self.work / "agent.log").open("ab") as log:
-            self.agent = subprocess.Popen([sys.executable, "-m", "nqrust.agent"], env=self.env, stdout=log, stderr=log)
+            self.agent = subprocess.Popen(
+                [sys.executable, "-m", "nqrust.agent"], env={**self.env, **other}, stdout=log, stderr=log
+            )
 
     def client(self) -> AgentClient:
         return AgentClient("http://127.0.0.1:19090", (self.work / "state" / "local-token").read_text().strip())

@@ -20,10 +20,12 @@ from typing import Any
 
 from tests.machine_scripts.vms_on_a_bridge import A, B, Site, typed, up
 
+import nqrust
 from nqrust.client.agent import AgentClient
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.vms import StopRequest
 
+NEWER = "99.1.0"
 BOOT = re.compile(r"boot ([0-9a-f]{16})")
 
 
@@ -143,6 +145,19 @@ async def scenario(site: Site) -> dict[str, Any]:
         seen["after_kill"] = after is not None and [after.state, after.pids == restored.pids]
         seen["typed_after_kill"] = "counter 4" in await typed(client, A, "count", wait=0.5)
 
+        # the agent is replaced by a newer one, from another folder
+        new = newer_copy(site.work / "newer")
+        seen["old_version"] = (await client.health()).version
+        site.agent.terminate()
+        seen["old_agent_ended"] = site.agent.wait(40)
+        seen["alone"] = [os.path.exists(f"/proc/{pid}") for pid in restored.pids]
+        site.start_agent(new)
+        await up(site)
+        seen["new_version"] = (await client.health()).version
+        upgraded = await client.get_vm(A)
+        seen["after_upgrade"] = upgraded is not None and [upgraded.state, upgraded.pids == restored.pids]
+        seen["typed_after_upgrade"] = "counter 5" in await typed(client, A, "count", wait=0.5)
+
         # a graceful stop, a forced one, a reset, a crash
         began = time.monotonic()
         stopped = await client.stop_vm(A)
@@ -184,6 +199,14 @@ async def scenario(site: Site) -> dict[str, Any]:
             "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(site.work) in line],
         }
     return seen
+
+
+def newer_copy(folder: Path) -> Path:
+    """A copy of the package that calls itself newer."""
+    shutil.copytree(Path(nqrust.__file__).parent, folder / "nqrust", ignore=shutil.ignore_patterns("__pycache__"))
+    names = folder / "nqrust" / "__init__.py"
+    names.write_text(names.read_text().replace(nqrust.__version__, NEWER))
+    return folder
 
 
 def is_screen_of(pid: int, user: int) -> bool:

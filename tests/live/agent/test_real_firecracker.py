@@ -12,6 +12,8 @@ import pytest
 from tests import bare_guest, real_firecracker
 from tests.machine_scripts.calling import run_script
 
+import nqrust
+
 pytestmark = pytest.mark.hosts
 _reason = real_firecracker.why_not()
 
@@ -83,6 +85,15 @@ def test_the_memory_of_a_snapshot_goes_on_in_another_process(seen: dict[str, Any
 def test_a_vm_outlives_its_agent(seen: dict[str, Any]) -> None:
     assert seen["after_kill"] == ["running", True]
     assert seen["typed_after_kill"]
+
+
+def test_vms_run_on_while_the_agent_is_replaced_by_a_newer_one(seen: dict[str, Any]) -> None:
+    """Its successor also stops, starts and deletes them: see the tests below."""
+    assert seen["old_agent_ended"] == 0
+    assert seen["alone"] == [True], "while no agent runs"
+    assert [seen["old_version"], seen["new_version"]] == [nqrust.__version__, "99.1.0"]
+    assert seen["after_upgrade"] == ["running", True]
+    assert seen["typed_after_upgrade"]
 
 
 def test_a_graceful_stop_asks_the_guest(seen: dict[str, Any]) -> None:
