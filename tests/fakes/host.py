@@ -224,6 +224,7 @@ class FakeHost(FakeMachine):
         owner: str = "root",
         group: str = "root",
         xattrs: Mapping[str, bytes] | None = None,
+        synced: bool = True,
     ) -> None:
         content = data.reveal().encode() if isinstance(data, Secret) else data if isinstance(data, bytes) else b"".join(data)
         self._put_content("write_file", path, content, mode, owner, group, dict(xattrs or {}))
@@ -236,7 +237,7 @@ class FakeHost(FakeMachine):
                 raise failure(errno.EINVAL, source)
         self._put_content("copy_file", target, node.data, mode, owner, group, {})
 
-    def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root") -> None:
+    def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root", synced: bool = True) -> None:
         self._absolute(path)
         ids = self._ids(path, owner, group)
         with translating(path):
@@ -303,7 +304,7 @@ class FakeHost(FakeMachine):
             self.tree.detach(path)
         self._have_done()
 
-    def remove_tree(self, path: str) -> None:
+    def remove_tree(self, path: str, *, synced: bool = True) -> None:
         self._absolute(path)
         with translating(path):
             node = self.tree.find(path)

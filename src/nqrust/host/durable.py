@@ -4,6 +4,8 @@ New content is written to `.NAME.nqr-new` beside its target, synced, and renamed
 synced. The temporary name is fixed, so that the next write or removal of the same path finds and removes the remains of a
 SIGKILL. A flock(2) on it keeps two writers apart.
 
+With `synced` false nothing is synced: for files that are made anew after a power cut. Each sync waits for the disk.
+
 Everything here raises OSError; local.py translates it into the port's errors.
 """
 
@@ -23,14 +25,23 @@ _PIECE = 1 << 20
 _WAIT_FOR_WRITER = 10.0  # seconds
 
 
-def write_file(path: str, data: bytes | Iterator[bytes], *, mode: int, uid: int, gid: int, xattrs: Mapping[str, bytes]) -> None:
+def write_file(
+    path: str,
+    data: bytes | Iterator[bytes],
+    *,
+    mode: int,
+    uid: int,
+    gid: int,
+    xattrs: Mapping[str, bytes],
+    synced: bool = True,
+) -> None:
     def fill(fd: int) -> None:
         for piece in (data,) if isinstance(data, bytes) else data:
             view = memoryview(piece)
             while view:
                 view = view[os.write(fd, view) :]
 
-    _replace(path, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs)
+    _replace(path, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs, synced=synced)
 
 
 def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int) -> None:
@@ -49,7 +60,7 @@ def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int) -> Non
         _replace(target, fill, mode=mode, uid=uid, gid=gid, xattrs={})
 
 
-def make_directory(path: str, *, mode: int, uid: int, gid: int) -> None:
+def make_directory(path: str, *, mode: int, uid: int, gid: int, synced: bool = True) -> None:
     """Create one level. 0700 until owner and mode are set, so that nobody gets in between."""
     folder, name = split(path)
     with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
@@ -61,7 +72,8 @@ def make_directory(path: str, *, mode: int, uid: int, gid: int) -> None:
         except BaseException:
             os.rmdir(name, dir_fd=folder_fd)
             raise
-        _sync(folder_fd)
+        if synced:
+            _sync(folder_fd)
 
 
 def make_symlink(target: str, path: str) -> None:
@@ -143,7 +155,16 @@ def temporary_name(name: str) -> str:
     return f".{name}.nqr-new"
 
 
-def _replace(path: str, fill: Callable[[int], None], *, mode: int, uid: int, gid: int, xattrs: Mapping[str, bytes]) -> None:
+def _replace(
+    path: str,
+    fill: Callable[[int], None],
+    *,
+    mode: int,
+    uid: int,
+    gid: int,
+    xattrs: Mapping[str, bytes],
+    synced: bool = True,
+) -> None:
     folder, name = split(path)
     with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
         temporary = temporary_name(name)
@@ -155,13 +176,15 @@ def _replace(path: str, fill: Callable[[int], None], *, mode: int, uid: int, gid
                     os.setxattr(fd, key, value)
                 os.fchown(fd, uid, gid)
                 os.fchmod(fd, mode)
-                os.fsync(fd)
+                if synced:
+                    os.fsync(fd)
                 os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary, dir_fd=folder_fd)
                 raise
-            _sync(folder_fd)
+            if synced:
+                _sync(folder_fd)
         finally:
             os.close(fd)
 

@@ -147,7 +147,7 @@ class LocalHost:
         return self.stat(path) is not None
 
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
-        with translating(path), open(path, "rb") as file:
+        with translating(path), open(path, "rb", buffering=0 if limit is None else -1) as file:
             return file.read() if limit is None else file.read(limit)
 
     def read_tail(self, path: str, size: int) -> bytes:
@@ -219,21 +219,22 @@ class LocalHost:
         owner: str = "root",
         group: str = "root",
         xattrs: Mapping[str, bytes] | None = None,
+        synced: bool = True,
     ) -> None:
         content = data.reveal().encode() if isinstance(data, Secret) else data
         uid, gid = accounts.uid(owner, path), accounts.gid(group, path)
         with translating(path):
-            durable.write_file(path, content, mode=mode, uid=uid, gid=gid, xattrs=xattrs or {})
+            durable.write_file(path, content, mode=mode, uid=uid, gid=gid, xattrs=xattrs or {}, synced=synced)
 
     def copy_file(self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root") -> None:
         uid, gid = accounts.uid(owner, target), accounts.gid(group, target)
         with translating(target):
             durable.copy_file(source, target, mode=mode, uid=uid, gid=gid)
 
-    def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root") -> None:
+    def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root", synced: bool = True) -> None:
         uid, gid = accounts.uid(owner, path), accounts.gid(group, path)
         with translating(path):
-            durable.make_directory(path, mode=mode, uid=uid, gid=gid)
+            durable.make_directory(path, mode=mode, uid=uid, gid=gid, synced=synced)
 
     def symlink(self, target: str, path: str) -> None:
         with translating(path):
@@ -256,9 +257,9 @@ class LocalHost:
         with translating(path):
             durable.remove_directory(path)
 
-    def remove_tree(self, path: str) -> None:
+    def remove_tree(self, path: str, *, synced: bool = True) -> None:
         with translating(path):
-            tree.remove_tree(path)
+            tree.remove_tree(path, synced=synced)
 
     # --- time and identity
     def now(self) -> float:

@@ -188,12 +188,14 @@ class Host(Protocol):
         owner: str = "root",
         group: str = "root",
         xattrs: Mapping[str, bytes] | None = None,
+        synced: bool = True,
     ) -> None:
         """Replace a file atomically. The parent must exist.
 
         A temporary file beside it gets its final mode and owner before the content is visible; then fsync, rename(2), fsync of
-        the
-        directory. `data` may be an iterator; if it raises, `path` stays unchanged.
+        the directory. `data` may be an iterator; if it raises, `path` stays unchanged.
+
+        Here and below, `synced` is false for what is made anew after a power cut: no fsync.
         """
         ...
 
@@ -201,7 +203,7 @@ class Host(Protocol):
         """Like write_file, from a file of the host; with reflinks if the file system supports them, holes kept."""
         ...
 
-    def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root") -> None:
+    def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root", synced: bool = True) -> None:
         """Create one level; the parent must exist. An existing directory is an error (PathError)."""
         ...
 
@@ -223,7 +225,7 @@ class Host(Protocol):
         """Remove an empty directory. Raises PathError if it is not empty."""
         ...
 
-    def remove_tree(self, path: str) -> None:
+    def remove_tree(self, path: str, *, synced: bool = True) -> None:
         """Remove a directory tree without following symlinks. A missing one is not an error.
 
         It never crosses a mount point: PathError names it, and nothing below the mount is touched.

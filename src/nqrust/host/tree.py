@@ -9,7 +9,7 @@ import stat
 from nqrust.host import mounts
 
 
-def remove_tree(path: str) -> None:
+def remove_tree(path: str, *, synced: bool = True) -> None:
     """Remove a directory and all below it. A missing one is not an error.
 
     Refused before any change if something is mounted at or below it (bind mounts included). A mount that appears during the work
@@ -32,7 +32,8 @@ def remove_tree(path: str) -> None:
     try:
         allowed = _mount_id(parent)
         _Remover(canonical, allowed).remove(parent, name)
-        os.fsync(parent)
+        if synced:
+            os.fsync(parent)
     finally:
         os.close(parent)
 

@@ -161,9 +161,9 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
             files |= {path: (mode, Secret(text)) for path, (mode, text) in plan.files.items()}
             told_network = plan.told
         for number, (_, content) in enumerate(files.values()):
-            host.write_file(f"{folder}/{number}", content, mode=0o600, owner=owner)
+            host.write_file(f"{folder}/{number}", content, mode=0o600, owner=owner, synced=False)
         missing = _missing_folders(host, disk, folder, files)
-        host.write_file(f"{folder}/script", script(folder, files, missing).encode(), mode=0o600, owner=owner)
+        host.write_file(f"{folder}/script", script(folder, files, missing).encode(), mode=0o600, owner=owner, synced=False)
         # debugfs reports failures on stderr and exits 0: what counts is what can be read back.
         told = tools.run(host, disk, "debugfs", "-w", "-f", f"{folder}/script", disk)
         for number, path in enumerate(files):
@@ -177,7 +177,7 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
                     "Give the VM a larger disk, or correct the image.",
                 )
     finally:
-        host.remove_tree(folder)
+        host.remove_tree(folder, synced=False)
     if identity.users:
         accounts.inject(host, disk, identity.users)
     return told_network
@@ -190,7 +190,7 @@ def _missing_folders(host: Host, disk: str, folder: str, paths: Iterable[str]) -
     """
     parents = sorted({parent for path in paths for parent in guest_paths.parents(path)})
     look = "".join(f"stat {path}\n" for path in parents).encode()
-    host.write_file(f"{folder}/look", look, mode=0o600, owner=tools.owner_of(host, disk))
+    host.write_file(f"{folder}/look", look, mode=0o600, owner=tools.owner_of(host, disk), synced=False)
     kinds = parse_kinds(tools.run(host, disk, "debugfs", "-f", f"{folder}/look", disk).stdout)
     for path in parents:
         if kinds.get(path, "directory") != "directory":

@@ -59,8 +59,8 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = 
 def scratch(host: Host, disk: str, folder: str) -> None:
     """An empty folder for what such programs read and write, theirs alone."""
     owner = owner_of(host, disk)
-    host.remove_tree(folder)
-    host.mkdir(folder, mode=0o700, owner=owner, group=owner)
+    host.remove_tree(folder, synced=False)
+    host.mkdir(folder, mode=0o700, owner=owner, group=owner, synced=False)
 
 
 def owner_of(host: Host, disk: str) -> str:

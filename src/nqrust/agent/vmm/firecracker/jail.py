@@ -48,22 +48,29 @@ def root(host: Host, directory: str) -> str:
 
 def make(host: Host, machine: Machine, firecracker: str) -> None:
     """An empty jail with a place for everything that `mounts` shows in it. No process of the VM may run."""
-    host.remove_tree(base(machine.directory))
+    host.remove_tree(base(machine.directory), synced=False)
     top, owner = _root(machine.directory, os.path.basename(firecracker)), str(machine.user)
     path = machine.directory
     for part in top.removeprefix(f"{machine.directory}/").split("/"):
         path = f"{path}/{part}"
-        host.mkdir(path, mode=0o755)
+        host.mkdir(path, mode=0o755, synced=False)
     for folder in ("saved", "snapshot"):
-        host.mkdir(f"{top}/{folder}", mode=0o700, owner=owner, group=owner)
+        host.mkdir(f"{top}/{folder}", mode=0o700, owner=owner, group=owner, synced=False)
     for file in (api.LOG, api.METRICS, *(place for _, place in _shown(machine))):
-        host.write_file(f"{top}{file}", b"", mode=0o600, owner=owner, group=owner)
+        host.write_file(f"{top}{file}", b"", mode=0o600, owner=owner, group=owner, synced=False)
 
 
 def mounts(host: Host, machine: Machine) -> tuple[tuple[str, ...], ...]:
     """Arguments of mount(8): the files of the VM in its jail, without copies."""
     top = root(host, machine.directory)
     return tuple(("--bind", source, f"{top}{place}") for source, place in _shown(machine))
+
+
+def socket_exists(host: Host, directory: str) -> bool:
+    try:
+        return host.exists(f"{root(host, directory)}{api.API_SOCKET}")
+    except HostError:
+        return False
 
 
 @contextlib.contextmanager
