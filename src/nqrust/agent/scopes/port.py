@@ -13,6 +13,7 @@ from nqrust.contract.names import SCOPE_PREFIX, scope_name
 
 _WRAPPERS = frozenset(
     {"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run", "setpriv", "unshare", "mount", "sleep", "jailer"}
+    | {"rm", "mv", "tty", "stat"}
 )
 """comm(5) of what stands around a VMM: the terminal and the launcher."""
 

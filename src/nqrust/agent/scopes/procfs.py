@@ -17,6 +17,7 @@ from nqrust.host.port import Host
 RUN_DIR_ENV = "NQRUST_RUN_DIR"
 """Separates the VMs of two agents on one machine (tests; a second agent with another FC_RUN_DIR)."""
 
+_RUN_DIR = f"{RUN_DIR_ENV}=".encode()
 _UNIT = re.compile(rf"/({re.escape(SCOPE_PREFIX)}[A-Za-z0-9-]+)\.scope(?:/|$)", re.MULTILINE)
 
 
@@ -28,6 +29,8 @@ def scope_of_cgroup(text: str) -> str | None:
 
 def scope_of_environ(data: bytes, run_dir: str) -> str | None:
     """Return the name of the VM scope in /proc/PID/environ, if it belongs to the agent with this `run_dir`."""
+    if _RUN_DIR not in data:  # most processes of a host
+        return None
     found, ours = None, False
     for item in data.split(b"\0"):
         name, _, value = item.partition(b"=")
@@ -40,6 +43,8 @@ def scope_of_environ(data: bytes, run_dir: str) -> str | None:
 
 def of_another_agent(data: bytes, run_dir: str) -> bool:
     """Whether /proc/PID/environ names the `run_dir` of another agent of this machine."""
+    if _RUN_DIR not in data:
+        return False
     named = [item.partition(b"=")[2] for item in data.split(b"\0") if item.startswith(RUN_DIR_ENV.encode() + b"=")]
     return bool(named) and named[-1] != run_dir.encode()
 
