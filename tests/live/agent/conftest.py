@@ -96,6 +96,9 @@ class MemoryVmm:
     def mounts(self, machine: Machine) -> tuple[tuple[str, ...], ...]:
         return ()
 
+    def appeared(self, directory: str) -> bool:
+        return True
+
     def configure(self, machine: Machine) -> None:
         if self.broken:
             raise Failed("NQR-VMM-105", "It does not answer.", "Try again.")
@@ -137,6 +140,7 @@ class MemoryTaps:
     busy: set[str] = field(default_factory=set)
     limited: dict[str, RateLimits] = field(default_factory=dict)
     cannot: bool = False
+    no_bridge: bool = False
 
     def all(self) -> list[TapStatus]:
         return [TapStatus(name=n, vm_id=v, bridge="fcbr0", up=True) for n, v in self.links.items()]
@@ -145,6 +149,8 @@ class MemoryTaps:
         return next((tap for tap in self.all() if tap.name == name), None)
 
     def ensure(self, name: str, vm_id: str, user: int) -> None:
+        if self.no_bridge:
+            raise Failed("NQR-NET-703", "The bridge is not there.", "Run `nqr doctor`.", status=503)
         self.links[name] = vm_id
 
     def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:

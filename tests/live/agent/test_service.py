@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from nqrust.agent.errors import AgentError, Conflict, Failed, NotFound, Refused
+from nqrust.agent.vmm.port import Capabilities
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.names import tap_name
 from nqrust.contract.vms import GuestReport, StopRequest
@@ -162,6 +163,16 @@ def test_a_vm_that_died_is_told_from_one_that_was_stopped(bench: Bench) -> None:
     (bench.vm_dir() / "exit-status").write_text("137\n")
     assert bench.service.status(VM).exit_reason == "The VMM ended after signal 9."
     assert bench.service.put(bench.spec()).state == "running"
+
+
+def test_a_vmm_that_opens_its_tap_late_ends_without_one(bench: Bench) -> None:
+    bench.vmm.capabilities = Capabilities(frozenset({"kvm", "tcg"}), late_tap=True)
+    bench.taps.no_bridge = True
+    with pytest.raises(Failed, match="bridge"):
+        bench.service.put(bench.spec())
+    assert bench.scopes.alive == {} and bench.service.status(VM).state == "stopped"
+    bench.taps.no_bridge = False
+    assert bench.service.put(bench.spec()).state == "running" and bench.taps.links
 
 
 def test_a_start_that_fails_takes_back_what_it_did(bench: Bench) -> None:

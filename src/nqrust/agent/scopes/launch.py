@@ -28,20 +28,23 @@ LOCKED = 75
 _LAUNCHER = f"""
 exec </dev/null >/dev/null 2>&1
 trap "" HUP
-directory=$1 user=$2 screen=$3 become=$4 view=$5 holder=
-shift 5
+directory=$1 user=$2 screen=$3 become=$4 names=$5 view=$6 holder=
+shift 6
 end_terminal() {{ [ -z "$holder" ] || eval "$become" kill '"$holder"'; }} # screen reads what is left, then it ends too
 failed() {{ echo "launcher: $1" >>"$directory/console.log"; echo 70 >"$directory/exit-status"; end_terminal; exit 70; }}
 exec 9>"$directory/lock"
 flock -n 9 || exit {LOCKED}
 rm -f "$directory/exit-status"
+eval "$names" || failed "the VM's mount namespace could not be set up"
+eval "$screen" 9>&- & # while it starts, the rest is mounted
+screen=$!
 eval "$view" || failed "the VM's mount namespace could not be set up"
-eval "$screen" 9>&- || failed "screen could not be started"
+wait "$screen" || failed "screen could not be started"
 tries=0
 until read -r holder terminal <"$directory/run/terminal" && [ -n "$terminal" ]; do
     tries=$((tries + 1))
-    [ "$tries" -lt 200 ] || failed "screen opened no terminal"
-    sleep 0.05
+    [ "$tries" -lt 2000 ] || failed "screen opened no terminal"
+    sleep 0.005
 done
 case $terminal in /dev/pts/[0-9]*) ;; *) failed "screen has no terminal" ;; esac
 [ "$(stat -c %u "$terminal")" = "$user" ] || failed "the terminal does not belong to the VM's user"
@@ -58,7 +61,7 @@ unbindall
 startup_message off
 deflogin off
 vbell off
-logfile flush 1
+logfile flush 0
 defscrollback 2000
 # Keep the viewer's own scrollback instead of the alternate screen.
 termcapinfo * ti@:te@
@@ -82,9 +85,14 @@ def argv(launch: Launch, settings: Settings) -> tuple[str, ...]:
         str(launch.user),
         shlex.join((*users.become(launch.user), *start)),
         shlex.join(users.become(launch.user)),
-        " && ".join(shlex.join(("mount", *mount)) for mount in (*users.own_view(launch.directory), *launch.mounts)),
+        _mounted(users.own_view(launch.directory)),
+        _mounted(launch.mounts),
         *launch.argv,
     )
+
+
+def _mounted(mounts: tuple[users.Mount, ...]) -> str:
+    return " && ".join(shlex.join(("mount", *mount)) for mount in mounts) or ":"
 
 
 def environment(launch: Launch, settings: Settings) -> dict[str, str]:
@@ -100,7 +108,7 @@ def environment(launch: Launch, settings: Settings) -> dict[str, str]:
 
 def viewer(launch_user: int, directory: str, session: str, settings: Settings) -> tuple[str, ...]:
     """The command that attaches to a console, as the VM's user. Its terminal must belong to that user."""
-    view = " && ".join(shlex.join(("mount", *mount)) for mount in users.own_view(directory))
+    view = _mounted(users.own_view(directory))
     attach = ("screen", "-c", screenrc(settings), "-U", "-x", session)
     return (*users.VIEW, "sh", "-c", f'{view} && exec "$@"', "viewer", *users.become(launch_user), *attach)
 
@@ -128,13 +136,13 @@ def prepare_vm(host: Host, settings: Settings, launch_user: int, directory: str)
     """Make what the VM's user may write to, and nothing else: its console log, an empty `run` folder and its screen folder.
     Nothing of an earlier run is left there. Call it while no process of the VM runs."""
     owner = str(launch_user)
-    host.remove_tree(f"{directory}/run")
-    host.mkdir(f"{directory}/run", mode=0o700, owner=owner, group=owner)
+    host.remove_tree(f"{directory}/run", synced=False)
+    host.mkdir(f"{directory}/run", mode=0o700, owner=owner, group=owner, synced=False)
     log = f"{directory}/console.log"
     if host.stat(log) is None:
-        host.write_file(log, b"", mode=0o600, owner=owner, group=owner)
+        host.write_file(log, b"", mode=0o600, owner=owner, group=owner, synced=False)
     host.set_mode(log, mode=0o600, owner=owner, group=owner)
-    host.write_file(users.passwd(directory), users.passwd_text(launch_user).encode(), mode=0o644)
+    host.write_file(users.passwd(directory), users.passwd_text(launch_user).encode(), mode=0o644, synced=False)
     sockets = screen_dir(settings, launch_user)
-    host.remove_tree(sockets)
-    host.mkdir(sockets, mode=0o700, owner=owner, group=owner)
+    host.remove_tree(sockets, synced=False)
+    host.mkdir(sockets, mode=0o700, owner=owner, group=owner, synced=False)

@@ -47,6 +47,7 @@ class Capabilities:
     pause: bool = True
     snapshot: bool = False
     waits_for_room: bool = False  # stops the guest when a write finds the disk full, and repeats the write when resumed
+    late_tap: bool = False  # opens its TAP when it is configured, not when it starts
     network_limits: bool = False  # limits the guest's network; if not, the agent limits its TAP
 
 
@@ -81,6 +82,10 @@ class Vmm(Protocol):
 
     def mounts(self, machine: Machine) -> tuple[tuple[str, ...], ...]:
         """Arguments of mount(8) for what only the VM's own processes see."""
+        ...
+
+    def appeared(self, directory: str) -> bool:
+        """Whether the control socket of the started program is there. Cheap, and no proof: the VM's user owns the folder."""
         ...
 
     def configure(self, machine: Machine) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -28,7 +28,7 @@ from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store, VmRecord, check_generation, check_id
 from nqrust.agent.vmm import verdict
 from nqrust.agent.vmm.port import RunState, Vmm
-from nqrust.agent.vms import holds, machines
+from nqrust.agent.vms import appearing, holds, machines
 from nqrust.agent.vms.guests import GuestBook
 from nqrust.agent.vms.status import Observer
 from nqrust.contract.agent import Inventory, VmSpec, VmStatus
@@ -38,7 +38,6 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 
-_APPEARS = 10.0  # seconds until a VMM appears in its scope
 _ENDS = 10.0  # seconds until processes are gone after SIGKILL
 
 
@@ -64,6 +63,7 @@ class VmService:
         self.taps, self.dhcp, self.blobs, self.guests = parts.taps, parts.dhcp, parts.blobs, parts.guests
         self.drivers, self.forwards = parts.drivers, parts.forwards
         self._claiming = threading.Lock()
+        self._beside = ThreadPoolExecutor(thread_name_prefix="tap")  # TAPs are set up while VMMs start
         self.observer = Observer(parts.host, parts.store, parts.guests, parts.drivers, parts.settings.name)
 
     # --- reading
@@ -224,7 +224,7 @@ class VmService:
 
         A launch in progress (by an agent that was killed) is awaited. Other remains are ended.
         """
-        deadline = time.monotonic() + _APPEARS
+        deadline = time.monotonic() + appearing.LONGEST
         while (scope := self.scopes.get(vm_id)) is not None:
             if scope.vmm:
                 record = self.store.read(vm_id)
@@ -286,13 +286,17 @@ class VmService:
         self.store.write(record)
         if record.ip:
             self.dhcp.reserve(record.id, record.mac, record.ip, record.name)
-        self.taps.ensure(record.tap, record.id, record.user)
+        late_tap: Future[None] | None = None
+        if not driver.capabilities.late_tap:
+            self.taps.ensure(record.tap, record.id, record.user)
         self._own(record, machine.disk, *machine.volumes)
         launch.prepare_vm(self.host, self.settings, record.user, machine.directory)
         holds.release(self.host, machine.directory)
         driver.prepare(machine)
         self.guests.forget(record.id)  # reports of the last boot do not apply to this one
         try:
+            if driver.capabilities.late_tap:
+                late_tap = self._beside.submit(self.taps.ensure, record.tap, record.id, record.user)
             allowed = limits.of_vm(
                 vcpus=record.vcpus, memory_mib=record.memory_mib, vmm=record.vmm, accel=record.accel, cpus=facts.cpus()
             )
@@ -300,10 +304,13 @@ class VmService:
                 self.taps.limit(record.tap, record.id, record.rate_limits)
             view = driver.mounts(machine)
             self.scopes.spawn(Launch(record.id, f"VM {record.name}", argv, machine.directory, record.user, allowed, view))
-            self._wait_for_vmm(record)
+            appearing.wait(self.host, self.scopes, record, driver, machine.directory, self.observer.last_line)
+            if late_tap is not None:
+                late_tap.result()
             driver.configure(machine) if snapshot is None else driver.load(machine, snapshot)
             self.forwards.sync()
         except (AgentError, HostError):
+            wait([late_tap] if late_tap is not None else [])
             self._kill(record.id)
             record.asked = "stop"
             self.store.write(record)
@@ -314,21 +321,6 @@ class VmService:
         """The VM's user, and nobody else, may open these disks."""
         for disk in disks:
             self.host.set_mode(disk, mode=0o600, owner=str(record.user), group=str(record.user))
-
-    def _wait_for_vmm(self, record: VmRecord) -> None:
-        deadline = time.monotonic() + _APPEARS
-        while True:
-            scope = self.scopes.get(record.id)
-            if scope is not None and scope.vmm:
-                return
-            ended = self.host.exists(exit_status(self.store.directory(record.id)))
-            if ended or time.monotonic() > deadline:
-                raise Failed(
-                    "NQR-VMM-102",
-                    f"The VMM of {record.name} did not start: {self.observer.last_line(record.id)}",
-                    f"Read {self.store.directory(record.id)}/console.log.",
-                )
-            time.sleep(0.02)
 
     def running(self, vm_id: str) -> tuple[str, Vmm]:
         """Return folder and driver of a running VM. Raises Conflict if it is not running."""

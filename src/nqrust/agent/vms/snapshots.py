@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from nqrust.agent.errors import Conflict, NotFound, Refused
-from nqrust.agent.store import VmRecord
+from nqrust.agent.store import VmRecord, check_id
 from nqrust.agent.vmm.port import RunState
 from nqrust.agent.vms.service import VmService
 from nqrust.contract.agent import VmStatus
@@ -164,8 +164,10 @@ class Snapshots:
         return [*volumes, self._store.disk(record.id)]
 
     def _of(self, vm_id: str, name: str) -> tuple[VmRecord, str]:
-        self._service.status(vm_id)
+        check_id(vm_id)
         record = self._store.read(vm_id)
+        if record is None:
+            self._service.status(vm_id)  # tells a VM without a disk from none
         if record is None or not self._host.exists(self._store.disk(vm_id)):
             raise NotFound("NQR-API-702", f"VM {vm_id} has no disk on this host.", "Start the VM once.")
         return record, self._folder(vm_id, name)

@@ -48,7 +48,9 @@ _EXIT_SIGNALS = {
 
 class Firecracker:
     name = "firecracker"
-    capabilities = Capabilities(accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True, network_limits=True)
+    capabilities = Capabilities(
+        accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True, network_limits=True, late_tap=True
+    )
     exit_signals = _EXIT_SIGNALS
 
     def __init__(self, host: Host, bin_dir: str = Layout().bin_dir) -> None:
@@ -77,6 +79,9 @@ class Firecracker:
 
     def mounts(self, machine: Machine) -> tuple[tuple[str, ...], ...]:
         return jail.mounts(self._host, machine)
+
+    def appeared(self, directory: str) -> bool:
+        return jail.socket_exists(self._host, directory)
 
     def configure(self, machine: Machine) -> None:
         self._wait(machine.directory)

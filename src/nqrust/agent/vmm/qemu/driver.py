@@ -53,13 +53,16 @@ class Qemu:
     def mounts(self, machine: Machine) -> tuple[tuple[str, ...], ...]:
         return tuple(("--bind", f"{machine.directory}/{name}", path) for name, path, _, _ in _devices(machine))
 
+    def appeared(self, directory: str) -> bool:
+        return self._host.exists(qmp_socket(directory))
+
     def configure(self, machine: Machine) -> None:
         """Wait for QEMU's monitor, so that a later stop or pause finds it. QEMU boots without configuration."""
         deadline = time.monotonic() + _READY
         while self.state(machine.directory) is RunState.silent:
             if time.monotonic() > deadline:
                 raise _silent("it did not come up")
-            time.sleep(0.02)
+            time.sleep(0.005)
 
     def state(self, directory: str) -> RunState:
         try:
