@@ -18,10 +18,19 @@ WHY = "The disk of host live is full. The VM continues when there is room."
 
 @pytest.fixture(scope="module")
 def seen(image: Path) -> Iterator[dict[str, Any]]:
+    yield from _run("vms_on_a_full_disk.py", image, 400)
+
+
+@pytest.fixture(scope="module")
+def eight(image: Path) -> Iterator[dict[str, Any]]:
+    yield from _run("eight_vms_on_a_full_disk.py", image, 560)
+
+
+def _run(script: str, image: Path, seconds: int) -> Iterator[dict[str, Any]]:
     work = Path(tempfile.mkdtemp(prefix="nqr-"))  # short: Unix sockets go below it
     work.chmod(0o711)  # users of VMs pass through it
     try:
-        yield run_script("vms_on_a_full_disk.py", image, work, namespaces=("net", "mount"), seconds=400)
+        yield run_script(script, image, work, namespaces=("net", "mount"), seconds=seconds)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -50,3 +59,13 @@ def test_a_pause_of_a_person_stays(seen: dict[str, Any]) -> None:
 
 def test_a_full_disk_keeps_nobody_from_deleting_vms(seen: dict[str, Any]) -> None:
     assert seen["left"] == []
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(600)
+def test_eight_vms_run_again_within_half_a_minute_of_room_in_the_same_boot(eight: dict[str, Any]) -> None:
+    assert [(one["state"], one["why"]) for one in eight["full"]] == [("paused", WHY)] * 8
+    assert [one["pids"] for one in eight["room"]] == [one["pids"] for one in eight["full"]]
+    assert [one["state"] for one in eight["room"]] == eight["state_later"] == ["running"] * 8
+    assert eight["seconds"] <= 30
+    assert eight["boot"] == eight["boot_later"] and "nothing" not in eight["boot"]
