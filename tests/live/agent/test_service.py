@@ -12,7 +12,7 @@ from nqrust.agent.errors import AgentError, Conflict, Failed, NotFound, Refused
 from nqrust.agent.vmm.port import Capabilities
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.names import tap_name
-from nqrust.contract.vms import GuestReport, StopRequest
+from nqrust.contract.vms import GuestReport, PortForward, StopRequest
 from nqrust.host.port import command
 
 from .conftest import VM, Bench
@@ -173,6 +173,18 @@ def test_a_vmm_that_opens_its_tap_late_ends_without_one(bench: Bench) -> None:
     assert bench.scopes.alive == {} and bench.service.status(VM).state == "stopped"
     bench.taps.no_bridge = False
     assert bench.service.put(bench.spec()).state == "running" and bench.taps.links
+
+
+def test_a_forward_to_a_vmm_that_opens_its_tap_late_goes_when_its_start_fails(bench: Bench) -> None:
+    bench.vmm.capabilities = Capabilities(frozenset({"kvm", "tcg"}), late_tap=True)
+    spec = bench.spec(forwards=[PortForward(host_port=8080, guest_port=80)])
+    bench.vmm.broken = True
+    with pytest.raises(Failed):
+        bench.service.put(spec)
+    assert bench.forwards.drawn == [] and bench.taps.links == {}
+    bench.vmm.broken = False
+    bench.service.put(spec)
+    assert bench.forwards.drawn == [(VM, 8080, 80)]
 
 
 def test_a_start_that_fails_takes_back_what_it_did(bench: Bench) -> None:

@@ -296,7 +296,7 @@ class VmService:
         self.guests.forget(record.id)  # reports of the last boot do not apply to this one
         try:
             if driver.capabilities.late_tap:
-                late_tap = self._beside.submit(self.taps.ensure, record.tap, record.id, record.user)
+                late_tap = self._beside.submit(self._connect, record)
             allowed = limits.of_vm(
                 vcpus=record.vcpus, memory_mib=record.memory_mib, vmm=record.vmm, accel=record.accel, cpus=facts.cpus()
             )
@@ -308,14 +308,21 @@ class VmService:
             if late_tap is not None:
                 late_tap.result()
             driver.configure(machine) if snapshot is None else driver.load(machine, snapshot)
-            self.forwards.sync()
+            if late_tap is None:
+                self.forwards.sync()
         except (AgentError, HostError):
             wait([late_tap] if late_tap is not None else [])
             self._kill(record.id)
             record.asked = "stop"
             self.store.write(record)
             self.taps.remove(record.tap, owner=record.id)
+            if late_tap is not None:
+                self.forwards.sync()
             raise
+
+    def _connect(self, record: VmRecord) -> None:
+        self.taps.ensure(record.tap, record.id, record.user)
+        self.forwards.sync()
 
     def _own(self, record: VmRecord, *disks: str) -> None:
         """The VM's user, and nobody else, may open these disks."""

@@ -155,7 +155,7 @@ class Firecracker:
         while self.state(directory) is RunState.silent:
             if time.monotonic() > deadline:
                 raise Failed("NQR-VMM-105", "Firecracker did not open its API socket.", f"Read {_log(directory)}.", status=502)
-            time.sleep(0.005)
+            time.sleep(0.002)
 
     def _program(self, name: str) -> str:
         own = f"{self._bin_dir}/{name}"
