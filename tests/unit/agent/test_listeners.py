@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -65,3 +66,19 @@ def test_an_address_that_is_taken_is_told_with_its_cure() -> None:
         bind("127.0.0.1", taken.getsockname()[1])
     assert "Address already in use" in refused.value.what
     taken.close()
+
+
+async def test_answers_do_not_wait_for_the_acknowledgement_of_what_went_before() -> None:
+    accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    class Peer(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            accepted.set_result(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            assert isinstance(transport, asyncio.Transport)
+            transport.close()
+
+    listener = bind("127.0.0.1", 0)
+    async with await asyncio.get_running_loop().create_server(Peer, sock=listener):
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        assert await accepted == 1
+        writer.close()

@@ -25,7 +25,8 @@ LIFETIME = 20.0
 def bind(address: str, port: int) -> socket.socket:
     """Return a listening TCP socket. Raises SettingsError if the address is not available."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small answers at once only if the socket names its protocol. Otherwise each may wait 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
