@@ -104,9 +104,20 @@ def kept_volume_name(vm_name: str, device: str, vm_id: str) -> str:
 
 MAC_PREFIX = "06:4e:"
 """The first bytes of every VM's MAC."""
+_BRIDGE_MAC_PREFIX, _TAP_MAC_PREFIX = "06:4f:", "fe:4e:"
 
 
 def mac_address(vm_id: str) -> str:
     """Return a locally administered unicast MAC (RFC 7042 section 2.1) derived from the VM's id; lower case."""
     digest = hashlib.sha256(b"mac:" + vm_id.encode()).digest()
     return MAC_PREFIX + digest[:4].hex(":")
+
+
+def bridge_mac(bridge: str) -> str:
+    """Return the MAC of nqr's bridge of that name. No guest has it. A bridge without one takes the lowest MAC of its ports."""
+    return _BRIDGE_MAC_PREFIX + hashlib.sha256(b"bridge:" + bridge.encode()).digest()[:4].hex(":")
+
+
+def tap_mac(vm_id: str) -> str:
+    """Return the MAC of the host's side of a VM's TAP. It is high, so that no bridge takes it (libvirt does the same)."""
+    return _TAP_MAC_PREFIX + mac_address(vm_id).removeprefix(MAC_PREFIX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nqrust.contract.names import bridge_mac
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings
 from nqrust.installer.verbs.firewall.rules import FirewallSpec
 from nqrust.installer.verbs.firewall.script import FUNCTIONS, render_check, render_down, render_rules, render_up
@@ -12,11 +13,13 @@ def network_script(network: NetworkSettings, *firewall: FirewallSpec) -> str:
     """POSIX sh with three verbs. `up` may run any number of times; `down` takes out what `up` put in; `check` exits with 1
     where a rule is missing, for the agent, which then runs `up`."""
     bridge, address = network.bridge_name, f"{network.gateway}/{network.prefix_length}"
+    mac = bridge_mac(bridge)
     off = f"/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6"
     up = [
         f"[ -e /sys/class/net/{bridge} ] ||",
         f"    printf 'link add name {bridge} type bridge\\nlink set dev {bridge} alias {ALIAS}\\n' | ip -batch -",
         "if ours; then",
+        f"    ip link set dev {bridge} address {mac}",
         f"    ip address replace {address} brd + dev {bridge}",
         f"    ip link set dev {bridge} up",
         "fi",
@@ -24,7 +27,10 @@ def network_script(network: NetworkSettings, *firewall: FirewallSpec) -> str:
     ]
     if network.mode is NetworkMode.nat:
         up.insert(0, '[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward')
-    check = [f'[ ! -e {off} ] || [ "$(cat {off})" = 1 ] || return 1']
+    check = [
+        f'[ ! -e {off} ] || [ "$(cat {off})" = 1 ] || return 1',
+        f'! ours || [ "$(cat /sys/class/net/{bridge}/address)" = {mac} ] || return 1',
+    ]
     down = []
     for spec in firewall:
         if spec.ipv6:

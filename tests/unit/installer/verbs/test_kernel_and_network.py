@@ -9,6 +9,7 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.installer.verbs.lifecycle import applied, planned, reverted, round_trip
 
+from nqrust.contract.names import bridge_mac
 from nqrust.host.errors import CommandFailed, ProgramMissing
 from nqrust.host.port import Command
 from nqrust.installer.engine.errors import StepFailed
@@ -112,6 +113,7 @@ def put_link(host: FakeHost, name: str, *, bridge: bool, up: bool, alias: str = 
     base = f"/sys/class/net/{name}"
     host.put(f"{base}/flags", "0x1003\n" if up else "0x1002\n")
     host.put(f"{base}/ifalias", f"{alias}\n" if alias else "")
+    host.put(f"{base}/address", f"{bridge_mac(name)}\n" if alias else "62:00:00:00:00:01\n")
     if bridge:
         host.put_directory(f"{base}/bridge")
     host.memory.setdefault("addresses", {})[name] = [address] if address else []
@@ -134,7 +136,7 @@ def net(host: FakeHost) -> FakeHost:
             if words[:2] == ["link", "add"]:
                 put_link(host, words[3], bridge=True, up=False)
             elif words[:2] == ["link", "set"]:
-                host.put(f"/sys/class/net/{words[3]}/ifalias", words[5] + "\n")
+                host.put(f"/sys/class/net/{words[3]}/{'ifalias' if words[4] == 'alias' else words[4]}", words[5] + "\n")
             elif words[:2] == ["address", "replace"]:
                 host.memory["addresses"][words[-1]] = [words[2]]
 
@@ -167,6 +169,15 @@ def test_recorded_bridge_is_repaired(net: FakeHost) -> None:
     put_link(net, "fcbr0", bridge=True, up=False, alias="nqrust-microvm")
     assert planned(net, BRIDGE) == ("+ 10.0.0.1/24 on fcbr0", "bring fcbr0 up")
     applied(net, BRIDGE)
+
+
+def test_a_bridge_of_nqr_that_took_the_mac_of_a_port_gets_its_own_back(net: FakeHost) -> None:
+    """A VMM chooses the MAC of its TAP. A bridge without a fixed MAC takes the lowest of its ports."""
+    put_link(net, "fcbr0", bridge=True, up=True, alias="nqrust-microvm", address="10.0.0.1/24")
+    net.put("/sys/class/net/fcbr0/address", "02:00:00:00:00:01\n")
+    assert planned(net, BRIDGE) == (f"+ MAC {bridge_mac('fcbr0')} on fcbr0",)
+    applied(net, BRIDGE)
+    assert net.read_text("/sys/class/net/fcbr0/address") == f"{bridge_mac('fcbr0')}\n"
 
 
 def test_bridge_just_as_asked_is_adopted(net: FakeHost) -> None:

@@ -32,13 +32,15 @@ class LinkState:
     bridge: bool = False
     up: bool = False
     alias: str = ""
+    mac: str = ""
     addresses: tuple[str, ...] = ()  # IPv4, CIDR
 
 
 @dataclass(frozen=True)
 class Bridge:
     """A bridge. `address`: CIDR of the host on it, empty for none. IPv6 is off on it: otherwise guests reach the host's
-    services by its link-local address, past every IPv4 rule. The step adopts a foreign bridge that fits, and otherwise
+    services by its link-local address, past every IPv4 rule. Its MAC is fixed: otherwise it takes the lowest of its ports, and
+    a VMM can choose that of its TAP. The step adopts a foreign bridge that fits, and otherwise
     reports a conflict; the foreign alias stays. `former`: addresses of nqr's bridge from earlier settings, to remove;
     `instead_of`: nqr's bridges that make way."""
 
@@ -97,7 +99,7 @@ class Bridge:
         batch: list[str] = []
         if not host.exists(f"/sys/class/net/{self.name}"):
             batch.append(f"link add name {self.name} type bridge")
-        batch.append(f"link set dev {self.name} alias {ALIAS}")
+        batch += [f"link set dev {self.name} {what}" for what in (f"alias {ALIAS}", f"address {product.bridge_mac(self.name)}")]
         if self.address:
             batch.append(f"address replace {self.address} brd + dev {self.name}")
         now = link_state(host, self.name).addresses
@@ -118,6 +120,8 @@ class Bridge:
         if self.address and self.address not in state.addresses:
             lines.append(f"+ {self.address} on {self.name}")
         lines += [f"- {address} on {self.name}" for address in self._outdated(state.addresses)]
+        if state.mac != product.bridge_mac(self.name):
+            lines.append(f"+ MAC {product.bridge_mac(self.name)} on {self.name}")
         if not state.up:
             lines.append(f"bring {self.name} up")
         return tuple(lines)
@@ -217,5 +221,6 @@ def link_state(host: Host, name: str) -> LinkState:
         bridge=host.exists(f"{base}/bridge"),
         up=bool(int(flags, 16) & _IFF_UP) if flags else False,
         alias=host.read_text(f"{base}/ifalias").strip(),
+        mac=host.read_text(f"{base}/address").strip() if host.exists(f"{base}/address") else "",
         addresses=tuple(all_addresses(host).get(name, ())),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nqrust.contract.names import bridge_mac
 from nqrust.host.port import command
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
@@ -42,7 +43,8 @@ def bridge(context: UndoContext, args: dict[str, Any]) -> Outcome:
     if host.which("ip") is None:
         return Kept(f"bridge {name} is not made again: the program ip is gone")
     if host.stat(f"/sys/class/net/{name}") is None:
-        lines = [f"link add name {name} type bridge", f"link set dev {name} alias {args['alias']}"]
+        marks = (f"alias {args['alias']}", f"address {bridge_mac(name)}")
+        lines = [f"link add name {name} type bridge", *(f"link set dev {name} {mark}" for mark in marks)]
         host.run(command("ip", "-batch", "-", input=("\n".join(lines) + "\n").encode()))
     off = sysctl_path(f"net.ipv6.conf.{name.replace('.', '/')}.disable_ipv6")
     if host.exists(off):

@@ -53,7 +53,7 @@ def net() -> FakeHost:
         elif words[:2] == ["link", "set"] and words[-1] == "up":
             host.put(f"/sys/class/net/{words[3]}/flags", "0x1003\n")
         elif words[:2] == ["link", "set"]:
-            host.put(f"/sys/class/net/{words[3]}/ifalias", words[5] + "\n")
+            host.put(f"/sys/class/net/{words[3]}/{'ifalias' if words[4] == 'alias' else words[4]}", words[5] + "\n")
         elif words[:2] == ["address", "replace"] and words[2] not in addresses[words[-1]]:
             addresses[words[-1]].append(words[2])
         elif words[:2] == ["address", "del"]:
