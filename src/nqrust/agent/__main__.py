@@ -7,8 +7,10 @@ import fcntl
 import os
 import sys
 
+import structlog
+
 import nqrust
-from nqrust.agent import log, settings
+from nqrust.agent import confinement, log, settings
 from nqrust.agent.errors import SettingsError
 from nqrust.host.errors import HostError
 
@@ -25,6 +27,7 @@ def main() -> None:
         if os.geteuid() != 0:
             raise SettingsError("NQR-CFG-703", "The agent must run as root.", "Start it as root, or start its service.")
         log.configure(os.environ.get("AGENT_LOG_LEVEL", "INFO"))
+        _confine()
         from nqrust.agent.server import Agent  # after the settings, so that a mistake there is reported first
         from nqrust.host.local import LocalHost
 
@@ -37,6 +40,13 @@ def main() -> None:
     except (SettingsError, HostError) as error:
         sys.stderr.write(f"nqrust-agent: {error}\n")
         raise SystemExit(2) from None
+
+
+def _confine() -> None:
+    """Before anything starts: threads and programs inherit the filter of the thread that they come from."""
+    why_not = confinement.confine()
+    if why_not:
+        structlog.get_logger("nqrust.agent").warning("agent.not_confined", why=why_not)
 
 
 def _only_one(state_dir: str) -> int:

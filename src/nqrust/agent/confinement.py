@@ -1,0 +1,80 @@
+"""System calls that no process of the agent makes, nor any VM that it starts. seccomp(2), bpf(2).
+
+The agent loads the filter into itself before it starts anything. Each program that it starts inherits it and cannot take it
+off: launchers, VMMs, consoles, file-system tools. It refuses three things, and allows the rest:
+
+    user namespaces     a process without privileges has all capabilities in one, and so more of the kernel to attack
+    rare sockets        network namespaces do not separate AF_VSOCK, and other families load kernel modules
+    SIOCSIFHWADDR       whoever holds a TAP open can change its MAC, without any capability (ip(8) uses netlink instead)
+
+A VMM and systemd add their own filters to this one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+
+_CLONE_NEWUSER = 0x10000000
+_SIOCSIFHWADDR = 0x8924
+_X86_64, _X32 = 0xC000003E, 0x40000000  # AUDIT_ARCH_X86_64; the bit of the x32 calls
+_SECCOMP, _CLONE, _UNSHARE, _IOCTL, _SOCKET, _CLONE3 = 317, 56, 272, 16, 41, 435
+_FAMILIES = (1, 2, 10, 16, 17)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET
+_SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
+_NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data; low halves of the arguments
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF_LD|W|ABS, BPF_JMP|..|K, BPF_RET|K
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
+
+
+def program() -> list[tuple[int, int, int, int]]:
+    """Return the filter: (code, jump if true, jump if false, value). Pure. The last lines are the answers."""
+    lines = [
+        (_LOAD, "next", "next", _ARCHITECTURE),
+        (_EQUAL, "next", "none", _X86_64),
+        (_LOAD, "next", "next", _NUMBER),
+        (_AT_LEAST, "none", "next", _X32),
+        # Its flags are in memory, which a filter cannot read. The C library uses clone(2) then.
+        (_EQUAL, "none", "next", _CLONE3),
+        (_EQUAL, "flags", "next", _CLONE),
+        (_EQUAL, "flags", "next", _UNSHARE),
+        (_EQUAL, "family", "next", _SOCKET),
+        (_EQUAL, "next", "allow", _IOCTL),
+        (_LOAD, "next", "next", _SECOND),
+        (_EQUAL, "refuse", "allow", _SIOCSIFHWADDR),
+        (_LOAD, "next", "next", _FIRST),
+        (_ANY_BIT, "refuse", "allow", _CLONE_NEWUSER),
+        (_LOAD, "next", "next", _FIRST),
+        *((_EQUAL, "allow", "next", family) for family in _FAMILIES),
+        (_RETURN, "next", "next", _ERRNO | _EAFNOSUPPORT),
+        (_RETURN, "next", "next", _ALLOW),
+        (_RETURN, "next", "next", _ERRNO | _EPERM),
+        (_RETURN, "next", "next", _ERRNO | _ENOSYS),
+    ]
+    end = len(lines)
+    places = {"flags": 11, "family": 13, "allow": end - 3, "refuse": end - 2, "none": end - 1}
+
+    def jump(at: int, name: str) -> int:
+        return places.get(name, at + 1) - at - 1
+
+    return [(code, jump(at, true), jump(at, false), value) for at, (code, true, false, value) in enumerate(lines)]
+
+
+def confine() -> str:
+    """Load the filter into this process and all that it starts. Return why that cannot be; empty if it is done.
+
+    Call it before there are threads: each thread has its own filters. It needs root."""
+    if platform.machine() != "x86_64":
+        return f"there is no filter for {platform.machine()}"
+    lines = b"".join(struct.pack("HBBI", *line) for line in program())
+    text = ctypes.create_string_buffer(lines)
+    # struct sock_fprog: the number of lines, then their address after padding.
+    given = ctypes.create_string_buffer(struct.pack("H6xQ", len(lines) // 8, ctypes.addressof(text)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Without SPEC_ALLOW some kernels slow down every program under a filter. Older kernels do not know the flag.
+    for flags in (_SPEC_ALLOW, 0):
+        if libc.syscall(_SECCOMP, _SET_MODE_FILTER, flags, given) == 0:
+            return ""
+    return os.strerror(ctypes.get_errno())
