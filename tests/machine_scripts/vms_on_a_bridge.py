@@ -119,16 +119,15 @@ class Site:
             os.kill(int(pid), signal.SIGKILL)
 
     def leftovers(self) -> list[str]:
-        """Processes of our VMs, found without the agent's own code. A jailed VMM has no environment, but is in our network."""
+        """Processes of our VMs, found without the agent's own code. A jailed VMM has no environment, but files of ours."""
         marker = f"NQRUST_RUN_DIR={self.work}/fc".encode()
-        ours = os.readlink("/proc/self/ns/net")
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 jailed = (folder / "comm").read_text().startswith(("firecracker", "jailer"))
-                if (jailed and os.readlink(folder / "ns/net") == ours) or marker in (folder / "environ").read_bytes().split(
-                    b"\0"
-                ):
+                if (jailed and f"/{self.work.name}/" in (folder / "mountinfo").read_text()) or marker in (
+                    folder / "environ"
+                ).read_bytes().split(b"\0"):
                     found.append(folder.name)
             except OSError:
                 continue

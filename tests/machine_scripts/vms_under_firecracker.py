@@ -102,6 +102,10 @@ async def scenario(site: Site) -> dict[str, Any]:
         seen["vmm"] = privileges(vmm)
         (screen,) = [int(p) for p in os.listdir("/proc") if p.isdigit() and is_screen_of(int(p), seen["vmm"]["uids"][0])]
         seen["screen"] = privileges(screen)
+        seen["vmm_is_found"] = str(vmm) in site.leftovers()
+        async with client.connect_console(A) as socket:
+            await asyncio.wait_for(socket.recv(), 30)  # the viewer is there
+            seen["surroundings"] = surroundings(seen["vmm"]["uids"][0])
         others = [str(path) for path in (vms / B).rglob("*") if not path.is_dir()]
         seen["others"] = len(others)
         configuration = [str(site.work / "state" / name) for name in os.listdir(site.work / "state")]
@@ -207,6 +211,33 @@ def newer_copy(folder: Path) -> Path:
     names = folder / "nqrust" / "__init__.py"
     names.write_text(names.read_text().replace(nqrust.__version__, NEWER))
     return folder
+
+
+def surroundings(user: int) -> dict[str, dict[str, Any]]:
+    """What each process of that user sees of the host, by its name."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if privileges(int(pid))["uids"] != [user]:
+                continue
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            viewer = "viewer of " if b"-x" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") else ""
+            links = [line.partition(":")[0].strip() for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]]
+            listed = os.listdir(f"/proc/{pid}/root/run")
+            status = Path(f"/proc/{pid}/status").read_text()
+        except (OSError, KeyError):
+            continue
+        found[f"{viewer}{name}"] = {
+            "shared": [
+                kind
+                for kind in ("net", "ipc", "mnt")
+                if os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")
+            ],
+            "links": links,
+            "run": listed,
+            "filtered": "Seccomp:\t2" in status,
+        }
+    return found
 
 
 def is_screen_of(pid: int, user: int) -> bool:

@@ -172,15 +172,15 @@ class Agent:
                     log.warning("network.rules_put_back")
                 if await self.verbs.run(self.service.forwards.sync):
                     log.info("forwards.drawn")
-                for tap, vm_id in await self.verbs.run(self.service.idle_taps):
-                    await self.verbs.on_vm(vm_id, functools.partial(self.service.remove_idle_tap, tap, vm_id))
+                for tap, vm_id in await self.verbs.run(lambda: upkeep.idle_taps(self.service)):
+                    await self.verbs.on_vm(vm_id, functools.partial(upkeep.remove_idle_tap, self.service, tap, vm_id))
                 now = await self.verbs.run(self.service.verdict)
                 if now != before:
                     log.info("vmm.changed", **now.__dict__)
                     self.link.announce_change()
                     before = now
-                for tap in await self.verbs.run(self.service.taps.pin):
-                    log.info("tap.pinned", tap=tap)
+                for tap, reasons in (await self.verbs.run(self.service.taps.pin)).items():
+                    log.warning("tap.put_back", tap=tap, why="; ".join(reasons))
                 if self.sources.lacking != lacking:
                     lacking = self.sources.lacking
                     log.warning("network.sources_not_bound", why=lacking)

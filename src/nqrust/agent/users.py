@@ -6,21 +6,28 @@ containers (systemd, "Users, Groups, UIDs and GIDs on systemd Systems").
 
 from __future__ import annotations
 
+import shlex
 import zlib
 from collections.abc import Collection
 
 from nqrust.contract.names import VM_USERS
 from nqrust.host.port import Command, command
 
+_SERVICES = ("/run", "/tmp")
+"""Folders with sockets that every user may open."""
+
 Mount = tuple[str, ...]
 """Arguments of mount(8)."""
 
-VIEW = ("unshare", "--mount", "--propagation", "slave")
-"""A mount namespace that sees what the host mounts and unmounts, and whose own mounts the host does not see."""
+NOTHING = ("unshare", "--net", "--ipc")
+"""Namespaces without network and without the System V IPC of the host. Abstract Unix sockets belong to a network namespace."""
+VIEW = (*NOTHING, "--mount", "--propagation", "slave")
+"""The same, and a mount namespace that sees what the host mounts and unmounts, and whose own mounts the host does not see."""
 
 
 def become(user: int) -> tuple[str, ...]:
-    """The command, without the program, that gives up root for good."""
+    """The command, without the program, that gives up root for good. Use it in namespaces of the VM only: a process of the VM
+    can trace others of its user, and act in their namespaces. ptrace(2)."""
     return (
         "setpriv",
         f"--reuid={user}",
@@ -33,9 +40,17 @@ def become(user: int) -> tuple[str, ...]:
     )
 
 
+def alone(user: int, *needed: str, more: tuple[str, ...] = (), limits: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """`become` for a program that the agent runs: in namespaces of its own, where it finds the paths `needed`.
+
+    `more`: of unshare(1). `limits`: a command, such as prlimit(1), that runs the rest as root."""
+    view = " && ".join(shlex.join(("mount", *mount)) for mount in hidden(*needed))
+    return (*VIEW, *more, "sh", "-c", f'{view or "true"} && exec "$@"', "sh", *limits, *become(user))
+
+
 def end_all(user: int) -> Command:
     """Return the command that ends every process of `user`. kill(2): -1 is all that the caller may signal, itself excluded."""
-    return command(*become(user), "sh", "-c", "kill -9 -1 2>/dev/null; true")
+    return command(*alone(user), "sh", "-c", "kill -9 -1 2>/dev/null; true")
 
 
 def free(taken: Collection[int], folder: str) -> int:
@@ -61,6 +76,13 @@ def passwd_text(user: int) -> str:
     return f"root:x:0:0:root:/:/usr/sbin/nologin\nvm:x:{user}:{user}:VM:/:/usr/sbin/nologin\n"
 
 
-def own_view(directory: str) -> tuple[Mount, ...]:
-    """Mounts that only the VM's processes see."""
-    return (("--bind", passwd(directory), "/etc/passwd"),)
+def own_view(directory: str, *needed: str) -> tuple[Mount, ...]:
+    """Mounts that only the VM's processes see. They use `directory` and the paths `needed`."""
+    return (("--bind", passwd(directory), "/etc/passwd"), *hidden(directory, *needed))
+
+
+def hidden(*needed: str) -> tuple[Mount, ...]:
+    """Mounts that hide the sockets of the host's services: D-Bus, systemd, the journal, databases, containers. A folder with
+    one of the paths `needed` in it stays."""
+    empty = ("-t", "tmpfs", "-o", "ro,nosuid,nodev,noexec,mode=0755,size=4k", "none")
+    return tuple((*empty, folder) for folder in _SERVICES if not any(f"{path}/".startswith(f"{folder}/") for path in needed))

@@ -84,6 +84,7 @@ class MemoryVmm:
     broken: bool = False
     asked: list[str] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     limited: list[tuple[int, RateLimits]] = field(default_factory=list)
 
@@ -102,6 +103,9 @@ class MemoryVmm:
     def configure(self, machine: Machine) -> None:
         if self.broken:
             raise Failed("NQR-VMM-105", "It does not answer.", "Try again.")
+
+    def begin(self, machine: Machine) -> None:
+        self.begun.append(machine.id)
 
     def state(self, directory: str) -> RunState:
         if directory in self.without_room:
@@ -148,9 +152,13 @@ class MemoryTaps:
     def get(self, name: str) -> TapStatus | None:
         return next((tap for tap in self.all() if tap.name == name), None)
 
-    def ensure(self, name: str, vm_id: str, user: int) -> None:
+    def make_way(self, name: str, vm_id: str) -> None:
         if self.no_bridge:
             raise Failed("NQR-NET-703", "The bridge is not there.", "Run `nqr doctor`.", status=503)
+        self.links.pop(name, None)
+
+    def take(self, name: str, vm_id: str, pid: int) -> None:
+        assert pid > 4_000_000, "the process of the VMM"
         self.links[name] = vm_id
 
     def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:
@@ -169,11 +177,11 @@ class MemoryTaps:
 class MemoryForwards(Forwards):
     """Checks as the real one does; what is drawn stays in memory, and so do the ports in use."""
 
-    drawn: list[tuple[str, int, int]]
+    drawn: tuple[tuple[str, int, int], ...] | list[tuple[str, int, int]] = ()
     listening: set[tuple[str, int]]
 
     def sync(self) -> bool:
-        before = getattr(self, "drawn", None)
+        before = self.drawn
         self.drawn = [
             (record.id, port.host_port, port.guest_port)
             for record in self._records()

@@ -96,7 +96,7 @@ def test_where_the_host_cannot_the_vm_does_not_start_unlimited(bench: Bench) -> 
     bench.taps.cannot = True
     with pytest.raises(Failed):
         bench.service.put(bench.spec(rate_limits=BOTH.model_dump()))
-    assert not bench.scopes.spawned and not bench.taps.links
+    assert not bench.scopes.alive and not bench.taps.links and not bench.vmm.begun
     assert bench.service.status(VM).state == "stopped"
     assert bench.service.put(bench.spec()).state == "running"
     with pytest.raises(Failed):

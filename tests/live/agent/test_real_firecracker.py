@@ -49,6 +49,16 @@ def test_the_vmm_and_its_console_are_nobody_on_the_host(seen: dict[str, Any]) ->
     assert seen["vmm"]["seccomp"] == "2"
 
 
+def test_no_process_of_a_vm_has_the_network_the_ipc_or_the_services_of_the_host(seen: dict[str, Any]) -> None:
+    assert seen["vmm_is_found"]
+    found = seen["surroundings"]
+    assert set(found) >= {"screen", "sleep", "viewer of screen"} and len(found) == 4, found
+    for name, what in found.items():
+        run = what.pop("run")
+        assert run == [] or name == "firecracker", "its jail has a folder of that name"
+        assert what == {"shared": [], "links": ["lo"], "filtered": True}, name
+
+
 def test_its_user_opens_no_file_of_another_vm_and_no_configuration(seen: dict[str, Any]) -> None:
     assert seen["others"] > 5
     assert seen["reached"] == []

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from nqrust.agent.errors import AgentError, Conflict, Failed, NotFound, Refused
-from nqrust.agent.vmm.port import Capabilities
+from nqrust.agent.vms import upkeep
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.names import tap_name
 from nqrust.contract.vms import GuestReport, PortForward, StopRequest
@@ -31,6 +31,22 @@ def test_put_makes_a_vm_that_runs(bench: Bench) -> None:
     assert status.disk
     assert content(bench, "/etc/hostname") == "web1\n"
     assert (bench.root / "dhcp" / "hosts.d" / VM).read_text() == f"{bench.spec().mac},10.0.0.20,web1\n"
+
+
+def test_a_guest_begins_once_its_tap_is_on_the_bridge(bench: Bench) -> None:
+    begin, seen = bench.vmm.begin, list[bool]()
+    bench.vmm.begin = lambda machine: (seen.append(machine.tap in bench.taps.links), begin(machine))[1]  # type: ignore[method-assign]
+    bench.service.put(bench.spec())
+    assert (seen, bench.vmm.begun) == ([True], [VM])
+    assert bench.scopes.spawned[0].tap == tap_name(VM), "its launcher makes it"
+
+
+def test_a_tap_that_a_killed_agent_left_with_its_vm_is_taken_before_the_guest_goes_on(bench: Bench) -> None:
+    bench.service.put(bench.spec())
+    bench.service.pause(VM)
+    bench.taps.links.clear()
+    assert bench.service.resume(VM).state == "running"
+    assert bench.taps.links == {tap_name(VM): VM}
 
 
 def test_agent_creates_one_vm_for_two_equal_requests(bench: Bench) -> None:
@@ -165,23 +181,21 @@ def test_a_vm_that_died_is_told_from_one_that_was_stopped(bench: Bench) -> None:
     assert bench.service.put(bench.spec()).state == "running"
 
 
-def test_a_vmm_that_opens_its_tap_late_ends_without_one(bench: Bench) -> None:
-    bench.vmm.capabilities = Capabilities(frozenset({"kvm", "tcg"}), late_tap=True)
+def test_without_the_bridge_no_vmm_starts(bench: Bench) -> None:
     bench.taps.no_bridge = True
     with pytest.raises(Failed, match="bridge"):
         bench.service.put(bench.spec())
-    assert bench.scopes.alive == {} and bench.service.status(VM).state == "stopped"
+    assert bench.scopes.alive == {}
     bench.taps.no_bridge = False
     assert bench.service.put(bench.spec()).state == "running" and bench.taps.links
 
 
-def test_a_forward_to_a_vmm_that_opens_its_tap_late_goes_when_its_start_fails(bench: Bench) -> None:
-    bench.vmm.capabilities = Capabilities(frozenset({"kvm", "tcg"}), late_tap=True)
+def test_a_start_that_fails_leaves_no_forward(bench: Bench) -> None:
     spec = bench.spec(forwards=[PortForward(host_port=8080, guest_port=80)])
     bench.vmm.broken = True
     with pytest.raises(Failed):
         bench.service.put(spec)
-    assert bench.forwards.drawn == [] and bench.taps.links == {}
+    assert not bench.forwards.drawn and bench.taps.links == {}
     bench.vmm.broken = False
     bench.service.put(spec)
     assert bench.forwards.drawn == [(VM, 8080, 80)]
@@ -271,11 +285,11 @@ def test_only_orphan_taps_are_removed(bench: Bench) -> None:
 
 def test_the_tap_of_a_guest_that_powered_off_is_idle(bench: Bench) -> None:
     bench.service.put(bench.spec())
-    assert bench.service.idle_taps() == []
+    assert upkeep.idle_taps(bench.service) == []
     bench.scopes.alive.clear()
-    assert bench.service.idle_taps() == [(tap_name(VM), VM)]
+    assert upkeep.idle_taps(bench.service) == [(tap_name(VM), VM)]
     bench.service.put(bench.spec())
-    bench.service.remove_idle_tap(tap_name(VM), VM)
+    upkeep.remove_idle_tap(bench.service, tap_name(VM), VM)
     assert tap_name(VM) in bench.taps.links, "it was started since"
 
 

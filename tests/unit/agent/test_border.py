@@ -139,10 +139,10 @@ def lines_of(spec: VmSpec) -> list[list[str]]:
         told.append([" ".join(cmd.argv), *text.splitlines()])
         assert not any(argument.startswith("-") for argument in cmd.argv[3:]), cmd.argv
 
-    for program in ("ip", "bridge", "tc"):
+    for program in ("ip", "bridge", "tc", "nsenter"):
         host.install(program)
         host.on(program, prefix=True, answer=hear)
-    Taps(host, "fcbr0", isolated=True).ensure(spec.tap, spec.id, 1_900_000_000)
+    Taps(host, "fcbr0", isolated=True).take(spec.tap, spec.id, 77)
     Dhcp(host, bridge="fcbr0", server="10.0.0.1", hosts_dir="/var/lib/dhcp/hosts.d", leases="/var/lib/dhcp/leases").reserve(
         spec.id, spec.mac, spec.ip or "", spec.name
     )

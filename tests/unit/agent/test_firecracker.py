@@ -246,6 +246,8 @@ def test_a_vm_is_put_together_in_firecrackers_order(fake: FakeFirecracker, machi
     driver = Firecracker(JailHost())
     assert driver.state(machine.directory) is RunState.unconfigured
     driver.configure(machine)
+    assert driver.state(machine.directory) is RunState.unconfigured, "its TAP is open, and not yet on the bridge"
+    driver.begin(machine)
     assert driver.state(machine.directory) is RunState.running
     assert fake.seen[0] == "PUT /logger"
     assert fake.seen[-1] == "PUT /actions"
@@ -269,6 +271,7 @@ def test_limits_are_token_buckets_refilled_each_second(fake: FakeFirecracker, ma
     limits = RateLimits(net_rx_kbit=8000, disk_kib=64, disk_iops=100)
     place_volumes(fake)
     driver.configure(replace(machine, volumes=(machine.disk,), rate_limits=limits))
+    driver.begin(machine)
     limiter = {"bandwidth": {"size": 65536, "refill_time": 1000}, "ops": {"size": 100, "refill_time": 1000}}
     assert fake.parts["/drives/rootfs"]["rate_limiter"] == limiter
     assert fake.parts["/drives/volume1"]["rate_limiter"] == limiter
@@ -294,6 +297,7 @@ def test_a_snapshot_is_of_a_paused_guest_and_is_loaded_into_an_empty_firecracker
 ) -> None:
     driver = Firecracker(JailHost())
     driver.configure(machine)
+    driver.begin(machine)
     with pytest.raises(Failed, match="not paused"):
         driver.snapshot(machine.directory, str(tmp_path))
     driver.pause(machine.directory)
@@ -306,6 +310,8 @@ def test_a_snapshot_is_of_a_paused_guest_and_is_loaded_into_an_empty_firecracker
     for name in ("/saved/vmstate", "/saved/memory"):
         fake.inside(name).touch()
     driver.load(replace(machine, rate_limits=RateLimits(disk_iops=10)), str(tmp_path))
+    assert driver.state(machine.directory) is RunState.paused, "its TAP is open, and not yet on the bridge"
+    driver.begin(replace(machine, snapshot=str(tmp_path)))
     assert fake.limits["/drives/rootfs rate_limiter"]["ops"] == 10, "the limits of now, not of then"
     assert driver.state(machine.directory) is RunState.running
 
@@ -313,6 +319,7 @@ def test_a_snapshot_is_of_a_paused_guest_and_is_loaded_into_an_empty_firecracker
 def test_pause_resume_and_a_graceful_stop(fake: FakeFirecracker, machine: Machine) -> None:
     driver = Firecracker(JailHost())
     driver.configure(machine)
+    driver.begin(machine)
     driver.pause(machine.directory)
     assert driver.state(machine.directory) is RunState.paused
     driver.resume(machine.directory)
@@ -325,6 +332,7 @@ def test_what_firecracker_refuses_is_told_in_its_words(fake: FakeFirecracker, ma
     fake.inside("/kernel").write_bytes(b"MZ")
     with pytest.raises(Failed, match="InvalidElfMagicNumber") as failed:
         driver.configure(machine)
+        driver.begin(machine)
     assert failed.value.code == "NQR-VMM-106"
     assert driver.state(machine.directory) is RunState.unconfigured
     with pytest.raises(Failed, match="before starting"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,20 @@ from nqrust.agent.network.taps import Taps
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import ImageRef
 from nqrust.contract.images import Blob
-from nqrust.contract.names import mac_address
+from nqrust.contract.names import mac_address, tap_mac
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Command, Completed
 
 TAP = "tap0123456789a"
 USER = 1_900_000_000
+WRONG = (
+    "its MAC was 02:00:00:00:00:01",
+    "the bridge learned addresses from it",
+    "it got frames for unknown MACs",
+    "its isolation was not as configured",
+    "the bridge did not know its VM's MAC",
+    "the host did not know the MAC of 10.0.0.20",
+)
 
 
 def machine(*, bridge: bool = True, alias: str | None = None, owner: int = USER) -> FakeHost:
@@ -42,7 +51,9 @@ def machine(*, bridge: bool = True, alias: str | None = None, owner: int = USER)
         host.write_file(f"/sys/class/net/{TAP}/owner", f"{owner}\n".encode())
         host.symlink("../fcbr0", f"/sys/class/net/{TAP}/master")
     host.install("ip")
+    host.install("nsenter")
     host.on("ip", prefix=True)
+    host.on("nsenter", prefix=True)
     return host
 
 
@@ -60,39 +71,41 @@ def ran(host: FakeHost) -> list[tuple[str, ...]]:
     return seen
 
 
-def test_a_tap_gets_its_owner_its_bridge_and_is_kept_from_other_guests() -> None:
+def test_a_tap_comes_from_the_vms_namespace_to_the_bridge_and_is_kept_from_other_guests() -> None:
     host = machine()
+    host.write_file("/sys/class/net/fcbr0/addr_assign_type", b"1\n")
+    host.write_file("/sys/class/net/fcbr0/address", b"62:00:00:00:00:01\n")
     seen = ran(host)
-    Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1", USER)
+    Taps(host, "fcbr0", isolated=True).take(TAP, "a1", 77)
     assert seen == [
+        ("nsenter", "--net=/proc/77/ns/net", "--", "ip", "link", "set", "dev", TAP, "netns", str(os.getpid())),
         (
             "ip",
             "-batch",
             "-",
-            f"tuntap add dev {TAP} mode tap user {USER}",
+            "link set dev fcbr0 address 62:00:00:00:00:01",
             f"link set dev {TAP} alias nqrust-vm:a1",
+            f"link set dev {TAP} address {tap_mac('a1')}",
             f"link set dev {TAP} master fcbr0 up",
             f"link set dev {TAP} type bridge_slave isolated on",
-        )
+        ),
     ]
 
 
-def test_a_tap_that_is_there_is_not_made_again() -> None:
-    host = machine(alias="nqrust-vm:a1")
+def test_the_fixed_mac_of_a_bridge_and_guests_that_may_meet_stay_so() -> None:
+    host = machine()
+    host.write_file("/sys/class/net/fcbr0/addr_assign_type", b"3\n")
     seen = ran(host)
-    Taps(host, "fcbr0", isolated=False).ensure(TAP, "a1", USER)
-    (lines,) = seen
-    assert not any("tuntap" in line for line in lines)
-    assert lines[-1].endswith("isolated off")
+    Taps(host, "fcbr0", isolated=False).take(TAP, "a1", 77)
+    assert seen[-1][3] == f"link set dev {TAP} alias nqrust-vm:a1" and seen[-1][-1].endswith("isolated off")
 
 
-def test_a_tap_of_another_user_is_made_again() -> None:
-    """The VM's user may not attach to it, and the user who may belongs to another VM."""
+def test_a_tap_of_an_earlier_start_makes_way() -> None:
+    """Its owner may be the user of another VM by now."""
     host = machine(alias="nqrust-vm:a1", owner=USER + 1)
     seen = ran(host)
-    Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1", USER)
+    Taps(host, "fcbr0", isolated=True).make_way(TAP, "a1")
     assert ("ip", "link", "delete", "dev", TAP) in seen
-    assert f"tuntap add dev {TAP} mode tap user {USER}" in seen[-1]
 
 
 def record(vm_id: str, ip: str, tap: str) -> VmRecord:
@@ -118,18 +131,24 @@ def test_where_addresses_are_ours_to_give_nobody_learns_them_from_guests() -> No
     host.install("bridge")
     host.on("bridge", prefix=True)
     seen = ran(host)
+    host.write_file(f"/sys/class/net/{TAP}/address", b"02:00:00:00:00:01\n")
+    host.mkdir(f"/sys/class/net/{TAP}/brport")
+    for flag, value in {"learning": 1, "unicast_flood": 1, "isolated": 0}.items():
+        host.write_file(f"/sys/class/net/{TAP}/brport/{flag}", f"{value}\n".encode())
     records = [record("a1", "10.0.0.20", TAP), record("b2", "10.0.0.21", "tapffffffffff0")]
     mac = mac_address("a1")
-    assert Taps(host, "fcbr0", isolated=True, records=lambda: records).pin() == [TAP], "the other has no TAP"
+    assert Taps(host, "fcbr0", isolated=True, records=lambda: records).pin() == {TAP: WRONG}, "the other has no TAP"
     assert seen == [
+        ("ip", "-batch", "-", f"link set dev {TAP} address {tap_mac('a1')}"),
+        ("bridge", "fdb", "show", "br", "fcbr0"),
         ("bridge", "fdb", "replace", mac, "dev", TAP, "master", "static"),
-        ("ip", "-batch", "-", f"link set dev {TAP} type bridge_slave learning off"),
+        ("ip", "-batch", "-", f"link set dev {TAP} type bridge_slave learning off flood off isolated on"),
         ("ip", "link", "set", "dev", TAP, "type", "bridge_slave", "locked", "on"),
         ("ip", "-4", "neigh", "show", "dev", "fcbr0", "nud", "permanent"),
         ("ip", "-batch", "-", f"neigh replace 10.0.0.20 lladdr {mac} dev fcbr0 nud permanent"),
     ]
     seen.clear()
-    assert Taps(host, "fcbr0", isolated=True).pin() == [], "a LAN with its own DHCP says itself who is who"
+    assert Taps(host, "fcbr0", isolated=True).pin() == {}, "a LAN with its own DHCP says itself who is who"
     assert seen == []
 
 
@@ -137,7 +156,7 @@ def test_another_vms_tap_is_not_taken() -> None:
     host = machine(alias="nqrust-vm:b2")
     seen = ran(host)
     with pytest.raises(Conflict) as refused:
-        Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1", USER)
+        Taps(host, "fcbr0", isolated=True).make_way(TAP, "a1")
     assert refused.value.code == "NQR-NET-701"
     Taps(host, "fcbr0", isolated=True).remove(TAP, owner="a1")
     assert seen == []
@@ -156,7 +175,7 @@ def test_without_the_bridge_nothing_is_made() -> None:
     host = machine(bridge=False)
     seen = ran(host)
     with pytest.raises(Failed) as failed:
-        Taps(host, "fcbr0", isolated=True).ensure(TAP, "a1", USER)
+        Taps(host, "fcbr0", isolated=True).make_way(TAP, "a1")
     assert (failed.value.code, seen) == ("NQR-NET-703", [])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from structlog.testing import capture_logs
 from tests.fakes.host import FakeHost
 
 from nqrust.agent.network.rules import NetworkRules
@@ -29,8 +30,8 @@ def agent(mode: str) -> MagicMock:
     made = MagicMock()
     made.verbs.run = _run
     made.settings.network.mode = mode
-    made.service.dhcp.give_back_lost.return_value = made.service.idle_taps.return_value = []
-    made.service.taps.pin.return_value = []
+    made.service.dhcp.give_back_lost.return_value = made.service.taps.all.return_value = []
+    made.service.taps.pin.return_value = {}
     made.service.store.ids.return_value = []
     made.sources.lacking = ""
     return made
@@ -46,6 +47,18 @@ def test_the_agent_looks_after_the_rules_of_a_network_of_its_own(mode: str, kept
     made = agent(mode)
     asyncio.run(_for_a_moment(Agent._keep_up(made)))
     assert made.rules.keep.called is kept
+
+
+def test_a_port_that_was_changed_is_logged_with_the_reason() -> None:
+    made = agent("nat")
+    made.service.taps.pin.return_value = {
+        "tap0123456789a": ("its MAC was 02:00:00:00:00:01", "the bridge learned addresses from it")
+    }
+    with capture_logs() as logs:
+        asyncio.run(_for_a_moment(Agent._keep_up(made)))
+    (line,) = [line for line in logs if line["event"] == "tap.put_back"]
+    assert (line["tap"], line["log_level"]) == ("tap0123456789a", "warning")
+    assert line["why"] == "its MAC was 02:00:00:00:00:01; the bridge learned addresses from it"
 
 
 def test_the_agent_looks_after_logs_whatever_keeps_the_rest_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

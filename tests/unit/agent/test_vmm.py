@@ -37,7 +37,7 @@ MACHINE = Machine(
 )
 
 GOLDEN_TCG = """
-/usr/bin/qemu-system-x86_64 -name guest=web1 -nodefaults -no-user-config -display none -no-reboot
+/usr/bin/qemu-system-x86_64 -name guest=web1 -nodefaults -no-user-config -display none -no-reboot -S
 -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
 -machine q35,accel=tcg -smp 2 -m 256M
 -kernel /srv/fc/images-cache/k -initrd /srv/fc/images-cache/i
@@ -250,6 +250,7 @@ def test_a_guest_that_cannot_be_saved_says_so(monitor: FakeMonitor, tmp_path: Pa
         ("postmigrate", RunState.paused),
         ("finish-migrate", RunState.paused),
         ("inmigrate", RunState.unconfigured),
+        ("prelaunch", RunState.unconfigured),
         ("running", RunState.running),
         ("io-error", RunState.no_room),
     ],

@@ -84,7 +84,10 @@ def test_a_test_that_is_missing_or_skipped_is_found(
 def test_figures_of_the_security_page() -> None:
     page = pages.text("docs/understand/security.md")
     assert f"Open consoles close within {console.CHECK_SECONDS:g} seconds" in page
-    assert f"for up to {upkeep.EVERY:g} seconds" in page and f"checks them every {upkeep.EVERY:g} seconds" in page
+    assert (
+        f"compares each port with its VM every {upkeep.EVERY:g} seconds" in page
+        and f"checks them every {upkeep.EVERY:g} seconds" in page
+    )
     assert f"It looks every {upkeep.LOGS_EVERY:g} seconds" in page
     assert f"above {upkeep.LARGEST >> 20} MiB to its last {upkeep.KEPT >> 10} KiB" in page
 

@@ -37,15 +37,12 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = 
     try:
         return host.run(
             command(
-                "unshare",
-                "--net",
-                "--ipc",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "prlimit",
-                *(f"--{name}={value}" for name, value in limits.items()),
-                *users.become(found.uid),
+                *users.alone(
+                    found.uid,
+                    disk,
+                    more=("--pid", "--fork", "--kill-child"),
+                    limits=("prlimit", *(f"--{name}={value}" for name, value in limits.items())),
+                ),
                 *argv,
                 ok=ok,
                 timeout=LONGEST,

@@ -1,4 +1,7 @@
-"""TAP devices: one for each VM, its owner in the ifalias, a port of the VM bridge. ip-link(8).
+"""TAP devices: one for each VM, its owner in the ifalias, a port of the VM bridge. ip-link(8), nsenter(1).
+
+A VM's launcher makes the TAP in the VM's own network namespace. Once the VMM has it open, the agent moves it to the host. The
+VMM keeps its open file, and nothing else of the host's network: it can open no second TAP there.
 
 Ports are isolated from each other unless the network allows it: guests reach the bridge itself, not one another. If nqr
 assigns the addresses, it pins the MAC of each port on the bridge and the MAC of each address on the host. Neither learns
@@ -8,15 +11,16 @@ from guests, so a guest that uses a foreign address receives none of its traffic
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from nqrust.agent.errors import Conflict, Failed
 from nqrust.agent.network import rates
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import TapStatus
-from nqrust.contract.names import TAP_ALIAS, mac_address
+from nqrust.contract.names import TAP_ALIAS, mac_address, tap_mac
 from nqrust.contract.text import joined, word
 from nqrust.contract.vms import RateLimits
 from nqrust.host.errors import CommandFailed, HostError, ProgramMissing
@@ -26,6 +30,7 @@ ALIAS = TAP_ALIAS
 _OURS = re.compile(r"tap[0-9a-f]{11}")
 _NET = "/sys/class/net"
 _IFF_UP = 0x1
+_SET = "3"  # addr_assign_type: somebody chose the MAC, and no port changes it
 
 
 class Taps:
@@ -65,9 +70,8 @@ class Taps:
             up=bool(int(flags, 16) & _IFF_UP),
         )
 
-    def ensure(self, name: str, vm_id: str, user: int) -> None:
-        """The VM's TAP exists, belongs to it, is a port of the bridge and up; `user` may attach to it, without privileges.
-        Raises Conflict, Failed."""
+    def make_way(self, name: str, vm_id: str) -> None:
+        """Check that the VM's TAP can become a port of the bridge, and remove one of an earlier start. Raises Conflict, Failed."""
         if not self._host.exists(f"{_NET}/{self._bridge}/bridge"):
             raise Failed(
                 "NQR-NET-703",
@@ -80,55 +84,98 @@ class Taps:
             raise Conflict("NQR-NET-701", f"{name} exists and is not a TAP.", "Remove or rename that link.")
         if found is not None and found.vm_id not in (None, vm_id):
             raise Conflict("NQR-NET-701", f"The TAP {name} belongs to VM {found.vm_id}.", "Delete the VM that holds it first.")
-        if found is not None and self._read(name, "owner") != str(user):
-            self.remove(name)
-            found = None
-        if found is not None:
-            rates.clear(self._host, name)  # of an earlier start
+        self.remove(name)
+
+    def take(self, name: str, vm_id: str, pid: int) -> None:
+        """Move the VM's TAP from the network namespace of process `pid` to the host, as a port of the bridge. Raises Failed."""
         word(name), word(vm_id)
-        lines = [] if found is not None else [f"tuntap add dev {name} mode tap user {user}"]
-        lines += [
+        fixed = [] if self._read(self._bridge, "addr_assign_type") == _SET else [self._read(self._bridge, "address")]
+        lines = [
+            # A port may not change the MAC of a bridge that was here before nqr, either.
+            *(f"link set dev {self._bridge} address {mac}" for mac in fixed if mac),
             f"link set dev {name} alias {ALIAS}{vm_id}",
+            f"link set dev {name} address {tap_mac(vm_id)}",
             f"link set dev {name} master {self._bridge} up",
             f"link set dev {name} type bridge_slave isolated {'on' if self._isolated else 'off'}",
         ]
+        move = ("ip", "link", "set", "dev", name, "netns", str(os.getpid()))
         try:
+            self._host.run(command("nsenter", f"--net=/proc/{pid}/ns/net", "--", *move))
             self._ip(lines)
             self.pin()
         except (CommandFailed, ProgramMissing) as error:
             raise Failed("NQR-NET-702", f"The TAP {name} could not be set up ({error}).", "Run `nqr doctor`.") from error
 
-    def pin(self) -> list[str]:
-        """Pin unpinned TAPs and return their names. Raises a HostError.
+    def pin(self) -> dict[str, tuple[str, ...]]:
+        """Restore what somebody changed of the VMs' ports. Return TAP -> what was wrong. Raises a HostError.
 
-        The bridge forgets its entries when it goes down, or when a port that joins or leaves changes its own MAC.
+        The bridge forgets its entries when it goes down. A VMM without this version's filter can change the MAC of its TAP:
+        with the MAC of another VM it takes that VM's entry away.
         """
         if self._records is None:
-            return []
+            return {}
         if self._sources is not None:
             self._sources.sync()
         there = {tap.name: tap.vm_id for tap in self.all() if tap.bridge == self._bridge}
         ours = [record for record in self._records() if there.get(record.tap) == record.id]
-        learning = [record for record in ours if self._read(record.tap, "brport/learning") != "0"]
-        for record in learning:
-            self._pin_port(record.tap, record.mac)
+        wrong = {record.tap: self._strange_mac(record) for record in ours}
+        entries = self._entries() if ours else {}
+        for record in ours:
+            found = self._strange_port(record, entries)
+            if found:
+                self._pin_port(record.tap, record.mac)
+            wrong[record.tap] += found
         known = self._neighbours() if ours else {}
         strangers = [record for record in ours if record.ip and known.get(record.ip) != record.mac.lower()]
         if strangers:
             bridge = self._bridge
             told = [(word(one.ip or ""), word(one.mac)) for one in strangers]
             self._ip([f"neigh replace {ip} lladdr {mac} dev {bridge} nud permanent" for ip, mac in told])
-        return sorted({record.tap for record in (*learning, *strangers)})
+        for record in strangers:
+            wrong[record.tap] += (f"the host did not know the MAC of {record.ip}",)
+        return {tap: reasons for tap, reasons in sorted(wrong.items()) if reasons}
+
+    def _strange_mac(self, record: VmRecord) -> tuple[str, ...]:
+        """Give the TAP its MAC back. Before the entries are read: the bridge has one for the MAC of each port."""
+        found = self._read(record.tap, "address")
+        if found == tap_mac(record.id):
+            return ()
+        with self._unless_gone(record.tap):
+            self._ip([f"link set dev {record.tap} address {tap_mac(record.id)}"])
+        return (f"its MAC was {found}",)
+
+    def _strange_port(self, record: VmRecord, entries: dict[str, str]) -> tuple[str, ...]:
+        flags = (
+            ("learning", "0", "the bridge learned addresses from it"),
+            ("unicast_flood", "0", "it got frames for unknown MACs"),
+            ("isolated", "1" if self._isolated else "0", "its isolation was not as configured"),
+        )
+        found = [why for flag, wanted, why in flags if self._read(record.tap, f"brport/{flag}") not in (wanted, "")]
+        if entries.get(record.mac.lower()) != record.tap:
+            found.append("the bridge did not know its VM's MAC")
+        return tuple(found)
 
     def _pin_port(self, name: str, mac: str) -> None:
-        try:
+        with self._unless_gone(name):
             self._host.run(command("bridge", "fdb", "replace", mac, "dev", name, "master", "static"))
-            self._ip([f"link set dev {name} type bridge_slave learning off"])
+            isolated = "on" if self._isolated else "off"
+            self._ip([f"link set dev {name} type bridge_slave learning off flood off isolated {isolated}"])
             # Only the VM's own MAC comes in; Linux 5.18 and iproute2 of then know that.
             self._host.run(command("ip", "link", "set", "dev", name, "type", "bridge_slave", "locked", "on", ok=(0, 1, 2, 255)))
+
+    @contextlib.contextmanager
+    def _unless_gone(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except CommandFailed:
             if self.get(name) is not None:  # otherwise it disappeared meanwhile
                 raise
+
+    def _entries(self) -> dict[str, str]:
+        """Return MAC -> port of the bridge's static entries. bridge(8)."""
+        answer = self._host.run(command("bridge", "fdb", "show", "br", self._bridge))
+        lines = [line.split() for line in answer.stdout.splitlines()]
+        return {words[0]: words[2] for words in lines if len(words) > 3 and words[1] == "dev" and "static" in words[3:]}
 
     def _forget(self, mac: str) -> None:
         with contextlib.suppress(CommandFailed):  # the bridge is gone, and its entries with it

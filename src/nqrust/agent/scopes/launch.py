@@ -1,9 +1,12 @@
 """The command line around a VMM: screen for its serial port, and a launcher that allows one VMM and records its end.
 
-    sh (root)                       own session and mount namespace; holds flock(2) on `lock`, writes the exit status
+    sh (root)                       own session, mount, network and IPC namespaces; holds flock(2) on `lock`, writes the exit status
       screen -dmS fc-<id> (user)    the pseudo-terminal; many viewers attach with `screen -x`
         sleep (user)                holds the terminal open, and is all that runs in it
       VMM (user)                    own session: the end of screen does not reach it (Firecracker ends on SIGHUP)
+
+The network namespace has no interface but a TAP that is down, until the VMM has that open and the agent takes it away
+(network/taps.py). So no process of the VM reaches the host's network.
 
 The user is a number of this VM alone (users.py). Only the launcher is root: it reads nothing that the VMM or screen can
 write once the guest runs. The mount namespace shows screen a passwd(5) with its user, without which it does not start.
@@ -14,6 +17,7 @@ Everything is in argv: a script on disk that root runs would need protection too
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Iterator
 
 from nqrust.agent import users
 from nqrust.agent.scopes.port import Launch
@@ -35,10 +39,10 @@ failed() {{ echo "launcher: $1" >>"$directory/console.log"; echo 70 >"$directory
 exec 9>"$directory/lock"
 flock -n 9 || exit {LOCKED}
 rm -f "$directory/exit-status"
-eval "$names" || failed "the VM's mount namespace could not be set up"
+eval "$names" || failed "the VM's namespaces could not be set up"
 eval "$screen" 9>&- & # while it starts, the rest is mounted
 screen=$!
-eval "$view" || failed "the VM's mount namespace could not be set up"
+eval "$view" || failed "the VM's namespaces could not be set up"
 wait "$screen" || failed "screen could not be started"
 tries=0
 until read -r holder terminal <"$directory/run/terminal" && [ -n "$terminal" ]; do
@@ -85,14 +89,22 @@ def argv(launch: Launch, settings: Settings) -> tuple[str, ...]:
         str(launch.user),
         shlex.join((*users.become(launch.user), *start)),
         shlex.join(users.become(launch.user)),
-        _mounted(users.own_view(launch.directory)),
-        _mounted(launch.mounts),
+        _all(("mount", *mount) for mount in users.own_view(launch.directory, *_needed(settings))),
+        _all(_view(launch)),
         *launch.argv,
     )
 
 
-def _mounted(mounts: tuple[users.Mount, ...]) -> str:
-    return " && ".join(shlex.join(("mount", *mount)) for mount in mounts) or ":"
+def _view(launch: Launch) -> Iterator[tuple[str, ...]]:
+    """Commands that make the VM's namespaces ready for its VMM."""
+    for mount in launch.mounts:
+        yield ("mount", *mount)
+    if launch.tap:
+        yield ("ip", "tuntap", "add", "dev", launch.tap, "mode", "tap", "user", str(launch.user))
+
+
+def _all(commands: Iterable[tuple[str, ...]]) -> str:
+    return " && ".join(map(shlex.join, commands)) or ":"
 
 
 def environment(launch: Launch, settings: Settings) -> dict[str, str]:
@@ -108,9 +120,14 @@ def environment(launch: Launch, settings: Settings) -> dict[str, str]:
 
 def viewer(launch_user: int, directory: str, session: str, settings: Settings) -> tuple[str, ...]:
     """The command that attaches to a console, as the VM's user. Its terminal must belong to that user."""
-    view = _mounted(users.own_view(directory))
+    view = _all(("mount", *mount) for mount in users.own_view(directory, *_needed(settings)))
     attach = ("screen", "-c", screenrc(settings), "-U", "-x", session)
     return (*users.VIEW, "sh", "-c", f'{view} && exec "$@"', "viewer", *users.become(launch_user), *attach)
+
+
+def _needed(settings: Settings) -> tuple[str, ...]:
+    """Where screen and VMMs have their files."""
+    return (settings.state_dir, settings.run_dir, settings.image_root, settings.bin_dir)
 
 
 def screenrc(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from nqrust.agent.scopes.limits import Limits
 from nqrust.contract.names import SCOPE_PREFIX, scope_name
 
 _WRAPPERS = frozenset(
-    {"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run", "setpriv", "unshare", "mount", "sleep", "jailer"}
+    {"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run", "setpriv", "unshare", "mount", "ip", "sleep", "jailer"}
     | {"rm", "mv", "tty", "stat"}
 )
 """comm(5) of what stands around a VMM: the terminal and the launcher."""
@@ -54,6 +54,8 @@ class Launch:
     limits: Limits | None = None
     mounts: tuple[tuple[str, ...], ...] = ()
     """Arguments of mount(8), each for one mount that only the VM's processes see."""
+    tap: str = ""
+    """TAP to make in the network namespace of the VM's processes, for `user`."""
 
     @property
     def name(self) -> str:

@@ -47,7 +47,6 @@ class Capabilities:
     pause: bool = True
     snapshot: bool = False
     waits_for_room: bool = False  # stops the guest when a write finds the disk full, and repeats the write when resumed
-    late_tap: bool = False  # opens its TAP when it is configured, not when it starts
     network_limits: bool = False  # limits the guest's network; if not, the agent limits its TAP
 
 
@@ -89,7 +88,11 @@ class Vmm(Protocol):
         ...
 
     def configure(self, machine: Machine) -> None:
-        """Configure the started program and boot the guest. Returns when the guest runs."""
+        """Configure the started program. When this returns it has its TAP open, and waits for `begin`."""
+        ...
+
+    def begin(self, machine: Machine) -> None:
+        """Boot the configured guest, or resume the loaded one."""
         ...
 
     def state(self, directory: str) -> RunState: ...
@@ -111,5 +114,5 @@ class Vmm(Protocol):
         ...
 
     def load(self, machine: Machine, folder: str) -> None:
-        """Replace `configure`: resume the guest from the files of `snapshot`. Only with `capabilities.snapshot`."""
+        """Replace `configure`: load the guest from the files of `snapshot`. Only with `capabilities.snapshot`."""
         ...

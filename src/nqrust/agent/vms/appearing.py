@@ -16,8 +16,8 @@ _LOOK = 0.1  # seconds between two readings of /proc for a VMM whose socket is n
 _PAUSE = 0.002
 
 
-def wait(host: Host, scopes: Scopes, record: VmRecord, driver: Vmm, directory: str, last_line: Callable[[str], str]) -> None:
-    """Wait for the VMM of `record` in its scope. A reading of /proc takes milliseconds, so a cheaper sign comes first.
+def wait(host: Host, scopes: Scopes, record: VmRecord, driver: Vmm, directory: str, last_line: Callable[[str], str]) -> int:
+    """Wait for the VMM of `record` in its scope, and return its process. A reading of /proc takes milliseconds, so a cheaper sign comes first.
 
     Raises Failed, with the last line of the console, if the VMM ended or did not come."""
     deadline = time.monotonic() + LONGEST
@@ -28,7 +28,7 @@ def wait(host: Host, scopes: Scopes, record: VmRecord, driver: Vmm, directory: s
             ended = host.exists(exit_status(directory))
         scope = scopes.get(record.id)
         if scope is not None and scope.vmm:
-            return
+            return scope.vmm[0].pid
         if ended or time.monotonic() > deadline:
             raise Failed(
                 "NQR-VMM-102",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -63,7 +63,6 @@ class VmService:
         self.taps, self.dhcp, self.blobs, self.guests = parts.taps, parts.dhcp, parts.blobs, parts.guests
         self.drivers, self.forwards = parts.drivers, parts.forwards
         self._claiming = threading.Lock()
-        self._beside = ThreadPoolExecutor(thread_name_prefix="tap")  # TAPs are set up while VMMs start
         self.observer = Observer(parts.host, parts.store, parts.guests, parts.drivers, parts.settings.name)
 
     # --- reading
@@ -152,9 +151,9 @@ class VmService:
         return self.status(vm_id)
 
     def resume(self, vm_id: str, generation: int | None = None) -> VmStatus:
-        directory, driver = self.running(vm_id)
+        _, driver = self.running(vm_id)
         self.store.told(vm_id, generation)
-        holds.resume(self.host, driver, directory)
+        self._resume(self.store.read(vm_id), driver)
         return self.status(vm_id)
 
     def delete(self, vm_id: str) -> None:
@@ -189,19 +188,6 @@ class VmService:
         if self.taps.in_use(name) or (owner is not None and self.scopes.get(owner) is not None):
             raise Conflict("NQR-API-708", f"A VM holds the TAP {name}.", "Stop the VM first.")
         self.taps.remove(name)
-
-    def idle_taps(self) -> list[tuple[str, str]]:
-        """Return the TAPs (with their VM) of stopped VMs on this host: left over when a guest powered itself off."""
-        return [
-            (tap.name, tap.vm_id)
-            for tap in self.taps.all()
-            if tap.vm_id and self.store.read(tap.vm_id) and not self.taps.in_use(tap.name) and self.scopes.get(tap.vm_id) is None
-        ]
-
-    def remove_idle_tap(self, name: str, vm_id: str) -> None:
-        """Remove an idle TAP after a second look: the VM may have started since."""
-        if (name, vm_id) in self.idle_taps():
-            self.taps.remove(name, owner=vm_id)
 
     def console_log(self, vm_id: str) -> bytes:
         self.status(vm_id)
@@ -286,48 +272,43 @@ class VmService:
         self.store.write(record)
         if record.ip:
             self.dhcp.reserve(record.id, record.mac, record.ip, record.name)
-        late_tap: Future[None] | None = None
-        if not driver.capabilities.late_tap:
-            self.taps.ensure(record.tap, record.id, record.user)
+        self.taps.make_way(record.tap, record.id)
         self._own(record, machine.disk, *machine.volumes)
         launch.prepare_vm(self.host, self.settings, record.user, machine.directory)
         holds.release(self.host, machine.directory)
         driver.prepare(machine)
         self.guests.forget(record.id)  # reports of the last boot do not apply to this one
         try:
-            if driver.capabilities.late_tap:
-                late_tap = self._beside.submit(self._connect, record)
             allowed = limits.of_vm(
                 vcpus=record.vcpus, memory_mib=record.memory_mib, vmm=record.vmm, accel=record.accel, cpus=facts.cpus()
             )
+            view = driver.mounts(machine)
+            self.scopes.spawn(
+                Launch(record.id, f"VM {record.name}", argv, machine.directory, record.user, allowed, view, record.tap)
+            )
+            pid = self._appeared(record, driver)
+            driver.configure(machine) if snapshot is None else driver.load(machine, snapshot)
+            self.taps.take(record.tap, record.id, pid)
             if record.rate_limits.limits_network and not driver.capabilities.network_limits:
                 self.taps.limit(record.tap, record.id, record.rate_limits)
-            view = driver.mounts(machine)
-            self.scopes.spawn(Launch(record.id, f"VM {record.name}", argv, machine.directory, record.user, allowed, view))
-            appearing.wait(self.host, self.scopes, record, driver, machine.directory, self.observer.last_line)
-            if late_tap is not None:
-                late_tap.result()
-            driver.configure(machine) if snapshot is None else driver.load(machine, snapshot)
-            if late_tap is None:
-                self.forwards.sync()
+            driver.begin(machine)
+            self.forwards.sync()
         except (AgentError, HostError):
-            wait([late_tap] if late_tap is not None else [])
             self._kill(record.id)
             record.asked = "stop"
             self.store.write(record)
             self.taps.remove(record.tap, owner=record.id)
-            if late_tap is not None:
-                self.forwards.sync()
             raise
-
-    def _connect(self, record: VmRecord) -> None:
-        self.taps.ensure(record.tap, record.id, record.user)
-        self.forwards.sync()
 
     def _own(self, record: VmRecord, *disks: str) -> None:
         """The VM's user, and nobody else, may open these disks."""
         for disk in disks:
             self.host.set_mode(disk, mode=0o600, owner=str(record.user), group=str(record.user))
+
+    def _appeared(self, record: VmRecord, driver: Vmm) -> int:
+        """Wait for the VMM and return its process. Raises Failed."""
+        directory = self.store.directory(record.id)
+        return appearing.wait(self.host, self.scopes, record, driver, directory, self.observer.last_line)
 
     def running(self, vm_id: str) -> tuple[str, Vmm]:
         """Return folder and driver of a running VM. Raises Conflict if it is not running."""
@@ -348,9 +329,18 @@ class VmService:
         driver.limit(directory, volumes.drives(record), record.rate_limits)
 
     def _resume_if_paused(self, record: VmRecord) -> None:
-        driver, directory = self.drivers.get(record.vmm), self.store.directory(record.id)
+        driver = self.drivers.get(record.vmm)
         if driver is not None:
-            holds.resume(self.host, driver, directory)
+            self._resume(record, driver)
+
+    def _resume(self, record: VmRecord | None, driver: Vmm) -> None:
+        if record is None:
+            return
+        directory = self.store.directory(record.id)
+        # An agent that is killed while it loads a snapshot leaves the TAP in the VM's namespace.
+        if self.taps.get(record.tap) is None and driver.state(directory) is RunState.paused:
+            self.taps.take(record.tap, record.id, self._appeared(record, driver))
+        holds.resume(self.host, driver, directory)
 
     def _end(self, vm_id: str, record: VmRecord | None, grace: float) -> None:
         """End all processes of the VM. `grace`: seconds for the guest to power off."""

@@ -1,4 +1,4 @@
-"""Regular upkeep by the agent: it keeps logs of VMs small and removes dead console sockets.
+"""Regular upkeep by the agent: it keeps logs of VMs small, and removes idle TAPs and dead console sockets.
 
 A guest decides how much its serial port says, and can make its VMM complain. The VM's user owns the logs, and may put
 something else in the place of one that lies in its jail. So root only looks; what is cut is cut as the VM's user, in place:
@@ -47,8 +47,26 @@ def _bounded(host: Host, path: str, kept: int) -> bool:
         return False
     tail = host.read_tail(path, kept) if kept else b""
     flags = ("oflag=append,nofollow,nonblock", "conv=nocreat", "bs=64K", "status=none")
-    host.run(command(*users.become(found.uid), "dd", f"of={path}", *flags, input=tail[tail.find(b"\n") + 1 :], timeout=10.0))
+    host.run(command(*users.alone(found.uid, path), "dd", f"of={path}", *flags, input=tail[tail.find(b"\n") + 1 :], timeout=10.0))
     return True
+
+
+def idle_taps(service: VmService) -> list[tuple[str, str]]:
+    """Return the TAPs (with their VM) of stopped VMs on this host: left over when a guest powered itself off."""
+    return [
+        (tap.name, tap.vm_id)
+        for tap in service.taps.all()
+        if tap.vm_id
+        and service.store.read(tap.vm_id)
+        and not service.taps.in_use(tap.name)
+        and service.scopes.get(tap.vm_id) is None
+    ]
+
+
+def remove_idle_tap(service: VmService, name: str, vm_id: str) -> None:
+    """Remove an idle TAP after a second look: the VM may have started since."""
+    if (name, vm_id) in idle_taps(service):
+        service.taps.remove(name, owner=vm_id)
 
 
 def remove_dead_consoles(service: VmService) -> None:

@@ -62,7 +62,7 @@ def limit_requests(volumes: int, limits: RateLimits) -> tuple[Request, ...]:
 
 
 def boot_requests(machine: Machine) -> tuple[Request, ...]:
-    """Return the requests, in order, that boot `machine`. Firecracker appends root= for the root drive.
+    """Return the requests, in order, that make `machine` ready to boot. Firecracker appends root= for the root drive.
 
     `cache_type` Writeback: a guest's flush reaches the disk, as with QEMU's default.
     """
@@ -119,8 +119,14 @@ def boot_requests(machine: Machine) -> tuple[Request, ...]:
             },
         ),
         ("PUT", "/entropy", {}),
-        ("PUT", "/actions", {"action_type": "InstanceStart"}),
     )
+
+
+def begin_request(machine: Machine) -> Request:
+    """Return the request that boots `machine`, or resumes it if it was loaded from a snapshot."""
+    if machine.snapshot:
+        return ("PATCH", "/vm", {"state": "Resumed"})
+    return ("PUT", "/actions", {"action_type": "InstanceStart"})
 
 
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -18,6 +18,7 @@ from nqrust.agent.vmm.firecracker.api import (
     SAVED_STATE,
     Api,
     ApiError,
+    begin_request,
     boot_requests,
     limit_requests,
 )
@@ -48,9 +49,7 @@ _EXIT_SIGNALS = {
 
 class Firecracker:
     name = "firecracker"
-    capabilities = Capabilities(
-        accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True, network_limits=True, late_tap=True
-    )
+    capabilities = Capabilities(accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True, network_limits=True)
     exit_signals = _EXIT_SIGNALS
 
     def __init__(self, host: Host, bin_dir: str = Layout().bin_dir) -> None:
@@ -88,6 +87,10 @@ class Firecracker:
         with self._api(machine.directory) as api:
             for method, path, body in boot_requests(machine):
                 api.send(method, path, body)
+
+    def begin(self, machine: Machine) -> None:
+        with self._api(machine.directory) as api:
+            api.send(*begin_request(machine))
 
     def state(self, directory: str) -> RunState:
         try:
@@ -142,7 +145,7 @@ class Firecracker:
                 "/snapshot/load",
                 {
                     "snapshot_path": SAVED_STATE,
-                    "resume_vm": True,
+                    "resume_vm": False,  # its TAP is not on the bridge yet
                     "mem_backend": {"backend_path": SAVED_MEMORY, "backend_type": "File"},
                 },
             )

@@ -48,6 +48,7 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
     guest.
     Volumes have their own PCI slots, so that guests keep the names of the NIC and other volumes after one comes or goes.
     `romfile=`: nothing boots from the network, and the ROM's package may be missing.
+    `-S`: the guest waits until its TAP is a port of the host's bridge.
     `-sandbox`: seccomp. QEMU needs neither new programs nor other users at run time.
     """
     kvm = machine.accel == "kvm"
@@ -66,6 +67,7 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
         "-display",
         "none",
         "-no-reboot",
+        "-S",
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-machine",

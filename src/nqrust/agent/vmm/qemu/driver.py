@@ -18,9 +18,10 @@ _PROGRAMS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")  # RHEL installs it 
 _READY = 10.0  # seconds for the monitor to come up
 _EXIT_SIGNALS: dict[int, int] = {}
 _STATES = {
-    **dict.fromkeys(("paused", "suspended", "prelaunch", "postmigrate", "finish-migrate"), RunState.paused),
+    **dict.fromkeys(("paused", "suspended", "postmigrate", "finish-migrate"), RunState.paused),
     "io-error": RunState.no_room,  # with `werror=enospc`, nothing else leads there
-    "inmigrate": RunState.unconfigured,  # wait for the memory of a snapshot
+    "prelaunch": RunState.unconfigured,  # it waits for `begin`
+    "inmigrate": RunState.unconfigured,  # it waits for the memory of a snapshot
 }
 
 
@@ -57,12 +58,15 @@ class Qemu:
         return self._host.exists(qmp_socket(directory))
 
     def configure(self, machine: Machine) -> None:
-        """Wait for QEMU's monitor, so that a later stop or pause finds it. QEMU boots without configuration."""
+        """Wait for QEMU's monitor: the TAP is open by then. QEMU needs no configuration."""
         deadline = time.monotonic() + _READY
         while self.state(machine.directory) is RunState.silent:
             if time.monotonic() > deadline:
                 raise _silent("it did not come up")
             time.sleep(0.005)
+
+    def begin(self, machine: Machine) -> None:
+        self._ask(machine.directory, "cont")
 
     def state(self, directory: str) -> RunState:
         try:

@@ -63,7 +63,7 @@ def save(host: Host, directory: str, folder: str) -> None:
 
 
 def load(directory: str, folder: str) -> None:
-    """Load the memory saved in `folder` into the waiting QEMU and resume it. Raises Failed."""
+    """Load the memory saved in `folder` into the waiting QEMU. The guest stays paused. Raises Failed."""
     try:
         descriptor = os.open(f"{folder}/memory", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -73,8 +73,6 @@ def load(directory: str, folder: str) -> None:
         finally:
             os.close(descriptor)
         _wait_until_loaded(directory)
-        with Qmp(qmp_socket(directory)) as qmp:
-            qmp.execute("cont")
     except (QmpError, OSError) as error:
         raise _failed(str(error)) from error
 

@@ -1,0 +1,38 @@
+"""A VMM that a guest took over reaches nothing of the host's network and services, and no other process of the VM does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+import pytest
+from tests.machine_scripts.calling import run_script
+
+REACHED = {"loopback", "lan", "metadata", "gateway", "loopback over IPv6", "abstract socket", "system bus",
+           "shared memory", "user namespace", "virtual socket"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seen() -> Any:
+    lacking = [program for program in ("unshare", "nsenter", "setpriv", "screen", "ip", "mount") if shutil.which(program) is None]
+    if os.geteuid() != 0 or lacking or not os.path.exists("/dev/net/tun"):
+        pytest.skip(f"needs root, TAP devices and {' '.join(lacking) or 'programs'}")
+    return run_script("vmm_taken_over.py", namespaces=("net", "mount", "ipc"), seconds=300)
+
+
+def test_the_test_can_see_a_hole(seen: Any) -> None:
+    assert {what for what, reached in seen["in the host's"].items() if reached} == REACHED
+
+
+def test_a_vmm_with_its_tap_open_reaches_nothing_of_the_host(seen: Any) -> None:
+    assert seen["not confined"] == ""
+    assert set(seen["vmm"]) == {*REACHED, "another TAP", "MAC of the TAP"}
+    assert [what for what, reached in seen["vmm"].items() if reached] == []
+    assert seen["tap works"] and seen["bridge kept its MAC"]
+
+
+@pytest.mark.parametrize("who", ["viewer", "disk tool", "log cutter"])
+def test_neither_does_another_program_that_runs_as_the_vms_user(seen: Any, who: str) -> None:
+    assert set(seen[who]) == REACHED
+    assert [what for what, reached in seen[who].items() if reached] == []
