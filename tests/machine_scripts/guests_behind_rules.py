@@ -205,9 +205,12 @@ def kept_up() -> dict[str, object]:
         "IPv6 flushed": "ip6tables -F",
         "IPv6 turned on": "sysctl -qw net.ipv6.conf.fcbr0.disable_ipv6=0",
         "a rule before ours": "iptables -I NQR-INPUT 1 -j ACCEPT",
+        "another MAC of the bridge": "ip link set dev fcbr0 address 02:00:00:00:00:01",
     }.items():
         sh(damage)
         said[name] = [keeper.keep(), keeper.keep()]
+    sh("ip link set dev port0 address 02:00:00:00:00:01")
+    said["MAC of the bridge"] = sh("cat /sys/class/net/fcbr0/address").strip()
     said["as at first"] = ours(rules()) == ours(first)
     said["disable_ipv6"] = sh("cat /proc/sys/net/ipv6/conf/fcbr0/disable_ipv6").strip()
     sh(f"{SCRIPT} down")

@@ -12,6 +12,8 @@ import pytest
 from tests.machine_scripts.calling import run_script
 from tests.unit.installer.phases.test_rendered_files import rendered
 
+from nqrust.contract.names import bridge_mac
+
 NEEDS = ("unshare", "ip", "iptables", "ip6tables", "iptables-save", "sysctl", "mount")
 
 
@@ -38,6 +40,7 @@ def test_guests_reach_neither_host_nor_neighbour_nor_world_over_ipv6(script: Pat
 
 def test_rules_that_vanish_are_put_back_and_none_stays(script: Path) -> None:
     found = seen(script, "upkeep")
+    assert found.pop("MAC of the bridge") == bridge_mac("fcbr0"), "whatever that of a port is"
     assert found.pop("at first") is False, "rules that stand are left alone"
     assert found.pop("left") == [] and found.pop("disable_ipv6") == "1" and found.pop("as at first")
     assert set(map(tuple, found.values())) == {(True, False)}, found
