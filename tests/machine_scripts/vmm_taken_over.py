@@ -72,6 +72,7 @@ for name, address in {"loopback": "127.0.0.1", "lan": "198.51.100.1", "metadata"
 can("loopback over IPv6", lambda: connect(socket.AF_INET6, ("::1", 8080)))
 can("abstract socket", lambda: connect(socket.AF_UNIX, abstract))
 can("system bus", lambda: connect(socket.AF_UNIX, bus))
+can("socket in /tmp", lambda: connect(socket.AF_UNIX, "/tmp/service"))
 can("shared memory", lambda: libc.shmget(key, 0, 0) >= 0)
 can("user namespace", user_namespace)
 can("virtual socket", lambda: socket.socket(40, socket.SOCK_STREAM).close())
@@ -89,7 +90,9 @@ def sh(line: str) -> str:
 
 def lay_out() -> None:
     """A host with a LAN, metadata, a bridge, and services that every user may talk to."""
-    sh("mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /run; mkdir -p /run/netns /run/dbus; ip link set lo up")
+    sh(
+        "mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /run; mkdir -p /run/netns /run/dbus; ip link set lo up; mount -t tmpfs tmpfs /tmp"
+    )
     sh("ip netns add web; ip link add uplink type veth peer name eth0 netns web; ip link set uplink up")
     sh(f"ip addr add 198.51.100.2/24 dev uplink; ip route add {METADATA}/32 dev uplink")
     sh(f"ip -n web addr add {LAN}/24 dev eth0; ip -n web addr add {METADATA}/32 dev eth0; ip -n web link set eth0 up")
@@ -99,8 +102,9 @@ def lay_out() -> None:
     for family, address in ((socket.AF_INET, ("0.0.0.0", 8080)), (socket.AF_INET6, ("::1", 8080))):
         listen(family, address)
     listen(socket.AF_UNIX, ABSTRACT)
-    listen(socket.AF_UNIX, BUS)
-    os.chmod(BUS, 0o666)
+    for path in (BUS, "/tmp/service"):
+        listen(socket.AF_UNIX, path)
+        os.chmod(path, 0o666)
     assert ctypes.CDLL(None).shmget(KEY, 4096, 0o1666) >= 0
     serve = "import socket, time; one = socket.create_server(('0.0.0.0', 8080)); print('ready', flush=True); time.sleep(600)"
     HELD.append(subprocess.Popen(["ip", "netns", "exec", "web", sys.executable, "-c", serve], stdout=subprocess.PIPE))
@@ -162,7 +166,7 @@ def launched(work: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    work = Path(tempfile.mkdtemp(prefix="nqr-"))
+    work = Path(tempfile.mkdtemp(prefix="nqr-", dir="/var/tmp"))  # not below /tmp, which is hidden then
     work.chmod(0o711)
     try:
         lay_out()
