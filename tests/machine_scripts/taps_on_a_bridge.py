@@ -21,7 +21,8 @@ from nqrust.contract.names import tap_mac, tap_name
 from nqrust.host.local import LocalHost
 
 _NEWNET = 0x40000000
-_TUNSETIFF, _TAP, _SIOCSIFHWADDR = 0x400454CA, 0x1002, 0x8924
+_TUNSETIFF, _TAP, _SIOCSIFHWADDR = 0x400454CA, 0x5002, 0x8924  # IFF_TAP, IFF_NO_PI, IFF_VNET_HDR
+_TUNSETOFFLOAD, _TUNSETVNETHDRSZ, _HEADER, _OFFLOADS = 0x400454D0, 0x400454D8, 12, 0x1F
 ADDRESSES = {"v": "10.0.0.20", "l": "10.0.0.21", "n": "10.0.0.22"}
 libc = ctypes.CDLL(None)
 guests: dict[str, int] = {}
@@ -43,7 +44,7 @@ def permanent() -> list[str]:
 def claim(source: str, mac: str, ip: str) -> None:
     me, raw = bytes.fromhex(mac.replace(":", "")), socket.inet_aton(ip)
     arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2) + me + raw + me + raw
-    os.write(guests[source], b"\xff" * 6 + me + b"\x08\x06" + arp)
+    os.write(guests[source], bytes(_HEADER) + b"\xff" * 6 + me + b"\x08\x06" + arp)
 
 
 def start(taps: Taps, one: VmRecord) -> None:
@@ -59,6 +60,9 @@ def start(taps: Taps, one: VmRecord) -> None:
     os.close(host)
     assert taps.get(one.tap) is None
     taps.take(one.tap, one.id, holder.pid)
+    # What a VMM asks for when the guest's driver begins, after the move.
+    fcntl.ioctl(guests[one.id], _TUNSETVNETHDRSZ, struct.pack("i", _HEADER))
+    fcntl.ioctl(guests[one.id], _TUNSETOFFLOAD, _OFFLOADS)
     holder.kill()
     holder.wait()
 
