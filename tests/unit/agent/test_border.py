@@ -137,7 +137,8 @@ def lines_of(spec: VmSpec) -> list[list[str]]:
     def hear(host: FakeHost, cmd: Command) -> None:
         text = cmd.input.decode() if isinstance(cmd.input, bytes) else ""
         told.append([" ".join(cmd.argv), *text.splitlines()])
-        assert not any(argument.startswith("-") for argument in cmd.argv[3:]), cmd.argv
+        own = cmd.argv[cmd.argv.index("--") + 1 :] if cmd.argv[0] == "nsenter" else cmd.argv
+        assert not any(argument.startswith("-") for argument in own[3:]), cmd.argv
 
     for program in ("ip", "bridge", "tc", "nsenter"):
         host.install(program)

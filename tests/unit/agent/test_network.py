@@ -78,14 +78,17 @@ def test_a_tap_comes_from_the_vms_namespace_to_the_bridge_and_is_kept_from_other
     seen = ran(host)
     Taps(host, "fcbr0", isolated=True).take(TAP, "a1", 77)
     assert seen == [
-        ("nsenter", "--net=/proc/77/ns/net", "--", "ip", "link", "set", "dev", TAP, "netns", str(os.getpid())),
+        (
+            *("nsenter", "--net=/proc/77/ns/net", "--", "ip", "-batch", "-"),
+            f"link set dev {TAP} address {tap_mac('a1')}",
+            f"link set dev {TAP} netns {os.getpid()}",
+        ),
         (
             "ip",
             "-batch",
             "-",
             "link set dev fcbr0 address 62:00:00:00:00:01",
             f"link set dev {TAP} alias nqrust-vm:a1",
-            f"link set dev {TAP} address {tap_mac('a1')}",
             f"link set dev {TAP} master fcbr0 up",
             f"link set dev {TAP} type bridge_slave isolated on",
         ),

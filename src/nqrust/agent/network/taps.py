@@ -94,13 +94,13 @@ class Taps:
             # A port may not change the MAC of a bridge that was here before nqr, either.
             *(f"link set dev {self._bridge} address {mac}" for mac in fixed if mac),
             f"link set dev {name} alias {ALIAS}{vm_id}",
-            f"link set dev {name} address {tap_mac(vm_id)}",
             f"link set dev {name} master {self._bridge} up",
             f"link set dev {name} type bridge_slave isolated {'on' if self._isolated else 'off'}",
         ]
-        move = ("ip", "link", "set", "dev", name, "netns", str(os.getpid()))
+        # The MAC comes first: udev gives a MAC of its own to links without one that somebody chose. systemd.link(5).
+        move = [f"link set dev {name} address {tap_mac(vm_id)}", f"link set dev {name} netns {os.getpid()}"]
         try:
-            self._host.run(command("nsenter", f"--net=/proc/{pid}/ns/net", "--", *move))
+            self._ip(move, "nsenter", f"--net=/proc/{pid}/ns/net", "--")
             self._ip(lines)
             self.pin()
         except (CommandFailed, ProgramMissing) as error:
@@ -138,7 +138,7 @@ class Taps:
     def _strange_mac(self, record: VmRecord) -> tuple[str, ...]:
         """Give the TAP its MAC back. Before the entries are read: the bridge has one for the MAC of each port."""
         found = self._read(record.tap, "address")
-        if found == tap_mac(record.id):
+        if found in (tap_mac(record.id), ""):  # the latter disappeared meanwhile
             return ()
         with self._unless_gone(record.tap):
             self._ip([f"link set dev {record.tap} address {tap_mac(record.id)}"])
@@ -188,8 +188,10 @@ class Taps:
         lines = [line.split() for line in answer.stdout.splitlines()]
         return {words[0]: words[words.index("lladdr") + 1] for words in lines if "lladdr" in words}
 
-    def _ip(self, lines: list[str]) -> None:
-        self._host.run(command("ip", "-batch", "-", input="".join(f"{joined(*line.split(' '))}\n" for line in lines).encode()))
+    def _ip(self, lines: list[str], *within: str) -> None:
+        self._host.run(
+            command(*within, "ip", "-batch", "-", input="".join(f"{joined(*line.split(' '))}\n" for line in lines).encode())
+        )
 
     def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:
         """Limit the traffic of the VM's TAP. Raises Failed."""

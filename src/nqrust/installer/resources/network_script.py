@@ -17,7 +17,7 @@ def network_script(network: NetworkSettings, *firewall: FirewallSpec) -> str:
     off = f"/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6"
     up = [
         f"[ -e /sys/class/net/{bridge} ] ||",
-        f"    printf 'link add name {bridge} type bridge\\nlink set dev {bridge} alias {ALIAS}\\n' | ip -batch -",
+        f"    printf 'link add name {bridge} address {mac} type bridge\\nlink set dev {bridge} alias {ALIAS}\\n' | ip -batch -",
         "if ours; then",
         f"    ip link set dev {bridge} address {mac}",
         f"    ip address replace {address} brd + dev {bridge}",

@@ -135,6 +135,7 @@ def net(host: FakeHost) -> FakeHost:
         for words in map(str.split, cmd.input.decode().splitlines()):
             if words[:2] == ["link", "add"]:
                 put_link(host, words[3], bridge=True, up=False)
+                host.put(f"/sys/class/net/{words[3]}/address", f"{words[5]}\n")
             elif words[:2] == ["link", "set"]:
                 host.put(f"/sys/class/net/{words[3]}/{'ifalias' if words[4] == 'alias' else words[4]}", words[5] + "\n")
             elif words[:2] == ["address", "replace"]:

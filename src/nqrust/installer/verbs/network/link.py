@@ -96,10 +96,10 @@ class Bridge:
         return Prepared(Origin.created, (undo_link(self.name),))
 
     def apply(self, host: Host) -> None:
-        batch: list[str] = []
+        batch, mac = list[str](), product.bridge_mac(self.name)
         if not host.exists(f"/sys/class/net/{self.name}"):
-            batch.append(f"link add name {self.name} type bridge")
-        batch += [f"link set dev {self.name} {what}" for what in (f"alias {ALIAS}", f"address {product.bridge_mac(self.name)}")]
+            batch.append(f"link add name {self.name} address {mac} type bridge")  # udev may not choose one either
+        batch += [f"link set dev {self.name} alias {ALIAS}", f"link set dev {self.name} address {mac}"]
         if self.address:
             batch.append(f"address replace {self.address} brd + dev {self.name}")
         now = link_state(host, self.name).addresses

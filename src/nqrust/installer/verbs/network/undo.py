@@ -43,8 +43,7 @@ def bridge(context: UndoContext, args: dict[str, Any]) -> Outcome:
     if host.which("ip") is None:
         return Kept(f"bridge {name} is not made again: the program ip is gone")
     if host.stat(f"/sys/class/net/{name}") is None:
-        marks = (f"alias {args['alias']}", f"address {bridge_mac(name)}")
-        lines = [f"link add name {name} type bridge", *(f"link set dev {name} {mark}" for mark in marks)]
+        lines = [f"link add name {name} address {bridge_mac(name)} type bridge", f"link set dev {name} alias {args['alias']}"]
         host.run(command("ip", "-batch", "-", input=("\n".join(lines) + "\n").encode()))
     off = sysctl_path(f"net.ipv6.conf.{name.replace('.', '/')}.disable_ipv6")
     if host.exists(off):

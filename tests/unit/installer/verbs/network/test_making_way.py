@@ -47,6 +47,7 @@ def net() -> FakeHost:
         addresses = host.memory["addresses"]
         if words[:2] == ["link", "add"]:
             put_link(host, words[3], bridge=True, up=False)
+            host.put(f"/sys/class/net/{words[3]}/address", f"{words[5]}\n")
         elif words[:2] == ["link", "delete"]:
             host.tree.detach(f"/sys/class/net/{words[2]}")
             del addresses[words[2]]
