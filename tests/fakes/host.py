@@ -356,8 +356,7 @@ class FakeHost(FakeMachine):
 
     def _page(self, key: str, url: str, headers: Mapping[str, str | Secret] | None) -> tuple[int, bytes]:
         page = self.pages.get(key)
-        if callable(page):
-            page = page(dict(headers or {}))
+        page = page(dict(headers or {})) if callable(page) else page
         if page is None:
             raise HostError(f"no answer from {url}: connection refused")
         status, body = page
