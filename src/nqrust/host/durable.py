@@ -44,20 +44,31 @@ def write_file(
     _replace(path, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs, synced=synced)
 
 
-def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int) -> None:
-    """Copy a file, with shared blocks if the file system supports it (FICLONE), otherwise with its holes."""
-    with _opened(source, os.O_RDONLY) as source_fd:
+def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int, largest: int | None = None) -> None:
+    """Copy a file, with shared blocks if the file system supports it (FICLONE), otherwise with its holes.
+
+    `largest`: bytes above which it is not copied. Its owner may change it meanwhile.
+    """
+    # O_NONBLOCK: neither a FIFO nor a lease of the file's owner holds the caller.
+    with _opened(source, os.O_RDONLY | os.O_NONBLOCK) as source_fd:
         found = os.fstat(source_fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", source)
+        _refuse_longer(found, largest, source)
 
         def fill(fd: int) -> None:
             try:
                 fcntl.ioctl(fd, FICLONE, source_fd)
             except OSError:
                 _copy_with_holes(source_fd, fd, found.st_size)
+            _refuse_longer(os.fstat(fd), largest, source)
 
         _replace(target, fill, mode=mode, uid=uid, gid=gid, xattrs={})
+
+
+def _refuse_longer(found: os.stat_result, largest: int | None, path: str) -> None:
+    if largest is not None and found.st_size > largest:
+        raise OSError(errno.EFBIG, f"it is longer than {largest} bytes", path)
 
 
 def make_directory(path: str, *, mode: int, uid: int, gid: int, synced: bool = True) -> None:

@@ -226,10 +226,12 @@ class LocalHost:
         with translating(path):
             durable.write_file(path, content, mode=mode, uid=uid, gid=gid, xattrs=xattrs or {}, synced=synced)
 
-    def copy_file(self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root") -> None:
+    def copy_file(
+        self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root", largest: int | None = None
+    ) -> None:
         uid, gid = accounts.uid(owner, target), accounts.gid(group, target)
         with translating(target):
-            durable.copy_file(source, target, mode=mode, uid=uid, gid=gid)
+            durable.copy_file(source, target, mode=mode, uid=uid, gid=gid, largest=largest)
 
     def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root", synced: bool = True) -> None:
         uid, gid = accounts.uid(owner, path), accounts.gid(group, path)

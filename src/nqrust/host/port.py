@@ -199,8 +199,13 @@ class Host(Protocol):
         """
         ...
 
-    def copy_file(self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root") -> None:
-        """Like write_file, from a file of the host; with reflinks if the file system supports them, holes kept."""
+    def copy_file(
+        self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root", largest: int | None = None
+    ) -> None:
+        """Like write_file, from a file of the host; with reflinks if the file system supports them, holes kept.
+
+        PathError (EFBIG) if the source is longer than `largest` bytes, holes included.
+        """
         ...
 
     def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root", synced: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -185,6 +186,9 @@ def test_copying_a_file(machine: Machine) -> None:
         machine.host.copy_file(machine.at("none"), machine.at("c"), mode=0o600, owner=ME, group=MINE)
     with pytest.raises(PathError):
         machine.host.copy_file(machine.root, machine.at("c"), mode=0o600, owner=ME, group=MINE)
+    with pytest.raises(PathError) as refused:
+        machine.host.copy_file(source, machine.at("c"), mode=0o600, owner=ME, group=MINE, largest=1)
+    assert refused.value.errno == errno.EFBIG and not machine.host.exists(machine.at("c"))
 
 
 # --- folders
