@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 
 from nqrust.host import mounts
@@ -38,8 +39,12 @@ def remove_tree(path: str, *, synced: bool = True) -> None:
         os.close(parent)
 
 
+_OPEN = 32
+"""Levels that are open at a time. Who made the tree must not decide how many descriptors its removal takes."""
+
+
 class _Remover:
-    """Depth first, with descriptors, without recursion: the depth is limited by descriptors only."""
+    """Depth first, with descriptors, without recursion. A folder that is too deep moves up to the tree's own folder first."""
 
     def __init__(self, path: str, allowed: tuple[int, int]) -> None:
         self.path, self.allowed = path, allowed
@@ -47,6 +52,7 @@ class _Remover:
     def remove(self, parent: int, name: str) -> None:
         # Each entry: descriptor of the directory, its name in its parent, the remaining names.
         stack = [self._enter(parent, name, self.path)]
+        top, _, left_at_top = stack[0]
         try:
             while stack:
                 fd, its_name, left = stack[-1]
@@ -60,7 +66,10 @@ class _Remover:
                         # unlink(2) on a directory: EISDIR on Linux, EPERM by POSIX.
                         if not stat.S_ISDIR(os.stat(entry, dir_fd=fd, follow_symlinks=False).st_mode):
                             raise
-                        stack.append(self._enter(fd, entry, self._where(stack, entry)))
+                        if len(stack) < _OPEN:
+                            stack.append(self._enter(fd, entry, self._where(stack, entry)))
+                        else:
+                            left_at_top.append(self._lift(fd, entry, top, self._where(stack, entry)))
                     continue
                 above = stack[-2][0] if len(stack) > 1 else parent
                 os.close(fd)
@@ -79,6 +88,17 @@ class _Remover:
         except BaseException:
             os.close(fd)
             raise
+
+    def _lift(self, fd: int, entry: str, top: int, where: str) -> str:
+        """Move a folder to the top of the tree. A mount point does not move: EBUSY. Nothing else has the new name."""
+        name = f".nqr-removed-{secrets.token_hex(16)}"
+        try:
+            os.rename(entry, name, src_dir_fd=fd, dst_dir_fd=top)
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.EXDEV):
+                raise
+            raise OSError(errno.EBUSY, "something is mounted here; unmount it first", where) from error
+        return name
 
     def _where(self, stack: list[tuple[int, str, list[str]]], entry: str) -> str:
         return "/".join([self.path, *(name for _, name, _ in stack[1:]), entry])
