@@ -129,7 +129,7 @@ class MemoryVmm:
         self.paused.discard(directory)
         self.without_room.discard(directory)
 
-    def snapshot(self, directory: str, folder: str) -> None:
+    def snapshot(self, directory: str, folder: str, user: int, limit: int) -> None:
         assert directory in self.paused, "memory and disks must belong together"
         Path(folder, "memory").write_bytes(b"memory")
 

@@ -202,10 +202,14 @@ def test_a_snapshot_of_another_vm_cannot_be_taken_through_a_link(vms: Path, tmp_
     for name in ("vmstate", "memory"):
         (others / name).write_bytes(b"another's")
         (root(vms) / "snapshot" / name).write_bytes(b"own")
-    jail.take_snapshot(LocalHost(), str(vms / VM), str(taken))
+        for path in (others / name, root(vms) / "snapshot" / name):
+            os.chown(path, USER, USER)
+    jail.take_snapshot(LocalHost(), str(vms / VM), str(taken), USER, MIB)
     assert (taken / "memory").read_bytes() == b"own"
+    found = (taken / "memory").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, USER, 0o640), "its VM can read it, and not change it"
     (root(vms) / "snapshot").rmdir()
     (root(vms) / "snapshot").symlink_to(others)
-    with pytest.raises(HostError, match="was replaced"):
-        jail.take_snapshot(LocalHost(), str(vms / VM), str(taken))
+    with pytest.raises(HostError):
+        jail.take_snapshot(LocalHost(), str(vms / VM), str(taken), USER, MIB)
     assert (others / "memory").read_bytes() == b"another's"

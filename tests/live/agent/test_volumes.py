@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nqrust.agent import untrusted
 from nqrust.agent.disks import volumes
 from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.volumes import KeptVolume
@@ -163,8 +164,8 @@ def test_cut_off_anywhere_and_asked_again_it_ends_the_same(bench: Bench, monkeyp
     asked = {"attached": ["vdc", "vde"], "detached": [{**there[0], "data": "keep"}, {**there[1], "data": "delete"}]}
     host, steps = bench.service.host, 0
 
-    def counted(name: str) -> None:
-        real = getattr(host, name)
+    def counted(name: str, owner: Any = host) -> None:
+        real = getattr(owner, name)
 
         def step(*arguments: Any, **options: Any) -> Any:
             nonlocal steps
@@ -173,10 +174,11 @@ def test_cut_off_anywhere_and_asked_again_it_ends_the_same(bench: Bench, monkeyp
                 raise Cut
             return real(*arguments, **options)
 
-        monkeypatch.setattr(host, name, step)
+        monkeypatch.setattr(owner, name, step)
 
     for name in ("rename", "remove", "write_file", "run", "mkdir", "set_mode"):
         counted(name)
+    counted("hand_over", untrusted)
     cut = False
     try:
         put(bench, 2, wanted, **asked)

@@ -299,9 +299,9 @@ def test_a_snapshot_is_of_a_paused_guest_and_is_loaded_into_an_empty_firecracker
     driver.configure(machine)
     driver.begin(machine)
     with pytest.raises(Failed, match="not paused"):
-        driver.snapshot(machine.directory, str(tmp_path))
+        driver.snapshot(machine.directory, str(tmp_path), os.geteuid(), 1 << 20)
     driver.pause(machine.directory)
-    driver.snapshot(machine.directory, str(tmp_path))
+    driver.snapshot(machine.directory, str(tmp_path), os.geteuid(), 1 << 20)
     assert (tmp_path / "memory").exists()
     assert (tmp_path / "vmstate").exists()
     with pytest.raises(Failed, match=r"not supported after|not allowed after"):

@@ -230,7 +230,7 @@ def test_limits_change_over_qmp(monitor: FakeMonitor, tmp_path: Path) -> None:
 
 def test_a_guest_is_saved_through_a_file_that_qemu_did_not_open(monitor: FakeMonitor, tmp_path: Path) -> None:
     monitor.status = "postmigrate"
-    Qemu(LocalHost()).snapshot(str(tmp_path), str(tmp_path))
+    Qemu(LocalHost()).snapshot(str(tmp_path), str(tmp_path), 0, 1 << 20)
     assert (tmp_path / "board").read_text() == "pc-q35-7.2\n"
     assert (tmp_path / "memory").stat().st_mode & 0o777 == 0o600
     asked = [name for name in monitor.commands if name not in ("qmp_capabilities", "query-migrate")]
@@ -240,7 +240,7 @@ def test_a_guest_is_saved_through_a_file_that_qemu_did_not_open(monitor: FakeMon
 def test_a_guest_that_cannot_be_saved_says_so(monitor: FakeMonitor, tmp_path: Path) -> None:
     monitor.migration = "failed"
     with pytest.raises(Failed) as failed:
-        Qemu(LocalHost()).snapshot(str(tmp_path), str(tmp_path))
+        Qemu(LocalHost()).snapshot(str(tmp_path), str(tmp_path), 0, 1 << 20)
     assert failed.value.code == "NQR-VMM-116"
 
 

@@ -7,10 +7,11 @@ debugfs's script.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nqrust.agent.disks import tools
+from nqrust.agent.disks.netconf import ext4
 from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.vms import GuestUser
 from nqrust.host.port import Completed, Host
@@ -20,7 +21,7 @@ KEY = re.compile(r"[\x20-\x7e]{16,16384}")
 """A line of authorized_keys."""
 _LARGEST = 1 << 20  # bytes of a passwd file that is read
 _HOME = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}){1,8}")
-_FILES = ("passwd", "group", "shadow")
+_FILES = {name: f"/etc/{name}" for name in ("passwd", "group", "shadow")}
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,15 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
     for user in users:
         if not all(KEY.fullmatch(key) for key in user.ssh_keys):
             raise Refused("NQR-API-703", f"An SSH key of {user.name} has invalid characters.", "Give one key per line.")
-    asked = [f"dump /etc/{name} {folder}/{name}\nstat /etc/{name}\n" for name in _FILES] + ["stat /bin/bash\n"]
-    told = _debugfs(host, disk, folder, "".join(asked), write=False)
-    texts = {
-        name: host.read_bytes(f"{folder}/{name}", _LARGEST).decode(errors="surrogateescape")
-        if tools.written(host, f"{folder}/{name}")
-        else None
-        for name in _FILES
-    }
+    told = _debugfs(host, disk, folder, "".join(f"stat {path}\n" for path in (*_FILES.values(), "/bin/bash")), write=False)
+    texts = _texts(host, disk, folder, ext4.parse(told.stdout))
     if not texts["passwd"]:
         raise Refused(
             "NQR-IMG-105",
             "The image has no /etc/passwd, so nqr cannot add users.",
             "Use another image, or create the VM without --user.",
         )
-    access = {name: _access(told.stdout, f"/etc/{name}") for name in _FILES}
+    access = {name: _access(told.stdout, path) for name, path in _FILES.items()}
     shell = "/bin/bash" if _access(told.stdout, "/bin/bash") else "/bin/sh"
     passwd, group, shadow = texts["passwd"], texts["group"] or "", texts["shadow"]
     found: list[tuple[GuestUser, Account]] = []
@@ -71,22 +66,22 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
         passwd, group, shadow, account = with_user(passwd, group, shadow, user, shell)
         found.append((user, account))
     lines = _folders(host, disk, folder, [account for _, account in found])
-    expected = {}
+    expected = dict[str, tuple[str, bytes]]()
     for number, (user, account) in enumerate(found):
         if user.ssh_keys:
             keys = f"{folder}/keys{number}"
-            host.write_file(
-                keys, Secret("".join(f"{key}\n" for key in user.ssh_keys)), mode=0o600, owner=tools.owner_of(host, disk)
-            )
+            content = "".join(f"{key}\n" for key in user.ssh_keys)
+            host.write_file(keys, Secret(content), mode=0o600, owner=tools.owner_of(host, disk))
             path = f"{account.home}/.ssh/authorized_keys"
             lines += [f"cd {account.home}/.ssh", "rm authorized_keys", f"write {keys} authorized_keys"]
             lines += [*_owned(path, 0o100600, account), f"dump {path} {keys}.back"]
-            expected[path] = keys
+            expected[path] = f"{keys}.back", content.encode()
     for name, text in (("passwd", passwd), ("group", group), ("shadow", shadow)):
         if text is None:
             continue
         new = f"{folder}/{name}.new"
-        host.write_file(new, text.encode(errors="surrogateescape"), mode=0o600, owner=tools.owner_of(host, disk))
+        data = text.encode(errors="surrogateescape")
+        host.write_file(new, data, mode=0o600, owner=tools.owner_of(host, disk))
         mode, gid = access[name] or (0o644, 0)
         lines += [
             "cd /etc",
@@ -95,16 +90,28 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
             *_owned(f"/etc/{name}", 0o100000 | mode, Account("", 0, gid, "")),
         ]
         lines.append(f"dump /etc/{name} {new}.back")
-        expected[f"/etc/{name}"] = new
+        expected[f"/etc/{name}"] = f"{new}.back", data
     told = _debugfs(host, disk, folder, "\n".join([*lines, ""]), write=True)
-    for path, source in expected.items():
-        if not tools.written(host, f"{source}.back") or host.sha256(f"{source}.back") != host.sha256(source):
+    for path, (back, data) in expected.items():
+        if tools.written(host, disk, back, len(data)) != data:
             why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
             raise Failed(
                 "NQR-IMG-103",
                 f"{path} does not fit or cannot be written to the VM's disk ({why[0]}).",
                 "Give the VM a larger disk, or correct the image.",
             )
+
+
+def _texts(host: Host, disk: str, folder: str, found: Mapping[str, tuple[str, int, str]]) -> dict[str, str | None]:
+    """Return the files' content, None for one that is not there. `found`: type and size of each, so that none is copied out
+    that is too long. Raises Failed."""
+    plain = {name: path for name, path in _FILES.items() if path in found and found[path][0] == "regular"}
+    for path in plain.values():
+        if found[path][1] > _LARGEST:
+            raise Failed("NQR-IMG-103", f"{path} of the image is longer than 1 MiB.", "Correct the image.")
+    _debugfs(host, disk, folder, "".join(f"dump {path} {folder}/{name}\n" for name, path in plain.items()), write=False)
+    data = {name: tools.written(host, disk, f"{folder}/{name}", _LARGEST) for name in plain}
+    return {name: None if (text := data.get(name)) is None else text.decode(errors="surrogateescape") for name in _FILES}
 
 
 def _folders(host: Host, disk: str, folder: str, found: Sequence[Account]) -> list[str]:

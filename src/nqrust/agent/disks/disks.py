@@ -167,9 +167,8 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
         # debugfs reports failures on stderr and exits 0: what counts is what can be read back.
         told = tools.run(host, disk, "debugfs", "-w", "-f", f"{folder}/script", disk)
         for number, path in enumerate(files):
-            if not tools.written(host, f"{folder}/{number}.back") or (
-                host.sha256(f"{folder}/{number}.back") != host.sha256(f"{folder}/{number}")
-            ):
+            expected = files[path][1].reveal().encode()
+            if tools.written(host, disk, f"{folder}/{number}.back", len(expected)) != expected:
                 why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
                 raise Failed(
                     "NQR-IMG-103",

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Sequence
 from string import ascii_lowercase
 
+from nqrust.agent import untrusted
 from nqrust.agent.errors import Failed, Refused
 from nqrust.agent.store import Store, VmRecord
 from nqrust.contract.vms import VOLUME_NAME_LENGTH, VOLUME_PATTERN, Volume
@@ -116,7 +117,7 @@ def _bring(host: Host, store: Store, folder: str, record: VmRecord, volume: Volu
         return
     source = _path(folder, _name(record, volume))
     if host.exists(source):
-        host.set_mode(source, mode=0o600, owner="root", group="root")
+        untrusted.hand_over(source, 0)
         host.rename(source, path)
     elif make and volume.name is None:
         host.write_file(f"{path}.new", b"", mode=0o600)
@@ -141,7 +142,7 @@ def _keep(host: Host, store: Store, folder: str, record: VmRecord, volume: Volum
             f"{target} exists; the volume of {record.name} cannot be kept under that name.",
             "Rename that file, then ask again.",
         )
-    host.set_mode(path, mode=0o600, owner="root", group="root")  # no VM's user has it from now on
+    untrusted.hand_over(path, 0)  # no VM's user has it from now on
     host.rename(path, target)
 
 

@@ -13,6 +13,13 @@ from nqrust.contract.vms import RateLimits
 
 UNLIMITED = RateLimits()
 
+_MIB = 1 << 20
+
+
+def largest_saved(memory_mib: int) -> int:
+    """Return the most bytes that saved memory takes: the guest's, headers of pages (8 bytes each), and the devices'."""
+    return (memory_mib + memory_mib // 64 + 256) * _MIB
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -109,8 +116,10 @@ class Vmm(Protocol):
 
     def resume(self, directory: str) -> None: ...
 
-    def snapshot(self, directory: str, folder: str) -> None:
-        """Write state and memory of the paused guest into `folder`. Only with `capabilities.snapshot`."""
+    def snapshot(self, directory: str, folder: str, user: int, limit: int) -> None:
+        """Write state and memory of the paused guest into `folder`, which is root's. Only with `capabilities.snapshot`.
+
+        `user`: of the VM's processes. `limit`: bytes of the longest file that is accepted from them."""
         ...
 
     def load(self, machine: Machine, folder: str) -> None:

@@ -9,19 +9,22 @@ A restore copies the disks back, each atomically. An interrupted restore is repe
 
 from __future__ import annotations
 
+import errno
 import re
 from datetime import datetime, timezone
 from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from nqrust.agent.errors import Conflict, NotFound, Refused
+from nqrust.agent import untrusted
+from nqrust.agent.disks.disks import MIB
+from nqrust.agent.errors import Conflict, Failed, NotFound, Refused
 from nqrust.agent.store import VmRecord, check_id
-from nqrust.agent.vmm.port import RunState
+from nqrust.agent.vmm.port import RunState, largest_saved
 from nqrust.agent.vms.service import VmService
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.vms import SNAPSHOT_PATTERN, SnapshotFound
-from nqrust.host.errors import HostError, PathMissing
+from nqrust.host.errors import HostError, PathError, PathMissing
 
 
 class Meta(BaseModel):
@@ -64,7 +67,8 @@ class Snapshots:
                 kind = "full"
                 self._of_running(record, part)
             else:
-                self._copy(self._disks(record), part)
+                self._service.end_survivors(vm_id)
+                self._copy(record, part)
             files = [self._host.stat(f"{part}/{file}") for file in self._host.listdir(part)]
             meta = Meta(
                 name=name,
@@ -149,19 +153,33 @@ class Snapshots:
         if not frozen:
             driver.pause(directory)
         try:
-            driver.snapshot(directory, part)
-            self._copy(self._disks(record), part)
+            limit = largest_saved(record.memory_mib)
+            driver.snapshot(directory, part, record.user, limit)
+            for name in self._host.listdir(part):
+                untrusted.settle(self._host, f"{part}/{name}", limit)  # the VMM may still have it open
+            self._copy(record, part)
         finally:
             if not frozen:
                 driver.resume(directory)
 
-    def _copy(self, paths: list[str], part: str) -> None:
-        for path in paths:
-            self._host.copy_file(path, f"{part}/{path.rpartition('/')[2]}", mode=0o600)
+    def _copy(self, record: VmRecord, part: str) -> None:
+        for path, mib in self._disks(record).items():
+            largest = (mib + 1) * MIB  # an image may be a part of a MiB longer than its VM's disk
+            try:
+                self._host.copy_file(path, f"{part}/{path.rpartition('/')[2]}", mode=0o600, largest=largest)
+            except PathError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+                raise Failed(
+                    "NQR-VMM-123",
+                    f"{path} is longer than the {mib} MiB that VM {record.name} has there.",
+                    "Copy the files that you need out of the VM, then create it again.",
+                ) from error
 
-    def _disks(self, record: VmRecord) -> list[str]:
-        volumes = [self._store.volume(record.id, volume.device) for volume in record.volumes]
-        return [*volumes, self._store.disk(record.id)]
+    def _disks(self, record: VmRecord) -> dict[str, int]:
+        """Path -> size in MiB. The VM's processes can give these files any length."""
+        volumes = {self._store.volume(record.id, volume.device): volume.size_mib for volume in record.volumes}
+        return {**volumes, self._store.disk(record.id): record.disk_mib}
 
     def _of(self, vm_id: str, name: str) -> tuple[VmRecord, str]:
         check_id(vm_id)

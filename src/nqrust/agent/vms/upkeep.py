@@ -7,7 +7,7 @@ that needs no room on a disk that is full, and screen and VMM go on in the same 
 
 from __future__ import annotations
 
-from nqrust.agent import users
+from nqrust.agent import untrusted, users
 from nqrust.agent.scopes.port import console_log
 from nqrust.agent.vmm.firecracker import api, jail
 from nqrust.agent.vms.service import VmService
@@ -26,10 +26,14 @@ def bound_logs(service: VmService) -> list[str]:
     for vm_id in service.store.ids():
         directory = service.store.directory(vm_id)
         try:
-            shortened = [_bounded(host, console_log(directory), KEPT)]
+            folder = host.stat(directory)
+            user = folder.gid if folder else 0
+            if not users.is_vm_user(user):
+                continue
+            shortened = [_bounded(host, console_log(directory), user, KEPT)]
             if host.exists(jail.base(directory)):
                 top = jail.root(host, directory)
-                shortened += [_bounded(host, f"{top}{name}", 0) for name in (api.LOG, api.METRICS)]
+                shortened += [_bounded(host, f"{top}{name}", user, 0) for name in (api.LOG, api.METRICS)]
         except HostError:
             continue  # it went meanwhile, or there is no room for what was to be kept
         if any(shortened):
@@ -37,17 +41,17 @@ def bound_logs(service: VmService) -> list[str]:
     return cut
 
 
-def _bounded(host: Host, path: str, kept: int) -> bool:
-    """Whether the file was too large. Its user may replace it at any moment: dd(1) then opens what that user may open, and
-    no link."""
+def _bounded(host: Host, path: str, user: int, kept: int) -> bool:
+    """Whether the file was too large. `user` may replace it at any moment: dd(1) then opens what `user` may open, and no link.
+    A file of anybody else is left alone."""
     found = host.stat(path)
     if found is None or found.kind is not Kind.file or found.allocated <= LARGEST:
         return False
-    if not users.is_vm_user(found.uid) and found.uid != 0:
+    if found.uid != user:
         return False
-    tail = host.read_tail(path, kept) if kept else b""
+    tail = untrusted.tail(path, kept) if kept else b""
     flags = ("oflag=append,nofollow,nonblock", "conv=nocreat", "bs=64K", "status=none")
-    host.run(command(*users.alone(found.uid, path), "dd", f"of={path}", *flags, input=tail[tail.find(b"\n") + 1 :], timeout=10.0))
+    host.run(command(*users.alone(user, path), "dd", f"of={path}", *flags, input=tail[tail.find(b"\n") + 1 :], timeout=10.0))
     return True
 
 

@@ -37,8 +37,9 @@ def look(host: Host, disk: str, folder: str, wanted: Wanted) -> Image:
         _debugfs(host, disk, folder, [f"dump {path} {folder}/look{number}" for number, path in enumerate(readable)])
     texts: dict[str, str | None] = dict.fromkeys(sizes)
     for number, path in enumerate(readable):
-        if tools.written(host, f"{folder}/look{number}"):
-            texts[path] = host.read_bytes(f"{folder}/look{number}", LARGEST_TEXT).decode(errors="replace")
+        data = tools.written(host, disk, f"{folder}/look{number}", LARGEST_TEXT)
+        if data is not None:
+            texts[path] = data.decode(errors="replace")
             host.remove(f"{folder}/look{number}")
     links = {path: target for path, (_, _, target) in found.items() if target}
     return Image(kinds, links, texts, names)

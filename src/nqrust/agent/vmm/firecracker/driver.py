@@ -117,7 +117,7 @@ class Firecracker:
         with self._api(directory) as api:
             api.send("PATCH", "/vm", {"state": "Resumed"})
 
-    def snapshot(self, directory: str, folder: str) -> None:
+    def snapshot(self, directory: str, folder: str, user: int, limit: int) -> None:
         """Firecracker wants the guest paused; the answer comes when all memory is written."""
         with self._api(directory, timeout=_SNAPSHOT) as api:
             api.send(
@@ -129,7 +129,7 @@ class Firecracker:
                     "mem_file_path": NEW_MEMORY,
                 },
             )
-        jail.take_snapshot(self._host, directory, folder)
+        jail.take_snapshot(self._host, directory, folder, user, limit)
 
     def load(self, machine: Machine, folder: str) -> None:
         """Load a snapshot. Only logger and metrics may be configured before. The state names the disks and the TAP.

@@ -3,7 +3,7 @@
 DIRECTORY/jail/firecracker/<id>/root    root of the VM's processes; they may write there
   kernel, initrd, disk0, disk1 ...      empty files; the VM's mount namespace shows the real ones in their place
   firecracker.sock, .log, .metrics
-  saved/      the snapshot that the VM starts from
+  saved/      the snapshot that the VM starts from; root's, so that nothing there is replaced while root mounts it
   snapshot/   where the next snapshot is written
 """
 
@@ -13,10 +13,11 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from nqrust.agent import untrusted
 from nqrust.agent.vmm.firecracker import api
 from nqrust.agent.vmm.port import Machine
 from nqrust.agent.vmm.sockets import pinned
-from nqrust.host.errors import HostError, PathMissing
+from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host, Kind
 
 LINKS = 8
@@ -54,10 +55,14 @@ def make(host: Host, machine: Machine, firecracker: str) -> None:
     for part in top.removeprefix(f"{machine.directory}/").split("/"):
         path = f"{path}/{part}"
         host.mkdir(path, mode=0o755, synced=False)
-    for folder in ("saved", "snapshot"):
-        host.mkdir(f"{top}/{folder}", mode=0o700, owner=owner, group=owner, synced=False)
-    for file in (api.LOG, api.METRICS, *(place for _, place in _shown(machine))):
+    host.mkdir(f"{top}{os.path.dirname(api.SAVED_STATE)}", mode=0o750, group=owner, synced=False)
+    host.mkdir(f"{top}{os.path.dirname(api.NEW_STATE)}", mode=0o700, owner=owner, group=owner, synced=False)
+    for file in (api.LOG, api.METRICS):
         host.write_file(f"{top}{file}", b"", mode=0o600, owner=owner, group=owner, synced=False)
+    for _, place in _shown(machine):
+        host.write_file(f"{top}{place}", b"", mode=0o600, synced=False)
+    for saved, _ in _saved(machine):
+        host.set_mode(saved, mode=0o640, owner="root", group=owner)  # the VM reads it, and changes nothing
 
 
 def mounts(host: Host, machine: Machine) -> tuple[tuple[str, ...], ...]:
@@ -81,26 +86,12 @@ def socket(host: Host, directory: str) -> Iterator[str]:
         yield path
 
 
-def take_snapshot(host: Host, directory: str, folder: str) -> None:
-    """Move what Firecracker wrote into `folder`. Raises HostError where it is not two plain files."""
-    written = f"{root(host, directory)}{os.path.dirname(api.NEW_STATE)}"
-    try:
-        # The VM's user may put a link to another VM's snapshot in the place of the folder.
-        source = os.open(written, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostError(f"{written}: the folder of the snapshot was replaced ({error.strerror})") from error
-    try:
-        for place in (api.NEW_STATE, api.NEW_MEMORY):
-            name = os.path.basename(place)
-            target = f"{folder}/{name}"
-            os.rename(name, target, src_dir_fd=source)
-            found = host.stat(target)
-            if found is None or found.kind is not Kind.file:
-                raise HostError(f"{target}: Firecracker wrote no plain file")
-    except OSError as error:
-        raise HostError(f"{written}: the snapshot could not be moved ({error.strerror})") from error
-    finally:
-        os.close(source)
+def take_snapshot(host: Host, directory: str, folder: str, user: int, limit: int) -> None:
+    """Move what Firecracker wrote into `folder`: two plain files of `user`, each of at most `limit` bytes. They are root's
+    then. Raises HostError."""
+    for place in (api.NEW_STATE, api.NEW_MEMORY):
+        path = f"{root(host, directory)}{place}"
+        untrusted.take(path, f"{folder}/{os.path.basename(place)}", owner=user, limit=limit)
 
 
 def _root(directory: str, name: str) -> str:
@@ -115,6 +106,10 @@ def _shown(machine: Machine) -> Iterator[tuple[str, str]]:
         yield machine.initrd, api.INITRD
     for number, path in enumerate((machine.disk, *machine.volumes)):
         yield path, api.disk(number)
+    yield from _saved(machine)
+
+
+def _saved(machine: Machine) -> Iterator[tuple[str, str]]:
     if machine.snapshot:
         yield f"{machine.snapshot}/vmstate", api.SAVED_STATE
         yield f"{machine.snapshot}/memory", api.SAVED_MEMORY

@@ -85,7 +85,7 @@ class Qemu:
     def resume(self, directory: str) -> None:
         self._ask(directory, "cont")
 
-    def snapshot(self, directory: str, folder: str) -> None:
+    def snapshot(self, directory: str, folder: str, user: int, limit: int) -> None:
         migration.save(self._host, directory, folder)
 
     def load(self, machine: Machine, folder: str) -> None:

@@ -1,0 +1,160 @@
+"""Files that a VM's user can replace, grow or hold: root opens the plain file that is meant, or nothing.
+
+A link leads to any file of the host, and a second name to a file of somebody else. A FIFO or a lease (fcntl(2)) holds the
+reader. A file with holes claims any size. So root opens without following links and without waiting, then looks at what it
+opened, and never at a path again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+
+from nqrust.agent.errors import Failed
+from nqrust.host.errors import PathError, PathMissing, translating
+from nqrust.host.port import Host
+
+FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def folder(path: str) -> Iterator[int]:
+    """Yield a descriptor of the folder at `path`, which is no link. Raises PathError."""
+    with translating(path):
+        descriptor = os.open(path, FOLDER)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def opened(path: str, owner: int | None = None) -> Iterator[int]:
+    """Yield a descriptor, for reading, of the plain file at `path`. Neither it nor its folder may be a link.
+
+    `owner`: the user who can write to the folder. The file must be that user's and have no second name. None: only root can
+    write to the folder. Raises PathError.
+    """
+    where, _, name = path.rpartition("/")
+    with folder(where) as directory, translating(path):
+        descriptor = os.open(name, _PLAIN, dir_fd=directory)
+    try:
+        _check(path, os.fstat(descriptor), owner)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read(path: str, limit: int, owner: int | None = None) -> bytes:
+    """Return the content of a plain file. Raises PathError, also if it is longer than `limit` bytes."""
+    with opened(path, owner) as descriptor, translating(path):
+        data = _all(descriptor, limit + 1)
+    if len(data) > limit:
+        raise PathError(path, f"it is longer than {limit} bytes", errno.EFBIG)
+    return data
+
+
+def tail(path: str, size: int, owner: int | None = None) -> bytes:
+    """Return the last `size` bytes of a plain file, or all of a shorter one. Raises PathError."""
+    with opened(path, owner) as descriptor, translating(path):
+        os.lseek(descriptor, max(0, os.fstat(descriptor).st_size - size), os.SEEK_SET)
+        return _all(descriptor, size)
+
+
+def written(path: str, limit: int, owner: int) -> bytes | None:
+    """Return what `owner` wrote to `path`, or None if that is no plain file, or longer than `limit` bytes."""
+    try:
+        return read(path, limit, owner)
+    except PathError:
+        return None
+
+
+def hand_over(path: str, user: int) -> None:
+    """Give the plain file at `path`, in a folder of root, to `user` (0: root) and to nobody else.
+
+    Raises Failed: a link, or a file with a second name, which another user may have. PathMissing, PathError.
+    """
+    where, _, name = path.rpartition("/")
+    with folder(where) as directory, translating(path):
+        try:
+            descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        except FileNotFoundError as error:
+            raise PathMissing(path, "there is no such file", errno.ENOENT) from error
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise Failed(
+                "NQR-VMM-122",
+                f"The VM cannot have {path}: it is not a plain file with one name.",
+                "Put a copy of the file in its place.",
+            )
+        here = f"/proc/self/fd/{descriptor}"  # fchown(2) refuses O_PATH; this name is the file, whatever the path becomes
+        with translating(path):
+            os.chown(here, user, user)
+            os.chmod(here, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def take(path: str, target: str, *, owner: int, limit: int) -> None:
+    """Move the plain file that `owner` wrote at `path` to `target`, in a folder of root on the same file system.
+
+    It is root's from then on, and `owner` can only read it. Raises PathError, also if it is longer than `limit` bytes.
+    """
+    where, _, name = path.rpartition("/")
+    with opened(path, owner) as descriptor, folder(where) as directory, translating(path):
+        if os.fstat(descriptor).st_size > limit:
+            raise PathError(path, f"it is longer than {limit} bytes", errno.EFBIG)
+        os.rename(name, target, src_dir_fd=directory)
+        if not os.path.samestat(os.lstat(target), os.fstat(descriptor)):
+            raise PathError(target, "it was replaced while it was moved")
+        os.fchown(descriptor, 0, owner)
+        os.fchmod(descriptor, 0o640)
+
+
+def settle(host: Host, path: str, limit: int) -> None:
+    """Make sure that nothing has the file of root at `path` open for writing. If something has, a copy takes its place.
+
+    Raises PathError, also if the file is longer than `limit` bytes."""
+    with opened(path) as descriptor:
+        found = os.fstat(descriptor)
+        if found.st_size > limit:
+            raise PathError(path, f"it is longer than {limit} bytes", errno.EFBIG)
+        if _nobody_writes(descriptor):
+            return
+    host.copy_file(path, path, mode=stat.S_IMODE(found.st_mode), group=str(found.st_gid), largest=limit)
+
+
+def _nobody_writes(descriptor: int) -> bool:
+    """Whether the kernel grants a lease for reading: it does so only while nobody has the file open for writing."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False  # somebody writes, or this file system has no leases
+    return True
+
+
+def _check(path: str, found: os.stat_result, owner: int | None = None) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise PathError(path, "it is not a plain file", errno.EINVAL)
+    if owner is None:
+        return
+    if found.st_uid != owner:
+        raise PathError(path, "it belongs to another user", errno.EPERM)
+    if found.st_nlink != 1:
+        raise PathError(path, "it has a second name", errno.EMLINK)
+
+
+def _all(descriptor: int, size: int) -> bytes:
+    """Read up to `size` bytes: read(2) may return less than there is."""
+    pieces, left = [], size
+    while left > 0 and (piece := os.read(descriptor, min(left, 1 << 20))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
