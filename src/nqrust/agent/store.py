@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 
 from pydantic import BaseModel, ValidationError
 
-from nqrust.agent import users
+from nqrust.agent import survivors, users
 from nqrust.agent.errors import Conflict, Refused
 from nqrust.contract.agent import ADDRESS_TAKEN, VmPlaced, VmSpec
 from nqrust.contract.vms import GuestReport
@@ -106,12 +106,13 @@ class Store:
         return path
 
     def claim_user(self, record: VmRecord) -> None:
-        """Give the VM a user that no other VM of this host has, and write that down. Not for two VMs at once."""
+        """Give the VM a user that no other VM and no process of this host has, and write that down. Not for two VMs at once."""
         new = not record.user
         if new:
             folders = (self._host.stat(self.directory(vm_id)) for vm_id in self.ids())
             record.user = users.free(
-                {*(one.user for one in self.all()), *(found.gid for found in folders if found)}, self.vms_dir
+                {*(one.user for one in self.all()), *(found.gid for found in folders if found), *survivors.running(self._host)},
+                self.vms_dir,
             )
         self.prepare(record.id, record.user)
         if new:

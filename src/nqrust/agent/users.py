@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Collection
 
 from nqrust.contract.names import VM_USERS
-from nqrust.host.port import Command, command
 
 _SERVICES = ("/run", "/tmp")
 """Folders with sockets that every user may open."""
@@ -19,6 +18,8 @@ _SERVICES = ("/run", "/tmp")
 Mount = tuple[str, ...]
 """Arguments of mount(8)."""
 
+_OPEN_FILES = 1024
+_VIEWERS = 64  # processes of consoles, which are no part of the VM's scope
 NOTHING = ("unshare", "--net", "--ipc")
 """Namespaces without network and without the System V IPC of the host. Abstract Unix sockets belong to a network namespace."""
 VIEW = (*NOTHING, "--mount", "--propagation", "slave")
@@ -48,9 +49,13 @@ def alone(user: int, *needed: str, more: tuple[str, ...] = (), limits: tuple[str
     return (*VIEW, *more, "sh", "-c", f'{view or "true"} && exec "$@"', "sh", *limits, *become(user))
 
 
-def end_all(user: int) -> Command:
-    """Return the command that ends every process of `user`. kill(2): -1 is all that the caller may signal, itself excluded."""
-    return command(*alone(user), "sh", "-c", "kill -9 -1 2>/dev/null; true")
+def limited(tasks: int, largest_file: int | None = None) -> tuple[str, ...]:
+    """The command, without the program, that limits each of a VM's processes: setrlimit(2), prlimit(1).
+
+    `tasks`: processes and threads of its user. A dump of a VMM would hold the guest's memory.
+    """
+    size = () if largest_file is None else (f"--fsize={largest_file}",)
+    return ("prlimit", "--core=0", f"--nofile={_OPEN_FILES}", f"--nproc={tasks + _VIEWERS}", *size)
 
 
 def free(taken: Collection[int], folder: str) -> int:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from nqrust.agent import survivors
 from nqrust.agent.errors import Failed
-from nqrust.agent.users import become, end_all
+from nqrust.agent.users import become
 from nqrust.agent.vmm.firecracker.api import Api, ApiError
 from nqrust.agent.vmm.port import RunState
 from nqrust.agent.vmm.qemu.arguments import qmp_socket
@@ -139,5 +140,5 @@ def test_every_process_of_a_vms_user_ends_wherever_it_is() -> None:
     while any(os.stat(f"/proc/{process.pid}").st_uid != user for process in processes) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.2)
-    HOST.run(end_all(user))
+    assert survivors.end(HOST, user)
     assert [process.wait(timeout=10) for process in processes] == [-9, -9]

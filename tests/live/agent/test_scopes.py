@@ -25,9 +25,10 @@ from nqrust.agent.scopes.process import ProcessScopes
 from nqrust.agent.scopes.procfs import parse_stat, scope_of_cgroup, scope_of_environ
 from nqrust.agent.scopes.systemd import SystemdScopes
 from nqrust.agent.settings import Settings
+from nqrust.contract.names import VM_USERS
 from nqrust.host.local import LocalHost
 
-USER = 1_900_000_000
+USER = VM_USERS[1000 + os.getpid() % 60_000]  # of this run of the tests alone: a VM's processes are found by their user
 STAND_IN = ("tail", "-f", "/dev/null")
 """A VMM: no program that a launch itself runs bears its name."""
 
@@ -98,9 +99,11 @@ def real(tmp_path: Path) -> Iterator[tuple[ProcessScopes, Callable[..., Launch]]
     def launch(*argv: str, vm_id: str = "unit-test-1") -> Launch:
         directory = tmp_path / "fc" / "vms" / vm_id
         directory.mkdir(parents=True, exist_ok=True)
+        user = USER + int(vm_id[-1]) - 1
+        os.chown(directory, 0, user)  # as the store does: the group of the folder is the VM's user
         if scopes.get(vm_id) is None:
-            launcher.prepare_vm(host, settings, USER, str(directory))
-        return Launch(vm_id, "VM test", argv, str(directory), USER)
+            launcher.prepare_vm(host, settings, user, str(directory))
+        return Launch(vm_id, "VM test", argv, str(directory), user)
 
     yield scopes, launch
     for vm_id in scopes.all():

@@ -24,7 +24,7 @@ from nqrust.contract.names import VM_USERS, mac_address, tap_name
 from nqrust.host.local import LocalHost
 
 HOST = LocalHost()
-USER = VM_USERS[7]
+USER, OTHER_USER = VM_USERS[7], VM_USERS[8]
 OTHER = VM.replace("0b8f", "1b8f")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -63,12 +63,14 @@ def test_a_disk_tool_is_refused_for_a_disk_of_root(tmp_path: Path) -> None:
     assert failed.value.code == "NQR-VMM-121"
 
 
-def test_a_link_that_a_disk_tool_leaves_is_not_read(tmp_path: Path) -> None:
+def test_a_link_that_a_disk_tool_leaves_is_not_read(disk: str, tmp_path: Path) -> None:
     (tmp_path / "dumped").symlink_to("/etc/shadow")
     (tmp_path / "plain").write_text("x")
-    assert not tools.written(HOST, str(tmp_path / "dumped"))
-    assert not tools.written(HOST, str(tmp_path / "missing"))
-    assert tools.written(HOST, str(tmp_path / "plain"))
+    os.chown(tmp_path / "plain", USER, USER)
+    assert tools.written(HOST, disk, str(tmp_path / "dumped"), 1 << 20) is None
+    assert tools.written(HOST, disk, str(tmp_path / "missing"), 1 << 20) is None
+    assert tools.written(HOST, disk, str(tmp_path / "plain"), 1 << 20) == b"x"
+    assert tools.written(HOST, disk, str(tmp_path / "plain"), 0) is None, "it is longer than what was to be there"
 
 
 def test_no_two_vms_of_a_host_get_one_user(tmp_path: Path) -> None:
@@ -109,13 +111,15 @@ def test_a_process_is_found_by_its_user_when_its_environment_is_empty(tmp_path: 
     os.chown(tmp_path / "fc" / "vms" / VM, 0, USER)
     settings = Settings(run_dir=str(tmp_path / "fc"), state_dir=str(tmp_path))
     ours = subprocess.Popen([*become(USER), "tail", "-f", "/dev/null"], env={})
-    theirs = subprocess.Popen([*become(USER), "tail", "-f", "/dev/null"], env={"NQRUST_RUN_DIR": "/srv/another"})
+    theirs = subprocess.Popen([*become(OTHER_USER), "tail", "-f", "/dev/null"], env={"NQRUST_RUN_DIR": str(tmp_path / "fc")})
     try:
         deadline = time.monotonic() + 10
-        while len(processes_of(USER)) < 2 and time.monotonic() < deadline:
+        while len(processes_of(USER) + processes_of(OTHER_USER)) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         scope = ProcessScopes(HOST, settings).get(VM)
-        assert scope is not None and [process.pid for process in scope.vmm] == [ours.pid], "and not that of another agent"
+        assert scope is not None and [process.pid for process in scope.vmm] == [ours.pid], (
+            "and not another user's, whatever it says of itself"
+        )
     finally:
         for process in (ours, theirs):
             process.kill()

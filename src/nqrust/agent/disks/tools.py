@@ -6,16 +6,16 @@ VM could do anyway. unshare(1), prlimit(1), setpriv(1).
 
 from __future__ import annotations
 
-from nqrust.agent import users
+from nqrust.agent import survivors, untrusted, users
 from nqrust.agent.errors import Failed
 from nqrust.host.errors import CommandTimedOut, PathMissing
-from nqrust.host.port import Completed, Host, Kind, command
+from nqrust.host.port import Completed, Host, command
 
 LONGEST = 900.0
 """Seconds for a check or a resize of a large disk."""
 _MEMORY = 4 << 30
 _MORE_FILE = 64 << 20  # what debugfs dumps and e2fsck notes beside the disk itself
-_OPEN_FILES = 64
+_OPEN_FILES = _PROCESSES = 64
 
 
 def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = (0,)) -> Completed:
@@ -32,25 +32,35 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = 
         "cpu": int(LONGEST),
         "fsize": max(size, found.size) + _MORE_FILE,
         "nofile": _OPEN_FILES,
+        "nproc": _PROCESSES,
         "core": 0,
     }
+    dying = _dying(host)
     try:
         return host.run(
             command(
+                *dying,
                 *users.alone(
                     found.uid,
                     disk,
                     more=("--pid", "--fork", "--kill-child"),
                     limits=("prlimit", *(f"--{name}={value}" for name, value in limits.items())),
                 ),
+                *dying,  # the change of the user clears it: prctl(2), PR_SET_PDEATHSIG
                 *argv,
                 ok=ok,
                 timeout=LONGEST,
             )
         )
     except CommandTimedOut:
-        host.run(users.end_all(found.uid))  # a session of its own outlives the program that was ended
+        survivors.end(host, found.uid)  # a session of its own outlives the program that was ended
         raise
+
+
+def _dying(host: Host) -> tuple[str, ...]:
+    """The command, without the program, that ends the program with the process that started it: setpriv of util-linux 2.33."""
+    known = "--pdeathsig" in host.run(command("setpriv", "--help", ok=(0, 1))).stdout
+    return ("setpriv", "--pdeathsig", "KILL", "--") if known else ()
 
 
 def scratch(host: Host, disk: str, folder: str) -> None:
@@ -68,7 +78,6 @@ def owner_of(host: Host, disk: str) -> str:
     return str(found.uid)
 
 
-def written(host: Host, path: str) -> bool:
-    """Whether such a program wrote a plain file there: a link could lead to any file of the host."""
-    found = host.stat(path)
-    return found is not None and found.kind is Kind.file
+def written(host: Host, disk: str, path: str, limit: int) -> bytes | None:
+    """Return what such a program wrote to `path`, or None if that is no plain file, or longer than `limit` bytes."""
+    return untrusted.written(path, limit, int(owner_of(host, disk)))

@@ -8,8 +8,9 @@
 The network namespace has no interface but a TAP that is down, until the VMM has that open and the agent takes it away
 (network/taps.py). So no process of the VM reaches the host's network.
 
-The user is a number of this VM alone (users.py). Only the launcher is root: it reads nothing that the VMM or screen can
-write once the guest runs. The mount namespace shows screen a passwd(5) with its user, without which it does not start.
+The user is a number of this VM alone (users.py). Only the launcher is root. It reads what screen wrote as that user, checks
+the terminal that it opened, and passes no descriptor of its own on. The mount namespace shows screen a passwd(5) with its
+user, without which it does not start.
 
 Everything is in argv: a script on disk that root runs would need protection too.
 """
@@ -20,6 +21,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 
 from nqrust.agent import users
+from nqrust.agent.scopes import limits
 from nqrust.agent.scopes.port import Launch
 from nqrust.agent.scopes.procfs import RUN_DIR_ENV
 from nqrust.agent.settings import Settings
@@ -32,8 +34,9 @@ LOCKED = 75
 _LAUNCHER = f"""
 exec </dev/null >/dev/null 2>&1
 trap "" HUP
-directory=$1 user=$2 screen=$3 become=$4 names=$5 view=$6 holder=
+directory=$1 user=$2 screen=$3 become=$4 names=$5 view=$6 holder= terminal=
 shift 6
+told() {{ eval "$become" dd '"if=$directory/run/terminal"' iflag=nofollow,nonblock bs=64 count=1 status=none 9>&-; }}
 end_terminal() {{ [ -z "$holder" ] || eval "$become" kill '"$holder"'; }} # screen reads what is left, then it ends too
 failed() {{ echo "launcher: $1" >>"$directory/console.log"; echo 70 >"$directory/exit-status"; end_terminal; exit 70; }}
 exec 9>"$directory/lock"
@@ -45,14 +48,19 @@ screen=$!
 eval "$view" || failed "the VM's namespaces could not be set up"
 wait "$screen" || failed "screen could not be started"
 tries=0
-until read -r holder terminal <"$directory/run/terminal" && [ -n "$terminal" ]; do
+until line=$(told) && [ "$line" != "${{line#* }}" ]; do
     tries=$((tries + 1))
     [ "$tries" -lt 2000 ] || failed "screen opened no terminal"
     sleep 0.005
 done
-case $terminal in /dev/pts/[0-9]*) ;; *) failed "screen has no terminal" ;; esac
-[ "$(stat -c %u "$terminal")" = "$user" ] || failed "the terminal does not belong to the VM's user"
-setsid --wait "$@" <"$terminal" >"$terminal" 2>&1
+terminal=${{line#* /dev/pts/}}
+case $terminal in *[!0-9]*) failed "screen has no terminal" ;; esac
+case ${{line%% *}} in *[!0-9]*) failed "screen has no process" ;; *) holder=${{line%% *}} ;; esac
+( # no session leader: the terminal does not become the launcher's
+    exec 8<>"/dev/pts/$terminal" && [ "$(stat -L -c %u /proc/self/fd/8)" = "$user" ] ||
+        failed "the terminal does not belong to the VM's user"
+    exec setsid --wait "$@" <&8 >&8 2>&1 8>&- 9>&-
+)
 echo "$?" >"$directory/exit-status"
 end_terminal
 """
@@ -80,6 +88,7 @@ def argv(launch: Launch, settings: Settings) -> tuple[str, ...]:
     return (
         "setsid",
         "--fork",
+        *users.limited(launch.limits.tasks if launch.limits else limits.TASKS, launch.largest_file),
         *users.VIEW,
         "sh",
         "-c",
@@ -122,7 +131,8 @@ def viewer(launch_user: int, directory: str, session: str, settings: Settings) -
     """The command that attaches to a console, as the VM's user. Its terminal must belong to that user."""
     view = _all(("mount", *mount) for mount in users.own_view(directory, *_needed(settings)))
     attach = ("screen", "-c", screenrc(settings), "-U", "-x", session)
-    return (*users.VIEW, "sh", "-c", f'{view} && exec "$@"', "viewer", *users.become(launch_user), *attach)
+    viewer = ("sh", "-c", f'{view} && exec "$@"', "viewer", *users.become(launch_user), *attach)
+    return (*users.limited(limits.TASKS), *users.VIEW, *viewer)
 
 
 def _needed(settings: Settings) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ _QEMU_MIB = 256
 _TCG_MIB = 1024  # the cache of translated code: default 1 GiB
 _FIRECRACKER_MIB = 128
 _PAGE_TABLES = 64  # a 64th of the guest's memory: page tables (8 bytes a page, twice under KVM) and dirty bitmaps
-_TASKS = 256  # QEMU's pool for disk I/O grows to 64 threads; terminal and launcher are a few more
+TASKS = 256  # QEMU's pool for disk I/O grows to 64 threads; terminal and launcher are a few more
 _LEFT_PERCENT = 20  # percent of one CPU, reserved for the host
 
 
@@ -40,7 +40,7 @@ def of_vm(*, vcpus: int, memory_mib: int, vmm: str, accel: str, cpus: int) -> Li
     return Limits(
         memory_mib=memory_mib + memory_mib // _PAGE_TABLES + own,
         cpu_percent=min(vcpus * 100 + 50, cpus * 100 - _LEFT_PERCENT),
-        tasks=_TASKS + 4 * vcpus,
+        tasks=TASKS + 4 * vcpus,
     )
 
 
@@ -150,6 +150,21 @@ def make_groups(host: Host, name: str, limits: Limits) -> list[str]:
         if f"{folder}/cgroup.procs" not in joined:
             joined.append(f"{folder}/cgroup.procs")
     return joined
+
+
+def kill_group(host: Host, pid: int, name: str) -> bool:
+    """Kill everything in the control group `name` of process `pid`, with one write. Returns whether the kernel can do that and
+    the process is in such a group: cgroup.kill of version 2, since Linux 5.14. cgroups(7)."""
+    try:
+        path = parse_cgroup(host.read_text(f"/proc/{pid}/cgroup")).get("", "")
+        for top in (_ROOT, f"{_ROOT}/unified"):
+            kill = f"{top}{path}/cgroup.kill"
+            if path.rpartition("/")[2] in (name, f"{name}.scope") and host.exists(kill):
+                _write(host, kill, "1")
+                return True
+    except HostError:
+        pass  # it ended meanwhile
+    return False
 
 
 def remove_empty_groups(host: Host, prefix: str) -> None:

@@ -12,8 +12,8 @@ from nqrust.agent.scopes.limits import Limits
 from nqrust.contract.names import SCOPE_PREFIX, scope_name
 
 _WRAPPERS = frozenset(
-    {"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run", "setpriv", "unshare", "mount", "ip", "sleep", "jailer"}
-    | {"rm", "mv", "tty", "stat"}
+    {"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run", "prlimit", "setpriv", "unshare", "mount", "ip", "sleep"}
+    | {"jailer", "dd", "stat", "tty", "mv", "rm", "kill"}
 )
 """comm(5) of what stands around a VMM: the terminal and the launcher."""
 
@@ -52,6 +52,8 @@ class Launch:
     directory: str
     user: int
     limits: Limits | None = None
+    largest_file: int | None = None
+    """Bytes that no file of the VM's processes may exceed."""
     mounts: tuple[tuple[str, ...], ...] = ()
     """Arguments of mount(8), each for one mount that only the VM's processes see."""
     tap: str = ""
@@ -67,7 +69,7 @@ class Launch:
 
     @property
     def lock(self) -> str:
-        """The VMM holds a flock(2) on this file while it runs."""
+        """The launcher holds a flock(2) on this file while its VMM runs."""
         return f"{self.directory}/lock"
 
     @property

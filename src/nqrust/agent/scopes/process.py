@@ -1,13 +1,14 @@
 """Scopes without systemd as PID 1: a detached session of processes that carry `NQRUST_SCOPE=fc-<id>`.
 
-The agent finds them by that variable in /proc/*/environ, so it never mistakes a reused PID or a stale file for a VM. The
-VMM's lock (see launch.py) is the mutex.
+The agent finds them by the VM's user, and the launcher, which is root's, by that variable in /proc/PID/environ. So it never
+mistakes a reused PID or a stale file for a VM. The launcher's lock (see launch.py) is the mutex.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from signal import SIGKILL
 
 from nqrust.agent import users
 from nqrust.agent.scopes import launch as launcher
@@ -53,6 +54,8 @@ class ProcessScopes:
 
     def kill(self, vm_id: str, signal: int) -> None:
         scope = self.get(vm_id)
+        if scope and signal == SIGKILL and limits.kill_group(self._host, scope.processes[0].pid, scope.name):
+            return
         for process in scope.processes if scope else ():
             self._host.kill(process.pid, signal)
 
@@ -70,9 +73,9 @@ class ProcessScopes:
         return {folder.gid: scope_name(vm_id) for vm_id, folder in found.items() if folder and users.is_vm_user(folder.gid)}
 
     def _identify(self, host: Host, process: str, owners: Mapping[int, str]) -> str | None:
-        """By its environment; a program can change its own, and the jailer clears it, so by a VM's user too."""
-        environment = host.read_bytes(f"{process}/environ")
-        named = procfs.scope_of_environ(environment, self._settings.run_dir)
-        if named is None and not procfs.of_another_agent(environment, self._settings.run_dir):
-            return owners.get(procfs.user_of(host.read_text(f"{process}/status")))
-        return named
+        """By its user, or if root runs it by its environment. A VM's program can give itself any environment: of any length, and
+        in memory that never answers."""
+        user = procfs.user_of(host.read_text(f"{process}/status"))
+        if user:
+            return owners.get(user)
+        return procfs.scope_of_environ(host.read_bytes(f"{process}/environ", procfs.LARGEST), self._settings.run_dir)

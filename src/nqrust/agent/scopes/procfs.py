@@ -18,6 +18,9 @@ RUN_DIR_ENV = "NQRUST_RUN_DIR"
 """Separates the VMs of two agents on one machine (tests; a second agent with another FC_RUN_DIR)."""
 
 _RUN_DIR = f"{RUN_DIR_ENV}=".encode()
+LARGEST = 1 << 20
+"""Bytes that are read of an environment."""
+
 _UNIT = re.compile(rf"/({re.escape(SCOPE_PREFIX)}[A-Za-z0-9-]+)\.scope(?:/|$)", re.MULTILINE)
 
 
@@ -41,18 +44,10 @@ def scope_of_environ(data: bytes, run_dir: str) -> str | None:
     return found if found and ours and found.startswith(SCOPE_PREFIX) else None
 
 
-def of_another_agent(data: bytes, run_dir: str) -> bool:
-    """Whether /proc/PID/environ names the `run_dir` of another agent of this machine."""
-    if _RUN_DIR not in data:
-        return False
-    named = [item.partition(b"=")[2] for item in data.split(b"\0") if item.startswith(RUN_DIR_ENV.encode() + b"=")]
-    return bool(named) and named[-1] != run_dir.encode()
-
-
 def user_of(status: str) -> int:
-    """The real user of /proc/PID/status."""
+    """The real user of /proc/PID/status, which a process without privileges cannot change. -1 if there is none."""
     found = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
-    return int(found[1]) if found else 0
+    return int(found[1]) if found else -1
 
 
 def parse_stat(text: str) -> tuple[str, str, int]:

@@ -5,6 +5,8 @@ systemd refuses a second unit of the same name, so the unit is the mutex. Its cg
 
 from __future__ import annotations
 
+from signal import SIGKILL
+
 from nqrust.agent.scopes import launch as launcher
 from nqrust.agent.scopes import limits, procfs
 from nqrust.agent.scopes.port import Launch, Scope
@@ -55,6 +57,8 @@ class SystemdScopes:
 
     def kill(self, vm_id: str, signal: int) -> None:
         scope = self.get(vm_id)
+        if scope and signal == SIGKILL and limits.kill_group(self._host, scope.processes[0].pid, scope.name):
+            return
         for process in scope.processes if scope else ():
             self._host.kill(process.pid, signal)
         if scope is None:  # a failed or empty unit would keep the name taken

@@ -6,7 +6,7 @@ from nqrust.agent.disks import volumes
 from nqrust.agent.disks import writers as disk_writers
 from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.store import Store, VmRecord
-from nqrust.agent.vmm.port import Machine, Vmm
+from nqrust.agent.vmm.port import Machine, Vmm, largest_saved
 from nqrust.host.port import Host
 
 
@@ -36,3 +36,9 @@ def of(host: Host, store: Store, blobs: Blobs, record: VmRecord, driver: Vmm, ac
         rate_limits=record.rate_limits,
         snapshot=snapshot,
     )
+
+
+def largest_file(host: Host, machine: Machine) -> int:
+    """Return the bytes that no file of the VM's processes may exceed: its longest disk, or its saved memory."""
+    found = [host.stat(path) for path in (machine.disk, *machine.volumes)]
+    return max(largest_saved(machine.memory_mib), *(one.size for one in found if one))

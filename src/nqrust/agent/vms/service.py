@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from nqrust.agent import facts, users
+from nqrust.agent import facts, untrusted
 from nqrust.agent.disks import disks, volumes
 from nqrust.agent.disks import writers as disk_writers
 from nqrust.agent.disks.blobs import Blobs
-from nqrust.agent.errors import AgentError, Conflict, Failed, unknown_vm
+from nqrust.agent.errors import AgentError, Conflict, unknown_vm
 from nqrust.agent.network import addresses
 from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.forwards import Forwards
@@ -28,7 +28,7 @@ from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store, VmRecord, check_generation, check_id
 from nqrust.agent.vmm import verdict
 from nqrust.agent.vmm.port import RunState, Vmm
-from nqrust.agent.vms import appearing, holds, machines
+from nqrust.agent.vms import appearing, ends, holds, machines
 from nqrust.agent.vms.guests import GuestBook
 from nqrust.agent.vms.status import Observer
 from nqrust.contract.agent import Inventory, VmSpec, VmStatus
@@ -163,7 +163,7 @@ class VmService:
         if record is not None and record.asked != "stop":
             record.asked = "stop"  # a crash in between must not look like a VM that died
             self.store.write_if_room(record)
-        self._end(vm_id, record, 0)
+        self._end(vm_id, record, 0)  # nothing of it is left when its user's number is free
         self.scopes.tidy()
         for tap in self.taps.all():
             if tap.vm_id == vm_id or (record is not None and tap.name == record.tap):
@@ -228,6 +228,7 @@ class VmService:
     def _make_disk(self, spec: VmSpec, record: VmRecord, identity: disks.Identity) -> None:
         with self._claiming:
             self.store.claim_user(record)
+        self.end_survivors(spec.id)
         directory, disk = self.store.directory(spec.id), self.store.disk(spec.id)
         writer = disk_writers.writer(spec.image.rootfs_type, self.settings.helper)
         new = not self.host.exists(disk)
@@ -272,6 +273,7 @@ class VmService:
         self.store.write(record)
         if record.ip:
             self.dhcp.reserve(record.id, record.mac, record.ip, record.name)
+        self.end_survivors(record.id)
         self.taps.make_way(record.tap, record.id)
         self._own(record, machine.disk, *machine.volumes)
         launch.prepare_vm(self.host, self.settings, record.user, machine.directory)
@@ -283,9 +285,8 @@ class VmService:
                 vcpus=record.vcpus, memory_mib=record.memory_mib, vmm=record.vmm, accel=record.accel, cpus=facts.cpus()
             )
             view = driver.mounts(machine)
-            self.scopes.spawn(
-                Launch(record.id, f"VM {record.name}", argv, machine.directory, record.user, allowed, view, record.tap)
-            )
+            largest, name = machines.largest_file(self.host, machine), f"VM {record.name}"
+            self.scopes.spawn(Launch(record.id, name, argv, machine.directory, record.user, allowed, largest, view, record.tap))
             pid = self._appeared(record, driver)
             driver.configure(machine) if snapshot is None else driver.load(machine, snapshot)
             self.taps.take(record.tap, record.id, pid)
@@ -303,7 +304,7 @@ class VmService:
     def _own(self, record: VmRecord, *disks: str) -> None:
         """The VM's user, and nobody else, may open these disks."""
         for disk in disks:
-            self.host.set_mode(disk, mode=0o600, owner=str(record.user), group=str(record.user))
+            untrusted.hand_over(disk, record.user)
 
     def _appeared(self, record: VmRecord, driver: Vmm) -> int:
         """Wait for the VMM and return its process. Raises Failed."""
@@ -346,6 +347,7 @@ class VmService:
         """End all processes of the VM. `grace`: seconds for the guest to power off."""
         if grace <= 0 or not self.power_off(vm_id, record, grace):
             self._kill(vm_id)
+        self.end_survivors(vm_id)
 
     def power_off(self, vm_id: str, record: VmRecord | None, seconds: float) -> bool:
         """Ask the guest to power off. Return whether its VMM is gone within `seconds`."""
@@ -358,30 +360,17 @@ class VmService:
             driver.shut_down(directory)
         except AgentError:
             return False  # it cannot be asked
-        return self._gone(vm_id, seconds)
+        return ends.gone(self.host, self.scopes, vm_id, seconds)
 
     def _kill(self, vm_id: str) -> None:
         self.scopes.kill(vm_id, signal.SIGKILL)
-        record = self.store.read(vm_id)
-        if record is not None and record.user:
-            self.host.run(users.end_all(record.user))  # whatever left the scope, or came after it was read
-        if not self._gone(vm_id, _ENDS):
-            raise Failed(
-                "NQR-VMM-103", f"The VMM of {vm_id} cannot be ended.", "Look for a process in state D (`ps`), or reboot the host."
-            )
+        self.end_survivors(vm_id)  # whatever left the scope, or came after it was read
+        if not ends.gone(self.host, self.scopes, vm_id, _ENDS):
+            raise ends.unending(vm_id)
 
-    def _gone(self, vm_id: str, seconds: float) -> bool:
-        """Return whether the scope is empty within `seconds`. Checks its known processes between full readings of /proc."""
-        deadline = time.monotonic() + seconds
-        while (scope := self.scopes.get(vm_id)) is not None:
-            while any(self.host.exists(f"/proc/{process.pid}") for process in scope.processes):
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(0.02)
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
-        return True
+    def end_survivors(self, vm_id: str) -> None:
+        """End what runs as the VM's user. Call it while the VM does not run. Raises Failed."""
+        ends.end_survivors(self.host, self.store, vm_id)
 
     def _blobs_in_use(self) -> set[str]:
         blobs = [blob for r in self.store.all() for blob in (r.image.kernel, r.image.kernel_elf, r.image.initrd) if blob]

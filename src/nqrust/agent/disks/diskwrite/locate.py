@@ -52,7 +52,7 @@ def held(vms_dir: str, vm_id: str, *, staged: bool) -> Iterator[int]:
                 "Delete the VM and create it again.",
             )
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # every VMM holds this lock while it runs
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the launcher of every VMM holds this lock while that runs
         except OSError as error:
             raise _in_use(vm_id, "its VMM runs") from error
         user = _user(disk)

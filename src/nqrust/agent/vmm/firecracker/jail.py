@@ -17,7 +17,7 @@ from nqrust.agent import untrusted
 from nqrust.agent.vmm.firecracker import api
 from nqrust.agent.vmm.port import Machine
 from nqrust.agent.vmm.sockets import pinned
-from nqrust.host.errors import PathMissing
+from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host, Kind
 
 LINKS = 8

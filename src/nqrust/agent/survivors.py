@@ -1,0 +1,58 @@
+"""Processes of a VM's user, wherever they are: outside its scope, or in namespaces of their own.
+
+A program in the VM's hands can fork without end, and can stop or kill whatever runs as its own user. So the process that ends
+them runs as that user only in part (credentials(7)): its effective user may signal all of them. Its real and saved user,
+which a sender is compared with, is a number that nothing else has. kill(2): -1 is every process that the caller may signal,
+itself excluded. The kernel sends that in one step, and a fork(2) that is under way fails.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from nqrust.agent import users
+from nqrust.contract.names import VM_USERS
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host, command
+
+_LONGEST = 10.0  # seconds until all are gone
+_KILL = """\
+import os, sys
+user, other = int(sys.argv[1]), int(sys.argv[2])
+os.setgroups([])
+os.setresgid(other, other, other)
+os.setresuid(other, user, other)
+try:
+    os.kill(-1, 9)
+except ProcessLookupError:
+    pass
+"""
+
+
+def end(host: Host, user: int, seconds: float = _LONGEST) -> bool:
+    """End every process of `user`. Returns whether all are gone; one that waits for a broken disk may not be."""
+    deadline = host.monotonic() + seconds
+    while user in running(host):
+        if host.monotonic() > deadline:
+            return False
+        host.run(command(sys.executable, "-I", "-S", "-c", _KILL, str(user), str(user + len(VM_USERS)), timeout=10, ok=(0, 1)))
+        host.sleep(0.01)
+    return True
+
+
+def running(host: Host) -> set[int]:
+    """Return the users of VMs that have a process, in any namespace, from one reading of /proc."""
+    found = set()
+    for pid in host.listdir("/proc"):
+        if not pid.isdigit():
+            continue
+        try:
+            status = host.read_text(f"/proc/{pid}/status")
+        except HostError:
+            continue  # it ended meanwhile
+        user = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
+        state = re.search(r"^State:\s+(\S)", status, re.MULTILINE)
+        if user and state and state[1] not in "ZX" and users.is_vm_user(int(user[1])):
+            found.add(int(user[1]))
+    return found
