@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -16,7 +15,8 @@ from nqrust.agent.api import app as agent_api
 from nqrust.agent.api import relay
 from nqrust.agent.api.listeners import Server, bind
 from nqrust.agent.disks.blobs import Blobs
-from nqrust.agent.errors import AgentError, SettingsError
+from nqrust.agent.errors import SettingsError
+from nqrust.agent.keep_up import KeepUp
 from nqrust.agent.link import farewell
 from nqrust.agent.link.credentials import CredentialStore, local_token_hash
 from nqrust.agent.link.manager_link import ManagerLink
@@ -29,11 +29,10 @@ from nqrust.agent.scopes import chooser, launch
 from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store
 from nqrust.agent.vmm.registry import drivers
-from nqrust.agent.vms import room, upkeep
+from nqrust.agent.vms import upkeep
 from nqrust.agent.vms.guests import GuestBook
 from nqrust.agent.vms.service import Parts, VmService
 from nqrust.contract.hosts import Heartbeat, HostNetwork, HostRegister
-from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
 log = structlog.get_logger("nqrust.agent")
@@ -156,39 +155,8 @@ class Agent:
             await asyncio.sleep(upkeep.LOGS_EVERY)
 
     async def _keep_up(self) -> None:
-        before = await self.verbs.run(self.service.verdict)
-        lacking = ""
-        network_is_own = self.settings.network.mode != "bridged"
-        while True:
-            try:
-                for vm_id in await self.verbs.run(lambda: room.waiting(self.service)):
-                    if await self.verbs.on_vm(vm_id, functools.partial(room.go_on, self.service, vm_id)):
-                        log.info("vm.continued", vm=vm_id, why="the disk has room again")
-                await self.verbs.run(lambda: upkeep.remove_dead_consoles(self.service))
-                await self.verbs.run(self.service.scopes.tidy)
-                for lease in await self.verbs.run(self.service.dhcp.give_back_lost):
-                    log.info("lease.given_back", mac=lease.mac, ip=lease.ip)
-                if network_is_own and await self.verbs.run(self.rules.keep):
-                    log.warning("network.rules_put_back")
-                if await self.verbs.run(self.service.forwards.sync):
-                    log.info("forwards.drawn")
-                for tap, vm_id in await self.verbs.run(lambda: upkeep.idle_taps(self.service)):
-                    await self.verbs.on_vm(vm_id, functools.partial(upkeep.remove_idle_tap, self.service, tap, vm_id))
-                now = await self.verbs.run(self.service.verdict)
-                if now != before:
-                    log.info("vmm.changed", **now.__dict__)
-                    self.link.announce_change()
-                    before = now
-                for tap, reasons in (await self.verbs.run(self.service.taps.pin)).items():
-                    log.warning("tap.put_back", tap=tap, why="; ".join(reasons))
-                if self.sources.lacking != lacking:
-                    lacking = self.sources.lacking
-                    log.warning("network.sources_not_bound", why=lacking)
-            except (HostError, AgentError) as error:
-                log.warning("upkeep.failed", why=str(error))
-            except Exception:
-                log.exception("upkeep.failed")
-            await asyncio.sleep(upkeep.EVERY)
+        rules = self.rules if self.settings.network.mode != "bridged" else None
+        await KeepUp(self.service, self.verbs, rules, self.sources, self.link.announce_change).run()
 
     def _make_folders(self) -> None:
         for path, mode in (

@@ -8,15 +8,18 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from structlog.testing import capture_logs
+import structlog
 from tests.fakes.host import FakeHost
 
+from nqrust.agent.errors import Conflict
+from nqrust.agent.keep_up import KeepUp
 from nqrust.agent.network.rules import NetworkRules
 from nqrust.agent.network.sources import Sources, rules
 from nqrust.agent.server import Agent
 from nqrust.agent.settings import Settings
+from nqrust.agent.vmm.verdict import decide
 from nqrust.agent.vms import upkeep
-from nqrust.host.errors import CommandFailed
+from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Completed
 
 SCRIPT = "/opt/nqrust-microvm/libexec/nqrust-network"
@@ -54,11 +57,69 @@ def test_a_port_that_was_changed_is_logged_with_the_reason() -> None:
     made.service.taps.pin.return_value = {
         "tap0123456789a": ("its MAC was 02:00:00:00:00:01", "the bridge learned addresses from it")
     }
-    with capture_logs() as logs:
-        asyncio.run(_for_a_moment(Agent._keep_up(made)))
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(KeepUp(made.service, made.verbs, None, made.sources, lambda: None).pin_taps())
     (line,) = [line for line in logs if line["event"] == "tap.put_back"]
     assert (line["tap"], line["log_level"]) == ("tap0123456789a", "warning")
     assert line["why"] == "its MAC was 02:00:00:00:00:01; the bridge learned addresses from it"
+
+
+def test_a_step_that_fails_keeps_no_other_from_its_work() -> None:
+    made = agent("nat")
+    done: list[str] = []
+    broken = (HostError("no room"), Conflict("NQR-API-709", "What.", "Cure."), RuntimeError("unforeseen"))
+    with structlog.testing.capture_logs() as told:
+        for error in broken:
+            keep = KeepUp(made.service, made.verbs, made.rules, made.sources, lambda: None)
+
+            async def fail(error: Exception = error) -> None:
+                raise error
+
+            async def work() -> None:
+                done.append("worked")
+
+            fail.__name__ = "first"
+            keep.steps = (fail, work)
+            asyncio.run(_for_a_moment(keep.run()))
+    assert done == ["worked"] * len(broken)
+    assert [entry["step"] for entry in told if entry["event"] == "upkeep.failed"] == ["first"] * len(broken)
+
+
+def test_every_step_of_the_upkeep_runs_though_each_fails() -> None:
+    made = agent("nat")
+
+    async def fail(work: Any) -> Any:
+        raise HostError("the machine does not answer")
+
+    made.verbs.run = fail
+    keep = KeepUp(made.service, made.verbs, made.rules, made.sources, lambda: None)
+    with structlog.testing.capture_logs() as told:
+        asyncio.run(_for_a_moment(keep.run()))
+    failed = [entry["step"] for entry in told if entry["event"] == "upkeep.failed"]
+    assert failed == [step.__name__ for step in keep.steps if step.__name__ != "watch_the_sources"]
+
+
+def test_one_vm_that_fails_keeps_no_other_from_its_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seen = agent("nat"), list[str]()
+    monkeypatch.setattr(upkeep, "idle_taps", lambda service: [("tap1", "a1"), ("tap2", "a2")])
+
+    async def on_vm(vm_id: str, work: Any) -> Any:
+        seen.append(vm_id)
+        raise HostError("busy")
+
+    made.verbs.on_vm = on_vm
+    with structlog.testing.capture_logs():
+        asyncio.run(KeepUp(made.service, made.verbs, None, made.sources, lambda: None).remove_taps())
+    assert seen == ["a1", "a2"]
+
+
+def test_a_new_vmm_is_announced_once() -> None:
+    made, told = agent("nat"), list[str]()
+    made.service.verdict.side_effect = [decide("auto", None), decide("firecracker", None), decide("firecracker", None)]
+    keep = KeepUp(made.service, made.verbs, None, made.sources, lambda: told.append("changed"))
+    for expected in (0, 1, 1):
+        asyncio.run(keep.watch_the_vmm())
+        assert len(told) == expected
 
 
 def test_the_agent_looks_after_logs_whatever_keeps_the_rest_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,10 +73,14 @@ def remove_idle_tap(service: VmService, name: str, vm_id: str) -> None:
         service.taps.remove(name, owner=vm_id)
 
 
-def remove_dead_consoles(service: VmService) -> None:
-    """Remove screen folders of VMs that are gone. A VM's own folder is made new at each start, and root reads nothing in it."""
-    folder = service.settings.screen_dir
+def dead_consoles(service: VmService) -> list[str]:
+    """Return the users whose VMs are gone and who have a screen folder. A VM's own is made new at each start, and root reads
+    nothing in it."""
     known = {str(record.user) for record in service.store.all()}
-    for user in service.host.listdir(folder):
-        if user not in known:
-            service.host.remove_tree(f"{folder}/{user}")
+    return [user for user in service.host.listdir(service.settings.screen_dir) if user not in known]
+
+
+def remove_console(service: VmService, user: str) -> None:
+    """Remove the screen folder of a VM that is gone, after a second look: its number may be another VM's by now."""
+    if user in dead_consoles(service):
+        service.host.remove_tree(f"{service.settings.screen_dir}/{user}")

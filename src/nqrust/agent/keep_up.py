@@ -1,0 +1,106 @@
+"""The regular upkeep of the running agent. One step that fails keeps no other from its work."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from nqrust.agent.api.app import Verbs
+from nqrust.agent.errors import AgentError
+from nqrust.agent.network.rules import NetworkRules
+from nqrust.agent.network.sources import Sources
+from nqrust.agent.vmm.verdict import Verdict
+from nqrust.agent.vms import room, upkeep
+from nqrust.agent.vms.service import VmService
+from nqrust.host.errors import HostError
+
+log = structlog.get_logger("nqrust.agent")
+
+
+class KeepUp:
+    """`rules`: None where the network is not nqr's own. `announce` tells the manager that the host has changed."""
+
+    def __init__(
+        self, service: VmService, verbs: Verbs, rules: NetworkRules | None, sources: Sources, announce: Callable[[], None]
+    ) -> None:
+        self._service, self._verbs, self._rules, self._sources, self._announce = service, verbs, rules, sources, announce
+        self._verdict: Verdict | None = None
+        self._lacking = ""
+        self.steps: tuple[Callable[[], Awaitable[None]], ...] = (
+            self.continue_vms,
+            self.remove_consoles,
+            self.tidy_scopes,
+            self.give_leases_back,
+            self.keep_rules,
+            self.draw_forwards,
+            self.remove_taps,
+            self.watch_the_vmm,
+            self.pin_taps,
+            self.watch_the_sources,
+        )
+
+    async def run(self) -> None:
+        while True:
+            for step in self.steps:
+                await self._try(step.__name__, step)
+            await asyncio.sleep(upkeep.EVERY)
+
+    async def continue_vms(self) -> None:
+        for vm_id in await self._verbs.run(lambda: room.waiting(self._service)):
+            await self._try("continue_vms", functools.partial(self._continue, vm_id))
+
+    async def _continue(self, vm_id: str) -> None:
+        if await self._verbs.on_vm(vm_id, functools.partial(room.go_on, self._service, vm_id)):
+            log.info("vm.continued", vm=vm_id, why="the disk has room again")
+
+    async def remove_consoles(self) -> None:
+        for user in await self._verbs.run(lambda: upkeep.dead_consoles(self._service)):
+            work = functools.partial(upkeep.remove_console, self._service, user)
+            await self._try("remove_consoles", functools.partial(self._verbs.run, work))
+
+    async def tidy_scopes(self) -> None:
+        await self._verbs.run(self._service.scopes.tidy)
+
+    async def give_leases_back(self) -> None:
+        for lease in await self._verbs.run(self._service.dhcp.give_back_lost):
+            log.info("lease.given_back", mac=lease.mac, ip=lease.ip)
+
+    async def keep_rules(self) -> None:
+        if self._rules is not None and await self._verbs.run(self._rules.keep):
+            log.warning("network.rules_put_back")
+
+    async def draw_forwards(self) -> None:
+        if await self._verbs.run(self._service.forwards.sync):
+            log.info("forwards.drawn")
+
+    async def remove_taps(self) -> None:
+        for tap, vm_id in await self._verbs.run(lambda: upkeep.idle_taps(self._service)):
+            work = functools.partial(upkeep.remove_idle_tap, self._service, tap, vm_id)
+            await self._try("remove_taps", functools.partial(self._verbs.on_vm, vm_id, work))
+
+    async def watch_the_vmm(self) -> None:
+        now = await self._verbs.run(self._service.verdict)
+        if self._verdict is not None and now != self._verdict:
+            log.info("vmm.changed", **now.__dict__)
+            self._announce()
+        self._verdict = now
+
+    async def pin_taps(self) -> None:
+        for tap, reasons in (await self._verbs.run(self._service.taps.pin)).items():
+            log.warning("tap.put_back", tap=tap, why="; ".join(reasons))
+
+    async def watch_the_sources(self) -> None:
+        if self._sources.lacking != self._lacking:
+            self._lacking = self._sources.lacking
+            log.warning("network.sources_not_bound", why=self._lacking)
+
+    async def _try(self, step: str, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except (HostError, AgentError) as error:
+            log.warning("upkeep.failed", step=step, why=str(error))
+        except Exception:
+            log.exception("upkeep.failed", step=step)
