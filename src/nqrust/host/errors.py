@@ -3,6 +3,7 @@
 HostError
 ├── CommandFailed      exit code other than the accepted ones
 ├── CommandTimedOut    ended because it ran past its timeout
+├── OutputTooLong      ended because it wrote more than was to be read
 ├── ProgramMissing     no such program on the host's PATH
 ├── ParseError         the machine's output has an unexpected format
 └── PathError          a file operation failed (errno kept)
@@ -36,6 +37,14 @@ class CommandTimedOut(HostError):
     def __init__(self, argv: tuple[str, ...], timeout: float) -> None:
         self.argv, self.timeout = argv, timeout
         super().__init__(f"{argv[0]} did not end within {timeout:g} s")
+
+
+class OutputTooLong(HostError):
+    """A command wrote more than `limit` bytes to one of its outputs, and was ended with its whole process group."""
+
+    def __init__(self, argv: tuple[str, ...], limit: int) -> None:
+        self.argv, self.limit = argv, limit
+        super().__init__(f"{argv[0]} wrote more than {limit} bytes")
 
 
 class ProgramMissing(HostError):

@@ -53,7 +53,7 @@ class LocalHost:
         started = time.monotonic()
         process = self._start(cmd)
         CHILDREN.started(process.pid)
-        stdout, stderr = Lines(mask, on_line), Lines(mask, on_line)
+        stdout, stderr = Lines(cmd, mask, on_line), Lines(cmd, mask, on_line)
         data = cmd.input.reveal().encode() if isinstance(cmd.input, Secret) else cmd.input
         try:
             in_time = _converse(process, data, stdout, stderr, started + cmd.timeout)

@@ -6,6 +6,7 @@ import codecs
 import re
 from collections.abc import Callable
 
+from nqrust.host.errors import OutputTooLong
 from nqrust.host.port import Command
 from nqrust.host.secret import MASK, Secret
 
@@ -27,10 +28,11 @@ class Mask:
 
 
 class Lines:
-    """Collects one stream. `text` is all of it, UTF-8 with replacement."""
+    """Collects one stream of `cmd`. `text` is all of it, UTF-8 with replacement."""
 
-    def __init__(self, mask: Mask, on_line: Callable[[str], None] | None) -> None:
+    def __init__(self, cmd: Command, mask: Mask, on_line: Callable[[str], None] | None) -> None:
         self.on_line = on_line
+        self._cmd, self._left = cmd, cmd.longest
         self._mask = mask
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pieces: list[str] = []
@@ -41,6 +43,13 @@ class Lines:
         return "".join(self._pieces)
 
     def feed(self, data: bytes) -> None:
+        """Take what arrived. Raises OutputTooLong once; what comes later is dropped."""
+        if self._left is not None:
+            before, self._left = self._left, self._left - len(data)
+            if before < 0:
+                return
+            if self._left < 0:
+                raise OutputTooLong(self._cmd.argv, self._cmd.longest or 0)
         self._take(self._decoder.decode(data))
 
     def close(self) -> None:

@@ -23,7 +23,8 @@ class Command:
 
     `input`: bytes for standard input (closed when None; a Secret is never logged). `env` is added to the scrubbed
     environment; Secret values there are masked in logs. `user` runs it as that user (setgid, initgroups, setuid).
-    `ok`: exit codes that count as success. `timeout` in seconds. `cwd`: working directory.
+    `ok`: exit codes that count as success. `timeout` in seconds. `cwd`: working directory. `longest`: bytes of standard output,
+    and of standard error, above which the program is ended.
     """
 
     argv: tuple[str, ...]
@@ -33,6 +34,7 @@ class Command:
     user: str | None = None
     ok: tuple[int, ...] = (0,)
     cwd: str = "/"
+    longest: int | None = None
 
 
 def command(
@@ -43,9 +45,10 @@ def command(
     user: str | None = None,
     ok: tuple[int, ...] = (0,),
     cwd: str = "/",
+    longest: int | None = None,
 ) -> Command:
     """Shorthand: `command("ip", "link", "show")`."""
-    return Command(argv, input, env or {}, timeout, user, ok, cwd)
+    return Command(argv, input, env or {}, timeout, user, ok, cwd, longest)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Host(Protocol):
     def run(self, cmd: Command, *, on_line: Callable[[str], None] | None = None) -> Completed:
         """Run to the end. `on_line` gets each line of stdout and stderr as it arrives.
 
-        Raises CommandFailed, CommandTimedOut, ProgramMissing.
+        Raises CommandFailed, CommandTimedOut, OutputTooLong, ProgramMissing.
         """
         ...
 

@@ -24,6 +24,7 @@ from nqrust.agent.settings import Settings
 from nqrust.agent.users import become
 from nqrust.contract.names import VM_USERS
 from nqrust.contract.vms import StopRequest
+from nqrust.host.errors import OutputTooLong
 from nqrust.host.local import LocalHost
 
 from .conftest import VM, Bench
@@ -192,6 +193,16 @@ def test_a_disk_tool_has_limits(disk: str) -> None:
     assert told == ["0", "64", "64"]
 
 
+def test_a_disk_tool_that_never_stops_talking_is_ended(disk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "LARGEST_OUTPUT", 1 << 20)
+    for stream in ("", ">&2"):
+        began = time.monotonic()
+        with pytest.raises(OutputTooLong):
+            tools.run(HOST, disk, "sh", "-c", f"exec yes {'x' * 1000} {stream}")
+        assert time.monotonic() - began < 30 and USER not in survivors.running(HOST)
+    assert len(tools.run(HOST, disk, "sh", "-c", "yes | head -c 1048576").stdout) == 1 << 20, "as much as is allowed"
+
+
 # --- what a VM's programs inherit
 
 
@@ -225,7 +236,7 @@ def test_a_vmm_has_limits_and_no_descriptor_of_its_launcher(tmp_path: Path, clea
     show = "echo limits $(ulimit -c) $(ulimit -n) $(ulimit -f); for n in 3 4 5 6 7 8 9 10; do [ ! -e /proc/$$/fd/$n ] || echo has $n; done"
     _, launch, _ = launched(tmp_path, "sh", "-c", show)
     log = log_of(launch)
-    assert f"limits 0 1024 {(1 << 30) // 512}" in log.replace(str((1 << 30) // 1024), str((1 << 30) // 512))
+    assert f"limits 0 2048 {(1 << 30) // 512}" in log.replace(str((1 << 30) // 1024), str((1 << 30) // 512))
     assert "has" not in log, "neither the lock nor the terminal's second name"
 
 

@@ -201,13 +201,14 @@ def test_a_release_speaks_for_the_client() -> None:
     assert packet[236:] == b"\x63\x82\x53\x63" + bytes([53, 1, 7, 54, 4, 10, 0, 0, 1, 255])
 
 
-def dnsmasq_host(config: str, cmdline: bytes, *, net: str = "net:[1]") -> FakeHost:
+def dnsmasq_host(config: str, cmdline: bytes, *, net: str = "net:[1]", user: int = 65534) -> FakeHost:
     host = FakeHost.debian12()
     for path in ("/proc", "/proc/self", "/proc/self/ns", "/proc/77", "/proc/77/ns", "/srv", "/srv/hosts.d"):
         if host.stat(path) is None:
             host.mkdir(path)
     host.write_file("/proc/77/comm", b"dnsmasq\n")
     host.write_file("/proc/77/cmdline", cmdline)
+    host.write_file("/proc/77/status", f"Name:\tdnsmasq\nUid:\t{user}\t{user}\t{user}\t{user}\n".encode())
     for kind, mine, theirs in (("pid", "pid:[1]", "pid:[1]"), ("net", "net:[1]", net)):
         host.symlink(mine, f"/proc/self/ns/{kind}")
         host.symlink(theirs, f"/proc/77/ns/{kind}")
@@ -234,6 +235,17 @@ def test_only_the_dnsmasq_that_reads_our_folder_is_told_of_a_removal(config: str
     dhcp.release("a1", "06:4e:00:00:00:01")
     assert not host.exists("/srv/hosts.d/a1")
     assert signals == ([77] if told else [])
+
+
+def test_the_word_of_a_vms_program_leads_root_to_no_file() -> None:
+    """It calls itself dnsmasq and names a FIFO, which would hold the agent."""
+    host = dnsmasq_host("dhcp-hostsdir=/srv/hosts.d\n", b"dnsmasq\0--conf-file=/tmp/fifo\0", user=USER)
+    read = host.read_bytes
+    host.read_bytes = lambda path, limit=None: pytest.fail(path) if "cmdline" in path or "fifo" in path else read(path, limit)  # type: ignore[method-assign]
+    Dhcp(host, bridge="fcbr0", server="10.0.0.1", hosts_dir="/srv/hosts.d", leases="/srv/leases").release(
+        "a1", "06:4e:00:00:00:01"
+    )
+    assert not host.exists("/srv/hosts.d/a1")
 
 
 def test_a_lease_whose_release_nobody_heard_is_given_back_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from nqrust.agent.disks.netconf.configurator import Nic
 from nqrust.agent.errors import AgentError, Failed, Refused
 from nqrust.contract.paths import GUEST_AGENT_CONF
 from nqrust.contract.vms import NAME_PATTERN, GuestUser
-from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
+from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError, OutputTooLong
 from nqrust.host.port import Host, command
 from nqrust.host.secret import Secret
 
@@ -140,7 +140,7 @@ def grow(host: Host, disk: str, size: int, wanted: int) -> None:
         tools.run(host, disk, "e2fsck", "-f", "-y", disk, ok=(0, 1))
         if wanted > size:
             tools.run(host, disk, "resize2fs", disk, size=wanted)
-    except (CommandFailed, CommandTimedOut) as error:
+    except (CommandFailed, CommandTimedOut, OutputTooLong) as error:
         raise Failed(
             "NQR-IMG-102", f"The image's file system cannot be used ({error}).", "Build or add the image again."
         ) from error

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from nqrust.agent import survivors, untrusted, users
 from nqrust.agent.errors import Failed
-from nqrust.host.errors import CommandTimedOut, PathMissing
+from nqrust.host.errors import CommandTimedOut, OutputTooLong, PathMissing
 from nqrust.host.port import Completed, Host, command
 
 LONGEST = 900.0
 """Seconds for a check or a resize of a large disk."""
+LARGEST_OUTPUT = 16 << 20
+"""Bytes that are read of what such a program says: a guest decides how much there is to say."""
 _MEMORY = 4 << 30
 _MORE_FILE = 64 << 20  # what debugfs dumps and e2fsck notes beside the disk itself
 _OPEN_FILES = _PROCESSES = 64
@@ -21,7 +23,7 @@ _OPEN_FILES = _PROCESSES = 64
 def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = (0,)) -> Completed:
     """Run `argv` as the owner of `disk`, which may grow to `size` bytes. No process of it is left when this returns.
 
-    Raises Failed (the disk belongs to no VM's user), CommandFailed, CommandTimedOut, ProgramMissing, PathMissing."""
+    Raises Failed (the disk belongs to no VM's user), HostError."""
     found = host.stat(disk)
     if found is None:
         raise PathMissing(disk, "there is no such file")
@@ -50,9 +52,10 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = 
                 *argv,
                 ok=ok,
                 timeout=LONGEST,
+                longest=LARGEST_OUTPUT,
             )
         )
-    except CommandTimedOut:
+    except (CommandTimedOut, OutputTooLong):
         survivors.end(host, found.uid)  # a session of its own outlives the program that was ended
         raise
 

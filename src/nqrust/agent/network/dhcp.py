@@ -16,6 +16,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from nqrust.agent import users
+from nqrust.agent.scopes import procfs
 from nqrust.contract.names import MAC_PREFIX
 from nqrust.contract.text import one_line, word
 from nqrust.host.errors import HostError, PathMissing
@@ -163,7 +165,11 @@ class Dhcp:
                     self._host.readlink(f"/proc/{entry}/ns/{kind}") == self._host.readlink(f"/proc/self/ns/{kind}")
                     for kind in ("pid", "net")
                 )
-                if same and self._reads_our_folder(self._host.read_bytes(f"/proc/{entry}/cmdline")):
+                # A VM's program can take this name, and have root read the file that it names.
+                user = procfs.user_of(self._host.read_text(f"/proc/{entry}/status"))
+                if not same or users.is_vm_user(user):
+                    continue
+                if self._reads_our_folder(self._host.read_bytes(f"/proc/{entry}/cmdline", procfs.LARGEST)):
                     found.append(int(entry))
             except HostError:
                 continue  # it ended during the scan

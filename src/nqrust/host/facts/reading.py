@@ -6,10 +6,12 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
 
-def text(host: Host, path: str) -> str:
-    """Return the content, or "" if the file is missing or unreadable: facts are gathered on every kind of machine."""
+def text(host: Host, path: str, limit: int | None = None) -> str:
+    """Return the content, or "" if the file is missing or unreadable: facts are gathered on every kind of machine.
+
+    `limit`: bytes that are read of it."""
     try:
-        return host.read_text(path)
+        return host.read_bytes(path, limit).decode("utf-8", "replace")
     except HostError:
         return ""
 

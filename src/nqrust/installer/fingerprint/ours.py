@@ -40,6 +40,9 @@ _PLACES = (
 _SHARED = ("/etc/modules", "/etc/sysctl.conf", "/etc/fstab", "/etc/hosts", "/etc/network/interfaces", "/etc/sudoers")
 """Shared files that could still contain a marked block of nqr."""
 
+_LARGEST = 1 << 20
+"""Bytes that are read of what a process says of itself: it can say any number."""
+
 _TAP = re.compile(r"(?:tap|ifb)[0-9a-f]{11}\Z")
 
 
@@ -63,8 +66,8 @@ def processes_of_ours(host: Host, layout: Layout) -> list[str]:
     for pid, comm in processes.probe(host).items():
         if pid in mine:
             continue
-        environment = text(host, f"/proc/{pid}/environ")
-        arguments = text(host, f"/proc/{pid}/cmdline").split("\0")
+        environment = text(host, f"/proc/{pid}/environ", _LARGEST)
+        arguments = text(host, f"/proc/{pid}/cmdline", _LARGEST).split("\0")
         groups = text(host, f"/proc/{pid}/cgroup")
         scope = container.parse_environment(environment).get(product.SCOPE_ENV, "")
         if scope:

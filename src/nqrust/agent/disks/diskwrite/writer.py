@@ -19,12 +19,13 @@ from nqrust.agent.disks.netconf import choose
 from nqrust.agent.disks.netconf.configurator import Nic
 from nqrust.agent.errors import Failed
 from nqrust.contract.images import MOUNTING_NEEDS
-from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
+from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError, OutputTooLong
 from nqrust.host.facts import superblock
 from nqrust.host.port import Host, command
 
 CHECK_SECONDS = 600
 _MEMORY = 4 << 30  # bytes of address space of a checker
+_LARGEST_OUTPUT = 16 << 20  # bytes of a checker
 _GROWS_FROM = {"xfs": 0, "btrfs": 256 << 20}  # bytes; Btrfs resizes to no less: btrfs-filesystem(8)
 _DIRTY = "valuable metadata changes in a log"
 
@@ -73,16 +74,16 @@ def check(host: Host, kind: str, device: str, replay: Callable[[], None]) -> Non
         replay()
         try:
             _check(host, kind, device)
-        except CommandFailed as again:
+        except (CommandFailed, OutputTooLong) as again:
             raise _damaged(str(again)) from again
-    except CommandTimedOut as error:
+    except (CommandTimedOut, OutputTooLong) as error:
         raise _damaged(str(error)) from error
 
 
 def _check(host: Host, kind: str, device: str) -> None:
     checker = ("xfs_repair", "-n", device) if kind == "xfs" else ("btrfs", "check", "--readonly", device)
     limits = (f"--as={_MEMORY}", f"--cpu={CHECK_SECONDS}", "--core=0")
-    told = host.run(command("prlimit", *limits, *checker, timeout=CHECK_SECONDS))
+    told = host.run(command("prlimit", *limits, *checker, timeout=CHECK_SECONDS, longest=_LARGEST_OUTPUT))
     if kind == "xfs" and _DIRTY in told.stdout + told.stderr:
         raise CommandFailed(told.argv, told.code, told.stderr, told.stdout)
 

@@ -15,6 +15,7 @@ from nqrust.installer.verbs import cluster_data
 SCOPE_ENV = f"{product.SCOPE_ENV}=".encode()
 TAP_ALIAS = product.TAP_ALIAS.encode()
 GRACE_SECONDS = 10.0
+_LARGEST = 1 << 20  # bytes that are read of what a process says of itself
 
 
 def undo_unit(supervisor: str, name: str, *, enabled: bool, active: bool, cluster: str = "") -> Undo:
@@ -167,7 +168,7 @@ def _namespace(host: Host, process: str) -> str:
 
 def _read(host: Host, path: str) -> bytes:
     try:
-        return host.read_bytes(path)
+        return host.read_bytes(path, _LARGEST)
     except Exception:  # the process ended meanwhile; any host's error means the same here
         return b""
 
