@@ -74,6 +74,27 @@ def written(path: str, limit: int, owner: int) -> bytes | None:
         return None
 
 
+def cut(path: str, keep: int, owner: int) -> None:
+    """Keep the last `keep` bytes of the plain file of `owner` at `path`, from the start of a line on. In place: that needs no
+    room on a full disk, and who writes to it goes on. Raises PathError."""
+    where, _, name = path.rpartition("/")
+    with folder(where) as directory, translating(path):
+        descriptor = os.open(name, _PLAIN & ~os.O_RDONLY | os.O_RDWR | os.O_APPEND, dir_fd=directory)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != owner:
+            raise PathError(path, "it is not a plain file of the VM's user", errno.EPERM)
+        with translating(path):
+            os.lseek(descriptor, max(0, found.st_size - keep), os.SEEK_SET)
+            data = _all(descriptor, keep)
+            os.ftruncate(descriptor, 0)
+            data = data[data.find(b"\n") + 1 :]
+            while data:
+                data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
+
+
 def hand_over(path: str, user: int) -> None:
     """Give the plain file at `path`, in a folder of root, to `user` (0: root) and to nobody else.
 

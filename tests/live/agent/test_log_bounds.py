@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ from nqrust.agent.vms import upkeep
 from nqrust.agent.vms.status import Observer
 from nqrust.host.errors import HostError
 from nqrust.host.local import LocalHost
-from nqrust.host.port import Command, Completed
+from nqrust.host.port import Stat
 
 from .conftest import VM
 
@@ -162,28 +161,49 @@ def test_what_the_vms_user_put_in_a_logs_place_is_left_alone(vms: Path, tmp_path
 class Racing(LocalHost):
     """The VM's user acts between the look and the cut."""
 
-    def __init__(self, log: Path, victim: Path) -> None:
+    def __init__(self, log: Path, victim: Path, way: str) -> None:
         super().__init__()
-        self.log, self.victim, self.seen = log, victim, list[Command]()
+        self.log, self.victim, self.way = log, victim, way
 
-    def run(self, cmd: Command, **more: Any) -> Completed:
-        self.seen.append(cmd)
-        self.log.unlink()
-        self.log.symlink_to(self.victim)
-        return super().run(cmd, **more)
+    def stat(self, path: str) -> Stat | None:
+        found = super().stat(path)
+        if path == str(self.log):
+            self.log.unlink()
+            if self.way == "fifo":
+                os.mkfifo(self.log)
+                os.chown(self.log, USER, USER)
+            else:
+                self.log.symlink_to(self.victim) if self.way == "link" else os.link(self.victim, self.log)
+        return found
 
 
-@pytest.mark.parametrize("owner", [0, USER])
-def test_a_log_that_is_replaced_at_the_last_moment_leads_nowhere(vms: Path, tmp_path: Path, owner: int) -> None:
+@pytest.mark.parametrize(("owner", "way"), [(0, "link"), (USER, "link"), (0, "second name"), (0, "fifo")])
+def test_a_log_that_is_replaced_at_the_last_moment_leads_nowhere(vms: Path, tmp_path: Path, owner: int, way: str) -> None:
     victim, log = tmp_path / "victim", root(vms) / LOG
     victim.write_bytes(b"v")
     victim.chmod(0o666)
     os.chown(victim, owner, owner)
     fill(log)
-    host = Racing(log, victim)
+    host = Racing(log, victim, way)
+    began = time.monotonic()
     assert upkeep.bound_logs(Service(vms, host)) == []  # type: ignore[arg-type]
     assert victim.read_bytes() == b"v"
-    assert f"--reuid={USER}" in host.seen[0].argv and "--no-new-privs" in host.seen[0].argv
+    assert time.monotonic() - began < 2
+
+
+def test_a_vms_programs_cannot_stop_the_cut(vms: Path) -> None:
+    """They stop what runs as their user."""
+    hunt = "while :; do for p in /proc/[0-9]*; do [ -O $p ] && [ ${p#/proc/} != $$ ] && kill -STOP ${p#/proc/}; done; done 2>/dev/null"
+    hunter = subprocess.Popen([*become(USER), "sh", "-c", hunt])
+    try:
+        time.sleep(0.5)
+        fill(vms / VM / "console.log")
+        began = time.monotonic()
+        assert upkeep.bound_logs(Service(vms)) == [VM]  # type: ignore[arg-type]
+        assert time.monotonic() - began < 5
+    finally:
+        hunter.kill()
+        hunter.wait()
 
 
 def test_a_long_log_is_not_read_as_a_whole(vms: Path) -> None:

@@ -1,8 +1,9 @@
 """Regular upkeep by the agent: it keeps logs of VMs small, and removes idle TAPs and dead console sockets.
 
 A guest decides how much its serial port says, and can make its VMM complain. The VM's user owns the logs, and may put
-something else in the place of one that lies in its jail. So root only looks; what is cut is cut as the VM's user, in place:
-that needs no room on a disk that is full, and screen and VMM go on in the same file.
+something else in the place of one that lies in its jail. So root cuts what it opened and looked at (untrusted.py), in place:
+that needs no room on a disk that is full, and screen and VMM go on in the same file. No program does it as the VM's user: that
+user could stop it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from nqrust.agent.scopes.port import console_log
 from nqrust.agent.vmm.firecracker import api, jail
 from nqrust.agent.vms.service import VmService
 from nqrust.host.errors import HostError
-from nqrust.host.port import Host, Kind, command
+from nqrust.host.port import Host, Kind
 
 LARGEST, KEPT = 1 << 20, 256 << 10  # bytes of a log before a cut, and of a console log after it
 EVERY = 15.0  # seconds
@@ -42,16 +43,13 @@ def bound_logs(service: VmService) -> list[str]:
 
 
 def _bounded(host: Host, path: str, user: int, kept: int) -> bool:
-    """Whether the file was too large. `user` may replace it at any moment: dd(1) then opens what `user` may open, and no link.
-    A file of anybody else is left alone."""
+    """Whether the file was too large. `user` may replace it at any moment. A file of anybody else is left alone."""
     found = host.stat(path)
     if found is None or found.kind is not Kind.file or found.allocated <= LARGEST:
         return False
     if found.uid != user:
         return False
-    tail = untrusted.tail(path, kept) if kept else b""
-    flags = ("oflag=append,nofollow,nonblock", "conv=nocreat", "bs=64K", "status=none")
-    host.run(command(*users.alone(user, path), "dd", f"of={path}", *flags, input=tail[tail.find(b"\n") + 1 :], timeout=10.0))
+    untrusted.cut(path, kept, user)
     return True
 
 
