@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 
 from nqrust.agent.errors import Failed
-from nqrust.host.errors import PathError, PathMissing, translating
+from nqrust.host.errors import PathError, translating
 from nqrust.host.port import Host
 
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -95,25 +95,23 @@ def cut(path: str, keep: int, owner: int) -> None:
         os.close(descriptor)
 
 
-def hand_over(path: str, user: int) -> None:
-    """Give the plain file at `path`, in a folder of root, to `user` (0: root) and to nobody else.
+def hand_over(host: Host, path: str, user: int) -> None:
+    """Give the plain file at `path`, in a folder of root, to `user` (0: root) and to nobody else. Under a second name another
+    user could have it, so a copy takes the place of a file that has one.
 
-    Raises Failed: a link, or a file with a second name, which another user may have. PathMissing, PathError.
+    Raises Failed (it is no plain file), PathError.
     """
     where, _, name = path.rpartition("/")
     with folder(where) as directory, translating(path):
-        try:
-            descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        except FileNotFoundError as error:
-            raise PathMissing(path, "there is no such file", errno.ENOENT) from error
+        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise Failed(
-                "NQR-VMM-122",
-                f"The VM cannot have {path}: it is not a plain file with one name.",
-                "Put a copy of the file in its place.",
-            )
+        if not stat.S_ISREG(found.st_mode):
+            raise Failed("NQR-VMM-122", f"{path} is not a plain file.", "Put a plain file in its place, or delete the VM.")
+        if found.st_nlink != 1:
+            owner = str(user) if user else "root"
+            host.copy_file(path, path, mode=0o600, owner=owner, group=owner)
+            return
         here = f"/proc/self/fd/{descriptor}"  # fchown(2) refuses O_PATH; this name is the file, whatever the path becomes
         with translating(path):
             os.chown(here, user, user)

@@ -138,16 +138,29 @@ def test_a_lease_on_the_console_log_does_not_hold_the_agent(leased: Path) -> Non
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("kind", ["link", "second name", "fifo", "folder"])
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
 def test_a_disk_that_is_no_plain_file_is_given_to_nobody(tmp_path: Path, shadow: Path, kind: str) -> None:
     trap(kind, tmp_path / "vdb.raw", shadow)
     with pytest.raises(Failed) as failed:
-        untrusted.hand_over(str(tmp_path / "vdb.raw"), USER)
+        untrusted.hand_over(HOST, str(tmp_path / "vdb.raw"), USER)
     assert failed.value.code == "NQR-VMM-122"
     assert (shadow.stat().st_uid, shadow.stat().st_mode & 0o777) == (0, 0o600)
-    untrusted.hand_over(str(put(tmp_path / "vdc.raw", user=OTHER)), USER)
-    found = (tmp_path / "vdc.raw").stat()
-    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (USER, USER, 0o600)
+
+
+@pytest.mark.parametrize("kind", ["second name", "own file with a second name"])
+def test_a_disk_with_a_second_name_is_another_file_from_then_on(tmp_path: Path, shadow: Path, kind: str) -> None:
+    """Or else the VM's user could keep its VM from being deleted."""
+    trap(kind, tmp_path / "vdb.raw", shadow)
+    second = shadow if kind == "second name" else tmp_path / "first"
+    before = second.stat().st_uid
+    untrusted.hand_over(HOST, str(tmp_path / "vdb.raw"), OTHER)
+    assert second.stat().st_uid == before and second.stat().st_ino != (tmp_path / "vdb.raw").stat().st_ino
+    found = (tmp_path / "vdb.raw").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777, found.st_nlink) == (OTHER, OTHER, 0o600, 1)
+    assert (tmp_path / "vdb.raw").read_bytes() == second.read_bytes()
+    inode = found.st_ino
+    untrusted.hand_over(HOST, str(tmp_path / "vdb.raw"), 0)
+    assert ((tmp_path / "vdb.raw").stat().st_uid, (tmp_path / "vdb.raw").stat().st_ino) == (0, inode)
 
 
 def test_a_vmm_that_keeps_its_snapshot_open_cannot_change_it(tmp_path: Path) -> None:

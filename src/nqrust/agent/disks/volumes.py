@@ -117,7 +117,7 @@ def _bring(host: Host, store: Store, folder: str, record: VmRecord, volume: Volu
         return
     source = _path(folder, _name(record, volume))
     if host.exists(source):
-        untrusted.hand_over(source, 0)
+        untrusted.hand_over(host, source, 0)
         host.rename(source, path)
     elif make and volume.name is None:
         host.write_file(f"{path}.new", b"", mode=0o600)
@@ -142,7 +142,7 @@ def _keep(host: Host, store: Store, folder: str, record: VmRecord, volume: Volum
             f"{target} exists; the volume of {record.name} cannot be kept under that name.",
             "Rename that file, then ask again.",
         )
-    untrusted.hand_over(path, 0)  # no VM's user has it from now on
+    untrusted.hand_over(host, path, 0)  # no VM's user has it from now on
     host.rename(path, target)
 
 

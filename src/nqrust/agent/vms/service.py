@@ -304,7 +304,7 @@ class VmService:
     def _own(self, record: VmRecord, *disks: str) -> None:
         """The VM's user, and nobody else, may open these disks."""
         for disk in disks:
-            untrusted.hand_over(disk, record.user)
+            untrusted.hand_over(self.host, disk, record.user)
 
     def _appeared(self, record: VmRecord, driver: Vmm) -> int:
         """Wait for the VMM and return its process. Raises Failed."""
