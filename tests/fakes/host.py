@@ -1,11 +1,10 @@
-"""A machine in memory, for unit tests. It refuses what a real one would refuse, and a program that no test expects ends
-the test, uncatchably.
+"""A machine in memory. It refuses what a real one would refuse. A program that no test expects ends the test, uncatchably.
 
-    host = FakeHost.debian12()
-    host.put("/etc/hosts", "127.0.0.1 localhost\\n")
-    host.on("systemctl", "is-active", "ssh", answer="active\\n")
-    host.on("useradd", prefix=True, changes=True, answer=lambda host, cmd: host.add_user(cmd.argv[-1], 998))
-    host.fail_at(3, NoSpace("/etc/x", "the file system is full"))
+host = FakeHost.debian12()
+host.put("/etc/hosts", "127.0.0.1 localhost\\n")
+host.on("systemctl", "is-active", "ssh", answer="active\\n")
+host.on("useradd", prefix=True, changes=True, answer=lambda host, cmd: host.add_user(cmd.argv[-1], 998))
+host.fail_at(3, NoSpace("/etc/x", "the file system is full"))
 """
 
 from __future__ import annotations

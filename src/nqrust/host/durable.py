@@ -4,7 +4,7 @@ New content is written to `.NAME.nqr-new` beside its target, synced, and renamed
 synced. The temporary name is fixed, so that the next write or removal of the same path finds and removes the remains of a
 SIGKILL. A flock(2) on it keeps two writers apart.
 
-With `synced` false nothing is synced: for files that are made again after a power cut. Each sync waits for the disk.
+With `synced` false nothing is synced: for files that their owner writes again after a power cut. Each sync waits for the disk.
 
 Everything here raises OSError; local.py translates it into the port's errors.
 """

@@ -198,7 +198,7 @@ class Host(Protocol):
         A temporary file beside it gets its final mode and owner before the content is visible; then fsync, rename(2), fsync of
         the directory. `data` may be an iterator; if it raises, `path` stays unchanged.
 
-        Here and below, `synced` is false for what is made again after a power cut: no fsync.
+        Here and below, `synced` is false for what the caller writes again after a power cut: no fsync.
         """
         ...
 

@@ -20,10 +20,12 @@ from nqrust.agent.errors import AgentError, Failed, Refused
 from nqrust.contract.paths import GUEST_AGENT_CONF
 from nqrust.contract.vms import NAME_PATTERN, GuestUser
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError, OutputTooLong
-from nqrust.host.port import Host, command
+from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 
 MIB = 1 << 20
+_GROW = 'truncate -s "$1" "$0" && { e2fsck -f -y "$0" || [ "$?" = 1 ]; } && exec resize2fs "$0"'
+"""In one confinement: each costs milliseconds. e2fsck(8) exits with 1 when it corrected something."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,256}")
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
@@ -136,10 +138,9 @@ def grow(host: Host, disk: str, size: int, wanted: int) -> None:
     """Check the ext file system in `disk` and grow file and file system to `wanted` bytes (never shrinks)."""
     try:
         if wanted > size:
-            host.run(command("truncate", "-s", str(wanted), disk))
-        tools.run(host, disk, "e2fsck", "-f", "-y", disk, ok=(0, 1))
-        if wanted > size:
-            tools.run(host, disk, "resize2fs", disk, size=wanted)
+            tools.run(host, disk, "sh", "-c", _GROW, disk, str(wanted), size=wanted)
+        else:
+            tools.run(host, disk, "e2fsck", "-f", "-y", disk, ok=(0, 1))
     except (CommandFailed, CommandTimedOut, OutputTooLong) as error:
         raise Failed(
             "NQR-IMG-102", f"The image's file system cannot be used ({error}).", "Build or add the image again."

@@ -41,7 +41,7 @@ end_terminal() {{ [ -z "$holder" ] || eval "$become" kill '"$holder"'; }} # scre
 failed() {{ echo "launcher: $1" >>"$directory/console.log"; echo 70 >"$directory/exit-status"; end_terminal; exit 70; }}
 exec 9>"$directory/lock"
 flock -n 9 || exit {LOCKED}
-rm -f "$directory/exit-status"
+[ ! -e "$directory/exit-status" ] || rm -f "$directory/exit-status"
 eval "$names" || failed "the VM's namespaces could not be set up"
 eval "$screen" 9>&- & # while it starts, the rest is mounted
 screen=$!

@@ -38,14 +38,10 @@ class ProcessScopes:
     def spawn(self, launch: Launch) -> None:
         with self._groups:  # an empty group must not be removed before it is joined
             groups = limits.make_groups(self._host, launch.name, launch.limits) if launch.limits else []
+            join = ("sh", "-c", _JOIN, "sh", *groups, "--") if groups else ()
             self._host.run(
                 command(
-                    "sh",
-                    "-c",
-                    _JOIN,
-                    "sh",
-                    *groups,
-                    "--",
+                    *join,
                     *launcher.argv(launch, self._settings),
                     env=launcher.environment(launch, self._settings),
                     timeout=30,
