@@ -2,16 +2,20 @@
 
     python benchmarks/run.py [NAME...]      default: all, in this order
 
-`help`       `nqr --help`, over an interpreter that does nothing.
-`list`       `GET /v1/vms` of a manager with 1,000 VMs, over the raw select.
-`reconcile`  one pass over 100 hosts and 10,000 VMs, over fetching their inventories.
-`platform`   on an installed Debian 12 host: idle memory of the services; `vm create` until the guest agent is up, over
-             the VMM's own boot; a converged re-run, over Ansible's.
-`install`    on pristine Debian 12 hosts: a fresh install, over the raw commands for the same packages, wheels and compiler
-             runs; a converged re-run; peak memory.
+`help`         `nqr --help`, over an interpreter that does nothing.
+`list`         `GET /v1/vms` of a manager with 1,000 VMs, over the raw select.
+`reconcile`    one pass over 100 hosts and 10,000 VMs, over fetching their inventories.
+`firecracker`  a VM under a jailed Firecracker: create until its first line, and restore of a memory snapshot, over the same
+               calls by hand, in turns.
+`many`         100 VMs of 64 MiB on one agent, under Firecracker and under QEMU with KVM.
+`platform`     on an installed Debian 12 host: idle memory of the services; `vm create` until the guest agent is up, over
+               the VMM's own boot; a converged re-run, over Ansible's.
+`install`      on pristine Debian 12 hosts: a fresh install, over the raw commands for the same packages, wheels and
+               compiler runs; a converged re-run; peak memory.
 
-`list` and `reconcile` need a PostgreSQL server's programs, `platform` and `install` root and systemd-nspawn. Other work on
-the machine shows in every figure; docs/understand/benchmarks.md tells what to do about it.
+`list` and `reconcile` need a PostgreSQL server's programs, `firecracker` and `many` root and KVM, `platform` and `install`
+root and systemd-nspawn. Other work on the machine shows in every figure; docs/understand/benchmarks.md tells what to do
+about it.
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ NAMES = {
     "help": ("install", "bench_help"),
     "list": ("vm_list", "bench"),
     "reconcile": ("reconcile", "bench"),
+    "firecracker": ("firecracker", "bench"),
+    "many": ("many_vms", "bench"),
     "platform": ("platform_host", "bench"),
     "install": ("install", "bench_install"),
 }
