@@ -22,6 +22,7 @@ from nqrust.agent.scopes.process import ProcessScopes
 from nqrust.agent.scopes.procfs import LARGEST
 from nqrust.agent.settings import Settings
 from nqrust.agent.users import become
+from nqrust.agent.vmm.port import largest_saved
 from nqrust.contract.names import VM_USERS
 from nqrust.contract.vms import StopRequest
 from nqrust.host.errors import OutputTooLong
@@ -238,6 +239,14 @@ def test_a_vmm_has_limits_and_no_descriptor_of_its_launcher(tmp_path: Path, clea
     log = log_of(launch)
     assert f"limits 0 2048 {(1 << 30) // 512}" in log.replace(str((1 << 30) // 1024), str((1 << 30) // 512))
     assert "has" not in log, "neither the lock nor the terminal's second name"
+
+
+def test_no_file_may_be_longer_than_the_longest_disk_or_the_memory(bench: Bench) -> None:
+    bench.service.put(bench.spec(volumes=[{"device": "vdb", "size_mib": 2048, "keep": False}]))
+    assert [launch.largest_file for launch in bench.scopes.spawned] == [2048 << 20]
+    bench.service.stop(VM, StopRequest(force=True))
+    bench.service.put(bench.spec(memory_mib=4096, generation=2, volumes=[{"device": "vdb", "size_mib": 2048, "keep": False}]))
+    assert bench.scopes.spawned[-1].largest_file == largest_saved(4096) > 4096 << 20
 
 
 @needs_screen

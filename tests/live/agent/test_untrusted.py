@@ -15,6 +15,8 @@ from nqrust.agent import untrusted
 from nqrust.agent.disks import accounts, disks
 from nqrust.agent.errors import AgentError, Failed
 from nqrust.agent.users import become
+from nqrust.agent.vmm.firecracker import jail
+from nqrust.agent.vmm.port import Machine
 from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.agent.vms.status import Observer
 from nqrust.contract.names import VM_USERS
@@ -178,6 +180,25 @@ def test_a_vmm_that_keeps_its_snapshot_open_cannot_change_it(tmp_path: Path) -> 
     assert saved.stat().st_ino == inode, "a file that nobody writes is not copied"
     with pytest.raises(PathError):
         untrusted.settle(HOST, str(saved), 3)
+
+
+def test_what_a_vm_starts_from_is_roots_in_its_jail(tmp_path: Path) -> None:
+    """Root mounts files over those in `saved`. A link there would lead it to any program that root runs next."""
+    saved = tmp_path / "snapshots" / "one"
+    saved.mkdir(parents=True)
+    for path in (tmp_path / "kernel", tmp_path / "disk.ext4", saved / "vmstate", saved / "memory"):
+        put(path)
+    kernel = str(tmp_path / "kernel")
+    machine = Machine("a1", "web1", 1, 128, str(tmp_path), str(tmp_path / "disk.ext4"), kernel, "", "", USER, "kvm", kernel,
+                      snapshot=str(saved))  # fmt: skip
+    jail.make(HOST, machine, "/usr/bin/firecracker")
+    folder = Path(jail.root(HOST, str(tmp_path))) / "saved"
+    assert (folder.stat().st_uid, folder.stat().st_gid, folder.stat().st_mode & 0o777) == (0, USER, 0o750)
+    assert {path.name: path.stat().st_uid for path in folder.iterdir()} == {"vmstate": 0, "memory": 0}
+    attack = f"rm {folder}/memory || mv {folder}/memory {folder}/x || ln -s /bin/sh {folder}/y || : >>{folder}/memory"
+    assert subprocess.run([*become(USER), "sh", "-c", attack], check=False, capture_output=True).returncode != 0
+    for path in (saved / "vmstate", saved / "memory"):
+        assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (0, USER, 0o640)
 
 
 def test_a_disk_that_its_vm_made_longer_is_not_copied(bench: Bench) -> None:

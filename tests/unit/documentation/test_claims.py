@@ -10,7 +10,11 @@ from tests.documentation import claims, pages
 from tests.documentation.claims import Row
 from tests.documentation.pages import ROOT
 
+from nqrust.agent.disks import tools
+from nqrust.agent.scopes import limits
+from nqrust.agent.users import limited
 from nqrust.agent.vms import upkeep
+from nqrust.contract.names import VM_USERS
 from nqrust.installer.rehearsal import operation
 from nqrust.installer.supervisor.spec import ServiceSpec
 from nqrust.installer.supervisor.supervisord import Supervisord
@@ -88,6 +92,10 @@ def test_figures_of_the_security_page() -> None:
         f"compares each port with its VM every {upkeep.EVERY:g} seconds" in page
         and f"checks them every {upkeep.EVERY:g} seconds" in page
     )
+    last, spare = VM_USERS[-1], len(VM_USERS)
+    assert f"from {VM_USERS[0]} to {last}" in page and f"from {last + 1} to {last + spare}" in page
+    assert limited(limits.TASKS) == ("prlimit", "--core=0", "--nofile=2048", "--nproc=320"), "as the page says"
+    assert f"at most {tools.LARGEST_OUTPUT >> 20} MiB of its output" in page
     assert f"It looks every {upkeep.LOGS_EVERY:g} seconds" in page
     assert f"above {upkeep.LARGEST >> 20} MiB to its last {upkeep.KEPT >> 10} KiB" in page
 
