@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 from tests.fakes.host import FakeHost
 
+from nqrust.agent import users
 from nqrust.agent.api import console
 from nqrust.agent.scopes import launch as launcher
 from nqrust.agent.scopes import limits
@@ -202,6 +203,18 @@ async def test_no_byte_of_a_viewer_is_a_command_to_screen(
         assert not (tmp_path / "on-the-host").exists()
     finally:
         await terminal.close()
+
+
+def test_a_vmm_that_changes_its_environment_is_not_taken_for_another_vms(
+    real: tuple[ProcessScopes, Callable[..., Launch]],
+) -> None:
+    scopes, launch = real
+    claims = ("env", "NQRUST_SCOPE=fc-unit-test-2", *STAND_IN)
+    spawned = launch(*users.become(USER), *claims)
+    os.chown(spawned.directory, 0, USER)
+    scopes.spawn(spawned)
+    until(lambda: any(process.comm == "tail" for scope in scopes.all().values() for process in scope.processes))
+    assert set(scopes.all()) == {"unit-test-1"}
 
 
 def test_killing_a_scope_ends_all_of_it_and_no_other(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:
