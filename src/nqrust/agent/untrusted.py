@@ -24,7 +24,7 @@ _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXE
 
 @contextlib.contextmanager
 def folder(path: str) -> Iterator[int]:
-    """Yield a descriptor of the folder at `path`, which is no link. Raises PathError."""
+    """Yield a descriptor of the folder at `path`. Raises PathError, also for a link."""
     with translating(path):
         descriptor = os.open(path, FOLDER)
     try:
@@ -76,7 +76,7 @@ def written(path: str, limit: int, owner: int) -> bytes | None:
 
 def cut(path: str, keep: int, owner: int) -> None:
     """Keep the last `keep` bytes of the plain file of `owner` at `path`, from the start of a line on. In place: that needs no
-    room on a full disk, and who writes to it goes on. Raises PathError."""
+    room on a full disk, and its writers continue. Raises PathError."""
     where, _, name = path.rpartition("/")
     with folder(where) as directory, translating(path):
         descriptor = os.open(name, _PLAIN & ~os.O_RDONLY | os.O_RDWR | os.O_APPEND, dir_fd=directory)

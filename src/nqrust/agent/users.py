@@ -18,7 +18,7 @@ _SERVICES = ("/run", "/tmp")
 Mount = tuple[str, ...]
 """Arguments of mount(8)."""
 
-_OPEN_FILES = 2048  # as many as Firecracker's jailer allows by itself
+_OPEN_FILES = 2048  # the default of Firecracker's jailer
 _VIEWERS = 64  # processes of consoles, which are no part of the VM's scope
 NOTHING = ("unshare", "--net", "--ipc")
 """Namespaces without network and without the System V IPC of the host. Abstract Unix sockets belong to a network namespace."""

@@ -40,7 +40,7 @@ def remove_tree(path: str, *, synced: bool = True) -> None:
 
 
 _OPEN = 32
-"""Levels that are open at a time. Who made the tree must not decide how many descriptors its removal takes."""
+"""Levels that are open at a time. The maker of the tree must not decide how many descriptors its removal takes."""
 
 
 class _Remover:
