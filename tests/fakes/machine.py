@@ -62,10 +62,6 @@ class FakeMachine:
         if usage is not None:
             self.usages[path] = replace(usage, mount_point=path)
 
-    def read_tail(self, path: str, size: int) -> bytes:
-        with translating(path):
-            return self.tree.lookup(path).data[-size:] if size else b""
-
     def add_user(self, name: str, uid: int, group: str = "", *, home: str = "/", shell: str = "/usr/sbin/nologin") -> None:
         """With the group (made when missing; by default of the same name and number)."""
         group = group or name

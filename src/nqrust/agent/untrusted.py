@@ -19,6 +19,7 @@ from nqrust.host.errors import PathError, translating
 from nqrust.host.port import Host
 
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CLOSING = 1.0  # seconds that a VMM gets to close what it wrote
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -137,15 +138,19 @@ def take(path: str, target: str, *, owner: int, limit: int) -> None:
 
 
 def settle(host: Host, path: str, limit: int) -> None:
-    """Make sure that nothing has the file of root at `path` open for writing. If something has, a copy takes its place.
+    """Make sure that nothing has the file of root at `path` open for writing. If something still has after a second, a copy
+    takes its place.
 
     Raises PathError, also if the file is longer than `limit` bytes."""
     with opened(path) as descriptor:
         found = os.fstat(descriptor)
         if found.st_size > limit:
             raise PathError(path, f"it is longer than {limit} bytes", errno.EFBIG)
-        if _nobody_writes(descriptor):
-            return
+        deadline = host.monotonic() + _CLOSING
+        while host.monotonic() < deadline:
+            if _nobody_writes(descriptor):
+                return
+            host.sleep(0.02)
     host.copy_file(path, path, mode=stat.S_IMODE(found.st_mode), group=str(found.st_gid), largest=limit)
 
 

@@ -150,11 +150,6 @@ class LocalHost:
         with translating(path), open(path, "rb", buffering=0 if limit is None else -1) as file:
             return file.read() if limit is None else file.read(limit)
 
-    def read_tail(self, path: str, size: int) -> bytes:
-        with translating(path), open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
-            return file.read(size)
-
     def read_text(self, path: str) -> str:
         return self.read_bytes(path).decode("utf-8", "replace")
 

@@ -149,10 +149,6 @@ class Host(Protocol):
         """Content of a file, at most `limit` bytes. Raises PathMissing, PathError."""
         ...
 
-    def read_tail(self, path: str, size: int) -> bytes:
-        """The last `size` bytes of a file, or all of a shorter one. Raises PathMissing, PathError."""
-        ...
-
     def read_text(self, path: str) -> str: ...
 
     def sha256(self, path: str) -> str:

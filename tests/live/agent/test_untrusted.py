@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -91,6 +92,11 @@ def test_root_reads_no_trap(theirs: Path, shadow: Path, kind: str) -> None:
     assert untrusted.read(str(put(theirs / "plain", b"hello")), 5, USER) == b"hello"
 
 
+def test_the_end_of_a_file_is_read(theirs: Path) -> None:
+    path = str(put(theirs / "file", b"hello"))
+    assert [untrusted.tail(path, size, USER) for size in (0, 2, 5, 99)] == [b"", b"lo", b"hello", b"hello"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_root_takes_no_trap_over(theirs: Path, shadow: Path, tmp_path: Path, kind: str) -> None:
     trap(kind, theirs / "memory", shadow)
@@ -165,13 +171,21 @@ def test_a_disk_with_a_second_name_is_another_file_from_then_on(tmp_path: Path, 
     assert ((tmp_path / "vdb.raw").stat().st_uid, (tmp_path / "vdb.raw").stat().st_ino) == (0, inode)
 
 
-def test_a_vmm_that_keeps_its_snapshot_open_cannot_change_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["open", "mapped"])
+def test_a_vmm_that_keeps_its_snapshot_open_cannot_change_it(tmp_path: Path, way: str) -> None:
     saved = put(tmp_path / "memory", b"as it was", 0)
     saved.chmod(0o640)
     os.chown(saved, 0, USER)
-    with open(saved, "r+b", buffering=0) as kept:
-        untrusted.settle(HOST, str(saved), MIB)
-        kept.write(b"CHANGED")
+    kept = os.open(saved, os.O_RDWR)
+    memory = mmap.mmap(kept, 0)
+    if way == "mapped":
+        os.close(kept)
+    untrusted.settle(HOST, str(saved), MIB)
+    memory[:7] = b"CHANGED"
+    memory.close()
+    if way == "open":
+        os.pwrite(kept, b"CHANGED", 0)
+        os.close(kept)
     assert saved.read_bytes() == b"as it was"
     found = saved.stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, USER, 0o640)
