@@ -84,6 +84,32 @@ def test_systemd_gets_one_scope_with_the_vm_inside(tmp_path: Path) -> None:
     assert argv[-2:] == ("qemu", "-x")
 
 
+@pytest.mark.parametrize("kernel", ["5.14", "older"])
+@pytest.mark.parametrize("group", ["fc-a1.scope", "fc-a1.scope/sub"])
+def test_a_scope_is_killed_at_once_where_the_kernel_can(kernel: str, group: str) -> None:
+    host = FakeHost.debian12()
+    path = f"/nqrust.slice/nqrust-vms.slice/{group}"
+    for file, text in {
+        "/proc/stat": "btime 1\n",
+        "/proc/77/cgroup": f"0::{path}\n",
+        "/proc/77/stat": "77 (qemu) S 1 77 77 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 98765 0 0",
+        f"/sys/fs/cgroup{path}/cgroup.kill" if kernel == "5.14" else f"/sys/fs/cgroup{path}/cgroup.procs": "",
+    }.items():
+        host.put(file, text)
+    for process in ("self", "77"):
+        host.put(f"/proc/{process}/ns/net", "")
+        host.symlink("pid:[1]", f"/proc/{process}/ns/pid")
+    host.on("tee", prefix=True)
+    host.processes.add(77)
+    SystemdScopes(host, Settings()).kill("a1", signal.SIGKILL)
+    at_once = kernel == "5.14" and not group.endswith("sub")
+    assert [command.argv for command in host.commands] == ([("tee", f"/sys/fs/cgroup{path}/cgroup.kill")] if at_once else [])
+    assert host.signals == ([] if at_once else [(77, signal.SIGKILL)])
+    host.processes.add(77)
+    SystemdScopes(host, Settings()).kill("a1", signal.SIGTERM)
+    assert host.signals[-1] == (77, signal.SIGTERM), "any other signal goes to each process"
+
+
 # --- for real
 
 
