@@ -234,7 +234,7 @@ needs_screen = pytest.mark.skipif(HOST.which("screen") is None, reason="needs sc
 
 @needs_screen
 def test_a_vmm_has_limits_and_no_descriptor_of_its_launcher(tmp_path: Path, cleared: None) -> None:
-    show = "echo limits $(ulimit -c) $(ulimit -n) $(ulimit -f); for n in 3 4 5 6 7 8 9 10; do [ ! -e /proc/$$/fd/$n ] || echo has $n; done"
+    show = "echo limits $(ulimit -c) $(ulimit -n) $(ulimit -f); for n in $(seq 3 30); do [ ! -e /proc/$$/fd/$n ] || echo has $n; done"
     _, launch, _ = launched(tmp_path, "sh", "-c", show)
     log = log_of(launch)
     assert f"limits 0 2048 {(1 << 30) // 512}" in log.replace(str((1 << 30) // 1024), str((1 << 30) // 512))
@@ -250,22 +250,31 @@ def test_no_file_may_be_longer_than_the_longest_disk_or_the_memory(bench: Bench)
 
 
 @needs_screen
-@pytest.mark.parametrize("kind", ["fifo", "link", "words"])
-def test_the_launcher_is_not_held_by_what_screen_wrote(tmp_path: Path, kind: str, cleared: None) -> None:
-    launch_dir = tmp_path / "fc" / "vms" / VM / "run"
-    real = launcher._TERMINAL
-    trap = {"fifo": 'rm -f "$0"; mkfifo "$0"', "link": 'ln -sf /etc/shadow "$0"', "words": 'echo "1 /dev/pts/0/../../x" >"$0"'}[
-        kind
-    ]
-    launcher._TERMINAL = f"{trap}; exec sleep infinity"
+@pytest.mark.parametrize(
+    ("trap", "said"),
+    [
+        ('rm -f "$0"; mkfifo "$0"', "screen opened no terminal"),
+        ('ln -sf /etc/shadow "$0"', "screen opened no terminal"),
+        ('echo "1 /dev/pts/0/../../x" >"$0"', "screen has no terminal"),
+        ('echo "-1 /dev/pts/0" >"$0"', "screen has no process"),
+        ('echo "1 /dev/pts/99999" >"$0"', "the terminal cannot be opened"),
+        ('echo "1 /dev/pts/ROOTS" >"$0"', "the terminal does not belong to the VM's user"),
+    ],
+)
+def test_the_launcher_is_not_held_by_what_screen_wrote(
+    tmp_path: Path, trap: str, said: str, cleared: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, roots = os.openpty()
     try:
+        trap = trap.replace("ROOTS", os.ttyname(roots).rpartition("/")[2])
+        monkeypatch.setattr(launcher, "_TERMINAL", f"{trap}; exec sleep infinity")
         _, launch, _ = launched(tmp_path, "true")
         log = log_of(launch)
     finally:
-        launcher._TERMINAL = real
-    assert launch_dir.exists()
+        os.close(master)
+        os.close(roots)
     assert Path(launch.exit_status).read_text() == "70\n"
-    assert "launcher: screen" in log and "root:" not in log
+    assert f"launcher: {said}" in log and "root:" not in log
 
 
 # --- how the agent finds them

@@ -57,9 +57,11 @@ terminal=${{line#* /dev/pts/}}
 case $terminal in *[!0-9]*) failed "screen has no terminal" ;; esac
 case ${{line%% *}} in *[!0-9]*) failed "screen has no process" ;; *) holder=${{line%% *}} ;; esac
 ( # no session leader: the terminal does not become the launcher's
-    exec 8<>"/dev/pts/$terminal" && [ "$(stat -L -c %u /proc/self/fd/8)" = "$user" ] ||
-        failed "the terminal does not belong to the VM's user"
-    exec setsid --wait "$@" <&8 >&8 2>&1 8>&- 9>&-
+    {{
+        [ "$(stat -L -c %u /proc/self/fd/8)" = "$user" ] || failed "the terminal does not belong to the VM's user"
+        exec setsid --wait "$@" <&8 >&8 2>&1 8>&- 9>&-
+    }} 8<>"/dev/pts/$terminal"
+    failed "the terminal cannot be opened"
 )
 echo "$?" >"$directory/exit-status"
 end_terminal
