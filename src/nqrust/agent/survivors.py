@@ -17,6 +17,8 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 
 _LONGEST = 10.0  # seconds until all are gone
+_MORE_THREADS = r"^Threads:\s+(?!1$)\d+$"
+"""A program whose first thread has ended looks like a zombie while its other threads run."""
 _KILL = """\
 import os, sys
 user, other = int(sys.argv[1]), int(sys.argv[2])
@@ -52,7 +54,7 @@ def running(host: Host) -> set[int]:
         except HostError:
             continue  # it ended meanwhile
         user = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
-        state = re.search(r"^State:\s+(\S)", status, re.MULTILINE)
-        if user and state and state[1] not in "ZX" and users.is_vm_user(int(user[1])):
+        ended = re.search(r"^State:\s+[ZX]", status, re.MULTILINE) and not re.search(_MORE_THREADS, status, re.MULTILINE)
+        if user and not ended and users.is_vm_user(int(user[1])):
             found.add(int(user[1]))
     return found

@@ -62,7 +62,9 @@ def test_the_environment_names_the_scope_and_the_agent_it_belongs_to() -> None:
 
 def test_a_comm_with_spaces_and_parentheses_is_read() -> None:
     text = "42 (a ) b) S 1 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 98765 0 0"
-    assert parse_stat(text) == ("a ) b", "S", 98765)
+    assert parse_stat(text) == ("a ) b", True, 98765)
+    for threads, lives in (("1", False), ("2", True)):
+        assert parse_stat(f"42 (qemu) Z 1 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 98765 0 0") == ("qemu", lives, 98765)
 
 
 def test_terminal_and_launcher_are_not_the_vmm() -> None:

@@ -105,6 +105,18 @@ def test_a_program_in_namespaces_of_its_own_ends(cleared: None) -> None:
     assert survivors.end(HOST, USER) and USER not in survivors.running(HOST)
 
 
+def test_a_program_that_looks_like_a_zombie_ends(cleared: None) -> None:
+    """Its first thread has ended, and another one runs."""
+    program = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(300,)).start(); "
+    zombie = start(*PYTHON, program + "ctypes.CDLL(None).syscall(60, 0)")  # exit(2), of this thread alone
+    deadline = time.monotonic() + 10
+    while "State:\tZ" not in Path(f"/proc/{zombie.pid}/status").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert USER in survivors.running(HOST)
+    assert survivors.end(HOST, USER)
+    assert zombie.wait(timeout=10) == -9
+
+
 def test_nothing_of_another_user_ends(cleared: None) -> None:
     other = start("sleep", "300", user=USER + 1)
     root = subprocess.Popen(["sleep", "300"])

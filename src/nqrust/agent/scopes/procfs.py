@@ -50,11 +50,14 @@ def user_of(status: str) -> int:
     return int(found[1]) if found else -1
 
 
-def parse_stat(text: str) -> tuple[str, str, int]:
-    """Parse comm, state letter and start time (clock ticks since boot) of /proc/PID/stat. The comm may contain anything."""
+def parse_stat(text: str) -> tuple[str, bool, int]:
+    """Parse /proc/PID/stat: comm, whether the process lives, and its start time (clock ticks since boot).
+
+    The comm may contain anything. A program whose first thread has ended looks like a zombie while its other threads run.
+    """
     head, _, tail = text.rpartition(")")
     fields = tail.split()
-    return head.partition("(")[2], fields[0], int(fields[19])
+    return head.partition("(")[2], fields[0] not in "ZX" or int(fields[17]) > 1, int(fields[19])
 
 
 def scan(host: Host, identify: Callable[[Host, str], str | None]) -> dict[str, Scope]:
@@ -69,10 +72,10 @@ def scan(host: Host, identify: Callable[[Host, str], str | None]) -> dict[str, S
             name = identify(host, f"/proc/{pid}")
             if name is None or _pid_namespace(host, pid) != mine:
                 continue
-            comm, state, ticks = parse_stat(host.read_text(f"/proc/{pid}/stat"))
+            comm, lives, ticks = parse_stat(host.read_text(f"/proc/{pid}/stat"))
         except (HostError, ValueError, IndexError):
             continue  # it ended during the scan
-        if state not in "ZX":
+        if lives:
             started = boot + ticks / os.sysconf("SC_CLK_TCK")
             found.setdefault(name, []).append(Process(int(pid), comm, started))
     scopes = (Scope(name, tuple(sorted(ps, key=lambda p: p.pid))) for name, ps in found.items())
