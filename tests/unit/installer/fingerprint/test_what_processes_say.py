@@ -1,0 +1,34 @@
+"""A process says of itself what it likes, at any length; root reads a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.fakes.host import FakeHost
+
+from nqrust.contract.paths import Layout
+from nqrust.host.port import Host
+from nqrust.installer.fingerprint.ours import processes_of_ours
+from nqrust.installer.verbs.service.undo import scopes
+
+
+@pytest.mark.parametrize("look", [lambda host: processes_of_ours(host, Layout()), lambda host: scopes(host, "fc-")])
+def test_the_environment_and_the_arguments_of_a_process_are_read_in_part(look: Callable[[Host], object]) -> None:
+    host = FakeHost.debian12()
+    host.put("/proc/50/comm", "qemu-system-x86")
+    host.put("/proc/50/cmdline", "qemu\0" * 100)
+    host.put("/proc/50/environ", "A=1\0" * 1_000_000)
+    for process in ("self", "50"):
+        host.put(f"/proc/{process}/ns/net", "")
+        host.symlink("pid:[1]", f"/proc/{process}/ns/pid")
+    read, seen = host.read_bytes, dict[str, int | None]()
+
+    def watched(path: str, limit: int | None = None) -> bytes:
+        seen[path] = limit
+        return read(path, limit)
+
+    host.read_bytes = watched  # type: ignore[method-assign]
+    look(host)
+    said = {path: limit for path, limit in seen.items() if path.endswith(("/environ", "/cmdline"))}
+    assert "/proc/50/environ" in said and set(said.values()) == {1 << 20}
