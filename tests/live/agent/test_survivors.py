@@ -23,6 +23,7 @@ from nqrust.agent.scopes.procfs import LARGEST
 from nqrust.agent.settings import Settings
 from nqrust.agent.users import become
 from nqrust.agent.vmm.port import largest_saved
+from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.names import VM_USERS
 from nqrust.contract.vms import StopRequest
 from nqrust.host.errors import OutputTooLong
@@ -132,10 +133,13 @@ def test_nothing_of_another_user_ends(cleared: None) -> None:
             process.wait()
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "delete", "snapshot", "write"])
+@pytest.mark.parametrize("verb", ["start", "stop", "delete", "snapshot", "restore", "write"])
 def test_what_left_its_scope_ends_before_the_vm_is_worked_on(bench: Bench, verb: str) -> None:
     service = bench.service
     service.put(bench.spec(run=verb in ("stop", "delete")))
+    snapshots = Snapshots(service)
+    if verb == "restore":
+        snapshots.create(VM, "before")
     user = bench.vm_dir().stat().st_gid
     survivor = start("setsid", "--wait", "sleep", "300", user=user)
     until(user)
@@ -146,9 +150,9 @@ def test_what_left_its_scope_ends_before_the_vm_is_worked_on(bench: Bench, verb:
     elif verb == "stop":
         service.stop(VM, StopRequest(timeout_seconds=5))
     elif verb == "snapshot":
-        from nqrust.agent.vms.snapshots import Snapshots
-
-        Snapshots(service).create(VM, "before")
+        snapshots.create(VM, "before")
+    elif verb == "restore":
+        snapshots.restore(VM, "before")
     else:
         (bench.vm_dir() / "vm.json").write_text("{")
         service.delete(VM)

@@ -107,6 +107,7 @@ class Snapshots:
                 f"Snapshot {name} has the memory of a VM under {under}, which this host does not use now.",
                 f"Run `nqr install --vmm {meta.vmm}` on the host, with the same acceleration.",
             )
+        self._service.end_survivors(vm_id)
         for path in self._disks(record):
             saved = f"{folder}/{path.rpartition('/')[2]}"
             self._host.copy_file(saved, f"{path}.restored", mode=0o600)
