@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from .conftest import VM, Bench
 HOST = LocalHost()
 USER = VM_USERS[1000 + os.getpid() % 60_000]  # of this run of the tests alone
 BOMBER = USER + 2
+STATES: list[str] = []
 PYTHON = (sys.executable, "-I", "-S", "-c")
 BOMB = """\
 import os, time
@@ -76,6 +78,8 @@ def until(user: int = USER) -> None:
 def cleared() -> Iterator[None]:
     yield
     survivors.end(HOST, USER)
+    while STATES:
+        shutil.rmtree(STATES.pop())
 
 
 def test_a_fork_bomb_ends() -> None:
@@ -225,6 +229,7 @@ def test_a_disk_tool_that_never_stops_talking_is_ended(disk: str, monkeypatch: p
 
 def launched(tmp_path: Path, *argv: str) -> tuple[ProcessScopes, Launch, Path]:
     state = tempfile.mkdtemp(prefix="nqr-", dir=tmp_path.parents[2])  # short: Unix sockets go there
+    STATES.append(state)
     settings = Settings(run_dir=str(tmp_path / "fc"), state_dir=state)
     launcher.prepare(HOST, settings)
     directory = tmp_path / "fc" / "vms" / VM
