@@ -144,6 +144,7 @@ def launched(work: Path) -> dict[str, Any]:
     scopes, taps = ProcessScopes(host, settings), Taps(host, "fcbr0", isolated=True, records=list)
     directory, tap, go = work / "fc" / "vms" / VM, tap_name(VM), work / "go"
     directory.mkdir(parents=True)
+    os.chown(directory, 0, USER)  # by its group the agent knows whose processes are whose
     launcher.prepare_vm(host, settings, USER, str(directory))
     arguments = (tap, str(KEY), ABSTRACT[1:], BUS, str(go))
     argv = (*users.become(USER), sys.executable, "-c", ATTACK, *arguments)
@@ -151,7 +152,7 @@ def launched(work: Path) -> dict[str, Any]:
     scopes.spawn(spawned)
     log = Path(spawned.log)
     until(lambda: "attached" in log.read_text())
-    (vmm,) = [process.pid for process in scopes.all()[VM].processes if process.comm.startswith("python")]
+    vmm = min(process.pid for process in scopes.all()[VM].processes if process.comm.startswith("python"))  # it forks
     taps.take(tap, VM, vmm)
     bridge = Path("/sys/class/net/fcbr0/address").read_text()
     go.touch()
@@ -179,7 +180,6 @@ def main() -> None:
         disk.write_bytes(b"\0" * 4096)
         os.chown(disk, USER, USER)
         said["disk tool"] = parsed(tools.run(LocalHost(), str(disk), *plain).stdout)
-        said["log cutter"] = parsed(subprocess.run((*users.alone(USER, str(disk)), *plain), **run).stdout)  # type: ignore[call-overload]
         print(json.dumps(said))
     finally:
         for one in HELD:

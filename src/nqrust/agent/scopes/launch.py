@@ -50,7 +50,7 @@ wait "$screen" || failed "screen could not be started"
 tries=0
 until line=$(told) && [ "$line" != "${{line#* }}" ]; do
     tries=$((tries + 1))
-    [ "$tries" -lt 2000 ] || failed "screen opened no terminal"
+    [ "$tries" -lt 400 ] || failed "screen opened no terminal"
     sleep 0.005
 done
 terminal=${{line#* /dev/pts/}}

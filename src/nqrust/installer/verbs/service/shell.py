@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from nqrust.contract.names import VM_USERS
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.service.undo import SCOPE_ENV, TAP_ALIAS
 from nqrust.installer.verbs.shell_words import call
@@ -50,8 +51,25 @@ end_all() { # seconds, file of /proc/PID, beginning of one of its entries
     done
     for pid in $(holding "$2" "$3"); do kill -9 "$pid" 2>/dev/null; done
 }
-end_vms() { # beginning of their scopes' names, mark of their links, variable with the scope's name
-    end_all 10 environ "^$3$1"
+of_vms() { # first and last user of VMs, beginning of an entry of the environment of root's processes
+    for folder in /proc/[0-9]*; do
+        pid=${folder#/proc/} user=$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "$folder/status" 2>/dev/null)
+        [ "$pid" = $$ ] || [ -z "$user" ] || ! same_machine "$pid" && continue
+        if [ "$user" -eq 0 ]; then
+            tr '\0' '\n' <"$folder/environ" 2>/dev/null | grep -q -- "$3" && printf '%s\n' "$pid"
+        elif [ "$user" -ge "$1" ] && [ "$user" -le "$2" ]; then
+            printf '%s\n' "$pid"
+        fi
+    done 2>/dev/null
+}
+end_vms() { # beginning of their scopes' names, mark of their links, variable with the scope's name, users
+    n=0
+    for pid in $(of_vms "$4" "$5" "^$3$1"); do kill "$pid" 2>/dev/null; done
+    while [ -n "$(of_vms "$4" "$5" "^$3$1")" ] && [ "$n" -lt 10 ]; do
+        n=$((n + 1))
+        sleep 1
+    done
+    for pid in $(of_vms "$4" "$5" "^$3$1"); do kill -9 "$pid" 2>/dev/null; done
     for alias in /sys/class/net/*/ifalias; do
         case $(cat "$alias" 2>/dev/null) in
             "$2"*) remove_net_link "$(basename "$(dirname "$alias")")" ;;
@@ -82,4 +100,4 @@ def supervisord(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
 
 
 def vms(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    yield call("end_vms", args["prefix"], TAP_ALIAS.decode(), SCOPE_ENV.decode())
+    yield call("end_vms", args["prefix"], TAP_ALIAS.decode(), SCOPE_ENV.decode(), VM_USERS[0], VM_USERS[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import Any
 
@@ -119,10 +120,11 @@ def _end_supervisord(host: Host, config: str) -> Outcome:
 
 
 def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """End every VM whose scope has nqr's prefix, found by the scope's name in its environment, and remove its TAPs."""
+    """End every VM and remove its TAPs. Its processes have a number of VMs as their user, or are root's with the scope's name
+    in their environment. A jailed VMM has no environment."""
     host = context.host
     marker = SCOPE_ENV + str(args["prefix"]).encode()
-    found = [pid for pid in _pids(host) if any(v.startswith(marker) for v in _environ(host, pid).split(b"\0"))]
+    found = [pid for pid in _pids(host) if _of_a_vm(host, pid, marker)]
     for pid in found:
         host.kill(pid, signal.SIGTERM)
     if not _wait_gone(host, found, GRACE_SECONDS):
@@ -138,6 +140,13 @@ def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
     if _has_systemd(host):  # they hold only scopes of VMs, which have ended
         host.run(command("systemctl", "stop", *product.VM_SLICES, ok=(0, 1, 5)))
     return Reverted(f"{len(found)} processes ended" if found else "none running")
+
+
+def _of_a_vm(host: Host, pid: int, marker: bytes) -> bool:
+    user = re.search(rb"^Uid:\s+(\d+)", _read(host, f"/proc/{pid}/status"), re.MULTILINE)
+    if user is not None and int(user[1]) != 0:
+        return int(user[1]) in product.VM_USERS
+    return any(entry.startswith(marker) for entry in _environ(host, pid).split(b"\0"))
 
 
 def scopes(host: Host, prefix: str) -> list[str]:
