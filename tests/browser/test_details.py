@@ -45,6 +45,7 @@ def test_vm_page_shows_every_configured_feature(sign_in: SignIn, site: Site) -> 
     dialog.get_by_role("button", name="Add volume").click()
     dialog.get_by_label("Size").fill("10 GiB")
     dialog.get_by_role("button", name="Add volume").click()
+    expect(dialog.get_by_label("Remove volume")).to_have_count(2)
     dialog.get_by_label("Volume", exact=True).last.click()
     page.get_by_role("option", name=re.compile("shop-vdb-7f3a")).click()
     fold(dialog, "Rate limits")
