@@ -201,7 +201,8 @@ print(json.dumps(dict(
     taps={n: text(f"{net}/{n}/ifalias") for n in ls(net) if os.path.exists(f"{net}/{n}/tun_flags")},
     reservations={n: text(f"{dhcp}/hosts.d/{n}") for n in ls(f"{dhcp}/hosts.d")},
     leases=[l.split()[1:3] for l in text(f"{dhcp}/leases").splitlines() if len(l.split()) >= 4],
-    consoles=[one for user in ls(screens) for one in ls(f"{screens}/{user}")],
+    # a killed screen leaves its socket, which goes at the VM's next start
+    consoles=[one for user in ls(screens) for one in ls(f"{screens}/{user}") if os.path.exists(f"/proc/{one.partition('.')[0]}")],
 )))
 """
 
