@@ -107,7 +107,7 @@ class ByHand:
         with self._jail({}) as (top, log):
             prepared = time.monotonic()
             with self._vmm(top, log) as send:
-                for request in api.boot_requests(self.machine()):
+                for request in self.boot():
                     send(*request)
                 until(has(log, READY))
                 up_at = time.monotonic()
@@ -115,7 +115,7 @@ class ByHand:
 
     def snapshot(self) -> None:
         with self._jail({}) as (top, log), self._vmm(top, log) as send:
-            for request in api.boot_requests(self.machine()):
+            for request in self.boot():
                 send(*request)
             until(has(log, READY))
             send("PATCH", "/vm", {"state": "Paused"})
@@ -139,6 +139,9 @@ class ByHand:
                 send("PUT", "/snapshot/load", {"snapshot_path": api.SAVED_STATE, "resume_vm": True, "mem_backend": backend})
                 resumed = time.monotonic()
         return {"all": resumed - began, "vmm": resumed - prepared}
+
+    def boot(self) -> tuple[api.Request, ...]:
+        return (*api.boot_requests(self.machine()), api.begin_request(self.machine()))
 
     def machine(self) -> Machine:
         none = str(self.folder)
