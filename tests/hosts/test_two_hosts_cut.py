@@ -150,7 +150,7 @@ def test_requests_during_a_one_minute_cut_are_done_once_afterwards(pair: Pair) -
 
     pair.second.join_network()
     print(f"the cut lasted {time.monotonic() - cut:.0f} s; at rest {pair.at_rest(400):.0f} s after it")
-    assert pair.state(pair.second) is HostState.online
+    eventually("its next heartbeat arrives", lambda: pair.state(pair.second) is HostState.online, 60)
     assert {"HostDegraded", "HostOnline"} <= set(pair.reasons(pair.second.name))
     assert "HostOffline" not in pair.reasons(pair.second.name)
     assert [pair.vm(name).state.value for name in ("stop", "restart", "pause", "start")] == [
