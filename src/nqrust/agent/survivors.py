@@ -53,8 +53,8 @@ def running(host: Host) -> set[int]:
             status = host.read_text(f"/proc/{pid}/status")
         except HostError:
             continue  # it ended meanwhile
-        user = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
+        user = users.user_of(status)
         ended = re.search(r"^State:\s+[ZX]", status, re.MULTILINE) and not re.search(_MORE_THREADS, status, re.MULTILINE)
-        if user and not ended and users.is_vm_user(int(user[1])):
-            found.add(int(user[1]))
+        if users.is_vm_user(user) and not ended:
+            found.add(user)
     return found

@@ -80,7 +80,7 @@ def cut(path: str, keep: int, owner: int) -> None:
     room on a full disk, and its writers continue. Raises PathError."""
     where, _, name = path.rpartition("/")
     with folder(where) as directory, translating(path):
-        descriptor = os.open(name, _PLAIN & ~os.O_RDONLY | os.O_RDWR | os.O_APPEND, dir_fd=directory)
+        descriptor = os.open(name, _PLAIN | os.O_RDWR | os.O_APPEND, dir_fd=directory)
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != owner:

@@ -6,6 +6,7 @@ containers (systemd, "Users, Groups, UIDs and GIDs on systemd Systems").
 
 from __future__ import annotations
 
+import re
 import shlex
 import zlib
 from collections.abc import Collection
@@ -66,6 +67,12 @@ def free(taken: Collection[int], folder: str) -> int:
     start = zlib.crc32(folder.encode()) % len(VM_USERS)
     numbers = (VM_USERS[(start + step) % len(VM_USERS)] for step in range(len(VM_USERS)))
     return next(number for number in numbers if number not in taken)
+
+
+def user_of(status: str) -> int:
+    """Return the real user of /proc/PID/status, which a process without privileges cannot change. -1 if there is none."""
+    found = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
+    return int(found[1]) if found else -1
 
 
 def is_vm_user(number: int) -> bool:

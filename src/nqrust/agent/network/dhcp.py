@@ -166,7 +166,7 @@ class Dhcp:
                     for kind in ("pid", "net")
                 )
                 # A VM's program can take this name, and have root read the file that it names.
-                user = procfs.user_of(self._host.read_text(f"/proc/{entry}/status"))
+                user = users.user_of(self._host.read_text(f"/proc/{entry}/status"))
                 if not same or users.is_vm_user(user):
                     continue
                 if self._reads_our_folder(self._host.read_bytes(f"/proc/{entry}/cmdline", procfs.LARGEST)):

@@ -1,6 +1,7 @@
 """The command line around a VMM: screen for its serial port, and a launcher that allows one VMM and records its end.
 
-    sh (root)                       own session, mount, network and IPC namespaces; holds flock(2) on `lock`, writes the exit status
+    sh (root)                       own session and namespaces (mount, network, IPC); holds flock(2) on `lock`, writes the
+                                    exit status
       screen -dmS fc-<id> (user)    the pseudo-terminal; many viewers attach with `screen -x`
         sleep (user)                holds the terminal open, and is all that runs in it
       VMM (user)                    own session: the end of screen does not reach it (Firecracker ends on SIGHUP)

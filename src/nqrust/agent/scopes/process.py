@@ -71,7 +71,7 @@ class ProcessScopes:
     def _identify(self, host: Host, process: str, owners: Mapping[int, str]) -> str | None:
         """By its user, or if root runs it by its environment. A VM's program can give itself any environment: of any length, and
         in memory that never answers."""
-        user = procfs.user_of(host.read_text(f"{process}/status"))
+        user = users.user_of(host.read_text(f"{process}/status"))
         if user:
             return owners.get(user)
         return procfs.scope_of_environ(host.read_bytes(f"{process}/environ", procfs.LARGEST), self._settings.run_dir)

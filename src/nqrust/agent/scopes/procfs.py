@@ -44,12 +44,6 @@ def scope_of_environ(data: bytes, run_dir: str) -> str | None:
     return found if found and ours and found.startswith(SCOPE_PREFIX) else None
 
 
-def user_of(status: str) -> int:
-    """The real user of /proc/PID/status, which a process without privileges cannot change. -1 if there is none."""
-    found = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
-    return int(found[1]) if found else -1
-
-
 def parse_stat(text: str) -> tuple[str, bool, int]:
     """Parse /proc/PID/stat: comm, whether the process lives, and its start time (clock ticks since boot).
 

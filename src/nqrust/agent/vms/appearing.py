@@ -17,9 +17,11 @@ _PAUSE = 0.002
 
 
 def wait(host: Host, scopes: Scopes, record: VmRecord, driver: Vmm, directory: str, last_line: Callable[[str], str]) -> int:
-    """Wait for the VMM of `record` in its scope, and return its process. A reading of /proc takes milliseconds, so a cheaper sign comes first.
+    """Wait for the VMM of `record` in its scope, and return its process.
 
-    Raises Failed, with the last line of the console, if the VMM ended or did not come."""
+    A reading of /proc takes milliseconds, so a cheaper sign comes first. Raises Failed, with the last line of the console, if
+    the VMM ended or did not come.
+    """
     deadline = time.monotonic() + LONGEST
     while True:
         ended, look = host.exists(exit_status(directory)), time.monotonic() + _LOOK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from nqrust.contract import names, paths
 from nqrust.host.port import Host, Kind
@@ -85,8 +86,8 @@ def way_to_the_vms(settings: Settings, host: Host) -> Iterator[Finding]:
     if not settings.has_agent:
         return
     vms = settings.layout.vms_dir
-    for folder in _and_parents(vms):
-        stat = host.stat(folder)
+    for folder in (*reversed(PurePosixPath(vms).parents), vms):
+        stat = host.stat(str(folder))
         if stat is None or stat.kind is not Kind.directory:
             continue
         why = cure = None
@@ -123,12 +124,6 @@ def checks(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
     yield from folders_of_others(settings, host, known)
     yield from way_to_the_vms(settings, host)
     yield from forwarding_turned_off(settings, host, known)
-
-
-def _and_parents(path: str) -> list[str]:
-    """Return the folders on the way to `path`, the outermost first, then `path`."""
-    parts = path.strip("/").split("/")
-    return ["/", *("/" + "/".join(parts[: count + 1]) for count in range(len(parts)))]
 
 
 def _holds(host: Host, path: str) -> list[str]:

@@ -42,14 +42,15 @@ holding() { # file of /proc/PID, beginning of one of its entries
         same_machine "$pid" && tr '\0' '\n' <"$folder/$1" 2>/dev/null | grep -q -- "$2" && printf '%s\n' "$pid"
     done 2>/dev/null
 }
-end_all() { # seconds, file of /proc/PID, beginning of one of its entries
-    for pid in $(holding "$2" "$3"); do kill "$pid" 2>/dev/null; done
-    n=0
-    while [ -n "$(holding "$2" "$3")" ] && [ "$n" -lt "$1" ]; do
-        n=$((n + 1))
+end_all() { # seconds, command that lists the processes
+    n=$1
+    shift
+    for pid in $("$@"); do kill "$pid" 2>/dev/null; done
+    while [ -n "$("$@")" ] && [ "$n" -gt 0 ]; do
+        n=$((n - 1))
         sleep 1
     done
-    for pid in $(holding "$2" "$3"); do kill -9 "$pid" 2>/dev/null; done
+    for pid in $("$@"); do kill -9 "$pid" 2>/dev/null; done
 }
 of_vms() { # first and last user of VMs, beginning of an entry of the environment of root's processes
     for folder in /proc/[0-9]*; do
@@ -63,20 +64,14 @@ of_vms() { # first and last user of VMs, beginning of an entry of the environmen
     done 2>/dev/null
 }
 end_vms() { # beginning of their scopes' names, mark of their links, variable with the scope's name, users
-    n=0
-    for pid in $(of_vms "$4" "$5" "^$3$1"); do kill "$pid" 2>/dev/null; done
-    while [ -n "$(of_vms "$4" "$5" "^$3$1")" ] && [ "$n" -lt 10 ]; do
-        n=$((n + 1))
-        sleep 1
-    done
-    for pid in $(of_vms "$4" "$5" "^$3$1"); do kill -9 "$pid" 2>/dev/null; done
+    end_all 10 of_vms "$4" "$5" "^$3$1"
     for alias in /sys/class/net/*/ifalias; do
         case $(cat "$alias" 2>/dev/null) in
             "$2"*) remove_net_link "$(basename "$(dirname "$alias")")" ;;
         esac
     done
 }
-end_supervisord() { end_all 60 cmdline "^$1\$"; } # its configuration
+end_supervisord() { end_all 60 holding cmdline "^$1\$"; } # its configuration
 """
 
 
