@@ -9,7 +9,6 @@ the same bridge and a file as the console. A guest is up when its first line is 
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import os
@@ -23,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.machine_scripts.vms_on_a_bridge import BRIDGE, A, B, Site, up
+from tests.machine_scripts.vms_on_a_bridge import BINARIES, BRIDGE, A, B, Site, up
 
 from nqrust.agent.vmm.firecracker import api
 from nqrust.agent.vmm.port import Machine
@@ -31,7 +30,6 @@ from nqrust.client.agent import AgentClient
 from nqrust.contract.vms import StopRequest
 
 READY, WAKES = b"is ready, boot ", b"counter 1"
-BINARIES = Path("/usr/local/sbin")
 USER, MEMORY = 1_999_000_000, 128
 PAUSE = 0.001
 
@@ -83,7 +81,7 @@ class ByHand:
     @contextmanager
     def _vmm(self, top: Path, log: Path) -> Iterator[Callable[..., None]]:
         """A jailed Firecracker whose socket is there; the function sends it a request."""
-        argv = [BINARIES / "jailer", "--id", top.parent.name, "--exec-file", BINARIES / "firecracker", "--uid", str(USER),
+        argv = [f"{BINARIES}/jailer", "--id", top.parent.name, "--exec-file", f"{BINARIES}/firecracker", "--uid", str(USER),
                 "--gid", str(USER), "--chroot-base-dir", self.folder, "--", "--api-sock", "/firecracker.sock"]  # fmt: skip
         with log.open("wb") as console:
             vmm = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=console, stderr=console)
@@ -219,19 +217,8 @@ async def measure(site: Site, image: Path, rounds: int) -> dict[str, list[float]
 def main() -> None:
     image, work, programs, rounds = sys.argv[1:]
     site = Site(Path(image), Path(work))
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", BINARIES], check=True)  # where the agent looks, in this mount namespace
-    for name in ("firecracker", "jailer"):
-        shutil.copy(f"{programs}/{name}", BINARIES / name)
-    site.env["AGENT_VMM"] = "firecracker"
-    (site.work / "none").write_text(json.dumps({"vmm": "firecracker", "accel": "kvm", "reason": "the benchmark says so"}))
-    try:
-        site.network()
-        json.dump(asyncio.run(measure(site, Path(image), int(rounds))), sys.stdout)
-    except BaseException:
-        shutil.copyfileobj((site.work / "agent.log").open(), sys.stderr)
-        raise
-    finally:
-        site.close()
+    site.run_under("firecracker", programs)
+    site.answer(lambda site: measure(site, Path(image), int(rounds)))
 
 
 if __name__ == "__main__":

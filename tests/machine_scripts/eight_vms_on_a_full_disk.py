@@ -7,8 +7,6 @@ eight_vms_on_a_full_disk.py IMAGE_FOLDER WORK_FOLDER     prints one JSON object 
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 import subprocess
 import sys
 import time
@@ -58,14 +56,7 @@ async def scenario(site: Site) -> dict[str, Any]:
 def main() -> None:
     site = Site(Path(sys.argv[1]), Path(sys.argv[2]))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900m", "tmpfs", str(site.work / "fc")], check=True)
-    try:
-        site.network()
-        json.dump(asyncio.run(scenario(site)), sys.stdout)
-    except BaseException:
-        shutil.copyfileobj((site.work / "agent.log").open(), sys.stderr)
-        raise
-    finally:
-        site.close()
+    site.answer(scenario)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,7 @@ many_vms.py IMAGE_FOLDER WORK_FOLDER PROGRAMS VMM COUNT     prints one JSON obje
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -109,20 +106,8 @@ async def scenario(site: Site, count: int) -> dict[str, Any]:
 def main() -> None:
     image, work, programs, vmm, count = sys.argv[1:]
     site = Site(Path(image), Path(work))
-    if programs != "-":  # where the agent looks for programs, for this mount namespace alone
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/usr/local/sbin"], check=True)
-        for name in ("firecracker", "jailer"):
-            shutil.copy(f"{programs}/{name}", f"/usr/local/sbin/{name}")
-    site.env["AGENT_VMM"] = vmm
-    (site.work / "none").write_text(json.dumps({"vmm": vmm, "accel": "kvm", "reason": "the test says so"}))
-    try:
-        site.network()
-        json.dump(asyncio.run(scenario(site, int(count))), sys.stdout)
-    except BaseException:
-        shutil.copyfileobj((site.work / "agent.log").open(), sys.stderr)
-        raise
-    finally:
-        site.close()
+    site.run_under(vmm, programs)
+    site.answer(lambda site: scenario(site, int(count)))
 
 
 if __name__ == "__main__":

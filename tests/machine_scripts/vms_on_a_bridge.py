@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from nqrust.contract.agent import ImageRef, VmSpec, VmStatus
 from nqrust.contract.images import ImageManifest
 
 BRIDGE, GATEWAY = "fcbr0", "10.0.0.1"
+BINARIES = "/usr/local/sbin"
 A, B, C = (f"{n}{'1' * 7}-aaaa-4aaa-8aaa-{'a' * 12}" for n in "abc")
 LARGE = b"x" * 90 + b"\n"
 
@@ -53,6 +55,26 @@ class Site:
         }
         self.agent: subprocess.Popen[bytes] | None = None
         self.dnsmasq: subprocess.Popen[bytes] | None = None
+
+    def run_under(self, vmm: str, programs: str) -> None:
+        """VMs of this site run under `vmm` with KVM. `programs`: folder with Firecracker and its jailer; "-": none is needed."""
+        if programs != "-":  # where the agent looks for programs, for this mount namespace alone
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", BINARIES], check=True)
+            for name in ("firecracker", "jailer"):
+                shutil.copy(f"{programs}/{name}", f"{BINARIES}/{name}")
+        self.env["AGENT_VMM"] = vmm
+        (self.work / "none").write_text(json.dumps({"vmm": vmm, "accel": "kvm", "reason": "the test says so"}))
+
+    def answer(self, work: Callable[[Site], Coroutine[Any, Any, Any]]) -> None:
+        """Print as JSON what `work` sees here. If it fails, show the agent's log. Nothing of the site is left in any case."""
+        try:
+            self.network()
+            json.dump(asyncio.run(work(self)), sys.stdout)
+        except BaseException:
+            shutil.copyfileobj((self.work / "agent.log").open(), sys.stderr)
+            raise
+        finally:
+            self.close()
 
     def network(self) -> None:
         def ip(line: str) -> None:
@@ -312,14 +334,7 @@ async def scenario(site: Site) -> dict[str, Any]:
 
 def main() -> None:
     site = Site(Path(sys.argv[1]), Path(sys.argv[2]))
-    try:
-        site.network()
-        json.dump(asyncio.run(scenario(site)), sys.stdout)
-    except BaseException:
-        shutil.copyfileobj((site.work / "agent.log").open(), sys.stderr)
-        raise
-    finally:
-        site.close()
+    site.answer(scenario)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,8 @@ vms_on_a_full_disk.py IMAGE_FOLDER WORK_FOLDER     prints one JSON object of wha
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -106,14 +104,7 @@ async def scenario(site: Site) -> dict[str, Any]:
 def main() -> None:
     site = Site(Path(sys.argv[1]), Path(sys.argv[2]))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(site.work / "fc")], check=True)
-    try:
-        site.network()
-        json.dump(asyncio.run(scenario(site)), sys.stdout)
-    except BaseException:
-        shutil.copyfileobj((site.work / "agent.log").open(), sys.stderr)
-        raise
-    finally:
-        site.close()
+    site.answer(scenario)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -167,14 +166,7 @@ async def scenario(site: Site) -> dict[str, Any]:
 
 def main() -> None:
     site = Site(Path(sys.argv[1]), Path(sys.argv[2]))
-    try:
-        site.network()
-        json.dump(asyncio.run(scenario(site)), sys.stdout)
-    except BaseException:
-        shutil.copyfileobj((site.work / "agent.log").open(), sys.stderr)
-        raise
-    finally:
-        site.close()
+    site.answer(scenario)
 
 
 if __name__ == "__main__":

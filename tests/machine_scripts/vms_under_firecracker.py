@@ -7,7 +7,6 @@ vms_under_firecracker.py IMAGE_FOLDER WORK_FOLDER PROGRAMS VMM     prints one JS
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import shutil
@@ -251,20 +250,8 @@ def is_screen_of(pid: int, user: int) -> bool:
 def main() -> None:
     image, work, programs, vmm = sys.argv[1:]
     site = Site(Path(image), Path(work))
-    if programs != "-":  # where the agent looks for programs, for this mount namespace alone
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/usr/local/sbin"], check=True)
-        for name in ("firecracker", "jailer"):
-            shutil.copy(f"{programs}/{name}", f"/usr/local/sbin/{name}")
-    site.env["AGENT_VMM"] = vmm
-    (site.work / "none").write_text(json.dumps({"vmm": vmm, "accel": "kvm", "reason": "the test says so"}))
-    try:
-        site.network()
-        json.dump(asyncio.run(scenario(site)), sys.stdout)
-    except BaseException:
-        shutil.copyfileobj((site.work / "agent.log").open(), sys.stderr)
-        raise
-    finally:
-        site.close()
+    site.run_under(vmm, programs)
+    site.answer(scenario)
 
 
 if __name__ == "__main__":
