@@ -9,6 +9,7 @@ import httpx
 import pytest
 from starlette.routing import WebSocketRoute
 
+import nqrust
 from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.auth import JoinTokenCreate, Role, TokenCreate, UserCreate, UserUpdate
@@ -276,7 +277,7 @@ async def test_errors_are_problems_with_code_and_cure_and_never_echo_the_request
 
 async def test_health_is_open_and_metrics_are_not(manager: Any) -> None:
     async with raw(manager) as http:
-        assert (await http.get("/health")).json() == {"status": "ok", "version": "0.1.0"}
+        assert (await http.get("/health")).json() == {"status": "ok", "version": nqrust.__version__}
     await manager.host()
     text = await manager.admin.send(calls.metrics())
     assert 'nqrust_hosts{state="online"} 1.0' in text and "nqrust_leader 1.0" in text

@@ -12,6 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+import nqrust
 from nqrust.manager.store import migrations
 from nqrust.manager.store.database import SCHEMA_HEAD
 from nqrust.manager.store.migrate import migrate
@@ -49,7 +50,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_migrate_command_line_works(database_url: str) -> None:
-    assert run("--version").stdout.strip() == "0.1.0"
+    assert run("--version").stdout.strip() == nqrust.__version__
     done = run()
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "NQR-CFG-710" in done.stderr
     done = run(DATABASE_URL=database_url)
