@@ -22,6 +22,6 @@ def test_every_file_names_the_same_version() -> None:
         "pyproject.toml": named("pyproject.toml", line),
         "guest-agent/Cargo.toml": named("guest-agent/Cargo.toml", line),
         "guest-agent/Cargo.lock": named("guest-agent/Cargo.lock", r'^name = "guest-agent"\nversion = "(.+)"$'),
-        "CHANGELOG.md": named("CHANGELOG.md", r"^## (\S+)"),
+        "CHANGELOG.md": named("CHANGELOG.md", r"^## (\S+) \(\d"),
     }
     assert places == dict.fromkeys(places, nqrust.__version__)
