@@ -21,7 +21,7 @@ from nqrust.agent.api.console import _show, _type
 from nqrust.agent.vms.terminal import Terminal
 from nqrust.contract import auth, events, hosts, images, templates, vms, volumes
 from nqrust.contract.problem import MEDIA_TYPE
-from tests.browser import reports
+from tests.browser import reports, tokens
 from tests.browser.world import PASSWORD, TURNS, Refusal, World, furnish, now
 
 world = World()
@@ -69,6 +69,7 @@ async def admin(user: tuple[str, auth.Role] = Depends(who)) -> tuple[str, auth.R
 
 
 reports.serve(app, lambda: world, who, operator, admin)
+tokens.serve(app, lambda: world, operator, admin)
 
 
 @app.get("/health")
@@ -299,11 +300,6 @@ async def list_hosts() -> hosts.HostList:
     return hosts.HostList(items=list(world.hosts.values()), total=len(world.hosts))
 
 
-@app.post("/v1/hosts/join-tokens", dependencies=[Depends(operator)])
-async def join_token() -> auth.JoinToken:
-    return auth.JoinToken(token="nqr_join_" + secrets.token_urlsafe(24), expires_at=now() + timedelta(hours=1))
-
-
 @app.post("/v1/hosts/{name}/{verb}", dependencies=[Depends(operator)])
 async def turn_host(name: str, verb: str) -> hosts.Host:
     host = world.hosts[name]
@@ -315,7 +311,7 @@ async def turn_host(name: str, verb: str) -> hosts.Host:
     return host
 
 
-# --- users, tokens, events, audit
+# --- users
 @app.get("/v1/users", dependencies=[Depends(admin)])
 async def list_users() -> auth.UserList:
     return auth.UserList(items=world.users, total=len(world.users))
@@ -339,24 +335,6 @@ async def update_user(user_id: str, change: auth.UserUpdate) -> auth.User:
 @app.delete("/v1/users/{user_id}", dependencies=[Depends(admin)], status_code=204)
 async def delete_user(user_id: str) -> None:
     world.users = [user for user in world.users if user.id != user_id]
-
-
-@app.get("/v1/tokens", dependencies=[Depends(admin)])
-async def list_tokens() -> auth.TokenList:
-    return auth.TokenList(items=world.tokens, total=len(world.tokens))
-
-
-@app.post("/v1/tokens", dependencies=[Depends(admin)], status_code=201)
-async def create_token(wanted: auth.TokenCreate) -> auth.TokenCreated:
-    secret = "nqr_" + secrets.token_urlsafe(32)
-    made = auth.TokenCreated(id=str(uuid.uuid4()), name=wanted.name, role=wanted.role, created_at=now(), token=secret)
-    world.tokens.append(auth.Token(**made.model_dump(exclude={"token"})))
-    return made
-
-
-@app.delete("/v1/tokens/{token_id}", dependencies=[Depends(admin)], status_code=204)
-async def delete_token(token_id: str) -> None:
-    world.tokens = [token for token in world.tokens if token.id != token_id]
 
 
 # --- for tests only

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from nqrust.ui import format as fmt
 from tests.browser.conftest import Site
 
 SignIn = Callable[..., Page]
@@ -59,8 +61,14 @@ def test_a_join_token_is_shown_with_what_to_do(sign_in: SignIn) -> None:
     page = sign_in("olga", "/hosts", "Hosts")
     page.get_by_role("button", name="Add host").click()
     dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name of the host").fill("kvm1")
+    dialog.get_by_role("button", name="Make token").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("already a host named kvm1")
+    dialog.get_by_role("checkbox", name="Replace an existing host of that name").click()
+    dialog.get_by_role("button", name="Make token").click()
     expect(dialog).to_contain_text("nqr_join_")
     expect(dialog).to_contain_text("nqr install --mode agent --manager-url")
+    expect(dialog).to_contain_text("--agent-name kvm1")
 
 
 def test_administrator_creates_and_deletes_users_and_tokens(sign_in: SignIn) -> None:
@@ -80,7 +88,17 @@ def test_administrator_creates_and_deletes_users_and_tokens(sign_in: SignIn) -> 
     dialog.get_by_role("button", name="Make", exact=True).click()
     expect(dialog).to_contain_text("nqr_")
     dialog.get_by_role("button", name="Done").click()
-    expect(page.get_by_role("row").filter(has_text="monitoring")).to_be_visible()
+    row = page.get_by_role("row").filter(has_text="monitoring")
+    expect(row).to_contain_text("admin")
+    in_90_days = datetime.now(timezone.utc) + timedelta(days=90)
+    expect(row).to_contain_text(fmt.clock(in_90_days)[:10])
+    page.get_by_role("button", name="Make token").click()
+    dialog.get_by_label("Description").fill("forever")
+    dialog.get_by_label("Expires after").click()
+    page.get_by_role("option", name="never").click()
+    dialog.get_by_role("button", name="Make", exact=True).click()
+    dialog.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("row").filter(has_text="forever")).to_contain_text("never")
     page.goto(page.url.replace("/access", "/audit"))
     expect(page.get_by_role("table")).to_contain_text("POST /v1/tokens")
 

@@ -274,7 +274,8 @@ def test_documented_vm_image_and_host_commands_work(reader: Reader) -> None:
     reader.plays(pages.block("docs/operate/vms.md", "Templates"))
     reader.plays(pages.block("docs/operate/images.md", "Images"))
     reader.plays(pages.block("docs/operate/hosts.md", "Hosts"))
-    reader.plays(pages.block("docs/operate/users.md", "Users"), user_password=typed)
+    reader.plays(pages.block("docs/operate/users.md", "Passwords"), user_password=typed)
+    reader.plays(pages.block("docs/operate/users.md", "API tokens"))
     assert {vm["state"] for vm in reader.vms()} == {"stopped"}, "drained"
     assert fetch(host, "http://127.0.0.1:18080/v1/auth/login", body={"username": "ann", "password": PASSWORDS[1]})[0] == 200
     host.run(["nqr", "host", "uncordon", NAME])

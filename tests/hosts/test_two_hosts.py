@@ -107,7 +107,7 @@ def test_a_bad_join_token_is_found_before_anything_is_touched(pair: Pair) -> Non
 
 
 def test_an_agent_joins_with_a_token(pair: Pair) -> None:
-    token = nqr(pair.manager, "host", "token").stdout.strip()
+    token = nqr(pair.manager, "host", "token", pair.agent.name).stdout.strip()
     pair.agent.write("/run/join-token", f"{token}\n", mode=0o600)
     product.bootstrap(pair.agent, *pair.as_agent)
     hosts = document(pair.manager, "host", "ls")["items"]

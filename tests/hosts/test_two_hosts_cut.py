@@ -95,7 +95,7 @@ def pair() -> Iterator[Pair]:
         for host in (first, second):
             product.clone(host)
         product.bootstrap(first, "--mode", "minimal", "--non-interactive")
-        token = product.nqr(first, "host", "token").stdout.strip()
+        token = product.nqr(first, "host", "token", second.name).stdout.strip()
         second.write("/run/join-token", f"{token}\n", mode=0o600)
         url = f"http://{first.address}:18080"
         product.bootstrap(

@@ -10,6 +10,7 @@ from typer.main import get_command
 from nqrust.cli import hosts as host_commands
 from nqrust.cli import images as image_commands
 from nqrust.cli import templates as template_commands
+from nqrust.cli import tokens as token_commands
 from nqrust.cli import users as user_commands
 from nqrust.cli.install import commands as run_commands
 from nqrust.cli.install import config as config_commands
@@ -43,6 +44,7 @@ def build() -> typer.Typer:
     app.add_typer(image_commands.build(_typer("Manage the images that VMs boot from.")), name="image")
     app.add_typer(host_commands.build(_typer("Manage hosts.")), name="host")
     app.add_typer(user_commands.build(_typer("Manage users.")), name="user")
+    app.add_typer(token_commands.build(_typer("Manage API tokens.")), name="token")
     support_commands.add_to(app)
     return app
 

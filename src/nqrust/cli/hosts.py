@@ -9,6 +9,7 @@ import typer
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output
+from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from nqrust.contract.hosts import Host
@@ -19,7 +20,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the hos
 def build(app: typer.Typer) -> typer.Typer:
     app.command("ls", help="List the hosts.")(ls)
     app.command("show", help="Show the details of a host.")(show)
-    app.command("token", help="Create a token that lets one agent join.")(token)
+    app.command("token", help="Create a token that lets the agent of a new host join.")(token)
     app.command("cordon", help="Stop placing new VMs on a host.")(cordon)
     app.command("uncordon", help="Place VMs on a host again, and start the VMs that its drain stopped.")(uncordon)
     app.command("drain", help="Cordon a host and stop its VMs.")(drain)
@@ -37,7 +38,7 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
         out,
         ("name", "state", "vms", "vmm", "cpus", "memory", "version", "url"),
         [(h.name, _state(h), h.vms, f"{h.vmm}/{h.accel}", h.capacity.cpus, _memory(h), h.version, h.url) for h in found.items],
-        empty="There is no host. An agent joins with a token of: nqr host token",
+        empty="There is no host. An agent joins with a token of: nqr host token NAME",
     )
 
 
@@ -50,22 +51,34 @@ def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new host (its --agent-name, or its hostname).")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let it take over the name and the VMs of an existing host that is offline.")
+    ] = False,
     ttl: Annotated[
         int, typer.Option("--ttl", metavar="SECONDS", min=60, max=7 * 86400, help="Lifetime of the token in seconds.")
     ] = 3600,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
+    from pydantic import ValidationError
+
     from nqrust.client import calls
 
+    try:
+        call = calls.join_token(name, ttl, replace)
+    except ValidationError as error:
+        raise UsageError(
+            "NQR-USE-003", f"NAME cannot be “{name}”: {error.errors()[0]['msg']}.", "Pass the host's name."
+        ) from error
     with manager(url) as client:
-        made = client.send(calls.join_token(ttl))
+        made = client.send(call)
     if out == "json":
         output.document(made)
         return
-    # Only the token goes to standard output, so that `nqr host token > FILE` creates the file for --join-token-file.
+    # Only the token goes to standard output, so that `nqr host token NAME > FILE` creates the file for --join-token-file.
     typer.echo(made.token)
-    typer.echo(f"One agent can join with this token until {output.cell(made.expires_at)}.", err=True)
+    typer.echo(f"The agent of host {name} can join once with this token, until {output.cell(made.expires_at)}.", err=True)
 
 
 def cordon(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:

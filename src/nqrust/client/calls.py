@@ -270,8 +270,12 @@ def delete_host(host: str, force: bool = False) -> Call[None]:
     return Call("DELETE", f"/v1/hosts/{segment(host)}", nothing, query={"force": "true"} if force else {})
 
 
-def join_token(ttl_seconds: int = 3600) -> Call[auth.JoinToken]:
-    body = auth.JoinTokenCreate(ttl_seconds=ttl_seconds)
+def join_token(host: str, ttl_seconds: int = 3600, replace: bool = False) -> Call[auth.JoinToken]:
+    """Create a token for the agent of `host`. `replace`: it may take over an existing host of that name.
+
+    Raises pydantic's ValidationError for an impossible name.
+    """
+    body = auth.JoinTokenCreate(host=host, ttl_seconds=ttl_seconds, replace=replace)
     return Call("POST", "/v1/hosts/join-tokens", model(auth.JoinToken), body)
 
 

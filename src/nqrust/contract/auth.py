@@ -43,12 +43,18 @@ class UserCreate(BaseModel):
     role: Role = Role.viewer
 
 
+TOKEN_DAYS = 90
+"""Lifetime of an API token, unless its creator chooses another one."""
+
+
 class Token(BaseModel):
-    """An API token as listed; the secret itself is shown once, at creation."""
+    """An API token as listed; the secret itself is shown once, at creation. It never has more rights than its owner."""
 
     id: str
     name: str
     role: Role
+    owner: str = Field(default="", description="user with whom the token ends; empty for tokens of the installation")
+    created_by: str = Field(default="", description="user or token:NAME that created it")
     created_at: datetime
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
@@ -57,7 +63,12 @@ class Token(BaseModel):
 class TokenCreate(BaseModel):
     name: str = Field(min_length=1, max_length=64)
     role: Role = Role.viewer
-    ttl_seconds: int | None = Field(default=None, ge=60)
+    ttl_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        le=100 * 365 * 86400,
+        description=f"lifetime; absent: {TOKEN_DAYS} days, 0: never expires",
+    )
 
 
 class TokenCreated(Token):
@@ -65,13 +76,17 @@ class TokenCreated(Token):
 
 
 class JoinTokenCreate(BaseModel):
-    """A join token lets one agent register, once, within `ttl_seconds`."""
+    """A join token lets the agent of `host` register, once, within `ttl_seconds`. It ends earlier join tokens of that name."""
 
+    host: str = Field(min_length=1, max_length=253, description="name of the host")
+    replace: bool = Field(default=False, description="the new agent takes over the name and the record of an existing host")
     ttl_seconds: int = Field(default=3600, ge=60, le=7 * 86400)
 
 
 class JoinToken(BaseModel):
     token: str
+    host: str
+    replace: bool = False
     expires_at: datetime
 
 
@@ -82,10 +97,14 @@ class BootstrapToken(BaseModel):
 
 
 class BootstrapJoinToken(BaseModel):
-    """A join token from the installer for the agent of the same machine: reusable, accepted from loopback only."""
+    """A join token from the installer for the agent of the same machine: reusable, accepted from this machine only.
+
+    `host`: the name for which it is valid; None: any name.
+    """
 
     name: str
     sha256: str
+    host: str | None = None
 
 
 class Bootstrap(BaseModel):

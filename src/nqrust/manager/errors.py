@@ -1,13 +1,15 @@
 """Error answers of the manager. Each is one problem+json answer (RFC 9457) with a stable code and a cure.
 
 ManagerError
-├── NotAuthenticated · WrongCredentials · WrongPassword · Throttled · NotPermitted
+├── NotAuthenticated (TokenExpired) · WrongCredentials · WrongPassword · Throttled · NotPermitted
 ├── NotFound · Invalid · Conflict · TooLarge
 ├── ImageError
 └── AgentTrouble (the host's agent is unreachable or refused) · DatabaseAway
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from nqrust.contract.problem import Problem
 
@@ -49,6 +51,14 @@ class NotAuthenticated(ManagerError):
         super().__init__(detail, cure=cure, code=code)
         # A browser prompts for username and password when it sees Basic (RFC 7617); programs use Bearer (RFC 6750).
         self.headers = {"WWW-Authenticate": 'Basic realm="nqrust", charset="UTF-8"'}
+
+
+class TokenExpired(NotAuthenticated):
+    code, title = "NQR-API-141", "token expired"
+
+    def __init__(self, name: str, at: datetime, session: bool) -> None:
+        super().__init__("This session has expired." if session else f"The token {name} expired on {at:%Y-%m-%d %H:%M} UTC.")
+        self.cure = "Sign in again." if session else "Create a new token with `nqr token create` or in the web UI."
 
 
 class NotPermitted(ManagerError):

@@ -18,7 +18,7 @@ async def asked(manager: Any, token: str, source: str = "192.0.2.7") -> httpx.Re
 
 
 async def test_join_check_accepts_a_good_token_without_using_it_up(manager: Any, host_body: Any) -> None:
-    token = (await manager.admin.send(calls.join_token(600))).token
+    token = (await manager.admin.send(calls.join_token("h1", 600))).token
     for _ in range(2):
         assert (await asked(manager, token)).status_code == 204
     assert (await manager.client(token, source="192.0.2.7").send(calls.register(host_body("h1")))).agent_token
@@ -26,7 +26,7 @@ async def test_join_check_accepts_a_good_token_without_using_it_up(manager: Any,
 
 async def test_wrong_used_and_misplaced_tokens_are_refused(manager: Any, host_body: Any, join_token: str) -> None:
     assert (await asked(manager, "nqr_wrong")).status_code == 401
-    token = (await manager.admin.send(calls.join_token(600))).token
+    token = (await manager.admin.send(calls.join_token("h1", 600))).token
     await manager.client(token).send(calls.register(host_body("h1")))
     used = await asked(manager, token)
     assert used.status_code == 401 and used.json()["code"] == "NQR-API-114"

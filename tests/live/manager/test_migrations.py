@@ -7,10 +7,12 @@ import sys
 import threading
 from typing import Any
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 import nqrust
 from nqrust.manager.store import migrations
@@ -37,6 +39,49 @@ def test_two_concurrent_migrations_run_once(database_url: str) -> None:
         thread.join()
     assert {before for before, _ in results} == {None, SCHEMA_HEAD}
     assert {after for _, after in results} == {SCHEMA_HEAD}
+
+
+OLD_ROWS = """
+INSERT INTO users (id, username, password_hash, role) VALUES ('u1', 'ann', 'x', 'admin');
+INSERT INTO tokens (id, kind, name, sha256, role, user_id) VALUES
+  ('t1', 'session', 'ann', 'a', 'admin', 'u1'), ('t2', 'api', 'ci', 'b', 'operator', NULL), ('t3', 'bootstrap', 'nqr-cli', 'c', 'admin', NULL);
+INSERT INTO join_tokens (id, name, sha256, reusable, created_by) VALUES
+  ('j1', NULL, 'd', false, 'ann'), ('j2', 'this-host', 'e', true, 'installer');
+INSERT INTO audit (actor, method, path, status, request_id, source) VALUES ('ann', 'POST', '/v1/vms', 202, 'r', '192.0.2.1');
+"""
+
+
+def test_upgrade_from_schema_0001_keeps_tokens_and_the_audit_log(database_url: str) -> None:
+    """A join token for any host name ends with the upgrade. A manager of the old schema can still write."""
+    url = database_url.replace("postgresql://", "postgresql+psycopg://")
+    config = Config()
+    config.set_main_option("script_location", migrations.__path__[0])
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in OLD_ROWS.split(";\n")[:-1]:
+            connection.execute(text(statement))
+    assert migrate(url) == ("0001", SCHEMA_HEAD)
+    with engine.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+        def rows(query: str) -> list[tuple[Any, ...]]:
+            return [tuple(row) for row in connection.execute(text(query))]
+
+        tokens = "SELECT id, role, user_id, created_by, parent_id FROM tokens ORDER BY id"
+        assert rows(tokens) == [
+            ("t1", "admin", "u1", "", None),
+            ("t2", "operator", None, "", None),
+            ("t3", "admin", None, "installer", None),
+        ]
+        assert rows('SELECT id, host_name, "replace" FROM join_tokens') == [("j2", None, False)]
+        assert rows("SELECT actor, username, code FROM audit") == [("ann", "", "")]
+        connection.execute(
+            text(OLD_ROWS.split(";\n")[1].replace("'t", "'x").replace("'a'", "'p'").replace("'b'", "'q'").replace("'c'", "'r'"))
+        )
+        connection.execute(text(OLD_ROWS.split(";\n")[3]))
+    engine.dispose()
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -37,6 +37,7 @@ class FakeManager:
         self.calls: list[tuple[str, str]] = []
         self.reports: list[dict[str, object]] = []
         self.blob = b"kernel"
+        self.heartbeat_seconds = 1
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -66,7 +67,7 @@ class FakeManager:
         if token != JOIN and token not in self.tokens:
             return 401, b"{}"
         if path == "/v1/hosts/register":
-            answer: dict[str, object] = {"host_id": "h1", "heartbeat_seconds": 1}
+            answer: dict[str, object] = {"host_id": "h1", "heartbeat_seconds": self.heartbeat_seconds}
             if token == JOIN:
                 self.tokens.add(f"agent-{len(self.tokens)}")
                 answer |= {"agent_token": f"agent-{len(self.tokens) - 1}", "command_token": "command"}
@@ -159,6 +160,13 @@ async def test_the_first_registration_uses_the_join_token_and_keeps_what_it_gets
     assert '"command"' not in stored.read_text()
 
 
+async def test_the_first_heartbeat_follows_the_registration_at_once(manager: FakeManager, link: ManagerLink) -> None:
+    """From then on the manager accepts the join token no more."""
+    manager.heartbeat_seconds = 3600
+    async with running(link):
+        await until(lambda: ("/v1/hosts/h1/heartbeat", "agent-0") in manager.calls)
+
+
 async def test_later_registrations_use_the_agents_own_token(manager: FakeManager, link: ManagerLink, tmp_path: Path) -> None:
     async with running(link):
         await until(lambda: link.registered)
@@ -167,7 +175,7 @@ async def test_later_registrations_use_the_agents_own_token(manager: FakeManager
     again = new_link(manager.base, tmp_path)
     async with running(again):
         await until(lambda: again.registered)
-    assert manager.calls[-1] == ("/v1/hosts/register", "agent-0")
+    assert ("/v1/hosts/register", "agent-0") in manager.calls and manager.calls.count(("/v1/hosts/register", JOIN)) == 1
     assert (tmp_path / "credentials.json").read_bytes() == before
 
 

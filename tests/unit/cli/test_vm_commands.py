@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
                 "code": "NQR-API-101",
             }
         if self.path.startswith("/v1/hosts/join-tokens"):
-            return 201, {"token": "nqr_join", "expires_at": "2026-01-01T01:00:00Z"}
+            return 201, {"token": "nqr_join", "host": "h2", "expires_at": "2026-01-01T01:00:00Z"}
         if self.path == "/v1/vms/nope":
             return 404, {
                 "title": "not found",
@@ -162,7 +162,7 @@ def test_refusals_are_coded_with_a_cure(
 
 
 def test_join_token_is_the_only_output(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["host", "token", "--ttl", "600"]) == 0
+    assert run(["host", "token", "h2", "--ttl", "600"]) == 0
     assert capsys.readouterr().out == "nqr_join\n"
 
 

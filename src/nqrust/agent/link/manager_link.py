@@ -64,10 +64,13 @@ class ManagerLink:
         pause = _FIRST
         async with httpx.AsyncClient(base_url=self._base, timeout=_TIMEOUT, trust_env=False) as client:
             while True:
+                beat = self.registered
                 try:
-                    await (self._heartbeat(client) if self.registered else self._register(client))
+                    await (self._heartbeat(client) if beat else self._register(client))
                     current = self._credentials.current
                     pause, wait = _FIRST, float(current.heartbeat_seconds if current else _FIRST)
+                    # The first heartbeat comes at once: from then on the manager accepts the join token no more.
+                    wait = wait if beat else 0.0
                 except (httpx.HTTPError, Refused, HostError, ValidationError, OSError) as error:
                     wait = pause * random.uniform(0.8, 1.2)
                     log.warning("manager.unreachable", manager=self._base, why=str(error) or repr(error), retry_s=round(wait, 1))
@@ -114,9 +117,9 @@ class ManagerLink:
         try:
             token = self._host.read_text(self._join_token_file).strip()
         except HostError as error:
-            raise Refused(401, f"the join token is missing ({error}); make one with `nqr host token`") from error
+            raise Refused(401, f"the join token is missing ({error}); make one with `nqr host token NAME`") from error
         if not token:
-            raise Refused(401, f"{self._join_token_file} is empty; make a join token with `nqr host token`")
+            raise Refused(401, f"{self._join_token_file} is empty; make a join token with `nqr host token NAME`")
         return token
 
     async def _heartbeat(self, client: httpx.AsyncClient) -> None:

@@ -70,7 +70,7 @@ def _no_canary(context: Context, proofs: list[Proof]) -> str:
     if context.release.form != "bundled":
         return "this release does not speak our API, so no VM can be asked for"
     if not context.settings.has_agent:
-        return "no VM runs on a manager without an agent; join one with `nqr host token`"
+        return "no VM runs on a manager without an agent; join one with `nqr host token NAME`"
     return ""
 
 

@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from nqrust.contract.credentials import hash_token
+from nqrust.contract.text import plain
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
@@ -150,9 +152,9 @@ def _rights(
 
 
 def manager_to_join(
-    settings: Settings, host: Host, join_token: Secret | None, joined: Joined, vms: tuple[str, ...] = ()
+    settings: Settings, host: Host, name: str, join_token: Secret | None, joined: Joined, vms: tuple[str, ...] = ()
 ) -> Iterator[Finding]:
-    """Check in agent mode that the manager answers, and accepts the join token of a new agent."""
+    """Check in agent mode that the manager answers, and accepts the join token of a new agent under this host's `name`."""
     if settings.has_manager:
         return
     base = settings.agent.manager_base
@@ -182,20 +184,29 @@ def manager_to_join(
         yield error(
             "NQR-PRE-025",
             "Agent mode needs a join token.",
-            "Run `nqr host token` on the manager's host and pass the file with --join-token-file.",
+            f"Run `nqr host token {name}` on the manager's host and pass the file with --join-token-file.",
         )
         return
     try:
-        status, _ = host.http_get(
-            f"{base}/v1/hosts/join-check",
+        status, body = host.http_get(
+            f"{base}/v1/hosts/join-check?name={quote(name, safe='')}",
             headers={"Authorization": Secret(f"Bearer {join_token.reveal()}")},
             timeout=8.0,
         )
     except HostError:
         status = 0
-    if status in (401, 403):
+    if status in (401, 403, 409):
+        reason = _detail(body) or "it is wrong, used or expired."
         yield error(
             "NQR-PRE-025",
-            "The manager refuses the join token: it is wrong, used or expired.",
-            "Create a new token with `nqr host token` on the manager's host.",
+            f"The manager refuses the join token: {reason}",
+            f"Run `nqr host token {name}` on the manager's host. Add --replace if the manager has a host of that name.",
         )
+
+
+def _detail(body: bytes) -> str:
+    """Return the sentence of a problem document (RFC 9457), "" for anything else."""
+    try:
+        return plain(str(json.loads(body).get("detail") or ""))[:200]
+    except (ValueError, AttributeError):
+        return ""

@@ -61,7 +61,14 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
         *others.checks(settings, host, situation.known),
         *firewalls.drops_by_default(settings, host, situation.known),
         *reach.remote_database(settings, situation.db_password, situation.role_attributes, _moved(settings, situation)),
-        *reach.manager_to_join(settings, host, situation.join_token, _joined(settings, host, situation), situation.vms),
+        *reach.manager_to_join(
+            settings,
+            host,
+            settings.agent.name or facts.hostname,
+            situation.join_token,
+            _joined(settings, host, situation),
+            situation.vms,
+        ),
     ]
     lifted = set(ignore) - changes.FIRM - set(unsupported.CODES)
     found = [replace(f, severity=Severity.warning) if f.severity is Severity.error and f.code in lifted else f for f in found]

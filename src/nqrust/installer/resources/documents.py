@@ -27,6 +27,12 @@ def bootstrap_json(context: Context) -> str:
             secrets.admin_password.reveal(), salt=bytes.fromhex(secrets.admin_password_salt)
         ),
         tokens=[BootstrapToken(name="nqr-cli", sha256=credentials.hash_token(secrets.cli_token.reveal()), role=Role.admin)],
-        join_tokens=[BootstrapJoinToken(name="this-host", sha256=credentials.hash_token(secrets.join_token.reveal()))],
+        join_tokens=[
+            BootstrapJoinToken(
+                name="this-host",
+                sha256=credentials.hash_token(secrets.join_token.reveal()),
+                host=context.settings.agent.name or context.facts.hostname,
+            )
+        ],
     )
     return json.dumps(bootstrap.model_dump(mode="json"), indent=2) + "\n"

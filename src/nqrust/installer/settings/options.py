@@ -141,7 +141,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "agent.join_token_file",
         "--join-token-file",
-        "File with a token from `nqr host token`.",
+        "File with a token from `nqr host token NAME`.",
         Form.path,
         metavar="FILE",
     ),

@@ -17,13 +17,14 @@ from nqrust.contract.auth import PasswordChange, Role, Session
 from nqrust.contract.credentials import TOKEN_PREFIX, hash_password, hash_token, new_token, verify_password
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
-from nqrust.manager.core.principal import Principal
+from nqrust.manager.core.principal import Principal, lower
 from nqrust.manager.errors import (
     Conflict,
     Invalid,
     NotAuthenticated,
     NotPermitted,
     Throttled,
+    TokenExpired,
     WrongCredentials,
     WrongPassword,
 )
@@ -87,34 +88,53 @@ async def authenticate(core: Core, authorization: str | None, source: str) -> Pr
 async def _bearer(core: Core, token: str) -> Principal:
     digest = hash_token(token)
     async with core.db.transaction() as session:
-        row = await session.scalar(select(Token).where(Token.sha256 == digest))
-        if row is not None:
-            if row.expires_at is not None and row.expires_at <= now():
-                raise NotAuthenticated("This token has expired.", cure=_NEW_TOKEN)
-            if row.last_used_at is None or now() - row.last_used_at > _USED_RESOLUTION:
-                row.last_used_at = now()
-            if row.kind == "session":
-                return Principal("user", row.name, Role(row.role), user_id=row.user_id, token_id=row.id)
-            return Principal("token", f"token:{row.name}", Role(row.role), token_id=row.id)
+        found = (
+            await session.execute(select(Token, User).outerjoin(User, User.id == Token.user_id).where(Token.sha256 == digest))
+        ).first()
+        if found is not None:
+            return _of_token(found[0], found[1])
         host = (await session.execute(select(Host.id, Host.name).where(Host.agent_token_sha256 == digest))).first()
         if host is not None:
-            return Principal("agent", f"agent:{host.name}", host_id=host.id)
-        join = (await session.execute(select(JoinToken.id, JoinToken.name).where(JoinToken.sha256 == digest))).first()
+            return Principal("agent", f"agent:{host.name}", host_id=host.id, auth="agent")
+        join = await session.scalar(select(JoinToken).where(JoinToken.sha256 == digest))
         if join is not None:
-            return Principal("join", f"join-token:{join.name or join.id}", join_id=join.id)
+            name = join.host_name or join.name or join.id
+            return Principal("join", f"join-token:{name}", join_id=join.id, token=name, auth="join-token")
     raise NotAuthenticated("The manager does not know this token.", cure=_NEW_TOKEN)
+
+
+def _of_token(row: Token, owner: User | None) -> Principal:
+    """Return the principal of a session or an API token, and note that it was used. Raises TokenExpired."""
+    if row.expires_at is not None and row.expires_at <= now():
+        raise TokenExpired(row.name, row.expires_at, session=row.kind == "session")
+    if row.last_used_at is None or now() - row.last_used_at > _USED_RESOLUTION:
+        row.last_used_at = now()
+    username = owner.username if owner else ""
+    role = _role_of(row, owner)
+    if row.kind == "session":
+        return Principal("user", row.name, role, row.user_id, row.id, username=username, auth="session")
+    return Principal("token", f"token:{row.name}", role, row.user_id, row.id, username=username, token=row.name, auth="token")
+
+
+def _role_of(row: Token, owner: User | None) -> Role:
+    """Return the role that a token has now: never more than its owner's."""
+    if owner is None:
+        return Role(row.role)
+    return Role(owner.role) if row.kind == "session" else lower(Role(row.role), Role(owner.role))
 
 
 async def still_may(core: Core, principal: Principal, role: Role) -> bool:
     """Return whether the principal's token or user still exists and includes `role`."""
     async with core.db.transaction() as session:
-        row: Token | User | None
         if principal.token_id:
             valid = or_(Token.expires_at.is_(None), Token.expires_at > now())
-            row = await session.scalar(select(Token).where(Token.id == principal.token_id, valid))
+            query = select(Token, User).outerjoin(User, User.id == Token.user_id).where(Token.id == principal.token_id, valid)
+            found = (await session.execute(query)).first()
+            current = _role_of(found[0], found[1]) if found else None
         else:
-            row = await session.scalar(select(User).where(User.id == principal.user_id))
-    return row is not None and replace(principal, role=Role(row.role)).may(role)
+            user = await session.scalar(select(User).where(User.id == principal.user_id))
+            current = Role(user.role) if user else None
+    return replace(principal, role=current).may(role)
 
 
 def is_loopback(address: str) -> bool:
@@ -125,7 +145,7 @@ def is_loopback(address: str) -> bool:
 async def check_password(core: Core, username: str, password: str, source: str) -> Principal:
     """Return the user with this password. Raises WrongCredentials, Throttled."""
     user = await _proven(core, username, password, source)
-    return Principal("user", user.username, Role(user.role), user_id=user.id)
+    return Principal("user", user.username, Role(user.role), user.id, username=user.username, auth="password")
 
 
 async def _proven(core: Core, username: str, password: str, source: str) -> User:
@@ -184,7 +204,7 @@ async def change_password(core: Core, principal: Principal, wanted: PasswordChan
 
     Raises NotPermitted (an API token has no password), WrongPassword, Throttled, Invalid, Conflict.
     """
-    if principal.user_id is None:
+    if principal.kind != "user" or principal.user_id is None:
         raise NotPermitted("An API token has no password.", cure="Sign in with a user name and a password.")
     try:
         proven = await _proven(core, principal.name, wanted.current_password, source)
@@ -198,7 +218,11 @@ async def change_password(core: Core, principal: Principal, wanted: PasswordChan
         if row is None or row.password_hash != proven.password_hash:
             raise Conflict("Somebody else has changed the password.", cure="Sign in again.")
         row.password_hash = password_hash
-        others = [Token.user_id == row.id, *([Token.id != principal.token_id] if principal.token_id else [])]
+        others = [
+            Token.user_id == row.id,
+            Token.kind == "session",
+            *([Token.id != principal.token_id] if principal.token_id else []),
+        ]
         await session.execute(delete(Token).where(*others))
     basic_cache.clear()
 

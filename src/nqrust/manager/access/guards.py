@@ -52,7 +52,7 @@ def joining(request: Request) -> Principal:
     """Admit a join token, or an agent that registers again."""
     principal = principal_of(request)
     if principal.kind not in ("join", "agent"):
-        raise NotPermitted("Only agents can register.", cure="Use a join token (`nqr host token`).")
+        raise NotPermitted("Only agents can register.", cure="Use a join token (`nqr host token NAME`).")
     return principal
 
 

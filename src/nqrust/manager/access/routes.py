@@ -19,6 +19,7 @@ from nqrust.contract.auth import (
 )
 from nqrust.manager.access import authentication as auth
 from nqrust.manager.access import service as accounts
+from nqrust.manager.access import tokens
 from nqrust.manager.access.guards import Admin, CoreDep, Viewer
 
 router = APIRouter(prefix="/v1")
@@ -42,7 +43,7 @@ async def logout(core: CoreDep, principal: Viewer) -> None:
 @router.get("/auth/me", tags=["auth"])
 async def me(core: CoreDep, principal: Viewer) -> User:
     """Return the owner of these credentials."""
-    known = await accounts.get_user(core, principal.user_id) if principal.user_id else None
+    known = await accounts.get_user(core, principal.user_id) if principal.user_id and principal.kind == "user" else None
     role = principal.role or Role.viewer
     return known or User(id=principal.token_id or "", username=principal.name, role=role, created_at=core.started_at)
 
@@ -65,27 +66,27 @@ async def create_user(core: CoreDep, _: Admin, body: UserCreate) -> User:
 
 @router.patch("/users/{user_id}", tags=["users"])
 async def update_user(core: CoreDep, _: Admin, user_id: str, body: UserUpdate) -> User:
-    """Change the role or the password. A new password ends all sessions of that user."""
+    """Change the role or the password. A lower role lowers the user's tokens; a new password ends the user's sessions."""
     return await accounts.update_user(core, user_id, body)
 
 
 @router.delete("/users/{user_id}", status_code=204, tags=["users"])
 async def delete_user(core: CoreDep, _: Admin, user_id: str) -> None:
-    """Delete the user and its sessions. The last administrator cannot be deleted."""
+    """Delete the user with its sessions and tokens. The last administrator cannot be deleted."""
     await accounts.delete_user(core, user_id)
 
 
 @router.get("/tokens", tags=["tokens"])
 async def list_tokens(core: CoreDep, _: Admin) -> TokenList:
-    return await accounts.list_tokens(core)
+    return await tokens.list_tokens(core)
 
 
 @router.post("/tokens", status_code=201, tags=["tokens"])
-async def create_token(core: CoreDep, _: Admin, body: TokenCreate) -> TokenCreated:
-    """Create a token. Only this answer contains the token itself."""
-    return await accounts.create_token(core, body)
+async def create_token(core: CoreDep, who: Admin, body: TokenCreate) -> TokenCreated:
+    """Create a token. Only this answer contains the token itself. It belongs to the user who creates it."""
+    return await tokens.create_token(core, body, who)
 
 
 @router.delete("/tokens/{token_id}", status_code=204, tags=["tokens"])
 async def delete_token(core: CoreDep, _: Admin, token_id: str) -> None:
-    await accounts.delete_token(core, token_id)
+    await tokens.delete_token(core, token_id)

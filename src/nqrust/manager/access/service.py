@@ -1,22 +1,21 @@
-"""Users and API tokens, and the installer's bootstrap.json."""
+"""Users, and the installer's bootstrap.json."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from uuid import uuid4
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from nqrust.contract.auth import Bootstrap, Role, TokenCreate, TokenCreated, TokenList, UserCreate, UserList, UserUpdate
-from nqrust.contract.auth import Token as ApiToken
+from nqrust.contract.auth import Bootstrap, Role, UserCreate, UserList, UserUpdate
 from nqrust.contract.auth import User as ApiUser
-from nqrust.contract.credentials import hash_password, hash_token, new_token
+from nqrust.contract.credentials import hash_password
 from nqrust.manager.access.authentication import basic_cache
+from nqrust.manager.access.tokens import lower_tokens
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, NotFound, SettingsError
@@ -52,7 +51,7 @@ async def bootstrap(core: Core, wanted: Bootstrap) -> None:
         names = [token.name for token in wanted.tokens]
         await session.execute(delete(Token).where(Token.kind == "bootstrap", Token.name.notin_(names)))
         for token in wanted.tokens:
-            values = {"kind": "bootstrap", "name": token.name, "role": token.role.value}
+            values = {"kind": "bootstrap", "name": token.name, "role": token.role.value, "created_by": "installer"}
             await session.execute(
                 delete(Token).where(Token.kind == "bootstrap", Token.name == token.name, Token.sha256 != token.sha256)
             )
@@ -64,10 +63,11 @@ async def bootstrap(core: Core, wanted: Bootstrap) -> None:
         join_names = [token.name for token in wanted.join_tokens]
         await session.execute(delete(JoinToken).where(JoinToken.reusable.is_(True), JoinToken.name.notin_(join_names)))
         for join in wanted.join_tokens:
+            fields = {"sha256": join.sha256, "reusable": True, "host_name": join.host}
             await session.execute(
                 insert(JoinToken)
-                .values(id=str(uuid4()), name=join.name, sha256=join.sha256, reusable=True, created_by="installer")
-                .on_conflict_do_update(index_elements=["name"], set_={"sha256": join.sha256, "reusable": True})
+                .values(id=str(uuid4()), name=join.name, created_by="installer", **fields)
+                .on_conflict_do_update(index_elements=["name"], set_=fields)
             )
 
 
@@ -101,7 +101,7 @@ async def create_user(core: Core, wanted: UserCreate) -> ApiUser:
 
 
 async def update_user(core: Core, user_id: str, change: UserUpdate) -> ApiUser:
-    """Change a user. A new role applies to open sessions at once; a new password ends them."""
+    """Change a user. A new role applies to open sessions at once, and lowers API tokens. A new password ends the sessions."""
     password_hash = await asyncio.to_thread(hash_password, change.password) if change.password else None
     async with core.db.transaction() as session:
         admins = list(await session.scalars(select(User).where(User.role == "admin").with_for_update()))
@@ -112,16 +112,16 @@ async def update_user(core: Core, user_id: str, change: UserUpdate) -> ApiUser:
             raise Conflict(f"{row.username} is the last administrator.", cure="Create another administrator first.")
         if change.role is not None:
             row.role = change.role.value
-            await session.execute(update(Token).where(Token.user_id == row.id).values(role=row.role))
+            await lower_tokens(session, row.id, change.role)
         if password_hash is not None:
             row.password_hash = password_hash
-            await session.execute(delete(Token).where(Token.user_id == row.id))
+            await session.execute(delete(Token).where(Token.user_id == row.id, Token.kind == "session"))
     basic_cache.clear()
     return _user(row)
 
 
 async def delete_user(core: Core, user_id: str) -> None:
-    """Delete the user and all its sessions, except the last administrator."""
+    """Delete the user with all its sessions, API tokens and join tokens, except the last administrator."""
     async with core.db.transaction() as session:
         # The lock keeps two administrators from deleting each other at the same moment.
         admins = list(await session.scalars(select(User).where(User.role == "admin").with_for_update()))
@@ -134,46 +134,5 @@ async def delete_user(core: Core, user_id: str) -> None:
     basic_cache.clear()
 
 
-async def list_tokens(core: Core) -> TokenList:
-    async with core.db.transaction() as session:
-        rows = list(await session.scalars(select(Token).where(Token.kind != "session").order_by(Token.created_at)))
-    return TokenList(items=[_token(row) for row in rows], total=len(rows))
-
-
-async def create_token(core: Core, wanted: TokenCreate) -> TokenCreated:
-    secret = new_token()
-    row = Token(
-        id=str(uuid4()),
-        kind="api",
-        name=wanted.name,
-        sha256=hash_token(secret),
-        role=wanted.role.value,
-        created_at=now(),
-        expires_at=now() + timedelta(seconds=wanted.ttl_seconds) if wanted.ttl_seconds else None,
-    )
-    async with core.db.transaction() as session:
-        session.add(row)
-    return TokenCreated(token=secret, **_token(row).model_dump())
-
-
-async def delete_token(core: Core, token_id: str) -> None:
-    async with core.db.transaction() as session:
-        row = await session.get(Token, token_id)
-        if row is None:
-            raise NotFound("There is no such token.")
-        await session.delete(row)
-
-
 def _user(row: User) -> ApiUser:
     return ApiUser(id=row.id, username=row.username, role=Role(row.role), created_at=row.created_at)
-
-
-def _token(row: Token) -> ApiToken:
-    return ApiToken(
-        id=row.id,
-        name=row.name,
-        role=Role(row.role),
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        last_used_at=row.last_used_at,
-    )

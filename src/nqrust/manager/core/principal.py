@@ -14,7 +14,8 @@ _RANK = {Role.viewer: 1, Role.operator: 2, Role.admin: 3}
 class Principal:
     """`kind`: a `user` (session or password), an API `token`, an `agent`, or a `join` token.
 
-    The last two have no role: an agent may use its own host's routes only, a join token registration only.
+    The last two have no role: an agent may use its own host's routes only, a join token registration only. `user_id`,
+    `username`: the user, or the owner of the token. `token`: name of the token. `auth`: how the sender authenticated.
     """
 
     kind: Literal["user", "token", "agent", "join"]
@@ -24,7 +25,15 @@ class Principal:
     token_id: str | None = None
     host_id: str | None = None
     join_id: str | None = None
+    username: str = ""
+    token: str = ""
+    auth: str = ""
 
     def may(self, role: Role) -> bool:
         """Return whether this principal's role includes `role`."""
         return self.role is not None and _RANK[self.role] >= _RANK[role]
+
+
+def lower(one: Role, other: Role) -> Role:
+    """Return the role with fewer rights."""
+    return min(one, other, key=_RANK.__getitem__)

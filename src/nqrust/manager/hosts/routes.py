@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 
 from nqrust.contract.agent import GuestReportForward
 from nqrust.contract.auth import JoinToken, JoinTokenCreate
 from nqrust.contract.hosts import Heartbeat, Host, HostList, HostRegister, HostRegistered
 from nqrust.manager.access.authentication import is_loopback
 from nqrust.manager.access.guards import Admin, CoreDep, Joining, Operator, OwnHost, Viewer
+from nqrust.manager.hosts import joining
 from nqrust.manager.hosts import service as hosts
 from nqrust.manager.vms import service as vms
 
@@ -21,22 +24,24 @@ async def list_hosts(core: CoreDep, _: Viewer) -> HostList:
 
 
 @router.post("/join-tokens", status_code=201)
-async def create_join_token(core: CoreDep, who: Admin, body: JoinTokenCreate | None = None) -> JoinToken:
-    """Create a token with which one agent registers once."""
-    return await hosts.create_join_token(core, body or JoinTokenCreate(), who.name)
+async def create_join_token(core: CoreDep, who: Admin, body: JoinTokenCreate) -> JoinToken:
+    """Create a token with which the agent of one host registers once."""
+    return await joining.create_token(core, body, who)
 
 
 @router.get("/join-check", status_code=204)
-async def join_check(core: CoreDep, who: Joining, request: Request) -> None:
-    """Check whether this join token is accepted from this address. Does not use it up."""
-    await hosts.check_join_token(core, who, _same_machine(request))
+async def join_check(
+    core: CoreDep, who: Joining, request: Request, name: Annotated[str | None, Query(max_length=253)] = None
+) -> None:
+    """Check whether this join token is accepted from this address, and for a host `name`. Does not use it up."""
+    await joining.check_token(core, who, name, _same_machine(request))
 
 
 @router.post("/register")
 async def register(core: CoreDep, who: Joining, request: Request, body: HostRegister) -> HostRegistered:
     """Register: a join token returns new credentials, an agent's own token registers the same host again."""
     source = str(request.state.source)
-    return await hosts.register(core, body, who, source, _same_machine(request))
+    return await joining.register(core, body, who, source, _same_machine(request))
 
 
 @router.get("/{host}")

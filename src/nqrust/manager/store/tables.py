@@ -83,7 +83,10 @@ class User(Base):
 
 
 class Token(Base):
-    """Bearer tokens: `session` from a sign-in, `api` created by an administrator, `bootstrap` from the installer."""
+    """Bearer tokens: `session` from a sign-in, `api` created by an administrator, `bootstrap` from the installer.
+
+    `user_id`: the owner. `parent_id`: the token with which an API token was created. A token ends with either of them.
+    """
 
     __tablename__ = "tokens"
 
@@ -93,13 +96,19 @@ class Token(Base):
     sha256: Mapped[str] = mapped_column(unique=True)
     role: Mapped[str]
     user_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"), index=True)
+    created_by: Mapped[str] = mapped_column(default="", server_default="")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
 
 
 class JoinToken(Base):
-    """A token with which an agent registers. `reusable` ones come from the installer and work from this machine only."""
+    """A token with which the agent of host `host_name` registers. `reusable` ones come from the installer and work from this
+    machine only; those of older installations are for any name.
+
+    `replace`: the host may exist already. `used_from`: the address that used it. It ends with the user `user_id`.
+    """
 
     __tablename__ = "join_tokens"
 
@@ -107,10 +116,14 @@ class JoinToken(Base):
     name: Mapped[str | None] = mapped_column(unique=True)
     sha256: Mapped[str] = mapped_column(unique=True)
     reusable: Mapped[bool] = mapped_column(Boolean, default=False)
+    host_name: Mapped[str | None]
+    replace: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    user_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     created_by: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     used_at: Mapped[datetime | None]
+    used_from: Mapped[str | None]
     host_id: Mapped[str | None] = mapped_column(ForeignKey("hosts.id", ondelete="SET NULL"))
 
 
@@ -323,13 +336,21 @@ class Event(Base):
 
 
 class Audit(Base):
+    """One row a request. `contract.events.AuditEntry` explains the columns."""
+
     __tablename__ = "audit"
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
     at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
     actor: Mapped[str]
+    username: Mapped[str] = mapped_column(default="", server_default="")
+    token: Mapped[str] = mapped_column(default="", server_default="")
+    auth: Mapped[str] = mapped_column(default="", server_default="")
+    action: Mapped[str] = mapped_column(default="", server_default="")
+    target: Mapped[str] = mapped_column(default="", server_default="")
     method: Mapped[str]
     path: Mapped[str]
     status: Mapped[int] = mapped_column(Integer)
+    code: Mapped[str] = mapped_column(default="", server_default="")
     request_id: Mapped[str]
     source: Mapped[str]

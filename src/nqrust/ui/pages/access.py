@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timezone
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse
@@ -10,7 +11,7 @@ from nicegui import ui
 
 from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient
-from nqrust.contract.auth import Role, Token, TokenCreate, TokenList, User, UserCreate, UserList, UserUpdate
+from nqrust.contract.auth import TOKEN_DAYS, Role, Token, TokenCreate, TokenList, User, UserCreate, UserList, UserUpdate
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.fields import new_password
@@ -20,7 +21,7 @@ from nqrust.ui.live import Live
 from nqrust.ui.tables import Column, Listing, Row, button
 
 _ROLES = {"viewer": "viewer – looks", "operator": "operator – VMs, images, hosts", "admin": "admin – everything"}
-_LIFE = {86400: "a day", 30 * 86400: "30 days", 365 * 86400: "a year", 0: "until it is revoked"}
+_LIFE = {86400: "a day", 30 * 86400: "30 days", 90 * 86400: "90 days", 365 * 86400: "a year", 0: "never"}
 _AGE = '<span class="muted nowrap">{{ props.row.age }}</span>'
 
 
@@ -43,8 +44,15 @@ def token_row(token: Token) -> Row:
         "age": fmt.ago(token.created_at),
         "created": token.created_at.isoformat(),
         "used": fmt.ago(token.last_used_at),
-        "until": fmt.clock(token.expires_at) if token.expires_at else "it is revoked",
+        "owner": token.owner or token.created_by or "unknown",
+        "until": _until(token),
     }
+
+
+def _until(token: Token) -> str:
+    if token.expires_at is None:
+        return "never"
+    return fmt.clock(token.expires_at) + (" (expired)" if token.expires_at <= datetime.now(timezone.utc) else "")
 
 
 @ui.page("/access")
@@ -63,12 +71,14 @@ def access(request: Request) -> RedirectResponse | None:
 
     async def remove_user(name: str) -> None:
         found = user(name)
-        if found and await parts.confirm(f"Remove {name}?", "All their sessions end.", "Remove"):
+        if found and await parts.confirm(f"Remove {name}?", "Their sessions, API tokens and join tokens end.", "Remove"):
             await parts.carry_out(manager.send(calls.delete_user(found.id)), f"{name} is removed.", users.refresh)
 
     async def revoke(token_id: str) -> None:
         name = next((t.name for t in tokens.data.items if t.id == token_id), "this token") if tokens.data else "this token"
-        if await parts.confirm(f"Revoke {name}?", "The manager refuses programs that use it.", "Revoke"):
+        if await parts.confirm(
+            f"Revoke {name}?", "The manager refuses programs that use it, and tokens that were created with it.", "Revoke"
+        ):
             await parts.carry_out(manager.send(calls.delete_token(token_id)), f"{name} is revoked.", tokens.refresh)
 
     def build_users(data: UserList) -> Callable[[UserList], None]:
@@ -96,14 +106,15 @@ def access(request: Request) -> RedirectResponse | None:
             [
                 Column("name", "Token", '<span class="name">{{ props.row.name }}</span>', sort="name"),
                 Column("role", "Role", sort="role"),
+                Column("owner", "Owner", sort="owner"),
                 Column("age", "Created", _AGE, sort="created"),
                 Column("used", "Last used"),
-                Column("until", "Valid until"),
+                Column("until", "Expires"),
             ],
             key="id",
             handlers={"revoke": revoke},
             card='<div class="top"><span class="name">{{ props.row.name }}</span><span class="tag">{{ props.row.role }}</span></div>'
-            '<div class="muted small">used {{ props.row.used }} · until {{ props.row.until }}</div>',
+            '<div class="muted small">{{ props.row.owner }} · used {{ props.row.used }} · expires {{ props.row.until }}</div>',
             actions=button("delete_outline", "Revoke", "revoke", "id", danger=True, named="name"),
         )
 
@@ -170,10 +181,13 @@ async def _add_token(manager: AsyncManagerClient, live: Live[TokenList]) -> None
     with FormDialog("Make a token") as form:
         name = ui.input("Description", placeholder="monitoring")
         role = ui.select(_ROLES, label="Role", value="viewer")
-        life = ui.select(_LIFE, label="Valid for", value=30 * 86400)
+        life = ui.select(_LIFE, label="Expires after", value=TOKEN_DAYS * 86400)
+        parts.text(
+            "The token belongs to you. It ends with your account and never has more rights than you.", "muted small", tag="p"
+        )
 
     async def make() -> None:
-        wanted = TokenCreate(name=(name.value or "").strip(), role=Role(role.value), ttl_seconds=life.value or None)
+        wanted = TokenCreate(name=(name.value or "").strip(), role=Role(role.value), ttl_seconds=life.value)
         made = await manager.send(calls.create_token(wanted))
         with form.instead() as close:
             parts.text(f"The token {made.name}", tag="h2")

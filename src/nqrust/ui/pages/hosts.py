@@ -13,12 +13,13 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from nqrust.client import calls
-from nqrust.client.manager import AsyncManagerClient, ClientError
-from nqrust.contract.auth import Role
+from nqrust.client.manager import AsyncManagerClient
+from nqrust.contract.auth import JoinToken, Role
 from nqrust.contract.hosts import Host, HostState
 from nqrust.contract.vms import VmState
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
+from nqrust.ui.forms import FormDialog
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.pages import unknown_vms
@@ -208,29 +209,41 @@ def _describe(host: Host) -> list[tuple[str, str]]:
 
 
 async def _join(manager: AsyncManagerClient) -> None:
-    try:
-        made = await manager.send(calls.join_token())
-    except ClientError as error:
-        parts.failed(error)
-        return
+    """Ask for the name of the host, then show its token and the command."""
+    with FormDialog("Add a host") as form:
+        name = ui.input("Name of the host", placeholder="kvm2").props("autocomplete=off autocapitalize=none")
+        parts.text("Its hostname, or the name that you pass with --agent-name.", "muted small", tag="p")
+        replace = ui.checkbox("Replace an existing host of that name")
+        parts.text(
+            "Only for a reinstalled machine: it takes over the record and the VMs of the old host.", "muted small", tag="p"
+        )
+
+    async def make() -> None:
+        made = await manager.send(calls.join_token((name.value or "").strip(), replace=bool(replace.value)))
+        with form.instead() as close:
+            _show_token(made, close)
+
+    form.open("Make token", make)
+
+
+def _show_token(made: JoinToken, close: parts.Handler) -> None:
     base = urlsplit(session.manager_base())
     loopback = base.hostname in ("127.0.0.1", "localhost", "::1")
     address = f"{base.scheme}://{'MANAGER' if loopback else base.hostname}:{base.port}"
-    dialog, card = parts.sheet()
-    with card:
-        parts.text("Add a host", tag="h2")
-        parts.text(
-            "On the new machine, save this token in a file that only root can read. Then run the installer. "
-            "One agent can join within one hour.",
-            "muted",
-            tag="p",
-        )
-        parts.text(made.token, "secret mono")
-        parts.text(f"nqr install --mode agent --manager-url {address} \\\n  --join-token-file ./join-token", "secret mono")
-        if loopback:
-            parts.text("Replace MANAGER with the name or address of this machine.", "muted small", tag="p")
-        with parts.box("buttons"):
-            parts.quiet("Copy token", lambda: ui.clipboard.write(made.token), icon="content_copy")
-            parts.primary("Done", dialog.close)
-    dialog.on("hide", dialog.delete)
-    dialog.open()
+    parts.text(f"Add host {made.host}", tag="h2")
+    parts.text(
+        "On the new machine, save this token in a file that only root can read. Then run the installer. "
+        "The agent can join once, within one hour.",
+        "muted",
+        tag="p",
+    )
+    parts.text(made.token, "secret mono")
+    parts.text(
+        f"nqr install --mode agent --manager-url {address} \\\n  --agent-name {made.host} --join-token-file ./join-token",
+        "secret mono",
+    )
+    if loopback:
+        parts.text("Replace MANAGER with the name or address of this machine.", "muted small", tag="p")
+    with parts.box("buttons"):
+        parts.quiet("Copy token", lambda: ui.clipboard.write(made.token), icon="content_copy")
+        parts.primary("Done", close)

@@ -39,7 +39,16 @@ UNKNOWN = {
 }  # fmt: skip
 REACHED = {"start": "running", "restart": "running", "resume": "running", "pause": "paused", "stop": "stopped"}
 ATTACHED = {"device": "vdb", "size_mib": 1024, "keep": False, "name": None}
-RESOURCES = {"vms": VM, "templates": TEMPLATE, "volumes": VOLUME, "images": IMAGE, "hosts": HOST, "unknown-vms": UNKNOWN}
+TOKEN = {"id": "t1", "name": "ci", "role": "viewer", "created_at": AT, "token": "nqr_made"}
+RESOURCES = {
+    "tokens": TOKEN,
+    "vms": VM,
+    "templates": TEMPLATE,
+    "volumes": VOLUME,
+    "images": IMAGE,
+    "hosts": HOST,
+    "unknown-vms": UNKNOWN,
+}
 
 
 @dataclass
@@ -68,7 +77,7 @@ class FakeManager:
 
     def _reply(self, method: str, parts: list[str], body: Any) -> tuple[int, Any]:
         if parts[:2] == ["hosts", "join-tokens"]:
-            return 201, {"token": "nqr_join", "expires_at": AT}
+            return 201, {"token": "nqr_join", "host": "h2", "expires_at": AT}
         if parts[0] == "auth":
             return (
                 (200, {"token": "s", "expires_at": AT, "username": "ann", "role": "admin"})

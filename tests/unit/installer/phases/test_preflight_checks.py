@@ -343,7 +343,7 @@ def test_a_cluster_on_another_port_is_used_unless_the_port_was_chosen() -> None:
 
 
 AGENT = settings(mode="agent", agent={"manager_base": "http://m1:18080"})
-HEALTH, CHECK = "http://m1:18080/health", "http://m1:18080/v1/hosts/join-check"
+HEALTH, CHECK = "http://m1:18080/health", "http://m1:18080/v1/hosts/join-check?name=kvm1"
 
 
 def joining(health: Any, check: Any = None, token: str | None = "nqr_x", registered: bool = False) -> list[str]:
@@ -355,11 +355,21 @@ def joining(health: Any, check: Any = None, token: str | None = "nqr_x", registe
     return [f.code for f in run(AGENT, fit(), host, situation)]
 
 
+def test_preflight_says_why_the_manager_refuses_the_join_token() -> None:
+    host = FakeHost.debian12()
+    host.pages[HEALTH] = (200, b'{"status":"ok"}')
+    host.pages[CHECK] = (401, b'{"detail": "This join token is for host h2, not for kvm1."}')
+    (found,) = run(AGENT, fit(), host, Situation(join_token=Secret("nqr_x")))
+    assert found.what == "The manager refuses the join token: This join token is for host h2, not for kvm1."
+    assert "nqr host token kvm1" in found.cure
+
+
 def test_an_agent_needs_a_manager_that_takes_its_token() -> None:
     well = (200, b'{"status":"ok","version":"1"}')
     assert joining(well, (204, b"")) == []
     assert joining(well, (401, b"{}")) == ["NQR-PRE-025"]
     assert joining(well, (403, b"{}")) == ["NQR-PRE-025"]
+    assert joining(well, (409, b"{}")) == ["NQR-PRE-025"]
     assert joining(well, token=None) == ["NQR-PRE-025"]
     assert joining(well, registered=True, token=None) == [], "it joined before and needs none"
     for sick in ((500, b""), (200, b"<html>"), (200, b"[]"), None):

@@ -1,0 +1,216 @@
+"""How hosts join: tokens for one host name, and registration with them.
+
+A token is used once. The manager accepts it a second time only if the agent died before it stored the answer: from the same
+address and the same boot of the host, within ten minutes, and only until the first request with the new credentials.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from nqrust.contract.auth import JoinToken as ApiJoinToken
+from nqrust.contract.auth import JoinTokenCreate
+from nqrust.contract.credentials import hash_token, new_token
+from nqrust.contract.hosts import HostRegister, HostRegistered, HostState
+from nqrust.manager import events
+from nqrust.manager.clock import now
+from nqrust.manager.core.core import Core
+from nqrust.manager.core.liveness import host_state
+from nqrust.manager.core.principal import Principal
+from nqrust.manager.errors import Conflict, Invalid, NotAuthenticated
+from nqrust.manager.hosts.service import HEARTBEAT_SECONDS, LOCK, describe, note_return
+from nqrust.manager.store.tables import Host, JoinToken
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_SECOND_TRY = timedelta(minutes=10)
+
+
+async def create_token(core: Core, wanted: JoinTokenCreate, creator: Principal) -> ApiJoinToken:
+    """Create the join token of a host. Unused tokens of the same name end. Raises Invalid, Conflict (the host exists)."""
+    _check_name(wanted.host)
+    secret = new_token()
+    expires_at = now() + timedelta(seconds=wanted.ttl_seconds)
+    async with core.db.transaction() as session:
+        if not wanted.replace and await session.scalar(select(Host.id).where(Host.name == wanted.host)):
+            raise _taken(wanted.host)
+        await session.execute(
+            delete(JoinToken).where(
+                JoinToken.reusable.is_(False), JoinToken.host_name == wanted.host, JoinToken.used_at.is_(None)
+            )
+        )
+        session.add(
+            JoinToken(
+                id=str(uuid4()),
+                sha256=hash_token(secret),
+                host_name=wanted.host,
+                replace=wanted.replace,
+                user_id=creator.user_id,
+                created_by=creator.name,
+                expires_at=expires_at,
+                reusable=False,
+            )
+        )
+    return ApiJoinToken(token=secret, host=wanted.host, replace=wanted.replace, expires_at=expires_at)
+
+
+async def register(core: Core, wanted: HostRegister, principal: Principal, source: str, same_machine: bool) -> HostRegistered:
+    """Register a new host with a join token, or a known one again with its own token.
+
+    `same_machine`: the request comes from the manager's machine. Raises NotAuthenticated for a join token that is used up,
+    expired, for another host or not valid from there; Conflict if the name belongs to a host that the token may not replace.
+    """
+    _check_name(wanted.name)
+    _check_url(wanted.advertise_url, same_machine)
+    try:
+        async with core.db.transaction() as session:
+            if principal.kind == "agent":
+                return await _again(session, wanted, principal)
+            join = await session.get(JoinToken, principal.join_id, with_for_update=True)
+            host = await session.scalar(select(Host).where(Host.name == wanted.name).with_for_update(key_share=True))
+            _check(join, wanted.name, same_machine)
+            assert join is not None
+            if join.used_at is not None and not _second_try(join, host, wanted, source):
+                raise _refused("This join token is already used.")
+            if host and not join.reusable and join.used_at is None:
+                _check_takeover(core, join, host)
+            return await _join(core, session, wanted, join, host, source)
+    except IntegrityError as error:
+        raise Conflict(f"A host named {wanted.name} registered at the same moment.") from error
+
+
+async def _again(session: AsyncSession, wanted: HostRegister, principal: Principal) -> HostRegistered:
+    host = await session.get(Host, principal.host_id, with_for_update=LOCK)
+    if host is None:
+        raise NotAuthenticated("The manager does not know this host any more.")
+    note_return(session, host, wanted.boot_id)
+    describe(host, wanted)
+    return HostRegistered(host_id=host.id, heartbeat_seconds=HEARTBEAT_SECONDS)
+
+
+async def _join(
+    core: Core, session: AsyncSession, wanted: HostRegister, join: JoinToken, host: Host | None, source: str
+) -> HostRegistered:
+    agent_token, command_token = new_token(), new_token()
+    replaced = host is not None and join.replace and join.used_at is None
+    if host is None:
+        host = Host(id=str(uuid4()), name=wanted.name, capacity={}, network={})
+        session.add(host)
+    host.agent_token_sha256 = hash_token(agent_token)
+    host.command_token = command_token
+    describe(host, wanted)
+    await session.flush()
+    if not join.reusable:
+        # The same moment as in `describe`: any later sign of life proves that the agent has its credentials.
+        join.used_at, join.used_from, join.host_id = host.last_seen_at, source, host.id
+    message = f"Host {host.name} joined from {source}: {wanted.vmm} on {wanted.accel}."
+    if replaced:
+        message += f" It replaces the earlier host of that name, as {events.name_of(join.created_by)} allowed."
+    events.record(session, host, "HostRegistered", message, "warning" if replaced else "info")
+    core.wake.set()
+    return HostRegistered(
+        host_id=host.id, agent_token=agent_token, command_token=command_token, heartbeat_seconds=HEARTBEAT_SECONDS
+    )
+
+
+async def check_token(core: Core, principal: Principal, name: str | None, same_machine: bool) -> None:
+    """Check whether `register` would accept this token for host `name`. Changes nothing.
+
+    Raises NotAuthenticated, Conflict.
+    """
+    if principal.kind != "join":
+        return
+    async with core.db.transaction() as session:
+        join = await session.get(JoinToken, principal.join_id)
+        _check(join, name, same_machine)
+        assert join is not None
+        if join.used_at is not None:
+            raise _refused("This join token is already used.")
+        host = await session.scalar(select(Host).where(Host.name == join.host_name)) if not join.reusable else None
+        if host is not None:
+            _check_takeover(core, join, host)
+
+
+def _check(join: JoinToken | None, name: str | None, same_machine: bool) -> None:
+    if join is None or (join.expires_at is not None and join.expires_at <= now()):
+        raise _refused("This join token has expired.")
+    if join.reusable and not same_machine:
+        raise _refused("This join token is for the agent on the manager's own machine only.")
+    if name is not None and join.host_name is not None and name != join.host_name:
+        raise _refused(f"This join token is for host {join.host_name}, not for {name}.")
+
+
+def _second_try(join: JoinToken, host: Host | None, wanted: HostRegister, source: str) -> bool:
+    """Return whether this can be the agent that used the token, and that never received its credentials."""
+    return (
+        host is not None
+        and join.host_id == host.id
+        and join.used_at is not None
+        and now() - join.used_at < _SECOND_TRY
+        and host.last_seen_at == join.used_at
+        and (join.used_from, host.boot_id) == (source, wanted.boot_id)
+    )
+
+
+def _check_takeover(core: Core, join: JoinToken, host: Host) -> None:
+    if not join.replace:
+        raise _taken(host.name)
+    if host_state(host.last_seen_at, now(), core.started_at) is HostState.online:
+        raise Conflict(
+            f"A host named {host.name} is online, so it cannot be replaced.",
+            cure="Stop its agent and wait 30 s, or use another --agent-name.",
+            code="NQR-API-142",
+        )
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(
+        f"There is already a host named {name}.",
+        cure=f"Use another name. If the machine was reinstalled, run `nqr host token {name} --replace`.",
+        code="NQR-API-142",
+    )
+
+
+def _refused(detail: str) -> NotAuthenticated:
+    error = NotAuthenticated(detail)
+    error.code, error.cure = "NQR-API-114", "Create a new token with `nqr host token NAME` on the manager's machine."
+    return error
+
+
+def _check_name(name: str) -> None:
+    """Check the name. URLs find a host by id or name, so a name is neither a path nor another host's id."""
+    try:
+        UUID(name)
+        looks_like_id = True
+    except ValueError:
+        looks_like_id = False
+    if looks_like_id or not _NAME.fullmatch(name):
+        raise Invalid(f"{name!r} is not a host name.", cure="Use letters, digits, dots and dashes in `nqr install --agent-name`.")
+
+
+def _check_url(url: str, same_machine: bool) -> None:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port is None or parts.username:
+        raise Invalid(f"advertise_url {url!r} is not http://ADDRESS:PORT.")
+    try:
+        address = ip_address(parts.hostname)
+        local = address.is_loopback or address.is_unspecified
+    except ValueError:
+        local = parts.hostname == "localhost"
+    if local and not same_machine:
+        raise Invalid(
+            f"advertise_url {url!r} is not reachable from the manager.",
+            cure="Run `nqr install --advertise-address ADDRESS` on that host, with an address that the manager can reach.",
+            code="NQR-API-115",
+        )
