@@ -87,13 +87,23 @@ class ManagerClient:
 
 
 class AsyncManagerClient:
-    """Asynchronous client. `timeout`: seconds per call; `transport`: for tests (httpx transports)."""
+    """Asynchronous client. `timeout`: seconds per call; `transport`: for tests (httpx transports).
+
+    `headers`: for every request, WebSockets included.
+    """
 
     def __init__(
-        self, base_url: str, token: str | None = None, timeout: float = 30.0, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        base_url: str,
+        token: str | None = None,
+        timeout: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
+        self.headers = dict(headers or {})
         self._http = httpx.AsyncClient(**_arguments(self.base_url, token, timeout), transport=transport)
+        self._http.headers.update(self.headers)
 
     async def __aenter__(self) -> AsyncManagerClient:
         return self

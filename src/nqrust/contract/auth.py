@@ -117,6 +117,7 @@ class Bootstrap(BaseModel):
     admin_password_hash: str
     tokens: list[BootstrapToken] = []
     join_tokens: list[BootstrapJoinToken] = []
+    ui_key_sha256: str = Field(default="", description="of the key with which the web UI names the address of its users")
 
 
 class UserUpdate(BaseModel):

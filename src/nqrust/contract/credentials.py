@@ -50,3 +50,8 @@ def new_token() -> str:
 def hash_token(token: str) -> str:
     """Return the hex SHA-256 of a token, for storage and lookup."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def ui_key(storage_secret: str) -> str:
+    """Return the key with which the web UI proves itself to the manager. It does not reveal the secret it is derived from."""
+    return hmac.new(storage_secret.encode(), b"nqrust web UI to manager", hashlib.sha256).hexdigest()

@@ -20,6 +20,10 @@ SSH_PORT = 22
 PLATFORM_PORTS = frozenset({MANAGER_PORT, AGENT_PORT, GUEST_RELAY_PORT, UI_PORT, POSTGRES_PORT, SSH_PORT})
 """TCP ports of a host that cannot be forwarded, whether or not a program listens there at the moment."""
 
+UI_KEY_HEADER = "X-Nqrust-Ui-Key"
+CLIENT_HEADER = "X-Nqrust-Client"
+"""HTTP headers with which the web UI proves itself to the manager, and names its user's address."""
+
 MANAGER_UNIT = "nqrust-manager.service"
 AGENT_UNIT = "nqrust-agent.service"
 UI_UNIT = "nqrust-ui.service"

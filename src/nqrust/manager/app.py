@@ -70,6 +70,7 @@ def create_app(core: Core) -> FastAPI:
             for running in (task, *core.background):
                 running.cancel()
             await asyncio.gather(task, *core.background, return_exceptions=True)
+            core.hashing.close()
             await core.agents.close()
             await core.db.close()
 

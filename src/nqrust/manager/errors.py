@@ -1,7 +1,7 @@
 """Error answers of the manager. Each is one problem+json answer (RFC 9457) with a stable code and a cure.
 
 ManagerError
-├── NotAuthenticated (TokenExpired) · WrongCredentials · WrongPassword · Throttled · NotPermitted
+├── NotAuthenticated (TokenExpired) · WrongCredentials · WrongPassword · Throttled · Busy · NotPermitted
 ├── NotFound · Invalid · Conflict · TooLarge
 ├── ImageError
 └── AgentTrouble (the host's agent is unreachable or refused) · DatabaseAway
@@ -88,6 +88,15 @@ class Throttled(ManagerError):
         wait = max(1, round(seconds))
         super().__init__("Too many failed sign-ins.", cure=f"Wait {wait} s, then try again.")
         self.headers = {"Retry-After": str(wait)}
+
+
+class Busy(ManagerError):
+    status, code, title = 503, "NQR-API-143", "too many sign-ins"
+    cure = "Wait 2 s, then try again. Tokens and open sessions are not affected."
+
+    def __init__(self) -> None:
+        super().__init__("Too many sign-ins wait at the same time.")
+        self.headers = {"Retry-After": "2"}
 
 
 class WrongCredentials(ManagerError):

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from nicegui import app, ui
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nqrust.contract.credentials import ui_key
 from nqrust.ui import session
 from nqrust.ui.settings import SESSION_HOURS, UiSettings
 
@@ -84,7 +85,7 @@ def register() -> None:
 
 def serve(settings: UiSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    session.reach(settings.manager_base)
+    session.reach(settings.manager_base, ui_key(settings.storage_secret))
     register()
     _look()
     _wrap()

@@ -77,7 +77,8 @@ class Console:
         reason = "The console was closed."
         try:
             url = websocket_url(self._manager.base_url, await self._manager.send(calls.console_ticket(self._vm)))
-            async with connect(url, open_timeout=10, max_size=1 << 20, proxy=None) as socket:
+            headers = self._manager.headers
+            async with connect(url, open_timeout=10, max_size=1 << 20, proxy=None, additional_headers=headers) as socket:
                 self._socket = socket
                 self._status.say("Connected")
                 self._terminal.run_terminal_method("focus")

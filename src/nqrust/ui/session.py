@@ -16,6 +16,7 @@ from nicegui import app, ui
 
 from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.auth import Role, Session
+from nqrust.contract.names import CLIENT_HEADER, UI_KEY_HEADER
 
 _KEY = "session"
 _RANK = {Role.viewer: 0, Role.operator: 1, Role.admin: 2}
@@ -35,15 +36,16 @@ class SignedIn:
 @dataclass
 class _Manager:
     base: str = ""
+    key: str = ""
     transport: httpx.AsyncHTTPTransport | None = None
 
 
 _manager = _Manager()
 
 
-def reach(manager_base: str) -> None:
-    """Set the manager's address. All sessions share its connections."""
-    _manager.base = manager_base
+def reach(manager_base: str, key: str) -> None:
+    """Set the manager's address, and the key that proves this UI to it. All sessions share its connections."""
+    _manager.base, _manager.key = manager_base, key
     _manager.transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=50, max_keepalive_connections=10))
 
 
@@ -52,8 +54,18 @@ def manager_base() -> str:
 
 
 def connect(token: str | None = None) -> AsyncManagerClient:
-    """Return a client for `token`. It is cheap and needs no closing: the connections are shared."""
-    return AsyncManagerClient(_manager.base, token=token, timeout=15.0, transport=_manager.transport)
+    """Return a client for `token`. It is cheap and needs no closing: the connections are shared.
+
+    It tells the manager the address of this page's browser, for the audit log and for limits on sign-ins.
+    """
+    headers = passed_on(_browser()[0], _manager.key)
+    return AsyncManagerClient(_manager.base, token=token, timeout=15.0, transport=_manager.transport, headers=headers)
+
+
+def passed_on(address: str, key: str) -> dict[str, str]:
+    """Return the headers that name a browser's address to the manager; none without an address."""
+    printable = address.isascii() and address.isprintable()
+    return {UI_KEY_HEADER: key, CLIENT_HEADER: address} if address and printable else {}
 
 
 def current() -> SignedIn | None:

@@ -164,11 +164,11 @@ class Running:
         self.core, self.app, self.agents = core, app, agents
         self.admin_token = ADMIN_TOKEN
 
-    def client(self, token: str | None = None, source: str = "127.0.0.1") -> Any:
+    def client(self, token: str | None = None, source: str = "127.0.0.1", **headers: str) -> Any:
         from nqrust.client.manager import AsyncManagerClient
 
         transport = httpx.ASGITransport(app=self.app, client=(source, 1234))
-        return AsyncManagerClient("http://manager", token=token, transport=transport)
+        return AsyncManagerClient("http://manager", token=token, transport=transport, headers=headers)
 
     @property
     def admin(self) -> Any:
@@ -218,6 +218,7 @@ def host_body(name: str = "h1", memory_mib: int = 8192, first: str = "10.0.0.10"
 
 ADMIN_TOKEN = "nqr_" + "a" * 43
 JOIN_TOKEN = "nqr_" + "j" * 43
+UI_KEY = "the key of the web UI"
 
 
 @pytest.fixture()
@@ -238,6 +239,7 @@ async def manager(tables_url: str, tmp_path: Any) -> AsyncIterator[Running]:
                 "admin_password_hash": hash_password(ADMIN_PASSWORD),
                 "tokens": [{"name": "cli", "sha256": hash_token(ADMIN_TOKEN), "role": "admin"}],
                 "join_tokens": [{"name": "local", "sha256": hash_token(JOIN_TOKEN)}],
+                "ui_key_sha256": hash_token(UI_KEY),
             }
         )
     )
@@ -280,6 +282,11 @@ def admin_password() -> str:
 @pytest.fixture()
 def join_token() -> str:
     return JOIN_TOKEN
+
+
+@pytest.fixture()
+def ui_key() -> str:
+    return UI_KEY
 
 
 @pytest.fixture(name="host_body")

@@ -25,7 +25,7 @@ def raw(manager: Any, **options: Any) -> httpx.AsyncClient:
 @pytest.fixture
 def still(manager: Any) -> None:
     """The throttle's waits do not pass while a test asks on and on, however slow the machine is."""
-    manager.core.throttle._clock = lambda: 1000.0
+    manager.core.guesses.clock = lambda: 1000.0
 
 
 @pytest.mark.usefixtures("still")
@@ -74,7 +74,7 @@ async def test_wrong_passwords_are_in_the_audit_log_as_fast_as_it_can_be_read(ma
     monkeypatch.setattr(auth, "verify_password", lambda password, stored: False)
     for number in range(60):
         with pytest.raises(Refused):
-            await manager.client().login(f"u{number}", "guess")
+            await manager.client(source=f"192.0.2.{number}").login(f"u{number}", "guess")
     assert len((await manager.admin.send(calls.audit())).items) == 50
 
 

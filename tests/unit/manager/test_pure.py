@@ -13,7 +13,8 @@ from nqrust.contract.auth import Role
 from nqrust.contract.hosts import HostNetwork, HostState
 from nqrust.manager.core.liveness import host_state
 from nqrust.manager.core.principal import Principal
-from nqrust.manager.core.throttle import Allowance, Throttle
+from nqrust.manager.core.source import Source, source_of
+from nqrust.manager.core.throttle import Allowance, Buckets, Throttle
 from nqrust.manager.core.tickets import Tickets
 from nqrust.manager.errors import SettingsError
 from nqrust.manager.settings import from_environment
@@ -190,3 +191,53 @@ def test_wrong_settings_are_named_in_one_line(environment: dict[str, str], named
     with pytest.raises(SettingsError, match=named) as error:
         from_environment(environment)
     assert "\n" not in str(error.value)
+
+
+def test_a_bucket_refills_with_time_and_never_beyond_its_size() -> None:
+    time = [0.0]
+    buckets = Buckets(2, seconds=30.0, clock=lambda: time[0])
+    waits = []
+    for _ in range(3):
+        waits.append(buckets.wait("a"))
+        buckets.take("a")
+    assert waits == [0, 0, 30] and buckets.wait("a") == 30 and buckets.wait("b") == 0
+    time[0] = 20.0
+    assert buckets.wait("a") == pytest.approx(10)
+    time[0] = 6000.0
+    assert buckets.wait("a") == 0
+    for _ in range(2):
+        buckets.take("a")
+    assert buckets.wait("a") == 30
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("192.0.2.9", "192.0.2.9"),
+        ("::ffff:192.0.2.9", "192.0.2.9"),
+        ("2001:db8::7", "2001:db8::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("local", "local"),
+    ],
+)
+def test_what_counts_as_one_source(address: str, group: str) -> None:
+    assert Source(address, address).group == group
+
+
+@pytest.mark.parametrize(
+    ("headers", "address"),
+    [
+        ({"x-nqrust-ui-key": "key", "x-nqrust-client": "198.51.100.1"}, "198.51.100.1"),
+        ({"x-nqrust-ui-key": "key", "x-nqrust-client": "nonsense"}, "127.0.0.1"),
+        ({"x-nqrust-ui-key": "key"}, "127.0.0.1"),
+        ({"x-nqrust-ui-key": "", "x-nqrust-client": "198.51.100.1"}, "127.0.0.1"),
+        ({"x-nqrust-ui-key": "other", "x-nqrust-client": "198.51.100.1"}, "127.0.0.1"),
+        ({"x-forwarded-for": "198.51.100.1", "x-nqrust-client": "198.51.100.1"}, "127.0.0.1"),
+    ],
+)
+def test_an_address_that_is_passed_on_needs_the_key_of_the_web_ui(headers: dict[str, str], address: str) -> None:
+    from nqrust.contract.credentials import hash_token
+
+    found = source_of("127.0.0.1", headers, hash_token("key"))
+    assert (found.address, found.peer, found.by_ui) == (address, "127.0.0.1", address != "127.0.0.1")
+    assert source_of("127.0.0.1", headers, "").address == "127.0.0.1", "without a web UI"

@@ -61,3 +61,14 @@ def test_sessions_are_written_where_only_this_user_reads(monkeypatch: pytest.Mon
     finally:
         os.umask(before)
         os.environ.pop(program.STORAGE_VARIABLE, None)
+
+
+def test_a_browsers_address_goes_to_the_manager_with_the_key_that_the_installer_knows() -> None:
+    from nqrust.contract.credentials import ui_key
+    from nqrust.contract.names import CLIENT_HEADER, UI_KEY_HEADER
+    from nqrust.ui.session import passed_on
+
+    key = ui_key("the secret of the session cookie")
+    assert passed_on("192.0.2.7", key) == {UI_KEY_HEADER: key, CLIENT_HEADER: "192.0.2.7"}
+    assert "secret" not in key and ui_key("another") != key
+    assert passed_on("", key) == {} and passed_on("192.0.2.7\r\nX: y", key) == {} and passed_on("é", key) == {}

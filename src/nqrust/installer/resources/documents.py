@@ -34,5 +34,6 @@ def bootstrap_json(context: Context) -> str:
                 host=context.settings.agent.name or context.facts.hostname,
             )
         ],
+        ui_key_sha256=credentials.hash_token(credentials.ui_key(secrets.ui_storage_secret.reveal())),
     )
     return json.dumps(bootstrap.model_dump(mode="json"), indent=2) + "\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -18,6 +17,7 @@ from nqrust.contract.credentials import TOKEN_PREFIX, hash_password, hash_token,
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal, lower
+from nqrust.manager.core.source import Source
 from nqrust.manager.errors import (
     Conflict,
     Invalid,
@@ -61,7 +61,7 @@ class BasicCache:
 basic_cache = BasicCache()
 
 
-async def authenticate(core: Core, authorization: str | None, source: str) -> Principal:
+async def authenticate(core: Core, authorization: str | None, source: Source) -> Principal:
     """Return the principal behind an Authorization header. Raises NotAuthenticated, WrongCredentials, Throttled."""
     scheme, _, value = (authorization or "").partition(" ")
     value = value.strip()
@@ -142,34 +142,31 @@ def is_loopback(address: str) -> bool:
     return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
 
 
-async def check_password(core: Core, username: str, password: str, source: str) -> Principal:
+async def check_password(core: Core, username: str, password: str, source: Source) -> Principal:
     """Return the user with this password. Raises WrongCredentials, Throttled."""
     user = await _proven(core, username, password, source)
     return Principal("user", user.username, Role(user.role), user.id, username=user.username, auth="password")
 
 
-async def _proven(core: Core, username: str, password: str, source: str) -> User:
+async def _proven(core: Core, username: str, password: str, source: Source) -> User:
     """Return the user with this password. A wrong one takes the same time whether or not the user exists."""
-    # All users of this machine's web UI connect from loopback: one of them must not lock out the others.
-    shared = is_loopback(source)
-    async with core.throttle.turn(username, source):
-        wait = max(core.throttle.wait(username, source), 0.0 if shared else core.throttle.wait("*", source))
+    async with core.guesses.turn(source):
+        wait = core.guesses.wait(username, source)
         if wait > 0:
             raise Throttled(wait)
-        async with core.db.transaction() as session:
-            user = await session.scalar(select(User).where(User.username == username))
-        stored = user.password_hash if user is not None else _NOBODY
-        right = await asyncio.to_thread(verify_password, password, stored)
+        async with core.hashing.turn(core.guesses.knows(username, source)):
+            async with core.db.transaction() as session:
+                user = await session.scalar(select(User).where(User.username == username))
+            stored = user.password_hash if user is not None else _NOBODY
+            right = await core.hashing.run(verify_password, password, stored)
         if user is None or not right:
-            core.throttle.failed(username, source)
-            if not shared and core.throttle.wait(username, source) > 0:
-                core.throttle.failed("*", source)
+            core.guesses.failed(username, source)
             raise WrongCredentials()
-        core.throttle.succeeded(username, source)
+        core.guesses.succeeded(username, source)
     return user
 
 
-async def sign_in(core: Core, username: str, password: str, source: str) -> Session:
+async def sign_in(core: Core, username: str, password: str, source: Source) -> Session:
     """Return a session token for the correct password."""
     principal = await check_password(core, username, password, source)
     assert principal.role is not None
@@ -199,7 +196,7 @@ async def sign_out(core: Core, principal: Principal) -> None:
             await session.execute(delete(Token).where(Token.id == principal.token_id))
 
 
-async def change_password(core: Core, principal: Principal, wanted: PasswordChange, source: str) -> None:
+async def change_password(core: Core, principal: Principal, wanted: PasswordChange, source: Source) -> None:
     """Change the user's own password. This session stays; all other sessions of the user end.
 
     Raises NotPermitted (an API token has no password), WrongPassword, Throttled, Invalid, Conflict.
@@ -212,7 +209,7 @@ async def change_password(core: Core, principal: Principal, wanted: PasswordChan
         raise WrongPassword() from error
     if wanted.new_password == wanted.current_password:
         raise Invalid("The new password equals the current one.", cure="Choose another.")
-    password_hash = await asyncio.to_thread(hash_password, wanted.new_password)
+    password_hash = await core.hashing.hash(wanted.new_password)
     async with core.db.transaction() as session:
         row = await session.get(User, principal.user_id, with_for_update=True)
         if row is None or row.password_hash != proven.password_hash:

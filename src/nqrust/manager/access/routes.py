@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1")
 async def login(core: CoreDep, request: Request, body: Login) -> Session:
     """Return a session token for a username and password."""
     request.state.claimed = f"sign-in:{body.username}"
-    session = await auth.sign_in(core, body.username, body.password, request.state.source)
+    session = await auth.sign_in(core, body.username, body.password, request.state.origin)
     request.state.claimed = session.username
     return session
 
@@ -51,7 +51,7 @@ async def me(core: CoreDep, principal: Viewer) -> User:
 @router.put("/auth/password", status_code=204, tags=["auth"])
 async def change_password(core: CoreDep, principal: Viewer, request: Request, body: PasswordChange) -> None:
     """Change your own password. This session stays; all your other sessions end."""
-    await auth.change_password(core, principal, body, request.state.source)
+    await auth.change_password(core, principal, body, request.state.origin)
 
 
 @router.get("/users", tags=["users"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from uuid import uuid4
 
 import structlog
@@ -13,7 +12,6 @@ from sqlalchemy.exc import IntegrityError
 
 from nqrust.contract.auth import Bootstrap, Role, UserCreate, UserList, UserUpdate
 from nqrust.contract.auth import User as ApiUser
-from nqrust.contract.credentials import hash_password
 from nqrust.manager.access.authentication import basic_cache
 from nqrust.manager.access.tokens import lower_tokens
 from nqrust.manager.clock import now
@@ -37,6 +35,7 @@ def read_bootstrap(path: str) -> Bootstrap:
 
 async def bootstrap(core: Core, wanted: Bootstrap) -> None:
     """Create the administrator if there is no user, and ensure tokens and join tokens at every start."""
+    core.ui_key_sha256 = wanted.ui_key_sha256
     async with core.db.transaction() as session:
         if not await session.scalar(select(func.count()).select_from(User)):
             session.add(
@@ -84,7 +83,7 @@ async def get_user(core: Core, user_id: str) -> ApiUser | None:
 
 
 async def create_user(core: Core, wanted: UserCreate) -> ApiUser:
-    password_hash = await asyncio.to_thread(hash_password, wanted.password)
+    password_hash = await core.hashing.hash(wanted.password)
     row = User(
         id=str(uuid4()),
         username=wanted.username,
@@ -102,7 +101,7 @@ async def create_user(core: Core, wanted: UserCreate) -> ApiUser:
 
 async def update_user(core: Core, user_id: str, change: UserUpdate) -> ApiUser:
     """Change a user. A new role applies to open sessions at once, and lowers API tokens. A new password ends the sessions."""
-    password_hash = await asyncio.to_thread(hash_password, change.password) if change.password else None
+    password_hash = await core.hashing.hash(change.password) if change.password else None
     async with core.db.transaction() as session:
         admins = list(await session.scalars(select(User).where(User.role == "admin").with_for_update()))
         row = await session.get(User, user_id)

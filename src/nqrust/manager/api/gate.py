@@ -20,6 +20,7 @@ from nqrust.manager import metrics
 from nqrust.manager.access.authentication import authenticate, still_may
 from nqrust.manager.api import problems
 from nqrust.manager.core.core import Core
+from nqrust.manager.core.source import source_of
 from nqrust.manager.core.throttle import Allowance
 from nqrust.manager.errors import DatabaseAway, ManagerError, NotAuthenticated, NotPermitted, TooLarge
 from nqrust.manager.store.tables import Audit
@@ -47,9 +48,10 @@ class Gate:
         request_id = headers.get("x-request-id", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid4().hex
-        source = scope["client"][0] if scope.get("client") else "local"
+        peer = scope["client"][0] if scope.get("client") else "local"
+        origin = source_of(peer, headers, self._core.ui_key_sha256)
         state = scope.setdefault("state", {})
-        state.update(request_id=request_id, source=source, principal=None, core=self._core)
+        state.update(request_id=request_id, origin=origin, source=origin.address, principal=None, core=self._core)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         if scope["type"] == "websocket":
@@ -72,7 +74,7 @@ class Gate:
         try:
             try:
                 if (method, path) not in OPEN:
-                    principal = await authenticate(self._core, headers.get("authorization"), state["source"])
+                    principal = await authenticate(self._core, headers.get("authorization"), state["origin"])
                     state["principal"] = principal
                     if method in _MUTATING:
                         _refuse_forged(headers)
@@ -109,7 +111,7 @@ class Gate:
                     raise NotAuthenticated("This ticket is not valid or already used.", cure="Open the console again.")
                 state["ticket_vm"], state["principal"] = found
             else:
-                state["principal"] = await authenticate(self._core, headers.get("authorization"), state["source"])
+                state["principal"] = await authenticate(self._core, headers.get("authorization"), state["origin"])
                 _refuse_forged(headers)
         except ManagerError as error:
             await _refuse_websocket(scope, receive, send, error)
@@ -141,7 +143,7 @@ class Gate:
 
         No stranger may fill the disk, neither with rejected requests nor with wrong passwords at a rate beyond reading.
         """
-        if (method, path) not in OPEN or status in (413, 422, 429):
+        if (method, path) not in OPEN or status in (413, 422, 429, 503):
             return False
         return status < 400 or self._strangers.take()
 

@@ -9,7 +9,8 @@ from datetime import datetime
 from nqrust.contract.images import Download
 from nqrust.manager.clock import now
 from nqrust.manager.core.agents import AgentPort, Agents
-from nqrust.manager.core.throttle import Throttle
+from nqrust.manager.core.guesses import Guesses
+from nqrust.manager.core.hashing import Hashing
 from nqrust.manager.core.tickets import Tickets
 from nqrust.manager.settings import Settings
 from nqrust.manager.store.database import Database
@@ -21,13 +22,14 @@ class Core:
     """`wake`: set if there may be an operation to run. `changed`: pulses after each operation.
 
     `downloads`: running downloads by image id. `fetching`: allows two at a time. `reboots`: time of the last event about a reboot
-    of a VM's guest.
+    of a VM's guest. `ui_key_sha256`: of the key with which the web UI passes on the addresses of its users.
     """
 
     settings: Settings
     db: Database
     agents: Agents
-    throttle: Throttle = field(default_factory=Throttle)
+    guesses: Guesses = field(default_factory=Guesses)
+    hashing: Hashing = field(default_factory=Hashing)
     tickets: Tickets = field(default_factory=Tickets)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: datetime = field(default_factory=now)
@@ -36,6 +38,7 @@ class Core:
     downloads: dict[str, Download] = field(default_factory=dict)
     fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     reboots: dict[str, datetime] = field(default_factory=dict)
+    ui_key_sha256: str = ""
 
     def agent_of(self, host: Host) -> AgentPort:
         """Return the agent of a host."""

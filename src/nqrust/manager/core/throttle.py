@@ -47,6 +47,30 @@ class Throttle:
         self._failures.pop(key, None)
 
 
+class Buckets:
+    """A token bucket for each key: `most` at once, and one more after each interval. `clock`: seconds, monotonic."""
+
+    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._seconds, self._clock = most, seconds, clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def _now(self, key: str) -> float:
+        left, at = self._left.get(key, (float(self._most), self._clock()))
+        return min(self._most, left + (self._clock() - at) / self._seconds)
+
+    def wait(self, key: str) -> float:
+        """Return seconds until this key has one left; 0: now."""
+        return max(0.0, (1 - self._now(key)) * self._seconds)
+
+    def take(self, key: str) -> None:
+        """Take one, if any is left."""
+        left = max(0.0, self._now(key) - 1)
+        self._left.pop(key, None)
+        self._left[key] = (left, self._clock())
+        while len(self._left) > _REMEMBERED:
+            self._left.popitem(last=False)
+
+
 class Allowance:
     """A token bucket: a burst, and one more after each interval. `clock`: seconds, monotonic."""
 

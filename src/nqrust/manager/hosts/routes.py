@@ -88,6 +88,6 @@ async def guest(core: CoreDep, _: OwnHost, host_id: str, vm_id: str, body: Guest
 
 def _same_machine(request: Request) -> bool:
     """Return whether the client is this machine: it connects from loopback, or from the connection's own target address."""
-    source = str(request.state.source)
+    source = str(request.state.origin.peer)
     server = request.scope.get("server") or ("", 0)
     return is_loopback(source) or source == server[0]
