@@ -198,6 +198,7 @@ def test_documented_monitoring_commands_work(reader: Reader) -> None:
     assert len(text) > 1000
     for name in ("admin-password", "cli-token", "join-token"):
         assert reader.host.read(f"{CONFIG}/{name}").strip().encode() not in text, name
+    reader.plays(pages.block("docs/operate/monitoring.md", "Events and audit"))
 
 
 def test_doctor_finds_what_has_drifted(reader: Reader) -> None:

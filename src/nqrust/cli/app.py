@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
+from nqrust.cli import audit as audit_commands
 from nqrust.cli import hosts as host_commands
 from nqrust.cli import images as image_commands
 from nqrust.cli import templates as template_commands
@@ -45,6 +46,7 @@ def build() -> typer.Typer:
     app.add_typer(host_commands.build(_typer("Manage hosts.")), name="host")
     app.add_typer(user_commands.build(_typer("Manage users.")), name="user")
     app.add_typer(token_commands.build(_typer("Manage API tokens.")), name="token")
+    app.add_typer(audit_commands.build(_typer("Read the audit log.")), name="audit")
     support_commands.add_to(app)
     return app
 

@@ -298,5 +298,7 @@ def list_events(limit: int = 100, subject: str | None = None, after: int | None 
     return Call("GET", "/v1/events", model(events.EventList), query=query)
 
 
-def audit(limit: int = 100) -> Call[events.AuditList]:
-    return Call("GET", "/v1/audit", model(events.AuditList), query={"limit": limit})
+def audit(limit: int = 100, after: int | None = None, since: str | None = None) -> Call[events.AuditList]:
+    """List the audit log, newest first. `after` (an id) or `since` (an ISO 8601 time): from there on, oldest first."""
+    query = {"limit": limit, "after": after, "since": since}
+    return Call("GET", "/v1/audit", model(events.AuditList), query=query)

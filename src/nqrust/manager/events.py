@@ -60,11 +60,6 @@ async def recent(session: AsyncSession, limit: int, subject: str | None, after: 
     return [api.Event.model_validate(row, from_attributes=True) for row in await session.scalars(query)]
 
 
-async def audit_entries(session: AsyncSession, limit: int) -> list[api.AuditEntry]:
-    rows = await session.scalars(select(Audit).order_by(Audit.id.desc()).limit(limit))
-    return [api.AuditEntry.model_validate(row, from_attributes=True) for row in rows]
-
-
 async def prune(session: AsyncSession, days: int, audit_days: int) -> None:
     """Delete events older than `days`, and audit entries older than `audit_days`."""
     await session.execute(delete(Event).where(Event.at < now() - timedelta(days=days)))

@@ -14,7 +14,7 @@ from nqrust.contract.hosts import HostNetwork, HostState
 from nqrust.manager.core.liveness import host_state
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import Source, source_of
-from nqrust.manager.core.throttle import Allowance, Buckets, Throttle
+from nqrust.manager.core.throttle import Buckets, Throttle
 from nqrust.manager.core.tickets import Tickets
 from nqrust.manager.errors import SettingsError
 from nqrust.manager.settings import from_environment
@@ -118,16 +118,6 @@ def test_a_key_waits_a_quarter_of_an_hour_at_most_however_often_it_failed() -> N
     for _ in range(2000):
         throttle.failed("ann", "192.0.2.1")
     assert throttle.wait("ann", "192.0.2.1") == 900
-
-
-def test_rate_allowance_refills_with_time() -> None:
-    time = [0.0]
-    allowance = Allowance(2, seconds=60.0, clock=lambda: time[0])
-    assert [allowance.take() for _ in range(3)] == [True, True, False]
-    time[0] = 60.0
-    assert [allowance.take() for _ in range(2)] == [True, False]
-    time[0] = 6000.0
-    assert [allowance.take() for _ in range(3)] == [True, True, False]
 
 
 def test_tickets_are_good_once_and_for_half_a_minute() -> None:

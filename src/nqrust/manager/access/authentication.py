@@ -166,8 +166,8 @@ async def _proven(core: Core, username: str, password: str, source: Source) -> U
     return user
 
 
-async def sign_in(core: Core, username: str, password: str, source: Source) -> Session:
-    """Return a session token for the correct password."""
+async def sign_in(core: Core, username: str, password: str, source: Source) -> tuple[Session, Principal]:
+    """Return a session token for the correct password, and its user."""
     principal = await check_password(core, username, password, source)
     assert principal.role is not None
     token = new_token()
@@ -185,7 +185,7 @@ async def sign_in(core: Core, username: str, password: str, source: Source) -> S
             )
         )
         await session.execute(delete(Token).where(Token.kind == "session", Token.expires_at < now()))
-    return Session(token=token, expires_at=expires_at, username=username, role=principal.role)
+    return Session(token=token, expires_at=expires_at, username=username, role=principal.role), principal
 
 
 async def sign_out(core: Core, principal: Principal) -> None:

@@ -21,6 +21,7 @@ from nqrust.manager.access import authentication as auth
 from nqrust.manager.access import service as accounts
 from nqrust.manager.access import tokens
 from nqrust.manager.access.guards import Admin, CoreDep, Viewer
+from nqrust.manager.audit import about
 
 router = APIRouter(prefix="/v1")
 
@@ -28,9 +29,9 @@ router = APIRouter(prefix="/v1")
 @router.post("/auth/login", tags=["auth"])
 async def login(core: CoreDep, request: Request, body: Login) -> Session:
     """Return a session token for a username and password."""
+    about(new=body.username)
     request.state.claimed = f"sign-in:{body.username}"
-    session = await auth.sign_in(core, body.username, body.password, request.state.origin)
-    request.state.claimed = session.username
+    session, request.state.principal = await auth.sign_in(core, body.username, body.password, request.state.origin)
     return session
 
 

@@ -14,6 +14,7 @@ from nqrust.contract.auth import Bootstrap, Role, UserCreate, UserList, UserUpda
 from nqrust.contract.auth import User as ApiUser
 from nqrust.manager.access.authentication import basic_cache
 from nqrust.manager.access.tokens import lower_tokens
+from nqrust.manager.audit import about
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, NotFound, SettingsError
@@ -83,6 +84,7 @@ async def get_user(core: Core, user_id: str) -> ApiUser | None:
 
 
 async def create_user(core: Core, wanted: UserCreate) -> ApiUser:
+    about(new=wanted.username)
     password_hash = await core.hashing.hash(wanted.password)
     row = User(
         id=str(uuid4()),
@@ -107,6 +109,7 @@ async def update_user(core: Core, user_id: str, change: UserUpdate) -> ApiUser:
         row = await session.get(User, user_id)
         if row is None:
             raise NotFound("There is no such user.")
+        about(user_id=row.username)
         if change.role is not None and change.role is not Role.admin and [a.id for a in admins] == [row.id]:
             raise Conflict(f"{row.username} is the last administrator.", cure="Create another administrator first.")
         if change.role is not None:
@@ -127,6 +130,7 @@ async def delete_user(core: Core, user_id: str) -> None:
         row = await session.get(User, user_id)
         if row is None:
             raise NotFound("There is no such user.")
+        about(user_id=row.username)
         if [admin.id for admin in admins] == [row.id]:
             raise Conflict(f"{row.username} is the last administrator.", cure="Create another administrator first.")
         await session.delete(row)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from nqrust.contract.auth import TOKEN_DAYS, Role, TokenCreate, TokenCreated, TokenList
 from nqrust.contract.auth import Token as ApiToken
 from nqrust.contract.credentials import hash_token, new_token
+from nqrust.manager.audit import about
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal, lower
@@ -36,6 +37,7 @@ async def create_token(core: Core, wanted: TokenCreate, creator: Principal) -> T
 
     Revoking that token revokes the new one too. Raises NotPermitted (a role above the creator's), Invalid.
     """
+    about(new=wanted.name)
     if not creator.may(wanted.role):
         raise NotPermitted(f"A token with the role {wanted.role.value} has more rights than you.")
     secret = new_token()
@@ -80,6 +82,7 @@ async def delete_token(core: Core, token_id: str) -> None:
         row = await session.get(Token, token_id)
         if row is None:
             raise NotFound("There is no such token.")
+        about(token_id=row.name)
         await session.delete(row)
 
 

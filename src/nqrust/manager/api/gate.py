@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -16,14 +17,13 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.auth import Role
-from nqrust.manager import metrics
+from nqrust.manager import audit, metrics
 from nqrust.manager.access.authentication import authenticate, still_may
 from nqrust.manager.api import problems
 from nqrust.manager.core.core import Core
+from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import source_of
-from nqrust.manager.core.throttle import Allowance
-from nqrust.manager.errors import DatabaseAway, ManagerError, NotAuthenticated, NotPermitted, TooLarge
-from nqrust.manager.store.tables import Audit
+from nqrust.manager.errors import ManagerError, NotAuthenticated, NotPermitted, TooLarge
 
 log = structlog.get_logger("nqrust.manager.access")
 
@@ -38,7 +38,7 @@ _TELEMETRY = re.compile(r"/v1/hosts/[^/]+/(heartbeat|vms/[^/]+/guest)")
 class Gate:
     def __init__(self, app: ASGIApp, core: Core) -> None:
         self._app, self._core = app, core
-        self._strangers = Allowance(50, seconds=60.0)
+        self._bounds = audit.Bounds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -51,6 +51,7 @@ class Gate:
         peer = scope["client"][0] if scope.get("client") else "local"
         origin = source_of(peer, headers, self._core.ui_key_sha256)
         state = scope.setdefault("state", {})
+        state["subject"] = audit.begin()
         state.update(request_id=request_id, origin=origin, source=origin.address, principal=None, core=self._core)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -84,6 +85,7 @@ class Gate:
             except Exception as error:
                 if sent.status:
                     raise
+                state["code"] = problems.code_of(error)
                 await problems.of_error(error, state["request_id"])(scope, receive, watched)
         finally:
             seconds = time.perf_counter() - began
@@ -109,43 +111,49 @@ class Gate:
                 found = self._core.tickets.redeem(ticket)
                 if found is None or not await still_may(self._core, found[1], Role.operator):
                     raise NotAuthenticated("This ticket is not valid or already used.", cure="Open the console again.")
-                state["ticket_vm"], state["principal"] = found
+                state["ticket_vm"], state["principal"] = found[0], replace(found[1], auth="ticket")
             else:
                 state["principal"] = await authenticate(self._core, headers.get("authorization"), state["origin"])
                 _refuse_forged(headers)
         except ManagerError as error:
+            state["code"] = error.code
+            await self._write(scope, "GET", scope["path"], error.status)
             await _refuse_websocket(scope, receive, send, error)
             return
         await self._app(scope, receive, send)
 
     async def _audit(self, scope: Scope, method: str, path: str, status: int) -> None:
-        if method not in _MUTATING or _TELEMETRY.fullmatch(path):
-            return
+        if method in _MUTATING and not _TELEMETRY.fullmatch(path):
+            await self._write(scope, method, path, status)
+
+    async def _write(self, scope: Scope, method: str, path: str, status: int) -> None:
+        """Write the audit entry of a request, or of a console that was refused here."""
         state = scope["state"]
-        if state["principal"] is None and not self._worth_keeping(method, path, status):
+        if status >= 400 and not self._worth_keeping(state["principal"], method, path, status):
             return
-        row = Audit(
-            actor=_actor(state)[:200],
+        route = scope.get("route")
+        await audit.write(
+            self._core,
+            state,
+            actor=_actor(state),
             method=method,
-            path=path[:500].replace("\0", ""),
+            path=path,
             status=status,
-            request_id=state["request_id"],
-            source=state["source"],
+            action=str(getattr(route, "name", "")) or ("open_console" if scope["type"] == "websocket" else ""),
+            target=state["subject"].of(scope.get("path_params", {})),
+            code=str(state.get("code", "")),
         )
-        try:
-            async with self._core.db.transaction() as session:
-                session.add(row)
-        except (DatabaseAway, UnicodeEncodeError):
-            log.error("audit entry lost", method=method, path=path, status=status, actor=_actor(state))
 
-    def _worth_keeping(self, method: str, path: str, status: int) -> bool:
-        """Return whether to audit a request of an unknown client. The log has every request.
+    def _worth_keeping(self, principal: Principal | None, method: str, path: str, status: int) -> bool:
+        """Return whether to audit a refused request. The log has every request.
 
-        No stranger may fill the disk, neither with rejected requests nor with wrong passwords at a rate beyond reading.
+        Nobody may fill the disk, neither with rejected requests nor with wrong passwords at a rate beyond reading.
         """
-        if (method, path) not in OPEN or status in (413, 422, 429, 503):
+        if principal is not None:
+            return self._bounds.allow(audit.SENDER + principal.name)
+        if status in (413, 422, 429, 503):
             return False
-        return status < 400 or self._strangers.take()
+        return self._bounds.allow(audit.SIGN_IN if (method, path) in OPEN else audit.STRANGER)
 
 
 _KNOWN = {"GET", "HEAD", "OPTIONS", *_MUTATING}

@@ -60,6 +60,12 @@ def of_error(error: Exception, request_id: str) -> Response:
     return response(known.problem(request_id), known.headers)
 
 
+def code_of(error: Exception) -> str:
+    """Return the code of the answer to an exception, for the audit log."""
+    known = _translated(error)
+    return known.code if known else ManagerError.code
+
+
 def _translated(error: Exception) -> ManagerError | None:
     if isinstance(error, ManagerError):
         return error
@@ -86,12 +92,14 @@ def _request_id(request: Request) -> str:
 
 
 async def _on_manager_error(request: Request, error: Exception) -> Response:
+    request.state.code = code_of(error)
     return of_error(error, _request_id(request))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
+    request.state.code = _CODES.get(status, "NQR-API-113")
     problem = Problem(
         title=str(error.detail),
         status=status,
@@ -106,6 +114,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     """Name the invalid fields. Never repeat the input, which may be a password."""
     assert isinstance(error, RequestValidationError)
+    request.state.code = Invalid.code
     fields = [{"field": ".".join(str(p) for p in e["loc"][1:]), "message": str(e["msg"])} for e in error.errors()]
     told = "; ".join(f"{f['field'] or 'body'}: {f['message']}" for f in fields[:3])
     problem = Invalid(told or "The request is not valid.").problem(_request_id(request))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timezone
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -12,7 +13,7 @@ from sqlalchemy import func, select
 
 from nqrust import __version__
 from nqrust.contract.events import AuditList, EventList, Health
-from nqrust.manager import events, metrics
+from nqrust.manager import audit, events, metrics
 from nqrust.manager.access.guards import Admin, CoreDep, Viewer
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
@@ -81,7 +82,20 @@ async def list_events(
 
 
 @router.get("/v1/audit", tags=["events"])
-async def list_audit(core: CoreDep, _: Admin, limit: Limit = 100) -> AuditList:
-    """List who requested each change, newest first."""
+async def list_audit(
+    core: CoreDep,
+    _: Admin,
+    limit: Limit = 100,
+    after: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
+    since: datetime | None = None,
+) -> AuditList:
+    """List who requested each change, newest first. `after`: only entries with a larger id, oldest first, for an export.
+
+    `since`: only entries of that time or later, oldest first.
+    """
     async with core.db.transaction() as session:
-        return AuditList(items=await events.audit_entries(session, limit))
+        if after is None and since is None:
+            return AuditList(items=await audit.newest(session, limit))
+        if since is not None and since.tzinfo is None:
+            since = since.replace(tzinfo=timezone.utc)
+        return AuditList(items=await audit.following(session, limit, after or 0, since))

@@ -69,21 +69,3 @@ class Buckets:
         self._left[key] = (left, self._clock())
         while len(self._left) > _REMEMBERED:
             self._left.popitem(last=False)
-
-
-class Allowance:
-    """A token bucket: a burst, and one more after each interval. `clock`: seconds, monotonic."""
-
-    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._seconds, self._clock = most, seconds, clock
-        self._left, self._at = float(most), clock()
-
-    def take(self) -> bool:
-        """Take one if any is left, and return whether it was."""
-        now = self._clock()
-        self._left = min(self._most, self._left + (now - self._at) / self._seconds)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True

@@ -21,6 +21,7 @@ from nqrust.contract.auth import JoinTokenCreate
 from nqrust.contract.credentials import hash_token, new_token
 from nqrust.contract.hosts import HostRegister, HostRegistered, HostState
 from nqrust.manager import events
+from nqrust.manager.audit import about
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.liveness import host_state
@@ -35,6 +36,7 @@ _SECOND_TRY = timedelta(minutes=10)
 
 async def create_token(core: Core, wanted: JoinTokenCreate, creator: Principal) -> ApiJoinToken:
     """Create the join token of a host. Unused tokens of the same name end. Raises Invalid, Conflict (the host exists)."""
+    about(new=wanted.host)
     _check_name(wanted.host)
     secret = new_token()
     expires_at = now() + timedelta(seconds=wanted.ttl_seconds)
@@ -67,6 +69,7 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
     `same_machine`: the request comes from the manager's machine. Raises NotAuthenticated for a join token that is used up,
     expired, for another host or not valid from there; Conflict if the name belongs to a host that the token may not replace.
     """
+    about(new=wanted.name)
     _check_name(wanted.name)
     _check_url(wanted.advertise_url, same_machine)
     try:
@@ -179,9 +182,8 @@ def _taken(name: str) -> Conflict:
 
 
 def _refused(detail: str) -> NotAuthenticated:
-    error = NotAuthenticated(detail)
-    error.code, error.cure = "NQR-API-114", "Create a new token with `nqr host token NAME` on the manager's machine."
-    return error
+    cure = "Create a new token with `nqr host token NAME` on the manager's machine."
+    return NotAuthenticated(detail, cure=cure, code="NQR-API-114")
 
 
 def _check_name(name: str) -> None:

@@ -9,6 +9,7 @@ from nqrust.contract.hosts import Heartbeat, HostCapacity, HostList, HostNetwork
 from nqrust.contract.hosts import Host as ApiHost
 from nqrust.contract.vms import UnknownVm
 from nqrust.manager import events, operations
+from nqrust.manager.audit import about
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.liveness import host_state
@@ -55,6 +56,7 @@ async def find(session: AsyncSession, ref: str, lock: bool = False) -> Host:
     host = await session.scalar(query.with_for_update(key_share=True) if lock else query)
     if host is None:
         raise NotFound(f"There is no host {ref}.")
+    about(host=host.name)
     return host
 
 

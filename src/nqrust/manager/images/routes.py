@@ -8,6 +8,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from nqrust.contract.auth import Role
 from nqrust.contract.images import Image, ImageAdd, ImageList
 from nqrust.manager.access.guards import CoreDep, Operator, Viewer, ViewerOrAgent
+from nqrust.manager.audit import about
 from nqrust.manager.images import registry
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
@@ -26,6 +27,7 @@ async def add_image(core: CoreDep, who: Operator, body: ImageAdd) -> Response:
     manager's own machine.
     """
     image = await registry.add(core, body, local=who.may(Role.admin))
+    about(new=image.name)
     return JSONResponse(image.model_dump(mode="json"), status_code=202 if image.state == "downloading" else 201)
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path
 from nqrust.contract.templates import Template, TemplateCreate, TemplateList, TemplateSpec
 from nqrust.contract.vms import NAME_PATTERN
 from nqrust.manager.access.guards import CoreDep, Operator, Viewer
+from nqrust.manager.audit import about
 from nqrust.manager.templates import service as templates
 
 router = APIRouter(prefix="/v1/templates", tags=["templates"])
@@ -23,6 +24,7 @@ async def list_templates(core: CoreDep, _: Viewer) -> TemplateList:
 
 @router.post("", status_code=201)
 async def create_template(core: CoreDep, who: Operator, body: TemplateCreate) -> Template:
+    about(new=body.name)
     return await templates.create(core, body, who.name)
 
 

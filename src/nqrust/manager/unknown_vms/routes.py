@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path
 
 from nqrust.contract.vms import UnknownVmList, Vm, VmAdopt
 from nqrust.manager.access.guards import CoreDep, Operator, Viewer
+from nqrust.manager.audit import about
 from nqrust.manager.unknown_vms import adoption
 from nqrust.manager.unknown_vms import service as unknown_vms
 
@@ -30,4 +31,5 @@ async def delete_unknown_vm(core: CoreDep, who: Operator, vm: Ref) -> None:
 @router.post("/vms/adopt", status_code=201)
 async def adopt_vm(core: CoreDep, who: Operator, body: VmAdopt) -> Vm:
     """Adopt an unknown VM: create its record from its host's data. The VM continues to run."""
+    about(new=body.name or body.id)
     return await adoption.adopt(core, body, who.name)

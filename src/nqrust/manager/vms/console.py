@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from nqrust.contract.auth import Role
+from nqrust.manager import audit
 from nqrust.manager.access.authentication import still_may
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
@@ -40,13 +41,13 @@ async def console(socket: WebSocket, vm: str) -> None:
             found = await vms.find(session, vm)
             host = await session.get(Host, found.host_id) if found.host_id else None
     except ManagerError as error:
-        await socket.close(NOT_FOUND, error.detail[:120])
+        await _refuse(socket, NOT_FOUND, error.detail)
         return
     if ticket_vm != found.id and not (ticket_vm is None and principal.may(Role.operator)):
-        await socket.close(NOT_PERMITTED, "this ticket is for another VM, or the role operator is needed")
+        await _refuse(socket, NOT_PERMITTED, "this ticket is for another VM, or the role operator is needed")
         return
     if host is None:
-        await socket.close(NOT_RUNNING, "the VM is on no host yet")
+        await _refuse(socket, NOT_RUNNING, "the VM is on no host yet")
         return
     agent = core.agent_of(host)
     try:
@@ -60,17 +61,39 @@ async def console(socket: WebSocket, vm: str) -> None:
         )
     except InvalidStatus as error:
         code = NOT_FOUND if error.response.status_code == 404 else AGENT_AWAY
-        await socket.close(code, f"the agent answers {error.response.status_code}")
+        await _refuse(socket, code, f"the agent answers {error.response.status_code}")
         return
     except (OSError, WebSocketException, asyncio.TimeoutError, TimeoutError):
-        await socket.close(AGENT_AWAY, "the host's agent does not answer")
+        await _refuse(socket, AGENT_AWAY, "the host's agent does not answer")
         return
+    await _record(socket, 101)
     log.info("console opened", vm=found.id, actor=principal.name)
     try:
         await _pipe(socket, upstream, core, principal)
     finally:
         await upstream.close()
         log.info("console closed", vm=found.id, actor=principal.name)
+
+
+async def _refuse(socket: WebSocket, code: int, reason: str) -> None:
+    """Close a console that was not opened. The audit log has the HTTP status that the close code stands for."""
+    await _record(socket, code - 4000)
+    await socket.close(code, reason[:120])
+
+
+async def _record(socket: WebSocket, status: int) -> None:
+    core: Core = socket.state.core
+    principal: Principal = socket.state.principal
+    await audit.write(
+        core,
+        socket.scope["state"],
+        actor=principal.name,
+        method="GET",
+        path=socket.url.path,
+        status=status,
+        action="open_console",
+        target=socket.state.subject.of(socket.path_params),
+    )
 
 
 async def _pipe(socket: WebSocket, upstream: ClientConnection, core: Core, principal: Principal) -> None:

@@ -25,6 +25,7 @@ from nqrust.contract.vms import (
 )
 from nqrust.manager import events
 from nqrust.manager.access.guards import CoreDep, Operator, Viewer
+from nqrust.manager.audit import about
 from nqrust.manager.core.tickets import TTL_SECONDS
 from nqrust.manager.errors import Conflict
 from nqrust.manager.store.tables import Host
@@ -60,6 +61,7 @@ async def list_vms(
 @router.post("", status_code=201, response_model=Vm)
 async def create_vm(core: CoreDep, who: Operator, body: VmCreate, idempotency_key: Key = None) -> Response:
     """Accept and record a new VM; poll it, or follow its events. The same Idempotency-Key returns the same VM."""
+    about(new=body.name)
     vm, new = await vms.create(core, body, who.name, idempotency_key)
     headers = {"Location": f"/v1/vms/{vm.id}"} | ({} if new else {"Idempotency-Replayed": "true"})
     return JSONResponse(vm.model_dump(mode="json", warnings=False), status_code=201, headers=headers)
@@ -141,6 +143,7 @@ async def list_snapshots(core: CoreDep, _: Viewer, vm: str) -> SnapshotList:
 @router.post("/{vm}/snapshots", status_code=202)
 async def create_snapshot(core: CoreDep, who: Operator, vm: str, body: SnapshotCreate) -> Snapshot:
     """Snapshot the disks, and the memory of a running VM if its VMM supports it."""
+    about(new=body.name)
     return await snapshots.create(core, vm, body.name, who.name)
 
 

@@ -26,6 +26,7 @@ from nqrust.contract.vms import (
 )
 from nqrust.contract.vms import Vm as ApiVm
 from nqrust.manager import events, operations
+from nqrust.manager.audit import about
 from nqrust.manager.clock import now
 from nqrust.manager.core import keys
 from nqrust.manager.core.core import Core
@@ -49,7 +50,9 @@ async def find(session: AsyncSession, ref: str, lock: bool = False) -> Vm:
     found = list(await session.scalars(query.with_for_update() if lock else query))
     if not found:
         raise NotFound(f"There is no VM {ref}.")
-    return next((vm for vm in found if vm.id == ref), found[0])
+    vm = next((vm for vm in found if vm.id == ref), found[0])
+    about(vm=vm.name)
+    return vm
 
 
 async def create(core: Core, wanted: VmCreate, actor: str, idempotency_key: str | None) -> tuple[ApiVm, bool]:

@@ -17,8 +17,12 @@ from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.tables import Column, Listing, Row
 
-_STATUS = """<span :class="'badge ' + props.row.tone">{{ props.row.status }}</span>"""
-_REQUEST = """<span class="mono break">{{ props.row.method }} {{ props.row.path }}</span>"""
+_STATUS = """<span :class="'badge ' + props.row.tone" :title="props.row.code">{{ props.row.status }}</span>"""
+_REQUEST = (
+    '<div class="break">{{ props.row.what }}</div>'
+    '<span class="mono break muted small">{{ props.row.method }} {{ props.row.path }}</span>'
+)
+_ACTOR = '<span class="break">{{ props.row.actor }}</span> <span class="muted small">{{ props.row.owner }}</span>'
 
 
 def row(entry: AuditEntry) -> Row:
@@ -28,6 +32,9 @@ def row(entry: AuditEntry) -> Row:
         "order": entry.id,
         "at": fmt.clock(entry.at),
         "actor": entry.actor,
+        "owner": f"of {entry.username}" if entry.token and entry.username else "",
+        "what": " ".join(part for part in (entry.action.replace("_", " "), entry.target) if part),
+        "code": entry.code,
         "method": entry.method,
         "path": entry.path,
         "status": entry.status,
@@ -48,8 +55,8 @@ def audit(request: Request) -> RedirectResponse | None:
         listing = Listing(
             [
                 Column("at", "When", '<span class="nowrap">{{ props.row.at }}</span>', sort="order"),
-                Column("actor", "Who", sort="actor"),
-                Column("path", "What", _REQUEST, sort="path"),
+                Column("actor", "Who", _ACTOR, sort="actor"),
+                Column("what", "What", _REQUEST, sort="what"),
                 Column("status", "Answer", _STATUS, sort="status"),
                 Column("source", "From", sort="source"),
             ],
@@ -76,7 +83,7 @@ def audit(request: Request) -> RedirectResponse | None:
             empty=lambda data: not data.items,
             every=5.0,
             when_empty=lambda: parts.nothing_yet(
-                "fact_check", "Nothing yet", "The audit log records every request that changes something."
+                "fact_check", "Nothing yet", "The audit log records every change, every refused change and every console."
             ),
         )
     return None

@@ -78,6 +78,8 @@ class FakeManager:
     def _reply(self, method: str, parts: list[str], body: Any) -> tuple[int, Any]:
         if parts[:2] == ["hosts", "join-tokens"]:
             return 201, {"token": "nqr_join", "host": "h2", "expires_at": AT}
+        if parts[0] == "audit":
+            return 200, {"items": []}
         if parts[0] == "auth":
             return (
                 (200, {"token": "s", "expires_at": AT, "username": "ann", "role": "admin"})
