@@ -50,26 +50,14 @@ async def _serve() -> int:
 
     from nqrust.manager import app as application
     from nqrust.manager import logs
+    from nqrust.manager.api.server import config
     from nqrust.manager.settings import from_environment
 
     settings = from_environment(os.environ)
     logs.configure(settings.log_level)
     core = application.create_core(settings)
     await application.prepare(core)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application.create_app(core),
-            host=settings.bind_host,
-            port=settings.bind_port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="websockets-sansio",
-            ws_max_size=1024 * 1024,
-            timeout_graceful_shutdown=5,
-        )
-    )
+    server = uvicorn.Server(config(application.create_app(core), settings.bind_host, settings.bind_port))
     await server.serve()
     return 0 if server.started else 1
 

@@ -2,7 +2,7 @@
 
 ManagerError
 ├── NotAuthenticated (TokenExpired) · WrongCredentials · WrongPassword · Throttled · Busy · NotPermitted
-├── NotFound · Invalid · Conflict · TooLarge
+├── NotFound · Invalid · Conflict · TooLarge · TooSlow
 ├── ImageError
 └── AgentTrouble (the host's agent is unreachable or refused) · DatabaseAway
 """
@@ -119,6 +119,14 @@ class WrongPassword(ManagerError):
 class TooLarge(ManagerError):
     status, code, title = 413, "NQR-API-108", "request too large"
     cure = "Send less than 1 MiB."
+
+
+class TooSlow(ManagerError):
+    status, code, title = 408, "NQR-API-145", "request too slow"
+    cure = "Send it without pauses."
+
+    def __init__(self) -> None:
+        super().__init__("The request did not arrive in time.")
 
 
 class ImageError(ManagerError):

@@ -152,6 +152,26 @@ async def test_a_browser_gets_in_with_username_and_password(manager: Any, admin_
             assert (await http.get("/docs")).status_code == 401, value
 
 
+async def test_the_description_of_the_api_is_for_users_and_tokens_only(
+    manager: Any, join_token: str, admin_password: str
+) -> None:
+    """Strangers, agents and join tokens learn nothing of the routes."""
+    joined, _, _ = await manager.host("h1")
+    viewer, session = await manager.role("viewer"), manager.client()
+    await session.login("admin", admin_password)
+    for path in ("/docs", "/openapi.json"):
+        for token, status in (("", 401), ("nqr_guess", 401), (joined.agent_token, 403), (join_token, 403)):
+            async with raw(manager, headers={"Authorization": f"Bearer {token}"} if token else {}) as http:
+                answer = await http.get(path)
+                assert answer.status_code == status and "/v1/vms" not in answer.text, (path, token)
+        for client in (viewer, session):
+            async with raw(manager, headers={"Authorization": client._http.headers["Authorization"]}) as http:
+                assert (await http.get(path)).status_code == 200
+    for path in ("/redoc", "/docs/oauth2-redirect", "/v1/openapi.json"):
+        async with raw(manager) as http:
+            assert (await http.get(path)).status_code == 401
+
+
 async def test_sign_in_and_out(manager: Any, admin_password: str) -> None:
     client = manager.client()
     session = await client.login("admin", admin_password)

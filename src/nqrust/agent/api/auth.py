@@ -15,7 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nqrust.agent.api.problems import answer
 from nqrust.agent.errors import AgentError
 from nqrust.contract.credentials import hash_token
+from nqrust.serving import bodies
 
+LARGEST = 1 << 20  # bytes of a body
 OPEN = frozenset({("GET", "/agent/v1/health"), ("HEAD", "/agent/v1/health")})
 
 
@@ -36,7 +38,7 @@ class Authentication:
             return
         connection = HTTPConnection(scope)
         if (scope.get("method", ""), scope["path"]) in OPEN or self._known(connection):
-            await self._app(scope, receive, send)
+            await self._admit(scope, receive, send)
             return
         refusal = answer(
             AgentError(
@@ -48,6 +50,24 @@ class Authentication:
         )
         refusal.headers["WWW-Authenticate"] = "Bearer"
         await refusal(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on with its whole body."""
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await bodies.read(receive, LARGEST)
+        except bodies.ClientGone:
+            return
+        except bodies.BodyTooLarge:
+            error = AgentError("NQR-API-706", f"A request has at most {LARGEST} bytes.", "Send less.", status=413)
+            await answer(error)(scope, receive, send)
+        except bodies.BodyTooSlow:
+            error = AgentError("NQR-API-706", "The request arrived too slowly.", "Send it without pauses.", status=408)
+            await answer(error)(scope, receive, send)
+        else:
+            await self._app(scope, bodies.replay(body, receive), send)
 
     def _known(self, connection: HTTPConnection) -> bool:
         token = bearer(connection)

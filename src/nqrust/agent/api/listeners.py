@@ -15,11 +15,15 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nqrust.agent.errors import SettingsError
+from nqrust.serving.connections import Bounds
+from nqrust.serving.protocol import HEADER_BYTES, bounded
 
 CONNECTIONS = 4
 """Open connections to the guests' listener for each source. A guest agent needs one."""
 LIFETIME = 20.0
 """Seconds after which a guest's connection is closed, even if it is active."""
+BOUNDS = Bounds(per_source=500)
+"""Of the agent's API. The manager is one source, with a connection for each open console."""
 
 
 def bind(address: str, port: int) -> socket.socket:
@@ -88,10 +92,11 @@ class Server(uvicorn.Server):
                 lifespan="off",
                 server_header=False,
                 timeout_keep_alive=30,
-                limit_concurrency=512,
+                limit_concurrency=512 if guests else None,
+                h11_max_incomplete_event_size=HEADER_BYTES,
                 timeout_graceful_shutdown=30,
                 ws_max_size=1 << 20,
-                http=GuestProtocol if guests else "auto",
+                http=GuestProtocol if guests else bounded(BOUNDS),
                 ws="none" if guests else "auto",
             )
         )

@@ -23,7 +23,9 @@ from nqrust.manager.api import problems
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import source_of
-from nqrust.manager.errors import ManagerError, NotAuthenticated, NotPermitted, TooLarge
+from nqrust.manager.errors import ManagerError, NotAuthenticated, NotPermitted, TooLarge, TooSlow
+from nqrust.serving import bodies
+from nqrust.serving.bodies import BodyTooLarge, BodyTooSlow, ClientGone
 
 log = structlog.get_logger("nqrust.manager.access")
 
@@ -80,11 +82,15 @@ class Gate:
                     if method in _MUTATING:
                         _refuse_forged(headers)
                 if int(headers.get("content-length") or 0) > BODY_LIMIT:
-                    raise TooLarge("The request's body is larger than 1 MiB.")
-                await self._app(scope, _limited(receive), watched)
+                    raise BodyTooLarge
+                body = await bodies.read(receive, BODY_LIMIT)
+                await self._app(scope, bodies.replay(body, receive), watched)
+            except ClientGone:
+                return
             except Exception as error:
                 if sent.status:
                     raise
+                error = _of_body(error)
                 state["code"] = problems.code_of(error)
                 await problems.of_error(error, state["request_id"])(scope, receive, watched)
         finally:
@@ -151,7 +157,7 @@ class Gate:
         """
         if principal is not None:
             return self._bounds.allow(audit.SENDER + principal.name)
-        if status in (413, 422, 429, 503):
+        if status in (408, 413, 422, 429, 503):
             return False
         return self._bounds.allow(audit.SIGN_IN if (method, path) in OPEN else audit.STRANGER)
 
@@ -201,19 +207,10 @@ def _added_headers(request_id: str) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _limited(receive: Receive) -> Receive:
-    """Count the bytes of a body without Content-Length."""
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > BODY_LIMIT:
-            raise TooLarge("The request's body is larger than 1 MiB.")
-        return message
-
-    return counted
+def _of_body(error: Exception) -> Exception:
+    if isinstance(error, BodyTooLarge):
+        return TooLarge("The request's body is larger than 1 MiB.")
+    return TooSlow() if isinstance(error, BodyTooSlow) else error
 
 
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, error: ManagerError) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.names import CLIENT_HEADER, UI_KEY_HEADER
+from nqrust.serving.sources import group
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,8 @@ class Source:
 
     @property
     def group(self) -> str:
-        """Return what counts as one source: an IPv4 address, or a /64 of IPv6, in which one machine has any number of addresses."""
-        try:
-            address = ip_address(self.address.partition("%")[0])
-        except ValueError:
-            return self.address
-        if isinstance(address, IPv6Address):
-            return str(address.ipv4_mapped or ip_address(int(address) >> 64 << 64))
-        return str(address)
+        """Return what counts as one source."""
+        return group(self.address)
 
 
 def source_of(peer: str, headers: Mapping[str, str], ui_key_sha256: str) -> Source:

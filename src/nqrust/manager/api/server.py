@@ -1,0 +1,29 @@
+"""uvicorn's settings for the manager: what it serves, and its bounds on clients."""
+
+from __future__ import annotations
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from nqrust.serving.connections import Bounds
+from nqrust.serving.protocol import HEADER_BYTES, bounded
+
+
+def config(app: ASGIApp, host: str, port: int, bounds: Bounds | None = None, lifespan: str = "on") -> uvicorn.Config:
+    """Return the settings of a server. `bounds`: on connections and slow clients."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        lifespan=lifespan,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        http=bounded(bounds or Bounds()),
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        timeout_keep_alive=5,
+        ws="websockets-sansio",
+        ws_max_size=1024 * 1024,
+        timeout_graceful_shutdown=5,
+    )

@@ -1,0 +1,137 @@
+"""uvicorn's HTTP protocol with bounds.
+
+uvicorn itself has no limit on the time for a header or a body, and none per source. Its `limit_concurrency` answers 503 to
+everybody as soon as one client has opened enough connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from nqrust.serving.connections import Bounds, Connections
+from nqrust.serving.sources import connection_group
+
+HEADER_BYTES = 16 * 1024
+"""For uvicorn's `h11_max_incomplete_event_size`: the longest header of a request."""
+_PIECE = 4 * 1024
+
+
+def _answer(status: str, title: str, detail: str, code: str, cure: str) -> bytes:
+    body = (f'{{"title": "{title}", "status": {status[:3]}, "detail": "{detail}", "code": "{code}", "cure": "{cure}"}}').encode()
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
+        "Retry-After: 2\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_FULL = _answer(
+    "503 Service Unavailable",
+    "too many connections",
+    "Too many connections are open.",
+    "NQR-API-144",
+    "Close some, then try again.",
+)
+_SLOW = _answer(
+    "408 Request Timeout", "request too slow", "The request did not arrive in time.", "NQR-API-145", "Send it without pauses."
+)
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection. `_connections`: those of its listener; see `bounded`."""
+
+    _connections: ClassVar[Connections]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed: object = None  # what the timer is for: None, "head", or the scope of a body
+        self._refused = not self._connections.admit(self, connection_group(self.client[0] if self.client else "local"))
+        if self._refused:
+            transport.write(_FULL)
+            transport.close()
+            return
+        self._time("head", self._connections.bounds.head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.remove(self)
+        self._time(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        # h11 looks at the length of a header only while it is incomplete, so one large read would pass.
+        rest = memoryview(data)
+        while rest and not self._refused and not self.transport.is_closing() and self.transport.get_protocol() is self:
+            size = _PIECE if self.conn.their_state is h11.IDLE else len(rest)
+            super().data_received(bytes(rest[:size]))
+            rest = rest[size:]
+            self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    # --- for Connections
+    @property
+    def gone(self) -> bool:
+        return self.transport.is_closing()
+
+    @property
+    def served(self) -> bool:
+        return self.scope is not None
+
+    @property
+    def waiting(self) -> bool:
+        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.gone
+
+    def evict(self) -> None:
+        self._time(None)
+        if not self.gone:
+            self.transport.abort()
+
+    # --- slow clients
+    def _watch(self) -> None:
+        """Start the clock for a header or a body that has begun, and stop it for one that is complete."""
+        state = self.conn.their_state
+        if self.gone:
+            self._time(None)
+        elif state is h11.SEND_BODY:
+            self._time(self.scope, self._connections.bounds.body)
+        elif state is h11.IDLE and (self.conn.trailing_data[0] or self.scope is None):
+            self._time("head", self._connections.bounds.head)
+        else:
+            self._time(None)
+
+    def _time(self, what: object, seconds: float = 0.0) -> None:
+        if what is self._timed:
+            return  # more data gives a client no more time
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timed = what
+        if what is not None:
+            self._timer = self.loop.call_later(seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if self.gone:
+            return
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            if self._timed == "head":
+                self.transport.write(_SLOW)
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+
+def bounded(bounds: Bounds) -> type[BoundedProtocol]:
+    """Return the protocol class of one listener, with its own count of connections. For uvicorn's `http`."""
+
+    class Listener(BoundedProtocol):
+        _connections = Connections(bounds)
+
+    return Listener

@@ -1,0 +1,24 @@
+"""Sources of connections and of sign-ins, by address."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address
+
+LOOPBACK = "loopback"
+
+
+def group(address: str) -> str:
+    """Return an IPv4 address as it is, and the /64 of an IPv6 address: one machine has any number of addresses in it."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped or IPv6Address(int(found) >> 64 << 64))
+    return str(found)
+
+
+def connection_group(address: str) -> str:
+    """Return the group of a connection. A program of this machine can use any address of 127.0.0.0/8."""
+    found = group(address)
+    return LOOPBACK if found.startswith("127.") or found == "::" else found

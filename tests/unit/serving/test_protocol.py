@@ -1,0 +1,162 @@
+"""Slow clients against a real server on loopback: trickled headers and bodies, and connections in the hundreds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from nqrust.serving import bodies
+from nqrust.serving.connections import Bounds
+from nqrust.serving.protocol import HEADER_BYTES, bounded
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the body. `/early` answers before it reads one, `/hang` never."""
+    if scope["path"] == "/hang":
+        await asyncio.sleep(60)
+    body = b"early" if scope["path"] == "/early" else await bodies.read(receive, 1000, 60)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def serving(**bounds: Any) -> AsyncIterator[int]:
+    config = uvicorn.Config(
+        echo, host="127.0.0.1", port=0, lifespan="off", log_config=None, access_log=False, timeout_keep_alive=60,
+        http=bounded(Bounds(**bounds)), h11_max_incomplete_event_size=HEADER_BYTES, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def opened(port: int, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    await writer.drain()
+    return reader, writer
+
+
+async def answer(reader: asyncio.StreamReader, seconds: float = 5.0) -> bytes:
+    """All that comes until the server closes; b"" if it just closes."""
+    try:
+        return await asyncio.wait_for(reader.read(), seconds)
+    except ConnectionResetError:
+        return b""
+
+
+async def asked(port: int) -> bytes:
+    reader, writer = await opened(port, GET)
+    line = await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    return line.strip()
+
+
+async def trickle(writer: asyncio.StreamWriter, seconds: float) -> None:
+    for _ in range(int(seconds / 0.1)):
+        if writer.is_closing():
+            return
+        try:
+            writer.write(b"x")
+            await writer.drain()
+        except ConnectionError:
+            return
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HTTP/1.1\r\nX: "], ids=["nothing", "a header"])
+async def test_a_header_that_trickles_is_cut_off(start: bytes) -> None:
+    async with serving(head=0.5) as port:
+        reader, writer = await opened(port, start)
+        task = asyncio.create_task(trickle(writer, 10)) if start else None
+        assert (await answer(reader)).startswith(b"HTTP/1.1 408 ")
+        if task:
+            task.cancel()
+
+
+async def test_the_second_header_of_a_connection_is_cut_off_too() -> None:
+    async with serving(head=0.5) as port:
+        reader, writer = await opened(port, GET)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(1.0)
+        assert not reader.at_eof(), "an idle connection has uvicorn's own time"
+        writer.write(b"GET / HTTP/1.1\r\nX: ")
+        task = asyncio.create_task(trickle(writer, 10))
+        assert b"HTTP/1.1 408 " in await answer(reader)
+        task.cancel()
+
+
+@pytest.mark.parametrize("path", [b"/", b"/early"])
+async def test_a_body_that_trickles_is_cut_off(path: bytes) -> None:
+    """Also after an answer that came before the body: that connection would stay for ever."""
+    async with serving(head=5, body=0.5) as port:
+        reader, writer = await opened(port, POST.replace(b" / ", b" " + path + b" "))
+        task = asyncio.create_task(trickle(writer, 10))
+        await answer(reader)
+        task.cancel()
+
+
+async def test_honest_requests_are_answered_one_after_another() -> None:
+    async with serving(head=0.5, body=0.5) as port:
+        reader, writer = await opened(port)
+        for _ in range(8):
+            writer.write(POST + b"x" * 100)
+            assert b"200" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            await reader.readexactly(100)
+            await asyncio.sleep(0.15)
+        writer.write(GET + GET)
+        for _ in range(2):
+            assert b"200" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        writer.close()
+
+
+async def test_a_header_beyond_16_kib_is_refused() -> None:
+    async with serving() as port:
+        for end in (b"", b"\r\n\r\n"):
+            reader, _ = await opened(port, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000 + end)
+            assert (await answer(reader)).startswith(b"HTTP/1.1 400 ")
+        reader, writer = await opened(port, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 12_000 + b"\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HTTP/1.1\r\nX: ", POST], ids=["nothing", "headers", "bodies"])
+async def test_hundreds_of_slow_connections_keep_nobody_out(start: bytes) -> None:
+    """From the same source as the honest client, which is the hardest case. None of them has timed out yet."""
+    async with serving(local=50, head=60, body=60) as port:
+        slow = [await opened(port, start) for _ in range(300)]
+        for _ in range(20):
+            assert await asked(port) == b"HTTP/1.1 200 OK"
+        closed = sum(reader.at_eof() or reader.exception() is not None for reader, _ in slow)
+        assert closed >= 240
+        for _, writer in slow:
+            writer.close()
+
+
+async def test_connections_at_work_fill_only_their_own_share() -> None:
+    async with serving(local=5) as port:
+        busy = [await opened(port, GET.replace(b" / ", b" /hang ")) for _ in range(5)]
+        await asyncio.sleep(0.3)
+        reader, _ = await opened(port, GET)
+        refused = await answer(reader)
+        assert refused.startswith(b"HTTP/1.1 503 ") and b"NQR-API-144" in refused
+        busy[0][1].close()
+        await asyncio.sleep(0.3)
+        assert await asked(port) == b"HTTP/1.1 200 OK"
+        for _, writer in busy:
+            writer.close()
