@@ -17,6 +17,7 @@ from nqrust.client.call import Call, nothing
 from nqrust.client.errors import Refused
 from nqrust.contract.auth import Role, TokenCreate, UserCreate, UserUpdate
 from nqrust.contract.events import AuditEntry
+from nqrust.contract.names import CLIENT_HEADER, UI_KEY_HEADER
 from nqrust.contract.templates import TemplateCreate
 from nqrust.contract.vms import VmCreate
 
@@ -147,6 +148,16 @@ async def test_a_console_writes_an_entry_however_it_authenticates(served: Any, e
         ("ann", "password", "web1", 101, "127.0.0.1"),
         ("token:cli", "token", "web1", 101, "127.0.0.1"),
     ]
+
+
+async def test_a_console_in_the_web_ui_has_the_address_of_its_browser(served: Any, echo: Any, ui_key: str) -> None:  # noqa: F811
+    base, manager = served
+    await running_vm(manager, echo[0])
+    ticket = await manager.admin.send(calls.console_ticket("web1"))
+    headers = {UI_KEY_HEADER: ui_key, CLIENT_HEADER: "198.51.100.1"}
+    async with connect(f"{base}{ticket.path}?ticket={ticket.ticket}", proxy=None, additional_headers=headers) as socket:
+        assert await socket.recv() == b"login: "
+    assert [entry.source for entry in await opened(manager, 1)] == ["198.51.100.1"]
 
 
 async def test_refused_consoles_are_recorded_too(served: Any, echo: Any) -> None:  # noqa: F811
