@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -11,12 +13,13 @@ from hypothesis import strategies as st
 
 from nqrust.contract.auth import Role
 from nqrust.contract.hosts import HostNetwork, HostState
+from nqrust.manager.core.hashing import QUEUE, Hashing
 from nqrust.manager.core.liveness import host_state
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import Source, source_of
 from nqrust.manager.core.throttle import Buckets, Throttle
 from nqrust.manager.core.tickets import Tickets
-from nqrust.manager.errors import SettingsError
+from nqrust.manager.errors import Busy, SettingsError
 from nqrust.manager.settings import from_environment
 from nqrust.manager.vms.addresses import RangeFull, next_address
 from nqrust.manager.vms.schedule import Candidate, Demand, NoHost, choose
@@ -231,3 +234,26 @@ def test_an_address_that_is_passed_on_needs_the_key_of_the_web_ui(headers: dict[
     found = source_of("127.0.0.1", headers, hash_token("key"))
     assert (found.address, found.peer, found.by_ui) == (address, "127.0.0.1", address != "127.0.0.1")
     assert source_of("127.0.0.1", headers, "").address == "127.0.0.1", "without a web UI"
+
+
+@pytest.mark.parametrize(("cpus", "workers"), [(None, 1), (1, 1), (2, 1), (4, 2), (8, 4), (64, 4)])
+def test_few_passwords_are_hashed_at_once(cpus: int | None, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cpus)
+    assert Hashing().workers == workers
+
+
+async def test_a_known_user_still_gets_a_turn_when_strangers_fill_the_queue() -> None:
+    hashing = Hashing(workers=1)
+    async with contextlib.AsyncExitStack() as turns:
+        await turns.enter_async_context(hashing.turn(known=False))
+        waiting = [asyncio.create_task(turns.enter_async_context(hashing.turn(known=False))) for _ in range(QUEUE)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await hashing.turn(known=False).__aenter__()
+        known = asyncio.create_task(hashing.hash("a long password"))
+        await asyncio.sleep(0)
+        assert not known.done()
+        for task in (*waiting, known):
+            task.cancel()
+        await asyncio.gather(*waiting, known, return_exceptions=True)
+    assert (await hashing.hash("a long password")).startswith("scrypt$"), "every place is free again"
