@@ -92,7 +92,9 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
 async def _again(session: AsyncSession, wanted: HostRegister, principal: Principal) -> HostRegistered:
     host = await session.get(Host, principal.host_id, with_for_update=LOCK)
     if host is None:
-        raise NotAuthenticated("The manager does not know this host any more.")
+        raise NotAuthenticated(
+            "The manager does not know this host any more.", cure="Join again with a token from `nqr host token NAME`."
+        )
     note_return(session, host, wanted.boot_id)
     describe(host, wanted)
     return HostRegistered(host_id=host.id, heartbeat_seconds=HEARTBEAT_SECONDS)
