@@ -228,6 +228,7 @@ CASES = [
     Case("a release from GitHub", 3, "NQR-REL-050", "github:a/b@v1", ("--release", "github:a/b@v1")),
     Case("a release in a file", 3, "NQR-REL-050", "/tmp/bundle.tgz", ("--release", "/tmp/bundle.tgz"), (release_on_loopback,)),
     Case("a release in a folder", 3, "NQR-REL-050", "/tmp/www/v1.0", ("--release", "/tmp/www/v1.0"), (release_on_loopback,)),
+    Case("a release over plain HTTP", 3, "NQR-REL-027", "http://releases.example/v1", ("--release", "http://releases.example/v1")),
     Case("a key for no release", 2, "NQR-CFG-009", "--release-key", ("--release-key", "/etc/hostname")),
     Case("no source tree", 3, "NQR-REL-001", "/etc is not a complete source tree", ("--source", "/etc")),
     Case("bridged mode", 3, "NQR-NET-130", "bridged", ("--network-mode", "bridged")),

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nqrust.installer.preflight.findings import Finding, error
+from nqrust.installer.release import transport
 from nqrust.installer.settings.model import NetworkMode, Settings
 from nqrust.installer.verbs.network.bridged import CODE as BRIDGED
 from nqrust.installer.verbs.network.bridged import CURE as BRIDGED_CURE
 from nqrust.installer.verbs.network.bridged import WHY as BRIDGED_WHY
 
 BUNDLED = "bundled"
-RELEASE, KEY = "NQR-REL-050", "NQR-REL-051"
-CODES = (RELEASE, KEY, BRIDGED)
+PLAIN, RELEASE, KEY = "NQR-REL-027", "NQR-REL-050", "NQR-REL-051"
+CODES = (PLAIN, RELEASE, KEY, BRIDGED)
 CURE = "Leave --release out. nqr then builds the platform from this source tree, or from the tree in --source."
 
 
@@ -20,6 +21,9 @@ def release_source(settings: Settings) -> Iterator[Finding]:
     """Refuse other release sources: nqr can describe and plan such releases, but no step installs them yet."""
     release = settings.release
     if release.source != BUNDLED:
+        plain = transport.objection(release.source, signed=release.public_key is not None)
+        if plain is not None:
+            yield error(plain.code, plain.what, plain.cure)
         yield error(RELEASE, f"This version installs no release from {release.source}.", CURE)
     elif release.public_key:
         yield error(

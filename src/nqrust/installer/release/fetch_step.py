@@ -10,6 +10,7 @@ from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.port import Host
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
+from nqrust.installer.release import transport
 from nqrust.installer.release.build import render
 from nqrust.installer.release.bundled import DESCRIPTOR, damaged, read_release
 from nqrust.installer.release.descriptor import Release
@@ -21,12 +22,14 @@ from nqrust.installer.release.folders import ensure_private
 class FetchRelease:
     """Download every artifact of `release` that has an address into `directory`, then write the descriptor.
 
-    The step writes only to the cache, so there is nothing to undo.
+    `signed`: a key has checked the list of digests, so the files may come over plain HTTP. The step writes only to the cache,
+    so there is nothing to undo.
     """
 
     release: Release
     directory: str
     cache: str = CACHE_DIR
+    signed: bool = False
     progress: Progress = field(default=silent, compare=False, repr=False)
 
     kind: ClassVar[str] = "fetch-release"
@@ -49,14 +52,15 @@ class FetchRelease:
 
     def apply(self, host: Host) -> None:
         ensure_private(host, self.directory)
-        for artifact in self.release.artifacts:
-            if artifact.url is None:
-                continue
-            wanted = Wanted(artifact.url, artifact.sha256, artifact.size)
-            found = fetch(wanted, f"{self.cache}/downloads", self.progress)
-            path = f"{self.directory}/{artifact.name}"
-            ensure_private(host, posixpath.dirname(path))
-            host.copy_file(found, path, mode=0o644)
+        with transport.client(signed=self.signed) as client:
+            for artifact in self.release.artifacts:
+                if artifact.url is None:
+                    continue
+                wanted = Wanted(artifact.url, artifact.sha256, artifact.size)
+                found = fetch(wanted, f"{self.cache}/downloads", self.progress, client=client)
+                path = f"{self.directory}/{artifact.name}"
+                ensure_private(host, posixpath.dirname(path))
+                host.copy_file(found, path, mode=0o644)
         host.write_file(f"{self.directory}/{DESCRIPTOR}", render(self.release))
 
     def verify(self, host: Host) -> None:

@@ -18,7 +18,7 @@ from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.events import Reporter
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
-from nqrust.installer.release import signature, upstream
+from nqrust.installer.release import signature, transport, upstream
 from nqrust.installer.release.build_step import BuildRelease
 from nqrust.installer.release.bundled import damaged, describe_checkout, read_release
 from nqrust.installer.release.descriptor import Release
@@ -28,6 +28,7 @@ from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.settings.model import Settings
 
 GITHUB = "https://github.com"
+_LONGEST_SIZE = 15  # digits
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _build_steps(settings: Settings, checkout: str, opened: Opened, cache: str, 
 
 def _open_address(request: Request) -> Opened:
     base, tag = _address(request.settings.release.source)
-    with httpx.Client(follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0)) as client:
+    with transport.client(signed=request.settings.release.public_key is not None) as client:
         listed = read_small(f"{base}/{upstream.CHECKSUMS}", client=client)
         if request.settings.release.public_key:
             key = signature.read_key(request.host, request.settings.release.public_key)
@@ -119,10 +120,10 @@ def _open_address(request: Request) -> Opened:
 def _size(client: httpx.Client, url: str) -> int | None:
     try:
         answer = client.head(url, headers={"Accept-Encoding": "identity"})
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.InvalidURL):  # a name in the list can be anything
         return None
     length = answer.headers.get("content-length", "")
-    return int(length) if answer.status_code == 200 and length.isdigit() else None
+    return int(length) if answer.status_code == 200 and length.isdecimal() and len(length) <= _LONGEST_SIZE else None
 
 
 def _address(source: str) -> tuple[str, str]:
@@ -135,11 +136,17 @@ def _address(source: str) -> tuple[str, str]:
             return f"{GITHUB}/{match[1]}/releases/latest/download", "latest"
         return f"{GITHUB}/{match[1]}/releases/download/{match[2]}", match[2]
     base = source.rstrip("/")
+    try:
+        httpx.URL(base)
+    except httpx.InvalidURL as error:
+        raise ReleaseError(
+            "NQR-REL-018", f"{source} is not an address: {error}.", "Write it as https://HOST/FOLDER/TAG."
+        ) from error
     return base, base.rpartition("/")[2]
 
 
 def _fetch_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:
-    return (FetchRelease(opened.release, opened.directory, cache, progress),)
+    return (FetchRelease(opened.release, opened.directory, cache, settings.release.public_key is not None, progress),)
 
 
 def _open_unknown(request: Request) -> Opened:

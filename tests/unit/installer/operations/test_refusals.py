@@ -58,6 +58,16 @@ def test_a_release_from_elsewhere_is_refused_before_anybody_is_asked_for_it(sour
     refusals.of_request(Request(Settings()))
 
 
+def test_plain_http_without_a_key_is_refused_before_anything_is_asked() -> None:
+    release = {"source": "http://releases.example/v1"}
+    with pytest.raises(PreflightRefused) as caught:
+        refusals.of_request(Request(Settings.model_validate({"release": release})))
+    assert [one.code for one in caught.value.findings] == ["NQR-REL-027", "NQR-REL-050"]
+    with pytest.raises(PreflightRefused) as caught:
+        refusals.of_request(Request(Settings.model_validate({"release": {**release, "public_key": "/root/key.pub"}})))
+    assert [one.code for one in caught.value.findings] == ["NQR-REL-050"]
+
+
 @pytest.mark.parametrize(
     ("listed", "known"),
     [

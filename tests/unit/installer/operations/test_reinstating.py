@@ -6,6 +6,7 @@ import contextlib
 import sys
 
 import pytest
+from tests.fakes.release_web import Web, web
 from tests.unit.installer.engine.test_retire import Bench as Retiring
 from tests.unit.installer.engine.test_retire import Thing, a_bench, plan
 from tests.unit.installer.operations.test_switching import settings
@@ -18,11 +19,12 @@ from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.runner import Runner
 from nqrust.installer.operations import gate, reinstating
-from nqrust.installer.operations.site import ChangingSite
+from nqrust.installer.operations.site import ChangingSite, make_context
 from nqrust.installer.request import Request, Summary
-from nqrust.installer.settings.model import Settings
+from nqrust.installer.settings.model import ReleaseSettings, Settings
 from nqrust.installer.verbs.registry import VERBS
 
+__all__ = ["web"]
 OLD, NEW = settings(network__bridge_name="vmbr1"), settings()
 
 
@@ -75,6 +77,16 @@ def test_reinstating_refuses_to_lose_a_vm(bench: Retiring, monkeypatch: pytest.M
     if bench.host.exists(paths.UNDO_SCRIPT):
         bench.host.remove(paths.UNDO_SCRIPT)
     assert bench.state() == before
+
+
+def test_reinstating_asks_nobody_over_plain_http(bench: Retiring, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = OLD.model_copy(update={"release": ReleaseSettings(source="http://releases.example/v1")})
+    run(bench, plain, Thing("/etc/old"))
+    run(bench, NEW, Thing("/etc/new"))
+    monkeypatch.setattr(reinstating, "make_context", make_context)
+    done = rollback()
+    assert done.failure is not None and done.failure.code == "NQR-REL-027" and web.asked == []
+    assert bench.host.exists("/etc/new") and not bench.host.exists("/etc/old")
 
 
 def test_former_settings_are_in_the_order_in_which_they_were_last_in_force(bench: Retiring) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nqrust.installer.engine.errors import ReleaseError
+from nqrust.installer.release import transport
 from nqrust.installer.release.download import Wanted, fetch, read_small
 
 CONTENT = os.urandom(300_000)
@@ -162,6 +163,18 @@ def test_a_proxy_of_the_environment_is_used(server: Server, tmp_path: Path, monk
     got = fetch(Wanted("http://releases.example/good", DIGEST, len(CONTENT)), str(tmp_path), quiet, pause=0)
     assert Path(got).read_bytes() == CONTENT
     assert server.asked[0][0] == "http://releases.example/good"
+
+
+def test_no_proxy_is_between_this_machine_and_itself(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with transport.client(signed=False) as client:
+        assert read_small(address(server, "/good"), client=client) == CONTENT
+        with pytest.raises(ReleaseError) as failure:
+            read_small("http://releases.example/good", client=client)
+    assert failure.value.code == "NQR-REL-027"
+    with transport.client(signed=True) as client, pytest.raises(ReleaseError) as failure:
+        read_small("http://releases.example/good", client=client)
+    assert failure.value.code == "NQR-REL-020", "the proxy is asked, and there is none"
 
 
 def test_small_text_above_its_limit_is_refused(server: Server) -> None:

@@ -1,0 +1,45 @@
+"""Each verb that opens a release refuses plain HTTP without a key, before it asks or changes anything."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from tests.fakes.release_web import Web, key_file, web
+from tests.unit.installer.effects.a_bench import Bench, bench
+from tests.unit.installer.phases.a_host import fit
+
+from nqrust.contract import paths
+from nqrust.installer.engine.journal import Journal
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.operations.site import Site
+from nqrust.installer.rehearsal import means, operation
+
+__all__ = ["bench", "key_file", "web"]
+VERBS = (("install",), ("install", "--dry-run"), ("install", "--rehearse"), ("plan",), ("phase", "run", "config"),
+         ("phase", "run", "preflight"))  # fmt: skip
+
+
+def site(bench: Bench) -> Site:
+    return Site(bench.host, Journal(bench.store, bench.host.now), Originals(bench.host, paths.ORIGINALS_DIR))
+
+
+@pytest.fixture
+def it(bench: Bench, web: Web, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench whose host can rehearse."""
+    monkeypatch.setattr(operation, "exclusive", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(operation, "open_site", lambda events: site(bench))
+    monkeypatch.setattr(operation, "facts_for", lambda *_: fit())
+    monkeypatch.setattr(means, "refuse_without_card", lambda host: None)
+    monkeypatch.setattr(operation, "_run", lambda *_: pytest.fail("a clone was made"))
+    return bench
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_plain_http_without_a_key_is_refused(verb: tuple[str, ...], it: Bench, web: Web, key_file: str) -> None:
+    before = it.store.data
+    assert it.nqr(*verb, "--release", "http://releases.example/v0.5.0") == 3
+    assert "NQR-REL-027" in it.err and "--release-key" in it.err
+    assert it.nqr(*verb, "--release", "http://releases.example/v0.5.0", "--release-key", key_file) == 3
+    assert "NQR-REL-027" not in it.err and "NQR-REL-050" in it.err, "this version installs none"
+    assert web.asked == [] and it.host.mutations == [] and it.store.data == before
