@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.events import Reporter
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
-from nqrust.installer.release import signature, transport, upstream
+from nqrust.installer.release import signature, signed_list, transport, upstream
 from nqrust.installer.release.build_step import BuildRelease
 from nqrust.installer.release.bundled import damaged, describe_checkout, read_release
 from nqrust.installer.release.descriptor import Release
@@ -100,21 +101,45 @@ def _build_steps(settings: Settings, checkout: str, opened: Opened, cache: str, 
 
 def _open_address(request: Request) -> Opened:
     base, tag = _address(request.settings.release.source)
-    with transport.client(signed=request.settings.release.public_key is not None) as client:
-        listed = read_small(f"{base}/{upstream.CHECKSUMS}", client=client)
-        if request.settings.release.public_key:
-            key = signature.read_key(request.host, request.settings.release.public_key)
-            signature.verify(listed, read_small(f"{base}/{upstream.CHECKSUMS}{signature.ENDING}", client=client), key)
-        checksums = listed.decode("utf-8", "replace")
-        try:
-            manifest: str | None = read_small(f"{base}/{upstream.MANIFEST}", client=client).decode("utf-8", "replace")
-        except ReleaseError as error:
-            if error.code != "NQR-REL-021":
-                raise
-            manifest = None
-        sizes = {name: size for name in upstream.parse_checksums(checksums) if (size := _size(client, f"{base}/{name}"))}
-    release = upstream.describe(base, tag=tag, checksums=checksums, manifest=manifest, sizes=sizes)
+    path = request.settings.release.public_key
+    key = signature.read_key(request.host, path) if path else None
+    with transport.client(signed=key is not None) as client:
+        release = _described(client, base, tag) if key is None else _signed(client, base, tag, key)
     return Opened(release, f"{request.cache}/releases/{release.version}")
+
+
+def _described(client: httpx.Client, base: str, tag: str) -> Release:
+    """Return the release in upstream's own form, which nobody has signed. Its manifest names the version."""
+    checksums = read_small(f"{base}/{upstream.CHECKSUMS}", client=client).decode("utf-8", "replace")
+    try:
+        manifest: str | None = read_small(f"{base}/{upstream.MANIFEST}", client=client).decode("utf-8", "replace")
+    except ReleaseError as error:
+        if error.code != "NQR-REL-021":
+            raise
+        manifest = None
+    sizes = {name: size for name in upstream.parse_checksums(checksums) if (size := _size(client, f"{base}/{name}"))}
+    return upstream.describe(base, tag=tag, checksums=checksums, manifest=manifest, sizes=sizes)
+
+
+def _signed(client: httpx.Client, base: str, tag: str, key: Ed25519PublicKey) -> Release:
+    """Return the release that `key` signed. Only the signed list counts: it names the version, and each of its files must be
+    there. Raises ReleaseError."""
+    listed = read_small(f"{base}/{upstream.CHECKSUMS}", client=client)
+    signature.verify(listed, read_small(f"{base}/{upstream.CHECKSUMS}{signature.ENDING}", client=client), key)
+    checksums = listed.decode("utf-8", "replace")
+    head = signed_list.head(checksums)
+    signed_list.require(head, tag)
+    sizes: dict[str, int] = {}
+    for name in upstream.wanted(upstream.parse_checksums(checksums)):
+        size = _size(client, f"{base}/{name}")
+        if size is None:
+            raise ReleaseError(
+                "NQR-REL-021",
+                f"{base}/{name} cannot be had: the signed list has it, and the server names no size of it.",
+                "Try again. If this repeats, tell the publisher that the release is not complete.",
+            )
+        sizes[name] = size
+    return upstream.describe(base, tag=head.version, checksums=checksums, manifest=None, sizes=sizes)
 
 
 def _size(client: httpx.Client, url: str) -> int | None:

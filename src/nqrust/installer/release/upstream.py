@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from nqrust.installer.engine.errors import ReleaseError
@@ -95,6 +96,13 @@ def parse_checksums(text: str) -> dict[str, str]:
     return found
 
 
+def wanted(names: Collection[str]) -> list[str]:
+    """Return the files that nqr takes of a list: programs, then images, then kernels."""
+    images = sorted(name for name in names if name.endswith(".ext4"))
+    kernels = sorted(name for name in names if name.startswith("vmlinux"))
+    return [*(asset for asset in ASSETS.values() if asset in names), *images, *kernels]
+
+
 def describe(base_url: str, *, tag: str, checksums: str, manifest: str | None, sizes: dict[str, int]) -> Release:
     """Turn upstream's assets below `base_url` into a Release. `sizes`: bytes by asset name, from the release's listing or a HEAD
     request. Raises ReleaseError NQR-REL-025 if an asset that every host needs has no checksum."""
@@ -114,12 +122,9 @@ def describe(base_url: str, *, tag: str, checksums: str, manifest: str | None, s
             f"The release {tag} lists no checksum for {', '.join(ASSETS[name] for name in missing)}.",
             "Choose a release whose checksums.txt is complete.",
         )
-    names = [asset for asset in ASSETS.values() if asset in digests]
-    images = sorted(name for name in digests if name.endswith(".ext4"))
-    kernels = sorted(name for name in digests if name.startswith("vmlinux"))
     artifacts = tuple(
         Artifact(name=name, size=sizes[name], sha256=digests[name], url=f"{base_url}/{name}")
-        for name in (*names, *images, *kernels)
+        for name in wanted(digests)
         if name in sizes
     )
     present = {artifact.name for artifact in artifacts}
@@ -134,7 +139,11 @@ def describe(base_url: str, *, tag: str, checksums: str, manifest: str | None, s
         components=components,
         artifacts=artifacts,
         privileges=PRIVILEGES,
-        images=tuple(ImageSource(name=name.removesuffix(".ext4"), artifact=name) for name in images if name in present),
+        images=tuple(
+            ImageSource(name=name.removesuffix(".ext4"), artifact=name)
+            for name in wanted(digests)
+            if name.endswith(".ext4") and name in present
+        ),
         database_extensions=("pgcrypto",),
         database_role_attributes=("CREATEROLE",),
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.fakes.release_web import head
 from tests.fakes.upstream_release import served_release  # noqa: F401  the fixture `release`
 
 from nqrust.host.local import LocalHost
@@ -20,7 +21,7 @@ from nqrust.installer.settings.model import Settings
 
 @pytest.fixture
 def signed(release: tuple[str, Path], tmp_path: Path) -> Callable[..., Settings]:
-    """Signs the release as docs/understand/security.md says, with openssl(1); gives settings that trust a key."""
+    """Signs the release as docs/reference/releases.md says, with openssl(1); gives settings that trust a key."""
     address, folder = release
 
     def openssl(*words: object) -> None:
@@ -30,6 +31,7 @@ def signed(release: tuple[str, Path], tmp_path: Path) -> Callable[..., Settings]
         openssl("genpkey", "-algorithm", "ed25519", "-out", tmp_path / f"{name}.pem")
         openssl("pkey", "-in", tmp_path / f"{name}.pem", "-pubout", "-out", tmp_path / f"{name}.pub")
     listed = folder / upstream.CHECKSUMS
+    listed.write_text(head("0.4.2") + listed.read_text())
     openssl("pkeyutl", "-sign", "-rawin", "-inkey", tmp_path / "theirs.pem", "-in", listed, "-out", f"{listed}.sig")
     return lambda key: Settings.model_validate({"release": {"source": address, "public_key": f"{tmp_path}/{key}"}})
 
@@ -42,6 +44,13 @@ def test_release_signed_by_the_trusted_key_is_accepted(
     if form == "base64":
         signature.write_bytes(base64.b64encode(signature.read_bytes()) + b"\n")
     assert open_source(LocalHost(), signed("theirs.pub"), "", str(tmp_path), NullReporter()).release.version == "0.4.2"
+
+
+def test_sha256sum_accepts_a_list_with_a_head(signed: Callable[..., Settings], release: tuple[str, Path]) -> None:
+    flat = release[1] / "flat.txt"
+    flat.write_text((release[1] / upstream.CHECKSUMS).read_text().replace("./dist/", ""))
+    checked = subprocess.run(["sha256sum", "--check", "--strict", flat], cwd=release[1], capture_output=True, text=True)
+    assert checked.returncode == 0 and checked.stderr == ""
 
 
 @pytest.mark.parametrize("case", ["list", "signature", "empty", "garbage", "key", "unsigned", "no key", "private", "rsa"])
