@@ -33,11 +33,13 @@ class Secrets:
 
 @dataclass(frozen=True)
 class ReleaseFiles:
-    """A release: its descriptor, the folder for its artifacts, and the steps that fill the folder."""
+    """A release: its descriptor, the folder for its artifacts, the steps that fill the folder, and the id of the key that
+    signed it, or ""."""
 
     release: Release
     directory: str
     steps: tuple[Step, ...] = ()
+    signed_by: str = ""
 
 
 @dataclass(frozen=True)

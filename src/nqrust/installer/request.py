@@ -81,7 +81,8 @@ class PlanPreview:
 class RunOptions:
     """How to run, as opposed to what to install.
 
-    `ignore_preflight`: codes of checks whose failures become warnings. `purge_data`, `drop_database` and `keep_packages` are
+    `ignore_preflight`: codes of checks whose failures become warnings. `allow_downgrade`: install an older release than the
+    one in use. `purge_data`, `drop_database` and `keep_packages` are
     for uninstall. `confirm`: called once with the plan before the first change; False ends the run without changes, None
     skips the question. `log_path`: path of this run's log.
     """
@@ -90,6 +91,7 @@ class RunOptions:
     non_interactive: bool = False
     on_failure: OnFailure = "rollback"
     ignore_preflight: tuple[str, ...] = ()
+    allow_downgrade: bool = False
     purge_data: bool = False
     drop_database: bool = False
     keep_packages: bool = False

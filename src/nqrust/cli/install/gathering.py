@@ -80,6 +80,7 @@ def request(
         non_interactive=bool(value("non_interactive")),
         on_failure=value("on_failure") or "rollback",
         ignore_preflight=tuple(value("ignore_preflight") or ()),
+        allow_downgrade=bool(value("allow_downgrade")),
         purge_data=bool(value("purge_data")),
         drop_database=bool(value("drop_database")),
         keep_packages=bool(value("keep_packages")),

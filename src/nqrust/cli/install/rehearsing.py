@@ -27,6 +27,9 @@ def install_arguments(flags: Mapping[str, Any]) -> tuple[str, ...]:
         found.append(f"--config={flags['config']}")
     for code in run_value(flags, "ignore_preflight") or ():
         found.append(f"--ignore-preflight={code}")
+    older = flags.get("allow_downgrade")
+    if older is not None:
+        found.append("--allow-downgrade" if older else "--no-allow-downgrade")
     return tuple(found)
 
 

@@ -148,6 +148,9 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
         own=own_processes(site.host, context.supervisor, site.services),
         vms=site.vms,
         former=context.former,
+        version=context.release.version,
+        signed_by=context.files.signed_by,
+        allow_downgrade=request.run.allow_downgrade,
     )
     found = preflight.run(request.settings, facts, site.host, situation, request.run.ignore_preflight)
     seconds = site.host.monotonic() - began

@@ -21,7 +21,7 @@ from nqrust.installer.operations.gate import Prospect
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
 from nqrust.installer.platform.release_link import CurrentLink
-from nqrust.installer.preflight import changes
+from nqrust.installer.preflight import changes, downgrade
 from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.request import PlanPreview, Request, Summary
 from nqrust.installer.settings.model import Settings
@@ -56,6 +56,9 @@ def going_back(site: Site, settings: Settings, request: Request, events: Reporte
     facts = facts_for(site.host, settings)
     refusals.refuse(list(changes.checks(settings, site.installed_settings, facts, site.vms)), events)
     context = make_context(site, asked, facts, events)
+    # The settings may name a moving address, which could serve an older release by now.
+    older = downgrade.checks(settings, site.host, context.release.version, context.files.signed_by, allowed=False)
+    refusals.refuse(list(older), events)
     whole = planner.plan(context)
 
     def preview() -> PlanPreview:

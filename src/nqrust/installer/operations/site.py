@@ -155,7 +155,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         settings=settings,
         facts=facts,
         secrets=secrets,
-        files=ReleaseFiles(opened.release, opened.directory, steps),
+        files=ReleaseFiles(opened.release, opened.directory, steps, opened.signed_by),
         python=python,
         build_roles=_build_roles(site.host, steps),
         explicit=request.explicit,

@@ -10,6 +10,7 @@ from nqrust.host.secret import Secret
 from nqrust.installer.preflight import (
     addresses,
     changes,
+    downgrade,
     firewalls,
     folders,
     images,
@@ -31,7 +32,8 @@ class Situation:
     `installed`: settings of the installation on this host, if any. `known`: the journal has entries. `agent_token`: this
     host's agent's credential, if it has joined. `explicit`: settings that the user chose, by dotted name. `own`: processes of
     nqr's services. `vms`: folders of this host's VMs. `former`: settings of earlier runs. `cli_token`: token of this
-    installation, which its database has.
+    installation, which its database has. `version` of the release, the id of the key that `signed_by` it, and whether the
+    user asked for an older one (`allow_downgrade`).
     """
 
     installed: Settings | None = None
@@ -45,12 +47,17 @@ class Situation:
     own: frozenset[int] = frozenset()
     vms: tuple[str, ...] = ()
     former: tuple[Settings, ...] = ()
+    version: str = ""
+    signed_by: str = ""
+    allow_downgrade: bool = False
 
 
 def run(settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()) -> list[Finding]:
-    """Return every finding, errors first. A code in `ignore` turns errors into warnings, except for unsupported or firm ones."""
+    """Return every finding, errors first. A code in `ignore` turns errors into warnings, except for unsupported or firm ones.
+    Older releases have a flag of their own."""
     found = [
         *unsupported.checks(settings),
+        *downgrade.checks(settings, host, situation.version, situation.signed_by, allowed=situation.allow_downgrade),
         *machine.checks(settings, facts),
         *folders.checks(settings, host, situation.known),
         *addresses.checks(settings, facts),
@@ -70,7 +77,7 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
             situation.vms,
         ),
     ]
-    lifted = set(ignore) - changes.FIRM - set(unsupported.CODES)
+    lifted = set(ignore) - changes.FIRM - set(unsupported.CODES) - set(downgrade.CODES)
     found = [replace(f, severity=Severity.warning) if f.severity is Severity.error and f.code in lifted else f for f in found]
     return sorted(found, key=lambda f: list(Severity).index(f.severity))
 

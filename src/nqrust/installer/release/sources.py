@@ -19,13 +19,14 @@ from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.events import Reporter
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
-from nqrust.installer.release import signature, signed_list, transport, upstream
+from nqrust.installer.release import newest, signature, signed_list, transport, upstream
 from nqrust.installer.release.build_step import BuildRelease
 from nqrust.installer.release.bundled import damaged, describe_checkout, read_release
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.download import read_small
 from nqrust.installer.release.fetch_step import FetchRelease
 from nqrust.installer.release.interpreter import interpreter
+from nqrust.installer.release.remember_step import RememberRelease
 from nqrust.installer.settings.model import Settings
 
 GITHUB = "https://github.com"
@@ -34,10 +35,12 @@ _LONGEST_SIZE = 15  # digits
 
 @dataclass(frozen=True)
 class Opened:
-    """A release and the folder that holds its artifacts, or will after the steps."""
+    """A release and the folder that holds its artifacts, or will after the steps. `signed_by`: the id of the key that signed
+    it, or ""."""
 
     release: Release
     directory: str
+    signed_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def _open_address(request: Request) -> Opened:
     key = signature.read_key(request.host, path) if path else None
     with transport.client(signed=key is not None) as client:
         release = _described(client, base, tag) if key is None else _signed(client, base, tag, key)
-    return Opened(release, f"{request.cache}/releases/{release.version}")
+    return Opened(release, f"{request.cache}/releases/{release.version}", newest.key_id(key) if key else "")
 
 
 def _described(client: httpx.Client, base: str, tag: str) -> Release:
@@ -171,7 +174,9 @@ def _address(source: str) -> tuple[str, str]:
 
 
 def _fetch_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:
-    return (FetchRelease(opened.release, opened.directory, cache, settings.release.public_key is not None, progress),)
+    signed_by, version = opened.signed_by, opened.release.version
+    remember = (RememberRelease(signed_by, version),) if signed_by else ()
+    return (*remember, FetchRelease(opened.release, opened.directory, cache, bool(signed_by), progress))
 
 
 def _open_unknown(request: Request) -> Opened:

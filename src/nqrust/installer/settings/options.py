@@ -287,6 +287,12 @@ RUN_FLAGS: tuple[RunFlag, ...] = (
         repeatable=True,
     ),
     RunFlag(
+        "--allow-downgrade",
+        "Allow an older release than the one in use, or than the newest signed one seen here.",
+        off="--no-allow-downgrade",
+        verbs=frozenset({"install", "plan", "phase"}),
+    ),
+    RunFlag(
         "--purge-data",
         "Also delete VM disks and images.",
         off="--no-purge-data",

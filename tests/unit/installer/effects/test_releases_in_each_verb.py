@@ -1,4 +1,4 @@
-"""Each verb that opens a release refuses plain HTTP without a key, before it asks or changes anything."""
+"""Each verb that opens a release refuses plain HTTP without a key, and an older release, before it asks or changes anything."""
 
 from __future__ import annotations
 
@@ -43,3 +43,14 @@ def test_plain_http_without_a_key_is_refused(verb: tuple[str, ...], it: Bench, w
     assert it.nqr(*verb, "--release", "http://releases.example/v0.5.0", "--release-key", key_file) == 3
     assert "NQR-REL-027" not in it.err and "NQR-REL-050" in it.err, "this version installs none"
     assert web.asked == [] and it.host.mutations == [] and it.store.data == before
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if "--rehearse" not in verb], ids=" ".join)
+def test_an_older_release_is_refused(verb: tuple[str, ...], it: Bench) -> None:
+    """A rehearsal refuses every host with an installation."""
+    assert it.nqr("install") == 0
+    it.host.put_directory("/opt/nqrust-microvm")
+    it.host.symlink("releases/9.0.0", "/opt/nqrust-microvm/current")
+    before = it.store.data
+    assert it.nqr(*verb) == 3 and "NQR-REL-033" in it.err and "--allow-downgrade" in it.err
+    assert it.host.mutations == [] and it.store.data == before

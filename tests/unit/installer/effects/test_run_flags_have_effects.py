@@ -103,6 +103,15 @@ def ignore_preflight(it: Bench, verb: str) -> None:
     assert it.nqr(*words(verb), "--ignore-preflight", "NQR-PRE-005") == 0 and "NQR-PRE-005" in it.out
 
 
+def allow_downgrade(it: Bench, verb: str) -> None:
+    assert it.nqr("install") == 0
+    it.host.put_directory("/opt/nqrust-microvm")
+    it.host.symlink("releases/9.0.0", "/opt/nqrust-microvm/current")
+    assert it.nqr(*words(verb)) == 3 and "NQR-REL-033" in it.err and it.host.mutations == []
+    assert it.nqr(*words(verb), "--ignore-preflight", "NQR-REL-033") == 3
+    assert it.nqr(*words(verb), "--allow-downgrade") == 0 and "NQR-REL-033" in it.out and "9.0.0" in it.out
+
+
 def keeps(flag: str, path: str, *, removes: bool) -> Callable[[Bench, str], None]:
     def proof(it: Bench, verb: str) -> None:
         ready(it, verb)
@@ -151,6 +160,7 @@ ROWS = (
     Row("--report", ("install",), "a JSON file, mode 0600", report),
     Row("--on-failure", ("install", "phase"), "exit 1 with what was done, or exit 5 without it", on_failure),
     Row("--ignore-preflight", ("install", "phase", "plan"), "exit 0 and a warning instead of exit 3", ignore_preflight),
+    Row("--allow-downgrade", ("install", "phase", "plan"), "a warning instead of exit 3 for an older release", allow_downgrade),
     Row("--purge-data", ("uninstall",), "data goes", keeps("--purge-data", DATA, removes=True)),
     Row("--drop-database", ("uninstall",), "the database goes", keeps("--drop-database", DATABASE, removes=True)),
     Row("--keep-packages", ("uninstall",), "packages stay", keeps("--keep-packages", PACKAGES, removes=False)),

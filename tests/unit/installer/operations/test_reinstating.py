@@ -79,6 +79,15 @@ def test_reinstating_refuses_to_lose_a_vm(bench: Retiring, monkeypatch: pytest.M
     assert bench.state() == before
 
 
+def test_reinstating_refuses_an_older_release(bench: Retiring) -> None:
+    """The address in the earlier settings could serve another release by now."""
+    bench.host.put_directory(paths.INSTALL_DIR)
+    bench.host.symlink("releases/9.0.0", f"{paths.INSTALL_DIR}/current")
+    done = rollback()
+    assert done.exit_code == 3 and done.failure is not None and done.failure.code == "NQR-REL-033"
+    assert bench.host.exists("/etc/new") and not bench.host.exists("/etc/old")
+
+
 def test_reinstating_asks_nobody_over_plain_http(bench: Retiring, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = OLD.model_copy(update={"release": ReleaseSettings(source="http://releases.example/v1")})
     run(bench, plain, Thing("/etc/old"))

@@ -18,12 +18,13 @@ from nqrust.installer.rehearsal.spec import CloneSpec, Uplink, Work
 def test_flags_are_written_again_as_they_were_given() -> None:
     flags = {
         "mode": "production", "ui": False, "bridge_name": "br7", "config": "c.yaml", "rehearse": True, "output": "text",
-        "ignore_preflight": ["NQR-PRE-006"], "install_dir": None,
+        "ignore_preflight": ["NQR-PRE-006"], "install_dir": None, "allow_downgrade": True,
     }  # fmt: skip
     found = install_arguments({**flags, "with_ui": False})
     assert found[:4] == ("install", "--non-interactive", "--output", "json")
     assert set(found[4:]) == {
         "--mode=production", "--no-ui", "--bridge-name=br7", "--config=c.yaml", "--ignore-preflight=NQR-PRE-006",
+        "--allow-downgrade",
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.step import Satisfied
 from nqrust.installer.release import upstream
 from nqrust.installer.release.fetch_step import FetchRelease
+from nqrust.installer.release.remember_step import RememberRelease
 from nqrust.installer.release.sources import Opened, open_source, source_steps
 from nqrust.installer.settings.model import Settings
 
@@ -179,8 +180,9 @@ def test_a_signed_release_is_taken_at_an_address_that_fits(tag: str, web: Web, k
     base = f"{HTTP}/{tag}"
     web.publish(base, "0.5.0", top="# made by release.sh\n# commit: abc\n" + TOP)
     found = opened(base, key_file, tmp_path)
-    assert found.release.version == "0.5.0"
-    assert [step.kind for step in source_steps(settings(base, key_file), "", found, str(tmp_path))] == ["fetch-release"]
+    assert found.release.version == "0.5.0" and len(found.signed_by) == 64
+    remember, fetch = source_steps(settings(base, key_file), "", found, str(tmp_path))
+    assert remember == RememberRelease(found.signed_by, "0.5.0") and isinstance(fetch, FetchRelease)
 
 
 def test_only_signed_text_names_the_version(web: Web, key_file: str, tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ def test_without_a_key_upstreams_form_is_taken_as_before(web: Web, tmp_path: Pat
     web.publish(base, "0.4.2", top="", key=None)
     web.pages.pop(f"{base}/{upstream.ASSETS['ui']}")
     found = opened(base, None, tmp_path)
-    assert found.release.version == "0.4.2"
+    assert found.release.version == "0.4.2" and found.signed_by == ""
     assert [component.name for component in found.release.components] == ["manager", "agent", "guest-agent"]
     assert [step.kind for step in source_steps(settings(base), "", found, str(tmp_path))] == ["fetch-release"]
 
