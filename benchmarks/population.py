@@ -59,7 +59,7 @@ def _image(number: str, at: datetime) -> dict[str, Any]:
 def _host(number: int, agent: str, at: datetime) -> dict[str, Any]:
     return {
         "id": host_id(number), "name": f"host{number}", "url": agent, "agent_token_sha256": hash_token(f"agent{number}"),
-        "command_token": f"command{number}", "version": "0.1.0", "boot_id": BOOT, "vmm": "firecracker", "accel": "kvm",
+        "command_token": f"command{number}", "version": "0.2.0", "boot_id": BOOT, "vmm": "firecracker", "accel": "kvm",
         "kvm": True, "state": "online", "capacity": {"cpus": 64, "memory_mib": 262144, "disk_mib": 10**6, "disk_available_mib": 10**6},
         "network": {"bridge": "fcbr0", "cidr": "10.0.0.0/24", "gateway": "10.0.0.1", "dhcp_first": "10.0.0.10", "dhcp_last": "10.0.0.250"},
         "last_seen_at": at,
@@ -67,16 +67,19 @@ def _host(number: int, agent: str, at: datetime) -> dict[str, Any]:
 
 
 def _vm(number: int, host: int, image: str, at: datetime) -> dict[str, Any]:
+    from nqrust.contract.vms import VmKept
+
     made = at - timedelta(days=1)
     return {
         "id": vm_id(number), "name": f"vm{number:05}", "host_id": host_id(host), "image_id": image, "image": "bench",
         "vcpus": 1, "memory_mib": 256, "disk_mib": 1024, "desired_state": "running", "state": "running",
         "observed_generation": 1, "ip": _ip(number), "mac": names.mac_address(vm_id(number)), "tap": names.tap_name(vm_id(number)),
         "guest_token": f"guest{number}", "guest_token_sha256": hash_token(f"guest{number}"), "guest": _guest(number),
-        "guest_up_at": made, "boot_id": vm_id(number), "host_boot_id": BOOT, "restart_policy": "on-failure",
-        "ssh_keys": [], "tags": [f"team{number % 7}"], "created_by": "admin", "created_at": made, "started_at": made,
-        "forwards": [{"protocol": "tcp", "host_port": 20000 + number // 100, "guest_port": 22}] if number % 100 == 0 else [],
-        "volumes": [], "users": [],
+        "guest_up_at": made, "boot_id": vm_id(number), "host_boot_id": BOOT, "created_by": "admin", "created_at": made, "started_at": made,
+        "spec": VmKept.model_validate({
+            "restart_policy": "on-failure", "tags": [f"team{number % 7}"],
+            "forwards": [{"protocol": "tcp", "host_port": 20000 + number // 100, "guest_port": 22}] if number % 100 == 0 else [],
+        }),
     }  # fmt: skip
 
 
