@@ -345,7 +345,7 @@ class FakeHost(FakeMachine):
     def connect(self, address: str, port: int, timeout: float = 1.0) -> bool:
         return (address, port) in self.listening or ("0.0.0.0", port) in self.listening
 
-    def http_get(self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0) -> tuple[int, bytes]:
+    def http_get(self, url: str, *, headers: Mapping[str, str | Secret] | None = None, **_: Any) -> tuple[int, bytes]:
         return self._page(url, url, headers)
 
     def http_send(

@@ -22,6 +22,10 @@ class HostError(Exception):
     """Base of all."""
 
 
+class NotTrusted(HostError):
+    """The server's certificate is not signed by the authority it has to prove, is for another name, or has ended."""
+
+
 class CommandFailed(HostError):
     """A command ended with an exit code that was not accepted."""
 

@@ -28,7 +28,7 @@ from nqrust.host.errors import (
     translating,
 )
 from nqrust.host.output import Lines, Mask
-from nqrust.host.port import Command, Completed, DiskUsage, Group, Kind, Stat, User
+from nqrust.host.port import Command, Completed, DiskUsage, Group, Kind, Stat, Tls, User
 from nqrust.host.secret import Secret
 
 Observer = Callable[[Command, int, float], None]
@@ -285,8 +285,15 @@ class LocalHost:
     def connect(self, address: str, port: int, timeout: float = 1.0) -> bool:
         return reach.accepts(address, port, timeout)
 
-    def http_get(self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0) -> tuple[int, bytes]:
-        return reach.ask("GET", url, headers or {}, timeout)
+    def http_get(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str | Secret] | None = None,
+        timeout: float = 5.0,
+        tls: Tls | None = None,
+    ) -> tuple[int, bytes]:
+        return reach.ask("GET", url, headers or {}, timeout, (tls.authority, tls.name) if tls else None)
 
     def http_send(
         self, method: str, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0

@@ -123,6 +123,14 @@ class DiskUsage:
     noexec: bool = False
 
 
+@dataclass(frozen=True)
+class Tls:
+    """A server that proves `name` with `authority` (PEM). An empty authority accepts every server: send it no secret."""
+
+    authority: str = ""
+    name: str = ""
+
+
 class Host(Protocol):
     """A machine. Every method raises a `HostError` (errors.py), nothing else."""
 
@@ -255,8 +263,16 @@ class Host(Protocol):
         """Return whether a TCP connection is accepted."""
         ...
 
-    def http_get(self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0) -> tuple[int, bytes]:
-        """Return status and body (first MiB) of a GET, without redirects or proxies.
+    def http_get(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str | Secret] | None = None,
+        timeout: float = 5.0,
+        tls: Tls | None = None,
+    ) -> tuple[int, bytes]:
+        """Return status and body (first MiB) of a GET, without redirects or proxies. `tls`: how an https server proves itself;
+        None: with a certificate that this machine trusts, for the name in `url`.
 
         Raises HostError if no answer arrives.
         """

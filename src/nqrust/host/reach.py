@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from nqrust.host.errors import HostError
+from nqrust.host.errors import HostError, NotTrusted
 from nqrust.host.secret import Secret
 
 _BODY = 1 << 20  # bytes
@@ -23,8 +23,24 @@ def accepts(address: str, port: int, timeout: float) -> bool:
         return False
 
 
-def ask(method: str, url: str, headers: Mapping[str, str | Secret], timeout: float) -> tuple[int, bytes]:
-    """Return status and the first MiB of the body. Raises HostError if no answer arrives."""
+class _Named(http.client.HTTPSConnection):
+    """Over TLS with a server that has another name than its address."""
+
+    def __init__(self, host: str, port: int | None, timeout: float, context: ssl.SSLContext, name: str) -> None:
+        super().__init__(host, port, timeout=timeout, context=context)
+        self._tls, self._name = context, name
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def ask(
+    method: str, url: str, headers: Mapping[str, str | Secret], timeout: float, tls: tuple[str, str] | None = None
+) -> tuple[int, bytes]:
+    """Return status and the first MiB of the body. `tls`: authority (PEM) and name that an https server proves; an empty
+    authority accepts every server. Raises NotTrusted if it proves another one,
+    HostError if no answer arrives."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -34,7 +50,11 @@ def ask(method: str, url: str, headers: Mapping[str, str | Secret], timeout: flo
         raise HostError(f"{url} is not an http or https URL")
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
+        authority, name = tls or ("", "")
+        context = ssl.create_default_context(cadata=authority or None)
+        if tls is not None and not authority:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = _Named(host, port, timeout, context, name or host)
     else:
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -45,6 +65,7 @@ def ask(method: str, url: str, headers: Mapping[str, str | Secret], timeout: flo
         return answer.status, answer.read(_BODY)
     except (OSError, http.client.HTTPException, ValueError) as error:
         where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        raise HostError(f"no answer from {where}: {str(error) or type(error).__name__}") from error
+        kind = NotTrusted if isinstance(error, ssl.SSLCertVerificationError) else HostError
+        raise kind(f"no answer from {where}: {str(error) or type(error).__name__}") from error
     finally:
         connection.close()

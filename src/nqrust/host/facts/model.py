@@ -137,6 +137,12 @@ class Network:
         defaults = sorted((r for r in self.routes if r.destination == "default"), key=lambda r: r.metric)
         return defaults[0].device if defaults else None
 
+    @property
+    def own_address(self) -> str:
+        """IPv4 address of the uplink, by which other machines most likely reach this host. Empty without one."""
+        there = (link.addresses for link in self.links if link.name == self.uplink)
+        return next((cidr.partition("/")[0] for addresses in there for cidr in addresses if ":" not in cidr), "")
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -1,0 +1,82 @@
+"""The first contact with a manager: its authority is fetched over an unchecked connection and compared with what is known.
+
+A join token says the authority's fingerprint, so that a fake manager is noticed before anything secret is sent to it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ssl
+from hashlib import sha256
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from nqrust.tls import contexts
+
+PATH = "/v1/authority"
+SEPARATOR = "."
+"""Between the secret of a join token and the fingerprint."""
+_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+_LONGEST = 64 * 1024
+
+
+class PinningError(Exception):
+    """The manager has another authority than the expected one, or none. Its text says which."""
+
+
+class AuthorityFound(BaseModel):
+    """GET /v1/authority. `proof`: see `proof`; only if the request named a host."""
+
+    certificate: str
+    proof: str = ""
+
+
+def join(secret: str, certificate: str) -> str:
+    """Return the join token for people: the secret with the fingerprint of the authority."""
+    return f"{secret}{SEPARATOR}{fingerprint(certificate)}"
+
+
+def split(token: str) -> tuple[str, str]:
+    """Return secret and fingerprint of a join token. The fingerprint is empty in a token without one."""
+    secret, _, found = token.strip().partition(SEPARATOR)
+    return secret, found.lower()
+
+
+def fingerprint(certificate: str) -> str:
+    """Return the SHA-256 of a PEM certificate's DER form, in hexadecimal. Raises PinningError."""
+    try:
+        return sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
+    except ValueError as error:
+        raise PinningError("the manager's authority cannot be read") from error
+
+
+def proof(key: str, nonce: str, certificate: str) -> str:
+    """Return what proves an authority to one who shares `key` with the manager: HMAC-SHA256 (RFC 2104)."""
+    return hmac.new(key.encode(), f"{nonce}\n{fingerprint(certificate)}".encode(), sha256).hexdigest()
+
+
+def secured(base: str) -> str:
+    """Return the https address of a manager whose address may be given as http."""
+    return f"https://{base.removeprefix('http://')}" if base.startswith("http://") else base
+
+
+async def fetch(base: str, *, expected: str = "", host_id: str = "", nonce: str = "", key: str = "") -> str:
+    """Return the manager's authority (PEM), which has the fingerprint `expected`, or which it proves with `key`.
+
+    Raises PinningError if it is another one; httpx.HTTPError if nobody answers over TLS.
+    """
+    asked = {"host": host_id, "nonce": nonce} if key else {}
+    async with httpx.AsyncClient(verify=contexts.unchecked(), timeout=_TIMEOUT, trust_env=False) as client:
+        answer = await client.get(secured(base) + PATH, params=asked)
+    if answer.status_code != 200 or len(answer.content) > _LONGEST:
+        raise PinningError(f"the manager at {base} did not show its authority: HTTP {answer.status_code}")
+    try:
+        found = AuthorityFound.model_validate_json(answer.content)
+    except ValidationError as error:
+        raise PinningError(f"the program at {base} is no manager that speaks TLS") from error
+    if expected and hmac.compare_digest(fingerprint(found.certificate), expected):
+        return found.certificate
+    if key and hmac.compare_digest(proof(key, nonce, found.certificate), found.proof):
+        return found.certificate
+    raise PinningError(f"the manager at {base} has another authority than the expected one")
