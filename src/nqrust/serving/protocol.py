@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nqrust.serving.connections import Bounds, Connections
 from nqrust.serving.sources import connection_group
+from nqrust.tls.contexts import names
 
 HEADER_BYTES = 16 * 1024
 """For uvicorn's `h11_max_incomplete_event_size`: the longest header of a request."""
@@ -42,11 +43,15 @@ _SLOW = _answer(
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection. `_connections`: those of its listener; see `bounded`."""
+    """One connection. `_connections`: those of its listener; see `bounded`.
+
+    Its requests know the names in the client's certificate: `scope["state"]["peer_names"]`. Empty without one.
+    """
 
     _connections: ClassVar[Connections]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.app_state = {**self.app_state, "peer_names": names(transport.get_extra_info("peercert"))}
         super().connection_made(transport)
         self._timer: asyncio.TimerHandle | None = None
         self._timed: object = None  # what the timer is for: None, "head", or the scope of a body

@@ -1,0 +1,39 @@
+"""Plain HTTP is for loopback. On other addresses the same ports answer TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address of a socket is this machine's loopback (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3)."""
+    return address.removeprefix("::ffff:").startswith("127.") or address == "::1"
+
+
+def hsts(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return the header by which a browser uses TLS only from now on (RFC 6797). Empty for plain HTTP without a TLS proxy.
+
+    Browsers ignore it where they do not trust the certificate. A proxy with TLS in front says so in a header; other clients who
+    say it get an answer that their browser ignores.
+    """
+    forwarded = dict(scope["headers"]).get(b"x-forwarded-proto")
+    return [(b"strict-transport-security", b"max-age=31536000")] if scope["scheme"] == "https" or forwarded == b"https" else []
+
+
+class Plain:
+    """ASGI middleware: plain HTTP is answered on loopback only. `allowed` names exceptions; `refuse` answers other requests."""
+
+    def __init__(self, app: ASGIApp, allowed: Callable[[Scope], bool], refuse: ASGIApp) -> None:
+        self._app, self._allowed, self._refuse = app, allowed, refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        plain = scope["type"] in ("http", "websocket") and scope["scheme"] in ("http", "ws")
+        if plain and not is_loopback(str((scope.get("server") or ("",))[0])) and not self._allowed(scope):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})  # RFC 6455, 7.4.1: policy violation; before it opened, 403
+            else:
+                await self._refuse(scope, receive, send)
+            return
+        await self._app(scope, receive, send)

@@ -1,0 +1,150 @@
+"""A uvicorn server whose sockets speak plain HTTP and TLS on the same port. The first byte of a connection says which.
+
+A TLS connection begins with a handshake record, type 22 (RFC 8446, 5.1); no method of HTTP begins with that byte. Whether plain
+HTTP is answered is decided by an ASGI middleware (plain.py), because only it can refuse with a sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from asyncio import sslproto
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import uvicorn
+
+FIRST_BYTE = 10.0
+"""Seconds that a client has for its first byte, and then for the handshake."""
+WAITING, WAITING_PER_SOURCE = 256, 32
+"""Connections that have not sent anything yet, or are in their handshake: in all, and from one address. The oldest makes room for
+the next: a client that begins at once is never the oldest for long."""
+TLS_BUFFER = 32 * 1024
+"""Bytes for what arrives on one TLS connection, at least a record (RFC 8446, 5.2). asyncio takes 256 KiB for each, idle or not."""
+_HANDSHAKE = b"\x16"
+LOOPBACK = "127.0.0.1"
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+Context = Callable[[], "ssl.SSLContext | None"]
+"""Gives the context for the next connection. None: no TLS (yet)."""
+
+
+def listen(host: str, port: int, backlog: int = 2048) -> list[socket.socket]:
+    """Return listening sockets on every address of `host` (a name or an address), and on 127.0.0.1: the programs of this
+    machine connect there. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    wanted = [(family, str(address[0])) for family, _, _, _, address in found]
+    if not any(address in ("0.0.0.0", LOOPBACK) for _, address in wanted):
+        wanted.append((socket.AF_INET, LOOPBACK))
+    made: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys(wanted):
+            made.append(socket.create_server((address, port), family=family, backlog=backlog))
+    except OSError:
+        for one in made:
+            one.close()
+        raise
+    return made
+
+
+class Server(uvicorn.Server):
+    """Serves on `sockets` (listening). `context`: see Context. Otherwise like uvicorn's server."""
+
+    def __init__(self, config: uvicorn.Config, sockets: Sequence[socket.socket], context: Context) -> None:
+        super().__init__(config)
+        self._sockets, self._context = sockets, context
+        sslproto.SSLProtocol.max_size = TLS_BUFFER  # type: ignore[attr-defined]  # of all later connections
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept. Raises SystemExit if the application does not start."""
+        await super().startup(sockets=[])
+
+        def protocol() -> asyncio.Protocol:
+            made: Any = self.config.http_protocol_class
+            result: asyncio.Protocol = made(
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+                _loop=asyncio.get_running_loop(),
+            )
+            return result
+
+        self.servers = [_Door(listener, self._context, protocol) for listener in self._sockets]  # type: ignore[misc]
+
+
+class _Door:
+    """Accepts connections of one socket. It has those parts of asyncio.Server that uvicorn uses."""
+
+    def __init__(self, listener: socket.socket, context: Context, protocol: Callable[[], asyncio.Protocol]) -> None:
+        self.sockets = (listener,)
+        self._listener, self._context, self._protocol = listener, context, protocol
+        self._begun: dict[asyncio.Task[None], str] = {}
+        listener.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept())
+
+    def close(self) -> None:
+        for task in (self._accepting, *self._begun):
+            task.cancel()
+        self._listener.close()
+
+    async def wait_closed(self) -> None:
+        await asyncio.gather(self._accepting, *self._begun, return_exceptions=True)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(self._listener)
+            except OSError as error:
+                # accept(2): errors of the one connection. Without descriptors, wait until some are free.
+                await asyncio.sleep(0.2 if error.errno in _FULL else 0)
+                continue
+            source = str(address[0])
+            self._make_room(source)
+            task = asyncio.create_task(self._begin(connection))
+            self._begun[task] = source
+            task.add_done_callback(lambda done: self._begun.pop(done, None))
+
+    def _make_room(self, source: str) -> None:
+        of_source = [task for task, its in self._begun.items() if its == source]
+        full = self._begun if len(self._begun) >= WAITING else ()
+        oldest = of_source if len(of_source) >= WAITING_PER_SOURCE else list(full)
+        if oldest:
+            oldest[0].cancel()
+            self._begun.pop(oldest[0], None)
+
+    async def _begin(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            first = await asyncio.wait_for(_first_byte(loop, connection), FIRST_BYTE)
+            context = self._context() if first == _HANDSHAKE else None
+            if not first or (first == _HANDSHAKE and context is None):
+                connection.close()
+                return
+            timeout = FIRST_BYTE if context is not None else None
+            await loop.connect_accepted_socket(self._protocol, connection, ssl=context, ssl_handshake_timeout=timeout)
+        except (OSError, asyncio.TimeoutError):  # ssl.SSLError is an OSError
+            connection.close()
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+
+
+async def _first_byte(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> bytes:
+    """Return the first byte and leave it in the socket (recv(2), MSG_PEEK). Empty: the client has closed."""
+    while True:
+        try:
+            return connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            readable = asyncio.Event()
+            loop.add_reader(connection, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                loop.remove_reader(connection)
