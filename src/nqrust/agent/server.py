@@ -13,7 +13,7 @@ import nqrust
 from nqrust.agent import facts
 from nqrust.agent.api import app as agent_api
 from nqrust.agent.api import relay
-from nqrust.agent.api.listeners import Server, bind
+from nqrust.agent.api.listeners import GuestServer, Server, bind, bind_all
 from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import SettingsError
 from nqrust.agent.keep_up import KeepUp
@@ -89,6 +89,7 @@ class Agent:
             host_id=lambda: self.credentials.current.host_id if self.credentials.current else None,
             command_hash=lambda: self.credentials.current.command_token_sha256 if self.credentials.current else "",
             local_hash=local_token_hash(host, settings.local_token_file),
+            has_certificate=lambda: self.link.channel.identity is not None,
         )
         self.relay = relay.build(self.guests, self.verbs.run, self.link.forward)
 
@@ -98,13 +99,12 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
-        listener = bind(*self.settings.bind)
-        main = Server(self.api)
+        main = Server(self.api, bind_all(*self.settings.bind), self.link.channel.server_context)
         background = [
             asyncio.create_task(_lasting(work))
             for work in (self._serve_guests, self.link.run, self.link.run_forwarding, self._keep_up, self._keep_logs)
         ]
-        serving = asyncio.create_task(main.serve(sockets=[listener]))
+        serving = asyncio.create_task(main.serve())
         log.info(
             "agent.started",
             version=nqrust.__version__,
@@ -141,7 +141,7 @@ class Agent:
                     told = True
                 await asyncio.sleep(2.0)
         log.info("relay.listening", address=address, port=self.settings.network.relay_port)
-        server = Server(self.relay, guests=True)
+        server = GuestServer(self.relay)
         try:
             await server.serve(sockets=[listener])
         finally:

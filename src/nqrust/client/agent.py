@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,15 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from nqrust.contract.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.problem import Problem
 from nqrust.contract.vms import SnapshotFound, StopRequest
+from nqrust.tls.transports import NamedTransport
+
+
+@dataclass(frozen=True)
+class Tls:
+    """TLS with an agent: `context` trusts the installation's authority, `name` is the one in the agent's certificate."""
+
+    context: ssl.SSLContext
+    name: str
 
 
 @lru_cache(maxsize=1)
@@ -46,7 +56,9 @@ This also covers requests that may take minutes. A host that is only slow answer
 """
 
 
-def _transport() -> httpx.AsyncHTTPTransport:
+def _transport(tls: Tls | None) -> httpx.AsyncHTTPTransport:
+    if tls is not None:
+        return NamedTransport(tls.name, tls.context, NOTICES_SILENCE)
     return httpx.AsyncHTTPTransport(verify=_trust(), trust_env=False, socket_options=NOTICES_SILENCE)
 
 
@@ -69,19 +81,26 @@ class AgentRefused(AgentClientError):
 class AgentClient:
     """Client of the agent at `base_url`. `token`: the host's command token, or on its own host the local one.
 
-    `timeout`, seconds, is for reads and quick verbs; a verb that may wait for a guest gets its own time on top. Tasks may share
+    `tls`: how an https agent proves itself. `timeout`, seconds, is for reads and quick verbs; a verb that may wait for a guest gets its own time on top. Tasks may share
     it. Close it, or use it as an async context manager.
     """
 
     def __init__(
-        self, base_url: str, token: str, *, timeout: float = 10.0, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        base_url: str,
+        token: str,
+        *,
+        timeout: float = 10.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._token, self._timeout = token, timeout
+        self._tls = tls if self.base_url.startswith("https:") else None
         self._http = httpx.AsyncClient(
             base_url=self.base_url,
             timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
-            transport=transport or _transport(),
+            transport=transport or _transport(self._tls),
             headers={"Authorization": f"Bearer {token}"},
             trust_env=False,
         )
@@ -159,20 +178,22 @@ class AgentClient:
 
     # --- console
     def console_url(self, vm_id: str) -> str:
-        """Return the WebSocket address of a VM's console. Send `console_headers` with it."""
+        """Return the WebSocket address of a VM's console. `console_options` has the rest."""
         return "ws" + self.base_url.removeprefix("http") + f"{self._vm(vm_id)}/console"
 
-    def console_headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._token}"}
+    def console_options(self) -> dict[str, Any]:
+        """Return what `websockets.connect` needs besides the address: credentials, and TLS."""
+        options: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {self._token}"}}
+        if self._tls is not None:
+            options |= {"ssl": self._tls.context, "server_hostname": self._tls.name}
+        return options
 
     @asynccontextmanager
     async def connect_console(self, vm_id: str) -> AsyncIterator[ClientConnection]:
         """Yield an open console: send and receive bytes. Leaving detaches. Raises AgentUnreachable, AgentRefused."""
         url = self.console_url(vm_id)
         try:
-            connection = await connect(
-                url, additional_headers=self.console_headers(), open_timeout=self._timeout, proxy=None, compression=None
-            )
+            connection = await connect(url, **self.console_options(), open_timeout=self._timeout, proxy=None, compression=None)
         except InvalidStatus as error:
             raise _refusal(error.response.status_code, bytes(error.response.body or b"")) from error
         except (OSError, WebSocketException, TimeoutError, asyncio.TimeoutError) as error:

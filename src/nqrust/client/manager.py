@@ -25,6 +25,7 @@ from nqrust.client.errors import ClientError, Refused, Unreachable, WaitFailed, 
 from nqrust.client.waiting import Condition, Waiting
 from nqrust.contract.auth import Session
 from nqrust.contract.vms import Vm
+from nqrust.tls import contexts
 
 __all__ = [
     "AsyncManagerClient",
@@ -40,13 +41,19 @@ T = TypeVar("T")
 
 
 class ManagerClient:
-    """Synchronous client. `timeout`: seconds per call; `transport`: for tests (httpx transports)."""
+    """Synchronous client. `timeout`: seconds per call; `transport`: for tests (httpx transports); `authority`: the
+    installation's certificate authority (PEM), which an https address must prove; None: those that the system trusts."""
 
     def __init__(
-        self, base_url: str, token: str | None = None, timeout: float = 30.0, transport: httpx.BaseTransport | None = None
+        self,
+        base_url: str,
+        token: str | None = None,
+        timeout: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+        authority: str | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
-        self._http = httpx.Client(**_arguments(self.base_url, token, timeout), transport=transport)
+        self._http = httpx.Client(**_arguments(self.base_url, token, timeout, authority), transport=transport)
 
     def __enter__(self) -> ManagerClient:
         return self
@@ -87,7 +94,8 @@ class ManagerClient:
 
 
 class AsyncManagerClient:
-    """Asynchronous client. `timeout`: seconds per call; `transport`: for tests (httpx transports).
+    """Asynchronous client. `timeout`: seconds per call; `transport`: for tests (httpx transports); `authority`: the
+    installation's certificate authority (PEM), which an https address must prove; None: those that the system trusts.
 
     `headers`: for every request, WebSockets included.
     """
@@ -99,10 +107,11 @@ class AsyncManagerClient:
         timeout: float = 30.0,
         transport: httpx.AsyncBaseTransport | None = None,
         headers: Mapping[str, str] | None = None,
+        authority: str | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.headers = dict(headers or {})
-        self._http = httpx.AsyncClient(**_arguments(self.base_url, token, timeout), transport=transport)
+        self._http = httpx.AsyncClient(**_arguments(self.base_url, token, timeout, authority), transport=transport)
         self._http.headers.update(self.headers)
 
     async def __aenter__(self) -> AsyncManagerClient:
@@ -145,9 +154,10 @@ class AsyncManagerClient:
         return wait.result
 
 
-def _arguments(base_url: str, token: str | None, timeout: float) -> Mapping[str, Any]:
+def _arguments(base_url: str, token: str | None, timeout: float, authority: str | None) -> Mapping[str, Any]:
     """Return the arguments for both httpx clients. The environment's proxies are for the internet, not for this API."""
     headers = {"Accept": "application/json", "User-Agent": "nqrust-client"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    return {"base_url": base_url, "headers": headers, "timeout": timeout, "trust_env": False}
+    arguments: dict[str, Any] = {"base_url": base_url, "headers": headers, "timeout": timeout, "trust_env": False}
+    return arguments if authority is None else {**arguments, "verify": contexts.client(authority)}

@@ -48,18 +48,35 @@ class HostRegister(BaseModel):
     kvm: bool
     capacity: HostCapacity
     network: HostNetwork
+    certificate_request: str = Field(default="", max_length=4096, description="PKCS #10, PEM; empty: the agent has a certificate")
 
 
 class HostRegistered(BaseModel):
     """`agent_token` authenticates the agent to the manager; `command_token` the manager to the agent.
 
     Both are new and returned only if the agent registered with a join token; otherwise they are empty and unchanged.
+    `certificate` answers a certificate request, and `authority` signs it; both are empty on a manager without TLS.
     """
 
     host_id: str
     agent_token: str = ""
     command_token: str = ""
     heartbeat_seconds: int = 15
+    certificate: str = ""
+    authority: str = ""
+
+
+class CertificateRenewal(BaseModel):
+    """POST /v1/hosts/{host_id}/certificate: a new certificate for a host that has one."""
+
+    certificate_request: str = Field(min_length=1, max_length=4096, description="PKCS #10, PEM")
+
+
+class HostCertificate(BaseModel):
+    """`certificate`: of the agent; `authority`: all authorities to trust from now on. Both PEM."""
+
+    certificate: str
+    authority: str
 
 
 class Heartbeat(BaseModel):

@@ -105,6 +105,34 @@ class Layout:
     def dnsmasq_conf(self) -> str:
         return f"{self.config_dir}/dnsmasq.conf"
 
+    @property
+    def tls_dir(self) -> str:
+        return f"{self.config_dir}/tls"
+
+    @property
+    def ca_file(self) -> str:
+        """The certificate authority of this installation. Clients on other machines need a copy."""
+        return f"{self.tls_dir}/ca.crt"
+
+    @property
+    def ca_key_file(self) -> str:
+        """Signs the certificates of manager, agents and web UI. Only root and the manager read it."""
+        return f"{self.tls_dir}/ca.key"
+
+    @property
+    def own_certificate(self) -> str:
+        """The operator's certificate for the web UI and the API (`--tls-cert`)."""
+        return f"{self.tls_dir}/own.crt"
+
+    @property
+    def own_key(self) -> str:
+        return f"{self.tls_dir}/own.key"
+
+    @property
+    def own_ui(self) -> str:
+        """The same key and certificate, for the web UI's user."""
+        return f"{self.tls_dir}/own-ui.pem"
+
     # --- data
     @property
     def vms_dir(self) -> str:
@@ -137,4 +165,7 @@ AGENT_CREDENTIALS = f"{AGENT_STATE_DIR}/credentials.json"
 DHCP_STATE_DIR = f"{STATE_DIR}/dhcp"
 DHCP_HOSTS_DIR = f"{DHCP_STATE_DIR}/hosts.d"
 DHCP_LEASES = f"{DHCP_STATE_DIR}/leases"
+MANAGER_TLS_DIR = f"{STATE_DIR}/manager-tls"
+"""Where the manager writes the web UI's certificate. Its group is the web UI's."""
+UI_CERT = f"{MANAGER_TLS_DIR}/ui.pem"
 LOCK_FILE = "/run/nqrust-install.lock"

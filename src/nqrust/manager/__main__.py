@@ -46,18 +46,22 @@ def _migrate() -> int:
 
 async def _serve() -> int:
     # Imported here because `--version` and `migrate` do not need it.
-    import uvicorn
-
     from nqrust.manager import app as application
     from nqrust.manager import logs
     from nqrust.manager.api.server import config
     from nqrust.manager.settings import from_environment
+    from nqrust.serving.server import Server, listen
 
     settings = from_environment(os.environ)
     logs.configure(settings.log_level)
     core = application.create_core(settings)
     await application.prepare(core)
-    server = uvicorn.Server(config(application.create_app(core), settings.bind_host, settings.bind_port))
+    context = core.trust.context if core.trust else lambda: None
+    try:
+        listeners = listen(settings.bind_host, settings.bind_port)
+    except OSError as error:
+        raise SettingsError(f"The manager cannot listen on {settings.bind_host}:{settings.bind_port}: {error}.") from error
+    server = Server(config(application.create_app(core), settings.bind_host, settings.bind_port), listeners, context)
     await server.serve()
     return 0 if server.started else 1
 

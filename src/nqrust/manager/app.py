@@ -17,11 +17,12 @@ from nqrust.manager import events, operations
 from nqrust.manager.access import authentication as auth
 from nqrust.manager.access import routes as accounts_api
 from nqrust.manager.access import service as accounts
-from nqrust.manager.api import problems, system
+from nqrust.manager.api import channel, problems, system
 from nqrust.manager.api.gate import OPEN, Gate
 from nqrust.manager.core.agents import Agents
 from nqrust.manager.core.core import Core
-from nqrust.manager.errors import DatabaseAway
+from nqrust.manager.core.trust import RENEW_EVERY, Trust
+from nqrust.manager.errors import DatabaseAway, SettingsError
 from nqrust.manager.hosts import routes as hosts
 from nqrust.manager.hosts.agents import RemoteAgents
 from nqrust.manager.images import registry
@@ -36,6 +37,7 @@ from nqrust.manager.volumes import routes as volumes
 from nqrust.manager.work.leader import lead
 from nqrust.manager.work.reconciler import Reconciler
 from nqrust.manager.work.worker import Worker
+from nqrust.serving.plain import Plain
 
 log = structlog.get_logger("nqrust.manager")
 
@@ -43,8 +45,9 @@ _HOUSEKEEPING_SECONDS = 3600.0
 
 
 def create_core(settings: Settings, agents: Agents | None = None) -> Core:
-    """Create the core. `agents`: the real ones, except in tests."""
-    return Core(settings=settings, db=Database(settings.sqlalchemy_url), agents=agents or RemoteAgents())
+    """Create the core. `agents`: the real ones, except in tests. Raises SettingsError."""
+    trust = Trust(settings.tls) if settings.tls else None
+    return Core(settings=settings, db=Database(settings.sqlalchemy_url), agents=agents or RemoteAgents(), trust=trust)
 
 
 async def prepare(core: Core) -> None:
@@ -63,13 +66,13 @@ def create_app(core: Core) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(lead(core, duties(core)))
+        own = [asyncio.create_task(lead(core, duties(core))), asyncio.create_task(keep_certificates(core))]
         try:
             yield
         finally:
-            for running in (task, *core.background):
+            for running in (*own, *core.background):
                 running.cancel()
-            await asyncio.gather(task, *core.background, return_exceptions=True)
+            await asyncio.gather(*own, *core.background, return_exceptions=True)
             core.hashing.close()
             await core.agents.close()
             await core.db.close()
@@ -87,9 +90,13 @@ def create_app(core: Core) -> FastAPI:
     )
     for module in (system, accounts_api, unknown_vms, vms, templates, volumes, images, hosts, console):
         app.include_router(module.router)
+    app.include_router(hosts.first_contact)
     problems.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(Gate, core=core)
+    if core.trust is not None:
+        plain = core.settings.plain_http
+        app.add_middleware(Plain, allowed=lambda scope: plain or channel.may_be_plain(scope), refuse=channel.refuse)
     return app
 
 
@@ -100,6 +107,16 @@ def duties(core: Core) -> list[Callable[[], Awaitable[None]]]:
         log.warning("reconciler only observes: MANAGER_RECONCILER_DISABLED")
     result.append(Reconciler(core, acts=not core.settings.reconciler_disabled).run)
     return result
+
+
+async def keep_certificates(core: Core) -> None:
+    """Renew the manager's certificates. Every manager has its own, so this is no duty of the leader."""
+    while core.trust is not None:
+        await asyncio.sleep(RENEW_EVERY)
+        try:
+            await asyncio.to_thread(core.trust.renew)
+        except (SettingsError, OSError) as error:  # ssl.SSLError is an OSError
+            log.error("certificates not renewed", why=str(error))
 
 
 async def housekeeping(core: Core) -> None:

@@ -66,6 +66,15 @@ class NotPermitted(ManagerError):
     cure = "Ask an administrator for a role with this permission."
 
 
+class NotEncrypted(ManagerError):
+    status, code, title = 426, "NQR-API-150", "TLS needed"
+    cure = "Use https, with the authority of `nqr host token` or the certificate file of this installation."
+
+    def __init__(self) -> None:
+        super().__init__("The manager answers other machines over TLS only.")
+        self.headers = {"Upgrade": "TLS/1.2, HTTP/1.1", "Connection": "Upgrade"}  # RFC 2817, 4.2
+
+
 class NotFound(ManagerError):
     status, code, title = 404, "NQR-API-103", "not found"
     cure = "List the names and check the spelling."

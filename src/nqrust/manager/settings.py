@@ -15,6 +15,17 @@ _FALSE = {"0", "false", "no", "off", ""}
 
 
 @dataclass(frozen=True)
+class TlsFiles:
+    """`authority`, `authority_key`: of the installation. `ui`: where the web UI's certificate is written; None: there is no UI.
+    `own`: the operator's certificate and key for the API."""
+
+    authority: str
+    authority_key: str
+    ui: str | None = None
+    own: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """`database_url`: postgresql://user:password@host:port/name. `vcpu_overcommit`: vCPUs per physical CPU.
 
@@ -40,6 +51,10 @@ class Settings:
     log_level: str = "INFO"
     database_wait_seconds: float = 120.0
     reconcile_seconds: float = 5.0
+    tls: TlsFiles | None = None
+    """None: plain HTTP on every address."""
+    plain_http: bool = False
+    """Whether users on other machines may use plain HTTP, because a proxy with TLS is in front."""
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -71,7 +86,22 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         log_level=_level(env.get("MANAGER_LOG_LEVEL", "info")),
         database_wait_seconds=_number(env, "MANAGER_DATABASE_WAIT_SECONDS", 120.0),
         reconcile_seconds=max(0.2, _number(env, "MANAGER_RECONCILE_SECONDS", 5.0)),
+        tls=_tls(env),
+        plain_http=_flag(env, "MANAGER_PLAIN_HTTP", False),
     )
+
+
+def _tls(env: Mapping[str, str]) -> TlsFiles | None:
+    authority, key = env.get("MANAGER_CA_FILE"), env.get("MANAGER_CA_KEY_FILE")
+    if authority is None and key is None:
+        return None
+    if authority is None or key is None:
+        raise SettingsError("MANAGER_CA_FILE and MANAGER_CA_KEY_FILE need each other.")
+    own = env.get("MANAGER_TLS_CERT_FILE"), env.get("MANAGER_TLS_KEY_FILE")
+    if (own[0] is None) != (own[1] is None):
+        raise SettingsError("MANAGER_TLS_CERT_FILE and MANAGER_TLS_KEY_FILE need each other.")
+    pair = (own[0], own[1]) if own[0] is not None and own[1] is not None else None
+    return TlsFiles(authority, key, env.get("MANAGER_UI_CERT_FILE"), pair)
 
 
 def _database_url(env: Mapping[str, str]) -> str:

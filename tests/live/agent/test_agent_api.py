@@ -181,8 +181,8 @@ async def test_an_agent_that_is_not_there() -> None:
 async def served(face: Face) -> AsyncIterator[str]:
     """The app behind a real socket, for what a WebSocket's refusal looks like from outside."""
     listener = bind("127.0.0.1", 0)
-    server = Server(face.app)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    server = Server(face.app, [listener])
+    serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"

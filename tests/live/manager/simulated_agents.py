@@ -194,7 +194,7 @@ class SimulatedAgent:
     def console_url(self, vm_id: str) -> str:
         return f"ws://127.0.0.1:9/{vm_id}"
 
-    def console_headers(self) -> dict[str, str]:
+    def console_options(self) -> dict[str, Any]:
         return {}
 
 
@@ -204,7 +204,7 @@ class SimulatedAgents:
     def __init__(self) -> None:
         self.by_url: dict[str, SimulatedAgent] = {}
 
-    def at(self, url: str, command_token: str) -> SimulatedAgent:
+    def at(self, url: str, command_token: str, tls: object = None) -> SimulatedAgent:
         return self.by_url.setdefault(url, SimulatedAgent())
 
     async def close(self) -> None:

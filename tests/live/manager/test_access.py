@@ -16,7 +16,7 @@ from nqrust.contract.auth import Role, TokenCreate, UserCreate, UserUpdate
 from nqrust.contract.hosts import Heartbeat
 from nqrust.contract.vms import VmCreate
 
-OPEN = {("GET", "/health"), ("POST", "/v1/auth/login")}
+OPEN = {("GET", "/health"), ("POST", "/v1/auth/login"), ("GET", "/v1/authority")}
 VIEWER_MAY = {
     ("GET", path)
     for path in (

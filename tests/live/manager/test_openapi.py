@@ -1,6 +1,6 @@
 """The API against its own description: generated requests, none of which may end in a 5xx or an undescribed answer.
 
-The manager is a process of its own here, as installed, with no agents that answer.
+The manager is a process of its own here, as installed, with no agents that answer. All requests use TLS.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
 from nqrust.client import calls
 from nqrust.client.manager import ManagerClient, Unreachable
 from nqrust.contract.credentials import hash_password, hash_token
+from nqrust.tls import authority
 
 TOKEN = "nqr_" + "s" * 43
 EXAMPLES = int(os.environ.get("NQR_SCHEMATHESIS_EXAMPLES", "3"))
@@ -37,7 +38,7 @@ MANY = max(8, EXAMPLES)
 
 @pytest.fixture(scope="module")
 def process(cluster: Any, migrated: str, make_image_module: Any, tmp_path_factory: Any) -> Any:
-    """Base URL of a running `nqrust-manager`."""
+    """Base URL of a running `nqrust-manager`. Programs that use `requests` trust its authority meanwhile."""
     folder = tmp_path_factory.mktemp("manager")
     make_image_module(str(folder / "images"))
     (folder / "bootstrap.json").write_text(
@@ -48,6 +49,9 @@ def process(cluster: Any, migrated: str, make_image_module: Any, tmp_path_factor
             }
         )
     )
+    made = authority.new_authority("test")
+    (folder / "ca.crt").write_text(made.certificate)
+    (folder / "ca.key").write_text(made.key)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -61,19 +65,23 @@ def process(cluster: Any, migrated: str, make_image_module: Any, tmp_path_factor
                 "MANAGER_BIND": f"127.0.0.1:{port}",
                 "MANAGER_IMAGE_ROOT": str(folder / "images"),
                 "MANAGER_BOOTSTRAP_FILE": str(folder / "bootstrap.json"),
+                "MANAGER_CA_FILE": str(folder / "ca.crt"),
+                "MANAGER_CA_KEY_FILE": str(folder / "ca.key"),
             },
         )
-    url = f"http://127.0.0.1:{port}"
+    url = f"https://localhost:{port}"
     try:
         for _ in range(300):
             try:
-                with ManagerClient(url) as client:
+                with ManagerClient(url, authority=made.certificate) as client:
                     client.send(calls.health())
                 break
             except Unreachable:
                 assert manager.poll() is None, (folder / "log").read_text()
                 time.sleep(0.1)
-        yield url
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("REQUESTS_CA_BUNDLE", str(folder / "ca.crt"))
+            yield url
         assert manager.poll() is None, "it must survive all this"
     finally:
         manager.send_signal(signal.SIGTERM)

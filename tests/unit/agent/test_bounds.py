@@ -31,8 +31,8 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
     app.add_middleware(Authentication, command_hash=lambda: hash_token("command"), local_hash=hash_token("local"))
     listener = bind("127.0.0.1", 0)
-    server = Server(app)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    server = Server(app, [listener])
+    serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
     yield listener.getsockname()[1]

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from nqrust.agent.api import listeners
-from nqrust.agent.api.listeners import GuestProtocol, Server, bind
+from nqrust.agent.api.listeners import GuestProtocol, GuestServer, bind
 from nqrust.agent.errors import SettingsError
 
 Address = tuple[str, int]
@@ -26,7 +26,7 @@ async def address(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Address]:
         return "hello"
 
     listener = bind("127.0.0.1", 0)
-    server = Server(app, guests=True)
+    server = GuestServer(app)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.01)

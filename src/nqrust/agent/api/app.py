@@ -62,7 +62,13 @@ class Verbs:
 
 
 def build(
-    service: VmService, verbs: Verbs, *, host_id: Callable[[], str | None], command_hash: Callable[[], str], local_hash: str
+    service: VmService,
+    verbs: Verbs,
+    *,
+    host_id: Callable[[], str | None],
+    command_hash: Callable[[], str],
+    local_hash: str,
+    has_certificate: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     app = FastAPI(
         title="NQRust-MicroVM agent",
@@ -73,7 +79,7 @@ def build(
     )
     snapshots = Snapshots(service)
     problems.install(app)
-    app.add_middleware(Authentication, command_hash=command_hash, local_hash=local_hash)
+    app.add_middleware(Authentication, command_hash=command_hash, local_hash=local_hash, has_certificate=has_certificate)
 
     @app.get("/agent/v1/health")
     async def health() -> AgentHealth:

@@ -1,6 +1,7 @@
 """Authentication of the agent's API. Every route except GET /agent/v1/health needs a bearer token, even unknown ones.
 
-The manager's command token works from anywhere, the local token from loopback only. ASGI middleware covers every route.
+The manager's command token works from anywhere, the local token from loopback only. From another machine, a host with a
+certificate also asks for the manager's certificate, and answers nothing else. ASGI middleware covers every route.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nqrust.agent.api.problems import answer
 from nqrust.agent.errors import AgentError
 from nqrust.contract.credentials import hash_token
-from nqrust.serving import bodies
+from nqrust.serving import bodies, plain
+from nqrust.tls.contexts import MANAGER_NAME
 
 LARGEST = 1 << 20  # bytes of a body
 OPEN = frozenset({("GET", "/agent/v1/health"), ("HEAD", "/agent/v1/health")})
@@ -27,16 +29,32 @@ def bearer(connection: HTTPConnection) -> str:
 
 
 class Authentication:
-    """`command_hash()` returns the hash of the manager's token, or "" before the host is registered."""
+    """`command_hash()` returns the hash of the manager's token, or "" before the host is registered. `has_certificate()`:
+    whether connections from other machines use TLS."""
 
-    def __init__(self, app: ASGIApp, command_hash: Callable[[], str], local_hash: str) -> None:
+    def __init__(
+        self, app: ASGIApp, command_hash: Callable[[], str], local_hash: str, has_certificate: Callable[[], bool] = lambda: False
+    ) -> None:
         self._app, self._command_hash, self._local_hash = app, command_hash, local_hash
+        self._has_certificate = has_certificate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         connection = HTTPConnection(scope)
+        if self._has_certificate() and scope["scheme"] in ("http", "ws") and not _on_loopback(scope):
+            refusal = answer(
+                AgentError(
+                    "NQR-API-712",
+                    "This agent answers other machines over TLS only.",
+                    "Use https. Only the manager of this host can connect.",
+                    status=426,
+                )
+            )
+            refusal.headers["Upgrade"] = "TLS/1.2, HTTP/1.1"  # RFC 2817, 4.2
+            await refusal(scope, receive, send)
+            return
         if (scope.get("method", ""), scope["path"]) in OPEN or self._known(connection):
             await self._admit(scope, receive, send)
             return
@@ -75,7 +93,7 @@ class Authentication:
             return False
         given, command = hash_token(token), self._command_hash()
         if command and hmac.compare_digest(given, command):
-            return True
+            return _from_manager(connection.scope)
         return hmac.compare_digest(given, self._local_hash) and _loopback(connection)
 
 
@@ -86,3 +104,13 @@ def _loopback(connection: HTTPConnection) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
+
+
+def _on_loopback(scope: Scope) -> bool:
+    """Return whether the connection ends at a loopback address of this host."""
+    return plain.is_loopback(str((scope.get("server") or ("",))[0]))
+
+
+def _from_manager(scope: Scope) -> bool:
+    """Return whether the sender has the manager's certificate. Without TLS nobody has one."""
+    return scope["scheme"] in ("http", "ws") or MANAGER_NAME in scope.get("state", {}).get("peer_names", ())

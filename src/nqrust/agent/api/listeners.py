@@ -7,8 +7,8 @@ import contextlib
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,6 +17,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from nqrust.agent.errors import SettingsError
 from nqrust.serving.connections import Bounds
 from nqrust.serving.protocol import HEADER_BYTES, bounded
+from nqrust.serving.server import Context, listen
+from nqrust.serving.server import Server as PlainAndTls
 
 CONNECTIONS = 4
 """Open connections to the guests' listener for each source. A guest agent needs one."""
@@ -37,12 +39,24 @@ def bind(address: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise SettingsError(
-            "NQR-CFG-702",
-            f"The agent cannot listen on {address}:{port}: {os.strerror(error.errno or 0)}.",
-            "Free the port (`ss -ltnp`), or choose another with `nqr install --agent-bind ADDRESS:PORT`.",
-        ) from error
+        raise _not_available(address, port, error) from error
     return listener
+
+
+def bind_all(address: str, port: int) -> list[socket.socket]:
+    """Return listening sockets on this address, and on loopback for root's programs. Raises SettingsError."""
+    try:
+        return listen(address, port, backlog=128)
+    except OSError as error:
+        raise _not_available(address, port, error) from error
+
+
+def _not_available(address: str, port: int, error: OSError) -> SettingsError:
+    return SettingsError(
+        "NQR-CFG-702",
+        f"The agent cannot listen on {address}:{port}: {os.strerror(error.errno or 0)}.",
+        "Free the port (`ss -ltnp`), or choose another with `nqr install --agent-bind ADDRESS:PORT`.",
+    )
 
 
 class GuestProtocol(H11Protocol):
@@ -80,26 +94,41 @@ class GuestProtocol(H11Protocol):
             super().eof_received()
 
 
-class Server(uvicorn.Server):
-    """A server that leaves signals to the agent: the agent runs two servers and stops both together."""
+def _config(app: FastAPI, **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        timeout_graceful_shutdown=30,
+        ws_max_size=1 << 20,
+        **more,
+    )
 
-    def __init__(self, app: FastAPI, *, guests: bool = False) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                timeout_keep_alive=30,
-                limit_concurrency=512 if guests else None,
-                h11_max_incomplete_event_size=HEADER_BYTES,
-                timeout_graceful_shutdown=30,
-                ws_max_size=1 << 20,
-                http=GuestProtocol if guests else bounded(BOUNDS),
-                ws="none" if guests else "auto",
-            )
-        )
+
+class Server(PlainAndTls):
+    """The server of the manager's and root's requests, on `listeners`. `context`: for TLS on the same port.
+
+    It leaves signals to the agent, which runs two servers and stops both together.
+    """
+
+    def __init__(self, app: FastAPI, listeners: Sequence[socket.socket], context: Context = lambda: None) -> None:
+        super().__init__(_config(app, http=bounded(BOUNDS)), listeners, context)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class GuestServer(uvicorn.Server):
+    """The server of the guests' requests. It leaves signals to the agent, too."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(_config(app, http=GuestProtocol, ws="none", limit_concurrency=512))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import BaseModel, ValidationError
 
 from nqrust.contract.credentials import hash_token, new_token
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
+
+
+class Identity(BaseModel, frozen=True):
+    """This agent's certificate with its key, and the authorities that it trusts, all PEM. `ends`: of the certificate."""
+
+    certificate: str
+    key: str
+    authority: str
+    ends: datetime
 
 
 class Credentials(BaseModel):
@@ -21,6 +32,7 @@ class Credentials(BaseModel):
     agent_token: str
     command_token_sha256: str
     heartbeat_seconds: int = 15
+    identity: Identity | None = None
 
 
 class CredentialStore:

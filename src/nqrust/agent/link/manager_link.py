@@ -16,19 +16,21 @@ import structlog
 from pydantic import ValidationError
 
 from nqrust.agent.errors import Failed
-from nqrust.agent.link.credentials import Credentials, CredentialStore
+from nqrust.agent.link.channel import Channel
+from nqrust.agent.link.credentials import Credentials, CredentialStore, Identity
 from nqrust.contract.agent import GuestReportForward
 from nqrust.contract.credentials import hash_token
-from nqrust.contract.hosts import Heartbeat, HostRegister, HostRegistered
+from nqrust.contract.hosts import CertificateRenewal, Heartbeat, HostCertificate, HostRegister, HostRegistered
 from nqrust.contract.images import Blob
 from nqrust.contract.vms import GuestReport
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
+from nqrust.tls import pinning
+from nqrust.tls.pinning import PinningError
 
 log = structlog.get_logger("nqrust.agent")
 
 _FIRST, _LONGEST = 1.0, 15.0  # seconds between attempts
-_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 _DOWNLOAD = httpx.Timeout(60.0, connect=5.0)
 _PIECE = 1 << 20
 
@@ -55,6 +57,7 @@ class ManagerLink:
     ) -> None:
         self._host, self._base, self._credentials = host, base, credentials
         self._join_token_file, self._describe, self._beat = join_token_file, describe, beat
+        self.channel = Channel(base, credentials)
         self._pending: dict[str, GuestReportForward] = {}
         self._news, self._changed = asyncio.Event(), asyncio.Event()
         self.registered = False
@@ -62,56 +65,83 @@ class ManagerLink:
     async def run(self) -> None:
         """Register, then send heartbeats forever."""
         pause = _FIRST
-        async with httpx.AsyncClient(base_url=self._base, timeout=_TIMEOUT, trust_env=False) as client:
-            while True:
-                beat = self.registered
-                try:
-                    await (self._heartbeat(client) if beat else self._register(client))
-                    current = self._credentials.current
-                    pause, wait = _FIRST, float(current.heartbeat_seconds if current else _FIRST)
-                    # The first heartbeat comes at once: from then on the manager accepts the join token no more.
-                    wait = wait if beat else 0.0
-                except (httpx.HTTPError, Refused, HostError, ValidationError, OSError) as error:
-                    wait = pause * random.uniform(0.8, 1.2)
-                    log.warning("manager.unreachable", manager=self._base, why=str(error) or repr(error), retry_s=round(wait, 1))
-                    pause = min(pause * 2, _LONGEST)
-                self._changed.clear()
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), wait)
+        while True:
+            beat = self.registered
+            try:
+                await (self._heartbeat() if beat else self._register())
+                current = self._credentials.current
+                pause, wait = _FIRST, float(current.heartbeat_seconds if current else _FIRST)
+                # The first heartbeat comes at once: from then on the manager accepts the join token no more.
+                wait = wait if beat else 0.0
+            except (httpx.HTTPError, Refused, PinningError, HostError, ValidationError, OSError) as error:
+                wait = pause * random.uniform(0.8, 1.2)
+                log.warning("manager.unreachable", manager=self._base, why=str(error) or repr(error), retry_s=round(wait, 1))
+                pause = min(pause * 2, _LONGEST)
+            self._changed.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait)
 
-    async def _register(self, client: httpx.AsyncClient) -> None:
+    async def _register(self) -> None:
         body = await asyncio.to_thread(self._describe)
         current = self._credentials.current
         if current is not None:
+            await self.channel.ask_for_authority()
             try:
-                answer = await self._send(client, "/v1/hosts/register", current.agent_token, body.model_dump(mode="json"))
-                registered = HostRegistered.model_validate_json(answer.content)
-                self._keep(registered, current)
+                await self._register_with(current.agent_token, body, current)
                 return
             except Refused as error:
                 if error.status not in (401, 403, 404):
                     raise
                 log.warning("manager.credentials_refused", manager=self._base, why=str(error))
-        token = await asyncio.to_thread(self._join_token)
-        answer = await self._send(client, "/v1/hosts/register", token, body.model_dump(mode="json"))
-        self._keep(HostRegistered.model_validate_json(answer.content), None)
+        secret, fingerprint = pinning.split(await asyncio.to_thread(self._join_token))
+        if fingerprint:
+            await self.channel.pin(fingerprint)
+        await self._register_with(secret, body, None)
 
-    def _keep(self, answer: HostRegistered, current: Credentials | None) -> None:
+    async def _register_with(self, token: str, body: HostRegister, current: Credentials | None) -> None:
+        """Register, with a request for a certificate unless there is one that can be kept. `current`: registers again."""
+        key = ""
+        if current is None or current.identity is None or self.channel.renewal_due():
+            key, body.certificate_request = await asyncio.to_thread(_new_request)
+        body.advertise_url = self.channel.reached_at(body.advertise_url)
+        answer = await self._send("/v1/hosts/register", token, body.model_dump(mode="json"))
+        self._keep(HostRegistered.model_validate_json(answer.content), current, key)
+        if self.channel.reached_at(body.advertise_url) != body.advertise_url:
+            await self._register()  # from now on with the certificate
+
+    def _keep(self, answer: HostRegistered, current: Credentials | None, key: str) -> None:
         agent_token = answer.agent_token or (current.agent_token if current else "")
         command = hash_token(answer.command_token) if answer.command_token else (current.command_token_sha256 if current else "")
         if not agent_token or not command:
             raise Refused(200, "the manager registered this host but sent no credentials")
+        identity = current.identity if current else None
+        if key and answer.certificate:
+            identity = _identity(answer.certificate, answer.authority, key)
+        if self.channel.secured and identity is None:
+            raise Refused(200, "the manager registered this host but sent no certificate")
         fresh = Credentials(
             host_id=answer.host_id,
             manager=self._base,
             agent_token=agent_token,
             command_token_sha256=command,
             heartbeat_seconds=max(1, answer.heartbeat_seconds),
+            identity=identity,
         )
         if fresh != current:
             self._credentials.save(fresh)
+        self.channel.forget_pin()
         self.registered = True
-        log.info("manager.registered", manager=self._base, host_id=answer.host_id)
+        log.info("manager.registered", manager=self._base, host_id=answer.host_id, tls=self.channel.secured)
+
+    async def _renew(self, current: Credentials) -> None:
+        """Replace the certificate by one with a new key. Running VMs and open connections do not notice."""
+        key, request = await asyncio.to_thread(_new_request)
+        body = CertificateRenewal(certificate_request=request).model_dump(mode="json")
+        answer = await self._send(f"/v1/hosts/{current.host_id}/certificate", current.agent_token, body)
+        signed = HostCertificate.model_validate_json(answer.content)
+        identity = _identity(signed.certificate, signed.authority, key)
+        self._credentials.save(current.model_copy(update={"identity": identity}))
+        log.info("certificate.renewed", ends=identity.ends.isoformat())
 
     def _join_token(self) -> str:
         try:
@@ -122,14 +152,16 @@ class ManagerLink:
             raise Refused(401, f"{self._join_token_file} is empty; make a join token with `nqr host token NAME`")
         return token
 
-    async def _heartbeat(self, client: httpx.AsyncClient) -> None:
+    async def _heartbeat(self) -> None:
         current = self._credentials.current
         if current is None:
             self.registered = False
             return
         body = await asyncio.to_thread(self._beat)
         try:
-            await self._send(client, f"/v1/hosts/{current.host_id}/heartbeat", current.agent_token, body.model_dump(mode="json"))
+            await self._send(f"/v1/hosts/{current.host_id}/heartbeat", current.agent_token, body.model_dump(mode="json"))
+            if self.channel.renewal_due():
+                await self._renew(current)
         except Refused as error:
             if error.status in (401, 403, 404):
                 self.registered = False
@@ -147,27 +179,26 @@ class ManagerLink:
         self._news.set()
 
     async def run_forwarding(self) -> None:
-        async with httpx.AsyncClient(base_url=self._base, timeout=_TIMEOUT, trust_env=False) as client:
-            while True:
-                await self._news.wait()
-                self._news.clear()
-                batch, self._pending = self._pending, {}
-                for vm_id, item in batch.items():
-                    if not await self._pass_on(client, vm_id, item):
-                        self._pending = {**batch, **self._pending}
-                        await asyncio.sleep(2.0)
-                        self._news.set()
-                        break
-                    batch = {key: value for key, value in batch.items() if key != vm_id}
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            batch, self._pending = self._pending, {}
+            for vm_id, item in batch.items():
+                if not await self._pass_on(vm_id, item):
+                    self._pending = {**batch, **self._pending}
+                    await asyncio.sleep(2.0)
+                    self._news.set()
+                    break
+                batch = {key: value for key, value in batch.items() if key != vm_id}
 
-    async def _pass_on(self, client: httpx.AsyncClient, vm_id: str, item: GuestReportForward) -> bool:
+    async def _pass_on(self, vm_id: str, item: GuestReportForward) -> bool:
         """Return False if it is worth another try."""
         current = self._credentials.current
         if current is None:
             return True
         path = f"/v1/hosts/{current.host_id}/vms/{vm_id}/guest"
         try:
-            await self._send(client, path, current.agent_token, item.model_dump(mode="json"))
+            await self._send(path, current.agent_token, item.model_dump(mode="json"))
         except Refused as error:
             log.info("guest.report_refused", vm=vm_id, why=str(error))
         except (httpx.HTTPError, OSError):
@@ -180,7 +211,7 @@ class ManagerLink:
     def fetch(self, image: str, blob: Blob, path: str) -> None:
         """Download a file of an image into `path`. Blocking; raises Failed."""
         current = self._credentials.current
-        where = f"{self._base}/v1/images/{image}/blobs/{blob.file}"
+        where = f"/v1/images/{image}/blobs/{blob.file}"
         if current is None:
             raise Failed(
                 "NQR-IMG-101",
@@ -191,7 +222,7 @@ class ManagerLink:
         headers = {"Authorization": f"Bearer {current.agent_token}"}
         try:
             with (
-                httpx.Client(timeout=_DOWNLOAD, trust_env=False) as client,
+                self.channel.blocking_client(_DOWNLOAD) as client,
                 client.stream("GET", where, headers=headers) as answer,
             ):
                 if answer.status_code != 200:
@@ -211,8 +242,28 @@ class ManagerLink:
                 status=502,
             ) from error
 
-    async def _send(self, client: httpx.AsyncClient, path: str, token: str, body: object) -> httpx.Response:
-        answer = await client.post(path, json=body, headers={"Authorization": f"Bearer {token}"})
+    async def _send(self, path: str, token: str, body: object) -> httpx.Response:
+        answer = await self.channel.client().post(path, json=body, headers={"Authorization": f"Bearer {token}"})
         if answer.status_code >= 300:
             raise Refused(answer.status_code, answer.text[:200])
         return answer
+
+
+def _new_request() -> tuple[str, str]:
+    """Return a new key and a certificate request for it."""
+    from nqrust.tls import authority  # needed once in 60 days; `cryptography` takes 8 MiB
+
+    key = authority.new_key()
+    return key, authority.new_request(key)
+
+
+def _identity(certificate: str, trusted: str, key: str) -> Identity:
+    """Return the identity from the manager's answer. Raises Refused if it is not for this key."""
+    from nqrust.tls import authority
+
+    try:
+        if authority.belongs(certificate, key):
+            return Identity(certificate=certificate, key=key, authority=trusted, ends=authority.expires_at(certificate))
+    except authority.CertificateError as error:
+        raise Refused(200, f"the manager's answer holds no certificate: {error}") from error
+    raise Refused(200, "the manager sent a certificate for another key")

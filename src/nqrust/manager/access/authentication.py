@@ -93,9 +93,9 @@ async def _bearer(core: Core, token: str) -> Principal:
         ).first()
         if found is not None:
             return _of_token(found[0], found[1])
-        host = (await session.execute(select(Host.id, Host.name).where(Host.agent_token_sha256 == digest))).first()
+        host = (await session.execute(select(Host.id, Host.name, Host.identity).where(Host.agent_token_sha256 == digest))).first()
         if host is not None:
-            return Principal("agent", f"agent:{host.name}", host_id=host.id, auth="agent")
+            return Principal("agent", f"agent:{host.name}", host_id=host.id, identity=host.identity, auth="agent")
         join = await session.scalar(select(JoinToken).where(JoinToken.sha256 == digest))
         if join is not None:
             name = join.host_name or join.name or join.id

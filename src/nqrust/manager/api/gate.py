@@ -19,17 +19,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nqrust.contract.auth import Role
 from nqrust.manager import audit, metrics
 from nqrust.manager.access.authentication import authenticate, still_may
-from nqrust.manager.api import problems
+from nqrust.manager.api import channel, problems
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import source_of
 from nqrust.manager.errors import ManagerError, NotAuthenticated, NotPermitted, TooLarge, TooSlow
-from nqrust.serving import bodies
+from nqrust.serving import bodies, plain
 from nqrust.serving.bodies import BodyTooLarge, BodyTooSlow, ClientGone
+from nqrust.tls import pinning
 
 log = structlog.get_logger("nqrust.manager.access")
 
-OPEN = {("GET", "/health"), ("HEAD", "/health"), ("POST", "/v1/auth/login")}
+OPEN = {("GET", "/health"), ("HEAD", "/health"), ("POST", "/v1/auth/login"), ("GET", pinning.PATH)}
 BODY_LIMIT = 1024 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
@@ -69,7 +70,7 @@ class Gate:
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
                 sent.status = message["status"]
-                message["headers"] = [*message.get("headers", []), *_added_headers(state["request_id"])]
+                message["headers"] = [*message.get("headers", []), *_added_headers(state["request_id"]), *plain.hsts(scope)]
                 # Written before the answer leaves: a client that sees the result finds it in the audit log.
                 await self._audit(scope, method, path, sent.status)
             await send(message)
@@ -79,6 +80,7 @@ class Gate:
                 if (method, path) not in OPEN:
                     principal = await authenticate(self._core, headers.get("authorization"), state["origin"])
                     state["principal"] = principal
+                    channel.check(self._core, scope, principal)
                     if method in _MUTATING:
                         _refuse_forged(headers)
                 if int(headers.get("content-length") or 0) > BODY_LIMIT:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
+from nqrust.client.agent import Tls
 from nqrust.contract.agent import Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.problem import Problem
 from nqrust.contract.vms import SnapshotFound, StopRequest
@@ -61,12 +62,12 @@ class AgentPort(Protocol):
 
     def console_url(self, vm_id: str) -> str: ...
 
-    def console_headers(self) -> dict[str, str]: ...
+    def console_options(self) -> dict[str, Any]: ...
 
 
 class Agents(Protocol):
-    """Return the agent at `url`, authenticated with `command_token`."""
+    """Return the agent at `url`, authenticated with `command_token`. `tls`: how it proves itself, if it has a certificate."""
 
-    def at(self, url: str, command_token: str) -> AgentPort: ...
+    def at(self, url: str, command_token: str, tls: Tls | None = None) -> AgentPort: ...
 
     async def close(self) -> None: ...

@@ -12,6 +12,7 @@ from nqrust.manager.core.agents import AgentPort, Agents
 from nqrust.manager.core.guesses import Guesses
 from nqrust.manager.core.hashing import Hashing
 from nqrust.manager.core.tickets import Tickets
+from nqrust.manager.core.trust import Trust
 from nqrust.manager.settings import Settings
 from nqrust.manager.store.database import Database
 from nqrust.manager.store.tables import Host
@@ -19,7 +20,7 @@ from nqrust.manager.store.tables import Host
 
 @dataclass
 class Core:
-    """`wake`: set if there may be an operation to run. `changed`: pulses after each operation.
+    """`trust`: the certificates; None without TLS. `wake`: set if there may be an operation to run. `changed`: pulses after each operation.
 
     `downloads`: running downloads by image id. `fetching`: allows two at a time. `reboots`: time of the last event about a reboot
     of a VM's guest. `ui_key_sha256`: of the key with which the web UI passes on the addresses of its users.
@@ -28,6 +29,7 @@ class Core:
     settings: Settings
     db: Database
     agents: Agents
+    trust: Trust | None = None
     guesses: Guesses = field(default_factory=Guesses)
     hashing: Hashing = field(default_factory=Hashing)
     tickets: Tickets = field(default_factory=Tickets)
@@ -42,4 +44,4 @@ class Core:
 
     def agent_of(self, host: Host) -> AgentPort:
         """Return the agent of a host."""
-        return self.agents.at(host.url, host.command_token)
+        return self.agents.at(host.url, host.command_token, self.trust.towards(host) if self.trust else None)

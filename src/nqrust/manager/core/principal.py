@@ -16,6 +16,7 @@ class Principal:
 
     The last two have no role: an agent may use its own host's routes only, a join token registration only. `user_id`,
     `username`: the user, or the owner of the token. `token`: name of the token. `auth`: how the sender authenticated.
+    `identity` of an agent: see the table of hosts.
     """
 
     kind: Literal["user", "token", "agent", "join"]
@@ -24,6 +25,7 @@ class Principal:
     user_id: str | None = None
     token_id: str | None = None
     host_id: str | None = None
+    identity: int = 0
     join_id: str | None = None
     username: str = ""
     token: str = ""

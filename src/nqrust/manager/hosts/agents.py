@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from nqrust.client.agent import AgentClient, AgentRefused, AgentUnreachable
+from nqrust.client.agent import AgentClient, AgentRefused, AgentUnreachable, Tls
 from nqrust.contract.agent import Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.vms import SnapshotFound, StopRequest
 from nqrust.manager.core.agents import AgentAway, AgentPort, AgentSaidNo
@@ -75,20 +75,20 @@ class RemoteAgent:
     def console_url(self, vm_id: str) -> str:
         return self.client.console_url(vm_id)
 
-    def console_headers(self) -> dict[str, str]:
-        return self.client.console_headers()
+    def console_options(self) -> dict[str, Any]:
+        return self.client.console_options()
 
 
 class RemoteAgents:
     """Keeps clients for their connections. A host that moved or joined again gets a new one."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], RemoteAgent] = {}
+        self._known: dict[tuple[str, str, Tls | None], RemoteAgent] = {}
 
-    def at(self, url: str, command_token: str) -> AgentPort:
-        key = (url, command_token)
+    def at(self, url: str, command_token: str, tls: Tls | None = None) -> AgentPort:
+        key = (url, command_token, tls)
         if key not in self._known:
-            self._known[key] = RemoteAgent(AgentClient(url, command_token))
+            self._known[key] = RemoteAgent(AgentClient(url, command_token, tls=tls))
         return self._known[key]
 
     async def close(self) -> None:

@@ -27,8 +27,10 @@ from nqrust.manager.core.core import Core
 from nqrust.manager.core.liveness import host_state
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import Conflict, Invalid, NotAuthenticated
+from nqrust.manager.hosts import certificates
 from nqrust.manager.hosts.service import HEARTBEAT_SECONDS, LOCK, describe, note_return
 from nqrust.manager.store.tables import Host, JoinToken
+from nqrust.tls import pinning
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _SECOND_TRY = timedelta(minutes=10)
@@ -60,7 +62,8 @@ async def create_token(core: Core, wanted: JoinTokenCreate, creator: Principal) 
                 reusable=False,
             )
         )
-    return ApiJoinToken(token=secret, host=wanted.host, replace=wanted.replace, expires_at=expires_at)
+    token = pinning.join(secret, core.trust.trusted) if core.trust else secret
+    return ApiJoinToken(token=token, host=wanted.host, replace=wanted.replace, expires_at=expires_at)
 
 
 async def register(core: Core, wanted: HostRegister, principal: Principal, source: str, same_machine: bool) -> HostRegistered:
@@ -75,7 +78,7 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
     try:
         async with core.db.transaction() as session:
             if principal.kind == "agent":
-                return await _again(session, wanted, principal)
+                return await _again(core, session, wanted, principal)
             join = await session.get(JoinToken, principal.join_id, with_for_update=True)
             host = await session.scalar(select(Host).where(Host.name == wanted.name).with_for_update(key_share=True))
             _check(join, wanted.name, same_machine)
@@ -89,7 +92,7 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
         raise Conflict(f"A host named {wanted.name} registered at the same moment.") from error
 
 
-async def _again(session: AsyncSession, wanted: HostRegister, principal: Principal) -> HostRegistered:
+async def _again(core: Core, session: AsyncSession, wanted: HostRegister, principal: Principal) -> HostRegistered:
     host = await session.get(Host, principal.host_id, with_for_update=LOCK)
     if host is None:
         raise NotAuthenticated(
@@ -97,7 +100,8 @@ async def _again(session: AsyncSession, wanted: HostRegister, principal: Princip
         )
     note_return(session, host, wanted.boot_id)
     describe(host, wanted)
-    return HostRegistered(host_id=host.id, heartbeat_seconds=HEARTBEAT_SECONDS)
+    signed = certificates.answer(core, host, wanted, joins=False)
+    return HostRegistered(host_id=host.id, heartbeat_seconds=HEARTBEAT_SECONDS, **signed)
 
 
 async def _join(
@@ -111,6 +115,7 @@ async def _join(
     host.agent_token_sha256 = hash_token(agent_token)
     host.command_token = command_token
     describe(host, wanted)
+    signed = certificates.answer(core, host, wanted, joins=True)
     await session.flush()
     if not join.reusable:
         # The same moment as in `describe`: any later sign of life proves that the agent has its credentials.
@@ -121,7 +126,7 @@ async def _join(
     events.record(session, host, "HostRegistered", message, "warning" if replaced else "info")
     core.wake.set()
     return HostRegistered(
-        host_id=host.id, agent_token=agent_token, command_token=command_token, heartbeat_seconds=HEARTBEAT_SECONDS
+        host_id=host.id, agent_token=agent_token, command_token=command_token, heartbeat_seconds=HEARTBEAT_SECONDS, **signed
     )
 
 

@@ -8,14 +8,23 @@ from fastapi import APIRouter, Query, Request
 
 from nqrust.contract.agent import GuestReportForward
 from nqrust.contract.auth import JoinToken, JoinTokenCreate
-from nqrust.contract.hosts import Heartbeat, Host, HostList, HostRegister, HostRegistered
+from nqrust.contract.hosts import CertificateRenewal, Heartbeat, Host, HostCertificate, HostList, HostRegister, HostRegistered
 from nqrust.manager.access.authentication import is_loopback
 from nqrust.manager.access.guards import Admin, CoreDep, Joining, Operator, OwnHost, Viewer
-from nqrust.manager.hosts import joining
+from nqrust.manager.hosts import certificates, joining
 from nqrust.manager.hosts import service as hosts
 from nqrust.manager.vms import service as vms
+from nqrust.tls import pinning
+from nqrust.tls.pinning import AuthorityFound
 
 router = APIRouter(prefix="/v1/hosts", tags=["hosts"])
+first_contact = APIRouter(tags=["hosts"])
+
+
+@first_contact.get(pinning.PATH)
+async def authority(core: CoreDep, host: str = "", nonce: str = "") -> AuthorityFound:
+    """Return the certificate authority of this installation. No authentication: the caller compares its fingerprint."""
+    return await certificates.authority(core, host, nonce)
 
 
 @router.get("")
@@ -78,6 +87,12 @@ async def drain(core: CoreDep, who: Operator, host: str) -> Host:
 async def heartbeat(core: CoreDep, _: OwnHost, host_id: str, body: Heartbeat) -> HostRegistered:
     await hosts.heartbeat(core, host_id, body)
     return HostRegistered(host_id=host_id, heartbeat_seconds=hosts.HEARTBEAT_SECONDS)
+
+
+@router.post("/{host_id}/certificate")
+async def renew_certificate(core: CoreDep, _: OwnHost, host_id: str, body: CertificateRenewal) -> HostCertificate:
+    """Return a new certificate for a host's agent."""
+    return await certificates.renew(core, host_id, body.certificate_request)
 
 
 @router.post("/{host_id}/vms/{vm_id}/guest", status_code=204)

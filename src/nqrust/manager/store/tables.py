@@ -128,7 +128,10 @@ class JoinToken(Base):
 
 
 class Host(Base):
-    """The agent authenticates with the token of `agent_token_sha256`. The manager sends `command_token`, so it is stored."""
+    """The agent authenticates with the token of `agent_token_sha256`. The manager sends `command_token`, so it is stored.
+
+    `identity`: counts the joins with a certificate. 0: the agent has none yet, and may use plain HTTP.
+    """
 
     __tablename__ = "hosts"
 
@@ -137,6 +140,7 @@ class Host(Base):
     url: Mapped[str]
     agent_token_sha256: Mapped[str] = mapped_column(unique=True)
     command_token: Mapped[str]
+    identity: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     version: Mapped[str]
     boot_id: Mapped[str]
     vmm: Mapped[str]

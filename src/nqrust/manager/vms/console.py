@@ -53,7 +53,7 @@ async def console(socket: WebSocket, vm: str) -> None:
     try:
         upstream = await connect(
             agent.console_url(found.id),
-            additional_headers=agent.console_headers(),
+            **agent.console_options(),
             open_timeout=10,
             compression=None,
             proxy=None,

@@ -1,0 +1,122 @@
+"""How this host talks with its manager: plain HTTP on the same machine, otherwise TLS with the authority of the installation.
+
+A host from before the authority continues with plain HTTP until the manager has proven its authority.
+"""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from datetime import datetime, timedelta, timezone
+from urllib.parse import urlsplit
+
+import httpx
+
+from nqrust.agent.link.credentials import CredentialStore, Identity
+from nqrust.serving import plain
+from nqrust.tls import contexts, pinning
+from nqrust.tls.transports import BlockingNamedTransport, NamedTransport
+
+RENEW_BEFORE = timedelta(days=30)
+_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+
+
+class Channel:
+    """`base`: the manager's address from the settings. The rest follows from the credentials."""
+
+    def __init__(self, base: str, credentials: CredentialStore) -> None:
+        self._base, self._credentials = base, credentials
+        self._pinned = ""
+        self._client: tuple[object, httpx.AsyncClient] | None = None
+        self._server: tuple[Identity, ssl.SSLContext] | None = None
+        host = urlsplit(base).hostname or ""
+        self.local = host == "localhost" or plain.is_loopback(host)
+
+    @property
+    def authority(self) -> str:
+        """The authority that the manager must prove. Empty: none is known."""
+        identity = self.identity
+        return self._pinned or (identity.authority if identity else "")
+
+    @property
+    def identity(self) -> Identity | None:
+        current = self._credentials.current
+        return current.identity if current else None
+
+    @property
+    def secured(self) -> bool:
+        return bool(self.authority) and not self.local
+
+    @property
+    def base(self) -> str:
+        return pinning.secured(self._base) if self.secured else self._base
+
+    # --- as a client of the manager
+    def client(self) -> httpx.AsyncClient:
+        """Return the client for now. It changes with the credentials, and the former one is left to its last requests."""
+        key = (self.base, self.authority, self.identity)
+        if self._client is None or self._client[0] != key:
+            transport = NamedTransport(contexts.MANAGER_NAME, self._context()) if self.secured else None
+            self._client = (key, httpx.AsyncClient(base_url=self.base, timeout=_TIMEOUT, transport=transport, trust_env=False))
+        return self._client[1]
+
+    def blocking_client(self, timeout: httpx.Timeout) -> httpx.Client:
+        """Return a client of its own for one download."""
+        transport = BlockingNamedTransport(contexts.MANAGER_NAME, self._context()) if self.secured else None
+        return httpx.Client(base_url=self.base, timeout=timeout, transport=transport, trust_env=False)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client[1].aclose()
+            self._client = None
+
+    def _context(self) -> ssl.SSLContext:
+        identity = self.identity
+        if identity is None:
+            return contexts.client(self.authority)
+        return contexts.client(self.authority, identity.certificate, identity.key)
+
+    # --- the first contact
+    async def pin(self, fingerprint: str) -> None:
+        """Get to know the authority that a join token names. Raises pinning.PinningError, httpx.HTTPError."""
+        if not self.local:
+            self._pinned = await pinning.fetch(self._base, expected=fingerprint)
+
+    async def ask_for_authority(self) -> bool:
+        """Get to know the authority of a manager that knows this host from before. False: the manager has none.
+
+        Raises pinning.PinningError if the one who answers over TLS is not that manager.
+        """
+        current = self._credentials.current
+        if current is None or self.local or self.authority:
+            return self.secured
+        key, nonce = current.command_token_sha256, secrets.token_hex(16)
+        try:
+            self._pinned = await pinning.fetch(self._base, host_id=current.host_id, nonce=nonce, key=key)
+        except httpx.HTTPError:
+            return False  # nobody speaks TLS there
+        return True
+
+    def forget_pin(self) -> None:
+        """The authority stands in the credentials from now on."""
+        self._pinned = ""
+
+    # --- as a server
+    def reached_at(self, url: str) -> str:
+        """Return this agent's own address for the manager: https where this agent answers over TLS only."""
+        if plain.is_loopback(urlsplit(url).hostname or "") or not (self.secured or self.identity):
+            return url
+        return pinning.secured(url)
+
+    def server_context(self) -> ssl.SSLContext | None:
+        """Return the context for connections to this agent. None: it has no certificate yet."""
+        identity = self.identity
+        if identity is None:
+            return None
+        if self._server is None or self._server[0] != identity:
+            self._server = (identity, contexts.server(identity.certificate, identity.key, identity.authority))
+        return self._server[1]
+
+    def renewal_due(self) -> bool:
+        identity = self.identity
+        return identity is not None and identity.ends - datetime.now(timezone.utc) < RENEW_BEFORE

@@ -1,0 +1,56 @@
+"""Checks the kind of connection: on loopback plain HTTP is for all, from other machines only for agents without a certificate.
+
+Over TLS, an agent with a certificate has to show it; the token is the second check.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlunsplit
+
+from starlette.responses import RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from nqrust.contract.problem import MEDIA_TYPE
+from nqrust.manager.core.core import Core
+from nqrust.manager.core.principal import Principal
+from nqrust.manager.errors import NotAuthenticated, NotEncrypted
+from nqrust.serving import plain
+from nqrust.tls.contexts import agent_name
+
+_AGENTS = ("/v1/hosts/", "/v1/images/")
+
+
+def may_be_plain(scope: Scope) -> bool:
+    """Return whether this plain request from elsewhere may come from an agent of before. `check` then asks for its token."""
+    path = str(scope["path"])
+    return scope["type"] == "http" and path.startswith(_AGENTS) and path != "/v1/hosts/join-tokens"
+
+
+def check(core: Core, scope: Scope, principal: Principal) -> None:
+    """Check that this sender may use this kind of connection. Raises NotEncrypted, NotAuthenticated."""
+    if core.trust is None:
+        return
+    if scope["scheme"] in ("http", "ws"):
+        local = plain.is_loopback(str((scope.get("server") or ("",))[0]))
+        agent_of_before = principal.kind == "agent" and not principal.identity
+        user_behind_a_proxy = core.settings.plain_http and principal.kind in ("user", "token")
+        if not (local or agent_of_before or user_behind_a_proxy):
+            raise NotEncrypted()
+        return
+    shown: tuple[str, ...] = scope.get("state", {}).get("peer_names", ())
+    if principal.kind == "agent" and principal.identity and agent_name(f"{principal.host_id}-{principal.identity}") not in shown:
+        raise NotAuthenticated("This agent's certificate is missing, or replaced by a newer one.")
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send browsers on to https, and refuse the rest."""
+    headers = dict(scope["headers"])
+    host = headers.get(b"host", b"").decode("latin-1")
+    answer: Response
+    if scope["method"] in ("GET", "HEAD") and b"authorization" not in headers and host:
+        query = scope.get("query_string", b"").decode("latin-1")
+        answer = RedirectResponse(urlunsplit(("https", host, scope["path"], query, "")), 308)
+    else:
+        error = NotEncrypted()
+        answer = Response(error.problem().model_dump_json(), error.status, error.headers, MEDIA_TYPE)
+    await answer(scope, receive, send)

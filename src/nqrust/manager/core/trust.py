@@ -1,0 +1,147 @@
+"""The manager's certificates: its own, those it signs for agents, and the web UI's.
+
+The installer makes the authority. Everything else is issued here and renewed in time, without a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+import psutil
+import structlog
+
+from nqrust.client.agent import Tls
+from nqrust.manager.errors import Invalid, SettingsError
+from nqrust.manager.settings import TlsFiles
+from nqrust.manager.store.tables import Host
+from nqrust.serving.plain import is_loopback
+from nqrust.tls import authority, contexts
+from nqrust.tls.authority import Authority, CertificateError, Pair
+
+log = structlog.get_logger("nqrust.manager")
+
+RENEW_BEFORE = timedelta(days=30)
+RENEW_EVERY = 3600.0
+"""Seconds between looks at the certificates. An address that this machine gets is in the certificate an hour later."""
+SHARED = 0o640
+
+
+def identity_of(host: Host) -> str:
+    """Return the name in the certificate of a host's agent. Each join makes a new one, which revokes the former."""
+    return contexts.agent_name(f"{host.id}-{host.identity}")
+
+
+@dataclass(frozen=True)
+class _Issued:
+    pair: Pair
+    names: tuple[str, ...]
+
+    def good(self, names: tuple[str, ...]) -> bool:
+        ends = authority.expires_at(self.pair.certificate)
+        return self.names == names and ends - datetime.now(timezone.utc) > RENEW_BEFORE
+
+
+class Trust:
+    """Reads the files of the installer. Raises SettingsError if they are missing, unreadable, or do not belong together."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        bundle, key = _read(files.authority), _read(files.authority_key)
+        try:
+            self._authority = Authority(Pair(bundle, key))
+        except CertificateError as error:
+            raise SettingsError(f"{files.authority} cannot be used: {error}.") from error
+        self.trusted = bundle
+        """The authorities that agents trust; the first one signs."""
+        self._issued = self._issue(_names())
+        self._inner = contexts.server(self._issued.pair.certificate, self._issued.pair.key, self.trusted)
+        self._outer = contexts.server(*self._shown(), self.trusted)
+        self._outer.sni_callback = self._choose
+        self._agents = contexts.client(self.trusted, self._issued.pair.certificate, self._issued.pair.key)
+        self._publish()
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context for connections to the manager. Agents ask for MANAGER_NAME, and get the inner certificate."""
+        return self._outer
+
+    def towards(self, host: Host) -> Tls | None:
+        """Return how to reach a host's agent. None: it has no certificate."""
+        return Tls(self._agents, identity_of(host)) if host.identity else None
+
+    def sign(self, request: str, host: Host) -> str:
+        """Return a certificate for a host's agent. Raises Invalid."""
+        try:
+            return self._authority.sign(request, [identity_of(host)])
+        except CertificateError as error:
+            raise Invalid(
+                f"The certificate request is refused: {error}.", cure="Restart the agent; it makes a new one."
+            ) from error
+
+    def renew(self) -> bool:
+        """Issue new certificates if they end soon or this machine has other names now. Running connections stay."""
+        if self._files.own is not None:
+            contexts.present(self._outer, *self._shown())
+        names = _names()
+        if self._issued.good(names):
+            return False
+        self._issued = self._issue(names)
+        pair = self._issued.pair
+        for context in (self._inner, self._agents, *([self._outer] if self._files.own is None else [])):
+            contexts.present(context, pair.certificate, pair.key)
+        self._publish()
+        log.info("certificate renewed", names=list(names), ends=authority.expires_at(pair.certificate).isoformat())
+        return True
+
+    def _issue(self, names: tuple[str, ...]) -> _Issued:
+        return _Issued(self._authority.issue([contexts.MANAGER_NAME, *names]), names)
+
+    def _shown(self) -> tuple[str, str]:
+        """Return certificate and key for clients that are no agents."""
+        if self._files.own is None:
+            return self._issued.pair.certificate, self._issued.pair.key
+        return _read(self._files.own[0]), _read(self._files.own[1])
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        if name == contexts.MANAGER_NAME:
+            connection.context = self._inner
+
+    def _publish(self) -> None:
+        """Write a certificate for the web UI, which has no access to the authority. Its folder gives the file its group."""
+        if self._files.ui is None:
+            return
+        pair = self._authority.issue(_names() or ("localhost",))
+        folder = os.path.dirname(self._files.ui)
+        try:
+            descriptor, path = tempfile.mkstemp(dir=folder)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(pair.key + pair.certificate)
+                os.fchmod(file.fileno(), SHARED)
+                os.fsync(file.fileno())
+            os.replace(path, self._files.ui)
+        except OSError as error:
+            raise SettingsError(f"The certificate of the web UI cannot be written to {folder}: {error}.") from error
+
+
+def _names() -> tuple[str, ...]:
+    """Return the names and addresses by which clients may know this machine."""
+    found = {socket.gethostname(), socket.getfqdn(), "localhost"}
+    for addresses in psutil.net_if_addrs().values():
+        for address in addresses:
+            if address.family in (socket.AF_INET, socket.AF_INET6):
+                bare = address.address.partition("%")[0]
+                if not is_loopback(bare):
+                    found.add(bare)
+    return tuple(sorted(name for name in found if name and len(name) < 254 and name.isascii()))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}.") from error
