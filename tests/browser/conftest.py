@@ -1,4 +1,4 @@
-"""The web UI with a manager in memory, in the system's Chromium."""
+"""The web UI with a manager in memory, in the system's Chromium. With NQR_TEST_TLS=1, the browser reaches it over TLS."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ import pytest
 pytest.importorskip("playwright", reason="Playwright for Python is not installed")
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from nqrust.tls import authority
+from nqrust.tls.authority import Authority
 from tests.browser.world import PASSWORD
 
 _HERE = Path(__file__).parent
@@ -33,6 +35,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+OVER_TLS = bool(os.environ.get("NQR_TEST_TLS"))
+if OVER_TLS:
+    FLAGS.append("--ignore-certificate-errors")  # the authority is the test's own
 expect.set_options(timeout=45_000)
 
 
@@ -65,12 +70,17 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
 
 @dataclass(frozen=True)
 class Site:
-    """`url`: of the UI; `process`: its process id; `log`: its output. `arrange` changes the manager's world."""
+    """`url`: of the UI; `process`: its process id; `log`: its output; `certificate`: the file for TLS. `arrange` changes the
+    manager's world."""
 
     url: str
     process: int
     log: Path
     manager: str
+    certificate: str
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return httpx.get(self.url + path, trust_env=False, verify=False, **more)
 
     def arrange(self, what: str, value: Any = None) -> None:
         httpx.post(f"{self.manager}/test/{what}", json={"value": value}, trust_env=False).raise_for_status()
@@ -88,7 +98,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "HOSTNAME": "elsewhere",
         "MANAGER_BASE": f"http://127.0.0.1:{manager_port}",
         "UI_STORAGE_SECRET": "s" * 32,
+        "UI_CERT_FILE": str(folder / "ui.pem"),
     }
+    scheme = "http"
+    if OVER_TLS:
+        scheme = "https"
+        pair = Authority(authority.new_authority("browser tests")).issue(["localhost", "127.0.0.1"])
+        Path(environment["UI_CERT_FILE"]).write_text(pair.key + pair.certificate)
     with (folder / "log").open("wb") as log:
         manager = subprocess.Popen(
             [sys.executable, "-m", "tests.browser.fake_manager", str(manager_port)], cwd=ROOT, stdout=log, stderr=log
@@ -97,7 +113,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         try:
             _wait(f"http://127.0.0.1:{manager_port}/health", manager)
             _wait(f"http://127.0.0.1:{ui_port}/health", ui)
-            yield Site(f"http://127.0.0.1:{ui_port}", ui.pid, folder / "log", f"http://127.0.0.1:{manager_port}")
+            yield Site(
+                f"{scheme}://127.0.0.1:{ui_port}",
+                ui.pid,
+                folder / "log",
+                f"http://127.0.0.1:{manager_port}",
+                environment["UI_CERT_FILE"],
+            )
         finally:
             for process in (ui, manager):
                 process.terminate()

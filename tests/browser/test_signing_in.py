@@ -21,11 +21,11 @@ SignIn = Callable[..., Page]
 
 
 def test_health_needs_no_sign_in_and_pages_do(site: Site) -> None:
-    answer = httpx.get(f"{site.url}/health", trust_env=False)
+    answer = site.get("/health")
     assert answer.json() == {"status": "ok"}
     assert "set-cookie" not in answer.headers and answer.headers["x-frame-options"] == "DENY"
     for path in ("/", "/vms", "/vms/web1", "/images", "/hosts", "/events", "/api-reference", "/access", "/audit"):
-        answer = httpx.get(site.url + path, trust_env=False)
+        answer = site.get(path)
         assert answer.status_code == 303 and answer.headers["location"] == f"/sign-in?to={path}"
 
 
@@ -75,7 +75,7 @@ def test_session_works_only_in_the_browser_that_signed_in(sign_in: SignIn, site:
     own = {"User-Agent": page.evaluate("navigator.userAgent"), "Cookie": f"session={cookie}"}
 
     def ask(path: str, **other: str) -> httpx.Response:
-        return httpx.get(site.url + path, headers={**own, **other}, trust_env=False)
+        return site.get(path, headers={**own, **other})
 
     assert ask("/vms").status_code == 200
     assert ask("/sign-in").headers["location"] == "/"
@@ -89,7 +89,7 @@ def test_session_works_only_in_the_browser_that_signed_in(sign_in: SignIn, site:
 
 
 def test_signing_in_makes_a_new_session(page: Page, site: Site) -> None:
-    given = httpx.get(f"{site.url}/sign-in", trust_env=False).cookies["session"]
+    given = site.get("/sign-in").cookies["session"]
     page.context.add_cookies([{"name": "session", "value": given, "url": site.url}])
     page.goto(f"{site.url}/sign-in")
     page.get_by_label("User name").fill("admin")
@@ -97,7 +97,7 @@ def test_signing_in_makes_a_new_session(page: Page, site: Site) -> None:
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{site.url}/")
     agent = {"User-Agent": page.evaluate("navigator.userAgent"), "Cookie": f"session={given}"}
-    assert httpx.get(f"{site.url}/vms", headers=agent, trust_env=False).status_code == 303
+    assert site.get("/vms", headers=agent).status_code == 303
 
 
 def ident(cookie: str) -> str:

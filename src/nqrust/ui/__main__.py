@@ -22,7 +22,11 @@ def main() -> None:
     # Imported late: NiceGUI chooses its session storage at import.
     from nqrust.ui.application import serve
 
-    serve(settings)
+    try:
+        serve(settings)
+    except BadSetting as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from error
 
 
 def prepare_storage() -> None:

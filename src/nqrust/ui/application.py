@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.resources import files
+from urllib.parse import urlunsplit
 
-from fastapi.responses import JSONResponse
-from nicegui import app, ui
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, RedirectResponse
+from nicegui import ui
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.credentials import ui_key
+from nqrust.serving import plain
+from nqrust.serving.plain import Plain
+from nqrust.serving.server import Server, listen
+from nqrust.tls.reloading import ReloadingContext
 from nqrust.ui import session
-from nqrust.ui.settings import SESSION_HOURS, UiSettings
+from nqrust.ui.settings import SESSION_HOURS, BadSetting, UiSettings
 
 TITLE = "NQRust-MicroVM"
 RESUMES_WITHIN = 50.0
@@ -23,6 +30,19 @@ _HEADERS = (
     (b"referrer-policy", b"same-origin"),
 )
 _resources = files("nqrust.ui") / "resources"
+
+
+def _secured(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Return the header for an answer over TLS: a browser sends its cookies over TLS only (RFC 6265, 4.1.2.5)."""
+    name, value = header
+    return (name, value + b"; Secure") if name.lower() == b"set-cookie" and b"; secure" not in value.lower() else header
+
+
+async def refuse_plain(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a browser on to https."""
+    host = Headers(scope=scope).get("host", "")
+    query = scope.get("query_string", b"").decode("latin-1")
+    await RedirectResponse(urlunsplit(("https", host, scope["path"], query, "")), 308)(scope, receive, send)
 
 
 class Outermost:
@@ -40,19 +60,16 @@ class Outermost:
             await self._inner(scope, receive, send)
             return
 
+        hsts = plain.hsts(scope)
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_HEADERS]
+                headers = [*message.get("headers", []), *_HEADERS]
+                message["headers"] = [*map(_secured, headers), *hsts] if hsts else headers
             await send(message)
 
         health = scope["path"] == "/health" and scope["method"] in ("GET", "HEAD")
         await (self._health if health else self._inner)(scope, receive, with_headers)
-
-
-def _wrap() -> None:
-    """Added middleware runs inside the session's, which NiceGUI adds last. This therefore wraps the built stack."""
-    build: Callable[[], ASGIApp] = app.build_middleware_stack
-    app.__dict__["build_middleware_stack"] = lambda: Outermost(build())
 
 
 def _look() -> None:
@@ -88,20 +105,26 @@ def serve(settings: UiSettings) -> None:
     session.reach(settings.manager_base, ui_key(settings.storage_secret))
     register()
     _look()
-    _wrap()
-    ui.run(
-        host=settings.address,
-        port=settings.port,
+    outer = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    ui.run_with(
+        outer,
         title=TITLE,
         favicon=(_resources / "favicon.svg").read_text(encoding="utf-8"),
         dark=None,
         tailwind=False,
-        reload=False,
-        show=False,
         show_welcome_message=False,
         reconnect_timeout=RESUMES_WITHIN,
         storage_secret=settings.storage_secret,
         session_middleware_kwargs={"max_age": SESSION_HOURS * 3600, "same_site": "strict"},
-        server_header=False,
-        access_log=False,
     )
+    served = Plain(Outermost(outer), allowed=lambda _: settings.plain_http, refuse=refuse_plain)
+    config = uvicorn.Config(served, log_level="warning", server_header=False, access_log=False)
+    context = ReloadingContext(settings.certificate_file) if settings.certificate_file else lambda: None
+    try:
+        listeners = listen(settings.address, settings.port)
+    except OSError as error:
+        raise BadSetting(
+            f"The web UI cannot listen on {settings.address}:{settings.port}: {error.strerror}.",
+            "Free the port (`ss -ltnp`), or choose another with `nqr install --ui-bind ADDRESS:PORT`.",
+        ) from error
+    Server(config, listeners, context).run()

@@ -24,12 +24,18 @@ class BadSetting(Exception):
 
 @dataclass(frozen=True)
 class UiSettings:
-    """`manager_base`: http(s)://HOST:PORT. `storage_secret` signs the session cookie."""
+    """`manager_base`: http(s)://HOST:PORT. `storage_secret` signs the session cookie.
+
+    `certificate_file`: key and certificate (PEM) for other machines; the manager writes and renews it. `plain_http`: other
+    machines may also use plain HTTP, because a proxy is between.
+    """
 
     address: str
     port: int
     manager_base: str
     storage_secret: str = field(repr=False)
+    certificate_file: str | None = None
+    plain_http: bool = True
 
 
 def from_environment(environment: Mapping[str, str]) -> UiSettings:
@@ -52,4 +58,6 @@ def from_environment(environment: Mapping[str, str]) -> UiSettings:
             "Run `nqr install` again to rewrite ui.env. The value must be http://HOST:PORT.",
         )
     secret = environment.get("UI_STORAGE_SECRET") or secrets.token_urlsafe(32)
-    return UiSettings(address.strip("[]"), port, base, secret)
+    certificate = environment.get("UI_CERT_FILE") or None
+    plain = certificate is None or environment.get("UI_PLAIN_HTTP", "false").lower() in ("true", "1", "yes", "on")
+    return UiSettings(address.strip("[]"), port, base, secret, certificate, plain)
