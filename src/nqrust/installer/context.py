@@ -29,6 +29,8 @@ class Secrets:
     cli_token: Secret
     join_token: Secret
     ui_storage_secret: Secret
+    authority: str  # the installation's own certificate authority, PEM
+    authority_key: Secret
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Context:
     python: Interpreter
     build_roles: tuple[str, ...] = ()
     explicit: frozenset[str] = frozenset()
+    own_tls: tuple[str, Secret] | None = None  # the operator's certificate and key
     cache: str = CACHE_DIR
     firecracker: Source | None = None  # where Firecracker comes from; None on a host without an agent
     first: bool = False

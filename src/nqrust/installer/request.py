@@ -148,6 +148,7 @@ class ProofSummary:
 @dataclass(frozen=True)
 class Summary:
     """The result of an operation. `urls`: name -> address (`ui`, `manager`, `agent`). `notes`: sentences for people.
+    `elsewhere`: the same for other machines, over TLS. `authority`: the fingerprint that they compare (SHA-256).
     `failure`: the error, or None. `preview`: set by `plan` and by a dry run. `rehearsal`: set by a completed rehearsal."""
 
     outcome: Outcome
@@ -157,6 +158,8 @@ class Summary:
     phases: tuple[PhaseSummary, ...] = ()
     seconds: float = 0.0
     urls: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    authority: str = ""
     notes: tuple[str, ...] = ()
     failure: NqrError | None = None
     proofs: tuple[ProofSummary, ...] = ()

@@ -18,6 +18,7 @@ from nqrust.installer.context import Secrets
 from nqrust.installer.engine.errors import JournalError
 
 PASSWORD_LENGTH = 32
+AUTHORITY = "NQRust-MicroVM certificate authority"
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -28,6 +29,7 @@ def password() -> str:
 
 def generate() -> Secrets:
     """Return new secrets."""
+    certificate, key = _authority()
     return Secrets(
         db_password=Secret(password()),
         admin_password=Secret(password()),
@@ -35,13 +37,24 @@ def generate() -> Secrets:
         cli_token=Secret(credentials.new_token()),
         join_token=Secret(credentials.new_token()),
         ui_storage_secret=Secret(secrets.token_urlsafe(32)),
+        authority=certificate,
+        authority_key=key,
     )
+
+
+def _authority() -> tuple[str, Secret]:
+    from nqrust.tls import authority  # slow to import, and rarely needed
+
+    made = authority.new_authority(AUTHORITY)
+    return made.certificate, Secret(made.key)
 
 
 def load(host: Host, path: str = paths.SECRETS_JSON) -> Secrets | None:
     """Return the stored secrets, or None. Raises JournalError NQR-CFG-010 if the file exists but is damaged."""
     try:
         raw = json.loads(host.read_text(path))
+        # An installation of version 0.1 has none yet.
+        certificate, key = (raw["authority"], Secret(raw["authority_key"])) if "authority" in raw else _authority()
         return Secrets(
             db_password=Secret(raw["db_password"]),
             admin_password=Secret(raw["admin_password"]),
@@ -49,6 +62,8 @@ def load(host: Host, path: str = paths.SECRETS_JSON) -> Secrets | None:
             cli_token=Secret(raw["cli_token"]),
             join_token=Secret(raw["join_token"]),
             ui_storage_secret=Secret(raw["ui_storage_secret"]),
+            authority=certificate,
+            authority_key=key,
         )
     except PathMissing:
         return None
@@ -72,6 +87,8 @@ def render(values: Secrets) -> Secret:
                 "cli_token": values.cli_token.reveal(),
                 "join_token": values.join_token.reveal(),
                 "ui_storage_secret": values.ui_storage_secret.reveal(),
+                "authority": values.authority,
+                "authority_key": values.authority_key.reveal(),
             },
             indent=2,
         )

@@ -16,7 +16,7 @@ from nqrust.host.local import LocalHost
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 from nqrust.image.guest_agent import find_program
-from nqrust.installer import secret_store
+from nqrust.installer import own_certificate, secret_store
 from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.events import Notice, Reporter, StepProgress
 from nqrust.installer.engine.journal import Journal, JournalStore
@@ -159,6 +159,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         python=python,
         build_roles=_build_roles(site.host, steps),
         explicit=request.explicit,
+        own_tls=own_certificate.read(site.host, settings.tls) if settings.has_manager else None,
         first=not site.receipt.entries and not site.receipt.unfinished,
         former=site.former_settings,
         vms=bool(site.vms),

@@ -24,7 +24,11 @@ from nqrust.installer.request import (
     Request,
     Summary,
 )
+from nqrust.installer.settings.model import TlsMode
+from nqrust.installer.supervisor.holding import split_bind
+from nqrust.tls import pinning
 
+_PLAIN = "With --tls off, everybody on the network can read passwords and tokens that reach this host without a proxy with TLS."
 _EMULATION = ("VMs run under QEMU emulation here, because no VM boots under KVM. Everything works, but many times slower.",)
 
 
@@ -64,7 +68,14 @@ def finished(result: RunResult, proofs: tuple[Proof, ...], context: Context, req
         phases=tuple(PhaseSummary(p.name, p.changed, p.satisfied, p.seconds) for p in result.phases),
         seconds=result.seconds,
         urls=urls(context) if done else {},
-        notes=(*_notes(result, proofs), *_switched(context, result), *(_EMULATION if done and vmm.endswith(" tcg") else ())),
+        elsewhere=elsewhere(context) if done else {},
+        authority=pinning.fingerprint(context.secrets.authority) if done and _has_tls(context) else "",
+        notes=(
+            *_notes(result, proofs),
+            *_switched(context, result),
+            *((_PLAIN,) if done and context.settings.has_manager and context.settings.tls.mode is TlsMode.off else ()),
+            *(_EMULATION if done and vmm.endswith(" tcg") else ()),
+        ),
         failure=result.failure,
         proofs=tuple(ProofSummary(p.hop, p.verdict, p.detail, p.code, p.cure, p.seconds) for p in proofs),
         log_path=request.run.log_path,
@@ -113,6 +124,22 @@ def _switched(context: Context, result: RunResult) -> tuple[str, ...]:
         name = before.agent.name or context.facts.hostname
         notes.append(f"The manager still lists this host; `nqr host rm {name}` removes it there.")
     return tuple(notes)
+
+
+def _has_tls(context: Context) -> bool:
+    return context.settings.has_manager and context.release.form == "bundled"
+
+
+def elsewhere(context: Context) -> dict[str, str]:
+    """Return the addresses of the web UI and the manager for other machines. Empty if they listen on loopback only."""
+    settings, found = context.settings, {}
+    services = (("ui", settings.has_ui, settings.ui.bind), ("manager", settings.has_manager, settings.manager.bind))
+    for name, there, bind in services:
+        address, port = split_bind(bind)
+        address = context.facts.network.own_address if address in ("0.0.0.0", "::", "[::]") else address
+        if there and address and not address.startswith("127.") and _has_tls(context):
+            found[name] = f"https://{address}:{port}"
+    return found
 
 
 def urls(context: Context) -> dict[str, str]:

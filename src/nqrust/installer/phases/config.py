@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nqrust.contract import names, paths
+from nqrust.host.secret import Secret
 from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
@@ -45,6 +46,7 @@ def plan(context: Context) -> PhasePlan:
         steps += [
             Mode(layout.image_dir, 0o1775, "root", names.SERVICE_GROUP),
             File(layout.manager_env, env.manager_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
+            *_certificates(context),
             File(
                 layout.bootstrap_json,
                 documents.bootstrap_json(context),
@@ -84,8 +86,36 @@ def plan(context: Context) -> PhasePlan:
             Group(names.UI_GROUP),
             User(names.UI_USER, names.UI_GROUP, layout.install_dir, comment="NQRust-MicroVM web UI"),
             File(layout.ui_env, env.ui_env(context), mode=CONFIG_MODE, group=names.UI_GROUP),
+            # The manager writes the web UI's certificate there; setgid gives it the web UI's group. inode(7)
+            Directory(paths.MANAGER_TLS_DIR, 0o2750, names.SERVICE_USER, names.UI_GROUP, tree=True, adopt_modes=True),
+            *_own_of_ui(context),
         ]
     return PhasePlan("config", "Configuration", tuple(steps))
+
+
+def _certificates(context: Context) -> list[Step]:
+    """Return the steps for the authority, and for the operator's own certificate."""
+    layout, secrets = context.layout, context.secrets
+    steps: list[Step] = [
+        Directory(layout.tls_dir, adopt_modes=True),
+        File(layout.ca_file, secrets.authority, mode=0o644),
+        File(layout.ca_key_file, secrets.authority_key, mode=CONFIG_MODE, group=names.SERVICE_GROUP, secret=True),
+    ]
+    if context.own_tls is not None:
+        certificate, key = context.own_tls
+        steps += [
+            File(layout.own_certificate, certificate, mode=0o644),
+            File(layout.own_key, key, mode=CONFIG_MODE, group=names.SERVICE_GROUP, secret=True),
+        ]
+    return steps
+
+
+def _own_of_ui(context: Context) -> list[Step]:
+    if context.own_tls is None:
+        return []
+    certificate, key = context.own_tls
+    both = Secret(f"{key.reveal().rstrip()}\n{certificate}")
+    return [File(context.layout.own_ui, both, mode=CONFIG_MODE, group=names.UI_GROUP, secret=True)]
 
 
 def _line(text: str) -> str:

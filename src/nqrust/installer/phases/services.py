@@ -116,10 +116,15 @@ def _manager(context: Context) -> Unit:
         after=("network-online.target", *(("postgresql.service",) if local else ())),
         wants=("network-online.target", *(("postgresql.service",) if local else ())),
         hardening=Hardening.sudo if sudo.may_become_root(context, "manager") else Hardening.strict,
-        read_write=(layout.image_dir,),
+        read_write=(layout.image_dir, *((paths.MANAGER_TLS_DIR,) if context.settings.has_ui else ())),
     )
-    reads = (layout.manager_env, layout.bootstrap_json, layout.current_link)
-    return Unit(spec, reads, (_version, manager_env), migrates=True)
+    own = (layout.own_certificate,) if context.own_tls else ()
+    reads = (layout.manager_env, layout.bootstrap_json, layout.ca_file, *own, layout.current_link)
+    return Unit(spec, reads, (_version, manager_env, _certificates), migrates=True)
+
+
+def _certificates(context: Context) -> str:
+    return context.secrets.authority + (context.own_tls[0] if context.own_tls else "")
 
 
 def _agent(context: Context) -> Unit:

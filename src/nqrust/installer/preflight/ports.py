@@ -12,6 +12,7 @@ from nqrust.installer.supervisor.holding import overlaps, split_bind
 from nqrust.installer.verbs.postgres.cluster import expected_port
 
 DATABASE_PORT = "database.port"
+LOOPBACK = "127.0.0.1"
 
 
 def wanted(settings: Settings) -> list[tuple[str, str, int, str]]:
@@ -56,8 +57,10 @@ def checks(
     for purpose, address, number, choose in wanted(settings):
         if (address, number) in ours:
             continue
+        # Manager, agent and web UI listen on loopback, too.
+        addresses = (address,) if choose == "network.cidr" else (address, LOOPBACK)
         for port in facts.ports:
-            if port.pid not in own and overlaps(port, address, number):
+            if port.pid not in own and any(overlaps(port, one, number) for one in addresses):
                 yield error(
                     "NQR-PRE-007",
                     f"Port {number}, wanted for {purpose}, is held by {_holder(port)}.",

@@ -14,6 +14,7 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 from nqrust.installer.preflight.findings import Finding, error
+from nqrust.installer.preflight.remote_manager import NotProven, RemoteManager
 from nqrust.installer.settings.model import DbType, Settings
 
 if TYPE_CHECKING:
@@ -87,11 +88,9 @@ def _is_ours(connection: psycopg.Connection[tuple[object, ...]], cli_token: Secr
 def knows(host: Host, base: str, agent_token: Secret) -> bool:
     """Return whether the manager at `base` accepts an agent's token. True if it does not answer, which another check reports."""
     try:
-        status, _ = host.http_get(
-            f"{base}/v1/hosts/join-check",
-            headers={"Authorization": Secret(f"Bearer {agent_token.reveal()}")},
-            timeout=8.0,
-        )
+        status, _ = RemoteManager(host, base).ask("/v1/hosts/join-check", agent_token)
+    except NotProven:
+        return False
     except HostError:
         return True
     return status not in (401, 403)
@@ -159,7 +158,7 @@ def manager_to_join(
         return
     base = settings.agent.manager_base
     try:
-        status, body = host.http_get(f"{base}/health", timeout=8.0)
+        status, body = RemoteManager(host, base).health()
         healthy = status == 200 and json.loads(body).get("status") == "ok"
     except (HostError, ValueError, AttributeError):
         status, healthy = 0, False
@@ -188,13 +187,21 @@ def manager_to_join(
         )
         return
     try:
-        status, body = host.http_get(
-            f"{base}/v1/hosts/join-check?name={quote(name, safe='')}",
-            headers={"Authorization": Secret(f"Bearer {join_token.reveal()}")},
-            timeout=8.0,
+        status, body = RemoteManager(host, base).ask(f"/v1/hosts/join-check?name={quote(name, safe='')}", join_token)
+    except NotProven:
+        yield error(
+            "NQR-PRE-027",
+            f"The program at {base} is not the manager that made this join token.",
+            "Check --manager-url. If it is right, another machine answers there: find out which before you go on.",
         )
+        return
     except HostError:
-        status = 0
+        yield error(
+            "NQR-PRE-024",
+            f"The manager at {base} answered once and then no more.",
+            "Check --manager-url, that the manager runs, and the firewalls between.",
+        )
+        return
     if status in (401, 403, 409):
         reason = _detail(body) or "it is wrong, used or expired."
         yield error(

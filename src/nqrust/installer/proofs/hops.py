@@ -47,8 +47,5 @@ def run_hop(hop: Hop, host: Host) -> Proof:
 
 
 def local_address(bind: str) -> str:
-    """Return the ADDRESS:PORT by which this host reaches a listener bound to `bind`."""
-    address, port = split_bind(bind)
-    if address in ("0.0.0.0", "::"):
-        address = "127.0.0.1"
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    """Return the ADDRESS:PORT by which this host reaches a service bound to `bind`: each listens on loopback, too."""
+    return f"127.0.0.1:{split_bind(bind)[1]}"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from nqrust.host.port import Host, command
+from nqrust.host.errors import NotTrusted
+from nqrust.host.port import Host, Tls, command
 from nqrust.installer.context import Context
 from nqrust.installer.proofs.hops import Failed, Hop, Unproven, local_address
 from nqrust.installer.resources.env import database_host, database_port, manager_base
 from nqrust.installer.settings.model import NetworkMode
 from nqrust.installer.verbs.firewall.kernel import BOUNDS, NO_IPV6, why_no_ipv6
 from nqrust.installer.verbs.firewall.rules import INPUT
+from nqrust.tls import pinning
+from nqrust.tls.contexts import MANAGER_NAME
 
 
 def standing(context: Context, host: Host) -> Iterator[Hop]:
@@ -46,6 +49,12 @@ def standing(context: Context, host: Host) -> Iterator[Hop]:
         if wanted and component is not None:
             yield _health_hop(host, name, bind, component.health)
     if settings.has_manager:
+        yield Hop(
+            "tls",
+            "NQR-VER-013",
+            "Look at `nqr logs manager`. `nqr install` writes the certificate authority again.",
+            lambda: _tls(context, host),
+        )
         yield Hop(
             "database",
             "NQR-VER-003",
@@ -82,6 +91,21 @@ def _health_hop(host: Host, name: str, bind: str, path: str | None) -> Hop:
         return f"answers on {bind}" + (f", version {version}" if version else "")
 
     return Hop(name, "NQR-VER-002", f"Look at `nqr logs {name}`.", healthy)
+
+
+def _tls(context: Context, host: Host) -> str:
+    """Check that the manager answers TLS with a certificate of this installation's authority."""
+    if context.release.form != "bundled":
+        raise Unproven("the manager of this release speaks plain HTTP only")
+    authority = host.read_text(context.layout.ca_file)
+    url = f"https://{local_address(context.settings.manager.bind)}/health"
+    try:
+        status, _ = host.http_get(url, timeout=5.0, tls=Tls(authority, MANAGER_NAME))
+    except NotTrusted as error:
+        raise Failed("the manager shows a certificate of another authority") from error
+    if status != 200:
+        raise Failed(f"HTTP {status} from /health over TLS")
+    return f"the manager proves the authority {pinning.fingerprint(authority)[:16]}…"
 
 
 def _database(context: Context, host: Host) -> str:

@@ -46,6 +46,10 @@ def summary_object(summary: Summary) -> dict[str, Any]:
         "urls": dict(summary.urls),
         "exit_code": summary.exit_code,
     }
+    if summary.elsewhere:
+        shown["elsewhere"] = dict(summary.elsewhere)
+    if summary.authority:
+        shown["authority"] = summary.authority
     if summary.failure is not None:
         shown["error"] = error_object(summary.failure)
     if summary.proofs:

@@ -82,6 +82,10 @@ def facts(verb: str, summary: Summary) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     titles = {"ui": "Web UI", "manager": "Manager API", "agent": "Agent"}
     rows += [(titles.get(name, name), url) for name, url in summary.urls.items()]
+    if summary.elsewhere:
+        rows.append(("Elsewhere", ", ".join(summary.elsewhere.values())))
+    if summary.authority:
+        rows.append(("Certificate", f"of the authority {summary.authority} (SHA-256)"))
     if summary.admin_password_file:
         rows.append(("Sign in", f"admin; the first password is in {summary.admin_password_file}"))
     if verb == "install" and summary.outcome == "ok" and summary.exit_code == 0 and "manager" in summary.urls:

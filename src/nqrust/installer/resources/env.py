@@ -11,7 +11,7 @@ from urllib.parse import quote
 from nqrust.contract import names, paths
 from nqrust.host.secret import Secret
 from nqrust.installer.context import Context
-from nqrust.installer.settings.model import DbType, NetworkMode
+from nqrust.installer.settings.model import DbType, NetworkMode, TlsMode
 from nqrust.installer.verbs.postgres.cluster import expected_port
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=?~-]*")
@@ -74,9 +74,22 @@ def manager_env(context: Context) -> Secret:
                 "MANAGER_OPERATIONS_DAYS": str(settings.manager.operations_days),
                 "MANAGER_BRIDGE": settings.network.bridge_name,
                 "MANAGER_BOOTSTRAP_FILE": layout.bootstrap_json,
+                **_manager_tls(context),
             }
         )
     )
+
+
+def _manager_tls(context: Context) -> dict[str, str]:
+    layout = context.layout
+    found = {"MANAGER_CA_FILE": layout.ca_file, "MANAGER_CA_KEY_FILE": layout.ca_key_file}
+    if context.own_tls is not None:
+        found |= {"MANAGER_TLS_CERT_FILE": layout.own_certificate, "MANAGER_TLS_KEY_FILE": layout.own_key}
+    elif context.settings.has_ui:
+        found["MANAGER_UI_CERT_FILE"] = paths.UI_CERT
+    if context.settings.tls.mode is TlsMode.off:
+        found["MANAGER_PLAIN_HTTP"] = "true"
+    return found
 
 
 def manager_base(context: Context) -> str:
@@ -84,8 +97,7 @@ def manager_base(context: Context) -> str:
     settings = context.settings
     if not settings.has_manager:
         return settings.agent.manager_base
-    address, _, port = settings.manager.bind.rpartition(":")
-    return f"http://{'127.0.0.1' if address in ('0.0.0.0', '[::]') else address}:{port}"
+    return f"http://127.0.0.1:{settings.manager.bind.rpartition(':')[2]}"
 
 
 def agent_env(context: Context) -> str:
@@ -133,6 +145,8 @@ def ui_env(context: Context) -> Secret:
                 "MANAGER_BASE": manager_base(context),
                 "NEXT_PUBLIC_API_BASE_URL": manager_base(context),
                 "UI_STORAGE_SECRET": context.secrets.ui_storage_secret.reveal(),
+                "UI_CERT_FILE": context.layout.own_ui if context.own_tls else paths.UI_CERT,
+                **({"UI_PLAIN_HTTP": "true"} if settings.tls.mode is TlsMode.off else {}),
             }
         )
     )

@@ -91,6 +91,9 @@ APPLIES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     "manager.audit_days": _HAS_MANAGER,
     "manager.operations_days": _HAS_MANAGER,
     "ui.bind": _HAS_UI,
+    "tls.mode": _HAS_MANAGER,
+    "tls.certificate": _HAS_MANAGER,
+    "tls.key": _HAS_MANAGER,
 }
 """Setting -> the condition under which it has an effect, and its description. Other settings always have one."""
 

@@ -11,7 +11,7 @@ import re
 from enum import Enum
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from nqrust.contract import names, paths
 from nqrust.contract.paths import Layout
@@ -35,6 +35,11 @@ class NetworkMode(str, Enum):
 class DbType(str, Enum):
     local = "local"
     remote = "remote"
+
+
+class TlsMode(str, Enum):
+    on = "on"
+    off = "off"
 
 
 class VmmChoice(str, Enum):
@@ -72,6 +77,11 @@ def _identifier(value: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value):
         raise ValueError("must be a lower-case SQL identifier of at most 63 characters")
     return value
+
+
+def _on_or_off(value: object) -> object:
+    """Accept YAML's `on` and `off` without quotes, which are booleans there (YAML 1.1)."""
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 Bind = Annotated[str, AfterValidator(_bind)]
@@ -161,6 +171,21 @@ class UiSettings(Section):
     bind: Bind = f"0.0.0.0:{names.UI_PORT}"
 
 
+class TlsSettings(Section):
+    """`mode` off: other machines may also use plain HTTP, because a proxy with TLS is in front. `certificate` and `key`: of the
+    web UI's and the API's own certificate, PEM files on this host."""
+
+    mode: Annotated[TlsMode, BeforeValidator(_on_or_off)] = TlsMode.on
+    certificate: AbsolutePath | None = None
+    key: AbsolutePath | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> TlsSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key need each other")
+        return self
+
+
 class ReleaseSettings(Section):
     """Release to install. `source`: `bundled`; this version refuses a URL and `github:OWNER/REPO[@TAG]`. `source_dir`: a
     source tree to build. `public_key`: file with the publisher's Ed25519 public key (PEM) for a signed release, refused with
@@ -195,6 +220,7 @@ class Settings(Section):
     manager: ManagerSettings = ManagerSettings()
     agent: AgentSettings = AgentSettings()
     ui: UiSettings = UiSettings()
+    tls: TlsSettings = TlsSettings()
     release: ReleaseSettings = ReleaseSettings()
 
     @property

@@ -199,6 +199,15 @@ OPTIONS: tuple[Option, ...] = (
         for what, kept in (("events", "events"), ("audit", "the audit log"), ("operations", "finished operations"))
     ),
     Option("ui.bind", "--ui-bind", "ADDRESS:PORT on which the web UI listens.", metavar="BIND"),
+    Option(
+        "tls.mode",
+        "--tls",
+        "TLS for other machines. off also allows plain HTTP, behind a proxy with TLS.",
+        Form.choice,
+        choices=("on", "off"),
+    ),
+    Option("tls.certificate", "--tls-cert", "Certificate (PEM) for the web UI and the API.", Form.path, metavar="FILE"),
+    Option("tls.key", "--tls-key", "Private key (PEM) of that certificate.", Form.path, metavar="FILE"),
     Option("paths.install_dir", "--install-dir", "Folder for programs.", Form.path, "INSTALL_DIR", metavar="DIR"),
     Option("paths.data_dir", "--data-dir", "Folder for VM disks.", Form.path, "DATA_DIR", metavar="DIR"),
     Option("paths.config_dir", "--config-dir", "Folder for configuration.", Form.path, "CONFIG_DIR", metavar="DIR"),

@@ -64,7 +64,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     named = {"KEY": str(tmp_path / "key.pub"), "HASH": str(tmp_path / "hash"), "SUM": "a" * 64}
     monkeypatch.setenv("NQR_MANAGER_URL", "http://of-the-environment:1")
     monkeypatch.setenv("NQR_TOKEN", "good")
-    monkeypatch.setattr(console, "attach", lambda url, name: 0)
+    monkeypatch.setattr(console, "attach", lambda url, name, authority: 0)
 
     def once(here: str, words: str, *, stuck: bool = False, taken: bool = False) -> Ran:
         with pytest.MonkeyPatch.context() as patch:

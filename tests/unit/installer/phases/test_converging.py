@@ -202,6 +202,7 @@ def test_switching_the_web_ui_off_removes_only_its_own_things() -> None:
     here.run(ledger(context(on)))
     result = here.run(ledger(context(off, on)))
     assert sorted(result.retired.gone) == [
+        "directory:/var/lib/nqrust-microvm/manager-tls",
         "file:/etc/nqrust-microvm/ui.env",
         "file:/etc/systemd/system/nqrust-ui.service",
         "group:nqrust-ui",

@@ -80,6 +80,8 @@ ROWS = [
     Row("no UI, so its port does not matter", fit(**held(3000)), set(), settings(mode="minimal")),
     Row("another port was chosen", fit(**held(18080)), set(), settings(manager={"bind": "0.0.0.0:18081"})),
     Row("held on another address", fit(**held(18080, "192.0.2.10")), set(), settings(manager={"bind": "127.0.0.1:18080"})),
+    Row("held on loopback, where each service listens too", fit(**held(18080, "127.0.0.1")),
+        {"error NQR-PRE-007"}, settings(mode="minimal", manager={"bind": "10.0.0.1:18080"}), says="18080"),
     Row("the same number in UDP", fit(**held(18080, protocol="udp")), set()),
     Row("5432 held by something else", fit(**held(5432, "127.0.0.1", process="docker-proxy")), {"warning NQR-PRE-026"}, says="docker-proxy"),
     Row("5432 held by the cluster", fit(postgres=(PostgresCluster(15, "main", 5432, True, "postgres", "/d"),),

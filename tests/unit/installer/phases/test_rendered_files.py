@@ -31,6 +31,8 @@ SECRETS = Secrets(
     cli_token=Secret("nqr_" + "c" * 43),
     join_token=Secret("nqr_" + "j" * 43),
     ui_storage_secret=Secret("u" * 43),
+    authority="-----BEGIN CERTIFICATE-----\nb2YgdGhlIGF1dGhvcml0eQ==\n-----END CERTIFICATE-----\n",
+    authority_key=Secret("-----BEGIN PRIVATE KEY-----\nof the authority\n-----END PRIVATE KEY-----\n"),
 )
 RELEASE = Release(form="bundled", version="1.2.3", components=COMPONENTS, images=IMAGES)
 CASES: dict[str, dict[str, Any]] = {
