@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -41,7 +43,7 @@ def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]
 
     base, token = (_given(url) or _manager_of(installed_settings()), None) if anonymous else address(url)
     try:
-        with ManagerClient(base, token=token) as client:
+        with ManagerClient(base, token=token, authority=authority(base)) as client:
             yield client
     except Refused as error:
         what = str(error).rstrip(".") or f"The manager answered with status {error.status}"
@@ -49,6 +51,8 @@ def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]
         raise ManagerError(error.code, f"{what}.", cure) from error
     except ClientError as error:
         cure = error.cure or "Look at it with: nqr vm show NAME"
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            cure = f"Copy {installed_settings().layout.ca_file} from the manager's host and set NQR_CA_FILE to the copy."
         raise ManagerError(error.code, f"{str(error).rstrip('.')}.", cure) from error
 
 
@@ -62,6 +66,46 @@ def address(url: str | None) -> tuple[str, str]:
         return given, token
     settings = installed_settings()
     return given or _manager_of(settings), token or _token(settings)
+
+
+def authority(base: str) -> str | None:
+    """Return the certificate authority (PEM) that the manager at `base` must prove: of NQR_CA_FILE, or of the installation on
+    this host. None: the address is not https, or neither is there. Raises UsageError NQR-USE-016."""
+    if not base.startswith("https://"):
+        return None
+    given = os.environ.get("NQR_CA_FILE", "").strip()
+    path = given or installed_settings().layout.ca_file
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        if not given:
+            return None
+        raise UsageError(
+            "NQR-USE-016",
+            f"NQR_CA_FILE names {path}, which cannot be read.",
+            "Set it to a copy of the file ca.crt from the manager's host.",
+        ) from error
+
+
+def reached_from_elsewhere(url: str | None) -> str:
+    """Return the manager's base URL for other machines: the given one, unless that is this machine's loopback."""
+    settings = installed_settings()
+    base = _given(url) or _manager_of(settings)
+    parts = urlsplit(base)
+    if not (parts.hostname == "localhost" or (parts.hostname or "").startswith(("127.", "::1"))):
+        return base
+    bound = settings.manager.bind.rpartition(":")[0]
+    host = bound if bound not in ("0.0.0.0", "[::]") and not bound.startswith("127.") else _own_address()
+    return f"{parts.scheme}://{host}:{parts.port}"
+
+
+def _own_address() -> str:
+    """Return the address from which this machine reaches others, or its name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # udp(7): this chooses the address and sends nothing; RFC 5737
+        return str(probe.getsockname()[0])
+    return socket.getfqdn()
 
 
 def _given(url: str | None) -> str:
@@ -94,8 +138,7 @@ def installed_settings() -> Settings:
 def _manager_of(settings: Settings) -> str:
     if not settings.has_manager:
         return settings.agent.manager_base
-    host, _, port = settings.manager.bind.rpartition(":")
-    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"
+    return f"http://127.0.0.1:{settings.manager.bind.rpartition(':')[2]}"
 
 
 def _token(settings: Settings) -> str:

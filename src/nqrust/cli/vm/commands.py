@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nqrust.cli import output
-from nqrust.cli.connection import ManagerUrl, manager
+from nqrust.cli.connection import ManagerUrl, authority, manager
 from nqrust.cli.output import Output
 from nqrust.cli.vm import limits as vm_limits
 from nqrust.cli.vm import options as opt
@@ -236,7 +236,7 @@ def console(
         from nqrust.client.call import websocket_url
 
         address = websocket_url(client.base_url, client.send(calls.console_ticket(name)))
-    raise typer.Exit(attach(address, name))
+    raise typer.Exit(attach(address, name, authority(client.base_url)))
 
 
 def _verb(method: str, name: str, condition: Any, wait: bool, timeout: float, out: str, url: str | None) -> None:

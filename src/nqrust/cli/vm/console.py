@@ -24,15 +24,18 @@ _LONGEST = 15.0
 """Seconds after the end of standard input, after which the client leaves in any case."""
 
 
-def attach(url: str, name: str) -> int:
+def attach(url: str, name: str, authority: str | None = None) -> int:
     """Connect standard input and output to the console at `url` (with its ticket). Ends at Ctrl-], at the end of input or
     when the console ends. Returns the exit code. Raises ManagerError NQR-API-195."""
     from websockets.exceptions import WebSocketException
     from websockets.sync.client import connect
 
+    from nqrust.tls import contexts
+
     try:
         # No proxy: every other command also connects to the manager directly.
-        connection = connect(url, max_size=None, open_timeout=15, close_timeout=2, proxy=None)
+        tls = contexts.client(authority) if authority else None
+        connection = connect(url, ssl=tls, max_size=None, open_timeout=15, close_timeout=2, proxy=None)
     except (OSError, TimeoutError, WebSocketException) as error:
         raise ManagerError(
             "NQR-API-195",

@@ -1,0 +1,87 @@
+"""nqr host token: what people paste on the new host, and what goes to a file."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.unit.cli.test_vm_commands import Handler, Manager
+
+from nqrust.cli import connection
+from nqrust.cli.__main__ import run
+from nqrust.installer.settings.model import Settings
+
+AT = "2026-01-01T00:00:00Z"
+FINGERPRINT = "ab" * 32
+
+
+class Hosts(Handler):
+    token = f"nqr_made.{FINGERPRINT}"
+
+    def reply(self) -> tuple[int, Any]:
+        body = self.server.asked[-1][2]
+        return 201, {"token": self.token, "host": body["host"], "expires_at": AT}
+
+
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    server = Manager(("127.0.0.1", 0), Hosts)
+    server.asked, server.url = [], f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("NQR_MANAGER_URL", server.url)
+    monkeypatch.setenv("NQR_TOKEN", "good")
+    monkeypatch.setattr(
+        connection, "installed_settings", lambda: Settings.model_validate({"manager": {"bind": "192.0.2.7:18080"}})
+    )
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def line(manager: Manager, name: str = "h2", scheme: str = "https") -> str:
+    port = manager.server_address[1]
+    return f"./scripts/install/install.sh --mode agent --agent-name {name} --manager-url {scheme}://192.0.2.7:{port}"
+
+
+def test_terminal_gets_one_line_to_paste(
+    manager: Manager, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(["host", "token", "h2"]) == 0
+    shown = capsys.readouterr()
+    whole = f"(umask 077; echo nqr_made.{FINGERPRINT} >join-token); {line(manager)} --join-token-file join-token\n"
+    assert shown.out == whole
+    assert "can join once with this token" in shown.err and "Paste this line as root" in shown.err
+
+
+def test_file_gets_the_token_alone(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["host", "token", "h2"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"nqr_made.{FINGERPRINT}\n"
+    assert f"{line(manager)} --join-token-file FILE" in shown.err and "nqr_made" not in shown.err
+
+
+def test_manager_without_tls_is_named_with_http(
+    manager: Manager, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hosts, "token", "nqr_made")
+    assert run(["host", "token", "h2"]) == 0
+    assert line(manager, scheme="http") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "bind", "found"),
+    [
+        ("http://127.0.0.1:18080", "192.0.2.7:18080", "http://192.0.2.7:18080"),
+        ("http://localhost:18080", "0.0.0.0:18080", "http://192.0.2.9:18080"),
+        ("http://127.0.0.1:18080", "127.0.0.1:18080", "http://192.0.2.9:18080"),
+        ("https://vms.example.org", "0.0.0.0:18080", "https://vms.example.org"),
+    ],
+)
+def test_address_for_other_machines(monkeypatch: pytest.MonkeyPatch, given: str, bind: str, found: str) -> None:
+    monkeypatch.setattr(connection, "installed_settings", lambda: Settings.model_validate({"manager": {"bind": bind}}))
+    monkeypatch.setattr(connection, "_own_address", lambda: "192.0.2.9")
+    assert connection.reached_from_elsewhere(given) == found
