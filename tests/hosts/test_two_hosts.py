@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from nqrust.tls import authority, contexts
+from nqrust.tls.authority import Authority
 from tests.hosts import product
 from tests.hosts.machine import Fingerprint, Machine, TestNetwork
-from tests.hosts.product import document, eventually, fetch, nqr
+from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
+from tests.hosts.sniffing import Sniffer, is_tls
 
 pytestmark = pytest.mark.timeout(2400)
 
@@ -25,12 +28,30 @@ systemctl restart postgresql@15-main
 """
 
 
+FAKE = """
+import socket, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/run/fake.pem")
+server = socket.create_server(("", 18080))
+with open("/run/fake.log", "wb", buffering=0) as log:
+    while True:
+        connection, _ = server.accept()
+        connection.settimeout(5)
+        try:
+            log.write(context.wrap_socket(connection, server_side=True).recv(4096))
+        except OSError:
+            pass
+"""
+"""A fake manager: takes connections and keeps what a client says after the handshake."""
+
+
 @dataclass
 class Pair:
     manager: Machine
     agent: Machine
     manager_before: Fingerprint
     agent_before: Fingerprint
+    sniffer: Sniffer
     vm: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -40,7 +61,7 @@ class Pair:
 
     @property
     def as_agent(self) -> tuple[str, ...]:
-        return ("--mode", "agent", "--manager-url", f"http://{self.manager.address}:18080", "--join-token-file", "/run/join-token",
+        return ("--mode", "agent", "--manager-url", f"https://{self.manager.address}:18080", "--join-token-file", "/run/join-token",
                 "--non-interactive")  # fmt: skip
 
 
@@ -53,7 +74,8 @@ def pair() -> Iterator[Pair]:
         manager.write("/run/db-password", "wrong\n", mode=0o600)
         agent.write("/run/join-token", "nqr_wrong\n", mode=0o600)
         # (outside of what a fingerprint compares, since the tests rewrite them)
-        yield Pair(manager, agent, manager.fingerprint(), agent.fingerprint())
+        with Sniffer(network.bridge) as sniffer:
+            yield Pair(manager, agent, manager.fingerprint(), agent.fingerprint(), sniffer)
 
 
 def refused(host: Machine, arguments: tuple[str, ...], code: str) -> str:
@@ -112,7 +134,7 @@ def test_an_agent_joins_with_a_token(pair: Pair) -> None:
     product.bootstrap(pair.agent, *pair.as_agent)
     hosts = document(pair.manager, "host", "ls")["items"]
     assert [(host["name"], host["state"]) for host in hosts] == [(pair.agent.name, "online")]
-    assert hosts[0]["url"] == f"http://{pair.agent.address}:19090", "an address that the manager reaches"
+    assert hosts[0]["url"] == f"https://{pair.agent.address}:19090", "an address that the manager reaches"
     assert fetch(pair.agent, "http://127.0.0.1:18080/health")[0] == 0, "no manager there"
     assert fetch(pair.agent, "http://127.0.0.1:3000/")[0] == 0, "no web UI there"
 
@@ -124,6 +146,35 @@ def test_a_vm_lands_on_the_agents_host(pair: Pair) -> None:
     assert product.vm_processes(pair.manager, pair.vm["id"]) == {}
     product.console_prompt(pair.manager, "web1")
     eventually("its guest reports", lambda: document(pair.manager, "vm", "show", "web1")["guest"])
+
+
+def test_a_sniffer_between_the_hosts_sees_tls_only(pair: Pair) -> None:
+    """It has seen a join, heartbeats, a new VM with its image, a console and a guest's report."""
+    copied = {"manager": pair.sniffer.to(18080), "agent": pair.sniffer.to(19090)}
+    for name, flows in copied.items():
+        clear = [(flow, data[:60]) for flow, data in flows if not is_tls(data)]
+        assert flows and clear == [], name
+    image = sum(len(data) for flow, data in copied["manager"] if flow[1] == 18080)
+    assert image > 2_000_000, "the image went over the network"
+    everything = b"".join(data for flows in copied.values() for _, data in flows)
+    join, cli = pair.agent.read("/run/join-token").strip(), pair.manager.read(f"{CONFIG}/cli-token").strip()
+    for secret in (join, join.partition(".")[0], cli, "Authorization", "login:", '"boot_id"'):
+        assert secret.encode() not in everything
+
+
+def test_fake_manager_gets_nothing_from_a_joined_agent(pair: Pair) -> None:
+    """Another machine takes the manager's address: here, a listener in its place on the manager's host."""
+    pair.manager.run(["systemctl", "stop", "nqrust-manager"])
+    fake = Authority(authority.new_authority("another")).issue([contexts.MANAGER_NAME, pair.manager.address])
+    pair.manager.write("/run/fake.pem", fake.key + fake.certificate)
+    listener = pair.manager.start(["python3", "-c", FAKE])
+    refusals = "journalctl -u nqrust-agent --no-pager --since -60s | grep -c CERTIFICATE_VERIFY_FAILED"
+    eventually("the agent refuses the fake", lambda: int(pair.agent.run(refusals, check=False).stdout.strip() or 0) >= 2, 60)
+    listener.kill()
+    assert pair.manager.read("/run/fake.log") == ""
+    pair.manager.run(["systemctl", "start", "nqrust-manager"])
+    eventually("the agent is back", lambda: document(pair.manager, "host", "ls")["items"][0]["state"] == "online", 60)
+    assert document(pair.manager, "vm", "show", "web1")["boot_id"] == pair.vm["boot_id"]
 
 
 def test_the_same_commands_again_change_nothing(pair: Pair) -> None:

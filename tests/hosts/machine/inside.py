@@ -175,6 +175,11 @@ class Inside:
         self._unpack(packed, to)
         return to
 
+    def clone_commit(self, commit: str, to: str, repository: Path = REPOSITORY) -> str:
+        """Put the tree of an earlier commit at `to`. Returns `to`."""
+        self._unpack(outside("git", "-C", str(repository), "archive", "--format=tar", commit, timeout=300).stdout, to)
+        return to
+
     def _unpack(self, packed: bytes, path: str) -> None:
         script = f"mkdir -p {shlex.quote(path)} && tar -C {shlex.quote(path)} --no-same-owner -xf -"
         self.run(script, input=packed, timeout=300)
