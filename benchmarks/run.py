@@ -4,6 +4,7 @@
 
 `help`         `nqr --help`, over an interpreter that does nothing.
 `list`         `GET /v1/vms` of a manager with 1,000 VMs, over the raw select.
+`tls`          `GET /v1/vms` and the heartbeats of 100 hosts over TLS, over plain HTTP to the same manager, in turns; memory.
 `reconcile`    one pass over 100 hosts and 10,000 VMs, over fetching their inventories.
 `firecracker`  a VM under a jailed Firecracker: create until its first line, and restore of a memory snapshot, over the same
                calls by hand, in turns.
@@ -13,7 +14,7 @@
 `install`      on pristine Debian 12 hosts: a fresh install, over the raw commands for the same packages, wheels and
                compiler runs; a converged re-run; peak memory.
 
-`list` and `reconcile` need a PostgreSQL server's programs, `firecracker` and `many` root and KVM, `platform` and `install`
+`list`, `tls` and `reconcile` need a PostgreSQL server's programs, `firecracker` and `many` root and KVM, `platform` and `install`
 root and systemd-nspawn. Other work on the machine shows in every figure; docs/understand/benchmarks.md tells what to do
 about it.
 """
@@ -32,6 +33,7 @@ from benchmarks.figures import note
 NAMES = {
     "help": ("install", "bench_help"),
     "list": ("vm_list", "bench"),
+    "tls": ("tls_cost", "bench"),
     "reconcile": ("reconcile", "bench"),
     "firecracker": ("firecracker", "bench"),
     "many": ("many_vms", "bench"),

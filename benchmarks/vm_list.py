@@ -26,8 +26,8 @@ SELECT = "SELECT v.*, h.name FROM vms v LEFT JOIN hosts h ON h.id = v.host_id OR
 
 
 @contextlib.contextmanager
-def manager(database: str) -> Iterator[tuple[int, str]]:
-    """(port, administrator's token) of a manager process that answers and reconciles."""
+def manager(database: str, more: dict[str, str] | None = None) -> Iterator[tuple[int, str, int]]:
+    """(port, administrator's token, process) of a manager that answers and reconciles. `more`: further environment."""
     from nqrust.contract.credentials import hash_password, hash_token
 
     token, port = "nqr_" + secrets.token_urlsafe(32), postgres.free_port()
@@ -41,7 +41,7 @@ def manager(database: str) -> Iterator[tuple[int, str]]:
         )
         environment = os.environ | {
             "DATABASE_URL": database, "MANAGER_BIND": f"127.0.0.1:{port}", "MANAGER_IMAGE_ROOT": f"{folder}/images",
-            "MANAGER_STORAGE_ROOT": f"{folder}/vms", "MANAGER_BOOTSTRAP_FILE": str(bootstrap),
+            "MANAGER_STORAGE_ROOT": f"{folder}/vms", "MANAGER_BOOTSTRAP_FILE": str(bootstrap), **(more or {}),
         }  # fmt: skip
         with open(f"{folder}/log", "wb") as log:
             process = subprocess.Popen(
@@ -49,7 +49,7 @@ def manager(database: str) -> Iterator[tuple[int, str]]:
             )
         try:
             _wait(port, process, Path(folder, "log"))
-            yield port, token
+            yield port, token, process.pid
         finally:
             process.terminate()
             process.wait(15)
@@ -73,7 +73,7 @@ def bench() -> None:
 
     with postgres.cluster() as database, simulated_hosts.hosts(HOSTS, VMS) as agents:
         population.seed(database, agents, VMS)
-        with manager(database) as (port, token), psycopg.connect(database) as raw:
+        with manager(database) as (port, token, _), psycopg.connect(database) as raw:
             client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
             def get(query: str, count: int) -> None:
