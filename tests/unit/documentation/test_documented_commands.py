@@ -10,7 +10,7 @@ from tests.documentation import commands, pages
 from tests.documentation.pages import ROOT, Block, Marker
 
 HOST_TEST = ROOT / "tests" / "hosts" / "test_documented.py"
-LANGUAGES = frozenset({*pages.SHELL, "yaml", "json", ""})
+LANGUAGES = frozenset({*pages.SHELL, "yaml", "json", "nginx", ""})
 BLOCKS = [block for page in pages.pages() for block in pages.blocks(page) if block.language in pages.SHELL]
 MARKED = [(block, marker) for block in BLOCKS for marker in block.markers]
 NOT_IN_THIS_VERSION = frozenset({"upgrade", "fleet"})
