@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
+import pytest
 from tests.places import ROOT
 
 import nqrust
@@ -25,3 +27,16 @@ def test_every_file_names_the_same_version() -> None:
         "CHANGELOG.md": named("CHANGELOG.md", r"^## (\S+) \(\d"),
     }
     assert places == dict.fromkeys(places, nqrust.__version__)
+
+
+def test_releases_name_commits_that_call_themselves_so() -> None:
+    lines = [line.split() for line in (ROOT / "RELEASES").read_text().splitlines() if not line.startswith("#")]
+    dated = re.findall(r"^## (\S+) \(\d", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert lines and {version for version, _ in lines} <= set(dated)
+    for version, commit in lines:
+        shown = subprocess.run(
+            ["git", "-C", ROOT, "show", f"{commit}:pyproject.toml"], capture_output=True, text=True, check=False
+        )
+        if shown.returncode:
+            pytest.skip(f"this clone does not have the commit of {version}")
+        assert f'\nversion = "{version}"\n' in shown.stdout
