@@ -16,6 +16,7 @@ from nqrust.host.secret import Secret
 from nqrust.installer.preflight.findings import Finding, error
 from nqrust.installer.preflight.remote_manager import NotProven, RemoteManager
 from nqrust.installer.settings.model import DbType, Settings
+from nqrust.tls import pinning
 
 if TYPE_CHECKING:
     import psycopg
@@ -158,10 +159,10 @@ def manager_to_join(
         return
     base = settings.agent.manager_base
     try:
-        status, body = RemoteManager(host, base).health()
+        status, body, over_tls = RemoteManager(host, base).health()
         healthy = status == 200 and json.loads(body).get("status") == "ok"
     except (HostError, ValueError, AttributeError):
-        status, healthy = 0, False
+        status, healthy, over_tls = 0, False, False
     if not healthy:
         yield error(
             "NQR-PRE-024",
@@ -184,6 +185,13 @@ def manager_to_join(
             "NQR-PRE-025",
             "Agent mode needs a join token.",
             f"Run `nqr host token {name}` on the manager's host and pass the file with --join-token-file.",
+        )
+        return
+    if over_tls and not pinning.split(join_token.reveal())[1]:
+        yield error(
+            "NQR-PRE-025",
+            "The join token names no certificate authority, so it is not whole.",
+            f"Run `nqr host token {name}` on the manager's host and copy all of the token.",
         )
         return
     try:

@@ -27,15 +27,15 @@ class RemoteManager:
     host: Host
     base: str
 
-    def health(self) -> tuple[int, bytes]:
-        """Return the answer to /health: over TLS, or over plain HTTP from a manager that has no TLS. Raises HostError."""
+    def health(self) -> tuple[int, bytes, bool]:
+        """Return the answer to /health, and whether it came over TLS. Plain HTTP is for managers without TLS. Raises HostError."""
         if not self._local():
             try:
-                return self.host.http_get(f"{pinning.secured(self.base)}/health", timeout=_TIMEOUT, tls=Tls())
+                return (*self.host.http_get(f"{pinning.secured(self.base)}/health", timeout=_TIMEOUT, tls=Tls()), True)
             except HostError:
                 if self.base.startswith("https://"):
                     raise
-        return self.host.http_get(f"{self.base}/health", timeout=_TIMEOUT)
+        return (*self.host.http_get(f"{self.base}/health", timeout=_TIMEOUT), False)
 
     def _local(self) -> bool:
         return urlsplit(self.base).hostname in ("localhost", "127.0.0.1", "::1")

@@ -29,6 +29,7 @@ def findings(base: str, token: str) -> list[str]:
 async def test_join_token_is_checked_over_tls(secured: Secured) -> None:
     token = await secured.join_token("kvm1")
     assert await asyncio.to_thread(findings, secured.base, token) == []
+    assert await asyncio.to_thread(findings, secured.base, token.partition(".")[0]) == ["NQR-PRE-025"]
     used = "nqr_" + "x" * 43 + "." + token.rpartition(".")[2]
     assert await asyncio.to_thread(findings, secured.base, used) == ["NQR-PRE-025"]
 
