@@ -74,6 +74,8 @@ def check_generation(known: VmRecord, generation: int) -> None:
 class Store:
     def __init__(self, host: Host, vms_dir: str) -> None:
         self._host, self.vms_dir = host, vms_dir
+        self.borrowed: set[int] = set()
+        """Users of no VM, for programs that run now."""
 
     def directory(self, vm_id: str) -> str:
         return f"{self.vms_dir}/{check_id(vm_id)}"
@@ -105,15 +107,17 @@ class Store:
             self._host.set_mode(path, mode=0o710, owner="root", group=group)
         return path
 
+    def free_user(self) -> int:
+        """Return a user that no other VM and no process of this host has."""
+        folders = (self._host.stat(self.directory(vm_id)) for vm_id in self.ids())
+        taken = {*(one.user for one in self.all()), *(found.gid for found in folders if found), *self.borrowed}
+        return users.free(taken, self.vms_dir, survivors.absent)
+
     def claim_user(self, record: VmRecord) -> None:
         """Give the VM a user that no other VM and no process of this host has, and write that down. Not for two VMs at once."""
         new = not record.user
         if new:
-            folders = (self._host.stat(self.directory(vm_id)) for vm_id in self.ids())
-            record.user = users.free(
-                {*(one.user for one in self.all()), *(found.gid for found in folders if found), *survivors.running(self._host)},
-                self.vms_dir,
-            )
+            record.user = self.free_user()
         self.prepare(record.id, record.user)
         if new:
             # Of what is there: the volumes of `record` are not settled, and one that the old record names may not be lost.

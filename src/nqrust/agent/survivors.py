@@ -8,17 +8,16 @@ itself excluded. The kernel sends that in one step, and a fork(2) that is under 
 
 from __future__ import annotations
 
-import re
+import os
 import sys
 
 from nqrust.agent import users
+from nqrust.agent.processes import parse_stat
 from nqrust.contract.names import VM_USERS
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 
 _LONGEST = 10.0  # seconds until all are gone
-_MORE_THREADS = r"^Threads:\s+(?!1$)\d+$"
-"""A program whose first thread has ended looks like a zombie while its other threads run."""
 _KILL = """\
 import os, sys
 user, other = int(sys.argv[1]), int(sys.argv[2])
@@ -35,12 +34,30 @@ except ProcessLookupError:
 def end(host: Host, user: int, seconds: float = _LONGEST) -> bool:
     """End every process of `user`. Returns whether all are gone; one that waits for a broken disk may not be."""
     deadline = host.monotonic() + seconds
-    while user in running(host):
+    while not none(host, user):
         if host.monotonic() > deadline:
             return False
         host.run(command(sys.executable, "-I", "-S", "-c", _KILL, str(user), str(user + len(VM_USERS)), timeout=10, ok=(0, 1)))
         host.sleep(0.01)
     return True
+
+
+def none(host: Host, user: int) -> bool:
+    """Return whether no process of `user` runs."""
+    return absent(user) or user not in running(host)
+
+
+def absent(user: int) -> bool:
+    """Return whether certainly no process has this real user, in this PID namespace and those below it.
+
+    The kernel goes through its own list for getpriority(2), in microseconds. A reading of /proc takes milliseconds, and misses
+    what forks meanwhile. A zombie counts as a process here: `running` tells it from others.
+    """
+    try:
+        os.getpriority(os.PRIO_USER, user)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def running(host: Host) -> set[int]:
@@ -50,11 +67,9 @@ def running(host: Host) -> set[int]:
         if not pid.isdigit():
             continue
         try:
-            status = host.read_text(f"/proc/{pid}/status")
-        except HostError:
+            user = users.user_of(host.read_text(f"/proc/{pid}/status"))
+            if users.is_vm_user(user) and parse_stat(host.read_text(f"/proc/{pid}/stat"))[1]:
+                found.add(user)
+        except (HostError, ValueError, IndexError):
             continue  # it ended meanwhile
-        user = users.user_of(status)
-        ended = re.search(r"^State:\s+[ZX]", status, re.MULTILINE) and not re.search(_MORE_THREADS, status, re.MULTILINE)
-        if users.is_vm_user(user) and not ended:
-            found.add(user)
     return found

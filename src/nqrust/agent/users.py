@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from nqrust.contract.names import VM_USERS
 
@@ -27,13 +27,13 @@ VIEW = (*NOTHING, "--mount", "--propagation", "slave")
 """The same, and a mount namespace that sees what the host mounts and unmounts, and whose own mounts the host does not see."""
 
 
-def become(user: int) -> tuple[str, ...]:
-    """The command, without the program, that gives up root for good. Use it in namespaces of the VM only: a process of the VM
+def become(user: int, group: int | None = None) -> tuple[str, ...]:
+    """The command, without the program, that gives up root for good. `group`: default the number of the user. Use it in namespaces of the VM only: a process of the VM
     can trace others of its user, and act in their namespaces. ptrace(2)."""
     return (
         "setpriv",
         f"--reuid={user}",
-        f"--regid={user}",
+        f"--regid={user if group is None else group}",
         "--clear-groups",
         "--inh-caps=-all",
         "--bounding-set=-all",
@@ -42,12 +42,14 @@ def become(user: int) -> tuple[str, ...]:
     )
 
 
-def alone(user: int, *needed: str, more: tuple[str, ...] = (), limits: tuple[str, ...] = ()) -> tuple[str, ...]:
+def alone(
+    user: int, *needed: str, more: tuple[str, ...] = (), limits: tuple[str, ...] = (), group: int | None = None
+) -> tuple[str, ...]:
     """`become` for a program that the agent runs: in namespaces of its own, where it finds the paths `needed`.
 
     `more`: of unshare(1). `limits`: a command, such as prlimit(1), that runs the rest as root."""
     view = " && ".join(shlex.join(("mount", *mount)) for mount in hidden(*needed))
-    return (*VIEW, *more, "sh", "-c", f'{view or "true"} && exec "$@"', "sh", *limits, *become(user))
+    return (*VIEW, *more, "sh", "-c", f'{view or "true"} && exec "$@"', "sh", *limits, *become(user, group))
 
 
 def limited(tasks: int, largest_file: int | None = None) -> tuple[str, ...]:
@@ -59,14 +61,14 @@ def limited(tasks: int, largest_file: int | None = None) -> tuple[str, ...]:
     return ("prlimit", "--core=0", f"--nofile={_OPEN_FILES}", f"--nproc={tasks + _VIEWERS}", *size)
 
 
-def free(taken: Collection[int], folder: str) -> int:
-    """Return the first number that is not in `taken`. A host has room for far fewer VMs than there are numbers.
+def free(taken: Collection[int], folder: str, unused: Callable[[int], bool] = lambda number: True) -> int:
+    """Return the first number that is `unused` and not in `taken`. A host has room for far fewer VMs than there are numbers.
 
     The search begins where the folder of the VMs says, so that two agents of one machine give out different numbers.
     """
     start = zlib.crc32(folder.encode()) % len(VM_USERS)
     numbers = (VM_USERS[(start + step) % len(VM_USERS)] for step in range(len(VM_USERS)))
-    return next(number for number in numbers if number not in taken)
+    return next(number for number in numbers if number not in taken and unused(number))
 
 
 def user_of(status: str) -> int:

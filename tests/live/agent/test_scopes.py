@@ -19,11 +19,12 @@ from tests.fakes.host import FakeHost
 
 from nqrust.agent import users
 from nqrust.agent.api import console
+from nqrust.agent.processes import parse_stat
 from nqrust.agent.scopes import launch as launcher
 from nqrust.agent.scopes import limits
 from nqrust.agent.scopes.port import Launch, Process, Scope
 from nqrust.agent.scopes.process import ProcessScopes
-from nqrust.agent.scopes.procfs import parse_stat, scope_of_cgroup, scope_of_environ
+from nqrust.agent.scopes.procfs import scope_of_cgroup, scope_of_environ
 from nqrust.agent.scopes.systemd import SystemdScopes
 from nqrust.agent.settings import Settings
 from nqrust.contract.names import VM_USERS

@@ -122,6 +122,23 @@ def test_a_program_that_looks_like_a_zombie_ends(cleared: None) -> None:
     assert zombie.wait(timeout=10) == -9
 
 
+def test_the_kernel_tells_at_once_that_a_user_has_no_process() -> None:
+    """In other namespaces too. A zombie is no reason to start a killer."""
+    user = USER + 7  # of no other test: PID 1 may collect their zombies late
+    assert survivors.absent(user)
+    for namespaces in ((), ("unshare", "--pid", "--net", "--mount", "--fork", "--kill-child")):
+        one = subprocess.Popen([*namespaces, *become(user), "sleep", "300"], start_new_session=True)
+        until(user)
+        assert not survivors.absent(user) and not survivors.none(HOST, user)
+        assert survivors.absent(user + 1)
+        assert survivors.end(HOST, user)
+        if not namespaces:
+            assert not survivors.absent(user), "its parent has not asked for its exit status"
+            assert survivors.none(HOST, user)
+        one.wait(timeout=10)
+        assert survivors.absent(user)
+
+
 def test_nothing_of_another_user_ends(cleared: None) -> None:
     other = start("sleep", "300", user=USER + 1)
     root = subprocess.Popen(["sleep", "300"])

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable
 
+from nqrust.agent.processes import parse_stat
 from nqrust.agent.scopes.port import Process, Scope
 from nqrust.contract.names import SCOPE_ENV, SCOPE_PREFIX
 from nqrust.host.errors import HostError
@@ -42,16 +43,6 @@ def scope_of_environ(data: bytes, run_dir: str) -> str | None:
         elif name == RUN_DIR_ENV.encode():
             ours = value == run_dir.encode()
     return found if found and ours and found.startswith(SCOPE_PREFIX) else None
-
-
-def parse_stat(text: str) -> tuple[str, bool, int]:
-    """Parse /proc/PID/stat: comm, whether the process lives, and its start time (clock ticks since boot).
-
-    The comm may contain anything. A program whose first thread has ended looks like a zombie while its other threads run.
-    """
-    head, _, tail = text.rpartition(")")
-    fields = tail.split()
-    return head.partition("(")[2], fields[0] not in "ZX" or int(fields[17]) > 1, int(fields[19])
 
 
 def scan(host: Host, identify: Callable[[Host, str], str | None]) -> dict[str, Scope]:
