@@ -238,10 +238,11 @@ class Swapping(LocalHost):
 
     def run(self, cmd: Command, **more: object) -> Completed:
         done = super().run(cmd, **more)  # type: ignore[arg-type]
-        if "debugfs" in cmd.argv:
-            folder = Path(cmd.argv[cmd.argv.index("-f") + 1]).parent
+        if any("debugfs" in word for word in cmd.argv):
+            direct = "debugfs" in cmd.argv  # otherwise a script, whose last argument is the folder
+            folder = Path(cmd.argv[cmd.argv.index("-f") + 1]).parent if direct else Path(cmd.argv[-1])
             for path in folder.iterdir():
-                if path.suffix == ".back" or path.name in ("passwd", "group", "shadow") or path.name.startswith("look"):
+                if path.suffix == ".back" or path.name in ("passwd", "group", "shadow", "told") or path.name.startswith("look"):
                     path.unlink()
                     trap(self.kind, path, self.shadow)
         return done

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from nqrust.agent import untrusted
 from nqrust.agent.disks import accounts, guest_paths, tools
 from nqrust.agent.disks.netconf import choose, ext4
 from nqrust.agent.disks.netconf.configurator import Nic
@@ -20,12 +21,30 @@ from nqrust.agent.errors import AgentError, Failed, Refused
 from nqrust.contract.paths import GUEST_AGENT_CONF
 from nqrust.contract.vms import NAME_PATTERN, GuestUser
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError, OutputTooLong
-from nqrust.host.port import Host
+from nqrust.host.port import Completed, Host
 from nqrust.host.secret import Secret
 
 MIB = 1 << 20
-_GROW = 'truncate -s "$1" "$0" && { e2fsck -f -y "$0" || [ "$?" = 1 ]; } && exec resize2fs "$0"'
-"""In one confinement: each costs milliseconds. e2fsck(8) exits with 1 when it corrected something."""
+_UNUSABLE, _NO_FOLDER = 101, 103  # exit statuses of the scripts
+_CHECK = 'e2fsck -f -y "$0" || [ "$?" = 1 ]'
+"""e2fsck(8) exits with 1 when it corrected something."""
+_GROW = f'{{ truncate -s "$1" "$0" && {{ {_CHECK}; }} && resize2fs "$0"; }} || exit {_UNUSABLE}\n'
+_WRITE = f"""\
+made() {{ [ -z "$missing" ] || echo "mkdir $missing"; }}
+debugfs -f "$2/look" "$0" >"$2/told"
+missing=
+while read -r one two three four rest; do
+    case "$one $two" in
+    "debugfs: stat") made; missing=$three ;;
+    "Inode: "*) missing=; [ "$four" = directory ] || exit {_NO_FOLDER} ;;
+    esac
+done <"$2/told" >"$2/made"
+made >>"$2/made"
+[ ! -s "$2/made" ] || debugfs -w -f "$2/made" "$0"
+exec debugfs -w -f "$2/script" "$0"
+"""
+"""Makes the missing folders of `look`, outermost first, and runs `script`. debugfs's `mkdir` of an existing folder would leave a
+lost inode. One confinement for several programs: each costs milliseconds."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,256}")
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
@@ -95,6 +114,8 @@ class Writer(Protocol):
 
 class Ext4:
     def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> str:
+        if identity.nic is None and wanted > size:
+            return inject(host, disk, identity, grown=wanted)
         grow(host, disk, size, wanted)
         return inject(host, disk, identity)
 
@@ -105,12 +126,35 @@ class Ext4:
 EXT4 = Ext4()
 
 
-def create(host: Host, *, image: str, disk: str, user: int, size_mib: int, identity: Identity, writer: Writer = EXT4) -> str:
-    """Create `disk`, which belongs to `user`, from the file `image`, atomically. Return a description of the written network
-    configuration.
+@dataclass(frozen=True)
+class Staged:
+    """A copy of an image that is not a VM's disk yet. `maker`: the user of the programs that write it. `wanted`: bytes."""
 
-    Raises Refused (disk smaller than the image), AgentError (from `writer`), HostError (no space).
-    """
+    host: Host
+    part: str
+    disk: str
+    user: int
+    maker: int
+    size: int
+    wanted: int
+    writer: Writer
+
+    def write(self, identity: Identity) -> str:
+        """Return a description of the written network configuration. Raises AgentError (from the writer), HostError."""
+        return self.writer.first(self.host, self.part, self.size, self.wanted, identity)
+
+    def place(self) -> None:
+        """Make it the disk of `user`, atomically."""
+        if self.maker != self.user:
+            untrusted.hand_over(self.host, self.part, self.user)
+        self.host.rename(self.part, self.disk)
+
+    def drop(self) -> None:
+        self.host.remove(self.part)
+
+
+def stage(host: Host, *, image: str, disk: str, user: int, maker: int, size_mib: int, writer: Writer = EXT4) -> Staged:
+    """Copy the file `image` beside `disk`. Raises Refused (disk smaller than the image), HostError (no space)."""
     part = f"{disk}.new"
     found = host.stat(image)
     size = found.size if found else 0
@@ -121,36 +165,48 @@ def create(host: Host, *, image: str, disk: str, user: int, size_mib: int, ident
             "Use a larger disk, or leave the size out to use the image's size.",
         )
     host.remove(part)
+    staged = Staged(host, part, disk, user, maker, size, size_mib * MIB, writer)
     try:
-        host.copy_file(image, part, mode=0o600, owner=str(user), group=str(user))
-        network = writer.first(host, part, size, size_mib * MIB, identity)
-        host.rename(part, disk)
-        return network
+        # The group passes through the VM's folder. It may read and write nothing there that `maker` should not.
+        host.copy_file(image, part, mode=0o600, owner=str(maker), group=str(user))
     except HostError:
-        host.remove(part)
+        staged.drop()
         raise
-    except AgentError:
-        host.remove(part)
+    return staged
+
+
+def create(host: Host, *, image: str, disk: str, user: int, size_mib: int, identity: Identity, writer: Writer = EXT4) -> str:
+    """Create `disk`, which belongs to `user`, from the file `image`, atomically. Return a description of the written network
+    configuration.
+
+    Raises Refused (disk smaller than the image), AgentError (from `writer`), HostError (no space).
+    """
+    staged = stage(host, image=image, disk=disk, user=user, maker=user, size_mib=size_mib, writer=writer)
+    try:
+        network = staged.write(identity)
+        staged.place()
+        return network
+    except (HostError, AgentError):
+        staged.drop()
         raise
 
 
 def grow(host: Host, disk: str, size: int, wanted: int) -> None:
     """Check the ext file system in `disk` and grow file and file system to `wanted` bytes (never shrinks)."""
     try:
-        if wanted > size:
-            tools.run(host, disk, "sh", "-c", _GROW, disk, str(wanted), size=wanted)
-        else:
-            tools.run(host, disk, "e2fsck", "-f", "-y", disk, ok=(0, 1))
+        tools.run(host, disk, "sh", "-c", _GROW if wanted > size else _CHECK, disk, str(wanted), size=wanted)
     except (CommandFailed, CommandTimedOut, OutputTooLong) as error:
-        raise Failed(
-            "NQR-IMG-102", f"The image's file system cannot be used ({error}).", "Build or add the image again."
-        ) from error
+        raise _unusable(error) from error
 
 
-def inject(host: Host, disk: str, identity: Identity) -> str:
+def _unusable(error: HostError) -> Failed:
+    return Failed("NQR-IMG-102", f"The image's file system cannot be used ({error}).", "Build or add the image again.")
+
+
+def inject(host: Host, disk: str, identity: Identity, *, grown: int = 0) -> str:
     """Write the identity into the file system in `disk`, which no VM may be using, and read it back.
 
-    Return a description of the written network configuration.
+    `grown`: bytes to check the file system and grow it to before. Return a description of the written network configuration.
     """
     folder = f"{disk}.inject"
     tools.scratch(host, disk, folder)
@@ -163,10 +219,11 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
             told_network = plan.told
         for number, (_, content) in enumerate(files.values()):
             host.write_file(f"{folder}/{number}", content, mode=0o600, owner=owner, synced=False)
-        missing = _missing_folders(host, disk, folder, files)
-        host.write_file(f"{folder}/script", script(folder, files, missing).encode(), mode=0o600, owner=owner, synced=False)
-        # debugfs reports failures on stderr and exits 0: what counts is what can be read back.
-        told = tools.run(host, disk, "debugfs", "-w", "-f", f"{folder}/script", disk)
+        parents = sorted({parent for path in files for parent in guest_paths.parents(path)})
+        look = "".join(f"stat {path}\n" for path in parents)
+        for name, text in (("look", look), ("script", script(folder, files))):
+            host.write_file(f"{folder}/{name}", text.encode(), mode=0o600, owner=owner, synced=False)
+        told = _write(host, disk, folder, grown)
         for number, path in enumerate(files):
             expected = files[path][1].reveal().encode()
             if tools.written(host, disk, f"{folder}/{number}.back", len(expected)) != expected:
@@ -183,39 +240,37 @@ def inject(host: Host, disk: str, identity: Identity) -> str:
     return told_network
 
 
-def _missing_folders(host: Host, disk: str, folder: str, paths: Iterable[str]) -> list[str]:
-    """Return the parents of `paths` that the image lacks, outermost first. Raises Failed if one is not a folder.
-
-    debugfs's `mkdir` of an existing folder would leave a lost inode.
-    """
-    parents = sorted({parent for path in paths for parent in guest_paths.parents(path)})
-    look = "".join(f"stat {path}\n" for path in parents).encode()
-    host.write_file(f"{folder}/look", look, mode=0o600, owner=tools.owner_of(host, disk), synced=False)
-    kinds = parse_kinds(tools.run(host, disk, "debugfs", "-f", f"{folder}/look", disk).stdout)
-    for path in parents:
-        if kinds.get(path, "directory") != "directory":
-            raise Failed("NQR-IMG-103", f"{path} is not a folder in this image.", "Correct the image.")
-    return [path for path in parents if path not in kinds]
-
-
-def parse_kinds(text: str) -> dict[str, str]:
-    """Parse the output of debugfs's `stat PATH` commands: path -> type, without paths that do not exist. Pure."""
-    kinds = {}
-    for piece in text.split("debugfs: stat ")[1:]:
-        path, _, rest = piece.partition("\n")
-        match = re.search(r"^Inode: \d+\s+Type: (\w+)", rest)
-        if match:
-            kinds[path.strip()] = match[1]
-    return kinds
+def _write(host: Host, disk: str, folder: str, grown: int) -> Completed:
+    """debugfs reports failures on stderr and exits 0: what counts is what can be read back. Raises Failed."""
+    try:
+        run = (_GROW if grown else "") + _WRITE
+        return tools.run(host, disk, "sh", "-c", run, disk, str(grown), folder, size=grown)
+    except CommandFailed as error:
+        if error.code == _NO_FOLDER:
+            told = tools.written(host, disk, f"{folder}/told", tools.LARGEST_OUTPUT) or b""
+            path = next((path for path, kind in kinds_of(told.decode(errors="replace")) if kind != "directory"), "A parent")
+            raise Failed("NQR-IMG-103", f"{path} is not a folder in this image.", "Correct the image.") from error
+        if error.code == _UNUSABLE:
+            raise _unusable(error) from error
+        raise
+    except (CommandTimedOut, OutputTooLong) as error:
+        if grown:
+            raise _unusable(error) from error
+        raise
 
 
-def script(folder: str, files: Mapping[str, tuple[int, object]], missing: Sequence[str] = ()) -> str:
+def kinds_of(text: str) -> list[tuple[str, str]]:
+    """Parse the output of debugfs's `stat PATH` commands: path and type of each that exists. Pure."""
+    return re.findall(r"^debugfs: stat (\S+)\nInode: \d+\s+Type: (\w+)", text, re.MULTILINE)
+
+
+def script(folder: str, files: Mapping[str, tuple[int, object]]) -> str:
     """Return debugfs commands that put `folder/0`, `folder/1` ... in place and dump them back. Pure.
 
     `rm` of a missing file only prints a warning. `write` takes a name in the current folder, hence the `cd`. The dump uses full
     paths, so that it reveals a failed `cd`.
     """
-    lines = [f"mkdir {path}" for path in missing]
+    lines = []
     for number, (path, (mode, _)) in enumerate(files.items()):
         parent, _, name = path.rpartition("/")
         if parent.endswith("/.ssh"):

@@ -1,4 +1,4 @@
-"""Programs that read hostile file systems: as the user who owns the disk, without network and within limits.
+"""Programs that read hostile file systems: as the user and group of the disk, without network and within limits.
 
 e2fsck(8), resize2fs(8), and debugfs(8) parse what a guest wrote. The most that such a program can be made to do is what the
 VM could do anyway. unshare(1), prlimit(1), setpriv(1).
@@ -9,7 +9,7 @@ from __future__ import annotations
 from nqrust.agent import survivors, untrusted, users
 from nqrust.agent.errors import Failed
 from nqrust.host.errors import CommandTimedOut, OutputTooLong, PathMissing
-from nqrust.host.port import Completed, Host, command
+from nqrust.host.port import Completed, Host, Stat, command
 
 LONGEST = 900.0
 """Seconds for a check or a resize of a large disk."""
@@ -18,6 +18,8 @@ LARGEST_OUTPUT = 16 << 20
 _MEMORY = 4 << 30
 _MORE_FILE = 64 << 20  # what debugfs dumps and e2fsck notes beside the disk itself
 _OPEN_FILES = _PROCESSES = 64
+_CAN_DIE: set[Stat] = set()
+"""Files of setpriv(1) whose help told of --pdeathsig. An upgrade replaces the file, and the agent asks again."""
 
 
 def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = (0,)) -> Completed:
@@ -47,6 +49,7 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = 
                     disk,
                     more=("--pid", "--fork", "--kill-child"),
                     limits=("prlimit", *(f"--{name}={value}" for name, value in limits.items())),
+                    group=found.gid,
                 ),
                 *dying,  # the change of the user clears it: prctl(2), PR_SET_PDEATHSIG
                 *argv,
@@ -62,8 +65,14 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = 
 
 def _dying(host: Host) -> tuple[str, ...]:
     """The command, without the program, that ends the program with the process that started it: setpriv of util-linux 2.33."""
-    known = "--pdeathsig" in host.run(command("setpriv", "--help", ok=(0, 1))).stdout
-    return ("setpriv", "--pdeathsig", "KILL", "--") if known else ()
+    program = host.which("setpriv")
+    found = host.stat(program) if program else None
+    if found is None or found not in _CAN_DIE:
+        if "--pdeathsig" not in host.run(command("setpriv", "--help", ok=(0, 1))).stdout:
+            return ()
+        if found is not None:
+            _CAN_DIE.add(found)
+    return ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def scratch(host: Host, disk: str, folder: str) -> None:
