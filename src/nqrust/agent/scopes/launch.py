@@ -9,8 +9,9 @@
 The network namespace has no interface but a TAP that is down, until the VMM has that open and the agent takes it away
 (network/taps.py). So no process of the VM reaches the host's network.
 
-The user is a number of this VM alone (users.py). Only the launcher is root. It reads what screen wrote as that user, checks
-the terminal that it opened, and passes no descriptor of its own on. The mount namespace shows screen a passwd(5) with its
+The user is a number of this VM alone (users.py). Only the launcher is root. The shell in screen writes its terminal into a FIFO
+of root's, which the user cannot replace. The launcher reads one short message, checks the terminal that it opened, and passes
+no descriptor of its own on. The mount namespace shows screen a passwd(5) with its
 user, without which it does not start.
 
 Everything is in argv: a script on disk that root runs would need protection too.
@@ -18,6 +19,8 @@ Everything is in argv: a script on disk that root runs would need protection too
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 from collections.abc import Iterable, Iterator
 
@@ -27,8 +30,10 @@ from nqrust.agent.scopes.port import Launch
 from nqrust.agent.scopes.procfs import RUN_DIR_ENV
 from nqrust.agent.settings import Settings
 from nqrust.contract.names import SCOPE_ENV
+from nqrust.host.errors import translating
 from nqrust.host.port import Host
 
+_OPENS = 5  # seconds until screen has opened a terminal
 LOCKED = 75
 """Exit status of a launcher that found the lock taken (EX_TEMPFAIL of sysexits.h)."""
 
@@ -37,37 +42,35 @@ exec </dev/null >/dev/null 2>&1
 trap "" HUP
 directory=$1 user=$2 screen=$3 become=$4 names=$5 view=$6 holder= terminal=
 shift 6
-told() {{ eval "$become" dd '"if=$directory/run/terminal"' iflag=nofollow,nonblock bs=64 count=1 status=none 9>&-; }}
 end_terminal() {{ [ -z "$holder" ] || eval "$become" kill '"$holder"'; }} # screen reads what is left, then it ends too
 failed() {{ echo "launcher: $1" >>"$directory/console.log"; echo 70 >"$directory/exit-status"; end_terminal; exit 70; }}
+umask 077
 exec 9>"$directory/lock"
+umask 022
 flock -n 9 || exit {LOCKED}
 [ ! -e "$directory/exit-status" ] || rm -f "$directory/exit-status"
 eval "$names" || failed "the VM's namespaces could not be set up"
-eval "$screen" 9>&- & # while it starts, the rest is mounted
-screen=$!
-eval "$view" || failed "the VM's namespaces could not be set up"
-wait "$screen" || failed "screen could not be started"
-tries=0
-until line=$(told) && [ "$line" != "${{line#* }}" ]; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 400 ] || failed "screen opened no terminal"
-    sleep 0.005
-done
+exec 7<>"$directory/terminal"
+eval "$view" 7>&- 9>&- & # while screen starts, the rest is mounted
+view=$!
+eval "$screen" 7>&- 9>&- || failed "screen could not be started"
+line=$(timeout {_OPENS} dd bs=64 count=1 status=none <&7 7>&- 9>&-) # one write(2) of up to a pipe's buffer is one read(2)
+[ "$line" != "${{line#* }}" ] || failed "screen opened no terminal"
+wait "$view" || failed "the VM's namespaces could not be set up"
 terminal=${{line#* /dev/pts/}}
 case $terminal in *[!0-9]*) failed "screen has no terminal" ;; esac
 case ${{line%% *}} in *[!0-9]*) failed "screen has no process" ;; *) holder=${{line%% *}} ;; esac
 ( # no session leader: the terminal does not become the launcher's
     {{
         [ "$(stat -L -c %u /proc/self/fd/8)" = "$user" ] || failed "the terminal does not belong to the VM's user"
-        exec setsid --wait "$@" <&8 >&8 2>&1 8>&- 9>&-
+        exec setsid --wait "$@" <&8 >&8 2>&1 7>&- 8>&- 9>&-
     }} 8<>"/dev/pts/$terminal"
     failed "the terminal cannot be opened"
 )
 echo "$?" >"$directory/exit-status"
 end_terminal
 """
-_TERMINAL = 'echo "$$ $(tty)" >"$0.new" && mv "$0.new" "$0" && exec sleep infinity'
+_TERMINAL = 'echo "$$ $(tty)" >"$0" && exec sleep infinity'
 
 SCREENRC = """\
 # Every byte belongs to the guest: no command key and no commands (a viewer sends what it likes).
@@ -86,7 +89,7 @@ termcapinfo * ti@:te@
 def argv(launch: Launch, settings: Settings) -> tuple[str, ...]:
     """The command that runs `launch` detached; it returns at once."""
     screen = ("screen", "-c", screenrc(settings), "-U")
-    in_terminal = ("sh", "-c", _TERMINAL, f"{launch.directory}/run/terminal")
+    in_terminal = ("sh", "-c", _TERMINAL, _told(launch.directory))
     start = (*screen, "-L", "-Logfile", launch.log, "-dmS", launch.name, *in_terminal)
     return (
         "setsid",
@@ -138,6 +141,21 @@ def viewer(launch_user: int, directory: str, session: str, settings: Settings) -
     return (*users.limited(limits.TASKS), *users.VIEW, *viewer)
 
 
+def _told(directory: str) -> str:
+    """The FIFO in which the launcher is told the terminal."""
+    return f"{directory}/terminal"
+
+
+def _make_fifo(path: str, writer: int) -> None:
+    """Make a new FIFO that root reads and the user `writer` alone writes, in a folder of root's."""
+    with translating(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        os.mkfifo(path, 0o600)
+        os.chown(path, writer, 0)
+        os.chmod(path, 0o200)
+
+
 def _needed(settings: Settings) -> tuple[str, ...]:
     """Where screen and VMMs have their files."""
     return (settings.state_dir, settings.run_dir, settings.image_root, settings.bin_dir)
@@ -173,6 +191,7 @@ def prepare_vm(host: Host, settings: Settings, launch_user: int, directory: str)
         host.write_file(log, b"", mode=0o600, owner=owner, group=owner, synced=False)
     host.set_mode(log, mode=0o600, owner=owner, group=owner)
     host.write_file(users.passwd(directory), users.passwd_text(launch_user).encode(), mode=0o644, synced=False)
+    _make_fifo(_told(directory), launch_user)
     sockets = screen_dir(settings, launch_user)
     host.remove_tree(sockets, synced=False)
     host.mkdir(sockets, mode=0o700, owner=owner, group=owner, synced=False)

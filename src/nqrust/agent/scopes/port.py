@@ -13,7 +13,7 @@ from nqrust.contract.names import SCOPE_PREFIX, scope_name
 
 _WRAPPERS = frozenset(
     {"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run", "prlimit", "setpriv", "unshare", "mount", "ip", "sleep"}
-    | {"jailer", "dd", "stat", "tty", "mv", "rm", "kill"}
+    | {"jailer", "dd", "stat", "timeout", "tty", "rm", "kill"}
 )
 """comm(5) of what stands around a VMM: the terminal and the launcher."""
 
