@@ -157,6 +157,9 @@ class MemoryTaps:
             raise Failed("NQR-NET-703", "The bridge is not there.", "Run `nqr doctor`.", status=503)
         self.links.pop(name, None)
 
+    def admit(self) -> None:
+        pass
+
     def take(self, name: str, vm_id: str, pid: int) -> None:
         assert pid > 4_000_000, "the process of the VMM"
         self.links[name] = vm_id

@@ -89,8 +89,9 @@ def test_a_tap_comes_from_the_vms_namespace_to_the_bridge_and_is_kept_from_other
             "-",
             "link set dev fcbr0 address 62:00:00:00:00:01",
             f"link set dev {TAP} alias nqrust-vm:a1",
-            f"link set dev {TAP} master fcbr0 up",
+            f"link set dev {TAP} master fcbr0",
             f"link set dev {TAP} type bridge_slave isolated on",
+            f"link set dev {TAP} up",
         ),
     ]
 
@@ -100,7 +101,39 @@ def test_the_fixed_mac_of_a_bridge_and_guests_that_may_meet_stay_so() -> None:
     host.write_file("/sys/class/net/fcbr0/addr_assign_type", b"3\n")
     seen = ran(host)
     Taps(host, "fcbr0", isolated=False).take(TAP, "a1", 77)
-    assert seen[-1][3] == f"link set dev {TAP} alias nqrust-vm:a1" and seen[-1][-1].endswith("isolated off")
+    assert seen[-1][3] == f"link set dev {TAP} alias nqrust-vm:a1" and seen[-1][-2].endswith("isolated off")
+
+
+def test_a_port_goes_up_pinned_and_no_other_vm_has_its_mac() -> None:
+    host = machine(alias="nqrust-vm:b2")
+    host.write_file("/sys/class/net/fcbr0/addr_assign_type", b"3\n")
+    host.write_file(f"/sys/class/net/{TAP}/address", mac_address("a1").encode() + b"\n")
+    host.install("bridge")
+    host.on("bridge", prefix=True)
+    records = [record("a1", "10.0.0.20", "tapffffffffff0"), record("b2", "10.0.0.21", TAP)]
+    seen, mac = ran(host), mac_address("a1")
+    taps = Taps(host, "fcbr0", isolated=True, records=lambda: records)
+    port = (
+        "link set dev tapffffffffff0 alias nqrust-vm:a1",
+        "link set dev tapffffffffff0 master fcbr0",
+        "link set dev tapffffffffff0 type bridge_slave learning off flood off isolated on",
+        f"neigh replace 10.0.0.20 lladdr {mac} dev fcbr0 nud permanent",
+        "link set dev tapffffffffff0 up",
+    )
+    taps.take("tapffffffffff0", "a1", 77)
+    assert seen[1:] == [
+        ("ip", "-batch", "-", f"link set dev {TAP} address {tap_mac('b2')}"),
+        ("ip", "-batch", "-", *port),
+        ("bridge", "fdb", "replace", mac, "dev", "tapffffffffff0", "master", "static"),
+        ("ip", "link", "set", "dev", "tapffffffffff0", "type", "bridge_slave", "locked", "on"),
+    ]
+    seen.clear()
+    taps.take("tapffffffffff0", "a1", 77)
+    locked = tuple(f"{line} locked on" if "bridge_slave" in line else line for line in port)
+    assert seen[2:] == [
+        ("ip", "-batch", "-", *locked),
+        ("bridge", "fdb", "replace", mac, "dev", "tapffffffffff0", "master", "static"),
+    ]
 
 
 def test_a_tap_of_an_earlier_start_makes_way() -> None:

@@ -47,6 +47,8 @@ class Taps:
     ) -> None:
         self._host, self._bridge, self._isolated, self._records = host, bridge, isolated, records
         self._sources = sources
+        self._locks = False
+        """Whether this host can lock ports, as soon as it has done so once."""
 
     def all(self) -> list[TapStatus]:
         """Return nqr's TAPs: those with its alias, and those with its kind of name and no alias (an interrupted creation)."""
@@ -86,25 +88,57 @@ class Taps:
             raise Conflict("NQR-NET-701", f"The TAP {name} belongs to VM {found.vm_id}.", "Delete the VM that holds it first.")
         self.remove(name)
 
+    def admit(self) -> None:
+        """Let in what the VMs on disk may send, and nothing else. Call it before a guest begins. Raises a HostError."""
+        if self._sources is not None:
+            self._sources.sync()
+
     def take(self, name: str, vm_id: str, pid: int) -> None:
-        """Move the VM's TAP from the network namespace of process `pid` to the host, as a port of the bridge. Raises Failed."""
+        """Move the VM's TAP from the network namespace of process `pid` to the host, as a port of the bridge that is pinned to
+        the VM. Raises Failed."""
         word(name), word(vm_id)
-        fixed = [] if self._read(self._bridge, "addr_assign_type") == _SET else [self._read(self._bridge, "address")]
-        lines = [
-            # A port may not change the MAC of a bridge that was here before nqr, either.
-            *(f"link set dev {self._bridge} address {mac}" for mac in fixed if mac),
-            f"link set dev {name} alias {ALIAS}{vm_id}",
-            f"link set dev {name} master {self._bridge} up",
-            f"link set dev {name} type bridge_slave isolated {'on' if self._isolated else 'off'}",
-        ]
+        records = list(self._records()) if self._records is not None else []
+        own = next((record for record in records if record.id == vm_id), None)
         # The MAC comes first: udev gives a MAC of its own to links without one that somebody chose. systemd.link(5).
         move = [f"link set dev {name} address {tap_mac(vm_id)}", f"link set dev {name} netns {os.getpid()}"]
         try:
             self._ip(move, "nsenter", f"--net=/proc/{pid}/ns/net", "--")
-            self._ip(lines)
-            self.pin()
+            if own is not None:
+                for record in self._ports(records):
+                    self._strange_mac(record)  # one that took this VM's MAC would keep its entry
+            self._ip(self._port(name, vm_id, own))
+            if own is not None:
+                self._enter(name, own.mac)
+                self._lock(name)
         except (CommandFailed, ProgramMissing) as error:
             raise Failed("NQR-NET-702", f"The TAP {name} could not be set up ({error}).", "Run `nqr doctor`.") from error
+
+    def _port(self, name: str, vm_id: str, own: VmRecord | None) -> list[str]:
+        """Return the lines of ip(8) that make a TAP a port. It goes up last, with all that one call can set."""
+        fixed = [] if self._read(self._bridge, "addr_assign_type") == _SET else [self._read(self._bridge, "address")]
+        known = [own] if own is not None and own.ip else []
+        return [
+            # A port may not change the MAC of a bridge that was here before nqr, either.
+            *(f"link set dev {self._bridge} address {mac}" for mac in fixed if mac),
+            f"link set dev {name} alias {ALIAS}{vm_id}",
+            f"link set dev {name} master {self._bridge}",
+            f"link set dev {name} type bridge_slave {self._flags(pinned=own is not None)}",
+            *(self._neighbour(record) for record in known),
+            f"link set dev {name} up",
+        ]
+
+    def _flags(self, *, pinned: bool) -> str:
+        isolated = f"isolated {'on' if self._isolated else 'off'}"
+        return f"learning off flood off {isolated}{' locked on' if self._locks else ''}" if pinned else isolated
+
+    def _neighbour(self, record: VmRecord) -> str:
+        ip, mac = word(record.ip or ""), word(record.mac)
+        return f"neigh replace {ip} lladdr {mac} dev {self._bridge} nud permanent"
+
+    def _ports(self, records: Iterable[VmRecord]) -> list[VmRecord]:
+        """Return the records whose TAPs are ports of the bridge."""
+        there = {tap.name: tap.vm_id for tap in self.all() if tap.bridge == self._bridge}
+        return [record for record in records if there.get(record.tap) == record.id]
 
     def pin(self) -> dict[str, tuple[str, ...]]:
         """Restore what somebody changed of the VMs' ports. Return TAP -> what was wrong. Raises a HostError.
@@ -114,10 +148,8 @@ class Taps:
         """
         if self._records is None:
             return {}
-        if self._sources is not None:
-            self._sources.sync()
-        there = {tap.name: tap.vm_id for tap in self.all() if tap.bridge == self._bridge}
-        ours = [record for record in self._records() if there.get(record.tap) == record.id]
+        self.admit()
+        ours = self._ports(self._records())
         wrong = {record.tap: self._strange_mac(record) for record in ours}
         entries = self._entries() if ours else {}
         for record in ours:
@@ -128,9 +160,7 @@ class Taps:
         known = self._neighbours() if ours else {}
         strangers = [record for record in ours if record.ip and known.get(record.ip) != record.mac.lower()]
         if strangers:
-            bridge = self._bridge
-            told = [(word(one.ip or ""), word(one.mac)) for one in strangers]
-            self._ip([f"neigh replace {ip} lladdr {mac} dev {bridge} nud permanent" for ip, mac in told])
+            self._ip([self._neighbour(record) for record in strangers])
         for record in strangers:
             wrong[record.tap] += (f"the host did not know the MAC of {record.ip}",)
         return {tap: reasons for tap, reasons in sorted(wrong.items()) if reasons}
@@ -157,11 +187,19 @@ class Taps:
 
     def _pin_port(self, name: str, mac: str) -> None:
         with self._unless_gone(name):
-            self._host.run(command("bridge", "fdb", "replace", mac, "dev", name, "master", "static"))
-            isolated = "on" if self._isolated else "off"
-            self._ip([f"link set dev {name} type bridge_slave learning off flood off isolated {isolated}"])
-            # Only the VM's own MAC comes in; Linux 5.18 and iproute2 of then know that.
-            self._host.run(command("ip", "link", "set", "dev", name, "type", "bridge_slave", "locked", "on", ok=(0, 1, 2, 255)))
+            self._enter(name, mac)
+            self._ip([f"link set dev {name} type bridge_slave {self._flags(pinned=True)}"])
+            self._lock(name)
+
+    def _enter(self, name: str, mac: str) -> None:
+        """Tell the bridge the MAC of a port's VM."""
+        self._host.run(command("bridge", "fdb", "replace", mac, "dev", name, "master", "static"))
+
+    def _lock(self, name: str) -> None:
+        """Let in only the VM's own MAC; Linux 5.18 and iproute2 of then know that. `_flags` does it as soon as it has worked."""
+        if not self._locks:
+            lock = command("ip", "link", "set", "dev", name, "type", "bridge_slave", "locked", "on", ok=(0, 1, 2, 255))
+            self._locks = self._host.run(lock).code == 0
 
     @contextlib.contextmanager
     def _unless_gone(self, name: str) -> Iterator[None]:
@@ -216,8 +254,7 @@ class Taps:
                 raise Failed("NQR-NET-702", f"The TAP {name} could not be removed ({error}).", "Run `nqr doctor`.") from error
         if self._records is not None and found.vm_id:
             self._forget(mac_address(found.vm_id))
-        if self._sources is not None:
-            self._sources.sync()
+        self.admit()
 
     def _read(self, name: str, attribute: str) -> str:
         try:

@@ -289,6 +289,7 @@ class VmService:
             self.scopes.spawn(Launch(record.id, name, argv, machine.directory, record.user, allowed, largest, view, record.tap))
             pid = self._appeared(record, driver)
             driver.configure(machine) if snapshot is None else driver.load(machine, snapshot)
+            self.taps.admit()
             self.taps.take(record.tap, record.id, pid)
             if record.rate_limits.limits_network and not driver.capabilities.network_limits:
                 self.taps.limit(record.tap, record.id, record.rate_limits)
@@ -340,6 +341,7 @@ class VmService:
         directory = self.store.directory(record.id)
         # An agent that is killed while it loads a snapshot leaves the TAP in the VM's namespace.
         if self.taps.get(record.tap) is None and driver.state(directory) is RunState.paused:
+            self.taps.admit()
             self.taps.take(record.tap, record.id, self._appeared(record, driver))
         holds.resume(self.host, driver, directory)
 
