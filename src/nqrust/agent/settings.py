@@ -60,6 +60,10 @@ class Settings:
     def vms_dir(self) -> str:
         return f"{self.run_dir}/vms"
 
+    def vm_dir(self, vm_id: str) -> str:
+        """Return the folder of a VM, whose id is checked."""
+        return f"{self.vms_dir}/{vm_id}"
+
     @property
     def volumes_dir(self) -> str:
         """Volumes that outlive their VMs."""

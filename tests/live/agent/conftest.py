@@ -16,7 +16,7 @@ from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import Failed
 from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.forwards import Forwards
-from nqrust.agent.scopes import launch
+from nqrust.agent.scopes import launch, quick
 from nqrust.agent.scopes.port import Launch, Process, Scope
 from nqrust.agent.settings import Network, Settings
 from nqrust.agent.store import Store
@@ -46,6 +46,7 @@ def passable(tmp_path: Path) -> None:
 class MemoryScopes:
     """Scopes that exist only here. A name is taken as long as it is in `alive`."""
 
+    vms_dir: str
     alive: dict[str, Scope] = field(default_factory=dict)
     spawned: list[Launch] = field(default_factory=list)
     stubborn: bool = False
@@ -56,6 +57,12 @@ class MemoryScopes:
 
     def get(self, vm_id: str) -> Scope | None:
         return self.alive.get(vm_id)
+
+    def seen(self, vm_id: str) -> Scope | None:
+        return self.get(vm_id)
+
+    def vacant(self, vm_id: str) -> bool:
+        return vm_id not in self.alive and quick.vacant(LocalHost(), f"{self.vms_dir}/{vm_id}")
 
     def spawn(self, launch: Launch) -> None:
         assert launch.vm_id not in self.alive, "a second VMM"
@@ -272,7 +279,7 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
     def fetch(name: str, wanted: Blob, path: str) -> None:
         raise Failed("NQR-IMG-101", "There is no manager here.", "Start one.")
 
-    scopes, taps = MemoryScopes(), MemoryTaps()
+    scopes, taps = MemoryScopes(settings.vms_dir), MemoryTaps()
     vmm = MemoryVmm(scopes)
     store = Store(host, settings.vms_dir)
     launch.prepare(host, settings)

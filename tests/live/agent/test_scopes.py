@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -164,6 +165,27 @@ def test_a_second_start_never_yields_a_second_vmm(real: tuple[ProcessScopes, Cal
     assert vmm(scopes) == first
     until(lambda: len(scopes.all()["unit-test-1"].processes) == 4)  # launcher, screen, its placeholder, VMM
     assert not os.path.exists(launch("x").exit_status)
+
+
+def test_what_is_told_quickly_about_a_vm_is_certain(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:
+    scopes, launch = real
+    assert not scopes.vacant("unit-test-1"), "it has no folder, so its user is not known"
+    spawned = launch("sleep", "300")  # the name of a launcher's program: no VMM
+    assert scopes.vacant("unit-test-1") and scopes.seen("unit-test-1") is None
+    with open(spawned.lock, "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not scopes.vacant("unit-test-1"), "a launcher that has started nothing yet"
+    assert scopes.vacant("unit-test-1")
+    own = replace(spawned, argv=(*users.become(USER), *STAND_IN))
+    scopes.spawn(own)
+    until(lambda: vmm(scopes))
+    assert not scopes.vacant("unit-test-1")
+    seen = scopes.seen("unit-test-1")
+    assert seen is not None and [process.pid for process in seen.vmm] == vmm(scopes)
+    assert seen.name == own.name and seen.vmm == scopes.all()["unit-test-1"].vmm
+    scopes.kill("unit-test-1", signal.SIGKILL)
+    until(lambda: scopes.get("unit-test-1") is None)
+    assert scopes.vacant("unit-test-1") and scopes.seen("unit-test-1") is None
 
 
 def test_the_end_of_the_terminal_does_not_end_the_vmm(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:

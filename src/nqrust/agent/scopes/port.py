@@ -1,6 +1,7 @@
 """A scope: all processes of one VM, found by identity (never by a PID file). It outlives the agent.
 
-The name `fc-<vm-id>` is the mutex: while it is taken, no second VMM can start for that VM. Each query reads /proc.
+The name `fc-<vm-id>` is the mutex: while it is taken, no second VMM can start for that VM. `all` and `get` read all of /proc,
+which takes milliseconds.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Launch:
     @property
     def lock(self) -> str:
         """The launcher holds a flock(2) on this file while its VMM runs."""
-        return f"{self.directory}/lock"
+        return lock(self.directory)
 
     @property
     def exit_status(self) -> str:
@@ -79,6 +80,10 @@ class Launch:
 
 def console_log(directory: str) -> str:
     return f"{directory}/console.log"
+
+
+def lock(directory: str) -> str:
+    return f"{directory}/lock"
 
 
 def exit_status(directory: str) -> str:
@@ -93,6 +98,14 @@ class Scopes(Protocol):
         ...
 
     def get(self, vm_id: str) -> Scope | None: ...
+
+    def seen(self, vm_id: str) -> Scope | None:
+        """Return the scope if its VMM is found quickly, maybe without its other processes. None proves nothing."""
+        ...
+
+    def vacant(self, vm_id: str) -> bool:
+        """Return whether certainly nothing of the VM runs, quickly. False proves nothing."""
+        ...
 
     def spawn(self, launch: Launch) -> None:
         """Start the processes and return at once. While the scope exists this is a no-op or fails; no second VMM starts."""

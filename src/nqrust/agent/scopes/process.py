@@ -12,7 +12,7 @@ from signal import SIGKILL
 
 from nqrust.agent import users
 from nqrust.agent.scopes import launch as launcher
-from nqrust.agent.scopes import limits, procfs
+from nqrust.agent.scopes import limits, procfs, quick
 from nqrust.agent.scopes.port import Launch, Scope
 from nqrust.agent.settings import Settings
 from nqrust.contract.names import SCOPE_PREFIX, scope_name
@@ -34,6 +34,18 @@ class ProcessScopes:
 
     def get(self, vm_id: str) -> Scope | None:
         return self.all().get(vm_id)
+
+    def seen(self, vm_id: str) -> Scope | None:
+        directory = self._settings.vm_dir(vm_id)
+        user, pids = quick.owner(self._host, directory), quick.pids(self._host, directory)
+        if user is None or not pids:
+            return None
+        owners = {user: scope_name(vm_id)}
+        scope = procfs.scan(self._host, lambda host, process: self._identify(host, process, owners), pids).get(vm_id)
+        return scope if scope and scope.vmm else None
+
+    def vacant(self, vm_id: str) -> bool:
+        return quick.vacant(self._host, self._settings.vm_dir(vm_id))
 
     def spawn(self, launch: Launch) -> None:
         with self._groups:  # an empty group must not be removed before it is joined
@@ -71,7 +83,7 @@ class ProcessScopes:
     def _identify(self, host: Host, process: str, owners: Mapping[int, str]) -> str | None:
         """By its user, or if root runs it by its environment. A VM's program can give itself any environment: of any length, and
         in memory that never answers."""
-        user = users.user_of(host.read_text(f"{process}/status"))
-        if user:
-            return owners.get(user)
+        found = host.stat(process)  # its effective user: proc(5); a VM's processes have no other, and no way to another
+        if found is None or found.uid:
+            return owners.get(found.uid) if found else None
         return procfs.scope_of_environ(host.read_bytes(f"{process}/environ", procfs.LARGEST), self._settings.run_dir)

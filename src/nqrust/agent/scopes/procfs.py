@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from nqrust.agent.processes import parse_stat
 from nqrust.agent.scopes.port import Process, Scope
@@ -45,12 +45,15 @@ def scope_of_environ(data: bytes, run_dir: str) -> str | None:
     return found if found and ours and found.startswith(SCOPE_PREFIX) else None
 
 
-def scan(host: Host, identify: Callable[[Host, str], str | None]) -> dict[str, Scope]:
-    """Return all scopes by VM id. `identify(host, "/proc/PID")` returns the scope's name of a process, or None."""
+def scan(host: Host, identify: Callable[[Host, str], str | None], pids: Iterable[str] | None = None) -> dict[str, Scope]:
+    """Return all scopes by VM id. `identify(host, "/proc/PID")` returns the scope's name of a process, or None.
+
+    `pids`: the only processes to look at.
+    """
     mine = _pid_namespace(host, "self")
     boot = _boot_time(host)
     found: dict[str, list[Process]] = {}
-    for pid in host.listdir("/proc"):
+    for pid in host.listdir("/proc") if pids is None else pids:
         if not pid.isdigit():
             continue
         try:

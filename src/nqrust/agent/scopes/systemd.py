@@ -8,7 +8,7 @@ from __future__ import annotations
 from signal import SIGKILL
 
 from nqrust.agent.scopes import launch as launcher
-from nqrust.agent.scopes import limits, procfs
+from nqrust.agent.scopes import limits, procfs, quick
 from nqrust.agent.scopes.port import Launch, Scope
 from nqrust.agent.settings import Settings
 from nqrust.contract.names import AGENT_UNIT, VM_SLICES, scope_name
@@ -32,6 +32,14 @@ class SystemdScopes:
 
     def get(self, vm_id: str) -> Scope | None:
         return self.all().get(vm_id)
+
+    def seen(self, vm_id: str) -> Scope | None:
+        pids = quick.pids(self._host, self._settings.vm_dir(vm_id))
+        scope = procfs.scan(self._host, _identify, pids).get(vm_id) if pids else None
+        return scope if scope and scope.vmm else None
+
+    def vacant(self, vm_id: str) -> bool:
+        return quick.vacant(self._host, self._settings.vm_dir(vm_id))
 
     def spawn(self, launch: Launch) -> None:
         self._host.run(

@@ -13,7 +13,7 @@ from nqrust.host.port import Host
 
 LONGEST = 10.0  # seconds until a VMM appears in its scope
 _LOOK = 0.1  # seconds between two readings of /proc for a VMM whose socket is not there yet
-_PAUSE = 0.002
+_PAUSE = 0.001
 
 
 def wait(host: Host, scopes: Scopes, record: VmRecord, driver: Vmm, directory: str, last_line: Callable[[str], str]) -> int:
@@ -28,7 +28,7 @@ def wait(host: Host, scopes: Scopes, record: VmRecord, driver: Vmm, directory: s
         while not ended and not driver.appeared(directory) and time.monotonic() < look:
             time.sleep(_PAUSE)
             ended = host.exists(exit_status(directory))
-        scope = scopes.get(record.id)
+        scope = scopes.seen(record.id) or scopes.get(record.id)
         if scope is not None and scope.vmm:
             return scope.vmm[0].pid
         if ended or time.monotonic() > deadline:

@@ -74,7 +74,7 @@ class VmService:
         check_id(vm_id)
         record = self.store.read(vm_id)
         tap = record is not None and self.taps.get(record.tap) is not None
-        found = self.observer.status(vm_id, self.scopes.get(vm_id), tap=tap)
+        found = self.observer.status(vm_id, self.scopes.seen(vm_id) or self.scopes.get(vm_id), tap=tap)
         if found is None:
             raise unknown_vm(vm_id)
         return found
@@ -210,6 +210,8 @@ class VmService:
 
         A launch in progress (by an agent that was killed) is awaited. Other remains are ended.
         """
+        if self.scopes.vacant(vm_id):
+            return None
         deadline = time.monotonic() + appearing.LONGEST
         while (scope := self.scopes.get(vm_id)) is not None:
             if scope.vmm:
@@ -316,7 +318,7 @@ class VmService:
         """Return folder and driver of a running VM. Raises Conflict if it is not running."""
         self.status(vm_id)
         record = self.store.read(vm_id)
-        scope = self.scopes.get(vm_id)
+        scope = self.scopes.seen(vm_id) or self.scopes.get(vm_id)
         if record is None or scope is None or not scope.vmm or record.vmm not in self.drivers:
             raise Conflict("NQR-VMM-104", f"VM {record.name if record else vm_id} does not run.", "Start the VM first.")
         return self.store.directory(vm_id), self.drivers[record.vmm]

@@ -97,7 +97,8 @@ class Snapshots:
         meta = self._meta(folder)
         if meta is None:
             raise NotFound("NQR-VMM-114", f"VM {record.name} has no snapshot {name} here.", "`nqr vm snapshot ls` lists them.")
-        if self._service.scopes.get(vm_id) is not None:
+        vacant = self._service.scopes.vacant(vm_id)
+        if not vacant and self._service.scopes.get(vm_id) is not None:
             raise Refused("NQR-VMM-113", f"VM {record.name} runs; its disks cannot be replaced.", "Stop the VM first.")
         now = self._service.verdict()
         if meta.kind == "full" and (now.vmm != meta.vmm or meta.accel not in ("", now.accel)):
@@ -107,7 +108,8 @@ class Snapshots:
                 f"Snapshot {name} has the memory of a VM under {under}, which this host does not use now.",
                 f"Run `nqr install --vmm {meta.vmm}` on the host, with the same acceleration.",
             )
-        self._service.end_survivors(vm_id)
+        if not vacant:
+            self._service.end_survivors(vm_id)
         for path in self._disks(record):
             saved = f"{folder}/{path.rpartition('/')[2]}"
             self._host.copy_file(saved, f"{path}.restored", mode=0o600)
