@@ -139,7 +139,8 @@ class ByHand:
         return {"all": resumed - began, "vmm": resumed - prepared}
 
     def boot(self) -> tuple[api.Request, ...]:
-        return (*api.boot_requests(self.machine()), api.begin_request(self.machine()))
+        machine = self.machine()
+        return (*api.boot_requests(machine), *api.disk_requests(machine), api.begin_request(machine))
 
     def machine(self) -> Machine:
         none = str(self.folder)

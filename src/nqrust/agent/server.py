@@ -31,7 +31,8 @@ from nqrust.agent.store import Store
 from nqrust.agent.vmm.registry import drivers
 from nqrust.agent.vms import upkeep
 from nqrust.agent.vms.guests import GuestBook
-from nqrust.agent.vms.service import Parts, VmService
+from nqrust.agent.vms.service import VmService
+from nqrust.agent.vms.starting import Parts
 from nqrust.contract.hosts import Heartbeat, HostNetwork, HostRegister
 from nqrust.host.port import Host
 

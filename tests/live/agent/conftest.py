@@ -22,7 +22,8 @@ from nqrust.agent.settings import Network, Settings
 from nqrust.agent.store import Store
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
 from nqrust.agent.vms.guests import GuestBook
-from nqrust.agent.vms.service import Parts, VmService
+from nqrust.agent.vms.service import VmService
+from nqrust.agent.vms.starting import Parts
 from nqrust.contract import names
 from nqrust.contract.agent import ImageRef, TapStatus, VmSpec
 from nqrust.contract.images import Blob

@@ -260,7 +260,10 @@ def test_a_vm_is_put_together_in_firecrackers_order(fake: FakeFirecracker, machi
 def test_volumes_are_drives_after_the_root_drive(fake: FakeFirecracker, machine: Machine) -> None:
     with_volumes = replace(machine, volumes=(machine.kernel, machine.disk))
     place_volumes(fake)
-    Firecracker(JailHost()).configure(with_volumes)
+    driver = Firecracker(JailHost())
+    driver.configure(with_volumes)
+    assert not [line for line in fake.seen if "/drives/" in line], "a new disk may be written until the guest begins"
+    driver.begin(with_volumes)
     drives = [line for line in fake.seen if line.startswith("PUT /drives/")]
     assert drives == ["PUT /drives/rootfs", "PUT /drives/volume1", "PUT /drives/volume2"]
     assert not fake.parts["/drives/volume1"]["is_root_device"]
@@ -270,8 +273,9 @@ def test_limits_are_token_buckets_refilled_each_second(fake: FakeFirecracker, ma
     driver = Firecracker(JailHost())
     limits = RateLimits(net_rx_kbit=8000, disk_kib=64, disk_iops=100)
     place_volumes(fake)
-    driver.configure(replace(machine, volumes=(machine.disk,), rate_limits=limits))
-    driver.begin(machine)
+    limited = replace(machine, volumes=(machine.disk,), rate_limits=limits)
+    driver.configure(limited)
+    driver.begin(limited)
     limiter = {"bandwidth": {"size": 65536, "refill_time": 1000}, "ops": {"size": 100, "refill_time": 1000}}
     assert fake.parts["/drives/rootfs"]["rate_limiter"] == limiter
     assert fake.parts["/drives/volume1"]["rate_limiter"] == limiter

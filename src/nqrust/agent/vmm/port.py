@@ -54,6 +54,7 @@ class Capabilities:
     pause: bool = True
     snapshot: bool = False
     waits_for_room: bool = False  # stops the guest when a write finds the disk full, and repeats the write when resumed
+    opens_disks_last: bool = False  # in `begin`; if not, when its program starts
     network_limits: bool = False  # limits the guest's network; if not, the agent limits its TAP
 
 
@@ -99,7 +100,7 @@ class Vmm(Protocol):
         ...
 
     def begin(self, machine: Machine) -> None:
-        """Boot the configured guest, or resume the loaded one."""
+        """Boot the configured guest, or resume the loaded one. A machine that boots has its disks by now."""
         ...
 
     def state(self, directory: str) -> RunState: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import stat
 from collections.abc import Iterator
 
@@ -25,3 +26,12 @@ def pinned(path: str) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def stream(path: str, timeout: float = 2.0) -> Iterator[socket.socket]:
+    """Yield a connection to the socket at `path`. Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.settimeout(timeout)
+        link.connect(path)
+        yield link

@@ -38,7 +38,9 @@ def of(host: Host, store: Store, blobs: Blobs, record: VmRecord, driver: Vmm, ac
     )
 
 
-def largest_file(host: Host, machine: Machine) -> int:
-    """Return the bytes that no file of the VM's processes may exceed: its longest disk, or its saved memory."""
+def largest_file(host: Host, machine: Machine, disk_mib: int) -> int:
+    """Return the bytes that no file of the VM's processes may exceed: its longest disk, or its saved memory.
+
+    `disk_mib`: of the VM's own disk, which may still grow to that."""
     found = [host.stat(path) for path in (machine.disk, *machine.volumes)]
-    return max(largest_saved(machine.memory_mib), *(one.size for one in found if one))
+    return max(largest_saved(machine.memory_mib), disk_mib << 20, *(one.size for one in found if one))

@@ -6,69 +6,31 @@ last.
 
 from __future__ import annotations
 
-import signal
-import threading
+import contextlib
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from nqrust.agent import facts, untrusted
+from nqrust.agent import facts, survivors
 from nqrust.agent.disks import disks, volumes
 from nqrust.agent.disks import writers as disk_writers
-from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import AgentError, Conflict, unknown_vm
 from nqrust.agent.network import addresses
-from nqrust.agent.network.dhcp import Dhcp
-from nqrust.agent.network.forwards import Forwards
-from nqrust.agent.network.taps import Taps
-from nqrust.agent.scopes import launch, limits
-from nqrust.agent.scopes.port import Launch, Scope, Scopes, exit_status
-from nqrust.agent.settings import Settings
-from nqrust.agent.store import Store, VmRecord, check_generation, check_id
-from nqrust.agent.vmm import verdict
+from nqrust.agent.scopes import launch
+from nqrust.agent.scopes.port import Scope, exit_status
+from nqrust.agent.store import VmRecord, check_generation, check_id
 from nqrust.agent.vmm.port import RunState, Vmm
-from nqrust.agent.vms import appearing, ends, holds, machines
-from nqrust.agent.vms.guests import GuestBook
-from nqrust.agent.vms.status import Observer
+from nqrust.agent.vms import appearing, ends, holds
+from nqrust.agent.vms.making import Making
+from nqrust.agent.vms.starting import Starter
 from nqrust.contract.agent import Inventory, VmSpec, VmStatus
-from nqrust.contract.credentials import hash_token
 from nqrust.contract.vms import NetworkConfig, StopRequest
-from nqrust.host.errors import HostError
-from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 
-_ENDS = 10.0  # seconds until processes are gone after SIGKILL
 
-
-@dataclass(frozen=True)
-class Parts:
-    """The parts of a service. Tests replace them."""
-
-    host: Host
-    settings: Settings
-    store: Store
-    scopes: Scopes
-    taps: Taps
-    dhcp: Dhcp
-    blobs: Blobs
-    guests: GuestBook
-    drivers: dict[str, Vmm]
-    forwards: Forwards
-
-
-class VmService:
-    def __init__(self, parts: Parts) -> None:
-        self.host, self.settings, self.store, self.scopes = parts.host, parts.settings, parts.store, parts.scopes
-        self.taps, self.dhcp, self.blobs, self.guests = parts.taps, parts.dhcp, parts.blobs, parts.guests
-        self.drivers, self.forwards = parts.drivers, parts.forwards
-        self._claiming = threading.Lock()
-        self.observer = Observer(parts.host, parts.store, parts.guests, parts.drivers, parts.settings.name)
-
+class VmService(Starter):
     # --- reading
-    def verdict(self) -> verdict.Verdict:
-        return verdict.read(self.host, self.settings.verdict_file, self.settings.vmm)
-
     def status(self, vm_id: str) -> VmStatus:
         """Raises NotFound."""
         check_id(vm_id)
@@ -119,9 +81,9 @@ class VmService:
             if spec.run:
                 self._resume_if_paused(record)
             return self.status(spec.id)
-        self._make_disk(spec, record, identity)
-        if spec.run:
-            self._start(record)
+        with self._disk_of(spec, record, identity) as making:
+            if spec.run:
+                self._start(record, making=making)
         return self.status(spec.id)
 
     def stop(self, vm_id: str, request: StopRequest, generation: int | None = None) -> VmStatus:
@@ -227,92 +189,65 @@ class VmService:
             self._kill(vm_id)
         return None
 
-    def _make_disk(self, spec: VmSpec, record: VmRecord, identity: disks.Identity) -> None:
+    @contextlib.contextmanager
+    def _disk_of(self, spec: VmSpec, record: VmRecord, identity: disks.Identity) -> Iterator[Making | None]:
+        """Make or rewrite the VM's disk. Yield a new disk that is to be made while the VM starts."""
         with self._claiming:
             self.store.claim_user(record)
         self.end_survivors(spec.id)
-        directory, disk = self.store.directory(spec.id), self.store.disk(spec.id)
-        writer = disk_writers.writer(spec.image.rootfs_type, self.settings.helper)
+        disk, writer = self.store.disk(spec.id), disk_writers.writer(spec.image.rootfs_type, self.settings.helper)
         new = not self.host.exists(disk)
         attached = [volume.device for volume in record.volumes] if new else spec.attached
         volumes.settle(self.host, self.store, self.settings.volumes_dir, record, attached, spec.detached)
+        self.host.remove(exit_status(self.store.directory(spec.id)))
         if new:
-            image = self.blobs.readable(spec.image.name, spec.image.rootfs)
-            record.network_written = disks.create(
-                self.host,
-                image=image,
-                disk=disk,
-                user=record.user,
-                size_mib=spec.disk_mib,
-                identity=identity,
-                writer=writer,
-            )
-        elif record.injected != identity.digest:
+            with self._new_disk(spec, record, identity, writer) as making:
+                yield making
+            return
+        if record.injected != identity.digest:
             self._own(record, disk)
             record.network_written = writer.again(self.host, disk, identity)
-        record.injected, record.token_sha256 = identity.digest, hash_token(spec.guest_token)
-        self.host.remove(exit_status(directory))
-        self.store.write(record)
+        self._written(record, identity)
+        yield None
+
+    @contextlib.contextmanager
+    def _new_disk(
+        self, spec: VmSpec, record: VmRecord, identity: disks.Identity, writer: disks.Writer
+    ) -> Iterator[Making | None]:
+        image, disk = self.blobs.readable(spec.image.name, spec.image.rootfs), self.store.disk(spec.id)
+        beside = spec.run and writer is disks.EXT4 and self.drivers[self.verdict().vmm].capabilities.opens_disks_last
+        with self._borrowed_user() if beside else contextlib.nullcontext(record.user) as maker:
+            making = Making(
+                self.host,
+                disks.stage(
+                    self.host, image=image, disk=disk, user=record.user, maker=maker, size_mib=spec.disk_mib, writer=writer
+                ),
+                identity,
+            )
+            try:
+                if not beside:
+                    making.write()
+                    self._place(record, making)
+                yield making if beside else None
+            finally:
+                making.drop()
+
+    @contextlib.contextmanager
+    def _borrowed_user(self) -> Iterator[int]:
+        """Yield a user of no VM, whose processes are ended afterwards."""
+        with self._claiming:
+            user = self.store.free_user()
+            self.store.borrowed.add(user)
+        try:
+            yield user
+        finally:
+            survivors.end(self.host, user)
+            self.store.borrowed.discard(user)
 
     def go_on(self, record: VmRecord, snapshot: str) -> None:
         """Resume the VM from the memory in the folder `snapshot`."""
         self.host.remove(exit_status(self.store.directory(record.id)))
         self._start(record, snapshot)
-
-    def _start(self, record: VmRecord, snapshot: str | None = None) -> None:
-        self.observer.starting.add(record.id)
-        try:
-            self._launch(record, snapshot)
-        finally:
-            self.observer.starting.discard(record.id)
-
-    def _launch(self, record: VmRecord, snapshot: str | None = None) -> None:
-        decided = self.verdict()
-        driver = self.drivers[decided.vmm]
-        machine = machines.of(self.host, self.store, self.blobs, record, driver, decided.accel, snapshot)
-        argv = driver.argv(machine)
-        record.asked, record.vmm, record.accel = "run", decided.vmm, decided.accel
-        self.store.write(record)
-        if record.ip:
-            self.dhcp.reserve(record.id, record.mac, record.ip, record.name)
-        self.end_survivors(record.id)
-        self.taps.make_way(record.tap, record.id)
-        self._own(record, machine.disk, *machine.volumes)
-        launch.prepare_vm(self.host, self.settings, record.user, machine.directory)
-        holds.release(self.host, machine.directory)
-        driver.prepare(machine)
-        self.guests.forget(record.id)  # reports of the last boot do not apply to this one
-        try:
-            allowed = limits.of_vm(
-                vcpus=record.vcpus, memory_mib=record.memory_mib, vmm=record.vmm, accel=record.accel, cpus=facts.cpus()
-            )
-            view = driver.mounts(machine)
-            largest, name = machines.largest_file(self.host, machine), f"VM {record.name}"
-            self.scopes.spawn(Launch(record.id, name, argv, machine.directory, record.user, allowed, largest, view, record.tap))
-            pid = self._appeared(record, driver)
-            driver.configure(machine) if snapshot is None else driver.load(machine, snapshot)
-            self.taps.admit()
-            self.taps.take(record.tap, record.id, pid)
-            if record.rate_limits.limits_network and not driver.capabilities.network_limits:
-                self.taps.limit(record.tap, record.id, record.rate_limits)
-            driver.begin(machine)
-            self.forwards.sync()
-        except (AgentError, HostError):
-            self._kill(record.id)
-            record.asked = "stop"
-            self.store.write(record)
-            self.taps.remove(record.tap, owner=record.id)
-            raise
-
-    def _own(self, record: VmRecord, *disks: str) -> None:
-        """The VM's user, and nobody else, may open these disks."""
-        for disk in disks:
-            untrusted.hand_over(self.host, disk, record.user)
-
-    def _appeared(self, record: VmRecord, driver: Vmm) -> int:
-        """Wait for the VMM and return its process. Raises Failed."""
-        directory = self.store.directory(record.id)
-        return appearing.wait(self.host, self.scopes, record, driver, directory, self.observer.last_line)
 
     def running(self, vm_id: str) -> tuple[str, Vmm]:
         """Return folder and driver of a running VM. Raises Conflict if it is not running."""
@@ -365,16 +300,6 @@ class VmService:
         except AgentError:
             return False  # it cannot be asked
         return ends.gone(self.host, self.scopes, vm_id, seconds)
-
-    def _kill(self, vm_id: str) -> None:
-        self.scopes.kill(vm_id, signal.SIGKILL)
-        self.end_survivors(vm_id)  # whatever left the scope, or came after it was read
-        if not ends.gone(self.host, self.scopes, vm_id, _ENDS):
-            raise ends.unending(vm_id)
-
-    def end_survivors(self, vm_id: str) -> None:
-        """End what runs as the VM's user. Call it while the VM does not run. Raises Failed."""
-        ends.end_survivors(self.host, self.store, vm_id)
 
     def _blobs_in_use(self) -> set[str]:
         blobs = [blob for r in self.store.all() for blob in (r.image.kernel, r.image.kernel_elf, r.image.initrd) if blob]

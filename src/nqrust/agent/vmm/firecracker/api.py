@@ -62,10 +62,7 @@ def limit_requests(volumes: int, limits: RateLimits) -> tuple[Request, ...]:
 
 
 def boot_requests(machine: Machine) -> tuple[Request, ...]:
-    """Return the requests, in order, that make `machine` ready to boot. Firecracker appends root= for the root drive.
-
-    `cache_type` Writeback: a guest's flush reaches the disk, as with QEMU's default.
-    """
+    """Return the requests, in order, that make `machine` ready to boot, but for its disks."""
     boot: dict[str, Any] = {
         "kernel_image_path": KERNEL,
         "boot_args": f"{CONSOLE} {machine.cmdline}".strip(),
@@ -73,53 +70,32 @@ def boot_requests(machine: Machine) -> tuple[Request, ...]:
     if machine.initrd:
         boot["initrd_path"] = INITRD
     limits = machine.rate_limits
-    options = {
-        "cache_type": "Writeback",
-        **({"rate_limiter": disk_limiter(limits)} if limits.disk_kib or limits.disk_iops else {}),
-    }
     network = network_limiters(limits) if limits.limits_network else {}
+    nic = {"iface_id": "eth0", "guest_mac": machine.mac, "host_dev_name": machine.tap, **network}
     return (
         ("PUT", "/logger", {"log_path": LOG, "level": "Warning", "show_level": True}),
         ("PUT", "/metrics", {"metrics_path": METRICS}),
         ("PUT", "/machine-config", {"vcpu_count": machine.vcpus, "mem_size_mib": machine.memory_mib}),
         ("PUT", "/boot-source", boot),
-        (
-            "PUT",
-            "/drives/rootfs",
-            {
-                "drive_id": "rootfs",
-                "path_on_host": disk(0),
-                "is_root_device": True,
-                "is_read_only": False,
-                **options,
-            },
-        ),
-        *(
-            (
-                "PUT",
-                f"/drives/volume{number}",
-                {
-                    "drive_id": f"volume{number}",
-                    "path_on_host": disk(number),
-                    "is_root_device": False,
-                    "is_read_only": False,
-                    **options,
-                },
-            )
-            for number in range(1, len(machine.volumes) + 1)
-        ),
-        (
-            "PUT",
-            "/network-interfaces/eth0",
-            {
-                "iface_id": "eth0",
-                "guest_mac": machine.mac,
-                "host_dev_name": machine.tap,
-                **network,
-            },
-        ),
+        ("PUT", "/network-interfaces/eth0", nic),
         ("PUT", "/entropy", {}),
     )
+
+
+def disk_requests(machine: Machine) -> tuple[Request, ...]:
+    """Return the requests that open the disks. Firecracker reads their sizes, and appends root= for the root drive.
+
+    `cache_type` Writeback: a guest's flush reaches the disk, as with QEMU's default.
+    """
+    limits = machine.rate_limits
+    limiter = {"rate_limiter": disk_limiter(limits)} if limits.disk_kib or limits.disk_iops else {}
+    options = {"is_read_only": False, "cache_type": "Writeback", **limiter}
+
+    def drive(name: str, number: int) -> Request:
+        body = {"drive_id": name, "path_on_host": disk(number), "is_root_device": not number, **options}
+        return "PUT", f"/drives/{name}", body
+
+    return drive("rootfs", 0), *(drive(f"volume{number}", number) for number in range(1, len(machine.volumes) + 1))
 
 
 def begin_request(machine: Machine) -> Request:

@@ -20,6 +20,7 @@ from nqrust.agent.vmm.firecracker.api import (
     ApiError,
     begin_request,
     boot_requests,
+    disk_requests,
     limit_requests,
 )
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
@@ -49,7 +50,9 @@ _EXIT_SIGNALS = {
 
 class Firecracker:
     name = "firecracker"
-    capabilities = Capabilities(accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True, network_limits=True)
+    capabilities = Capabilities(
+        accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True, opens_disks_last=True, network_limits=True
+    )
     exit_signals = _EXIT_SIGNALS
 
     def __init__(self, host: Host, bin_dir: str = Layout().bin_dir) -> None:
@@ -90,6 +93,8 @@ class Firecracker:
 
     def begin(self, machine: Machine) -> None:
         with self._api(machine.directory) as api:
+            for method, path, body in () if machine.snapshot else disk_requests(machine):
+                api.send(method, path, body)
             api.send(*begin_request(machine))
 
     def state(self, directory: str) -> RunState:
@@ -154,8 +159,9 @@ class Firecracker:
                 api.send(method, path, body)
 
     def _wait(self, directory: str) -> None:
+        """Wait until its API accepts connections. The first request gets its answer."""
         deadline = time.monotonic() + _READY
-        while self.state(directory) is RunState.silent:
+        while not jail.accepts(self._host, directory):
             if time.monotonic() > deadline:
                 raise Failed("NQR-VMM-105", "Firecracker did not open its API socket.", f"Read {_log(directory)}.", status=502)
             time.sleep(0.002)

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 
 from nqrust.agent import untrusted
+from nqrust.agent.vmm import sockets
 from nqrust.agent.vmm.firecracker import api
 from nqrust.agent.vmm.port import Machine
 from nqrust.agent.vmm.sockets import pinned
@@ -84,6 +85,15 @@ def socket(host: Host, directory: str) -> Iterator[str]:
     socket by a link to another program's. Raises HostError, OSError."""
     with pinned(f"{root(host, directory)}{api.API_SOCKET}") as path:
         yield path
+
+
+def accepts(host: Host, directory: str) -> bool:
+    """Return whether the API's socket accepts a connection."""
+    try:
+        with socket(host, directory) as path, sockets.stream(path):
+            return True
+    except (HostError, OSError):
+        return False
 
 
 def take_snapshot(host: Host, directory: str, folder: str, user: int, limit: int) -> None:

@@ -1,0 +1,43 @@
+"""Work beside other work: a VM starts sooner if what does not depend on its VMM is done while the VMM starts."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+
+class _Work:
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="aside")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._error = error
+
+    def ended(self) -> None:
+        self._thread.join()
+
+    def done(self) -> None:
+        """Wait for its end. Raises what it raised."""
+        self.ended()
+        if self._error is not None:
+            raise self._error
+
+
+@contextlib.contextmanager
+def aside(work: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """Run `work` beside the block. The function that this yields waits for it, and raises what it raised.
+
+    The block is left when both are done, so that no work outlives its verb. An error of the block comes first.
+    """
+    running = _Work(work)
+    try:
+        yield running.done
+    finally:
+        running.ended()
