@@ -268,6 +268,25 @@ def test_a_vmm_that_changes_its_environment_is_not_taken_for_another_vms(
     assert set(scopes.all()) == {"unit-test-1"}
 
 
+def test_a_vmm_that_hides_its_files_in_proc_is_found_and_its_environment_is_not_read(
+    real: tuple[ProcessScopes, Callable[..., Launch]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root owns these files then. PR_SET_DUMPABLE of prctl(2)."""
+    scopes, launch = real
+    hide = "import ctypes, time; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); print('hidden', flush=True); time.sleep(300)"
+    spawned = launch(*users.become(USER), sys.executable, "-c", hide)
+    scopes.spawn(spawned)
+    until(lambda: "hidden" in Path(spawned.log).read_text())
+    read: list[str] = []
+    real_read = LocalHost.read_bytes
+    monkeypatch.setattr(LocalHost, "read_bytes", lambda self, path, limit=None: read.append(path) or real_read(self, path, limit))
+    (hidden,) = vmm(scopes)
+    seen = scopes.seen("unit-test-1")
+    assert os.stat(f"/proc/{hidden}/environ").st_uid == 0, "it hides"
+    assert seen is not None and [process.pid for process in seen.vmm] == [hidden]
+    assert f"/proc/{hidden}/stat" in read and f"/proc/{hidden}/environ" not in read
+
+
 def test_killing_a_scope_ends_all_of_it_and_no_other(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:
     scopes, launch = real
     scopes.spawn(launch(*STAND_IN))

@@ -24,8 +24,8 @@ def vacant(host: Host, directory: str) -> bool:
 
 
 def pids(host: Host, directory: str) -> list[str]:
-    """Return the processes that /proc shows as of the VM's user. One that hides from others of its user is not shown; proc(5),
-    PR_SET_DUMPABLE."""
+    """Return the processes of the VM's user. The folder of a process in /proc belongs to its effective user, also if the process
+    hides what is in there (PR_SET_DUMPABLE)."""
     user = owner(host, directory)
     if user is None or survivors.absent(user):
         return []
