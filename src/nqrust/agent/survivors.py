@@ -61,13 +61,13 @@ def absent(user: int) -> bool:
 
 
 def running(host: Host) -> set[int]:
-    """Return the users of VMs that have a process, in any namespace, from one reading of /proc."""
+    """Return the users of VMs that have a process, in any namespace, from one look at all of /proc."""
     found = set()
     for pid in host.listdir("/proc"):
         if not pid.isdigit():
             continue
         try:
-            user = users.user_of(host.read_text(f"/proc/{pid}/status"))
+            user = users.of_process(host, f"/proc/{pid}")
             if users.is_vm_user(user) and parse_stat(host.read_text(f"/proc/{pid}/stat"))[1]:
                 found.add(user)
         except (HostError, ValueError, IndexError):

@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Callable, Collection
 
 from nqrust.contract.names import VM_USERS
+from nqrust.host.errors import PathMissing
+from nqrust.host.port import Host
 
 _SERVICES = ("/run", "/tmp")
 """Folders with sockets that every user may open."""
@@ -75,6 +77,30 @@ def user_of(status: str) -> int:
     """Return the real user of /proc/PID/status, which a process without privileges cannot change. -1 if there is none."""
     found = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
     return int(found[1]) if found else -1
+
+
+def is_roots(host: Host, process: str) -> bool:
+    """Whether the effective user of `process`, a folder in /proc, is root. The folder belongs to that user, also if root owns what
+    is in it (PR_SET_DUMPABLE). Raises PathMissing."""
+    return _effective(host, process) == 0
+
+
+def of_process(host: Host, process: str) -> int:
+    """Return the VM's user that `process`, a folder in /proc, runs as, or -1. Only then is a file opened there.
+
+    With no_new_privs nothing of a VM gets another effective user than its real one. The process that ends those of a user has
+    that user as its effective user alone. Raises PathMissing.
+    """
+    if not is_vm_user(_effective(host, process)):
+        return -1
+    return user_of(host.read_text(f"{process}/status"))
+
+
+def _effective(host: Host, process: str) -> int:
+    found = host.stat(process)
+    if found is None:
+        raise PathMissing(process, "the process has ended")
+    return found.uid
 
 
 def is_vm_user(number: int) -> bool:

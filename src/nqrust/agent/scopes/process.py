@@ -83,7 +83,6 @@ class ProcessScopes:
     def _identify(self, host: Host, process: str, owners: Mapping[int, str]) -> str | None:
         """By its user, or if root runs it by its environment. A VM's program can give itself any environment: of any length, and
         in memory that never answers."""
-        found = host.stat(process)  # of its effective user. A VM's processes have no other, and no way to another.
-        if found is None or found.uid:
-            return owners.get(found.uid) if found else None
+        if not users.is_roots(host, process):
+            return owners.get(users.of_process(host, process))
         return procfs.scope_of_environ(host.read_bytes(f"{process}/environ", procfs.LARGEST), self._settings.run_dir)
