@@ -186,11 +186,14 @@ def rules(bridge: str, forwards: Iterable[Forward]) -> Rules:
     return found
 
 
-def restore_text(table: str, chains: Rules) -> str:
-    """Return input for `iptables-restore --noflush`, which empties and fills each named chain in one transaction."""
+def restore_text(table: str, chains: Rules, more: Iterable[tuple[str, ...]] = ()) -> str:
+    """Return input for `iptables-restore --noflush`, which empties and fills each named chain in one transaction.
+
+    `more`: commands for other chains, in the same transaction.
+    """
     lines = [f"*{table}", *(f":{chain} - [0:0]" for chain in chains)]
     lines += [joined("-A", chain, *rule) for chain, listed in chains.items() for rule in listed]
-    return "\n".join([*lines, "COMMIT", ""])
+    return "\n".join([*lines, *(joined(*words) for words in more), "COMMIT", ""])
 
 
 def parse_rules(text: str) -> Rules:

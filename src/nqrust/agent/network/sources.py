@@ -49,15 +49,11 @@ class Sources:
         jumps = now.get(_PARENT, []).count(_JUMP)
         if not wanted:
             return self._remove(jumps) if _CHAIN in now else False
-        changed = False
-        if now.get(_CHAIN) != wanted:
-            text = restore_text(_TABLE, {_CHAIN: wanted})
-            self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
-            changed = True
-        if not jumps:
-            self._host.run(command("iptables", "-w", "-t", _TABLE, "-I", _PARENT, "1", *_JUMP))
-            changed = True
-        return changed
+        if now.get(_CHAIN) == wanted and jumps:
+            return False
+        text = restore_text(_TABLE, {_CHAIN: wanted}, () if jumps else (("-I", _PARENT, "1", *_JUMP),))
+        self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
+        return True
 
     def _remove(self, jumps: int) -> bool:
         for _ in range(jumps):

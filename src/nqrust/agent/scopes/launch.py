@@ -104,18 +104,24 @@ def argv(launch: Launch, settings: Settings) -> tuple[str, ...]:
         str(launch.user),
         shlex.join((*users.become(launch.user), *start)),
         shlex.join(users.become(launch.user)),
-        _all(("mount", *mount) for mount in users.own_view(launch.directory, *_needed(settings))),
-        _all(_view(launch)),
+        _at_once(("mount", *mount) for mount in users.own_view(launch.directory, *_needed(settings))),
+        _at_once(_view(launch)),
         *launch.argv,
     )
 
 
 def _view(launch: Launch) -> Iterator[tuple[str, ...]]:
-    """Commands that make the VM's namespaces ready for its VMM."""
-    for mount in launch.mounts:
-        yield ("mount", *mount)
+    """Commands that make the VM's namespaces ready for its VMM, in any order."""
     if launch.tap:
         yield ("ip", "tuntap", "add", "dev", launch.tap, "mode", "tap", "user", str(launch.user))
+    for mount in launch.mounts:
+        yield ("mount", *mount)
+
+
+def _at_once(commands: Iterable[tuple[str, ...]]) -> str:
+    """The first beside the others, and all of them: each takes a millisecond, and the VMM waits for them."""
+    first, *others = [*map(shlex.join, commands)] or [":"]
+    return f"{first} & {' && '.join([*others, 'wait $!'])}"
 
 
 def _all(commands: Iterable[tuple[str, ...]]) -> str:

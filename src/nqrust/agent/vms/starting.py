@@ -102,7 +102,7 @@ class Starter:
             largest, name = machines.largest_file(self.host, machine, record.disk_mib), f"VM {record.name}"
             wanted = Launch(record.id, name, argv, machine.directory, record.user, allowed, largest, view, record.tap)
             self.scopes.spawn(wanted)
-            with aside(self._admit) as admitted:
+            with aside(lambda: self._admit(record)) as admitted:
                 pid = self._appeared(record, driver)
                 driver.configure(machine) if machine.snapshot is None else driver.load(machine, machine.snapshot)
                 self.taps.take(record.tap, record.id, pid)
@@ -117,7 +117,7 @@ class Starter:
             self.store.write(record)
             self.taps.remove(record.tap, owner=record.id)
             with contextlib.suppress(AgentError, HostError):  # the upkeep does it again
-                self._admit()
+                self._admit(record)
             raise
 
     @contextlib.contextmanager
@@ -150,10 +150,11 @@ class Starter:
         record.injected, record.token_sha256 = identity.digest, hash_token(identity.token.reveal())
         self.store.write(record)
 
-    def _admit(self) -> None:
-        """Filter and forward as the records say. Neither needs the TAP of a VM."""
+    def _admit(self, record: VmRecord) -> None:
+        """Filter and forward what concerns the VM, as its record on disk says. Neither needs its TAP."""
         self.taps.admit()
-        self.forwards.sync()
+        if record.forwards:
+            self.forwards.sync()
 
     def _own(self, record: VmRecord, *disks: str) -> None:
         """The VM's user, and nobody else, may open these disks."""
