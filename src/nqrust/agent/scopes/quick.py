@@ -29,14 +29,21 @@ def pids(host: Host, directory: str) -> list[str]:
     user = owner(host, directory)
     if user is None or survivors.absent(user):
         return []
-    found = ((name, host.stat(f"/proc/{name}")) for name in host.listdir("/proc") if name.isdigit())
-    return [name for name, folder in found if folder is not None and folder.uid == user]
+    return [name for name in os.listdir("/proc") if name.isdigit() and _effective_user(name) == user]
 
 
 def owner(host: Host, directory: str) -> int | None:
     """Return the VM's user. None if there is no folder, or no user yet."""
     folder = host.stat(directory)
     return folder.gid if folder is not None and users.is_vm_user(folder.gid) else None
+
+
+def _effective_user(pid: str) -> int:
+    """Return -1 if the process has ended."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1
 
 
 def _free(path: str) -> bool:

@@ -20,6 +20,7 @@ class Making:
     staged: disks.Staged
     identity: disks.Identity
     network_written: str = ""
+    placed: bool = False
 
     @property
     def path(self) -> str:
@@ -35,6 +36,7 @@ class Making:
         if not survivors.end(self.host, self.staged.maker):
             raise ends.unending(vm_id)
         self.staged.place()
+        self.placed = True
 
     def end(self) -> None:
         """End the programs that write it."""
@@ -42,4 +44,5 @@ class Making:
 
     def drop(self) -> None:
         """Remove a disk that was not given to the VM."""
-        self.staged.drop()
+        if not self.placed:
+            self.staged.drop()
