@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -119,17 +120,76 @@ def test_an_answer_of_firecracker_is_bounded(tmp_path: Path, serve: Callable[[Pa
     assert len(refused.value.message) <= 500
 
 
-def test_an_answer_of_firecracker_that_never_ends_has_a_deadline(tmp_path: Path, serve: Callable[[Path, Answer], None]) -> None:
+ENDLESS = {
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x", 0.2),
+    "header": (b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.2),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.2),
+    "flood of interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, 0.0),
+    "status line": (b"", b"H", 0.2),
+    "trailers": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n", 0.2),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_an_answer_of_firecracker_that_never_ends_has_a_deadline(
+    tmp_path: Path, serve: Callable[[Path, Answer], None], what: str
+) -> None:
+    head, piece, pause = ENDLESS[what]
+
     def drip(peer: socket.socket) -> None:
         peer.recv(65536)
-        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        peer.sendall(head)
         while True:
-            peer.sendall(b"x")
-            time.sleep(0.2)
+            peer.sendall(piece)
+            time.sleep(pause)
 
     serve(tmp_path / "api.sock", drip)
-    with pinned(str(tmp_path / "api.sock")) as path, pytest.raises(ApiError):
-        Api(path, 1.0).send("GET", "/")
+    found: list[ApiError] = []
+
+    def ask() -> None:
+        with pinned(str(tmp_path / "api.sock")) as path:
+            try:
+                Api(path, 1.0).send("GET", "/")
+            except ApiError as error:
+                found.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(10)
+    assert found, "the agent waits without end"
+
+
+def _endless_events(peer: socket.socket) -> None:
+    event = b'{"timestamp": {"seconds": 1, "microseconds": 1}, "event": "X", "data": [' + b"{}," * 3000 + b"0]}\r\n"
+    while True:
+        peer.sendall(event)
+
+
+def _long_line(peer: socket.socket) -> None:
+    peer.sendall(b'{"a":[' + b"{}," * 3_000_000 + b"0]}\r\n")
+
+
+MEMORY = """
+import resource, sys
+from nqrust.agent.vmm.qemu.driver import Qemu
+from nqrust.host.local import LocalHost
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(Qemu(LocalHost()).state(sys.argv[1]).value, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("flood", [_endless_events, _long_line])
+def test_what_the_monitor_says_fills_no_memory(tmp_path: Path, serve: Callable[[Path, Answer], None], flood: Answer) -> None:
+    def answer(peer: socket.socket) -> None:
+        peer.sendall(GREETING)
+        peer.recv(65536)
+        peer.sendall(b'{"return": {}}\r\n')
+        flood(peer)
+
+    serve(Path(qmp_socket(str(tmp_path))), answer)
+    told = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60)
+    state, kib = told.stdout.split()
+    assert state == "silent" and int(kib) < 40 << 10
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -6,12 +6,11 @@ https://github.com/firecracker-microvm/firecracker/blob/v1.13.1/src/firecracker/
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
-import ssl
+import socket
 import time
 from typing import Any
-
-import httpx
 
 from nqrust.agent.vmm.port import Machine
 from nqrust.contract.vms import RateLimits
@@ -105,8 +104,6 @@ def begin_request(machine: Machine) -> Request:
     return ("PUT", "/actions", {"action_type": "InstanceStart"})
 
 
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Without it, httpx reads the certificates of all authorities for each socket: 24 ms."""
 _LARGEST_ANSWER = 1 << 16
 _LONGEST_MESSAGE = 500
 
@@ -119,17 +116,56 @@ class ApiError(Exception):
         super().__init__(message)
 
 
+class _Socket(socket.socket):
+    """A socket with one deadline for all that is read: each byte, header or interim answer would start a timeout again."""
+
+    deadline = 0.0
+
+    def recv_into(self, *arguments: Any, **named: Any) -> int:
+        self.settimeout(self.left())
+        return super().recv_into(*arguments, **named)
+
+    def left(self) -> float:
+        """Seconds until the deadline. Raises TimeoutError after it."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no answer in time")
+        return left
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__("localhost")
+        self._path, self._seconds = path, seconds
+
+    def connect(self) -> None:
+        self._stream = _Socket(socket.AF_UNIX)
+        self._stream.settimeout(self._seconds)
+        self._stream.connect(self._path)
+        self.sock = self._stream
+
+    def renew(self) -> None:
+        """Begin a request: its deadline counts from now."""
+        if self.sock is None:
+            self.connect()
+        self._stream.settimeout(self._seconds)
+        self._stream.deadline = time.monotonic() + self._seconds
+
+
 class Api:
-    def __init__(self, socket: str, timeout: float = 10.0) -> None:
-        transport = httpx.HTTPTransport(uds=socket, verify=_NO_TLS, trust_env=False)
-        self._timeout = timeout
-        self._client = httpx.Client(transport=transport, base_url="http://localhost", timeout=timeout, trust_env=False)
+    """Firecracker may be hostile by now: each answer has a deadline and a largest size, its headers included.
+
+    `path`: of the socket. `timeout`: seconds for a request and its whole answer."""
+
+    def __init__(self, path: str, timeout: float = 10.0) -> None:
+        self._connection = _Connection(path, timeout)
 
     def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the answer's object (empty for 204). Raises ApiError."""
         try:
             status, content = self._exchange(method, path, body)
-        except (httpx.HTTPError, OSError) as error:
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            self.close()
             raise ApiError(0, str(error) or type(error).__name__) from error
         data: dict[str, Any] = {}
         with contextlib.suppress(ValueError, RecursionError):
@@ -140,15 +176,14 @@ class Api:
         return data
 
     def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, bytes]:
-        """Return status and body. Firecracker may be hostile by now: the whole answer has one deadline and a largest size."""
-        deadline, content = time.monotonic() + self._timeout, b""
-        headers = {"Accept-Encoding": "identity"}
-        with self._client.stream(method, path, json=body, headers=headers) as answer:
-            for piece in answer.iter_raw():
-                content += piece
-                if len(content) > _LARGEST_ANSWER or time.monotonic() > deadline:
-                    raise httpx.ReadError("the answer is too long")
-            return answer.status_code, content
+        self._connection.renew()
+        content = None if body is None else json.dumps(body).encode()
+        self._connection.request(method, path, content, {} if body is None else {"Content-Type": "application/json"})
+        with self._connection.getresponse() as answer:
+            found = answer.read(_LARGEST_ANSWER + 1)
+        if len(found) > _LARGEST_ANSWER:
+            raise http.client.HTTPException("the answer is too long")
+        return answer.status, found
 
     def close(self) -> None:
-        self._client.close()
+        self._connection.close()

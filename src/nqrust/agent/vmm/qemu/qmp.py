@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from qemu.qmp import ConnectError, ExecInterruptedError, QMPClient, QMPError
+from qemu.qmp.message import Message
 
 from nqrust.agent.vmm.sockets import pinned
 
@@ -21,6 +22,7 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # the errors that it r
 
 _GONE = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, EOFError)
 _LEAVING = 1.0  # seconds
+_LONGEST_LINE = 1 << 18  # bytes; QEMU may be hostile by now, and the parsed form of a line takes many times its length
 
 
 class QmpError(Exception):
@@ -38,7 +40,8 @@ class Qmp:
         self._path, self._deadline = path, time.monotonic() + timeout
 
     def __enter__(self) -> Qmp:
-        self._loop, self._client = asyncio.new_event_loop(), QMPClient()
+        self._loop, self._client = asyncio.new_event_loop(), QMPClient(readbuflen=_LONGEST_LINE)
+        self._client.events.event_filter = _nothing  # what nobody reads would pile up
         try:
             with pinned(self._path) as path:
                 self._answer("connect", lambda: self._client.connect(path))
@@ -78,3 +81,7 @@ class Qmp:
             cause = error.exc if isinstance(error, ConnectError) else error
             kind = QmpGone if isinstance(cause, (*_GONE, ExecInterruptedError)) else QmpError
             raise kind(f"{name}: {str(error) or 'no answer in time'}") from error
+
+
+def _nothing(event: Message) -> bool:
+    return False
