@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from websockets.exceptions import ConnectionClosedError
 
 from nqrust.agent.api import app as agent_api
@@ -247,6 +248,17 @@ async def test_what_a_stranger_sends_is_refused(guest: tuple[httpx.AsyncClient, 
     assert (await http.post(PATH, content=b"{", headers=GOOD)).status_code == 422
     assert (await http.get("/agent/v1/inventory", headers=GOOD)).status_code == 404
     assert not forwarded
+
+
+async def test_a_guest_writes_few_lines_into_the_log(guest: tuple[httpx.AsyncClient, list[Any]]) -> None:
+    http, _ = guest
+    with structlog.testing.capture_logs() as told:
+        for _ in range(60):
+            assert (await http.post(f"/v1/vms/{'x' * 60}/guest-ip/{'y' * 3000}", json=REPORT)).status_code == 404
+            assert (await http.post(PATH, json=REPORT)).status_code in (401, 429)
+    lines = [line for line in told if line["event"].startswith("request.")]
+    assert 1 <= len(lines) <= 10
+    assert sum(len(str(line)) for line in lines) < 5000
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,15 @@ async def test_a_source_has_few_connections_and_none_for_long(address: Address) 
     assert not GuestProtocol._open
 
 
+async def test_what_is_no_http_makes_no_line_of_the_log(address: Address, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"\x00\xff nonsense\r\n\r\n")
+        assert b"400" in await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert caplog.messages == []
+
+
 def test_an_address_that_is_taken_is_told_with_its_cure() -> None:
     taken = bind("127.0.0.1", 0)
     with pytest.raises(SettingsError, match="NQR-CFG-702") as refused:

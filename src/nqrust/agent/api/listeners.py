@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections import Counter
@@ -26,6 +27,10 @@ LIFETIME = 20.0
 """Seconds after which a guest's connection is closed, even if it is active."""
 BOUNDS = Bounds(per_source=500)
 """Of the agent's API. The manager is one source, with a connection for each open console."""
+
+_SILENT = logging.getLogger("nqrust.agent.guests")
+_SILENT.setLevel(logging.CRITICAL + 1)
+"""uvicorn writes a line for each request that is none. A guest could fill the disk of the log with them."""
 
 
 def bind(address: str, port: int) -> socket.socket:
@@ -64,6 +69,10 @@ class GuestProtocol(H11Protocol):
 
     _open: ClassVar[Counter[str]] = Counter()
     _source = ""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.logger = _SILENT
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         peer = transport.get_extra_info("peername")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 
 import structlog
 from fastapi import FastAPI, Request
@@ -15,6 +16,8 @@ from nqrust.contract.problem import MEDIA_TYPE
 from nqrust.host.errors import HostError, NoSpace
 
 log = structlog.get_logger("nqrust.agent")
+
+_LONGEST_PATH = 200  # characters in a line of the log
 
 
 def answer(error: AgentError) -> Response:
@@ -34,16 +37,20 @@ def of_host(error: HostError) -> AgentError:
     return AgentError("NQR-API-710", f"The host failed: {error}.", "Read the agent's log, or run `nqr doctor`.")
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, logged: Callable[[Request], bool] = lambda request: True) -> None:
+    """`logged`: whether a request that is refused or failed is worth a line of the log."""
+
     @app.exception_handler(AgentError)
     async def known(request: Request, error: AgentError) -> Response:
         level = log.info if error.status == 404 else log.warning
-        level("request.refused", path=request.url.path, code=error.code, why=error.what)
+        if logged(request):
+            level("request.refused", path=request.url.path[:_LONGEST_PATH], code=error.code, why=error.what)
         return answer(error)
 
     @app.exception_handler(HostError)
     async def machine(request: Request, error: HostError) -> Response:
-        log.error("request.failed", path=request.url.path, why=str(error))
+        if logged(request):
+            log.error("request.failed", path=request.url.path[:_LONGEST_PATH], why=str(error))
         return answer(of_host(error))
 
     @app.exception_handler(RequestValidationError)
@@ -62,5 +69,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        log.error("request.crashed", path=request.url.path, exc_info=error)
+        if logged(request):
+            log.error("request.crashed", path=request.url.path[:_LONGEST_PATH], exc_info=error)
         return answer(AgentError("NQR-API-710", "The agent had an internal error.", "Read the agent's log and report the error."))

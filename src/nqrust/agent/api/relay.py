@@ -25,12 +25,13 @@ Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 def build(guests: GuestBook, run: Run, forward: Callable[[str, GuestReport], None], limit: RateLimit | None = None) -> FastAPI:
     app = FastAPI(title="NQRust-MicroVM guest relay", docs_url=None, redoc_url=None, openapi_url=None)
-    problems.install(app)
+    refused = RateLimit(rate=1 / 60, burst=10)  # lines of the log: a guest must not fill the disk with them
+    problems.install(app, lambda request: refused.allows(_source(request)))
     limit = limit or RateLimit()
 
     @app.post("/v1/vms/{vm_id}/guest-ip", status_code=204)
     async def guest_ip(vm_id: str, request: Request) -> Response:
-        if not limit.allows(request.client.host if request.client else ""):
+        if not limit.allows(_source(request)):
             raise AgentError("NQR-API-707", "Too many reports.", "Report less often.", status=429)
         token = bearer(request)
         if not token or not await run(lambda: guests.admits(check_id(vm_id), token)):
@@ -54,6 +55,10 @@ def build(guests: GuestBook, run: Run, forward: Callable[[str, GuestReport], Non
         return Response(status_code=204)
 
     return app
+
+
+def _source(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 async def _body(request: Request) -> bytes:
