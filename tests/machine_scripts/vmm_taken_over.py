@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nqrust.agent import confinement, users
+from nqrust.agent import confinement, users, view
 from nqrust.agent.disks import tools
 from nqrust.agent.network.taps import Taps
 from nqrust.agent.scopes import launch as launcher
@@ -36,6 +36,7 @@ ABSTRACT, BUS = "\0nqr-a-service-of-the-host", "/run/dbus/system_bus_socket"
 ATTACK = """
 import ctypes, fcntl, json, os, socket, struct, sys, time
 tap, key, abstract, bus = sys.argv[1], int(sys.argv[2]), "\\0" + sys.argv[3], sys.argv[4]
+common, own = sys.argv[6], sys.argv[7:]
 libc, held, found = ctypes.CDLL(None, use_errno=True), [], {}
 
 def can(name, attempt):
@@ -55,6 +56,34 @@ def open_tap():
 
 def set_mac():
     fcntl.ioctl(held[0], 0x8924, struct.pack("16sH6s", tap.encode(), 1, bytes([2, 0, 0, 0, 0, 1])))
+
+def make(folder):
+    held.append(os.open(folder + "/%d" % os.getpid(), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    os.unlink(folder + "/%d" % os.getpid())  # a folder that is looked into does not tell
+    held.append(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600))
+
+def make_anywhere():
+    made = []
+    for top in own:
+        for folder, _, _ in os.walk(top):
+            for path in {folder, os.path.realpath(folder)}:
+                try:
+                    make(path)
+                    made.append(path)
+                except OSError:
+                    pass
+    return bool(made)
+
+def open_terminals():
+    for path in ("/dev/ptmx", "/dev/pts/ptmx"):
+        try:
+            held.append(os.open(path, os.O_RDWR | os.O_NOCTTY))
+            os.ttyname(held[-1])
+            fcntl.ioctl(held[-1], 0x80045430, bytearray(4))  # TIOCGPTN
+            return True
+        except OSError:
+            pass
+    return False
 
 def user_namespace():
     child = os.fork()
@@ -76,6 +105,12 @@ can("socket in /tmp", lambda: connect(socket.AF_UNIX, "/tmp/service"))
 can("shared memory", lambda: libc.shmget(key, 0, 0) >= 0)
 can("user namespace", user_namespace)
 can("virtual socket", lambda: socket.socket(40, socket.SOCK_STREAM).close())
+can("shared memory as files", lambda: make("/dev/shm"))
+can("file in /var/tmp", lambda: make("/var/tmp"))
+can("file in a folder of everybody", lambda: make(common))
+can("terminal", open_terminals)
+can("device of the host", lambda: os.close(os.open("/dev/full", os.O_RDWR)))
+can("file in a folder of its own", make_anywhere)
 if tap:
     can("another TAP", open_tap)
     can("MAC of the TAP", set_mac)
@@ -146,13 +181,18 @@ def launched(work: Path) -> dict[str, Any]:
     directory.mkdir(parents=True)
     os.chown(directory, 0, USER)  # by its group the agent knows whose processes are whose
     launcher.prepare_vm(host, settings, USER, str(directory))
-    arguments = (tap, str(KEY), ABSTRACT[1:], BUS, str(go))
+    own = (str(directory), launcher.screen_dir(settings, USER))
+    arguments = (tap, str(KEY), ABSTRACT[1:], BUS, str(go), str(work / "common"), *own)
     argv = (*users.become(USER), sys.executable, "-c", ATTACK, *arguments)
+    device = Path(view.own_devices(str(directory)), "net", "tun")  # as the driver of QEMU makes it
+    device.parent.mkdir()
+    sh(f"mknod -m 600 {device} c 10 200; chown {USER}:{USER} {device}")
     spawned = Launch(VM, "VM test", argv, str(directory), USER, tap=tap)
     scopes.spawn(spawned)
     log = Path(spawned.log)
     until(lambda: "attached" in log.read_text())
     vmm = min(process.pid for process in scopes.all()[VM].processes if process.comm.startswith("python"))  # it forks
+    users.seal(host, f"{directory}/run", USER)  # as a driver does
     taps.take(tap, VM, vmm)
     bridge = Path("/sys/class/net/fcbr0/address").read_text()
     go.touch()
@@ -167,11 +207,13 @@ def launched(work: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    work = Path(tempfile.mkdtemp(prefix="nqr-", dir="/var/tmp"))  # not below /tmp, which is hidden then
+    work = Path(tempfile.mkdtemp(prefix="nqr-", dir="/var/lib"))  # not below a folder that is hidden
     work.chmod(0o711)
+    (work / "common").mkdir()
+    (work / "common").chmod(0o1777)
     try:
         lay_out()
-        plain = (sys.executable, "-c", ATTACK, "", str(KEY), ABSTRACT[1:], BUS)
+        plain = (sys.executable, "-c", ATTACK, "", str(KEY), ABSTRACT[1:], BUS, "", str(work / "common"), str(work / "common"))
         run = {"check": True, "capture_output": True, "text": True, "timeout": 90}
         said: dict[str, Any] = {"in the host's": parsed(subprocess.run((*users.become(USER), *plain), **run).stdout)}  # type: ignore[call-overload]
         said["not confined"] = confinement.confine()

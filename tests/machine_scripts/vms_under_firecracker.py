@@ -81,6 +81,16 @@ def reached(pid: int, paths: list[str]) -> list[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
+def makes_files(pid: int, *folders: Path) -> list[str]:
+    """Where below `folders`, and in which folders for everybody, a process like `pid` can make a file."""
+    user = str(privileges(pid)["uids"][0])
+    below = [str(folder) for top in folders for folder, _, _ in os.walk(top)]
+    test = 'for path do (: >"$path/made") 2>/dev/null && echo "$path"; done; true'
+    command = ["nsenter", "-t", str(pid), "-m", "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups",
+               "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "sh", "-c", test, "sh", *below, "/dev/shm", "/var/tmp", "/tmp"]  # fmt: skip
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
 async def scenario(site: Site) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     site.start_agent()
@@ -110,6 +120,9 @@ async def scenario(site: Site) -> dict[str, Any]:
         configuration = [str(site.work / "state" / name) for name in os.listdir(site.work / "state")]
         seen["reached"] = reached(screen, [*others, *configuration, "/etc/shadow", f"{vms}/{A}/vm.json"])
         seen["reached"] = [path for path in seen["reached"] if not path.endswith("/screenrc")]
+        own = (vms / A, site.work / "state" / "screen" / str(seen["vmm"]["uids"][0]))
+        seen["makes_files"] = [makes_files(screen, *own)]
+        seen["own_folders"] = sum(len(folders) for top in own for _, folders, _ in os.walk(top))
         seen["root"] = sorted(os.listdir(f"/proc/{vmm}/root/"))
 
         # console both ways
@@ -137,6 +150,8 @@ async def scenario(site: Site) -> dict[str, Any]:
         shown = await typed(client, A, "count", "id", wait=0.5)
         seen["went_on"] = ["counter 3" in shown, booted[1] in shown, before > 0]
         seen["snapshot_again"] = (await client.create_snapshot(A, "two")).kind
+        (screen,) = [int(p) for p in os.listdir("/proc") if p.isdigit() and is_screen_of(int(p), seen["vmm"]["uids"][0])]
+        seen["makes_files"].append(makes_files(screen, *own))
 
         # the agent is killed, and its successor is another process
         assert site.agent is not None

@@ -7,19 +7,12 @@ containers (systemd, "Users, Groups, UIDs and GIDs on systemd Systems").
 from __future__ import annotations
 
 import re
-import shlex
 import zlib
 from collections.abc import Callable, Collection
 
 from nqrust.contract.names import VM_USERS
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host
-
-_SERVICES = ("/run", "/tmp")
-"""Folders with sockets that every user may open."""
-
-Mount = tuple[str, ...]
-"""Arguments of mount(8)."""
 
 _OPEN_FILES = 2048  # the default of Firecracker's jailer
 _VIEWERS = 64  # processes of consoles, which are no part of the VM's scope
@@ -45,13 +38,12 @@ def become(user: int, group: int | None = None) -> tuple[str, ...]:
 
 
 def alone(
-    user: int, *needed: str, more: tuple[str, ...] = (), limits: tuple[str, ...] = (), group: int | None = None
+    user: int, hide: str, more: tuple[str, ...] = (), limits: tuple[str, ...] = (), group: int | None = None
 ) -> tuple[str, ...]:
-    """`become` for a program that the agent runs: in namespaces of its own, where it finds the paths `needed`.
+    """`become` for a program that the agent runs: in namespaces of its own, after the shell line `hide`.
 
     `more`: of unshare(1). `limits`: a command, such as prlimit(1), that runs the rest as root."""
-    view = " && ".join(shlex.join(("mount", *mount)) for mount in hidden(*needed))
-    return (*VIEW, *more, "sh", "-c", f'{view or "true"} && exec "$@"', "sh", *limits, *become(user, group))
+    return (*VIEW, *more, "sh", "-c", f'{hide} && exec "$@"', "sh", *limits, *become(user, group))
 
 
 def limited(tasks: int, largest_file: int | None = None) -> tuple[str, ...]:
@@ -116,13 +108,7 @@ def passwd_text(user: int) -> str:
     return f"root:x:0:0:root:/:/usr/sbin/nologin\nvm:x:{user}:{user}:VM:/:/usr/sbin/nologin\n"
 
 
-def own_view(directory: str, *needed: str) -> tuple[Mount, ...]:
-    """Mounts that only the VM's processes see. They use `directory` and the paths `needed`."""
-    return (("--bind", passwd(directory), "/etc/passwd"), *hidden(directory, *needed))
-
-
-def hidden(*needed: str) -> tuple[Mount, ...]:
-    """Mounts that hide the sockets of the host's services: D-Bus, systemd, the journal, databases, containers. A folder with
-    one of the paths `needed` in it stays."""
-    empty = ("-t", "tmpfs", "-o", "ro,nosuid,nodev,noexec,mode=0755,size=4k", "none")
-    return tuple((*empty, folder) for folder in _SERVICES if not any(f"{path}/".startswith(f"{folder}/") for path in needed))
+def seal(host: Host, folder: str, user: int) -> None:
+    """From now on the VM's user passes through `folder`, and makes nothing in it: a program in the hands of a guest would fill the
+    file system, with files that no limit counts. Raises a HostError."""
+    host.set_mode(folder, mode=0o710, owner="root", group=str(user))

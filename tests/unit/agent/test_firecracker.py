@@ -58,7 +58,7 @@ class JailHost(LocalHost):
 
 def bind_in_jail(machine: Machine) -> None:
     """Do the work of the mount namespace."""
-    for _, source, place in Firecracker(JailHost()).mounts(machine):
+    for source, place in Firecracker(JailHost()).mounts(machine):
         Path(place).write_bytes(Path(source).read_bytes())
 
 
@@ -209,6 +209,7 @@ class FakeFirecracker:
 def machine(tmp_path: Path) -> Machine:
     for name, data in {"vmlinux": b"\x7fELF", "vmlinuz": b"MZ", "initrd": b"070701", "disk.ext4": b""}.items():
         (tmp_path / name).write_bytes(data)
+    (tmp_path / "run").mkdir()
     return Machine(
         id="a1",
         name="web1",

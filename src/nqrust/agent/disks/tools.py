@@ -6,7 +6,7 @@ VM could do anyway. unshare(1), prlimit(1), setpriv(1).
 
 from __future__ import annotations
 
-from nqrust.agent import survivors, untrusted, users
+from nqrust.agent import survivors, untrusted, users, view
 from nqrust.agent.errors import Failed
 from nqrust.host.errors import CommandTimedOut, OutputTooLong, PathMissing
 from nqrust.host.port import Completed, Host, Stat, command
@@ -39,14 +39,14 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = 
         "nproc": _PROCESSES,
         "core": 0,
     }
-    dying = _dying(host)
+    dying, in_dev = _dying(host), [folder for folder in view.IN_DEV if host.exists(folder)]
     try:
         return host.run(
             command(
                 *dying,
                 *users.alone(
                     found.uid,
-                    disk,
+                    view.only_hidden(disk, in_dev),
                     more=("--pid", "--fork", "--kill-child"),
                     limits=("prlimit", *(f"--{name}={value}" for name, value in limits.items())),
                     group=found.gid,

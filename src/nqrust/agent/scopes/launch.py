@@ -6,8 +6,8 @@
         sleep (user)                holds the terminal open, and is all that runs in it
       VMM (user)                    own session: the end of screen does not reach it (Firecracker ends on SIGHUP)
 
-The network namespace has no interface but a TAP that is down, until the VMM has that open and the agent takes it away
-(network/taps.py). So no process of the VM reaches the host's network.
+The mount namespace shows the host's files as view.py says. The network namespace has no interface but a TAP that is down,
+until the VMM has that open and the agent takes it away (network/taps.py). So no process of the VM reaches the host's network.
 
 The user is a number of this VM alone (users.py). Only the launcher is root. The shell in screen writes its terminal into a FIFO
 of root's, which the user cannot replace. The launcher reads one short message, checks the terminal that it opened, and passes
@@ -22,9 +22,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Iterable, Iterator
 
-from nqrust.agent import users
+from nqrust.agent import users, view
 from nqrust.agent.scopes import limits
 from nqrust.agent.scopes.port import Launch
 from nqrust.agent.scopes.procfs import RUN_DIR_ENV
@@ -40,13 +39,14 @@ LOCKED = 75
 _LAUNCHER = f"""
 exec </dev/null >/dev/null 2>&1
 trap "" HUP
-directory=$1 user=$2 screen=$3 become=$4 names=$5 view=$6 holder= terminal=
-shift 6
+directory=$1 user=$2 screen=$3 become=$4 names=$5 view=$6 closed=$7 holder= terminal=
+shift 7
 end_terminal() {{ [ -z "$holder" ] || eval "$become" kill '"$holder"'; }} # screen reads what is left, then it ends too
 failed() {{ echo "launcher: $1" >>"$directory/console.log"; echo 70 >"$directory/exit-status"; end_terminal; exit 70; }}
 umask 077
-exec 9>"$directory/lock"
+: >>"$directory/lock"
 umask 022
+exec 9<"$directory/lock" # open for reading: a file that is open for writing would keep its file system writable
 flock -n 9 || exit {LOCKED}
 [ ! -e "$directory/exit-status" ] || rm -f "$directory/exit-status"
 eval "$names" || failed "the VM's namespaces could not be set up"
@@ -60,6 +60,7 @@ wait "$view" || failed "the VM's namespaces could not be set up"
 terminal=${{line#* /dev/pts/}}
 case $terminal in *[!0-9]*) failed "screen has no terminal" ;; esac
 case ${{line%% *}} in *[!0-9]*) failed "screen has no process" ;; *) holder=${{line%% *}} ;; esac
+eval "$closed" 7>&- 9>&- || failed "the VM's namespaces could not be set up"
 ( # no session leader: the terminal does not become the launcher's
     {{
         [ "$(stat -L -c %u /proc/self/fd/8)" = "$user" ] || failed "the terminal does not belong to the VM's user"
@@ -104,28 +105,39 @@ def argv(launch: Launch, settings: Settings) -> tuple[str, ...]:
         str(launch.user),
         shlex.join((*users.become(launch.user), *start)),
         shlex.join(users.become(launch.user)),
-        _at_once(("mount", *mount) for mount in users.own_view(launch.directory, *_needed(settings))),
-        _at_once(_view(launch)),
+        view.mounted(_names(launch.directory), f"{launch.directory}/mounts-of-screen"),
+        _view(launch, settings),
+        view.closed(launch.directory),
         *launch.argv,
     )
 
 
-def _view(launch: Launch) -> Iterator[tuple[str, ...]]:
-    """Commands that make the VM's namespaces ready for its VMM, in any order."""
-    if launch.tap:
-        yield ("ip", "tuntap", "add", "dev", launch.tap, "mode", "tap", "user", str(launch.user))
-    for mount in launch.mounts:
-        yield ("mount", *mount)
+def _names(directory: str) -> tuple[view.Mount, ...]:
+    """What screen needs: a passwd(5) with its user. The VM's folder is a mount of its own, which stays writable."""
+    return (view.bind(directory, directory), view.bind(users.passwd(directory), "/etc/passwd"))
 
 
-def _at_once(commands: Iterable[tuple[str, ...]]) -> str:
-    """The first beside the others, and all of them: each takes a millisecond, and the VMM waits for them."""
-    first, *others = [*map(shlex.join, commands)] or [":"]
-    return f"{first} & {' && '.join([*others, 'wait $!'])}"
+def _rest(directory: str, settings: Settings) -> tuple[view.Mount, ...]:
+    return (*view.hidden(directory, *_needed(settings)), *view.devices(directory))
 
 
-def _all(commands: Iterable[tuple[str, ...]]) -> str:
-    return " && ".join(map(shlex.join, commands)) or ":"
+def _of_viewer(directory: str, settings: Settings) -> tuple[view.Mount, ...]:
+    return (*_names(directory), *_rest(directory, settings))
+
+
+def _viewers_table(directory: str) -> str:
+    """Written when the VM starts: a full disk must not keep anybody from a console."""
+    return f"{directory}/mounts-of-viewer"
+
+
+def _view(launch: Launch, settings: Settings) -> str:
+    """Make the VM's namespaces ready for its VMM. The TAP is made beside the mounts: the VMM waits for both."""
+    mounts = (*_rest(launch.directory, settings), *(view.bind(*pair) for pair in launch.mounts))
+    ready = f"{view.mounted(mounts, f'{launch.directory}/mounts')} && {view.filled(launch.directory)}"
+    if not launch.tap:
+        return ready
+    tap = shlex.join(("ip", "tuntap", "add", "dev", launch.tap, "mode", "tap", "user", str(launch.user)))
+    return f"{tap} & {ready} && wait $!"
 
 
 def environment(launch: Launch, settings: Settings) -> dict[str, str]:
@@ -141,9 +153,15 @@ def environment(launch: Launch, settings: Settings) -> dict[str, str]:
 
 def viewer(launch_user: int, directory: str, session: str, settings: Settings) -> tuple[str, ...]:
     """The command that attaches to a console, as the VM's user. Its terminal must belong to that user."""
-    view = _all(("mount", *mount) for mount in users.own_view(directory, *_needed(settings)))
+    stage, own = shlex.quote(view.stage(directory)), shlex.quote(view.own_devices(directory))
+    lines = [
+        f"{{ [ -d {stage} ] || mkdir -p {stage} {own}; }}",  # of a VM that runs since before there were these
+        view.mounted(_of_viewer(directory, settings), _viewers_table(directory), again=False),
+        view.filled(directory),
+        view.closed(directory),
+    ]
     attach = ("screen", "-c", screenrc(settings), "-U", "-x", session)
-    viewer = ("sh", "-c", f'{view} && exec "$@"', "viewer", *users.become(launch_user), *attach)
+    viewer = ("sh", "-c", f'{" && ".join(lines)} && exec "$@"', "viewer", *users.become(launch_user), *attach)
     return (*users.limited(limits.TASKS), *users.VIEW, *viewer)
 
 
@@ -190,6 +208,9 @@ def prepare_vm(host: Host, settings: Settings, launch_user: int, directory: str)
     """Make what the VM's user may write to, and nothing else: its console log, an empty `run` folder and its screen folder.
     Nothing of an earlier run is left there. Call it while no process of the VM runs."""
     owner = str(launch_user)
+    for folder in (view.stage(directory), view.own_devices(directory)):
+        host.remove_tree(folder, synced=False)
+        host.mkdir(folder, mode=0o755, synced=False)
     host.remove_tree(f"{directory}/run", synced=False)
     host.mkdir(f"{directory}/run", mode=0o700, owner=owner, group=owner, synced=False)
     log = f"{directory}/console.log"
@@ -198,6 +219,8 @@ def prepare_vm(host: Host, settings: Settings, launch_user: int, directory: str)
     host.set_mode(log, mode=0o600, owner=owner, group=owner)
     host.write_file(users.passwd(directory), users.passwd_text(launch_user).encode(), mode=0o644, synced=False)
     _make_fifo(_told(directory), launch_user)
+    table = view.table(_of_viewer(directory, settings)).encode()
+    host.write_file(_viewers_table(directory), table, mode=0o600, synced=False)
     sockets = screen_dir(settings, launch_user)
     host.remove_tree(sockets, synced=False)
     host.mkdir(sockets, mode=0o700, owner=owner, group=owner, synced=False)

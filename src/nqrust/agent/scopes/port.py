@@ -14,7 +14,7 @@ from nqrust.contract.names import SCOPE_PREFIX, scope_name
 
 _WRAPPERS = frozenset(
     {"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run", "prlimit", "setpriv", "unshare", "mount", "ip", "sleep"}
-    | {"jailer", "dd", "stat", "timeout", "tty", "rm", "kill"}
+    | {"jailer", "dd", "stat", "timeout", "tty", "rm", "kill", "cp"}
 )
 """comm(5) of what stands around a VMM: the terminal and the launcher."""
 
@@ -55,8 +55,8 @@ class Launch:
     limits: Limits | None = None
     largest_file: int | None = None
     """Bytes that no file of the VM's processes may exceed."""
-    mounts: tuple[tuple[str, ...], ...] = ()
-    """Arguments of mount(8), each for one mount that only the VM's processes see."""
+    mounts: tuple[tuple[str, str], ...] = ()
+    """Source and place of what only the VM's processes see."""
     tap: str = ""
     """TAP to make in the network namespace of the VM's processes, for `user`."""
 

@@ -87,8 +87,8 @@ class Vmm(Protocol):
         """Prepare files before the program starts: remove stale sockets, create log files."""
         ...
 
-    def mounts(self, machine: Machine) -> tuple[tuple[str, ...], ...]:
-        """Arguments of mount(8) for what only the VM's own processes see."""
+    def mounts(self, machine: Machine) -> tuple[tuple[str, str], ...]:
+        """Source and place of bind mounts that only the VM's own processes see."""
         ...
 
     def appeared(self, directory: str) -> bool:

@@ -79,14 +79,14 @@ class Firecracker:
         """Firecracker refuses a socket path that exists, and log files that do not."""
         jail.make(self._host, machine, self._program("firecracker"))
 
-    def mounts(self, machine: Machine) -> tuple[tuple[str, ...], ...]:
+    def mounts(self, machine: Machine) -> tuple[tuple[str, str], ...]:
         return jail.mounts(self._host, machine)
 
     def appeared(self, directory: str) -> bool:
         return jail.socket_exists(self._host, directory)
 
     def configure(self, machine: Machine) -> None:
-        self._wait(machine.directory)
+        self._wait(machine)
         with self._api(machine.directory) as api:
             for method, path, body in boot_requests(machine):
                 api.send(method, path, body)
@@ -124,7 +124,7 @@ class Firecracker:
 
     def snapshot(self, directory: str, folder: str, user: int, limit: int) -> None:
         """Firecracker wants the guest paused; the answer comes when all memory is written."""
-        with self._api(directory, timeout=_SNAPSHOT) as api:
+        with jail.place_for_snapshot(self._host, directory, user), self._api(directory, timeout=_SNAPSHOT) as api:
             api.send(
                 "PUT",
                 "/snapshot/create",
@@ -134,14 +134,14 @@ class Firecracker:
                     "mem_file_path": NEW_MEMORY,
                 },
             )
-        jail.take_snapshot(self._host, directory, folder, user, limit)
+            jail.take_snapshot(self._host, directory, folder, user, limit)
 
     def load(self, machine: Machine, folder: str) -> None:
         """Load a snapshot. Only logger and metrics may be configured before. The state names the disks and the TAP.
 
         The memory file is mapped, so its content must not change while the VM runs. It may be removed.
         """
-        self._wait(machine.directory)
+        self._wait(machine)
         with self._api(machine.directory, timeout=_SNAPSHOT) as api:
             for method, path, body in boot_requests(machine)[:2]:
                 api.send(method, path, body)
@@ -158,13 +158,14 @@ class Firecracker:
             for method, path, body in limit_requests(len(machine.volumes), machine.rate_limits):
                 api.send(method, path, body)
 
-    def _wait(self, directory: str) -> None:
-        """Wait until its API accepts connections. The first request gets its answer."""
-        deadline = time.monotonic() + _READY
+    def _wait(self, machine: Machine) -> None:
+        """Wait until its API accepts connections: Firecracker's own files are there then. The first request gets its answer."""
+        directory, deadline = machine.directory, time.monotonic() + _READY
         while not jail.accepts(self._host, directory):
             if time.monotonic() > deadline:
                 raise Failed("NQR-VMM-105", "Firecracker did not open its API socket.", f"Read {_log(directory)}.", status=502)
             time.sleep(0.002)
+        jail.seal(self._host, directory, machine.user)
 
     def _program(self, name: str) -> str:
         own = f"{self._bin_dir}/{name}"

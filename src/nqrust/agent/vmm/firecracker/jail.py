@@ -4,7 +4,7 @@ DIRECTORY/jail/firecracker/<id>/root    root of the VM's processes; they may wri
   kernel, initrd, disk0, disk1 ...      empty files; the VM's mount namespace shows the real ones in their place
   firecracker.sock, .log, .metrics
   saved/      the snapshot that the VM starts from; root's, so that nothing there is replaced while root mounts it
-  snapshot/   where the next snapshot is written
+  snapshot/   where a snapshot is written; only while it is taken
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from nqrust.agent import untrusted
+from nqrust.agent import untrusted, users
 from nqrust.agent.vmm import sockets
 from nqrust.agent.vmm.firecracker import api
 from nqrust.agent.vmm.port import Machine
@@ -57,7 +57,6 @@ def make(host: Host, machine: Machine, firecracker: str) -> None:
         path = f"{path}/{part}"
         host.mkdir(path, mode=0o755, synced=False)
     host.mkdir(f"{top}{os.path.dirname(api.SAVED_STATE)}", mode=0o750, group=owner, synced=False)
-    host.mkdir(f"{top}{os.path.dirname(api.NEW_STATE)}", mode=0o700, owner=owner, group=owner, synced=False)
     for file in (api.LOG, api.METRICS):
         host.write_file(f"{top}{file}", b"", mode=0o600, owner=owner, group=owner, synced=False)
     for _, place in _shown(machine):
@@ -66,10 +65,10 @@ def make(host: Host, machine: Machine, firecracker: str) -> None:
         host.set_mode(saved, mode=0o640, owner="root", group=owner)  # the VM reads it, and changes nothing
 
 
-def mounts(host: Host, machine: Machine) -> tuple[tuple[str, ...], ...]:
-    """Arguments of mount(8): the files of the VM in its jail, without copies."""
+def mounts(host: Host, machine: Machine) -> tuple[tuple[str, str], ...]:
+    """The files of the VM and their places in its jail: without copies."""
     top = root(host, machine.directory)
-    return tuple(("--bind", source, f"{top}{place}") for source, place in _shown(machine))
+    return tuple((source, f"{top}{place}") for source, place in _shown(machine))
 
 
 def socket_exists(host: Host, directory: str) -> bool:
@@ -94,6 +93,27 @@ def accepts(host: Host, directory: str) -> bool:
             return True
     except (HostError, OSError):
         return False
+
+
+def seal(host: Host, directory: str, user: int) -> None:
+    """Take the folders that were made for `user`, who makes no more files in them. No guest has run yet."""
+    folders = [f"{directory}/run", root(host, directory)]
+    for folder in folders:
+        users.seal(host, folder, user)
+        below = [f"{folder}/{name}" for name in host.listdir(folder)]
+        folders += [path for path in below if (found := host.stat(path)) and found.kind is Kind.directory and found.uid == user]
+
+
+@contextlib.contextmanager
+def place_for_snapshot(host: Host, directory: str, user: int) -> Iterator[None]:
+    """A folder in the jail where `user` may make files. All of it goes with the end of the block."""
+    place = f"{root(host, directory)}{os.path.dirname(api.NEW_STATE)}"
+    host.remove_tree(place, synced=False)
+    host.mkdir(place, mode=0o700, owner=str(user), group=str(user), synced=False)
+    try:
+        yield
+    finally:
+        host.remove_tree(place, synced=False)
 
 
 def take_snapshot(host: Host, directory: str, folder: str, user: int, limit: int) -> None:

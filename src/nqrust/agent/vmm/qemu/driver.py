@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
-from nqrust.agent import users
+from nqrust.agent import users, view
 from nqrust.agent.errors import Failed
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
 from nqrust.agent.vmm.qemu import migration
@@ -44,26 +45,26 @@ class Qemu:
 
     def prepare(self, machine: Machine) -> None:
         """Make nodes of the devices that QEMU opens, for its user alone. mknod(1); numbers of Linux, devices.txt."""
-        owner = str(machine.user)
-        for name, _, major, minor in _devices(machine):
-            node = f"{machine.directory}/{name}"
-            self._host.remove(node)
-            self._host.run(command("mknod", "-m", "0600", node, "c", major, minor))
-            self._host.set_mode(node, mode=0o600, owner=owner, group=owner)
+        owner, own = str(machine.user), view.own_devices(machine.directory)
+        self._host.mkdir(f"{own}/net", synced=False)
+        for name, minor in (("net/tun", "200"), *((("kvm", "232"),) if machine.accel == "kvm" else ())):
+            self._host.run(command("mknod", "-m", "0600", f"{own}/{name}", "c", "10", minor))
+            self._host.set_mode(f"{own}/{name}", mode=0o600, owner=owner, group=owner)
 
-    def mounts(self, machine: Machine) -> tuple[tuple[str, ...], ...]:
-        return tuple(("--bind", f"{machine.directory}/{name}", path) for name, path, _, _ in _devices(machine))
+    def mounts(self, machine: Machine) -> tuple[tuple[str, str], ...]:
+        return ()
 
     def appeared(self, directory: str) -> bool:
         return self._host.exists(qmp_socket(directory))
 
     def configure(self, machine: Machine) -> None:
-        """Wait for QEMU's monitor: the TAP is open by then. QEMU needs no configuration."""
+        """Wait for QEMU's monitor: the TAP is open by then. QEMU needs no configuration, and makes no more files."""
         deadline = time.monotonic() + _READY
         while self.state(machine.directory) is RunState.silent:
             if time.monotonic() > deadline:
                 raise _silent("it did not come up")
             time.sleep(0.005)
+        users.seal(self._host, os.path.dirname(qmp_socket(machine.directory)), machine.user)
 
     def begin(self, machine: Machine) -> None:
         self._ask(machine.directory, "cont")
@@ -105,11 +106,6 @@ class Qemu:
                 qmp.execute(what, **arguments)
         except QmpError as error:
             raise _silent(str(error)) from error
-
-
-def _devices(machine: Machine) -> tuple[tuple[str, str, str, str], ...]:
-    tun = ("tun", "/dev/net/tun", "10", "200")
-    return (tun, ("kvm", "/dev/kvm", "10", "232")) if machine.accel == "kvm" else (tun,)
 
 
 def _silent(why: str) -> Failed:
