@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.places import ROOT
 
 from nqrust.agent import survivors, users
 from nqrust.agent.disks import tools
@@ -29,6 +30,7 @@ from nqrust.contract.names import VM_USERS
 from nqrust.contract.vms import StopRequest
 from nqrust.host.errors import OutputTooLong
 from nqrust.host.local import LocalHost
+from nqrust.host.port import Command, Completed
 
 from .conftest import VM, Bench
 
@@ -224,6 +226,30 @@ def test_a_disk_tool_ends_with_the_agent(disk: str, cleared: None) -> None:
     while USER in survivors.running(HOST) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert USER not in survivors.running(HOST)
+
+
+class OldSetpriv(LocalHost):
+    """A host with the setpriv(1) of util-linux 2.32, as RHEL 8 has it."""
+
+    def run(self, cmd: Command) -> Completed:
+        assert "--pdeathsig" not in cmd.argv
+        return Completed(cmd.argv, 0, "", "", 0.0) if cmd.argv == ("setpriv", "--help") else super().run(cmd)
+
+
+def test_without_a_new_setpriv_a_disk_tool_works_and_ends_before_its_disk_is_used_again(bench: Bench, cleared: None) -> None:
+    service = bench.service
+    service.put(bench.spec(run=False))
+    disk, user = str(bench.vm_dir() / "disk.ext4"), bench.vm_dir().stat().st_gid
+    host = OldSetpriv()
+    assert tools.run(host, disk, "id", "-u").stdout.split() == [str(user)]
+    agent = "import sys; from tests.live.agent.test_survivors import OldSetpriv; from nqrust.agent.disks import tools;"
+    agent += "tools.run(OldSetpriv(), sys.argv[1], 'sleep', '300')"
+    process = subprocess.Popen([sys.executable, "-c", agent, disk], cwd=ROOT)
+    until(user)
+    process.kill()
+    process.wait()
+    service.put(bench.spec(run=False, guest_token="token-2"))
+    assert user not in survivors.running(HOST)
 
 
 def test_a_disk_tool_has_limits(disk: str) -> None:
