@@ -204,6 +204,7 @@ def kept_up() -> dict[str, object]:
         "everything flushed": "iptables -F; iptables -X; iptables -t nat -F; ip6tables -F; ip6tables -X",
         "IPv6 flushed": "ip6tables -F",
         "IPv6 turned on": "sysctl -qw net.ipv6.conf.fcbr0.disable_ipv6=0",
+        "answers to every ARP request": "sysctl -qw net.ipv4.conf.fcbr0.arp_filter=0",
         "a rule before ours": "iptables -I NQR-INPUT 1 -j ACCEPT",
         "another MAC of the bridge": "ip link set dev fcbr0 address 02:00:00:00:00:01",
     }.items():
@@ -254,6 +255,33 @@ def flooded() -> dict[str, object]:
     said["strangers heard"] = sum(1 for source in asked if source not in GUESTS)
     said["opened by one"] = sum(reaches(0, "10.0.0.1") for _ in range(2))
     return said
+
+
+_ARP = """
+import random, socket, struct
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(("eth0", 0x0806))
+mac = raw.getsockname()[4]
+for number in range(200):
+    source = struct.pack("!I", 0x0B000000 + number)
+    asks = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac, source, bytes(6), bytes([10, 0, 0, 1]))
+    raw.send(bytes([255] * 6) + mac + b"\\x08\\x06" + asks)
+"""
+
+
+def strange_neighbours() -> int:
+    """Addresses outside the VM network that the host takes for neighbours, after a guest asked for the gateway as each of them."""
+    inside("guest0", _ARP)
+    time.sleep(0.3)
+    return sum(line.startswith("11.0.0.") for line in sh("ip -4 neigh show dev fcbr0").splitlines())
+
+
+def asked_for() -> dict[str, object]:
+    sh("ip route add default via 198.51.100.1")  # a loose reverse path filter believes everything then
+    sh("sysctl -qw net.ipv4.conf.all.rp_filter=2")
+    said: dict[str, object] = {"neighbours": strange_neighbours(), "the guest reaches the world": reaches(0, WEB)}
+    sh("sysctl -qw net.ipv4.conf.fcbr0.arp_filter=0")
+    return said | {"without the filter": strange_neighbours()}
 
 
 def mac_of(guest: int) -> str:
@@ -320,6 +348,7 @@ WHATS = {
     "beyond": beyond,
     "flood": flooded,
     "pretend": pretended,
+    "arp": asked_for,
 }
 try:
     lay_out()

@@ -81,6 +81,9 @@ def plan(context: Context) -> PhasePlan:
         ),
         # An existing bridge may have IPv6; nqr's own bridge never does.
         Sysctl(f"net.ipv6.conf.{network.bridge_name.replace('.', '/')}.disable_ipv6", "1", optional=True),
+        # An answer to an ARP request enters the asker into the host's table of neighbours, which has room for 1024. A guest that
+        # asks under any address would fill it, and the host would reach no new neighbour in any network.
+        Sysctl(f"net.ipv4.conf.{network.bridge_name.replace('.', '/')}.arp_filter", "1"),
         *(IptablesRules(spec) for spec in rules),
         Directory(context.layout.libexec_dir, adopt_modes=True),
         File(script_path(context), network_script(network, *rules), mode=0o755, what="the same at every boot"),

@@ -15,6 +15,7 @@ def network_script(network: NetworkSettings, *firewall: FirewallSpec) -> str:
     bridge, address = network.bridge_name, f"{network.gateway}/{network.prefix_length}"
     mac = bridge_mac(bridge)
     off = f"/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6"
+    arp = f"/proc/sys/net/ipv4/conf/{bridge}/arp_filter"
     up = [
         f"[ -e /sys/class/net/{bridge} ] ||",
         f"    printf 'link add name {bridge} address {mac} type bridge\\nlink set dev {bridge} alias {ALIAS}\\n' | ip -batch -",
@@ -24,11 +25,13 @@ def network_script(network: NetworkSettings, *firewall: FirewallSpec) -> str:
         f"    ip link set dev {bridge} up",
         "fi",
         f"[ ! -e {off} ] || echo 1 >{off}",
+        f"[ ! -e {arp} ] || echo 1 >{arp}",
     ]
     if network.mode is NetworkMode.nat:
         up.insert(0, '[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ] || echo 1 >/proc/sys/net/ipv4/ip_forward')
     check = [
         f'[ ! -e {off} ] || [ "$(cat {off})" = 1 ] || return 1',
+        f'[ ! -e {arp} ] || [ "$(cat {arp})" = 1 ] || return 1',
         f'! ours || [ "$(cat /sys/class/net/{bridge}/address)" = {mac} ] || return 1',
     ]
     down = []

@@ -68,6 +68,11 @@ def test_a_guest_that_floods_starves_neither_its_neighbour_nor_the_host(script: 
     assert found["strangers heard"] == 0
 
 
+def test_a_guest_cannot_fill_the_hosts_table_of_neighbours(script: Path) -> None:
+    """It has room for 1024 of all networks. A host that cannot enter a neighbour reaches it no more."""
+    assert seen(script, "arp") == {"neighbours": 0, "the guest reaches the world": True, "without the filter": 200}
+
+
 def test_a_guest_cannot_use_up_what_is_anothers_under_its_address(script: Path) -> None:
     found = seen(script, "pretend")
     assert found.pop("drawn") == [True, False] and found.pop("lacking") == "", "drawn once"
