@@ -137,6 +137,7 @@ OURS = ("/etc", "/opt", "/srv", "/usr", "/var/lib")
 LIVING = re.compile(
     r"/var/lib/(postgresql/\d+/|apt/|dpkg/|systemd/|private/)"  # running daemons of the distribution
     r"|/var/lib/nqrust-microvm/(dhcp/leases|agent/)"  # leases and notes of a running agent
+    r"|/var/lib/nqrust-microvm/manager-tls/"  # a running manager renews the web UI's certificate
     r"|/srv/fc/vms/"  # disks of running VMs
     r"|/__pycache__(/|$)"
 )

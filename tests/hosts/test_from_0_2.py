@@ -65,6 +65,7 @@ def pair() -> Iterator[Pair]:
         made.vms["here"] = product.create_vm(manager, "here")
         nqr(manager, "host", "cordon", manager.name)
         made.vms["there"] = product.create_vm(manager, "there")
+        nqr(manager, "host", "uncordon", manager.name)
         assert (made.vms["here"]["host"], made.vms["there"]["host"]) == (manager.name, agent.name)
         yield made
 

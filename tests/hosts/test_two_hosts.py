@@ -140,7 +140,9 @@ def test_an_agent_joins_with_a_token(pair: Pair) -> None:
 
 
 def test_a_vm_lands_on_the_agents_host(pair: Pair) -> None:
+    pair.agent.run("mv /srv/images/tiny /srv/images/.away")  # so that it comes from the manager
     pair.vm = product.create_vm(pair.manager, "web1")
+    pair.agent.run("mv /srv/images/.away /srv/images/tiny")
     assert pair.vm["host"] == pair.agent.name
     assert product.vm_processes(pair.agent, pair.vm["id"])
     assert product.vm_processes(pair.manager, pair.vm["id"]) == {}
@@ -173,6 +175,7 @@ def test_fake_manager_gets_nothing_from_a_joined_agent(pair: Pair) -> None:
     listener.kill()
     assert pair.manager.read("/run/fake.log") == ""
     pair.manager.run(["systemctl", "start", "nqrust-manager"])
+    eventually("the manager is back", lambda: fetch(pair.manager, "http://127.0.0.1:18080/health")[0] == 200, 60)
     eventually("the agent is back", lambda: document(pair.manager, "host", "ls")["items"][0]["state"] == "online", 60)
     assert document(pair.manager, "vm", "show", "web1")["boot_id"] == pair.vm["boot_id"]
 
