@@ -164,3 +164,6 @@ class FakeMachine:
     def _absolute(path: str) -> None:
         if not path.startswith("/"):
             raise UnexpectedCall(f"the Host port takes absolute paths, not {path!r}")
+
+    def kill_all_of(self, user: int, other: int) -> None:
+        """Nothing: its processes have no users."""

@@ -1,44 +1,29 @@
-"""Processes of a VM's user, wherever they are: outside its scope, or in namespaces of their own.
-
-A program in the VM's hands can fork without end, and can stop or kill whatever runs as its own user. So the process that ends
-them runs as that user only in part (credentials(7)): its effective user may signal all of them. Its real and saved user,
-which a sender is compared with, is a number that nothing else has. kill(2): -1 is every process that the caller may signal,
-itself excluded. The kernel sends that in one step, and a fork(2) that is under way fails.
-"""
+"""Processes of a VM's user, wherever they are: outside its scope, or in namespaces of their own."""
 
 from __future__ import annotations
 
 import os
-import sys
 
 from nqrust.agent import users
 from nqrust.agent.processes import parse_stat
 from nqrust.contract.names import VM_USERS
 from nqrust.host.errors import HostError
-from nqrust.host.port import Host, command
+from nqrust.host.port import Host
 
 _LONGEST = 10.0  # seconds until all are gone
-_KILL = """\
-import os, sys
-user, other = int(sys.argv[1]), int(sys.argv[2])
-os.setgroups([])
-os.setresgid(other, other, other)
-os.setresuid(other, user, other)
-try:
-    os.kill(-1, 9)
-except ProcessLookupError:
-    pass
-"""
 
 
 def end(host: Host, user: int, seconds: float = _LONGEST) -> bool:
     """End every process of `user`. Returns whether all are gone; one that waits for a broken disk may not be."""
-    deadline = host.monotonic() + seconds
+    if absent(user):
+        return True
+    deadline, other = host.monotonic() + seconds, user + len(VM_USERS)
+    host.kill_all_of(user, other)  # first: a program that starts the next one and ends is in no reading of /proc
     while not none(host, user):
         if host.monotonic() > deadline:
             return False
-        host.run(command(sys.executable, "-I", "-S", "-c", _KILL, str(user), str(user + len(VM_USERS)), timeout=10, ok=(0, 1)))
         host.sleep(0.01)
+        host.kill_all_of(user, other)
     return True
 
 

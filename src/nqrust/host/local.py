@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from nqrust.host import accounts, durable, mounts, reach, tree
+from nqrust.host import accounts, durable, ending, mounts, reach, tree
 from nqrust.host.children import CHILDREN
 from nqrust.host.environment import PATH, scrubbed
 from nqrust.host.errors import (
@@ -281,6 +281,12 @@ class LocalHost:
         except (OSError, OverflowError) as error:
             raise HostError(f"signal {signal} could not be sent to process {pid}: {error}") from error
         return True
+
+    def kill_all_of(self, user: int, other: int) -> None:
+        try:
+            ending.kill_all_of(user, other)
+        except OSError as error:
+            raise HostError(f"the processes of user {user} could not be ended: {error.strerror}") from error
 
     def connect(self, address: str, port: int, timeout: float = 1.0) -> bool:
         return reach.accepts(address, port, timeout)

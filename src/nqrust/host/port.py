@@ -259,6 +259,10 @@ class Host(Protocol):
         """Send a signal. Returns False if there is no such process."""
         ...
 
+    def kill_all_of(self, user: int, other: int) -> None:
+        """Send SIGKILL to every process of `user` in one step. `other`: a user that has no process. It needs root."""
+        ...
+
     def connect(self, address: str, port: int, timeout: float = 1.0) -> bool:
         """Return whether a TCP connection is accepted."""
         ...
