@@ -66,8 +66,11 @@ def processes_of_ours(host: Host, layout: Layout) -> list[str]:
     for pid, comm in processes.probe(host).items():
         if pid in mine:
             continue
-        environment = text(host, f"/proc/{pid}/environ", _LARGEST)
-        arguments = text(host, f"/proc/{pid}/cmdline", _LARGEST).split("\0")
+        user = re.search(r"^Uid:\s+(\d+)", text(host, f"/proc/{pid}/status"), re.MULTILINE)
+        of_a_vm = user is not None and int(user[1]) in product.VM_USERS
+        # Such a process can claim anything, in memory that never answers.
+        environment = "" if of_a_vm else text(host, f"/proc/{pid}/environ", _LARGEST)
+        arguments = [] if of_a_vm else text(host, f"/proc/{pid}/cmdline", _LARGEST).split("\0")
         groups = text(host, f"/proc/{pid}/cgroup")
         scope = container.parse_environment(environment).get(product.SCOPE_ENV, "")
         if scope:
@@ -79,6 +82,8 @@ def processes_of_ours(host: Host, layout: Layout) -> list[str]:
             found.append(f"process {pid} {comm}")
         elif re.search(rf"/(?:{MARK}-[\w@.-]+\.service|{product.SCOPE_PREFIX}[\w-]+\.scope)", groups):
             found.append(f"process {pid} {comm} in {groups.strip().rpartition('/')[2]}")
+        elif of_a_vm:
+            found.append(f"process {pid} {comm} of a VM's user")
     return found
 
 

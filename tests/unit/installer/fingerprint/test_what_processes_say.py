@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from tests.fakes.host import FakeHost
 
+from nqrust.contract.names import VM_USERS
 from nqrust.contract.paths import Layout
 from nqrust.host.port import Host
 from nqrust.installer.fingerprint.ours import processes_of_ours
@@ -32,3 +33,27 @@ def test_the_environment_and_the_arguments_of_a_process_are_read_in_part(look: C
     look(host)
     said = {path: limit for path, limit in seen.items() if path.endswith(("/environ", "/cmdline"))}
     assert "/proc/50/environ" in said and set(said.values()) == {1 << 20}
+
+
+def process_of(user: int, *, environment: str = "") -> FakeHost:
+    host = FakeHost.debian12()
+    host.put("/proc/50/comm", "anything")
+    host.put("/proc/50/status", f"Name:\tanything\nUid:\t{user}\t{user}\t{user}\t{user}\n")
+    host.put("/proc/50/environ", environment)
+    for process in ("self", "50"):
+        host.put(f"/proc/{process}/ns/net", "")
+        host.symlink("pid:[1]", f"/proc/{process}/ns/pid")
+    return host
+
+
+@pytest.mark.parametrize(("user", "found"), [(VM_USERS[0], 1), (VM_USERS[-1], 1), (VM_USERS[-1] + 1, 0), (1000, 0), (0, 0)])
+def test_a_process_of_a_vms_user_is_found_though_it_says_nothing(user: int, found: int) -> None:
+    assert len(processes_of_ours(process_of(user), Layout())) == found
+
+
+def test_what_a_process_of_a_vms_user_says_is_not_read() -> None:
+    """Its memory may never answer, and it can claim to be another VM's."""
+    host = process_of(VM_USERS[3], environment="NQRUST_SCOPE=fc-another\0")
+    assert scopes(host, "fc-") == []
+    assert "another" not in "".join(processes_of_ours(host, Layout()))
+    assert scopes(process_of(0, environment="NQRUST_SCOPE=fc-another\0"), "fc-") == ["fc-another"]

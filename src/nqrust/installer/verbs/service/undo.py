@@ -110,7 +110,9 @@ def _end_supervisord(host: Host, config: str) -> Outcome:
     found = [
         pid
         for pid in _pids(host)
-        if config.encode() in _cmdline(host, pid).split(b"\0") and b"supervisord" in _cmdline(host, pid)
+        if _user(host, pid) not in product.VM_USERS
+        and config.encode() in _cmdline(host, pid).split(b"\0")
+        and b"supervisord" in _cmdline(host, pid)
     ]
     for pid in found:
         host.kill(pid, signal.SIGTERM)
@@ -142,17 +144,23 @@ def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
     return Reverted(f"{len(found)} processes ended" if found else "none running")
 
 
-def _of_a_vm(host: Host, pid: int, marker: bytes) -> bool:
+def _user(host: Host, pid: int) -> int:
     user = re.search(rb"^Uid:\s+(\d+)", _read(host, f"/proc/{pid}/status"), re.MULTILINE)
-    if user is not None and int(user[1]) != 0:
-        return int(user[1]) in product.VM_USERS
+    return int(user[1]) if user else 0
+
+
+def _of_a_vm(host: Host, pid: int, marker: bytes) -> bool:
+    user = _user(host, pid)
+    if user:
+        return user in product.VM_USERS
     return any(entry.startswith(marker) for entry in _environ(host, pid).split(b"\0"))
 
 
 def scopes(host: Host, prefix: str) -> list[str]:
     """Return scopes of the running VMs, by name."""
     marker = SCOPE_ENV + prefix.encode()
-    found = {v for pid in _pids(host) for v in _environ(host, pid).split(b"\0") if v.startswith(marker)}
+    # That of its launcher, which is root's: the others could claim anything, in memory that never answers.
+    found = {v for pid in _pids(host) if not _user(host, pid) for v in _environ(host, pid).split(b"\0") if v.startswith(marker)}
     return sorted(v.removeprefix(SCOPE_ENV).decode(errors="replace") for v in found)
 
 
