@@ -292,12 +292,7 @@ class LocalHost:
         return reach.accepts(address, port, timeout)
 
     def http_get(
-        self,
-        url: str,
-        *,
-        headers: Mapping[str, str | Secret] | None = None,
-        timeout: float = 5.0,
-        tls: Tls | None = None,
+        self, url: str, *, headers: Mapping[str, str | Secret] | None = None, timeout: float = 5.0, tls: Tls | None = None
     ) -> tuple[int, bytes]:
         return reach.ask("GET", url, headers or {}, timeout, (tls.authority, tls.name) if tls else None)
 
