@@ -236,10 +236,8 @@ class OldSetpriv(LocalHost):
         return Completed(cmd.argv, 0, "", "", 0.0) if cmd.argv == ("setpriv", "--help") else super().run(cmd)
 
 
-def test_without_a_new_setpriv_a_disk_tool_works_and_ends_before_its_disk_is_used_again(
-    bench: Bench, cleared: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tools, "_CAN_DIE", set())  # another setpriv answers from here on
+def test_without_a_new_setpriv_a_disk_tool_works_and_ends_before_its_disk_is_used_again(bench: Bench, cleared: None) -> None:
+    tools._CAN_DIE.clear()  # another setpriv answers from here on
     service = bench.service
     service.put(bench.spec(run=False))
     disk, user = str(bench.vm_dir() / "disk.ext4"), bench.vm_dir().stat().st_gid
