@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from nqrust.installer.engine.errors import Interrupted
+from nqrust.installer.engine.errors import Interrupted, NqrError, StepFailed
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -27,6 +27,16 @@ class Interruption:
         if self.signal:
             name = signal.Signals(self.signal).name
             raise Interrupted("NQR-ENG-030", f"Stopped by {name}.", "Run the same command again when you are ready.")
+
+    def instead_of(self, failure: NqrError) -> NqrError:
+        """Return Interrupted for a step that failed after a signal: programs of the step may have got the same signal."""
+        if not isinstance(failure, StepFailed):
+            return failure
+        try:
+            self.check()
+        except Interrupted as stopped:
+            return stopped
+        return failure
 
 
 @contextmanager

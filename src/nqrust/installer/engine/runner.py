@@ -159,7 +159,7 @@ class Runner:
                 self._phase_finished(outcome, result, began)
             self.interruption.check()
         except NqrError as error:
-            result.failure = error
+            result.failure = self.interruption.instead_of(error)
         except Exception as error:  # a bug in nqr must not leave a half-changed host
             result.failure = _unforeseen(self._in_hand, error)
         result.seconds = self.host.monotonic() - began
