@@ -237,10 +237,10 @@ class OldSetpriv(LocalHost):
 
 
 def test_without_a_new_setpriv_a_disk_tool_works_and_ends_before_its_disk_is_used_again(bench: Bench, cleared: None) -> None:
-    tools._CAN_DIE.clear()  # another setpriv answers from here on
     service = bench.service
     service.put(bench.spec(run=False))
     disk, user = str(bench.vm_dir() / "disk.ext4"), bench.vm_dir().stat().st_gid
+    tools._CAN_DIE.clear()  # another setpriv answers from here on
     host = OldSetpriv()
     assert tools.run(host, disk, "id", "-u").stdout.split() == [str(user)]
     agent = "import sys; from tests.live.agent.test_survivors import OldSetpriv; from nqrust.agent.disks import tools;"

@@ -21,6 +21,7 @@ VIEWER_MAY = {
     ("GET", path)
     for path in (
         "/health",
+        "/v1/authority",
         "/metrics",
         "/docs",
         "/openapi.json",
