@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from types import TracebackType
 
 _PROMISCUOUS = struct.pack("iHH8s", 0, 1, 0, b"")  # struct packet_mreq with PACKET_MR_PROMISC; the index comes later
@@ -22,12 +22,15 @@ class Sniffer:
     def __init__(self, interface: str) -> None:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
         self._socket.bind((interface, 0))
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 25)  # SO_RCVBUFFORCE
+        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 28)  # SO_RCVBUFFORCE
         index = struct.pack("i", socket.if_nametoindex(interface))
         self._socket.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, index + _PROMISCUOUS[4:])
         self._socket.settimeout(0.2)
         self._flows: dict[Flow, list[bytearray]] = defaultdict(list)
         self._next: dict[Flow, int] = {}
+        self._broken: set[tuple[Flow, int]] = set()
+        self.carried: Counter[int] = Counter()
+        """Source port -> bytes, those of broken streams too."""
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._collect)
 
@@ -41,7 +44,7 @@ class Sniffer:
         self._socket.close()
 
     def to(self, port: int) -> list[tuple[Flow, bytes]]:
-        """Return both directions of the connections to `port` that carried something."""
+        """Return both directions of the connections to `port` that carried something, each until a frame was lost."""
         found = [(flow, data) for flow, parts in list(self._flows.items()) if port in (flow[1], flow[3]) for data in parts]
         return [(flow, bytes(data)) for flow, data in found if data]
 
@@ -65,9 +68,14 @@ class Sniffer:
             self._next[flow] = (sequence + 1) % 2**32
             self._flows[flow].append(bytearray())
             return
-        if flow in self._next and data and (sequence - self._next[flow]) % 2**32 < 2**31:  # else it was seen before
+        if flow not in self._next or not data or (sequence - self._next[flow]) % 2**32 >= 2**31:
+            return  # it was seen before
+        self.carried[flow[1]] += len(data)
+        if sequence != self._next[flow]:  # the kernel had no room for a frame: what follows cannot be read as a stream
+            self._broken.add((flow, len(self._flows[flow])))
+        if (flow, len(self._flows[flow])) not in self._broken:
             self._flows[flow][-1] += data
-            self._next[flow] = (sequence + len(data)) % 2**32
+        self._next[flow] = (sequence + len(data)) % 2**32
 
 
 def is_tls(data: bytes) -> bool:
