@@ -22,10 +22,13 @@ from nqrust.contract.vms import DesiredState, Vm, VmState
 from tests.hosts.machine import Machine
 
 CLI_TOKEN = "/etc/nqrust-microvm/cli-token"
+AUTHORITY = "/etc/nqrust-microvm/tls/ca.crt"
 AGAIN = {429, 500, 502, 503, 504}
 """Answers after which a client asks again."""
 SERVICES = ("nqrust-agent.service", "nqrust-manager.service", "nqrust-dhcp.service")
-LEFT_IN_FOLDER = re.compile(r"vm\.json|disk\.ext4|guest\.json|console\.log|exit-status|lock|passwd|run|tun|kvm")
+LEFT_IN_FOLDER = re.compile(
+    r"vm\.json|disk\.ext4|guest\.json|console\.log|exit-status|lock|passwd|run|terminal|mounts(-of-\w+)?|dev|devices"
+)
 """All that the folder of a VM may hold once nobody is at it."""
 
 
@@ -33,7 +36,9 @@ class Patient:
     """Asks the manager until it answers, as a client with an idempotency key may. Counts what it was answered."""
 
     def __init__(self, host: Machine, patience: float = 120.0) -> None:
-        self.client = ManagerClient(f"http://{host.address}:18080", token=host.read(CLI_TOKEN).strip(), timeout=15)
+        self.client = ManagerClient(
+            f"https://{host.address}:18080", token=host.read(CLI_TOKEN).strip(), timeout=15, authority=host.read(AUTHORITY)
+        )
         self._patience = patience
         self.answers: Counter[str] = Counter()
         self.retries: Counter[str] = Counter()

@@ -30,7 +30,7 @@ def test_the_first_day_in_the_browser(debian12: Machine) -> None:
     product.clone(host)
     product.bootstrap(host, "--non-interactive")
     name = host.run(["hostname"]).stdout.strip()
-    with visitor(f"http://{host.address}:3000") as page:
+    with visitor(f"https://{host.address}:3000") as page:
         sign_in(page, host.read("/etc/nqrust-microvm/admin-password").strip())
         create(page, "web1")
         vm = product.document(host, "vm", "show", "web1")
@@ -48,7 +48,7 @@ def visitor(url: str) -> Iterator[Page]:
     """A browser at `url`; an error in its console or a request to anybody else fails the test."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=url)
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=url, ignore_https_errors=True)
         page = context.new_page()
         page.set_default_timeout(60_000)
         expect.set_options(timeout=60_000)
