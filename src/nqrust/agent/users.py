@@ -23,8 +23,10 @@ VIEW = (*NOTHING, "--mount", "--propagation", "slave")
 
 
 def become(user: int, group: int | None = None) -> tuple[str, ...]:
-    """The command, without the program, that gives up root for good. `group`: default the number of the user. Use it in namespaces of the VM only: a process of the VM
-    can trace others of its user, and act in their namespaces. ptrace(2)."""
+    """The command, without the program, that gives up root for good. `group`: default the number of the user.
+
+    Use it in namespaces of the VM only: a process of the VM can trace others of its user, and act in their namespaces. ptrace(2).
+    """
     return (
         "setpriv",
         f"--reuid={user}",

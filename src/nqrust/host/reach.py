@@ -39,8 +39,7 @@ def ask(
     method: str, url: str, headers: Mapping[str, str | Secret], timeout: float, tls: tuple[str, str] | None = None
 ) -> tuple[int, bytes]:
     """Return status and the first MiB of the body. `tls`: authority (PEM) and name that an https server proves; an empty
-    authority accepts every server. Raises NotTrusted if it proves another one,
-    HostError if no answer arrives."""
+    authority accepts every server. Raises NotTrusted if it proves another one, HostError if no answer arrives."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

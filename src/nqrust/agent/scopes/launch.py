@@ -11,8 +11,7 @@ until the VMM has that open and the agent takes it away (network/taps.py). So no
 
 The user is a number of this VM alone (users.py). Only the launcher is root. The shell in screen writes its terminal into a FIFO
 of root's, which the user cannot replace. The launcher reads one short message, checks the terminal that it opened, and passes
-no descriptor of its own on. The mount namespace shows screen a passwd(5) with its
-user, without which it does not start.
+no descriptor of its own on. The mount namespace shows screen a passwd(5) with its user, without which it does not start.
 
 Everything is in argv: a script on disk that root runs would need protection too.
 """
