@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlunsplit
 
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def is_loopback(address: str) -> bool:
     """Return whether an address of a socket is this machine's loopback (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3)."""
     return address.removeprefix("::ffff:").startswith("127.") or address == "::1"
+
+
+def on_loopback(scope: Scope) -> bool:
+    """Return whether the connection ends at a loopback address of this host."""
+    return is_loopback(str((scope.get("server") or ("",))[0]))
+
+
+async def send_on(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a browser on to https, at the same host, port and path."""
+    host = Headers(scope=scope).get("host", "")
+    query = scope.get("query_string", b"").decode("latin-1")
+    await RedirectResponse(urlunsplit(("https", host, scope["path"], query, "")), 308)(scope, receive, send)
 
 
 def hsts(scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -30,7 +45,7 @@ class Plain:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         plain = scope["type"] in ("http", "websocket") and scope["scheme"] in ("http", "ws")
-        if plain and not is_loopback(str((scope.get("server") or ("",))[0])) and not self._allowed(scope):
+        if plain and not on_loopback(scope) and not self._allowed(scope):
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})  # RFC 6455, 7.4.1: policy violation; before it opened, 403
             else:

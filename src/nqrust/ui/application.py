@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from urllib.parse import urlunsplit
 
 import uvicorn
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from nicegui import ui
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.credentials import ui_key
@@ -36,13 +34,6 @@ def _secured(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     """Return the header for an answer over TLS: a browser sends its cookies over TLS only (RFC 6265, 4.1.2.5)."""
     name, value = header
     return (name, value + b"; Secure") if name.lower() == b"set-cookie" and b"; secure" not in value.lower() else header
-
-
-async def refuse_plain(scope: Scope, receive: Receive, send: Send) -> None:
-    """Send a browser on to https."""
-    host = Headers(scope=scope).get("host", "")
-    query = scope.get("query_string", b"").decode("latin-1")
-    await RedirectResponse(urlunsplit(("https", host, scope["path"], query, "")), 308)(scope, receive, send)
 
 
 class Outermost:
@@ -117,7 +108,7 @@ def serve(settings: UiSettings) -> None:
         storage_secret=settings.storage_secret,
         session_middleware_kwargs={"max_age": SESSION_HOURS * 3600, "same_site": "strict"},
     )
-    served = Plain(Outermost(outer), allowed=lambda _: settings.plain_http, refuse=refuse_plain)
+    served = Plain(Outermost(outer), allowed=lambda _: settings.plain_http, refuse=plain.send_on)
     config = uvicorn.Config(served, log_level="warning", server_header=False, access_log=False)
     context = ReloadingContext(settings.certificate_file) if settings.certificate_file else lambda: None
     try:

@@ -43,7 +43,7 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         connection = HTTPConnection(scope)
-        if self._has_certificate() and scope["scheme"] in ("http", "ws") and not _on_loopback(scope):
+        if self._has_certificate() and scope["scheme"] in ("http", "ws") and not plain.on_loopback(scope):
             refusal = answer(
                 AgentError(
                     "NQR-API-712",
@@ -104,11 +104,6 @@ def _loopback(connection: HTTPConnection) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
-
-
-def _on_loopback(scope: Scope) -> bool:
-    """Return whether the connection ends at a loopback address of this host."""
-    return plain.is_loopback(str((scope.get("server") or ("",))[0]))
 
 
 def _from_manager(scope: Scope) -> bool:

@@ -5,9 +5,7 @@ Over TLS, an agent with a certificate has to show it; the token is the second ch
 
 from __future__ import annotations
 
-from urllib.parse import urlunsplit
-
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from nqrust.contract.problem import MEDIA_TYPE
@@ -31,10 +29,9 @@ def check(core: Core, scope: Scope, principal: Principal) -> None:
     if core.trust is None:
         return
     if scope["scheme"] in ("http", "ws"):
-        local = plain.is_loopback(str((scope.get("server") or ("",))[0]))
         agent_of_before = principal.kind == "agent" and not principal.identity
         user_behind_a_proxy = core.settings.plain_http and principal.kind in ("user", "token")
-        if not (local or agent_of_before or user_behind_a_proxy):
+        if not (plain.on_loopback(scope) or agent_of_before or user_behind_a_proxy):
             raise NotEncrypted()
         return
     shown: tuple[str, ...] = scope.get("state", {}).get("peer_names", ())
@@ -45,12 +42,9 @@ def check(core: Core, scope: Scope, principal: Principal) -> None:
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
     """Send browsers on to https, and refuse the rest."""
     headers = dict(scope["headers"])
-    host = headers.get(b"host", b"").decode("latin-1")
-    answer: Response
-    if scope["method"] in ("GET", "HEAD") and b"authorization" not in headers and host:
-        query = scope.get("query_string", b"").decode("latin-1")
-        answer = RedirectResponse(urlunsplit(("https", host, scope["path"], query, "")), 308)
-    else:
-        error = NotEncrypted()
-        answer = Response(error.problem().model_dump_json(), error.status, error.headers, MEDIA_TYPE)
+    if scope["method"] in ("GET", "HEAD") and b"authorization" not in headers and headers.get(b"host"):
+        await plain.send_on(scope, receive, send)
+        return
+    error = NotEncrypted()
+    answer = Response(error.problem().model_dump_json(), error.status, error.headers, MEDIA_TYPE)
     await answer(scope, receive, send)
