@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.places import ROOT
-from tests.unit.cli.test_vm_commands import Handler, Manager
+from tests.unit.cli.test_vm_commands import Handler, Manager, answering
 
 from nqrust.cli.__main__ import run
 from nqrust.contract.events import AuditEntry
@@ -33,14 +32,8 @@ class Log(Handler):
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    server = Manager(("127.0.0.1", 0), Log)
-    server.asked, server.url = [], f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("NQR_MANAGER_URL", server.url)
-    monkeypatch.setenv("NQR_TOKEN", "good")
-    yield server
-    server.shutdown()
-    server.server_close()
+    with answering(Log, monkeypatch) as server:
+        yield server
 
 
 def test_export_writes_json_lines_page_by_page(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.unit.cli.test_vm_commands import Handler, Manager
+from tests.unit.cli.test_vm_commands import Handler, Manager, answering
 
 from nqrust.cli import connection
 from nqrust.cli.__main__ import run
@@ -28,17 +27,11 @@ class Hosts(Handler):
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    server = Manager(("127.0.0.1", 0), Hosts)
-    server.asked, server.url = [], f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("NQR_MANAGER_URL", server.url)
-    monkeypatch.setenv("NQR_TOKEN", "good")
     monkeypatch.setattr(
         connection, "installed_settings", lambda: Settings.model_validate({"manager": {"bind": "192.0.2.7:18080"}})
     )
-    yield server
-    server.shutdown()
-    server.server_close()
+    with answering(Hosts, monkeypatch) as server:
+        yield server
 
 
 def line(manager: Manager, name: str = "h2", scheme: str = "https") -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.unit.cli.test_vm_commands import Handler, Manager
+from tests.unit.cli.test_vm_commands import Handler, Manager, answering
 
 from nqrust.cli.__main__ import run
 
@@ -35,14 +34,8 @@ class Tokens(Handler):
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    server = Manager(("127.0.0.1", 0), Tokens)
-    server.asked, server.url = [], f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("NQR_MANAGER_URL", server.url)
-    monkeypatch.setenv("NQR_TOKEN", "good")
-    yield server
-    server.shutdown()
-    server.server_close()
+    with answering(Tokens, monkeypatch) as server:
+        yield server
 
 
 def test_a_new_token_is_the_only_output(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,11 @@ import os
 import pty
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.unit.cli.test_vm_commands import VM, Handler, Manager
+from tests.unit.cli.test_vm_commands import VM, Handler, Manager, answering
 
 from nqrust.cli.__main__ import run
 
@@ -39,14 +38,8 @@ class Accounts(Handler):
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    server = Manager(("127.0.0.1", 0), Accounts)
-    server.asked, server.url = [], f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("NQR_MANAGER_URL", server.url)
-    monkeypatch.setenv("NQR_TOKEN", "an API token, which has no password")
-    yield server
-    server.shutdown()
-    server.server_close()
+    with answering(Accounts, monkeypatch, token="an API token, which has no password") as server:
+        yield server
 
 
 def given(monkeypatch: pytest.MonkeyPatch, *lines: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -93,16 +94,25 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
 
-@pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    server = Manager(("127.0.0.1", 0), Handler)
+@contextmanager
+def answering(handler: type[Handler], monkeypatch: pytest.MonkeyPatch, token: str = "good") -> Iterator[Manager]:
+    """A manager that nqr finds by its variables, and that answers as `handler` says."""
+    server = Manager(("127.0.0.1", 0), handler)
     server.asked, server.later, server.url = [], [], f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("NQR_MANAGER_URL", server.url)
-    monkeypatch.setenv("NQR_TOKEN", "good")
-    yield server
-    server.shutdown()
-    server.server_close()
+    monkeypatch.setenv("NQR_TOKEN", token)
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    with answering(Handler, monkeypatch) as server:
+        yield server
 
 
 def test_vm_create_waits_for_the_guest_and_prints_its_address(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
