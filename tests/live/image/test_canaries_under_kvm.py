@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests import bare_guest, real_firecracker
 
 from nqrust.host.local import LocalHost
-from nqrust.image.kvm_probe import boot_canary, boot_firecracker_canary
+from nqrust.host.port import Command, Completed
+from nqrust.image.kvm_probe import MARKER, boot_canary, boot_firecracker_canary
 
 _reason = real_firecracker.why_not()
 pytestmark = [pytest.mark.hosts, pytest.mark.skipif(_reason is not None, reason=_reason or "")]
@@ -24,6 +26,22 @@ def test_a_canary_boots_in_firecracker(image: str) -> None:
     found = boot_firecracker_canary(LocalHost(), str(real_firecracker.programs() / "firecracker"), image)
     assert found.booted, found
     assert found.reason.startswith("A canary booted under KVM in ")
+
+
+def test_only_the_guest_speaks_on_standard_output(image: str) -> None:
+    heard: list[str] = []
+
+    class Listening(LocalHost):
+        def run(self, cmd: Command, *, on_line: Callable[[str], None] | None = None) -> Completed:
+            def both(line: str) -> None:
+                heard.append(line)
+                if on_line:
+                    on_line(line)
+
+            return super().run(cmd, on_line=both)
+
+    assert boot_firecracker_canary(Listening(), str(real_firecracker.programs() / "firecracker"), image).booted
+    assert heard == [MARKER]
 
 
 def test_a_canary_boots_in_qemu_under_kvm(image: str) -> None:
