@@ -56,7 +56,7 @@ class Installing:
     def interrupted(self, host: Host) -> bool:
         return False
 
-    def repair(self) -> tuple[Command, ...]:
+    def repair(self, host: Host) -> tuple[Command, ...]:
         return ()
 
     def lock_holder(self, host: Host) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.hosts import killing, product
 from tests.hosts.killing import INSTALL
-from tests.hosts.machine import Fingerprint, Machine, Snapshot
+from tests.hosts.machine import Fingerprint, Machine, Result, Snapshot
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(3600)]
 
@@ -90,6 +90,16 @@ AT = {
 }
 
 
+def _taken_back(host: Machine, way: str) -> Result:
+    """Uninstall with all data, by nqr or by the undo script."""
+    everything = ("--purge-data", "--drop-database")
+    if way == "uninstall":
+        return host.run([killing.UNINSTALL, *everything, "--non-interactive"], check=False, timeout=900)
+    made = {"NQR_VERB": "uninstall"}
+    host.run([INSTALL, "--non-interactive", "--script", "/root/undo.sh", *everything], env=made, timeout=900)
+    return host.run("sh /root/undo.sh; code=$?; rm /root/undo.sh; exit $code", check=False, timeout=900)
+
+
 @pytest.mark.parametrize("way", ["uninstall", "script"])
 @pytest.mark.parametrize("moment", AT)
 def test_files_of_killed_maintainer_scripts_are_removed(prepared: Bench, moment: str, way: str) -> None:
@@ -101,13 +111,29 @@ def test_files_of_killed_maintainer_scripts_are_removed(prepared: Bench, moment:
         assert running.poll() is None, running.text()[-3000:]
     hit = killing.end_tree(running)
     assert "dpkg" in hit or "apt-get" in hit, hit
-    everything = ("--purge-data", "--drop-database")
-    if way == "uninstall":
-        back = host.run([killing.UNINSTALL, *everything, "--non-interactive"], check=False, timeout=900)
-    else:
-        made = {"NQR_VERB": "uninstall"}
-        host.run([INSTALL, "--non-interactive", "--script", "/root/undo.sh", *everything], env=made, timeout=900)
-        back = host.run("sh /root/undo.sh; code=$?; rm /root/undo.sh; exit $code", check=False, timeout=900)
+    back = _taken_back(host, way)
     assert back.code == 0 and "Could not be undone" not in back.stderr, back.describe()
     assert "\n".join(prepared.pristine.diff(host.fingerprint())) == "", back.describe()
     assert host.run(["dpkg", "--audit"]).stdout == ""
+
+
+@pytest.mark.parametrize("then", ["resume", "uninstall", "script"])
+def test_install_killed_while_postgresql_makes_its_cluster(prepared: Bench, then: str) -> None:
+    """A killed initdb leaves PG_VERSION and postmaster.pid: no cluster, and none can be made there again."""
+    host = prepared.host
+    killing.restore(host, prepared.start)
+    running = host.start(MINIMAL)
+    while not host.run("grep -lasE '^/usr/lib/postgresql/[0-9]+/bin/(initdb|postgres)' /proc/[0-9]*/cmdline", check=False).stdout:
+        assert running.poll() is None, running.text()[-3000:]
+    while not host.run("ls /var/lib/postgresql/*/main/PG_VERSION", check=False).ok:
+        assert running.poll() is None, running.text()[-3000:]
+    hit = killing.end_tree(running)
+    assert "initdb" in hit, hit
+    if then == "resume":
+        result = host.run(MINIMAL, check=False, timeout=900)
+        assert result.code == 0, result.describe()
+        assert host.run(["dpkg", "--audit"]).stdout == ""
+        return
+    back = _taken_back(host, then)
+    assert back.code == 0, back.describe()
+    assert "\n".join(prepared.pristine.diff(host.fingerprint())) == "", back.describe()

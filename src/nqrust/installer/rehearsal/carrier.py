@@ -81,7 +81,7 @@ def install(host: Host, distro: str) -> None:
     manager = next((one.manager for one in DISTROS if one.id == distro), None)
     if manager is None:
         raise ProgramMissing(PROGRAM)
-    for repair in manager.repair() if manager.interrupted(host) else ():
+    for repair in manager.repair(host) if manager.interrupted(host) else ():
         host.run(repair)
     if manager.index_missing(host, (PROGRAM,)) is not None:
         host.run(manager.refresh())

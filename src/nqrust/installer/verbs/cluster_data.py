@@ -23,6 +23,10 @@ FUNCTIONS = (
         [ "$number" -lt 16384 ] || echo found
     done | grep -q found
 }
+torn_cluster() { # folder: whether it is a cluster without data of users, on which no server runs
+    if [ ! -e "$1/PG_VERSION" ] || used_cluster "$1"; then return 1; fi
+    case $(cat "/proc/$(sed -n 1p "$1/postmaster.pid" 2>/dev/null)/comm" 2>/dev/null) in postgres*) return 1 ;; esac
+}
 cluster_stays() { # data folders that hold data of users
 """
     f'    try false "PostgreSQL stays: $1 {HOLDS} run this again"\n}}\n'
@@ -37,6 +41,18 @@ def is_used(host: Host, folder: str) -> bool:
     databases = [name for name in _names(host, f"{folder}/base") if name.isdecimal()]
     objects = [*databases, *(file for database in databases for file in _names(host, f"{folder}/base/{database}"))]
     return any(map(_is_of_users, (*objects, *_names(host, f"{folder}/pg_tblspc"))))
+
+
+def is_torn(host: Host, folder: str) -> bool:
+    """Return whether `folder` is a cluster without data of users, on which no server runs: an initdb(1) that was killed leaves
+    one, which pg_lsclusters(1) does not list and no purge drops."""
+    if not host.exists(f"{folder}/PG_VERSION") or is_used(host, folder):
+        return False
+    try:
+        pid = host.read_text(f"{folder}/postmaster.pid").partition("\n")[0].strip()
+        return not (pid.isdecimal() and host.read_text(f"/proc/{pid}/comm").startswith("postgres"))
+    except HostError:
+        return True  # never started, or its server has ended
 
 
 def stays(folders: Iterable[str]) -> str:

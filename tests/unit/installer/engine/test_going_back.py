@@ -185,6 +185,31 @@ def test_rollback_removes_files_of_package_scripts_only(host: FakeHost) -> None:
     assert host.state(ignore=("/etc/passwd",)) == before
 
 
+@pytest.mark.parametrize(
+    ("there", "goes"),
+    [
+        (("PG_VERSION", "postmaster.pid"), True),  # as a killed initdb left it on a Debian 12
+        (("PG_VERSION", "base/1/1259"), True),
+        (("PG_VERSION", "base/16390/1259"), False),
+    ],
+)
+@pytest.mark.parametrize("running", [False, True])
+def test_rollback_removes_a_cluster_that_a_killed_package_script_left(
+    host: FakeHost, there: tuple[str, ...], goes: bool, running: bool
+) -> None:
+    found = ran(host)
+    host.on("userdel", "db", changes=True)
+    for name in there:
+        host.put(f"/var/log/db/15/main/{name}", "77\n/var/log/db/15/main\n")
+    if running:
+        host.put("/var/log/db/15/main/postmaster.pid", "77\n/var/log/db/15/main\n")
+        host.put("/proc/77/comm", "postgres\n")
+    left = traces.remove(host, found, frozenset())
+    stays = running or not goes
+    assert host.exists("/var/log/db/15/main/PG_VERSION") == stays
+    assert [line for line in left if "holds 15, so it stays" in line] == (left if stays else [])
+
+
 def test_rollback_keeps_and_reports_files_changed_since(host: FakeHost) -> None:
     found = ran(host)
     host.put("/etc/db/cluster", "edited\n")

@@ -96,8 +96,8 @@ class Installing(Protocol):
         """Return whether an earlier transaction was interrupted."""
         ...
 
-    def repair(self) -> tuple[Command, ...]:
-        """Return commands that complete such a transaction."""
+    def repair(self, host: Host) -> tuple[Command, ...]:
+        """Remove what the repeated scripts of such a transaction would fail at. Return the commands that complete it."""
         ...
 
     def lock_holder(self, host: Host) -> str | None:

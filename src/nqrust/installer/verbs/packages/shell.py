@@ -17,6 +17,9 @@ from nqrust.installer.verbs.shell_words import call
 _TRACES = r"""made_directory() { # path: goes when it is empty and no package has it
     [ -d "$1" ] || return 0
     if owned "$1"; then return; fi
+    find "$1" -name PG_VERSION 2>/dev/null | while read -r version; do
+        if torn_cluster "${version%/PG_VERSION}"; then rm -rf -- "${version%/PG_VERSION}"; fi
+    done
     find "$1" -depth -type d -exec rmdir -- {} + 2>/dev/null
     [ ! -d "$1" ] || kept "$1 was made by a package script and is not empty"
 }

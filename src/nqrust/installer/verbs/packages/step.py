@@ -116,7 +116,7 @@ class Packages:
     def apply(self, host: Host) -> None:
         if self.manager.interrupted(host):
             self.progress("completing an interrupted package installation", None)
-            for cmd in self.manager.repair():
+            for cmd in self.manager.repair(host):
                 self._run(host, cmd)
         missing = _missing(host, self.manager, self.names)
         policy = self._policy()

@@ -19,6 +19,7 @@ from nqrust.contract import paths as product
 from nqrust.host import mounts
 from nqrust.host.errors import HostError, PathError
 from nqrust.host.port import Host, Kind, Stat, command
+from nqrust.installer.verbs import cluster_data
 from nqrust.installer.verbs.account.undo import remove_user
 
 ROOTS = {
@@ -144,6 +145,9 @@ def remove(host: Host, found: dict[str, Any], owned: frozenset[str], others: str
 
 
 def _remove_empty(host: Host, path: str) -> list[str]:
+    if cluster_data.is_torn(host, path):
+        host.remove_tree(path)
+        return []
     holds = host.listdir(path)
     for name in holds:
         below = f"{path}/{name}"

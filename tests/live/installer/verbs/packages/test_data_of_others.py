@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from shlex import quote
@@ -54,6 +55,24 @@ def test_undo_script_finds_foreign_data_in_a_cluster(
     patterns = " ".join(clusters(packages, set()).values()).replace("/var/lib/", f"{tmp_path}/")
     assert "data_of_others()" in FUNCTIONS
     assert run(f"clusters={quote(patterns)}\ndata_of_others\n") == (f"{cluster}\n" if found and goes else "")
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["nobody uses it", "a server runs on it"])
+@DATA
+def test_undo_script_removes_a_cluster_that_a_package_script_left_torn(
+    tmp_path: Path, files: list[str], found: bool, running: bool
+) -> None:
+    cluster = tmp_path / "postgresql/15/main"
+    make(cluster, files)
+    program = shutil.copy("/bin/sleep", tmp_path / "postgres")
+    with subprocess.Popen([program, "60"]) as server:
+        (cluster / "postmaster.pid").write_text(f"{server.pid if running else 2**22}\n{cluster}\n")
+        try:
+            run(f"owned() {{ return 1; }}\nmade_directory {tmp_path}/postgresql\n")
+        finally:
+            server.kill()
+    assert (tmp_path / "postgresql").exists() == (found or running)
+    assert not (found or running) or all((cluster / name).exists() for name in ("PG_VERSION", "postmaster.pid", *files))
 
 
 @pytest.mark.parametrize("removal", ["remove_contents", "remove_tree"])

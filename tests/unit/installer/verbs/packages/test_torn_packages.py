@@ -212,3 +212,32 @@ def test_files_made_while_a_transaction_is_completed_are_removed() -> None:
     host.on("apt-mark", "showmanual", answer="")
     assert isinstance(packages(UndoContext(host, originals), undo.args), Reverted)
     assert not host.exists("/etc/hosts") and not host.exists("/var/lib/dpkg/tmp.ci")
+
+
+DATA, CONFIGURATION = "/var/lib/postgresql/15/main", "/etc/postgresql/15/main"
+
+
+@pytest.mark.parametrize(
+    ("there", "unfinished", "goes"),
+    [
+        ((f"{DATA}/PG_VERSION", f"{DATA}/postmaster.pid"), "postgresql-15", True),
+        ((f"{DATA}/PG_VERSION", f"{DATA}/pg_hba.conf", f"{CONFIGURATION}/postgresql.conf"), "postgresql-15", True),
+        ((f"{DATA}/PG_VERSION",), "postgresql-16", False),
+        ((f"{DATA}/PG_VERSION",), "postgresql-client-15", False),
+        ((f"{DATA}/PG_VERSION", f"{DATA}/postmaster.opts"), "postgresql-15", False),
+        ((f"{DATA}/PG_VERSION", f"{DATA}/base/16390/1259"), "postgresql-15", False),
+        (
+            (f"{DATA}/PG_VERSION", *(f"{CONFIGURATION}/{name}.conf" for name in ("postgresql", "pg_hba", "pg_ident"))),
+            "postgresql-15",
+            False,
+        ),
+    ],
+)
+def test_a_torn_cluster_makes_way_for_the_script_that_makes_it_again(there: tuple[str, ...], unfinished: str, goes: bool) -> None:
+    host = FakeHost.debian12()
+    host.on("dpkg-query", prefix=True, answer=f"half-configured\t{unfinished}\t{unfinished}\t1\ninstalled\tscreen\tscreen\t1\n")
+    for path in there:
+        host.put(path, "15\n")
+    assert APT.installing.repair(host)[0].argv[-2:] == ("--configure", "-a")
+    assert {path: host.exists(path) for path in there} == dict.fromkeys(there, not goes)
+    assert host.exists(CONFIGURATION) == (not goes and any(CONFIGURATION in path for path in there))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nqrust.contract import names as product
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Host, command
+from nqrust.installer.verbs.packages.apt import torn_clusters
 from nqrust.installer.verbs.packages.manager import OutputLine, Signs, StartPolicy
 
 LOCK_SECONDS = 600
@@ -44,6 +45,7 @@ _LOCKS = (
 )
 _LISTS = "/var/lib/apt/lists"
 _SUMMARY = re.compile(r"(?:^|\s)(\d+) newly installed")
+_DONE = ("installed", "config-files", "not-installed")
 _QUERY = "${db:Status-Status}\\t${Package}\\t${binary:Package}\\t${Version}\\n"
 
 
@@ -124,7 +126,8 @@ class Apt:
             return True
         return bool(host.run(command("dpkg", "--audit", ok=(0, 1))).stdout.strip())
 
-    def repair(self) -> tuple[Command, ...]:
+    def repair(self, host: Host) -> tuple[Command, ...]:
+        torn_clusters.remove(host, {row.name for row in _rows(host) if row.status not in _DONE})
         return (
             command(
                 "dpkg",

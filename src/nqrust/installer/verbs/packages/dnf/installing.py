@@ -67,7 +67,7 @@ class Dnf:
     def interrupted(self, host: Host) -> bool:
         return False  # an interrupted transaction does not block the next one, which completes it
 
-    def repair(self) -> tuple[Command, ...]:
+    def repair(self, host: Host) -> tuple[Command, ...]:
         return ()
 
     def lock_holder(self, host: Host) -> str | None:
