@@ -70,7 +70,7 @@ class BoundedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         # h11 looks at the length of a header only while it is incomplete, so one large read would pass.
         rest = memoryview(data)
-        while rest and not self._refused and not self.transport.is_closing() and self.transport.get_protocol() is self:
+        while rest and not self._refused and not self.gone and not self._is_websocket:
             size = _PIECE if self.conn.their_state is h11.IDLE else len(rest)
             super().data_received(bytes(rest[:size]))
             rest = rest[size:]
@@ -91,18 +91,23 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def waiting(self) -> bool:
-        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.gone
+        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.gone and not self._is_websocket
 
     def evict(self) -> None:
         self._time(None)
         if not self.gone:
             self.transport.abort()
 
+    @property
+    def _is_websocket(self) -> bool:
+        """Return whether another protocol has the connection now. h11 waits for a body forever then."""
+        return self.transport.get_protocol() is not self
+
     # --- slow clients
     def _watch(self) -> None:
         """Start the clock for a header or a body that has begun, and stop it for one that is complete."""
         state = self.conn.their_state
-        if self.gone:
+        if self.gone or self._is_websocket:
             self._time(None)
         elif state is h11.SEND_BODY:
             self._time(self.scope, self._connections.bounds.body)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
+from websockets.asyncio.client import connect
 
 from nqrust.serving import bodies
 from nqrust.serving.connections import Bounds
@@ -20,7 +21,13 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the body. `/early` answers before it reads one, `/hang` never."""
+    """Answers with the body. `/early` answers before it reads one, `/hang` never. A WebSocket gets its messages back."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] != "websocket.disconnect":
+            if message["type"] == "websocket.receive":
+                await send({"type": "websocket.send", "text": message["text"]})
+        return
     if scope["path"] == "/hang":
         await asyncio.sleep(60)
     body = b"early" if scope["path"] == "/early" else await bodies.read(receive, 1000, 60)
@@ -160,3 +167,16 @@ async def test_connections_at_work_fill_only_their_own_share() -> None:
         assert await asked(port) == b"HTTP/1.1 200 OK"
         for _, writer in busy:
             writer.close()
+
+
+async def test_an_idle_websocket_stays_open_and_makes_no_room() -> None:
+    """It was a request without an end for the bounds: a console closed 40 s after it had opened."""
+    async with serving(local=2, head=0.2, body=0.3) as port:
+        uri = f"ws://127.0.0.1:{port}/"
+        async with connect(uri, proxy=None) as first, connect(uri, proxy=None) as second:
+            await asyncio.sleep(1)
+            reader, _ = await opened(port, GET)
+            assert b"NQR-API-144" in await answer(reader)
+            for socket in (first, second):
+                await socket.send("still here")
+                assert await asyncio.wait_for(socket.recv(), 5) == "still here"
