@@ -27,7 +27,8 @@ _CONTAINERS = "/var/lib/docker/*|/var/lib/containers/*|/var/lib/containerd/*|/va
 _CLOSED = f"""\
 while read -r _ mount_point type options _; do
     case $type in {_LOCAL}) ;; *) continue ;; esac
-    case $mount_point in "$writable" | "$writable"/* | {_CONTAINERS} | *\\\\*) continue ;; esac
+    case $mount_point in "$writable" | "$writable"/* | {_CONTAINERS} | /dev/* | *\\\\*) continue ;; esac
+    [ -e "$mount_point" ] || continue # below a folder that is hidden
     flags=remount,bind,ro
     for flag in nosuid nodev noexec; do case ,$options, in *,"$flag",*) flags=$flags,$flag ;; esac; done
     mount -n -o "$flags" "$mount_point"
