@@ -282,6 +282,8 @@ def test_documented_vm_image_and_host_commands_work(reader: Reader) -> None:
     reader.types("rm token")
     assert {vm["state"] for vm in reader.vms()} == {"stopped"}, "drained"
     assert fetch(host, "http://127.0.0.1:18080/v1/auth/login", body={"username": "ann", "password": PASSWORDS[1]})[0] == 200
+    proven = host.run(["nqr", "verify"], timeout=300)
+    assert "past the manager, because this host is cordoned" in proven.stdout, proven.describe()
     host.run(["nqr", "host", "uncordon", NAME])
     eventually("they run again", lambda: {vm["state"] for vm in reader.vms()} == {"running"}, 300)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from nqrust.client import calls
 from nqrust.client.manager import ManagerClient
 from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
@@ -76,13 +77,18 @@ def _no_canary(context: Context, proofs: list[Proof]) -> str:
 
 @contextmanager
 def _bird(context: Context, host: Host) -> Iterator[Bird]:
-    """Yield a canary through the manager if this host runs one, otherwise through the agent."""
+    """Yield a canary through the manager if this host runs one, otherwise through the agent. The manager places no VM on a
+    cordoned host, so that a canary goes through the agent there, too."""
     settings = context.settings
+    cordoned = False
     if settings.has_manager:
         token = context.secrets.cli_token.reveal()
+        here = settings.agent.name or context.facts.hostname
         with ManagerClient(manager_base(context), token=token, timeout=30.0) as client:
-            yield ManagersCanary(host, client, settings.agent.name or context.facts.hostname)
-        return
+            cordoned = any(one.name == here and one.cordoned for one in client.send(calls.list_hosts()).items)
+            if not cordoned:
+                yield ManagersCanary(host, client, here)
+                return
     nat = settings.network.mode is not NetworkMode.bridged
     yield AgentsCanary(
         host,
@@ -90,6 +96,7 @@ def _bird(context: Context, host: Host) -> Iterator[Bird]:
         f"{paths.AGENT_STATE_DIR}/local-token",
         f"{context.layout.image_dir}/tiny",
         (settings.network.dhcp_first, settings.network.dhcp_last) if nat else None,
+        "past the manager, because this host is cordoned" if cordoned else "",
     )
 
 

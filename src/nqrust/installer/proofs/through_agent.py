@@ -24,13 +24,14 @@ T = TypeVar("T")
 @dataclass
 class AgentsCanary:
     """`url` and `token_file` of the local agent. `image`: folder of the image to boot. `addresses`: first and last address of
-    the range; None in bridged mode. The canary takes the last address that no VM of this host has."""
+    the range; None in bridged mode. The canary takes the last address that no VM of this host has. `note`: what the proof adds to the VMM's name."""
 
     host: Host
     url: str
     token_file: str
     image: str
     addresses: tuple[str, str] | None
+    note: str = ""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started: bool = False
 
@@ -65,7 +66,7 @@ class AgentsCanary:
         status: VmStatus | None = self._ask(lambda client: client.get_vm(self.id))
         if status is None:
             return Seen("failed", "the agent no longer knows it")
-        vmm = described(status.vmm, status.accel)
+        vmm = ", ".join(filter(None, (described(status.vmm, status.accel), self.note)))
         # The agent reports every VM that does not run as stopped or failed. Both are failures of a canary.
         state = "failed" if status.state in ("failed", "stopped") else status.state
         return Seen(state, status.exit_reason, status.tap or "", True, vmm, status.guest)

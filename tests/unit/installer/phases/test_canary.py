@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +14,20 @@ from urllib.parse import unquote
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.unit.installer.phases.a_host import fit
+from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
 from nqrust.client.call import Call
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG, canary_owner
 from nqrust.contract.vms import NAME_PATTERN, VmCreate
 from nqrust.host.children import Child, lives, this_process
+from nqrust.installer.context import Context, ReleaseFiles
+from nqrust.installer.operations import proving
 from nqrust.installer.proofs import canary
+from nqrust.installer.proofs.through_agent import AgentsCanary
 from nqrust.installer.proofs.through_manager import ManagersCanary
+from nqrust.installer.release.interpreter import Interpreter
+from nqrust.installer.settings.model import Settings
 
 
 def of_a_dead_process() -> str:
@@ -97,3 +105,26 @@ def test_installer_reports_a_canary_that_it_cannot_remove() -> None:
     manager = Manager([vm(of_a_dead_process())], keeps=True)
     proofs = list(canary.cleared(FakeHost.debian12(), bird(manager)))
     assert [(proof.hop, proof.verdict, proof.code) for proof in proofs] == [("cleanup", "failed", "NQR-VER-011")]
+
+
+@pytest.mark.parametrize(
+    ("cordoned", "way"),
+    [(["here"], AgentsCanary), (["there"], ManagersCanary), ([], ManagersCanary)],
+    ids=["here", "elsewhere", "none"],
+)
+def test_canary_on_a_cordoned_host_goes_past_the_manager(
+    monkeypatch: pytest.MonkeyPatch, cordoned: list[str], way: type[ManagersCanary] | type[AgentsCanary]
+) -> None:
+    hosts = [SimpleNamespace(name=name, cordoned=name in cordoned) for name in ("here", "there")]
+    client = SimpleNamespace(send=lambda call: SimpleNamespace(items=hosts))
+    monkeypatch.setattr(proving, "ManagerClient", lambda *_, **__: nullcontext(client))
+    context = Context(
+        settings=Settings.model_validate({"agent": {"name": "here"}}),
+        facts=fit(),
+        secrets=SECRETS,
+        files=ReleaseFiles(RELEASE, "/var/cache/nqrust-microvm/releases/1.2.3"),
+        python=Interpreter("/usr/bin/python3.11", "3.11.2", "/usr/bin/python3.11"),
+    )
+    with proving._bird(context, FakeHost.debian12()) as found:
+        assert isinstance(found, way)
+        assert not isinstance(found, AgentsCanary) or found.note == "past the manager, because this host is cordoned"
