@@ -262,6 +262,15 @@ def uncordon_host(host: str) -> Call[hosts.Host]:
     return Call("POST", f"/v1/hosts/{segment(host)}/uncordon", model(hosts.Host))
 
 
+def rotation() -> Call[hosts.Rotation]:
+    """Read which hosts have the newest secrets."""
+    return Call("GET", "/v1/rotation", model(hosts.Rotation))
+
+
+def rotate_certificates() -> Call[hosts.Rotation]:
+    return Call("POST", "/v1/rotation/certificates", model(hosts.Rotation))
+
+
 def drain_host(host: str) -> Call[hosts.Host]:
     return Call("POST", f"/v1/hosts/{segment(host)}/drain", model(hosts.Host))
 

@@ -56,6 +56,7 @@ class HostRegistered(BaseModel):
 
     Both are new and returned only if the agent registered with a join token; otherwise they are empty and unchanged.
     `certificate` answers a certificate request, and `authority` signs it; both are empty on a manager without TLS.
+    `renew_certificate` answers a heartbeat: the agent fetches a new certificate now.
     """
 
     host_id: str
@@ -64,6 +65,7 @@ class HostRegistered(BaseModel):
     heartbeat_seconds: int = 15
     certificate: str = ""
     authority: str = ""
+    renew_certificate: bool = False
 
 
 class CertificateRenewal(BaseModel):
@@ -80,10 +82,32 @@ class HostCertificate(BaseModel):
 
 
 class Heartbeat(BaseModel):
+    """`certificate`: SHA-256 of the agent's certificate; `authority`: of all authorities that it trusts, as in
+    `tls.pinning.fingerprint`. Both are empty without a certificate, and from an agent that cannot rotate."""
+
     version: str
     boot_id: str
     capacity: HostCapacity
     vms_running: int = 0
+    certificate: str = Field(default="", max_length=64)
+    authority: str = Field(default="", max_length=64)
+
+
+class HostRotation(BaseModel):
+    """How far a host is. `authority`: it trusts the same authorities as the manager; `certificate`: it uses the newest one."""
+
+    name: str
+    state: HostState
+    authority: bool
+    certificate: bool
+
+
+class Rotation(BaseModel):
+    """GET /v1/rotation. `trusted`: SHA-256 of all trusted authorities; `signer`: of the one that signs. Empty without TLS."""
+
+    trusted: str = ""
+    signer: str = ""
+    hosts: list[HostRotation] = []
 
 
 class Host(BaseModel):

@@ -91,6 +91,7 @@ def create_app(core: Core) -> FastAPI:
     for module in (system, accounts_api, unknown_vms, vms, templates, volumes, images, hosts, console):
         app.include_router(module.router)
     app.include_router(hosts.first_contact)
+    app.include_router(hosts.rotations)
     problems.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_middleware(Gate, core=core)

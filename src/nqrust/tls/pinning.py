@@ -6,6 +6,7 @@ A join token says the authority's fingerprint, so that a fake manager is noticed
 from __future__ import annotations
 
 import hmac
+import re
 import ssl
 from hashlib import sha256
 
@@ -19,6 +20,7 @@ SEPARATOR = "."
 """Between the secret of a join token and the fingerprint."""
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 _LONGEST = 64 * 1024
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class PinningError(Exception):
@@ -43,12 +45,20 @@ def split(token: str) -> tuple[str, str]:
     return secret, found.lower()
 
 
-def fingerprint(certificate: str) -> str:
-    """Return the SHA-256 of a PEM certificate's DER form, in hexadecimal. Raises PinningError."""
+def certificates(bundle: str) -> tuple[str, ...]:
+    """Return the PEM certificates in a text, in their order."""
+    return tuple(f"{found}\n" for found in _CERTIFICATE.findall(bundle))
+
+
+def fingerprint(bundle: str) -> str:
+    """Return the SHA-256 of a PEM certificate's DER form, in hexadecimal; of several, in their order. Raises PinningError."""
     try:
-        return sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
+        found = b"".join(ssl.PEM_cert_to_DER_cert(one) for one in certificates(bundle))
     except ValueError as error:
         raise PinningError("the manager's authority cannot be read") from error
+    if not found:
+        raise PinningError("the manager's authority cannot be read")
+    return sha256(found).hexdigest()
 
 
 def proof(key: str, nonce: str, certificate: str) -> str:

@@ -29,6 +29,7 @@ class Channel:
         self._pinned = ""
         self._client: tuple[object, httpx.AsyncClient] | None = None
         self._server: tuple[Identity, ssl.SSLContext] | None = None
+        self._told: tuple[Identity, dict[str, str]] | None = None
         host = urlsplit(base).hostname or ""
         self.local = host == "localhost" or plain.is_loopback(host)
 
@@ -116,6 +117,19 @@ class Channel:
         if self._server is None or self._server[0] != identity:
             self._server = (identity, contexts.server(identity.certificate, identity.key, identity.authority))
         return self._server[1]
+
+    def told(self) -> dict[str, str]:
+        """Return what a heartbeat tells of this host's certificate."""
+        identity = self.identity
+        if identity is None:
+            return {}
+        if self._told is None or self._told[0] != identity:
+            found = {
+                "certificate": pinning.fingerprint(identity.certificate),
+                "authority": pinning.fingerprint(identity.authority),
+            }
+            self._told = (identity, found)
+        return self._told[1]
 
     def renewal_due(self) -> bool:
         identity = self.identity

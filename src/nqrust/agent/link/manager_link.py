@@ -159,13 +159,22 @@ class ManagerLink:
             return
         body = await asyncio.to_thread(self._beat)
         try:
-            await self._send(f"/v1/hosts/{current.host_id}/heartbeat", current.agent_token, body.model_dump(mode="json"))
-            if self.channel.renewal_due():
-                await self._renew(current)
+            if await self._beat_with(current, body):
+                # At once, so that a rotation need not wait for the next one.
+                await self._beat_with(self._credentials.current or current, body)
         except Refused as error:
             if error.status in (401, 403, 404):
                 self.registered = False
             raise
+
+    async def _beat_with(self, current: Credentials, body: Heartbeat) -> bool:
+        """Send a heartbeat and do what its answer asks for. Return whether this host has a new secret."""
+        told = body.model_copy(update=self.channel.told())
+        answer = await self._send(f"/v1/hosts/{current.host_id}/heartbeat", current.agent_token, told.model_dump(mode="json"))
+        due = HostRegistered.model_validate_json(answer.content).renew_certificate or self.channel.renewal_due()
+        if due:
+            await self._renew(current)
+        return due
 
     def announce_change(self) -> None:
         """Register again at the next turn, because the registered facts have changed."""

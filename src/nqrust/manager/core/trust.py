@@ -20,7 +20,7 @@ from nqrust.manager.errors import Invalid, SettingsError
 from nqrust.manager.settings import TlsFiles
 from nqrust.manager.store.tables import Host
 from nqrust.serving.plain import is_loopback
-from nqrust.tls import authority, contexts
+from nqrust.tls import authority, contexts, pinning
 from nqrust.tls.authority import Authority, CertificateError, Pair
 
 log = structlog.get_logger("nqrust.manager")
@@ -58,6 +58,8 @@ class Trust:
             raise SettingsError(f"{files.authority} cannot be used: {error}.") from error
         self.trusted = bundle
         """The authorities that agents trust; the first one signs."""
+        self.fingerprint = pinning.fingerprint(bundle)
+        self.signer = authority.fingerprint(self._authority.certificate)
         self._issued = self._issue(_names())
         self._inner = contexts.server(self._issued.pair.certificate, self._issued.pair.key, self.trusted)
         self._outer = contexts.server(*self._shown(), self.trusted)
@@ -82,12 +84,12 @@ class Trust:
                 f"The certificate request is refused: {error}.", cure="Restart the agent; it makes a new one."
             ) from error
 
-    def renew(self) -> bool:
-        """Issue new certificates if they end soon or this machine has other names now. Running connections stay."""
+    def renew(self, *, anew: bool = False) -> bool:
+        """Issue new certificates: `anew`, or if they end soon or this machine has other names now. Running connections stay."""
         if self._files.own is not None:
             contexts.present(self._outer, *self._shown())
         names = _names()
-        if self._issued.good(names):
+        if not anew and self._issued.good(names):
             return False
         self._issued = self._issue(names)
         pair = self._issued.pair

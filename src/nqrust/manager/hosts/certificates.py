@@ -6,7 +6,9 @@ from sqlalchemy import select
 
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.hosts import HostCertificate, HostRegister
+from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
+from nqrust.manager.core.trust import Trust
 from nqrust.manager.errors import NotFound
 from nqrust.manager.store.tables import Host
 from nqrust.tls import pinning
@@ -36,7 +38,7 @@ def answer(core: Core, host: Host, wanted: HostRegister, *, joins: bool) -> dict
         return {}
     if joins or not host.identity:
         host.identity = (host.identity or 0) + 1
-    return {"certificate": core.trust.sign(wanted.certificate_request, host), "authority": core.trust.trusted}
+    return {"certificate": _sign(core.trust, wanted.certificate_request, host), "authority": core.trust.trusted}
 
 
 async def renew(core: Core, host_id: str, request: str) -> HostCertificate:
@@ -45,4 +47,11 @@ async def renew(core: Core, host_id: str, request: str) -> HostCertificate:
         host = await session.get(Host, host_id)
         if host is None or core.trust is None or not host.identity:
             raise NotFound("This host has no certificate to renew.")
-        return HostCertificate(certificate=core.trust.sign(request, host), authority=core.trust.trusted)
+        return HostCertificate(certificate=_sign(core.trust, request, host), authority=core.trust.trusted)
+
+
+def _sign(trust: Trust, request: str, host: Host) -> str:
+    """Sign, and remember what the host has from now on."""
+    signed = trust.sign(request, host)
+    host.certificate, host.certificate_signer, host.certificate_at = pinning.fingerprint(signed), trust.signer, now()
+    return signed

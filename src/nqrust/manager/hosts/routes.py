@@ -8,10 +8,19 @@ from fastapi import APIRouter, Query, Request
 
 from nqrust.contract.agent import GuestReportForward
 from nqrust.contract.auth import JoinToken, JoinTokenCreate
-from nqrust.contract.hosts import CertificateRenewal, Heartbeat, Host, HostCertificate, HostList, HostRegister, HostRegistered
+from nqrust.contract.hosts import (
+    CertificateRenewal,
+    Heartbeat,
+    Host,
+    HostCertificate,
+    HostList,
+    HostRegister,
+    HostRegistered,
+    Rotation,
+)
 from nqrust.manager.access.authentication import is_loopback
 from nqrust.manager.access.guards import Admin, CoreDep, Joining, Operator, OwnHost, Viewer
-from nqrust.manager.hosts import certificates, joining
+from nqrust.manager.hosts import certificates, joining, rotation
 from nqrust.manager.hosts import service as hosts
 from nqrust.manager.vms import service as vms
 from nqrust.tls import pinning
@@ -19,6 +28,7 @@ from nqrust.tls.pinning import AuthorityFound
 
 router = APIRouter(prefix="/v1/hosts", tags=["hosts"])
 first_contact = APIRouter(tags=["hosts"])
+rotations = APIRouter(prefix="/v1/rotation", tags=["hosts"])
 
 
 @first_contact.get(pinning.PATH)
@@ -85,8 +95,7 @@ async def drain(core: CoreDep, who: Operator, host: str) -> Host:
 
 @router.post("/{host_id}/heartbeat")
 async def heartbeat(core: CoreDep, _: OwnHost, host_id: str, body: Heartbeat) -> HostRegistered:
-    await hosts.heartbeat(core, host_id, body)
-    return HostRegistered(host_id=host_id, heartbeat_seconds=hosts.HEARTBEAT_SECONDS)
+    return await hosts.heartbeat(core, host_id, body)
 
 
 @router.post("/{host_id}/certificate")
@@ -99,6 +108,18 @@ async def renew_certificate(core: CoreDep, _: OwnHost, host_id: str, body: Certi
 async def guest(core: CoreDep, _: OwnHost, host_id: str, vm_id: str, body: GuestReportForward) -> None:
     """Accept a guest agent's report from its host."""
     await vms.guest_report(core, host_id, vm_id, body)
+
+
+@rotations.get("")
+async def get_rotation(core: CoreDep, _: Admin) -> Rotation:
+    """Return which hosts have the newest secrets."""
+    return await rotation.state(core)
+
+
+@rotations.post("/certificates")
+async def rotate_certificates(core: CoreDep, _: Admin) -> Rotation:
+    """Replace the certificates of the manager, the web UI and the agents. Connections and VMs stay."""
+    return await rotation.certificates(core)
 
 
 def _same_machine(request: Request) -> bool:

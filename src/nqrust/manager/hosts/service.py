@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.hosts import Heartbeat, HostCapacity, HostList, HostNetwork, HostRegister, HostState
+from nqrust.contract.hosts import Heartbeat, HostCapacity, HostList, HostNetwork, HostRegister, HostRegistered, HostState
 from nqrust.contract.hosts import Host as ApiHost
 from nqrust.contract.vms import UnknownVm
 from nqrust.manager import events, operations
@@ -14,6 +14,7 @@ from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.liveness import host_state
 from nqrust.manager.errors import Conflict, NotFound
+from nqrust.manager.hosts import rotation
 from nqrust.manager.store.tables import Host, Vm
 from nqrust.manager.unknown_vms import service as unknown_vms
 
@@ -38,7 +39,8 @@ def note_return(session: AsyncSession, host: Host, boot_id: str) -> None:
         events.record(session, host, "HostOnline", f"Host {host.name} is back.")
 
 
-async def heartbeat(core: Core, host_id: str, beat: Heartbeat) -> None:
+async def heartbeat(core: Core, host_id: str, beat: Heartbeat) -> HostRegistered:
+    """Note that the host is there. Return what is due for it."""
     async with core.db.transaction() as session:
         host = await session.get(Host, host_id, with_for_update=LOCK)
         if host is None:
@@ -47,7 +49,10 @@ async def heartbeat(core: Core, host_id: str, beat: Heartbeat) -> None:
         host.boot_id, host.state = beat.boot_id, HostState.online.value
         host.version = beat.version
         host.capacity = beat.capacity.model_dump(mode="json")
+        host.seen_certificate, host.seen_authority = beat.certificate, beat.authority
         host.last_seen_at = now()
+        due = await rotation.renewal_due(core, session, host)
+    return HostRegistered(host_id=host_id, heartbeat_seconds=HEARTBEAT_SECONDS, renew_certificate=due)
 
 
 async def find(session: AsyncSession, ref: str, lock: bool = False) -> Host:

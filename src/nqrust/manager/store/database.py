@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from nqrust.manager.errors import DatabaseAway, SchemaMissing
 
-SCHEMA_HEAD = "0003"
+SCHEMA_HEAD = "0004"
 """The oldest migration that this program can use. A test keeps it equal to the newest one in `migrations/versions`."""
 
 OPERATIONS_CHANNEL = "nqrust_operations"

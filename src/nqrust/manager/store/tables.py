@@ -130,7 +130,9 @@ class JoinToken(Base):
 class Host(Base):
     """The agent authenticates with the token of `agent_token_sha256`. The manager sends `command_token`, so it is stored.
 
-    `identity`: counts the joins with a certificate. 0: the agent has none yet, and may use plain HTTP.
+    `identity`: counts the joins with a certificate. 0: the agent has none yet, and may use plain HTTP. `certificate`: SHA-256
+    of the last one issued, `certificate_signer` of the authority that signed it. `seen_certificate`, `seen_authority`: what
+    the agent's last heartbeat told of its own.
     """
 
     __tablename__ = "hosts"
@@ -141,6 +143,11 @@ class Host(Base):
     agent_token_sha256: Mapped[str] = mapped_column(unique=True)
     command_token: Mapped[str]
     identity: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    certificate: Mapped[str] = mapped_column(default="", server_default="")
+    certificate_signer: Mapped[str] = mapped_column(default="", server_default="")
+    certificate_at: Mapped[datetime | None]
+    seen_certificate: Mapped[str] = mapped_column(default="", server_default="")
+    seen_authority: Mapped[str] = mapped_column(default="", server_default="")
     version: Mapped[str]
     boot_id: Mapped[str]
     vmm: Mapped[str]
@@ -153,6 +160,15 @@ class Host(Base):
     last_ip: Mapped[str | None]
     last_seen_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Rotation(Base):
+    """Secrets of a kind that are older than `at` are replaced as soon as their holder comes. `kind`: see hosts/rotation.py."""
+
+    __tablename__ = "rotations"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
 
 
 class Image(Base):

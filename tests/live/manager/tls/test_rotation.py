@@ -1,0 +1,117 @@
+"""Secrets change while a console is open and hosts send heartbeats. Nothing drops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.live.manager.conftest import ADMIN_TOKEN, Running
+from tests.live.manager.tls.conftest import ELSEWHERE, Agent, Secured
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import serve
+
+from nqrust.client import calls
+from nqrust.contract.hosts import HostRotation, Rotation
+from nqrust.contract.vms import VmCreate
+
+URL = "https://192.0.2.9:19090"
+
+
+@contextlib.asynccontextmanager
+async def console(secured: Secured, agent: Agent) -> AsyncIterator[ClientConnection]:
+    """An open console of a VM on `agent`'s host: through the manager, over TLS to the agent, which echoes."""
+
+    async def echo(socket: Any) -> None:
+        async for message in socket:
+            await socket.send(message)
+
+    simulated = secured.running.agents.at(URL, "")
+    simulated.host_id = agent.known.host_id
+    server = agent.link.channel.server_context()
+    tls = secured.trust.towards(await secured.host(agent.known.host_id))
+    assert server is not None and tls is not None
+    async with serve(echo, ELSEWHERE, 0, ssl=server) as running:
+        port = running.sockets[0].getsockname()[1]
+        simulated.console_url = lambda vm_id: f"wss://{ELSEWHERE}:{port}/console"  # type: ignore[method-assign]
+        simulated.console_options = lambda: {"ssl": tls.context, "server_hostname": tls.name}  # type: ignore[method-assign]
+        await secured.running.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
+        await secured.running.until("web1", "running")
+        url = f"ws://127.0.0.1:{secured.port}/v1/vms/web1/console"
+        async with connect(url, proxy=None, additional_headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}) as socket:
+            await answers(socket)
+            yield socket
+
+
+async def answers(socket: ClientConnection) -> None:
+    await socket.send(b"uptime\n")
+    assert await asyncio.wait_for(socket.recv(), 5) == b"uptime\n"
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    for _ in range(int(seconds / 0.05)):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it did not come to that")
+
+
+async def rotation(running: Running) -> dict[str, HostRotation]:
+    found: Rotation = await running.admin.send(calls.rotation())
+    return {one.name: one for one in found.hosts}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("service", "joining"):
+        monkeypatch.setattr(f"nqrust.manager.hosts.{module}.HEARTBEAT_SECONDS", 1)
+
+
+# --- certificates
+async def test_certificates_rotate_under_an_open_console_and_heartbeats(secured: Secured, joined: Agent) -> None:
+    before, own, ui = joined.known.identity, secured.trust._issued.pair.certificate, Path(str(secured.trust._files.ui))
+    of_ui, seen = ui.read_text(), []
+    async with joined.running(), console(secured, joined) as socket:
+        seen.append((await secured.host(joined.known.host_id)).last_seen_at)
+        begun = await secured.running.admin.send(calls.rotate_certificates())
+        assert [one.certificate for one in begun.hosts] == [False]
+        await until(lambda: joined.known.identity != before)
+        await answers(socket)
+        for _ in range(100):
+            if (await rotation(secured.running))["kvm1"].certificate:
+                break
+            await asyncio.sleep(0.05)
+        assert (await rotation(secured.running))["kvm1"].certificate
+        assert joined.link.registered
+        after = joined.known.identity
+        assert before and after and after.certificate != before.certificate and after.key != before.key
+        shown = await asyncio.to_thread(ssl.get_server_certificate, (ELSEWHERE, secured.port))
+        assert shown.split() == secured.trust._issued.pair.certificate.split() != own.split()
+        assert ui.read_text() != of_ui
+        await asyncio.sleep(1.5)
+        assert joined.known.identity == after, "once is enough"
+        assert (await secured.host(joined.known.host_id)).last_seen_at > seen[0]
+        await answers(socket)
+
+
+async def test_agent_that_died_before_it_stored_its_certificate_gets_another(secured: Secured, joined: Agent) -> None:
+    await secured.running.admin.send(calls.rotate_certificates())
+    before = joined.known
+    await joined.link._renew(joined.known)
+    joined.store.save(before)  # it was killed before the file was written
+    assert not (await rotation(secured.running))["kvm1"].certificate
+    joined.link.registered = True
+    await joined.link._heartbeat()
+    assert joined.known.identity != before.identity
+    assert (await rotation(secured.running))["kvm1"].certificate
+
+
+async def test_only_administrators_rotate(secured: Secured, joined: Agent) -> None:
+    for path, method in (("/v1/rotation", "GET"), ("/v1/rotation/certificates", "POST")):
+        operator = await secured.running.role("operator")
+        answer = await operator._http.request(method, path)
+        assert answer.status_code == 403
