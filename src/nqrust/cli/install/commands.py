@@ -14,7 +14,7 @@ from nqrust.cli import asking, session
 from nqrust.cli.failures import choice, require_root
 from nqrust.cli.install.flags import Flags, run_value, with_flags
 from nqrust.installer.engine.errors import UsageError
-from nqrust.installer.phases.order import PHASES
+from nqrust.installer.phases.order import PHASES, ROTATED
 
 if TYPE_CHECKING:
     from nqrust.installer.engine.events import Reporter
@@ -31,6 +31,9 @@ def add_to(app: typer.Typer) -> None:
     app.command(help="Undo the interrupted run, or the last run.")(with_flags("rollback", settings=False)(rollback))
     app.command(help="Remove the platform. Keeps VM disks, images and the database by default.")(
         with_flags("uninstall", settings=False)(uninstall)
+    )
+    app.command(help="Replace secrets while VMs and consoles continue: all of them, or those that you name.")(
+        with_flags("rotate", settings=False)(rotate)
     )
     phase = typer.Typer(help="Run single phases of an install.", rich_markup_mode=None, no_args_is_help=True)
     phase.command("run", help=f"Run one phase of an install. The phases are {', '.join(PHASES)}.")(
@@ -174,6 +177,27 @@ def uninstall(
         question = _question(run, flags, "Remove NQRust-MicroVM from this host?")
         asked = as_installed(flags, log_path=run.log.path, confirm=question)
         _finish(run, "uninstall", operations.uninstall(asked, _listeners(run, asked)))
+
+
+def rotate(
+    flags: Flags,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help=f"Any of {', '.join(ROTATED)} (default: all)."),
+    ] = None,
+    timeout: Annotated[
+        int, typer.Option("--timeout", metavar="SECONDS", min=1, max=86400, help="Longest wait for the hosts in seconds.")
+    ] = 300,
+) -> None:
+    require_root("rotate")
+    for name in names or ():
+        choice("NAME", name, ROTATED)
+    with _opened(flags) as run:
+        from nqrust.cli.install.gathering import as_installed
+        from nqrust.installer import operations
+
+        asked = as_installed(flags, log_path=run.log.path, confirm=_question(run, flags, "Replace these secrets?"))
+        _finish(run, "rotate", operations.rotate(asked, tuple(names or ROTATED), float(timeout), _listeners(run, asked)))
 
 
 def _write_script(path: str, flags: Flags) -> None:

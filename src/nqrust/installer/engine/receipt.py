@@ -10,6 +10,9 @@ from nqrust.installer.engine.journal import Journal, Record
 from nqrust.installer.engine.step import Origin
 from nqrust.installer.engine.undo_record import Retain, Undo
 
+FORWARD_ONLY = frozenset({"rotate"})
+"""Verbs whose runs are finished, never undone. An install finishes them too."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -107,6 +110,10 @@ class Receipt:
                 found.add(id)
                 todo += known[id].resumes if id in known else ()
         return found
+
+    def undoable(self, ids: set[str]) -> set[str]:
+        """Return these runs without those that only go forward."""
+        return ids - {run.id for run in self.runs if run.verb in FORWARD_ONLY}
 
     def of_runs(self, ids: set[str]) -> tuple[Entry, ...]:
         return tuple(e for e in self.entries if e.run in ids)

@@ -31,7 +31,7 @@ from nqrust.installer.engine.interrupt import Interruption
 from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
-from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.receipt import FORWARD_ONLY, Receipt
 from nqrust.installer.engine.retire import PHASE, Retired, preview_retiring, retire
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied, Step
@@ -87,6 +87,8 @@ class Runner:
     events: Reporter
     interruption: Interruption = field(default_factory=Interruption)
     keep_on_failure: bool = False
+    forward_only: bool = False
+    """Nothing goes back, not even after an interruption: a second run finishes it."""
     before_first_change: Callable[[], None] = lambda: None
     """Called once, before the first record of an empty journal."""
     _in_hand: str = field(default="", init=False)
@@ -122,7 +124,8 @@ class Runner:
         """Bring the host to the plan. Writes no journal if nothing needs a change. `retiring`: the plan is complete, so steps
         missing from it are removed after everything else is done. Never raises NqrError: see `failure`."""
         receipt = Receipt.of(self.journal)
-        cut_off = receipt.with_continued(run.id for run in receipt.unfinished if run.verb in (verb, "rollback"))
+        continued = {verb, "rollback", *(FORWARD_ONLY if verb == "install" else ())}
+        cut_off = receipt.with_continued(run.id for run in receipt.unfinished if run.verb in continued)
         resumes = tuple(run.id for run in receipt.runs if run.id in cut_off)
         result = RunResult(new_run_id(), resumed=bool(resumes))
         self.events.emit(RunStarted(result.run, verb, result.resumed, sum(len(p.steps) for p in plan.phases)))
@@ -164,7 +167,7 @@ class Runner:
             result.failure = _unforeseen(self._in_hand, error)
         result.seconds = self.host.monotonic() - began
         if result.failure is not None:
-            self._failed(result, {result.run, *resumes}, opened)
+            self._failed(result, {result.run, *receipt.undoable(set(resumes))}, opened)
         else:
             if opened:
                 self.journal.append("end", result.run, outcome="ok")
@@ -329,12 +332,14 @@ class Runner:
         to undo."""
         result.failure = failure
         receipt = Receipt.of(self.journal)
-        self._failed(result, receipt.with_continued([result.run]), any(r.id == result.run for r in receipt.runs))
+        self._failed(
+            result, receipt.undoable(receipt.with_continued([result.run])), any(r.id == result.run for r in receipt.runs)
+        )
 
     def _go_back(self, result: RunResult, runs: set[str], failure: NqrError) -> None:
         with suppress(JournalError) if isinstance(failure, JournalError) else nullcontext():
             self.journal.append("failed", result.run, code=failure.code, what=failure.what, cure=failure.cure)
-        if self.keep_on_failure and not isinstance(failure, Interrupted):
+        if self.forward_only or (self.keep_on_failure and not isinstance(failure, Interrupted)):
             self.journal.append("end", result.run, outcome="failed")
             result.outcome = "failed"
             return

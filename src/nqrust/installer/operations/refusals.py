@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from nqrust.installer.engine.errors import NqrError, PreflightRefused, ReleaseError, StepFailed
+from nqrust.installer.engine.errors import NqrError, PreflightRefused, ReleaseError, StepFailed, UsageError
 from nqrust.installer.engine.events import Notice, Reporter
+from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.runner import RunResult
 from nqrust.installer.preflight import unsupported
 from nqrust.installer.preflight.findings import Finding, Severity
@@ -27,6 +28,16 @@ def told_early() -> Iterator[None]:
         yield
     except (ReleaseError, StepFailed) as error:
         raise PreflightRefused(error.code, error.what, error.cure, (error,)) from error
+
+
+def of_rotation(receipt: Receipt, ids: Collection[str]) -> None:
+    """Refuse to undo runs of which one is a rotation: its old secrets are known to nobody any more. Raises UsageError."""
+    if receipt.undoable(set(ids)) != set(ids):
+        raise UsageError(
+            "NQR-USE-024",
+            "The last run replaced secrets, and nqr does not bring old secrets back.",
+            "If it was interrupted, finish it with `nqr rotate` or `nqr install`. `nqr uninstall` removes the platform.",
+        )
 
 
 def of_preview(seen: RunResult) -> None:

@@ -31,7 +31,7 @@ from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.runner import new_run_id
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.engine.verb import UndoContext
-from nqrust.installer.operations import leftovers, proof_of_clean, reinstating, taking_back
+from nqrust.installer.operations import leftovers, proof_of_clean, refusals, reinstating, taking_back
 from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.site import ChangingSite, Site, open_site
 from nqrust.installer.operations.taking_back import retaining, undo_context
@@ -65,6 +65,7 @@ def rollback(request: Request, events: Reporter) -> Summary:
 
     def look(site: Site) -> Prospect:
         ids = set(unfinished_entries(site.receipt))
+        refusals.of_rotation(site.receipt, ids)
         before = reinstating.settings_before(site.receipt, ids) if reinstating.has_retired(site.journal, ids) else None
         if before is not None:
             return reinstating.going_back(site, before, request, events)

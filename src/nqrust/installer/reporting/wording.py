@@ -15,6 +15,8 @@ _HEADLINES = {
     ("rollback", "ok"): "The host is back to its state before that run.",
     ("verify", "ok"): "The installation works.",
     ("phase", "ok"): "The phase is done.",
+    ("rotate", "ok"): "The rotation is complete. VMs, consoles and connections continued.",
+    ("rotate", "failed"): "The rotation is not complete. Run the same command again; it continues.",
     ("uninstall", "partly_undone"): "The uninstall is not complete: nqr could not undo everything.",
     ("rollback", "partly_undone"): "The rollback is not complete: nqr could not undo everything.",
     ("rehearsal", "ok"): "The rehearsal succeeded: the install works on a clone of this host. The host was not touched.",
@@ -52,6 +54,8 @@ def headline(verb: str, summary: Summary) -> str:
         return "The rehearsal was interrupted; its clone is gone. The host was not touched."
     if summary.exit_code == 130 and summary.outcome == "partly_undone":
         return f"The {verb} was interrupted, and nqr could not undo all of its changes."
+    if verb == "rotate" and summary.exit_code == 130:
+        return "The rotation was interrupted. Run the same command again; it continues."
     if summary.exit_code == 130 and summary.outcome == "failed" and summary.changed:
         return f"The {verb} is done, but was interrupted during its proofs. Its changes stay."
     if summary.exit_code == 130:
@@ -62,7 +66,7 @@ def headline(verb: str, summary: Summary) -> str:
         return "The install is done in the clone, but a proof failed. The host was not touched."
     if summary.exit_code == 4:
         return f"The {verb} is done, but a proof failed." if verb != "verify" else "A proof failed."
-    if summary.outcome == "ok" and verb in ("install", "rollback", "uninstall", "phase") and not summary.phases:
+    if summary.outcome == "ok" and verb in ("install", "rollback", "uninstall", "phase", "rotate") and not summary.phases:
         return "Nothing was changed."
     if summary.outcome == "failed" and not summary.phases and verb != "verify":
         return f"The {verb} did not start; nothing was changed."

@@ -248,7 +248,7 @@ class RunFlag:
         return "NQR_" + self.parameter.upper()
 
 
-_CHANGING = frozenset({"install", "uninstall", "rollback", "phase"})
+_CHANGING = frozenset({"install", "uninstall", "rollback", "phase", "rotate"})
 _PLANNING = _CHANGING | {"plan"}
 _ALL = _PLANNING | {"verify"}
 

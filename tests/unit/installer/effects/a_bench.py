@@ -61,6 +61,7 @@ class Bench:
     store: MemoryJournalStore = field(default_factory=MemoryJournalStore)
     blocked: bool = False
     small: bool = False
+    manager: Any = None
     out: str = ""
     err: str = ""
 
@@ -97,13 +98,16 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
         keeper = store(made.store.data) if store else made.store
         return kind(made.host, Journal(keeper, made.host.now), Originals(made.host, paths.ORIGINALS_DIR))
 
-    installing, removing = (importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("install", "remove"))
+    installing, removing, rotating = (
+        importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("install", "remove", "rotate")
+    )
     for module in (gate, removing):
         monkeypatch.setattr(module, "open_site", lambda events: opened(Site, Unwritable))
     monkeypatch.setattr(gate, "open_to_change", lambda events: opened(ChangingSite, None))
     monkeypatch.setattr(gate, "exclusive", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(installing, "facts_for", made.facts)
-    monkeypatch.setattr(installing, "make_context", lambda site, request, *_: context_of(gather_again(request), fit()))
+    for module in (installing, rotating):
+        monkeypatch.setattr(module, "facts_for", made.facts)
+        monkeypatch.setattr(module, "make_context", lambda site, request, *_: context_of(gather_again(request), fit()))
     monkeypatch.setattr(planner, "plan", made.plan)
     monkeypatch.setattr(proving, "prove", lambda *_, **__: ())
     monkeypatch.setattr(proof_of_clean, "remember", lambda host: None)

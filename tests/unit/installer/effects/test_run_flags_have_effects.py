@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from tests.unit.installer.effects.a_bench import DATA, DATABASE, FILE, PACKAGES, Bench, bench
+from tests.unit.installer.rotation.rotating import FakeManager
 
+from nqrust.contract import paths
 from nqrust.installer.engine.events import Proof
 from nqrust.installer.operations import proving
 from nqrust.installer.rehearsal import operation
@@ -36,11 +38,17 @@ def words(verb: str) -> tuple[str, ...]:
 
 def ready(it: Bench, verb: str) -> None:
     """Prepare the object of the verb."""
+    if verb == "rotate":
+        assert it.nqr("install") == 0
+        it.host.put("/etc/nqrust-microvm/cli-token", "nqr_cli\n")
+        it.manager = FakeManager(it.host)
     if verb in REMOVING:
         assert it.nqr("install") == 0 and it.has(FILE)
 
 
 def changed(it: Bench, verb: str) -> bool:
+    if verb == "rotate":
+        return bool(it.manager.begun)
     return it.has(FILE) != (verb in REMOVING)
 
 
@@ -70,7 +78,7 @@ def dry_run(it: Bench, verb: str) -> None:
     before = it.store.data
     assert it.nqr(*words(verb), "--dry-run", answer="y") == 0
     assert it.host.mutations == [] and it.store.data == before and not changed(it, verb)
-    assert FILE in it.out and "[y/N]" not in it.out
+    assert (FILE if verb != "rotate" else "replace the certificates") in it.out and "[y/N]" not in it.out
     assert it.nqr(*words(verb)) == 0 and changed(it, verb)
 
 
@@ -140,18 +148,25 @@ def log_level(it: Bench, verb: str) -> None:
         for old in it.logs.glob("*.log"):
             old.unlink()
         it.blocked = verb not in REMOVING
+        if verb == "rotate":
+            it.manager.stuck = ("kvm8",)
         it.nqr(*words(verb), "--log-level", level)
         (log,) = it.logs.glob("*.log")
         said[level] = log.read_text()
         it.blocked = False
+        it.host.put_directory(paths.STATE_DIR)  # an uninstall that leaves nothing forgets the journal in it
         assert it.nqr("uninstall", "--non-interactive", "--purge-data", "--drop-database") == 0
     assert all("step    " in said[level] for level in ("debug", "info"))
+    if verb == "rotate":
+        assert all(("phase   certificates" in said[level]) is (level in ("debug", "info")) for level in said)
+        assert "failed" in said["error"]
+        return
     assert all("step    file:/etc/of-nqr" not in said[level] for level in ("warning", "error"))
     if verb not in REMOVING:
         assert "warning " in said["warning"] and "warning " not in said["error"] and "failed" in said["error"]
 
 
-CHANGING = ("install", "phase", "rollback", "uninstall")
+CHANGING = ("install", "phase", "rollback", "rotate", "uninstall")
 ROWS = (
     Row("--config", ("config", "install", "phase", "plan"), "the file's settings are taken, and named as their source", config),
     Row("--non-interactive", CHANGING, "no question on a terminal", non_interactive),

@@ -1,0 +1,116 @@
+"""`nqr rotate` from the command line down to a host in memory."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.unit.installer.effects.a_bench import Bench, bench
+from tests.unit.installer.rotation.rotating import FakeManager
+
+__all__ = ["bench"]
+TOKEN = "/etc/nqrust-microvm/cli-token"
+
+
+@pytest.fixture
+def manager(bench: Bench) -> FakeManager:
+    assert bench.nqr("install") == 0
+    bench.host.put(TOKEN, "nqr_cli\n")
+    return FakeManager(bench.host)
+
+
+def test_certificates_are_replaced_and_a_line_tells_it(bench: Bench, manager: FakeManager) -> None:
+    manager.slow = 3
+    assert bench.nqr("rotate", "certificates") == 0
+    assert manager.begun == ["certificates"]
+    assert "The manager, the web UI and the agents have new certificates." in bench.out
+    assert "VMs, consoles and connections continued" in bench.out
+
+
+def test_each_run_replaces_them_again(bench: Bench, manager: FakeManager) -> None:
+    assert bench.nqr("rotate", "certificates") == 0 and bench.nqr("rotate", "certificates") == 0
+    assert manager.begun == ["certificates"] * 2
+
+
+def test_offline_hosts_are_named_and_not_waited_for(bench: Bench, manager: FakeManager) -> None:
+    manager.offline = ("kvm7",)
+    assert bench.nqr("rotate", "certificates") == 0
+    assert "not waited for: kvm7" in bench.out
+
+
+def test_host_that_does_not_follow_is_named_and_the_next_run_continues(bench: Bench, manager: FakeManager) -> None:
+    manager.stuck = ("kvm8",)
+    assert bench.nqr("rotate", "certificates", "--timeout", "5") == 1
+    assert "NQR-SVC-111" in bench.err and "After 5 s" in bench.err and "kvm8" in bench.err
+    assert "run the same command again; it continues" in bench.out.lower()
+    manager.stuck = ()
+    assert bench.nqr("rotate", "certificates") == 0 and "resuming the interrupted run" in bench.out
+
+
+def test_install_finishes_an_interrupted_rotation(bench: Bench, manager: FakeManager) -> None:
+    manager.stuck = ("kvm8",)
+    assert bench.nqr("rotate", "certificates", "--timeout", "5") == 1
+    assert bench.nqr("install") == 0 and "resuming the interrupted run" in bench.out
+    manager.stuck = ()
+    assert bench.nqr("rotate", "certificates") == 0 and "resuming" not in bench.out
+
+
+def test_manager_that_stops_answering_is_told(bench: Bench, manager: FakeManager) -> None:
+    bench.host.pages[f"POST {'http://127.0.0.1:18080'}/v1/rotation/certificates"] = (500, "{}")
+    assert bench.nqr("rotate", "certificates") == 1
+    assert "NQR-SVC-110" in bench.err and "answered 500" in bench.err
+
+
+def test_dry_run_asks_nobody(bench: Bench, manager: FakeManager) -> None:
+    before = bench.store.data
+    assert bench.nqr("rotate", "--dry-run") == 0
+    assert manager.begun == [] and bench.store.data == before and bench.host.mutations == []
+    assert "replace the certificates" in bench.out
+
+
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_on_a_terminal_it_asks_first(bench: Bench, manager: FakeManager, answer: str) -> None:
+    assert bench.nqr("rotate", "certificates", answer=answer) == 0
+    assert "Replace these secrets? [y/N]" in bench.out
+    assert bool(manager.begun) is (answer == "y")
+
+
+def test_result_as_json_lines(bench: Bench, manager: FakeManager) -> None:
+    assert bench.nqr("rotate", "--output", "json") == 0
+    last = json.loads(bench.out.splitlines()[-1])
+    assert last["type"] == "summary" and last["outcome"] == "ok" and last["urls"] == {}
+    assert "The manager, the web UI and the agents have new certificates." in last["notes"]
+
+
+# --- refusals
+def test_host_without_a_manager_is_refused(bench: Bench) -> None:
+    assert bench.nqr("rotate") == 2 and "NQR-USE-021" in bench.err
+
+
+def test_sick_manager_is_refused_before_anything_changes(bench: Bench, manager: FakeManager) -> None:
+    manager.answers = 503
+    before = bench.store.data
+    assert bench.nqr("rotate") == 2 and "NQR-USE-023" in bench.err and "503" in bench.err
+    assert bench.store.data == before and bench.host.mutations == []
+
+
+def test_unfinished_install_comes_first(bench: Bench, manager: FakeManager) -> None:
+    bench.blocked = True
+    assert bench.nqr("uninstall", "--non-interactive") == 0 and bench.nqr("install", "--on-failure", "keep") == 1
+    bench.host.put(TOKEN, "nqr_cli\n")
+    assert bench.nqr("rotate") == 2 and "NQR-USE-022" in bench.err and "install was interrupted" in bench.err
+
+
+def test_unknown_name_is_refused(bench: Bench, manager: FakeManager) -> None:
+    assert bench.nqr("rotate", "everything") == 2 and "NQR-USE-003" in bench.err
+
+
+def test_rollback_brings_no_old_secret_back(bench: Bench, manager: FakeManager) -> None:
+    assert bench.nqr("rotate") == 0
+    assert bench.nqr("rollback") == 2 and "NQR-USE-024" in bench.err and bench.has("/etc/of-nqr")
+    assert bench.nqr("uninstall", "--non-interactive") == 0 and not bench.has("/etc/of-nqr")
+
+
+def test_only_root_rotates(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert bench.nqr("rotate") == 2
