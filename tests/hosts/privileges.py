@@ -13,7 +13,10 @@ NETWORK_ONLY = 1 << 10 | 1 << 12 | 1 << 13
 """CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW: linux/capability.h."""
 OF_THE_UI = (f"{CONFIG}/ui.env", "/opt/nqrust-microvm/bin/ui")
 NOT_OF_THE_UI = (
-    *(f"{CONFIG}/{name}" for name in ("manager.env", "agent.env", "bootstrap.json", "config.yaml", "cli-token")),
+    *(
+        f"{CONFIG}/{name}"
+        for name in ("manager.env", "database-password", "agent.env", "bootstrap.json", "config.yaml", "cli-token")
+    ),
     *(f"/var/lib/nqrust-microvm/{name}" for name in ("secrets.json", "journal.jsonl", "agent/credentials.json")),
     "/opt/nqrust-microvm/backups",
 )

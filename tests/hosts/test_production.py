@@ -97,6 +97,7 @@ def test_files_modes_and_owners(installed: Job) -> None:
     host = installed.host
     expected = {
         f"{CONFIG}/manager.env": (0o640, "root", "nqrust"),
+        f"{CONFIG}/database-password": (0o640, "root", "nqrust"),
         f"{CONFIG}/agent.env": (0o600, "root", "root"),
         f"{CONFIG}/ui.env": (0o640, "root", "nqrust-ui"),
         f"{CONFIG}/config.yaml": (0o640, "root", "nqrust"),
@@ -135,14 +136,12 @@ def test_the_web_ui_can_read_nothing_of_the_manager(installed: Job) -> None:
 
 
 def test_the_database_password_has_32_characters_and_is_nowhere_else(installed: Job) -> None:
-    url = re.search(r"^DATABASE_URL=(\S+)", installed.host.read(f"{CONFIG}/manager.env"), re.MULTILINE)
-    assert url
-    password = url[1].split("://")[1].split("@")[0].split(":")[1]
+    password = installed.host.read(f"{CONFIG}/database-password").strip()
     assert re.fullmatch(r"[A-Za-z0-9]{32}", password)
     found = installed.host.run(
         ["grep", "-rlsF", password, "/etc", "/var/log", "/tmp", "/opt", "/var/cache/nqrust-microvm"], check=False
     )
-    assert found.stdout.split() == [f"{CONFIG}/manager.env"]
+    assert found.stdout.split() == [f"{CONFIG}/database-password"]
     assert installed.result is not None and password not in installed.result.stdout + installed.result.stderr
 
 

@@ -93,6 +93,11 @@ class Layout:
         return f"{self.config_dir}/admin-password"
 
     @property
+    def database_password_file(self) -> str:
+        """The password of the database, for the manager. 0640 root:nqrust."""
+        return f"{self.config_dir}/database-password"
+
+    @property
     def cli_token_file(self) -> str:
         """The token of root's `nqr vm|image|host` for the manager. 0600 root."""
         return f"{self.config_dir}/cli-token"

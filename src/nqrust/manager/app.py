@@ -47,7 +47,8 @@ _HOUSEKEEPING_SECONDS = 3600.0
 def create_core(settings: Settings, agents: Agents | None = None) -> Core:
     """Create the core. `agents`: the real ones, except in tests. Raises SettingsError."""
     trust = Trust(settings.tls) if settings.tls else None
-    return Core(settings=settings, db=Database(settings.sqlalchemy_url), agents=agents or RemoteAgents(), trust=trust)
+    database = Database(settings.sqlalchemy_url, password_file=settings.database_password_file)
+    return Core(settings=settings, db=database, agents=agents or RemoteAgents(), trust=trust)
 
 
 async def prepare(core: Core) -> None:

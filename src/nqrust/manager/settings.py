@@ -33,6 +33,8 @@ class Settings:
     """
 
     database_url: Secret
+    database_password_file: str | None = None
+    """It has the password if the URL has none. Read again for each new connection."""
     bind_host: str = "0.0.0.0"
     bind_port: int = names.MANAGER_PORT
     image_root: str = paths.IMAGE_DIR
@@ -68,6 +70,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     host, port = _bind(env.get("MANAGER_BIND", f"0.0.0.0:{names.MANAGER_PORT}"))
     return Settings(
         database_url=Secret(_database_url(env)),
+        database_password_file=_readable(env, "DATABASE_PASSWORD_FILE"),
         bind_host=host,
         bind_port=port,
         image_root=_absolute(env, "MANAGER_IMAGE_ROOT", paths.IMAGE_DIR),
@@ -118,6 +121,17 @@ def _database_url(env: Mapping[str, str]) -> str:
     if not separator or scheme.split("+")[0] not in ("postgresql", "postgres") or not rest:
         raise SettingsError("DATABASE_URL is not of the form postgresql://USER:PASSWORD@HOST:PORT/NAME.")
     return f"postgresql://{rest}"
+
+
+def _readable(env: Mapping[str, str], name: str) -> str | None:
+    path = env.get(name)
+    if path is not None:
+        try:
+            with open(path, encoding="utf-8") as file:
+                file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{name} {path} cannot be read: {error}") from error
+    return path
 
 
 def _bind(value: str) -> tuple[str, int]:

@@ -21,7 +21,7 @@ from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
 from nqrust.installer.phases.rotation import Turn, hosts_left, manager_answers, turns
 from nqrust.installer.request import PhaseSummary, PlanPreview, Request, Summary
-from nqrust.installer.settings.model import Settings
+from nqrust.installer.settings.model import DbType, Settings
 from nqrust.installer.verbs.registry import VERBS
 
 VERB = "rotate"
@@ -34,7 +34,7 @@ def rotate(request: Request, names: tuple[str, ...], seconds: float, events: Rep
         settings = _settings(site)
         installed = Request(settings, request.run, request.environment, request.explicit)
         context = make_context(site, installed, facts_for(site.host, settings), events)
-        found = turns(names)
+        found = turns(_possible(settings, names, events))
         _manager_runs(context, site)
         heard = events if request.run.dry_run else NullReporter()
         return Prospect(
@@ -61,6 +61,23 @@ def _settings(site: Site) -> Settings:
             "Finish it with `nqr install`, or undo it with `nqr rollback`. Then rotate.",
         )
     return settings
+
+
+def _possible(settings: Settings, names: tuple[str, ...], events: Reporter) -> tuple[str, ...]:
+    """Return the names without `database`, if nqr does not choose its password. Raises UsageError if nothing else is asked."""
+    if "database" not in names:
+        return names
+    if settings.database.type is DbType.remote:
+        what = f"The database is on {settings.database.host}, so nqr cannot change its password."
+    elif settings.database.password_file:
+        what = f"The password of the database comes from {settings.database.password_file}, so nqr does not choose it."
+    else:
+        return names
+    cure = "Change it there, write it to a file, and run: nqr install --db-password-file FILE"
+    if names == ("database",):
+        raise UsageError("NQR-USE-025", what, cure)
+    events.emit(Notice("info", what, "", cure))
+    return tuple(name for name in names if name != "database")
 
 
 def _manager_runs(context: Context, site: Site) -> None:

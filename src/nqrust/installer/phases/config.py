@@ -46,6 +46,7 @@ def plan(context: Context) -> PhasePlan:
         steps += [
             Mode(layout.image_dir, 0o1775, "root", names.SERVICE_GROUP),
             File(layout.manager_env, env.manager_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
+            *database_password(context),
             *_certificates(context),
             File(
                 layout.bootstrap_json,
@@ -91,6 +92,15 @@ def plan(context: Context) -> PhasePlan:
             *_own_of_ui(context),
         ]
     return PhasePlan("config", "Configuration", tuple(steps))
+
+
+def database_password(context: Context) -> tuple[Step, ...]:
+    """Return the step for the password that the manager logs in to the database with."""
+    if not env.reads_password_file(context):
+        return ()
+    content = Secret(_line(context.secrets.db_password.reveal()))
+    path = context.layout.database_password_file
+    return (File(path, content, mode=CONFIG_MODE, group=names.SERVICE_GROUP),)
 
 
 def _certificates(context: Context) -> list[Step]:

@@ -6,16 +6,20 @@ The steps that write files are those of an install, so that a later `nqr install
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from nqrust.host.errors import HostError
 from nqrust.host.port import Host
+from nqrust.host.secret import Secret
+from nqrust.installer import secret_store
 from nqrust.installer.context import Context, Secrets
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
+from nqrust.installer.phases import config, database
 from nqrust.installer.phases.order import ROTATED
 from nqrust.installer.platform.rotation import HostsFollow, RotationApi
 from nqrust.installer.resources.env import manager_base
+from nqrust.installer.verbs.postgres.login import TcpLogin
+from nqrust.installer.verbs.postgres.role import Role
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,8 @@ def _api(context: Context) -> RotationApi:
 
 
 def manager_answers(context: Context, host: Host) -> None:
-    """Raise HostError unless the manager of this host answers."""
-    status, _ = host.http_get(f"{manager_base(context)}/health")
-    if status != 200:
-        raise HostError(f"it answered {status}")
+    """Raise HostError unless the manager of this host answers and knows rotations."""
+    _api(context).answers(host)
 
 
 def hosts_left(context: Context, host: Host) -> tuple[str, ...]:
@@ -69,7 +71,26 @@ def _certificates(context: Context, seconds: float) -> tuple[Step, ...]:
     )
 
 
+def _new_password(secrets: Secrets) -> Secrets:
+    return replace(secrets, db_password=Secret(secret_store.password()))
+
+
+def _database(context: Context, seconds: float) -> tuple[Step, ...]:
+    """The file comes before the role: the manager tries its password, then the former one."""
+    role = [step for step in database.plan(context).steps if step.kind in (Role.kind, TcpLogin.kind)]
+    return (*database.store_secrets(context), *config.database_password(context), *role)
+
+
 _TURNS: dict[str, tuple[Turn, ...]] = {
+    "database": (
+        Turn(
+            "database",
+            "Database password",
+            _database,
+            "The database and the manager have a new password.",
+            _new_password,
+        ),
+    ),
     "certificates": (
         Turn(
             "certificates",

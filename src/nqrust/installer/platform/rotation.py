@@ -39,6 +39,15 @@ class RotationApi:
         """Return how far the hosts are. Raises _Answer."""
         return self._send(host, "GET", "/v1/rotation")
 
+    def answers(self, host: Host) -> None:
+        """Raise HostError unless the manager answers and knows rotations. An interrupted one may have left another token."""
+        try:
+            status, _ = self._ask(host, "GET", "/v1/rotation")
+        except _Answer as error:
+            raise HostError(str(error)) from error
+        if status not in (200, 401):
+            raise HostError(f"it answered {status}")
+
     def begin(self, host: Host, what: str) -> Rotation:
         """Make the manager replace `what`. Raises _Answer."""
         return self._send(host, "POST", f"/v1/rotation/{what}")
@@ -51,15 +60,17 @@ class RotationApi:
             return ()
         return tuple(one.name for one in found.hosts if not (one.authority and one.certificate))
 
-    def _send(self, host: Host, method: str, path: str) -> Rotation:
+    def _ask(self, host: Host, method: str, path: str) -> tuple[int, bytes]:
         try:
             headers = {"Authorization": Secret(f"Bearer {host.read_text(self.token_file).strip()}")}
             if method == "GET":
-                status, body = host.http_get(self.url + path, headers=headers, timeout=_TIMEOUT)
-            else:
-                status, body = host.http_send(method, self.url + path, headers=headers, timeout=_TIMEOUT)
+                return host.http_get(self.url + path, headers=headers, timeout=_TIMEOUT)
+            return host.http_send(method, self.url + path, headers=headers, timeout=_TIMEOUT)
         except HostError as error:
             raise _Answer(str(error)) from error
+
+    def _send(self, host: Host, method: str, path: str) -> Rotation:
+        status, body = self._ask(host, method, path)
         if status != 200:
             raise _Answer(f"it answered {status}")
         try:

@@ -49,12 +49,14 @@ def database_port(context: Context) -> int:
     return expected_port(context.facts.postgres, context.facts.ports, db.port, context.release.min_postgres)
 
 
-def database_url(context: Context) -> str:
+def database_url(context: Context, *, with_password: bool = True) -> str:
     """Return the libpq URI (PostgreSQL documentation 34.1.1.2), every part percent-encoded."""
     db = context.settings.database
-    user, password = quote(db.user, safe=""), quote(context.secrets.db_password.reveal(), safe="")
+    user = quote(db.user, safe="")
+    if with_password:
+        user += ":" + quote(context.secrets.db_password.reveal(), safe="")
     host = database_host(context)
-    return f"postgresql://{user}:{password}@{f'[{host}]' if ':' in host else host}:{database_port(context)}/{quote(db.name, safe='')}"
+    return f"postgresql://{user}@{f'[{host}]' if ':' in host else host}:{database_port(context)}/{quote(db.name, safe='')}"
 
 
 def manager_env(context: Context) -> Secret:
@@ -62,7 +64,7 @@ def manager_env(context: Context) -> Secret:
     return Secret(
         _file(
             {
-                "DATABASE_URL": database_url(context),
+                **_database(context),
                 "MANAGER_BIND": settings.manager.bind,
                 "MANAGER_IMAGE_ROOT": layout.image_dir,
                 "MANAGER_STORAGE_ROOT": layout.vms_dir,
@@ -78,6 +80,20 @@ def manager_env(context: Context) -> Secret:
             }
         )
     )
+
+
+def reads_password_file(context: Context) -> bool:
+    """Return whether this release's manager takes the password of the database from a file of its own."""
+    return context.release.form == "bundled"
+
+
+def _database(context: Context) -> dict[str, str]:
+    if not reads_password_file(context):
+        return {"DATABASE_URL": database_url(context)}
+    return {
+        "DATABASE_URL": database_url(context, with_password=False),
+        "DATABASE_PASSWORD_FILE": context.layout.database_password_file,
+    }
 
 
 def _manager_tls(context: Context) -> dict[str, str]:

@@ -6,14 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import psycopg
 import structlog
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from nqrust.manager.errors import DatabaseAway, SchemaMissing
+from nqrust.manager.store.password import Password
 
 SCHEMA_HEAD = "0004"
 """The oldest migration that this program can use. A test keeps it equal to the newest one in `migrations/versions`."""
@@ -34,9 +37,11 @@ def is_away(error: BaseException) -> bool:
 
 
 class Database:
-    """`url`: SQLAlchemy's form. The pool opens connections on demand and checks each before use."""
+    """`url`: SQLAlchemy's form. The pool opens connections on demand and checks each before use. `password_file`: has the
+    password, and is read again for each new connection."""
 
-    def __init__(self, url: str, pool_size: int = 8) -> None:
+    def __init__(self, url: str, pool_size: int = 8, password_file: str | None = None) -> None:
+        self._password = Password(password_file)
         self.engine: AsyncEngine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -50,7 +55,41 @@ class Database:
                 "options": "-c TimeZone=UTC",
             },
         )
+        event.listen(self.engine.sync_engine, "do_connect", self._connect)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    def _connect(self, dialect: Any, _: object, arguments: list[Any], parameters: dict[str, Any]) -> Any:
+        """Open a connection of the pool (SQLAlchemy, DialectEvents.do_connect)."""
+        for password in (candidates := self._password.candidates()):
+            try:
+                more = {} if password is None else {"password": password}
+                connection = dialect.connect(*arguments, **{**parameters, **more})
+            except psycopg.OperationalError:
+                if password == candidates[-1]:
+                    raise
+            else:
+                self._password.worked(password)
+                return connection
+        raise AssertionError("unreachable")
+
+    async def alone(self, name: str) -> psycopg.AsyncConnection[tuple[object, ...]]:
+        """Return a connection outside of the pool, in autocommit. `name`: for the server's list of connections.
+
+        Raises psycopg.Error, OSError.
+        """
+        url = self.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        for password in (candidates := self._password.candidates()):
+            try:
+                connection = await psycopg.AsyncConnection.connect(
+                    url, autocommit=True, connect_timeout=5, application_name=name, password=password
+                )
+            except psycopg.OperationalError:
+                if password == candidates[-1]:
+                    raise
+            else:
+                self._password.worked(password)
+                return connection
+        raise AssertionError("unreachable")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

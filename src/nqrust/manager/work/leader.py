@@ -25,12 +25,9 @@ _ENDS_SECONDS = 1.0
 
 async def lead(core: Core, duties: Sequence[Callable[[], Awaitable[None]]]) -> None:
     """Become leader, run `duties` while leading, and start over after losing the lock. Ends only by cancellation."""
-    url = core.settings.database_url.reveal()
     while True:
         try:
-            connection = await psycopg.AsyncConnection.connect(
-                url, autocommit=True, connect_timeout=5, application_name="nqrust-manager-leader"
-            )
+            connection = await core.db.alone("nqrust-manager-leader")
             async with connection:
                 cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (LEADER_LOCK,))
                 row = await cursor.fetchone()

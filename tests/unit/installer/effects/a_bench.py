@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from nqrust.cli.__main__ import run
 from nqrust.cli.install import gathering
 from nqrust.contract import paths
 from nqrust.host.facts.model import Memory
-from nqrust.installer import planner
+from nqrust.installer import planner, secret_store
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.journal_file import ReadOnlyJournalStore
 from nqrust.installer.engine.originals import Originals
@@ -84,6 +84,10 @@ class Bench:
         blocked = (File("/nowhere/file", "x\n"),) if self.blocked else ()
         return Plan((PhasePlan("config", "Config", (File(FILE, f"{context.settings.mode.value}\n"), *kept, *blocked)),))
 
+    def context(self, site: Site, request: Any, *_: object) -> Any:
+        made = context_of(gather_again(request), fit())
+        return replace(made, secrets=secret_store.load(self.host) or made.secrets)
+
     def facts(self, host: Any, settings: Any) -> Any:
         return fit(memory=Memory(512, 400)) if self.small else fit()
 
@@ -107,7 +111,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
     monkeypatch.setattr(gate, "exclusive", lambda *_: contextlib.nullcontext())
     for module in (installing, rotating):
         monkeypatch.setattr(module, "facts_for", made.facts)
-        monkeypatch.setattr(module, "make_context", lambda site, request, *_: context_of(gather_again(request), fit()))
+        monkeypatch.setattr(module, "make_context", made.context)
     monkeypatch.setattr(planner, "plan", made.plan)
     monkeypatch.setattr(proving, "prove", lambda *_, **__: ())
     monkeypatch.setattr(proof_of_clean, "remember", lambda host: None)

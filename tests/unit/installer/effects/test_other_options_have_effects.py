@@ -13,6 +13,7 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.installer.effects.a_bench import TREE, Bench, bench
 from tests.unit.installer.effects.test_client_options_have_effects import OF_CLIENTS, options
+from tests.unit.installer.rotation.rotating import FakeManager
 
 from nqrust import __version__
 from nqrust.cli.support import bundle as support_bundle
@@ -176,11 +177,30 @@ def build_manager(it: Bench) -> None:
     assert _built(it)[1] == [None] and _built(it, "--manager", "http://m:1")[1] == ["http://m:1"]
 
 
+def rotate_names(it: Bench) -> None:
+    assert it.nqr("install") == 0
+    manager = FakeManager(it.host)
+    before = manager.stored
+    assert it.nqr("rotate", "certificates") == 0 and manager.stored == before and manager.begun == ["certificates"]
+    assert it.nqr("rotate", "database") == 0 and manager.stored != before and manager.begun == ["certificates"]
+
+
+def rotate_timeout(it: Bench) -> None:
+    assert it.nqr("install") == 0
+    FakeManager(it.host, stuck=("kvm8",))
+    for seconds in ("7", "70"):
+        began = it.host.monotonic()
+        assert it.nqr("rotate", "certificates", "--timeout", seconds) == 1
+        assert float(seconds) < it.host.monotonic() - began < float(seconds) + 5
+
+
 ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("plan", "--detailed-exitcode"): ("exit code 10 when there are changes", detailed_exitcode),
     ("uninstall", "--script"): ("a shell script, 0700 or printed, and no change", script),
     ("uninstall", "--save-fingerprint"): ("the kept fingerprint is copied there", save_fingerprint),
     ("phase run", "name"): ("that phase is run", phase),
+    ("rotate", "names"): ("only that is replaced", rotate_names),
+    ("rotate", "--timeout"): ("how long it waits for the hosts", rotate_timeout),
     ("status", "--output"): ("one JSON document", status_output),
     ("doctor", "--output"): ("one JSON document", doctor_output),
     ("config show", "--output"): ("one JSON document", config_output),

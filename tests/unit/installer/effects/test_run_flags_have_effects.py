@@ -40,7 +40,6 @@ def ready(it: Bench, verb: str) -> None:
     """Prepare the object of the verb."""
     if verb == "rotate":
         assert it.nqr("install") == 0
-        it.host.put("/etc/nqrust-microvm/cli-token", "nqr_cli\n")
         it.manager = FakeManager(it.host)
     if verb in REMOVING:
         assert it.nqr("install") == 0 and it.has(FILE)
@@ -158,7 +157,7 @@ def log_level(it: Bench, verb: str) -> None:
         assert it.nqr("uninstall", "--non-interactive", "--purge-data", "--drop-database") == 0
     assert all("step    " in said[level] for level in ("debug", "info"))
     if verb == "rotate":
-        assert all(("phase   certificates" in said[level]) is (level in ("debug", "info")) for level in said)
+        assert all(("phase   database" in said[level]) is (level in ("debug", "info")) for level in said)
         assert "failed" in said["error"]
         return
     assert all("step    file:/etc/of-nqr" not in said[level] for level in ("warning", "error"))

@@ -27,8 +27,8 @@ NO_VARIABLES = {"NQR_LINK", "NQR_CRASH"}
 def database_password(name: str) -> Callable[[Bench], None]:
     def proof(it: Bench) -> None:
         it.patch.setattr(planner, "plan", WHOLE_PLAN)
-        assert any("nexus:in-the-environment@" in line for line in observed({}, {name: "in-the-environment"}))
-        assert not any("nexus:in-the-environment@" in line for line in observed({}))
+        assert any("database-password: in-the-environment" in line for line in observed({}, {name: "in-the-environment"}))
+        assert not any("database-password: in-the-environment" in line for line in observed({}))
 
     return proof
 
@@ -70,8 +70,8 @@ def config_dir(it: Bench) -> None:
 
 
 ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
-    "NQR_DB_PASSWORD": ("the database password in manager.env", database_password("NQR_DB_PASSWORD")),
-    "DB_PASSWORD": ("the database password in manager.env", database_password("DB_PASSWORD")),
+    "NQR_DB_PASSWORD": ("the database password in its file", database_password("NQR_DB_PASSWORD")),
+    "DB_PASSWORD": ("the database password in its file", database_password("DB_PASSWORD")),
     "NQR_SOURCE_CHECKOUT": ("the source tree that is built", checkout),
     "NQR_DEBUG": ("the traceback of an unexpected error on standard error", debug),
     "TERM": ("plain lines on a dumb terminal", terminal),

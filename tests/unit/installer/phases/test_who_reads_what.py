@@ -19,6 +19,7 @@ ROOTS = (CONFIG, STATE, paths.Layout().backups_dir)
 WHO = {
     f"{CONFIG}/config.yaml": ("root", "nqrust", 0o640),
     f"{CONFIG}/manager.env": ("root", "nqrust", 0o640),
+    f"{CONFIG}/database-password": ("root", "nqrust", 0o640),
     f"{CONFIG}/bootstrap.json": ("root", "nqrust", 0o640),
     f"{CONFIG}/ui.env": ("root", "nqrust-ui", 0o640),
     f"{CONFIG}/agent.env": ("root", "root", 0o600),

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
+from collections.abc import Iterator
 
 import pytest
 from tests.unit.installer.effects.a_bench import Bench, bench
 from tests.unit.installer.rotation.rotating import FakeManager
 
+from nqrust.host.secret import Secret
+from nqrust.installer.settings.sources import gather
+
 __all__ = ["bench"]
-TOKEN = "/etc/nqrust-microvm/cli-token"
 
 
 @pytest.fixture
 def manager(bench: Bench) -> FakeManager:
     assert bench.nqr("install") == 0
-    bench.host.put(TOKEN, "nqr_cli\n")
     return FakeManager(bench.host)
 
 
@@ -65,7 +69,7 @@ def test_dry_run_asks_nobody(bench: Bench, manager: FakeManager) -> None:
     before = bench.store.data
     assert bench.nqr("rotate", "--dry-run") == 0
     assert manager.begun == [] and bench.store.data == before and bench.host.mutations == []
-    assert "replace the certificates" in bench.out
+    assert "replace the certificates" in bench.out and "PostgreSQL role nexus: password differs (secret)" in bench.out
 
 
 @pytest.mark.parametrize("answer", ["n", "y"])
@@ -80,6 +84,47 @@ def test_result_as_json_lines(bench: Bench, manager: FakeManager) -> None:
     last = json.loads(bench.out.splitlines()[-1])
     assert last["type"] == "summary" and last["outcome"] == "ok" and last["urls"] == {}
     assert "The manager, the web UI and the agents have new certificates." in last["notes"]
+
+
+# --- the database
+def test_database_password_is_new_in_every_place(bench: Bench, manager: FakeManager) -> None:
+    before = manager.stored.db_password.reveal()
+    assert bench.nqr("rotate", "database") == 0
+    password = manager.stored.db_password.reveal()
+    assert password != before and re.fullmatch(r"[A-Za-z0-9]{32}", password)
+    assert manager.read("database-password") == password and manager.logs_in() and manager.worked == password
+    assert password not in bench.out + bench.err + bench.store.data.decode()
+    assert "The database and the manager have a new password." in bench.out
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        (("--db-type", "remote", "--db-host", "db1"), "The database is on db1"),
+        (("--db-password-file", "/etc/db"), "comes from /etc/db"),
+    ],
+)
+def test_password_that_nqr_does_not_choose_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], what: str
+) -> None:
+    monkeypatch.setattr("nqrust.installer.settings.sources.read_password", lambda path, notes: Secret("of-the-file"))
+    assert bench.nqr("install", *settings, "--ignore-preflight", "NQR-PRE-031") in (0, 3)
+    monkeypatch.setattr(
+        importlib.import_module("nqrust.installer.operations.rotate"),
+        "_settings",
+        lambda site: gather(flags=dict(_flags(settings)), environ={}).settings,
+    )
+    manager = FakeManager(bench.host)
+    before = manager.stored
+    assert bench.nqr("rotate", "database") == 2 and "NQR-USE-025" in bench.err and what in bench.err
+    assert "nqr install --db-password-file FILE" in bench.err
+    assert bench.nqr("rotate", "database", "certificates") == 0 and what in bench.out
+    assert manager.stored == before and manager.begun == ["certificates"]
+
+
+def _flags(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    names = {"--db-type": "database.type", "--db-host": "database.host", "--db-password-file": "database.password_file"}
+    yield from ((names[flag], value) for flag, value in zip(words[::2], words[1::2], strict=True))
 
 
 # --- refusals
@@ -97,7 +142,6 @@ def test_sick_manager_is_refused_before_anything_changes(bench: Bench, manager: 
 def test_unfinished_install_comes_first(bench: Bench, manager: FakeManager) -> None:
     bench.blocked = True
     assert bench.nqr("uninstall", "--non-interactive") == 0 and bench.nqr("install", "--on-failure", "keep") == 1
-    bench.host.put(TOKEN, "nqr_cli\n")
     assert bench.nqr("rotate") == 2 and "NQR-USE-022" in bench.err and "install was interrupted" in bench.err
 
 
