@@ -88,7 +88,7 @@ class Agent:
             self.service,
             self.verbs,
             host_id=lambda: self.credentials.current.host_id if self.credentials.current else None,
-            command_hash=lambda: self.credentials.current.command_token_sha256 if self.credentials.current else "",
+            command_hashes=self.credentials.command_hashes,
             local_hash=local_token_hash(host, settings.local_token_file),
             has_certificate=lambda: self.link.channel.identity is not None,
         )

@@ -271,6 +271,10 @@ def rotate_certificates() -> Call[hosts.Rotation]:
     return Call("POST", "/v1/rotation/certificates", model(hosts.Rotation))
 
 
+def rotate_tokens() -> Call[hosts.Rotation]:
+    return Call("POST", "/v1/rotation/tokens", model(hosts.Rotation))
+
+
 def drain_host(host: str) -> Call[hosts.Host]:
     return Call("POST", f"/v1/hosts/{segment(host)}/drain", model(hosts.Host))
 

@@ -56,7 +56,7 @@ class HostRegistered(BaseModel):
 
     Both are new and returned only if the agent registered with a join token; otherwise they are empty and unchanged.
     `certificate` answers a certificate request, and `authority` signs it; both are empty on a manager without TLS.
-    `renew_certificate` answers a heartbeat: the agent fetches a new certificate now.
+    `renew_certificate` and `renew_tokens` answer a heartbeat: the agent fetches new ones now.
     """
 
     host_id: str
@@ -66,12 +66,20 @@ class HostRegistered(BaseModel):
     certificate: str = ""
     authority: str = ""
     renew_certificate: bool = False
+    renew_tokens: bool = False
 
 
 class CertificateRenewal(BaseModel):
     """POST /v1/hosts/{host_id}/certificate: a new certificate for a host that has one."""
 
     certificate_request: str = Field(min_length=1, max_length=4096, description="PKCS #10, PEM")
+
+
+class HostTokens(BaseModel):
+    """POST /v1/hosts/{host_id}/tokens. The former tokens end with the first request that uses the new `agent_token`."""
+
+    agent_token: str
+    command_token: str
 
 
 class HostCertificate(BaseModel):
@@ -94,12 +102,14 @@ class Heartbeat(BaseModel):
 
 
 class HostRotation(BaseModel):
-    """How far a host is. `authority`: it trusts the same authorities as the manager; `certificate`: it uses the newest one."""
+    """How far a host is. `authority`: it trusts the same authorities as the manager; `certificate`, `tokens`: it uses the
+    newest ones."""
 
     name: str
     state: HostState
     authority: bool
     certificate: bool
+    tokens: bool
 
 
 class Rotation(BaseModel):

@@ -85,7 +85,7 @@ class Layout:
 
     @property
     def bootstrap_json(self) -> str:
-        """Hashes of the first administrator, CLI token and join token. The manager reads them at start."""
+        """Hashes of the first administrator, CLI token and join token. The manager reads them again when they change."""
         return f"{self.config_dir}/bootstrap.json"
 
     @property

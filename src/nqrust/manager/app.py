@@ -21,6 +21,7 @@ from nqrust.manager.api import channel, problems, system
 from nqrust.manager.api.gate import OPEN, Gate
 from nqrust.manager.core.agents import Agents
 from nqrust.manager.core.core import Core
+from nqrust.manager.core.files import Files
 from nqrust.manager.core.trust import RENEW_EVERY, Trust
 from nqrust.manager.errors import DatabaseAway, SettingsError
 from nqrust.manager.hosts import routes as hosts
@@ -42,6 +43,8 @@ from nqrust.serving.plain import Plain
 log = structlog.get_logger("nqrust.manager")
 
 _HOUSEKEEPING_SECONDS = 3600.0
+FOLLOW_EVERY = 1.0
+"""Seconds between looks at the installer's files."""
 
 
 def create_core(settings: Settings, agents: Agents | None = None) -> Core:
@@ -67,7 +70,7 @@ def create_app(core: Core) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        own = [asyncio.create_task(lead(core, duties(core))), asyncio.create_task(keep_certificates(core))]
+        own = [asyncio.create_task(one) for one in (lead(core, duties(core)), keep_certificates(core), follow_files(core))]
         try:
             yield
         finally:
@@ -119,6 +122,21 @@ async def keep_certificates(core: Core) -> None:
             await asyncio.to_thread(core.trust.renew)
         except (SettingsError, OSError) as error:  # ssl.SSLError is an OSError
             log.error("certificates not renewed", why=str(error))
+
+
+async def follow_files(core: Core) -> None:
+    """Read the installer's files again after a rotation has replaced them. Connections stay, and nothing restarts."""
+    path = core.settings.bootstrap_file
+    files = Files([path] if path else [])
+    while True:
+        await asyncio.sleep(FOLLOW_EVERY)
+        if path and files.changed():
+            try:
+                await accounts.bootstrap(core, await asyncio.to_thread(accounts.read_bootstrap, path))
+                log.info("tokens of the installer read again")
+            except (SettingsError, DatabaseAway) as error:
+                log.error("tokens of the installer not read again", why=str(error))
+                files.again()
 
 
 async def housekeeping(core: Core) -> None:

@@ -34,7 +34,7 @@ class Face:
             bench.service,
             agent_api.Verbs(4),
             host_id=lambda: "h1" if self.command_hash else None,
-            command_hash=lambda: self.command_hash,
+            command_hashes=lambda: (self.command_hash,),
             local_hash=hash_token(LOCAL),
         )
 

@@ -110,7 +110,7 @@ def api() -> Iterator[tuple[TestClient, Accepting]]:
         service,  # type: ignore[arg-type]
         agent_api.Verbs(2),
         host_id=lambda: None,
-        command_hash=lambda: hash_token(TOKEN),
+        command_hashes=lambda: (hash_token(TOKEN),),
         local_hash=hash_token(TOKEN),
     )
     with TestClient(app, raise_server_exceptions=False) as client:

@@ -29,7 +29,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     async def put(request: Request) -> int:
         return len(await request.body())
 
-    app.add_middleware(Authentication, command_hash=lambda: hash_token("command"), local_hash=hash_token("local"))
+    app.add_middleware(Authentication, command_hashes=lambda: (hash_token("command"),), local_hash=hash_token("local"))
     listener = bind("127.0.0.1", 0)
     server = Server(app, [listener])
     serving = asyncio.create_task(server.serve())

@@ -74,7 +74,7 @@ class FakeManager:
             return 200, json.dumps(answer).encode()
         if path.endswith("/guest"):
             self.reports.append(body)
-        return 200, b"{}"
+        return 200, b'{"host_id": "h1"}'
 
     def close(self) -> None:
         self.server.shutdown()

@@ -66,7 +66,7 @@ def build(
     verbs: Verbs,
     *,
     host_id: Callable[[], str | None],
-    command_hash: Callable[[], str],
+    command_hashes: Callable[[], tuple[str, ...]],
     local_hash: str,
     has_certificate: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
@@ -79,7 +79,7 @@ def build(
     )
     snapshots = Snapshots(service)
     problems.install(app)
-    app.add_middleware(Authentication, command_hash=command_hash, local_hash=local_hash, has_certificate=has_certificate)
+    app.add_middleware(Authentication, command_hashes=command_hashes, local_hash=local_hash, has_certificate=has_certificate)
 
     @app.get("/agent/v1/health")
     async def health() -> AgentHealth:

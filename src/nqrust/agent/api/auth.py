@@ -29,13 +29,17 @@ def bearer(connection: HTTPConnection) -> str:
 
 
 class Authentication:
-    """`command_hash()` returns the hash of the manager's token, or "" before the host is registered. `has_certificate()`:
+    """`command_hashes()` returns the hashes of the manager's tokens; none before the host is registered. `has_certificate()`:
     whether connections from other machines use TLS."""
 
     def __init__(
-        self, app: ASGIApp, command_hash: Callable[[], str], local_hash: str, has_certificate: Callable[[], bool] = lambda: False
+        self,
+        app: ASGIApp,
+        command_hashes: Callable[[], tuple[str, ...]],
+        local_hash: str,
+        has_certificate: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._app, self._command_hash, self._local_hash = app, command_hash, local_hash
+        self._app, self._command_hashes, self._local_hash = app, command_hashes, local_hash
         self._has_certificate = has_certificate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,8 +95,8 @@ class Authentication:
         token = bearer(connection)
         if not token:
             return False
-        given, command = hash_token(token), self._command_hash()
-        if command and hmac.compare_digest(given, command):
+        given = hash_token(token)
+        if any(hmac.compare_digest(given, command) for command in self._command_hashes() if command):
             return _from_manager(connection.scope)
         return hmac.compare_digest(given, self._local_hash) and _loopback(connection)
 

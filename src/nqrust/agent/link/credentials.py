@@ -24,13 +24,15 @@ class Identity(BaseModel, frozen=True):
 class Credentials(BaseModel):
     """From the manager, at registration with a join token. The agent authenticates with `agent_token`.
 
-    The manager authenticates with `command_token`; only its hash is kept.
+    The manager authenticates with `command_token`; only its hash is kept. After a rotation the former one is accepted too,
+    until the heartbeat after the one that made the manager use the new one.
     """
 
     host_id: str
     manager: str
     agent_token: str
     command_token_sha256: str
+    former_command_token_sha256: str = ""
     heartbeat_seconds: int = 15
     identity: Identity | None = None
 
@@ -43,6 +45,11 @@ class CredentialStore:
     def save(self, credentials: Credentials) -> None:
         self._host.write_file(self._path, Secret(credentials.model_dump_json(indent=1)), mode=0o600)
         self.current = credentials
+
+    def command_hashes(self) -> tuple[str, ...]:
+        """Return the hashes of the tokens with which the manager may come."""
+        current = self.current
+        return (current.command_token_sha256, current.former_command_token_sha256) if current else ()
 
     def _read(self) -> Credentials | None:
         try:

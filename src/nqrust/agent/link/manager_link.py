@@ -20,7 +20,7 @@ from nqrust.agent.link.channel import Channel
 from nqrust.agent.link.credentials import Credentials, CredentialStore, Identity
 from nqrust.contract.agent import GuestReportForward
 from nqrust.contract.credentials import hash_token
-from nqrust.contract.hosts import CertificateRenewal, Heartbeat, HostCertificate, HostRegister, HostRegistered
+from nqrust.contract.hosts import CertificateRenewal, Heartbeat, HostCertificate, HostRegister, HostRegistered, HostTokens
 from nqrust.contract.images import Blob
 from nqrust.contract.vms import GuestReport
 from nqrust.host.errors import HostError
@@ -162,6 +162,8 @@ class ManagerLink:
             if await self._beat_with(current, body):
                 # At once, so that a rotation need not wait for the next one.
                 await self._beat_with(self._credentials.current or current, body)
+            elif current.former_command_token_sha256:
+                self._credentials.save(current.model_copy(update={"former_command_token_sha256": ""}))
         except Refused as error:
             if error.status in (401, 403, 404):
                 self.registered = False
@@ -171,10 +173,25 @@ class ManagerLink:
         """Send a heartbeat and do what its answer asks for. Return whether this host has a new secret."""
         told = body.model_copy(update=self.channel.told())
         answer = await self._send(f"/v1/hosts/{current.host_id}/heartbeat", current.agent_token, told.model_dump(mode="json"))
-        due = HostRegistered.model_validate_json(answer.content).renew_certificate or self.channel.renewal_due()
-        if due:
+        wanted = HostRegistered.model_validate_json(answer.content)
+        certificate = wanted.renew_certificate or self.channel.renewal_due()
+        if certificate:
             await self._renew(current)
-        return due
+        if wanted.renew_tokens:
+            await self._renew_tokens(self._credentials.current or current)
+        return certificate or wanted.renew_tokens
+
+    async def _renew_tokens(self, current: Credentials) -> None:
+        """Replace both tokens. The manager uses the new ones after the next request."""
+        answer = await self._send(f"/v1/hosts/{current.host_id}/tokens", current.agent_token, {})
+        new = HostTokens.model_validate_json(answer.content)
+        change = {
+            "agent_token": new.agent_token,
+            "command_token_sha256": hash_token(new.command_token),
+            "former_command_token_sha256": current.command_token_sha256,
+        }
+        self._credentials.save(current.model_copy(update=change))
+        log.info("tokens.renewed")
 
     def announce_change(self) -> None:
         """Register again at the next turn, because the registered facts have changed."""
@@ -209,6 +226,8 @@ class ManagerLink:
         try:
             await self._send(path, current.agent_token, item.model_dump(mode="json"))
         except Refused as error:
+            if error.status == 401 and self._credentials.current != current:
+                return False  # the token was replaced meanwhile
             log.info("guest.report_refused", vm=vm_id, why=str(error))
         except (httpx.HTTPError, OSError):
             return False

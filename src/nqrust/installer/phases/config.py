@@ -48,25 +48,14 @@ def plan(context: Context) -> PhasePlan:
             File(layout.manager_env, env.manager_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
             *database_password(context),
             *_certificates(context),
-            File(
-                layout.bootstrap_json,
-                documents.bootstrap_json(context),
-                mode=CONFIG_MODE,
-                secret=True,
-                group=names.SERVICE_GROUP,
-            ),
+            _bootstrap(context),
             File(
                 layout.admin_password_file,
                 _line(context.secrets.admin_password.reveal()),
                 mode=SECRET_MODE,
                 secret=True,
             ),
-            File(
-                layout.cli_token_file,
-                _line(context.secrets.cli_token.reveal()),
-                mode=SECRET_MODE,
-                secret=True,
-            ),
+            _cli_token(context),
         ]
     if settings.has_agent:
         steps += [
@@ -74,12 +63,7 @@ def plan(context: Context) -> PhasePlan:
             Directory(layout.image_cache_dir, tree=True, retain=Retain.data),
             Directory(layout.volumes_dir, mode=0o700, tree=True, retain=Retain.data),
             File(layout.agent_env, env.agent_env(context), mode=SECRET_MODE),
-            File(
-                layout.join_token_file,
-                _line(context.secrets.join_token.reveal()),
-                mode=SECRET_MODE,
-                secret=True,
-            ),
+            _join_token(context),
             VmHome(paths.AGENT_STATE_DIR, names.SCOPE_PREFIX),
         ]
     if settings.has_ui:
@@ -101,6 +85,29 @@ def database_password(context: Context) -> tuple[Step, ...]:
     content = Secret(_line(context.secrets.db_password.reveal()))
     path = context.layout.database_password_file
     return (File(path, content, mode=CONFIG_MODE, group=names.SERVICE_GROUP),)
+
+
+def tokens(context: Context) -> tuple[Step, ...]:
+    """Return the steps for the tokens that the installer makes, on the manager's host."""
+    here = (_join_token(context),) if context.settings.has_agent else ()
+    return (_bootstrap(context), _cli_token(context), *here)
+
+
+def _bootstrap(context: Context) -> Step:
+    path, content = context.layout.bootstrap_json, documents.bootstrap_json(context)
+    return File(path, content, mode=CONFIG_MODE, secret=True, group=names.SERVICE_GROUP)
+
+
+def _cli_token(context: Context) -> Step:
+    return _secret(context.layout.cli_token_file, context.secrets.cli_token)
+
+
+def _join_token(context: Context) -> Step:
+    return _secret(context.layout.join_token_file, context.secrets.join_token)
+
+
+def _secret(path: str, secret: Secret) -> Step:
+    return File(path, _line(secret.reveal()), mode=SECRET_MODE, secret=True)
 
 
 def _certificates(context: Context) -> list[Step]:

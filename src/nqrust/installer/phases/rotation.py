@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from nqrust.contract import credentials
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 from nqrust.installer import secret_store
@@ -81,6 +82,26 @@ def _database(context: Context, seconds: float) -> tuple[Step, ...]:
     return (*database.store_secrets(context), *config.database_password(context), *role)
 
 
+def _new_tokens(secrets: Secrets) -> Secrets:
+    return replace(secrets, cli_token=Secret(credentials.new_token()), join_token=Secret(credentials.new_token()))
+
+
+def _tokens(context: Context, seconds: float) -> tuple[Step, ...]:
+    return (
+        *database.store_secrets(context),
+        *config.tokens(context),
+        HostsFollow(
+            "tokens",
+            _api(context),
+            "tokens",
+            "replace the tokens between the manager and the agents",
+            begins=True,
+            seconds=seconds,
+            progress=context.progress,
+        ),
+    )
+
+
 _TURNS: dict[str, tuple[Turn, ...]] = {
     "database": (
         Turn(
@@ -89,6 +110,15 @@ _TURNS: dict[str, tuple[Turn, ...]] = {
             _database,
             "The database and the manager have a new password.",
             _new_password,
+        ),
+    ),
+    "tokens": (
+        Turn(
+            "tokens",
+            "Tokens",
+            _tokens,
+            "The manager, the agents and this nqr have new tokens. API tokens of users stay.",
+            _new_tokens,
         ),
     ),
     "certificates": (

@@ -119,7 +119,8 @@ def _manager(context: Context) -> Unit:
         read_write=(layout.image_dir, *((paths.MANAGER_TLS_DIR,) if context.settings.has_ui else ())),
     )
     own = (layout.own_certificate,) if context.own_tls else ()
-    reads = (layout.manager_env, layout.bootstrap_json, layout.ca_file, *own, layout.current_link)
+    # It reads bootstrap.json again without a restart.
+    reads = (layout.manager_env, layout.ca_file, *own, layout.current_link)
     return Unit(spec, reads, (_version, manager_env, _certificates), migrates=True)
 
 

@@ -83,8 +83,8 @@ class RegisteredImages:
         waited = 0.0
         while True:
             status, body = self._scan(host)
-            # A manager returns 503 for a moment after its database has restarted.
-            if status < 500 or waited >= _BUSY:
+            # A manager returns 503 for a moment after its database has restarted, and 401 until it has read a new token.
+            if (status < 500 and status != 401) or waited >= _BUSY:
                 break
             host.sleep(_POLL)
             waited += _POLL

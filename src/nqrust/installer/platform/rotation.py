@@ -15,9 +15,9 @@ from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
 
-Kind = Literal["certificate", "authority"]
+Kind = Literal["certificate", "authority", "tokens"]
 """A field of HostRotation."""
-_ASKED: dict[str, str] = {"certificate": "certificates"}
+_ASKED: dict[str, str] = {"certificate": "certificates", "tokens": "tokens"}
 _TIMEOUT = 10.0  # seconds, like every time here
 _POLL = 1.0
 _READS_AGAIN = 30.0
@@ -58,7 +58,7 @@ class RotationApi:
             found = self.state(host)
         except _Answer:
             return ()
-        return tuple(one.name for one in found.hosts if not (one.authority and one.certificate))
+        return tuple(one.name for one in found.hosts if not (one.authority and one.certificate and one.tokens))
 
     def _ask(self, host: Host, method: str, path: str) -> tuple[int, bytes]:
         try:

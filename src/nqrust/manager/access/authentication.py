@@ -11,6 +11,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 from sqlalchemy import delete, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.auth import PasswordChange, Role, Session
 from nqrust.contract.credentials import TOKEN_PREFIX, hash_password, hash_token, new_token, verify_password
@@ -93,7 +94,10 @@ async def _bearer(core: Core, token: str) -> Principal:
         ).first()
         if found is not None:
             return _of_token(found[0], found[1])
-        host = (await session.execute(select(Host.id, Host.name, Host.identity).where(Host.agent_token_sha256 == digest))).first()
+        query = select(Host).where(or_(Host.agent_token_sha256 == digest, Host.next_agent_token_sha256 == digest))
+        host = await session.scalar(query)
+        if host is not None and host.next_agent_token_sha256 == digest:
+            await _begin_new_tokens(session, host, digest)
         if host is not None:
             return Principal("agent", f"agent:{host.name}", host_id=host.id, identity=host.identity, auth="agent")
         join = await session.scalar(select(JoinToken).where(JoinToken.sha256 == digest))
@@ -101,6 +105,14 @@ async def _bearer(core: Core, token: str) -> Principal:
             name = join.host_name or join.name or join.id
             return Principal("join", f"join-token:{name}", join_id=join.id, token=name, auth="join-token")
     raise NotAuthenticated("The manager does not know this token.", cure=_NEW_TOKEN)
+
+
+async def _begin_new_tokens(session: AsyncSession, host: Host, digest: str) -> None:
+    """The agent has stored its new tokens, because it uses one of them. The former ones end."""
+    await session.refresh(host, with_for_update=True)
+    if host.next_agent_token_sha256 == digest and host.next_command_token is not None:
+        host.agent_token_sha256, host.command_token = digest, host.next_command_token
+        host.next_agent_token_sha256 = host.next_command_token = None
 
 
 def _of_token(row: Token, owner: User | None) -> Principal:

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -52,8 +52,11 @@ async def bootstrap(core: Core, wanted: Bootstrap) -> None:
         await session.execute(delete(Token).where(Token.kind == "bootstrap", Token.name.notin_(names)))
         for token in wanted.tokens:
             values = {"kind": "bootstrap", "name": token.name, "role": token.role.value, "created_by": "installer"}
+            # The same row: its consoles stay open, and the tokens that it created stay too.
             await session.execute(
-                delete(Token).where(Token.kind == "bootstrap", Token.name == token.name, Token.sha256 != token.sha256)
+                update(Token)
+                .where(Token.kind == "bootstrap", Token.name == token.name, Token.sha256 != token.sha256)
+                .values(sha256=token.sha256)
             )
             await session.execute(
                 insert(Token)

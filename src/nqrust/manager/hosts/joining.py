@@ -114,6 +114,7 @@ async def _join(
         session.add(host)
     host.agent_token_sha256 = hash_token(agent_token)
     host.command_token = command_token
+    host.next_agent_token_sha256, host.next_command_token, host.tokens_at = None, None, now()
     describe(host, wanted)
     signed = certificates.answer(core, host, wanted, joins=True)
     await session.flush()

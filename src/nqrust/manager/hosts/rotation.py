@@ -10,7 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.hosts import HostRotation
+from nqrust.contract.credentials import hash_token, new_token
+from nqrust.contract.hosts import HostRotation, HostTokens
 from nqrust.contract.hosts import Rotation as ApiRotation
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
@@ -19,7 +20,7 @@ from nqrust.manager.core.trust import Trust
 from nqrust.manager.errors import NotFound
 from nqrust.manager.store.tables import Host, Rotation
 
-CERTIFICATES = "certificates"
+CERTIFICATES, TOKENS = "certificates", "tokens"
 
 
 async def certificates(core: Core) -> ApiRotation:
@@ -29,6 +30,24 @@ async def certificates(core: Core) -> ApiRotation:
     await _mark(core, CERTIFICATES)
     await asyncio.to_thread(core.trust.renew, anew=True)
     return await state(core)
+
+
+async def tokens(core: Core) -> ApiRotation:
+    """Ask each agent to fetch new tokens."""
+    await _mark(core, TOKENS)
+    return await state(core)
+
+
+async def new_tokens(core: Core, host_id: str) -> HostTokens:
+    """Return new tokens for a host. The former ones are accepted until the agent uses the new one. Raises NotFound."""
+    agent_token, command_token = new_token(), new_token()
+    async with core.db.transaction() as session:
+        host = await session.get(Host, host_id, with_for_update=True)
+        if host is None:
+            raise NotFound("There is no such host.")
+        host.next_agent_token_sha256, host.next_command_token = hash_token(agent_token), command_token
+        host.tokens_at = now()
+    return HostTokens(agent_token=agent_token, command_token=command_token)
 
 
 async def state(core: Core) -> ApiRotation:
@@ -42,6 +61,7 @@ async def state(core: Core) -> ApiRotation:
             state=host_state(row.last_seen_at, now(), core.started_at),
             authority=core.trust is None or row.seen_authority == core.trust.fingerprint,
             certificate=core.trust is None or not _renewal_due(core.trust, row, marks),
+            tokens=not _tokens_due(row, marks),
         )
         for row in rows
     ]
@@ -50,11 +70,20 @@ async def state(core: Core) -> ApiRotation:
     return ApiRotation(trusted=core.trust.fingerprint, signer=core.trust.signer, hosts=hosts)
 
 
-async def renewal_due(core: Core, session: AsyncSession, host: Host) -> bool:
-    """Return whether the agent of `host` needs a new certificate. Its heartbeat has just reported the current one."""
-    if core.trust is None or not host.seen_certificate:
-        return False
-    return _renewal_due(core.trust, host, await _marks(session))
+async def due(core: Core, session: AsyncSession, host: Host) -> dict[str, bool]:
+    """Return the part of the answer to a heartbeat, which has just reported the agent's certificate."""
+    marks = await _marks(session)
+    return {
+        "renew_certificate": core.trust is not None and bool(host.seen_certificate) and _renewal_due(core.trust, host, marks),
+        "renew_tokens": _tokens_due(host, marks),
+    }
+
+
+def _tokens_due(host: Host, marks: Mapping[str, datetime]) -> bool:
+    mark = marks.get(TOKENS)
+    if host.next_agent_token_sha256 is not None:  # sent, and perhaps lost on the way
+        return True
+    return mark is not None and (host.tokens_at is None or host.tokens_at < mark)
 
 
 def _renewal_due(trust: Trust, host: Host, marks: Mapping[str, datetime]) -> bool:

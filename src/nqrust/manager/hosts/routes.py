@@ -16,6 +16,7 @@ from nqrust.contract.hosts import (
     HostList,
     HostRegister,
     HostRegistered,
+    HostTokens,
     Rotation,
 )
 from nqrust.manager.access.authentication import is_loopback
@@ -104,6 +105,12 @@ async def renew_certificate(core: CoreDep, _: OwnHost, host_id: str, body: Certi
     return await certificates.renew(core, host_id, body.certificate_request)
 
 
+@router.post("/{host_id}/tokens")
+async def renew_tokens(core: CoreDep, _: OwnHost, host_id: str) -> HostTokens:
+    """Return new tokens for a host's agent, which replace its former ones as soon as it uses them."""
+    return await rotation.new_tokens(core, host_id)
+
+
 @router.post("/{host_id}/vms/{vm_id}/guest", status_code=204)
 async def guest(core: CoreDep, _: OwnHost, host_id: str, vm_id: str, body: GuestReportForward) -> None:
     """Accept a guest agent's report from its host."""
@@ -120,6 +127,12 @@ async def get_rotation(core: CoreDep, _: Admin) -> Rotation:
 async def rotate_certificates(core: CoreDep, _: Admin) -> Rotation:
     """Replace the certificates of the manager, the web UI and the agents. Connections and VMs stay."""
     return await rotation.certificates(core)
+
+
+@rotations.post("/tokens")
+async def rotate_tokens(core: CoreDep, _: Admin) -> Rotation:
+    """Replace the tokens of all hosts. API tokens of users stay."""
+    return await rotation.tokens(core)
 
 
 def _same_machine(request: Request) -> bool:

@@ -51,8 +51,8 @@ async def heartbeat(core: Core, host_id: str, beat: Heartbeat) -> HostRegistered
         host.capacity = beat.capacity.model_dump(mode="json")
         host.seen_certificate, host.seen_authority = beat.certificate, beat.authority
         host.last_seen_at = now()
-        due = await rotation.renewal_due(core, session, host)
-    return HostRegistered(host_id=host_id, heartbeat_seconds=HEARTBEAT_SECONDS, renew_certificate=due)
+        due = await rotation.due(core, session, host)
+    return HostRegistered(host_id=host_id, heartbeat_seconds=HEARTBEAT_SECONDS, **due)
 
 
 async def find(session: AsyncSession, ref: str, lock: bool = False) -> Host:

@@ -132,7 +132,7 @@ class Host(Base):
 
     `identity`: counts the joins with a certificate. 0: the agent has none yet, and may use plain HTTP. `certificate`: SHA-256
     of the last one issued, `certificate_signer` of the authority that signed it. `seen_certificate`, `seen_authority`: what
-    the agent's last heartbeat told of its own.
+    the agent's last heartbeat told of its own. `next_…`: tokens that the agent was sent, until it uses them. `tokens_at`: when.
     """
 
     __tablename__ = "hosts"
@@ -146,6 +146,9 @@ class Host(Base):
     certificate: Mapped[str] = mapped_column(default="", server_default="")
     certificate_signer: Mapped[str] = mapped_column(default="", server_default="")
     certificate_at: Mapped[datetime | None]
+    next_agent_token_sha256: Mapped[str | None] = mapped_column(unique=True)
+    next_command_token: Mapped[str | None]
+    tokens_at: Mapped[datetime | None]
     seen_certificate: Mapped[str] = mapped_column(default="", server_default="")
     seen_authority: Mapped[str] = mapped_column(default="", server_default="")
     version: Mapped[str]

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.live.manager.conftest import ADMIN_TOKEN, Running
+from tests.live.manager.conftest import ADMIN_TOKEN, Running, host_body
 from tests.live.manager.tls.conftest import ELSEWHERE, Agent, Secured
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import serve
 
 from nqrust.client import calls
+from nqrust.client.manager import Refused
+from nqrust.contract.auth import Role, TokenCreate
+from nqrust.contract.credentials import hash_token, new_token
 from nqrust.contract.hosts import HostRotation, Rotation
 from nqrust.contract.vms import VmCreate
+from nqrust.tls import contexts
 
 URL = "https://192.0.2.9:19090"
 
@@ -110,8 +115,105 @@ async def test_agent_that_died_before_it_stored_its_certificate_gets_another(sec
     assert (await rotation(secured.running))["kvm1"].certificate
 
 
+# --- tokens
+async def beats(secured: Secured, agent: Agent, token: str) -> int:
+    """The answer to a heartbeat with this token and the agent's certificate."""
+    identity = agent.known.identity
+    assert identity is not None
+    own = contexts.client(identity.authority, identity.certificate, identity.key)
+    own.check_hostname = False
+    path = f"/v1/hosts/{agent.known.host_id}/heartbeat"
+    return (await secured.ask("POST", path, token, tls=own, body=agent.beat().model_dump(mode="json"))).status_code
+
+
+async def test_tokens_of_hosts_rotate_under_an_open_console(secured: Secured, joined: Agent) -> None:
+    before = joined.known
+    former = (await secured.host(before.host_id)).command_token
+    async with joined.running(), console(secured, joined) as socket:
+        begun = await secured.running.admin.send(calls.rotate_tokens())
+        assert [one.tokens for one in begun.hosts] == [False]
+        await until(lambda: joined.known.agent_token != before.agent_token)
+        for _ in range(100):
+            if (await rotation(secured.running))["kvm1"].tokens:
+                break
+            await asyncio.sleep(0.05)
+        assert (await rotation(secured.running))["kvm1"].tokens
+        now = (await secured.host(before.host_id)).command_token
+        assert now != former and hash_token(now) == joined.known.command_token_sha256
+        await until(lambda: not joined.known.former_command_token_sha256)
+        await answers(socket)
+        assert joined.link.registered
+    assert await beats(secured, joined, before.agent_token) == 401
+    assert await beats(secured, joined, joined.known.agent_token) == 200
+
+
+async def test_former_tokens_are_good_until_the_new_one_is_used(secured: Secured, joined: Agent) -> None:
+    before = joined.known
+    await secured.running.admin.send(calls.rotate_tokens())
+    await joined.link._renew_tokens(joined.known)
+    former, new = hash_token((await secured.host(before.host_id)).command_token), joined.known
+    assert former == before.command_token_sha256 != new.command_token_sha256
+    assert joined.store.command_hashes() == (new.command_token_sha256, former), "the manager may come with either"
+    assert await beats(secured, joined, before.agent_token) == 200
+    assert await beats(secured, joined, new.agent_token) == 200
+    assert await beats(secured, joined, before.agent_token) == 401
+    assert hash_token((await secured.host(before.host_id)).command_token) == new.command_token_sha256
+
+
+async def test_agent_that_died_before_it_stored_its_tokens_gets_others(secured: Secured, joined: Agent) -> None:
+    await secured.running.admin.send(calls.rotate_tokens())
+    before = joined.known
+    await joined.link._renew_tokens(joined.known)
+    lost = joined.known.agent_token
+    joined.store.save(before)
+    joined.link.registered = True
+    await joined.link._heartbeat()
+    assert joined.known.agent_token not in (before.agent_token, lost)
+    assert (await rotation(secured.running))["kvm1"].tokens
+    assert await beats(secured, joined, lost) == 401
+
+
+async def test_host_gets_no_tokens_of_another_one(secured: Secured, joined: Agent, tmp_path: Path) -> None:
+    other = Agent(tmp_path / "kvm2", secured.base, await secured.join_token("kvm2"))
+    async with other.running():
+        pass
+    identity = joined.known.identity
+    assert identity is not None
+    own = contexts.client(identity.authority, identity.certificate, identity.key)
+    own.check_hostname = False
+    path = f"/v1/hosts/{other.known.host_id}/tokens"
+    assert (await secured.ask("POST", path, joined.known.agent_token, tls=own)).status_code == 403
+
+
+async def test_installers_tokens_are_read_again_and_consoles_of_the_former_stay(
+    secured: Secured, joined: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nqrust.manager.vms.console.CHECK_SECONDS", 0.2)
+    made = await secured.running.admin.send(calls.create_token(TokenCreate(name="ci", role=Role.viewer)))
+    path = Path(str(secured.running.core.settings.bootstrap_file))
+    wanted, new, join = json.loads(path.read_text()), new_token(), new_token()
+    async with joined.running(), console(secured, joined) as socket:
+        wanted["tokens"][0]["sha256"], wanted["join_tokens"][0]["sha256"] = hash_token(new), hash_token(join)
+        beside = path.with_suffix(".new")
+        beside.write_text("{")
+        beside.rename(path)  # a damaged file changes nothing
+        await asyncio.sleep(1.5)
+        await secured.running.admin.send(calls.list_hosts())
+        beside.write_text(json.dumps(wanted))
+        beside.rename(path)
+        await asyncio.sleep(2.5)
+        with pytest.raises(Refused):
+            await secured.running.admin.send(calls.list_hosts())
+        await secured.running.client(new).send(calls.list_hosts())
+        await secured.running.client(made.token).send(calls.list_hosts())
+        await answers(socket)
+    registered = await secured.running.client(join).send(calls.register(host_body("h1")))
+    assert registered.agent_token
+
+
 async def test_only_administrators_rotate(secured: Secured, joined: Agent) -> None:
-    for path, method in (("/v1/rotation", "GET"), ("/v1/rotation/certificates", "POST")):
+    paths = [("/v1/rotation", "GET"), *((f"/v1/rotation/{what}", "POST") for what in ("certificates", "tokens"))]
+    for path, method in paths:
         operator = await secured.running.role("operator")
         answer = await operator._http.request(method, path)
         assert answer.status_code == 403

@@ -161,7 +161,7 @@ async def agent_api(agent: Agent) -> AsyncIterator[int]:
     app = FastAPI()
     app.add_middleware(
         Authentication,
-        command_hash=lambda: hash_token("command"),
+        command_hashes=lambda: (hash_token("command"),),
         local_hash=hash_token("local"),
         has_certificate=lambda: agent.link.channel.identity is not None,
     )

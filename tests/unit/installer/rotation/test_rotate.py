@@ -11,6 +11,7 @@ import pytest
 from tests.unit.installer.effects.a_bench import Bench, bench
 from tests.unit.installer.rotation.rotating import FakeManager
 
+from nqrust.contract.credentials import hash_token
 from nqrust.host.secret import Secret
 from nqrust.installer.settings.sources import gather
 
@@ -125,6 +126,25 @@ def test_password_that_nqr_does_not_choose_stays(
 def _flags(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     names = {"--db-type": "database.type", "--db-host": "database.host", "--db-password-file": "database.password_file"}
     yield from ((names[flag], value) for flag, value in zip(words[::2], words[1::2], strict=True))
+
+
+# --- tokens
+def test_tokens_of_this_host_and_of_all_hosts_are_new(bench: Bench, manager: FakeManager) -> None:
+    before = manager.stored
+    assert bench.nqr("rotate", "tokens") == 0
+    after = manager.stored
+    for name, was, now in (
+        ("cli-token", before.cli_token, after.cli_token),
+        ("join-token", before.join_token, after.join_token),
+    ):
+        assert manager.read(name) == now.reveal() != was.reveal()
+        assert now.reveal() not in bench.out + bench.store.data.decode()
+    known = json.loads(manager.read("bootstrap.json"))
+    assert known["tokens"][0]["sha256"] == hash_token(after.cli_token.reveal())
+    assert known["join_tokens"][0]["sha256"] == hash_token(after.join_token.reveal())
+    assert manager.begun == ["tokens"]
+    assert (after.admin_password, after.ui_storage_secret) == (before.admin_password, before.ui_storage_secret)
+    assert "API tokens of users stay" in bench.out
 
 
 # --- refusals

@@ -8,6 +8,7 @@ from tests.unit.installer.effects.a_bench import Bench, bench
 from tests.unit.installer.engine.test_kill_chains import Killed, KillingStore
 from tests.unit.installer.rotation.rotating import FakeManager
 
+from nqrust.contract.credentials import hash_token
 from nqrust.host.errors import HostError
 
 __all__ = ["bench"]
@@ -77,3 +78,18 @@ def test_every_change_of_the_host_leaves_the_database_usable(bench: Bench, manag
             host.fail_at(10**6, HostError("never"))
     assert bench.nqr("rotate", "database") == 0
     whole(manager)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_tokens_are_whole_after_any_kill_and_a_second_run(
+    bench: Bench, manager: FakeManager, killing: Killing, when: str
+) -> None:
+    for number in range(1, RECORDS):
+        ended = killing.run("rotate", "tokens", **{when: number})
+        assert bench.nqr("rotate", "tokens") == 0, f"killed {when} record {number}"
+        stored = manager.stored
+        assert manager.read("cli-token") == stored.cli_token.reveal()
+        assert manager.known() == [hash_token(stored.cli_token.reveal())]
+        if ended:
+            break
+    assert ended
