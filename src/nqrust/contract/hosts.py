@@ -70,9 +70,14 @@ class HostRegistered(BaseModel):
 
 
 class CertificateRenewal(BaseModel):
-    """POST /v1/hosts/{host_id}/certificate: a new certificate for a host that has one."""
+    """POST /v1/hosts/{host_id}/certificate: a new certificate for a host that has one.
+
+    A host whose certificate the manager no longer accepts sends it as `former`, and signs the request with its key.
+    """
 
     certificate_request: str = Field(min_length=1, max_length=4096, description="PKCS #10, PEM")
+    former: str = Field(default="", max_length=8192, description="PEM")
+    signature: str = Field(default="", max_length=256, description="of `certificate_request`: ECDSA with SHA-256, base64")
 
 
 class HostTokens(BaseModel):

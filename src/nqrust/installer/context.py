@@ -21,7 +21,10 @@ from nqrust.installer.supervisor.supervisord import Supervisord
 @dataclass(frozen=True)
 class Secrets:
     """Every secret of an installation. The first run generates them and stores them in SECRETS_JSON (0600 root). A re-run
-    never rotates them."""
+    never rotates them; `nqr rotate` does.
+
+    `authority` signs. While it is rotated, `next_authority` comes, or `former_authority` goes; otherwise both are empty.
+    """
 
     db_password: Secret
     admin_password: Secret
@@ -31,6 +34,14 @@ class Secrets:
     ui_storage_secret: Secret
     authority: str  # the installation's own certificate authority, PEM
     authority_key: Secret
+    next_authority: str = ""
+    next_authority_key: Secret = field(default_factory=lambda: Secret(""))
+    former_authority: str = ""
+
+    @property
+    def trusted(self) -> str:
+        """All authorities that the manager and its agents trust, PEM."""
+        return self.authority + self.next_authority + self.former_authority
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def password() -> str:
 
 def generate() -> Secrets:
     """Return new secrets."""
-    certificate, key = _authority()
+    certificate, key = new_authority()
     return Secrets(
         db_password=Secret(password()),
         admin_password=Secret(password()),
@@ -42,7 +42,8 @@ def generate() -> Secrets:
     )
 
 
-def _authority() -> tuple[str, Secret]:
+def new_authority() -> tuple[str, Secret]:
+    """Return a new certificate authority: its certificate and its key."""
     from nqrust.tls import authority  # slow to import, and rarely needed
 
     made = authority.new_authority(AUTHORITY)
@@ -54,7 +55,7 @@ def load(host: Host, path: str = paths.SECRETS_JSON) -> Secrets | None:
     try:
         raw = json.loads(host.read_text(path))
         # An installation of version 0.1 has none yet.
-        certificate, key = (raw["authority"], Secret(raw["authority_key"])) if "authority" in raw else _authority()
+        certificate, key = (raw["authority"], Secret(raw["authority_key"])) if "authority" in raw else new_authority()
         return Secrets(
             db_password=Secret(raw["db_password"]),
             admin_password=Secret(raw["admin_password"]),
@@ -64,6 +65,9 @@ def load(host: Host, path: str = paths.SECRETS_JSON) -> Secrets | None:
             ui_storage_secret=Secret(raw["ui_storage_secret"]),
             authority=certificate,
             authority_key=key,
+            next_authority=raw.get("next_authority", ""),
+            next_authority_key=Secret(raw.get("next_authority_key", "")),
+            former_authority=raw.get("former_authority", ""),
         )
     except PathMissing:
         return None
@@ -89,8 +93,19 @@ def render(values: Secrets) -> Secret:
                 "ui_storage_secret": values.ui_storage_secret.reveal(),
                 "authority": values.authority,
                 "authority_key": values.authority_key.reveal(),
+                **_rotating(values),
             },
             indent=2,
         )
         + "\n"
     )
+
+
+def _rotating(values: Secrets) -> dict[str, str]:
+    """Return the stage of a rotation of the authority; nothing between two."""
+    stage = {
+        "next_authority": values.next_authority,
+        "next_authority_key": values.next_authority_key.reveal(),
+        "former_authority": values.former_authority,
+    }
+    return {name: value for name, value in stage.items() if value}

@@ -137,6 +137,11 @@ async def follow_files(core: Core) -> None:
             except (SettingsError, DatabaseAway) as error:
                 log.error("tokens of the installer not read again", why=str(error))
                 files.again()
+        if core.trust is not None:
+            try:
+                await asyncio.to_thread(core.trust.reload)
+            except (SettingsError, OSError) as error:  # ssl.SSLError is an OSError
+                log.error("authorities not read again", why=str(error))
 
 
 async def housekeeping(core: Core) -> None:

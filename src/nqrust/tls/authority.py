@@ -5,6 +5,7 @@ Certificates follow RFC 5280. Keys are ECDSA on P-256, which every TLS 1.2 and 1
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -144,6 +146,23 @@ def fingerprint(certificate: str) -> str:
 def belongs(certificate: str, key: str) -> bool:
     """Return whether `key` is the key of `certificate` (its first one, if it is a chain). Raises CertificateError."""
     return _certificate(certificate).public_key() == load_pem_private_key(key.encode(), None).public_key()
+
+
+def sign_text(key: str, text: str) -> str:
+    """Return the signature of `text` (ECDSA with SHA-256, DER, base64). Raises CertificateError."""
+    return base64.b64encode(_private(key).sign(text.encode(), ec.ECDSA(hashes.SHA256()))).decode()
+
+
+def has_signed(certificate: str, text: str, signature: str) -> bool:
+    """Return whether the key of `certificate` made this signature of `text`. Raises CertificateError."""
+    key = _certificate(certificate).public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return False
+    try:
+        key.verify(base64.b64decode(signature, validate=True), text.encode(), ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _now(now: datetime | None) -> datetime:

@@ -28,7 +28,7 @@ class PinningError(Exception):
 
 
 class AuthorityFound(BaseModel):
-    """GET /v1/authority. `proof`: see `proof`; only if the request named a host."""
+    """GET /v1/authority. `certificate`: PEM, several during a rotation. `proof`: see `proof`; only if the request named a host."""
 
     certificate: str
     proof: str = ""
@@ -61,6 +61,14 @@ def fingerprint(bundle: str) -> str:
     return sha256(found).hexdigest()
 
 
+def named(bundle: str, fingerprint_of_one: str) -> str | None:
+    """Return the certificate of a bundle that has this fingerprint. The others are worth nothing to one who knows only it."""
+    for one in certificates(bundle):
+        if hmac.compare_digest(fingerprint(one), fingerprint_of_one):
+            return one
+    return None
+
+
 def proof(key: str, nonce: str, certificate: str) -> str:
     """Return what proves an authority to one who shares `key` with the manager: HMAC-SHA256 (RFC 2104)."""
     return hmac.new(key.encode(), f"{nonce}\n{fingerprint(certificate)}".encode(), sha256).hexdigest()
@@ -72,7 +80,7 @@ def secured(base: str) -> str:
 
 
 async def fetch(base: str, *, expected: str = "", host_id: str = "", nonce: str = "", key: str = "") -> str:
-    """Return the manager's authority (PEM), which has the fingerprint `expected`, or which it proves with `key`.
+    """Return the manager's authority (PEM), which has the fingerprint `expected`, or all that it proves with `key`.
 
     Raises PinningError if it is another one; httpx.HTTPError if nobody answers over TLS.
     """
@@ -85,8 +93,8 @@ async def fetch(base: str, *, expected: str = "", host_id: str = "", nonce: str 
         found = AuthorityFound.model_validate_json(answer.content)
     except ValidationError as error:
         raise PinningError(f"the program at {base} is no manager that speaks TLS") from error
-    if expected and hmac.compare_digest(fingerprint(found.certificate), expected):
-        return found.certificate
+    if expected and (one := named(found.certificate, expected)) is not None:
+        return one
     if key and hmac.compare_digest(proof(key, nonce, found.certificate), found.proof):
         return found.certificate
     raise PinningError(f"the manager at {base} has another authority than the expected one")

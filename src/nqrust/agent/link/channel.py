@@ -55,7 +55,7 @@ class Channel:
     # --- as a client of the manager
     def client(self) -> httpx.AsyncClient:
         """Return the client for now. It changes with the credentials, and the former one is left to its last requests."""
-        key = (self.base, self.authority, self.identity)
+        key = (self.base, self.authority, self._pinned, self.identity)
         if self._client is None or self._client[0] != key:
             transport = NamedTransport(contexts.MANAGER_NAME, self._context()) if self.secured else None
             self._client = (key, httpx.AsyncClient(base_url=self.base, timeout=_TIMEOUT, transport=transport, trust_env=False))
@@ -73,7 +73,7 @@ class Channel:
 
     def _context(self) -> ssl.SSLContext:
         identity = self.identity
-        if identity is None:
+        if identity is None or self._pinned:  # a manager with another authority would refuse the certificate
             return contexts.client(self.authority)
         return contexts.client(self.authority, identity.certificate, identity.key)
 
@@ -83,20 +83,43 @@ class Channel:
         if not self.local:
             self._pinned = await pinning.fetch(self._base, expected=fingerprint)
 
-    async def ask_for_authority(self) -> bool:
-        """Get to know the authority of a manager that knows this host from before. False: the manager has none.
+    async def ask_for_authority(self, *, again: bool = False) -> bool:
+        """Get to know the authority of a manager that knows this host from before. False: the manager has none. `again`: the
+        known one is outdated.
 
         Raises pinning.PinningError if the one who answers over TLS is not that manager.
         """
         current = self._credentials.current
-        if current is None or self.local or self.authority:
+        if current is None or self.local or (self.authority and not again):
             return self.secured
-        key, nonce = current.command_token_sha256, secrets.token_hex(16)
-        try:
-            self._pinned = await pinning.fetch(self._base, host_id=current.host_id, nonce=nonce, key=key)
-        except httpx.HTTPError:
-            return False  # nobody speaks TLS there
-        return True
+        nonce = secrets.token_hex(16)
+        keys = [key for key in self._credentials.command_hashes() if key]  # two, if the manager has yet to use the new one
+        for key in keys:
+            try:
+                self._pinned = await pinning.fetch(self._base, host_id=current.host_id, nonce=nonce, key=key)
+                return True
+            except httpx.HTTPError:
+                return False  # nobody speaks TLS there
+            except pinning.PinningError:
+                if key == keys[-1]:
+                    raise
+        return False
+
+    def is_outdated(self) -> bool:
+        """Return whether the authority just proven is another one, or this host's certificate has ended."""
+        identity = self.identity
+        return identity is not None and (self._pinned != identity.authority or identity.ends < datetime.now(timezone.utc))
+
+    @staticmethod
+    def may_be_outdated(error: httpx.TransportError) -> bool:
+        """Return whether one end may have refused the other's certificate. A TLS 1.3 server refuses it after the handshake, so
+        the client sees an answer that breaks off."""
+        seen: BaseException | None = error
+        while seen is not None:
+            if isinstance(seen, ssl.SSLError):
+                return True
+            seen = seen.__cause__ or seen.__context__
+        return isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError))
 
     def forget_pin(self) -> None:
         """The authority stands in the credentials from now on."""

@@ -68,7 +68,7 @@ class ManagerLink:
         while True:
             beat = self.registered
             try:
-                await (self._heartbeat() if beat else self._register())
+                await self._turn(beat)
                 current = self._credentials.current
                 pause, wait = _FIRST, float(current.heartbeat_seconds if current else _FIRST)
                 # The first heartbeat comes at once: from then on the manager accepts the join token no more.
@@ -80,6 +80,31 @@ class ManagerLink:
             self._changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait)
+
+    async def _turn(self, beat: bool) -> None:
+        try:
+            await (self._heartbeat() if beat else self._register())
+        except httpx.TransportError as error:
+            if not (self.channel.secured and self.channel.may_be_outdated(error) and await self._go_over()):
+                raise
+            await (self._heartbeat() if beat else self._register())
+
+    async def _go_over(self) -> bool:
+        """Go over to the manager's new authority, or replace a certificate that has ended: this host was away for long.
+
+        The manager proves its authority with what only the two know, before it learns a secret. This host proves that it has
+        the key of its former certificate. Return False if both are up to date. Raises PinningError, Refused, httpx.HTTPError.
+        """
+        current = self._credentials.current
+        if current is None or current.identity is None:
+            return False
+        try:
+            if not await self.channel.ask_for_authority(again=True) or not self.channel.is_outdated():
+                return False
+            await self._renew(current, former=current.identity)
+            return True
+        finally:
+            self.channel.forget_pin()
 
     async def _register(self) -> None:
         body = await asyncio.to_thread(self._describe)
@@ -133,10 +158,12 @@ class ManagerLink:
         self.registered = True
         log.info("manager.registered", manager=self._base, host_id=answer.host_id, tls=self.channel.secured)
 
-    async def _renew(self, current: Credentials) -> None:
-        """Replace the certificate by one with a new key. Running VMs and open connections do not notice."""
+    async def _renew(self, current: Credentials, former: Identity | None = None) -> None:
+        """Replace the certificate by one with a new key. Running VMs and open connections do not notice. `former`: proves this
+        host, because the manager may refuse its certificate."""
         key, request = await asyncio.to_thread(_new_request)
-        body = CertificateRenewal(certificate_request=request).model_dump(mode="json")
+        proof = await asyncio.to_thread(_proof, former, request) if former else {}
+        body = CertificateRenewal(certificate_request=request, **proof).model_dump(mode="json")
         answer = await self._send(f"/v1/hosts/{current.host_id}/certificate", current.agent_token, body)
         signed = HostCertificate.model_validate_json(answer.content)
         identity = _identity(signed.certificate, signed.authority, key)
@@ -283,6 +310,13 @@ def _new_request() -> tuple[str, str]:
 
     key = authority.new_key()
     return key, authority.new_request(key)
+
+
+def _proof(former: Identity, request: str) -> dict[str, str]:
+    """Return the part of a renewal that proves this host with the key of its former certificate."""
+    from nqrust.tls import authority
+
+    return {"former": former.certificate, "signature": authority.sign_text(former.key, request)}
 
 
 def _identity(certificate: str, trusted: str, key: str) -> Identity:

@@ -34,7 +34,7 @@ def rotate(request: Request, names: tuple[str, ...], seconds: float, events: Rep
         settings = _settings(site)
         installed = Request(settings, request.run, request.environment, request.explicit)
         context = make_context(site, installed, facts_for(site.host, settings), events)
-        found = turns(_possible(settings, names, events))
+        found = turns(_possible(settings, names, events), _interrupted(site, context))
         _manager_runs(context, site)
         heard = events if request.run.dry_run else NullReporter()
         return Prospect(
@@ -61,6 +61,13 @@ def _settings(site: Site) -> Settings:
             "Finish it with `nqr install`, or undo it with `nqr rollback`. Then rotate.",
         )
     return settings
+
+
+def _interrupted(site: Site, context: Context) -> str:
+    """Return the turn in which the last rotation was interrupted; empty if there was none, or if the secrets show it."""
+    cut_off = {run.id for run in site.receipt.unfinished}
+    begun = [entry.phase for entry in site.receipt.entries if entry.run in cut_off]
+    return begun[-1] if begun and not context.secrets.former_authority and not context.secrets.next_authority else ""
 
 
 def _possible(settings: Settings, names: tuple[str, ...], events: Reporter) -> tuple[str, ...]:

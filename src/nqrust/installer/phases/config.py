@@ -110,14 +110,19 @@ def _secret(path: str, secret: Secret) -> Step:
     return File(path, _line(secret.reveal()), mode=SECRET_MODE, secret=True)
 
 
+def authority(context: Context) -> tuple[Step, ...]:
+    """Return the steps for the authority. The key says which of several trusted ones signs, so any order of writing works."""
+    layout, secrets = context.layout, context.secrets
+    return (
+        File(layout.ca_file, secrets.trusted, mode=0o644),
+        File(layout.ca_key_file, secrets.authority_key, mode=CONFIG_MODE, group=names.SERVICE_GROUP, secret=True),
+    )
+
+
 def _certificates(context: Context) -> list[Step]:
     """Return the steps for the authority, and for the operator's own certificate."""
-    layout, secrets = context.layout, context.secrets
-    steps: list[Step] = [
-        Directory(layout.tls_dir, adopt_modes=True),
-        File(layout.ca_file, secrets.authority, mode=0o644),
-        File(layout.ca_key_file, secrets.authority_key, mode=CONFIG_MODE, group=names.SERVICE_GROUP, secret=True),
-    ]
+    layout = context.layout
+    steps: list[Step] = [Directory(layout.tls_dir, adopt_modes=True), *authority(context)]
     if context.own_tls is not None:
         certificate, key = context.own_tls
         steps += [

@@ -17,10 +17,11 @@ from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import config, database
 from nqrust.installer.phases.order import ROTATED
-from nqrust.installer.platform.rotation import HostsFollow, RotationApi
+from nqrust.installer.platform.rotation import HostsFollow, Kind, RotationApi
 from nqrust.installer.resources.env import manager_base
 from nqrust.installer.verbs.postgres.login import TcpLogin
 from nqrust.installer.verbs.postgres.role import Role
+from nqrust.tls import pinning
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,15 @@ class Turn:
         return PhasePlan(self.name, self.title, self.steps(context, seconds))
 
 
-def turns(names: tuple[str, ...]) -> tuple[Turn, ...]:
-    """Return the turns for these names, in order."""
-    return tuple(turn for name in ROTATED if name in names for turn in _TURNS[name])
+def turns(names: tuple[str, ...], interrupted: str = "") -> tuple[Turn, ...]:
+    """Return the turns for these names, in order. A new authority signs new certificates, so they need no turn of their own.
+
+    `interrupted`: the turn in which the run before was killed. The secrets show its stage, except of the last one.
+    """
+    if "authority" in names:
+        names = tuple(name for name in names if name != "certificates")
+    found = tuple(turn for name in ROTATED if name in names for turn in _TURNS[name])
+    return tuple(turn for turn in found if interrupted != LAST or turn.name not in _EARLIER)
 
 
 def _api(context: Context) -> RotationApi:
@@ -102,6 +109,56 @@ def _tokens(context: Context, seconds: float) -> tuple[Step, ...]:
     )
 
 
+def _introduced(secrets: Secrets) -> Secrets:
+    if secrets.next_authority or secrets.former_authority:
+        return secrets  # an interrupted rotation continues
+    certificate, key = secret_store.new_authority()
+    return replace(secrets, next_authority=certificate, next_authority_key=key)
+
+
+def _switched(secrets: Secrets) -> Secrets:
+    if not secrets.next_authority:
+        return secrets
+    return replace(
+        secrets,
+        authority=secrets.next_authority,
+        authority_key=secrets.next_authority_key,
+        next_authority="",
+        next_authority_key=Secret(""),
+        former_authority=secrets.authority,
+    )
+
+
+def _retired(secrets: Secrets) -> Secrets:
+    return replace(secrets, former_authority="")
+
+
+def _authority(name: str, needs: Kind, text: str) -> Callable[[Context, float], tuple[Step, ...]]:
+    """Return the steps of a stage: write the files, then wait until manager and hosts have followed."""
+
+    def steps(context: Context, seconds: float) -> tuple[Step, ...]:
+        secrets = context.secrets
+        return (
+            *database.store_secrets(context),
+            *config.authority(context),
+            HostsFollow(
+                name,
+                _api(context),
+                needs,
+                text,
+                trusted=pinning.fingerprint(secrets.trusted),
+                signer=pinning.fingerprint(secrets.authority),
+                seconds=seconds,
+                progress=context.progress,
+            ),
+        )
+
+    return steps
+
+
+LAST = "retire"
+"""The turn that ends the rotation of the authority."""
+_EARLIER = ("introduce", "switch")
 _TURNS: dict[str, tuple[Turn, ...]] = {
     "database": (
         Turn(
@@ -119,6 +176,29 @@ _TURNS: dict[str, tuple[Turn, ...]] = {
             _tokens,
             "The manager, the agents and this nqr have new tokens. API tokens of users stay.",
             _new_tokens,
+        ),
+    ),
+    "authority": (
+        Turn(
+            "introduce",
+            "New authority",
+            _authority("authority-known", "authority", "wait until the hosts trust the new authority too"),
+            "The manager and the hosts trust a new authority, besides the former one.",
+            _introduced,
+        ),
+        Turn(
+            "switch",
+            "New certificates",
+            _authority("authority-used", "certificate", "wait until the hosts have certificates of the new authority"),
+            "The new authority has signed the certificates of the manager, the web UI and the hosts.",
+            _switched,
+        ),
+        Turn(
+            "retire",
+            "Former authority",
+            _authority("authority-alone", "authority", "wait until the hosts trust the new authority only"),
+            "Nobody trusts the former authority any more.",
+            _retired,
         ),
     ),
     "certificates": (

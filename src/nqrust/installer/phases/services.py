@@ -119,13 +119,13 @@ def _manager(context: Context) -> Unit:
         read_write=(layout.image_dir, *((paths.MANAGER_TLS_DIR,) if context.settings.has_ui else ())),
     )
     own = (layout.own_certificate,) if context.own_tls else ()
-    # It reads bootstrap.json again without a restart.
-    reads = (layout.manager_env, layout.ca_file, *own, layout.current_link)
-    return Unit(spec, reads, (_version, manager_env, _certificates), migrates=True)
+    # It reads bootstrap.json and the authority again without a restart.
+    reads = (layout.manager_env, *own, layout.current_link)
+    return Unit(spec, reads, (_version, manager_env, _own_certificate), migrates=True)
 
 
-def _certificates(context: Context) -> str:
-    return context.secrets.authority + (context.own_tls[0] if context.own_tls else "")
+def _own_certificate(context: Context) -> str:
+    return context.own_tls[0] if context.own_tls else ""
 
 
 def _agent(context: Context) -> Unit:

@@ -64,8 +64,8 @@ class RemoteManager:
             return self._known()
         status, body = self.host.http_get(f"{pinning.secured(self.base)}{pinning.PATH}", timeout=_TIMEOUT, tls=Tls())
         try:
-            certificate = str(json.loads(body)["certificate"])
-            if status == 200 and pinning.fingerprint(certificate) == fingerprint:
+            certificate = pinning.named(str(json.loads(body)["certificate"]), fingerprint)
+            if status == 200 and certificate is not None:
                 return certificate
         except (ValueError, KeyError, TypeError, pinning.PinningError):
             pass

@@ -51,21 +51,53 @@ class Trust:
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
-        bundle, key = _read(files.authority), _read(files.authority_key)
-        try:
-            self._authority = Authority(Pair(bundle, key))
-        except CertificateError as error:
-            raise SettingsError(f"{files.authority} cannot be used: {error}.") from error
+        self._texts = self._read()
+        self._take(*self._signing(*self._texts))
+
+    def _read(self) -> tuple[str, str]:
+        return _read(self._files.authority), _read(self._files.authority_key)
+
+    def _signing(self, bundle: str, key: str) -> tuple[Authority, str]:
+        """Return the authority that signs, and all trusted ones. During a rotation there are two, and the key says which signs.
+
+        Raises SettingsError.
+        """
+        error: CertificateError | None = None
+        for one in pinning.certificates(bundle) or (bundle,):
+            try:
+                return Authority(Pair(one, key)), bundle
+            except CertificateError as found:
+                error = found
+        raise SettingsError(f"{self._files.authority} cannot be used: {error}.") from error
+
+    def _take(self, signing: Authority, bundle: str) -> None:
+        """Use these authorities for new connections. Existing ones stay."""
+        names = _names()
+        pair = signing.issue([contexts.MANAGER_NAME, *names])
+        shown = self._own() or (pair.certificate, pair.key)
+        inner = contexts.server(pair.certificate, pair.key, bundle)
+        outer = contexts.server(*shown, bundle)
+        outer.sni_callback = self._choose
+        agents = contexts.client(bundle, pair.certificate, pair.key)
+        self._authority, self._issued = signing, _Issued(pair, names)
+        self._inner, self._outer, self._agents = inner, outer, agents
         self.trusted = bundle
-        """The authorities that agents trust; the first one signs."""
-        self.fingerprint = pinning.fingerprint(bundle)
-        self.signer = authority.fingerprint(self._authority.certificate)
-        self._issued = self._issue(_names())
-        self._inner = contexts.server(self._issued.pair.certificate, self._issued.pair.key, self.trusted)
-        self._outer = contexts.server(*self._shown(), self.trusted)
-        self._outer.sni_callback = self._choose
-        self._agents = contexts.client(self.trusted, self._issued.pair.certificate, self._issued.pair.key)
+        """The authorities that agents trust."""
+        self.signing = signing.certificate
+        self.fingerprint, self.signer = pinning.fingerprint(bundle), pinning.fingerprint(signing.certificate)
         self._publish()
+
+    def reload(self) -> bool:
+        """Read the installer's files again. Return whether they have changed. Raises SettingsError, once for each content that
+        cannot be used."""
+        texts = self._read()
+        if texts == self._texts:
+            return False
+        self._texts = texts
+        signing, bundle = self._signing(*texts)
+        self._take(signing, bundle)
+        log.info("authorities read again", trusted=len(pinning.certificates(bundle)), signer=self.signer)
+        return True
 
     def context(self) -> ssl.SSLContext:
         """Return the context for connections to the manager. Agents ask for MANAGER_NAME, and get the inner certificate."""
@@ -86,8 +118,8 @@ class Trust:
 
     def renew(self, *, anew: bool = False) -> bool:
         """Issue new certificates: `anew`, or if they end soon or this machine has other names now. Running connections stay."""
-        if self._files.own is not None:
-            contexts.present(self._outer, *self._shown())
+        if (own := self._own()) is not None:
+            contexts.present(self._outer, *own)
         names = _names()
         if not anew and self._issued.good(names):
             return False
@@ -102,11 +134,9 @@ class Trust:
     def _issue(self, names: tuple[str, ...]) -> _Issued:
         return _Issued(self._authority.issue([contexts.MANAGER_NAME, *names]), names)
 
-    def _shown(self) -> tuple[str, str]:
-        """Return certificate and key for clients that are no agents."""
-        if self._files.own is None:
-            return self._issued.pair.certificate, self._issued.pair.key
-        return _read(self._files.own[0]), _read(self._files.own[1])
+    def _own(self) -> tuple[str, str] | None:
+        """Return the operator's certificate and key, which clients that are no agents see."""
+        return (_read(self._files.own[0]), _read(self._files.own[1])) if self._files.own is not None else None
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         if name == contexts.MANAGER_NAME:

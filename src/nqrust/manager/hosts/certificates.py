@@ -5,13 +5,14 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from nqrust.contract.credentials import hash_token
-from nqrust.contract.hosts import HostCertificate, HostRegister
+from nqrust.contract.hosts import CertificateRenewal, HostCertificate, HostRegister
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.trust import Trust
-from nqrust.manager.errors import NotFound
+from nqrust.manager.errors import NotAuthenticated, NotFound
 from nqrust.manager.store.tables import Host
 from nqrust.tls import pinning
+from nqrust.tls.authority import CertificateError, has_signed
 from nqrust.tls.pinning import AuthorityFound
 
 
@@ -41,13 +42,32 @@ def answer(core: Core, host: Host, wanted: HostRegister, *, joins: bool) -> dict
     return {"certificate": _sign(core.trust, wanted.certificate_request, host), "authority": core.trust.trusted}
 
 
-async def renew(core: Core, host_id: str, request: str) -> HostCertificate:
-    """Return a new certificate of the same name. Raises NotFound, Invalid."""
+async def renew(core: Core, host_id: str, wanted: CertificateRenewal, *, shown: bool) -> HostCertificate:
+    """Return a new certificate of the same name. `shown`: the connection has proven the current one. Otherwise the request
+    proves that the host has the key of the last one.
+
+    Raises NotFound, Invalid, NotAuthenticated.
+    """
     async with core.db.transaction() as session:
-        host = await session.get(Host, host_id)
+        host = await session.get(Host, host_id, with_for_update=True)
         if host is None or core.trust is None or not host.identity:
             raise NotFound("This host has no certificate to renew.")
-        return HostCertificate(certificate=_sign(core.trust, request, host), authority=core.trust.trusted)
+        if not shown and not _proves(wanted, host):
+            raise NotAuthenticated("This agent's certificate is missing, or replaced by a newer one.")
+        signed = _sign(core.trust, wanted.certificate_request, host)
+        return HostCertificate(certificate=signed, authority=core.trust.trusted)
+
+
+def _proves(wanted: CertificateRenewal, host: Host) -> bool:
+    """Return whether the request is signed with the key of the last certificate that this host had.
+
+    Its authority may be gone, so the manager compares the certificate with the one that it remembers.
+    """
+    try:
+        known = pinning.fingerprint(wanted.former) in {host.certificate, host.seen_certificate} - {""}
+        return known and has_signed(wanted.former, wanted.certificate_request, wanted.signature)
+    except (pinning.PinningError, CertificateError):
+        return False
 
 
 def _sign(trust: Trust, request: str, host: Host) -> str:

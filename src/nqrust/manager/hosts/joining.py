@@ -62,7 +62,7 @@ async def create_token(core: Core, wanted: JoinTokenCreate, creator: Principal) 
                 reusable=False,
             )
         )
-    token = pinning.join(secret, core.trust.trusted) if core.trust else secret
+    token = pinning.join(secret, core.trust.signing) if core.trust else secret
     return ApiJoinToken(token=token, host=wanted.host, replace=wanted.replace, expires_at=expires_at)
 
 

@@ -100,9 +100,11 @@ async def heartbeat(core: CoreDep, _: OwnHost, host_id: str, body: Heartbeat) ->
 
 
 @router.post("/{host_id}/certificate")
-async def renew_certificate(core: CoreDep, _: OwnHost, host_id: str, body: CertificateRenewal) -> HostCertificate:
+async def renew_certificate(
+    core: CoreDep, _: OwnHost, host_id: str, request: Request, body: CertificateRenewal
+) -> HostCertificate:
     """Return a new certificate for a host's agent."""
-    return await certificates.renew(core, host_id, body.certificate_request)
+    return await certificates.renew(core, host_id, body, shown=not getattr(request.state, "without_certificate", False))
 
 
 @router.post("/{host_id}/tokens")

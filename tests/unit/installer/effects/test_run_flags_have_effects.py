@@ -77,7 +77,7 @@ def dry_run(it: Bench, verb: str) -> None:
     before = it.store.data
     assert it.nqr(*words(verb), "--dry-run", answer="y") == 0
     assert it.host.mutations == [] and it.store.data == before and not changed(it, verb)
-    assert (FILE if verb != "rotate" else "replace the certificates") in it.out and "[y/N]" not in it.out
+    assert (FILE if verb != "rotate" else "replace the tokens") in it.out and "[y/N]" not in it.out
     assert it.nqr(*words(verb)) == 0 and changed(it, verb)
 
 

@@ -52,5 +52,5 @@ def test_the_files_that_a_service_reads_are_watched() -> None:
     reads = {unit.spec.name: unit.reads for unit in services.our_units(made)}
     assert list(reads) == [NETWORK, DHCP, MANAGER, AGENT, UI]
     assert reads[DHCP] == (made.layout.dnsmasq_conf,)
-    assert reads[MANAGER] == (made.layout.manager_env, made.layout.ca_file, made.layout.current_link)
+    assert reads[MANAGER] == (made.layout.manager_env, made.layout.current_link)
     assert all(unit.spec.env_file in unit.reads for unit in services.our_units(made) if unit.spec.env_file)

@@ -17,6 +17,7 @@ from nqrust.host.port import Command
 from nqrust.installer import secret_store
 from nqrust.installer.context import Secrets
 from nqrust.installer.verbs.postgres import scram
+from nqrust.tls import authority, pinning
 
 URL = "http://127.0.0.1:18080"
 CONFIG = "/etc/nqrust-microvm"
@@ -33,7 +34,7 @@ def secrets() -> Secrets:
 class FakeManager:
     """`slow`: answers until the hosts have followed. `offline`, `stuck`: names of hosts. `begun`: what it was asked for.
 
-    `verifier`: of the role in PostgreSQL. `worked`: the last password with which the manager logged in.
+    `followed`: what kvm1 trusts, and who signed its certificate. `verifier`: of the role in PostgreSQL. `worked`: the last password with which the manager logged in.
     """
 
     host: FakeHost
@@ -44,6 +45,7 @@ class FakeManager:
     answers: int = 200
     verifier: str = ""
     worked: str = ""
+    followed: tuple[tuple[str, ...], str] = ((), "")
 
     def __post_init__(self) -> None:
         self._prepare()
@@ -68,6 +70,21 @@ class FakeManager:
                 return True
         return False
 
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The authorities that the manager trusts."""
+        return pinning.certificates(self.read("tls/ca.crt"))
+
+    @property
+    def signer(self) -> str:
+        key = self.read("tls/ca.key")
+        return next(one for one in self.trusted if authority.belongs(one, key))
+
+    def talks(self) -> bool:
+        """Whether manager and host accept each other's certificates."""
+        trusted, signer = self.followed
+        return self.signer in trusted and signer in self.trusted
+
     def _prepare(self) -> None:
         host = self.host
         for number, name in ((990, names.SERVICE_GROUP), (105, "postgres")):
@@ -80,6 +97,9 @@ class FakeManager:
                 host.put_directory(path)
         stored = secrets()
         host.put(paths.SECRETS_JSON, secret_store.render(stored).reveal(), mode=0o600)
+        host.put(f"{CONFIG}/tls/ca.crt", stored.authority)
+        host.put(f"{CONFIG}/tls/ca.key", stored.authority_key.reveal(), mode=0o600)
+        self.followed = (self.trusted, self.signer)
         for name, secret in FILES.items():
             host.put(f"{CONFIG}/{name}", getattr(stored, secret).reveal() + "\n", mode=0o600)
         data = "/var/lib/postgresql/15/main"
@@ -121,11 +141,14 @@ class FakeManager:
             return 401, "{}"
         if self.answers != 200:
             return self.answers, "{}"
-        ready = self.slow <= 0
+        ready, trusted = self.slow <= 0, pinning.fingerprint("".join(self.trusted))
         self.slow -= 1
         hosts = []
         for name in ("kvm1", *self.stuck, *self.offline):
             has = ready and name not in (*self.stuck, *self.offline)
+            if has and name == "kvm1":
+                assert self.talks()
+                self.followed = (self.trusted, self.signer)
             state = "offline" if name in self.offline else "online"
             hosts.append({"name": name, "state": state, "authority": has, "certificate": has, "tokens": has})
-        return 200, json.dumps({"trusted": "", "signer": "", "hosts": hosts})
+        return 200, json.dumps({"trusted": trusted, "signer": pinning.fingerprint(self.signer), "hosts": hosts})

@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 from tests.unit.installer.effects.a_bench import Bench, bench
@@ -13,7 +14,12 @@ from tests.unit.installer.rotation.rotating import FakeManager
 
 from nqrust.contract.credentials import hash_token
 from nqrust.host.secret import Secret
+from nqrust.installer.engine.step import Satisfied
+from nqrust.installer.phases import config
+from nqrust.installer.request import Request
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.settings.sources import gather
+from nqrust.tls import pinning
 
 __all__ = ["bench"]
 
@@ -70,7 +76,10 @@ def test_dry_run_asks_nobody(bench: Bench, manager: FakeManager) -> None:
     before = bench.store.data
     assert bench.nqr("rotate", "--dry-run") == 0
     assert manager.begun == [] and bench.store.data == before and bench.host.mutations == []
-    assert "replace the certificates" in bench.out and "PostgreSQL role nexus: password differs (secret)" in bench.out
+    assert (
+        "wait until the hosts trust the new authority too" in bench.out
+        and "PostgreSQL role nexus: password differs (secret)" in bench.out
+    )
 
 
 @pytest.mark.parametrize("answer", ["n", "y"])
@@ -81,7 +90,7 @@ def test_on_a_terminal_it_asks_first(bench: Bench, manager: FakeManager, answer:
 
 
 def test_result_as_json_lines(bench: Bench, manager: FakeManager) -> None:
-    assert bench.nqr("rotate", "--output", "json") == 0
+    assert bench.nqr("rotate", "certificates", "--output", "json") == 0
     last = json.loads(bench.out.splitlines()[-1])
     assert last["type"] == "summary" and last["outcome"] == "ok" and last["urls"] == {}
     assert "The manager, the web UI and the agents have new certificates." in last["notes"]
@@ -145,6 +154,55 @@ def test_tokens_of_this_host_and_of_all_hosts_are_new(bench: Bench, manager: Fak
     assert manager.begun == ["tokens"]
     assert (after.admin_password, after.ui_storage_secret) == (before.admin_password, before.ui_storage_secret)
     assert "API tokens of users stay" in bench.out
+
+
+# --- the authority
+def test_authority_is_replaced_in_three_stages(bench: Bench, manager: FakeManager) -> None:
+    before = manager.stored
+    assert bench.nqr("rotate", "authority") == 0
+    after = manager.stored
+    assert after.authority != before.authority and after.authority_key.reveal() != before.authority_key.reveal()
+    assert (after.next_authority, after.former_authority, after.next_authority_key.reveal()) == ("", "", "")
+    assert manager.trusted == (after.authority,) and manager.followed == ((after.authority,), after.authority)
+    told = ("trust a new authority, besides", "new authority has signed", "Nobody trusts the former authority")
+    assert [bench.out.index(line) for line in told] == sorted(bench.out.index(line) for line in told)
+    assert after.authority_key.reveal() not in bench.out + bench.store.data.decode()
+
+
+def test_new_authority_needs_no_turn_for_certificates(bench: Bench, manager: FakeManager) -> None:
+    assert bench.nqr("rotate", "authority", "certificates") == 0 and manager.begun == []
+
+
+def test_authority_waits_for_each_host_that_is_not_offline(bench: Bench, manager: FakeManager) -> None:
+    manager.stuck, manager.offline = ("kvm8",), ("kvm7",)
+    before = manager.stored
+    assert bench.nqr("rotate", "authority", "--timeout", "5") == 1
+    assert "NQR-SVC-111" in bench.err and "kvm8" in bench.err and "kvm7" not in bench.err
+    stage = manager.stored
+    assert stage.authority == before.authority and stage.next_authority, "the former one still signs"
+    manager.stuck = ()
+    assert bench.nqr("rotate", "authority") == 0 and "not waited for: kvm7" in bench.out
+    assert manager.stored.authority == stage.next_authority, "the second run continues with the same one"
+
+
+def test_install_keeps_the_stage_of_an_interrupted_rotation(bench: Bench, manager: FakeManager) -> None:
+    manager.stuck = ("kvm8",)
+    assert bench.nqr("rotate", "authority", "--timeout", "5") == 1
+    context = bench.context(None, Request(Settings()))  # type: ignore[arg-type]
+    files = {step.path: step for step in config.authority(context)}  # type: ignore[attr-defined]
+    assert all(isinstance(step.inspect(bench.host), Satisfied) for step in files.values())
+    assert len(pinning.certificates(manager.read("tls/ca.crt"))) == 2
+
+
+def test_everything_is_replaced_without_a_name(bench: Bench, manager: FakeManager) -> None:
+    before = manager.stored
+    assert bench.nqr("rotate") == 0
+    after = manager.stored
+    kept = ("admin_password", "admin_password_salt", "ui_storage_secret", "next_authority", "next_authority_key",
+            "former_authority")  # fmt: skip
+    same = {one.name for one in fields(before) if getattr(before, one.name) == getattr(after, one.name)}
+    assert same == set(kept)
+    assert manager.logs_in() and manager.talks()
 
 
 # --- refusals

@@ -93,3 +93,27 @@ def test_tokens_are_whole_after_any_kill_and_a_second_run(
         if ended:
             break
     assert ended
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_manager_and_hosts_talk_at_every_instant_of_a_new_authority(
+    bench: Bench, manager: FakeManager, killing: Killing, when: str
+) -> None:
+    for number in range(1, 4 * RECORDS):
+        ended = killing.run("rotate", "authority", **{when: number})
+        assert manager.talks(), f"killed {when} record {number}"
+        assert bench.nqr("rotate", "authority") == 0 and manager.talks()
+        stored = manager.stored
+        assert manager.trusted == (stored.authority,) == manager.followed[0] and not stored.former_authority
+        if ended:
+            break
+    assert ended
+
+
+def test_chain_of_kills_ends_with_one_new_authority(bench: Bench, manager: FakeManager, killing: Killing) -> None:
+    before = manager.stored.authority
+    for number in range(2, 14):
+        assert not killing.run("rotate", "authority", after=1 + number % 5)
+        assert manager.talks()
+    assert bench.nqr("rotate", "authority") == 0
+    assert manager.trusted == (manager.stored.authority,) != (before,)
