@@ -102,7 +102,9 @@ def status_lines(found: Status) -> list[str]:
         enabled = "enabled" if service.enabled else "not enabled"
         detail = service.detail
         lines.append(f"  {service.name:<{width}}  {active}, {enabled}  {health}  {detail}".rstrip())
-    if found.unfinished:
+    if found.unfinished == "rotate":
+        lines += ["A rotation of secrets was interrupted.", "  next: run it again, or: nqr install"]
+    elif found.unfinished:
         lines += [f"A run of {found.unfinished} was interrupted.", "  next: run it again, or: nqr rollback"]
     lines += [f"drift: {line}" for line in found.drift]
     return lines + [f"note: {note}" for note in found.notes]

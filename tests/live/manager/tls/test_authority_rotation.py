@@ -1,4 +1,5 @@
 """The authority changes in three stages under an open console and heartbeats. Hosts that were offline go over later."""
+
 from __future__ import annotations
 
 import asyncio

@@ -58,6 +58,14 @@ def test_host_that_does_not_follow_is_named_and_the_next_run_continues(bench: Be
     assert bench.nqr("rotate", "certificates") == 0 and "resuming the interrupted run" in bench.out
 
 
+def test_status_names_the_way_on_after_an_interruption() -> None:
+    from nqrust.cli.install.state import status_lines
+    from nqrust.installer.request import Status
+
+    lines = status_lines(Status(installed=True, unfinished="rotate"))
+    assert "A rotation of secrets was interrupted." in lines and "  next: run it again, or: nqr install" in lines
+
+
 def test_install_finishes_an_interrupted_rotation(bench: Bench, manager: FakeManager) -> None:
     manager.stuck = ("kvm8",)
     assert bench.nqr("rotate", "certificates", "--timeout", "5") == 1
