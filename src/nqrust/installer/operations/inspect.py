@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from nqrust.installer import planner
-from nqrust.installer.context import Context
+from nqrust.installer.context import Context, Secrets
 from nqrust.installer.engine.errors import NqrError, UsageError
 from nqrust.installer.engine.events import NullReporter, Reporter
 from nqrust.installer.engine.runner import Runner, RunResult
@@ -79,8 +79,19 @@ def status(request: Request) -> Status:
         services=tuple(services),
         urls=summary.urls(context),
         drift=_drift(site, context),
-        notes=(*_cut_off(site), *images.unusable(site.host, context.layout.image_dir, has_agent=settings.has_agent)),
+        notes=(
+            *_cut_off(site),
+            *rotating(context.secrets),
+            *images.unusable(site.host, context.layout.image_dir, has_agent=settings.has_agent),
+        ),
     )
+
+
+def rotating(secrets: Secrets) -> tuple[str, ...]:
+    """Return a note if the rotation of the authority is between two stages. An install leaves it there."""
+    if not (secrets.next_authority or secrets.former_authority):
+        return ()
+    return ("The rotation of the authority is not complete. Run `nqr rotate authority`; it continues.",)
 
 
 def _cut_off(site: Site) -> tuple[str, ...]:

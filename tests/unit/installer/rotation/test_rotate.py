@@ -15,6 +15,7 @@ from tests.unit.installer.rotation.rotating import FakeManager
 from nqrust.contract.credentials import hash_token
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.step import Satisfied
+from nqrust.installer.operations.inspect import rotating
 from nqrust.installer.phases import config
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
@@ -200,6 +201,10 @@ def test_install_keeps_the_stage_of_an_interrupted_rotation(bench: Bench, manage
     files = {step.path: step for step in config.authority(context)}  # type: ignore[attr-defined]
     assert all(isinstance(step.inspect(bench.host), Satisfied) for step in files.values())
     assert len(pinning.certificates(manager.read("tls/ca.crt"))) == 2
+    (note,) = rotating(manager.stored)
+    assert "nqr rotate authority" in note
+    manager.stuck = ()
+    assert bench.nqr("rotate", "authority") == 0 and rotating(manager.stored) == ()
 
 
 def test_everything_is_replaced_without_a_name(bench: Bench, manager: FakeManager) -> None:
