@@ -1,4 +1,4 @@
-"""Every secret of a production install changes while a VM runs and a console is open. Nothing drops."""
+"""Every secret of a production install changes while eight VMs run and a console is open. Nothing drops."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ OPEN = """
 mkfifo /run/typed
 setsid sh -c 'exec 3<>/run/typed; nqr vm console web1 <&3 >/run/shown 2>&1; echo over >/run/over' </dev/null >/dev/null 2>&1 &
 """
+OTHERS = tuple(f"other{number}" for number in range(7))
 SECRETS = paths.SECRETS_JSON
 
 
@@ -28,6 +29,10 @@ def installed() -> Iterator[Job]:
     with lived_in(machine_named("server"), "systemd") as lived:
         job = main_job.begin(lived, ("--mode", "production", "--non-interactive"))
         job.vm = product.create_vm(job.host, "web1")
+        for name in OTHERS:
+            nqr(job.host, "vm", "create", "--name", name, "--image", "tiny", "--memory", "128", "--start")
+        for name in OTHERS:
+            eventually(f"{name} has booted", lambda name=name: bool(document(job.host, "vm", "show", name).get("boot_id")), 600)
         yield job
 
 
@@ -37,13 +42,15 @@ def started(job: Job) -> dict[str, str]:
     return {unit: job.host.run([*show, unit]).stdout.strip() for unit in UNITS}
 
 
-def test_everything_rotates_under_a_running_vm_and_an_open_console(installed: Job) -> None:
+def vms(job: Job) -> dict[str, tuple[str, dict[int, str]]]:
+    """Name -> boot id and processes, of each VM."""
+    found = {name: document(job.host, "vm", "show", name) for name in ("web1", *OTHERS)}
+    return {name: (vm["boot_id"], product.vm_processes(job.host, vm["id"])) for name, vm in found.items()}
+
+
+def test_everything_rotates_under_running_vms_and_an_open_console(installed: Job) -> None:
     host = installed.host
-    before, processes, services = (
-        json.loads(host.read(SECRETS)),
-        product.vm_processes(host, installed.vm["id"]),
-        started(installed),
-    )
+    before, running, services = json.loads(host.read(SECRETS)), vms(installed), started(installed)
     former = host.read(f"{CONFIG}/cli-token").strip()
     host.run(OPEN)
     eventually("the console is open", lambda: _answers(installed), 60)
@@ -51,8 +58,7 @@ def test_everything_rotates_under_a_running_vm_and_an_open_console(installed: Jo
     assert done.code == 0, done.describe()
     eventually("the same console still answers", lambda: _answers(installed), 60)
     assert not host.exists("/run/over")
-    assert product.vm_processes(host, installed.vm["id"]) == processes
-    assert document(host, "vm", "show", "web1")["boot_id"] == installed.vm["boot_id"]
+    assert vms(installed) == running and all(boot and processes for boot, processes in running.values())
     assert started(installed) == services, "no service was restarted"
     after = json.loads(host.read(SECRETS))
     kept = {"version", "admin_password", "admin_password_salt", "ui_storage_secret"}
