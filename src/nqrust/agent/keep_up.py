@@ -10,6 +10,7 @@ import structlog
 
 from nqrust.agent.api.app import Verbs
 from nqrust.agent.errors import AgentError
+from nqrust.agent.network.changes import APART, RuleChanges
 from nqrust.agent.network.rules import NetworkRules
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.vmm.verdict import Verdict
@@ -29,6 +30,7 @@ class KeepUp:
         self._service, self._verbs, self._rules, self._sources, self._announce = service, verbs, rules, sources, announce
         self._verdict: Verdict | None = None
         self._lacking = ""
+        self._drawing = asyncio.Lock()  # the script looks for a jump before it adds one
         self.steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self.continue_vms,
             self.remove_consoles,
@@ -47,6 +49,20 @@ class KeepUp:
             for step in self.steps:
                 await self._try(step.__name__, step)
             await asyncio.sleep(upkeep.EVERY)
+
+    async def follow_rules(self) -> None:
+        """Put rules back as soon as another program takes them out."""
+        try:
+            changes = RuleChanges()
+        except OSError as error:
+            log.info("network.rules_not_followed", why=str(error))
+            return
+        with changes:
+            while True:
+                await changes.wait()
+                for step in (self.keep_rules, self.draw_forwards, self.pin_taps):
+                    await self._try(step.__name__, step)
+                await asyncio.sleep(APART)
 
     async def continue_vms(self) -> None:
         for vm_id in await self._verbs.run(lambda: room.waiting(self._service)):
@@ -69,7 +85,11 @@ class KeepUp:
             log.info("lease.given_back", mac=lease.mac, ip=lease.ip)
 
     async def keep_rules(self) -> None:
-        if self._rules is not None and await self._verbs.run(self._rules.keep):
+        if self._rules is None:
+            return
+        async with self._drawing:
+            restored = await self._verbs.run(self._rules.keep)
+        if restored:
             log.warning("network.rules_put_back")
 
     async def draw_forwards(self) -> None:

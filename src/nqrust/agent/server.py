@@ -157,7 +157,12 @@ class Agent:
 
     async def _keep_up(self) -> None:
         rules = self.rules if self.settings.network.mode != "bridged" else None
-        await KeepUp(self.service, self.verbs, rules, self.sources, self.link.announce_change).run()
+        keep = KeepUp(self.service, self.verbs, rules, self.sources, self.link.announce_change)
+        follower = asyncio.create_task(keep.follow_rules())
+        try:
+            await keep.run()
+        finally:
+            follower.cancel()
 
     def _make_folders(self) -> None:
         for path, mode in (
