@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
+from nqrust.host.facts.model import Facts
 from nqrust.host.secret import Secret
 from nqrust.installer import planner
 from nqrust.installer.context import Context
@@ -21,8 +22,9 @@ from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.remove import forget_state
 from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
-from nqrust.installer.preflight import changes
+from nqrust.installer.preflight import changes, subnets
 from nqrust.installer.preflight import run as preflight
+from nqrust.installer.preflight.findings import Finding, info
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary
 from nqrust.installer.supervisor.holding import own_processes
 from nqrust.installer.verbs.registry import VERBS
@@ -46,6 +48,7 @@ def phase_run(request: Request, name: str, events: Reporter) -> Summary:
 
 def _install(site: Site, request: Request, events: Reporter) -> Prospect:
     context = _checked(site, request, events)
+    request = replace(request, settings=context.settings)
     whole = planner.plan(context)
     return Prospect(
         lambda: _preview(site, whole, _heard(request, events), retiring=True),
@@ -55,6 +58,7 @@ def _install(site: Site, request: Request, events: Reporter) -> Prospect:
 
 def _phase(site: Site, request: Request, name: str, events: Reporter) -> Prospect:
     context = _checked(site, request, events)
+    request = replace(request, settings=context.settings)
     whole = planner.plan(context, only=name)
 
     def run(site: ChangingSite) -> Summary:
@@ -131,6 +135,7 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
     began = site.host.monotonic()
     refusals.of_request(request)
     facts = facts_for(site.host, request.settings)
+    request, chosen = _with_free_network(site, request, facts)
     # Folders first: one of them holds the installed release, and nqr cannot open that release without it.
     refusals.refuse(list(changes.folders(request.settings, site.installed_settings)), events)
     with refusals.told_early():
@@ -152,10 +157,20 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
         signed_by=context.files.signed_by,
         allow_downgrade=request.run.allow_downgrade,
     )
-    found = preflight.run(request.settings, facts, site.host, situation, request.run.ignore_preflight)
+    found = [*chosen, *preflight.run(request.settings, facts, site.host, situation, request.run.ignore_preflight)]
     seconds = site.host.monotonic() - began
     refusals.refuse(found, events, lambda: events.emit(PhaseFinished("preflight", 0, 0, seconds)))
     return context
+
+
+def _with_free_network(site: Site, request: Request, facts: Facts) -> tuple[Request, list[Finding]]:
+    """Return the request with another VM network, and a word on it, if the default is in use here and nobody chose one."""
+    former = frozenset(s.network.bridge_name for s in site.former_settings if s.has_agent)
+    settings, hides = subnets.settled(request.settings, facts, request.explicit, site.installed_settings, former)
+    if not hides:
+        return request, []
+    what = f"VMs get the network {settings.network.cidr}, because {request.settings.network.cidr} overlaps {hides}."
+    return replace(request, settings=settings), [info("NQR-PRE-039", what)]
 
 
 def _agent_token(site: Site) -> Secret | None:

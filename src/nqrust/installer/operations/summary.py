@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from nqrust.contract import names
 from nqrust.installer.context import Context
 from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, UsageError, VerifyFailed
 from nqrust.installer.engine.events import Proof
@@ -73,6 +74,7 @@ def finished(result: RunResult, proofs: tuple[Proof, ...], context: Context, req
         notes=(
             *_notes(result, proofs),
             *_switched(context, result),
+            *_other_network(context, result),
             *((_PLAIN,) if done and context.settings.has_manager and context.settings.tls.mode is TlsMode.off else ()),
             *(_EMULATION if done and vmm.endswith(" tcg") else ()),
         ),
@@ -124,6 +126,15 @@ def _switched(context: Context, result: RunResult) -> tuple[str, ...]:
         name = before.agent.name or context.facts.hostname
         notes.append(f"The manager still lists this host; `nqr host rm {name}` removes it there.")
     return tuple(notes)
+
+
+def _other_network(context: Context, result: RunResult) -> tuple[str, ...]:
+    """Return a note where the first install chose another VM network than the default."""
+    network = context.settings.network
+    chosen = context.settings.has_agent and "network.cidr" not in context.explicit and network.cidr != names.NAT_CIDR
+    if not chosen or not result.changed or result.failure is not None:
+        return ()
+    return (f"VMs have the network {network.cidr}, because {names.NAT_CIDR} is in use here.",)
 
 
 def _has_tls(context: Context) -> bool:

@@ -6,42 +6,21 @@ import ipaddress
 from collections.abc import Iterator
 
 from nqrust.host.facts.model import Facts
+from nqrust.installer.preflight import subnets
 from nqrust.installer.preflight.findings import Finding, error, info, warning
 from nqrust.installer.settings.model import NetworkMode, Settings
 
 
 def subnet_is_free(settings: Settings, facts: Facts, former: frozenset[str] = frozenset()) -> Iterator[Finding]:
-    """Check that no other route overlaps the VM subnet; otherwise both networks would hide each other. `former`: nqr's
-    bridges from earlier settings, which nqr removes."""
+    """Check that the VM subnet overlaps no other network; otherwise both would hide each other. `former`: nqr's bridges from
+    earlier settings, which nqr removes."""
     net = ipaddress.IPv4Network(settings.network.cidr)
-    ours = {settings.network.bridge_name, *former}
-    for link in facts.network.links:
-        for address in link.addresses:
-            try:
-                other = ipaddress.ip_interface(address).network
-            except ValueError:
-                continue
-            if link.name not in ours and isinstance(other, ipaddress.IPv4Network) and other.overlaps(net):
-                yield error(
-                    "NQR-PRE-020",
-                    f"The VM network {net} overlaps {other} on {link.name}.",
-                    "Choose another one: network.cidr (with dhcp_first and dhcp_last) in the --config file.",
-                )
-                return
-    for route in facts.network.routes:
-        if route.destination == "default" or route.device in ours:
-            continue
-        try:
-            other = ipaddress.IPv4Network(route.destination)
-        except ValueError:
-            continue
-        if other.overlaps(net) and other.prefixlen > 0:
-            yield error(
-                "NQR-PRE-020",
-                f"The VM network {net} overlaps the route to {other} through {route.device}.",
-                "Choose another one: network.cidr (with dhcp_first and dhcp_last) in the --config file.",
-            )
-            return
+    ours = frozenset({settings.network.bridge_name, *former})
+    hides = subnets.overlap(net, facts, ours)
+    if hides:
+        free = subnets.free(facts, ours)
+        offer = f": {free} is free (`--network-cidr {free}`)" if free else " with `--network-cidr`"
+        yield error("NQR-PRE-020", f"The VM network {net} overlaps {hides}.", f"Choose another one{offer}.")
 
 
 def bridge_is_free(settings: Settings, facts: Facts, former: frozenset[str] = frozenset()) -> Iterator[Finding]:
