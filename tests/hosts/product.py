@@ -112,7 +112,7 @@ def eventually(what: str, probe: Any, timeout: float = 60.0) -> Any:
 def guest_reaches(host: Machine, vm: dict[str, Any]) -> None:
     """Its guest agent answers, and says that it reaches its gateway."""
     shown = eventually("the guest reaches its gateway", lambda: _with_gateway(host, vm["name"]), 60)
-    assert shown["guest"]["gateway"] == "10.0.0.1"
+    assert shown["guest"]["gateway"] == vm["ip"].rpartition(".")[0] + ".1"
     assert fetch(host, f"http://{vm['ip']}:9000/health")[0] == 200
 
 

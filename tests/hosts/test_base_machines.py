@@ -47,6 +47,12 @@ def test_component_is_switched_off_and_on(job: Job) -> None:
     main_job.a_component_goes_and_comes(job)
 
 
+def test_reboot_brings_back_the_neighbour_and_the_vm_network(job: Job) -> None:
+    if not (job.host.systemd and job.lived.kind.meanwhile):
+        pytest.skip("nothing on this machine has a say in the network at boot")
+    main_job.a_reboot_brings_both_back(job)
+
+
 def test_uninstall_keeps_data(job: Job) -> None:
     main_job.uninstall_keeps_data(job)
 

@@ -26,6 +26,7 @@ class BaseMachine:
     `unified`: with control groups of version 2 alone, as Machine has it.
     `moves` matches "category thing" of the fingerprint that changes while nobody installs anything (with re.search).
     `neighbour` prints what the product must not change, the same before, during and after.
+    `addresses`: how the addresses of VMs begin, where the default network is in use.
     `inits`: the ways it can run. `every_run`: the one of them that each run of the tests has; the others wait for --all.
     """
 
@@ -39,6 +40,7 @@ class BaseMachine:
     busy: str = ""
     meanwhile: str = ""
     moves: str = ""
+    addresses: str = ""
     unified: bool = False
     inits: tuple[str, ...] = ("systemd", "plain")
     every_run: str = ""

@@ -11,6 +11,7 @@ from nqrust.installer.resources.network_script import network_script
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.firewall.firewalld import POLICIES, ZONES, FirewalldZone
 from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, vm_network, vm_network_ipv6
 from nqrust.installer.verbs.kernel.sysctl import Sysctl
 from nqrust.installer.verbs.network.bridged import BridgedUplink
@@ -85,6 +86,7 @@ def plan(context: Context) -> PhasePlan:
         # asks under any address would fill it, and the host would reach no new neighbour in any network.
         Sysctl(f"net.ipv4.conf.{network.bridge_name.replace('.', '/')}.arp_filter", "1"),
         *(IptablesRules(spec) for spec in rules),
+        *(_firewalld(context, dns) if "firewalld" in context.facts.packages else ()),
         Directory(context.layout.libexec_dir, adopt_modes=True),
         File(script_path(context), network_script(network, *rules), mode=0o755, what="the same at every boot"),
         Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
@@ -96,6 +98,13 @@ def plan(context: Context) -> PhasePlan:
         ),
     ]
     return PhasePlan("network", title, tuple(steps), keeps=() if nat else _keeps(context))
+
+
+def _firewalld(context: Context, dns: bool) -> tuple[Step, ...]:
+    """Return steps for a host with firewalld, running or not: somebody may start it later."""
+    network = context.settings.network
+    zone = FirewalldZone(network.bridge_name, (names.GUEST_RELAY_PORT,), dns=dns, outside=network.mode is NetworkMode.nat)
+    return (Directory(ZONES, adopt_modes=True), Directory(POLICIES, adopt_modes=True), zone)
 
 
 def _keeps(context: Context) -> tuple[str, ...]:

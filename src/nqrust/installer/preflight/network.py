@@ -63,11 +63,10 @@ def neighbours(facts: Facts) -> Iterator[Finding]:
                 "NQR-PRE-012",
                 "Docker drops forwarded packets by default. nqr puts its rules for the VM bridge first.",
             )
-        elif name in ("ufw", "firewalld"):
-            yield info(
-                "NQR-PRE-014",
-                f"{name} is active. nqr adds rules for the VM bridge and leaves it unchanged.",
-            )
+        elif name == "ufw":
+            yield info("NQR-PRE-014", "ufw is active. nqr adds rules for the VM bridge and leaves it unchanged.")
+        elif name == "firewalld":
+            yield info("NQR-PRE-014", "firewalld is active. nqr adds a zone for the VM bridge and leaves the others unchanged.")
         elif name == "libvirt":
             yield info("NQR-PRE-011", "libvirt is active with networks of its own; they are left alone.")
 

@@ -19,6 +19,17 @@ remove_chain() { # program, table, chain
     try "$1" -w -t "$2" -F "$3" || missed=1
     try "$1" -w -t "$2" -X "$3" || missed=1
 }
+forget_zone() { # bridge
+    has firewall-cmd && firewall-cmd --state >/dev/null 2>&1 || return 0
+    now=$(firewall-cmd --list-all-zones | grep -v '^  interfaces:' | sed 's/ (.*//')
+    saved=$(firewall-cmd --permanent --list-all-zones | grep -v '^  interfaces:' | sed 's/ (.*//')
+    if [ "$(printf '%s\n' "$now" | sed '/^nqrust-vms/,/^$/d')" = "$saved" ]; then
+        try firewall-cmd --quiet --reload
+    else
+        firewall-cmd --quiet --zone=nqrust-vms --remove-interface="$1" 2>/dev/null
+        kept 'firewalld has the empty zone nqrust-vms until its next reload, which would drop settings now'
+    fi
+}
 """
 
 
@@ -36,3 +47,7 @@ def ruleset(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
         yield call("remove_rule", binary, table, parent, *jump)
     for table, _, chain, *_ in args["added"]:
         yield call("remove_chain", binary, table, chain)
+
+
+def zone(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("forget_zone", args["bridge"])

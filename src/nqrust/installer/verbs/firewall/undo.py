@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from nqrust.host.port import command
+from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Undo
-from nqrust.installer.engine.verb import Outcome, Reverted, UndoContext
+from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
 
 _ABSENT = (0, 1, 2, 3)
 """iptables(8): not there, or 3: not even the table."""
+
+PROGRAM, ZONE = "firewall-cmd", "nqrust-vms"
+"""firewalld's program, and nqr's zone in it. A zone's name has at most 17 characters."""
+_ANY = tuple(range(256))
 
 
 def undo_ruleset(binary: str, *, prior: dict[str, str], jumps: list[list[str]], added: list[list[str]]) -> Undo:
@@ -51,3 +55,66 @@ def ruleset(context: UndoContext, args: dict[str, Any]) -> Outcome:
     added = args["added"]
     rules_ = [[table, parent, *jump] for table, parent, _, *jump in added]
     return rules(context, {"binary": binary, "rules": rules_, "chains": [[table, chain] for table, _, chain, *_ in added]})
+
+
+# --- firewalld
+
+
+def undo_zone(bridge: str) -> Undo:
+    """Make firewalld forget nqr's zone, after the zone's files have gone."""
+    return Undo("firewalld", {"bridge": bridge})
+
+
+def zone(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Reload firewalld. If that would drop settings of others, take only the bridge out of the zone, which then stays empty."""
+    host = context.host
+    if not is_running(host):
+        return Reverted("firewalld is not running")
+    if only_at_run_time(host):
+        host.run(command(PROGRAM, f"--zone={ZONE}", f"--remove-interface={args['bridge']}", ok=_ANY, timeout=60))
+        return Kept(f"firewalld has the zone {ZONE}, without an interface, until its next reload, which would drop settings now")
+    host.run(command(PROGRAM, "--reload", timeout=60))
+    return Reverted()
+
+
+def is_running(host: Host) -> bool:
+    return host.which(PROGRAM) is not None and host.run(command(PROGRAM, "--state", ok=_ANY, timeout=60)).code == 0
+
+
+def only_at_run_time(host: Host) -> list[str]:
+    """Return what firewalld has at run time and not in its files, or the other way round; a reload would change it. Zones keep
+    their interfaces in a reload. Ignores nqr's zone and policy."""
+    found = []
+    for what in ("--list-all-zones", "--list-all-policies"):
+        now, saved = (_blocks(_asked(host, *options, what)) for options in ((), ("--permanent",)))
+        names = [name for name in {**now, **saved} if not name.startswith(ZONE) and now.get(name) != saved.get(name)]
+        found += [f"{'zone' if 'zones' in what else 'policy'} {name}" for name in names]
+    for what in ("--get-all-chains", "--get-all-rules", "--get-all-passthroughs"):
+        if _asked(host, "--direct", what) != _asked(host, "--permanent", "--direct", what):
+            found.append("direct rules")
+            break
+    sets = _asked(host, "--get-ipsets").split()
+    if sets != _asked(host, "--permanent", "--get-ipsets").split():
+        found.append("IP sets")
+    for name in sets:
+        asked = f"--info-ipset={name}"
+        if _blocks(_asked(host, asked)) != _blocks(_asked(host, "--permanent", asked)):
+            found.append(f"IP set {name}")
+    return found
+
+
+def _asked(host: Host, *arguments: str) -> str:
+    """Return the answer of firewall-cmd(1); of an older one that does not know the question, nothing."""
+    answer = host.run(command(PROGRAM, *arguments, ok=_ANY, timeout=60))
+    return answer.stdout if answer.code == 0 else ""
+
+
+def _blocks(text: str) -> dict[str, list[str]]:
+    """Return name -> lines of a listing. Which interfaces a zone has is no setting that a reload drops."""
+    found: dict[str, list[str]] = {}
+    for block in text.split("\n\n"):
+        lines = [line.strip() for line in block.splitlines() if line.strip()]
+        if lines:
+            name = lines[0].split(" (")[0]
+            found[name] = [line for line in lines[1:] if not line.startswith("interfaces:")]
+    return found

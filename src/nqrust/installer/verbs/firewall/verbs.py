@@ -8,4 +8,5 @@ from nqrust.installer.verbs.firewall import shell, undo, words
 VERBS = (
     Verb("rules", undo.rules, words.rules, shell.rules, needs_programs=True),
     Verb("ruleset", undo.ruleset, words.ruleset, shell.ruleset, needs_programs=True),
+    Verb("firewalld", undo.zone, words.zone, shell.zone),
 )

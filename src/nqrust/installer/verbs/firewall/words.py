@@ -13,5 +13,9 @@ def ruleset(args: dict[str, Any]) -> str:
     return "fill the firewall chains as they were before" + _family(args)
 
 
+def zone(args: dict[str, Any]) -> str:
+    return f"take {args['bridge']} out of firewalld"
+
+
 def _family(args: dict[str, Any]) -> str:
     return " for IPv6" if args["binary"] == "ip6tables" else ""
