@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import ipaddress
+import sys
 from collections.abc import Iterator
 
 from nqrust.host.facts.model import Facts
+from nqrust.host.port import Host, command
 from nqrust.installer.preflight import subnets
 from nqrust.installer.preflight.findings import Finding, error, info, warning
 from nqrust.installer.settings.model import NetworkMode, Settings
+
+_TAKEN = 2
+_TRIES = f"""
+import errno, socket, sys
+tried = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+try:
+    tried.bind(("0.0.0.0", int(sys.argv[1])))
+except OSError as error:
+    sys.exit({_TAKEN} if error.errno == errno.EADDRINUSE else 1)
+"""
 
 
 def subnet_is_free(settings: Settings, facts: Facts, former: frozenset[str] = frozenset()) -> Iterator[Finding]:
@@ -42,17 +56,34 @@ def bridge_is_free(settings: Settings, facts: Facts, former: frozenset[str] = fr
         )
 
 
-def dhcp_is_free(settings: Settings, facts: Facts, installed: bool) -> Iterator[Finding]:
-    """Warn about another DHCP server on every address, because it also answers VMs (RFC 2131: port 67)."""
+def dhcp_is_free(settings: Settings, facts: Facts, host: Host, installed: bool) -> Iterator[Finding]:
+    """Look for another DHCP server on every address (RFC 2131: port 67): it lets no other start beside it, or it also answers
+    VMs."""
     if installed:
         return
     for port in facts.ports:
         if port.protocol == "udp" and port.port == 67 and port.address in ("0.0.0.0", "*", "::", settings.network.gateway):
-            yield warning(
-                "NQR-PRE-013",
-                f"{port.process or 'Another program'} listens for DHCP on {port.address}.",
-                f"Make it leave out {settings.network.bridge_name} (dnsmasq: except-interface={settings.network.bridge_name}, bind-interfaces).",
-            )
+            who = port.process or "Another program"
+            if shares_port(host, port.port):
+                yield warning(
+                    "NQR-PRE-013",
+                    f"{who} listens for DHCP on {port.address}.",
+                    f"Make it leave out {settings.network.bridge_name} (dnsmasq: except-interface={settings.network.bridge_name}, bind-interfaces).",
+                )
+            else:
+                yield error(
+                    "NQR-PRE-037",
+                    f"{who} holds the DHCP port for all interfaces, so no DHCP server for VMs can start.",
+                    f"Give it interfaces of its own (dnsmasq: bind-dynamic and except-interface={settings.network.bridge_name}), and"
+                    " restart it.",
+                )
+            return
+
+
+def shares_port(host: Host, port: int) -> bool:
+    """Return whether a second dnsmasq can bind that UDP port. Nobody can see from outside whether a socket allows that
+    (socket(7), SO_REUSEADDR), so a short-lived program tries."""
+    return host.run(command(sys.executable, "-I", "-c", _TRIES, str(port), ok=(0, 1, 2), timeout=20)).code != _TAKEN
 
 
 def neighbours(facts: Facts) -> Iterator[Finding]:
@@ -83,14 +114,14 @@ def uplink(settings: Settings, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def checks(settings: Settings, facts: Facts, installed: bool, former: tuple[Settings, ...] = ()) -> Iterator[Finding]:
+def checks(settings: Settings, facts: Facts, host: Host, installed: bool, former: tuple[Settings, ...] = ()) -> Iterator[Finding]:
     """Yield the findings of all network checks. `former`: settings of earlier runs on this host."""
     bridges = frozenset(s.network.bridge_name for s in former if s.has_agent and s.network.mode is not NetworkMode.bridged)
     if not settings.has_agent:
         return
     if settings.network.mode is not NetworkMode.bridged:
         yield from subnet_is_free(settings, facts, bridges)
-        yield from dhcp_is_free(settings, facts, installed)
+        yield from dhcp_is_free(settings, facts, host, installed)
     yield from bridge_is_free(settings, facts, bridges)
     yield from neighbours(facts)
     yield from uplink(settings, facts)

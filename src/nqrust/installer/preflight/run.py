@@ -63,7 +63,7 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
         *addresses.checks(settings, facts),
         *changes.checks(settings, situation.installed, facts, situation.vms),
         *ports.checks(settings, facts, situation.installed, situation.explicit, situation.own),
-        *network.checks(settings, facts, situation.installed is not None, situation.former),
+        *network.checks(settings, facts, host, situation.installed is not None, situation.former),
         *images.checks(settings, facts),
         *others.checks(settings, host, situation.known),
         *firewalls.drops_by_default(settings, host, situation.known),
