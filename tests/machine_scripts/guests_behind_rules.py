@@ -225,6 +225,43 @@ def beyond() -> dict[str, object]:
     return {"closed": closed, "metadata without the rule": reaches(0, METADATA)}
 
 
+_TELLS_PEER = """
+import socket
+server = socket.create_server(("", 9000))
+print("ready", flush=True)
+while True:
+    peer, address = server.accept()
+    peer.sendall(address[0].encode())
+    peer.close()
+"""
+_ASKS_PEER = """
+import socket, sys
+try:
+    with socket.create_connection((sys.argv[1], 9000), timeout=2) as server: print(server.recv(99).decode())
+except OSError: print("out of reach")
+"""
+
+
+def moved() -> dict[str, str]:
+    """By the state of the host's default route: the address that a server beyond sees when a guest connects."""
+    sh("ip link add uplink2 type veth peer name eth1 netns web; ip link set uplink2 up; ip addr add 192.0.2.2/24 dev uplink2")
+    sh("ip -n web addr add 192.0.2.1/24 dev eth1; ip -n web link set eth1 up; ip -n web addr add 203.0.113.9/32 dev lo")
+    argv = ["ip", "netns", "exec", "web", sys.executable, "-c", _TELLS_PEER]
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    ENDING.append(server.kill)
+    assert server.stdout is not None and server.stdout.readline() == b"ready\n"
+    found = {}
+    for state, line in {
+        "first uplink": "ip route add default via 198.51.100.1",
+        "second uplink": "ip route replace default via 192.0.2.1",
+        "none": "ip route del default",
+        "first again, second down": "ip link set uplink2 down; ip route add default via 198.51.100.1",
+    }.items():
+        sh(line)
+        found[state] = inside("guest0", _ASKS_PEER, "203.0.113.9")
+    return found
+
+
 def answer_queries(asked: Counter[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
@@ -346,6 +383,7 @@ WHATS = {
     "ipv6": over_ipv6,
     "upkeep": kept_up,
     "beyond": beyond,
+    "moved": moved,
     "flood": flooded,
     "pretend": pretended,
     "arp": asked_for,

@@ -59,6 +59,16 @@ def test_metadata_of_the_hosts_cloud_is_out_of_reach(script: Path) -> None:
     assert found == {"closed": {"web": True, "metadata": False, "host": False}, "metadata without the rule": True}
 
 
+def test_nat_follows_the_default_route_to_another_uplink(script: Path) -> None:
+    found = seen(script, "moved")
+    assert found == {
+        "first uplink": "198.51.100.2",
+        "second uplink": "192.0.2.2",
+        "none": "out of reach",
+        "first again, second down": "198.51.100.2",
+    }
+
+
 def test_a_guest_that_floods_starves_neither_its_neighbour_nor_the_host(script: Path) -> None:
     found = seen(script, "flood")
     assert found["tracked"] <= 1000 + 200 * (found["seconds of it"] + 1) + 50
