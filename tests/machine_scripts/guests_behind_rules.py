@@ -12,6 +12,7 @@ Run inside: `unshare --net --mount python guests_behind_rules.py NETWORK_SCRIPT 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -136,6 +137,9 @@ ENDING: list[Callable[[], Any]] = []
 
 
 def lay_out() -> None:
+    if "LEGACY" in os.environ:  # what update-alternatives(1) makes of iptables, in this mount namespace
+        mount = "mount --bind /usr/sbin/xtables-legacy-multi /usr/sbin/xtables-nft-multi"
+        assert "legacy" in sh(f"{mount}; iptables --version")
     sh("mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /run; mkdir -p /run/netns; ip link set lo up")
     for name in ("web", "guest0", "guest1"):
         sh(f"ip netns add {name}; ip -n {name} link set lo up")

@@ -46,6 +46,19 @@ def test_rules_that_vanish_are_put_back_and_none_stays(script: Path) -> None:
     assert set(map(tuple, found.values())) == {(True, False)}, found
 
 
+def test_rules_stand_and_come_back_with_iptables_legacy(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (Path("/usr/sbin/xtables-legacy-multi").exists() and Path("/usr/sbin/xtables-nft-multi").exists()):
+        pytest.skip("needs both variants of iptables")
+    monkeypatch.setenv("LEGACY", "1")
+    found = seen(script, "upkeep")
+    assert found.pop("left") == [] and found.pop("as at first") and found.pop("at first") is False
+    assert {name: said for name, said in found.items() if isinstance(said, list) and said != [True, False]} == {}
+    assert seen(script, "beyond") == {
+        "closed": {"web": True, "metadata": False, "host": False},
+        "metadata without the rule": True,
+    }
+
+
 def test_the_installers_steps_set_them_over_former_ones_and_take_all_back(script: Path) -> None:
     found = seen(script, "install")
     assert found == {
