@@ -145,6 +145,7 @@ def a_reboot_brings_both_back(job: Job) -> None:
         eventually("the manager answers", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 200, 120)
         eventually("the host is back", lambda: nqr(host, "vm", "start", job.vm["name"], "--wait", check=False).code == 0, 180)
         job.vm = document(host, "vm", "show", job.vm["name"])
+        product.guest_reaches(host, job.vm)
     now = job.lived.neighbour()
     assert _without_processes(now) == _without_processes(job.neighbour)
     job.neighbour = now
