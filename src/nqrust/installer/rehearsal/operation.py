@@ -25,6 +25,7 @@ from nqrust.installer.engine.interrupt import SIGNALS
 from nqrust.installer.engine.lock import exclusive
 from nqrust.installer.operations import leftovers
 from nqrust.installer.operations.site import facts_for, open_site
+from nqrust.installer.preflight import subnets
 from nqrust.installer.rehearsal import boot, means, relay
 from nqrust.installer.rehearsed import Heard, Rehearsal
 from nqrust.installer.reporting.warnings import WarningsOnly
@@ -87,7 +88,7 @@ def carry_out(
     with _interruptible(), _scratch(host, events) as scratch:
         spec, notes = means.describe(
             host, facts, scratch=scratch, memory_mib=memory_mib, environment=host.environment(),
-            arguments=(*arguments, *(f"--ignore-preflight={code}" for code in _OF_THE_HOST)),
+            arguments=(*arguments, *_vm_network(request, facts), *(f"--ignore-preflight={code}" for code in _OF_THE_HOST)),
             cwd=cwd, limit=_LIMIT, uplink=request.settings.network.uplink,
         )  # fmt: skip
         heard = _run(host, spec.to_json(), spec.boot, events)
@@ -105,6 +106,12 @@ def carry_out(
         unmeasured=(*_ALWAYS_UNMEASURED, *without, *unconnected, *notes, *left_out),
     )
     return _summary(heard, rehearsal)
+
+
+def _vm_network(request: Request, facts: Facts) -> tuple[str, ...]:
+    """Return the argument for the network that an install would choose here. The clone cannot see what it would overlap."""
+    settings, hides = subnets.settled(request.settings, facts, request.explicit, None, frozenset())
+    return (f"--network-cidr={settings.network.cidr}",) if hides else ()
 
 
 def _run(host: Host, spec: str, with_systemd: bool, events: Reporter) -> Heard:

@@ -11,7 +11,7 @@ from tests.unit.installer.phases import a_host
 
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import CommandFailed
-from nqrust.host.facts.model import Link
+from nqrust.host.facts.model import Link, Route
 from nqrust.host.port import Command, DiskUsage
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import NqrError, PreflightRefused
@@ -139,6 +139,20 @@ def test_the_clone_is_told_by_standard_input_alone(host: FakeHost) -> None:
     assert spec.uplink.name == "eth0" and spec.uplink.addresses == ("192.0.2.10/24",)
     assert "192.0.2.10" in spec.refused and spec.boot and spec.memory_mib == 0 and spec.distro
     assert CloneSpec.from_json(spec.to_json()) == spec
+
+
+def test_the_clone_gives_vms_the_network_that_an_install_would_choose(host: FakeHost) -> None:
+    seen: list[CloneSpec] = []
+
+    def answer(host: FakeHost, cmd: Command) -> str:
+        assert isinstance(cmd.input, Secret)
+        seen.append(CloneSpec.from_json(cmd.input.reveal()))
+        return lines(GOOD)
+
+    host.on("systemd-run", prefix=True, answer=answer)
+    facts = a_host.fit(network=a_host.network(routes=(Route("10.0.0.0/16", "wg0"),)))
+    carry_out(host, facts, Request(Settings()), ("install",), Heard(), cwd="/root", plan=foreseen)
+    assert seen[0].work.argv[-3:-1] == ("install", "--network-cidr=10.127.0.0/24")
 
 
 @pytest.mark.parametrize(
