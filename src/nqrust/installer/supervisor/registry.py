@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from nqrust.installer.supervisor.alarm import Alarms
+from nqrust.installer.supervisor.detached_alarm import DetachedAlarms
 from nqrust.installer.supervisor.port import Supervisor
 from nqrust.installer.supervisor.supervisord import Supervisord
 from nqrust.installer.supervisor.systemd import SYSTEMD
+from nqrust.installer.supervisor.systemd_alarm import SystemdAlarms
 
 
 def for_facts(supervisor: str, supervisord: Supervisord | None = None) -> Supervisor:
@@ -12,3 +15,11 @@ def for_facts(supervisor: str, supervisord: Supervisord | None = None) -> Superv
     if supervisor == "systemd":
         return SYSTEMD
     return supervisord or Supervisord()
+
+
+def alarms_of(supervisor: str, programs_dir: str | None = None) -> Alarms:
+    """Return how a machine with this supervisor (its name, or `Facts.supervisor`) keeps alarms. `programs_dir`: supervisord's,
+    if not the default."""
+    if supervisor == SYSTEMD.name:
+        return SystemdAlarms()
+    return DetachedAlarms(programs_dir) if programs_dir else DetachedAlarms()
