@@ -10,6 +10,7 @@ from typer.main import get_command
 from nqrust.cli import audit as audit_commands
 from nqrust.cli import hosts as host_commands
 from nqrust.cli import images as image_commands
+from nqrust.cli import network as network_commands
 from nqrust.cli import templates as template_commands
 from nqrust.cli import tokens as token_commands
 from nqrust.cli import users as user_commands
@@ -44,6 +45,7 @@ def build() -> typer.Typer:
     app.add_typer(volume_commands.build(_typer("Manage kept volumes, and attach or detach volumes.")), name="volume")
     app.add_typer(image_commands.build(_typer("Manage the images that VMs boot from.")), name="image")
     app.add_typer(host_commands.build(_typer("Manage hosts.")), name="host")
+    app.add_typer(network_commands.build(_typer("Show and confirm a change of this host's network.")), name="network")
     app.add_typer(user_commands.build(_typer("Manage users.")), name="user")
     app.add_typer(token_commands.build(_typer("Manage API tokens.")), name="token")
     app.add_typer(audit_commands.build(_typer("Read the audit log.")), name="audit")

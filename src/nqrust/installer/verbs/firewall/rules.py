@@ -34,7 +34,7 @@ OWN = {
     "iptables": (*_OWN_OF_BOTH, ("nat", POSTROUTING, "POSTROUTING"), *FORWARD_CHAINS),
     "ip6tables": _OWN_OF_BOTH,
 }
-"""Table, chain and parent of every chain that an nqr network may have, by the program that sets it."""
+"""Table, chain and parent of every chain that the VM network may have, by the program that sets it."""
 METADATA = "169.254.0.0/16"
 """Link-local: where clouds keep the metadata, and often the credentials, of the machine that the host is."""
 _NEW = ("-m", "conntrack", "--ctstate", "NEW")

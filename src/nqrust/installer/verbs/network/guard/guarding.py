@@ -1,0 +1,133 @@
+"""Make a change of the network under guard: arm, change, prove, disarm."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host, command
+from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.supervisor.alarm import Alarms
+from nqrust.installer.verbs.network.guard import folder
+from nqrust.installer.verbs.network.guard.arming import WINDOW, arm, disarm, forget, write_new_files
+from nqrust.installer.verbs.network.guard.change import NetworkChange
+from nqrust.installer.verbs.network.guard.folder import ALARM, CONFIRM, SCRIPT, Record, Seen, State
+from nqrust.installer.verbs.network.guard.proofs import Connection, fresh_peer, inbound, silent_gateways
+
+_EVERY = 1.0
+_RESTORE_SECONDS = 90.0
+"""How long nqr waits for the script, which tries again after a failure."""
+_SHORTEST_LOAD = 3.0
+
+
+def guarded(
+    host: Host, change: NetworkChange, alarms: Alarms, *, window: int = WINDOW, tell: Callable[[str], None] = lambda text: None
+) -> Seen:
+    """Make the change, and return what proved it. `window`: seconds in which the network is proven or back. `tell` gets what nqr
+    waits for, once for each new state.
+
+    Raises StepFailed NQR-NET-140 (the old network is back), NQR-NET-144 (it is not back yet), and what `arm` raises.
+    """
+    record = arm(host, change, alarms, pid=os.getpid(), window=window)
+    try:
+        write_new_files(host, change)
+        for argv in change.load:
+            # A command that outlived the window could load the new files again after the old ones are back.
+            host.run(command(*argv, timeout=max(_SHORTEST_LOAD, left(host, record) - 5)))
+        # Connections until here may be older than the change.
+        proven = _wait(host, change, alarms, record, inbound(host), tell)
+    except HostError as error:
+        _fire(host, alarms)
+        raise _ended(host, change, alarms, f"the new configuration was not taken ({str(error).rstrip('.')})") from error
+    except StepFailed:
+        raise
+    except BaseException:
+        _fire(host, alarms)
+        raise
+    return proven
+
+
+def give_up(host: Host, change: NetworkChange, alarms: Alarms) -> None:
+    """Put the old network back now if the guard is still armed, and wait for it. Raises StepFailed NQR-NET-144."""
+    if folder.state(host) in folder.PENDING:
+        _fire(host, alarms)
+        ended = _ended(host, change, alarms, "nqr was told to")
+        if ended.code != "NQR-NET-140":
+            raise ended
+
+
+def left(host: Host, record: Record) -> float:
+    """Return the seconds until the guard fires, on the monotonic clock."""
+    return max(0.0, record.armed_at + record.fires_after - host.monotonic())
+
+
+def _wait(
+    host: Host, change: NetworkChange, alarms: Alarms, record: Record, before: frozenset[Connection], tell: Callable[[str], None]
+) -> Seen:
+    devices = tuple(dict.fromkeys((change.bridge, change.link)))
+    seen, said = Seen(), ""
+    while folder.state(host) is State.armed:
+        seen = Seen(
+            missing=silent_gateways(host, change.gateways, devices),
+            peer=seen.peer or fresh_peer(host, before, devices),
+            confirmed=host.exists(CONFIRM),
+            at=host.monotonic(),
+        )
+        folder.write_seen(host, seen)
+        if seen.proven and disarm(host, change, alarms):
+            return seen
+        text = waiting_for(seen)
+        if text != said:
+            tell(f"{text} The old network of {change.link} comes back in {left(host, record):.0f} s otherwise.")
+            said = text
+        host.sleep(_EVERY)
+    raise _ended(host, change, alarms, reason(seen))
+
+
+def waiting_for(seen: Seen) -> str:
+    """Return a sentence for people: what the new network still needs."""
+    if seen.missing:
+        return f"Waiting until gateway {', '.join(seen.missing)} answers."
+    if not seen.peer and not seen.confirmed:
+        return "Waiting for a new connection from another machine. Connect with SSH, or run: nqr network confirm."
+    return "The new network is proven."
+
+
+def reason(seen: Seen) -> str:
+    """Return why a network counts as not proven, as part of a sentence."""
+    if seen.missing:
+        return f"gateway {', '.join(seen.missing)} does not answer"
+    if not seen.peer and not seen.confirmed:
+        return "no other machine connected, and nobody ran `nqr network confirm`"
+    return "the proof came too late"
+
+
+def _fire(host: Host, alarms: Alarms) -> None:
+    """Ask for the old network now. If this fails, the alarm goes off later."""
+    try:
+        alarms.go_off(host, ALARM)
+    except HostError:
+        return
+
+
+def _ended(host: Host, change: NetworkChange, alarms: Alarms, why: str) -> StepFailed:
+    """Wait for the script, and return the failure that tells its result."""
+    deadline = host.monotonic() + _RESTORE_SECONDS
+    record = folder.read_record(host)
+    if record is not None and folder.state(host) is State.armed:
+        deadline += left(host, record)
+    while folder.state(host) in folder.PENDING and host.monotonic() < deadline:
+        host.sleep(0.2)
+    if folder.state(host) in folder.PENDING:
+        return StepFailed(
+            "NQR-NET-144",
+            f"The old network of {change.link} is not back yet.",
+            f"Read why with `{alarms.log_hint(ALARM)}`, then run `sh {SCRIPT} fire` as root.",
+        )
+    forget(host, alarms)
+    return StepFailed(
+        "NQR-NET-140",
+        f"The old network of {change.link} is back: {why}.",
+        "Check the network's settings and that a machine can connect to this host, then run the same command again.",
+    )

@@ -1,0 +1,107 @@
+"""The script `restore` as text, and the state of a link that it puts back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+from tests.fakes.host import FakeHost
+from tests.places import TESTS
+from tests.unit.installer.verbs.network.guard.sample import Site
+
+from nqrust.host.errors import ParseError
+from nqrust.installer.verbs.network.guard.change import Address, NetworkChange, Route, Rule
+from nqrust.installer.verbs.network.guard.live import live_state, parse_addresses, parse_routes, parse_rules
+from nqrust.installer.verbs.network.guard.script import restore_script
+
+GOLDEN = TESTS / "golden" / "network" / "restore.sh"
+
+
+def script(change: NetworkChange, *, bridge_was_there: bool = False) -> str:
+    return restore_script(change, bridge_was_there=bridge_was_there, folders=("/etc/new", "/etc/new/sub"), tidy=("tidy up",))
+
+
+def test_script_is_the_expected_one() -> None:
+    """NQR_UPDATE_GOLDEN=1 writes it again."""
+    text = script(Site().change())
+    if os.environ.get("NQR_UPDATE_GOLDEN"):
+        GOLDEN.write_text(text)
+    assert text == GOLDEN.read_text()
+
+
+def body(text: str, function: str) -> list[str]:
+    return [line.strip() for line in text.partition(f"\n{function}() {{\n")[2].partition("\n}\n")[0].splitlines()]
+
+
+def test_words_of_a_change_are_quoted() -> None:
+    change = replace(Site().change(), restore=(("sh", "-c", "echo $(reboot) 'x'"),))
+    assert body(script(change), "commands") == ["limited sh -c 'echo $(reboot) '\"'\"'x'\"'\"''"]
+
+
+def test_bridge_from_before_is_not_removed() -> None:
+    lines = body(script(Site().change(), bridge_was_there=True), "links")
+    assert not any("delete" in line for line in lines)
+    assert 'ip address del 10.0.0.2/24 dev "$bridge" 2>/dev/null || :' in lines
+
+
+def test_nic_that_was_in_a_bridge_goes_back_there() -> None:
+    """The other direction: nqr gives the NIC back, and that fails."""
+    change = Site().change()
+    text = script(replace(change, live=replace(change.live, device="fcbr0", port_of="fcbr0")), bridge_was_there=True)
+    lines = body(text, "links")
+    assert lines[0] == "[ -e /sys/class/net/fcbr0 ] || try ip link add name fcbr0 address 02:00:00:00:00:01 type bridge"
+    assert '[ "$(master)" = fcbr0 ] || try ip link set dev "$link" master fcbr0' in lines
+    assert body(text, "check")[0] == '[ "$(master)" = fcbr0 ] || return 1'
+    assert "\ndevice=fcbr0\n" in text
+
+
+ADDRESSES = """[{"ifname":"eth0","addr_info":[
+{"family":"inet","local":"10.0.0.2","prefixlen":24,"broadcast":"10.0.0.255","scope":"global","dynamic":true},
+{"family":"inet6","local":"2001:db8::2","prefixlen":64,"scope":"global","dynamic":true,"mngtmpaddr":true},
+{"family":"inet6","local":"2001:db8::abcd","prefixlen":64,"scope":"global","temporary":true,"dynamic":true},
+{"family":"inet6","local":"fe80::1","prefixlen":64,"scope":"link"}]}]"""
+ROUTES = """[{"dst":"default","gateway":"10.0.0.1","protocol":"dhcp","prefsrc":"10.0.0.2","metric":100,"flags":["onlink"]},
+{"dst":"10.0.0.0/24","protocol":"kernel","scope":"link","prefsrc":"10.0.0.2","flags":[]},
+{"dst":"10.0.0.1","protocol":"dhcp","scope":"link","metric":100,"flags":[]},
+{"type":"local","dst":"10.0.0.2","table":"local","protocol":"kernel","scope":"host","flags":[]},
+{"dst":"default","gateway":"10.0.0.1","table":"77","protocol":"static","flags":[]}]"""
+RULES = """[{"priority":0,"src":"all","table":"local"},{"priority":100,"src":"10.0.0.2","table":"77"},
+{"priority":101,"src":"10.9.0.0","srclen":16,"fwmark":"0x1","table":"78"},{"priority":32766,"src":"all","table":"main"}]"""
+
+
+def test_state_of_a_link_is_what_must_come_back() -> None:
+    host = FakeHost.debian12()
+    host.put("/sys/class/net/eth0/address", "02:00:00:00:00:01\n")
+    host.put("/sys/class/net/eth0/mtu", "9000\n")
+    host.on("ip", "-json", "address", "show", "dev", "eth0", answer=ADDRESSES)
+    host.on("ip", "-json", "-4", "route", "show", "table", "all", "dev", "eth0", answer=ROUTES)
+    host.on("ip", "-json", "-6", "route", "show", "table", "all", "dev", "eth0", answer="")
+    host.on("ip", "-json", "-4", "rule", "show", answer=RULES)
+    host.on("ip", "-json", "-6", "rule", "show", answer="[]")
+    found = live_state(host, "eth0", "eth0")
+    assert (found.mac, found.mtu, found.port_of) == ("02:00:00:00:00:01", 9000, "")
+    assert found.addresses == (Address("10.0.0.2/24", "10.0.0.255"), Address("2001:db8::2/64"))
+    assert found.routes == (
+        Route("-4", "10.0.0.1", metric="100", scope="link"),
+        Route("-4", "default", "10.0.0.1", metric="100", source="10.0.0.2", onlink=True),
+        Route("-4", "default", "10.0.0.1", table="77"),
+    )
+    assert found.rules == (
+        Rule("-4", ("priority", "100", "from", "10.0.0.2", "table", "77")),
+        Rule("-4", ("priority", "101", "from", "10.9.0.0/16", "fwmark", "0x1", "table", "78")),
+    )
+
+
+def test_link_in_a_bridge_names_it() -> None:
+    host = FakeHost.debian12()
+    host.put_symlink("../fcbr0", "/sys/class/net/eth0/master")
+    host.on("ip", prefix=True, answer="[]")
+    assert live_state(host, "eth0", "fcbr0").port_of == "fcbr0"
+
+
+@pytest.mark.parametrize("text", ["not json", '{"a": 1}'])
+def test_other_output_is_refused(text: str) -> None:
+    for parse in (parse_addresses, lambda text: parse_routes(text, "-4"), lambda text: parse_rules(text, "-4")):
+        with pytest.raises(ParseError):
+            parse(text)
