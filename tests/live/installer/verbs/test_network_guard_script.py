@@ -1,0 +1,186 @@
+"""The script `restore` of the network's guard, run by real shells on real links in a namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from nqrust.installer.verbs.network.guard.change import Address, FileChange, LiveState, NetworkChange, Route
+from nqrust.installer.verbs.network.guard.folder import FOLDER
+from nqrust.installer.verbs.network.guard.script import restore_script, spare_name
+
+NEEDS = ("unshare", "ip", "mount", "flock", "bash", "dash")
+CHANGED = """
+mount -t sysfs sysfs /sys && ip link set lo up
+ip link add nic address 02:00:00:00:00:07 type veth peer name far && ip link add fcbr9 type bridge && ip link set nic master fcbr9
+ip link set nic up && ip link set far up && ip link set fcbr9 up && ip address add 192.0.2.2/24 dev fcbr9
+"""
+"""A host that has made the change."""
+LIVE = LiveState(
+    "nic",
+    "02:00:00:00:00:07",
+    1500,
+    (Address("192.0.2.2/24", "192.0.2.255"), Address("2001:db8::2/64")),
+    (Route("-4", "198.51.100.0/24", "192.0.2.9", metric="50"), Route("-4", "default", "192.0.2.1", table="77")),
+)
+MANAGER = (
+    "ip address replace 192.0.2.2/24 dev nic; ip address replace 2001:db8::2/64 dev nic;"
+    "ip route replace 198.51.100.0/24 via 192.0.2.9 dev nic; ip route replace default via 192.0.2.1 dev nic table 77"
+)
+SHOWN = "ls /sys/class/net; ip -o address show dev nic; ip route show table all dev nic; readlink /sys/class/net/nic/master || :"
+
+
+class Saved:
+    """A guard's folder and the files of a change, below one folder. `old` has been replaced, `new` was made."""
+
+    def __init__(self, root: Path) -> None:
+        self.guard, self.etc = root / "guard", root / "etc"
+        self.old, self.new = self.etc / "old.conf", self.etc / "sub" / "new.conf"
+        self.spare = Path(spare_name(str(self.old)))
+
+    def make(self, *, spare: bool = True, manager: str = MANAGER) -> None:
+        shutil.rmtree(self.guard, ignore_errors=True)
+        (self.guard / "before").mkdir(parents=True)
+        self.new.parent.mkdir(parents=True, exist_ok=True)
+        for path in (self.guard / "before" / "0", self.old):
+            path.write_bytes(b"old\n")
+            os.chmod(path, 0o640)
+            os.chown(path, 7, 8)
+            os.setxattr(path, "user.kept", b"yes")
+        if spare:
+            os.link(self.old, self.spare)
+        draft = self.etc / "draft"
+        draft.write_bytes(b"new\n")
+        draft.rename(self.old)
+        self.new.write_bytes(b"new\n")
+        files = (
+            FileChange(str(self.old), b"old\n", 0o640, 7, 8, b"new\n"),
+            FileChange(str(self.new), None, 0o600, 0, 0, b"new\n"),
+        )
+        change = NetworkChange("nic", "fcbr9", files, (), (("sh", "-c", manager),), LIVE, ())
+        text = restore_script(change, bridge_was_there=False, folders=(str(self.new.parent),), tidy=())
+        self.script.write_text(text.replace(FOLDER, str(self.guard)))
+        (self.guard / "armed").touch()
+
+    @property
+    def script(self) -> Path:
+        return self.guard / "restore"
+
+    def is_back(self) -> None:
+        found = self.old.stat()
+        assert self.old.read_bytes() == b"old\n"
+        assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o640, 7, 8)
+        assert os.getxattr(self.old, "user.kept") == b"yes"
+        assert sorted(path.name for path in self.etc.rglob("*")) == ["old.conf"]
+        assert sorted(path.name for path in self.guard.iterdir()) == ["restore", "restored"]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Saved:
+    lacking = [program for program in NEEDS if shutil.which(program) is None]
+    if os.geteuid() != 0 or lacking:
+        pytest.skip(f"needs root and {' '.join(lacking or NEEDS)}")
+    return Saved(tmp_path)
+
+
+def on_links(line: str, *words: str, check: bool = True) -> str:
+    argv = ["unshare", "--net", "--mount", "bash", "-c", f"{CHANGED}\n{line}", "bash", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "spare"),
+    # (busybox's cp keeps no extended attributes, which the second name of the file needs no copy for)
+    [("dash", True), ("dash", False), ("bash --posix", False), ("busybox sh", True)],
+)
+def test_old_files_addresses_and_routes_come_back(saved: Saved, shell: str, spare: bool) -> None:
+    if shutil.which(shell.split()[0]) is None:
+        pytest.skip(f"needs {shell}")
+    saved.make(spare=spare, manager="exit 1")
+    inode = saved.spare.stat().st_ino if spare else 0
+    shown = on_links(f'{shell} "$1" fire && {SHOWN}', str(saved.script))
+    saved.is_back()
+    assert not spare or saved.old.stat().st_ino == inode, "it is the very file"
+    assert "fcbr9" not in shown.split("is back")[1]
+    for text in ("192.0.2.2/24 brd 192.0.2.255", "2001:db8::2/64", "198.51.100.0/24 via 192.0.2.9", "metric 50", "table 77"):
+        assert text in shown
+    assert "sets the addresses of nic" in shown
+
+
+def test_script_killed_anywhere_ends_the_work_when_it_runs_again(saved: Saved) -> None:
+    """A trap of bash ends it before its Nth command."""
+    died = 0
+    for number in range(1, 200, 4):
+        saved.make()
+        killed = f'n=0; set -T; trap \'n=$((n+1)); [ "$n" -ne {number} ] || kill -KILL "$BASHPID"\' DEBUG; . "$1" fire'
+        shown = on_links(f'bash -c \'{killed.replace(chr(39), chr(39) + chr(92) + chr(39) + chr(39))}\' bash "$1" >/dev/null 2>&1;'
+                         f'echo "ended $?"; sh "$1" fire; {SHOWN}', str(saved.script), check=False)  # fmt: skip
+        assert "192.0.2.2/24" in shown and "table 77" in shown, (number, shown)
+        saved.is_back()
+        if "ended 137" not in shown:
+            break
+        died += 1
+    assert died > 10
+
+
+def test_full_disk_does_not_keep_the_old_files_away(saved: Saved) -> None:
+    """The disk has no room for another byte. A rename of the old file needs none."""
+    root = saved.etc.parent
+    prepare = f"mount -t tmpfs -o size=256k,nr_inodes=40 tmpfs {root}"
+    made = (
+        f"from pathlib import Path; from tests.live.installer.verbs.test_network_guard_script import Saved; s = Saved(Path({str(root)!r}));"
+        "s.make(); f = open(s.guard / 'filler', 'wb', buffering=0)\n"
+        "try:\n  while f.write(bytes(512)): pass\nexcept OSError as e: print(e.errno)\n"
+    )
+    check = f"Path({str(root)!r}); s = Saved(root); (s.guard / 'filler').unlink(); s.is_back()"
+    after = f"from pathlib import Path; from tests.live.installer.verbs.test_network_guard_script import Saved; root = {check}"
+    argv = [
+        "unshare",
+        "--net",
+        "--mount",
+        "bash",
+        "-ec",
+        f'{CHANGED}\n{prepare}\n"$1" -c "$2"\nsh "$4" fire\n"$1" -c "$3"',
+        "bash",
+    ]
+    python = os.sys.executable  # type: ignore[attr-defined]
+    done = subprocess.run(
+        [*argv, python, made, after, str(saved.script)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "28" in done.stdout.split(), "the disk was full"
+
+
+def test_either_nqr_or_the_script_decides(saved: Saved) -> None:
+    """One of two renames succeeds, and only if it is the script's the files come back."""
+    wins = {"disarmed": 0, "restored": 0}
+    for number in range(30):
+        saved.make()
+        thread = threading.Timer(0.01 * number, _disarm, [saved])
+        thread.start()
+        done = subprocess.run(
+            ["unshare", "--net", "--mount", "sh", "-c", f'{CHANGED}\nexec sh "$1" fire', "sh", str(saved.script)],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        thread.join()
+        assert done.returncode == 0, done.stdout + done.stderr
+        ends = [name for name in ("armed", "fired", "disarmed", "restored") if (saved.guard / name).exists()]
+        assert len(ends) == 1 and saved.old.read_bytes() == (b"new\n" if ends == ["disarmed"] else b"old\n")
+        wins[ends[0]] += 1
+        shutil.rmtree(saved.etc)
+    assert wins["disarmed"] and wins["restored"], f"both come first sometimes: {wins}"
+    print(wins)
+
+
+def _disarm(saved: Saved) -> None:
+    try:
+        os.rename(saved.guard / "armed", saved.guard / "disarmed")
+    except FileNotFoundError:
+        return
