@@ -131,7 +131,7 @@ decided() {
 alone() {
     # The lock is on this file, so that a full disk cannot prevent it.
     exec 9<"$here/restore"
-    if command -v flock >/dev/null 2>&1; then flock 9; fi
+    if command -v flock >/dev/null 2>&1; then flock "$@" 9; fi
 }
 wait_for_check() {
     tries=$1
@@ -171,7 +171,8 @@ fire() {
     finish
 }
 early() {
-    alone
+    # Network managers wait for this unit. It must not wait for a script that restarts one.
+    alone -n || return 0
     decided || return 0
     files
     early_commands 9<&-

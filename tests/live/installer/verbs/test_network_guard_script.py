@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ class Saved:
         self.old, self.new = self.etc / "old.conf", self.etc / "sub" / "new.conf"
         self.spare = Path(spare_name(str(self.old)))
 
-    def make(self, *, spare: bool = True, manager: str = MANAGER) -> None:
+    def make(self, *, spare: bool = True, manager: str = MANAGER, live: LiveState = LIVE) -> None:
         shutil.rmtree(self.guard, ignore_errors=True)
         (self.guard / "before").mkdir(parents=True)
         self.new.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ class Saved:
             FileChange(str(self.old), b"old\n", 0o640, 7, 8, b"new\n"),
             FileChange(str(self.new), None, 0o600, 0, 0, b"new\n"),
         )
-        change = NetworkChange("nic", "fcbr9", files, (), (("sh", "-c", manager),), LIVE, ())
+        change = NetworkChange("nic", "fcbr9", files, (), (("sh", "-c", manager),), live, ())
         text = restore_script(change, bridge_was_there=False, folders=(str(self.new.parent),), tidy=())
         self.script.write_text(text.replace(FOLDER, str(self.guard)))
         (self.guard / "armed").touch()
@@ -112,6 +113,24 @@ def test_old_files_addresses_and_routes_come_back(saved: Saved, shell: str, spar
     for text in ("192.0.2.2/24 brd 192.0.2.255", "2001:db8::2/64", "198.51.100.0/24 via 192.0.2.9", "metric 50", "table 77"):
         assert text in shown
     assert "sets the addresses of nic" in shown
+
+
+def test_nic_that_nqr_gave_back_returns_to_its_bridge(saved: Saved) -> None:
+    saved.make(manager="exit 1", live=replace(LIVE, device="fcbr9", port_of="fcbr9"))
+    given_back = "ip link set nic nomaster; ip link delete fcbr9; ip address add 192.0.2.2/24 dev nic"
+    show = "ip -o address show; ip route show table all; readlink /sys/class/net/nic/master; cat /sys/class/net/fcbr9/address"
+    shown = on_links(f'{given_back}; sh "$1" fire && echo done && {show}', str(saved.script)).split("done\n")[1]
+    saved.is_back()
+    assert "fcbr9    inet 192.0.2.2/24" in shown and "nic    inet 192.0.2.2/24" not in shown
+    assert "default via 192.0.2.1 dev fcbr9 table 77" in shown
+    assert shown.endswith("/fcbr9\n02:00:00:00:00:07\n")
+
+
+def test_early_script_does_not_wait_for_another_one(saved: Saved) -> None:
+    """A network manager that the other one restarts would wait for it."""
+    saved.make()
+    on_links('exec 8<"$1"; flock 8; timeout 5 sh "$1" early', str(saved.script))
+    assert (saved.guard / "armed").exists()
 
 
 def test_script_killed_anywhere_ends_the_work_when_it_runs_again(saved: Saved) -> None:
