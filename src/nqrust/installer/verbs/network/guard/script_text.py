@@ -23,7 +23,7 @@ try() {
     return 0
 }
 limited() {
-    if command -v timeout >/dev/null 2>&1; then timeout -k 2 10 "$@"; else "$@"; fi ||
+    if command -v timeout >/dev/null 2>&1; then timeout -k 1 "$limit" "$@"; else "$@"; fi ||
         say "failed, so the addresses are checked: $*"
 }
 same() { [ "$(sha256sum <"$1" 2>/dev/null)" = "$(sha256sum <"$2" 2>/dev/null)" ]; }

@@ -11,6 +11,7 @@ from tests.places import TESTS
 from tests.unit.installer.verbs.network.guard.sample import Site
 
 from nqrust.host.errors import ParseError
+from nqrust.installer.verbs.network.guard.arming import WINDOW, fires_after
 from nqrust.installer.verbs.network.guard.change import Address, NetworkChange, Route, Rule
 from nqrust.installer.verbs.network.guard.live import live_state, parse_addresses, parse_routes, parse_rules
 from nqrust.installer.verbs.network.guard.script import restore_script
@@ -37,6 +38,15 @@ def body(text: str, function: str) -> list[str]:
 def test_words_of_a_change_are_quoted() -> None:
     change = replace(Site().change(), restore=(("sh", "-c", "echo $(reboot) 'x'"),))
     assert body(script(change), "commands") == ["limited sh -c 'echo $(reboot) '\"'\"'x'\"'\"''"]
+
+
+def test_commands_that_hang_leave_time_for_the_way_back() -> None:
+    change = Site().change()
+    for number in (1, 2, 5):
+        text = script(replace(change, restore=(("networkctl", "reload"),) * number))
+        limit = int(text.partition("\nlimit=")[2].split()[0])
+        assert limit >= 3 and number * limit + 5 <= WINDOW - fires_after(WINDOW)
+    assert "\npatience=0\n" in script(replace(change, restore=())), "nobody else brings the addresses back"
 
 
 def test_bridge_from_before_is_not_removed() -> None:
