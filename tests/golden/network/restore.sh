@@ -13,7 +13,7 @@ here=/var/lib/nqrust-microvm/network-guard
 link=eth0
 bridge=fcbr0
 device=eth0
-limit=18
+budget=14
 patience=5
 
 files() {
@@ -72,7 +72,10 @@ try() {
     failed=1
     return 0
 }
+uptime() { cut -d . -f 1 /proc/uptime; }
 limited() {
+    limit=$((${began:=$(uptime)} + budget - $(uptime)))
+    [ "$limit" -ge 2 ] || limit=2
     if command -v timeout >/dev/null 2>&1; then timeout -k 1 "$limit" "$@"; else "$@"; fi ||
         say "failed, so the addresses are checked: $*"
 }
@@ -160,6 +163,7 @@ fire() {
     files
     incomplete=$failed
     links
+    began=$(uptime)
     commands 9<&-
     links
     if ! wait_for_check "$patience"; then

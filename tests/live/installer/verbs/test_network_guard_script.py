@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,6 +125,14 @@ def test_nic_that_nqr_gave_back_returns_to_its_bridge(saved: Saved) -> None:
     assert "fcbr9    inet 192.0.2.2/24" in shown and "nic    inet 192.0.2.2/24" not in shown
     assert "default via 192.0.2.1 dev fcbr9 table 77" in shown
     assert shown.endswith("/fcbr9\n02:00:00:00:00:07\n")
+
+
+def test_hanging_manager_does_not_keep_the_network_away(saved: Saved) -> None:
+    saved.make(manager="sleep 60")
+    began = time.monotonic()
+    shown = on_links(f'sh "$1" fire; {SHOWN}', str(saved.script))
+    assert "192.0.2.2/24" in shown and time.monotonic() - began < 28
+    saved.is_back()
 
 
 def test_early_script_does_not_wait_for_another_one(saved: Saved) -> None:

@@ -1,14 +1,14 @@
-"""Answers for the operator: the status of the guard, and the confirmation of a new network."""
+"""Answers for the operator and for a start of the machine: status, confirmation, and what a restart left undecided."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nqrust.host.port import Host
+from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed, UsageError
 from nqrust.installer.verbs.network.guard import folder
-from nqrust.installer.verbs.network.guard.folder import CONFIRM, State
+from nqrust.installer.verbs.network.guard.folder import CONFIRM, SCRIPT, State
 from nqrust.installer.verbs.network.guard.guarding import left, waiting_for
 
 
@@ -77,3 +77,14 @@ def confirm(host: Host, tell: Callable[[str], None] = lambda text: None) -> None
             "The confirmation came too late, so the old network comes back.",
             "Run `nqr network status`, then start the change again.",
         )
+
+
+def at_start(host: Host, timeout: float = 60.0) -> bool:
+    """Put the old network back after a restart of a machine without systemd. Returns whether there was something to do.
+
+    Run it before anything of the network starts. It does nothing while the guard's own process lives. Raises HostError.
+    """
+    if folder.state(host) not in folder.PENDING or not host.exists(SCRIPT):
+        return False
+    host.run(command("sh", SCRIPT, "start", timeout=timeout))
+    return folder.state(host) not in folder.PENDING

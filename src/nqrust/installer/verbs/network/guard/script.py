@@ -15,8 +15,9 @@ from nqrust.installer.verbs.network.guard.script_text import FOOT, HEAD
 _PATIENCE = 5
 """Seconds that a network manager gets for the addresses, after its commands ended."""
 
-_COMMANDS_SECONDS = 18
-"""Seconds for all commands of a network manager together. With _PATIENCE they fit into the end of the window (arming.py)."""
+COMMANDS_SECONDS = 14
+"""Seconds for all commands of a network manager together; each gets two at least. With _PATIENCE they fit into the end of the
+window (arming.py)."""
 
 
 def spare_name(path: str) -> str:
@@ -38,7 +39,7 @@ def restore_script(change: NetworkChange, *, bridge_was_there: bool, folders: tu
     parts = [
         HEAD,
         f"here={quote(FOLDER)}\nlink={quote(change.link)}\nbridge={quote(change.bridge)}\ndevice={quote(change.live.device)}\n"
-        f"limit={_COMMANDS_SECONDS // max(1, len(change.restore))}\npatience={_PATIENCE if change.restore else 0}\n",
+        f"budget={COMMANDS_SECONDS}\npatience={_PATIENCE if change.restore else 0}\n",
         _function("files", _files(change.files, folders)),
         _function("early_commands", _commands(change.early)),
         _function("commands", _commands(change.restore)),

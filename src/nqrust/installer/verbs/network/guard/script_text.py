@@ -22,7 +22,10 @@ try() {
     failed=1
     return 0
 }
+uptime() { cut -d . -f 1 /proc/uptime; }
 limited() {
+    limit=$((${began:=$(uptime)} + budget - $(uptime)))
+    [ "$limit" -ge 2 ] || limit=2
     if command -v timeout >/dev/null 2>&1; then timeout -k 1 "$limit" "$@"; else "$@"; fi ||
         say "failed, so the addresses are checked: $*"
 }
@@ -110,6 +113,7 @@ fire() {
     files
     incomplete=$failed
     links
+    began=$(uptime)
     commands 9<&-
     links
     if ! wait_for_check "$patience"; then

@@ -239,3 +239,11 @@ def test_confirmation_waits_for_the_decision(site: Site) -> None:
 def test_late_confirmation_says_so(site: Site) -> None:
     with pytest.raises(StepFailed, match="NQR-NET-146"):
         _decided(site, lambda: site.alarms.fire(site))
+
+
+def test_start_of_the_machine_runs_the_script_only_with_work_to_do(site: Site) -> None:
+    assert not asking.at_start(site)
+    _armed(site)
+    site.on("sh", SCRIPT, "start", answer=lambda host, cmd: site.alarms.fire(site))
+    assert asking.at_start(site)
+    assert not asking.at_start(site)
