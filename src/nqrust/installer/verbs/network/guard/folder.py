@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import Enum
 
 from nqrust.contract import paths
@@ -72,7 +72,6 @@ class Seen:
     missing: tuple[str, ...] = ()
     peer: str = ""
     confirmed: bool = False
-    at: float = field(default=0.0)
 
     @property
     def proven(self) -> bool:

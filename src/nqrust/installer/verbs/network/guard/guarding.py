@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -66,20 +67,23 @@ def _wait(
     host: Host, change: NetworkChange, alarms: Alarms, record: Record, before: frozenset[Connection], tell: Callable[[str], None]
 ) -> Seen:
     devices = tuple(dict.fromkeys((change.bridge, change.link)))
-    seen, said = Seen(), ""
+    seen, said, kept = Seen(), "", None
     while folder.state(host) is State.armed:
         seen = Seen(
             missing=silent_gateways(host, change.gateways, devices),
             peer=seen.peer or fresh_peer(host, before, devices),
             confirmed=host.exists(CONFIRM),
-            at=host.monotonic(),
         )
-        folder.write_seen(host, seen)
+        if seen != kept:
+            folder.write_seen(host, seen)
+            kept = seen
         if seen.proven and disarm(host, change, alarms):
             return seen
         text = waiting_for(seen)
         if text != said:
-            tell(f"{text} The old network of {change.link} comes back in {left(host, record):.0f} s otherwise.")
+            # A terminal that is gone says nothing about the network.
+            with contextlib.suppress(OSError):
+                tell(f"{text} The old network of {change.link} comes back in {left(host, record):.0f} s otherwise.")
             said = text
         host.sleep(_EVERY)
     raise _ended(host, change, alarms, reason(seen))

@@ -44,6 +44,14 @@ def test_confirmation_and_an_answering_gateway_keep_the_new_network(site: Site) 
     assert not site.exists(FOLDER) and site.alarms.calls[-1] == "clear", "nothing of the guard is left"
 
 
+def test_lost_terminal_is_no_verdict_on_the_network(site: Site) -> None:
+    def tell(text: str) -> None:
+        raise BrokenPipeError
+
+    site.at[3.0] = lambda: site.write_file(CONFIRM, b"")
+    assert guarded(site, site.change(), site.alarms, window=40, tell=tell).confirmed
+
+
 def test_fresh_connection_from_another_machine_is_a_proof(site: Site) -> None:
     site.at[2.0] = lambda: site.connected(established())
     assert run(site).peer == "10.0.0.9"
@@ -199,7 +207,7 @@ def _armed(site: Site) -> None:
 def test_status_tells_what_is_proven_and_the_time_left(site: Site) -> None:
     assert asking.status(site) == asking.GuardStatus()
     _armed(site)
-    folder.write_seen(site, folder.Seen(missing=(), peer="", at=1.0))
+    folder.write_seen(site, folder.Seen(missing=(), peer=""))
     site.sleep(10)
     found = asking.status(site)
     assert (found.state, found.link, found.bridge, found.seconds_left, found.waits) == ("armed", "eth0", "fcbr0", 20, True)
