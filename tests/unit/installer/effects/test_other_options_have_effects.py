@@ -77,6 +77,12 @@ def config_output(it: Bench) -> None:
     assert it.nqr("config", "show") == 0 and it.out.startswith("mode ")
 
 
+def network_output(it: Bench) -> None:
+    it.patch.setattr(local, "LocalHost", FakeHost.debian12)
+    assert it.nqr("network", "status", "--output", "json") == 0 and json.loads(it.out)["state"] == "none"
+    assert it.nqr("network", "status") == 0 and it.out.startswith("No change")
+
+
 def _prints(it: Bench, *files: str) -> None:
     it.patch.setattr(local, "LocalHost", FakeHost.debian12)
     it.patch.setattr(fingerprint, "take", lambda host: Fingerprint(1.0, {"users": {}, "files": {f: ["file"] for f in files}}))
@@ -204,6 +210,7 @@ ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("status", "--output"): ("one JSON document", status_output),
     ("doctor", "--output"): ("one JSON document", doctor_output),
     ("config show", "--output"): ("one JSON document", config_output),
+    ("network status", "--output"): ("one JSON document", network_output),
     ("fingerprint", "--output"): ("the fingerprint is in the file and not on standard output", fingerprint_output),
     ("fingerprint", "--compare"): ("exit 1 and what differs", fingerprint_compare),
     ("verify-clean", "--before"): ("that fingerprint is compared instead of the kept one", before),
