@@ -10,15 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from nqrust.agent.network.forwards import parse_rules, restore_text
+from nqrust.agent.network import own_chain
 from nqrust.agent.store import VmRecord
 from nqrust.contract.names import SOURCE_CHAIN
 from nqrust.contract.text import word
 from nqrust.host.errors import CommandFailed
-from nqrust.host.port import Host, command
-
-_TABLE, _CHAIN, _PARENT = SOURCE_CHAIN
-_JUMP = ("-m", "comment", "--comment", "nqrust", "-j", _CHAIN)
+from nqrust.host.port import Host
 
 
 class Sources:
@@ -37,30 +34,12 @@ class Sources:
             return False
         with self._lock:
             try:
-                changed = self._draw(rules(self._bridge, self._records()))
+                changed = own_chain.draw(self._host, "iptables", SOURCE_CHAIN, rules(self._bridge, self._records()))
             except CommandFailed as error:
                 self.lacking = str(error)
                 return False
             self.lacking = ""
             return changed
-
-    def _draw(self, wanted: list[tuple[str, ...]]) -> bool:
-        now = parse_rules(self._host.run(command("iptables", "-w", "-t", _TABLE, "-S")).stdout)
-        jumps = now.get(_PARENT, []).count(_JUMP)
-        if not wanted:
-            return self._remove(jumps) if _CHAIN in now else False
-        if now.get(_CHAIN) == wanted and jumps:
-            return False
-        text = restore_text(_TABLE, {_CHAIN: wanted}, () if jumps else (("-I", _PARENT, "1", *_JUMP),))
-        self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
-        return True
-
-    def _remove(self, jumps: int) -> bool:
-        for _ in range(jumps):
-            self._host.run(command("iptables", "-w", "-t", _TABLE, "-D", _PARENT, *_JUMP))
-        self._host.run(command("iptables", "-w", "-t", _TABLE, "-F", _CHAIN))
-        self._host.run(command("iptables", "-w", "-t", _TABLE, "-X", _CHAIN))
-        return True
 
 
 def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
