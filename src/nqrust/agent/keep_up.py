@@ -12,7 +12,7 @@ from nqrust.agent.api.app import Verbs
 from nqrust.agent.errors import AgentError
 from nqrust.agent.network.changes import APART, RuleChanges
 from nqrust.agent.network.rules import NetworkRules
-from nqrust.agent.network.sources import Sources
+from nqrust.agent.network.taps import Filter
 from nqrust.agent.vmm.verdict import Verdict
 from nqrust.agent.vms import room, upkeep
 from nqrust.agent.vms.service import VmService
@@ -22,10 +22,10 @@ log = structlog.get_logger("nqrust.agent")
 
 
 class KeepUp:
-    """`rules`: None where the network is not nqr's own. `announce` tells the manager that the host has changed."""
+    """`announce` tells the manager that the host has changed."""
 
     def __init__(
-        self, service: VmService, verbs: Verbs, rules: NetworkRules | None, sources: Sources, announce: Callable[[], None]
+        self, service: VmService, verbs: Verbs, rules: NetworkRules, sources: Filter, announce: Callable[[], None]
     ) -> None:
         self._service, self._verbs, self._rules, self._sources, self._announce = service, verbs, rules, sources, announce
         self._verdict: Verdict | None = None
@@ -85,8 +85,6 @@ class KeepUp:
             log.info("lease.given_back", mac=lease.mac, ip=lease.ip)
 
     async def keep_rules(self) -> None:
-        if self._rules is None:
-            return
         async with self._drawing:
             restored = await self._verbs.run(self._rules.keep)
         if restored:

@@ -22,9 +22,10 @@ from nqrust.agent.link.credentials import CredentialStore, local_token_hash
 from nqrust.agent.link.manager_link import ManagerLink
 from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.forwards import Forwards
+from nqrust.agent.network.lan import LanGuard
 from nqrust.agent.network.rules import NetworkRules
 from nqrust.agent.network.sources import Sources
-from nqrust.agent.network.taps import Taps
+from nqrust.agent.network.taps import Filter, Taps
 from nqrust.agent.scopes import chooser, launch
 from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store
@@ -39,6 +40,7 @@ from nqrust.host.port import Host
 log = structlog.get_logger("nqrust.agent")
 
 _AGAIN = 2.0  # seconds before an ended task is restarted
+_MOVED = 10.0  # seconds between two looks at the bridge's address
 
 
 class Agent:
@@ -55,7 +57,8 @@ class Agent:
             host, settings.manager_base, self.credentials, settings.join_token_file, self._describe, self._beat
         )
         self.guests = GuestBook(store)
-        self.sources = Sources(host, network.bridge, store.all)
+        lan = network.mode == "bridged"
+        self.sources: Filter = (LanGuard if lan else Sources)(host, network.bridge, store.all)
         self.service = VmService(
             Parts(
                 host=host,
@@ -66,8 +69,9 @@ class Agent:
                     host,
                     network.bridge,
                     isolated=network.guest_isolation,
-                    records=store.all if network.mode != "bridged" else None,
+                    records=store.all,
                     sources=self.sources,
+                    lan=lan,
                 ),
                 dhcp=Dhcp(
                     host,
@@ -125,11 +129,14 @@ class Agent:
                 log.info("guest.asked_to_power_off", vm=name, done=gone)
         log.info("agent.stopped")
 
+    def _guests_address(self) -> str | None:
+        return self.settings.network.gateway or facts.bridge_address(self.settings.network.bridge)
+
     async def _serve_guests(self) -> None:
-        """Listen on the bridge's address once it exists."""
+        """Listen on the bridge's address while it exists. On a LAN's bridge it may change."""
         told = False
         while True:
-            address = self.settings.network.gateway or facts.bridge_address(self.settings.network.bridge)
+            address = self._guests_address()
             try:
                 if not address:
                     raise OSError(errno.EADDRNOTAVAIL, "the bridge has no address")
@@ -143,10 +150,21 @@ class Agent:
                 await asyncio.sleep(2.0)
         log.info("relay.listening", address=address, port=self.settings.network.relay_port)
         server = GuestServer(self.relay)
+        moved = asyncio.create_task(self._until_moved(server, address))
         try:
             await server.serve(sockets=[listener])
         finally:
+            moved.cancel()
             listener.close()
+
+    async def _until_moved(self, server: GuestServer, address: str) -> None:
+        """End the server when the bridge has another address. `_lasting` starts the next one."""
+        while True:
+            await asyncio.sleep(_MOVED)
+            if self._guests_address() not in (address, None):
+                break
+        log.warning("relay.address_changed", was=address)
+        server.should_exit = True
 
     async def _keep_logs(self) -> None:
         """Regularly: whatever keeps the rest of the upkeep waiting, a guest that floods its console does not."""
@@ -156,8 +174,7 @@ class Agent:
             await asyncio.sleep(upkeep.LOGS_EVERY)
 
     async def _keep_up(self) -> None:
-        rules = self.rules if self.settings.network.mode != "bridged" else None
-        keep = KeepUp(self.service, self.verbs, rules, self.sources, self.link.announce_change)
+        keep = KeepUp(self.service, self.verbs, self.rules, self.sources, self.link.announce_change)
         follower = asyncio.create_task(keep.follow_rules())
         try:
             await keep.run()

@@ -60,6 +60,10 @@ FORWARD_CHAINS = (
 """Table, chain and the built-in chain that jumps there: the agent's, for port forwards; uninstall removes them."""
 SOURCE_CHAIN = ("raw", "NQR-SOURCE", "PREROUTING")
 """The same, for the addresses that each VM may send from."""
+LAN_TABLE = ("bridge", PRODUCT)
+"""Family and name of the nftables table that filters the ports of VMs on a LAN's bridge. The agent fills it."""
+LAN_MARK = "0x4e515256"
+"""Mark of packets that a VM on a LAN's bridge sends to this host. Only that table sets it."""
 
 SCOPE_PREFIX = "fc-"
 SCOPE_ENV = "NQRUST_SCOPE"

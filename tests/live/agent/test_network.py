@@ -17,3 +17,12 @@ def test_a_guest_and_a_vmm_that_claim_anothers_addresses_get_nothing_of_it_and_n
     if not host.exists("/dev/net/tun"):
         pytest.skip("this kernel has no TAP devices")
     assert run_script("taps_on_a_bridge.py", namespaces=("net", "mount"), seconds=60) is None
+
+
+def test_a_vm_on_a_lans_bridge_sends_what_it_may_and_the_bridge_stays_as_it_was() -> None:
+    host = LocalHost()
+    if os.geteuid() != 0 or not all(host.which(program) for program in ("unshare", "nsenter", "ip", "bridge", "nft", "iptables")):
+        pytest.skip("needs root, iproute2, nftables, iptables and util-linux")
+    if not host.exists("/dev/net/tun"):
+        pytest.skip("this kernel has no TAP devices")
+    assert run_script("ports_on_a_lan.py", namespaces=("net", "mount"), seconds=120) is None

@@ -144,7 +144,7 @@ def test_a_tap_of_an_earlier_start_makes_way() -> None:
     assert ("ip", "link", "delete", "dev", TAP) in seen
 
 
-def record(vm_id: str, ip: str, tap: str) -> VmRecord:
+def record(vm_id: str, ip: str | None, tap: str) -> VmRecord:
     blob = Blob(file="x", size=1, sha256="0" * 64)
     return VmRecord(
         id=vm_id,

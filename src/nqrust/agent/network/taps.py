@@ -3,9 +3,9 @@
 A VM's launcher makes the TAP in the VM's own network namespace. Once the VMM has it open, the agent moves it to the host. The
 VMM keeps its open file, and nothing else of the host's network: it can open no second TAP there.
 
-Ports are isolated from each other unless the network allows it: guests reach the bridge itself, not one another. If nqr
-assigns the addresses, it pins the MAC of each port on the bridge and the MAC of each address on the host. Neither learns
-from guests, so a guest that uses a foreign address receives none of its traffic.
+Ports are isolated from each other unless the network allows it: guests reach the bridge itself, not one another. The MAC of
+each port is pinned on the bridge. If nqr assigns the addresses, it also pins the MAC of each address on the host. Neither
+learns from guests, so a guest that uses a foreign address receives none of its traffic.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
-from nqrust.agent.errors import Conflict, Failed
+from nqrust.agent.errors import AgentError, Conflict, Failed
 from nqrust.agent.network import rates
-from nqrust.agent.network.sources import Sources
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import TapStatus
 from nqrust.contract.names import TAP_ALIAS, mac_address, tap_mac
@@ -33,8 +33,17 @@ _IFF_UP = 0x1
 _SET = "3"  # addr_assign_type: somebody chose the MAC, and no port changes it
 
 
+class Filter(Protocol):
+    """Lets in what the VMs on disk may send (sources.py, lan.py). `lacking`: what it cannot do here."""
+
+    lacking: str
+
+    def sync(self) -> bool: ...
+
+
 class Taps:
-    """`records` returns the records on disk, if nqr assigns the addresses. None: the LAN has its own DHCP."""
+    """`records` returns the records on disk; without them no port is pinned. `lan`: the bridge is the administrator's, and the
+    agent changes nothing of it but the ports of VMs."""
 
     def __init__(
         self,
@@ -43,10 +52,11 @@ class Taps:
         *,
         isolated: bool,
         records: Callable[[], Iterable[VmRecord]] | None = None,
-        sources: Sources | None = None,
+        sources: Filter | None = None,
+        lan: bool = False,
     ) -> None:
         self._host, self._bridge, self._isolated, self._records = host, bridge, isolated, records
-        self._sources = sources
+        self._sources, self._lan = sources, lan
         self._locks = False
         """Whether this host can lock ports, as soon as it has done so once."""
 
@@ -115,17 +125,25 @@ class Taps:
 
     def _port(self, name: str, vm_id: str, own: VmRecord | None) -> list[str]:
         """Return the lines of ip(8) that make a TAP a port. It goes up last, with all that one call can set."""
-        fixed = [] if self._read(self._bridge, "addr_assign_type") == _SET else [self._read(self._bridge, "address")]
+        fixed = self._bridge_mac(tap_mac(vm_id))
         known = [own] if own is not None and own.ip else []
         return [
             # A port may not change the MAC of a bridge that was here before nqr, either.
-            *(f"link set dev {self._bridge} address {mac}" for mac in fixed if mac),
+            *(f"link set dev {self._bridge} address {mac}" for mac in fixed),
             f"link set dev {name} alias {ALIAS}{vm_id}",
             f"link set dev {name} master {self._bridge}",
             f"link set dev {name} type bridge_slave {self._flags(pinned=own is not None)}",
             *(self._neighbour(record) for record in known),
             f"link set dev {name} up",
         ]
+
+    def _bridge_mac(self, port: str) -> list[str]:
+        """Return the MAC to fix on the bridge before a port with this MAC joins. A LAN's bridge keeps its way to choose one
+        unless the new port would change it: a bridge takes the lowest MAC of its ports."""
+        now = self._read(self._bridge, "address")
+        if not now or self._read(self._bridge, "addr_assign_type") == _SET or (self._lan and now < port):
+            return []
+        return [now]
 
     def _flags(self, *, pinned: bool) -> str:
         isolated = f"isolated {'on' if self._isolated else 'off'}"
@@ -254,7 +272,8 @@ class Taps:
                 raise Failed("NQR-NET-702", f"The TAP {name} could not be removed ({error}).", "Run `nqr doctor`.") from error
         if self._records is not None and found.vm_id:
             self._forget(mac_address(found.vm_id))
-        self.admit()
+        with contextlib.suppress(AgentError):  # the TAP is gone, and the upkeep tries again
+            self.admit()
 
     def _read(self, name: str, attribute: str) -> str:
         try:

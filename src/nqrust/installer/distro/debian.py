@@ -12,6 +12,7 @@ PACKAGES = {
     "qemu": ("qemu-system-x86", "qemu-utils"),
     "screen": ("screen",),
     "iptables": ("iptables",),
+    "nftables": ("nftables",),
     "iproute2": ("iproute2",),
     "e2fsprogs": ("e2fsprogs",),
     "busybox": ("busybox-static",),

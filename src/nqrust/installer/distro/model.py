@@ -15,6 +15,7 @@ ROLES = (
     "qemu",  # qemu-system-x86_64 with its firmware
     "screen",
     "iptables",
+    "nftables",
     "iproute2",
     "e2fsprogs",  # mke2fs, debugfs, resize2fs
     "busybox",  # statically linked, for images

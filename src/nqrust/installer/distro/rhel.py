@@ -17,6 +17,7 @@ RHEL = Distro(
         "qemu": ("qemu-kvm", "qemu-img"),
         "screen": ("screen",),  # from EPEL
         "iptables": ("iptables",),
+        "nftables": ("nftables",),
         "iproute2": ("iproute", "iproute-tc"),
         "e2fsprogs": ("e2fsprogs",),
         "busybox": ("busybox",),  # from EPEL

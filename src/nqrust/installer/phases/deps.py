@@ -37,8 +37,7 @@ def roles(context: Context) -> list[str]:
         wanted.append("image-builder")
     if settings.has_agent:
         wanted += ["qemu", "screen", "iptables"]
-        if settings.network.mode is not NetworkMode.bridged:
-            wanted.append("dnsmasq")
+        wanted.append("nftables" if settings.network.mode is NetworkMode.bridged else "dnsmasq")
     return wanted
 
 

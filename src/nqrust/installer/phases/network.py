@@ -7,17 +7,20 @@ from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
-from nqrust.installer.resources.network_script import network_script
+from nqrust.installer.resources.network_script import lan_script, network_script
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
+from nqrust.installer.verbs.firewall.bridge_table import BridgeTable
 from nqrust.installer.verbs.firewall.firewalld import POLICIES, ZONES, FirewalldZone
+from nqrust.installer.verbs.firewall.lan import lan_guests, lan_guests_ipv6
 from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, vm_network, vm_network_ipv6
 from nqrust.installer.verbs.kernel.sysctl import Sysctl
 from nqrust.installer.verbs.network.bridged import BridgedUplink
 from nqrust.installer.verbs.network.link import Bridge, BridgeMakesWay
 from nqrust.installer.verbs.network.makes_way import MakesWay
 from nqrust.installer.verbs.network.network_manager import FOLDER, UnmanagedLinks
+from nqrust.installer.verbs.network.ready import ReadyBridge
 
 SYSCTL_FILE = "/etc/sysctl.d/90-nqrust-microvm.conf"
 FORWARDING = "net.ipv4.ip_forward"
@@ -32,6 +35,8 @@ def script_path(context: Context) -> str:
 def firewall(context: Context) -> tuple[FirewallSpec, FirewallSpec]:
     """The rules of this network, for IPv4 and for IPv6, from which the steps and the boot script are made."""
     network = context.settings.network
+    if network.mode is NetworkMode.bridged:
+        return lan_guests(network.bridge_name, names.GUEST_RELAY_PORT), lan_guests_ipv6(network.bridge_name)
     nat = network.mode is NetworkMode.nat
     rules = vm_network(
         network.bridge_name,
@@ -45,6 +50,13 @@ def firewall(context: Context) -> tuple[FirewallSpec, FirewallSpec]:
     return rules, vm_network_ipv6(network.bridge_name)
 
 
+def boot_script(context: Context) -> str:
+    """Return the script that the network's unit runs at boot, and the agent when rules are missing."""
+    network = context.settings.network
+    render = lan_script if network.mode is NetworkMode.bridged else network_script
+    return render(network, *firewall(context))
+
+
 def plan(context: Context) -> PhasePlan:
     settings = context.settings
     network = settings.network
@@ -52,11 +64,7 @@ def plan(context: Context) -> PhasePlan:
     if not settings.has_agent:
         return PhasePlan("network", title, skipped="no VM runs on a manager", keeps=_keeps(context))
     if network.mode is NetworkMode.bridged:
-        return PhasePlan(
-            "network",
-            title,
-            (BridgedUplink(network.bridge_name, network.uplink or context.facts.network.uplink or ""),),
-        )
+        return PhasePlan("network", title, (_to_the_lan(context), *_on_the_lan(context)), keeps=_keeps(context))
     dns = serves_dns(network, context.facts.ports)
     rules = firewall(context)
     nat = network.mode is NetworkMode.nat
@@ -88,7 +96,7 @@ def plan(context: Context) -> PhasePlan:
         *(IptablesRules(spec) for spec in rules),
         *(_firewalld(context, dns) if "firewalld" in context.facts.packages else ()),
         Directory(context.layout.libexec_dir, adopt_modes=True),
-        File(script_path(context), network_script(network, *rules), mode=0o755, what="the same at every boot"),
+        File(script_path(context), boot_script(context), mode=0o755, what="the same at every boot"),
         Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
         Directory(paths.DHCP_STATE_DIR, tree=True, adopt_modes=True),
         Directory(paths.DHCP_HOSTS_DIR, tree=True, adopt_modes=True),
@@ -105,6 +113,24 @@ def _firewalld(context: Context, dns: bool) -> tuple[Step, ...]:
     network = context.settings.network
     zone = FirewalldZone(network.bridge_name, (names.GUEST_RELAY_PORT,), dns=dns, outside=network.mode is NetworkMode.nat)
     return (Directory(ZONES, adopt_modes=True), Directory(POLICIES, adopt_modes=True), zone)
+
+
+def _to_the_lan(context: Context) -> Step:
+    """Return the step for the bridge itself: one that is there stays the administrator's."""
+    network = context.settings.network
+    if any(link.name == network.bridge_name and link.kind == "bridge" for link in context.facts.network.links):
+        return ReadyBridge(network.bridge_name)
+    return BridgedUplink(network.bridge_name, network.uplink or context.facts.network.uplink or "")
+
+
+def _on_the_lan(context: Context) -> list[Step]:
+    """Return what concerns VMs on a LAN's bridge, whoever made it. The LAN has its own addresses, DHCP and routers."""
+    return [
+        *(IptablesRules(spec) for spec in firewall(context)),
+        BridgeTable(),
+        Directory(context.layout.libexec_dir, adopt_modes=True),
+        File(script_path(context), boot_script(context), mode=0o755, what="the same at every boot"),
+    ]
 
 
 def _keeps(context: Context) -> tuple[str, ...]:

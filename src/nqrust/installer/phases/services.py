@@ -18,7 +18,6 @@ from nqrust.installer.platform.wait import Healthy
 from nqrust.installer.proofs.hops import local_address
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
 from nqrust.installer.resources.env import agent_env, database_url, manager_env, ui_env
-from nqrust.installer.resources.network_script import network_script
 from nqrust.installer.settings.model import DbType, NetworkMode, Settings
 from nqrust.installer.supervisor import registry as registry_of_supervisors
 from nqrust.installer.supervisor.holding import split_bind
@@ -63,8 +62,10 @@ def our_units(context: Context) -> tuple[Unit, ...]:
     """Return the services of this mode with their input, in start order."""
     settings = context.settings
     found: list[Unit] = []
-    if settings.has_agent and settings.network.mode is not NetworkMode.bridged:
-        found += [_network(context), _dhcp(context)]
+    if settings.has_agent:
+        found.append(_network(context))
+        if settings.network.mode is not NetworkMode.bridged:  # a LAN has its own DHCP
+            found.append(_dhcp(context))
     if settings.has_manager:
         found.append(_manager(context))
     if settings.has_agent:
@@ -130,15 +131,15 @@ def _own_certificate(context: Context) -> str:
 
 def _agent(context: Context) -> Unit:
     here = (MANAGER,) if context.settings.has_manager else ()
-    nat = context.settings.network.mode is not NetworkMode.bridged
+    dhcp = () if context.settings.network.mode is NetworkMode.bridged else (DHCP,)
     spec = ServiceSpec(
         AGENT,
         "NQRust-MicroVM agent",
         _start(context, "agent"),
         env_file=context.layout.agent_env,
         order=200,
-        after=("network-online.target", *((NETWORK, DHCP) if nat else ()), *here),
-        wants=("network-online.target", *((NETWORK, DHCP) if nat else ())),
+        after=("network-online.target", NETWORK, *dhcp, *here),
+        wants=("network-online.target", NETWORK, *dhcp),
         hardening=Hardening.host,
         keeps_children=True,
     )
@@ -174,7 +175,7 @@ def _version(context: Context) -> str:
 
 
 def _network_script(context: Context) -> str:
-    return network_script(context.settings.network, *network.firewall(context))
+    return network.boot_script(context)
 
 
 def _dnsmasq(context: Context) -> str:

@@ -106,7 +106,8 @@ def uplink(settings: Settings, facts: Facts) -> Iterator[Finding]:
     if settings.network.mode is not NetworkMode.bridged:
         return
     name = settings.network.uplink or facts.network.uplink
-    if name is None:
+    ready = any(link.name == settings.network.bridge_name for link in facts.network.links)
+    if name is None and not ready:
         yield error(
             "NQR-PRE-031",
             "No uplink was found for bridged mode: there is no default route.",

@@ -19,6 +19,7 @@ from nqrust.installer.preflight import (
     others,
     ports,
     reach,
+    ready_bridge,
     unsupported,
 )
 from nqrust.installer.preflight.findings import Finding, Severity
@@ -56,7 +57,7 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
     """Return every finding, errors first. A code in `ignore` turns errors into warnings, except for unsupported or firm ones.
     Older releases have a flag of their own."""
     found = [
-        *unsupported.checks(settings),
+        *unsupported.checks(settings, facts),
         *downgrade.checks(settings, host, situation.version, situation.signed_by, allowed=situation.allow_downgrade),
         *machine.checks(settings, facts),
         *folders.checks(settings, host, situation.known),
@@ -64,6 +65,7 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
         *changes.checks(settings, situation.installed, facts, situation.vms),
         *ports.checks(settings, facts, situation.installed, situation.explicit, situation.own),
         *network.checks(settings, facts, host, situation.installed is not None, situation.former),
+        *ready_bridge.checks(settings, facts, host),
         *images.checks(settings, facts),
         *others.checks(settings, host, situation.known),
         *firewalls.drops_by_default(settings, host, situation.known),

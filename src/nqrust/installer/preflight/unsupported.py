@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nqrust.host.facts.model import Facts
 from nqrust.installer.preflight.findings import Finding, error
 from nqrust.installer.release import transport
 from nqrust.installer.settings.model import NetworkMode, Settings
 from nqrust.installer.verbs.network.bridged import CODE as BRIDGED
 from nqrust.installer.verbs.network.bridged import CURE as BRIDGED_CURE
-from nqrust.installer.verbs.network.bridged import WHY as BRIDGED_WHY
 
 BUNDLED = "bundled"
 PLAIN, RELEASE, KEY = "NQR-REL-027", "NQR-REL-050", "NQR-REL-051"
@@ -33,11 +33,15 @@ def release_source(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def bridged(settings: Settings) -> Iterator[Finding]:
-    if settings.has_agent and settings.network.mode is NetworkMode.bridged:
-        yield error(BRIDGED, BRIDGED_WHY, BRIDGED_CURE)
+def bridged(settings: Settings, facts: Facts) -> Iterator[Finding]:
+    """Refuse bridged mode without a bridge. A bridge that is there has checks of its own (ready_bridge.py)."""
+    if not settings.has_agent or settings.network.mode is not NetworkMode.bridged:
+        return
+    name = settings.network.bridge_name
+    if not any(link.name == name for link in facts.network.links):
+        yield error(BRIDGED, f"This host has no bridge {name} to its LAN, and this version does not make one.", BRIDGED_CURE)
 
 
-def checks(settings: Settings) -> Iterator[Finding]:
+def checks(settings: Settings, facts: Facts) -> Iterator[Finding]:
     yield from release_source(settings)
-    yield from bridged(settings)
+    yield from bridged(settings, facts)

@@ -9,6 +9,7 @@ from nqrust.host.errors import NotTrusted
 from nqrust.host.port import Host, Tls, command
 from nqrust.installer.context import Context
 from nqrust.installer.proofs.hops import Failed, Hop, Unproven, local_address
+from nqrust.installer.proofs.lan import lan
 from nqrust.installer.resources.env import database_host, database_port, manager_base
 from nqrust.installer.settings.model import NetworkMode
 from nqrust.installer.verbs.firewall.kernel import BOUNDS, NO_IPV6, why_no_ipv6
@@ -61,7 +62,9 @@ def standing(context: Context, host: Host) -> Iterator[Hop]:
             "Look at `nqr logs manager` and at PostgreSQL's own log.",
             lambda: _database(context, host),
         )
-    if settings.has_agent and settings.network.mode is not NetworkMode.bridged:
+    if settings.has_agent and settings.network.mode is NetworkMode.bridged:
+        yield from lan(context, host)
+    elif settings.has_agent:
         yield Hop(
             "bridge",
             "NQR-VER-004",

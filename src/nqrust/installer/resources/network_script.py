@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nqrust.contract.names import bridge_mac
+from nqrust.contract.names import LAN_TABLE, bridge_mac
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings
 from nqrust.installer.verbs.firewall.rules import FirewallSpec
 from nqrust.installer.verbs.firewall.script import FUNCTIONS, render_check, render_down, render_rules, render_up
@@ -34,28 +34,49 @@ def network_script(network: NetworkSettings, *firewall: FirewallSpec) -> str:
         f'[ ! -e {arp} ] || [ "$(cat {arp})" = 1 ] || return 1',
         f'! ours || [ "$(cat /sys/class/net/{bridge}/address)" = {mac} ] || return 1',
     ]
-    down = []
-    for spec in firewall:
-        if spec.ipv6:
-            up += ["if ipv6; then", *_indented(render_up(spec)), "fi"]
-            check += ["if ipv6; then", *_indented(render_check(spec)), "fi"]
-            down += ["if ipv6; then", *_indented(render_down(spec)), "fi"]
-        else:
-            up += render_up(spec)
-            check += render_check(spec)
-            down += render_down(spec)
+    rules_up, rules_check, down = _rules(firewall)
+    up += rules_up
+    check += rules_check
     down.append(f"if ours; then ip link delete {bridge}; fi")
+    ours = [
+        "# A bridge that was there before nqr is used as it is.",
+        "ours() {",
+        f'    [ "$(cat /sys/class/net/{bridge}/ifalias 2>/dev/null)" = {ALIAS} ]',
+        "}",
+        "",
+    ]
+    return _script(ours, firewall, up, check, down)
+
+
+def lan_script(network: NetworkSettings, *firewall: FirewallSpec) -> str:
+    """The same for the bridge of a LAN, which is not ours: the rules for VMs, and the table that the agent fills."""
+    rules_up, rules_check, rules_down = _rules(firewall)
+    table = " ".join(LAN_TABLE)
+    return _script(
+        [],
+        firewall,
+        [*rules_up, f"nft add table {table}"],
+        [*rules_check, f"nft list table {table} >/dev/null 2>&1 || return 1"],
+        [*rules_down, f"nft delete table {table} 2>/dev/null || :"],
+    )
+
+
+def _rules(firewall: tuple[FirewallSpec, ...]) -> tuple[list[str], list[str], list[str]]:
+    up, check, down = list[str](), list[str](), list[str]()
+    for spec in firewall:
+        for lines, rendered in ((up, render_up(spec)), (check, render_check(spec)), (down, render_down(spec))):
+            lines += ["if ipv6; then", *_indented(rendered), "fi"] if spec.ipv6 else rendered
+    return up, check, down
+
+
+def _script(first: list[str], firewall: tuple[FirewallSpec, ...], up: list[str], check: list[str], down: list[str]) -> str:
     lines = [
         "#!/bin/sh",
         "# Written by nqr: the network of the VMs, as `nqr install` made it. Run by nqrust-network.service at boot.",
         "set -eu",
         "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
         "",
-        "# A bridge that was there before nqr is used as it is.",
-        "ours() {",
-        f'    [ "$(cat /sys/class/net/{bridge}/ifalias 2>/dev/null)" = {ALIAS} ]',
-        "}",
-        "",
+        *first,
         *(line for spec in firewall for line in render_rules(spec)),
         *FUNCTIONS.strip().splitlines(),
         "",

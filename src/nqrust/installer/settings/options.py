@@ -64,7 +64,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "network.mode",
         "--network-mode",
-        "Network of the VMs. This version refuses bridged.",
+        "Network of the VMs. bridged needs a bridge to the LAN.",
         Form.choice,
         "NETWORK_MODE",
         choices=("nat", "bridged", "isolated"),

@@ -6,7 +6,10 @@ import shutil
 import subprocess
 
 import pytest
+from tests.unit.installer.phases.test_bridged import context
 from tests.unit.installer.phases.test_rendered_files import rendered
+
+from nqrust.installer.phases.network import boot_script
 
 
 def test_the_network_script_is_a_shell_script() -> None:
@@ -15,3 +18,9 @@ def test_the_network_script_is_a_shell_script() -> None:
     for case in ("production", "isolated-minimal"):
         text = rendered(case)["/opt/nqrust-microvm/libexec/nqrust-network"].split("---\n", 1)[1]
         assert subprocess.run(["sh", "-n"], input=text.encode(), check=False).returncode == 0
+
+
+def test_the_script_for_a_lans_bridge_is_a_shell_script() -> None:
+    if shutil.which("sh") is None:
+        pytest.skip("no sh here")
+    assert subprocess.run(["sh", "-n"], input=boot_script(context()).encode(), check=False).returncode == 0

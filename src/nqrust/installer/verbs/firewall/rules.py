@@ -109,7 +109,7 @@ def vm_network(
         forward += [
             stranger,
             ("-i", bridge, *_NEW, *_more_often("nqr-new", 200, 1000), "-j", "DROP"),
-            ("-i", bridge, *_NEW, *_more_at_once(4096), "-j", "DROP"),
+            ("-i", bridge, *_NEW, *more_at_once(4096), "-j", "DROP"),
             ("-s", subnet, "-i", bridge, "-j", "ACCEPT"),
             (
                 "-d",
@@ -139,12 +139,12 @@ def vm_network(
     ]
     if dns:
         # dnsmasq(8) serves 20 connections at once, for all guests together.
-        inbound.append((*dns_of["tcp"], *_more_at_once(4), "-j", "DROP"))
+        inbound.append((*dns_of["tcp"], *more_at_once(4), "-j", "DROP"))
     inbound.append((*to_gateway, "-p", "icmp", "-m", "icmp", "--icmp-type", "8", "-j", "ACCEPT"))
     inbound += [(*rule, "-j", "ACCEPT") for rule in dns_of.values()]
     for port in tcp_ports:
         to_port = (*to_gateway, "-p", "tcp", "-m", "tcp", "--dport", str(port))
-        inbound += [(*to_port, *_more_at_once(16), "-j", "DROP"), (*to_port, "-j", "ACCEPT")]
+        inbound += [(*to_port, *more_at_once(16), "-j", "DROP"), (*to_port, "-j", "ACCEPT")]
     inbound.append(("-i", bridge, "-j", "DROP"))
     chains = [
         Chain("filter", FORWARD, "FORWARD", tuple(forward)),
@@ -176,7 +176,7 @@ def _more_often(name: str, a_second: int, burst: int) -> tuple[str, ...]:
     return ("-m", "hashlimit", *above, "--hashlimit-mode", "srcip", "--hashlimit-name", name)
 
 
-def _more_at_once(connections: int) -> tuple[str, ...]:
+def more_at_once(connections: int) -> tuple[str, ...]:
     """Matches what a source begins beyond that many open connections."""
     return ("-m", "connlimit", "--connlimit-above", str(connections), "--connlimit-mask", "32", "--connlimit-saddr")
 

@@ -30,7 +30,16 @@ forget_zone() { # bridge
         kept 'firewalld has the empty zone nqrust-vms until its next reload, which would drop settings now'
     fi
 }
+remove_bridge_table() {
+    if ! has nft; then kept "the nftables table bridge $1 goes at the next boot: the program nft is gone"; return; fi
+    nft list table bridge "$1" >/dev/null 2>&1 || return 0
+    try nft delete table bridge "$1" || missed=1
+}
 """
+
+
+def bridge_table(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("remove_bridge_table", args["name"])
 
 
 def rules(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:

@@ -27,6 +27,22 @@ def undo_rules(binary: str, rules: list[list[str]], chains: list[list[str]]) -> 
     return Undo("rules", {"binary": binary, "rules": rules, "chains": chains})
 
 
+def undo_bridge_table(name: str) -> Undo:
+    """Delete nqr's nftables table of the bridge family, with all that the agent put in."""
+    return Undo("bridge-table", {"name": name})
+
+
+def bridge_table(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Delete the table. Other tables stay."""
+    host, name = context.host, str(args["name"])
+    if host.which("nft") is None:
+        return Kept(f"the nftables table bridge {name} goes at the next boot: the program nft is gone")
+    if host.run(command("nft", "list", "table", "bridge", name, ok=(0, 1))).code != 0:
+        return Reverted("already gone")
+    host.run(command("nft", "delete", "table", "bridge", name))
+    return Reverted()
+
+
 def rules(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Delete nqr's rules (every copy of each), then its chains. Never flushes other rules."""
     host, binary = context.host, str(args["binary"])

@@ -17,5 +17,9 @@ def zone(args: dict[str, Any]) -> str:
     return f"take {args['bridge']} out of firewalld"
 
 
+def bridge_table(args: dict[str, Any]) -> str:
+    return f"remove the nftables table bridge {args['name']}"
+
+
 def _family(args: dict[str, Any]) -> str:
     return " for IPv6" if args["binary"] == "ip6tables" else ""

@@ -11,16 +11,18 @@ from typing import ClassVar
 
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.step import Conflict, Inspection, Origin, Prepared, Satisfied
+from nqrust.installer.engine.step import Conflict, Inspection, Origin, Prepared
 
 CODE = "NQR-NET-130"
-WHY = "This version has no bridged mode, with or without a bridge that is ready."
-CURE = "Use --network-mode nat (the default) or isolated."
+CURE = (
+    "Make a bridge with this host's network card in it, and name it with --bridge-name (docs/operate/bridged.md). Or use"
+    " --network-mode nat (the default)."
+)
 
 
 @dataclass(frozen=True)
 class BridgedUplink:
-    """The uplink. `bridge` gets `uplink` as a port. The step adopts a bridge that already has it."""
+    """The uplink. `bridge` gets `uplink` as a port. A bridge that is there is used by ReadyBridge (ready.py)."""
 
     kind: ClassVar[str] = "bridged-uplink"
 
@@ -35,15 +37,13 @@ class BridgedUplink:
         return f"put {self.uplink or 'the uplink'} and its addresses into bridge {self.bridge}"
 
     def inspect(self, host: Host) -> Inspection:
-        if host.exists(f"/sys/class/net/{self.bridge}/bridge") and host.listdir(f"/sys/class/net/{self.bridge}/brif"):
-            return Satisfied("made by the administrator")
-        return Conflict(CODE, WHY, CURE)
+        return Conflict(CODE, f"This host has no bridge {self.bridge} to its LAN, and this version does not make one.", CURE)
 
     def prepare(self, host: Host) -> Prepared:
         return Prepared(Origin.adopted, ())
 
     def apply(self, host: Host) -> None:
-        raise StepFailed(CODE, WHY, CURE)
+        raise StepFailed(CODE, f"This host has no bridge {self.bridge} to its LAN, and this version does not make one.", CURE)
 
     def verify(self, host: Host) -> None:
         return None

@@ -1,0 +1,183 @@
+"""A filter for the ports of VMs on a bridge that the LAN shares. nft(8), bridge family.
+
+The bridge is the administrator's, and other machines use it. So every rule names the TAP of a VM:
+
+    from any port    only its VM's MAC; only IPv4, ARP and IPv6 without VLAN tags; no DHCP server, no router advertisements;
+                     no packet in the name of this host or of its gateways on that bridge
+    to this host     the packet gets a mark. The installer's rules let marked packets reach what a VM may reach, and the
+                     relay takes marked packets alone: other machines of the LAN cannot use it
+
+A VM has its address from the LAN's DHCP, so no rule ties it to one.
+
+Docker loads br_netfilter, which sends the frames of every bridge through FORWARD, and sets its policy to DROP. Only then the
+frames of VMs are accepted there. Without br_netfilter no such rule is made: the match for ports would load that module.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nqrust.agent.errors import Failed
+from nqrust.agent.network import own_chain
+from nqrust.agent.store import VmRecord
+from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK, LAN_TABLE
+from nqrust.contract.text import word
+from nqrust.host.errors import CommandFailed, HostError
+from nqrust.host.port import Host, command
+
+_TABLE = " ".join(LAN_TABLE)
+_FORWARD = ("filter", FORWARD_CHAIN, "FORWARD")
+_NETFILTER = {"iptables": "nf_call_iptables", "ip6tables": "nf_call_ip6tables"}
+
+
+@dataclass(frozen=True)
+class Protected:
+    """Addresses on the bridge in whose name no VM speaks: this host's, and those of its gateways."""
+
+    v4: tuple[str, ...] = ()
+    v6: tuple[str, ...] = ()
+
+
+class LanGuard:
+    """`records` returns the records on disk. It runs under a lock, so that the last writer also writes the last table."""
+
+    def __init__(self, host: Host, bridge: str, records: Callable[[], Iterable[VmRecord]]) -> None:
+        self._host, self._bridge, self._records = host, bridge, records
+        self._lock = threading.Lock()
+        self._drawn = self._seen = ""
+        self.lacking = ""
+        """Why frames of VMs may be lost in FORWARD; empty if nothing is wrong."""
+
+    def sync(self) -> bool:
+        """Filter the ports of the VMs that run, and no others. Return whether anything changed. Raises Failed: a VM does not
+        start without its filter."""
+        with self._lock:
+            records = sorted((one for one in self._records() if one.asked == "run"), key=lambda one: one.id)
+            try:
+                changed = self._fill(table(records, self._protected()))
+            except HostError as error:
+                raise Failed(
+                    "NQR-NET-712",
+                    f"The filter for the VM's port on {self._bridge} could not be set ({error}).",
+                    "Check that `nft list ruleset` works on this host, then start the VM again.",
+                ) from error
+            return self._pass_netfilter(records) or changed
+
+    def _fill(self, wanted: str) -> bool:
+        """nft(8) prints a table in a form of its own, so the comparison is with what it printed after the last change."""
+        if wanted == self._drawn and self._printed() == self._seen:
+            return False
+        self._host.run(command("nft", "-f", "-", input=wanted.encode()))
+        self._drawn, self._seen = wanted, self._printed()
+        return True
+
+    def _printed(self) -> str:
+        return self._host.run(command("nft", "-s", "-n", "list", "table", *LAN_TABLE, ok=(0, 1))).stdout
+
+    def _protected(self) -> Protected:
+        own = self._json("address", "show", "dev", self._bridge)
+        found = [str(one.get("local", "")) for link in own for one in link.get("addr_info", [])]
+        for family in ("-4", "-6"):
+            routes = self._json(family, "route", "show", "default", "dev", self._bridge)
+            found += [str(one.get("gateway", "")) for one in routes]
+        return protected(found)
+
+    def _json(self, *words: str) -> list[dict[str, list[dict[str, str]]]]:
+        answer = self._host.run(command("ip", "-j", *words, ok=(0, 1, 2))).stdout
+        try:
+            return [one for one in json.loads(answer or "[]") if isinstance(one, dict)]
+        except ValueError:
+            return []
+
+    def _pass_netfilter(self, records: list[VmRecord]) -> bool:
+        changed, self.lacking = False, ""
+        for program, switch in _NETFILTER.items():
+            if self._host.which(program) is None:
+                continue
+            wanted = passing(self._bridge, records) if self._netfilter(switch) else []
+            try:
+                changed |= own_chain.draw(self._host, program, _FORWARD, wanted)
+            except CommandFailed as error:
+                self.lacking = self.lacking or (str(error) if wanted else "")
+        return changed
+
+    def _netfilter(self, switch: str) -> bool:
+        """Whether frames of the bridge pass FORWARD: br_netfilter is there, for all bridges or for this one."""
+        for path in (
+            f"/proc/sys/net/bridge/bridge-{switch.replace('_', '-')}",
+            f"/sys/class/net/{self._bridge}/bridge/{switch}",
+        ):
+            try:
+                if self._host.read_text(path).strip() == "1" and self._host.exists("/proc/sys/net/bridge"):
+                    return True
+            except HostError:
+                continue
+        return False
+
+
+def protected(addresses: Iterable[str]) -> Protected:
+    """Sort addresses by family, and leave out other text. Pure."""
+    v4, v6 = set[ipaddress.IPv4Address](), set[ipaddress.IPv6Address]()
+    for text in addresses:
+        try:
+            one = ipaddress.ip_address(text)
+        except ValueError:
+            continue
+        v4.add(one) if isinstance(one, ipaddress.IPv4Address) else v6.add(one)
+    return Protected(tuple(map(str, sorted(v4))), tuple(map(str, sorted(v6))))
+
+
+def table(records: Iterable[VmRecord], kept: Protected) -> str:
+    """Return input of nft(8) that replaces the table in one transaction. Pure.
+
+    A client takes a DHCP answer by its destination port alone, so a VM sends to no client's port. Of a neighbour
+    advertisement, bytes 8 to 24 are the address that it is about; RFC 4861, 4.4.
+    """
+    taps = {word(one.tap): word(one.mac) for one in records}
+    lines = [f"table {_TABLE}", f"delete table {_TABLE}", f"table {_TABLE} {{"]
+    if taps:
+        lines += [*_chain("guest", _guest(kept))]
+        for tap, mac in taps.items():
+            own = [f"ether saddr != {mac} drop", f"arp saddr ether != {mac} drop", "goto guest"]
+            lines += _chain(f"vm-{tap}", own)
+        jumps = ", ".join(f'"{tap}" : jump vm-{tap}' for tap in taps)
+        names = ", ".join(f'"{tap}"' for tap in taps)
+        hook = "type filter hook {} priority -250; policy accept;"
+        lines += _chain("from-vms", [hook.format("prerouting"), f"iifname vmap {{ {jumps} }}"])
+        lines += _chain("to-host", [hook.format("input"), f"iifname {{ {names} }} meta mark set {LAN_MARK}"])
+    return "\n".join([*lines, "}", ""])
+
+
+def _guest(kept: Protected) -> list[str]:
+    found = [
+        "ether type != { ip, arp, ip6 } drop",
+        "udp sport { 67, 547 } drop",
+        "udp dport { 68, 546 } drop",
+        "icmpv6 type { nd-router-advert, nd-redirect } drop",
+    ]
+    if kept.v4:
+        listed = ", ".join(kept.v4)
+        found += [f"ip saddr {{ {listed} }} drop", f"arp saddr ip {{ {listed} }} drop"]
+    if kept.v6:
+        found.append(f"ip6 saddr {{ {', '.join(kept.v6)} }} drop")
+    for one in kept.v6:
+        found.append(f"icmpv6 type nd-neighbor-advert @th,64,128 {int(ipaddress.IPv6Address(one)):#x} drop")
+    return found
+
+
+def _chain(name: str, lines: Iterable[str]) -> list[str]:
+    return [f"\tchain {name} {{", *(f"\t\t{line}" for line in lines), "\t}"]
+
+
+def passing(bridge: str, records: Iterable[VmRecord]) -> list[own_chain.Rule]:
+    """Return rules that accept the frames of these VMs, in the form of `iptables -S`. Pure."""
+    found: list[own_chain.Rule] = []
+    for one in records:
+        for side in ("in", "out"):
+            port = ("-m", "physdev", f"--physdev-{side}", word(one.tap), "--physdev-is-bridged")
+            found.append(("-i", bridge, "-o", bridge, *port, "-j", "ACCEPT"))
+    return found

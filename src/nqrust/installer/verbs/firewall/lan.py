@@ -1,0 +1,43 @@
+"""Rules for the VMs on a LAN's bridge: what they reach of this host. The agent marks their packets (agent/network/lan.py).
+
+The bridge is the administrator's. So the rules concern marked packets, and the port of the relay. Other machines of the LAN
+reach what they reached before. A packet that a VM may send RETURNs to the administrator's own rules; only the relay is nqr's.
+"""
+
+from __future__ import annotations
+
+from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK
+from nqrust.installer.verbs.firewall.rules import INPUT, Chain, FirewallSpec, more_at_once
+
+_MARKED = ("-m", "mark", "--mark", LAN_MARK)
+_OTHERS = (Chain("filter", FORWARD_CHAIN, "FORWARD", ()),)
+_ASKS = ("133", "135", "136", "128")  # router solicitation, neighbour solicitation and advertisement, echo: RFC 4861, 4443
+
+
+def lan_guests(bridge: str, relay: int) -> FirewallSpec:
+    """Return the rules for IPv4: to this host, VMs may send DHCP (it may be the LAN's server), ping, reports to the agent's
+    `relay`, and answers. Nobody else reaches the relay."""
+    to_relay = ("-i", bridge, "-p", "tcp", *_MARKED, "-m", "tcp", "--dport", str(relay))
+    dhcp = ("-m", "udp", "--sport", "68", "--dport", "67")
+    inbound = (
+        ("-i", bridge, "-p", "udp", *_MARKED, *dhcp, "-j", "RETURN"),
+        (*to_relay, *more_at_once(16), "-j", "DROP"),
+        (*to_relay, "-j", "ACCEPT"),
+        ("!", "-i", "lo", "-p", "tcp", "-m", "tcp", "--dport", str(relay), "-j", "DROP"),
+        ("-i", bridge, *_MARKED, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN"),
+        ("-i", bridge, "-p", "icmp", *_MARKED, "-m", "icmp", "--icmp-type", "8", "-j", "RETURN"),
+        ("-i", bridge, *_MARKED, "-j", "DROP"),
+    )
+    return FirewallSpec((Chain("filter", INPUT, "INPUT", inbound),), _OTHERS)
+
+
+def lan_guests_ipv6(bridge: str) -> FirewallSpec:
+    """Return the rules for IPv6, which a LAN may have: neighbour discovery, ping, DHCP and answers."""
+    icmp = [("-i", bridge, "-p", "ipv6-icmp", *_MARKED, "-m", "icmp6", "--icmpv6-type", kind, "-j", "RETURN") for kind in _ASKS]
+    inbound = (
+        *icmp,
+        ("-i", bridge, "-p", "udp", *_MARKED, "-m", "udp", "--sport", "546", "--dport", "547", "-j", "RETURN"),
+        ("-i", bridge, *_MARKED, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN"),
+        ("-i", bridge, *_MARKED, "-j", "DROP"),
+    )
+    return FirewallSpec((Chain("filter", INPUT, "INPUT", inbound),), _OTHERS, program="ip6tables")

@@ -1,0 +1,279 @@
+"""Runs in namespaces of its own: VMs on a LAN's bridge, what they may send to the LAN and to the host, and what is left alone.
+
+Run inside: `unshare --net --mount python ports_on_a_lan.py`. Prints `null`; each step is asserted here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import select
+import socket
+import struct
+import subprocess
+import time
+
+from tests.unit.agent.test_network import record
+
+from nqrust.agent.network.lan import LanGuard
+from nqrust.agent.network.taps import Taps
+from nqrust.contract.names import mac_address, tap_name
+from nqrust.host.local import LocalHost
+from nqrust.installer.verbs.firewall.lan import lan_guests, lan_guests_ipv6
+from nqrust.installer.verbs.firewall.rules import IptablesRules
+
+_NEWNET = 0x40000000
+_TUNSETIFF, _TAP, _TUNSETVNETHDRSZ, _HEADER = 0x400454CA, 0x5002, 0x400454D8, 12
+HOST, GATEWAY, MINE, OTHER = "192.0.2.1", "192.0.2.254", "192.0.2.50", "192.0.2.60"
+LINK_LOCAL, MY_LINK_LOCAL = "fe80::1", "fe80::50"
+BROADCAST, PEER_MAC = "ff:ff:ff:ff:ff:ff", "02:00:00:00:0e:01"
+libc = ctypes.CDLL(None)
+MAC, OTHERS_MAC = mac_address("v"), mac_address("w")
+
+
+def sh(line: str) -> str:
+    return subprocess.run(line, shell=True, check=True, capture_output=True, text=True).stdout
+
+
+# --- frames
+
+
+def ethernet(source: str, target: str, kind: int, payload: bytes) -> bytes:
+    to, of = (bytes.fromhex(mac.replace(":", "")) for mac in (target, source))
+    return (to + of + struct.pack("!H", kind) + payload).ljust(60, b"\0")
+
+
+def arp(source: str, of: str, ip: str, code: int = 1) -> bytes:
+    own = bytes.fromhex(of.replace(":", "")) + socket.inet_aton(ip)
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, code) + own + bytes(6) + socket.inet_aton(OTHER)
+    return ethernet(source, BROADCAST, 0x0806, body)
+
+
+def checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ipv4(source: str, target: str, protocol: int, payload: bytes) -> bytes:
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0)
+    ends = socket.inet_aton(source) + socket.inet_aton(target)
+    return head[:10] + struct.pack("!H", checksum(head + ends)) + ends + payload
+
+
+def udp(sport: int, dport: int) -> bytes:
+    return struct.pack("!HHHH", sport, dport, 12, 0) + b"said"
+
+
+def syn(source: str, target: str, port: int) -> bytes:
+    """To the host's `port`, from a port that names it."""
+    body = struct.pack("!HHIIBBHHH", 40000 + port % 1000, port, 1, 0, 0x50, 2, 8192, 0, 0)
+    pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!BBH", 0, 6, len(body))
+    return ipv4(source, target, 6, body[:16] + struct.pack("!H", checksum(pseudo + body)) + body[18:])
+
+
+def echo(source: str, target: str) -> bytes:
+    body = struct.pack("!BBHHH", 8, 0, 0, 7, 7) + b"ping"
+    return ipv4(source, target, 1, body[:2] + struct.pack("!H", checksum(body)) + body[4:])
+
+
+def ipv6(source: str, target: str, following: int, payload: bytes) -> bytes:
+    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
+    return struct.pack("!IHBB", 6 << 28, len(payload), following, 255) + ends + payload
+
+
+def icmpv6(kind: int, about: str = "") -> bytes:
+    """Of router advertisements alone, the rest of the body does not matter here."""
+    body = struct.pack("!BBHI", kind, 0, 0, 0) + (socket.inet_pton(socket.AF_INET6, about) if about else bytes(8))
+    return ipv6(MY_LINK_LOCAL, "ff02::1", 58, body)
+
+
+def from_v4(packet: bytes, source: str = MAC, target: str = BROADCAST) -> bytes:
+    return ethernet(source, target, 0x0800, packet)
+
+
+def from_v6(packet: bytes) -> bytes:
+    return ethernet(MAC, "33:33:00:00:00:01", 0x86DD, packet)
+
+
+HOP_BY_HOP = bytes((58, 0, 1, 4, 0, 0, 0, 0))
+"""An extension header before ICMPv6 (RFC 8200, 4.3), which hides the type from a filter that counts bytes."""
+PASSES = {
+    "ARP of its own": arp(MAC, MAC, MINE),
+    "UDP": from_v4(ipv4(MINE, OTHER, 17, udp(1000, 2000))),
+    "a request to the LAN's DHCP": from_v4(ipv4("0.0.0.0", "255.255.255.255", 17, udp(68, 67))),
+    "a neighbour solicitation": from_v6(icmpv6(135, "fe80::60")),
+    "a neighbour advertisement of its own": from_v6(icmpv6(136, MY_LINK_LOCAL)),
+}
+DROPPED = {
+    "another MAC": arp(OTHERS_MAC, OTHERS_MAC, MINE),
+    "another MAC inside ARP": arp(MAC, OTHERS_MAC, MINE),
+    "another MAC with IPv4": from_v4(ipv4(MINE, OTHER, 17, udp(1000, 2000)), source=OTHERS_MAC),
+    "the host's address in ARP": arp(MAC, MAC, HOST, 2),
+    "the gateway's address in ARP": arp(MAC, MAC, GATEWAY, 2),
+    "the host's address": from_v4(ipv4(HOST, OTHER, 17, udp(1000, 2000))),
+    "the gateway's address": from_v4(ipv4(GATEWAY, OTHER, 17, udp(1000, 2000))),
+    "a DHCP server": from_v4(ipv4(MINE, "255.255.255.255", 17, udp(67, 68))),
+    "a DHCP server on another port": from_v4(ipv4(MINE, "255.255.255.255", 17, udp(1067, 68))),
+    "a DHCPv6 server": from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 17, udp(547, 546))),
+    "a router advertisement": from_v6(icmpv6(134)),
+    "a router advertisement behind a header": from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 0, HOP_BY_HOP + icmpv6(134)[40:])),
+    "a redirect": from_v6(icmpv6(137, LINK_LOCAL)),
+    "a neighbour advertisement of the host's": from_v6(icmpv6(136, LINK_LOCAL)),
+    "a VLAN tag": ethernet(MAC, BROADCAST, 0x8100, struct.pack("!HH", 5, 0x0800) + ipv4(MINE, OTHER, 17, udp(1000, 2000))),
+    "a spanning tree": ethernet(MAC, "01:80:c2:00:00:00", 0x0026, bytes.fromhex("424203") + bytes(35)),
+    "a protocol of neighbours": ethernet(MAC, "01:80:c2:00:00:0e", 0x88CC, bytes(40)),
+}
+
+
+# --- the machine
+
+
+class Wire:
+    """The other end of the LAN's cable."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.socket.bind(("peer0", 0))
+
+    def hears(self, frame: bytes) -> bool:
+        """Whether it arrives. br_netfilter cuts the padding off."""
+        return self._until(lambda found: found.ljust(60, b"\0") == frame)
+
+    def answered(self, port: int) -> bool:
+        """Whether the host accepts the connection (SYN and ACK)."""
+        return self._until(
+            lambda f: f[12:14] == b"\x08\x00" and f[23] == 6 and f[34:36] == struct.pack("!H", port) and f[47] == 0x12
+        )
+
+    def _until(self, wanted: object) -> bool:
+        assert callable(wanted)
+        deadline = time.monotonic() + 0.4
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([self.socket], [], [], left)[0] and wanted(self.socket.recv(2048)):
+                return True
+        return False
+
+
+def start(taps: Taps, vm: str) -> int:
+    host = os.open("/proc/self/ns/net", os.O_RDONLY)
+    name = tap_name(vm)
+    taps.make_way(name, vm)
+    assert libc.unshare(_NEWNET) == 0
+    sh(f"ip tuntap add dev {name} mode tap user 1900000000")
+    guest = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(guest, _TUNSETIFF, struct.pack("16sH", name.encode(), _TAP))
+    holder = subprocess.Popen(["sleep", "60"])
+    assert libc.setns(host, _NEWNET) == 0
+    os.close(host)
+    taps.take(name, vm, holder.pid)
+    fcntl.ioctl(guest, _TUNSETVNETHDRSZ, struct.pack("i", _HEADER))
+    holder.kill()
+    holder.wait()
+    return guest
+
+
+def said_to(guest: int) -> list[bytes]:
+    time.sleep(0.2)
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found.append(os.read(guest, 4096)[_HEADER:])
+    return found
+
+
+def accepted(frames: list[bytes], port: int) -> bool:
+    return any(f[12:14] == b"\x08\x00" and f[23] == 6 and f[34:36] == struct.pack("!H", port) and f[47] == 0x12 for f in frames)
+
+
+def bridge_state() -> str:
+    options = "stp_state forward_delay vlan_filtering nf_call_iptables nf_call_ip6tables multicast_snooping ageing_time priority"
+    ports = "learning unicast_flood isolated hairpin_mode bpdu_guard priority path_cost"
+    return sh(
+        f"cd /sys/class/net/br0; cat address addr_assign_type ifalias mtu; for f in {options}; do echo $f $(cat bridge/$f); done;"
+        f"for f in {ports}; do echo $f $(cat brif/lan0/$f); done; ls brif; ip -br addr show br0"
+    )
+
+
+def to_the_host(guest: int, wire: Wire) -> None:
+    """A VM reaches ping and the relay; a machine of the LAN reaches what it did, and no relay."""
+    mac = sh("cat /sys/class/net/br0/address").strip()
+    listeners = [socket.create_server((HOST, port)) for port in (22, 19091)]
+    sh(f"ip neigh replace {MINE} lladdr {MAC} dev br0; ip neigh replace {OTHER} lladdr {PEER_MAC} dev br0")
+    said_to(guest)
+    for port, open_to_vms in ((22, False), (19091, True)):
+        os.write(guest, bytes(_HEADER) + from_v4(syn(MINE, HOST, port), target=mac))
+        assert accepted(said_to(guest), port) is open_to_vms, f"a VM and port {port}"
+        wire.socket.send(from_v4(syn(OTHER, HOST, port), source=PEER_MAC, target=mac))
+        assert wire.answered(port) is not open_to_vms, f"a machine of the LAN and port {port}"
+    os.write(guest, bytes(_HEADER) + from_v4(echo(MINE, HOST), target=mac))
+    assert any(f[12:14] == b"\x08\x00" and f[23] == 1 and f[34] == 0 for f in said_to(guest)), "ping is answered"
+    for one in listeners:
+        one.close()
+
+
+def main() -> None:
+    sh(
+        "mount -t sysfs sysfs /sys; ip link set lo up; ip link add lan0 type veth peer name peer0; ip link add br0 type bridge;"
+        f"ip link set lan0 master br0; ip addr add {HOST}/24 dev br0; ip -6 addr add {LINK_LOCAL}/64 dev br0 nodad;"
+        f"for l in lan0 peer0 br0; do ip link set $l up; done; ip route add default via {GATEWAY}"
+    )
+    time.sleep(0.5)
+    before, local = bridge_state(), LocalHost()
+    running = record("v", None, tap_name("v"))
+    records = [running]
+    guard = LanGuard(local, "br0", lambda: records)
+    taps = Taps(local, "br0", isolated=False, records=lambda: records, sources=guard, lan=True)
+    for spec in (lan_guests("br0", 19091), lan_guests_ipv6("br0")):
+        IptablesRules(spec).apply(local)
+        IptablesRules(spec).verify(local)
+    taps.admit()
+    guest, wire = start(taps, "v"), Wire()
+    assert taps.pin() == {} and not guard.sync(), "nothing is drawn twice"
+
+    for _ in range(20):  # until the kernel has told the bridge that the port has a carrier
+        os.write(guest, bytes(_HEADER) + PASSES["ARP of its own"])
+        if wire.hears(PASSES["ARP of its own"]):
+            break
+    for what, frame in PASSES.items():
+        os.write(guest, bytes(_HEADER) + frame)
+        assert wire.hears(frame), f"{what} passes"
+    for what, frame in DROPPED.items():
+        os.write(guest, bytes(_HEADER) + frame)
+        assert not wire.hears(frame), f"{what} is dropped"
+    said_to(guest)
+    for what in ("a DHCP server", "a router advertisement"):
+        frame = bytes.fromhex(MAC.replace(":", "")) + bytes.fromhex(PEER_MAC.replace(":", "")) + DROPPED[what][12:]
+        wire.socket.send(frame)
+        assert frame in [one.ljust(60, b"\0") for one in said_to(guest)], f"{what} of the LAN reaches the VM"
+    to_the_host(guest, wire)
+
+    sh("iptables -P FORWARD DROP")
+    frame = PASSES["UDP"]
+    os.write(guest, bytes(_HEADER) + frame)
+    netfilter = os.path.exists("/proc/sys/net/bridge")
+    assert wire.hears(frame), "Docker's policy does not take the VM off the LAN"
+    if netfilter:
+        assert "NQR-FWD" in sh("iptables -S")
+        sh("echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables")
+        assert guard.sync() and "NQR-FWD" not in sh("iptables -S"), "without br_netfilter no rule names a port"
+
+    sh("nft delete table bridge nqrust-microvm")
+    os.write(guest, bytes(_HEADER) + DROPPED["a DHCP server"])
+    assert wire.hears(DROPPED["a DHCP server"]), "the test can see that the filter is gone"
+    assert guard.sync()
+    os.write(guest, bytes(_HEADER) + DROPPED["a DHCP server"])
+    assert not wire.hears(DROPPED["a DHCP server"])
+
+    running.asked = "stop"
+    taps.remove(running.tap, owner="v")
+    assert running.tap not in sh("nft list ruleset")
+    after = bridge_state()
+    assert after == before, f"{before}\n---\n{after}"
+
+
+main()
+print("null")

@@ -1,0 +1,145 @@
+"""VMs on a LAN's bridge: the filter of their ports, and what the agent leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from unittest.mock import MagicMock
+
+import pytest
+import structlog
+from tests.fakes.host import FakeHost
+from tests.unit.agent.test_network import TAP, machine, ran, record
+
+from nqrust.agent import server, settings
+from nqrust.agent.errors import Failed
+from nqrust.agent.network.lan import LanGuard, Protected, passing, protected, table
+from nqrust.agent.network.sources import Sources
+from nqrust.agent.network.taps import Taps
+from nqrust.agent.server import Agent
+from nqrust.contract.names import LAN_MARK, mac_address, tap_mac
+from nqrust.host.errors import CommandFailed
+from nqrust.host.port import Command, Completed
+
+VM = record("a1", None, TAP)
+ADDRESSES = [{"ifname": "br0", "addr_info": [{"local": "192.0.2.1", "prefixlen": 24}, {"local": "fe80::1", "prefixlen": 64}]}]
+
+
+def lan_host(*, netfilter: bool = False) -> FakeHost:
+    host = FakeHost.debian12()
+    for program in ("ip", "nft", "iptables", "iptables-restore"):
+        host.install(program)
+    host.on("ip", prefix=True, answer=json.dumps(ADDRESSES))
+    host.on("ip", "-j", "-4", "route", "show", "default", "dev", "br0", answer='[{"gateway": "192.0.2.254"}]')
+    host.on("ip", "-j", "-6", "route", "show", "default", "dev", "br0", answer="[]")
+    host.on("nft", prefix=True, answer=lambda h, c: _nft(h, c))
+    host.on("iptables", prefix=True)
+    host.on("iptables-restore", prefix=True)
+    if netfilter:
+        host.put("/proc/sys/net/bridge/bridge-nf-call-iptables", "1\n")
+    return host
+
+
+def _nft(host: FakeHost, cmd: Command) -> str | Completed:
+    if cmd.argv[1] == "-f":
+        host.memory["table"] = cmd.input.decode() if isinstance(cmd.input, bytes) else ""
+        return ""
+    return host.memory.get("table") or Completed(cmd.argv, 1, "", "No such file or directory")
+
+
+def test_a_port_is_filtered_by_name_and_nothing_else_of_the_bridge_is() -> None:
+    text = table([VM], Protected(("192.0.2.1",), ("fe80::1",)))
+    assert text.startswith("table bridge nqrust-microvm\ndelete table bridge nqrust-microvm\n"), "in one transaction"
+    assert f'iifname vmap {{ "{TAP}" : jump vm-{TAP} }}' in text
+    assert f"ether saddr != {VM.mac} drop" in text and f'iifname {{ "{TAP}" }} meta mark set {LAN_MARK}' in text
+    assert "ip saddr { 192.0.2.1 } drop" in text and "ip6 saddr { fe80::1 } drop" in text
+    assert "@th,64,128 0xfe800000000000000000000000000001 drop" in text
+    assert "hook" not in table([], Protected()), "without VMs no frame of the LAN is looked at"
+
+
+def test_addresses_are_sorted_by_family() -> None:
+    assert protected(["192.0.2.9", "", "fe80::1", "192.0.2.1"]) == Protected(("192.0.2.1", "192.0.2.9"), ("fe80::1",))
+
+
+def test_the_table_is_written_once_and_again_after_a_flush() -> None:
+    host, records = lan_host(), [VM]
+    guard = LanGuard(host, "br0", lambda: records)
+    assert guard.sync() and not guard.sync()
+    assert "192.0.2.254" in host.memory["table"], "the gateway's address is protected, too"
+    host.memory["table"] = ""
+    assert guard.sync() and TAP in host.memory["table"]
+    records.clear()
+    assert guard.sync() and TAP not in host.memory["table"]
+
+
+def test_a_vm_without_its_filter_does_not_start() -> None:
+    host = lan_host()
+    host.on("nft", prefix=True, answer=CommandFailed(("nft",), 1, "", "Operation not supported"))
+    taps = Taps(host, "br0", isolated=False, records=lambda: [VM], sources=LanGuard(host, "br0", lambda: [VM]), lan=True)
+    with pytest.raises(Failed) as failed:
+        taps.admit()
+    assert failed.value.code == "NQR-NET-712"
+    taps.remove(TAP)  # a VM that ends does so without it
+
+
+def test_frames_are_accepted_in_forward_only_if_br_netfilter_sends_them_there() -> None:
+    """The match for ports loads br_netfilter, which changes every bridge of the host."""
+    for netfilter in (False, True):
+        host = lan_host(netfilter=netfilter)
+        seen = ran(host)
+        LanGuard(host, "br0", lambda: [VM]).sync()
+        assert any("physdev" in " ".join(call) for call in seen) is netfilter
+    assert all(rule[:4] == ("-i", "br0", "-o", "br0") and TAP in rule for rule in passing("br0", [VM]))
+
+
+def test_a_firewall_that_refuses_the_rules_keeps_no_vm_from_its_start() -> None:
+    host = lan_host(netfilter=True)
+    host.on("iptables", prefix=True, answer=CommandFailed(("iptables",), 4, "", "no table"))
+    guard = LanGuard(host, "br0", lambda: [VM])
+    assert guard.sync() and "no table" in guard.lacking
+
+
+@pytest.mark.parametrize(
+    ("mac", "fixed"), [("52:54:00:00:00:01", False), ("ff:54:00:00:00:01", True)], ids=["lower than the port's", "higher"]
+)
+def test_the_mac_of_the_lans_bridge_is_fixed_only_where_a_port_would_change_it(mac: str, fixed: bool) -> None:
+    host = machine()
+    host.write_file("/sys/class/net/fcbr0/addr_assign_type", b"1\n")
+    host.write_file("/sys/class/net/fcbr0/address", f"{mac}\n".encode())
+    seen = ran(host)
+    Taps(host, "fcbr0", isolated=False, lan=True).take(TAP, "a1", 77)
+    assert (f"link set dev fcbr0 address {mac}" in seen[-1]) is fixed
+    assert tap_mac("a1") > "52" and tap_mac("a1") < "ff"
+
+
+def test_a_port_on_the_lan_is_pinned_to_its_vms_mac() -> None:
+    host = machine()
+    host.write_file("/sys/class/net/fcbr0/addr_assign_type", b"3\n")
+    host.install("bridge")
+    host.on("bridge", prefix=True)
+    seen = ran(host)
+    Taps(host, "fcbr0", isolated=False, records=lambda: [VM], lan=True).take(TAP, "a1", 77)
+    assert f"link set dev {TAP} type bridge_slave learning off flood off isolated off" in seen[1]
+    assert ("bridge", "fdb", "replace", mac_address("a1"), "dev", TAP, "master", "static") in seen
+    assert not any("neigh" in " ".join(call) for call in seen), "the LAN gives addresses"
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("nat", Sources), ("isolated", Sources), ("bridged", LanGuard)])
+def test_the_agent_filters_as_its_network_needs_it(mode: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.launch, "prepare", lambda host, settings: None)
+    host = FakeHost.debian12()
+    for folder in ("/srv", "/var/lib/nqrust-microvm"):
+        host.put_directory(folder)
+    assert type(Agent(host, settings.load({"AGENT_NETWORK_MODE": mode})).sources) is kind
+
+
+def test_the_relay_moves_with_the_address_of_the_lans_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_MOVED", 0.01)
+    found = ["192.0.2.1", None, "192.0.2.1", "192.0.2.7"]
+    made, guests = MagicMock(), MagicMock()
+    guests.should_exit = False
+    made._guests_address = lambda: found.pop(0) if len(found) > 1 else found[0]
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(asyncio.wait_for(Agent._until_moved(made, guests, "192.0.2.1"), 5))
+    assert guests.should_exit is True and found == ["192.0.2.7"]
+    assert [line["event"] for line in logs] == ["relay.address_changed"]
