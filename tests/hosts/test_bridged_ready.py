@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from tests.hosts import product
 from tests.hosts.machine import Fingerprint, Machine, Result, Running, TestNetwork
+from tests.hosts.machine.outside import outside
 from tests.hosts.product import document, eventually, fetch, nqr
 
 pytestmark = pytest.mark.timeout(2400)
@@ -260,4 +262,11 @@ def test_uninstall_leaves_the_bridge_as_it_was(lan: Lan) -> None:
     gone = nqr(lan.host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=900)
     assert "\n".join(lan.before.diff(lan.host.fingerprint())) == "", gone.describe()
     assert bridge_as_it_is(lan.host) == lan.bridge
+    assert "nqrust" not in tables_in_the_kernel(lan.host), "though the host has no program for them any more"
     assert opens(lan.peer, lan.host.address, 19091) != "open"
+
+
+def tables_in_the_kernel(host: Machine) -> str:
+    if shutil.which("nft") is None or host.leader is None:
+        pytest.skip("the testing machine has no nft")
+    return outside("nsenter", "--target", str(host.leader.pid), "--net", "nft", "list", "tables").stdout.decode()

@@ -22,7 +22,7 @@ from tests.unit.installer.phases.a_host import fit, network
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 from tests.unit.installer.phases.test_sudo_rules import PRIVILEGES
 
-from nqrust.host.facts.model import Facts
+from nqrust.host.facts.model import Facts, Link
 from nqrust.host.port import Host
 from nqrust.installer import planner
 from nqrust.installer.context import Context, ReleaseFiles
@@ -194,6 +194,20 @@ def test_a_change_killed_anywhere_and_resumed_ends_the_same(first: Settings, sec
 @given(wishes(), wishes(), st.integers(1, 60), st.booleans())
 def test_many_changes_killed_anywhere_and_resumed_end_the_same(first: Settings, second: Settings, at: int, early: bool) -> None:
     resumed_ends_the_same(first, second, at, early)
+
+
+def test_nat_that_becomes_bridged_removes_its_own_network_and_nothing_of_the_lans() -> None:
+    here, nat, lan = bench(), Settings(), Settings.model_validate({"network": {"mode": "bridged", "bridge_name": "br0"}})
+    facts = fit(
+        network=network(Link("br0", "bridge", True, "x", addresses=("192.0.2.10/24",)), Link("eth1", "", True, "y", master="br0"))
+    )
+    here.run(ledger(context(nat)))
+    result = here.run(ledger(context(lan, nat, facts=facts)))
+    own = {"bridge:fcbr0", "service:nqrust-dhcp", "file:/etc/nqrust-microvm/dnsmasq.conf", "sysctl:net.ipv4.ip_forward"}
+    assert own <= set(result.retired.gone) and not own & set(things(here))
+    assert {"firewall:iptables", "bridge-table:nqrust-microvm", "service:nqrust-network"} <= set(things(here))
+    assert here.run(ledger(context(lan, nat, lan, facts=facts))).changed == 0
+    assert here.run(ledger(context(nat, nat, lan))).outcome == "ok" and "bridge-table:nqrust-microvm" not in things(here)
 
 
 def test_switching_the_web_ui_off_removes_only_its_own_things() -> None:
