@@ -9,6 +9,7 @@ from nqrust.contract.names import LAN_TABLE
 from nqrust.host.port import Host, command
 from nqrust.installer.context import Context
 from nqrust.installer.proofs.hops import Failed, Hop, Unproven
+from nqrust.installer.verbs.firewall.kernel import NO_IPV6, why_no_ipv6
 
 
 def lan(context: Context, host: Host) -> Iterator[Hop]:
@@ -48,4 +49,7 @@ def _firewall(host: Host, script: str) -> str:
         raise Failed("rules that keep VMs from this host are missing")
     if code:
         raise Unproven(f"{script} is of an earlier version; run `nqr install` again")
+    reason = why_no_ipv6(host)
+    if reason and reason != NO_IPV6:
+        raise Unproven(f"{reason}, so nothing keeps VMs from this host over IPv6")
     return f"VMs reach the relay and ping of this host; nftables table {' '.join(LAN_TABLE)} filters their ports"

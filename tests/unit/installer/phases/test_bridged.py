@@ -236,6 +236,11 @@ def test_verify_looks_at_the_bridge_and_the_rules_and_at_no_dhcp_server() -> Non
     assert found["firewall"][0] == "passed" and "dhcp" not in found
     assert proofs(ready(code=1))["firewall"][0] == "failed" and proofs(ready(code=2))["firewall"][0] == "unproven"
     assert proofs(ready(addresses="[]"))["bridge"][0] == "failed"
+    without = ready()
+    without.put("/proc/net/if_inet6", "")
+    without.install("iptables")
+    without.uninstall("ip6tables")
+    assert proofs(without)["firewall"][0] == "unproven", "VMs could reach the host over IPv6"
     alone = ready()
     alone.put("/sys/class/net/eth1/tun_flags", "0x2\n")
     assert proofs(alone)["bridge"] == ("failed", "br0 has no network card as a port")
