@@ -38,7 +38,7 @@ def observed(flags: Mapping[str, object], environ: Mapping[str, str] | None = No
         for step in phase.steps:
             lines |= _told(step)
     checks = (*machine.checks(found.settings, host), *ports.checks(found.settings, host, None, found.explicit),
-              *network.checks(found.settings, host, False), *images.checks(found.settings, host))  # fmt: skip
+              *network.checks(found.settings, host, FakeHost.debian12(), False), *images.checks(found.settings, host))  # fmt: skip
     return lines | {f"finding {one.code}: {one.what}" for one in checks}
 
 
