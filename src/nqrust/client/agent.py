@@ -23,10 +23,11 @@ from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from nqrust import loopback
 from nqrust.contract.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.problem import Problem
 from nqrust.contract.vms import SnapshotFound, StopRequest
-from nqrust.tls.transports import NamedTransport
+from nqrust.tls.transports import NamedTransport, guard
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class AgentClient:
             headers={"Authorization": f"Bearer {token}"},
             trust_env=False,
         )
+        guard(self._http)
 
     async def __aenter__(self) -> AgentClient:
         return self
@@ -182,7 +184,10 @@ class AgentClient:
         return "ws" + self.base_url.removeprefix("http") + f"{self._vm(vm_id)}/console"
 
     def console_options(self) -> dict[str, Any]:
-        """Return what `websockets.connect` needs besides the address: credentials, and TLS."""
+        """Return what `websockets.connect` needs besides the address: credentials, and TLS. Raises loopback.Impostor."""
+        address = self._http.base_url
+        if self._tls is None and address.port and loopback.is_local(address.host):
+            loopback.check(address.host, address.port)
         options: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {self._token}"}}
         if self._tls is not None:
             options |= {"ssl": self._tls.context, "server_hostname": self._tls.name}

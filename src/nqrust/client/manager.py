@@ -26,6 +26,7 @@ from nqrust.client.waiting import Condition, Waiting
 from nqrust.contract.auth import Session
 from nqrust.contract.vms import Vm
 from nqrust.tls import contexts
+from nqrust.tls.transports import guard
 
 __all__ = [
     "AsyncManagerClient",
@@ -54,6 +55,7 @@ class ManagerClient:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._http = httpx.Client(**_arguments(self.base_url, token, timeout, authority), transport=transport)
+        guard(self._http)
 
     def __enter__(self) -> ManagerClient:
         return self
@@ -112,6 +114,7 @@ class AsyncManagerClient:
         self.base_url = base_url.rstrip("/")
         self.headers = dict(headers or {})
         self._http = httpx.AsyncClient(**_arguments(self.base_url, token, timeout, authority), transport=transport)
+        guard(self._http)
         self._http.headers.update(self.headers)
 
     async def __aenter__(self) -> AsyncManagerClient:

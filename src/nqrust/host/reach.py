@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from nqrust import loopback
 from nqrust.host.errors import HostError, NotTrusted
 from nqrust.host.secret import Secret
 
@@ -58,7 +59,12 @@ def ask(
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     sent = {name: value.reveal() if isinstance(value, Secret) else value for name, value in headers.items()}
+    secret = parts.scheme == "http" and any(isinstance(value, Secret) for value in headers.values())
     try:
+        if secret and loopback.is_local(host):
+            loopback.check(host, connection.port)
+            connection.connect()
+            loopback.check(str(connection.sock.getpeername()[0]), connection.port, connected=True)
         connection.request(method, target, headers={"Connection": "close", **sent})
         answer = connection.getresponse()
         return answer.status, answer.read(_BODY)

@@ -15,7 +15,7 @@ import httpx
 from nqrust.agent.link.credentials import CredentialStore, Identity
 from nqrust.serving import plain
 from nqrust.tls import contexts, pinning
-from nqrust.tls.transports import BlockingNamedTransport, NamedTransport
+from nqrust.tls.transports import BlockingNamedTransport, NamedTransport, guard
 
 RENEW_BEFORE = timedelta(days=30)
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
@@ -58,13 +58,17 @@ class Channel:
         key = (self.base, self.authority, self._pinned, self.identity)
         if self._client is None or self._client[0] != key:
             transport = NamedTransport(contexts.MANAGER_NAME, self._context()) if self.secured else None
-            self._client = (key, httpx.AsyncClient(base_url=self.base, timeout=_TIMEOUT, transport=transport, trust_env=False))
+            client = httpx.AsyncClient(base_url=self.base, timeout=_TIMEOUT, transport=transport, trust_env=False)
+            guard(client)
+            self._client = (key, client)
         return self._client[1]
 
     def blocking_client(self, timeout: httpx.Timeout) -> httpx.Client:
         """Return a client of its own for one download."""
         transport = BlockingNamedTransport(contexts.MANAGER_NAME, self._context()) if self.secured else None
-        return httpx.Client(base_url=self.base, timeout=timeout, transport=transport, trust_env=False)
+        client = httpx.Client(base_url=self.base, timeout=timeout, transport=transport, trust_env=False)
+        guard(client)
+        return client
 
     async def close(self) -> None:
         if self._client is not None:
