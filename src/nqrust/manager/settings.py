@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
 
 from nqrust.contract import names, paths
 from nqrust.host.secret import Secret
+from nqrust.loopback import is_local
 from nqrust.manager.errors import SettingsError
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -120,7 +122,20 @@ def _database_url(env: Mapping[str, str]) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.split("+")[0] not in ("postgresql", "postgres") or not rest:
         raise SettingsError("DATABASE_URL is not of the form postgresql://USER:PASSWORD@HOST:PORT/NAME.")
-    return f"postgresql://{rest}"
+    return _of_whom_to_ask(f"postgresql://{rest}")
+
+
+def _of_whom_to_ask(url: str) -> str:
+    """Return the URL. A server on loopback must prove with SCRAM (RFC 5802) that it knows the password: any user of the machine
+    may listen there while PostgreSQL is away, and libpq would send the password in clear text. `require_auth` in `url` wins."""
+    try:
+        parts = urlsplit(url)
+        local = bool(parts.password) and is_local(parts.hostname or "")
+    except ValueError as error:
+        raise SettingsError(f"DATABASE_URL cannot be read: {error}.") from error
+    if not local or "require_auth" in parse_qs(parts.query, keep_blank_values=True):
+        return url
+    return f"{url}{'&' if parts.query else '?'}require_auth=scram-sha-256"
 
 
 def _readable(env: Mapping[str, str], name: str) -> str | None:

@@ -1,0 +1,61 @@
+"""The database on loopback proves itself: another user may listen on its port while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from nqrust.manager.settings import from_environment
+
+CLEAR_TEXT, NO_PASSWORD = 3, 0  # AuthenticationCleartextPassword, AuthenticationOk (PostgreSQL documentation, 55.7)
+
+
+@asynccontextmanager
+async def impostor(asks: int) -> AsyncIterator[tuple[int, bytearray]]:
+    heard = bytearray()
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        message = await reader.read(4096)
+        if len(message) == 8 or message[4:8] in (b"\x04\xd2\x16/", b"\x04\xd2\x160"):  # SSLRequest, GSSENCRequest
+            writer.write(b"N")
+            await reader.read(4096)
+        writer.write(b"R" + struct.pack("!II", 8, asks))
+        heard.extend(await reader.read(4096))
+        writer.close()
+
+    async with await asyncio.start_server(one, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1], heard
+
+
+@pytest.mark.parametrize("asks", [CLEAR_TEXT, NO_PASSWORD])
+async def test_manager_gives_an_impostor_no_password(asks: int) -> None:
+    async with impostor(asks) as (port, heard):
+        url = from_environment({"DATABASE_URL": f"postgresql://nexus:the-password@127.0.0.1:{port}/nexus"}).database_url.reveal()
+        with pytest.raises(psycopg.OperationalError, match="scram-sha-256"):
+            await psycopg.AsyncConnection.connect(url, connect_timeout=5)
+        assert b"the-password" not in heard
+
+
+async def test_real_database_proves_itself(database_url: str) -> None:
+    url = from_environment({"DATABASE_URL": database_url}).database_url.reveal()
+    assert "require_auth=scram-sha-256" in url
+    async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
+        assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p@db.example.com/n",
+        "postgresql://u@127.0.0.1/n",
+        "postgresql:///n?host=/run/postgresql",
+        "postgresql://u:p@127.0.0.1/n?require_auth=none",
+    ],
+)
+def test_other_databases_are_as_the_url_says(url: str) -> None:
+    assert from_environment({"DATABASE_URL": url}).database_url.reveal() == url
