@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import os
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+from tests.fakes.host import FakeHost
+
+from nqrust.cli.support import bundle
 from nqrust.cli.support.bundle import mask
+from nqrust.installer.engine.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -30,3 +37,28 @@ from nqrust.cli.support.bundle import mask
 def test_secrets_are_masked_and_the_rest_stays(text: str, kept: str, gone: str) -> None:
     shown = mask(text, frozenset({"nqr_longsecretvalue"}))
     assert kept in shown and gone not in shown
+
+
+@pytest.fixture
+def one_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "_members", lambda host: iter([("status.json", "{}")]))
+
+
+@pytest.mark.usefixtures("one_member")
+@pytest.mark.parametrize("make", [os.symlink, os.link], ids=["symbolic link", "second name"])
+def test_links_of_others_are_not_written_through(tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
+    victim, planted = tmp_path / "victim", tmp_path / "bundle.tar.gz"
+    victim.write_text("precious")
+    make(victim, planted)
+    with pytest.raises(UsageError, match="cannot be written"):
+        bundle.write(FakeHost(), str(planted))
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.usefixtures("one_member")
+def test_own_bundle_is_replaced_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.tar.gz"
+    path.write_bytes(b"x" * 1_000_000)
+    path.chmod(0o644)
+    bundle.write(FakeHost(), str(path))
+    assert path.stat().st_mode & 0o777 == 0o600 and path.stat().st_size < 100_000
