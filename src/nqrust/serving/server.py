@@ -34,7 +34,8 @@ Context = Callable[[], "ssl.SSLContext | None"]
 
 def listen(host: str, port: int, backlog: int = 2048) -> list[socket.socket]:
     """Return listening sockets on every address of `host` (a name or an address), and on 127.0.0.1: the programs of this
-    machine connect there. Raises OSError."""
+    machine connect there. On ::1 too, if that can be had: `localhost` leads browsers there first, and any user could take it.
+    Raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     wanted = [(family, str(address[0])) for family, _, _, _, address in found]
     if not any(address in ("0.0.0.0", LOOPBACK) for _, address in wanted):
@@ -47,6 +48,9 @@ def listen(host: str, port: int, backlog: int = 2048) -> list[socket.socket]:
         for one in made:
             one.close()
         raise
+    if port and not any(address in ("::", "::1") for _, address in wanted):
+        with contextlib.suppress(OSError):  # a machine without IPv6
+            made.append(socket.create_server(("::1", port), family=socket.AF_INET6, backlog=backlog))
     return made
 
 

@@ -109,7 +109,9 @@ def serve(settings: UiSettings) -> None:
         session_middleware_kwargs={"max_age": SESSION_HOURS * 3600, "same_site": "strict"},
     )
     served = Plain(Outermost(outer), allowed=lambda _: settings.plain_http, refuse=plain.send_on)
-    config = uvicorn.Config(served, log_level="warning", server_header=False, access_log=False)
+    config = uvicorn.Config(
+        served, log_level="warning", server_header=False, access_log=False, forwarded_allow_ips=["127.0.0.1", "::1"]
+    )
     context = ReloadingContext(settings.certificate_file) if settings.certificate_file else lambda: None
     try:
         listeners = listen(settings.address, settings.port)

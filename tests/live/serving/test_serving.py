@@ -177,3 +177,17 @@ async def test_connections_over_tls_take_little_memory(monkeypatch: pytest.Monke
         sizes = [len(getattr(one, "_ssl_buffer", b"")) for one in made]  # Python 3.10 has none
         assert len(made) == 2 and max(sizes) <= serving.TLS_BUFFER
         writer.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.2", "::", "::1"])
+def test_nobody_else_can_take_localhost(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    listeners = serving.listen(host, port)
+    try:
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server((address, port), family=family).close()
+    finally:
+        for listener in listeners:
+            listener.close()
