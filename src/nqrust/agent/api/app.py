@@ -39,7 +39,13 @@ class Verbs:
         self._waiting: dict[str, int] = defaultdict(int)
 
     async def run(self, work: Callable[[], T]) -> T:
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, work))
+        def safely() -> T:
+            try:
+                return work()
+            except StopIteration as error:  # no future takes it: the request would never end, and hold its VM
+                raise RuntimeError("a search found nothing") from error
+
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, safely))
 
     async def on_vm(self, vm_id: str, work: Callable[[], T]) -> T:
         return await asyncio.shield(asyncio.ensure_future(self._serial(vm_id, work)))

@@ -141,7 +141,9 @@ def with_user(passwd: str, group: str, shadow: str | None, user: GuestUser, shel
     if row is None:
         taken = {int(row[2]) for row in rows if len(row) > 2 and row[2].isdigit()}
         taken |= {int(f[2]) for line in group.splitlines() if len(f := line.split(":")) > 2 and f[2].isdigit()}
-        uid = next(number for number in range(1000, 60_000) if number not in taken)
+        uid = next((number for number in range(1000, 60_000) if number not in taken), None)
+        if uid is None:
+            raise Failed("NQR-IMG-103", "The image has no number left for a new account.", "Correct the image.")
         row = [user.name, "x" if shadow is not None else secret, str(uid), str(uid), "", f"/home/{user.name}", shell]
         passwd = _ended(passwd) + ":".join(row) + "\n"
         group = _ended(group) + f"{user.name}:x:{uid}:\n"
