@@ -4,7 +4,9 @@ unexpected errors."""
 from __future__ import annotations
 
 import difflib
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -24,12 +26,29 @@ def require_root(command: str) -> None:
         )
 
 
+def open_own_file(path: str, mode: int) -> int:
+    """Return a descriptor of an empty file. In a folder that everybody may write to, others can guess the name: only a new file,
+    or a plain file of one's own, is written to. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+            raise PermissionError(errno.EPERM, "it exists and is not a plain file of yours", path)
+        os.fchmod(descriptor, mode)
+        os.ftruncate(descriptor, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def write_private(path: str, content: bytes, *, mode: int) -> None:
     """Write a file that only root may read. Raises UsageError NQR-USE-011."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
+        with os.fdopen(open_own_file(path, mode), "wb") as file:
             file.write(content)
     except OSError as error:
         raise UsageError(

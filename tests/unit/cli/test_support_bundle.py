@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.fakes.host import FakeHost
 
+from nqrust.cli.failures import write_private
 from nqrust.cli.support import bundle
 from nqrust.cli.support.bundle import mask
 from nqrust.installer.engine.errors import UsageError
@@ -52,6 +53,8 @@ def test_links_of_others_are_not_written_through(tmp_path: Path, make: Callable[
     make(victim, planted)
     with pytest.raises(UsageError, match="cannot be written"):
         bundle.write(FakeHost(), str(planted))
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_private(str(planted), b"fingerprint", mode=0o600)
     assert victim.read_text() == "precious"
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
 import re
-import stat
 import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from nqrust.cli.failures import open_own_file
 from nqrust.contract import paths
 from nqrust.contract.names import UNITS
 from nqrust.contract.paths import Layout
@@ -35,7 +34,7 @@ def write(host: Host, path: str = "") -> str:
     path = path or os.path.abspath(f"{name}.tar.gz")
     known = known_secrets(host)
     try:
-        with os.fdopen(_opened(path), "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        with os.fdopen(open_own_file(path, 0o600), "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
             for member, text in _members(host):
                 data = mask(text, known).encode(errors="backslashreplace")
                 entry = tarfile.TarInfo(f"{name}/{member}")
@@ -48,25 +47,6 @@ def write(host: Host, path: str = "") -> str:
             "Choose a path with --output.",
         ) from error
     return path
-
-
-def _opened(path: str) -> int:
-    """Return a descriptor of an empty file with mode 0600. In a folder that everybody may write to, others can guess the name:
-    only a new file, or a plain file of one's own, is written to. Raises OSError."""
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
-            raise PermissionError(errno.EPERM, "it exists and is not a plain file of yours", path)
-        os.fchmod(descriptor, 0o600)
-        os.ftruncate(descriptor, 0)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def mask(text: str, known: frozenset[str] = frozenset()) -> str:
