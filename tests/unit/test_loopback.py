@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import httpx
@@ -27,3 +28,11 @@ def test_clients_of_other_machines_and_over_tls_are_left_alone() -> None:
         assert client._transport._pool._network_backend is before  # type: ignore[attr-defined]
     assert not loopback.is_local("10.0.0.5")
     assert loopback.SERVICE_USER == names.SERVICE_USER
+
+
+def test_kernel_and_table_name_the_same_listeners() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("0.0.0.0", 0)) as other:
+        for listener, address in ((one, bytes([127, 0, 0, 1])), (other, bytes(4))):
+            port = listener.getsockname()[1]
+            found = [*loopback._asked(socket.AF_INET, port)]
+            assert found == [*loopback._read("tcp", port)] == [(address, os.geteuid())]
