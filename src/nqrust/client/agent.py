@@ -63,6 +63,12 @@ def _transport(tls: Tls | None) -> httpx.AsyncHTTPTransport:
     return httpx.AsyncHTTPTransport(verify=_trust(), trust_env=False, socket_options=NOTICES_SILENCE)
 
 
+LARGEST = 32 << 20
+"""Bytes of an answer. The longest honest ones are an inventory, 2 KiB a VM, and the last MiB of a console log."""
+_READING = 60.0
+"""Seconds for the whole answer, beside the time in which it must begin."""
+
+
 class AgentClientError(Exception):
     """Base of both."""
 
@@ -218,12 +224,28 @@ class AgentClient:
     async def _send(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> httpx.Response:
         limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout, connect=min(timeout, 5.0))
         try:
-            answer = await self._http.request(method, path, json=body, timeout=limit)
-        except httpx.HTTPError as error:
+            whole = self._whole(self._http.build_request(method, path, json=body, timeout=limit))
+            answer = await asyncio.wait_for(whole, (timeout or self._timeout) + _READING)
+        except (httpx.HTTPError, asyncio.TimeoutError, TimeoutError) as error:
             raise AgentUnreachable(self.base_url, str(error) or type(error).__name__) from error
         if answer.status_code >= 300:
             raise _refusal(answer.status_code, answer.content)
         return answer
+
+    async def _whole(self, request: httpx.Request) -> httpx.Response:
+        """Return the whole answer. A host that somebody took over must not fill the manager's memory. Raises AgentUnreachable,
+        httpx.HTTPError."""
+        answer, content = await self._http.send(request, stream=True), bytearray()
+        try:
+            if "content-encoding" in answer.headers:
+                raise AgentUnreachable(self.base_url, "its answer is compressed")
+            async for piece in answer.aiter_bytes():
+                content += piece
+                if len(content) > LARGEST:
+                    raise AgentUnreachable(self.base_url, f"its answer is longer than {LARGEST >> 20} MiB")
+        finally:
+            await answer.aclose()
+        return httpx.Response(answer.status_code, content=bytes(content), request=request, extensions=answer.extensions)
 
 
 def _of(path: str, generation: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from nqrust.client.agent import NOTICES_SILENCE, AgentClient, AgentUnreachable
+from nqrust.client import agent as agent_client
+from nqrust.client.agent import LARGEST, NOTICES_SILENCE, AgentClient, AgentUnreachable
 
 
 @asynccontextmanager
@@ -49,3 +51,48 @@ async def test_closed_agent_connection_counts_as_no_answer() -> None:
     async with agent(b"") as url, AgentClient(url, "token") as client:
         with pytest.raises(AgentUnreachable, match=url):
             await client.health()
+
+
+@pytest.mark.parametrize("told", ["", "Content-Encoding: gzip\r\n"], ids=["endless", "compressed"])
+async def test_answer_without_end_takes_little_memory(told: str) -> None:
+    sent = 0
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\n{told}Connection: close\r\n\r\n".encode())
+        with contextlib.suppress(OSError):
+            while sent < 4 * LARGEST:
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+                sent += 1 << 20
+        writer.close()
+
+    async with (
+        await asyncio.start_server(one, "127.0.0.1", 0) as server,
+        AgentClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "token") as client,
+    ):
+        with pytest.raises(AgentUnreachable, match=r"longer than|compressed"):
+            await client.inventory()
+    assert sent < 2 * LARGEST
+
+
+async def test_answer_that_trickles_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_client, "_READING", 0.5)
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        writer.close()
+
+    async with (
+        await asyncio.start_server(one, "127.0.0.1", 0) as server,
+        AgentClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "token", timeout=1.0) as client,
+    ):
+        with pytest.raises(AgentUnreachable):
+            await asyncio.wait_for(client.inventory(), 5)
