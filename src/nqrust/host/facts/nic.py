@@ -1,0 +1,230 @@
+"""One network card with all that depends on it: addresses, routes of every table, rules, name servers (ip(8), sysfs)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from nqrust.host.errors import ParseError
+from nqrust.host.facts.reading import text
+from nqrust.host.port import Host, command
+
+_ETHERNET = ("", "veth", "virtio", "macvlan")
+"""Kinds of links that carry Ethernet frames of their own. ip(8) shows none for hardware."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """`dynamic`: with a lifetime, from DHCP or a router's advertisement. `seconds`: what is left of it, None for ever."""
+
+    cidr: str
+    dynamic: bool = False
+    temporary: bool = False
+    link_local: bool = False
+    from_router: bool = False  # made from a router's prefix: mngtmpaddr, or a dynamic one that DHCP did not give
+    seconds: int | None = None
+    broadcast: str = ""
+
+    @property
+    def ipv6(self) -> bool:
+        return ":" in self.cidr
+
+
+@dataclass(frozen=True)
+class NicRoute:
+    """A route over the card. `destination`: CIDR or "default"."""
+
+    destination: str
+    gateway: str = ""
+    table: str = "main"
+    protocol: str = ""
+    scope: str = ""
+    metric: int | None = None
+    source: str = ""
+    onlink: bool = False
+    ipv6: bool = False
+
+    def words(self, device: str) -> tuple[str, ...]:
+        """Return the route for `ip route add`, led by "-4" or "-6"."""
+        said = ["-6" if self.ipv6 else "-4", self.destination]
+        for name, value in (("via", self.gateway), ("dev", device), ("src", self.source), ("table", self.table)):
+            said += [name, value] if value and value != "main" else []
+        said += ["proto", self.protocol] if self.protocol else []
+        said += ["scope", self.scope] if self.scope and not self.ipv6 else []
+        said += ["metric", str(self.metric)] if self.metric is not None else []
+        return tuple(said + (["onlink"] if self.onlink else []))
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A network card. `kind`: physical, wifi, vlan, bond, bridge, team, or the kernel's own word. `stacked`: links on top of
+    it, such as VLANs. `rules`: policy rules of the whole host, words for `ip rule add`. `accept_ra`, `ipv6_off`: its settings
+    below /proc/sys/net/ipv6/conf, "" without IPv6."""
+
+    name: str
+    index: int
+    kind: str
+    mac: str
+    mtu: int
+    up: bool
+    master: str = ""
+    master_kind: str = ""
+    permanent_mac: str = ""
+    promiscuous: bool = False
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[NicRoute, ...] = ()
+    rules: tuple[tuple[str, ...], ...] = ()
+    nameservers: tuple[str, ...] = ()
+    stacked: tuple[str, ...] = ()
+    accept_ra: str = ""
+    ipv6_off: str = ""
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """Next hops of its default routes, of both families, each once."""
+        return tuple(dict.fromkeys(r.gateway for r in self.routes if r.destination == "default" and r.gateway))
+
+    @property
+    def dhcp(self) -> bool:
+        """Whether an IPv4 address has a lifetime: only DHCP gives one."""
+        return any(a.dynamic and not a.ipv6 for a in self.addresses)
+
+
+def probe(host: Host, name: str) -> Nic | None:
+    """Return the card, or None if there is none of that name. Raises HostError, also if ip(8) is missing."""
+    folder = f"/sys/class/net/{name}"
+    if not host.exists(folder):
+        return None
+    links = {one.get("ifname"): one for one in _ip(host, "-details", "address", "show")}
+    routes = [
+        route
+        for family in ("-4", "-6")
+        for route in parse_routes(_ip(host, family, "route", "show", "table", "all", "dev", name), ipv6=family == "-6")
+    ]
+    rules = [rule for family in ("-4", "-6") for rule in parse_rules(_ip(host, family, "rule", "show"), family)]
+    found = parse_link(links, name)
+    wireless = host.exists(f"{folder}/wireless") or host.exists(f"{folder}/phy80211")
+    return Nic(
+        name=name,
+        index=found["index"],
+        kind="wifi" if wireless else found["kind"],
+        mac=found["mac"],
+        mtu=found["mtu"],
+        up=found["up"],
+        master=found["master"],
+        master_kind=found["master_kind"],
+        permanent_mac=found["permanent_mac"],
+        promiscuous=found["promiscuous"],
+        addresses=found["addresses"],
+        routes=tuple(routes),
+        rules=tuple(rules),
+        nameservers=_nameservers(host, found["index"]),
+        stacked=found["stacked"],
+        accept_ra=text(host, f"/proc/sys/net/ipv6/conf/{name}/accept_ra").strip(),
+        ipv6_off=text(host, f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").strip(),
+    )
+
+
+def parse_link(links: dict[Any, dict[str, Any]], name: str) -> dict[str, Any]:
+    """Parse the card's entry of `ip -json -details address show`, given by name. Raises ParseError."""
+    link = links.get(name)
+    if link is None:
+        raise ParseError("ip address", f"{name} is not in it")
+    kind = (link.get("linkinfo") or {}).get("info_kind", "")
+    master = link.get("master", "")
+    above = links.get(master, {})
+    return {
+        "index": int(link.get("ifindex", 0)),
+        "kind": "physical" if kind in _ETHERNET else kind,
+        "mac": str(link.get("address", "")),
+        "mtu": int(link.get("mtu", 1500)),
+        "up": "UP" in link.get("flags", []),
+        "master": master,
+        "master_kind": (above.get("linkinfo") or {}).get("info_kind", "") if master else "",
+        "permanent_mac": str(link.get("permaddr", "")),
+        "promiscuous": "PROMISC" in link.get("flags", []),
+        "stacked": tuple(sorted(str(n) for n, one in links.items() if one.get("link") == name and "link_netnsid" not in one)),
+        "addresses": tuple(_address(one) for one in link.get("addr_info", []) if "local" in one),
+    }
+
+
+def _address(one: dict[str, Any]) -> Address:
+    left = one.get("valid_life_time")
+    dynamic = bool(one.get("dynamic"))
+    ipv6 = one.get("family") == "inet6"
+    return Address(
+        cidr=f"{one['local']}/{one['prefixlen']}",
+        dynamic=dynamic,
+        temporary=bool(one.get("temporary")),
+        link_local=one.get("scope") == "link" and ipv6,
+        from_router=ipv6 and dynamic and (bool(one.get("mngtmpaddr")) or one.get("prefixlen") == 64),
+        seconds=left if dynamic and isinstance(left, int) else None,
+        broadcast=str(one.get("broadcast", "")),
+    )
+
+
+def parse_routes(routes: list[dict[str, Any]], *, ipv6: bool) -> tuple[NicRoute, ...]:
+    """Parse `ip -json route show table all dev NAME`. The kernel makes those of the tables local and multicast itself."""
+    found = []
+    for one in routes:
+        table = str(one.get("table", "main"))
+        if table == "local" or one.get("type", "unicast") not in ("unicast",) or str(one.get("dst", "")).startswith("ff00:"):
+            continue
+        via = one.get("via")
+        metric = one.get("metric")
+        found.append(
+            NicRoute(
+                destination=str(one.get("dst", "")),
+                gateway=str(one.get("gateway") or (via.get("host") if isinstance(via, dict) else "") or ""),
+                table=table,
+                protocol=str(one.get("protocol", "")),
+                scope=str(one.get("scope", "")),
+                metric=metric if isinstance(metric, int) else None,
+                source=str(one.get("prefsrc", "")),
+                onlink="onlink" in one.get("flags", []),
+                ipv6=ipv6,
+            )
+        )
+    return tuple(found)
+
+
+def parse_rules(rules: list[dict[str, Any]], family: str) -> tuple[tuple[str, ...], ...]:
+    """Parse `ip -json rule show` into words for `ip rule add`, led by `family`; without the kernel's own three rules."""
+    found = []
+    for one in rules:
+        priority, table = one.get("priority"), one.get("table")
+        if priority in (0, 32766, 32767):
+            continue
+        words = [family, "priority", str(priority)]
+        for name, said in (("src", "from"), ("dst", "to")):
+            value = one.get(name)
+            if value:
+                words += [said, str(value) + (f"/{one[f'{name}len']}" if f"{name}len" in one and value != "all" else "")]
+        for name, said in (("iif", "iif"), ("oif", "oif"), ("fwmark", "fwmark"), ("tos", "tos")):
+            words += [said, str(one[name])] if one.get(name) else []
+        words += ["table", str(table)] if table else [str(one.get("action", ""))]
+        found.append(tuple(words))
+    return tuple(found)
+
+
+def _ip(host: Host, *arguments: str) -> list[dict[str, Any]]:
+    """Return the objects of an `ip -json` command. A card without any answers with nothing. Raises HostError."""
+    said = host.run(command("ip", "-json", *arguments, timeout=10)).stdout
+    try:
+        found = json.loads(said.strip() or "[]")
+    except (ValueError, RecursionError) as error:
+        raise ParseError("ip", str(error)) from error
+    return [one for one in found if isinstance(one, dict) and one] if isinstance(found, list) else []
+
+
+def _nameservers(host: Host, index: int) -> tuple[str, ...]:
+    """Return the card's name servers: those that networkd knows for it, else the host's."""
+    own = [line.partition("=")[2] for line in text(host, f"/run/systemd/netif/links/{index}").splitlines() if line[:4] == "DNS="]
+    if own and own[0].strip():
+        return tuple(own[0].split())
+    for path in ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"):
+        found = tuple(f[1] for f in map(str.split, text(host, path).splitlines()) if len(f) > 1 and f[0] == "nameserver")
+        if found:
+            return found
+    return ()

@@ -1,0 +1,139 @@
+"""The change of each network manager, from real configuration files. NQR_UPDATE_GOLDEN=1 writes the expected ones again."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from tests.places import GOLDEN
+from tests.unit.installer.uplink.cards import host, rows
+
+from nqrust.installer.uplink import registry
+from nqrust.installer.uplink.model import Refused
+from nqrust.installer.uplink.networkd import first_prefix
+from nqrust.installer.verbs.network.guard.change import NetworkChange
+
+BRIDGE = "fcbr0"
+
+
+def shown(change: NetworkChange) -> str:
+    parts = []
+    for file in change.files:
+        parts.append(
+            f"=== {file.path} {file.mode:04o}{'' if file.before is None else ' (changed)'}\n{(file.after or b'').decode()}"
+        )
+    parts += [f"load: {' '.join(argv)}" for argv in change.load] + [f"restore: {' '.join(argv)}" for argv in change.restore]
+    return "\n".join([*parts, f"gateways: {' '.join(change.gateways)}", ""])
+
+
+@pytest.mark.parametrize("name", rows())
+def test_change_is_the_expected_one(name: str) -> None:
+    row = rows()[name]
+    machine = host(row)
+    assert registry.owner(machine, registry.card(machine, row["nic"])).manager.name == row["manager"]
+    text = shown(registry.change(machine, row["nic"], BRIDGE))
+    golden = GOLDEN / "uplink" / f"{name}.txt"
+    if os.environ.get("NQR_UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+    assert machine.mutations == [], "planning only reads"
+
+
+def test_every_manager_has_a_row() -> None:
+    assert {row["manager"] for row in rows().values()} == {manager.name for manager in registry.MANAGERS}
+
+
+@pytest.mark.parametrize("name", rows())
+def test_own_files_of_the_manager_stay(name: str) -> None:
+    """Only ifupdown has no drop-ins where its main file sources none: there one line comes to its end."""
+    row = rows()[name]
+    change = registry.change(host(row), row["nic"], BRIDGE)
+    for file in change.files:
+        if file.before is not None:
+            assert file.path == "/etc/network/interfaces" and (file.after or b"").startswith(file.before.rstrip())
+        else:
+            assert b"Written by nqr" in (file.after or b"") and ("nqrust" in file.path or BRIDGE in file.path)
+
+
+@pytest.mark.parametrize("name", rows())
+def test_live_state_has_all_of_the_card(name: str) -> None:
+    row = rows()[name]
+    live = registry.change(host(row), row["nic"], BRIDGE).live
+    wanted = [said.split()[0] for said in row["addresses"] if not {"link", "temporary"} & set(said.split())]
+    assert [address.cidr for address in live.addresses] == wanted
+    assert len(live.routes) == len([said for said in row["routes"] if "proto kernel" not in said])
+    assert len(live.rules) == len(row.get("rules", []))
+    assert (live.mac, live.mtu, live.device) == (row["mac"], row.get("mtu", 1500), row["nic"])
+    assert live.dns
+
+
+NETWORKD = {
+    "nic": "eth0",
+    "network_file": "/etc/systemd/network/eth0.network",
+    "files": {"/etc/systemd/network/eth0.network": "[Network]\nDHCP=yes\n"},
+}
+KEYFILE = "[connection]\nid=a\ntype=ethernet\n"
+NM = {"nic": "eth0", "profile": "/etc/NetworkManager/system-connections/a.nmconnection"}
+IFUPDOWN = {"nic": "eth0", "ifstate": "eth0=eth0\n"}
+
+
+def interfaces(text: str) -> dict[str, Any]:
+    return {**IFUPDOWN, "files": {"/etc/network/interfaces": text}}
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no such card": ({**NETWORKD, "missing": True}, "NQR-NET-150", "--uplink"),
+    "nobody": ({"nic": "eth0"}, "NQR-NET-151", "ifupdown"),
+    "NetworkManager only watches": (
+        {**NM, "nm_state": "100 (connected (externally))", "files": {NM["profile"]: KEYFILE}},
+        "NQR-NET-151",
+        "NetworkManager",
+    ),
+    "two managers": ({**NETWORKD, **IFUPDOWN}, "NQR-NET-152", "/etc/systemd/network/eth0.network"),
+    "wireless": ({**NETWORKD, "wireless": True}, "NQR-NET-153", "wired"),
+    "port of a bridge": ({**NETWORKD, "master": "br0"}, "NQR-NET-154", "--bridge-name br0"),
+    "part of a bond": ({**NETWORKD, "master": "bond0", "master_kind": "bond"}, "NQR-NET-154", "bond0 with --uplink"),
+    "a bridge": ({**NETWORKD, "kind": "bridge"}, "NQR-NET-154", "--bridge-name eth0"),
+    "configured as a port": (
+        {**NETWORKD, "files": {"/etc/systemd/network/eth0.network": "[Network]\nBond=bond0\n"}},
+        "NQR-NET-154",
+        "--uplink",
+    ),
+    "a tunnel": ({**NETWORKD, "kind": "wireguard"}, "NQR-NET-155", "nat"),
+    "no Ethernet": ({**NETWORKD, "mac": ""}, "NQR-NET-155", "nat"),
+    "a bond of NetworkManager": (
+        {**NM, "kind": "bond", "files": {NM["profile"]: "[connection]\ntype=bond\n"}},
+        "NQR-NET-155",
+        "--bridge-name",
+    ),
+    "networkd's file is gone": ({**NETWORKD, "files": {}}, "NQR-NET-156", "networkctl reload"),
+    "a profile that is no keyfile": (
+        {**NM, "profile": "/etc/sysconfig/network-scripts/ifcfg-eth0", "files": {}},
+        "NQR-NET-156",
+        "nmcli connection migrate",
+    ),
+    "the highest priority": ({**NM, "files": {NM["profile"]: f"{KEYFILE}autoconnect-priority=999\n"}}, "NQR-NET-156", "999"),
+    "mapped": (interfaces("mapping eth*\n script x\niface eth0 inet dhcp\n"), "NQR-NET-156", "--bridge-name"),
+    "inherited": (interfaces("iface eth0 inet dhcp inherits x\n"), "NQR-NET-156", "--bridge-name"),
+    "a bond of ifupdown": (interfaces("iface eth0 inet dhcp\n bond-slaves eth1\n"), "NQR-NET-156", "--bridge-name"),
+    "no stanza": (interfaces("iface eth1 inet dhcp\n"), "NQR-NET-156", "--bridge-name"),
+    "ifupdown2": ({**interfaces("iface eth0 inet dhcp\n"), "ifup": "ifupdown2:3.0.0\n"}, "NQR-NET-156", "ifupdown2"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusal_names_its_cure(name: str) -> None:
+    row, code, word = REFUSALS[name]
+    with pytest.raises(Refused) as refused:
+        registry.change(host(row), row["nic"], BRIDGE)
+    assert refused.value.code == code
+    assert word in f"{refused.value.why} {refused.value.cure}"
+    assert "eth0" in f"{refused.value.why} {refused.value.cure}"
+
+
+def test_files_sort_before_the_card_s_own() -> None:
+    for name in ("10-lan.network", "00-a.network", "0-x.network", "00-nqrust-.network", "eth0.network"):
+        assert f"{first_prefix(name, 'eth0')}eth0.network" < name
+    with pytest.raises(Refused):
+        first_prefix("!.network", "eth0")
