@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Any
 
 from nqrust.contract.names import bridge_mac
-from nqrust.host.port import command
+from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.supervisor.registry import alarms_of
 from nqrust.installer.verbs.kernel.undo import sysctl_path
+from nqrust.installer.verbs.network.guard.change import NetworkChange, file_change
+from nqrust.installer.verbs.network.guard.guarding import guarded
+from nqrust.installer.verbs.network.guard.live import live_state, master
+
+_LEASES = "/var/lib/dhcp/"
+"""Files of a DHCP client, which it writes at any time."""
 
 
 def undo_link(name: str) -> Undo:
@@ -24,6 +33,33 @@ def undo_bridge(name: str, *, alias: str, addresses: list[str]) -> Undo:
 def undo_addresses(name: str, *, prior: list[str], ours: list[str]) -> Undo:
     """Restore a link's earlier IPv4 addresses (CIDR) and remove `ours`."""
     return Undo("addresses", {"name": name, "prior": prior, "ours": ours})
+
+
+def undo_card(change: NetworkChange, *, supervisor: str, window: int) -> Undo:
+    """Give a card that nqr put into a bridge back to its network manager, under guard. `supervisor`: whose alarms guard it.
+    `window`: seconds."""
+    files = [
+        {
+            "path": one.path,
+            "before": None if one.before is None else base64.b64encode(one.before).decode(),
+            "mode": one.mode,
+            "sha256": hashlib.sha256(one.after or b"").hexdigest(),
+        }
+        for one in change.files
+    ]
+    return Undo(
+        "card",
+        {
+            "link": change.link,
+            "bridge": change.bridge,
+            "files": files,
+            "load": [list(argv) for argv in change.load],
+            "restore": [list(argv) for argv in change.restore],
+            "gateways": list(change.gateways),
+            "supervisor": supervisor,
+            "window": window,
+        },
+    )
 
 
 def link(context: UndoContext, args: dict[str, Any]) -> Outcome:
@@ -67,3 +103,40 @@ def addresses(context: UndoContext, args: dict[str, Any]) -> Outcome:
         if address not in args["prior"]:  # 2: already gone
             host.run(command("ip", "address", "del", str(address), "dev", name, ok=(0, 2)))
     return Reverted()
+
+
+def card(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """Give the card back, under guard. The card stays in the bridge if somebody changed a file of the change since."""
+    host, name, bridge = context.host, str(args["link"]), str(args["bridge"])
+    if master(host, name) != bridge and all(_is_old(host, one) for one in args["files"]):
+        return Reverted("already given back")
+    for one in args["files"]:
+        if _is_foreign(host, one):
+            return Kept(f"{one['path']} was changed since, so {name} stays in {bridge}", str(one["path"]))
+    change = NetworkChange(
+        link=name,
+        bridge=bridge,
+        files=tuple(file_change(host, one["path"], _before(one), mode=one["mode"]) for one in args["files"]),
+        load=tuple(tuple(argv) for argv in args["restore"]),
+        restore=tuple(tuple(argv) for argv in args["load"]),
+        live=live_state(host, name, bridge),
+        gateways=tuple(args["gateways"]),
+    )
+    guarded(host, change, alarms_of(args["supervisor"]), window=args["window"])
+    return Reverted()
+
+
+def _before(one: dict[str, Any]) -> bytes | None:
+    return None if one["before"] is None else base64.b64decode(one["before"])
+
+
+def _is_old(host: Host, one: dict[str, Any]) -> bool:
+    if not host.exists(one["path"]):
+        return one["before"] is None
+    return host.read_bytes(one["path"]) == _before(one)
+
+
+def _is_foreign(host: Host, one: dict[str, Any]) -> bool:
+    if _is_old(host, one) or one["path"].startswith(_LEASES):
+        return False
+    return not host.exists(one["path"]) or host.sha256(one["path"]) != one["sha256"]

@@ -9,4 +9,5 @@ VERBS = (
     Verb("link", undo.link, words.link, shell.link, needs_programs=True),
     Verb("bridge", undo.bridge, words.bridge, shell.bridge, needs_programs=True),
     Verb("addresses", undo.addresses, words.addresses, shell.addresses, needs_programs=True),
+    Verb("card", undo.card, words.card, shell.card, needs_programs=True),
 )

@@ -15,3 +15,7 @@ def bridge(args: dict[str, Any]) -> str:
 
 def addresses(args: dict[str, Any]) -> str:
     return f"give {args['name']} its earlier addresses again"
+
+
+def card(args: dict[str, Any]) -> str:
+    return f"take {args['link']} out of bridge {args['bridge']}, with its addresses"
