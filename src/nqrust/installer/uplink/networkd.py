@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 
-from nqrust.host.errors import HostError
 from nqrust.host.facts.nic import Nic
 from nqrust.host.facts.reading import text
 from nqrust.host.port import Host
@@ -99,7 +98,7 @@ def change(host: Host, nic: Nic, bridge: str, path: str, sections: list[Section]
     of_nic, of_bridge = split(nic, bridge, sections)
     dhcp = wants_dhcp(sections)
     if dhcp:
-        of_bridge += identity(host, nic)
+        of_bridge += identity(host, nic, sections)
     token = slaac_token(nic)
     if token:
         of_bridge.append(Section("IPv6AcceptRA", [("Token", f"static:{token}")]))
@@ -173,15 +172,13 @@ def wants_dhcp(sections: list[Section]) -> bool:
     return bool(said) and said[-1].lower() not in ("no", "none", "false", "0", "off", "")
 
 
-def identity(host: Host, nic: Nic) -> list[Section]:
+def identity(host: Host, nic: Nic, sections: list[Section]) -> list[Section]:
     """Return the settings that keep the DHCP client's identity: networkd makes the IAID from the name of the link. Its lease
     file has the whole identifier: ff, IAID, DUID (RFC 4361)."""
-    try:
-        lease = host.read_text(f"/run/systemd/netif/leases/{nic.index}")
-    except HostError:
-        return []
+    lease = text(host, f"/run/systemd/netif/leases/{nic.index}")
     found = re.search(r"^CLIENTID=ff([0-9a-f]{8})[0-9a-f]+$", lease, re.MULTILINE | re.IGNORECASE)
-    if not found:
+    alone = [value for s in sections if s.name in ("DHCP", "DHCPv4") for value in s.values("ClientIdentifier")]
+    if not found or "duid-only" in alone:  # no IAID is in it
         return []
     iaid = str(int(found[1], 16))
     return [Section("DHCPv4", [("IAID", iaid)]), Section("DHCPv6", [("IAID", iaid)])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nqrust.host.facts.nic import Nic, probe
 from nqrust.host.port import Host
+from nqrust.installer.engine.step import Conflict
 from nqrust.installer.uplink.ifupdown import Ifupdown
 from nqrust.installer.uplink.model import Manager, Owner, Refused
 from nqrust.installer.uplink.netplan_network_manager import NetplanNetworkManager
@@ -75,3 +76,11 @@ def change(host: Host, name: str, bridge: str) -> NetworkChange:
     """Return the change that puts the card into `bridge`. Raises Refused, HostError."""
     nic = card(host, name)
     return owner(host, nic).manager.change(host, nic, bridge)
+
+
+def planned(host: Host, name: str, bridge: str) -> NetworkChange | Conflict:
+    """Return the change, or the refusal as a step's conflict. Raises HostError."""
+    try:
+        return change(host, name, bridge)
+    except Refused as refused:
+        return Conflict(refused.code, refused.why, refused.cure)

@@ -9,6 +9,7 @@ import pytest
 from tests.places import GOLDEN
 from tests.unit.installer.uplink.cards import host, rows
 
+from nqrust.installer.engine.step import Conflict
 from nqrust.installer.uplink import registry
 from nqrust.installer.uplink.model import Refused
 from nqrust.installer.uplink.networkd import first_prefix
@@ -130,6 +131,7 @@ def test_refusal_names_its_cure(name: str) -> None:
     assert refused.value.code == code
     assert word in f"{refused.value.why} {refused.value.cure}"
     assert "eth0" in f"{refused.value.why} {refused.value.cure}"
+    assert registry.planned(host(row), row["nic"], BRIDGE) == Conflict(code, refused.value.why, refused.value.cure)
 
 
 def test_files_sort_before_the_card_s_own() -> None:
@@ -137,3 +139,12 @@ def test_files_sort_before_the_card_s_own() -> None:
         assert f"{first_prefix(name, 'eth0')}eth0.network" < name
     with pytest.raises(Refused):
         first_prefix("!.network", "eth0")
+
+
+@pytest.mark.parametrize(("client", "kept"), [("duid", True), ("duid-only", False)])
+def test_identity_has_the_iaid_only_where_the_client_sends_one(client: str, kept: bool) -> None:
+    path = "/etc/systemd/network/eth0.network"
+    files = {path: f"[Network]\nDHCP=yes\n[DHCPv4]\nClientIdentifier={client}\n"}
+    row = {**NETWORKD, "files": files, "lease": "CLIENTID=ff0eb5897f00020000ab113d4b\n"}
+    text = shown(registry.change(host(row), "eth0", BRIDGE))
+    assert ("IAID=246778239" in text) == kept
