@@ -199,8 +199,8 @@ def parse_rules(rules: list[dict[str, Any]], family: str) -> tuple[tuple[str, ..
         words = [family, "priority", str(priority)]
         for name, said in (("src", "from"), ("dst", "to")):
             value = one.get(name)
-            if value:
-                words += [said, str(value) + (f"/{one[f'{name}len']}" if f"{name}len" in one and value != "all" else "")]
+            if value and value != "all":
+                words += [said, str(value) + (f"/{one[f'{name}len']}" if f"{name}len" in one else "")]
         for name, said in (("iif", "iif"), ("oif", "oif"), ("fwmark", "fwmark"), ("tos", "tos")):
             words += [said, str(one[name])] if one.get(name) else []
         words += ["table", str(table)] if table else [str(one.get("action", ""))]
