@@ -141,7 +141,7 @@ def test_card_moves_and_comes_back(case: Case, tell: Callable[[str], None]) -> N
         address = host.run(f"ip -4 -o address show dev {NIC} | head -1").stdout.split()[3].partition("/")[0]
         before, lease = made.state(NIC), made.lease()
         assert bool(lease) == case.dhcp
-        host.start(["python3", "-c", SERVER])
+        server = host.start(["python3", "-c", SERVER])
         files = host.run(CONTENT).stdout
 
         assert made.change("plan", NIC, BRIDGE).strip() == case.manager
@@ -159,12 +159,13 @@ def test_card_moves_and_comes_back(case: Case, tell: Callable[[str], None]) -> N
         assert "nf_call_iptables 0" in (shown := host.run(f"ip -d link show {BRIDGE}").stdout) and "stp_state 0" in shown
         case.check(host, BRIDGE)
 
+        server.kill()  # a shutdown waits for it
         host.reboot()
         made.await_state(BRIDGE, before, seconds=60)
         assert made.lease() == lease
         case.check(host, BRIDGE)
 
-        host.start(["python3", "-c", SERVER])
+        server = host.start(["python3", "-c", SERVER])
         pauses = {}
         with made.watched(address, pauses):
             said = made.change("restore")
@@ -175,6 +176,7 @@ def test_card_moves_and_comes_back(case: Case, tell: Callable[[str], None]) -> N
         assert "PROMISC" not in host.run(f"ip -d link show {NIC}").stdout
         assert made.lease() == lease
         assert host.run(CONTENT).stdout == files
+        server.kill()
         host.reboot()
         made.await_state(NIC, before, seconds=60)
 
