@@ -17,6 +17,7 @@ from nqrust.host.facts import (
     postgres,
     processes,
     proxy,
+    selinux,
 )
 from nqrust.host.facts.model import Facts
 from nqrust.host.facts.reading import text
@@ -47,4 +48,5 @@ def gather(host: Host, *, paths_for_disk: tuple[str, ...] = ("/",), packages: fr
         clock_synchronised=clock.probe(host, running),
         proxy=proxy.probe(host),
         cgroup=cgroup.probe(host),
+        selinux=selinux.probe(host),
     )

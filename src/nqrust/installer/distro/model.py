@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nqrust.host.facts.model import Os
+from nqrust.installer.engine.step import Step
 from nqrust.installer.verbs.packages.manager import Installing
 
 ROLES = (
@@ -31,14 +32,23 @@ ROLES = (
     "kernel",  # a kernel package with the files that the tiny image boots; downloaded, not installed
 )
 
-OPTIONAL_ROLES = ("image-builder",)
-"""Roles that a distribution may lack. image-builder is mmdebstrap, for the container runtime image."""
+OPTIONAL_ROLES = ("image-builder", "selinux")
+"""Roles that a distribution may lack. image-builder is mmdebstrap, for the container runtime image. selinux is semanage(8)."""
 
 
 def version_tuple(text: str) -> tuple[int, ...]:
     """Convert `22.04` to (22, 4); empty or unreadable text gives ()."""
     parts = text.split(".")
     return tuple(int(p) for p in parts) if all(p.isdigit() for p in parts) else ()
+
+
+@dataclass(frozen=True)
+class Edition:
+    """Changes from a major version on. `packages`: roles whose packages have other names, in later versions too. `before`: role
+    -> a step that must come before its packages, in this version only."""
+
+    packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    before: Mapping[str, Step] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,9 @@ class Distro:
     for derivatives.
     `python_from`: the first version whose own Python is new enough, where that is not `min_version`.
     `residue_users`/`residue_groups`: accounts that nqr's packages create and their purge leaves behind.
+    `editions`: major version -> its changes. `before`: those of the version at hand, see `Edition`.
+    `extra_roles`: roles whose packages are in an additional repository. `extra_repository`: ID -> the package that enables it
+    there (`{major}` stands for the version); a distribution without an entry has no such package.
     """
 
     id: str
@@ -65,6 +78,23 @@ class Distro:
     postgres_service: str = "postgresql"
     postgres_layout: str = "debian"  # debian: pg_ctlcluster and /etc/postgresql; redhat: one cluster, postgresql-setup
     aliases: frozenset[str] = field(default_factory=frozenset)
+    editions: Mapping[int, Edition] = field(default_factory=dict)
+    before: Mapping[str, Step] = field(default_factory=dict)
+    extra_roles: frozenset[str] = frozenset()
+    extra_repository: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, os: Os) -> Distro:
+        """Return the distribution as this machine's version has it."""
+        major = version_tuple(os.version_id)[:1]
+        if not major or not self._shares_versions(os):
+            return self
+        packages, before = dict(self.packages), dict(self.before)
+        for since, edition in sorted(self.editions.items()):
+            if since <= major[0]:
+                packages.update(edition.packages)
+                before = dict(edition.before) if since == major[0] else before
+        repository = self.extra_repository.get(os.id, "").format(major=major[0])
+        return replace(self, packages=packages, before=before, extra_repository={os.id: repository} if repository else {})
 
     def names(self, roles: Iterable[str]) -> tuple[str, ...]:
         """Return the package names of the roles, sorted and without duplicates. Raises KeyError for an unknown role."""
@@ -72,7 +102,10 @@ class Distro:
 
     def is_old(self, os: Os) -> bool:
         """Return whether the release is too old, as far as its version shows."""
-        if os.id != self.id and os.id not in self.aliases and not self.kin_share_versions:
+        if not self._shares_versions(os):
             return False
         have = version_tuple(os.version_id)
         return bool(have) and have < version_tuple(self.min_version)
+
+    def _shares_versions(self, os: Os) -> bool:
+        return os.id == self.id or os.id in self.aliases or self.kin_share_versions

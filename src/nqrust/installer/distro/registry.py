@@ -12,11 +12,11 @@ DISTROS: tuple[Distro, ...] = (UBUNTU, DEBIAN, RHEL)
 
 
 def kin(os: Os) -> Distro | None:
-    """Return the distribution that the machine runs or derives from, in any version; None if neither is known."""
+    """Return the distribution that the machine runs or derives from, as its version has it; None if neither is known."""
     for name in (os.id, *os.id_like):  # ID_LIKE lists the closest relative first (os-release(5))
         for distro in DISTROS:
             if name == distro.id or name in distro.aliases:
-                return distro
+                return distro.of(os)
     return None
 
 

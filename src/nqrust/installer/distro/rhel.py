@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from nqrust.installer.distro.model import Distro
+from nqrust.installer.distro.model import Distro, Edition
 from nqrust.installer.verbs.packages.dnf.installing import Dnf
+from nqrust.installer.verbs.packages.dnf.stream import ModuleStream
+
+_POSTGRES_15 = ModuleStream("postgresql", "15", unless="postgresql")
+"""RHEL 8 installs PostgreSQL 10 unless a newer stream of the module is enabled. RHEL 9 has 13, RHEL 10 has 16."""
 
 RHEL = Distro(
     id="rhel",
@@ -31,6 +35,19 @@ RHEL = Distro(
         "procps": ("procps-ng",),
         "sudo": ("sudo",),
         "kernel": ("kernel-core",),
+        "selinux": ("policycoreutils-python-utils",),
+    },
+    editions={
+        8: Edition(before={"postgresql": _POSTGRES_15, "postgresql-client": _POSTGRES_15}),
+        9: Edition({"iptables": ("iptables-nft",)}),
+        10: Edition({"python": ("python3",), "nodejs": ("nodejs", "nodejs-npm")}),
+    },
+    extra_roles=frozenset({"screen", "busybox"}),
+    extra_repository={
+        "rocky": "epel-release",
+        "almalinux": "epel-release",
+        "centos": "epel-release",
+        "ol": "oracle-epel-release-el{major}",
     },
     kin_share_versions=True,
     residue_users=("postgres", "dnsmasq"),

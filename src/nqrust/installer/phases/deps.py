@@ -9,7 +9,7 @@ from __future__ import annotations
 from nqrust.contract import paths
 from nqrust.installer.context import Context
 from nqrust.installer.distro import registry
-from nqrust.installer.distro.model import OPTIONAL_ROLES
+from nqrust.installer.distro.model import OPTIONAL_ROLES, Distro
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import environments, sudo
@@ -20,6 +20,9 @@ from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.file.symlink import Symlink
 from nqrust.installer.verbs.packages.step import PackageIndex, Packages
 from nqrust.installer.verbs.service.supervisord import SupervisordRunning
+
+REPOSITORY = "packages:repository"
+"""Id of the step that enables an additional repository. It stays: later runs find its packages installed."""
 
 
 def roles(context: Context) -> list[str]:
@@ -35,6 +38,8 @@ def roles(context: Context) -> list[str]:
         wanted.append("postgresql" if settings.database.type is DbType.local else "postgresql-client")
     if settings.components.container_runtime:
         wanted.append("image-builder")
+    if facts.selinux:
+        wanted.append("selinux")
     if settings.has_agent:
         wanted += ["qemu", "screen", "iptables"]
         wanted.append("nftables" if settings.network.mode is NetworkMode.bridged else "dnsmasq")
@@ -46,8 +51,10 @@ def plan(context: Context) -> PhasePlan:
     assert distro is not None  # preflight refuses unknown systems before any plan
     layout = context.layout
     # Preflight refuses packages that a distribution lacks. If the user overrides that, the step that needs one reports it.
-    names = distro.names(role for role in roles(context) if role in distro.packages or role not in OPTIONAL_ROLES)
+    wanted = [role for role in roles(context) if role in distro.packages or role not in OPTIONAL_ROLES]
+    names = distro.names(wanted)
     steps: list[Step] = [
+        *_ahead(context, distro, wanted),
         PackageIndex(names, distro.manager, progress=context.progress),
         Packages(
             names,
@@ -75,7 +82,17 @@ def plan(context: Context) -> PhasePlan:
             File(supervisord.config, supervisord.render_main(), mode=0o644),
             SupervisordRunning(supervisord),
         ]
-    return PhasePlan("deps", "Packages and the release", tuple(steps), keeps=_supervisord_ids(context))
+    return PhasePlan("deps", "Packages and the release", tuple(steps), keeps=(*_supervisord_ids(context), REPOSITORY))
+
+
+def _ahead(context: Context, distro: Distro, wanted: list[str]) -> list[Step]:
+    """Return what the packages of these roles need first: a repository, a stream of a module."""
+    steps = dict.fromkeys(distro.before[role] for role in wanted if role in distro.before)
+    extra = distro.names(role for role in wanted if role in distro.extra_roles)
+    repository = tuple(distro.extra_repository.values())
+    if repository and set(extra) - context.facts.packages:
+        return [Packages(repository, distro.manager, label="repository", progress=context.progress), *steps]
+    return list(steps)
 
 
 def _supervisord_ids(context: Context) -> tuple[str, ...]:

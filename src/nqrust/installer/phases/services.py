@@ -12,7 +12,7 @@ from nqrust.installer.context import Context
 from nqrust.installer.distro import registry
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
-from nqrust.installer.phases import build, database, environments, network, sudo
+from nqrust.installer.phases import build, database, environments, network, selinux, sudo
 from nqrust.installer.platform.migrate import Migrate
 from nqrust.installer.platform.wait import Healthy
 from nqrust.installer.proofs.hops import local_address
@@ -185,7 +185,7 @@ def _dnsmasq(context: Context) -> str:
 
 def plan(context: Context) -> PhasePlan:
     supervisor = context.supervisor
-    steps: list[Step] = _making_way(context)
+    steps: list[Step] = [*selinux.steps(context), *_making_way(context)]
     for unit in our_units(context):
         spec = unit.spec
         if unit.migrates:

@@ -20,6 +20,7 @@ from nqrust.installer.preflight import (
     ports,
     reach,
     ready_bridge,
+    repositories,
     unsupported,
 )
 from nqrust.installer.preflight.findings import Finding, Severity
@@ -67,6 +68,7 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
         *network.checks(settings, facts, host, situation.installed is not None, situation.former),
         *ready_bridge.checks(settings, facts, host),
         *images.checks(settings, facts),
+        *repositories.checks(facts),
         *others.checks(settings, host, situation.known),
         *firewalls.drops_by_default(settings, host, situation.known),
         *reach.remote_database(settings, situation.db_password, situation.role_attributes, _moved(settings, situation)),

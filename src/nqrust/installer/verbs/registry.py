@@ -11,9 +11,10 @@ from nqrust.installer.verbs.network import verbs as network
 from nqrust.installer.verbs.packages import verbs as packages
 from nqrust.installer.verbs.postgres import verbs as postgres
 from nqrust.installer.verbs.resource import verbs as resource
+from nqrust.installer.verbs.selinux import verbs as selinux
 from nqrust.installer.verbs.service import verbs as service
 
-_FOLDERS = (file, account, packages, network, kernel, firewall, service, postgres, resource)
+_FOLDERS = (file, account, packages, network, kernel, firewall, service, postgres, resource, selinux)
 
 VERBS = Verbs(*(verb for folder in _FOLDERS for verb in folder.VERBS))
 revert = VERBS.revert

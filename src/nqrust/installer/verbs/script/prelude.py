@@ -10,6 +10,7 @@ from nqrust.installer.verbs.kernel import shell as kernel
 from nqrust.installer.verbs.network import shell as network
 from nqrust.installer.verbs.packages import shell as packages
 from nqrust.installer.verbs.postgres import shell as postgres
+from nqrust.installer.verbs.selinux import shell as selinux
 from nqrust.installer.verbs.service import shell as service
 
 _FRAME = r"""#!/bin/sh
@@ -42,6 +43,6 @@ with_systemd() { [ -d /run/systemd/system ] && has systemctl; }
 
 """
 
-_FOLDERS = (cluster_data, file, account, network, kernel, firewall, service, postgres, packages)
+_FOLDERS = (cluster_data, file, account, network, kernel, firewall, service, postgres, selinux, packages)
 
 PRELUDE = _FRAME + "".join(folder.FUNCTIONS for folder in _FOLDERS)
