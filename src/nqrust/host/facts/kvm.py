@@ -42,9 +42,15 @@ def probe(host: Host, cpu: Cpu) -> Kvm:
     virtual = parse_virtual_host(dmi, cpu.flags, text(host, "/sys/hypervisor/type").strip())
     found = host.stat("/dev/kvm")
     if found is None:
-        return Kvm(False, False, "/dev/kvm is not there", nested=nested, virtual_host=virtual)
+        return Kvm(False, False, "/dev/kvm is not there", nested=nested, virtual_host=virtual, module=_module(host))
     usable, reason = _try(host)
-    return Kvm(True, usable, reason, found.mode, found.group, nested, virtual)
+    return Kvm(True, usable, reason, found.mode, found.group, nested, virtual, _module(host))
+
+
+def _module(host: Host) -> str:
+    """Return the module behind /dev/kvm. A part that is built into the kernel has a folder here too, if it has parameters."""
+    found = sorted(path.rpartition("/")[2] for path in host.glob("/sys/module/kvm_*"))
+    return next((name for name in found if name in ("kvm_intel", "kvm_amd")), found[0] if found else "")
 
 
 def parse_parameter(content: str) -> bool | None:

@@ -53,6 +53,7 @@ class Kvm:
     group: str = ""
     nested: bool | None = None
     virtual_host: str = ""  # systemd-detect-virt style: kvm, vmware, "" for none or unknown
+    module: str = ""  # the part of KVM for this processor, loaded or built in: kvm_intel, kvm_amd, kvm_pvm, ...
 
 
 @dataclass(frozen=True)

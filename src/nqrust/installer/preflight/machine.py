@@ -13,8 +13,8 @@ MIN_KERNEL = (4, 14)
 MIN_MEMORY_MIB = 2000
 """2 GB in vendors' units: a machine sold with 2 GB has less than 2,048 MiB."""
 MIN_DISK_MIB = 20_000
-MODULES = {"GenuineIntel": "kvm_intel", "AuthenticAMD": "kvm_amd"}
-"""CPU vendor -> kernel module for /dev/kvm."""
+MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
+"""Flag of the CPU -> kernel module for /dev/kvm. Not by vendor: Zhaoxin's processors have vmx, Hygon's have svm."""
 OLDEST_CLOCK = 1_735_689_600  # 2025-01-01: an earlier clock breaks every certificate
 
 
@@ -100,7 +100,12 @@ def virtualisation(settings: Settings, facts: Facts) -> Iterator[Finding]:
             "emulation, many times slower.",
             "Enable virtualisation in the firmware or the cloud instance type.",
         )
-    if facts.cpu.virtualisation is None:
+    if facts.cpu.virtualisation is None and usable and facts.kvm.module:
+        yield info(
+            "NQR-PRE-010",
+            f"KVM of this host comes from {facts.kvm.module}, without vmx or svm in the CPU: a test VM decides whether it can be used.",
+        )
+    elif facts.cpu.virtualisation is None:
         yield warning(
             "NQR-PRE-008",
             "The CPU shows neither vmx nor svm"
@@ -109,7 +114,7 @@ def virtualisation(settings: Settings, facts: Facts) -> Iterator[Finding]:
         )
     if usable and facts.kvm.virtual_host:
         yield info("NQR-PRE-010", f"This machine is itself a guest ({facts.kvm.virtual_host}): VMs here are nested.")
-    loads = facts.kernel.modules_loadable and facts.cpu.vendor in MODULES and facts.cpu.virtualisation is not None
+    loads = facts.kernel.modules_loadable and facts.cpu.virtualisation in MODULES and not facts.container
     if settings.nested and not loads and facts.kvm.nested is not True:
         yield error(
             "NQR-PRE-051",
