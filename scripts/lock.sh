@@ -38,6 +38,11 @@ sed -n 's/^requires = \["\(.*\)"\]$/\1/p' pyproject.toml >"$work/build.in"
 "$uv" pip compile --quiet --universal --python-version 3.10 --only-binary :all: --generate-hashes \
     --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
     --output-file requirements/build.txt --constraint "$work/constraints.txt" "$work/build.in"
+# The bootstrap downloads uv alone, on hosts whose Python is too old for all the rest.
+echo uv >"$work/uv.in"
+"$uv" pip compile --quiet --universal --python-version 3.10 --only-binary :all: --generate-hashes \
+    --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+    --output-file requirements/uv.txt --constraint "$work/constraints.txt" "$work/uv.in"
 compile requirements/test.txt --all-extras --constraint "$work/constraints.txt"
 
 for file in requirements/*.txt; do

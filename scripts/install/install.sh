@@ -3,7 +3,8 @@
 # below /var/cache/nqrust-microvm, and hands over to `nqr install` with every argument as given.
 #
 # What it changes on the host: that cache folder; Python itself where the host has none (recorded, and removed again by
-# uninstall); and python3-venv where it is missing, for the seconds in which it is needed.
+# uninstall); and python3-venv where it is missing, for the seconds in which it is needed. Where the distribution has only an
+# older Python, the cache folder gets one: from NQR_PYTHON_ARCHIVE, else by uv, which follows UV_PYTHON_INSTALL_MIRROR.
 # All it says goes to standard error, so that `--output json` stays clean.
 set -eu
 umask 022
@@ -79,6 +80,7 @@ fi
 
 # --- a Python that the service users can run too: of the system, never from somebody's home
 
+managed=$CACHE/python # brought for a host with an older Python; the installation gets a copy
 python=''
 version=''
 has_venv=0
@@ -98,7 +100,7 @@ print('%d.%d.%d' % sys.version_info[:3], 1 if find_spec('venv') and find_spec('e
 }
 find_python() {
     for candidate in /usr/bin/python3 /usr/bin/python3.14 /usr/bin/python3.13 /usr/bin/python3.12 \
-        /usr/bin/python3.11 /usr/bin/python3.10 /usr/local/bin/python3; do
+        /usr/bin/python3.11 /usr/bin/python3.10 /usr/local/bin/python3 "$managed/bin/python3"; do
         probe "$candidate" && return 0
     done
     return 1
@@ -228,13 +230,45 @@ offered() { # the version of python3 that apt would install: two numbers, or not
         sed -nE 's/^ *Candidate: ([0-9]+:)?([0-9]+)\.([0-9]+).*/\2 \3/p'
 }
 refuse_old_python() {
+    give_back
     if [ $made_cache = yes ] && [ ! -s "$CACHE/brought" ]; then
         rm -rf -- "$CACHE"
         if [ $made_home = yes ]; then rm -rf -- "$HOME_CACHE"; fi
     fi
-    fail NQR-DEP-901 3 "This system has no Python 3.10 or later." \
-        "Use a release of the distribution that brings one (Debian 12, Ubuntu 22.04, RHEL 8 or later)."
+    fail NQR-DEP-901 3 "This system has no Python 3.10 or later, and none could be downloaded." \
+        "Name a mirror in UV_PYTHON_INSTALL_MIRROR, or a file in NQR_PYTHON_ARCHIVE and NQR_PYTHON_SHA256. Or use a newer release of the distribution."
 }
+in_root() ( # the caller's working directory may be gone, or hold modules of its own
+    export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR="${PIP_CACHE_DIR:-$CACHE/pip}"
+    cd / && "$@" >>"$LOG" 2>&1 9>&-
+)
+# The download follows only the pip settings of this host that say how to reach the index; the rest follows none.
+# A foreign constraint or target would break an install of locked packages.
+download() { # environment, folder, locks
+    pip=$1/bin/python
+    folder=$2
+    shift 2
+    for lock in "$@"; do set -- "$@" -r "$lock"; shift; done
+    "$pip" -I -m pip config list |
+        "$pip" -I -B "$checkout/scripts/install/pip_of_host.py" "$checkout/src" -q download \
+            --only-binary :all: --require-hashes --dest "$folder" "$@"
+}
+give_back() { # removes borrowed packages; uninstall removes any that cannot go now
+    [ -s "$CACHE/borrowed" ] || return 0
+    present=''
+    while read -r package; do
+        case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
+            *' installed') present="$present $package" ;;
+        esac
+    done <"$CACHE/borrowed"
+    # shellcheck disable=SC2086  # a list of package names
+    if [ -n "$present" ] && { needed_by_others $present || ! apt purge -- $present; }; then
+        cat -- "$CACHE/borrowed" >>"$CACHE/brought"
+    fi
+    rm -f -- "$CACHE/borrowed"
+}
+# shellcheck source=scripts/install/bring_python.sh
+. "$(dirname -- "$script")/bring_python.sh"
 record() { # changes for uninstall to take back: packages that stay, and this folder
     packages=$(sed 's/.*/"&"/' "$CACHE/brought" 2>/dev/null | paste -sd, - 2>/dev/null || true)
     cat >"$CACHE/bootstrap.json.new" <<EOF
@@ -268,21 +302,30 @@ if [ -z "$python" ]; then
                 say "Reading the package lists …"
                 apt update || true
             fi
-            case $(offered) in # older ones are refused before anything is installed
-                2\ * | 3\ [0-9]) refuse_old_python ;;
+            case $(offered) in # an older one is not even installed
+                2\ * | 3\ [0-9]) bring_python || refuse_old_python ;;
+                *)
+                    apt_install "$CACHE/brought" python3 ||
+                        failed NQR-DEP-902 "python3 could not be installed." \
+                            "Run \`apt-get install python3\`, solve what it says, then try again."
+                    ;;
             esac
-            apt_install "$CACHE/brought" python3 ||
-                failed NQR-DEP-902 "python3 could not be installed." "Run \`apt-get install python3\`, solve what it says, then try again."
             ;;
         dnf)
-            say "Installing python3.11 …"
-            write_down "$CACHE/brought" "$(dnf_new python3.11)"
-            dnf -y -q --setopt=install_weak_deps=False install python3.11 >>"$LOG" 2>&1 9>&- ||
-                failed NQR-DEP-902 "python3.11 could not be installed." "Run \`dnf install python3.11\`, solve what it says, then try again."
+            for name in python3.11 python3.12; do
+                new=$(dnf_new "$name")
+                [ -z "$new" ] || break
+            done
+            if [ -n "$new" ]; then
+                say "Installing $name …"
+                write_down "$CACHE/brought" "$new"
+                dnf -y -q --setopt=install_weak_deps=False install "$name" >>"$LOG" 2>&1 9>&- ||
+                    failed NQR-DEP-902 "$name could not be installed." "Run \`dnf install $name\`, solve what it says, then try again."
+            fi
             ;;
     esac
     record
-    find_python || refuse_old_python
+    find_python || bring_python || refuse_old_python
     "$python" -I -B "$(dirname -- "$script")/precheck.py" "$checkout/src" "$VERB" "$@" || exit $?
     environment=$(environment_for)
 fi
@@ -304,17 +347,6 @@ if [ ! -f "$environment/.complete" ]; then
     say "Preparing the installer's environment (Python $version) …"
     rm -rf -- "$environment"
     mkdir -p -- "$CACHE/bootstrap" "$CACHE/wheelhouse"
-    in_root() ( # the caller's working directory may be gone, or hold modules of its own
-        export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR="${PIP_CACHE_DIR:-$CACHE/pip}"
-        cd / && "$@" >>"$LOG" 2>&1 9>&-
-    )
-    # The download follows only the pip settings of this host that say how to reach the index; the rest follows none.
-    # A foreign constraint or target would break an install of locked packages.
-    download() {
-        "$environment/bin/python" -I -m pip config list |
-            "$environment/bin/python" -I -B "$checkout/scripts/install/pip_of_host.py" "$checkout/src" -q download \
-                --only-binary :all: --require-hashes --dest "$CACHE/wheelhouse" -r "$locks/installer.txt" -r "$locks/build.txt"
-    }
     fill() {
         in_root env PIP_CONFIG_FILE=/dev/null "$environment/bin/python" -I -m pip --isolated -q install --no-index --no-cache-dir \
             --find-links "$CACHE/wheelhouse" --require-hashes -r "$locks/installer.txt" -r "$locks/build.txt"
@@ -323,7 +355,7 @@ if [ ! -f "$environment/.complete" ]; then
         failed NQR-DEP-903 "The installer's environment could not be made." "Check the free space of $CACHE, then try again."
     # Reuse an earlier run's downloads, without the network.
     if [ -z "$(ls -A -- "$CACHE/wheelhouse")" ] || ! fill; then
-        in_root download ||
+        in_root download "$environment" "$CACHE/wheelhouse" "$locks/installer.txt" "$locks/build.txt" ||
             failed NQR-DEP-903 "The installer's Python packages could not be downloaded." \
                 "Check the network, the proxy (https_proxy) and pip's index settings of this host, then try again."
         fill ||
@@ -334,19 +366,7 @@ if [ ! -f "$environment/.complete" ]; then
     mv -- "$environment/.complete.new" "$environment/.complete"
 fi
 
-if [ -s "$CACHE/borrowed" ]; then # remove borrowed packages; uninstall removes any that cannot go now
-    present=''
-    while read -r package; do
-        case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
-            *' installed') present="$present $package" ;;
-        esac
-    done <"$CACHE/borrowed"
-    # shellcheck disable=SC2086  # a list of package names
-    if [ -n "$present" ] && { needed_by_others $present || ! apt purge -- $present; }; then
-        cat -- "$CACHE/borrowed" >>"$CACHE/brought"
-    fi
-    rm -f -- "$CACHE/borrowed"
-fi
+give_back
 record
 exec 9>&-
 hand_over "$environment" "$@"

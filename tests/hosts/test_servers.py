@@ -68,7 +68,8 @@ def test_debian_11_has_no_python_that_is_new_enough_and_is_left_as_it_is() -> No
     with Machine(suite="bullseye") as host:
         product.clone(host)
         before = host.fingerprint()
-        refused = product.bootstrap(host, *INSTALL, check=False)
+        nowhere = {"UV_PYTHON_INSTALL_MIRROR": "http://127.0.0.1:9"}
+        refused = product.bootstrap(host, *INSTALL, check=False, env=nowhere)
         assert refused.code == 3 and "NQR-DEP-901" in refused.stderr, refused.describe()
         assert not host.exists(product.CACHE)
         assert "not installed" in host.run([killing.UNINSTALL, *INSTALL]).stderr

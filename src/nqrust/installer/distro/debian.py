@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nqrust.installer.distro.model import Distro
+from nqrust.installer.distro.model import Distro, Edition
 from nqrust.installer.verbs.packages.apt.installing import Apt
 
 PACKAGES = {
@@ -33,9 +33,12 @@ DEBIAN = Distro(
     id="debian",
     title="Debian",
     min_version="11",
-    python_from="12",
     manager=Apt(),
     packages=PACKAGES,
+    editions={
+        11: Edition({"rust": ("cargo-mozilla", "rustc-mozilla")}),  # 1.63; rustc is 1.48, which does not know Rust 2021
+        12: Edition({"rust": PACKAGES["rust"]}),
+    },
     residue_users=("postgres", "dnsmasq"),
     residue_groups=("postgres", "dnsmasq", "ssl-cert", "rdma"),
 )

@@ -59,7 +59,6 @@ class Distro:
     `kin_share_versions`: whether distributions that name this one in ID_LIKE use the same version numbers
     (Rocky and RHEL do, Linux Mint and Ubuntu do not). `min_codename_of`: VERSION_CODENAME values that are too old,
     for derivatives.
-    `python_from`: the first version whose own Python is new enough, where that is not `min_version`.
     `residue_users`/`residue_groups`: accounts that nqr's packages create and their purge leaves behind.
     `editions`: major version -> its changes. `before`: those of the version at hand, see `Edition`.
     `extra_roles`: roles whose packages are in an additional repository. `extra_repository`: ID -> the package that enables it
@@ -72,7 +71,6 @@ class Distro:
     manager: Installing
     packages: Mapping[str, tuple[str, ...]]
     kin_share_versions: bool = False
-    python_from: str = ""
     residue_users: tuple[str, ...] = ()
     residue_groups: tuple[str, ...] = ()
     postgres_service: str = "postgresql"

@@ -28,9 +28,8 @@ def detect(os: Os) -> Distro | None:
 
 def advice() -> str:
     """Return the distributions to use instead of a refused one."""
-    best = [f"{distro.title} {distro.python_from or distro.min_version}" for distro in DISTROS]
-    need = [f"{distro.title} {distro.min_version} needs a separate Python 3.10." for distro in DISTROS if distro.python_from]
-    return " ".join([f"Use {', '.join(best[:-1])} or {best[-1]}, or a newer version. Derivatives work too.", *need])
+    best = [f"{distro.title} {distro.min_version}" for distro in DISTROS]
+    return f"Use {', '.join(best[:-1])} or {best[-1]}, or a newer version. Derivatives work too."
 
 
 def refusal(os: Os) -> str:

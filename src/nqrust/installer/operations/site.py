@@ -147,7 +147,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         secrets = replace(secrets, db_password=request.environment.db_password)
     if not settings.has_manager and settings.agent.join_token_file:
         secrets = replace(secrets, join_token=Secret(_first_line(site.host, settings.agent.join_token_file)))
-    python = interpreter()
+    python = interpreter(settings.layout.install_dir)
     checkout = request.environment.checkout
     opened = open_source(site.host, settings, checkout, paths.CACHE_DIR, events)
     steps = source_steps(settings, checkout, opened, paths.CACHE_DIR, progress_to(events, ""))

@@ -53,7 +53,14 @@ def plan(context: Context) -> PhasePlan:
     # Preflight refuses packages that a distribution lacks. If the user overrides that, the step that needs one reports it.
     wanted = [role for role in roles(context) if role in distro.packages or role not in OPTIONAL_ROLES]
     names = distro.names(wanted)
+    folders = [
+        *[Directory(path) for path in _ancestors(layout.install_dir, layout.config_dir, layout.data_dir, layout.image_dir)],
+        Directory(layout.install_dir, adopt_modes=True),
+    ]
+    own_python = environments.own_python(context)
     steps: list[Step] = [
+        # First here is last at an uninstall, which may run on this Python.
+        *([*folders, *own_python] if own_python else ()),
         *_ahead(context, distro, wanted),
         PackageIndex(names, distro.manager, progress=context.progress),
         Packages(
@@ -64,8 +71,7 @@ def plan(context: Context) -> PhasePlan:
             residue_groups=distro.residue_groups,
             progress=context.progress,
         ),
-        *[Directory(path) for path in _ancestors(layout.install_dir, layout.config_dir, layout.data_dir, layout.image_dir)],
-        Directory(layout.install_dir, adopt_modes=True),
+        *(() if own_python else folders),
         Directory(layout.config_dir, adopt_modes=True),
         Directory(paths.LOG_DIR, tree=True, adopt_modes=True),
         *context.files.steps,

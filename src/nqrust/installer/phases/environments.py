@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from nqrust.installer.context import Context
+from nqrust.installer.engine.step import Step
+from nqrust.installer.platform.own_python import OwnPython
 from nqrust.installer.platform.venv import PythonEnvironment
 from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, OWN_WHEEL
 from nqrust.installer.release.descriptor import Component, ComponentKind
 from nqrust.installer.release.wheelhouse import Wheelhouse
+from nqrust.installer.verbs.file.directory import Directory
 
 INSTALLER_REQUIREMENTS = ("requirements/installer.txt", OWN_WHEEL)
 SUPERVISORD_REQUIREMENT = "requirements/supervisord.txt"
+
+
+def own_python(context: Context) -> list[Step]:
+    """Return the steps for the installation's own Python. None where the host's Python serves."""
+    python = context.python
+    if not python.home:
+        return []
+    folder = Directory(python.home.rpartition("/")[0], adopt_modes=True)
+    return [folder, OwnPython(python.brought, python.home, python.base.rpartition("/")[2], progress=context.progress)]
 
 
 def components(context: Context) -> tuple[Component, ...]:

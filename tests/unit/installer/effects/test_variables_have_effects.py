@@ -113,6 +113,14 @@ ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
         "where install.sh makes its environment",
         "tests/live/scripts/test_install_sh.py::test_a_ready_environment_is_used_at_once_with_every_argument_as_given",
     ),
+    "NQR_PYTHON_ARCHIVE": (
+        "the Python that a host with an older one gets",
+        "tests/hosts/test_old_python.py::test_python_in_a_file_is_used_only_with_its_digest",
+    ),
+    "NQR_PYTHON_SHA256": (
+        "the digest that it must have",
+        "tests/hosts/test_old_python.py::test_python_in_a_file_is_used_only_with_its_digest",
+    ),
     "NQR_CRASH_AFTER_APPEND": ("the test suite's power cut", "tests/hosts/test_kill_rollback.py::NQR_CRASH_"),
     "NQR_CRASH_BEFORE_APPEND": ("the test suite's power cut", "tests/hosts/test_kill_rollback.py::NQR_CRASH_"),
 }
