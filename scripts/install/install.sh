@@ -167,7 +167,7 @@ LOG=$CACHE/bootstrap.log
 
 failed() { # code, what, cure: with the end of the log
     say "The last lines of $LOG:"
-    tail -n 12 -- "$LOG" | sed 's/^/  | /' >&2
+    tail -n 12 -- "$LOG" | sed -e "s,://[^/ '\"@:]*:[^/ '\"]*@,://********@,g" -e 's/^/  | /' >&2
     fail "$1" 1 "$2" "$3"
 }
 

@@ -44,21 +44,21 @@ def test_debian_11_is_installed_with_a_python_of_a_mirror_and_restored(python: A
         before = host.fingerprint()
         with mirror(host, python) as env:
             said = product.bootstrap(host, "--non-interactive", env=env).stdout
-        assert "unproven" not in said and "FAILED" not in said
-        assert json.loads(host.read(f"{product.CACHE}/bootstrap.json"))["packages"] == []
-        state = host.run("dpkg-query -W -f '${Status}' python3-venv", check=False).stdout
-        assert "ok installed" not in state, "borrowed, and given back"
-        home = f"/opt/nqrust-microvm/python/{python.version}"
-        for service in ("manager", "agent", "ui"):
-            pid = host.run(f"systemctl show -p MainPID --value nqrust-{service}").stdout.strip()
-            assert host.run(f"readlink /proc/{pid}/exe").stdout.startswith(home), service
-        vm = product.create_vm(host, "web1")
-        for again in (product.bootstrap(host, "--non-interactive"), nqr(host, "install", "--non-interactive", timeout=600)):
-            assert "(0 changed" in again.stdout, "no mirror is needed any more"
-        assert nqr(host, "verify", timeout=600).code == 0
-        assert document(host, "vm", "show", "web1")["boot_id"] == vm["boot_id"]
-        said = nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=600).stdout
-        assert "nothing differs" in said
+            assert "unproven" not in said and "FAILED" not in said
+            assert json.loads(host.read(f"{product.CACHE}/bootstrap.json"))["packages"] == []
+            state = host.run("dpkg-query -W -f '${Status}' python3-venv", check=False).stdout
+            assert "ok installed" not in state, "borrowed, and given back"
+            home = f"/opt/nqrust-microvm/python/{python.version}"
+            for service in ("manager", "agent", "ui"):
+                pid = host.run(f"systemctl show -p MainPID --value nqrust-{service}").stdout.strip()
+                assert host.run(f"readlink /proc/{pid}/exe").stdout.startswith(home), service
+            vm = product.create_vm(host, "web1")
+            for again in (product.bootstrap(host, "--non-interactive"), nqr(host, "install", "--non-interactive", timeout=600)):
+                assert "(0 changed" in again.stdout, "no mirror is needed any more"
+            assert nqr(host, "verify", timeout=600).code == 0
+            assert document(host, "vm", "show", "web1")["boot_id"] == vm["boot_id"]
+            said = nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=600).stdout
+            assert "nothing differs" in said
         assert "\n".join(before.diff(host.fingerprint())) == ""
 
 

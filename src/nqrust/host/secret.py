@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 MASK = "********"
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"@:]*:[^/\s'\"]*(?=@)")
+
+
+def without_credentials(text: str) -> str:
+    """Return `text` with `user:password` of every URL masked (RFC 3986, 3.2.1): programs show the address of their proxy."""
+    return _CREDENTIALS.sub(MASK, text)
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from nqrust.host.secret import without_credentials
 from nqrust.installer.engine.errors import NqrError, PreflightRefused
 from nqrust.installer.engine.events import Event, RunFinished
 from nqrust.installer.rehearsed import as_document
@@ -101,7 +102,7 @@ class JsonLinesReporter:
         if self._now is not None:
             shown = {**shown, "at": self._now()}
         try:
-            self._out.write(json.dumps(shown, default=str) + "\n")
+            self._out.write(without_credentials(json.dumps(shown, default=str)) + "\n")
             self._out.flush()
         except (OSError, ValueError):
             return

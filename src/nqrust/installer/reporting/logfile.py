@@ -16,6 +16,7 @@ from typing import TextIO
 
 from nqrust.contract.paths import INSTALL_LOG_DIR
 from nqrust.host.port import Command
+from nqrust.host.secret import without_credentials
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.events import (
     Event,
@@ -130,7 +131,7 @@ class LogFileReporter(logging.Handler):
         if self._file is None:
             return
         try:
-            self._file.write(line.replace("\n", "\\n") + "\n")
+            self._file.write(without_credentials(line).replace("\n", "\\n") + "\n")
             self._file.flush()
         except (OSError, ValueError):
             self._broken = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from nqrust.host.secret import without_credentials
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.events import (
     Event,
@@ -138,7 +139,7 @@ class PlainReporter:
 def _write(stream: TextIO, line: str, *, newline: bool = True) -> None:
     """Write a line. A closed reader (EPIPE) or a full disk must not end the run."""
     try:
-        stream.write(line + ("\n" if newline else ""))
+        stream.write(without_credentials(line) + ("\n" if newline else ""))
         stream.flush()
     except (OSError, ValueError):
         return

@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nqrust.host.secret import without_credentials
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.events import (
     Event,
@@ -103,6 +104,7 @@ class TerminalReporter:
 
     def _now(self, text: str) -> None:
         if self._progress is not None and self._task is not None:
+            text = without_credentials(text)
             room = max(20, self._console.width - 40)
             shown = text if len(text) <= room else text[: room - 1] + "…"
             self._progress.reset(self._task, total=None, description=shown)
@@ -203,7 +205,7 @@ class TerminalReporter:
             self._print(line, "dim" if line.startswith("  cure") else "red")
 
     def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        self._console.print(Text(without_credentials(text), style=style), soft_wrap=True)
 
 
 def _load_all_of_rich() -> None:

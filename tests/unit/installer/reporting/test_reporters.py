@@ -15,7 +15,7 @@ from tests.places import ROOT
 
 from nqrust.cli.__main__ import _settle
 from nqrust.host.port import command
-from nqrust.host.secret import Secret
+from nqrust.host.secret import Secret, without_credentials
 from nqrust.installer.engine.errors import NqrError, StepFailed
 from nqrust.installer.engine.events import (
     Event,
@@ -245,3 +245,44 @@ def test_reporter_restores_the_logger(tmp_path: Path) -> None:
     log.attach()
     log.detach()
     assert log not in logging.getLogger("nqrust").handlers
+
+
+WITH_PASSWORD = "http://ann:s3cret@proxy.example:3128 refused the connection"
+
+
+def test_passwords_in_addresses_are_never_shown(tmp_path: Path) -> None:
+    """Package managers and pip name their proxy with all that its address holds."""
+    events: list[Event] = [
+        StepStarted("deps", "a", "packages", "install packages"),
+        StepProgress("a", WITH_PASSWORD, None),
+        Notice("warning", WITH_PASSWORD, "NQR-DEP-105", ""),
+    ]
+    error = StepFailed("NQR-DEP-105", f"Packages could not be downloaded: {WITH_PASSWORD}.", "Check the proxy.")
+    log = LogFileReporter(str(tmp_path))
+    out, err, lines, screen = io.StringIO(), io.StringIO(), io.StringIO(), io.StringIO()
+    displays = (
+        PlainReporter(out, err),
+        JsonLinesReporter(lines),
+        TerminalReporter(Console(file=screen, force_terminal=True, width=200)),
+    )
+    for display in displays:
+        for event in events:
+            display.emit(event)
+        display.failure(error)
+        display.close()
+    for event in events:
+        log.emit(event)
+    log.failure(error)
+    for text in (out.getvalue(), err.getvalue(), lines.getvalue(), screen.getvalue(), Path(log.path).read_text()):
+        assert "s3cret" not in text and "ann" not in text
+        assert "proxy.example:3128" in text or not text.strip()
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("https://u:p%40@h:8080/x and http://:t@i/", "https://********@h:8080/x and http://********@i/"),
+    ("ssh://git@host:22/x", "ssh://git@host:22/x"),
+    ("http://host:80/a@b", "http://host:80/a@b"),
+    ('{"url": "http://u:p@h/"}', '{"url": "http://********@h/"}'),
+])  # fmt: skip
+def test_only_credentials_are_masked(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown
