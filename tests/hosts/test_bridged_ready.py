@@ -111,7 +111,7 @@ def bridge_as_it_is(host: Machine) -> str:
     ).stdout
 
 
-@pytest.fixture(scope="module", params=["systemd", "plain"])
+@pytest.fixture(scope="module", params=["systemd", pytest.param("plain", marks=pytest.mark.matrix)])
 def lan(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Iterator[Lan]:
     systemd = request.param == "systemd"
     with (

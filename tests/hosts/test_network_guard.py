@@ -132,7 +132,7 @@ def peer(shared: TestNetwork) -> Iterator[Machine]:
         yield machine
 
 
-@pytest.fixture(scope="module", params=["systemd", "plain"])
+@pytest.fixture(scope="module", params=["systemd", pytest.param("plain", marks=pytest.mark.matrix)])
 def machine(request: pytest.FixtureRequest, shared: TestNetwork) -> Iterator[Machine]:
     with Machine(network=shared, systemd=request.param == "systemd") as host:
         host.clone_repository(SOURCES)
