@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -17,6 +18,43 @@ _CERTIFICATES = (
     "NODE_EXTRA_CA_CERTS",
     "CARGO_HTTP_CAINFO",
 )
+
+
+_MIRRORS = (
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST",
+    "PIP_PROXY",
+    "PIP_CERT",
+    "PIP_CLIENT_CERT",
+    "UV_PYTHON_INSTALL_MIRROR",
+    "UV_PYTHON_DOWNLOADS_JSON_URL",
+)
+
+
+def reach(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that say how this machine reaches others: proxies, certificates, mirrors. Only those with a value."""
+    both = [name for one in PROXY_VARIABLES for name in (one, one.upper())]
+    return {name: environment[name] for name in (*both, *_CERTIFICATES, *_MIRRORS) if environment.get(name)}
+
+
+def render(variables: Mapping[str, str]) -> str:
+    """Return lines NAME=VALUE, sorted, quoted for a shell."""
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
+
+
+def parse(content: str) -> dict[str, str]:
+    """Parse what `render` returned. Ignores other lines."""
+    found = {}
+    for line in content.splitlines():
+        name, equals, value = line.partition("=")
+        try:
+            words = shlex.split(value)
+        except ValueError:
+            continue
+        if equals and name.isidentifier() and len(words) == 1:
+            found[name] = words[0]
+    return found
 
 
 def scrubbed(environment: Mapping[str, str], *, home: str, user: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nqrust.contract.paths import CACHE_DIR, Layout
@@ -61,7 +62,8 @@ class Context:
 
     `build_roles`: package roles (distro/) for building the release on this host. `explicit`: settings that somebody chose, by
     dotted name. `first`: the journal has no record of nqr on this host. `former`: settings of all runs that changed this
-    host, oldest first; their results may be in the way. `vms`: this host has VMs.
+    host, oldest first; their results may be in the way. `vms`: this host has VMs. `reach`: variables of proxies, mirrors and
+    certificates.
     """
 
     settings: Settings
@@ -77,6 +79,7 @@ class Context:
     first: bool = False
     former: tuple[Settings, ...] = ()
     vms: bool = False
+    reach: Mapping[str, str] = field(default_factory=dict, repr=False)
     progress: Progress = field(default=silent, compare=False, repr=False)
 
     @property

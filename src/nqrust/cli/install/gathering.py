@@ -19,6 +19,8 @@ def gathered(flags: Mapping[str, Any], *, use_record: bool = True) -> Gathered:
     from nqrust.installer.settings.sources import gather
     from nqrust.installer.settings.yaml_file import load
 
+    if use_record:
+        recall()
     path = run_value(flags, "config")
     config = load(os.path.abspath(os.path.expanduser(path))) if path else None
     return gather(
@@ -28,6 +30,23 @@ def gathered(flags: Mapping[str, Any], *, use_record: bool = True) -> Gathered:
         recorded=recorded() if use_record else None,
         cwd=os.getcwd(),
     )
+
+
+def recall() -> None:
+    """Put remembered proxies, mirrors and certificates into this program's environment. A variable that is set, also to
+    nothing, stays as it is. Another user's file, or one that others can read, counts as none."""
+    from nqrust.contract.paths import REACH_ENV
+    from nqrust.host.environment import parse, reach
+
+    try:
+        with open(REACH_ENV, encoding="utf-8") as file:
+            status = os.fstat(file.fileno())
+            found = parse(file.read()) if status.st_uid == os.geteuid() and not status.st_mode & 0o077 else {}
+    except (OSError, ValueError):
+        return
+    for name, value in reach(found).items():
+        if not {name.lower(), name.upper()} & os.environ.keys():
+            os.environ[name] = value
 
 
 def recorded() -> dict[str, object]:
@@ -99,6 +118,7 @@ def as_installed(
     from nqrust.installer.engine.errors import NqrError
     from nqrust.installer.settings.sources import gather
 
+    recall()
     try:
         found = gather(flags={}, environ=_proxies(), recorded=recorded())
     except NqrError:

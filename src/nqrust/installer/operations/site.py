@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from nqrust.contract import paths
+from nqrust.host.environment import reach
 from nqrust.host.facts.gather import gather
 from nqrust.host.facts.model import Facts
 from nqrust.host.local import LocalHost
@@ -163,6 +164,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         first=not site.receipt.entries and not site.receipt.unfinished,
         former=site.former_settings,
         vms=bool(site.vms),
+        reach=reach(site.host.environment()),
         firecracker=source(settings.firecracker_version, settings.firecracker) if settings.has_agent else None,
         progress=progress_to(events, ""),
     )

@@ -7,6 +7,8 @@ nqr's own environment contains it.
 from __future__ import annotations
 
 from nqrust.contract import paths
+from nqrust.host.environment import render
+from nqrust.host.secret import Secret
 from nqrust.installer.context import Context
 from nqrust.installer.distro import registry
 from nqrust.installer.distro.model import OPTIONAL_ROLES, Distro
@@ -61,6 +63,7 @@ def plan(context: Context) -> PhasePlan:
     steps: list[Step] = [
         # First here is last at an uninstall, which may run on this Python.
         *([*folders, *own_python] if own_python else ()),
+        *_reach(context),
         *_ahead(context, distro, wanted),
         PackageIndex(names, distro.manager, progress=context.progress),
         Packages(
@@ -89,6 +92,15 @@ def plan(context: Context) -> PhasePlan:
             SupervisordRunning(supervisord),
         ]
     return PhasePlan("deps", "Packages and the release", tuple(steps), keeps=(*_supervisord_ids(context), REPOSITORY))
+
+
+def _reach(context: Context) -> list[Step]:
+    """Return steps that remember proxies, mirrors and certificates for later runs, before anything needs them."""
+    if not context.reach:
+        return []
+    content = Secret(render(context.reach))
+    what = "proxies, mirrors and certificates, for later runs"
+    return [Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True), File(paths.REACH_ENV, content, mode=0o600, what=what)]
 
 
 def _ahead(context: Context, distro: Distro, wanted: list[str]) -> list[Step]:
