@@ -28,6 +28,15 @@ NETWORK_MANAGER = {"network-manager", "NetworkManager"}
 """Package names on Debian and Red Hat."""
 
 
+DOCKER = {"docker.io", "docker-ce", "moby-engine"}
+
+
+def has_docker(context: Context) -> bool:
+    """Whether Docker is installed, running or not. It sets its policy DROP for forwarded packets only if it is the one that
+    turns forwarding on. So nqr turns it on after Docker at boot, in the network's script; else the host would become a router."""
+    return bool(DOCKER & context.facts.packages)
+
+
 def script_path(context: Context) -> str:
     return f"{context.layout.libexec_dir}/nqrust-network"
 
@@ -69,7 +78,7 @@ def plan(context: Context) -> PhasePlan:
     rules = firewall(context)
     nat = network.mode is NetworkMode.nat
     steps: list[Step] = _making_way(context)
-    if nat:
+    if nat and not has_docker(context):
         steps += [
             Directory("/etc/sysctl.d"),
             File(
@@ -77,8 +86,9 @@ def plan(context: Context) -> PhasePlan:
                 f"# Written by nqr: VMs reach the world through this host.\n{FORWARDING} = 1\n",
                 what="forwarding at boot",
             ),
-            Sysctl(FORWARDING, "1"),
         ]
+    if nat:
+        steps.append(Sysctl(FORWARDING, "1"))
     if NETWORK_MANAGER & context.facts.packages:
         steps += [Directory(FOLDER, adopt_modes=True), UnmanagedLinks(network.bridge_name)]
     steps += [

@@ -82,7 +82,7 @@ def _network(context: Context) -> Unit:
         (network.script_path(context), "up"),
         oneshot=True,
         order=50,
-        after=("network-pre.target",),
+        after=("network-pre.target", *(("docker.service",) if network.has_docker(context) else ())),
         hardening=Hardening.none,
     )
     return Unit(spec, (network.script_path(context),), (_network_script,))
