@@ -122,15 +122,15 @@ def _database_url(env: Mapping[str, str]) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.split("+")[0] not in ("postgresql", "postgres") or not rest:
         raise SettingsError("DATABASE_URL is not of the form postgresql://USER:PASSWORD@HOST:PORT/NAME.")
-    return _of_whom_to_ask(f"postgresql://{rest}")
+    return _of_whom_to_ask(f"postgresql://{rest}", password="DATABASE_PASSWORD_FILE" in env)
 
 
-def _of_whom_to_ask(url: str) -> str:
-    """Return the URL. A server on loopback must prove with SCRAM (RFC 5802) that it knows the password: any user of the machine
+def _of_whom_to_ask(url: str, *, password: bool) -> str:
+    """Return the URL. `password`: whether there is one that the URL does not hold. A server on loopback must prove with SCRAM (RFC 5802) that it knows the password: any user of the machine
     may listen there while PostgreSQL is away, and libpq would send the password in clear text. `require_auth` in `url` wins."""
     try:
         parts = urlsplit(url)
-        local = bool(parts.password) and is_local(parts.hostname or "")
+        local = (password or bool(parts.password)) and is_local(parts.hostname or "")
     except ValueError as error:
         raise SettingsError(f"DATABASE_URL cannot be read: {error}.") from error
     if not local or "require_auth" in parse_qs(parts.query, keep_blank_values=True):

@@ -6,11 +6,14 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from nqrust.manager.settings import from_environment
+from nqrust.manager.store.database import Database
 
 CLEAR_TEXT, NO_PASSWORD = 3, 0  # AuthenticationCleartextPassword, AuthenticationOk (PostgreSQL documentation, 55.7)
 
@@ -32,12 +35,24 @@ async def impostor(asks: int) -> AsyncIterator[tuple[int, bytearray]]:
         yield server.sockets[0].getsockname()[1], heard
 
 
+@pytest.mark.parametrize("place", ["url", "file"])
 @pytest.mark.parametrize("asks", [CLEAR_TEXT, NO_PASSWORD])
-async def test_manager_gives_an_impostor_no_password(asks: int) -> None:
+async def test_manager_gives_an_impostor_no_password(tmp_path: Path, asks: int, place: str) -> None:
+    file = tmp_path / "password"
+    file.write_text("the-password\n")
     async with impostor(asks) as (port, heard):
-        url = from_environment({"DATABASE_URL": f"postgresql://nexus:the-password@127.0.0.1:{port}/nexus"}).database_url.reveal()
+        at = f"127.0.0.1:{port}/nexus"
+        env = {
+            "url": {"DATABASE_URL": f"postgresql://nexus:the-password@{at}"},
+            "file": {"DATABASE_URL": f"postgresql://nexus@{at}", "DATABASE_PASSWORD_FILE": str(file)},
+        }[place]
+        settings = from_environment(env)
+        database = Database(settings.sqlalchemy_url, password_file=settings.database_password_file)
         with pytest.raises(psycopg.OperationalError, match="scram-sha-256"):
-            await psycopg.AsyncConnection.connect(url, connect_timeout=5)
+            await database.alone("test")
+        with pytest.raises(OperationalError, match="scram-sha-256"):
+            async with database.engine.connect():
+                pass
         assert b"the-password" not in heard
 
 
