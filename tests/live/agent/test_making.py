@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from nqrust.agent.errors import Failed
 from nqrust.agent.users import become
 from nqrust.agent.vmm.port import Machine
 from nqrust.contract.names import VM_USERS
+from nqrust.host.errors import CommandFailed
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Completed, Host
 
@@ -98,18 +100,26 @@ def test_the_guest_begins_when_the_disk_is_the_vms_and_nothing_of_its_makers_run
     assert late.vmm.begun == [VM]
 
 
-def test_a_start_that_fails_ends_the_programs_and_leaves_no_disk(late: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("later", [0.0, 0.5], ids=["before the start has failed", "after it"])
+def test_a_start_that_fails_ends_the_programs_and_leaves_no_disk(
+    late: Bench, monkeypatch: pytest.MonkeyPatch, later: float
+) -> None:
     late.vmm.broken = True
     makers: list[int] = []
+    slept: list[str] = []
 
     def slow(staged: disks.Staged, identity: disks.Identity) -> str:
         makers.append(staged.maker)
-        tools.run(HOST, staged.part, "sleep", "300")
+        time.sleep(later)
+        with contextlib.suppress(CommandFailed):
+            tools.run(HOST, staged.part, "sleep", "300")
+            slept.append(staged.part)
         return ""
 
     monkeypatch.setattr(disks.Staged, "write", slow)
     with pytest.raises(Failed) as failed:
         late.service.put(late.spec())
+    assert not slept
     assert failed.value.code == "NQR-VMM-105" and survivors.none(HOST, makers[0])
     assert not [path for path in late.vm_dir().iterdir() if path.name.startswith("disk")]
     record = late.service.store.read(VM)

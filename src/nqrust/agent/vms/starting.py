@@ -127,17 +127,13 @@ class Starter:
             self._own(record, machine.disk)
             yield lambda: None
             return
-        with aside(making.write) as written:
+        with aside(making.write, stop=making.end) as written:  # nobody waits for a disk whose VM does not start
 
             def ready() -> None:
                 written()
                 self._place(record, making)
 
-            try:
-                yield ready
-            except BaseException:
-                making.end()  # nobody waits for a disk whose VM does not start
-                raise
+            yield ready
 
     def _place(self, record: VmRecord, making: Making) -> None:
         """Give a new disk to its VM, and write that down."""
