@@ -98,6 +98,7 @@ def test_carrier_package_comes_from_the_distribution_archive(
 
     host.on("apt-get", prefix=True, answer=answer)
     host.on("dpkg", prefix=True, answer=answer)
+    host.on("dpkg-query", prefix=True, answer="installed\tscreen\tscreen\t4.9\n")
     carrier.install(host, "ubuntu")
     assert [argv[1] for argv in ran] == verbs
     assert ran[-1][-2:] == ("--no-install-recommends", "slirp4netns")
