@@ -19,6 +19,7 @@ from nqrust.agent.server import Agent
 from nqrust.agent.settings import Settings
 from nqrust.agent.vmm.verdict import decide
 from nqrust.agent.vms import upkeep
+from nqrust.contract.paths import LOCK_FILE
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Completed
 
@@ -151,6 +152,30 @@ def test_rules_are_put_back_only_where_they_are_missing(code: int, put_back: boo
     assert NetworkRules(host, SCRIPT).keep() is put_back
     assert ran == (["check", "up"] if put_back else ["check"])
     assert NetworkRules(FakeHost.debian12(), SCRIPT).keep() is False, "there is no script"
+
+
+@pytest.mark.parametrize(("taken", "does"), [("before", []), ("meanwhile", ["check"]), ("by nobody", ["check", "up"])])
+def test_no_rules_are_put_back_while_a_run_of_nqr_changes_them(taken: str, does: list[str]) -> None:
+    """A bridge that had just been replaced came back, and uninstall no longer knew it."""
+    host = FakeHost.debian12()
+    host.install(SCRIPT)
+    host.put(SCRIPT, "", mode=0o755)
+    host.put(LOCK_FILE, "{}")
+    stat = host.stat(LOCK_FILE)
+    assert stat is not None
+    host.put_directory("/proc/812/fd")
+    host.symlink(LOCK_FILE, "/proc/812/fd/3")
+    held, ran = f"1: FLOCK  ADVISORY  WRITE 812 00:17:{stat.inode} 0 EOF\n", list[str]()
+    host.put("/proc/locks", held if taken == "before" else "")
+
+    def answer(host: FakeHost, cmd: Command) -> Completed:
+        ran.append(cmd.argv[1])
+        host.put("/proc/locks", held if taken == "meanwhile" else "")
+        return Completed(cmd.argv, 1 if cmd.argv[1] == "check" else 0, "", "")
+
+    host.on(SCRIPT, prefix=True, answer=answer)
+    assert NetworkRules(host, SCRIPT).keep() is (taken == "by nobody")
+    assert ran == does
 
 
 def record(number: int, asked: str = "run", ip: str | None = "") -> Any:

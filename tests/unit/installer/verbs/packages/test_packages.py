@@ -9,11 +9,12 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.installer.verbs.lifecycle import planned
 
+from nqrust.host import locks
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Needed, Satisfied
-from nqrust.installer.verbs.packages.apt.installing import POLICY_RC_D, Apt, parse_lock_pids, parse_simulation
+from nqrust.installer.verbs.packages.apt.installing import POLICY_RC_D, Apt, parse_simulation
 from nqrust.installer.verbs.packages.dnf.installing import Dnf, parse_transaction
 from nqrust.installer.verbs.packages.step import PackageIndex, Packages, transaction_failed
 
@@ -234,8 +235,8 @@ def test_simulation_names_come_with_and_without_architecture() -> None:
 
 
 def test_lock_lines() -> None:
-    assert parse_lock_pids(LOCKS.format(inode=131), 131) == [812]
-    assert parse_lock_pids("garbage\n1: -> POSIX ADVISORY WRITE 5 08:01:131 0 EOF\n", 131) == []
+    assert locks.parse(LOCKS.format(inode=131), 131) == [812]
+    assert locks.parse("garbage\n1: -> POSIX ADVISORY WRITE 5 08:01:131 0 EOF\n", 131) == []
 
 
 def test_dnf_failure_of_a_full_disk_shows_without_its_label(host: FakeHost) -> None:

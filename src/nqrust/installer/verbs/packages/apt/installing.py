@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nqrust.contract import names as product
+from nqrust.host import locks
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Host, command
 from nqrust.installer.verbs.packages.apt import torn_clusters
@@ -151,17 +152,9 @@ class Apt:
         )
 
     def lock_holder(self, host: Host) -> str | None:
-        try:
-            locks = host.read_text("/proc/locks")
-        except HostError:
-            return None
         for path in _LOCKS:
-            stat = host.stat(path)
-            if stat is None:
-                continue
-            for pid in parse_lock_pids(locks, stat.inode):
-                if _has_open(host, pid, path):
-                    return f"{_process_name(host, pid)} (pid {pid})"
+            for pid in locks.holders(host, path):
+                return f"{_process_name(host, pid)} (pid {pid})"
         return None
 
     def outdated_index(self, error: CommandFailed) -> bool:
@@ -203,24 +196,6 @@ def parse_simulation(text: str) -> list[str]:
         plain = name.partition(":")[0]
         names |= {name, f"{plain}:{arch}"}
     return sorted(names)
-
-
-def parse_lock_pids(locks: str, inode: int) -> list[int]:
-    """Return PIDs that hold a lock on an inode, from proc_locks(5): `1: POSIX  ADVISORY  WRITE 812 08:01:131 0 EOF`."""
-    found = []
-    for line in locks.splitlines():
-        fields = line.split()
-        if len(fields) >= 6 and fields[1] != "->" and fields[5].rpartition(":")[2] == str(inode) and fields[4].isdigit():
-            found.append(int(fields[4]))
-    return found
-
-
-def _has_open(host: Host, pid: int, path: str) -> bool:
-    """Return whether the process has this file open: inode numbers repeat between file systems."""
-    try:
-        return any(host.readlink(f"/proc/{pid}/fd/{fd}") == path for fd in host.listdir(f"/proc/{pid}/fd"))
-    except HostError:
-        return False
 
 
 def _process_name(host: Host, pid: int) -> str:
