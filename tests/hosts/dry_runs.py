@@ -12,6 +12,7 @@ LINES: dict[str, tuple[tuple[str, ...], ...]] = {
     "install": (("install", "--no-ui", "--agent-name", "other", "--with-container-runtime"),),
     "uninstall": (("uninstall",), ("uninstall", "--purge-data", "--drop-database"), ("uninstall", "--keep-packages")),
     "rollback": (("rollback",),),
+    "rotate": (("rotate",), ("rotate", "database")),
     "phase": tuple(("phase", "run", name, "--no-ui") for name in PHASES),
 }
 """Command lines of every verb that takes --dry-run."""

@@ -25,7 +25,7 @@ KILLED = -signal.SIGKILL
 RANDOM_CONTENT = re.compile(
     # Mode, owner and presence are compared; content is not, because it holds something that is made up at each install
     # or tells when it was made.
-    r"/etc/nqrust-microvm/(manager\.env|agent\.env|ui\.env|bootstrap\.json|admin-password|cli-token|join-token|tls/ca\.crt|tls/ca\.key)$"
+    r"/etc/nqrust-microvm/(manager\.env|agent\.env|ui\.env|bootstrap\.json|admin-password|cli-token|join-token|database-password|tls/ca\.crt|tls/ca\.key)$"
     r"|/var/lib/nqrust-microvm/manager-tls/ui\.pem$"
     r"|/var/lib/nqrust-microvm/(secrets\.json|journal\.jsonl|undo\.sh|ballast|fingerprint[^/]*|vmm\.json|proof\.json)$"
     r"|/var/lib/nqrust-microvm/agent/(credentials\.json|local-token|lock)$"
