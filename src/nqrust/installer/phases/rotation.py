@@ -65,18 +65,15 @@ def hosts_left(context: Context, host: Host) -> tuple[str, ...]:
     return _api(context).behind(host)
 
 
+def _all_hosts(context: Context, name: str, needs: Kind, text: str, seconds: float) -> Step:
+    """Return the step that asks all hosts for a new secret, and waits until they have it."""
+    api = _api(context)
+    return HostsFollow(name, api, needs, text, begins=True, seconds=seconds, progress=context.progress)
+
+
 def _certificates(context: Context, seconds: float) -> tuple[Step, ...]:
-    return (
-        HostsFollow(
-            "certificates",
-            _api(context),
-            "certificate",
-            "replace the certificates of the manager, the web UI and the agents",
-            begins=True,
-            seconds=seconds,
-            progress=context.progress,
-        ),
-    )
+    text = "replace the certificates of the manager, the web UI and the agents"
+    return (_all_hosts(context, "certificates", "certificate", text, seconds),)
 
 
 def _new_password(secrets: Secrets) -> Secrets:
@@ -97,15 +94,7 @@ def _tokens(context: Context, seconds: float) -> tuple[Step, ...]:
     return (
         *database.store_secrets(context),
         *config.tokens(context),
-        HostsFollow(
-            "tokens",
-            _api(context),
-            "tokens",
-            "replace the tokens between the manager and the agents",
-            begins=True,
-            seconds=seconds,
-            progress=context.progress,
-        ),
+        _all_hosts(context, "tokens", "tokens", "replace the tokens between the manager and the agents", seconds),
     )
 
 
