@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
 from urllib.parse import urlsplit
 
 import psutil
 
+from nqrust.agent import processes
 from nqrust.contract.hosts import HostCapacity
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
 MIB = 1 << 20
 
+WENT_DOWN = "went-down"
+"""A file in the agent's state folder, new for each stop of the platform that ended the VMs (link/farewell.py)."""
 
-def boot_id(host: Host) -> str:
-    return host.read_text("/proc/sys/kernel/random/boot_id").strip()
+
+def boot_id(host: Host, state_dir: str) -> str:
+    """Return what changes when the VMs of this host ended with it: at a boot, and when a container or the platform started again.
+
+    A container keeps the kernel's own id across its restarts, but its PID 1 is another.
+    """
+    kernel = host.read_text("/proc/sys/kernel/random/boot_id").strip()
+    more = []
+    if not host.exists("/run/systemd/system"):
+        more.append(f"started {processes.parse_stat(host.read_text('/proc/1/stat'))[2]}")
+    if host.exists(f"{state_dir}/{WENT_DOWN}"):
+        more.append(host.read_text(f"{state_dir}/{WENT_DOWN}").strip())
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, " ".join([kernel, *more]))) if more else kernel
 
 
 def cpus() -> int:

@@ -49,6 +49,7 @@ class Agent:
     def __init__(self, host: Host, settings: Settings) -> None:
         self.host, self.settings = host, settings
         self._make_folders()
+        farewell.forget(host, settings.state_dir)
         launch.prepare(host, settings)
         self.credentials = CredentialStore(host, settings.credentials_file)
         network = settings.network
@@ -124,8 +125,9 @@ class Agent:
         main.should_exit = True
         await serving
         await asyncio.gather(*background, waiting, return_exceptions=True)
-        if await asyncio.to_thread(farewell.host_goes_down, self.host):
-            for name, gone in (await asyncio.to_thread(farewell.say, self.service)).items():
+        seconds = await asyncio.to_thread(farewell.due, self.host, self.settings.state_dir)
+        if seconds is not None:
+            for name, gone in (await asyncio.to_thread(farewell.say, self.service, seconds)).items():
                 log.info("guest.asked_to_power_off", vm=name, done=gone)
         log.info("agent.stopped")
 
@@ -196,7 +198,7 @@ class Agent:
             name=self.settings.name,
             advertise_url=facts.advertised_url(self.settings.advertise, self.settings.bind, self.settings.manager_base),
             version=nqrust.__version__,
-            boot_id=facts.boot_id(self.host),
+            boot_id=facts.boot_id(self.host, self.settings.state_dir),
             vmm=verdict.vmm,
             accel=verdict.accel,
             kvm=verdict.kvm,
@@ -215,7 +217,7 @@ class Agent:
     def _beat(self) -> Heartbeat:
         return Heartbeat(
             version=nqrust.__version__,
-            boot_id=facts.boot_id(self.host),
+            boot_id=facts.boot_id(self.host, self.settings.state_dir),
             capacity=facts.capacity(self.host, self.settings.run_dir),
             vms_running=sum(bool(scope.vmm) for scope in self.service.scopes.all().values()),
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.fakes.host import FakeHost
 
+from nqrust.agent import facts
 from nqrust.agent.link import farewell
 from nqrust.agent.scopes.port import exit_status
+from nqrust.contract.paths import GOES_DOWN
 from nqrust.host.port import Completed
 
 from .conftest import VM, Bench
@@ -23,6 +25,39 @@ def test_agent_stops_guests_only_at_a_host_shutdown(systemd: bool, state: str, c
         host.mkdir(path)
     host.on("systemctl", "is-system-running", answer=Completed(("systemctl",), code, f"{state}\n", ""))
     assert farewell.host_goes_down(host) is down
+
+
+def test_a_request_of_nqr_counts_once_and_the_next_start_is_as_after_a_boot(bench: Bench) -> None:
+    host, state = bench.service.host, bench.service.settings.state_dir
+    before = facts.boot_id(host, state)
+    assert farewell.due(host, state) is None and facts.boot_id(host, state) == before, "a restart of the agent alone"
+    host.write_file(f"{state}/{GOES_DOWN}", b"33\n")
+    assert farewell.due(host, state) == 33
+    again = facts.boot_id(host, state)
+    assert again != before and farewell.due(host, state) is None and facts.boot_id(host, state) == again
+    host.write_file(f"{state}/{GOES_DOWN}", b"\n")
+    assert farewell.due(host, state) == farewell.GRACE and facts.boot_id(host, state) != again
+
+
+def test_a_request_that_no_agent_saw_is_forgotten(bench: Bench) -> None:
+    host, state = bench.service.host, bench.service.settings.state_dir
+    host.write_file(f"{state}/{GOES_DOWN}", b"33\n")
+    farewell.forget(host, state)
+    farewell.forget(host, state)
+    assert farewell.due(host, state) is None
+
+
+def test_a_container_that_starts_again_has_another_boot_id() -> None:
+    """The kernel's own id stays the same. systemd's machines keep using it."""
+    host, stat = FakeHost(), "1 (sleep) S 0 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {} 0 0"
+    host.put("/proc/sys/kernel/random/boot_id", "the-kernels\n")
+    host.put("/proc/1/stat", stat.format(100))
+    first = facts.boot_id(host, "/state")
+    assert facts.boot_id(host, "/state") == first != "the-kernels"
+    host.put("/proc/1/stat", stat.format(900))
+    assert facts.boot_id(host, "/state") != first
+    host.put_directory("/run/systemd/system")
+    assert facts.boot_id(host, "/state") == "the-kernels"
 
 
 def test_guests_power_off_and_count_as_ended_by_their_host(bench: Bench) -> None:

@@ -1,20 +1,46 @@
-"""At host shutdown the agent asks every guest to power off, so that file systems are in order before systemd ends it.
+"""When the host shuts down the agent asks every guest to power off, so that its file systems are in order before it ends.
 
-systemd stops the agent before the VMs' scopes (scopes/systemd.py), so there is time. The requested state of each VM does not
-change: after the boot, the manager restarts VMs that ended with their host.
+systemd stops the agent before the VMs' scopes (scopes/systemd.py), so there is time. Elsewhere nobody knows of a shutdown, so
+`nqr services stop` leaves a request before it stops the agent. The requested state of each VM does not change: after the next
+start, the manager restarts VMs that ended with their host.
 """
 
 from __future__ import annotations
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+from nqrust.agent.facts import WENT_DOWN
 from nqrust.agent.scopes.port import exit_status
 from nqrust.agent.vms.service import VmService
+from nqrust.contract.paths import GOES_DOWN
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 
 GRACE = 40.0
-"""Seconds for all guests together. With the time for the listeners it stays below systemd's TimeoutStopSec=, 90."""
+"""Seconds for all guests together. With the time for the listeners it stays below the time for the agent's stop, 90."""
+
+
+def due(host: Host, state_dir: str) -> float | None:
+    """Return for how many seconds the agent, which ends, asks its guests to power off. None: it leaves them alone.
+
+    A request counts once. VMs then end as at a shutdown of the host, so its boot id changes.
+    """
+    path = f"{state_dir}/{GOES_DOWN}"
+    try:
+        if not host.exists(path):
+            return GRACE if host_goes_down(host) else None
+        asked = host.read_text(path).strip()
+        host.remove(path)
+        host.write_file(f"{state_dir}/{WENT_DOWN}", uuid.uuid4().hex.encode(), mode=0o600)
+        return float(asked) if asked.isdigit() else GRACE
+    except HostError:
+        return GRACE  # a full disk must not keep guests from being asked
+
+
+def forget(host: Host, state_dir: str) -> None:
+    """Forget a request that came while no agent ran."""
+    host.remove(f"{state_dir}/{GOES_DOWN}")
 
 
 def host_goes_down(host: Host) -> bool:

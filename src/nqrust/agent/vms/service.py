@@ -51,7 +51,7 @@ class VmService(Starter):
             found = list(pool.map(lambda vm: self.observer.status(vm, scopes.get(vm), tap=vm in owners), ids))
         return Inventory(
             host_id=host_id,
-            boot_id=facts.boot_id(self.host),
+            boot_id=facts.boot_id(self.host, self.settings.state_dir),
             time=datetime.now(timezone.utc),
             vms=[status for status in found if status is not None],
             taps=taps,

@@ -149,6 +149,7 @@ def _agent(context: Context) -> Unit:
 def _ui(context: Context) -> Unit:
     spec = ServiceSpec(
         UI,
+        stop_seconds=90,  # at a shutdown it waits for its guests
         "NQRust-MicroVM web UI",
         _start(context, "ui"),
         user=names.UI_USER,
