@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,6 +18,7 @@ from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
 pytestmark = pytest.mark.timeout(2400)
 
 INSTALL = ("--non-interactive",)
+ALL = {"manager", "agent", "ui", "supervisord", "dnsmasq", "postgres"}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def daemons(host: Machine) -> dict[str, int]:
 
 def test_everything_runs_under_supervisord(installed: Job) -> None:
     assert installed.result is not None and installed.result.code == 0
-    assert set(daemons(installed.host)) == {"manager", "agent", "ui", "supervisord", "dnsmasq", "postgres"}
+    assert set(daemons(installed.host)) == ALL
     for url in ("http://127.0.0.1:18080/health", "http://127.0.0.1:19090/agent/v1/health", "http://127.0.0.1:3000/"):
         assert fetch(installed.host, url)[0] == 200, url
     said = nqr(installed.host, "status").stdout
@@ -123,26 +125,54 @@ def test_after_a_reboot_the_same_command_brings_everything_back(installed: Job, 
     host = installed.host
     assert daemons(host) == {}
     product.bootstrap(host, *INSTALL)
-    assert set(daemons(host)) == {"manager", "agent", "ui", "supervisord", "dnsmasq", "postgres"}
+    assert set(daemons(host)) == ALL
     assert "(0 changed" in product.bootstrap(host, *INSTALL).stdout
 
 
 def test_after_a_reboot_one_command_brings_the_services_back(installed: Job) -> None:
-    """The command is in docs/reference/known-issues.md. The host has no init system to start the services."""
+    """The command is in docs/operate/without-systemd.md. The host has no init system to start the services."""
     host = installed.host
     product.create_vm(host, "auto")
     host.reboot()
-    assert daemons(host) == {}
-    (line,) = [
-        code for code in pages.inline("docs/reference/known-issues.md") if code.startswith("nqr install --non-interactive")
-    ]
-    host.run(line, timeout=600)
-    eventually("the manager answers", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 200)
-    eventually("the agent answers", lambda: fetch(host, "http://127.0.0.1:19090/agent/v1/health")[0] == 200)
-    assert set(daemons(host)) == {"manager", "agent", "ui", "supervisord", "dnsmasq", "postgres"}
-    assert nqr(host, "verify").code == 0
+    assert daemons(host) == {} and nqr(host, "services", "status", check=False).code == 1
+    (line,) = [code for code in pages.inline("docs/operate/without-systemd.md") if code == "nqr services start"][:1]
+    said = host.run(line, timeout=300).stdout
+    assert said.endswith("All services run under supervisord.\n") and set(daemons(host)) == ALL
+    for url in ("http://127.0.0.1:18080/health", "http://127.0.0.1:19090/agent/v1/health", "http://127.0.0.1:3000/"):
+        assert fetch(host, url)[0] == 200, "the command waits for it"
+    assert nqr(host, "verify").code == 0 and nqr(host, "services", "status").code == 0
     eventually("its VM runs again", lambda: document(host, "vm", "show", "auto")["state"] == "running", 180)
+    before = daemons(host)
+    assert "runs now" not in nqr(host, "services", "start").stdout and daemons(host) == before
     nqr(host, "vm", "rm", "auto")
+
+
+def test_a_container_that_ends_asks_its_guests_and_its_next_start_brings_all_back(installed: Job) -> None:
+    """As its entrypoint does: docs/operate/without-systemd.md."""
+    host = installed.host
+    vms = {name: product.create_vm(host, name, *more) for name, more in (("auto", ()), ("manual", ("--no-autostart",)))}
+    limits = vms["auto"]["limits"]
+    entrypoint = host.start(["nqr", "services", "start", "--wait"])
+    eventually("it waits", lambda: entrypoint.text().endswith("Waiting for SIGTERM.\n"))
+    entrypoint.signal(signal.SIGTERM)
+    assert entrypoint.wait(150) == 0, entrypoint.text()
+    assert "Asking 2 VMs to power off" in entrypoint.text() and entrypoint.text().endswith("All services are stopped.\n")
+    assert daemons(host) == {}
+    for vm in vms.values():
+        assert product.vm_processes(host, vm["id"]) == {}
+        features = host.run(["dumpe2fs", "-h", f"/srv/fc/vms/{vm['id']}/disk.ext4"]).stdout
+        assert "needs_recovery" not in features, "the guest unmounted its disk"
+    host.reboot()
+    nqr(host, "services", "start")
+    assert set(daemons(host)) == ALL
+    eventually(
+        "its VM runs again", lambda: document(host, "vm", "show", "auto")["boot_id"] not in (None, vms["auto"]["boot_id"]), 180
+    )
+    assert document(host, "vm", "show", "auto")["limits"] == limits
+    manual = document(host, "vm", "show", "manual")
+    assert (manual["state"], manual["desired_state"]) == ("stopped", "stopped")
+    for name in vms:
+        nqr(host, "vm", "rm", name)
 
 
 def test_uninstall_with_a_running_vm_leaves_nothing(installed: Job) -> None:

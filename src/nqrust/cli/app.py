@@ -11,6 +11,7 @@ from nqrust.cli import audit as audit_commands
 from nqrust.cli import hosts as host_commands
 from nqrust.cli import images as image_commands
 from nqrust.cli import network as network_commands
+from nqrust.cli import services as service_commands
 from nqrust.cli import templates as template_commands
 from nqrust.cli import tokens as token_commands
 from nqrust.cli import users as user_commands
@@ -46,6 +47,7 @@ def build() -> typer.Typer:
     app.add_typer(image_commands.build(_typer("Manage the images that VMs boot from.")), name="image")
     app.add_typer(host_commands.build(_typer("Manage hosts.")), name="host")
     app.add_typer(network_commands.build(_typer("Show and confirm a change of this host's network.")), name="network")
+    app.add_typer(service_commands.build(_typer("Start, stop and show the services of this host.")), name="services")
     app.add_typer(user_commands.build(_typer("Manage users.")), name="user")
     app.add_typer(token_commands.build(_typer("Manage API tokens.")), name="token")
     app.add_typer(audit_commands.build(_typer("Read the audit log.")), name="audit")

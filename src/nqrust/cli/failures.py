@@ -156,7 +156,7 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
 def _command_path(argv: list[str]) -> str:
     """Return `nqr vm create` from a command line. A group's own command counts too."""
     words = [word for word in argv if not word.startswith("-")]
-    depth = 2 if words and words[0] in ("config", "vm", "image", "host", "phase", "token", "audit", "network") else 1
+    depth = 2 if words and words[0] in ("config", "vm", "image", "host", "phase", "token", "audit", "network", "services") else 1
     return " ".join(["nqr", *words[:depth]])
 
 

@@ -97,7 +97,7 @@ class Context:
     @property
     def supervisord(self) -> Supervisord:
         """The location of nqr's own supervisord, on hosts without systemd."""
-        return Supervisord(bin_dir=f"{self.installer_venv}/bin", config=f"{self.layout.config_dir}/supervisord.conf")
+        return registry.supervisord_of(self.layout)
 
     @property
     def supervisor(self) -> Supervisor:

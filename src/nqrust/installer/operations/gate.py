@@ -7,7 +7,8 @@ host requires. A dry run has a Site, whose journal is read-only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nqrust.contract import paths
@@ -44,6 +45,14 @@ def carry_out(request: Request, verb: str, events: Reporter, look: Callable[[Sit
             return standing_undo.keep_current(site, _changed(prospect, site, request))
     except NqrError as error:
         return summary.refused(error, request)
+
+
+@contextmanager
+def alone(verb: str) -> Iterator[None]:
+    """Hold the installer's lock while the block starts or stops the installation, which changes nothing on its receipt. Raises
+    Locked."""
+    with exclusive(paths.LOCK_FILE, verb):
+        yield
 
 
 def _changed(prospect: Prospect, site: ChangingSite, request: Request) -> Summary:

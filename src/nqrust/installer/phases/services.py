@@ -75,6 +75,13 @@ def our_units(context: Context) -> tuple[Unit, ...]:
     return tuple(found)
 
 
+def names_of(settings: Settings) -> tuple[str, ...]:
+    """Return the names of this mode's services, in start order."""
+    has_dhcp = settings.has_agent and settings.network.mode is not NetworkMode.bridged
+    asked = ((NETWORK, settings.has_agent), (DHCP, has_dhcp), (MANAGER, settings.has_manager), (AGENT, settings.has_agent))
+    return tuple(name for name, here in (*asked, (UI, settings.has_ui)) if here)
+
+
 def _network(context: Context) -> Unit:
     spec = ServiceSpec(
         NETWORK,
@@ -142,6 +149,7 @@ def _agent(context: Context) -> Unit:
         wants=("network-online.target", NETWORK, *dhcp),
         hardening=Hardening.host,
         keeps_children=True,
+        stop_seconds=90,  # at a shutdown it waits for its guests
     )
     return Unit(spec, (context.layout.agent_env, context.layout.current_link), (_version, agent_env))
 
@@ -149,7 +157,6 @@ def _agent(context: Context) -> Unit:
 def _ui(context: Context) -> Unit:
     spec = ServiceSpec(
         UI,
-        stop_seconds=90,  # at a shutdown it waits for its guests
         "NQRust-MicroVM web UI",
         _start(context, "ui"),
         user=names.UI_USER,

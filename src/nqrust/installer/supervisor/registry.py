@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nqrust.contract.paths import Layout
 from nqrust.installer.supervisor.alarm import Alarms
 from nqrust.installer.supervisor.detached_alarm import DetachedAlarms
 from nqrust.installer.supervisor.port import Supervisor
@@ -15,6 +16,11 @@ def for_facts(supervisor: str, supervisord: Supervisord | None = None) -> Superv
     if supervisor == "systemd":
         return SYSTEMD
     return supervisord or Supervisord()
+
+
+def supervisord_of(layout: Layout) -> Supervisord:
+    """Return nqr's own supervisord, which runs the services on hosts without systemd."""
+    return Supervisord(bin_dir=f"{layout.installer_dir}/venv/bin", config=f"{layout.config_dir}/supervisord.conf")
 
 
 def alarms_of(supervisor: str, programs_dir: str | None = None) -> Alarms:

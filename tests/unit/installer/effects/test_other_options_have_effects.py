@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tarfile
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +17,14 @@ from tests.unit.installer.effects.test_client_options_have_effects import OF_CLI
 from tests.unit.installer.rotation.rotating import FakeManager
 
 from nqrust import __version__
+from nqrust.cli import services as service_commands
 from nqrust.cli.support import bundle as support_bundle
 from nqrust.contract import names, paths
 from nqrust.host import local
 from nqrust.installer import fingerprint, operations
 from nqrust.installer.fingerprint.model import Fingerprint
-from nqrust.installer.request import Status, Summary
+from nqrust.installer.operations import serving
+from nqrust.installer.request import ServiceStatus, Status, Summary
 from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 
 __all__ = ["bench"]
@@ -81,6 +84,40 @@ def network_output(it: Bench) -> None:
     it.patch.setattr(local, "LocalHost", FakeHost.debian12)
     assert it.nqr("network", "status", "--output", "json") == 0 and json.loads(it.out)["state"] == "none"
     assert it.nqr("network", "status") == 0 and it.out.startswith("No change")
+
+
+def _services(it: Bench) -> list[int]:
+    stopped: list[int] = []
+    idle = serving.Services("supervisord", ())
+    it.patch.setattr(serving, "show", lambda: serving.Services("supervisord", (ServiceStatus("m", True, False),)))
+    it.patch.setattr(serving, "start", lambda tell: idle)
+    it.patch.setattr(serving, "stop", lambda seconds, tell: stopped.append(seconds) or idle)
+    return stopped
+
+
+def services_output(it: Bench) -> None:
+    _services(it)
+    assert it.nqr("services", "status", "--output", "json") == 1 and json.loads(it.out)["all_run"] is False
+    assert it.nqr("services", "status") == 1 and "NOT ACTIVE" in it.out
+
+
+def services_wait(it: Bench) -> None:
+    stopped = _services(it)
+    it.patch.setattr(service_commands, "_reap", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert it.nqr("services", "start") == 0 and stopped == []
+    assert it.nqr("services", "start", "--wait") == 0 and stopped == [40], it.err
+
+
+def services_guests(it: Bench) -> None:
+    stopped = _services(it)
+    assert (it.nqr("services", "stop"), it.nqr("services", "stop", "--guest-seconds", "7")) == (0, 0) and stopped == [40, 7]
+    assert it.nqr("services", "stop", "--guest-seconds", "76") == 2 and stopped == [40, 7], "longer than the agent may take"
+
+
+def services_wait_guests(it: Bench) -> None:
+    stopped = _services(it)
+    it.patch.setattr(service_commands, "_reap", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert it.nqr("services", "start", "--wait", "--guest-seconds", "7") == 0 and stopped == [7]
 
 
 def _prints(it: Bench, *files: str) -> None:
@@ -211,6 +248,10 @@ ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("doctor", "--output"): ("one JSON document", doctor_output),
     ("config show", "--output"): ("one JSON document", config_output),
     ("network status", "--output"): ("one JSON document", network_output),
+    ("services status", "--output"): ("one JSON document", services_output),
+    ("services start", "--wait"): ("it stays until SIGTERM, then stops the services", services_wait),
+    ("services start", "--guest-seconds"): ("how long guests may take at that stop", services_wait_guests),
+    ("services stop", "--guest-seconds"): ("how long guests may take", services_guests),
     ("fingerprint", "--output"): ("the fingerprint is in the file and not on standard output", fingerprint_output),
     ("fingerprint", "--compare"): ("exit 1 and what differs", fingerprint_compare),
     ("verify-clean", "--before"): ("that fingerprint is compared instead of the kept one", before),
