@@ -78,6 +78,9 @@ if [ "$CACHE" != "$HOME_CACHE" ]; then
         "Name a new or empty folder outside $HOME_CACHE, in plain ASCII letters and digits; or unset NQR_CACHE_DIR."
 fi
 
+# shellcheck source=scripts/install/reach.sh
+. "$(dirname -- "$script")/reach.sh"
+
 # --- a Python that the service users can run too: of the system, never from somebody's home
 
 managed=$CACHE/python # brought for a host with an older Python; the installation gets a copy
@@ -178,6 +181,7 @@ fi
 
 apt() ( # apt-get waits for dpkg's lock alone, not for those of its lists and its archive
     code=0
+    [ -z "$ca" ] || set -- -o "Acquire::https::CAInfo=$ca" "$@"
     for attempt in $(seq 300); do
         code=0
         DEBIAN_FRONTEND=noninteractive SUDO_FORCE_REMOVE=yes LC_ALL=C.UTF-8 NEEDRESTART_MODE=l apt-get -q -y -o DPkg::Lock::Timeout=600 \
@@ -221,7 +225,7 @@ apt_install() { # list file, packages
     apt install -- "$@" || { [ $fresh = no ] && apt update && apt install -- "$@"; } # (lists may be out of date)
 }
 dnf_new() { # as apt_new: the "Installing" tables; a name too long for its column stands alone in its line
-    LC_ALL=C dnf --assumeno --setopt=install_weak_deps=False install "$@" 2>>"$LOG" 9>&- |
+    trusting_dnf --assumeno --setopt=install_weak_deps=False install "$@" 2>>"$LOG" 9>&- |
         sed -n '/^Installing/,/^[^ I]/ s/^ \([^ ][^ ]*\).*/\1/p'
 }
 
@@ -319,7 +323,7 @@ if [ -z "$python" ]; then
             if [ -n "$new" ]; then
                 say "Installing $name …"
                 write_down "$CACHE/brought" "$new"
-                dnf -y -q --setopt=install_weak_deps=False install "$name" >>"$LOG" 2>&1 9>&- ||
+                trusting_dnf -y -q --setopt=install_weak_deps=False install "$name" >>"$LOG" 2>&1 9>&- ||
                     failed NQR-DEP-902 "$name could not be installed." "Run \`dnf install $name\`, solve what it says, then try again."
             fi
             ;;

@@ -38,6 +38,12 @@ def reach(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in (*both, *_CERTIFICATES, *_MIRRORS) if environment.get(name)}
 
 
+def certificates(environment: Mapping[str, str]) -> str:
+    """Return the file of certificates that the environment names for programs without a variable of their own, or ""."""
+    names = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+    return next((environment[name] for name in names if environment.get(name)), "")
+
+
 def render(variables: Mapping[str, str]) -> str:
     """Return lines NAME=VALUE, sorted, quoted for a shell."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from nqrust.host.environment import certificates
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError, ProgramMissing
 from nqrust.host.port import Host, command
 from nqrust.image.errors import ImageError
@@ -155,6 +156,7 @@ class DebCache:
         """Let apt put these into a new folder. Raises HostError."""
         self._host.remove_tree(folder)
         self._host.mkdir(folder, mode=0o755)
+        trusted = certificates(self._host.environment())
         self._host.run(
             command(
                 "apt-get",
@@ -163,6 +165,7 @@ class DebCache:
                 "APT::Sandbox::User=root",  # the sandbox user may not enter this folder; the caller checks what comes
                 "-o",
                 "Acquire::Retries=3",
+                *(("-o", f"Acquire::https::CAInfo={trusted}") if trusted else ()),
                 "download",
                 *(f"{package.name}={package.version}" for package in packages),
                 cwd=folder,

@@ -16,6 +16,7 @@ from nqrust.host.port import Host
 from nqrust.installer.distro.registry import DISTROS
 from nqrust.installer.rehearsal import tree
 from nqrust.installer.rehearsal.spec import GATEWAY, MTU, CloneSpec
+from nqrust.installer.verbs.packages.manager import trusting
 
 PROGRAM = "slirp4netns"
 """Program and package; docs/adr/0008 lists the archives that have it."""
@@ -84,14 +85,14 @@ def install(host: Host, distro: str) -> None:
     for repair in manager.repair(host) if manager.interrupted(host) else ():
         host.run(repair)
     if manager.index_missing(host, (PROGRAM,)) is not None:
-        host.run(manager.refresh())
+        host.run(trusting(host, manager, manager.refresh()))
     try:
-        host.run(manager.install((PROGRAM,)))
+        host.run(trusting(host, manager, manager.install((PROGRAM,))))
     except CommandFailed as error:
         if not manager.outdated_index(error):
             raise
-        host.run(manager.refresh())
-        host.run(manager.install((PROGRAM,)))
+        host.run(trusting(host, manager, manager.refresh()))
+        host.run(trusting(host, manager, manager.install((PROGRAM,))))
 
 
 def _write(path: str, content: str) -> None:

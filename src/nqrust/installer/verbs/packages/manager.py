@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from nqrust.host.environment import certificates
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command, Host
 from nqrust.installer.verbs.packages.remover import Remover
@@ -92,6 +93,10 @@ class Installing(Protocol):
         """Return one transaction."""
         ...
 
+    def trust(self, cmd: Command, file: str) -> Command:
+        """Return the command with the option that makes the package manager trust the certificates in a file."""
+        ...
+
     def interrupted(self, host: Host) -> bool:
         """Return whether an earlier transaction was interrupted."""
         ...
@@ -118,6 +123,12 @@ class Installing(Protocol):
     def parse_output(self, line: str) -> OutputLine:
         """Parse one line of the output of `install`."""
         ...
+
+
+def trusting(host: Host, manager: Installing, cmd: Command) -> Command:
+    """Return the command with the certificates of this program's environment: package managers read no such variable."""
+    file = certificates(host.environment())
+    return manager.trust(cmd, file) if file else cmd
 
 
 class Database(Protocol):

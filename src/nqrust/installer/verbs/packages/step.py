@@ -20,7 +20,7 @@ from nqrust.installer.engine.step import (
 )
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.verbs.file.undo import undo_file
-from nqrust.installer.verbs.packages.manager import Installing, StartPolicy
+from nqrust.installer.verbs.packages.manager import Installing, StartPolicy, trusting
 from nqrust.installer.verbs.packages.undo import undo_packages
 
 LOCK_WAIT = 600.0
@@ -198,7 +198,7 @@ def run_when_free(host: Host, manager: Installing, cmd: Command, progress: Progr
     for attempt in range(_REFUSALS):
         _wait_for_lock(host, manager, progress)
         try:
-            host.run(cmd, on_line=_Counted(manager, progress))
+            host.run(trusting(host, manager, cmd), on_line=_Counted(manager, progress))
             return
         except CommandFailed as error:
             if not manager.lock_refused(error) or attempt == _REFUSALS - 1:

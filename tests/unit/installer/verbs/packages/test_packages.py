@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.fakes.host import FakeHost
@@ -11,11 +11,13 @@ from tests.unit.installer.verbs.lifecycle import planned
 
 from nqrust.host import locks
 from nqrust.host.errors import CommandFailed
-from nqrust.host.port import Command
+from nqrust.host.port import Command, command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Needed, Satisfied
 from nqrust.installer.verbs.packages.apt.installing import POLICY_RC_D, Apt, parse_simulation
 from nqrust.installer.verbs.packages.dnf.installing import Dnf, parse_transaction
+from nqrust.installer.verbs.packages.dnf.stream import ModuleStream
+from nqrust.installer.verbs.packages.manager import trusting
 from nqrust.installer.verbs.packages.step import PackageIndex, Packages, transaction_failed
 
 NEEDS = {"postgresql": ["postgresql-15", "libpq5"], "screen": [], "cowsay": []}
@@ -277,3 +279,35 @@ def test_dnf_tells_by_its_exit_code_that_it_was_refused_the_lock() -> None:
     waited = "Waiting for process with pid 812 to finish.\nError: Transaction test error"
     assert not Dnf().lock_refused(CommandFailed(("dnf",), 1, "", waited))
     assert Dnf().lock_refused(CommandFailed(("dnf",), 200, "Error: already locked by 812"))
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_package_managers_trust_the_certificates_of_the_environment(variable: str) -> None:
+    """They read no such variable. dpkg has no network, and no such option."""
+    host, option = FakeHost(), "Acquire::https::CAInfo=/etc/own.pem"
+    host.variables[variable] = "/etc/own.pem"
+    assert trusting(host, Apt(), Apt().install(("x",))).argv[:4] == ("apt-get", "-o", option, "install")
+    assert trusting(host, Apt(), Apt().refresh()).argv[:4] == ("apt-get", "-o", option, "update")
+    configure = command("dpkg", "--configure", "-a")
+    assert trusting(host, Apt(), configure) == configure
+    assert trusting(host, Dnf(), Dnf().refresh()).argv[:2] == ("dnf", "--setopt=sslcacert=/etc/own.pem")
+    host.variables.clear()
+    assert trusting(host, Apt(), Apt().refresh()) == Apt().refresh()
+
+
+def test_every_transaction_names_the_certificates(host: FakeHost, apt: FakeApt) -> None:
+    host.variables["SSL_CERT_FILE"] = "/etc/own.pem"
+    host.on(
+        "apt-get", "-o", prefix=True, changes=True, answer=lambda h, c: apt.install(h, replace(c, argv=(c.argv[0], *c.argv[3:])))
+    )
+    Packages(("cowsay",), Apt()).apply(host)
+    assert "cowsay" in apt.installed
+
+
+def test_dnf_asks_for_metadata_with_the_certificates() -> None:
+    host = FakeHost()
+    host.variables["SSL_CERT_FILE"] = "/etc/own.pem"
+    host.on("dnf", "--setopt=sslcacert=/etc/own.pem", prefix=True, answer="Nothing to do.\n")
+    assert Dnf().would_bring(host, ("x",)) == []
+    ModuleStream("postgresql", "15", "postgresql-server").apply(host)
+    assert [cmd.argv[-1] for cmd in host.commands] == ["x", "postgresql:15"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nqrust.contract import names as product
 from nqrust.host import locks
@@ -121,6 +121,11 @@ class Apt:
     def install(self, names: Sequence[str]) -> Command:
         argv = ("apt-get", "install", *_OPTIONS, "--no-install-recommends", *names)
         return command(*argv, env=ENVIRONMENT, timeout=LOCK_SECONDS + 3600)
+
+    def trust(self, cmd: Command, file: str) -> Command:
+        if cmd.argv[0] != "apt-get":
+            return cmd
+        return replace(cmd, argv=(cmd.argv[0], "-o", f"Acquire::https::CAInfo={file}", *cmd.argv[1:]))
 
     def interrupted(self, host: Host) -> bool:
         if any(name.isdigit() for name in host.listdir("/var/lib/dpkg/updates")):

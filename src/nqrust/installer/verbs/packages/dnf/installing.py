@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Host, command
-from nqrust.installer.verbs.packages.manager import OutputLine, Signs, StartPolicy
+from nqrust.installer.verbs.packages.manager import OutputLine, Signs, StartPolicy, trusting
 
 _LOCKS = ("/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid")
 _LOCK_FAILED = 200  # exit code, dnf(8)
@@ -55,7 +55,7 @@ class Dnf:
 
     def would_bring(self, host: Host, names: Sequence[str]) -> list[str]:
         argv = ("dnf", "install", "--assumeno", "--setopt=install_weak_deps=False", *names)
-        done = host.run(command(*argv, ok=(0, 1), timeout=600))
+        done = host.run(trusting(host, self, command(*argv, ok=(0, 1), timeout=600)))
         found = parse_transaction(done.stdout)
         if not found and "Nothing to do" not in done.stdout:
             raise CommandFailed(argv, done.code, done.stderr, done.stdout)
@@ -63,6 +63,9 @@ class Dnf:
 
     def install(self, names: Sequence[str]) -> Command:
         return command("dnf", "install", "-y", "--setopt=install_weak_deps=False", *names, timeout=3600)
+
+    def trust(self, cmd: Command, file: str) -> Command:
+        return replace(cmd, argv=(cmd.argv[0], f"--setopt=sslcacert={file}", *cmd.argv[1:]))
 
     def interrupted(self, host: Host) -> bool:
         return False  # an interrupted transaction does not block the next one, which completes it

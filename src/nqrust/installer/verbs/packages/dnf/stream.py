@@ -12,6 +12,8 @@ from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.verbs.file.undo import undo_file
+from nqrust.installer.verbs.packages.dnf.installing import Dnf
+from nqrust.installer.verbs.packages.manager import trusting
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class ModuleStream:
 
     def apply(self, host: Host) -> None:
         try:
-            host.run(command("dnf", "-y", "-q", "module", "enable", f"{self.name}:{self.stream}", timeout=600))
+            enable = command("dnf", "-y", "-q", "module", "enable", f"{self.name}:{self.stream}", timeout=600)
+            host.run(trusting(host, Dnf(), enable))
         except CommandFailed as error:
             said = ([line for line in error.stderr.splitlines() if line.strip()] or [str(error)])[-1].rstrip(".")
             raise StepFailed(
