@@ -9,6 +9,7 @@ from nqrust.agent import facts
 from nqrust.agent.link import farewell
 from nqrust.agent.scopes.port import exit_status
 from nqrust.contract.paths import GOES_DOWN
+from nqrust.host.errors import NoSpace
 from nqrust.host.port import Completed
 
 from .conftest import VM, Bench
@@ -45,6 +46,13 @@ def test_a_request_that_no_agent_saw_is_forgotten(bench: Bench) -> None:
     farewell.forget(host, state)
     farewell.forget(host, state)
     assert farewell.due(host, state) is None
+
+
+def test_a_full_disk_keeps_no_guest_from_being_asked() -> None:
+    host = FakeHost()
+    host.put(f"/state/{GOES_DOWN}", "33\n")
+    host.fail_at(2, NoSpace("/state", "the file system is full"))
+    assert farewell.due(host, "/state") == 33 and farewell.due(host, "/state") is None
 
 
 def test_a_container_that_starts_again_has_another_boot_id() -> None:

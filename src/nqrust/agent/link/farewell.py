@@ -7,6 +7,7 @@ start, the manager restarts VMs that ended with their host.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,16 +27,15 @@ def due(host: Host, state_dir: str) -> float | None:
 
     A request counts once. VMs then end as at a shutdown of the host, so its boot id changes.
     """
-    path = f"{state_dir}/{GOES_DOWN}"
-    try:
-        if not host.exists(path):
-            return GRACE if host_goes_down(host) else None
+    path, seconds = f"{state_dir}/{GOES_DOWN}", GRACE
+    if not host.exists(path):
+        return GRACE if host_goes_down(host) else None
+    with contextlib.suppress(HostError):  # a full disk must not keep guests from being asked
         asked = host.read_text(path).strip()
+        seconds = float(asked) if asked.isdigit() else GRACE
         host.remove(path)
         host.write_file(f"{state_dir}/{WENT_DOWN}", uuid.uuid4().hex.encode(), mode=0o600)
-        return float(asked) if asked.isdigit() else GRACE
-    except HostError:
-        return GRACE  # a full disk must not keep guests from being asked
+    return seconds
 
 
 def forget(host: Host, state_dir: str) -> None:
