@@ -40,7 +40,7 @@ exec </dev/null >/dev/null 2>&1
 trap "" HUP
 directory=$1 user=$2 screen=$3 become=$4 names=$5 view=$6 closed=$7 holder= terminal=
 shift 7
-end_terminal() {{ [ -z "$holder" ] || eval "$become" kill '"$holder"'; }} # screen reads what is left, then it ends too
+end_terminal() {{ [ -z "$holder" ] || eval "$become" sh -c "'kill \\$0'" '"$holder"'; }} # screen reads what is left, then it ends too
 failed() {{ echo "launcher: $1" >>"$directory/console.log"; echo 70 >"$directory/exit-status"; end_terminal; exit 70; }}
 umask 077
 : >>"$directory/lock"
