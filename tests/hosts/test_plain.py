@@ -159,7 +159,8 @@ def test_a_container_that_ends_asks_its_guests_and_its_next_start_brings_all_bac
     assert "Asking 2 VMs to power off" in entrypoint.text() and entrypoint.text().endswith("All services are stopped.\n")
     assert daemons(host) == {}
     for vm in vms.values():
-        assert product.vm_processes(host, vm["id"]) == {}
+        log = host.run("tail -n 20 /var/log/nqrust-microvm/nqrust-agent.log").stdout
+        assert product.vm_processes(host, vm["id"]) == {}, log
         features = host.run(["dumpe2fs", "-h", f"/srv/fc/vms/{vm['id']}/disk.ext4"]).stdout
         assert "needs_recovery" not in features, "the guest unmounted its disk"
     host.reboot()
