@@ -82,8 +82,9 @@ def test_switching_a_component_off_removes_it_as_planned(installed: Installed) -
     planned = next(one for one in lines(nqr(installed.host, "plan", "--output", "json", env=OFF)) if one["type"] == "plan")
     done = lines(installed.install("--output", "json", env=OFF))[-1]
     changed = {phase["name"]: phase["changed"] for phase in done["phases"]}
-    # The manager restarts without the folder for the web UI's certificate. The plan does not count the wait for its answer.
-    assert done["changed"] == planned["changes"] + 1
+    # The manager restarts without the folder for the web UI's certificate. The plan does not count the wait for its answer,
+    # and supervisord may return only once it answers.
+    assert done["changed"] - planned["changes"] in (0, 1)
     assert {name for name, count in changed.items() if count} == {"config", "services", "retire"}, changed
     installed.kept = done["changed"] - changed["retire"]
     ui_is_gone(installed)
