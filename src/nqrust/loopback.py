@@ -26,10 +26,18 @@ class Impostor(ConnectionError):
     """The program that listens belongs to a user who is not trusted. Nothing was sent to it."""
 
 
+def is_loopback(address: str) -> bool:
+    """Return whether an address is this machine's loopback (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3 and 2.5.5.2). Names are not."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return ((found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None) or found).is_loopback
+
+
 def is_local(host: str) -> bool:
-    """Return whether an address, or the name `localhost`, is this machine's loopback."""
-    bare = host.removeprefix("::ffff:").strip("[]")
-    return bare == "localhost" or bare.startswith("127.") or bare == "::1"
+    """Return whether the host of an address, or the name `localhost`, is this machine's loopback."""
+    return host == "localhost" or is_loopback(host.removeprefix("[").removesuffix("]"))
 
 
 def check(host: str, port: int, *, connected: bool = False) -> None:

@@ -26,7 +26,6 @@ def test_clients_of_other_machines_and_over_tls_are_left_alone() -> None:
         before = client._transport._pool._network_backend  # type: ignore[attr-defined]
         guard(client)
         assert client._transport._pool._network_backend is before  # type: ignore[attr-defined]
-    assert not loopback.is_local("10.0.0.5")
     assert loopback.SERVICE_USER == names.SERVICE_USER
 
 
@@ -36,3 +35,24 @@ def test_kernel_and_table_name_the_same_listeners() -> None:
             port = listener.getsockname()[1]
             found = [*loopback._asked(socket.AF_INET, port)]
             assert found == [*loopback._read("tcp", port)] == [(address, os.geteuid())]
+
+
+@pytest.mark.parametrize(
+    "host, address, local",
+    [
+        ("127.0.0.1", True, True),
+        ("127.9.9.9", True, True),
+        ("::1", True, True),
+        ("[::1]", False, True),
+        ("::ffff:127.0.0.1", True, True),
+        ("localhost", False, True),
+        ("", False, False),
+        ("10.0.0.1", False, False),
+        ("::", False, False),
+        ("127.example", False, False),  # a name that somebody else can own
+        ("127.0.0.1.example", False, False),
+        ("fe80::1%eth0", False, False),
+    ],
+)
+def test_loopback_is_known_by_its_address(host: str, address: bool, local: bool) -> None:
+    assert (loopback.is_loopback(host), loopback.is_local(host)) == (address, local)

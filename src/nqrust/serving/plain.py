@@ -9,10 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-
-def is_loopback(address: str) -> bool:
-    """Return whether an address of a socket is this machine's loopback (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3)."""
-    return address.removeprefix("::ffff:").startswith("127.") or address == "::1"
+from nqrust.loopback import is_loopback as is_loopback
 
 
 def on_loopback(scope: Scope) -> bool:

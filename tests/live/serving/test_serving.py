@@ -104,22 +104,6 @@ async def test_plain_http_from_elsewhere_is_refused(monkeypatch: pytest.MonkeyPa
         assert (await ask(f"https://127.0.0.2:{port}", contexts.client(PAIR.certificate)))["scheme"] == "https"
 
 
-@pytest.mark.parametrize(
-    "address, expected",
-    [
-        ("127.0.0.1", True),
-        ("127.9.9.9", True),
-        ("::1", True),
-        ("::ffff:127.0.0.1", True),
-        ("", False),
-        ("10.0.0.1", False),
-        ("::", False),
-    ],
-)
-def test_loopback_is_known_by_its_address(address: str, expected: bool) -> None:
-    assert plain.is_loopback(address) is expected
-
-
 async def test_clients_that_say_nothing_or_stop_in_the_handshake_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "FIRST_BYTE", 0.5)
     async with served(server_context()) as port:

@@ -7,7 +7,6 @@ certificate also asks for the manager's certificate, and answers nothing else. A
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Callable
 
 from starlette.requests import HTTPConnection
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nqrust.agent.api.problems import answer
 from nqrust.agent.errors import AgentError
 from nqrust.contract.credentials import hash_token
+from nqrust.loopback import is_loopback
 from nqrust.serving import bodies, plain
 from nqrust.tls.contexts import MANAGER_NAME
 
@@ -102,12 +102,7 @@ class Authentication:
 
 
 def _loopback(connection: HTTPConnection) -> bool:
-    try:
-        address = ipaddress.ip_address(connection.client.host if connection.client else "")
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    return connection.client is not None and is_loopback(connection.client.host)
 
 
 def _from_manager(scope: Scope) -> bool:

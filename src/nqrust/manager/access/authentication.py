@@ -149,11 +149,6 @@ async def still_may(core: Core, principal: Principal, role: Role) -> bool:
     return replace(principal, role=current).may(role)
 
 
-def is_loopback(address: str) -> bool:
-    """Return whether a source address is this machine's loopback."""
-    return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
-
-
 async def check_password(core: Core, username: str, password: str, source: Source) -> Principal:
     """Return the user with this password. Raises WrongCredentials, Throttled."""
     user = await _proven(core, username, password, source)

@@ -16,10 +16,10 @@ import psutil
 import structlog
 
 from nqrust.client.agent import Tls
+from nqrust.loopback import is_loopback
 from nqrust.manager.errors import Invalid, SettingsError
 from nqrust.manager.settings import TlsFiles
 from nqrust.manager.store.tables import Host
-from nqrust.serving.plain import is_loopback
 from nqrust.tls import authority, contexts, pinning
 from nqrust.tls.authority import Authority, CertificateError, Pair
 

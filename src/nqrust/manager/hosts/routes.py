@@ -19,7 +19,7 @@ from nqrust.contract.hosts import (
     HostTokens,
     Rotation,
 )
-from nqrust.manager.access.authentication import is_loopback
+from nqrust.loopback import is_loopback
 from nqrust.manager.access.guards import Admin, CoreDep, Joining, Operator, OwnHost, Viewer
 from nqrust.manager.hosts import certificates, joining, rotation
 from nqrust.manager.hosts import service as hosts
