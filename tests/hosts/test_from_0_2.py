@@ -79,7 +79,9 @@ def test_new_manager_works_with_an_old_agent(pair: Pair) -> None:
     nqr(pair.manager, "vm", "restart", "there", "--wait", timeout=400)
     pair.vms["there"] = eventually(
         "it reports",
-        lambda: (vm := document(pair.manager, "vm", "show", "there"))["boot_id"] != pair.vms["there"]["boot_id"] and vm,
+        lambda: (
+            (vm := document(pair.manager, "vm", "show", "there"))["boot_id"] not in (None, pair.vms["there"]["boot_id"]) and vm
+        ),
         120,
     )
 
