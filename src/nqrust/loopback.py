@@ -13,11 +13,13 @@ import pwd
 import socket
 import struct
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 SERVICE_USER = "nqrust"
 """The manager's user."""
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
 _LISTEN = 0x0A  # net/tcp_states.h
+_ALL, _ANY = 0xFFFFFFFF, 0xFFFFFFFF  # states; INET_DIAG_NOCOOKIE of linux/inet_diag.h
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 _REQUEST, _DUMP, _DONE, _ERROR = 0x1, 0x300, 3, 2
 
@@ -54,6 +56,37 @@ def check(host: str, port: int, *, connected: bool = False) -> None:
             raise Impostor(f"it cannot be told who listens at {host}:{port}, and nothing was sent there")
 
 
+def connect(url: str, timeout: float = 10.0) -> socket.socket | None:
+    """Return a socket that is connected to a trusted listener, for `ws:` or `http:` on loopback. None for other URLs: a client
+    that proves TLS, or another machine. Raises Impostor, OSError."""
+    address = urlsplit(url)
+    if address.scheme not in ("ws", "http") or not is_local(address.hostname or ""):
+        return None
+    host, port = str(address.hostname), address.port or 80
+    check(host, port)
+    connection = socket.create_connection((host, port), timeout)
+    try:
+        check(str(connection.getpeername()[0]), port, connected=True)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def user_of(client: tuple[str, int], server: tuple[str, int]) -> int | None:
+    """Return the user whose socket at `client` is connected to `server`, both of this machine. None if the kernel does not tell."""
+    try:
+        near, far = ipaddress.ip_address(client[0]), ipaddress.ip_address(server[0])
+        family = socket.AF_INET if near.version == 4 else socket.AF_INET6
+        ends = struct.pack("!HH16s16s", client[1], server[1], near.packed, far.packed)
+        question = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _ALL) + ends + struct.pack("=III", 0, _ANY, _ANY)
+        with _diagnosis(question, _REQUEST) as link:
+            answer = link.recv(1 << 16)
+    except (OSError, ValueError):
+        return None
+    return int(struct.unpack_from("=I", answer, 80)[0]) if struct.unpack_from("=IH", answer)[1] == _SOCK_DIAG_BY_FAMILY else None
+
+
 def _trusted() -> set[int]:
     found = {0, os.geteuid()}
     with contextlib.suppress(KeyError):
@@ -83,11 +116,8 @@ def _asked(family: int, port: int) -> Iterator[tuple[bytes, int]]:
 
     The tables in /proc would take it up to 30 ms: it goes through every possible connection for them.
     """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as link:
-        link.settimeout(5.0)
-        question = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, 1 << _LISTEN) + struct.pack("!H46x", port)
-        head = struct.pack("=IHHII", 16 + len(question), _SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, 1, 0)
-        link.sendto(head + question, (0, 0))
+    question = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, 1 << _LISTEN) + struct.pack("!H46x", port)
+    with _diagnosis(question, _REQUEST | _DUMP) as link:
         while True:
             answer = link.recv(1 << 16)
             while len(answer) >= 16:
@@ -100,6 +130,15 @@ def _asked(family: int, port: int) -> Iterator[tuple[bytes, int]]:
                 if number == port:
                     yield answer[24 : 24 + (4 if answer[16] == socket.AF_INET else 16)], struct.unpack_from("=I", answer, 80)[0]
                 answer = answer[(length + 3) & ~3 :]
+
+
+@contextlib.contextmanager
+def _diagnosis(question: bytes, flags: int) -> Iterator[socket.socket]:
+    """Yield a socket from which the kernel's answers to `question`, a struct inet_diag_req_v2, can be read."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as link:
+        link.settimeout(5.0)
+        link.sendto(struct.pack("=IHHII", 16 + len(question), _SOCK_DIAG_BY_FAMILY, flags, 1, 0) + question, (0, 0))
+        yield link
 
 
 def _read(name: str, port: int) -> Iterator[tuple[bytes, int]]:

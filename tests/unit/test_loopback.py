@@ -56,3 +56,16 @@ def test_kernel_and_table_name_the_same_listeners() -> None:
 )
 def test_loopback_is_known_by_its_address(host: str, address: bool, local: bool) -> None:
     assert (loopback.is_loopback(host), loopback.is_local(host)) == (address, local)
+
+
+@pytest.mark.parametrize("family, address", [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_kernel_names_the_user_of_a_connection(family: int, address: str) -> None:
+    with (
+        socket.create_server((address, 0), family=family) as listener,
+        socket.create_connection(listener.getsockname()[:2]) as client,
+    ):
+        accepted, _ = listener.accept()
+        with accepted:
+            near, far = client.getsockname()[:2], accepted.getsockname()[:2]
+            assert loopback.user_of(near, far) == os.geteuid()
+            assert loopback.user_of((address, 1), far) is None and loopback.user_of(("a name", 1), far) is None

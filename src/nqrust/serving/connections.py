@@ -1,7 +1,8 @@
 """The open connections of one listener, and which of them has to go for a new one.
 
-A client that has not sent a whole request makes room first, the oldest of them. A slow client thus keeps nobody out, and an
-honest one, which sends its request at once, is never the oldest.
+A client that has not sent a whole request, or does not read its answer, makes room first, the oldest of them. A slow client thus
+keeps nobody out, and an honest one, which sends its request at once, is never the oldest. If no client is slow, the source with
+the most connections makes room for others.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from nqrust.serving.sources import LOOPBACK
 
 @dataclass(frozen=True)
 class Bounds:
-    """`connections`: in total. `per_source`: of one source; `local`: of this machine. Times in seconds.
+    """`connections`: in total. `per_source`: of one source; `local`: of one user of this machine. Times in seconds.
 
-    `head`: for the header of a request. `body`: for its body, as a last resort after the application's own limit.
+    `head`: for the header of a request. `body`: for its body, as a last resort after the application's own limit. `write`: for a
+    client that does not read, and after the last answer until it has read everything.
     """
 
     connections: int = 1000
@@ -25,15 +27,16 @@ class Bounds:
     local: int = 500
     head: float = 10.0
     body: float = 40.0
+    write: float = 40.0
 
     def of(self, group: str) -> int:
-        return self.local if group == LOOPBACK else self.per_source
+        return self.local if group.partition(" ")[0] == LOOPBACK else self.per_source
 
 
 class Connection(Protocol):
     @property
     def gone(self) -> bool:
-        """Return whether it is closed, or closing."""
+        """Return whether its socket is closed."""
 
     @property
     def served(self) -> bool:
@@ -41,7 +44,7 @@ class Connection(Protocol):
 
     @property
     def waiting(self) -> bool:
-        """Return whether the server waits for this client, for a header or a body."""
+        """Return whether the server waits for this client: for a header or a body, or for it to read."""
 
     def evict(self) -> None:
         """Close it."""
@@ -62,7 +65,7 @@ class Connections:
             self._prune()
         if self._counts[group] >= self.bounds.of(group) and not self._make_room(group):
             return False
-        if len(self._open) >= self.bounds.connections and not self._make_room(None):
+        if len(self._open) >= self.bounds.connections and not self._make_room(None) and not self._share(group):
             return False
         self._open[connection] = group
         self._counts[group] += 1
@@ -87,6 +90,17 @@ class Connections:
             return False
         # min() takes the first of equals, and the dictionary has the oldest first.
         victim, _ = min(waiting, key=lambda pair: (pair[0].served, -self._counts[pair[1]]))
+        self._evict(victim)
+        return True
+
+    def _share(self, group: str) -> bool:
+        """Close the oldest connection of the group with the most, if `group` has fewer even with one more."""
+        largest, count = self._counts.most_common(1)[0]
+        if count <= self._counts[group] + 1:
+            return False
+        self._evict(next(one for one, its in self._open.items() if its == largest))
+        return True
+
+    def _evict(self, victim: Connection) -> None:
         self.remove(victim)
         victim.evict()
-        return True

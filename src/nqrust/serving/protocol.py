@@ -12,8 +12,9 @@ from typing import ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from nqrust import loopback
 from nqrust.serving.connections import Bounds, Connections
-from nqrust.serving.sources import connection_group
+from nqrust.serving.sources import LOOPBACK, connection_group
 from nqrust.tls.contexts import names
 
 HEADER_BYTES = 16 * 1024
@@ -43,7 +44,8 @@ _SLOW = _answer(
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection. `_connections`: those of its listener; see `bounded`.
+    """One connection, in asyncio's own loop: another loop's sockets do not show whether they are closed. `_connections`: those of its listener;
+    see `bounded`.
 
     Its requests know the names in the client's certificate: `scope["state"]["peer_names"]`. Empty without one.
     """
@@ -55,22 +57,41 @@ class BoundedProtocol(H11Protocol):
         super().connection_made(transport)
         self._timer: asyncio.TimerHandle | None = None
         self._timed: object = None  # what the timer is for: None, "head", or the scope of a body
-        self._refused = not self._connections.admit(self, connection_group(self.client[0] if self.client else "local"))
+        self._unread: asyncio.TimerHandle | None = None  # until the client has read
+        self._socket = transport.get_extra_info("socket")
+        self._refused = not self._connections.admit(self, self._group())
         if self._refused:
             transport.write(_FULL)
             transport.close()
             return
         self._time("head", self._connections.bounds.head)
 
+    def _group(self) -> str:
+        """Return the source of the connection. On loopback each user is one, so that no user shuts out another."""
+        group = connection_group(self.client[0] if self.client else "local")
+        if group != LOOPBACK or self.client is None or self.server is None or self.server[1] is None:
+            return group
+        return f"{LOOPBACK} {loopback.user_of(self.client, (self.server[0], self.server[1]))}"
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.remove(self)
         self._time(None)
+        self._read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._must_read()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._read()
 
     def data_received(self, data: bytes) -> None:
         # h11 looks at the length of a header only while it is incomplete, so one large read would pass.
         rest = memoryview(data)
-        while rest and not self._refused and not self.gone and not self._is_websocket:
+        while rest and not self._refused and not self.transport.is_closing() and not self._is_websocket:
             size = _PIECE if self.conn.their_state is h11.IDLE else len(rest)
             super().data_received(bytes(rest[:size]))
             rest = rest[size:]
@@ -83,7 +104,7 @@ class BoundedProtocol(H11Protocol):
     # --- for Connections
     @property
     def gone(self) -> bool:
-        return self.transport.is_closing()
+        return self._socket is None or self._socket.fileno() < 0
 
     @property
     def served(self) -> bool:
@@ -91,12 +112,13 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def waiting(self) -> bool:
-        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.gone and not self._is_websocket
+        if self.transport.is_closing():
+            return True
+        return not self._is_websocket and (self.flow.write_paused or self.conn.their_state in (h11.IDLE, h11.SEND_BODY))
 
     def evict(self) -> None:
         self._time(None)
-        if not self.gone:
-            self.transport.abort()
+        self.transport.abort()
 
     @property
     def _is_websocket(self) -> bool:
@@ -107,7 +129,10 @@ class BoundedProtocol(H11Protocol):
     def _watch(self) -> None:
         """Start the clock for a header or a body that has begun, and stop it for one that is complete."""
         state = self.conn.their_state
-        if self.gone or self._is_websocket:
+        if self.transport.is_closing():
+            self._time(None)
+            self._must_read()  # what is left in the buffer
+        elif self._is_websocket:
             self._time(None)
         elif state is h11.SEND_BODY:
             self._time(self.scope, self._connections.bounds.body)
@@ -128,7 +153,7 @@ class BoundedProtocol(H11Protocol):
 
     def _too_slow(self) -> None:
         self._timer = None
-        if self.gone:
+        if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             if self._timed == "head":
@@ -136,6 +161,17 @@ class BoundedProtocol(H11Protocol):
             self.transport.close()
         else:
             self.transport.abort()
+
+    # --- clients that do not read
+    def _must_read(self) -> None:
+        """Start the clock for a client that has to read what the transport keeps for it."""
+        if self._unread is None and not self.gone:
+            self._unread = self.loop.call_later(self._connections.bounds.write, self.transport.abort)
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 def bounded(bounds: Bounds) -> type[BoundedProtocol]:

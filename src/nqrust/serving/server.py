@@ -22,6 +22,8 @@ FIRST_BYTE = 10.0
 WAITING, WAITING_PER_SOURCE = 256, 32
 """Connections that have not sent anything yet, or are in their handshake: in all, and from one address. The oldest makes room for
 the next: a client that begins at once is never the oldest for long."""
+UNREAD = 40.0
+"""Seconds until the kernel gives up a client that acknowledges nothing, or keeps its window closed: TCP_USER_TIMEOUT of tcp(7)."""
 TLS_BUFFER = 32 * 1024
 """Bytes for what arrives on one TLS connection, at least a record (RFC 8446, 5.2). asyncio takes 256 KiB for each, idle or not."""
 _HANDSHAKE = b"\x16"
@@ -126,6 +128,7 @@ class _Door:
             connection.setblocking(False)
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD * 1000))
             first = await asyncio.wait_for(_first_byte(loop, connection), FIRST_BYTE)
             context = self._context() if first == _HANDSHAKE else None
             if not first or (first == _HANDSHAKE and context is None):

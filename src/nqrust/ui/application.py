@@ -12,8 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.credentials import ui_key
 from nqrust.serving import plain
+from nqrust.serving.connections import Bounds
 from nqrust.serving.plain import Plain
+from nqrust.serving.protocol import HEADER_BYTES, bounded
 from nqrust.serving.server import Server, listen
+from nqrust.serving.websocket import BoundedWebSocket
 from nqrust.tls.reloading import ReloadingContext
 from nqrust.ui import session
 from nqrust.ui.settings import SESSION_HOURS, BadSetting, UiSettings
@@ -110,7 +113,15 @@ def serve(settings: UiSettings) -> None:
     )
     served = Plain(Outermost(outer), allowed=lambda _: settings.plain_http, refuse=plain.send_on)
     config = uvicorn.Config(
-        served, log_level="warning", server_header=False, access_log=False, forwarded_allow_ips=["127.0.0.1", "::1"]
+        served,
+        loop="asyncio",
+        log_level="warning",
+        server_header=False,
+        access_log=False,
+        forwarded_allow_ips=["127.0.0.1", "::1"],
+        http=bounded(Bounds()),
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        ws=BoundedWebSocket,
     )
     context = ReloadingContext(settings.certificate_file) if settings.certificate_file else lambda: None
     try:

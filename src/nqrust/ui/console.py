@@ -15,6 +15,7 @@ from nicegui.events import XtermDataEventArguments
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from nqrust import loopback
 from nqrust.client import calls
 from nqrust.client.call import websocket_url
 from nqrust.client.manager import AsyncManagerClient, ClientError
@@ -78,7 +79,10 @@ class Console:
         try:
             url = websocket_url(self._manager.base_url, await self._manager.send(calls.console_ticket(self._vm)))
             headers = self._manager.headers
-            async with connect(url, open_timeout=10, max_size=1 << 20, proxy=None, additional_headers=headers) as socket:
+            known = await asyncio.to_thread(loopback.connect, url)
+            async with connect(
+                url, sock=known, open_timeout=10, max_size=1 << 20, proxy=None, additional_headers=headers
+            ) as socket:
                 self._socket = socket
                 self._status.say("Connected")
                 self._terminal.run_terminal_method("focus")

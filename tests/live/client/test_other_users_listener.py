@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from nqrust import loopback
+from nqrust.cli.connection import ManagerError
+from nqrust.cli.vm.console import attach
 from nqrust.client import calls
 from nqrust.client.agent import AgentClient, AgentUnreachable
 from nqrust.client.manager import AsyncManagerClient, ManagerClient, Refused, Unreachable
@@ -81,6 +83,19 @@ async def test_manager_sends_no_command_token_to_another_users_program() -> None
                 async with agent.connect_console("a"):
                     pass
         assert "nqr_command" not in heard(program)
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_consoles_send_no_ticket_to_another_users_program(name: str) -> None:
+    with listener(SOMEBODY) as (port, program):
+        url = f"ws://{name}:{port}/v1/vms/web1/console?ticket=nqr_ticket"
+        with pytest.raises(ManagerError, match="user 65534"):
+            attach(url, "web1")
+        with pytest.raises(loopback.Impostor, match="user 65534"):  # the web UI's
+            loopback.connect(url)
+        assert "nqr_ticket" not in heard(program)
+    assert loopback.connect("wss://127.0.0.1:1/") is None and loopback.connect("ws://192.0.2.1:1/") is None
 
 
 @needs_root

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
+import subprocess
 from asyncio import sslproto
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +24,7 @@ from nqrust.serving import plain
 from nqrust.serving import server as serving
 from nqrust.serving.connections import Bounds
 from nqrust.serving.plain import Plain
-from nqrust.serving.protocol import bounded
+from nqrust.serving.protocol import BoundedProtocol, bounded
 from nqrust.serving.server import Server
 from nqrust.tls import authority, contexts
 from nqrust.tls.authority import Authority
@@ -51,10 +53,10 @@ async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def served(context: ssl.SSLContext | None, address: str = "127.0.0.1") -> AsyncIterator[int]:
+async def served(context: ssl.SSLContext | None, address: str = "127.0.0.1", bounds: Bounds | None = None) -> AsyncIterator[int]:
     listener = socket.create_server((address, 0))
     app = Plain(tells, allowed=lambda _: False, refuse=refuses)
-    config = uvicorn.Config(app, http=bounded(Bounds()), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, http=bounded(bounds or Bounds()), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     server = Server(config, [listener], lambda: context)
     running = asyncio.create_task(server.serve())
     try:
@@ -175,3 +177,44 @@ def test_nobody_else_can_take_localhost(host: str) -> None:
     finally:
         for listener in listeners:
             listener.close()
+
+
+_ASKS = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as asked:
+    asked.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    print(asked.recv(4096).decode(), flush=True)
+"""
+_HOLDS = """
+import socket, sys, time
+held = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(int(sys.argv[2]))]
+for one in held:
+    one.sendall(b"GET / HT")
+print("there", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="starts a program of another user")
+async def test_a_local_user_shuts_out_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`waiting` is off: each of that user's connections counts as one at work."""
+    monkeypatch.setattr(BoundedProtocol, "waiting", False)
+    async with served(None, bounds=Bounds(local=5)) as port:
+        argv = ("/usr/bin/python3", "-I", "-c", _HOLDS, str(port), "5")
+        holder = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, user=65534, group=65534, extra_groups=[])
+        try:
+            assert holder.stdout is not None and await holder.stdout.readline() == b"there\n"
+            await asyncio.sleep(0.5)
+            probe = await asyncio.create_subprocess_exec(
+                *("/usr/bin/python3", "-I", "-c", _ASKS, str(port)),
+                stdout=subprocess.PIPE,
+                user=65534,
+                group=65534,
+                extra_groups=[],
+            )
+            assert b" 503 " in (await probe.communicate())[0]
+            async with httpx.AsyncClient(trust_env=False) as client:
+                assert (await client.get(f"http://127.0.0.1:{port}/")).status_code == 200
+        finally:
+            holder.kill()
+            await holder.wait()

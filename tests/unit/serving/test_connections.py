@@ -30,6 +30,13 @@ def test_connections_at_work_are_never_closed_for_a_new_one() -> None:
     assert not any(fake.evicted for fake in fakes)
 
 
+def test_source_with_the_most_connections_makes_room_if_nobody_waits() -> None:
+    connections, (first, second, other) = full(Bounds(connections=3, per_source=3), "a", "a", "b")
+    assert not connections.admit(Fake(), "b") and not connections.admit(Fake(), "a"), "an equal share"
+    assert connections.admit(Fake(), "c") and first.evicted and not second.evicted and not other.evicted
+    assert not connections.admit(Fake(), "d") and len(connections) == 3
+
+
 def test_the_oldest_client_that_sent_no_request_makes_room() -> None:
     connections, (idle, first, second) = full(Bounds(per_source=3), "a", "a", "a", waiting=True)
     idle.served = True

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,14 +19,18 @@ from websockets.asyncio.client import connect
 from nqrust.serving import bodies
 from nqrust.serving.connections import Bounds
 from nqrust.serving.protocol import HEADER_BYTES, bounded
+from nqrust.serving.websocket import BoundedWebSocket
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the body. `/early` answers before it reads one, `/hang` never. A WebSocket gets its messages back."""
+    """Answers with the body. `/early` answers before it reads one, `/hang` never, `/big` with 8 MiB. A WebSocket gets its messages
+    back, at `/late` after some seconds."""
     if scope["type"] == "websocket":
+        if scope["path"] == "/late":
+            await asyncio.sleep(3)
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] != "websocket.disconnect":
             if message["type"] == "websocket.receive":
@@ -30,7 +38,8 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         return
     if scope["path"] == "/hang":
         await asyncio.sleep(60)
-    body = b"early" if scope["path"] == "/early" else await bodies.read(receive, 1000, 60)
+    fixed = {"/early": b"early", "/big": b"x" * (8 << 20)}.get(scope["path"])
+    body = await bodies.read(receive, 1000, 60) if fixed is None else fixed
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})
     await send({"type": "http.response.body", "body": body})
 
@@ -39,7 +48,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 async def serving(**bounds: Any) -> AsyncIterator[int]:
     config = uvicorn.Config(
         echo, host="127.0.0.1", port=0, lifespan="off", log_config=None, access_log=False, timeout_keep_alive=60,
-        http=bounded(Bounds(**bounds)), h11_max_incomplete_event_size=HEADER_BYTES, timeout_graceful_shutdown=1,
+        http=bounded(Bounds(**bounds)), ws=BoundedWebSocket, h11_max_incomplete_event_size=HEADER_BYTES, timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
@@ -180,3 +189,106 @@ async def test_an_idle_websocket_stays_open_and_makes_no_room() -> None:
             for socket in (first, second):
                 await socket.send("still here")
                 assert await asyncio.wait_for(socket.recv(), 5) == "still here"
+
+
+class Deaf:
+    """A client that reads nothing."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.connect(("127.0.0.1", port))
+        self.socket.setblocking(False)
+
+    async def says(self, data: bytes, seconds: float = 0.0) -> int:
+        """Send `data`, for at most some seconds if the server stops to read. Returns the bytes that were taken."""
+        sent, until = 0, time.monotonic() + seconds
+        while sent < len(data):
+            try:
+                sent += self.socket.send(data[sent : sent + (1 << 16)])
+                await asyncio.sleep(0)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    break
+                await asyncio.sleep(0.02)
+        return sent
+
+    async def closed(self) -> bool:
+        """Whether the server has closed it. The kernel answers the first byte after that with a reset."""
+        try:
+            for _ in range(2):
+                with contextlib.suppress(BlockingIOError):
+                    self.socket.send(b"x")
+                await asyncio.sleep(0.1)
+        except OSError:
+            return True
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+
+async def closed(clients: list[Deaf]) -> int:
+    return sum(await asyncio.gather(*(one.closed() for one in clients)))
+
+
+async def deaf(port: int, count: int, data: bytes) -> list[Deaf]:
+    made = [Deaf(port) for _ in range(count)]
+    for one in made:
+        await one.says(data)
+    await asyncio.sleep(0.5)
+    return made
+
+
+PIPELINED = GET.replace(b" / ", b" /big ") * 200
+LAST = b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("requests", [PIPELINED, LAST], ids=["a request after the other", "the last request"])
+async def test_clients_that_do_not_read_keep_nobody_out_and_are_disconnected(requests: bytes) -> None:
+    async with serving(local=5, write=60) as port:
+        first = await deaf(port, 12, requests)
+        assert await closed(first) >= 7, "those beyond the limit"
+        for _ in range(5):
+            assert await asked(port) == b"HTTP/1.1 200 OK"
+    async with serving(local=5, write=0.5) as port:
+        second = await deaf(port, 5, requests)
+        await asyncio.sleep(1.5)
+        assert await closed(second) == 5
+
+
+async def test_a_slow_reader_gets_everything() -> None:
+    async with serving(write=1.0) as port:
+        reader, writer = await opened(port, LAST)
+        got = 0
+        while piece := await asyncio.wait_for(reader.read(256 << 10), 5):
+            got += len(piece)
+            await asyncio.sleep(0.06)
+        assert got > 8 << 20
+        writer.close()
+
+
+def _upgrade(path: str) -> bytes:
+    key = base64.b64encode(bytes(16)).decode()
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    ).encode()
+
+
+PING = b"\x89\xfd" + bytes(4) + b"x" * 125
+
+
+async def test_a_client_that_pings_and_does_not_read_is_disconnected() -> None:
+    async with serving() as port:
+        client = Deaf(port)
+        await client.says(_upgrade("/"))
+        await asyncio.sleep(0.3)
+        with pytest.raises(OSError):
+            await client.says(PING * (200_000), 5)
+            await client.says(PING, 5)
+
+
+async def test_messages_before_the_answer_to_a_websocket_stay_with_the_client() -> None:
+    async with serving() as port:
+        client = Deaf(port)
+        await client.says(_upgrade("/late"))
+        await asyncio.sleep(0.3)
+        assert await client.says(PING * 400_000, 1) < len(PING) * 400_000

@@ -20,6 +20,7 @@ from nqrust.serving.connections import Bounds
 from nqrust.serving.protocol import HEADER_BYTES, bounded
 from nqrust.serving.server import Context, listen
 from nqrust.serving.server import Server as PlainAndTls
+from nqrust.serving.websocket import BoundedWebSocket
 
 CONNECTIONS = 4
 """Open connections to the guests' listener for each source. A guest agent needs one."""
@@ -106,6 +107,7 @@ class GuestProtocol(H11Protocol):
 def _config(app: FastAPI, **more: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        loop="asyncio",
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -126,7 +128,7 @@ class Server(PlainAndTls):
     """
 
     def __init__(self, app: FastAPI, listeners: Sequence[socket.socket], context: Context = lambda: None) -> None:
-        super().__init__(_config(app, http=bounded(BOUNDS)), listeners, context)
+        super().__init__(_config(app, http=bounded(BOUNDS), ws=BoundedWebSocket), listeners, context)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

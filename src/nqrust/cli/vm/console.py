@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nqrust import loopback
 from nqrust.cli.connection import ManagerError
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def attach(url: str, name: str, authority: str | None = None) -> int:
     try:
         # No proxy: every other command also connects to the manager directly.
         tls = contexts.client(authority) if authority else None
-        connection = connect(url, ssl=tls, max_size=None, open_timeout=15, close_timeout=2, proxy=None)
+        known = loopback.connect(url)
+        connection = connect(url, sock=known, ssl=tls, max_size=None, open_timeout=15, close_timeout=2, proxy=None)
     except (OSError, TimeoutError, WebSocketException) as error:
         raise ManagerError(
             "NQR-API-195",

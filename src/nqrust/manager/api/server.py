@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from nqrust.serving.connections import Bounds
 from nqrust.serving.protocol import HEADER_BYTES, bounded
+from nqrust.serving.websocket import BoundedWebSocket
 
 
 def config(app: ASGIApp, host: str, port: int, bounds: Bounds | None = None, lifespan: str = "on") -> uvicorn.Config:
@@ -16,6 +17,7 @@ def config(app: ASGIApp, host: str, port: int, bounds: Bounds | None = None, lif
         host=host,
         port=port,
         lifespan=lifespan,  # type: ignore[arg-type]
+        loop="asyncio",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -23,7 +25,7 @@ def config(app: ASGIApp, host: str, port: int, bounds: Bounds | None = None, lif
         http=bounded(bounds or Bounds()),
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=5,
-        ws="websockets-sansio",
+        ws=BoundedWebSocket,
         ws_max_size=1024 * 1024,
         timeout_graceful_shutdown=5,
     )

@@ -1,0 +1,59 @@
+"""The web UI's own process has the bounds of the manager."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number = int(free.getsockname()[1])
+    environment = {"HOME": str(tmp_path), "UI_BIND": f"127.0.0.1:{number}", "UI_STORAGE_SECRET": "s" * 32}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "nqrust.ui"], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                httpx.get(f"http://127.0.0.1:{number}/health", trust_env=False).raise_for_status()
+                break
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        yield number
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_half_requests_do_not_stay_open(port: int) -> None:
+    clients = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(20)]
+    for client in clients:
+        client.sendall(b"GET / HT")
+    assert all(client.recv(4096).startswith(b"HTTP/1.1 408 ") for client in clients)
+    for client in clients:
+        client.close()
+
+
+def test_one_source_has_a_share_of_the_connections(port: int) -> None:
+    clients = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(520)]
+    time.sleep(2)
+    closed = 0
+    for client in clients:
+        client.setblocking(False)
+        try:
+            closed += not client.recv(1)
+        except BlockingIOError:
+            pass
+        except OSError:
+            closed += 1
+        client.close()
+    assert closed >= 20
