@@ -3,18 +3,20 @@
 # A Python for a host whose distribution has only an older one. It comes from a file of the administrator, or from uv.
 
 unpack_python() { # of the administrator's file
+    mkdir -- "$managed.new"
+    archive=$managed.new/archive # a copy: others may be able to change the file after it was checked
     case $NQR_PYTHON_ARCHIVE in
-        /*) found=$(sha256sum -- "$NQR_PYTHON_ARCHIVE" 2>>"$LOG" | cut -d ' ' -f 1) ;;
+        /*) found=$(cp -- "$NQR_PYTHON_ARCHIVE" "$archive" 2>>"$LOG" && sha256sum -- "$archive" 2>>"$LOG" | cut -d ' ' -f 1) || found='' ;;
         *) found='' ;;
     esac
     if [ -z "$found" ] || [ "$found" != "$(printf '%s' "${NQR_PYTHON_SHA256:-}" | tr '[:upper:]' '[:lower:]')" ]; then
+        rm -rf -- "$managed.new"
         [ "$made_cache" = no ] || rm -rf -- "$CACHE"
         [ "$made_home" = no ] || rm -rf -- "$HOME_CACHE"
         fail NQR-DEP-906 2 "NQR_PYTHON_ARCHIVE names $NQR_PYTHON_ARCHIVE, whose sha256 is not NQR_PYTHON_SHA256." \
             "Give the absolute path of an archive of python-build-standalone (x86_64, install_only) and the sha256 that its publisher names."
     fi
-    mkdir -- "$managed.new"
-    tar -xzf "$NQR_PYTHON_ARCHIVE" --no-same-owner -C "$managed.new" >>"$LOG" 2>&1 || return 1
+    tar -xzf "$archive" --no-same-owner -C "$managed.new" >>"$LOG" 2>&1 && rm -f -- "$archive" || return 1
 }
 download_python() { # by uv: from its usual place or a mirror. uv knows the sha256 of what it downloads, and the lock that of uv
     old=''

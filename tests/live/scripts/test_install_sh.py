@@ -225,6 +225,43 @@ def test_the_programs_of_the_system_are_found_whatever_path_is(clone: Path, read
 
 
 @needs_root
+@pytest.mark.parametrize("owner, mode, below", [(65534, 0o755, ""), (65534, 0o755, "/cache"), (0, 0o777, ""), (0, 0o777, "/cache"),
+                                                (0, 0o1777, "")])  # fmt: skip
+def test_a_cache_that_others_can_change_is_refused(clone: Path, tmp_path: Path, owner: int, mode: int, below: str) -> None:
+    """Root runs the environment in it."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    os.chown(folder, owner, owner)
+    folder.chmod(mode)
+    done = alone("", clone / "scripts/install/install.sh", "--dry-run", NQR_CACHE_DIR=f"{folder}{below}")
+    assert done.returncode == 2 and done.stderr.startswith("NQR-DEP-905: ") and done.stdout == ""
+    assert not list(folder.iterdir())
+
+
+def test_archive_of_python_that_changes_after_it_was_checked_is_not_unpacked(tmp_path: Path) -> None:
+    for name in ("good", "evil"):
+        (tmp_path / name / "python").mkdir(parents=True)
+        (tmp_path / name / "python" / "is").write_text(name)
+        subprocess.run(["tar", "-czf", f"{tmp_path}/{name}.tgz", "-C", str(tmp_path / name), "python"], check=True)
+    digest = hashlib.sha256((tmp_path / "good.tgz").read_bytes()).hexdigest()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "sha256sum").write_text(f'#!/bin/sh\n/usr/bin/sha256sum "$@"\ncp {tmp_path}/evil.tgz {tmp_path}/good.tgz\n')
+    (programs / "sha256sum").chmod(0o755)
+    script = (
+        f"set -eu; managed={tmp_path}/managed LOG={tmp_path}/log CACHE={tmp_path}/cache made_cache=no made_home=no "
+        f'NQR_PYTHON_ARCHIVE={tmp_path}/good.tgz NQR_PYTHON_SHA256={digest}; . "$1"; unpack_python'
+    )
+    subprocess.run(
+        ["sh", "-c", script, "sh", str(INSTALL.with_name("bring_python.sh"))],
+        check=True,
+        env={"PATH": f"{programs}:/usr/bin:/bin"},
+    )
+    unpacked = tmp_path / "managed.new"
+    assert (unpacked / "python" / "is").read_text() == "good" and [one.name for one in unpacked.iterdir()] == ["python"]
+
+
+@needs_root
 @pytest.mark.parametrize("name", ["full", 'a"b', "/var/cache/nqrust-microvm/x"])
 def test_a_cache_that_uninstall_could_not_take_away_is_refused(clone: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "full").mkdir()
