@@ -11,6 +11,8 @@ import ast
 import os
 from collections.abc import Mapping
 
+from nqrust.host.environment import certificates
+
 REACH = (
     "index-url", "extra-index-url", "pypi-url", "no-index", "find-links", "trusted-host", "proxy", "cert", "client-cert",
     "timeout", "default-timeout", "retries", "keyring-provider", "use-feature", "use-deprecated", "cache-dir",
@@ -26,7 +28,8 @@ def environment(listing: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Return variables for a pip run that follows only REACH of a host's settings.
 
     `listing`: output of `pip config list`, one `section.option='value'` a line. `environ`: the variables for pip. A variable that
-    pip must not follow is returned empty, which pip treats as unset.
+    pip must not follow is returned empty, which pip treats as unset. The certificates of SSL_CERT_FILE count if no setting of
+    pip names others. Before 24.2, pip does not read that variable.
     """
     found: dict[str, str] = {}
     for section in SECTIONS:
@@ -36,7 +39,7 @@ def environment(listing: str, environ: Mapping[str, str]) -> dict[str, str]:
         if _option(name) in OURS:
             variables[name] = environ[name]
     for option in REACH:
-        value = environ.get(_variable(option)) or found.get(option)
+        value = environ.get(_variable(option)) or found.get(option) or (certificates(environ) if option == "cert" else "")
         if value:
             variables[_variable(option)] = value
     return {**variables, "PIP_CONFIG_FILE": os.devnull}

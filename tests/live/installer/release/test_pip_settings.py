@@ -44,6 +44,14 @@ def test_pip_uses_only_index_settings_of_the_host() -> None:
     }
 
 
+def test_pip_gets_the_file_of_certificates_unless_a_setting_names_another() -> None:
+    environ = {"SSL_CERT_FILE": "/etc/own.pem"}
+    assert pip_settings.environment("", environ)["PIP_CERT"] == "/etc/own.pem"
+    assert pip_settings.environment(LISTING, environ)["PIP_CERT"] == "/etc/ssl/company.pem"
+    assert pip_settings.environment("", {**environ, "PIP_CERT": "/mine.pem"})["PIP_CERT"] == "/mine.pem"
+    assert "PIP_CERT" not in pip_settings.environment("", {})
+
+
 @pytest.mark.parametrize("option", pip_settings.REACH)
 def test_pip_variable_wins_over_pip_files(option: str) -> None:
     variable = f"PIP_{option.upper().replace('-', '_')}"
