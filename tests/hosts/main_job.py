@@ -8,16 +8,17 @@ import re
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from tests.hosts import product
 from tests.hosts.bases import LivedIn
-from tests.hosts.machine import Fingerprint, Machine, Result
+from tests.hosts.machine import Fingerprint, Machine, Result, managed_python
 from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
 
 INSTALL = ("--mode", "production", "--non-interactive")
@@ -57,17 +58,33 @@ class Job:
         return f"{self.lived.kind.name} ({init}): {differs}; {took}"
 
 
-def begin(lived: LivedIn, arguments: tuple[str, ...] = INSTALL, *, first: Callable[[Machine], None] | None = None) -> Job:
-    """Clone, fingerprint, what is to be done `first`, install. Raises MachineError when the install fails."""
+def begin(
+    lived: LivedIn,
+    arguments: tuple[str, ...] = INSTALL,
+    *,
+    first: Callable[[Machine], None] | None = None,
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> Job:
+    """Clone, fingerprint, what is to be done `first`, install with `env`. Raises MachineError when the install fails."""
     product.clone(lived.host)
+    python = newer_python(lived.host)
     job = Job(lived, lived.host.fingerprint(), lived.neighbour(), arguments)
     if lived.kind.busy:
         lived.host.start(lived.kind.busy)
     if first is not None:
         first(lived.host)
     with job.timed("install"):
-        job.result = product.bootstrap(lived.host, *arguments)
+        job.result = product.bootstrap(lived.host, *arguments, env={**python, **env})
     return job
+
+
+def newer_python(host: Machine) -> dict[str, str]:
+    """Put a Python there, if the host's is too old. Returns the variables that name it to the first install."""
+    if host.suite != "bullseye":
+        return {}
+    python = managed_python.archive()
+    host.write("/root/python.tar.gz", python.path.read_bytes())
+    return {"NQR_PYTHON_ARCHIVE": "/root/python.tar.gz", "NQR_PYTHON_SHA256": python.sha256}
 
 
 def neighbour_is_untouched(job: Job) -> None:
@@ -84,8 +101,10 @@ def a_vm_runs_and_reaches_the_outside(job: Job) -> None:
     neighbour_is_untouched(job)
 
 
-def reaches_outside(host: Machine, vm: dict[str, Any]) -> None:
-    """The guest talks to a server beyond the host, which sees it with the host's address."""
+def reaches_outside(host: Machine, vm: dict[str, Any], *, server: str = "", seen_as: str = "") -> None:
+    """The guest talks to a server beyond the host, which sees it with the host's address. `server`: its address, if it is not the
+    gateway. `seen_as`: that address, on a host with several."""
+    there = server or host.network.gateway
     seen: list[tuple[str, str]] = []
 
     class Handler(socketserver.StreamRequestHandler):
@@ -94,19 +113,17 @@ def reaches_outside(host: Machine, vm: dict[str, Any]) -> None:
         def handle(self) -> None:
             seen.append((self.rfile.readline().decode().strip(), self.client_address[0]))
 
-    with socketserver.ThreadingTCPServer((host.network.gateway, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+    with socketserver.ThreadingTCPServer((there, 0), Handler) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
         thread.start()
         try:
             product.typed(host, vm["name"], "root")
-            product.typed(
-                host, vm["name"], f"echo I am {vm['name']} | nc -w 10 {host.network.gateway} {server.server_address[1]}"
-            )
+            product.typed(host, vm["name"], f"echo I am {vm['name']} | nc -w 10 {there} {serving.server_address[1]}")
             eventually("the guest reaches the outside", lambda: seen, 30)
         finally:
-            server.shutdown()
+            serving.shutdown()
             thread.join()
-    assert seen == [(f"I am {vm['name']}", host.address)], "through NAT, so with the host's own address"
+    assert seen == [(f"I am {vm['name']}", seen_as or host.address)], "through NAT, so with the host's own address"
 
 
 def the_neighbour_is_reloaded(job: Job) -> None:
@@ -141,6 +158,7 @@ def a_reboot_brings_both_back(job: Job) -> None:
     with job.timed("reboot"):
         host.reboot()
         job.lived.await_neighbour()
+        start_services(host)
         eventually("the rules are back", lambda: host.run([RULES, "check"], check=False).code == 0, 60)
         eventually("the manager answers", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 200, 120)
         eventually("the host is back", lambda: nqr(host, "vm", "start", job.vm["name"], "--wait", check=False).code == 0, 180)
@@ -150,6 +168,12 @@ def a_reboot_brings_both_back(job: Job) -> None:
     assert _without_processes(now) == _without_processes(job.neighbour)
     job.neighbour = now
     reaches_outside(host, job.vm)
+
+
+def start_services(host: Machine) -> None:
+    """After a boot: nothing but this command starts them on a machine without systemd."""
+    if not host.systemd:
+        nqr(host, "services", "start", timeout=300)
 
 
 def _without_processes(text: str) -> list[str]:
