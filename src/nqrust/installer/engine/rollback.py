@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nqrust.host.errors import HostError
 from nqrust.installer.engine.errors import NqrError
@@ -43,6 +43,7 @@ def roll_back(
     waits: list[str] = []
     waiting: list[Entry] = []
     missed = False  # a failed undo will need its program at the next attempt
+    context = replace(context, tell=lambda text: events.emit(Notice("info", text)))
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     going = [entry for entry in newest_first if not retain(entry)]
     for entry in newest_first:

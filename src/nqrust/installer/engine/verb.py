@@ -43,12 +43,14 @@ Outcome = Reverted | Kept | Partly
 @dataclass(frozen=True)
 class UndoContext:
     """The context of a revert. `needed_packages`: packages that must stay because something retained (a database) needs them.
-    `older`: records that are reverted after this one; things that they brought too are left to them."""
+    `older`: records that are reverted after this one; things that they brought too are left to them. `tell` gets what a revert
+    waits for, for people."""
 
     host: Host
     originals: Originals
     needed_packages: frozenset[str] = field(default_factory=frozenset)
     older: tuple[Undo, ...] = ()
+    tell: Callable[[str], None] = field(default=lambda text: None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

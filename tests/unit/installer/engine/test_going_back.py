@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
-from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.events import Event, Notice, NullReporter
 from nqrust.installer.engine.forecast import forecast
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.undo_record import Undo
-from nqrust.installer.engine.verb import Kept, UndoContext
+from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext, Verb, Verbs
 from nqrust.installer.verbs.file.undo import undo_block, undo_directory, undo_file, undo_symlink
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.registry import VERBS, revert
@@ -299,3 +301,25 @@ def test_rollback_completes_when_a_file_owner_is_gone() -> None:
     assert bench.host.read_text(CONF) == "hers"
     stat = bench.host.stat("/srv/hers")
     assert stat is not None and (stat.mode, stat.owner) == (0o700, "root")
+
+
+def test_an_undo_that_waits_says_so() -> None:
+    """Silence of two minutes in an uninstall looks like an error."""
+    heard: list[Event] = []
+
+    class Listener:
+        def emit(self, event: Event) -> None:
+            heard.append(event)
+
+    def revert(context: UndoContext, args: dict[str, Any]) -> Outcome:
+        context.tell("Waiting until gateway 10.0.0.1 answers.")
+        return Reverted()
+
+    verbs = Verbs(Verb("patient", revert, lambda args: "", lambda context, args: iter(())))
+    host = FakeHost.debian12()
+    journal = Journal(MemoryJournalStore(), host.now)
+    journal.append("run", "r", verb="install", version="1", settings={}, resumes=[])
+    step = {"id": "s", "kind": "k", "phase": "p", "describe": "d"}
+    journal.append("begin", "r", step=step, origin="modified", undo=[Undo("patient", {}).to_json()])
+    roll_back(verbs, UndoContext(host, Originals(host, "/o")), journal, "u", Receipt.of(journal).entries, Listener())
+    assert [event.text for event in heard if isinstance(event, Notice)] == ["Waiting until gateway 10.0.0.1 answers."]

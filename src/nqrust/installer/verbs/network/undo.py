@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 from typing import Any
 
+from nqrust.contract import names as product
 from nqrust.contract.names import bridge_mac
+from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
 from nqrust.installer.supervisor.registry import alarms_of
 from nqrust.installer.verbs.kernel.undo import sysctl_path
+from nqrust.installer.verbs.network.guard import folder
 from nqrust.installer.verbs.network.guard.change import NetworkChange, file_change
-from nqrust.installer.verbs.network.guard.guarding import guarded
+from nqrust.installer.verbs.network.guard.guarding import give_up, guarded
 from nqrust.installer.verbs.network.guard.live import live_state, master
 
-_LEASES = "/var/lib/dhcp/"
+LEASES = "/var/lib/dhcp/"
 """Files of a DHCP client, which it writes at any time."""
 
 
@@ -35,9 +39,9 @@ def undo_addresses(name: str, *, prior: list[str], ours: list[str]) -> Undo:
     return Undo("addresses", {"name": name, "prior": prior, "ours": ours})
 
 
-def undo_card(change: NetworkChange, *, supervisor: str, window: int) -> Undo:
+def undo_card(change: NetworkChange, *, supervisor: str, window: int, folders: tuple[str, ...] = ()) -> Undo:
     """Give a card that nqr put into a bridge back to its network manager, under guard. `supervisor`: whose alarms guard it.
-    `window`: seconds."""
+    `window`: seconds. `folders`: folders that the change makes, parents first."""
     files = [
         {
             "path": one.path,
@@ -58,15 +62,20 @@ def undo_card(change: NetworkChange, *, supervisor: str, window: int) -> Undo:
             "gateways": list(change.gateways),
             "supervisor": supervisor,
             "window": window,
+            "folders": list(folders),
         },
     )
 
 
 def link(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Delete a link. Ports of a bridge stay, without the bridge (ip-link(8))."""
+    """Delete a link. Ports of a bridge stay, without the bridge (ip-link(8)). A link without nqr's alias is another one of that
+    name, which may carry the host's addresses."""
     name = str(args["name"])
     if context.host.stat(f"/sys/class/net/{name}") is None:
         return Reverted("already gone")
+    alias = f"/sys/class/net/{name}/ifalias"
+    if context.host.exists(alias) and context.host.read_text(alias).strip() != product.PRODUCT:
+        return Kept(f"{name} is another interface now")
     if context.host.which("ip") is None:
         return Kept(f"{name} goes at the next boot: the program ip is gone")
     context.host.run(command("ip", "link", "delete", name))
@@ -106,9 +115,17 @@ def addresses(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def card(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Give the card back, under guard. The card stays in the bridge if somebody changed a file of the change since."""
+    """Give the card back, under guard. The card stays in the bridge if somebody changed a file of the change since.
+
+    A guard that a killed run left fires first. Raises StepFailed, HostError.
+    """
     host, name, bridge = context.host, str(args["link"]), str(args["bridge"])
-    if master(host, name) != bridge and all(_is_old(host, one) for one in args["files"]):
+    if folder.state(host) in folder.PENDING:
+        give_up(host, name, alarms_of(args["supervisor"]))
+    if all(_is_old(host, one) for one in args["files"]):
+        if master(host, name) == bridge:
+            return Kept(f"the files of nqr are gone, so {name} stays in {bridge}")
+        _remove_empty(host, args)
         return Reverted("already given back")
     for one in args["files"]:
         if _is_foreign(host, one):
@@ -122,8 +139,23 @@ def card(context: UndoContext, args: dict[str, Any]) -> Outcome:
         live=live_state(host, name, bridge),
         gateways=tuple(args["gateways"]),
     )
-    guarded(host, change, alarms_of(args["supervisor"]), window=args["window"])
+    guarded(host, change, alarms_of(args["supervisor"]), window=args["window"], tell=context.tell)
+    _remove_empty(host, args)
     return Reverted()
+
+
+def _remove_empty(host: Host, args: dict[str, Any]) -> None:
+    """Remove the folders that the change made. One with other content stays."""
+    for path in reversed(args.get("folders", ())):
+        with contextlib.suppress(HostError):
+            host.rmdir(path)
+
+
+def holds_card(host: Host, args: dict[str, Any]) -> bool:
+    """Return whether the files of a record `card` are as nqr wrote them. If so, the bridge is nqr's, and not an
+    administrator's. An alias would not tell: network managers set none, and anybody can."""
+    files = [one for one in args["files"] if not one["path"].startswith(LEASES)]
+    return all(host.exists(one["path"]) and host.sha256(one["path"]) == one["sha256"] for one in files)
 
 
 def _before(one: dict[str, Any]) -> bytes | None:
@@ -137,6 +169,6 @@ def _is_old(host: Host, one: dict[str, Any]) -> bool:
 
 
 def _is_foreign(host: Host, one: dict[str, Any]) -> bool:
-    if _is_old(host, one) or one["path"].startswith(_LEASES):
+    if _is_old(host, one) or one["path"].startswith(LEASES):
         return False
     return not host.exists(one["path"]) or host.sha256(one["path"]) != one["sha256"]

@@ -18,4 +18,8 @@ def addresses(args: dict[str, Any]) -> str:
 
 
 def card(args: dict[str, Any]) -> str:
-    return f"take {args['link']} out of bridge {args['bridge']}, with its addresses"
+    seconds = args["window"]
+    return (
+        f"take {args['link']} out of bridge {args['bridge']}, with its addresses; the bridge comes back within {seconds} s unless"
+        " another machine connects or somebody confirms"
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from tests.unit.installer.verbs.network.guard.sample import NEW, OLD, Site
 
+from nqrust.contract import paths
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import StepConflict, StepFailed
 from nqrust.installer.engine.originals import Originals
@@ -14,9 +16,11 @@ from nqrust.installer.engine.step import Conflict, Needed, Satisfied
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Reverted, UndoContext
 from nqrust.installer.verbs.network import own_card, shell, undo, words
-from nqrust.installer.verbs.network.guard.change import NetworkChange
-from nqrust.installer.verbs.network.guard.folder import CONFIRM
-from nqrust.installer.verbs.network.own_card import OwnCard
+from nqrust.installer.verbs.network.guard.arming import arm
+from nqrust.installer.verbs.network.guard.change import NetworkChange, file_change
+from nqrust.installer.verbs.network.guard.folder import CONFIRM, State
+from nqrust.installer.verbs.network.guard.guarding import how_to_confirm
+from nqrust.installer.verbs.network.own_card import OwnBridge, OwnCard
 
 MASTER = "/sys/class/net/eth0/master"
 
@@ -84,6 +88,32 @@ def test_move_and_back_under_guard(site: Card) -> None:
     assert undo.card(context(site), record.args) == Reverted("already given back")
 
 
+def test_folders_of_the_move_go_with_it(site: Card) -> None:
+    deep = "/etc/systemd/system/wait.service.d/20-nqrust.conf"
+
+    def planner(host: Host, link: str, bridge: str) -> NetworkChange:
+        change = site.change()
+        return replace(change, files=(*change.files, file_change(host, deep, b"x")))
+
+    made = step(site, planner)
+    (record,) = made.prepare(site).undo
+    assert record.args["folders"] == ["/etc/systemd/system/wait.service.d"]
+    site.confirmed()
+    made.apply(site)
+    assert site.exists(deep)
+    site.confirmed()
+    assert undo.card(context(site), record.args) == Reverted()
+    assert not site.exists("/etc/systemd/system/wait.service.d") and site.exists("/etc/systemd/system")
+    (line,) = shell.card(context(site), record.args)
+    assert "rmdir /etc/systemd/system/wait.service.d " in line
+
+
+def test_link_of_the_bridges_name_is_a_conflict(site: Card) -> None:
+    site.put("/sys/class/net/fcbr0/ifindex", "9")
+    found = step(site).inspect(site)
+    assert isinstance(found, Conflict) and found.code == "NQR-NET-102" and "eth0 is not in it" in found.why
+
+
 def test_unproven_way_back_is_a_failure_that_can_be_tried_again(site: Card) -> None:
     record = moved(site)
     site.started = site.monotonic()
@@ -114,7 +144,94 @@ def test_refusal_of_the_plan_is_a_conflict(site: Card) -> None:
 
 def test_words_and_shell_name_card_and_bridge(site: Card) -> None:
     (record,) = step(site).prepare(site).undo
-    assert words.card(record.args) == "take eth0 out of bridge fcbr0, with its addresses"
+    assert words.card(record.args).startswith(
+        "take eth0 out of bridge fcbr0, with its addresses; the bridge comes back within 40 s"
+    )
     (line,) = shell.card(context(site), record.args)
     assert line.startswith("take_card_back eth0 fcbr0 ") and f"rm -f {NEW}" in line and "networkctl reload" in line
     assert own_card.OwnCard.kind == "own-card"
+    assert "No guard watches this" in shell.FUNCTIONS, "the script says so before it changes anything"
+
+
+# --- whose bridge it is
+
+
+def test_bridge_is_nqrs_as_long_as_its_files_are_as_written(site: Card) -> None:
+    record = moved(site)
+    assert own_card.own_bridges(site, (record, record)) == (OwnBridge("eth0", "fcbr0"),)
+    site.put(NEW, "theirs\n")
+    assert own_card.own_bridges(site, (record,)) == (), "an administrator's bridge of that name never becomes nqr's"
+    site.remove(NEW)
+    assert own_card.own_bridges(site, (record,)) == ()
+
+
+def test_leases_change_without_anybody_taking_the_bridge_over(site: Card) -> None:
+    record = moved(site)
+    lease = {"path": "/var/lib/dhcp/dhclient.fcbr0.leases", "before": None, "mode": 0o644, "sha256": "0" * 64}
+    record.args["files"].append(lease)
+    site.put(lease["path"], "a newer lease\n")
+    assert own_card.own_bridges(site, (record,)) != ()
+
+
+def test_bridge_whose_files_are_gone_is_not_taken_apart(site: Card) -> None:
+    record = moved(site)
+    site.put(OLD, "old\n")
+    site.remove(NEW)
+    kept = undo.card(context(site), record.args)
+    assert isinstance(kept, Kept) and "stays in fcbr0" in kept.why and site.exists(MASTER)
+
+
+def test_card_that_left_the_bridge_is_a_conflict_and_no_second_move(site: Card) -> None:
+    held = replace(step(site), held=True)
+    found = held.inspect(site)
+    assert isinstance(found, Conflict) and found.code == "NQR-NET-158"
+
+
+# --- a run that was killed in the window
+
+
+@pytest.mark.parametrize("state", [State.armed, State.fired])
+def test_step_waits_for_a_guard_that_may_still_fire(site: Card, state: State) -> None:
+    moved(site)
+    site.put(state.path, "")
+    found = step(site).inspect(site)
+    assert isinstance(found, Conflict) and found.code == "NQR-NET-141" and "nqr network status" in found.cure
+
+
+def test_step_starts_again_after_the_guard_fired(site: Card) -> None:
+    site.put(State.restored.path, "")
+    assert isinstance(step(site).inspect(site), Needed)
+    assert isinstance(step(site).inspect(site), Needed)
+    site.confirmed()
+    step(site).apply(site)
+    step(site).verify(site)
+
+
+def test_undo_lets_the_guard_of_a_killed_run_fire_first(site: Card) -> None:
+    (record,) = step(site).prepare(site).undo
+    arm(site, site.change(), site.alarms, pid=1, window=40)
+    assert undo.card(context(site), record.args) == Reverted("already given back")
+    assert "go off" in site.alarms.calls and not site.exists(State.armed.path)
+
+
+def test_way_back_says_what_it_waits_for(site: Card) -> None:
+    record = moved(site)
+    said: list[str] = []
+    site.confirmed()
+    assert undo.card(replace(context(site), tell=said.append), record.args) == Reverted()
+    assert said and "touch /var/lib/nqrust-microvm/network-guard/confirm" in said[0], (
+        "an earlier uninstall removed the link to nqr"
+    )
+    site.put(paths.NQR_LINK, "")
+    assert how_to_confirm(site) == "nqr network confirm"
+
+
+# --- other links
+
+
+def test_another_link_of_the_same_name_stays(site: Card) -> None:
+    site.put("/sys/class/net/fcbr0/ifalias", "\n")
+    kept = undo.link(context(site), {"name": "fcbr0"})
+    assert isinstance(kept, Kept) and "another interface" in kept.why
+    (line,) = shell.link(context(site), {"name": "fcbr0"})
+    assert line == "remove_net_link fcbr0 nqrust-microvm"

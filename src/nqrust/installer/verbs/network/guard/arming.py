@@ -18,6 +18,11 @@ from nqrust.installer.verbs.network.guard.script import restore_script, spare_na
 WINDOW = 120
 """Seconds until the network is either proven or back."""
 _LONGEST_RESTORE = 30
+UNDECIDED = "NQR-NET-141"
+UNDECIDED_WHAT = "Another change of this host's network is not decided yet."
+UNDECIDED_CURE = (
+    "It is decided within the window (120 s by default), and `nqr network status` shows it. Then run the same command again."
+)
 
 
 def fires_after(window: int) -> int:
@@ -32,11 +37,7 @@ def arm(host: Host, change: NetworkChange, alarms: Alarms, *, pid: int, window: 
     changes in both cases.
     """
     if folder.state(host) in PENDING:
-        raise StepFailed(
-            "NQR-NET-141",
-            "Another change of this host's network is not decided yet.",
-            "Run `nqr network status`, wait until it names no guard, then run the same command again.",
-        )
+        raise StepFailed(UNDECIDED, UNDECIDED_WHAT, UNDECIDED_CURE)
     try:
         forget(host, alarms)
         record = Record(

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from nqrust.contract import paths
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
@@ -20,6 +21,7 @@ _EVERY = 1.0
 _RESTORE_SECONDS = 90.0
 """How long nqr waits for the script, which tries again after a failure."""
 _SHORTEST_LOAD = 3.0
+WITH_NQR = "nqr network confirm"
 
 
 def guarded(
@@ -40,7 +42,7 @@ def guarded(
         proven = _wait(host, change, alarms, record, inbound(host), tell)
     except HostError as error:
         _fire(host, alarms)
-        raise _ended(host, change, alarms, f"the new configuration was not taken ({str(error).rstrip('.')})") from error
+        raise _ended(host, change.link, alarms, f"the new configuration was not taken ({str(error).rstrip('.')})") from error
     except StepFailed:
         raise
     except BaseException:
@@ -49,11 +51,11 @@ def guarded(
     return proven
 
 
-def give_up(host: Host, change: NetworkChange, alarms: Alarms) -> None:
+def give_up(host: Host, link: str, alarms: Alarms) -> None:
     """Put the old network back now if the guard is still armed, and wait for it. Raises StepFailed NQR-NET-144."""
     if folder.state(host) in folder.PENDING:
         _fire(host, alarms)
-        ended = _ended(host, change, alarms, "nqr was told to")
+        ended = _ended(host, link, alarms, "nqr was told to")
         if ended.code != "NQR-NET-140":
             raise ended
 
@@ -79,22 +81,27 @@ def _wait(
             kept = seen
         if seen.proven and disarm(host, change, alarms):
             return seen
-        text = waiting_for(seen)
+        text = waiting_for(seen, how_to_confirm(host))
         if text != said:
             # A terminal that is gone says nothing about the network.
             with contextlib.suppress(OSError):
                 tell(f"{text} The old network of {change.link} comes back in {left(host, record):.0f} s otherwise.")
             said = text
         host.sleep(_EVERY)
-    raise _ended(host, change, alarms, reason(seen))
+    raise _ended(host, change.link, alarms, reason(seen))
 
 
-def waiting_for(seen: Seen) -> str:
-    """Return a sentence for people: what the new network still needs."""
+def how_to_confirm(host: Host) -> str:
+    """Return root's command for another terminal. An uninstall that is repeated for the card alone finds no link to nqr."""
+    return WITH_NQR if host.exists(paths.NQR_LINK) else f"touch {CONFIRM}"
+
+
+def waiting_for(seen: Seen, confirm: str = WITH_NQR) -> str:
+    """Return a sentence for people: what the new network still needs. `confirm`: the command that confirms it."""
     if seen.missing:
         return f"Waiting until gateway {', '.join(seen.missing)} answers."
     if not seen.peer and not seen.confirmed:
-        return "Waiting for a new connection from another machine. Connect with SSH, or run: nqr network confirm."
+        return f"Waiting for a new connection from another machine. Connect with SSH, or run `{confirm}` as root."
     return "The new network is proven."
 
 
@@ -103,7 +110,7 @@ def reason(seen: Seen) -> str:
     if seen.missing:
         return f"gateway {', '.join(seen.missing)} does not answer"
     if not seen.peer and not seen.confirmed:
-        return "no other machine connected, and nobody ran `nqr network confirm`"
+        return "no other machine connected, and nobody confirmed the new network"
     return "the proof came too late"
 
 
@@ -115,7 +122,7 @@ def _fire(host: Host, alarms: Alarms) -> None:
         return
 
 
-def _ended(host: Host, change: NetworkChange, alarms: Alarms, why: str) -> StepFailed:
+def _ended(host: Host, link: str, alarms: Alarms, why: str) -> StepFailed:
     """Wait for the script, and return the failure that tells its result."""
     deadline = host.monotonic() + _RESTORE_SECONDS
     record = folder.read_record(host)
@@ -126,12 +133,12 @@ def _ended(host: Host, change: NetworkChange, alarms: Alarms, why: str) -> StepF
     if folder.state(host) in folder.PENDING:
         return StepFailed(
             "NQR-NET-144",
-            f"The old network of {change.link} is not back yet.",
+            f"The old network of {link} is not back yet.",
             f"Read why with `{alarms.log_hint(ALARM)}`, then run `sh {SCRIPT} fire` as root.",
         )
     forget(host, alarms)
     return StepFailed(
         "NQR-NET-140",
-        f"The old network of {change.link} is back: {why}.",
+        f"The old network of {link} is back: {why}.",
         "Check the network's settings and that a machine can connect to this host, then run the same command again.",
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from tests.unit.installer.verbs.network.guard.sample import NEW, OLD, Site, established
 
+from nqrust.contract import paths
 from nqrust.host.errors import CommandFailed, NoSpace
 from nqrust.installer.engine.errors import StepFailed, UsageError
 from nqrust.installer.verbs.network.guard import asking, folder
@@ -35,10 +36,11 @@ def failure(site: Site, said: list[str] | None = None) -> StepFailed:
 def test_confirmation_and_an_answering_gateway_keep_the_new_network(site: Site) -> None:
     said: list[str] = []
     site.at[3.0] = lambda: site.write_file(CONFIRM, b"")
+    site.put(paths.NQR_LINK, "")
     assert run(site, said).confirmed
     assert (site.read_bytes(OLD), site.read_bytes(NEW)) == (b"new\n", b"bridge\n")
     assert said == [
-        "Waiting for a new connection from another machine. Connect with SSH, or run: nqr network confirm. "
+        "Waiting for a new connection from another machine. Connect with SSH, or run `nqr network confirm` as root. "
         "The old network of eth0 comes back in 30 s otherwise."
     ]
     assert not site.exists(FOLDER) and site.alarms.calls[-1] == "clear", "nothing of the guard is left"
@@ -75,7 +77,7 @@ def test_other_connections_are_no_proof(site: Site, before: bool, line: str) -> 
         site.connected(line)
     site.at[2.0] = lambda: site.connected(line)
     error = failure(site)
-    assert error.code == "NQR-NET-140" and "nobody ran" in error.what
+    assert error.code == "NQR-NET-140" and "nobody confirmed" in error.what
 
 
 def test_gateway_that_does_not_answer_brings_the_old_network_back(site: Site) -> None:
@@ -176,10 +178,10 @@ def test_failure_after_the_decision_keeps_the_new_network(site: Site) -> None:
 
 
 def test_run_that_gives_up_waits_for_the_old_network(site: Site) -> None:
-    give_up(site, site.change(), site.alarms)
+    give_up(site, "eth0", site.alarms)
     assert site.alarms.calls == []
     arm(site, site.change(), site.alarms, pid=1)
-    give_up(site, site.change(), site.alarms)
+    give_up(site, "eth0", site.alarms)
     assert "go off" in site.alarms.calls and not site.exists(FOLDER)
 
 
