@@ -147,10 +147,10 @@ def test_the_plan_leaves_the_bridge_alone(lan: Lan) -> None:
     assert lan.before.diff(lan.host.fingerprint()) == []
 
 
-def test_a_bridge_that_is_not_there_is_refused(lan: Lan) -> None:
+def test_a_second_bridge_over_the_first_is_refused(lan: Lan) -> None:
     other = [word.replace("br0", "br7") for word in INSTALL]
     refused = product.bootstrap(lan.host, *other, check=False)
-    assert refused.code == 3 and "NQR-NET-130" in {one.code for one in product.refusal(refused)}, refused.describe()
+    assert refused.code == 3 and "NQR-NET-154" in {one.code for one in product.refusal(refused)}, refused.describe()
     assert lan.before.diff(lan.host.fingerprint()) == []
 
 

@@ -39,18 +39,20 @@ class Pair:
     host: Machine
     peer: Machine
     case: Case
+    dns: str = "9.9.9.9"
+    router: str = ""
     leases: str = "/root/leases"
     log: str = "/root/dnsmasq.log"
 
-    def serve(self) -> None:
+    def serve(self) -> Running:
         """Start the DHCP server and the router's advertisements."""
         number = self.peer.network.number
         self.peer.run(f"ip address add fd77:{number:x}::1/64 dev host0; echo 0 >/proc/sys/net/ipv6/conf/host0/accept_dad")
-        self.peer.start(
+        return self.peer.start(
             [
                 "dnsmasq", "--keep-in-foreground", "--port=0", "--interface=host0", "--bind-interfaces", "--no-resolv", "--no-hosts",
-                f"--dhcp-range=10.77.{number}.50,10.77.{number}.99,1h", f"--dhcp-option=option:router,{self.peer.address}",
-                "--dhcp-option=option:dns-server,9.9.9.9", f"--dhcp-leasefile={self.leases}", "--log-dhcp",
+                f"--dhcp-range=10.77.{number}.50,10.77.{number}.99,1h", f"--dhcp-option=option:router,{self.router or self.peer.address}",
+                f"--dhcp-option=option:dns-server,{self.dns}", f"--dhcp-leasefile={self.leases}", "--log-dhcp",
                 f"--dhcp-range=fd77:{number:x}::,ra-only,64,1h", "--enable-ra", "--ra-param=host0,10,1800",
                 f"--log-facility={self.log}", "--user=root",
             ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from nqrust.contract.paths import CACHE_DIR, Layout
@@ -17,6 +17,7 @@ from nqrust.installer.settings.model import Settings
 from nqrust.installer.supervisor import registry
 from nqrust.installer.supervisor.port import Supervisor
 from nqrust.installer.supervisor.supervisord import Supervisord
+from nqrust.installer.verbs.network.own_card import OwnBridge
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Context:
 
     `build_roles`: package roles (distro/) for building the release on this host. `explicit`: settings that somebody chose, by
     dotted name. `first`: the journal has no record of nqr on this host. `former`: settings of all runs that changed this
-    host, oldest first; their results may be in the way. `vms`: this host has VMs. `reach`: variables of proxies, mirrors and
-    certificates.
+    host, oldest first; their results may be in the way. `own_bridges`: bridges to the LAN that nqr made. `vms`: this host has
+    VMs. `reach`: variables of proxies, mirrors and certificates. `tell` gets sentences for people.
     """
 
     settings: Settings
@@ -78,8 +79,10 @@ class Context:
     firecracker: Source | None = None  # where Firecracker comes from; None on a host without an agent
     first: bool = False
     former: tuple[Settings, ...] = ()
+    own_bridges: tuple[OwnBridge, ...] = ()
     vms: bool = False
     reach: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tell: Callable[[str], None] = field(default=lambda text: None, compare=False, repr=False)
     progress: Progress = field(default=silent, compare=False, repr=False)
 
     @property
@@ -102,6 +105,11 @@ class Context:
     @property
     def supervisor(self) -> Supervisor:
         return registry.for_facts(self.facts.supervisor, self.supervisord)
+
+    @property
+    def own_bridge(self) -> OwnBridge | None:
+        """nqr's own bridge to the LAN of these settings, if an earlier run made it."""
+        return next((one for one in self.own_bridges if one.bridge == self.settings.network.bridge_name), None)
 
     @property
     def has_systemd(self) -> bool:

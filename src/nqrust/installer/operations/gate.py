@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nqrust.contract import paths
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
 from nqrust.installer.engine.errors import NqrError
-from nqrust.installer.engine.events import Reporter
+from nqrust.installer.engine.events import Notice, Reporter
 from nqrust.installer.engine.lock import exclusive
 from nqrust.installer.operations import standing_undo, summary
 from nqrust.installer.operations.site import ChangingSite, Site, open_site, open_to_change
 from nqrust.installer.request import PlanPreview, Request, Summary
+from nqrust.installer.verbs.network.guard import asking
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ def carry_out(request: Request, verb: str, events: Reporter, look: Callable[[Sit
             return summary.previewed(look(open_site(events)).preview(), request)
         with exclusive(paths.LOCK_FILE, verb, events):
             site = open_to_change(events)
+            old_network_first(site.host, events)
             prospect = look(site)
             if request.run.confirm is not None:
                 preview = prospect.preview()
@@ -53,6 +57,17 @@ def alone(verb: str) -> Iterator[None]:
     Locked."""
     with exclusive(paths.LOCK_FILE, verb):
         yield
+
+
+def old_network_first(host: Host, events: Reporter) -> None:
+    """Without systemd, put the old network back if a restart came into the window of its guard. systemd does it at the boot."""
+    if host.exists("/run/systemd/system"):
+        return
+    try:
+        if asking.at_start(host):
+            events.emit(Notice("info", "The old network is back: a restart had interrupted the change of this host's network."))
+    except HostError:
+        return  # the guard is still there, and every change of the network refuses because of it (NQR-NET-141)
 
 
 def _changed(prospect: Prospect, site: ChangingSite, request: Request) -> Summary:

@@ -153,6 +153,7 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
         own=own_processes(site.host, context.supervisor, site.services),
         vms=site.vms,
         former=context.former,
+        own_bridges=context.own_bridges,
         version=context.release.version,
         signed_by=context.files.signed_by,
         allow_downgrade=request.run.allow_downgrade,

@@ -31,6 +31,7 @@ from nqrust.installer.release.sources import open_source, source_steps
 from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
+from nqrust.installer.verbs.network.own_card import OwnBridge, own_bridges
 from nqrust.installer.verbs.packages.registry import installed
 from nqrust.installer.verbs.service.unit import Service
 
@@ -69,6 +70,11 @@ class Site:
                     settings = Settings.model_validate(run.settings)
                     found = [*(one for one in found if one != settings), settings]
         return tuple(found)
+
+    @property
+    def own_bridges(self) -> tuple[OwnBridge, ...]:
+        """Return the bridges to the LAN that nqr made here."""
+        return own_bridges(self.host, (undo for entry in self.receipt.entries for undo in entry.undo))
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -163,7 +169,9 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         own_tls=own_certificate.read(site.host, settings.tls) if settings.has_manager else None,
         first=not site.receipt.entries and not site.receipt.unfinished,
         former=site.former_settings,
+        own_bridges=site.own_bridges,
         vms=bool(site.vms),
+        tell=lambda text: events.emit(Notice("info", text)),
         reach=reach(site.host.environment()),
         firecracker=source(settings.firecracker_version, settings.firecracker) if settings.has_agent else None,
         progress=progress_to(events, ""),

@@ -9,7 +9,7 @@ from nqrust.installer.context import Context
 from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, UsageError, VerifyFailed
 from nqrust.installer.engine.events import Proof
 from nqrust.installer.engine.runner import RunResult
-from nqrust.installer.phases import deps
+from nqrust.installer.phases import deps, network
 from nqrust.installer.proofs.hops import local_address
 from nqrust.installer.request import (
     EXIT_FAILED,
@@ -25,8 +25,9 @@ from nqrust.installer.request import (
     Request,
     Summary,
 )
-from nqrust.installer.settings.model import TlsMode
+from nqrust.installer.settings.model import NetworkMode, TlsMode
 from nqrust.installer.supervisor.holding import split_bind
+from nqrust.installer.verbs.network.own_card import OwnCard
 from nqrust.tls import pinning
 
 _PLAIN = "With --tls off, everybody on the network can read passwords and tokens that reach this host without a proxy with TLS."
@@ -75,6 +76,7 @@ def finished(result: RunResult, proofs: tuple[Proof, ...], context: Context, req
             *_notes(result, proofs),
             *_switched(context, result),
             *_other_network(context, result),
+            *(_own_card(context) if done and result.changed else ()),
             *((_PLAIN,) if done and context.settings.has_manager and context.settings.tls.mode is TlsMode.off else ()),
             *(_EMULATION if done and vmm.endswith(" tcg") else ()),
         ),
@@ -112,6 +114,19 @@ def _notes(result: RunResult, proofs: tuple[Proof, ...]) -> tuple[str, ...]:
         notes += [f"Left on purpose: {text}." for text in result.rollback.kept]
         notes += [f"Could not be undone and stays recorded: {text}." for text in result.rollback.failed]
     return tuple(notes)
+
+
+def _own_card(context: Context) -> tuple[str, ...]:
+    """Return a note on the host's card in nqr's own bridge."""
+    if not context.settings.has_agent or context.settings.network.mode is not NetworkMode.bridged:
+        return ()
+    step = network.to_the_lan(context)
+    if not isinstance(step, OwnCard):
+        return ()
+    return (
+        f"{step.link} is a port of {step.bridge}, which has the addresses of this host. `nqr uninstall` gives them back, and also"
+        " waits for a connection or a confirmation.",
+    )
 
 
 def _switched(context: Context, result: RunResult) -> tuple[str, ...]:

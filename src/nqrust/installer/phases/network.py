@@ -9,6 +9,8 @@ from nqrust.installer.engine.step import Step
 from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
 from nqrust.installer.resources.network_script import lan_script, network_script
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings
+from nqrust.installer.supervisor.registry import alarms_of
+from nqrust.installer.uplink import registry
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.firewall.bridge_table import BridgeTable
@@ -16,10 +18,10 @@ from nqrust.installer.verbs.firewall.firewalld import POLICIES, ZONES, Firewalld
 from nqrust.installer.verbs.firewall.lan import lan_guests, lan_guests_ipv6
 from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, vm_network, vm_network_ipv6
 from nqrust.installer.verbs.kernel.sysctl import Sysctl
-from nqrust.installer.verbs.network.bridged import BridgedUplink
 from nqrust.installer.verbs.network.link import Bridge, BridgeMakesWay
 from nqrust.installer.verbs.network.makes_way import MakesWay
 from nqrust.installer.verbs.network.network_manager import FOLDER, UnmanagedLinks
+from nqrust.installer.verbs.network.own_card import OwnCard
 from nqrust.installer.verbs.network.ready import ReadyBridge
 
 SYSCTL_FILE = "/etc/sysctl.d/90-nqrust-microvm.conf"
@@ -73,7 +75,7 @@ def plan(context: Context) -> PhasePlan:
     if not settings.has_agent:
         return PhasePlan("network", title, skipped="no VM runs on a manager", keeps=_keeps(context))
     if network.mode is NetworkMode.bridged:
-        return PhasePlan("network", title, (_to_the_lan(context), *_on_the_lan(context)), keeps=_keeps(context))
+        return PhasePlan("network", title, (to_the_lan(context), *_on_the_lan(context)), keeps=_keeps(context))
     dns = serves_dns(network, context.facts.ports)
     rules = firewall(context)
     nat = network.mode is NetworkMode.nat
@@ -125,12 +127,20 @@ def _firewalld(context: Context, dns: bool) -> tuple[Step, ...]:
     return (Directory(ZONES, adopt_modes=True), Directory(POLICIES, adopt_modes=True), zone)
 
 
-def _to_the_lan(context: Context) -> Step:
-    """Return the step for the bridge itself: one that is there stays the administrator's."""
-    network = context.settings.network
-    if any(link.name == network.bridge_name and link.kind == "bridge" for link in context.facts.network.links):
+def to_the_lan(context: Context) -> Step:
+    """Return the step for the bridge itself: nqr's own, an administrator's that is there, or a new one with this host's card."""
+    network, ours = context.settings.network, context.own_bridge
+    if ours is None and any(link.name == network.bridge_name and link.kind == "bridge" for link in context.facts.network.links):
         return ReadyBridge(network.bridge_name)
-    return BridgedUplink(network.bridge_name, network.uplink or context.facts.network.uplink or "")
+    return OwnCard(
+        ours.link if ours else network.uplink or context.facts.network.uplink or "",
+        network.bridge_name,
+        registry.planned,
+        alarms_of(context.facts.supervisor, f"{context.layout.config_dir}/supervisord.d"),
+        window=network.window,
+        held=ours is not None,
+        tell=context.tell,
+    )
 
 
 def _on_the_lan(context: Context) -> list[Step]:

@@ -45,7 +45,10 @@ CHANGES: dict[str, Change] = {
     "network.bridge_name": Change(
         How.replaced, "nqr removes the old bridge, then adds the new one. Refused while this host has VMs."
     ),
-    "network.uplink": Change(How.in_place, "Only `bridged` mode uses it."),
+    "network.uplink": Change(
+        How.in_place, "Only `bridged` mode uses it. Refused if nqr has put another card into the bridge of these settings."
+    ),
+    "network.window": Change(How.in_place, "Applies when nqr moves a network card next."),
     "network.cidr": Change(
         How.in_place, "The bridge, the firewall and DHCP get the new network. Refused while this host has VMs."
     ),

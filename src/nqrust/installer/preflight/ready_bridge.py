@@ -8,12 +8,16 @@ from nqrust.host.facts.model import Facts
 from nqrust.host.port import Host
 from nqrust.installer.preflight.findings import Finding, error
 from nqrust.installer.settings.model import NetworkMode, Settings
-from nqrust.installer.verbs.network.bridged import CURE
 from nqrust.installer.verbs.network.link import ALIAS
+from nqrust.installer.verbs.network.own_card import OwnBridge
+
+CURE = "Choose another name with --bridge-name: that of your own bridge, or a new one for this host's card."
 
 
-def checks(settings: Settings, facts: Facts, host: Host) -> Iterator[Finding]:
-    """Yield nothing if there is no such bridge: unsupported.py refuses that."""
+def checks(settings: Settings, facts: Facts, host: Host, own: tuple[OwnBridge, ...]) -> Iterator[Finding]:
+    """Yield nothing without such a bridge, or for one of nqr's (`own`): own_card.py looks at these."""
+    if any(one.bridge == settings.network.bridge_name for one in own):
+        return
     if not settings.has_agent or settings.network.mode is not NetworkMode.bridged:
         return
     name, uplink = settings.network.bridge_name, settings.network.uplink

@@ -17,6 +17,7 @@ from nqrust.installer.preflight import (
     machine,
     network,
     others,
+    own_card,
     ports,
     reach,
     ready_bridge,
@@ -25,6 +26,7 @@ from nqrust.installer.preflight import (
 )
 from nqrust.installer.preflight.findings import Finding, Severity
 from nqrust.installer.settings.model import Settings
+from nqrust.installer.verbs.network.own_card import OwnBridge
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Situation:
     host's agent's credential, if it has joined. `explicit`: settings that the user chose, by dotted name. `own`: processes of
     nqr's services. `vms`: folders of this host's VMs. `former`: settings of earlier runs. `cli_token`: token of this
     installation, which its database has. `version` of the release, the id of the key that `signed_by` it, and whether the
-    user asked for an older one (`allow_downgrade`).
+    user asked for an older one (`allow_downgrade`). `own_bridges`: bridges to the LAN that nqr made here.
     """
 
     installed: Settings | None = None
@@ -52,13 +54,14 @@ class Situation:
     version: str = ""
     signed_by: str = ""
     allow_downgrade: bool = False
+    own_bridges: tuple[OwnBridge, ...] = ()
 
 
 def run(settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()) -> list[Finding]:
     """Return every finding, errors first. A code in `ignore` turns errors into warnings, except for unsupported or firm ones.
     Older releases have a flag of their own."""
     found = [
-        *unsupported.checks(settings, facts),
+        *unsupported.release_source(settings),
         *downgrade.checks(settings, host, situation.version, situation.signed_by, allowed=situation.allow_downgrade),
         *machine.checks(settings, facts),
         *folders.checks(settings, host, situation.known),
@@ -66,7 +69,8 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
         *changes.checks(settings, situation.installed, facts, situation.vms),
         *ports.checks(settings, facts, situation.installed, situation.explicit, situation.own),
         *network.checks(settings, facts, host, situation.installed is not None, situation.former),
-        *ready_bridge.checks(settings, facts, host),
+        *ready_bridge.checks(settings, facts, host, situation.own_bridges),
+        *own_card.checks(settings, facts, host, situation.own_bridges),
         *images.checks(settings, facts),
         *repositories.checks(facts),
         *others.checks(settings, host, situation.known),
@@ -81,7 +85,7 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
             situation.vms,
         ),
     ]
-    lifted = set(ignore) - changes.FIRM - set(unsupported.CODES) - set(downgrade.CODES)
+    lifted = set(ignore) - changes.FIRM - set(unsupported.CODES) - set(own_card.CODES) - set(downgrade.CODES)
     found = [replace(f, severity=Severity.warning) if f.severity is Severity.error and f.code in lifted else f for f in found]
     return sorted(found, key=lambda f: list(Severity).index(f.severity))
 

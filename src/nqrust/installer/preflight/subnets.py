@@ -71,6 +71,7 @@ def settled(
         mode=network.mode,
         bridge_name=network.bridge_name,
         uplink=network.uplink,
+        window=network.window,
         cidr=str(found),
         dhcp_first=str(found[10]),
         dhcp_last=str(found[250]),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nqrust.host.facts.model import Facts
 from nqrust.installer.preflight.findings import Finding, error
 from nqrust.installer.release import transport
-from nqrust.installer.settings.model import NetworkMode, Settings
-from nqrust.installer.verbs.network.bridged import CODE as BRIDGED
-from nqrust.installer.verbs.network.bridged import CURE as BRIDGED_CURE
+from nqrust.installer.settings.model import Settings
 
 BUNDLED = "bundled"
 PLAIN, RELEASE, KEY = "NQR-REL-027", "NQR-REL-050", "NQR-REL-051"
-CODES = (PLAIN, RELEASE, KEY, BRIDGED)
+CODES = (PLAIN, RELEASE, KEY)
 CURE = "Leave --release out. nqr then builds the platform from this source tree, or from the tree in --source."
 
 
@@ -31,17 +28,3 @@ def release_source(settings: Settings) -> Iterator[Finding]:
             f"The key {release.public_key} has no use: this version installs only from a source tree.",
             "Leave --release-key out.",
         )
-
-
-def bridged(settings: Settings, facts: Facts) -> Iterator[Finding]:
-    """Refuse bridged mode without a bridge. A bridge that is there has checks of its own (ready_bridge.py)."""
-    if not settings.has_agent or settings.network.mode is not NetworkMode.bridged:
-        return
-    name = settings.network.bridge_name
-    if not any(link.name == name for link in facts.network.links):
-        yield error(BRIDGED, f"This host has no bridge {name} to its LAN, and this version does not make one.", BRIDGED_CURE)
-
-
-def checks(settings: Settings, facts: Facts) -> Iterator[Finding]:
-    yield from release_source(settings)
-    yield from bridged(settings, facts)

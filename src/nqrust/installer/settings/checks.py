@@ -63,6 +63,7 @@ _FETCHED = (lambda s: s.release.source != "bundled", "a release that is fetched"
 APPLIES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     "network.mode": _HAS_AGENT,
     "network.uplink": _BRIDGED,
+    "network.window": _BRIDGED,
     "network.cidr": _OWN_NETWORK,
     "network.dhcp_first": _OWN_NETWORK,
     "network.dhcp_last": _OWN_NETWORK,

@@ -64,7 +64,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "network.mode",
         "--network-mode",
-        "Network of the VMs. bridged needs a bridge to the LAN.",
+        "Network of the VMs. bridged joins the LAN.",
         Form.choice,
         "NETWORK_MODE",
         choices=("nat", "bridged", "isolated"),
@@ -77,6 +77,13 @@ OPTIONS: tuple[Option, ...] = (
         metavar="NAME",
     ),
     Option("network.uplink", "--uplink", "Uplink interface (default: from the default route).", metavar="IF"),
+    Option(
+        "network.window",
+        "--network-window",
+        "Seconds until the old network of a moved card comes back, unless the new one is proven.",
+        Form.number,
+        metavar="SECONDS",
+    ),
     Option("network.cidr", "--network-cidr", "VM network of NAT and isolated mode.", metavar="CIDR"),
     Option("network.dhcp_first", "--dhcp-first", "First address for VMs.", metavar="ADDRESS"),
     Option("network.dhcp_last", "--dhcp-last", "Last address for VMs.", metavar="ADDRESS"),

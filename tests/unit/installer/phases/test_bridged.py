@@ -70,7 +70,6 @@ def test_the_network_phase_has_rules_for_vms_and_nothing_of_a_network_of_nqrs_ow
         "file:/opt/nqrust-microvm/libexec/nqrust-network",
     ]
     assert found["ready-bridge:br0"].describe() == "use bridge br0 as it is"
-    assert "bridged-uplink:br0" in steps(context(CARD), "network"), "without a bridge"
 
 
 def test_docker_keeps_forwarding_when_nat_becomes_bridged() -> None:
@@ -186,7 +185,6 @@ def test_a_kernel_without_filters_for_bridges_fails_with_the_cure() -> None:
 @pytest.mark.parametrize(
     ("links", "given", "code"),
     [
-        ((CARD,), {}, "NQR-NET-130"),
         ((BRIDGE, CARD), {}, ""),
         ((BRIDGE, CARD, VMS_TAP), {"uplink": "eth1"}, ""),
         ((BRIDGE, CARD), {"uplink": "eth0"}, "NQR-NET-137"),
@@ -194,7 +192,7 @@ def test_a_kernel_without_filters_for_bridges_fails_with_the_cure() -> None:
         ((BRIDGE, VMS_TAP), {}, "NQR-NET-136"),
         ((replace(BRIDGE, addresses=("fe80::1/64",)), CARD), {}, "NQR-NET-138"),
     ],
-    ids=["no bridge", "ready", "ready with its card", "another card", "down", "only VMs", "no address"],
+    ids=["ready", "ready with its card", "another card", "down", "only VMs", "no address"],
 )
 def test_preflight_looks_at_the_bridge(links: tuple[Link, ...], given: dict[str, str], code: str) -> None:
     made = Settings.model_validate({"network": {**BRIDGED, **given}})

@@ -72,7 +72,7 @@ class Recorded:
     def verify(self, host: Host) -> None: ...
 
 
-NO_UNDO = ("healthy", "package-index", "wheelhouse", "build-release", "bridged-uplink", MAKES_WAY)
+NO_UNDO = ("healthy", "package-index", "wheelhouse", "build-release", MAKES_WAY)
 
 
 def recorded(step: Step) -> Recorded:

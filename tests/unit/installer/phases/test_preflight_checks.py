@@ -97,10 +97,10 @@ ROWS = [
     Row("Docker, ufw and libvirt", fit(network=network(firewalls=("docker", "ufw", "libvirt"))),
         {"info NQR-PRE-012", "info NQR-PRE-014", "info NQR-PRE-011"}),
     Row("a DHCP server everywhere", fit(**held(67, protocol="udp", process="dnsmasq")), {"warning NQR-PRE-013"}, says="dnsmasq"),
-    Row("bridged without a bridge", fit(), {"error NQR-NET-130"}, settings(network={"mode": "bridged"})),
+    Row("bridged without a bridge", fit(), {"error NQR-NET-150"}, settings(network={"mode": "bridged"})),
     Row("bridged with a bridge without an address", fit(network=network(Link("br0", "bridge", True, "x"), Link("eth1", "", True, "y", master="br0"))),
         {"error NQR-NET-138"}, settings(network={"mode": "bridged", "bridge_name": "br0"})),
-    Row("bridged without an uplink", fit(), {"error NQR-NET-130", "error NQR-PRE-031"}, settings(network={"mode": "bridged", "uplink": "eth9"}), "eth9"),
+    Row("bridged without an uplink", fit(), {"error NQR-PRE-031"}, settings(network={"mode": "bridged", "uplink": "eth9"}), "eth9"),
     Row("bridged on a manager, where no VM runs", fit(), set(), settings(mode="manager", network={"mode": "bridged"})),
     Row("an uplink that is not there", fit(), {"error NQR-PRE-031"}, settings(network={"uplink": "eth9"}), "eth9"),
     Row("an uplink that is there", fit(), set(), settings(network={"uplink": "eth0"})),
@@ -200,7 +200,7 @@ def test_a_file_in_place_of_a_folder_refuses(path: str) -> None:
     "given", [{"release": {"source": "https://x/v1"}}, {"network": {"mode": "bridged"}}], ids=["release", "bridged"]
 )
 def test_impossible_install_cannot_be_forced(given: dict[str, Any]) -> None:
-    found = run(settings(**given), fit(), FakeHost.debian12(), Situation(), ("NQR-REL-050", "NQR-NET-130"))
+    found = run(settings(**given), fit(), FakeHost.debian12(), Situation(), ("NQR-REL-050", "NQR-NET-150"))
     assert [f.severity for f in found] == [Severity.error]
 
 

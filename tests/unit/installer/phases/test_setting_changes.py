@@ -81,7 +81,7 @@ ALWAYS_FINE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"network.mode": "isolated"}),
     ({"network.mode": "isolated"}, {}),
     ({}, {"network.dhcp_first": "10.0.0.20", "network.dhcp_last": "10.0.0.30"}),
-    ({}, {"network.uplink": "eth0"}),
+    ({}, {"network.uplink": "eth0", "network.window": 300}),
     ({}, {"vmm": "qemu"}),
     ({}, {"firecracker_version": "1.14.1", "firecracker": "/root/f.tgz"}),
     ({}, {"nested": True}),

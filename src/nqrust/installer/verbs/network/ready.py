@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from nqrust.host.port import Host
 from nqrust.installer.engine.step import Conflict, Inspection, Origin, Prepared, Satisfied
-from nqrust.installer.verbs.network.bridged import CODE, CURE
 from nqrust.installer.verbs.network.link import ALIAS, link_state
 
 
@@ -29,7 +28,11 @@ class ReadyBridge:
     def inspect(self, host: Host) -> Inspection:
         state = link_state(host, self.name)
         if not state.bridge or state.alias == ALIAS:
-            return Conflict(CODE, f"This host has no bridge {self.name} to its LAN, and this version does not make one.", CURE)
+            return Conflict(
+                "NQR-NET-130",
+                f"This host has no bridge {self.name} to its LAN any more.",
+                "Run the same command again: it looks at this host's network again.",
+            )
         if not state.up:
             return Conflict("NQR-NET-135", f"The bridge {self.name} is down.", f"Bring it up: ip link set {self.name} up")
         return Satisfied("made by the administrator")
