@@ -87,6 +87,10 @@ master() {
     printf '%s\n' "${found##*/}"
 }
 of() { cat "/sys/class/net/$device/$1" 2>/dev/null; }
+advertisements() {
+    setting=/proc/sys/net/ipv6/conf/$device/accept_ra
+    [ ! -e "$setting" ] || printf '%s\n' "$1" 2>/dev/null >"$setting" || :
+}
 has_address() {
     case "$(ip -o address show dev "$device" 2>/dev/null)" in *" $1 "*) return 0 ;; esac
     return 1

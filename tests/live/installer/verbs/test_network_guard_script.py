@@ -127,6 +127,14 @@ def test_nic_that_nqr_gave_back_returns_to_its_bridge(saved: Saved) -> None:
     assert shown.endswith("/fcbr9\n02:00:00:00:00:07\n")
 
 
+def test_bridge_that_is_made_again_reads_advertisements_as_before(saved: Saved) -> None:
+    """The kernel's route would stand beside that of a manager that reads them itself."""
+    saved.make(live=replace(LIVE, device="fcbr9", port_of="fcbr9", accept_ra="0"), manager="exit 1")
+    given_back = "ip link set nic nomaster; ip link delete fcbr9"
+    shown = on_links(f'{given_back}; sh "$1" fire && echo done && cat /proc/sys/net/ipv6/conf/fcbr9/accept_ra', str(saved.script))
+    assert shown.endswith("done\n0\n")
+
+
 def test_hanging_manager_does_not_keep_the_network_away(saved: Saved) -> None:
     saved.make(manager="sleep 60")
     began = time.monotonic()

@@ -59,7 +59,8 @@ class Rule:
 @dataclass(frozen=True)
 class LiveState:
     """The network before the change. `device` carries the addresses and routes: the NIC, or the bridge if nqr gives the NIC
-    back. `port_of`: the bridge of the NIC, empty if it is in none. `mac` and `mtu` belong to `device`."""
+    back. `port_of`: the bridge of the NIC, empty if it is in none. `mac` and `mtu` belong to `device`. `accept_ra`: the kernel's
+    setting of `device` for router advertisements, empty if it must not be touched."""
 
     device: str
     mac: str = ""
@@ -69,6 +70,7 @@ class LiveState:
     rules: tuple[Rule, ...] = ()
     dns: tuple[str, ...] = ()
     port_of: str = ""
+    accept_ra: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def live_state(host: Host, link: str, device: str, *, dns: tuple[str, ...] = ())
         rules=rules,
         dns=dns,
         port_of=master(host, link),
+        accept_ra=_read(host, f"/proc/sys/net/ipv6/conf/{device}/accept_ra"),
     )
 
 
@@ -117,7 +118,11 @@ def _ip(host: Host, *words: str, family: str = "") -> str:
 
 
 def _sys(host: Host, device: str, name: str) -> str:
+    return _read(host, f"/sys/class/net/{device}/{name}")
+
+
+def _read(host: Host, path: str) -> str:
     try:
-        return host.read_text(f"/sys/class/net/{device}/{name}").strip()
+        return host.read_text(path).strip()
     except HostError:
         return ""

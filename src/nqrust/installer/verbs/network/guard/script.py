@@ -79,6 +79,8 @@ def _links(change: NetworkChange, *, bridge_was_there: bool) -> list[str]:
         mac = f" address {quote(live.mac)}" if live.device == live.port_of and live.mac else ""
         lines += [
             f"[ -e /sys/class/net/{port_of} ] || try ip link add name {port_of}{mac} type bridge",
+            # A new bridge would take a route from the kernel, beside that of a manager that reads the advertisements itself.
+            *([f"advertisements {live.accept_ra}"] if live.accept_ra.isdigit() else []),
             f"try ip link set dev {port_of} up",
             f'[ "$(master)" = {port_of} ] || try ip link set dev "$link" master {port_of}',
         ]
