@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from nqrust.contract.paths import CACHE_DIR, Layout
 from nqrust.host.facts.model import Facts
 from nqrust.host.secret import Secret
+from nqrust.installer.engine.interrupt import Interruption
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
 from nqrust.installer.platform.firecracker.source import Source
@@ -64,7 +65,8 @@ class Context:
     `build_roles`: package roles (distro/) for building the release on this host. `explicit`: settings that somebody chose, by
     dotted name. `first`: the journal has no record of nqr on this host. `former`: settings of all runs that changed this
     host, oldest first; their results may be in the way. `own_bridges`: bridges to the LAN that nqr made. `vms`: this host has
-    VMs. `reach`: variables of proxies, mirrors and certificates. `tell` gets sentences for people.
+    VMs. `reach`: variables of proxies, mirrors and certificates. `tell` gets sentences for people. `interruption`: the signal flag
+    of the run.
     """
 
     settings: Settings
@@ -83,6 +85,7 @@ class Context:
     vms: bool = False
     reach: Mapping[str, str] = field(default_factory=dict, repr=False)
     tell: Callable[[str], None] = field(default=lambda text: None, compare=False, repr=False)
+    interruption: Interruption = field(default_factory=Interruption, compare=False, repr=False)
     progress: Progress = field(default=silent, compare=False, repr=False)
 
     @property

@@ -22,6 +22,11 @@ class Interruption:
 
     signal: int = 0
 
+    @property
+    def came(self) -> bool:
+        """Whether a signal has arrived. A step that waits for people ends its wait then."""
+        return bool(self.signal)
+
     def check(self) -> None:
         """Raise Interrupted NQR-ENG-030 after a signal."""
         if self.signal:
@@ -40,9 +45,10 @@ class Interruption:
 
 
 @contextmanager
-def watching(notice: Callable[[str], None]) -> Iterator[Interruption]:
-    """Watch the three signals while the block runs (main thread only). Calls `notice` once, with the signal's name."""
-    state = Interruption()
+def watching(notice: Callable[[str], None], state: Interruption | None = None) -> Iterator[Interruption]:
+    """Watch the three signals while the block runs (main thread only). Calls `notice` once, with the signal's name. `state`: the
+    flag to set, if others hold it already."""
+    state = Interruption() if state is None else state
 
     def handle(number: int, frame: FrameType | None) -> None:
         if not state.signal:

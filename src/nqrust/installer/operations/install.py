@@ -67,7 +67,7 @@ def _phase(site: Site, request: Request, name: str, events: Reporter) -> Prospec
         if name == "verify":
             proofs = proving.prove(context, site.host, events, fresh=True)
             return summary.finished(RunResult("verify", failure=unproven(proofs)), proofs, context, request)
-        with _watching(events) as interruption:
+        with _watching(events, context.interruption) as interruption:
             result = _run(_runner(site, request, events, interruption), whole, context, request)
         return summary.finished(result, (), context, request)
 
@@ -90,7 +90,7 @@ def _heard(request: Request, events: Reporter) -> Reporter:
 
 def _bring(site: ChangingSite, whole: Plan, context: Context, request: Request, events: Reporter) -> Summary:
     proofs: tuple[Proof, ...] = ()
-    with _watching(events) as interruption:
+    with _watching(events, context.interruption) as interruption:
         runner = _runner(site, request, events, interruption)
         result = _run(runner, whole, context, request, retiring=True)
         if result.failure is None:
@@ -189,11 +189,11 @@ def _preview(site: Site, whole: Plan, events: Reporter, *, retiring: bool = Fals
     return previewer.preview
 
 
-def _watching(events: Reporter) -> AbstractContextManager[Interruption]:
+def _watching(events: Reporter, state: Interruption) -> AbstractContextManager[Interruption]:
     def told(name: str) -> None:
         events.emit(Notice("warning", f"{name} received: finishing the current step, then rolling back."))
 
-    return watching(told)
+    return watching(told, state)
 
 
 def _run(runner: Runner, plan: Plan, context: Context, request: Request, *, retiring: bool = False) -> RunResult:

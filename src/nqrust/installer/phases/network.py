@@ -140,6 +140,7 @@ def to_the_lan(context: Context) -> Step:
         window=network.window,
         held=ours is not None,
         tell=context.tell,
+        interruption=context.interruption,
     )
 
 

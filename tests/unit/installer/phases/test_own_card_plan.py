@@ -71,6 +71,7 @@ def test_the_plan_puts_the_card_into_the_bridge(made: Context, link: str, window
     )
     (phase,) = [one for one in planner.plan(made).phases if one.name == "network"]
     assert phase.steps[0] == step
+    assert step.interruption is made.interruption, "a signal to the run ends the wait"
 
 
 @pytest.mark.parametrize("own", [(), (OwnBridge("eth1", "br7"),)], ids=["no own bridge", "another own bridge"])

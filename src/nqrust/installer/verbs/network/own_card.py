@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import StepConflict
+from nqrust.installer.engine.interrupt import Interruption
 from nqrust.installer.engine.step import Conflict, Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.supervisor.alarm import Alarms
@@ -42,7 +43,8 @@ def own_bridges(host: Host, undos: Iterable[Undo]) -> tuple[OwnBridge, ...]:
 @dataclass(frozen=True)
 class OwnCard:
     """The card `link` is a port of `bridge`. `window`: seconds in which the new network is proven, or the old one comes back.
-    `held`: an earlier run put the card there. `tell` gets what the step waits for, for people."""
+    `held`: an earlier run put the card there. `tell` gets what the step waits for, for people. A signal
+    in `interruption` ends the wait: the old network comes back."""
 
     kind: ClassVar[str] = "own-card"
 
@@ -53,6 +55,7 @@ class OwnCard:
     window: int = WINDOW
     held: bool = False
     tell: Callable[[str], None] = field(default=lambda text: None, compare=False, repr=False)
+    interruption: Interruption = field(default_factory=Interruption, compare=False, repr=False)
 
     @property
     def id(self) -> str:
@@ -95,7 +98,8 @@ class OwnCard:
         return Prepared(Origin.modified, (undo,))
 
     def apply(self, host: Host) -> None:
-        guarded(host, self._plan(host), self.alarms, window=self.window, tell=self.tell)
+        plan, watched = self._plan(host), self.interruption
+        guarded(host, plan, self.alarms, window=self.window, tell=self.tell, stopped=lambda: watched.came)
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)

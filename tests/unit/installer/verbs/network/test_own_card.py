@@ -11,6 +11,7 @@ from tests.unit.installer.verbs.network.guard.sample import NEW, OLD, Site
 from nqrust.contract import paths
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import StepConflict, StepFailed
+from nqrust.installer.engine.interrupt import Interruption
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied
 from nqrust.installer.engine.undo_record import Undo
@@ -86,6 +87,15 @@ def test_move_and_back_under_guard(site: Card) -> None:
     assert site.read_bytes(OLD) == b"old\n" and not site.exists(NEW) and not site.exists(MASTER)
     assert site.alarms.calls.count("set") == 2, "the way back is guarded too"
     assert undo.card(context(site), record.args) == Reverted("already given back")
+
+
+def test_signal_in_the_window_ends_the_wait(site: Card) -> None:
+    came = Interruption()
+    made = replace(step(site), interruption=came)
+    site.at[2.0] = lambda: setattr(came, "signal", 2)
+    with pytest.raises(StepFailed, match="nqr was stopped"):
+        made.apply(site)
+    assert site.alarms.calls.count("go off") == 1 and site.monotonic() - site.started < 5
 
 
 def test_folders_of_the_move_go_with_it(site: Card) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from nqrust.contract import paths
 from nqrust.host.errors import HostError
@@ -18,17 +19,27 @@ from nqrust.installer.verbs.network.guard.folder import ALARM, CONFIRM, SCRIPT, 
 from nqrust.installer.verbs.network.guard.proofs import Connection, fresh_peer, inbound, silent_gateways
 
 _EVERY = 1.0
+"""Seconds between two looks at the gateways."""
+_LOOK = 0.1
+"""Seconds between two looks for a new connection. `ssh HOST true` has an established one for less than a second."""
 _RESTORE_SECONDS = 90.0
 """How long nqr waits for the script, which tries again after a failure."""
 _SHORTEST_LOAD = 3.0
+_COMES_BACK = "Stopped: the old network of {} comes back now. The guard does this without nqr."
 WITH_NQR = "nqr network confirm"
 
 
 def guarded(
-    host: Host, change: NetworkChange, alarms: Alarms, *, window: int = WINDOW, tell: Callable[[str], None] = lambda text: None
+    host: Host,
+    change: NetworkChange,
+    alarms: Alarms,
+    *,
+    window: int = WINDOW,
+    tell: Callable[[str], None] = lambda text: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Seen:
     """Make the change, and return what proved it. `window`: seconds in which the network is proven or back. `tell` gets what nqr
-    waits for, once for each new state.
+    waits for, once for each new state. Once `stopped` is true, the old network comes back without the rest of the wait.
 
     Raises StepFailed NQR-NET-140 (the old network is back), NQR-NET-144 (it is not back yet), and what `arm` raises.
     """
@@ -39,7 +50,7 @@ def guarded(
             # A command that outlived the window could load the new files again after the old ones are back.
             host.run(command(*argv, timeout=max(_SHORTEST_LOAD, left(host, record) - 5)))
         # Connections until here may be older than the change.
-        proven = _wait(host, change, alarms, record, inbound(host), tell)
+        proven = _wait(host, change, alarms, record, inbound(host), tell, stopped)
     except HostError as error:
         _fire(host, alarms)
         raise _ended(host, change.link, alarms, f"the new configuration was not taken ({str(error).rstrip('.')})") from error
@@ -47,6 +58,7 @@ def guarded(
         raise
     except BaseException:
         _fire(host, alarms)
+        _say(tell, _COMES_BACK.format(change.link))
         raise
     return proven
 
@@ -66,11 +78,23 @@ def left(host: Host, record: Record) -> float:
 
 
 def _wait(
-    host: Host, change: NetworkChange, alarms: Alarms, record: Record, before: frozenset[Connection], tell: Callable[[str], None]
+    host: Host,
+    change: NetworkChange,
+    alarms: Alarms,
+    record: Record,
+    before: frozenset[Connection],
+    tell: Callable[[str], None],
+    stopped: Callable[[], bool],
 ) -> Seen:
     devices = tuple(dict.fromkeys((change.bridge, change.link)))
     seen, said, kept = Seen(), "", None
     while folder.state(host) is State.armed:
+        if stopped():
+            _fire(host, alarms)
+            _say(tell, _COMES_BACK.format(change.link))
+            ended = _ended(host, change.link, alarms, "nqr was stopped")
+            _say(tell, ended.what)
+            raise ended
         seen = Seen(
             missing=silent_gateways(host, change.gateways, devices),
             peer=seen.peer or fresh_peer(host, before, devices),
@@ -83,12 +107,31 @@ def _wait(
             return seen
         text = waiting_for(seen, how_to_confirm(host))
         if text != said:
-            # A terminal that is gone says nothing about the network.
-            with contextlib.suppress(OSError):
-                tell(f"{text} The old network of {change.link} comes back in {left(host, record):.0f} s otherwise.")
+            _say(tell, f"{text} The old network of {change.link} comes back in {left(host, record):.0f} s otherwise.")
             said = text
-        host.sleep(_EVERY)
+        if seen.peer:
+            host.sleep(_EVERY)
+        else:
+            seen = replace(seen, peer=_peer_meanwhile(host, before, devices))
     raise _ended(host, change.link, alarms, reason(seen))
+
+
+def _peer_meanwhile(host: Host, before: frozenset[Connection], devices: tuple[str, ...]) -> str:
+    """Wait for the next look at the gateways, and return the machine that connects meanwhile."""
+    until, tried = host.monotonic() + _EVERY, before
+    while host.monotonic() < until:
+        host.sleep(_LOOK)
+        now = inbound(host)
+        if now - tried and (peer := fresh_peer(host, tried, devices)):
+            return peer
+        tried |= now
+    return ""
+
+
+def _say(tell: Callable[[str], None], text: str) -> None:
+    # A terminal that is gone says nothing about the network.
+    with contextlib.suppress(OSError):
+        tell(text)
 
 
 def how_to_confirm(host: Host) -> str:

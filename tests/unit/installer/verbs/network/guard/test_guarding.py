@@ -11,6 +11,7 @@ from tests.unit.installer.verbs.network.guard.sample import NEW, OLD, Site, esta
 from nqrust.contract import paths
 from nqrust.host.errors import CommandFailed, NoSpace
 from nqrust.installer.engine.errors import StepFailed, UsageError
+from nqrust.installer.engine.interrupt import Interruption
 from nqrust.installer.verbs.network.guard import asking, folder
 from nqrust.installer.verbs.network.guard.arming import arm, disarm, fires_after, forget
 from nqrust.installer.verbs.network.guard.change import file_change
@@ -56,6 +57,12 @@ def test_lost_terminal_is_no_verdict_on_the_network(site: Site) -> None:
 
 def test_fresh_connection_from_another_machine_is_a_proof(site: Site) -> None:
     site.at[2.0] = lambda: site.connected(established())
+    assert run(site).peer == "10.0.0.9"
+
+
+def test_short_connection_between_two_looks_at_the_gateways_is_a_proof(site: Site) -> None:
+    site.at[2.35] = lambda: site.connected(established())
+    site.at[2.55] = lambda: site.connected()
     assert run(site).peer == "10.0.0.9"
 
 
@@ -108,9 +115,24 @@ def test_interrupted_run_asks_for_the_old_network(site: Site) -> None:
         raise KeyboardInterrupt
 
     site.at[2.0] = stop
+    said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        run(site)
+        run(site, said)
     assert site.alarms.calls[-1] == "go off"
+    assert said[-1] == "Stopped: the old network of eth0 comes back now. The guard does this without nqr."
+
+
+def test_signal_ends_the_wait_and_says_what_became_of_the_network(site: Site) -> None:
+    """The engine's handler only sets a flag, so nothing is raised here."""
+    said, signal = list[str](), Interruption()
+    site.at[2.0] = lambda: setattr(signal, "signal", 2)
+    with pytest.raises(StepFailed) as failed:
+        guarded(site, site.change(), site.alarms, window=40, tell=said.append, stopped=lambda: signal.came)
+    assert failed.value.code == "NQR-NET-140" and "nqr was stopped" in failed.value.what
+    assert site.monotonic() - site.started < 5, "not at the end of the window"
+    assert said[-2].startswith("Stopped: the old network of eth0 comes back now.")
+    assert said[-1] == "The old network of eth0 is back: nqr was stopped."
+    assert not site.exists(FOLDER)
 
 
 def test_script_that_does_not_end_is_named_with_its_log(site: Site) -> None:
