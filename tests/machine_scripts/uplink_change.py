@@ -51,7 +51,8 @@ def main() -> None:
         SAVED.write_bytes(pickle.dumps(registry.change(host, sys.argv[3], sys.argv[4])))
         return
     if verb == "step":
-        step = OwnCard(sys.argv[3], sys.argv[4], registry.planned, alarms_of("systemd"), window=60)
+        window = int(sys.argv[5]) if len(sys.argv) > 5 else 60
+        step = OwnCard(sys.argv[3], sys.argv[4], registry.planned, alarms_of("systemd"), window=window)
         (record,) = step.prepare(host).undo
         SAVED.write_bytes(pickle.dumps(record.args))
         step.apply(host)

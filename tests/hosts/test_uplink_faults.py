@@ -1,0 +1,38 @@
+"""The guarded step alone, under each network manager: whatever goes wrong in its window, the old network comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.hosts.machine.result import Running
+from tests.hosts.own_card import BRIDGE, FAULTS, Lan, ctrl_c, dead_dhcp_server, lan
+from tests.hosts.test_uplink_managers import NIC
+from tests.hosts.uplinks import CASES, Case
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(1500)]
+
+WINDOW = 30
+
+
+def start(site: Lan, *words: str) -> Running:
+    return site.host.start(["python3", "/root/uplink_change.py", "/root/src", *words])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_guard_brings_the_old_network_back(case: Case, tell: Callable[[str], None]) -> None:
+    """On the way into the bridge, and on the way back. (A signal is for the engine: tests/hosts/test_bridged_own_card.py.)"""
+    faults = [fault for fault in FAULTS if fault is not ctrl_c and (case.dhcp or fault is not dead_dhcp_server)]
+    with lan(case, installer=False, window=WINDOW) as site:
+        for fault in faults:
+            site.withstands("into the bridge", start(site, "step", NIC, BRIDGE, str(WINDOW)), fault, tell, link=NIC)
+            site.is_as_before()
+        with site.pair.watched(site.address, {}):
+            assert (run := start(site, "step", NIC, BRIDGE, str(WINDOW))).wait(120) == 0, run.text()
+        site.pair.await_state(BRIDGE, site.network)
+        for fault in faults:
+            site.withstands("out of the bridge", start(site, "undo"), fault, tell, link=BRIDGE)
+        with site.pair.watched(site.address, {}):
+            assert (run := start(site, "undo")).wait(120) == 0, run.text()
+        site.is_as_before()
