@@ -20,7 +20,7 @@ from tests.hosts.test_uplink_managers import NIC, Pair
 from tests.hosts.uplinks import BASE, Case
 from tests.places import ROOT, SCRIPTS
 
-BRIDGE, WINDOW = "br0", 45
+BRIDGE, WINDOW = "br0", 60
 GUARD = "/var/lib/nqrust-microvm/network-guard"
 CONTENT = (
     "find /etc/systemd/network /etc/systemd/system /etc/netplan /etc/network /etc/NetworkManager -type f 2>/dev/null"

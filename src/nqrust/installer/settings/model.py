@@ -108,7 +108,7 @@ class NetworkSettings(Section):
     mode: NetworkMode = NetworkMode.nat
     bridge_name: InterfaceName = names.BRIDGE
     uplink: InterfaceName | None = Field(default=None, description="found by the default route when absent")
-    window: int = Field(default=120, ge=40, le=3600, description="seconds in which a moved network card is proven, or goes back")
+    window: int = Field(default=120, ge=60, le=3600, description="seconds in which a moved network card is proven, or goes back")
     cidr: str = names.NAT_CIDR
     dhcp_first: str = names.NAT_DHCP_FIRST
     dhcp_last: str = names.NAT_DHCP_LAST

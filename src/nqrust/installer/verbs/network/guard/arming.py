@@ -18,6 +18,8 @@ from nqrust.installer.verbs.network.guard.script import restore_script, spare_na
 WINDOW = 120
 """Seconds until the network is either proven or back."""
 _LONGEST_RESTORE = 30
+"""Seconds for the way back with commands of a network manager that hang (script.py). The shortest window in the settings is
+twice as long."""
 UNDECIDED = "NQR-NET-141"
 UNDECIDED_WHAT = "Another change of this host's network is not decided yet."
 UNDECIDED_CURE = (
@@ -27,7 +29,7 @@ UNDECIDED_CURE = (
 
 def fires_after(window: int) -> int:
     """Return the seconds after which the guard fires. The rest of the window is for the way back."""
-    return window - min(_LONGEST_RESTORE, window // 4)
+    return max(window - _LONGEST_RESTORE, window // 2)
 
 
 def arm(host: Host, change: NetworkChange, alarms: Alarms, *, pid: int, window: int = WINDOW) -> Record:

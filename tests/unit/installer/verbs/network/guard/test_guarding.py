@@ -42,7 +42,7 @@ def test_confirmation_and_an_answering_gateway_keep_the_new_network(site: Site) 
     assert (site.read_bytes(OLD), site.read_bytes(NEW)) == (b"new\n", b"bridge\n")
     assert said == [
         "Waiting for a new connection from another machine. Connect with SSH, or run `nqr network confirm` as root. "
-        "The old network of eth0 comes back in 30 s otherwise."
+        "The old network of eth0 comes back in 20 s otherwise."
     ]
     assert not site.exists(FOLDER) and site.alarms.calls[-1] == "clear", "nothing of the guard is left"
 
@@ -213,7 +213,7 @@ def test_undecided_guard_is_not_forgotten(site: Site) -> None:
     assert site.exists(SCRIPT)
 
 
-@pytest.mark.parametrize(("window", "after"), [(120, 90), (40, 30), (28, 21), (4, 3)])
+@pytest.mark.parametrize(("window", "after"), [(120, 90), (60, 30), (40, 20), (4, 2)])
 def test_guard_fires_early_enough_for_the_way_back(window: int, after: int) -> None:
     assert fires_after(window) == after
 
@@ -234,14 +234,14 @@ def test_status_tells_what_is_proven_and_the_time_left(site: Site) -> None:
     folder.write_seen(site, folder.Seen(missing=(), peer=""))
     site.sleep(10)
     found = asking.status(site)
-    assert (found.state, found.link, found.bridge, found.seconds_left, found.waits) == ("armed", "eth0", "fcbr0", 20, True)
+    assert (found.state, found.link, found.bridge, found.seconds_left, found.waits) == ("armed", "eth0", "fcbr0", 10, True)
     assert (found.missing, found.gateways) == ((), ("10.0.0.1",)) and "Connect with SSH" in found.next
 
 
 def test_clock_change_does_not_move_the_window(site: Site) -> None:
     _armed(site)
     site.clock += 86400
-    assert asking.status(site).seconds_left == 30
+    assert asking.status(site).seconds_left == 20
 
 
 @pytest.mark.parametrize("died", [True, False], ids=["the run died", "no guard"])
