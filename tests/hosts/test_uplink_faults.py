@@ -27,7 +27,7 @@ def test_guard_brings_the_old_network_back(case: Case, tell: Callable[[str], Non
     with lan(case, installer=False, window=WINDOW) as site:
         for fault in faults:
             site.withstands("into the bridge", start(site, "step", NIC, BRIDGE, str(WINDOW)), fault, tell, link=NIC)
-            site.is_as_before()
+            site.has_old_files()
         with site.pair.watched(site.address, {}):
             assert (run := start(site, "step", NIC, BRIDGE, str(WINDOW))).wait(120) == 0, run.text()
         site.pair.await_state(BRIDGE, site.network)
