@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nqrust.cli.app import command
+from nqrust.cli.tree import canonical, expanded
 
 SCRIPTS = {"install.sh": "install", "uninstall.sh": "uninstall", "verify-clean.sh": "verify-clean"}
 """Each hands its arguments to that verb of `nqr`."""
@@ -57,9 +58,11 @@ def problem(words: list[str], *, complete: bool, prose: bool = False) -> str:
             return "" if not complete or options else "no command"
         if not complete and (rest[0].isupper() or rest[0].startswith("{")):
             return ""
-        if rest[0] not in node.commands:
+        rest = expanded(node.commands, rest) if node is tree() else rest
+        name = canonical(node.commands, rest[0])
+        if name not in node.commands:
             return f"no command {rest[0]}"
-        node = node.commands[rest.pop(0)]
+        node, rest = node.commands[name], rest[1:]
     return _arguments(node, [word for word in rest if word.startswith("-")] if prose else rest, complete)
 
 

@@ -15,12 +15,10 @@ from collections.abc import Sequence
 from types import FrameType
 
 
-class _Stopped(BaseException):
-    """A signal arrived before the first change. Operations install their own handlers."""
-
-
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise _Stopped(signal.Signals(number).name)
+    from nqrust.cli.stopping import Stopped
+
+    raise Stopped(signal.Signals(number).name)
 
 
 _PLAINER = {"“": '"', "”": '"', "…": "...", "–": "-", "✓": "+", "✗": "x"}
@@ -59,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code."""
     from nqrust.cli import failures
+    from nqrust.cli.stopping import Stopped
 
     previous = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -67,7 +66,7 @@ def run(argv: list[str]) -> int:
         result = command().main(args=argv, prog_name="nqr", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except _Stopped as stopped:
+    except Stopped as stopped:
         return failures.stopped(argv, str(stopped))
     except BrokenPipeError:
         # The reader of the output is gone (`nqr … | head`): exit silently, as other programs do.

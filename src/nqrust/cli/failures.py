@@ -3,14 +3,14 @@ unexpected errors."""
 
 from __future__ import annotations
 
-import difflib
 import errno
+import json
 import os
 import stat
 import sys
-from collections.abc import Iterable
 from typing import Any
 
+from nqrust.cli import suggestions
 from nqrust.installer.engine.errors import Interrupted, NqrError, UsageError
 
 DEBUG_VARIABLE = "NQR_DEBUG"
@@ -83,23 +83,39 @@ def show(argv: list[str], error: NqrError, log_path: str) -> None:
 
         JsonLinesReporter(sys.stdout).failure(error, log_path)
         return
+    if asked_output(argv) in ("json", "yaml"):  # JSON is YAML, too
+        shown = {"code": error.code, "message": error.what, "cure": error.cure, "exit_code": error.exit_code}
+        sys.stderr.write(json.dumps({"error": shown}, indent=2) + "\n")
+        return
     PlainReporter(sys.stdout, sys.stderr).failure(error, log_path)
 
 
-_RUNS = ("install", "plan", "uninstall", "rollback", "verify", "phase", "upgrade")
+_RUNS = ("install", "plan", "uninstall", "rollback", "verify", "phase", "upgrade", "rotate")
+_TO_FILES = ("fingerprint", "support-bundle")
+"""Commands whose --output is a file."""
 
 
 def wants_json_lines(argv: list[str]) -> bool:
-    """Return whether the arguments ask for JSON lines. Searches the raw arguments, because the parser may have rejected them."""
+    """Return whether the arguments ask for the JSON lines of a run."""
     if not argv or argv[0] not in _RUNS:
         return False
-    asked = os.environ.get("NQR_OUTPUT", "")
-    for position, word in enumerate(argv):
-        if word == "--output" and position + 1 < len(argv):
-            asked = argv[position + 1]
+    return (asked_output(argv) or os.environ.get("NQR_OUTPUT", "")) == "json"
+
+
+def asked_output(argv: list[str]) -> str:
+    """Return the output format of the arguments, "" without one. Searches the raw arguments, because the parser may have rejected
+    them."""
+    if argv and argv[0] in _TO_FILES:
+        return ""
+    asked, words = "", argv[: argv.index("--")] if "--" in argv else argv
+    for position, word in enumerate(words):
+        if word in ("-o", "--output") and position + 1 < len(words):
+            asked = words[position + 1]
         elif word.startswith("--output="):
             asked = word.partition("=")[2]
-    return asked == "json"
+        elif word.startswith("-o") and len(word) > 2:
+            asked = word[2:]
+    return asked
 
 
 def coded(error: Exception, argv: list[str]) -> NqrError | None:
@@ -133,7 +149,7 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
     if "NoSuchOption" in names:
         name = error.option_name
         known = [o for p in getattr(getattr(context, "command", None), "params", ()) for o in (*p.opts, *p.secondary_opts)]
-        near = did_you_mean(name, known)
+        near = suggestions.option(name, known)
         return UsageError("NQR-USE-002", f"`{path}` has no flag {name}.", near or see)
     if "MissingParameter" in names:
         names_of_it = [*getattr(error.param, "opts", ()), getattr(error.param, "metavar", None) or "a value"]
@@ -145,8 +161,9 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
         return UsageError("NQR-USE-003", message, see)
     if message.startswith("No such command"):
         name = message.split("'")[1] if "'" in message else ""
-        commands = list(getattr(getattr(context, "command", None), "commands", {}))
-        near = did_you_mean(name, commands)
+        rest = argv[argv.index(name) + 1 :] if name in argv else []
+        root = context.find_root().command if context is not None else None
+        near = suggestions.command(name, path.split()[1:], rest, root) if root is not None else ""
         return UsageError("NQR-USE-005", f"`{path}` has no command {name}.", near or see)
     if "unexpected extra argument" in message:
         return UsageError("NQR-USE-006", f"`{path}`: {message[:1].lower()}{message[1:]}", see)
@@ -156,20 +173,16 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
 def _command_path(argv: list[str]) -> str:
     """Return `nqr vm create` from a command line. A group's own command counts too."""
     words = [word for word in argv if not word.startswith("-")]
-    depth = 2 if words and words[0] in ("config", "vm", "image", "host", "phase", "token", "audit", "network", "services") else 1
+    alone = ("install", "plan", "uninstall", "rollback", "verify", "status", "doctor", "logs", "rotate", "version")
+    depth = 1 if words and words[0] in alone else 2
     return " ".join(["nqr", *words[:depth]])
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"Did you mean {near[0]}?" if near else ""
 
 
 def choice(flag: str, value: str, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`; raise UsageError NQR-USE-003 otherwise."""
     if value in choices:
         return value
-    near = did_you_mean(value.lower(), choices)
+    near = suggestions.near(value.lower(), choices)
     raise UsageError(
         "NQR-USE-003",
         f"{flag} cannot be “{value}”: it must be one of {', '.join(choices)}.",

@@ -10,7 +10,7 @@ import typer
 
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager, reached_from_elsewhere
-from nqrust.cli.output import Output
+from nqrust.cli.output import Document, Output, Quiet
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def build(app: typer.Typer) -> typer.Typer:
     return app
 
 
-def ls(out: Output = "text", url: ManagerUrl = None) -> None:
+def ls(out: Output = "text", quiet: Quiet = False, url: ManagerUrl = None) -> None:
+    out = output.chosen(out, quiet)
     from nqrust.client import calls
 
     with manager(url) as client:
@@ -38,8 +39,25 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
     output.listing(
         found,
         out,
-        ("name", "state", "vms", "vmm", "cpus", "memory", "version", "url"),
-        [(h.name, _state(h), h.vms, f"{h.vmm}/{h.accel}", h.capacity.cpus, _memory(h), h.version, h.url) for h in found.items],
+        ("name", "state", "vms", "vmm", "cpus", "memory", "version", "url", "bridge", "network", "last seen", "id"),
+        [
+            (
+                h.name,
+                _state(h),
+                h.vms,
+                f"{h.vmm}/{h.accel}",
+                h.capacity.cpus,
+                _memory(h),
+                h.version,
+                h.url,
+                h.network.bridge,
+                h.network.cidr,
+                h.last_seen_at,
+                h.id,
+            )
+            for h in found.items
+        ],
+        wide=4,
         empty="There is no host. An agent joins with a token of: nqr host token NAME",
     )
 
@@ -60,7 +78,7 @@ def token(
     ttl: Annotated[
         int, typer.Option("--ttl", metavar="SECONDS", min=60, max=7 * 86400, help="Lifetime of the token in seconds.")
     ] = 3600,
-    out: Output = "text",
+    out: Document = "text",
     url: ManagerUrl = None,
 ) -> None:
     from pydantic import ValidationError
@@ -75,8 +93,8 @@ def token(
         ) from error
     with manager(url) as client:
         made = client.send(call)
-    if out == "json":
-        output.document(made)
+    if out != "text":
+        output.document(made, out)
         return
     base = reached_from_elsewhere(url)
     if "." in made.token:  # it names the authority, so the manager answers TLS

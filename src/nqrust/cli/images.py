@@ -10,11 +10,11 @@ import typer
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.failures import choice, require_root
-from nqrust.cli.output import Output
+from nqrust.cli.output import Output, Quiet
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from nqrust.contract.images import Image
+    from nqrust.contract.images import Image, ImageList
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the image.")]
 
@@ -29,15 +29,13 @@ def build(app: typer.Typer) -> typer.Typer:
     return app
 
 
-def ls(out: Output = "text", url: ManagerUrl = None) -> None:
+def ls(out: Output = "text", quiet: Quiet = False, url: ManagerUrl = None) -> None:
+    out = output.chosen(out, quiet)
     from nqrust.client import calls
 
     with manager(url) as client:
         found = client.send(calls.list_images())
-    if out == "json":
-        output.document(found)
-        return
-    _table(found.items)
+    _list(found, out)
 
 
 def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
@@ -134,10 +132,7 @@ def scan(out: Output = "text", url: ManagerUrl = None) -> None:
 
     with manager(url) as client:
         found = client.send(calls.scan_images())
-    if out == "json":
-        output.document(found)
-        return
-    _table(found.items)
+    _list(found, out)
 
 
 def rm(
@@ -152,10 +147,26 @@ def rm(
             typer.echo(f"removed {name}")
 
 
-def _table(images: list[Image]) -> None:
-    output.table(
-        ("name", "state", "size", "memory", "created", "description"),
-        [(i.name, i.state, output.size(i.size), f"{i.min_memory_mib} MiB", i.created_at, i.description) for i in images],
+def _list(found: ImageList, out: str) -> None:
+    output.listing(
+        found,
+        out,
+        ("name", "state", "size", "memory", "created", "description", "arch", "disk", "id"),
+        [
+            (
+                i.name,
+                i.state,
+                output.size(i.size),
+                f"{i.min_memory_mib} MiB",
+                i.created_at,
+                i.description,
+                i.arch,
+                f"{i.min_disk_mib} MiB",
+                i.id,
+            )
+            for i in found.items
+        ],
+        wide=3,
         empty="There is no image. Build one with: nqr image build tiny",
     )
 

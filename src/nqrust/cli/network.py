@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 import typer
 
+from nqrust.cli import output
 from nqrust.cli.failures import require_root
-from nqrust.cli.output import Output
+from nqrust.cli.output import Document
 
 if TYPE_CHECKING:
     from nqrust.installer.verbs.network.guard.asking import GuardStatus
@@ -21,15 +21,15 @@ def build(app: typer.Typer) -> typer.Typer:
     return app
 
 
-def status(output: Output = "text") -> None:
+def status(out: Document = "text") -> None:
     """Show the guard. It puts the old network back unless nqr proves the new one in time."""
     require_root("network status")
     from nqrust.host.local import LocalHost
     from nqrust.installer.verbs.network.guard import asking
 
     found = asking.status(LocalHost())
-    if output == "json":
-        typer.echo(json.dumps(dataclasses.asdict(found), indent=2))
+    if out != "text":
+        output.data(dataclasses.asdict(found), out)
         return
     for line in status_lines(found):
         typer.echo(line)

@@ -1,13 +1,13 @@
-"""Tables for people, one JSON document for programs."""
+"""Tables for people, one JSON or YAML document for programs, names for scripts."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,43 +18,89 @@ from nqrust.cli.failures import choice
 from nqrust.contract.text import plain
 from nqrust.installer.engine.errors import UsageError
 
+FORMATS = ("text", "wide", "json", "yaml", "name")
+_DOCUMENTS = ("text", "json", "yaml")
+
 
 def _one_of(value: str) -> str:
-    return choice("--output", value, ("text", "json"))
+    return choice("--output", value, FORMATS)
 
 
-Output = Annotated[str, typer.Option("--output", metavar="text|json", help="Output format.", callback=_one_of)]
+def _document(value: str) -> str:
+    return choice("--output", value, _DOCUMENTS)
 
 
-def document(model: BaseModel) -> None:
-    """Print the API's answer unchanged, as one JSON document."""
-    typer.echo(json.dumps(model.model_dump(mode="json"), indent=2))  # ASCII in every locale
+Output = Annotated[str, typer.Option("-o", "--output", metavar="|".join(FORMATS), help="Output format.", callback=_one_of)]
+"""Of commands that show things with names."""
+Document = Annotated[str, typer.Option("-o", "--output", metavar="|".join(_DOCUMENTS), help="Output format.", callback=_document)]
+"""Of commands that show facts without names."""
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the names only, as with -o name.", show_default=False)]
 
 
-def listing(model: BaseModel, out: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """The answer in the format that --output asked for: a document or a table."""
-    if out == "json":
-        document(model)
+def chosen(out: str, quiet: bool) -> str:
+    """Return the format that --output and --quiet ask for together. Raises UsageError NQR-USE-003."""
+    if not quiet:
+        return out
+    if out not in ("text", "name"):
+        raise UsageError("NQR-USE-003", f"--quiet and --output {out} exclude each other.", "Give one of them.")
+    return "name"
+
+
+def document(model: BaseModel, out: str = "json") -> None:
+    """Print the API's answer unchanged, as one JSON or YAML document."""
+    data(model.model_dump(mode="json"), out)
+
+
+def data(value: object, out: str, default: Callable[[Any], object] = dict) -> None:
+    """Print a value as one JSON or YAML document. `default`: makes a JSON type of any other type."""
+    text = json.dumps(value, indent=2, default=default)  # ASCII in every locale
+    if out == "yaml":
+        import yaml
+
+        text = yaml.safe_dump(json.loads(text), sort_keys=False, default_flow_style=False, width=1000).rstrip("\n")
+    typer.echo(text)
+
+
+def listing(
+    model: BaseModel,
+    out: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    empty: str,
+    wide: int = 0,
+    name: str = "name",
+) -> None:
+    """Print the answer in the format that --output asked for. `wide`: number of last columns that only `-o wide` shows; `name`:
+    the column that identifies a row."""
+    if out in ("json", "yaml"):
+        document(model, out)
+    elif out == "name":
+        for row in rows:
+            typer.echo(cell(row[columns.index(name)]))
     else:
-        table(columns, rows, empty=empty)
+        shown = len(columns) - (0 if out == "wide" else wide)
+        table(columns[:shown], [row[:shown] for row in rows], empty=empty, cut=out != "wide")
 
 
-def details(model: BaseModel, out: str, rows: Sequence[tuple[str, object]]) -> None:
-    """One resource in the format that --output asked for: a document, or labels and values."""
-    if out == "json":
-        document(model)
+def details(model: BaseModel, out: str, rows: Sequence[tuple[str, object]], *, name: str = "name") -> None:
+    """Print one resource in the format that --output asked for. `name`: the row that identifies it."""
+    if out in ("json", "yaml"):
+        document(model, out)
+    elif out == "name":
+        typer.echo(cell(dict(rows)[name]))
     else:
         facts(rows)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Print aligned columns, and cut the last one at the terminal's width. `empty`: the text without rows."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, cut: bool = True) -> None:
+    """Print aligned columns. `cut`: cut lines at the terminal's width. `empty`: the text without rows."""
     if not rows:
         typer.echo(empty)
         return
     texts = [[cell(value) for value in row] for row in rows]
     widths = [max(len(column), *(len(row[i]) for row in texts)) for i, column in enumerate(columns)]
-    limit = _width()
+    limit = _width() if cut else None
     for row in [[c.upper() for c in columns], *texts]:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         typer.echo(line if limit is None or len(line) <= limit else line[: limit - 1] + "…")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import signal
 import time
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nqrust.cli import output
 from nqrust.cli.failures import require_root
-from nqrust.cli.output import Output
+from nqrust.cli.output import Document
 
 if TYPE_CHECKING:
     from nqrust.installer.operations.serving import Services
@@ -70,14 +70,14 @@ def stop(guest_seconds: GuestSeconds = _GRACE) -> None:
     _say(serving.stop(guest_seconds, typer.echo), stopped=True)
 
 
-def status(output: Output = "text") -> None:
+def status(out: Document = "text") -> None:
     """Show the services as their supervisor reports them."""
     require_root("services status")
     from nqrust.installer.operations import serving
 
     found = serving.show()
-    if output == "json":
-        typer.echo(json.dumps({**dataclasses.asdict(found), "all_run": found.all_run}, indent=2))
+    if out != "text":
+        output.data({**dataclasses.asdict(found), "all_run": found.all_run}, out)
     else:
         for line in lines(found):
             typer.echo(line)

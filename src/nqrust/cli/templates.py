@@ -8,7 +8,7 @@ import typer
 
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
-from nqrust.cli.output import Output
+from nqrust.cli.output import Output, Quiet
 from nqrust.cli.vm import limits as vm_limits
 from nqrust.cli.vm import options as opt
 from nqrust.installer.engine.errors import UsageError
@@ -27,7 +27,8 @@ def build(app: typer.Typer) -> typer.Typer:
     return app
 
 
-def ls(out: Output = "text", url: ManagerUrl = None) -> None:
+def ls(out: Output = "text", quiet: Quiet = False, url: ManagerUrl = None) -> None:
+    out = output.chosen(out, quiet)
     from nqrust.client import calls
 
     with manager(url) as client:
@@ -35,8 +36,23 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
     output.listing(
         found,
         out,
-        ("name", "image", "vcpus", "memory", "disk", "tags", "description"),
-        [(t.name, t.image, t.vcpus, f"{t.memory_mib} MiB", _disk(t), t.tags, t.description) for t in found.items],
+        ("name", "image", "vcpus", "memory", "disk", "tags", "description", "autostart", "restart", "changed"),
+        [
+            (
+                t.name,
+                t.image,
+                t.vcpus,
+                f"{t.memory_mib} MiB",
+                _disk(t),
+                t.tags,
+                t.description,
+                t.autostart,
+                t.restart_policy,
+                t.updated_at,
+            )
+            for t in found.items
+        ],
+        wide=3,
         empty="There is no template. Make one with: nqr template create --name small --image tiny",
     )
 

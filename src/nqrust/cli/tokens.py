@@ -10,7 +10,7 @@ import typer
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.failures import choice
-from nqrust.cli.output import Output
+from nqrust.cli.output import Document, Output, Quiet
 from nqrust.installer.engine.errors import UsageError
 
 _ROLES = ("viewer", "operator", "admin")
@@ -29,7 +29,8 @@ def build(app: typer.Typer) -> typer.Typer:
     return app
 
 
-def ls(out: Output = "text", url: ManagerUrl = None) -> None:
+def ls(out: Output = "text", quiet: Quiet = False, url: ManagerUrl = None) -> None:
+    out = output.chosen(out, quiet)
     from nqrust.client import calls
 
     with manager(url) as client:
@@ -37,8 +38,12 @@ def ls(out: Output = "text", url: ManagerUrl = None) -> None:
     output.listing(
         found,
         out,
-        ("name", "role", "owner", "expires", "last used", "id"),
-        [(t.name, t.role, t.owner or t.created_by, _expiry(t.expires_at), t.last_used_at, t.id) for t in found.items],
+        ("name", "role", "owner", "expires", "last used", "id", "created", "created by"),
+        [
+            (t.name, t.role, t.owner or t.created_by, _expiry(t.expires_at), t.last_used_at, t.id, t.created_at, t.created_by)
+            for t in found.items
+        ],
+        wide=2,
         empty="There is no API token.",
     )
 
@@ -49,7 +54,7 @@ def create(
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="TIME|never", help="Lifetime such as 12h or 30d (default: 90d).")
     ] = None,
-    out: Output = "text",
+    out: Document = "text",
     url: ManagerUrl = None,
 ) -> None:
     """Create an API token and print it. The manager does not show it again. The token of this host creates tokens of the
@@ -72,8 +77,8 @@ def create(
         ) from error
     with manager(url) as client:
         made = client.send(calls.create_token(wanted))
-    if out == "json":
-        output.document(made)
+    if out != "text":
+        output.document(made, out)
         return
     # Only the token goes to standard output, as with `nqr host token`.
     typer.echo(made.token)

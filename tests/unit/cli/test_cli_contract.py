@@ -68,8 +68,8 @@ def test_help_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "what", "cure"),
     [
-        (["instal"], "NQR-USE-005", "no command instal", "Did you mean install?"),
-        (["vm", "lst"], "NQR-USE-005", "`nqr vm` has no command lst", "Did you mean ls?"),
+        (["instal"], "NQR-USE-005", "no command instal", "Did you mean `nqr install`?"),
+        (["vm", "lst"], "NQR-USE-005", "`nqr vm` has no command lst", "Did you mean `nqr vm ls`?"),
         (["install", "--mod", "dev"], "NQR-USE-002", "--mod", "Did you mean --mode?"),
         (["install", "--with-iu"], "NQR-USE-002", "--with-iu", "Did you mean --with-ui?"),
         (["plan", "--mode"], "NQR-USE-004", "nqr plan", "nqr plan --help"),

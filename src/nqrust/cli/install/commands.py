@@ -13,6 +13,7 @@ import typer
 from nqrust.cli import asking, session
 from nqrust.cli.failures import choice, require_root
 from nqrust.cli.install.flags import Flags, run_value, with_flags
+from nqrust.cli.tree import new
 from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.phases.order import PHASES, ROTATED
 
@@ -35,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(help="Replace secrets while VMs and consoles continue: all of them, or those that you name.")(
         with_flags("rotate", settings=False)(rotate)
     )
-    phase = typer.Typer(help="Run single phases of an install.", rich_markup_mode=None, no_args_is_help=True)
+    phase = new("Run single phases of an install.")
     phase.command("run", help=f"Run one phase of an install. The phases are {', '.join(PHASES)}.")(
         with_flags("phase", settings=True)(phase_run)
     )

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from nqrust.cli.install.flags import Flags, with_flags
-from nqrust.cli.output import Output
+from nqrust.cli.output import Document, data
 
 
 def build(app: typer.Typer) -> typer.Typer:
@@ -20,14 +20,14 @@ def build(app: typer.Typer) -> typer.Typer:
     return app
 
 
-def show(flags: Flags, output: Output = "text") -> None:
+def show(flags: Flags, output: Document = "text") -> None:
     from nqrust.cli.install.gathering import gathered
 
     found = gathered(flags)
     rows = [(name, item.value, item.label) for name, item in found.given.items()]
-    if output == "json":
+    if output != "text":
         document = {name: {"value": value, "source": label} for name, value, label in rows}
-        typer.echo(json.dumps({"settings": document, "notes": list(found.notes)}, indent=2, default=str))
+        data({"settings": document, "notes": list(found.notes)}, output, default=str)
         return
     width = max(len(name) for name, _, _ in rows)
     value_width = min(36, max(len(_shown(value)) for _, value, _ in rows))

@@ -26,7 +26,7 @@ def fingerprint(
         str | None, typer.Option("--compare", metavar="FILE", help="Show the differences from this fingerprint.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", metavar="FILE", help="Output file (default: standard output).")
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="Output file (default: standard output).")
     ] = None,
 ) -> None:
     require_root("fingerprint")

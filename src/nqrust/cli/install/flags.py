@@ -74,7 +74,8 @@ def _run_parameter(flag: RunFlag) -> inspect.Parameter:
     if flag.repeatable:
         kind = list[str] | None
     metavar = "|".join(flag.choices) or flag.metavar or None
-    return _parameter(flag.parameter, kind, typer.Option(declared, help=flag.help, metavar=metavar))
+    names = ("-o", declared) if flag.flag == "--output" else (declared,)
+    return _parameter(flag.parameter, kind, typer.Option(*names, help=flag.help, metavar=metavar))
 
 
 def settings_given(flags: Mapping[str, Any]) -> dict[str, object]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nqrust.cli.failures import require_root
-from nqrust.cli.output import Output
+from nqrust.cli.output import Document, data
 
 if TYPE_CHECKING:
     from nqrust.installer.request import Status, Summary
@@ -23,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
     @app.callback()
     def _root(
         show_version: Annotated[
-            bool, typer.Option("--version", is_eager=True, callback=_version_flag, help="Show the version of nqr.")
+            bool, typer.Option("-V", "--version", is_eager=True, callback=_version_flag, help="Show the version of nqr.")
         ] = False,
     ) -> None:
         return None
@@ -41,17 +40,17 @@ def _version_flag(given: bool) -> None:
         raise typer.Exit(0)
 
 
-def status(output: Output = "text") -> None:
+def status(output: Document = "text") -> None:
     require_root("status")
     found = _status()
-    if output == "json":
-        typer.echo(json.dumps(dataclasses.asdict(found), indent=2, default=dict))
+    if output != "text":
+        data(dataclasses.asdict(found), output)
         return
     for line in status_lines(found):
         typer.echo(line)
 
 
-def doctor(output: Output = "text") -> None:
+def doctor(output: Document = "text") -> None:
     require_root("doctor")
     from nqrust.cli.install.gathering import as_installed
     from nqrust.installer import operations
@@ -62,12 +61,12 @@ def doctor(output: Output = "text") -> None:
     exit_code = proofs.exit_code if proofs else 1
     if found.drift or found.unfinished:
         exit_code = exit_code or 1
-    if output == "json":
+    if output != "text":
         document = {
             "status": dataclasses.asdict(found),
             "proofs": [dataclasses.asdict(p) for p in proofs.proofs] if proofs else [],
         }
-        typer.echo(json.dumps(document, indent=2, default=dict))
+        data(document, output)
         raise typer.Exit(exit_code)
     for line in [*status_lines(found), *_advice(found, proofs)]:
         typer.echo(line)

@@ -53,7 +53,7 @@ def logs(
 
 def support_bundle(
     output: Annotated[
-        str | None, typer.Option("--output", metavar="FILE", help="Output file (default: in the current folder).")
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="Output file (default: in the current folder).")
     ] = None,
 ) -> None:
     require_root("support-bundle")

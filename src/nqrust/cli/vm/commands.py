@@ -9,7 +9,7 @@ import typer
 
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, authority, manager
-from nqrust.cli.output import Output
+from nqrust.cli.output import Output, Quiet
 from nqrust.cli.vm import limits as vm_limits
 from nqrust.cli.vm import options as opt
 from nqrust.cli.vm import ports as vm_ports
@@ -53,8 +53,10 @@ def ls(
     tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only with this tag.")] = None,
     unknown: vm_unknown.ListUnknown = False,
     out: Output = "text",
+    quiet: Quiet = False,
     url: ManagerUrl = None,
 ) -> None:
+    out = output.chosen(out, quiet)
     from nqrust.client import calls
 
     with manager(url) as client:
@@ -65,8 +67,26 @@ def ls(
     output.listing(
         found,
         out,
-        ("name", "state", "ip", "host", "image", "vcpus", "memory", "id"),
-        [(v.name, v.state, v.ip, v.host, v.image, v.vcpus, f"{v.memory_mib} MiB", v.id) for v in found.items],
+        ("name", "state", "ip", "host", "image", "vcpus", "memory", "id", "disk", "wanted", "tags", "created", "error"),
+        [
+            (
+                v.name,
+                v.state,
+                v.ip,
+                v.host,
+                v.image,
+                v.vcpus,
+                f"{v.memory_mib} MiB",
+                v.id,
+                f"{v.disk_mib} MiB",
+                v.desired_state,
+                v.tags,
+                v.created_at,
+                v.error,
+            )
+            for v in found.items
+        ],
+        wide=5,
         empty="There is no VM. Make one with: nqr vm create --name web1 --image tiny --start --wait",
     )
 
@@ -264,9 +284,6 @@ def _limits(found: Vm) -> str | None:
 
 
 def _print(found: Vm, out: str) -> None:
-    if out == "json":
-        output.document(found)
-        return
     guest = found.guest
     rows: list[tuple[str, object]] = [
         ("id", found.id), ("name", found.name), ("state", found.state), ("wanted", found.desired_state),
@@ -285,4 +302,4 @@ def _print(found: Vm, out: str) -> None:
             ("guest memory", f"{used // 1024} of {guest.memory_total_kib // 1024} MiB used"),
             ("guest gateway", f"{guest.gateway} {'answers' if guest.gateway_reachable else 'not proven'}"),
         ]
-    output.facts(rows)
+    output.details(found, out, rows)

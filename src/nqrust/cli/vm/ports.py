@@ -41,6 +41,7 @@ def forward(
         ("host port", "protocol", "guest port"),
         [(one.host_port, one.protocol, one.guest_port) for one in found.forwards],
         empty=f"No port leads to {found.name}.",
+        name="host port",
     )
 
 

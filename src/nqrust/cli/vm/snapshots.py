@@ -9,7 +9,8 @@ import typer
 
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
-from nqrust.cli.output import Output
+from nqrust.cli.output import Output, Quiet
+from nqrust.cli.tree import new
 
 if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
@@ -22,7 +23,7 @@ _LOOK_EVERY = 0.5  # seconds
 
 
 def build() -> typer.Typer:
-    app = typer.Typer(no_args_is_help=True)
+    app = new("Manage the snapshots of a VM.")
     app.command("ls", help="List the snapshots of a VM.")(ls)
     app.command("create", help="Save the disks, and the memory if the VM is running.")(create)
     app.command("restore", help="Restore a stopped VM from a snapshot.")(restore)
@@ -30,7 +31,8 @@ def build() -> typer.Typer:
     return app
 
 
-def ls(vm: Vm, out: Output = "text", url: ManagerUrl = None) -> None:
+def ls(vm: Vm, out: Output = "text", quiet: Quiet = False, url: ManagerUrl = None) -> None:
+    out = output.chosen(out, quiet)
     from nqrust.client import calls
 
     with manager(url) as client:
@@ -50,10 +52,8 @@ def create(vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", u
     with manager(url) as client:
         client.send(calls.create_snapshot(vm, name))
         made = _settled(client, vm, name, timeout)
-    if out == "json" and made is not None:
-        output.document(made)
-    elif made is not None:
-        output.facts([("name", made.name), ("kind", made.kind), ("state", made.state), ("error", made.error)])
+    if made is not None:
+        output.details(made, out, [("name", made.name), ("kind", made.kind), ("state", made.state), ("error", made.error)])
     if made is None:
         typer.echo(f"snapshot {name} is gone", err=True)
     if made is None or made.state != "ready":

@@ -9,7 +9,7 @@ import typer
 
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
-from nqrust.cli.output import Output
+from nqrust.cli.output import Output, Quiet
 from nqrust.cli.vm import options as opt
 from nqrust.installer.engine.errors import UsageError
 
@@ -32,8 +32,10 @@ def build(app: typer.Typer) -> typer.Typer:
 def ls(
     host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Only on this host.")] = None,
     out: Output = "text",
+    quiet: Quiet = False,
     url: ManagerUrl = None,
 ) -> None:
+    out = output.chosen(out, quiet)
     from nqrust.client import calls
 
     with manager(url) as client:

@@ -21,7 +21,7 @@ from nqrust.cli.vm import console
 
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/client.yaml").read_text())
 TREE = app.command()
-EVERYWHERE = ("--manager", "--output")
+EVERYWHERE = ("--manager", "--output", "--quiet")
 PROOFS = ("body", "call", "no_call", "says", "waits")
 
 

@@ -272,7 +272,7 @@ def test_the_tables_together_are_the_command_line() -> None:
         or (any(flag.flag == one and VERB.get(here, here) in flag.verbs for flag in RUN_FLAGS) and (here, one) not in ROWS)
     }  # fmt: skip
     assert {pair for pair in options(TREE) if pair[1] != "--help"} == known | OF_CLIENTS | ROWS.keys()
-    assert [parameter.opts for parameter in TREE.params] == [["--version"]]
+    assert [parameter.opts for parameter in TREE.params] == [["-V", "--version"]]
 
 
 @pytest.mark.parametrize("pair", ROWS, ids=" ".join)
@@ -283,5 +283,6 @@ def test_an_option_has_the_effect_that_its_row_names(pair: tuple[str, str], benc
 
 
 def test_version_option_and_command_print_the_version(bench: Bench) -> None:
-    assert bench.nqr("--version") == 0 and bench.out == f"nqr {__version__}\n"
+    for flag in ("-V", "--version"):
+        assert bench.nqr(flag) == 0 and bench.out == f"nqr {__version__}\n"
     assert bench.nqr("version") == 0 and bench.out == f"nqr {__version__}\n"

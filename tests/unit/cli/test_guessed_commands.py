@@ -1,0 +1,129 @@
+"""Commands as people guess them who know docker, incus, multipass and kubectl: other names, and questions that lead on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from tests.unit.cli.test_cli_contract import nqr
+from tests.unit.installer.effects.fake_manager import FakeManager
+
+from nqrust.cli import app, suggestions, tree
+from nqrust.cli.__main__ import run
+
+TREE = app.command()
+
+
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch) -> FakeManager:
+    monkeypatch.setenv("NQR_MANAGER_URL", "http://manager.example:1")
+    monkeypatch.setenv("NQR_TOKEN", "good")
+    monkeypatch.setattr(app, "command", lambda: TREE)
+    return FakeManager().install(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("ls", "GET /v1/vms"), ("ps", "GET /v1/vms"), ("vm list", "GET /v1/vms"), ("vm ps", "GET /v1/vms"),
+        ("rm web1", "DELETE /v1/vms/v1"), ("vm delete web1", "DELETE /v1/vms/v1"), ("vm remove web1", "DELETE /v1/vms/v1"),
+        ("vm inspect web1", "GET /v1/vms/web1"), ("vm info web1", "GET /v1/vms/web1"), ("image list", "GET /v1/images"),
+        ("host list", "GET /v1/hosts"), ("host inspect h1", "GET /v1/hosts/h1"), ("vm snapshot list web1", "GET /v1/vms/web1/snapshots"),
+        ("token list", "GET /v1/tokens"), ("template delete small", "DELETE /v1/templates/small"), ("volume list", "GET /v1/volumes"),
+    ],
+)  # fmt: skip
+def test_an_alias_runs_the_command_that_it_stands_for(words: str, call: str, manager: FakeManager) -> None:
+    manager.state = "stopped"
+    manager.snapshots = []
+    assert run(words.split()) == 0
+    assert call in [asked.partition("?")[0] for asked, _ in manager.asked]
+
+
+def test_aliases_are_hidden_and_never_hide_a_command() -> None:
+    def groups(node: Any) -> Any:
+        yield node
+        for inner in node.commands.values():
+            if hasattr(inner, "commands"):
+                yield from groups(inner)
+
+    for group in groups(TREE):
+        assert not set(tree.ALIASES) & set(group.commands)
+        assert isinstance(group, tree.Commands), "every group has the aliases"
+    assert not set(tree.SHORTCUTS) & set(TREE.commands)
+
+
+def test_help_of_an_alias_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ps", "--help"]) == 0 and "Usage: nqr vm ls " in capsys.readouterr().out
+    assert run(["vm", "delete", "--help"]) == 0 and "Usage: nqr vm rm " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("vm lst", "nqr vm ls"), ("vm lits", "nqr vm ls"), ("list", "nqr vm ls"), ("start web1", "nqr vm start web1"),
+        ("create", "nqr vm create"), ("create web1 --image tiny", "nqr vm create web1 --image tiny"), ("stop web1", "nqr vm stop web1"),
+        ("delete web1", "nqr vm rm web1"), ("inspect web1", "nqr vm show web1"), ("images", "nqr image ls"), ("vms", "nqr vm ls"),
+        ("launch", "nqr vm create"), ("vm launch", "nqr vm create"), ("kill web1", "nqr vm stop web1"), ("snapshot", "nqr vm snapshot"),
+        ("nodes", "nqr host ls"), ("drain h1", "nqr host drain h1"), ("instal", "nqr install"), ("strat web1", "nqr vm start"),
+        ("image lst", "nqr image ls"), ("image pull x", "nqr image add x"), ("vm snapshot lst", "nqr vm snapshot ls"),
+        ("lss", "nqr vm ls"), ("hosts", "nqr host ls"), ("token delet x", "nqr token rm"),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_leads_to_what_was_meant(words: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words.split()) == 2
+    first, cure = capsys.readouterr().err.splitlines()
+    assert first.startswith("NQR-USE-005  ") and cure.startswith(f"  cure: Did you mean `{meant}")
+
+
+def test_a_word_like_no_other_leads_to_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, help in ((["qqqq"], "nqr --help"), (["vm", "qqqq"], "nqr vm --help")):
+        assert run(words) == 2 and f"cure: See: {help}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("vm create web1 --mem 1G", "--memory"), ("vm create web1 --ram 1G", "--memory"), ("vm create web1 --cpus 2", "--vcpus"),
+        ("vm create web1 -p 80:80", "--forward"), ("vm ls --format json", "--output"), ("vm ls --json", "--output"),
+        ("install --yes", "--non-interactive"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_leads_to_what_was_meant(words: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("NQR-USE-002  ") and f"Did you mean {meant}?" in said
+
+
+def test_words_of_other_programs_lead_to_commands_that_exist() -> None:
+    for command in suggestions._ELSEWHERE.values():
+        node: Any = TREE
+        for word in command.split():
+            node = node.commands[word]
+    assert {*suggestions._ELSEWHERE} & {*TREE.commands, *TREE.commands["vm"].commands} == set()
+    options = {name for path in ("vm create", "install", "vm ls") for name in _options(path)}
+    assert set(suggestions._OPTIONS.values()) <= options
+
+
+def _options(path: str) -> list[str]:
+    node: Any = TREE
+    for word in path.split():
+        node = node.commands[word]
+    return [name for parameter in node.params for name in parameter.opts]
+
+
+def test_the_rest_of_a_command_line_is_shown_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["start", "web\x1b[31m1"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+    assert run(["start", "a b"]) == 2 and "`nqr vm start 'a b'`" in capsys.readouterr().err
+
+
+def test_help_of_the_root_imports_no_group() -> None:
+    code = (
+        "import sys; from nqrust.cli.__main__ import run; run(['--help']);"
+        "sys.exit(', '.join(m for m in sys.modules if m in ('nqrust.cli.vm.commands', 'nqrust.cli.hosts', 'nqrust.cli.connection')) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert nqr("vm").returncode == 0
