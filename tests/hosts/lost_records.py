@@ -108,7 +108,7 @@ def emptied_and_restored(host: Machine, vm: dict[str, Any], same: Callable[[], o
     nqr(host, "vm", "start", "late2")
     eventually("it has booted again", lambda: _booted(host, "late2", second["boot_id"]), 180)
     product.console_prompt(host, "late2")
-    nqr(host, "vm", "rm", "late2")
+    nqr(host, "vm", "rm", "--force", "late2")
     assert _gone(host, second["id"])
 
     third = product.create_vm(host, "late3")
@@ -132,7 +132,7 @@ def killed_unnoticed(host: Machine) -> None:
         assert not product.vm_processes(host, vm["id"]), "nothing starts it by itself"
     finally:
         only_observing(host, False)
-    nqr(host, "vm", "rm", "dead1")
+    nqr(host, "vm", "rm", "--force", "dead1")
 
 
 def _gone(host: Machine, vm_id: str) -> bool:

@@ -171,7 +171,7 @@ def test_a_failure_before_the_new_state_works_has_removed_nothing(installed: Ins
 
 def test_without_vms_the_bridge_and_its_network_change(installed: Installed) -> None:
     host = installed.host
-    nqr(host, "vm", "rm", "web1")
+    nqr(host, "vm", "rm", "--force", "web1")
     installed.install("--bridge-name", "vmbr1", "--network-cidr", "10.9.0.0/24")
     shown = host.run("ip -br -4 address; iptables -S; iptables -t nat -S").stdout
     assert "vmbr1" in shown and "10.9.0.1/24" in shown and "fcbr0" not in shown and "10.0.0." not in shown
@@ -185,7 +185,7 @@ def test_isolated_network_passes_its_proof_and_reaches_nothing_outside(installed
     assert "could not be proven" not in said.stdout, said.describe()
     vm = product.create_vm(host, "alone", address="10.9.0.")
     assert vm["guest"]["gateway"] == "10.9.0.1" and "MASQUERADE" not in host.run("iptables -t nat -S").stdout
-    nqr(host, "vm", "rm", "alone")
+    nqr(host, "vm", "rm", "--force", "alone")
     installed.changes_nothing()
 
 

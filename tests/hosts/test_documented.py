@@ -164,7 +164,7 @@ def test_snapshot_of_a_running_vm_belongs_to_root_and_is_deleted_with_it(reader:
     folder = f"/srv/fc/vms/{vm['id']}/snapshots"
     assert len(host.run(["find", folder, "-type", "f"]).stdout.split()) >= 3, "memory, disk and record"
     assert host.run(["find", folder, "-type", "f", "(", "!", "-perm", "600", "-o", "!", "-user", "root", ")"]).stdout == ""
-    product.nqr(host, "vm", "rm", "web1")
+    product.nqr(host, "vm", "rm", "--force", "web1")
     assert not host.exists(f"/srv/fc/vms/{vm['id']}")
 
 

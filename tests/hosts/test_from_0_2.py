@@ -107,7 +107,7 @@ def test_the_same_commands_again_change_nothing(pair: Pair) -> None:
 
 def test_uninstall_restores_both_hosts(pair: Pair) -> None:
     for name in pair.vms:
-        nqr(pair.manager, "vm", "rm", name)
+        nqr(pair.manager, "vm", "rm", "--force", name)
     for host, before in zip((pair.agent, pair.manager), reversed(pair.before), strict=True):
         nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=900)
         assert "\n".join(before.diff(host.fingerprint())) == ""

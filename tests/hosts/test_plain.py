@@ -109,7 +109,7 @@ def test_vm_is_stopped_and_removed(installed: Job) -> None:
     nqr(host, "vm", "stop", "web1")
     assert product.vm_processes(host, installed.vm["id"]) == {}
     nqr(host, "vm", "start", "web1")
-    nqr(host, "vm", "rm", "web1")
+    nqr(host, "vm", "rm", "--force", "web1")
     assert document(host, "vm", "ls")["items"] == []
     assert product.vm_processes(host, installed.vm["id"]) == {}
     installed.vm = {}
@@ -144,7 +144,7 @@ def test_after_a_reboot_one_command_brings_the_services_back(installed: Job) -> 
     eventually("its VM runs again", lambda: document(host, "vm", "show", "auto")["state"] == "running", 180)
     before = daemons(host)
     assert "runs now" not in nqr(host, "services", "start").stdout and daemons(host) == before
-    nqr(host, "vm", "rm", "auto")
+    nqr(host, "vm", "rm", "--force", "auto")
 
 
 def test_a_container_that_ends_asks_its_guests_and_its_next_start_brings_all_back(installed: Job) -> None:
@@ -173,7 +173,7 @@ def test_a_container_that_ends_asks_its_guests_and_its_next_start_brings_all_bac
     eventually("the other stays off", lambda: document(host, "vm", "show", "manual")["desired_state"] == "stopped", 60)
     assert document(host, "vm", "show", "manual")["state"] == "stopped"
     for name in vms:
-        nqr(host, "vm", "rm", name)
+        nqr(host, "vm", "rm", "--force", name)
 
 
 def test_uninstall_with_a_running_vm_leaves_nothing(installed: Job) -> None:

@@ -244,7 +244,7 @@ def test_vm_is_stopped_started_and_removed(installed: Job) -> None:
     product.typed(host, "web1", "root")
     assert f"[{24 * 2048}]" in product.typed(host, "web1", "echo [$(cat /sys/block/vdb/size)]"), "its guest has it, in sectors"
     second = product.create_vm(host, "web2")
-    nqr(host, "vm", "rm", "web2")
+    nqr(host, "vm", "rm", "--force", "web2")
     assert [vm["name"] for vm in document(host, "vm", "ls")["items"]] == ["web1"]
     assert product.vm_processes(host, second["id"]) == {}
     assert not host.exists(f"/srv/fc/vms/{second['id']}")
@@ -281,7 +281,7 @@ def test_templates_limits_kept_volumes_and_a_snapshot_of_a_running_vm(installed:
     nqr(host, "vm", "snapshot", "restore", "db1", "live")
     again = eventually("it goes on", lambda: _running(host, "db1"))
     assert again["boot_id"] in (None, before["boot_id"]), "it did not boot"
-    nqr(host, "vm", "rm", "db1")
+    nqr(host, "vm", "rm", "--force", "db1")
     (kept,) = document(host, "volume", "ls")["items"]
     assert (kept["name"], kept["vm"]) == (f"db1-vdb-{shown['id']}", None)
     nqr(host, "vm", "create", "--name", "db2", "--image", "tiny", "--volume", "db1-vdb", "--no-start", "--wait")
@@ -292,7 +292,7 @@ def test_templates_limits_kept_volumes_and_a_snapshot_of_a_running_vm(installed:
     assert host.listdir("/srv/fc/volumes") == [f"{kept['name']}.raw"]
     nqr(host, "volume", "attach", "db2", "--name", "db1-vdb")
     assert document(host, "volume", "ls")["items"][0]["vm"] == "db2" and host.listdir("/srv/fc/volumes") == []
-    nqr(host, "vm", "rm", "db2")
+    nqr(host, "vm", "rm", "--force", "db2")
     nqr(host, "volume", "rm", kept["name"])
     nqr(host, "template", "rm", "small")
     assert host.listdir("/srv/fc/volumes") == []

@@ -222,7 +222,7 @@ def test_reverse_proxy_with_tls_off_serves_ui_console_and_api(site: Site) -> Non
 
 def test_uninstall_leaves_no_certificate(site: Site) -> None:
     host = site.host
-    nqr(host, "vm", "rm", "web1")
+    nqr(host, "vm", "rm", "--force", "web1")
     host.run("rm -f /root/vms.pem /root/vms.key")
     nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=900)
     left = [line for line in site.before.diff(host.fingerprint()) if "nginx" not in line]

@@ -199,7 +199,7 @@ def test_the_same_commands_again_change_nothing(pair: Pair) -> None:
 
 
 def test_uninstall_restores_both_hosts(pair: Pair) -> None:
-    nqr(pair.manager, "vm", "rm", "web1")
+    nqr(pair.manager, "vm", "rm", "--force", "web1")
     for host in (pair.agent, pair.manager):
         nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=900)
     assert "\n".join(pair.agent_before.diff(pair.agent.fingerprint())) == ""

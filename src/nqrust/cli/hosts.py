@@ -137,14 +137,15 @@ def drain(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 
 def rm(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Remove the host even if it has VMs.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Remove the host even if it has VMs.")] = False,
+    out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
     from nqrust.client import calls
 
-    with manager(url) as client:
+    with manager(url) as client, output.Done(out) as done:
         client.send(calls.delete_host(name, force=force))
-    typer.echo(f"removed {name}")
+        done(name, f"removed {name}")
 
 
 def _print(found: Host, out: str) -> None:

@@ -137,14 +137,15 @@ def scan(out: Output = "text", url: ManagerUrl = None) -> None:
 
 def rm(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of the images.")],
+    out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
     from nqrust.client import calls
 
-    with manager(url) as client:
+    with manager(url) as client, output.Done(out) as done:
         for name in names:
             client.send(calls.delete_image(name))
-            typer.echo(f"removed {name}")
+            done(name, f"removed {name}")
 
 
 def _list(found: ImageList, out: str) -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -91,6 +92,30 @@ def details(model: BaseModel, out: str, rows: Sequence[tuple[str, object]], *, n
         typer.echo(cell(dict(rows)[name]))
     else:
         facts(rows)
+
+
+class Done:
+    """Results of a command that works on several things: a line for each as it happens, or one document at the end. The document
+    lists what is done even if an error ends the command."""
+
+    def __init__(self, out: str) -> None:
+        self._out = out
+        self._items: list[dict[str, object]] = []
+
+    def __enter__(self) -> Done:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._out in ("json", "yaml") and (self._items or kind is None):
+            data({"items": self._items}, self._out)
+
+    def __call__(self, name: str, sentence: str, **more: object) -> None:
+        """Report one thing that is done."""
+        self._items.append({"name": name, **more})
+        if self._out in ("text", "wide"):
+            typer.echo(sentence)
+        elif self._out == "name":
+            typer.echo(name)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, cut: bool = True) -> None:

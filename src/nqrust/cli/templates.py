@@ -53,7 +53,7 @@ def ls(out: Output = "text", quiet: Quiet = False, url: ManagerUrl = None) -> No
             for t in found.items
         ],
         wide=3,
-        empty="There is no template. Make one with: nqr template create --name small --image tiny",
+        empty="There is no template. Make one with: nqr template create small --image tiny",
     )
 
 
@@ -66,8 +66,9 @@ def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def create(
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the template.")],
     image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="Image to boot.")],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the template.")] = None,
+    named: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The same as the argument NAME.")] = None,
     description: Annotated[str | None, typer.Option("--description", metavar="TEXT", help="Description of the template.")] = None,
     vcpus: opt.Vcpus = None,
     memory: opt.Memory = None,
@@ -96,6 +97,7 @@ def create(
     from nqrust.client.errors import Refused
     from nqrust.contract.templates import TemplateCreate, TemplateSpec
 
+    name = opt.one_name("template create", name, named)
     keys = opt.keys(ssh_key or [])
     if user and not keys:
         raise UsageError(
@@ -125,14 +127,16 @@ def create(
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of the templates.")], url: ManagerUrl = None
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of the templates.")],
+    out: Output = "text",
+    url: ManagerUrl = None,
 ) -> None:
     from nqrust.client import calls
 
-    with manager(url) as client:
+    with manager(url) as client, output.Done(out) as done:
         for name in names:
             client.send(calls.delete_template(name))
-            typer.echo(f"deleted template {name}")
+            done(name, f"deleted template {name}")
 
 
 def _print(found: Template, out: str) -> None:

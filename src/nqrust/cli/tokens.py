@@ -85,11 +85,15 @@ def create(
     typer.echo(f"Token {made.name} has the role {made.role.value}. It expires: {_expiry(made.expires_at)}.", err=True)
 
 
-def rm(name: Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the token.")], url: ManagerUrl = None) -> None:
+def rm(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the token.")],
+    out: Output = "text",
+    url: ManagerUrl = None,
+) -> None:
     """Revoke an API token, and the tokens that were created with it."""
     from nqrust.client import calls
 
-    with manager(url) as client:
+    with manager(url) as client, output.Done(out) as done:
         items = client.send(calls.tokens()).items
         found = [t for t in items if t.id == name] or [t for t in items if t.name == name]
         if not found:
@@ -97,7 +101,7 @@ def rm(name: Annotated[str, typer.Argument(metavar="NAME", help="Name or id of t
         if len(found) > 1:
             raise UsageError("NQR-USE-015", f"{len(found)} tokens are named {name}.", "Pass the id, which `nqr token ls` shows.")
         client.send(calls.delete_token(found[0].id))
-    typer.echo(f"revoked {name}")
+        done(found[0].name, f"revoked {name}", id=found[0].id)
 
 
 def _seconds(text: str | None) -> int | None:

@@ -78,7 +78,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["verify", "--config", "c.yaml"], "NQR-USE-002", "--config", "nqr verify --help"),
         (["plan", "extra"], "NQR-USE-006", "extra", "nqr plan --help"),
         (["vm", "show"], "NQR-USE-004", "needs NAME", "nqr vm show --help"),
-        (["vm", "create", "--image", "tiny"], "NQR-USE-004", "needs --name", "nqr vm create --help"),
+        (["vm", "create", "--image", "tiny"], "NQR-USE-004", "needs NAME", "nqr vm create --help"),
         (["config", "show", "--mode", "prod"], "NQR-USE-003", "prod", "Did you mean production?"),
         (["config", "validate", "--config", "/no/such.yaml"], "NQR-CFG-001", "/no/such.yaml", "--config"),
         (["vm", "create", "--name", "A_b", "--image", "x"], "NQR-USE-003", "A_b", "lower-case"),

@@ -127,3 +127,68 @@ def test_help_of_the_root_imports_no_group() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert nqr("vm").returncode == 0
+
+
+# --- a VM's name, waits and deletes
+
+
+def test_the_old_and_the_new_form_of_a_name_are_the_same(manager: FakeManager, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ("vm create web1", "vm create --name web1", "vm create web1 --name web1", "template create web1"):
+        assert run([*words.split(), "--image", "tiny"]) == 0
+    assert [body["name"] for call, body in manager.asked if call.startswith("POST")] == ["web1"] * 4
+    assert run(["vm", "create", "web1", "--name", "web2", "--image", "tiny"]) == 2
+    assert capsys.readouterr().err.startswith("NQR-USE-003  NAME is web1, and --name is web2.")
+
+
+def test_create_waits_until_the_vm_runs_unless_told_otherwise(manager: FakeManager, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["vm", "create", "web1", "--image", "tiny", "--no-wait"]) == 0
+    assert [call for call, _ in manager.asked] == ["POST /v1/vms"]
+    assert run(["vm", "create", "web1", "--image", "tiny"]) == 0
+    assert manager.asked[-1][0].startswith("GET /v1/vms/v1") and "running" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "see"),
+    [
+        ("vm create web1 --image tiny", "The manager continues to create VM web1.", "nqr vm show web1"),
+        ("vm start web1", "The manager continues to start VM web1.", "nqr vm show web1"),
+        ("vm stop web1", "The manager continues to stop VM web1.", "nqr vm show web1"),
+        ("vm restart web1", "The manager continues to restart VM web1.", "nqr vm show web1"),
+        ("vm rm web1 --force", "The manager still deletes VM web1.", "nqr vm ls"),
+    ],
+)
+def test_ctrl_c_during_a_wait_says_what_continues(
+    words: str, what: str, see: str, manager: FakeManager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager.stuck, manager.patience = True, 3.0
+    assert run(words.split()) == 130
+    assert capsys.readouterr().err == f"NQR-USE-017  Stopped by SIGINT. {what}\n  cure: Look at it with: {see}\n"
+    assert run([*words.split(), "-o", "json"]) == 130
+    assert '"NQR-USE-017"' in capsys.readouterr().err
+
+
+def test_a_vm_that_runs_or_has_snapshots_needs_force(manager: FakeManager, capsys: pytest.CaptureFixture[str]) -> None:
+    manager.volumes = [{"device": "vdb", "size_mib": 1, "keep": True}, {"device": "vdc", "size_mib": 1, "keep": False}]
+    assert run(["vm", "rm", "web1"]) == 2
+    assert capsys.readouterr().err == (
+        "NQR-USE-018  VM web1 is running and has 1 snapshot (s1). nqr deleted nothing.\n"
+        "  cure: `nqr vm rm --force web1` deletes it with its disk of 32 MiB, 1 snapshot and 1 volume. 1 kept volume stays.\n"
+    )
+    manager.state = "stopped"
+    assert run(["vm", "rm", "web1"]) == 2 and "VM web1 has 1 snapshot (s1)" in capsys.readouterr().err
+    assert not manager.deleted
+    assert run(["vm", "rm", "-f", "web1"]) == 0 and manager.deleted
+
+
+@pytest.mark.parametrize("state", ["pending", "starting", "running", "stopping", "paused", "unknown"])
+def test_nothing_is_deleted_if_one_vm_needs_force(state: str, manager: FakeManager) -> None:
+    manager.state, manager.snapshots = state, []
+    assert run(["rm", "web1", "web2"]) == 2 and not manager.deleted
+
+
+def test_watch_shows_changes_until_ctrl_c(manager: FakeManager, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["vm", "ls", "--watch"]) == 130
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2 and said.err == "", "nothing changed, so the list is there once"
+    assert len(manager.asked) > 100
+    assert run(["vm", "ls", "--watch", "-o", "json"]) == 2

@@ -205,7 +205,7 @@ def test_the_images_own_network_can_be_left_alone(manager: Manager, words: str) 
         "template create --name small --image tiny --user ana", "template create --name Small --image tiny",
         "template create --name small --image tiny --volume db1-vdb", "vm create --name web1 --image tiny --network-config static",
         "volume attach web1", "volume attach web1 --size 1G --name data1", "volume attach web1 --size 1", "volume attach web1 --name ../x",
-        "volume detach web1 vdb --keep --delete", "vm create --name web1 --image tiny --timeout 9", "vm stop web1 --no-wait --timeout 9", "vm rm web1 --timeout 9 --no-wait",
+        "volume detach web1 vdb --keep --delete", "vm create --name web1 --image tiny --timeout 9 --no-wait", "vm stop web1 --no-wait --timeout 9", "vm rm web1 --timeout 9 --no-wait",
         "volume attach web1 --size 1G --timeout 9 --no-wait",
     ],
 )  # fmt: skip

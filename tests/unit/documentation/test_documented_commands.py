@@ -110,7 +110,7 @@ def test_a_wrong_command_is_found() -> None:
     for line, complete in (
         ("nqr vm craete --name a --image b", True),
         ("nqr vm create --name a --image b --strat", True),
-        ("nqr vm create --image b", True),
+        ("nqr vm snapshot create web1", True),
         ("nqr vm rm", True),
         ("nqr vm console a b", True),
         ("./scripts/install/install.sh --mode develop", True),

@@ -7,25 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nqrust.cli import output
+from nqrust.cli import output, stopping
 from nqrust.cli.connection import ManagerUrl, authority, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.cli.vm import limits as vm_limits
 from nqrust.cli.vm import options as opt
 from nqrust.cli.vm import ports as vm_ports
+from nqrust.cli.vm import removing as vm_removing
 from nqrust.cli.vm import snapshots as vm_snapshots
 from nqrust.cli.vm import unknown as vm_unknown
 from nqrust.cli.vm import users as vm_users
 from nqrust.cli.vm import volumes as volume_commands
+from nqrust.cli.vm import watching as vm_watching
 from nqrust.cli.vm.names import checked
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from nqrust.contract.vms import Vm
+    from nqrust.client.manager import ManagerClient
+    from nqrust.contract.vms import Vm, VmList
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the change is complete.", callback=opt.timed)]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Maximum wait in seconds.", callback=opt.timed)]
 Texts = list[str] | None
 _STEADY = 2.0  # seconds that a VM must run before it counts as started, unless its guest reports earlier
 
@@ -42,7 +43,7 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("limit", help="Limit the network and disk traffic of a VM.")(vm_limits.limit)
     app.command("forward", help="Forward ports of the host to a VM.")(vm_ports.forward)
     app.add_typer(vm_snapshots.build(), name="snapshot", help="Manage the snapshots of a VM.")
-    app.command("rm", help="Delete VMs and their disks.")(rm)
+    app.command("rm", help="Delete VMs with their disks and snapshots.")(vm_removing.rm)
     app.command("adopt", help="Make a record for a VM without one. The VM keeps running.")(vm_unknown.adopt)
     app.command("console", help="Attach to the serial console. Ctrl-] leaves, and the VM keeps running.")(console)
     return app
@@ -52,43 +53,40 @@ def ls(
     host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Only on this host.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only with this tag.")] = None,
     unknown: vm_unknown.ListUnknown = False,
+    watch: vm_watching.Watch = False,
     out: Output = "text",
     quiet: Quiet = False,
     url: ManagerUrl = None,
 ) -> None:
-    out = output.chosen(out, quiet)
     from nqrust.client import calls
 
+    out = output.chosen(out, quiet)
+    if watch:
+        vm_watching.refuse_documents(out)
     with manager(url) as client:
         if unknown:
             vm_unknown.ls(client, out)
-            return
-        found = client.send(calls.list_vms(host=host, tag=tag))
+        elif watch:
+            vm_watching.watch(lambda: client.send(calls.list_vms(host=host, tag=tag)), lambda found: _list(found, out))
+        else:
+            _list(client.send(calls.list_vms(host=host, tag=tag)), out)
+
+
+def _list(found: VmList, out: str) -> None:
     output.listing(
         found,
         out,
         ("name", "state", "ip", "host", "image", "vcpus", "memory", "id", "disk", "wanted", "tags", "created", "error"),
         [
             (
-                v.name,
-                v.state,
-                v.ip,
-                v.host,
-                v.image,
-                v.vcpus,
-                f"{v.memory_mib} MiB",
-                v.id,
-                f"{v.disk_mib} MiB",
-                v.desired_state,
-                v.tags,
-                v.created_at,
-                v.error,
+                v.name, v.state, v.ip, v.host, v.image, v.vcpus, f"{v.memory_mib} MiB", v.id,
+                f"{v.disk_mib} MiB", v.desired_state, v.tags, v.created_at, v.error,
             )
             for v in found.items
         ],
         wide=5,
-        empty="There is no VM. Make one with: nqr vm create --name web1 --image tiny --start --wait",
-    )
+        empty="There is no VM. Make one with: nqr vm create web1 --image tiny",
+    )  # fmt: skip
 
 
 def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
@@ -100,7 +98,8 @@ def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def create(
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the VM and hostname of the guest.")],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the VM and hostname of the guest.")] = None,
+    named: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The same as the argument NAME.")] = None,
     image: Annotated[str | None, typer.Option("--image", metavar="IMAGE", help="Image to boot.")] = None,
     template: Annotated[
         str | None, typer.Option("--template", metavar="NAME", help="Template for the options that you do not give.")
@@ -139,14 +138,20 @@ def create(
     autostart: opt.Autostart = None,
     restart_policy: opt.Restart = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until the guest agent reports.", callback=opt.timed)
-    ] = False,
-    timeout: Timeout = 180.0,
+        bool | None,
+        typer.Option(
+            "--wait/--no-wait",
+            help="Wait until the guest agent reports, or do not wait (default: wait until the VM runs).",
+            callback=opt.timed,
+        ),
+    ] = None,
+    timeout: opt.Timeout = 180.0,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
     from nqrust.client import calls
 
+    name = opt.one_name("vm create", name, named)
     if image is None and template is None:
         raise UsageError("NQR-USE-003", "Neither --image nor --template is given.", "Name an image: nqr image ls lists them.")
     keys = opt.keys(ssh_key or [])
@@ -161,28 +166,29 @@ def create(
     )  # fmt: skip
     with manager(url) as client:
         made = client.send(calls.create_vm(asked))
-        if wait:
-            made = client.wait_for(made.id, "guest_up" if start else "stopped", timeout, since=made.generation) or made
+        until: Any = "stopped" if not start else "guest_up" if wait else "running"
+        if wait is not False:
+            made = _waited(client, made, until, timeout, f"create VM {made.name}", 0.0 if wait else _STEADY)
     output.details(made, out, [("id", made.id), ("name", made.name), ("state", made.state), ("ip", made.ip)])
 
 
-def start(name: Name, wait: Wait = True, timeout: Timeout = 120.0, out: Output = "text", url: ManagerUrl = None) -> None:
+def start(name: Name, wait: opt.Wait = True, timeout: opt.Timeout = 120.0, out: Output = "text", url: ManagerUrl = None) -> None:
     _verb("start_vm", name, "running", wait, timeout, out, url)
 
 
-def pause(name: Name, wait: Wait = True, timeout: Timeout = 60.0, out: Output = "text", url: ManagerUrl = None) -> None:
+def pause(name: Name, wait: opt.Wait = True, timeout: opt.Timeout = 60.0, out: Output = "text", url: ManagerUrl = None) -> None:
     _verb("pause_vm", name, "paused", wait, timeout, out, url)
 
 
-def resume(name: Name, wait: Wait = True, timeout: Timeout = 60.0, out: Output = "text", url: ManagerUrl = None) -> None:
+def resume(name: Name, wait: opt.Wait = True, timeout: opt.Timeout = 60.0, out: Output = "text", url: ManagerUrl = None) -> None:
     _verb("resume_vm", name, "running", wait, timeout, out, url)
 
 
 def restart(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Stop the VM without asking the guest.")] = False,
-    wait: Wait = True,
-    timeout: Timeout = 120.0,
+    force: opt.Force = False,
+    wait: opt.Wait = True,
+    timeout: opt.Timeout = 120.0,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
@@ -192,19 +198,19 @@ def restart(
     with manager(url) as client:
         found = client.send(calls.restart_vm(name, StopRequest(force=force)))
         if wait:
-            found = client.wait_for(found.id, "running", timeout, since=found.generation, steady=_STEADY) or found
+            found = _waited(client, found, "running", timeout, f"restart VM {found.name}", _STEADY)
     _print_short(found, out)
 
 
 def stop(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Stop the VM without asking the guest.")] = False,
+    force: opt.Force = False,
     grace: Annotated[
         int,
         typer.Option("--grace", metavar="SECONDS", min=0, max=600, help="Time for the guest to power off, in seconds."),
     ] = 20,
-    wait: Wait = True,
-    timeout: Timeout = 120.0,
+    wait: opt.Wait = True,
+    timeout: opt.Timeout = 120.0,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
@@ -214,30 +220,8 @@ def stop(
     with manager(url) as client:
         found = client.send(calls.stop_vm(name, StopRequest(force=force, timeout_seconds=grace)))
         if wait:
-            found = client.wait_for(found.id, "stopped", timeout, since=found.generation) or found
+            found = _waited(client, found, "stopped", timeout, f"stop VM {found.name}")
     _print_short(found, out)
-
-
-def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids of the VMs.")],
-    force: Annotated[bool, typer.Option("--force", help="Delete the VM even if its host is offline.")] = False,
-    unknown: vm_unknown.DeleteUnknown = False,
-    wait: Wait = True,
-    timeout: Timeout = 120.0,
-    url: ManagerUrl = None,
-) -> None:
-    from nqrust.client import calls
-
-    with manager(url) as client:
-        if unknown:
-            vm_unknown.rm(client, names)
-            return
-        for name in names:
-            vm = client.send(calls.get_vm(name))
-            client.send(calls.delete_vm(vm.id, force=force))
-            if wait:
-                client.wait_for(vm.id, "deleted", timeout=timeout)
-            typer.echo(f"deleted {vm.name} ({vm.id})" if wait else f"deleting {vm.name} ({vm.id})")
 
 
 def console(
@@ -265,8 +249,14 @@ def _verb(method: str, name: str, condition: Any, wait: bool, timeout: float, ou
     with manager(url) as client:
         found: Vm = client.send(getattr(calls, method)(name))
         if wait:
-            found = client.wait_for(found.id, condition, timeout, since=found.generation, steady=_STEADY) or found
+            found = _waited(client, found, condition, timeout, f"{method.removesuffix('_vm')} VM {found.name}", _STEADY)
     _print_short(found, out)
+
+
+def _waited(client: ManagerClient, vm: Vm, until: Any, timeout: float, doing: str, steady: float = 0.0) -> Vm:
+    """Wait, and return the VM as it then is. A signal ends the wait, not the change."""
+    with stopping.told(f"The manager continues to {doing}.", f"nqr vm show {vm.name}"):
+        return client.wait_for(vm.id, until, timeout, since=vm.generation, steady=steady) or vm
 
 
 def _print_short(found: Vm, out: str) -> None:

@@ -13,6 +13,16 @@ from nqrust.cli.failures import choice
 from nqrust.contract import ssh_keys
 from nqrust.installer.engine.errors import UsageError
 
+
+def timed(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """Check --timeout, which needs --wait. Whichever the parser reads second sees the other. Raises UsageError NQR-USE-003."""
+    source = context.get_parameter_source("timeout")
+    waits = value if parameter.name == "wait" else context.params.get("wait", True)  # None: until it runs
+    if source is not None and source.name == "COMMANDLINE" and waits is False:
+        raise UsageError("NQR-USE-003", "--timeout has no effect without --wait.", "Add --wait, or leave --timeout out.")
+    return value
+
+
 Texts = list[str] | None
 Vcpus = Annotated[int | None, typer.Option("--vcpus", metavar="N", help="Number of virtual CPUs (default: 1).")]
 Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory in MiB, or as 512M or 2G (default: 256M).")]
@@ -44,18 +54,22 @@ DiskRate = Annotated[
 ]
 DiskIops = Annotated[int | None, typer.Option("--disk-iops", metavar="N", help="Limit for each disk, in operations per second.")]
 
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the change is complete.", callback=timed)]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Maximum wait in seconds.", callback=timed)]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Stop the VM without asking the guest.")]
+
 _NUMBER = re.compile(r"(\d{1,9})([a-zA-Z]*)")
 _KILOBITS = {"k": 1, "m": 1000, "g": 1_000_000}
 _KIBIBYTES = {"k": 1, "": 1 << 10, "m": 1 << 10, "g": 1 << 20}
 
 
-def timed(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
-    """Check --timeout, which needs --wait. Whichever the parser reads second sees the other. Raises UsageError NQR-USE-003."""
-    source = context.get_parameter_source("timeout")
-    waits = value if parameter.name == "wait" else context.params.get("wait", True)
-    if source is not None and source.name == "COMMANDLINE" and not waits:
-        raise UsageError("NQR-USE-003", "--timeout has no effect without --wait.", "Add --wait, or leave --timeout out.")
-    return value
+def one_name(command: str, name: str | None, named: str | None) -> str:
+    """Return the name of the argument NAME or of the option --name. Raises UsageError NQR-USE-004 or NQR-USE-003."""
+    if name is None and named is None:
+        raise UsageError("NQR-USE-004", f"`nqr {command}` needs NAME.", f"See: nqr {command} --help")
+    if name is not None and named is not None and name != named:
+        raise UsageError("NQR-USE-003", f"NAME is {name}, and --name is {named}.", "Give one of them.")
+    return name or named or ""
 
 
 def fields(

@@ -68,7 +68,7 @@ def restore(vm: Vm, name: Name, out: Output = "text", url: ManagerUrl = None) ->
     output.details(found, out, [("id", found.id), ("name", found.name), ("state", found.state)])
 
 
-def rm(vm: Vm, name: Name, timeout: Timeout = 120.0, url: ManagerUrl = None) -> None:
+def rm(vm: Vm, name: Name, timeout: Timeout = 120.0, out: Output = "text", url: ManagerUrl = None) -> None:
     from nqrust.client import calls
 
     with manager(url) as client:
@@ -77,7 +77,8 @@ def rm(vm: Vm, name: Name, timeout: Timeout = 120.0, url: ManagerUrl = None) -> 
     if left is not None:
         typer.echo(f"snapshot {name} is {left.state}: {left.error}", err=True)
         raise typer.Exit(1)
-    typer.echo(f"deleted snapshot {name} of {vm}")
+    with output.Done(out) as done:
+        done(name, f"deleted snapshot {name} of {vm}")
 
 
 def _settled(client: ManagerClient, vm: str, name: str, timeout: float) -> Snapshot | None:

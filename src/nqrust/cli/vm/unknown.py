@@ -48,9 +48,9 @@ def adopt(
     )
 
 
-def rm(client: ManagerClient, refs: list[str]) -> None:
+def rm(client: ManagerClient, refs: list[str], done: output.Done) -> None:
     from nqrust.client import calls
 
     for ref in refs:
         client.send(calls.delete_unknown_vm(ref))
-        typer.echo(f"deleted {ref}")
+        done(ref, f"deleted {ref}")

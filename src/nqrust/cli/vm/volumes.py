@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nqrust.contract.vms import Vm, Volume, VolumeCreate
 
 OfVm = Annotated[str, typer.Argument(metavar="VM", help="Name or id of a stopped VM.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the change is complete.", callback=opt.timed)]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Maximum wait in seconds.", callback=opt.timed)]
 
 
 def build(app: typer.Typer) -> typer.Typer:
@@ -50,14 +48,16 @@ def ls(
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Full names of the volumes.")], url: ManagerUrl = None
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Full names of the volumes.")],
+    out: Output = "text",
+    url: ManagerUrl = None,
 ) -> None:
     from nqrust.client import calls
 
-    with manager(url) as client:
+    with manager(url) as client, output.Done(out) as done:
         for name in names:
             client.send(calls.delete_volume(name))
-            typer.echo(f"deleted volume {name}")
+            done(name, f"deleted volume {name}")
 
 
 def attach(
@@ -67,8 +67,8 @@ def attach(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the volume after a detach or the deletion of its VM.")] = False,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of a kept volume, or the start of it.")] = None,
-    wait: Wait = True,
-    timeout: Timeout = 180.0,
+    wait: opt.Wait = True,
+    timeout: opt.Timeout = 180.0,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
@@ -88,8 +88,8 @@ def detach(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="Name of the volume in the guest: vdb ...")],
     keep: Annotated[bool, typer.Option("--keep", help="Keep the volume on its host.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the volume and its data.")] = False,
-    wait: Wait = True,
-    timeout: Timeout = 180.0,
+    wait: opt.Wait = True,
+    timeout: opt.Timeout = 180.0,
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

@@ -93,7 +93,7 @@ def facts(verb: str, summary: Summary) -> list[tuple[str, str]]:
     if summary.admin_password_file:
         rows.append(("Sign in", f"admin; the first password is in {summary.admin_password_file}"))
     if verb == "install" and summary.outcome == "ok" and summary.exit_code == 0 and "manager" in summary.urls:
-        rows.append(("Next", "nqr vm create --name web1 --image tiny --start --wait"))
+        rows.append(("Next", "nqr vm create web1 --image tiny"))
     if verb == "install" and summary.exit_code == 4:
         rows.append(("Next", "nqr doctor"))
     if summary.outcome == "failed" and verb == "install" and summary.phases and summary.exit_code == 1:

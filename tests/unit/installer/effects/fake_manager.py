@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from nqrust.cli.stopping import Stopped
 from nqrust.cli.vm import snapshots as vm_snapshots
+from nqrust.cli.vm import watching as vm_watching
 from nqrust.client import manager as client_module
 from nqrust.client import waiting
 from nqrust.client.manager import ManagerClient
@@ -53,12 +55,14 @@ RESOURCES = {
 
 @dataclass
 class FakeManager:
-    """`asked`: method, path with query, and body of every request, in order. `stuck`: no awaited change happens."""
+    """`asked`: method, path with query, and body of every request, in order. `stuck`: no awaited change happens. `patience`:
+    seconds until somebody presses Ctrl-C."""
 
     asked: list[tuple[str, Any]] = field(default_factory=list)
     bases: set[str] = field(default_factory=set)
     tokens: set[str] = field(default_factory=set)
     seconds: float = 0.0
+    patience: float = 1000.0
     stuck: bool = False
     taken: bool = False
     state: str = "running"
@@ -111,6 +115,8 @@ class FakeManager:
             return 202, shown
         if self.deleted and not self.stuck:
             return 404, {"title": "gone", "status": 404, "detail": "There is no such VM.", "code": "NQR-API-103"}
+        if method == "POST" and not rest and body.get("start") is False:
+            self.state = "stopped"
         self.state = REACHED.get(rest[0], self.state) if rest else self.state
         return 200, self._shown()
 
@@ -141,6 +147,8 @@ class FakeManager:
 
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
+        if self.seconds >= self.patience:
+            raise Stopped("SIGINT")
 
     def install(self, patch: pytest.MonkeyPatch) -> FakeManager:
         real = ManagerClient.__init__
@@ -149,6 +157,6 @@ class FakeManager:
             real(client, base_url, token, transport=httpx.MockTransport(self.answer), **more)
 
         patch.setattr(ManagerClient, "__init__", opened)
-        for module in (client_module, waiting, vm_snapshots):
+        for module in (client_module, waiting, vm_snapshots, vm_watching):
             patch.setattr(module, "time", self)
         return self

@@ -69,6 +69,8 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def once(here: str, words: str, *, stuck: bool = False, taken: bool = False) -> Ran:
         with pytest.MonkeyPatch.context() as patch:
             manager = FakeManager(stuck=stuck, taken=taken).install(patch)
+            if here == "vm rm":  # of a VM that needs no --force
+                manager.state, manager.snapshots = "stopped", []
             patch.setattr(app, "command", lambda: TREE)  # made once
             patch.setattr(sys, "stdin", io.StringIO("the current one\nanother password\n"))
             code = run([*here.split(), *(named.get(word, word) for word in words.split())])

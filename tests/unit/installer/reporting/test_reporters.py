@@ -82,7 +82,7 @@ def test_plain_lines_tell_changes_once_and_end_with_what_comes_next() -> None:
     assert "network: 1 changed, 1 already so" in out
     assert "NQRust-MicroVM is installed. (1 changed, 1 already so, 1 min 5 s)" in out
     assert re.search(r"Web UI +http://h:3000\n.*Manager API +http://h:18080", out)
-    assert "nqr vm create --name web1" in out and out.count("unproven") == 1
+    assert "nqr vm create web1" in out and out.count("unproven") == 1
 
 
 @pytest.mark.parametrize("encoding", ["iso-8859-1", "ascii"])
