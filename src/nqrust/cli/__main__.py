@@ -51,7 +51,13 @@ def _settle() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit; never return normally."""
     _settle()
-    sys.exit(run(sys.argv[1:] if argv is None else list(argv)))
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["_complete"]:  # of a shell, for words that the parser may not accept yet
+        from nqrust.cli.app import command
+        from nqrust.cli.completion.answers import main as complete
+
+        sys.exit(complete(words[1:], command))
+    sys.exit(run(words))
 
 
 def run(argv: list[str]) -> int:

@@ -237,6 +237,11 @@ def rotate_timeout(it: Bench) -> None:
         assert float(seconds) < it.host.monotonic() - began < float(seconds) + 5
 
 
+def completion_shell(it: Bench) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert it.nqr("completion", shell) == 0 and f"Completion of nqr for {shell}" in it.out
+
+
 ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("plan", "--detailed-exitcode"): ("exit code 10 when there are changes", detailed_exitcode),
     ("uninstall", "--script"): ("a shell script, 0700 or printed, and no change", script),
@@ -258,6 +263,7 @@ ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("logs", "service"): ("the unit that journalctl is asked for", logs_service),
     ("logs", "--follow"): ("journalctl -f", logs_follow),
     ("logs", "--lines"): ("journalctl -n", logs_lines),
+    ("completion", "shell"): ("the script for that shell", completion_shell),
     ("support-bundle", "--output"): ("the path of the tar file", bundle_output),
     ("image build", "name"): ("the recipe that is built", build_name),
     ("image build", "--manager"): ("the manager that is told", build_manager),

@@ -1,0 +1,1 @@
+"""Shell completion: scripts for bash, zsh and fish, and the answers that they ask `nqr` for."""

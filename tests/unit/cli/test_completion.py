@@ -1,0 +1,207 @@
+"""Shell completion: the answers, and the scripts in real shells on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.cli.test_vm_commands import Handler, Manager, answering
+from tests.unit.installer.effects.fake_manager import FakeManager
+
+from nqrust.cli import app
+from nqrust.cli.__main__ import main
+from nqrust.cli.completion import names
+from nqrust.cli.completion.answers import answer
+from nqrust.cli.completion.scripts import SCRIPTS
+from nqrust.client.manager import ManagerClient
+
+TREE = app.command()
+
+
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch) -> FakeManager:
+    monkeypatch.setenv("NQR_MANAGER_URL", "http://manager.example:1")
+    monkeypatch.setenv("NQR_TOKEN", "good")
+    return FakeManager().install(monkeypatch)
+
+
+def words(line: str) -> list[str]:
+    """What can stand at the end of the line."""
+    return [one.partition("\t")[0] for one in answer(TREE, line.split(" "))]
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("sta", ["status"]), ("vm st", ["start", "stop"]), ("ps --wa", ["--watch"]), ("vm list --wa", ["--watch"]),
+        ("vm create x --restart ", ["never", "on-failure", "always"]), ("vm ls -o j", ["json"]), ("vm ls --output=y", ["--output=yaml"]),
+        ("install --mode p", ["production"]), ("install --config ", [":files"]), ("phase run ne", ["network"]), ("logs man", ["manager"]),
+        ("rotate c", ["certificates"]), ("image build t", ["tiny"]), ("completion ", ["bash", "zsh", "fish"]), ("--he", ["--help"]),
+        ("vm snapshot r", ["restore", "rm"]), ("vm create ", []), ("token create ", []), ("nothing such ", []), ("vm create x --memory ", []),
+        ("rm -- ", [":files"]),
+    ],
+)  # fmt: skip
+def test_words_that_need_no_manager(line: str, shown: list[str]) -> None:
+    assert words(line) == shown
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("vm show ", ["web1"]), ("vm show w", ["web1"]), ("vm show x", []), ("rm ", ["web1"]), ("rm web1 ", []), ("vm inspect ", ["web1"]),
+        ("vm create x --image ", ["tiny"]), ("vm create x --image=t", ["--image=tiny"]), ("vm create x --template ", ["small"]),
+        ("vm ls --host ", ["h1"]), ("host drain ", ["h1"]), ("image rm ", ["tiny"]), ("template show ", ["small"]), ("token rm ", ["ci"]),
+        ("volume rm ", ["db1-vdb-v1"]), ("volume attach ", ["web1"]), ("vm adopt ", ["lost"]), ("vm snapshot ls ", ["web1"]),
+        ("vm snapshot restore web1 ", ["s1"]), ("vm snapshot create web1 ", []), ("vm show web1 ", []),
+    ],
+)  # fmt: skip
+def test_names_come_from_the_manager(line: str, shown: list[str], manager: FakeManager) -> None:
+    assert words(line) == shown
+
+
+def test_a_half_typed_address_gets_no_token(manager: FakeManager) -> None:
+    assert words("vm show --manager http://elsewhere:1 ") == [] and manager.asked == []
+
+
+@pytest.mark.parametrize("name", ["$(reboot)", "a;b", "-rf", "a b", "a\nb", "`id`", "\x1b[31m", "~", "*", ""])
+def test_a_name_that_a_shell_would_expand_is_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "_asked", lambda kind, words: [name, "web1"])
+    assert names.of("vms", []) == ["web1"]
+
+
+def test_a_manager_that_is_away_costs_a_second_and_no_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import socket
+
+    silent = socket.create_server(("127.0.0.1", 0))  # takes connections, and never answers
+    monkeypatch.setenv("NQR_TOKEN", "secret-token")
+    real, timeouts = ManagerClient.__init__, []
+
+    def opened(client: ManagerClient, base: str, **more: Any) -> None:
+        timeouts.append(more["timeout"])
+        real(client, base, **more)
+
+    monkeypatch.setattr(ManagerClient, "__init__", opened)
+    for url in (f"http://127.0.0.1:{silent.getsockname()[1]}", "http://127.0.0.1:9", "ftp://x", "http://["):
+        monkeypatch.setenv("NQR_MANAGER_URL", url)
+        for shell, line in (("bash", ["nqr vm show "]), ("zsh", ["vm", "show", ""]), ("fish", ["vm", "show", ""])):
+            with pytest.raises(SystemExit) as ended:
+                main(["_complete", shell, *line])
+            assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "") and set(timeouts) == {1.0}
+    silent.close()
+
+
+@pytest.mark.parametrize("given", [[], ["bash"], ["zsh"], ["bash", "nqr vm 'unclosed"], ["fish", "\udcff"], ["bash", ""]])
+def test_no_command_line_breaks_it(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["_complete", *given])
+    assert ended.value.code == 0 and capsys.readouterr().err == ""
+
+
+# --- real shells
+
+
+class ManyVms(Handler):
+    def reply(self) -> tuple[int, Any]:
+        status, shown = super().reply()
+        if self.path.split("?")[0] == "/v1/vms" and status == 200:
+            vm = shown["items"][0]
+            shown = {"items": [{**vm, "name": name} for name in ("frontend", "$(touch hacked)")], "total": 2}
+        return status, shown
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    with answering(ManyVms, monkeypatch) as server:
+        yield server
+
+
+class Shell:
+    """An interactive shell on a pseudo-terminal."""
+
+    def __init__(self, argv: list[str], folder: Path, url: str) -> None:
+        program = folder / "bin" / "nqr"
+        program.parent.mkdir()
+        self.log = folder / "typed"
+        program.write_text(
+            f'#!/bin/sh\ncase $1 in _complete|completion) exec {sys.executable} -m nqrust.cli "$@" ;; esac\necho "$*" >>{self.log}\n'
+        )
+        program.chmod(0o755)
+        environ = {
+            "PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(folder), "TERM": "dumb" if "fish" not in argv[0] else "xterm",
+            "NQR_MANAGER_URL": url, "NQR_TOKEN": "good", "LC_ALL": "C.UTF-8", "PS1": "> ", "XDG_CONFIG_HOME": str(folder),
+        }  # fmt: skip
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder)
+            os.execvpe(argv[0], argv, environ)
+        self.said = ""
+
+    def types(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def shows(self, pattern: str, seconds: float = 60.0) -> str:
+        """Return the output since the last call, once it has the pattern."""
+        deadline = time.monotonic() + seconds
+        while not re.search(pattern, self.said):
+            assert time.monotonic() < deadline, f"{pattern!r} is not in {self.said!r}"
+            if select.select([self.fd], [], [], 0.2)[0]:
+                self.said += os.read(self.fd, 65536).decode(errors="replace")
+                for asked, told in (("\x1b[c", "\x1b[?62;c"), ("\x1b[0c", "\x1b[?62;c"), ("\x1b[6n", "\x1b[1;1R")):
+                    if self.said.endswith(asked):  # fish asks its terminal
+                        self.types(told)
+        said, self.said = self.said, ""
+        return said
+
+    def close(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+START = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], "source <(nqr completion bash); echo rea''dy\n"),
+    "zsh": (["zsh", "-f", "-i"], "autoload -Uz compinit; compinit -D; source <(nqr completion zsh); echo rea''dy\n"),
+    "fish": (["fish", "--no-config", "-i"], "nqr completion fish | source; echo rea''dy\n"),
+}
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_a_real_shell_completes_commands_options_and_names(shell: str, served: Manager, tmp_path: Path) -> None:
+    argv, start = START[shell]
+    if shutil.which(argv[0]) is None:
+        pytest.skip(f"{argv[0]} is not installed (Debian's package {argv[0]})")
+    it = Shell(argv, tmp_path, served.url)
+    try:
+        it.shows(r"[>$%#] ?")
+        it.types(start)
+        it.shows(r"ready\r?\n")
+        for typed in ("nqr stat\t", "nqr vm ls --wat\t", "nqr vm ls -o js\t", "nqr vm stop \t", "nqr vm ls --output=js\t"):
+            it.types(f"{typed}\n")
+        it.types("echo do''ne\n")
+        it.shows(r"done\r?\n")
+        ran = [line.strip() for line in it.log.read_text().splitlines()]
+        assert ran == ["status", "vm ls --watch", "vm ls -o json", "vm stop frontend", "vm ls --output=json"]
+    finally:
+        it.close()
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    from nqrust.cli.__main__ import run
+
+    assert run(["completion", "bsh"]) == 2
+    assert "NQR-USE-003" in (said := capsys.readouterr().err) and "Did you mean bash?" in said
