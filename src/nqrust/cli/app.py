@@ -27,6 +27,7 @@ _GROUPS = {
     "services": ("services", "Start, stop and show the services of this host."),
     "user": ("users", "Manage users."),
     "token": ("tokens", "Manage API tokens."),
+    "event": ("events", "Read the events of VMs, hosts and images."),
     "audit": ("audit", "Read the audit log."),
 }
 """Name -> module with `build`, and help. The module is imported when one of its commands is needed."""

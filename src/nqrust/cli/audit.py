@@ -1,4 +1,4 @@
-"""nqr audit: export."""
+"""nqr audit: list, export."""
 
 from __future__ import annotations
 
@@ -8,16 +8,43 @@ from typing import Annotated
 
 import typer
 
+from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
+from nqrust.cli.output import Output, Quiet
 from nqrust.installer.engine.errors import UsageError
 
 _PAGE = 1000
 
 
 def build(app: typer.Typer) -> typer.Typer:
-    app.callback()(lambda: None)  # keeps the name of the only command
+    app.command("ls", help="List the entries of the audit log. The newest is the last.")(ls)
     app.command("export", help="Write the audit log as JSON lines, oldest entry first.")(export)
     return app
+
+
+def ls(
+    lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=1, max=_PAGE, help="Number of lines.")] = 100,
+    out: Output = "text",
+    quiet: Quiet = False,
+    url: ManagerUrl = None,
+) -> None:
+    from nqrust.client import calls
+
+    out = output.chosen(out, quiet)
+    with manager(url) as client:
+        found = client.send(calls.audit(lines))
+    output.listing(
+        found,
+        out,
+        ("at", "actor", "action", "target", "status", "code", "source", "id", "method", "path", "request"),
+        [
+            (e.at, e.actor, e.action, e.target, e.status, e.code, e.source, e.id, e.method, e.path, e.request_id)
+            for e in reversed(found.items)
+        ],
+        wide=4,
+        name="id",
+        empty="The audit log is empty.",
+    )
 
 
 def export(

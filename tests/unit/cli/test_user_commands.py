@@ -113,3 +113,48 @@ def test_password_prompt_hides_the_input(manager: Manager, again: str, code: int
     assert (b"changed the password of ann" if code == 0 else b"NQR-USE-013") in shown
     assert not any(secret.encode() in shown for secret in (CURRENT, NEW, again))
     assert manager.asked == (CHANGED if code == 0 else [])
+
+
+class Users(Handler):
+    def reply(self) -> tuple[int, Any]:
+        user = {"id": "u1", "username": "ann", "role": "viewer", "created_at": VM["created_at"]}
+        method, path, body = self.server.asked[-1]
+        if (method, path) == ("GET", "/v1/users"):
+            return 200, {"items": [user], "total": 1}
+        return (204, None) if method == "DELETE" else (200, {**user, **{k: v for k, v in body.items() if k != "password"}})
+
+
+def test_a_user_is_created_changed_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(Users, monkeypatch) as manager:
+        for words, line in (
+            ("user create ann --role operator", NEW), ("user role ann admin", ""), ("user password ann --reset", NEW),
+            ("user ls", ""), ("user rm ann", ""),
+        ):  # fmt: skip
+            monkeypatch.setattr(sys, "stdin", io.StringIO(f"{line}\n"))
+            assert run(words.split()) == 0
+    changes = [(how, path, {k: v for k, v in (body or {}).items() if v}) for how, path, body in manager.asked if how != "GET"]
+    assert changes == [
+        ("POST", "/v1/users", {"username": "ann", "password": NEW, "role": "operator"}),
+        ("PATCH", "/v1/users/u1", {"role": "admin"}),
+        ("PATCH", "/v1/users/u1", {"password": NEW}),
+        ("DELETE", "/v1/users/u1", {}),
+    ]
+    said = capsys.readouterr()
+    assert NEW not in said.out + said.err and "deleted user ann" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "line", "code"),
+    [
+        ("user create ann", "short", "NQR-USE-013"), ("user create ann", "", "NQR-USE-013"), ("user create Ann", NEW, "NQR-USE-003"),
+        ("user create ann --role root", NEW, "NQR-USE-003"), ("user role ann root", "", "NQR-USE-003"),
+        ("user password ann --reset", "short", "NQR-USE-013"),
+    ],
+)  # fmt: skip
+def test_a_bad_user_is_refused_before_any_change(
+    words: str, line: str, code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(Users, monkeypatch) as manager:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{line}\n"))
+        assert run(words.split()) == 2
+    assert manager.asked == [] and capsys.readouterr().err.startswith(code)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from nqrust.cli import events as event_commands
 from nqrust.cli.stopping import Stopped
 from nqrust.cli.vm import snapshots as vm_snapshots
 from nqrust.cli.vm import watching as vm_watching
@@ -42,7 +43,16 @@ UNKNOWN = {
 REACHED = {"start": "running", "restart": "running", "resume": "running", "pause": "paused", "stop": "stopped"}
 ATTACHED = {"device": "vdb", "size_mib": 1024, "keep": False, "name": None}
 TOKEN = {"id": "t1", "name": "ci", "role": "viewer", "created_at": AT, "token": "nqr_made"}
+USER = {"id": "u1", "username": "ann", "role": "viewer", "created_at": AT}
+EVENT = {
+    "id": 7, "at": AT, "subject_kind": "vm", "subject_id": "v1", "subject_name": "web1", "reason": "Started", "message": "VM web1 runs.",
+}  # fmt: skip
+AUDIT = {
+    "id": 8, "at": AT, "actor": "ann", "action": "create_vm", "target": "web1", "method": "POST", "path": "/v1/vms", "status": 201,
+    "request_id": "r1", "source": "192.0.2.1",
+}  # fmt: skip
 RESOURCES = {
+    "users": USER,
     "tokens": TOKEN,
     "vms": VM,
     "templates": TEMPLATE,
@@ -83,7 +93,11 @@ class FakeManager:
         if parts[:2] == ["hosts", "join-tokens"]:
             return 201, {"token": "nqr_join", "host": "h2", "expires_at": AT}
         if parts[0] == "audit":
-            return 200, {"items": []}
+            first = len([call for call, _ in self.asked if "/v1/audit" in call]) == 1
+            return 200, {"items": [AUDIT] if first else []}
+        if parts[0] == "events":
+            first = len([call for call, _ in self.asked if "/v1/events" in call]) == 1
+            return 200, {"items": [EVENT] if first else []}
         if parts[0] == "auth":
             return (
                 (200, {"token": "s", "expires_at": AT, "username": "ann", "role": "admin"})
@@ -157,6 +171,6 @@ class FakeManager:
             real(client, base_url, token, transport=httpx.MockTransport(self.answer), **more)
 
         patch.setattr(ManagerClient, "__init__", opened)
-        for module in (client_module, waiting, vm_snapshots, vm_watching):
+        for module in (client_module, waiting, vm_snapshots, vm_watching, event_commands):
             patch.setattr(module, "time", self)
         return self
