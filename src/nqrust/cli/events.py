@@ -31,7 +31,7 @@ def build(app: typer.Typer) -> typer.Typer:
 
 def ls(
     subject: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Only events of this VM, host or other thing, by name or id.")
+        str | None, typer.Argument(metavar="NAME", help="Only events of this VM, host or other thing, by name or id.")
     ] = None,
     lines: Lines = 100,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow new events, until Ctrl-C.")] = False,

@@ -136,7 +136,7 @@ def scan(out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of the images.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of the images.")],
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

@@ -127,7 +127,7 @@ def create(
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of the templates.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of the templates.")],
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

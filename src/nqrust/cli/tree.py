@@ -11,6 +11,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from nqrust.cli import pages
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 ALIASES = {"list": "ls", "ps": "ls", "delete": "rm", "remove": "rm", "inspect": "show", "info": "show"}
 """Other names in every group that has the command. docs/operate/command-line.md lists them."""
@@ -48,6 +50,9 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         return super().resolve_command(ctx, [canonical(self.commands, args[0]), *args[1:]])
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        pages.write_commands(self, ctx, formatter)
 
 
 class Root(Commands):
@@ -100,9 +105,16 @@ class Later(Commands):
         self.commands = _WhenNeeded(lambda: _commands(build(new(help))))
 
 
+class _App(typer.Typer):
+    """Its commands have the help pages of nqr."""
+
+    def command(self, name: str | None = None, **more: Any) -> Any:
+        return super().command(name, cls=pages.Command, **more)
+
+
 def new(help: str, cls: type[TyperGroup] = Commands) -> typer.Typer:
     """Return an empty group in the style of nqr."""
-    return typer.Typer(
+    return _App(
         help=help,
         cls=cls,
         add_completion=False,

@@ -97,7 +97,7 @@ def role(
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids of the users.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names or ids of the users.")],
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

@@ -145,7 +145,7 @@ def uninstall(
         typer.Option(
             "--save-fingerprint",
             metavar="FILE",
-            help="Save the fingerprint from before the install, for `nqr verify-clean --before FILE`.",
+            help="Save the fingerprint from before the install, to compare with it later.",
         ),
     ] = None,
 ) -> None:
@@ -184,7 +184,7 @@ def rotate(
     flags: Flags,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help=f"Any of {', '.join(ROTATED)} (default: all)."),
+        typer.Argument(metavar="NAME", help=f"Any of {', '.join(ROTATED)} (default: all)."),
     ] = None,
     timeout: Annotated[
         int, typer.Option("--timeout", metavar="SECONDS", min=1, max=86400, help="Longest wait for the hosts in seconds.")

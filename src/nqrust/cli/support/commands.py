@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def logs(
-    service: Annotated[str, typer.Argument(metavar="[SERVICE]", help=f"{', '.join(UNITS)}, install, or all.")] = "all",
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help=f"{', '.join(UNITS)}, install, or all.")] = "all",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow new lines.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=1, help="Number of lines.")] = 100,
 ) -> None:

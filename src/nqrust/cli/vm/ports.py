@@ -22,7 +22,7 @@ def forward(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")],
     ports: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[HOST:GUEST[/udp]...]", help="All forwards of the VM (default: show them)."),
+        typer.Argument(metavar="HOST:GUEST[/udp]", help="All forwards of the VM (default: show them)."),
     ] = None,
     none: Annotated[bool, typer.Option("--none", help="Remove all forwards.")] = False,
     out: Output = "text",

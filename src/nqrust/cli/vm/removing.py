@@ -22,7 +22,7 @@ _AT_REST = ("stopped", "failed", "deleting")
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids of the VMs.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names or ids of the VMs.")],
     force: Annotated[
         bool,
         typer.Option("-f", "--force", help="Delete a VM that runs, that has snapshots, or whose host is offline."),

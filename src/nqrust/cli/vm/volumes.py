@@ -48,7 +48,7 @@ def ls(
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Full names of the volumes.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Full names of the volumes.")],
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:

@@ -1,0 +1,50 @@
+"""Help pages of groups and commands: usage as in manual pages, whole sentences, and options below the heading of their kind."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from typer.core import TyperCommand
+
+_WHOLE = re.compile(r"\[default: (\d+)\.0\]")
+
+
+class Command(TyperCommand):
+    """A command with a readable help page."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        given = [usage(one) for one in self.get_params(ctx) if is_argument(one)]
+        return ["[OPTIONS]", *given]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        parameters: list[Any] = self.get_params(ctx)
+        for one in parameters:
+            if one.hidden:
+                continue
+            if is_argument(one):
+                sections.setdefault("Arguments", []).append((one.metavar or one.name.upper(), one.help or ""))
+                continue
+            names, help = one.get_help_record(ctx)
+            sections.setdefault(one.rich_help_panel or "Options", []).append((names, _WHOLE.sub(r"[default: \1]", help)))
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+def is_argument(parameter: Any) -> bool:
+    return not parameter.opts[0].startswith("-")
+
+
+def usage(argument: Any) -> str:
+    """Return the argument as manual pages write it: `NAME`, `[NAME]`, `NAME...` or `[NAME]...`; man-pages(7)."""
+    name = argument.metavar or argument.name.upper()
+    return f"{name if argument.required else f'[{name}]'}{'...' if argument.nargs == -1 else ''}"
+
+
+def write_commands(group: Any, ctx: Any, formatter: Any) -> None:
+    """Write the commands of a group with the whole first sentence of each."""
+    rows = [(name, one.get_short_help_str(1000)) for name in group.list_commands(ctx) if not (one := group.commands[name]).hidden]
+    with formatter.section("Commands"):
+        formatter.write_dl(rows)
