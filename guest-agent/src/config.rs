@@ -19,6 +19,8 @@ pub struct Config {
     pub manager: Endpoint,
     pub token: String,
     pub listen: String,
+    /// Whether the host may start programs here.
+    pub exec: bool,
 }
 
 impl fmt::Debug for Config {
@@ -43,6 +45,7 @@ impl Config {
         let mut manager = None;
         let mut token = String::new();
         let mut listen = DEFAULT_LISTEN.to_string();
+        let mut exec = true;
         for line in text.lines() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -57,6 +60,7 @@ impl Config {
                 "MANAGER_URL" => manager = Some(parse_url(value)?),
                 "TOKEN" => token = value.to_string(),
                 "LISTEN" => listen = value.to_string(),
+                "EXEC" => exec = !matches!(value, "off" | "no" | "false" | "0"),
                 // Other agents read the same file; unknown keys are ignored.
                 _ => {}
             }
@@ -76,6 +80,7 @@ impl Config {
             manager: manager.ok_or("MANAGER_URL is missing")?,
             token,
             listen,
+            exec,
         })
     }
 }

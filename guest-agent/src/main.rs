@@ -1,15 +1,22 @@
-//! The guest agent: reports this VM's address and load to its host, and serves `/health` and `/metrics`.
+//! The guest agent: reports this VM's address and load to its host, serves `/health` and `/metrics`, and starts programs
+//! for the host.
 //!
 //! Standard library only. Its report is the `GuestReport` of the platform's API.
 
+mod channel;
 mod client;
 mod collect;
 mod config;
+mod frames;
 mod json;
 mod metrics;
 mod proc;
+mod request;
 mod server;
+mod session;
 mod statvfs;
+mod sys;
+mod transport;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -98,6 +105,7 @@ pub fn log(text: &str) {
 fn run(config: &Config) {
     let latest: Arc<Mutex<Option<Report>>> = Arc::new(Mutex::new(None));
     server::spawn(config.listen.clone(), Arc::clone(&latest));
+    transport::spawn(config.exec);
 
     let mut collector = Collector::new(Some(config.manager.clone()));
     let mut jitter = Jitter::seeded();

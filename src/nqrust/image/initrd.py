@@ -10,10 +10,10 @@ from nqrust.image import cpio, modules, resources
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel import GuestFiles
 
-# Required drivers, then optional ones: the power button and its events (ACPI shutdown), and the host's randomness. Some kernels
-# have these built in.
+# Required drivers, then optional ones: the power button and its events (ACPI shutdown), the host's randomness, and the host's
+# way to the guest agent (a port of QEMU, vsock of Firecracker). Some kernels have these built in.
 REQUIRED = ("virtio_blk", "virtio_net", "virtio_pci", "ext4")
-OPTIONAL = ("virtio_mmio", "af_packet", "button", "evdev", "virtio_rng")
+OPTIONAL = ("virtio_mmio", "af_packet", "button", "evdev", "virtio_rng", "virtio_console", "vmw_vsock_virtio_transport")
 _APPLETS = ("sh", "mount", "insmod", "switch_root", "poweroff", "reboot", "sleep", "usleep", "mkdir", "cat", "echo")
 
 
