@@ -75,6 +75,12 @@ def _arguments(node: Any, rest: list[str], complete: bool) -> str:
         word = rest.pop(0)
         if word in ("-h", "--help"):
             return ""
+        if word == "--":  # the rest is a command of another program
+            positional += len(rest)
+            break
+        if len(word) > 2 and word[0] == "-" != word[1] and {f"-{letter}" for letter in word[1:]} <= options.keys():
+            rest[:0] = [f"-{letter}" for letter in word[1:]]
+            continue
         name, equals, value = word.partition("=")
         if not word.startswith("-") or word == "-":
             positional += 1

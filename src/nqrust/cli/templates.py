@@ -85,6 +85,7 @@ def create(
     disk_rate: opt.DiskRate = None,
     disk_iops: opt.DiskIops = None,
     network_config: opt.NetworkConfig = None,
+    guest_exec: opt.GuestExec = None,
     autostart: opt.Autostart = None,
     restart_policy: opt.Restart = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing template with this name.")] = False,
@@ -105,7 +106,7 @@ def create(
         )
     limits = opt.rates(net_rx, net_tx, disk_rate, disk_iops)
     given = {
-        **opt.fields(vcpus, memory, disk, tag, volume, autostart, restart_policy, limits, network_config),
+        **opt.fields(vcpus, memory, disk, tag, volume, autostart, restart_policy, limits, network_config, guest_exec),
         "image": image, "description": description, "ssh_keys": None if user else keys or None,
         "users": [{"name": user, "ssh_keys": keys}] if user else None,
     }  # fmt: skip
@@ -144,7 +145,7 @@ def _print(found: Template, out: str) -> None:
         ("name", found.name), ("description", found.description), ("image", found.image), ("vcpus", found.vcpus),
         ("memory", f"{found.memory_mib} MiB"), ("disk", _disk(found)),
         ("volumes", [f"{v.size_mib} MiB{' (kept)' if v.keep else ''}" for v in found.volumes]),
-        ("rate limits", vm_limits.told(found.rate_limits)), ("network config", found.network_config), ("autostart", found.autostart), ("restart", found.restart_policy),
+        ("rate limits", vm_limits.told(found.rate_limits)), ("network config", found.network_config), ("commands", "allowed" if found.guest_exec else "off"), ("autostart", found.autostart), ("restart", found.restart_policy),
         ("tags", found.tags), ("users", [user.name for user in found.users]), ("ssh keys", len(found.ssh_keys) or None),
         ("created", found.created_at), ("changed", found.updated_at),
     ])  # fmt: skip

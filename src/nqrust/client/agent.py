@@ -189,6 +189,10 @@ class AgentClient:
         """Return the WebSocket address of a VM's console. `console_options` has the rest."""
         return "ws" + self.base_url.removeprefix("http") + f"{self._vm(vm_id)}/console"
 
+    def exec_url(self, vm_id: str) -> str:
+        """Return the WebSocket address of a session in a VM's guest: `contract.guest` has its messages."""
+        return "ws" + self.base_url.removeprefix("http") + f"{self._vm(vm_id)}/exec"
+
     def console_options(self) -> dict[str, Any]:
         """Return what `websockets.connect` needs besides the address: credentials, and TLS. Raises loopback.Impostor."""
         address = self._http.base_url

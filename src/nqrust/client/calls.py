@@ -184,6 +184,11 @@ def console_ticket(vm: str) -> Call[vms.ConsoleTicket]:
     return Call("POST", f"/v1/vms/{segment(vm)}/console-ticket", model(vms.ConsoleTicket))
 
 
+def exec_ticket(vm: str) -> Call[vms.ConsoleTicket]:
+    """Create a ticket that opens one session in the guest, within half a minute; see `websocket_url`."""
+    return Call("POST", f"/v1/vms/{segment(vm)}/exec-ticket", model(vms.ConsoleTicket))
+
+
 def console_log(vm: str) -> Call[str]:
     return Call("GET", f"/v1/vms/{segment(vm)}/console/log", text)
 

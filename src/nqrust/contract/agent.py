@@ -15,6 +15,7 @@ restore take `?generation=N`. The host keeps the newest generation that it was t
     DELETE /agent/v1/vms/{id}/snapshots/{name}          204
     DELETE /agent/v1/vms/{id}            204: scope, TAP, reservation, lease and disk are gone
     GET    /agent/v1/vms/{id}/console    WebSocket: bytes both ways; several viewers at once
+    GET    /agent/v1/vms/{id}/exec       WebSocket: a session in the guest, see contract.guest
     GET    /agent/v1/vms/{id}/console/log  text/plain: what the serial port said so far
     DELETE /agent/v1/volumes/{name}      204: a kept volume and what is in it are gone
     DELETE /agent/v1/taps/{name}         204: an orphan TAP is removed (refused with 409 while a VM holds it)

@@ -182,6 +182,7 @@ class VmFields(BaseModel):
     tags: list[str] = Field(default=[], max_length=32)
     rate_limits: RateLimits = RateLimits()
     network_config: NetworkConfig = NetworkConfig.dhcp
+    guest_exec: bool = Field(default=True, description="operators run commands in the guest, as its root, and copy files")
 
 
 class VmSized(VmFields):
@@ -369,7 +370,7 @@ class SnapshotList(BaseModel):
 
 
 class ConsoleTicket(BaseModel):
-    """A ticket opens one console WebSocket within `expires_in` seconds: `{path}?ticket={ticket}` on the manager."""
+    """A ticket opens one console or session WebSocket within `expires_in` seconds: `{path}?ticket={ticket}` on the manager."""
 
     ticket: str
     path: str

@@ -75,7 +75,7 @@ def test_a_jailed_vmm_sees_its_own_files_only(seen: dict[str, Any]) -> None:
         assert "etc" in seen["root"], "QEMU has no jail"
         return
     assert seen["root"] == sorted(
-        ["dev", "disk0", "disk1", "firecracker", "firecracker.log", "firecracker.metrics", "firecracker.pid", "firecracker.sock", "kernel", "run",
+        ["dev", "disk0", "disk1", "firecracker", "firecracker.log", "firecracker.metrics", "firecracker.pid", "firecracker.sock", "guest", "kernel", "run",
          "saved"]
     )  # fmt: skip
 

@@ -194,6 +194,9 @@ class SimulatedAgent:
     def console_url(self, vm_id: str) -> str:
         return f"ws://127.0.0.1:9/{vm_id}"
 
+    def exec_url(self, vm_id: str) -> str:
+        return f"ws://127.0.0.1:9/{vm_id}"
+
     def console_options(self) -> dict[str, Any]:
         return {}
 

@@ -18,6 +18,7 @@ OTHER: dict[str, Any] = {
     "tags": ["web"],
     "rate_limits": RateLimits(disk_iops=500),
     "network_config": NetworkConfig.image,
+    "guest_exec": False,
 }
 """A value for every field that is not its default."""
 

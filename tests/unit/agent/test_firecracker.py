@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.host import FakeHost
 
 from nqrust.agent.errors import Failed, Refused
-from nqrust.agent.vmm.firecracker import jail
+from nqrust.agent.vmm.firecracker import api, jail
 from nqrust.agent.vmm.firecracker.driver import Firecracker
 from nqrust.agent.vmm.port import Machine, RunState
 from nqrust.contract.vms import RateLimits
@@ -40,6 +40,7 @@ FIELDS = {
     },
     "/network-interfaces/": {"iface_id", "guest_mac", "host_dev_name", "rx_rate_limiter", "tx_rate_limiter"},
     "/entropy": {"rate_limiter"},
+    "/vsock": {"guest_cid", "uds_path", "vsock_id"},
 }
 
 
@@ -256,6 +257,13 @@ def test_a_vm_is_put_together_in_firecrackers_order(fake: FakeFirecracker, machi
     assert fake.parts["/boot-source"]["boot_args"] == "console=ttyS0 reboot=k panic=1 pci=off quiet"
     assert fake.parts["/drives/rootfs"]["path_on_host"] == "/disk0"
     assert fake.parts["/network-interfaces/eth0"]["guest_mac"] == machine.mac
+
+
+def test_only_a_vm_with_commands_has_a_vsock(fake: FakeFirecracker, machine: Machine) -> None:
+    assert "/vsock" not in {path for _, path, _ in api.boot_requests(machine)}
+    Firecracker(JailHost()).configure(replace(machine, guest_exec=True))
+    assert fake.parts["/vsock"] == {"guest_cid": 3, "uds_path": "/guest/vsock.sock"}
+    assert fake.inside("/guest").is_dir(), "Firecracker makes the socket in there"
 
 
 def test_volumes_are_drives_after_the_root_drive(fake: FakeFirecracker, machine: Machine) -> None:

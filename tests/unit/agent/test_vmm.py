@@ -83,6 +83,48 @@ def test_volumes_follow_the_vms_own_disk() -> None:
     assert drives[3] == "virtio-blk-pci,drive=disk1,addr=0x6", "slots of their own: the NIC's stays the same without them"
 
 
+def test_only_a_vm_with_commands_has_a_port_and_it_moves_no_other_device() -> None:
+    from dataclasses import replace
+
+    plain = arguments("/usr/bin/qemu-system-x86_64", MACHINE)
+    argv = arguments("/usr/bin/qemu-system-x86_64", replace(MACHINE, guest_exec=True))
+    at = next(at for at, (one, other) in enumerate(zip(plain, argv, strict=False)) if one != other)
+    added = argv[at : at + len(argv) - len(plain)]
+    assert (*argv[:at], *argv[at + len(added) :]) == plain
+    assert [word for word in added if not word.startswith("-")] == [
+        "virtio-serial-pci,id=guest,max_ports=2,addr=0x1e",
+        "socket,id=guest,path=/srv/fc/vms/a1/run/guest.sock,server=on,wait=off",
+        "virtserialport,bus=guest.0,chardev=guest,name=org.nqrust.guest.0",
+    ]
+
+
+def test_a_snapshot_decides_whether_its_machine_has_the_port(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    (tmp_path / "board").write_text("pc-q35-7.2\n")
+    host = LocalHost()
+    for made, found in ((False, False), (True, True)):
+        if made:
+            (tmp_path / "guest").touch()
+        for wanted in (False, True):
+            argv = Qemu(host).argv(replace(MACHINE, snapshot=str(tmp_path), guest_exec=wanted))
+            assert any("org.nqrust.guest.0" in word for word in argv) == found
+
+
+def test_a_link_is_not_the_port_of_a_guest(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(elsewhere))
+        server.listen()
+        (tmp_path / "run" / "guest.sock").symlink_to(elsewhere)
+        with pytest.raises(OSError):
+            Qemu(LocalHost()).connect_guest(str(tmp_path))
+        (tmp_path / "run" / "guest.sock").unlink()
+        elsewhere.rename(tmp_path / "run" / "guest.sock")
+        Qemu(LocalHost()).connect_guest(str(tmp_path)).close()
+
+
 def test_limits_are_of_each_disk() -> None:
     from dataclasses import replace
 

@@ -13,10 +13,11 @@ from typing import Annotated, TypeVar
 from fastapi import FastAPI, Query, Response, WebSocket
 
 import nqrust
-from nqrust.agent.api import console, metrics, problems
+from nqrust.agent.api import console, guest, metrics, problems
 from nqrust.agent.api.auth import Authentication
 from nqrust.agent.disks import volumes
 from nqrust.agent.errors import Refused
+from nqrust.agent.guest.channels import Channels
 from nqrust.agent.vms import documents
 from nqrust.agent.vms.service import VmService
 from nqrust.agent.vms.snapshots import Snapshots
@@ -163,6 +164,12 @@ def build(
     @app.websocket("/agent/v1/vms/{vm_id}/console")
     async def console_socket(socket: WebSocket, vm_id: str) -> None:
         await console.serve(socket, service, verbs.run, vm_id)
+
+    channels = Channels(service, verbs.run)
+
+    @app.websocket("/agent/v1/vms/{vm_id}/exec")
+    async def exec_socket(socket: WebSocket, vm_id: str) -> None:
+        await guest.serve(socket, channels, vm_id)
 
     @app.get("/metrics")
     async def prometheus() -> Response:

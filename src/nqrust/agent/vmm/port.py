@@ -5,6 +5,7 @@ The agent runs the VMM in a scope. The driver knows its command line and its con
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -45,6 +46,8 @@ class Machine:
     rate_limits: RateLimits = UNLIMITED
     snapshot: str | None = None
     """Folder of the snapshot that `load` restores, or None for a boot."""
+    guest_exec: bool = False
+    """Whether the host has a way to the guest agent."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,10 @@ class Vmm(Protocol):
 
     def limit(self, directory: str, volumes: int, limits: RateLimits) -> None:
         """Apply `limits` to the running VM, which has that many drives beside its own disk."""
+        ...
+
+    def connect_guest(self, directory: str) -> socket.socket:
+        """Return a new connection to the guest agent's port. Raises OSError or HostError, also where the VM has none."""
         ...
 
     def pause(self, directory: str) -> None: ...

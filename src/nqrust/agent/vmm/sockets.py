@@ -35,3 +35,16 @@ def stream(path: str, timeout: float = 2.0) -> Iterator[socket.socket]:
         link.settimeout(timeout)
         link.connect(path)
         yield link
+
+
+def connected(path: str, timeout: float = 2.0) -> socket.socket:
+    """Return a connection to the socket at `path`, which may not be a link. Raises OSError."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        link.settimeout(timeout)
+        with pinned(path) as place:
+            link.connect(place)
+    except BaseException:
+        link.close()
+        raise
+    return link

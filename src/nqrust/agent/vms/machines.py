@@ -35,6 +35,7 @@ def of(host: Host, store: Store, blobs: Blobs, record: VmRecord, driver: Vmm, ac
         volumes=volumes.paths(host, store, record),
         rate_limits=record.rate_limits,
         snapshot=snapshot,
+        guest_exec=record.guest_exec,
     )
 
 

@@ -10,6 +10,7 @@ import typer
 from nqrust.cli import output, stopping
 from nqrust.cli.connection import ManagerUrl, authority, manager
 from nqrust.cli.output import Output, Quiet
+from nqrust.cli.vm import exec as vm_exec
 from nqrust.cli.vm import limits as vm_limits
 from nqrust.cli.vm import options as opt
 from nqrust.cli.vm import ports as vm_ports
@@ -46,6 +47,7 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("rm", help="Delete VMs with their disks and snapshots.")(vm_removing.rm)
     app.command("adopt", help="Make a record for a VM without one. The VM keeps running.")(vm_unknown.adopt)
     app.command("console", help="Attach to the serial console. Ctrl-] leaves, and the VM keeps running.")(console)
+    vm_exec.build(app)
     return app
 
 
@@ -133,6 +135,7 @@ def create(
     disk_rate: opt.DiskRate = None,
     disk_iops: opt.DiskIops = None,
     network_config: opt.NetworkConfig = None,
+    guest_exec: opt.GuestExec = None,
     host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Place the VM on this host.")] = None,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Start the VM.")] = True,
     autostart: opt.Autostart = None,
@@ -160,7 +163,7 @@ def create(
         template=template, image=image, host=host, forwards=vm_ports.parse(forward or []) or None, users=users or None,
         ssh_keys=None if user else keys or None,
         **opt.fields(
-            vcpus, memory, disk, tag, volume, autostart, restart_policy, opt.rates(net_rx, net_tx, disk_rate, disk_iops), network_config
+            vcpus, memory, disk, tag, volume, autostart, restart_policy, opt.rates(net_rx, net_tx, disk_rate, disk_iops), network_config, guest_exec
         ),
         name=name, start=start,
     )  # fmt: skip
@@ -282,7 +285,7 @@ def _print(found: Vm, out: str) -> None:
         ("volumes", volume_commands.told(found.volumes)),
         ("rate limits", vm_limits.told(found.rate_limits)), ("network", found.network_written or ("left to the image" if found.network_config == "image" else None)),
         ("tap", found.tap), ("ports", [f"{p.host_port}:{p.guest_port}/{p.protocol}" for p in found.forwards]), ("boot id", found.boot_id), ("autostart", found.autostart),
-        ("restart", found.restart_policy), ("tags", found.tags), ("users", found.users), ("created", found.created_at),
+        ("restart", found.restart_policy), ("commands", "allowed" if found.guest_exec else "off"), ("tags", found.tags), ("users", found.users), ("created", found.created_at),
         ("started", found.started_at), ("guest up", found.guest_up_at), ("limits", _limits(found)),
     ]  # fmt: skip
     if guest is not None:

@@ -32,6 +32,9 @@ Disk = Annotated[
 ]
 SshKeys = Annotated[Texts, typer.Option("--ssh-key", metavar="KEY|FILE", help="SSH public key. Repeatable.")]
 Tags = Annotated[Texts, typer.Option("--tag", metavar="TAG", help="Tag. Repeatable.")]
+GuestExec = Annotated[
+    bool | None, typer.Option("--guest-exec/--no-guest-exec", help="Allow commands from the host, as root (default: yes).")
+]
 Autostart = Annotated[bool | None, typer.Option("--autostart/--no-autostart", help="Start the VM with its host (default: yes).")]
 Restart = Annotated[
     str | None,
@@ -82,6 +85,7 @@ def fields(
     restart: str | None,
     limits: dict[str, int] | None,
     network: str | None,
+    guest_exec: bool | None,
 ) -> dict[str, Any]:
     """Return the API's field names and the given values, None for an absent option. Raises UsageError NQR-USE-003."""
     if restart is not None:
@@ -91,7 +95,7 @@ def fields(
     return {
         "vcpus": vcpus, "memory_mib": output.mebibytes("--memory", memory), "disk_mib": output.mebibytes("--disk", disk),
         "tags": tags or None, "volumes": [volume(text) for text in volumes] if volumes else None, "autostart": autostart,
-        "restart_policy": restart, "rate_limits": limits, "network_config": network,
+        "restart_policy": restart, "rate_limits": limits, "network_config": network, "guest_exec": guest_exec,
     }  # fmt: skip
 
 

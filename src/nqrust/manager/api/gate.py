@@ -117,9 +117,9 @@ class Gate:
         try:
             if ticket:
                 found = self._core.tickets.redeem(ticket)
-                if found is None or not await still_may(self._core, found[1], Role.operator):
-                    raise NotAuthenticated("This ticket is not valid or already used.", cure="Open the console again.")
-                state["ticket_vm"], state["principal"] = found[0], replace(found[1], auth="ticket")
+                if found is None or not await still_may(self._core, found.who, Role.operator):
+                    raise NotAuthenticated("This ticket is not valid or already used.", cure="Open the console or session again.")
+                state["ticket"], state["principal"] = found, replace(found.who, auth="ticket")
             else:
                 state["principal"] = await authenticate(self._core, headers.get("authorization"), state["origin"])
                 _refuse_forged(headers)
@@ -147,7 +147,7 @@ class Gate:
             method=method,
             path=path,
             status=status,
-            action=str(getattr(route, "name", "")) or ("open_console" if scope["type"] == "websocket" else ""),
+            action=str(getattr(route, "name", "")) or (_opened(path) if scope["type"] == "websocket" else ""),
             target=state["subject"].of(scope.get("path_params", {})),
             code=str(state.get("code", "")),
         )
@@ -165,6 +165,10 @@ class Gate:
 
 
 _KNOWN = {"GET", "HEAD", "OPTIONS", *_MUTATING}
+
+
+def _opened(path: str) -> str:
+    return "open_session" if path.endswith("/exec") else "open_console"
 
 
 class _Sent:

@@ -1,4 +1,4 @@
-"""Console tickets: one use, half a minute.
+"""Tickets for consoles and sessions in guests: one use, half a minute.
 
 A browser cannot send a token with a WebSocket, and a token in a URL would end up in logs. A used ticket is worthless.
 """
@@ -9,11 +9,19 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from nqrust.manager.core.principal import Principal
 
 TTL_SECONDS = 30
+CONSOLE, EXEC = "console", "exec"
 _MOST = 10_000
+
+
+class Ticket(NamedTuple):
+    purpose: str
+    vm_id: str
+    who: Principal
 
 
 class Tickets:
@@ -21,22 +29,22 @@ class Tickets:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._open: dict[str, tuple[str, Principal, float]] = {}
+        self._open: dict[str, tuple[str, str, Principal, float]] = {}
 
-    def issue(self, vm_id: str, who: Principal) -> str:
-        """Return a new ticket for one VM's console."""
+    def issue(self, vm_id: str, who: Principal, purpose: str = CONSOLE) -> str:
+        """Return a new ticket for one VM, and one purpose: a ticket for the console opens nothing else."""
         now = self._clock()
-        self._open = {k: v for k, v in self._open.items() if v[2] > now}
+        self._open = {k: v for k, v in self._open.items() if v[3] > now}
         if len(self._open) >= _MOST:
             self._open.pop(next(iter(self._open)))
         ticket = secrets.token_urlsafe(32)
-        self._open[_digest(ticket)] = (vm_id, who, now + TTL_SECONDS)
+        self._open[_digest(ticket)] = (purpose, vm_id, who, now + TTL_SECONDS)
         return ticket
 
-    def redeem(self, ticket: str) -> tuple[str, Principal] | None:
-        """Return (VM id, principal) once; None if the ticket is unknown, used or expired."""
+    def redeem(self, ticket: str) -> Ticket | None:
+        """Return what the ticket is for, once; None if it is unknown, used or expired."""
         found = self._open.pop(_digest(ticket), None)
-        return found[:2] if found is not None and found[2] > self._clock() else None
+        return Ticket(*found[:3]) if found is not None and found[3] > self._clock() else None
 
 
 def _digest(ticket: str) -> str:

@@ -75,6 +75,9 @@ class RemoteAgent:
     def console_url(self, vm_id: str) -> str:
         return self.client.console_url(vm_id)
 
+    def exec_url(self, vm_id: str) -> str:
+        return self.client.exec_url(vm_id)
+
     def console_options(self) -> dict[str, Any]:
         return self.client.console_options()
 

@@ -1,4 +1,5 @@
-"""The console's WebSocket: a pipe between the viewer and the host's agent. Closing it does not affect the VM.
+"""WebSockets of consoles and of sessions in guests: a pipe between the viewer and the host's agent. Closing a console does not
+affect the VM. Closing a session ends its command.
 
 The manager closes it if the user signs out or loses the permission.
 """
@@ -18,6 +19,7 @@ from nqrust.manager import audit
 from nqrust.manager.access.authentication import still_may
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
+from nqrust.manager.core.tickets import CONSOLE, EXEC, Ticket
 from nqrust.manager.errors import DatabaseAway, ManagerError
 from nqrust.manager.store.tables import Host
 from nqrust.manager.vms import service as vms
@@ -32,9 +34,19 @@ CHECK_SECONDS = 30.0
 @router.websocket("/v1/vms/{vm}/console")
 async def console(socket: WebSocket, vm: str) -> None:
     """Open the console, with a ticket (checked and used at the gate) or an operator's Authorization header."""
+    await _serve(socket, vm, CONSOLE)
+
+
+@router.websocket("/v1/vms/{vm}/exec")
+async def exec_(socket: WebSocket, vm: str) -> None:
+    """Open a session in the guest, as a console is opened. `contract.guest` has its messages."""
+    await _serve(socket, vm, EXEC)
+
+
+async def _serve(socket: WebSocket, vm: str, purpose: str) -> None:
     core: Core = socket.state.core
     principal: Principal = socket.state.principal
-    ticket_vm: str | None = getattr(socket.state, "ticket_vm", None)
+    ticket: Ticket | None = getattr(socket.state, "ticket", None)
     await socket.accept()
     try:
         async with core.db.transaction() as session:
@@ -43,8 +55,8 @@ async def console(socket: WebSocket, vm: str) -> None:
     except ManagerError as error:
         await _refuse(socket, NOT_FOUND, error.detail)
         return
-    if ticket_vm != found.id and not (ticket_vm is None and principal.may(Role.operator)):
-        await _refuse(socket, NOT_PERMITTED, "this ticket is for another VM, or the role operator is needed")
+    if (ticket.purpose, ticket.vm_id) != (purpose, found.id) if ticket else not principal.may(Role.operator):
+        await _refuse(socket, NOT_PERMITTED, "this ticket is for something else, or the role operator is needed")
         return
     if host is None:
         await _refuse(socket, NOT_RUNNING, "the VM is on no host yet")
@@ -52,7 +64,7 @@ async def console(socket: WebSocket, vm: str) -> None:
     agent = core.agent_of(host)
     try:
         upstream = await connect(
-            agent.console_url(found.id),
+            agent.exec_url(found.id) if purpose == EXEC else agent.console_url(found.id),
             **agent.console_options(),
             open_timeout=10,
             compression=None,
@@ -67,12 +79,12 @@ async def console(socket: WebSocket, vm: str) -> None:
         await _refuse(socket, AGENT_AWAY, "the host's agent does not answer")
         return
     await _record(socket, 101)
-    log.info("console opened", vm=found.id, actor=principal.name)
+    log.info(f"{purpose} opened", vm=found.id, actor=principal.name)
     try:
         await _pipe(socket, upstream, core, principal)
     finally:
         await upstream.close()
-        log.info("console closed", vm=found.id, actor=principal.name)
+        log.info(f"{purpose} closed", vm=found.id, actor=principal.name)
 
 
 async def _refuse(socket: WebSocket, code: int, reason: str) -> None:
@@ -91,7 +103,7 @@ async def _record(socket: WebSocket, status: int) -> None:
         method="GET",
         path=socket.url.path,
         status=status,
-        action="open_console",
+        action="open_session" if socket.url.path.endswith("/exec") else "open_console",
         target=socket.state.subject.of(socket.path_params),
     )
 

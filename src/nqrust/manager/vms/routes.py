@@ -26,7 +26,7 @@ from nqrust.contract.vms import (
 from nqrust.manager import events
 from nqrust.manager.access.guards import CoreDep, Operator, Viewer
 from nqrust.manager.audit import about
-from nqrust.manager.core.tickets import TTL_SECONDS
+from nqrust.manager.core.tickets import EXEC, TTL_SECONDS
 from nqrust.manager.errors import Conflict
 from nqrust.manager.store.tables import Host
 from nqrust.manager.vms import forwards, looks, rate_limits, snapshots
@@ -173,6 +173,21 @@ async def console_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket
         found = await vms.find(session, vm)
     ticket = core.tickets.issue(found.id, who)
     return ConsoleTicket(ticket=ticket, path=f"/v1/vms/{found.id}/console", expires_in=TTL_SECONDS)
+
+
+@router.post("/{vm}/exec-ticket", status_code=201)
+async def exec_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket:
+    """Return a ticket that opens one session in the guest, within half a minute. Its WebSocket takes one command."""
+    async with core.db.transaction() as session:
+        found = await vms.find(session, vm)
+    if not found.spec.guest_exec:
+        raise Conflict(
+            f"VM {found.name} was created without a way for commands.",
+            cure="Use its console, or create it with --guest-exec.",
+            code="NQR-API-122",
+        )
+    ticket = core.tickets.issue(found.id, who, EXEC)
+    return ConsoleTicket(ticket=ticket, path=f"/v1/vms/{found.id}/exec", expires_in=TTL_SECONDS)
 
 
 @router.get("/{vm}/console/log", response_class=PlainTextResponse)

@@ -55,6 +55,7 @@ def describe(vm: Vm) -> list[tuple[str, str]]:
         ("Held to", _limits(vm)),
         ("Network", vm.network_written or NETWORKS[vm.network_config.value]),
         ("Guest agent", f"up {fmt.duration(guest.uptime_seconds)}" if guest and vm.guest_up_at else "has not reported yet"),
+        ("Commands", "allowed" if vm.guest_exec else "off"),
         ("Gateway", _gateway(vm)),
         (
             "Restart",

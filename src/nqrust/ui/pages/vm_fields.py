@@ -60,6 +60,7 @@ class VmFields:
         self.network = ui.select(NETWORKS, label="Network configuration", value=NetworkConfig.dhcp.value).classes("both")
         self.tags = ui.input("Tags, separated by commas", placeholder="web, test").classes("both")
         self.autostart = ui.switch("Start with its host", value=True).classes("both")
+        self.commands = ui.switch("Allow commands from the host (nqr vm exec)", value=True).classes("both")
 
     def _fit(self) -> None:
         """Raise the disk size to the image's minimum."""
@@ -87,6 +88,7 @@ class VmFields:
         self.policy.value = template.restart_policy.value
         self.network.value = template.network_config.value
         self.autostart.value = template.autostart
+        self.commands.value = template.guest_exec
         self.tags.value = ", ".join(template.tags)
         self.rates.fill(template.rate_limits)
         self.volumes.clear()
@@ -106,6 +108,7 @@ class VmFields:
             autostart=bool(self.autostart.value),
             restart_policy=RestartPolicy(self.policy.value),
             network_config=NetworkConfig(self.network.value),
+            guest_exec=bool(self.commands.value),
             ssh_keys=lines(self.keys.value),
             tags=words(self.tags.value),
             volumes=[EmptyVolume(size_mib=v.size_mib, keep=v.keep) for v in self.volumes.read() if v.size_mib],

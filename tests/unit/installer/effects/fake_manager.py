@@ -117,6 +117,8 @@ class FakeManager:
             return self._snapshot(method, rest, body)
         if rest == ["console", "log"]:
             return 200, "booting"
+        if rest == ["exec-ticket"]:
+            return 200, {"ticket": "t", "path": "/exec", "expires_in": 30}
         if rest == ["console-ticket"]:
             return 200, {"ticket": "t", "path": "/console", "expires_in": 30}
         if method == "DELETE" and not rest:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.unit.installer.effects.fake_manager import FakeManager
 from nqrust.cli import app
 from nqrust.cli.__main__ import run
 from nqrust.cli.vm import console
+from nqrust.cli.vm import exec as vm_exec
+from nqrust.contract.guest import ExecRequest
 
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/client.yaml").read_text())
 TREE = app.command()
@@ -71,6 +74,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
             manager = FakeManager(stuck=stuck, taken=taken).install(patch)
             if here == "vm rm":  # of a VM that needs no --force
                 manager.state, manager.snapshots = "stopped", []
+            patch.setattr(vm_exec, "attach", partial(told, manager))
             patch.setattr(app, "command", lambda: TREE)  # made once
             patch.setattr(sys, "stdin", io.StringIO("the current one\nanother password\n"))
             code = run([*here.split(), *(named.get(word, word) for word in words.split())])
@@ -78,6 +82,24 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return Ran(manager, code, captured.out + captured.err, captured.out)
 
     return once
+
+
+def told(manager: FakeManager, address: str, name: str, trusted: str | None, request: ExecRequest, *, interactive: bool) -> int:
+    """What a session is asked for, in words."""
+    environment = {name.decode(): value.decode() for name, value in request.environment if name != b"TERM"}
+    manager.asked.append(
+        (
+            "EXEC",
+            {
+                "command": [word.decode() for word in request.command],
+                "environment": environment,
+                "directory": request.directory and request.directory.decode(),
+                "terminal": request.terminal is not None,
+                "interactive": interactive,
+            },
+        )
+    )
+    return 0
 
 
 def holds(body: Any, wanted: dict[str, Any]) -> bool:

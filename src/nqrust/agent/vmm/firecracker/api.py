@@ -23,6 +23,7 @@ API_SOCKET, LOG, METRICS = "/firecracker.sock", "/firecracker.log", "/firecracke
 KERNEL, INITRD = "/kernel", "/initrd"
 SAVED_STATE, SAVED_MEMORY = "/saved/vmstate", "/saved/memory"
 NEW_STATE, NEW_MEMORY = "/snapshot/vmstate", "/snapshot/memory"
+VSOCK = "/guest/vsock.sock"
 """Paths inside the jail, the same for every VM: a snapshot names its disks by them."""
 
 
@@ -70,6 +71,7 @@ def boot_requests(machine: Machine) -> tuple[Request, ...]:
         boot["initrd_path"] = INITRD
     limits = machine.rate_limits
     network = network_limiters(limits) if limits.limits_network else {}
+    vsock = ("PUT", "/vsock", {"guest_cid": 3, "uds_path": VSOCK})  # each VMM has its own numbers; 3 is the first
     nic = {"iface_id": "eth0", "guest_mac": machine.mac, "host_dev_name": machine.tap, **network}
     return (
         ("PUT", "/logger", {"log_path": LOG, "level": "Warning", "show_level": True}),
@@ -78,6 +80,7 @@ def boot_requests(machine: Machine) -> tuple[Request, ...]:
         ("PUT", "/boot-source", boot),
         ("PUT", "/network-interfaces/eth0", nic),
         ("PUT", "/entropy", {}),
+        *((vsock,) if machine.guest_exec else ()),
     )
 
 

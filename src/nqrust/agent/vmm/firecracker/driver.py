@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -24,6 +25,7 @@ from nqrust.agent.vmm.firecracker.api import (
     limit_requests,
 )
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
+from nqrust.contract.guest import VSOCK_PORT
 from nqrust.contract.paths import Layout
 from nqrust.contract.vms import RateLimits
 from nqrust.host.errors import HostError
@@ -90,6 +92,7 @@ class Firecracker:
         with self._api(machine.directory) as api:
             for method, path, body in boot_requests(machine):
                 api.send(method, path, body)
+        jail.seal(self._host, machine.directory, machine.user)
 
     def begin(self, machine: Machine) -> None:
         with self._api(machine.directory) as api:
@@ -113,6 +116,9 @@ class Firecracker:
         with self._api(directory) as api:
             for method, path, body in limit_requests(volumes, limits):
                 api.send(method, path, body)
+
+    def connect_guest(self, directory: str) -> socket.socket:
+        return jail.connect_guest(self._host, directory, VSOCK_PORT)
 
     def pause(self, directory: str) -> None:
         with self._api(directory) as api:
@@ -157,15 +163,15 @@ class Firecracker:
             # The state restores the old limits.
             for method, path, body in limit_requests(len(machine.volumes), machine.rate_limits):
                 api.send(method, path, body)
+        jail.seal(self._host, machine.directory, machine.user)
 
     def _wait(self, machine: Machine) -> None:
-        """Wait until its API accepts connections: Firecracker's own files are there then. The first request gets its answer."""
+        """Wait until its API accepts connections. The first request gets its answer."""
         directory, deadline = machine.directory, time.monotonic() + _READY
         while not jail.accepts(self._host, directory):
             if time.monotonic() > deadline:
                 raise Failed("NQR-VMM-105", "Firecracker did not open its API socket.", f"Read {_log(directory)}.", status=502)
             time.sleep(0.002)
-        jail.seal(self._host, directory, machine.user)
 
     def _program(self, name: str) -> str:
         own = f"{self._bin_dir}/{name}"

@@ -3,6 +3,7 @@
 DIRECTORY/jail/firecracker/<id>/root    root of the VM's processes; they may write there
   kernel, initrd, disk0, disk1 ...      empty files; the VM's mount namespace shows the real ones in their place
   firecracker.sock, .log, .metrics
+  guest/      the socket of the guest's vsock
   saved/      the snapshot that the VM starts from; root's, so that nothing there is replaced while root mounts it
   snapshot/   where a snapshot is written; only while it is taken
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from socket import socket as stream_socket
 
 from nqrust.agent import untrusted, users
 from nqrust.agent.vmm import sockets
@@ -21,6 +23,7 @@ from nqrust.agent.vmm.sockets import pinned
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host, Kind
 
+_LONGEST_ANSWER = 32  # bytes of "OK 4294967295"
 LINKS = 8
 """Symbolic links that are followed to the program."""
 
@@ -57,6 +60,7 @@ def make(host: Host, machine: Machine, firecracker: str) -> None:
         path = f"{path}/{part}"
         host.mkdir(path, mode=0o755, synced=False)
     host.mkdir(f"{top}{os.path.dirname(api.SAVED_STATE)}", mode=0o750, group=owner, synced=False)
+    host.mkdir(f"{top}{os.path.dirname(api.VSOCK)}", mode=0o700, owner=owner, group=owner, synced=False)
     for file in (api.LOG, api.METRICS):
         host.write_file(f"{top}{file}", b"", mode=0o600, owner=owner, group=owner, synced=False)
     for _, place in _shown(machine):
@@ -84,6 +88,26 @@ def socket(host: Host, directory: str) -> Iterator[str]:
     socket by a link to another program's. Raises HostError, OSError."""
     with pinned(f"{root(host, directory)}{api.API_SOCKET}") as path:
         yield path
+
+
+def connect_guest(host: Host, directory: str, port: int) -> stream_socket:
+    """Return a connection to a port of the guest, docs/vsock.md of Firecracker. Raises ConnectionError if nothing listens there,
+    HostError, OSError."""
+    link = sockets.connected(f"{root(host, directory)}{api.VSOCK}")
+    try:
+        link.sendall(f"CONNECT {port}\n".encode())
+        answer = b""
+        while not answer.endswith(b"\n"):
+            byte = link.recv(1)  # what follows the line is the guest's
+            if not byte or len(answer) > _LONGEST_ANSWER:
+                raise ConnectionResetError("nothing in the guest listens")
+            answer += byte
+        if not answer.startswith(b"OK "):
+            raise ConnectionResetError("nothing in the guest listens")
+    except BaseException:
+        link.close()
+        raise
+    return link
 
 
 def accepts(host: Host, directory: str) -> bool:

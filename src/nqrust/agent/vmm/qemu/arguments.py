@@ -7,10 +7,12 @@ faster, but q35 has ACPI's power button, which a graceful stop needs, so q35 is 
 from __future__ import annotations
 
 from nqrust.agent.vmm.port import Machine
+from nqrust.contract.guest import PORT_NAME
 from nqrust.contract.vms import RateLimits
 
 CONSOLE = "console=ttyS0 reboot=k panic=1"
 _VOLUMES_FROM = 0x06
+_GUEST_PORT_AT = 0x1E
 KVM_CPU = "host,-arch-capabilities"
 """All that the host's CPU has, but for one feature: QEMU aborts where it is announced and a nested host lacks its MSR (0x10a).
 It only tells a guest which mitigations it may leave out."""
@@ -19,6 +21,10 @@ _ERRORS = ",werror=enospc,rerror=report"
 
 def qmp_socket(directory: str) -> str:
     return f"{directory}/run/qmp.sock"
+
+
+def guest_socket(directory: str) -> str:
+    return f"{directory}/run/guest.sock"
 
 
 def kernel_command_line(machine: Machine) -> str:
@@ -97,9 +103,23 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
         "stdio,id=console,signal=off",
         "-serial",
         "chardev:console",
+        *(guest_port(machine.directory) if machine.guest_exec else ()),
         "-qmp",
         f"unix:{_escaped(qmp_socket(machine.directory))},server=on,wait=off",
         *(("-incoming", "defer") if machine.snapshot else ()),
+    )
+
+
+def guest_port(directory: str) -> tuple[str, ...]:
+    """Return the options of the port that leads to the guest agent. It has its own PCI slot: the guest keeps the names of the
+    NIC and the disks."""
+    return (
+        "-device",
+        f"virtio-serial-pci,id=guest,max_ports=2,addr={_GUEST_PORT_AT:#x}",
+        "-chardev",
+        f"socket,id=guest,path={_escaped(guest_socket(directory))},server=on,wait=off",
+        "-device",
+        f"virtserialport,bus=guest.0,chardev=guest,name={PORT_NAME}",
     )
 
 

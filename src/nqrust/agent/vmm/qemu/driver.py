@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
+from dataclasses import replace
 from typing import Any
 
 from nqrust.agent import users, view
 from nqrust.agent.errors import Failed
 from nqrust.agent.vmm.port import Capabilities, Machine, RunState
 from nqrust.agent.vmm.qemu import migration
-from nqrust.agent.vmm.qemu.arguments import arguments, qmp_socket
+from nqrust.agent.vmm.qemu.arguments import arguments, guest_socket, qmp_socket
 from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError
+from nqrust.agent.vmm.sockets import connected
 from nqrust.contract.vms import RateLimits
 from nqrust.host.port import Host, command
 
@@ -40,7 +43,10 @@ class Qemu:
             raise Failed(
                 "NQR-VMM-101", "QEMU is not installed on this host.", "Install it, or run `nqr install` again.", status=503
             )
-        board = "q35" if machine.snapshot is None else migration.board(self._host, machine.snapshot)
+        board = "q35"
+        if machine.snapshot is not None:
+            board = migration.board(self._host, machine.snapshot)
+            machine = replace(machine, guest_exec=migration.has_guest_port(self._host, machine.snapshot))
         return (*users.become(machine.user), *arguments(program, machine, board))
 
     def prepare(self, machine: Machine) -> None:
@@ -79,6 +85,10 @@ class Qemu:
 
     def shut_down(self, directory: str) -> None:
         self._ask(directory, "system_powerdown")
+
+    def connect_guest(self, directory: str) -> socket.socket:
+        """QEMU serves one connection; others would wait."""
+        return connected(guest_socket(directory))
 
     def pause(self, directory: str) -> None:
         self._ask(directory, "stop")

@@ -2,6 +2,7 @@
 
     memory    the migration stream
     board     the machine type of the snapshot, with its version: `q35` alone is a different board in the next QEMU
+    guest     there if the machine has the port of the guest agent: the machine that loads the memory must have it too
 
 The agent opens the file and passes it over the monitor. QEMU's sandbox stays unchanged: it starts no program and needs no
 new path. https://www.qemu.org/docs/master/devel/migration/main.html
@@ -15,7 +16,7 @@ import time
 from typing import Any
 
 from nqrust.agent.errors import Failed
-from nqrust.agent.vmm.qemu.arguments import qmp_socket
+from nqrust.agent.vmm.qemu.arguments import guest_socket, qmp_socket
 from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError, QmpGone
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
@@ -36,6 +37,11 @@ def board(host: Host, folder: str) -> str:
     return found
 
 
+def has_guest_port(host: Host, folder: str) -> bool:
+    """Return whether the machine of the snapshot in `folder` has the port of the guest agent."""
+    return host.exists(f"{folder}/guest")
+
+
 def save(host: Host, directory: str, folder: str) -> None:
     """Write the paused guest into `folder`. It stays paused, its disks complete and at rest. Raises Failed.
 
@@ -49,6 +55,8 @@ def save(host: Host, directory: str, folder: str) -> None:
             name = str(qmp.execute("qom-get", path="/machine", property="type")).removesuffix("-machine")
             qmp.execute("migrate-set-parameters", **{"max-bandwidth": _UNTHROTTLED})
         host.write_file(f"{folder}/board", f"{name}\n".encode(), mode=0o600)
+        if host.exists(guest_socket(directory)):
+            host.write_file(f"{folder}/guest", b"", mode=0o600)
         descriptor = os.open(f"{folder}/memory", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with Qmp(qmp_socket(directory)) as qmp:

@@ -1,0 +1,194 @@
+"""nqr vm exec, nqr vm shell: commands in a guest, as its root, without a network."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nqrust.cli.connection import ManagerUrl
+from nqrust.cli.vm.guest_session import Session, SessionFailed, connected, ticket
+from nqrust.contract import guest
+from nqrust.contract.guest import ExecRequest, Kind
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
+Words = Annotated[list[str], typer.Argument(metavar="COMMAND...", help="Command and its arguments, after `--`.")]
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_PATIENCE = 3
+"""Signals of one kind after which nqr leaves, whatever the command does."""
+
+
+def build(app: typer.Typer) -> None:
+    app.command("exec", help="Run a command in a VM and exit with its code.")(exec_)
+    app.command("shell", help="Open root's shell in a VM.")(shell)
+
+
+def exec_(
+    name: Name,
+    command: Words,
+    interactive: Annotated[bool, typer.Option("-i", "--interactive", help="Pass on standard input.")] = False,
+    tty: Annotated[bool, typer.Option("-t", "--tty", help="Give the command a terminal.")] = False,
+    env: Annotated[
+        list[str] | None, typer.Option("-e", "--env", metavar="NAME=VALUE", help="Variable for the command. Repeatable.")
+    ] = None,
+    directory: Annotated[
+        str | None, typer.Option("-w", "--workdir", metavar="FOLDER", help="Working directory (default: root's home).")
+    ] = None,
+    url: ManagerUrl = None,
+) -> None:
+    if tty and interactive and not sys.stdin.isatty():
+        raise UsageError("NQR-USE-026", "--tty needs a terminal as standard input.", "Leave out --tty.")
+    environment = [_variable(text) for text in env or []]
+    _run(name, url, command, interactive=interactive, tty=tty, environment=environment, directory=directory)
+
+
+def shell(name: Name, url: ManagerUrl = None) -> None:
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    _run(name, url, [], interactive=True, tty=at_terminal, environment=[], directory=None)
+
+
+def _run(
+    name: str,
+    url: str | None,
+    command: list[str],
+    *,
+    interactive: bool,
+    tty: bool,
+    environment: list[tuple[bytes, bytes]],
+    directory: str | None,
+) -> None:
+    terminal = None
+    if tty:
+        environment = [(b"TERM", os.fsencode(os.environ.get("TERM", "xterm"))), *environment]
+        terminal = _size()
+    request = ExecRequest(
+        tuple(os.fsencode(word) for word in command),
+        tuple(environment),
+        os.fsencode(directory) if directory is not None else None,
+        terminal,
+    )
+    address, trusted = ticket(name, url)
+    raise typer.Exit(attach(address, name, trusted, request, interactive=interactive))
+
+
+def attach(address: str, name: str, trusted: str | None, request: ExecRequest, *, interactive: bool) -> int:
+    """Run `request` over the WebSocket at `address` (with its ticket) and return its exit code. Raises SessionFailed."""
+    with connected(address, name, trusted) as connection:
+        return _joined(connection, name, request, interactive=interactive)
+
+
+def _joined(connection: ClientConnection, name: str, request: ExecRequest, *, interactive: bool) -> int:
+    """Connect the standard streams to the session until it ends. Return its exit code."""
+    stdin, outputs = sys.stdin.fileno(), {Kind.stdout: sys.stdout.fileno(), Kind.stderr: sys.stderr.fileno()}
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def wake(mark: bytes = b"\0") -> None:
+        try:
+            os.write(writer, mark)
+        except BlockingIOError:
+            pass  # enough to wake it is there
+
+    def show(kind: Kind, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(outputs[kind], view) :]
+
+    session = Session(connection, name, show, wake)
+    raw = request.terminal is not None and interactive
+    try:
+        with _signals(lambda number: wake(bytes([number])), raw), _raw_terminal(stdin) if raw else _as_it_is():
+            session.start(request)
+            if not interactive:
+                session.end_input()
+            left = _pass_on(session, stdin if interactive else None, reader)
+            if left:
+                raise SessionFailed("NQR-VMM-131", f"You left the command in {name}.", "The guest ends it with SIGHUP.", 130)
+            return session.wait()
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def _pass_on(session: Session, stdin: int | None, marks: int) -> bool:
+    """Send input, signals and sizes until the session ends. True: the user wants to leave."""
+    seen: dict[int, int] = {}
+    while not session.over:
+        ready, _, _ = select.select([marks, *([stdin] if stdin is not None and session.room else [])], [], [])
+        if marks in ready:
+            for mark in {*os.read(marks, 4096)} - {0}:
+                if mark == signal.SIGWINCH:
+                    session.send(Kind.resize, guest.size(*_size()))
+                    continue
+                seen[mark] = seen.get(mark, 0) + 1
+                if seen[mark] >= _PATIENCE:
+                    return True
+                session.send(Kind.signal, bytes([mark]))
+        if stdin in ready:
+            assert stdin is not None
+            data = os.read(stdin, min(session.room, guest.MAX_PAYLOAD))
+            if data:
+                session.write(data)
+            else:
+                session.end_input()
+                stdin = None
+    return False
+
+
+@contextmanager
+def _signals(tell: Callable[[int], None], terminal: bool) -> Iterator[None]:
+    """Call `tell` for each signal instead of ending. A raw terminal sends Ctrl-C as a byte; its other signals still come."""
+    numbers = (*_PASSED_ON, signal.SIGWINCH) if terminal else _PASSED_ON
+    before: dict[int, Any] = {number: signal.signal(number, lambda found, _: tell(found)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _size() -> tuple[int, int]:
+    """Rows and columns of the terminal itself: COLUMNS and LINES of the environment know of no change."""
+    for stream in (0, 1, 2):
+        with suppress(OSError):
+            columns, rows = os.get_terminal_size(stream)
+            if columns and rows:
+                return rows, columns
+    return 24, 80
+
+
+def _variable(text: str) -> tuple[bytes, bytes]:
+    name, given, value = text.partition("=")
+    if not name or not given:
+        raise UsageError(
+            "NQR-USE-003", f"--env {text} is not NAME=VALUE.", "Give it as in --env LANG=C. Options of the command follow `--`."
+        )
+    return os.fsencode(name), os.fsencode(value)
+
+
+@contextmanager
+def _raw_terminal(fd: int) -> Iterator[None]:
+    import termios
+    import tty
+
+    before = termios.tcgetattr(fd)
+    try:
+        tty.setraw(fd)
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    yield
