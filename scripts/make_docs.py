@@ -178,7 +178,7 @@ def spelled_out() -> dict[str, tuple[Entry, ...]]:
     found: dict[str, list[Entry]] = {}
     for code, entry in Source(ROOT / "src", ROOT / "scripts" / "install").entries():
         found.setdefault(code, []).append(entry)
-    for path in sorted((ROOT / "scripts" / "install").glob("*.sh")):
+    for path in sorted(path for name in ("install", "packages") for path in (ROOT / "scripts" / name).glob("*.sh")):
         for code, entry in of_shell(path.read_text()):
             found.setdefault(code, []).append(entry)
     return {code: tuple(entries) for code, entries in found.items()}

@@ -5,6 +5,7 @@
 # What it changes on the host: that cache folder; Python itself where the host has none (recorded, and removed again by
 # uninstall); and python3-venv where it is missing, for the seconds in which it is needed. Where the distribution has only an
 # older Python, the cache folder gets one: from NQR_PYTHON_ARCHIVE, else by uv, which follows UV_PYTHON_INSTALL_MIRROR.
+# NQR_WHEELS names a folder with every wheel of the installer: then the environment needs neither the network nor python3-venv.
 # All it says goes to standard error, so that `--output json` stays clean.
 set -eu
 umask 022
@@ -50,6 +51,7 @@ done
 script=$(readlink -f -- "$0")
 checkout=$(dirname -- "$(dirname -- "$(dirname -- "$script")")")
 locks=$checkout/requirements
+wheels=${NQR_WHEELS:-}
 if [ ! -r "$locks/installer.txt" ] || [ ! -r "$locks/build.txt" ] || [ ! -d "$checkout/src/nqrust" ]; then
     fail NQR-DEP-904 2 "This installer is not complete: $checkout lacks requirements or src/nqrust." \
         "Start install.sh from a whole copy of the repository."
@@ -109,7 +111,7 @@ probe() { # candidate: sets python, version, has_venv when it fits
 import sys
 if sys.version_info < ($MINIMUM): sys.exit(1)
 from importlib.util import find_spec
-print('%d.%d.%d' % sys.version_info[:3], 1 if find_spec('venv') and find_spec('ensurepip') else 0)" 2>/dev/null) || return 1
+print('%d.%d.%d' % sys.version_info[:3], 1 if find_spec('venv') and (sys.argv[1] or find_spec('ensurepip')) else 0)" "$wheels" 2>/dev/null) || return 1
     python=$1
     version=${found% *}
     has_venv=${found#* }
@@ -364,14 +366,21 @@ if [ ! -f "$environment/.complete" ]; then
     say "Preparing the installer's environment (Python $version) …"
     rm -rf -- "$environment"
     mkdir -p -- "$CACHE/bootstrap" "$CACHE/wheelhouse"
-    fill() {
-        in_root env PIP_CONFIG_FILE=/dev/null "$environment/bin/python" -I -m pip --isolated -q install --no-index --no-cache-dir \
-            --find-links "$CACHE/wheelhouse" --require-hashes -r "$locks/installer.txt" -r "$locks/build.txt"
+    fill() { # with the pip of the environment, or with the one among the wheels that was named
+        in_root env PIP_CONFIG_FILE=/dev/null "$environment/bin/python" -I -c '
+import runpy, sys
+sys.path[:0] = filter(None, [sys.argv.pop(1)])
+runpy.run_module("pip", run_name="__main__", alter_sys=True)' "$(ls -- "$wheels"/pip-*.whl 2>/dev/null)" \
+            --isolated -q install --no-index --no-cache-dir \
+            --find-links "${wheels:-$CACHE/wheelhouse}" --require-hashes -r "$locks/installer.txt" -r "$locks/build.txt"
     }
-    in_root "$python" -I -m venv -- "$environment" ||
+    in_root "$python" -I -m venv ${wheels:+--without-pip} -- "$environment" ||
         failed NQR-DEP-903 "The installer's environment could not be made." "Check the free space of $CACHE, then try again."
     # Reuse an earlier run's downloads, without the network.
-    if [ -z "$(ls -A -- "$CACHE/wheelhouse")" ] || ! fill; then
+    if [ -n "$wheels" ]; then
+        fill || failed NQR-DEP-903 "The installer's Python packages could not be installed from $wheels." \
+            "Check the free space of $CACHE, then try again."
+    elif [ -z "$(ls -A -- "$CACHE/wheelhouse")" ] || ! fill; then
         in_root download "$environment" "$CACHE/wheelhouse" "$locks/installer.txt" "$locks/build.txt" ||
             failed NQR-DEP-903 "The installer's Python packages could not be downloaded." \
                 "Check the network, the proxy (https_proxy) and pip's index settings of this host, then try again."

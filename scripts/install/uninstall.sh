@@ -67,4 +67,4 @@ if [ -z "${NQR_CACHE_DIR:-}" ] && [ ! -e "$home_cache/bootstrap.json" ] && [ -r 
         fi
     done <"$home_cache/elsewhere"
 fi
-NQR_VERB=uninstall exec "$(dirname -- "$script")/install.sh" "$@"
+NQR_VERB=uninstall exec sh "$(dirname -- "$script")/install.sh" "$@"

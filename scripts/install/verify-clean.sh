@@ -9,5 +9,5 @@ trap 'rm -rf -- "$cache"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 code=0
-NQR_VERB=verify-clean NQR_CACHE_DIR=$cache "$(dirname -- "$(readlink -f -- "$0")")/install.sh" "$@" || code=$?
+NQR_VERB=verify-clean NQR_CACHE_DIR=$cache sh "$(dirname -- "$(readlink -f -- "$0")")/install.sh" "$@" || code=$?
 exit $code

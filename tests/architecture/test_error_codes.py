@@ -14,7 +14,7 @@ DOCUMENT = ROOT / "docs" / "reference" / "error-codes.md"
 
 def raised() -> set[str]:
     """Codes in the sources: Python, shell and templates."""
-    sources = [*below("src"), *below("scripts/install")]
+    sources = [*below("src"), *below("scripts/install", "scripts/packages")]
     return {code for path in sources for code in CODE.findall(text_of(path))}
 
 
@@ -30,7 +30,7 @@ def test_codes_are_of_known_families() -> None:
     assert {code for code in raised() if code.split("-")[1] not in FAMILIES} == set()
     malformed = {
         found
-        for path in [*below("src", suffix=".py"), *below("scripts/install")]
+        for path in [*below("src", suffix=".py"), *below("scripts/install", "scripts/packages")]
         for found in re.findall(rf"NQR-(?:{'|'.join(FAMILIES)})-(?:\d{{1,2}}|\d{{4,}})\b", text_of(path))
     }
     assert malformed == set(), "a code is NQR-, a family, three digits"
