@@ -95,6 +95,8 @@ fi
 
 # shellcheck source=scripts/install/reach.sh
 . "$(dirname -- "$script")/reach.sh"
+# shellcheck source=scripts/install/open_bundle.sh
+. "$(dirname -- "$script")/open_bundle.sh"
 
 # --- a Python that the service users can run too: of the system, never from somebody's home
 
@@ -163,6 +165,10 @@ if [ -n "$python" ]; then # report a mistyped option before any change
     "$python" -I -B "$(dirname -- "$script")/precheck.py" "$checkout/src" "$VERB" "$@" || exit $?
 fi
 
+if [ -z "$python" ] && [ -n "$bundle" ]; then
+    fail NQR-DEP-909 3 "This host has no Python 3.10 or later, and an install from a bundle needs one." \
+        "Install python3 from the distribution's medium, then try again."
+fi
 made_cache=no
 made_home=no
 if [ "$CACHE" != "$HOME_CACHE" ] && [ "$VERB" != verify-clean ]; then # before the cache exists, so that uninstall finds it
@@ -350,7 +356,7 @@ if [ -z "$python" ]; then
 fi
 
 # python3-venv is only needed while the environment is made; `borrowed` survives an interruption.
-if [ "$has_venv" = 0 ] && [ ! -f "$environment/.complete" ]; then
+if [ "$has_venv" = 0 ] && [ -z "$bundle" ] && [ ! -f "$environment/.complete" ]; then
     if [ "$manager" = apt ]; then
         package=python3-venv
         [ "$(readlink -f /usr/bin/python3 2>/dev/null)" = "$(readlink -f -- "$python")" ] || package=${python##*/}-venv
@@ -374,10 +380,17 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)' "$(ls -- "$wheels"
             --isolated -q install --no-index --no-cache-dir \
             --find-links "${wheels:-$CACHE/wheelhouse}" --require-hashes -r "$locks/installer.txt" -r "$locks/build.txt"
     }
+    if [ -n "$bundle" ]; then
+        set_free "$bundle"
+        wheels=$CACHE/wheelhouse
+    fi
+    # pip itself is among the wheels, so python3-venv is not needed.
     in_root "$python" -I -m venv ${wheels:+--without-pip} -- "$environment" ||
         failed NQR-DEP-903 "The installer's environment could not be made." "Check the free space of $CACHE, then try again."
+    if [ -n "$bundle" ]; then
+        fill_from_bundle
     # Reuse an earlier run's downloads, without the network.
-    if [ -n "$wheels" ]; then
+    elif [ -n "$wheels" ]; then
         fill || failed NQR-DEP-903 "The installer's Python packages could not be installed from $wheels." \
             "Check the free space of $CACHE, then try again."
     elif [ -z "$(ls -A -- "$CACHE/wheelhouse")" ] || ! fill; then

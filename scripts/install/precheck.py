@@ -11,6 +11,8 @@ import sys
 
 
 def main(src: str, verb: str, arguments: list[str]) -> int:
+    if verb == "bundle":
+        return 0  # it has options of its own
     sys.path.insert(0, src)
     from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 

@@ -13,7 +13,7 @@ from typing import Any
 from nqrust.cli.app import command
 from nqrust.cli.tree import canonical, expanded
 
-SCRIPTS = {"install.sh": "install", "uninstall.sh": "uninstall", "verify-clean.sh": "verify-clean"}
+SCRIPTS = {"install.sh": "install", "uninstall.sh": "uninstall", "verify-clean.sh": "verify-clean", "bundle.sh": "bundle build"}
 """Each hands its arguments to that verb of `nqr`."""
 _ASSIGNMENT = re.compile(r"[A-Z_][A-Z0-9_]*=")
 _PLACEHOLDERS = (("‹", "›"), ("{", "}"))
@@ -41,7 +41,7 @@ def words_of(line: str) -> list[str] | None:
         return None
     name = words[0].rsplit("/", 1)[-1]
     if name in SCRIPTS:
-        return [SCRIPTS[name], *words[1:]]
+        return [*SCRIPTS[name].split(), *words[1:]]
     return words[1:] if name == "nqr" else None
 
 

@@ -18,6 +18,8 @@ from nqrust.image.errors import ImageError
 from nqrust.image.progress import Progress, silent
 
 _RECORD = "packages.json"
+ALONE = "alone"
+"""A file that makes its folder the only source: apt is not asked. Bundles have one."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ class DebCache:
 
     def show(self, *names: str) -> dict[str, Package]:
         """Return the candidate versions from apt's index, or from the record. Unknown names are left out."""
+        if self._alone:
+            recorded = self._recorded()
+            return {name: recorded[name] for name in names if name in recorded}
         try:
             # apt-cache exits with 100 if it lacks one of the names, but prints the others.
             answer = self._host.run(command("apt-cache", "show", "--no-all-versions", *names, ok=(0, 100), timeout=60))
@@ -153,7 +158,13 @@ class DebCache:
         return names
 
     def _download(self, packages: Sequence[Package], folder: str, *, timeout: float) -> None:
-        """Let apt put these into a new folder. Raises HostError."""
+        """Let apt put these into a new folder. Raises HostError, ImageError."""
+        if self._alone:
+            raise ImageError(
+                "NQR-IMG-002",
+                f"{self._directory} lacks {', '.join(package.name for package in packages)}.",
+                "Check the bundle with nqr bundle verify, then run again.",
+            )
         self._host.remove_tree(folder)
         self._host.mkdir(folder, mode=0o755)
         trusted = certificates(self._host.environment())
@@ -173,6 +184,10 @@ class DebCache:
             ),
             on_line=lambda line: self._tell(line.strip(), None),
         )
+
+    @property
+    def _alone(self) -> bool:
+        return self._host.exists(f"{self._directory}/{ALONE}")
 
     def _has(self, path: str, package: Package) -> bool:
         stat = self._host.stat(path)

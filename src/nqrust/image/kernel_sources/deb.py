@@ -19,18 +19,7 @@ def fetch(host: Host, scratch: str, cache_dir: str, tell: Progress) -> GuestFile
     """Download (or take from the cache) and unpack kernel and busybox into `scratch`.
 
     Raises ImageError NQR-IMG-002, -003, -004."""
-    cache = DebCache(host, cache_dir, tell)
-    cache.ensure()
-    packages = _kernel_packages(cache)
-    busybox = cache.show(_BUSYBOX).get(_BUSYBOX)
-    if not packages or busybox is None:
-        lacking = "a kernel package" if not packages else _BUSYBOX
-        raise ImageError(
-            "NQR-IMG-002",
-            f"apt knows no {lacking}, and none is in {cache_dir}.",
-            "Run apt-get update with the distribution's main archive enabled, then run again.",
-        )
-    files = [cache.fetch(package) for package in (*packages, busybox)]
+    files = download(host, cache_dir, tell)
     tell("unpacking the guest kernel", None)
     root = f"{scratch}/packages"
     host.mkdir(root)
@@ -44,6 +33,24 @@ def fetch(host: Host, scratch: str, cache_dir: str, tell: Progress) -> GuestFile
             f"Remove the files in {cache_dir} and run again; check the free space.",
         ) from error
     return locate(host, root)
+
+
+def download(host: Host, cache_dir: str, tell: Progress) -> list[str]:
+    """Return the packages of kernel and busybox, downloaded into `cache_dir` unless they are there.
+
+    Raises ImageError NQR-IMG-002, -003."""
+    cache = DebCache(host, cache_dir, tell)
+    cache.ensure()
+    packages = _kernel_packages(cache)
+    busybox = cache.show(_BUSYBOX).get(_BUSYBOX)
+    if not packages or busybox is None:
+        lacking = "a kernel package" if not packages else _BUSYBOX
+        raise ImageError(
+            "NQR-IMG-002",
+            f"apt knows no {lacking}, and none is in {cache_dir}.",
+            "Run apt-get update with the distribution's main archive enabled, then run again.",
+        )
+    return [cache.fetch(package) for package in (*packages, busybox)]
 
 
 def _kernel_packages(cache: DebCache) -> list[Package]:

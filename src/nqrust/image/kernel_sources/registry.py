@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
+from nqrust.image.debs import ALONE
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel import SOURCES, KernelSource
-from nqrust.image.kernel_sources import deb  # noqa: F401  registers itself
+from nqrust.image.kernel_sources import deb  # registers itself
+from nqrust.image.progress import Progress
 
 
 def distribution_names(os_release: str) -> list[str]:
@@ -37,3 +39,10 @@ def source_for(host: Host) -> KernelSource:
         f"There is no recipe for a guest kernel on this distribution ({' '.join(names) or 'unknown'}).",
         "Build the image on Debian or Ubuntu and add it with: nqr image add NAME --path FOLDER",
     )
+
+
+def collect(host: Host, directory: str, tell: Progress) -> None:
+    """Put the packages that this host's source needs into a new folder, which is then a source without a network. Raises
+    ImageError NQR-IMG-002, -003."""
+    deb.download(host, directory, tell)
+    host.write_file(f"{directory}/{ALONE}", b"The packages of this folder are complete.\n")

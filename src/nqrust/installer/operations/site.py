@@ -19,18 +19,20 @@ from nqrust.host.secret import Secret
 from nqrust.image.guest_agent import find_program
 from nqrust.installer import own_certificate, secret_store
 from nqrust.installer.context import Context, ReleaseFiles
+from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.events import Notice, Reporter, StepProgress
 from nqrust.installer.engine.journal import Journal, JournalStore
 from nqrust.installer.engine.journal_file import CrashingJournalStore, FileJournalStore, ReadOnlyJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.step import Satisfied, Step
-from nqrust.installer.platform.firecracker.source import source
+from nqrust.installer.platform.firecracker.source import Source, source
+from nqrust.installer.release.bundle.opening import FIRECRACKER, Bundle
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.sources import open_source, source_steps
 from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
-from nqrust.installer.settings.model import Settings
+from nqrust.installer.settings.model import Settings, VmmChoice
 from nqrust.installer.verbs.network.own_card import OwnBridge, own_bridges
 from nqrust.installer.verbs.packages.registry import installed
 from nqrust.installer.verbs.service.unit import Service
@@ -162,7 +164,9 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         settings=settings,
         facts=facts,
         secrets=secrets,
-        files=ReleaseFiles(opened.release, opened.directory, steps, opened.signed_by),
+        files=ReleaseFiles(
+            opened.release, opened.directory, steps, opened.signed_by, opened.bundle.directory if opened.bundle else ""
+        ),
         python=python,
         build_roles=_build_roles(site.host, steps),
         explicit=request.explicit,
@@ -173,9 +177,27 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         vms=bool(site.vms),
         tell=lambda text: events.emit(Notice("info", text)),
         reach=reach(site.host.environment()),
-        firecracker=source(settings.firecracker_version, settings.firecracker) if settings.has_agent else None,
+        firecracker=_firecracker(settings, opened.bundle) if settings.has_agent else None,
         progress=progress_to(events, ""),
     )
+
+
+def _firecracker(settings: Settings, bundle: Bundle | None) -> Source | None:
+    """Return where Firecracker comes from. With a bundle that is an archive, or nothing: a host without a network downloads none.
+    Raises ReleaseError NQR-REL-066, StepFailed."""
+    found = source(settings.firecracker_version, settings.firecracker)
+    if bundle is None or found.archive:
+        return found
+    if bundle.firecracker:
+        archive = f"{bundle.directory}/{FIRECRACKER}"
+        return Source("", bundle.firecracker, archive=archive, chosen=settings.firecracker_version, bundled=True)
+    if settings.vmm is VmmChoice.firecracker:
+        raise ReleaseError(
+            "NQR-REL-066",
+            "The bundle holds no Firecracker, and --vmm firecracker asks for it.",
+            "Name an archive with --firecracker, use --vmm qemu, or build the bundle with scripts/install/bundle.sh --firecracker FILE.",
+        )
+    return None
 
 
 def _build_roles(host: Host, steps: tuple[Step, ...]) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ def plan(context: Context) -> PhasePlan:
                 context.cache,
                 registry,
                 recipe,
+                f"{context.files.bundle}/kernel" if context.files.bundle else "",
                 progress=context.progress,
             )
             for recipe in _recipes(context)
@@ -88,6 +89,8 @@ def plan(context: Context) -> PhasePlan:
 def _wants_firecracker(context: Context) -> bool:
     """Where it was asked for, where an archive is supplied, and where KVM may run it."""
     settings, kvm = context.settings, context.facts.kvm
+    if context.firecracker and context.firecracker.bundled:
+        return settings.vmm is not VmmChoice.qemu
     if settings.vmm is VmmChoice.auto:
         return (kvm.present and kvm.usable) or bool(context.firecracker and context.firecracker.archive)
     return settings.vmm is VmmChoice.firecracker

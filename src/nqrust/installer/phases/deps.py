@@ -55,6 +55,8 @@ def plan(context: Context) -> PhasePlan:
     # Preflight refuses packages that a distribution lacks. If the user overrides that, the step that needs one reports it.
     wanted = [role for role in roles(context) if role in distro.packages or role not in OPTIONAL_ROLES]
     names = distro.names(wanted)
+    bundle = context.files.bundle
+    manager = distro.manager.of_folder(f"{bundle}/packages") if bundle else distro.manager
     folders = [
         *[Directory(path) for path in _ancestors(layout.install_dir, layout.config_dir, layout.data_dir, layout.image_dir)],
         Directory(layout.install_dir, adopt_modes=True),
@@ -65,10 +67,11 @@ def plan(context: Context) -> PhasePlan:
         *([*folders, *own_python] if own_python else ()),
         *_reach(context),
         *_ahead(context, distro, wanted),
-        PackageIndex(names, distro.manager, progress=context.progress),
+        *(context.files.steps if bundle else ()),  # it brings the packages too
+        PackageIndex(names, manager, progress=context.progress),
         Packages(
             names,
-            distro.manager,
+            manager,
             hold_services=not context.has_systemd,
             residue_users=distro.residue_users,
             residue_groups=distro.residue_groups,
@@ -77,7 +80,7 @@ def plan(context: Context) -> PhasePlan:
         *(() if own_python else folders),
         Directory(layout.config_dir, adopt_modes=True),
         Directory(paths.LOG_DIR, tree=True, adopt_modes=True),
-        *context.files.steps,
+        *(() if bundle else context.files.steps),
         environments.wheelhouse(context),
         Directory(layout.installer_dir, adopt_modes=True),
         environments.installer_environment(context),

@@ -79,6 +79,7 @@ def wheelhouse(context: Context) -> Wheelhouse:
         runner=context.python.runner,
         environments=tuple(environments),
         directory=f"{context.cache}/wheelhouse",
+        source=f"{context.files.bundle}/wheels" if context.files.bundle else "",
         progress=context.progress,
     )
 

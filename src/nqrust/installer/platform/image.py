@@ -38,6 +38,8 @@ class BuiltImage:
     """Build `recipe` into `image_dir`/`recipe` with the guest agent at `guest_agent`. Uninstall keeps the image, except with
     `--purge-data`.
 
+    `packages`: a folder with all packages of the image, which replaces the package sources of this host.
+
     `registry`: the manager that registers the image. Undoing the build also removes the registration.
 
     An interrupted build leaves a folder beside the image. The next build, a rollback or an uninstall removes it.
@@ -48,6 +50,7 @@ class BuiltImage:
     cache: str = CACHE_DIR
     registry: Registry | None = None
     recipe: str = "tiny"
+    packages: str = ""
     progress: Callable[[str, float | None], None] = field(default=silent, compare=False, repr=False)
 
     kind: ClassVar[str] = "built-image"
@@ -99,7 +102,7 @@ class BuiltImage:
     def apply(self, host: Host) -> None:
         if host.stat(self.cache) is None:
             host.mkdir(self.cache, mode=0o700)
-        packages = f"{self.cache}/packages"
+        packages = self.packages or f"{self.cache}/packages"
         if host.stat(packages) is None:
             host.mkdir(packages, mode=0o700)
         try:

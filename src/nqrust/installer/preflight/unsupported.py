@@ -6,18 +6,22 @@ from collections.abc import Iterator
 
 from nqrust.installer.preflight.findings import Finding, error
 from nqrust.installer.release import transport
+from nqrust.installer.release.bundle.contents import is_bundle
 from nqrust.installer.settings.model import Settings
 
 BUNDLED = "bundled"
-PLAIN, RELEASE, KEY = "NQR-REL-027", "NQR-REL-050", "NQR-REL-051"
-CODES = (PLAIN, RELEASE, KEY)
+PLAIN, RELEASE, KEY, CONTAINERS = "NQR-REL-027", "NQR-REL-050", "NQR-REL-051", "NQR-REL-052"
+CODES = (PLAIN, RELEASE, KEY, CONTAINERS)
 CURE = "Leave --release out. nqr then builds the platform from this source tree, or from the tree in --source."
 
 
 def release_source(settings: Settings) -> Iterator[Finding]:
     """Refuse other release sources: nqr can describe and plan such releases, but no step installs them yet."""
     release = settings.release
-    if release.source != BUNDLED:
+    if is_bundle(release.source):
+        if settings.components.container_runtime:
+            yield error(CONTAINERS, "A bundle holds no packages for the image container-runtime.", "Add --no-container-runtime.")
+    elif release.source != BUNDLED:
         plain = transport.objection(release.source, signed=release.public_key is not None)
         if plain is not None:
             yield error(plain.code, plain.what, plain.cure)

@@ -21,6 +21,8 @@ from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
 from nqrust.installer.release import newest, signature, signed_list, transport, upstream
 from nqrust.installer.release.build_step import BuildRelease
+from nqrust.installer.release.bundle.contents import is_bundle
+from nqrust.installer.release.bundle.opening import Bundle, open_bundle
 from nqrust.installer.release.bundled import damaged, describe_checkout, read_release
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.download import read_small
@@ -36,11 +38,12 @@ _LONGEST_SIZE = 15  # digits
 @dataclass(frozen=True)
 class Opened:
     """A release and the folder that holds its artifacts, or will after the steps. `signed_by`: the id of the key that signed
-    it, or ""."""
+    it, or "". `bundle`: the open bundle that it comes from."""
 
     release: Release
     directory: str
     signed_by: str = ""
+    bundle: Bundle | None = None
 
 
 @dataclass(frozen=True)
@@ -179,13 +182,23 @@ def _fetch_steps(settings: Settings, checkout: str, opened: Opened, cache: str, 
     return (*remember, FetchRelease(opened.release, opened.directory, cache, bool(signed_by), progress))
 
 
+def _open_file(request: Request) -> Opened:
+    release = request.settings.release
+    bundle = open_bundle(request.host, release.source, release.public_key, request.cache)
+    return Opened(bundle.release, f"{bundle.directory}/release", bundle.signed_by, bundle)
+
+
+def _unpack_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:
+    return opened.bundle.steps(progress) if opened.bundle else ()
+
+
 def _open_unknown(request: Request) -> Opened:
     source = request.settings.release.source
     if request.host.exists(source):
         raise ReleaseError(
             "NQR-REL-019",
-            f"{source} is a file or a folder, and this version installs no bundles.",
-            "Leave --release out, or name a source tree with --source.",
+            f"{source} is not a bundle, whose name ends with .tar.zst, and this version installs no other files.",
+            "Name a bundle by its absolute path, or leave --release out.",
         )
     raise ReleaseError(
         "NQR-REL-018",
@@ -198,7 +211,8 @@ SOURCES: tuple[Source, ...] = (
     Source("bundled", lambda s: s.release.source == "bundled", _open_bundled, _build_steps),
     Source("github", lambda s: s.release.source.startswith("github:"), _open_address, _fetch_steps),
     Source("url", lambda s: s.release.source.startswith(("http://", "https://")), _open_address, _fetch_steps),
-    Source("bundle", lambda s: True, _open_unknown, _fetch_steps),
+    Source("bundle", lambda s: is_bundle(s.release.source), _open_file, _unpack_steps),
+    Source("unknown", lambda s: True, _open_unknown, _fetch_steps),
 )
 
 

@@ -35,6 +35,7 @@ class Wheelhouse:
 
     `version`: the release of the lock files. `environments`: the environments that need the wheels. Once all of them are
     complete, the step fetches nothing. The pool is shared: the step does not fetch an existing wheel with the right hash again.
+    `source`: a folder with all wheels, which replaces the package index of this host.
     """
 
     version: str
@@ -43,6 +44,7 @@ class Wheelhouse:
     runner: str
     environments: tuple[Filled, ...] = ()
     directory: str = f"{CACHE_DIR}/wheelhouse"
+    source: str = ""
     progress: Progress = field(default=silent, compare=False, repr=False)
 
     kind: ClassVar[str] = "wheelhouse"
@@ -52,6 +54,8 @@ class Wheelhouse:
         return "wheelhouse"
 
     def describe(self) -> str:
+        if self.source:
+            return f"take the Python packages from {self.source}"
         names = ", ".join(name.rpartition("/")[2].removesuffix(".txt") for name in self.requirements)
         return f"fetch the Python packages of {names}"
 
@@ -100,6 +104,7 @@ class Wheelhouse:
                     "--only-binary",
                     ":all:",
                     "--require-hashes",
+                    *(("--no-index", "--find-links", self.source) if self.source else ()),
                     "--dest",
                     self.directory,
                     *files,
@@ -118,6 +123,8 @@ class Wheelhouse:
 
     def _settings(self, host: Host) -> dict[str, Secret]:
         """Return the variables for this host's index, as secrets, because an index's address may hold a password."""
+        if self.source:  # this host's settings could name an index
+            return {"PIP_CONFIG_FILE": Secret(os.devnull), **{name: Secret("") for name in os.environ if name.startswith("PIP_")}}
         listing = host.run(command(self.runner, "-I", "-m", "pip", "config", "list")).stdout
         return {name: Secret(value) for name, value in pip_settings.environment(listing, os.environ).items()}
 

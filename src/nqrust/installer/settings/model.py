@@ -187,6 +187,10 @@ class TlsSettings(Section):
         return self
 
 
+BUNDLE_ENDING = ".tar.zst"
+"""Ending of the name of a bundle, see `release.bundle`."""
+
+
 class ReleaseSettings(Section):
     """Release to install. `source`: `bundled`; this version refuses a URL and `github:OWNER/REPO[@TAG]`. `source_dir`: a
     source tree to build. `public_key`: file with the publisher's Ed25519 public key (PEM) for a signed release, refused with

@@ -108,14 +108,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "release.source",
         "--release",
-        "Source of the platform. This version takes only bundled, built from a source tree.",
+        "Source of the platform: bundled (built from a source tree), or a bundle for hosts without a network (FILE.tar.zst).",
         metavar="SOURCE",
     ),
     Option("release.source_dir", "--source", "Source tree to build the platform from.", Form.path, metavar="DIR"),
     Option(
         "release.public_key",
         "--release-key",
-        "Public key of a signed release. This version installs none.",
+        "Public key (Ed25519, PEM) that must have signed the bundle.",
         Form.path,
         metavar="FILE",
     ),

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.settings.checks import check_consistency
-from nqrust.installer.settings.model import Settings
+from nqrust.installer.settings.model import BUNDLE_ENDING, Settings
 from nqrust.installer.settings.options import BY_NAME, MODE_DEFAULTS, OPTIONS, Form, Option
 from nqrust.installer.settings.record import value_of
 from nqrust.installer.settings.yaml_file import ConfigFile
@@ -169,7 +169,7 @@ def _from_environment(environ: Mapping[str, str], cwd: str, notes: list[str]) ->
                     f"The environment variable {variable} is “{text}”, which is neither true nor false.",
                     f"Set {variable} to true or false, or unset it.",
                 )
-        elif option.form is Form.path:
+        elif option.form is Form.path or _is_bundle(option, text):
             value = _absolute(text.strip(), cwd)
         found[option.name] = Given(value, "environment", f"environment variable {variable}")
     return found
@@ -182,10 +182,14 @@ def _from_flags(flags: Mapping[str, object], cwd: str) -> dict[str, Given]:
             continue
         option = BY_NAME[name]
         flag = option.off if option.form is Form.boolean and value is False else option.flag
-        if option.form is Form.path:
+        if option.form is Form.path or _is_bundle(option, str(value)):
             value = _absolute(str(value), cwd)
         found[name] = Given(value, "flag", f"flag {flag}")
     return found
+
+
+def _is_bundle(option: Option, text: str) -> bool:
+    return option.name == "release.source" and text.endswith(BUNDLE_ENDING) and "://" not in text
 
 
 def _absolute(path: str, cwd: str) -> str:

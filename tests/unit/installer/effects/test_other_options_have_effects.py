@@ -23,7 +23,7 @@ from nqrust.contract import names, paths
 from nqrust.host import local
 from nqrust.installer import fingerprint, operations
 from nqrust.installer.fingerprint.model import Fingerprint
-from nqrust.installer.operations import serving
+from nqrust.installer.operations import bundling, serving
 from nqrust.installer.request import ServiceStatus, Status, Summary
 from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 
@@ -242,6 +242,62 @@ def completion_shell(it: Bench) -> None:
         assert it.nqr("completion", shell) == 0 and f"Completion of nqr for {shell}" in it.out
 
 
+def _bundled(it: Bench, *words: str) -> tuple[bundling.Ingredients, str]:
+    """What a build would put into a bundle, and where."""
+    made: list[tuple[bundling.Ingredients, str]] = []
+
+    def write(host: FakeHost, ingredients: bundling.Ingredients, output: str, runner: str, progress: Any) -> str:
+        made.append((ingredients, output))
+        return __file__
+
+    it.patch.setattr(bundling, "LocalHost", lambda: it.host)
+    it.patch.setattr(bundling, "collecting", lambda host: object())
+    it.patch.setattr(bundling, "write", write)
+    it.patch.setenv("NQR_SOURCE_CHECKOUT", "/src/of-nqr")
+    assert it.nqr("bundle", "build", *words) == 0, it.err
+    return made[0]
+
+
+def bundle_for(it: Bench) -> None:
+    assert _bundled(it, "--for", "debian-12")[0].system == _bundled(it)[0].system == "debian-12"
+    assert it.nqr("bundle", "build", "--for", "debian-13") == 1 and "NQR-REL-064" in it.err
+
+
+def bundle_file(it: Bench) -> None:
+    assert _bundled(it, "--output", "/srv/b.tar.zst")[1] == "/srv/b.tar.zst" and _bundled(it)[1] == os.getcwd()
+
+
+def bundle_source(it: Bench) -> None:
+    assert _bundled(it)[0].checkout == "/src/of-nqr" and _bundled(it, "--source", "/src/other")[0].checkout == "/src/other"
+    it.patch.delenv("NQR_SOURCE_CHECKOUT")
+    assert it.nqr("bundle", "build") == 2 and "NQR-USE-027" in it.err
+
+
+def bundle_key(it: Bench) -> None:
+    assert _bundled(it, "--key", "/root/key.pem")[0].key == "/root/key.pem" and _bundled(it)[0].key == ""
+
+
+def bundle_firecracker(it: Bench) -> None:
+    it.host.put("/root/firecracker.tgz", "an archive")
+    it.patch.setenv("NQR_FIRECRACKER_SHA256", it.host.sha256("/root/firecracker.tgz"))
+    assert _bundled(it, "--firecracker", "/root/firecracker.tgz")[0].firecracker == "/root/firecracker.tgz"
+    it.host.put("/root/firecracker.tgz", "another archive")
+    assert it.nqr("bundle", "build", "--firecracker", "/root/firecracker.tgz") != 0 and "NQR-REL-043" in it.err
+
+
+def bundle_verify(it: Bench) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def verify(path: str, key: str) -> bundling.Checked:
+        asked.append((path, key))
+        return bundling.Checked("1.2.3", "debian-12", "3.11", 4, 5, bool(key))
+
+    it.patch.setattr(bundling, "verify_bundle", verify)
+    assert it.nqr("bundle", "verify", "/srv/b.tar.zst") == 0 and "not checked" in it.out
+    assert it.nqr("bundle", "verify", "/srv/b.tar.zst", "--key", "/root/key.pub") == 0 and "signed by that key" in it.out
+    assert asked == [("/srv/b.tar.zst", ""), ("/srv/b.tar.zst", "/root/key.pub")]
+
+
 ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("plan", "--detailed-exitcode"): ("exit code 10 when there are changes", detailed_exitcode),
     ("uninstall", "--script"): ("a shell script, 0700 or printed, and no change", script),
@@ -265,6 +321,13 @@ ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("logs", "--lines"): ("journalctl -n", logs_lines),
     ("completion", "shell"): ("the script for that shell", completion_shell),
     ("support-bundle", "--output"): ("the path of the tar file", bundle_output),
+    ("bundle build", "--for"): ("a bundle for another system is refused", bundle_for),
+    ("bundle build", "--output"): ("the path of the bundle", bundle_file),
+    ("bundle build", "--source"): ("the source tree that is built", bundle_source),
+    ("bundle build", "--key"): ("the key that signs", bundle_key),
+    ("bundle build", "--firecracker"): ("the archive that goes in, if its digest is known", bundle_firecracker),
+    ("bundle verify", "file"): ("the bundle that is read", bundle_verify),
+    ("bundle verify", "--key"): ("the key that must have signed", bundle_verify),
     ("image build", "name"): ("the recipe that is built", build_name),
     ("image build", "--manager"): ("the manager that is told", build_manager),
 }

@@ -107,6 +107,8 @@ ROWS = [
     Row("a release from an address", fit(), {"error NQR-REL-050"}, settings(release={"source": "https://x/v1"}), "https://x/v1"),
     Row("a release from GitHub", fit(), {"error NQR-REL-050"}, settings(release={"source": "github:a/b@v1"}), "github:a/b@v1"),
     Row("a release in a file", fit(), {"error NQR-REL-050"}, settings(release={"source": "/root/bundle.tgz"}), "/root/bundle.tgz"),
+    Row("a bundle, with a key", fit(), set(), settings(release={"source": "/m/b.tar.zst", "public_key": "/root/key.pem"})),
+    Row("containers from a bundle", fit(), {"error NQR-REL-052"}, settings(release={"source": "/m/b.tar.zst"}, components={"container_runtime": True}), "container-runtime"),
     Row("a key for nothing", fit(), {"error NQR-REL-051"}, settings(release={"public_key": "/root/key.pem"}), "/root/key.pem"),
     Row("nested, and no module takes the option", fit(kernel=Kernel("6.1.0", (6, 1), "x86_64"), kvm=Kvm(True, True, nested=False)),
         {"error NQR-PRE-051"}, settings(nested=True)),

@@ -19,13 +19,14 @@ MIRROR_VARIABLE = "NQR_FIRECRACKER_MIRROR"
 @dataclass(frozen=True)
 class Source:
     """One archive. `version` and `url` of what is downloaded; `archive` is the path of a file on this host in its place.
-    `sha256` is what the archive must have. `chosen` is the version in the settings, which an archive need not have."""
+    `sha256` is what the archive must have. `bundled`: a step that comes before unpacks the archive from a bundle. `chosen` is the version in the settings, which an archive need not have."""
 
     version: str
     sha256: str
     url: str = ""
     archive: str = ""
     chosen: str = VERSION
+    bundled: bool = False
 
     @property
     def label(self) -> str:

@@ -124,6 +124,8 @@ class FirecrackerPrograms:
 
     def _wrong_archive(self, host: Host) -> Conflict | None:
         archive, found = self.source.archive, host.stat(self.source.archive)
+        if found is None and self.source.bundled:
+            return None
         if found is not None and found.kind is Kind.file and host.sha256(archive) == self.source.sha256:
             return None
         if found is None or found.kind is not Kind.file:

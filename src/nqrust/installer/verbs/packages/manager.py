@@ -84,6 +84,10 @@ class Installing(Protocol):
 
     def refresh(self) -> Command: ...
 
+    def of_folder(self, folder: str) -> Installing:
+        """Return this manager with the packages that `Collecting.collect` put into a folder as its only source."""
+        ...
+
     def would_bring(self, host: Host, names: Sequence[str]) -> list[str]:
         """Return every package that installing `names` would add, dependencies included, named as in `recorded`. Raises
         CommandFailed if the transaction cannot be resolved."""
@@ -129,6 +133,20 @@ def trusting(host: Host, manager: Installing, cmd: Command) -> Command:
     """Return the command with the certificates of this program's environment: package managers read no such variable."""
     file = certificates(host.environment())
     return manager.trust(cmd, file) if file else cmd
+
+
+class Collecting(Protocol):
+    """The part that collects packages for hosts without a network."""
+
+    def collect(self, host: Host, names: Sequence[str], folder: str) -> None:
+        """Put the packages and everything they need on an empty system into a new folder, with an index. The same packages give
+        the same files. Changes nothing else on this host. Raises HostError, StepFailed."""
+        ...
+
+    def prepare(self, host: Host, folder: str, place: str) -> None:
+        """Make a copy of such a folder usable for `Installing.of_folder` on this host, once it is renamed to `place`. Raises
+        HostError."""
+        ...
 
 
 class Database(Protocol):
@@ -187,3 +205,4 @@ class PackageManager:
     removing: Remover
     database: Database
     shell: ShellForm
+    collecting: Collecting | None = None

@@ -8,7 +8,7 @@ from nqrust.host.port import Host
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.packages.apt.manager import APT
 from nqrust.installer.verbs.packages.dnf.manager import DNF
-from nqrust.installer.verbs.packages.manager import PackageManager
+from nqrust.installer.verbs.packages.manager import Collecting, PackageManager
 
 MANAGERS: dict[str, PackageManager] = {manager.name: manager for manager in (APT, DNF)}
 """Package managers in the order of their queries."""
@@ -23,6 +23,11 @@ def installed(host: Host) -> frozenset[str]:
     """Return names of the installed packages, from this host's first database. Raises HostError."""
     answers = (manager.database.installed(host) for manager in MANAGERS.values())
     return next((found for found in answers if found is not None), frozenset())
+
+
+def collecting(host: Host) -> Collecting | None:
+    """Return the part of this host's package manager that collects packages, or None if it has none. Raises HostError."""
+    return next((m.collecting for m in MANAGERS.values() if m.database.installed(host) is not None), None)
 
 
 def states(host: Host) -> dict[str, Any]:

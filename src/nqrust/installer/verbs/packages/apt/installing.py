@@ -11,6 +11,7 @@ from nqrust.host import locks
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Host, command
 from nqrust.installer.verbs.packages.apt import torn_clusters
+from nqrust.installer.verbs.packages.apt.collecting import INDEX, only
 from nqrust.installer.verbs.packages.manager import OutputLine, Signs, StartPolicy
 
 LOCK_SECONDS = 600
@@ -81,6 +82,11 @@ class Apt:
     name: str = "apt"
     start_policy: StartPolicy | None = POLICY_RC_D
     signs: Signs = SIGNS
+    folder: str = ""
+    """A folder with a repository (`collecting`), the only source of packages; "" for the sources of the host."""
+
+    def of_folder(self, folder: str) -> Apt:
+        return replace(self, folder=folder)
 
     def installed(self, host: Host) -> dict[str, str]:
         return {row.name: row.version for row in _rows(host) if row.status == "installed"}
@@ -95,9 +101,11 @@ class Apt:
         return sorted(host.run(command("apt-mark", "showmanual")).stdout.split())
 
     def index_missing(self, host: Host, names: Sequence[str]) -> str | None:
-        lists = [path for path in host.glob(f"{_LISTS}/*") if "Packages" in path.rpartition("/")[2]]
+        lists = [path for path in host.glob(f"{self._lists}/*") if "Packages" in path.rpartition("/")[2]]
         if not lists:
             return "there is no package index yet"
+        if self.folder:  # it does not change
+            return None
         stats = [stat for stat in map(host.stat, lists) if stat is not None]
         # Index files keep the mirror's time, but every update that changes something touches the folders.
         stats += [stat for stat in (host.stat(_LISTS), host.stat(f"{_LISTS}/partial")) if stat is not None]
@@ -108,19 +116,28 @@ class Apt:
         return f"the package index does not know {', '.join(unknown)}" if unknown else None
 
     def _unknown(self, host: Host, names: Sequence[str]) -> list[str]:
-        found = set(host.run(command("apt-cache", "pkgnames")).stdout.split())
+        found = set(host.run(self._apt("apt-cache", "pkgnames")).stdout.split())
         return sorted(set(names) - found)
 
     def refresh(self) -> Command:
-        return command("apt-get", "update", "-q", "-o", "Acquire::Retries=3", env=ENVIRONMENT, timeout=600)
+        return self._apt("apt-get", "update", "-q", "-o", "Acquire::Retries=3", timeout=600)
 
     def would_bring(self, host: Host, names: Sequence[str]) -> list[str]:
         argv = ("apt-get", "--simulate", "-q", "--no-install-recommends", "install", *names)
-        return parse_simulation(host.run(command(*argv, env=ENVIRONMENT)).stdout)
+        return parse_simulation(host.run(self._apt(*argv)).stdout)
 
     def install(self, names: Sequence[str]) -> Command:
         argv = ("apt-get", "install", *_OPTIONS, "--no-install-recommends", *names)
-        return command(*argv, env=ENVIRONMENT, timeout=LOCK_SECONDS + 3600)
+        return self._apt(*argv, timeout=LOCK_SECONDS + 3600)
+
+    @property
+    def _lists(self) -> str:
+        return f"{self.folder}/{INDEX}" if self.folder else _LISTS
+
+    def _apt(self, program: str, *rest: str, timeout: float = 60.0) -> Command:
+        """Return a command that knows only the packages in `folder`, if there is one. Options of the command line win over each
+        configuration file of the host."""
+        return command(program, *(only(self.folder) if self.folder else ()), *rest, env=ENVIRONMENT, timeout=timeout)
 
     def trust(self, cmd: Command, file: str) -> Command:
         if cmd.argv[0] != "apt-get":
@@ -145,15 +162,7 @@ class Apt:
                 ok=(0, 1),
                 timeout=1800,
             ),
-            command(
-                "apt-get",
-                "install",
-                *_OPTIONS,
-                "--no-install-recommends",
-                "--fix-broken",
-                env=ENVIRONMENT,
-                timeout=3600,
-            ),
+            self._apt("apt-get", "install", *_OPTIONS, "--no-install-recommends", "--fix-broken", timeout=3600),
         )
 
     def lock_holder(self, host: Host) -> str | None:

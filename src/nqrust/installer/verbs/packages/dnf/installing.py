@@ -31,6 +31,9 @@ class Dnf:
     start_policy: StartPolicy | None = None
     signs: Signs = SIGNS
 
+    def of_folder(self, folder: str) -> Dnf:
+        raise NotImplementedError("no bundle is built for this package manager")
+
     def installed(self, host: Host) -> dict[str, str]:
         out = host.run(command("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n")).stdout
         return {name: version for name, _, version in (line.partition("\t") for line in out.splitlines()) if name}

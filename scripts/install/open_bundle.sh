@@ -1,0 +1,47 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2154  # install.sh, which reads this file, sets the variables
+# The Python packages of the installer, from a bundle (docs/start/air-gapped.md). nqr checks and unpacks the rest.
+
+bundle='' # a file with everything, which replaces the network
+value_of=''
+for argument in "$@"; do
+    case $value_of$argument in
+        --release*.tar.zst) bundle=${argument#--release=} ;;
+    esac
+    value_of=''
+    case $argument in
+        --) break ;;
+        --release) value_of=$argument ;;
+    esac
+done
+[ -n "$bundle" ] || case ${NQR_RELEASE:-} in *.tar.zst) bundle=$NQR_RELEASE ;; esac
+[ -f "$bundle" ] || bundle='' # nqr names what is wrong with it
+
+plain_bundle() { # bundle: its tar archive on standard output
+    if command -v zstd >/dev/null 2>&1; then
+        zstd -q -d -c -- "$1"
+        return
+    fi
+    # dpkg-deb has a decoder for the data of packages, ar(5) with three members. A bare Debian has no other.
+    size=$(stat -L -c %s -- "$1")
+    {
+        printf '!<arch>\n%-16s%-12s%-6s%-6s%-8s%-10s`\n2.0\n' debian-binary 0 0 0 100644 4
+        printf '%-16s%-12s%-6s%-6s%-8s%-10s`\n' control.tar 0 0 0 100644 0
+        printf '%-16s%-12s%-6s%-6s%-8s%-10s`\n' data.tar.zst 0 0 0 100644 "$size"
+        cat -- "$1"
+        [ $((size % 2)) = 0 ] || echo
+    } | dpkg-deb --fsys-tarfile -
+}
+set_free() { # bundle: its wheels that the locks name, into the wheelhouse
+    say "Reading $1 …"
+    plain_bundle "$1" 2>>"$LOG" 9>&- |
+        "$python" -I -B "$checkout/scripts/install/open_bundle.py" "$CACHE/wheelhouse" "$locks/installer.txt" "$locks/build.txt" \
+            2>>"$LOG" 9>&- ||
+        failed NQR-DEP-911 "The bundle $bundle could not be read." \
+            "Copy it again. If this host has neither zstd nor a dpkg that reads it (1.21.18), install zstd first."
+}
+fill_from_bundle() {
+    fill ||
+        failed NQR-DEP-910 "The bundle does not hold the Python packages of this installer." \
+            "Use the copy of the repository that the bundle was built from, or build the bundle again."
+}

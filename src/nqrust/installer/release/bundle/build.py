@@ -1,0 +1,142 @@
+"""Writes a bundle for hosts with the same system as this one."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host, Kind
+from nqrust.image.errors import ImageError
+from nqrust.image.kernel_sources import registry
+from nqrust.installer.engine.errors import ReleaseError
+from nqrust.installer.engine.progress import Progress
+from nqrust.installer.release.build import build
+from nqrust.installer.release.bundle import archive
+from nqrust.installer.release.bundle.contents import LIST, Contents, order, render
+from nqrust.installer.release.bundle.opening import FIRECRACKER
+from nqrust.installer.release.bundled import REQUIREMENTS
+from nqrust.installer.release.wheelhouse import Wheelhouse
+from nqrust.installer.settings.model import BUNDLE_ENDING
+from nqrust.installer.verbs.packages.manager import Collecting
+
+_BOOTSTRAP = "requirements/build.txt"
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """The parts of a bundle. `checkout`: the source tree. `system`: `debian-12`. `packages`: names for the package manager.
+    `firecracker`: an archive whose digest is checked, or "". `key`: a file with an Ed25519 private key (PEM), or ""."""
+
+    checkout: str
+    system: str
+    packages: Sequence[str]
+    collecting: Collecting
+    firecracker: str = ""
+    key: str = ""
+
+
+def write(host: Host, ingredients: Ingredients, output: str, runner: str, progress: Progress) -> str:
+    """Write the bundle into a file, or into a new file of the folder `output`. Return its path. Works in a folder beside the file, and
+    replaces the file once the new one is complete. `runner`: a Python with pip and hatchling. Raises ReleaseError, HostError."""
+    key = read_private_key(host, ingredients.key) if ingredients.key else None
+    found = host.stat(output)
+    parent = output if found is not None and found.kind is Kind.directory else os.path.dirname(output)
+    work = f"{parent}/.nqr-bundle.building"
+    host.remove_tree(work)
+    host.mkdir(work, mode=0o700)
+    try:
+        version = _collect(host, ingredients, work, runner, progress)
+        progress("writing the bundle", 0.8)
+        names = {path: f"{work}/{path}" for path in _files(work)}
+        contents = Contents(
+            version,
+            ingredients.system,
+            ".".join(platform.python_version_tuple()[:2]),
+            sum(os.path.getsize(path) for path in names.values()),
+            {name: host.sha256(path) for name, path in names.items()},
+        )
+        new = f"{work}/bundle"
+        _archive(contents, names, new, key)
+        path = f"{output}/nqrust-{version}-{ingredients.system}{BUNDLE_ENDING}" if parent == output else output
+        os.replace(new, path)
+        return path
+    except OSError as error:
+        raise ReleaseError(
+            "NQR-REL-067",
+            f"The bundle could not be written to {output}: {error.strerror or error}.",
+            "Name a file in a folder with enough free space with --output.",
+        ) from error
+    finally:
+        host.remove_tree(work)
+
+
+def _collect(host: Host, ingredients: Ingredients, work: str, runner: str, progress: Progress) -> str:
+    """Fill the folders of a bundle below `work`. Return the version of the release."""
+    release = build(host, checkout=ingredients.checkout, directory=f"{work}/release", runner=runner, progress=progress)
+    progress("collecting Python packages", 0.2)
+    host.copy_file(f"{ingredients.checkout}/{_BOOTSTRAP}", f"{work}/{os.path.basename(_BOOTSTRAP)}", mode=0o644)
+    locks = (*(f"release/requirements/{name}.txt" for name in REQUIREMENTS), os.path.basename(_BOOTSTRAP))
+    Wheelhouse(release.version, work, locks, runner, directory=f"{work}/wheels", progress=progress).apply(host)
+    progress("collecting the guest kernel", 0.5)
+    try:
+        registry.collect(host, f"{work}/kernel", progress)
+    except ImageError as error:
+        raise ReleaseError(error.code, error.what, error.cure) from error
+    progress("collecting packages of the distribution", 0.6)
+    ingredients.collecting.collect(host, ingredients.packages, f"{work}/packages")
+    if ingredients.firecracker:
+        host.mkdir(os.path.dirname(f"{work}/{FIRECRACKER}"), mode=0o755)
+        host.copy_file(ingredients.firecracker, f"{work}/{FIRECRACKER}", mode=0o644)
+    return release.version
+
+
+def _files(work: str) -> list[str]:
+    """Return the names of all files in the folders below `work`, without hidden ones."""
+    found: list[str] = []
+    for folder, folders, names in os.walk(work):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = os.path.relpath(folder, work)
+        if relative != ".":
+            found += [f"{relative}/{name}" for name in names if not name.startswith(".")]
+    return sorted(found, key=order)
+
+
+def _archive(contents: Contents, names: dict[str, str], path: str, key: Ed25519PrivateKey | None) -> None:
+    listed = render(contents)
+    with open(path, "wb") as output:
+        writer = archive.Writer(output)
+        writer.add(LIST, io.BytesIO(listed), len(listed))
+        if key is not None:
+            signed = key.sign(listed)
+            writer.add(archive.SIGNATURE, io.BytesIO(signed), len(signed))
+        for name in contents.digests:
+            with open(names[name], "rb") as source:
+                writer.add(name, source, os.path.getsize(names[name]))
+        writer.close()
+        output.flush()
+        os.fsync(output.fileno())
+
+
+def read_private_key(host: Host, path: str) -> Ed25519PrivateKey:
+    """Return the private key in a PEM file without a passphrase. Raises ReleaseError NQR-REL-068."""
+    try:
+        key = load_pem_private_key(host.read_bytes(path), password=None)
+    except (HostError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        why = str(error).rstrip(".") if isinstance(error, HostError) else "it holds no PEM private key without a passphrase"
+    else:
+        if isinstance(key, Ed25519PrivateKey):
+            return key
+        why = "its key is not an Ed25519 key"
+    raise ReleaseError(
+        "NQR-REL-068",
+        f"The key {path} cannot sign a bundle: {why}.",
+        "Make one with: openssl genpkey -algorithm ed25519 -out key.pem",
+    )

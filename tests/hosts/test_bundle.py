@@ -1,0 +1,113 @@
+"""An install from a bundle on a pristine Debian 12 without a way out. Nothing asks the outside for anything."""
+
+from __future__ import annotations
+
+import filecmp
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+from tests.hosts import product
+from tests.hosts.machine import Machine, TestNetwork
+from tests.places import ROOT
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
+
+_ARP, _IPV4 = b"\x08\x06", b"\x08\x00"
+BUNDLE = "/mnt/nqrust.tar.zst"
+INSTALL = ("--mode", "production", "--non-interactive")
+
+
+class Sent:
+    """Collects the frames of IPv4, and the questions of ARP, that a host with this hardware address sends over `interface`, while it is entered."""
+
+    def __init__(self, interface: str, address: str) -> None:
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+        self._socket.bind((interface, 0))
+        self._socket.settimeout(0.2)
+        self._address = bytes.fromhex(address.replace(":", ""))
+        self.frames: list[str] = []
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._collect)
+
+    def __enter__(self) -> Sent:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ends.set()
+        self._thread.join()
+        self._socket.close()
+
+    def _collect(self) -> None:
+        while not self._ends.is_set():
+            try:
+                frame = self._socket.recv(1 << 17)
+            except TimeoutError:
+                continue
+            asks = frame[12:14] == _IPV4 or (frame[12:14] == _ARP and frame[21] == 1)  # an answer of ARP asks for nothing
+            if frame[6:12] == self._address and asks:
+                self.frames.append(frame[:64].hex())
+
+
+def build(output: Path) -> None:
+    argv = [sys.executable, "-m", "nqrust.cli", "bundle", "build", "--source", str(ROOT), "--output", str(output)]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200, check=False, cwd="/")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A bundle from this checkout, built on the testing machine, which is a Debian 12 too."""
+    if 'VERSION_ID="12"' not in Path("/etc/os-release").read_text():
+        pytest.skip("a bundle for Debian 12 is built on Debian 12, and the testing machine has another system")
+    path = tmp_path_factory.mktemp("bundle") / "nqrust.tar.zst"
+    build(path)
+    yield path
+    path.unlink()
+
+
+def test_install_from_a_bundle_sends_nothing_to_the_outside(bundle: Path, tell: Callable[[str], None]) -> None:
+    with TestNetwork(outward=False) as network, Machine(network=network, primed=False) as host:
+        product.clone(host)
+        host.push(bundle, BUNDLE)
+        # Whatever asks a name server would ask the neighbour on the link, which the host reaches without a route.
+        host.write("/etc/resolv.conf", f"nameserver {network.gateway}\n")
+        host.run('ip route del default; test -z "$(ip route show default)"')
+        before = host.fingerprint()
+        mac = re.search(r"link/ether (\S+)", host.run("ip link show host0").stdout)
+        assert mac is not None
+        with Sent(host.link, mac[1]) as sent:
+            host.run(["bash", "-c", f"echo > /dev/udp/{network.gateway}/53"], check=False)
+            product.eventually("the test sees what the host sends", lambda: sent.frames)
+            sent.frames.clear()
+            began = time.monotonic()
+            product.bootstrap(host, *INSTALL, "--release", BUNDLE)
+            tell(f"bundle: {bundle.stat().st_size / 1e6:.0f} MB, installed without a network in {time.monotonic() - began:.1f} s")
+            product.create_vm(host, "web1")
+            assert "(0 changed" in product.bootstrap(host, *INSTALL, "--release", BUNDLE).stdout
+            assert "(0 changed" in product.nqr(host, "install", "--non-interactive").stdout, "the bundle is remembered"
+            host.run(["rm", BUNDLE])
+            assert "(0 changed" in product.nqr(host, "install", "--non-interactive").stdout, "its files are in the cache"
+            product.nqr(host, "status")
+            assert sent.frames == []
+            host.push(bundle, BUNDLE)
+            product.nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=600)
+            assert "\n".join(before.diff(host.fingerprint())) == ""
+            assert sent.frames == []
+
+
+def test_two_builds_are_byte_identical(bundle: Path) -> None:
+    again = bundle.with_name("again.tar.zst")
+    build(again)
+    same = filecmp.cmp(bundle, again, shallow=False)
+    again.unlink()
+    assert same
