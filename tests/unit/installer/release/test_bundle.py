@@ -19,13 +19,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from nqrust.host.facts import os as os_facts
 from nqrust.host.facts.model import Os
 from nqrust.host.local import LocalHost
-from nqrust.installer.engine.errors import NqrError, ReleaseError
+from nqrust.installer.engine.errors import NqrError, ReleaseError, StepFailed
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.step import Needed, Satisfied
 from nqrust.installer.operations.bundling import verify_bundle
 from nqrust.installer.release import newest
 from nqrust.installer.release.build import render as render_release
 from nqrust.installer.release.bundle import archive, contents
+from nqrust.installer.release.bundle.build import Ingredients, read_private_key, write
 from nqrust.installer.release.bundle.opening import open_bundle
 from nqrust.installer.release.bundle.unpack_step import UnpackBundle
 from nqrust.installer.release.bundled import COMPONENTS
@@ -33,6 +34,7 @@ from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.remember_step import RememberRelease
 from nqrust.installer.release.sources import open_source, source_steps
 from nqrust.installer.settings.model import Settings
+from nqrust.installer.verbs.packages.apt.collecting import Collector
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
@@ -309,6 +311,45 @@ def test_unpacked_bundle_stays_usable_without_its_file(tmp_path: Path, key_file:
     with pytest.raises(ReleaseError) as missing:
         open_bundle(LocalHost(), str(tmp_path / "other.tar.zst"), key_file, str(cache))
     assert missing.value.code == "NQR-REL-019"
+
+
+def test_unpacked_bundle_does_not_stand_for_another_key(tmp_path: Path, key_file: str) -> None:
+    path, cache = Draft(signer=None).write(tmp_path / "b.tar.zst"), tmp_path / "cache"
+    unpacked(path, None, cache)
+    path.unlink()
+    assert open_bundle(LocalHost(), str(path), None, str(cache)).signed_by == ""
+    for key in (key_file, str(tmp_path / "key-on-a-stick")):
+        with pytest.raises(ReleaseError) as refused:
+            open_bundle(LocalHost(), str(path), key, str(cache))
+        assert refused.value.code == "NQR-REL-019"
+
+
+def test_bundle_that_is_pulled_out_meanwhile_is_refused(tmp_path: Path) -> None:
+    path, cache = Draft().write(tmp_path / "b.tar.zst"), tmp_path / "cache"
+    step = open_bundle(LocalHost(), str(path), None, str(cache)).steps(lambda text, fraction: None)[-1]
+    path.unlink()
+    with pytest.raises(StepFailed) as refused:
+        step.apply(LocalHost())
+    assert refused.value.code == "NQR-REL-065" and arrived(cache) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["", "not a key", KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)]
+)
+def test_key_that_cannot_sign_is_refused(content: str | bytes, tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    for name in (path, tmp_path / "none.pem"):
+        with pytest.raises(ReleaseError) as refused:
+            read_private_key(LocalHost(), str(name))
+        assert refused.value.code == "NQR-REL-068"
+
+
+def test_bundle_into_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    parts = Ingredients("/src", "debian-12", (), Collector())
+    with pytest.raises(ReleaseError) as refused:
+        write(LocalHost(), parts, str(tmp_path / "none/b.tar.zst"), "/usr/bin/python3", lambda text, fraction: None)
+    assert refused.value.code == "NQR-REL-067"
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:

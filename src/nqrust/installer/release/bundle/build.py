@@ -49,6 +49,8 @@ def write(host: Host, ingredients: Ingredients, output: str, runner: str, progre
     key = read_private_key(host, ingredients.key) if ingredients.key else None
     found = host.stat(output)
     parent = output if found is not None and found.kind is Kind.directory else os.path.dirname(output)
+    if not host.exists(parent):
+        raise _unwritable(output, "there is no such folder")
     work = f"{parent}/.nqr-bundle.building"
     host.remove_tree(work)
     host.mkdir(work, mode=0o700)
@@ -69,13 +71,17 @@ def write(host: Host, ingredients: Ingredients, output: str, runner: str, progre
         os.replace(new, path)
         return path
     except OSError as error:
-        raise ReleaseError(
-            "NQR-REL-067",
-            f"The bundle could not be written to {output}: {error.strerror or error}.",
-            "Name a file in a folder with enough free space with --output.",
-        ) from error
+        raise _unwritable(output, error.strerror or str(error)) from error
     finally:
         host.remove_tree(work)
+
+
+def _unwritable(output: str, why: str) -> ReleaseError:
+    return ReleaseError(
+        "NQR-REL-067",
+        f"The bundle could not be written to {output}: {why}.",
+        "Name a file in a folder with enough free space with --output.",
+    )
 
 
 def _collect(host: Host, ingredients: Ingredients, work: str, runner: str, progress: Progress) -> str:

@@ -53,7 +53,7 @@ def open_bundle(host: Host, path: str, key_file: str | None, cache: str) -> Bund
     """Open a bundle for this host. Without the file (on a stick that was pulled out), the files that an earlier run has unpacked
     from it count. Raises ReleaseError."""
     if not host.exists(path):
-        return _unpacked(host, path, cache)
+        return _unpacked(host, path, key_file, cache)
     head = check(host, path, key_file)
     _fits(host, head.contents)
     return Bundle(
@@ -98,7 +98,7 @@ def _fits(host: Host, contents: Contents) -> None:
     raise ReleaseError("NQR-REL-063", what, "Build the bundle on a host with the same system: scripts/install/bundle.sh.")
 
 
-def _unpacked(host: Host, path: str, cache: str) -> Bundle:
+def _unpacked(host: Host, path: str, key_file: str | None, cache: str) -> Bundle:
     for origin in host.glob(f"{cache}/bundles/*/{ORIGIN}"):
         directory = origin.rpartition("/")[0]
         try:
@@ -106,8 +106,16 @@ def _unpacked(host: Host, path: str, cache: str) -> Bundle:
         except (HostError, ValueError):
             continue
         release = read_release(host, f"{directory}/release")
-        if known.get("file") == path and release is not None:
+        if known.get("file") == path and release is not None and _signed_by(host, str(known.get("signed_by", "")), key_file):
             archived = f"{directory}/{FIRECRACKER}"
             found = host.sha256(archived) if host.exists(archived) else ""
             return Bundle(directory, release, str(known.get("signed_by", "")), found)
     raise ReleaseError("NQR-REL-019", f"There is no bundle {path} on this host.", "Copy the bundle there, or correct --release.")
+
+
+def _signed_by(host: Host, signer: str, key_file: str | None) -> bool:
+    """Return whether the key in the file was the one that was checked. A key that went with the stick stands for any key: its
+    signature was good."""
+    if key_file is None:
+        return True
+    return signer == newest.key_id(signature.read_key(host, key_file)) if host.exists(key_file) else bool(signer)
