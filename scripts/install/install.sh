@@ -35,6 +35,7 @@ Usage: install.sh [OPTIONS]        (as root)
   --with-ui | --no-ui                     --with-container-runtime
   --non-interactive                       --config FILE.yaml
   --dry-run | --rehearse                  --output text|json
+  --release FILE.tar.zst                  (a bundle: needs no network)
 
 Every option: sudo install.sh --help once it has run, or docs/reference/settings.md.
 EOF

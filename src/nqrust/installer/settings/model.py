@@ -192,7 +192,7 @@ BUNDLE_ENDING = ".tar.zst"
 
 
 class ReleaseSettings(Section):
-    """Release to install. `source`: `bundled`; this version refuses a URL and `github:OWNER/REPO[@TAG]`. `source_dir`: a
+    """Release to install. `source`: `bundled`, or the absolute path of a bundle; this version refuses a URL and `github:OWNER/REPO[@TAG]`. `source_dir`: a
     source tree to build. `public_key`: file with the publisher's Ed25519 public key (PEM) for a signed release, refused with
     `bundled`."""
 

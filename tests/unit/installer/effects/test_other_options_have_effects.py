@@ -261,6 +261,8 @@ def _bundled(it: Bench, *words: str) -> tuple[bundling.Ingredients, str]:
 def bundle_for(it: Bench) -> None:
     assert _bundled(it, "--for", "debian-12")[0].system == _bundled(it)[0].system == "debian-12"
     assert it.nqr("bundle", "build", "--for", "debian-13") == 1 and "NQR-REL-064" in it.err
+    it.patch.setattr(bundling, "collecting", lambda host: None)
+    assert it.nqr("bundle", "build") == 1 and "builds no bundles" in it.err, "a package manager that collects nothing"
 
 
 def bundle_file(it: Bench) -> None:

@@ -93,7 +93,7 @@ class Draft:
 
 def entry(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.size, info.type, info.linkname = size, kind, link
+    info.size, info.type, info.linkname, info.mtime = size, kind, link, archive.MTIME
     return info
 
 
@@ -235,6 +235,12 @@ def bomb(path: Path) -> None:
     path.write_bytes(packer.compress(start + block(info) + bytes(1 << 24)) + packer.flush())
 
 
+def huge(path: Path) -> None:
+    """A size that only GNU's form of a header can hold."""
+    info = entry(WHEEL, 1 << 40)
+    path.write_bytes(zstandard.ZstdCompressor().compress(Draft().tar()[:-1024] + info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)))
+
+
 def window(path: Path) -> None:
     """A frame that asks for a window of 2 GiB (RFC 8878, 3.1.1.1.2)."""
     path.write_bytes(bytes.fromhex("28b52ffd 00 a8 000000".replace(" ", "")) + bytes(64))
@@ -265,6 +271,7 @@ def between(path: Path) -> None:
     "make",
     [
         bomb,
+        huge,
         window,
         cut,
         one_bit,
@@ -281,6 +288,22 @@ def test_damaged_file_is_refused_and_leaves_nothing(make: Callable[[Path], None]
         unpacked(path, key_file, cache)
     assert refused.value.code in ("NQR-REL-060", "NQR-REL-061")
     assert arrived(cache) == []
+
+
+def test_each_changed_byte_is_noticed(tmp_path: Path, key_file: str) -> None:
+    """Of list, signature, headers, files and the space between them. Without zstd's own checksum, which finds it too."""
+    tar, path = Draft().tar(), tmp_path / "b.tar.zst"
+    unnoticed = []
+    for at in range(0, len(tar), 5):
+        spoiled = bytearray(tar)
+        spoiled[at] ^= 1 << (at % 8)
+        path.write_bytes(zstandard.ZstdCompressor(level=1).compress(bytes(spoiled)))
+        try:
+            verify_bundle(str(path), key_file)
+        except ReleaseError:
+            continue
+        unnoticed.append(at)
+    assert unnoticed == []
 
 
 def test_bundle_replaced_between_plan_and_install_is_refused(tmp_path: Path, key_file: str) -> None:

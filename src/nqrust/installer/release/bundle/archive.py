@@ -45,6 +45,12 @@ class Head:
         return hashlib.sha256(self.raw).hexdigest()
 
 
+def _header(name: str, size: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode, entry.mtime = size, 0o644, MTIME
+    return entry.tobuf(tarfile.USTAR_FORMAT)
+
+
 class Writer:
     """Writes a bundle. Equal files give an equal archive: modes, owners and times are fixed."""
 
@@ -53,9 +59,7 @@ class Writer:
         self._stream = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).stream_writer(output, closefd=False)
 
     def add(self, name: str, source: IO[bytes], size: int) -> None:
-        entry = tarfile.TarInfo(name)
-        entry.size, entry.mode, entry.mtime = size, 0o644, MTIME
-        self._stream.write(entry.tobuf(tarfile.USTAR_FORMAT))
+        self._stream.write(_header(name, size))
         left = size
         while left:
             chunk = source.read(min(_CHUNK, left))
@@ -84,10 +88,14 @@ class _Reader:
             return None
         try:
             entry = tarfile.TarInfo.frombuf(block, "ascii", "strict")
-        except (tarfile.HeaderError, UnicodeDecodeError):
+            # One form for each file, so that no changed bit goes unnoticed.
+            ours = block == _header(entry.name, entry.size)
+        except (tarfile.HeaderError, ValueError):
             raise unreadable("a header in it is damaged") from None
         if entry.type != tarfile.REGTYPE or entry.linkname or entry.size < 0:
             raise hostile(f"it holds {entry.name[:120]!r}, which is no plain file")
+        if not ours:
+            raise unreadable("a header in it is damaged")
         return entry.name, entry.size
 
     def content(self, size: int) -> Iterator[bytes]:
