@@ -21,7 +21,8 @@ PACKAGES = {
     "python": ("python3", "python3-venv"),
     "rust": ("cargo", "rustc"),
     "build": ("gcc", "libc6-dev"),
-    "nodejs": ("nodejs", "npm"),
+    "nodejs": ("nodejs",),
+    "npm": ("npm",),
     "kmod": ("kmod",),
     "procps": ("procps",),
     "sudo": ("sudo",),
@@ -36,8 +37,10 @@ DEBIAN = Distro(
     manager=Apt(),
     packages=PACKAGES,
     editions={
-        11: Edition({"rust": ("cargo-mozilla", "rustc-mozilla")}),  # 1.63; rustc is 1.48, which does not know Rust 2021
-        12: Edition({"rust": PACKAGES["rust"]}),
+        # 1.63; rustc is 1.48, which does not know Rust 2021
+        11: Edition({"rust": ("cargo-mozilla", "rustc-mozilla")}, versions={"nodejs": (12, 22), "sudo": (1, 9, 5)}),
+        12: Edition({"rust": PACKAGES["rust"]}, versions={"nodejs": (18, 20), "sudo": (1, 9, 13)}),
+        13: Edition(versions={"nodejs": (20, 19), "sudo": (1, 9, 16)}),
     },
     residue_users=("postgres", "dnsmasq"),
     residue_groups=("postgres", "dnsmasq", "ssl-cert", "rdma"),

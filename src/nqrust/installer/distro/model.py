@@ -26,6 +26,7 @@ ROLES = (
     "rust",  # rustc and cargo
     "build",  # C compiler and linker
     "nodejs",
+    "npm",
     "kmod",  # modprobe
     "procps",
     "sudo",  # with visudo
@@ -45,10 +46,12 @@ def version_tuple(text: str) -> tuple[int, ...]:
 @dataclass(frozen=True)
 class Edition:
     """Changes from a major version on. `packages`: roles whose packages have other names, in later versions too. `before`: role
-    -> a step that must come before its packages, in this version only."""
+    -> a step that must come before its packages, in this version only. `versions`: role -> the version that its packages
+    have, in later versions at least."""
 
     packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     before: Mapping[str, Step] = field(default_factory=dict)
+    versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Distro:
     for derivatives.
     `residue_users`/`residue_groups`: accounts that nqr's packages create and their purge leaves behind.
     `editions`: major version -> its changes. `before`: those of the version at hand, see `Edition`.
+    `versions`: role -> the version that its packages have here, as far as it is known.
     `extra_roles`: roles whose packages are in an additional repository. `extra_repository`: ID -> the package that enables it
     there (`{major}` stands for the version); a distribution without an entry has no such package.
     """
@@ -78,6 +82,7 @@ class Distro:
     aliases: frozenset[str] = field(default_factory=frozenset)
     editions: Mapping[int, Edition] = field(default_factory=dict)
     before: Mapping[str, Step] = field(default_factory=dict)
+    versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     extra_roles: frozenset[str] = frozenset()
     extra_repository: Mapping[str, str] = field(default_factory=dict)
 
@@ -86,13 +91,15 @@ class Distro:
         major = version_tuple(os.version_id)[:1]
         if not major or not self._shares_versions(os):
             return self
-        packages, before = dict(self.packages), dict(self.before)
+        packages, before, versions = dict(self.packages), dict(self.before), dict(self.versions)
         for since, edition in sorted(self.editions.items()):
             if since <= major[0]:
                 packages.update(edition.packages)
+                versions.update(edition.versions)
                 before = dict(edition.before) if since == major[0] else before
         repository = self.extra_repository.get(os.id, "").format(major=major[0])
-        return replace(self, packages=packages, before=before, extra_repository={os.id: repository} if repository else {})
+        extra = {os.id: repository} if repository else {}
+        return replace(self, packages=packages, before=before, versions=versions, extra_repository=extra)
 
     def names(self, roles: Iterable[str]) -> tuple[str, ...]:
         """Return the package names of the roles, sorted and without duplicates. Raises KeyError for an unknown role."""

@@ -30,7 +30,8 @@ RHEL = Distro(
         "python": ("python3.11",),
         "rust": ("cargo", "rust"),
         "build": ("gcc", "glibc-devel"),
-        "nodejs": ("nodejs", "npm"),
+        "nodejs": ("nodejs",),
+        "npm": ("npm",),
         "kmod": ("kmod",),
         "procps": ("procps-ng",),
         "sudo": ("sudo",),
@@ -38,9 +39,12 @@ RHEL = Distro(
         "selinux": ("policycoreutils-python-utils",),
     },
     editions={
-        8: Edition(before={"postgresql": _POSTGRES_15, "postgresql-client": _POSTGRES_15}),
-        9: Edition({"iptables": ("iptables-nft",)}),
-        10: Edition({"python": ("python3",), "nodejs": ("nodejs", "nodejs-npm")}),
+        8: Edition(
+            before={"postgresql": _POSTGRES_15, "postgresql-client": _POSTGRES_15},
+            versions={"nodejs": (10,), "sudo": (1, 9, 5)},
+        ),
+        9: Edition({"iptables": ("iptables-nft",)}, versions={"nodejs": (16,), "sudo": (1, 9, 5)}),
+        10: Edition({"python": ("python3",), "npm": ("nodejs-npm",)}, versions={"nodejs": (22,), "sudo": (1, 9, 15)}),
     },
     extra_roles=frozenset({"screen", "busybox"}),
     extra_repository={

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nqrust.installer.distro.debian import PACKAGES
-from nqrust.installer.distro.model import Distro
+from nqrust.installer.distro.model import Distro, Edition
 from nqrust.installer.verbs.packages.apt.installing import Apt
 
 UBUNTU = Distro(
@@ -11,6 +11,11 @@ UBUNTU = Distro(
     title="Ubuntu",
     min_version="22.04",
     manager=Apt(),
+    editions={
+        22: Edition(versions={"nodejs": (12, 22), "sudo": (1, 9, 9)}),
+        24: Edition(versions={"nodejs": (18, 19), "sudo": (1, 9, 15)}),
+        25: Edition(versions={"nodejs": (20, 18), "sudo": (1, 9, 16)}),
+    },
     packages={**PACKAGES, "kernel": ("linux-image-virtual",)},
     residue_users=("postgres", "dnsmasq"),
     residue_groups=("postgres", "dnsmasq", "ssl-cert", "rdma"),
