@@ -28,12 +28,12 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Served]:
+def serve(folder: Path, address: str = "127.0.0.1") -> Iterator[Served]:
     folder.mkdir(parents=True, exist_ok=True)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    server = ThreadingHTTPServer((address, 0), functools.partial(_Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
-        yield Served(f"http://127.0.0.1:{server.server_address[1]}", folder)
+        yield Served(f"http://{address}:{server.server_address[1]}", folder)
     finally:
         server.shutdown()
         server.server_close()

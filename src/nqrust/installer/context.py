@@ -12,6 +12,7 @@ from nqrust.installer.engine.interrupt import Interruption
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
 from nqrust.installer.platform.firecracker.source import Source
+from nqrust.installer.platform.node import Node
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
@@ -77,6 +78,8 @@ class Context:
     python: Interpreter
     build_roles: tuple[str, ...] = ()
     explicit: frozenset[str] = frozenset()
+    own: ReleaseFiles | None = None  # nqr's own, beside a release that does not contain nqr
+    node: Node | None = None  # runs the web UI of a release that needs it
     own_tls: tuple[str, Secret] | None = None  # the operator's certificate and key
     cache: str = CACHE_DIR
     firecracker: Source | None = None  # where Firecracker comes from; None on a host without an agent
@@ -96,6 +99,16 @@ class Context:
     @property
     def release(self) -> Release:
         return self.files.release
+
+    @property
+    def nqr(self) -> ReleaseFiles:
+        """The release that nqr itself is installed from."""
+        return self.own or self.files
+
+    @property
+    def speaks_our_api(self) -> bool:
+        """Whether manager and agent are this project's. Those of upstream read other variables and no documents of nqr."""
+        return self.release.form == "bundled"
 
     @property
     def installer_venv(self) -> str:

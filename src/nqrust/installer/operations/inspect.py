@@ -31,7 +31,7 @@ def verify(request: Request, events: Reporter) -> Summary:
                 "Run `nqr install` first.",
             )
         installed = Request(settings, request.run, request.environment, request.explicit)
-        context = make_context(site, installed, facts_for(site.host, settings), events)
+        context = make_context(site, installed, facts_for(site.host, settings), events, looking=True)
         began = site.host.monotonic()
         proofs = proving.prove(context, site.host, events, fresh=True)
         result = RunResult(
@@ -55,7 +55,7 @@ def status(request: Request) -> Status:
         notes = ("This host still has data of an earlier installation.",) if receipt.entries else ()
         return Status(installed=False, unfinished=unfinished, notes=(*notes, *_cut_off(site)))
     installed = Request(settings, request.run, request.environment, request.explicit)
-    context = make_context(site, installed, facts_for(site.host, settings), NullReporter())
+    context = make_context(site, installed, facts_for(site.host, settings), NullReporter(), looking=True)
     supervisor = supervisors.for_facts(context.facts.supervisor)
     services = []
     asked = [service.name for service in our_services(context)]

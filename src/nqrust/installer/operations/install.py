@@ -157,6 +157,7 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
         version=context.release.version,
         signed_by=context.files.signed_by,
         allow_downgrade=request.run.allow_downgrade,
+        form=context.release.form,
     )
     found = [*chosen, *preflight.run(request.settings, facts, site.host, situation, request.run.ignore_preflight)]
     seconds = site.host.monotonic() - began

@@ -33,7 +33,8 @@ def rotate(request: Request, names: tuple[str, ...], seconds: float, events: Rep
     def look(site: Site) -> Prospect:
         settings = _settings(site)
         installed = Request(settings, request.run, request.environment, request.explicit)
-        context = make_context(site, installed, facts_for(site.host, settings), events)
+        context = make_context(site, installed, facts_for(site.host, settings), events, looking=True)
+        _ours(context)
         found = turns(_possible(settings, names, events), _interrupted(site, context))
         _manager_runs(context, site)
         heard = events if request.run.dry_run else NullReporter()
@@ -61,6 +62,16 @@ def _settings(site: Site) -> Settings:
             "Finish it with `nqr install`, or undo it with `nqr rollback`. Then rotate.",
         )
     return settings
+
+
+def _ours(context: Context) -> None:
+    """Refuse the rotation of secrets that the manager of another release does not know. Raises UsageError."""
+    if not context.speaks_our_api:
+        raise UsageError(
+            "NQR-USE-026",
+            "The release on this host is not this project's, and its manager knows no rotation of secrets.",
+            "Change the secrets with the tools of that release.",
+        )
 
 
 def _interrupted(site: Site, context: Context) -> str:

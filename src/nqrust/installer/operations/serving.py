@@ -20,6 +20,7 @@ from nqrust.installer.phases.services import AGENT, binds, names_of
 from nqrust.installer.platform.wait import Healthy
 from nqrust.installer.proofs.hops import local_address
 from nqrust.installer.release.bundled import read_release
+from nqrust.installer.release.installed import installed_release
 from nqrust.installer.release.sources import kept_release
 from nqrust.installer.request import ServiceStatus
 from nqrust.installer.settings.model import Settings
@@ -176,7 +177,7 @@ def _not_running(here: _Here, name: str, why: str) -> NqrError:
 
 def _checks(here: _Here) -> list[Healthy]:
     """Return what to wait for: the health addresses of the installed release, as far as this host has its descriptor."""
-    release = read_release(here.host, kept_release(here.settings))
+    release = installed_release(here.host, here.settings) or read_release(here.host, kept_release(here.settings))
     found = []
     for name, bind in binds(here.settings).items():
         component = release.component(name.removeprefix("nqrust-")) if release else None

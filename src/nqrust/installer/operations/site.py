@@ -19,6 +19,7 @@ from nqrust.host.secret import Secret
 from nqrust.image.guest_agent import find_program
 from nqrust.installer import own_certificate, secret_store
 from nqrust.installer.context import Context, ReleaseFiles
+from nqrust.installer.distro.registry import kin
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.events import Notice, Reporter, StepProgress
 from nqrust.installer.engine.journal import Journal, JournalStore
@@ -26,10 +27,13 @@ from nqrust.installer.engine.journal_file import CrashingJournalStore, FileJourn
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.step import Satisfied, Step
+from nqrust.installer.platform import node
 from nqrust.installer.platform.firecracker.source import Source, source
 from nqrust.installer.release.bundle.opening import FIRECRACKER, Bundle
+from nqrust.installer.release.descriptor import ComponentKind, Release
+from nqrust.installer.release.installed import installed_release
 from nqrust.installer.release.interpreter import interpreter
-from nqrust.installer.release.sources import open_source, source_steps
+from nqrust.installer.release.sources import open_own, open_source, own_steps, source_steps
 from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings, VmmChoice
@@ -147,9 +151,9 @@ def progress_to(events: Reporter, step: str) -> Callable[[str, float | None], No
     return lambda text, fraction: events.emit(StepProgress(step, text, fraction))
 
 
-def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -> Context:
+def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *, looking: bool = False) -> Context:
     """Return everything the phases need. Reads only: it describes a release but does not build it. New secrets stay in memory
-    until a step stores them."""
+    until a step stores them. `looking`: at the installation as it is, so that a release from elsewhere is read here."""
     settings = request.settings
     secrets = secret_store.load(site.host) or secret_store.generate()
     if request.environment.db_password:
@@ -158,17 +162,17 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         secrets = replace(secrets, join_token=Secret(_first_line(site.host, settings.agent.join_token_file)))
     python = interpreter(settings.layout.install_dir)
     checkout = request.environment.checkout
-    opened = open_source(site.host, settings, checkout, paths.CACHE_DIR, events)
-    steps = source_steps(settings, checkout, opened, paths.CACHE_DIR, progress_to(events, ""))
+    files, bundle = _files(site.host, settings, checkout, events, looking)
+    own = _own_files(site.host, settings, checkout, events) if files.release.form != "bundled" else None
     return Context(
         settings=settings,
         facts=facts,
         secrets=secrets,
-        files=ReleaseFiles(
-            opened.release, opened.directory, steps, opened.signed_by, opened.bundle.directory if opened.bundle else ""
-        ),
+        files=files,
+        own=own,
+        node=_node(site.host, settings, files.release, facts),
         python=python,
-        build_roles=_build_roles(site.host, steps),
+        build_roles=_build_roles(site.host, (*files.steps, *(own.steps if own else ()))),
         explicit=request.explicit,
         own_tls=own_certificate.read(site.host, settings.tls) if settings.has_manager else None,
         first=not site.receipt.entries and not site.receipt.unfinished,
@@ -177,7 +181,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter) -
         vms=bool(site.vms),
         tell=lambda text: events.emit(Notice("info", text)),
         reach=reach(site.host.environment()),
-        firecracker=_firecracker(settings, opened.bundle) if settings.has_agent else None,
+        firecracker=_firecracker(settings, bundle) if settings.has_agent else None,
         progress=progress_to(events, ""),
     )
 
@@ -198,6 +202,31 @@ def _firecracker(settings: Settings, bundle: Bundle | None) -> Source | None:
             "Name an archive with --firecracker, use --vmm qemu, or build the bundle with scripts/install/bundle.sh --firecracker FILE.",
         )
     return None
+
+
+def _files(host: Host, settings: Settings, checkout: str, events: Reporter, looking: bool) -> tuple[ReleaseFiles, Bundle | None]:
+    release = installed_release(host, settings) if looking and settings.release.source != "bundled" else None
+    if release is not None:
+        return ReleaseFiles(release, f"{paths.CACHE_DIR}/releases/{release.version}"), None
+    opened = open_source(host, settings, checkout, paths.CACHE_DIR, events)
+    steps = source_steps(settings, checkout, opened, paths.CACHE_DIR, progress_to(events, ""))
+    unpacked = opened.bundle.directory if opened.bundle else ""
+    return ReleaseFiles(opened.release, opened.directory, steps, opened.signed_by, unpacked), opened.bundle
+
+
+def _own_files(host: Host, settings: Settings, checkout: str, events: Reporter) -> ReleaseFiles:
+    """Return nqr's own files, for a release that nqr is not part of."""
+    opened = open_own(host, settings, checkout, paths.CACHE_DIR)
+    return ReleaseFiles(
+        opened.release, opened.directory, own_steps(settings, checkout, opened, paths.CACHE_DIR, progress_to(events, ""))
+    )
+
+
+def _node(host: Host, settings: Settings, release: Release, facts: Facts) -> node.Node | None:
+    ui, distro = release.component("ui"), kin(facts.os)
+    if not settings.has_ui or ui is None or ui.kind is not ComponentKind.node:
+        return None
+    return node.find(host, settings.layout.bin_dir, distro.versions if distro else {})
 
 
 def _build_roles(host: Host, steps: tuple[Step, ...]) -> tuple[str, ...]:

@@ -11,10 +11,14 @@ from nqrust.installer.phases import environments
 from nqrust.installer.platform.artifact import Artifact
 from nqrust.installer.platform.firecracker.step import FirecrackerPrograms
 from nqrust.installer.platform.image import BuiltImage
+from nqrust.installer.platform.node import NodeProgram
 from nqrust.installer.platform.registered_images import RegisteredImages, Registry
 from nqrust.installer.platform.release_link import CurrentLink
+from nqrust.installer.platform.unpacked import Unpacked
 from nqrust.installer.platform.vmm_verdict import VmmVerdict
-from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, HELPER
+from nqrust.installer.release import upstream
+from nqrust.installer.release.build import render
+from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, DESCRIPTOR, HELPER
 from nqrust.installer.release.descriptor import Component, ComponentKind
 from nqrust.installer.resources.env import manager_base
 from nqrust.installer.settings.model import VmmChoice
@@ -42,12 +46,15 @@ def plan(context: Context) -> PhasePlan:
     steps.append(Directory(f"{target}/bin", adopt_modes=True))
     for component in parts:
         steps.append(_program(context, component, target))
+    if not context.speaks_our_api:  # later commands read there what is installed
+        steps.append(File(f"{target}/{DESCRIPTOR}", render(context.release).decode(), what="what this release consists of"))
     steps += [
         CurrentLink(layout.current_link, f"releases/{context.release.version}"),
         Directory(layout.bin_dir, adopt_modes=True),
-        *[Symlink(f"{layout.bin_dir}/{c.name}", f"../current/bin/{c.name}") for c in parts],
+        *[Symlink(f"{layout.bin_dir}/{c.name}", f"../current/bin/{c.name}") for c in parts if c.kind is not ComponentKind.node],
+        *_node(context, parts),
     ]
-    if context.release.form == "bundled" and settings.has_agent:
+    if context.speaks_our_api and settings.has_agent:
         steps.append(Directory(layout.libexec_dir, adopt_modes=True))
         steps.append(Artifact(context.files.directory, HELPER, f"{layout.libexec_dir}/nqrust-helper"))
         if layout.data_dir != paths.DATA_DIR:
@@ -55,6 +62,10 @@ def plan(context: Context) -> PhasePlan:
     registry = _registry(context)
     steps += [
         Directory(layout.image_dir, tree=True, retain=Retain.data),
+        *[
+            Artifact(context.files.directory, name, f"{layout.image_dir}/{name}", mode=0o644, retain=Retain.data)
+            for name in _boot_files(context)
+        ],
         *[
             BuiltImage(
                 layout.image_dir,
@@ -74,16 +85,32 @@ def plan(context: Context) -> PhasePlan:
             steps.append(
                 FirecrackerPrograms(layout.bin_dir, context.firecracker, optional, cache=context.cache, progress=context.progress)
             )
-        steps += [
-            Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True),
-            VmmVerdict(
-                settings.vmm.value,
-                f"{layout.image_dir}/tiny",
-                firecracker_path(context),
-                progress=context.progress,
-            ),
-        ]
+        steps.append(Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True))
+        if context.speaks_our_api:  # upstream's agent knows Firecracker alone, so there is nothing to choose
+            steps.append(
+                VmmVerdict(
+                    settings.vmm.value,
+                    f"{layout.image_dir}/tiny",
+                    firecracker_path(context),
+                    progress=context.progress,
+                )
+            )
     return PhasePlan("build", "Release and first image", tuple(steps), keeps=_keeps(context), gives_up=(f"*:{target}/*",))
+
+
+def _node(context: Context, parts: tuple[Component, ...]) -> list[Step]:
+    """Return the folder of the web UI where the seed lists it, and Node.js if an archive brings it."""
+    layout, steps = context.layout, list[Step]()
+    if any(c.kind is ComponentKind.node for c in parts):
+        steps.append(Symlink(f"{layout.install_dir}/ui", "current/ui"))
+        if context.node is not None and context.node.program.startswith(f"{layout.bin_dir}/"):
+            steps.append(NodeProgram(context.node, cache=context.cache, progress=context.progress))
+    return steps
+
+
+def _boot_files(context: Context) -> tuple[str, ...]:
+    """Return the images and kernels of a release that brings them as single files."""
+    return upstream.boot_files(artifact.name for artifact in context.release.artifacts)
 
 
 def _wants_firecracker(context: Context) -> bool:
@@ -108,7 +135,7 @@ def _keeps(context: Context) -> tuple[str, ...]:
 
 def _registry(context: Context) -> Registry | None:
     """The manager of this host, where it has one that speaks our API."""
-    if not context.settings.has_manager or context.release.form != "bundled":
+    if not context.settings.has_manager or not context.speaks_our_api:
         return None
     return Registry(manager_base(context), context.layout.cli_token_file)
 
@@ -130,8 +157,10 @@ def _recipes(context: Context) -> list[str]:
 
 
 def _program(context: Context, component: Component, target: str) -> Step:
-    """`<release>/bin/<component>`: a console script's link, or the static binary itself."""
+    """`<release>/bin/<component>`: a console script's link, or the static binary itself. A web UI for Node.js is a folder."""
     path = f"{target}/bin/{component.name}"
     if component.kind is ComponentKind.python:
         return Symlink(path, f"../venv/bin/{CONSOLE_SCRIPTS[component.name]}")
+    if component.kind is ComponentKind.node:
+        return Unpacked(context.files.directory, component.artifact or "", f"{target}/{component.name}", component.start[-1])
     return Artifact(context.files.directory, component.artifact or component.name, path)

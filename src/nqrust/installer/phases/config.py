@@ -34,6 +34,7 @@ def plan(context: Context) -> PhasePlan:
     steps += [
         Directory(layout.data_dir, tree=True, retain=Retain.data),
         Directory(layout.vms_dir, mode=0o711, tree=True, retain=Retain.data),
+        *_managers_folder(context),
         Directory(layout.scripts_dir, adopt_modes=True),
         *[File(f"{layout.scripts_dir}/{name}", text, mode=0o755) for name, text in helper_scripts(layout).items()],
         Symlink(f"{layout.scripts_dir}/undo.sh", paths.UNDO_SCRIPT),
@@ -46,36 +47,50 @@ def plan(context: Context) -> PhasePlan:
         steps += [
             Mode(layout.image_dir, 0o1775, "root", names.SERVICE_GROUP),
             File(layout.manager_env, env.manager_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
-            *database_password(context),
-            *_certificates(context),
-            _bootstrap(context),
-            File(
-                layout.admin_password_file,
-                _line(context.secrets.admin_password.reveal()),
-                mode=SECRET_MODE,
-                secret=True,
-            ),
-            _cli_token(context),
+            *(_documents(context) if context.speaks_our_api else ()),
         ]
     if settings.has_agent:
-        steps += [
-            # The agent fills these. Separate steps remove them even from a data folder that is older than nqr.
-            Directory(layout.image_cache_dir, tree=True, retain=Retain.data),
-            Directory(layout.volumes_dir, mode=0o700, tree=True, retain=Retain.data),
-            File(layout.agent_env, env.agent_env(context), mode=SECRET_MODE),
-            _join_token(context),
-            VmHome(paths.AGENT_STATE_DIR, names.SCOPE_PREFIX),
-        ]
+        steps.append(File(layout.agent_env, env.agent_env(context), mode=SECRET_MODE))
+        steps += _agents_own(context) if context.speaks_our_api else []
     if settings.has_ui:
         steps += [
             Group(names.UI_GROUP),
             User(names.UI_USER, names.UI_GROUP, layout.install_dir, comment="NQRust-MicroVM web UI"),
             File(layout.ui_env, env.ui_env(context), mode=CONFIG_MODE, group=names.UI_GROUP),
-            # The manager writes the web UI's certificate there; setgid gives it the web UI's group. inode(7)
-            Directory(paths.MANAGER_TLS_DIR, 0o2750, names.SERVICE_USER, names.UI_GROUP, tree=True, adopt_modes=True),
-            *_own_of_ui(context),
+            *(_certificate_of_ui(context) if context.speaks_our_api else ()),
         ]
     return PhasePlan("config", "Configuration", tuple(steps))
+
+
+def _managers_folder(context: Context) -> list[Step]:
+    """Return the step that lets upstream's manager store disks of VMs. The sticky bit keeps it from others' folders there."""
+    if context.speaks_our_api or not context.settings.has_manager:
+        return []
+    return [Mode(context.layout.vms_dir, 0o1775, "root", names.SERVICE_GROUP)]
+
+
+def _documents(context: Context) -> list[Step]:
+    """Return what this project's manager reads beside its environment file, and root's access to it."""
+    layout = context.layout
+    password = _line(context.secrets.admin_password.reveal())
+    return [
+        *database_password(context),
+        *_certificates(context),
+        _bootstrap(context),
+        File(layout.admin_password_file, password, mode=SECRET_MODE, secret=True),
+        _cli_token(context),
+    ]
+
+
+def _agents_own(context: Context) -> list[Step]:
+    layout = context.layout
+    return [
+        # The agent fills these. Separate steps remove them even from a data folder that is older than nqr.
+        Directory(layout.image_cache_dir, tree=True, retain=Retain.data),
+        Directory(layout.volumes_dir, mode=0o700, tree=True, retain=Retain.data),
+        _join_token(context),
+        VmHome(paths.AGENT_STATE_DIR, names.SCOPE_PREFIX),
+    ]
 
 
 def database_password(context: Context) -> tuple[Step, ...]:
@@ -130,6 +145,14 @@ def _certificates(context: Context) -> list[Step]:
             File(layout.own_key, key, mode=CONFIG_MODE, group=names.SERVICE_GROUP, secret=True),
         ]
     return steps
+
+
+def _certificate_of_ui(context: Context) -> list[Step]:
+    return [
+        # The manager writes the web UI's certificate there; setgid gives it the web UI's group. inode(7)
+        Directory(paths.MANAGER_TLS_DIR, 0o2750, names.SERVICE_USER, names.UI_GROUP, tree=True, adopt_modes=True),
+        *_own_of_ui(context),
+    ]
 
 
 def _own_of_ui(context: Context) -> list[Step]:

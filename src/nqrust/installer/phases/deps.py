@@ -15,6 +15,7 @@ from nqrust.installer.distro.model import OPTIONAL_ROLES, Distro
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import environments, sudo
+from nqrust.installer.platform.node import ROLE as NODE
 from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.settings.model import DbType, NetworkMode
 from nqrust.installer.verbs.file.directory import Directory
@@ -42,8 +43,10 @@ def roles(context: Context) -> list[str]:
         wanted.append("image-builder")
     if facts.selinux:
         wanted.append("selinux")
+    if context.node is not None and context.node.packaged:
+        wanted.append(NODE)
     if settings.has_agent:
-        wanted += ["qemu", "screen", "iptables"]
+        wanted += [*(["qemu"] if context.speaks_our_api else []), "screen", "iptables"]
         wanted.append("nftables" if settings.network.mode is NetworkMode.bridged else "dnsmasq")
     return wanted
 
@@ -80,11 +83,12 @@ def plan(context: Context) -> PhasePlan:
         *(() if own_python else folders),
         Directory(layout.config_dir, adopt_modes=True),
         Directory(paths.LOG_DIR, tree=True, adopt_modes=True),
+        *(context.own.steps if context.own else ()),
         *(() if bundle else context.files.steps),
         environments.wheelhouse(context),
         Directory(layout.installer_dir, adopt_modes=True),
         environments.installer_environment(context),
-        KeepRelease(context.release.version, context.files.directory, f"{layout.installer_dir}/bundle"),
+        KeepRelease(context.nqr.release.version, context.nqr.directory, f"{layout.installer_dir}/bundle"),
         Symlink(paths.NQR_LINK, f"{context.installer_venv}/bin/nqr"),
     ]
     if not context.has_systemd:

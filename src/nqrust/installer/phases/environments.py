@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nqrust.installer.context import Context
+from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.step import Step
 from nqrust.installer.platform.own_python import OwnPython
 from nqrust.installer.platform.venv import PythonEnvironment
@@ -55,14 +55,15 @@ def installer_requirements(context: Context) -> tuple[str, ...]:
 def installer_environment(context: Context) -> PythonEnvironment:
     """Return the environment of nqr, with supervisord if the machine has no systemd."""
     scripts = ("nqr",) if context.has_systemd else ("nqr", "supervisord", "supervisorctl")
-    return _environment(context, "nqr", context.installer_venv, installer_requirements(context), scripts)
+    return _environment(context, context.nqr, "nqr", context.installer_venv, installer_requirements(context), scripts)
 
 
 def platform_environment(context: Context) -> PythonEnvironment:
     scripts = tuple(
         CONSOLE_SCRIPTS[c.name] for c in components(context) if c.kind is ComponentKind.python and c.name in CONSOLE_SCRIPTS
     )
-    return _environment(context, "the platform", f"{release_dir(context)}/venv", platform_requirements(context), scripts)
+    venv = f"{release_dir(context)}/venv"
+    return _environment(context, context.files, "the platform", venv, platform_requirements(context), scripts)
 
 
 def wheelhouse(context: Context) -> Wheelhouse:
@@ -73,8 +74,8 @@ def wheelhouse(context: Context) -> Wheelhouse:
         environments.append(platform_environment(context))
         names += platform_requirements(context)
     return Wheelhouse(
-        version=context.release.version,
-        release_dir=context.files.directory,
+        version=context.nqr.release.version,
+        release_dir=context.nqr.directory,
         requirements=tuple(n for n in dict.fromkeys(names) if n != OWN_WHEEL),
         runner=context.python.runner,
         environments=tuple(environments),
@@ -85,7 +86,7 @@ def wheelhouse(context: Context) -> Wheelhouse:
 
 
 def _environment(
-    context: Context, name: str, directory: str, requirements: tuple[str, ...], scripts: tuple[str, ...]
+    context: Context, files: ReleaseFiles, name: str, directory: str, requirements: tuple[str, ...], scripts: tuple[str, ...]
 ) -> PythonEnvironment:
     return PythonEnvironment(
         name=name,
@@ -93,9 +94,9 @@ def _environment(
         python=context.python.base,
         python_version=context.python.version,
         runner=context.python.runner,
-        requirements=tuple(f"{context.files.directory}/{r}" for r in requirements),
-        find_links=(f"{context.cache}/wheelhouse", f"{context.files.directory}/wheels"),
-        version=context.release.version,
+        requirements=tuple(f"{files.directory}/{r}" for r in requirements),
+        find_links=(f"{context.cache}/wheelhouse", f"{files.directory}/wheels"),
+        version=files.release.version,
         scripts=scripts,
         progress=context.progress,
     )

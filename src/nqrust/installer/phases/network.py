@@ -47,7 +47,9 @@ def firewall(context: Context) -> tuple[FirewallSpec, FirewallSpec]:
     """The rules of this network, for IPv4 and for IPv6, from which the steps and the boot script are made."""
     network = context.settings.network
     if network.mode is NetworkMode.bridged:
-        return lan_guests(network.bridge_name, names.GUEST_RELAY_PORT), lan_guests_ipv6(network.bridge_name)
+        return lan_guests(network.bridge_name, next(iter(guest_ports(context)), names.GUEST_RELAY_PORT)), lan_guests_ipv6(
+            network.bridge_name
+        )
     nat = network.mode is NetworkMode.nat
     rules = vm_network(
         network.bridge_name,
@@ -56,9 +58,28 @@ def firewall(context: Context) -> tuple[FirewallSpec, FirewallSpec]:
         outside=nat,
         masquerade=nat,
         dns=serves_dns(network, context.facts.ports),
-        tcp_ports=(names.GUEST_RELAY_PORT,),
+        tcp_ports=guest_ports(context),
     )
     return rules, vm_network_ipv6(network.bridge_name)
+
+
+def guest_ports(context: Context) -> tuple[int, ...]:
+    """Return the ports that guests reach on their gateway: the agent's relay. Upstream has none; its guest agent reports to the
+    manager itself, on a host that has one."""
+    if context.speaks_our_api:
+        return (names.GUEST_RELAY_PORT,)
+    return (int(context.settings.manager.bind.rpartition(":")[2]),) if context.settings.has_manager else ()
+
+
+def dhcp_server(context: Context) -> str:
+    """Return the configuration of the DHCP server. Upstream's agent makes no reservations."""
+    network = context.settings.network
+    return dnsmasq_conf(
+        network,
+        dns=serves_dns(network, context.facts.ports),
+        nameservers=context.facts.network.nameservers,
+        reserved=context.speaks_our_api,
+    )
 
 
 def boot_script(context: Context) -> str:
@@ -114,7 +135,7 @@ def plan(context: Context) -> PhasePlan:
         Directory(paths.DHCP_HOSTS_DIR, tree=True, adopt_modes=True),
         File(
             context.layout.dnsmasq_conf,
-            dnsmasq_conf(network, dns=dns, nameservers=context.facts.network.nameservers),
+            dhcp_server(context),
         ),
     ]
     return PhasePlan("network", title, tuple(steps), keeps=() if nat else _keeps(context))
@@ -123,7 +144,7 @@ def plan(context: Context) -> PhasePlan:
 def _firewalld(context: Context, dns: bool) -> tuple[Step, ...]:
     """Return steps for a host with firewalld, running or not: somebody may start it later."""
     network = context.settings.network
-    zone = FirewalldZone(network.bridge_name, (names.GUEST_RELAY_PORT,), dns=dns, outside=network.mode is NetworkMode.nat)
+    zone = FirewalldZone(network.bridge_name, guest_ports(context), dns=dns, outside=network.mode is NetworkMode.nat)
     return (Directory(ZONES, adopt_modes=True), Directory(POLICIES, adopt_modes=True), zone)
 
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from nqrust.contract import names, paths
 from nqrust.host.secret import Secret
 from nqrust.installer.context import Context
-from nqrust.installer.distro import registry
 from nqrust.installer.engine.plan import PhasePlan
 from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import build, database, environments, network, selinux, sudo
 from nqrust.installer.platform.migrate import Migrate
 from nqrust.installer.platform.wait import Healthy
 from nqrust.installer.proofs.hops import local_address
-from nqrust.installer.resources.dnsmasq import dnsmasq_conf, serves_dns
+from nqrust.installer.release.descriptor import ComponentKind
 from nqrust.installer.resources.env import agent_env, database_url, manager_env, ui_env
 from nqrust.installer.settings.model import DbType, NetworkMode, Settings
 from nqrust.installer.supervisor import registry as registry_of_supervisors
@@ -124,12 +123,18 @@ def _manager(context: Context) -> Unit:
         after=("network-online.target", *(("postgresql.service",) if local else ())),
         wants=("network-online.target", *(("postgresql.service",) if local else ())),
         hardening=Hardening.sudo if sudo.may_become_root(context, "manager") else Hardening.strict,
-        read_write=(layout.image_dir, *((paths.MANAGER_TLS_DIR,) if context.settings.has_ui else ())),
+        read_write=(layout.image_dir, *_managers_folders(context)),
     )
     own = (layout.own_certificate,) if context.own_tls else ()
     # It reads bootstrap.json and the authority again without a restart.
     reads = (layout.manager_env, *own, layout.current_link)
     return Unit(spec, reads, (_version, manager_env, _own_certificate), migrates=True)
+
+
+def _managers_folders(context: Context) -> tuple[str, ...]:
+    if not context.speaks_our_api:
+        return (context.layout.vms_dir,)
+    return (paths.MANAGER_TLS_DIR,) if context.settings.has_ui else ()
 
 
 def _own_certificate(context: Context) -> str:
@@ -167,7 +172,8 @@ def _ui(context: Context) -> Unit:
         wants=("network-online.target",),
         hardening=Hardening.strict,
         runtime_directory="nqrust-ui",
-        working_directory="/run/nqrust-ui",
+        working_directory=f"{environments.release_dir(context)}/ui" if context.node else "/run/nqrust-ui",
+        compiles=context.node is not None,
     )
     return Unit(spec, (context.layout.ui_env, context.layout.current_link), (_version, ui_env))
 
@@ -175,7 +181,8 @@ def _ui(context: Context) -> Unit:
 def _start(context: Context, name: str) -> tuple[str, ...]:
     component = context.release.component(name)
     assert component is not None  # a release's descriptor lists every component of its mode
-    return tuple(w.format(bin=context.layout.bin_dir, release=environments.release_dir(context)) for w in component.start)
+    words = tuple(w.format(bin=context.layout.bin_dir, release=environments.release_dir(context)) for w in component.start)
+    return (context.node.program, *words[1:]) if component.kind is ComponentKind.node and context.node else words
 
 
 def _version(context: Context) -> str:
@@ -187,8 +194,7 @@ def _network_script(context: Context) -> str:
 
 
 def _dnsmasq(context: Context) -> str:
-    dns = serves_dns(context.settings.network, context.facts.ports)
-    return dnsmasq_conf(context.settings.network, dns=dns, nameservers=context.facts.network.nameservers)
+    return network.dhcp_server(context)
 
 
 def plan(context: Context) -> PhasePlan:
@@ -261,11 +267,10 @@ def _healthy(context: Context, spec: ServiceSpec) -> list[Step]:
 def _migration(context: Context) -> list[Step]:
     """Return the migration: after the release is in place, before the manager starts. It dumps a non-empty database first."""
     component = context.release.component("manager")
-    if component is None or component.migrate is None:
+    if component is None:
         return []
-    distro = registry.kin(context.facts.os)
-    assert distro is not None
-    argv = tuple(w.format(bin=context.layout.bin_dir, release=environments.release_dir(context)) for w in component.migrate)
+    words = component.migrate or ()  # none: the component migrates at its start, so only the copy is made
+    argv = tuple(w.format(bin=context.layout.bin_dir, release=environments.release_dir(context)) for w in words)
     return [
         Migrate(
             argv,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from nqrust.contract import names
 from nqrust.installer.context import Context
 from nqrust.installer.engine.plan import PhasePlan
@@ -16,12 +18,17 @@ _SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\,:="})
 
 
 def sudoers(context: Context, privileges: tuple[Privilege, ...]) -> str:
-    """Return a sudoers(5) file: one line per command, with exact arguments and sudoers' special characters escaped."""
+    """Return a sudoers(5) file: one line per command. Its arguments are exact, or bound by an expression."""
+    layout = context.layout
+    places = {"vms": layout.vms_dir, "images": layout.image_dir, "bin": layout.bin_dir}
     lines = ["# Written by nqr from the privileges that the release declares."]
     for privilege in privileges:
-        words = [w.format(libexec=context.layout.libexec_dir, bin=context.layout.bin_dir) for w in privilege.argv]
+        words = [w.format(libexec=layout.libexec_dir, bin=layout.bin_dir) for w in privilege.argv]
         lines.append(f"# {privilege.component}: {privilege.why}")
-        spec = " ".join([words[0], *(w.translate(_SPECIAL) for w in words[1:])])
+        arguments = [w.translate(_SPECIAL) for w in words[1:]]
+        if privilege.arguments is not None:  # an expression, which sudo reads without escapes
+            arguments = [privilege.arguments.format(**{name: re.escape(path) for name, path in places.items()})]
+        spec = " ".join([words[0], *arguments])
         lines.append(f"{names.SERVICE_USER} ALL=(root) NOPASSWD: {spec}")
     return "\n".join(lines) + "\n"
 

@@ -18,6 +18,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.verbs.file.undo import undo_file
 
 DESCRIPTOR = "release.json"
@@ -37,6 +38,7 @@ class Artifact:
     mode: int = 0o755
     owner: str = "root"
     group: str = "root"
+    retain: Retain = Retain.nothing
 
     kind: ClassVar[str] = "artifact"
 
@@ -66,7 +68,7 @@ class Artifact:
         expected = self._expected(host)
         origin = Origin.created if host.stat(self.path) is None else Origin.modified
         ours = None if expected is None else str(expected["sha256"])
-        return Prepared(origin, (undo_file(self.path, ours_sha256=ours),))
+        return Prepared(origin, (undo_file(self.path, ours_sha256=ours, retain=self.retain),))
 
     def apply(self, host: Host) -> None:
         expected = self._expected(host)
@@ -89,8 +91,13 @@ class Artifact:
         verify_by_inspection(self, host)
 
     def _expected(self, host: Host) -> dict[str, Any] | None:
-        try:
-            listed = json.loads(host.read_text(f"{self.release_dir}/{DESCRIPTOR}"))["artifacts"]
-            return next((entry for entry in listed if entry["name"] == self.name), None)
-        except (PathMissing, ValueError, KeyError, TypeError):
-            return None
+        return listed(host, self.release_dir, self.name)
+
+
+def listed(host: Host, release_dir: str, name: str) -> dict[str, Any] | None:
+    """Return the entry of artifact `name` in the descriptor of `release_dir`, or None."""
+    try:
+        entries = json.loads(host.read_text(f"{release_dir}/{DESCRIPTOR}"))["artifacts"]
+        return next((entry for entry in entries if entry["name"] == name), None)
+    except (PathMissing, ValueError, KeyError, TypeError):
+        return None

@@ -31,7 +31,7 @@ _TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog',
 class Migrate:
     """Migrate the database to `version` of the release. `marker`: file with the last migrated version. `table`: a table that
     the release's tool always creates; if it is missing, the marker is outdated. `env` is for the tool, which runs as `user`.
-    `backup_dir` must be a private folder (0700)."""
+    `backup_dir` must be a private folder (0700). Without `argv` a service migrates at its start, and the step only copies."""
 
     kind: ClassVar[str] = "migrate"
 
@@ -58,6 +58,8 @@ class Migrate:
         return f"{self.version} {self.login.host}:{self.login.port}/{self.login.database}\n"
 
     def describe(self) -> str:
+        if not self.argv:
+            return f"copy the database {self.login.database} before {self.version} changes it"
         return f"bring the database {self.login.database} up to date for {self.version}"
 
     def inspect(self, host: Host) -> Inspection:
@@ -65,7 +67,7 @@ class Migrate:
             marked = host.read_text(self.marker) == self._key
         except HostError:
             marked = False
-        if marked and self._has_table(host):
+        if marked and (not self.argv or self._has_table(host)):
             return Satisfied()
         return Needed((f"migrate {self.login.database} to {self.version}",))
 
@@ -81,7 +83,8 @@ class Migrate:
         if not host.exists(self.backup_path) and self._count(host) > 0:
             self._dump(host)
         try:
-            host.run(command(*self.argv, env=self.env, user=self.user, timeout=self.timeout))
+            if self.argv:
+                host.run(command(*self.argv, env=self.env, user=self.user, timeout=self.timeout))
         except (CommandFailed, CommandTimedOut) as error:
             kept = f" The copy from before is {self.backup_path}." if host.exists(self.backup_path) else ""
             raise StepFailed(

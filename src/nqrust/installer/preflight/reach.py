@@ -151,6 +151,24 @@ def _rights(
         )
 
 
+def manager_answers(settings: Settings, host: Host) -> Iterator[Finding]:
+    """Check in agent mode that upstream's manager answers. It knows no tokens and no TLS."""
+    if settings.has_manager:
+        return
+    base = settings.agent.manager_base
+    try:
+        status, _ = host.http_get(f"{base.rstrip('/')}/health", timeout=5.0)
+        why = "" if status == 200 else f"HTTP {status}"
+    except HostError as failure:
+        why = str(failure).rstrip(".")
+    if why:
+        yield error(
+            "NQR-PRE-024",
+            f"No manager answers at {base} ({why}).",
+            "Check --manager-url, that the manager runs, and the firewalls between.",
+        )
+
+
 def manager_to_join(
     settings: Settings, host: Host, name: str, join_token: Secret | None, joined: Joined, vms: tuple[str, ...] = ()
 ) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nqrust.host.facts.model import Facts
@@ -21,6 +22,7 @@ from nqrust.installer.preflight import (
     ports,
     reach,
     ready_bridge,
+    releases,
     repositories,
     unsupported,
 )
@@ -38,6 +40,7 @@ class Situation:
     nqr's services. `vms`: folders of this host's VMs. `former`: settings of earlier runs. `cli_token`: token of this
     installation, which its database has. `version` of the release, the id of the key that `signed_by` it, and whether the
     user asked for an older one (`allow_downgrade`). `own_bridges`: bridges to the LAN that nqr made here.
+    `form` of the release.
     """
 
     installed: Settings | None = None
@@ -55,6 +58,7 @@ class Situation:
     signed_by: str = ""
     allow_downgrade: bool = False
     own_bridges: tuple[OwnBridge, ...] = ()
+    form: str = "bundled"
 
 
 def run(settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()) -> list[Finding]:
@@ -62,6 +66,7 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
     Older releases have a flag of their own."""
     found = [
         *unsupported.release_source(settings),
+        *releases.checks(settings, facts, host, situation.form, situation.installed),
         *downgrade.checks(settings, host, situation.version, situation.signed_by, allowed=situation.allow_downgrade),
         *machine.checks(settings, facts),
         *folders.checks(settings, host, situation.known),
@@ -76,18 +81,21 @@ def run(settings: Settings, facts: Facts, host: Host, situation: Situation, igno
         *others.checks(settings, host, situation.known),
         *firewalls.drops_by_default(settings, host, situation.known),
         *reach.remote_database(settings, situation.db_password, situation.role_attributes, _moved(settings, situation)),
-        *reach.manager_to_join(
-            settings,
-            host,
-            settings.agent.name or facts.hostname,
-            situation.join_token,
-            _joined(settings, host, situation),
-            situation.vms,
-        ),
+        *_manager(settings, facts, host, situation),
     ]
-    lifted = set(ignore) - changes.FIRM - set(unsupported.CODES) - set(own_card.CODES) - set(downgrade.CODES)
+    lifted = (
+        set(ignore) - changes.FIRM - set(unsupported.CODES) - set(releases.CODES) - set(own_card.CODES) - set(downgrade.CODES)
+    )
     found = [replace(f, severity=Severity.warning) if f.severity is Severity.error and f.code in lifted else f for f in found]
     return sorted(found, key=lambda f: list(Severity).index(f.severity))
+
+
+def _manager(settings: Settings, facts: Facts, host: Host, situation: Situation) -> Iterator[Finding]:
+    """Check the manager that an agent joins. Upstream's knows no join tokens."""
+    if situation.form == "upstream":
+        return reach.manager_answers(settings, host)
+    name, joined = settings.agent.name or facts.hostname, _joined(settings, host, situation)
+    return reach.manager_to_join(settings, host, name, situation.join_token, joined, situation.vms)
 
 
 def _moved(settings: Settings, situation: Situation) -> Secret | None:

@@ -10,13 +10,12 @@ from nqrust.installer.release.bundle.contents import is_bundle
 from nqrust.installer.settings.model import Settings
 
 BUNDLED = "bundled"
-PLAIN, RELEASE, KEY, CONTAINERS = "NQR-REL-027", "NQR-REL-050", "NQR-REL-051", "NQR-REL-052"
-CODES = (PLAIN, RELEASE, KEY, CONTAINERS)
-CURE = "Leave --release out. nqr then builds the platform from this source tree, or from the tree in --source."
+PLAIN, KEY, CONTAINERS = "NQR-REL-027", "NQR-REL-051", "NQR-REL-052"
+CODES = (PLAIN, KEY, CONTAINERS)
 
 
 def release_source(settings: Settings) -> Iterator[Finding]:
-    """Refuse other release sources: nqr can describe and plan such releases, but no step installs them yet."""
+    """Refuse plain HTTP without a key before anything is asked, and a key that checks nothing."""
     release = settings.release
     if is_bundle(release.source):
         if settings.components.container_runtime:
@@ -25,10 +24,9 @@ def release_source(settings: Settings) -> Iterator[Finding]:
         plain = transport.objection(release.source, signed=release.public_key is not None)
         if plain is not None:
             yield error(plain.code, plain.what, plain.cure)
-        yield error(RELEASE, f"This version installs no release from {release.source}.", CURE)
     elif release.public_key:
         yield error(
             KEY,
-            f"The key {release.public_key} has no use: this version installs only from a source tree.",
-            "Leave --release-key out.",
+            f"The key {release.public_key} has no use: a release that is built here has no signature.",
+            "Leave --release-key out, or name a signed release with --release.",
         )

@@ -59,6 +59,12 @@ def refuse_what_would_reach_out(settings: Settings, receipt: Receipt) -> None:
             "Rehearse with --db-type local, or use --dry-run.",
         )
 
+    if settings.release.source != "bundled":
+        raise PreflightRefused(
+            "NQR-RHS-011",
+            f"nqr cannot rehearse the release {settings.release.source}: the clone gets its own copy of nqr only.",
+            "Rehearse without --release, or use --dry-run.",
+        )
     if settings.has_agent and settings.network.mode is NetworkMode.bridged:
         raise PreflightRefused(
             "NQR-RHS-009",

@@ -58,11 +58,17 @@ class Component(Model):
 
 
 class Privilege(Model):
-    """A command that a service user may run as root: sudo matches `argv` whole. The bundled release declares none."""
+    """A command that a service user may run as root: sudo matches `argv` whole. The bundled release declares none.
+
+    `argv` starts with an absolute path; `{libexec}` and `{bin}` are filled in. `arguments`: a POSIX extended regular expression
+    for all arguments together, in place of further words; `{vms}`, `{images}` and `{bin}` are filled in, quoted. sudo knows
+    such expressions since 1.9.10. Braces of the expression itself are doubled.
+    """
 
     user: Literal["service", "root"] = "service"
     component: Literal["manager", "agent"]
     argv: tuple[str, ...]
+    arguments: str | None = None
     why: str
 
 

@@ -7,6 +7,7 @@ source do the work.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,20 +20,20 @@ from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.events import Reporter
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Step
-from nqrust.installer.release import newest, signature, signed_list, transport, upstream
+from nqrust.installer.release import newest, published, signature, transport
 from nqrust.installer.release.build_step import BuildRelease
 from nqrust.installer.release.bundle.contents import is_bundle
 from nqrust.installer.release.bundle.opening import Bundle, open_bundle
 from nqrust.installer.release.bundled import damaged, describe_checkout, read_release
+from nqrust.installer.release.copy_step import CopyRelease
 from nqrust.installer.release.descriptor import Release
-from nqrust.installer.release.download import read_small
 from nqrust.installer.release.fetch_step import FetchRelease
 from nqrust.installer.release.interpreter import interpreter
+from nqrust.installer.release.places import Address, Folder
 from nqrust.installer.release.remember_step import RememberRelease
 from nqrust.installer.settings.model import Settings
 
 GITHUB = "https://github.com"
-_LONGEST_SIZE = 15  # digits
 
 
 @dataclass(frozen=True)
@@ -107,54 +108,22 @@ def _build_steps(settings: Settings, checkout: str, opened: Opened, cache: str, 
 
 def _open_address(request: Request) -> Opened:
     base, tag = _address(request.settings.release.source)
-    path = request.settings.release.public_key
-    key = signature.read_key(request.host, path) if path else None
+    key = _key(request)
     with transport.client(signed=key is not None) as client:
-        release = _described(client, base, tag) if key is None else _signed(client, base, tag, key)
+        release = published.describe(Address(client, base), tag, key)
     return Opened(release, f"{request.cache}/releases/{release.version}", newest.key_id(key) if key else "")
 
 
-def _described(client: httpx.Client, base: str, tag: str) -> Release:
-    """Return the release in upstream's own form, which nobody has signed. Its manifest names the version."""
-    checksums = read_small(f"{base}/{upstream.CHECKSUMS}", client=client).decode("utf-8", "replace")
-    try:
-        manifest: str | None = read_small(f"{base}/{upstream.MANIFEST}", client=client).decode("utf-8", "replace")
-    except ReleaseError as error:
-        if error.code != "NQR-REL-021":
-            raise
-        manifest = None
-    sizes = {name: size for name in upstream.parse_checksums(checksums) if (size := _size(client, f"{base}/{name}"))}
-    return upstream.describe(base, tag=tag, checksums=checksums, manifest=manifest, sizes=sizes)
+def _open_folder(request: Request) -> Opened:
+    source, key = request.settings.release.source.rstrip("/"), _key(request)
+    # Without a signed version the name of a folder is as good a tag as that of an address.
+    release = published.describe(Folder(request.host, source), source.rpartition("/")[2], key)
+    return Opened(release, f"{request.cache}/releases/{release.version}", newest.key_id(key) if key else "")
 
 
-def _signed(client: httpx.Client, base: str, tag: str, key: Ed25519PublicKey) -> Release:
-    """Return the release that `key` signed. Only the signed list counts: it names the version, and each of its files must be
-    there. Raises ReleaseError."""
-    listed = read_small(f"{base}/{upstream.CHECKSUMS}", client=client)
-    signature.verify(listed, read_small(f"{base}/{upstream.CHECKSUMS}{signature.ENDING}", client=client), key)
-    checksums = listed.decode("utf-8", "replace")
-    head = signed_list.head(checksums)
-    signed_list.require(head, tag)
-    sizes: dict[str, int] = {}
-    for name in upstream.wanted(upstream.parse_checksums(checksums)):
-        size = _size(client, f"{base}/{name}")
-        if size is None:
-            raise ReleaseError(
-                "NQR-REL-021",
-                f"{base}/{name} cannot be had: the signed list has it, and the server names no size of it.",
-                "Try again. If this repeats, tell the publisher that the release is not complete.",
-            )
-        sizes[name] = size
-    return upstream.describe(base, tag=head.version, checksums=checksums, manifest=None, sizes=sizes)
-
-
-def _size(client: httpx.Client, url: str) -> int | None:
-    try:
-        answer = client.head(url, headers={"Accept-Encoding": "identity"})
-    except (httpx.HTTPError, httpx.InvalidURL):  # a name in the list can be anything
-        return None
-    length = answer.headers.get("content-length", "")
-    return int(length) if answer.status_code == 200 and length.isdecimal() and len(length) <= _LONGEST_SIZE else None
+def _key(request: Request) -> Ed25519PublicKey | None:
+    path = request.settings.release.public_key
+    return signature.read_key(request.host, path) if path else None
 
 
 def _address(source: str) -> tuple[str, str]:
@@ -177,9 +146,16 @@ def _address(source: str) -> tuple[str, str]:
 
 
 def _fetch_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:
-    signed_by, version = opened.signed_by, opened.release.version
-    remember = (RememberRelease(signed_by, version),) if signed_by else ()
-    return (*remember, FetchRelease(opened.release, opened.directory, cache, bool(signed_by), progress))
+    return (*_remember(opened), FetchRelease(opened.release, opened.directory, cache, bool(opened.signed_by), progress))
+
+
+def _copy_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:
+    source = settings.release.source.rstrip("/")
+    return (*_remember(opened), CopyRelease(opened.release, source, opened.directory, cache))
+
+
+def _remember(opened: Opened) -> tuple[Step, ...]:
+    return (RememberRelease(opened.signed_by, opened.release.version),) if opened.signed_by else ()
 
 
 def _open_file(request: Request) -> Opened:
@@ -197,13 +173,13 @@ def _open_unknown(request: Request) -> Opened:
     if request.host.exists(source):
         raise ReleaseError(
             "NQR-REL-019",
-            f"{source} is not a bundle, whose name ends with .tar.zst, and this version installs no other files.",
-            "Name a bundle by its absolute path, or leave --release out.",
+            f"{source} is a file, and not a bundle: its name does not end with .tar.zst.",
+            "Name an address, a folder, a bundle or a GitHub release, or leave --release out.",
         )
     raise ReleaseError(
         "NQR-REL-018",
-        f"--release {source} is neither `bundled`, nor an address, nor github:OWNER/REPO@TAG.",
-        "Leave --release out.",
+        f"--release {source} names no release: it is not `bundled`, an address, github:OWNER/REPO@TAG or a folder of this host.",
+        "Correct it, with the absolute path of a folder, or leave --release out.",
     )
 
 
@@ -212,6 +188,7 @@ SOURCES: tuple[Source, ...] = (
     Source("github", lambda s: s.release.source.startswith("github:"), _open_address, _fetch_steps),
     Source("url", lambda s: s.release.source.startswith(("http://", "https://")), _open_address, _fetch_steps),
     Source("bundle", lambda s: is_bundle(s.release.source), _open_file, _unpack_steps),
+    Source("folder", lambda s: s.release.source.startswith("/") and os.path.isdir(s.release.source), _open_folder, _copy_steps),
     Source("unknown", lambda s: True, _open_unknown, _fetch_steps),
 )
 
@@ -229,3 +206,13 @@ def open_source(host: Host, settings: Settings, checkout: str, cache: str, event
 def source_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress = silent) -> tuple[Step, ...]:
     """Return the steps of the build phase that fill `opened.directory` with the files of `opened.release`."""
     return _source(settings).steps(settings, checkout, opened, cache, progress)
+
+
+def open_own(host: Host, settings: Settings, checkout: str, cache: str) -> Opened:
+    """Return the release that holds nqr itself: the checkout's, or the installation's copy. For a release without nqr."""
+    return _open_bundled(Request(host, settings, checkout, cache))
+
+
+def own_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress = silent) -> tuple[Step, ...]:
+    """Return the steps that fill `opened.directory` for `open_own`."""
+    return _build_steps(settings, checkout, opened, cache, progress)

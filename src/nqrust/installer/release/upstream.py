@@ -9,18 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from nqrust.installer.engine.errors import ReleaseError
-from nqrust.installer.release.descriptor import (
-    Artifact,
-    Component,
-    ComponentKind,
-    ImageSource,
-    Privilege,
-    Release,
-)
+from nqrust.installer.release.descriptor import Artifact, Component, ComponentKind, ImageSource, Release
+from nqrust.installer.release.upstream_privileges import PRIVILEGES
 
 ASSETS = {
     "manager": "nqrust-manager-x86_64-linux-musl",
@@ -30,30 +24,6 @@ ASSETS = {
 }
 CHECKSUMS = "checksums.txt"
 MANIFEST = "release-manifest.json"
-
-_MANAGER_COMMANDS = {
-    "mount": "mount a VM's root file system",
-    "umount": "unmount it",
-    "cp": "copy files into it",
-    "mv": "move files in it",
-    "chmod": "set modes in it",
-    "chown": "set owners in it",
-    "cat /etc/shadow": "read password hashes",
-    "tee": "write files in it",
-    "dd": "write to it",
-}
-_AGENT_COMMANDS = {
-    "firecracker": "run the VMM",
-    "ip": "set up TAP devices",
-    "brctl": "attach them to the bridge",
-    "systemd-run": "give each VM its scope",
-    "screen": "give each VM a console",
-}
-
-PRIVILEGES = tuple(
-    Privilege(component="manager", argv=tuple(argv.split()), why=why) for argv, why in _MANAGER_COMMANDS.items()
-) + tuple(Privilege(component="agent", argv=tuple(argv.split()), why=why) for argv, why in _AGENT_COMMANDS.items())
-"""Commands that such a release needs, by program name; the path of each depends on the host."""
 
 _RUNS: dict[str, dict[str, Any]] = {
     "manager": {
@@ -98,9 +68,14 @@ def parse_checksums(text: str) -> dict[str, str]:
 
 def wanted(names: Collection[str]) -> list[str]:
     """Return the files that nqr takes of a list: programs, then images, then kernels."""
-    images = sorted(name for name in names if name.endswith(".ext4"))
-    kernels = sorted(name for name in names if name.startswith("vmlinux"))
-    return [*(asset for asset in ASSETS.values() if asset in names), *images, *kernels]
+    return [*(asset for asset in ASSETS.values() if asset in names), *boot_files(names)]
+
+
+def boot_files(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the images, then the kernels, among the files of a release."""
+    known = sorted(name for name in names if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name))
+    images = [name for name in known if name.endswith(".ext4")]
+    return (*images, *(name for name in known if name.startswith("vmlinux") and name not in images))
 
 
 def describe(base_url: str, *, tag: str, checksums: str, manifest: str | None, sizes: dict[str, int]) -> Release:

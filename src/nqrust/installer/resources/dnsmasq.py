@@ -20,10 +20,11 @@ def serves_dns(network: NetworkSettings, ports: tuple[ListeningPort, ...]) -> bo
     return not any(p.port == 53 and p.address in ("0.0.0.0", "::", "*") for p in ports)
 
 
-def dnsmasq_conf(network: NetworkSettings, *, dns: bool, nameservers: tuple[str, ...] = ()) -> str:
+def dnsmasq_conf(network: NetworkSettings, *, dns: bool, nameservers: tuple[str, ...] = (), reserved: bool = True) -> str:
     """Return the whole configuration; --conf-file makes dnsmasq ignore the host's own.
 
     `dns`: answer queries on the gateway; otherwise guests get `nameservers` (without loopback addresses).
+    `reserved`: only guests with a reservation get an address, because the agent makes one for each VM.
     """
     netmask = ipaddress.IPv4Network(network.cidr).netmask
     lines = [
@@ -37,9 +38,7 @@ def dnsmasq_conf(network: NetworkSettings, *, dns: bool, nameservers: tuple[str,
         "pid-file",
         "log-facility=-",
         f"port={53 if dns else 0}",
-        # Each VM has a reservation before it boots. Only a guest that keeps changing its identity would use up a pool.
-        f"dhcp-range={network.dhcp_first},static,{netmask},1h",
-        f"dhcp-hostsdir={paths.DHCP_HOSTS_DIR}",
+        *_who_gets_what(network, str(netmask), reserved),
         f"dhcp-leasefile={paths.DHCP_LEASES}",
         "dhcp-authoritative",
         "no-ping",
@@ -58,3 +57,13 @@ def dnsmasq_conf(network: NetworkSettings, *, dns: bool, nameservers: tuple[str,
         else:
             lines.append("dhcp-option=option:dns-server")
     return "\n".join(lines) + "\n"
+
+
+def _who_gets_what(network: NetworkSettings, netmask: str, reserved: bool) -> list[str]:
+    if not reserved:
+        return [f"dhcp-range={network.dhcp_first},{network.dhcp_last},{netmask},1h"]
+    return [
+        # Each VM has a reservation before it boots. Only a guest that keeps changing its identity would use up a pool.
+        f"dhcp-range={network.dhcp_first},static,{netmask},1h",
+        f"dhcp-hostsdir={paths.DHCP_HOSTS_DIR}",
+    ]

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from nqrust.contract import names, paths
 from nqrust.host.secret import Secret
 from nqrust.installer.context import Context
+from nqrust.installer.resources import upstream_env
 from nqrust.installer.settings.model import DbType, NetworkMode, TlsMode
 from nqrust.installer.verbs.postgres.cluster import expected_port
 
@@ -61,6 +62,8 @@ def database_url(context: Context, *, with_password: bool = True) -> str:
 
 def manager_env(context: Context) -> Secret:
     settings, layout = context.settings, context.layout
+    if not context.speaks_our_api:
+        return Secret(_file(upstream_env.manager(context, database_url(context))))
     return Secret(
         _file(
             {
@@ -119,6 +122,8 @@ def manager_base(context: Context) -> str:
 def agent_env(context: Context) -> str:
     settings, layout = context.settings, context.layout
     network = settings.network
+    if not context.speaks_our_api:
+        return _file(upstream_env.agent(context, manager_base(context)))
     values = {
         "AGENT_BIND": settings.agent.bind,
         "AGENT_NAME": settings.agent.name or context.facts.hostname,
@@ -152,6 +157,8 @@ def agent_env(context: Context) -> str:
 def ui_env(context: Context) -> Secret:
     settings = context.settings
     address, _, port = settings.ui.bind.rpartition(":")
+    if not context.speaks_our_api:
+        return Secret(_file(upstream_env.ui(context, manager_base(context))))
     return Secret(
         _file(
             {

@@ -192,9 +192,9 @@ BUNDLE_ENDING = ".tar.zst"
 
 
 class ReleaseSettings(Section):
-    """Release to install. `source`: `bundled`, or the absolute path of a bundle; this version refuses a URL and `github:OWNER/REPO[@TAG]`. `source_dir`: a
-    source tree to build. `public_key`: file with the publisher's Ed25519 public key (PEM) for a signed release, refused with
-    `bundled`."""
+    """Release to install. `source`: `bundled`, a URL, `github:OWNER/REPO[@TAG]`, or the path of a folder with the release or of a
+    bundle. `source_dir`: a source tree to build. `public_key`: file with the publisher's Ed25519 public key (PEM) for a signed
+    release, refused with `bundled`."""
 
     source: str = "bundled"
     source_dir: AbsolutePath | None = None

@@ -108,14 +108,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "release.source",
         "--release",
-        "Source of the platform: bundled (built from a source tree), or a bundle for hosts without a network (FILE.tar.zst).",
+        "Source of the platform: bundled (built from a source tree), https://…, github:OWNER/REPO[@TAG], a folder or a bundle.",
         metavar="SOURCE",
     ),
     Option("release.source_dir", "--source", "Source tree to build the platform from.", Form.path, metavar="DIR"),
     Option(
         "release.public_key",
         "--release-key",
-        "Public key (Ed25519, PEM) that must have signed the bundle.",
+        "Public key (Ed25519, PEM) of the publisher of --release.",
         Form.path,
         metavar="FILE",
     ),

@@ -31,7 +31,7 @@ class ServiceSpec:
     then counts as active; `stop_argv` takes back what it did. `keeps_children`: what it started lives on when
     it stops.
     `capabilities`: names of capabilities(7) that a strict service may have. `read_write`: paths it writes to. `runtime_directory`: a name below /run that is its own. Seconds for
-    `stop_seconds`.
+    `stop_seconds`. `compiles`: it turns code into machine code while it runs, so its memory is writable and executable.
     """
 
     name: str
@@ -57,6 +57,7 @@ class ServiceSpec:
     read_write: tuple[str, ...] = ()
     runtime_directory: str | None = None
     working_directory: str = "/"
+    compiles: bool = False
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,8 @@ def _hardening(spec: ServiceSpec) -> list[str]:
     if spec.read_write:
         lines.append(f"ReadWritePaths={' '.join(spec.read_write)}")
     if spec.hardening is Hardening.strict:
-        lines += [f"CapabilityBoundingSet={' '.join(spec.capabilities)}", *_NO_PRIVILEGES]
+        without = {"MemoryDenyWriteExecute=yes"} if spec.compiles else set()
+        lines += [f"CapabilityBoundingSet={' '.join(spec.capabilities)}", *(x for x in _NO_PRIVILEGES if x not in without)]
         # A service that gives up root itself needs setuid(2) and capset(2), which are @privileged.
         lines += [] if spec.capabilities else ["SystemCallFilter=~@privileged @resources"]
         lines.append("SystemCallErrorNumber=EPERM")

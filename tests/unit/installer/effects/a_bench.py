@@ -84,7 +84,7 @@ class Bench:
         blocked = (File("/nowhere/file", "x\n"),) if self.blocked else ()
         return Plan((PhasePlan("config", "Config", (File(FILE, f"{context.settings.mode.value}\n"), *kept, *blocked)),))
 
-    def context(self, site: Site, request: Any, *_: object) -> Any:
+    def context(self, site: Site, request: Any, *_: object, looking: bool = False) -> Any:
         made = context_of(gather_again(request), fit())
         return replace(made, secrets=secret_store.load(self.host) or made.secrets)
 

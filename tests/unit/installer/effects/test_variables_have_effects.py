@@ -101,6 +101,10 @@ ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
         "the address in the publisher's place",
         "tests/live/installer/platform/test_firecracker.py::test_where_it_comes_from",
     ),
+    "NQR_NODE_ARCHIVE": (
+        "the Node.js that runs a web UI",
+        "tests/unit/installer/platform/test_node.py::test_an_archive_takes_the_place_of_an_older_node",
+    ),
     "PIP_CACHE_DIR": (
         "pip keeps its cache there",
         "tests/unit/installer/effects/test_variables_have_effects.py::test_pip_cache_variable_overrides_the_default_cache",

@@ -1,4 +1,4 @@
-"""A signed release from its address to the preflight of an install. The check that refuses every address is left out here."""
+"""A signed release from its address to the preflight of an install."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.fakes.release_web import KEY, Web, pem, web
 from tests.unit.installer.phases.a_host import fit
+from tests.unit.installer.phases.test_rendered_files import RELEASE
 
 from nqrust.contract import paths
+from nqrust.installer.context import ReleaseFiles
 from nqrust.installer.engine.errors import PreflightRefused
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
+from nqrust.installer.operations import site
 from nqrust.installer.operations.install import _checked
 from nqrust.installer.operations.site import Site
-from nqrust.installer.preflight import unsupported
 from nqrust.installer.release.newest import key_id, render, seen
 from nqrust.installer.request import Request, RunOptions
 from nqrust.installer.settings.model import Settings
@@ -30,7 +32,8 @@ ID = key_id(KEY.public_key())
 def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     install = sys.modules["nqrust.installer.operations.install"]
     monkeypatch.setattr(install, "facts_for", lambda *_: fit())
-    monkeypatch.setattr(unsupported, "release_source", lambda settings: iter(()))
+    own = ReleaseFiles(RELEASE, "/x")  # nqr's, which is no part of such a release
+    monkeypatch.setattr(site, "_own_files", lambda *_: own)
     made = FakeHost.debian12()
     made.on("dpkg-query", prefix=True, answer="")
     made.put(KEY_FILE, pem(KEY).decode())
@@ -39,12 +42,12 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 
 def check(host: FakeHost, *, allow_downgrade: bool = False) -> list[str]:
     """Return the codes of what refuses the install. If nothing does, remember the release as the install would."""
-    site = Site(host, Journal(MemoryJournalStore(), host.now), Originals(host, paths.ORIGINALS_DIR))
+    here = Site(host, Journal(MemoryJournalStore(), host.now), Originals(host, paths.ORIGINALS_DIR))
     release = {"source": LATEST, "public_key": KEY_FILE}
     run = RunOptions(allow_downgrade=allow_downgrade, ignore_preflight=("NQR-PRE-015",))  # the record without a journal
-    request = Request(Settings.model_validate({"release": release}), run)
+    request = Request(Settings.model_validate({"mode": "minimal", "release": release}), run)
     try:
-        context = _checked(site, request, NullReporter())
+        context = _checked(here, request, NullReporter())
     except PreflightRefused as refused:
         return [one.code for one in refused.findings]
     assert context.files.signed_by == ID

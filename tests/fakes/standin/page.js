@@ -1,0 +1,1 @@
+exports.page = (manager, api) => `<!doctype html><title>NQRust</title><p>${manager} ${api}</p>`;
