@@ -69,6 +69,7 @@ CHANGES: dict[str, Change] = {
     "release.source": Change(How.in_place, "Another release gets its own folder, and the old one stays."),
     "release.source_dir": Change(How.in_place, "Another release gets its own folder, and the old one stays."),
     "release.public_key": Change(How.in_place, "nqr checks the next release with it."),
+    "release.mirror": Change(How.in_place, "nqr asks it for files of the next release."),
     "database.type": Change(How.refused, "Refused: the other database is empty, so the VMs would be lost."),
     "database.host": Change(
         How.in_place, "Refused if the database there belongs to another installation. Names of this host change in place."

@@ -21,9 +21,10 @@ def release_source(settings: Settings) -> Iterator[Finding]:
         if settings.components.container_runtime:
             yield error(CONTAINERS, "A bundle holds no packages for the image container-runtime.", "Add --no-container-runtime.")
     elif release.source != BUNDLED:
-        plain = transport.objection(release.source, signed=release.public_key is not None)
-        if plain is not None:
-            yield error(plain.code, plain.what, plain.cure)
+        for address in (release.source, *([release.mirror] if release.mirror else [])):
+            plain = transport.objection(address, signed=release.public_key is not None)
+            if plain is not None:
+                yield error(plain.code, plain.what, plain.cure)
     elif release.public_key:
         yield error(
             KEY,

@@ -1,32 +1,41 @@
 """Downloads: streamed to the cache, resumed after an interruption, and accepted only when size and sha256 match.
 
-The cache is content-addressed: a file's name is its expected digest, from any address.
+The cache is content-addressed: a file's name is its expected digest, from any address. Beside a partial file stands the mark
+of the representation that it is part of (ETag or Last-Modified), so that a changed file is not continued (RFC 9110, 13.1.5).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
 
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.progress import Progress
+from nqrust.installer.release.meter import Meter
+from nqrust.installer.release.retrying import BUSY, Again, retry_after, retrying
 
 _PIECE = 1 << 20
-_ATTEMPTS = 4
+_ATTEMPTS = 5
 _TIMEOUT = httpx.Timeout(30.0, connect=15.0)
+_LARGEST = 2 << 30  # bytes of a file whose size nobody has stated
+SLOWEST, PATIENCE = 1024, 60.0
+"""A server that sends fewer bytes a second, over so many seconds, counts as stalled."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file on the network. `sha256` in hex; `size` in bytes, if known."""
+    """A file on the network. `sha256` in hex; `size` in bytes, if known. `mirrors`: other addresses of the same file."""
 
     url: str
     sha256: str
     size: int | None = None
+    mirrors: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -41,37 +50,37 @@ def fetch(
     client: httpx.Client | None = None,
     pause: float = 1.0,
     attempts: int = _ATTEMPTS,
+    patience: float = PATIENCE,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> str:
     """Path of the file in the content-addressed `folder`, downloaded if it is not there yet.
 
     Proxies come from the environment (http_proxy, https_proxy, no_proxy). A Range request (RFC 9110 section 14) resumes a partial
-    file; a wrong digest deletes it. `pause`: seconds before the second try, growing. Raises ReleaseError: NQR-REL-020 unreachable
-    or interrupted, 021 the server answered with an error, 022 wrong size or digest, 023 disk.
+    file; a wrong digest deletes it. After the last attempt at an address, its mirrors are asked in order. `pause`: seconds before
+    the second attempt, growing; a server's Retry-After counts instead. Raises ReleaseError of the first address: NQR-REL-020
+    unreachable or interrupted, 021 the server answered with an error, 022 wrong size or digest, 023 disk.
     """
     target = f"{folder}/{wanted.sha256}"
     if os.path.exists(target) and (wanted.size is None or os.path.getsize(target) == wanted.size):
         return target
-    partial = f"{target}.part"
     own = client is None
     client = client or httpx.Client(follow_redirects=True, timeout=_TIMEOUT)
+    failure: ReleaseError | None = None
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        reason = ""
-        for attempt in range(attempts):
-            time.sleep(pause * attempt)
+        for url in (wanted.url, *wanted.mirrors):
+            attempt = _Attempt(client, wanted, url, f"{target}.part", progress, patience)
             try:
-                _stream(client, wanted, partial, progress)
-            except (httpx.TransportError, httpx.StreamError) as error:
-                reason = str(error) or type(error).__name__
-                continue
-            _check(wanted, partial)
-            os.replace(partial, target)
-            return target
-        raise ReleaseError(
-            "NQR-REL-020",
-            f"{wanted.url} could not be downloaded: {reason.rstrip('.')}.",
-            "Check the network and the proxy (https_proxy), then run the same command again; it continues where it stopped.",
-        )
+                retrying(attempts, pause, sleep)(attempt)
+            except Again as error:
+                failure = failure or _unreachable(url, str(error))
+            except ReleaseError as error:
+                failure = failure or error
+            else:
+                os.replace(attempt.partial, target)
+                return target
+        assert failure is not None
+        raise failure
     except OSError as error:
         raise ReleaseError(
             "NQR-REL-023",
@@ -83,55 +92,157 @@ def fetch(
             client.close()
 
 
-def _stream(client: httpx.Client, wanted: Wanted, partial: str, progress: Progress) -> None:
-    have = os.path.getsize(partial) if os.path.exists(partial) else 0
-    if wanted.size is not None and have >= wanted.size:
-        if have == wanted.size:
-            return
-        have = 0
-    # No content coding: size and resume position must count the bytes of the file.
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    with client.stream("GET", wanted.url, headers=headers) as response:
-        if response.status_code == 416:  # the partial file is as long as the whole, or longer: begin again
-            os.truncate(partial, 0)
-            raise httpx.ReadError("the server refused to resume")
-        if response.status_code >= 500:
-            raise httpx.ReadError(f"the server answered {response.status_code}")
-        if response.status_code not in (200, 206):
-            raise ReleaseError(
-                "NQR-REL-021",
-                f"{wanted.url} cannot be had: the server answered {response.status_code}.",
-                "Check the name of the release and its version, and that this host may read it.",
-            )
-        if response.status_code == 200:
+@dataclass
+class _Attempt:
+    """One attempt to complete `partial` from `url`. Raises Again where another attempt may succeed, else ReleaseError."""
+
+    client: httpx.Client
+    wanted: Wanted
+    url: str
+    partial: str
+    progress: Progress
+    patience: float
+
+    def __call__(self) -> None:
+        have = os.path.getsize(self.partial) if os.path.exists(self.partial) else 0
+        if self.wanted.size is not None and have > self.wanted.size:
             have = 0
-        length = response.headers.get("content-length")
-        total = wanted.size or (have + int(length) if length and length.isdigit() else None)
-        with open(partial, "ab" if have else "wb") as file:
+        resumed = have > 0
+        try:
+            digest, have = self._stream(have)
+        except httpx.TooManyRedirects as error:
+            raise _no(self.url, "the server redirects in a circle") from error
+        except (httpx.TransportError, httpx.StreamError) as error:
+            raise Again(str(error) or type(error).__name__) from error
+        if digest == self.wanted.sha256 and self.wanted.size in (None, have):
+            self._forget(only_mark=True)
+            return
+        self._forget()
+        if resumed:  # a part of another file may have been continued
+            raise Again("the file is not the one that was begun")
+        raise _differs(self.wanted, self.url, f"sha256 {digest[:16]}…, {have} bytes")
+
+    def _stream(self, have: int) -> tuple[str, int]:
+        """Download the rest. Return digest and size of the whole."""
+        if have and have == self.wanted.size:
+            return file_sha256(self.partial), have
+        # No content coding: size and resume position must count the bytes of the file.
+        headers = {"Accept-Encoding": "identity"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+            if mark := self._mark():
+                headers["If-Range"] = mark
+        with self.client.stream("GET", self.url, headers=headers) as response:
+            have = self._begins(response, have)
+            total = self._total(response, have)
+            return self._write(response, have, total)
+
+    def _begins(self, response: httpx.Response, have: int) -> int:
+        """Return the position at which the body of this answer begins."""
+        status = response.status_code
+        if status in BUSY:
+            raise Again(f"the server answered {status}", retry_after(response.headers, time.time()))
+        if status == 416:  # the partial file is as long as the whole, or longer: begin again
+            self._forget()
+            raise Again("the server refused to resume")
+        if status not in (200, 206):
+            raise _no(self.url, f"the server answered {status}")
+        if status == 206:
+            match = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", response.headers.get("content-range", ""))
+            if match is None or int(match[1]) != have or (match[2] != "*" and self.wanted.size not in (None, int(match[2]))):
+                self._forget()
+                raise Again("the server resumed at another place than it was asked")
+            return have
+        if response.headers.get("content-type", "").startswith("text/html") and not self.wanted.name.endswith(".html"):
+            raise _differs(self.wanted, self.url, "a web page")
+        self._forget()
+        etag, modified = response.headers.get("etag", ""), response.headers.get("last-modified", "")
+        mark = etag if etag and not etag.startswith("W/") else modified
+        if mark:
+            with open(f"{self.partial}.mark", "w", encoding="latin-1") as file:
+                file.write(mark)
+        return 0
+
+    def _total(self, response: httpx.Response, have: int) -> int | None:
+        """Return the size of the whole, as far as it is known. Refuse another size before any byte of it is stored."""
+        length = response.headers.get("content-length", "")
+        if not length.isdecimal() or len(length) > 15:
+            return self.wanted.size
+        total = have + int(length)
+        if total != (self.wanted.size or total) or total > max(_LARGEST, self.wanted.size or 0):
+            self._forget()
+            raise _differs(self.wanted, self.url, f"{total} bytes")
+        return total
+
+    def _write(self, response: httpx.Response, have: int, total: int | None) -> tuple[str, int]:
+        digest = _hashed(self.partial, have)
+        meter = Meter(self.wanted.name, total, self.progress)
+        since, before = time.monotonic(), have
+        most = total if total is not None else _LARGEST
+        with open(self.partial, "ab" if have else "wb") as file:
             for piece in response.iter_raw():  # write at once, to keep the data from before an interruption
-                file.write(piece)
                 have += len(piece)
-                if wanted.size is not None and have > wanted.size:
-                    break
-                progress(wanted.name, have / total if total else None)
+                if have > most:
+                    file.close()
+                    self._forget()
+                    raise _differs(self.wanted, self.url, f"more than {most} bytes")
+                file.write(piece)
+                digest.update(piece)
+                meter.at(have)
+                if time.monotonic() - since > self.patience:
+                    if have - before < SLOWEST * self.patience:
+                        raise Again(f"the server sent only {have - before} bytes in {self.patience:g} s")
+                    since, before = time.monotonic(), have
             file.flush()
             os.fsync(file.fileno())
-    if total is not None and have < total:
-        raise httpx.ReadError(f"cut off after {have} of {total} bytes")
+        if total is not None and have < total:
+            raise Again(f"cut off after {have} of {total} bytes")
+        return digest.hexdigest(), have
+
+    def _mark(self) -> str:
+        try:
+            with open(f"{self.partial}.mark", encoding="latin-1") as file:
+                return file.read(1000)
+        except FileNotFoundError:
+            return ""
+
+    def _forget(self, *, only_mark: bool = False) -> None:
+        for path in (f"{self.partial}.mark", *(() if only_mark else (self.partial,))):
+            if os.path.exists(path):
+                os.remove(path)
 
 
-def _check(wanted: Wanted, partial: str) -> None:
-    size = os.path.getsize(partial)
-    digest = file_sha256(partial)
-    if digest == wanted.sha256 and wanted.size in (None, size):
-        return
-    os.remove(partial)
-    expected = f"{wanted.sha256[:16]}…" + (f", {wanted.size} bytes" if wanted.size is not None else "")
-    raise ReleaseError(
+def _hashed(path: str, have: int) -> hashlib._Hash:
+    """Return the running digest of the first `have` bytes of a file."""
+    digest = hashlib.sha256()
+    if have:
+        with open(path, "rb") as file:
+            for piece in iter(lambda: file.read(_PIECE), b""):
+                digest.update(piece)
+    return digest
+
+
+def _unreachable(url: str, why: str) -> ReleaseError:
+    return ReleaseError(
+        "NQR-REL-020",
+        f"{url} could not be downloaded: {why.rstrip('.')}.",
+        "Check the network and the proxy (https_proxy), then run the same command again; it continues where it stopped.",
+    )
+
+
+def _no(url: str, why: str) -> ReleaseError:
+    return ReleaseError(
+        "NQR-REL-021",
+        f"{url} cannot be had: {why}.",
+        "Check the name of the release and its version, and that this host may read it.",
+    )
+
+
+def _differs(wanted: Wanted, url: str, found: str) -> ReleaseError:
+    expected = f"sha256 {wanted.sha256[:16]}…" + (f", {wanted.size} bytes" if wanted.size is not None else "")
+    return ReleaseError(
         "NQR-REL-022",
-        f"{wanted.url} is not what the release lists: sha256 {digest[:16]}…, {size} bytes; expected {expected}.",
+        f"{url} is not what the release lists: {found}; expected {expected}.",
         "Check for a proxy that rewrites downloads; if there is none, the release itself may have been tampered with.",
     )
 

@@ -16,13 +16,14 @@ from nqrust.installer.release.bundled import DESCRIPTOR, damaged, read_release
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.download import Wanted, fetch
 from nqrust.installer.release.folders import ensure_private
+from nqrust.installer.release.published import name_in_list
 
 
 @dataclass(frozen=True)
 class FetchRelease:
     """Download every artifact of `release` that has an address into `directory`, then write the descriptor.
 
-    `signed`: a key has checked the list of digests, so the files may come over plain HTTP. The step writes only to the cache,
+    `mirror`: another address of the files, without a slash at its end. `signed`: a key has checked the list of digests, so the files may come over plain HTTP. The step writes only to the cache,
     so there is nothing to undo.
     """
 
@@ -30,6 +31,7 @@ class FetchRelease:
     directory: str
     cache: str = CACHE_DIR
     signed: bool = False
+    mirror: str = ""
     progress: Progress = field(default=silent, compare=False, repr=False)
 
     kind: ClassVar[str] = "fetch-release"
@@ -39,7 +41,7 @@ class FetchRelease:
         return "fetch-release"
 
     def describe(self) -> str:
-        return f"download release {self.release.version}"
+        return f"download release {self.release.version}" + (f", with mirror {self.mirror}" if self.mirror else "")
 
     def inspect(self, host: Host) -> Inspection:
         if read_release(host, self.directory) != self.release:
@@ -56,7 +58,8 @@ class FetchRelease:
             for artifact in self.release.artifacts:
                 if artifact.url is None:
                     continue
-                wanted = Wanted(artifact.url, artifact.sha256, artifact.size)
+                mirrors = (f"{self.mirror}/{name_in_list(artifact)}",) if self.mirror else ()
+                wanted = Wanted(artifact.url, artifact.sha256, artifact.size, mirrors)
                 found = fetch(wanted, f"{self.cache}/downloads", self.progress, client=client)
                 path = f"{self.directory}/{artifact.name}"
                 ensure_private(host, posixpath.dirname(path))

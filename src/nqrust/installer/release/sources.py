@@ -146,7 +146,8 @@ def _address(source: str) -> tuple[str, str]:
 
 
 def _fetch_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:
-    return (*_remember(opened), FetchRelease(opened.release, opened.directory, cache, bool(opened.signed_by), progress))
+    mirror = (settings.release.mirror or "").rstrip("/")
+    return (*_remember(opened), FetchRelease(opened.release, opened.directory, cache, bool(opened.signed_by), mirror, progress))
 
 
 def _copy_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:

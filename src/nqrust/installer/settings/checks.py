@@ -60,6 +60,10 @@ _OWN_NETWORK = (lambda s: s.has_agent and s.network.mode is not NetworkMode.brid
 _BRIDGED = (lambda s: s.has_agent and s.network.mode is NetworkMode.bridged, "bridged networks")
 _BUNDLED = (lambda s: s.release.source == "bundled", "the bundled release")
 _FETCHED = (lambda s: s.release.source != "bundled", "a release that is fetched")
+_DOWNLOADED = (
+    lambda s: s.release.source.startswith(("http://", "https://", "github:")),
+    "a release from an address or from GitHub",
+)
 APPLIES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     "network.mode": _HAS_AGENT,
     "network.uplink": _BRIDGED,
@@ -73,6 +77,7 @@ APPLIES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     "nested": _HAS_AGENT,
     "release.source_dir": _BUNDLED,
     "release.public_key": _FETCHED,
+    "release.mirror": _DOWNLOADED,
     "database.type": _HAS_MANAGER,
     "database.host": _HAS_MANAGER,
     "database.port": _HAS_MANAGER,

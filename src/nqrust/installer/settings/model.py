@@ -194,11 +194,12 @@ BUNDLE_ENDING = ".tar.zst"
 class ReleaseSettings(Section):
     """Release to install. `source`: `bundled`, a URL, `github:OWNER/REPO[@TAG]`, or the path of a folder with the release or of a
     bundle. `source_dir`: a source tree to build. `public_key`: file with the publisher's Ed25519 public key (PEM) for a signed
-    release, refused with `bundled`."""
+    release, refused with `bundled`. `mirror`: another address of the release's files, for those that `source` does not give."""
 
     source: str = "bundled"
     source_dir: AbsolutePath | None = None
     public_key: AbsolutePath | None = None
+    mirror: Url | None = None
 
 
 def _known_firecracker(version: str) -> str:

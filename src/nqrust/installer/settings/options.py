@@ -119,6 +119,7 @@ OPTIONS: tuple[Option, ...] = (
         Form.path,
         metavar="FILE",
     ),
+    Option("release.mirror", "--release-mirror", "Second address of the files of --release.", metavar="URL"),
     Option(
         "database.type",
         "--db-type",

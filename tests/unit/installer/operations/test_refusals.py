@@ -61,6 +61,9 @@ def test_plain_http_without_a_key_is_refused_before_anything_is_asked() -> None:
         refusals.of_request(Request(Settings.model_validate({"release": release})))
     assert [one.code for one in caught.value.findings] == ["NQR-REL-027"]
     refusals.of_request(Request(Settings.model_validate({"release": {**release, "public_key": "/root/key.pub"}})))
+    mirrored = {"source": "https://releases.example/v1", "mirror": "http://mirror.example/v1"}
+    with pytest.raises(PreflightRefused, match=r"mirror\.example"):
+        refusals.of_request(Request(Settings.model_validate({"release": mirrored})))
 
 
 @pytest.mark.parametrize(

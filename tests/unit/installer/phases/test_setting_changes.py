@@ -93,7 +93,7 @@ ALWAYS_FINE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"database.port": 5433}),
     ({}, {"database.password_file": "/root/p"}),
     (REMOTE, {**REMOTE, "database.host": "db2", "database.name": "vms"}),
-    ({}, {"release.public_key": "/root/key", "release.source_dir": "/root/src"}),
+    ({}, {"release.public_key": "/root/key", "release.source_dir": "/root/src", "release.mirror": "https://m/v1"}),
     ({}, {"tls.mode": "off"}),
     ({}, {"tls.certificate": "/root/vms.pem", "tls.key": "/root/vms.key"}),
     ({"mode": "agent"}, {"mode": "agent", "agent.manager_base": "http://m2:18080", "agent.join_token_file": "/root/t"}),

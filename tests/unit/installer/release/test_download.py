@@ -63,12 +63,14 @@ class Handler(BaseHTTPRequestHandler):
             return
         if wanted:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            self._send(206, CONTENT[start:])
+            self._send(206, CONTENT[start:], f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
             return
         self._send(200, CONTENT)
 
-    def _send(self, code: int, body: bytes) -> None:
+    def _send(self, code: int, body: bytes, place: str = "") -> None:
         self.send_response(code)
+        if place:
+            self.send_header("Content-Range", place)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -145,10 +147,8 @@ def test_a_wrong_digest_is_refused(server: Server, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_partial_file_does_not_spoil_the_next_try(server: Server, tmp_path: Path) -> None:
+def test_a_damaged_partial_file_does_not_spoil_the_download(server: Server, tmp_path: Path) -> None:
     (tmp_path / f"{DIGEST}.part").write_bytes(b"x" * 1000)
-    with pytest.raises(ReleaseError):
-        get(server, "/good", tmp_path)
     assert Path(get(server, "/good", tmp_path)).read_bytes() == CONTENT
 
 

@@ -60,6 +60,19 @@ def test_a_release_without_checksums_is_refused(release: tuple[str, Path], tmp_p
     assert failure.value.code == "NQR-REL-025"
 
 
+def test_a_file_that_the_server_lost_comes_from_the_mirror(release: tuple[str, Path], tmp_path: Path) -> None:
+    address, folder = release
+    mirror = folder.parent / "mirror"
+    mirror.mkdir()
+    wanted = Settings.model_validate({"release": {"source": address, "mirror": f"{address.rpartition('/')[0]}/mirror/"}})
+    opened = open_source(LocalHost(), wanted, "", str(tmp_path / "cache"), NullReporter())
+    name = upstream.ASSETS["agent"]
+    (folder / name).rename(mirror / name)
+    (step,) = source_steps(wanted, "", opened, str(tmp_path / "cache"))
+    step.apply(LocalHost())
+    assert (Path(opened.directory) / name).read_bytes() == (mirror / name).read_bytes()
+
+
 def test_a_tag_that_does_not_exist_says_so(release: tuple[str, Path], tmp_path: Path) -> None:
     address, _ = release
     with pytest.raises(ReleaseError) as failure:
