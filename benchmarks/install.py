@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import Budget, line, median_seconds, note, under
+from benchmarks.figures import Budget, line, note, under
 
 if TYPE_CHECKING:
     from tests.hosts.machine import Machine
@@ -38,14 +38,6 @@ below = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 print(f"METER {took:.3f} {own / 1024:.1f} {below / 1024:.1f}", file=sys.stderr)
 sys.exit(child.returncode)
 """
-
-
-def bench_help() -> None:
-    python = sys.executable
-    nothing = median_seconds([python, "-I", "-c", "pass"])
-    main = "import sys; sys.argv = ['nqr', '--help']; from nqrust.cli.__main__ import main; main()"
-    shown = median_seconds([python, "-I", "-c", main])
-    line("nqr --help", f"{shown:.3f} s", f"{shown / nothing:.1f} x `python -c pass` ({nothing:.3f} s)", under(shown, 0.25, "s"))
 
 
 def bench_install() -> None:

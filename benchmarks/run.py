@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [NAME...]      default: all, in this order
 
-`help`         `nqr --help`, over an interpreter that does nothing.
+`help`         `nqr --help`, `nqr vm ls` and a completed name, over an interpreter that does nothing.
 `list`         `GET /v1/vms` of a manager with 1,000 VMs, over the raw select.
 `tls`          `GET /v1/vms` and the heartbeats of 100 hosts over TLS, over plain HTTP to the same manager, in turns; memory.
 `reconcile`    one pass over 100 hosts and 10,000 VMs, over fetching their inventories.
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.figures import note
 
 NAMES = {
-    "help": ("install", "bench_help"),
+    "help": ("command_line", "bench"),
     "list": ("vm_list", "bench"),
     "tls": ("tls_cost", "bench"),
     "reconcile": ("reconcile", "bench"),

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.main import get_group
 
+from nqrust.cli import manual
 from nqrust.cli.completion import commands as completion_commands
 from nqrust.cli.install import commands as run_commands
 from nqrust.cli.install import fingerprint as fingerprint_commands
@@ -49,6 +50,7 @@ def _root() -> typer.Typer:
     fingerprint_commands.add_to(app)
     support_commands.add_to(app)
     completion_commands.add_to(app)
+    manual.add_to(app)
     return app
 
 
