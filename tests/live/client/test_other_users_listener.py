@@ -13,6 +13,7 @@ import pytest
 from nqrust import loopback
 from nqrust.cli.connection import ManagerError
 from nqrust.cli.vm.console import attach
+from nqrust.cli.vm.guest_session import SessionFailed, connected
 from nqrust.client import calls
 from nqrust.client.agent import AgentClient, AgentUnreachable
 from nqrust.client.manager import AsyncManagerClient, ManagerClient, Refused, Unreachable
@@ -92,6 +93,8 @@ def test_consoles_send_no_ticket_to_another_users_program(name: str) -> None:
         url = f"ws://{name}:{port}/v1/vms/web1/console?ticket=nqr_ticket"
         with pytest.raises(ManagerError, match="user 65534"):
             attach(url, "web1")
+        with pytest.raises(SessionFailed, match="user 65534"), connected(url, "web1", None):
+            pass
         with pytest.raises(loopback.Impostor, match="user 65534"):  # the web UI's
             loopback.connect(url)
         assert "nqr_ticket" not in heard(program)

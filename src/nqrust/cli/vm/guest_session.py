@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nqrust import loopback
 from nqrust.cli.connection import ManagerError, authority, manager
 from nqrust.contract import guest
 from nqrust.contract.guest import CloseCode, ExecRequest, Kind, ProtocolError, Reason
@@ -57,7 +58,10 @@ def connected(address: str, name: str, trusted: str | None) -> Iterator[ClientCo
 
     try:
         tls = contexts.client(trusted) if trusted else None
-        connection = connect(address, ssl=tls, max_size=1 << 16, open_timeout=15, close_timeout=2, proxy=None, compression=None)
+        known = loopback.connect(address)
+        connection = connect(
+            address, sock=known, ssl=tls, max_size=1 << 16, open_timeout=15, close_timeout=2, proxy=None, compression=None
+        )
     except (OSError, TimeoutError, WebSocketException) as error:
         raise _not_started(name, f"the manager does not answer ({error})") from error
     with connection:
