@@ -109,7 +109,7 @@ class _App(typer.Typer):
     """Its commands have the help pages of nqr."""
 
     def command(self, name: str | None = None, **more: Any) -> Any:
-        return super().command(name, cls=pages.Command, **more)
+        return super().command(name, **{"cls": pages.Command, **more})
 
 
 def new(help: str, cls: type[TyperGroup] = Commands) -> typer.Typer:

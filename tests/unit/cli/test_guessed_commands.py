@@ -171,7 +171,7 @@ def test_a_vm_that_runs_or_has_snapshots_needs_force(manager: FakeManager, capsy
     manager.volumes = [{"device": "vdb", "size_mib": 1, "keep": True}, {"device": "vdc", "size_mib": 1, "keep": False}]
     assert run(["vm", "rm", "web1"]) == 2
     assert capsys.readouterr().err == (
-        "NQR-USE-018  VM web1 is running and has 1 snapshot (s1). nqr deleted nothing.\n"
+        "NQR-USE-019  VM web1 is running and has 1 snapshot (s1). nqr deleted nothing.\n"
         "  cure: `nqr vm rm --force web1` deletes it with its disk of 32 MiB, 1 snapshot and 1 volume. 1 kept volume stays.\n"
     )
     manager.state = "stopped"

@@ -51,7 +51,7 @@ def rm(
 
 
 def _refuse(client: ManagerClient, going: list[Vm]) -> None:
-    """Raise UsageError NQR-USE-018 before the first delete if one of the VMs needs --force."""
+    """Raise UsageError NQR-USE-019 before the first delete if one of the VMs needs --force."""
     from nqrust.client import calls
 
     for vm in going:
@@ -69,7 +69,7 @@ def _refuse(client: ManagerClient, going: list[Vm]) -> None:
         stays = f" {_count(len(kept), 'kept volume').capitalize()} stays." if len(kept) == 1 else ""
         stays = f" {_count(len(kept), 'kept volume').capitalize()} stay." if len(kept) > 1 else stays
         raise UsageError(
-            "NQR-USE-018",
+            "NQR-USE-019",
             f"VM {vm.name} {_all_of(reasons)}. nqr deleted nothing.",
             f"`nqr vm rm --force {vm.name}` deletes it with {_all_of(goes)}.{stays}",
         )
