@@ -129,8 +129,9 @@ def test_tickets_are_good_once_and_for_half_a_minute() -> None:
     ann = Principal("user", "ann", Role.operator, user_id="u1", token_id="t1")
     ticket = tickets.issue("vm", ann)
     assert tickets.redeem("other") is None
-    assert tickets.redeem(ticket) == ("vm", ann)
+    assert tickets.redeem(ticket) == ("console", "vm", ann)
     assert tickets.redeem(ticket) is None
+    assert tickets.redeem(tickets.issue("vm", ann, "exec")) == ("exec", "vm", ann)
     late = tickets.issue("vm", ann)
     time[0] = 30.1
     assert tickets.redeem(late) is None
