@@ -11,13 +11,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.machine_scripts.vms_on_a_bridge import A, B, Site, guest, up
 from websockets.sync.client import connect
 
+from nqrust.cli.vm import copy
 from nqrust.cli.vm.guest_session import Session, SessionFailed
 from nqrust.client.agent import AgentClient
 from nqrust.contract.guest import ExecRequest, Kind, size
@@ -81,6 +83,50 @@ def plainly(client: AgentClient) -> dict[str, Any]:
     except SessionFailed as error:
         seen["no_program"] = [error.code, error.exit_code]
     seen["left_running"] = Ran(client, A, "sleep 300 & echo $!").end()
+    return seen
+
+
+def copied(client: AgentClient, work: Path) -> dict[str, Any]:
+    """A file and a folder into the guest and back, and what is refused."""
+
+    @contextmanager
+    def opened(sink: Any, woken: Any) -> Iterator[Session]:
+        with connect(client.exec_url(A), **client.console_options(), proxy=None, compression=None) as connection:
+            yield Session(connection, "web1", sink, woken)
+
+    def refused(action: Callable[[], None]) -> list[str]:
+        try:
+            action()
+        except SessionFailed as error:
+            return [error.code, error.what]
+        return []
+
+    tree = work / "tree"
+    (tree / "sub folder").mkdir(parents=True)
+    (tree / "big").write_bytes(os.urandom(8 * MIB))
+    (tree / "sub folder" / ("long" * 40)).write_text("x")
+    (tree / "empty").touch(0o755)
+    (tree / "link").symlink_to("big")
+    os.mkfifo(tree / "pipe")
+    seen: dict[str, Any] = {}
+    copy.upload(opened, "web1", str(tree), "/tmp")
+    copy.upload(opened, "web1", str(tree / "big"), "/tmp/renamed")
+    there = Ran(client, A, "cd /tmp && sha256sum tree/big renamed && stat -c '%a %u %F' tree/empty tree/link && ls tree")
+    there.end()
+    seen["there"] = [there.out.decode().split(), hashlib.sha256((tree / "big").read_bytes()).hexdigest()]
+    (work / "back").mkdir()
+    copy.download(opened, "web1", "/tmp/tree", str(work / "back"))
+    copy.download(opened, "web1", "/tmp/tree/link", str(work / "one"))
+    back = work / "back" / "tree"
+    seen["back"] = [
+        sorted(path.name[:8] for path in back.rglob("*")),
+        (back / "big").read_bytes() == (work / "one").read_bytes() == (tree / "big").read_bytes(),
+        oct((back / "empty").stat().st_mode & 0o777),
+        os.readlink(back / "link"),
+    ]
+    seen["not_there"] = refused(lambda: copy.download(opened, "web1", "/no/such", str(work)))
+    seen["no_folder"] = refused(lambda: copy.upload(opened, "web1", str(tree), "/no/such/"))
+    seen["full"] = refused(lambda: copy.upload(opened, "web1", str(tree / "big"), "/proc/"))
     return seen
 
 
@@ -176,6 +222,7 @@ async def scenario(site: Site) -> dict[str, Any]:
         await guest(client, A)
         seen["seconds_to_report"] = round(time.monotonic() - started, 2)
         seen |= await asyncio.to_thread(plainly, client)
+        seen["copied"] = await asyncio.to_thread(copied, client, site.work)
         seen["together"] = await asyncio.to_thread(together, client)
         seen["measured"] = await asyncio.to_thread(measured, client)
         seen |= await broken(site, client, lambda: None)

@@ -40,7 +40,7 @@ def build_bundle(
 
     checkout = os.path.abspath(source) if source else os.environ.get("NQR_SOURCE_CHECKOUT", "")
     if not checkout:
-        raise UsageError("NQR-USE-027", "nqr bundle build needs a source tree of the platform.", "Name one with --source DIR.")
+        raise UsageError("NQR-USE-018", "nqr bundle build needs a source tree of the platform.", "Name one with --source DIR.")
     said: list[str] = []
 
     def tell(text: str, fraction: float | None) -> None:

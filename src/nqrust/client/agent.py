@@ -142,8 +142,9 @@ class AgentClient:
         """Return the host's record of a VM."""
         return VmDocument.model_validate_json((await self._send("GET", f"{self._vm(vm_id)}/record")).content)
 
-    async def console_log(self, vm_id: str) -> str:
-        return (await self._send("GET", f"{self._vm(vm_id)}/console/log")).text
+    async def console_log(self, vm_id: str, tail: int | None = None) -> str:
+        """Return the output of the serial port: the last `tail` bytes, or the last MiB."""
+        return (await self._send("GET", f"{self._vm(vm_id)}/console/log" + (f"?tail={tail}" if tail else ""))).text
 
     # --- verbs
     async def put_vm(self, spec: VmSpec, *, timeout: float = 300.0) -> VmStatus:

@@ -189,8 +189,9 @@ def exec_ticket(vm: str) -> Call[vms.ConsoleTicket]:
     return Call("POST", f"/v1/vms/{segment(vm)}/exec-ticket", model(vms.ConsoleTicket))
 
 
-def console_log(vm: str) -> Call[str]:
-    return Call("GET", f"/v1/vms/{segment(vm)}/console/log", text)
+def console_log(vm: str, tail: int | None = None) -> Call[str]:
+    """Read the output of the serial port: the last `tail` bytes, or the last MiB."""
+    return Call("GET", f"/v1/vms/{segment(vm)}/console/log", text, query={"tail": tail} if tail else {})
 
 
 def vm_events(vm: str, limit: int = 100) -> Call[events.EventList]:

@@ -39,6 +39,36 @@ def test_no_byte_is_lost_both_ways(seen: dict[str, Any]) -> None:
     assert seen["together"] == [True] * 8
 
 
+def test_a_file_and_a_folder_are_copied_both_ways(seen: dict[str, Any]) -> None:
+    there, digest = seen["copied"]["there"]
+    assert [word for word in there if len(word) == 64] == [digest, digest]
+    assert there[4:] == [
+        "755",
+        "0",
+        "regular",
+        "empty",
+        "file",
+        "777",
+        "0",
+        "symbolic",
+        "link",
+        "big",
+        "empty",
+        "link",
+        "sub",
+        "folder",
+    ]
+    names, same, mode, link = seen["copied"]["back"]
+    assert names == ["big", "empty", "link", "longlong", "sub fold"]
+    assert (same, mode, link) == (True, "0o755", "big")
+
+
+def test_a_copy_that_cannot_be_says_whose_fault_it_is(seen: dict[str, Any]) -> None:
+    assert seen["copied"]["not_there"][0] == "NQR-VMM-133" and "no such file" in seen["copied"]["not_there"][1]
+    assert seen["copied"]["no_folder"][0] == "NQR-VMM-133" and "no folder" in seen["copied"]["no_folder"][1]
+    assert seen["copied"]["full"][0] == "NQR-VMM-133"
+
+
 def test_a_terminal_has_its_size_and_gets_a_new_one(seen: dict[str, Any]) -> None:
     assert seen["terminal"] == [0, "33 101\r\ntyped\r\n40 120\r\ntyped\r\n"]
 

@@ -187,9 +187,9 @@ class SimulatedAgent:
         await self._enter("delete_tap", name)
         self.taps.pop(name, None)
 
-    async def console_log(self, vm_id: str) -> str:
+    async def console_log(self, vm_id: str, tail: int | None = None) -> str:
         await self._enter("log", vm_id)
-        return "tiny login: "
+        return "tiny login: "[-(tail or 100) :]
 
     def console_url(self, vm_id: str) -> str:
         return f"ws://127.0.0.1:9/{vm_id}"

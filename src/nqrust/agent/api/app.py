@@ -157,8 +157,8 @@ def build(
         await verbs.run(lambda: service.delete_tap(name))
 
     @app.get("/agent/v1/vms/{vm_id}/console/log")
-    async def console_log(vm_id: str) -> Response:
-        text = await verbs.run(lambda: service.console_log(vm_id))
+    async def console_log(vm_id: str, tail: Annotated[int, Query(ge=1, le=1 << 20, description="bytes")] = 1 << 20) -> Response:
+        text = await verbs.run(lambda: service.console_log(vm_id, tail))
         return Response(text, media_type="text/plain; charset=utf-8")
 
     @app.websocket("/agent/v1/vms/{vm_id}/console")

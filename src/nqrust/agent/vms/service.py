@@ -151,9 +151,10 @@ class VmService(Starter):
             raise Conflict("NQR-API-708", f"A VM holds the TAP {name}.", "Stop the VM first.")
         self.taps.remove(name)
 
-    def console_log(self, vm_id: str) -> bytes:
+    def console_log(self, vm_id: str, tail: int = disks.MIB) -> bytes:
+        """Return the last `tail` bytes of it."""
         self.status(vm_id)
-        return self.observer.log_tail(vm_id, disks.MIB)
+        return self.observer.log_tail(vm_id, tail)
 
     # --- how
     def relay_url(self) -> str:

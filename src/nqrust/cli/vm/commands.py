@@ -10,8 +10,10 @@ import typer
 from nqrust.cli import output, stopping
 from nqrust.cli.connection import ManagerUrl, authority, manager
 from nqrust.cli.output import Output, Quiet
+from nqrust.cli.vm import copy as vm_copy
 from nqrust.cli.vm import exec as vm_exec
 from nqrust.cli.vm import limits as vm_limits
+from nqrust.cli.vm import logs as vm_logs
 from nqrust.cli.vm import options as opt
 from nqrust.cli.vm import ports as vm_ports
 from nqrust.cli.vm import removing as vm_removing
@@ -48,6 +50,8 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("adopt", help="Make a record for a VM without one. The VM keeps running.")(vm_unknown.adopt)
     app.command("console", help="Attach to the serial console. Ctrl-] leaves, and the VM keeps running.")(console)
     vm_exec.build(app)
+    vm_copy.build(app)
+    vm_logs.build(app)
     return app
 
 

@@ -69,8 +69,8 @@ class RemoteAgent:
     async def delete_tap(self, name: str) -> None:
         await _ask(self.client.delete_tap(name))
 
-    async def console_log(self, vm_id: str) -> str:
-        return await _ask(self.client.console_log(vm_id))
+    async def console_log(self, vm_id: str, tail: int | None = None) -> str:
+        return await _ask(self.client.console_log(vm_id, tail))
 
     def console_url(self, vm_id: str) -> str:
         return self.client.console_url(vm_id)

@@ -191,11 +191,13 @@ async def exec_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket:
 
 
 @router.get("/{vm}/console/log", response_class=PlainTextResponse)
-async def console_log(core: CoreDep, _: Operator, vm: str) -> Response:
-    """Return the output of the serial port, or its last part if that is long."""
+async def console_log(
+    core: CoreDep, _: Operator, vm: str, tail: Annotated[int | None, Query(ge=1, le=1 << 20, description="bytes")] = None
+) -> Response:
+    """Return the output of the serial port, or its last part: `tail` bytes, at most a MiB."""
     async with core.db.transaction() as session:
         found = await vms.find(session, vm)
         host = await session.get(Host, found.host_id) if found.host_id else None
     if host is None:
         raise Conflict(f"VM {found.name} is on no host yet.", cure="Wait until the VM has started.", code="NQR-API-111")
-    return PlainTextResponse(await core.agent_of(host).console_log(found.id))
+    return PlainTextResponse(await core.agent_of(host).console_log(found.id, tail))

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,9 @@ from tests.unit.installer.effects.fake_manager import FakeManager
 from nqrust.cli import app
 from nqrust.cli.__main__ import run
 from nqrust.cli.vm import console
+from nqrust.cli.vm import copy as vm_copy
 from nqrust.cli.vm import exec as vm_exec
+from nqrust.cli.vm import logs as vm_logs
 from nqrust.contract.guest import ExecRequest
 
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/client.yaml").read_text())
@@ -75,6 +78,9 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
             if here == "vm rm":  # of a VM that needs no --force
                 manager.state, manager.snapshots = "stopped", []
             patch.setattr(vm_exec, "attach", partial(told, manager))
+            patch.setattr(vm_copy, "upload", partial(copied, manager))
+            patch.setattr(vm_copy, "connected", lambda *_: nullcontext())
+            patch.setattr(vm_logs.time, "sleep", partial(second_of, manager))
             patch.setattr(app, "command", lambda: TREE)  # made once
             patch.setattr(sys, "stdin", io.StringIO("the current one\nanother password\n"))
             code = run([*here.split(), *(named.get(word, word) for word in words.split())])
@@ -100,6 +106,17 @@ def told(manager: FakeManager, address: str, name: str, trusted: str | None, req
         )
     )
     return 0
+
+
+def copied(manager: FakeManager, opened: Any, *what: str) -> None:
+    with opened(lambda kind, data: None, lambda: None):
+        manager.asked.append(("COPY", {"copied": list(what)}))
+
+
+def second_of(manager: FakeManager, seconds: float) -> None:
+    """Somebody presses Ctrl-C after the second look at a log."""
+    if len([call for call, _ in manager.asked if "console/log" in call]) > 1:
+        raise SystemExit(0)
 
 
 def holds(body: Any, wanted: dict[str, Any]) -> bool:

@@ -272,7 +272,7 @@ def bundle_file(it: Bench) -> None:
 def bundle_source(it: Bench) -> None:
     assert _bundled(it)[0].checkout == "/src/of-nqr" and _bundled(it, "--source", "/src/other")[0].checkout == "/src/other"
     it.patch.delenv("NQR_SOURCE_CHECKOUT")
-    assert it.nqr("bundle", "build") == 2 and "NQR-USE-027" in it.err
+    assert it.nqr("bundle", "build") == 2 and "NQR-USE-018" in it.err
 
 
 def bundle_key(it: Bench) -> None:

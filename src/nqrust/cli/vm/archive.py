@@ -1,0 +1,167 @@
+"""Files as a tar stream, as `nqr vm cp` sends and takes them. tar(5), the GNU format: busybox knows no other with long names.
+
+The guest is hostile. An archive of its may have no path outside of the target, follows no link, sets no privileges, and makes
+nothing but files, folders and links.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, Any
+
+_LONGEST_NAME = 64 * 1024
+_PIECE = 1 << 18
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMES = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
+class Hostile(Exception):
+    """The archive has what no archive of a copy has."""
+
+
+class _Header(tarfile.TarInfo):
+    """A header that makes tarfile read neither long names into memory without end, nor holes onto the disk."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in _NAMES and self.size > _LONGEST_NAME:
+            raise Hostile("a name is too long")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise Hostile("a file has holes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _holes(self, *_: object) -> None:
+        raise Hostile("a file has holes")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _holes
+
+
+def write(into: IO[bytes], source: str, name: str, skipped: Callable[[str], None]) -> None:
+    """Write the file or folder `source` as `name`. Everything belongs to root. `skipped` gets what is neither file, folder nor
+    link. Raises OSError."""
+    with tarfile.open(fileobj=into, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_PIECE) as archive:
+
+        def of_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+            if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+                skipped(member.name)
+                return None
+            member.uid = member.gid = 0
+            member.uname = member.gname = "root"
+            return member
+
+        archive.add(os.path.realpath(source), arcname=name, filter=of_root)
+
+
+def read(source: IO[bytes], folder: str, name: str, skipped: Callable[[str], None]) -> None:
+    """Make what is in the archive as `name` in the existing `folder`. Raises Hostile, OSError, tarfile.TarError (half of one)."""
+    umask = os.umask(0)
+    os.umask(umask)
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        top: str | None = None
+        with tarfile.open(fileobj=source, mode="r|", tarinfo=_Header, bufsize=_PIECE) as archive:
+            for member in archive:
+                first, *rest = _parts(member.name)
+                if top not in (None, first):
+                    raise Hostile("it has more than was asked for")
+                top = first
+                if not _make(archive, member, place, [name, *rest], umask):
+                    skipped(member.name)
+                archive.members = []  # type: ignore[attr-defined]  # it remembers all of them
+        if top is None:
+            raise tarfile.ReadError("it is empty")
+    finally:
+        os.close(place)
+
+
+def _parts(path: str) -> list[str]:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/") or ".." in parts or "\0" in path:
+        raise Hostile("a path leads out of it")
+    return parts or ["."]
+
+
+def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, place: int, parts: list[str], umask: int) -> bool:
+    """Make one member. False: it is of a kind that is left out."""
+    folder, name = _folder_of(place, parts[:-1]), parts[-1]
+    try:
+        mode = member.mode & 0o777 & ~umask
+        if member.isdir():
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=folder)
+            made = os.open(name, _FOLDER, dir_fd=folder)
+            os.fchmod(made, mode | 0o700)
+            os.close(made)
+        elif member.isreg():
+            _file(archive, member, folder, name, mode)
+        elif member.issym():
+            _free(folder, name)
+            os.symlink(member.linkname, name, dir_fd=folder)
+        elif member.islnk():
+            other = _parts(member.linkname)
+            source = _folder_of(place, [parts[0], *other[1:-1]] if len(other) > 1 else [])
+            try:
+                _free(folder, name)
+                os.link(
+                    other[-1] if len(other) > 1 else parts[0], name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False
+                )
+            finally:
+                os.close(source)
+        else:
+            return False
+    finally:
+        os.close(folder)
+    return True
+
+
+def _file(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, name: str, mode: int) -> None:
+    """Under another name until it is complete."""
+    half = f".{name[:200]}.nqr-{os.getpid()}"
+    made = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    try:
+        content = archive.extractfile(member)
+        with os.fdopen(made, "wb", buffering=0) as file:
+            while content and (piece := content.read(_PIECE)):
+                view = memoryview(piece)
+                while view:
+                    view = view[file.write(view) or 0 :]
+            os.fchmod(file.fileno(), mode)
+            with suppress(OSError, OverflowError, ValueError):
+                os.utime(file.fileno(), (member.mtime, member.mtime))
+        _free(folder, name)
+        os.rename(half, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(half, dir_fd=folder)
+        raise
+
+
+def _folder_of(place: int, parts: list[str]) -> int:
+    """Open a folder below `place`, and make it. No part may be a link. The caller closes it."""
+    found = os.dup(place)
+    for part in parts:
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=found)
+            inner = os.open(part, _FOLDER, dir_fd=found)
+        finally:
+            os.close(found)
+        found = inner
+    return found
+
+
+def _free(folder: int, name: str) -> None:
+    """Remove a file or link that has the name. Raises IsADirectoryError."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise IsADirectoryError(f"{name} is a folder")
+        os.unlink(name, dir_fd=folder)
