@@ -49,6 +49,14 @@ def answer(connection: ServerConnection) -> None:
         connection.send(message(Kind.stdout, b"out"))
         connection.send(message(Kind.stderr, b"err"))
         connection.send(message(Kind.exit, b"\0\5"))
+    elif words[0] == "pinged":
+        for _ in range(4000):
+            connection.send(message(Kind.stdout, b"x"))
+        answered = connection.ping().wait(2)
+        connection.send(message(Kind.exit, b"\0\0" if answered else b"\0\1"))
+    elif words[0] == "flood":
+        for _ in range(20):
+            connection.send(message(Kind.stdout, bytes(guest.MAX_PAYLOAD)))
     elif words[0] == "killed":
         connection.send(message(Kind.exit, b"\1\t"))
     elif words[0] == "gone":
@@ -185,6 +193,32 @@ def test_a_reader_that_is_gone_ends_it(url: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, url, "both"], stdout=write, stderr=subprocess.PIPE, timeout=30)
     os.close(write)
     assert done.returncode != 0 and b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_pauses_keeps_the_connection_alive(url: str) -> None:
+    """The manager pings. `nqr vm exec web1 -- dmesg | less` must answer it."""
+    go_on, got = threading.Event(), bytearray()
+
+    def slow(kind: Kind, data: bytes) -> None:
+        go_on.wait(30)
+        got.extend(data)
+
+    with connected(url, "web1", None) as connection:
+        session = Session(connection, "web1", slow)
+        session.start(ExecRequest((b"pinged",)))
+        threading.Timer(3, go_on.set).start()
+        assert session.wait() == 0, "the server saw its ping answered while nobody read"
+    assert got == b"x" * 4000
+
+
+def test_more_output_than_was_asked_for_ends_it(url: str) -> None:
+    hold = threading.Event()
+    with connected(url, "web1", None) as connection:
+        session = Session(connection, "web1", lambda kind, data: hold.wait(30) and None)
+        session.start(ExecRequest((b"flood",)))
+        threading.Timer(2, hold.set).start()
+        with pytest.raises(SessionFailed, match="NQR-VMM-131"):
+            session.wait()
 
 
 def test_a_request_that_is_too_long_is_refused_before_it_is_sent(url: str) -> None:

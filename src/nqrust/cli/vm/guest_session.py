@@ -1,12 +1,14 @@
 """A session in a guest over a WebSocket: `contract.guest` has its messages.
 
-One thread receives. `write` waits until the guest takes more, and the guest waits until `sink` has taken its output. So neither
-side holds more than a window of the other's bytes.
+`write` waits until the guest takes more, and the guest waits until `sink` has taken its output. So neither side holds more than
+a window of the other's bytes. One thread receives and another calls `sink`: a reader of the output that pauses must not keep nqr
+from answering the pings of the manager, which would end the session.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -80,9 +82,10 @@ class Session:
         self._code: int | None = None
         self._failure: SessionFailed | None = None
         self._broken: BaseException | None = None
-        self._over = False
-        self._started = False
-        self._thread = threading.Thread(target=self._receive, name="session", daemon=True)
+        self._output: deque[tuple[Kind, bytearray]] = deque()
+        self._held = 0
+        self._received = self._over = self._started = False
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._receive, self._deliver)]
 
     def start(self, request: ExecRequest) -> None:
         """Raises SessionFailed NQR-VMM-130 if the request is longer than the protocol allows."""
@@ -91,10 +94,12 @@ class Session:
         except ProtocolError as error:
             raise _not_started(self._name, str(error)) from error
         self.send(Kind.exec, payload)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @property
     def over(self) -> bool:
+        """The command has ended, and `sink` got all of its output."""
         return self._over
 
     @property
@@ -116,8 +121,8 @@ class Session:
         view = memoryview(data)
         while view:
             with self._changed:
-                self._changed.wait_for(lambda: self._input or self._over)
-                if self._over:
+                self._changed.wait_for(lambda: self._input or self._received)
+                if self._received:
                     return False
                 count = min(self._input, guest.MAX_PAYLOAD, len(view))
                 self._input -= count
@@ -130,7 +135,8 @@ class Session:
 
     def wait(self) -> int:
         """Return the exit code of the command once it and its output have ended. Raises SessionFailed."""
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         if self._broken is not None:
             raise self._broken
         if self._failure is not None:
@@ -141,17 +147,12 @@ class Session:
     def _receive(self) -> None:
         from websockets.exceptions import ConnectionClosed
 
-        unsaid = 0
         try:
             for data in self._connection:
                 kind, payload = guest.parse_message(data, guest.OF_A_SESSION)
                 self._started = True
                 if kind in (Kind.stdout, Kind.stderr):
-                    self._sink(kind, payload)
-                    unsaid += len(payload)
-                    if unsaid >= _CREDIT_AT:
-                        self.send(Kind.credit, guest.credit(unsaid))
-                        unsaid = 0
+                    self._keep(kind, payload)
                 elif kind is Kind.credit:
                     with self._changed:
                         self._input += guest.parse_credit(payload)
@@ -169,12 +170,44 @@ class Session:
             self._failure = self._of_close(closed.code if closed else 1006, closed.reason if closed else "")
         except ProtocolError as error:
             self._failure = _lost(self._name, f"{error}")
-        except OSError as error:
-            self._broken = error  # of the sink: whoever reads nqr's output is gone
         finally:
             with self._changed:
-                self._over = True
+                self._received = True
                 self._changed.notify_all()
+
+    def _keep(self, kind: Kind, payload: bytes) -> None:
+        with self._changed:
+            self._held += len(payload)
+            if self._held > guest.WINDOW:
+                raise ProtocolError("more output than was asked for")
+            last = self._output[-1] if self._output else None
+            if last and last[0] is kind and len(last[1]) + len(payload) <= guest.MAX_PAYLOAD:
+                last[1].extend(payload)
+            else:
+                self._output.append((kind, bytearray(payload)))
+            self._changed.notify_all()
+
+    def _deliver(self) -> None:
+        """Call `sink` with the output, and give credit for it."""
+        unsaid = 0
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._output or self._received)
+                    if not self._output:
+                        return
+                    kind, data = self._output.popleft()
+                    self._held -= len(data)
+                self._sink(kind, bytes(data))
+                unsaid += len(data)
+                if unsaid >= _CREDIT_AT:
+                    self.send(Kind.credit, guest.credit(unsaid))
+                    unsaid = 0
+        except OSError as error:
+            self._broken = error  # nobody reads nqr's output any more
+            self._connection.close()
+        finally:
+            self._over = True
             self._woken()
 
     def _of_close(self, code: int, reason: str) -> SessionFailed:
