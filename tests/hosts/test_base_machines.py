@@ -48,8 +48,6 @@ def test_component_is_switched_off_and_on(job: Job) -> None:
 
 
 def test_reboot_brings_back_the_neighbour_and_the_vm_network(job: Job) -> None:
-    if not (job.host.systemd and job.lived.kind.meanwhile):
-        pytest.skip("nothing on this machine has a say in the network at boot")
     main_job.a_reboot_brings_both_back(job)
 
 
