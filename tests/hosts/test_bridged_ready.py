@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import product
+from tests.hosts import main_job, product
 from tests.hosts.machine import Fingerprint, Machine, Result, Running, TestNetwork
 from tests.hosts.machine.outside import outside
 from tests.hosts.product import document, eventually, fetch, nqr
@@ -73,7 +73,7 @@ except OSError as error:
 
 @dataclass
 class Lan:
-    """A host with a bridge to the LAN, and a peer there that serves DHCP."""
+    """A host with a bridge to the LAN, and a peer there that serves DHCP. `python`: variables of the first installs."""
 
     host: Machine
     peer: Machine
@@ -81,6 +81,7 @@ class Lan:
     bridge: str
     server: Running
     dhcp: Running
+    python: dict[str, str]
     result: Result | None = None
     vm: dict[str, Any] = field(default_factory=dict)
 
@@ -111,19 +112,25 @@ def bridge_as_it_is(host: Machine) -> str:
     ).stdout
 
 
-@pytest.fixture(scope="module", params=["systemd", pytest.param("plain", marks=pytest.mark.matrix)])
+RUNS = [("bookworm", "systemd"), ("bookworm", "plain"), ("trixie", "systemd"), ("trixie", "plain"), ("bullseye", "systemd")]
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(run, id="-".join(run), marks=[pytest.mark.matrix] * (run != RUNS[0])) for run in RUNS]
+)
 def lan(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Iterator[Lan]:
-    systemd = request.param == "systemd"
+    suite, init = request.param
     with (
         TestNetwork() as network,
         Machine(network=network) as peer,
-        Machine(network=network, systemd=systemd) as host,
+        Machine(suite=suite, network=network, systemd=init == "systemd") as host,
     ):
         if host.systemd:
             host.run(NETWORKD, env=named(host))
             host.reboot()
         bridge_is_up(host)
         product.clone(host)
+        python = main_job.newer_python(host)
         peer.run("apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends dnsmasq-base",
                  timeout=300)  # fmt: skip
         span = ",".join(network.address(number) for number in (100, 150))
@@ -132,15 +139,15 @@ def lan(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Iterator
              f"--dhcp-range={span},1h", f"--dhcp-option=option:router,{network.gateway}", "--dhcp-leasefile=/run/leases"]
         )  # fmt: skip
         server = peer.start(["python3", "-c", SERVER])
-        made = Lan(host, peer, host.fingerprint(), bridge_as_it_is(host), server, dhcp)
+        made = Lan(host, peer, host.fingerprint(), bridge_as_it_is(host), server, dhcp, python)
         yield made
-        tell(f"bridged on a ready bridge ({request.param}): install {made.result.seconds if made.result else 0:.0f} s")
+        tell(f"bridged on a ready bridge ({suite}, {init}): install {made.result.seconds if made.result else 0:.0f} s")
         for running in (server, dhcp):
             running.kill()
 
 
 def test_the_plan_leaves_the_bridge_alone(lan: Lan) -> None:
-    planned = lan.host.run([f"{product.CLONE}/scripts/install/install.sh", *INSTALL, "--dry-run"], timeout=900)
+    planned = lan.host.run([f"{product.CLONE}/scripts/install/install.sh", *INSTALL, "--dry-run"], timeout=900, env=lan.python)
     assert "add the nftables table bridge nqrust-microvm" in planned.stdout, planned.describe()
     assert "create bridge" not in planned.stdout and "dnsmasq" not in planned.stdout, planned.describe()
     assert "MASQUERADE" not in planned.stdout and "ip_forward" not in planned.stdout
@@ -149,13 +156,13 @@ def test_the_plan_leaves_the_bridge_alone(lan: Lan) -> None:
 
 def test_a_second_bridge_over_the_first_is_refused(lan: Lan) -> None:
     other = [word.replace("br0", "br7") for word in INSTALL]
-    refused = product.bootstrap(lan.host, *other, check=False)
+    refused = product.bootstrap(lan.host, *other, check=False, env=lan.python)
     assert refused.code == 3 and "NQR-NET-154" in {one.code for one in product.refusal(refused)}, refused.describe()
     assert lan.before.diff(lan.host.fingerprint()) == []
 
 
 def test_the_install_proves_an_address_of_the_lan(lan: Lan) -> None:
-    lan.result = product.bootstrap(lan.host, *INSTALL)
+    lan.result = product.bootstrap(lan.host, *INSTALL, env=lan.python)
     assert re.search(r"10\.77\.\d+\.1\d\d, from the network's own DHCP", lan.result.stdout), lan.result.describe()
     assert bridge_as_it_is(lan.host) == lan.bridge
     rules = lan.host.run("iptables-save; nft list ruleset").stdout
@@ -247,8 +254,7 @@ def test_the_same_command_again_changes_nothing(lan: Lan) -> None:
 
 def test_a_reboot_brings_all_of_it_back(lan: Lan) -> None:
     lan.reboot()
-    if not lan.host.systemd:
-        nqr(lan.host, "install", "--non-interactive", timeout=600)
+    main_job.start_services(lan.host)
     eventually("the manager answers", lambda: fetch(lan.host, "http://127.0.0.1:18080/health")[0] == 200, 90)
     eventually("the host is online", lambda: document(lan.host, "host", "ls")["items"][0]["state"] == "online", 90)
     if document(lan.host, "vm", "show", "web1")["state"] != "running":

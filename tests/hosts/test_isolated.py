@@ -16,9 +16,15 @@ pytestmark = pytest.mark.timeout(2400)
 INSTALL = ("--network-mode", "isolated", "--non-interactive")
 
 
-@pytest.fixture(scope="module", params=["systemd", pytest.param("plain", marks=pytest.mark.matrix)])
+RUNS = [(machine_named(name), init) for name in ("least", "trixie", "bullseye") for init in machine_named(name).inits]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(run, id=f"{run[0].name}-{run[1]}", marks=[pytest.mark.matrix] * (run != RUNS[0])) for run in RUNS],
+)
 def installed(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Iterator[Job]:
-    with lived_in(machine_named("least"), request.param) as lived:
+    with lived_in(*request.param) as lived:
         job = main_job.begin(lived, INSTALL)
         yield job
         tell(f"isolated, {job.line()}")
@@ -51,8 +57,7 @@ def test_the_same_command_again_changes_nothing(installed: Job) -> None:
 def test_a_reboot_brings_all_of_it_back(installed: Job) -> None:
     host = installed.host
     host.reboot()
-    if not host.systemd:
-        nqr(host, "install", "--non-interactive", timeout=600)
+    main_job.start_services(host)
     eventually("the manager answers", lambda: fetch(host, "http://127.0.0.1:18080/health")[0] == 200, 90)
     eventually("the host is online", lambda: document(host, "host", "ls")["items"][0]["state"] == "online", 90)
     if document(host, "vm", "show", "web1")["state"] != "running":
