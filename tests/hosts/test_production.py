@@ -355,6 +355,11 @@ def test_component_is_switched_off_and_on(installed: Job) -> None:
     main_job.a_component_goes_and_comes(installed)
 
 
+@pytest.mark.matrix
+def test_a_reboot_brings_back_ufw_and_the_vm_network(installed: Job) -> None:
+    main_job.a_reboot_brings_both_back(installed)
+
+
 # --- out, in again, and out for good
 
 
