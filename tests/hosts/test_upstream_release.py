@@ -1,4 +1,5 @@
-"""A release in upstream's form, from an address and from a folder: installed, proven, run again, and taken out."""
+"""Releases from elsewhere: installed, proven, run again, and taken out. Upstream's form comes from an address and from a folder,
+and this project's form from a folder."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from tests.hosts.product import CONFIG, document, fetch, nqr
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
 
-NODE, KEY, FOLDER = "/root/node.tar.gz", "/root/release.pub", "/root/releases/v0.4.2"
+NODE, KEY, FOLDER, OWN = "/root/node.tar.gz", "/root/release.pub", "/root/releases/v0.4.2", "/var/tmp/own"
 MANAGER, AGENT, UI = "http://127.0.0.1:18080", "http://127.0.0.1:19090", "http://127.0.0.1:3000"
 
 
@@ -161,5 +162,22 @@ def test_a_folder_serves_as_well(published: Published) -> None:
     assert said_by(host, f"{MANAGER}/health")["version"] == "0.4.2"
     assert nqr(host, "verify").code == 0
     assert "(0 changed" in nqr(host, "install", "--non-interactive").stdout
+    publish = ["/opt/nqrust-microvm/installer/venv/bin/python", f"{product.CLONE}/scripts/publish_release.py"]
+    host.run([*publish, "/opt/nqrust-microvm/installer/bundle", OWN])
+    nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=600)
+    published_own = host.run(["ls", OWN]).stdout.split()
+    assert {"release.json", "checksums.txt", "guest-agent"} <= set(published_own)
+    assert "\n".join(published.before.diff(host.fingerprint())) == ""
+
+
+def test_a_published_release_of_this_project_is_installed_like_a_built_one(published: Published) -> None:
+    """The test before has published it."""
+    host = published.host
+    said = product.bootstrap(host, "--release", OWN, "--mode", "minimal", "--non-interactive").stdout
+    assert "Not proven here: canary" not in said, said
+    product.create_vm(host, "web1")
+    assert "(0 changed" in nqr(host, "install", "--non-interactive").stdout
+    kept = json.loads(host.read("/opt/nqrust-microvm/installer/bundle/release.json"))
+    assert kept["form"] == "bundled" and all(one["url"].startswith(f"{OWN}/") for one in kept["artifacts"])
     nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=600)
     assert "\n".join(published.before.diff(host.fingerprint())) == ""

@@ -6,10 +6,11 @@ and upstream's releases differ only in their descriptor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 SCHEMA = 1
 
@@ -22,6 +23,21 @@ class ComponentKind(str, Enum):
     python = "python"  # wheels in the release's virtual environment; `start` names its console script
     binary = "binary"  # one static executable
     node = "node"  # an archive unpacked into its own folder, started with node
+
+
+def _places(*names: str) -> Callable[[str], str]:
+    """Return a check that a text can be filled in with these names, and stays one line of a file."""
+
+    def check(text: str) -> str:
+        try:
+            text.format(**dict.fromkeys(names, ""))
+        except (KeyError, IndexError, AttributeError) as error:
+            raise ValueError(f"it names a place that nqr does not know: {error}") from error
+        if "\n" in text or "\r" in text:
+            raise ValueError("it is longer than a line")
+        return text
+
+    return check
 
 
 class Artifact(Model):
@@ -67,9 +83,11 @@ class Privilege(Model):
 
     user: Literal["service", "root"] = "service"
     component: Literal["manager", "agent"]
-    argv: tuple[str, ...]
-    arguments: str | None = None
-    why: str
+    argv: tuple[Annotated[str, AfterValidator(_places("libexec", "bin"))], ...] = Field(min_length=1)
+    arguments: Annotated[str, AfterValidator(_places("vms", "images", "bin"))] | None = Field(
+        default=None, pattern=r"^\^[^\r\n#]*\$$"
+    )
+    why: str = Field(pattern=r"^[^\r\n]*$")
 
 
 class ImageSource(Model):

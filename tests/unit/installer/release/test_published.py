@@ -107,6 +107,18 @@ def descriptor_of(**changes: Any) -> Change:
     return change
 
 
+def privilege(**given: Any) -> Change:
+    """A descriptor whose privilege would become another line of sudoers(5), or cannot be filled in."""
+
+    def change(folder: Path) -> None:
+        raw = json.loads((folder / DESCRIPTOR).read_bytes())
+        raw["privileges"] = [{"component": "manager", "argv": ["/usr/bin/cp"], "why": "x", **given}]
+        (folder / DESCRIPTOR).write_text(json.dumps(raw))
+        sign(folder)
+
+    return change
+
+
 def other_signature(folder: Path) -> None:
     sign(folder, OTHER_KEY)
 
@@ -145,6 +157,12 @@ TAMPERED: dict[str, tuple[Change, str]] = {
         "NQR-REL-073",
     ),
     "an artifact that is not in the list": (unlisted, "NQR-REL-073"),
+    "a privilege with a second line": (privilege(arguments="^a$\nnqrust ALL=(ALL) ALL #$"), "NQR-REL-073"),
+    "a privilege whose reason has a second line": (privilege(why="x\nnqrust ALL=(ALL) ALL"), "NQR-REL-073"),
+    "a privilege with an unknown place": (privilege(arguments="^{home}/a$"), "NQR-REL-073"),
+    "a privilege without its end": (privilege(arguments="^a"), "NQR-REL-073"),
+    "a privilege with an unknown folder": (privilege(argv=["{x}/cp"]), "NQR-REL-073"),
+    "a privilege without a command": (privilege(argv=[]), "NQR-REL-073"),
     "a list that another key signed": (other_signature, "NQR-REL-024"),
     "one bit in the signature": (one_bit_of_the_signature, "NQR-REL-024"),
     "one byte in the list": (one_bit_of_the_list, "NQR-REL-024"),
