@@ -30,11 +30,12 @@ from nqrust.installer.engine.step import Needed, Step
 from nqrust.installer.operations import site
 from nqrust.installer.platform.firecracker.step import FirecrackerPrograms
 from nqrust.installer.platform.image import BuiltImage
+from nqrust.installer.release.build import render
 from nqrust.installer.release.bundle.opening import Bundle
 from nqrust.installer.release.bundle.unpack_step import UnpackBundle
 from nqrust.installer.release.sources import Opened
 from nqrust.installer.release.wheelhouse import Wheelhouse
-from nqrust.installer.request import Request
+from nqrust.installer.request import Environment, Request
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.settings.sources import gather
 from nqrust.installer.verbs.packages.apt.collecting import INDEX, Collector
@@ -88,6 +89,20 @@ def test_firecracker_that_the_bundle_lacks_is_refused(monkeypatch: pytest.Monkey
     with pytest.raises(ReleaseError) as refused:
         context(monkeypatch, vmm="firecracker")
     assert refused.value.code == "NQR-REL-066"
+
+
+def test_look_at_an_installation_needs_no_bundle() -> None:
+    host = FakeHost.debian12()
+    here = site.Site(host, Journal(MemoryJournalStore(), host.now), Originals(host, "/originals"))
+    asked = Request(Settings.model_validate({"release": {"source": FILE}}), environment=Environment(checkout="/src"))
+    kept = f"{asked.settings.layout.installer_dir}/bundle"
+    host.put(f"{kept}/release.json", render(RELEASE.model_copy(update={"artifacts": ()})).decode())
+    host.symlink(f"releases/{RELEASE.version}", asked.settings.layout.current_link)
+    found = site.make_context(here, asked, fit(), NullReporter(), looking=True)
+    assert (found.release.version, found.settings.release.source) == (RELEASE.version, FILE)
+    with pytest.raises(ReleaseError) as missing:
+        site.make_context(here, asked, fit(), NullReporter())
+    assert missing.value.code == "NQR-REL-019"
 
 
 def test_apt_has_no_other_source_than_the_bundle() -> None:
