@@ -30,6 +30,7 @@ _GROUPS = {
     "token": ("tokens", "Manage API tokens."),
     "event": ("events", "Read the events of VMs, hosts and images."),
     "audit": ("audit", "Read the audit log."),
+    "release": ("releases", "Build releases of the platform."),
     "bundle": ("bundles", "Build and check bundles, for hosts without a network."),
 }
 """Name -> module with `build`, and help. The module is imported when one of its commands is needed."""

@@ -31,6 +31,7 @@ from nqrust.installer.release.fetch_step import FetchRelease
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.places import Address, Folder
 from nqrust.installer.release.remember_step import RememberRelease
+from nqrust.installer.release.source_tree.forms import require_own
 from nqrust.installer.settings.model import Settings
 
 GITHUB = "https://github.com"
@@ -91,6 +92,7 @@ def _open_bundled(request: Request) -> Opened:
                 "Run ./scripts/install/install.sh from a copy of the repository, or name one with --source.",
             )
         return Opened(release, kept)
+    require_own(host, checkout)
     described = describe_checkout(host, checkout)
     # Reuse an earlier build from the same sources, from either folder.
     for directory in (kept, f"{request.cache}/releases/{described.version}"):

@@ -1,0 +1,1 @@
+"""Builds of a release from a source tree in upstream's form."""

@@ -1,0 +1,127 @@
+"""The place of a build: a scratch folder, and programs that run there without privileges.
+
+Compilers, build scripts and packages of npm run code of strangers. nqr runs them as a user number that no account and no
+process has. So a build can change nothing on the host, and leaves no account. See setpriv(1).
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nqrust.host.environment import PATH, certificates
+from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
+from nqrust.host.port import Host, command
+from nqrust.installer.engine.errors import ReleaseError
+from nqrust.installer.engine.progress import Progress
+
+NUMBERS = range(61000, 61100)
+"""User numbers that no distribution gives to accounts: above those of users, below those of systemd's dynamic users."""
+TIMEOUT = 3600.0
+_LOG_LINES = 200_000
+# A toolchain in root's home is out of reach for others: a mount namespace shows it below the scratch folder.
+_SHOWN = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+
+
+@dataclass
+class Workplace:
+    """`folder`: the scratch folder. `number`: user number of the programs. `toolchain`: a folder that programs see as
+    `folder`/toolchain, or "". `lines`: all output, for the log."""
+
+    host: Host
+    folder: str
+    progress: Progress
+    number: int
+    toolchain: str = ""
+    lines: list[str] = field(default_factory=list)
+
+    def run(self, *argv: str, cwd: str = "", env: Mapping[str, str] | None = None, path: tuple[str, ...] = ()) -> str:
+        """Run a program in `cwd` (default: the tree) and return its standard output. `path`: folders before the usual PATH. Raises
+        ReleaseError NQR-REL-091."""
+        self.lines.append(f"$ {' '.join(argv)}")
+        home = f"{self.folder}/home"
+        variables = {"HOME": home, "PATH": ":".join((*path, PATH)), "CI": "1", **self._certificates(), **(env or {})}
+        try:
+            done = self.host.run(
+                command(*self._wrapped(argv), env=variables, cwd=cwd or f"{self.folder}/tree", timeout=TIMEOUT),
+                on_line=self._tell,
+            )
+        except CommandFailed as error:
+            last = (error.stderr.strip() or error.stdout.strip()).splitlines()[-1:]
+            raise failed(argv[0], " ".join(last) or f"exit code {error.code}") from error
+        except CommandTimedOut as error:
+            raise failed(argv[0], f"it took more than {TIMEOUT:.0f} seconds") from error
+        return done.stdout
+
+    def _wrapped(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+        number = str(self.number)
+        ids = ("--reuid", number, "--regid", number, "--clear-groups", "--no-new-privs", "--inh-caps", "-all")
+        words = ("setpriv", *ids, "--bounding-set", "-all", *argv)
+        if self.toolchain:
+            words = ("unshare", "--mount", "sh", "-c", _SHOWN, "sh", self.toolchain, f"{self.folder}/toolchain", *words)
+        return words
+
+    def _certificates(self) -> dict[str, str]:
+        file = certificates(self.host.environment())
+        return {"CARGO_HTTP_CAINFO": file, "NODE_EXTRA_CA_CERTS": file} if file else {}
+
+    def _tell(self, line: str) -> None:
+        if line.strip():
+            if len(self.lines) < _LOG_LINES:
+                self.lines.append(line)
+            self.progress(line.strip(), None)
+
+
+def open_workplace(host: Host, folder: str, tree: str, progress: Progress) -> Workplace:
+    """Make the scratch folder and copy the tree into it. Needs root. Raises ReleaseError, HostError."""
+    place = Workplace(host, folder, progress, free_number(host, posixpath.dirname(folder)))
+    host.mkdir(folder, mode=0o755)
+    owner = ("-o", str(place.number), "-g", str(place.number))
+    host.run(command("install", "-d", "-m", "0700", *owner, *(f"{folder}/{name}" for name in ("home", "tree", "out"))))
+    host.mkdir(f"{folder}/toolchain", mode=0o755)
+    progress("copying the source tree", None)
+    packed = f"{folder}/tree.tar"
+    skipped = [f"--exclude={name}" for name in ("./target", "node_modules", "./.git", ".next")]
+    host.run(command("tar", "-C", tree, *skipped, "-cf", packed, ".", timeout=600))
+    place.run("tar", "--no-same-owner", "-xf", packed)
+    host.remove(packed)
+    return place
+
+
+def close_workplace(place: Workplace) -> None:
+    """End every program of the build and remove the scratch folder. Raises HostError."""
+    place.host.kill_all_of(place.number, place.number + 1)
+    place.host.remove_tree(place.folder, synced=False)
+
+
+def free_number(host: Host, scratch: str) -> int:
+    """Return a user number of NUMBERS that no account, no process and no other build below `scratch` has, and whose next number is
+    free too. Raises ReleaseError NQR-REL-092."""
+    taken = {line.split(":")[2] for line in host.read_text("/etc/passwd").splitlines() if line.count(":") >= 6}
+    running = {str(stat.uid) for name in host.listdir("/proc") if name.isdigit() and (stat := host.stat(f"/proc/{name}"))}
+    building = {str(stat.uid) for path in host.glob(f"{scratch}/*/home") if (stat := host.stat(path))}
+    for number in NUMBERS[::2]:
+        if not {str(number), str(number + 1)} & (taken | running | building):
+            return number
+    raise ReleaseError(
+        "NQR-REL-092",
+        f"Accounts or programs have all user numbers from {NUMBERS[0]} to {NUMBERS[-1]}.",
+        "Wait for other builds to end, then run the same command again.",
+    )
+
+
+def usable(place: Workplace, *argv: str) -> str:
+    """Return a program's output, or "" if it does not run in the workplace."""
+    try:
+        return place.run(*argv, cwd=place.folder)
+    except (ReleaseError, HostError):
+        return ""
+
+
+def failed(program: str, why: str) -> ReleaseError:
+    return ReleaseError(
+        "NQR-REL-091",
+        f"The build failed in {posixpath.basename(program)}: {why}.",
+        "Read the log of the build, correct the source tree, then run the same command again.",
+    )

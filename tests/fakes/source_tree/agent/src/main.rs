@@ -1,0 +1,3 @@
+fn main() {
+    println!("agent {}", itoa::Buffer::new().format(std::process::id()));
+}

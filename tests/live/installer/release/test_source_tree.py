@@ -1,0 +1,131 @@
+"""A stand-in tree in upstream's form, with a crate of the registry and a Next.js page with pnpm's lock, built by the real tools."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import tarfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.places import ROOT
+
+from nqrust.host.local import LocalHost
+from nqrust.image.guest_agent import find_program
+from nqrust.installer.engine.errors import ReleaseError
+from nqrust.installer.release import upstream
+from nqrust.installer.release.source_tree.build import build
+
+TREE = ROOT / "tests/fakes/source_tree"
+# Each build script tries what a hostile one would.
+HOSTILE = """\
+fn main() {
+    assert!(std::fs::write("/etc/nqr-was-here", "").is_err(), "it may write in /etc");
+    assert!(std::fs::read("/etc/shadow").is_err(), "it may read password hashes");
+    println!("cargo:warning=built without privileges");
+}
+"""
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="as root, builds run as another user"),
+    pytest.mark.skipif(find_program(LocalHost(), "cargo") is None, reason="no cargo on this machine"),
+    pytest.mark.timeout(1500),
+]
+
+
+def run(tree: Path, to: Path, scratch: Path, *, with_ui: bool) -> list[str]:
+    told: list[str] = []
+    try:
+        build(
+            LocalHost(),
+            tree=str(tree),
+            to=str(to),
+            scratch=str(scratch),
+            with_ui=with_ui,
+            progress=lambda text, _: told.append(text),
+        )
+    except ReleaseError as error:
+        signs = ("index.crates.io", "ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "ERR_PNPM_META_FETCH_FAIL")
+        if any(sign in f"{error.what} {' '.join(told)}" for sign in signs):
+            pytest.skip(f"no registry can be reached: {error.what}")
+        raise
+    return told
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    copy = tmp_path / "tree"
+    shutil.copytree(TREE, copy)
+    (copy / "manager/build.rs").write_text(HOSTILE)
+    return copy
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    folder = Path(f"/var/tmp/nqr-build-test-{os.getpid()}")
+    yield folder
+    assert not folder.exists(), "the scratch folder is gone"
+
+
+def test_programs_are_built_without_privileges_and_listed(tree: Path, tmp_path: Path, scratch: Path) -> None:
+    before = sorted(path.relative_to(tree) for path in tree.rglob("*"))
+    told = run(tree, tmp_path / "release", scratch, with_ui=False)
+    release = tmp_path / "release"
+    names = {upstream.ASSETS[name] for name in ("manager", "agent", "guest-agent")}
+    assert {path.name for path in release.iterdir()} == names | {"checksums.txt", "release-manifest.json"}
+    digests = upstream.parse_checksums((release / "checksums.txt").read_text())
+    assert digests == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in release.iterdir() if path.name != "checksums.txt"
+    }
+    said = subprocess.run([release / upstream.ASSETS["guest-agent"]], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("guest-agent ")
+    sizes = {path.name: path.stat().st_size for path in release.iterdir()}
+    described = upstream.describe("x", tag="t", checksums=(release / "checksums.txt").read_text(), sizes=sizes,
+                                  manifest=(release / "release-manifest.json").read_text())  # fmt: skip
+    assert described.version == "0.9.1" and described.component("manager") and not described.component("ui")
+    assert any("built without privileges" in line for line in told)
+    assert "Compiling itoa" in (tmp_path / "release.log").read_text()
+    assert sorted(path.relative_to(tree) for path in tree.rglob("*")) == before, "nothing is written into the tree"
+
+
+def test_failed_build_leaves_a_log_and_no_release(tree: Path, tmp_path: Path, scratch: Path) -> None:
+    (tree / "agent/src/main.rs").write_text("fn main() { not rust }\n")
+    with pytest.raises(ReleaseError) as caught:
+        run(tree, tmp_path / "release", scratch, with_ui=False)
+    assert caught.value.code == "NQR-REL-091"
+    assert not (tmp_path / "release").exists() and "error:" in (tmp_path / "release.log").read_text()
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="no npm on this machine")
+def test_web_ui_starts_from_its_archive(tree: Path, tmp_path: Path, scratch: Path) -> None:
+    run(tree, tmp_path / "release", scratch, with_ui=True)
+    with tarfile.open(tmp_path / "release" / upstream.ASSETS["ui"]) as archive:
+        archive.extractall(tmp_path / "ui")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {"PATH": "/usr/bin:/bin", "PORT": str(port), "HOSTNAME": "127.0.0.1"}
+    server = subprocess.Popen(["node", "server.js"], cwd=tmp_path / "ui", env=environment)
+    try:
+        assert "stand-in UI" in page(f"http://127.0.0.1:{port}/")
+        assert page(f"http://127.0.0.1:{port}/mark.txt") == "stand-in\n"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def page(url: str) -> str:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
