@@ -7,7 +7,12 @@ fail() { # code, exit code, what, cure
     exit "$2"
 }
 
-if [ "$removing" = yes ] && [ -e /opt/nqrust-microvm ] && [ "${NQR_KEEP_INSTALLATION:-}" != 1 ]; then
+installed=no
+[ ! -e /opt/nqrust-microvm ] || installed=yes
+case $(readlink -f /usr/local/bin/nqr 2>/dev/null) in # its programs can be elsewhere (--install-dir)
+    */installer/venv/bin/nqr) installed=yes ;;
+esac
+if [ "$removing" = yes ] && [ $installed = yes ] && [ "${NQR_KEEP_INSTALLATION:-}" != 1 ]; then
     fail NQR-DEP-908 1 "NQRust-MicroVM is installed on this host, so the package nqr stays." \
         "Run \`nqr uninstall\` first. To remove only the package, set NQR_KEEP_INSTALLATION=1."
 fi
