@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from nqrust import loopback
 from nqrust.host.errors import HostError, NotTrusted
 from nqrust.host.secret import Secret
+from nqrust.tls import pem
 
 _BODY = 1 << 20  # bytes
 
@@ -51,7 +52,10 @@ def ask(
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         authority, name = tls or ("", "")
-        context = ssl.create_default_context(cadata=authority or None)
+        try:
+            context = ssl.create_default_context(cadata=b"".join(pem.blocks(authority)) or None)
+        except (pem.PemError, ssl.SSLError) as error:
+            raise HostError(f"the authority that {url} has to prove cannot be read") from error
         if tls is not None and not authority:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         connection = _Named(host, port, timeout, context, name or host)

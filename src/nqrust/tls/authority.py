@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from nqrust.tls import pem
+
 AUTHORITY_DAYS = 3650
 LEAF_DAYS = 90
 _SKEW = timedelta(hours=1)
@@ -176,16 +178,16 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _certificate(pem: str) -> x509.Certificate:
+def _certificate(text: str) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(pem.encode())
-    except ValueError as error:
+        return x509.load_der_x509_certificate(pem.blocks(text)[0])
+    except (IndexError, ValueError) as error:
         raise CertificateError("the certificate cannot be read") from error
 
 
-def _private(pem: str) -> ec.EllipticCurvePrivateKey:
+def _private(text: str) -> ec.EllipticCurvePrivateKey:
     try:
-        key = load_pem_private_key(pem.encode(), None)
+        key = load_pem_private_key(text.encode(), None)
     except (ValueError, TypeError) as error:
         raise CertificateError("the private key cannot be read") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):

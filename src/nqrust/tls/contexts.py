@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nqrust.tls import pem
+
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2 (RFC 9325, 4.2); TLS 1.3 has no weak ones."""
 
@@ -25,7 +27,7 @@ def server(certificate: str, key: str, clients: str | None = None, *, required: 
     _harden(context)
     present(context, certificate, key)
     if clients is not None:
-        context.load_verify_locations(cadata=clients)
+        context.load_verify_locations(cadata=_certificates(clients))
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     return context
 
@@ -34,7 +36,7 @@ def client(authority: str, certificate: str | None = None, key: str | None = Non
     """Return a client's context that trusts `authority` (PEM) alone and checks the server's name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
-    context.load_verify_locations(cadata=authority)
+    context.load_verify_locations(cadata=_certificates(authority))
     if certificate is not None and key is not None:
         present(context, certificate, key)
     return context
@@ -53,6 +55,17 @@ def present(context: ssl.SSLContext, certificate: str, key: str) -> None:
     """Make `context` present this certificate on new connections. Raises ssl.SSLError if the two do not belong together."""
     with _file(certificate) as certificate_file, _file(key) as key_file:
         context.load_cert_chain(certificate_file, key_file)
+
+
+def _certificates(text: str) -> bytes:
+    """Return what `pinning.fingerprint` covers, and no other block that OpenSSL would take. Raises ssl.SSLError."""
+    try:
+        found = b"".join(pem.blocks(text))
+    except pem.PemError as error:
+        raise ssl.SSLError(str(error)) from error
+    if not found:
+        raise ssl.SSLError("the text holds no certificate")
+    return found
 
 
 def names(peer: object) -> tuple[str, ...]:

@@ -6,21 +6,18 @@ A join token says the authority's fingerprint, so that a fake manager is noticed
 from __future__ import annotations
 
 import hmac
-import re
-import ssl
 from hashlib import sha256
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from nqrust.tls import contexts
+from nqrust.tls import contexts, pem
 
 PATH = "/v1/authority"
 SEPARATOR = "."
 """Between the secret of a join token and the fingerprint."""
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 _LONGEST = 64 * 1024
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class PinningError(Exception):
@@ -46,19 +43,23 @@ def split(token: str) -> tuple[str, str]:
 
 
 def certificates(bundle: str) -> tuple[str, ...]:
-    """Return the PEM certificates in a text, in their order."""
-    return tuple(f"{found}\n" for found in _CERTIFICATE.findall(bundle))
+    """Return the certificates in a text, each as PEM of its own, in their order. Raises PinningError."""
+    return tuple(pem.encode([one]) for one in _blocks(bundle))
 
 
 def fingerprint(bundle: str) -> str:
     """Return the SHA-256 of a PEM certificate's DER form, in hexadecimal; of several, in their order. Raises PinningError."""
-    try:
-        found = b"".join(ssl.PEM_cert_to_DER_cert(one) for one in certificates(bundle))
-    except ValueError as error:
-        raise PinningError("the manager's authority cannot be read") from error
+    found = b"".join(_blocks(bundle))
     if not found:
         raise PinningError("the manager's authority cannot be read")
     return sha256(found).hexdigest()
+
+
+def _blocks(bundle: str) -> tuple[bytes, ...]:
+    try:
+        return pem.blocks(bundle)
+    except pem.PemError as error:
+        raise PinningError("the manager's authority cannot be read") from error
 
 
 def named(bundle: str, fingerprint_of_one: str) -> str | None:
@@ -80,7 +81,8 @@ def secured(base: str) -> str:
 
 
 async def fetch(base: str, *, expected: str = "", host_id: str = "", nonce: str = "", key: str = "") -> str:
-    """Return the manager's authority (PEM), which has the fingerprint `expected`, or all that it proves with `key`.
+    """Return the manager's authority (PEM), which has the fingerprint `expected`, or all that it proves with `key`. The answer
+    holds the compared certificates and nothing else that the manager sent.
 
     Raises PinningError if it is another one; httpx.HTTPError if nobody answers over TLS.
     """
@@ -96,5 +98,5 @@ async def fetch(base: str, *, expected: str = "", host_id: str = "", nonce: str 
     if expected and (one := named(found.certificate, expected)) is not None:
         return one
     if key and hmac.compare_digest(proof(key, nonce, found.certificate), found.proof):
-        return found.certificate
+        return "".join(certificates(found.certificate))
     raise PinningError(f"the manager at {base} has another authority than the expected one")

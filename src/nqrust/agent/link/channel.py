@@ -112,7 +112,10 @@ class Channel:
     def is_outdated(self) -> bool:
         """Return whether the authority just proven is another one, or this host's certificate has ended."""
         identity = self.identity
-        return identity is not None and (self._pinned != identity.authority or identity.ends < datetime.now(timezone.utc))
+        if identity is None:
+            return False
+        known = pinning.certificates(self._pinned) == pinning.certificates(identity.authority)
+        return not known or identity.ends < datetime.now(timezone.utc)
 
     @staticmethod
     def may_be_outdated(error: httpx.TransportError) -> bool:

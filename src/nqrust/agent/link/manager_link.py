@@ -325,7 +325,8 @@ def _identity(certificate: str, trusted: str, key: str) -> Identity:
 
     try:
         if authority.belongs(certificate, key):
+            trusted = "".join(pinning.certificates(trusted))
             return Identity(certificate=certificate, key=key, authority=trusted, ends=authority.expires_at(certificate))
-    except authority.CertificateError as error:
+    except (authority.CertificateError, PinningError) as error:
         raise Refused(200, f"the manager's answer holds no certificate: {error}") from error
     raise Refused(200, "the manager sent a certificate for another key")

@@ -63,11 +63,15 @@ class Trust:
         Raises SettingsError.
         """
         error: CertificateError | None = None
-        for one in pinning.certificates(bundle) or (bundle,):
+        try:
+            found = pinning.certificates(bundle)
+        except pinning.PinningError as unreadable:
+            raise SettingsError(f"{self._files.authority} cannot be used: it cannot be read.") from unreadable
+        for one in found or (bundle,):
             try:
-                return Authority(Pair(one, key)), bundle
-            except CertificateError as found:
-                error = found
+                return Authority(Pair(one, key)), "".join(found)
+            except CertificateError as refused:
+                error = refused
         raise SettingsError(f"{self._files.authority} cannot be used: {error}.") from error
 
     def _take(self, signing: Authority, bundle: str) -> None:
