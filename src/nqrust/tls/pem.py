@@ -1,7 +1,7 @@
-"""The only reader of PEM certificates (RFC 7468). Whoever compares a certificate and whoever trusts it get the same bytes.
+"""The only reader of PEM certificates (RFC 7468). Comparing a certificate and trusting it work on the same bytes.
 
 OpenSSL reads more kinds of blocks as certificates: `X509 CERTIFICATE` and `TRUSTED CERTIFICATE`. A text from elsewhere must
-never reach it, or it trusts what no fingerprint covers.
+never reach it, or it would trust more than the fingerprint covers.
 """
 
 from __future__ import annotations

@@ -62,16 +62,16 @@ class Trust:
 
         Raises SettingsError.
         """
-        error: CertificateError | None = None
+        error: Exception | None = None
         try:
             found = pinning.certificates(bundle)
+            for one in found or (bundle,):
+                try:
+                    return Authority(Pair(one, key)), "".join(found)
+                except CertificateError as refused:
+                    error = refused
         except pinning.PinningError as unreadable:
-            raise SettingsError(f"{self._files.authority} cannot be used: it cannot be read.") from unreadable
-        for one in found or (bundle,):
-            try:
-                return Authority(Pair(one, key)), "".join(found)
-            except CertificateError as refused:
-                error = refused
+            error = unreadable
         raise SettingsError(f"{self._files.authority} cannot be used: {error}.") from error
 
     def _take(self, signing: Authority, bundle: str) -> None:
