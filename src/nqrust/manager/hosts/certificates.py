@@ -12,7 +12,7 @@ from nqrust.manager.core.trust import Trust
 from nqrust.manager.errors import NotAuthenticated, NotFound
 from nqrust.manager.store.tables import Host
 from nqrust.tls import pinning
-from nqrust.tls.authority import CertificateError, has_signed
+from nqrust.tls.authority import CertificateError, fingerprint, has_signed
 from nqrust.tls.pinning import AuthorityFound
 
 
@@ -61,11 +61,13 @@ async def renew(core: Core, host_id: str, wanted: CertificateRenewal, *, shown: 
 def _proves(wanted: CertificateRenewal, host: Host) -> bool:
     """Return whether the request is signed with the key of the last certificate that this host had.
 
-    Its authority may be gone, so the manager compares the certificate with the one that it remembers.
+    Its authority may be gone, so the manager compares the certificate with the one that it remembers: the very certificate whose
+    key must have signed.
     """
     try:
-        known = pinning.fingerprint(wanted.former) in {host.certificate, host.seen_certificate} - {""}
-        return known and has_signed(wanted.former, wanted.certificate_request, wanted.signature)
+        former = pinning.certificates(wanted.former)
+        known = len(former) == 1 and fingerprint(former[0]) in {host.certificate, host.seen_certificate} - {""}
+        return known and has_signed(former[0], wanted.certificate_request, wanted.signature)
     except (pinning.PinningError, CertificateError):
         return False
 

@@ -202,6 +202,7 @@ async def test_stolen_token_gets_no_certificate_without_the_key(secured: Secured
         (identity.certificate + identity.certificate, right, request),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", right, request),
         (identity.certificate, "no base64", request),
+        (own.certificate.replace("CERTIFICATE", "X509 CERTIFICATE") + identity.certificate, sign_text(own.key, request), request),
     ):
         body = {"certificate_request": wanted, "former": former, "signature": signature}
         answer = await secured.ask("POST", path, joined.known.agent_token, tls=tls, body=body)
