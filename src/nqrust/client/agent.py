@@ -26,6 +26,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from nqrust import loopback
 from nqrust.contract.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.problem import Problem
+from nqrust.contract.text import shown
 from nqrust.contract.vms import SnapshotFound, StopRequest
 from nqrust.tls.transports import NamedTransport, guard
 
@@ -88,8 +89,9 @@ class AgentRefused(AgentClientError):
 class AgentClient:
     """Client of the agent at `base_url`. `token`: the host's command token, or on its own host the local one.
 
-    `tls`: how an https agent proves itself. `timeout`, seconds, is for reads and quick verbs; a verb that may wait for a guest gets its own time on top. Tasks may share
-    it. Close it, or use it as an async context manager.
+    `tls`: how an https agent proves itself. `timeout`, seconds, is for reads and quick verbs; a verb that may wait for a guest
+    gets its own time on top. Tasks may share it. Close it, or use it as an async context manager. Raises AgentUnreachable for an
+    address that is none.
     """
 
     def __init__(
@@ -104,13 +106,16 @@ class AgentClient:
         self.base_url = base_url.rstrip("/")
         self._token, self._timeout = token, timeout
         self._tls = tls if self.base_url.startswith("https:") else None
-        self._http = httpx.AsyncClient(
-            base_url=self.base_url,
-            timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
-            transport=transport or _transport(self._tls),
-            headers={"Authorization": f"Bearer {token}"},
-            trust_env=False,
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=self.base_url,
+                timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
+                transport=transport or _transport(self._tls),
+                headers={"Authorization": f"Bearer {token}"},
+                trust_env=False,
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise AgentUnreachable(base_url, str(error)) from error
         guard(self._http)
 
     async def __aenter__(self) -> AgentClient:
@@ -231,7 +236,7 @@ class AgentClient:
         try:
             whole = self._whole(self._http.build_request(method, path, json=body, timeout=limit))
             answer = await asyncio.wait_for(whole, (timeout or self._timeout) + _READING)
-        except (httpx.HTTPError, asyncio.TimeoutError, TimeoutError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, asyncio.TimeoutError, TimeoutError) as error:
             raise AgentUnreachable(self.base_url, str(error) or type(error).__name__) from error
         if answer.status_code >= 300:
             raise _refusal(answer.status_code, answer.content)
@@ -263,7 +268,8 @@ def _status(answer: httpx.Response) -> VmStatus:
 
 def _refusal(status: int, body: bytes) -> AgentRefused:
     try:
-        problem = Problem.model_validate_json(body)
+        found = Problem.model_validate_json(body)
     except ValidationError:
-        problem = Problem(title=f"HTTP {status}", status=status, detail=body[:200].decode(errors="replace"))
-    return AgentRefused(status, problem)
+        found = Problem(title=f"HTTP {status}", status=status, detail=body[:200].decode(errors="replace"))
+    text = {name: shown(getattr(found, name)) for name in ("title", "detail", "code", "cure")}
+    return AgentRefused(status, Problem(status=status, **text))

@@ -27,7 +27,6 @@ Guest-facing listener, on the bridge address only, with the VM's own token as be
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
@@ -38,14 +37,19 @@ from nqrust.contract.vms import (
     DEVICE_PATTERN,
     NAME_PATTERN,
     VM_ID_PATTERN,
+    Address,
+    Amount,
     GuestReport,
     GuestUser,
     Ipv4,
     LastReport,
     Mac,
+    Moment,
+    Name,
     NetworkConfig,
     OneLine,
     PortForward,
+    Shown,
     SnapshotFound,
     Tap,
     VmKept,
@@ -59,12 +63,12 @@ from nqrust.contract.volumes import KeptVolume
 class AgentHealth(BaseModel):
     """Upstream's agent has `version`, `kvm`, `time` only; nqr adds the rest."""
 
-    version: str
+    version: Name
     kvm: bool
-    time: datetime
-    status: str = "ok"
-    vmm: str = ""
-    accel: str = ""
+    time: Moment
+    status: Name = "ok"
+    vmm: Name = ""
+    accel: Name = ""
     registered: bool = False
 
 
@@ -74,14 +78,14 @@ class ImageRef(BaseModel):
     Otherwise it downloads `GET {manager}/v1/images/{name}/blobs/{file}` with its agent token.
     """
 
-    name: str
+    name: Name
     rootfs: Blob
-    rootfs_type: str = "ext4"
+    rootfs_type: Name = "ext4"
     kernel: Blob
     kernel_elf: Blob | None = None
     initrd: Blob | None = None
-    cmdline: str = ""
-    root_device: str = "/dev/vda"
+    cmdline: str = Field(default="", max_length=65_536)
+    root_device: Name = "/dev/vda"
 
 
 ADDRESS_TAKEN = "NQR-NET-709"
@@ -135,40 +139,50 @@ class VmSpec(VmPlaced):
     disk_mib: int = Field(ge=16, le=67_108_864)
     image: Annotated[ImageRef, AfterValidator(_plain_image)]
     tags: list[OneLine] = Field(default=[], max_length=32)
-    users: Annotated[list[GuestUser], AfterValidator(_plain_users)] = Field(default=[])
-    guest_token: OneLine
+    users: Annotated[list[GuestUser], AfterValidator(_plain_users)] = Field(default=[], max_length=64)
+    ssh_keys: list[OneLine] = Field(default=[], max_length=256)
+    forwards: list[PortForward] = Field(default=[], max_length=1024)
+    volumes: list[Volume] = Field(default=[], max_length=25)
+    guest_token: OneLine = Field(max_length=1024)
     attached: list[Annotated[str, Field(pattern=DEVICE_PATTERN)]] = Field(
-        default=[], description="devices of volumes that the VM did not have; where it has no disk yet, it had none"
+        default=[],
+        max_length=25,
+        description="devices of volumes that the VM did not have; where it has no disk yet, it had none",
     )
-    detached: list[Volume] = Field(default=[], description="what it had and is to have no more; without `data` they are kept")
+    detached: list[Volume] = Field(
+        default=[], max_length=25, description="what it had and is to have no more; without `data` they are kept"
+    )
     run: bool = Field(default=True, description="False: prepare the disk, do not start")
 
 
 class VmStatus(BaseModel):
-    """This host's view of one VM, read from the kernel and the supervisor, not from memory."""
+    """This host's view of one VM, read from the kernel and the supervisor, not from memory.
 
-    id: str
-    name: str = ""
-    generation: int = 0
-    state: str = Field(description="running | paused | stopped | failed")
-    scope: str
-    pids: list[int] = []
-    started_at: datetime | None = None
-    tap: str | None = None
-    mac: str | None = None
-    ip: str | None = None
-    vmm: str = ""
-    accel: str = ""
+    The manager trusts an agent no more than a guest: everything that an agent reports has bounds, here and below.
+    """
+
+    id: Annotated[str, Field(max_length=255)]
+    name: Shown = ""
+    generation: int = Field(default=0, ge=0, lt=2**31)
+    state: str = Field(pattern=r"^(running|paused|stopped|failed)$", description="running | paused | stopped | failed")
+    scope: Shown
+    pids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default=[], max_length=10_000)
+    started_at: Moment | None = None
+    tap: Name | None = None
+    mac: Name | None = None
+    ip: Address | None = None
+    vmm: Shown = ""
+    accel: Shown = ""
     disk: bool = Field(default=False, description="its disk is on this host")
-    network_written: str = Field(default="", description="what its disk was told about its network, for people")
-    exit_reason: str = Field(default="", description="why it ended, or why its VMM paused it; empty: somebody wanted that")
+    network_written: Shown = Field(default="", description="what its disk was told about its network, for people")
+    exit_reason: Shown = Field(default="", description="why it ended, or why its VMM paused it; empty: somebody wanted that")
     guest: LastReport = None
-    forwards: list[PortForward] = []
+    forwards: list[PortForward] = Field(default=[], max_length=1024)
     limits: VmLimits | None = Field(default=None, description="as the kernel has them; None: not limited, or not running")
-    image: str = ""
-    vcpus: int = Field(default=0, description="as it was asked for; 0: the agent has no readable record of the VM")
-    memory_mib: int = Field(default=0, description="as vcpus")
-    tags: list[str] = []
+    image: Shown = ""
+    vcpus: Amount = Field(default=0, description="as it was asked for; 0: the agent has no readable record of the VM")
+    memory_mib: Amount = Field(default=0, description="as vcpus")
+    tags: list[Shown] = Field(default=[], max_length=1024)
 
     @property
     def waits_for_room(self) -> bool:
@@ -181,29 +195,29 @@ class VmDocument(BaseModel):
 
     spec: VmSpec
     status: VmStatus
-    created_at: datetime
-    network_written: str = ""
-    snapshots: list[SnapshotFound] = []
+    created_at: Moment
+    network_written: Shown = ""
+    snapshots: list[SnapshotFound] = Field(default=[], max_length=10_000)
 
 
 class TapStatus(BaseModel):
-    name: str
-    vm_id: str | None = Field(description="owner as its ifalias says")
-    bridge: str | None
+    name: Name
+    vm_id: str | None = Field(max_length=255, description="owner as its ifalias says")
+    bridge: Name | None
     up: bool
 
 
 class Inventory(BaseModel):
-    host_id: str | None
-    boot_id: str
-    time: datetime
-    vms: list[VmStatus]
-    taps: list[TapStatus]
-    volumes: list[KeptVolume] = Field(description="kept on this host")
+    host_id: Name | None
+    boot_id: Name
+    time: Moment
+    vms: list[VmStatus] = Field(max_length=100_000)
+    taps: list[TapStatus] = Field(max_length=100_000)
+    volumes: list[KeptVolume] = Field(max_length=100_000, description="kept on this host")
 
 
 class GuestReportForward(BaseModel):
     """POST /v1/hosts/{host_id}/vms/{vm_id}/guest on the manager, with the agent's token."""
 
     report: GuestReport
-    at: datetime
+    at: Moment

@@ -7,7 +7,7 @@ from enum import Enum
 
 from pydantic import BaseModel, Field
 
-from nqrust.contract.vms import UnknownVm
+from nqrust.contract.vms import Name, UnknownVm
 
 
 class HostState(str, Enum):
@@ -19,13 +19,13 @@ class HostState(str, Enum):
 class HostNetwork(BaseModel):
     """The VM network of a host. Addresses are handed out by reservation from [dhcp_first, dhcp_last]."""
 
-    mode: str = "nat"
-    bridge: str
-    cidr: str = ""
-    gateway: str = ""
-    dhcp_first: str = ""
-    dhcp_last: str = ""
-    guest_relay: str = Field(default="", description="http://ADDRESS:PORT that guests report to")
+    mode: Name = "nat"
+    bridge: Name
+    cidr: Name = ""
+    gateway: Name = ""
+    dhcp_first: Name = ""
+    dhcp_last: Name = ""
+    guest_relay: Name = Field(default="", description="http://ADDRESS:PORT that guests report to")
 
 
 class HostCapacity(BaseModel):
@@ -40,11 +40,11 @@ class HostRegister(BaseModel):
     """POST /v1/hosts/register with a join token (first time) or the agent's own token (afterwards) as bearer."""
 
     name: str = Field(min_length=1, max_length=253)
-    advertise_url: str = Field(description="http://ADDRESS:PORT at which the manager reaches this agent")
-    version: str
-    boot_id: str
-    vmm: str = Field(description="firecracker | qemu")
-    accel: str = Field(description="kvm | tcg")
+    advertise_url: str = Field(max_length=300, description="http://ADDRESS:PORT at which the manager reaches this agent")
+    version: Name
+    boot_id: Name
+    vmm: Name = Field(description="firecracker | qemu")
+    accel: Name = Field(description="kvm | tcg")
     kvm: bool
     capacity: HostCapacity
     network: HostNetwork
@@ -98,10 +98,10 @@ class Heartbeat(BaseModel):
     """`certificate`: SHA-256 of the agent's certificate; `authority`: of all authorities that it trusts, as in
     `tls.pinning.fingerprint`. Both are empty without a certificate, and from an agent that cannot rotate."""
 
-    version: str
-    boot_id: str
+    version: Name
+    boot_id: Name
     capacity: HostCapacity
-    vms_running: int = 0
+    vms_running: int = Field(default=0, ge=0, lt=2**31)
     certificate: str = Field(default="", max_length=64)
     authority: str = Field(default="", max_length=64)
 

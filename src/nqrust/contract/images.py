@@ -17,8 +17,8 @@ MOUNTING_NEEDS = {"xfs": ("xfsprogs", ("xfs_repair", "xfs_growfs")), "btrfs": ("
 class Blob(BaseModel):
     """One file of an image: name inside the image's folder, size in bytes, sha256 in hex."""
 
-    file: str
-    size: int = Field(ge=0)
+    file: str = Field(max_length=255)
+    size: int = Field(ge=0, lt=2**63)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 

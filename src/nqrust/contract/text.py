@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""A text without control characters."""
+LONGEST_SHOWN = 4096
 _WORD = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._:/+@=-]*")
 
 
@@ -20,6 +23,11 @@ def one_line(text: str) -> str:
     if not text.isprintable():
         raise ValueError(f"{text!r} has characters that no line may have")
     return text
+
+
+def shown(text: str) -> str:
+    """Return `text` for people: `plain`, and cut to the length that a message may have."""
+    return plain(text[:LONGEST_SHOWN])
 
 
 def word(text: str) -> str:

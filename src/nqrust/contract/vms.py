@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 from enum import Enum
 from ipaddress import IPv4Address, ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from nqrust.contract.names import kept_volume_name
-from nqrust.contract.text import one_line
+from nqrust.contract.text import PRINTABLE, one_line, shown
 
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 """A VM's name is its hostname too: one RFC 1123 label that begins with a letter."""
@@ -27,6 +28,19 @@ NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 VM_ID_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?$"
 """Safe as part of a path, a unit's name and a command line."""
+
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2200, 1, 1, tzinfo=timezone.utc)
+
+
+def _moment(at: datetime) -> datetime:
+    if not EARLIEST <= at < LATEST:
+        raise ValueError("no clock of a host shows that time")
+    return at
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_moment)]
+"""In a report of another machine: with its zone, and one that database and calculations can take."""
 
 
 def _ipv4(text: str) -> str:
@@ -37,6 +51,12 @@ Mac = Annotated[str, Field(pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$", des
 Tap = Annotated[str, Field(pattern=r"^tap[0-9a-f]{11}$", description="as nqrust.contract.names.tap_name makes it")]
 Ipv4 = Annotated[str, Field(max_length=15), AfterValidator(_ipv4)]
 OneLine = Annotated[str, AfterValidator(one_line)]
+Name = Annotated[str, Field(max_length=255, pattern=PRINTABLE)]
+"""Of a thing on a host, in an agent's report: short, and safe to store and to show."""
+Shown = Annotated[str, AfterValidator(shown)]
+"""Of an agent's report, for people. What is too long or not printable is cut, so that it never makes a report unreadable."""
+Amount = Annotated[int, Field(ge=0, lt=2**63)]
+"""PostgreSQL's bigint."""
 
 
 class VmState(str, Enum):
@@ -153,7 +173,7 @@ class VolumeCreate(BaseModel):
 
 
 class Volume(EmptyVolume):
-    size_mib: int = Field(ge=1)
+    size_mib: int = Field(ge=1, lt=2**31)
     device: str = Field(pattern=DEVICE_PATTERN, description="its name in the guest, which others do not change: vdb ...")
     name: str | None = Field(default=None, pattern=VOLUME_PATTERN, description="where it was a kept one")
     kept_as: str | None = Field(
@@ -229,8 +249,7 @@ def _address(text: str) -> str:
     return text
 
 
-_Address = Annotated[str, Field(max_length=45, pattern=r"^[0-9A-Fa-f.:]*$"), AfterValidator(_address)]
-_Count = Annotated[int, Field(ge=0, lt=2**63)]
+Address = Annotated[str, Field(max_length=45, pattern=r"^[0-9A-Fa-f.:]*$"), AfterValidator(_address)]
 _Real = Annotated[float, Field(ge=0, lt=1e15, allow_inf_nan=False)]
 
 
@@ -240,19 +259,19 @@ class GuestReport(BaseModel):
     The limits make every value safe for calculation, storage and display.
     """
 
-    ip: _Address
+    ip: Address
     boot_id: str = Field(max_length=64, pattern=r"^[\x21-\x7e]*$")
     uptime_seconds: _Real = 0.0
     cpu_percent: _Real = 0.0
-    memory_total_kib: _Count = 0
-    memory_available_kib: _Count = 0
-    disk_total_kib: _Count = 0
-    disk_available_kib: _Count = 0
-    net_rx_bytes: _Count = 0
-    net_tx_bytes: _Count = 0
+    memory_total_kib: Amount = 0
+    memory_available_kib: Amount = 0
+    disk_total_kib: Amount = 0
+    disk_available_kib: Amount = 0
+    net_rx_bytes: Amount = 0
+    net_tx_bytes: Amount = 0
     gateway: str = Field(default="", max_length=253, pattern=r"^[\x20-\x7e]*$", description="the default gateway the guest sees")
     gateway_reachable: bool | None = Field(default=None, description="None: the guest did not try")
-    hostname: str = Field(default="", max_length=253, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
+    hostname: str = Field(default="", max_length=253, pattern=PRINTABLE)
 
 
 def _or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -269,9 +288,9 @@ LastReport = Annotated[GuestReport | None, WrapValidator(_or_none)]
 class VmLimits(BaseModel):
     """Limits that the host's kernel enforces on a running VM and its VMM. None: not limited."""
 
-    memory_mib: int | None = None
-    cpu_percent: int | None = Field(default=None, description="of one CPU")
-    tasks: int | None = Field(default=None, description="processes and threads")
+    memory_mib: Amount | None = None
+    cpu_percent: Amount | None = Field(default=None, description="of one CPU")
+    tasks: Amount | None = Field(default=None, description="processes and threads")
 
 
 class Vm(VmSized):
@@ -353,10 +372,10 @@ class SnapshotCreate(BaseModel):
 class SnapshotFound(BaseModel):
     """A snapshot on a host. `kind`: disk (of a stopped VM) or full (with memory; restoring it resumes the VM)."""
 
-    name: str
+    name: Name
     kind: Literal["disk", "full"] = "disk"
-    size: int = Field(default=0, description="bytes of all its files, holes included")
-    created_at: datetime
+    size: Amount = Field(default=0, description="bytes of all its files, holes included")
+    created_at: Moment
 
 
 class Snapshot(SnapshotFound):

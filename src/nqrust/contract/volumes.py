@@ -6,12 +6,14 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from nqrust.contract.text import PRINTABLE
+
 
 class KeptVolume(BaseModel):
     """A file in a host's folder of kept volumes."""
 
-    name: str
-    size_mib: int = Field(ge=0)
+    name: str = Field(max_length=255, pattern=PRINTABLE)
+    size_mib: int = Field(ge=0, lt=2**31)
 
 
 class StoredVolume(KeptVolume):

@@ -66,7 +66,7 @@ class SimulatedAgent:
             time=datetime.now(timezone.utc),
             vms=[vm.model_copy() for vm in self.vms.values()],
             taps=list(self.taps.values()),
-            volumes=[KeptVolume(name=name, size_mib=size) for name, size in self.volumes.items()],
+            volumes=[KeptVolume.model_construct(name=name, size_mib=size) for name, size in self.volumes.items()],
         )
 
     async def get_vm(self, vm_id: str) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import random
+import string
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -64,6 +66,36 @@ async def test_bad_guest_report_does_not_block_other_vms(manager: Any, reconcile
         await manager.until(name, "running")
         (died,) = [event for event in (await manager.admin.send(calls.vm_events(name))).items if event.reason == "VmDied"]
         assert died.message.endswith(reason)
+
+
+@pytest.mark.parametrize("stolen", ["a\0b", "".join(random.Random(1).choices(string.ascii_letters, k=9000))])
+async def test_volumes_of_a_stolen_host_do_not_block_other_hosts(manager: Any, reconciler: Reconciler, stolen: str) -> None:
+    _, bad, _ = await manager.host("h1")
+    _, good, _ = await manager.host("h2", first="10.0.0.20")
+    bad.volumes, good.volumes = {stolen: 1}, {"data-of-h2": 1}
+    await reconciler.once()
+    assert [volume.name for volume in (await manager.admin.send(calls.list_volumes())).items] == ["data-of-h2"]
+
+
+async def test_vms_of_a_stolen_host_do_not_block_other_hosts(manager: Any, reconciler: Reconciler) -> None:
+    _, bad, _ = await manager.host("h1")
+    _, good, _ = await manager.host("h2", first="10.0.0.20")
+    bad.alive("v1", "a").ip = "\0"
+    good.alive("v2", "b")
+    await reconciler.once()
+    assert [vm.id for vm in (await manager.admin.send(calls.list_unknown_vms())).items] == ["v2"]
+
+
+async def test_host_whose_report_cannot_be_used_is_named_once(manager: Any, reconciler: Reconciler) -> None:
+    _, bad, _ = await manager.host("h1")
+    _, good, _ = await manager.host("h2", first="10.0.0.20")
+    canary = bad.alive("v1", f"{CANARY_PREFIX}17-4711")
+    canary.tags, canary.started_at = [CANARY_TAG], datetime(2026, 1, 1)
+    good.alive("v2", "b")
+    await reconciler.once()
+    await reconciler.once()
+    assert [vm.id for vm in (await manager.admin.send(calls.list_unknown_vms())).items] == ["v2"]
+    assert (await reasons(manager, "h1")).count("ReportUnusable") == 1
 
 
 async def test_failed_action_does_not_block_other_vms(manager: Any, reconciler: Reconciler, monkeypatch: Any) -> None:

@@ -31,6 +31,7 @@ from nqrust.manager.work.diff import (
     Unknown,
     UnknownTap,
     Unrecorded,
+    Unusable,
     VmAction,
     VmRow,
     diff,
@@ -260,6 +261,7 @@ maybe_inventory = st.none() | st.builds(
     time=st.just(NOW),
     vms=statuses,
     taps=st.just([]),
+    volumes=st.just([]),
 )
 hosts_strategy = st.sampled_from(HostState)
 
@@ -271,6 +273,7 @@ def test_diff_invariants_hold_in_any_situation(
     hosts = [HostRow("h1", "h1", "boot-1", s1, s1), HostRow("h2", "h2", "boot-1", s2, s2)]
     inventories = {k: v for k, v in (("h1", one), ("h2", two)) if v is not None}
     actions = diff(rows, hosts, inventories, NOW, {})
+    assert not any(isinstance(action, Unusable) for action in actions), "a report within the contract can be compared"
     by_id = {row.id: row for row in rows}
     touched = [action.vm_id for action in actions if isinstance(action, VmAction) and not isinstance(action, Adopt)]
     assert len(touched) == len(set(touched)), "one decision per VM"

@@ -68,7 +68,10 @@ class AgentPort(Protocol):
 
 
 class Agents(Protocol):
-    """Return the agent at `url`, authenticated with `command_token`. `tls`: how it proves itself, if it has a certificate."""
+    """Return the agent at `url`, authenticated with `command_token`. `tls`: how it proves itself, if it has a certificate.
+
+    Raises AgentAway for an address that is none.
+    """
 
     def at(self, url: str, command_token: str, tls: Tls | None = None) -> AgentPort: ...
 

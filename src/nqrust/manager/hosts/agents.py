@@ -91,7 +91,10 @@ class RemoteAgents:
     def at(self, url: str, command_token: str, tls: Tls | None = None) -> AgentPort:
         key = (url, command_token, tls)
         if key not in self._known:
-            self._known[key] = RemoteAgent(AgentClient(url, command_token, tls=tls))
+            try:
+                self._known[key] = RemoteAgent(AgentClient(url, command_token, tls=tls))
+            except AgentUnreachable as error:
+                raise AgentAway(str(error)) from error
         return self._known[key]
 
     async def close(self) -> None:

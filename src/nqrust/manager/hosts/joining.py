@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from ipaddress import ip_address
-from urllib.parse import urlsplit
+from ipaddress import IPv6Address, ip_address
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from nqrust import loopback
 from nqrust.contract.auth import JoinToken as ApiJoinToken
 from nqrust.contract.auth import JoinTokenCreate
 from nqrust.contract.credentials import hash_token, new_token
@@ -33,6 +33,11 @@ from nqrust.manager.store.tables import Host, JoinToken
 from nqrust.tls import pinning
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_ADDRESS = re.compile(r"https?://(\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})/?")
+_LABEL = re.compile(r"(?!xn--)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.IGNORECASE)
+"""Without the form of other scripts (RFC 5890): HTTP clients refuse most of those that are made up."""
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
+"""`127.1` and `0x7f.1` are 127.0.0.1: inet_aton(3)."""
 _SECOND_TRY = timedelta(minutes=10)
 
 
@@ -206,21 +211,32 @@ def _check_name(name: str) -> None:
 
 
 def _check_url(url: str, same_machine: bool) -> None:
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port is None or parts.username:
+    """Check an agent's address. The manager sends the host's token there, and every look at all hosts asks there."""
+    found = _ADDRESS.fullmatch(url)
+    host = (found["six"] or found["host"]) if found else ""
+    if found is None or not 0 < int(found["port"]) < 65536 or not _is_address(host, six=found["six"] is not None):
         raise Invalid(f"advertise_url {url!r} is not http://ADDRESS:PORT.")
-    try:
-        address = ip_address(parts.hostname)
-        local = address.is_loopback or address.is_unspecified
-    except ValueError:
-        local = parts.hostname == "localhost"
-    if local and not same_machine:
+    if (loopback.is_local(host.lower()) or _is_unspecified(host)) and not same_machine:
         raise Invalid(
             f"advertise_url {url!r} is not reachable from the manager.",
             cure="Run `nqr install --advertise-address ADDRESS` on that host, with an address that the manager can reach.",
             code="NQR-API-115",
         )
+
+
+def _is_address(host: str, *, six: bool) -> bool:
+    """Return whether `host` is an IP address, or a name that no resolver takes for a number (RFC 1123, 2.1)."""
+    try:
+        return ip_address(host).version == (6 if six else 4)
+    except ValueError:
+        labels = host.split(".")
+        name = len(host) < 254 and all(_LABEL.fullmatch(label) for label in labels)
+        return not six and name and not _NUMBER.fullmatch(labels[-1])
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return ((address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address).is_unspecified

@@ -26,14 +26,23 @@ LEADER_LOCK = 0x6E71_7275_7374_0001
 MIGRATION_LOCK = 0x6E71_7275_7374_0002
 """Keys of pg_advisory_lock (PostgreSQL manual, 9.28.10)."""
 
+_AWAY = ("08", "40", "53", "57P", "58")
+"""Classes of SQLSTATE (PostgreSQL manual, appendix A): connection, rollback, resources, shutdown, system. Others, such as 54 for
+a value that is too long for an index, come from the statement, and a second try ends the same way. No code: libpq's own error."""
+
 log = structlog.get_logger("nqrust.manager.database")
 
 
 def is_away(error: BaseException) -> bool:
-    """Return whether a database error means that the server is gone, not that the statement was wrong."""
-    if isinstance(error, (OperationalError, InterfaceError)):
+    """Return whether a database error means that the server is gone, or cannot work now, not that the statement was wrong."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
         return True
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+    if not isinstance(error, (OperationalError, InterfaceError)):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    return state is None or state.startswith(_AWAY)
 
 
 class Database:

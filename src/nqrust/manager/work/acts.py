@@ -52,6 +52,8 @@ async def carry_out(core: Core, action: diff.Action, hosts: Mapping[str, Host], 
         await _remove(core, action, hosts[action.host_id])
     elif isinstance(action, diff.UnknownTap):
         await _unknown_tap(core, action, hosts[action.host_id], told)
+    elif isinstance(action, diff.Unusable):
+        await _unusable(core, action, hosts[action.host_id], told)
     elif isinstance(action, diff.RemoveTap):
         await core.agent_of(hosts[action.host_id]).delete_tap(action.tap)
         log.info("orphan TAP removed", host=hosts[action.host_id].name, tap=action.tap)
@@ -229,3 +231,16 @@ async def _unknown_tap(core: Core, action: diff.UnknownTap, host: Host, told: se
             f"If nothing needs it, remove it on the host: ip link delete {action.tap}"
         )
         events.record(session, host, "UnknownTap", message, "warning")
+
+
+async def _unusable(core: Core, action: diff.Unusable, host: Host, told: set[tuple[str, str]]) -> None:
+    log.error("report cannot be used", host=host.name, why=action.why)
+    if (host.id, action.why) in told:
+        return
+    told.add((host.id, action.why))
+    async with core.db.transaction() as session:
+        message = (
+            f"The agent of host {host.name} sent a report that the manager cannot use ({action.why}). "
+            "The manager changes nothing there. Check who controls that host."
+        )
+        events.record(session, host, "ReportUnusable", message, "error")

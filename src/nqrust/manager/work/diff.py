@@ -79,6 +79,14 @@ class HostChanged(Action):
 
 
 @dataclass(frozen=True)
+class Unusable(Action):
+    """The host's report cannot be compared with the rows, so nothing is done there. `why`: the error's name."""
+
+    host_id: str
+    why: str
+
+
+@dataclass(frozen=True)
 class VmAction(Action):
     """About a VM with a row, if its generation is unchanged and no operation is open."""
 
@@ -212,18 +220,17 @@ def diff(
         inventory = inventories.get(host.id)
         if inventory is None:
             if host.state is HostState.offline:
-                actions += [_unknown(vm) for vm in by_host.get(host.id, []) if _lost_sight(vm)]
+                actions += [Unknown(vm.id, vm.generation) for vm in by_host.get(host.id, []) if _lost_sight(vm)]
             continue
-        seen = {status.id: status for status in inventory.vms}
-        for vm in by_host.get(host.id, []):
-            actions += _known(vm, seen.get(vm.id), inventory.boot_id, now)
-        actions += _strangers(host, rows, seen.values(), now, deleted)
-        actions += _taps(host, rows, seen, inventory.taps, now, taps_seen, deleted)
+        try:
+            seen = {status.id: status for status in inventory.vms}
+            found = [action for vm in by_host.get(host.id, []) for action in _known(vm, seen.get(vm.id), inventory.boot_id, now)]
+            found += _strangers(host, rows, seen.values(), now, deleted)
+            found += _taps(host, rows, seen, inventory.taps, now, taps_seen, deleted)
+        except Exception as error:  # the agent is no more trusted than a guest, and the other hosts go on
+            found = [Unusable(host.id, type(error).__name__)]
+        actions += found
     return actions
-
-
-def _unknown(vm: VmRow) -> Action:
-    return Unknown(vm.id, vm.generation)
 
 
 def _lost_sight(vm: VmRow) -> bool:
@@ -244,7 +251,7 @@ def _known(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> l
             return _repeat(vm, "stop", now)
         if vm.state in (VmState.stopped, VmState.failed):
             return _repeat(vm, "update", now) if vm.unsettled else []
-        return [Observed(vm.id, vm.generation, status or _gone(vm))]
+        return [Observed(vm.id, vm.generation, status or VmStatus(id=vm.id, state="stopped", scope=""))]
     if alive:
         assert status is not None
         return _alive(vm, status, now)
@@ -295,7 +302,7 @@ def only_seen(action: Action) -> Action | None:
     """Reduce a decision to recording the observed state, where nothing may be done."""
     if isinstance(action, Restart):
         return Ended(action.vm_id, action.generation, action.reason)
-    kept = (HostChanged, Observed, Unknown, LeaveDead, Adopt, Behind, Unrecorded, UnknownTap)
+    kept = (HostChanged, Unusable, Observed, Unknown, LeaveDead, Adopt, Behind, Unrecorded, UnknownTap)
     return action if isinstance(action, kept) else None
 
 
@@ -314,10 +321,6 @@ def _repeat(vm: VmRow, kind: str, now: datetime) -> list[Action]:
     if vm.failed_at is not None and now - vm.failed_at < RETRY_FAILED_AFTER:
         return []
     return [Repeat(vm.id, vm.generation, kind)]
-
-
-def _gone(vm: VmRow) -> VmStatus:
-    return VmStatus(id=vm.id, state="stopped", scope="")
 
 
 def _strangers(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import func, select
@@ -31,6 +32,8 @@ from nqrust.manager.volumes import service as volumes
 from nqrust.manager.work import acts, diff
 
 log = structlog.get_logger("nqrust.manager.reconcile")
+
+T = TypeVar("T")
 
 _ASK_AT_ONCE = 16
 _ASK_SECONDS = 10.0
@@ -63,7 +66,7 @@ class Reconciler:
         rows, hosts = await self._rows()
         free = await volumes.free(self._core)
         inventories = await self._inventories(hosts)
-        await _apart("VolumesObserved", volumes.observed(self._core, inventories, free))
+        await _each("VolumesObserved", inventories, lambda found: volumes.observed(self._core, found, free))
         host_rows = [
             diff.HostRow(
                 id=host.id,
@@ -82,8 +85,8 @@ class Reconciler:
         for action in actions:
             if isinstance(action, diff.Unrecorded):
                 unknown[action.host_id].append(action.status)
-        await _apart("UnknownVms", unknown_vms.observed(self._core, unknown))
-        await _apart("TombstonesObserved", tombstones.observed(self._core, inventories))
+        await _each("UnknownVms", unknown, lambda found: unknown_vms.observed(self._core, found))
+        await _each("TombstonesObserved", inventories, lambda found: tombstones.observed(self._core, found))
         actions = [action for action in actions if not isinstance(action, diff.Unrecorded)]
         if not self._acts:
             actions = [seen for action in actions if (seen := diff.only_seen(action)) is not None]
@@ -158,6 +161,9 @@ class Reconciler:
                 except (AgentFailure, asyncio.TimeoutError, TimeoutError) as error:
                     log.debug("no inventory", host=host.name, why=str(error))
                     return host.id, None
+                except Exception as error:
+                    log.error("inventory cannot be used", host=host.name, why=repr(error)[:500])
+                    return host.id, None
             if inventory.host_id not in (None, host.id):
                 # Another host's agent answers at that address: acting on its answer would affect the wrong host.
                 log.warning("another host answers there", host=host.name, url=host.url, answered=inventory.host_id)
@@ -188,6 +194,21 @@ def _sane(inventory: Inventory) -> Inventory:
 def _bounded(vm: VmStatus) -> VmStatus:
     fits = all(number is None or 0 <= number < 2**31 for number in (vm.vcpus, vm.memory_mib))
     return vm if fits else vm.model_copy(update={"vcpus": None, "memory_mib": None})
+
+
+async def _each(what: str, found: Mapping[str, T], work: Callable[[Mapping[str, T]], Awaitable[None]]) -> None:
+    """Do `work` for all hosts at once. If that fails, do it host by host, so that one host's report stops no other's.
+
+    Raises DatabaseAway.
+    """
+    try:
+        await work(found)
+    except DatabaseAway:
+        raise
+    except Exception as error:
+        log.error("report cannot be used, each host alone now", action=what, why=repr(error)[:500])
+        for host_id, one in found.items():
+            await _apart(what, work({host_id: one}))
 
 
 async def _apart(what: str, work: Awaitable[None]) -> None:
