@@ -72,6 +72,21 @@ def test_the_table_is_written_once_and_again_after_a_flush() -> None:
     assert guard.sync() and TAP not in host.memory["table"]
 
 
+def test_a_guest_that_does_not_power_off_keeps_its_filters() -> None:
+    """`stop` is on record before the guest is asked, and the guest may take its time."""
+    host, one = lan_host(), record("a1", "10.0.0.9", TAP)
+    lan, sources = LanGuard(host, "br0", lambda: [one]), Sources(host, "br0", lambda: [one])
+    one.asked = "stop"
+    host.put(f"/sys/class/net/{TAP}/address", "")
+    lan.sync()
+    sources.sync()
+    assert TAP in host.memory["table"]
+    assert any(call.argv[0] == "iptables-restore" and b"10.0.0.9/32" in bytes(call.input or b"") for call in host.commands)
+    host.remove_tree(f"/sys/class/net/{TAP}")
+    lan.sync()
+    assert TAP not in host.memory["table"]
+
+
 def test_a_vm_without_its_filter_does_not_start() -> None:
     host = lan_host()
     host.on("nft", prefix=True, answer=CommandFailed(("nft",), 1, "", "Operation not supported"))

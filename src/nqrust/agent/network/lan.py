@@ -53,10 +53,10 @@ class LanGuard:
         """Why frames of VMs may be lost in FORWARD; empty if nothing is wrong."""
 
     def sync(self) -> bool:
-        """Filter the ports of the VMs that run, and no others. Return whether anything changed. Raises Failed: a VM does not
+        """Filter the ports of the VMs that run or still have one, and no others. Return whether anything changed. Raises Failed: a VM does not
         start without its filter."""
         with self._lock:
-            records = sorted((one for one in self._records() if one.asked == "run"), key=lambda one: one.id)
+            records = sorted((one for one in self._records() if own_chain.has_port(self._host, one)), key=lambda one: one.id)
             try:
                 changed = self._fill(table(records, self._protected()))
             except HostError as error:

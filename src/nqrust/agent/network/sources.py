@@ -34,7 +34,8 @@ class Sources:
             return False
         with self._lock:
             try:
-                changed = own_chain.draw(self._host, "iptables", SOURCE_CHAIN, rules(self._bridge, self._records()))
+                ported = [one for one in self._records() if own_chain.has_port(self._host, one)]
+                changed = own_chain.draw(self._host, "iptables", SOURCE_CHAIN, rules(self._bridge, ported))
             except CommandFailed as error:
                 self.lacking = str(error)
                 return False
@@ -43,10 +44,10 @@ class Sources:
 
 
 def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
-    """As `iptables -S` prints them. Pure. A VM without an address yet asks for one from 0.0.0.0; RFC 2131."""
+    """As `iptables -S` prints them, for VMs with a port on the bridge. Pure. A VM without an address yet asks for one from 0.0.0.0; RFC 2131."""
     found: list[tuple[str, ...]] = []
     for one in sorted(records, key=lambda record: record.id):
-        if one.asked == "run" and one.ip:
+        if one.ip:
             source, mac = f"{word(one.ip)}/32", word(one.mac)
             found.append(("-s", source, "-i", bridge, "-m", "mac", "!", "--mac-source", mac, "-j", "DROP"))
             found.append(("!", "-s", source, "-i", bridge, "-m", "mac", "--mac-source", mac, "-j", "DROP"))
