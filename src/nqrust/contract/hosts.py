@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -28,12 +29,18 @@ class HostNetwork(BaseModel):
     guest_relay: Name = Field(default="", description="http://ADDRESS:PORT that guests report to")
 
 
+_Mib = Annotated[int, Field(ge=0, le=2**40)]
+_Memory = Annotated[int, Field(ge=0, le=2**26)]
+
+
 class HostCapacity(BaseModel):
-    cpus: int
-    memory_mib: int
-    memory_available_mib: int = 0
-    disk_mib: int = 0
-    disk_available_mib: int = 0
+    """At most what a machine can have: 64 TiB of memory, 1 EiB of disk. An agent is not trusted with more."""
+
+    cpus: int = Field(ge=0, le=8192)
+    memory_mib: _Memory
+    memory_available_mib: _Memory = 0
+    disk_mib: _Mib = 0
+    disk_available_mib: _Mib = 0
 
 
 class HostRegister(BaseModel):

@@ -54,7 +54,7 @@ OneLine = Annotated[str, AfterValidator(one_line)]
 Name = Annotated[str, Field(max_length=255, pattern=PRINTABLE)]
 """Of a thing on a host, in an agent's report: short, and safe to store and to show."""
 Shown = Annotated[str, AfterValidator(shown)]
-"""Of an agent's report, for people. What is too long or not printable is cut, so that it never makes a report unreadable."""
+"""Of an agent's report, for people. A text that is too long or not printable is cut. It makes no report unreadable."""
 Amount = Annotated[int, Field(ge=0, lt=2**63)]
 """PostgreSQL's bigint."""
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 
 from nqrust.client.agent import AgentClient, AgentUnreachable
 from nqrust.contract.agent import Inventory, VmStatus
-from nqrust.contract.hosts import HostState
+from nqrust.contract.hosts import HostCapacity, HostNetwork, HostState
 from nqrust.contract.text import LONGEST_SHOWN
 from nqrust.contract.vms import SnapshotFound
 from nqrust.contract.volumes import KeptVolume
@@ -30,39 +30,38 @@ NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
 VM = {"id": "11111111-1111-4111-8111-111111111111", "state": "running", "scope": "fc-1"}
 REPORT = {"host_id": "h2", "boot_id": "b", "time": "2026-01-01T00:00:00Z", "vms": [], "taps": [], "volumes": []}
 
-BAD_ADDRESSES = (
-    "http://127.evil.example:0",
-    "http://a..b:80",
-    f"http://{'x' * 70}.com:80",
-    f"http://{'x.' * 130}com:80",
-    "http://xn--a:80",
-    "http://ex\u0430mple:80",
-    "http://a\x00b:80",
-    "http://a\n:80",
-    "http://1.2.3.4:80/x?",
-    "http://1.2.3.4:80?x",
-    "http://1.2.3.4:80#x",
-    "http://exa mple:80",
-    "http://a:99999",
-    "http://a:0",
-    "http://a",
-    "http://user@a:80",
-    "http://[fe80::1%25eth0]:80",
-    "http://[fe80::1%eth0]:80",
-    "http://[a]:80",
-    "http://[1.2.3.4]:80",
-    "http://-a:80",
-    "http://127.1:80",
-    "http://2130706433:80",
-    "http://0x7f.0x1:80",
-    "http://0:80",
-    "ftp://a:80",
+BAD = (
+    "127.evil.example:0",
+    "a..b:80",
+    f"{'x' * 70}.com:80",
+    f"{'x.' * 130}com:80",
+    "xn--a:80",
+    "ex\u0430mple:80",
+    "a\x00b:80",
+    "a\n:80",
+    "1.2.3.4:80/x?",
+    "1.2.3.4:80?x",
+    "1.2.3.4:80#x",
+    "exa mple:80",
+    "a:99999",
+    "a:0",
+    "a",
+    "user@a:80",
+    "[fe80::1%25eth0]:80",
+    "[fe80::1%eth0]:80",
+    "[a]:80",
+    "[1.2.3.4]:80",
+    "-a:80",
+    "127.1:80",
+    "2130706433:80",
+    "0x7f.0x1:80",
+    "0:80",
 )
 LOOPBACK = ("http://localhost:1", "http://LOCALHOST:1", "http://127.9.9.9:1", "http://[::1]:1", "http://[::ffff:127.0.0.1]:1")
 UNSPECIFIED = ("http://0.0.0.0:1", "http://[::]:1", "http://[::ffff:0.0.0.0]:1")
 
 
-@pytest.mark.parametrize("url", BAD_ADDRESSES)
+@pytest.mark.parametrize("url", [f"http://{one}" for one in BAD] + ["ftp://a:80"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(Invalid):
         _check_url(url, True)
@@ -145,6 +144,11 @@ async def test_one_host_that_cannot_be_asked_stops_no_other() -> None:
         (VmStatus, VM, {"limits": {"tasks": 2**63}}),
         (VmStatus, VM, {"tags": ["x"] * 1025}),
         (VmStatus, VM, {"forwards": [{"host_port": 1, "guest_port": 1}] * 1025}),
+        (HostCapacity, {"cpus": 1, "memory_mib": 1}, {"cpus": 10**400}),
+        (HostCapacity, {"cpus": 1, "memory_mib": 1}, {"memory_mib": 10**15}),
+        (HostCapacity, {"cpus": 1, "memory_mib": 1}, {"disk_available_mib": -1}),
+        (HostNetwork, {"bridge": "fcbr0"}, {"dhcp_first": "x" * 9000}),
+        (HostNetwork, {"bridge": "fcbr0"}, {"bridge": "a\x00"}),
         (KeptVolume, {"name": "a", "size_mib": 1}, {"name": "x" * 9000}),
         (KeptVolume, {"name": "a", "size_mib": 1}, {"name": "a\x00b"}),
         (KeptVolume, {"name": "a", "size_mib": 1}, {"size_mib": 2**31}),

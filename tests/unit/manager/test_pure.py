@@ -49,6 +49,10 @@ def test_scheduler_chooses_the_expected_host(hosts: list[Candidate], demand: Dem
     assert choose(hosts, demand, overcommit=8).name == expected
 
 
+def test_absurd_numbers_of_one_host_keep_no_vm_from_the_others() -> None:
+    assert choose([SMALL, but(BIG, cpus=10**400)], Demand(1, 256, 100), overcommit=8.0).name == "small"
+
+
 @pytest.mark.parametrize(
     ("hosts", "demand", "later", "reason"),
     [

@@ -84,6 +84,13 @@ class Lack:
 
 def lack(host: Candidate, demand: Demand, overcommit: float, disk_overcommit: float = 1.0) -> Lack | None:
     """Return None if `host` can take it. A capacity of 0 means that it was not reported."""
+    try:
+        return _lack(host, demand, overcommit, disk_overcommit)
+    except (ArithmeticError, ValueError):  # numbers of one host must not keep VMs from the others
+        return Lack("reports a capacity that cannot be used")
+
+
+def _lack(host: Candidate, demand: Demand, overcommit: float, disk_overcommit: float) -> Lack | None:
     if not host.online:
         return Lack("is not online")
     if host.cordoned:
