@@ -106,11 +106,13 @@ class AgentClient:
         self.base_url = base_url.rstrip("/")
         self._token, self._timeout = token, timeout
         self._tls = tls if self.base_url.startswith("https:") else None
+        self._transport = transport or _transport(self._tls)
+        self._running, self._retired = 0, False
         try:
             self._http = httpx.AsyncClient(
                 base_url=self.base_url,
                 timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
-                transport=transport or _transport(self._tls),
+                transport=self._transport,
                 headers={"Authorization": f"Bearer {token}"},
                 trust_env=False,
             )
@@ -126,6 +128,13 @@ class AgentClient:
 
     async def close(self) -> None:
         await self._http.aclose()
+
+    async def retire(self) -> None:
+        """Close the connections once the running requests have ended. Later requests still work, each on a connection of its
+        own."""
+        self._retired = True
+        if not self._running:
+            await self._transport.aclose()
 
     # --- reading
     async def health(self) -> AgentHealth:
@@ -233,11 +242,16 @@ class AgentClient:
 
     async def _send(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> httpx.Response:
         limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout, connect=min(timeout, 5.0))
+        self._running += 1
         try:
             whole = self._whole(self._http.build_request(method, path, json=body, timeout=limit))
             answer = await asyncio.wait_for(whole, (timeout or self._timeout) + _READING)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, asyncio.TimeoutError, TimeoutError) as error:
             raise AgentUnreachable(self.base_url, str(error) or type(error).__name__) from error
+        finally:
+            self._running -= 1
+            if self._retired:
+                await self.retire()
         if answer.status_code >= 300:
             raise _refusal(answer.status_code, answer.content)
         return answer

@@ -207,7 +207,7 @@ class SimulatedAgents:
     def __init__(self) -> None:
         self.by_url: dict[str, SimulatedAgent] = {}
 
-    def at(self, url: str, command_token: str, tls: object = None) -> SimulatedAgent:
+    def at(self, url: str, command_token: str, tls: object = None, *, host_id: str = "") -> SimulatedAgent:
         return self.by_url.setdefault(url, SimulatedAgent())
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
@@ -121,6 +122,42 @@ async def test_one_host_that_cannot_be_asked_stops_no_other() -> None:
 
     assert list(found) == ["h1"]
     await remote.close()
+
+
+async def test_a_host_that_moves_all_the_time_has_one_client() -> None:
+    agents = RemoteAgents()
+    first = agents.at("http://192.0.2.1:1", "token", host_id="h1")
+    assert agents.at("http://192.0.2.1:1", "token", host_id="h1") is first
+    for port in range(2, 40):
+        agents.at(f"http://192.0.2.1:{port}", "token", host_id="h1")
+    assert len(agents._known) == 1
+    await agents.close()
+
+
+class Held(httpx.AsyncBaseTransport):
+    """Answers when `release` is set. `closed` counts."""
+
+    def __init__(self) -> None:
+        self.release, self.closed = asyncio.Event(), 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self.release.wait()
+        return httpx.Response(200, json=REPORT)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+async def test_a_former_client_ends_after_its_requests() -> None:
+    held = Held()
+    async with AgentClient("http://192.0.2.1:1", "token", transport=held) as client:
+        running = asyncio.create_task(client.inventory())
+        await asyncio.sleep(0)
+        await client.retire()
+        assert held.closed == 0
+        held.release.set()
+        assert (await running).host_id == "h2" and held.closed == 1
+        assert (await client.inventory()).host_id == "h2" and held.closed == 2
 
 
 @pytest.mark.parametrize(

@@ -69,10 +69,11 @@ class AgentPort(Protocol):
 
 class Agents(Protocol):
     """Return the agent at `url`, authenticated with `command_token`. `tls`: how it proves itself, if it has a certificate.
+    `host_id`: there is one client per host; another address or token of the same host replaces it.
 
     Raises AgentAway for an address that is none.
     """
 
-    def at(self, url: str, command_token: str, tls: Tls | None = None) -> AgentPort: ...
+    def at(self, url: str, command_token: str, tls: Tls | None = None, *, host_id: str = "") -> AgentPort: ...
 
     async def close(self) -> None: ...

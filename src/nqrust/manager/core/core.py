@@ -44,4 +44,5 @@ class Core:
 
     def agent_of(self, host: Host) -> AgentPort:
         """Return the agent of a host."""
-        return self.agents.at(host.url, host.command_token, self.trust.towards(host) if self.trust else None)
+        tls = self.trust.towards(host) if self.trust else None
+        return self.agents.at(host.url, host.command_token, tls, host_id=host.id)

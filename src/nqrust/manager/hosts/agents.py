@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -83,21 +84,30 @@ class RemoteAgent:
 
 
 class RemoteAgents:
-    """Keeps clients for their connections. A host that moved or joined again gets a new one."""
+    """Keeps one client per host for its connections. A host that moved or joined again gets a new one, and the former ends."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, Tls | None], RemoteAgent] = {}
+        self._known: dict[str, tuple[tuple[str, str, Tls | None], RemoteAgent]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
-    def at(self, url: str, command_token: str, tls: Tls | None = None) -> AgentPort:
-        key = (url, command_token, tls)
-        if key not in self._known:
-            try:
-                self._known[key] = RemoteAgent(AgentClient(url, command_token, tls=tls))
-            except AgentUnreachable as error:
-                raise AgentAway(str(error)) from error
-        return self._known[key]
+    def at(self, url: str, command_token: str, tls: Tls | None = None, *, host_id: str = "") -> AgentPort:
+        key, place = (url, command_token, tls), host_id or url
+        former = self._known.get(place)
+        if former is not None and former[0] == key:
+            return former[1]
+        try:
+            agent = RemoteAgent(AgentClient(url, command_token, tls=tls))
+        except AgentUnreachable as error:
+            raise AgentAway(str(error)) from error
+        self._known[place] = (key, agent)
+        if former is not None:
+            task = asyncio.get_running_loop().create_task(former[1].client.retire())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        return agent
 
     async def close(self) -> None:
-        for agent in self._known.values():
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        for _, agent in self._known.values():
             await agent.client.close()
         self._known.clear()
