@@ -6,10 +6,15 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import VmCreate, VolumeCreate
+from nqrust.contract.vms import Volume as Attached
+from nqrust.manager.store.tables import Vm
+from nqrust.manager.vms.volumes import _released
+from nqrust.manager.volumes import service as volumes
 from nqrust.manager.work.reconciler import Reconciler
 
 KEEP = [VolumeCreate(size_mib=64, keep=True), VolumeCreate(size_mib=32)]
@@ -104,6 +109,25 @@ async def test_volume_records_follow_the_host(manager: Any) -> None:
     agent.volumes.clear()
     await Reconciler(manager.core).once()
     assert (await manager.admin.send(calls.list_volumes())).total == 0
+
+
+async def test_record_of_a_stolen_host_takes_no_volume_of_another_host(manager: Any) -> None:
+    _, agent, _ = await manager.host("h1")
+    await manager.host("h2", first="10.0.0.20")
+    agent.volumes["mine"] = 8
+    await Reconciler(manager.core).once()
+    await manager.admin.send(calls.create_vm(using("db1", "mine")))
+    await manager.until("db1", "running")
+    await manager.admin.send(calls.create_vm(VmCreate(name="evil", image="tiny", host="h2")))
+    await manager.until("evil", "running")
+    claimed = Attached(name="mine", size_mib=8, device="vdb", change="detaching", data="delete")
+    async with manager.core.db.transaction() as session:
+        evil = (await session.scalars(select(Vm).where(Vm.name == "evil"))).one()
+        evil.spec = evil.spec.model_copy(update={"volumes": [claimed]})
+        await volumes.follow(session, evil)
+        await _released(session, evil, claimed, "delete")
+    (found,) = (await manager.admin.send(calls.list_volumes())).items
+    assert (found.name, found.host, found.vm) == ("mine", "h1", "db1")
 
 
 async def test_volume_that_a_host_fails_to_delete_stays_recorded(manager: Any) -> None:

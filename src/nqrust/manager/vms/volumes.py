@@ -193,6 +193,8 @@ async def _released(session: AsyncSession, vm: Vm, volume: ApiVolume, data: str 
     """Mark the volume as detached or gone, and return its name."""
     name = volume.kept_name(vm.name, vm.id)
     row = await session.get(Volume, name, with_for_update=True)
+    if row is not None and vm.host_id not in (None, row.host_id):
+        return name  # only a stolen host names a volume of another host
     if row is not None and data == "keep":
         row.vm_id = None
     elif row is not None:

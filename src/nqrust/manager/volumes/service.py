@@ -142,7 +142,8 @@ async def left(session: AsyncSession, vm: Vm, there: Collection[str]) -> None:
 
 
 async def follow(session: AsyncSession, vm: Vm) -> None:
-    """Update the VM's kept volumes after taking its row from its host.
+    """Update the VM's kept volumes after taking its row from its host. A volume that is another host's or VM's stays there,
+    whatever the host says.
 
     Volumes that it lost become detached: they can be attached or deleted, and are removed if their host lacks them.
     """
@@ -153,8 +154,8 @@ async def follow(session: AsyncSession, vm: Vm) -> None:
     for name in sorted(has):
         await insert_row(session, name, vm.host_id or "", has[name])
         taken = await session.get(Volume, name, with_for_update=True)
-        if taken is not None:
-            taken.host_id, taken.vm_id = vm.host_id or "", vm.id
+        if taken is not None and taken.host_id == vm.host_id and taken.vm_id in (None, vm.id):
+            taken.vm_id = vm.id
 
 
 async def free(core: Core) -> set[str]:
