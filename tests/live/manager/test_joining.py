@@ -48,6 +48,14 @@ async def beat(manager: Any, host: Any) -> None:
     await manager.client(host.agent_token).send(call)
 
 
+async def test_a_known_agent_keeps_its_name(manager: Any, host_body: Any) -> None:
+    """A token is for one name. A stolen agent must not become another host in the eyes of its users."""
+    host = await joined(manager, await token_for(manager, "h1"), host_body("h1"))
+    error = await refused(joined(manager, host.agent_token, host_body("db")))
+    assert (error.status, error.code) == (409, "NQR-API-151")
+    assert (await joined(manager, host.agent_token, host_body("h1"))).host_id == host.host_id
+
+
 async def test_a_join_token_works_once(manager: Any, host_body: Any) -> None:
     token = await token_for(manager, "h1")
     host = await joined(manager, token, host_body("h1"))

@@ -103,6 +103,12 @@ async def _again(core: Core, session: AsyncSession, wanted: HostRegister, princi
         raise NotAuthenticated(
             "The manager does not know this host any more.", cure="Join again with a token from `nqr host token NAME`."
         )
+    if wanted.name != host.name:
+        raise Conflict(
+            f"This agent registered as host {host.name}, and now it says {wanted.name}.",
+            cure=f"Set --agent-name {host.name} again, or join as a new host with a token from `nqr host token {wanted.name}`.",
+            code="NQR-API-151",
+        )
     note_return(session, host, wanted.boot_id)
     describe(host, wanted)
     signed = certificates.answer(core, host, wanted, joins=False)
