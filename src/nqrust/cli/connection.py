@@ -6,11 +6,13 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
+from nqrust import loopback
 from nqrust.installer.engine.errors import NqrError, UsageError
 
 if TYPE_CHECKING:
@@ -57,15 +59,53 @@ def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]
 
 
 def address(url: str | None) -> tuple[str, str]:
-    """Return base URL and token: from the flag, the environment, or the installation on this host.
+    """Return base URL and token: from the flag, the environment, or the installation on this host. The token of the installation
+    goes to its own manager only.
 
-    Raises UsageError NQR-USE-010 (no token) or NQR-USE-003 (no address).
+    Raises UsageError NQR-USE-010 (no token), NQR-USE-003 (no address) or NQR-USE-028 (no token for that address).
     """
     given, token = _given(url), os.environ.get("NQR_TOKEN", "").strip()
     if given and token:
         return given, token
     settings = installed_settings()
+    if given and not _is_own(given, settings):
+        own = _manager_of(settings)
+        raise UsageError(
+            "NQR-USE-028",
+            f"nqr has no token for {given}. The token of this host is for the manager at {own} only.",
+            "Set NQR_TOKEN to a token of that manager.",
+        )
     return given or _manager_of(settings), token or _token(settings)
+
+
+def _is_own(base: str, settings: Settings) -> bool:
+    """Return whether `base` is the manager of this host's installation: its port at an address of this machine, or the address
+    that the installation names."""
+    parts, own = urlsplit(base), urlsplit(_manager_of(settings))
+    try:
+        place = ((parts.hostname or "").lower(), parts.port)
+    except ValueError:
+        return False
+    if place == ((own.hostname or "").lower(), own.port):
+        return True
+    return settings.has_manager and place[1] == own.port and _is_here(place[0], over_tls=parts.scheme == "https")
+
+
+def _is_here(host: str, *, over_tls: bool) -> bool:
+    """Return whether an address is one of this machine. A name server may lead its name elsewhere, so that needs TLS."""
+    if loopback.is_local(host):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return over_tls and host in (socket.gethostname().lower(), socket.getfqdn().lower())
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))  # ip(7): the kernel accepts its own addresses only
+        except OSError:
+            return False
+    return not address.is_unspecified
 
 
 def authority(base: str) -> str | None:

@@ -66,7 +66,7 @@ def config_dir(it: Bench) -> None:
     folder = it.logs.parent
     (folder / "cli-token").write_text("of-that-folder\n")
     it.patch.setenv("CONFIG_DIR", str(folder))
-    assert connection.address("http://m:1") == ("http://m:1", "of-that-folder")
+    assert connection.address("http://127.0.0.1:18080") == ("http://127.0.0.1:18080", "of-that-folder")
 
 
 ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
