@@ -105,7 +105,7 @@ async def _again(core: Core, session: AsyncSession, wanted: HostRegister, princi
         )
     if wanted.name != host.name:
         raise Conflict(
-            f"This agent registered as host {host.name}, and now it says {wanted.name}.",
+            f"Host {host.name} cannot become host {wanted.name}.",
             cure=f"Set --agent-name {host.name} again, or join as a new host with a token from `nqr host token {wanted.name}`.",
             code="NQR-API-151",
         )
