@@ -23,6 +23,7 @@ _GROUPS = {
     "template": ("templates", "Manage templates for VMs."),
     "volume": ("vm.volumes", "Manage kept volumes, and attach or detach volumes."),
     "image": ("images", "Manage the images that VMs boot from."),
+    "release": ("releases", "Build releases of the platform."),
     "host": ("hosts", "Manage hosts."),
     "network": ("network", "Show and confirm a change of this host's network."),
     "services": ("services", "Start, stop and show the services of this host."),
@@ -30,7 +31,6 @@ _GROUPS = {
     "token": ("tokens", "Manage API tokens."),
     "event": ("events", "Read the events of VMs, hosts and images."),
     "audit": ("audit", "Read the audit log."),
-    "release": ("releases", "Build releases of the platform."),
     "bundle": ("bundles", "Build and check bundles, for hosts without a network."),
 }
 """Name -> module with `build`, and help. The module is imported when one of its commands is needed."""

@@ -177,7 +177,7 @@ def _open_unknown(request: Request) -> Opened:
         raise ReleaseError(
             "NQR-REL-019",
             f"{source} is a file, and not a bundle: its name does not end with .tar.zst.",
-            "Name an address, a folder, a bundle or a GitHub release, or leave --release out.",
+            "Name an address, a GitHub release, a folder or a bundle.",
         )
     raise ReleaseError(
         "NQR-REL-018",

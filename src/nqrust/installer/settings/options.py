@@ -108,7 +108,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "release.source",
         "--release",
-        "Source of the platform: bundled (built from a source tree), https://…, github:OWNER/REPO[@TAG], a folder or a bundle.",
+        "Source of the platform: bundled (built from a source tree), an address, github:OWNER/REPO[@TAG] or a path.",
         metavar="SOURCE",
     ),
     Option("release.source_dir", "--source", "Source tree to build the platform from.", Form.path, metavar="DIR"),

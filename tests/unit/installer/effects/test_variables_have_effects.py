@@ -117,6 +117,10 @@ ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
         "where install.sh makes its environment",
         "tests/live/scripts/test_install_sh.py::test_a_ready_environment_is_used_at_once_with_every_argument_as_given",
     ),
+    "NQR_WHEELS": (
+        "the folder whose wheels fill the installer's environment",
+        "tests/live/scripts/test_packages.py::test_pyz_makes_its_environment_without_a_network",
+    ),
     "NQR_PYTHON_ARCHIVE": (
         "the Python that a host with an older one gets",
         "tests/hosts/test_old_python.py::test_python_in_a_file_is_used_only_with_its_digest",
