@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from nqrust.contract.vms import Name, UnknownVm
 
@@ -41,6 +41,14 @@ class HostCapacity(BaseModel):
     memory_available_mib: _Memory = 0
     disk_mib: _Mib = 0
     disk_available_mib: _Mib = 0
+
+    @classmethod
+    def stored(cls, document: object) -> HostCapacity:
+        """Return the capacity on record. An earlier version recorded it without bounds: beyond them it is as not reported."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError:
+            return cls(cpus=0, memory_mib=0)
 
 
 class HostRegister(BaseModel):

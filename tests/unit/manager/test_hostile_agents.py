@@ -200,6 +200,12 @@ def test_reports_out_of_bounds_are_refused(model: type[BaseModel], good: dict[st
         model.model_validate_json(json.dumps(good | bad))
 
 
+def test_absurd_capacity_on_record_is_as_not_reported() -> None:
+    """An earlier version recorded it, and one such record must not stop all placements."""
+    assert HostCapacity.stored({"cpus": 10**400, "memory_mib": 1}) == HostCapacity(cpus=0, memory_mib=0)
+    assert HostCapacity.stored({"cpus": 2, "memory_mib": 1}) == HostCapacity(cpus=2, memory_mib=1)
+
+
 def test_texts_for_people_are_cut_and_make_no_report_unreadable() -> None:
     texts = dict.fromkeys(("name", "exit_reason", "network_written", "image", "vmm", "accel"), "x\x00" * 9000)
     found = VmStatus.model_validate(VM | texts | {"tags": ["y" * 9000]})

@@ -83,7 +83,7 @@ async def check(core: Core, session: AsyncSession, vm: Vm) -> None:
         except NoHost as error:
             if not error.later or not candidates:
                 raise
-            capacity = {host.id: HostCapacity.model_validate(host.capacity).disk_mib for host in hosts}
+            capacity = {host.id: HostCapacity.stored(host.capacity).disk_mib for host in hosts}
             choose(
                 [_empty(one, capacity[one.id]) for one in candidates],
                 _demand(core, vm),
@@ -174,7 +174,7 @@ async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: 
     promised = await promised_disk(session, vm.id) if vm.host_id is None else {}  # one that has a host keeps its disk
     result = []
     for host in hosts:
-        capacity = HostCapacity.model_validate(host.capacity)
+        capacity = HostCapacity.stored(host.capacity)
         vcpus, memory = taken.get(host.id, (0, 0))
         result.append(
             Candidate(

@@ -157,7 +157,7 @@ async def _check_room(core: Core, session: AsyncSession, host: Host, volume: Api
     """Check the room as in placement. A kept volume already occupies its space; a capacity of 0 means not reported."""
     if volume.name is not None:
         return
-    capacity = HostCapacity.model_validate(host.capacity)
+    capacity = HostCapacity.stored(host.capacity)
     free = capacity.disk_available_mib
     if capacity.disk_mib:
         promised = (await placement.promised_disk(session)).get(host.id, 0)
