@@ -22,7 +22,7 @@ def build_bundle(
         str | None, typer.Option("--for", metavar="SYSTEM", help="System of the hosts, such as debian-12 (default: this host's).")
     ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="Output file or folder (default: the current folder).")
+        str, typer.Option("-o", "--output", metavar="FILE", help="Output file or folder (default: the current folder).")
     ] = ".",
     key: Annotated[
         str | None, typer.Option("--key", metavar="FILE", help="Ed25519 private key (PEM) that signs the bundle.")

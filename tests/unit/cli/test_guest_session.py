@@ -81,13 +81,13 @@ def answer(connection: ServerConnection) -> None:
 
 def _cat(connection: ServerConnection) -> None:
     """Echo at the pace of the reader, and give no more credit than was sent."""
-    credit, waiting = guest.WINDOW, b""
+    credit, waiting, ended = guest.WINDOW, b"", False
     for data in connection:
         assert isinstance(data, bytes)
         if data[0] == Kind.credit:
             credit += guest.parse_credit(data[1:])
         elif data == message(Kind.stdin):
-            break
+            ended = True
         else:
             waiting += data[1:]
             connection.send(message(Kind.credit, guest.credit(len(data) - 1)))
@@ -95,6 +95,8 @@ def _cat(connection: ServerConnection) -> None:
         for at in range(0, len(now), guest.MAX_PAYLOAD):
             connection.send(message(Kind.stdout, now[at : at + guest.MAX_PAYLOAD]))
         credit -= len(now)
+        if ended and not waiting:
+            break
     connection.send(message(Kind.exit, b"\0\0"))
 
 

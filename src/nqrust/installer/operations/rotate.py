@@ -68,7 +68,7 @@ def _ours(context: Context) -> None:
     """Refuse the rotation of secrets that the manager of another release does not know. Raises UsageError."""
     if not context.speaks_our_api:
         raise UsageError(
-            "NQR-USE-028",
+            "NQR-USE-029",
             "The release on this host is not this project's, and its manager knows no rotation of secrets.",
             "Change the secrets with the tools of that release.",
         )

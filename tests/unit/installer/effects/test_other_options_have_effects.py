@@ -24,6 +24,7 @@ from nqrust.host import local
 from nqrust.installer import fingerprint, operations
 from nqrust.installer.fingerprint.model import Fingerprint
 from nqrust.installer.operations import bundling, serving
+from nqrust.installer.release.source_tree import build as source_tree
 from nqrust.installer.request import ServiceStatus, Status, Summary
 from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 
@@ -300,6 +301,31 @@ def bundle_verify(it: Bench) -> None:
     assert asked == [("/srv/b.tar.zst", ""), ("/srv/b.tar.zst", "/root/key.pub")]
 
 
+def _released(it: Bench, *words: str) -> dict[str, Any]:
+    """What the build of a release is asked for."""
+    made: list[dict[str, Any]] = []
+
+    def build(host: object, **given: Any) -> str:
+        made.append(given)
+        return "1.0.0"
+
+    it.patch.setattr(source_tree, "build", build)
+    assert it.nqr("release", "build", "--source", "/src/tree", "--to", "/srv/out", *words) == 0, it.err
+    return made[0]
+
+
+def release_folders(it: Bench) -> None:
+    assert (_released(it)["tree"], _released(it)["to"]) == ("/src/tree", "/srv/out")
+
+
+def release_ui(it: Bench) -> None:
+    assert _released(it, "--no-ui") != _released(it)
+
+
+def release_scratch(it: Bench) -> None:
+    assert _released(it, "--scratch", "/mnt/big")["scratch"].startswith("/mnt/big/")
+
+
 ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("plan", "--detailed-exitcode"): ("exit code 10 when there are changes", detailed_exitcode),
     ("uninstall", "--script"): ("a shell script, 0700 or printed, and no change", script),
@@ -330,6 +356,10 @@ ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("bundle build", "--firecracker"): ("the archive that goes in, if its digest is known", bundle_firecracker),
     ("bundle verify", "file"): ("the bundle that is read", bundle_verify),
     ("bundle verify", "--key"): ("the key that must have signed", bundle_verify),
+    ("release build", "--source"): ("the tree that is built", release_folders),
+    ("release build", "--to"): ("the folder of the release", release_folders),
+    ("release build", "--with-ui"): ("whether the web UI is built", release_ui),
+    ("release build", "--scratch"): ("where the build has its folder", release_scratch),
     ("image build", "name"): ("the recipe that is built", build_name),
     ("image build", "--manager"): ("the manager that is told", build_manager),
 }
