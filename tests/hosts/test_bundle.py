@@ -19,7 +19,7 @@ from tests.hosts import product
 from tests.hosts.machine import Machine, TestNetwork
 from tests.places import ROOT
 
-pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
+pytestmark = pytest.mark.timeout(2400)
 
 _ARP, _IPV4 = b"\x08\x06", b"\x08\x00"
 BUNDLE = "/mnt/nqrust.tar.zst"
@@ -105,6 +105,7 @@ def test_install_from_a_bundle_sends_nothing_to_the_outside(bundle: Path, tell: 
             assert sent.frames == []
 
 
+@pytest.mark.matrix
 def test_two_builds_are_byte_identical(bundle: Path) -> None:
     again = bundle.with_name("again.tar.zst")
     build(again)
