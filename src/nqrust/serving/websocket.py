@@ -11,6 +11,9 @@ from asyncio.transports import BaseTransport
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+MESSAGE_BYTES = 256 * 1024
+"""For uvicorn's `ws_max_size`: the longest message. Messages are not compressed either: a few bytes could become that many."""
+
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """One WebSocket. For uvicorn's `ws`."""

@@ -7,7 +7,7 @@ from importlib.resources import files
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
-from nicegui import ui
+from nicegui import core, ui
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.credentials import ui_key
@@ -16,7 +16,7 @@ from nqrust.serving.connections import Bounds
 from nqrust.serving.plain import Plain
 from nqrust.serving.protocol import HEADER_BYTES, bounded
 from nqrust.serving.server import Server, listen
-from nqrust.serving.websocket import BoundedWebSocket
+from nqrust.serving.websocket import MESSAGE_BYTES, BoundedWebSocket
 from nqrust.tls.reloading import ReloadingContext
 from nqrust.ui import session
 from nqrust.ui.settings import SESSION_HOURS, BadSetting, UiSettings
@@ -111,6 +111,9 @@ def serve(settings: UiSettings) -> None:
         storage_secret=settings.storage_secret,
         session_middleware_kwargs={"max_age": SESSION_HOURS * 3600, "same_site": "strict"},
     )
+    # Sessions of long polling belong to no connection, and anybody could open any number of them.
+    core.app.config.socket_io_js_transports = ["websocket"]
+    core.sio.eio.transports = ["websocket"]
     served = Plain(Outermost(outer), allowed=lambda _: settings.plain_http, refuse=plain.send_on)
     config = uvicorn.Config(
         served,
@@ -122,6 +125,8 @@ def serve(settings: UiSettings) -> None:
         http=bounded(Bounds()),
         h11_max_incomplete_event_size=HEADER_BYTES,
         ws=BoundedWebSocket,
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,
     )
     context = ReloadingContext(settings.certificate_file) if settings.certificate_file else lambda: None
     try:

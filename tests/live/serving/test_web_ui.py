@@ -11,6 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 
 @pytest.fixture
@@ -57,3 +60,21 @@ def test_one_source_has_a_share_of_the_connections(port: int) -> None:
             closed += 1
         client.close()
     assert closed >= 20
+
+
+def test_messages_are_short_and_not_compressed(port: int) -> None:
+    """Socket.IO accepts before anybody signs in."""
+    url = f"ws://127.0.0.1:{port}/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+    with connect(url, proxy=None, origin=Origin(f"http://127.0.0.1:{port}")) as client:
+        assert client.response is not None and "Sec-WebSocket-Extensions" not in client.response.headers
+        with pytest.raises(ConnectionClosed) as closed:
+            client.send(b"x" * (300 << 10))
+            while True:
+                client.recv(10)
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1009
+
+
+def test_there_is_no_long_polling(port: int) -> None:
+    """Its sessions belong to no connection, so no bound would hold them."""
+    answer = httpx.get(f"http://127.0.0.1:{port}/_nicegui_ws/socket.io/?EIO=4&transport=polling", trust_env=False)
+    assert answer.status_code == 400

@@ -20,7 +20,7 @@ from nqrust.serving.connections import Bounds
 from nqrust.serving.protocol import HEADER_BYTES, bounded
 from nqrust.serving.server import Context, listen
 from nqrust.serving.server import Server as PlainAndTls
-from nqrust.serving.websocket import BoundedWebSocket
+from nqrust.serving.websocket import MESSAGE_BYTES, BoundedWebSocket
 
 CONNECTIONS = 4
 """Open connections to the guests' listener for each source. A guest agent needs one."""
@@ -116,7 +116,8 @@ def _config(app: FastAPI, **more: Any) -> uvicorn.Config:
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_graceful_shutdown=30,
-        ws_max_size=1 << 20,
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         **more,
     )
 

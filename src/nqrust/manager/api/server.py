@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 
 from nqrust.serving.connections import Bounds
 from nqrust.serving.protocol import HEADER_BYTES, bounded
-from nqrust.serving.websocket import BoundedWebSocket
+from nqrust.serving.websocket import MESSAGE_BYTES, BoundedWebSocket
 
 
 def config(app: ASGIApp, host: str, port: int, bounds: Bounds | None = None, lifespan: str = "on") -> uvicorn.Config:
@@ -26,6 +26,7 @@ def config(app: ASGIApp, host: str, port: int, bounds: Bounds | None = None, lif
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=5,
         ws=BoundedWebSocket,
-        ws_max_size=1024 * 1024,
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
     )
