@@ -120,6 +120,23 @@ async def test_single_bytes_take_no_more_room_than_the_window(pair: Any) -> None
     assert len(stream._got) == 2, "40,000 frames are kept as two"
 
 
+async def test_single_bytes_of_output_and_error_in_turn_take_no_more_room(pair: Any) -> None:
+    _, peer, stream = await opened(pair)
+    both = guest.frame(Kind.stdout, stream.number, b"o") + guest.frame(Kind.stderr, stream.number, b"e")
+    for _ in range(40):
+        await peer.send(both * 500)
+        await asyncio.sleep(0)
+    while stream.output > WINDOW - 40_000:
+        await asyncio.sleep(0.01)
+    assert len(stream._got) < 1100
+    got = {Kind.stdout: b"", Kind.stderr: b""}
+    while stream._got:
+        kind, data = await stream.receive()
+        if kind in got:
+            got[kind] += data
+    assert got == {Kind.stdout: b"o" * 20_000, Kind.stderr: b"e" * 20_000}
+
+
 @pytest.mark.parametrize(
     ("kind", "payload"),
     [

@@ -26,6 +26,9 @@ _STUCK = 30.0
 """Seconds for the guest to take what was sent."""
 _UNSENT = 1 << 20
 _STRAYS = 1024
+_OUTPUT = (Kind.stdout, Kind.stderr)
+_MANY = 1024
+"""Messages of one session that wait for its viewer. Output that alternates with error is joined then."""
 _AT_ONCE = 1 << 16
 
 
@@ -87,7 +90,7 @@ class Stream:
 
     def take(self, kind: Kind, payload: bytes) -> None:
         """Keep a message of the guest. Raises ProtocolError."""
-        if kind in (Kind.stdout, Kind.stderr):
+        if kind in _OUTPUT:
             if not 1 <= len(payload) <= self.output:
                 raise ProtocolError("output without credit")
             self.output -= len(payload)
@@ -105,14 +108,23 @@ class Stream:
         elif kind is Kind.error:
             guest.parse_error(payload)
         self.over = kind in (Kind.exit, Kind.error)
-        last = self._got[-1] if self._got else None
-        if last and last[0] is kind and kind in (Kind.stdout, Kind.stderr) and len(last[1]) + len(payload) <= MAX_PAYLOAD:
-            last[1].extend(payload)  # a guest that sends single bytes costs no more than one that does not
+        last, before = self._got[-1] if self._got else None, self._before(kind)
+        if before is not None and len(before) + len(payload) <= MAX_PAYLOAD:
+            before.extend(payload)  # a guest that sends single bytes costs no more than one that does not
         elif last and last[0] is kind is Kind.credit:
             last[1][:] = guest.credit(guest.parse_credit(bytes(last[1])) + guest.parse_credit(payload))
         else:
             self._got.append((kind, bytearray(payload)))
         self._changed.set()
+
+    def _before(self, kind: Kind) -> bytearray | None:
+        """Return the message that output of this kind continues. Output and error may overtake each other if many wait."""
+        if kind not in _OUTPUT:
+            return None
+        if self._got and self._got[-1][0] is kind:
+            return self._got[-1][1]
+        many = len(self._got) >= _MANY and self._got[-1][0] in _OUTPUT and self._got[-2][0] is kind
+        return self._got[-2][1] if many else None
 
     def lose(self, why: str) -> None:
         self._lost = why
