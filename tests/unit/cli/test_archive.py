@@ -81,6 +81,7 @@ def test_what_is_written_is_read(place: Path, tmp_path: Path) -> None:
         [member("top", tarfile.DIRTYPE), member("top/l", tarfile.LNKTYPE, linkname="../outside")],
         [member("top", tarfile.DIRTYPE), member("top/l", tarfile.LNKTYPE, linkname="/etc/passwd")],
         [member("top/" + "n" * 70_000, content=b"bad")],
+        [member("top", tarfile.SYMTYPE, linkname="/root/.ssh/id_ed25519")],
     ],
 )
 def test_a_hostile_archive_is_refused_and_nothing_outside_changes(place: Path, members: Any) -> None:
@@ -141,3 +142,19 @@ def test_a_followed_log_shows_each_line_once() -> None:
     assert added(long[-9000:], (long + "new\n")[-9000:]) == "new\n"
     assert added("same\n" * 3, "same\n" * 5) == "same\n" * 2
     assert added("of the boot before\n" * 50, "another boot\n" * 50) == "another boot\n" * 50
+
+
+def _header(kind: bytes, content: bytes = b"", name: str = "top") -> bytes:
+    header = tarfile.TarInfo(name)
+    header.type, header.size = kind, len(content)
+    return header.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [_header(tarfile.GNUTYPE_LONGNAME, b"name\0") * 2000, _header(tarfile.XGLTYPE, b"11 K=value\n")],
+    ids=["names without a file", "for all files"],
+)
+def test_headers_that_fill_the_memory_are_refused(place: Path, head: bytes) -> None:
+    with pytest.raises(archive.Hostile):
+        read(io.BytesIO(head + _header(tarfile.REGTYPE)), place)

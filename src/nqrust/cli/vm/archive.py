@@ -14,6 +14,8 @@ from contextlib import suppress
 from typing import IO, Any
 
 _LONGEST_NAME = 64 * 1024
+_ROW = 8
+"""Headers with long names before a file: two are enough, for its name and for that of its target."""
 _PIECE = 1 << 18
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMES = (
@@ -33,6 +35,12 @@ class _Header(tarfile.TarInfo):
     """A header that makes tarfile read neither long names into memory without end, nor holes onto the disk."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type == tarfile.XGLTYPE:
+            raise Hostile("a header is for all files")
+        row = getattr(archive, "row", 0) + 1 if self.type in _NAMES else 0
+        archive.row = row  # type: ignore[attr-defined]
+        if row > _ROW:
+            raise Hostile("headers have no file")
         if self.type in _NAMES and self.size > _LONGEST_NAME:
             raise Hostile("a name is too long")
         if self.type == tarfile.GNUTYPE_SPARSE:
@@ -73,6 +81,8 @@ def read(source: IO[bytes], folder: str, name: str, skipped: Callable[[str], Non
                 first, *rest = _parts(member.name)
                 if top not in (None, first):
                     raise Hostile("it has more than was asked for")
+                if top is None and member.issym():
+                    raise Hostile("it is a link, and not what the link names")
                 top = first
                 if not _make(archive, member, place, [name, *rest], umask):
                     skipped(member.name)
