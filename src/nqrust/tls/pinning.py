@@ -5,6 +5,7 @@ A join token says the authority's fingerprint, so that a fake manager is noticed
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from hashlib import sha256
 
@@ -17,6 +18,8 @@ PATH = "/v1/authority"
 SEPARATOR = "."
 """Between the secret of a join token and the fingerprint."""
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+_WHOLE = 20.0
+"""Seconds for the whole answer of a program that has proven nothing."""
 _LONGEST = 64 * 1024
 
 
@@ -80,6 +83,19 @@ def secured(base: str) -> str:
     return f"https://{base.removeprefix('http://')}" if base.startswith("http://") else base
 
 
+async def _short(client: httpx.AsyncClient, url: str, asked: dict[str, str]) -> bytes | None:
+    """Return a short answer of a program that has proven nothing yet; None if it is another answer, too long or compressed."""
+    content = bytearray()
+    async with client.stream("GET", url, params=asked, headers={"Accept-Encoding": "identity"}) as answer:
+        if answer.status_code != 200 or answer.headers.get("content-encoding", "identity") != "identity":
+            return None
+        async for piece in answer.aiter_raw():
+            content += piece
+            if len(content) > _LONGEST:
+                return None
+    return bytes(content)
+
+
 async def fetch(base: str, *, expected: str = "", host_id: str = "", nonce: str = "", key: str = "") -> str:
     """Return the manager's authority (PEM), which has the fingerprint `expected`, or all that it proves with `key`. The answer
     holds the compared certificates and nothing else that the manager sent.
@@ -88,11 +104,14 @@ async def fetch(base: str, *, expected: str = "", host_id: str = "", nonce: str 
     """
     asked = {"host": host_id, "nonce": nonce} if key else {}
     async with httpx.AsyncClient(verify=contexts.unchecked(), timeout=_TIMEOUT, trust_env=False) as client:
-        answer = await client.get(secured(base) + PATH, params=asked)
-    if answer.status_code != 200 or len(answer.content) > _LONGEST:
-        raise PinningError(f"the manager at {base} did not show its authority: HTTP {answer.status_code}")
+        try:
+            content = await asyncio.wait_for(_short(client, secured(base) + PATH, asked), _WHOLE)
+        except asyncio.TimeoutError:
+            content = None
+    if content is None:
+        raise PinningError(f"the manager at {base} did not show its authority")
     try:
-        found = AuthorityFound.model_validate_json(answer.content)
+        found = AuthorityFound.model_validate_json(content)
     except ValidationError as error:
         raise PinningError(f"the program at {base} is no manager that speaks TLS") from error
     if expected and (one := named(found.certificate, expected)) is not None:

@@ -23,7 +23,10 @@ ELSEWHERE = "192.0.2.1"
 
 
 class Web:
-    """An image at /remote/. /moved/… redirects to `to`; kernels wait for `through`."""
+    """An image at /remote/. /moved/… redirects to `to`; kernels wait for `through`. `coded`: the name of a file that is said to
+    be compressed."""
+
+    coded = ""
 
     def __init__(self, root: Any) -> None:
         self.folder, self.through, self.to, self.waiting = root / "remote", threading.Event(), "", 0
@@ -41,6 +44,11 @@ class Web:
                     web.waiting += 1
                     web.through.wait(30)
                 super().do_GET()
+
+            def end_headers(self) -> None:
+                if web.coded and self.path.endswith(web.coded):
+                    self.send_header("Content-Encoding", "gzip, gzip")
+                super().end_headers()
 
             def log_message(self, *arguments: Any) -> None:
                 pass
@@ -99,6 +107,19 @@ async def test_an_operator_fetches_from_elsewhere_and_an_administrator_from_here
     assert set(elsewhere) == {ELSEWHERE}
     await manager.admin.send(calls.add_image(web.wanted("near")))
     assert (await manager.settled_image("near")).state == "ready"
+
+
+@pytest.mark.parametrize("name", ["image.json", "kernel"])
+async def test_nothing_that_is_compressed_is_expanded(manager: Any, web: Web, name: str) -> None:
+    """A few bytes could become any number of them."""
+    web.coded = name
+    if name == "image.json":
+        with pytest.raises(Refused, match="compressed"):
+            await manager.admin.send(calls.add_image(web.wanted()))
+    else:
+        await manager.admin.send(calls.add_image(web.wanted()))
+        assert "compressed" in str(await manager.settled_image("copy"))
+    assert os.listdir(manager.core.settings.image_root).count("copy") == 0
 
 
 @pytest.mark.parametrize("role", ["operator", "admin"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import json
 import ssl
@@ -85,13 +86,17 @@ def test_a_bundle_keeps_all_its_certificates() -> None:
 
 @pytest.fixture
 def show() -> Iterator[Callable[[str, str], str]]:
-    """Serve a text as the authority, with the proof that the real manager gives for REAL. Return the address."""
-    text = proven = ""
+    """Serve a text as the authority, with the proof that the real manager gives for REAL. Return the address. `coding`: of the
+    body."""
+    text = proven = coding = ""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer = json.dumps({"certificate": text, "proof": proven}).encode()
+            answer = gzip.compress(answer) if coding else answer
             self.send_response(200)
+            if coding:
+                self.send_header("content-encoding", coding)
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
@@ -104,9 +109,9 @@ def show() -> Iterator[Callable[[str, str], str]]:
     server.socket = contexts.server(leaf.certificate, leaf.key).wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def use(certificate: str, proof: str = "") -> str:
-        nonlocal text, proven
-        text, proven = certificate, proof
+    def use(certificate: str, proof: str = "", coded: str = "") -> str:
+        nonlocal text, proven, coding
+        text, proven, coding = certificate, proof, coded
         return f"https://127.0.0.1:{server.server_port}"
 
     yield use
@@ -123,6 +128,20 @@ async def test_a_relayed_proof_proves_no_other_authority(form: str, show: Callab
     except PinningError:
         return
     assert found == REAL
+
+
+async def test_a_program_that_has_proven_nothing_fills_no_memory(
+    show: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is short and not compressed, and comes in time."""
+    proof = pinning.proof("key", "nonce", REAL)
+    assert await pinning.fetch(show(REAL, proof), host_id="h1", nonce="nonce", key="key") == REAL
+    for base in (show(REAL, proof, "gzip"), show(REAL + " " * 100_000, proof)):
+        with pytest.raises(PinningError, match="did not show"):
+            await pinning.fetch(base, host_id="h1", nonce="nonce", key="key")
+    monkeypatch.setattr(pinning, "_WHOLE", 0.0)
+    with pytest.raises(PinningError, match="did not show"):
+        await pinning.fetch(show(REAL, proof), host_id="h1", nonce="nonce", key="key")
 
 
 def test_an_authority_in_another_form_is_not_outdated(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ class ManagerLink:
                 "Register the agent with a manager that has the image, or put it below the image folder.",
                 status=503,
             )
-        headers = {"Authorization": f"Bearer {current.agent_token}"}
+        headers = {"Authorization": f"Bearer {current.agent_token}", "Accept-Encoding": "identity"}
         try:
             with (
                 self.channel.blocking_client(_DOWNLOAD) as client,
@@ -284,7 +284,7 @@ class ManagerLink:
                     raise Refused(answer.status_code, answer.reason_phrase)
                 size = 0
                 with open(path, "wb") as file:
-                    for piece in answer.iter_bytes(_PIECE):
+                    for piece in answer.iter_raw(_PIECE):
                         size += len(piece)
                         if size > blob.size:
                             raise Refused(200, "the file is larger than announced")

@@ -252,15 +252,19 @@ def read_small(url: str, *, limit: int = 1 << 20, client: httpx.Client | None = 
     own = client is None
     client = client or httpx.Client(follow_redirects=True, timeout=_TIMEOUT)
     try:
-        with client.stream("GET", url) as response:
+        with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
             if response.status_code != 200:
                 raise ReleaseError(
                     "NQR-REL-021",
                     f"{url} cannot be had: the server answered {response.status_code}.",
                     "Check the name of the release and its version, and that this host may read it.",
                 )
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise ReleaseError(  # a few bytes could become any number
+                    "NQR-REL-022", f"{url} came compressed, which nobody asked for.", "Check the server, or name a mirror."
+                )
             body = b""
-            for piece in response.iter_bytes():
+            for piece in response.iter_raw():
                 body += piece
                 if len(body) > limit:
                     raise ReleaseError(

@@ -21,6 +21,7 @@ from nqrust.manager.images import folder, outgoing
 
 _MANIFEST_LIMIT = 256 * 1024
 _KEPT_FREE = 1024**3
+_AS_IT_IS = {"Accept-Encoding": "identity"}
 
 
 async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
@@ -31,11 +32,12 @@ async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
     try:
         async with (
             await outgoing.client(url, local) as http,
-            http.stream("GET", url) as answer,
+            http.stream("GET", url, headers=_AS_IT_IS) as answer,
         ):
             if answer.status_code != 200:
                 raise ImageError(f"{url} answers {answer.status_code}.", cure="Check the address and its server.")
-            async for chunk in answer.aiter_bytes():
+            _check_coding(answer, url)
+            async for chunk in answer.aiter_raw():
                 content += chunk
                 if len(content) > _MANIFEST_LIMIT:
                     raise ImageError(f"{url} is too large for an {MANIFEST}.", cure="Give the address of an image.json.")
@@ -49,6 +51,12 @@ async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
             f"{url} does not match the given sha256.", cure="Compare address and digest with those of the publisher."
         )
     return folder.parse_manifest(content, url)
+
+
+def _check_coding(answer: httpx.Response, url: str) -> None:
+    """Raise ImageError for a body that is compressed though nobody asked for that: a few bytes could become any number."""
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        raise ImageError(f"{url} came compressed.", cure="Serve the file as it is, without a content coding.")
 
 
 def beginning(wanted: ImageManifest) -> Download:
@@ -100,10 +108,11 @@ def _append(file: BinaryIO, chunk: bytes) -> None:
 async def _file(http: httpx.AsyncClient, url: str, blob: Blob, staging: str, progress: Download) -> None:
     digest, size = hashlib.sha256(), 0
     with open(os.path.join(staging, blob.file), "wb") as file:  # noqa: ASYNC230 - writes go through a thread below
-        async with http.stream("GET", url) as answer:
+        async with http.stream("GET", url, headers=_AS_IT_IS) as answer:
             if answer.status_code != 200:
                 raise ImageError(f"{url} answers {answer.status_code}")
-            async for chunk in answer.aiter_bytes(1024 * 1024):
+            _check_coding(answer, url)
+            async for chunk in answer.aiter_raw(1024 * 1024):
                 size += len(chunk)
                 if size > blob.size:
                     raise ImageError(f"{blob.file} is larger than its {MANIFEST} says")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import random
 import re
@@ -20,7 +21,7 @@ import pytest
 
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.release import transport
-from nqrust.installer.release.download import Wanted, fetch
+from nqrust.installer.release.download import Wanted, fetch, read_small
 from nqrust.installer.release.meter import Meter, duration, size
 from nqrust.installer.release.retrying import LONGEST, retry_after
 
@@ -285,3 +286,12 @@ def test_progress_tells_size_rate_and_time_left() -> None:
     ]
     assert [duration(s) for s in (0.1, 59, 125, 4321)] == ["1 s", "59 s", "2 min 5 s", "1 h 12 min"]
     assert [size(n) for n in (812, 3_100_000, 2_500_000_000)] == ["812 B", "3.1 MB", "2.5 GB"]
+
+
+def test_a_compressed_list_is_refused_before_it_is_expanded() -> None:
+    """A few bytes could become any number of them."""
+    packed = gzip.compress(bytes(512 << 10))
+    with serving(reply("200 OK", f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n", packed)) as server:
+        with pytest.raises(ReleaseError) as refused:
+            read_small(server.url)
+        assert refused.value.code == "NQR-REL-022" and server.asked[0]["accept-encoding"] == "identity"
