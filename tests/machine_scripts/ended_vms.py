@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from nqrust.contract.names import SCOPE_ENV, VM_USERS
+from nqrust.contract.names import SCOPE_ENV, TAP_ALIAS, VM_USERS
 from nqrust.host.local import LocalHost
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.network import shell as network_shell
 from nqrust.installer.verbs.service import shell
 from nqrust.installer.verbs.service.undo import undo_vms, vms
 
@@ -28,6 +30,9 @@ KINDS: dict[str, tuple[int, dict[str, str]]] = {
 
 def left_after(undo: Callable[[], object]) -> list[str]:
     running = {}
+    for link, alias in (("tap1", f"{TAP_ALIAS}a1"), ("other", "another")):
+        subprocess.run(["ip", "link", "add", link, "type", "bridge"], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["ip", "link", "set", link, "alias", alias], check=True)
     for name, (user, env) in KINDS.items():
         become = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "sleep", "300")
         running[name] = subprocess.Popen(become, env={**env, "PATH": "/usr/bin:/bin"})
@@ -35,7 +40,8 @@ def left_after(undo: Callable[[], object]) -> list[str]:
     try:
         undo()
         time.sleep(0.2)
-        return sorted(name for name, process in running.items() if process.poll() is None)
+        links = [link for link in ("tap1", "other") if Path(f"/sys/class/net/{link}").exists()]
+        return sorted([*links, *(name for name, process in running.items() if process.poll() is None)])
     finally:
         for process in running.values():
             process.kill()
@@ -44,7 +50,8 @@ def left_after(undo: Callable[[], object]) -> list[str]:
 
 def by_shell() -> None:
     calls = "\n".join(shell.vms(UndoContext(host, Originals(host, "/nowhere")), undo_vms("fc-").args))
-    script = f"remove_net_link() {{ :; }}\nkept() {{ :; }}\n{shell.FUNCTIONS}\n{calls}\n"
+    prelude = 'missed=""\nkept() { :; }\ntry() { "$@"; }\nhas() { command -v "$1" >/dev/null; }'
+    script = f"{prelude}\n{network_shell.FUNCTIONS}\n{shell.FUNCTIONS}\n{calls}\n"
     subprocess.run(["sh", "-eu", "-c", script], check=False, timeout=120)
 
 

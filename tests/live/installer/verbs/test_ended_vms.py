@@ -20,4 +20,4 @@ def left() -> Any:
 
 @pytest.mark.parametrize("form", ["python", "shell"])
 def test_processes_of_vms_end_and_others_stay(left: Any, form: str) -> None:
-    assert left[form] == ["killer", "pretender", "root"]
+    assert left[form] == ["killer", "other", "pretender", "root"]

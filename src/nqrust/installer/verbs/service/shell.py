@@ -67,7 +67,7 @@ end_vms() { # beginning of their scopes' names, mark of their links, variable wi
     end_all 10 of_vms "$4" "$5" "^$3$1"
     for alias in /sys/class/net/*/ifalias; do
         case $(cat "$alias" 2>/dev/null) in
-            "$2"*) remove_net_link "$(basename "$(dirname "$alias")")" ;;
+            "$2"*) remove_net_link "$(basename "$(dirname "$alias")")" "$(cat "$alias")" ;;
         esac
     done
 }
