@@ -60,7 +60,7 @@ def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]
 
 def address(url: str | None) -> tuple[str, str]:
     """Return base URL and token: from the flag, the environment, or the installation on this host. The token of the installation
-    goes to its own manager only.
+    goes to its own manager only, and in plain text to loopback only.
 
     Raises UsageError NQR-USE-010 (no token), NQR-USE-003 (no address) or NQR-USE-028 (no token for that address).
     """
@@ -68,27 +68,32 @@ def address(url: str | None) -> tuple[str, str]:
     if given and token:
         return given, token
     settings = installed_settings()
-    if given and not _is_own(given, settings):
-        own = _manager_of(settings)
-        raise UsageError(
-            "NQR-USE-028",
-            f"nqr has no token for {given}. The token of this host is for the manager at {own} only.",
-            "Set NQR_TOKEN to a token of that manager.",
-        )
-    return given or _manager_of(settings), token or _token(settings)
+    base = given or _manager_of(settings)
+    if token or _is_own(base, settings):
+        return base, token or _token(settings)
+    raise UsageError(
+        "NQR-USE-028",
+        f"nqr has no token for {base}. The token of this host is for its own manager only, on loopback or over https.",
+        "Set NQR_TOKEN to a token of that manager.",
+    )
 
 
 def _is_own(base: str, settings: Settings) -> bool:
     """Return whether `base` is the manager of this host's installation: its port at an address of this machine, or the address
-    that the installation names."""
-    parts, own = urlsplit(base), urlsplit(_manager_of(settings))
+    that the installation names. Whoever listens proves it: with a certificate, or on loopback, where `loopback.check` looks."""
     try:
-        place = ((parts.hostname or "").lower(), parts.port)
+        place, own = _place(base), _place(_manager_of(settings))
     except ValueError:
         return False
-    if place == ((own.hostname or "").lower(), own.port):
-        return True
-    return settings.has_manager and place[1] == own.port and _is_here(place[0], over_tls=parts.scheme == "https")
+    scheme, host, port = place
+    if scheme != "https" and not loopback.is_local(host):
+        return False  # any user may listen there while the manager is away, and no certificate is asked for
+    return place == own or (settings.has_manager and port == own[2] and _is_here(host, over_tls=scheme == "https"))
+
+
+def _place(base: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(base)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port
 
 
 def _is_here(host: str, *, over_tls: bool) -> bool:

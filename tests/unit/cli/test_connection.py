@@ -10,6 +10,15 @@ from nqrust.cli import connection
 from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.settings.sources import gather
 
+OWN_ADDRESS = "192.0.2.77"
+
+
+@pytest.fixture(autouse=True)
+def addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine has OWN_ADDRESS."""
+    really = connection._is_here
+    monkeypatch.setattr(connection, "_is_here", lambda host, over_tls: host == OWN_ADDRESS or really(host, over_tls=over_tls))
+
 
 @pytest.fixture(autouse=True)
 def installation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +31,14 @@ def installation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    [None, "http://127.0.0.1:18080", "http://localhost:18080/", "https://[::1]:18080", f"https://{socket.gethostname()}:18080"],
+    [
+        None,
+        "http://127.0.0.1:18080",
+        "http://localhost:18080/",
+        "https://[::1]:18080",
+        f"https://{OWN_ADDRESS}:18080",
+        f"https://{socket.gethostname()}:18080",
+    ],
 )
 def test_own_manager_gets_the_token_of_the_installation(url: str | None) -> None:
     assert connection.address(url)[1] == "nqr_own"
@@ -39,6 +55,8 @@ def test_own_manager_gets_the_token_of_the_installation(url: str | None) -> None
         f"http://{socket.gethostname()}:18080",
         "http://0.0.0.0:18080",
         "http://127.0.0.1:99999",
+        f"http://{OWN_ADDRESS}:18080",
+        "https://203.0.113.9:18080",
     ],
 )
 @pytest.mark.parametrize("by_variable", [False, True])
@@ -53,3 +71,31 @@ def test_no_other_address_gets_the_token_of_the_installation(
 
     monkeypatch.setenv("NQR_TOKEN", "nqr_of_that_manager")
     assert connection.address(url) == (url, "nqr_of_that_manager")
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:18080", f"{OWN_ADDRESS}:18080"])
+@pytest.mark.parametrize("tls", ["on", "off"])
+def test_the_own_manager_is_asked_on_loopback(bind: str, tls: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = gather(flags={"manager.bind": bind, "tls.mode": tls}, environ={}).settings
+    monkeypatch.setattr(connection, "installed_settings", lambda: settings)
+    assert connection.address(None) == ("http://127.0.0.1:18080", "nqr_own")
+
+
+@pytest.mark.parametrize(
+    ("manager_base", "gets"),
+    [("https://192.0.2.1:18080", True), ("http://192.0.2.1:18080", False), ("http://localhost:18080", True)],
+)
+def test_the_manager_of_an_agents_host_gets_a_token_over_https(
+    manager_base: str, gets: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = {"mode": "agent", "agent.manager_base": manager_base}
+    settings = gather(flags=flags, environ={}).settings
+    monkeypatch.setattr(connection, "installed_settings", lambda: settings)
+    if gets:
+        assert connection.address(None) == (manager_base, "nqr_own")
+        other = manager_base.replace("https:", "x:").replace("http:", "https:").replace("x:", "http:")
+        with pytest.raises(UsageError, match="NQR-USE-028"):
+            connection.address(other)
+    else:
+        with pytest.raises(UsageError, match="NQR-USE-028"):
+            connection.address(None)
