@@ -92,7 +92,7 @@ class Firecracker:
         with self._api(machine.directory) as api:
             for method, path, body in boot_requests(machine):
                 api.send(method, path, body)
-        jail.seal(self._host, machine.directory, machine.user)
+        jail.seal_guest(self._host, machine.directory, machine.user)
 
     def begin(self, machine: Machine) -> None:
         with self._api(machine.directory) as api:
@@ -163,15 +163,16 @@ class Firecracker:
             # The state restores the old limits.
             for method, path, body in limit_requests(len(machine.volumes), machine.rate_limits):
                 api.send(method, path, body)
-        jail.seal(self._host, machine.directory, machine.user)
+        jail.seal_guest(self._host, machine.directory, machine.user)
 
     def _wait(self, machine: Machine) -> None:
-        """Wait until its API accepts connections. The first request gets its answer."""
+        """Wait until its API accepts connections: Firecracker's own files are there then. The first request gets its answer."""
         directory, deadline = machine.directory, time.monotonic() + _READY
         while not jail.accepts(self._host, directory):
             if time.monotonic() > deadline:
                 raise Failed("NQR-VMM-105", "Firecracker did not open its API socket.", f"Read {_log(directory)}.", status=502)
             time.sleep(0.002)
+        jail.seal(self._host, directory, machine.user)
 
     def _program(self, name: str) -> str:
         own = f"{self._bin_dir}/{name}"

@@ -120,12 +120,32 @@ def accepts(host: Host, directory: str) -> bool:
 
 
 def seal(host: Host, directory: str, user: int) -> None:
-    """Take the folders that were made for `user`, who makes no more files in them. No guest has run yet."""
-    folders = [f"{directory}/run", root(host, directory)]
+    """Take the folders that were made for `user`, who makes no more files in them, but for that of the guest's socket: Firecracker
+    makes it later. No guest has run yet."""
+    top = root(host, directory)
+    folders = [f"{directory}/run", top]
     for folder in folders:
         users.seal(host, folder, user)
         below = [f"{folder}/{name}" for name in host.listdir(folder)]
-        folders += [path for path in below if (found := host.stat(path)) and found.kind is Kind.directory and found.uid == user]
+        owned = [path for path in below if (found := host.stat(path)) and found.kind is Kind.directory and found.uid == user]
+        folders += [path for path in owned if path != _guest_folder(top)]
+
+
+def seal_guest(host: Host, directory: str, user: int) -> None:
+    """Take the folder of the guest's socket too, after `seal`. Nothing but the socket stays in it: a snapshot that a guest made in
+    its VMM runs while it is loaded. Raises HostError."""
+    folder, name = _guest_folder(root(host, directory)), os.path.basename(api.VSOCK)
+    users.seal(host, folder, user)
+    for path in (f"{folder}/{entry}" for entry in host.listdir(folder)):
+        found = host.stat(path)
+        if found and found.kind is Kind.directory:
+            host.remove_tree(path, synced=False)
+        elif found and (found.kind is not Kind.other or os.path.basename(path) != name):
+            host.remove(path)
+
+
+def _guest_folder(top: str) -> str:
+    return f"{top}{os.path.dirname(api.VSOCK)}"
 
 
 @contextlib.contextmanager
