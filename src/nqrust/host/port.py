@@ -125,7 +125,7 @@ class DiskUsage:
 
 @dataclass(frozen=True)
 class Tls:
-    """A server that proves `name` with `authority` (PEM). An empty authority accepts every server: send it no secret."""
+    """A server that proves `name` with `authority` (PEM). With neither, every server is accepted: send it no secret."""
 
     authority: str = ""
     name: str = ""

@@ -37,11 +37,28 @@ class _Named(http.client.HTTPSConnection):
         self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
 
 
+def _context(url: str, tls: tuple[str, str] | None) -> ssl.SSLContext:
+    """Return what `ask` trusts. Raises HostError: without a certificate, OpenSSL would trust the system's authorities."""
+    if tls is None:
+        return ssl.create_default_context()
+    if not any(tls):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
+    try:
+        certificates = b"".join(pem.blocks(tls[0]))
+        if certificates:
+            return ssl.create_default_context(cadata=certificates)
+    except (pem.PemError, ssl.SSLError) as error:
+        raise HostError(f"the authority that {url} has to prove cannot be read") from error
+    raise HostError(f"the authority that {url} has to prove has no certificate")
+
+
 def ask(
     method: str, url: str, headers: Mapping[str, str | Secret], timeout: float, tls: tuple[str, str] | None = None
 ) -> tuple[int, bytes]:
-    """Return status and the first MiB of the body. `tls`: authority (PEM) and name that an https server proves; an empty
-    authority accepts every server. Raises NotTrusted if it proves another one, HostError if no answer arrives."""
+    """Return status and the first MiB of the body. `tls`: authority (PEM) and name that an https server proves; two empty
+    ones accept every server. Raises NotTrusted if it proves another one, HostError if no answer arrives."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -51,14 +68,7 @@ def ask(
         raise HostError(f"{url} is not an http or https URL")
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
-        authority, name = tls or ("", "")
-        try:
-            context = ssl.create_default_context(cadata=b"".join(pem.blocks(authority)) or None)
-        except (pem.PemError, ssl.SSLError) as error:
-            raise HostError(f"the authority that {url} has to prove cannot be read") from error
-        if tls is not None and not authority:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection = _Named(host, port, timeout, context, name or host)
+        connection = _Named(host, port, timeout, _context(url, tls), (tls[1] if tls else "") or host)
     else:
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -16,7 +16,9 @@ import pytest
 
 from nqrust.agent.link.channel import Channel
 from nqrust.agent.link.credentials import Credentials, CredentialStore, Identity
+from nqrust.host.errors import HostError
 from nqrust.host.local import LocalHost
+from nqrust.host.port import Tls
 from nqrust.tls import authority, contexts, pem, pinning
 from nqrust.tls.pinning import PinningError
 
@@ -156,3 +158,15 @@ def test_an_authority_in_another_form_is_not_outdated(tmp_path: Path) -> None:
     assert not channel.is_outdated()
     channel._pinned = REAL + EVIL
     assert channel.is_outdated()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", BEGIN + "AAAA", labelled("X509 CERTIFICATE")], ids=["empty", "blank", "half", "other label"]
+)
+def test_an_authority_without_a_certificate_trusts_nobody(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the authorities of the system nor every server."""
+    made: list[object] = []
+    monkeypatch.setattr(ssl, "create_default_context", lambda **given: made.append(given))
+    with pytest.raises(HostError, match="has no certificate"):
+        LocalHost().http_get("https://127.0.0.1:1/", timeout=1.0, tls=Tls(text, "manager.nqrust.internal"))
+    assert not made
