@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nqrust.cli.failures import require_root
+from nqrust.contract.text import plain
 
 
 def build(app: typer.Typer) -> typer.Typer:
@@ -30,7 +31,7 @@ def build_release(
     from nqrust.installer.release.source_tree.build import build as build_tree
 
     def tell(text: str, fraction: float | None) -> None:
-        typer.echo(f"  {text}", err=True)
+        typer.echo(f"  {plain(text)}", err=True)  # of programs of strangers
 
     target = os.path.abspath(to)
     version = build_tree(

@@ -10,6 +10,7 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nqrust.contract.text import plain, shown
 from nqrust.host.environment import PATH, certificates
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
 from nqrust.host.port import Host, command
@@ -49,7 +50,7 @@ class Workplace:
             )
         except CommandFailed as error:
             last = (error.stderr.strip() or error.stdout.strip()).splitlines()[-1:]
-            raise failed(argv[0], " ".join(last) or f"exit code {error.code}") from error
+            raise failed(argv[0], shown(" ".join(last)) or f"exit code {error.code}") from error
         except CommandTimedOut as error:
             raise failed(argv[0], f"it took more than {TIMEOUT:.0f} seconds") from error
         return done.stdout
@@ -68,6 +69,7 @@ class Workplace:
 
     def _tell(self, line: str) -> None:
         if line.strip():
+            line = plain(line)  # programs of strangers wrote it
             if len(self.lines) < _LOG_LINES:
                 self.lines.append(line)
             self.progress(line.strip(), None)

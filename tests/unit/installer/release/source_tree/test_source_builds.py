@@ -6,9 +6,10 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.installer.release.source_tree.test_cargo_workspace import TREE, tree
 
-from nqrust.host.port import Command
+from nqrust.cli.releases import build_release
+from nqrust.host.port import Command, Completed
 from nqrust.installer.engine.errors import ReleaseError
-from nqrust.installer.engine.progress import silent
+from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.release.source_tree import rust, web, workplace
 from nqrust.installer.release.source_tree.build import build
 from nqrust.installer.release.source_tree.workplace import Workplace
@@ -98,3 +99,28 @@ def test_number_of_an_account_or_a_program_is_not_taken() -> None:
     host.add_user("b", 61002)
     host.set_mode("/var/tmp/nqr-build-1/home", mode=0o700, owner="b", group="root")
     assert workplace.free_number(host, "/var/tmp") == 61004
+
+
+def test_a_build_writes_no_escape_sequences_to_the_terminal_or_the_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Build scripts and packages of npm are code of strangers."""
+    evil = "\x1b]52;c;ZXZpbA==\x07done"
+    monkeypatch.setattr("nqrust.cli.releases.require_root", lambda _: None)
+
+    def built(_: object, *, progress: Progress, **given: object) -> str:
+        host = FakeHost.debian12()
+        host.install("setpriv")
+        host.on("setpriv", prefix=True, answer=f"{evil}\n")
+        place = Workplace(host, "/var/tmp/b", progress, 61000)
+        place.run("cargo", "build")
+        assert place.lines[-1] == "\ufffd]52;c;ZXZpbA==\ufffddone"
+        host.on("setpriv", prefix=True, answer=Completed((), 1, "", f"{evil}\n"))
+        return place.run("cargo", "build")
+
+    monkeypatch.setattr("nqrust.installer.release.source_tree.build.build", built)
+    with pytest.raises(ReleaseError) as caught:
+        build_release(source=TREE, to="/out")
+    said = capsys.readouterr().err
+    assert "done" in said and "\x1b" not in said and "\x07" not in said
+    assert "\x1b" not in caught.value.what
