@@ -84,6 +84,8 @@ def open_workplace(host: Host, folder: str, tree: str, progress: Progress) -> Wo
     host.mkdir(f"{folder}/toolchain", mode=0o755)
     progress("copying the source tree", None)
     packed = f"{folder}/tree.tar"
+    # root's folder may be closed to others, and so is its copy.
+    host.write_file(packed, b"", mode=0o600, owner=str(place.number), group=str(place.number), synced=False)
     skipped = [f"--exclude={name}" for name in ("./target", "node_modules", "./.git", ".next")]
     host.run(command("tar", "-C", tree, *skipped, "-cf", packed, ".", timeout=600))
     place.run("tar", "--no-same-owner", "-xf", packed)

@@ -124,3 +124,18 @@ def test_a_build_writes_no_escape_sequences_to_the_terminal_or_the_log(
     said = capsys.readouterr().err
     assert "done" in said and "\x1b" not in said and "\x07" not in said
     assert "\x1b" not in caught.value.what
+
+
+def test_nobody_but_the_build_reads_the_copied_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, found = tree(), []
+    host.put("/etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+    host.put("/proc/1/comm", "init")
+    host.put("/var/tmp/x", "")
+    for program in ("install", "tar"):
+        host.install(program)
+        host.on(program, prefix=True)
+    monkeypatch.setattr(Workplace, "run", lambda place, *argv: found.append((argv[-1], place.number, host.stat(argv[-1]))))
+    workplace.open_workplace(host, "/var/tmp/b", TREE, silent)
+    ((path, number, packed),) = found
+    assert packed is not None and (packed.mode, packed.uid) == (0o600, number)
+    assert "-cf" in host.commands[-1].argv and path in host.commands[-1].argv and not host.exists(path)
