@@ -11,12 +11,41 @@ import os
 import tarfile
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 from nqrust.installer.engine.errors import ReleaseError
 
 MEMBERS = 200_000
 BYTES = 2 << 30
+NAMES = 64 << 20
+DEPTH = 100
+_LONGEST_HEADER = 64 * 1024
 _PIECE = 1 << 20
+_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+
+
+class _Refused(Exception):
+    """The archive has a header that makes tarfile read into memory without end. Says why."""
+
+
+class _Header(tarfile.TarInfo):
+    """A header that makes tarfile read neither long names into memory without end, nor holes onto the disk."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.size < 0:
+            raise _Refused("a file has a negative size")
+        if self.type in _NAMES and self.size > _LONGEST_HEADER:
+            raise _Refused("a name is too long")
+        if self.type == tarfile.XGLTYPE and archive.pax_headers:
+            raise _Refused("it has two global headers")  # tarfile keeps what they say
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise _Refused("a file has holes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _holes(self, *_: object) -> None:
+        raise _Refused("a file has holes")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _holes
 
 
 def unpack(archive: str, folder: str, *, largest: int = BYTES, members: int = MEMBERS) -> None:
@@ -27,11 +56,15 @@ def unpack(archive: str, folder: str, *, largest: int = BYTES, members: int = ME
     """
     try:
         os.mkdir(folder, 0o755)
-        with tarfile.open(archive, "r|*") as tar:
+        with tarfile.open(archive, "r|*", tarinfo=_Header) as tar:
             for member, parts in _checked(archive, tar, largest, members):
                 _write(tar, member, os.path.join(folder, *parts))
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except _Refused as error:
+        raise refused(archive, str(error)) from error
+    except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise refused(archive, f"it is damaged ({error})") from error
+    except RecursionError as error:  # tarfile calls itself for each header of a header
+        raise refused(archive, "a file has too many headers") from error
     except OSError as error:
         raise ReleaseError(
             "NQR-REL-023",
@@ -51,11 +84,15 @@ def refused(archive: str, why: str) -> ReleaseError:
 def _checked(archive: str, tar: tarfile.TarFile, largest: int, members: int) -> Iterator[tuple[tarfile.TarInfo, list[str]]]:
     """Yield each member with the parts of its name. Sizes are added up before anything is written."""
     seen: dict[tuple[str, ...], bool] = {}  # name -> whether others may be below it
-    room = largest
+    room, names = largest, NAMES
     for number, member in enumerate(tar):
-        if number >= members:
+        tar.members = []  # type: ignore[attr-defined]  # it remembers all of them
+        if number >= members or len(seen) > members:
             raise refused(archive, f"it holds more than {members} files")
         name = member.name
+        names -= len(name) + len(member.linkname)
+        if names < 0 or name.count("/") > DEPTH:
+            raise refused(archive, "its names are too long")
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts:
             raise refused(archive, f"{name} leaves its folder")
@@ -64,7 +101,7 @@ def _checked(archive: str, tar: tarfile.TarFile, largest: int, members: int) -> 
         if member.issym():
             _stays_inside(archive, member, parts)
         room -= member.size
-        if room < 0:
+        if room < 0 or member.size < 0:
             raise refused(archive, f"it unpacks to more than {largest} bytes")
         if not parts and member.isdir():
             continue

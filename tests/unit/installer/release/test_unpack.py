@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,3 +110,63 @@ def test_files_links_and_folders_arrive_without_owner_and_without_special_modes(
     assert (found.st_mode & 0o7777, found.st_uid) == (0o755, os.getuid())
     unpack(archive(tmp_path / "b.tgz", file("data"), mode=0o666), str(tmp_path / "plain"))
     assert (tmp_path / "plain/data").stat().st_mode & 0o7777 == 0o644
+
+
+def pax(**headers: str) -> bytes:
+    info = tarfile.TarInfo("a")
+    info.pax_headers = {name.replace("_", "."): value for name, value in headers.items()}
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def header(type_: bytes, size: int, content: bytes = b"") -> bytes:
+    info = tarfile.TarInfo("a")
+    info.type, info.size = type_, size
+    return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+GLOBAL = header(tarfile.XGLTYPE, 11, b"11 key=val\n")
+HEADERS = {
+    "a name without end": (header(tarfile.GNUTYPE_LONGNAME, 1 << 32), "too long"),
+    "a link without end": (header(tarfile.GNUTYPE_LONGLINK, 1 << 32), "too long"),
+    "records without end": (header(tarfile.XHDTYPE, 1 << 32), "too long"),
+    "global records without end": (header(tarfile.XGLTYPE, 1 << 32), "too long"),
+    "global headers without end": (GLOBAL * 3 + header(FILE, 0), "two global headers"),
+    "headers of headers": (header(tarfile.XHDTYPE, 11, b"11 key=val\n") * 3000, "too many headers"),
+    "a file with holes": (header(tarfile.GNUTYPE_SPARSE, 0), "holes"),
+    "a file with holes in its records": (pax(GNU_sparse_major="1", GNU_sparse_minor="0"), "holes"),
+    "a size below zero": (header(FILE, -(1 << 20)), "negative size"),
+    "a size below zero in a record": (pax(size="-1000000"), ""),
+    "a size that is none": (header(tarfile.GNUTYPE_LONGNAME, -(1 << 20)), "negative size"),
+    "folders without end": (header(tarfile.GNUTYPE_LONGNAME, 4001, b"a/" * 2000 + b"\0") + header(FILE, 0), "too long"),
+}
+
+
+@pytest.mark.parametrize(("data", "why"), HEADERS.values(), ids=HEADERS)
+def test_headers_do_not_fill_the_memory(data: bytes, why: str, tmp_path: Path) -> None:
+    """A bomb: what follows each header is zeros, of which gzip makes little."""
+    with gzip.open(tmp_path / "a.tgz", "wb", 1) as out:
+        out.write(data)
+        out.write(bytes(64 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ReleaseError) as refused:
+            unpack(str(tmp_path / "a.tgz"), str(tmp_path / "here"))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert refused.value.code == "NQR-REL-070" and why in refused.value.what
+
+
+def test_names_and_folders_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = archive(tmp_path / "a.tgz", file("a/b/c/d"), file("a/b/c/e"))
+    with pytest.raises(ReleaseError, match="more than 3 files"):
+        unpack(made, str(tmp_path / "here"), members=3)
+    monkeypatch.setattr("nqrust.installer.release.unpack.NAMES", 10)
+    with pytest.raises(ReleaseError, match="names are too long"):
+        unpack(made, str(tmp_path / "there"))
+
+
+def test_an_archive_of_git_with_its_global_header_is_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(GLOBAL + header(FILE, 0) + bytes(1024))
+    unpack(str(tmp_path / "a.tar"), str(tmp_path / "here"))
+    assert os.listdir(tmp_path / "here") == ["a"]
