@@ -176,7 +176,7 @@ def with_errors(page: str) -> str:
 def spelled_out() -> dict[str, tuple[Entry, ...]]:
     """Entries of each code in the sources."""
     found: dict[str, list[Entry]] = {}
-    for code, entry in Source(ROOT / "src", ROOT / "scripts" / "install").entries():
+    for code, entry in Source(ROOT / "src", ROOT / "scripts" / "install", ROOT / "scripts" / "packages").entries():
         found.setdefault(code, []).append(entry)
     for path in sorted(path for name in ("install", "packages") for path in (ROOT / "scripts" / name).glob("*.sh")):
         for code, entry in of_shell(path.read_text()):

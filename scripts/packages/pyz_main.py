@@ -2,12 +2,14 @@
 
     nqr-installer.pyz [install|plan|uninstall|verify-clean] [OPTIONS]
 
-The tree lives in a temporary folder while the program runs. Everything else is the work of scripts/install/install.sh.
+The tree lives in a temporary folder while the program runs. Root runs programs from it, so root uses no TMPDIR of another user.
+Everything else is the work of scripts/install/install.sh.
 """
 
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ import zipfile
 from typing import Any
 
 ARCHIVE = os.path.dirname(os.path.abspath(__file__))
+USUAL = "/var/tmp"
 SCRIPTS = {"install": "install.sh", "plan": "install.sh", "uninstall": "uninstall.sh", "verify-clean": "verify-clean.sh"}
 
 
@@ -22,7 +25,14 @@ def main(arguments: Any) -> int:
     """Start the script that the first word names, wait for it, and return its exit code."""
     verb = arguments[0] if arguments and arguments[0] in SCRIPTS else ""
     script = SCRIPTS[verb or "install"]
-    folder = os.path.realpath(tempfile.mkdtemp(prefix="nqr-installer-"))
+    parent = place()
+    if not parent:
+        return refused(
+            "NQR-DEP-912",
+            f"Users other than root can change {USUAL}, so the installer has no safe folder for its own files.",
+            f"Give {USUAL} and its parents to root with mode 1777 or 0755, or set TMPDIR to a folder that only root can change.",
+        )
+    folder = tempfile.mkdtemp(prefix="nqr-installer-", dir=parent)
     try:
         unpack(folder)
         variables = dict(os.environ, NQR_WHEELS=folder + "/wheels")
@@ -35,6 +45,34 @@ def main(arguments: Any) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         cache = os.environ.get("NQR_CACHE_DIR") or "/var/cache/nqrust-microvm"
         shutil.rmtree(cache + "/pycache" + folder, ignore_errors=True)
+
+
+def place() -> str:
+    """Return the folder for temporary files. For root one in which nobody else can replace what root made, or none."""
+    for parent in (tempfile.gettempdir(), USUAL):
+        parent = os.path.realpath(parent)
+        if os.geteuid() != 0 or roots(parent):
+            return parent
+    return ""
+
+
+def roots(folder: str) -> bool:
+    """Tell whether only root can replace what is in `folder`: the rule of scripts/install/cache_folder.sh for parents."""
+    while True:
+        try:
+            found = os.stat(folder)
+        except OSError:
+            return False
+        if found.st_uid != 0 or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
+            return False
+        if folder == "/":
+            return True
+        folder = os.path.dirname(folder)
+
+
+def refused(code: str, what: str, cure: str) -> int:
+    sys.stderr.write(f"{code}: {what}\n  {cure}\n")
+    return 2
 
 
 def unpack(folder: str) -> None:
