@@ -165,7 +165,8 @@ def build(
     async def console_socket(socket: WebSocket, vm_id: str) -> None:
         await console.serve(socket, service, verbs.run, vm_id)
 
-    channels = Channels(service, verbs.run)
+    # Threads of their own: a VMM that a guest took over keeps its thread waiting, and all others of the host need the verbs.
+    channels = Channels(service, Verbs(threads=8).run)
 
     @app.websocket("/agent/v1/vms/{vm_id}/exec")
     async def exec_socket(socket: WebSocket, vm_id: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from socket import socket as stream_socket
 
@@ -24,6 +25,7 @@ from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host, Kind
 
 _LONGEST_ANSWER = 32  # bytes of "OK 4294967295"
+_HANDSHAKE = 2.0  # seconds until a connection to the guest is there
 LINKS = 8
 """Symbolic links that are followed to the program."""
 
@@ -92,22 +94,34 @@ def socket(host: Host, directory: str) -> Iterator[str]:
 
 def connect_guest(host: Host, directory: str, port: int) -> stream_socket:
     """Return a connection to a port of the guest, docs/vsock.md of Firecracker. Raises ConnectionError if nothing listens there,
-    HostError, OSError."""
-    link = sockets.connected(f"{root(host, directory)}{api.VSOCK}")
+    or Firecracker, which may be hostile by now, does not answer in time; HostError, OSError."""
+    until = time.monotonic() + _HANDSHAKE
     try:
-        link.sendall(f"CONNECT {port}\n".encode())
-        answer = b""
-        while not answer.endswith(b"\n"):
-            byte = link.recv(1)  # what follows the line is the guest's
-            if not byte or len(answer) > _LONGEST_ANSWER:
-                raise ConnectionResetError("nothing in the guest listens")
-            answer += byte
-        if not answer.startswith(b"OK "):
-            raise ConnectionResetError("nothing in the guest listens")
-    except BaseException:
-        link.close()
-        raise
+        link = sockets.connected(f"{root(host, directory)}{api.VSOCK}", _HANDSHAKE)
+        try:
+            _ask_for(link, port, until)
+        except BaseException:
+            link.close()
+            raise
+    except TimeoutError as error:
+        raise ConnectionAbortedError("Firecracker does not answer in time") from error
     return link
+
+
+def _ask_for(link: stream_socket, port: int, until: float) -> None:
+    def in_time() -> stream_socket:
+        link.settimeout(max(until - time.monotonic(), 0.001))  # of all bytes together
+        return link
+
+    in_time().sendall(f"CONNECT {port}\n".encode())
+    answer = b""
+    while not answer.endswith(b"\n"):
+        byte = in_time().recv(1)  # what follows the line is the guest's
+        if not byte or len(answer) > _LONGEST_ANSWER:
+            raise ConnectionResetError("nothing in the guest listens")
+        answer += byte
+    if not answer.startswith(b"OK "):
+        raise ConnectionResetError("nothing in the guest listens")
 
 
 def accepts(host: Host, directory: str) -> bool:
