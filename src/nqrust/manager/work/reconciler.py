@@ -30,6 +30,7 @@ from nqrust.manager.unknown_vms import service as unknown_vms
 from nqrust.manager.vms import tombstones
 from nqrust.manager.volumes import service as volumes
 from nqrust.manager.work import acts, diff
+from nqrust.manager.work.turns import AgentAction, Turns
 
 log = structlog.get_logger("nqrust.manager.reconcile")
 
@@ -47,8 +48,15 @@ class Reconciler:
         self._core, self._acts = core, acts
         self._taps_seen: dict[tuple[str, str], datetime] = {}
         self._told: set[tuple[str, str]] = set()
+        self._turns = Turns()
 
     async def run(self) -> None:
+        try:
+            await self._passes()
+        finally:
+            await self._turns.close()
+
+    async def _passes(self) -> None:
         while True:
             began = time.monotonic()
             try:
@@ -90,9 +98,18 @@ class Reconciler:
         actions = [action for action in actions if not isinstance(action, diff.Unrecorded)]
         if not self._acts:
             actions = [seen for action in actions if (seen := diff.only_seen(action)) is not None]
-        for action in actions:
+
+        async def carry_out(action: diff.Action) -> None:
             metrics.RECONCILE_ACTIONS.labels(type(action).__name__).inc()
-            await _apart(type(action).__name__, acts.carry_out(self._core, action, by_id, self._told))
+            await acts.carry_out(self._core, action, by_id, self._told)
+
+        at_agents: list[AgentAction] = []
+        for action in actions:
+            if isinstance(action, AgentAction):
+                at_agents.append(action)
+            else:
+                await _apart(type(action).__name__, carry_out(action))
+        await self._turns.take(at_agents, carry_out)
         return actions
 
     async def _rows(self) -> tuple[list[diff.VmRow], list[Host]]:
@@ -215,8 +232,6 @@ async def _apart(what: str, work: Awaitable[None]) -> None:
     """Isolate failures of one VM or host from the others. Raises DatabaseAway."""
     try:
         await work
-    except AgentFailure as error:
-        log.info("agent did not do it, the next pass tries again", action=what, why=str(error))
     except DatabaseAway:
         raise
     except Exception:
