@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nqrust.client import calls
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG
-from nqrust.contract.vms import VmCreate
-from nqrust.manager.work import turns
+from nqrust.contract.vms import StopRequest, VmCreate
+from nqrust.manager.clock import now
+from nqrust.manager.store.database import Database
+from nqrust.manager.store.tables import Operation
+from nqrust.manager.work import turns, worker
 from nqrust.manager.work.reconciler import Reconciler
 
 
@@ -40,6 +46,81 @@ async def test_host_that_never_answers_does_not_stop_the_reconciler(
     await manager.until("web2", "running")
     assert len(await _canaries_removed(manager)) == 1
     await reconciler._turns.close()
+
+
+async def test_host_that_never_answers_has_some_of_the_workers_places(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "AT_ONCE", 4)
+    monkeypatch.setattr(worker, "AT_ONE_HOST", 2)
+    _, stolen, _ = await manager.host("h1")
+    await manager.host("h2", first="10.0.0.20")
+    for name, host in [*((f"web{number}", "h1") for number in range(5)), ("other", "h2")]:
+        await manager.admin.send(calls.create_vm(VmCreate(name=name, image="tiny", host=host)))
+        await manager.until(name, "running")
+    asked = []
+
+    async def never(vm_id: str, *_: Any) -> None:
+        asked.append(vm_id)
+        await asyncio.sleep(3600)
+
+    stolen.stop_vm = never
+    for name in (*(f"web{number}" for number in range(5)), "other"):
+        await manager.admin.send(calls.stop_vm(name, StopRequest()))
+    await manager.until("other", "stopped")
+    assert len(asked) == 2
+
+
+class Places(worker.Worker):
+    """Its operations begin and never end. `begun`: their VMs."""
+
+    def __init__(self, core: Any) -> None:
+        super().__init__(core)
+        self.begun: list[str] = []
+
+    async def _one(self, operation_id: int, vm_id: str) -> None:
+        self.begun.append(vm_id)
+        await asyncio.sleep(3600)
+
+    def end(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def dispatch(self) -> list[str]:
+        await self._dispatch()
+        await asyncio.sleep(0)
+        return self.begun
+
+
+@pytest.fixture()
+async def database(tables_url: str) -> AsyncIterator[Database]:
+    found = Database(tables_url.replace("postgresql://", "postgresql+psycopg://"))
+    yield found
+    await found.close()
+
+
+async def _due(database: Database, vms: list[str], seconds_ago: int) -> None:
+    due, until = now() - timedelta(seconds=seconds_ago), now() + timedelta(hours=1)
+    async with database.transaction() as session:
+        for vm in vms:
+            session.add(Operation(vm_id=vm, kind="start", generation=1, params={}, not_before=due, deadline=until))
+            await session.flush()
+
+
+async def test_worker_keeps_places_for_other_hosts(database: Database) -> None:
+    await _due(database, [f"v{number}" for number in range(worker.AT_ONCE)], 60)
+    places = Places(SimpleNamespace(db=database))
+    for _ in range(2):
+        assert len(await places.dispatch()) == worker.WITHOUT_HOST
+    assert (worker.AT_ONCE, worker.AT_ONE_HOST, worker.WITHOUT_HOST) == (32, 8, 16)
+    places.end()
+
+
+async def test_retry_waits_behind_operations_that_were_due_before(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "AT_ONCE", 1)
+    await _due(database, ["tried-before"], 5)
+    await _due(database, ["waits"], 60)
+    places = Places(SimpleNamespace(db=database))
+    assert await places.dispatch() == ["waits"]
+    places.end()
 
 
 async def _canaries_removed(manager: Any) -> list[Any]:

@@ -1,22 +1,27 @@
-"""Runs pending operations: one at a time per VM, several VMs at once."""
+"""Runs pending operations: one at a time per VM, several VMs at once, and of one host a part of them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, case, func, literal, select, update
 
 from nqrust.manager import metrics
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import DatabaseAway
-from nqrust.manager.store.tables import Operation
+from nqrust.manager.store.tables import Operation, Vm
 from nqrust.manager.work import drive
 
 log = structlog.get_logger("nqrust.manager.worker")
 
-AT_ONCE = 16
+AT_ONCE = 32
+AT_ONE_HOST = 8
+"""A host that does not answer keeps the rest of the places free for others."""
+WITHOUT_HOST = 16
+"""Operations of VMs that were on no host when they began: they may all meet the same host."""
 SWEEP_SECONDS = 1.0
 
 
@@ -26,6 +31,7 @@ class Worker:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._places: dict[str, str] = {}  # VM -> its host when its operation began, or ""
 
     async def run(self) -> None:
         try:
@@ -42,6 +48,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
             self._tasks.clear()
+            self._places.clear()
 
     async def _take_over(self) -> None:
         """Reset the previous leader's running operations; every agent verb may be repeated."""
@@ -60,17 +67,38 @@ class Worker:
                 .group_by(Operation.vm_id)
                 .subquery()
             )
+            place = func.coalesce(Vm.host_id, "")
+            order = (Operation.not_before, Operation.id)  # a retry waits behind those that were due before it
             due = (
-                select(newest.c.id, newest.c.vm_id)
+                select(
+                    newest.c.id,
+                    newest.c.vm_id,
+                    place.label("place"),
+                    Operation.not_before,
+                    func.row_number().over(partition_by=place, order_by=order).label("turn"),
+                )
                 .join(Operation, Operation.id == newest.c.id)
+                .outerjoin(Vm, Vm.id == newest.c.vm_id)
                 .where(Operation.not_before <= func.now(), Operation.vm_id.notin_(list(self._tasks)))
-                .order_by(newest.c.id)
+                .subquery()
+            )
+            fits = (
+                select(due.c.id, due.c.vm_id, due.c.place)
+                .where(due.c.turn <= self._room_at(due.c.place))
+                .order_by(due.c.not_before, due.c.id)
                 .limit(room)
             )
-            found = (await session.execute(due)).all()
-        for operation_id, vm_id in found:
+            found = (await session.execute(fits)).all()
+        for operation_id, vm_id, host_id in found:
+            self._places[vm_id] = host_id
             self._tasks[vm_id] = asyncio.create_task(self._one(operation_id, vm_id))
         metrics.OPEN_OPERATIONS.set(len(self._tasks))
+
+    def _room_at(self, place: ColumnElement[str]) -> ColumnElement[int]:
+        """Return how many more operations may run there."""
+        used = Counter(self._places.values())
+        room = {host_id: AT_ONE_HOST - count for host_id, count in used.items()} | {"": WITHOUT_HOST - used[""]}
+        return case({host_id: literal(count) for host_id, count in room.items()}, value=place, else_=literal(AT_ONE_HOST))
 
     async def _one(self, operation_id: int, vm_id: str) -> None:
         try:
@@ -87,6 +115,7 @@ class Worker:
             await self._release(operation_id)
         finally:
             self._tasks.pop(vm_id, None)
+            self._places.pop(vm_id, None)
             self._core.wake.set()
 
     async def _release(self, operation_id: int) -> None:
