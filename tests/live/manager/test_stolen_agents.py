@@ -9,13 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from nqrust.client import calls
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG
 from nqrust.contract.vms import StopRequest, VmCreate
 from nqrust.manager.clock import now
+from nqrust.manager.store.arrays import among
 from nqrust.manager.store.database import Database
-from nqrust.manager.store.tables import Operation
+from nqrust.manager.store.tables import Operation, Vm, Volume
+from nqrust.manager.vms import tombstones
 from nqrust.manager.work import turns, worker
 from nqrust.manager.work.reconciler import Reconciler
 
@@ -121,6 +124,15 @@ async def test_retry_waits_behind_operations_that_were_due_before(database: Data
     places = Places(SimpleNamespace(db=database))
     assert await places.dispatch() == ["waits"]
     places.end()
+
+
+async def test_any_number_of_reported_ids_is_one_question_to_the_database(database: Database) -> None:
+    many = {f"id{number}" for number in range(70_000)}
+    async with database.transaction() as session:
+        await tombstones.record(session, "id7", "web", None, "x")
+        assert not (await session.scalars(select(Vm.id).where(among(Vm.id, many)))).all()
+        assert not (await session.scalars(select(Volume.name).where(among(Volume.name, many)))).all()
+    assert await tombstones.of(SimpleNamespace(db=database), many) == {"id7"}
 
 
 async def _canaries_removed(manager: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from nqrust.contract.vms import UnknownVmList
 from nqrust.manager import events
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, NotFound
+from nqrust.manager.store.arrays import among
 from nqrust.manager.store.tables import Host, UnknownVm, Vm
 from nqrust.manager.vms import tombstones
 
@@ -90,8 +91,8 @@ async def observed(core: Core, found: Mapping[str, Sequence[VmStatus]]) -> None:
         }
         seen = {(host_id, status.id): status for host_id, statuses in found.items() for status in statuses}
         # Looked up again: a VM that was created meanwhile has its row by now.
-        ids = [vm_id for _, vm_id in seen]
-        placed = select(Vm.id, Vm.host_id).where(Vm.id.in_(ids))
+        ids = {vm_id for _, vm_id in seen}
+        placed = select(Vm.id, Vm.host_id).where(among(Vm.id, ids))
         rows = {row[0]: row[1] for row in await session.execute(placed)} if ids else {}
         for key, status in seen.items():
             host_id, vm_id = key

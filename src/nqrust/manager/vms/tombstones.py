@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from nqrust.contract.agent import Inventory
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
+from nqrust.manager.store.arrays import among
 from nqrust.manager.store.tables import Tombstone, Vm
 
 KEPT = timedelta(days=365)
@@ -38,7 +39,7 @@ async def of(core: Core, vm_ids: Collection[str]) -> set[str]:
     if not vm_ids:
         return set()
     async with core.db.transaction() as session:
-        return set(await session.scalars(select(Tombstone.vm_id).where(Tombstone.vm_id.in_(vm_ids))))
+        return set(await session.scalars(select(Tombstone.vm_id).where(among(Tombstone.vm_id, vm_ids))))
 
 
 async def observed(core: Core, inventories: Mapping[str, Inventory]) -> None:

@@ -20,6 +20,7 @@ from nqrust.manager import events
 from nqrust.manager.core.agents import AgentPort
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, NotFound
+from nqrust.manager.store.arrays import among
 from nqrust.manager.store.tables import SPEC, Host, Vm, Volume
 
 DEVICES = tuple(f"vd{letter}" for letter in "bcdefghi")
@@ -181,7 +182,7 @@ async def observed(core: Core, inventories: Mapping[str, Inventory], before: Col
             gone = (known.get(host_id, set()) & set(before)) - there.keys()
             if gone:
                 await session.execute(
-                    delete(Volume).where(Volume.host_id == host_id, Volume.name.in_(sorted(gone)), Volume.vm_id.is_(None))
+                    delete(Volume).where(Volume.host_id == host_id, among(Volume.name, gone), Volume.vm_id.is_(None))
                 )
 
 
