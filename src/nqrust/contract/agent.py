@@ -46,6 +46,7 @@ from nqrust.contract.vms import (
     Mac,
     Moment,
     Name,
+    Named,
     NetworkConfig,
     OneLine,
     PortForward,
@@ -162,27 +163,27 @@ class VmStatus(BaseModel):
     """
 
     id: Annotated[str, Field(max_length=255)]
-    name: Shown = ""
+    name: Named = ""
     generation: int = Field(default=0, ge=0, lt=2**31)
     state: str = Field(pattern=r"^(running|paused|stopped|failed)$", description="running | paused | stopped | failed")
-    scope: Shown
+    scope: Named
     pids: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(default=[], max_length=10_000)
     started_at: Moment | None = None
     tap: Name | None = None
     mac: Name | None = None
     ip: Address | None = None
-    vmm: Shown = ""
-    accel: Shown = ""
+    vmm: Named = ""
+    accel: Named = ""
     disk: bool = Field(default=False, description="its disk is on this host")
     network_written: Shown = Field(default="", description="what its disk was told about its network, for people")
     exit_reason: Shown = Field(default="", description="why it ended, or why its VMM paused it; empty: somebody wanted that")
     guest: LastReport = None
     forwards: list[PortForward] = Field(default=[], max_length=1024)
     limits: VmLimits | None = Field(default=None, description="as the kernel has them; None: not limited, or not running")
-    image: Shown = ""
+    image: Named = ""
     vcpus: Amount = Field(default=0, description="as it was asked for; 0: the agent has no readable record of the VM")
     memory_mib: Amount = Field(default=0, description="as vcpus")
-    tags: list[Shown] = Field(default=[], max_length=1024)
+    tags: list[Named] = Field(default=[], max_length=1024)
 
     @property
     def waits_for_room(self) -> bool:

@@ -7,6 +7,7 @@ import re
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 """A text without control characters."""
 LONGEST_SHOWN = 4096
+LONGEST_NAME = 255
 _WORD = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._:/+@=-]*")
 
 
@@ -28,6 +29,11 @@ def one_line(text: str) -> str:
 def shown(text: str) -> str:
     """Return `text` for people: `plain`, and cut to the length that a message may have."""
     return plain(text[:LONGEST_SHOWN])
+
+
+def named(text: str) -> str:
+    """Return the name of a thing for people: `plain`, and cut to the length of names."""
+    return plain(text[:LONGEST_NAME])
 
 
 def word(text: str) -> str:

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from nqrust.contract.names import kept_volume_name
-from nqrust.contract.text import PRINTABLE, one_line, shown
+from nqrust.contract.text import PRINTABLE, named, one_line, shown
 
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 """A VM's name is its hostname too: one RFC 1123 label that begins with a letter."""
@@ -55,6 +55,8 @@ Name = Annotated[str, Field(max_length=255, pattern=PRINTABLE)]
 """Of a thing on a host, in an agent's report: short, and safe to store and to show."""
 Shown = Annotated[str, AfterValidator(shown)]
 """Of an agent's report, for people. A text that is too long or not printable is cut. It makes no report unreadable."""
+Named = Annotated[str, AfterValidator(named)]
+"""As `Shown`, for a name."""
 Amount = Annotated[int, Field(ge=0, lt=2**63)]
 """PostgreSQL's bigint."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -18,7 +19,9 @@ from nqrust.manager.clock import now
 from nqrust.manager.store.arrays import among
 from nqrust.manager.store.database import Database
 from nqrust.manager.store.tables import Operation, Vm, Volume
+from nqrust.manager.unknown_vms import service as unknown_vms
 from nqrust.manager.vms import tombstones
+from nqrust.manager.volumes import service as volumes
 from nqrust.manager.work import turns, worker
 from nqrust.manager.work.reconciler import Reconciler
 
@@ -133,6 +136,47 @@ async def test_any_number_of_reported_ids_is_one_question_to_the_database(databa
         assert not (await session.scalars(select(Vm.id).where(among(Vm.id, many)))).all()
         assert not (await session.scalars(select(Volume.name).where(among(Volume.name, many)))).all()
     assert await tombstones.of(SimpleNamespace(db=database), many) == {"id7"}
+
+
+async def test_host_that_reports_other_things_each_time_fills_no_tables(
+    manager: Any, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (unknown_vms.MOST, volumes.MOST) == (1000, 2000)
+    monkeypatch.setattr(unknown_vms, "MOST", 30)
+    monkeypatch.setattr(volumes, "MOST", 10)
+    _, stolen, _ = await manager.host("h1")
+    _, honest, _ = await manager.host("h2", first="10.0.0.20")
+    honest.alive("kept", "kept")
+    for turn in range(3):
+        stolen.vms.clear()
+        stolen.volumes = {f"{turn}-{number}": 1 for number in range(40)}
+        for number in range(40):
+            stolen.alive(f"v{turn}-{number}", "x" * 9000)
+        await reconciler.once()
+        unknown = (await manager.admin.send(calls.list_unknown_vms())).items
+        assert sorted(Counter(vm.host for vm in unknown).items()) == [("h1", 30), ("h2", 1)]
+        assert len((await manager.admin.send(calls.list_volumes())).items) <= 10
+    assert len([event for event in await _events(manager, "h1") if event.reason == "UnknownVm"]) == 20
+    assert len([event for event in await _events(manager, "h2") if event.reason == "UnknownVm"]) == 1
+
+
+async def test_unknown_vm_keeps_its_row_when_its_host_has_more_than_fit(
+    manager: Any, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unknown_vms, "MOST", 2)
+    _, agent, _ = await manager.host("h1")
+    agent.alive("first", "first")
+    await reconciler.once()
+    agent.vms = {}
+    for vm_id in ("a", "b", "c", "first"):
+        agent.alive(vm_id, vm_id)
+    await reconciler.once()
+    found = [vm.id for vm in (await manager.admin.send(calls.list_unknown_vms())).items]
+    assert len(found) == 2 and "first" in found
+
+
+async def _events(manager: Any, host: str) -> list[Any]:
+    return list((await manager.admin.send(calls.list_events(subject=host, limit=200))).items)
 
 
 async def _canaries_removed(manager: Any) -> list[Any]:

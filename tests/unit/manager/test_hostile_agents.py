@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from nqrust.client.agent import AgentClient, AgentUnreachable
 from nqrust.contract.agent import Inventory, VmStatus
 from nqrust.contract.hosts import HostCapacity, HostNetwork, HostState
-from nqrust.contract.text import LONGEST_SHOWN
+from nqrust.contract.text import LONGEST_NAME, LONGEST_SHOWN
 from nqrust.contract.vms import SnapshotFound
 from nqrust.contract.volumes import KeptVolume
 from nqrust.manager.core.core import Core
@@ -207,10 +207,12 @@ def test_absurd_capacity_on_record_is_as_not_reported() -> None:
 
 
 def test_texts_for_people_are_cut_and_make_no_report_unreadable() -> None:
-    texts = dict.fromkeys(("name", "exit_reason", "network_written", "image", "vmm", "accel"), "x\x00" * 9000)
-    found = VmStatus.model_validate(VM | texts | {"tags": ["y" * 9000]})
-    for text in (*(getattr(found, name) for name in texts), *found.tags):
+    names, texts = ("name", "image", "vmm", "accel", "scope"), ("exit_reason", "network_written")
+    found = VmStatus.model_validate(VM | dict.fromkeys(names + texts, "x\x00" * 9000) | {"tags": ["y" * 9000]})
+    for text in (getattr(found, name) for name in texts):
         assert len(text) == LONGEST_SHOWN and "\x00" not in text
+    for text in (*(getattr(found, name) for name in names), *found.tags):
+        assert len(text) == LONGEST_NAME and "\x00" not in text
 
 
 def test_a_report_that_cannot_be_compared_stops_no_other_host() -> None:

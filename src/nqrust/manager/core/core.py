@@ -9,6 +9,7 @@ from datetime import datetime
 from nqrust.contract.images import Download
 from nqrust.manager.clock import now
 from nqrust.manager.core.agents import AgentPort, Agents
+from nqrust.manager.core.budgets import Budgets
 from nqrust.manager.core.guesses import Guesses
 from nqrust.manager.core.hashing import Hashing
 from nqrust.manager.core.tickets import Tickets
@@ -31,6 +32,7 @@ class Core:
     agents: Agents
     trust: Trust | None = None
     guesses: Guesses = field(default_factory=Guesses)
+    budgets: Budgets = field(default_factory=Budgets)
     hashing: Hashing = field(default_factory=Hashing)
     tickets: Tickets = field(default_factory=Tickets)
     wake: asyncio.Event = field(default_factory=asyncio.Event)

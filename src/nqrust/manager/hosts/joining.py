@@ -109,7 +109,7 @@ async def _again(core: Core, session: AsyncSession, wanted: HostRegister, princi
             cure=f"Set --agent-name {host.name} again, or join as a new host with a token from `nqr host token {wanted.name}`.",
             code="NQR-API-151",
         )
-    note_return(session, host, wanted.boot_id)
+    note_return(core, session, host, wanted.boot_id)
     describe(host, wanted)
     signed = certificates.answer(core, host, wanted, joins=False)
     return HostRegistered(host_id=host.id, heartbeat_seconds=HEARTBEAT_SECONDS, **signed)

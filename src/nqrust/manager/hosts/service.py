@@ -32,8 +32,8 @@ def describe(host: Host, wanted: HostRegister) -> None:
     host.state, host.last_seen_at = HostState.online.value, now()
 
 
-def note_return(session: AsyncSession, host: Host, boot_id: str) -> None:
-    if host.boot_id != boot_id:
+def note_return(core: Core, session: AsyncSession, host: Host, boot_id: str) -> None:
+    if host.boot_id != boot_id and core.budgets.allow(host.id, "HostRebooted"):
         events.record(session, host, "HostRebooted", f"Host {host.name} rebooted.", "warning")
     if host.state != HostState.online.value:
         events.record(session, host, "HostOnline", f"Host {host.name} is back.")
@@ -45,7 +45,7 @@ async def heartbeat(core: Core, host_id: str, beat: Heartbeat) -> HostRegistered
         host = await session.get(Host, host_id, with_for_update=LOCK)
         if host is None:
             raise NotFound("There is no such host.")
-        note_return(session, host, beat.boot_id)
+        note_return(core, session, host, beat.boot_id)
         host.boot_id, host.state = beat.boot_id, HostState.online.value
         host.version = beat.version
         host.capacity = beat.capacity.model_dump(mode="json")

@@ -24,6 +24,8 @@ from nqrust.manager.store.tables import Host, UnknownVm, Vm
 from nqrust.manager.vms import tombstones
 
 ALIVE = ("running", "paused")
+MOST = 1000
+"""Rows of one host."""
 
 
 async def of_all(core: Core) -> UnknownVmList:
@@ -81,7 +83,8 @@ async def find(session: AsyncSession, ref: str) -> tuple[UnknownVm, Host]:
 
 
 async def observed(core: Core, found: Mapping[str, Sequence[VmStatus]]) -> None:
-    """Update the table. `found`: VMs without a row for each host that answered. An event reports each VM once."""
+    """Update the table. `found`: VMs without a row for each host that answered. An event reports each VM once, as far
+    as the host's budget allows. Of one host, `MOST` VMs get a row."""
     if not found:
         return
     async with core.db.transaction() as session:
@@ -94,15 +97,19 @@ async def observed(core: Core, found: Mapping[str, Sequence[VmStatus]]) -> None:
         ids = {vm_id for _, vm_id in seen}
         placed = select(Vm.id, Vm.host_id).where(among(Vm.id, ids))
         rows = {row[0]: row[1] for row in await session.execute(placed)} if ids else {}
-        for key, status in seen.items():
-            host_id, vm_id = key
+        room = dict.fromkeys(found, MOST)
+        for key in sorted(seen, key=lambda key: key not in known):  # those with a row keep it
+            (host_id, vm_id), status = key, seen[key]
+            if room[host_id] <= 0:
+                continue
             if vm_id in rows and rows[vm_id] in (None, host_id):
                 continue
+            room[host_id] -= 1
             values = _values(status)
             row = known.pop(key, None)
             if row is None:
                 session.add(UnknownVm(host_id=host_id, vm_id=vm_id, **values))
-                await _report(session, host_id, status)
+                await _report(core, session, host_id, status)
             elif any(getattr(row, name) != value for name, value in values.items()):
                 for name, value in values.items():
                     setattr(row, name, value)
@@ -122,9 +129,9 @@ def _values(status: VmStatus) -> dict[str, Any]:
     }
 
 
-async def _report(session: AsyncSession, host_id: str, status: VmStatus) -> None:
+async def _report(core: Core, session: AsyncSession, host_id: str, status: VmStatus) -> None:
     host = await session.get(Host, host_id)
-    if host is None:
+    if host is None or not core.budgets.allow(host_id, "UnknownVm"):
         return
     name = f"{status.name} ({status.id})" if status.name else status.id
     has = "runs" if status.state in ALIVE else "has"

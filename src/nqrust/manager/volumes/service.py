@@ -7,6 +7,7 @@ stays as long as its VM.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
@@ -25,6 +26,8 @@ from nqrust.manager.store.tables import SPEC, Host, Vm, Volume
 
 DEVICES = tuple(f"vd{letter}" for letter in "bcdefghi")
 """Those of a VM's volumes."""
+MOST = 2000
+"""Rows of one host that its reports make."""
 UNSETTLED = or_(*(SPEC["volumes"].contains([{"change": change}]) for change in ("attaching", "detaching", "withdrawing")))
 """`unsettled`, for a query."""
 
@@ -177,8 +180,9 @@ async def observed(core: Core, inventories: Mapping[str, Inventory], before: Col
         for host_id, inventory in inventories.items():
             there = {volume.name: volume.size_mib for volume in inventory.volumes}
             new = there.keys() - known.get(host_id, set())
-            for name in new - await _of_vms(session, host_id) if new else ():
-                await insert_row(session, name, host_id, there[name])
+            names = sorted(new - await _of_vms(session, host_id)) if new else []
+            if rows := [_row(name, host_id, there[name]) for name in names[: max(0, MOST - len(known.get(host_id, ())))]]:
+                await session.execute(insert(Volume).values(rows).on_conflict_do_nothing())
             gone = (known.get(host_id, set()) & set(before)) - there.keys()
             if gone:
                 await session.execute(
@@ -193,7 +197,11 @@ async def _of_vms(session: AsyncSession, host_id: str) -> set[str]:
 
 
 async def insert_row(session: AsyncSession, name: str, host_id: str, size_mib: int) -> None:
-    await session.execute(insert(Volume).values(name=name, host_id=host_id, size_mib=size_mib).on_conflict_do_nothing())
+    await session.execute(insert(Volume).values(**_row(name, host_id, size_mib)).on_conflict_do_nothing())
+
+
+def _row(name: str, host_id: str, size_mib: int) -> dict[str, Any]:
+    return {"name": name, "host_id": host_id, "size_mib": size_mib}
 
 
 async def _named(session: AsyncSession, name: str) -> Volume:

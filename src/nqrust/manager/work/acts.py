@@ -27,6 +27,7 @@ from nqrust.manager.work import diff
 log = structlog.get_logger("nqrust.manager.reconcile")
 
 ACTOR = "system:reconciler"
+_MOST_TOLD = 10_000
 _TOLD = {
     HostState.online: ("HostOnline", "Host {} is back.", "info"),
     HostState.degraded: ("HostDegraded", "Host {} has not reported for 30 seconds.", "warning"),
@@ -207,7 +208,8 @@ async def _remove(core: Core, action: diff.FinishDelete | diff.RemoveCanary, hos
         name = action.name or action.vm_id
         if isinstance(action, diff.RemoveCanary):
             message = f"Host {host.name} has the canary {name}, whose nqr has ended. The manager deletes it."
-            events.record(session, host, "CanaryRemoved", message, "warning")
+            if core.budgets.allow(host.id, "CanaryRemoved"):
+                events.record(session, host, "CanaryRemoved", message, "warning")
         else:
             tombstone = await session.get(Tombstone, action.vm_id)
             if tombstone is None:
@@ -221,10 +223,19 @@ async def _remove(core: Core, action: diff.FinishDelete | diff.RemoveCanary, hos
     log.info("deleted VM removed", host=host.name, vm=action.vm_id)
 
 
+def _first(core: Core, told: set[tuple[str, str]], host: Host, what: str, reason: str) -> bool:
+    """Return whether to record the event now. One that the budget does not allow now is recorded in a later pass."""
+    if (host.id, what) in told or not core.budgets.allow(host.id, reason):
+        return False
+    if len(told) >= _MOST_TOLD:
+        told.clear()
+    told.add((host.id, what))
+    return True
+
+
 async def _unknown_tap(core: Core, action: diff.UnknownTap, host: Host, told: set[tuple[str, str]]) -> None:
-    if (host.id, action.tap) in told:
+    if not _first(core, told, host, action.tap, "UnknownTap"):
         return
-    told.add((host.id, action.tap))
     async with core.db.transaction() as session:
         message = (
             f"Host {host.name} has the TAP {action.tap} of VM {action.vm_id}, which has no record here. It is left alone. "
@@ -235,9 +246,8 @@ async def _unknown_tap(core: Core, action: diff.UnknownTap, host: Host, told: se
 
 async def _unusable(core: Core, action: diff.Unusable, host: Host, told: set[tuple[str, str]]) -> None:
     log.error("report cannot be used", host=host.name, why=action.why)
-    if (host.id, action.why) in told:
+    if not _first(core, told, host, action.why, "ReportUnusable"):
         return
-    told.add((host.id, action.why))
     async with core.db.transaction() as session:
         message = (
             f"The agent of host {host.name} sent a report that the manager cannot use ({action.why}). "
