@@ -19,15 +19,17 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from nqrust import loopback
-from nqrust.contract.agent import AgentHealth, Inventory, VmDocument, VmSpec, VmStatus
+from nqrust.contract.agent import AgentHealth, Inventory, TapStatus, VmDocument, VmSpec, VmStatus
 from nqrust.contract.problem import Problem
 from nqrust.contract.text import shown
 from nqrust.contract.vms import SnapshotFound, StopRequest
+from nqrust.contract.volumes import KeptVolume
 from nqrust.tls.transports import NamedTransport, guard
 
 
@@ -64,8 +66,11 @@ def _transport(tls: Tls | None) -> httpx.AsyncHTTPTransport:
     return httpx.AsyncHTTPTransport(verify=_trust(), trust_env=False, socket_options=NOTICES_SILENCE)
 
 
-LARGEST = 32 << 20
+LARGEST = 16 << 20
 """Bytes of an answer. The longest honest ones are an inventory, 2 KiB a VM, and the last MiB of a console log."""
+_AT_ONCE = 512 << 10
+"""Bytes of an inventory that are parsed without a thread."""
+_ENTRIES: dict[str, type[BaseModel]] = {"vms": VmStatus, "taps": TapStatus, "volumes": KeptVolume}
 _READING = 60.0
 """Seconds for the whole answer, beside the time in which it must begin."""
 
@@ -141,7 +146,15 @@ class AgentClient:
         return AgentHealth.model_validate_json((await self._send("GET", "/agent/v1/health")).content)
 
     async def inventory(self) -> Inventory:
-        return Inventory.model_validate_json((await self._send("GET", "/agent/v1/inventory")).content)
+        content = (await self._send("GET", "/agent/v1/inventory")).content
+        if len(content) <= _AT_ONCE:
+            return Inventory.model_validate_json(content)
+        try:
+            return await asyncio.to_thread(_long_inventory, content)
+        except ValidationError:
+            raise
+        except ValueError as error:
+            raise AgentUnreachable(self.base_url, f"its answer is no JSON: {error}") from error
 
     async def get_vm(self, vm_id: str) -> VmStatus | None:
         """Return the VM's status, or None if it has neither disk nor scope."""
@@ -270,6 +283,16 @@ class AgentClient:
         finally:
             await answer.aclose()
         return httpx.Response(answer.status_code, content=bytes(content), request=request, extensions=answer.extensions)
+
+
+def _long_inventory(content: bytes) -> Inventory:
+    """Parse in a thread. pydantic lets no other thread run meanwhile, so each entry is a call of its own. Raises ValueError."""
+    found = from_json(content)
+    if isinstance(found, dict):
+        for name, model in _ENTRIES.items():
+            if isinstance(found.get(name), list):
+                found[name] = [model.model_validate(one) for one in found[name]]
+    return Inventory.model_validate(found)
 
 
 def _of(path: str, generation: int | None) -> str:

@@ -178,12 +178,12 @@ class VmStatus(BaseModel):
     network_written: Shown = Field(default="", description="what its disk was told about its network, for people")
     exit_reason: Shown = Field(default="", description="why it ended, or why its VMM paused it; empty: somebody wanted that")
     guest: LastReport = None
-    forwards: list[PortForward] = Field(default=[], max_length=1024)
+    forwards: list[PortForward] = Field(default=[], max_length=128)
     limits: VmLimits | None = Field(default=None, description="as the kernel has them; None: not limited, or not running")
     image: Named = ""
     vcpus: Amount = Field(default=0, description="as it was asked for; 0: the agent has no readable record of the VM")
     memory_mib: Amount = Field(default=0, description="as vcpus")
-    tags: list[Named] = Field(default=[], max_length=1024)
+    tags: list[Named] = Field(default=[], max_length=64)
 
     @property
     def waits_for_room(self) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from nqrust.client import agent as agent_client
 from nqrust.client.agent import LARGEST, NOTICES_SILENCE, AgentClient, AgentUnreachable
+from nqrust.contract.agent import Inventory
 
 
 @asynccontextmanager
@@ -74,7 +77,7 @@ async def test_answer_without_end_takes_little_memory(told: str) -> None:
     ):
         with pytest.raises(AgentUnreachable, match=r"longer than|compressed"):
             await client.inventory()
-    assert sent < 2 * LARGEST
+    assert sent < 2 * LARGEST == 32 << 20
 
 
 async def test_answer_that_trickles_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +99,44 @@ async def test_answer_that_trickles_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     ):
         with pytest.raises(AgentUnreachable):
             await asyncio.wait_for(client.inventory(), 5)
+
+
+def _long(**more: object) -> bytes:
+    forwards = [{"host_port": 1024, "guest_port": 1}] * 64
+    vm = {"id": "a", "scope": "", "state": "running", "tags": ["x"] * 32, "forwards": forwards} | more
+    tap = {"name": "tap0", "vm_id": None, "bridge": None, "up": True}
+    return json.dumps(
+        {"host_id": "h", "boot_id": "b", "time": "2026-01-01T00:00:00Z"}
+        | {"vms": [vm] * 2000, "taps": [tap], "volumes": [{"name": "v", "size_mib": 1}]}
+    ).encode()
+
+
+async def test_long_inventory_does_not_stop_the_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    content, parse, beats, meanwhile = _long(), agent_client._long_inventory, [0], [0]
+    assert len(content) > 4 << 20
+
+    async def beat() -> None:
+        while True:
+            beats[0] += 1
+            await asyncio.sleep(0.001)
+
+    def counted(content: bytes) -> Inventory:
+        before = beats[0]
+        found = parse(content)
+        meanwhile[0] = beats[0] - before
+        return found
+
+    monkeypatch.setattr(agent_client, "_long_inventory", counted)
+    async with agent(content) as url, AgentClient(url, "token") as client:
+        beating = asyncio.create_task(beat())
+        found = await client.inventory()
+        beating.cancel()
+    assert found == Inventory.model_validate_json(content)
+    assert meanwhile[0] >= 5
+
+
+@pytest.mark.parametrize("content", [_long(state="odd"), b"[" * (1 << 20), b"[%s]" % (b"1," * (1 << 20) + b"1")])
+async def test_long_inventory_out_of_bounds_is_refused(content: bytes) -> None:
+    async with agent(content) as url, AgentClient(url, "token") as client:
+        with pytest.raises((AgentUnreachable, ValidationError)):
+            await client.inventory()

@@ -179,8 +179,8 @@ async def test_a_former_client_ends_after_its_requests() -> None:
         (VmStatus, VM, {"memory_mib": 10**400}),
         (VmStatus, VM, {"pids": [1] * 10_001}),
         (VmStatus, VM, {"limits": {"tasks": 2**63}}),
-        (VmStatus, VM, {"tags": ["x"] * 1025}),
-        (VmStatus, VM, {"forwards": [{"host_port": 1, "guest_port": 1}] * 1025}),
+        (VmStatus, VM, {"tags": ["x"] * 65}),
+        (VmStatus, VM, {"forwards": [{"host_port": 1, "guest_port": 1}] * 129}),
         (HostCapacity, {"cpus": 1, "memory_mib": 1}, {"cpus": 10**400}),
         (HostCapacity, {"cpus": 1, "memory_mib": 1}, {"memory_mib": 10**15}),
         (HostCapacity, {"cpus": 1, "memory_mib": 1}, {"disk_available_mib": -1}),
@@ -198,6 +198,12 @@ def test_reports_out_of_bounds_are_refused(model: type[BaseModel], good: dict[st
     model.model_validate_json(json.dumps(good))
     with pytest.raises(ValidationError):
         model.model_validate_json(json.dumps(good | bad))
+
+
+def test_honest_vm_with_all_its_tags_and_forwards_is_read() -> None:
+    forwards = [{"host_port": 1024 + number, "guest_port": 1} for number in range(64)]
+    found = VmStatus.model_validate(VM | {"tags": ["t" * 255] * 32, "forwards": forwards})
+    assert (len(found.tags), len(found.forwards)) == (32, 64)
 
 
 def test_absurd_capacity_on_record_is_as_not_reported() -> None:
