@@ -14,6 +14,11 @@ from nqrust.installer.release import bootstrap_record
 from nqrust.installer.release.bootstrap_record import BootstrapRecord, farewell, read
 
 
+@pytest.fixture(autouse=True)
+def no_caches_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap_record, "ELSEWHERE", f"{tmp_path}/none")
+
+
 def test_bootstrap_record_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "bootstrap.json"
     path.write_text('{"schema": 1, "manager": "apt", "packages": ["python3","libpython3-stdlib"], "cache": "/elsewhere"}')

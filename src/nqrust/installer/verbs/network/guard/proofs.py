@@ -14,7 +14,9 @@ from nqrust.host.facts.ports import parse_address
 from nqrust.host.port import Host, command
 from nqrust.installer.verbs.network.guard.live import objects
 
-_ESTABLISHED, _LISTEN = 0x01, 0x0A  # net/tcp_states.h
+_LISTEN = 0x0A  # net/tcp_states.h
+_ACCEPTED = {0x01, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0B}
+"""States after a complete handshake: ESTABLISHED, and those of a connection that ends. A short one is seen in them only."""
 _DISCARD = 9
 """A port to send to. Its answer does not matter: the kernel has to find the neighbour first."""
 _UNKNOWN = {"FAILED", "INCOMPLETE", "NONE"}
@@ -36,10 +38,10 @@ def silent_gateways(host: Host, gateways: tuple[str, ...], devices: tuple[str, .
 
 
 def inbound(host: Host) -> frozenset[Connection]:
-    """Return the established connections to ports that listen now."""
+    """Return the connections to ports that listen now. Connections that end are among them."""
     rows = [row for table in ("tcp", "tcp6") for row in parse_table(_text(host, f"/proc/net/{table}"))]
     listening = {one.port for state, one in rows if state == _LISTEN}
-    return frozenset(one for state, one in rows if state == _ESTABLISHED and one.port in listening)
+    return frozenset(one for state, one in rows if state in _ACCEPTED and one.port in listening)
 
 
 def fresh_peer(host: Host, before: frozenset[Connection], devices: tuple[str, ...]) -> str:

@@ -66,6 +66,19 @@ def test_short_connection_between_two_looks_at_the_gateways_is_a_proof(site: Sit
     assert run(site).peer == "10.0.0.9"
 
 
+@pytest.mark.parametrize("state", ["04", "05", "06", "08", "09", "0B"])
+def test_connection_that_ended_before_the_first_look_is_a_proof(site: Site, state: str) -> None:
+    """A check of a port lasts a millisecond. What is left of it for a minute is TIME_WAIT."""
+    site.at[2.0] = lambda: site.connected(established().replace(" 01 ", f" {state} "))
+    assert run(site).peer == "10.0.0.9"
+
+
+def test_end_of_a_connection_from_before_is_no_proof(site: Site) -> None:
+    site.connected(established())
+    site.at[2.0] = lambda: site.connected(established().replace(" 01 ", " 06 "))
+    assert failure(site).code == "NQR-NET-140"
+
+
 @pytest.mark.parametrize(
     ("before", "line"),
     [
