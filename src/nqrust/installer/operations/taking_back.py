@@ -13,6 +13,8 @@ from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.operations import leftovers
 from nqrust.installer.operations.site import Site
+from nqrust.installer.platform.rotation import HostsFollow
+from nqrust.installer.platform.wait import Healthy
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import PhasePreview, PlanPreview, RunOptions, StaysPreview, StepPreview
 from nqrust.installer.verbs.packages.registry import of_postgres
@@ -20,6 +22,8 @@ from nqrust.installer.verbs.registry import VERBS
 
 FORGOTTEN = (paths.INSTALL_LOG_DIR, paths.RUN_DIR)
 """Folders that nqr removes with the state when nothing is left to undo."""
+_WAITS = (Healthy.kind, HostsFollow.kind)
+"""Steps that make nothing and find nothing."""
 
 
 def retaining(options: RunOptions) -> Callable[[Entry], bool]:
@@ -82,7 +86,7 @@ def _back(context: UndoContext, entries: tuple[Entry, ...], name: str) -> tuple[
     for entry, seen in forecast(VERBS, context, entries):
         stays += [StaysPreview(entry.step_id, entry.describe, why) for why in seen.stays]
         stays += [StaysPreview(entry.step_id, entry.describe, why, recorded=True) for why in seen.waits]
-        if not entry.undo and entry.origin is Origin.adopted:
+        if not entry.undo and entry.origin is Origin.adopted and entry.kind not in _WAITS:
             stays.append(StaysPreview(entry.step_id, entry.describe, "it was there before nqr"))
         elif seen.lines:
             changes.append(StepPreview(entry.step_id, entry.kind, f"undo: {entry.describe}", seen.lines))

@@ -97,6 +97,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Installed:
     steps = (
         Tool("packages", ("server", "library", "postgresql")),
         Tool("bridge"),
+        Tool("answers", kind="healthy"),
         Directory("/srv/fc", retain=packages_retain("data")),
         File("/etc/ours", "ours\n"),
         File("/etc/edited", "ours\n"),
