@@ -36,6 +36,9 @@ def build_bundle(
     ] = None,
 ) -> None:
     require_root("bundle build")
+    from nqrust.cli.install.gathering import recall
+
+    recall()
     from nqrust.installer.operations.bundling import build_bundle
 
     checkout = os.path.abspath(source) if source else os.environ.get("NQR_SOURCE_CHECKOUT", "")

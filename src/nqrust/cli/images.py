@@ -102,6 +102,9 @@ def build_image(
 
     require_root("image build")
     choice("NAME", name, ("tiny", "container-runtime"))
+    from nqrust.cli.install.gathering import recall
+
+    recall()
     from nqrust.cli.connection import installed_settings
     from nqrust.contract.paths import CACHE_DIR
     from nqrust.host.local import LocalHost

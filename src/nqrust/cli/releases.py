@@ -27,6 +27,9 @@ def build_release(
     ] = "/var/tmp",
 ) -> None:
     require_root("release build")
+    from nqrust.cli.install.gathering import recall
+
+    recall()
     from nqrust.host.local import LocalHost
     from nqrust.installer.release.source_tree.build import build as build_tree
 

@@ -9,11 +9,15 @@ import pytest
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
+from nqrust.cli import bundles, images, releases
+from nqrust.cli.__main__ import run
+from nqrust.cli.install import gathering
 from nqrust.cli.install.gathering import recall
 from nqrust.contract import paths
 from nqrust.host.environment import parse, reach, render
 from nqrust.host.secret import Secret
 from nqrust.installer.context import Context, ReleaseFiles
+from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.phases import deps
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
@@ -75,3 +79,26 @@ def test_file_that_others_can_read_counts_as_none(kept: Path) -> None:
     kept.chmod(0o644)
     recall()
     assert not GIVEN.keys() & os.environ.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "downloads"),
+    [
+        (("bundle", "build", "--source", "/src/nqr"), "nqrust.installer.operations.bundling.build_bundle"),
+        (("release", "build", "--source", "/src/tree", "--to", "/srv/out"), "nqrust.installer.release.source_tree.build.build"),
+        (("image", "build", "tiny"), "nqrust.image.tiny.build"),
+    ],
+)
+def test_builds_have_the_variables(kept: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], downloads: str) -> None:
+    seen: dict[str, str] = {}
+
+    def begun(*_: object, **__: object) -> None:
+        seen.update(reach(os.environ))
+        raise UsageError("NQR-USE-018", "Enough was seen.", "Nothing to do.")
+
+    monkeypatch.setattr(downloads, begun)
+    for module in (bundles, images, releases):
+        monkeypatch.setattr(module, "require_root", lambda command: None)
+    monkeypatch.setattr(gathering, "recorded", dict)
+    assert run(list(words)) == 2
+    assert seen.items() >= GIVEN.items()

@@ -135,6 +135,19 @@ def test_prepared_folder_is_a_source_for_apt() -> None:
     assert host.read_text("/new/.apt/sources.list") == "deb [trusted=yes] file:/b/packages ./\n"
 
 
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_packages_of_a_bundle_come_from_a_mirror_with_certificates_of_its_own(variable: str) -> None:
+    host = FakeHost.debian12()
+    asked: list[tuple[str, ...]] = []
+    host.on("apt-get", prefix=True, answer=lambda host, cmd: asked.append(cmd.argv) or "")
+    Collector().collect(host, ["screen"], "/plain")
+    host.variables[variable] = "/etc/own.pem"
+    Collector().collect(host, ["screen"], "/own")
+    plain, own = asked
+    assert "CAInfo" not in " ".join(plain)
+    assert own[own.index("Acquire::https::CAInfo=/etc/own.pem") - 1] == "-o"
+
+
 def test_pip_has_no_other_source_than_the_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://index.example/simple")
     host = FakeHost.debian12()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nqrust.host.environment import certificates
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
@@ -29,6 +30,11 @@ def only(folder: str) -> tuple[str, ...]:
     return tuple(part for option in options for part in ("-o", option))
 
 
+def trusted(file: str) -> tuple[str, ...]:
+    """Return options that make apt trust the certificates in a file, apt-transport-https(1). Nothing for ""."""
+    return ("-o", f"Acquire::https::CAInfo={file}") if file else ()
+
+
 @dataclass(frozen=True)
 class Collector:
     def collect(self, host: Host, names: Sequence[str], folder: str) -> None:
@@ -47,7 +53,8 @@ class Collector:
             "APT::Sandbox::User=root",
             "Acquire::Retries=3",
         )
-        argv = ["apt-get", *(part for option in options for part in ("-o", option)), "-y", "-q", "--download-only"]
+        trust = trusted(certificates(host.environment()))
+        argv = ["apt-get", *trust, *(part for option in options for part in ("-o", option)), "-y", "-q", "--download-only"]
         try:
             host.run(command(*argv, "--no-install-recommends", "install", *names, timeout=1800))
         except CommandFailed as error:

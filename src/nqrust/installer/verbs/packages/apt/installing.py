@@ -11,7 +11,7 @@ from nqrust.host import locks
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Host, command
 from nqrust.installer.verbs.packages.apt import torn_clusters
-from nqrust.installer.verbs.packages.apt.collecting import INDEX, only
+from nqrust.installer.verbs.packages.apt.collecting import INDEX, only, trusted
 from nqrust.installer.verbs.packages.manager import OutputLine, Signs, StartPolicy
 
 LOCK_SECONDS = 600
@@ -142,7 +142,7 @@ class Apt:
     def trust(self, cmd: Command, file: str) -> Command:
         if cmd.argv[0] != "apt-get":
             return cmd
-        return replace(cmd, argv=(cmd.argv[0], "-o", f"Acquire::https::CAInfo={file}", *cmd.argv[1:]))
+        return replace(cmd, argv=(cmd.argv[0], *trusted(file), *cmd.argv[1:]))
 
     def interrupted(self, host: Host) -> bool:
         if any(name.isdigit() for name in host.listdir("/var/lib/dpkg/updates")):
