@@ -14,9 +14,14 @@ _ETHERNET = ("", "veth", "virtio", "macvlan")
 """Kinds of links that carry Ethernet frames of their own. ip(8) shows none for hardware."""
 
 
+_FOR_EVER = 2**32 - 1
+"""A lifetime of ip-address(8)."""
+
+
 @dataclass(frozen=True)
 class Address:
-    """`dynamic`: with a lifetime, from DHCP or a router's advertisement. `seconds`: what is left of it, None for ever."""
+    """`dynamic`: with a lifetime, from DHCP or a router's advertisement. `seconds`: what is left of it, None for ever. `preferred`:
+    the seconds in which new connections may use it, None for ever."""
 
     cidr: str
     dynamic: bool = False
@@ -25,6 +30,7 @@ class Address:
     from_router: bool = False  # made from a router's prefix: mngtmpaddr, or a dynamic one that DHCP did not give
     seconds: int | None = None
     broadcast: str = ""
+    preferred: int | None = None
 
     @property
     def ipv6(self) -> bool:
@@ -150,7 +156,7 @@ def parse_link(links: dict[Any, dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def _address(one: dict[str, Any]) -> Address:
-    left = one.get("valid_life_time")
+    left, preferred = lifetimes(one)
     dynamic = bool(one.get("dynamic"))
     ipv6 = one.get("family") == "inet6"
     return Address(
@@ -159,9 +165,21 @@ def _address(one: dict[str, Any]) -> Address:
         temporary=bool(one.get("temporary")),
         link_local=one.get("scope") == "link" and ipv6,
         from_router=ipv6 and dynamic and (bool(one.get("mngtmpaddr")) or one.get("prefixlen") == 64),
-        seconds=left if dynamic and isinstance(left, int) else None,
+        seconds=left,
         broadcast=str(one.get("broadcast", "")),
+        preferred=preferred,
     )
+
+
+def lifetimes(one: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Return the seconds for which an address of `ip -json address show` is valid and preferred. None stands for ever."""
+    if not one.get("dynamic"):
+        return None, None
+    return _seconds(one.get("valid_life_time")), _seconds(one.get("preferred_life_time"))
+
+
+def _seconds(left: object) -> int | None:
+    return left if isinstance(left, int) and left < _FOR_EVER else None
 
 
 def parse_routes(routes: list[dict[str, Any]], *, ipv6: bool) -> tuple[NicRoute, ...]:

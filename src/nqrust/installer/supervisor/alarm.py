@@ -6,7 +6,7 @@ A supervisor has one implementation: systemd_alarm.py, detached_alarm.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from nqrust.host.port import Host
 
@@ -60,6 +60,10 @@ class Alarms(Protocol):
 
     def tidy(self, alarm: Alarm) -> tuple[str, ...]:
         """Return lines of POSIX sh with which the script removes its alarm once its work is done."""
+        ...
+
+    def undo_arguments(self) -> dict[str, Any]:
+        """Return what an undo record keeps, so that `alarms_of` finds the same alarms again."""
         ...
 
     def log_hint(self, alarm: Alarm) -> str:

@@ -10,6 +10,7 @@ import posixpath
 import shlex
 import signal
 from dataclasses import dataclass
+from typing import Any
 
 from nqrust.contract import paths
 from nqrust.host.errors import HostError
@@ -58,6 +59,9 @@ class DetachedAlarms:
             'if watched && [ "$pid" != "$$" ]; then kill "$pid"; fi',
             f"rm -f {shlex.quote(self._program(alarm))} {shlex.quote(alarm.watcher)}",
         )
+
+    def undo_arguments(self) -> dict[str, Any]:
+        return {"supervisor": self.name, "programs_dir": self.programs_dir}
 
     def log_hint(self, alarm: Alarm) -> str:
         return f"tail -n 50 {alarm.log}"

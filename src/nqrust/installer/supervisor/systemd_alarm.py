@@ -6,6 +6,7 @@ The files are written instead of `systemd-run`, because RHEL 8's version takes t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
@@ -54,6 +55,9 @@ class SystemdAlarms:
             f"rm -f {' '.join(units(alarm, 0))}",
             "systemctl --no-block daemon-reload 2>/dev/null",
         )
+
+    def undo_arguments(self) -> dict[str, Any]:
+        return {"supervisor": self.name}
 
     def log_hint(self, alarm: Alarm) -> str:
         return f"journalctl -u '{alarm.name}*'"

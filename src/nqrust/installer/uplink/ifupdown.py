@@ -24,11 +24,11 @@ from nqrust.installer.uplink.model import (
     unexplained_addresses,
     unexplained_routes,
 )
+from nqrust.installer.verbs.network import leases
 from nqrust.installer.verbs.network.guard.change import FileChange, NetworkChange
 
 FOLDER = "/etc/network/interfaces.d"
 STATE = "/run/network/ifstate"
-LEASES = "/var/lib/dhcp"
 PORT = "nqrust"
 """Start of the logical names of the card and of its aliases."""
 _NICS_OPTIONS = re.compile(r"(offload-|ethernet-|link-|hardware-|wpa-|hwaddress$|mtu$|ethtool)")
@@ -98,10 +98,10 @@ def _leases(host: Host, nic: Nic, bridge: str) -> list[FileChange]:
     (dhclient.leases(5), default-duid). A client without a lease would also wait for an offer."""
     found = []
     for kind in ("dhclient", "dhclient6"):
-        old = text(host, f"{LEASES}/{kind}.{nic.name}.leases")
+        old = text(host, leases.of(kind, nic.name))
         if old:
-            new = re.sub(rf'interface "{re.escape(nic.name)}"', f'interface "{bridge}"', old)
-            found.append(added(host, f"{LEASES}/{kind}.{bridge}.leases", f"{MARK}\n{new}"))
+            new = leases.handed_on(old, nic.name, bridge)
+            found.append(added(host, leases.of(kind, bridge), f"{MARK}\n{new}"))
     return found
 
 

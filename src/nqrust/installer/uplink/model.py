@@ -67,7 +67,11 @@ def live_state(nic: Nic) -> LiveState:
         device=nic.name,
         mac=nic.mac,
         mtu=nic.mtu,
-        addresses=tuple(guard.Address(a.cidr, a.broadcast) for a in nic.addresses if not a.link_local and not a.temporary),
+        addresses=tuple(
+            guard.Address(a.cidr, a.broadcast, a.seconds, a.preferred)
+            for a in nic.addresses
+            if not a.link_local and not a.temporary
+        ),
         routes=tuple(sorted(routes, key=lambda route: bool(route.gateway))),
         rules=tuple(guard.Rule(words[0], words[1:]) for words in nic.rules),
         dns=nic.nameservers,

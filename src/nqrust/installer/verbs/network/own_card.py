@@ -94,7 +94,7 @@ class OwnCard:
     def prepare(self, host: Host) -> Prepared:
         change = self._plan(host)
         folders = missing_folders(host, change.files)
-        undo = undo_card(change, supervisor=self.alarms.name, window=self.window, folders=folders)
+        undo = undo_card(change, alarms=self.alarms, window=self.window, folders=folders)
         return Prepared(Origin.modified, (undo,))
 
     def apply(self, host: Host) -> None:

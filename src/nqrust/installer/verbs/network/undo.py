@@ -13,15 +13,15 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.supervisor.alarm import Alarms
 from nqrust.installer.supervisor.registry import alarms_of
 from nqrust.installer.verbs.kernel.undo import sysctl_path
+from nqrust.installer.verbs.network import leases
+from nqrust.installer.verbs.network.giving_back import manager_answers, other_port
 from nqrust.installer.verbs.network.guard import folder
 from nqrust.installer.verbs.network.guard.change import NetworkChange, file_change
 from nqrust.installer.verbs.network.guard.guarding import give_up, guarded
 from nqrust.installer.verbs.network.guard.live import live_state, master
-
-LEASES = "/var/lib/dhcp/"
-"""Files of a DHCP client, which it writes at any time."""
 
 
 def undo_link(name: str) -> Undo:
@@ -39,9 +39,9 @@ def undo_addresses(name: str, *, prior: list[str], ours: list[str]) -> Undo:
     return Undo("addresses", {"name": name, "prior": prior, "ours": ours})
 
 
-def undo_card(change: NetworkChange, *, supervisor: str, window: int, folders: tuple[str, ...] = ()) -> Undo:
-    """Give a card that nqr put into a bridge back to its network manager, under guard. `supervisor`: whose alarms guard it.
-    `window`: seconds. `folders`: folders that the change makes, parents first."""
+def undo_card(change: NetworkChange, *, alarms: Alarms, window: int, folders: tuple[str, ...] = ()) -> Undo:
+    """Give a card that nqr put into a bridge back to its network manager, under guard. `alarms`: of the guard. `window`: seconds.
+    `folders`: folders that the change makes, parents first."""
     files = [
         {
             "path": one.path,
@@ -60,7 +60,7 @@ def undo_card(change: NetworkChange, *, supervisor: str, window: int, folders: t
             "load": [list(argv) for argv in change.load],
             "restore": [list(argv) for argv in change.restore],
             "gateways": list(change.gateways),
-            "supervisor": supervisor,
+            **alarms.undo_arguments(),
             "window": window,
             "folders": list(folders),
         },
@@ -115,31 +115,50 @@ def addresses(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def card(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Give the card back, under guard. The card stays in the bridge if somebody changed a file of the change since.
+    """Give the card back, under guard. The card stays in the bridge if somebody changed or removed a file of the change since, or
+    put a port of their own into the bridge.
 
     A guard that a killed run left fires first. Raises StepFailed, HostError.
     """
     host, name, bridge = context.host, str(args["link"]), str(args["bridge"])
+    alarms = alarms_of(args["supervisor"], args.get("programs_dir"))
     if folder.state(host) in folder.PENDING:
-        give_up(host, name, alarms_of(args["supervisor"]))
-    if all(_is_old(host, one) for one in args["files"]):
+        give_up(host, name, alarms)
+    lasting = [one for one in args["files"] if not leases.is_lease(one["path"])]
+    paths = [str(one["path"]) for one in args["files"]]
+    if all(_is_old(host, one) for one in lasting):
         if master(host, name) == bridge:
             return Kept(f"the files of nqr are gone, so {name} stays in {bridge}")
+        if host.stat(f"/sys/class/net/{bridge}") is None:
+            for one in args["files"]:
+                if one["before"] is None and leases.is_lease(one["path"]):
+                    host.remove(one["path"])
         _remove_empty(host, args)
         return Reverted("already given back")
-    for one in args["files"]:
-        if _is_foreign(host, one):
+    for one in lasting:
+        if not _is_old(host, one) and not _is_ours(host, one):
             return Kept(f"{one['path']} was changed since, so {name} stays in {bridge}", str(one["path"]))
+    if host.which("ip") is None:
+        return Kept(f"{name} stays in {bridge}: the program ip is gone")
+    if host.stat(f"/sys/class/net/{name}") is None:
+        return Kept(f"{name} is not there any more, so the files of {bridge} stay")
+    port = other_port(host, bridge, name)
+    if port:
+        return Kept(f"{port} is in {bridge} too, so {name} stays there")
+    manager_answers(host, name, args["restore"])
     change = NetworkChange(
         link=name,
         bridge=bridge,
-        files=tuple(file_change(host, one["path"], _before(one), mode=one["mode"]) for one in args["files"]),
+        files=(
+            *(file_change(host, one["path"], _before(one), mode=one["mode"]) for one in args["files"]),
+            *leases.back(host, paths, name, bridge),
+        ),
         load=tuple(tuple(argv) for argv in args["restore"]),
         restore=tuple(tuple(argv) for argv in args["load"]),
-        live=live_state(host, name, bridge),
+        live=live_state(host, name, bridge if host.stat(f"/sys/class/net/{bridge}") is not None else name),
         gateways=tuple(args["gateways"]),
     )
-    guarded(host, change, alarms_of(args["supervisor"]), window=args["window"], tell=context.tell)
+    guarded(host, change, alarms, window=args["window"], tell=context.tell)
     _remove_empty(host, args)
     return Reverted()
 
@@ -154,8 +173,8 @@ def _remove_empty(host: Host, args: dict[str, Any]) -> None:
 def holds_card(host: Host, args: dict[str, Any]) -> bool:
     """Return whether the files of a record `card` are as nqr wrote them. If so, the bridge is nqr's, and not an
     administrator's. An alias would not tell: network managers set none, and anybody can."""
-    files = [one for one in args["files"] if not one["path"].startswith(LEASES)]
-    return all(host.exists(one["path"]) and host.sha256(one["path"]) == one["sha256"] for one in files)
+    files = [one for one in args["files"] if not leases.is_lease(one["path"])]
+    return all(_is_ours(host, one) for one in files)
 
 
 def _before(one: dict[str, Any]) -> bytes | None:
@@ -168,7 +187,5 @@ def _is_old(host: Host, one: dict[str, Any]) -> bool:
     return host.read_bytes(one["path"]) == _before(one)
 
 
-def _is_foreign(host: Host, one: dict[str, Any]) -> bool:
-    if _is_old(host, one) or one["path"].startswith(LEASES):
-        return False
-    return not host.exists(one["path"]) or host.sha256(one["path"]) != one["sha256"]
+def _is_ours(host: Host, one: dict[str, Any]) -> bool:
+    return host.exists(one["path"]) and host.sha256(one["path"]) == one["sha256"]

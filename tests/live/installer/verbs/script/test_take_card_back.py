@@ -36,7 +36,11 @@ def script(folder: Path, restore: list[list[str]]) -> str:
     host = FakeHost.debian12()
     args = {"link": "eth0", "bridge": "br0", "files": files, "restore": restore}
     lines = shell.card(UndoContext(host, Originals(host, "/o")), args)
-    return (FRAME + shell.FUNCTIONS + "\n".join(lines) + "\n").replace("/sys/class/net", str(folder / "net"))
+    return (
+        (FRAME + shell.FUNCTIONS + "\n".join(lines) + "\n")
+        .replace("/sys/class/net", str(folder / "net"))
+        .replace("/run/", f"{folder}/")
+    )
 
 
 @pytest.fixture
@@ -67,18 +71,22 @@ def test_old_files_come_back_and_the_manager_reads_them(folder: Path) -> None:
 def test_card_stays_where_somebody_changed_a_file(folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content)
     said = run(script(folder, [["touch", str(folder / "read it")]]))
-    assert said == "kept: eth0 stays in br0: a file of its network was changed since\n"
+    assert said == f"kept: {folder / name} was changed since, so eth0 stays in br0\n"
     assert (folder / name).read_text() == content and not (folder / "read it").exists()
 
 
 def test_script_that_was_cut_off_runs_again(folder: Path) -> None:
-    (folder / "old.network").write_text("old\n")
-    (folder / "new.network").unlink()
     assert "failed: sh" in run(script(folder, [["false"]]))
+    assert (folder / "old.network").read_text() == "old\n" and not (folder / "new.network").exists()
     run(script(folder, [["touch", str(folder / "read it")]]))
     assert (folder / "read it").exists()
+    (folder / "read it").unlink()
+    assert run(script(folder, [["touch", str(folder / "read it")]])).startswith("kept: the files of nqr are gone")
+    assert not (folder / "read it").exists(), "it ended the last time, so somebody else put the card into that bridge"
 
 
-def test_card_that_is_in_no_bridge_is_left_alone(folder: Path) -> None:
+def test_files_go_though_the_card_is_in_no_bridge(folder: Path) -> None:
+    """The next boot would put it into the bridge again."""
     (folder / "net" / "eth0" / "master").unlink()
-    assert run(script(folder, [["false"]])) == "" and (folder / "new.network").exists()
+    run(script(folder, [["true"]]))
+    assert (folder / "old.network").read_text() == "old\n" and not (folder / "new.network").exists()

@@ -16,6 +16,8 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Reverted, UndoContext
+from nqrust.installer.supervisor.detached_alarm import DetachedAlarms
+from nqrust.installer.supervisor.registry import alarms_of
 from nqrust.installer.verbs.network import own_card, shell, undo, words
 from nqrust.installer.verbs.network.guard.arming import arm
 from nqrust.installer.verbs.network.guard.change import NetworkChange, file_change
@@ -51,7 +53,7 @@ class Card(Site):
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Card:
     made = Card()
-    monkeypatch.setattr(undo, "alarms_of", lambda name: made.alarms)
+    monkeypatch.setattr(undo, "alarms_of", lambda name, programs_dir: made.alarms)
     return made
 
 
@@ -142,6 +144,25 @@ def test_card_stays_where_somebody_changed_a_file(site: Card) -> None:
     kept = undo.card(context(site), record.args)
     assert isinstance(kept, Kept) and kept.where == NEW and "eth0 stays in fcbr0" in kept.why
     assert site.read_bytes(NEW) == b"theirs\n"
+
+
+@pytest.mark.parametrize("answer", ["", "stopped\n"])
+def test_way_back_needs_networkmanager_to_run(site: Card, answer: str) -> None:
+    record = moved(site)
+    record.args["restore"] = [["nmcli", "connection", "reload"]]
+    site.on("nmcli", "-t", "-f", "RUNNING", "general", answer=answer)
+    with pytest.raises(StepFailed, match="NetworkManager is not running") as failed:
+        undo.card(context(site), record.args)
+    assert failed.value.code == "NQR-NET-170" and site.exists(NEW) and site.alarms.calls.count("set") == 1
+    (line,) = shell.card(context(site), record.args)
+    assert line.split("'")[2].split()[0] == "nmcli", "the script asks it too"
+
+
+def test_record_names_the_folder_of_supervisords_programs(site: Card) -> None:
+    made = replace(step(site), alarms=DetachedAlarms("/etc/elsewhere/supervisord.d"))
+    (record,) = made.prepare(site).undo
+    assert record.args["supervisor"] == "supervisord"
+    assert alarms_of(record.args["supervisor"], record.args["programs_dir"]) == made.alarms
 
 
 def test_refusal_of_the_plan_is_a_conflict(site: Card) -> None:

@@ -24,10 +24,13 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Address:
-    """An address of a link, as CIDR. `broadcast` is empty if it has none."""
+    """An address of a link, as CIDR. `broadcast` is empty if it has none. `valid` and `preferred`: the seconds that are left of
+    its lease or advertisement, None for ever."""
 
     cidr: str
     broadcast: str = ""
+    valid: int | None = None
+    preferred: int | None = None
 
     @property
     def family(self) -> str:

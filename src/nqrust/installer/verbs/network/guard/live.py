@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from nqrust.host.errors import HostError, ParseError
+from nqrust.host.facts.nic import lifetimes
 from nqrust.host.port import Host, command
 from nqrust.installer.verbs.network.guard.change import Address, LiveState, Route, Rule
 
@@ -56,7 +57,8 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
                 continue
             if one.get("temporary") or one.get("deprecated") or not one.get("local"):
                 continue
-            found.append(Address(f"{one['local']}/{one['prefixlen']}", str(one.get("broadcast", ""))))
+            valid, preferred = lifetimes(one)
+            found.append(Address(f"{one['local']}/{one['prefixlen']}", str(one.get("broadcast", "")), valid, preferred))
     return tuple(found)
 
 

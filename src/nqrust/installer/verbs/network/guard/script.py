@@ -121,7 +121,10 @@ def _by_hand(live: LiveState) -> list[str]:
 
 def _address(one: Address) -> str:
     broadcast = f" broadcast {quote(one.broadcast)}" if one.broadcast else ""
-    return f'{one.family} address replace {quote(one.cidr)}{broadcast} dev "$device"'
+    # An address that was learnt ends as it would have ended: its server may give it to another machine then.
+    known = [left for left in (one.valid, one.preferred) if left is not None]
+    ends = f" valid_lft {'forever' if one.valid is None else one.valid} preferred_lft {min(known)}" if known else ""
+    return f'{one.family} address replace {quote(one.cidr)}{broadcast} dev "$device"{ends}'
 
 
 def _route(route: Route) -> str:

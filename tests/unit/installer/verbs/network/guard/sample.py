@@ -59,6 +59,9 @@ class Alarms:
     def tidy(self, alarm: Alarm) -> tuple[str, ...]:
         return ("systemctl stop the-alarm",)
 
+    def undo_arguments(self) -> dict[str, object]:
+        return {"supervisor": self.name}
+
     def log_hint(self, alarm: Alarm) -> str:
         return "journalctl -u the-alarm"
 

@@ -67,9 +67,21 @@ def test_nic_that_was_in_a_bridge_goes_back_there() -> None:
     assert "\ndevice=fcbr0\n" in text
 
 
+@pytest.mark.parametrize(
+    ("lifetimes", "words"),
+    [((3600, 1800), "valid_lft 3600 preferred_lft 1800"), ((3600, None), "valid_lft 3600 preferred_lft 3600"),
+     ((None, 60), "valid_lft forever preferred_lft 60"), ((None, None), "")],
+)  # fmt: skip
+def test_learnt_address_ends_with_its_lease(lifetimes: tuple[int | None, int | None], words: str) -> None:
+    """Nobody renews it if the network manager does not run. Its server may give it to another machine then."""
+    change = Site().change()
+    change = replace(change, live=replace(change.live, addresses=(Address("10.0.0.2/24", "10.0.0.255", *lifetimes),)))
+    assert body(script(change), "by_hand")[0].endswith(f'broadcast 10.0.0.255 dev "$device" {words}'.rstrip())
+
+
 ADDRESSES = """[{"ifname":"eth0","addr_info":[
-{"family":"inet","local":"10.0.0.2","prefixlen":24,"broadcast":"10.0.0.255","scope":"global","dynamic":true},
-{"family":"inet6","local":"2001:db8::2","prefixlen":64,"scope":"global","dynamic":true,"mngtmpaddr":true},
+{"family":"inet","local":"10.0.0.2","prefixlen":24,"broadcast":"10.0.0.255","scope":"global","dynamic":true,"valid_life_time":3600,"preferred_life_time":1800},
+{"family":"inet6","local":"2001:db8::2","prefixlen":64,"scope":"global","mngtmpaddr":true,"valid_life_time":4294967295},
 {"family":"inet6","local":"2001:db8::abcd","prefixlen":64,"scope":"global","temporary":true,"dynamic":true},
 {"family":"inet6","local":"fe80::1","prefixlen":64,"scope":"link"}]}]"""
 ROUTES = """[{"dst":"default","gateway":"10.0.0.1","protocol":"dhcp","prefsrc":"10.0.0.2","metric":100,"flags":["onlink"]},
@@ -92,7 +104,7 @@ def test_state_of_a_link_is_what_must_come_back() -> None:
     host.on("ip", "-json", "-6", "rule", "show", answer="[]")
     found = live_state(host, "eth0", "eth0")
     assert (found.mac, found.mtu, found.port_of) == ("02:00:00:00:00:01", 9000, "")
-    assert found.addresses == (Address("10.0.0.2/24", "10.0.0.255"), Address("2001:db8::2/64"))
+    assert found.addresses == (Address("10.0.0.2/24", "10.0.0.255", 3600, 1800), Address("2001:db8::2/64"))
     assert found.routes == (
         Route("-4", "10.0.0.1", metric="100", scope="link"),
         Route("-4", "default", "10.0.0.1", metric="100", source="10.0.0.2", onlink=True),

@@ -1,0 +1,155 @@
+"""Runs in namespaces of its own: gives a card back from its bridge, by nqr and by the undo script.
+
+card_goes_back.py python|shell CASE. Prints what the host looks like afterwards. `CASES` says what happened before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+from nqrust.host.local import LocalHost
+from nqrust.installer.engine.errors import NqrError
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.verb import Kept, UndoContext
+from nqrust.installer.supervisor.detached_alarm import DetachedAlarms
+from nqrust.installer.verbs.network import shell, undo
+from nqrust.installer.verbs.network.guard import folder
+from nqrust.installer.verbs.network.guard.arming import arm, write_new_files
+from nqrust.installer.verbs.network.guard.change import LiveState, NetworkChange, file_change
+from nqrust.installer.verbs.script.prelude import PRELUDE
+
+HOST = LocalHost()
+ETC = Path("/var/lib/of-the-test")
+PROGRAMS = ETC / "supervisord.d"
+MAIN, NEW = ETC / "main.conf", ETC / "added" / "card.conf"
+LEASES = Path("/var/lib/dhcp")
+OF_BRIDGE, OF_CARD = LEASES / "dhclient.fcbr9.leases", LEASES / "dhclient.nic.leases"
+LEASE = 'lease {\n  interface "fcbr9";\n  fixed-address 192.0.2.2;\n}\n'
+MANAGER = ["/bin/sh", "-c", "ip link set nic nomaster; ip link delete fcbr9; ip address replace 192.0.2.2/24 dev nic"]
+FAILING = ["/bin/sh", "-c", "ip link set nic nomaster; ip link delete fcbr9; false"]
+HOST_WITH_THE_CARD_IN_A_BRIDGE = """
+mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /var/lib; mount -t tmpfs tmpfs /run; ip link set lo up
+ip link add nic address 02:00:00:00:00:07 type veth peer name far; ip link set far up
+ip link add fcbr9 type bridge; ip link set nic master fcbr9 up; ip link set fcbr9 up
+ip address add 192.0.2.2/24 dev fcbr9 valid_lft 4000 preferred_lft 3000; ip route add default via 192.0.2.1 dev fcbr9
+"""
+CASES = {
+    "as nqr left it": "",
+    "nqr's files removed": f"rm {NEW}; printf 'old\\n' >{MAIN}",
+    "added file changed": f"echo mine >>{NEW}",
+    "main file changed": f"echo mine >>{MAIN}",
+    "main file removed": f"rm {MAIN}",
+    "added file removed": f"rm {NEW}",
+    "newer lease": f"sed -i s/0.2.2/0.2.77/ {OF_BRIDGE}",
+    "card taken out": "ip link set nic nomaster",
+    "bridge deleted": "ip link delete fcbr9; ip address add 192.0.2.2/24 dev nic",
+    "another's port": "ip link add tap0 type veth peer name other; ip link set tap0 master fcbr9",
+    "a VM's port": "ip link add tapabcdefgh123 type veth peer name other; ip link set tapabcdefgh123 master fcbr9",
+    "given back": f"rm {NEW}; printf 'old\\n' >{MAIN}; ip link delete fcbr9; ip address add 192.0.2.2/24 dev nic",
+    "card gone": "ip link delete nic",
+    "manager gone": "",
+    "manager failed": "",
+    "killed in the window": "",
+}
+
+
+def main(way: str, case: str) -> None:
+    sh(HOST_WITH_THE_CARD_IN_A_BRIDGE)
+    for path in (PROGRAMS, NEW.parent, LEASES):
+        path.mkdir(parents=True)
+    args = record(case)
+    if case == "killed in the window":
+        killed_in_the_window(args)
+    for path, content in ((NEW, "new\n"), (MAIN, "new\n"), (OF_BRIDGE, f"# Written by nqr\n{LEASE}")):
+        path.write_text(content)
+    sh(CASES[case])
+    said = (by_python if way == "python" else by_shell)(args)
+    print(json.dumps({**seen(), "said": said}))
+
+
+def sh(lines: str) -> str:
+    return subprocess.run(["sh", "-ec", lines], check=True, capture_output=True, text=True).stdout
+
+
+def record(case: str) -> dict[str, Any]:
+    files = [entry(NEW, None), entry(MAIN, b"old\n"), entry(OF_BRIDGE, None)]
+    back = {"manager gone": ["no-such-manager", "up"], "manager failed": FAILING}.get(case, MANAGER)
+    again = ["/bin/sh", "-c", "ip link add fcbr9 type bridge 2>/dev/null; ip link set nic master fcbr9"]
+    return {
+        "link": "nic", "bridge": "fcbr9", "files": files, "load": [again], "restore": [back], "gateways": [],
+        "supervisor": "supervisord", "programs_dir": str(PROGRAMS), "window": 60, "folders": [str(NEW.parent)],
+    }  # fmt: skip
+
+
+def entry(path: Path, before: bytes | None) -> dict[str, Any]:
+    old = None if before is None else b64encode(before).decode()
+    return {"path": str(path), "before": old, "mode": 0o644, "sha256": hashlib.sha256(b"new\n").hexdigest()}
+
+
+def killed_in_the_window(args: dict[str, Any]) -> None:
+    """A run armed the guard and wrote the files, and is gone."""
+    MAIN.write_text("old\n")
+    files = tuple(file_change(HOST, str(path), b"new\n") for path in (NEW, MAIN, OF_BRIDGE))
+    live = LiveState("nic", "02:00:00:00:00:07", 1500)
+    change = NetworkChange("nic", "fcbr9", files, (), tuple(map(tuple, args["restore"])), live, ())
+    arm(HOST, change, DetachedAlarms(str(PROGRAMS)), pid=1, window=600)
+    write_new_files(HOST, change)
+
+
+def by_python(args: dict[str, Any]) -> str:
+    seen: list[str] = []
+
+    def confirms() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if os.path.exists(folder.State.armed.path) and not os.path.exists(folder.CONFIRM):
+                seen.extend(os.listdir(PROGRAMS))
+                Path(folder.CONFIRM).touch()
+            time.sleep(0.1)
+
+    threading.Thread(target=confirms, daemon=True).start()
+    try:
+        outcome = undo.card(UndoContext(HOST, Originals(HOST, "/var/lib/originals")), args)
+    except NqrError as error:
+        return error.code
+    return f"left: {outcome.why}" if isinstance(outcome, Kept) else f"done {' '.join(seen)}".strip()
+
+
+def by_shell(args: dict[str, Any]) -> str:
+    (line,) = shell.card(UndoContext(HOST, Originals(HOST, "/var/lib/originals")), args)
+    done = subprocess.run(
+        ["sh"], input=f"{PRELUDE}\n{line}\nexit $failed\n", capture_output=True, text=True, check=False, timeout=60
+    )
+    kept = [line.partition(": ")[2].rstrip(".") for line in done.stdout.splitlines() if line.startswith("Left on purpose")]
+    if done.returncode:
+        return f"failed: {done.stderr.strip()}"
+    return f"left: {kept[0]}" if kept else "done"
+
+
+def seen() -> dict[str, Any]:
+    files = {
+        str(path.relative_to("/var/lib")): path.read_text() for top in (ETC, LEASES) for path in top.rglob("*") if path.is_file()
+    }
+    card = Path("/sys/class/net/nic")
+    return {
+        "files": files,
+        "folder": NEW.parent.exists(),
+        "bridge": os.path.exists("/sys/class/net/fcbr9"),
+        "port": (card / "master").exists(),
+        "addresses": sh("ip -o -4 address show dev nic | sed 's/.*inet \\([^ ]*\\).*/\\1/'").split() if card.exists() else [],
+        "lifetime": "sec" in sh("ip -o -4 address show dev nic") if card.exists() else False,
+        "on_bridge": sh("ip -o -4 address show dev fcbr9") if os.path.exists("/sys/class/net/fcbr9") else "",
+        "routes": sh("ip route show default dev nic").strip() if card.exists() else "",
+    }
+
+
+main(*sys.argv[1:])
