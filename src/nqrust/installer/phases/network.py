@@ -47,9 +47,9 @@ def firewall(context: Context) -> tuple[FirewallSpec, FirewallSpec]:
     """The rules of this network, for IPv4 and for IPv6, from which the steps and the boot script are made."""
     network = context.settings.network
     if network.mode is NetworkMode.bridged:
-        return lan_guests(network.bridge_name, next(iter(guest_ports(context)), names.GUEST_RELAY_PORT)), lan_guests_ipv6(
-            network.bridge_name
-        )
+        # The manager of upstream's form is no relay: the LAN reaches it, as in nqr's own form.
+        relay = names.GUEST_RELAY_PORT if context.speaks_our_api else None
+        return lan_guests(network.bridge_name, relay), lan_guests_ipv6(network.bridge_name)
     nat = network.mode is NetworkMode.nat
     rules = vm_network(
         network.bridge_name,

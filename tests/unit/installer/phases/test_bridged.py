@@ -24,7 +24,7 @@ from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Conflict, Satisfied, Step
 from nqrust.installer.engine.verb import Kept, UndoContext
 from nqrust.installer.phases import deps, services
-from nqrust.installer.phases.network import boot_script
+from nqrust.installer.phases.network import boot_script, firewall
 from nqrust.installer.preflight.run import Situation, run
 from nqrust.installer.proofs import canary
 from nqrust.installer.proofs.hops import run_hop
@@ -94,6 +94,18 @@ def test_rules_of_the_host_name_marked_packets_or_the_relay() -> None:
                 assert LAN_MARK in rule or "19091" in rule, rule
         assert spec.chains[0].rules[-1] == ("-i", "br0", "-m", "mark", "--mark", LAN_MARK, "-j", "DROP")
     assert not any("physdev" in rule for chain in lan_guests("br0", 1).chains for rule in chain.rules), "it loads br_netfilter"
+
+
+@pytest.mark.parametrize("mode", ["production", "agent"])
+def test_other_machines_reach_all_of_a_release_in_upstreams_form(mode: str) -> None:
+    """Its guests report to its manager, whose port the LAN reaches too. There is no relay."""
+    made = context(mode=mode, **({"agent": {"manager_base": "https://10.0.0.9:18443"}} if mode == "agent" else {}))
+    upstream = replace(made, files=replace(made.files, release=made.files.release.model_copy(update={"form": "upstream"})))
+    assert not upstream.speaks_our_api
+    rules = [rule for spec in firewall(upstream) for chain in spec.chains for rule in chain.rules]
+    assert rules and all(LAN_MARK in rule for rule in rules), "each names the packets of VMs"
+    assert any("19091" in rule for spec in firewall(made) for chain in spec.chains for rule in chain.rules)
+    assert "--dport 18080" not in boot_script(upstream)
 
 
 def test_the_boot_script_makes_no_bridge() -> None:

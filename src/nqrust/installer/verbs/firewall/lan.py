@@ -14,21 +14,28 @@ _OTHERS = (Chain("filter", FORWARD_CHAIN, "FORWARD", ()),)
 _ASKS = ("133", "135", "136", "128")  # router solicitation, neighbour solicitation and advertisement, echo: RFC 4861, 4443
 
 
-def lan_guests(bridge: str, relay: int) -> FirewallSpec:
+def lan_guests(bridge: str, relay: int | None) -> FirewallSpec:
     """Return the rules for IPv4: to this host, VMs may send DHCP (it may be the LAN's server), ping, reports to the agent's
-    `relay`, and answers. Nobody else reaches the relay."""
-    to_relay = ("-i", bridge, "-p", "tcp", *_MARKED, "-m", "tcp", "--dport", str(relay))
+    `relay`, and answers. Nobody else reaches the relay. `relay`: its port, None for an agent without one."""
     dhcp = ("-m", "udp", "--sport", "68", "--dport", "67")
     inbound = (
         ("-i", bridge, "-p", "udp", *_MARKED, *dhcp, "-j", "RETURN"),
-        (*to_relay, *more_at_once(16), "-j", "DROP"),
-        (*to_relay, "-j", "ACCEPT"),
-        ("!", "-i", "lo", "-p", "tcp", "-m", "tcp", "--dport", str(relay), "-j", "DROP"),
+        *(_to_relay(bridge, relay) if relay is not None else ()),
         ("-i", bridge, *_MARKED, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN"),
         ("-i", bridge, "-p", "icmp", *_MARKED, "-m", "icmp", "--icmp-type", "8", "-j", "RETURN"),
         ("-i", bridge, *_MARKED, "-j", "DROP"),
     )
     return FirewallSpec((Chain("filter", INPUT, "INPUT", inbound),), _OTHERS)
+
+
+def _to_relay(bridge: str, relay: int) -> tuple[tuple[str, ...], ...]:
+    port = ("-m", "tcp", "--dport", str(relay))
+    to_relay = ("-i", bridge, "-p", "tcp", *_MARKED, *port)
+    return (
+        (*to_relay, *more_at_once(16), "-j", "DROP"),
+        (*to_relay, "-j", "ACCEPT"),
+        ("!", "-i", "lo", "-p", "tcp", *port, "-j", "DROP"),
+    )
 
 
 def lan_guests_ipv6(bridge: str) -> FirewallSpec:
