@@ -50,6 +50,16 @@ def record(
     )
 
 
+def forget(
+    session: AsyncSession,
+    subject: Vm | Host | tuple[str, str, str],
+    reason: str,
+    message: str,
+    severity: str = "info",
+) -> None:
+    """In place of `record`, for events beyond a budget."""
+
+
 async def recent(session: AsyncSession, limit: int, subject: str | None, after: int | None) -> list[api.Event]:
     """Return the newest events first."""
     query = select(Event).order_by(Event.id.desc()).limit(limit)

@@ -10,15 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from nqrust.client import calls
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG
 from nqrust.contract.vms import StopRequest, VmCreate
+from nqrust.manager import operations
 from nqrust.manager.clock import now
 from nqrust.manager.store.arrays import among
 from nqrust.manager.store.database import Database
-from nqrust.manager.store.tables import Operation, Vm, Volume
+from nqrust.manager.store.tables import Event, Operation, Vm, Volume
 from nqrust.manager.unknown_vms import service as unknown_vms
 from nqrust.manager.vms import tombstones
 from nqrust.manager.volumes import service as volumes
@@ -158,6 +159,47 @@ async def test_host_that_reports_other_things_each_time_fills_no_tables(
         assert len((await manager.admin.send(calls.list_volumes())).items) <= 10
     assert len([event for event in await _events(manager, "h1") if event.reason == "UnknownVm"]) == 20
     assert len([event for event in await _events(manager, "h2") if event.reason == "UnknownVm"]) == 1
+
+
+async def test_host_that_reports_another_state_each_time_writes_few_events_and_operations(
+    manager: Any, reconciler: Reconciler
+) -> None:
+    _, stolen, _ = await manager.host("h1")
+    names = ("seen", "stopped", "died", "behind")
+    for name in names:
+        await manager.admin.send(calls.create_vm(VmCreate(name=name, image="tiny", host="h1")))
+        await manager.until(name, "running")
+    await manager.admin.send(calls.stop_vm("stopped", StopRequest()))
+    await manager.until("stopped", "stopped")
+    found = {vm.name: vm for vm in stolen.vms.values()}
+    for turn in range(40):
+        found["seen"].state, found["seen"].exit_reason = ("running", "") if turn % 2 else ("paused", f"no room {turn}")
+        found["stopped"].state = "running"
+        found["died"].state, found["died"].started_at = "failed", None
+        found["behind"].generation += 1
+        stolen.specs[found["behind"].id].generation = found["behind"].generation
+        await reconciler.once()
+        await _idle(manager)
+        # Its start came an hour ago, so that the next end is no reason to wait.
+        found["died"] = stolen.alive(found["died"].id, "died", started_ago=3600)
+        found["died"].generation = stolen.specs[found["died"].id].generation
+        async with manager.core.db.transaction() as session:
+            await session.execute(update(Vm).where(Vm.name == "died").values(started_at=found["died"].started_at))
+    async with manager.core.db.transaction() as session:
+        written = Counter((await session.scalars(select(Event.subject_name).where(Event.subject_name.in_(names)))).all())
+        begun = Counter((await session.scalars(select(Operation.vm_id))).all())
+    assert max(written.values()) <= 50, written
+    assert max(begun.values()) <= 25, begun
+    assert (await manager.admin.send(calls.get_vm("seen"))).state == "running"  # it is seen, whether or not there is an event
+
+
+async def _idle(manager: Any) -> None:
+    """Wait until no operation is open."""
+    while True:
+        async with manager.core.db.transaction() as session:
+            if await session.scalar(select(Operation.id).where(Operation.state.in_(operations.OPEN)).limit(1)) is None:
+                return
+        await asyncio.sleep(0.02)
 
 
 async def test_unknown_vm_keeps_its_row_when_its_host_has_more_than_fit(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.agent import VmStatus
@@ -15,8 +17,15 @@ _VMMS = {"qemu": "QEMU", "firecracker": "Firecracker"}
 _ACCELS = {"tcg": "emulated", "kvm": "KVM"}
 
 
-def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, generation: int | None) -> None:
-    """Record an agent's report of a VM. `generation`: of the operation, or None for a plain look.
+def observe(
+    session: AsyncSession,
+    row: Vm,
+    host: Host,
+    status: VmStatus,
+    generation: int | None,
+    record: Callable[..., None] = events.record,
+) -> None:
+    """Record an agent's report of a VM. `generation`: of the operation, or None for a plain look. `record`: writes its events.
 
     The state is written only if nobody has requested something newer.
     """
@@ -43,23 +52,23 @@ def observe(session: AsyncSession, row: Vm, host: Host, status: VmStatus, genera
     if status.state == "running":
         row.state = VmState.running.value
         if before not in (VmState.running.value, VmState.paused.value, VmState.unknown.value):
-            events.record(session, row, "Started", f"VM {row.name} started on host {host.name}{_means(status)}.")
+            record(session, row, "Started", f"VM {row.name} started on host {host.name}{_means(status)}.")
         elif before == VmState.paused.value:
-            events.record(session, row, "Resumed", f"VM {row.name} resumed.")
+            record(session, row, "Resumed", f"VM {row.name} resumed.")
     elif status.state == "paused":
         row.state = VmState.paused.value
         if status.waits_for_room:
             row.error = plain(status.exit_reason)
             if (before, earlier) != (VmState.paused.value, row.error):
                 message = f"VM {row.name} paused: the disk of host {host.name} is full."
-                events.record(session, row, "DiskFull", message, "warning")
+                record(session, row, "DiskFull", message, "warning")
         elif before != VmState.paused.value:
-            events.record(session, row, "Paused", f"VM {row.name} paused.")
+            record(session, row, "Paused", f"VM {row.name} paused.")
     else:
         stopped(row)
         row.state = VmState.stopped.value
         if before not in (VmState.stopped.value, VmState.pending.value):
-            events.record(session, row, "Stopped", f"VM {row.name} stopped.")
+            record(session, row, "Stopped", f"VM {row.name} stopped.")
 
 
 def _means(status: VmStatus) -> str:

@@ -83,14 +83,20 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
         vm = await _unchanged(session, action)
         if vm is None:
             return
+        # A host can report another state in each pass.
+        told = core.budgets.allow(vm.id, "Reconciled")
+        if not told and isinstance(action, (diff.Restart, diff.Repeat)):
+            log.debug("too many changes of this VM, a later pass does it", vm=vm.id)
+            return
+        record = events.record if told else events.forget
         if isinstance(action, diff.Observed):
             host = await session.get(Host, vm.host_id) if vm.host_id else None
             if host is not None:
-                observing.observe(session, vm, host, action.status, None)
+                observing.observe(session, vm, host, action.status, None, record)
         elif isinstance(action, diff.Unknown):
             vm.state = VmState.unknown.value
             vm.error = "Its host does not answer."
-            events.record(session, vm, "VmUnknown", f"The state of VM {vm.name} is unknown: its host is offline.", "warning")
+            record(session, vm, "VmUnknown", f"The state of VM {vm.name} is unknown: its host is offline.", "warning")
         elif isinstance(action, diff.Restart):
             await _restart(session, vm, action)
         elif isinstance(action, diff.LeaveDead):
@@ -100,12 +106,12 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
             vm.error = action.reason if action.failed else ""
             reason = "VmDied" if action.failed else "VmEnded"
             severity = "error" if action.failed else "info"
-            events.record(session, vm, reason, f"VM {vm.name} ended. {action.reason}", severity)
+            record(session, vm, reason, f"VM {vm.name} ended. {action.reason}", severity)
         elif isinstance(action, diff.Ended):
             observing.stopped(vm)
             vm.state, vm.error = VmState.stopped.value, action.reason
             message = f"VM {vm.name} ended, and the reconciler is off. {action.reason}"
-            events.record(session, vm, "VmEnded", message, "warning")
+            record(session, vm, "VmEnded", message, "warning")
         elif isinstance(action, diff.Repeat):
             wanted, error = DesiredState(vm.desired_state), vm.error
             await operations.enqueue(session, vm, action.kind, wanted, ACTOR)
@@ -150,6 +156,8 @@ async def _adopt(core: Core, action: diff.Adopt) -> None:
 
 async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
     """Take over the host's record of a VM that is newer than the row, after a database restore."""
+    if not core.budgets.allow(action.vm_id, "RecordBehind"):
+        return
     found: dict[str, Any] = {"generation": action.status.generation}
     try:
         found = adoption.asked_for(await core.agent_of(host).vm_record(action.vm_id))
