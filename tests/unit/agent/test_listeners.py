@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 from fastapi import FastAPI
 
-from nqrust.agent.api import listeners
+from nqrust.agent.api import listeners, relay
 from nqrust.agent.api.listeners import GuestProtocol, GuestServer, bind
 from nqrust.agent.errors import SettingsError
+from nqrust.agent.vms.guests import RateLimit
 
 Address = tuple[str, int]
 
@@ -19,20 +22,27 @@ Address = tuple[str, int]
 @pytest.fixture
 async def address(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Address]:
     monkeypatch.setattr(listeners, "LIFETIME", 1.0)
+    monkeypatch.setattr(GuestProtocol, "_new", RateLimit(listeners.CONNECTIONS_A_SECOND, listeners.CONNECTIONS_AT_ONCE))
     app = FastAPI()
 
     @app.get("/")
     async def root() -> str:
         return "hello"
 
+    async with serving(app) as place:
+        yield place
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[Address]:
     listener = bind("127.0.0.1", 0)
     server = GuestServer(app)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.01)
     yield listener.getsockname()
     server.should_exit = True
-    await serving
+    await task
 
 
 async def ask(address: Address, source: str = "127.0.0.1") -> bytes:
@@ -58,6 +68,45 @@ async def test_a_source_has_few_connections_and_none_for_long(address: Address) 
     assert b"hello" in await ask(address)
     await asyncio.sleep(0.1)
     assert not GuestProtocol._open
+
+
+async def test_many_sources_together_keep_no_guest_out(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "ALL_CONNECTIONS", 8)
+    held = [await asyncio.open_connection(*address, local_addr=(f"127.0.1.{n}", 0)) for n in range(1, 33)]
+    assert b"hello" in await ask(address)
+    await asyncio.sleep(0.1)
+    assert len(GuestProtocol._all) == 7 and sum(GuestProtocol._open.values()) == 7
+    for _, writer in held:
+        writer.close()
+    await asyncio.sleep(0.1)
+    assert not GuestProtocol._all and not GuestProtocol._open
+
+
+async def test_a_source_opens_few_connections_a_second(address: Address) -> None:
+    answers = [await ask(address, "127.0.2.1") for _ in range(100)]
+    assert 40 <= sum(map(bool, answers)) <= 90
+    assert b"hello" in await ask(address, "127.0.2.2")
+
+
+class Nobody:
+    """Knows no VM."""
+
+    def admits(self, vm_id: str, token: str) -> bool:
+        return False
+
+
+async def test_a_refused_report_is_the_last_of_its_connection() -> None:
+    async def run(work: Callable[[], Any]) -> Any:
+        return work()
+
+    app = relay.build(cast(Any, Nobody()), run, lambda vm_id, report: None)
+    async with serving(app) as place:
+        reader, writer = await asyncio.open_connection(*place, local_addr=("127.0.3.1", 0))
+        request = b"POST /v1/vms/x/guest-ip HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 0\r\n\r\n"
+        writer.write(request * 50)
+        answered = await asyncio.wait_for(reader.read(), 5)
+        assert answered.count(b"HTTP/1.1 401") == answered.count(b"HTTP/1.1") == 1
+        writer.close()
 
 
 async def test_what_is_no_http_makes_no_line_of_the_log(address: Address, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nqrust.agent.errors import SettingsError
+from nqrust.agent.vms.guests import RateLimit
 from nqrust.serving.connections import Bounds
 from nqrust.serving.protocol import HEADER_BYTES, bounded
 from nqrust.serving.server import Context, listen
@@ -26,6 +27,11 @@ CONNECTIONS = 4
 """Open connections to the guests' listener for each source. A guest agent needs one."""
 LIFETIME = 20.0
 """Seconds after which a guest's connection is closed, even if it is active."""
+ALL_CONNECTIONS = 256
+"""Of all guests together. The oldest one is closed for one more: a report takes no second, and in bridged mode a guest has any
+number of addresses."""
+CONNECTIONS_A_SECOND, CONNECTIONS_AT_ONCE = 5.0, 40.0
+"""New connections of each source. The relay closes one after the first request that it refuses."""
 BOUNDS = Bounds(per_source=500)
 """Of the agent's API. The manager is one source, with a connection for each open console."""
 
@@ -69,6 +75,8 @@ class GuestProtocol(H11Protocol):
     """HTTP with untrusted guests: few and short connections for each source, so that no guest can block the others."""
 
     _open: ClassVar[Counter[str]] = Counter()
+    _all: ClassVar[dict[GuestProtocol, None]] = {}
+    _new: ClassVar[RateLimit] = RateLimit(CONNECTIONS_A_SECOND, CONNECTIONS_AT_ONCE)
     _source = ""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -78,11 +86,16 @@ class GuestProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         peer = transport.get_extra_info("peername")
         source = str(peer[0]) if peer else "?"
-        if self._open[source] >= CONNECTIONS:
+        if self._open[source] >= CONNECTIONS or not self._new.allows(source):
             transport.abort()
             return
+        if len(self._all) >= ALL_CONNECTIONS:
+            oldest = next(iter(self._all))
+            del self._all[oldest]
+            oldest.transport.abort()
         self._source = source
         self._open[source] += 1
+        self._all[self] = None
         super().connection_made(transport)
         self.loop.call_later(LIFETIME, transport.close)
 
@@ -92,6 +105,7 @@ class GuestProtocol(H11Protocol):
         self._open[self._source] -= 1
         if not self._open[self._source]:
             del self._open[self._source]
+        self._all.pop(self, None)
         self._source = ""
         super().connection_lost(exc)
 

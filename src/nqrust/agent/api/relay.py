@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.agent.api import problems
 from nqrust.agent.api.auth import bearer
@@ -23,10 +24,27 @@ PATIENCE = 5.0  # seconds for the body of a report
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
+class LastIfRefused:
+    """Middleware. A refused request is the last one of its connection: a guest that sends one after the other, without a pause,
+    would keep a CPU of the host busy."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, watched)
+
+
 def build(guests: GuestBook, run: Run, forward: Callable[[str, GuestReport], None], limit: RateLimit | None = None) -> FastAPI:
     app = FastAPI(title="NQRust-MicroVM guest relay", docs_url=None, redoc_url=None, openapi_url=None)
     refused = RateLimit(rate=1 / 60, burst=10)  # lines of the log: a guest must not fill the disk with them
     problems.install(app, lambda request: refused.allows(_source(request)))
+    app.add_middleware(LastIfRefused)
     limit = limit or RateLimit()
 
     @app.post("/v1/vms/{vm_id}/guest-ip", status_code=204)
