@@ -9,6 +9,7 @@ import typer
 
 from nqrust.cli.failures import require_root
 from nqrust.cli.output import Document, data
+from nqrust.contract.text import plain
 
 if TYPE_CHECKING:
     from nqrust.installer.request import Status, Summary
@@ -47,7 +48,7 @@ def status(output: Document = "text") -> None:
         data(dataclasses.asdict(found), output)
         return
     for line in status_lines(found):
-        typer.echo(line)
+        typer.echo(plain(line))
 
 
 def doctor(output: Document = "text") -> None:
@@ -69,7 +70,7 @@ def doctor(output: Document = "text") -> None:
         data(document, output)
         raise typer.Exit(exit_code)
     for line in [*status_lines(found), *_advice(found, proofs)]:
-        typer.echo(line)
+        typer.echo(plain(line))
     raise typer.Exit(exit_code)
 
 

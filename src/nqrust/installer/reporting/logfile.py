@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from typing import TextIO
 
 from nqrust.contract.paths import INSTALL_LOG_DIR
+from nqrust.contract.text import plain
 from nqrust.host.port import Command
 from nqrust.host.secret import without_credentials
 from nqrust.installer.engine.errors import NqrError
@@ -131,7 +132,7 @@ class LogFileReporter(logging.Handler):
         if self._file is None:
             return
         try:
-            self._file.write(without_credentials(line).replace("\n", "\\n") + "\n")
+            self._file.write(plain(without_credentials(line)).replace("\n", "\\n") + "\n")
             self._file.flush()
         except (OSError, ValueError):
             self._broken = True

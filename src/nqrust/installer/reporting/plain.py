@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from nqrust.host.secret import without_credentials
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.events import (
     Event,
@@ -139,7 +138,7 @@ class PlainReporter:
 def _write(stream: TextIO, line: str, *, newline: bool = True) -> None:
     """Write a line. A closed reader (EPIPE) or a full disk must not end the run."""
     try:
-        stream.write(without_credentials(line) + ("\n" if newline else ""))
+        stream.write(wording.shown(line) + ("\n" if newline else ""))
         stream.flush()
     except (OSError, ValueError):
         return

@@ -10,7 +10,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nqrust.host.secret import without_credentials
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.events import (
     Event,
@@ -104,7 +103,7 @@ class TerminalReporter:
 
     def _now(self, text: str) -> None:
         if self._progress is not None and self._task is not None:
-            text = without_credentials(text)
+            text = wording.shown(text)
             room = max(20, self._console.width - 40)
             shown = text if len(text) <= room else text[: room - 1] + "…"
             self._progress.reset(self._task, total=None, description=shown)
@@ -186,7 +185,7 @@ class TerminalReporter:
         if rows:
             table = Table.grid(padding=(0, 2))
             for label, value in rows:
-                table.add_row(Text(f"  {label}", style="dim"), Text(value))
+                table.add_row(Text(f"  {label}", style="dim"), Text(wording.shown(value)))
             self._console.print(table)
 
     def failure(self, error: NqrError, log_path: str = "") -> None:
@@ -205,7 +204,7 @@ class TerminalReporter:
             self._print(line, "dim" if line.startswith("  cure") else "red")
 
     def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(without_credentials(text), style=style), soft_wrap=True)
+        self._console.print(Text(wording.shown(text), style=style), soft_wrap=True)
 
 
 def _load_all_of_rich() -> None:

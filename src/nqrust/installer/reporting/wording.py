@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 
 from nqrust.contract.text import plain
+from nqrust.host.secret import without_credentials
 from nqrust.installer.engine.errors import NqrError, PreflightRefused
 from nqrust.installer.engine.retire import PHASE as RETIRING
 from nqrust.installer.request import PhasePreview, PlanPreview, ProofSummary, Summary
@@ -114,7 +115,13 @@ def error_lines(error: NqrError, told: Container[str] = ()) -> list[str]:
                 continue
             lines += [f"{finding.code}  {finding.what}", f"  cure: {finding.cure}"]
         return lines
-    return [plain(line) for line in (f"{error.code}  {error.what}", f"  cure: {error.cure}")]  # may contain text from a guest
+    return [f"{error.code}  {error.what}", f"  cure: {error.cure}"]
+
+
+def shown(text: str) -> str:
+    """Return `text` for a terminal: without passwords, and without what a terminal executes. Others choose some of its words: a
+    guest, a user of the host the name of a program, a release those of its files."""
+    return plain(without_credentials(text))
 
 
 def run_notes(verb: str, summary: Summary) -> list[str]:

@@ -16,7 +16,7 @@ from tests.places import ROOT
 from nqrust.cli.__main__ import _settle
 from nqrust.host.port import command
 from nqrust.host.secret import Secret, without_credentials
-from nqrust.installer.engine.errors import NqrError, StepFailed
+from nqrust.installer.engine.errors import NqrError, PreflightRefused, StepFailed
 from nqrust.installer.engine.events import (
     Event,
     Notice,
@@ -103,7 +103,7 @@ def test_output_keeps_all_its_text_in_a_limited_locale(encoding: str, monkeypatc
             reporter.emit(event)
         reporter.summary("install", Summary("failed", 1, failure=failure))
         told[form] = "".join(stream.buffer.getvalue().decode(encoding) for stream in streams)  # type: ignore[attr-defined]
-    wrapped = f'NQR-NET-110  "start + caf{"é" if encoding != "ascii" else chr(92) + "xe9"} \\U0001f600 \\udcff" failed.'
+    wrapped = f'NQR-NET-110  "start + caf{"é" if encoding != "ascii" else chr(92) + "xe9"} \\U0001f600 \\ufffd" failed.'
     for form in ("plain", "terminal"):
         assert wrapped in told[form] and "See ..." in told[form] and "create bridge fcbr0" in told[form], told[form]
     assert "\\u28" not in told["terminal"], "a spinner in escapes"
@@ -117,6 +117,37 @@ def test_errors_go_to_standard_error_once() -> None:
     assert "NQR-NET-110" in err and "cure: See which firewall." in err
     assert "failed and was rolled back" in out
     assert told_plainly(events, Summary("refused", 3))[1].count("NQR-NET-110") == 1
+
+
+def test_names_of_others_reach_no_terminal_as_commands(tmp_path: Path) -> None:
+    """Any user of the host chooses the names of programs, and a release those of its files."""
+    name = "\x1b]0;owned\x07\x9b2J\x1bc"
+    events: list[Event] = [
+        PhaseStarted("preflight", "Checks", 0),
+        Notice("error", f"Port 18080 is held by {name}.", "NQR-PRE-007", f"Stop {name}."),
+        StepStarted("network", "b", "bridge", f"unpack {name}"),
+        StepProgress("b", f"waiting for {name}"),
+        StepFinished("network", "b", "bridge", f"unpack {name}", "failed", 2.0, (), name),
+        Proof("gateway", "failed", name, "NQR-VER-010", name),
+    ]
+    finding = NqrError("NQR-PRE-007", f"Port 18080 is held by {name}.", f"Stop {name}.")
+    summary = Summary(
+        "refused", 3, 0, 0, (), 1.0, failure=PreflightRefused("NQR-PRE-001", "No.", "Do.", (finding,)), notes=(name,)
+    )
+    file = io.StringIO()
+    reporter = TerminalReporter(Console(file=file, force_terminal=True, color_system=None))
+    for event in events:
+        reporter.emit(event)
+    reporter.summary("install", summary)
+    reporter.failure(finding)
+    log = LogFileReporter(str(tmp_path))
+    for event in events:
+        log.emit(event)
+    log.failure(finding)
+    log.detach()
+    for said in (*told_plainly(events, summary), file.getvalue(), Path(log.path).read_text()):
+        assert "owned" in said
+        assert not re.search(r"\x1b\]|\x1bc|\x9b|\x07", said)
 
 
 def test_the_terminal_obeys_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
