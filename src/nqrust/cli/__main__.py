@@ -1,7 +1,7 @@
 """Entry point: `nqr` and `python -m nqrust.cli`.
 
 The user always gets an error with a code, never a traceback (unless NQR_DEBUG=1 asks for it). The process ends with the
-documented exit code.
+documented exit code. Until the handlers of signals stand, this module imports only what Python itself has loaded.
 """
 
 from __future__ import annotations
@@ -9,17 +9,14 @@ from __future__ import annotations
 import codecs
 import io
 import os
-import signal
 import sys
-from collections.abc import Sequence
-from types import FrameType
 
+TYPE_CHECKING = False  # typing would take half of the time before the handlers stand
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    from nqrust.cli.stopping import Stopped
-
-    raise Stopped(signal.Signals(number).name)
-
+_STOPPED = 130
 
 _PLAINER = {"“": '"', "”": '"', "…": "...", "–": "-", "✓": "+", "✗": "x"}
 
@@ -48,32 +45,46 @@ def _settle() -> None:
         os.chdir("/")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit; never return normally."""
+    try:
+        from nqrust.cli import signals
+
+        signals.begin()
+    except KeyboardInterrupt:
+        os._exit(_STOPPED)
     _settle()
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["_complete"]:  # of a shell, for words that the parser may not accept yet
+        signals.end()
         from nqrust.cli.app import command
         from nqrust.cli.completion.answers import main as complete
 
         sys.exit(complete(words[1:], command))
-    sys.exit(run(words))
+    code = run(words)
+    signals.end()
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code."""
-    from nqrust.cli import failures
-    from nqrust.cli.stopping import Stopped
+    from nqrust.cli import failures, signals
+    from nqrust.cli.app import command
 
-    previous = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        from nqrust.cli.app import command
+        with signals.raising():
+            return _outcome(argv, command)
+    except signals.Stopped as stopped:
+        return failures.stopped(argv, str(stopped))
 
+
+def _outcome(argv: list[str], command: Callable[[], Any]) -> int:
+    from nqrust.cli import failures
+
+    try:
         result = command().main(args=argv, prog_name="nqr", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except Stopped as stopped:
-        return failures.stopped(argv, str(stopped))
     except BrokenPipeError:
         # The reader of the output is gone (`nqr … | head`): exit silently, as other programs do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,9 +96,6 @@ def run(argv: list[str]) -> int:
             sys.stdout.write(f"{error}\n")
             return 0
         return failures.report(argv, error)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

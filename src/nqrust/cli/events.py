@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nqrust.cli import output
+from nqrust.cli import output, stopping
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output, Quiet
-from nqrust.cli.stopping import Stopped
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,10 +50,8 @@ def ls(
             rows = [_row(event) for event in reversed(found.items)]
             output.listing(found, out, _COLUMNS, rows, empty="There is no event.", wide=2, name="id")
             return
-        try:
+        with stopping.is_the_end():
             _follow(client, subject, out, list(reversed(found.items)))
-        except Stopped:
-            raise typer.Exit(130) from None
 
 
 _COLUMNS = ("at", "severity", "kind", "name", "event", "message", "id", "subject id")

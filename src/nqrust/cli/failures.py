@@ -10,7 +10,6 @@ import stat
 import sys
 from typing import Any
 
-from nqrust.cli import suggestions
 from nqrust.installer.engine.errors import Interrupted, NqrError, UsageError
 
 DEBUG_VARIABLE = "NQR_DEBUG"
@@ -149,7 +148,7 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
     if "NoSuchOption" in names:
         name = error.option_name
         known = [o for p in getattr(getattr(context, "command", None), "params", ()) for o in (*p.opts, *p.secondary_opts)]
-        near = suggestions.option(name, known)
+        near = _suggestions().option(name, known)
         return UsageError("NQR-USE-002", f"`{path}` has no flag {name}.", near or see)
     if "MissingParameter" in names:
         names_of_it = [*getattr(error.param, "opts", ()), getattr(error.param, "metavar", None) or "a value"]
@@ -163,11 +162,18 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
         name = message.split("'")[1] if "'" in message else ""
         rest = argv[argv.index(name) + 1 :] if name in argv else []
         root = context.find_root().command if context is not None else None
-        near = suggestions.command(name, path.split()[1:], rest, root) if root is not None else ""
+        near = _suggestions().command(name, path.split()[1:], rest, root) if root is not None else ""
         return UsageError("NQR-USE-005", f"`{path}` has no command {name}.", near or see)
     if "unexpected extra argument" in message:
         return UsageError("NQR-USE-006", f"`{path}`: {message[:1].lower()}{message[1:]}", see)
     return UsageError("NQR-USE-004", f"`{path}`: {message[:1].lower()}{message[1:]}", see)
+
+
+def _suggestions() -> Any:
+    """The parser comes with this module, and no other error needs it."""
+    from nqrust.cli import suggestions
+
+    return suggestions
 
 
 def _command_path(argv: list[str]) -> str:
@@ -182,7 +188,7 @@ def choice(flag: str, value: str, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`; raise UsageError NQR-USE-003 otherwise."""
     if value in choices:
         return value
-    near = suggestions.near(value.lower(), choices)
+    near = _suggestions().near(value.lower(), choices)
     raise UsageError(
         "NQR-USE-003",
         f"{flag} cannot be “{value}”: it must be one of {', '.join(choices)}.",

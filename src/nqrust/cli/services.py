@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +15,11 @@ import typer
 from nqrust.cli import output
 from nqrust.cli.failures import require_root
 from nqrust.cli.output import Document
+from nqrust.host.signals import ENDING, handled
 
 if TYPE_CHECKING:
     from nqrust.installer.operations.serving import Services
 
-_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _GRACE, _LONGEST = 40, 75
 """Seconds. The supervisor ends the agent after 90, and it has more to do than to wait for guests."""
 _LOOK = 0.5
@@ -106,12 +105,8 @@ def _noticing_signals() -> Iterator[list[int]]:
     def note(number: int, frame: FrameType | None) -> None:
         seen.append(number)
 
-    previous = {number: signal.signal(number, note) for number in _END}
-    try:
+    with handled(ENDING, note):
         yield seen
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _wait_for(seen: list[int]) -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nqrust.cli.signals import Stopped
 from nqrust.installer.engine.errors import Interrupted
 
+_CODE = 130
 
-class Stopped(BaseException):
-    """A signal arrived before the first change, or during a wait. Operations install their own handlers."""
+
+@contextmanager
+def is_the_end() -> Iterator[None]:
+    """End without a word at a signal, with exit code 130: the way out of a command that shows what happens until then."""
+    try:
+        yield
+    except Stopped:
+        raise SystemExit(_CODE) from None
 
 
 @contextmanager

@@ -7,12 +7,11 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nqrust import loopback
 from nqrust.cli.connection import ManagerError
+from nqrust.cli.vm import terminal
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -54,7 +53,7 @@ def _joined(connection: ClientConnection, name: str) -> int:
     raw = os.isatty(stdin)
     if raw:
         sys.stderr.write(f"Console of {name}. Ctrl-] leaves; the VM keeps running.\r\n")
-    with _raw_terminal(stdin) if raw else _as_it_is():
+    with terminal.raw(stdin, raw):
         heard.start()
         ended = _send_input(connection, heard, stdin)
     if ended == "input":
@@ -129,21 +128,3 @@ def _drain(heard: _Listener) -> None:
     while time.monotonic() < min(deadline, heard.last + _QUIET):
         if heard.over.wait(0.1):
             return
-
-
-@contextmanager
-def _raw_terminal(fd: int) -> Iterator[None]:
-    import termios
-    import tty
-
-    before = termios.tcgetattr(fd)
-    try:
-        tty.setraw(fd)
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
-
-
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield

@@ -6,16 +6,18 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nqrust.cli.connection import ManagerUrl
+from nqrust.cli.vm import terminal
 from nqrust.cli.vm.guest_session import Session, SessionFailed, connected, ticket
 from nqrust.contract import guest
 from nqrust.contract.guest import ExecRequest, Kind
+from nqrust.host.signals import ENDING, handled
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
 Words = Annotated[list[str], typer.Argument(metavar="COMMAND...", help="Command and its arguments, after `--`.")]
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_PASSED_ON = (*ENDING, signal.SIGQUIT)
 _PATIENCE = 3
 """Signals of one kind after which nqr leaves, whatever the command does."""
 
@@ -67,15 +69,15 @@ def _run(
     environment: list[tuple[bytes, bytes]],
     directory: str | None,
 ) -> None:
-    terminal = None
+    window = None
     if tty:
         environment = [(b"TERM", os.fsencode(os.environ.get("TERM", "xterm"))), *environment]
-        terminal = _size()
+        window = terminal.size()
     request = ExecRequest(
         tuple(os.fsencode(word) for word in command),
         tuple(environment),
         os.fsencode(directory) if directory is not None else None,
-        terminal,
+        window,
     )
     address, trusted = ticket(name, url)
     raise typer.Exit(attach(address, name, trusted, request, interactive=interactive))
@@ -107,7 +109,7 @@ def _joined(connection: ClientConnection, name: str, request: ExecRequest, *, in
     session = Session(connection, name, show, wake)
     raw = request.terminal is not None and interactive
     try:
-        with _signals(lambda number: wake(bytes([number])), raw), _raw_terminal(stdin) if raw else _as_it_is():
+        with terminal.raw(stdin, raw), _signals(lambda number: wake(bytes([number])), raw):
             session.start(request)
             if not interactive:
                 session.end_input()
@@ -128,7 +130,7 @@ def _pass_on(session: Session, stdin: int | None, marks: int) -> bool:
         if marks in ready:
             for mark in {*os.read(marks, 4096)} - {0}:
                 if mark == signal.SIGWINCH:
-                    session.send(Kind.resize, guest.size(*_size()))
+                    session.send(Kind.resize, guest.size(*terminal.size()))
                     continue
                 seen[mark] = seen.get(mark, 0) + 1
                 if seen[mark] >= _PATIENCE:
@@ -145,26 +147,10 @@ def _pass_on(session: Session, stdin: int | None, marks: int) -> bool:
     return False
 
 
-@contextmanager
-def _signals(tell: Callable[[int], None], terminal: bool) -> Iterator[None]:
+def _signals(tell: Callable[[int], None], at_terminal: bool) -> AbstractContextManager[None]:
     """Call `tell` for each signal instead of ending. A raw terminal sends Ctrl-C as a byte; its other signals still come."""
-    numbers = (*_PASSED_ON, signal.SIGWINCH) if terminal else _PASSED_ON
-    before: dict[int, Any] = {number: signal.signal(number, lambda found, _: tell(found)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _size() -> tuple[int, int]:
-    """Rows and columns of the terminal itself: COLUMNS and LINES of the environment know of no change."""
-    for stream in (0, 1, 2):
-        with suppress(OSError):
-            columns, rows = os.get_terminal_size(stream)
-            if columns and rows:
-                return rows, columns
-    return 24, 80
+    numbers = (*_PASSED_ON, signal.SIGWINCH) if at_terminal else _PASSED_ON
+    return handled(numbers, lambda number, _: tell(number))
 
 
 def _variable(text: str) -> tuple[bytes, bytes]:
@@ -174,21 +160,3 @@ def _variable(text: str) -> tuple[bytes, bytes]:
             "NQR-USE-003", f"--env {text} is not NAME=VALUE.", "Give it as in --env LANG=C. Options of the command follow `--`."
         )
     return os.fsencode(name), os.fsencode(value)
-
-
-@contextmanager
-def _raw_terminal(fd: int) -> Iterator[None]:
-    import termios
-    import tty
-
-    before = termios.tcgetattr(fd)
-    try:
-        tty.setraw(fd)
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
-
-
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from typing import Annotated
 
 import typer
 
-from nqrust.cli import output
+from nqrust.cli import output, stopping
 from nqrust.cli.connection import ManagerUrl, manager
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
@@ -30,13 +29,12 @@ def logs(name: Name, follow: Follow = False, url: ManagerUrl = None) -> None:
     with manager(url) as client:
         before = _whole(client.send(calls.console_log(name)))
         _show(before)
-        if follow:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is the way out, and no failure
-        while follow:
-            time.sleep(_EVERY)
-            now = _whole(client.send(calls.console_log(name, tail=_WINDOW)))
-            _show(added(before[-_WINDOW:], now))
-            before = now
+        with stopping.is_the_end():
+            while follow:
+                time.sleep(_EVERY)
+                now = _whole(client.send(calls.console_log(name, tail=_WINDOW)))
+                _show(added(before[-_WINDOW:], now))
+                before = now
 
 
 def added(before: str, now: str) -> str:

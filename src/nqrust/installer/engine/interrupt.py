@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from nqrust.host.signals import ENDING, handled
 from nqrust.installer.engine.errors import Interrupted, NqrError, StepFailed
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -55,9 +54,5 @@ def watching(notice: Callable[[str], None], state: Interruption | None = None) -
             state.signal = number
             notice(signal.Signals(number).name)
 
-    previous = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
+    with handled(ENDING, handle):
         yield state
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -18,10 +18,10 @@ from nqrust.host.facts.model import Facts
 from nqrust.host.facts.reading import text
 from nqrust.host.port import Command, Host, command
 from nqrust.host.secret import Secret
+from nqrust.host.signals import ENDING, handled
 from nqrust.installer import operations
 from nqrust.installer.engine.errors import Interrupted, NqrError, PreflightRefused, VerifyFailed
 from nqrust.installer.engine.events import Notice, Reporter
-from nqrust.installer.engine.interrupt import SIGNALS
 from nqrust.installer.engine.lock import exclusive
 from nqrust.installer.operations import leftovers
 from nqrust.installer.operations.site import facts_for, open_site
@@ -202,7 +202,7 @@ def _interruptible() -> Iterator[None]:
     """End the clone on the first signal and raise Interrupted NQR-ENG-030. Nothing needs a rollback."""
 
     def handle(number: int, frame: FrameType | None) -> None:
-        for one in SIGNALS:
+        for one in ENDING:
             signal.signal(one, signal.SIG_IGN)
         raise Interrupted(
             "NQR-ENG-030",
@@ -210,22 +210,18 @@ def _interruptible() -> Iterator[None]:
             "Run the same command again when you are ready.",
         )
 
-    previous = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
+    with handled(ENDING, handle):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def _deaf() -> Iterator[None]:
     """Block signals until the block ends."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def _modules(host: Host) -> set[str]:
