@@ -32,7 +32,7 @@ class Ran:
 
     def __init__(self, client: AgentClient, vm_id: str, command: str, terminal: tuple[int, int] | None = None) -> None:
         self.out, self.err = bytearray(), bytearray()
-        self.connection = connect(client.exec_url(vm_id), **client.console_options(), proxy=None, compression=None)
+        self.connection = connect(client.exec_url(vm_id), **asyncio.run(client.console_options()), proxy=None, compression=None)
         self.session = Session(self.connection, "web1", self._take)
         self.some = threading.Event()
         self.session.start(ExecRequest((b"/bin/sh", b"-c", command.encode()), terminal=terminal))
@@ -75,7 +75,7 @@ def plainly(client: AgentClient) -> dict[str, Any]:
     signalled.session.send(Kind.signal, b"\x0f")
     seen["signal"] = signalled.wait()
     seen["no_program"] = None
-    missing = connect(client.exec_url(A), **client.console_options(), proxy=None, compression=None)
+    missing = connect(client.exec_url(A), **asyncio.run(client.console_options()), proxy=None, compression=None)
     session = Session(missing, "web1", lambda kind, data: None)
     session.start(ExecRequest((b"no-such-program",)))
     try:
@@ -91,7 +91,7 @@ def copied(client: AgentClient, work: Path) -> dict[str, Any]:
 
     @contextmanager
     def opened(sink: Any, woken: Any) -> Iterator[Session]:
-        with connect(client.exec_url(A), **client.console_options(), proxy=None, compression=None) as connection:
+        with connect(client.exec_url(A), **asyncio.run(client.console_options()), proxy=None, compression=None) as connection:
             yield Session(connection, "web1", sink, woken)
 
     def refused(action: Callable[[], None]) -> list[str]:

@@ -42,7 +42,7 @@ def many(client: AgentClient) -> dict[str, Any]:
 def large(client: AgentClient, work: Path) -> dict[str, Any]:
     @contextmanager
     def opened(sink: Any, woken: Any) -> Iterator[Session]:
-        with connect(client.exec_url(A), **client.console_options(), proxy=None, compression=None) as connection:
+        with connect(client.exec_url(A), **asyncio.run(client.console_options()), proxy=None, compression=None) as connection:
             yield Session(connection, "web1", sink, woken)
 
     def digest(path: Path) -> str:

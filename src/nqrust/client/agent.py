@@ -221,22 +221,23 @@ class AgentClient:
         """Return the WebSocket address of a session in a VM's guest: `contract.guest` has its messages."""
         return "ws" + self.base_url.removeprefix("http") + f"{self._vm(vm_id)}/exec"
 
-    def console_options(self) -> dict[str, Any]:
-        """Return what `websockets.connect` needs besides the address: credentials, and TLS. Raises loopback.Impostor."""
-        address = self._http.base_url
-        if self._tls is None and address.port and loopback.is_local(address.host):
-            loopback.check(address.host, address.port)
+    async def console_options(self) -> dict[str, Any]:
+        """Return what `websockets.connect` needs besides the address: credentials, and TLS. In plain text on loopback, a socket
+        that is connected to a trusted listener. Raises loopback.Impostor, OSError."""
         options: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {self._token}"}}
         if self._tls is not None:
-            options |= {"ssl": self._tls.context, "server_hostname": self._tls.name}
-        return options
+            return options | {"ssl": self._tls.context, "server_hostname": self._tls.name}
+        connected = await asyncio.to_thread(loopback.connect, self.base_url, self._timeout)
+        return options if connected is None else options | {"sock": connected}
 
     @asynccontextmanager
     async def connect_console(self, vm_id: str) -> AsyncIterator[ClientConnection]:
         """Yield an open console: send and receive bytes. Leaving detaches. Raises AgentUnreachable, AgentRefused."""
         url = self.console_url(vm_id)
         try:
-            connection = await connect(url, **self.console_options(), open_timeout=self._timeout, proxy=None, compression=None)
+            connection = await connect(
+                url, **await self.console_options(), open_timeout=self._timeout, proxy=None, compression=None
+            )
         except InvalidStatus as error:
             raise _refusal(error.response.status_code, bytes(error.response.body or b"")) from error
         except (OSError, WebSocketException, TimeoutError, asyncio.TimeoutError) as error:

@@ -197,7 +197,7 @@ class SimulatedAgent:
     def exec_url(self, vm_id: str) -> str:
         return f"ws://127.0.0.1:9/{vm_id}"
 
-    def console_options(self) -> dict[str, Any]:
+    async def console_options(self) -> dict[str, Any]:
         return {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from sqlalchemy import text
@@ -41,7 +42,7 @@ async def echo() -> Any:
 async def running_vm(manager: Any, url: str) -> Any:
     _, agent, _ = await manager.host()
     agent.console_url = lambda vm_id: url
-    agent.console_options = lambda: {"additional_headers": {"Authorization": "Bearer command"}}
+    agent.console_options = AsyncMock(return_value={"additional_headers": {"Authorization": "Bearer command"}})
     await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     return await manager.until("web1", "running")
 

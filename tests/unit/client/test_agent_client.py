@@ -13,6 +13,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from nqrust import loopback
 from nqrust.client import agent as agent_client
 from nqrust.client.agent import LARGEST, NOTICES_SILENCE, AgentClient, AgentUnreachable
 from nqrust.contract.agent import Inventory
@@ -140,3 +141,27 @@ async def test_long_inventory_out_of_bounds_is_refused(content: bytes) -> None:
     async with agent(content) as url, AgentClient(url, "token") as client:
         with pytest.raises((AgentUnreachable, ValidationError)):
             await client.inventory()
+
+
+async def test_console_looks_at_the_listener_of_its_own_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user can take the port between a look and the connection. The token goes to the one that was looked at."""
+    heard = []
+
+    def check(host: str, port: int, *, connected: bool = False) -> None:
+        if connected:
+            raise loopback.Impostor("user 65534 listens there")
+
+    monkeypatch.setattr(loopback, "check", check)
+
+    async def somebody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(somebody, "127.0.0.1", 0)
+    async with AgentClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "nqr_command") as agent:
+        with pytest.raises(AgentUnreachable, match="user 65534"):
+            async with agent.connect_console("a"):
+                pass
+        await asyncio.sleep(0.2)
+    server.close()
+    assert heard == [b""]

@@ -79,8 +79,8 @@ class RemoteAgent:
     def exec_url(self, vm_id: str) -> str:
         return self.client.exec_url(vm_id)
 
-    def console_options(self) -> dict[str, Any]:
-        return self.client.console_options()
+    async def console_options(self) -> dict[str, Any]:
+        return await self.client.console_options()
 
 
 class RemoteAgents:

@@ -65,7 +65,7 @@ async def _serve(socket: WebSocket, vm: str, purpose: str) -> None:
     try:
         upstream = await connect(
             agent.exec_url(found.id) if purpose == EXEC else agent.console_url(found.id),
-            **agent.console_options(),
+            **await agent.console_options(),
             open_timeout=10,
             compression=None,
             proxy=None,

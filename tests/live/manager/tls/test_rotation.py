@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from tests.live.manager.conftest import ADMIN_TOKEN, Running, host_body
@@ -43,7 +44,7 @@ async def console(secured: Secured, agent: Agent) -> AsyncIterator[ClientConnect
     async with serve(echo, ELSEWHERE, 0, ssl=server) as running:
         port = running.sockets[0].getsockname()[1]
         simulated.console_url = lambda vm_id: f"wss://{ELSEWHERE}:{port}/console"  # type: ignore[method-assign]
-        simulated.console_options = lambda: {"ssl": tls.context, "server_hostname": tls.name}  # type: ignore[method-assign]
+        simulated.console_options = AsyncMock(return_value={"ssl": tls.context, "server_hostname": tls.name})  # type: ignore[method-assign]
         await secured.running.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
         await secured.running.until("web1", "running")
         url = f"ws://127.0.0.1:{secured.port}/v1/vms/web1/console"
