@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.live.scripts.test_install_sh import clone, run
+from tests.live.scripts.test_install_sh import alone, clone
 from tests.unit.installer.release.test_bundle import Draft
 
 __all__ = ["clone"]
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="checks what root sees
 
 def bootstrap(clone: Path, bundle: Path, cache: Path, *spelled: str) -> subprocess.CompletedProcess[str]:
     arguments = spelled or ("--release", str(bundle))
-    return run(clone / "scripts/install/install.sh", *arguments, NQR_CACHE_DIR=str(cache))
+    return alone("", clone / "scripts/install/install.sh", *arguments, NQR_CACHE_DIR=str(cache))
 
 
 def test_bundle_needs_a_python(clone: Path, tmp_path: Path) -> None:
