@@ -1,4 +1,4 @@
-"""nqr image: list, show, add, build, scan, rm."""
+"""nqr image: list, show, add, pull, build, scan, rm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nqrust.cli import output
+from nqrust.cli import output, pulling
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.failures import choice, require_root
 from nqrust.cli.output import Output, Quiet
@@ -23,6 +23,7 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("ls", help="List the images.")(ls)
     app.command("show", help="Show the details of an image.")(show)
     app.command("add", help="Register an image from the manager's host or from a URL.")(add)
+    app.command("pull", help="Pull a container image from a registry.")(pulling.pull)
     app.command("build", help="Build an image on this host from the distribution's packages.")(build_image)
     app.command("scan", help="Register new images in the image folder.")(scan)
     app.command("rm", help="Remove images from the registry.")(rm)
@@ -187,8 +188,33 @@ def _print(found: Image, out: str) -> None:
             ("arch", found.arch),
             ("size", output.size(found.size)),
             ("sha256", found.sha256),
+            *(
+                [
+                    ("pulled from", found.origin),
+                    ("digest", found.digest),
+                ]
+                if found.origin
+                else []
+            ),
+            *_process(found),
             ("needs memory", f"{found.min_memory_mib} MiB"),
             ("needs disk", f"{found.min_disk_mib} MiB"),
             ("created", found.created_at),
+            *([("error", found.error)] if found.error else []),
         ],
     )
+
+
+def _process(found: Image) -> list[tuple[str, object]]:
+    process = found.manifest.process
+    if process is None:
+        return []
+    return [
+        ("entrypoint", " ".join(process.entrypoint)),
+        ("command", " ".join(process.command)),
+        ("user", process.user or "root"),
+        ("directory", process.directory),
+        ("ports", process.ports),
+        ("volumes", process.volumes),
+        ("stop signal", process.stop_signal),
+    ]

@@ -14,7 +14,7 @@ _ELSEWHERE = {
     "launch": "vm create", "run": "vm create", "new": "vm create", "kill": "vm stop", "halt": "vm stop", "shutdown": "vm stop",
     "destroy": "vm rm", "purge": "vm rm", "terminate": "vm rm", "reboot": "vm restart", "suspend": "vm pause", "freeze": "vm pause",
     "unpause": "vm resume", "attach": "vm console", "get": "vm ls", "describe": "vm show", "instances": "vm ls",
-    "containers": "vm ls", "pull": "image add", "import": "image add", "nodes": "host ls", "join": "host token",
+    "containers": "vm ls", "pull": "image pull", "import": "image add", "nodes": "host ls", "join": "host token",
     "passwd": "user password", "whoami": "token ls", "update": "install", "upgrade": "install", "remove": "vm rm",
 }  # fmt: skip
 """Words of other programs, and the command of nqr."""

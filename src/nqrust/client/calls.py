@@ -243,6 +243,10 @@ def add_image(image: images.ImageAdd) -> Call[images.Image]:
     return Call("POST", "/v1/images", model(images.Image), image, timeout=600.0)
 
 
+def pull_image(wanted: images.ImagePull) -> Call[images.Image]:
+    return Call("POST", "/v1/images/pull", model(images.Image), wanted)
+
+
 def delete_image(name: str) -> Call[None]:
     return Call("DELETE", f"/v1/images/{segment(name)}", nothing)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -20,6 +21,39 @@ class Blob(BaseModel):
     file: str = Field(max_length=255)
     size: int = Field(ge=0, lt=2**63)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+_Word = Annotated[str, Field(max_length=131_072, pattern=r"^[^\x00]*$")]
+"""Linux takes no longer word of a command or an environment (MAX_ARG_STRLEN), and none with NUL."""
+_Words = Annotated[list[_Word], Field(max_length=4096)]
+Variables = Annotated[list[Annotated[str, Field(max_length=131_072, pattern=r"^[^\x00=]+=[^\x00]*$")]], Field(max_length=4096)]
+"""`NAME=value`"""
+UserOfProcess = Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9._$-]*(:[A-Za-z0-9._$-]+)?$")]
+StopSignal = Annotated[str, Field(max_length=16, pattern=r"^((SIG)?[A-Z][A-Z0-9+-]{1,12}|[0-9]{1,2})$")]
+DirectoryOfProcess = Annotated[str, Field(max_length=4096, pattern=r"^/[^\x00\n]*$")]
+
+
+class ImageProcess(BaseModel):
+    """The process that an image of a container runs: the fields of its configuration (OCI image specification, config.md)."""
+
+    entrypoint: _Words = []
+    command: _Words = Field(default=[], description="arguments of the entrypoint, or the command where there is none")
+    env: Variables = []
+    user: UserOfProcess = Field(default="", description="USER or USER:GROUP, names or numbers; empty: root")
+    directory: DirectoryOfProcess = "/"
+    ports: list[str] = Field(default=[], max_length=256, description="exposed ports, such as 80/tcp; none is opened for it")
+    volumes: list[str] = Field(default=[], max_length=256, description="folders for data; they are on the VM's disk")
+    stop_signal: StopSignal = "SIGTERM"
+
+
+class GuestProcess(BaseModel):
+    """The process that a VM runs, complete: from its image and what the VM changes."""
+
+    argv: Annotated[list[_Word], Field(min_length=1, max_length=8192)]
+    env: Variables = []
+    user: UserOfProcess = ""
+    directory: DirectoryOfProcess = "/"
+    stop_signal: StopSignal = "SIGTERM"
 
 
 class ImageManifest(BaseModel):
@@ -43,6 +77,11 @@ class ImageManifest(BaseModel):
     min_memory_mib: int = 64
     min_disk_mib: int = 16
     created_at: datetime
+    origin: str = Field(
+        default="", max_length=512, description="where it was pulled from, such as docker.io/library/nginx:alpine"
+    )
+    digest: str = Field(default="", max_length=80, description="of what was pulled, such as sha256:…")
+    process: ImageProcess | None = Field(default=None, description="None: the image boots an init of its own")
 
 
 class Download(BaseModel):
@@ -50,6 +89,7 @@ class Download(BaseModel):
 
     done: int = 0
     total: int
+    step: str = Field(default="", description="what happens now, for people")
 
 
 class Image(BaseModel):
@@ -64,6 +104,8 @@ class Image(BaseModel):
     min_memory_mib: int
     min_disk_mib: int
     created_at: datetime
+    origin: str = Field(default="", description="where it was pulled from")
+    digest: str = Field(default="", description="of what was pulled")
     manifest: ImageManifest
     download: Download | None = Field(default=None, description="None: nothing is being fetched")
 
@@ -83,3 +125,19 @@ class ImageAdd(BaseModel):
     path: str | None = None
     url: str | None = None
     sha256: str | None = None
+
+
+class RegistryLogin(BaseModel):
+    """Credentials of a registry. The manager uses them for one pull and does not store them."""
+
+    username: str = Field(min_length=1, max_length=255, pattern=r"^[^:\x00-\x1f]+$")
+    password: str = Field(max_length=65_536, repr=False)
+
+
+class ImagePull(BaseModel):
+    """POST /v1/images/pull: make an image of what `reference` names in a source, such as a registry of container images."""
+
+    reference: str = Field(min_length=1, max_length=255)
+    name: str | None = Field(default=None, pattern=IMAGE_NAME_PATTERN, description="made from the reference when absent")
+    login: RegistryLogin | None = None
+    tls_verify: bool = Field(default=True, description="False: plain HTTP and unknown certificates are accepted")

@@ -19,6 +19,8 @@ CACHE_DIR = "/var/cache/nqrust-microvm"
 RUN_DIR = "/run/nqrust-microvm"
 NQR_LINK = "/usr/local/bin/nqr"
 GUEST_AGENT_CONF = "/etc/guest-agent.conf"
+GUEST_FOLDER = "/.nqrust"
+"""In a guest that runs the process of a container: its init and that process."""
 
 
 @dataclass(frozen=True)

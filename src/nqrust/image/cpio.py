@@ -46,6 +46,18 @@ def archive(entries: Iterable[Entry]) -> bytes:
     return bytes(out)
 
 
+def content(archive: bytes, path: str) -> bytes | None:
+    """Return the content of the file `path` in the first archive of an initramfs; None if there is no such file."""
+    at, wanted = 0, path.encode()
+    while archive[at : at + 6] == b"070701":
+        size, length = int(archive[at + 54 : at + 62], 16), int(archive[at + 94 : at + 102], 16)
+        name, start = archive[at + 110 : at + 110 + length - 1], -(-(at + 110 + length) // 4) * 4
+        if name == wanted:
+            return archive[start : start + size]
+        at = -(-(start + size) // 4) * 4
+    return None
+
+
 def _member(out: bytearray, entry: Entry, inode: int) -> None:
     name = entry.path.encode() + b"\0"
     links = 2 if stat.S_ISDIR(entry.mode) else 1

@@ -41,6 +41,8 @@ class Settings:
     bind_port: int = names.MANAGER_PORT
     image_root: str = paths.IMAGE_DIR
     storage_root: str = f"{paths.DATA_DIR}/vms"
+    guest_agent: str = f"{paths.Layout().bin_dir}/guest-agent"
+    """The binary that images of containers get."""
     allow_image_paths: bool = True
     image_path_roots: tuple[str, ...] = field(default=())
     reconciler_disabled: bool = False
@@ -77,6 +79,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         bind_port=port,
         image_root=_absolute(env, "MANAGER_IMAGE_ROOT", paths.IMAGE_DIR),
         storage_root=_absolute(env, "MANAGER_STORAGE_ROOT", f"{paths.DATA_DIR}/vms"),
+        guest_agent=_absolute(env, "MANAGER_GUEST_AGENT", f"{paths.Layout().bin_dir}/guest-agent"),
         allow_image_paths=_flag(env, "MANAGER_ALLOW_IMAGE_PATHS", True),
         image_path_roots=tuple(p for p in env.get("MANAGER_IMAGE_PATH_ROOTS", "").split(":") if p),
         reconciler_disabled=_flag(env, "MANAGER_RECONCILER_DISABLED", False),

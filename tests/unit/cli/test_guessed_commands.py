@@ -67,7 +67,7 @@ def test_help_of_an_alias_names_the_command(capsys: pytest.CaptureFixture[str]) 
         ("delete web1", "nqr vm rm web1"), ("inspect web1", "nqr vm show web1"), ("images", "nqr image ls"), ("vms", "nqr vm ls"),
         ("launch", "nqr vm create"), ("vm launch", "nqr vm create"), ("kill web1", "nqr vm stop web1"), ("snapshot", "nqr vm snapshot"),
         ("nodes", "nqr host ls"), ("drain h1", "nqr host drain h1"), ("instal", "nqr install"), ("strat web1", "nqr vm start"),
-        ("image lst", "nqr image ls"), ("image pull x", "nqr image add x"), ("vm snapshot lst", "nqr vm snapshot ls"),
+        ("image lst", "nqr image ls"), ("image pul x", "nqr image pull x"), ("vm snapshot lst", "nqr vm snapshot ls"),
         ("lss", "nqr vm ls"), ("hosts", "nqr host ls"), ("token delet x", "nqr token rm"),
     ],
 )  # fmt: skip

@@ -32,6 +32,22 @@ async def client(url: str, local: bool) -> httpx.AsyncClient:
     )
 
 
+async def leads_here(host: str) -> bool:
+    """Return whether a name leads to this machine or to a service on the link. One that a proxy must resolve does not."""
+    try:
+        return any(map(_is_local, await _addresses(host)))
+    except ImageError:
+        return False
+
+
+def refused(host: str) -> ImageError:
+    return ImageError(
+        f"{host} is this machine or a link-local address. The manager fetches no images from there.",
+        cure="Serve the image from another machine, or ask an administrator to add it.",
+        code="NQR-IMG-114",
+    )
+
+
 class _Elsewhere(httpcore.AsyncNetworkBackend):
     """Resolves names and connects to the checked addresses: a second lookup could return different ones."""
 
@@ -48,11 +64,7 @@ class _Elsewhere(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         found = await _addresses(host)
         if any(map(_is_local, found)):
-            raise ImageError(
-                f"{host} is this machine or a link-local address. The manager fetches no images from there.",
-                cure="Serve the image from another machine, or ask an administrator to add it.",
-                code="NQR-IMG-114",
-            )
+            raise refused(host)
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in found:
             try:

@@ -35,11 +35,11 @@ async def scan(core: Core) -> ImageList:
         except ImageError as error:
             log.warning("image skipped", path=path, reason=error.detail)
             continue
-        await _check_in(core, manifest.name, path, manifest, managed=True)
+        await check_in(core, manifest.name, path, manifest, managed=True)
     async with core.db.transaction() as session:
         rows = list(await session.scalars(select(Image).where(Image.state != "downloading")))
     for row in rows:
-        if row.path not in there:
+        if row.path and row.path not in there:
             await _recheck(core, row)
     return await list_images(core)
 
@@ -57,10 +57,11 @@ async def clear_broken_downloads(core: Core) -> None:
 
 async def _recheck(core: Core, row: Image) -> None:
     manifest = ImageManifest.model_validate(row.manifest)
-    await _check_in(core, row.name, row.path, manifest, managed=row.managed)
+    await check_in(core, row.name, row.path, manifest, managed=row.managed)
 
 
-async def _check_in(core: Core, name: str, path: str, manifest: ImageManifest, managed: bool) -> None:
+async def check_in(core: Core, name: str, path: str, manifest: ImageManifest, managed: bool) -> None:
+    """Check the image in a folder, and make or update its row."""
     async with core.db.transaction() as session:
         row = await session.scalar(select(Image).where(Image.name == name))
         checked = row.checked if row else {}
@@ -76,6 +77,7 @@ async def _check_in(core: Core, name: str, path: str, manifest: ImageManifest, m
                 session.add(row)
             row.path, row.state, row.error, row.checked = path, state, error, remembered
             row.manifest = manifest.model_dump(mode="json")
+            row.origin, row.digest = manifest.origin, manifest.digest
             if before != state:
                 known = f"Image {name} is {state}{': ' + error if error else ''}."
                 reason = {"ready": "ImageReady", "missing": "ImageMissing"}.get(state, "ImageCorrupt")
@@ -126,7 +128,7 @@ async def _add_path(core: Core, name: str, path: str) -> None:
     state, error, _ = await asyncio.to_thread(folder.check, real, manifest, {})
     if state != "ready":
         raise ImageError(f"The image in {path} is {state}: {error}.")
-    await _check_in(core, name, real, manifest, managed=False)
+    await check_in(core, name, real, manifest, managed=False)
 
 
 async def _add_url(core: Core, wanted: ImageAdd, local: bool) -> None:
@@ -156,7 +158,7 @@ async def _add_url(core: Core, wanted: ImageAdd, local: bool) -> None:
     except IntegrityError as error:
         raise Conflict(f"There is already an image named {wanted.name}.") from error
     core.downloads[row.id] = download.beginning(manifest)
-    task = asyncio.create_task(_fetch(core, row, manifest, wanted.url, local), name=_fetching(row.id))
+    task = asyncio.create_task(_fetch(core, row, manifest, wanted.url, local), name=fetching(row.id))
     core.background.add(task)
     task.add_done_callback(core.background.discard)
 
@@ -172,7 +174,7 @@ async def _require_room(core: Core, size: int) -> None:
         raise ImageError(f"{root} cannot be read: {error.strerror}.") from error
 
 
-def _fetching(image_id: str) -> str:
+def fetching(image_id: str) -> str:
     return f"fetch image {image_id}"
 
 
@@ -214,11 +216,17 @@ async def delete(core: Core, name: str) -> None:
             )
         await session.delete(row)
         events.record(session, ("image", row.id, row.name), "ImageDeleted", f"Image {name} was deleted.")
-        path, managed, task_name = row.path, row.managed, _fetching(row.id)
+        path, managed, task_name = row.path, row.managed, fetching(row.id)
     for task in core.background:
         if task.get_name() == task_name:
             task.cancel()
-    if managed and os.path.dirname(path) == core.settings.image_root:
+    if managed:
+        await drop_folder(core, path)
+
+
+async def drop_folder(core: Core, path: str) -> None:
+    """Remove an image's folder if it is in the image folder."""
+    if os.path.dirname(path) == core.settings.image_root:
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
 
@@ -257,6 +265,8 @@ def api_image(row: Image, progress: Download | None) -> ApiImage:
         min_memory_mib=manifest.min_memory_mib,
         min_disk_mib=manifest.min_disk_mib,
         created_at=manifest.created_at,
+        origin=manifest.origin,
+        digest=manifest.digest,
         manifest=manifest,
         download=progress,
     )

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from nqrust.contract.auth import Role
-from nqrust.contract.images import Image, ImageAdd, ImageList
+from nqrust.contract.images import Image, ImageAdd, ImageList, ImagePull
 from nqrust.manager.access.guards import CoreDep, Operator, Viewer, ViewerOrAgent
 from nqrust.manager.audit import about
-from nqrust.manager.images import registry
+from nqrust.manager.images import pulling, registry
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 
@@ -29,6 +29,18 @@ async def add_image(core: CoreDep, who: Operator, body: ImageAdd) -> Response:
     image = await registry.add(core, body, local=who.may(Role.admin))
     about(new=image.name)
     return JSONResponse(image.model_dump(mode="json"), status_code=202 if image.state == "downloading" else 201)
+
+
+@router.post("/pull", status_code=202)
+async def pull_image(core: CoreDep, who: Operator, body: ImagePull) -> Image:
+    """Pull an image from a source, such as a registry of container images, in the background (state `downloading`).
+
+    An image with the same origin is replaced once the new one is complete. Only an administrator may name a registry on the
+    manager's own machine.
+    """
+    image = await pulling.pull(core, body, local=who.may(Role.admin))
+    about(new=image.name)
+    return image
 
 
 @router.post("/scan")

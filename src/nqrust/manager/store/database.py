@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from nqrust.manager.errors import DatabaseAway, SchemaMissing
 from nqrust.manager.store.password import Password
 
-SCHEMA_HEAD = "0005"
+SCHEMA_HEAD = "0006"
 """The oldest migration that this program can use. A test keeps it equal to the newest one in `migrations/versions`."""
 
 OPERATIONS_CHANNEL = "nqrust_operations"

@@ -175,7 +175,10 @@ class Rotation(Base):
 
 
 class Image(Base):
-    """`checked` remembers size and mtime of each file whose sha256 was read, so that it is read once."""
+    """`checked` remembers size and mtime of each file whose sha256 was read, so that it is read once.
+
+    `origin`, `digest`: as in the manifest, for images that were pulled.
+    """
 
     __tablename__ = "images"
 
@@ -187,6 +190,8 @@ class Image(Base):
     error: Mapped[str] = mapped_column(default="")
     manifest: Mapped[dict[str, Any]]
     checked: Mapped[dict[str, Any]]
+    origin: Mapped[str] = mapped_column(default="", server_default="")
+    digest: Mapped[str] = mapped_column(default="", server_default="")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -223,6 +228,7 @@ class Vm(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     limits: Mapped[dict[str, Any] | None]
+    exit_code: Mapped[int | None] = mapped_column(Integer)
     spec: Mapped[VmKept] = mapped_column(Document(VmKept))
     network_written: Mapped[str] = mapped_column(server_default=text("''"))
 

@@ -11,7 +11,7 @@ from nicegui import ui
 from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.auth import Role
-from nqrust.contract.images import Image, ImageAdd, ImageList
+from nqrust.contract.images import Download, Image, ImageAdd, ImageList
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.fields import Wrong
@@ -35,7 +35,7 @@ def row(image: Image) -> Row:
     got = image.download
     return {
         "fetched": int(100 * fmt.share(got.done, got.total)) if got else None,
-        "fetched_text": f"{fmt.size(got.done)} of {fmt.size(got.total)}" if got else "",
+        "fetched_text": _progress(got) if got else "",
         "error": image.error,
         "name": image.name,
         "description": image.description,
@@ -49,6 +49,11 @@ def row(image: Image) -> Row:
         "age": fmt.ago(image.created_at),
         "created": image.created_at.isoformat(),
     }
+
+
+def _progress(got: Download) -> str:
+    amount = f"{fmt.size(got.done)} of {fmt.size(got.total)}" if got.total else ""
+    return ": ".join(part for part in (got.step, amount) if part)
 
 
 @ui.page("/images")

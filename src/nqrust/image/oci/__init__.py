@@ -1,0 +1,1 @@
+"""Images of containers (OCI): names, layouts, layers, and the image that a VM boots from them."""

@@ -1,0 +1,1 @@
+"""Sources of images that `nqr image pull` names: each is one file here, and a line in `registry.py`."""

@@ -1,0 +1,151 @@
+"""Images of containers from a registry: skopeo fetches, a process of its own unpacks, and `tiny` lends its kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+
+from pydantic import ValidationError
+from sqlalchemy import select
+
+import nqrust
+from nqrust.contract.images import ImageManifest, ImagePull
+from nqrust.host.errors import HostError
+from nqrust.host.local import LocalHost
+from nqrust.host.port import Host, command
+from nqrust.host.secret import Secret
+from nqrust.image import errors
+from nqrust.image.oci import reference, skopeo
+from nqrust.image.oci.__main__ import Order, Told
+from nqrust.manager.core.core import Core
+from nqrust.manager.errors import ImageError
+from nqrust.manager.images import download, folder, outgoing
+from nqrust.manager.images.sources.port import Planned, Progress
+from nqrust.manager.store.tables import Image
+
+BASE = "tiny"
+_SECONDS = 3600.0
+_EVERY = 0.5
+
+
+class Oci:
+    def plan(self, wanted: ImagePull) -> Planned:
+        try:
+            parsed = reference.parse(wanted.reference)
+        except errors.ImageError as error:
+            raise translated(error) from error
+        return Planned(str(parsed), parsed.image_name)
+
+    async def fetch(
+        self, core: Core, wanted: ImagePull, planned: Planned, name: str, target: str, local: bool, tell: Progress
+    ) -> ImageManifest:
+        parsed = reference.parse(planned.origin)
+        base = await _base(core)
+        if not local:
+            await _refuse_this_machine(parsed)
+        host = LocalHost()
+        root = core.settings.image_root
+        scratch = await asyncio.to_thread(tempfile.mkdtemp, prefix=folder.STAGING_PREFIX, dir=root)
+        try:
+            if wanted.login is not None:
+                login = skopeo.login_file(parsed, wanted.login.username, Secret(wanted.login.password))
+                await asyncio.to_thread(host.write_file, f"{scratch}/login.json", login.reveal().encode(), mode=0o600)
+            layout = await _copy(host, parsed, scratch, wanted.tls_verify, root, tell)
+            await asyncio.to_thread(host.remove, f"{scratch}/login.json")
+            order = Order(
+                source=layout,
+                scratch=f"{scratch}/build",
+                target_dir=target,
+                name=name,
+                origin=planned.origin,
+                base=base[0],
+                base_manifest=base[1],
+                guest_agent=core.settings.guest_agent,
+            )
+            return await asyncio.to_thread(_build, host, order, tell)
+        except errors.ImageError as error:
+            raise translated(error) from error
+        except (HostError, OSError) as error:
+            raise ImageError(f"The image could not be written: {error}.") from error
+        finally:
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+
+def translated(error: errors.ImageError) -> ImageError:
+    return ImageError(error.what, cure=error.cure, code=error.code)
+
+
+async def _base(core: Core) -> tuple[str, ImageManifest]:
+    async with core.db.transaction() as session:
+        row = await session.scalar(select(Image).where(Image.name == BASE, Image.state == "ready"))
+    if row is None:
+        raise ImageError(
+            f"There is no ready image {BASE}, from which images of containers take their kernel.",
+            cure="Build it on the manager's host: nqr image build tiny",
+            code="NQR-IMG-044",
+        )
+    return row.path, ImageManifest.model_validate(row.manifest)
+
+
+async def _refuse_this_machine(parsed: reference.Reference) -> None:
+    if await outgoing.leads_here(parsed.host):
+        raise outgoing.refused(parsed.host)
+
+
+async def _copy(host: Host, parsed: reference.Reference, scratch: str, tls_verify: bool, root: str, tell: Progress) -> str:
+    """Fetch the layout while its growing folder tells the progress. Ends it when the disk gets full."""
+    tell("asking the registry", 0, 0)
+    total = await asyncio.to_thread(skopeo.total, host, parsed, scratch, tls_verify=tls_verify)
+    if total and await asyncio.to_thread(download.room, root) < total:
+        raise download.no_room()
+    copying = asyncio.create_task(asyncio.to_thread(skopeo.copy, host, parsed, scratch, tls_verify=tls_verify))
+    while not copying.done():
+        await asyncio.wait([copying], timeout=_EVERY)
+        tell("fetching the layers", await asyncio.to_thread(_size, f"{scratch}/layout"), total)
+    return await copying
+
+
+def _size(place: str) -> int:
+    return sum(_length(os.path.join(top, name)) for top, _, names in os.walk(place) for name in names)
+
+
+def _length(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def _build(host: Host, order: Order, tell: Progress) -> ImageManifest:
+    """Run the builder. Raises image.errors.ImageError, HostError."""
+    last = Told()
+
+    def heard(line: str) -> None:
+        nonlocal last
+        try:
+            last = Told.model_validate_json(line)
+        except ValidationError:
+            return
+        if last.step:
+            tell(f"{last.step} ({(last.fraction or 0.0):.0%})", 0, 0)
+
+    place = os.path.dirname(os.path.dirname(os.path.abspath(nqrust.__file__)))
+    host.run(
+        command(
+            sys.executable,
+            "-m",
+            "nqrust.image.oci",
+            input=order.model_dump_json().encode(),
+            env={"PYTHONPATH": place},
+            timeout=_SECONDS,
+        ),
+        on_line=heard,
+    )
+    if last.manifest is not None:
+        return last.manifest
+    if last.code:
+        raise errors.ImageError(last.code, last.what, last.cure)
+    raise HostError("the program that unpacks the layers ended without an answer")

@@ -1,0 +1,36 @@
+"""The port to a source of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from nqrust.contract.images import ImageManifest, ImagePull
+from nqrust.manager.core.core import Core
+
+Progress = Callable[[str, int, int], None]
+"""(what happens, bytes done, bytes of all; 0: leave both as they are). May be called from another thread."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """`origin`: the complete name of what is pulled. `name`: for its image, unless the request has another."""
+
+    origin: str
+    name: str
+
+
+class Source(Protocol):
+    def plan(self, wanted: ImagePull) -> Planned | None:
+        """Return what a reference means here, or None if it is for another source. Raises ImageError. Pure and quick."""
+        ...
+
+    async def fetch(
+        self, core: Core, wanted: ImagePull, planned: Planned, name: str, target: str, local: bool, tell: Progress
+    ) -> ImageManifest:
+        """Make the folder `target` with the image `name`; nothing else of it stays if this fails. Raises ImageError.
+
+        `local`: the user may have the manager talk to services of its own machine.
+        """
+        ...

@@ -1,0 +1,177 @@
+"""Pulling images of containers: a real registry, skopeo, and the manager's route."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.container_images import BUSYBOX, Image, Member, busybox, folder, layer
+from tests.live import container_registry
+from tests.live.container_registry import PASSWORD, USER, Registry
+
+from nqrust.client import calls
+from nqrust.client.errors import Refused
+from nqrust.contract.images import ImagePull, RegistryLogin
+from nqrust.contract.vms import VmCreate
+from nqrust.image import cpio
+
+WEB = {"Cmd": ["httpd", "-f", "-h", "/srv"], "Env": ["PATH=/bin"], "ExposedPorts": {"80/tcp": {}}, "User": "web"}
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    container_registry.require()
+    running = Registry(tmp_path_factory.mktemp("registry"))
+    yield running
+    running.close()
+
+
+@pytest.fixture()
+async def pulling(manager: Any, make_image: Any, tmp_path: Path) -> AsyncIterator[Any]:
+    """A manager whose `tiny` has an initrd with busybox, and whose release has a guest agent."""
+    (tmp_path / "guest-agent").write_bytes(b"\x7fELF guest agent")
+    root = manager.core.settings.image_root
+    initrd = cpio.archive([cpio.file("bin/busybox", Path(BUSYBOX).read_bytes(), 0o755)])
+    place = make_image(root)
+    Path(place, "initrd").write_bytes(initrd)
+    manifest = json.loads(Path(place, "image.json").read_text())
+    manifest["initrd"] = {"file": "initrd", "size": len(initrd), "sha256": hashlib.sha256(initrd).hexdigest()}
+    Path(place, "image.json").write_text(json.dumps(manifest))
+    manager.core.settings = dataclasses.replace(manager.core.settings, guest_agent=str(tmp_path / "guest-agent"))
+    await manager.admin.send(calls.scan_images())
+    yield manager
+
+
+async def pulled(manager: Any, reference: str, client: Any = None, **more: Any) -> Any:
+    """The image after its pull."""
+    client = client or manager.admin
+    image = await client.send(calls.pull_image(ImagePull(reference=reference, tls_verify=False, **more)))
+    for _ in range(400):
+        image = await client.send(calls.get_image(image.name))
+        if image.download is None and image.state != "downloading":
+            return image
+        await asyncio.sleep(0.3)
+    raise AssertionError(image)
+
+
+def listed(image: Any, folder: str, root: str) -> str:
+    told = subprocess.run(
+        ["debugfs", "-R", f"ls -l {folder}", f"{root}/{image.name}/rootfs.ext4"], capture_output=True, text=True
+    )
+    return told.stdout
+
+
+async def test_an_image_is_pulled_with_digest_and_process(pulling: Any, registry: Registry) -> None:
+    content = layer([folder("srv"), Member("srv/index.html", b"hello\n", mode=0o640, uid=101, gid=102)])
+    reference, digest = registry.push(Image([busybox("httpd"), content], WEB), "team/web:1.0")
+    image = await pulled(pulling, reference)
+    assert (image.name, image.state, image.error) == ("web-1.0", "ready", "")
+    assert (image.origin, image.digest) == (reference, digest)
+    process = image.manifest.process
+    assert (process.command, process.user, process.ports) == (WEB["Cmd"], "web", ["80/tcp"])
+    root = pulling.core.settings.image_root
+    assert "100640 (1)    101    102       6" in listed(image, "/srv", root)
+    assert sorted(os.listdir(root)) == ["tiny", "web-1.0"], "no scratch folder stays"
+    assert subprocess.run(["e2fsck", "-fn", f"{root}/web-1.0/rootfs.ext4"], capture_output=True).returncode == 0
+
+
+async def test_a_second_pull_replaces_the_image_and_a_failed_one_keeps_it(pulling: Any, registry: Registry) -> None:
+    reference, first = registry.push(Image([busybox()], WEB), "again:1")
+    assert (await pulled(pulling, reference)).digest == first
+    _, second = registry.push(Image([busybox("httpd")], WEB), "again:1")
+    after = await pulled(pulling, reference)
+    assert first != second == after.digest and after.state == "ready"
+    bad = Image([layer([Member("../x", b"1")])], WEB)
+    registry.push(bad, "again:1")
+    kept = await pulled(pulling, reference)
+    assert (kept.state, kept.digest) == ("ready", second) and "contains" in kept.error
+    assert len((await pulling.admin.send(calls.list_images())).items) == 2
+
+
+async def test_two_images_with_one_short_name_get_two(pulling: Any, registry: Registry) -> None:
+    names = {(await pulled(pulling, registry.push(Image([busybox()], WEB), f"{team}/app:1")[0])).name for team in ("a", "b")}
+    assert len(names) == 2 and "app-1" in names
+    named = await pulled(pulling, f"{registry.address}/a/app:1", name="mine")
+    assert (named.name, named.state) == ("mine", "ready")
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (Image([layer([Member("../../etc/cron.d/x", b"1")])]), "contains"),
+        (Image([layer([])], {"Env": ["x"]}), "“env”"),
+        (Image([layer([])], architecture="arm64"), "linux/amd64"),
+        (Image([b"\x28\xb5\x2f\xfd1234"], compressed=False), "zstd"),
+    ],
+    ids=["dots", "config", "platform", "zstd"],
+)
+async def test_a_hostile_image_is_refused_and_leaves_nothing(pulling: Any, registry: Registry, image: Image, said: str) -> None:
+    found = await pulled(pulling, registry.push(image, "hostile:1")[0])
+    assert found.state == "missing" and said in found.error, found.error
+    assert os.listdir(pulling.core.settings.image_root) == ["tiny"]
+    with pytest.raises(Refused):
+        await pulling.admin.send(calls.create_vm(VmCreate(name="v", image=found.name)))
+
+
+async def test_what_the_registry_refuses_is_said_with_a_cure(pulling: Any, registry: Registry) -> None:
+    missing = await pulled(pulling, f"{registry.address}/no/such:1")
+    assert missing.state == "missing" and "There is no container image" in missing.error
+    image = await pulling.admin.send(calls.pull_image(ImagePull(reference=f"{registry.address}/no/tls:1")))
+    image = await pulling.settled_image(image.name)
+    assert "plain HTTP" in image.error and "--insecure" in image.error
+
+
+async def test_a_private_registry_wants_its_password_and_it_is_nowhere(pulling: Any, tmp_path: Path, caplog: Any) -> None:
+    private = Registry(tmp_path / "private", private=True)
+    try:
+        reference, digest = private.push(Image([busybox()], WEB), "secret/app:1")
+        without = await pulled(pulling, reference)
+        assert "refuses access" in without.error and "--password-file" in without.error
+        wrong = await pulled(pulling, reference, login=RegistryLogin(username=USER, password="wrong"))
+        assert "refuses access" in wrong.error
+        image = await pulled(pulling, reference, login=RegistryLogin(username=USER, password=PASSWORD))
+        assert (image.state, image.digest) == ("ready", digest)
+    finally:
+        private.close()
+    told = json.dumps([image.model_dump(mode="json"), repr(RegistryLogin(username=USER, password=PASSWORD)), caplog.text])
+    assert PASSWORD not in told
+    for path in Path(pulling.core.settings.image_root).rglob("*.json"):
+        assert PASSWORD not in path.read_text()
+
+
+async def test_only_an_administrator_pulls_from_the_managers_own_machine(pulling: Any, registry: Registry) -> None:
+    reference, _ = registry.push(Image([busybox()], WEB), "own/app:1")
+    operator = await pulling.role("operator")
+    image = await pulled(pulling, reference, client=operator)
+    assert image.state == "missing" and "this machine" in image.error
+    viewer = await pulling.role("viewer")
+    with pytest.raises(Refused) as refused:
+        await viewer.send(calls.pull_image(ImagePull(reference=reference)))
+    assert refused.value.status == 403
+
+
+async def test_a_reference_that_is_none_is_refused_at_once(pulling: Any) -> None:
+    with pytest.raises(Refused) as refused:
+        await pulling.admin.send(calls.pull_image(ImagePull(reference="--help")))
+    assert refused.value.code == "NQR-IMG-031"
+
+
+async def test_without_skopeo_the_cure_is_its_package(pulling: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("nqrust.host.local.LocalHost.which", lambda self, name: None)
+    monkeypatch.setattr("nqrust.host.local.PATH", "/nowhere")
+    image = await pulled(pulling, "registry.example/a:1")
+    assert "skopeo" in image.error and "Install the package skopeo" in image.error
+
+
+async def test_without_tiny_there_is_no_kernel(manager: Any) -> None:
+    await manager.admin.send(calls.delete_image("tiny"))
+    image = await pulled(manager, "registry.example/a:1")
+    assert "nqr image build tiny" in image.error
