@@ -19,11 +19,19 @@ remove_chain() { # program, table, chain
     try "$1" -w -t "$2" -F "$3" || missed=1
     try "$1" -w -t "$2" -X "$3" || missed=1
 }
+zone_settings() { # --permanent, or nothing for what holds now
+    for what in --list-all-zones --list-all-policies; do
+        firewall-cmd "$@" "$what" 2>/dev/null | grep -v '^  interfaces:' | sed -e 's/ (.*//' -e '/^nqrust-vms/,/^$/d'
+    done
+    for what in --get-all-chains --get-all-rules --get-all-passthroughs; do firewall-cmd "$@" --direct "$what" 2>/dev/null; done
+    for name in $(firewall-cmd "$@" --get-ipsets 2>/dev/null); do
+        echo "$name"
+        firewall-cmd "$@" "--info-ipset=$name" 2>/dev/null | sed 's/ (.*//'
+    done
+}
 forget_zone() { # bridge
     has firewall-cmd && firewall-cmd --state >/dev/null 2>&1 || return 0
-    now=$(firewall-cmd --list-all-zones | grep -v '^  interfaces:' | sed 's/ (.*//')
-    saved=$(firewall-cmd --permanent --list-all-zones | grep -v '^  interfaces:' | sed 's/ (.*//')
-    if [ "$(printf '%s\n' "$now" | sed '/^nqrust-vms/,/^$/d')" = "$saved" ]; then
+    if [ "$(zone_settings)" = "$(zone_settings --permanent)" ]; then
         try firewall-cmd --quiet --reload
     else
         firewall-cmd --quiet --zone=nqrust-vms --remove-interface="$1" 2>/dev/null

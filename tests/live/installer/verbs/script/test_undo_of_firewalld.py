@@ -9,9 +9,22 @@ import pytest
 
 from nqrust.installer.verbs.firewall.shell import FUNCTIONS
 
+STAYS = ["--remove-interface=fcbr0"]
 
-@pytest.mark.parametrize(("services", "done"), [("ssh", ["--reload"]), ("ssh https", ["--remove-interface=fcbr0"])])
-def test_undo_script_drops_no_settings_of_firewalld(services: str, done: list[str], tmp_path: Path) -> None:
+
+@pytest.mark.parametrize(
+    ("services", "extra", "done"),
+    [
+        ("ssh", "", ["--reload"]),
+        ("ssh https", "", STAYS),
+        ("ssh", "--list-all-policies", STAYS),
+        ("ssh", "--direct --get-all-rules", STAYS),
+        ("ssh", "--get-ipsets", STAYS),
+        ("ssh", "--info-ipset=blocked", STAYS),
+    ],
+)
+def test_undo_script_drops_no_settings_of_firewalld(services: str, extra: str, done: list[str], tmp_path: Path) -> None:
+    """`extra`: the question whose answer differs at run time. Its answer is what nqr compares too (only_at_run_time)."""
     program = tmp_path / "firewall-cmd"
     program.write_text(f"""#!/bin/sh
 case "$*" in
@@ -19,6 +32,10 @@ case "$*" in
     '--permanent --list-all-zones') printf 'public\\n  interfaces: \\n  services: ssh\\n\\nwork\\n  interfaces: \\n\\n' ;;
     --list-all-zones) printf 'nqrust-vms (active)\\n  interfaces: fcbr0\\n\\n'
         printf 'public (default)\\n  interfaces: eth0\\n  services: {services}\\n\\nwork\\n  interfaces: \\n\\n' ;;
+    '{extra}') echo more ;;
+    *--get-ipsets) echo blocked ;;
+    *--list-all-policies) printf 'nqrust-vms-out\n  priority: -1\n\n' ;;
+    *--get-all-* | *--info-ipset=*) ;;
     *) for last; do :; done; echo "$last" >>{tmp_path}/done ;;
 esac
 """)
