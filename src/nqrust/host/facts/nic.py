@@ -39,7 +39,7 @@ class Address:
 
 @dataclass(frozen=True)
 class NicRoute:
-    """A route over the card. `destination`: CIDR or "default"."""
+    """A route over the card. `destination`: CIDR or "default". `expires`: seconds left of a router's advertisement, None for ever."""
 
     destination: str
     gateway: str = ""
@@ -50,6 +50,7 @@ class NicRoute:
     source: str = ""
     onlink: bool = False
     ipv6: bool = False
+    expires: int | None = None
 
     def words(self, device: str) -> tuple[str, ...]:
         """Return the route for `ip route add`, led by "-4" or "-6"."""
@@ -175,10 +176,11 @@ def lifetimes(one: dict[str, Any]) -> tuple[int | None, int | None]:
     """Return the seconds for which an address of `ip -json address show` is valid and preferred. None stands for ever."""
     if not one.get("dynamic"):
         return None, None
-    return _seconds(one.get("valid_life_time")), _seconds(one.get("preferred_life_time"))
+    return seconds(one.get("valid_life_time")), seconds(one.get("preferred_life_time"))
 
 
-def _seconds(left: object) -> int | None:
+def seconds(left: object) -> int | None:
+    """Return a lifetime of ip(8) in seconds. None stands for ever."""
     return left if isinstance(left, int) and left < _FOR_EVER else None
 
 
@@ -202,6 +204,7 @@ def parse_routes(routes: list[dict[str, Any]], *, ipv6: bool) -> tuple[NicRoute,
                 source=str(one.get("prefsrc", "")),
                 onlink="onlink" in one.get("flags", []),
                 ipv6=ipv6,
+                expires=seconds(one.get("expires")),
             )
         )
     return tuple(found)

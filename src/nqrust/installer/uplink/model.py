@@ -59,6 +59,7 @@ def live_state(nic: Nic) -> LiveState:
             source=r.source,
             scope="" if r.ipv6 else r.scope,
             onlink=r.onlink,
+            expires=r.expires,
         )
         for r in nic.routes
         if r.protocol != "kernel"

@@ -39,7 +39,8 @@ class Address:
 
 @dataclass(frozen=True)
 class Route:
-    """A route over one link, as ip-route(8) names its parts. Empty parts are left out."""
+    """A route over one link, as ip-route(8) names its parts. Empty parts are left out. `expires`: the seconds that are left of a
+    router's advertisement, None for ever."""
 
     family: str  # -4 or -6
     destination: str
@@ -49,6 +50,7 @@ class Route:
     source: str = ""
     scope: str = ""
     onlink: bool = False
+    expires: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from nqrust.host.errors import HostError, ParseError
-from nqrust.host.facts.nic import lifetimes
+from nqrust.host.facts.nic import lifetimes, seconds
 from nqrust.host.port import Host, command
 from nqrust.installer.verbs.network.guard.change import Address, LiveState, Route, Rule
 
@@ -81,6 +81,7 @@ def parse_routes(text: str, family: str) -> tuple[Route, ...]:
                 source=str(one.get("prefsrc", "")),
                 scope=str(one.get("scope", "")) if family == "-4" else "",
                 onlink="onlink" in one.get("flags", ()),
+                expires=seconds(one.get("expires")),
             )
         )
     return tuple(sorted(found, key=lambda route: bool(route.gateway)))

@@ -135,4 +135,5 @@ def _route(route: Route) -> str:
     words += ["src", quote(route.source)] if route.source else []
     words += ["scope", quote(route.scope)] if route.scope else []
     words += ["onlink"] if route.onlink else []
+    words += ["expires", str(route.expires)] if route.expires is not None and route.family == "-6" else []
     return " ".join(words)

@@ -79,12 +79,22 @@ def test_learnt_address_ends_with_its_lease(lifetimes: tuple[int | None, int | N
     assert body(script(change), "by_hand")[0].endswith(f'broadcast 10.0.0.255 dev "$device" {words}'.rstrip())
 
 
+def test_learnt_route_ends_with_its_advertisement() -> None:
+    change = Site().change()
+    learnt = Route("-6", "default", "fe80::1", metric="1024", expires=1700)
+    lines = body(script(replace(change, live=replace(change.live, routes=(learnt, replace(learnt, family="-4"))))), "by_hand")
+    assert [line.rpartition(" table main ")[2] for line in lines if "route" in line] == [
+        "metric 1024 expires 1700",
+        "metric 1024",
+    ]
+
+
 ADDRESSES = """[{"ifname":"eth0","addr_info":[
 {"family":"inet","local":"10.0.0.2","prefixlen":24,"broadcast":"10.0.0.255","scope":"global","dynamic":true,"valid_life_time":3600,"preferred_life_time":1800},
 {"family":"inet6","local":"2001:db8::2","prefixlen":64,"scope":"global","mngtmpaddr":true,"valid_life_time":4294967295},
 {"family":"inet6","local":"2001:db8::abcd","prefixlen":64,"scope":"global","temporary":true,"dynamic":true},
 {"family":"inet6","local":"fe80::1","prefixlen":64,"scope":"link"}]}]"""
-ROUTES = """[{"dst":"default","gateway":"10.0.0.1","protocol":"dhcp","prefsrc":"10.0.0.2","metric":100,"flags":["onlink"]},
+ROUTES = """[{"dst":"default","gateway":"10.0.0.1","protocol":"dhcp","prefsrc":"10.0.0.2","metric":100,"flags":["onlink"],"expires":90},
 {"dst":"10.0.0.0/24","protocol":"kernel","scope":"link","prefsrc":"10.0.0.2","flags":[]},
 {"dst":"10.0.0.1","protocol":"dhcp","scope":"link","metric":100,"flags":[]},
 {"type":"local","dst":"10.0.0.2","table":"local","protocol":"kernel","scope":"host","flags":[]},
@@ -107,7 +117,7 @@ def test_state_of_a_link_is_what_must_come_back() -> None:
     assert found.addresses == (Address("10.0.0.2/24", "10.0.0.255", 3600, 1800), Address("2001:db8::2/64"))
     assert found.routes == (
         Route("-4", "10.0.0.1", metric="100", scope="link"),
-        Route("-4", "default", "10.0.0.1", metric="100", source="10.0.0.2", onlink=True),
+        Route("-4", "default", "10.0.0.1", metric="100", source="10.0.0.2", onlink=True, expires=90),
         Route("-4", "default", "10.0.0.1", table="77"),
     )
     assert found.rules == (
