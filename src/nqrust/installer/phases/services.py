@@ -30,6 +30,8 @@ NETWORK, DHCP = names.NETWORK_UNIT.removesuffix(".service"), names.DHCP_UNIT.rem
 MANAGER, AGENT, UI = (u.removesuffix(".service") for u in (names.MANAGER_UNIT, names.AGENT_UNIT, names.UI_UNIT))
 DHCP_CAPABILITIES = ("CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE", "CAP_SETGID", "CAP_SETUID")
 """dnsmasq binds its ports as root, then becomes `nobody` and keeps none but the first three (dnsmasq(8), --user)."""
+UI_MEMORY_MIB = 1024
+"""The web UI idles at 75 MiB. Browsers can make it hold more, but not the memory of VMs."""
 MIGRATED_FILE = f"{paths.STATE_DIR}/migrated"
 
 
@@ -174,6 +176,7 @@ def _ui(context: Context) -> Unit:
         runtime_directory="nqrust-ui",
         working_directory=f"{environments.release_dir(context)}/ui" if context.node else "/run/nqrust-ui",
         compiles=context.node is not None,
+        memory_mib=UI_MEMORY_MIB,
     )
     return Unit(spec, (context.layout.ui_env, context.layout.current_link), (_version, ui_env))
 

@@ -1,7 +1,7 @@
 """Program that becomes a service's process: systemd's work between fork and exec, for other supervisors.
 
     python -I -m nqrust.installer.supervisor.env_exec [--user U] [--group G] [--env-file F] [--setenv K=V] ...
-    [--no-new-privileges] [--capabilities C,C] -- ARGV
+    [--no-new-privileges] [--capabilities C,C] [--memory MIB] -- ARGV
 
 The environment starts clean, then gets the file and the `--setenv` values. Root reads the file, so the service needs no
 access to it. Then the process drops to the user and executes ARGV. `--hold-stop JSON`: run ARGV to its end, and on SIGTERM
@@ -134,6 +134,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--umask", default="0022")
     parser.add_argument("--no-new-privileges", action="store_true")
     parser.add_argument("--capabilities")
+    parser.add_argument("--memory", type=int)
     parser.add_argument("--hold-stop")
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args(arguments)
@@ -141,6 +142,8 @@ def main(arguments: list[str]) -> None:
     if options.runtime_directory:
         make_runtime_directory(f"/run/{options.runtime_directory}", options.user, options.group)
     raise_file_limit()
+    if options.memory is not None:
+        limit_memory(options.memory)
     os.umask(int(options.umask, 8))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -163,6 +166,12 @@ def raise_file_limit(wanted: int = 65536) -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def limit_memory(mebibytes: int) -> None:
+    """Limit the data of each process of the service: getrlimit(2), RLIMIT_DATA. The machine may have no group of processes that
+    counts memory."""
+    resource.setrlimit(resource.RLIMIT_DATA, (mebibytes << 20, mebibytes << 20))
 
 
 def make_runtime_directory(path: str, user: str, group: str | None) -> None:

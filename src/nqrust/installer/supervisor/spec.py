@@ -32,6 +32,7 @@ class ServiceSpec:
     it stops.
     `capabilities`: names of capabilities(7) that a strict service may have. `read_write`: paths it writes to. `runtime_directory`: a name below /run that is its own. Seconds for
     `stop_seconds`. `compiles`: it turns code into machine code while it runs, so its memory is writable and executable.
+    `memory_mib`: the most memory that the service may use.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ServiceSpec:
     runtime_directory: str | None = None
     working_directory: str = "/"
     compiles: bool = False
+    memory_mib: int | None = None
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,8 @@ class Supervisord:
             argv += ["--umask", "0027"]
         if spec.hardening is Hardening.strict:
             argv += ["--no-new-privileges", "--capabilities", ",".join(spec.capabilities)]
+        if spec.memory_mib is not None and not spec.compiles:  # compilers of code reserve far more than they use
+            argv += ["--memory", str(spec.memory_mib)]
         if spec.oneshot:
             argv += ["--hold-stop", json.dumps(list(spec.stop_argv))]
         return [*argv, "--", *spec.argv]

@@ -145,6 +145,8 @@ def _service_section(spec: ServiceSpec) -> list[str]:
     if spec.runtime_directory:
         lines.append(f"RuntimeDirectory={spec.runtime_directory}")
     lines.append("LimitNOFILE=65536")
+    if spec.memory_mib is not None:
+        lines.append(f"MemoryMax={spec.memory_mib}M")
     return lines + _hardening(spec)
 
 

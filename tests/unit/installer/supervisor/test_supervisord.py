@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import dataclasses
 import json
 import os
 import pwd
@@ -143,6 +144,16 @@ def test_programs_gain_no_privileges_and_only_the_named_capabilities() -> None:
     assert found["NoNewPrivs"] == "1"
     if os.geteuid() == 0:  # prctl(2): the bounding set is for CAP_SETPCAP to change
         assert int(found["CapBnd"], 16) == int(found["CapEff"], 16) == 1 << 13 | 1 << 7
+
+
+def test_memory_has_a_limit_where_the_service_asks_for_one() -> None:
+    spec = ServiceSpec("u", "U", ("/u",), memory_mib=512)
+    _, argv = command_of(spec)
+    assert argv[argv.index("--memory") + 1] == "512"
+    assert "--memory" not in command_of(dataclasses.replace(spec, compiles=True))[1]
+    program = (sys.executable, "-c", "bytearray(100 << 20); print('fits'); bytearray(1 << 30)")
+    done = run_env_exec("--memory", "512", "--", *program)
+    assert done.stdout == "fits\n" and "MemoryError" in done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from tests.fakes.host import FakeHost
 
@@ -40,6 +42,11 @@ def test_service_without_privileges() -> None:
         "WantedBy=multi-user.target",
     ):
         assert line in text.splitlines(), line
+
+
+def test_memory_has_a_limit_where_the_service_asks_for_one() -> None:
+    assert "MemoryMax=512M" in SYSTEMD.render(dataclasses.replace(SPEC, memory_mib=512)).splitlines()
+    assert "MemoryMax" not in SYSTEMD.render(SPEC)
 
 
 def test_service_that_uses_sudo_keeps_what_sudo_needs() -> None:
