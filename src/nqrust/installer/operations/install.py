@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from nqrust.contract import paths
-from nqrust.host.errors import PathMissing
-from nqrust.host.facts.model import Facts
-from nqrust.host.secret import Secret
 from nqrust.installer import planner
 from nqrust.installer.context import Context
 from nqrust.installer.engine.errors import Interrupted, VerifyFailed
@@ -17,16 +12,13 @@ from nqrust.installer.engine.events import Fanout, Notice, NullReporter, PhaseFi
 from nqrust.installer.engine.interrupt import Interruption, watching
 from nqrust.installer.engine.plan import Plan
 from nqrust.installer.engine.runner import Runner, RunResult
-from nqrust.installer.operations import proof_of_clean, proving, refusals, summary
+from nqrust.installer.operations import looking, proof_of_clean, proving, refusals, summary
 from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.remove import forget_state
-from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
-from nqrust.installer.preflight import changes, subnets
+from nqrust.installer.operations.site import ChangingSite, Site, facts_for
 from nqrust.installer.preflight import run as preflight
-from nqrust.installer.preflight.findings import Finding, info
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary
-from nqrust.installer.supervisor.holding import own_processes
 from nqrust.installer.verbs.registry import VERBS
 
 
@@ -133,54 +125,11 @@ def _checked(site: Site, request: Request, events: Reporter) -> Context:
     """Gather facts, run preflight, make the context. Raises PreflightRefused with every finding."""
     events.emit(PhaseStarted("preflight", "Is this host fit", 0))
     began = site.host.monotonic()
-    refusals.of_request(request)
-    facts = facts_for(site.host, request.settings)
-    request, chosen = _with_free_network(site, request, facts)
-    # Folders first: one of them holds the installed release, and nqr cannot open that release without it.
-    refusals.refuse(list(changes.folders(request.settings, site.installed_settings)), events)
-    with refusals.told_early():
-        context = make_context(site, request, facts, events)
-    receipt = site.receipt
-    situation = preflight.Situation(
-        installed=site.installed_settings,
-        known=bool(receipt.entries) or bool(receipt.unfinished),
-        agent_token=_agent_token(site),
-        cli_token=context.secrets.cli_token,
-        db_password=context.secrets.db_password if request.environment.db_password or site.installed_settings else None,
-        join_token=context.secrets.join_token,
-        role_attributes=context.release.database_role_attributes,
-        explicit=request.explicit,
-        own=own_processes(site.host, context.supervisor, site.services),
-        vms=site.vms,
-        former=context.former,
-        own_bridges=context.own_bridges,
-        version=context.release.version,
-        signed_by=context.files.signed_by,
-        allow_downgrade=request.run.allow_downgrade,
-        form=context.release.form,
-    )
-    found = [*chosen, *preflight.run(request.settings, facts, site.host, situation, request.run.ignore_preflight)]
+    seen = looking.look(site, request, facts_for(site.host, request.settings), events)
+    found = [*seen.chosen, *preflight.worst_first(seen.checked)]
     seconds = site.host.monotonic() - began
     refusals.refuse(found, events, lambda: events.emit(PhaseFinished("preflight", 0, 0, seconds)))
-    return context
-
-
-def _with_free_network(site: Site, request: Request, facts: Facts) -> tuple[Request, list[Finding]]:
-    """Return the request with another VM network, and a word on it, if the default is in use here and nobody chose one."""
-    former = frozenset(s.network.bridge_name for s in site.former_settings if s.has_agent)
-    settings, hides = subnets.settled(request.settings, facts, request.explicit, site.installed_settings, former)
-    if not hides:
-        return request, []
-    what = f"VMs get the network {settings.network.cidr}, because {request.settings.network.cidr} overlaps {hides}."
-    return replace(request, settings=settings), [info("NQR-PRE-039", what)]
-
-
-def _agent_token(site: Site) -> Secret | None:
-    try:
-        token = json.loads(site.host.read_text(paths.AGENT_CREDENTIALS)).get("agent_token")
-    except (PathMissing, ValueError, AttributeError):
-        return None
-    return Secret(str(token)) if token else None
+    return seen.context
 
 
 def _preview(site: Site, whole: Plan, events: Reporter, *, retiring: bool = False) -> PlanPreview:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from nqrust.host.facts.model import Facts
@@ -61,33 +61,77 @@ class Situation:
     form: str = "bundled"
 
 
-def run(settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()) -> list[Finding]:
-    """Return every finding, errors first. A code in `ignore` turns errors into warnings, except for unsupported or firm ones.
-    Older releases have a flag of their own."""
-    found = [
-        *unsupported.release_source(settings),
-        *releases.checks(settings, facts, host, situation.form, situation.installed),
-        *downgrade.checks(settings, host, situation.version, situation.signed_by, allowed=situation.allow_downgrade),
-        *machine.checks(settings, facts),
-        *folders.checks(settings, host, situation.known),
-        *addresses.checks(settings, facts),
-        *changes.checks(settings, situation.installed, facts, situation.vms),
-        *ports.checks(settings, facts, situation.installed, situation.explicit, situation.own),
-        *network.checks(settings, facts, host, situation.installed is not None, situation.former),
-        *ready_bridge.checks(settings, facts, host, situation.own_bridges),
-        *own_card.checks(settings, facts, host, situation.own_bridges),
-        *images.checks(settings, facts),
-        *repositories.checks(facts),
-        *others.checks(settings, host, situation.known),
-        *firewalls.drops_by_default(settings, host, situation.known),
-        *reach.remote_database(settings, situation.db_password, situation.role_attributes, _moved(settings, situation)),
-        *_manager(settings, facts, host, situation),
-    ]
+@dataclass(frozen=True)
+class Checked:
+    """The findings of the checks of one subject; none if all is well."""
+
+    title: str
+    findings: tuple[Finding, ...] = ()
+
+
+def by_subject(
+    settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()
+) -> tuple[Checked, ...]:
+    """Return the result of every check, by subject. A code in `ignore` turns errors into warnings, except for unsupported or firm
+    ones. Older releases have a flag of their own."""
     lifted = (
         set(ignore) - changes.FIRM - set(unsupported.CODES) - set(releases.CODES) - set(own_card.CODES) - set(downgrade.CODES)
     )
-    found = [replace(f, severity=Severity.warning) if f.severity is Severity.error and f.code in lifted else f for f in found]
+    return tuple(
+        Checked(title, tuple(_lifted(finding, lifted) for finding in found))
+        for title, found in _subjects(settings, facts, host, situation)
+    )
+
+
+def run(settings: Settings, facts: Facts, host: Host, situation: Situation, ignore: tuple[str, ...] = ()) -> list[Finding]:
+    """Return every finding of `by_subject`, errors first."""
+    return worst_first(by_subject(settings, facts, host, situation, ignore))
+
+
+def worst_first(checked: Iterable[Checked]) -> list[Finding]:
+    found = [finding for one in checked for finding in one.findings]
     return sorted(found, key=lambda f: list(Severity).index(f.severity))
+
+
+def _lifted(finding: Finding, lifted: set[str]) -> Finding:
+    weaker = finding.severity is Severity.error and finding.code in lifted
+    return replace(finding, severity=Severity.warning) if weaker else finding
+
+
+def _subjects(settings: Settings, facts: Facts, host: Host, situation: Situation) -> Iterator[tuple[str, Iterable[Finding]]]:
+    known = situation.known
+    yield (
+        "Release",
+        (
+            *unsupported.release_source(settings),
+            *releases.checks(settings, facts, host, situation.form, situation.installed),
+            *downgrade.checks(settings, host, situation.version, situation.signed_by, allowed=situation.allow_downgrade),
+        ),
+    )
+    yield "Machine and KVM", machine.checks(settings, facts)
+    yield "Folders", folders.checks(settings, host, known)
+    yield "Addresses", addresses.checks(settings, facts)
+    yield "Changed settings", changes.checks(settings, situation.installed, facts, situation.vms)
+    yield "Ports", ports.checks(settings, facts, situation.installed, situation.explicit, situation.own)
+    yield (
+        "VM network",
+        (
+            *network.checks(settings, facts, host, situation.installed is not None, situation.former),
+            *ready_bridge.checks(settings, facts, host, situation.own_bridges),
+            *own_card.checks(settings, facts, host, situation.own_bridges),
+        ),
+    )
+    yield "Images", images.checks(settings, facts)
+    yield "Package sources", repositories.checks(facts)
+    yield "Other installations", others.checks(settings, host, known)
+    yield "Firewall", firewalls.drops_by_default(settings, host, known)
+    yield (
+        "Remote services",
+        (
+            *reach.remote_database(settings, situation.db_password, situation.role_attributes, _moved(settings, situation)),
+            *_manager(settings, facts, host, situation),
+        ),
+    )
 
 
 def _manager(settings: Settings, facts: Facts, host: Host, situation: Situation) -> Iterator[Finding]:

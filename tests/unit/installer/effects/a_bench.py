@@ -102,15 +102,16 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
         keeper = store(made.store.data) if store else made.store
         return kind(made.host, Journal(keeper, made.host.now), Originals(made.host, paths.ORIGINALS_DIR))
 
-    installing, removing, rotating = (
-        importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("install", "remove", "rotate")
+    installing, looking, removing, rotating = (
+        importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("install", "looking", "remove", "rotate")
     )
-    for module in (gate, removing):
+    for module in (gate, looking, removing):
         monkeypatch.setattr(module, "open_site", lambda events: opened(Site, Unwritable))
     monkeypatch.setattr(gate, "open_to_change", lambda events: opened(ChangingSite, None))
     monkeypatch.setattr(gate, "exclusive", lambda *_: contextlib.nullcontext())
-    for module in (installing, rotating):
+    for module in (installing, looking, rotating):
         monkeypatch.setattr(module, "facts_for", made.facts)
+    for module in (looking, rotating):
         monkeypatch.setattr(module, "make_context", made.context)
     monkeypatch.setattr(planner, "plan", made.plan)
     monkeypatch.setattr(proving, "prove", lambda *_, **__: ())
