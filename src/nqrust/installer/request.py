@@ -8,6 +8,7 @@ from typing import Literal
 
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import NqrError
+from nqrust.installer.engine.interrupt import Interruption
 from nqrust.installer.rehearsed import Rehearsal
 from nqrust.installer.settings.model import Settings
 
@@ -84,7 +85,7 @@ class RunOptions:
     `ignore_preflight`: codes of checks whose failures become warnings. `allow_downgrade`: install an older release than the
     one in use. `purge_data`, `drop_database` and `keep_packages` are
     for uninstall. `confirm`: called once with the plan before the first change; False ends the run without changes, None
-    skips the question. `log_path`: path of this run's log.
+    skips the question. `log_path`: path of this run's log. `interruption`: the signal flag of the run.
     """
 
     dry_run: bool = False
@@ -97,17 +98,21 @@ class RunOptions:
     keep_packages: bool = False
     confirm: Callable[[PlanPreview], bool] | None = None
     log_path: str = ""
+    interruption: Interruption = field(default_factory=Interruption, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Environment:
     """Input from the environment (or a password file) that is not a setting.
 
-    `db_password`: DB_PASSWORD or the content of --db-password-file. `proxy`: variables by their given names (http_proxy,
+    `db_password`: DB_PASSWORD or the content of --db-password-file. `admin_password`: the chosen first password of the web UI.
+    `join_token`: of an agent, from the environment. `proxy`: variables by their given names (http_proxy,
     https_proxy, no_proxy, in either case). `checkout`: the bootstrap's source tree, or "".
     """
 
     db_password: Secret | None = None
+    admin_password: Secret | None = None
+    join_token: Secret | None = None
     proxy: Mapping[str, str] = field(default_factory=dict)
     checkout: str = ""
 

@@ -13,9 +13,15 @@ if TYPE_CHECKING:
     from nqrust.installer.settings.sources import Gathered
 
 
-def gathered(flags: Mapping[str, Any], *, use_record: bool = True) -> Gathered:
-    """Return the settings from all sources. `use_record`: include the settings that the last install recorded. Raises
-    UsageError."""
+def gathered(
+    flags: Mapping[str, Any],
+    *,
+    use_record: bool = True,
+    above: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Gathered:
+    """Return the settings from all sources. `use_record`: include the settings that the last install recorded. `above`: settings
+    by dotted name that win over the flags. Raises UsageError."""
     from nqrust.installer.settings.sources import gather
     from nqrust.installer.settings.yaml_file import load
 
@@ -24,8 +30,8 @@ def gathered(flags: Mapping[str, Any], *, use_record: bool = True) -> Gathered:
     path = run_value(flags, "config")
     config = load(os.path.abspath(os.path.expanduser(path))) if path else None
     return gather(
-        flags=settings_given(flags),
-        environ=os.environ,
+        flags={**settings_given(flags), **(above or {})},
+        environ=os.environ if environ is None else environ,
         config=config,
         recorded=recorded() if use_record else None,
         cwd=os.getcwd(),
@@ -106,7 +112,8 @@ def request(
         confirm=confirm,
         log_path=log_path,
     )
-    environment = Environment(found.db_password, found.proxy, os.environ.get("NQR_SOURCE_CHECKOUT", ""))
+    checkout = os.environ.get("NQR_SOURCE_CHECKOUT", "")
+    environment = Environment(found.db_password, found.admin_password, found.join_token, found.proxy, checkout)
     return Request(found.settings, run, environment, found.explicit)
 
 

@@ -1,14 +1,16 @@
 """Signals set a flag, which the engine checks between steps. A running step is always finished or undone, never torn.
 
-The first SIGINT, SIGTERM or SIGHUP sets the flag; later signals change nothing.
+The first SIGINT, SIGTERM or SIGHUP sets the flag; later signals change nothing. Python lets only the main thread handle
+signals. A run in another thread gets them through `Interruption.arrive`, from whoever owns the main thread.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 from nqrust.host.signals import ENDING, handled
@@ -17,9 +19,16 @@ from nqrust.installer.engine.errors import Interrupted, NqrError, StepFailed
 
 @dataclass
 class Interruption:
-    """The signal flag. `signal`: number of the first signal, 0 before one arrives."""
+    """The signal flag. `signal`: number of the first signal, 0 before one arrives. `notice`: called once, with its name."""
 
     signal: int = 0
+    notice: Callable[[str], None] = field(default=lambda name: None, compare=False, repr=False)
+
+    def arrive(self, number: int) -> None:
+        """Set the flag for the first signal. Safe in any thread."""
+        if not self.signal:
+            self.signal = number
+            self.notice(signal.Signals(number).name)
 
     @property
     def came(self) -> bool:
@@ -45,14 +54,14 @@ class Interruption:
 
 @contextmanager
 def watching(notice: Callable[[str], None], state: Interruption | None = None) -> Iterator[Interruption]:
-    """Watch the three signals while the block runs (main thread only). Calls `notice` once, with the signal's name. `state`: the
-    flag to set, if others hold it already."""
+    """Watch the three signals while the block runs. Calls `notice` once, with the signal's name. `state`: the flag to set, if
+    others hold it already. Outside of the main thread, only `state.arrive` sets it."""
     state = Interruption() if state is None else state
+    state.notice = notice
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if not state.signal:
-            state.signal = number
-            notice(signal.Signals(number).name)
+        state.arrive(number)
 
-    with handled(ENDING, handle):
+    here = threading.current_thread() is threading.main_thread()
+    with handled(ENDING if here else (), handle):
         yield state

@@ -18,7 +18,7 @@ from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 from nqrust.image.guest_agent import find_program
 from nqrust.installer import own_certificate, secret_store
-from nqrust.installer.context import Context, ReleaseFiles
+from nqrust.installer.context import Context, ReleaseFiles, Secrets
 from nqrust.installer.distro.registry import kin
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.events import Notice, Reporter, StepProgress
@@ -155,11 +155,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
     """Return everything the phases need. Reads only: it describes a release but does not build it. New secrets stay in memory
     until a step stores them. `looking`: at the installation as it is, so that a release from elsewhere is read here."""
     settings = request.settings
-    secrets = secret_store.load(site.host) or secret_store.generate()
-    if request.environment.db_password:
-        secrets = replace(secrets, db_password=request.environment.db_password)
-    if not settings.has_manager and settings.agent.join_token_file:
-        secrets = replace(secrets, join_token=Secret(_first_line(site.host, settings.agent.join_token_file)))
+    secrets = _secrets(site, request)
     python = interpreter(settings.layout.install_dir)
     checkout = request.environment.checkout
     files, bundle = _files(site.host, settings, checkout, events, looking)
@@ -180,10 +176,28 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         own_bridges=site.own_bridges,
         vms=bool(site.vms),
         tell=lambda text: events.emit(Notice("info", text)),
+        interruption=request.run.interruption,
         reach=reach(site.host.environment()),
         firecracker=_firecracker(settings, bundle) if settings.has_agent else None,
         progress=progress_to(events, ""),
     )
+
+
+def _secrets(site: Site, request: Request) -> Secrets:
+    """Return the stored secrets, or new ones, with those that the request brings. The first password of the administrator is
+    the manager's after the first install, so a later one changes nothing."""
+    stored, given = secret_store.load(site.host), request.environment
+    secrets = stored or secret_store.generate()
+    if given.db_password:
+        secrets = replace(secrets, db_password=given.db_password)
+    if given.admin_password and stored is None:
+        secrets = replace(secrets, admin_password=given.admin_password)
+    if request.settings.has_manager:
+        return secrets
+    if given.join_token:
+        return replace(secrets, join_token=given.join_token)
+    path = request.settings.agent.join_token_file
+    return replace(secrets, join_token=Secret(_first_line(site.host, path))) if path else secrets
 
 
 def _firecracker(settings: Settings, bundle: Bundle | None) -> Source | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nqrust.contract.auth import UserCreate
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.settings.checks import check_consistency
@@ -49,6 +50,8 @@ class Gathered:
     explicit: frozenset[str]
     notes: tuple[str, ...] = ()
     db_password: Secret | None = None
+    admin_password: Secret | None = None
+    join_token: Secret | None = None
     proxy: dict[str, str] = field(default_factory=dict)
 
 
@@ -80,8 +83,10 @@ def gather(
     check_consistency(settings, given, notes)
     complete = {o.name: given.get(o.name) or _default(settings, o) for o in OPTIONS}
     password = _password(settings, given, environ, notes)
+    admin = _admin_password(settings, environ, notes)
+    token = _join_token(settings, given, environ, notes)
     proxy = {name: environ[name] for name in PROXY_VARIABLES if environ.get(name)}
-    return Gathered(settings, complete, explicit, tuple(notes), password, proxy)
+    return Gathered(settings, complete, explicit, tuple(notes), password, admin, token, proxy)
 
 
 def parse_boolean(text: str) -> bool | None:
@@ -308,6 +313,40 @@ def _password(settings: Settings, given: Mapping[str, Given], environ: Mapping[s
     return _checked_password(from_env, f"the environment variable {filled[0]}") if from_env else None
 
 
+def _admin_password(settings: Settings, environ: Mapping[str, str], notes: list[str]) -> Secret | None:
+    """Return the administrator's first password from NQR_ADMIN_PASSWORD. The manager's own rule decides whether it is one."""
+    text = environ.get("NQR_ADMIN_PASSWORD", "")
+    if not text:
+        return None
+    if not settings.has_manager:
+        notes.append("NQR_ADMIN_PASSWORD has no effect here: it is for hosts with a manager (any mode but agent).")
+        return None
+    try:
+        UserCreate(username="admin", password=text)
+    except ValidationError as error:
+        raise UsageError(
+            "NQR-CFG-013",
+            "The password of the administrator (NQR_ADMIN_PASSWORD) must have 12 to 256 characters.",
+            "Choose another one, or leave it out: nqr then generates one.",
+        ) from error
+    return _printable(text, "The password of the administrator (NQR_ADMIN_PASSWORD)")
+
+
+def _join_token(settings: Settings, given: Mapping[str, Given], environ: Mapping[str, str], notes: list[str]) -> Secret | None:
+    """Return the token of an agent from NQR_JOIN_TOKEN. A file named by flag wins over it."""
+    text = environ.get("NQR_JOIN_TOKEN", "").strip()
+    if not text:
+        return None
+    if settings.has_manager:
+        notes.append("NQR_JOIN_TOKEN has no effect here: it is for mode agent.")
+        return None
+    item = given.get("agent.join_token_file")
+    if item is not None and item.kind == "flag":
+        notes.append("--join-token-file wins over NQR_JOIN_TOKEN.")
+        return None
+    return _printable(text, "The join token (NQR_JOIN_TOKEN)")
+
+
 def read_password(path: str, notes: list[str]) -> Secret:
     """Return the first line of a file. Raises UsageError NQR-CFG-013 if there is none."""
     cure = "Put the password alone on the first line of a file that root can read, mode 0600."
@@ -326,10 +365,10 @@ def read_password(path: str, notes: list[str]) -> Secret:
 
 
 def _checked_password(password: str, where: str) -> Secret:
-    if any(ord(c) < 32 or ord(c) == 127 for c in password):
-        raise UsageError(
-            "NQR-CFG-013",
-            f"The database password in {where} holds a control character.",
-            "Choose a password of printable characters.",
-        )
-    return Secret(password)
+    return _printable(password, f"The database password in {where}")
+
+
+def _printable(text: str, what: str) -> Secret:
+    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+        raise UsageError("NQR-CFG-013", f"{what} holds a control character.", "Use printable characters only.")
+    return Secret(text)

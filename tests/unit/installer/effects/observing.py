@@ -47,7 +47,8 @@ def context_of(found: Gathered, host: Any) -> Any:
     if found.settings.agent.join_token_file:
         fake.put(found.settings.agent.join_token_file, "nqr_of_the_manager\n")
     site = opening.Site(fake, Journal(MemoryJournalStore(), fake.now), Originals(fake, "/originals"))
-    request = Request(found.settings, environment=Environment(found.db_password, checkout="/src"), explicit=found.explicit)
+    environment = Environment(found.db_password, found.admin_password, found.join_token, checkout="/src")
+    request = Request(found.settings, environment=environment, explicit=found.explicit)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(opening, "open_source", lambda *_: Opened(RELEASE, "/cache/releases/1.2.3"))
         patch.setattr(opening, "_build_roles", lambda *_: ())

@@ -14,6 +14,7 @@ from tests.unit.installer.effects.test_client_options_have_effects import ran
 
 from nqrust.cli import connection
 from nqrust.installer import operations, planner
+from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.request import Summary
 from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 
@@ -31,6 +32,21 @@ def database_password(name: str) -> Callable[[Bench], None]:
         assert not any("database-password: in-the-environment" in line for line in observed({}))
 
     return proof
+
+
+def admin_password(it: Bench) -> None:
+    it.patch.setattr(planner, "plan", WHOLE_PLAN)
+    found = observed({}, {"NQR_ADMIN_PASSWORD": "a long password of mine"})
+    assert any(line.endswith("/admin-password: a long password of mine") for line in found)
+    with pytest.raises(UsageError, match="12 to 256"):
+        observed({}, {"NQR_ADMIN_PASSWORD": "short"})
+
+
+def join_token(it: Bench) -> None:
+    it.patch.setattr(planner, "plan", WHOLE_PLAN)
+    agent = {"NQR_MODE": "agent", "NQR_MANAGER_URL": "https://m:18080"}
+    assert any(line.endswith("/join-token: nqr_pasted") for line in observed({}, {**agent, "NQR_JOIN_TOKEN": "nqr_pasted"}))
+    assert not any("nqr_pasted" in line for line in observed({}, {"NQR_JOIN_TOKEN": "nqr_pasted"})), "this host has a manager"
 
 
 def checkout(it: Bench) -> None:
@@ -72,6 +88,8 @@ def config_dir(it: Bench) -> None:
 ROWS: dict[str, tuple[str, Callable[[Bench], None] | str]] = {
     "NQR_DB_PASSWORD": ("the database password in its file", database_password("NQR_DB_PASSWORD")),
     "DB_PASSWORD": ("the database password in its file", database_password("DB_PASSWORD")),
+    "NQR_ADMIN_PASSWORD": ("the administrator's first password", admin_password),
+    "NQR_JOIN_TOKEN": ("the token with which an agent joins", join_token),
     "NQR_SOURCE_CHECKOUT": ("the source tree that is built", checkout),
     "NQR_DEBUG": ("the traceback of an unexpected error on standard error", debug),
     "TERM": ("plain lines on a dumb terminal", terminal),
