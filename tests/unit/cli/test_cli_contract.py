@@ -257,6 +257,7 @@ def test_plan_shows_diffs_and_its_exit_code(preview, words, code, answer, capsys
 def test_a_dry_run_shows_the_preview_asks_nothing_and_leaves_nothing(verb, answer, capsys, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     words = ["phase", "run", "config"] if verb == "phase" else [verb]
     answers = answer("phase_run" if verb == "phase" else verb, Summary("ok", 0, preview=PREVIEW))
+    monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(session, "at_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", None)  # nobody is asked
     monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("nothing may run at the end"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ import typer
 from nqrust.cli import asking, session
 from nqrust.cli.failures import choice, require_root
 from nqrust.cli.install.flags import Flags, run_value, with_flags
+from nqrust.cli.stopping import Stopped
 from nqrust.cli.tree import new
 from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.phases.order import PHASES, ROTATED
@@ -53,6 +55,11 @@ def install(flags: Flags) -> None:
     if run_value(flags, "rehearse"):
         _rehearse(flags, found)
         return
+    from nqrust.cli.install.guiding import wanted
+
+    if wanted(flags, found):
+        _guide(flags, found)
+        return
     with _opened(flags) as run:
         _tell(run, found)
         from nqrust.installer import operations
@@ -79,6 +86,19 @@ def plan(
         changes = summary.preview.changes if summary.preview else summary.changed
         exit_code = summary.exit_code if summary.failure else 10 if changes and detailed_exitcode else 0
         _finish(run, "plan", replace(summary, exit_code=exit_code))
+
+
+def _guide(flags: Flags, found: Gathered) -> None:
+    """Install by the guide, then show the summary in the scrollback of the terminal."""
+    from nqrust.cli.install.guiding import guide
+    from nqrust.guide.app import Ending
+    from nqrust.installer.request import Summary
+
+    with _opened(flags) as run:
+        ending, state = guide(flags, run, found)
+        if ending is Ending.stopped:
+            raise Stopped(signal.Signals(state.signal or signal.SIGINT).name)
+        _finish(run, "install", state.summary or Summary("ok", 0, notes=("Nothing was changed.",)))
 
 
 def _rehearsal_flags_fit(flags: Flags) -> None:

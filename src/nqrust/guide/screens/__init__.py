@@ -1,0 +1,1 @@
+"""The four screens, one a file, in the order of a visit."""

@@ -1,0 +1,176 @@
+"""An administrator installs with the guide: a real terminal (tmux, 80 columns), keys, and the platform that comes of it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.hosts import product
+from tests.hosts.machine import Machine
+from tests.hosts.product import CLONE, CONFIG, eventually, fetch
+
+pytestmark = pytest.mark.timeout(2400)
+
+PASSWORD = "a long password of ann"
+
+
+@dataclass
+class Pane:
+    """A terminal of tmux on the host. Each start has its own server, so that none waits for the end of the one before."""
+
+    host: Machine
+    number: int = 0
+
+    def starts(self, line: str, *, columns: int = 80, rows: int = 24) -> None:
+        if self.number:
+            self._tmux("kill-server")
+        self.number += 1
+        inside = f"cd {shlex.quote(CLONE)}; {line}; echo ended with $?; sleep 3600"
+        self._tmux("-u", "new-session", "-d", "-x", str(columns), "-y", str(rows), inside)
+
+    def _tmux(self, *words: str) -> str:
+        return self.host.run(["tmux", "-L", f"guide{self.number}", *words]).stdout
+
+    def keys(self, *keys: str) -> None:
+        self._tmux("send-keys", *keys)
+
+    def types(self, text: str) -> None:
+        self._tmux("send-keys", "-l", text)
+
+    def text(self) -> str:
+        return self._tmux("capture-pane", "-p")
+
+    def waits_for(self, wanted: str, timeout: float = 120.0) -> str:
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            shown = self.text()
+            if re.search(wanted, shown):
+                return shown
+            time.sleep(0.5)
+        raise AssertionError(f"{wanted!r} never came:\n{self.text()}")
+
+
+@pytest.fixture(scope="module")
+def pane() -> Iterator[Pane]:
+    with Machine() as host:
+        product.clone(host)
+        host.run("apt-get -qq update && apt-get -qq -y install tmux", timeout=300)
+        yield Pane(host)
+
+
+def test_leaving_the_guide_changes_nothing(pane: Pane) -> None:
+    pane.starts("./scripts/install/install.sh")
+    pane.waits_for("would stop the install|is fit", 300)
+    pane.keys("q")
+    shown = pane.waits_for("ended with 0")
+    assert "Nothing was changed." in shown and not pane.host.exists("/opt/nqrust-microvm")
+
+
+def test_ctrl_c_in_the_guide_ends_as_an_interruption(pane: Pane) -> None:
+    pane.starts("./scripts/install/install.sh")
+    pane.waits_for("is fit")
+    pane.keys("Enter")
+    pane.waits_for("Role of this host")
+    pane.keys("C-c")
+    shown = pane.waits_for("ended with 130")
+    assert "NQR-ENG-030" in shown and not pane.host.exists(CONFIG)
+
+
+def test_the_guide_installs_the_platform(pane: Pane) -> None:
+    host, used = pane.host, _used(pane.host)
+    pane.starts("./scripts/install/install.sh")
+    pane.waits_for("is fit")
+    pane.keys("Enter")
+    pane.waits_for("Role of this host")
+    for _ in range(20):
+        if "First password of the user admin" in pane.text():
+            break
+        pane.keys("Down")
+        time.sleep(0.3)
+    pane.types(PASSWORD)
+    assert PASSWORD not in pane.text()
+    pane.keys("C-n")
+    shown = pane.waits_for("Exposed")
+    assert "changes in" in shown and "nqr uninstall" in shown
+    pane.keys("Enter")
+    pane.waits_for(r"left\b")
+    shown = pane.waits_for(r"is installed\.|The install", 1500)
+    assert "NQRust-MicroVM is installed." in shown, shown
+    pane.waits_for("a test VM|canary|Proof")
+    for _ in range(4):
+        pane.keys("PageDown")
+    shown = pane.waits_for("nqr vm create web1")
+    assert "nqr vm console web1" in shown
+    pane.keys("Enter")
+    shown = pane.waits_for("ended with 0")
+    assert PASSWORD not in shown and "https://" in shown
+    assert host.read(f"{CONFIG}/admin-password").strip() == PASSWORD
+    logs = host.run("cat /var/log/nqrust-install/*.log").stdout
+    assert PASSWORD not in logs and "nqr_" not in logs
+    assert _used(host) - used < 3 * 1024**2, "KiB: the review promises at most 3 GB"
+
+
+def _used(host: Machine) -> int:
+    return int(host.run("df --output=used -k / | tail -n 1").stdout)
+
+
+def test_the_platform_works_and_a_second_install_changes_nothing(pane: Pane) -> None:
+    host = pane.host
+    login = {"username": "admin", "password": PASSWORD}
+    assert fetch(host, "http://127.0.0.1:18080/v1/auth/login", body=login)[0] == 200
+    product.create_vm(host, "web1")
+    eventually("it runs", lambda: product.document(host, "vm", "show", "web1")["state"] == "running")
+    product.nqr(host, "vm", "rm", "--force", "web1")
+    assert "(0 changed" in product.bootstrap(host).stdout
+    pane.starts("nqr install")
+    pane.waits_for("is installed here")
+    pane.keys("Enter")
+    pane.waits_for("Role of this host")
+    pane.keys("C-n")
+    pane.waits_for("0 changes in")
+    pane.keys("Enter")
+    pane.waits_for("Nothing had to change", 300)
+    pane.keys("Enter")
+    pane.waits_for("ended with 0")
+
+
+def test_a_stop_rolls_back_and_a_kill_is_resumed(pane: Pane) -> None:
+    host = pane.host
+    host.run(["nqr", "uninstall", "--non-interactive", "--purge-data", "--drop-database"], timeout=600)
+    pane.starts("./scripts/install/install.sh")
+    _to_the_install(pane)
+    pane.keys("q")
+    pane.waits_for("Stop the install")
+    pane.keys("y")
+    pane.waits_for("rolls everything back|rolling back")
+    shown = pane.waits_for("was interrupted and rolled back", 300)
+    assert "nqr install" in shown
+    pane.keys("Enter")
+    pane.waits_for("ended with 130")
+    assert not host.exists("/opt/nqrust-microvm")
+    pane.starts("./scripts/install/install.sh")
+    _to_the_install(pane)
+    host.run("pkill -KILL -f '[n]qrust.cli.__main__ import main'")
+    pane.waits_for("ended with 137")
+    pane.starts("stty sane; ./scripts/install/install.sh")
+    shown = pane.waits_for("was interrupted here")
+    assert "nqr rollback" in shown
+    pane.keys("q")
+    pane.waits_for("ended with 0")
+    assert product.bootstrap(host).code == 0
+    assert product.nqr(host, "verify").code == 0
+
+
+def _to_the_install(pane: Pane) -> None:
+    pane.waits_for("is fit")
+    pane.keys("Enter")
+    pane.waits_for("Role of this host")
+    pane.keys("C-n")
+    pane.waits_for("Exposed")
+    pane.keys("Enter")
+    pane.waits_for(r"packages.*\(\d+ s\)|2 of", 120)
