@@ -16,9 +16,6 @@ from nqrust.guide.screens.review import ReviewScreen
 from nqrust.guide.screens.settings import SettingsScreen
 from nqrust.guide.state import State
 
-LEAST = (60, 20)
-"""Columns and rows that the screens need."""
-
 
 class Ending(str, Enum):
     """`left`: a person quit before the install. `stopped`: Ctrl-C or a signal did. `rehearse`: the program rehearses, and opens the
@@ -113,6 +110,11 @@ class Guide(App[Ending]):
 
     def rehearse(self) -> None:
         self.exit(Ending.rehearse)
+
+    def review_again(self, message: str) -> None:
+        self.state.run, self.state.reviewed, self.state.message = None, None, message
+        self.go("review")
+        self.uninstall_screen(self._shown.pop("progress"))
 
     def finish(self) -> None:
         self.exit(Ending.done)

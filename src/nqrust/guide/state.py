@@ -27,6 +27,10 @@ class Guiding(Protocol):
         """Leave for a rehearsal."""
         ...
 
+    def review_again(self, message: str) -> None:
+        """Show the review with a new plan, and with a sentence on why."""
+        ...
+
     def finish(self) -> None:
         """Leave after the install."""
         ...
@@ -47,15 +51,15 @@ class Run:
 
 @dataclass
 class State:
-    """`found`: the settings with the answers so far. `reviewed`: the plan that a person accepts. `rehearsed`: a sentence on the
-    last rehearsal. The state outlives the screens, so that a rehearsal can come back to the review."""
+    """`found`: the settings with the answers so far. `reviewed`: the plan that a person accepts. `message`: a sentence for the
+    next review. The state outlives the screens, so that a rehearsal can come back to the review."""
 
     backend: Backend
     found: Gathered
     answers: Answers = field(default_factory=Answers)
     look: HostLook | None = None
     reviewed: PlanPreview | None = None
-    rehearsed: str = ""
+    message: str = ""
     run: Run | None = None
     summary: Summary | None = None
     signal: int = 0

@@ -69,7 +69,7 @@ def verdict_lines(look: HostLook) -> Iterator[Line]:
         yield "plain", "NQRust-MicroVM is installed here. An install applies changed settings."
     count = problems(look)
     if count:
-        yield "bad", f"{wording.counted(count, 'problem')} would stop the install. Fix each, or choose other settings."
+        yield "bad", f"{wording.counted(count, 'problem')} would stop the install. See STOP below, or choose other settings."
     else:
         yield "good", "This host is fit for the install."
 
@@ -133,7 +133,7 @@ def review_lines(found: Gathered, preview: PlanPreview, facts: Facts) -> Iterato
     yield "plain", f"Disk      up to 3 GB below {found.settings.paths.install_dir} and /var, plus your VMs."
     yield "plain", "Undo      `nqr uninstall`. It keeps VM disks, images and the database unless you say otherwise."
     yield "plain", "          A failure or Ctrl-C rolls everything back."
-    for warning in preview.warnings:
+    for warning in (*found.notes, *preview.warnings):
         yield "warn", warning
 
 
@@ -166,9 +166,9 @@ def course_lines(course: Course, step: str) -> Iterator[Line]:
             yield "dim", f"  cure: {notice.cure}"
 
 
-def end_lines(summary: Summary, password: str) -> Iterator[Line]:
-    """Yield the end of an install: the outcome, the proof, the addresses, the password and the next commands; or the failure,
-    its cure and the next command."""
+def end_lines(summary: Summary, sign_in: str) -> Iterator[Line]:
+    """Yield the end of an install: the outcome, the failure with its cure, the addresses, the next commands, and the proof.
+    `sign_in`: how to sign in, see `sign_in`."""
     good = summary.outcome == "ok" and summary.exit_code == 0
     yield ("good" if good else "bad"), wording.headline("install", summary)
     yield "dim", wording.figures(summary)
@@ -176,20 +176,33 @@ def end_lines(summary: Summary, password: str) -> Iterator[Line]:
         yield "plain", ""
         for line in wording.error_lines(summary.failure):
             yield ("dim" if line.startswith("  cure") else "bad"), line
+    yield "plain", ""
+    yield from _way_in(summary, sign_in)
+    yield from next_lines(summary)
+    if summary.log_path:
+        yield "dim", f"Log       {summary.log_path}"
+    notes = wording.run_notes("install", summary)
+    if notes:
+        yield "plain", ""
+    for note in notes:
+        yield "warn", note
     if summary.proofs:
         yield "plain", ""
         yield "bold", "Proof"
     for proof in summary.proofs:
         yield ("plain" if proof.verdict == "passed" else "warn"), f"  {wording.proof_line(proof)}"
         yield from _proof_cure(proof)
-    yield "plain", ""
-    yield from _way_in(summary, password)
-    for note in wording.run_notes("install", summary):
-        yield "warn", note
-    yield "plain", ""
-    yield from next_lines(summary)
-    if summary.log_path:
-        yield "dim", f"Log       {summary.log_path}"
+
+
+def sign_in(summary: Summary, password: str, *, chosen: bool) -> str:
+    """Return how the administrator signs in. `password`: the generated one, which this screen shows once."""
+    if not summary.admin_password_file:
+        return ""
+    if chosen:
+        return "admin, with the password that you chose"
+    return (
+        f"admin, with the password {password}" if password else f"admin; the first password is in {summary.admin_password_file}"
+    )
 
 
 def _proof_cure(proof: ProofSummary) -> Iterator[Line]:
@@ -197,18 +210,15 @@ def _proof_cure(proof: ProofSummary) -> Iterator[Line]:
         yield "dim", f"    {proof.code}  cure: {proof.cure}"
 
 
-def _way_in(summary: Summary, password: str) -> Iterator[Line]:
+def _way_in(summary: Summary, sign_in: str) -> Iterator[Line]:
     titles = {"ui": "Web UI", "manager": "Manager"}
     for name, url in (summary.elsewhere or {n: u for n, u in summary.urls.items() if n in titles}).items():
         where = "" if summary.elsewhere else ", on this host only"
         yield "bold", f"{titles.get(name, name):<9} {url}{where}"
+    if sign_in:
+        yield "bold", f"Sign in   {sign_in}"
     if summary.authority:
-        yield "dim", f"          Compare the authority's fingerprint: {summary.authority}"
-    if password:
-        yield "bold", f"Sign in   admin, with the password {password}"
-        yield "dim", f"          It is shown once here. It stays in {summary.admin_password_file}."
-    elif summary.admin_password_file:
-        yield "plain", f"Sign in   admin; the first password is in {summary.admin_password_file}"
+        yield "dim", f"Authority {summary.authority} (SHA-256). Compare it in the browser."
 
 
 def next_lines(summary: Summary) -> Iterator[Line]:

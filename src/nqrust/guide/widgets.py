@@ -53,7 +53,8 @@ class Title(Static):
 
     def __init__(self, step: int) -> None:
         words = [f"[{name}]" if number == step else name for number, name in enumerate(STEPS)]
-        super().__init__(Text(f"NQRust-MicroVM   {' > '.join(words)}"), classes="title")
+        line = f"NQRust-MicroVM   {' > '.join(words)}"
+        super().__init__(Text(f"{line:<500}", no_wrap=True, overflow="crop"), classes="title")
 
 
 class Keys(Static):

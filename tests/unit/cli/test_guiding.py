@@ -172,7 +172,7 @@ def test_a_rehearsal_comes_back_to_the_review(terminal: pytest.MonkeyPatch) -> N
     opened: list[tuple[str, str]] = []
 
     def screens(app: Guide, **_: object) -> Ending:
-        opened.append((app._first, app.state.rehearsed))
+        opened.append((app._first, app.state.message))
         return Ending.rehearse if len(opened) == 1 else Ending.left
 
     terminal.setattr(Guide, "run", screens)
@@ -228,3 +228,30 @@ def test_each_way_out_before_the_install_has_its_code(
     assert run(["install"]) == code
     shown = capsys.readouterr()
     assert said in shown.out + shown.err
+
+
+def test_a_rehearsal_from_the_guide_has_its_answers_and_secrets(
+    terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import io
+
+    from nqrust.host.secret import Secret
+    from nqrust.installer.rehearsal import operation
+    from nqrust.installer.reporting.plain import PlainReporter
+
+    seen: list[Any] = []
+
+    def rehearse(request: Any, arguments: tuple[str, ...], events: object, *, cwd: str) -> Summary:
+        seen.extend((request.settings.mode.value, arguments, os.environ["NQR_ADMIN_PASSWORD"]))
+        return Summary("failed", 1)
+
+    terminal.setattr(operation, "rehearse", rehearse)
+    terminal.setattr(sys, "stdin", io.StringIO("\n"))
+    backend = installer(ignore_preflight=["NQR-PRE-006"])
+    backend.run.display = PlainReporter(sys.stdout, sys.stderr)  # type: ignore[misc]
+    found = backend.settle(Answers({"mode": "manager"}, {"NQR_ADMIN_PASSWORD": Secret("a long password")}))
+    said = guiding._rehearse(backend.flags, backend.run, found)
+    mode, arguments, password = seen
+    assert (mode, password) == ("manager", "a long password") and "NQR_ADMIN_PASSWORD" not in os.environ
+    assert {"--mode=manager", "--ignore-preflight=NQR-PRE-006", "--non-interactive"} <= set(arguments)
+    assert "a long password" not in " ".join(arguments) and said in capsys.readouterr().out

@@ -12,6 +12,7 @@ from nqrust.guide.app import Ending, Guide
 from nqrust.installer.engine.errors import NqrError, PreflightRefused, VerifyFailed
 from nqrust.installer.preflight import findings
 from nqrust.installer.preflight.run import Checked
+from nqrust.installer.request import Summary
 from nqrust.installer.settings.yaml_file import parse
 
 TOKEN = "nqr_0123456789abcdef.AABB"
@@ -265,7 +266,7 @@ async def test_h_leaves_for_a_rehearsal_and_the_guide_comes_back_to_the_review()
         await at_review(app, pilot)
         await pilot.press("h")
     assert app.return_value is Ending.rehearse
-    app.state.rehearsed = "The rehearsal succeeded."
+    app.state.message = "The rehearsal succeeded."
     again = Guide(app.state, "review")
     async with again.run_test() as pilot:
         shown = await until(pilot, "The rehearsal succeeded.")
@@ -328,3 +329,44 @@ async def test_an_unexpected_error_of_the_install_ends_the_guide_with_it(monkeyp
         await pilot.press("enter")
         await pilot.pause(0.5)
     assert app.return_value is Ending.failed and isinstance(app.error, RuntimeError)
+
+
+async def test_a_password_that_somebody_chose_is_not_shown() -> None:
+    memory = Memory()
+    memory.gate.set()
+    app = guide(memory)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await at_settings(app, pilot)
+        await focus(pilot, "NQR_ADMIN_PASSWORD")
+        app.screen.focused.value = "a long password"  # type: ignore[union-attr]
+        await pilot.press("ctrl+n")
+        await until(pilot, "Exposed")
+        await pilot.press("enter")
+        shown = await until(pilot, "with the password that you chose")
+    assert "a long password" not in shown and "k7PgenerAted" not in shown
+
+
+async def test_a_plan_that_changed_since_the_review_installs_nothing_and_is_reviewed_again() -> None:
+    memory = Memory(summary=Summary("ok", 0, notes=("Nothing was changed.",)))
+    memory.gate.set()
+    app = guide(memory)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await at_review(app, pilot)
+        await pilot.press("enter")
+        shown = await until(pilot, "This host has changed since the review")
+        assert "3 changes in 2 phases" in shown and memory.planned == 2
+        memory.summary = DONE
+        await pilot.press("enter")
+        await until(pilot, "NQRust-MicroVM is installed.")
+    assert len(memory.installed) == 2
+
+
+async def test_a_former_installation_shows_no_password_again() -> None:
+    memory = Memory(recorded={"mode": "production"})
+    memory.gate.set()
+    app = guide(memory)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await at_review(app, pilot)
+        await pilot.press("enter")
+        shown = await until(pilot, "is installed.")
+    assert "k7PgenerAted" not in shown and "the first password is in" in shown

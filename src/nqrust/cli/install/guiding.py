@@ -133,7 +133,7 @@ def guide(flags: Mapping[str, Any], run: session.Session, found: Gathered) -> tu
             raise app.error
         if ending is not Ending.rehearse:
             return ending or Ending.stopped, state
-        state.rehearsed, first = _rehearse(flags, run, state.found), "review"
+        state.message, first = _rehearse(flags, run, state.found), "review"
 
 
 @contextmanager

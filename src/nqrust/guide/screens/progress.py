@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.binding import Binding
@@ -97,21 +98,20 @@ class ProgressScreen(Step):
         except Exception as error:
             self.guide.fail(error)
             return
-        self.state.summary = summary
         if isinstance(self.app.screen, Question):
             self.app.pop_screen()
+        if summary.outcome == "ok" and not summary.phases:  # the plan was another one than the reviewed
+            self.guide.review_again("This host has changed since the review, and nothing was installed. This is the new plan.")
+            return
+        self.state.summary = summary
         self.query_one("#bar", Static).display = False
         backend = self.state.backend
-        shown = summary if not backend.log_path() else _with_log(summary, backend.log_path())
-        self.show(texts.end_lines(shown, backend.first_password(summary)))
+        again = self.state.look is not None and self.state.look.installed
+        password = "" if again else backend.first_password(summary)
+        way_in = texts.sign_in(summary, password, chosen=self.state.found.admin_password is not None and not again)
+        self.show(texts.end_lines(replace(summary, log_path=backend.log_path()), way_in))
         self.query_one(Keys).show("Enter or q close   Up/Down scroll")
 
     def action_done(self) -> None:
         if self.state.summary is not None:
             self.guide.finish()
-
-
-def _with_log(summary: Summary, path: str) -> Summary:
-    from dataclasses import replace
-
-    return replace(summary, log_path=path)

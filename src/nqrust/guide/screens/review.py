@@ -48,8 +48,8 @@ class ReviewScreen(Step):
 
     def on_screen_resume(self) -> None:
         self.query_one("#body").focus()
-        if self.state.rehearsed:
-            self._said, self.state.rehearsed = ("bold", self.state.rehearsed), ""
+        if self.state.message:
+            self._said, self.state.message = ("bold", self.state.message), ""
         if self.state.reviewed is None:
             self.action_plan()
         else:
