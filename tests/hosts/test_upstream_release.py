@@ -71,14 +71,6 @@ def sudo(host: Machine, *words: str) -> int:
     return int(said.splitlines()[0])
 
 
-def test_without_node_it_is_refused_before_anything_changes(published: Published) -> None:
-    host = published.host
-    result = product.bootstrap(host, *published.options, env={"no_proxy": "*"}, check=False)
-    (refused,) = product.refusal(result)
-    assert (result.code, refused.code) == (3, "NQR-REL-071") and "NQR_NODE_ARCHIVE" in refused.cure
-    assert not host.exists("/opt/nqrust-microvm")
-
-
 def test_it_is_installed_and_runs(published: Published) -> None:
     host, said = published.host, published.install()
     assert "Not proven here: canary" in said and "Not proven here: tls" in said, said

@@ -20,6 +20,7 @@ PACKAGES = {
     "cpio": ("cpio",),
     "python": ("python3", "python3-venv"),
     "rust": ("cargo", "rustc"),
+    "recent-rust": ("cargo", "rustc"),
     "build": ("gcc", "libc6-dev"),
     "nodejs": ("nodejs",),
     "npm": ("npm",),
@@ -39,8 +40,14 @@ DEBIAN = Distro(
     editions={
         # 1.63; rustc is 1.48, which does not know Rust 2021
         11: Edition({"rust": ("cargo-mozilla", "rustc-mozilla")}, versions={"nodejs": (12, 22), "sudo": (1, 9, 5)}),
-        12: Edition({"rust": PACKAGES["rust"]}, versions={"nodejs": (18, 20), "sudo": (1, 9, 13)}),
-        13: Edition(versions={"nodejs": (20, 19), "sudo": (1, 9, 16)}),
+        12: Edition(
+            {"rust": PACKAGES["rust"], "recent-rust": ("cargo-web", "rustc-web")},
+            versions={"nodejs": (18, 20), "sudo": (1, 9, 13), "recent-rust": (1, 85)},
+        ),
+        13: Edition(
+            {"recent-rust": PACKAGES["rust"]},
+            versions={"nodejs": (20, 19), "sudo": (1, 9, 16), "recent-rust": (1, 85)},
+        ),
     },
     residue_users=("postgres", "dnsmasq"),
     residue_groups=("postgres", "dnsmasq", "ssl-cert", "rdma"),

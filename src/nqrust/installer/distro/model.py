@@ -24,6 +24,7 @@ ROLES = (
     "cpio",
     "python",  # python3 with venv
     "rust",  # rustc and cargo
+    "recent-rust",  # Rust 1.70 or later, if `versions` says so
     "build",  # C compiler and linker
     "nodejs",
     "npm",

@@ -29,6 +29,7 @@ RHEL = Distro(
         "cpio": ("cpio",),
         "python": ("python3.11",),
         "rust": ("cargo", "rust"),
+        "recent-rust": ("cargo", "rust"),
         "build": ("gcc", "glibc-devel"),
         "nodejs": ("nodejs",),
         "npm": ("npm",),
@@ -41,7 +42,7 @@ RHEL = Distro(
     editions={
         8: Edition(
             before={"postgresql": _POSTGRES_15, "postgresql-client": _POSTGRES_15},
-            versions={"nodejs": (10,), "sudo": (1, 9, 5)},
+            versions={"nodejs": (10,), "sudo": (1, 9, 5), "recent-rust": (1, 75)},
         ),
         9: Edition({"iptables": ("iptables-nft",)}, versions={"nodejs": (16,), "sudo": (1, 9, 5)}),
         10: Edition({"python": ("python3",), "npm": ("nodejs-npm",)}, versions={"nodejs": (22,), "sudo": (1, 9, 15)}),

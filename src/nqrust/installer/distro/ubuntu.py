@@ -12,7 +12,7 @@ UBUNTU = Distro(
     min_version="22.04",
     manager=Apt(),
     editions={
-        22: Edition(versions={"nodejs": (12, 22), "sudo": (1, 9, 9)}),
+        22: Edition(versions={"nodejs": (12, 22), "sudo": (1, 9, 9), "recent-rust": (1, 75)}),
         24: Edition(versions={"nodejs": (18, 19), "sudo": (1, 9, 15)}),
         25: Edition(versions={"nodejs": (20, 18), "sudo": (1, 9, 16)}),
     },

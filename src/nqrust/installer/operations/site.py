@@ -29,10 +29,13 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.step import Satisfied, Step
 from nqrust.installer.platform import node
 from nqrust.installer.platform.firecracker.source import Source, source
+from nqrust.installer.release.build_step import BuildRelease
 from nqrust.installer.release.bundle.opening import FIRECRACKER, Bundle
 from nqrust.installer.release.descriptor import ComponentKind, Release
 from nqrust.installer.release.installed import installed_release
 from nqrust.installer.release.interpreter import interpreter
+from nqrust.installer.release.node_wheel import LOCK
+from nqrust.installer.release.source_tree.tree_step import BuildTree, tools
 from nqrust.installer.release.sources import open_own, open_source, own_steps, source_steps
 from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
@@ -160,6 +163,9 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
     checkout = request.environment.checkout
     files, bundle = _files(site.host, settings, checkout, events, looking)
     own = _own_files(site.host, settings, checkout, events) if files.release.form != "bundled" else None
+    if own is not None:
+        locked = (replace(s, lock=f"{own.directory}/{LOCK}") if isinstance(s, BuildTree) else s for s in files.steps)
+        files = replace(files, steps=tuple(locked))
     return Context(
         settings=settings,
         facts=facts,
@@ -168,7 +174,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         own=own,
         node=_node(site.host, settings, files.release, facts),
         python=python,
-        build_roles=_build_roles(site.host, (*files.steps, *(own.steps if own else ()))),
+        build_roles=_build_roles(site.host, (*files.steps, *(own.steps if own else ())), facts),
         explicit=request.explicit,
         own_tls=own_certificate.read(site.host, settings.tls) if settings.has_manager else None,
         first=not site.receipt.entries and not site.receipt.unfinished,
@@ -219,8 +225,8 @@ def _firecracker(settings: Settings, bundle: Bundle | None) -> Source | None:
 
 
 def _files(host: Host, settings: Settings, checkout: str, events: Reporter, looking: bool) -> tuple[ReleaseFiles, Bundle | None]:
-    release = installed_release(host, settings) if looking and settings.release.source != "bundled" else None
-    if release is not None:
+    release = installed_release(host, settings) if looking else None
+    if release is not None and (settings.release.source != "bundled" or release.form == "upstream"):
         return ReleaseFiles(release, f"{paths.CACHE_DIR}/releases/{release.version}"), None
     opened = open_source(host, settings, checkout, paths.CACHE_DIR, events)
     steps = source_steps(settings, checkout, opened, paths.CACHE_DIR, progress_to(events, ""))
@@ -243,9 +249,14 @@ def _node(host: Host, settings: Settings, release: Release, facts: Facts) -> nod
     return node.find(host, settings.layout.bin_dir, distro.versions if distro else {})
 
 
-def _build_roles(host: Host, steps: tuple[Step, ...]) -> tuple[str, ...]:
-    """Return the role of a compiler if the release is still to be built here and the machine has no compiler."""
-    building = any(s.kind == "build-release" and not isinstance(s.inspect(host), Satisfied) for s in steps)
+def _build_roles(host: Host, steps: tuple[Step, ...], facts: Facts) -> tuple[str, ...]:
+    """Return the roles of compilers if a release is still to be built here and the machine has no compiler."""
+    building = {
+        s.kind for s in steps if s.kind in (BuildRelease.kind, BuildTree.kind) and not isinstance(s.inspect(host), Satisfied)
+    }
+    distro = kin(facts.os)
+    if BuildTree.kind in building:
+        return tools(host, distro.versions if distro else {})
     have = find_program(host, "cargo") or find_program(host, "rustc")
     return ("rust",) if building and not have else ()
 

@@ -20,6 +20,7 @@ from nqrust.installer.release import upstream
 from nqrust.installer.release.build import render
 from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, DESCRIPTOR, HELPER
 from nqrust.installer.release.descriptor import Component, ComponentKind
+from nqrust.installer.release.node_wheel import LOCK
 from nqrust.installer.resources.env import manager_base
 from nqrust.installer.settings.model import VmmChoice
 from nqrust.installer.verbs.file.directory import Directory
@@ -104,7 +105,8 @@ def _node(context: Context, parts: tuple[Component, ...]) -> list[Step]:
     if any(c.kind is ComponentKind.node for c in parts):
         steps.append(Symlink(f"{layout.install_dir}/ui", "current/ui"))
         if context.node is not None and context.node.program.startswith(f"{layout.bin_dir}/"):
-            steps.append(NodeProgram(context.node, cache=context.cache, progress=context.progress))
+            lock = f"{context.nqr.directory}/{LOCK}"
+            steps.append(NodeProgram(context.node, lock, context.python.runner, cache=context.cache, progress=context.progress))
     return steps
 
 

@@ -17,6 +17,7 @@ from nqrust.installer.engine.step import Step
 from nqrust.installer.phases import environments, sudo
 from nqrust.installer.platform.node import ROLE as NODE
 from nqrust.installer.release.keep_step import KeepRelease
+from nqrust.installer.release.source_tree.tree_step import BuildTree
 from nqrust.installer.settings.model import DbType, NetworkMode
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
@@ -84,6 +85,11 @@ def plan(context: Context) -> PhasePlan:
         Directory(layout.config_dir, adopt_modes=True),
         Directory(paths.LOG_DIR, tree=True, adopt_modes=True),
         *(context.own.steps if context.own else ()),
+        *(
+            Directory(paths.STATE_DIR, mode=0o711, adopt_modes=True)
+            for step in context.files.steps
+            if step.kind == BuildTree.kind
+        ),
         *(() if bundle else context.files.steps),
         environments.wheelhouse(context),
         Directory(layout.installer_dir, adopt_modes=True),

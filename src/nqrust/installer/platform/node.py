@@ -1,4 +1,4 @@
-"""Node.js for a release whose web UI needs it: the distribution's, the host's own, or an archive from the administrator."""
+"""Node.js for a release whose web UI needs it: the distribution's, the host's own, the administrator's, or the package index's."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
+from nqrust.installer.release import node_wheel
 from nqrust.installer.release.folders import ensure_private
 from nqrust.installer.release.unpack import unpack
 from nqrust.installer.verbs.file.undo import undo_file
@@ -33,41 +34,37 @@ PACKAGED = "/usr/bin/node"
 ARCHIVE_VARIABLE = "NQR_NODE_ARCHIVE"
 _PLACES = (PACKAGED, "/usr/local/bin/node")
 _PROGRAM = "bin/node"
+_INDEXED = "package-index "
 
 
 @dataclass(frozen=True)
 class Node:
     """`program`: its absolute path. `packaged`: the distribution's package brings it. `archive`: the file that it comes from,
-    or was once."""
+    or was once. `indexed`: the Python package index brings it."""
 
     program: str
     packaged: bool = False
     archive: str = ""
+    indexed: bool = False
 
 
 def find(host: Host, bin_dir: str, versions: Mapping[str, tuple[int, ...]], environment: Mapping[str, str] | None = None) -> Node:
-    """Return the Node.js for this host: the archive in NQR_NODE_ARCHIVE, the program of an earlier archive, the
-    distribution's package if it is new enough (`versions` by role), or a program that is here already. Raises StepFailed
-    NQR-REL-071."""
+    """Return the Node.js for this host: the archive in NQR_NODE_ARCHIVE, or the program of an earlier run. Otherwise the
+    distribution's package if it is new enough (`versions` by role), or a program that is here already. The Python package
+    index comes last. Raises StepFailed NQR-REL-072."""
     env = os.environ if environment is None else environment
     archive, own = env.get(ARCHIVE_VARIABLE, ""), f"{bin_dir}/node"
     if archive and not archive.startswith("/"):
         raise StepFailed("NQR-REL-072", f"{archive} is not an absolute path.", f"Set {ARCHIVE_VARIABLE} to an absolute path.")
     if archive or host.exists(own):
-        return Node(own, archive=archive)
+        return Node(own, archive=archive, indexed=not archive and _noted(host, own).startswith(_INDEXED))
     packaged = versions.get(ROLE, ())
     if packaged[:1] >= (OLDEST,):
         return Node(PACKAGED, packaged=True)
     for program in _PLACES:
         if major(host, program) >= OLDEST:
             return Node(program)
-    has = f"this distribution has Node.js {packaged[0]}" if packaged else "nqr does not know which Node.js this distribution has"
-    raise StepFailed(
-        "NQR-REL-071",
-        f"The web UI of this release needs Node.js {OLDEST} or newer, and {has}.",
-        f"Download the archive node-v{OLDEST}.*-linux-x64.tar.gz from nodejs.org and name it with {ARCHIVE_VARIABLE}, "
-        "or leave the web UI out with --no-ui.",
-    )
+    return Node(own, indexed=True)
 
 
 def major(host: Host, program: str) -> int:
@@ -84,10 +81,12 @@ def major(host: Host, program: str) -> int:
 
 @dataclass(frozen=True)
 class NodeProgram:
-    """Install the program of a Node.js archive as `node.program` (root:root 0755). Without an archive, the one of an earlier
-    run stays."""
+    """Install the program of a Node.js archive, or of the package index, as `node.program` (root:root 0755). Without an archive,
+    the one of an earlier run stays. `lock`: the file that names the package. `runner`: a Python with pip."""
 
     node: Node
+    lock: str = ""
+    runner: str = ""
     cache: str = CACHE_DIR
     progress: Progress = field(default=silent, compare=False, repr=False)
 
@@ -107,8 +106,10 @@ class NodeProgram:
                 "NQR-REL-014", f"{self.node.program} exists and is not a file.", "Move it away, then run the same command again."
             )
         archive = self.node.archive
+        if self.node.indexed:
+            return self._inspect_indexed(host)
         if found is not None and (
-            not archive or self._noted(host) == f"{_digest(host, archive)} {host.sha256(self.node.program)}"
+            not archive or _noted(host, self.node.program) == f"{_digest(host, archive)} {host.sha256(self.node.program)}"
         ):
             return Satisfied()
         if not _digest(host, archive):
@@ -119,11 +120,26 @@ class NodeProgram:
             )
         return Needed((f"{'~' if found else '+'} {self.node.program}",))
 
+    def _inspect_indexed(self, host: Host) -> Inspection:
+        there = host.exists(self.node.program)
+        # Before the release is prepared, its lock is not here: a program that is here stays until then.
+        wanted = node_wheel.version(host, self.lock) if host.exists(self.lock) else ""
+        known = _noted(host, self.node.program).removeprefix(_INDEXED).split()
+        if there and len(known) == 2 and wanted in ("", known[0]) and host.sha256(self.node.program) == known[1]:
+            return Satisfied()
+        return Needed((f"{'~' if there else '+'} {self.node.program}",))
+
     def prepare(self, host: Host) -> Prepared:
         origin = Origin.created if host.stat(self.node.program) is None else Origin.modified
         return Prepared(origin, tuple(undo_file(path, ours_sha256=None) for path in (self.node.program, self._note)))
 
     def apply(self, host: Host) -> None:
+        if self.node.indexed:
+            folder = node_wheel.fetch(host, lock=self.lock, cache=self.cache, runner=self.runner, progress=self.progress)
+            host.copy_file(f"{folder}/{_PROGRAM}", self.node.program, mode=0o755)
+            noted = f"{_INDEXED}{node_wheel.version(host, self.lock)} {host.sha256(self.node.program)}\n"
+            host.write_file(self._note, noted.encode(), mode=0o644)
+            return
         work = f"{self.cache}/node.unpacking"
         ensure_private(host, self.cache)
         host.remove_tree(work)
@@ -151,8 +167,9 @@ class NodeProgram:
         """Remembers beside the program which archive it came from."""
         return f"{self.node.program}.source"
 
-    def _noted(self, host: Host) -> str:
-        return host.read_text(self._note).strip() if host.exists(self._note) else ""
+
+def _noted(host: Host, program: str) -> str:
+    return host.read_text(f"{program}.source").strip() if host.exists(f"{program}.source") else ""
 
 
 def _is_file(host: Host, path: str) -> bool:

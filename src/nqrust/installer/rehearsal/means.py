@@ -19,6 +19,7 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.rehearsal import boot
 from nqrust.installer.rehearsal.mounts import can_take_writes, clone_mounts
 from nqrust.installer.rehearsal.spec import RESOLVER, CloneSpec, Uplink, Work
+from nqrust.installer.release.source_tree.forms import UPSTREAM, form_of
 from nqrust.installer.settings.model import DbType, NetworkMode, Settings
 
 NEEDED_MIB = 4096
@@ -60,17 +61,28 @@ def refuse_what_would_reach_out(settings: Settings, receipt: Receipt) -> None:
         )
 
     if settings.release.source != "bundled":
-        raise PreflightRefused(
-            "NQR-RHS-011",
-            f"nqr cannot rehearse the release {settings.release.source}: the clone gets its own copy of nqr only.",
-            "Rehearse without --release, or use --dry-run.",
-        )
+        raise _not_ours(f"the release {settings.release.source}", "--release")
     if settings.has_agent and settings.network.mode is NetworkMode.bridged:
         raise PreflightRefused(
             "NQR-RHS-009",
             "nqr cannot rehearse bridged mode: the clone does not include the bridge and its network.",
             "Rehearse with --network-mode nat or isolated, or use --dry-run.",
         )
+
+
+def refuse_other_trees(host: Host, settings: Settings) -> None:
+    """Refuse a source tree in upstream's form. Raises PreflightRefused NQR-RHS-011."""
+    tree = settings.release.source_dir
+    if tree and form_of(host, tree) == UPSTREAM:
+        raise _not_ours(f"the source tree {tree}", "--source")
+
+
+def _not_ours(what: str, option: str) -> PreflightRefused:
+    return PreflightRefused(
+        "NQR-RHS-011",
+        f"nqr cannot rehearse {what}: the clone gets its own copy of nqr only.",
+        f"Rehearse without {option}, or use --dry-run.",
+    )
 
 
 def refuse_without_card(host: Host) -> None:

@@ -62,6 +62,7 @@ def rehearse(request: Request, arguments: tuple[str, ...], events: Reporter, *, 
         with exclusive(LOCK_FILE, "install --rehearse", events):
             site = open_site(events)
             means.refuse_what_would_reach_out(request.settings, site.receipt)
+            means.refuse_other_trees(site.host, request.settings)
             means.refuse_without_card(site.host)
             facts = facts_for(site.host, request.settings)
             return carry_out(site.host, facts, request, arguments, events, cwd=cwd)

@@ -15,8 +15,8 @@ from nqrust.installer.release.bundled import (
     DESCRIPTOR,
     GUEST_AGENT,
     HELPER,
+    LOCKS,
     OWN_WHEEL,
-    REQUIREMENTS,
     describe_checkout,
 )
 from nqrust.installer.release.descriptor import Artifact, Release
@@ -37,7 +37,7 @@ def build(host: Host, *, checkout: str, directory: str, runner: str, progress: P
     host.mkdir(f"{work}/requirements", mode=0o755)
     progress("building the wheel", 0.1)
     wheel = build_wheel(host, checkout=checkout, into=f"{work}/wheels", runner=runner)
-    for name in REQUIREMENTS:
+    for name in LOCKS:
         host.copy_file(f"{checkout}/requirements/{name}.txt", f"{work}/requirements/{name}.txt", mode=0o644)
     version = wheel.split("-")[1]
     pinned = f"nqrust-microvm=={version} --hash=sha256:{host.sha256(f'{work}/wheels/{wheel}')}\n"
@@ -49,7 +49,7 @@ def build(host: Host, *, checkout: str, directory: str, runner: str, progress: P
         build_guest_agent(host, f"{checkout}/guest-agent", f"{work}/{GUEST_AGENT}", lambda text, _: progress(text, None))
     except ImageError as error:
         raise ReleaseError(error.code, error.what, error.cure) from error
-    names = [f"wheels/{wheel}", *(f"requirements/{name}.txt" for name in REQUIREMENTS), OWN_WHEEL, GUEST_AGENT, HELPER]
+    names = [f"wheels/{wheel}", *(f"requirements/{name}.txt" for name in LOCKS), OWN_WHEEL, GUEST_AGENT, HELPER]
     release = described.model_copy(update={"artifacts": tuple(artifact(host, work, name) for name in sorted(names))})
     host.write_file(f"{work}/{DESCRIPTOR}", render(release))
     host.remove_tree(directory)

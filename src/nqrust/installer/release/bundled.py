@@ -4,7 +4,7 @@ Its artifacts, relative to the release's folder:
 
     release.json
     wheels/nqrust_microvm-VERSION-py3-none-any.whl   all of the project's Python
-    requirements/{installer,manager,agent,ui,supervisord}.txt   third-party wheels, pinned by hash
+    requirements/{installer,manager,agent,ui,supervisord,node}.txt   third-party wheels, pinned by hash
     requirements/nqrust.txt     the project's own wheel, pinned by hash
     guest-agent                 static binary
     libexec/nqrust-helper       the program with which the agent writes into disks that must be mounted first
@@ -31,6 +31,8 @@ GUEST_AGENT = "guest-agent"
 HELPER = "libexec/nqrust-helper"
 OWN_WHEEL = "requirements/nqrust.txt"
 REQUIREMENTS = ("installer", "manager", "agent", "ui", "supervisord")
+LOCKS = (*REQUIREMENTS, "node")
+"""The locks of a release. The last one is for releases in upstream's form, which nqr installs too."""
 
 COMPONENTS = (
     Component(

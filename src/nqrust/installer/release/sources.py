@@ -31,7 +31,9 @@ from nqrust.installer.release.fetch_step import FetchRelease
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.places import Address, Folder
 from nqrust.installer.release.remember_step import RememberRelease
-from nqrust.installer.release.source_tree.forms import require_own
+from nqrust.installer.release.source_tree.describing import describe as describe_tree
+from nqrust.installer.release.source_tree.forms import UPSTREAM, form_of
+from nqrust.installer.release.source_tree.tree_step import BuildTree
 from nqrust.installer.settings.model import Settings
 
 GITHUB = "https://github.com"
@@ -80,9 +82,17 @@ def _complete(host: Host, directory: str, version: str | None = None) -> Release
     return release
 
 
-def _open_bundled(request: Request) -> Opened:
+def _open_built(request: Request) -> Opened:
+    """Open the source tree of the settings, in either form, or nqr's own."""
+    host, tree = request.host, request.settings.release.source_dir or ""
+    if not tree or form_of(host, tree) != UPSTREAM:
+        return _open_bundled(request, tree or request.checkout)
+    release = describe_tree(host, tree, with_ui=request.settings.has_ui)
+    return Opened(release, f"{request.cache}/releases/{release.version}")
+
+
+def _open_bundled(request: Request, checkout: str) -> Opened:
     host, kept = request.host, kept_release(request.settings)
-    checkout = request.settings.release.source_dir or request.checkout
     if not checkout:
         release = _complete(host, kept)
         if release is None:
@@ -92,7 +102,6 @@ def _open_bundled(request: Request) -> Opened:
                 "Run ./scripts/install/install.sh from a copy of the repository, or name one with --source.",
             )
         return Opened(release, kept)
-    require_own(host, checkout)
     described = describe_checkout(host, checkout)
     # Reuse an earlier build from the same sources, from either folder.
     for directory in (kept, f"{request.cache}/releases/{described.version}"):
@@ -103,9 +112,14 @@ def _open_bundled(request: Request) -> Opened:
 
 
 def _build_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:
-    source = settings.release.source_dir or checkout
-    version, runner = opened.release.version, interpreter().runner
-    return (BuildRelease(version, opened.directory, source, runner, cache, progress),)
+    source = settings.release.source_dir or ""
+    if opened.release.form == "upstream":
+        return (BuildTree(opened.release, source, opened.directory, interpreter().runner, cache=cache, progress=progress),)
+    return _own_steps(source or checkout, opened, cache, progress)
+
+
+def _own_steps(source: str, opened: Opened, cache: str, progress: Progress) -> tuple[Step, ...]:
+    return (BuildRelease(opened.release.version, opened.directory, source, interpreter().runner, cache, progress),)
 
 
 def _open_address(request: Request) -> Opened:
@@ -187,7 +201,7 @@ def _open_unknown(request: Request) -> Opened:
 
 
 SOURCES: tuple[Source, ...] = (
-    Source("bundled", lambda s: s.release.source == "bundled", _open_bundled, _build_steps),
+    Source("bundled", lambda s: s.release.source == "bundled", _open_built, _build_steps),
     Source("github", lambda s: s.release.source.startswith("github:"), _open_address, _fetch_steps),
     Source("url", lambda s: s.release.source.startswith(("http://", "https://")), _open_address, _fetch_steps),
     Source("bundle", lambda s: is_bundle(s.release.source), _open_file, _unpack_steps),
@@ -213,9 +227,9 @@ def source_steps(settings: Settings, checkout: str, opened: Opened, cache: str, 
 
 def open_own(host: Host, settings: Settings, checkout: str, cache: str) -> Opened:
     """Return the release that holds nqr itself: the checkout's, or the installation's copy. For a release without nqr."""
-    return _open_bundled(Request(host, settings, checkout, cache))
+    return _open_bundled(Request(host, settings, checkout, cache), checkout)
 
 
 def own_steps(settings: Settings, checkout: str, opened: Opened, cache: str, progress: Progress = silent) -> tuple[Step, ...]:
     """Return the steps that fill `opened.directory` for `open_own`."""
-    return _build_steps(settings, checkout, opened, cache, progress)
+    return _own_steps(checkout, opened, cache, progress)

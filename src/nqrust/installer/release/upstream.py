@@ -103,22 +103,29 @@ def describe(base_url: str, *, tag: str, checksums: str, manifest: str | None, s
         if name in sizes
     )
     present = {artifact.name for artifact in artifacts}
-    components = tuple(
-        Component.model_validate({"name": name, "artifact": asset, **_RUNS[name]})
-        for name, asset in ASSETS.items()
-        if asset in present
+    images = tuple(
+        ImageSource(name=name.removesuffix(".ext4"), artifact=name)
+        for name in wanted(digests)
+        if name.endswith(".ext4") and name in present
     )
+    return release(version, present, artifacts, images)
+
+
+def release(
+    version: str, present: Collection[str], artifacts: tuple[Artifact, ...] = (), images: tuple[ImageSource, ...] = ()
+) -> Release:
+    """Return a release with the programs whose assets are `present`. Without artifacts, it is still to be built."""
     return Release(
         form="upstream",
         version=version,
-        components=components,
+        components=tuple(
+            Component.model_validate({"name": name, "artifact": asset, **_RUNS[name]})
+            for name, asset in ASSETS.items()
+            if asset in present
+        ),
         artifacts=artifacts,
         privileges=PRIVILEGES,
-        images=tuple(
-            ImageSource(name=name.removesuffix(".ext4"), artifact=name)
-            for name in wanted(digests)
-            if name.endswith(".ext4") and name in present
-        ),
+        images=images,
         database_extensions=("pgcrypto",),
         database_role_attributes=("CREATEROLE",),
     )

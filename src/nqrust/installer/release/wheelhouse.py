@@ -122,11 +122,15 @@ class Wheelhouse:
         verify_by_inspection(self, host)
 
     def _settings(self, host: Host) -> dict[str, Secret]:
-        """Return the variables for this host's index, as secrets, because an index's address may hold a password."""
         if self.source:  # this host's settings could name an index
             return {"PIP_CONFIG_FILE": Secret(os.devnull), **{name: Secret("") for name in os.environ if name.startswith("PIP_")}}
-        listing = host.run(command(self.runner, "-I", "-m", "pip", "config", "list")).stdout
-        return {name: Secret(value) for name, value in pip_settings.environment(listing, os.environ).items()}
+        return settings_of_host(host, self.runner)
+
+
+def settings_of_host(host: Host, runner: str) -> dict[str, Secret]:
+    """Return variables for a pip run that reaches this host's index. An index's address may hold a password."""
+    listing = host.run(command(runner, "-I", "-m", "pip", "config", "list")).stdout
+    return {name: Secret(value) for name, value in pip_settings.environment(listing, os.environ).items()}
 
 
 def download_failed(error: CommandFailed | CommandTimedOut) -> StepFailed:

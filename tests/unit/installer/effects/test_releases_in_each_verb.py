@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 from tests.fakes.release_web import Web, web
@@ -46,6 +47,14 @@ def test_plain_http_without_a_key_is_refused(verb: tuple[str, ...], it: Bench, w
 def test_a_rehearsal_of_a_release_from_elsewhere_is_refused(it: Bench, web: Web) -> None:
     assert it.nqr("install", "--rehearse", "--release", "https://releases.example/v0.5.0") == 3
     assert "NQR-RHS-011" in it.err and web.asked == []
+
+
+def test_a_rehearsal_of_a_tree_in_upstreams_form_is_refused(it: Bench, tmp_path: Path) -> None:
+    (tmp_path / "Cargo.toml").touch()
+    it.host.put(f"{tmp_path}/Cargo.toml", '[workspace]\nmembers = ["manager"]\n')
+    it.host.put(f"{tmp_path}/manager/Cargo.toml", '[package]\nname = "manager"\n')
+    assert it.nqr("install", "--rehearse", "--source", str(tmp_path)) == 3
+    assert "NQR-RHS-011" in it.err and "--source" in it.err
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if "--rehearse" not in verb], ids=" ".join)

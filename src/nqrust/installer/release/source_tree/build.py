@@ -14,17 +14,17 @@ from nqrust.installer.release.source_tree.forms import UPSTREAM, form_of
 from nqrust.installer.release.source_tree.workplace import Workplace, close_workplace, failed, open_workplace
 
 
-def build(host: Host, *, tree: str, to: str, scratch: str, with_ui: bool, progress: Progress) -> str:
+def build(host: Host, *, tree: str, to: str, scratch: str, with_ui: bool, progress: Progress, node: str = "") -> str:
     """Build the tree into the new folder `to` and return the version. Writes the output of all tools to `to`.log.
 
     `scratch`: a folder that does not exist yet, on a disk with room for the build; removed at the end. `to` appears complete or
-    not at all. Raises ReleaseError, HostError.
+    not at all. `node`: a folder with Node.js and npm, in place of the host's. Raises ReleaseError, HostError.
     """
     if form_of(host, tree) != UPSTREAM:
         raise ReleaseError(
             "NQR-REL-096",
             f"{tree} is not a Cargo workspace with manager, agent and guest-agent.",
-            "Name such a source tree. `nqr install --source DIR` takes a tree of nqr itself.",
+            "Name such a source tree.",
         )
     if host.stat(to) is not None:
         raise ReleaseError("NQR-REL-097", f"{to} exists already.", "Name a new folder with --to.")
@@ -35,7 +35,7 @@ def build(host: Host, *, tree: str, to: str, scratch: str, with_ui: bool, progre
     workspace = cargo_workspace.read(host, tree)
     sysroot = rust.toolchain(host)
     with_ui = with_ui and workspace.ui
-    if with_ui:
+    if with_ui and not node:
         web.require_node(host)
     lines: list[str] = []
     place: Workplace | None = None
@@ -45,7 +45,7 @@ def build(host: Host, *, tree: str, to: str, scratch: str, with_ui: bool, progre
         built = rust.build(place, workspace, sysroot)
         place.run("cp", *built.values(), f"{scratch}/out/")
         if with_ui:
-            built["ui"] = web.build(place, workspace)
+            built["ui"] = web.build(place, workspace, node)
         _collect(host, place, built, to, workspace.version)
     finally:
         try:

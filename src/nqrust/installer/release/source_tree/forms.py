@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nqrust.host.port import Host
-from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.release.source_tree import cargo_workspace
 
 OWN = "nqrust"
@@ -21,13 +20,3 @@ FORMS: tuple[tuple[str, Callable[[Host, str], bool]], ...] = (
 def form_of(host: Host, tree: str) -> str | None:
     """Return the form of the source tree in the folder `tree`, or None for no known one. Reads only. Raises HostError."""
     return next((name for name, fits in FORMS if fits(host, tree)), None)
-
-
-def require_own(host: Host, tree: str) -> None:
-    """Raise ReleaseError NQR-REL-098 for a tree in upstream's form, which becomes a release folder first."""
-    if form_of(host, tree) == UPSTREAM:
-        raise ReleaseError(
-            "NQR-REL-098",
-            f"{tree} is a source tree in upstream's form. nqr does not install from it directly.",
-            f"Build a release folder from it: nqr release build --source {tree} --to DIR",
-        )

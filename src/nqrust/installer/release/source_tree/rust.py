@@ -13,23 +13,32 @@ from nqrust.installer.release.source_tree.cargo_workspace import Workspace
 from nqrust.installer.release.source_tree.workplace import Workplace, usable
 
 OLDEST = (1, 70)
-_CURE = "Install Rust 1.70 or later from rustup.rs or the distribution, then run again."
+CURE = "Install Rust 1.70 or later from rustup.rs or the distribution, then run again."
+
+
+def found(host: Host) -> bool:
+    """Return whether this host has a Rust toolchain that builds a tree. Raises ReleaseError NQR-REL-093 for one that is too old,
+    because a package of a newer one would replace it."""
+    if find_program(host, "rustc") is None and find_program(host, "cargo") is None:
+        return False
+    toolchain(host)
+    return True
 
 
 def toolchain(host: Host) -> str:
     """Return the folder of the Rust toolchain. Raises ReleaseError NQR-REL-093 for none, or one before OLDEST."""
     rustc = find_program(host, "rustc")
     if rustc is None:
-        raise ReleaseError("NQR-REL-093", "This host has no Rust compiler.", _CURE)
+        raise ReleaseError("NQR-REL-093", "This host has no Rust compiler.", CURE)
     try:
         # rustup's own rustc works only with the home of its user.
         sysroot = host.run(command(rustc, "--print", "sysroot", timeout=60)).stdout.strip()
         said = host.run(command(rustc, "--version", timeout=60)).stdout
     except HostError as error:
-        raise ReleaseError("NQR-REL-093", f"The Rust compiler {rustc} does not run: {error}.", _CURE) from error
+        raise ReleaseError("NQR-REL-093", f"The Rust compiler {rustc} does not run: {error}.", CURE) from error
     found = re.match(r"rustc (\d+)\.(\d+)", said)
     if found is None or (int(found[1]), int(found[2])) < OLDEST:
-        raise ReleaseError("NQR-REL-093", f"The Rust compiler of this host is too old: {said.strip()}.", _CURE)
+        raise ReleaseError("NQR-REL-093", f"The Rust compiler of this host is too old: {said.strip()}.", CURE)
     return sysroot
 
 
@@ -38,12 +47,12 @@ def build(place: Workplace, workspace: Workspace, sysroot: str) -> dict[str, str
     that target, otherwise for gnu. Raises ReleaseError."""
     programs = f"{sysroot}/bin"
     if sysroot.startswith(("/root/", "/home/")):
-        place.toolchain, programs = sysroot, f"{place.folder}/toolchain/bin"
+        programs = f"{place.show('toolchain', sysroot)}/bin"
     cargo = f"{programs}/cargo"
     if not usable(place, cargo, "--version"):
         cargo = find_program(place.host, "cargo") or cargo
         if not usable(place, cargo, "--version"):
-            raise ReleaseError("NQR-REL-093", "cargo does not run for a user without privileges.", _CURE)
+            raise ReleaseError("NQR-REL-093", "cargo does not run for a user without privileges.", CURE)
     target = MUSL_TARGET if place.host.exists(f"{sysroot}/lib/rustlib/{MUSL_TARGET}/lib") else TARGET
     variables = {
         "CARGO_HOME": f"{place.folder}/home/cargo",

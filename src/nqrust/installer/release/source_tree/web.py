@@ -18,6 +18,15 @@ OLDEST = 20
 _QUIET = {"NEXT_TELEMETRY_DISABLED": "1", "npm_config_update_notifier": "false", "NO_COLOR": "1"}
 
 
+def has_node(host: Host) -> bool:
+    """Return whether this host has a Node.js from OLDEST on, and npm."""
+    try:
+        require_node(host)
+    except ReleaseError:
+        return False
+    return True
+
+
 def require_node(host: Host) -> None:
     """Raise ReleaseError NQR-REL-094 if this host has no Node.js from OLDEST on, or no npm."""
     cure = f"Install Node.js {OLDEST} or later with npm, then run again. Or build without the web UI: --no-ui."
@@ -33,17 +42,24 @@ def require_node(host: Host) -> None:
         raise ReleaseError("NQR-REL-094", f"The Node.js of this host is too old for the web UI: {said}.", cure)
 
 
-def build(place: Workplace, workspace: Workspace) -> str:
-    """Build the UI and return the path of its archive. pnpm comes from npm's registry into the scratch folder. Raises ReleaseError."""
+def build(place: Workplace, workspace: Workspace, node: str) -> str:
+    """Build the UI and return the path of its archive. pnpm comes from npm's registry into the scratch folder. `node`: a folder with
+    bin/node and lib/node_modules/npm, or "" for the programs of this host. Raises ReleaseError."""
+    path: tuple[str, ...] = ()
+    npm: tuple[str, ...] = ("npm",)
+    if node:
+        seen = place.show("node", node)
+        path, npm = (f"{seen}/bin",), (f"{seen}/bin/node", f"{seen}/lib/node_modules/npm/bin/npm-cli.js")
     tree, tools = f"{place.folder}/tree", f"{place.folder}/home/tools"
     pnpm = f"{tools}/node_modules/.bin/pnpm"
     place.progress("preparing pnpm", 0.6)
-    place.run("npm", "install", "--no-save", "--prefix", tools, f"pnpm@{workspace.pnpm}", env=_QUIET, cwd=place.folder + "/home")
+    wanted = ("install", "--no-save", "--prefix", tools, f"pnpm@{workspace.pnpm}")
+    place.run(*npm, *wanted, env=_QUIET, cwd=place.folder + "/home", path=path)
     place.progress("installing the packages of the web UI", 0.65)
     where = posixpath.normpath(f"{tree}/{workspace.lock}")
-    place.run(pnpm, "install", "--frozen-lockfile", cwd=where, env=_QUIET)
+    place.run(pnpm, "install", "--frozen-lockfile", cwd=where, env=_QUIET, path=path)
     place.progress("building the web UI", 0.75)
-    place.run(pnpm, "run", "build", cwd=f"{tree}/{UI}", env={**_QUIET, "NODE_ENV": "production"})
+    place.run(pnpm, "run", "build", cwd=f"{tree}/{UI}", env={**_QUIET, "NODE_ENV": "production"}, path=path)
     return _pack(place)
 
 

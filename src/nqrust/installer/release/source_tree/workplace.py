@@ -20,21 +20,23 @@ from nqrust.installer.engine.progress import Progress
 NUMBERS = range(61000, 61100)
 """User numbers that no distribution gives to accounts: above those of users, below those of systemd's dynamic users."""
 TIMEOUT = 3600.0
+LEFT_OUT = ("./target", "node_modules", "./.git", ".next")
+"""Files that a build leaves out, as exclusions of tar(1)."""
 _LOG_LINES = 200_000
-# A toolchain in root's home is out of reach for others: a mount namespace shows it below the scratch folder.
-_SHOWN = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+# Tools in root's home or cache are out of reach for others: a mount namespace shows them below the scratch folder.
+_SHOWN = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift; exec "$@"'
 
 
 @dataclass
 class Workplace:
-    """`folder`: the scratch folder. `number`: user number of the programs. `toolchain`: a folder that programs see as
-    `folder`/toolchain, or "". `lines`: all output, for the log."""
+    """`folder`: the scratch folder. `number`: user number of the programs. `shown`: name below `folder`/shown -> a folder that
+    programs see there. `lines`: all output, for the log."""
 
     host: Host
     folder: str
     progress: Progress
     number: int
-    toolchain: str = ""
+    shown: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
 
     def run(self, *argv: str, cwd: str = "", env: Mapping[str, str] | None = None, path: tuple[str, ...] = ()) -> str:
@@ -59,9 +61,17 @@ class Workplace:
         number = str(self.number)
         ids = ("--reuid", number, "--regid", number, "--clear-groups", "--no-new-privs", "--inh-caps", "-all")
         words = ("setpriv", *ids, "--bounding-set", "-all", *argv)
-        if self.toolchain:
-            words = ("unshare", "--mount", "sh", "-c", _SHOWN, "sh", self.toolchain, f"{self.folder}/toolchain", *words)
+        if self.shown:
+            pairs = (part for name, folder in self.shown.items() for part in (folder, f"{self.folder}/shown/{name}"))
+            words = ("unshare", "--mount", "sh", "-c", _SHOWN, "sh", *pairs, "--", *words)
         return words
+
+    def show(self, name: str, folder: str) -> str:
+        """Let the programs see a folder that only root can reach. Return its path for them."""
+        self.host.mkdir(f"{self.folder}/shown", mode=0o755)
+        self.host.mkdir(f"{self.folder}/shown/{name}", mode=0o755)
+        self.shown[name] = folder
+        return f"{self.folder}/shown/{name}"
 
     def _certificates(self) -> dict[str, str]:
         file = certificates(self.host.environment())
@@ -81,16 +91,23 @@ def open_workplace(host: Host, folder: str, tree: str, progress: Progress) -> Wo
     host.mkdir(folder, mode=0o755)
     owner = ("-o", str(place.number), "-g", str(place.number))
     host.run(command("install", "-d", "-m", "0700", *owner, *(f"{folder}/{name}" for name in ("home", "tree", "out"))))
-    host.mkdir(f"{folder}/toolchain", mode=0o755)
     progress("copying the source tree", None)
     packed = f"{folder}/tree.tar"
     # root's folder may be closed to others, and so is its copy.
     host.write_file(packed, b"", mode=0o600, owner=str(place.number), group=str(place.number), synced=False)
-    skipped = [f"--exclude={name}" for name in ("./target", "node_modules", "./.git", ".next")]
+    skipped = [f"--exclude={name}" for name in LEFT_OUT]
     host.run(command("tar", "-C", tree, *skipped, "-cf", packed, ".", timeout=600))
     place.run("tar", "--no-same-owner", "-xf", packed)
     host.remove(packed)
     return place
+
+
+def clear(host: Host, folder: str) -> None:
+    """Remove a scratch folder that a killed run left, and end the programs of its build. Raises HostError."""
+    home = host.stat(f"{folder}/home")
+    if home is not None and home.uid in NUMBERS:
+        host.kill_all_of(home.uid, home.uid + 1)
+    host.remove_tree(folder, synced=False)
 
 
 def close_workplace(place: Workplace) -> None:

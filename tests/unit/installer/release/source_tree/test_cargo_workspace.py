@@ -10,7 +10,7 @@ from tests.fakes.host import FakeHost
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.release.source_tree import cargo_workspace
 from nqrust.installer.release.source_tree.cargo_workspace import Workspace
-from nqrust.installer.release.source_tree.forms import form_of, require_own
+from nqrust.installer.release.source_tree.forms import form_of
 
 TREE = "/src/tree"
 
@@ -78,9 +78,3 @@ def test_form_comes_from_the_files() -> None:
     other.put(f"{TREE}/Cargo.toml", '[workspace]\nmembers = ["x"]\n')
     other.put(f"{TREE}/x/Cargo.toml", '[package]\nname = "x"\n')
     assert form_of(other, TREE) is None and form_of(FakeHost.debian12(), TREE) is None
-
-
-def test_install_refuses_a_tree_in_this_form_and_names_the_command() -> None:
-    with pytest.raises(ReleaseError) as caught:
-        require_own(tree(), TREE)
-    assert caught.value.code == "NQR-REL-098" and f"nqr release build --source {TREE}" in caught.value.cure

@@ -67,7 +67,10 @@ def ran(number: int, toolchain: str = "") -> tuple[Command, list[str]]:
         host.install(program)
         host.on(program, prefix=True, answer="done\n")
     host.variables["SSL_CERT_FILE"] = "/etc/ssl/own.pem"
-    place = Workplace(host, "/var/tmp/b", silent, number, toolchain)
+    host.put_directory("/var/tmp/b")
+    place = Workplace(host, "/var/tmp/b", silent, number)
+    if toolchain:
+        assert place.show("toolchain", toolchain) == "/var/tmp/b/shown/toolchain"
     assert place.run("cargo", "build") == "done\n"
     return host.commands[-1], place.lines
 
@@ -85,7 +88,12 @@ def test_programs_of_a_build_have_a_number_of_their_own_and_no_privileges() -> N
 
 def test_toolchain_in_a_home_is_shown_in_the_scratch_folder() -> None:
     argv = ran(61000, "/root/.rustup/t")[0].argv
-    assert argv[:3] == ("unshare", "--mount", "sh") and argv[6:9] == ("/root/.rustup/t", "/var/tmp/b/toolchain", "setpriv")
+    assert argv[:3] == ("unshare", "--mount", "sh") and argv[6:10] == (
+        "/root/.rustup/t",
+        "/var/tmp/b/shown/toolchain",
+        "--",
+        "setpriv",
+    )
 
 
 def test_number_of_an_account_or_a_program_is_not_taken() -> None:
