@@ -23,6 +23,7 @@ _GROUPS = {
     "template": ("templates", "Manage templates for VMs."),
     "volume": ("vm.volumes", "Manage kept volumes, and attach or detach volumes."),
     "image": ("images", "Manage the images that VMs boot from."),
+    "dev": ("dev", "Work on the platform's sources."),
     "release": ("releases", "Build releases of the platform."),
     "host": ("hosts", "Manage hosts."),
     "network": ("network", "Show and confirm a change of this host's network."),

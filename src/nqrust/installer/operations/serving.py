@@ -54,7 +54,9 @@ class Services:
 
 
 @dataclass(frozen=True)
-class _Here:
+class Here:
+    """The installation on this host, as far as its services need it."""
+
     host: Host
     settings: Settings
     supervisor: Supervisor
@@ -69,7 +71,7 @@ class _Here:
 
 def show() -> Services:
     """Return the state of each service. Raises UsageError NQR-USE-020."""
-    return _shown(_here())
+    return _shown(on_this_host())
 
 
 def start(tell: Tell) -> Services:
@@ -78,7 +80,7 @@ def start(tell: Tell) -> Services:
     Raises UsageError NQR-USE-020, Locked, StepFailed NQR-SVC-103 and NQR-SVC-104, NqrError NQR-SVC-105.
     """
     with gate.alone("services start"):
-        here = _here()
+        here = on_this_host()
         host, supervisor = here.host, here.supervisor
         host.remove(f"{paths.AGENT_STATE_DIR}/{paths.GOES_DOWN}")
         if isinstance(supervisor, Supervisord):
@@ -91,7 +93,7 @@ def start(tell: Tell) -> Services:
                 tell("supervisord runs now.")
         for name in here.names:
             tell(f"{name} {_started(here, name)}.")
-        for check in _checks(here):
+        for check in checks(here):
             check.apply(host)
         return _shown(here)
 
@@ -102,7 +104,7 @@ def stop(seconds: int, tell: Tell) -> Services:
     Raises UsageError NQR-USE-020, Locked, NqrError NQR-SVC-106.
     """
     with gate.alone("services stop"):
-        here = _here()
+        here = on_this_host()
         host, supervisor = here.host, here.supervisor
         supervised = isinstance(supervisor, Supervisord)
         if supervised and supervisord_pid(host, _supervisord(here)) is None:
@@ -117,20 +119,21 @@ def stop(seconds: int, tell: Tell) -> Services:
         return _shown(here)
 
 
-def _here() -> _Here:
+def on_this_host() -> Here:
+    """Raises UsageError NQR-USE-020 without an installation."""
     site = open_site(NullReporter())
     settings = site.installed_settings
     if settings is None:
         raise UsageError("NQR-USE-020", "NQRust-MicroVM is not installed on this host.", "Run `nqr install` first.")
     found = registry.for_facts(supervisor_of(site.host), registry.supervisord_of(settings.layout))
-    return _Here(site.host, settings, found)
+    return Here(site.host, settings, found)
 
 
-def _supervisord(here: _Here) -> Supervisord:
+def _supervisord(here: Here) -> Supervisord:
     return registry.supervisord_of(here.settings.layout)
 
 
-def _shown(here: _Here) -> Services:
+def _shown(here: Here) -> Services:
     states = {name: here.supervisor.state(here.host, name) for name in here.names}
     services = tuple(ServiceStatus(name, one.enabled, one.active, detail=one.text) for name, one in states.items())
     return Services(here.supervisor.name, services, len(scopes(here.host, SCOPE_PREFIX)))
@@ -147,7 +150,7 @@ def _load_modules(host: Host) -> None:
                 return
 
 
-def _started(here: _Here, name: str) -> str:
+def _started(here: Here, name: str) -> str:
     """Start the service unless it runs. Return which of both. Raises NqrError NQR-SVC-105."""
     host, supervisor = here.host, here.supervisor
     if supervisor.state(host, name).active:
@@ -166,7 +169,7 @@ def _started(here: _Here, name: str) -> str:
         host.sleep(_POLL)
 
 
-def _not_running(here: _Here, name: str, why: str) -> NqrError:
+def _not_running(here: Here, name: str, why: str) -> NqrError:
     tail = "".join(f"\n    {line}" for line in here.supervisor.log_tail(here.host, name))
     return NqrError(
         "NQR-SVC-105",
@@ -175,7 +178,7 @@ def _not_running(here: _Here, name: str, why: str) -> NqrError:
     )
 
 
-def _checks(here: _Here) -> list[Healthy]:
+def checks(here: Here) -> list[Healthy]:
     """Return what to wait for: the health addresses of the installed release, as far as this host has its descriptor."""
     release = installed_release(here.host, here.settings) or read_release(here.host, kept_release(here.settings))
     found = []
@@ -187,7 +190,7 @@ def _checks(here: _Here) -> list[Healthy]:
     return found
 
 
-def _stop_agent(here: _Here, seconds: int, tell: Tell) -> None:
+def _stop_agent(here: Here, seconds: int, tell: Tell) -> None:
     host = here.host
     asked = len(scopes(host, SCOPE_PREFIX))
     request = f"{paths.AGENT_STATE_DIR}/{paths.GOES_DOWN}"
@@ -205,7 +208,7 @@ def _vms(number: int) -> str:
     return f"{number} VM{'' if number == 1 else 's'}"
 
 
-def _stop(here: _Here, name: str, tell: Tell) -> None:
+def _stop(here: Here, name: str, tell: Tell) -> None:
     """Stop the service if its supervisor knows it. Raises NqrError NQR-SVC-106."""
     if not here.supervisor.state(here.host, name).known:
         return
@@ -216,7 +219,7 @@ def _stop(here: _Here, name: str, tell: Tell) -> None:
     tell(f"{name} is stopped.")
 
 
-def _end_supervisord(here: _Here, tell: Tell) -> None:
+def _end_supervisord(here: Here, tell: Tell) -> None:
     """End supervisord, which stops the rest: PostgreSQL, by its fast shutdown."""
     host, supervisord = here.host, _supervisord(here)
     try:

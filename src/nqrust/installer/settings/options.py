@@ -57,7 +57,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "mode",
         "--mode",
-        "Role of this host. dev is the same as production.",
+        "Role of this host. dev is production with `nqr dev reload`.",
         Form.choice,
         choices=("production", "dev", "minimal", "manager", "agent"),
     ),

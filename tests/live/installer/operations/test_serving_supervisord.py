@@ -64,7 +64,7 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platfo
     monkeypatch.setattr(paths, "AGENT_STATE_DIR", str(state))
     monkeypatch.setattr(serving, "MODULES_FILE", str(tmp_path / "none"))
     monkeypatch.setattr(serving.asking, "at_start", lambda host: False)
-    monkeypatch.setattr(serving, "_here", lambda: serving._Here(host, Settings(), s))
+    monkeypatch.setattr(serving, "on_this_host", lambda: serving.Here(host, Settings(), s))
     monkeypatch.setattr(serving, "_supervisord", lambda here: s)
     monkeypatch.setattr(serving, "scopes", lambda host, prefix: ["fc-1"])
     made = Platform(host, s, seen, [])
@@ -96,7 +96,7 @@ def test_services_come_back_and_end_under_the_real_supervisord(platform: Platfor
     running = supervisord_pid(platform.host, platform.supervisord)
     assert running is not None
     _kill_all(running)
-    assert not serving._shown(serving._here()).all_run, "files of the old supervisord prove nothing"
+    assert not serving._shown(serving.on_this_host()).all_run, "files of the old supervisord prove nothing"
     assert serving.start(platform.said.append).all_run and not set(platform.pids().values()) & set(first.values())
 
     found = serving.stop(12, platform.said.append)

@@ -23,7 +23,7 @@ from nqrust.contract import names, paths
 from nqrust.host import local
 from nqrust.installer import fingerprint, operations
 from nqrust.installer.fingerprint.model import Fingerprint
-from nqrust.installer.operations import bundling, serving
+from nqrust.installer.operations import bundling, reloading, serving
 from nqrust.installer.release.source_tree import build as source_tree
 from nqrust.installer.request import ServiceStatus, Status, Summary
 from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
@@ -318,6 +318,14 @@ def release_folders(it: Bench) -> None:
     assert (_released(it)["tree"], _released(it)["to"]) == ("/src/tree", "/srv/out")
 
 
+def reloaded_tree(it: Bench) -> None:
+    asked: list[str] = []
+    done = reloading.Reloaded(("host/port.py",), (), ("nqrust-ui",))
+    it.patch.setattr(reloading, "reload", lambda source, tell: asked.append(source) or done)
+    assert (it.nqr("dev", "reload"), it.nqr("dev", "reload", "--source", "/src/own")) == (0, 0), it.err
+    assert asked == ["", "/src/own"] and "nqrust-ui runs on." in it.out
+
+
 def release_ui(it: Bench) -> None:
     assert _released(it, "--no-ui") != _released(it)
 
@@ -356,6 +364,7 @@ ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("bundle build", "--firecracker"): ("the archive that goes in, if its digest is known", bundle_firecracker),
     ("bundle verify", "file"): ("the bundle that is read", bundle_verify),
     ("bundle verify", "--key"): ("the key that must have signed", bundle_verify),
+    ("dev reload", "--source"): ("the tree whose changes are brought", reloaded_tree),
     ("release build", "--source"): ("the tree that is built", release_folders),
     ("release build", "--to"): ("the folder of the release", release_folders),
     ("release build", "--with-ui"): ("whether the web UI is built", release_ui),
