@@ -36,7 +36,7 @@ from nqrust.installer.release.installed import installed_release
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.node_wheel import LOCK
 from nqrust.installer.release.source_tree.tree_step import BuildTree, tools
-from nqrust.installer.release.sources import open_own, open_source, own_steps, source_steps
+from nqrust.installer.release.sources import kept_release, open_own, open_source, own_steps, source_steps
 from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings, VmmChoice
@@ -226,8 +226,10 @@ def _firecracker(settings: Settings, bundle: Bundle | None) -> Source | None:
 
 def _files(host: Host, settings: Settings, checkout: str, events: Reporter, looking: bool) -> tuple[ReleaseFiles, Bundle | None]:
     release = installed_release(host, settings) if looking else None
-    if release is not None and (settings.release.source != "bundled" or release.form == "upstream"):
-        return ReleaseFiles(release, f"{paths.CACHE_DIR}/releases/{release.version}"), None
+    if release is not None and (settings.release.source != "bundled" or settings.release.source_dir):
+        built = f"{paths.CACHE_DIR}/releases/{release.version}"  # of a tree that may have changed since
+        kept = settings.release.source == "bundled" and release.form == "bundled"
+        return ReleaseFiles(release, kept_release(settings) if kept else built), None
     opened = open_source(host, settings, checkout, paths.CACHE_DIR, events)
     steps = source_steps(settings, checkout, opened, paths.CACHE_DIR, progress_to(events, ""))
     unpacked = opened.bundle.directory if opened.bundle else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.unit.installer.effects.observing import RELEASE
 from tests.unit.installer.release.source_tree.test_cargo_workspace import TREE, tree
 from tests.unit.installer.release.source_tree.test_source_builds import with_rust
 
@@ -15,6 +16,7 @@ from nqrust.installer.distro.debian import DEBIAN
 from nqrust.installer.engine.errors import ReleaseError, StepFailed
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.step import Needed, Satisfied
+from nqrust.installer.operations import site
 from nqrust.installer.release import node_wheel, upstream
 from nqrust.installer.release.source_tree import build, describing, tree_step, workplace
 from nqrust.installer.release.source_tree.tree_step import BuildTree, tools
@@ -60,6 +62,20 @@ def test_nqr_itself_comes_from_its_own_tree() -> None:
     own = open_own(host, settings(), "/own", "/c")
     (made,) = own_steps(settings(), "/own", own, "/c")
     assert own.release.form == "bundled" and made.kind == "build-release" and made.describe().endswith("from /own")
+
+
+@pytest.mark.parametrize(
+    ("form", "folder"),
+    [("bundled", "/opt/nqrust-microvm/installer/bundle"), ("upstream", "/var/cache/nqrust-microvm/releases/1")],
+)
+def test_looking_at_an_installation_does_not_open_its_tree(form: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tree may have changed since, or be gone."""
+    installed = RELEASE.model_copy(update={"form": form, "version": "1"})
+    monkeypatch.setattr(site, "installed_release", lambda *_: installed)
+    files, _ = site._files(FakeHost.debian12(), settings(), "", NullReporter(), True)
+    assert (files.release, files.directory, files.steps) == (installed, folder, ())
+    with pytest.raises(ReleaseError):
+        site._files(FakeHost.debian12(), settings(), "", NullReporter(), False)
 
 
 def test_checked_queries_need_prepared_ones() -> None:
