@@ -10,6 +10,8 @@ from tests.architecture.tree import files, name_of, text_of
 ALLOWED = {
     # Where releases are published, for the sources that download them.
     "github.com", "api.github.com", "objects.githubusercontent.com",
+    # Where distributions publish their cloud images, for the catalogue.
+    "cloud.debian.org", "cloud-images.ubuntu.com", "dl.rockylinux.org", "dl-cdn.alpinelinux.org",
     # Documents we refer to, and names of XML and JSON schemas (never fetched).
     "www.apache.org", "www.w3.org", "json-schema.org", "spdx.org", "keepachangelog.com", "semver.org", "www.rfc-editor.org",
     "datatracker.ietf.org", "man7.org", "www.freedesktop.org", "systemd.io", "www.kernel.org", "docs.kernel.org", "www.postgresql.org",

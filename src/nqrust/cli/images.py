@@ -1,4 +1,4 @@
-"""nqr image: list, show, add, pull, build, scan, rm."""
+"""nqr image: list, show, add, pull, build, import, scan, rm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nqrust.cli import output, pulling
+from nqrust.cli import image_import, output, pulling
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.failures import choice, require_root
 from nqrust.cli.output import Output, Quiet
@@ -25,6 +25,7 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("add", help="Register an image from the manager's host or from a URL.")(add)
     app.command("pull", help="Pull a container image from a registry.")(pulling.pull)
     app.command("build", help="Build an image on this host from the distribution's packages.")(build_image)
+    image_import.build(app)
     app.command("scan", help="Register new images in the image folder.")(scan)
     app.command("rm", help="Remove images from the registry.")(rm)
     return app

@@ -78,6 +78,9 @@ VM_USERS = range(1_900_000_000, 1_900_065_536)
 """Numbers of the users and groups of VMs' processes, one a VM. No distribution gives them to people, services or
 containers."""
 
+IMAGE_USERS = range(1_900_065_536, 1_900_069_632)
+"""Numbers of the users of programs that read an image while it is imported."""
+
 CANARY_PREFIX = "nqr-canary-"
 CANARY_TAG = "nqr-canary"
 _CANARY = re.compile(rf"{CANARY_PREFIX}(\d+)-(\d+)")

@@ -88,10 +88,10 @@ def finish(
     manifest = ImageManifest(
         name=name,
         description=description,
-        rootfs=_blob(host, folder, ROOTFS),
-        kernel=_blob(host, folder, KERNEL),
-        kernel_elf=_blob(host, folder, KERNEL_ELF),
-        initrd=_blob(host, folder, INITRD),
+        rootfs=blob(host, folder, ROOTFS),
+        kernel=blob(host, folder, KERNEL),
+        kernel_elf=blob(host, folder, KERNEL_ELF),
+        initrd=blob(host, folder, INITRD),
         cmdline=CMDLINE,
         min_memory_mib=min_memory_mib,
         min_disk_mib=min_disk_mib,
@@ -101,7 +101,8 @@ def finish(
     return manifest
 
 
-def _blob(host: Host, folder: str, file: str) -> Blob:
+def blob(host: Host, folder: str, file: str) -> Blob:
+    """Return size and digest of a file of the image. Raises ImageError NQR-IMG-008."""
     path = f"{folder}/{file}"
     stat = host.stat(path)
     if stat is None:

@@ -125,7 +125,8 @@ def _by_zstd(host: Host, packed: bytes, target: str) -> None:
     # The program stops at the end of the frame; the four bytes of appended size would make it complain.
     host.write_file(compressed, packed[:-4])
     try:
-        host.run(command("zstd", "-d", "-f", "-q", compressed, "-o", target, timeout=120))
+        # The kernel may be of an image that somebody else made: it must not fill the disk.
+        host.run(command("prlimit", f"--fsize={_LIMIT}", "zstd", "-d", "-f", "-q", compressed, "-o", target, timeout=120))
         host.set_mode(target, mode=0o644, owner="root", group="root")
     finally:
         host.remove(compressed)

@@ -42,9 +42,9 @@ def options(group: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 OF_CLIENTS = {(here, one) for here, one in options(TREE) if (here, "--manager") in set(options(TREE))} - {
-    ("image build", "name"), ("image build", "--manager"),
-}  # fmt: skip
-"""`image build` builds on this host; it is among the other commands."""
+    (here, one) for here, one in options(TREE) if here in ("image build", "image import")
+}
+"""These two build on this host; they are among the other commands."""
 ROWS = [(here, one) for here, row in TABLE.items() for one in row if one != "base"]
 
 

@@ -1,0 +1,120 @@
+"""nqr image import: a cloud image from the catalogue, a file or a URL."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nqrust.cli import output
+from nqrust.cli.connection import ManagerUrl, installed_settings, manager
+from nqrust.cli.failures import choice, require_root
+from nqrust.installer.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from nqrust.host.port import Host
+    from nqrust.image.progress import Progress
+
+_CATALOGUE = "image-catalogue.json"
+_FORMATS = ("qcow2", "raw", "vmdk")
+
+
+def build(app: typer.Typer) -> None:
+    app.command("import", help="Make an image from a cloud image: of the catalogue, a file, or a URL.")(import_)
+
+
+def import_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new image.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Name in the catalogue such as debian:13, file, or URL.")],
+    format: Annotated[
+        str | None, typer.Option("--format", metavar="qcow2|raw|vmdk", help="Format of the disk image (default: detected).")
+    ] = None,
+    checksum: Annotated[
+        str | None, typer.Option("--checksum", metavar="HEX", help="SHA-256 or SHA-512 digest. Required for a URL.")
+    ] = None,
+    agent: Annotated[
+        bool, typer.Option("--agent/--no-agent", help="Add the guest agent to an ext4 image (default: yes).")
+    ] = True,
+    own: Annotated[
+        str | None,
+        typer.Option("--catalogue", metavar="FILE", help="Catalogue of cloud images to use (JSON)."),
+    ] = None,
+    url: ManagerUrl = None,
+) -> None:
+    require_root("image import")
+    if format is not None:
+        choice("--format", format, _FORMATS)
+    from nqrust.client import calls
+    from nqrust.contract.images import IMAGE_NAME_PATTERN
+    from nqrust.host.local import LocalHost
+    from nqrust.image.cloud import importing
+
+    if not re.fullmatch(IMAGE_NAME_PATTERN, name):
+        raise UsageError(
+            "NQR-USE-003",
+            f"An image cannot be named “{name}”.",
+            "Use at most 64 lower-case letters, digits, dots and dashes.",
+        )
+    settings, host = installed_settings(), LocalHost()
+
+    def tell(text: str, fraction: float | None) -> None:
+        if text:
+            typer.echo(f"  {text}", err=True)
+
+    layout = settings.layout
+    of_host = f"{layout.config_dir}/{_CATALOGUE}"
+    listed = own or (of_host if host.exists(of_host) else None)
+    get, description = _source(host, source, checksum, listed and os.path.abspath(listed), tell)
+    made = importing.build(
+        host,
+        source=get,
+        target_dir=f"{layout.image_dir}/{name}",
+        name=name,
+        description=description,
+        format=format,
+        guest_agent=f"{layout.bin_dir}/guest-agent" if agent else None,
+        progress=tell,
+    )
+    _warn(made, agent)
+    with manager(url) as client:
+        client.send(calls.scan_images())
+    typer.echo(f"imported {name}: {output.size(made.manifest.rootfs.size)} in {layout.image_dir}/{name}")
+
+
+def _source(
+    host: Host, source: str, checksum: str | None, catalogue_file: str | None, tell: Progress
+) -> tuple[Callable[[str], None], str]:
+    """Return how to get the disk image, and a description. A file goes before a name in the catalogue."""
+    from nqrust.image.cloud import catalogue, fetching
+
+    if checksum is not None and not re.fullmatch(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{128}", checksum):
+        raise UsageError("NQR-USE-003", "--checksum is neither a SHA-256 nor a SHA-512 digest.", "Give 64 or 128 hex digits.")
+    if source.lower().startswith(("http://", "https://")):
+        if checksum is None:
+            raise UsageError(
+                "NQR-USE-007", "An image from a URL needs its checksum.", "Add --checksum with the publisher's digest."
+            )
+        return fetching.from_url(host, source, checksum, tell), ""
+    if "/" in source or os.path.exists(source):
+        return fetching.from_file(host, os.path.abspath(source), checksum, tell), ""
+    known = catalogue.read(host, catalogue_file)
+    found = catalogue.resolve(source, known)
+    if found is None:
+        names = ", ".join(one.name for one in known.images)
+        raise UsageError("NQR-USE-003", f"{source} is neither a file nor in the catalogue.", f"The catalogue has: {names}.")
+    return catalogue.fetch(host, found, tell), found.description
+
+
+def _warn(made: object, agent: bool) -> None:
+    from nqrust.image.cloud.importing import Imported
+
+    assert isinstance(made, Imported)
+    if made.not_firecracker:
+        typer.echo(f"  Boots under QEMU only: {made.not_firecracker}.", err=True)
+    if made.unsure:
+        typer.echo("  The image does not tell the drivers of its kernel. Nobody knows yet whether it boots.", err=True)
+    if agent and not made.guest_agent:
+        typer.echo("  The image has no guest agent: `nqr vm exec` does not work, and its VMs report no address.", err=True)

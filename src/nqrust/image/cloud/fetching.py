@@ -1,0 +1,100 @@
+"""Gets a disk image: from a file of this host, or from a URL whose digest is known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import httpx
+
+from nqrust.host.port import Host, command
+from nqrust.image.cloud import disk
+from nqrust.image.errors import ImageError
+from nqrust.image.progress import Progress
+
+ALGORITHMS = {64: "sha256", 128: "sha512"}
+"""Hex digits of a digest -> its algorithm."""
+_TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+_SMALL = 1 << 20
+_LONGEST = 1800.0  # seconds for the checksum of a large file
+_PIECE = 1 << 20
+
+
+def from_file(host: Host, path: str, digest: str | None, tell: Progress) -> Callable[[str], None]:
+    """Return the `source` of importing.build for a file. Raises ImageError NQR-IMG-058, -059."""
+
+    def copy(target: str) -> None:
+        tell(f"copying {path}", 0.0)
+        if host.stat(path) is None:
+            raise ImageError("NQR-IMG-058", f"There is no file {path}.", "Check the path. It is one of this host.")
+        host.copy_file(path, target, mode=0o600, largest=disk.LARGEST)
+        if digest is not None:
+            told = host.run(command(f"{ALGORITHMS[len(digest)]}sum", "--", target, timeout=_LONGEST)).stdout
+            _compare(path, told.split()[0].lstrip("\\"), digest)
+
+    return copy
+
+
+def from_url(host: Host, url: str, digest: str, tell: Progress) -> Callable[[str], None]:
+    """Return the `source` of importing.build for a URL. Proxies come from the environment. Raises ImageError NQR-IMG-058, -059."""
+
+    def download(target: str) -> None:
+        host.write_file(target, _checked(url, digest, tell), mode=0o600)
+
+    return download
+
+
+def text(url: str) -> str:
+    """Return a small text, such as a list of checksums. Raises ImageError NQR-IMG-058."""
+    data = b""
+    for piece in _pieces(url, lambda done, total: None):
+        data += piece
+        if len(data) > _SMALL:
+            raise ImageError("NQR-IMG-058", f"{url} is longer than {_SMALL >> 10} KiB.", "Check the address.")
+    return data.decode("utf-8", "replace")
+
+
+def _checked(url: str, digest: str, tell: Progress) -> Iterator[bytes]:
+    known, done = hashlib.new(ALGORITHMS[len(digest)]), 0
+
+    def progress(done: int, total: int) -> None:
+        tell(f"downloading {done >> 20} of {total >> 20} MiB" if total else f"downloading {done >> 20} MiB", None)
+
+    for piece in _pieces(url, progress):
+        known.update(piece)
+        done += len(piece)
+        if done > disk.LARGEST:
+            raise ImageError("NQR-IMG-058", f"{url} is longer than {disk.LARGEST >> 30} GiB.", "Check the address.")
+        yield piece
+    _compare(url, known.hexdigest(), digest)
+
+
+def _compare(what: str, found: str, wanted: str) -> None:
+    if found != wanted.lower():
+        raise ImageError(
+            "NQR-IMG-059",
+            f"{what} does not have the expected checksum.",
+            "Compare the checksum with the publisher's, then download the image again.",
+        )
+
+
+def _pieces(url: str, progress: Callable[[int, int], None]) -> Iterator[bytes]:
+    try:
+        with (
+            httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=5) as http,
+            http.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
+        ):
+            if answer.status_code != 200:
+                raise ImageError("NQR-IMG-058", f"{url} answers {answer.status_code}.", "Check the address and its server.")
+            total, told = int(answer.headers.get("content-length") or 0), 0
+            for piece in answer.iter_raw(_PIECE):
+                yield piece
+                if answer.num_bytes_downloaded - told >= 32 << 20:
+                    told = answer.num_bytes_downloaded
+                    progress(told, total)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise ImageError(
+            "NQR-IMG-058",
+            f"{url} cannot be fetched: {error or type(error).__name__}.",
+            "Check the address, the network and the proxy of this host; or download the file elsewhere and give its path.",
+        ) from error

@@ -1,0 +1,152 @@
+"""Names of the files in an initrd, to find out which drivers it has. Pure.
+
+An initrd is a row of cpio archives (Documentation/driver-api/early-userspace/buffer-format.rst), each plain or compressed. It is
+untrusted: what it unpacks to is bounded, and is never written anywhere.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+
+from nqrust.image import lz4
+
+_LIMIT = 2 << 30
+_PIECE = 1 << 20
+_NEWC = (b"070701", b"070702")
+_HEADER, _LONGEST_NAME, _MOST = 110, 4096, 200_000
+
+
+def names(data: bytes) -> set[str]:
+    """Return the paths in an initrd. Raises ValueError if it is none, or is damaged."""
+    found: set[str] = set()
+    at = 0
+    while at < len(data):
+        if data[at] == 0:
+            at += 1
+            continue
+        if data[at : at + 6] in _NEWC:
+            stream = _Stream(iter([data[at:]]))
+            found |= _archive(stream)
+            at += stream.read_bytes
+            continue
+        try:
+            found |= _archives(_Stream(_unpacked(data[at:])))
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            raise ValueError(f"it is damaged ({error})") from error
+        break
+    if not found:
+        raise ValueError("it has no files")
+    return found
+
+
+def _archives(stream: _Stream) -> set[str]:
+    found: set[str] = set()
+    while stream.has(6):
+        found |= _archive(stream)
+        stream.skip_zeros()
+    return found
+
+
+def _archive(stream: _Stream) -> set[str]:
+    """Read one archive up to its trailer. cpio(5), "New ASCII Format"."""
+    found: set[str] = set()
+    while True:
+        header = stream.take(_HEADER)
+        if header[:6] not in _NEWC:
+            raise ValueError("it is no cpio archive")
+        size, length = int(header[54:62], 16), int(header[94:102], 16)
+        if length > _LONGEST_NAME:
+            raise ValueError("a name in it is too long")
+        name = stream.take(length).rstrip(b"\0").decode("utf-8", "replace")
+        stream.skip(-(_HEADER + length) % 4)
+        if name == "TRAILER!!!":
+            return found
+        found.add(name)
+        if len(found) > _MOST:
+            raise ValueError("it has too many files")
+        stream.skip(size + -size % 4)
+
+
+class _Stream:
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._held, self.read_bytes = pieces, b"", 0
+
+    def has(self, count: int) -> bool:
+        while len(self._held) < count:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return False
+            self._held += piece
+        return True
+
+    def take(self, count: int) -> bytes:
+        if not self.has(count):
+            raise ValueError("it is incomplete")
+        taken, self._held = self._held[:count], self._held[count:]
+        self.read_bytes += count
+        return taken
+
+    def skip(self, count: int) -> None:
+        while count > 0:
+            if not self._held and not self.has(1):
+                raise ValueError("it is incomplete")
+            step = min(count, len(self._held))
+            self._held = self._held[step:]
+            self.read_bytes += step
+            count -= step
+        if self.read_bytes > _LIMIT:
+            raise ValueError("it unpacks to too much")
+
+    def skip_zeros(self) -> None:
+        while self.has(1) and not self._held[0]:
+            left = self._held.lstrip(b"\0")
+            self.read_bytes += len(self._held) - len(left)
+            self._held = left
+
+
+def _unpacked(data: bytes) -> Iterator[bytes]:
+    if data.startswith(b"\x1f\x8b"):
+        return _inflated(data)
+    if data.startswith(b"\x28\xb5\x2f\xfd"):
+        return _unzstd(data)
+    if data.startswith((b"\xfd7zXZ", b"\x5d\x00\x00")):
+        return _fed(data, lzma.LZMADecompressor())
+    if data.startswith(b"BZh"):
+        return _fed(data, bz2.BZ2Decompressor())
+    if data.startswith(lz4.MAGIC):
+        return lz4.decompress_legacy(data, _LIMIT)
+    raise ValueError(f"its compression ({data[:4].hex()}) is not known")
+
+
+def _inflated(data: bytes) -> Iterator[bytes]:
+    stream = zlib.decompressobj(wbits=31)
+    for at in range(0, len(data), _PIECE):
+        rest = data[at : at + _PIECE]
+        while rest and not stream.eof:
+            yield stream.decompress(rest, _PIECE)
+            rest = stream.unconsumed_tail
+
+
+def _unzstd(data: bytes) -> Iterator[bytes]:
+    import zstandard
+
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data) as stream:
+            while piece := stream.read(_PIECE):
+                yield piece
+    except zstandard.ZstdError as error:
+        raise ValueError(f"it is damaged ({error})") from error
+
+
+def _fed(data: bytes, stream: lzma.LZMADecompressor | bz2.BZ2Decompressor) -> Iterator[bytes]:
+    decompress: Callable[[bytes, int], bytes] = stream.decompress
+    for at in range(0, len(data), _PIECE):
+        rest = data[at : at + _PIECE]
+        while not stream.eof:
+            yield decompress(rest, _PIECE)
+            rest = b""
+            if stream.needs_input:
+                break

@@ -1,0 +1,74 @@
+"""nqr image import: the source of an image, and words that are refused before anything is fetched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nqrust.cli import image_import
+from nqrust.cli.__main__ import main
+from nqrust.image.cloud import importing
+from nqrust.image.cloud.importing import Imported
+from nqrust.installer.settings.sources import gather
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The arguments that `importing.build` gets. It ends the command."""
+    got: dict[str, Any] = {}
+
+    def build(host: object, **arguments: Any) -> Imported:
+        got.update(arguments)
+        raise SystemExit(77)
+
+    monkeypatch.setattr(importing, "build", build)
+    monkeypatch.setattr(image_import, "require_root", lambda command: None)
+    return got
+
+
+def run(*words: str) -> int:
+    try:
+        return main(["image", "import", *words]) or 0
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+@pytest.mark.parametrize("how", ["option", "config folder"])
+def test_catalogue_of_the_host_goes_before_the_own(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    own = {"name": "own:1", "description": "Our own", "url": "http://a.example/d", "checksums": "http://a.example/s"}
+    file = tmp_path / "image-catalogue.json"
+    file.write_text(json.dumps({"images": [own]}))
+    folder = str(tmp_path) if how == "config folder" else "/nowhere"
+    settings = gather(flags={"paths.config_dir": folder}, environ={}).settings
+    monkeypatch.setattr(image_import, "installed_settings", lambda: settings)
+    assert run("web", "own:1", "--format", "raw", *(["--catalogue", str(file)] if how == "option" else [])) == 77
+    assert (asked["description"], asked["format"]) == ("Our own", "raw")
+    assert asked["target_dir"] == f"{settings.layout.image_dir}/web"
+    assert asked["guest_agent"] == f"{settings.layout.bin_dir}/guest-agent"
+
+
+def test_own_catalogue_without_a_file(asked: dict[str, Any]) -> None:
+    assert run("web", "debian:13", "--no-agent") == 77
+    assert (asked["description"], asked["guest_agent"]) == ("Debian 13 (trixie)", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("web", "debian:1"), "NQR-USE-003"),
+        (("web", "http://a.example/d.qcow2"), "NQR-USE-007"),
+        (("web", "http://a.example/d.qcow2", "--checksum", "abc"), "NQR-USE-003"),
+        (("web", "debian:13", "--format", "iso"), "NQR-USE-003"),
+        (("../web", "debian:13"), "NQR-USE-003"),
+    ],
+)
+def test_words_that_cannot_work_are_refused(
+    asked: dict[str, Any], capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: str
+) -> None:
+    assert run(*words) == 2
+    assert code in capsys.readouterr().err and not asked
