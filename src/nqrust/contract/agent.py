@@ -33,6 +33,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from nqrust.contract.images import Blob
 from nqrust.contract.text import one_line, word
+from nqrust.contract.user_data import UserData
 from nqrust.contract.vms import (
     DEVICE_PATTERN,
     NAME_PATTERN,
@@ -144,6 +145,7 @@ class VmSpec(VmPlaced):
     ssh_keys: list[OneLine] = Field(default=[], max_length=256)
     forwards: list[PortForward] = Field(default=[], max_length=1024)
     volumes: list[Volume] = Field(default=[], max_length=25)
+    user_data: UserData = ""
     guest_token: OneLine = Field(max_length=1024)
     attached: list[Annotated[str, Field(pattern=DEVICE_PATTERN)]] = Field(
         default=[],

@@ -21,6 +21,7 @@ from pydantic import (
 
 from nqrust.contract.names import kept_volume_name
 from nqrust.contract.text import PRINTABLE, named, one_line, shown
+from nqrust.contract.user_data import UserData
 
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 """A VM's name is its hostname too: one RFC 1123 label that begins with a letter."""
@@ -221,6 +222,7 @@ class VmKept(VmFields):
     forwards: list[PortForward] = []
     volumes: list[Volume] = []
     users: list[GuestUser] = []
+    user_data: str = ""
     network_config: NetworkConfig = NetworkConfig.image
 
 
@@ -237,12 +239,15 @@ class VmCreate(VmSized):
     forwards: list[PortForward] = Field(default=[], max_length=64)
     volumes: list[VolumeCreate] = Field(default=[], max_length=8)
     users: list[GuestUser] = Field(default=[], max_length=8)
+    user_data: UserData = Field(default="", description="for cloud-init in the guest; it needs network_config dhcp")
     tags: list[OneLine] = Field(default=[], max_length=32)
 
     @model_validator(mode="after")
     def _has_an_image(self) -> VmCreate:
         if self.image is None and self.template is None:
             raise ValueError("an image or a template must be named")
+        if self.user_data and self.network_config is NetworkConfig.image:
+            raise ValueError("user_data needs network_config dhcp")
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from tests.live.agent.images_with_networks import SYSTEMD, Tree, enabled
 from nqrust.agent.disks.netconf import choose, ext4, ifupdown
 from nqrust.agent.disks.netconf.configurator import Nic
 from nqrust.agent.disks.netconf.image import Image
+from nqrust.agent.errors import Failed
 
 GOLDEN = places.GOLDEN / "netconf"
 MAC = "02:4e:51:00:00:0a"
@@ -274,3 +276,29 @@ def test_what_debugfs_says() -> None:
     assert ext4.entries_of(told, "/d") == [("lan", 12), ("odd", None)]
     assert ext4.entries_of("debugfs: ls -p /d\n" + "".join(f"/9/100644/0/0/f{n}/1/\n" for n in range(300)), "/d") is None
     assert ext4.entries_of("debugfs: ls -p /d\n/14/100644/0/0/two\nlines/12/\n", "/d") is None
+
+
+DATA = replace(NIC, user_data="#cloud-config\npassword: s3cret\n")
+
+
+def test_user_data_goes_into_the_seed_for_root_alone() -> None:
+    plan = choose.decide(trees.image(trees.CLOUD_INIT), DATA)
+    assert plan.files[f"{SEED}/user-data"] == (0o600, DATA.user_data)
+    assert "s3cret" not in repr(DATA)
+    seeded = {**trees.CLOUD_INIT, **{path: text for path, (_, text) in plan.files.items()}}
+    again = choose.decide(trees.image(seeded), replace(DATA, user_data="#!/bin/sh\n"))
+    assert again.files[f"{SEED}/user-data"] == (0o600, "#!/bin/sh\n"), "a seed of the platform is written again"
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        trees.IFUPDOWN,
+        {**trees.CLOUD_INIT, f"{SEED}/user-data": "#cloud-config\n"},
+        {**trees.CLOUD_INIT, "/etc/cloud/cloud-init.disabled": ""},
+    ],
+)
+def test_user_data_without_cloud_init_to_read_it_is_refused(tree: Tree) -> None:
+    with pytest.raises(Failed) as caught:
+        choose.decide(trees.image(tree), DATA)
+    assert caught.value.code == "NQR-IMG-062"

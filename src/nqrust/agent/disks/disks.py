@@ -54,6 +54,7 @@ class Identity:
     """The VM's own values, written to /etc/hostname, /etc/guest-agent.conf and root's authorized_keys.
 
     `mac`: the NIC on which the image's network configuration is told to use DHCP. Empty: the image is not changed.
+    `user_data`: for cloud-init; it needs `mac`.
     """
 
     vm_id: str
@@ -63,6 +64,7 @@ class Identity:
     ssh_keys: tuple[str, ...] = ()
     users: tuple[GuestUser, ...] = ()
     mac: str = ""
+    user_data: Secret = Secret("")  # noqa: RUF009 - it never changes
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME_PATTERN, self.hostname):
@@ -85,7 +87,8 @@ class Identity:
     def nic(self) -> Nic | None:
         if not self.mac:
             return None
-        return Nic(self.mac, self.vm_id, self.hostname, any(user.password_hash for user in self.users))
+        passwords = any(user.password_hash for user in self.users)
+        return Nic(self.mac, self.vm_id, self.hostname, passwords, self.user_data.reveal())
 
     @property
     def digest(self) -> str:
@@ -93,6 +96,7 @@ class Identity:
         plain = [self.vm_id, self.hostname, self.manager_url, self.token.reveal(), *self.ssh_keys]
         plain += [user.model_dump_json() for user in self.users]
         plain += [f"network {self.mac}"] if self.mac else []
+        plain += [f"user-data {self.user_data.reveal()}"] if self.user_data.reveal() else []
         return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
 

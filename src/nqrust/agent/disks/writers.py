@@ -94,7 +94,9 @@ class Mounted:
                     for path, (mode, content) in identity.files().items()
                 ],
                 users=[Account.model_validate(user.model_dump()) for user in identity.users],
-                network=Network(mac=identity.mac, hostname=identity.hostname) if identity.mac else None,
+                network=Network(mac=identity.mac, hostname=identity.hostname, user_data=identity.user_data.reveal())
+                if identity.mac
+                else None,
             )
         except ValidationError:  # its text would contain secrets
             raise Refused("NQR-API-703", "A user, a key or the VM's id has the wrong form.", "Give one key per line.") from None

@@ -166,7 +166,8 @@ class VmService(Starter):
     def _identity(self, spec: VmSpec) -> disks.Identity:
         mac = spec.mac if spec.network_config is NetworkConfig.dhcp else ""
         token = Secret(spec.guest_token)
-        return disks.Identity(spec.id, spec.name, self.relay_url(), token, tuple(spec.ssh_keys), tuple(spec.users), mac)
+        keys, users, data = tuple(spec.ssh_keys), tuple(spec.users), Secret(spec.user_data)
+        return disks.Identity(spec.id, spec.name, self.relay_url(), token, keys, users, mac, data)
 
     def _settled(self, vm_id: str) -> Scope | None:
         """Return the scope if its VMM runs a guest, or None after clearing the rest.

@@ -140,6 +140,7 @@ def create(
     disk_iops: opt.DiskIops = None,
     network_config: opt.NetworkConfig = None,
     guest_exec: opt.GuestExec = None,
+    user_data: opt.UserData = None,
     host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Place the VM on this host.")] = None,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Start the VM.")] = True,
     autostart: opt.Autostart = None,
@@ -169,7 +170,7 @@ def create(
         **opt.fields(
             vcpus, memory, disk, tag, volume, autostart, restart_policy, opt.rates(net_rx, net_tx, disk_rate, disk_iops), network_config, guest_exec
         ),
-        name=name, start=start,
+        name=name, start=start, user_data=opt.user_data(user_data),
     )  # fmt: skip
     with manager(url) as client:
         made = client.send(calls.create_vm(asked))

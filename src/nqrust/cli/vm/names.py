@@ -25,7 +25,14 @@ def checked(**fields: Any) -> VmCreate:
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])
-        flag = "--" + {"memory_mib": "memory", "disk_mib": "disk", "ssh_keys": "ssh-key", "tags": "tag"}.get(field, field)
-        what = f"{flag} cannot be “{fields.get(field)}”: {str(first['msg'])[:1].lower()}{str(first['msg'])[1:]}."
+        flag = "--" + {
+            "memory_mib": "memory",
+            "disk_mib": "disk",
+            "ssh_keys": "ssh-key",
+            "tags": "tag",
+            "user_data": "user-data",
+        }.get(field, field)
+        shown = "so" if field == "user_data" else f"“{fields.get(field)}”"  # it may contain passwords
+        what = f"{flag} cannot be {shown}: {str(first['msg'])[:1].lower()}{str(first['msg'])[1:]}."
         cure = "Use at most 63 lower-case letters, digits and dashes. Begin with a letter."
         raise UsageError("NQR-USE-003", what, cure if field == "name" else "See: nqr vm create --help") from error

@@ -31,6 +31,9 @@ Disk = Annotated[
     typer.Option("--disk", metavar="SIZE", help="Disk size in MiB, or as 512M or 2G (default: the size of the image)."),
 ]
 SshKeys = Annotated[Texts, typer.Option("--ssh-key", metavar="KEY|FILE", help="SSH public key. Repeatable.")]
+UserData = Annotated[
+    str | None, typer.Option("--user-data", metavar="FILE", help="File for cloud-init in the guest, such as #cloud-config.")
+]
 Tags = Annotated[Texts, typer.Option("--tag", metavar="TAG", help="Tag. Repeatable.")]
 GuestExec = Annotated[
     bool | None, typer.Option("--guest-exec/--no-guest-exec", help="Allow commands from the host, as root (default: yes).")
@@ -118,6 +121,21 @@ def volume(text: str) -> dict[str, Any]:
     if keep not in ("", "keep"):
         raise UsageError("NQR-USE-003", f"--volume “{text}” ends in “{keep}”.", "Give a size, or a size with :keep: 2G:keep.")
     return {"size_mib": output.mebibytes("--volume", size), "keep": bool(keep)}
+
+
+def user_data(path: str | None) -> str | None:
+    """Return the text of a file for cloud-init, None without one. Raises UsageError NQR-USE-003."""
+    if path is None:
+        return None
+    from nqrust.contract.user_data import LARGEST_USER_DATA
+
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            return file.read(LARGEST_USER_DATA + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "NQR-USE-003", f"--user-data “{path}” is no readable text file.", "Give the path of a text file."
+        ) from error
 
 
 def keys(given: list[str]) -> list[str]:

@@ -67,7 +67,13 @@ class Ran:
 def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
     (tmp_path / "key.pub").write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tr a@b\n")
     (tmp_path / "hash").write_text("$6$salt$hash\n")
-    named = {"KEY": str(tmp_path / "key.pub"), "HASH": str(tmp_path / "hash"), "SUM": "a" * 64}
+    (tmp_path / "user-data").write_text("#cloud-config\n{}\n")
+    named = {
+        "KEY": str(tmp_path / "key.pub"),
+        "HASH": str(tmp_path / "hash"),
+        "USERDATA": str(tmp_path / "user-data"),
+        "SUM": "a" * 64,
+    }
     monkeypatch.setenv("NQR_MANAGER_URL", "http://of-the-environment:1")
     monkeypatch.setenv("NQR_TOKEN", "good")
     monkeypatch.setattr(console, "attach", lambda url, name, authority: 0)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from nqrust.contract.user_data import LARGEST_USER_DATA
 from nqrust.contract.vms import NAME_PATTERN, GuestUser
 
 LARGEST = 32 << 20
@@ -42,6 +43,7 @@ class Network(_Model):
 
     mac: str = Field(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
     hostname: str = Field(pattern=NAME_PATTERN)
+    user_data: str = Field(default="", max_length=LARGEST_USER_DATA)
 
 
 class Request(_Model):

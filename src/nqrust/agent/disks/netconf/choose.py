@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nqrust.agent.disks.guest_paths import parents
-from nqrust.agent.disks.netconf.cloud_init import CloudInit
+from nqrust.agent.disks.netconf.cloud_init import USER_DATA, CloudInit
 from nqrust.agent.disks.netconf.configurator import Configurator, Nic, Plan
 from nqrust.agent.disks.netconf.ifcfg import Ifcfg
 from nqrust.agent.disks.netconf.ifupdown import Ifupdown
@@ -12,6 +12,7 @@ from nqrust.agent.disks.netconf.netplan import Netplan
 from nqrust.agent.disks.netconf.network_manager import NetworkManager
 from nqrust.agent.disks.netconf.networkd import IdleNetworkd, Networkd
 from nqrust.agent.disks.netconf.others import Others
+from nqrust.agent.errors import Failed
 
 CONFIGURATORS: tuple[Configurator, ...] = (
     CloudInit(),  # it writes the configuration of those below
@@ -35,7 +36,22 @@ def wanted() -> Wanted:
 
 
 def decide(image: Image, nic: Nic) -> Plan:
-    """Return the files to write for `nic`. Pure. Empty if a write would replace a folder or pass through a link."""
+    """Return the files to write for `nic`. Pure. Empty if a write would replace a folder or pass through a link.
+
+    Raises Failed NQR-IMG-062: there is user data, and the image has no cloud-init that reads it.
+    """
+    plan = _decided(image, nic)
+    if nic.user_data and USER_DATA not in plan.files:
+        raise Failed(
+            "NQR-IMG-062",
+            f"The image cannot use the VM's user data: {plan.why or 'cloud-init does not start in it'}.",
+            "Use an image with cloud-init, or create the VM without --user-data.",
+            status=422,
+        )
+    return plan
+
+
+def _decided(image: Image, nic: Nic) -> Plan:
     for configurator in CONFIGURATORS:
         plan = configurator.plan(image, nic)
         if plan is None:

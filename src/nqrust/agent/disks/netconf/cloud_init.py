@@ -13,6 +13,7 @@ from nqrust.agent.disks.netconf.configurator import MARK, NOTE, Nic, Plan
 from nqrust.agent.disks.netconf.image import Image, Wanted, unit_paths
 
 SEED = "/var/lib/cloud/seed/nocloud"
+USER_DATA = f"{SEED}/user-data"
 SETTINGS = "/etc/cloud/cloud.cfg.d/99_nqrust.cfg"
 _NAME = "cloud-init"
 _CONFIG, _FOLDER, _POLICY = "/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d", "/etc/cloud/ds-identify.cfg"
@@ -43,13 +44,14 @@ class CloudInit:
         ]
         if _OFF.search(image.text(_POLICY)) or any(_LEAVES_NETWORK.search(text) for text in texts):
             return None  # the tool that cloud-init writes for configures the network
-        if any(image.has(path) and MARK not in image.text(path) for path in _FILES):
+        ours = MARK in image.text(_FILES[0])  # the user's own user-data has no mark
+        if not ours and any(image.has(path) and MARK not in image.text(path) for path in _FILES):
             return Plan(_NAME, why="its cloud-init has a seed of its own")
         return Plan(
             _NAME,
             {
                 _FILES[0]: (0o644, f"{NOTE}instance-id: {nic.vm_id}\nlocal-hostname: {nic.hostname}\n"),
-                _FILES[1]: (0o644, f"#cloud-config\n{NOTE}{{}}\n"),
+                USER_DATA: (0o600, nic.user_data) if nic.user_data else (0o644, f"#cloud-config\n{NOTE}{{}}\n"),
                 _FILES[2]: (0o644, network(nic.mac)),
                 SETTINGS: (0o644, settings(passwords=nic.passwords)),
             },

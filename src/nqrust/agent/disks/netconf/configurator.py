@@ -14,12 +14,13 @@ NOTE = f"# Written by {MARK} before the VM's first boot; written again when its 
 
 @dataclass(frozen=True)
 class Nic:
-    """The VM's only NIC, and its VM. `passwords`: some account of the VM has a password."""
+    """The VM's only NIC, and its VM. `passwords`: some account of the VM has a password. `user_data`: for cloud-init, or empty."""
 
     mac: str
     vm_id: str
     hostname: str
     passwords: bool = False
+    user_data: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
