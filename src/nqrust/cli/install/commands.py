@@ -14,7 +14,7 @@ import typer
 from nqrust.cli import asking, session
 from nqrust.cli.failures import choice, require_root
 from nqrust.cli.install.flags import Flags, run_value, with_flags
-from nqrust.cli.stopping import Stopped
+from nqrust.cli.signals import Stopped
 from nqrust.cli.tree import new
 from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.phases.order import PHASES, ROTATED
