@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
-from nqrust.contract import events, hosts, vms
+from nqrust.contract import events, hosts, unknown_vms, vms
 from tests.browser.world import Refusal, World, now
 
 
@@ -16,7 +16,7 @@ def lose(world: World, name: str) -> None:
     """Add a VM on a host without a record."""
     host = next(iter(world.hosts.values()))
     host.unknown_vms.append(
-        vms.UnknownVm(
+        unknown_vms.UnknownVm(
             id=str(uuid.uuid4()), name=name, host=host.name, state="running", ip="10.0.0.77", image="tiny", first_seen_at=now()
         )
     )
@@ -27,7 +27,7 @@ Check = Callable[..., Any]
 
 def serve(app: FastAPI, world: Callable[[], World], who: Check, operator: Check, admin: Check) -> None:
     @app.post("/v1/vms/adopt", dependencies=[Depends(operator)], status_code=201)
-    async def adopt_vm(wanted: vms.VmAdopt) -> vms.Vm:
+    async def adopt_vm(wanted: unknown_vms.VmAdopt) -> vms.Vm:
         host, unknown = _find(world(), wanted.id)
         host.unknown_vms.remove(unknown)
         return world().add_vm(vms.VmCreate(name=wanted.name or unknown.name, image="tiny", host=host.name))
@@ -50,7 +50,7 @@ def serve(app: FastAPI, world: Callable[[], World], who: Check, operator: Check,
         return events.AuditList(items=world().audit)
 
 
-def _find(world: World, ref: str) -> tuple[hosts.Host, vms.UnknownVm]:
+def _find(world: World, ref: str) -> tuple[hosts.Host, unknown_vms.UnknownVm]:
     for host in world.hosts.values():
         for vm in host.unknown_vms:
             if ref in (vm.id, vm.name):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from nqrust.client.call import Call, model, nothing, segment, text
-from nqrust.contract import agent, auth, events, hosts, images, templates, vms, volumes
+from nqrust.contract import agent, auth, events, hosts, images, templates, unknown_vms, vms, volumes
 
 
 # --- the manager itself, sign-in, users, tokens
@@ -97,14 +97,14 @@ def create_vm(vm: vms.VmCreate, idempotency_key: str | None = None) -> Call[vms.
     return Call("POST", "/v1/vms", model(vms.Vm), vm, headers=headers, only_given=True)
 
 
-def list_unknown_vms() -> Call[vms.UnknownVmList]:
+def list_unknown_vms() -> Call[unknown_vms.UnknownVmList]:
     """List VMs that hosts have without a record."""
-    return Call("GET", "/v1/unknown-vms", model(vms.UnknownVmList))
+    return Call("GET", "/v1/unknown-vms", model(unknown_vms.UnknownVmList))
 
 
 def adopt_vm(vm: str, name: str | None = None) -> Call[vms.Vm]:
     """Adopt a VM. `vm`: id or name of an unknown one; `name`: a new name."""
-    return Call("POST", "/v1/vms/adopt", model(vms.Vm), vms.VmAdopt(id=vm, name=name))
+    return Call("POST", "/v1/vms/adopt", model(vms.Vm), unknown_vms.VmAdopt(id=vm, name=name))
 
 
 def delete_unknown_vm(vm: str) -> Call[None]:

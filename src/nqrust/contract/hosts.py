@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from nqrust.contract.vms import Name, UnknownVm
+from nqrust.contract.unknown_vms import UnknownVm
+from nqrust.contract.vms import Name
 
 
 class HostState(str, Enum):

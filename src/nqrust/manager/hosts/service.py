@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.hosts import Heartbeat, HostCapacity, HostList, HostNetwork, HostRegister, HostRegistered, HostState
 from nqrust.contract.hosts import Host as ApiHost
-from nqrust.contract.vms import UnknownVm
+from nqrust.contract.unknown_vms import UnknownVm
 from nqrust.manager import events, operations
 from nqrust.manager.audit import about
 from nqrust.manager.clock import now

@@ -17,7 +17,8 @@ from nqrust.contract.agent import VmDocument
 from nqrust.contract.credentials import hash_token, new_token
 from nqrust.contract.names import kept_volume_name
 from nqrust.contract.text import plain
-from nqrust.contract.vms import DesiredState, VmAdopt, VmKept, VmState
+from nqrust.contract.unknown_vms import VmAdopt
+from nqrust.contract.vms import DesiredState, VmKept, VmState
 from nqrust.contract.vms import Vm as ApiVm
 from nqrust.manager import events, operations
 from nqrust.manager.core.agents import AgentSaidNo

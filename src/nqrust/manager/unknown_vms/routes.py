@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from nqrust.contract.vms import UnknownVmList, Vm, VmAdopt
+from nqrust.contract.unknown_vms import UnknownVmList, VmAdopt
+from nqrust.contract.vms import Vm
 from nqrust.manager.access.guards import CoreDep, Operator, Viewer
 from nqrust.manager.audit import about
 from nqrust.manager.unknown_vms import adoption

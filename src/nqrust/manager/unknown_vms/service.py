@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.text import plain
-from nqrust.contract.vms import UnknownVm as ApiUnknownVm
-from nqrust.contract.vms import UnknownVmList
+from nqrust.contract.unknown_vms import UnknownVm as ApiUnknownVm
+from nqrust.contract.unknown_vms import UnknownVmList
 from nqrust.manager import events
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, NotFound

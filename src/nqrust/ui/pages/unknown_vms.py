@@ -9,7 +9,8 @@ from nicegui import ui
 
 from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient
-from nqrust.contract.vms import NAME_PATTERN, UnknownVm
+from nqrust.contract.unknown_vms import UnknownVm
+from nqrust.contract.vms import NAME_PATTERN
 from nqrust.ui import parts
 
 _RULE = "Lower-case letters, digits and dashes, beginning with a letter"
