@@ -20,6 +20,7 @@ from nqrust.serving.websocket import MESSAGE_BYTES, BoundedWebSocket
 from nqrust.tls.reloading import ReloadingContext
 from nqrust.ui import session
 from nqrust.ui.settings import SESSION_HOURS, BadSetting, UiSettings
+from nqrust.ui.waiting import WaitingPages
 
 TITLE = "NQRust-MicroVM"
 RESUMES_WITHIN = 50.0
@@ -114,7 +115,7 @@ def serve(settings: UiSettings) -> None:
     # Sessions of long polling belong to no connection, and anybody could open any number of them.
     core.app.config.socket_io_js_transports = ["websocket"]
     core.sio.eio.transports = ["websocket"]
-    served = Plain(Outermost(outer), allowed=lambda _: settings.plain_http, refuse=plain.send_on)
+    served = Plain(Outermost(WaitingPages(outer)), allowed=lambda _: settings.plain_http, refuse=plain.send_on)
     config = uvicorn.Config(
         served,
         loop="asyncio",

@@ -1,0 +1,69 @@
+"""Bounds on pages without a connection. Anybody can ask for pages without signing in, and each takes 100 KiB of memory and more.
+
+NiceGUI keeps a page for a minute until its browser connects, and for as long as it is connected. A WebSocket that names no page
+could connect any number of pages at once, so that one client keeps all of them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from urllib.parse import parse_qs
+
+from nicegui import Client
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from nqrust.serving.sources import group
+
+MOST = 300
+"""Pages without a connection. For one more, the oldest page goes of the source that has the most."""
+
+
+class WaitingPages:
+    """Middleware."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and not names_a_page(scope):
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "it names no page"})
+            return
+        try:
+            await self._inner(scope, receive, send)
+        finally:
+            if scope["type"] == "http":
+                make_room()
+
+
+def names_a_page(scope: Scope) -> bool:
+    """Return whether this WebSocket names a page, as NiceGUI reads it. NiceGUI then connects no other page to it."""
+    try:
+        query = bytes(scope.get("query_string", b"")).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return bool(parse_qs(query).get("client_id", [""])[0])
+
+
+def make_room() -> None:
+    """Delete the oldest pages without a connection, of the sources that have the most of them."""
+    waiting = [page for page in Client.instances.values() if not page.has_socket_connection]
+    if len(waiting) <= MOST:
+        return
+    by_source: defaultdict[str, list[Client]] = defaultdict(list)
+    for page in sorted(waiting, key=lambda one: one.created, reverse=True):
+        by_source[_source(page)].append(page)
+    for _ in range(len(waiting) - MOST):
+        _delete(max(by_source.values(), key=len).pop())
+
+
+def _source(page: Client) -> str:
+    sender = page.request.client
+    return group(sender.host) if sender else ""
+
+
+def _delete(page: Client) -> None:
+    """Delete a page now, also one whose browser may come back."""
+    for task in page._delete_tasks.values():
+        task.cancel()
+    page.delete()

@@ -1,0 +1,108 @@
+"""Pages that strangers ask for and keep: they take little memory, and keep nobody else's page away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+
+MOST = 300
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number = int(probe.getsockname()[1])
+    folder = tmp_path_factory.mktemp("ui")
+    settings = {"UI_BIND": f"127.0.0.1:{number}", "MANAGER_BASE": "http://127.0.0.1:9", "UI_STORAGE_SECRET": "s" * 40}
+    with Path(folder, "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nqrust.ui"], cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log
+        )
+        try:
+            _wait(number, process)
+            yield number
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(240):
+        assert process.poll() is None
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+            return
+        except httpx.HTTPError:
+            time.sleep(0.25)
+    raise AssertionError("the web UI did not start")
+
+
+async def page(port: int, source: str = "127.0.0.1") -> str:
+    """Ask for a page as a new browser, and return its id."""
+    transport = httpx.AsyncHTTPTransport(local_address=source)
+    async with httpx.AsyncClient(transport=transport, timeout=60) as client:
+        text = (await client.get(f"http://127.0.0.1:{port}/sign-in")).text
+    found = re.search(r"""client_id['"]?:\s*['"]([0-9a-f-]{36})""", text)
+    assert found, text[:500]
+    return found[1]
+
+
+@asynccontextmanager
+async def joined(port: int, query: str) -> AsyncIterator[ClientConnection]:
+    """A WebSocket as NiceGUI's page opens it."""
+    address = f"ws://127.0.0.1:{port}/_nicegui_ws/socket.io/?EIO=4&transport=websocket{query}"
+    async with connect(address, proxy=None) as found:
+        assert str(await found.recv()).startswith("0{")
+        await found.send("40")
+        assert str(await found.recv()).startswith("40")
+        yield found
+
+
+async def holds(connection: ClientConnection, page_id: str) -> bool:
+    """Return whether the connection keeps this page from now on."""
+    told = {"client_id": page_id, "tab_id": "t", "document_id": "d", "next_message_id": None}
+    await connection.send("427" + json.dumps(["handshake", told]))
+    while True:
+        answer = str(await asyncio.wait_for(connection.recv(), 20))
+        if answer.startswith("437"):
+            return bool(json.loads(answer[3:])[0])
+
+
+async def test_a_connection_keeps_its_own_page_and_no_other(port: int) -> None:
+    own, other = await page(port), await page(port)
+    async with joined(port, f"&client_id={own}") as connection:
+        assert not await holds(connection, other)
+        assert await holds(connection, own)
+    for query in ("", "&client_id=", f"&client_id=&x={own}"):
+        with pytest.raises(InvalidStatus):
+            async with joined(port, query):
+                pass
+    async with joined(port, "&client_id=unknown") as connection:
+        assert not await holds(connection, other)
+
+
+async def test_a_source_that_asks_for_many_pages_keeps_no_other_page_away(port: int) -> None:
+    honest, first = await page(port, "127.0.0.2"), await page(port)
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        for number in range(MOST + 20):
+            await client.get(f"http://127.0.0.1:{port}/" + (f"nothing{number}" if number % 2 else "sign-in"))
+            client.cookies.clear()
+    async with joined(port, f"&client_id={honest}") as connection:
+        assert await holds(connection, honest)
+    async with joined(port, f"&client_id={first}") as connection:
+        assert not await holds(connection, first)
